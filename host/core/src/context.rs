@@ -1,0 +1,33 @@
+//! What a rule is told besides the mail: whose it is, what it seems to belong to, and what time it is.
+
+use serde::{Deserialize, Serialize};
+
+/// Whose mail this is taken to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    pub name: String,
+    /// False when it is only a guess.
+    pub sure: bool,
+}
+
+/// The ticket a mail seems to belong to, with the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// The ticket's number, such as `T-12`.
+    pub ticket: String,
+    /// `message-id` or `subject`.
+    pub method: String,
+    /// Whether the sender may write to it: its requester, a participant, or of the same client.
+    pub authorised: bool,
+}
+
+/// The context of one mail's decision. A rule's settings and `kv` belong to the rule, not to this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Context {
+    pub tenant: String,
+    pub mailbox: String,
+    pub client: Option<Client>,
+    pub thread: Option<Thread>,
+    /// When the mail was journalled: RFC 3339 in UTC, milliseconds.
+    pub now: String,
+}

@@ -1,0 +1,166 @@
+//! What was decided about a mail: the actions a rule may ask for, and the one outcome that the ledger counts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::context::Thread;
+
+/// A value of a ticket's or an alert's own fields.
+pub type Value = serde_json::Value;
+
+/// A new ticket. What is left out is filled in from the mail.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ticket {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requester: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    #[default]
+    Public,
+    Internal,
+}
+
+/// A note on the ticket named, else on the context's thread.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Note {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    pub visibility: Visibility,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    Firing,
+    Resolved,
+}
+
+/// An alert, known by its key within the tenant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    pub key: String,
+    pub state: AlertState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, Value>,
+}
+
+/// An answer to the sender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+}
+
+/// An alert is due when no mail with this key arrives in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expect {
+    pub key: String,
+    pub within_secs: u64,
+}
+
+/// One thing a rule asks for. In JSON: `{"kind":"ticket","title":…}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Action {
+    Ticket(Ticket),
+    Note(Note),
+    Alert(Alert),
+    Reply(Reply),
+    Forward { to: Vec<String> },
+    Ignore { reason: String },
+    Quarantine { reason: String },
+    Expect(Expect),
+    Custom { name: String, payload: Value },
+}
+
+/// What the ledger counts a mail as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Ticket,
+    Note,
+    Alert,
+    Ignored,
+    Quarantined,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ticket => "ticket",
+            Outcome::Note => "note",
+            Outcome::Alert => "alert",
+            Outcome::Ignored => "ignored",
+            Outcome::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// Something that went wrong with one rule of the chain; the mail went on to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// The rule's name as configured.
+    pub rule: String,
+    /// `trap`, `deadline`, `memory`, `output`, `failure`, `nonsense` or `not-granted`.
+    pub kind: String,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+/// An action a rule asked for that was not carried out, with the reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub action: Action,
+    pub reason: String,
+}
+
+/// What was decided for one mail, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    pub outcome: Outcome,
+    /// The actions to carry out, completed from the mail (titles, bodies, requesters, tickets are filled in).
+    pub actions: Vec<Action>,
+    pub refused: Vec<Refusal>,
+    /// The rule that decided: its name as configured, `standard` or `fallback`.
+    pub rule: String,
+    /// Hexadecimal content hash of that rule, or the program's version for a built-in one.
+    pub rule_hash: String,
+    pub generation: u64,
+    pub thread: Option<Thread>,
+    pub troubles: Vec<Trouble>,
+    pub repairs: Vec<String>,
+    /// What the rules wrote to their log, oldest first, capped.
+    pub log: Vec<String>,
+    /// From the parsed mail to the decision, all rules together.
+    pub elapsed_us: u64,
+}

@@ -1,0 +1,118 @@
+//! A mail as rules and threading see it: decoded, classified, with its repairs noted.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// One mailbox address, decoded (RFC 5322 section 3.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `local@domain`, the domain in lower case.
+    pub email: String,
+}
+
+impl Address {
+    /// The part after the last `@`; empty when there is none.
+    pub fn domain(&self) -> &str {
+        self.email.rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} <{}>", self.email),
+            None => f.write_str(&self.email),
+        }
+    }
+}
+
+/// Who or what wrote the mail, judged from its headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Classification {
+    Person,
+    AutoReply,
+    Bounce,
+    List,
+    Machine,
+}
+
+/// One outcome of an authentication method (RFC 8601 section 2.7), folded to three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Pass,
+    Fail,
+    None,
+}
+
+/// What the trusted boundary said of the sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authentication {
+    pub spf: Verdict,
+    pub dkim: Verdict,
+    pub dmarc: Verdict,
+}
+
+/// An attachment with its decoded content.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// The decoded file name, free of path parts; empty when the mail gives none.
+    pub name: String,
+    /// Lower-case `type/subtype`.
+    pub content_type: String,
+    /// The charset parameter, for reading it as text.
+    pub charset: Option<String>,
+    pub inline: bool,
+    pub content_id: Option<String>,
+    pub bytes: Bytes,
+}
+
+/// One header, unfolded and decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    pub name: String,
+    pub value: String,
+}
+
+/// A parsed mail. Every mail becomes one, whatever its bytes.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub subject: String,
+    /// The first readable address of From.
+    pub from: Option<Address>,
+    pub to: Vec<Address>,
+    pub cc: Vec<Address>,
+    pub reply_to: Vec<Address>,
+    /// The Date header as RFC 3339.
+    pub date: Option<String>,
+    /// Without angle brackets; `HASH@synthetic.postroom.invalid` where the mail has none.
+    pub message_id: String,
+    /// Message-IDs of In-Reply-To, then References from the newest to the oldest, each once.
+    pub references: Vec<String>,
+    /// The decoded text; derived from the HTML when there is no text part.
+    pub text: String,
+    pub html: Option<String>,
+    /// The new words: `text` without quotes and signature.
+    pub reply: String,
+    pub headers: Vec<Header>,
+    pub attachments: Vec<Attachment>,
+    pub classification: Classification,
+    /// True when the mail was sent with a null return path (`Return-Path: <>`).
+    pub null_sender: bool,
+    pub authentication: Authentication,
+    /// One short sentence for each thing that had to be repaired.
+    pub repairs: Vec<String>,
+}
+
+impl Message {
+    /// All values of a header, the name compared without case.
+    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        self.headers
+            .iter()
+            .filter(move |h| h.name.eq_ignore_ascii_case(name))
+            .map(|h| h.value.as_str())
+    }
+}

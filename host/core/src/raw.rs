@@ -1,0 +1,61 @@
+//! A mail before anyone has read it: its bytes, where it lies on its server, and what it is recognised by.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// How far a mailbox was read. Opaque to everyone but the protocol that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor(pub String);
+
+/// Where one mail lies on its server: enough to acknowledge it after a restart. Opaque like [`Cursor`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Position(pub String);
+
+/// One fetched mail.
+#[derive(Debug, Clone)]
+pub struct RawMessage {
+    pub position: Position,
+    /// The mail as the server gave it, or its beginning when it is over the raw limit.
+    pub bytes: Bytes,
+    /// The size the server states, in bytes. Larger than `bytes` when only the beginning was fetched.
+    pub size: u64,
+}
+
+impl RawMessage {
+    /// Whether all of the mail is here.
+    pub fn is_whole(&self) -> bool {
+        self.bytes.len() as u64 >= self.size
+    }
+}
+
+/// SHA-256 over a mail's bytes, a rule's source or a component.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentHash(pub [u8; 32]);
+
+impl ContentHash {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Lower-case hexadecimal, 64 characters.
+    pub fn hex(&self) -> String {
+        self.0.iter().fold(String::with_capacity(64), |mut s, b| {
+            use std::fmt::Write;
+            let _ = write!(s, "{b:02x}");
+            s
+        })
+    }
+}
+
+impl std::fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+impl std::fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
