@@ -1,0 +1,67 @@
+# Every target works from a fresh clone. One profile, release: demo, tests and bench share one build.
+#
+# POSTROOM_WASM_TOOLCHAIN=auto|rustup|debian chooses how guests are compiled (scripts/toolchain).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+export POSTROOM_WASM_TOOLCHAIN ?= auto
+CARGO_DENY := 0.20.2
+host := --release --locked --workspace
+
+.PHONY: help setup servers guests build demo test-guests test bench stand lint format clippy deny house clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: servers guests ## install what tests need: the servers of the stand, the guests' tool chain
+
+servers:
+	scripts/setup-servers
+
+guests: ## compile the guests inside the program into target/guests
+	scripts/guests
+
+build: guests ## target/release/postroom, with the guests inside
+	cargo build --release --locked -p postroom
+
+demo: build ## a dozen mails become tickets, notes and alerts; edit a rule and see it change
+	target/release/postroom demo
+
+test-guests: guests
+	scripts/guests hostile
+	scripts/guests examples
+
+test: setup test-guests ## every test, on real servers
+	bash tests/toolchain/run
+	cargo build $(host)
+	cargo test $(host) --no-fail-fast
+
+bench: setup test-guests ## throughput, sandbox cost, save-to-live and memory, beside other tools
+	cargo build $(host)
+	bash tests/bench/run
+
+stand: setup ## bring the test servers up, print their ports, stay until Ctrl-C
+	cargo run --release --locked -p postroom-stand --bin stand
+
+lint: format clippy deny house ## format, clippy, licences, the house's rules
+
+format:
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path plugins/Cargo.toml
+
+clippy: guests
+	cargo clippy $(host) --all-targets -- -D warnings
+
+deny:
+	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@$(CARGO_DENY)
+	cargo deny --locked check bans licenses sources
+
+house:
+	scripts/check-house
+
+clean: ## remove everything that was built
+	rm -rf target
