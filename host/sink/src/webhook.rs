@@ -1,0 +1,438 @@
+//! Signed webhooks by the Standard Webhooks scheme, so that a receiver knows who spoke and when.
+//!
+//! ```text
+//! webhook-id: pr_…                  the same for every try: receivers drop what they know
+//! webhook-timestamp: 1614265330     of this try
+//! webhook-signature: v1,base64(hmac-sha256(secret, id "." timestamp "." body))
+//! ```
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, Mac};
+use jiff::Timestamp;
+use postroom_auth::Secret;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+use rustls::ClientConfig;
+use sha2::Sha256;
+
+/// What a secret begins with; base64 follows.
+const SECRET_PREFIX: &str = "whsec_";
+/// Bytes of a key: the scheme wants 24 to 64.
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// Of an answer no more is read, and no more than that is shown.
+const MAX_ANSWER_BYTES: usize = 2_048;
+/// No receiver may ask for a longer pause.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One `[sinks.NAME]` with `kind = "webhook"`.
+#[derive(Debug, Clone)]
+pub struct WebhookSettings {
+    pub name: String,
+    pub url: Url,
+    /// `whsec_` and the key in base64.
+    pub secret: Secret,
+    /// For the whole exchange.
+    pub timeout: Duration,
+}
+
+/// The receiver's word that it has the item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The HTTP status, 200 to 299.
+    pub status: u16,
+}
+
+/// Why an item was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// May pass: the network, a time limit, or a status of 408, 425, 429 or 500 and above. The
+    /// receiver may have taken the item all the same; it knows it again by its id.
+    #[error("{}{problem}", Answered(*.status))]
+    Transient {
+        status: Option<u16>,
+        /// How long the receiver wants to be left alone.
+        retry_after: Option<Duration>,
+        problem: String,
+    },
+    /// The receiver will not have this item: any other status.
+    #[error("{}{problem}", Answered(Some(*.status)))]
+    Permanent { status: u16, problem: String },
+    /// The settings cannot work.
+    #[error("{problem}")]
+    Settings { problem: String },
+}
+
+/// A sink that posts each item to one address.
+pub struct Webhook {
+    settings: WebhookSettings,
+    key: Key,
+    http: Client,
+}
+
+/// The HTTP client of all webhooks: it follows no redirects, since a signed item goes to the
+/// configured address and nowhere else, and takes no proxy from the environment.
+pub fn client(tls: ClientConfig) -> Result<Client, SinkError> {
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("postroom/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| SinkError::Settings { problem: chain(&e) })
+}
+
+impl Webhook {
+    /// `http` is made by [`client`].
+    pub fn new(settings: WebhookSettings, http: Client) -> Result<Self, SinkError> {
+        let key = Key::parse(&settings.secret)?;
+        Ok(Self {
+            settings,
+            key,
+            http,
+        })
+    }
+
+    /// The sink's name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Posts one item. `id` stays the same over all tries of one item; `now` is of this try.
+    pub async fn post(&self, id: &str, now: Timestamp, body: &str) -> Result<Receipt, SinkError> {
+        let timestamp = now.as_second();
+        let answer = self
+            .http
+            .post(self.settings.url.clone())
+            .timeout(self.settings.timeout)
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", self.key.sign(id, timestamp, body))
+            .body(body.to_owned())
+            .send()
+            .await
+            .map_err(|e| unreached(&e))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(Receipt {
+                status: status.as_u16(),
+            });
+        }
+        Err(refusal(answer, now).await)
+    }
+}
+
+/// The signing key. Never shown.
+struct Key(Vec<u8>);
+
+impl Key {
+    fn parse(secret: &Secret) -> Result<Self, SinkError> {
+        let settings = |problem: &str| SinkError::Settings {
+            problem: problem.to_owned(),
+        };
+        let encoded = secret
+            .expose()
+            .trim()
+            .strip_prefix(SECRET_PREFIX)
+            .ok_or_else(|| settings("the webhook secret does not begin with whsec_"))?;
+        let key = BASE64
+            .decode(encoded)
+            .map_err(|_| settings("the webhook secret is not base64 after whsec_"))?;
+        if !KEY_BYTES.contains(&key.len()) {
+            return Err(settings("the webhook secret is not 24 to 64 bytes long"));
+        }
+        Ok(Self(key))
+    }
+
+    fn sign(&self, id: &str, timestamp: i64, body: &str) -> String {
+        let mut mac =
+            <Hmac<Sha256> as Mac>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        mac.update(format!("{id}.{timestamp}.").as_bytes());
+        mac.update(body.as_bytes());
+        format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
+    }
+}
+
+fn unreached(error: &reqwest::Error) -> SinkError {
+    if error.is_builder() {
+        return SinkError::Settings {
+            problem: chain(error),
+        };
+    }
+    SinkError::Transient {
+        status: None,
+        retry_after: None,
+        problem: chain(error),
+    }
+}
+
+async fn refusal(answer: Response, now: Timestamp) -> SinkError {
+    let status = answer.status();
+    let retry_after = retry_after(answer.headers(), now);
+    let text = beginning(answer).await;
+    let may_pass = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+    ) || status.is_server_error();
+    if may_pass {
+        return SinkError::Transient {
+            status: Some(status.as_u16()),
+            retry_after,
+            problem: text,
+        };
+    }
+    let problem = if status.is_redirection() {
+        "the receiver wants another address, and webhooks follow no redirects: correct the url"
+            .to_owned()
+    } else {
+        text
+    };
+    SinkError::Permanent {
+        status: status.as_u16(),
+        problem,
+    }
+}
+
+/// Retry-After in either of its forms (RFC 9110 section 10.2.3), capped.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let pause = match value.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+            Duration::try_from(at.duration_since(now)).unwrap_or_default()
+        }
+    };
+    Some(pause.min(MAX_RETRY_AFTER))
+}
+
+/// The beginning of an answer's text on one line.
+async fn beginning(mut answer: Response) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < MAX_ANSWER_BYTES {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    bytes.truncate(MAX_ANSWER_BYTES);
+    let text: String = String::from_utf8_lossy(&bytes)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    text.trim().to_owned()
+}
+
+/// An error with its causes, without the address (which may hold a secret).
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() {
+        "no answer in time".to_owned()
+    } else if error.is_connect() {
+        "cannot connect".to_owned()
+    } else {
+        "the exchange failed".to_owned()
+    };
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+struct Answered(Option<u16>);
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(status) => write!(f, "the receiver answered {status}: "),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const NOW: Timestamp = Timestamp::constant(1_614_265_330, 0);
+
+    /// The example of the Standard Webhooks libraries' own tests.
+    #[test]
+    fn signs_as_the_specification_does() {
+        let key = Key::parse(&Secret::new(SECRET)).unwrap();
+        assert_eq!(
+            key.sign(
+                "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                1_614_265_330,
+                r#"{"test": 2432232314}"#
+            ),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
+    }
+
+    #[test]
+    fn a_secret_of_another_shape_is_refused_without_being_shown() {
+        for secret in [
+            "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "whsec_%%%",
+            "whsec_YQ==",
+        ] {
+            let Err(error) = Key::parse(&Secret::new(secret)) else {
+                panic!("{secret} was taken");
+            };
+            assert!(matches!(error, SinkError::Settings { .. }));
+            assert!(!error.to_string().contains(&secret[6..]), "{error}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_capped() {
+        let asked = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            retry_after(&headers, NOW)
+        };
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(
+            asked("Thu, 25 Feb 2021 15:02:40 GMT"),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(asked("Thu, 25 Feb 1999 15:02:40 GMT"), Some(Duration::ZERO));
+        assert_eq!(asked("999999999999"), Some(MAX_RETRY_AFTER));
+        assert_eq!(asked("soon"), None);
+    }
+
+    /// Answers one request with `answer`, then ends; gives back what it was sent.
+    async fn receiver(answer: impl Into<Vec<u8>>) -> (Webhook, JoinHandle<String>) {
+        let answer = answer.into();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut got = Vec::new();
+            while !got.ends_with(b"{\"a\":1}") {
+                assert!(stream.read_buf(&mut got).await.unwrap() > 0);
+            }
+            stream.write_all(&answer).await.unwrap();
+            String::from_utf8(got).unwrap()
+        });
+        let settings = WebhookSettings {
+            name: "psa".into(),
+            url: url.parse().unwrap(),
+            secret: Secret::new(SECRET),
+            timeout: Duration::from_secs(2),
+        };
+        let hook = Webhook::new(settings, client(tls()).unwrap()).unwrap();
+        (hook, serving)
+    }
+
+    fn tls() -> ClientConfig {
+        ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth()
+    }
+
+    async fn refused(answer: &str) -> SinkError {
+        let (hook, _serving) = receiver(answer).await;
+        match hook.post("pr_1", NOW, "{\"a\":1}").await {
+            Err(error) => error,
+            Ok(receipt) => panic!("{answer:?} was taken for success: {receipt:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_item_arrives_signed() {
+        let (hook, serving) =
+            receiver("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+        let receipt = hook.post("pr_1", NOW, "{\"a\":1}").await.unwrap();
+        assert_eq!(receipt, Receipt { status: 204 });
+        let request = serving.await.unwrap();
+        let signature = hook.key.sign("pr_1", NOW.as_second(), "{\"a\":1}");
+        for line in [
+            "POST /hook HTTP/1.1\r\n".to_owned(),
+            "content-type: application/json\r\n".to_owned(),
+            "webhook-id: pr_1\r\n".to_owned(),
+            "webhook-timestamp: 1614265330\r\n".to_owned(),
+            format!("webhook-signature: {signature}\r\n"),
+        ] {
+            assert!(request.contains(&line), "{line:?} is not in {request}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_told_from_what_will_not() {
+        for status in [408, 425, 429, 500, 503] {
+            let answer =
+                format!("HTTP/1.1 {status} x\r\nRetry-After: 9\r\nContent-Length: 4\r\n\r\nbusy");
+            let error = refused(&answer).await;
+            assert!(
+                matches!(&error, SinkError::Transient { status: Some(s), retry_after: Some(p), problem }
+                    if *s == status && *p == Duration::from_secs(9) && problem == "busy"),
+                "{status}: {error:?}"
+            );
+        }
+        for status in [400, 401, 404, 410, 422] {
+            let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\nno");
+            let error = refused(&answer).await;
+            assert!(
+                matches!(error, SinkError::Permanent { status: s, .. } if s == status),
+                "{status}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let error = refused(
+            "HTTP/1.1 307 x\r\nLocation: http://127.0.0.1:9/elsewhere\r\nContent-Length: 0\r\n\r\n",
+        )
+        .await;
+        assert!(matches!(error, SinkError::Permanent { status: 307, .. }));
+        assert!(error.to_string().contains("redirect"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_cut_and_a_lost_one_may_pass() {
+        let body = "x\n".repeat(100_000);
+        let error = refused(&format!(
+            "HTTP/1.1 400 x\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+        assert!(error.to_string().len() < MAX_ANSWER_BYTES + 100);
+        let error = refused("").await;
+        assert!(
+            matches!(error, SinkError::Transient { status: None, .. }),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_silent_receiver_is_left_after_the_time_limit() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = WebhookSettings {
+            name: "psa".into(),
+            url: format!("http://{}/", listener.local_addr().unwrap())
+                .parse()
+                .unwrap(),
+            secret: Secret::new(SECRET),
+            timeout: Duration::from_millis(100),
+        };
+        let hook = Webhook::new(settings, client(tls()).unwrap()).unwrap();
+        let error = hook.post("pr_1", NOW, "{}").await.unwrap_err();
+        assert!(matches!(error, SinkError::Transient { status: None, .. }));
+        assert!(error.to_string().contains("no answer in time"), "{error}");
+    }
+}
