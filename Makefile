@@ -11,6 +11,8 @@ MAKEFLAGS += --no-print-directory
 export POSTROOM_WASM_TOOLCHAIN ?= auto
 CARGO_DENY := 0.20.2
 host := --release --locked --workspace
+# Workspaces of their own: the guests.
+guests := $(wildcard plugins/Cargo.toml tests/hostile/guests/Cargo.toml examples/rules/*/Cargo.toml)
 
 .PHONY: help setup servers guests build demo test-guests test bench stand lint format clippy deny house clean
 
@@ -51,10 +53,15 @@ lint: format clippy deny house ## format, clippy, licences, the house's rules
 
 format:
 	cargo fmt --all --check
-	cargo fmt --all --check --manifest-path plugins/Cargo.toml
+	for guest in $(guests); do cargo fmt --all --check --manifest-path "$$guest"; done
 
+# Guests are read as code of this machine: a distribution's wasm compiler brings no clippy.
 clippy: guests
 	cargo clippy $(host) --all-targets -- -D warnings
+	for guest in $(guests); do \
+	  CARGO_TARGET_DIR=target/guests-clippy cargo clippy --locked --workspace --all-targets \
+	    --manifest-path "$$guest" -- -D warnings; \
+	done
 
 deny:
 	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@$(CARGO_DENY)
