@@ -1,1 +1,327 @@
-//! Placeholder.
+//! The test stand: real servers (Dovecot, an authorization server, an SMTP sink, a webhook receiver, a
+//! private CA) on free loopback ports, for tests that run Postroom as a subprocess.
+//!
+//! A test brings up a [`Stand`], or shares one with the other tests of its binary through
+//! [`Stand::shared`] and keeps to mailboxes of its own; every address is a mailbox that exists. Whatever
+//! ends the process, no server and no file stays behind.
+
+mod authority;
+mod ca;
+mod dovecot;
+mod listener;
+mod mail;
+mod process;
+mod smtp;
+mod webhook;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tokio::runtime::Runtime;
+
+use crate::dovecot::{Dovecot, Neighbours};
+use crate::listener::locked;
+use crate::mail::{Imap, Lmtp};
+use crate::process::Janitor;
+
+pub use crate::authority::{
+    Authority, AuthorityFailure, CLIENT_ID, CLIENT_SECRET, MAIL_SCOPE, OTHER_SCOPE, TokenRequest,
+};
+pub use crate::dovecot::PASSWORD;
+pub use crate::mail::StoredMail;
+pub use crate::smtp::{SmtpFailure, SmtpMail, SmtpSink, SmtpStage};
+pub use crate::webhook::{WEBHOOK_SECRET, Webhook, WebhookFailure, WebhookRequest};
+pub use crate::wire::Wire;
+
+/// What a stand can be made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long access tokens live; [`Authority::set_token_lifetime`] changes it later.
+    pub token_lifetime_secs: u64,
+    /// Envelope sender of [`Stand::deliver`]; empty for the null sender, which makes a mail look like a
+    /// bounce.
+    pub sender: String,
+}
+
+/// Where the servers listen, all on 127.0.0.1; certificates are for `localhost` and 127.0.0.1.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// IMAP, unencrypted or STARTTLS.
+    pub imap: u16,
+    /// IMAP, implicit TLS.
+    pub imaps: u16,
+    /// POP3, unencrypted or STLS.
+    pub pop3: u16,
+    /// POP3, implicit TLS.
+    pub pop3s: u16,
+    /// Submission, unencrypted or STARTTLS; relays to the SMTP sink.
+    pub submission: u16,
+    /// Submission, implicit TLS.
+    pub submissions: u16,
+    /// LMTP, unencrypted.
+    pub lmtp: u16,
+    /// The SMTP sink, unencrypted, without authentication.
+    pub smtp_sink: u16,
+    /// The webhook receiver, HTTP.
+    pub webhook: u16,
+    /// The authorization server, HTTPS.
+    pub authority: u16,
+}
+
+/// The servers, up. Dropping it takes them down and removes its folder.
+pub struct Stand {
+    // Dropped in this order: the servers, then the runtime of ours, then the janitor, who removes the folder.
+    dovecot: Mutex<Dovecot>,
+    authority: Authority,
+    smtp: SmtpSink,
+    webhook: Webhook,
+    _runtime: Background,
+    _janitor: Janitor,
+    dir: PathBuf,
+    ca_pem: PathBuf,
+    ports: Ports,
+    sender: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            token_lifetime_secs: 3600,
+            sender: "someone@outside.example".into(),
+        }
+    }
+}
+
+impl Stand {
+    /// Brings up a stand with the default options.
+    pub fn start() -> Result<Self> {
+        Self::start_with(Options::default())
+    }
+
+    /// Brings up a stand.
+    pub fn start_with(options: Options) -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("postroom-stand-")
+            // Dovecot's unprivileged processes must pass through.
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir()?
+            .keep();
+        let janitor = Janitor::spawn(&dir)?;
+        ca::write(&dir)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        let runtime = Background(Some(runtime));
+        let smtp = SmtpSink::start(&handle)?;
+        let webhook = Webhook::start(&handle)?;
+        let authority = Authority::start(&dir, options.token_lifetime_secs)?;
+        let dovecot = Dovecot::start(
+            &dir,
+            &Neighbours {
+                introspection_port: authority.introspection_port(),
+                smtp_sink_port: smtp.port(),
+            },
+        )?;
+        let served = dovecot.ports();
+        let ports = Ports {
+            imap: served.imap,
+            imaps: served.imaps,
+            pop3: served.pop3,
+            pop3s: served.pop3s,
+            submission: served.submission,
+            submissions: served.submissions,
+            lmtp: served.lmtp,
+            smtp_sink: smtp.port(),
+            webhook: webhook.port(),
+            authority: authority.port(),
+        };
+        Ok(Self {
+            dovecot: Mutex::new(dovecot),
+            authority,
+            smtp,
+            webhook,
+            _runtime: runtime,
+            _janitor: janitor,
+            ca_pem: dir.join("ca.pem"),
+            dir,
+            ports,
+            sender: options.sender,
+        })
+    }
+
+    /// The one stand that the tests of a binary share; it goes when the process does.
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<Result<Stand, String>> = OnceLock::new();
+        SHARED
+            .get_or_init(|| Self::start().map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(|error| anyhow!("{error}"))
+    }
+
+    /// The stand's folder: configs, logs (`dovecot.log`, `authority.log`) and mail.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The certificate to trust, PEM.
+    pub fn ca_pem(&self) -> &Path {
+        &self.ca_pem
+    }
+
+    /// Where the servers listen.
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// The token endpoint (v2.0) of a tenant; any tenant will do.
+    pub fn token_url(&self, tenant: &str) -> String {
+        self.authority.token_url(tenant)
+    }
+
+    /// The registered application, whose tokens open every mailbox.
+    pub fn client_id(&self) -> &'static str {
+        CLIENT_ID
+    }
+
+    /// The application's secret.
+    pub fn client_secret(&self) -> &'static str {
+        CLIENT_SECRET
+    }
+
+    /// The password of every mailbox.
+    pub fn password(&self) -> &'static str {
+        PASSWORD
+    }
+
+    /// An access token by client credentials, such as for [`MAIL_SCOPE`].
+    pub fn access_token(&self, scope: &str) -> Result<String> {
+        let form = format!(
+            "grant_type=client_credentials&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}&scope={scope}"
+        );
+        let (status, body) = Wire::tls(self.ports.authority, &self.ca_pem)?.http(
+            "POST",
+            "/stand/oauth2/v2.0/token",
+            "application/x-www-form-urlencoded",
+            form.as_bytes(),
+        )?;
+        ensure!(
+            status == 200,
+            "no token: {status} {}",
+            String::from_utf8_lossy(&body)
+        );
+        let answer: serde_json::Value = serde_json::from_slice(&body)?;
+        Ok(answer["access_token"]
+            .as_str()
+            .context("an answer without a token")?
+            .to_owned())
+    }
+
+    /// Delivers a mail to INBOX by LMTP from the default sender; Dovecot adds Return-Path, Delivered-To and
+    /// Received.
+    pub fn deliver(&self, rcpt: &str, mail: &[u8]) -> Result<()> {
+        self.deliver_from(&self.sender, rcpt, mail)
+    }
+
+    /// The same with an envelope sender of its own; an empty one is the null sender.
+    pub fn deliver_from(&self, sender: &str, rcpt: &str, mail: &[u8]) -> Result<()> {
+        Lmtp::connect(self.ports.lmtp)?.deliver(sender, rcpt, mail)
+    }
+
+    /// Delivers mails over one connection, in order.
+    pub fn deliver_many<B: AsRef<[u8]>>(
+        &self,
+        rcpt: &str,
+        mails: impl IntoIterator<Item = B>,
+    ) -> Result<()> {
+        let mut lmtp = Lmtp::connect(self.ports.lmtp)?;
+        mails
+            .into_iter()
+            .try_for_each(|mail| lmtp.deliver(&self.sender, rcpt, mail.as_ref()))
+    }
+
+    /// Stores mails as they are, without any header added, in a folder made when missing; flags such as
+    /// `\Seen`. By far the quickest for thousands of mails, but an empty mail cannot be stored this way.
+    pub fn append<B: AsRef<[u8]>>(
+        &self,
+        user: &str,
+        folder: &str,
+        flags: &str,
+        mails: impl IntoIterator<Item = B>,
+    ) -> Result<()> {
+        self.imap(user)?.append(folder, flags, mails)
+    }
+
+    /// Every mail of a folder, in UID order; none when it does not exist. Sets no flag.
+    pub fn folder(&self, user: &str, folder: &str) -> Result<Vec<StoredMail>> {
+        self.imap(user)?.folder(folder)
+    }
+
+    /// How many mails a folder holds; 0 when it does not exist.
+    pub fn message_count(&self, user: &str, folder: &str) -> Result<usize> {
+        self.imap(user)?.message_count(folder)
+    }
+
+    /// The authorization server.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The SMTP sink.
+    pub fn smtp(&self) -> &SmtpSink {
+        &self.smtp
+    }
+
+    /// The webhook receiver.
+    pub fn webhook(&self) -> &Webhook {
+        &self.webhook
+    }
+
+    /// Takes IMAP, POP3, submission and LMTP down, closing every connection.
+    pub fn stop_dovecot(&self) -> Result<()> {
+        locked(&self.dovecot).stop()
+    }
+
+    /// Brings them up again, on the same ports and with the same mail.
+    pub fn start_dovecot(&self) -> Result<()> {
+        locked(&self.dovecot).resume()
+    }
+
+    /// Dovecot's log so far.
+    pub fn dovecot_log(&self) -> String {
+        locked(&self.dovecot).log()
+    }
+
+    fn imap(&self, user: &str) -> Result<Imap> {
+        Imap::login(self.ports.imap, user, PASSWORD)
+    }
+}
+
+/// Waits until `condition` holds, looking every 20 ms; says whether it did within `timeout`.
+pub fn wait_for(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The runtime of the stand's own servers; it goes without waiting, also inside another runtime.
+struct Background(Option<Runtime>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

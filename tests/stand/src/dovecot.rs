@@ -1,0 +1,247 @@
+//! Dovecot as the stand's mail server: a config of its own, free ports, in the foreground as our child.
+
+use std::collections::hash_map::RandomState;
+use std::fs;
+use std::hash::{BuildHasher, Hasher};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::authority::{INTROSPECTION_CLIENT, INTROSPECTION_SECRET};
+use crate::process::Group;
+use crate::wire::Wire;
+
+/// The password of every mailbox, for PLAIN and LOGIN.
+pub const PASSWORD: &str = "stand-password";
+
+/// Below the range from which Linux takes ports for outgoing connections, so that no such connection can
+/// hold one of ours while Dovecot is stopped.
+const PORT_RANGE: std::ops::Range<u16> = 20_000..32_000;
+/// How often to try anew when another process was quicker to take a port.
+const PORT_ATTEMPTS: usize = 10;
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where Dovecot listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DovecotPorts {
+    pub(crate) imap: u16,
+    pub(crate) imaps: u16,
+    pub(crate) pop3: u16,
+    pub(crate) pop3s: u16,
+    pub(crate) submission: u16,
+    pub(crate) submissions: u16,
+    pub(crate) lmtp: u16,
+}
+
+/// What the config needs to know of the rest of the stand.
+pub(crate) struct Neighbours {
+    pub(crate) introspection_port: u16,
+    pub(crate) smtp_sink_port: u16,
+}
+
+/// A Dovecot on fixed ports, running or stopped.
+pub(crate) struct Dovecot {
+    dir: PathBuf,
+    binary: PathBuf,
+    ports: DovecotPorts,
+    running: Option<Group>,
+}
+
+impl Dovecot {
+    /// Writes the config and starts; the certificate is expected in `dir` already.
+    pub(crate) fn start(dir: &Path, neighbours: &Neighbours) -> Result<Self> {
+        let binary = binary()?;
+        fs::create_dir(dir.join("mail"))?;
+        // Dovecot writes mail as an unprivileged user.
+        fs::set_permissions(dir.join("mail"), fs::Permissions::from_mode(0o777))?;
+
+        for _ in 0..PORT_ATTEMPTS {
+            let ports = free_ports()?;
+            write_config(dir, &ports, neighbours)?;
+            let mut dovecot = Self {
+                dir: dir.to_owned(),
+                binary: binary.clone(),
+                ports,
+                running: None,
+            };
+            match dovecot.resume() {
+                Ok(()) => return Ok(dovecot),
+                Err(_) if dovecot.log().contains("Address already in use") => {
+                    fs::remove_file(dir.join("dovecot.log"))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        bail!("no free ports for Dovecot after {PORT_ATTEMPTS} attempts")
+    }
+
+    pub(crate) fn ports(&self) -> DovecotPorts {
+        self.ports
+    }
+
+    /// Starts on the ports it had; does nothing when it runs.
+    pub(crate) fn resume(&mut self) -> Result<()> {
+        if self.running.is_some() {
+            return Ok(());
+        }
+        let config = self.dir.join("dovecot.conf");
+        let mut process = Group::spawn(
+            &self.dir,
+            "dovecot",
+            &self.dir.join("dovecot.log"),
+            &self.binary,
+            &["-F", "-c", &config.to_string_lossy()],
+        )?;
+        let deadline = Instant::now() + READY_TIMEOUT;
+        while !greets(self.ports.imap) {
+            if !process.is_running()? || Instant::now() > deadline {
+                bail!(
+                    "Dovecot did not start (is `make setup` done?):\n{}",
+                    self.log()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.running = Some(process);
+        Ok(())
+    }
+
+    /// Stops, closing every connection; does nothing when it is stopped.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.running
+            .take()
+            .map_or(Ok(()), |process| process.terminate(STOP_TIMEOUT))
+    }
+
+    /// Dovecot's log so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("dovecot.log")).unwrap_or_default()
+    }
+}
+
+/// Dovecot's binary, once it is sure that all of the server is there.
+fn binary() -> Result<PathBuf> {
+    let binary = ["/usr/sbin/dovecot", "/usr/local/sbin/dovecot"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| path.exists())
+        .context("Dovecot is missing: run `make setup`")?;
+    let output = Command::new(&binary).arg("--version").output()?;
+    let version = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        version.starts_with("2.3."),
+        "Dovecot 2.3 (Debian 12) is needed, found {}: its config differs from 2.4's",
+        version.trim()
+    );
+    let debian = Path::new("/usr/lib/dovecot");
+    if debian.is_dir() {
+        for server in ["imap", "pop3", "submission", "lmtp"] {
+            ensure!(
+                debian.join(server).exists(),
+                "Dovecot's {server} is missing: run `make setup`"
+            );
+        }
+    }
+    Ok(binary)
+}
+
+fn write_config(dir: &Path, ports: &DovecotPorts, neighbours: &Neighbours) -> Result<()> {
+    let owner = fs::metadata(dir)?;
+    let (users, uid, gid) = if owner.uid() == 0 {
+        (String::new(), "mail".to_owned(), "mail".to_owned())
+    } else {
+        (
+            unprivileged()?,
+            owner.uid().to_string(),
+            owner.gid().to_string(),
+        )
+    };
+    let folder = dir.to_string_lossy();
+    let config = include_str!("../dovecot/dovecot.conf")
+        .replace("@DIR@", &folder)
+        .replace("@USERS@", &users)
+        .replace("@UID@", &uid)
+        .replace("@GID@", &gid)
+        .replace("@PASSWORD@", PASSWORD)
+        .replace("@SMTP_SINK@", &neighbours.smtp_sink_port.to_string())
+        .replace("@IMAP@", &ports.imap.to_string())
+        .replace("@IMAPS@", &ports.imaps.to_string())
+        .replace("@POP3@", &ports.pop3.to_string())
+        .replace("@POP3S@", &ports.pop3s.to_string())
+        .replace("@SUBMISSION@", &ports.submission.to_string())
+        .replace("@SUBMISSIONS@", &ports.submissions.to_string())
+        .replace("@LMTP@", &ports.lmtp.to_string());
+    fs::write(dir.join("dovecot.conf"), config)?;
+    let oauth2 = include_str!("../dovecot/oauth2.conf")
+        .replace("@CLIENT@", INTROSPECTION_CLIENT)
+        .replace("@SECRET@", INTROSPECTION_SECRET)
+        .replace(
+            "@INTROSPECTION@",
+            &neighbours.introspection_port.to_string(),
+        );
+    fs::write(dir.join("oauth2.conf"), oauth2)?;
+    Ok(())
+}
+
+/// The settings that let Dovecot run as an ordinary user: every role is that user, and nothing is chrooted.
+fn unprivileged() -> Result<String> {
+    let id = |option: &str| -> Result<String> {
+        let output = Command::new("id").arg(option).output()?;
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    };
+    let (user, group) = (id("-un")?, id("-gn")?);
+    let mut settings = format!(
+        "default_internal_user = {user}\ndefault_internal_group = {group}\ndefault_login_user = {user}\n"
+    );
+    for service in [
+        "anvil",
+        "imap-login",
+        "pop3-login",
+        "submission-login",
+        "imap-urlauth-login",
+    ] {
+        settings.push_str(&format!("service {service} {{\n  chroot =\n}}\n"));
+    }
+    Ok(settings)
+}
+
+/// Ports nobody listens on just now.
+fn free_ports() -> Result<DovecotPorts> {
+    let mut seed = RandomState::new().build_hasher();
+    seed.write_u32(std::process::id());
+    let span = u64::from(PORT_RANGE.end - PORT_RANGE.start);
+    let offset = u16::try_from(seed.finish() % span)?;
+    // Each stays bound until all are found, so that none is found twice.
+    let mut held = Vec::new();
+    let mut candidates = (PORT_RANGE.start + offset..PORT_RANGE.end)
+        .chain(PORT_RANGE.start..PORT_RANGE.start + offset);
+    let mut next = || -> Result<u16> {
+        loop {
+            let port = candidates.next().context("no free port")?;
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+                held.push(listener);
+                return Ok(port);
+            }
+        }
+    };
+    Ok(DovecotPorts {
+        imap: next()?,
+        imaps: next()?,
+        pop3: next()?,
+        pop3s: next()?,
+        submission: next()?,
+        submissions: next()?,
+        lmtp: next()?,
+    })
+}
+
+fn greets(port: u16) -> bool {
+    Wire::plain(port)
+        .and_then(|mut wire| wire.line())
+        .is_ok_and(|line| line.starts_with("* OK"))
+}

@@ -1,0 +1,184 @@
+//! Putting mail into Dovecot (LMTP, IMAP APPEND) and looking at what lies there (IMAP with a password).
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::wire::Wire;
+
+/// A mail as it lies in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMail {
+    /// IMAP UID.
+    pub uid: u32,
+    /// Flags as the server spells them, such as `\Seen`, without `\Recent`.
+    pub flags: Vec<String>,
+    /// The whole mail, CRLF line ends.
+    pub bytes: Vec<u8>,
+}
+
+/// One LMTP connection (RFC 2033).
+pub(crate) struct Lmtp {
+    wire: Wire,
+}
+
+impl Lmtp {
+    pub(crate) fn connect(port: u16) -> Result<Self> {
+        let mut wire = Wire::plain(port)?;
+        accepted(&wire.reply()?)?;
+        accepted(&wire.command("LHLO stand")?)?;
+        Ok(Self { wire })
+    }
+
+    /// Delivers one mail; an empty `sender` is the null sender.
+    ///
+    /// BDAT (RFC 3030) carries the bytes unaltered, be they NULs, bare CRs or lines that start with a dot.
+    pub(crate) fn deliver(&mut self, sender: &str, rcpt: &str, mail: &[u8]) -> Result<()> {
+        let envelope = format!(
+            "MAIL FROM:<{sender}>\r\nRCPT TO:<{rcpt}>\r\nBDAT {} LAST\r\n",
+            mail.len()
+        );
+        self.wire.send(&[envelope.as_bytes(), mail].concat())?;
+        let replies = [self.wire.reply()?, self.wire.reply()?, self.wire.reply()?];
+        replies.iter().try_for_each(|reply| accepted(reply))
+    }
+}
+
+/// One IMAP session of a mailbox's owner.
+pub(crate) struct Imap {
+    wire: Wire,
+}
+
+impl Imap {
+    pub(crate) fn login(port: u16, user: &str, password: &str) -> Result<Self> {
+        let mut imap = Self {
+            wire: Wire::plain(port)?,
+        };
+        imap.wire.line()?;
+        let (ok, _) = imap.run(&format!("LOGIN {} {}", quoted(user), quoted(password)))?;
+        ensure!(ok, "Dovecot refused the login of {user}");
+        Ok(imap)
+    }
+
+    /// Every mail of a folder in UID order; a folder that does not exist holds none.
+    pub(crate) fn folder(&mut self, folder: &str) -> Result<Vec<StoredMail>> {
+        let (exists, _) = self.run(&format!("EXAMINE {}", quoted(folder)))?;
+        if !exists {
+            return Ok(Vec::new());
+        }
+        let (ok, answers) = self.run("UID FETCH 1:* (UID FLAGS BODY.PEEK[])")?;
+        ensure!(ok, "Dovecot refused to fetch {folder}");
+        answers
+            .into_iter()
+            .filter(|answer| answer.text.contains(" FETCH ("))
+            .map(stored)
+            .collect()
+    }
+
+    /// How many mails a folder holds; 0 when it does not exist.
+    pub(crate) fn message_count(&mut self, folder: &str) -> Result<usize> {
+        let (exists, answers) = self.run(&format!("STATUS {} (MESSAGES)", quoted(folder)))?;
+        if !exists {
+            return Ok(0);
+        }
+        answers
+            .iter()
+            .find_map(|answer| number_after(&answer.text, "(MESSAGES "))
+            .context("Dovecot's STATUS names no count")
+    }
+
+    /// Stores mails in a folder, made when missing, in one MULTIAPPEND (RFC 3502).
+    pub(crate) fn append<B: AsRef<[u8]>>(
+        &mut self,
+        folder: &str,
+        flags: &str,
+        mails: impl IntoIterator<Item = B>,
+    ) -> Result<()> {
+        // A folder that is there already is no trouble.
+        self.run(&format!("CREATE {}", quoted(folder)))?;
+        let mut command = format!("APPEND {}", quoted(folder)).into_bytes();
+        for mail in mails {
+            let mail = mail.as_ref();
+            command.extend_from_slice(format!(" ({flags}) {{{}+}}\r\n", mail.len()).as_bytes());
+            command.extend_from_slice(mail);
+        }
+        let (ok, _) = self.run_bytes(&command)?;
+        ensure!(ok, "Dovecot refused to append to {folder}");
+        Ok(())
+    }
+
+    fn run(&mut self, command: &str) -> Result<(bool, Vec<Answer>)> {
+        self.run_bytes(command.as_bytes())
+    }
+
+    /// Runs one command; says whether it succeeded and what came back untagged.
+    fn run_bytes(&mut self, command: &[u8]) -> Result<(bool, Vec<Answer>)> {
+        self.wire.send(&[b"t ", command, b"\r\n"].concat())?;
+        let mut answers = Vec::new();
+        loop {
+            let answer = self.answer()?;
+            match answer.text.strip_prefix("t ") {
+                Some(result) => return Ok((result.starts_with("OK"), answers)),
+                None => answers.push(answer),
+            }
+        }
+    }
+
+    fn answer(&mut self) -> Result<Answer> {
+        let mut text = String::new();
+        let mut literal = Vec::new();
+        loop {
+            let line = self.wire.line()?;
+            text.push_str(&line);
+            match line
+                .strip_suffix('}')
+                .and_then(|line| line.rsplit_once('{'))
+            {
+                Some((_, length)) => literal = self.wire.exact(length.parse()?)?,
+                None => return Ok(Answer { text, literal }),
+            }
+        }
+    }
+}
+
+/// An untagged response: its text without literals, and its last literal.
+struct Answer {
+    text: String,
+    literal: Vec<u8>,
+}
+
+fn stored(answer: Answer) -> Result<StoredMail> {
+    let uid = number_after(&answer.text, "UID ").context("a FETCH without UID")?;
+    let flags = answer
+        .text
+        .split_once("FLAGS (")
+        .and_then(|(_, rest)| rest.split_once(')'))
+        .context("a FETCH without FLAGS")?
+        .0
+        .split_whitespace()
+        .filter(|flag| *flag != r"\Recent")
+        .map(str::to_owned)
+        .collect();
+    Ok(StoredMail {
+        uid,
+        flags,
+        bytes: answer.literal,
+    })
+}
+
+fn number_after<T: std::str::FromStr>(text: &str, label: &str) -> Option<T> {
+    let (_, rest) = text.split_once(label)?;
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn accepted(reply: &str) -> Result<()> {
+    if reply.starts_with('2') {
+        return Ok(());
+    }
+    bail!("LMTP refused: {reply}")
+}

@@ -1,0 +1,142 @@
+//! A blocking, line-based connection to a port of the stand, plain or over TLS: what the stand and its
+//! tests speak LMTP, IMAP, SMTP and HTTP with.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+/// How long a server may stay silent before a read fails.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One connection.
+pub struct Wire {
+    stream: BufReader<Box<dyn Stream>>,
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+impl Wire {
+    /// Connects to a loopback port without encryption.
+    pub fn plain(port: u16) -> Result<Self> {
+        Ok(Self {
+            stream: BufReader::new(Box::new(connect(port)?)),
+        })
+    }
+
+    /// Connects to a loopback port with TLS, trusting only the CA in `ca_pem`.
+    pub fn tls(port: u16, ca_pem: &Path) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca_pem).context("reading the stand's CA")?)?;
+        let config =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        let session = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
+        Ok(Self {
+            stream: BufReader::new(Box::new(StreamOwned::new(session, connect(port)?))),
+        })
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        let stream = self.stream.get_mut();
+        stream.write_all(bytes)?;
+        stream.flush()?;
+        Ok(())
+    }
+
+    /// The next line, without its line end. An end of the connection is an error.
+    pub fn line(&mut self) -> Result<String> {
+        let mut line = Vec::new();
+        if self.stream.read_until(b'\n', &mut line)? == 0 {
+            bail!("the server closed the connection");
+        }
+        Ok(String::from_utf8_lossy(&line)
+            .trim_end_matches(['\r', '\n'])
+            .to_owned())
+    }
+
+    /// Exactly `length` bytes.
+    pub fn exact(&mut self, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Sends an SMTP or LMTP command and returns the last line of its reply (RFC 5321 section 4.2.1).
+    pub fn command(&mut self, command: &str) -> Result<String> {
+        self.send(format!("{command}\r\n").as_bytes())?;
+        self.reply()
+    }
+
+    /// The last line of the next SMTP or LMTP reply.
+    pub fn reply(&mut self) -> Result<String> {
+        loop {
+            let line = self.line()?;
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// Sends one HTTP request and returns status and body; the connection is used up.
+    pub fn http(
+        mut self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Result<(u16, Vec<u8>)> {
+        // HTTP/1.0 gets an unchunked answer that ends with the connection.
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: {content_type}\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        self.send(&[head.as_bytes(), body].concat())?;
+        let status_line = self.line()?;
+        let status = status_line
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .with_context(|| format!("not an HTTP status line: {status_line}"))?;
+        let mut length = None;
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = Some(value.trim().parse()?);
+            }
+        }
+        let answer = match length {
+            Some(length) => self.exact(length)?,
+            None => {
+                let mut rest = Vec::new();
+                self.stream.read_to_end(&mut rest)?;
+                rest
+            }
+        };
+        Ok((status, answer))
+    }
+}
+
+fn connect(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port))
+        .with_context(|| format!("connecting to port {port}"))?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
