@@ -1,0 +1,209 @@
+//! The life of one interpreter: brought up with a script, then asked for one decision.
+
+use std::cell::RefCell;
+
+use rquickjs::context::EvalOptions;
+use rquickjs::function::Args;
+use rquickjs::promise::PromiseState;
+use rquickjs::{
+    CatchResultExt, Context, Ctx, Function, Module, Object, Persistent, Runtime, Value,
+};
+
+use crate::bindings::ScriptError;
+use crate::bindings::postroom::plugin::types::{
+    Context as MailContext, Decision, Failure, Message,
+};
+use crate::trouble::Trouble;
+use crate::{answer, clock, host};
+
+/// Half of the guest's own stack: deep recursion is a RangeError of the script, not a trap.
+const STACK_BYTES: usize = 512 << 10;
+/// A mail's run seldom lives long enough to be worth a collection, which would touch every page of the image.
+const GC_THRESHOLD_BYTES: usize = 16 << 20;
+const PRELUDE: &str = include_str!("prelude.js");
+const PRELUDE_NAME: &str = "postroom:prelude";
+
+struct Engine {
+    context: Context,
+    name: String,
+    /// Calls `decide` with a mail and a context made of its arguments.
+    run: Persistent<Function<'static>>,
+    decide: Persistent<Function<'static>>,
+    /// The class of what the constructors make.
+    action: Persistent<Object<'static>>,
+}
+
+thread_local! {
+    static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };
+}
+
+/// Brings up the interpreter and evaluates the script's top level.
+pub fn init(name: String, source: String) -> Result<(), ScriptError> {
+    let engine = prepare(name, source).map_err(|trouble| {
+        let (line, column) = trouble.place.unwrap_or_default();
+        ScriptError {
+            message: trouble.message,
+            line,
+            column,
+        }
+    })?;
+    ENGINE.set(Some(engine));
+    Ok(())
+}
+
+/// Decides about one mail.
+pub fn decide(message: &Message, context: MailContext) -> Result<Decision, Failure> {
+    ENGINE.with_borrow(|engine| {
+        let engine = engine.as_ref().ok_or_else(|| Failure {
+            message: "no script was loaded".into(),
+            location: None,
+        })?;
+        clock::pin(&context);
+        let _mail = host::lend(message);
+        engine
+            .context
+            .with(|ctx| engine.decide(&ctx, &context))
+            .map_err(|trouble| Failure {
+                location: trouble
+                    .place
+                    .map(|(line, column)| format!("{}:{line}:{column}", engine.name)),
+                message: trouble.message,
+            })
+    })
+}
+
+impl Engine {
+    fn decide(&self, ctx: &Ctx<'_>, context: &MailContext) -> Result<Decision, Trouble> {
+        let caught = |error: rquickjs::CaughtError<'_>| Trouble::from_caught(&error, &self.name);
+        let returned = self.call(ctx, context).catch(ctx).map_err(caught)?;
+        let class = self
+            .action
+            .clone()
+            .restore(ctx)
+            .catch(ctx)
+            .map_err(caught)?;
+        answer::decision(ctx, &class, &returned)
+            .map_err(|message| Trouble::new(format!("nonsense: {message}")))
+    }
+
+    fn call<'js>(&self, ctx: &Ctx<'js>, context: &MailContext) -> rquickjs::Result<Value<'js>> {
+        let run = self.run.clone().restore(ctx)?;
+        let mut args = Args::new(ctx.clone(), 6);
+        args.push_arg(self.decide.clone().restore(ctx)?)?;
+        args.push_arg(context.tenant.as_str())?;
+        args.push_arg(context.mailbox.as_str())?;
+        args.push_arg(context.now.as_str())?;
+        match &context.client {
+            Some(client) => {
+                let object = Object::new(ctx.clone())?;
+                object.set("name", client.name.as_str())?;
+                object.set("sure", client.sure)?;
+                args.push_arg(object)?;
+            }
+            None => args.push_arg(Value::new_null(ctx.clone()))?,
+        }
+        match &context.thread {
+            Some(thread) => {
+                let object = Object::new(ctx.clone())?;
+                object.set("ticket", thread.ticket.as_str())?;
+                object.set("method", thread.method.as_str())?;
+                object.set("authorised", thread.authorised)?;
+                args.push_arg(object)?;
+            }
+            None => args.push_arg(Value::new_null(ctx.clone()))?,
+        }
+        run.call_arg(args)
+    }
+}
+
+fn prepare(name: String, source: String) -> Result<Engine, Trouble> {
+    let out_of_memory = |_| Trouble::new("not enough memory for the interpreter");
+    let runtime = Runtime::new().map_err(out_of_memory)?;
+    runtime.set_max_stack_size(STACK_BYTES);
+    runtime.set_gc_threshold(GC_THRESHOLD_BYTES);
+    let context = Context::full(&runtime).map_err(out_of_memory)?;
+    let handles = context.with(|ctx| load(&ctx, &name, &source));
+    let (run, decide, action) = handles?;
+    // The image should hold no garbage.
+    runtime.run_gc();
+    Ok(Engine {
+        context,
+        name,
+        run,
+        decide,
+        action,
+    })
+}
+
+type Handles = (
+    Persistent<Function<'static>>,
+    Persistent<Function<'static>>,
+    Persistent<Object<'static>>,
+);
+
+fn load(ctx: &Ctx<'_>, name: &str, source: &str) -> Result<Handles, Trouble> {
+    let caught = |error: rquickjs::CaughtError<'_>| {
+        import_explained(Trouble::from_caught(&error, name), source)
+    };
+    let prelude = surroundings(ctx).catch(ctx).map_err(caught)?;
+    let decide = top_level(ctx, name, source)
+        .catch(ctx)
+        .map_err(caught)?
+        .ok_or_else(|| {
+            Trouble::new("await at the top level is not available: a rule waits for nothing")
+        })?;
+    let decide: Value = decide.get("decide").catch(ctx).map_err(caught)?;
+    let decide = decide
+        .into_function()
+        .ok_or_else(|| Trouble::new("there is no `export function decide(mail, ctx)`"))?;
+    let run: Function = prelude.get("run").catch(ctx).map_err(caught)?;
+    let action: Object = prelude.get("Action").catch(ctx).map_err(caught)?;
+    Ok((
+        Persistent::save(ctx, run),
+        Persistent::save(ctx, decide),
+        Persistent::save(ctx, action),
+    ))
+}
+
+/// Runs the prelude, which puts the globals in place.
+fn surroundings<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
+    let mut options = EvalOptions::default();
+    options.filename = Some(PRELUDE_NAME.into());
+    let prelude: Function = ctx.eval_with_options(PRELUDE, options)?;
+    prelude.call((host::functions(ctx)?,))
+}
+
+/// The script's exports; `None` when its top level is still waiting for something.
+fn top_level<'js>(
+    ctx: &Ctx<'js>,
+    name: &str,
+    source: &str,
+) -> rquickjs::Result<Option<Object<'js>>> {
+    let (module, promise) = Module::declare(ctx.clone(), name, source)?.eval()?;
+    match promise.state() {
+        PromiseState::Pending => Ok(None),
+        PromiseState::Resolved => module.namespace().map(Some),
+        PromiseState::Rejected => match promise.result::<Value>() {
+            Some(Err(error)) => Err(error),
+            _ => Ok(None),
+        },
+    }
+}
+
+/// Says plainly why an import fails, and where it stands: the interpreter's own words tell neither.
+fn import_explained(trouble: Trouble, source: &str) -> Trouble {
+    let Some((_, module)) = trouble.message.split_once("could not load module '") else {
+        return trouble;
+    };
+    let module = module.trim_end_matches('\'');
+    let place = source.lines().enumerate().find_map(|(index, line)| {
+        let column = line.find(module)?;
+        let before = line[..column].chars().count();
+        (line.contains("import") || line.contains("from"))
+            .then_some((index as u32 + 1, before as u32))
+    });
+    Trouble {
+        message: format!("import of {module:?}: imports are not available, a rule is one file"),
+        place,
+    }
+}

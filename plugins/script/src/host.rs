@@ -1,0 +1,409 @@
+//! The functions that the prelude builds the script's world from: each asks the host for one thing about the mail.
+
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+
+use rquickjs::function::IntoJsFunc;
+use rquickjs::{Array, Ctx, Exception, Function, IntoJs, Object, Result, TypedArray, Value};
+
+use crate::bindings::postroom::plugin::types::{
+    Address, Captures, Classification, Field, Message, PatternError, Verdict,
+};
+use crate::bindings::postroom::plugin::{kv, log, settings};
+use crate::pattern::{Translated, translate};
+use crate::{answer, clock, layout};
+
+/// The most matches that JavaScript's own `findAll` returns; the host caps its own.
+const MAX_MATCHES: usize = 1000;
+/// Characters that JavaScript without the `u` flag takes for two.
+const BEYOND_BMP: &str = r"[\u{10000}-\u{10ffff}]";
+/// Line ends that only JavaScript knows.
+const OTHER_LINE_ENDS: &str = r"[\r\u{2028}\u{2029}]";
+
+thread_local! {
+    static MAIL: Cell<Option<NonNull<Message>>> = const { Cell::new(None) };
+    /// What was asked of a field's text so far: (field, pattern, found).
+    static TRAITS: RefCell<Vec<(String, &'static str, bool)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lets the functions reach a mail until the loan is dropped.
+pub fn lend(message: &Message) -> Loan<'_> {
+    MAIL.set(Some(NonNull::from(message)));
+    TRAITS.with_borrow_mut(Vec::clear);
+    Loan { _message: message }
+}
+
+pub struct Loan<'a> {
+    _message: &'a Message,
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        MAIL.set(None);
+    }
+}
+
+/// An object with every function of the host.
+pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
+    let host = Object::new(ctx.clone())?;
+    host.set("maxMatches", MAX_MATCHES)?;
+    let put = Put { ctx, host: &host };
+    put.function("subject", |ctx: Ctx<'js>| mail(&ctx, Message::subject))?;
+    put.function("date", |ctx: Ctx<'js>| {
+        mail(&ctx, |mail| OrNull(mail.date()))
+    })?;
+    put.function("messageId", |ctx: Ctx<'js>| mail(&ctx, Message::message_id))?;
+    put.function("text", |ctx: Ctx<'js>| mail(&ctx, Message::text))?;
+    put.function("html", |ctx: Ctx<'js>| {
+        mail(&ctx, |mail| OrNull(mail.html()))
+    })?;
+    put.function("reply", |ctx: Ctx<'js>| mail(&ctx, Message::reply))?;
+    put.function("repairs", |ctx: Ctx<'js>| mail(&ctx, Message::repairs))?;
+    put.function("headers", |ctx: Ctx<'js>, name: String| {
+        mail(&ctx, |mail| mail.headers(&name))
+    })?;
+    put.function("from", from)?;
+    put.function("to", |ctx: Ctx<'js>| addresses(&ctx, Message::to))?;
+    put.function("cc", |ctx: Ctx<'js>| addresses(&ctx, Message::cc))?;
+    put.function("replyTo", |ctx: Ctx<'js>| {
+        addresses(&ctx, Message::reply_to)
+    })?;
+    put.function("classification", |ctx: Ctx<'js>| {
+        mail(&ctx, |mail| classification(mail.classification()))
+    })?;
+    put.function("authentication", authentication)?;
+    put.function("attachments", attachments)?;
+    put.function("attachmentText", |ctx: Ctx<'js>, index: u32| {
+        mail(&ctx, |mail| mail.attachment_text(index))
+    })?;
+    put.function("attachmentBytes", attachment_bytes)?;
+    put.function("labelled", |ctx: Ctx<'js>, label: String| {
+        mail(&ctx, |mail| {
+            OrNull(layout::labelled(&mail.text(), &label).map(str::to_owned))
+        })
+    })?;
+    put.function(
+        "section",
+        |ctx: Ctx<'js>, from: String, to: Option<String>| {
+            mail(&ctx, |mail| {
+                OrNull(layout::section(&mail.text(), &from, to.as_deref()))
+            })
+        },
+    )?;
+    put.function("table", |ctx: Ctx<'js>, number: usize| {
+        mail(&ctx, |mail| {
+            mail.html()
+                .map(|html| layout::table(&html, number))
+                .unwrap_or_default()
+        })
+    })?;
+    put.function("field", |ctx: Ctx<'js>, name: String| {
+        field_text(&ctx, &name)
+    })?;
+    put.function("match", |ctx: Ctx<'js>, name: String, pattern: String| {
+        first(&ctx, &name, &pattern)
+    })?;
+    put.function("findAll", |ctx: Ctx<'js>, name: String, pattern: String| {
+        every(&ctx, &name, &pattern)
+    })?;
+    put.function("regExp", reg_exp)?;
+    put.function("settings", |_: Ctx<'js>| settings::all())?;
+    put.function("kvGet", |_: Ctx<'js>, key: String| OrNull(kv::get(&key)))?;
+    put.function("kvSet", |ctx: Ctx<'js>, key: String, value: String| {
+        kv::set(&key, &value)
+            .map_err(|reason| Exception::throw_message(&ctx, &format!("kv.set: {reason}")))
+    })?;
+    put.function("kvDelete", |_: Ctx<'js>, key: String| kv::delete(&key))?;
+    put.function("log", |_: Ctx<'js>, level: String, message: String| {
+        log::log(log_level(&level), &message)
+    })?;
+    put.function("random", |ctx: Ctx<'js>| {
+        let message_id = || mail(&ctx, Message::message_id).unwrap_or_default();
+        clock::random(message_id)
+    })?;
+    put.function(
+        "check",
+        |ctx: Ctx<'js>, kind: String, content: Object<'js>| {
+            if kind == "pass" {
+                return Ok(());
+            }
+            answer::action(&ctx, &kind, &content)
+                .map(drop)
+                .map_err(|reason| Exception::throw_type(&ctx, &reason))
+        },
+    )?;
+    Ok(host)
+}
+
+struct Put<'a, 'js> {
+    ctx: &'a Ctx<'js>,
+    host: &'a Object<'js>,
+}
+
+impl<'js> Put<'_, 'js> {
+    fn function<P>(&self, name: &str, function: impl IntoJsFunc<'js, P> + 'js) -> Result<()> {
+        self.host
+            .set(name, Function::new(self.ctx.clone(), function)?)
+    }
+}
+
+/// What scripts see as null where there is nothing; a bare `None` would be undefined.
+struct OrNull<T>(Option<T>);
+
+impl<'js, T: IntoJs<'js>> IntoJs<'js> for OrNull<T> {
+    fn into_js(self, ctx: &Ctx<'js>) -> Result<Value<'js>> {
+        match self.0 {
+            Some(value) => value.into_js(ctx),
+            None => Ok(Value::new_null(ctx.clone())),
+        }
+    }
+}
+
+/// Asks the mail under decision something. While the top level runs there is none.
+#[allow(unsafe_code)]
+fn mail<T>(ctx: &Ctx<'_>, ask: impl FnOnce(&Message) -> T) -> Result<T> {
+    match MAIL.get() {
+        // SAFETY: the pointer is set by `lend` and taken back when the loan ends, which the mail outlives.
+        Some(message) => Ok(ask(unsafe { message.as_ref() })),
+        None => Err(Exception::throw_message(
+            ctx,
+            "there is no mail outside of decide",
+        )),
+    }
+}
+
+fn address<'js>(ctx: &Ctx<'js>, address: Address) -> Result<Value<'js>> {
+    let object = Object::new(ctx.clone())?;
+    object.set("name", OrNull(address.name))?;
+    object.set("email", address.email)?;
+    Ok(object.into_value())
+}
+
+fn addresses<'js>(
+    ctx: &Ctx<'js>,
+    list: impl FnOnce(&Message) -> Vec<Address>,
+) -> Result<Vec<Value<'js>>> {
+    mail(ctx, list)?
+        .into_iter()
+        .map(|one| address(ctx, one))
+        .collect()
+}
+
+fn from(ctx: Ctx<'_>) -> Result<Value<'_>> {
+    match mail(&ctx, Message::from)? {
+        Some(sender) => address(&ctx, sender),
+        None => Ok(Value::new_null(ctx)),
+    }
+}
+
+fn classification(class: Classification) -> &'static str {
+    match class {
+        Classification::Person => "person",
+        Classification::AutoReply => "auto-reply",
+        Classification::Bounce => "bounce",
+        Classification::List => "list",
+        Classification::Machine => "machine",
+    }
+}
+
+fn authentication(ctx: Ctx<'_>) -> Result<Object<'_>> {
+    let verdict = |verdict| match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
+        Verdict::None => "none",
+    };
+    let said = mail(&ctx, Message::authentication)?;
+    let object = Object::new(ctx)?;
+    object.set("spf", verdict(said.spf))?;
+    object.set("dkim", verdict(said.dkim))?;
+    object.set("dmarc", verdict(said.dmarc))?;
+    Ok(object)
+}
+
+fn attachments(ctx: Ctx<'_>) -> Result<Vec<Object<'_>>> {
+    let describe = |attachment: crate::bindings::postroom::plugin::types::Attachment| {
+        let object = Object::new(ctx.clone())?;
+        object.set("name", attachment.name)?;
+        object.set("contentType", attachment.content_type)?;
+        object.set("size", attachment.size as f64)?;
+        object.set("inline", attachment.inline)?;
+        object.set("contentId", OrNull(attachment.content_id))?;
+        Ok(object)
+    };
+    mail(&ctx, Message::attachments)?
+        .into_iter()
+        .map(describe)
+        .collect()
+}
+
+fn attachment_bytes<'js>(
+    ctx: Ctx<'js>,
+    index: u32,
+    offset: f64,
+    length: u32,
+) -> Result<TypedArray<'js, u8>> {
+    let bytes = mail(&ctx, |mail| {
+        mail.attachment_bytes(index, offset as u64, length)
+    })?;
+    TypedArray::new(ctx, bytes)
+}
+
+fn log_level(name: &str) -> log::Level {
+    match name {
+        "debug" => log::Level::Debug,
+        "warn" => log::Level::Warn,
+        "error" => log::Level::Error,
+        _ => log::Level::Info,
+    }
+}
+
+fn field(ctx: &Ctx<'_>, name: &str) -> Result<Field> {
+    Ok(match name {
+        "subject" => Field::Subject,
+        "from" => Field::From,
+        "to" => Field::To,
+        "text" => Field::Text,
+        "html" => Field::Html,
+        "reply" => Field::Reply,
+        other => match other.strip_prefix("header:").map(str::trim) {
+            Some(header) if !header.is_empty() => Field::Header(header.to_owned()),
+            _ => {
+                let known = "known: subject, from, to, text, html, reply, header:NAME";
+                return Err(Exception::throw_type(
+                    ctx,
+                    &format!("there is no field {name:?} ({known})"),
+                ));
+            }
+        },
+    })
+}
+
+/// The text that patterns on a field are matched with.
+fn field_text(ctx: &Ctx<'_>, name: &str) -> Result<String> {
+    let field = field(ctx, name)?;
+    mail(ctx, |mail| match field {
+        Field::Subject => mail.subject(),
+        Field::Text => mail.text(),
+        Field::Html => mail.html().unwrap_or_default(),
+        Field::Reply => mail.reply(),
+        // How the host writes these is the host's business: it finds them whole.
+        Field::From | Field::To | Field::Header(_) => {
+            let whole = mail.match_(&field, r"(?s)\A.*\z").ok().flatten();
+            whole
+                .and_then(|found| found.groups.into_iter().next().flatten())
+                .unwrap_or_default()
+        }
+    })
+}
+
+fn first<'js>(ctx: &Ctx<'js>, name: &str, pattern: &str) -> Result<Value<'js>> {
+    let field = field(ctx, name)?;
+    let found = mail(ctx, |mail| mail.match_(&field, pattern))?
+        .map_err(|error| bad_pattern(ctx, "match", error))?;
+    matched(ctx, found)
+}
+
+fn every<'js>(ctx: &Ctx<'js>, name: &str, pattern: &str) -> Result<Value<'js>> {
+    let field = field(ctx, name)?;
+    let found = mail(ctx, |mail| mail.find_all(&field, pattern))?
+        .map_err(|error| bad_pattern(ctx, "findAll", error))?;
+    all_matched(ctx, found)
+}
+
+/// A RegExp's first or every match; undefined where JavaScript must match by itself.
+fn reg_exp<'js>(
+    ctx: Ctx<'js>,
+    name: String,
+    source: String,
+    flags: String,
+    all: bool,
+) -> Result<Value<'js>> {
+    let field = field(&ctx, &name)?;
+    let by_script = || Ok(Value::new_undefined(ctx.clone()));
+    let Some(Translated {
+        pattern,
+        nullable,
+        needs_bmp,
+        needs_lf,
+    }) = translate(&source, &flags)
+    else {
+        return by_script();
+    };
+    if (all && nullable)
+        || (needs_lf && has(&ctx, &name, &field, OTHER_LINE_ENDS)?)
+        || (needs_bmp && has(&ctx, &name, &field, BEYOND_BMP)?)
+    {
+        return by_script();
+    }
+    // A pattern that the host finds too large may still be a fair one for JavaScript.
+    if all {
+        match mail(&ctx, |mail| mail.find_all(&field, &pattern))? {
+            Ok(found) => all_matched(&ctx, found),
+            Err(_) => by_script(),
+        }
+    } else {
+        match mail(&ctx, |mail| mail.match_(&field, &pattern))? {
+            Ok(found) => matched(&ctx, found),
+            Err(_) => by_script(),
+        }
+    }
+}
+
+/// Whether a field's text has certain characters; asked once per mail.
+fn has(ctx: &Ctx<'_>, name: &str, field: &Field, characters: &'static str) -> Result<bool> {
+    let known = TRAITS.with_borrow(|traits| {
+        traits
+            .iter()
+            .find(|(field, pattern, _)| field == name && *pattern == characters)
+            .map(|(_, _, found)| *found)
+    });
+    if let Some(found) = known {
+        return Ok(found);
+    }
+    let found = mail(ctx, |mail| {
+        !matches!(mail.match_(field, characters), Ok(None))
+    })?;
+    TRAITS.with_borrow_mut(|traits| traits.push((name.to_owned(), characters, found)));
+    Ok(found)
+}
+
+fn bad_pattern(ctx: &Ctx<'_>, function: &str, error: PatternError) -> rquickjs::Error {
+    match error {
+        PatternError::Syntax(reason) => {
+            Exception::throw_syntax(ctx, &format!("{function}: bad pattern: {reason}"))
+        }
+        PatternError::Limit(reason) => {
+            Exception::throw_range(ctx, &format!("{function}: pattern over a limit: {reason}"))
+        }
+    }
+}
+
+fn matched<'js>(ctx: &Ctx<'js>, found: Option<Captures>) -> Result<Value<'js>> {
+    match found {
+        Some(captures) => captured(ctx, captures),
+        None => Ok(Value::new_null(ctx.clone())),
+    }
+}
+
+fn all_matched<'js>(ctx: &Ctx<'js>, found: Vec<Captures>) -> Result<Value<'js>> {
+    let list = Array::new(ctx.clone())?;
+    for (index, captures) in found.into_iter().enumerate() {
+        list.set(index, captured(ctx, captures)?)?;
+    }
+    Ok(list.into_value())
+}
+
+/// A match in the shape of `RegExp.prototype.exec`'s.
+fn captured<'js>(ctx: &Ctx<'js>, captures: Captures) -> Result<Value<'js>> {
+    let list = Array::new(ctx.clone())?;
+    let groups = Object::new(ctx.clone())?;
+    for (index, group) in captures.groups.into_iter().enumerate() {
+        list.set(index, group.into_js(ctx)?)?;
+    }
+    for (name, number) in captures.names {
+        groups.set(name, list.get::<Value>(number as usize)?)?;
+    }
+    list.as_object().set("index", captures.start_utf16)?;
+    list.as_object().set("groups", groups)?;
+    Ok(list.into_value())
+}

@@ -1,0 +1,217 @@
+//! Reading the layouts that programs send: labelled lines, sections, and HTML tables.
+
+/// The text after `LABEL:` or `LABEL =` on the first line that has it; case and leading dots do not count.
+pub fn labelled<'a>(text: &'a str, label: &str) -> Option<&'a str> {
+    let label = label.trim().trim_end_matches([':', '=']).trim_end();
+    if label.is_empty() {
+        return None;
+    }
+    text.lines().find_map(|line| {
+        let line = line
+            .trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '-' | '•' | '>'));
+        let rest = strip_prefix_ignoring_case(line, label)?;
+        let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '.' || c == '*');
+        let value = rest.strip_prefix([':', '='])?;
+        Some(value.trim_matches(|c: char| c.is_whitespace() || c == '*'))
+    })
+}
+
+/// The lines after the first one that contains `from`, up to the next that contains `to`, else to the end. Case does not count.
+pub fn section(text: &str, from: &str, to: Option<&str>) -> Option<String> {
+    let contains = |line: &str, part: &str| line.to_lowercase().contains(&part.to_lowercase());
+    let mut lines = text.lines().skip_while(|line| !contains(line, from));
+    lines.next()?;
+    let lines: Vec<&str> = lines
+        .take_while(|line| !to.is_some_and(|to| contains(line, to)))
+        .collect();
+    Some(lines.join("\n"))
+}
+
+/// The rows of one table of an HTML text, counted from 0 in the order in which tables begin; cells as plain text.
+/// A table within a cell is a table of its own, and its text no part of the cell.
+pub fn table(html: &str, number: usize) -> Vec<Vec<String>> {
+    let mut tables: Vec<Table> = Vec::new();
+    let mut open: Vec<usize> = Vec::new();
+    let mut rest = html;
+    while let Some(at) = rest.find('<') {
+        if let Some(table) = open.last() {
+            tables[*table].text(&rest[..at]);
+        }
+        rest = &rest[at..];
+        if let Some(comment) = rest.strip_prefix("<!--") {
+            rest = comment.find("-->").map_or("", |end| &comment[end + 3..]);
+            continue;
+        }
+        let Some(end) = rest.find('>') else { break };
+        let tag = rest[1..end].trim_end_matches('/');
+        rest = &rest[end + 1..];
+        let (closing, tag) = tag
+            .strip_prefix('/')
+            .map_or((false, tag), |tag| (true, tag));
+        let name = tag
+            .split(|c: char| c.is_whitespace())
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        match (name.as_str(), closing) {
+            ("table", false) => {
+                open.push(tables.len());
+                tables.push(Table::default());
+            }
+            ("table", true) => {
+                if let Some(table) = open.pop() {
+                    tables[table].end_row();
+                }
+            }
+            (name, closing) => {
+                if let Some(table) = open.last() {
+                    tables[*table].tag(name, closing);
+                }
+            }
+        }
+    }
+    for table in &mut tables {
+        table.end_row();
+    }
+    if number < tables.len() {
+        tables.swap_remove(number).rows
+    } else {
+        Vec::new()
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    rows: Vec<Vec<String>>,
+    row: Vec<String>,
+    cell: Option<String>,
+}
+
+impl Table {
+    fn text(&mut self, text: &str) {
+        if let Some(cell) = &mut self.cell {
+            cell.push_str(text);
+        }
+    }
+
+    fn tag(&mut self, name: &str, closing: bool) {
+        match name {
+            "td" | "th" => {
+                self.end_cell();
+                if !closing {
+                    self.cell = Some(String::new());
+                }
+            }
+            "tr" => self.end_row(),
+            "br" | "p" | "div" | "li" => self.text(" "),
+            _ => {}
+        }
+    }
+
+    fn end_cell(&mut self) {
+        if let Some(cell) = self.cell.take() {
+            let text = entities(&cell);
+            self.row
+                .push(text.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+    }
+
+    fn end_row(&mut self) {
+        self.end_cell();
+        if !self.row.is_empty() {
+            self.rows.push(std::mem::take(&mut self.row));
+        }
+    }
+}
+
+/// Decodes the character references that mails have; what is none stays as it is.
+fn entities(text: &str) -> String {
+    let mut decoded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        decoded.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let reference = rest
+            .find(';')
+            .filter(|end| *end <= 10)
+            .and_then(|end| Some((entity(&rest[1..end])?, end)));
+        let (c, taken) = reference.map_or(('&', 1), |(c, end)| (c, end + 1));
+        decoded.push(c);
+        rest = &rest[taken..];
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
+fn entity(name: &str) -> Option<char> {
+    Some(match name {
+        "amp" => '&',
+        "lt" => '<',
+        "gt" => '>',
+        "quot" => '"',
+        "apos" => '\'',
+        "nbsp" => '\u{a0}',
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let code = match number.strip_prefix(['x', 'X']) {
+                Some(hex) => u32::from_str_radix(hex, 16).ok()?,
+                None => number.parse().ok()?,
+            };
+            char::from_u32(code)?
+        }
+    })
+}
+
+fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let mut rest = text.chars();
+    for expected in prefix.chars() {
+        let found = rest.next()?;
+        if found != expected && !found.to_lowercase().eq(expected.to_lowercase()) {
+            return None;
+        }
+    }
+    Some(rest.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{labelled, section, table};
+
+    const REPORT: &str = "Nightly report\n  * Job name ....: Files & Mail\nRésultat = Échec\nHost:\n\nDetails\n one\n two\nEnd of details\n";
+
+    #[test]
+    fn labels_are_found_in_their_variants() {
+        assert_eq!(labelled(REPORT, "job name"), Some("Files & Mail"));
+        assert_eq!(labelled(REPORT, "RÉSULTAT:"), Some("Échec"));
+        assert_eq!(labelled(REPORT, "host"), Some(""));
+        assert_eq!(labelled(REPORT, "Job"), None);
+        assert_eq!(labelled(REPORT, ""), None);
+    }
+
+    #[test]
+    fn a_section_ends_at_its_end_or_the_text_s() {
+        assert_eq!(
+            section(REPORT, "details", Some("end of")).as_deref(),
+            Some(" one\n two")
+        );
+        assert_eq!(
+            section(REPORT, "details", Some("nowhere")).as_deref(),
+            Some(" one\n two\nEnd of details")
+        );
+        assert_eq!(section(REPORT, "nowhere", None), None);
+    }
+
+    #[test]
+    fn tables_come_as_rows_of_text() {
+        let html = "<p>a</p><TABLE class=x><tr><th>Job<th>State</tr>\n<tr><td>Files &amp; <b>Mail</b></td><td>O&#75;&bogus;<br/>now\
+                    <table><tr><td>inner</td></tr></table></td></tr></table><!-- <table> --> <table><tr><td>second";
+        assert_eq!(
+            table(html, 0),
+            [vec!["Job", "State"], vec!["Files & Mail", "OK&bogus; now"]]
+        );
+        assert_eq!(table(html, 1), [["inner"]]);
+        assert_eq!(table(html, 2), [["second"]]);
+        assert!(table(html, 3).is_empty());
+        assert!(table("< <table <tr", 0).is_empty());
+    }
+}

@@ -1,0 +1,40 @@
+//! The engine behind script rules: QuickJS in a sandbox, prepared once per script and copied for every mail.
+//!
+//! `init` brings up the interpreter and runs the script's top level; the host keeps the memory as it is then. `decide` runs in
+//! a copy of that memory. Nothing here may hold a resource of the host between the two.
+
+mod answer;
+mod clock;
+mod engine;
+mod host;
+mod layout;
+mod pattern;
+mod trouble;
+
+#[allow(unsafe_code)]
+mod bindings {
+    //! What `wit-bindgen` makes of the world `script-engine`.
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "script-engine",
+    });
+}
+
+use bindings::{Context, Decision, Failure, Guest, Message, ScriptError};
+
+struct Script;
+
+impl Guest for Script {
+    fn decide(message: &Message, context: Context) -> Result<Decision, Failure> {
+        engine::decide(message, context)
+    }
+
+    fn init(name: String, source: String) -> Result<(), ScriptError> {
+        engine::init(name, source)
+    }
+}
+
+#[allow(unsafe_code)]
+const _: () = {
+    bindings::export!(Script with_types_in bindings);
+};

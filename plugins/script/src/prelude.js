@@ -1,0 +1,193 @@
+// What a script finds around it: `mail`, `ctx` and the constructors, over the few functions of `host`.
+// Runs once per script; what it makes is part of the memory image that every mail starts from.
+(function (host) {
+  "use strict";
+  const { defineProperty, assign } = Object;
+
+  const kindOf = (value) => {
+    if (value === null) return "null";
+    if (Array.isArray(value)) return "a list";
+    const type = typeof value;
+    return type === "object" ? "an object" : type === "undefined" ? "undefined" : `a ${type}`;
+  };
+  const mustBeText = (where, what, value) => {
+    if (typeof value !== "string") throw new TypeError(`${where}: ${what} must be text, not ${kindOf(value)}`);
+    return value;
+  };
+  const global = (name, value) => defineProperty(globalThis, name, { value, writable: true, configurable: true });
+  const kept = (self, name, value) => (defineProperty(self, name, { value, enumerable: true }), value);
+
+  // Actions
+
+  class Action {
+    constructor(kind, content) {
+      assign(this, content);
+      this.kind = kind;
+      host.check(kind, this);
+    }
+  }
+  for (const kind of ["ticket", "note", "alert", "reply", "forward", "expect"]) {
+    const make = {
+      [kind](content) {
+        if (content === undefined && (kind === "ticket" || kind === "note")) content = {};
+        if (content === null || typeof content !== "object" || Array.isArray(content))
+          throw new TypeError(`${kind}: takes an object, not ${kindOf(content)}`);
+        return new Action(kind, content);
+      },
+    };
+    global(kind, make[kind]);
+  }
+  for (const kind of ["ignore", "quarantine"]) {
+    const make = { [kind]: (reason) => new Action(kind, { reason: mustBeText(kind, "the reason", reason) }) };
+    global(kind, make[kind]);
+  }
+  const passed = Object.freeze(new Action("pass", {}));
+  global("pass", () => passed);
+
+  // Patterns
+
+  // What is left of the flags where every call starts at the beginning of the field.
+  const ownFlags = (pattern) => pattern.flags.replace(/[gy]/g, "");
+  const matchByScript = (field, pattern) => {
+    const sticky = pattern.sticky ? "y" : "";
+    const found = new RegExp(pattern.source, ownFlags(pattern) + sticky).exec(host.field(field));
+    return found && tidy(found);
+  };
+  const findAllByScript = (field, pattern) => {
+    const sticky = pattern.sticky ? "y" : "";
+    const all = [];
+    for (const found of host.field(field).matchAll(new RegExp(pattern.source, ownFlags(pattern) + "g" + sticky))) {
+      all.push(tidy(found));
+      if (all.length === host.maxMatches) break;
+    }
+    return all;
+  };
+  const tidy = (found) => {
+    delete found.input;
+    found.groups ??= {};
+    return found;
+  };
+  const find = (name, byHost, byScript, all) => (field, pattern) => {
+    mustBeText(name, "the field", field);
+    if (typeof pattern === "string") return byHost(field, pattern);
+    if (!(pattern instanceof RegExp))
+      throw new TypeError(`${name}: the pattern must be text or a RegExp, not ${kindOf(pattern)}`);
+    const found = host.regExp(field, pattern.source, pattern.flags, all);
+    return found === undefined ? byScript(field, pattern) : found;
+  };
+  const match = find("match", host.match, matchByScript, false);
+  const findAll = find("findAll", host.findAll, findAllByScript, true);
+
+  // The mail
+
+  class Attachment {
+    #index;
+    constructor(index, about) {
+      this.#index = index;
+      assign(this, about);
+    }
+    text() {
+      return host.attachmentText(this.#index);
+    }
+    bytes(offset = 0, length = 1 << 20) {
+      return host.attachmentBytes(this.#index, offset, length);
+    }
+  }
+
+  const parts = {
+    subject: host.subject,
+    from: host.from,
+    to: host.to,
+    cc: host.cc,
+    replyTo: host.replyTo,
+    date: host.date,
+    messageId: host.messageId,
+    text: host.text,
+    html: host.html,
+    reply: host.reply,
+    attachments: () => host.attachments().map((about, index) => new Attachment(index, about)),
+    classification: host.classification,
+    authentication: host.authentication,
+    repairs: host.repairs,
+  };
+  class Mail {
+    headers(name) {
+      return host.headers(mustBeText("headers", "the name", name));
+    }
+    match(field, pattern) {
+      return match(field, pattern);
+    }
+    findAll(field, pattern) {
+      return findAll(field, pattern);
+    }
+    field(label) {
+      return host.labelled(mustBeText("field", "the label", label));
+    }
+    lines() {
+      return this.text.split(/\r?\n/);
+    }
+    section(from, to) {
+      return host.section(mustBeText("section", "the start", from), to === undefined ? null : mustBeText("section", "the end", to));
+    }
+    table(number = 0) {
+      return host.table(number);
+    }
+    toJSON() {
+      const all = {};
+      for (const name in parts) all[name] = this[name];
+      return all;
+    }
+  }
+  // A part is fetched when it is first read.
+  for (const name in parts) {
+    const read = parts[name];
+    defineProperty(Mail.prototype, name, {
+      get() {
+        return kept(this, name, read());
+      },
+    });
+  }
+
+  // The context
+
+  const kv = Object.freeze({
+    get: (key) => host.kvGet(mustBeText("kv.get", "the key", key)),
+    set: (key, value) => host.kvSet(mustBeText("kv.set", "the key", key), mustBeText("kv.set", "the value", value)),
+    delete: (key) => host.kvDelete(mustBeText("kv.delete", "the key", key)),
+  });
+  const context = (tenant, mailbox, now, client, thread) => ({
+    tenant,
+    mailbox,
+    now,
+    client,
+    thread,
+    kv,
+    get settings() {
+      return kept(this, "settings", JSON.parse(host.settings()));
+    },
+  });
+
+  // Around
+
+  const shown = (value) => {
+    if (typeof value === "string") return value;
+    if (value instanceof Error) return `${value.name}: ${value.message}`;
+    if (typeof value === "object" && value !== null) {
+      try {
+        return JSON.stringify(value) ?? String(value);
+      } catch {
+        return Object.prototype.toString.call(value);
+      }
+    }
+    return typeof value === "function" ? `[function ${value.name}]` : String(value);
+  };
+  const logAt = (level) => (...values) => host.log(level, values.map(shown).join(" "));
+  global("console", { debug: logAt("debug"), log: logAt("info"), info: logAt("info"), warn: logAt("warn"), error: logAt("error") });
+  defineProperty(Math, "random", { value: () => host.random(), writable: true, configurable: true });
+
+  return {
+    Action,
+    run: (decide, tenant, mailbox, now, client, thread) =>
+      decide(new Mail(), context(tenant, mailbox, now, client, thread)),
+  };
+})

@@ -1,0 +1,200 @@
+//! Builders for the actions: start with `ticket()`, `note()`, `alert(key)` and the like, then say what differs from the mail.
+
+use crate::{
+    Action, Alert, AlertState, Expect, Failure, Forward, Note, Reply, Ticket, Value, Visibility,
+};
+
+/// A new ticket; what is left out is filled in from the mail.
+pub fn ticket() -> Ticket {
+    Ticket {
+        title: None,
+        body: None,
+        queue: None,
+        priority: None,
+        requester: None,
+        fields: Vec::new(),
+        tags: Vec::new(),
+    }
+}
+
+/// A public note on the context's thread, its body the mail's new words.
+pub fn note() -> Note {
+    Note {
+        ticket: None,
+        body: None,
+        visibility: Visibility::Public,
+    }
+}
+
+/// A firing alert. Mails with the same key are one alert.
+pub fn alert(key: impl Into<String>) -> Alert {
+    Alert {
+        key: key.into(),
+        state: AlertState::Firing,
+        severity: None,
+        host: None,
+        service: None,
+        summary: None,
+        fields: Vec::new(),
+    }
+}
+
+/// No ticket, for this reason.
+pub fn ignore(reason: impl Into<String>) -> Action {
+    Action::Ignore(reason.into())
+}
+
+/// Kept aside for a person, for this reason.
+pub fn quarantine(reason: impl Into<String>) -> Action {
+    Action::Quarantine(reason.into())
+}
+
+/// An answer to the sender.
+pub fn reply(text: impl Into<String>) -> Reply {
+    Reply {
+        text: text.into(),
+        html: None,
+    }
+}
+
+pub fn forward<T: Into<String>>(to: impl IntoIterator<Item = T>) -> Forward {
+    Forward {
+        to: to.into_iter().map(Into::into).collect(),
+    }
+}
+
+/// An alert is due when no mail with this key arrives within so many seconds.
+pub fn expect(key: impl Into<String>, within_secs: u64) -> Expect {
+    Expect {
+        key: key.into(),
+        within_secs,
+    }
+}
+
+/// An action of a later Postroom, by name, with a JSON payload.
+pub fn custom(name: impl Into<String>, payload: impl Into<String>) -> Action {
+    Action::Custom(crate::bindings::postroom::plugin::types::Custom {
+        name: name.into(),
+        payload: payload.into(),
+    })
+}
+
+/// Builder methods that set one optional text each.
+macro_rules! texts {
+    ($($name:ident),*) => {
+        $(
+            #[must_use]
+            pub fn $name(mut self, $name: impl Into<String>) -> Self {
+                self.$name = Some($name.into());
+                self
+            }
+        )*
+    };
+}
+
+impl Ticket {
+    texts!(title, body, queue, priority, requester);
+
+    /// One of the ticket's own fields.
+    #[must_use]
+    pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.fields.push((name.into(), value.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+}
+
+impl Note {
+    texts!(ticket, body);
+
+    /// Not shown to the client.
+    #[must_use]
+    pub fn internal(mut self) -> Self {
+        self.visibility = Visibility::Internal;
+        self
+    }
+}
+
+impl Alert {
+    texts!(severity, host, service, summary);
+
+    /// Closes the alert instead of raising it.
+    #[must_use]
+    pub fn resolved(mut self) -> Self {
+        self.state = AlertState::Resolved;
+        self
+    }
+
+    /// One of the alert's own fields.
+    #[must_use]
+    pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.fields.push((name.into(), value.into()));
+        self
+    }
+}
+
+impl Reply {
+    texts!(html);
+}
+
+/// `From` for each action that has a type of its own.
+macro_rules! actions {
+    ($($name:ident),*) => {
+        $(
+            impl From<$name> for Action {
+                fn from(value: $name) -> Action {
+                    Action::$name(value)
+                }
+            }
+        )*
+    };
+}
+
+actions!(Ticket, Note, Alert, Reply, Forward, Expect);
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Value {
+        Value::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Value {
+        Value::Text(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Value {
+        Value::Number(value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Value {
+        Value::Flag(value)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Failure {
+        Failure {
+            message,
+            location: None,
+        }
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(message: &str) -> Failure {
+        Failure {
+            message: message.to_owned(),
+            location: None,
+        }
+    }
+}

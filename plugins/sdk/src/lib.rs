@@ -1,0 +1,62 @@
+//! Everything a rule written in Rust needs: the mail, the context, and builders for what to do about it.
+//!
+//! ```ignore
+//! use postroom_sdk::{Context, Failure, Field, Mail, Action, alert};
+//!
+//! postroom_sdk::rule!(decide);
+//!
+//! fn decide(mail: &Mail, _ctx: &Context) -> Result<Option<Action>, Failure> {
+//!     let Some(found) = mail.find(Field::Subject, r"^DISK (\S+) full")? else { return Ok(None) };
+//!     Ok(Some(alert(format!("disk/{}", &found[1])).severity("critical").into()))
+//! }
+//! ```
+//!
+//! Build it as a `cdylib` for `wasm32-unknown-unknown`, then `postroom plugin build FILE.wasm`.
+
+// The bindings name this crate as rules do.
+extern crate self as postroom_sdk;
+
+mod actions;
+mod answer;
+#[doc(hidden)]
+pub mod bindings;
+mod json;
+pub mod kv;
+pub mod log;
+mod mail;
+pub mod settings;
+#[doc(hidden)]
+pub use wit_bindgen;
+
+pub use actions::{alert, custom, expect, forward, ignore, note, quarantine, reply, ticket};
+pub use answer::Answer;
+pub use bindings::postroom::plugin::types::{
+    Action, Address, Alert, AlertState, Attachment, Authentication, Classification, Client,
+    Context, Decision, Expect, Failure, Field, Forward, Note, Reply, Thread, Ticket, Value,
+    Verdict, Visibility,
+};
+pub use mail::{Mail, Match};
+
+/// Not mine: the next rule decides.
+pub fn pass() -> Decision {
+    Decision::Pass
+}
+
+/// Exports a function as the rule: `fn(&Mail, &Context) -> impl Answer`.
+#[macro_export]
+macro_rules! rule {
+    ($decide:path) => {
+        const _: () = {
+            struct Rule;
+            impl $crate::bindings::Guest for Rule {
+                fn decide(
+                    message: &$crate::bindings::Message,
+                    context: $crate::Context,
+                ) -> ::core::result::Result<$crate::Decision, $crate::Failure> {
+                    $crate::Answer::answer($decide(&$crate::Mail::new(message), &context))
+                }
+            }
+    $crate::bindings::export_rule!(Rule with_types_in $crate::bindings);
+        };
+    };
+}

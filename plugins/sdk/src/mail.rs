@@ -1,0 +1,95 @@
+//! The mail as a rule sees it: the host's resource, with matches that are pleasant to use.
+
+use std::ops::{Deref, Index};
+
+use crate::bindings::postroom::plugin::types::{Captures, Message, PatternError};
+use crate::{Failure, Field};
+
+/// The mail under decision. Its parts stay with the host; each method fetches one (see the methods of the resource).
+pub struct Mail<'a>(&'a Message);
+
+/// One match of a pattern. `m[1]` and `m["name"]` are a group's text, empty when the group took no part.
+pub struct Match(Captures);
+
+impl<'a> Mail<'a> {
+    #[doc(hidden)]
+    pub fn new(message: &'a Message) -> Self {
+        Mail(message)
+    }
+
+    /// The first match of a pattern in the syntax of the `regex` crate. The host runs it, in linear time, without copying the field.
+    ///
+    /// # Errors
+    /// The pattern is malformed, or over a limit.
+    pub fn find(&self, field: Field, pattern: &str) -> Result<Option<Match>, Failure> {
+        Ok(self.0.match_(&field, pattern)?.map(Match))
+    }
+
+    /// Every match, up to the host's cap.
+    ///
+    /// # Errors
+    /// The pattern is malformed, or over a limit.
+    pub fn find_all(&self, field: Field, pattern: &str) -> Result<Vec<Match>, Failure> {
+        Ok(self
+            .0
+            .find_all(&field, pattern)?
+            .into_iter()
+            .map(Match)
+            .collect())
+    }
+}
+
+impl Deref for Mail<'_> {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        self.0
+    }
+}
+
+impl Match {
+    /// A group by number; `None` when it took no part. Group 0 is the whole match.
+    pub fn group(&self, number: usize) -> Option<&str> {
+        self.0.groups.get(number)?.as_deref()
+    }
+
+    /// A group by name.
+    pub fn named(&self, name: &str) -> Option<&str> {
+        let (_, number) = self.0.names.iter().find(|(n, _)| n == name)?;
+        self.group(*number as usize)
+    }
+
+    /// Where the match starts, in bytes of the field.
+    pub fn start(&self) -> usize {
+        self.0.start as usize
+    }
+}
+
+impl Index<usize> for Match {
+    type Output = str;
+
+    fn index(&self, number: usize) -> &str {
+        self.group(number).unwrap_or_default()
+    }
+}
+
+impl Index<&str> for Match {
+    type Output = str;
+
+    fn index(&self, name: &str) -> &str {
+        self.named(name).unwrap_or_default()
+    }
+}
+
+impl From<PatternError> for Failure {
+    fn from(error: PatternError) -> Failure {
+        let message = match error {
+            PatternError::Syntax(reason) => format!("bad pattern: {reason}"),
+            PatternError::Limit(reason) => format!("pattern over a limit: {reason}"),
+        };
+        Failure {
+            message,
+            location: None,
+        }
+    }
+}
