@@ -112,6 +112,7 @@ function microsoftError(name) {
 
 // Microsoft's paths and the routes of oidc-provider that serve them; v1 paths lack the `/v2.0`.
 const MICROSOFT_PATH = /^\/(?<tenant>[^/]+)\/oauth2(?<v2>\/v2\.0)?\/(?<endpoint>authorize|token|devicecode)$/;
+const INTROSPECTION = '/token/introspection';
 const ROUTES = { authorize: '/auth', token: '/token', devicecode: '/device/auth' };
 
 // The name of what is wrong with an app-only request's scope, or null.
@@ -195,17 +196,19 @@ async function microsoftPaths(ctx, next) {
   record.status = ctx.status;
 }
 
-async function introspectionFailures(ctx, next) {
-  if (ctx.path === '/token/introspection' && await failOnCommand('introspection', ctx)) return;
+// Dovecot learns by the claim `mail` what a token opens: `any` mailbox, as an app-only token with a mail
+// scope does on Exchange, or `none`. It stands in every answer, since Dovecot takes a missing claim for a
+// failure of the server.
+async function introspection(ctx, next) {
+  if (ctx.path !== INTROSPECTION) {
+    await next();
+    return;
+  }
+  if (await failOnCommand('introspection', ctx)) return;
   await next();
-}
-
-// What Dovecot learns of a token beside the standard claims: `mail: any` marks an app-only token with a
-// mail scope, which opens any mailbox, as on Exchange. Dovecot refuses a token without it.
-function mailClaim(ctx, token) {
-  const mail = token.kind === 'ClientCredentials'
-    && MAIL_RESOURCES.some((resource) => token.scope === `${resource}/.default`);
-  return mail ? { mail: 'any' } : undefined;
+  const { active, sub, scope } = ctx.body;
+  const opens = active && !sub && MAIL_RESOURCES.some((resource) => scope === `${resource}/.default`);
+  ctx.body = { ...ctx.body, mail: opens ? 'any' : 'none' };
 }
 
 function provider(issuer) {
@@ -229,7 +232,6 @@ function provider(issuer) {
     ],
     // The default of 15 s would keep expired tokens alive in tests of expiry.
     clockTolerance: 0,
-    extraTokenClaims: mailClaim,
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
@@ -238,12 +240,12 @@ function provider(issuer) {
         allowedPolicy: (ctx, client) => client.clientId === config.introspection_client_id,
       },
     },
-    routes: { introspection: '/token/introspection' },
+    routes: { introspection: INTROSPECTION },
     scopes: RESOURCES.map((resource) => `${resource}/.default`),
     ttl: { ClientCredentials: () => state.lifetimeSecs },
   });
   built.on('server_error', (ctx, error) => console.error(error));
-  built.use(introspectionFailures);
+  built.use(introspection);
   built.use(microsoftPaths);
   return built;
 }
