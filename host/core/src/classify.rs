@@ -1,0 +1,242 @@
+//! Who or what wrote a mail, judged from its headers alone, so that nobody answers a machine.
+
+use crate::message::{Address, Classification, Header};
+
+/// Judges a mail. The first that fits:
+///
+/// 1. bounce: a delivery status report (RFC 3464), X-Failed-Recipients, or a mailer daemon for a sender;
+/// 2. auto-reply: Auto-Submitted `auto-replied` (RFC 3834), X-Autoreply, X-Autorespond, X-Autoresponder, Precedence
+///    `auto_reply`, a read receipt (RFC 8098), or the subject of an out-of-office notice together with any mark of a machine;
+/// 3. machine, by a strong mark: any other Auto-Submitted but `no`, or the X-Mailer or a header of a known monitoring,
+///    backup or scheduling program. Such mails often say `Precedence: bulk` too, and are no list;
+/// 4. list: List-Id, List-Post, List-Unsubscribe (RFC 2919, 2369), Precedence `list`, `bulk` or `junk`;
+/// 5. bounce: a null return path;
+/// 6. machine, by a weak mark: X-Auto-Response-Suppress, a no-reply or postmaster address, another report;
+/// 7. person.
+///
+/// The second value is true for a null return path (`Return-Path: <>`).
+pub fn classify(headers: &[Header], from: Option<&Address>) -> (Classification, bool) {
+    let marks = Marks::of(headers, from);
+    (marks.judge(), marks.null_sender)
+}
+
+/// A sender that answers nobody: no-reply addresses and the like.
+pub fn is_no_reply(email: &str) -> bool {
+    let local: String = local_part(email)
+        .chars()
+        .filter(|c| !matches!(c, '-' | '_' | '.'))
+        .collect();
+    [
+        "noreply",
+        "donotreply",
+        "dontreply",
+        "nepasrepondre",
+        "nichtantworten",
+        "neantworten",
+    ]
+    .iter()
+    .any(|name| local.starts_with(name) || local.ends_with(name))
+}
+
+#[derive(Default)]
+struct Marks {
+    null_sender: bool,
+    return_path_seen: bool,
+    bounce: bool,
+    auto_reply: bool,
+    away_subject: bool,
+    machine: bool,
+    list: bool,
+    weak_machine: bool,
+}
+
+impl Marks {
+    fn of(headers: &[Header], from: Option<&Address>) -> Self {
+        let mut marks = Self::default();
+        for header in headers {
+            marks.note(header);
+        }
+        if let Some(from) = from {
+            marks.sender(&from.email);
+        }
+        marks
+    }
+
+    fn note(&mut self, header: &Header) {
+        let value = header.value.trim();
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        match header.name.len() {
+            7 if is("List-Id") => self.list = true,
+            7 if is("Subject") => self.away_subject = is_away_subject(value),
+            8 if is("X-Mailer") => self.machine |= is_program(value),
+            9 if is("List-Post") => self.list = true,
+            10 if is("Precedence") => match value.to_ascii_lowercase().as_str() {
+                "list" | "bulk" | "junk" => self.list = true,
+                "auto_reply" | "auto-reply" => self.auto_reply = true,
+                _ => {}
+            },
+            10 if is("User-Agent") => self.machine |= is_program(value),
+            11 if is("Return-Path") && !self.return_path_seen => {
+                self.return_path_seen = true;
+                self.null_sender = value.split_whitespace().collect::<String>() == "<>";
+            }
+            11 if is("X-Autoreply") => self.auto_reply |= !value.eq_ignore_ascii_case("no"),
+            12 if is("Content-Type") => self.report(value),
+            13 if is("X-Autorespond") => self.auto_reply = true,
+            14 if is("Auto-Submitted") => {
+                let keyword = value.split([';', ' ', '(']).next().unwrap_or("");
+                if keyword.eq_ignore_ascii_case("auto-replied") {
+                    self.auto_reply = true;
+                } else if !keyword.is_empty() && !keyword.eq_ignore_ascii_case("no") {
+                    self.machine = true;
+                }
+            }
+            15 if is("X-Autoresponder") => self.auto_reply = true,
+            16 if is("List-Unsubscribe") => self.list = true,
+            19 if is("X-Failed-Recipients") => self.bounce = true,
+            24 if is("X-Auto-Response-Suppress") => {
+                self.weak_machine |= !value.eq_ignore_ascii_case("none") && !value.is_empty();
+            }
+            _ => self.machine |= PROGRAM_HEADERS.iter().any(|name| is(name)),
+        }
+    }
+
+    fn report(&mut self, content_type: &str) {
+        const LONGEST: usize = 1024;
+        let value = content_type[..content_type.floor_char_boundary(LONGEST)].to_ascii_lowercase();
+        if !value.starts_with("multipart/report") {
+            return;
+        }
+        if value.contains("disposition-notification") {
+            self.auto_reply = true;
+        } else if value.contains("delivery-status") {
+            self.bounce = true;
+        } else {
+            self.weak_machine = true;
+        }
+    }
+
+    fn sender(&mut self, email: &str) {
+        let local = local_part(email);
+        if ["mailer-daemon", "mailerdaemon", "mail-daemon"].contains(&local.as_str()) {
+            self.bounce = true;
+        } else if local == "postmaster" || is_no_reply(email) {
+            self.weak_machine = true;
+        }
+    }
+
+    fn judge(&self) -> Classification {
+        let automatic = self.machine || self.weak_machine || self.null_sender || self.list;
+        if self.bounce {
+            Classification::Bounce
+        } else if self.auto_reply || self.away_subject && automatic {
+            Classification::AutoReply
+        } else if self.machine {
+            Classification::Machine
+        } else if self.list {
+            Classification::List
+        } else if self.null_sender {
+            Classification::Bounce
+        } else if self.weak_machine {
+            Classification::Machine
+        } else {
+            Classification::Person
+        }
+    }
+}
+
+/// Headers that only programs write.
+const PROGRAM_HEADERS: &[&str] = &["X-Cron-Env", "X-JIRA-FingerPrint"];
+
+/// Beginnings of the X-Mailer or User-Agent of programs that watch, back up and schedule, in lower case.
+const PROGRAMS: &[&str] = &[
+    "acronis",
+    "altaro",
+    "apcupsd",
+    "arcserve",
+    "backup exec",
+    "bacula",
+    "centreon",
+    "check_mk",
+    "checkmk",
+    "dattobackup",
+    "grafana",
+    "icinga",
+    "idrac",
+    "librenms",
+    "logicmonitor",
+    "mdadm",
+    "monit ",
+    "monit/",
+    "munin",
+    "n-able",
+    "nagios",
+    "nakivo",
+    "netgear",
+    "observium",
+    "opsview",
+    "paessler",
+    "prtg",
+    "proxmox",
+    "qnap",
+    "sensu",
+    "smartd",
+    "solarwinds",
+    "synology",
+    "truenas",
+    "uptime kuma",
+    "veeam",
+    "veritas",
+    "whatsup",
+    "zabbix",
+];
+
+fn is_program(mailer: &str) -> bool {
+    PROGRAMS.iter().any(|program| starts_with(mailer, program))
+}
+
+/// Beginnings of the subject of out-of-office notices, in lower case.
+const AWAY: &[&str] = &[
+    "automatic reply",
+    "auto-reply",
+    "autoreply",
+    "auto reply",
+    "out of office",
+    "out of the office",
+    "automatische antwort",
+    "abwesenheitsnotiz",
+    "abwesend",
+    "abwesenheit",
+    "réponse automatique",
+    "absence du bureau",
+    "respuesta automática",
+    "fuera de la oficina",
+    "risposta automatica",
+    "fuori sede",
+    "automatisch antwoord",
+    "automatische beantwoording",
+    "afwezigheidsbericht",
+    "niet aanwezig",
+    "resposta automática",
+    "automatiskt svar",
+    "autosvar",
+    "automatisk svar",
+    "odpowiedź automatyczna",
+];
+
+fn is_away_subject(subject: &str) -> bool {
+    AWAY.iter().any(|words| starts_with(subject, words))
+}
+
+/// `prefix` is in lower case.
+fn starts_with(text: &str, prefix: &str) -> bool {
+    let mut lowered = text.chars().flat_map(char::to_lowercase);
+    prefix.chars().all(|c| lowered.next() == Some(c))
+}
+
+fn local_part(email: &str) -> String {
+    email
+        .rsplit_once('@')
+        .map_or(email, |(local, _)| local)
+        .to_ascii_lowercase()
+}

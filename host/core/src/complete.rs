@@ -1,0 +1,489 @@
+//! From what a rule asked for to what will be done: one disposition, blanks filled in from the mail, manners kept.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::context::Context;
+use crate::decision::{Action, Outcome, Refusal, Reply, Ticket, Trouble, Value};
+use crate::message::{Classification, Message};
+
+/// The header that marks our own outgoing mail, so that two desks do not answer each other for ever.
+pub const LOOP_HEADER: &str = "X-Postroom-Loop";
+/// The tag of a ticket that `fallback` made after a rule had trouble.
+pub const FALLBACK_TAG: &str = "postroom-fallback";
+/// The reason of an `ignore` that stands for side actions alone.
+pub const HANDLED: &str = "handled";
+
+/// How long and how many the parts of a decision may be. Text over its limit is cut and noted as a repair; too many actions
+/// or an overlong key are nonsense; too many recipients are a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DecisionLimits {
+    /// Actions of one decision.
+    pub actions: usize,
+    /// Characters of a ticket's title and an alert's summary.
+    pub title_chars: usize,
+    /// Bytes of a ticket's or note's body and of a reply.
+    pub body_bytes: usize,
+    /// Characters of queue, priority, requester, severity, host, service and of a reason.
+    pub word_chars: usize,
+    /// Tags of a ticket.
+    pub tags: usize,
+    /// Characters of one tag.
+    pub tag_chars: usize,
+    /// Fields of a ticket or an alert.
+    pub fields: usize,
+    /// Bytes of all names and values of the fields.
+    pub field_bytes: usize,
+    /// Characters of an alert's or expectation's key, and of a custom action's name.
+    pub key_chars: usize,
+    /// Recipients of a forward.
+    pub recipients: usize,
+}
+
+impl Default for DecisionLimits {
+    fn default() -> Self {
+        Self {
+            actions: 50,
+            title_chars: 255,
+            body_bytes: 1024 * 1024,
+            word_chars: 320,
+            tags: 50,
+            tag_chars: 100,
+            fields: 100,
+            field_bytes: 64 * 1024,
+            key_chars: 255,
+            recipients: 20,
+        }
+    }
+}
+
+/// Whom we may write to, and how.
+#[derive(Debug, Clone)]
+pub struct Manners<'a> {
+    /// Every address this Postroom fetches or sends for: no mail is sent to them.
+    pub own_addresses: &'a [String],
+    /// Whether the mailbox has an outgoing way configured.
+    pub has_outgoing: bool,
+    pub limits: &'a DecisionLimits,
+}
+
+impl Manners<'_> {
+    fn is_own(&self, email: &str) -> bool {
+        let email = email.trim();
+        self.own_addresses
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(email))
+    }
+
+    /// Why the sender gets no answer. None when one may be sent.
+    fn against_reply(&self, mail: &Message) -> Option<String> {
+        let Some(from) = &mail.from else {
+            return Some("the mail has no readable sender".to_owned());
+        };
+        let classification = match mail.classification {
+            Classification::Person => None,
+            Classification::AutoReply => Some("an automatic reply"),
+            Classification::Bounce => Some("a bounce"),
+            Classification::List => Some("list or bulk mail"),
+            Classification::Machine => Some("a machine's mail"),
+        };
+        if let Some(what) = classification {
+            Some(format!("{what} is never answered"))
+        } else if mail.null_sender {
+            Some("a mail with a null return path is never answered".to_owned())
+        } else if mail
+            .headers("Auto-Submitted")
+            .any(|value| !value.trim().eq_ignore_ascii_case("no"))
+        {
+            Some("auto-submitted mail is never answered".to_owned())
+        } else if mail.headers(LOOP_HEADER).next().is_some() {
+            Some("a mail that passed through Postroom is never answered".to_owned())
+        } else if self.is_own(&from.email) || mail.reply_to.iter().any(|to| self.is_own(&to.email))
+        {
+            Some("the answer would go to one of our own addresses".to_owned())
+        } else {
+            self.against_sending()
+        }
+    }
+
+    fn against_forward(&self, to: &[String]) -> Option<String> {
+        if to.is_empty() {
+            Some("a forward needs a recipient".to_owned())
+        } else if to.len() > self.limits.recipients {
+            Some(format!("more than {} recipients", self.limits.recipients))
+        } else if let Some(odd) = to.iter().find(|to| !is_email(to)) {
+            Some(format!("\"{}\" is no address", shortened(odd, 80)))
+        } else if to.iter().any(|to| self.is_own(to)) {
+            Some("a forward to one of our own addresses would come back".to_owned())
+        } else {
+            self.against_sending()
+        }
+    }
+
+    fn against_sending(&self) -> Option<String> {
+        (!self.has_outgoing).then(|| "the mailbox has no outgoing way configured".to_owned())
+    }
+}
+
+/// A decision made complete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completed {
+    pub outcome: Outcome,
+    pub actions: Vec<Action>,
+    pub refused: Vec<Refusal>,
+    /// What was cut to fit its limit; goes with the mail's own repairs.
+    pub repairs: Vec<String>,
+}
+
+/// Why a rule's answer makes no sense. The mail goes to the next rule.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Nonsense {
+    #[error("an empty list of actions: answer pass for a mail that is not yours")]
+    Empty,
+    #[error("{found} actions, more than the {most} allowed")]
+    TooMany { found: usize, most: usize },
+    #[error("both {first} and {second}: a decision has one kind of disposition")]
+    Mixed {
+        first: &'static str,
+        second: &'static str,
+    },
+    #[error("more than one {0}")]
+    Twice(&'static str),
+    #[error("a note without a ticket: the mail belongs to no thread and the note names none")]
+    NoteWithoutTicket,
+    #[error("{0} with an empty key")]
+    EmptyKey(&'static str),
+    #[error("{kind} with a key over {most} characters")]
+    LongKey { kind: &'static str, most: usize },
+    #[error("an expectation within 0 seconds")]
+    ExpectAtOnce,
+}
+
+/// Completes what a rule asked for.
+///
+/// One disposition (tickets, notes or alerts of one kind, or one ignore, or one quarantine) and any side actions. Side
+/// actions alone are an ignore with the reason [`HANDLED`]. A ticket lacking title, body or requester gets the subject, the
+/// new words and the sender; a note lacking its ticket gets the thread's. Answers against good manners are refused.
+pub fn complete(
+    actions: Vec<Action>,
+    mail: &Message,
+    context: &Context,
+    manners: &Manners<'_>,
+) -> Result<Completed, Nonsense> {
+    let most = manners.limits.actions;
+    if actions.is_empty() {
+        return Err(Nonsense::Empty);
+    }
+    if actions.len() > most {
+        return Err(Nonsense::TooMany {
+            found: actions.len(),
+            most,
+        });
+    }
+    let outcome = disposition(&actions)?;
+    let mut completed = Completed {
+        outcome: outcome.unwrap_or(Outcome::Ignored),
+        actions: Vec::with_capacity(actions.len() + 1),
+        refused: Vec::new(),
+        repairs: Vec::new(),
+    };
+    if outcome.is_none() {
+        completed.actions.push(Action::Ignore {
+            reason: HANDLED.to_owned(),
+        });
+    }
+    let mut cutter = Cutter {
+        limits: manners.limits,
+        repairs: Vec::new(),
+    };
+    for mut action in actions {
+        fill(&mut action, mail, context, &mut cutter)?;
+        let against = match &action {
+            Action::Reply(reply) if reply.text.trim().is_empty() => {
+                Some("a reply without text".to_owned())
+            }
+            Action::Reply(_) => manners.against_reply(mail),
+            Action::Forward { to } => manners.against_forward(to),
+            _ => None,
+        };
+        match against {
+            Some(reason) => completed.refused.push(Refusal { action, reason }),
+            None => completed.actions.push(action),
+        }
+    }
+    completed.repairs = cutter.repairs;
+    Ok(completed)
+}
+
+/// What the built-in `fallback` decides when no rule did: a plain ticket, so that no mail is lost. It is tagged
+/// [`FALLBACK_TAG`] when a rule had trouble.
+pub fn fallback(mail: &Message, troubles: &[Trouble], limits: &DecisionLimits) -> Completed {
+    let mut cutter = Cutter {
+        limits,
+        repairs: Vec::new(),
+    };
+    let mut ticket = Ticket::default();
+    if !troubles.is_empty() {
+        ticket.tags.push(FALLBACK_TAG.to_owned());
+    }
+    fill_ticket(&mut ticket, mail, &mut cutter);
+    Completed {
+        outcome: Outcome::Ticket,
+        actions: vec![Action::Ticket(ticket)],
+        refused: Vec::new(),
+        repairs: cutter.repairs,
+    }
+}
+
+/// The one disposition; none when there are side actions only.
+fn disposition(actions: &[Action]) -> Result<Option<Outcome>, Nonsense> {
+    let mut found: Option<(Outcome, &'static str)> = None;
+    for action in actions {
+        let this = match action {
+            Action::Ticket(_) => (Outcome::Ticket, "ticket"),
+            Action::Note(_) => (Outcome::Note, "note"),
+            Action::Alert(_) => (Outcome::Alert, "alert"),
+            Action::Ignore { .. } => (Outcome::Ignored, "ignore"),
+            Action::Quarantine { .. } => (Outcome::Quarantined, "quarantine"),
+            Action::Reply(_)
+            | Action::Forward { .. }
+            | Action::Expect(_)
+            | Action::Custom { .. } => {
+                continue;
+            }
+        };
+        match found {
+            None => found = Some(this),
+            Some((outcome, name)) if outcome == this.0 => {
+                if matches!(outcome, Outcome::Ignored | Outcome::Quarantined) {
+                    return Err(Nonsense::Twice(name));
+                }
+            }
+            Some((_, first)) => {
+                return Err(Nonsense::Mixed {
+                    first,
+                    second: this.1,
+                });
+            }
+        }
+    }
+    Ok(found.map(|(outcome, _)| outcome))
+}
+
+fn fill(
+    action: &mut Action,
+    mail: &Message,
+    context: &Context,
+    cutter: &mut Cutter<'_>,
+) -> Result<(), Nonsense> {
+    match action {
+        Action::Ticket(ticket) => fill_ticket(ticket, mail, cutter),
+        Action::Note(note) => {
+            if note
+                .ticket
+                .as_deref()
+                .is_none_or(|number| number.trim().is_empty())
+            {
+                let thread = context.thread.as_ref().ok_or(Nonsense::NoteWithoutTicket)?;
+                note.ticket = Some(thread.ticket.clone());
+            }
+            cutter.body(
+                note.body.get_or_insert_with(|| mail.reply.clone()),
+                "note's body",
+            );
+        }
+        Action::Alert(alert) => {
+            cutter.key(&mut alert.key, "an alert")?;
+            let summary = alert.summary.get_or_insert_with(|| title_of(mail));
+            cutter.title(summary, "summary");
+            cutter.word(&mut alert.severity, "severity");
+            cutter.word(&mut alert.host, "host");
+            cutter.word(&mut alert.service, "service");
+            cutter.fields(&mut alert.fields);
+        }
+        Action::Reply(Reply { text, html }) => {
+            cutter.body(text, "reply");
+            if let Some(html) = html {
+                cutter.body(html, "reply's HTML");
+            }
+        }
+        Action::Ignore { reason } | Action::Quarantine { reason } => cutter.reason(reason),
+        Action::Expect(expect) => {
+            cutter.key(&mut expect.key, "an expectation")?;
+            if expect.within_secs == 0 {
+                return Err(Nonsense::ExpectAtOnce);
+            }
+        }
+        Action::Custom { name, .. } => cutter.key(name, "a custom action")?,
+        Action::Forward { .. } => {}
+    }
+    Ok(())
+}
+
+fn fill_ticket(ticket: &mut Ticket, mail: &Message, cutter: &mut Cutter<'_>) {
+    let blank = |text: &Option<String>| text.as_deref().is_none_or(|text| text.trim().is_empty());
+    if blank(&ticket.title) {
+        ticket.title = Some(title_of(mail));
+    }
+    if ticket.body.is_none() {
+        ticket.body = Some(mail.reply.clone());
+    }
+    if blank(&ticket.requester) {
+        ticket.requester = mail.from.as_ref().map(|from| from.email.clone());
+    }
+    if let Some(title) = &mut ticket.title {
+        cutter.title(title, "title");
+    }
+    if let Some(body) = &mut ticket.body {
+        cutter.body(body, "ticket's body");
+    }
+    cutter.word(&mut ticket.queue, "queue");
+    cutter.word(&mut ticket.priority, "priority");
+    cutter.word(&mut ticket.requester, "requester");
+    cutter.fields(&mut ticket.fields);
+    cutter.tags(&mut ticket.tags);
+}
+
+fn title_of(mail: &Message) -> String {
+    match mail.subject.trim() {
+        "" => "(no subject)".to_owned(),
+        subject => subject.to_owned(),
+    }
+}
+
+/// Cuts what is too long, and says so.
+struct Cutter<'a> {
+    limits: &'a DecisionLimits,
+    repairs: Vec<String>,
+}
+
+impl Cutter<'_> {
+    fn note(&mut self, what: String) {
+        if !self.repairs.contains(&what) {
+            self.repairs.push(what);
+        }
+    }
+
+    fn chars(&mut self, text: &mut String, most: usize, what: &str) {
+        if let Some((end, _)) = text.char_indices().nth(most) {
+            text.truncate(end);
+            self.note(format!("the {what} was cut to {most} characters"));
+        }
+    }
+
+    /// One line: line ends and other control characters become blanks.
+    fn title(&mut self, text: &mut String, what: &str) {
+        one_line(text);
+        self.chars(text, self.limits.title_chars, what);
+    }
+
+    fn word(&mut self, text: &mut Option<String>, what: &str) {
+        if let Some(text) = text {
+            one_line(text);
+            self.chars(text, self.limits.word_chars, what);
+        }
+    }
+
+    fn reason(&mut self, text: &mut String) {
+        one_line(text);
+        self.chars(text, self.limits.word_chars, "reason");
+    }
+
+    fn body(&mut self, text: &mut String, what: &str) {
+        let most = self.limits.body_bytes;
+        if text.len() > most {
+            text.truncate(text.floor_char_boundary(most));
+            self.note(format!("the {what} was cut to {most} bytes"));
+        }
+    }
+
+    /// A key is never cut: two long ones might become the same.
+    fn key(&mut self, key: &mut String, kind: &'static str) -> Result<(), Nonsense> {
+        one_line(key);
+        if key.is_empty() {
+            return Err(Nonsense::EmptyKey(kind));
+        }
+        let most = self.limits.key_chars;
+        if key.chars().nth(most).is_some() {
+            return Err(Nonsense::LongKey { kind, most });
+        }
+        Ok(())
+    }
+
+    fn tags(&mut self, tags: &mut Vec<String>) {
+        let most = self.limits.tags;
+        tags.retain(|tag| !tag.trim().is_empty());
+        if tags.len() > most {
+            tags.truncate(most);
+            self.note(format!("tags after the first {most} were left out"));
+        }
+        for tag in tags {
+            one_line(tag);
+            self.chars(tag, self.limits.tag_chars, "tag");
+        }
+    }
+
+    fn fields(&mut self, fields: &mut BTreeMap<String, Value>) {
+        let most = self.limits.fields;
+        let mut left = self.limits.field_bytes;
+        let mut kept = 0;
+        let before = fields.len();
+        fields.retain(|name, value| {
+            let size = name.len() + size_of(value);
+            let fits = kept < most && size <= left;
+            if fits {
+                kept += 1;
+                left -= size;
+            }
+            fits
+        });
+        if fields.len() < before {
+            self.note(format!(
+                "{} fields over the limits were left out",
+                before - fields.len()
+            ));
+        }
+    }
+}
+
+/// Roughly the bytes of a value's JSON.
+fn size_of(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 4,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(_) | Value::Object(_) => value.to_string().len(),
+    }
+}
+
+fn one_line(text: &mut String) {
+    let trimmed = text.trim();
+    if trimmed.contains(|c: char| c.is_control()) {
+        *text = trimmed
+            .split(|c: char| c.is_control())
+            .filter(|piece| !piece.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+    } else if trimmed.len() < text.len() {
+        *text = trimmed.to_owned();
+    }
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(most)
+        .collect()
+}
+
+fn is_email(text: &str) -> bool {
+    let odd =
+        |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | ';' | '"');
+    text.rsplit_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+        && !text.contains(odd)
+        && text.len() <= 320
+}

@@ -1,0 +1,239 @@
+//! Bytes to text: transfer encodings (RFC 2045 section 6) and charsets, decoding whatever can be decoded.
+
+use std::borrow::Cow;
+
+use mail_parser::decoders::base64::base64_decode;
+use mail_parser::decoders::charsets::map::charset_decoder;
+use memchr::{memchr, memchr2};
+
+use super::repairs::{Repairs, shown};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum TransferEncoding {
+    #[default]
+    Identity,
+    Base64,
+    QuotedPrintable,
+}
+
+impl TransferEncoding {
+    pub(crate) fn of(value: &str, repairs: &mut Repairs) -> Self {
+        let value = value.trim();
+        let is = |name| value.eq_ignore_ascii_case(name);
+        if is("base64") {
+            Self::Base64
+        } else if is("quoted-printable") {
+            Self::QuotedPrintable
+        } else {
+            if !["", "7bit", "8bit", "binary"].iter().any(|name| is(name)) {
+                repairs.note(format!(
+                    "transfer encoding \"{}\" is not known: read as it stands",
+                    shown(value)
+                ));
+            }
+            Self::Identity
+        }
+    }
+
+    /// Bytes of source that are enough for `text_bytes` of decoded text in any charset.
+    pub(crate) fn source_cap(self, text_bytes: usize) -> usize {
+        let factor = match self {
+            Self::Identity => 2,
+            Self::Base64 => 3,
+            Self::QuotedPrintable => 6,
+        };
+        text_bytes.saturating_mul(factor).saturating_add(1024)
+    }
+
+    pub(crate) fn decode<'a>(self, bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
+        match self {
+            Self::Identity => Cow::Borrowed(bytes),
+            Self::Base64 => base64(bytes, repairs),
+            Self::QuotedPrintable => Cow::Owned(quoted_printable(bytes, repairs)),
+        }
+    }
+}
+
+/// Decodes text of a charset. Without a label it is UTF-8 where that fits, else windows-1252, which fits anything.
+/// `cut` says that the bytes may end within a character.
+pub(crate) fn text(
+    bytes: Cow<'_, [u8]>,
+    label: Option<&str>,
+    cut: bool,
+    repairs: &mut Repairs,
+) -> String {
+    let label = label.map_or("", |l| {
+        l.trim_matches(|c: char| c == '"' || c.is_whitespace())
+    });
+    let is = |name| label.eq_ignore_ascii_case(name);
+    let mut out = if is("utf-8") || is("utf8") {
+        match utf8(bytes, cut) {
+            Ok(text) => text,
+            Err(bytes) => {
+                repairs.note("bytes that are not UTF-8 were replaced");
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+        }
+    } else if label.is_empty() || is("us-ascii") || is("ascii") {
+        match utf8(bytes, cut) {
+            Ok(text) => text,
+            Err(bytes) => {
+                repairs.note("8-bit text without a charset was read as windows-1252");
+                windows_1252(&bytes)
+            }
+        }
+    } else if let Some(decode) = charset_decoder(label.as_bytes()) {
+        decode(&bytes)
+    } else {
+        match utf8(bytes, cut) {
+            Ok(text) => {
+                repairs.note(format!(
+                    "charset \"{}\" is not known: read as UTF-8",
+                    shown(label)
+                ));
+                text
+            }
+            Err(bytes) => {
+                repairs.note(format!(
+                    "charset \"{}\" is not known: read as windows-1252",
+                    shown(label)
+                ));
+                windows_1252(&bytes)
+            }
+        }
+    };
+    if out.starts_with('\u{feff}') {
+        out.drain(..'\u{feff}'.len_utf8());
+    }
+    out
+}
+
+/// Text with `\n` as its only line end and without NULs.
+pub(crate) fn normalise(text: String, repairs: &mut Repairs) -> String {
+    let bytes = text.as_bytes();
+    if memchr2(b'\r', 0, bytes).is_none() {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    while let Some(found) = memchr2(b'\r', 0, &bytes[from..]) {
+        let at = from + found;
+        out.push_str(&text[from..at]);
+        from = at + 1;
+        if bytes[at] == 0 {
+            repairs.note("NUL characters were removed");
+        } else if bytes.get(at + 1) != Some(&b'\n') {
+            // `\r\r\n` is one line end with a stray CR, any other bare CR a line end of its own.
+            if !bytes[from..].starts_with(b"\r\n") {
+                out.push('\n');
+            }
+            repairs.note("bare CR was taken for a line end");
+        }
+    }
+    out.push_str(&text[from..]);
+    out
+}
+
+/// Cuts at a character's edge.
+pub(crate) fn cut(text: &mut String, most: usize) -> bool {
+    if text.len() <= most {
+        return false;
+    }
+    text.truncate(text.floor_char_boundary(most));
+    true
+}
+
+pub(crate) fn windows_1252(bytes: &[u8]) -> String {
+    match charset_decoder(b"windows-1252") {
+        Some(decode) => decode(bytes),
+        None => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
+fn utf8(bytes: Cow<'_, [u8]>, cut: bool) -> Result<String, Cow<'_, [u8]>> {
+    match std::str::from_utf8(&bytes) {
+        Ok(_) => {}
+        Err(e) if cut && e.error_len().is_none() => {
+            let whole = e.valid_up_to();
+            return String::from_utf8(bytes[..whole].to_vec())
+                .map_err(|e| Cow::Owned(e.into_bytes()));
+        }
+        Err(_) => return Err(bytes),
+    }
+    String::from_utf8(bytes.into_owned()).map_err(|e| Cow::Owned(e.into_bytes()))
+}
+
+fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
+    // The fast decoder takes 0xFF for its end mark.
+    if memchr(0xff, bytes).is_none()
+        && let Some(decoded) = base64_decode(bytes)
+    {
+        return Cow::Owned(decoded);
+    }
+    let kept: Vec<u8> = bytes
+        .iter()
+        .copied()
+        .filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+        .collect();
+    let blank = bytes
+        .iter()
+        .filter(|b| b.is_ascii_whitespace() || **b == b'=')
+        .count();
+    let foreign = bytes.len() - kept.len() - blank;
+    // Words and punctuation: the sender forgot to encode.
+    if foreign * 16 > bytes.len() {
+        repairs.note("a part said to be base64 is not: kept as it stands");
+        return Cow::Borrowed(bytes);
+    }
+    repairs.note("characters foreign to base64 were skipped");
+    Cow::Owned(base64_decode(&kept).unwrap_or_default())
+}
+
+/// Trailing blanks stay: a signature's delimiter ends with one.
+fn quoted_printable(bytes: &[u8], repairs: &mut Repairs) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = memchr(b'=', rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at + 1..];
+        match rest {
+            [] | [b'\r'] => rest = &[],
+            [b'\n', tail @ ..] | [b'\r', b'\n', tail @ ..] => rest = tail,
+            [a, b, tail @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => {
+                out.push(hex(*a) << 4 | hex(*b));
+                rest = tail;
+            }
+            _ => match after_padding(rest) {
+                Some(tail) => rest = tail,
+                None => {
+                    repairs.note("broken quoted-printable was kept as it stands");
+                    out.push(b'=');
+                }
+            },
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// What follows a soft line break that transport padded with blanks.
+fn after_padding(rest: &[u8]) -> Option<&[u8]> {
+    const MOST_PADDING: usize = 80;
+    let blanks = rest
+        .iter()
+        .take(MOST_PADDING)
+        .take_while(|b| matches!(b, b' ' | b'\t'))
+        .count();
+    if blanks == 0 {
+        return None;
+    }
+    match &rest[blanks..] {
+        [b'\n', tail @ ..] | [b'\r', b'\n', tail @ ..] => Some(tail),
+        [] => Some(&[]),
+        _ => None,
+    }
+}
+
+pub(crate) fn hex(digit: u8) -> u8 {
+    (digit as char).to_digit(16).map_or(0, |d| d as u8)
+}

@@ -1,0 +1,327 @@
+//! Header sections: where fields begin and end (RFC 5322 section 2.2), unfolding, and encoded words (RFC 2047).
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memmem};
+
+use super::decode;
+use super::repairs::Repairs;
+
+/// One field as it stands in the mail.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field<'a> {
+    pub name: &'a str,
+    /// Still folded and encoded, without the final line end.
+    pub value: &'a [u8],
+    /// Offset of the name in the mail.
+    pub at: usize,
+}
+
+impl Field<'_> {
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+/// Walks over one header section. When it is through, `at` is where the body begins.
+#[derive(Debug)]
+pub(crate) struct Fields<'a> {
+    raw: &'a [u8],
+    pub at: usize,
+    /// Lines that are no header were skipped.
+    pub junk: bool,
+    /// The section ended without its blank line.
+    pub open_end: bool,
+    ended: bool,
+    within_multipart: bool,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn of_mail(raw: &'a [u8], at: usize) -> Self {
+        Self {
+            raw,
+            at,
+            junk: false,
+            open_end: false,
+            ended: false,
+            within_multipart: false,
+        }
+    }
+
+    /// The headers of a MIME part: a line with two dashes ends them, it may be a boundary.
+    pub(crate) fn of_part(raw: &'a [u8], at: usize) -> Self {
+        Self {
+            within_multipart: true,
+            ..Self::of_mail(raw, at)
+        }
+    }
+
+    /// End of the line's content and start of the next line.
+    fn line(&self, at: usize) -> (usize, usize) {
+        match memchr(b'\n', &self.raw[at..]) {
+            Some(found) => {
+                let newline = at + found;
+                let end = if found > 0 && self.raw[newline - 1] == b'\r' {
+                    newline - 1
+                } else {
+                    newline
+                };
+                (end, newline + 1)
+            }
+            None => (self.raw.len(), self.raw.len()),
+        }
+    }
+
+    fn is_continuation(&self, at: usize) -> bool {
+        matches!(self.raw.get(at), Some(b' ' | b'\t'))
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        while !self.ended {
+            if self.at >= self.raw.len() {
+                break;
+            }
+            let start = self.at;
+            let (end, next) = self.line(start);
+            let line = &self.raw[start..end];
+            if line.is_empty() {
+                self.at = next;
+                self.ended = true;
+                return None;
+            }
+            if self.within_multipart && line.starts_with(b"--") {
+                break;
+            }
+            if let Some((name, colon)) = field_name(line) {
+                let (mut end, mut next) = (end, next);
+                while self.is_continuation(next) {
+                    (end, next) = self.line(next);
+                }
+                self.at = next;
+                return Some(Field {
+                    name,
+                    value: &self.raw[start + colon + 1..end],
+                    at: start,
+                });
+            }
+            let (after, _) = self.line(next);
+            if field_name(&self.raw[next..after]).is_none() {
+                break;
+            }
+            self.junk = true;
+            self.at = next;
+        }
+        if !self.ended {
+            self.ended = true;
+            self.open_end = self.at < self.raw.len();
+        }
+        None
+    }
+}
+
+/// Where the headers begin: after a byte order mark, an mbox line and blank lines, when headers follow these.
+pub(crate) fn start(raw: &[u8], repairs: &mut Repairs) -> usize {
+    let mut at = 0;
+    if raw.starts_with(b"\xef\xbb\xbf") {
+        at = 3;
+        repairs.note("a byte order mark before the headers was skipped");
+    }
+    if raw[at..].starts_with(b"From ") || raw[at..].starts_with(b">From ") {
+        at = memchr(b'\n', &raw[at..]).map_or(raw.len(), |found| at + found + 1);
+        repairs.note("an mbox line before the headers was skipped");
+    }
+    let blank = raw[at..]
+        .iter()
+        .take_while(|b| matches!(b, b'\r' | b'\n'))
+        .count();
+    if blank > 0 {
+        let rest = &raw[at + blank..];
+        let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
+        if field_name(line).is_some() {
+            at += blank;
+            repairs.note("blank lines before the headers were skipped");
+        }
+    }
+    at
+}
+
+/// A value unfolded to one line of UTF-8, its encoded words not yet decoded.
+pub(crate) fn unfold<'a>(raw: &'a [u8], repairs: &mut Repairs) -> Cow<'a, str> {
+    let raw = raw.trim_ascii();
+    let plain = |b: &u8| *b >= b' ' && *b != 0x7f;
+    if raw.iter().all(plain) {
+        return match std::str::from_utf8(raw) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => Cow::Owned(foreign(raw, repairs)),
+        };
+    }
+    let mut out = Vec::with_capacity(raw.len());
+    let mut bytes = raw.iter().copied().peekable();
+    while let Some(b) = bytes.next() {
+        match b {
+            b'\n' | b'\r' => {
+                while bytes
+                    .next_if(|b| matches!(b, b'\r' | b'\n' | b' ' | b'\t'))
+                    .is_some()
+                {}
+                if out.last() != Some(&b' ') {
+                    out.push(b' ');
+                }
+            }
+            0 => repairs.note("NUL characters were removed"),
+            b if b < b' ' || b == 0x7f => out.push(b' '),
+            b => out.push(b),
+        }
+    }
+    Cow::Owned(match String::from_utf8(out) {
+        Ok(text) => text,
+        Err(e) => foreign(e.as_bytes(), repairs),
+    })
+}
+
+/// A value as people read it: unfolded, encoded words decoded, no control characters.
+pub(crate) fn decoded(raw: &[u8], repairs: &mut Repairs) -> String {
+    match unfold(raw, repairs) {
+        Cow::Borrowed(text) if !text.contains("=?") => text.to_owned(),
+        text => decode_words(&text, repairs).into_owned(),
+    }
+}
+
+/// Decodes the encoded words of a line (RFC 2047). Words that follow each other in one charset are joined before
+/// decoding, because many mailers cut within a character.
+pub(crate) fn decode_words<'a>(text: &'a str, repairs: &mut Repairs) -> Cow<'a, str> {
+    if !text.contains("=?") {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut pending: Option<(&str, Vec<u8>)> = None;
+    let mut from = 0;
+    let mut search = 0;
+    while let Some(found) = memmem::find(&text.as_bytes()[search..], b"=?") {
+        let at = search + found;
+        let Some(word) = Word::at(&text[at..]) else {
+            search = at + 2;
+            continue;
+        };
+        let between = &text[from..at];
+        if pending.is_none() || !between.trim().is_empty() {
+            flush(&mut out, &mut pending, repairs);
+            out.push_str(between);
+        }
+        match &mut pending {
+            Some((charset, bytes)) if charset.eq_ignore_ascii_case(word.charset) => {
+                word.decode_into(bytes, repairs);
+            }
+            _ => {
+                flush(&mut out, &mut pending, repairs);
+                let mut bytes = Vec::with_capacity(word.data.len());
+                word.decode_into(&mut bytes, repairs);
+                pending = Some((word.charset, bytes));
+            }
+        }
+        from = at + word.len;
+        search = from;
+    }
+    flush(&mut out, &mut pending, repairs);
+    out.push_str(&text[from..]);
+    // An encoded word may hide line ends.
+    if out.contains(|c: char| c.is_control()) {
+        out = out
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+    }
+    Cow::Owned(out)
+}
+
+/// The length of the encoded word that begins here, if one does.
+pub(crate) fn word_len(text: &str) -> Option<usize> {
+    Word::at(text).map(|word| word.len)
+}
+
+struct Word<'a> {
+    charset: &'a str,
+    base64: bool,
+    data: &'a str,
+    len: usize,
+}
+
+impl<'a> Word<'a> {
+    /// Far over the 75 characters of the RFC, and still a bound on the search.
+    const MOST: usize = 2048;
+
+    fn at(text: &'a str) -> Option<Self> {
+        let rest = text.strip_prefix("=?")?;
+        let rest = &rest[..rest.floor_char_boundary(Self::MOST)];
+        let charset_end = memchr(b'?', &rest.as_bytes()[..rest.len().min(64)])?;
+        let charset = &rest[..charset_end];
+        if charset.is_empty() || charset.contains([' ', '=', '<', '>', '"', ',']) {
+            return None;
+        }
+        let (encoding, tail) = rest[charset_end + 1..].split_once('?')?;
+        let base64 = match encoding {
+            "b" | "B" => true,
+            "q" | "Q" => false,
+            _ => return None,
+        };
+        let data = &tail[..memmem::find(tail.as_bytes(), b"?=")?];
+        Some(Self {
+            // RFC 2231 section 5: a language may follow.
+            charset: charset.split('*').next().unwrap_or(charset),
+            base64,
+            data,
+            len: 2 + charset_end + 1 + encoding.len() + 1 + data.len() + 2,
+        })
+    }
+
+    fn decode_into(&self, out: &mut Vec<u8>, repairs: &mut Repairs) {
+        if self.base64 {
+            let decoded = decode::TransferEncoding::Base64.decode(self.data.as_bytes(), repairs);
+            out.extend_from_slice(&decoded);
+            return;
+        }
+        let mut bytes = self.data.as_bytes();
+        while let Some((&b, rest)) = bytes.split_first() {
+            bytes = rest;
+            match (b, rest) {
+                (b'_', _) => out.push(b' '),
+                (b'=', [a, c, tail @ ..]) if a.is_ascii_hexdigit() && c.is_ascii_hexdigit() => {
+                    out.push(decode::hex(*a) << 4 | decode::hex(*c));
+                    bytes = tail;
+                }
+                _ => out.push(b),
+            }
+        }
+    }
+}
+
+fn flush(out: &mut String, pending: &mut Option<(&str, Vec<u8>)>, repairs: &mut Repairs) {
+    if let Some((charset, bytes)) = pending.take() {
+        out.push_str(&decode::text(
+            Cow::Owned(bytes),
+            Some(charset),
+            false,
+            repairs,
+        ));
+    }
+}
+
+fn foreign(bytes: &[u8], repairs: &mut Repairs) -> String {
+    repairs.note("8-bit header without a charset was read as windows-1252");
+    decode::windows_1252(bytes)
+}
+
+/// The name and the place of the colon, when the line is a header's first.
+fn field_name(line: &[u8]) -> Option<(&str, usize)> {
+    const LONGEST_NAME: usize = 128;
+    let colon = memchr(b':', &line[..line.len().min(LONGEST_NAME)])?;
+    let name = line[..colon].trim_ascii_end();
+    if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
+        return None;
+    }
+    Some((std::str::from_utf8(name).ok()?, colon))
+}

@@ -1,0 +1,303 @@
+//! HTML to text for mails without a text part: lines where a reader sees lines, tabs between table cells, `> ` for quotes.
+
+use mail_parser::decoders::html::add_html_token;
+use memchr::{memchr, memmem};
+
+/// Deepest quote marked; deeper ones get as many marks.
+const MOST_QUOTE_MARKS: usize = 5;
+/// The rule that plain-text mailers write for `<hr>`.
+const RULE: &str = "________________________________";
+
+/// The text of a page, cut near `most` bytes.
+pub(crate) fn to_text(html: &str, most: usize) -> String {
+    let mut writer = Writer {
+        out: String::with_capacity((html.len() / 2).min(most)),
+        ..Writer::default()
+    };
+    let bytes = html.as_bytes();
+    let mut missing = Missing::default();
+    let mut at = 0;
+    while at < bytes.len() && writer.out.len() <= most {
+        let Some(found) = memchr(b'<', &bytes[at..]) else {
+            writer.text(&html[at..]);
+            break;
+        };
+        writer.text(&html[at..at + found]);
+        at += found;
+        if bytes[at..].starts_with(b"<!--") && !missing.comment_end {
+            match memmem::find(&bytes[at + 4..], b"-->") {
+                Some(end) => {
+                    at += 4 + end + 3;
+                    continue;
+                }
+                None => missing.comment_end = true,
+            }
+        }
+        let Some(tag) = Tag::at(&html[at..], &mut missing) else {
+            writer.text("<");
+            at += 1;
+            continue;
+        };
+        at += tag.len;
+        if !tag.closing
+            && let Some(index) = HIDDEN.iter().position(|name| tag.is(name))
+            && !missing.closing[index]
+        {
+            match closing(&bytes[at..], HIDDEN[index]) {
+                Some(end) => at += end,
+                None => missing.closing[index] = true,
+            }
+            continue;
+        }
+        writer.tag(&tag);
+    }
+    writer.finish()
+}
+
+/// Elements whose content no reader sees.
+const HIDDEN: [&str; 5] = ["head", "style", "script", "title", "template"];
+
+/// What was looked for to the end of the page in vain: it is not looked for again, so that the whole stays linear.
+#[derive(Default)]
+struct Missing {
+    comment_end: bool,
+    tag_end: bool,
+    /// A `>` outside of quotes.
+    unquoted_end: bool,
+    closing: [bool; HIDDEN.len()],
+}
+
+/// Offset of the `</name` that closes an element.
+fn closing(bytes: &[u8], name: &str) -> Option<usize> {
+    memmem::find_iter(bytes, b"</").find(|at| {
+        bytes
+            .get(at + 2..at + 2 + name.len())
+            .is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
+struct Tag<'a> {
+    name: &'a str,
+    closing: bool,
+    len: usize,
+}
+
+impl<'a> Tag<'a> {
+    fn at(html: &'a str, missing: &mut Missing) -> Option<Self> {
+        let bytes = html.as_bytes();
+        let closing = bytes.get(1) == Some(&b'/');
+        let start = if closing { 2 } else { 1 };
+        match bytes.get(start) {
+            Some(b) if b.is_ascii_alphabetic() => {}
+            Some(b'!' | b'?') if !closing => {}
+            _ => return None,
+        }
+        if missing.tag_end {
+            return None;
+        }
+        let mut end = None;
+        if !missing.unquoted_end {
+            end = unquoted_end(bytes);
+            missing.unquoted_end = end.is_none();
+        }
+        let Some(end) = end.or_else(|| memchr(b'>', bytes)) else {
+            missing.tag_end = true;
+            return None;
+        };
+        let name_len = bytes[start..end]
+            .iter()
+            .take_while(|b| b.is_ascii_alphanumeric())
+            .count();
+        Some(Self {
+            name: &html[start..start + name_len],
+            closing,
+            len: end + 1,
+        })
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    fn is_any(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.is(name))
+    }
+}
+
+fn unquoted_end(bytes: &[u8]) -> Option<usize> {
+    let mut quote = None;
+    for (offset, b) in bytes.iter().enumerate() {
+        match (quote, b) {
+            (None, b'>') => return Some(offset),
+            (None, b'"' | b'\'') if bytes[offset - 1] == b'=' => quote = Some(*b),
+            (Some(open), b) if open == *b => quote = None,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[derive(Default)]
+struct Writer {
+    out: String,
+    /// Line ends owed before the next word: 1 for a new line, 2 for an empty one between.
+    breaks: usize,
+    space: bool,
+    cell: bool,
+    line_has_words: bool,
+    quotes: usize,
+    preformatted: usize,
+}
+
+impl Writer {
+    fn tag(&mut self, tag: &Tag<'_>) {
+        if tag.is("br") {
+            self.hard_break();
+        } else if tag.is("p")
+            || tag.is_any(&["h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol"])
+        {
+            self.owe(2);
+        } else if tag.is_any(&[
+            "div", "tr", "section", "article", "header", "footer", "dl", "dt", "dd", "form",
+            "center",
+        ]) {
+            self.owe(1);
+        } else if tag.is_any(&["td", "th"]) {
+            self.cell |= tag.closing;
+        } else if tag.is("li") {
+            self.owe(1);
+            if !tag.closing {
+                self.word("-");
+                self.space = true;
+            }
+        } else if tag.is("pre") {
+            self.owe(1);
+            if tag.closing {
+                self.preformatted = self.preformatted.saturating_sub(1);
+            } else {
+                self.preformatted += 1;
+            }
+        } else if tag.is("blockquote") {
+            self.owe(1);
+            if tag.closing {
+                self.quotes = self.quotes.saturating_sub(1);
+            } else {
+                self.quotes += 1;
+            }
+        } else if tag.is("hr") {
+            self.owe(1);
+            self.word(RULE);
+            self.owe(1);
+        }
+    }
+
+    fn owe(&mut self, breaks: usize) {
+        self.breaks = self.breaks.max(breaks);
+        self.space = false;
+        self.cell = false;
+    }
+
+    fn hard_break(&mut self) {
+        // Two in a row make an empty line, more make no more.
+        self.breaks = (self.breaks + 1).min(2);
+        self.space = false;
+        self.cell = false;
+    }
+
+    fn word(&mut self, word: &str) {
+        if self.breaks > 0 {
+            if !self.out.is_empty() {
+                self.out.push('\n');
+                if self.breaks > 1 {
+                    self.marks();
+                    self.out.truncate(self.out.trim_end_matches(' ').len());
+                    self.out.push('\n');
+                }
+            }
+            self.breaks = 0;
+            self.line_has_words = false;
+        }
+        if !self.line_has_words {
+            self.marks();
+        } else if self.cell {
+            self.out.push('\t');
+        } else if self.space {
+            self.out.push(' ');
+        }
+        self.line_has_words = true;
+        self.space = false;
+        self.cell = false;
+        self.out.push_str(word);
+    }
+
+    fn marks(&mut self) {
+        for _ in 0..self.quotes.min(MOST_QUOTE_MARKS) {
+            self.out.push_str("> ");
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        let bytes = text.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            match bytes[at] {
+                b'\n' if self.preformatted > 0 => {
+                    self.hard_break();
+                    at += 1;
+                }
+                b' ' if self.preformatted > 0 && self.line_has_words && self.breaks == 0 => {
+                    self.out.push(' ');
+                    at += 1;
+                }
+                b if b.is_ascii_whitespace() => {
+                    self.space = true;
+                    at += 1;
+                }
+                b'&' => {
+                    let end = memchr(b';', &bytes[at..bytes.len().min(at + 34)]);
+                    let len = end.map_or(1, |end| end + 1);
+                    let len = text[at..].ceil_char_boundary(len);
+                    let mut decoded = String::new();
+                    add_html_token(&mut decoded, &bytes[at..at + len], false);
+                    self.decoded(&decoded);
+                    at += len;
+                }
+                _ => {
+                    let end = bytes[at..]
+                        .iter()
+                        .position(|b| b.is_ascii_whitespace() || *b == b'&')
+                        .map_or(bytes.len(), |end| at + end);
+                    self.decoded(&text[at..end]);
+                    at = end;
+                }
+            }
+        }
+    }
+
+    /// A run without ASCII blanks; it may still hold other spaces and invisible fillers.
+    fn decoded(&mut self, run: &str) {
+        if run.is_ascii() && !run.trim().is_empty() {
+            self.word(run);
+            return;
+        }
+        for piece in run.split_inclusive(is_filler) {
+            let word = piece.trim_end_matches(is_filler);
+            if !word.is_empty() {
+                self.word(word);
+            }
+            if piece.ends_with(|c: char| c.is_whitespace()) {
+                self.space = true;
+            }
+        }
+    }
+
+    fn finish(mut self) -> String {
+        self.out.truncate(self.out.trim_end().len());
+        self.out
+    }
+}
+
+/// Spaces, and the soft hyphens, zero-width spaces and joiners that newsletters pad their previews with.
+fn is_filler(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{ad}' | '\u{200b}' | '\u{34f}' | '\u{feff}')
+}

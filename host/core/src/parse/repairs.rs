@@ -1,0 +1,32 @@
+//! The list of what had to be repaired in a mail: short, without doubles, and capped.
+
+/// The most repairs noted for one mail; what comes after is repaired silently.
+pub const MAX_REPAIRS: usize = 32;
+
+#[derive(Debug, Default)]
+pub(crate) struct Repairs(Vec<String>);
+
+impl Repairs {
+    pub(crate) fn note(&mut self, what: impl Into<String>) {
+        if self.0.len() >= MAX_REPAIRS {
+            return;
+        }
+        let what = what.into();
+        if !self.0.contains(&what) {
+            self.0.push(what);
+        }
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<String> {
+        self.0
+    }
+}
+
+/// A word from the mail made fit for a repair's sentence: printable and short.
+pub(crate) fn shown(text: &str) -> String {
+    let mut out: String = text.chars().filter(|c| !c.is_control()).take(40).collect();
+    if out.len() < text.len() {
+        out.push('…');
+    }
+    out
+}

@@ -1,0 +1,499 @@
+//! The new words of a mail: its text without the quoted history and the signature. When in doubt, more is kept.
+
+use std::ops::Range;
+
+/// Put into outgoing mails above the history; what a reply holds from this line on is not new.
+pub const DELIMITER: &str = "## reply above this line ##";
+
+/// Longest line looked at closely, in bytes. Longer ones are prose.
+const LONGEST_LINE: usize = 400;
+/// Lines that one attribution ("On … wrote:") may be wrapped over.
+const ATTRIBUTION_LINES: usize = 4;
+/// Lines within which a header block must show its labels.
+const BLOCK_LINES: usize = 8;
+/// Most lines of a signature; what is longer is kept as text.
+const SIGNATURE_LINES: usize = 30;
+/// The same after a delimiter that lost its blank.
+const DOUBTFUL_SIGNATURE_LINES: usize = 12;
+
+/// What the sender wrote anew. Of a forwarded mail everything is kept: it is the matter itself. Never empty when the text
+/// is not. `threaded` says that the mail names another one it answers.
+pub fn new_words(text: &str, subject: &str, threaded: bool) -> String {
+    if starts_with_any(subject, FORWARD_PREFIXES) {
+        return text.trim().to_owned();
+    }
+    let is_reply = threaded || starts_with_any(subject, REPLY_PREFIXES);
+    let lines = Lines::of(text);
+    let kept = without_signature(&lines, without_history(&lines, is_reply));
+    let mut out = String::with_capacity(text.len());
+    for index in kept {
+        out.push_str(lines.raw(index));
+        out.push('\n');
+    }
+    let words = out.trim();
+    if words.is_empty() {
+        return text.trim().to_owned();
+    }
+    if words.len() == out.len() {
+        return out;
+    }
+    words.to_owned()
+}
+
+struct Lines<'a> {
+    text: &'a str,
+    spans: Vec<Range<usize>>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
+        let mut spans = Vec::with_capacity(text.len() / 40 + 1);
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', text.as_bytes()) {
+            spans.push(from..end);
+            from = end + 1;
+        }
+        spans.push(from..text.len());
+        Self { text, spans }
+    }
+
+    fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    fn raw(&self, index: usize) -> &'a str {
+        &self.text[self.spans[index].clone()]
+    }
+
+    /// The line without blanks around it; empty past the end.
+    fn get(&self, index: usize) -> &'a str {
+        match self.spans.get(index) {
+            Some(span) => self.text[span.clone()].trim(),
+            None => "",
+        }
+    }
+
+    fn next_full(&self, mut index: usize) -> Option<usize> {
+        while index < self.len() {
+            if !self.get(index).is_empty() {
+                return Some(index);
+            }
+            index += 1;
+        }
+        None
+    }
+
+    fn is_quoted(&self, index: usize) -> bool {
+        self.get(index).starts_with('>')
+    }
+}
+
+/// The lines that are not quoted history. Only a reply is searched for a block of `From:`, `Sent:`, `To:`: forms have such too.
+fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
+    // A trailing run of quotes needs no attribution to be one.
+    let mut trailing = lines.len();
+    while trailing > 0 && (lines.is_quoted(trailing - 1) || lines.get(trailing - 1).is_empty()) {
+        trailing -= 1;
+    }
+    let mut kept = Vec::with_capacity(lines.len());
+    let mut any_words = false;
+    let mut attributed = false;
+    let mut index = 0;
+    while index < lines.len() {
+        let line = lines.get(index);
+        if line.is_empty() || line.len() > LONGEST_LINE {
+            any_words |= !line.is_empty();
+            kept.push(index);
+            index += 1;
+            continue;
+        }
+        if is_delimiter(line) {
+            drop_attribution(lines, &mut kept);
+            return kept;
+        }
+        if line.starts_with('>') {
+            if !attributed && index < trailing {
+                any_words = true;
+                kept.push(index);
+            }
+            index += 1;
+            continue;
+        }
+        if is_forward_line(line) {
+            kept.extend(index..lines.len());
+            return kept;
+        }
+        if is_original_line(line) || is_reply && starts_header_block(lines, index) {
+            if !any_words {
+                // History first: what is below it may be the answer.
+                kept.extend(index..lines.len());
+            }
+            return kept;
+        }
+        if let Some(after) = attribution(lines, index) {
+            match lines.next_full(after) {
+                Some(next) if lines.is_quoted(next) => {
+                    attributed = true;
+                    index = after;
+                    continue;
+                }
+                None => return kept,
+                Some(_) if any_words => return kept,
+                Some(_) => {}
+            }
+        }
+        any_words = true;
+        kept.push(index);
+        index += 1;
+    }
+    kept
+}
+
+fn without_signature(lines: &Lines<'_>, mut kept: Vec<usize>) -> Vec<usize> {
+    while kept
+        .last()
+        .is_some_and(|index| lines.get(*index).is_empty())
+    {
+        kept.pop();
+    }
+    if let Some(at) = signature(lines, &kept) {
+        kept.truncate(at);
+    }
+    if let Some(last) = kept.iter().rposition(|index| !lines.get(*index).is_empty())
+        && is_device_line(lines.get(kept[last]))
+    {
+        kept.truncate(last);
+    }
+    kept
+}
+
+/// Where the delimiter of RFC 3676 section 4.3 stands. Many mailers lose its blank; then it must be the only such line.
+fn signature(lines: &Lines<'_>, kept: &[usize]) -> Option<usize> {
+    let below = |at: usize| kept.len() - at - 1;
+    let exact = kept.iter().position(|index| lines.raw(*index) == "-- ");
+    if let Some(at) = exact.filter(|at| below(*at) <= SIGNATURE_LINES) {
+        return Some(at);
+    }
+    let mut bare = kept
+        .iter()
+        .enumerate()
+        .filter(|(_, index)| lines.raw(**index) == "--");
+    match (bare.next(), bare.next()) {
+        (Some((at, _)), None) if below(at) <= DOUBTFUL_SIGNATURE_LINES => Some(at),
+        _ => None,
+    }
+}
+
+/// Takes off the line above our delimiter that tells in some language who wrote when.
+fn drop_attribution(lines: &Lines<'_>, kept: &mut Vec<usize>) {
+    let last = kept.iter().rposition(|index| !lines.get(*index).is_empty());
+    if let Some(last) = last
+        && let line = lines.get(kept[last])
+        && line.ends_with(':')
+        && has_digit(line)
+    {
+        kept.truncate(last);
+    }
+}
+
+fn is_delimiter(line: &str) -> bool {
+    let line = line.trim_matches(|c: char| c == '>' || c == '*' || c.is_whitespace());
+    line.get(..DELIMITER.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(DELIMITER))
+}
+
+/// Prefixes of forwarded mails' subjects, in lower case.
+const FORWARD_PREFIXES: &[&str] = &[
+    "fw:", "fwd:", "wg:", "tr:", "rv:", "i:", "vs:", "vb:", "doorst:", "enc:", "pd:",
+];
+
+/// Prefixes of replies' subjects, in lower case.
+const REPLY_PREFIXES: &[&str] = &[
+    "re:", "aw:", "antw:", "sv:", "res:", "r:", "rif:", "ref:", "odp:", "re :", "re[",
+];
+
+fn starts_with_any(subject: &str, prefixes: &[&str]) -> bool {
+    let subject = lower(subject.trim_start(), 16);
+    prefixes.iter().any(|prefix| subject.starts_with(prefix))
+}
+
+/// Words between the dashes above a quoted mail, in lower case.
+const ORIGINAL: &[&str] = &[
+    "original message",
+    "original appointment",
+    "ursprüngliche nachricht",
+    "originalnachricht",
+    "original-nachricht",
+    "ursprünglicher termin",
+    "message d'origine",
+    "message d’origine",
+    "message original",
+    "mensaje original",
+    "messaggio originale",
+    "messaggio original",
+    "oorspronkelijk bericht",
+    "mensagem original",
+    "ursprungligt meddelande",
+    "oprindelig meddelelse",
+    "opprinnelig melding",
+    "wiadomość oryginalna",
+];
+
+fn is_original_line(line: &str) -> bool {
+    between_dashes(line).is_some_and(|words| ORIGINAL.contains(&words.as_str()))
+}
+
+/// Words above a forwarded mail, in lower case.
+const FORWARDED: &[&str] = &[
+    "forwarded message",
+    "forwarded mail",
+    "forwarded by",
+    "weitergeleitete nachricht",
+    "weitergeleitete e-mail",
+    "message transféré",
+    "mensaje reenviado",
+    "messaggio inoltrato",
+    "doorgestuurd bericht",
+    "mensagem encaminhada",
+];
+
+const FORWARDED_APPLE: &[&str] = &[
+    "begin forwarded message:",
+    "anfang der weitergeleiteten nachricht:",
+    "début du message transféré",
+    "inicio del mensaje reenviado:",
+    "inizio messaggio inoltrato:",
+    "begin doorgestuurd bericht:",
+];
+
+fn is_forward_line(line: &str) -> bool {
+    match between_dashes(line) {
+        Some(words) => FORWARDED.iter().any(|known| words.starts_with(known)),
+        None => {
+            let words = lower(line, 60);
+            FORWARDED_APPLE.iter().any(|known| words.starts_with(known))
+        }
+    }
+}
+
+/// The words of `---- words ----`, in lower case.
+fn between_dashes(line: &str) -> Option<String> {
+    let words = line
+        .strip_prefix("--")?
+        .trim_matches(|c: char| c == '-' || c.is_whitespace());
+    (!words.is_empty() && words.len() <= 80).then(|| words.to_lowercase())
+}
+
+/// Labels of the sender in the header block of Outlook and others, in lower case.
+const FROM_LABELS: &[&str] = &["from", "von", "de", "da", "van", "från", "fra", "od"];
+const OTHER_LABELS: &[&str] = &[
+    "sent",
+    "date",
+    "to",
+    "cc",
+    "subject",
+    "importance",
+    "reply-to", // en
+    "gesendet",
+    "datum",
+    "an",
+    "betreff",
+    "kopie",
+    "antwort an", // de
+    "envoyé",
+    "à",
+    "objet",
+    "date d'envoi", // fr
+    "enviado",
+    "enviado el",
+    "fecha",
+    "para",
+    "asunto", // es
+    "inviato",
+    "data",
+    "a",
+    "oggetto", // it
+    "verzonden",
+    "aan",
+    "onderwerp", // nl
+    "enviada em",
+    "assunto", // pt
+    "skickat",
+    "till",
+    "ämne",
+    "sendt",
+    "til",
+    "emne", // sv da no
+    "wysłano",
+    "do",
+    "dw",
+    "temat", // pl
+];
+
+/// A `From:` line, perhaps under a rule, with two more labels close below.
+fn starts_header_block(lines: &Lines<'_>, index: usize) -> bool {
+    let line = lines.get(index);
+    let mut first = index;
+    if line.len() >= 5 && line.bytes().all(|b| matches!(b, b'_' | b'-' | b'=')) {
+        match lines.next_full(index + 1) {
+            Some(next) if next <= index + 3 => first = next,
+            _ => return false,
+        }
+    }
+    if !label(lines.get(first)).is_some_and(|label| FROM_LABELS.contains(&label.as_str())) {
+        return false;
+    }
+    let mut others = 0;
+    for next in first + 1..(first + 1 + BLOCK_LINES).min(lines.len()) {
+        if label(lines.get(next)).is_some_and(|label| OTHER_LABELS.contains(&label.as_str())) {
+            others += 1;
+        }
+    }
+    others >= 2
+}
+
+/// The word before a line's colon, in lower case, without the stars of bold text.
+fn label(line: &str) -> Option<String> {
+    const LONGEST_LABEL: usize = 24;
+    let line = line.trim_start_matches('*');
+    let window = &line[..line.floor_char_boundary(LONGEST_LABEL)];
+    let (label, _) = window.split_once(':')?;
+    let label = label.trim_matches(|c: char| c == '*' || c.is_whitespace());
+    Some(label.to_lowercase())
+}
+
+/// First words of an attribution, in lower case, and the words one of which must end it (nothing: any ending).
+const ATTRIBUTIONS: &[(&str, &[&str])] = &[
+    ("on ", &["wrote:", "writes:", "schrieb:"]),
+    ("am ", &["schrieb", "geschrieben:"]),
+    ("le ", &["a écrit", "écrit :", "écrit:"]),
+    ("el ", &["escribió", "escribio", "va escriure"]),
+    ("il ", &["ha scritto"]),
+    ("op ", &["schreef", "geschreven:"]),
+    ("em ", &["escreveu"]),
+    ("den ", &["skrev"]),
+    ("w dniu ", &["pisze:", "napisał"]),
+    ("dnia ", &["pisze:", "napisał"]),
+];
+
+/// The line after an attribution that begins at `index`.
+fn attribution(lines: &Lines<'_>, index: usize) -> Option<usize> {
+    let first = lines.get(index);
+    let start = lower(first, 8);
+    let known = ATTRIBUTIONS
+        .iter()
+        .find(|(words, _)| start.starts_with(words));
+    if let Some((_, endings)) = known {
+        let mut joined = String::new();
+        for next in index..(index + ATTRIBUTION_LINES).min(lines.len()) {
+            let line = lines.get(next);
+            if line.is_empty() || line.starts_with('>') || joined.len() + line.len() > LONGEST_LINE
+            {
+                break;
+            }
+            joined.push_str(line);
+            joined.push(' ');
+            if line.ends_with(':') && has_digit(&joined) {
+                let words = joined.to_lowercase();
+                if endings.iter().any(|ending| words.contains(ending)) {
+                    return Some(next + 1);
+                }
+            }
+        }
+    }
+    // `2024-05-01 12:00 GMT+02:00 Name <a@b>:` and `Name <a@b> wrote:` in any language, when quotes follow at once.
+    let dated = has_digit(first) || first.contains("wrote") || first.contains("schrieb");
+    if first.ends_with(':') && first.contains('@') && dated {
+        let next = lines.next_full(index + 1)?;
+        if next <= index + 2 && lines.is_quoted(next) {
+            return Some(index + 1);
+        }
+    }
+    None
+}
+
+/// Lines that phones and apps put under a mail, in lower case.
+const DEVICE: &[&str] = &[
+    "sent from my ",
+    "sent from mail for windows",
+    "sent from outlook",
+    "sent via ",
+    "get outlook for ",
+    "von meinem ",
+    "gesendet von ",
+    "gesendet mit ",
+    "outlook für ",
+    "holen sie sich outlook",
+    "envoyé de mon ",
+    "envoyé depuis ",
+    "envoyé à partir de ",
+    "télécharger outlook",
+    "enviado desde ",
+    "enviado do meu ",
+    "obtener outlook para ",
+    "inviato da ",
+    "scarica outlook",
+    "ottieni outlook",
+    "verstuurd vanaf ",
+    "verzonden vanaf ",
+    "verzonden met ",
+    "outlook voor ",
+    "skickat från min ",
+    "sendt fra min ",
+    "wysłane z ",
+];
+
+fn is_device_line(line: &str) -> bool {
+    line.len() <= 160 && {
+        let line = lower(line, 40);
+        DEVICE.iter().any(|words| line.starts_with(words))
+    }
+}
+
+fn has_digit(text: &str) -> bool {
+    text.bytes().any(|b| b.is_ascii_digit())
+}
+
+/// The first `most` bytes in lower case.
+fn lower(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::new_words;
+
+    #[test]
+    fn plain_text_is_kept_whole() {
+        for text in [
+            "Hello,\n\nthe printer is broken.\n\nAnna",
+            "> net use shows nothing\nany idea?",
+            "From: the cellar\nto the roof, all is wet",
+            "On Monday I wrote:\nnothing came back",
+            "--\nall below the line",
+            "> only a quote",
+        ] {
+            assert_eq!(new_words(text, "x", false), text);
+        }
+        assert_eq!(new_words("  \n", "x", false), "");
+    }
+
+    #[test]
+    fn long_odd_texts_take_linear_time() {
+        for line in [
+            "On ",
+            "On 1 wrote\n",
+            ">\n",
+            "From: \n",
+            "--\n",
+            "-----\n",
+            "> >",
+            "a:",
+        ] {
+            let text = line.repeat(1_000_000 / line.len());
+            let started = std::time::Instant::now();
+            new_words(&text, "Re: x", true);
+            assert!(started.elapsed().as_secs() < 2, "{line:?}");
+        }
+    }
+}
