@@ -1,1 +1,29 @@
-//! Placeholder.
+//! Runs rules: each mail in a fresh WebAssembly instance that can reach the mail, its settings, its log and what it was granted, within limits.
+//!
+//! [`Sandbox::load`] makes a [`Rule`] of a script or a component; [`Rule::decide`] runs it on one mail.
+
+mod answer;
+mod bindings;
+mod cache;
+mod component;
+mod engine;
+mod error;
+mod gate;
+mod host;
+mod limits;
+mod log;
+mod matching;
+mod memory;
+mod meter;
+mod rule;
+mod sandbox;
+mod script;
+mod ticker;
+mod wasi;
+
+pub use component::{Inspection, Kind, componentize, inspect};
+pub use error::{BuildError, LoadError, SandboxError, Trouble};
+pub use limits::{Grants, Limits};
+pub use memory::{Kv, KvError, NoKv};
+pub use rule::{Rule, Run};
+pub use sandbox::{Sandbox, SandboxConfig, Source};

@@ -1,0 +1,210 @@
+//! From a rule's answer to the domain's actions: counted, bounded and free of what JSON cannot say.
+
+use std::collections::BTreeMap;
+
+use postroom_core::decision;
+use postroom_core::{Action, AlertState, Value, Visibility};
+
+use crate::bindings::types;
+use crate::error::Trouble;
+use crate::limits::Limits;
+
+/// Integers up to here are exact in a double.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// `None` for pass.
+pub(crate) fn actions(
+    decision: types::Decision,
+    limits: &Limits,
+) -> Result<Option<Vec<Action>>, Trouble> {
+    let types::Decision::Actions(list) = decision else {
+        return Ok(None);
+    };
+    if list.len() > limits.actions {
+        return Err(Trouble::Output {
+            message: format!(
+                "{} actions, over the limit of {}",
+                list.len(),
+                limits.actions
+            ),
+        });
+    }
+    list.into_iter()
+        .map(|one| action(one, limits))
+        .collect::<Result<_, _>>()
+        .map(Some)
+}
+
+fn action(action: types::Action, limits: &Limits) -> Result<Action, Trouble> {
+    Ok(match action {
+        types::Action::Ticket(ticket) => Action::Ticket(decision::Ticket {
+            title: ticket.title,
+            body: ticket.body,
+            queue: ticket.queue,
+            priority: ticket.priority,
+            requester: ticket.requester,
+            fields: fields(ticket.fields, limits)?,
+            tags: ticket.tags,
+        }),
+        types::Action::Note(note) => Action::Note(decision::Note {
+            ticket: note.ticket,
+            body: note.body,
+            visibility: match note.visibility {
+                types::Visibility::Public => Visibility::Public,
+                types::Visibility::Internal => Visibility::Internal,
+            },
+        }),
+        types::Action::Alert(alert) => Action::Alert(decision::Alert {
+            key: key("an alert's key", alert.key, limits)?,
+            state: match alert.state {
+                types::AlertState::Firing => AlertState::Firing,
+                types::AlertState::Resolved => AlertState::Resolved,
+            },
+            severity: alert.severity,
+            host: alert.host,
+            service: alert.service,
+            summary: alert.summary,
+            fields: fields(alert.fields, limits)?,
+        }),
+        types::Action::Reply(reply) => Action::Reply(decision::Reply {
+            text: reply.text,
+            html: reply.html,
+        }),
+        types::Action::Forward(forward) => Action::Forward { to: forward.to },
+        types::Action::Ignore(reason) => Action::Ignore { reason },
+        types::Action::Quarantine(reason) => Action::Quarantine { reason },
+        types::Action::Expect(expect) => Action::Expect(decision::Expect {
+            key: key("an expectation's key", expect.key, limits)?,
+            within_secs: expect.within_secs,
+        }),
+        types::Action::Custom(custom) => Action::Custom {
+            payload: json("a custom action's payload", &custom.payload)?,
+            name: key("a custom action's name", custom.name, limits)?,
+        },
+    })
+}
+
+fn fields(
+    fields: Vec<(String, types::Value)>,
+    limits: &Limits,
+) -> Result<BTreeMap<String, Value>, Trouble> {
+    fields
+        .into_iter()
+        .map(|(name, value)| {
+            let value = match value {
+                types::Value::Text(text) => Value::String(text),
+                types::Value::Number(number) => self::number(&name, number)?,
+                types::Value::Flag(flag) => Value::Bool(flag),
+                types::Value::Json(text) => json("a field's value", &text)?,
+            };
+            Ok((key("a field's name", name, limits)?, value))
+        })
+        .collect()
+}
+
+fn number(field: &str, number: f64) -> Result<Value, Trouble> {
+    // What JavaScript writes as 5 should not be stored as 5.0.
+    if number.fract() == 0.0 && number.abs() <= EXACT {
+        return Ok(Value::from(number as i64));
+    }
+    serde_json::Number::from_f64(number)
+        .map(Value::Number)
+        .ok_or_else(|| Trouble::Nonsense {
+            message: format!("the field {field} is {number}, which is not a number to be stored"),
+        })
+}
+
+fn json(what: &str, text: &str) -> Result<Value, Trouble> {
+    serde_json::from_str(text).map_err(|error| Trouble::Nonsense {
+        message: format!("{what} is not JSON: {error}"),
+    })
+}
+
+fn key(what: &str, key: String, limits: &Limits) -> Result<String, Trouble> {
+    match key.len() {
+        0 => Err(Trouble::Nonsense {
+            message: format!("{what} is empty"),
+        }),
+        size if size > limits.key_bytes => Err(Trouble::Nonsense {
+            message: format!(
+                "{what} has {size} bytes, over the limit of {}",
+                limits.key_bytes
+            ),
+        }),
+        _ => Ok(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket(value: types::Value) -> types::Decision {
+        types::Decision::Actions(vec![types::Action::Ticket(types::Ticket {
+            title: None,
+            body: None,
+            queue: None,
+            priority: None,
+            requester: None,
+            fields: vec![("n".into(), value)],
+            tags: vec![],
+        })])
+    }
+
+    fn stored(value: types::Value) -> Result<Value, &'static str> {
+        match actions(ticket(value), &Limits::default()) {
+            Ok(Some(actions)) => match &actions[..] {
+                [Action::Ticket(ticket)] => Ok(ticket.fields["n"].clone()),
+                other => panic!("{other:?}"),
+            },
+            Ok(None) => panic!("passed"),
+            Err(trouble) => Err(trouble.kind()),
+        }
+    }
+
+    #[test]
+    fn numbers_keep_their_look() {
+        assert_eq!(stored(types::Value::Number(5.0)), Ok(5.into()));
+        assert_eq!(stored(types::Value::Number(0.5)), Ok(0.5.into()));
+        assert_eq!(stored(types::Value::Number(1e300)), Ok(1e300.into()));
+        assert_eq!(stored(types::Value::Number(f64::NAN)), Err("nonsense"));
+        assert_eq!(stored(types::Value::Number(f64::INFINITY)), Err("nonsense"));
+    }
+
+    #[test]
+    fn json_must_be_json() {
+        assert_eq!(
+            stored(types::Value::Json("[1]".into())),
+            Ok(Value::from(vec![1]))
+        );
+        assert_eq!(stored(types::Value::Json("[1".into())), Err("nonsense"));
+        assert_eq!(
+            stored(types::Value::Json("[".repeat(100_000))),
+            Err("nonsense")
+        );
+    }
+
+    #[test]
+    fn actions_and_keys_are_bounded() {
+        let limits = Limits {
+            actions: 2,
+            key_bytes: 3,
+            ..Limits::default()
+        };
+        let ignore = |n| types::Decision::Actions(vec![types::Action::Ignore("x".into()); n]);
+        assert!(actions(ignore(2), &limits).is_ok());
+        assert_eq!(actions(ignore(3), &limits).unwrap_err().kind(), "output");
+        let expect = |key: &str| {
+            types::Decision::Actions(vec![types::Action::Expect(types::Expect {
+                key: key.into(),
+                within_secs: 60,
+            })])
+        };
+        assert!(actions(expect("abc"), &limits).is_ok());
+        assert_eq!(
+            actions(expect("abcd"), &limits).unwrap_err().kind(),
+            "nonsense"
+        );
+        assert_eq!(actions(expect(""), &limits).unwrap_err().kind(), "nonsense");
+    }
+}

@@ -1,0 +1,10 @@
+//! The contract with rules as Rust types, generated from `wit/`.
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "rule",
+    imports: { default: trappable },
+    with: { "postroom:plugin/types.message": crate::host::Mail },
+});
+
+pub(crate) use self::postroom::plugin::{kv, log, settings, types};

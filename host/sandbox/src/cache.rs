@@ -1,0 +1,189 @@
+//! Compiled code on disk, so that a restart does not compile again. Compiled code is trusted: the folder is ours alone.
+
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+use wasmtime::{Engine, Module, component::Component};
+
+use crate::error::SandboxError;
+
+/// Entries kept; the least recently used go first.
+const ENTRIES: usize = 64;
+const CHECKSUM: usize = 32;
+
+/// A folder of compiled modules and components, or none: then everything is compiled each time.
+pub(crate) struct Cache(Option<PathBuf>);
+
+/// What can be compiled and stored.
+pub(crate) trait Compiled: Sized {
+    const EXTENSION: &'static str;
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>>;
+    /// # Safety
+    /// `code` must be what [`Compiled::serialize`] answered.
+    #[allow(unsafe_code)]
+    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self>;
+}
+
+impl Cache {
+    /// Makes the folder when it is missing. Refuses one that anybody else could write to.
+    pub(crate) fn open(path: Option<PathBuf>) -> Result<Self, SandboxError> {
+        let Some(path) = path else {
+            return Ok(Self(None));
+        };
+        match prepare(&path) {
+            Ok(None) => Ok(Self(Some(path))),
+            Ok(Some(problem)) => Err(SandboxError::CacheNotOurs { path, problem }),
+            Err(source) => Err(SandboxError::Cache { path, source }),
+        }
+    }
+
+    /// From the cache, else compiled and stored. A damaged or unwritable cache costs time and nothing else.
+    pub(crate) fn compiled<C: Compiled>(
+        &self,
+        engine: &Engine,
+        bytes: &[u8],
+    ) -> wasmtime::Result<C> {
+        let Some(folder) = &self.0 else {
+            return C::compile(engine, bytes);
+        };
+        let path = folder.join(format!("{}.{}", key(engine, bytes), C::EXTENSION));
+        if let Some(code) = read(&path) {
+            // SAFETY: the folder is ours and closed to everybody else (checked in `open`), its files are written by `store`
+            // only, and the checksum says that this is what was written. wasmtime itself compares version and settings.
+            #[allow(unsafe_code)]
+            match unsafe { C::deserialize(engine, &code) } {
+                Ok(compiled) => return Ok(compiled),
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), %error, "compiled code is of another make; compiling again")
+                }
+            }
+        }
+        let compiled = C::compile(engine, bytes)?;
+        let code = compiled.serialize()?;
+        if let Err(error) = store(folder, &path, &code) {
+            tracing::warn!(path = %path.display(), %error, "compiled code could not be stored; the next start compiles again");
+        }
+        Ok(compiled)
+    }
+}
+
+impl Compiled for Module {
+    const EXTENSION: &'static str = "module";
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Module::from_binary(engine, bytes)
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        Module::serialize(self)
+    }
+
+    #[allow(unsafe_code)]
+    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
+        // SAFETY: as the caller promises.
+        unsafe { Module::deserialize(engine, code) }
+    }
+}
+
+impl Compiled for Component {
+    const EXTENSION: &'static str = "component";
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Component::from_binary(engine, bytes)
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        Component::serialize(self)
+    }
+
+    #[allow(unsafe_code)]
+    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
+        // SAFETY: as the caller promises.
+        unsafe { Component::deserialize(engine, code) }
+    }
+}
+
+/// What is wrong with the folder, if anything.
+fn prepare(path: &Path) -> io::Result<Option<&'static str>> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)?;
+    let folder = fs::symlink_metadata(path)?;
+    // A file that we make belongs to us: the cheapest way to learn who we are.
+    let ours = tempfile::tempfile_in(path)?.metadata()?.uid();
+    if !folder.is_dir() {
+        return Ok(Some("is not a folder"));
+    }
+    if folder.uid() != ours {
+        return Ok(Some("belongs to another user"));
+    }
+    if folder.mode() & 0o077 != 0 {
+        return Ok(Some("is open to other users (its mode must be 0700)"));
+    }
+    prune(path)?;
+    Ok(None)
+}
+
+fn prune(folder: &Path) -> io::Result<()> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let used = entry.metadata()?.modified()?;
+        entries.push((used, entry.path()));
+    }
+    entries.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
+    for (_, path) in entries.into_iter().skip(ENTRIES) {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// The hash covers the wasm, wasmtime's version and every setting that shapes its code.
+fn key(engine: &Engine, bytes: &[u8]) -> String {
+    struct Feed(Sha256);
+    impl Hasher for Feed {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let mut feed = Feed(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut feed);
+    feed.0.update(Sha256::digest(bytes));
+    postroom_core::ContentHash(feed.0.finalize().into()).hex()
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut stored = fs::read(path).ok()?;
+    if stored.len() < CHECKSUM {
+        return None;
+    }
+    let code = stored.split_off(CHECKSUM);
+    if Sha256::digest(&code)[..] != stored[..] {
+        tracing::warn!(path = %path.display(), "compiled code is damaged; compiling again");
+        return None;
+    }
+    // Marks it as used; a file that cannot be marked is pruned a little early.
+    if let Ok(file) = fs::File::open(path) {
+        let _ = file.set_modified(SystemTime::now());
+    }
+    Some(code)
+}
+
+fn store(folder: &Path, path: &Path, code: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&Sha256::digest(code))?;
+    file.write_all(code)?;
+    file.persist(path)?;
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! Looking into WebAssembly files before they are compiled: what they are, what they import, and turning a core module into a component.
+
+use postroom_core::ContentHash;
+use wasmparser::{Encoding, Parser, Payload};
+use wit_component::ComponentEncoder;
+use wit_parser::WorldKey;
+
+use crate::error::{BuildError, LoadError};
+use crate::limits::Grants;
+
+/// The package of the contract, as imports name it.
+const PACKAGE: &str = "postroom:plugin/";
+/// The interfaces of the contract as this Postroom has them.
+const INTERFACES: [&str; 4] = ["types", "log", "settings", "kv"];
+/// The contract's version that this Postroom has.
+const VERSION: (u64, u64) = (1, 0);
+/// What a rule exports.
+const ENTRY: &str = "decide";
+
+/// What a WebAssembly file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Runs as it is.
+    Component,
+    /// Has to be made into a component first: [`componentize`].
+    CoreModule,
+}
+
+/// What is seen of a WebAssembly file from outside.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    pub kind: Kind,
+    /// The world it was built for, such as `postroom:plugin/rule@1.0.0`; none when it is no rule of ours.
+    pub world: Option<String>,
+    /// Interfaces, such as `postroom:plugin/kv@1.0.0`; `wasi:` ones are linked with nothing in them.
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+    /// Bytes.
+    pub size: usize,
+    pub hash: ContentHash,
+}
+
+impl Inspection {
+    /// Whether it expects WASI.
+    pub fn needs_wasi(&self) -> bool {
+        self.imports.iter().any(|import| is_wasi(import))
+    }
+
+    /// Whether it imports `kv`, which then has to be granted.
+    pub fn needs_kv(&self) -> bool {
+        self.imports
+            .iter()
+            .any(|import| interface(import).is_some_and(|(name, _)| name == "kv"))
+    }
+}
+
+/// Makes a component of a core module that says which world it was built for, as `wit-bindgen` writes them.
+pub fn componentize(core_wasm: &[u8]) -> Result<Vec<u8>, BuildError> {
+    if outline(core_wasm)?.kind == Kind::Component {
+        return Err(BuildError::AlreadyComponent);
+    }
+    let (_, metadata) =
+        wit_component::metadata::decode(core_wasm).map_err(|e| BuildError::NoWorld(chain(&e)))?;
+    let world = &metadata.resolve.worlds[metadata.world];
+    if world.exports.is_empty() {
+        return Err(BuildError::NoWorld("it holds no WIT metadata".into()));
+    }
+    ComponentEncoder::default()
+        .validate(true)
+        .module(core_wasm)
+        .map_err(|e| BuildError::Encode(chain(&e)))?
+        .encode()
+        .map_err(|e| BuildError::Encode(chain(&e)))
+}
+
+/// Looks into a component or a core module without running any of it.
+pub fn inspect(bytes: &[u8]) -> Result<Inspection, BuildError> {
+    let mut found = outline(bytes)?;
+    let mut world = None;
+    match found.kind {
+        Kind::Component if found.exports.iter().any(|export| export == ENTRY) => {
+            world = Some(format!("{PACKAGE}rule@{}.{}.0", VERSION.0, VERSION.1));
+        }
+        Kind::Component => {}
+        // The imports of a core module are functions; the world that it carries says what they come from.
+        Kind::CoreModule => {
+            let (_, metadata) = wit_component::metadata::decode(bytes)
+                .map_err(|e| BuildError::Damaged(chain(&e)))?;
+            let resolve = &metadata.resolve;
+            let built_for = &resolve.worlds[metadata.world];
+            if !built_for.exports.is_empty() {
+                let name = |key: &WorldKey| resolve.name_world_key(key);
+                found.imports = built_for.imports.keys().map(name).collect();
+                found.exports = built_for.exports.keys().map(name).collect();
+                world = built_for
+                    .package
+                    .map(|package| resolve.packages[package].name.interface_id(&built_for.name));
+            }
+        }
+    }
+    Ok(Inspection {
+        kind: found.kind,
+        world,
+        imports: found.imports,
+        exports: found.exports,
+        size: bytes.len(),
+        hash: ContentHash::of(bytes),
+    })
+}
+
+/// Refuses what could not run anyway, before time is spent on compiling it. Answers whether it needs WASI.
+pub(crate) fn check(name: &str, bytes: &[u8], grants: &Grants) -> Result<bool, LoadError> {
+    let outline = outline(bytes).map_err(|error| LoadError::Invalid {
+        name: name.to_owned(),
+        message: match error {
+            BuildError::NotWasm => "it does not begin as one".into(),
+            BuildError::Damaged(message) => message,
+            other => other.to_string(),
+        },
+    })?;
+    if outline.kind == Kind::CoreModule {
+        return Err(LoadError::CoreModule {
+            name: name.to_owned(),
+        });
+    }
+    if !outline.exports.iter().any(|export| export == ENTRY) {
+        return Err(wrong_world(name, &outline.exports));
+    }
+    let mut wasi = false;
+    for import in &outline.imports {
+        wasi |= is_wasi(import);
+        check_import(name, import, grants)?;
+    }
+    Ok(wasi)
+}
+
+/// The version of the contract that a component was built against, when it is newer than ours: (import, `1.3`).
+pub(crate) fn newer_import(bytes: &[u8]) -> Option<(String, String)> {
+    let outline = outline(bytes).ok()?;
+    outline.imports.into_iter().find_map(|import| {
+        let (_, version) = interface(&import)?;
+        (version > VERSION).then(|| (import.clone(), spell(version)))
+    })
+}
+
+pub(crate) fn wrong_world(name: &str, exports: &[String]) -> LoadError {
+    LoadError::WrongWorld {
+        name: name.to_owned(),
+        found: match exports {
+            [] => "no exports".into(),
+            exports => exports.join(", "),
+        },
+    }
+}
+
+struct Outline {
+    kind: Kind,
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+/// The names at the outermost level. Reads every section's frame, so that a file cut short does not pass.
+fn outline(bytes: &[u8]) -> Result<Outline, BuildError> {
+    if !bytes.starts_with(b"\0asm") {
+        return Err(BuildError::NotWasm);
+    }
+    let damaged = |error: wasmparser::BinaryReaderError| BuildError::Damaged(error.to_string());
+    let mut outline = Outline {
+        kind: Kind::CoreModule,
+        imports: Vec::new(),
+        exports: Vec::new(),
+    };
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(damaged)? {
+            Payload::Version { encoding, .. } => {
+                depth += 1;
+                if depth == 1 && encoding == Encoding::Component {
+                    outline.kind = Kind::Component;
+                }
+            }
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    outline
+                        .imports
+                        .push(import.map_err(damaged)?.name.name.into());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    outline
+                        .exports
+                        .push(export.map_err(damaged)?.name.name.into());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(outline)
+}
+
+fn check_import(name: &str, import: &str, grants: &Grants) -> Result<(), LoadError> {
+    if is_wasi(import) {
+        return Ok(());
+    }
+    let Some((interface, version)) = interface(import) else {
+        return Err(LoadError::UnknownImport {
+            name: name.to_owned(),
+            import: import.to_owned(),
+        });
+    };
+    if interface == "kv" && !grants.kv {
+        return Err(LoadError::NotGranted {
+            name: name.to_owned(),
+            import: interface.to_owned(),
+        });
+    }
+    let known = INTERFACES.contains(&interface);
+    if version.0 != VERSION.0 || (!known && version > VERSION) {
+        return Err(LoadError::NewerPostroom {
+            name: name.to_owned(),
+            import: import.to_owned(),
+            version: spell(version),
+        });
+    }
+    match known {
+        true => Ok(()),
+        false => Err(LoadError::UnknownImport {
+            name: name.to_owned(),
+            import: import.to_owned(),
+        }),
+    }
+}
+
+/// Interface and version of an import of the contract: `postroom:plugin/kv@1.0.0` is (`kv`, (1, 0)).
+fn interface(import: &str) -> Option<(&str, (u64, u64))> {
+    let (name, version) = import.strip_prefix(PACKAGE)?.split_once('@')?;
+    let mut numbers = version.split('.').map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Some((name, (major, minor))),
+        _ => None,
+    }
+}
+
+fn is_wasi(import: &str) -> bool {
+    import.starts_with("wasi:")
+}
+
+fn spell((major, minor): (u64, u64)) -> String {
+    format!("{major}.{minor}")
+}
+
+/// An error with its causes in one line.
+fn chain(error: &(impl std::fmt::Display + ?Sized)) -> String {
+    format!("{error:#}")
+}

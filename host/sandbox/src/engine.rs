@@ -1,0 +1,138 @@
+//! The two wasmtime engines: a pool with warm slots for small guests, and on-demand memory for those that do not fit into it.
+
+use wasmtime::component::Component;
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    UpdateDeadline,
+};
+
+use crate::cache::{Cache, Compiled};
+use crate::error::{SandboxError, Stop};
+use crate::gate::{Gate, Pass};
+use crate::host::Host;
+use crate::limits::Limits;
+use crate::ticker::{Ticker, Ticking};
+
+/// The stack of wasm code. The threads that decide need at least twice as much.
+const WASM_STACK: usize = 1 << 20;
+/// Memory that a slot keeps from one mail to the next, instead of giving it back to the system and faulting it in again.
+const KEEP_MEMORY: usize = 256 << 10;
+const KEEP_TABLE: usize = 64 << 10;
+/// Core modules, memories and tables that one pooled component may have; larger ones run on demand.
+const CORE_INSTANCES: u32 = 16;
+const MEMORIES: u32 = 2;
+const TABLES: u32 = 4;
+/// The largest script image that is mapped copy-on-write.
+const IMAGE_BYTES: u64 = 32 << 20;
+
+/// The engines with their clock, their gate and their cache. Shared by the sandbox and all its rules; the last one stops the clock.
+pub(crate) struct Engines {
+    pub(crate) small: Engine,
+    pub(crate) large: Engine,
+    pub(crate) cache: Cache,
+    ticker: Ticker,
+    gate: Gate,
+}
+
+/// Leave to run one instance: a slot, and a clock that goes.
+pub(crate) struct Turn<'a> {
+    _pass: Pass<'a>,
+    _ticking: Ticking<'a>,
+}
+
+impl Engines {
+    pub(crate) fn new(slots: usize, cache: Cache) -> Result<Self, SandboxError> {
+        let engine = |config: &Config| {
+            Engine::new(config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
+        };
+        let large = engine(&settings())?;
+        let small = match engine(settings().allocation_strategy(pool(slots))) {
+            Ok(small) => small,
+            Err(error) => {
+                tracing::warn!(%error, "no address space for a pool of instances; each is made on demand, which is slower");
+                large.clone()
+            }
+        };
+        let ticker =
+            Ticker::start(vec![small.clone(), large.clone()]).map_err(SandboxError::Thread)?;
+        Ok(Self {
+            small,
+            large,
+            cache,
+            ticker,
+            gate: Gate::new(slots),
+        })
+    }
+
+    /// Waits for a free slot.
+    pub(crate) fn turn(&self) -> Turn<'_> {
+        Turn {
+            _pass: self.gate.pass(),
+            _ticking: self.ticker.run(),
+        }
+    }
+
+    /// A component in the pool when it fits, else on demand.
+    pub(crate) fn compile(&self, bytes: &[u8], wasi: bool) -> wasmtime::Result<Component> {
+        // Those with WASI carry a language's whole runtime. Trying the pool first would compile them twice.
+        if !wasi {
+            match self.cache.compiled(&self.small, bytes) {
+                Ok(component) => return Ok(component),
+                Err(error) => {
+                    tracing::debug!(%error, "does not fit into the pool");
+                }
+            }
+        }
+        self.cache.compiled(&self.large, bytes)
+    }
+
+    pub(crate) fn compile_small<C: Compiled>(&self, bytes: &[u8]) -> wasmtime::Result<C> {
+        self.cache.compiled(&self.small, bytes)
+    }
+}
+
+/// A store with the limits of `host`, its deadline included.
+pub(crate) fn store(engine: &Engine, host: Host) -> Store<Host> {
+    let output = host.terms.limits.output_bytes;
+    let mut store = Store::new(engine, host);
+    store.limiter(|host| &mut host.meter);
+    store.set_hostcall_fuel(output);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|store| {
+        match std::time::Instant::now() < store.data().deadline {
+            true => Ok(UpdateDeadline::Continue(1)),
+            false => Err(Stop::Deadline.into()),
+        }
+    });
+    store
+}
+
+fn settings() -> Config {
+    let mut config = Config::new();
+    config
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .memory_guaranteed_dense_image_size(IMAGE_BYTES)
+        .max_wasm_stack(WASM_STACK)
+        .relaxed_simd_deterministic(true);
+    config
+}
+
+fn pool(slots: usize) -> InstanceAllocationStrategy {
+    let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(CORE_INSTANCES))
+        .total_memories(slots.saturating_mul(MEMORIES))
+        .total_tables(slots.saturating_mul(TABLES))
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .max_memory_size(Limits::MOST_MEMORY)
+        .linear_memory_keep_resident(KEEP_MEMORY)
+        .table_keep_resident(KEEP_TABLE)
+        // An open report says that it leaks (wasmtime PR 14357).
+        .pagemap_scan(Enabled::No);
+    InstanceAllocationStrategy::Pooling(pool)
+}

@@ -1,0 +1,180 @@
+//! What can go wrong with the sandbox, with loading a rule, and with one decision: each by its type and in one sentence with the cure.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The sandbox itself could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    #[error("the wasm engine cannot start: {0}")]
+    Engine(String),
+    #[error("the cache folder {path} cannot be used: {source}")]
+    Cache {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// Compiled code is trusted, so nobody else may write where it is kept.
+    #[error("the cache folder {path} {problem}; remove it, or give Postroom a folder of its own")]
+    CacheNotOurs {
+        path: PathBuf,
+        problem: &'static str,
+    },
+    #[error("the sandbox's clock thread cannot start: {0}")]
+    Thread(std::io::Error),
+    /// A guest that is built into the program does not work: a fault of the build.
+    #[error("the built-in {guest} is unusable: {message}")]
+    Guest {
+        guest: &'static str,
+        message: String,
+    },
+}
+
+/// A rule could not be loaded. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A syntax error, or an error thrown by the top level.
+    #[error("{}: {message}", place(file, *line, *column))]
+    Script {
+        file: String,
+        /// From 1; 0 where unknown.
+        line: u32,
+        /// From 1; 0 where unknown.
+        column: u32,
+        message: String,
+    },
+    #[error(
+        "{name}: this is not a rule: it has no `decide` of the world postroom:plugin/rule@1 (found: {found}); build it against that world"
+    )]
+    WrongWorld { name: String, found: String },
+    #[error(
+        "{name}: needs {import}, not granted to this tenant; grant it in the configuration or do without"
+    )]
+    NotGranted { name: String, import: String },
+    #[error("{name}: needs Postroom {version} for {import}; update Postroom")]
+    NewerPostroom {
+        name: String,
+        import: String,
+        version: String,
+    },
+    #[error("{name}: imports {import}, which no rule is given; build it without")]
+    UnknownImport { name: String, import: String },
+    #[error(
+        "{name}: this is a core module, not a component; run `postroom plugin build {name}` first"
+    )]
+    CoreModule { name: String },
+    #[error("{name}: not a whole WebAssembly component: {message}; save it again")]
+    Invalid { name: String, message: String },
+    #[error("{name}: its start took longer than {limit:?}; do less at the top level")]
+    InitDeadline { name: String, limit: Duration },
+    #[error(
+        "{name}: its start needs more than {limit} bytes of memory; raise the memory limit or hold less at the top level"
+    )]
+    InitMemory { name: String, limit: usize },
+    #[error("{name}: its start failed: {message}")]
+    InitTrap { name: String, message: String },
+    #[error("{name}: {call} was called at the top level; call it in decide")]
+    InitCall { name: String, call: String },
+    /// The fault is the sandbox's.
+    #[error("{name}: the sandbox failed: {message}")]
+    Sandbox { name: String, message: String },
+}
+
+impl LoadError {
+    /// The same error about another name, such as the file a rule was read from.
+    pub(crate) fn sandbox(name: &str, error: impl std::fmt::Display) -> Self {
+        Self::Sandbox {
+            name: name.to_owned(),
+            message: error.to_string(),
+        }
+    }
+}
+
+/// Why a rule did not decide a mail. The mail goes on to the next rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    #[error("the rule crashed: {message}")]
+    Trap { message: String },
+    #[error("the rule took longer than {limit:?}")]
+    Deadline { limit: Duration },
+    #[error("the rule needed more than {limit} bytes of memory")]
+    Memory { limit: usize },
+    #[error("what the rule handed over was refused: {message}")]
+    Output { message: String },
+    /// The rule said so itself.
+    #[error("{message}")]
+    Failure {
+        message: String,
+        /// `file:line:column`
+        location: Option<String>,
+    },
+    #[error("the rule's answer makes no sense: {message}")]
+    Nonsense { message: String },
+    #[error("{import} is not granted to this tenant")]
+    NotGranted { import: &'static str },
+    /// The store behind `kv` failed: not the rule's fault.
+    #[error("kv could not be read: {message}")]
+    Kv { message: String },
+}
+
+impl Trouble {
+    /// The short name that stands in a recorded decision.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Trouble::Trap { .. } => "trap",
+            Trouble::Deadline { .. } => "deadline",
+            Trouble::Memory { .. } => "memory",
+            Trouble::Output { .. } => "output",
+            Trouble::Failure { .. } | Trouble::Kv { .. } => "failure",
+            Trouble::Nonsense { .. } => "nonsense",
+            Trouble::NotGranted { .. } => "not-granted",
+        }
+    }
+
+    /// Where in the rule's source, as `file:line:column`, when the rule said so.
+    pub fn location(&self) -> Option<&str> {
+        match self {
+            Trouble::Failure { location, .. } => location.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// A file could not be turned into a component, or could not be looked into.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("this is not WebAssembly; name the .wasm file that the compiler wrote")]
+    NotWasm,
+    #[error("this is a component already; use it as it is")]
+    AlreadyComponent,
+    #[error("the file is cut short or damaged: {0}; build it again")]
+    Damaged(String),
+    #[error(
+        "this core module does not say which world it was built for: {0}; build it with a bindings generator such as wit-bindgen"
+    )]
+    NoWorld(String),
+    #[error("this core module cannot become a component: {0}")]
+    Encode(String),
+}
+
+/// Why a decision was broken off from the host's side; travels through wasmtime as the cause of the trap.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("the deadline passed")]
+    Deadline,
+    #[error("{0}")]
+    Output(String),
+    #[error("{0} is not granted")]
+    NotGranted(&'static str),
+    #[error("kv: {0}")]
+    Kv(String),
+    #[error("{0} was called at the top level")]
+    TopLevel(String),
+}
+
+fn place(file: &str, line: u32, column: u32) -> String {
+    match (line, column) {
+        (0, _) => file.to_owned(),
+        (line, 0) => format!("{file}:{line}"),
+        (line, column) => format!("{file}:{line}:{column}"),
+    }
+}

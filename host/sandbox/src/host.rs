@@ -1,0 +1,321 @@
+//! What an instance can call: the mail, the log, its settings and its `kv`, each call within the limits and before the deadline.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use postroom_core as core;
+use postroom_core::Message;
+use wasmtime::component::Resource;
+
+use crate::bindings::types::{
+    self, Address, Attachment, Authentication, Captures, Classification, Field, PatternError,
+    Verdict,
+};
+use crate::bindings::{kv, log, settings};
+use crate::error::Stop;
+use crate::limits::{Grants, Limits};
+use crate::log::Log;
+use crate::matching::{PatternCache, Patterns, field};
+use crate::memory::{Kv, Memory};
+use crate::meter::Meter;
+use crate::wasi::Still;
+
+/// Bytes of an attachment in one call, as the contract says.
+const ATTACHMENT_CHUNK: usize = 1 << 20;
+
+/// Stands for the one mail of an instance; the mail itself is in [`Host`].
+pub struct Mail;
+
+/// What all instances of a rule share.
+pub(crate) struct Terms {
+    pub(crate) name: String,
+    /// One JSON object.
+    pub(crate) settings: String,
+    pub(crate) grants: Grants,
+    pub(crate) limits: Limits,
+    pub(crate) patterns: PatternCache,
+}
+
+/// The host's side of one instance.
+pub(crate) struct Host {
+    pub(crate) terms: Arc<Terms>,
+    /// None while a component starts: no mail is handed out yet.
+    mail: Option<Arc<Message>>,
+    /// RFC 3339.
+    pub(crate) now: String,
+    pub(crate) deadline: Instant,
+    pub(crate) meter: Meter,
+    pub(crate) log: Log,
+    pub(crate) memory: Memory,
+    patterns: Patterns,
+    wasi: Option<Box<Still>>,
+}
+
+impl Host {
+    pub(crate) fn new(
+        terms: Arc<Terms>,
+        mail: Option<Arc<Message>>,
+        now: String,
+        deadline: Instant,
+        kv: Arc<dyn Kv>,
+    ) -> Self {
+        let meter = Meter::new(terms.limits.memory_bytes.min(Limits::MOST_MEMORY));
+        let log = Log::new(terms.limits.log_bytes);
+        Self {
+            terms,
+            mail,
+            now,
+            deadline,
+            meter,
+            log,
+            memory: Memory::new(kv),
+            patterns: Patterns::default(),
+            wasi: None,
+        }
+    }
+
+    /// The world without files, network or time, made when a component first asks for it.
+    pub(crate) fn still(&mut self) -> &mut Still {
+        self.wasi.get_or_insert_with(|| {
+            let seed = self.mail.as_ref().map_or("", |mail| &mail.message_id);
+            Box::new(Still::new(&self.now, seed, &self.log))
+        })
+    }
+
+    /// Every call of an instance begins here: epochs do not interrupt the host.
+    fn enter(&self) -> Result<(), Stop> {
+        match Instant::now() < self.deadline {
+            true => Ok(()),
+            false => Err(Stop::Deadline),
+        }
+    }
+
+    fn mail(&self) -> Result<&Arc<Message>, Stop> {
+        self.enter()?;
+        self.mail
+            .as_ref()
+            .ok_or_else(|| Stop::TopLevel("the mail".into()))
+    }
+
+    fn kv(&self) -> Result<(), Stop> {
+        self.enter()?;
+        match self.terms.grants.kv {
+            true => Ok(()),
+            false => Err(Stop::NotGranted("kv")),
+        }
+    }
+
+    fn search(
+        &mut self,
+        of: &Field,
+        pattern: &str,
+        most: usize,
+    ) -> Result<Result<Vec<Captures>, PatternError>, Stop> {
+        let mail = self.mail()?.clone();
+        let limits = &self.terms.limits;
+        let pattern = match self.patterns.pattern(pattern, &self.terms.patterns, limits) {
+            Ok(pattern) => pattern,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        self.enter()?;
+        pattern.search(&field(&mail, of), most, limits, self.deadline)
+    }
+}
+
+impl types::Host for Host {}
+
+impl types::HostMessage for Host {
+    fn subject(&mut self, _: Resource<Mail>) -> wasmtime::Result<String> {
+        Ok(self.mail()?.subject.clone())
+    }
+
+    fn from(&mut self, _: Resource<Mail>) -> wasmtime::Result<Option<Address>> {
+        Ok(self.mail()?.from.as_ref().map(address))
+    }
+
+    fn to(&mut self, _: Resource<Mail>) -> wasmtime::Result<Vec<Address>> {
+        Ok(self.mail()?.to.iter().map(address).collect())
+    }
+
+    fn cc(&mut self, _: Resource<Mail>) -> wasmtime::Result<Vec<Address>> {
+        Ok(self.mail()?.cc.iter().map(address).collect())
+    }
+
+    fn reply_to(&mut self, _: Resource<Mail>) -> wasmtime::Result<Vec<Address>> {
+        Ok(self.mail()?.reply_to.iter().map(address).collect())
+    }
+
+    fn date(&mut self, _: Resource<Mail>) -> wasmtime::Result<Option<String>> {
+        Ok(self.mail()?.date.clone())
+    }
+
+    fn message_id(&mut self, _: Resource<Mail>) -> wasmtime::Result<String> {
+        Ok(self.mail()?.message_id.clone())
+    }
+
+    fn text(&mut self, _: Resource<Mail>) -> wasmtime::Result<String> {
+        Ok(self.mail()?.text.clone())
+    }
+
+    fn html(&mut self, _: Resource<Mail>) -> wasmtime::Result<Option<String>> {
+        Ok(self.mail()?.html.clone())
+    }
+
+    fn reply(&mut self, _: Resource<Mail>) -> wasmtime::Result<String> {
+        Ok(self.mail()?.reply.clone())
+    }
+
+    fn headers(&mut self, _: Resource<Mail>, name: String) -> wasmtime::Result<Vec<String>> {
+        Ok(self.mail()?.headers(&name).map(str::to_owned).collect())
+    }
+
+    fn attachments(&mut self, _: Resource<Mail>) -> wasmtime::Result<Vec<Attachment>> {
+        let described = |attachment: &core::Attachment| Attachment {
+            name: attachment.name.clone(),
+            content_type: attachment.content_type.clone(),
+            size: attachment.bytes.len() as u64,
+            inline: attachment.inline,
+            content_id: attachment.content_id.clone(),
+        };
+        Ok(self.mail()?.attachments.iter().map(described).collect())
+    }
+
+    fn attachment_bytes(
+        &mut self,
+        _: Resource<Mail>,
+        index: u32,
+        offset: u64,
+        length: u32,
+    ) -> wasmtime::Result<Vec<u8>> {
+        let mail = self.mail()?;
+        let bytes = attachment(mail, index).map_or(&[][..], |found| &found.bytes);
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| bytes.get(offset..))
+            .unwrap_or_default();
+        let length = rest.len().min(length as usize).min(ATTACHMENT_CHUNK);
+        Ok(rest[..length].to_vec())
+    }
+
+    fn attachment_text(&mut self, _: Resource<Mail>, index: u32) -> wasmtime::Result<String> {
+        Ok(attachment(self.mail()?, index).map_or_else(String::new, text_of))
+    }
+
+    fn classification(&mut self, _: Resource<Mail>) -> wasmtime::Result<Classification> {
+        Ok(match self.mail()?.classification {
+            core::Classification::Person => Classification::Person,
+            core::Classification::AutoReply => Classification::AutoReply,
+            core::Classification::Bounce => Classification::Bounce,
+            core::Classification::List => Classification::List,
+            core::Classification::Machine => Classification::Machine,
+        })
+    }
+
+    fn authentication(&mut self, _: Resource<Mail>) -> wasmtime::Result<Authentication> {
+        let said = self.mail()?.authentication;
+        Ok(Authentication {
+            spf: verdict(said.spf),
+            dkim: verdict(said.dkim),
+            dmarc: verdict(said.dmarc),
+        })
+    }
+
+    fn repairs(&mut self, _: Resource<Mail>) -> wasmtime::Result<Vec<String>> {
+        Ok(self.mail()?.repairs.clone())
+    }
+
+    fn match_(
+        &mut self,
+        _: Resource<Mail>,
+        field: Field,
+        pattern: String,
+    ) -> wasmtime::Result<Result<Option<Captures>, PatternError>> {
+        let found = self.search(&field, &pattern, 1)?;
+        Ok(found.map(|mut found| found.pop()))
+    }
+
+    fn find_all(
+        &mut self,
+        _: Resource<Mail>,
+        field: Field,
+        pattern: String,
+    ) -> wasmtime::Result<Result<Vec<Captures>, PatternError>> {
+        let most = self.terms.limits.matches;
+        Ok(self.search(&field, &pattern, most)?)
+    }
+
+    fn drop(&mut self, _: Resource<Mail>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl log::Host for Host {
+    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.enter()?;
+        let level = match level {
+            log::Level::Debug => "debug",
+            log::Level::Info => "info",
+            log::Level::Warn => "warn",
+            log::Level::Error => "error",
+        };
+        self.log.add(level, &message);
+        Ok(())
+    }
+}
+
+impl settings::Host for Host {
+    fn all(&mut self) -> wasmtime::Result<String> {
+        self.enter()?;
+        Ok(self.terms.settings.clone())
+    }
+}
+
+impl kv::Host for Host {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        self.kv()?;
+        Ok(self.memory.get(key, &self.terms.limits)?)
+    }
+
+    fn set(&mut self, key: String, value: String) -> wasmtime::Result<Result<(), String>> {
+        self.kv()?;
+        Ok(self.memory.set(key, value, &self.terms.limits))
+    }
+
+    fn delete(&mut self, key: String) -> wasmtime::Result<()> {
+        self.kv()?;
+        Ok(self.memory.delete(key, &self.terms.limits)?)
+    }
+}
+
+fn address(address: &core::Address) -> Address {
+    Address {
+        name: address.name.clone(),
+        email: address.email.clone(),
+    }
+}
+
+fn verdict(verdict: core::Verdict) -> Verdict {
+    match verdict {
+        core::Verdict::Pass => Verdict::Pass,
+        core::Verdict::Fail => Verdict::Fail,
+        core::Verdict::None => Verdict::None,
+    }
+}
+
+fn attachment(mail: &Message, index: u32) -> Option<&core::Attachment> {
+    mail.attachments.get(index as usize)
+}
+
+/// The beginning of an attachment in its charset, UTF-8 where that is unknown.
+fn text_of(attachment: &core::Attachment) -> String {
+    let bytes = &attachment.bytes[..attachment.bytes.len().min(ATTACHMENT_CHUNK)];
+    let charset = attachment
+        .charset
+        .as_deref()
+        .and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes()))
+        .unwrap_or(encoding_rs::UTF_8);
+    let (text, ..) = charset.decode(bytes);
+    let mut text = text.into_owned();
+    text.truncate(text.floor_char_boundary(ATTACHMENT_CHUNK));
+    text
+}

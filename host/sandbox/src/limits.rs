@@ -1,0 +1,71 @@
+//! What a rule may spend and what it may reach: every limit by its name, so that configuration can set it and a test can break it.
+
+use std::time::Duration;
+
+/// The limits of one rule. They hold for one mail, `init_time` for one load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// All memories of an instance together. Not above [`Limits::MOST_MEMORY`].
+    pub memory_bytes: usize,
+    /// Wall-clock time of one decision.
+    pub time: Duration,
+    /// Wall-clock time of a script's top level, or of a component's start.
+    pub init_time: Duration,
+    /// What a rule may hand over in one call: its decision, a log line, a pattern, a `kv` value.
+    pub output_bytes: usize,
+    /// Actions of one decision.
+    pub actions: usize,
+    /// The log of one decision. What is over it is cut.
+    pub log_bytes: usize,
+    /// Different patterns in one decision.
+    pub patterns: usize,
+    /// The text of one pattern.
+    pub pattern_bytes: usize,
+    /// One pattern once compiled.
+    pub compiled_pattern_bytes: usize,
+    /// Matches that one `find-all` answers; the rest is left out.
+    pub matches: usize,
+    /// What one `match` or `find-all` may answer, groups and all.
+    pub match_bytes: usize,
+    /// How much of a field is searched.
+    pub haystack_bytes: usize,
+    /// A `kv` key, the key of an alert or an expectation, the name of a field.
+    pub key_bytes: usize,
+    pub kv_value_bytes: usize,
+    /// Different `kv` keys touched in one decision.
+    pub kv_keys: usize,
+}
+
+impl Limits {
+    /// The highest `memory_bytes`; what is above it counts as this.
+    pub const MOST_MEMORY: usize = 1 << 30;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            time: Duration::from_millis(250),
+            init_time: Duration::from_secs(2),
+            output_bytes: 1 << 20,
+            actions: 64,
+            log_bytes: 16 << 10,
+            patterns: 256,
+            pattern_bytes: 4 << 10,
+            compiled_pattern_bytes: 1 << 20,
+            matches: 1000,
+            match_bytes: 4 << 20,
+            haystack_bytes: 1 << 20,
+            key_bytes: 512,
+            kv_value_bytes: 64 << 10,
+            kv_keys: 256,
+        }
+    }
+}
+
+/// The capabilities granted to a rule. What is not granted is not linked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Grants {
+    /// The rule's own small memory.
+    pub kv: bool,
+}

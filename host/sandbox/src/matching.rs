@@ -1,0 +1,354 @@
+//! Patterns over a mail's fields, run by the host in linear time: compiled once per rule, bounded in every direction.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use postroom_core::Message;
+use regex::{Regex, RegexBuilder};
+
+use crate::bindings::types::{Captures, Field, PatternError};
+use crate::error::Stop;
+use crate::limits::Limits;
+
+/// What a group costs besides its text when answers are bounded.
+const GROUP_BYTES: usize = 16;
+
+/// The compiled patterns of one rule, shared by all its instances. When full it starts again.
+#[derive(Debug, Default)]
+pub(crate) struct PatternCache(RwLock<HashMap<Box<str>, Arc<Pattern>>>);
+
+/// The patterns that one decision has used so far.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns(HashMap<Box<str>, Arc<Pattern>>);
+
+/// A pattern, or why it is none.
+#[derive(Debug)]
+pub(crate) enum Pattern {
+    Ready {
+        regex: Regex,
+        /// The named groups and their numbers.
+        names: Vec<(String, u32)>,
+    },
+    Syntax(String),
+    TooLarge,
+}
+
+impl PatternCache {
+    fn pattern(&self, text: &str, limits: &Limits) -> Arc<Pattern> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pattern) = known.get(text) {
+            return pattern.clone();
+        }
+        drop(known);
+        let pattern = Arc::new(Pattern::compile(text, limits));
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        // A rule that makes up a new pattern for every mail would grow without end.
+        if known.len() >= limits.patterns.saturating_mul(2) {
+            known.clear();
+        }
+        known.insert(text.into(), pattern.clone());
+        pattern
+    }
+}
+
+impl Patterns {
+    /// The compiled form of `text`; counts it when it is new to this decision.
+    pub(crate) fn pattern(
+        &mut self,
+        text: &str,
+        cache: &PatternCache,
+        limits: &Limits,
+    ) -> Result<Arc<Pattern>, PatternError> {
+        if let Some(pattern) = self.0.get(text) {
+            return Ok(pattern.clone());
+        }
+        if text.len() > limits.pattern_bytes {
+            return Err(PatternError::Limit(format!(
+                "the pattern has {} bytes, over the limit of {}",
+                text.len(),
+                limits.pattern_bytes
+            )));
+        }
+        if self.0.len() >= limits.patterns {
+            return Err(PatternError::Limit(format!(
+                "more than {} different patterns in one decision",
+                limits.patterns
+            )));
+        }
+        let pattern = cache.pattern(text, limits);
+        self.0.insert(text.into(), pattern.clone());
+        Ok(pattern)
+    }
+}
+
+impl Pattern {
+    fn compile(text: &str, limits: &Limits) -> Self {
+        let built = RegexBuilder::new(text)
+            .size_limit(limits.compiled_pattern_bytes)
+            .build();
+        match built {
+            Ok(regex) => Pattern::Ready {
+                names: regex
+                    .capture_names()
+                    .zip(0u32..)
+                    .filter_map(|(name, number)| Some((name?.to_owned(), number)))
+                    .collect(),
+                regex,
+            },
+            Err(regex::Error::CompiledTooBig(_)) => Pattern::TooLarge,
+            Err(error) => Pattern::Syntax(error.to_string()),
+        }
+    }
+
+    /// The first `most` matches in `haystack`.
+    ///
+    /// Looks at the deadline between matches; a single one takes time linear in the haystack.
+    pub(crate) fn search(
+        &self,
+        haystack: &str,
+        most: usize,
+        limits: &Limits,
+        deadline: Instant,
+    ) -> Result<Result<Vec<Captures>, PatternError>, Stop> {
+        let (regex, names) = match self {
+            Pattern::Ready { regex, names } => (regex, names),
+            Pattern::Syntax(message) => return Ok(Err(PatternError::Syntax(message.clone()))),
+            Pattern::TooLarge => {
+                return Ok(Err(PatternError::Limit(format!(
+                    "the pattern is over {} bytes once compiled; repeat less, or match bytes with (?-u)",
+                    limits.compiled_pattern_bytes
+                ))));
+            }
+        };
+        let haystack = &haystack[..haystack.floor_char_boundary(limits.haystack_bytes)];
+        let mut position = Position::default();
+        let mut bytes = 0;
+        let mut found = Vec::new();
+        for captures in regex.captures_iter(haystack).take(most) {
+            if Instant::now() >= deadline {
+                return Err(Stop::Deadline);
+            }
+            let start = captures.get(0).map_or(0, |whole| whole.start());
+            let groups: Vec<Option<String>> = captures
+                .iter()
+                .map(|group| group.map(|text| text.as_str()))
+                .map(|text| {
+                    bytes += GROUP_BYTES + text.map_or(0, str::len);
+                    // Not copied once over: the answer is refused anyway.
+                    text.filter(|_| bytes <= limits.match_bytes)
+                        .map(str::to_owned)
+                })
+                .collect();
+            if bytes > limits.match_bytes {
+                return Ok(Err(PatternError::Limit(format!(
+                    "the matches hold over {} bytes; capture less",
+                    limits.match_bytes
+                ))));
+            }
+            found.push(Captures {
+                start: clamp(start),
+                start_utf16: clamp(position.advance(haystack, start)),
+                groups,
+                names: names.clone(),
+            });
+        }
+        Ok(Ok(found))
+    }
+}
+
+/// The text of a field as patterns see it.
+pub(crate) fn field<'a>(mail: &'a Message, field: &'a Field) -> Cow<'a, str> {
+    match field {
+        Field::Subject => mail.subject.as_str().into(),
+        Field::From => mail
+            .from
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+            .into(),
+        Field::To => join(
+            mail.to.iter().map(|address| Cow::from(address.to_string())),
+            ", ",
+        ),
+        Field::Text => mail.text.as_str().into(),
+        Field::Html => mail.html.as_deref().unwrap_or_default().into(),
+        Field::Reply => mail.reply.as_str().into(),
+        Field::Header(name) => join(mail.headers(name).map(Cow::from), "\n"),
+    }
+}
+
+/// Joins, without a copy when there is only one.
+fn join<'a>(mut parts: impl Iterator<Item = Cow<'a, str>>, separator: &str) -> Cow<'a, str> {
+    let mut all = parts.next().unwrap_or_default();
+    for part in parts {
+        let text = all.to_mut();
+        text.push_str(separator);
+        text.push_str(&part);
+    }
+    all
+}
+
+/// Counts UTF-16 code units from match to match, so that many matches cost one pass.
+#[derive(Default)]
+struct Position {
+    byte: usize,
+    utf16: usize,
+}
+
+impl Position {
+    fn advance(&mut self, text: &str, to: usize) -> usize {
+        let between = &text.as_bytes()[self.byte..to];
+        // A character is one unit, and one more when its UTF-8 takes four bytes.
+        self.utf16 += between
+            .iter()
+            .map(|byte| usize::from(byte & 0xC0 != 0x80) + usize::from(*byte >= 0xF0))
+            .sum::<usize>();
+        self.byte = to;
+        self.utf16
+    }
+}
+
+fn clamp(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn search(
+        pattern: &str,
+        haystack: &str,
+        limits: &Limits,
+    ) -> Result<Result<Vec<Captures>, PatternError>, Stop> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        Pattern::compile(pattern, limits).search(haystack, limits.matches, limits, deadline)
+    }
+
+    fn found(pattern: &str, haystack: &str) -> Vec<Captures> {
+        match search(pattern, haystack, &Limits::default()) {
+            Ok(Ok(found)) => found,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn counts_as_javascript_does() {
+        let found = found(r"\d", "a1 é2 😀3");
+        let starts: Vec<_> = found.iter().map(|m| (m.start, m.start_utf16)).collect();
+        assert_eq!(starts, [(1, 1), (5, 4), (11, 8)]);
+    }
+
+    #[test]
+    fn names_groups() {
+        let found = found(r"(?<key>\w+)=(\w+)?", "job=");
+        assert_eq!(found[0].names, [("key".to_owned(), 1)]);
+        assert_eq!(
+            found[0].groups,
+            [Some("job=".to_owned()), Some("job".to_owned()), None]
+        );
+    }
+
+    #[test]
+    fn says_where_the_syntax_is_wrong() {
+        assert!(matches!(
+            search("(", "", &Limits::default()),
+            Ok(Err(PatternError::Syntax(message))) if message.contains("unclosed group")
+        ));
+    }
+
+    #[test]
+    fn look_around_is_not_linear_and_refused() {
+        assert!(matches!(
+            search("(?=a)", "", &Limits::default()),
+            Ok(Err(PatternError::Syntax(_)))
+        ));
+    }
+
+    #[test]
+    fn bounds_the_compiled_size() {
+        assert!(matches!(
+            search(r"(\w{1000}){1000}", "", &Limits::default()),
+            Ok(Err(PatternError::Limit(_)))
+        ));
+    }
+
+    #[test]
+    fn bounds_the_matches() {
+        let limits = Limits {
+            matches: 3,
+            ..Limits::default()
+        };
+        assert_eq!(search("a", "aaaaa", &limits).unwrap().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn bounds_what_matches_hold() {
+        let limits = Limits {
+            match_bytes: 100,
+            ..Limits::default()
+        };
+        assert_eq!(
+            search("(a+)", &"a".repeat(30), &limits)
+                .unwrap()
+                .unwrap()
+                .len(),
+            1
+        );
+        assert!(matches!(
+            search("((a+))", &"a".repeat(30), &limits),
+            Ok(Err(PatternError::Limit(_)))
+        ));
+    }
+
+    #[test]
+    fn bounds_the_haystack() {
+        let limits = Limits {
+            haystack_bytes: 4,
+            ..Limits::default()
+        };
+        assert_eq!(search("é", "ééé", &limits).unwrap().unwrap().len(), 2);
+        assert_eq!(search("é", "aéé", &limits).unwrap().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn looks_at_the_deadline() {
+        let limits = Limits::default();
+        let pattern = Pattern::compile("a", &limits);
+        assert!(matches!(
+            pattern.search("aaa", 10, &limits, Instant::now()),
+            Err(Stop::Deadline)
+        ));
+    }
+
+    #[test]
+    fn counts_different_patterns() {
+        let limits = Limits {
+            patterns: 2,
+            pattern_bytes: 3,
+            ..Limits::default()
+        };
+        let cache = PatternCache::default();
+        let mut patterns = Patterns::default();
+        for text in ["a", "b", "a"] {
+            assert!(patterns.pattern(text, &cache, &limits).is_ok());
+        }
+        assert!(matches!(
+            patterns.pattern("c", &cache, &limits),
+            Err(PatternError::Limit(_))
+        ));
+        assert!(matches!(
+            Patterns::default().pattern("long", &cache, &limits),
+            Err(PatternError::Limit(_))
+        ));
+        // The cache outlives the decision, and starts again when full.
+        for text in ["d", "e", "f"] {
+            assert!(Patterns::default().pattern(text, &cache, &limits).is_ok());
+        }
+        assert!(cache.0.read().unwrap().len() <= 4);
+    }
+}

@@ -1,0 +1,66 @@
+//! Counts an instance's memory and refuses what is over its limit.
+
+use wasmtime::ResourceLimiter;
+
+/// Table entries of all tables of an instance. A table costs 8 bytes an entry and is not counted as memory.
+const TABLE_ENTRIES: usize = 100_000;
+
+/// Sums over all memories of a store.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    limit: usize,
+    used: usize,
+    table_entries: usize,
+    /// Whether a growth was refused: what trouble follows is about memory.
+    pub(crate) refused: bool,
+}
+
+impl Meter {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            used: 0,
+            table_entries: 0,
+            refused: false,
+        }
+    }
+
+    /// Bytes in use; memories never shrink, so this is the peak too.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.used.saturating_add(desired.saturating_sub(current));
+        if total > self.limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.used = total;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self
+            .table_entries
+            .saturating_add(desired.saturating_sub(current));
+        if total > TABLE_ENTRIES {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.table_entries = total;
+        Ok(true)
+    }
+}

@@ -1,0 +1,188 @@
+//! A loaded rule, and one decision of it: a fresh instance that is thrown away afterwards.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postroom_core::{Action, ContentHash, Context, Message};
+use wasmtime::component::Resource;
+use wasmtime::{Store, Trap};
+
+use crate::answer;
+use crate::bindings::{RulePre, types};
+use crate::engine::{self, Engines};
+use crate::error::{Stop, Trouble};
+use crate::host::{Host, Terms};
+use crate::memory::Kv;
+
+/// A rule ready to decide. Cheap to clone, shared by all threads; its engine lives as long as it does.
+#[derive(Clone)]
+pub struct Rule(Arc<Loaded>);
+
+struct Loaded {
+    hash: ContentHash,
+    engines: Arc<Engines>,
+    pre: RulePre<Host>,
+    terms: Arc<Terms>,
+    init_log: Vec<String>,
+}
+
+/// What one decision came to.
+#[derive(Debug)]
+pub struct Run {
+    /// The actions asked for; `None` when the rule passed.
+    pub verdict: Result<Option<Vec<Action>>, Trouble>,
+    /// `level: message`, oldest first.
+    pub log: Vec<String>,
+    /// What the store answered about each key, in the order asked.
+    pub kv_reads: Vec<(String, Option<String>)>,
+    /// To be committed with the decision; `None` deletes. Empty when there was trouble.
+    pub kv_writes: Vec<(String, Option<String>)>,
+    /// From the instance's making to its answer, without the wait for a slot.
+    pub elapsed: Duration,
+    /// The most memory it held.
+    pub memory_bytes: usize,
+}
+
+impl Rule {
+    pub(crate) fn new(
+        hash: ContentHash,
+        engines: Arc<Engines>,
+        pre: RulePre<Host>,
+        terms: Arc<Terms>,
+        init_log: Vec<String>,
+    ) -> Self {
+        Self(Arc::new(Loaded {
+            hash,
+            engines,
+            pre,
+            terms,
+            init_log,
+        }))
+    }
+
+    /// Of the script's text or the component's bytes.
+    pub fn hash(&self) -> ContentHash {
+        self.0.hash
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.terms.name
+    }
+
+    /// What the script's top level wrote to its log while it was loaded.
+    pub fn init_log(&self) -> &[String] {
+        &self.0.init_log
+    }
+
+    /// Decides one mail. Blocks for up to the rule's time limit, and before that while all slots are taken. Needs a thread with 2 MiB of stack, not an async task.
+    pub fn decide(&self, mail: &Arc<Message>, context: &Context, kv: Arc<dyn Kv>) -> Run {
+        let rule = &*self.0;
+        let _turn = rule.engines.turn();
+        let started = Instant::now();
+        let host = Host::new(
+            rule.terms.clone(),
+            Some(mail.clone()),
+            context.now.clone(),
+            started + rule.terms.limits.time,
+            kv,
+        );
+        let mut store = engine::store(rule.pre.engine(), host);
+        let verdict = call(&rule.pre, &mut store, context);
+        let elapsed = started.elapsed();
+        let host = store.into_data();
+        Run {
+            log: host.log.take(),
+            kv_reads: host.memory.reads,
+            kv_writes: match verdict {
+                Ok(_) => host.memory.writes,
+                Err(_) => Vec::new(),
+            },
+            verdict,
+            elapsed,
+            memory_bytes: host.meter.used(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rule")
+            .field("name", &self.name())
+            .field("hash", &self.hash())
+            .finish()
+    }
+}
+
+/// Why wasm broke off, by the type of the error and what the host noted, never by its text.
+pub(crate) fn trouble(error: &wasmtime::Error, host: &Host) -> Trouble {
+    let limits = &host.terms.limits;
+    match error.downcast_ref::<Stop>() {
+        Some(Stop::Deadline) => {
+            return Trouble::Deadline { limit: limits.time };
+        }
+        Some(Stop::Output(message)) => {
+            return Trouble::Output {
+                message: message.clone(),
+            };
+        }
+        Some(Stop::NotGranted(import)) => return Trouble::NotGranted { import },
+        Some(Stop::Kv(message)) => {
+            return Trouble::Kv {
+                message: message.clone(),
+            };
+        }
+        Some(Stop::TopLevel(_)) | None => {}
+    }
+    if host.meter.refused {
+        return Trouble::Memory {
+            limit: limits.memory_bytes,
+        };
+    }
+    let message = format!("{:#}", error.root_cause());
+    match error.downcast_ref::<Trap>() {
+        Some(_) => Trouble::Trap { message },
+        // What is no trap arose while the host read what the guest handed over: more than it may be, or malformed.
+        None => Trouble::Output { message },
+    }
+}
+
+fn call(
+    pre: &RulePre<Host>,
+    store: &mut Store<Host>,
+    context: &Context,
+) -> Result<Option<Vec<Action>>, Trouble> {
+    let context = lower(context);
+    let answer = pre
+        .instantiate(&mut *store)
+        .and_then(|rule| rule.call_decide(&mut *store, Resource::new_borrow(0), &context));
+    let host = store.data();
+    match answer {
+        Ok(Ok(decision)) => answer::actions(decision, &host.terms.limits),
+        // An interpreter reports a refused growth as an error of its own.
+        Ok(Err(_)) if host.meter.refused => Err(Trouble::Memory {
+            limit: host.terms.limits.memory_bytes,
+        }),
+        Ok(Err(failure)) => Err(Trouble::Failure {
+            message: failure.message,
+            location: failure.location,
+        }),
+        Err(error) => Err(trouble(&error, host)),
+    }
+}
+
+fn lower(context: &Context) -> types::Context {
+    types::Context {
+        tenant: context.tenant.clone(),
+        mailbox: context.mailbox.clone(),
+        client: context.client.as_ref().map(|client| types::Client {
+            name: client.name.clone(),
+            sure: client.sure,
+        }),
+        thread: context.thread.as_ref().map(|thread| types::Thread {
+            ticket: thread.ticket.clone(),
+            method: thread.method.clone(),
+            authorised: thread.authorised,
+        }),
+        now: context.now.clone(),
+    }
+}

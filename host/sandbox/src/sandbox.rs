@@ -1,0 +1,221 @@
+//! The sandbox: makes rules of scripts and components, and holds what they share.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use postroom_core::ContentHash;
+use wasmtime::component::{HasSelf, InstancePre, Linker};
+
+use crate::bindings::{RulePre, kv, log, settings, types};
+use crate::cache::Cache;
+use crate::component;
+use crate::engine::{self, Engines};
+use crate::error::{LoadError, SandboxError};
+use crate::host::{Host, Terms};
+use crate::limits::{Grants, Limits};
+use crate::matching::PatternCache;
+use crate::memory::NoKv;
+use crate::rule::Rule;
+use crate::script::{self, Scripts};
+
+/// The interpreter of scripts, a core module built for the world `script-engine`.
+static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));
+/// The default rule, a core module built for the world `rule`.
+static STANDARD: &[u8] = include_bytes!(env!("POSTROOM_GUEST_STANDARD"));
+const STANDARD_NAME: &str = "standard";
+
+/// Instances that may run at a time when nothing else is said.
+const DEFAULT_WORKERS: usize = 16;
+
+/// How the sandbox is set up.
+#[derive(Debug, Clone)]
+pub struct SandboxConfig {
+    /// Where compiled code is kept, in a folder that is ours alone; none keeps none.
+    pub cache_dir: Option<PathBuf>,
+    /// Instances that may run at a time; who comes later waits.
+    pub workers: usize,
+}
+
+/// Where rules are made. One for a process.
+pub struct Sandbox {
+    engines: Arc<Engines>,
+    /// Made with the first script: compiling the interpreter takes a second or two unless the cache has it.
+    scripts: Mutex<Option<Arc<Scripts>>>,
+    /// The component of the built-in rule.
+    standard: Vec<u8>,
+}
+
+/// What a rule is made of.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// JavaScript, with the name that its errors bear.
+    Script {
+        name: &'a str,
+        text: &'a str,
+    },
+    Component {
+        name: &'a str,
+        bytes: &'a [u8],
+    },
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            workers: DEFAULT_WORKERS,
+        }
+    }
+}
+
+impl Sandbox {
+    pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
+        let cache = Cache::open(config.cache_dir)?;
+        let standard = component::componentize(STANDARD).map_err(|error| SandboxError::Guest {
+            guest: STANDARD_NAME,
+            message: error.to_string(),
+        })?;
+        Ok(Self {
+            engines: Arc::new(Engines::new(config.workers.max(1), cache)?),
+            scripts: Mutex::new(None),
+            standard,
+        })
+    }
+
+    /// Makes a rule. Blocks: compiles a component that the cache does not have, or evaluates a script's top level, and starts one instance to see that it does.
+    ///
+    /// `settings` is one JSON object.
+    pub fn load(
+        &self,
+        source: Source<'_>,
+        settings: &str,
+        grants: &Grants,
+        limits: &Limits,
+    ) -> Result<Rule, LoadError> {
+        let (name, hash) = match source {
+            Source::Script { name, text } => (name, ContentHash::of(text.as_bytes())),
+            Source::Component { name, bytes } => (name, ContentHash::of(bytes)),
+        };
+        let terms = Arc::new(Terms {
+            name: name.to_owned(),
+            settings: settings.to_owned(),
+            grants: *grants,
+            limits: limits.clone(),
+            patterns: PatternCache::default(),
+        });
+        let (instance_pre, init_log) = match source {
+            Source::Script { text, .. } => self.script(&terms, text)?,
+            Source::Component { bytes, .. } => (self.component(&terms, bytes)?, Vec::new()),
+        };
+        let exports = || {
+            let ty = instance_pre.component().component_type();
+            ty.exports(instance_pre.engine())
+                .map(|(name, _)| format!("`{name}` of another type"))
+                .collect::<Vec<_>>()
+        };
+        let pre = RulePre::new(instance_pre.clone())
+            .map_err(|_| component::wrong_world(name, &exports()))?;
+        self.start(&pre, &terms)?;
+        Ok(Rule::new(hash, self.engines.clone(), pre, terms, init_log))
+    }
+
+    /// The built-in rule: replies to known tickets become notes, everything else a ticket.
+    pub fn load_standard(
+        &self,
+        settings: &str,
+        grants: &Grants,
+        limits: &Limits,
+    ) -> Result<Rule, LoadError> {
+        let source = Source::Component {
+            name: STANDARD_NAME,
+            bytes: &self.standard,
+        };
+        self.load(source, settings, grants, limits)
+    }
+
+    fn component(&self, terms: &Arc<Terms>, bytes: &[u8]) -> Result<InstancePre<Host>, LoadError> {
+        let name = &terms.name;
+        let wasi = component::check(name, bytes, &terms.grants)?;
+        let component = self
+            .engines
+            .compile(bytes, wasi)
+            .map_err(|error| LoadError::Invalid {
+                name: name.clone(),
+                message: format!("{error:#}"),
+            })?;
+        // A component links what it is granted and nothing else.
+        let linker = linker(component.engine(), terms.grants.kv, wasi)
+            .map_err(|error| LoadError::sandbox(name, format!("{error:#}")))?;
+        linker
+            .instantiate_pre(&component)
+            .map_err(|error| match component::newer_import(bytes) {
+                Some((import, version)) => LoadError::NewerPostroom {
+                    name: name.clone(),
+                    import,
+                    version,
+                },
+                None => LoadError::UnknownImport {
+                    name: name.clone(),
+                    import: format!("{error:#}"),
+                },
+            })
+    }
+
+    fn script(
+        &self,
+        terms: &Arc<Terms>,
+        text: &str,
+    ) -> Result<(InstancePre<Host>, Vec<String>), LoadError> {
+        let failed = |error: wasmtime::Error| LoadError::sandbox(&terms.name, format!("{error:#}"));
+        let scripts = self
+            .scripts()
+            .map_err(|error| LoadError::sandbox(&terms.name, error))?;
+        let script = scripts.evaluate(&self.engines, terms, text)?;
+        // The one interpreter imports all; what is not granted refuses when it is called.
+        let mut linker = linker(&self.engines.small, true, false).map_err(failed)?;
+        let pre = scripts.link(&mut linker, &script).map_err(failed)?;
+        Ok((pre, script.log))
+    }
+
+    /// One instance is started and thrown away, so that what cannot start never goes live.
+    fn start(&self, pre: &RulePre<Host>, terms: &Arc<Terms>) -> Result<(), LoadError> {
+        let _turn = self.engines.turn();
+        let host = Host::new(
+            terms.clone(),
+            None,
+            String::new(),
+            Instant::now() + terms.limits.init_time,
+            Arc::new(NoKv),
+        );
+        let mut store = engine::store(pre.engine(), host);
+        match pre.instantiate(&mut store) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(script::failure(terms, store.data(), &error)),
+        }
+    }
+
+    fn scripts(&self) -> Result<Arc<Scripts>, SandboxError> {
+        // Held while compiling: a second script waits for the first one's interpreter.
+        let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ready) = &*scripts {
+            return Ok(ready.clone());
+        }
+        let made = Arc::new(Scripts::new(&self.engines, SCRIPT_ENGINE)?);
+        Ok(scripts.insert(made).clone())
+    }
+}
+
+fn linker(engine: &wasmtime::Engine, with_kv: bool, wasi: bool) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    types::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+    log::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+    settings::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+    if with_kv {
+        kv::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+    }
+    if wasi {
+        crate::wasi::link(&mut linker)?;
+    }
+    Ok(linker)
+}
