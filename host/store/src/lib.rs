@@ -1,1 +1,88 @@
-//! Placeholder.
+//! Everything Postroom must not forget, in one SQLite file: journal, cursors, decisions, items, outbox, acknowledgements,
+//! rule memory, generations and the ledger.
+//!
+//! One thread writes ([`Store`], async, durable when it answers); readers ask beside it ([`Reader`], blocking).
+//!
+//! ```text
+//! journal ─→ pending ─→ commit ─→ decision + items + outbox + kv, acknowledgement due
+//!                                             │                        │
+//!                                  due_outbox / delivered       due_acks / acked
+//! ```
+
+mod acks;
+mod commit;
+mod compose;
+mod error;
+mod generations;
+mod ids;
+mod items;
+mod journal;
+mod ledger;
+mod listing;
+mod options;
+mod outbox;
+mod questions;
+mod reader;
+mod record;
+mod retention;
+mod schema;
+mod writer;
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use acks::Ack;
+pub use commit::{Committed, KvRead, KvWrite, MailFacts, OutgoingRoute, Routes, Verdict};
+pub use compose::{MailKind, OutgoingMailPayload};
+pub use error::StoreError;
+pub use generations::{Generation, RuleRecord};
+pub use ids::{DecisionId, ItemKind, JournalId};
+pub use journal::{JournalBatch, Journalled, NewMail, PendingMail};
+pub use ledger::LedgerRow;
+pub use listing::{
+    DecisionRow, Filter, ItemRow, MailboxRow, OutboxRow, QuarantineRow, Quarantined, Rows,
+};
+pub use options::StoreOptions;
+pub use outbox::{OutboxEntry, OutboxKind};
+pub use reader::Reader;
+
+use schema::Lock;
+use writer::Writer;
+
+/// The writing side, held by the one service on a data_dir. Cheap to clone; every handle is the same store.
+#[derive(Clone)]
+pub struct Store {
+    writer: Arc<Writer>,
+    reader: Reader,
+}
+
+impl Store {
+    /// Takes the lock, creates or upgrades the database and starts the writer thread.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with(data_dir, &StoreOptions::default())
+    }
+
+    pub fn open_with(data_dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let lock = Lock::take(data_dir)?;
+        let conn = schema::open_writer(data_dir, options)?;
+        let reader = Reader::open_with(data_dir, options)?;
+        let writer = Arc::new(Writer::start(conn, lock, options)?);
+        Ok(Self { writer, reader })
+    }
+
+    /// Writes what is queued, then ends the writer thread and releases the lock; blocks for as long as that takes.
+    /// Later writes answer [`StoreError::Closed`].
+    pub fn close(&self) {
+        self.writer.close();
+    }
+}
+
+/// The blocking questions of a [`Reader`]. What a write answered is seen by every question asked after it.
+impl Deref for Store {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}

@@ -1,0 +1,435 @@
+//! The commit: a decision and everything that follows from it become durable in one transaction, or nothing does.
+
+use postroom_core::decision::Refusal;
+use postroom_core::{Action, Address, Decision, Outcome};
+use rusqlite::{Connection, OptionalExtension};
+use serde::{Deserialize, Serialize};
+
+use crate::compose::{self, OutgoingMailPayload};
+use crate::ids::{
+    DecisionId, JournalId, message_key, now_ms, outcome_number, ticket_name, ticket_number,
+};
+use crate::items::{self, Origin};
+use crate::outbox::{self, NewEntry, OutboxKind};
+use crate::record::Record;
+use crate::{Store, StoreError, acks};
+
+/// Addresses of one mail that join a ticket at most.
+const PARTICIPANTS: usize = 50;
+
+/// A decision with all that must be written with it.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    pub journal: JournalId,
+    pub decision: Decision,
+    pub mail: MailFacts,
+    pub kv_writes: Vec<KvWrite>,
+    /// What the rules read from their memory, kept so that the mail can be decided again.
+    pub kv_reads: Vec<KvRead>,
+    pub routes: Routes,
+    /// None when the mailbox has no way to send; replies and forwards are then refused.
+    pub outgoing: Option<OutgoingRoute>,
+}
+
+/// What the store needs to know of the mail that was decided.
+#[derive(Debug, Clone, Default)]
+pub struct MailFacts {
+    /// Without angle brackets, as journalled.
+    pub message_id: String,
+    /// The newest first.
+    pub references: Vec<String>,
+    pub from: Option<Address>,
+    pub subject: String,
+    /// From, To and Cc without our own addresses: who may write to the ticket.
+    pub participants: Vec<String>,
+}
+
+/// What a rule read from its memory; no value where there was none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvRead {
+    pub rule: String,
+    pub key: String,
+    pub value: Option<String>,
+}
+
+/// A change of a rule's memory; no value deletes the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvWrite {
+    pub rule: String,
+    pub key: String,
+    pub value: Option<String>,
+}
+
+/// The sinks that receive each kind of item, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Routes {
+    pub ticket: Vec<String>,
+    pub note: Vec<String>,
+    pub alert: Vec<String>,
+}
+
+/// The mailbox's way to send.
+#[derive(Debug, Clone)]
+pub struct OutgoingRoute {
+    pub name: String,
+    /// The domain of its From address, for Message-IDs.
+    pub from_domain: String,
+}
+
+/// What a commit made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    pub decision_id: DecisionId,
+    /// The numbers of new tickets, such as `T-12`, in the order of the actions.
+    pub tickets: Vec<String>,
+}
+
+impl Store {
+    /// Writes all verdicts in one transaction, in order; the first error is answered and nothing of any is written.
+    pub async fn commit(&self, verdicts: Vec<Verdict>) -> Result<Vec<Committed>, StoreError> {
+        let weight = verdicts.iter().map(weight_bytes).sum();
+        self.writer
+            .submit(weight, move |conn| {
+                verdicts.into_iter().map(|v| write(conn, v)).collect()
+            })
+            .await
+    }
+}
+
+/// A journalled mail while its decision is written.
+struct Desk<'a> {
+    conn: &'a Connection,
+    journal: JournalId,
+    origin: Origin,
+    mailbox: String,
+    facts: &'a MailFacts,
+    routes: &'a Routes,
+    outgoing: Option<&'a OutgoingRoute>,
+    /// The new ticket, or the one noted on.
+    ticket: Option<i64>,
+    /// Whether the mail's people may join the ticket.
+    joins: bool,
+}
+
+fn weight_bytes(verdict: &Verdict) -> usize {
+    let body = |action: &Action| match action {
+        Action::Ticket(t) => t.body.as_deref().map_or(0, str::len),
+        Action::Note(n) => n.body.as_deref().map_or(0, str::len),
+        _ => 0,
+    };
+    verdict.decision.actions.iter().map(body).sum::<usize>() + 1024
+}
+
+fn write(conn: &Connection, verdict: Verdict) -> Result<Committed, StoreError> {
+    let Verdict {
+        journal,
+        mut decision,
+        mail: facts,
+        kv_writes,
+        kv_reads,
+        routes,
+        outgoing,
+    } = verdict;
+    let (tenant, mailbox_row, mailbox) = undecided(conn, journal)?;
+    let origin = Origin {
+        tenant,
+        decision: DecisionId(journal.0),
+        now_ms: now_ms(),
+    };
+
+    let mut numbers = new_tickets(conn, &decision.actions)?;
+    let ticket = numbers
+        .first()
+        .copied()
+        .or_else(|| noted_ticket(&decision.actions));
+    let tickets = numbers.iter().copied().map(ticket_name).collect();
+    conn.prepare_cached("DELETE FROM pending WHERE mailbox = ?1 AND journal = ?2")?
+        .execute((mailbox_row, journal))?;
+    conn.prepare_cached(
+        "INSERT INTO decision (journal, outcome, ticket, decided_ms) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute((
+        journal,
+        outcome_number(decision.outcome),
+        ticket,
+        origin.now_ms,
+    ))?;
+
+    let desk = Desk {
+        conn,
+        journal,
+        origin,
+        mailbox,
+        facts: &facts,
+        routes: &routes,
+        outgoing: outgoing.as_ref(),
+        ticket,
+        joins: may_join(&decision),
+    };
+    let mut carried_out = Vec::with_capacity(decision.actions.len());
+    for (n, action) in std::mem::take(&mut decision.actions)
+        .into_iter()
+        .enumerate()
+    {
+        match desk.carry_out(n, &action, &mut numbers)? {
+            Ok(()) => carried_out.push(action),
+            Err(reason) => decision.refused.push(Refusal {
+                action,
+                reason: reason.into(),
+            }),
+        }
+    }
+    decision.actions = carried_out;
+
+    for change in &kv_writes {
+        write_kv(conn, tenant, change)?;
+    }
+    let record = Record::new(facts.from, facts.subject, decision, kv_reads);
+    conn.prepare_cached("INSERT INTO decision_record (journal, record) VALUES (?1, ?2)")?
+        .execute((journal, serde_json::to_string(&record)?))?;
+    acks::release(conn, journal, origin.now_ms)?;
+    Ok(Committed {
+        decision_id: origin.decision,
+        tickets,
+    })
+}
+
+fn undecided(conn: &Connection, journal: JournalId) -> Result<(i64, i64, String), StoreError> {
+    let found = conn
+        .prepare_cached(
+            "SELECT j.tenant, j.mailbox, m.name, EXISTS (SELECT 1 FROM decision d WHERE d.journal = j.id)
+             FROM journal j JOIN mailbox m ON m.id = j.mailbox WHERE j.id = ?1",
+        )?
+        .query_row([journal], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, bool>(3)?))
+        })
+        .optional()?;
+    match found {
+        None => Err(StoreError::UnknownMail { journal }),
+        Some((_, _, _, true)) => Err(StoreError::AlreadyDecided { journal }),
+        Some((tenant, mailbox_row, mailbox, false)) => Ok((tenant, mailbox_row, mailbox)),
+    }
+}
+
+/// One number for each new ticket, in order, from the one sequence.
+fn new_tickets(conn: &Connection, actions: &[Action]) -> Result<Vec<i64>, StoreError> {
+    let wanted = actions
+        .iter()
+        .filter(|a| matches!(a, Action::Ticket(_)))
+        .count() as i64;
+    if wanted == 0 {
+        return Ok(Vec::new());
+    }
+    let last: i64 = conn
+        .prepare_cached(
+            "UPDATE sequence SET last = last + ?1 WHERE name = 'ticket' RETURNING last",
+        )?
+        .query_row([wanted], |row| row.get(0))?;
+    Ok((last - wanted + 1..=last).collect())
+}
+
+fn noted_ticket(actions: &[Action]) -> Option<i64> {
+    actions.iter().find_map(|action| match action {
+        Action::Note(note) => note.ticket.as_deref().and_then(ticket_number),
+        _ => None,
+    })
+}
+
+/// A note from somebody unauthorised must not make them a participant.
+fn may_join(decision: &Decision) -> bool {
+    match decision.outcome {
+        Outcome::Ticket => true,
+        Outcome::Note => decision.thread.as_ref().is_some_and(|t| t.authorised),
+        _ => false,
+    }
+}
+
+fn write_kv(conn: &Connection, tenant: i64, change: &KvWrite) -> Result<(), StoreError> {
+    match &change.value {
+        Some(value) => conn
+            .prepare_cached(
+                "INSERT INTO kv (tenant, rule, key, value) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET value = excluded.value",
+            )?
+            .execute((tenant, &change.rule, &change.key, value))?,
+        None => conn
+            .prepare_cached("DELETE FROM kv WHERE tenant = ?1 AND rule = ?2 AND key = ?3")?
+            .execute((tenant, &change.rule, &change.key))?,
+    };
+    Ok(())
+}
+
+impl Desk<'_> {
+    /// Writes one action. The inner error is a refusal, which is recorded; `numbers` holds those of tickets not made yet.
+    fn carry_out(
+        &self,
+        n: usize,
+        action: &Action,
+        numbers: &mut Vec<i64>,
+    ) -> Result<Result<(), &'static str>, StoreError> {
+        match action {
+            Action::Ticket(ticket) => {
+                let number = numbers.remove(0);
+                let item = items::add_ticket(self.conn, self.origin, number, ticket)?;
+                let requester = ticket.requester.as_deref().map(compose::bare_address);
+                self.join(number, requester)?;
+                self.tell(n, "ticket.created", item, &self.routes.ticket)?;
+            }
+            Action::Note(note) => {
+                let named = note.ticket.as_deref().unwrap_or_default();
+                let number = ticket_number(named);
+                let (number, lane) = match number {
+                    Some(number) => (
+                        number,
+                        items::ticket_row(self.conn, self.origin.tenant, number)?,
+                    ),
+                    None => (0, None),
+                };
+                let lane = lane.ok_or_else(|| StoreError::NoSuchTicket {
+                    journal: self.journal,
+                    ticket: named.to_owned(),
+                })?;
+                let item =
+                    items::add_note(self.conn, self.origin, number, &self.facts.subject, note)?;
+                self.join(number, None)?;
+                self.tell_in_lane(n, "note.created", item, lane, &self.routes.note)?;
+            }
+            Action::Alert(alert) => {
+                let item = items::put_alert(self.conn, self.origin, alert)?;
+                let event = format!("alert.{}", items::alert_state(alert.state));
+                self.tell(n, &event, item, &self.routes.alert)?;
+            }
+            Action::Reply(reply) => {
+                let Some(to) = &self.facts.from else {
+                    return Ok(Err("the mail names no sender"));
+                };
+                let Some(outgoing) = self.outgoing else {
+                    return Ok(Err("the mailbox has no outgoing"));
+                };
+                let ticket = self.ticket.map(ticket_name);
+                let id = self.message_id(n, outgoing);
+                let payload =
+                    compose::reply(self.journal, self.facts, to, reply, ticket.as_deref(), id);
+                self.send(n, outgoing, &payload)?;
+            }
+            Action::Forward { to } => {
+                let Some(outgoing) = self.outgoing else {
+                    return Ok(Err("the mailbox has no outgoing"));
+                };
+                let id = self.message_id(n, outgoing);
+                let payload = compose::forward(self.journal, self.facts, to, id);
+                self.send(n, outgoing, &payload)?;
+            }
+            // Their record is the decision itself.
+            Action::Ignore { .. }
+            | Action::Quarantine { .. }
+            | Action::Expect(_)
+            | Action::Custom { .. } => {}
+        }
+        Ok(Ok(()))
+    }
+
+    fn message_id(&self, n: usize, outgoing: &OutgoingRoute) -> String {
+        format!("{}.{n}@{}", self.origin.decision, outgoing.from_domain)
+    }
+
+    fn idempotency_key(&self, n: usize, target: &str) -> String {
+        format!("pr_{}_{n}_{target}", self.origin.decision)
+    }
+
+    /// Makes the mail's people participants of the ticket.
+    fn join(&self, ticket: i64, requester: Option<&str>) -> Result<(), StoreError> {
+        if !self.joins {
+            return Ok(());
+        }
+        let mut insert = self
+            .conn
+            .prepare_cached("INSERT OR IGNORE INTO participant (ticket, email) VALUES (?1, ?2)")?;
+        let from = self.facts.from.as_ref().map(|a| a.email.as_str());
+        let people = self.facts.participants.iter().map(String::as_str);
+        for email in requester
+            .into_iter()
+            .chain(from)
+            .chain(people)
+            .take(PARTICIPANTS)
+        {
+            if !email.is_empty() {
+                insert.execute((ticket, email.to_lowercase()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, n: usize, event: &str, item: i64, sinks: &[String]) -> Result<(), StoreError> {
+        self.tell_in_lane(n, event, item, item, sinks)
+    }
+
+    fn tell_in_lane(
+        &self,
+        n: usize,
+        event: &str,
+        item: i64,
+        lane: i64,
+        sinks: &[String],
+    ) -> Result<(), StoreError> {
+        if sinks.is_empty() {
+            return Ok(());
+        }
+        let row = items::read(self.conn, item)?;
+        let payload = compose::event(
+            event,
+            &row,
+            self.origin.decision,
+            &self.mailbox,
+            &self.facts.message_id,
+            self.origin.now_ms,
+        )?;
+        for sink in sinks {
+            self.add(n, OutboxKind::Sink, sink, Some(lane), payload.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Queues a mail, and remembers its Message-ID so that an answer to it finds the ticket.
+    fn send(
+        &self,
+        n: usize,
+        outgoing: &OutgoingRoute,
+        payload: &OutgoingMailPayload,
+    ) -> Result<(), StoreError> {
+        let tenant = self.origin.tenant;
+        let lane = match self.ticket {
+            Some(ticket) => {
+                self.conn
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO sent (message_key, message_id, ticket) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute((message_key(tenant, &payload.message_id), &payload.message_id, ticket))?;
+                items::ticket_row(self.conn, tenant, ticket)?
+            }
+            None => None,
+        };
+        let json = serde_json::to_string(payload)?;
+        self.add(n, OutboxKind::Mail, &outgoing.name, lane, json)
+    }
+
+    fn add(
+        &self,
+        n: usize,
+        kind: OutboxKind,
+        target: &str,
+        lane: Option<i64>,
+        payload: String,
+    ) -> Result<(), StoreError> {
+        let entry = NewEntry {
+            kind,
+            target,
+            tenant: self.origin.tenant,
+            decision: self.origin.decision,
+            lane,
+            idempotency_key: self.idempotency_key(n, target),
+            payload,
+        };
+        outbox::add(self.conn, &entry, self.origin.now_ms)
+    }
+}

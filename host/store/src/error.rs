@@ -1,0 +1,116 @@
+//! What can go wrong in the store, typed so that callers decide from variants and never from text.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+
+use crate::JournalId;
+
+/// Every job of a failed group gets the same answer, hence `Clone`.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// No room, no quota, or no way to write. Nothing of the job was kept; it may be tried again when there is room.
+    #[error(
+        "the disk or the quota under data_dir is full: nothing was recorded; free some room and it goes on by itself"
+    )]
+    Full,
+    /// Another process runs on this data_dir.
+    #[error("another postroom{} already runs on {}", pid.map(|p| format!(" (process {p})")).unwrap_or_default(), path.display())]
+    Locked { path: PathBuf, pid: Option<u32> },
+    /// The database was busy for longer than the store waits.
+    #[error("the database is busy")]
+    Busy,
+    #[error(
+        "the database has schema {found}, this program knows up to {known}: it was written by a newer postroom; run that one"
+    )]
+    NewerSchema { found: u32, known: u32 },
+    /// Only for readers: they never change the schema.
+    #[error(
+        "the database has schema {found}, this program reads {known}: `postroom run` upgrades it"
+    )]
+    OlderSchema { found: u32, known: u32 },
+    /// Nothing was ever recorded there.
+    #[error("{} holds no database yet", path.display())]
+    Missing { path: PathBuf },
+    #[error("the database is damaged: {what}")]
+    Corrupt { what: String },
+    #[error("{}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        source: Arc<std::io::Error>,
+    },
+    /// The store was closed while or before the job was queued.
+    #[error("the store is closed")]
+    Closed,
+    /// Nothing was written.
+    #[error("mail {} is decided already", journal.0)]
+    AlreadyDecided { journal: JournalId },
+    #[error("mail {} was never journalled", journal.0)]
+    UnknownMail { journal: JournalId },
+    /// A note on a ticket that this tenant does not have. Nothing was written.
+    #[error("mail {}: this tenant has no ticket {ticket}", journal.0)]
+    NoSuchTicket { journal: JournalId, ticket: String },
+    #[error("the database refused: {0}")]
+    Sqlite(Arc<rusqlite::Error>),
+}
+
+impl StoreError {
+    /// Whether another process holds the data_dir.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, StoreError::Locked { .. })
+    }
+
+    /// Whether the error is of the database rather than of one job, so that the whole group is rolled back.
+    pub(crate) fn spoils_group(&self) -> bool {
+        match self {
+            StoreError::AlreadyDecided { .. }
+            | StoreError::UnknownMail { .. }
+            | StoreError::NoSuchTicket { .. } => false,
+            StoreError::Sqlite(e) => e.sqlite_error_code() != Some(ErrorCode::ConstraintViolation),
+            _ => true,
+        }
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        if matches!(source.kind(), StorageFull | QuotaExceeded) {
+            return StoreError::Full;
+        }
+        StoreError::Io {
+            path: path.into(),
+            source: Arc::new(source),
+        }
+    }
+
+    pub(crate) fn corrupt(what: impl Into<String>) -> Self {
+        StoreError::Corrupt { what: what.into() }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_extended_error_code() {
+            // SQLite reports ENOSPC as FULL, but EDQUOT and EFBIG as a failed write, and a WAL index that cannot grow as SHMSIZE.
+            Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE) => {
+                return StoreError::Full;
+            }
+            _ => {}
+        }
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                StoreError::corrupt(error.to_string())
+            }
+            _ => StoreError::Sqlite(Arc::new(error)),
+        }
+    }
+}
+
+/// Stored JSON that does not read back was not written by this program.
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
+        StoreError::corrupt(format!("a stored record: {error}"))
+    }
+}

@@ -1,0 +1,162 @@
+//! Numbers and times as the database keeps them, and as everyone else reads them.
+
+use jiff::Timestamp;
+use postroom_core::Outcome;
+use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::StoreError;
+
+/// A journalled mail. Its decision has the same number.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct JournalId(pub i64);
+
+/// The decision of the mail with the same number: a mail is decided once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DecisionId(pub i64);
+
+impl std::fmt::Display for JournalId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::fmt::Display for DecisionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl ToSql for JournalId {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        self.0.to_sql()
+    }
+}
+
+impl FromSql for JournalId {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        i64::column_result(value).map(JournalId)
+    }
+}
+
+pub(crate) const TICKET: i64 = 0;
+pub(crate) const NOTE: i64 = 1;
+pub(crate) const ALERT: i64 = 2;
+
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ItemKind {
+    Ticket,
+    Note,
+    Alert,
+}
+
+impl ItemKind {
+    pub(crate) fn number(self) -> i64 {
+        match self {
+            ItemKind::Ticket => TICKET,
+            ItemKind::Note => NOTE,
+            ItemKind::Alert => ALERT,
+        }
+    }
+
+    pub(crate) fn of(number: i64) -> Result<Self, StoreError> {
+        match number {
+            TICKET => Ok(ItemKind::Ticket),
+            NOTE => Ok(ItemKind::Note),
+            ALERT => Ok(ItemKind::Alert),
+            other => Err(StoreError::corrupt(format!("item kind {other}"))),
+        }
+    }
+}
+
+pub(crate) fn outcome_number(outcome: Outcome) -> i64 {
+    match outcome {
+        Outcome::Ticket => 0,
+        Outcome::Note => 1,
+        Outcome::Alert => 2,
+        Outcome::Ignored => 3,
+        Outcome::Quarantined => 4,
+    }
+}
+
+pub(crate) fn outcome_of(number: i64) -> Result<Outcome, StoreError> {
+    match number {
+        0 => Ok(Outcome::Ticket),
+        1 => Ok(Outcome::Note),
+        2 => Ok(Outcome::Alert),
+        3 => Ok(Outcome::Ignored),
+        4 => Ok(Outcome::Quarantined),
+        other => Err(StoreError::corrupt(format!("outcome {other}"))),
+    }
+}
+
+/// `12` as `T-12`.
+pub(crate) fn ticket_name(number: i64) -> String {
+    format!("T-{number}")
+}
+
+/// `T-12` as `12`; none for anything else.
+pub(crate) fn ticket_number(name: &str) -> Option<i64> {
+    let digits = name.strip_prefix("T-")?;
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+/// The first look at a Message-ID within a tenant; equal keys still need comparing.
+pub(crate) fn message_key(tenant: i64, message_id: &str) -> i64 {
+    let digest = Sha256::new()
+        .chain_update(tenant.to_le_bytes())
+        .chain_update(message_id)
+        .finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    i64::from_le_bytes(first)
+}
+
+pub(crate) fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+/// RFC 3339 in UTC with milliseconds; a time out of range is shown as the nearest one.
+pub(crate) fn rfc3339(ms: i64) -> String {
+    let time = Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    });
+    format!("{time:.3}")
+}
+
+/// `YYYY-MM-DD`, the day in UTC.
+pub(crate) fn day(ms: i64) -> String {
+    let mut text = rfc3339(ms);
+    if let Some(t) = text.find('T') {
+        text.truncate(t);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_tickets_read_as_people_write_them() {
+        assert_eq!(rfc3339(1_753_000_000_120), "2025-07-20T08:26:40.120Z");
+        assert_eq!(day(1_753_000_000_120), "2025-07-20");
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(ticket_number("T-12"), Some(12));
+        for bad in ["T-", "T-+1", "12", "t-12", "T-99999999999999999999"] {
+            assert_eq!(ticket_number(bad), None, "{bad}");
+        }
+    }
+}

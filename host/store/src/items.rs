@@ -1,0 +1,251 @@
+//! Tickets, notes and alerts as rows: what decisions make, and what listings and sinks show.
+
+use std::collections::BTreeMap;
+
+use postroom_core::{Alert, AlertState, Note, Ticket, Value, Visibility};
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde::{Deserialize, Serialize};
+
+use crate::StoreError;
+use crate::ids::{ALERT, DecisionId, ItemKind, NOTE, TICKET, rfc3339, ticket_name};
+
+/// One line of `items --json`. The keys after `updated` are only there when they have something to say.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ItemRow {
+    pub id: i64,
+    pub kind: ItemKind,
+    pub tenant: String,
+    /// `T-12`: a ticket's own, or the one a note belongs to.
+    pub ticket: Option<String>,
+    pub title: Option<String>,
+    pub body: Option<String>,
+    /// An alert's is its severity.
+    pub priority: Option<String>,
+    pub queue: Option<String>,
+    pub fields: BTreeMap<String, Value>,
+    /// A ticket's `open`, a note's `public` or `internal`, an alert's `firing` or `resolved`.
+    pub state: String,
+    /// RFC 3339 in UTC; an alert's first mail.
+    pub created: String,
+    /// An alert's last mail, a ticket's last note.
+    pub updated: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert_key: Option<String>,
+    /// How many mails an alert had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    #[serde(flatten)]
+    pub detail: ItemDetail,
+}
+
+/// What only some items have.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ItemDetail {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
+/// As stored: the fields beside the rest.
+#[derive(Serialize, Deserialize)]
+struct StoredDetail {
+    fields: BTreeMap<String, Value>,
+    #[serde(flatten)]
+    detail: ItemDetail,
+}
+
+/// The columns [`read_row`] expects, of `item i JOIN tenant t`.
+pub(crate) const COLUMNS: &str =
+    "i.id, i.kind, t.name, i.ticket, i.title, i.body, i.priority, i.queue, i.detail, i.state,
+     i.created_ms, i.updated_ms, i.alert_key, i.count";
+
+/// Whose item, from which decision, when.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
+    pub tenant: i64,
+    pub decision: DecisionId,
+    pub now_ms: i64,
+}
+
+pub(crate) fn add_ticket(
+    conn: &Connection,
+    origin: Origin,
+    number: i64,
+    ticket: &Ticket,
+) -> Result<i64, StoreError> {
+    let detail = StoredDetail {
+        fields: ticket.fields.clone(),
+        detail: ItemDetail {
+            requester: ticket.requester.clone(),
+            tags: ticket.tags.clone(),
+            ..ItemDetail::default()
+        },
+    };
+    let id = conn
+        .prepare_cached(
+            "INSERT INTO item (kind, tenant, decision, ticket, state, created_ms, updated_ms, title, priority, queue, detail, body)
+             VALUES (?1, ?2, ?3, ?4, 'open', ?5, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .insert((
+            TICKET,
+            origin.tenant,
+            origin.decision.0,
+            number,
+            origin.now_ms,
+            &ticket.title,
+            &ticket.priority,
+            &ticket.queue,
+            serde_json::to_string(&detail)?,
+            &ticket.body,
+        ))?;
+    Ok(id)
+}
+
+/// The row of a tenant's ticket.
+pub(crate) fn ticket_row(
+    conn: &Connection,
+    tenant: i64,
+    number: i64,
+) -> Result<Option<i64>, StoreError> {
+    Ok(conn
+        .prepare_cached("SELECT id FROM item WHERE kind = 0 AND ticket = ?1 AND tenant = ?2")?
+        .query_row((number, tenant), |row| row.get(0))
+        .optional()?)
+}
+
+/// Adds a note and marks its ticket as updated.
+pub(crate) fn add_note(
+    conn: &Connection,
+    origin: Origin,
+    number: i64,
+    title: &str,
+    note: &Note,
+) -> Result<i64, StoreError> {
+    let detail = StoredDetail {
+        fields: BTreeMap::new(),
+        detail: ItemDetail::default(),
+    };
+    let state = match note.visibility {
+        Visibility::Public => "public",
+        Visibility::Internal => "internal",
+    };
+    let id = conn
+        .prepare_cached(
+            "INSERT INTO item (kind, tenant, decision, ticket, state, created_ms, updated_ms, title, detail, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)",
+        )?
+        .insert((
+            NOTE,
+            origin.tenant,
+            origin.decision.0,
+            number,
+            state,
+            origin.now_ms,
+            title,
+            serde_json::to_string(&detail)?,
+            &note.body,
+        ))?;
+    conn.prepare_cached("UPDATE item SET updated_ms = ?2 WHERE kind = 0 AND ticket = ?1")?
+        .execute((number, origin.now_ms))?;
+    Ok(id)
+}
+
+/// Makes or updates the one row of an alert's key; what a mail leaves out stays as it was.
+pub(crate) fn put_alert(
+    conn: &Connection,
+    origin: Origin,
+    alert: &Alert,
+) -> Result<i64, StoreError> {
+    let before: Option<String> = conn
+        .prepare_cached(
+            "SELECT detail FROM item WHERE kind = 2 AND tenant = ?1 AND alert_key = ?2",
+        )?
+        .query_row((origin.tenant, &alert.key), |row| row.get(0))
+        .optional()?;
+    let mut detail = match before {
+        Some(json) => serde_json::from_str(&json)?,
+        None => StoredDetail {
+            fields: BTreeMap::new(),
+            detail: ItemDetail::default(),
+        },
+    };
+    if !alert.fields.is_empty() {
+        detail.fields = alert.fields.clone();
+    }
+    if alert.host.is_some() {
+        detail.detail.host = alert.host.clone();
+    }
+    if alert.service.is_some() {
+        detail.detail.service = alert.service.clone();
+    }
+    let id = conn
+        .prepare_cached(
+            "INSERT INTO item (kind, tenant, decision, alert_key, state, created_ms, updated_ms, title, priority, detail)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, coalesce(?7, ?4), ?8, ?9)
+             ON CONFLICT (tenant, alert_key) WHERE kind = 2 DO UPDATE SET
+                 state = excluded.state, updated_ms = excluded.updated_ms, count = count + 1,
+                 title = coalesce(?7, title), priority = coalesce(?8, priority), detail = excluded.detail
+             RETURNING id",
+        )?
+        .query_row(
+            (
+                ALERT,
+                origin.tenant,
+                origin.decision.0,
+                &alert.key,
+                alert_state(alert.state),
+                origin.now_ms,
+                &alert.summary,
+                &alert.severity,
+                serde_json::to_string(&detail)?,
+            ),
+            |row| row.get(0),
+        )?;
+    Ok(id)
+}
+
+pub(crate) fn alert_state(state: AlertState) -> &'static str {
+    match state {
+        AlertState::Firing => "firing",
+        AlertState::Resolved => "resolved",
+    }
+}
+
+pub(crate) fn read(conn: &Connection, id: i64) -> Result<ItemRow, StoreError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM item i JOIN tenant t ON t.id = i.tenant WHERE i.id = ?1");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query([id])?;
+    match rows.next()? {
+        Some(row) => read_row(row),
+        None => Err(StoreError::corrupt(format!("no item {id}"))),
+    }
+}
+
+pub(crate) fn read_row(row: &Row<'_>) -> Result<ItemRow, StoreError> {
+    let kind = ItemKind::of(row.get(1)?)?;
+    let stored: StoredDetail = serde_json::from_str(&row.get::<_, String>(8)?)?;
+    let count = row.get::<_, i64>(13)?.unsigned_abs();
+    Ok(ItemRow {
+        id: row.get(0)?,
+        kind,
+        tenant: row.get(2)?,
+        ticket: row.get::<_, Option<i64>>(3)?.map(ticket_name),
+        title: row.get(4)?,
+        body: row.get(5)?,
+        priority: row.get(6)?,
+        queue: row.get(7)?,
+        fields: stored.fields,
+        state: row.get(9)?,
+        created: rfc3339(row.get(10)?),
+        updated: rfc3339(row.get(11)?),
+        alert_key: row.get(12)?,
+        count: (kind == ItemKind::Alert).then_some(count),
+        detail: stored.detail,
+    })
+}

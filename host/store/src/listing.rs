@@ -1,0 +1,429 @@
+//! Listings: what happened and why, page by page, so that the longest one holds neither memory nor a snapshot.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use postroom_core::decision::{Refusal, Trouble};
+use postroom_core::{Action, AlertState, Outcome, Thread};
+use rusqlite::{Connection, Row, ToSql};
+use serde::Serialize;
+
+use crate::commit::KvRead;
+use crate::ids::{
+    DecisionId, ItemKind, JournalId, now_ms, outcome_number, outcome_of, rfc3339, ticket_name,
+};
+pub use crate::items::ItemRow;
+use crate::journal::mailbox_row;
+use crate::outbox::{OutboxKind, state_name};
+use crate::record::Record;
+use crate::{Reader, Store, StoreError, items};
+
+/// Rows read at a time.
+const PAGE: usize = 256;
+
+/// What a listing is narrowed to; by default nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub tenant: Option<String>,
+    pub mailbox: Option<String>,
+    /// Milliseconds since 1970 in UTC: mails journalled then or later.
+    pub since_ms: Option<i64>,
+    /// Decisions only.
+    pub outcome: Option<Outcome>,
+    /// Items only.
+    pub kind: Option<ItemKind>,
+    /// The newest so many, still listed from the oldest.
+    pub limit: Option<usize>,
+}
+
+/// One line of `decisions --json`. The keys after `elapsed_us` are only there when they have something to say.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DecisionRow {
+    pub id: DecisionId,
+    pub tenant: String,
+    pub mailbox: String,
+    pub message_id: String,
+    /// When it was journalled, RFC 3339 in UTC.
+    pub received: String,
+    /// The sender's bare address.
+    pub from: Option<String>,
+    pub subject: String,
+    pub outcome: Outcome,
+    pub rule: String,
+    pub rule_hash: String,
+    pub generation: u64,
+    pub ticket: Option<String>,
+    pub alert_key: Option<String>,
+    pub alert_state: Option<AlertState>,
+    pub thread: Option<Thread>,
+    pub actions: Vec<Action>,
+    pub refused: Vec<Refusal>,
+    pub repairs: Vec<String>,
+    pub elapsed_us: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<Trouble>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kv_reads: Vec<KvRead>,
+}
+
+/// One line of `outbox --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutboxRow {
+    pub id: i64,
+    pub kind: OutboxKind,
+    pub target: String,
+    pub tenant: String,
+    pub decision: DecisionId,
+    /// `waiting`, `delivered` or `dead`.
+    pub state: &'static str,
+    pub attempts: u32,
+    pub created: String,
+    /// When it is tried next; none when it is finished.
+    pub due: Option<String>,
+    pub finished: Option<String>,
+    pub idempotency_key: String,
+    /// What the target said when it took it.
+    pub receipt: Option<String>,
+    /// What went wrong last.
+    pub error: Option<String>,
+}
+
+/// One line of `quarantine list --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QuarantineRow {
+    pub id: DecisionId,
+    pub tenant: String,
+    pub mailbox: String,
+    pub message_id: String,
+    pub received: String,
+    pub from: Option<String>,
+    pub subject: String,
+    pub reason: String,
+    pub troubles: Vec<Trouble>,
+    /// In bytes, as the server stated it.
+    pub size: u64,
+}
+
+/// A quarantined mail with its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    pub row: QuarantineRow,
+    /// False when `raw` is only the beginning.
+    pub whole: bool,
+    pub raw: Bytes,
+}
+
+/// How a mailbox is doing, as its owner last said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MailboxRow {
+    pub mailbox: String,
+    pub state: Option<String>,
+    pub detail: Option<String>,
+    /// Since when it is so, RFC 3339 in UTC.
+    pub since: Option<String>,
+    pub pending: u64,
+    /// Decided and not acknowledged on the server yet.
+    pub unacknowledged: u64,
+}
+
+/// All rows of a listing, the oldest first.
+pub struct Rows<T> {
+    reader: Reader,
+    after: i64,
+    page: VecDeque<T>,
+    load: LoadPage<T>,
+    finished: bool,
+}
+
+/// Loads the page behind an id, each row with its own id.
+type LoadPage<T> = Box<dyn Fn(&Connection, i64) -> Result<Vec<(i64, T)>, StoreError> + Send>;
+
+impl<T> Iterator for Rows<T> {
+    type Item = Result<T, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.is_empty() && !self.finished {
+            match self.reader.with(|conn| (self.load)(conn, self.after)) {
+                Ok(rows) => {
+                    self.finished = rows.len() < PAGE;
+                    self.after = rows.last().map_or(self.after, |(id, _)| *id);
+                    self.page = rows.into_iter().map(|(_, row)| row).collect();
+                }
+                Err(error) => {
+                    self.finished = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.page.pop_front().map(Ok)
+    }
+}
+
+impl Store {
+    /// Records how a mailbox is doing; since when is kept while the state stays the same. The detail may be empty.
+    pub async fn set_mailbox_state(
+        &self,
+        mailbox: &str,
+        state: &str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        let mailbox = mailbox.to_owned();
+        let (state, detail) = (state.to_owned(), detail.to_owned());
+        self.writer
+            .submit(0, move |conn| {
+                let id = mailbox_row(conn, &mailbox)?;
+                conn.prepare_cached(
+                    "UPDATE mailbox SET since_ms = CASE WHEN state IS ?2 THEN since_ms ELSE ?4 END,
+                                        state = ?2, detail = nullif(?3, '') WHERE id = ?1",
+                )?
+                .execute((id, state, detail, now_ms()))?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+impl Reader {
+    pub fn decisions(&self, filter: &Filter) -> Result<Rows<DecisionRow>, StoreError> {
+        let sql = "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, d.outcome, d.ticket, r.record
+             FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
+                  JOIN mailbox m ON m.id = j.mailbox JOIN decision_record r ON r.journal = d.journal
+             WHERE d.journal > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
+               AND (?5 IS NULL OR j.received_ms >= ?5) AND (?6 IS NULL OR d.outcome = ?6)";
+        self.rows(sql, "d.journal", filter, decision_row)
+    }
+
+    pub fn items(&self, filter: &Filter) -> Result<Rows<ItemRow>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM item i JOIN tenant t ON t.id = i.tenant
+                  JOIN journal j ON j.id = i.decision JOIN mailbox m ON m.id = j.mailbox
+             WHERE i.id > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
+               AND (?5 IS NULL OR j.received_ms >= ?5) AND ?6 IS ?6 AND (?7 IS NULL OR i.kind = ?7)",
+            items::COLUMNS
+        );
+        self.rows(&sql, "i.id", filter, items::read_row)
+    }
+
+    /// Everything that was ever to be delivered and is still recorded.
+    pub fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError> {
+        let sql = "SELECT o.id, o.kind, o.target, t.name, o.decision, o.state, o.attempts, o.created_ms, o.due_ms,
+                    o.finished_ms, o.idempotency_key, o.receipt, o.error
+             FROM outbox o JOIN tenant t ON t.id = o.tenant
+                  JOIN journal j ON j.id = o.decision JOIN mailbox m ON m.id = j.mailbox
+             WHERE o.id > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
+               AND (?5 IS NULL OR j.received_ms >= ?5)";
+        self.rows(sql, "o.id", filter, outbox_row)
+    }
+
+    pub fn quarantine(&self, filter: &Filter) -> Result<Rows<QuarantineRow>, StoreError> {
+        let sql = format!(
+            "{QUARANTINED} AND d.journal > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
+               AND (?5 IS NULL OR j.received_ms >= ?5)"
+        );
+        self.rows(&sql, "d.journal", filter, quarantine_row)
+    }
+
+    /// One quarantined mail with its bytes; none when there is no such one.
+    pub fn quarantined(&self, id: DecisionId) -> Result<Option<Quarantined>, StoreError> {
+        let found = self.with(|conn| {
+            let mut statement =
+                conn.prepare_cached(&format!("{QUARANTINED} AND d.journal = ?1"))?;
+            let mut rows = statement.query([id.0])?;
+            match rows.next()? {
+                Some(row) => Ok(Some((quarantine_row(row)?, row.get(7)?))),
+                None => Ok(None),
+            }
+        })?;
+        let Some((row, whole)) = found else {
+            return Ok(None);
+        };
+        let raw = self
+            .raw(JournalId(id.0))?
+            .ok_or_else(|| StoreError::corrupt(format!("quarantined mail {id} has no bytes")))?;
+        Ok(Some(Quarantined { row, whole, raw }))
+    }
+
+    /// Every mailbox ever seen, by name.
+    pub fn mailboxes(&self) -> Result<Vec<MailboxRow>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(
+                "SELECT m.name, m.state, m.detail, m.since_ms,
+                        (SELECT count(*) FROM pending p WHERE p.mailbox = m.id),
+                        (SELECT count(*) FROM ack a WHERE a.mailbox = m.id AND a.due_ms IS NOT NULL)
+                 FROM mailbox m ORDER BY m.name",
+            )?;
+            let rows = statement.query_map([], |row| {
+                Ok(MailboxRow {
+                    mailbox: row.get(0)?,
+                    state: row.get(1)?,
+                    detail: row.get(2)?,
+                    since: row.get::<_, Option<i64>>(3)?.map(rfc3339),
+                    pending: row.get::<_, i64>(4)?.unsigned_abs(),
+                    unacknowledged: row.get::<_, i64>(5)?.unsigned_abs(),
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// `sql` selects the row id first and takes ?1 the id before the page, ?3 to ?7 the filter; ?2 is the page's length.
+    fn rows<T: 'static>(
+        &self,
+        sql: &str,
+        id: &str,
+        filter: &Filter,
+        read: fn(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Rows<T>, StoreError> {
+        let sql_page = format!("{sql} ORDER BY {id} LIMIT ?2");
+        let after = match filter.limit {
+            None => 0,
+            Some(limit) => self.start_of_last(sql, id, filter, limit)?,
+        };
+        let filter = filter.clone();
+        Ok(Rows {
+            reader: self.clone(),
+            after,
+            page: VecDeque::new(),
+            finished: filter.limit == Some(0),
+            load: Box::new(move |conn, after| {
+                let mut statement = conn.prepare_cached(&sql_page)?;
+                bind(&mut statement, after, PAGE as i64, &filter)?;
+                let mut rows = statement.raw_query();
+                let mut page = Vec::new();
+                while let Some(row) = rows.next()? {
+                    page.push((row.get(0)?, read(row)?));
+                }
+                Ok(page)
+            }),
+        })
+    }
+
+    /// The id before the newest `limit` rows.
+    fn start_of_last(
+        &self,
+        sql: &str,
+        id: &str,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<i64, StoreError> {
+        let from = sql.find("FROM").map_or("", |at| &sql[at..]);
+        let sql =
+            format!("SELECT min(id) FROM (SELECT {id} AS id {from} ORDER BY {id} DESC LIMIT ?2)");
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(&sql)?;
+            bind(&mut statement, 0, limit as i64, filter)?;
+            let mut rows = statement.raw_query();
+            let first: Option<i64> = match rows.next()? {
+                Some(row) => row.get(0)?,
+                None => None,
+            };
+            Ok(first.map_or(0, |id| id - 1))
+        })
+    }
+}
+
+const QUARANTINED: &str =
+    "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, j.size, r.record, j.whole
+     FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
+          JOIN mailbox m ON m.id = j.mailbox JOIN decision_record r ON r.journal = d.journal
+     WHERE d.outcome = 4";
+
+/// A listing that has no use for a parameter does not mention it.
+fn bind(
+    statement: &mut rusqlite::Statement<'_>,
+    after: i64,
+    limit: i64,
+    filter: &Filter,
+) -> Result<(), StoreError> {
+    let outcome = filter.outcome.map(outcome_number);
+    let kind = filter.kind.map(ItemKind::number);
+    let values: [&dyn ToSql; 7] = [
+        &after,
+        &limit,
+        &filter.tenant,
+        &filter.mailbox,
+        &filter.since_ms,
+        &outcome,
+        &kind,
+    ];
+    let mentioned = statement.parameter_count();
+    for (index, value) in values.iter().enumerate().take(mentioned) {
+        statement.raw_bind_parameter(index + 1, value)?;
+    }
+    Ok(())
+}
+
+fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
+    let record: Record = serde_json::from_str(&row.get::<_, String>(7)?)?;
+    let alert = record.actions.iter().find_map(|action| match action {
+        Action::Alert(alert) => Some((alert.key.clone(), alert.state)),
+        _ => None,
+    });
+    let (alert_key, alert_state) = alert.unzip();
+    Ok(DecisionRow {
+        id: DecisionId(row.get(0)?),
+        tenant: row.get(1)?,
+        mailbox: row.get(2)?,
+        message_id: row.get(3)?,
+        received: rfc3339(row.get(4)?),
+        from: record.from.map(|a| a.email),
+        subject: record.subject,
+        outcome: outcome_of(row.get(5)?)?,
+        rule: record.rule,
+        rule_hash: record.rule_hash,
+        generation: record.generation,
+        ticket: row.get::<_, Option<i64>>(6)?.map(ticket_name),
+        alert_key,
+        alert_state,
+        thread: record.thread,
+        actions: record.actions,
+        refused: record.refused,
+        repairs: record.repairs,
+        elapsed_us: record.elapsed_us,
+        troubles: record.troubles,
+        log: record.log,
+        kv_reads: record.kv_reads,
+    })
+}
+
+fn outbox_row(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
+    let finished: Option<i64> = row.get(9)?;
+    let due: i64 = row.get(8)?;
+    Ok(OutboxRow {
+        id: row.get(0)?,
+        kind: OutboxKind::of(row.get(1)?)?,
+        target: row.get(2)?,
+        tenant: row.get(3)?,
+        decision: DecisionId(row.get(4)?),
+        state: state_name(row.get(5)?)?,
+        attempts: row.get(6)?,
+        created: rfc3339(row.get(7)?),
+        due: finished.is_none().then(|| rfc3339(due)),
+        finished: finished.map(rfc3339),
+        idempotency_key: row.get(10)?,
+        receipt: row.get(11)?,
+        error: row.get(12)?,
+    })
+}
+
+fn quarantine_row(row: &Row<'_>) -> Result<QuarantineRow, StoreError> {
+    let record: Record = serde_json::from_str(&row.get::<_, String>(6)?)?;
+    let reason = record.actions.into_iter().find_map(|action| match action {
+        Action::Quarantine { reason } => Some(reason),
+        _ => None,
+    });
+    Ok(QuarantineRow {
+        id: DecisionId(row.get(0)?),
+        tenant: row.get(1)?,
+        mailbox: row.get(2)?,
+        message_id: row.get(3)?,
+        received: rfc3339(row.get(4)?),
+        from: record.from.map(|a| a.email),
+        subject: record.subject,
+        reason: reason.unwrap_or_default(),
+        troubles: record.troubles,
+        size: row.get::<_, i64>(5)?.unsigned_abs(),
+    })
+}

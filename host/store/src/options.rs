@@ -1,0 +1,43 @@
+//! The store's limits, each with a name and a default.
+
+/// How much the store takes: memory, disk and patience.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Jobs that may wait for the writer; a caller beyond it waits.
+    pub queue_jobs: usize,
+    /// Jobs that share one transaction and one fsync at most.
+    pub group_jobs: usize,
+    /// Bytes of mail that share one transaction at most.
+    pub group_bytes: usize,
+    /// Read-only connections at most.
+    pub readers: usize,
+    /// Of a new database; SQLite allows powers of two from 512 to 65536.
+    pub page_bytes: u32,
+    /// Pages of the write-ahead log after which they are moved into the database.
+    pub checkpoint_pages: u32,
+    pub writer_cache_kib: u32,
+    pub reader_cache_kib: u32,
+    pub cached_statements: usize,
+    /// How long a connection waits for another's lock.
+    pub busy_timeout_ms: u64,
+    /// A quota on the database file; none by default.
+    pub database_bytes: Option<u64>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            queue_jobs: 256,
+            group_jobs: 64,
+            group_bytes: 16 * 1024 * 1024,
+            readers: 4,
+            page_bytes: 8192,
+            checkpoint_pages: 4096,
+            writer_cache_kib: 16 * 1024,
+            reader_cache_kib: 2 * 1024,
+            cached_statements: 128,
+            busy_timeout_ms: 5_000,
+            database_bytes: None,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Read-only connections beside the writer, shared by a few threads; also what the listing commands open.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+
+use crate::StoreError;
+use crate::options::StoreOptions;
+use crate::schema;
+
+/// Blocking questions to the database; cheap to clone. It sees what is committed, and nothing of a group still in the making.
+#[derive(Clone)]
+pub struct Reader {
+    pool: Arc<Pool>,
+}
+
+struct Pool {
+    data_dir: PathBuf,
+    options: StoreOptions,
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+struct State {
+    idle: Vec<Connection>,
+    /// Connections in existence, idle or lent.
+    open: usize,
+}
+
+impl Reader {
+    /// Opens beside whatever else runs on this data_dir. Refused when nothing was ever recorded there.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with(data_dir, &StoreOptions::default())
+    }
+
+    pub fn open_with(data_dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let first = schema::open_reader(data_dir, options)?;
+        Ok(Self {
+            pool: Arc::new(Pool {
+                data_dir: data_dir.to_owned(),
+                options: options.clone(),
+                state: Mutex::new(State {
+                    idle: vec![first],
+                    open: 1,
+                }),
+                returned: Condvar::new(),
+            }),
+        })
+    }
+
+    /// Runs a few statements on one connection. Never call it from within itself.
+    pub(crate) fn with<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let conn = self.pool.lend()?;
+        let answer = work(&conn);
+        self.pool.give_back(conn);
+        answer
+    }
+}
+
+impl Pool {
+    fn lend(&self) -> Result<Connection, StoreError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(conn) = state.idle.pop() {
+                return Ok(conn);
+            }
+            if state.open < self.options.readers.max(1) {
+                break;
+            }
+            state = self
+                .returned
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.open += 1;
+        drop(state);
+        schema::open_reader(&self.data_dir, &self.options).inspect_err(|_| {
+            self.lock().open -= 1;
+            self.returned.notify_one();
+        })
+    }
+
+    fn give_back(&self, conn: Connection) {
+        self.lock().idle.push(conn);
+        self.returned.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

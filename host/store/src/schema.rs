@@ -1,0 +1,223 @@
+//! Opens the database file: pragmas, versioned migrations, and the lock that keeps a second service out.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::StoreError;
+use crate::options::StoreOptions;
+
+const DATABASE: &str = "postroom.sqlite";
+const LOCK: &str = "postroom.lock";
+
+/// In order: migration n brings a database to `user_version` n.
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/001_line.sql")];
+
+/// Held for the life of a [`crate::Store`]; the kernel releases it however the process ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    pub(crate) fn take(data_dir: &Path) -> Result<Self, StoreError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir)
+            .map_err(|e| StoreError::io(data_dir, e))?;
+        let path = data_dir.join(LOCK);
+        let mut file = File::options()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| StoreError::io(&path, e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let pid = file
+                    .read_to_string(&mut holder)
+                    .ok()
+                    .and_then(|_| holder.trim().parse().ok());
+                return Err(StoreError::Locked {
+                    path: data_dir.to_owned(),
+                    pid,
+                });
+            }
+            Err(TryLockError::Error(e)) => return Err(StoreError::io(&path, e)),
+        }
+        // Only for the refusal's wording: a full disk must not stop us here.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Self { _file: file })
+    }
+}
+
+/// The writer's connection, the schema brought up to date.
+pub(crate) fn open_writer(
+    data_dir: &Path,
+    options: &StoreOptions,
+) -> Result<Connection, StoreError> {
+    let mut conn = Connection::open_with_flags(
+        database_path(data_dir),
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    refuse_newer(user_version(&conn)?)?;
+    conn.busy_timeout(Duration::from_millis(options.busy_timeout_ms))?;
+    // page_size counts only before the first table; the memory temp_store keeps savepoints off the disk.
+    conn.execute_batch(&format!(
+        "PRAGMA page_size = {};
+         PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -{};
+         PRAGMA wal_autocheckpoint = {};
+         PRAGMA journal_size_limit = {};",
+        options.page_bytes,
+        options.writer_cache_kib,
+        options.checkpoint_pages,
+        i64::from(options.checkpoint_pages) * i64::from(options.page_bytes) * 2,
+    ))?;
+    if let Some(bytes) = options.database_bytes {
+        let pages = (bytes / u64::from(options.page_bytes)).max(1);
+        conn.execute_batch(&format!("PRAGMA max_page_count = {pages}"))?;
+    }
+    conn.set_prepared_statement_cache_capacity(options.cached_statements);
+    migrate(&mut conn, MIGRATIONS)?;
+    Ok(conn)
+}
+
+/// A connection that cannot write, for use beside a running service or after one.
+pub(crate) fn open_reader(
+    data_dir: &Path,
+    options: &StoreOptions,
+) -> Result<Connection, StoreError> {
+    let path = database_path(data_dir);
+    if !path.exists() {
+        return Err(StoreError::Missing {
+            path: data_dir.to_owned(),
+        });
+    }
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    conn.busy_timeout(Duration::from_millis(options.busy_timeout_ms))?;
+    conn.set_prepared_statement_cache_capacity(options.cached_statements);
+    conn.execute_batch(&format!(
+        "PRAGMA cache_size = -{}",
+        options.reader_cache_kib
+    ))?;
+    let found = user_version(&conn)?;
+    refuse_newer(found)?;
+    if found < known_version() {
+        return Err(StoreError::OlderSchema {
+            found,
+            known: known_version(),
+        });
+    }
+    Ok(conn)
+}
+
+fn database_path(data_dir: &Path) -> PathBuf {
+    data_dir.join(DATABASE)
+}
+
+fn known_version() -> u32 {
+    MIGRATIONS.len() as u32
+}
+
+fn user_version(conn: &Connection) -> Result<u32, StoreError> {
+    Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+fn refuse_newer(found: u32) -> Result<(), StoreError> {
+    let known = known_version();
+    if found > known {
+        return Err(StoreError::NewerSchema { found, known });
+    }
+    Ok(())
+}
+
+/// Each step is a transaction of its own: a crash between two leaves a whole earlier version.
+fn migrate(conn: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
+    let from = user_version(conn)?;
+    for (index, sql) in steps.iter().enumerate().skip(from as usize) {
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(sql)?;
+        tx.pragma_update(None, "user_version", (index + 1) as u32)?;
+        tx.commit()?;
+        tracing::info!(version = index + 1, "database schema brought up to date");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(conn: &Connection) -> Vec<String> {
+        let mut statement = conn
+            .prepare("SELECT coalesce(sql, name) FROM sqlite_schema ORDER BY name")
+            .unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn every_earlier_version_upgrades_to_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let newest = open_writer(&dir.path().join(""), &StoreOptions::default()).unwrap();
+        for version in 0..MIGRATIONS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let mut old = Connection::open(database_path(dir.path())).unwrap();
+            migrate(&mut old, &MIGRATIONS[..version]).unwrap();
+            drop(old);
+            let upgraded = open_writer(dir.path(), &StoreOptions::default()).unwrap();
+            assert_eq!(user_version(&upgraded).unwrap(), known_version());
+            assert_eq!(shape(&upgraded), shape(&newest), "from version {version}");
+        }
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::default();
+        let conn = open_writer(dir.path(), &options).unwrap();
+        let newer = known_version() + 7;
+        conn.pragma_update(None, "user_version", newer).unwrap();
+        drop(conn);
+        for error in [
+            open_writer(dir.path(), &options).unwrap_err(),
+            open_reader(dir.path(), &options).unwrap_err(),
+        ] {
+            assert!(
+                matches!(error, StoreError::NewerSchema { found, .. } if found == newer),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_step_leaves_the_earlier_version() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        let steps = [
+            "CREATE TABLE a (x)",
+            "CREATE TABLE b (x); CREATE TABLE a (x)",
+        ];
+        assert!(migrate(&mut conn, &steps).is_err());
+        assert_eq!(user_version(&conn).unwrap(), 1);
+        assert_eq!(shape(&conn), ["CREATE TABLE a (x)"]);
+    }
+}
