@@ -70,6 +70,9 @@ pub fn table(html: &str, number: usize) -> Vec<Vec<String>> {
             }
         }
     }
+    if let Some(table) = open.last() {
+        tables[*table].text(rest);
+    }
     for table in &mut tables {
         table.end_row();
     }
