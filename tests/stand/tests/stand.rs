@@ -211,6 +211,41 @@ fn imap_takes_good_tokens_and_no_others() -> Result<()> {
 }
 
 #[test]
+fn pop3_takes_tokens_too() -> Result<()> {
+    let stand = Stand::shared()?;
+    let user = "pop@acme.example";
+    stand.deliver(user, MAIL)?;
+    for (token, answer) in [
+        (stand.access_token(MAIL_SCOPE)?, "+OK"),
+        ("made-up".into(), "-ERR"),
+    ] {
+        let mut pop3 = Wire::tls(stand.ports().pop3s, stand.ca_pem())?;
+        pop3.line()?;
+        let response = format!("user={user}\x01auth=Bearer {token}\x01\x01");
+        pop3.send(format!("AUTH XOAUTH2 {}\r\n", STANDARD.encode(response)).as_bytes())?;
+        let mut line = pop3.line()?;
+        if line.starts_with("+ ") {
+            pop3.send(b"\r\n")?;
+            line = pop3.line()?;
+        }
+        assert!(line.starts_with(answer), "{line}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_thousand_mails_arrive_over_one_connection() -> Result<()> {
+    let stand = Stand::shared()?;
+    let user = "busy@acme.example";
+    let mails: Vec<_> = (0..1000)
+        .map(|n| [MAIL, n.to_string().as_bytes()].concat())
+        .collect();
+    stand.deliver_many(user, &mails)?;
+    assert_eq!(stand.message_count(user, "INBOX")?, mails.len());
+    Ok(())
+}
+
+#[test]
 fn a_delivered_mail_lies_in_the_inbox() -> Result<()> {
     let stand = Stand::shared()?;
     let user = "inbox@acme.example";
