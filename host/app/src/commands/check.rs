@@ -1,0 +1,249 @@
+//! `postroom check`: every problem of the configuration and its rules, before it costs a mail.
+
+mod patterns;
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::ExitCode;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use postroom_sandbox::{LoadError, Sandbox, SandboxConfig};
+use serde_json::json;
+
+use crate::config::{self, Config, Problem, RuleKind, RuleUse};
+use crate::rulebook;
+
+/// A client secret that ends sooner is worth a word.
+const EXPIRY_NOTICE_DAYS: i64 = 30;
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Whatever must be cured first, in the order of the files.
+    pub problems: Vec<Problem>,
+    /// What still works.
+    pub warnings: Vec<Problem>,
+    pub mailboxes: usize,
+    pub tenants: usize,
+    /// Rules that loaded, each counted once, however many tenants run it.
+    pub rules: usize,
+}
+
+pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let loader = Loader::new(file);
+    let report = survey(file, &|wanted| loader.load(wanted));
+    if let Some(error) = loader.broken.into_inner() {
+        return Err(error);
+    }
+    for (level, found) in [("problem", &report.problems), ("warning", &report.warnings)] {
+        for problem in found {
+            if json {
+                println!("{}", json_line(level, problem));
+            } else if level == "warning" {
+                println!("{problem} (a warning)");
+            } else {
+                println!("{problem}");
+            }
+        }
+    }
+    let file = file.display();
+    match report.problems.len() {
+        0 => eprintln!(
+            "{file}: all good: {}, {}, {}",
+            count(report.mailboxes, "mailbox", "mailboxes"),
+            count(report.tenants, "tenant", "tenants"),
+            count(report.rules, "rule", "rules"),
+        ),
+        n => eprintln!("{file}: {}", count(n, "problem", "problems")),
+    }
+    Ok(if report.problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Reads the configuration and gives every rule that could be made out to `load`, which answers what is wrong with it.
+pub fn survey(file: &Path, load: &dyn Fn(&RuleUse) -> Vec<Problem>) -> Report {
+    let (config, uses) = Config::survey(file, &|name| std::env::var_os(name));
+    let mut report = Report::default();
+    match &config {
+        Ok(config) => {
+            report.mailboxes = config.mailboxes.len();
+            report.tenants = config.tenants.len();
+            let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+            report.warnings = expiring(config, file, today);
+        }
+        Err(problems) => report.problems.extend(problems.iter().cloned()),
+    }
+    let mut sound = BTreeSet::new();
+    for wanted in &uses {
+        let problems = load(wanted);
+        if problems.is_empty() {
+            sound.insert(&wanted.rule.name);
+        }
+        for problem in problems {
+            // Two tenants may run the same broken file.
+            if !report.problems.contains(&problem) {
+                report.problems.push(problem);
+            }
+        }
+    }
+    report.rules = sound.len();
+    report
+}
+
+/// Loads rules into a sandbox, which is made when the first rule asks for it.
+struct Loader {
+    config: std::path::PathBuf,
+    sandbox: OnceCell<Option<Sandbox>>,
+    /// Why there is no sandbox: a fault of the machine and not of a rule.
+    broken: OnceCell<anyhow::Error>,
+}
+
+impl Loader {
+    fn new(config: &Path) -> Self {
+        Self {
+            config: config.to_owned(),
+            sandbox: OnceCell::new(),
+            broken: OnceCell::new(),
+        }
+    }
+
+    fn load(&self, wanted: &RuleUse) -> Vec<Problem> {
+        let Some(sandbox) = self.sandbox() else {
+            return Vec::new();
+        };
+        let Some(path) = wanted.rule.path() else {
+            let loaded =
+                sandbox.load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits);
+            let error = loaded.err();
+            return error
+                .map(|error| refused(error, &wanted.rule.name))
+                .into_iter()
+                .collect();
+        };
+        let shown = path.strip_prefix(".").unwrap_or(path);
+        let shown = shown.display().to_string();
+        let bytes = match rulebook::read_rule(path) {
+            Ok(bytes) => bytes,
+            Err(reason) => {
+                let cure = "make the file readable for postroom";
+                return vec![of_file(&shown, reason, cure)];
+            }
+        };
+        if let Err(error) = rulebook::load_bytes(sandbox, wanted, &bytes) {
+            return vec![refused(error, &shown)];
+        }
+        match wanted.rule.kind {
+            RuleKind::Script(_) => {
+                patterns::refused(&shown, &String::from_utf8_lossy(&bytes), &wanted.limits)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn sandbox(&self) -> Option<&Sandbox> {
+        let made = self.sandbox.get_or_init(|| {
+            // A check leaves nothing behind: the cache is used where a service made one.
+            let cache = config::data_dir(&self.config)
+                .ok()
+                .map(|dir| dir.join("cache"));
+            let sandbox = Sandbox::new(SandboxConfig {
+                cache_dir: cache.filter(|dir| dir.is_dir()),
+                workers: 1,
+                ..SandboxConfig::default()
+            });
+            match sandbox {
+                Ok(sandbox) => Some(sandbox),
+                Err(error) => {
+                    let _ = self.broken.set(error.into());
+                    None
+                }
+            }
+        });
+        made.as_ref()
+    }
+}
+
+/// Why a rule was refused, at its place in the rule's own file.
+fn refused(error: LoadError, file: &str) -> Problem {
+    match error {
+        LoadError::Script {
+            line,
+            column,
+            message,
+            ..
+        } => Problem {
+            file: file.into(),
+            line,
+            column,
+            key: String::new(),
+            message,
+            cure: "correct the script; until then its last good version serves".into(),
+        },
+        error => {
+            // The sandbox says fault and cure in one sentence that begins with the rule's name.
+            let sentence = error.to_string();
+            let sentence = sentence
+                .split_once(": ")
+                .map_or(sentence.as_str(), |(_, rest)| rest);
+            let (message, cure) = sentence
+                .split_once("; ")
+                .unwrap_or((sentence, "correct the rule and build it again"));
+            of_file(file, message.into(), cure)
+        }
+    }
+}
+
+fn of_file(file: &str, message: String, cure: &str) -> Problem {
+    Problem {
+        file: file.into(),
+        line: 0,
+        column: 0,
+        key: String::new(),
+        message,
+        cure: cure.into(),
+    }
+}
+
+/// Client secrets that end soon, or have ended.
+fn expiring(config: &Config, file: &Path, today: Date) -> Vec<Problem> {
+    let soon = today.saturating_add(Span::new().days(EXPIRY_NOTICE_DAYS));
+    let profiles = config.profiles.iter();
+    profiles
+        .filter_map(|profile| Some((profile, profile.secret_expires?)))
+        .filter(|(_, day)| *day <= soon)
+        .map(|(profile, day)| Problem {
+            file: file.display().to_string(),
+            line: 0,
+            column: 0,
+            key: format!("profiles.{}.secret_expires", profile.registration.name),
+            message: if day < today {
+                format!("the client secret expired on {day}")
+            } else {
+                format!("the client secret expires on {day}")
+            },
+            cure: "make a new secret at the provider, and write its day here".into(),
+        })
+        .collect()
+}
+
+fn json_line(level: &str, problem: &Problem) -> serde_json::Value {
+    json!({
+        "level": level,
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "key": problem.key,
+        "message": problem.message,
+        "cure": problem.cure,
+    })
+}
+
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}

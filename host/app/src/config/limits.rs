@@ -1,0 +1,138 @@
+//! Reads `[limits]` and a tenant's own: what rules and the line may spend.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use postroom_sandbox::Limits;
+
+use super::LineLimits;
+use super::reader::Section;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What a rule's memory may be set to. Under the lower bound no script engine starts.
+const MEMORY: RangeInclusive<u64> = 4 * MIB..=Limits::MOST_MEMORY as u64;
+const TIME: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(60);
+const OUTPUT: RangeInclusive<u64> = KIB..=64 * MIB;
+const LOG: RangeInclusive<u64> = 0..=MIB;
+const COUNT: RangeInclusive<u64> = 1..=100_000;
+/// What a mail's size may be limited to. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
+const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
+const LINE_KEYS: &[&str] = &[
+    "message_bytes",
+    "raw_bytes",
+    "mime_depth",
+    "parts",
+    "batch_mails",
+    "batch_bytes",
+    "attempts",
+    "outbox_attempts",
+];
+
+impl Default for LineLimits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 50 * MIB,
+            raw_bytes: 256 * MIB,
+            mime_depth: 32,
+            parts: 1000,
+            batch_mails: 128,
+            batch_bytes: 8 * MIB,
+            attempts: 5,
+            outbox_attempts: 20,
+        }
+    }
+}
+
+/// The limits of all rules and of the line. What cannot be read keeps its default, the problem being told.
+pub fn read(root: &Section) -> (Limits, LineLimits) {
+    let mut rule = Limits::default();
+    let mut line = LineLimits::default();
+    let Some(section) = root.section("limits", "the limits") else {
+        return (rule, line);
+    };
+    read_rule(&section, &mut rule);
+    read_line(&section, &mut line);
+    if line.message_bytes > line.raw_bytes {
+        section.problem(
+            "message_bytes is larger than raw_bytes, so that mails would be parsed which were cut",
+            "make raw_bytes at least as large as message_bytes",
+        );
+    }
+    section.finish();
+    (rule, line)
+}
+
+/// A tenant's limits: those of all rules, save what it sets itself.
+pub fn read_tenant(tenant: &Section, all: &Limits) -> Limits {
+    let mut limits = all.clone();
+    if let Some(section) = tenant.section("limits", "a tenant's limits") {
+        read_rule(&section, &mut limits);
+        section.misplaced(
+            LINE_KEYS,
+            "is a limit of the line, which all tenants share",
+            "move it to [limits]",
+        );
+        section.finish();
+    }
+    limits
+}
+
+fn read_rule(section: &Section, limits: &mut Limits) {
+    set_size(section, "memory", MEMORY, &mut limits.memory_bytes);
+    set_duration(section, "time", &mut limits.time);
+    set_duration(section, "init_time", &mut limits.init_time);
+    set_size(section, "output", OUTPUT, &mut limits.output_bytes);
+    set_count(section, "actions", COUNT, &mut limits.actions);
+    set_size(section, "log", LOG, &mut limits.log_bytes);
+    set_count(section, "patterns", COUNT, &mut limits.patterns);
+    set_count(section, "matches", COUNT, &mut limits.matches);
+}
+
+fn read_line(section: &Section, limits: &mut LineLimits) {
+    set_size(section, "message_bytes", MAIL, &mut limits.message_bytes);
+    set_size(section, "raw_bytes", MAIL, &mut limits.raw_bytes);
+    set_count(section, "mime_depth", 1..=100, &mut limits.mime_depth);
+    set_count(section, "parts", COUNT, &mut limits.parts);
+    set_count(section, "batch_mails", 1..=1000, &mut limits.batch_mails);
+    set_size(section, "batch_bytes", MAIL, &mut limits.batch_bytes);
+    set_count(section, "attempts", 1..=100, &mut limits.attempts);
+    set_count(
+        section,
+        "outbox_attempts",
+        1..=1000,
+        &mut limits.outbox_attempts,
+    );
+}
+
+fn set_size<T: TryFrom<u64>>(
+    section: &Section,
+    key: &'static str,
+    range: RangeInclusive<u64>,
+    limit: &mut T,
+) {
+    let size = section.item(key).and_then(|item| item.size(range));
+    if let Some(size) = size.and_then(|size| size.try_into().ok()) {
+        *limit = size;
+    }
+}
+
+fn set_count<T: TryFrom<u64>>(
+    section: &Section,
+    key: &'static str,
+    range: RangeInclusive<u64>,
+    limit: &mut T,
+) {
+    let count = section.item(key).and_then(|item| item.integer(range));
+    if let Some(count) = count.and_then(|count| count.try_into().ok()) {
+        *limit = count;
+    }
+}
+
+fn set_duration(section: &Section, key: &'static str, limit: &mut Duration) {
+    if let Some(time) = section.item(key).and_then(|item| item.duration(TIME)) {
+        *limit = time;
+    }
+}

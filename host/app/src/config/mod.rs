@@ -1,0 +1,486 @@
+//! The configuration: TOML is turned into these types once, so that nothing after it has to doubt them.
+
+mod limits;
+mod mailboxes;
+mod outgoing;
+mod problem;
+mod profiles;
+mod reader;
+mod rules;
+mod servers;
+mod sinks;
+mod tenants;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::civil::Date;
+use postroom_auth::Secret;
+use postroom_core::Address;
+use postroom_mailbox::After;
+use postroom_sandbox::{Grants, Limits};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use toml::Spanned;
+use toml::de::DeTable;
+use url::Url;
+
+use mailboxes::Surroundings;
+pub use problem::{Problem, Problems};
+use reader::{Item, Reader, Section};
+
+const DEFAULT_DATA_DIR: &str = "data";
+/// How long the raw bytes of a decided mail are kept.
+const DEFAULT_KEEP_RAW: Duration = Duration::from_secs(90 * 24 * 3600);
+const MAX_KEEP_RAW: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+/// The largest configuration that is read.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+const MAX_CA_BYTES: u64 = 4 << 20;
+
+/// A whole configuration. Every name in it stands for something that is there; lists are in the order of the file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file as the user named it.
+    pub file: PathBuf,
+    /// The file's folder. Relative paths of the file are already joined to it.
+    pub dir: PathBuf,
+    pub data_dir: PathBuf,
+    /// The age at which the raw bytes of a decided mail are dropped.
+    pub keep_raw: Duration,
+    pub limits: LineLimits,
+    /// Trust roots besides the system's, from `[tls] ca`.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    pub profiles: Vec<Profile>,
+    pub tenants: Vec<Tenant>,
+    pub mailboxes: Vec<Mailbox>,
+    pub outgoing: Vec<Outgoing>,
+    pub sinks: Vec<Sink>,
+}
+
+/// The limits of the line itself; those of rules stand with their tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineLimits {
+    /// The largest mail that is parsed; a larger one is quarantined.
+    pub message_bytes: u64,
+    /// The largest mail that is journalled whole; of a larger one only the beginning is fetched.
+    pub raw_bytes: u64,
+    /// How deep MIME parts may nest before the rest is taken as an attachment.
+    pub mime_depth: usize,
+    /// How many MIME parts are looked at.
+    pub parts: usize,
+    /// How many mails are fetched and decided together.
+    pub batch_mails: usize,
+    /// How many bytes of mail are fetched together.
+    pub batch_bytes: u64,
+    /// How often the line may fail on a mail before it is quarantined.
+    pub attempts: u32,
+    /// How often a delivery is tried before it is given up.
+    pub outbox_attempts: u32,
+}
+
+/// A named OAuth registration, for the client-credentials grant (RFC 6749 section 4.4).
+#[derive(Debug, Clone)]
+pub struct Profile {
+    pub registration: postroom_auth::Profile,
+    /// The day the secret stops working, where it was given.
+    pub secret_expires: Option<Date>,
+}
+
+/// A client of the managed service provider.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    pub name: String,
+    /// Lower case.
+    pub domains: Vec<String>,
+    /// By the rule's name as configured.
+    pub settings: BTreeMap<String, serde_json::Value>,
+    pub grants: Grants,
+    /// The limits of this tenant's rules.
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone)]
+pub struct Mailbox {
+    pub name: String,
+    pub tenant: String,
+    /// The address its mail arrives by; lower-case domain. Always there for IMAP.
+    pub address: Option<String>,
+    pub source: Source,
+    /// How often it is looked at, besides when the server tells of news.
+    pub every: Duration,
+    /// What becomes of a mail on the server once it is decided.
+    pub after_done: After,
+    /// What becomes of a quarantined one.
+    pub after_failed: After,
+    /// The rule chain; the built-in fallback follows it in any case.
+    pub rules: Vec<Rule>,
+    /// The name in `outgoing` by which replies leave.
+    pub outgoing: Option<String>,
+}
+
+/// Where a mailbox's mail comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    Imap {
+        server: Server,
+        login: Login,
+        folder: String,
+        import: Import,
+    },
+    Spool {
+        path: PathBuf,
+    },
+}
+
+/// What a mailbox's first contact takes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Import {
+    /// Only what arrives from then on.
+    New,
+    All,
+    /// What arrived on that day or later.
+    Since(Date),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    pub host: String,
+    pub port: u16,
+    pub tls: Tls,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    Implicit,
+    StartTls,
+    /// To this machine only.
+    None,
+}
+
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub user: String,
+    pub credential: Credential,
+}
+
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// A token of the profile of this name.
+    Profile(String),
+    Password(Secret),
+}
+
+/// One rule of a mailbox's chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// `standard`, `fallback`, or the path as written, without a leading `./`.
+    pub name: String,
+    pub kind: RuleKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleKind {
+    Standard,
+    Fallback,
+    Script(PathBuf),
+    Component(PathBuf),
+}
+
+impl Rule {
+    /// The rule's file; `None` for a built-in rule.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.kind {
+            RuleKind::Script(path) | RuleKind::Component(path) => Some(path),
+            RuleKind::Standard | RuleKind::Fallback => None,
+        }
+    }
+}
+
+/// A rule with all it is loaded with: one tenant's settings, grants and limits.
+#[derive(Debug, Clone)]
+pub struct RuleUse {
+    pub tenant: String,
+    pub rule: Rule,
+    /// One JSON object.
+    pub settings_json: String,
+    pub grants: Grants,
+    pub limits: Limits,
+}
+
+/// A way out for replies and forwards, by SMTP submission (RFC 6409).
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    pub name: String,
+    pub server: Server,
+    pub from: Address,
+    pub reply_to: Option<Address>,
+    /// `None` for a relay that asks for none.
+    pub login: Option<Login>,
+}
+
+/// A webhook that every item it takes is posted to.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    pub name: String,
+    pub url: Url,
+    /// `whsec_` and base64, checked.
+    pub secret: Secret,
+    /// The tenants it takes items of; `None` for all.
+    pub tenants: Option<Vec<String>>,
+    pub kinds: BTreeSet<ItemKind>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ItemKind {
+    Ticket,
+    Note,
+    Alert,
+}
+
+impl Sink {
+    pub fn takes(&self, tenant: &str, kind: ItemKind) -> bool {
+        let tenants = self.tenants.as_ref();
+        self.kinds.contains(&kind) && tenants.is_none_or(|names| names.iter().any(|n| n == tenant))
+    }
+}
+
+impl Config {
+    /// Reads a configuration with the secrets it points to. Problems are all of them, not only the first.
+    pub fn load(file: &Path) -> Result<Self, Problems> {
+        Self::load_with(file, &|name| std::env::var_os(name))
+    }
+
+    /// As [`Config::load`], with another environment than the process's.
+    pub fn load_with(
+        file: &Path,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Problems> {
+        Self::survey(file, environment).0
+    }
+
+    /// As [`Config::load_with`], with the rules that could be made out: all of them, even when other things are wrong.
+    pub fn survey(
+        file: &Path,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> (Result<Self, Problems>, Vec<RuleUse>) {
+        let name = file.to_string_lossy();
+        let text = match text(file, &name) {
+            Ok(text) => text,
+            Err(problems) => return (Err(problems), Vec::new()),
+        };
+        let reader = Reader::new(&name, &text, folder(file), environment);
+        let table = parse(&reader, &text);
+        let (config, uses) = match &table {
+            Some(table) => read(Section::root(&reader, table), file),
+            None => (None, Vec::new()),
+        };
+        let result = match (config, Problems::of(reader.into_problems())) {
+            (Some(config), None) => Ok(config),
+            (_, problems) => Err(problems.unwrap_or_else(|| Problems::unsaid(&name))),
+        };
+        (result, uses)
+    }
+
+    pub fn tenant(&self, name: &str) -> Option<&Tenant> {
+        self.tenants.iter().find(|tenant| tenant.name == name)
+    }
+
+    pub fn mailbox(&self, name: &str) -> Option<&Mailbox> {
+        self.mailboxes.iter().find(|mailbox| mailbox.name == name)
+    }
+
+    pub fn outgoing(&self, name: &str) -> Option<&Outgoing> {
+        self.outgoing.iter().find(|outgoing| outgoing.name == name)
+    }
+
+    /// Every rule of every tenant, each once, the built-in ones included.
+    pub fn rule_uses(&self) -> Vec<RuleUse> {
+        let chains = self.mailboxes.iter();
+        rules::uses(
+            &self.tenants,
+            chains.map(|mailbox| (mailbox.tenant.as_str(), mailbox.rules.as_slice())),
+        )
+    }
+
+    /// Every address mail arrives or leaves by, lower case, each once.
+    pub fn own_addresses(&self) -> BTreeSet<String> {
+        let arriving = self.mailboxes.iter().filter_map(|m| m.address.as_deref());
+        let leaving = self.outgoing.iter().flat_map(|outgoing| {
+            std::iter::once(&outgoing.from)
+                .chain(&outgoing.reply_to)
+                .map(|address| address.email.as_str())
+        });
+        arriving.chain(leaving).map(str::to_lowercase).collect()
+    }
+}
+
+/// The data folder alone: no secret is read and no rule looked for, so that listings work where those are not at hand.
+pub fn data_dir(file: &Path) -> Result<PathBuf, Problems> {
+    let name = file.to_string_lossy();
+    let text = text(file, &name)?;
+    let reader = Reader::new(&name, &text, folder(file), &|_| None);
+    let table = parse(&reader, &text);
+    let data_dir = table
+        .as_ref()
+        .and_then(|table| read_data_dir(&Section::root(&reader, table)));
+    match (data_dir, Problems::of(reader.into_problems())) {
+        (Some(data_dir), None) => Ok(data_dir),
+        (_, problems) => Err(problems.unwrap_or_else(|| Problems::unsaid(&name))),
+    }
+}
+
+/// Every name that others may refer to, whether or not what it names is sound.
+struct Names {
+    tenants: Vec<String>,
+    profiles: Vec<String>,
+    outgoing: Vec<String>,
+}
+
+/// Reads the whole document. There is a configuration unless something in it is unreadable; the rules are all that were made out.
+fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
+    let reader = root.reader;
+    root.later(&["store", "vault"]);
+    let data_dir = read_data_dir(&root);
+    let keep_raw = match root.item("keep_raw") {
+        Some(item) => item.duration(Duration::ZERO..=MAX_KEEP_RAW),
+        None => Some(DEFAULT_KEEP_RAW),
+    };
+    let (rule_limits, limits) = limits::read(&root);
+    let extra_roots = read_roots(&root);
+
+    let named = |key, what| root.item(key).map_or(Vec::new(), |item| item.named(what));
+    let profiles = named("profiles", "a profile");
+    let tenants = named("tenants", "a tenant");
+    let mailboxes = named("mailboxes", "a mailbox");
+    let outgoing = named("outgoing", "an outgoing");
+    let sinks = named("sinks", "a sink");
+    let names = Names {
+        tenants: names_of(&tenants),
+        profiles: names_of(&profiles),
+        outgoing: names_of(&outgoing),
+    };
+    if mailboxes.is_empty() && root.item("mailboxes").is_none_or(|item| item.is_empty()) {
+        reader.problem(
+            0,
+            "mailboxes",
+            "there is no mailbox",
+            "add [mailboxes.NAME] with its tenant and protocol, or start from `postroom init`",
+        );
+    }
+
+    let (profiles, facts) = profiles::read(profiles, &names);
+    let (tenants, settings) = tenants::read(reader, tenants, &rule_limits);
+    let outgoing = outgoing::read(outgoing, &names, &facts);
+    let mailboxes = mailboxes::read(
+        mailboxes,
+        &Surroundings {
+            names: &names,
+            facts: &facts,
+            outgoing_profiles: &outgoing.profiles,
+        },
+    );
+    let sinks = sinks::read(sinks, &names);
+    settings.check(&mailboxes.chains);
+    root.finish();
+
+    let chains = mailboxes.chains.iter();
+    let uses = rules::uses(
+        &tenants,
+        chains.map(|chain| (chain.tenant.as_str(), chain.rules.as_slice())),
+    );
+    let config = (|| {
+        Some(Config {
+            file: file.to_owned(),
+            dir: reader.dir.to_owned(),
+            data_dir: data_dir?,
+            keep_raw: keep_raw?,
+            limits,
+            extra_roots: extra_roots?,
+            profiles,
+            tenants,
+            mailboxes: mailboxes.mailboxes,
+            outgoing: outgoing.outgoing,
+            sinks,
+        })
+    })();
+    (config, uses)
+}
+
+/// The document, or `None` with every place told where it is no TOML.
+fn parse<'r>(reader: &Reader, text: &'r str) -> Option<Spanned<DeTable<'r>>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        reader.problem(
+            error.span().map_or(0, |span| span.start),
+            "",
+            format!("is not TOML: {}", error.message()),
+            "write it as key = \"text\", key = 5, key = [\"a\", \"b\"] or [table], each key once",
+        );
+    }
+    errors.is_empty().then_some(table)
+}
+
+fn read_data_dir(root: &Section) -> Option<PathBuf> {
+    match root.item("data_dir") {
+        Some(item) => item.path(),
+        None => Some(root.reader.dir.join(DEFAULT_DATA_DIR)),
+    }
+}
+
+/// The certificates of `[tls] ca`, a PEM file.
+fn read_roots(root: &Section) -> Option<Vec<CertificateDer<'static>>> {
+    let Some(item) = root.item("tls") else {
+        return Some(Vec::new());
+    };
+    let section = item.section("tls")?;
+    let roots = section
+        .required("ca", "add ca = \"ca.pem\", or remove [tls]")
+        .and_then(|item| {
+            let name = item.text()?;
+            let problem = match values::read_limited(&item.path()?, MAX_CA_BYTES) {
+                Err(reason) => format!("{name} {reason}"),
+                Ok(text) => {
+                    let roots: Result<Vec<_>, _> =
+                        CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+                    match roots {
+                        Ok(roots) if !roots.is_empty() => return Some(roots),
+                        Ok(_) => format!("{name} holds no certificate"),
+                        Err(_) => format!("{name} holds a broken certificate"),
+                    }
+                }
+            };
+            item.problem(
+                problem,
+                "name a PEM file with the certificates to trust besides the system's",
+            );
+            None
+        });
+    section.finish();
+    roots
+}
+
+fn names_of(entries: &[(&str, Item)]) -> Vec<String> {
+    entries.iter().map(|(name, _)| (*name).to_owned()).collect()
+}
+
+fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+/// The text of the configuration file.
+fn text(file: &Path, name: &str) -> Result<String, Problems> {
+    values::read_limited(file, MAX_FILE_BYTES).map_err(|reason| {
+        let cure = if file.exists() {
+            "it must be a TOML file in UTF-8 that postroom may read"
+        } else {
+            "name the configuration with --config FILE, or make one with `postroom init`"
+        };
+        Problems::of_file(name, reason, cure)
+    })
+}

@@ -1,0 +1,83 @@
+//! Reads `[outgoing.*]`: the ways out for replies and forwards.
+
+use std::collections::HashMap;
+
+use super::profiles::{AllFacts, Hosts};
+use super::reader::Item;
+use super::servers::{self, SUBMISSION_PORTS};
+use super::{Login, Names, Outgoing};
+
+/// The outgoings without problems, and the profile each one signs in by.
+pub struct Read {
+    pub outgoing: Vec<Outgoing>,
+    pub profiles: HashMap<String, String>,
+}
+
+pub fn read(entries: Vec<(&str, Item)>, names: &Names, facts: &AllFacts) -> Read {
+    let mut read = Read {
+        outgoing: Vec::new(),
+        profiles: HashMap::new(),
+    };
+    for (name, item) in entries {
+        let outgoing = read_one(name, &item, names, facts, &mut read.profiles);
+        read.outgoing.extend(outgoing);
+    }
+    read
+}
+
+fn read_one(
+    name: &str,
+    item: &Item,
+    names: &Names,
+    facts: &AllFacts,
+    profiles: &mut HashMap<String, String>,
+) -> Option<Outgoing> {
+    let section = item.section("an outgoing")?;
+    let protocol = section
+        .required("protocol", "add protocol = \"smtp\"")
+        .and_then(|item| item.choice(&[("smtp", ())], &["graph", "ews"]));
+    let sign_in = servers::read_sign_in(&section, names);
+    if let Some(profile) = &sign_in.profile {
+        profiles.insert(name.into(), profile.clone());
+    }
+    // What the other protocols need is another matter: no word on it.
+    let server = match protocol {
+        Some(()) => servers::read_server(&section, &SUBMISSION_PORTS, &sign_in, facts, Hosts::smtp),
+        None => {
+            for key in ["host", "port", "tls"] {
+                section.item(key);
+            }
+            None
+        }
+    };
+    let from = section
+        .required("from", "add from = \"Acme Support <support@acme.example>\"")
+        .and_then(|item| item.named_address());
+    let reply_to = section.item("reply_to").map(|item| item.named_address());
+    let user_item = section.item("login");
+    let user = user_item.as_ref().map(|item| item.text());
+    section.later(&["alternate_host"]);
+    if let (Some(item), Some(None)) = (&user_item, &sign_in.credential) {
+        item.problem(
+            "has nothing to sign in with",
+            "add profile = \"NAME\" or password = { env = \"NAME\" }, or remove login",
+        );
+        section.finish();
+        return None;
+    }
+    section.finish();
+    let from = from?;
+    let user = match user {
+        Some(user) => user?.to_owned(),
+        None => from.email.clone(),
+    };
+    Some(Outgoing {
+        name: name.into(),
+        server: server?,
+        reply_to: reply_to.map_or(Some(None), |address| address.map(Some))?,
+        from,
+        login: sign_in
+            .credential?
+            .map(|credential| Login { user, credential }),
+    })
+}

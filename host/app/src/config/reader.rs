@@ -1,0 +1,424 @@
+//! Walks a TOML document by hand, so that every problem is collected with its place, and no key is ever ignored.
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Problem;
+
+/// Looks up an environment variable.
+pub type Environment<'r> = dyn Fn(&str) -> Option<OsString> + 'r;
+
+/// One file being read: where its lines start, and what was found wrong so far.
+pub struct Reader<'r> {
+    file: &'r str,
+    text: &'r str,
+    /// The folder that relative paths start from.
+    pub dir: &'r Path,
+    pub environment: &'r Environment<'r>,
+    line_starts: Vec<usize>,
+    problems: RefCell<Vec<Problem>>,
+}
+
+/// One table. Its keys are asked for by name; `finish` refuses those nobody asked for.
+pub struct Section<'r> {
+    pub reader: &'r Reader<'r>,
+    /// The table's path; empty for the whole file.
+    pub path: String,
+    /// What the table describes, for messages: `a mailbox`.
+    what: &'static str,
+    at: usize,
+    table: &'r DeTable<'r>,
+    asked: RefCell<Vec<&'static str>>,
+    /// Keys that are known and refused: told once, and never proposed.
+    refused: RefCell<Vec<&'static str>>,
+}
+
+/// One value with its key and place.
+pub struct Item<'r> {
+    pub reader: &'r Reader<'r>,
+    /// The value's path, such as `mailboxes.acme.rules[0]`.
+    pub path: String,
+    /// Offset in the file, in bytes.
+    pub at: usize,
+    value: &'r DeValue<'r>,
+}
+
+impl<'r> Reader<'r> {
+    pub fn new(
+        file: &'r str,
+        text: &'r str,
+        dir: &'r Path,
+        environment: &'r Environment<'r>,
+    ) -> Self {
+        let line_starts = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+            .collect();
+        Self {
+            file,
+            text,
+            dir,
+            environment,
+            line_starts,
+            problems: RefCell::default(),
+        }
+    }
+
+    pub fn problem(
+        &self,
+        at: usize,
+        path: &str,
+        message: impl Into<String>,
+        cure: impl Into<String>,
+    ) {
+        let line = self.line(at);
+        let start = self.line_starts[line as usize - 1];
+        let before = self.text.get(start..at).unwrap_or_default();
+        self.problems.borrow_mut().push(Problem {
+            file: self.file.into(),
+            line,
+            column: before.chars().count() as u32 + 1,
+            key: path.into(),
+            message: message.into(),
+            cure: cure.into(),
+        });
+    }
+
+    /// The line an offset lies in, from 1.
+    pub fn line(&self, at: usize) -> u32 {
+        self.line_starts.partition_point(|start| *start <= at) as u32
+    }
+
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+}
+
+impl<'r> Section<'r> {
+    pub fn root(reader: &'r Reader<'r>, table: &'r Spanned<DeTable<'r>>) -> Self {
+        Self {
+            reader,
+            path: String::new(),
+            what: "the configuration",
+            at: 0,
+            table: table.get_ref(),
+            asked: RefCell::default(),
+            refused: RefCell::default(),
+        }
+    }
+
+    /// The value of a key that may be left out.
+    pub fn item(&self, key: &'static str) -> Option<Item<'r>> {
+        self.asked.borrow_mut().push(key);
+        let (_, value) = self.table.get_key_value(key)?;
+        Some(Item {
+            reader: self.reader,
+            path: join(&self.path, key),
+            at: value.span().start,
+            value: value.get_ref(),
+        })
+    }
+
+    /// The value of a key that must be there.
+    pub fn required(&self, key: &'static str, cure: &str) -> Option<Item<'r>> {
+        let item = self.item(key);
+        if item.is_none() {
+            self.missing(key, cure);
+        }
+        item
+    }
+
+    /// A table within this one; `None` when it is left out, or is no table.
+    pub fn section(&self, key: &'static str, what: &'static str) -> Option<Section<'r>> {
+        self.item(key)?.section(what)
+    }
+
+    /// Every entry of a table whose keys are names, in the order of the file.
+    pub fn entries(&self) -> Vec<(&'r str, Item<'r>)> {
+        let mut entries: Vec<_> = self
+            .table
+            .iter()
+            .map(|(key, value)| {
+                let name: &'r str = key.get_ref().as_ref();
+                let item = Item {
+                    reader: self.reader,
+                    path: join(&self.path, name),
+                    at: key.span().start,
+                    value: value.get_ref(),
+                };
+                (name, item)
+            })
+            .collect();
+        entries.sort_by_key(|(_, item)| item.at);
+        entries
+    }
+
+    /// Refuses the keys of a later stage.
+    pub fn later(&self, keys: &[&'static str]) {
+        for key in keys {
+            if let Some(at) = self.refuse(key) {
+                self.reader.problem(
+                    at,
+                    &join(&self.path, key),
+                    "is not yet supported by this version",
+                    "remove it",
+                );
+            }
+        }
+    }
+
+    /// Refuses keys that have a meaning elsewhere, but none here.
+    pub fn misplaced(&self, keys: &[&'static str], message: &str, cure: &str) {
+        for key in keys {
+            if let Some(at) = self.refuse(key) {
+                self.reader
+                    .problem(at, &join(&self.path, key), message, cure);
+            }
+        }
+    }
+
+    /// A problem of the table as a whole.
+    pub fn problem(&self, message: impl Into<String>, cure: impl Into<String>) {
+        self.reader.problem(self.at, &self.path, message, cure);
+    }
+
+    pub fn missing(&self, key: &str, cure: &str) {
+        self.reader
+            .problem(self.at, &join(&self.path, key), "is missing", cure);
+    }
+
+    /// Refuses every key that was not asked for.
+    pub fn finish(self) {
+        let asked = self.asked.into_inner();
+        let refused = self.refused.into_inner();
+        for key in self.table.keys() {
+            let name = key.get_ref().as_ref();
+            if asked.contains(&name) || refused.contains(&name) {
+                continue;
+            }
+            let path = join(&self.path, name);
+            let at = key.span().start;
+            match closest(name, asked.iter().copied()) {
+                Some(near) => self.reader.problem(
+                    at,
+                    &path,
+                    format!("is not a key of {}; did you mean {near}?", self.what),
+                    format!("write {near}, or remove it"),
+                ),
+                None => self.reader.problem(
+                    at,
+                    &path,
+                    format!("is not a key of {}", self.what),
+                    format!("remove it; known here: {}", asked.join(", ")),
+                ),
+            }
+        }
+    }
+
+    /// Marks a key as refused; where it stands, if it does.
+    fn refuse(&self, key: &'static str) -> Option<usize> {
+        self.refused.borrow_mut().push(key);
+        let (key, _) = self.table.get_key_value(key)?;
+        Some(key.span().start)
+    }
+}
+
+impl<'r> Item<'r> {
+    pub fn problem(&self, message: impl Into<String>, cure: impl Into<String>) {
+        self.reader.problem(self.at, &self.path, message, cure);
+    }
+
+    pub fn value(&self) -> &'r DeValue<'r> {
+        self.value
+    }
+
+    /// Whether this is a table or an array with nothing in it.
+    pub fn is_empty(&self) -> bool {
+        match self.value {
+            DeValue::Table(table) => table.is_empty(),
+            DeValue::Array(array) => array.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Text that says something.
+    pub fn text(&self) -> Option<&'r str> {
+        let Some(text) = self.value.as_str() else {
+            self.wrong_type("a string", "write it in quotes");
+            return None;
+        };
+        if text.trim().is_empty() {
+            self.problem("is empty", "write a value, or remove the key");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A whole number within a range.
+    pub fn integer(&self, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let Some(integer) = self.value.as_integer() else {
+            self.wrong_type("a whole number", "write it without quotes");
+            return None;
+        };
+        let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        match number.filter(|number| range.contains(number)) {
+            Some(number) => Some(number),
+            None => {
+                self.problem(
+                    format!("{integer} is out of range"),
+                    format!("write a number from {} to {}", range.start(), range.end()),
+                );
+                None
+            }
+        }
+    }
+
+    /// The elements of an array.
+    pub fn list(&self) -> Option<Vec<Item<'r>>> {
+        let Some(array) = self.value.as_array() else {
+            self.wrong_type("an array", "write it in brackets: [\"…\"]");
+            return None;
+        };
+        let items = array.iter().enumerate().map(|(n, value)| Item {
+            reader: self.reader,
+            path: format!("{}[{n}]", self.path),
+            at: value.span().start,
+            value: value.get_ref(),
+        });
+        Some(items.collect())
+    }
+
+    /// A table; `what` says what it describes.
+    pub fn section(&self, what: &'static str) -> Option<Section<'r>> {
+        let Some(table) = self.value.as_table() else {
+            self.wrong_type("a table", &format!("write [{}] above its keys", self.path));
+            return None;
+        };
+        Some(Section {
+            reader: self.reader,
+            path: self.path.clone(),
+            what,
+            at: self.at,
+            table,
+            asked: RefCell::default(),
+            refused: RefCell::default(),
+        })
+    }
+
+    /// One of a few words. Those of a later stage are refused as such.
+    pub fn choice<T: Copy>(&self, known: &[(&str, T)], later: &[&str]) -> Option<T> {
+        let text = self.text()?;
+        if let Some((_, choice)) = known.iter().find(|(word, _)| *word == text) {
+            return Some(*choice);
+        }
+        let words = || known.iter().map(|(word, _)| *word);
+        if later.contains(&text) {
+            self.problem(
+                format!("\"{text}\" is not yet supported by this version"),
+                format!("use {}", quoted(words())),
+            );
+        } else {
+            self.unknown(text, words(), later.iter().copied());
+        }
+        None
+    }
+
+    /// The name of something defined elsewhere in the file, such as a tenant.
+    pub fn reference(&self, what: &str, table: &str, names: &[String]) -> Option<String> {
+        let text = self.text()?;
+        if names.iter().any(|name| name == text) {
+            return Some(text.into());
+        }
+        match closest(text, names.iter().map(String::as_str)) {
+            Some(near) => self.problem(
+                format!("there is no {what} \"{text}\"; did you mean \"{near}\"?"),
+                format!("write \"{near}\", or add [{}]", join(table, text)),
+            ),
+            None => self.problem(
+                format!("there is no {what} \"{text}\""),
+                format!("add [{}], or name one that is there", join(table, text)),
+            ),
+        }
+        None
+    }
+
+    fn unknown<'w>(
+        &self,
+        text: &str,
+        words: impl Iterator<Item = &'w str> + Clone,
+        later: impl Iterator<Item = &'w str>,
+    ) {
+        let near = closest(text, words.clone().chain(later));
+        let hint = near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+        self.problem(
+            format!("\"{text}\" is not known{hint}"),
+            format!("use {}", quoted(words)),
+        );
+    }
+
+    pub fn wrong_type(&self, wanted: &str, cure: &str) {
+        self.problem(
+            format!("wants {wanted}, found {}", describe(self.value)),
+            cure,
+        );
+    }
+}
+
+/// The path of a key within a table; quoted as TOML wants it.
+pub fn join(path: &str, key: &str) -> String {
+    let bare = !key.is_empty()
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let key = if bare {
+        key.to_owned()
+    } else {
+        format!("{key:?}")
+    };
+    if path.is_empty() {
+        key
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// The word that was probably meant.
+pub fn closest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let word = word.to_lowercase();
+    known
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
+            (distance, candidate)
+        })
+        .filter(|(distance, candidate)| {
+            *distance <= 1 + word.chars().count().max(candidate.chars().count()) / 4
+                && *distance < candidate.chars().count()
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `"a", "b" or "c"`.
+fn quoted<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
+    match words.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+fn describe(value: &DeValue) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,205 @@
+//! Reads a mailbox's rule chain: built-in names, and files that must lie in the configuration's folder.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use super::reader::{Item, closest};
+use super::{Rule, RuleKind, RuleUse, Tenant};
+
+const BUILT_IN: &[&str] = &["standard", "fallback"];
+
+/// One mailbox's chain as far as it could be read.
+pub struct Chain {
+    pub tenant: String,
+    /// Every name that stands in it.
+    pub names: Vec<String>,
+    /// The rules that are there.
+    pub rules: Vec<Rule>,
+}
+
+impl Tenant {
+    /// A rule with this tenant's settings for it, its grants and its limits.
+    pub fn use_of(&self, rule: &Rule) -> RuleUse {
+        RuleUse {
+            tenant: self.name.clone(),
+            rule: rule.clone(),
+            settings_json: self.settings_json(&rule.name),
+            grants: self.grants,
+            limits: self.limits.clone(),
+        }
+    }
+
+    /// This tenant's settings for a rule, as one JSON object; `{}` when there are none.
+    pub fn settings_json(&self, rule: &str) -> String {
+        self.settings
+            .get(rule)
+            .map_or_else(|| "{}".into(), ToString::to_string)
+    }
+}
+
+/// A chain of rules, and whether all of it is sound. Without the key, it is the standard rule.
+pub fn read(item: Option<Item>) -> (Vec<String>, Vec<Rule>, bool) {
+    let Some(item) = item else {
+        let standard = Rule {
+            name: "standard".into(),
+            kind: RuleKind::Standard,
+        };
+        return (vec![standard.name.clone()], vec![standard], true);
+    };
+    let Some(items) = item.list() else {
+        return (Vec::new(), Vec::new(), false);
+    };
+    let mut names: Vec<String> = Vec::new();
+    let mut rules: Vec<Rule> = Vec::new();
+    let mut sound = true;
+    for item in &items {
+        if rules.last().is_some_and(|r| r.kind == RuleKind::Fallback) {
+            item.problem(
+                "never runs: \"fallback\" decides every mail that reaches it",
+                "move \"fallback\" to the end, or leave it out: it follows every chain anyhow",
+            );
+            sound = false;
+        }
+        let Some(name) = item.text().map(tidy) else {
+            sound = false;
+            continue;
+        };
+        if names.contains(&name) {
+            item.problem("stands in this chain twice", "remove one of the two");
+            sound = false;
+            continue;
+        }
+        match read_one(item, &name) {
+            Some(kind) => rules.push(Rule {
+                name: name.clone(),
+                kind,
+            }),
+            None => sound = false,
+        }
+        names.push(name);
+    }
+    (names, rules, sound)
+}
+
+/// Every rule of every tenant that has to be loaded, each once, with what it is loaded with.
+pub fn uses<'r>(
+    tenants: &[Tenant],
+    chains: impl Iterator<Item = (&'r str, &'r [Rule])>,
+) -> Vec<RuleUse> {
+    let mut uses = BTreeMap::new();
+    for (tenant, rules) in chains {
+        let Some(tenant) = tenants.iter().find(|t| t.name == tenant) else {
+            continue;
+        };
+        for rule in rules.iter().filter(|r| r.kind != RuleKind::Fallback) {
+            uses.entry((&tenant.name, &rule.name))
+                .or_insert_with(|| tenant.use_of(rule));
+        }
+    }
+    uses.into_values().collect()
+}
+
+fn read_one(item: &Item, name: &str) -> Option<RuleKind> {
+    match name {
+        "standard" => return Some(RuleKind::Standard),
+        "fallback" => return Some(RuleKind::Fallback),
+        _ => {}
+    }
+    let path = Path::new(name);
+    let kind: fn(PathBuf) -> RuleKind = match path.extension().and_then(|e| e.to_str()) {
+        Some("js") => RuleKind::Script,
+        Some("wasm") => RuleKind::Component,
+        _ => {
+            let near = closest(name, BUILT_IN.iter().copied());
+            let hint = near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+            item.problem(
+                format!("\"{name}\" is neither a .js nor a .wasm file nor a built-in rule{hint}"),
+                "name a script (.js), a component (.wasm), \"standard\" or \"fallback\"",
+            );
+            return None;
+        }
+    };
+    let inside = path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    if !inside {
+        item.problem(
+            format!("{name} leads out of the configuration's folder"),
+            "put the rule below the folder of the configuration and write its path from there",
+        );
+        return None;
+    }
+    let full = item.reader.dir.join(path);
+    let (Ok(real), Ok(dir)) = (full.canonicalize(), item.reader.dir.canonicalize()) else {
+        let near = neighbour(item.reader.dir, path);
+        let (hint, cure) = match near {
+            Some(near) => (
+                format!("; did you mean {near}?"),
+                format!("write \"{near}\", or make the file"),
+            ),
+            None => (
+                String::new(),
+                "make the file, or correct the path: it starts at the configuration's folder"
+                    .into(),
+            ),
+        };
+        item.problem(format!("{name} is not there{hint}"), cure);
+        return None;
+    };
+    if !real.starts_with(&dir) {
+        item.problem(
+            format!("{name} leads out of the configuration's folder by a symbolic link"),
+            "put the file itself there",
+        );
+        return None;
+    }
+    if !real.is_file() {
+        item.problem(format!("{name} is not a file"), "name the rule's file");
+        return None;
+    }
+    Some(kind(full))
+}
+
+/// The path without `./` and doubled slashes, so that one file has one name.
+fn tidy(text: &str) -> String {
+    let path = text.trim_start_matches("./");
+    let parts: Vec<&str> = path
+        .split('/')
+        .enumerate()
+        .filter(|(n, part)| *part != "." && (*n == 0 || !part.is_empty()))
+        .map(|(_, part)| part)
+        .collect();
+    parts.join("/")
+}
+
+/// A file beside the missing one whose name is close to it.
+fn neighbour(dir: &Path, missing: &Path) -> Option<String> {
+    let folder = missing.parent()?;
+    let wanted = missing.file_name()?.to_str()?;
+    let names: Vec<String> = std::fs::read_dir(dir.join(folder))
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| Path::new(name).extension() == missing.extension())
+        .collect();
+    let near = closest(wanted, names.iter().map(String::as_str))?;
+    Some(folder.join(near).to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_file_has_one_name() {
+        for text in [
+            "rules/a.js",
+            "./rules/a.js",
+            "rules//a.js",
+            "././rules/./a.js",
+        ] {
+            assert_eq!(tidy(text), "rules/a.js", "{text}");
+        }
+        assert_eq!(tidy("/etc/a.js"), "/etc/a.js");
+        assert_eq!(tidy("../a.js"), "../a.js");
+    }
+}

@@ -1,0 +1,156 @@
+//! Reads what every mail server needs: host, port, TLS, and how to sign in.
+
+use super::profiles::{AllFacts, Hosts};
+use super::reader::{Item, Section};
+use super::values::is_loopback;
+use super::{Credential, Names, Server, Tls};
+
+/// The ports a protocol is known by.
+pub struct Ports {
+    /// When the configuration says neither port nor TLS.
+    pub default: u16,
+    pub implicit: u16,
+    pub start_tls: u16,
+    pub plain: u16,
+}
+
+/// RFC 8314 section 3.2.
+pub const IMAP_PORTS: Ports = Ports {
+    default: 993,
+    implicit: 993,
+    start_tls: 143,
+    plain: 143,
+};
+/// RFC 6409 and RFC 8314 section 3.3; the large providers submit on 587.
+pub const SUBMISSION_PORTS: Ports = Ports {
+    default: 587,
+    implicit: 465,
+    start_tls: 587,
+    plain: 25,
+};
+
+const IMPLICIT_PORTS: &[u16] = &[993, 995, 465];
+const START_TLS_PORTS: &[u16] = &[143, 110, 587];
+
+/// How a section signs in.
+pub struct SignIn {
+    /// The profile's name, even when the profile has problems.
+    pub profile: Option<String>,
+    /// The outer `None` says that a problem was told; the inner one that nothing was given.
+    pub credential: Option<Option<Credential>>,
+}
+
+/// Host, port and TLS. `known_host` picks the provider's host, for a section that signs in by a profile.
+pub fn read_server(
+    section: &Section,
+    ports: &Ports,
+    sign_in: &SignIn,
+    facts: &AllFacts,
+    known_host: fn(Hosts) -> Option<&'static str>,
+) -> Option<Server> {
+    let host = match (section.item("host"), &sign_in.profile) {
+        (Some(item), _) => item.host(),
+        (None, Some(profile)) => {
+            // A profile with problems is told of already; whether its host is missing cannot be said.
+            let hosts = facts.get(profile)?.hosts()?;
+            let host = known_host(hosts);
+            if host.is_none() {
+                section.missing(
+                    "host",
+                    "add host = \"…\"; provider \"custom\" has no known one",
+                );
+            }
+            host.map(str::to_owned)
+        }
+        (None, None) => {
+            section.missing("host", "add host = \"…\", the server's name");
+            None
+        }
+    };
+    let port_item = section.item("port");
+    let tls_item = section.item("tls");
+    let tls = tls_item.as_ref().map(|item| {
+        item.choice(
+            &[
+                ("implicit", Tls::Implicit),
+                ("starttls", Tls::StartTls),
+                ("none", Tls::None),
+            ],
+            &[],
+        )
+    });
+    let port = port_item.as_ref().map(Item::port);
+    let (port, tls) = match (port, tls) {
+        (Some(port), Some(tls)) => (port?, tls?),
+        (None, Some(tls)) => {
+            let tls = tls?;
+            let port = match tls {
+                Tls::Implicit => ports.implicit,
+                Tls::StartTls => ports.start_tls,
+                Tls::None => ports.plain,
+            };
+            (port, tls)
+        }
+        (Some(port), None) => {
+            let port = port?;
+            let Some(tls) = tls_of(port) else {
+                section.missing(
+                    "tls",
+                    &format!("add tls = \"implicit\" or \"starttls\": port {port} does not tell"),
+                );
+                return None;
+            };
+            (port, tls)
+        }
+        (None, None) => (ports.default, tls_of(ports.default)?),
+    };
+    let host = host?;
+    if let (Tls::None, Some(item)) = (tls, &tls_item)
+        && !is_loopback(&host)
+    {
+        item.problem(
+            format!("\"none\" would send mail and secrets in clear to {host}"),
+            "write \"implicit\" or \"starttls\"; \"none\" is for this machine only (localhost, 127.0.0.1)",
+        );
+        return None;
+    }
+    Some(Server { host, port, tls })
+}
+
+/// `profile` or `password`, not both.
+pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
+    let profile_item = section.item("profile");
+    let password_item = section.item("password");
+    let profile = profile_item
+        .as_ref()
+        .map(|item| item.reference("profile", "profiles", &names.profiles));
+    let password = password_item.as_ref().map(Item::secret);
+    let credential = match (&profile, password) {
+        (Some(_), Some(_)) => {
+            if let Some(item) = &password_item {
+                item.problem(
+                    "stands beside profile; which of the two is meant?",
+                    "keep one of profile and password",
+                );
+            }
+            None
+        }
+        (Some(profile), None) => profile.clone().map(Credential::Profile).map(Some),
+        (None, Some(password)) => password.map(Credential::Password).map(Some),
+        (None, None) => Some(None),
+    };
+    SignIn {
+        profile: profile.flatten(),
+        credential,
+    }
+}
+
+fn tls_of(port: u16) -> Option<Tls> {
+    if IMPLICIT_PORTS.contains(&port) {
+        Some(Tls::Implicit)
+    } else if START_TLS_PORTS.contains(&port) {
+        Some(Tls::StartTls)
+    } else {
+        None
+    }
+}

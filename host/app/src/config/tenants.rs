@@ -1,0 +1,123 @@
+//! Reads `[tenants.*]`: the clients, with what their rules are told, granted and limited to.
+
+use std::collections::BTreeMap;
+
+use postroom_sandbox::{Grants, Limits};
+
+use super::Tenant;
+use super::limits;
+use super::reader::{Item, Reader, closest};
+use super::rules::Chain;
+
+/// The rules that tenants give settings to, with their places.
+pub struct SettingsKeys<'r> {
+    reader: &'r Reader<'r>,
+    keys: Vec<SettingsKey>,
+}
+
+struct SettingsKey {
+    tenant: String,
+    rule: String,
+    path: String,
+    at: usize,
+}
+
+/// The tenants without problems, and every rule they give settings to.
+pub fn read<'r>(
+    reader: &'r Reader<'r>,
+    entries: Vec<(&'r str, Item<'r>)>,
+    all_limits: &Limits,
+) -> (Vec<Tenant>, SettingsKeys<'r>) {
+    let mut keys = SettingsKeys {
+        reader,
+        keys: Vec::new(),
+    };
+    let tenants = entries
+        .into_iter()
+        .filter_map(|(name, item)| read_one(name, &item, all_limits, &mut keys))
+        .collect();
+    (tenants, keys)
+}
+
+fn read_one(
+    name: &str,
+    item: &Item,
+    all_limits: &Limits,
+    keys: &mut SettingsKeys,
+) -> Option<Tenant> {
+    let section = item.section("a tenant")?;
+    let domains = match section.item("domains") {
+        Some(item) => item.each(|domain| domain.domain()),
+        None => Some(Vec::new()),
+    };
+    let grants = match section.item("grants") {
+        Some(item) => item
+            .each(|grant| grant.choice(&[("kv", "kv")], &["lookup"]))
+            .map(|grants| Grants {
+                kv: grants.contains(&"kv"),
+            }),
+        None => Some(Grants::default()),
+    };
+    let limits = limits::read_tenant(&section, all_limits);
+    let mut settings = Some(BTreeMap::new());
+    if let Some(table) = section.section("settings", "a tenant's settings") {
+        for (rule, item) in table.entries() {
+            keys.keys.push(SettingsKey {
+                tenant: name.into(),
+                rule: rule.into(),
+                path: item.path.clone(),
+                at: item.at,
+            });
+            // A rule is given an object, never a bare value.
+            let value = item.section("a rule's settings").and_then(|_| item.json());
+            match (value, &mut settings) {
+                (Some(value), Some(settings)) => {
+                    settings.insert(rule.to_owned(), value);
+                }
+                _ => settings = None,
+            }
+        }
+    }
+    section.finish();
+    Some(Tenant {
+        name: name.into(),
+        domains: domains?,
+        settings: settings?,
+        grants: grants?,
+        limits,
+    })
+}
+
+impl SettingsKeys<'_> {
+    /// Refuses settings for a rule that none of the tenant's mailboxes runs.
+    pub fn check(&self, chains: &[Chain]) {
+        for key in &self.keys {
+            let rules: Vec<&str> = chains
+                .iter()
+                .filter(|chain| chain.tenant == key.tenant)
+                .flat_map(|chain| chain.names.iter().map(String::as_str))
+                .collect();
+            if rules.contains(&key.rule.as_str()) {
+                continue;
+            }
+            let cure = "name the rule as it stands in the mailbox's rules, in quotes: settings.\"rules/acme.js\"";
+            match closest(&key.rule, rules.iter().copied()) {
+                Some(near) => self.reader.problem(
+                    key.at,
+                    &key.path,
+                    format!(
+                        "no mailbox of tenant \"{}\" has this rule; did you mean \"{near}\"?",
+                        key.tenant
+                    ),
+                    cure,
+                ),
+                None => self.reader.problem(
+                    key.at,
+                    &key.path,
+                    format!("no mailbox of tenant \"{}\" has this rule", key.tenant),
+                    cure,
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! The kinds of value a configuration is made of: sizes, durations, addresses, hosts, secrets.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use postroom_auth::Secret;
+use postroom_core::Address;
+use toml::de::DeValue;
+use url::{Host, Url};
+
+use super::reader::Item;
+
+const SECRET_CURE: &str = "write { env = \"NAME\" } or { file = \"path\" }";
+/// The largest secret file that is read.
+const MAX_SECRET_BYTES: u64 = 64 << 10;
+/// The longest name of a tenant, mailbox, profile, outgoing or sink.
+const MAX_NAME_CHARS: usize = 64;
+
+const SIZE_UNITS: &[(&str, u64)] = &[
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("kB", 1000),
+    ("KB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+];
+const DURATION_UNITS: &[(&str, u64)] = &[
+    ("ms", 1),
+    ("s", 1000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+impl Item<'_> {
+    /// A size in bytes: `"64MiB"`, or a number of bytes.
+    pub fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let bytes = match self.value() {
+            DeValue::String(text) => {
+                let bytes = with_unit(text, SIZE_UNITS);
+                if bytes.is_none() {
+                    self.problem(
+                        format!("\"{text}\" is not a size"),
+                        "write a number and a unit, such as \"512KiB\", \"64MiB\" or \"1GiB\"",
+                    );
+                }
+                bytes?
+            }
+            DeValue::Integer(_) => return self.integer(range),
+            _ => {
+                self.wrong_type("a size", "write it in quotes, such as \"64MiB\"");
+                return None;
+            }
+        };
+        if !range.contains(&bytes) {
+            self.problem(
+                "is out of range",
+                format!(
+                    "write a size from {} to {}",
+                    shown(*range.start(), &SIZE_UNITS[..4]),
+                    shown(*range.end(), &SIZE_UNITS[..4])
+                ),
+            );
+            return None;
+        }
+        Some(bytes)
+    }
+
+    /// A span of time with its unit: `"250ms"`, `"2m"`, `"90d"`.
+    pub fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let Some(text) = self.value().as_str() else {
+            self.wrong_type("a duration", "write it with its unit, such as \"2m\"");
+            return None;
+        };
+        let Some(millis) = with_unit(text, DURATION_UNITS) else {
+            self.problem(
+                format!("\"{text}\" is not a duration"),
+                "write a whole number and a unit (ms, s, m, h or d), such as \"250ms\" or \"2m\"",
+            );
+            return None;
+        };
+        let duration = Duration::from_millis(millis);
+        if !range.contains(&duration) {
+            let bound = |d: &Duration| shown(d.as_millis() as u64, DURATION_UNITS);
+            self.problem(
+                "is out of range",
+                format!(
+                    "write a duration from {} to {}",
+                    bound(range.start()),
+                    bound(range.end())
+                ),
+            );
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A day: `2027-05-01`, with or without quotes.
+    pub fn date(&self) -> Option<Date> {
+        let date = match self.value() {
+            DeValue::String(text) => text.parse().ok(),
+            DeValue::Datetime(at) if at.time.is_none() && at.offset.is_none() => {
+                at.to_string().parse().ok()
+            }
+            _ => None,
+        };
+        if date.is_none() {
+            self.problem("is not a date", "write year-month-day, such as 2027-05-01");
+        }
+        date
+    }
+
+    /// A path, joined to the configuration's folder.
+    pub fn path(&self) -> Option<PathBuf> {
+        Some(self.reader.dir.join(self.text()?))
+    }
+
+    /// A host name or address, without scheme or port.
+    pub fn host(&self) -> Option<String> {
+        let text = self.text()?;
+        if let Some((_, rest)) = text.split_once("://") {
+            let host = rest.split(['/', ':']).next().unwrap_or_default();
+            self.problem(
+                format!("\"{text}\" is a URL, not a host"),
+                format!("write \"{host}\""),
+            );
+            return None;
+        }
+        if text.parse::<IpAddr>().is_ok() {
+            return Some(text.into());
+        }
+        if let Some((host, port)) = text.rsplit_once(':') {
+            self.problem(
+                format!("\"{text}\" carries a port"),
+                format!("write host = \"{host}\" and port = {port}"),
+            );
+            return None;
+        }
+        if Host::parse(text).is_err() || !is_host_name(text) {
+            self.problem(
+                format!("\"{text}\" is not a host name"),
+                "write a name such as \"imap.example.com\", or an IP address",
+            );
+            return None;
+        }
+        Some(text.to_lowercase())
+    }
+
+    pub fn port(&self) -> Option<u16> {
+        self.integer(1..=u64::from(u16::MAX))
+            .map(|port| port as u16)
+    }
+
+    /// A bare mailbox address, its domain in lower case.
+    pub fn address(&self) -> Option<String> {
+        let text = self.text()?;
+        let address = bare_address(text.trim());
+        if address.is_none() {
+            self.problem(
+                format!("\"{text}\" is not a mail address"),
+                "write it as \"support@acme.example\"",
+            );
+        }
+        address
+    }
+
+    /// An address with or without a display name: `Acme Support <support@acme.example>`.
+    pub fn named_address(&self) -> Option<Address> {
+        let text = self.text()?.trim();
+        let address = match text.strip_suffix('>').and_then(|t| t.rsplit_once('<')) {
+            Some((name, email)) => {
+                let name = name.trim().trim_matches('"').trim();
+                let sound = !name.contains(['<', '>', '"']) && !name.contains(char::is_control);
+                bare_address(email).filter(|_| sound).map(|email| Address {
+                    name: (!name.is_empty()).then(|| name.to_owned()),
+                    email,
+                })
+            }
+            None => bare_address(text).map(|email| Address { name: None, email }),
+        };
+        if address.is_none() {
+            self.problem(
+                format!("\"{text}\" is not a mail address"),
+                "write it as \"support@acme.example\" or \"Acme Support <support@acme.example>\"",
+            );
+        }
+        address
+    }
+
+    /// A domain name, in lower case.
+    pub fn domain(&self) -> Option<String> {
+        let text = self.text()?;
+        let domain = text.strip_prefix('@').unwrap_or(text).to_lowercase();
+        if !is_host_name(&domain) || text.starts_with('@') {
+            let cure = if is_host_name(&domain) {
+                format!("write \"{domain}\"")
+            } else {
+                "write it as \"acme.example\"".into()
+            };
+            self.problem(format!("\"{text}\" is not a domain"), cure);
+            return None;
+        }
+        Some(domain)
+    }
+
+    /// An https URL; http to this machine only, so that no token or mail crosses a network in clear.
+    pub fn url(&self) -> Option<Url> {
+        let text = self.text()?;
+        let Ok(url) = Url::parse(text) else {
+            self.problem(
+                "is not a URL",
+                "write it whole, such as \"https://psa.example/hooks/postroom\"",
+            );
+            return None;
+        };
+        let local = url.host_str().is_some_and(is_loopback);
+        match url.scheme() {
+            _ if !url.username().is_empty() || url.password().is_some() => {
+                self.problem(
+                    "carries a user or password in clear",
+                    "write the URL without them",
+                );
+                None
+            }
+            "https" => Some(url),
+            "http" if local => Some(url),
+            "http" => {
+                self.problem(
+                    "is http, which anybody on the way can read",
+                    "write https://; http is for this machine only (localhost, 127.0.0.1)",
+                );
+                None
+            }
+            scheme => {
+                self.problem(
+                    format!("has the scheme {scheme}"),
+                    "write a URL that starts with https://",
+                );
+                None
+            }
+        }
+    }
+
+    /// A secret that stands elsewhere: `{ env = "NAME" }` or `{ file = "path" }`. Nothing of it comes into a message.
+    pub fn secret(&self) -> Option<Secret> {
+        if self.value().is_str() {
+            self.problem("is a secret in clear", SECRET_CURE);
+            return None;
+        }
+        if !self.value().is_table() {
+            self.wrong_type("{ env = … } or { file = … }", SECRET_CURE);
+            return None;
+        }
+        let section = self.section("a secret")?;
+        section.later(&["vault"]);
+        let secret = match (section.item("env"), section.item("file")) {
+            (Some(name), None) => name.secret_of_environment(),
+            (None, Some(path)) => path.secret_of_file(),
+            (Some(_), Some(file)) => {
+                file.problem(
+                    "stands beside env; which of the two is meant?",
+                    "keep one of env and file",
+                );
+                None
+            }
+            (None, None) => {
+                self.problem("names neither env nor file", SECRET_CURE);
+                None
+            }
+        };
+        section.finish();
+        secret
+    }
+
+    fn secret_of_environment(&self) -> Option<Secret> {
+        let name = self.text()?;
+        let Some(value) = (self.reader.environment)(name) else {
+            self.problem(
+                format!("the environment variable {name} is not set"),
+                format!("set {name} where postroom runs, or use {{ file = \"path\" }}"),
+            );
+            return None;
+        };
+        let Ok(value) = value.into_string() else {
+            self.problem(
+                format!("the environment variable {name} is not UTF-8 text"),
+                format!("set {name} to the secret as text"),
+            );
+            return None;
+        };
+        let value = value.trim_end_matches(['\r', '\n']);
+        if value.is_empty() {
+            self.problem(
+                format!("the environment variable {name} is empty"),
+                format!("set {name} to the secret"),
+            );
+            return None;
+        }
+        Some(Secret::new(value))
+    }
+
+    fn secret_of_file(&self) -> Option<Secret> {
+        let name = self.text()?;
+        let path = self.path()?;
+        let value = match read_limited(&path, MAX_SECRET_BYTES) {
+            Ok(value) => value,
+            Err(reason) => {
+                self.problem(
+                    format!("the secret file {name} {reason}"),
+                    "put the secret, and nothing else, into that file, readable by postroom",
+                );
+                return None;
+            }
+        };
+        let value = value.trim_end_matches(['\r', '\n']);
+        if value.is_empty() {
+            self.problem(
+                format!("the secret file {name} is empty"),
+                "put the secret into it",
+            );
+            return None;
+        }
+        Some(Secret::new(value))
+    }
+
+    /// Any value as JSON: dates become text.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        use serde_json::Value;
+        Some(match self.value() {
+            DeValue::String(text) => Value::String(text.to_string()),
+            DeValue::Boolean(flag) => Value::Bool(*flag),
+            DeValue::Datetime(at) => Value::String(at.to_string()),
+            DeValue::Integer(integer) => {
+                let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+                if number.is_none() {
+                    self.problem(
+                        format!("{integer} is too large for a whole number"),
+                        "write it in quotes, or smaller",
+                    );
+                }
+                Value::Number(number?.into())
+            }
+            DeValue::Float(float) => {
+                let number = float.as_str().parse().ok();
+                let number = number.and_then(serde_json::Number::from_f64);
+                if number.is_none() {
+                    self.problem(format!("{float} has no JSON form"), "write a finite number");
+                }
+                Value::Number(number?)
+            }
+            DeValue::Array(_) => {
+                let items: Vec<_> = self.list()?.iter().map(Item::json).collect();
+                Value::Array(items.into_iter().collect::<Option<_>>()?)
+            }
+            DeValue::Table(_) => {
+                let entries = self.section("settings")?.entries();
+                let entries: Vec<_> = entries
+                    .into_iter()
+                    .map(|(name, item)| Some((name.to_owned(), item.json()?)))
+                    .collect();
+                Value::Object(entries.into_iter().collect::<Option<_>>()?)
+            }
+        })
+    }
+
+    /// Every element of an array through `read`; problems in one do not hide those of the next. Refuses an empty array
+    /// and one that says something twice.
+    pub fn each<T: PartialEq>(&self, read: impl Fn(&Item) -> Option<T>) -> Option<Vec<T>> {
+        let items = self.list()?;
+        if items.is_empty() {
+            self.problem("is empty", "name at least one, or remove the key");
+            return None;
+        }
+        let mut values = Vec::with_capacity(items.len());
+        let mut sound = true;
+        for item in &items {
+            match read(item) {
+                Some(value) if values.contains(&value) => {
+                    item.problem("stands here twice", "remove one of the two");
+                    sound = false;
+                }
+                Some(value) => values.push(value),
+                None => sound = false,
+            }
+        }
+        sound.then_some(values)
+    }
+}
+
+impl<'r> Item<'r> {
+    /// Every entry of a table whose keys are names, the names being sound.
+    pub fn named(&self, what: &'static str) -> Vec<(&'r str, Item<'r>)> {
+        if !self.value().is_table() {
+            let cure = format!("write [{}.NAME] above the keys of each one", self.path);
+            self.wrong_type("tables by their names", &cure);
+            return Vec::new();
+        }
+        let Some(section) = self.section(what) else {
+            return Vec::new();
+        };
+        let mut entries = section.entries();
+        entries.retain(|(name, item)| {
+            let sound = !name.is_empty()
+                && name.chars().count() <= MAX_NAME_CHARS
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+            if !sound {
+                item.problem(
+                    format!("is no name for {what}"),
+                    format!(
+                        "use letters, digits, \"-\", \"_\" and \".\", {MAX_NAME_CHARS} at most"
+                    ),
+                );
+            }
+            sound
+        });
+        entries
+    }
+}
+
+/// Whether a host name or address is this machine.
+pub fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The text of a file that should be small; the error finishes the sentence "the file … ".
+pub fn read_limited(path: &std::path::Path, max_bytes: u64) -> Result<String, String> {
+    use std::io::Read;
+    let mut text = String::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(max_bytes + 1).read_to_string(&mut text));
+    match read {
+        Ok(bytes) if bytes as u64 > max_bytes => Err(format!("is over {max_bytes} bytes")),
+        Ok(_) => Ok(text),
+        Err(error) => Err(match error.kind() {
+            std::io::ErrorKind::NotFound => "is not there".into(),
+            std::io::ErrorKind::PermissionDenied => "may not be read by this user".into(),
+            std::io::ErrorKind::IsADirectory => "is a folder".into(),
+            std::io::ErrorKind::InvalidData => "is not UTF-8 text".into(),
+            _ => format!("cannot be read ({error})"),
+        }),
+    }
+}
+
+/// A whole number directly followed by one of the units.
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// A number in the largest unit that divides it.
+fn shown(number: u64, units: &[(&str, u64)]) -> String {
+    let unit = units
+        .iter()
+        .rfind(|(_, factor)| number > 0 && number.is_multiple_of(*factor));
+    let (name, factor) = unit.unwrap_or(&units[0]);
+    format!("\"{}{name}\"", number / factor)
+}
+
+fn bare_address(text: &str) -> Option<String> {
+    let (local, domain) = text.rsplit_once('@')?;
+    let local_sound = !local.is_empty()
+        && local
+            .chars()
+            .all(|c| !c.is_whitespace() && !c.is_control() && !"<>()[]\\,;:@\"".contains(c));
+    (local_sound && is_host_name(domain)).then(|| format!("{local}@{}", domain.to_lowercase()))
+}
+
+/// Labels of letters, digits, hyphens and underscores; other scripts are letters too (RFC 5890).
+fn is_host_name(text: &str) -> bool {
+    text.len() <= 253
+        && text.split('.').all(|label| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || c == '-' || c == '_')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_are_read_with_their_units() {
+        for (text, bytes) in [("64MiB", 64 << 20), ("1 GiB", 1 << 30), ("5kB", 5000)] {
+            assert_eq!(with_unit(text, SIZE_UNITS), Some(bytes), "{text}");
+        }
+        for (text, millis) in [("250ms", 250), ("2m", 120_000), ("90d", 7_776_000_000)] {
+            assert_eq!(with_unit(text, DURATION_UNITS), Some(millis), "{text}");
+        }
+        for text in [
+            "",
+            "2",
+            "m",
+            "-2m",
+            "2.5m",
+            "2m30s",
+            "2M",
+            "99999999999999999999d",
+        ] {
+            assert_eq!(with_unit(text, DURATION_UNITS), None, "{text}");
+        }
+        assert_eq!(shown(64 << 20, &SIZE_UNITS[..4]), "\"64MiB\"");
+        assert_eq!(shown(0, DURATION_UNITS), "\"0ms\"");
+    }
+
+    #[test]
+    fn addresses_are_told_from_what_only_looks_like_one() {
+        assert_eq!(
+            bare_address("Help+1@ACME.Example").as_deref(),
+            Some("Help+1@acme.example")
+        );
+        for text in [
+            "", "@", "a@", "@b", "a b@c", "a@b@c", "a@b..c", "a@-b", "<a@b>",
+        ] {
+            assert_eq!(bare_address(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+// A rule. It sees one mail and answers what becomes of it; postroom.d.ts says all that `mail` and `ctx` can do.
+// Save it while `postroom run` runs, and it is live.
+
+export function decide(mail, ctx) {
+  // Patterns in quotes are run by Postroom in linear time; \\d is a digit.
+  const backup = mail.match("subject", "^Backup (failed|succeeded) on (\\S+)");
+  if (backup) {
+    return alert({
+      key: `backup/${backup[2]}`,
+      state: backup[1] === "failed" ? "firing" : "resolved",
+      severity: "warning",
+      host: backup[2],
+      summary: mail.subject,
+    });
+  }
+
+  if (mail.match("subject", "(?i)\\burgent\\b")) {
+    return ticket({ queue: ctx.settings.queue, priority: "high" });
+  }
+
+  // Not ours: the next rule of the mailbox decides.
+  return pass();
+}

@@ -1,0 +1,149 @@
+//! Reads every configuration of `tests/cases/config` and compares what comes of it, word for word. `UPDATE=1` rewrites what is expected.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use postroom::config::Config;
+use postroom_sandbox::Limits;
+
+const CLIENT_SECRET: &str = "hunter2-never-shown";
+const WEBHOOK_SECRET: &str = "whsec_aHVudGVyMi1uZXZlci1zaG93bi1odW50ZXIy";
+
+#[test]
+fn every_configuration_reads_as_expected() {
+    let root = cases();
+    let mut folders: Vec<PathBuf> = fs::read_dir(&root)
+        .unwrap_or_else(|error| panic!("{}: {error}", root.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    let (mut good, mut bad, mut wrong) = (0, 0, Vec::new());
+    for folder in &folders {
+        match (folder.join("expected.ok").exists(), read(folder)) {
+            (true, Ok(read)) => {
+                good += 1;
+                wrong.extend(compare(&folder.join("expected.ok"), &read));
+            }
+            (false, Err(read)) => {
+                bad += 1;
+                wrong.extend(compare(&folder.join("expected.err"), &read));
+            }
+            (true, Err(read)) => wrong.push(format!("{}: refused:\n{read}", folder.display())),
+            (false, Ok(read)) => wrong.push(format!("{}: accepted:\n{read}", folder.display())),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(good >= 5, "only {good} good configurations found");
+    assert!(bad >= 30, "only {bad} bad configurations found");
+}
+
+#[test]
+fn a_configuration_that_is_not_there_says_how_to_make_one() {
+    let error = Config::load(Path::new("nowhere/postroom.toml")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "nowhere/postroom.toml: is not there. Cure: name the configuration with --config FILE, or make one with `postroom init`"
+    );
+}
+
+#[test]
+fn what_init_writes_is_sound() {
+    let dir = tempfile::tempdir().unwrap();
+    postroom::commands::init::init(dir.path()).unwrap();
+    let config = Config::load(&dir.path().join("postroom.toml")).unwrap();
+    assert_eq!(config.mailboxes.len(), 1);
+    let again = postroom::commands::init::init(dir.path()).unwrap_err();
+    assert!(
+        again.to_string().contains("nothing is overwritten"),
+        "{again}"
+    );
+}
+
+fn cases() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/config")
+}
+
+/// A summary of the configuration, or its problems; paths are those within the case's folder.
+fn read(folder: &Path) -> Result<String, String> {
+    let prefix = format!("{}/", folder.display());
+    let environment = |name: &str| {
+        let value = match name {
+            "POSTROOM_TEST_SECRET" => CLIENT_SECRET,
+            "POSTROOM_TEST_HOOK" => WEBHOOK_SECRET,
+            "POSTROOM_TEST_EMPTY" => "",
+            _ => return None,
+        };
+        Some(OsString::from(value))
+    };
+    let config = Config::load_with(&folder.join("postroom.toml"), &environment);
+    let shown = match &config {
+        Ok(config) => summary(config),
+        Err(problems) => format!("{problems}\n"),
+    };
+    let shown = shown.replace(&prefix, "");
+    assert!(
+        !shown.contains("hunter2") && !format!("{config:?}").contains("hunter2"),
+        "{}: a secret is shown:\n{shown}",
+        folder.display()
+    );
+    config.map(|_| shown.clone()).map_err(|_| shown)
+}
+
+fn summary(config: &Config) -> String {
+    let mut lines = vec![
+        format!("data_dir {}", config.data_dir.display()),
+        format!("keep_raw {:?}", config.keep_raw),
+        format!("{:?}", config.limits),
+        format!("extra roots {}", config.extra_roots.len()),
+    ];
+    lines.extend(config.profiles.iter().map(|p| format!("{p:?}")));
+    for tenant in &config.tenants {
+        let limits = &tenant.limits;
+        let usual = if *limits == Limits::default() {
+            "usual limits".to_owned()
+        } else {
+            format!(
+                "limits memory {} time {:?} init {:?} output {} actions {} log {} patterns {} matches {}",
+                limits.memory_bytes,
+                limits.time,
+                limits.init_time,
+                limits.output_bytes,
+                limits.actions,
+                limits.log_bytes,
+                limits.patterns,
+                limits.matches
+            )
+        };
+        lines.push(format!(
+            "tenant {} {:?} {:?} {:?} {usual}",
+            tenant.name, tenant.domains, tenant.settings, tenant.grants
+        ));
+    }
+    lines.extend(config.mailboxes.iter().map(|m| format!("{m:?}")));
+    lines.extend(config.outgoing.iter().map(|o| format!("{o:?}")));
+    lines.extend(config.sinks.iter().map(|s| format!("{s:?}")));
+    lines.extend(config.rule_uses().iter().map(|u| {
+        format!(
+            "loads {} for {} with {}",
+            u.rule.name, u.tenant, u.settings_json
+        )
+    }));
+    lines.push(format!("own addresses {:?}", config.own_addresses()));
+    lines.join("\n") + "\n"
+}
+
+fn compare(expected: &Path, found: &str) -> Option<String> {
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(expected, found).unwrap();
+        return None;
+    }
+    let wanted = fs::read_to_string(expected).unwrap_or_default();
+    (wanted != found).then(|| {
+        format!(
+            "{}:\n--- expected\n{wanted}--- found\n{found}",
+            expected.display()
+        )
+    })
+}

@@ -1,0 +1,1 @@
+../../good-spool/rules/first.js
