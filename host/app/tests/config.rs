@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use postroom::config::Config;
+use postroom::config::{Config, RuleKind};
 use postroom_sandbox::Limits;
 
 const CLIENT_SECRET: &str = "hunter2-never-shown";
@@ -54,6 +54,25 @@ fn what_init_writes_is_sound() {
     postroom::commands::init::init(dir.path()).unwrap();
     let config = Config::load(&dir.path().join("postroom.toml")).unwrap();
     assert_eq!(config.mailboxes.len(), 1);
+
+    // What stands there as comments is sound, too.
+    let file = dir.path().join("postroom.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let is_commented = |line: &&str| {
+        let word = line.trim_start_matches("# ");
+        word != *line && (word.starts_with('[') || word.contains(" = "))
+    };
+    let text: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|_| is_commented(&line)))
+        .zip(text.lines())
+        .map(|(bare, line)| bare.unwrap_or(line))
+        .collect();
+    fs::write(&file, text.join("\n")).unwrap();
+    let config = Config::load_with(&file, &environment).unwrap();
+    assert_eq!(config.mailboxes.len(), 2);
+    assert_eq!((config.outgoing.len(), config.sinks.len()), (1, 1));
+
     let again = postroom::commands::init::init(dir.path()).unwrap_err();
     assert!(
         again.to_string().contains("nothing is overwritten"),
@@ -61,22 +80,36 @@ fn what_init_writes_is_sound() {
     );
 }
 
+/// Not a case in a folder: a built component is never committed.
+#[test]
+fn a_component_is_a_rule_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("postroom.toml");
+    let text = "[tenants.a]\n[mailboxes.m]\ntenant = \"a\"\nprotocol = \"spool\"\npath = \"s\"\nrules = [\"r.wasm\"]\n";
+    fs::write(&file, text).unwrap();
+    fs::write(dir.path().join("r.wasm"), "").unwrap();
+    let config = Config::load(&file).unwrap();
+    let expected = RuleKind::Component(dir.path().join("r.wasm"));
+    assert_eq!(config.mailboxes[0].rules[0].kind, expected);
+}
+
 fn cases() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/config")
+}
+
+fn environment(name: &str) -> Option<OsString> {
+    let value = match name {
+        "POSTROOM_TEST_SECRET" | "ACME_SECRET" => CLIENT_SECRET,
+        "POSTROOM_TEST_HOOK" | "PSA_HOOK_SECRET" => WEBHOOK_SECRET,
+        "POSTROOM_TEST_EMPTY" => "",
+        _ => return None,
+    };
+    Some(OsString::from(value))
 }
 
 /// A summary of the configuration, or its problems; paths are those within the case's folder.
 fn read(folder: &Path) -> Result<String, String> {
     let prefix = format!("{}/", folder.display());
-    let environment = |name: &str| {
-        let value = match name {
-            "POSTROOM_TEST_SECRET" => CLIENT_SECRET,
-            "POSTROOM_TEST_HOOK" => WEBHOOK_SECRET,
-            "POSTROOM_TEST_EMPTY" => "",
-            _ => return None,
-        };
-        Some(OsString::from(value))
-    };
     let config = Config::load_with(&folder.join("postroom.toml"), &environment);
     let shown = match &config {
         Ok(config) => summary(config),
@@ -136,8 +169,8 @@ fn summary(config: &Config) -> String {
 
 fn compare(expected: &Path, found: &str) -> Option<String> {
     if std::env::var_os("UPDATE").is_some() {
-        fs::write(expected, found).unwrap();
-        return None;
+        let written = fs::write(expected, found);
+        return written.err().map(|error| error.to_string());
     }
     let wanted = fs::read_to_string(expected).unwrap_or_default();
     (wanted != found).then(|| {

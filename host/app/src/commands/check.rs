@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
-use postroom_sandbox::{LoadError, Sandbox, SandboxConfig};
+use postroom_sandbox::{LoadError, Sandbox, SandboxConfig, SandboxError};
 use serde_json::json;
 
 use crate::config::{self, Config, Problem, RuleKind, RuleUse};
@@ -35,8 +35,8 @@ pub struct Report {
 pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let loader = Loader::new(file);
     let report = survey(file, &|wanted| loader.load(wanted));
-    if let Some(error) = loader.broken.into_inner() {
-        return Err(error);
+    if let Some(Err(error)) = loader.sandbox.into_inner() {
+        return Err(error.into());
     }
     for (level, found) in [("problem", &report.problems), ("warning", &report.warnings)] {
         for problem in found {
@@ -97,19 +97,17 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse) -> Vec<Problem>) -> Report {
 }
 
 /// Loads rules into a sandbox, which is made when the first rule asks for it.
-struct Loader {
-    config: std::path::PathBuf,
-    sandbox: OnceCell<Option<Sandbox>>,
-    /// Why there is no sandbox: a fault of the machine and not of a rule.
-    broken: OnceCell<anyhow::Error>,
+struct Loader<'c> {
+    config: &'c Path,
+    /// An error is the machine's fault and not a rule's.
+    sandbox: OnceCell<Result<Sandbox, SandboxError>>,
 }
 
-impl Loader {
-    fn new(config: &Path) -> Self {
+impl<'c> Loader<'c> {
+    fn new(config: &'c Path) -> Self {
         Self {
-            config: config.to_owned(),
+            config,
             sandbox: OnceCell::new(),
-            broken: OnceCell::new(),
         }
     }
 
@@ -149,23 +147,15 @@ impl Loader {
     fn sandbox(&self) -> Option<&Sandbox> {
         let made = self.sandbox.get_or_init(|| {
             // A check leaves nothing behind: the cache is used where a service made one.
-            let cache = config::data_dir(&self.config)
-                .ok()
-                .map(|dir| dir.join("cache"));
-            let sandbox = Sandbox::new(SandboxConfig {
-                cache_dir: cache.filter(|dir| dir.is_dir()),
+            let data_dir = config::data_dir(self.config).ok();
+            Sandbox::new(SandboxConfig {
+                cache_dir: data_dir
+                    .map(|dir| dir.join("cache"))
+                    .filter(|dir| dir.is_dir()),
                 workers: 1,
-                ..SandboxConfig::default()
-            });
-            match sandbox {
-                Ok(sandbox) => Some(sandbox),
-                Err(error) => {
-                    let _ = self.broken.set(error.into());
-                    None
-                }
-            }
+            })
         });
-        made.as_ref()
+        made.as_ref().ok()
     }
 }
 
