@@ -1,8 +1,9 @@
 //! One request to a token address, with its time and its answer bounded, and the answer judged before OAuth reads it.
 
+use std::pin::Pin;
 use std::time::Duration;
 
-use oauth2::{HttpRequest, HttpResponse};
+use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use reqwest::header::RETRY_AFTER;
 
 use crate::grant::Denial;
@@ -40,20 +41,30 @@ pub(crate) enum ExchangeError {
     Nonsense(String),
 }
 
-/// Sends one token request. The signature is the one that `oauth2` asks of an HTTP client.
-pub(crate) async fn exchange(
-    http: &reqwest::Client,
-    limits: ExchangeLimits,
-    request: HttpRequest,
-) -> Result<HttpResponse, ExchangeError> {
-    tokio::time::timeout(limits.timeout, send(http, limits, request))
-        .await
-        .unwrap_or_else(|_| {
-            Err(ExchangeError::Transient {
-                reason: format!("no answer within {} s", limits.timeout.as_secs()),
-                retry_after: None,
-            })
+/// The HTTP client that `oauth2` is given.
+pub(crate) struct Exchange<'a> {
+    pub http: &'a reqwest::Client,
+    pub limits: ExchangeLimits,
+}
+
+impl<'c> AsyncHttpClient<'c> for Exchange<'_> {
+    type Error = ExchangeError;
+    // A named type: with an opaque one the compiler cannot see that the whole grant's future is `Send`.
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, ExchangeError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(async move {
+            let limits = self.limits;
+            tokio::time::timeout(limits.timeout, send(self.http, limits, request))
+                .await
+                .unwrap_or_else(|_| {
+                    Err(ExchangeError::Transient {
+                        reason: format!("no answer within {} s", limits.timeout.as_secs()),
+                        retry_after: None,
+                    })
+                })
         })
+    }
 }
 
 async fn send(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use crate::exchange::ExchangeLimits;
+use crate::exchange::{Exchange, ExchangeLimits};
 use crate::grant::client_credentials;
 use crate::{AccessToken, AuthError, Profile};
 
@@ -62,7 +62,11 @@ impl Tokens {
             return state.still_good().ok_or(error);
         }
         tracing::debug!(profile, "requesting an access token");
-        match client_credentials::request(&self.http, self.limits, &slot.profile).await {
+        let exchange = Exchange {
+            http: &self.http,
+            limits: self.limits,
+        };
+        match client_credentials::request(&exchange, &slot.profile).await {
             Ok(granted) => {
                 let token = granted.token.clone();
                 *state = State {
@@ -74,10 +78,7 @@ impl Tokens {
             Err(error) => {
                 tracing::warn!(profile, %error, "no access token");
                 state.failure = Some(Failure::new(error.clone()));
-                match state.still_good() {
-                    Some(token) if error.is_transient() => Ok(token),
-                    _ => Err(error),
-                }
+                state.still_good().ok_or(error)
             }
         }
     }

@@ -1,1 +1,13 @@
-//! Placeholder.
+//! Where mail comes from: one trait for all sources, one folder a protocol, and the reading of mail files.
+
+mod error;
+pub mod import;
+mod source;
+
+mod imap;
+mod spool;
+
+pub use error::SourceError;
+pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, TlsMode, imap};
+pub use source::{Acknowledge, After, BEGINNING_BYTES, Batch, FetchLimits, Source};
+pub use spool::{SpoolSettings, SpoolSource, spool};

@@ -3,13 +3,12 @@
 use oauth2::{AuthType, ClientId, ClientSecret, Scope, TokenUrl};
 
 use super::{Granted, OauthClient, failed, granted};
-use crate::exchange::{ExchangeLimits, exchange};
+use crate::exchange::Exchange;
 use crate::{AuthError, Profile};
 
 /// Asks for a new access token.
 pub(crate) async fn request(
-    http: &reqwest::Client,
-    limits: ExchangeLimits,
+    exchange: &Exchange<'_>,
     profile: &Profile,
 ) -> Result<Granted, AuthError> {
     let answer = OauthClient::new(ClientId::new(profile.client_id.clone()))
@@ -18,7 +17,7 @@ pub(crate) async fn request(
         .set_token_uri(TokenUrl::from_url(profile.token_url.clone()))
         .exchange_client_credentials()
         .add_scopes(profile.scopes.iter().cloned().map(Scope::new))
-        .request_async(&|request| exchange(http, limits, request))
+        .request_async(exchange)
         .await
         .map_err(|error| failed(&profile.name, error))?;
     granted(&profile.name, &answer)

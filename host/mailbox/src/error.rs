@@ -1,0 +1,96 @@
+//! Why mail could not be fetched: typed, so that retries and advice never hang on a text.
+
+use std::io;
+use std::path::PathBuf;
+
+use postroom_auth::AuthError;
+
+/// A failed step of a source. What servers said is shown shortened and free of control characters.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The network or the server failed, which passes.
+    #[error("{step}: {reason}")]
+    Transient { step: &'static str, reason: String },
+
+    #[error("{step}: no answer within {secs} s")]
+    Timeout { step: &'static str, secs: u64 },
+
+    /// No access token could be had.
+    #[error("token: {0}")]
+    Auth(#[from] AuthError),
+
+    /// The server refused the sign-in.
+    #[error("authenticate: {user} was refused: {text}{}", challenged(challenge))]
+    RefusedLogin {
+        user: String,
+        /// What an XOAUTH2 server says of the token: JSON by convention.
+        challenge: Option<String>,
+        text: String,
+    },
+
+    /// The sign-in went well and the folder cannot be opened.
+    #[error("select: folder {folder} cannot be opened: {text}")]
+    Folder {
+        folder: String,
+        /// The server says that there is no such folder.
+        missing: bool,
+        text: String,
+    },
+
+    #[error("tls: {reason}")]
+    Tls { reason: String },
+
+    /// The server refused a command.
+    #[error("{step}: refused: {text}")]
+    Refused { step: &'static str, text: String },
+
+    /// The server does not keep to the protocol.
+    #[error("{step}: the server breaks the protocol: {reason}")]
+    Protocol { step: &'static str, reason: String },
+
+    /// The stored cursor or position is not one of this source's.
+    #[error("cursor: not a position of this mailbox: {text}")]
+    UnknownCursor { text: String },
+
+    /// A value from the configuration cannot be sent.
+    #[error("{step}: {reason}")]
+    Unusable { step: &'static str, reason: String },
+
+    #[error("file: {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+impl SourceError {
+    /// Whether the same may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            SourceError::Transient { .. } | SourceError::Timeout { .. } => true,
+            SourceError::Auth(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// The step that failed: `connect`, `tls`, `greeting`, `token`, `authenticate`, `select`, `list`, `fetch`,
+    /// `acknowledge`, `wait`, `cursor` or `file`.
+    pub fn step(&self) -> &'static str {
+        match self {
+            SourceError::Transient { step, .. }
+            | SourceError::Timeout { step, .. }
+            | SourceError::Refused { step, .. }
+            | SourceError::Protocol { step, .. }
+            | SourceError::Unusable { step, .. } => step,
+            SourceError::Auth(_) => "token",
+            SourceError::RefusedLogin { .. } => "authenticate",
+            SourceError::Folder { .. } => "select",
+            SourceError::Tls { .. } => "tls",
+            SourceError::UnknownCursor { .. } => "cursor",
+            SourceError::File { .. } => "file",
+        }
+    }
+}
+
+fn challenged(challenge: &Option<String>) -> String {
+    challenge
+        .as_ref()
+        .map_or_else(String::new, |text| format!(" {text}"))
+}

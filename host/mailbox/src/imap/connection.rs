@@ -1,0 +1,450 @@
+//! One IMAP connection: commands sent, their responses read to the end, each under a deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::response::{Code, Done, Response, Status, TAG, Untagged, read, shown};
+use super::wire::{Piece, Stream, Wire, WireError};
+use super::{ImapSettings, ImapTimeouts, TlsMode, utf7};
+use crate::SourceError;
+
+/// An open connection.
+pub(super) struct Connection {
+    pub wire: Wire,
+    timeouts: ImapTimeouts,
+    last_tag: u32,
+    capabilities: Vec<String>,
+    pub selected: Option<Selected>,
+    /// Whether mail may have come since the folder was last listed.
+    pub news: bool,
+    /// The IDLE that is going on.
+    pub idle: Option<Idle>,
+    /// Whether the server refused to IDLE although it offers it.
+    pub idle_refused: bool,
+    /// Set while a command is under way: a connection left in that state is out of step and must be thrown away.
+    pub busy: bool,
+}
+
+/// The open folder.
+#[derive(Debug, Clone)]
+pub(super) struct Selected {
+    pub folder: String,
+    pub uid_validity: u32,
+    pub uid_next: Option<u32>,
+    pub exists: u32,
+}
+
+pub(super) struct Idle {
+    pub tag: u32,
+    pub since: Instant,
+}
+
+/// More data responses than this to one command are a server gone wild.
+const RESPONSES_MAX: usize = 5_000_000;
+/// A command's deadline is extended by the time that its data takes at this rate.
+const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
+
+impl Connection {
+    /// Connects, with TLS as configured, and reads the greeting. Returns whether the server calls us signed in already.
+    pub async fn open(
+        settings: &ImapSettings,
+        tls: &Arc<rustls::ClientConfig>,
+    ) -> Result<(Self, bool), SourceError> {
+        let limit = settings.timeouts.connect;
+        let late = |step| SourceError::Timeout {
+            step,
+            secs: limit.as_secs(),
+        };
+        let tcp = timeout(
+            limit,
+            TcpStream::connect((settings.host.as_str(), settings.port)),
+        )
+        .await
+        .map_err(|_| late("connect"))?
+        .map_err(|error| transient("connect", &error))?;
+        tcp.set_nodelay(true)
+            .map_err(|error| transient("connect", &error))?;
+        // rustls reads in small pieces: the buffer below it saves most of the system calls.
+        let tcp = BufReader::with_capacity(SOCKET_READ_BYTES, tcp);
+        let stream: Box<dyn Stream> = match settings.tls {
+            TlsMode::Implicit => timeout(limit, handshake(settings, tls, tcp))
+                .await
+                .map_err(|_| late("tls"))??,
+            TlsMode::StartTls | TlsMode::None => Box::new(tcp),
+        };
+        let mut connection = Self::over(stream, settings.timeouts);
+        let signed_in = connection.greeting().await?;
+        if settings.tls == TlsMode::StartTls {
+            if signed_in {
+                return Err(SourceError::Tls {
+                    reason: "the server signs us in before TLS, so STARTTLS is impossible".into(),
+                });
+            }
+            let done = connection.command("tls", "STARTTLS").await?;
+            if done.status != Status::Ok {
+                return Err(SourceError::Tls {
+                    reason: format!("STARTTLS refused: {}", done.text),
+                });
+            }
+            let Some(plain) = connection.wire.into_stream() else {
+                return Err(SourceError::Tls {
+                    reason: "data came between STARTTLS and the handshake".into(),
+                });
+            };
+            let stream = timeout(limit, handshake(settings, tls, plain))
+                .await
+                .map_err(|_| late("tls"))??;
+            connection = Self::over(stream, settings.timeouts);
+        }
+        Ok((connection, signed_in))
+    }
+
+    fn over(stream: Box<dyn Stream>, timeouts: ImapTimeouts) -> Self {
+        Self {
+            wire: Wire::new(stream),
+            timeouts,
+            last_tag: 0,
+            capabilities: Vec::new(),
+            selected: None,
+            news: true,
+            idle: None,
+            idle_refused: false,
+            busy: false,
+        }
+    }
+
+    async fn greeting(&mut self) -> Result<bool, SourceError> {
+        let deadline = Instant::now() + self.timeouts.connect;
+        match self.next("greeting", deadline).await? {
+            Response::Untagged(Untagged::Status(done)) => match done.status {
+                Status::Ok | Status::PreAuth => Ok(done.status == Status::PreAuth),
+                _ => Err(SourceError::Transient {
+                    step: "greeting",
+                    reason: done.text,
+                }),
+            },
+            _ => Err(protocol("greeting", "no greeting")),
+        }
+    }
+
+    /// Whether the server has a capability; `name` in upper case.
+    pub fn can(&self, name: &str) -> bool {
+        self.capabilities.iter().any(|known| known == name)
+    }
+
+    /// Asks for the capabilities unless the server told them with its last answer.
+    pub async fn learn_capabilities(&mut self) -> Result<(), SourceError> {
+        if self.capabilities.is_empty() {
+            self.accepted("capability", "CAPABILITY").await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the capabilities: they differ before and after the sign-in.
+    pub fn forget_capabilities(&mut self) {
+        self.capabilities.clear();
+    }
+
+    /// Opens a folder unless it is open.
+    pub async fn select(&mut self, folder: &str) -> Result<Selected, SourceError> {
+        if let Some(selected) = &self.selected
+            && selected.folder == folder
+        {
+            return Ok(selected.clone());
+        }
+        self.selected = None;
+        let (mut validity, mut next, mut exists) = (None, None, 0);
+        let command = format!("SELECT {}", quoted(&utf7::encode(folder), "select")?);
+        let done = self
+            .command_with("select", &command, 0, |untagged| {
+                match untagged {
+                    Untagged::Status(Done {
+                        code: Some(code), ..
+                    }) => match code {
+                        Code::UidValidity(n) => validity = Some(n),
+                        Code::UidNext(n) => next = Some(n),
+                        _ => {}
+                    },
+                    Untagged::Exists(n) => exists = n,
+                    _ => {}
+                }
+                Ok(())
+            })
+            .await?;
+        if done.status != Status::Ok {
+            return Err(match done.code {
+                Some(Code::Passing) => SourceError::Transient {
+                    step: "select",
+                    reason: done.text,
+                },
+                code => SourceError::Folder {
+                    folder: folder.to_owned(),
+                    missing: code == Some(Code::NonExistent),
+                    text: done.text,
+                },
+            });
+        }
+        let selected = Selected {
+            folder: folder.to_owned(),
+            uid_validity: validity.ok_or_else(|| protocol("select", "no UIDVALIDITY"))?,
+            uid_next: next,
+            exists,
+        };
+        self.news = true;
+        Ok(self.selected.insert(selected).clone())
+    }
+
+    /// Runs a command and gives how it ended; data responses are noted and dropped.
+    pub async fn command(
+        &mut self,
+        step: &'static str,
+        command: &str,
+    ) -> Result<Done, SourceError> {
+        self.command_with(step, command, 0, |_| Ok(())).await
+    }
+
+    /// Like [`Self::command`], an end other than OK being an error.
+    pub async fn accepted(&mut self, step: &'static str, command: &str) -> Result<(), SourceError> {
+        let done = self.command(step, command).await?;
+        ended_ok(step, done)
+    }
+
+    /// Runs a command that may answer with `bytes` of literals, giving each data response to `each`.
+    pub async fn command_with(
+        &mut self,
+        step: &'static str,
+        command: &str,
+        bytes: u64,
+        mut each: impl FnMut(Untagged) -> Result<(), SourceError>,
+    ) -> Result<Done, SourceError> {
+        self.end_idle().await?;
+        self.busy = true;
+        let tag = self.send(command);
+        let deadline = self.deadline(bytes);
+        self.flush(step, deadline).await?;
+        for _ in 0..RESPONSES_MAX {
+            match self.next(step, deadline).await? {
+                Response::Tagged { tag: ended, done } if ended == tag => {
+                    self.busy = false;
+                    return Ok(done);
+                }
+                Response::Untagged(untagged) => each(untagged)?,
+                _ => return Err(protocol(step, "an answer to another command")),
+            }
+        }
+        Err(protocol(step, "answers without end"))
+    }
+
+    /// Puts a tagged command into the send buffer and gives its tag.
+    pub fn send(&mut self, command: &str) -> u32 {
+        self.last_tag = self.last_tag.wrapping_add(1);
+        self.wire
+            .queue(format!("{TAG}{} {command}\r\n", self.last_tag).as_bytes());
+        self.last_tag
+    }
+
+    /// When a command must have ended whose answer carries `bytes` of literals.
+    pub fn deadline(&self, bytes: u64) -> Instant {
+        Instant::now() + self.timeouts.command + Duration::from_secs(bytes / BYTES_PER_SEC_MIN)
+    }
+
+    /// Sends what was put into the send buffer. Cancel-safe.
+    pub async fn flush(
+        &mut self,
+        step: &'static str,
+        deadline: Instant,
+    ) -> Result<(), SourceError> {
+        let stalled = Instant::now() + self.timeouts.stall;
+        match timeout_at(deadline.min(stalled), self.wire.flush()).await {
+            Ok(flushed) => flushed.map_err(|error| failed(step, &error)),
+            Err(_) => Err(self.late(step, deadline)),
+        }
+    }
+
+    /// The next response. What it says of the connection itself is noted here. Cancel-safe.
+    pub async fn next(
+        &mut self,
+        step: &'static str,
+        deadline: Instant,
+    ) -> Result<Response, SourceError> {
+        loop {
+            if let Some(response) = self.buffered(step)? {
+                return Ok(response);
+            }
+            let stalled = Instant::now() + self.timeouts.stall;
+            match timeout_at(deadline.min(stalled), self.wire.fill()).await {
+                Ok(filled) => filled.map_err(|error| failed(step, &error))?,
+                Err(_) => return Err(self.late(step, deadline)),
+            }
+        }
+    }
+
+    /// The next response that has arrived already. Never waits.
+    pub fn buffered(&mut self, step: &'static str) -> Result<Option<Response>, SourceError> {
+        let Some(pieces) = self.wire.response().map_err(|error| failed(step, &error))? else {
+            return Ok(None);
+        };
+        let response = read(&pieces).ok_or_else(|| {
+            let beginning = match pieces.first() {
+                Some(Piece::Text(text)) => &text[..text.len().min(80)],
+                _ => b"",
+            };
+            protocol(step, &format!("not an IMAP response: {}", shown(beginning)))
+        })?;
+        self.note(step, &response)?;
+        Ok(Some(response))
+    }
+
+    fn note(&mut self, step: &'static str, response: &Response) -> Result<(), SourceError> {
+        let code = match response {
+            Response::Untagged(Untagged::Status(done)) if done.status == Status::Bye => {
+                return Err(SourceError::Transient {
+                    step,
+                    reason: format!("the server says goodbye: {}", done.text),
+                });
+            }
+            Response::Untagged(Untagged::Capability(list)) => {
+                self.capabilities.clone_from(list);
+                return Ok(());
+            }
+            Response::Untagged(Untagged::Exists(n)) => {
+                if let Some(selected) = &mut self.selected {
+                    self.news |= *n > selected.exists;
+                    selected.exists = *n;
+                }
+                return Ok(());
+            }
+            Response::Untagged(Untagged::Expunge) => {
+                if let Some(selected) = &mut self.selected {
+                    selected.exists = selected.exists.saturating_sub(1);
+                }
+                return Ok(());
+            }
+            Response::Untagged(Untagged::Status(done)) | Response::Tagged { done, .. } => {
+                &done.code
+            }
+            _ => return Ok(()),
+        };
+        if let Some(Code::Capability(list)) = code {
+            self.capabilities.clone_from(list);
+        }
+        Ok(())
+    }
+
+    /// Leaves the IDLE that is going on, if any (RFC 2177).
+    pub async fn end_idle(&mut self) -> Result<(), SourceError> {
+        let Some(idle) = &self.idle else {
+            return Ok(());
+        };
+        let tag = idle.tag;
+        self.busy = true;
+        self.wire.queue(b"DONE\r\n");
+        let deadline = self.deadline(0);
+        self.flush("wait", deadline).await?;
+        for _ in 0..RESPONSES_MAX {
+            if let Response::Tagged { tag: ended, .. } = self.next("wait", deadline).await?
+                && ended == tag
+            {
+                self.idle = None;
+                self.busy = false;
+                return Ok(());
+            }
+        }
+        Err(protocol("wait", "answers without end"))
+    }
+
+    fn late(&self, step: &'static str, deadline: Instant) -> SourceError {
+        let limit = if Instant::now() < deadline {
+            self.timeouts.stall
+        } else {
+            self.timeouts.command
+        };
+        SourceError::Timeout {
+            step,
+            secs: limit.as_secs(),
+        }
+    }
+}
+
+/// An end other than OK as an error.
+pub(super) fn ended_ok(step: &'static str, done: Done) -> Result<(), SourceError> {
+    match (done.status, done.code) {
+        (Status::Ok, _) => Ok(()),
+        (_, Some(Code::Passing)) => Err(SourceError::Transient {
+            step,
+            reason: done.text,
+        }),
+        _ => Err(SourceError::Refused {
+            step,
+            text: done.text,
+        }),
+    }
+}
+
+/// A quoted string (RFC 9051 section 4.3).
+pub(super) fn quoted(value: &str, step: &'static str) -> Result<String, SourceError> {
+    if value.contains(['\r', '\n', '\0']) {
+        return Err(SourceError::Unusable {
+            step,
+            reason: "a value with a line break cannot be sent".into(),
+        });
+    }
+    Ok(format!(
+        "\"{}\"",
+        value.replace('\\', "\\\\").replace('"', "\\\"")
+    ))
+}
+
+pub(super) fn protocol(step: &'static str, reason: &str) -> SourceError {
+    SourceError::Protocol {
+        step,
+        reason: reason.to_owned(),
+    }
+}
+
+/// What is read from a socket at once.
+const SOCKET_READ_BYTES: usize = 64 * 1024;
+
+pub(super) fn failed(step: &'static str, error: &WireError) -> SourceError {
+    match error {
+        WireError::Closed | WireError::Io(_) => transient(step, error),
+        WireError::LongLine | WireError::TooMuch => protocol(step, &error.to_string()),
+    }
+}
+
+fn transient(step: &'static str, error: &dyn std::error::Error) -> SourceError {
+    SourceError::Transient {
+        step,
+        reason: error.to_string(),
+    }
+}
+
+async fn handshake(
+    settings: &ImapSettings,
+    tls: &Arc<rustls::ClientConfig>,
+    stream: impl Stream + 'static,
+) -> Result<Box<dyn Stream>, SourceError> {
+    let name = ServerName::try_from(settings.host.clone()).map_err(|_| SourceError::Tls {
+        reason: format!("{} is no name a certificate can have", settings.host),
+    })?;
+    match TlsConnector::from(tls.clone()).connect(name, stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => {
+            let about_tls = error
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            Err(match about_tls {
+                Some(reason) => SourceError::Tls {
+                    reason: reason.to_string(),
+                },
+                None => transient("tls", &error),
+            })
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Signing in to an IMAP server: XOAUTH2 with a profile's token, or a password.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use postroom_auth::{AccessToken, Login, Secret};
+
+use super::connection::{Connection, protocol, quoted};
+use super::response::{Code, Done, Response, Status, Untagged, shown};
+use crate::SourceError;
+
+/// Signs in. A refused token is forgotten and a new one tried once; not so when `distrusted` is set, which says that
+/// the last new token was refused as well: then the fault lies elsewhere and the other mailboxes keep their token.
+pub(super) async fn sign_in(
+    connection: &mut Connection,
+    login: &Login,
+    distrusted: &mut bool,
+) -> Result<(), SourceError> {
+    connection.learn_capabilities().await?;
+    match login {
+        Login::Password { user, password } => {
+            sign_in_by_password(connection, user, password).await?
+        }
+        Login::Bearer {
+            user,
+            profile,
+            tokens,
+        } => {
+            let token = tokens.access_token(profile).await?;
+            match xoauth2(connection, user, &token).await {
+                Err(SourceError::RefusedLogin { .. }) if !*distrusted => {
+                    tokens.reject(profile, &token).await;
+                    let newer = tokens.access_token(profile).await?;
+                    let outcome = xoauth2(connection, user, &newer).await;
+                    *distrusted = matches!(outcome, Err(SourceError::RefusedLogin { .. }));
+                    outcome?;
+                }
+                outcome => outcome?,
+            }
+            *distrusted = false;
+        }
+    }
+    connection.learn_capabilities().await
+}
+
+async fn xoauth2(
+    connection: &mut Connection,
+    user: &str,
+    token: &AccessToken,
+) -> Result<(), SourceError> {
+    let answer = format!("user={user}\x01auth=Bearer {}\x01\x01", token.expose());
+    authenticate(connection, user, "XOAUTH2", &answer).await
+}
+
+async fn sign_in_by_password(
+    connection: &mut Connection,
+    user: &str,
+    password: &Secret,
+) -> Result<(), SourceError> {
+    if connection.can("AUTH=PLAIN") {
+        let answer = format!("\0{user}\0{}", password.expose());
+        return authenticate(connection, user, "PLAIN", &answer).await;
+    }
+    if connection.can("LOGINDISABLED") {
+        return Err(SourceError::RefusedLogin {
+            user: user.to_owned(),
+            challenge: None,
+            text: "the server takes no passwords on this connection (LOGINDISABLED)".into(),
+        });
+    }
+    let command = format!(
+        "LOGIN {} {}",
+        quoted(user, "authenticate")?,
+        quoted(password.expose(), "authenticate")?
+    );
+    connection.forget_capabilities();
+    let done = connection.command("authenticate", &command).await?;
+    signed_in(user, None, done)
+}
+
+/// One SASL exchange with a single client answer (RFC 9051 section 6.2.2; RFC 4959 for the initial response).
+async fn authenticate(
+    connection: &mut Connection,
+    user: &str,
+    mechanism: &str,
+    answer: &str,
+) -> Result<(), SourceError> {
+    const STEP: &str = "authenticate";
+    /// More lines than this before the end are no sign-in.
+    const EXCHANGES_MAX: usize = 100;
+    let answer = BASE64.encode(answer);
+    let mut unsent = Some(answer.as_str()).filter(|_| !connection.can("SASL-IR"));
+    let command = match unsent {
+        None => format!("AUTHENTICATE {mechanism} {answer}"),
+        Some(_) => format!("AUTHENTICATE {mechanism}"),
+    };
+    connection.forget_capabilities();
+    connection.busy = true;
+    let tag = connection.send(&command);
+    let deadline = connection.deadline(0);
+    connection.flush(STEP, deadline).await?;
+    let mut challenge = None;
+    for _ in 0..EXCHANGES_MAX {
+        match connection.next(STEP, deadline).await? {
+            Response::Continue(text) => {
+                // After its answer a client has nothing more to say: what comes then is the error's details, to be
+                // acknowledged with an empty line before the server ends the exchange.
+                let line = unsent.take().unwrap_or_else(|| {
+                    challenge = Some(decoded(&text));
+                    ""
+                });
+                connection.wire.queue(format!("{line}\r\n").as_bytes());
+                connection.flush(STEP, deadline).await?;
+            }
+            Response::Tagged { tag: ended, done } if ended == tag => {
+                connection.busy = false;
+                return signed_in(user, challenge, done);
+            }
+            Response::Untagged(Untagged::Status(_) | Untagged::Capability(_) | Untagged::Other) => {
+            }
+            _ => break,
+        }
+    }
+    Err(protocol(STEP, "no sign-in exchange"))
+}
+
+fn signed_in(user: &str, challenge: Option<String>, done: Done) -> Result<(), SourceError> {
+    match (done.status, done.code) {
+        (Status::Ok, _) => Ok(()),
+        // The server's own trouble says nothing about the token or the password.
+        (_, Some(Code::Passing)) => Err(SourceError::Transient {
+            step: "authenticate",
+            reason: done.text,
+        }),
+        _ => Err(SourceError::RefusedLogin {
+            user: user.to_owned(),
+            challenge,
+            text: done.text,
+        }),
+    }
+}
+
+fn decoded(challenge: &[u8]) -> String {
+    BASE64
+        .decode(challenge.trim_ascii())
+        .map_or_else(|_| shown(challenge), |json| shown(&json))
+}

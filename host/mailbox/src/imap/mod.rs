@@ -1,0 +1,236 @@
+//! The IMAP source (RFC 9051, and RFC 3501 servers): a folder read by UID, whatever others do to its flags.
+//!
+//! The client is our own. It needs few commands, and it must hold what no library at hand holds: memory bounded
+//! against a lying server, no token in any log, a lost connection never taken for an empty folder, bodies without a copy.
+
+mod acknowledge;
+mod connection;
+mod fetch;
+mod login;
+mod response;
+mod utf7;
+mod wait;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::civil::Date;
+use postroom_auth::Login;
+use postroom_core::{Cursor, Position};
+use serde::{Deserialize, Serialize};
+
+use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError};
+use connection::Connection;
+use fetch::Backlog;
+
+/// Where a mailbox lies and how to talk to its server.
+#[derive(Debug, Clone)]
+pub struct ImapSettings {
+    /// The mailbox's name, for the log.
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+    pub tls: TlsMode,
+    /// As people write it, in UTF-8, with the server's own hierarchy separator.
+    pub folder: String,
+    pub import: Import,
+    pub timeouts: ImapTimeouts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    Implicit,
+    StartTls,
+    /// For servers on the same machine.
+    None,
+}
+
+/// What to take of a folder that was never read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Import {
+    /// Only what comes from now on.
+    New,
+    All,
+    /// From the first mail on, in the folder's order, that arrived on this day or later.
+    Since(Date),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct ImapTimeouts {
+    /// For the connection, the TLS handshake and the greeting, each.
+    pub connect: Duration,
+    /// Without a byte from the server while an answer is due.
+    pub stall: Duration,
+    /// For one command, to which the time for its data at 16 KiB/s is added.
+    pub command: Duration,
+    /// After this long an IDLE is renewed; servers may hang up after 30 minutes (RFC 2177).
+    pub idle: Duration,
+    /// Between two questions for news where the server has no IDLE.
+    pub poll: Duration,
+    /// For the goodbye.
+    pub logout: Duration,
+}
+
+impl Default for ImapTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+            command: Duration::from_secs(10 * 60),
+            idle: Duration::from_secs(20 * 60),
+            poll: Duration::from_secs(30),
+            logout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A source for one folder of one mailbox. Connects when it is first used.
+pub fn imap(settings: ImapSettings, login: Login, tls: Arc<rustls::ClientConfig>) -> ImapSource {
+    ImapSource {
+        settings,
+        login,
+        tls,
+        connection: None,
+        backlog: None,
+        token_distrusted: false,
+        one_by_one: false,
+    }
+}
+
+/// The IMAP source. See [`imap`].
+pub struct ImapSource {
+    settings: ImapSettings,
+    login: Login,
+    tls: Arc<rustls::ClientConfig>,
+    connection: Option<Connection>,
+    backlog: Option<Backlog>,
+    token_distrusted: bool,
+    /// The server was caught stating wrong sizes: mails are fetched singly, so that memory stays bounded.
+    one_by_one: bool,
+}
+
+#[async_trait]
+impl Source for ImapSource {
+    async fn connect(&mut self) -> Result<(), SourceError> {
+        let outcome = self.ready().await.map(|_| ());
+        self.judged(outcome)
+    }
+
+    async fn fetch(
+        &mut self,
+        cursor: Option<&Cursor>,
+        limits: &FetchLimits,
+    ) -> Result<Batch, SourceError> {
+        let outcome = self.fetch_batch(cursor, limits).await;
+        self.judged(outcome)
+    }
+
+    async fn acknowledge(&mut self, acks: &[Acknowledge]) -> Result<(), SourceError> {
+        let outcome = self.acknowledge_all(acks).await;
+        self.judged(outcome)
+    }
+
+    async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError> {
+        let outcome = self.wait_for_news(timeout).await;
+        self.judged(outcome)
+    }
+
+    async fn close(&mut self) {
+        if let Some(mut connection) = self.connection.take()
+            && !connection.busy
+        {
+            let goodbye = async {
+                connection.end_idle().await?;
+                connection.command("close", "LOGOUT").await
+            };
+            // The server's answer to LOGOUT begins with BYE, which reads as an error: there is nothing to learn from it.
+            let _ = tokio::time::timeout(self.settings.timeouts.logout, goodbye).await;
+        }
+    }
+}
+
+impl ImapSource {
+    /// The connection, signed in and with the mailbox's folder open; a new one when there is none that is in step.
+    async fn ready(&mut self) -> Result<&mut Connection, SourceError> {
+        let usable = self.connection.take().filter(|open| !open.busy);
+        let connection = match usable {
+            Some(connection) => connection,
+            None => {
+                let (mut connection, signed_in) =
+                    Connection::open(&self.settings, &self.tls).await?;
+                if !signed_in {
+                    login::sign_in(&mut connection, &self.login, &mut self.token_distrusted)
+                        .await?;
+                }
+                tracing::debug!(mailbox = self.settings.name, "signed in");
+                connection
+            }
+        };
+        // An open folder is left alone: asking anew would end an IDLE that is going on.
+        let connection = self.connection.insert(connection);
+        if connection
+            .selected
+            .as_ref()
+            .is_none_or(|s| s.folder != self.settings.folder)
+        {
+            connection.select(&self.settings.folder).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Throws the connection away after an error that leaves it in doubt.
+    fn judged<T>(&mut self, outcome: Result<T, SourceError>) -> Result<T, SourceError> {
+        if let Err(error) = &outcome {
+            let in_step = matches!(
+                error,
+                SourceError::Refused { .. }
+                    | SourceError::Folder { .. }
+                    | SourceError::UnknownCursor { .. }
+                    | SourceError::Unusable { .. }
+            );
+            if !in_step {
+                self.connection = None;
+                self.backlog = None;
+            }
+        }
+        outcome
+    }
+}
+
+/// A place in a folder: the cursor (the last UID read) and the position of a mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    folder: String,
+    uid_validity: u32,
+    uid: u32,
+}
+
+impl Place {
+    fn read(text: &str) -> Result<Self, SourceError> {
+        serde_json::from_str(text).map_err(|_| SourceError::UnknownCursor {
+            text: text.chars().take(200).collect(),
+        })
+    }
+
+    fn write(&self) -> String {
+        serde_json::json!({
+            "folder": self.folder,
+            "uid_validity": self.uid_validity,
+            "uid": self.uid,
+        })
+        .to_string()
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor(self.write())
+    }
+
+    fn position(&self) -> Position {
+        Position(self.write())
+    }
+}

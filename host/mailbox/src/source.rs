@@ -1,0 +1,84 @@
+//! What every source of mail can do, whatever its protocol.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use postroom_core::{Cursor, Position, RawMessage};
+
+use crate::SourceError;
+
+/// A mailbox's mail. After an error the source may be used on: it reconnects by itself when that is needed.
+#[async_trait]
+pub trait Source: Send {
+    /// Connects, signs in and opens the folder; does nothing when that is already so. The other calls do it
+    /// themselves: this one is for finding out whether it works.
+    async fn connect(&mut self) -> Result<(), SourceError>;
+
+    /// The next mails after the cursor, oldest first. Asked again with an older cursor, it gives the same mails again.
+    async fn fetch(
+        &mut self,
+        cursor: Option<&Cursor>,
+        limits: &FetchLimits,
+    ) -> Result<Batch, SourceError>;
+
+    /// Does to each mail what is to be done after its decision. Safe to repeat; a mail that is gone is done with.
+    /// When one of them fails the others are tried nevertheless.
+    async fn acknowledge(&mut self, acks: &[Acknowledge]) -> Result<(), SourceError>;
+
+    /// Returns when there may be new mail, or after `timeout`. Cancel-safe: the future may be dropped at any time,
+    /// and the connection is used on.
+    async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError>;
+
+    /// Says goodbye, briefly.
+    async fn close(&mut self);
+}
+
+/// The outcome of one fetch.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub messages: Vec<RawMessage>,
+    /// Where to go on once these mails are journalled; the cursor that was given when there was nothing new.
+    pub cursor: Option<Cursor>,
+    /// Whether more mail is known to be waiting.
+    pub more: bool,
+}
+
+/// Bounds on one batch.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchLimits {
+    pub batch_mails: usize,
+    /// The sum of the mails' sizes; a single larger mail still makes a batch.
+    pub batch_bytes: u64,
+    /// Of a larger mail only the first [`BEGINNING_BYTES`] are fetched.
+    pub raw_bytes: u64,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self {
+            batch_mails: 128,
+            batch_bytes: 8 * 1024 * 1024,
+            raw_bytes: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// How much is kept of a mail over the raw limit.
+pub const BEGINNING_BYTES: u64 = 64 * 1024;
+
+/// What to do to a mail on its server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum After {
+    Keep,
+    Seen,
+    Delete,
+    /// Into this folder, which is created when missing. The name is as the server writes it, hierarchy separator included.
+    Move(String),
+}
+
+/// One mail to acknowledge.
+#[derive(Debug, Clone)]
+pub struct Acknowledge {
+    pub position: Position,
+    pub after: After,
+}

@@ -1,0 +1,301 @@
+//! The files of a spool: which of them are mails, reading them, and putting them away.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use postroom_core::{Position, RawMessage};
+
+use crate::{Acknowledge, After, BEGINNING_BYTES, SourceError};
+
+/// A file that is a mail. `path` is relative to the spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub path: PathBuf,
+    pub size: u64,
+    modified: SystemTime,
+    device_and_inode: (u64, u64),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Oldest first.
+    pub found: Vec<Found>,
+    /// Whether there are files that may still be growing.
+    pub unsettled: bool,
+}
+
+/// The subfolders of a maildir that hold mail; files appear in them by a rename, complete.
+const MAILDIR: [&str; 2] = ["new", "cur"];
+
+pub(super) fn create(root: &Path) -> Result<(), SourceError> {
+    fs::create_dir_all(root).map_err(|source| at(root, source))
+}
+
+/// The folders that mail may appear in.
+pub(super) fn folders(root: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![root.to_owned()];
+    folders.extend(
+        MAILDIR
+            .iter()
+            .map(|name| root.join(name))
+            .filter(|path| is_real_folder(path)),
+    );
+    folders
+}
+
+/// Lists the mails of a spool. Links are no mails: they could lead anywhere.
+pub(super) fn list(root: &Path, settle: Duration) -> Result<Listing, SourceError> {
+    let mut listing = Listing::default();
+    for folder in folders(root) {
+        let maildir = folder != root;
+        let entries = fs::read_dir(&folder).map_err(|source| at(&folder, source))?;
+        for entry in entries {
+            let entry = entry.map_err(|source| at(&folder, source))?;
+            let name = entry.file_name();
+            if !is_mail_name(&name, maildir) {
+                continue;
+            }
+            // `metadata` of an entry follows no link.
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            if !metadata.is_file() {
+                continue;
+            }
+            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            // A time in the future is a clock that is off, not a file that is being written.
+            let settled = modified.elapsed().map_or(true, |age| age >= settle);
+            if !maildir && !settled {
+                listing.unsettled = true;
+                continue;
+            }
+            let path = match folder.file_name().filter(|_| maildir) {
+                Some(parent) => Path::new(parent).join(&name),
+                None => PathBuf::from(&name),
+            };
+            listing.found.push(Found {
+                path,
+                size: metadata.len(),
+                modified,
+                device_and_inode: device_and_inode(&metadata),
+            });
+        }
+    }
+    listing
+        .found
+        .sort_unstable_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+    Ok(listing)
+}
+
+/// Reads a mail; `None` when it is gone or another file has taken its place since it was listed.
+pub(super) fn read(
+    root: &Path,
+    found: &Found,
+    raw_bytes: u64,
+) -> Result<Option<RawMessage>, SourceError> {
+    let path = root.join(&found.path);
+    let read = || -> io::Result<Option<RawMessage>> {
+        let file = File::open(&path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || device_and_inode(&metadata) != found.device_and_inode {
+            return Ok(None);
+        }
+        let (bytes, size) = read_limited(file, metadata.len(), raw_bytes)?;
+        Ok(Some(RawMessage {
+            position: Position(escaped(&found.path)),
+            bytes: bytes.into(),
+            size,
+        }))
+    };
+    match read() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map_err(|source| at(&path, source)),
+    }
+}
+
+/// Reads all of a file, or its beginning when it is over the limit; with its true size.
+pub(crate) fn read_limited(
+    file: impl Read,
+    stated: u64,
+    raw_bytes: u64,
+) -> io::Result<(Vec<u8>, u64)> {
+    let mut bytes = Vec::new();
+    if stated <= raw_bytes {
+        bytes.reserve_exact(usize::try_from(stated).unwrap_or(0));
+        file.take(raw_bytes.saturating_add(1))
+            .read_to_end(&mut bytes)?;
+        let size = bytes.len() as u64;
+        if size <= raw_bytes {
+            return Ok((bytes, size));
+        }
+        // It has grown over the limit while it was read.
+        bytes.truncate(BEGINNING_BYTES as usize);
+        return Ok((bytes, size));
+    }
+    file.take(BEGINNING_BYTES).read_to_end(&mut bytes)?;
+    Ok((bytes, stated))
+}
+
+/// Does to a mail what is due. Gives its path when it lies no longer in the spool.
+pub(super) fn acknowledge(root: &Path, ack: &Acknowledge) -> Result<Option<PathBuf>, SourceError> {
+    let path = unescaped(&ack.position.0)?;
+    let from = root.join(&path);
+    match &ack.after {
+        After::Keep | After::Seen => Ok(None),
+        After::Delete => match fs::remove_file(&from) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&from, error)),
+            _ => Ok(Some(path)),
+        },
+        After::Move(target) => {
+            let folder = inside(root, Path::new(target)).ok_or_else(|| SourceError::Unusable {
+                step: "acknowledge",
+                reason: format!("{target} is not a folder within the spool"),
+            })?;
+            fs::create_dir_all(&folder).map_err(|error| at(&folder, error))?;
+            if !is_real_folder(&folder) {
+                return Err(at(&folder, io::ErrorKind::NotADirectory.into()));
+            }
+            let name = path.file_name().unwrap_or_default();
+            let to = free_name(&folder, name).map_err(|error| at(&folder, error))?;
+            match fs::rename(&from, &to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&from, error)),
+                _ => Ok(Some(path)),
+            }
+        }
+    }
+}
+
+/// Only `.eml` in the folder itself, everything in a maildir's; never hidden or half-written files.
+pub(crate) fn is_mail_name(name: &OsStr, maildir: bool) -> bool {
+    let extension = Path::new(name).extension();
+    let is = |wanted: &str| extension.is_some_and(|e| e.eq_ignore_ascii_case(wanted));
+    !name.as_bytes().starts_with(b".") && if maildir { !is("tmp") } else { is("eml") }
+}
+
+fn is_real_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}
+
+fn device_and_inode(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn inside(root: &Path, relative: &Path) -> Option<PathBuf> {
+    let plain = relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    (plain && !relative.as_os_str().is_empty()).then(|| root.join(relative))
+}
+
+/// `name`, or `name` with a number when that is taken. Only this process puts files there.
+fn free_name(folder: &Path, name: &OsStr) -> io::Result<PathBuf> {
+    let plain = folder.join(name);
+    if !plain.try_exists()? {
+        return Ok(plain);
+    }
+    let path = Path::new(name);
+    let stem = path.file_stem().unwrap_or_default();
+    for number in 1u32.. {
+        let mut numbered = stem.to_owned();
+        numbered.push(format!("-{number}"));
+        if let Some(extension) = path.extension() {
+            numbered.push(".");
+            numbered.push(extension);
+        }
+        let candidate = folder.join(numbered);
+        if !candidate.try_exists()? {
+            return Ok(candidate);
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// A path as text that leads back to it: `%XX` stands for a percent sign and for what is no printable UTF-8.
+fn escaped(path: &Path) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c == '%' || c.is_control() {
+                let mut utf8 = [0; 4];
+                for byte in c.encode_utf8(&mut utf8).bytes() {
+                    let _ = write!(text, "%{byte:02X}");
+                }
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+fn unescaped(text: &str) -> Result<PathBuf, SourceError> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
+    inside(Path::new(""), &path).ok_or_else(|| SourceError::UnknownCursor {
+        text: text.chars().take(200).collect(),
+    })
+}
+
+fn at(path: &Path, source: io::Error) -> SourceError {
+    SourceError::File {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_can_be_a_position() {
+        for name in [
+            &b"new/1.M2.host:2,S"[..],
+            b"50%.eml",
+            b"%41.eml",
+            b"\xff\xfe.eml",
+            b"a\nb.eml",
+            "gr\u{fc}n.eml".as_bytes(),
+        ] {
+            let path = Path::new(OsStr::from_bytes(name));
+            assert_eq!(unescaped(&escaped(path)).unwrap(), path);
+        }
+        for outside in ["../x.eml", "/etc/passwd", "", "a/../../b", "%2e%2e/x"] {
+            assert!(unescaped(outside).is_err(), "{outside}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        for (name, plain, maildir) in [
+            ("a.eml", true, true),
+            ("A.EML", true, true),
+            ("a.eml.tmp", false, false),
+            (".a.eml", false, false),
+            ("1.M2.host:2,", false, true),
+            ("notes.txt", false, true),
+        ] {
+            assert_eq!(is_mail_name(name.as_ref(), false), plain, "{name}");
+            assert_eq!(is_mail_name(name.as_ref(), true), maildir, "{name}");
+        }
+    }
+}

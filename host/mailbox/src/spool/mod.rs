@@ -1,0 +1,303 @@
+//! The spool source: a folder of `.eml` files or a maildir on this machine, each file one mail.
+//!
+//! What was read is known by the files themselves: an acknowledged one is moved away or removed. The cursor only says
+//! which batch was journalled, so that a batch that was not is given again.
+
+mod files;
+
+pub(crate) use files::{is_mail_name, read_limited};
+
+use std::collections::{HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use notify::event::{ModifyKind, RenameMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use postroom_core::{Cursor, RawMessage};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError};
+use files::{Found, Listing};
+
+#[derive(Debug, Clone)]
+pub struct SpoolSettings {
+    /// The mailbox's name, for the log.
+    pub name: String,
+    /// Created when missing.
+    pub path: PathBuf,
+    /// A file in the folder itself is taken once it was left alone for this long; files of a maildir are complete.
+    pub settle: Duration,
+    /// How often the folder is looked at where the system gives no notice of changes.
+    pub poll: Duration,
+}
+
+impl SpoolSettings {
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            path: path.into(),
+            settle: Duration::from_millis(200),
+            poll: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A source for one folder. Created and watched when it is first used.
+pub fn spool(settings: SpoolSettings) -> SpoolSource {
+    SpoolSource {
+        settings,
+        watch: None,
+        waiting: VecDeque::new(),
+        taken: HashSet::new(),
+        unsettled: false,
+        last: Vec::new(),
+        batches: 0,
+    }
+}
+
+/// The spool source. See [`spool`].
+pub struct SpoolSource {
+    settings: SpoolSettings,
+    watch: Option<Watch>,
+    /// Found and not given yet, oldest first.
+    waiting: VecDeque<Found>,
+    /// Given and still there: mails whose acknowledgement is due, or that are kept.
+    taken: HashSet<PathBuf>,
+    /// Whether the last look found files that may still be growing.
+    unsettled: bool,
+    /// The last batch, until it is known to be journalled.
+    last: Vec<PathBuf>,
+    batches: u64,
+}
+
+struct Watch {
+    /// `None` where the system gives no notice.
+    watcher: Option<RecommendedWatcher>,
+    folders: HashSet<PathBuf>,
+    news: Arc<Notify>,
+}
+
+#[async_trait]
+impl Source for SpoolSource {
+    async fn connect(&mut self) -> Result<(), SourceError> {
+        if self.watch.is_none() {
+            let path = self.settings.path.clone();
+            blocking(move || files::create(&path)).await??;
+            self.watch = Some(Watch::new(&self.settings.name));
+        }
+        if let Some(watch) = &mut self.watch {
+            for folder in files::folders(&self.settings.path) {
+                watch.add(&folder);
+            }
+        }
+        Ok(())
+    }
+
+    async fn fetch(
+        &mut self,
+        cursor: Option<&Cursor>,
+        limits: &FetchLimits,
+    ) -> Result<Batch, SourceError> {
+        self.connect().await?;
+        if !self.last.is_empty() && cursor != Some(&self.cursor()) {
+            for path in std::mem::take(&mut self.last) {
+                self.taken.remove(&path);
+            }
+            self.waiting.clear();
+        }
+        self.last.clear();
+        if self.waiting.is_empty() {
+            self.look().await?;
+            if self.waiting.is_empty() && self.unsettled {
+                tokio::time::sleep(self.settings.settle).await;
+                self.look().await?;
+            }
+        }
+        let messages = self.read(limits).await?;
+        let more = !self.waiting.is_empty() || (self.unsettled && !messages.is_empty());
+        if messages.is_empty() {
+            return Ok(Batch {
+                messages,
+                cursor: cursor.cloned(),
+                more,
+            });
+        }
+        self.batches += 1;
+        Ok(Batch {
+            messages,
+            cursor: Some(self.cursor()),
+            more,
+        })
+    }
+
+    async fn acknowledge(&mut self, acks: &[Acknowledge]) -> Result<(), SourceError> {
+        self.connect().await?;
+        let root = self.settings.path.clone();
+        let acks = acks.to_vec();
+        let (gone, failure) = blocking(move || {
+            let mut gone = Vec::new();
+            let mut failure = None;
+            for ack in acks {
+                match files::acknowledge(&root, &ack) {
+                    Ok(Some(path)) => gone.push(path),
+                    Ok(None) => {}
+                    Err(error) => failure = Some(error),
+                }
+            }
+            (gone, failure)
+        })
+        .await?;
+        for path in gone {
+            self.taken.remove(&path);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError> {
+        self.connect().await?;
+        if !self.waiting.is_empty() {
+            return Ok(());
+        }
+        let Some(watch) = &self.watch else {
+            return Ok(());
+        };
+        let longest = match (&watch.watcher, self.unsettled) {
+            (_, true) => self.settings.settle,
+            (None, false) => self.settings.poll,
+            (Some(_), false) => timeout,
+        };
+        let end = Instant::now() + longest.min(timeout);
+        // Late is as good as early: whoever waits looks again.
+        let _ = timeout_at(end, watch.news.notified()).await;
+        Ok(())
+    }
+
+    async fn close(&mut self) {
+        self.watch = None;
+    }
+}
+
+impl SpoolSource {
+    fn cursor(&self) -> Cursor {
+        // The process is named, so that another run's cursor is never taken for one of ours.
+        Cursor(serde_json::json!({"spool": std::process::id(), "batch": self.batches}).to_string())
+    }
+
+    /// Lists the folder for files that were not given yet.
+    async fn look(&mut self) -> Result<(), SourceError> {
+        let (root, settle) = (self.settings.path.clone(), self.settings.settle);
+        let Listing { found, unsettled } = blocking(move || files::list(&root, settle)).await??;
+        self.unsettled = unsettled;
+        let there: HashSet<&PathBuf> = found.iter().map(|found| &found.path).collect();
+        self.taken.retain(|path| there.contains(path));
+        self.waiting = found
+            .into_iter()
+            .filter(|found| !self.taken.contains(&found.path))
+            .collect();
+        Ok(())
+    }
+
+    /// Reads the next batch of those waiting.
+    async fn read(&mut self, limits: &FetchLimits) -> Result<Vec<RawMessage>, SourceError> {
+        let mut planned: Vec<Found> = Vec::new();
+        let mut bytes = 0u64;
+        while let Some(next) = self.waiting.front() {
+            bytes = bytes.saturating_add(next.size.min(limits.raw_bytes));
+            let full = planned.len() >= limits.batch_mails.max(1) || bytes > limits.batch_bytes;
+            if full && !planned.is_empty() {
+                break;
+            }
+            planned.extend(self.waiting.pop_front());
+        }
+        let (root, raw_bytes) = (self.settings.path.clone(), limits.raw_bytes);
+        let read = blocking(move || {
+            planned
+                .into_iter()
+                .map(|found| {
+                    let outcome = files::read(&root, &found, raw_bytes);
+                    (found.path, outcome)
+                })
+                .collect::<Vec<_>>()
+        })
+        .await?;
+        let mut messages = Vec::with_capacity(read.len());
+        for (path, outcome) in read {
+            match outcome {
+                Ok(Some(message)) => {
+                    messages.push(message);
+                    self.last.push(path.clone());
+                    self.taken.insert(path);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    // One file without permission must not stop the others; it is taken as given, hence named once.
+                    tracing::warn!(mailbox = self.settings.name, %error, "a mail file cannot be read and is left where it is");
+                    self.taken.insert(path);
+                }
+            }
+        }
+        Ok(messages)
+    }
+}
+
+impl Watch {
+    fn new(mailbox: &str) -> Self {
+        let news = Arc::new(Notify::new());
+        let wake = news.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.is_ok_and(|event| may_bring_mail(event.kind)) {
+                wake.notify_one();
+            }
+        });
+        Self {
+            watcher: watcher
+                .inspect_err(|error| tracing::warn!(mailbox, %error, "no notice of new files, looking at intervals"))
+                .ok(),
+            folders: HashSet::new(),
+            news,
+        }
+    }
+
+    fn add(&mut self, folder: &Path) {
+        if self.folders.contains(folder) {
+            return;
+        }
+        if let Some(watcher) = &mut self.watcher {
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.folders.insert(folder.to_owned());
+                }
+                Err(error) => {
+                    tracing::warn!(folder = %folder.display(), %error, "no notice of new files, looking at intervals");
+                    self.watcher = None;
+                }
+            }
+        }
+    }
+}
+
+fn may_bring_mail(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(_) | EventKind::Remove(_) => false,
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => false,
+        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => true,
+    }
+}
+
+/// Runs file work on a thread where waiting for a disk holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SourceError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| SourceError::Transient {
+            step: "file",
+            reason: "the reading of files was interrupted".into(),
+        })
+}
+
+#[cfg(test)]
+mod tests;
