@@ -12,6 +12,19 @@ pub struct Cursor(pub String);
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position(pub String);
 
+impl Position {
+    const IMPORTED: &str = "imported:";
+
+    /// A mail that lies on no server: it came from a file, by hand, and needs no acknowledgement.
+    pub fn imported(name: &str) -> Self {
+        Self(format!("{}{name}", Self::IMPORTED))
+    }
+
+    pub fn is_imported(&self) -> bool {
+        self.0.starts_with(Self::IMPORTED)
+    }
+}
+
 /// One fetched mail.
 #[derive(Debug, Clone)]
 pub struct RawMessage {

@@ -93,9 +93,9 @@ impl List<'_> {
                         _ => None,
                     };
                     let len = len.unwrap_or_else(|| {
-                        rest[1..]
-                            .bytes()
-                            .position(|b| b",;\"(<: \t=".contains(&b))
+                        rest.as_bytes()[1..]
+                            .iter()
+                            .position(|b| b",;\"(<: \t=".contains(b))
                             .map_or(rest.len(), |end| end + 1)
                     });
                     let len = rest.ceil_char_boundary(len);

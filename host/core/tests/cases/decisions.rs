@@ -1,0 +1,315 @@
+//! What a rule asked for, made complete: dispositions, blanks, refusals, limits.
+
+use bytes::Bytes;
+use postroom_core::decision::Trouble;
+use postroom_core::{
+    Action, Completed, Context, DecisionLimits, Manners, Message, Nonsense, Note, Outcome, Thread,
+    Ticket, complete, fallback,
+};
+use serde_json::{Value, json};
+
+use crate::parse;
+
+const OWN: &str = "support@acme.example";
+
+fn mail(headers: &str) -> Message {
+    parse(&Bytes::from(format!(
+        "{headers}Subject: Printer\r\nMessage-ID: <1@b.example>\r\n\r\nIt jams.\r\n\r\n-- \r\nAnna\r\n"
+    )))
+}
+
+fn from_anna() -> Message {
+    mail("From: Anna <anna@b.example>\r\n")
+}
+
+fn context(thread: Option<&str>) -> Context {
+    Context {
+        tenant: "acme".to_owned(),
+        mailbox: "acme-support".to_owned(),
+        client: None,
+        thread: thread.map(|ticket| Thread {
+            ticket: ticket.to_owned(),
+            method: "subject".to_owned(),
+            authorised: true,
+        }),
+        now: "2024-03-04T09:15:00.000Z".to_owned(),
+    }
+}
+
+/// Actions as a rule would write them.
+fn asked(json: Value) -> Vec<Action> {
+    serde_json::from_value(json).expect("actions")
+}
+
+fn decide(actions: Value, mail: &Message, thread: Option<&str>) -> Result<Completed, Nonsense> {
+    complete(
+        asked(actions),
+        mail,
+        &context(thread),
+        &Manners {
+            own_addresses: &[OWN.to_owned()],
+            has_outgoing: true,
+            limits: &DecisionLimits::default(),
+        },
+    )
+}
+
+#[test]
+fn a_ticket_is_filled_in_from_the_mail() {
+    let done = decide(
+        json!([{"kind": "ticket", "title": " "}]),
+        &from_anna(),
+        None,
+    )
+    .expect("sense");
+    assert_eq!(done.outcome, Outcome::Ticket);
+    let expected = Ticket {
+        title: Some("Printer".to_owned()),
+        body: Some("It jams.".to_owned()),
+        requester: Some("anna@b.example".to_owned()),
+        ..Ticket::default()
+    };
+    assert_eq!(done.actions, [Action::Ticket(expected)]);
+
+    let given = json!([{"kind": "ticket", "title": "T", "body": "", "requester": "x@y"}]);
+    let done = decide(given.clone(), &from_anna(), None).expect("sense");
+    assert_eq!(done.actions, asked(given));
+
+    let bare = parse(&Bytes::from_static(b""));
+    let done = decide(json!([{"kind": "ticket"}]), &bare, None).expect("sense");
+    let Action::Ticket(ticket) = &done.actions[0] else {
+        panic!("{:?}", done.actions);
+    };
+    assert_eq!(
+        (ticket.title.as_deref(), ticket.requester.as_deref()),
+        (Some("(no subject)"), None)
+    );
+}
+
+#[test]
+fn a_note_goes_to_the_named_ticket_or_the_thread() {
+    for (note, thread, expected) in [
+        (json!({"kind": "note"}), Some("T-12"), "T-12"),
+        (
+            json!({"kind": "note", "ticket": "T-3"}),
+            Some("T-12"),
+            "T-3",
+        ),
+        (json!({"kind": "note", "ticket": "T-3"}), None, "T-3"),
+    ] {
+        let done = decide(json!([note]), &from_anna(), thread).expect("sense");
+        let expected = Note {
+            ticket: Some(expected.to_owned()),
+            body: Some("It jams.".to_owned()),
+            ..Note::default()
+        };
+        assert_eq!(done.actions, [Action::Note(expected)]);
+    }
+}
+
+#[test]
+fn nonsense_is_told_apart() {
+    let cases = [
+        (json!([]), Nonsense::Empty),
+        (json!([{"kind": "note"}]), Nonsense::NoteWithoutTicket),
+        (
+            json!([{"kind": "ticket"}, {"kind": "note", "ticket": "T-1"}]),
+            Nonsense::Mixed {
+                first: "ticket",
+                second: "note",
+            },
+        ),
+        (
+            json!([{"kind": "ignore", "reason": "a"}, {"kind": "quarantine", "reason": "b"}]),
+            Nonsense::Mixed {
+                first: "ignore",
+                second: "quarantine",
+            },
+        ),
+        (
+            json!([{"kind": "ignore", "reason": "a"}, {"kind": "ignore", "reason": "b"}]),
+            Nonsense::Twice("ignore"),
+        ),
+        (
+            json!([{"kind": "alert", "key": " ", "state": "firing"}]),
+            Nonsense::EmptyKey("an alert"),
+        ),
+        (
+            json!([{"kind": "alert", "key": "k".repeat(256), "state": "firing"}]),
+            Nonsense::LongKey {
+                kind: "an alert",
+                most: 255,
+            },
+        ),
+        (
+            json!([{"kind": "expect", "key": "", "within_secs": 5}]),
+            Nonsense::EmptyKey("an expectation"),
+        ),
+        (
+            json!([{"kind": "expect", "key": "k", "within_secs": 0}]),
+            Nonsense::ExpectAtOnce,
+        ),
+        (
+            Value::Array(vec![json!({"kind": "ticket"}); 51]),
+            Nonsense::TooMany {
+                found: 51,
+                most: 50,
+            },
+        ),
+    ];
+    for (actions, expected) in cases {
+        assert_eq!(
+            decide(actions.clone(), &from_anna(), None),
+            Err(expected),
+            "{actions}"
+        );
+    }
+}
+
+#[test]
+fn several_of_one_kind_and_side_actions_ride_along() {
+    let alerts = json!([
+        {"kind": "alert", "key": "a", "state": "firing", "summary": "x"},
+        {"kind": "alert", "key": "b", "state": "resolved", "summary": "y"},
+        {"kind": "expect", "key": "k", "within_secs": 86400},
+        {"kind": "reply", "text": "thanks"},
+        {"kind": "forward", "to": ["boss@b.example"]},
+        {"kind": "custom", "name": "pager", "payload": {"a": 1}},
+    ]);
+    let done = decide(alerts.clone(), &from_anna(), None).expect("sense");
+    assert_eq!(done.outcome, Outcome::Alert);
+    assert_eq!(done.actions, asked(alerts));
+
+    let done = decide(
+        json!([{"kind": "expect", "key": "k", "within_secs": 1}]),
+        &from_anna(),
+        None,
+    )
+    .expect("sense");
+    assert_eq!(done.outcome, Outcome::Ignored);
+    assert_eq!(
+        done.actions,
+        asked(
+            json!([{"kind": "ignore", "reason": "handled"}, {"kind": "expect", "key": "k", "within_secs": 1}])
+        )
+    );
+}
+
+#[test]
+fn answers_against_good_manners_are_refused() {
+    let reply = json!([{"kind": "ticket"}, {"kind": "reply", "text": "We got it."}]);
+    let refused = |mail: &Message| {
+        let done = decide(reply.clone(), mail, None).expect("sense");
+        assert_eq!(done.outcome, Outcome::Ticket);
+        done.refused
+            .into_iter()
+            .next()
+            .map(|refusal| refusal.reason)
+    };
+    assert_eq!(refused(&from_anna()), None);
+    assert_eq!(
+        refused(&mail("From: a@b.example\r\nAuto-Submitted: no\r\n")),
+        None
+    );
+    for (headers, words) in [
+        ("", "no readable sender"),
+        (
+            "From: a@b.example\r\nAuto-Submitted: auto-replied\r\n",
+            "an automatic reply",
+        ),
+        (
+            "From: a@b.example\r\nPrecedence: bulk\r\n",
+            "list or bulk mail",
+        ),
+        ("From: a@b.example\r\nList-Id: <x>\r\n", "list or bulk mail"),
+        ("From: no-reply@b.example\r\n", "a machine's mail"),
+        ("From: mailer-daemon@b.example\r\n", "a bounce"),
+        ("Return-Path: <>\r\nFrom: a@b.example\r\n", "a bounce"),
+        (
+            "From: a@b.example\r\nX-Postroom-Loop: 1\r\n",
+            "passed through Postroom",
+        ),
+        (
+            "From: Support <SUPPORT@acme.example>\r\n",
+            "our own addresses",
+        ),
+        (
+            "From: a@b.example\r\nReply-To: support@ACME.example\r\n",
+            "our own addresses",
+        ),
+    ] {
+        let reason = refused(&mail(headers)).unwrap_or_else(|| panic!("{headers:?} was answered"));
+        assert!(reason.contains(words), "{headers:?}: {reason}");
+    }
+    for (to, words) in [
+        (json!([]), "needs a recipient"),
+        (json!(["Support@acme.example"]), "our own addresses"),
+        (json!(["boss@b.example", "not an address"]), "no address"),
+        (json!(["a@b.example\r\nBcc: all@b.example"]), "no address"),
+        (Value::Array(vec![json!("a@b.example"); 21]), "more than 20"),
+    ] {
+        let done =
+            decide(json!([{"kind": "forward", "to": to}]), &from_anna(), None).expect("sense");
+        assert!(
+            done.refused[0].reason.contains(words),
+            "{}",
+            done.refused[0].reason
+        );
+    }
+    let mute = Manners {
+        own_addresses: &[],
+        has_outgoing: false,
+        limits: &DecisionLimits::default(),
+    };
+    let done = complete(asked(reply), &from_anna(), &context(None), &mute).expect("sense");
+    assert!(done.refused[0].reason.contains("no outgoing way"));
+}
+
+#[test]
+fn what_is_too_long_is_cut_and_noted() {
+    let mut fields = serde_json::Map::new();
+    for n in 0..120 {
+        fields.insert(format!("f{n:03}"), json!(n));
+    }
+    let actions = json!([{
+        "kind": "ticket", "title": "ä".repeat(300), "body": "ö".repeat(600_000), "queue": "q".repeat(400),
+        "tags": vec!["t".repeat(101); 51], "fields": fields,
+    }]);
+    let done = decide(actions, &from_anna(), None).expect("sense");
+    let Action::Ticket(ticket) = &done.actions[0] else {
+        panic!("{:?}", done.actions);
+    };
+    assert_eq!(ticket.title.as_ref().map(|t| t.chars().count()), Some(255));
+    assert_eq!(ticket.body.as_ref().map(String::len), Some(1024 * 1024));
+    assert_eq!(ticket.queue.as_ref().map(String::len), Some(320));
+    assert_eq!(
+        (ticket.tags.len(), ticket.tags[0].len(), ticket.fields.len()),
+        (50, 100, 100)
+    );
+    assert_eq!(done.repairs.len(), 6, "{:?}", done.repairs);
+
+    let big = json!([{"kind": "alert", "key": "k", "state": "firing", "fields": {"a": "x".repeat(70_000), "b": [1]}}]);
+    let done = decide(big, &from_anna(), None).expect("sense");
+    assert_eq!(done.repairs, ["1 fields over the limits were left out"]);
+    let lines = json!([{"kind": "ticket", "title": "one\r\ntwo"}]);
+    let done = decide(lines, &from_anna(), None).expect("sense");
+    assert!(matches!(&done.actions[0], Action::Ticket(t) if t.title.as_deref() == Some("one two")));
+}
+
+#[test]
+fn fallback_makes_a_plain_ticket() {
+    let limits = DecisionLimits::default();
+    let plain = fallback(&from_anna(), &[], &limits);
+    assert_eq!(plain.outcome, Outcome::Ticket);
+    assert!(
+        matches!(&plain.actions[..], [Action::Ticket(t)] if t.tags.is_empty() && t.title.as_deref() == Some("Printer"))
+    );
+    let trouble = Trouble {
+        rule: "acme.js".to_owned(),
+        kind: "trap".to_owned(),
+        message: "unreachable".to_owned(),
+        location: None,
+    };
+    let flagged = fallback(&from_anna(), &[trouble], &limits);
+    assert!(matches!(&flagged.actions[..], [Action::Ticket(t)] if t.tags == ["postroom-fallback"]));
+}
