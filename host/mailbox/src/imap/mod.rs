@@ -12,9 +12,6 @@ mod utf7;
 mod wait;
 mod wire;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,3 +231,6 @@ impl Place {
         Position(self.write())
     }
 }
+
+#[cfg(test)]
+mod tests;

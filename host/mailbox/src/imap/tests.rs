@@ -1,1 +1,714 @@
+//! A scripted server: what real ones do seldom, and what no honest one does.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use postroom_auth::{Profile, Secret, Tokens};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::After;
+
+/// What the server does about a line. `{tag}` in an answer becomes the tag of the last command that had one.
+enum Act {
+    Say(String),
+    /// Says it and hangs up.
+    SayAndClose(String),
+    /// Answers as an ordinary server with three mails would.
+    Usual,
+}
+
+struct Server {
+    port: u16,
+    commands: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    /// `script` is asked about each line a client sends, tag removed, with the number of its connection.
+    async fn start(script: impl FnMut(usize, &str) -> Act + Send + 'static) -> Self {
+        Self::greeting("* OK [CAPABILITY IMAP4REV1 AUTH=PLAIN] ready\r\n", script).await
+    }
+
+    async fn greeting(
+        greeting: &'static str,
+        script: impl FnMut(usize, &str) -> Act + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let commands = Arc::new(Mutex::new(Vec::new()));
+        let script = Arc::new(std::sync::Mutex::new(script));
+        let seen = commands.clone();
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            let mut number = 0;
+            while let Ok((stream, _)) = listener.accept().await {
+                number += 1;
+                let (script, seen) = (script.clone(), seen.clone());
+                connections.spawn(async move {
+                    let (read, mut write) = stream.into_split();
+                    let _ = write.write_all(greeting.as_bytes()).await;
+                    let mut lines = BufReader::new(read).lines();
+                    let mut tag = String::new();
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        let command = match line.split_once(' ') {
+                            Some((new, command)) if new.starts_with('P') => {
+                                new.clone_into(&mut tag);
+                                command
+                            }
+                            _ => line.as_str(),
+                        };
+                        seen.lock().await.push(command.to_owned());
+                        let act = (script.lock().unwrap())(number, command);
+                        let (text, close) = match act {
+                            Act::Say(text) => (text, false),
+                            Act::SayAndClose(text) => (text, true),
+                            Act::Usual => (usual(command), false),
+                        };
+                        let text = text.replace("{tag}", &tag);
+                        if write.write_all(text.as_bytes()).await.is_err() || close {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self {
+            port,
+            commands,
+            task,
+        }
+    }
+
+    fn source(&self) -> ImapSource {
+        let login = Login::Password {
+            user: "u@example".into(),
+            password: Secret::new("pw"),
+        };
+        self.source_as(login)
+    }
+
+    fn source_as(&self, login: Login) -> ImapSource {
+        let settings = ImapSettings {
+            name: "box".into(),
+            host: "127.0.0.1".into(),
+            port: self.port,
+            tls: TlsMode::None,
+            folder: "INBOX".into(),
+            import: Import::All,
+            timeouts: ImapTimeouts {
+                connect: Duration::from_secs(5),
+                stall: Duration::from_millis(500),
+                command: Duration::from_secs(20),
+                idle: Duration::from_millis(600),
+                poll: Duration::from_millis(100),
+                logout: Duration::from_millis(200),
+            },
+        };
+        imap(settings, login, tls())
+    }
+
+    /// The commands after the folder was opened.
+    async fn after_select(&self) -> Vec<String> {
+        let commands = self.commands.lock().await;
+        let selected = commands.iter().rposition(|c| c.starts_with("SELECT"));
+        commands[selected.map_or(0, |at| at + 1)..].to_vec()
+    }
+}
+
+/// Three mails: UIDs 10, 11 and 12.
+fn usual(command: &str) -> String {
+    let word = command.split(' ').next().unwrap_or_default();
+    match word {
+        "CAPABILITY" => {
+            "* CAPABILITY IMAP4REV1 AUTH=PLAIN IDLE UIDPLUS MOVE\r\n{tag} OK\r\n".into()
+        }
+        "AUTHENTICATE" => "+ \r\n".into(),
+        "SELECT" => {
+            "* 3 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\n* OK [UIDNEXT 13] x\r\n{tag} OK\r\n".into()
+        }
+        "IDLE" => "+ idling\r\n".into(),
+        "UID" if command.ends_with("(UID RFC822.SIZE)") => {
+            let (from, _) = command["UID FETCH ".len()..].split_once(':').unwrap();
+            let from: u32 = from.parse().unwrap();
+            let mut answer: String = (10..=12u32)
+                .filter(|uid| *uid >= from || *uid == 12)
+                .map(|uid| format!("* {} FETCH (UID {uid} RFC822.SIZE 4)\r\n", uid - 9))
+                .collect();
+            answer.push_str("{tag} OK\r\n");
+            answer
+        }
+        "UID" if command.contains("BODY.PEEK[]") => {
+            let mails: String = (10..=12).map(|uid| mail(uid, "mail")).collect();
+            format!("{mails}{{tag}} OK\r\n")
+        }
+        _ => "{tag} OK\r\n".into(),
+    }
+}
+
+fn mail(uid: u32, body: &str) -> String {
+    format!(
+        "* {} FETCH (FLAGS (\\Seen) UID {uid} BODY[] {{{}}}\r\n{body})\r\n",
+        uid.saturating_sub(9),
+        body.len()
+    )
+}
+
+fn tls() -> Arc<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Arc::new(
+        rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth(),
+    )
+}
+
+fn cursor(uid: u32) -> Cursor {
+    place(uid).cursor()
+}
+
+fn place(uid: u32) -> Place {
+    Place {
+        folder: "INBOX".into(),
+        uid_validity: 7,
+        uid,
+    }
+}
+
+fn uids(batch: &Batch) -> Vec<u32> {
+    let uid = |m: &postroom_core::RawMessage| Place::read(&m.position.0).unwrap().uid;
+    batch.messages.iter().map(uid).collect()
+}
+
+fn ack(uid: u32, after: After) -> Acknowledge {
+    Acknowledge {
+        position: place(uid).position(),
+        after,
+    }
+}
+
+#[tokio::test]
+async fn the_last_mail_that_n_to_star_names_is_not_new() {
+    let server = Server::start(|_, _| Act::Usual).await;
+    let mut source = server.source();
+    let limits = FetchLimits {
+        batch_mails: 2,
+        ..FetchLimits::default()
+    };
+    let first = source.fetch(None, &limits).await.unwrap();
+    assert_eq!((uids(&first), first.more), (vec![10, 11], true));
+    assert_eq!(&first.messages[0].bytes[..], b"mail");
+    let second = source.fetch(first.cursor.as_ref(), &limits).await.unwrap();
+    assert_eq!((uids(&second), second.more), (vec![12], false));
+    assert_eq!(second.cursor, Some(cursor(12)));
+    let third = source.fetch(second.cursor.as_ref(), &limits).await.unwrap();
+    assert!(third.messages.is_empty() && third.cursor == second.cursor && !third.more);
+    // The backlog served the second batch without another listing.
+    assert_eq!(
+        server.after_select().await,
+        [
+            "UID FETCH 1:* (UID RFC822.SIZE)",
+            "UID FETCH 10:11 (UID BODY.PEEK[])",
+            "UID FETCH 12 (UID BODY.PEEK[])",
+            "UID FETCH 13:* (UID RFC822.SIZE)",
+        ]
+    );
+    // Whoever goes back gets the same mails again.
+    let again = source.fetch(first.cursor.as_ref(), &limits).await.unwrap();
+    assert_eq!(uids(&again), [12]);
+}
+
+#[tokio::test]
+async fn first_contact_and_renumbering() {
+    let server = Server::start(|_, command| match command {
+        "UID SEARCH SINCE 09-Nov-2026" => Act::Say("* SEARCH 12 11\r\n{tag} OK\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let limits = FetchLimits::default();
+    let mut source = server.source();
+    source.settings.import = Import::New;
+    let batch = source.fetch(None, &limits).await.unwrap();
+    assert!(batch.messages.is_empty() && batch.cursor == Some(cursor(12)));
+    source.settings.import = Import::Since(jiff::civil::date(2026, 11, 9));
+    assert_eq!(uids(&source.fetch(None, &limits).await.unwrap()), [11, 12]);
+    let mut other = place(12);
+    other.uid_validity = 6;
+    let batch = source.fetch(Some(&other.cursor()), &limits).await.unwrap();
+    assert_eq!(
+        (uids(&batch), batch.cursor),
+        (vec![10, 11, 12], Some(cursor(12)))
+    );
+    let unknown = Cursor("{\"spool\":1}".into());
+    let refused = source.fetch(Some(&unknown), &limits).await;
+    assert!(matches!(refused, Err(SourceError::UnknownCursor { .. })));
+}
+
+#[tokio::test]
+async fn a_connection_lost_while_fetching_loses_nothing() {
+    let server = Server::start(|connection, command| match connection {
+        1 if command.contains("BODY.PEEK") => Act::SayAndClose(format!(
+            "{}* 2 FETCH (UID 11 BODY[] {{4}}\r\nma",
+            mail(10, "mail")
+        )),
+        2 if command.contains("BODY.PEEK") => Act::SayAndClose(mail(10, "mail")),
+        3 if command.contains("RFC822.SIZE") => Act::SayAndClose(String::new()),
+        _ => Act::Usual,
+    })
+    .await;
+    let mut source = server.source();
+    for _ in 0..3 {
+        let lost = source
+            .fetch(Some(&cursor(9)), &FetchLimits::default())
+            .await;
+        assert!(lost.unwrap_err().is_transient());
+    }
+    let batch = source
+        .fetch(Some(&cursor(9)), &FetchLimits::default())
+        .await
+        .unwrap();
+    assert_eq!(uids(&batch), [10, 11, 12]);
+}
+
+#[tokio::test]
+async fn stated_sizes_may_be_lies() {
+    let large = "x".repeat(3_000_000);
+    let server = Server::start(move |_, command| match command {
+        "UID FETCH 10:12 (UID BODY.PEEK[])" => Act::Say(format!(
+            "{}{}{{tag}} OK\r\n",
+            mail(10, &large),
+            mail(11, &large)
+        )),
+        "UID FETCH 10 (UID BODY.PEEK[])" => Act::Say(format!("{}{{tag}} OK\r\n", mail(10, &large))),
+        _ => Act::Usual,
+    })
+    .await;
+    let mut source = server.source();
+    let limits = FetchLimits {
+        raw_bytes: 1_000_000,
+        ..FetchLimits::default()
+    };
+    let whole = FetchLimits::default();
+    let refused = source.fetch(Some(&cursor(9)), &whole).await;
+    assert!(matches!(refused, Err(SourceError::Protocol { .. })));
+    // From then on one at a time, each bounded by the raw limit alone.
+    let batch = source.fetch(Some(&cursor(9)), &whole).await.unwrap();
+    assert_eq!(
+        (uids(&batch), batch.messages[0].bytes.len(), batch.more),
+        (vec![10], 3_000_000, true)
+    );
+    let batch = source.fetch(Some(&cursor(9)), &limits).await.unwrap();
+    assert_eq!(
+        (batch.messages[0].bytes.len(), batch.messages[0].size),
+        (65536, 3_000_000)
+    );
+    assert!(!batch.messages[0].is_whole());
+}
+
+#[tokio::test]
+async fn mails_that_do_not_come() {
+    let server = Server::start(|_, command| match command {
+        // 10 has vanished, 11 cannot be read, 12 comes with an inexact size.
+        "UID FETCH 10:12 (UID BODY.PEEK[])" => {
+            Act::Say(format!("{}{{tag}} NO some failed\r\n", mail(12, "longer")))
+        }
+        "UID SEARCH UID 10:11" => Act::Say("* SEARCH 11\r\n{tag} OK\r\n".into()),
+        "UID FETCH 11 (UID BODY.PEEK[]<0.65536>)" => Act::Say("{tag} NO broken\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let batch = server
+        .source()
+        .fetch(Some(&cursor(9)), &FetchLimits::default())
+        .await
+        .unwrap();
+    assert_eq!(
+        (uids(&batch), batch.cursor),
+        (vec![11, 12], Some(cursor(12)))
+    );
+    assert!(batch.messages[0].bytes.is_empty() && !batch.messages[0].is_whole());
+    assert!(batch.messages[1].is_whole() && batch.messages[1].size == 6);
+}
+
+#[tokio::test]
+async fn of_a_mail_over_the_limit_the_beginning_is_fetched() {
+    let server = Server::start(|_, command| match command {
+        "UID FETCH 1:* (UID RFC822.SIZE)" => Act::Say(
+            "* 1 FETCH (RFC822.SIZE 5000000 UID 10)\r\n* 2 FETCH (UID 11 RFC822.SIZE 4)\r\n{tag} OK\r\n".into(),
+        ),
+        "UID FETCH 10 (UID BODY.PEEK[]<0.65536>)" => Act::Say(format!(
+            "* 1 FETCH (UID 10 BODY[]<0> {{65536}}\r\n{})\r\n{{tag}} OK\r\n",
+            "y".repeat(65536)
+        )),
+        _ => Act::Usual,
+    })
+    .await;
+    let limits = FetchLimits {
+        raw_bytes: 1_000_000,
+        ..FetchLimits::default()
+    };
+    let batch = server.source().fetch(None, &limits).await.unwrap();
+    assert_eq!(uids(&batch), [10, 11]);
+    assert_eq!(
+        (batch.messages[0].size, batch.messages[0].is_whole()),
+        (5_000_000, false)
+    );
+    assert!(batch.messages[1].is_whole());
+}
+
+#[tokio::test]
+async fn servers_that_are_none() {
+    let long: &'static str = Box::leak("* x".repeat(6_000_000).into_boxed_str());
+    let cases: [(&'static str, &str); 6] = [
+        ("220 mail.example ESMTP\r\n", "protocol"),
+        ("* BYE too many connections\r\n", "transient"),
+        ("", "timeout"),
+        ("* OK half a li", "timeout"),
+        (long, "protocol"),
+        ("\r\n", "protocol"),
+    ];
+    for (greeting, expected) in cases {
+        let server = Server::greeting(greeting, |_, _| Act::Usual).await;
+        let mut source = server.source();
+        let error = source.connect().await.unwrap_err();
+        let kind = match &error {
+            SourceError::Protocol { .. } => "protocol",
+            SourceError::Transient { .. } => "transient",
+            SourceError::Timeout { .. } => "timeout",
+            _ => "other",
+        };
+        assert_eq!(kind, expected, "{error}");
+        assert_eq!(error.step(), "greeting");
+        assert!(error.to_string().len() < 700);
+    }
+    for answer in [
+        "* 1 FETCH (UID 10 RFC822.SIZE\r\n{tag} OK\r\n",
+        "* 1 FETCH (UID 10 BODY[] {99999999999999999999}\r\n",
+        "+ more?\r\n",
+        "P999 OK\r\n",
+        "garbage\r\n",
+    ] {
+        let server = Server::start(move |_, command| match command {
+            _ if command.contains("RFC822.SIZE") => Act::Say(answer.into()),
+            _ => Act::Usual,
+        })
+        .await;
+        let error = server
+            .source()
+            .fetch(None, &FetchLimits::default())
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, SourceError::Protocol { .. }),
+            "{answer}: {error}"
+        );
+    }
+    let refused = Server::start(|_, command| match command {
+        _ if command.contains("RFC822.SIZE") => Act::Say("{tag} NO [UNAVAILABLE] later\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    // A refused listing is an error, never an empty folder.
+    assert!(
+        refused
+            .source()
+            .fetch(None, &FetchLimits::default())
+            .await
+            .unwrap_err()
+            .is_transient()
+    );
+}
+
+#[tokio::test]
+async fn nobody_slips_data_in_before_tls() {
+    let server = Server::start(|_, command| match command {
+        "STARTTLS" => Act::Say("{tag} OK begin\r\n* CAPABILITY AUTH=PLAIN\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let mut source = server.source();
+    source.settings.tls = TlsMode::StartTls;
+    assert!(matches!(
+        source.connect().await,
+        Err(SourceError::Tls { .. })
+    ));
+    let server = Server::greeting("* PREAUTH welcome\r\n", |_, _| Act::Usual).await;
+    let mut source = server.source();
+    source.settings.tls = TlsMode::StartTls;
+    assert!(matches!(
+        source.connect().await,
+        Err(SourceError::Tls { .. })
+    ));
+}
+
+#[tokio::test]
+async fn acknowledgements_go_out_in_sets() {
+    let mut tried = false;
+    let server = Server::start(move |_, command| match command {
+        _ if command.starts_with("UID MOVE") && !std::mem::replace(&mut tried, true) => {
+            Act::Say("{tag} NO [TRYCREATE] missing\r\n".into())
+        }
+        "UID STORE 20 +FLAGS.SILENT (\\Deleted)" => Act::Say("{tag} NO [NOPERM] no\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let done = || After::Move("Erl\u{e4}digt \"x\"".into());
+    let mut stale = place(40);
+    stale.uid_validity = 1;
+    let acks = [
+        ack(12, done()),
+        ack(10, done()),
+        ack(11, done()),
+        ack(15, After::Seen),
+        ack(20, After::Delete),
+        ack(30, After::Keep),
+        Acknowledge {
+            position: stale.position(),
+            after: After::Seen,
+        },
+    ];
+    let refused = server.source().acknowledge(&acks).await;
+    assert!(matches!(refused, Err(SourceError::Refused { .. })));
+    let target = "\"Erl&AOQ-digt \\\"x\\\"\"";
+    assert_eq!(
+        server.after_select().await,
+        [
+            "UID STORE 15 +FLAGS.SILENT (\\Seen)".to_owned(),
+            "UID STORE 20 +FLAGS.SILENT (\\Deleted)".to_owned(),
+            format!("UID MOVE 10:12 {target}"),
+            format!("CREATE {target}"),
+            format!("SUBSCRIBE {target}"),
+            format!("UID MOVE 10:12 {target}"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn without_move_a_mail_is_copied_once() {
+    let server = Server::start(|_, command| match command {
+        "CAPABILITY" => {
+            Act::Say("* CAPABILITY IMAP4REV1 AUTH=PLAIN UIDPLUS\r\n{tag} OK\r\n".into())
+        }
+        "UID SEARCH UID 10:11 UNDELETED" => Act::Say("* SEARCH 11\r\n{tag} OK\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let acks = [
+        ack(10, After::Move("Done".into())),
+        ack(11, After::Move("Done".into())),
+    ];
+    server.source().acknowledge(&acks).await.unwrap();
+    assert_eq!(
+        server.after_select().await,
+        [
+            "UID SEARCH UID 10:11 UNDELETED",
+            "UID COPY 11 \"Done\"",
+            "UID STORE 10:11 +FLAGS.SILENT (\\Deleted)",
+            "UID EXPUNGE 10:11",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn idle_is_left_properly_and_renewed_by_our_own_clock() {
+    let server = Server::start(|_, command| match command {
+        "IDLE" => Act::Say("+ idling\r\n* OK Still here\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let mut source = server.source();
+    source
+        .fetch(Some(&cursor(12)), &FetchLimits::default())
+        .await
+        .unwrap();
+    // Dropped while it waits, the connection serves on.
+    let waited = tokio::time::timeout(
+        Duration::from_millis(200),
+        source.wait(Duration::from_secs(60)),
+    )
+    .await;
+    assert!(waited.is_err());
+    source.acknowledge(&[ack(10, After::Seen)]).await.unwrap();
+    source.wait(Duration::from_millis(900)).await.unwrap();
+    source.close().await;
+    assert_eq!(
+        server.after_select().await[1..],
+        [
+            "IDLE",
+            "DONE",
+            "UID STORE 10 +FLAGS.SILENT (\\Seen)",
+            "IDLE",
+            "DONE",
+            "IDLE",
+            "DONE",
+            "LOGOUT",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn news_end_the_wait() {
+    for capabilities in ["IDLE", "NOTHING"] {
+        let server = Server::start(move |_, command| match command {
+            "CAPABILITY" => Act::Say(format!(
+                "* CAPABILITY AUTH=PLAIN {capabilities}\r\n{{tag}} OK\r\n"
+            )),
+            "IDLE" => Act::Say("+ idling\r\n* 4 EXISTS\r\n".into()),
+            "NOOP" => Act::Say("* 4 EXISTS\r\n{tag} OK\r\n".into()),
+            _ => Act::Usual,
+        })
+        .await;
+        let mut source = server.source();
+        // A new connection may have missed something.
+        tokio::time::timeout(Duration::from_secs(5), source.wait(Duration::from_secs(60)))
+            .await
+            .unwrap()
+            .unwrap();
+        source
+            .fetch(Some(&cursor(12)), &FetchLimits::default())
+            .await
+            .unwrap();
+        tokio::time::timeout(Duration::from_secs(5), source.wait(Duration::from_secs(60)))
+            .await
+            .unwrap()
+            .unwrap();
+        let last = server.after_select().await.pop();
+        assert_eq!(
+            last.as_deref(),
+            Some(if capabilities == "IDLE" {
+                "IDLE"
+            } else {
+                "NOOP"
+            })
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refused_idle_becomes_a_poll() {
+    let server = Server::start(|_, command| match command {
+        "IDLE" => Act::Say("{tag} NO not today\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let mut source = server.source();
+    source
+        .fetch(Some(&cursor(12)), &FetchLimits::default())
+        .await
+        .unwrap();
+    source.wait(Duration::from_millis(350)).await.unwrap();
+    let commands = server.after_select().await;
+    assert_eq!(commands.iter().filter(|c| *c == "IDLE").count(), 1);
+    assert!(commands.iter().filter(|c| *c == "NOOP").count() >= 2);
+}
+
+/// Hands out the tokens tok1, tok2, …
+async fn token_server() -> (Arc<Tokens>, Arc<AtomicUsize>, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/token", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let task = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
+            let _ = stream.read(&mut [0; 8192]).await;
+            let body = format!(
+                r#"{{"access_token":"tok{number}","token_type":"Bearer","expires_in":3600}}"#
+            );
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all((head + &body).as_bytes()).await;
+        }
+    });
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let profile = Profile {
+        name: "contoso".into(),
+        token_url: url.parse().unwrap(),
+        client_id: "app".into(),
+        credential: Secret::new("s"),
+        scopes: Vec::new(),
+        tenants: None,
+    };
+    (Arc::new(Tokens::new(http, vec![profile])), count, task)
+}
+
+fn bearer(tokens: Arc<Tokens>) -> Login {
+    Login::Bearer {
+        user: "u".into(),
+        profile: "contoso".into(),
+        tokens,
+    }
+}
+
+const TOK1: &str = "dXNlcj11AWF1dGg9QmVhcmVyIHRvazEBAQ==";
+const TOK2: &str = "dXNlcj11AWF1dGg9QmVhcmVyIHRvazIBAQ==";
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_once_and_the_challenge_is_kept() {
+    let (tokens, requests, _task) = token_server().await;
+    let server = Server::start(|_, command| match command {
+        "AUTHENTICATE XOAUTH2" => Act::Say("+ \r\n".into()),
+        TOK1 | TOK2 => Act::Say("+ eyJzdGF0dXMiOiI0MDEifQ==\r\n".into()),
+        "" => Act::Say("{tag} NO [AUTHENTICATIONFAILED] bad\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let mut source = server.source_as(bearer(tokens));
+    let error = source.connect().await.unwrap_err();
+    let SourceError::RefusedLogin { challenge, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(challenge.as_deref(), Some(r#"{"status":"401"}"#));
+    let once = [
+        "AUTHENTICATE XOAUTH2",
+        TOK1,
+        "",
+        "AUTHENTICATE XOAUTH2",
+        TOK2,
+        "",
+    ];
+    assert_eq!(*server.commands.lock().await, once);
+    // The fault is not the token's: the other mailboxes of the profile keep it.
+    source.connect().await.unwrap_err();
+    assert_eq!(
+        server.commands.lock().await[6..],
+        ["AUTHENTICATE XOAUTH2", TOK2, ""]
+    );
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_new_token_helps_and_a_server_in_trouble_blames_none() {
+    let (tokens, requests, _task) = token_server().await;
+    let server = Server::greeting(
+        "* OK [CAPABILITY IMAP4REV1 SASL-IR AUTH=XOAUTH2] x\r\n",
+        |connection, command| match command.strip_prefix("AUTHENTICATE XOAUTH2 ") {
+            Some(_) if connection == 1 => Act::Say("{tag} NO [UNAVAILABLE] try later\r\n".into()),
+            Some(TOK1) => Act::Say("+ e30=\r\n".into()),
+            Some(_) => Act::Say("{tag} OK\r\n".into()),
+            None if command.is_empty() => Act::Say("{tag} NO bad\r\n".into()),
+            None => Act::Usual,
+        },
+    )
+    .await;
+    let mut source = server.source_as(bearer(tokens));
+    assert!(source.connect().await.unwrap_err().is_transient());
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    source.connect().await.unwrap();
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+}
