@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use postroom::config::{Config, RuleKind};
 use postroom_sandbox::Limits;
@@ -12,13 +13,7 @@ const WEBHOOK_SECRET: &str = "whsec_aHVudGVyMi1uZXZlci1zaG93bi1odW50ZXIy";
 
 #[test]
 fn every_configuration_reads_as_expected() {
-    let root = cases();
-    let mut folders: Vec<PathBuf> = fs::read_dir(&root)
-        .unwrap_or_else(|error| panic!("{}: {error}", root.display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
-        .collect();
-    folders.sort();
+    let folders = folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/config"));
     let (mut good, mut bad, mut wrong) = (0, 0, Vec::new());
     for folder in &folders {
         match (folder.join("expected.ok").exists(), read(folder)) {
@@ -80,6 +75,30 @@ fn what_init_writes_is_sound() {
     );
 }
 
+/// `postroom check` over configurations and their rules, as a person sees it.
+#[test]
+fn check_tells_what_is_wrong_with_rules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/check");
+    let folders = folders(&root);
+    assert!(!folders.is_empty(), "no cases in {}", root.display());
+    let mut wrong = Vec::new();
+    for folder in &folders {
+        let done = Command::new(env!("CARGO_BIN_EXE_postroom"))
+            .args(["check", "--config", "postroom.toml"])
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        let found = format!(
+            "{}{}exit code {}\n",
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr),
+            done.status.code().unwrap_or(-1)
+        );
+        wrong.extend(compare(&folder.join("expected.txt"), &found));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Not a case in a folder: a built component is never committed.
 #[test]
 fn a_component_is_a_rule_by_its_name() {
@@ -93,8 +112,14 @@ fn a_component_is_a_rule_by_its_name() {
     assert_eq!(config.mailboxes[0].rules[0].kind, expected);
 }
 
-fn cases() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/config")
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
+    let mut folders: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    folders
 }
 
 fn environment(name: &str) -> Option<OsString> {

@@ -190,6 +190,20 @@ pub enum RuleKind {
 }
 
 impl Rule {
+    /// A file outside of any configuration, named as it was given: a component when it ends in `.wasm`, else a script.
+    pub fn of_file(path: &Path) -> Self {
+        let is_component = path.extension().is_some_and(|e| e == "wasm");
+        let kind = if is_component {
+            RuleKind::Component
+        } else {
+            RuleKind::Script
+        };
+        Self {
+            name: path.display().to_string(),
+            kind: kind(path.to_owned()),
+        }
+    }
+
     /// The rule's file; `None` for a built-in rule.
     pub fn path(&self) -> Option<&Path> {
         match &self.kind {

@@ -112,7 +112,10 @@ impl<'r> Section<'r> {
 
     /// The value of a key that may be left out.
     pub fn item(&self, key: &'static str) -> Option<Item<'r>> {
-        self.asked.borrow_mut().push(key);
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
         let (_, value) = self.table.get_key_value(key)?;
         Some(Item {
             reader: self.reader,
