@@ -1,9 +1,9 @@
 //! Looking into WebAssembly files before they are compiled: what they are, what they import, and turning a core module into a component.
 
 use postroom_core::ContentHash;
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 use wit_component::ComponentEncoder;
-use wit_parser::WorldKey;
+use wit_parser::{WorldItem, WorldKey};
 
 use crate::error::{BuildError, LoadError};
 use crate::limits::Grants;
@@ -76,31 +76,25 @@ pub fn componentize(core_wasm: &[u8]) -> Result<Vec<u8>, BuildError> {
 /// Looks into a component or a core module without running any of it.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, BuildError> {
     let mut found = outline(bytes)?;
-    let mut world = None;
-    match found.kind {
-        Kind::Component if found.exports.iter().any(|export| export == ENTRY) => {
-            world = Some(format!("{PACKAGE}rule@{}.{}.0", VERSION.0, VERSION.1));
-        }
-        Kind::Component => {}
-        // The imports of a core module are functions; the world that it carries says what they come from.
-        Kind::CoreModule => {
-            let (_, metadata) = wit_component::metadata::decode(bytes)
-                .map_err(|e| BuildError::Damaged(chain(&e)))?;
-            let resolve = &metadata.resolve;
-            let built_for = &resolve.worlds[metadata.world];
-            if !built_for.exports.is_empty() {
-                let name = |key: &WorldKey| resolve.name_world_key(key);
-                found.imports = built_for.imports.keys().map(name).collect();
-                found.exports = built_for.exports.keys().map(name).collect();
-                world = built_for
-                    .package
-                    .map(|package| resolve.packages[package].name.interface_id(&built_for.name));
-            }
-        }
+    // The imports of a core module are functions; the world that it carries says what they come from.
+    if found.kind == Kind::CoreModule {
+        let (_, metadata) =
+            wit_component::metadata::decode(bytes).map_err(|e| BuildError::Damaged(chain(&e)))?;
+        let resolve = &metadata.resolve;
+        let name = |key: &WorldKey| resolve.name_world_key(key);
+        let world = &resolve.worlds[metadata.world];
+        found.exports = world.exports.keys().map(name).collect();
+        found.imports = world
+            .imports
+            .iter()
+            .filter(|(_, item)| !matches!(item, WorldItem::Type { .. }))
+            .map(|(key, _)| name(key))
+            .collect();
     }
+    let is_rule = found.exports.iter().any(|export| export == ENTRY);
     Ok(Inspection {
         kind: found.kind,
-        world,
+        world: is_rule.then(|| format!("{PACKAGE}rule@{}.0", spell(VERSION))),
         imports: found.imports,
         exports: found.exports,
         size: bytes.len(),
@@ -147,7 +141,8 @@ pub(crate) fn wrong_world(name: &str, exports: &[String]) -> LoadError {
     LoadError::WrongWorld {
         name: name.to_owned(),
         found: match exports {
-            [] => "no exports".into(),
+            // A component that is cut between two sections is well-formed.
+            [] => "no exports; the file may be cut short".into(),
             exports => exports.join(", "),
         },
     }
@@ -180,11 +175,21 @@ fn outline(bytes: &[u8]) -> Result<Outline, BuildError> {
                 }
             }
             Payload::End(_) => depth -= 1,
+            Payload::ModuleSection {
+                unchecked_range, ..
+            }
+            | Payload::ComponentSection {
+                unchecked_range, ..
+            } if unchecked_range.end > bytes.len() => {
+                return Err(BuildError::Damaged("it ends within a module".into()));
+            }
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
-                    outline
-                        .imports
-                        .push(import.map_err(damaged)?.name.name.into());
+                    let import = import.map_err(damaged)?;
+                    // Types are named beside the interfaces that they come from.
+                    if !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                        outline.imports.push(import.name.name.into());
+                    }
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {

@@ -55,7 +55,7 @@ impl Default for Limits {
             compiled_pattern_bytes: 1 << 20,
             matches: 1000,
             match_bytes: 4 << 20,
-            haystack_bytes: 1 << 20,
+            haystack_bytes: 2 << 20,
             key_bytes: 512,
             kv_value_bytes: 64 << 10,
             kv_keys: 256,

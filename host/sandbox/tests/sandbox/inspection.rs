@@ -1,0 +1,42 @@
+//! What `inspect` and `componentize` say of files.
+
+use postroom_sandbox::{BuildError, Kind, componentize, inspect};
+
+use crate::guests::{core, rule};
+
+const KV: &str = r#"(import "postroom:plugin/kv@1.0.0" "delete" (func $delete (param i32 i32)))"#;
+
+#[test]
+fn tells_components_and_core_modules_apart() {
+    let module = core(KV, 1, "(i32.const 16)", "");
+    let found = inspect(&module).unwrap();
+    assert_eq!(found.kind, Kind::CoreModule);
+    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@1.0.0"));
+
+    let component = rule(KV, "(i32.const 16)");
+    let found = inspect(&component).unwrap();
+    assert_eq!(found.kind, Kind::Component);
+    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@1.0.0"));
+    assert!(found.needs_kv() && !found.needs_wasi());
+    assert_eq!(found.exports, ["decide"]);
+    assert_eq!(found.size, component.len());
+
+    assert!(!inspect(&rule("", "(i32.const 16)")).unwrap().needs_kv());
+    assert!(matches!(
+        componentize(&component),
+        Err(BuildError::AlreadyComponent)
+    ));
+}
+
+#[test]
+fn names_what_is_wrong_with_a_file() {
+    assert!(matches!(inspect(b"#!/bin/sh"), Err(BuildError::NotWasm)));
+    let module = core("", 1, "(i32.const 16)", "");
+    assert!(matches!(
+        inspect(&module[..module.len() - 10]),
+        Err(BuildError::Damaged(_))
+    ));
+    let plain = wat::parse_str("(module)").unwrap();
+    assert!(inspect(&plain).unwrap().world.is_none());
+    assert!(matches!(componentize(&plain), Err(BuildError::NoWorld(_))));
+}

@@ -1,0 +1,10 @@
+//! The sandbox as a whole: rules of each kind decide, and every limit holds when it is broken.
+// A test may stop at what it did not expect, its helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod cache;
+mod components;
+mod guests;
+mod inspection;
+mod scripts;
+mod support;

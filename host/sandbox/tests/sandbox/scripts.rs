@@ -1,0 +1,259 @@
+//! Scripts: what they see, what they answer, how they are loaded, and what happens when they misbehave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postroom_core::Action;
+use postroom_sandbox::{Grants, Limits, LoadError, Rule, Source};
+
+use crate::support::{SANDBOX, Shelf, context, decide, kind, mail, script, script_within};
+
+/// What a script says of the mail: the reason that it ignores it for.
+fn says(expression: &str) -> String {
+    let text =
+        format!("export function decide(mail, ctx) {{ return ignore(String({expression})) }}");
+    said(&script(&text).unwrap())
+}
+
+fn said(rule: &Rule) -> String {
+    match decide(rule).verdict.unwrap().unwrap().as_slice() {
+        [Action::Ignore { reason }] => reason.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn error(text: &str) -> LoadError {
+    script(text).unwrap_err()
+}
+
+#[test]
+fn sees_the_mail_and_its_context() {
+    assert_eq!(says("mail.subject"), "[Backup] Job \"nightly\" failed");
+    assert_eq!(says("mail.from.email"), "backup@nas.acme.example");
+    assert_eq!(says("mail.to.length"), "2");
+    assert_eq!(says("mail.headers('x-job').join()"), "nightly,again");
+    assert_eq!(says("mail.attachments[0].name"), "r.csv");
+    assert_eq!(says("ctx.settings.queue"), "ops");
+    assert_eq!(says("ctx.client.name + ctx.thread.ticket"), "AcmeT-12");
+    assert_eq!(says("new Date().toISOString()"), "2025-11-03T09:00:01.500Z");
+}
+
+#[test]
+fn matches_on_the_host() {
+    assert_eq!(says("mail.match('text', 'job=(\\\\w+)')[1]"), "nightly");
+    // The emoji is two units of JavaScript's, four bytes here.
+    assert_eq!(says("mail.match('text', 'job=').index"), "9");
+    assert_eq!(
+        says("mail.findAll('text', 'job=(?<name>\\\\w+)').map(m => m.groups.name)"),
+        "nightly,weekly"
+    );
+    assert_eq!(
+        says("mail.match('header:X-Job', '(?m)^again$') !== null"),
+        "true"
+    );
+}
+
+#[test]
+fn the_top_level_is_evaluated_once_and_kept() {
+    let rule = script(
+        "let count = 0; const table = new Map([['a', 1]]); console.log('loaded');
+         export function decide() { count += 1; return ignore(`${count} ${table.get('a')}`) }",
+    )
+    .unwrap();
+    assert_eq!(rule.init_log(), ["info: loaded"]);
+    for _ in 0..10 {
+        assert_eq!(said(&rule), "1 1");
+    }
+}
+
+#[test]
+fn randomness_depends_on_the_mail_alone() {
+    let once = says("Math.random()");
+    assert_eq!(once, says("Math.random()"));
+}
+
+#[test]
+fn remembers_with_kv() {
+    let rule = script(
+        "export function decide(mail, ctx) {
+            const seen = ctx.kv.get('seen') ?? '0';
+            ctx.kv.set('seen', String(Number(seen) + 1));
+            return ignore(ctx.kv.get('seen'));
+        }",
+    )
+    .unwrap();
+    let shelf = Arc::new(Shelf::default());
+    shelf.0.lock().unwrap().insert("seen".into(), "41".into());
+    let run = rule.decide(&mail(), &context(), shelf);
+    assert_eq!(run.kv_reads, [("seen".into(), Some("41".into()))]);
+    assert_eq!(run.kv_writes, [("seen".into(), Some("42".into()))]);
+}
+
+#[test]
+fn trouble_writes_nothing_and_a_broken_store_is_told() {
+    let rule =
+        script("export function decide(mail, ctx) { ctx.kv.set('a', 'b'); throw new Error('no') }")
+            .unwrap();
+    let run = decide(&rule);
+    assert_eq!(kind(&run), "failure");
+    assert!(run.kv_writes.is_empty());
+    let rule = script("export function decide(mail, ctx) { ctx.kv.get('broken') }").unwrap();
+    assert!(matches!(
+        decide(&rule).verdict,
+        Err(postroom_sandbox::Trouble::Kv { .. })
+    ));
+}
+
+#[test]
+fn kv_refuses_by_name_when_it_is_not_granted() {
+    let source = Source::Script {
+        name: "rules/test.js",
+        text: "export function decide(mail, ctx) { ctx.kv.get('a') }",
+    };
+    let rule = SANDBOX
+        .load(source, "{}", &Grants::default(), &Limits::default())
+        .unwrap();
+    let run = decide(&rule);
+    assert_eq!(kind(&run), "not-granted");
+    assert!(run.verdict.unwrap_err().to_string().contains("kv"));
+}
+
+#[test]
+fn errors_point_into_the_file() {
+    match error("let a = 1;\n  let a = ;\nexport function decide() {}") {
+        LoadError::Script {
+            file, line, column, ..
+        } => assert_eq!(
+            (file.as_str(), line, column > 0),
+            ("rules/test.js", 2, true)
+        ),
+        other => panic!("{other:?}"),
+    }
+    let thrown = error("\n\nthrow new Error('at once')").to_string();
+    assert!(
+        thrown.starts_with("rules/test.js:3:") && thrown.contains("at once"),
+        "{thrown}"
+    );
+    assert!(matches!(error("const a = 1"), LoadError::Script { .. }));
+
+    let rule = script("export function decide(mail) {\n  return mail.nothing.there\n}").unwrap();
+    let trouble = decide(&rule).verdict.unwrap_err();
+    assert_eq!(trouble.kind(), "failure");
+    assert!(
+        trouble.location().unwrap().starts_with("rules/test.js:2:"),
+        "{trouble:?}"
+    );
+}
+
+#[test]
+fn the_top_level_is_limited() {
+    let limits = Limits {
+        init_time: Duration::from_millis(100),
+        memory_bytes: 8 << 20,
+        ..Limits::default()
+    };
+    let load = |text: &str| script_within(text, &limits).unwrap_err();
+    let endless = load("for (;;) {}");
+    assert!(
+        matches!(endless, LoadError::InitDeadline { .. }),
+        "{endless}"
+    );
+    let hog = load("const all = []; for (;;) all.push(new Uint8Array(1 << 20))");
+    assert!(matches!(hog, LoadError::InitMemory { .. }), "{hog}");
+}
+
+#[test]
+fn time_memory_and_depth_are_limited() {
+    let limits = Limits {
+        time: Duration::from_millis(100),
+        memory_bytes: 8 << 20,
+        ..Limits::default()
+    };
+    let run = |body: &str| {
+        let text = format!("export function decide(mail) {{ {body} }}");
+        decide(&script_within(&text, &limits).unwrap())
+    };
+    let endless = run("for (;;) {}");
+    assert_eq!(kind(&endless), "deadline");
+    assert!(endless.elapsed < Duration::from_secs(2));
+    assert_eq!(kind(&run("for (;;) mail.subject.length")), "deadline");
+    assert_eq!(kind(&run("for (;;) mail.match('text', 'job')")), "deadline");
+    assert_eq!(
+        kind(&run("/^(a+)+$/.test('a'.repeat(40) + 'b')")),
+        "deadline"
+    );
+    let hog = run("const all = []; for (;;) all.push(new Uint8Array(1 << 20))");
+    assert_eq!(kind(&hog), "memory");
+    assert!(hog.memory_bytes <= 8 << 20);
+    let deep = run("const f = () => f() + 1; f()");
+    assert!(
+        ["failure", "trap"].contains(&kind(&deep)),
+        "{:?}",
+        deep.verdict
+    );
+    // And the next mail is decided as if nothing had been.
+    assert_eq!(kind(&run("return pass()")), "pass");
+}
+
+#[test]
+fn output_and_log_are_limited() {
+    let run = |body: &str| {
+        let text = format!("export function decide(mail) {{ {body} }}");
+        decide(&script(&text).unwrap())
+    };
+    assert_eq!(kind(&run("return ignore('x'.repeat(1 << 21))")), "output");
+    assert_eq!(
+        kind(&run(
+            "return Array(64).fill(expect({key: 'k', within: 60}))"
+        )),
+        "actions"
+    );
+    assert_eq!(
+        kind(&run(
+            "return Array(65).fill(expect({key: 'k', within: 60}))"
+        )),
+        "output"
+    );
+    let flood = run("for (let i = 0; i < 5000; i++) console.log('flood ' + i)");
+    assert!(flood.log.iter().map(String::len).sum::<usize>() < 17 << 10);
+}
+
+#[test]
+fn patterns_are_limited() {
+    let limits = Limits {
+        patterns: 3,
+        matches: 2,
+        ..Limits::default()
+    };
+    let run = |body: &str| {
+        let text = format!("export function decide(mail) {{ {body} }}");
+        decide(&script_within(&text, &limits).unwrap())
+    };
+    assert_eq!(
+        kind(&run("for (const p of 'abc') mail.match('text', p)")),
+        "pass"
+    );
+    assert_eq!(
+        kind(&run("for (const p of 'abcd') mail.match('text', p)")),
+        "failure"
+    );
+    assert_eq!(
+        kind(&run(
+            "return ignore(String(mail.findAll('text', '.').length))"
+        )),
+        "actions"
+    );
+    assert_eq!(kind(&run("mail.match('text', '(')")), "failure");
+}
+
+#[test]
+fn scripts_do_not_see_each_other() {
+    let one =
+        script("globalThis.mark = 1; export function decide() { return ignore(typeof mark) }")
+            .unwrap();
+    let two = script("export function decide() { return ignore(typeof mark) }").unwrap();
+    for _ in 0..5 {
+        assert_eq!(said(&one), "number");
+        assert_eq!(said(&two), "undefined");
+    }
+}
