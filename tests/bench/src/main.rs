@@ -1,0 +1,103 @@
+//! The bench: Postroom on real servers, beside other tools, as figures and as ratios of one run.
+//!
+//! It fails when a mail is lost, doubled or misplaced, never because a machine is slow.
+
+mod chance;
+mod figures;
+mod live;
+mod mails;
+mod memory;
+mod process;
+mod room;
+mod sandbox;
+mod throughput;
+
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use postroom_stand::Stand;
+
+/// How often the disk is asked to make a page durable, to learn what that costs.
+const SYNCS: u64 = 50;
+
+/// Measures Postroom beside imap_tools, imapflow + mailparser and mbsync.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Only these parts
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// Mails of the throughput's mailbox
+    #[arg(long, default_value_t = 5000)]
+    mails: u32,
+    /// Times each contender runs
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Decisions of each rule
+    #[arg(long, default_value_t = 3000)]
+    decisions: usize,
+    /// Saves of the rule
+    #[arg(long, default_value_t = 50)]
+    saves: u32,
+    /// Idle mailboxes
+    #[arg(long, default_value_t = 200)]
+    idle: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Sandbox,
+    Throughput,
+    Live,
+    Memory,
+    Idle,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let wants = |part: Part| options.parts.is_empty() || options.parts.contains(&part);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!(
+        "Postroom's bench: {cores} cores, one fsync takes {}\n",
+        figures::time(sync_time()?)
+    );
+    if wants(Part::Sandbox) {
+        sandbox::run(options.decisions)?;
+        println!();
+    }
+    let stand = Stand::start()?;
+    let mut peak = None;
+    if wants(Part::Throughput) {
+        peak = Some(throughput::run(&stand, options.mails, options.rounds)?);
+        println!();
+    }
+    if wants(Part::Live) {
+        live::run(&stand, options.saves)?;
+        println!();
+    }
+    if wants(Part::Memory) {
+        memory::backlog(&stand, options.mails, peak)?;
+        println!();
+    }
+    if wants(Part::Idle) {
+        memory::idle(&stand, options.idle)?;
+        println!();
+    }
+    Ok(())
+}
+
+/// The median time the disk of the data folders takes to make a page durable.
+fn sync_time() -> Result<Duration> {
+    let mut file = tempfile::tempfile_in(room::target()?)?;
+    file.write_all(&[0; 4096])?;
+    let mut taken = Vec::new();
+    for turn in 0..SYNCS {
+        let started = Instant::now();
+        file.write_all_at(&[1; 4096], turn * 4096)?;
+        file.sync_data()?;
+        taken.push(started.elapsed());
+    }
+    Ok(figures::median(&taken))
+}

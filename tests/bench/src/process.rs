@@ -1,0 +1,152 @@
+//! Runs a program and measures it from outside, by what the kernel says of it in /proc.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Between two looks at a program under measurement.
+const LOOK: Duration = Duration::from_millis(5);
+/// No contender takes that long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Linux counts processor time for programs in hundredths of a second (USER_HZ).
+const TICKS_PER_SEC: u64 = 100;
+
+/// What one run took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    pub wall: Duration,
+    /// The program's own processor time, user and system.
+    pub cpu: Duration,
+    /// The processor time of the whole machine meanwhile: the program's, its server's, and whoever else was busy.
+    pub machine_cpu: Duration,
+    /// In bytes.
+    pub peak_rss: u64,
+}
+
+/// Runs a program to its end, which must be a success; its output goes to `log`.
+pub fn measure(command: &mut Command, log: &Path) -> Result<Usage> {
+    let file = fs::File::create(log)?;
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file);
+    let machine = machine_cpu()?;
+    let started = Instant::now();
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("starting {:?}", command.get_program()))?;
+    let mut usage = Usage::default();
+    loop {
+        // A program that ended is read before it is reaped: then its processor time is complete.
+        let (state, cpu) = stat(child.id())?;
+        usage.cpu = cpu;
+        if state == 'Z' {
+            break;
+        }
+        if let Some(peak) = memory(child.id(), "VmHWM") {
+            usage.peak_rss = usage.peak_rss.max(peak);
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            bail!("{:?} took longer than {PATIENCE:?}", command.get_program());
+        }
+        std::thread::sleep(LOOK);
+    }
+    usage.wall = started.elapsed();
+    usage.machine_cpu = machine_cpu()?.saturating_sub(machine);
+    let status = child.wait()?;
+    ensure!(
+        status.success(),
+        "{:?} failed ({status}):\n{}",
+        command.get_program(),
+        fs::read_to_string(log).unwrap_or_default()
+    );
+    Ok(usage)
+}
+
+/// A program in the background, killed when dropped.
+pub struct Background(Child);
+
+impl Background {
+    /// Starts it, its standard error appended to `log`.
+    pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        let file = fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("starting {:?}", command.get_program()))?;
+        Ok(Self(child))
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> Result<u64> {
+        memory(self.0.id(), "VmRSS").context("the program is gone")
+    }
+
+    /// Ctrl-C, then waits for a good end.
+    pub fn stop(mut self) -> Result<()> {
+        let pid = i32::try_from(self.0.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .context("not a process id")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+        let status = self.0.wait()?;
+        ensure!(status.success(), "the program ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // It fails only when the program is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A program's state letter and its processor time so far.
+fn stat(pid: u32) -> Result<(char, Duration)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name before may hold anything, so fields are counted from its closing parenthesis.
+    let (_, rest) = text.rsplit_once(')').context("an unreadable stat")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+    let state = fields.first().and_then(|field| field.chars().next());
+    match (state, ticks(11), ticks(12)) {
+        (Some(state), Some(user), Some(system)) => Ok((state, from_ticks(user + system))),
+        _ => bail!("an unreadable stat: {text}"),
+    }
+}
+
+/// One of the memory lines of a program's status, in bytes; none once it ended.
+fn memory(pid: u32, label: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find(|line| line.starts_with(label))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// The time all processors together were busy since the machine started.
+fn machine_cpu() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().context("an empty /proc/stat")?;
+    let fields: Vec<u64> = line
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    // user nice system idle iowait irq softirq …
+    let busy = fields.iter().take(7).sum::<u64>()
+        - fields.get(3).copied().unwrap_or(0)
+        - fields.get(4).copied().unwrap_or(0);
+    Ok(from_ticks(busy))
+}
+
+fn from_ticks(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 1000 / TICKS_PER_SEC)
+}

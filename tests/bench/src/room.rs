@@ -1,0 +1,158 @@
+//! A mail room to be measured: a folder with a configuration and rules, its mailboxes on the stand's Dovecot.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use postroom_stand::{MAIL_SCOPE, Stand};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The variable the configuration takes the client secret from.
+const SECRET: &str = "POSTROOM_BENCH_SECRET";
+/// The ten patterns as a script.
+pub const TEN_JS: &str = include_str!("../rules/ten.js");
+/// The least a script can do.
+pub const TRIVIAL_JS: &str = include_str!("../rules/trivial.js");
+
+/// A folder to run `postroom` in. It goes when this does.
+pub struct Room {
+    dir: TempDir,
+    client_secret: String,
+}
+
+impl Room {
+    /// A room for these mailboxes, all with `rule` (a file's name) as their one rule.
+    pub fn new(stand: &Stand, users: &[String], rule: &str, content: &[u8]) -> Result<Self> {
+        let room = Self {
+            // Beside the build: on a disk, where durable means something, and not in a memory file system.
+            dir: tempfile::Builder::new()
+                .prefix("bench-")
+                .tempdir_in(target()?)?,
+            client_secret: stand.client_secret().to_owned(),
+        };
+        fs::create_dir(room.path().join("rules"))?;
+        fs::write(room.path().join("rules").join(rule), content)?;
+        fs::write(
+            room.path().join("postroom.toml"),
+            configuration(stand, users, rule),
+        )?;
+        Ok(room)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `postroom` with arguments, in this folder.
+    pub fn postroom(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(postroom()?);
+        command
+            .args(args)
+            .current_dir(self.path())
+            .env(SECRET, &self.client_secret)
+            .env_remove("RUST_LOG");
+        Ok(command)
+    }
+
+    /// A listing's rows.
+    pub fn rows(&self, listing: &str) -> Result<Vec<Value>> {
+        let output = self.postroom(&[listing, "--json"])?.output()?;
+        ensure!(
+            output.status.success(),
+            "postroom {listing} failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout)?
+            .lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
+    }
+
+    /// Fails unless the ledger balances and counts `seen` mails, none of them pending.
+    pub fn check_ledger(&self, seen: u64) -> Result<()> {
+        let rows = self.rows("ledger")?;
+        let sum = |key: &str| rows.iter().filter_map(|row| row[key].as_u64()).sum::<u64>();
+        let decided: u64 = ["tickets", "notes", "alerts", "ignored", "quarantined"]
+            .iter()
+            .map(|outcome| sum(outcome))
+            .sum();
+        ensure!(
+            sum("seen") == seen && decided == seen && sum("pending") == 0,
+            "the ledger does not count {seen} decided mails: {rows:?}"
+        );
+        Ok(())
+    }
+}
+
+/// Where this program and `postroom` were built.
+pub fn target() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.parent().context("a program without a folder")?;
+    Ok(target.to_owned())
+}
+
+/// A rule that `scripts/guests bench` built, as the component that `postroom plugin build` makes of it.
+pub fn component(name: &str) -> Result<Vec<u8>> {
+    let file = target()?.join(format!("../guests/bench/{name}.wasm"));
+    let core = fs::read(&file)
+        .with_context(|| format!("{}: run `scripts/guests bench`", file.display()))?;
+    Ok(postroom_sandbox::componentize(&core)?)
+}
+
+fn postroom() -> Result<PathBuf> {
+    let binary = target()?.join("postroom");
+    ensure!(
+        binary.exists(),
+        "{} is missing: run `make build`",
+        binary.display()
+    );
+    Ok(binary)
+}
+
+fn configuration(stand: &Stand, users: &[String], rule: &str) -> String {
+    let mut text = format!(
+        r#"data_dir = "data"
+
+[tls]
+ca = {ca:?}
+
+[profiles.acme]
+provider = "custom"
+token_url = {token_url:?}
+client_id = {client_id:?}
+client_secret = {{ env = "{SECRET}" }}
+scopes = [{MAIL_SCOPE:?}]
+grant = "client-credentials"
+
+[tenants.acme]
+domains = ["acme.example"]
+"#,
+        ca = stand.ca_pem().display().to_string(),
+        token_url = stand.token_url("acme"),
+        client_id = stand.client_id(),
+    );
+    for (number, user) in users.iter().enumerate() {
+        let _ = write!(
+            text,
+            r#"
+[mailboxes.box{number}]
+tenant = "acme"
+protocol = "imap"
+host = "localhost"
+port = {port}
+tls = "implicit"
+address = "{user}"
+profile = "acme"
+import = "all"
+every = "2m"
+after = {{ done = "move:Processed", failed = "move:Failed" }}
+rules = ["rules/{rule}"]
+"#,
+            port = stand.ports().imaps,
+        );
+    }
+    text
+}

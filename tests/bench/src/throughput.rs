@@ -1,0 +1,348 @@
+//! From IMAP to durable tickets: Postroom and its peers, one after the other, on copies of the same mailbox.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use postroom_stand::Stand;
+use serde_json::Value;
+
+use crate::figures::{mebibytes, median, table, time};
+use crate::mails;
+use crate::process::{Usage, measure};
+use crate::room::{Room, TEN_JS, component, target};
+
+/// The mailbox that is filled; the contenders get copies.
+const MASTER: &str = "master@acme.example";
+
+/// Who sorts the mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contender {
+    PostroomRust,
+    PostroomJs,
+    ImapTools,
+    ImapFlow,
+    Mbsync,
+}
+
+const CONTENDERS: [Contender; 5] = [
+    Contender::PostroomRust,
+    Contender::PostroomJs,
+    Contender::ImapTools,
+    Contender::ImapFlow,
+    Contender::Mbsync,
+];
+
+/// The right place of every mail, by Message-ID.
+struct Expected(HashMap<String, String>);
+
+/// Measures all contenders, `rounds` times each, and prints a table of medians. Answers the peak memory of the script run.
+pub fn run(stand: &Stand, count: u32, rounds: usize) -> Result<u64> {
+    println!("Throughput: {count} mails, IMAP to durable tickets by ten patterns, {rounds} rounds");
+    let expected = fill(stand, count)?;
+    let mut usages: HashMap<&str, Vec<Usage>> = HashMap::new();
+    for round in 0..rounds {
+        for contender in CONTENDERS {
+            if contender == Contender::Mbsync && !has_mbsync() {
+                continue;
+            }
+            let user = format!("c{round}-{}@acme.example", contender.tag());
+            copy_mailbox(stand, MASTER, &user)?;
+            let usage = contender
+                .run(stand, &user, &expected)
+                .with_context(|| contender.name())?;
+            usages.entry(contender.tag()).or_default().push(usage);
+        }
+    }
+    report(count, &usages);
+    let script = usages.get(Contender::PostroomJs.tag());
+    Ok(script.map_or(0, |runs| peak(runs)))
+}
+
+/// Delivers mails numbered from `first` by LMTP.
+pub fn deliver(stand: &Stand, user: &str, numbers: std::ops::Range<u32>) -> Result<()> {
+    stand.deliver_many(user, numbers.map(|number| mails::sample(number).bytes))
+}
+
+/// Fails unless the mailbox is empty and Processed holds all of its mails.
+pub fn check_moved(stand: &Stand, user: &str, count: u32) -> Result<()> {
+    let left = stand.message_count(user, "INBOX")?;
+    let moved = stand.message_count(user, "Processed")?;
+    ensure!(
+        left == 0 && moved == count as usize,
+        "{left} mails stayed in INBOX and {moved} of {count} are in Processed"
+    );
+    Ok(())
+}
+
+impl Contender {
+    fn name(self) -> &'static str {
+        match self {
+            Contender::PostroomRust => "Postroom, Rust rule",
+            Contender::PostroomJs => "Postroom, JS rule",
+            Contender::ImapTools => "imap_tools",
+            Contender::ImapFlow => "imapflow + mailparser",
+            Contender::Mbsync => "mbsync (fetch to files, no more)",
+        }
+    }
+
+    fn tag(self) -> &'static str {
+        match self {
+            Contender::PostroomRust => "rust",
+            Contender::PostroomJs => "js",
+            Contender::ImapTools => "imaptools",
+            Contender::ImapFlow => "imapflow",
+            Contender::Mbsync => "mbsync",
+        }
+    }
+
+    /// How many times the peers' speed is aimed at.
+    fn goal(self) -> &'static str {
+        match self {
+            Contender::PostroomRust => ">= 10x both",
+            Contender::PostroomJs => ">= 6x both",
+            _ => "",
+        }
+    }
+
+    fn run(self, stand: &Stand, user: &str, expected: &Expected) -> Result<Usage> {
+        match self {
+            Contender::PostroomRust => {
+                run_postroom(stand, user, expected, "ten.wasm", &component("ten")?)
+            }
+            Contender::PostroomJs => {
+                run_postroom(stand, user, expected, "ten.js", TEN_JS.as_bytes())
+            }
+            Contender::ImapTools => {
+                let mut command = Command::new(target()?.join("../venv-bench/bin/python"));
+                command.arg(peers().join("sort.py"));
+                run_peer(&mut command, stand, user, expected)
+            }
+            Contender::ImapFlow => {
+                let mut command = Command::new("node");
+                command.arg(peers().join("sort.mjs"));
+                run_peer(&mut command, stand, user, expected)
+            }
+            Contender::Mbsync => run_mbsync(stand, user, expected),
+        }
+    }
+}
+
+impl Expected {
+    fn count(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Fails unless each mail was put into its right place, once.
+    fn check(&self, places: impl IntoIterator<Item = (String, String)>) -> Result<()> {
+        let mut open = self.0.clone();
+        for (id, place) in places {
+            match open.remove(&id) {
+                None => bail!("{id} was sorted twice, or never sent"),
+                Some(right) if right != place => bail!("{id} belongs to {right:?}, not {place:?}"),
+                Some(_) => {}
+            }
+        }
+        ensure!(open.is_empty(), "{} mails were not sorted", open.len());
+        Ok(())
+    }
+}
+
+fn fill(stand: &Stand, count: u32) -> Result<Expected> {
+    let mut sizes = Vec::new();
+    let mut attached = 0;
+    let mut expected = HashMap::new();
+    for number in 0..count {
+        let mail = mails::sample(number);
+        sizes.push(mail.bytes.len());
+        attached += usize::from(memory_has(&mail.bytes, b"Content-Disposition: attachment"));
+        expected.insert(mail.message_id, mail.place);
+    }
+    sizes.sort_unstable();
+    let kib = |share: usize| sizes.get(sizes.len() * share / 100).copied().unwrap_or(0) / 1024;
+    println!(
+        "  sizes: median {} KiB, p90 {} KiB, {} MiB in all; {attached} with attachments",
+        kib(50),
+        kib(90),
+        sizes.iter().sum::<usize>() >> 20,
+    );
+    let started = std::time::Instant::now();
+    deliver(stand, MASTER, 0..count)?;
+    println!("  delivered by LMTP in {}", time(started.elapsed()));
+    Ok(Expected(expected))
+}
+
+fn memory_has(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
+}
+
+/// Copies a mailbox that nobody has open, file by file: much quicker than delivering everything again.
+fn copy_mailbox(stand: &Stand, from: &str, to: &str) -> Result<()> {
+    let home = |user: &str| stand.dir().join("mail").join(user);
+    let status = Command::new("cp")
+        .arg("-a")
+        .args([home(from), home(to)])
+        .status()?;
+    ensure!(status.success(), "copying the mailbox failed");
+    Ok(())
+}
+
+fn run_postroom(
+    stand: &Stand,
+    user: &str,
+    expected: &Expected,
+    rule: &str,
+    content: &[u8],
+) -> Result<Usage> {
+    let room = Room::new(stand, &[user.to_owned()], rule, content)?;
+    let log = room.path().join("run.log");
+    let usage = measure(&mut room.postroom(&["run", "--once"])?, &log)?;
+    room.check_ledger(u64::from(expected.count()))?;
+    let rows = room.rows("decisions")?;
+    expected.check(
+        rows.iter()
+            .map(|row| (text(&row["message_id"]), place(row))),
+    )?;
+    check_moved(stand, user, expected.count())?;
+    Ok(usage)
+}
+
+fn run_peer(
+    command: &mut Command,
+    stand: &Stand,
+    user: &str,
+    expected: &Expected,
+) -> Result<Usage> {
+    let dir = tempfile::tempdir_in(target()?)?;
+    let out = dir.path().join("places");
+    command
+        .env("BENCH_PORT", stand.ports().imaps.to_string())
+        .env("BENCH_USER", user)
+        .env("BENCH_PASSWORD", stand.password())
+        .env("BENCH_CA", stand.ca_pem())
+        .env("BENCH_OUT", &out);
+    let usage = measure(command, &dir.path().join("log"))?;
+    let places = fs::read_to_string(&out)?;
+    expected.check(places.lines().filter_map(|line| {
+        let (id, place) = line.split_once('\t')?;
+        Some((id.to_owned(), place.to_owned()))
+    }))?;
+    check_moved(stand, user, expected.count())?;
+    Ok(usage)
+}
+
+fn run_mbsync(stand: &Stand, user: &str, expected: &Expected) -> Result<Usage> {
+    let dir = tempfile::tempdir_in(target()?)?;
+    let config = dir.path().join("mbsyncrc");
+    fs::write(
+        &config,
+        format!(
+            "IMAPAccount bench\nHost localhost\nPort {port}\nUser {user}\nPass {password}\nSSLType IMAPS\nCertificateFile {ca}\nAuthMechs LOGIN\n\n\
+             IMAPStore far\nAccount bench\n\n\
+             MaildirStore near\nPath {dir}/\nInbox {dir}/INBOX\n\n\
+             Channel bench\nFar :far:\nNear :near:\nPatterns INBOX\nSync Pull\nCreate Near\nSyncState *\n",
+            port = stand.ports().imaps,
+            password = stand.password(),
+            ca = stand.ca_pem().display(),
+            dir = dir.path().display(),
+        ),
+    )?;
+    let mut command = Command::new("mbsync");
+    command.arg("-c").arg(&config).arg("-a");
+    let usage = measure(&mut command, &dir.path().join("log"))?;
+    let inbox = dir.path().join("INBOX");
+    let fetched =
+        fs::read_dir(inbox.join("new"))?.count() + fs::read_dir(inbox.join("cur"))?.count();
+    ensure!(
+        fetched == expected.count() as usize,
+        "mbsync fetched {fetched} of {} mails",
+        expected.count()
+    );
+    Ok(usage)
+}
+
+/// Where a decision put its mail, in the words of [`mails::Sample::place`].
+fn place(row: &Value) -> String {
+    let action = &row["actions"][0];
+    match row["outcome"].as_str() {
+        Some("ticket") => format!("ticket {}", text(&action["queue"])),
+        Some("alert") => format!(
+            "alert {} {}",
+            text(&row["alert_key"]),
+            text(&row["alert_state"])
+        ),
+        Some("ignored") => format!("ignored {}", text(&action["reason"])),
+        other => other.unwrap_or_default().to_owned(),
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn report(count: u32, usages: &HashMap<&str, Vec<Usage>>) {
+    let rate = |contender: Contender| {
+        let runs = usages.get(contender.tag())?;
+        let walls: Vec<Duration> = runs.iter().map(|usage| usage.wall).collect();
+        Some(f64::from(count) / median(&walls).as_secs_f64())
+    };
+    let mut rows = Vec::new();
+    for contender in CONTENDERS {
+        let (Some(own), Some(runs)) = (rate(contender), usages.get(contender.tag())) else {
+            continue;
+        };
+        let cpus: Vec<Duration> = runs.iter().map(|usage| usage.cpu).collect();
+        let machine: Vec<Duration> = runs.iter().map(|usage| usage.machine_cpu).collect();
+        let ratio =
+            |peer: Contender| rate(peer).map_or("-".into(), |peer| format!("{:.1}x", own / peer));
+        rows.push(vec![
+            contender.name().to_owned(),
+            format!("{own:.0}"),
+            ratio(Contender::ImapTools),
+            ratio(Contender::ImapFlow),
+            time(median(&cpus)),
+            time(median(&machine)),
+            mebibytes(peak(runs)),
+            contender.goal().to_owned(),
+        ]);
+    }
+    table(
+        &[
+            "contender",
+            "mails/s",
+            "/imap_tools",
+            "/imapflow",
+            "CPU",
+            "machine CPU",
+            "peak RSS",
+            "goal",
+        ],
+        &rows,
+    );
+    println!(
+        "  every mail in its right place, ledger balanced, INBOX empty: checked after every run"
+    );
+    if rate(Contender::Mbsync).is_none() {
+        println!("  mbsync is not installed: left out");
+    }
+}
+
+fn peak(runs: &[Usage]) -> u64 {
+    runs.iter().map(|usage| usage.peak_rss).max().unwrap_or(0)
+}
+
+fn has_mbsync() -> bool {
+    Command::new("mbsync")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+fn peers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
+}
