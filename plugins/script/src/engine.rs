@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use rquickjs::allocator::RustAllocator;
 use rquickjs::context::EvalOptions;
 use rquickjs::function::Args;
 use rquickjs::promise::PromiseState;
@@ -48,6 +49,7 @@ pub fn init(name: String, source: String) -> Result<(), ScriptError> {
         }
     })?;
     ENGINE.set(Some(engine));
+    crate::MEMORY.settle();
     Ok(())
 }
 
@@ -118,7 +120,7 @@ impl Engine {
 
 fn prepare(name: String, source: String) -> Result<Engine, Trouble> {
     let out_of_memory = |_| Trouble::new("not enough memory for the interpreter");
-    let runtime = Runtime::new().map_err(out_of_memory)?;
+    let runtime = Runtime::new_with_alloc(RustAllocator).map_err(out_of_memory)?;
     runtime.set_max_stack_size(STACK_BYTES);
     runtime.set_gc_threshold(GC_THRESHOLD_BYTES);
     let context = Context::full(&runtime).map_err(out_of_memory)?;

@@ -8,6 +8,7 @@ mod clock;
 mod engine;
 mod host;
 mod layout;
+mod memory;
 mod pattern;
 mod trouble;
 
@@ -21,6 +22,10 @@ mod bindings {
 }
 
 use bindings::{Context, Decision, Failure, Guest, Message, ScriptError};
+
+/// The tests run on many threads, which this allocator does not know.
+#[cfg_attr(target_arch = "wasm32", global_allocator)]
+static MEMORY: memory::Memory = memory::Memory::new();
 
 struct Script;
 

@@ -1,0 +1,9 @@
+//! Answers with far more than a decision may carry.
+
+use postroom_sdk::{Context, Mail, Ticket, ticket};
+
+postroom_sdk::rule!(decide);
+
+fn decide(_: &Mail, _: &Context) -> Ticket {
+    ticket().body("x".repeat(16 << 20))
+}

@@ -1,0 +1,9 @@
+//! Traps as soon as it is asked.
+
+use postroom_sdk::{Context, Decision, Mail};
+
+postroom_sdk::rule!(decide);
+
+fn decide(_: &Mail, _: &Context) -> Decision {
+    std::process::abort()
+}

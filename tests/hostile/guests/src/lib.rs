@@ -1,0 +1,1 @@
+//! Nothing: the guests are the examples, so that one crate builds them all.

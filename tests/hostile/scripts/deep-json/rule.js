@@ -1,0 +1,3 @@
+export function decide() {
+  return ticket({ fields: { deep: JSON.parse("[".repeat(100000)) } });
+}

@@ -1,0 +1,8 @@
+export function decide() {
+  return ticket({
+    title: "x",
+    get body() {
+      throw new Error("gotcha");
+    },
+  });
+}

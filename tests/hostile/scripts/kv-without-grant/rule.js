@@ -1,0 +1,4 @@
+export function decide(mail, ctx) {
+  ctx.kv.get("seen");
+  return ticket();
+}

@@ -1,0 +1,3 @@
+export function decide() {
+  return Array.from({ length: 10000 }, (_, i) => ticket({ title: `ticket ${i}` }));
+}

@@ -1,0 +1,3 @@
+export function decide() {
+  return ticket({ titel: "Disk full" });
+}

@@ -1,0 +1,3 @@
+function decide() {
+  return ticket();
+}

@@ -1,0 +1,5 @@
+export function decide() {
+  const late = ticket();
+  late.title = {};
+  return late;
+}

@@ -1,0 +1,3 @@
+export function decide() {
+  return { kind: "ticket", title: "not made by ticket()" };
+}

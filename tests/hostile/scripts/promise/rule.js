@@ -1,0 +1,3 @@
+export async function decide() {
+  return ticket();
+}

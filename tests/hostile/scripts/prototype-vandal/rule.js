@@ -1,0 +1,7 @@
+// Breaks the world it runs in; the next mail starts from the image, where it is whole.
+export function decide(mail) {
+  if (Array.prototype.broken) throw new Error("the last mail left something behind");
+  Array.prototype.broken = true;
+  globalThis.count = (globalThis.count ?? 0) + 1;
+  return ticket({ title: `mail ${globalThis.count}` });
+}

@@ -1,0 +1,4 @@
+export function decide() {
+  let text = "boom";
+  for (;;) text = text + text.toUpperCase();
+}

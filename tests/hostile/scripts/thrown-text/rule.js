@@ -1,0 +1,3 @@
+export function decide() {
+  throw "plain";
+}
