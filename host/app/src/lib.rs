@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The binary's parts: configuration, rules, the line, the service and the command line.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+mod crash;
+pub mod line;
+pub mod logging;
+pub mod rulebook;
+mod service;
+mod tls;
+mod watch;

@@ -1,1 +1,78 @@
-fn main() {}
+//! The binary `postroom`: reads the command line, starts what it names, turns errors into exit codes.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use postroom::cli::{Cli, Command, MailCommand, PluginCommand, RuleCommand};
+use postroom::{commands, logging};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start();
+    let result = match cli.command {
+        Command::Demo(args) => commands::demo::demo(&args),
+        Command::Init { dir } => commands::init::init(&dir),
+        Command::Check { config, output } => commands::check::check(&config.config, output.json),
+        Command::Run { config, once } => commands::run::run(&config.config, once),
+        Command::Decisions {
+            config,
+            filter,
+            outcome,
+            output,
+        } => commands::listings::decisions(&config.config, &filter, outcome, output.json),
+        Command::Items {
+            config,
+            filter,
+            kind,
+            output,
+        } => commands::listings::items(&config.config, &filter, kind, output.json),
+        Command::Ledger {
+            config,
+            mailbox,
+            output,
+        } => commands::listings::ledger(&config.config, mailbox.as_deref(), output.json),
+        Command::Outbox {
+            config,
+            state,
+            limit,
+            output,
+        } => commands::listings::outbox(&config.config, state.as_deref(), limit, output.json),
+        Command::Quarantine {
+            command,
+            config,
+            output,
+        } => commands::quarantine::quarantine(&config.config, command, output.json),
+        Command::Mail(MailCommand::Import {
+            mailbox,
+            files,
+            config,
+            output,
+        }) => commands::import::import(&config.config, &mailbox, &files, output.json),
+        Command::Rule(RuleCommand::Try {
+            rule,
+            mail,
+            mailbox,
+            config,
+            output,
+        }) => commands::rule::try_rule(
+            &rule,
+            &mail,
+            &config.config,
+            mailbox.as_deref(),
+            output.json,
+        ),
+        Command::Plugin(PluginCommand::Build { module, output }) => {
+            commands::plugin::build(&module, output)
+        }
+        Command::Plugin(PluginCommand::Inspect { component, output }) => {
+            commands::plugin::inspect(&component, output.json)
+        }
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("postroom: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

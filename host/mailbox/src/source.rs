@@ -9,7 +9,7 @@ use crate::SourceError;
 
 /// A mailbox's mail. After an error the source may be used on: it reconnects by itself when that is needed.
 #[async_trait]
-pub trait Source: Send {
+pub trait Source: Send + Sync {
     /// Connects, signs in and opens the folder; does nothing when that is already so. The other calls do it
     /// themselves: this one is for finding out whether it works.
     async fn connect(&mut self) -> Result<(), SourceError>;

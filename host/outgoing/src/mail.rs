@@ -3,8 +3,9 @@
 use std::iter;
 
 use lettre::address::AddressError;
-use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart, SinglePart};
+use bytes::Bytes;
+use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
+use lettre::message::{Attachment, Body, Mailbox, MultiPart, SinglePart};
 use postroom_core::Address;
 
 use crate::error::{SendError, Step};
@@ -29,6 +30,8 @@ pub struct OutgoingMail {
     pub references: Vec<String>,
     /// Marks an answer that no person wrote (RFC 3834 section 5).
     pub auto_submitted: bool,
+    /// A whole mail that is passed on with this one, as the file `original.eml`.
+    pub attached: Option<Bytes>,
 }
 
 /// A mail ready for the wire.
@@ -97,9 +100,16 @@ pub(crate) fn compose(
             .raw_header(fixed("X-Auto-Response-Suppress", "All"));
     }
     let text = crlf(&mail.text);
-    let message = match &mail.html {
-        Some(html) => builder.multipart(MultiPart::alternative_plain_html(text, crlf(html))),
-        None => builder.singlepart(SinglePart::plain(text)),
+    let message = match (&mail.attached, &mail.html) {
+        (Some(original), _) => builder.multipart(
+            MultiPart::mixed()
+                .singlepart(SinglePart::plain(text))
+                .singlepart(passed_on(original)?),
+        ),
+        (None, Some(html)) => {
+            builder.multipart(MultiPart::alternative_plain_html(text, crlf(html)))
+        }
+        (None, None) => builder.singlepart(SinglePart::plain(text)),
     }
     .map_err(|e| unsendable(e.to_string()))?;
     let mut bytes = message.formatted();
@@ -112,6 +122,15 @@ pub(crate) fn compose(
         to: to.into_iter().map(|m| m.email).collect(),
         bytes,
     })
+}
+
+/// A mail within a mail. Its bytes may be anything, so it must travel in base64; RFC 2046 section 5.2.1 forbids that for
+/// `message/rfc822`, hence a file by the name of `original.eml`.
+fn passed_on(original: &Bytes) -> Result<SinglePart, SendError> {
+    let kind = ContentType::parse("application/octet-stream").map_err(|e| unsendable(e.to_string()))?;
+    let encoded = Body::new_with_encoding(original.to_vec(), ContentTransferEncoding::Base64)
+        .map_err(|_| unsendable("the mail to pass on cannot be encoded".into()))?;
+    Ok(Attachment::new("original.eml".into()).body(encoded, kind))
 }
 
 fn unsendable(problem: String) -> SendError {
@@ -205,6 +224,7 @@ mod tests {
                 "parent@client.example".into(),
             ],
             auto_submitted: true,
+            attached: None,
         }
     }
 
@@ -243,6 +263,7 @@ mod tests {
     fn a_persons_words_passed_on_are_not_marked_as_automatic() {
         let text = written(&OutgoingMail {
             auto_submitted: false,
+            attached: None,
             html: Some("<p>We have it.</p>".into()),
             ..mail()
         });

@@ -70,6 +70,7 @@ fn mail(to: &[&str]) -> OutgoingMail {
         in_reply_to: None,
         references: Vec::new(),
         auto_submitted: true,
+        attached: None,
     }
 }
 

@@ -1,1 +1,421 @@
-//! Placeholder.
+//! A mail room under test: the real binary on a folder of its own, its mailbox on the real servers of the stand.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use postroom_stand::{Stand, StoredMail, WEBHOOK_SECRET, WebhookRequest, wait_for};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Long enough for a loaded machine; nothing waits that long when things are right.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The variable the configuration takes the client secret from.
+const CLIENT_SECRET: &str = "POSTROOM_TEST_CLIENT_SECRET";
+const HOOK_SECRET: &str = "POSTROOM_TEST_HOOK_SECRET";
+
+/// A folder with a configuration, a mailbox of its own on the stand, and the binary to run on them.
+pub struct Room<'a> {
+    pub stand: &'a Stand,
+    /// The mailbox's address and IMAP login.
+    pub user: String,
+    dir: TempDir,
+    tag: String,
+}
+
+/// A `postroom run` under way; killed when dropped.
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl<'a> Room<'a> {
+    /// A room whose mailbox `support` has the rule chain `rules`, a webhook sink and a way out by submission.
+    pub fn new(stand: &'a Stand, rules: &[&str]) -> Self {
+        let room = Self::bare(stand);
+        room.write("postroom.toml", &room.config(rules, ""));
+        room
+    }
+
+    /// A room without a configuration.
+    pub fn bare(stand: &'a Stand) -> Self {
+        static ROOMS: AtomicU32 = AtomicU32::new(0);
+        let tag = format!("room{}", ROOMS.fetch_add(1, Ordering::Relaxed));
+        Self {
+            stand,
+            user: format!("{tag}@acme.example"),
+            dir: TempDir::with_prefix("postroom-e2e-").expect("a temporary folder"),
+            tag,
+        }
+    }
+
+    /// The configuration of [`Room::new`], with `more` appended.
+    pub fn config(&self, rules: &[&str], more: &str) -> String {
+        let ports = self.stand.ports();
+        let rules = rules
+            .iter()
+            .map(|rule| format!("{rule:?}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        format!(
+            r#"data_dir = "data"
+
+[tls]
+ca = {ca:?}
+
+[profiles.acme]
+provider = "custom"
+token_url = {token_url:?}
+client_id = {client_id:?}
+client_secret = {{ env = "{CLIENT_SECRET}" }}
+scopes = [{scope:?}]
+grant = "client-credentials"
+
+[tenants.acme]
+domains = ["acme.example"]
+
+[mailboxes.support]
+tenant = "acme"
+protocol = "imap"
+host = "localhost"
+port = {imaps}
+tls = "implicit"
+address = "{user}"
+profile = "acme"
+import = "all"
+every = "5s"
+after = {{ done = "move:Processed", failed = "move:Failed" }}
+rules = [{rules}]
+outgoing = "out"
+
+[outgoing.out]
+protocol = "smtp"
+host = "localhost"
+port = {submission}
+tls = "starttls"
+from = "Acme Support <{user}>"
+profile = "acme"
+
+[sinks.psa]
+kind = "webhook"
+url = "{hook}"
+secret = {{ env = "{HOOK_SECRET}" }}
+{more}"#,
+            ca = self.stand.ca_pem().display().to_string(),
+            token_url = self.stand.token_url("contoso"),
+            client_id = self.stand.client_id(),
+            scope = postroom_stand::MAIL_SCOPE,
+            imaps = ports.imaps,
+            submission = ports.submission,
+            user = self.user,
+            hook = format!("{}/{}", self.stand.webhook().url(), self.tag),
+        )
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path().join(name);
+        let folder = path.parent().expect("a file has a folder");
+        std::fs::create_dir_all(folder).expect("making a folder");
+        std::fs::write(&path, content).expect("writing a file");
+    }
+
+    /// Puts a mail into the mailbox by LMTP.
+    pub fn deliver(&self, mail: impl AsRef<[u8]>) {
+        self.stand
+            .deliver(&self.user, mail.as_ref())
+            .expect("delivering a mail");
+    }
+
+    /// The binary with its environment; the working folder is the room's.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(args)
+            .current_dir(self.path())
+            .env(CLIENT_SECRET, self.stand.client_secret())
+            .env(HOOK_SECRET, WEBHOOK_SECRET)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn postroom(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("starting postroom")
+    }
+
+    /// Runs to success and answers stdout.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.postroom(args);
+        assert!(output.status.success(), "{args:?}: {}", both(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// `postroom run --once`, which must succeed.
+    pub fn once(&self) {
+        self.ok(&["run", "--once"]);
+    }
+
+    /// `postroom run --once` with SIGKILL at a point of the line.
+    pub fn once_killed_at(&self, point: &str) {
+        let output = self
+            .command(&["run", "--once"])
+            .env("POSTROOM_CRASH_AT", point)
+            .output()
+            .expect("starting postroom");
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(
+            output.status.signal(),
+            Some(9),
+            "{point} was not reached: {}",
+            both(&output)
+        );
+    }
+
+    /// `postroom run` in the background.
+    pub fn start(&self) -> Running {
+        self.start_with(&[])
+    }
+
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Running {
+        let log = self.path().join("run.log");
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file");
+        let mut command = self.command(&["run"]);
+        for (name, value) in environment {
+            command.env(name, value);
+        }
+        let child = command.stdout(Stdio::null()).stderr(file).spawn();
+        Running {
+            child: child.expect("starting postroom"),
+            log,
+        }
+    }
+
+    /// A listing's rows.
+    pub fn rows(&self, args: &[&str]) -> Vec<Value> {
+        let mut all = args.to_vec();
+        all.push("--json");
+        self.ok(&all)
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a JSON line"))
+            .collect()
+    }
+
+    /// Decisions, oldest first.
+    pub fn decisions(&self) -> Vec<Value> {
+        self.rows(&["decisions"])
+    }
+
+    pub fn items(&self) -> Vec<Value> {
+        self.rows(&["items"])
+    }
+
+    /// The decision about the mail with this subject, of which there must be one.
+    pub fn decision(&self, subject: &str) -> Value {
+        let all = self.decisions();
+        let mut found = all.iter().filter(|row| row["subject"] == subject);
+        let one = found.next().cloned();
+        assert!(
+            found.next().is_none(),
+            "several decisions about {subject:?}"
+        );
+        one.unwrap_or_else(|| panic!("no decision about {subject:?} in {all:#?}"))
+    }
+
+    /// Waits for a decision about the mail with this subject.
+    pub fn await_decision(&self, subject: &str) -> Value {
+        let mut found = None;
+        wait_for(PATIENCE, || {
+            // Right after the start there may be no store to read yet.
+            let output = self.postroom(&["decisions", "--json"]);
+            found = String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                .find(|row| row["subject"] == subject);
+            found.is_some()
+        });
+        found.unwrap_or_else(|| panic!("no decision about {subject:?}\n{}", self.log()))
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path().join("run.log")).unwrap_or_default()
+    }
+
+    pub fn folder(&self, name: &str) -> Vec<StoredMail> {
+        self.stand
+            .folder(&self.user, name)
+            .expect("looking into a folder")
+    }
+
+    pub fn count(&self, folder: &str) -> usize {
+        self.stand
+            .message_count(&self.user, folder)
+            .expect("looking into a folder")
+    }
+
+    /// What the sink of this room was sent, oldest first.
+    pub fn posted(&self) -> Vec<WebhookRequest> {
+        let mine = format!("/{}", self.tag);
+        let all = self.stand.webhook().received();
+        all.into_iter()
+            .filter(|r| r.path.ends_with(&mine))
+            .collect()
+    }
+
+    /// The distinct webhook ids: what a receiver that honours idempotency took.
+    pub fn posted_once(&self) -> usize {
+        let posted = self.posted();
+        let ids: std::collections::BTreeSet<_> = posted
+            .iter()
+            .filter_map(|r| r.header("webhook-id"))
+            .collect();
+        ids.len()
+    }
+
+    /// The ledger balances and counts `seen` mails.
+    pub fn assert_balanced(&self, seen: u64) {
+        let rows = self.rows(&["ledger"]);
+        let sum = |key: &str| rows.iter().filter_map(|row| row[key].as_u64()).sum::<u64>();
+        let parts = [
+            "tickets",
+            "notes",
+            "alerts",
+            "ignored",
+            "quarantined",
+            "pending",
+        ];
+        assert_eq!(sum("seen"), seen, "{rows:#?}");
+        assert_eq!(
+            parts.iter().map(|part| sum(part)).sum::<u64>(),
+            seen,
+            "{rows:#?}"
+        );
+    }
+}
+
+impl Running {
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until the log holds `text`.
+    pub fn await_log(&self, text: &str) {
+        assert!(
+            wait_for(PATIENCE, || self.log().contains(text)),
+            "{text:?} is not in the log:\n{}",
+            self.log()
+        );
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killing postroom");
+        self.child.wait().expect("waiting for postroom");
+    }
+
+    /// Ctrl-C, and the exit code after the drain.
+    pub fn stop(mut self) -> Option<i32> {
+        signal(self.child.id(), rustix::process::Signal::INT);
+        self.child.wait().expect("waiting for postroom").code()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A plain mail from a person of the client.
+pub fn mail(subject: &str, body: &str) -> String {
+    mail_from("dana@acme.example", subject, body, "")
+}
+
+/// A mail with more header lines, each ended by CRLF.
+pub fn mail_from(from: &str, subject: &str, body: &str, headers: &str) -> String {
+    static MAILS: AtomicU32 = AtomicU32::new(0);
+    let number = MAILS.fetch_add(1, Ordering::Relaxed);
+    let pid = std::process::id();
+    let mut text = String::new();
+    let _ = write!(
+        text,
+        "From: {from}\r\nTo: support@acme.example\r\nSubject: {subject}\r\n"
+    );
+    if !headers.to_ascii_lowercase().contains("message-id:") {
+        let _ = write!(text, "Message-ID: <{number}.{pid}@mail.acme.example>\r\n");
+    }
+    let _ = write!(
+        text,
+        "Date: Mon, 16 Nov 2026 09:05:00 +0000\r\n{headers}MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{body}\r\n"
+    );
+    text
+}
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The folders of a folder of cases. None is a failure: then nothing would be tested.
+pub fn cases(folder: &str) -> Vec<PathBuf> {
+    let folder = root().join(folder);
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir())
+        .collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "no case in {}", folder.display());
+    cases
+}
+
+/// stdout and stderr, for a failing assertion.
+pub fn both(output: &Output) -> String {
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// The binary under test, built beside the tests.
+pub fn binary() -> PathBuf {
+    let tests = std::env::current_exe().expect("the test's own path");
+    let binary = tests
+        .parent()
+        .and_then(Path::parent)
+        .map(|folder| folder.join("postroom"))
+        .expect("tests lie in target/release/deps");
+    assert!(
+        binary.exists(),
+        "{} is not there: run `cargo build --release --workspace` first, as `make test` does",
+        binary.display()
+    );
+    binary
+}
+
+fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.expect("a pid"), signal).expect("signalling postroom");
+}

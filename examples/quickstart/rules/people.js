@@ -1,0 +1,17 @@
+// Mail written by people. Machines that answer machines are noted and left; urgent words raise the priority.
+
+export function decide(mail, ctx) {
+  if (mail.classification === "auto-reply") return ignore("out of office");
+  if (mail.classification === "list") return ignore("newsletter");
+
+  if (mail.attachments.some((file) => /\.(exe|js|scr|vbs)$/i.test(file.name))) {
+    return quarantine("an attachment that runs");
+  }
+
+  // A reply to a known ticket is the standard rule's business: it becomes a note.
+  if (ctx.thread?.authorised) return pass();
+
+  if (mail.match("subject", "(?i)urgent|asap|cannot work|down")) {
+    return ticket({ priority: "high", queue: "Service desk", tags: ["urgent"] });
+  }
+}

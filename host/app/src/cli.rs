@@ -1,0 +1,224 @@
+//! The command line: every command, its options and the help that teaches them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Start here:
+  postroom demo                 see a dozen mails become tickets, notes and alerts
+  postroom init my-mailroom     a config, a first rule and its test
+  postroom check                find what is wrong before it runs
+  postroom run                  the service; Ctrl-C drains, a second one quits
+
+Exit codes: 0 done; 1 something failed or was found wrong; 2 the command line was not understood.
+Listings go to stdout, logs to stderr. RUST_LOG=postroom=debug shows more.";
+
+/// The mail room of a managed service provider: every mail becomes a ticket, a note or an alert, decided by a rule you wrote.
+#[derive(Debug, Parser)]
+#[command(name = "postroom", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the built-in example: three clients, a dozen mails, JavaScript rules you can edit while it runs
+    Demo(DemoArgs),
+    /// Write a commented config, a first rule and its test
+    Init {
+        /// Where to; made if it is not there
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Check config, rules, grants and limits; every problem with its file, line and cure
+    Check {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Run the service
+    Run {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Drain every mailbox, try each due delivery once (10 s at most) and exit; exit code 1 when a mailbox failed
+        #[arg(long)]
+        once: bool,
+    },
+    /// What was decided about each mail, and why
+    Decisions {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        filter: Filter,
+        /// Only this outcome: ticket, note, alert, ignored or quarantined
+        #[arg(long)]
+        outcome: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// The tickets, notes and alerts that came of it
+    Items {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        filter: Filter,
+        /// Only this kind: ticket, note or alert
+        #[arg(long)]
+        kind: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Mails seen per mailbox and day, and what each became; exit code 1 when it does not balance
+    Ledger {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only this mailbox
+        #[arg(long)]
+        mailbox: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Deliveries: what waits, what failed and why, what was delivered
+    Outbox {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only this state: waiting, delivered or dead
+        #[arg(long)]
+        state: Option<String>,
+        /// At most so many rows
+        #[arg(long)]
+        limit: Option<usize>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Mails kept aside for a person
+    Quarantine {
+        #[command(subcommand)]
+        command: Option<QuarantineCommand>,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Bring mail in from files
+    #[command(subcommand)]
+    Mail(MailCommand),
+    /// Work on one rule
+    #[command(subcommand)]
+    Rule(RuleCommand),
+    /// Work on rule components
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where the example is laid out, for you to edit
+    #[arg(default_value = "postroom-demo")]
+    pub dir: PathBuf,
+    /// Exit when the spool is drained, as it also does when nobody watches
+    #[arg(long)]
+    pub once: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArg {
+    /// The configuration; paths in it are relative to it
+    #[arg(long, value_name = "FILE", default_value = "postroom.toml")]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Output {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Filter {
+    /// Only this mailbox
+    #[arg(long)]
+    pub mailbox: Option<String>,
+    /// Only this tenant
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Only since then: a time (2026-01-31T12:00:00Z), a day (2026-01-31) or an age (90m, 24h, 7d)
+    #[arg(long)]
+    pub since: Option<String>,
+    /// At most so many rows, the newest
+    #[arg(long)]
+    pub limit: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum QuarantineCommand {
+    /// One line per mail (the default)
+    List,
+    /// Why one mail is here, and its raw bytes
+    Show {
+        /// The decision's id, as `list` shows it
+        id: String,
+        /// Only the raw mail, byte for byte, to stdout
+        #[arg(long)]
+        raw: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MailCommand {
+    /// Take mbox files, maildirs or .eml files through the line, as if fetched
+    Import {
+        /// The mailbox they belong to
+        #[arg(long)]
+        mailbox: String,
+        /// mbox files, maildirs, folders of .eml files, .eml files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RuleCommand {
+    /// The decision for one mail, with time, memory and log; nothing is stored
+    Try {
+        /// A .js file or a .wasm component
+        rule: PathBuf,
+        /// The mail
+        mail: PathBuf,
+        /// Tenant, settings and grants are those of this mailbox of the config
+        #[arg(long)]
+        mailbox: Option<String>,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Make a component from a core wasm module built against `wit/`
+    Build {
+        /// The core module
+        module: PathBuf,
+        /// Where to write the component; beside the module, as NAME.component.wasm, unless given
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// World, imports, exports, size and hash of a component
+    Inspect {
+        component: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+}

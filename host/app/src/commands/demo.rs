@@ -1,0 +1,228 @@
+//! `postroom demo`: the example of three clients, laid out for the reader to edit, running on a spool folder and SQLite.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use include_dir::{Dir, File, include_dir};
+use postroom_core::{Action, AlertState};
+use postroom_store::Committed;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::DemoArgs;
+use crate::commands::run::stop_on_signals;
+use crate::commands::{load_config, runtime};
+use crate::line::Mailbox;
+use crate::line::decide::Decided;
+use crate::rulebook::RuleBook;
+use crate::service::Service;
+
+static QUICKSTART: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");
+static TYPES: &str = include_str!("../../../../plugins/script/postroom.d.ts");
+
+/// How often the demo looks whether a saved rule went live.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let dir = &args.dir;
+    lay_out(dir).with_context(|| format!("laying out the example in {}", dir.display()))?;
+    let config = Arc::new(load_config(&dir.join("postroom.toml"))?);
+    let json = args.output.json;
+    let watched = std::io::stdout().is_terminal() && !args.once;
+    if !json {
+        println!(
+            "Three clients, {} mails. What becomes of each, and the rule that said so:\n",
+            mails().count()
+        );
+    }
+    let observer = move |mailbox: &Mailbox, decided: &Decided, committed: &Committed| {
+        if json {
+            println!("{}", json_line(mailbox, decided, committed));
+        } else {
+            println!("{}", line(mailbox, decided, committed));
+        }
+    };
+    runtime()?.block_on(async {
+        let stop = CancellationToken::new();
+        let service = Service::build(config, Some(Box::new(observer)), stop.clone()).await?;
+        if !watched {
+            let drained = service.once().await?;
+            if !json {
+                println!("{}", invitation(dir, false));
+            }
+            return Ok(if drained.failed.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+        let again = tokio::spawn(come_again(service.rules(), dir.clone(), stop.clone()));
+        let signals = tokio::spawn(stop_on_signals(stop));
+        service.run().await;
+        signals.abort();
+        again.await??;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Writes the example: configuration and rules unless they are there (they may be edited), data and spool anew.
+fn lay_out(dir: &Path) -> std::io::Result<()> {
+    for stale in ["data", "spool"] {
+        match std::fs::remove_dir_all(dir.join(stale)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    for file in files(&QUICKSTART) {
+        let target = dir.join(file.path());
+        if !target.exists() {
+            if let Some(parent) = target.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::write(target, file.contents())?;
+        }
+    }
+    std::fs::write(dir.join("postroom.d.ts"), TYPES)?;
+    drop_mail(dir, 1)
+}
+
+/// Drops every mail of the example into its mailbox's spool. Each round differs in a header, so that none is taken for a copy
+/// of the last.
+fn drop_mail(dir: &Path, round: u32) -> std::io::Result<()> {
+    for mail in mails() {
+        let Ok(path) = mail.path().strip_prefix("mail") else {
+            continue;
+        };
+        let target = dir.join("spool").join(path);
+        let folder = target.parent().unwrap_or(dir);
+        std::fs::create_dir_all(folder)?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let target = folder.join(format!("{round:03}-{name}"));
+        let partial = target.with_extension("tmp");
+        let mut bytes = format!("X-Demo-Round: {round}\r\n").into_bytes();
+        bytes.extend_from_slice(mail.contents());
+        std::fs::write(&partial, bytes)?;
+        std::fs::rename(&partial, &target)?;
+    }
+    Ok(())
+}
+
+/// Whenever an edited rule goes live, the mails come again, so that the difference shows.
+async fn come_again(
+    rules: Arc<RuleBook>,
+    dir: PathBuf,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut generation = rules.generation();
+    let mut round = 1;
+    // The first round's decisions stand above the invitation.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    println!("{}", invitation(&dir, true));
+    while !stop.is_cancelled() {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if rules.generation() != generation {
+            generation = rules.generation();
+            round += 1;
+            println!("\nYour rule is live as generation {generation}. The same mails again:\n");
+            drop_mail(&dir, round)?;
+        }
+    }
+    Ok(())
+}
+
+fn mails() -> impl Iterator<Item = &'static File<'static>> {
+    files(&QUICKSTART)
+        .into_iter()
+        .filter(|file| file.path().starts_with("mail"))
+}
+
+fn files(dir: &'static Dir<'static>) -> Vec<&'static File<'static>> {
+    let mut all: Vec<_> = dir.files().collect();
+    for inner in dir.dirs() {
+        all.extend(files(inner));
+    }
+    all
+}
+
+fn line(mailbox: &Mailbox, decided: &Decided, committed: &Committed) -> String {
+    let Ok(answer) = &decided.result else {
+        return format!("{}: the line failed; the mail is kept", mailbox.name);
+    };
+    let decision = &answer.decision;
+    let subject = decided
+        .message
+        .as_ref()
+        .map_or("(not parsed)", |message| message.subject.as_str());
+    let what = decision.actions.iter().find_map(|action| match action {
+        Action::Ticket(ticket) => Some(ticket.priority.clone().unwrap_or_default()),
+        Action::Alert(alert) => Some(match alert.state {
+            AlertState::Firing => "firing".into(),
+            AlertState::Resolved => "resolved".into(),
+        }),
+        Action::Ignore { reason } | Action::Quarantine { reason } => Some(reason.clone()),
+        _ => None,
+    });
+    let number = decision
+        .actions
+        .iter()
+        .find_map(|action| match action {
+            Action::Note(note) => note.ticket.clone(),
+            _ => None,
+        })
+        .or_else(|| committed.tickets.first().cloned())
+        .unwrap_or_default();
+    let detail = [number, what.unwrap_or_default()].join(" ");
+    let mut text = format!(
+        "  {:<11} {:<11} {:<26} {:<46} {}",
+        mailbox.name,
+        decision.outcome.as_str(),
+        cut(detail.trim(), 26),
+        cut(subject, 46),
+        decision.rule
+    );
+    for repair in &decision.repairs {
+        text.push_str(&format!("\n  {:<23} repaired: {repair}", ""));
+    }
+    text
+}
+
+fn json_line(mailbox: &Mailbox, decided: &Decided, committed: &Committed) -> serde_json::Value {
+    let decision = decided.result.as_ref().ok().map(|answer| &answer.decision);
+    serde_json::json!({
+        "id": committed.decision_id.to_string(),
+        "mailbox": mailbox.name,
+        "tenant": mailbox.tenant,
+        "subject": decided.message.as_ref().map(|message| &message.subject),
+        "outcome": decision.map(|decision| decision.outcome),
+        "rule": decision.map(|decision| &decision.rule),
+        "tickets": committed.tickets,
+        "actions": decision.map(|decision| &decision.actions),
+        "repairs": decision.map(|decision| &decision.repairs),
+    })
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(width - 1).collect();
+    short.push('…');
+    short
+}
+
+fn invitation(dir: &Path, watching: bool) -> String {
+    let dir = dir.display();
+    let next = if watching {
+        "Postroom is watching. Save the file, and the same mails come again under your rule. Ctrl-C ends it.".to_owned()
+    } else {
+        format!(
+            "Then see what it does with one mail:\n  postroom rule try {dir}/rules/people.js {dir}/mail/osprey/04-urgent.eml --config {dir}/postroom.toml --mailbox osprey\nor run `postroom demo` in a terminal: it goes on watching, and a saved rule is live at once."
+        )
+    };
+    format!(
+        "\nNow change a rule: open {dir}/rules/people.js and let \"cannot work\" mails go to another queue.\n{next}\n\nMore: postroom decisions --config {dir}/postroom.toml, and likewise items, ledger, quarantine."
+    )
+}

@@ -1,0 +1,111 @@
+//! `postroom mail import`: mail from files walks the line, as if it had been fetched.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use indicatif::ProgressBar;
+use postroom_core::{Position, RawMessage};
+use postroom_mailbox::import;
+use postroom_store::StoreError;
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::{load_config, runtime};
+use crate::service::Service;
+
+/// Mails are journalled and decided so many at a time.
+const BATCH: usize = 64;
+
+pub fn import(
+    config: &Path,
+    mailbox: &str,
+    files: &[PathBuf],
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let config = Arc::new(load_config(config)?);
+    if config.mailbox(mailbox).is_none() {
+        let names: Vec<_> = config.mailboxes.iter().map(|m| m.name.as_str()).collect();
+        bail!(
+            "the configuration has no mailbox {mailbox}; it has: {}",
+            names.join(", ")
+        );
+    }
+    let raw_bytes = config.limits.raw_bytes;
+    runtime()?.block_on(async {
+        let service = match Service::build(config, None, CancellationToken::new()).await {
+            Ok(service) => service,
+            Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
+                return Err(error.context(
+                    "a running service has the data folder: stop it first, or put .eml files into a spool mailbox's folder",
+                ));
+            }
+            Err(error) => return Err(error),
+        };
+        let progress = if std::io::stderr().is_terminal() {
+            ProgressBar::new_spinner().with_message("mails")
+        } else {
+            ProgressBar::hidden()
+        };
+        let mut counts = Counts::default();
+        for file in files {
+            let mails = import::open(file, raw_bytes)
+                .with_context(|| file.display().to_string())?;
+            let mut batch = Vec::with_capacity(BATCH);
+            for mail in mails {
+                let mail = mail.with_context(|| file.display().to_string())?;
+                batch.push(RawMessage {
+                    position: Position::imported(&mail.name),
+                    size: mail.size,
+                    bytes: mail.bytes,
+                });
+                if batch.len() == BATCH {
+                    counts.add(&service, mailbox, &mut batch, &progress).await?;
+                }
+            }
+            counts.add(&service, mailbox, &mut batch, &progress).await?;
+        }
+        progress.finish_and_clear();
+        let undelivered = service.deliver_once().await?;
+        if json {
+            println!(
+                "{}",
+                serde_json::json!({"mailbox": mailbox, "read": counts.read, "decided": counts.decided, "known": counts.read - counts.decided - counts.failed, "failed": counts.failed, "undelivered": undelivered})
+            );
+        } else {
+            println!(
+                "{} mails read, {} decided, {} known already{}",
+                counts.read,
+                counts.decided,
+                counts.read - counts.decided - counts.failed,
+                if undelivered > 0 { format!("; {undelivered} deliveries stay pending") } else { String::new() }
+            );
+        }
+        Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+#[derive(Default)]
+struct Counts {
+    read: usize,
+    decided: usize,
+    failed: usize,
+}
+
+impl Counts {
+    async fn add(
+        &mut self,
+        service: &Service,
+        mailbox: &str,
+        batch: &mut Vec<RawMessage>,
+        progress: &ProgressBar,
+    ) -> anyhow::Result<()> {
+        self.read += batch.len();
+        progress.inc(batch.len() as u64);
+        let settled = service.take_in(mailbox, std::mem::take(batch)).await?;
+        self.decided += settled.decided;
+        self.failed += settled.failed;
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! `decisions`, `items`, `ledger` and `outbox`: what happened and why, for people or as one JSON object a line.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
+use postroom_core::Outcome;
+use postroom_store::{self as store, ItemKind, StoreError};
+use serde::Serialize;
+
+use crate::cli::Filter;
+use crate::commands::{open_reader, table};
+
+/// A listing for people stops here; `--limit` and `--json` go further.
+const SCREENFUL: usize = 500;
+
+pub fn decisions(
+    config: &Path,
+    filter: &Filter,
+    outcome: Option<String>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut wanted = wanted(filter, json)?;
+    wanted.outcome = outcome.map(|name| outcome_of(&name)).transpose()?;
+    let reader = open_reader(config)?;
+    list(
+        json,
+        reader.decisions(&wanted)?,
+        &[
+            "id", "received", "mailbox", "outcome", "ticket", "rule", "subject",
+        ],
+        |row| {
+            vec![
+                row.id.to_string(),
+                row.received.clone(),
+                row.mailbox.clone(),
+                row.outcome.as_str().to_owned(),
+                row.ticket
+                    .clone()
+                    .or(row.alert_key.clone())
+                    .unwrap_or_default(),
+                row.rule.clone(),
+                row.subject.clone(),
+            ]
+        },
+    )
+}
+
+pub fn items(
+    config: &Path,
+    filter: &Filter,
+    kind: Option<String>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut wanted = wanted(filter, json)?;
+    wanted.kind = kind.map(|name| kind_of(&name)).transpose()?;
+    let reader = open_reader(config)?;
+    list(
+        json,
+        reader.items(&wanted)?,
+        &[
+            "id", "kind", "tenant", "ticket", "state", "queue", "title", "updated",
+        ],
+        |row| {
+            vec![
+                row.id.to_string(),
+                name_of(&row.kind),
+                row.tenant.clone(),
+                row.ticket.clone().unwrap_or_default(),
+                row.state.clone(),
+                row.queue.clone().unwrap_or_default(),
+                row.title.clone().unwrap_or_default(),
+                row.updated.clone(),
+            ]
+        },
+    )
+}
+
+pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let reader = open_reader(config)?;
+    let wanted = store::Filter {
+        mailbox: mailbox.map(str::to_owned),
+        ..store::Filter::default()
+    };
+    let rows = reader.ledger(&wanted)?;
+    let balanced = rows.iter().all(store::LedgerRow::balances);
+    list(
+        json,
+        rows.into_iter().map(Ok),
+        &[
+            "mailbox",
+            "day",
+            "seen",
+            "tickets",
+            "notes",
+            "alerts",
+            "ignored",
+            "quarantined",
+            "pending",
+        ],
+        |row| {
+            let counts = [
+                row.seen,
+                row.tickets,
+                row.notes,
+                row.alerts,
+                row.ignored,
+                row.quarantined,
+                row.pending,
+            ];
+            let mut cells = vec![row.mailbox.clone(), row.day.clone()];
+            cells.extend(counts.iter().map(u64::to_string));
+            cells
+        },
+    )?;
+    if balanced {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("the ledger does not balance: tell the makers of Postroom");
+    Ok(ExitCode::FAILURE)
+}
+
+pub fn outbox(
+    config: &Path,
+    state: Option<&str>,
+    limit: Option<usize>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    if let Some(state) = state
+        && !["waiting", "delivered", "dead"].contains(&state)
+    {
+        bail!("--state {state}: one of waiting, delivered, dead");
+    }
+    let reader = open_reader(config)?;
+    let most = limit.unwrap_or(if json { usize::MAX } else { SCREENFUL });
+    let rows = reader
+        .outbox(&store::Filter::default())?
+        .filter(|row| {
+            row.as_ref()
+                .map_or(true, |row| state.is_none_or(|s| s == row.state))
+        })
+        .take(most);
+    list(
+        json,
+        rows,
+        &["id", "kind", "target", "state", "attempts", "due", "error"],
+        |row| {
+            vec![
+                row.id.to_string(),
+                name_of(&row.kind),
+                row.target.clone(),
+                row.state.to_owned(),
+                row.attempts.to_string(),
+                row.due.clone().unwrap_or_default(),
+                row.error.clone().unwrap_or_default(),
+            ]
+        },
+    )
+}
+
+/// Prints rows as they come from the store; a pipe that closes early (`| head`) is no error.
+pub fn list<T: Serialize>(
+    json: bool,
+    rows: impl Iterator<Item = Result<T, StoreError>>,
+    header: &[&str],
+    cells: impl Fn(&T) -> Vec<String>,
+) -> anyhow::Result<ExitCode> {
+    if !json {
+        let rows = rows.collect::<Result<Vec<T>, _>>()?;
+        table::print(header, rows.iter().map(cells));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for row in rows {
+        serde_json::to_writer(&mut out, &row?).context("writing a row")?;
+        match out.write_all(b"\n") {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            written => written?,
+        }
+    }
+    match out.flush() {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What a listing's options ask for. People see at most a screenful; JSON is everything unless limited.
+pub fn wanted(filter: &Filter, json: bool) -> anyhow::Result<store::Filter> {
+    Ok(store::Filter {
+        tenant: filter.tenant.clone(),
+        mailbox: filter.mailbox.clone(),
+        since_ms: filter.since.as_deref().map(since).transpose()?,
+        limit: filter.limit.or((!json).then_some(SCREENFUL)),
+        ..store::Filter::default()
+    })
+}
+
+fn since(text: &str) -> anyhow::Result<i64> {
+    let moment = if let Ok(time) = text.parse::<Timestamp>() {
+        time
+    } else if let Ok(day) = text.parse::<Date>() {
+        day.to_zoned(TimeZone::UTC)?.timestamp()
+    } else if let Ok(age) = text.parse::<Span>() {
+        Timestamp::now()
+            .to_zoned(TimeZone::UTC)
+            .checked_sub(age)?
+            .timestamp()
+    } else {
+        bail!(
+            "--since {text}: a time (2026-01-31T12:00:00Z), a day (2026-01-31) or an age (90m, 24h, 7d)"
+        );
+    };
+    Ok(moment.as_millisecond())
+}
+
+fn outcome_of(name: &str) -> anyhow::Result<Outcome> {
+    serde_json::from_value(name.into()).with_context(|| {
+        format!("--outcome {name}: one of ticket, note, alert, ignored, quarantined")
+    })
+}
+
+fn kind_of(name: &str) -> anyhow::Result<ItemKind> {
+    serde_json::from_value(name.into())
+        .with_context(|| format!("--kind {name}: one of ticket, note, alert"))
+}
+
+/// A typed name as its JSON has it.
+fn name_of(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}

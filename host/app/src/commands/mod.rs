@@ -1,0 +1,40 @@
+//! What each command of the command line does, one file a command.
+
+pub mod check;
+pub mod demo;
+pub mod import;
+pub mod init;
+pub mod listings;
+pub mod plugin;
+pub mod quarantine;
+pub mod rule;
+pub mod run;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use postroom_store::Reader;
+
+use crate::config::{self, Config};
+
+/// The whole configuration, or every problem of it.
+fn load_config(file: &Path) -> anyhow::Result<Config> {
+    Config::load(file).map_err(|problems| {
+        anyhow::anyhow!("the configuration cannot be used as it is:\n{problems}")
+    })
+}
+
+/// The store, opened beside a running service. Needs only `data_dir` of the configuration: no secret, no rule.
+fn open_reader(config: &Path) -> anyhow::Result<Reader> {
+    let data_dir: PathBuf =
+        config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    Reader::open(&data_dir).with_context(|| format!("the data folder {}", data_dir.display()))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the asynchronous runtime")
+}

@@ -1,0 +1,90 @@
+//! `postroom quarantine`: mails kept aside for a person, why, and their raw bytes.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use postroom_store::{DecisionId, Filter, Quarantined};
+
+use crate::cli::QuarantineCommand;
+use crate::commands::listings::list;
+use crate::commands::open_reader;
+
+/// Of a raw mail, people are shown at most so much unless they ask with `--raw`.
+const SHOWN_BYTES: usize = 4096;
+
+pub fn quarantine(
+    config: &Path,
+    command: Option<QuarantineCommand>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let reader = open_reader(config)?;
+    match command.unwrap_or(QuarantineCommand::List) {
+        QuarantineCommand::List => list(
+            json,
+            reader.quarantine(&Filter::default())?,
+            &["id", "received", "mailbox", "from", "subject", "reason"],
+            |row| {
+                vec![
+                    row.id.to_string(),
+                    row.received.clone(),
+                    row.mailbox.clone(),
+                    row.from.clone().unwrap_or_default(),
+                    row.subject.clone(),
+                    row.reason.clone(),
+                ]
+            },
+        ),
+        QuarantineCommand::Show { id, raw } => {
+            let number = id.parse().map(DecisionId);
+            let number =
+                number.with_context(|| format!("{id} is not an id of `quarantine list`"))?;
+            let Some(found) = reader.quarantined(number)? else {
+                bail!("{id} is not in quarantine; `postroom quarantine list` shows what is");
+            };
+            show(&found, raw, json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn show(found: &Quarantined, raw: bool, json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if raw {
+        out.write_all(&found.raw)?;
+        return Ok(out.flush()?);
+    }
+    if json {
+        let mut row = serde_json::to_value(&found.row)?;
+        row["whole"] = found.whole.into();
+        row["raw"] = String::from_utf8_lossy(&found.raw).into();
+        writeln!(out, "{row}")?;
+        return Ok(());
+    }
+    let row = &found.row;
+    writeln!(out, "mailbox   {} of {}", row.mailbox, row.tenant)?;
+    writeln!(out, "received  {}", row.received)?;
+    writeln!(out, "from      {}", row.from.as_deref().unwrap_or("-"))?;
+    writeln!(out, "subject   {}", row.subject)?;
+    writeln!(out, "reason    {}", row.reason)?;
+    for trouble in &row.troubles {
+        writeln!(
+            out,
+            "trouble   {}: {}: {}",
+            trouble.rule, trouble.kind, trouble.message
+        )?;
+    }
+    let kept = if found.whole {
+        "all of it"
+    } else {
+        "its beginning"
+    };
+    writeln!(out, "size      {} bytes, {kept} is kept here", row.size)?;
+    let shown = &found.raw[..found.raw.len().min(SHOWN_BYTES)];
+    writeln!(out, "\n{}", String::from_utf8_lossy(shown))?;
+    if shown.len() < found.raw.len() {
+        writeln!(out, "… {} bytes more: --raw", found.raw.len() - shown.len())?;
+    }
+    Ok(())
+}

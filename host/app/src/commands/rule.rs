@@ -1,0 +1,202 @@
+//! `postroom rule try`: one rule, one mail, no trace left anywhere.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use postroom_core::{
+    Client, Context, DecisionLimits, Manners, Message, ParseLimits, complete, parse,
+};
+use postroom_sandbox::{NoKv, Run, Sandbox, SandboxConfig};
+use serde_json::json;
+
+use crate::commands::load_config;
+use crate::config::{Config, Mailbox, Rule, RuleKind, RuleUse};
+use crate::rulebook::{load_bytes, read_rule};
+
+pub fn try_rule(
+    rule: &Path,
+    mail: &Path,
+    config: &Path,
+    mailbox: Option<&str>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let config = mailbox.map(|_| load_config(config)).transpose()?;
+    let setting = Setting::of(config.as_ref(), mailbox)?;
+    let wanted = setting.rule_use(rule);
+    let bytes = read_rule(rule).map_err(|e| anyhow::anyhow!("{}: {e}", rule.display()))?;
+    let raw = std::fs::read(mail).with_context(|| mail.display().to_string())?;
+
+    let sandbox = Sandbox::new(SandboxConfig {
+        cache_dir: config.as_ref().map(|config| config.data_dir.join("cache")),
+        workers: 1,
+        ..SandboxConfig::default()
+    })?;
+    let loaded = load_bytes(&sandbox, &wanted, &bytes)?;
+    let message = Arc::new(parse(&Bytes::from(raw), &ParseLimits::default(), &[]));
+    let context = setting.context(&message);
+    let run = loaded.decide(&message, &context, Arc::new(NoKv));
+    let manners = Manners {
+        own_addresses: &setting.own_addresses,
+        has_outgoing: setting.has_outgoing,
+        limits: &DecisionLimits::default(),
+    };
+    let answer = match &run.verdict {
+        Err(trouble) => Err(format!("{}: {trouble}", trouble.kind())),
+        Ok(None) => Ok(None),
+        Ok(Some(actions)) => complete(actions.clone(), &message, &context, &manners)
+            .map(Some)
+            .map_err(|nonsense| format!("nonsense: {nonsense}")),
+    };
+    let facts = json!({
+        "rule": wanted.rule.name,
+        "rule_hash": loaded.hash().hex(),
+        "outcome": answer.as_ref().ok().map(|done| done.as_ref().map_or("pass", |done| done.outcome.as_str())),
+        "actions": answer.as_ref().ok().and_then(|done| done.as_ref().map(|done| &done.actions)),
+        "refused": answer.as_ref().ok().and_then(|done| done.as_ref().map(|done| &done.refused)),
+        "trouble": answer.as_ref().err(),
+        "log": run.log,
+        "repairs": message.repairs,
+        "elapsed_us": u64::try_from(run.elapsed.as_micros()).unwrap_or(u64::MAX),
+        "memory_bytes": run.memory_bytes,
+    });
+    if json {
+        println!("{facts}");
+    } else {
+        print_for_people(&facts, &run, &wanted)?;
+    }
+    Ok(if answer.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print_for_people(facts: &serde_json::Value, run: &Run, wanted: &RuleUse) -> anyhow::Result<()> {
+    match facts["trouble"].as_str() {
+        Some(trouble) => println!("trouble: {trouble}\nThe mail goes on to the next rule."),
+        None => println!(
+            "{} by {}",
+            facts["outcome"].as_str().unwrap_or("pass"),
+            wanted.rule.name
+        ),
+    }
+    for (title, key) in [("actions", "actions"), ("refused", "refused")] {
+        if facts[key].as_array().is_some_and(|list| !list.is_empty()) {
+            println!("\n{title}:\n{}", serde_json::to_string_pretty(&facts[key])?);
+        }
+    }
+    for (title, lines) in [("log", &facts["log"]), ("repairs", &facts["repairs"])] {
+        let lines = lines.as_array().map(Vec::as_slice).unwrap_or_default();
+        if !lines.is_empty() {
+            println!("\n{title}:");
+        }
+        for line in lines {
+            println!("  {}", line.as_str().unwrap_or_default());
+        }
+    }
+    println!(
+        "\ntime {:.3} ms of {} ms, memory {} KiB of {} KiB",
+        run.elapsed.as_secs_f64() * 1e3,
+        wanted.limits.time.as_millis(),
+        run.memory_bytes / 1024,
+        wanted.limits.memory_bytes / 1024
+    );
+    Ok(())
+}
+
+/// Whose rule it is taken to be.
+struct Setting<'a> {
+    config: Option<&'a Config>,
+    mailbox: Option<&'a Mailbox>,
+    own_addresses: Vec<String>,
+    has_outgoing: bool,
+}
+
+impl<'a> Setting<'a> {
+    fn of(config: Option<&'a Config>, mailbox: Option<&str>) -> anyhow::Result<Self> {
+        let mailbox = match (config, mailbox) {
+            (Some(config), Some(name)) => Some(
+                config
+                    .mailbox(name)
+                    .with_context(|| format!("the configuration has no mailbox {name}"))?,
+            ),
+            _ => None,
+        };
+        Ok(Self {
+            config,
+            mailbox,
+            own_addresses: config
+                .map(|config| config.own_addresses().into_iter().collect())
+                .unwrap_or_default(),
+            // Without a configuration a reply is shown, not refused.
+            has_outgoing: mailbox.is_none_or(|mailbox| mailbox.outgoing.is_some()),
+        })
+    }
+
+    /// The rule under the terms its tenant has for it, by its name in the configuration where it stands there.
+    fn rule_use(&self, file: &Path) -> RuleUse {
+        let configured = self.config.zip(self.mailbox).and_then(|(config, mailbox)| {
+            let same = |candidate: &RuleUse| {
+                candidate.tenant == mailbox.tenant
+                    && candidate
+                        .rule
+                        .path()
+                        .and_then(|path| path.canonicalize().ok())
+                        == file.canonicalize().ok()
+            };
+            config.rule_uses().into_iter().find(same)
+        });
+        configured.unwrap_or_else(|| {
+            let tenant = self
+                .config
+                .zip(self.mailbox)
+                .and_then(|(config, mailbox)| config.tenant(&mailbox.tenant));
+            RuleUse {
+                tenant: tenant.map_or("try", |tenant| &tenant.name).to_owned(),
+                rule: rule_of_file(file),
+                settings_json: "{}".into(),
+                grants: tenant.map(|t| t.grants.clone()).unwrap_or_default(),
+                limits: tenant.map(|t| t.limits.clone()).unwrap_or_default(),
+            }
+        })
+    }
+
+    fn context(&self, message: &Message) -> Context {
+        let tenant = self
+            .config
+            .zip(self.mailbox)
+            .and_then(|(config, mailbox)| config.tenant(&mailbox.tenant));
+        let client = tenant
+            .filter(|tenant| {
+                let from = message.from.as_ref();
+                from.is_some_and(|from| tenant.domains.iter().any(|d| d == from.domain()))
+            })
+            .map(|tenant| Client {
+                name: tenant.name.clone(),
+                sure: true,
+            });
+        Context {
+            tenant: tenant.map_or("try", |tenant| &tenant.name).to_owned(),
+            mailbox: self.mailbox.map_or("try", |m| &m.name).to_owned(),
+            client,
+            thread: None,
+            now: format!("{:.3}", jiff::Timestamp::now()),
+        }
+    }
+}
+
+/// A rule that no configuration names, by its path as given.
+fn rule_of_file(file: &Path) -> Rule {
+    let path = file.to_owned();
+    Rule {
+        name: file.display().to_string(),
+        kind: if file.extension().is_some_and(|ext| ext == "wasm") {
+            RuleKind::Component(path)
+        } else {
+            RuleKind::Script(path)
+        },
+    }
+}

@@ -1,0 +1,33 @@
+//! Listings for people: a plain table that fits the terminal.
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+/// Without a terminal to ask, a table is this wide.
+const WIDTH: u16 = 120;
+
+pub fn print(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width())
+        .set_header(header.iter().map(|title| title.to_uppercase()));
+    let mut any = false;
+    for row in rows {
+        any = true;
+        table.add_row(row);
+    }
+    if any {
+        println!("{table}");
+    } else {
+        println!("nothing yet");
+    }
+}
+
+fn width() -> u16 {
+    rustix::termios::tcgetwinsize(std::io::stdout())
+        .ok()
+        .map(|size| size.ws_col)
+        .filter(|columns| *columns > 0)
+        .unwrap_or(WIDTH)
+}

@@ -1,0 +1,279 @@
+//! Delivery: the outbox is emptied target by target, at least once, in order per ticket, and nothing is decided again.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use postroom_core::backoff::backoff;
+use postroom_outgoing::{OutgoingMail, Smtp};
+use postroom_sink::{SinkError, Webhook};
+use postroom_store::{MailKind, OutboxEntry, OutboxKind, OutgoingMailPayload, Store, StoreError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::crash;
+
+/// Deliveries to one target under way at a time: a target that hangs holds up no other, and is not flooded.
+const AT_ONCE: usize = 4;
+/// Due entries looked up at a time, for each target.
+const LOOK: usize = 32;
+/// The outbox is looked at this often even when nobody rings.
+const IDLE_LOOK: Duration = Duration::from_secs(30);
+/// The pause after the store could not be read or written.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Where entries of the outbox go.
+pub struct Deliveries {
+    pub store: Store,
+    pub sinks: BTreeMap<String, Webhook>,
+    pub outgoing: BTreeMap<String, Smtp>,
+    /// After so many tries an entry is dead: it stays in the outbox for a person.
+    pub attempts: u32,
+}
+
+/// How one try ended.
+enum Tried {
+    Delivered(String),
+    /// Worth another try, after at least so long where the receiver said so.
+    Later(String, Option<Duration>),
+    /// Never worth one.
+    Dead(String),
+}
+
+/// Deliveries under way.
+#[derive(Default)]
+struct Rounds {
+    tasks: JoinSet<(OutboxEntry, Result<(), StoreError>)>,
+    busy: HashSet<i64>,
+    by_target: HashMap<(OutboxKind, String), usize>,
+}
+
+impl Deliveries {
+    /// Delivers until stopped; deliveries under way end first.
+    pub async fn serve(self: Arc<Self>, mut filled: watch::Receiver<()>, stop: CancellationToken) {
+        let mut rounds = Rounds::default();
+        while !stop.is_cancelled() {
+            let wait = match self.start_due(&mut rounds, None) {
+                Ok(_) => self.until_next(&rounds),
+                Err(error) => Err(error),
+            };
+            let wait = wait.unwrap_or_else(|error| {
+                tracing::error!(%error, "the outbox cannot be used now; deliveries wait");
+                STORE_PAUSE
+            });
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+                _ = filled.changed() => {}
+                Some(ended) = rounds.tasks.join_next() => {
+                    if rounds.ended(ended).is_err() {
+                        tokio::time::sleep(STORE_PAUSE).await;
+                    }
+                }
+            }
+        }
+        while let Some(ended) = rounds.tasks.join_next().await {
+            let _ = rounds.ended(ended);
+        }
+        for smtp in self.outgoing.values() {
+            smtp.close().await;
+        }
+    }
+
+    /// Tries each entry that is due, or becomes due by another's delivery, once.
+    pub async fn try_once(self: Arc<Self>) -> Result<(), StoreError> {
+        let mut rounds = Rounds::default();
+        let mut tried = HashSet::new();
+        loop {
+            self.start_due(&mut rounds, Some(&mut tried))?;
+            let Some(ended) = rounds.tasks.join_next().await else {
+                break;
+            };
+            rounds.ended(ended)?;
+        }
+        for smtp in self.outgoing.values() {
+            smtp.close().await;
+        }
+        Ok(())
+    }
+
+    /// Starts what is due and not under way. With `tried`, nothing that is in it, and what is started is added.
+    fn start_due(
+        self: &Arc<Self>,
+        rounds: &mut Rounds,
+        mut tried: Option<&mut HashSet<i64>>,
+    ) -> Result<(), StoreError> {
+        for entry in self.due()? {
+            let at_target = rounds
+                .by_target
+                .entry((entry.kind, entry.target.clone()))
+                .or_default();
+            if *at_target >= AT_ONCE || rounds.busy.contains(&entry.id) {
+                continue;
+            }
+            if let Some(tried) = tried.as_deref_mut()
+                && !tried.insert(entry.id)
+            {
+                continue;
+            }
+            *at_target += 1;
+            rounds.busy.insert(entry.id);
+            let deliveries = self.clone();
+            rounds.tasks.spawn(async move {
+                let result = deliveries.deliver(&entry).await;
+                (entry, result)
+            });
+        }
+        Ok(())
+    }
+
+    /// Entries whose turn it is, of every target.
+    fn due(&self) -> Result<Vec<OutboxEntry>, StoreError> {
+        let now = Timestamp::now().as_millisecond();
+        let mut due = Vec::new();
+        for (kind, target) in self.targets() {
+            let of_target = self.store.due_outbox(target, now, LOOK)?;
+            due.extend(of_target.into_iter().filter(|entry| entry.kind == kind));
+        }
+        Ok(due)
+    }
+
+    fn targets(&self) -> impl Iterator<Item = (OutboxKind, &String)> {
+        let sinks = self.sinks.keys().map(|name| (OutboxKind::Sink, name));
+        sinks.chain(self.outgoing.keys().map(|name| (OutboxKind::Mail, name)))
+    }
+
+    /// How long nothing will have to be started, unless somebody rings or a delivery ends.
+    fn until_next(&self, rounds: &Rounds) -> Result<Duration, StoreError> {
+        let now = Timestamp::now().as_millisecond();
+        let mut next: Option<i64> = None;
+        for (_, target) in self.targets() {
+            let due = self.store.next_outbox_due(target)?;
+            next = next.into_iter().chain(due).min();
+        }
+        Ok(match next {
+            Some(due) if due > now => Duration::from_millis((due - now).unsigned_abs()),
+            Some(_) if rounds.busy.is_empty() => Duration::ZERO,
+            _ => IDLE_LOOK,
+        }
+        .min(IDLE_LOOK))
+    }
+
+    async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
+        let tried = match entry.kind {
+            OutboxKind::Sink => match self.sinks.get(&entry.target) {
+                Some(webhook) => post(webhook, entry).await,
+                None => return Ok(()),
+            },
+            OutboxKind::Mail => match self.outgoing.get(&entry.target) {
+                Some(smtp) => self.send(smtp, entry).await,
+                None => return Ok(()),
+            },
+        };
+        match tried {
+            Tried::Delivered(receipt) => {
+                crash::point(crash::Point::BeforeDeliveryRecord);
+                self.store.delivered(entry.id, receipt).await
+            }
+            Tried::Later(problem, wish) if entry.attempts + 1 < self.attempts => {
+                let seed = entry.id.unsigned_abs();
+                let pause = backoff(entry.attempts + 1, seed).max(wish.unwrap_or_default());
+                tracing::warn!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "not delivered, tried again later: {problem}");
+                let at = Timestamp::now().as_millisecond()
+                    + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
+                self.store.undelivered(entry.id, problem, Some(at)).await
+            }
+            Tried::Later(problem, _) | Tried::Dead(problem) => {
+                tracing::error!(to = %entry.target, entry = entry.id, "not delivered, kept in the outbox as dead: {problem}");
+                self.store.undelivered(entry.id, problem, None).await
+            }
+        }
+    }
+
+    async fn send(&self, smtp: &Smtp, entry: &OutboxEntry) -> Tried {
+        let payload: OutgoingMailPayload = match serde_json::from_str(&entry.payload) {
+            Ok(payload) => payload,
+            Err(error) => return Tried::Dead(format!("its payload cannot be read: {error}")),
+        };
+        let attached = match payload.kind {
+            MailKind::Reply => None,
+            MailKind::Forward => match self.store.raw(payload.journal) {
+                Ok(Some(raw)) => Some(raw),
+                Ok(None) => return Tried::Dead("the mail to forward was purged".into()),
+                Err(error) => return Tried::Later(error.to_string(), None),
+            },
+        };
+        let mail = OutgoingMail {
+            to: payload.to,
+            subject: payload.subject,
+            text: payload.text,
+            html: payload.html,
+            message_id: payload.message_id,
+            in_reply_to: payload.in_reply_to,
+            references: payload.references,
+            auto_submitted: payload.kind == MailKind::Reply,
+            attached,
+        };
+        match smtp.send(&mail).await {
+            Ok(receipt) if receipt.refused.is_empty() => {
+                Tried::Delivered(format!("{} {}", receipt.code, receipt.text))
+            }
+            Ok(receipt) => {
+                let refused: Vec<String> = receipt
+                    .refused
+                    .iter()
+                    .map(|one| format!("{}: {} {}", one.address, one.code, one.text))
+                    .collect();
+                tracing::warn!(to = %entry.target, entry = entry.id, "sent, but not to all: {}", refused.join("; "));
+                Tried::Delivered(format!(
+                    "{} {}; refused: {}",
+                    receipt.code,
+                    receipt.text,
+                    refused.join("; ")
+                ))
+            }
+            Err(error) if error.is_permanent() => Tried::Dead(error.to_string()),
+            // Also when the answer was lost and the mail may have arrived: its Message-ID stays the same.
+            Err(error) => Tried::Later(error.to_string(), None),
+        }
+    }
+}
+
+impl Rounds {
+    fn ended(
+        &mut self,
+        ended: Result<(OutboxEntry, Result<(), StoreError>), tokio::task::JoinError>,
+    ) -> Result<(), StoreError> {
+        let (entry, result) =
+            ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        self.busy.remove(&entry.id);
+        if let Some(count) = self.by_target.get_mut(&(entry.kind, entry.target)) {
+            *count -= 1;
+        }
+        if let Err(error) = &result {
+            tracing::error!(%error, entry = entry.id, "a delivery could not be recorded; it is repeated under the same id");
+        }
+        result
+    }
+}
+
+async fn post(webhook: &Webhook, entry: &OutboxEntry) -> Tried {
+    match webhook
+        .post(&entry.idempotency_key, Timestamp::now(), &entry.payload)
+        .await
+    {
+        Ok(receipt) => Tried::Delivered(receipt.status.to_string()),
+        Err(SinkError::Transient {
+            retry_after,
+            status,
+            problem,
+        }) => {
+            let status = status.map(|s| format!("{s} ")).unwrap_or_default();
+            Tried::Later(format!("{status}{problem}"), retry_after)
+        }
+        Err(error @ SinkError::Permanent { .. }) => Tried::Dead(error.to_string()),
+        Err(error @ SinkError::Settings { .. }) => Tried::Later(error.to_string(), None),
+    }
+}

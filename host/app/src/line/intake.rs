@@ -1,0 +1,274 @@
+//! Intake: one mailbox's loop of fetching, journalling, settling and acknowledging. It owns the mail session.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use postroom_core::Cursor;
+use postroom_core::backoff::backoff;
+use postroom_mailbox::{Acknowledge, After, FetchLimits, Source, SourceError};
+use postroom_store::{PendingMail, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use super::{Line, Mailbox};
+use crate::crash;
+
+/// How many acknowledgements go to the server at a time.
+const ACKNOWLEDGE_BATCH: usize = 512;
+/// A mailbox that is in trouble is tried again at least this often.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How many journalled mails are settled at a time after a restart.
+const RECOVER_BATCH: usize = 64;
+
+/// One mailbox's intake.
+pub struct Intake {
+    pub line: Arc<Line>,
+    pub mailbox: Arc<Mailbox>,
+    pub source: Box<dyn Source>,
+    /// The reconciling poll: the longest time between two looks at the server.
+    pub every: Duration,
+    pub fetch: FetchLimits,
+    pub stop: CancellationToken,
+}
+
+/// Why a session with a mailbox ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a defect of Postroom ended the session; the log has its panic")]
+    Defect,
+}
+
+impl Intake {
+    /// Serves the mailbox until stopped. Trouble with the server or the disk pauses it, says so once, and is tried again.
+    pub async fn serve(mut self) {
+        let mut attempts = 0;
+        while !self.stop.is_cancelled() {
+            let session = AssertUnwindSafe(self.session(Until::Stopped, &mut attempts));
+            let ended = session.catch_unwind().await;
+            match ended.unwrap_or_else(|_| Err(IntakeError::Defect)) {
+                Ok(_) => break,
+                Err(error) => {
+                    attempts += 1;
+                    let pause = error.pause(attempts);
+                    self.say_paused(&error, pause).await;
+                    self.source.close().await;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                }
+            }
+        }
+        self.source.close().await;
+    }
+
+    /// Takes in everything that is there now, then returns how many mails were decided.
+    pub async fn drain(mut self) -> Result<usize, IntakeError> {
+        let result = self.session(Until::Drained, &mut 0).await;
+        if let Err(error) = &result {
+            self.say_paused(error, Duration::ZERO).await;
+        }
+        self.source.close().await;
+        result
+    }
+
+    async fn session(&mut self, until: Until, attempts: &mut u32) -> Result<usize, IntakeError> {
+        let mut decided = self.recover().await?;
+        self.source.connect().await?;
+        let mut cursor = self.line.store.cursor(&self.mailbox.name)?;
+        let mut ahead: Vec<PendingMail> = Vec::new();
+        loop {
+            self.acknowledge_due().await?;
+            // The next batch is fetched and journalled while this one is decided and committed.
+            let (settled, fetched) = tokio::join!(
+                self.line.settle(&self.mailbox, std::mem::take(&mut ahead)),
+                fetch_and_journal(
+                    &mut *self.source,
+                    &self.line,
+                    &self.mailbox,
+                    &self.fetch,
+                    &mut cursor,
+                ),
+            );
+            let settled = settled?;
+            decided += settled.decided;
+            let (mails, more) = fetched?;
+            ahead = mails;
+            if settled.failed > 0 {
+                decided += self.recover().await?;
+            }
+            if *attempts > 0 {
+                *attempts = 0;
+                self.say_serving().await;
+            }
+            if !ahead.is_empty() || more {
+                continue;
+            }
+            self.acknowledge_due().await?;
+            if until == Until::Drained || self.stop.is_cancelled() {
+                return Ok(decided);
+            }
+            let wait = self.until_next_acknowledgement()?.min(self.every);
+            tokio::select! {
+                news = self.source.wait(wait) => news?,
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Settles what the journal holds undecided: mails of a process that died, or on which the line failed. Each counts as
+    /// one more attempt before it is touched, so that a mail that kills the process is set aside in the end.
+    async fn recover(&self) -> Result<usize, IntakeError> {
+        let mut decided = 0;
+        loop {
+            let mut mails = self.line.store.pending(&self.mailbox.name, RECOVER_BATCH)?;
+            if mails.is_empty() {
+                return Ok(decided);
+            }
+            for mail in &mut mails {
+                mail.attempts = self
+                    .line
+                    .store
+                    .failed_attempt(mail.id, "interrupted before it was decided")
+                    .await?;
+            }
+            tracing::info!(mailbox = %self.mailbox.name, mails = mails.len(), "deciding mail that the journal holds undecided");
+            decided += self.line.settle(&self.mailbox, mails).await?.decided;
+        }
+    }
+
+    /// Step 5: what is committed is acknowledged on the server.
+    async fn acknowledge_due(&mut self) -> Result<(), IntakeError> {
+        loop {
+            let now = jiff::Timestamp::now().as_millisecond();
+            let due = self
+                .line
+                .store
+                .due_acks(&self.mailbox.name, ACKNOWLEDGE_BATCH, now)?;
+            if due.is_empty() {
+                return Ok(());
+            }
+            let acks: Vec<Acknowledge> = due
+                .iter()
+                .filter(|ack| !ack.position.is_imported())
+                .map(|ack| Acknowledge {
+                    position: ack.position.clone(),
+                    after: self.after(ack.failed),
+                })
+                .collect();
+            let ids = due.iter().map(|ack| ack.id).collect();
+            crash::point(crash::Point::BeforeAcknowledge);
+            match self.source.acknowledge(&acks).await {
+                Ok(()) => {
+                    crash::point(crash::Point::AfterAcknowledge);
+                    self.line.store.acked(ids).await?;
+                }
+                Err(error) if error.is_transient() => return Err(error.into()),
+                Err(error) => {
+                    let attempts = due.iter().map(|ack| ack.attempts).max().unwrap_or(0) + 1;
+                    let pause = backoff(attempts, 0);
+                    tracing::warn!(mailbox = %self.mailbox.name, mails = due.len(), %error, retry_secs = pause.as_secs(),
+                        "the server refused an acknowledgement; the mail is decided and safe, the acknowledgement is tried again");
+                    let retry_at = now + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
+                    self.line
+                        .store
+                        .ack_failed(ids, &error.to_string(), retry_at)
+                        .await?;
+                }
+            }
+        }
+    }
+
+    /// An acknowledgement that was refused is due again some time.
+    fn until_next_acknowledgement(&self) -> Result<Duration, StoreError> {
+        let due = self.line.store.next_ack_due(&self.mailbox.name)?;
+        let now = jiff::Timestamp::now().as_millisecond();
+        Ok(due.map_or(Duration::MAX, |at| {
+            Duration::from_millis(u64::try_from(at - now).unwrap_or(0))
+        }))
+    }
+
+    fn after(&self, failed: bool) -> After {
+        if failed {
+            self.mailbox.after_failed.clone()
+        } else {
+            self.mailbox.after_done.clone()
+        }
+    }
+
+    async fn say_serving(&self) {
+        tracing::info!(mailbox = %self.mailbox.name, "serving again");
+        self.record_state("serving", "").await;
+    }
+
+    async fn say_paused(&self, error: &IntakeError, pause: Duration) {
+        let state = error.state();
+        tracing::error!(mailbox = %self.mailbox.name, state, retry_secs = pause.as_secs(), "mailbox paused: {error}");
+        self.record_state(state, &error.to_string()).await;
+    }
+
+    /// For people who ask; a disk too full to note it must not become a second trouble.
+    async fn record_state(&self, state: &str, detail: &str) {
+        if let Err(error) = self
+            .line
+            .store
+            .set_mailbox_state(&self.mailbox.name, state, detail)
+            .await
+        {
+            tracing::debug!(mailbox = %self.mailbox.name, %error, "the mailbox's state could not be stored");
+        }
+    }
+}
+
+impl IntakeError {
+    /// One word for what stops the mailbox.
+    fn state(&self) -> &'static str {
+        match self {
+            IntakeError::Store(StoreError::Full) => "disk-full",
+            IntakeError::Store(_) => "store-failed",
+            IntakeError::Source(error) if error.is_transient() => "unreachable",
+            IntakeError::Source(_) => "refused",
+            IntakeError::Defect => "defect",
+        }
+    }
+
+    fn pause(&self, attempts: u32) -> Duration {
+        match self {
+            // Room may be made at any moment, and trying costs nothing.
+            IntakeError::Store(StoreError::Full) => Duration::from_secs(2),
+            _ => backoff(attempts, u64::from(std::process::id())).min(LONGEST_PAUSE),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Drained,
+    Stopped,
+}
+
+/// Fetches what lies after the cursor and makes it durable together with the new cursor.
+async fn fetch_and_journal(
+    source: &mut dyn Source,
+    line: &Line,
+    mailbox: &Mailbox,
+    limits: &FetchLimits,
+    cursor: &mut Option<Cursor>,
+) -> Result<(Vec<PendingMail>, bool), IntakeError> {
+    let batch = source.fetch(cursor.as_ref(), limits).await?;
+    if batch.messages.is_empty() && batch.cursor == *cursor {
+        return Ok((Vec::new(), batch.more));
+    }
+    let pending = line
+        .journal(mailbox, batch.messages, batch.cursor.clone())
+        .await?;
+    if batch.cursor.is_some() {
+        *cursor = batch.cursor;
+    }
+    Ok((pending, batch.more))
+}

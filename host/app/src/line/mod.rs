@@ -1,0 +1,232 @@
+//! The straight line one email walks: journal, decide, commit, acknowledge, deliver.
+//!
+//! ```text
+//! Source ─fetch→ journal ─→ parse ─→ decide ─→ commit ─┬→ acknowledge on the server   (intake)
+//!                                                      └→ deliver from the outbox     (deliver)
+//! ```
+
+pub mod decide;
+pub mod deliver;
+pub mod intake;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use postroom_core::parse::ParseLimits;
+use postroom_core::{Cursor, RawMessage};
+use postroom_mailbox::After;
+use postroom_store::{
+    Committed, JournalBatch, JournalId, MailFacts, NewMail, OutgoingRoute, PendingMail, Routes,
+    Store, StoreError, Verdict,
+};
+use tokio::sync::{Mutex, Semaphore, watch};
+
+use crate::config::LineLimits;
+use crate::crash;
+use crate::rulebook::RuleBook;
+use decide::{Decided, Parsed};
+
+/// One mailbox as the line knows it, whatever protocol feeds it.
+pub struct Mailbox {
+    pub name: String,
+    pub tenant: String,
+    /// The tenant's domains: a sender of one of them is this client.
+    pub domains: Vec<String>,
+    pub after_done: After,
+    pub after_failed: After,
+    /// The sinks that take this tenant's items.
+    pub routes: Routes,
+    /// Where replies and forwards leave.
+    pub outgoing: Option<OutgoingRoute>,
+}
+
+/// Told of every committed decision, as it happens.
+pub type Observer = Box<dyn Fn(&Mailbox, &Decided, &Committed) + Send + Sync>;
+
+/// What every mailbox shares.
+pub struct Line {
+    pub store: Store,
+    pub rules: Arc<RuleBook>,
+    pub limits: LineLimits,
+    pub parse_limits: ParseLimits,
+    /// Every address mail leaves or arrives by: none of them is ever answered.
+    pub own_addresses: Vec<String>,
+    /// As many as there are cores: parsing and rules are all the computing there is.
+    pub deciders: Arc<Semaphore>,
+    pub cores: usize,
+    /// Rung after a commit that may have filled the outbox.
+    pub outbox_filled: watch::Sender<()>,
+    /// One lock for each tenant whose rules are granted a memory.
+    pub memories: HashMap<String, Mutex<()>>,
+    pub observer: Option<Observer>,
+}
+
+impl Line {
+    /// Steps 1 and 6: the raw mails and the cursor become durable together. Answers those not yet decided.
+    pub async fn journal(
+        &self,
+        mailbox: &Mailbox,
+        messages: Vec<RawMessage>,
+        cursor: Option<Cursor>,
+    ) -> Result<Vec<PendingMail>, StoreError> {
+        let received_ms = jiff::Timestamp::now().as_millisecond();
+        let mails: Vec<NewMail> = messages.into_iter().map(decide::recognise).collect();
+        let mut pending: Vec<PendingMail> = mails
+            .iter()
+            .map(|mail| PendingMail {
+                id: JournalId::default(),
+                bytes: mail.bytes.clone(),
+                message_id: mail.message_id.clone(),
+                received_ms,
+                attempts: 0,
+                whole: mail.whole,
+                size: mail.size,
+            })
+            .collect();
+        crash::point(crash::Point::BeforeJournal);
+        let journalled = self
+            .store
+            .journal(JournalBatch {
+                tenant: mailbox.tenant.clone(),
+                mailbox: mailbox.name.clone(),
+                received_ms,
+                mails,
+                cursor,
+            })
+            .await?;
+        let mut fresh = journalled.iter();
+        pending.retain_mut(|mail| {
+            fresh.next().is_some_and(|entry| {
+                mail.id = entry.id;
+                entry.fresh
+            })
+        });
+        Ok(pending)
+    }
+
+    /// Steps 2 to 4 for journalled mails: parse, decide, commit. A mail that answers another one of the batch is decided
+    /// after that one is committed, so that it finds its ticket.
+    pub async fn settle(
+        self: &Arc<Self>,
+        mailbox: &Arc<Mailbox>,
+        mails: Vec<PendingMail>,
+    ) -> Result<Settled, StoreError> {
+        crash::point(crash::Point::BeforeDecision);
+        let mut settled = Settled::default();
+        let parsed = decide::parse_all(self, mails).await;
+        // A reload meanwhile concerns the next batch.
+        let chain = Arc::new(self.rules.chain(&mailbox.name));
+        // Rules that remember must see what they wrote for the mail before: one at a time, in the whole tenant.
+        let remembering = match self.memories.get(&mailbox.tenant) {
+            Some(memory) => Some(memory.lock().await),
+            None => None,
+        };
+        for wave in waves(parsed, remembering.is_some()) {
+            let decided = decide::decide_all(self, mailbox, &chain, wave).await;
+            let mut answered = Vec::with_capacity(decided.len());
+            for mail in decided {
+                match &mail.result {
+                    Ok(_) => answered.push(mail),
+                    Err(reason) => {
+                        self.failed(mail.mail.id, reason).await?;
+                        settled.failed += 1;
+                    }
+                }
+            }
+            crash::point(crash::Point::BeforeCommit);
+            let committed = self.commit(mailbox, &answered).await?;
+            crash::point(crash::Point::AfterCommit);
+            self.outbox_filled.send_replace(());
+            settled.decided += committed.len();
+            if let Some(observer) = &self.observer {
+                for (decided, committed) in answered.iter().zip(&committed) {
+                    observer(mailbox, decided, committed);
+                }
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Step 4: one transaction for all of them.
+    async fn commit(
+        &self,
+        mailbox: &Mailbox,
+        decided: &[Decided],
+    ) -> Result<Vec<Committed>, StoreError> {
+        if decided.is_empty() {
+            return Ok(Vec::new());
+        }
+        let verdicts = decided
+            .iter()
+            .filter_map(|mail| verdict(self, mailbox, mail))
+            .collect();
+        self.store.commit(verdicts).await
+    }
+
+    fn is_own(&self, email: &str) -> bool {
+        self.own_addresses
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(email))
+    }
+
+    async fn failed(&self, journal: JournalId, reason: &str) -> Result<(), StoreError> {
+        let attempts = self.store.failed_attempt(journal, reason).await?;
+        tracing::error!(mail = journal.0, attempts, %reason, "the line failed on a mail; it is tried again, and set aside after {} times", self.limits.attempts);
+        Ok(())
+    }
+}
+
+/// How a batch ended.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Settled {
+    pub decided: usize,
+    /// Mails on which the line itself failed; they stay in the journal.
+    pub failed: usize,
+}
+
+/// Splits a batch so that no mail stands in one wave with the mail it answers; into single mails where `one_by_one`.
+fn waves(mails: Vec<Parsed>, one_by_one: bool) -> Vec<Vec<Parsed>> {
+    let mut waves: Vec<Vec<Parsed>> = Vec::new();
+    let mut wave = Vec::new();
+    let mut ids: HashSet<String> = HashSet::new();
+    for parsed in mails {
+        let answers = parsed
+            .message()
+            .is_some_and(|mail| mail.references.iter().any(|id| ids.contains(id)));
+        if answers || (one_by_one && !wave.is_empty()) {
+            waves.push(std::mem::take(&mut wave));
+            ids.clear();
+        }
+        ids.insert(parsed.mail.message_id.clone());
+        wave.push(parsed);
+    }
+    waves.push(wave);
+    waves
+}
+
+fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict> {
+    let answer = decided.result.as_ref().ok()?;
+    let mut mail = MailFacts {
+        message_id: decided.mail.message_id.clone(),
+        ..MailFacts::default()
+    };
+    if let Some(message) = &decided.message {
+        let people = message.from.iter().chain(&message.to).chain(&message.cc);
+        mail.references = message.references.clone();
+        mail.from = message.from.clone();
+        mail.subject = message.subject.clone();
+        mail.participants = people
+            .map(|address| address.email.clone())
+            .filter(|email| !line.is_own(email))
+            .collect();
+    }
+    Some(Verdict {
+        journal: decided.mail.id,
+        decision: answer.decision.clone(),
+        mail,
+        kv_writes: answer.kv_writes.clone(),
+        kv_reads: answer.kv_reads.clone(),
+        routes: mailbox.routes.clone(),
+        outgoing: mailbox.outgoing.clone(),
+    })
+}

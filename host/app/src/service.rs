@@ -1,0 +1,352 @@
+//! The running service: builds every part from the configuration, runs them, drains them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use postroom_auth::{Login, Tokens};
+use postroom_core::{ParseLimits, RawMessage};
+use postroom_mailbox::{
+    FetchLimits, ImapSettings, ImapTimeouts, Source, SpoolSettings, imap, spool,
+};
+use postroom_outgoing::{Smtp, SmtpSettings};
+use postroom_sandbox::{Sandbox, SandboxConfig};
+use postroom_sink::{Webhook, WebhookSettings};
+use postroom_store::{OutgoingRoute, Routes, Store, StoreError};
+use rustls::ClientConfig;
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config, Credential, ItemKind};
+use crate::line::deliver::Deliveries;
+use crate::line::intake::Intake;
+use crate::line::{Line, Mailbox, Observer, Settled};
+use crate::rulebook::RuleBook;
+use crate::{tls, watch as rule_watch};
+
+/// One webhook delivery takes at most so long.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
+/// One step of a submission takes at most so long.
+const SMTP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long `--once` waits for the deliveries that are due.
+const ONCE_DELIVERY: Duration = Duration::from_secs(10);
+/// Raw mail past its keeping time is looked for this often.
+const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// All parts, built and not yet running.
+pub struct Service {
+    config: Arc<Config>,
+    line: Arc<Line>,
+    intakes: Vec<Intake>,
+    deliveries: Arc<Deliveries>,
+    filled: watch::Receiver<()>,
+    stop: CancellationToken,
+}
+
+/// How a drain ended.
+#[derive(Debug, Default)]
+pub struct Drained {
+    /// Mailboxes that could not be drained, with the reason.
+    pub failed: Vec<(String, String)>,
+    pub decided: usize,
+    /// Deliveries that stay pending.
+    pub undelivered: u64,
+}
+
+impl Service {
+    /// Opens the store, the sandbox and the rules, and prepares a session for each mailbox. Connects to nothing.
+    pub async fn build(
+        config: Arc<Config>,
+        observer: Option<Observer>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let store = Store::open(&config.data_dir)?;
+        let sandbox = Arc::new(Sandbox::new(SandboxConfig {
+            cache_dir: Some(config.data_dir.join("cache")),
+            workers: cores,
+            ..SandboxConfig::default()
+        })?);
+        let (rules, loaded) = RuleBook::open(&config, sandbox, store.clone()).await?;
+        rule_watch::say(&loaded);
+        let tls = tls::client_config(&config.extra_roots)?;
+        let registrations = config.profiles.iter().map(|p| p.registration.clone());
+        let tokens = Arc::new(Tokens::new(
+            tls::http_client(&tls)?,
+            registrations.collect(),
+        ));
+        let deliveries = Arc::new(deliveries(&config, &store, &tls, &tokens)?);
+        let (outbox_filled, filled) = watch::channel(());
+        let line = Arc::new(Line {
+            store,
+            rules,
+            limits: config.limits.clone(),
+            parse_limits: ParseLimits {
+                depth: config.limits.mime_depth,
+                parts: config.limits.parts,
+                ..ParseLimits::default()
+            },
+            own_addresses: config.own_addresses().into_iter().collect(),
+            deciders: Arc::new(Semaphore::new(cores)),
+            cores,
+            outbox_filled,
+            memories: memories(&config),
+            observer,
+        });
+        let intakes = config
+            .mailboxes
+            .iter()
+            .map(|mailbox| Intake {
+                line: line.clone(),
+                mailbox: Arc::new(line_mailbox(&config, mailbox)),
+                source: source(mailbox, &tokens, &tls),
+                every: mailbox.every,
+                fetch: FetchLimits {
+                    batch_mails: config.limits.batch_mails,
+                    batch_bytes: config.limits.batch_bytes,
+                    raw_bytes: config.limits.raw_bytes,
+                },
+                stop: stop.clone(),
+            })
+            .collect();
+        Ok(Self {
+            config,
+            line,
+            intakes,
+            deliveries,
+            filled,
+            stop,
+        })
+    }
+
+    /// Serves until stopped, then drains: batches and deliveries under way end, nothing new begins.
+    pub async fn run(self) {
+        let mut tasks = JoinSet::new();
+        for intake in self.intakes {
+            tasks.spawn(intake.serve());
+        }
+        tasks.spawn(rule_watch::watch(
+            self.line.rules.clone(),
+            self.stop.clone(),
+        ));
+        tasks.spawn(self.deliveries.serve(self.filled, self.stop.clone()));
+        tasks.spawn(purge(
+            self.line.store.clone(),
+            self.config.keep_raw,
+            self.stop.clone(),
+        ));
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the service died; the rest goes on");
+            }
+        }
+        self.line.store.close();
+    }
+
+    /// Drains every mailbox, tries each due delivery once, and returns.
+    pub async fn once(mut self) -> anyhow::Result<Drained> {
+        let mut drained = Drained::default();
+        let mut tasks = JoinSet::new();
+        for intake in std::mem::take(&mut self.intakes) {
+            let name = intake.mailbox.name.clone();
+            tasks.spawn(async move { (name, intake.drain().await) });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok((_, Ok(decided))) => drained.decided += decided,
+                Ok((name, Err(error))) => drained.failed.push((name, error.to_string())),
+                Err(error) => bail!("a mailbox's task died: {error}"),
+            }
+        }
+        drained.failed.sort();
+        drained.undelivered = self.deliver_once().await?;
+        Ok(drained)
+    }
+
+    /// Takes mails that lie on no server through the line, for one mailbox.
+    pub async fn take_in(
+        &self,
+        mailbox: &str,
+        mails: Vec<RawMessage>,
+    ) -> Result<Settled, StoreError> {
+        let intake = self.intakes.iter().find(|i| i.mailbox.name == mailbox);
+        let Some(intake) = intake else {
+            return Ok(Settled::default());
+        };
+        let pending = self.line.journal(&intake.mailbox, mails, None).await?;
+        self.line.settle(&intake.mailbox, pending).await
+    }
+
+    /// Tries each due delivery once, closes the store, and answers how many stay pending.
+    pub async fn deliver_once(self) -> anyhow::Result<u64> {
+        let tries = self.deliveries.clone().try_once();
+        if let Ok(tried) = tokio::time::timeout(ONCE_DELIVERY, tries).await {
+            tried?;
+        }
+        let waiting = self.line.store.outbox_waiting()?;
+        self.line.store.close();
+        Ok(waiting)
+    }
+
+    pub fn rules(&self) -> Arc<RuleBook> {
+        self.line.rules.clone()
+    }
+}
+
+fn deliveries(
+    config: &Config,
+    store: &Store,
+    tls: &Arc<ClientConfig>,
+    tokens: &Arc<Tokens>,
+) -> anyhow::Result<Deliveries> {
+    let http = postroom_sink::client((**tls).clone())?;
+    let mut sinks = BTreeMap::new();
+    for sink in &config.sinks {
+        let settings = WebhookSettings {
+            name: sink.name.clone(),
+            url: sink.url.clone(),
+            secret: sink.secret.clone(),
+            timeout: WEBHOOK_TIMEOUT,
+        };
+        let webhook =
+            Webhook::new(settings, http.clone()).with_context(|| format!("sinks.{}", sink.name))?;
+        sinks.insert(sink.name.clone(), webhook);
+    }
+    let mut outgoing = BTreeMap::new();
+    for way in &config.outgoing {
+        let settings = SmtpSettings {
+            name: way.name.clone(),
+            host: way.server.host.clone(),
+            port: way.server.port,
+            tls: match way.server.tls {
+                config::Tls::Implicit => postroom_outgoing::TlsMode::Implicit,
+                config::Tls::StartTls => postroom_outgoing::TlsMode::StartTls,
+                config::Tls::None => postroom_outgoing::TlsMode::None,
+            },
+            from: way.from.clone(),
+            reply_to: way.reply_to.clone(),
+            timeout: SMTP_TIMEOUT,
+        };
+        let sign_in = way.login.as_ref().map(|it| login(it, tokens));
+        let smtp = Smtp::new(settings, sign_in, config.extra_roots.clone())
+            .with_context(|| format!("outgoing.{}", way.name))?;
+        outgoing.insert(way.name.clone(), smtp);
+    }
+    Ok(Deliveries {
+        store: store.clone(),
+        sinks,
+        outgoing,
+        attempts: config.limits.outbox_attempts,
+    })
+}
+
+fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
+    let takers = |kind| {
+        let sinks = config.sinks.iter();
+        sinks
+            .filter(|sink| sink.takes(&mailbox.tenant, kind))
+            .map(|sink| sink.name.clone())
+            .collect()
+    };
+    let outgoing = mailbox
+        .outgoing
+        .as_deref()
+        .and_then(|name| config.outgoing(name));
+    Mailbox {
+        name: mailbox.name.clone(),
+        tenant: mailbox.tenant.clone(),
+        domains: config
+            .tenant(&mailbox.tenant)
+            .map(|tenant| tenant.domains.clone())
+            .unwrap_or_default(),
+        after_done: mailbox.after_done.clone(),
+        after_failed: mailbox.after_failed.clone(),
+        routes: Routes {
+            ticket: takers(ItemKind::Ticket),
+            note: takers(ItemKind::Note),
+            alert: takers(ItemKind::Alert),
+        },
+        outgoing: outgoing.map(|way| OutgoingRoute {
+            name: way.name.clone(),
+            from_domain: way.from.domain().to_owned(),
+        }),
+    }
+}
+
+fn source(
+    mailbox: &config::Mailbox,
+    tokens: &Arc<Tokens>,
+    tls: &Arc<ClientConfig>,
+) -> Box<dyn Source> {
+    match &mailbox.source {
+        config::Source::Imap {
+            server,
+            login: sign_in,
+            folder,
+            import,
+        } => {
+            let settings = ImapSettings {
+                name: mailbox.name.clone(),
+                host: server.host.clone(),
+                port: server.port,
+                tls: match server.tls {
+                    config::Tls::Implicit => postroom_mailbox::TlsMode::Implicit,
+                    config::Tls::StartTls => postroom_mailbox::TlsMode::StartTls,
+                    config::Tls::None => postroom_mailbox::TlsMode::None,
+                },
+                folder: folder.clone(),
+                import: match import {
+                    config::Import::New => postroom_mailbox::Import::New,
+                    config::Import::All => postroom_mailbox::Import::All,
+                    config::Import::Since(day) => postroom_mailbox::Import::Since(*day),
+                },
+                timeouts: ImapTimeouts::default(),
+            };
+            Box::new(imap(settings, login(sign_in, tokens), tls.clone()))
+        }
+        config::Source::Spool { path } => {
+            Box::new(spool(SpoolSettings::new(mailbox.name.clone(), path)))
+        }
+    }
+}
+
+fn login(login: &config::Login, tokens: &Arc<Tokens>) -> Login {
+    match &login.credential {
+        Credential::Profile(profile) => Login::Bearer {
+            user: login.user.clone(),
+            profile: profile.clone(),
+            tokens: tokens.clone(),
+        },
+        Credential::Password(password) => Login::Password {
+            user: login.user.clone(),
+            password: password.clone(),
+        },
+    }
+}
+
+fn memories(config: &Config) -> HashMap<String, Mutex<()>> {
+    let granted = config.tenants.iter().filter(|tenant| tenant.grants.kv);
+    granted
+        .map(|tenant| (tenant.name.clone(), Mutex::new(())))
+        .collect()
+}
+
+/// Drops raw mail past its keeping time, now and then.
+async fn purge(store: Store, keep: Duration, stop: CancellationToken) {
+    loop {
+        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let before = Timestamp::now().as_millisecond().saturating_sub(keep_ms);
+        match store.purge(before).await {
+            Ok(0) => {}
+            Ok(dropped) => tracing::info!(dropped, "raw mail past keep_raw is gone"),
+            Err(error) => tracing::warn!(%error, "raw mail past keep_raw could not be dropped"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PURGE_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! TLS for every protocol: the system's trust roots, and those that `[tls] ca` adds.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use rustls::ClientConfig;
+use rustls_pki_types::CertificateDer;
+use rustls_platform_verifier::Verifier;
+
+/// What every TLS client of this process uses.
+pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> anyhow::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Verifier::new_with_extra_roots(extra_roots.iter().cloned(), provider.clone())
+        .context("the system's trust roots")?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("TLS versions")?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// The HTTP client of token requests. No redirects: a token endpoint that moves is a mistake or an attack.
+pub fn http_client(tls: &Arc<ClientConfig>) -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured((**tls).clone())
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("postroom/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .context("HTTP client")
+}

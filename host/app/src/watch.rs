@@ -1,0 +1,88 @@
+//! Watches the rules' folders, so that a saved rule is live without anybody asking.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::rulebook::{Reloaded, RuleBook};
+
+/// A save is over when nothing happened in the folder for so long. Editors write in several steps.
+const QUIET: Duration = Duration::from_millis(50);
+/// A folder in which something happens all the time is looked at all the same after so long.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// File systems that announce nothing (network shares) are looked at this often.
+const RECHECK: Duration = Duration::from_secs(30);
+
+/// Reloads rules as their files change, until stopped.
+pub async fn watch(rules: Arc<RuleBook>, stop: CancellationToken) {
+    // One place is enough: a bell that rang and was not yet heard need not ring twice.
+    let (ring, mut bell) = mpsc::channel::<()>(1);
+    let held = ring.clone();
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            let _ = held.try_send(());
+        }
+    });
+    let mut watcher = match watcher {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "saves are noticed only every {} s: the system's file watching does not work here", RECHECK.as_secs());
+            None
+        }
+    };
+    for folder in rules.folders() {
+        let watched = watcher
+            .as_mut()
+            .map(|watcher| watcher.watch(&folder, RecursiveMode::NonRecursive));
+        if let Some(Err(error)) = watched {
+            tracing::warn!(folder = %folder.display(), %error, "saves in this folder are noticed only every {} s", RECHECK.as_secs());
+        }
+    }
+    // What was saved between the rules' first loading and this moment rang no bell.
+    let _ = ring.try_send(());
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            rung = timeout(RECHECK, bell.recv()) => {
+                if rung.is_ok() {
+                    settle(&mut bell).await;
+                }
+            }
+        }
+        match rules.reload().await {
+            Ok(reloaded) => say(&reloaded),
+            Err(error) => {
+                tracing::error!(%error, "saved rules could not be stored; the live ones go on serving")
+            }
+        }
+    }
+}
+
+/// Says what a reload did, once.
+pub fn say(reloaded: &Reloaded) {
+    for (rule, reason) in &reloaded.refused {
+        tracing::error!(tenant = %rule.tenant, rule = %rule.name, "rule not loaded: {reason}");
+    }
+    if let Some(generation) = reloaded.generation {
+        let names: Vec<String> = reloaded
+            .live
+            .iter()
+            .map(|rule| format!("{}/{}", rule.tenant, rule.name))
+            .collect();
+        tracing::info!(generation, rules = %names.join(", "), "rules are live");
+    }
+}
+
+async fn settle(bell: &mut mpsc::Receiver<()>) {
+    let since = Instant::now();
+    while since.elapsed() < LONGEST_WAIT {
+        match timeout(QUIET, bell.recv()).await {
+            Ok(Some(())) => {}
+            Ok(None) | Err(_) => return,
+        }
+    }
+}

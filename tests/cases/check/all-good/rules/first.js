@@ -1,0 +1,3 @@
+export function decide(mail) {
+  if (mail.match("subject", "(?i)urgent")) return ticket({ priority: "high" });
+}

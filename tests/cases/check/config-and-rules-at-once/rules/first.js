@@ -1,0 +1,3 @@
+export function decide(mail) {
+  return mail.match("subject", "[");
+}

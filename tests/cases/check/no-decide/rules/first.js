@@ -1,0 +1,3 @@
+export function decided(mail) {
+  return ticket();
+}

@@ -1,0 +1,4 @@
+const settings = JSON.parse("{");
+export function decide(mail) {
+  return ticket();
+}

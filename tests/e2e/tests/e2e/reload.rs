@@ -1,0 +1,197 @@
+//! Saving a rule is a release: live without a restart, whole or not at all, and never at the cost of a mail.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use postroom_e2e::{PATIENCE, Room, Running, mail, root};
+use postroom_stand::{Stand, wait_for};
+
+const RULE: &str = "rules/acme.js";
+
+fn stand() -> &'static Stand {
+    Stand::shared().expect("the test stand")
+}
+
+/// A rule that marks its tickets with a word.
+fn marking(word: &str) -> String {
+    format!("export function decide(mail) {{\n  return ticket({{ queue: \"{word}\" }});\n}}\n")
+}
+
+fn started(rule: &str) -> (Room<'static>, Running) {
+    let room = Room::bare(stand());
+    room.write(RULE, rule);
+    room.write("postroom.toml", room.config(&[RULE, "standard"], ""));
+    let running = room.start();
+    room.deliver(mail("first", "…"));
+    room.await_decision("first");
+    (room, running)
+}
+
+fn queue_of(room: &Room, subject: &str) -> String {
+    room.deliver(mail(subject, "…"));
+    let decision = room.await_decision(subject);
+    decision["actions"][0]["queue"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_saved_rule_is_live_by_rename_by_truncation_and_in_two_steps() {
+    let (room, running) = started(&marking("one"));
+    let path = room.path().join(RULE);
+
+    room.write("rules/.acme.js.swp", marking("by-rename"));
+    std::fs::rename(room.path().join("rules/.acme.js.swp"), &path).unwrap();
+    running.await_log("generation=2");
+    assert_eq!(queue_of(&room, "renamed"), "by-rename");
+
+    std::fs::write(&path, marking("by-truncation")).unwrap();
+    running.await_log("generation=3");
+    assert_eq!(queue_of(&room, "truncated"), "by-truncation");
+
+    let text = marking("in-two-steps");
+    let (head, tail) = text.split_at(30);
+    let mut file = std::fs::File::create(&path).unwrap();
+    file.write_all(head.as_bytes()).unwrap();
+    file.sync_all().unwrap();
+    // Longer than any debounce: the half is seen, refused, and the last good one serves.
+    running.await_log("rule not loaded");
+    assert_eq!(queue_of(&room, "half"), "by-truncation");
+    file.write_all(tail.as_bytes()).unwrap();
+    drop(file);
+    running.await_log("generation=4");
+    assert_eq!(queue_of(&room, "whole"), "in-two-steps");
+    room.assert_balanced(5);
+}
+
+#[test]
+fn broken_saves_change_nothing_and_say_where() {
+    let (room, running) = started(&marking("good"));
+    let broken = [
+        ("export function decide(mail) {\n  return ticket({ queue: );\n}\n", "rules/acme.js:2:"),
+        ("const x = undefined_thing.y;\nexport function decide() {}\n", "rules/acme.js:1:"),
+        ("while (true) {}\nexport function decide() {}\n", "rules/acme.js"),
+        ("export const nothing = 1;\n", "decide"),
+        ("", "decide"),
+    ];
+    for (number, (text, words)) in broken.iter().enumerate() {
+        let before = running.log().matches("rule not loaded").count();
+        room.write(RULE, text);
+        assert!(
+            wait_for(PATIENCE, || running.log().matches("rule not loaded").count() > before),
+            "{text:?} was not refused:\n{}",
+            running.log()
+        );
+        let log = running.log();
+        let said = log.lines().rfind(|line| line.contains("rule not loaded")).unwrap();
+        assert!(said.contains(words), "{text:?}: {said}");
+        assert_eq!(queue_of(&room, &format!("after broken {number}")), "good");
+    }
+
+    // The file is still broken: a restart serves the last good rule, stored by its content.
+    assert_eq!(running.stop(), Some(0));
+    let _again = room.start();
+    assert_eq!(queue_of(&room, "after the restart"), "good");
+}
+
+#[test]
+fn a_component_is_replaced_and_a_wrong_one_refused() {
+    let built = root().join("target/guests");
+    let room = Room::bare(stand());
+    let rule = room.path().join("rules/acme.wasm");
+    std::fs::create_dir_all(rule.parent().unwrap()).unwrap();
+    let component = |core: &str, to: &std::path::Path| {
+        let core = built.join(core);
+        room.ok(&["plugin", "build", core.to_str().unwrap(), "-o", to.to_str().unwrap()]);
+    };
+    component("examples/rust.wasm", &rule);
+    room.write("postroom.toml", room.config(&["rules/acme.wasm", "standard"], ""));
+    let running = room.start();
+    room.deliver(mail("Backup job nightly failed", "…"));
+    let first = room.await_decision("Backup job nightly failed");
+
+    // A core module, a truncated component, another world: each refused, the first goes on.
+    let good = std::fs::read(&rule).unwrap();
+    let wrong_world = built.join("hostile/wrong_world.wasm");
+    for bytes in [
+        std::fs::read(built.join("standard.wasm")).unwrap(),
+        good[..good.len() / 2].to_vec(),
+        std::fs::read(wrong_world).unwrap(),
+    ] {
+        let before = running.log().matches("rule not loaded").count();
+        std::fs::write(&rule, bytes).unwrap();
+        assert!(wait_for(PATIENCE, || running.log().matches("rule not loaded").count() > before));
+    }
+    room.deliver(mail("still serving", "…"));
+    room.await_decision("still serving");
+
+    component("standard.wasm", &rule);
+    running.await_log("generation=2");
+    room.deliver(mail("replaced", "…"));
+    let replaced = room.await_decision("replaced");
+    assert_eq!(replaced["rule"], "rules/acme.wasm");
+    assert_ne!(replaced["rule_hash"], first["rule_hash"]);
+}
+
+#[test]
+fn while_mail_flows_no_mail_is_lost_decided_twice_or_by_half_a_generation() {
+    const MAILS: usize = 300;
+    // Both rules of a generation carry its word: a mail that saw two words saw half a generation.
+    let pair = |word: &str| {
+        (
+            format!("export function decide(mail) {{ console.log(\"{word}\"); return pass(); }}\n"),
+            marking(word),
+        )
+    };
+    let room = Room::bare(stand());
+    let (first, second) = pair("w0");
+    room.write("rules/first.js", first);
+    room.write("rules/second.js", second);
+    let chain = ["rules/first.js", "rules/second.js"];
+    room.write("postroom.toml", room.config(&chain, ""));
+    let running = room.start();
+
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut word = 0;
+            while !done.load(Ordering::Relaxed) {
+                word += 1;
+                let (first, second) = pair(&format!("w{word}"));
+                for (name, text) in [("first.js", first), ("second.js", second)] {
+                    let partial = room.path().join("rules").join(format!("{name}.tmp"));
+                    std::fs::write(&partial, text).unwrap();
+                    std::fs::rename(&partial, room.path().join("rules").join(name)).unwrap();
+                }
+                std::thread::sleep(Duration::from_millis(150));
+            }
+        });
+        for number in 0..MAILS {
+            room.deliver(mail(&format!("flow {number}"), "…"));
+        }
+        assert!(
+            wait_for(PATIENCE, || room.decisions().len() >= MAILS),
+            "{} decisions\n{}",
+            room.decisions().len(),
+            running.log()
+        );
+        done.store(true, Ordering::Relaxed);
+    });
+
+    let decisions = room.decisions();
+    assert_eq!(decisions.len(), MAILS);
+    // Two files saved apart may go live apart; but all mails of one generation saw the same pair of contents.
+    let mut pairs = std::collections::BTreeMap::<u64, (String, String)>::new();
+    for decision in &decisions {
+        assert_eq!(decision["rule"], "rules/second.js", "{decision:#}");
+        let generation = decision["generation"].as_u64().unwrap();
+        let pair = (
+            decision["log"][0].as_str().unwrap().to_owned(),
+            decision["actions"][0]["queue"].as_str().unwrap().to_owned(),
+        );
+        let before = pairs.insert(generation, pair.clone());
+        assert!(before.is_none_or(|b| b == pair), "generation {generation} said two things");
+    }
+    assert!(pairs.len() > 1, "no reload happened while mail flowed");
+    assert!(wait_for(PATIENCE, || room.count("Processed") == MAILS));
+    room.assert_balanced(MAILS as u64);
+}

@@ -1,0 +1,203 @@
+//! Trouble around the line: a full disk, servers that are down, receivers that fail. Nothing is lost, and it goes on by itself.
+
+use std::process::Command;
+use std::time::Duration;
+
+use postroom_e2e::{PATIENCE, Room, mail};
+use postroom_stand::{AuthorityFailure, SmtpFailure, SmtpStage, Stand, WebhookFailure, wait_for};
+
+/// A small tmpfs, unmounted when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(path: std::path::PathBuf) -> Self {
+        std::fs::create_dir_all(&path).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "mounting a tmpfs needs root");
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_stops_fetching_says_so_and_loses_nothing() {
+    let stand = Stand::shared().expect("the test stand");
+    let room = Room::new(stand, &["standard"]);
+    let disk = SmallDisk::mount(room.path().join("data"));
+    let ballast = disk.0.join("ballast");
+    let config = room.config(&["standard"], "").replace("every = \"5s\"", "every = \"1s\"");
+    room.write("postroom.toml", config);
+
+    let mut running = room.start();
+    room.deliver(mail("before", "…"));
+    room.await_decision("before");
+    std::fs::write(&ballast, vec![0u8; 16 << 20]).unwrap_err();
+    for number in 0..40 {
+        room.deliver(mail(&format!("during {number}"), &"x".repeat(60_000)));
+    }
+    running.await_log("disk-full");
+    assert!(running.is_running());
+
+    std::fs::remove_file(&ballast).unwrap();
+    assert!(
+        wait_for(PATIENCE, || room.decisions().len() == 41),
+        "{} decisions\n{}",
+        room.decisions().len(),
+        running.log()
+    );
+    running.await_log("serving again");
+    assert!(wait_for(PATIENCE, || room.count("Processed") == 41));
+    assert_eq!(running.stop(), Some(0));
+    room.assert_balanced(41);
+}
+
+#[test]
+fn a_mail_server_that_goes_away_is_waited_for() {
+    let stand = Stand::start().expect("a stand of its own");
+    let room = Room::new(&stand, &["standard"]);
+    let mut running = room.start();
+    room.deliver(mail("before", "…"));
+    room.await_decision("before");
+    stand.stop_dovecot().unwrap();
+    running.await_log("mailbox paused");
+    assert!(running.is_running());
+    stand.start_dovecot().unwrap();
+    room.deliver(mail("after", "…"));
+    room.await_decision("after");
+    room.assert_balanced(2);
+}
+
+#[test]
+fn an_authorization_server_in_trouble_is_tried_again_and_a_refusal_is_explained() {
+    let stand = Stand::start().expect("a stand of its own");
+    let room = Room::new(&stand, &["standard"]);
+    room.deliver(mail("patience", "…"));
+    let unavailable = AuthorityFailure::Status {
+        code: 503,
+        body: "busy".into(),
+        retry_after_secs: Some(1),
+    };
+    stand.authority().fail_next(2, unavailable).unwrap();
+    let running = room.start();
+    room.await_decision("patience");
+    assert_eq!(running.stop(), Some(0));
+
+    stand
+        .authority()
+        .fail_next(50, AuthorityFailure::microsoft(401, "invalid_client", 7_000_222))
+        .unwrap();
+    let refused = room.postroom(&["run", "--once"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("support") && said.contains("7000222"), "{said}");
+}
+
+#[test]
+fn a_token_that_the_server_forgot_is_replaced() {
+    let stand = Stand::start().expect("a stand of its own");
+    let room = Room::new(&stand, &["standard"]);
+    let running = room.start();
+    room.deliver(mail("before", "…"));
+    room.await_decision("before");
+    // The next login presents a token the introspection does not know any more.
+    stand.authority().revoke_tokens().unwrap();
+    stand.stop_dovecot().unwrap();
+    running.await_log("mailbox paused");
+    stand.start_dovecot().unwrap();
+    room.deliver(mail("after", "…"));
+    room.await_decision("after");
+    assert!(stand.authority().token_requests().unwrap().len() >= 2);
+}
+
+#[test]
+fn a_failing_webhook_is_tried_again_under_the_same_id() {
+    let stand = Stand::start().expect("a stand of its own");
+    let room = Room::new(&stand, &["standard"]);
+    let busy = WebhookFailure::Status {
+        code: 503,
+        retry_after_secs: Some(1),
+    };
+    stand.webhook().fail_next(1, busy);
+    stand.webhook().fail_next(1, WebhookFailure::Drop);
+    room.deliver(mail("persistent", "…"));
+    let _running = room.start();
+    assert!(wait_for(PATIENCE, || {
+        room.rows(&["outbox"]).iter().any(|row| row["state"] == "delivered")
+    }));
+    let posted = room.posted();
+    assert_eq!(posted.len(), 3);
+    assert_eq!(room.posted_once(), 1);
+}
+
+#[test]
+fn once_tries_each_delivery_once_and_says_what_stays() {
+    let stand = Stand::start().expect("a stand of its own");
+    let room = Room::new(&stand, &["standard"]);
+    let busy = WebhookFailure::Status {
+        code: 500,
+        retry_after_secs: None,
+    };
+    stand.webhook().fail_next(1, busy);
+    room.deliver(mail("later", "…"));
+    let output = room.postroom(&["run", "--once"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("1 deliveries stay pending"), "{said}");
+    assert_eq!(room.posted().len(), 1);
+    assert!(wait_for(Duration::from_secs(20), || {
+        room.once();
+        room.rows(&["outbox", "--state", "delivered"]).len() == 1
+    }));
+}
+
+#[test]
+fn a_receiver_that_will_not_have_it_leaves_a_dead_letter() {
+    let stand = Stand::start().expect("a stand of its own");
+    let room = Room::new(&stand, &["standard"]);
+    let never = WebhookFailure::Status {
+        code: 410,
+        retry_after_secs: None,
+    };
+    stand.webhook().fail_next(1, never);
+    room.deliver(mail("unwanted", "…"));
+    room.once();
+    let dead = room.rows(&["outbox", "--state", "dead"]);
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0]["error"].as_str().unwrap().contains("410"), "{dead:#?}");
+}
+
+#[test]
+fn a_refused_answer_is_tried_again_and_a_lost_one_keeps_its_message_id() {
+    let stand = Stand::start().expect("a stand of its own");
+    let room = Room::new(&stand, &["standard"]);
+    let settings = "\n[tenants.acme.settings.standard]\nacknowledge = \"Got it.\"\n";
+    room.write("postroom.toml", room.config(&["standard"], settings));
+    stand.smtp().fail_next(1, SmtpFailure::Reply(SmtpStage::Rcpt, 451));
+    room.deliver(mail("answer me", "…"));
+    let _running = room.start();
+    assert!(wait_for(PATIENCE, || stand.smtp().received().len() == 1));
+}
+
+#[test]
+fn two_services_on_one_data_folder_are_refused() {
+    let stand = Stand::shared().expect("the test stand");
+    let room = Room::new(stand, &["standard"]);
+    let running = room.start();
+    room.deliver(mail("first", "…"));
+    room.await_decision("first");
+    let second = room.postroom(&["run", "--once"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("data"));
+    // Killed, it leaves nothing that stands in the way.
+    running.kill();
+    room.once();
+}
