@@ -1,5 +1,7 @@
 //! The commit: a decision and everything that follows from it become durable in one transaction, or nothing does.
 
+use std::collections::BTreeSet;
+
 use postroom_core::decision::Refusal;
 use postroom_core::{Action, Address, Decision, Outcome};
 use rusqlite::{Connection, OptionalExtension};
@@ -342,20 +344,21 @@ impl Desk<'_> {
         if !self.joins {
             return Ok(());
         }
-        let mut insert = self
-            .conn
-            .prepare_cached("INSERT OR IGNORE INTO participant (ticket, email) VALUES (?1, ?2)")?;
         let from = self.facts.from.as_ref().map(|a| a.email.as_str());
         let people = self.facts.participants.iter().map(String::as_str);
-        for email in requester
+        let emails: BTreeSet<String> = requester
             .into_iter()
             .chain(from)
             .chain(people)
             .take(PARTICIPANTS)
-        {
-            if !email.is_empty() {
-                insert.execute((ticket, email.to_lowercase()))?;
-            }
+            .filter(|email| !email.is_empty())
+            .map(str::to_lowercase)
+            .collect();
+        let mut insert = self
+            .conn
+            .prepare_cached("INSERT OR IGNORE INTO participant (ticket, email) VALUES (?1, ?2)")?;
+        for email in emails {
+            insert.execute((ticket, email))?;
         }
         Ok(())
     }

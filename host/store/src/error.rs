@@ -91,12 +91,11 @@ impl StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_extended_error_code() {
-            // SQLite reports ENOSPC as FULL, but EDQUOT and EFBIG as a failed write, and a WAL index that cannot grow as SHMSIZE.
-            Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE) => {
-                return StoreError::Full;
-            }
-            _ => {}
+        // SQLite reports ENOSPC as FULL, but EDQUOT and EFBIG as a failed write, and a WAL index that cannot grow as SHMSIZE.
+        if let Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE) =
+            error.sqlite_extended_error_code()
+        {
+            return StoreError::Full;
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,

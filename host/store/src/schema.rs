@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::StoreError;
@@ -93,7 +94,7 @@ pub(crate) fn open_writer(
         let pages = (bytes / u64::from(options.page_bytes)).max(1);
         conn.execute_batch(&format!("PRAGMA max_page_count = {pages}"))?;
     }
-    conn.set_prepared_statement_cache_capacity(options.cached_statements);
+    keep_plans(&conn, options)?;
     migrate(&mut conn, MIGRATIONS)?;
     Ok(conn)
 }
@@ -114,7 +115,7 @@ pub(crate) fn open_reader(
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     conn.busy_timeout(Duration::from_millis(options.busy_timeout_ms))?;
-    conn.set_prepared_statement_cache_capacity(options.cached_statements);
+    keep_plans(&conn, options)?;
     conn.execute_batch(&format!(
         "PRAGMA cache_size = -{}",
         options.reader_cache_kib
@@ -128,6 +129,14 @@ pub(crate) fn open_reader(
         });
     }
     Ok(conn)
+}
+
+/// Without the stability guarantee SQLite compiles a cached statement again whenever a parameter that might matter to the plan
+/// changes: with every mail.
+fn keep_plans(conn: &Connection, options: &StoreOptions) -> Result<(), StoreError> {
+    conn.set_prepared_statement_cache_capacity(options.cached_statements);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn database_path(data_dir: &Path) -> PathBuf {

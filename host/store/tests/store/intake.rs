@@ -1,0 +1,146 @@
+//! The journal, its dedupe, and the acknowledgements that follow.
+
+use postroom_core::{Cursor, Position};
+use postroom_store::{JournalBatch, JournalId, StoreError};
+
+use crate::kit::*;
+
+const LATER: i64 = i64::MAX;
+
+#[tokio::test]
+async fn mails_and_cursor_become_durable_together() {
+    let (dir, store) = store();
+    assert_eq!(store.cursor("support").unwrap(), None);
+    let journalled = journal(&store, &["a", "b"]).await;
+    assert!(journalled.iter().all(|j| j.fresh));
+    drop(store);
+
+    let store = postroom_store::Store::open(dir.path()).unwrap();
+    assert_eq!(store.cursor("support").unwrap(), Some(Cursor("c".into())));
+    let pending = store.pending("support", 10).unwrap();
+    assert_eq!(pending.len(), 2);
+    assert_eq!(pending[1].bytes, mail("b").bytes);
+    assert_eq!(pending[1].message_id, "b@x");
+    assert_eq!((pending[1].received_ms, pending[1].attempts), (NOON_MS, 0));
+    assert_eq!(store.pending("support", 1).unwrap().len(), 1);
+    assert!(store.pending("other", 10).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_empty_batch_moves_the_cursor_and_no_cursor_leaves_it() {
+    let (_dir, store) = store();
+    store.journal(batch(Vec::new())).await.unwrap();
+    let kept = JournalBatch {
+        cursor: None,
+        ..batch(vec![mail("a")])
+    };
+    store.journal(kept).await.unwrap();
+    assert_eq!(store.cursor("support").unwrap(), Some(Cursor("c".into())));
+}
+
+#[tokio::test]
+async fn a_mail_is_the_same_only_within_mailbox_tenant_id_and_content() {
+    let (_dir, store) = store();
+    let first = journal_one(&store, "a").await;
+    assert!(!journal(&store, &["a"]).await[0].fresh);
+
+    let mut other_content = mail("other");
+    other_content.message_id = "a@x".into();
+    let mut other_id = mail("a");
+    other_id.message_id = "b@x".into();
+    let other_mailbox = JournalBatch {
+        mailbox: "sales".into(),
+        ..batch(vec![mail("a")])
+    };
+    let other_tenant = JournalBatch {
+        tenant: "bolt".into(),
+        ..batch(vec![mail("a")])
+    };
+    let others = [
+        batch(vec![other_content]),
+        batch(vec![other_id]),
+        other_mailbox,
+        other_tenant,
+    ];
+    for other in others {
+        let journalled = store.journal(other).await.unwrap();
+        assert!(journalled[0].fresh && journalled[0].id != first);
+    }
+    // Within one batch, too.
+    let twice = journal(&store, &["z", "z"]).await;
+    assert_eq!((twice[0].fresh, twice[1].fresh), (true, false));
+    assert_eq!(twice[0].id, twice[1].id);
+}
+
+#[tokio::test]
+async fn every_place_a_mail_was_seen_at_is_acknowledged_once_it_is_decided() {
+    let (_dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    let again = |position: &str| {
+        let mut copy = mail("a");
+        copy.position = Position(position.into());
+        batch(vec![copy])
+    };
+    store.journal(again("INBOX/a")).await.unwrap();
+    store.journal(again("INBOX/copy")).await.unwrap();
+    assert!(store.due_acks("support", 10, LATER).unwrap().is_empty());
+    assert_eq!(store.next_ack_due("support").unwrap(), None);
+
+    store.commit(vec![ticket(id, "a")]).await.unwrap();
+    let due = store.due_acks("support", 10, LATER).unwrap();
+    let places: Vec<_> = due.iter().map(|ack| ack.position.0.as_str()).collect();
+    assert_eq!(places, ["INBOX/a", "INBOX/copy"]);
+    assert!(due.iter().all(|ack| ack.journal == id && !ack.failed));
+
+    // Seen after its decision: due at once.
+    store.journal(again("INBOX/late")).await.unwrap();
+    assert_eq!(store.due_acks("support", 10, LATER).unwrap().len(), 3);
+
+    let ids: Vec<i64> = due.iter().map(|ack| ack.id).collect();
+    store.acked(ids.clone()).await.unwrap();
+    store.acked(ids).await.unwrap();
+    let rest = store.due_acks("support", 10, LATER).unwrap();
+    assert_eq!(rest.len(), 1);
+
+    store
+        .ack_failed(vec![rest[0].id], "NO such folder", 5_000)
+        .await
+        .unwrap();
+    assert!(store.due_acks("support", 10, 4_999).unwrap().is_empty());
+    assert_eq!(store.next_ack_due("support").unwrap(), Some(5_000));
+    assert_eq!(store.due_acks("support", 10, 5_000).unwrap()[0].attempts, 1);
+}
+
+#[tokio::test]
+async fn a_place_taken_by_another_mail_awaits_that_one_and_no_late_answer_counts_for_it() {
+    let (_dir, store) = store();
+    let first = journal_one(&store, "a").await;
+    store.commit(vec![quarantined(first, "a")]).await.unwrap();
+    let late = store.due_acks("support", 10, LATER).unwrap();
+    assert!(late[0].failed);
+
+    let mut second = mail("b");
+    second.position = mail("a").position;
+    let second = store.journal(batch(vec![second])).await.unwrap()[0].id;
+    assert!(store.due_acks("support", 10, LATER).unwrap().is_empty());
+    store.acked(vec![late[0].id]).await.unwrap();
+    store.commit(vec![ignored(second, "b")]).await.unwrap();
+    let due = store.due_acks("support", 10, LATER).unwrap();
+    assert_eq!((due.len(), due[0].journal), (1, second));
+    assert!(!due[0].failed);
+}
+
+#[tokio::test]
+async fn failures_of_a_line_are_counted_until_it_is_decided() {
+    let (_dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    for expected in 1..=3 {
+        assert_eq!(store.failed_attempt(id, "boom").await.unwrap(), expected);
+    }
+    assert_eq!(store.pending("support", 9).unwrap()[0].attempts, 3);
+    store.commit(vec![ignored(id, "a")]).await.unwrap();
+    for gone in [id, JournalId(99)] {
+        let error = store.failed_attempt(gone, "boom").await.unwrap_err();
+        assert!(matches!(error, StoreError::UnknownMail { journal } if journal == gone));
+    }
+}

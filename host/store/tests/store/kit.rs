@@ -1,0 +1,163 @@
+//! Mails and verdicts for the tests, as short as they can be said.
+
+use bytes::Bytes;
+use postroom_core::{
+    Action, Address, Alert, AlertState, ContentHash, Cursor, Decision, Note, Outcome, Position,
+    Reply, Thread, Ticket,
+};
+use postroom_store::{
+    JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute, Routes, Store, Verdict,
+};
+use tempfile::TempDir;
+
+/// 2025-07-20 in UTC.
+pub const NOON_MS: i64 = 1_753_012_800_000;
+
+pub fn store() -> (TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    (dir, store)
+}
+
+/// A mail of its own for each name.
+pub fn mail(name: &str) -> NewMail {
+    let bytes = Bytes::from(format!("Message-ID: <{name}@x>\r\n\r\n{name}"));
+    NewMail {
+        position: Position(format!("INBOX/{name}")),
+        message_id: format!("{name}@x"),
+        content_hash: ContentHash::of(&bytes),
+        size: bytes.len() as u64,
+        bytes,
+        whole: true,
+    }
+}
+
+pub fn batch(mails: Vec<NewMail>) -> JournalBatch {
+    JournalBatch {
+        tenant: "acme".into(),
+        mailbox: "support".into(),
+        received_ms: NOON_MS,
+        mails,
+        cursor: Some(Cursor("c".into())),
+    }
+}
+
+pub async fn journal(store: &Store, names: &[&str]) -> Vec<Journalled> {
+    let mails = names.iter().map(|name| mail(name)).collect();
+    store.journal(batch(mails)).await.unwrap()
+}
+
+pub async fn journal_one(store: &Store, name: &str) -> JournalId {
+    journal(store, &[name]).await[0].id
+}
+
+pub fn address(email: &str) -> Address {
+    Address {
+        name: None,
+        email: email.into(),
+    }
+}
+
+/// Ann writes; sinks `psa` and `chat` take tickets and notes, `pager` takes alerts; `out` sends.
+pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Action>) -> Verdict {
+    Verdict {
+        journal,
+        decision: Decision {
+            outcome,
+            actions,
+            refused: Vec::new(),
+            rule: "rules/acme.js".into(),
+            rule_hash: "ab12".into(),
+            generation: 3,
+            thread: None,
+            troubles: Vec::new(),
+            repairs: vec!["no Date".into()],
+            log: Vec::new(),
+            elapsed_us: 120,
+        },
+        mail: MailFacts {
+            message_id: format!("{name}@x"),
+            references: Vec::new(),
+            from: Some(address("Ann@acme.example")),
+            subject: format!("About {name}"),
+            participants: vec!["ann@acme.example".into(), "bob@partner.example".into()],
+        },
+        kv_writes: Vec::new(),
+        kv_reads: Vec::new(),
+        routes: Routes {
+            ticket: vec!["psa".into(), "chat".into()],
+            note: vec!["psa".into(), "chat".into()],
+            alert: vec!["pager".into()],
+        },
+        outgoing: Some(OutgoingRoute {
+            name: "out".into(),
+            from_domain: "acme.example".into(),
+        }),
+    }
+}
+
+pub fn ticket(journal: JournalId, name: &str) -> Verdict {
+    let action = Action::Ticket(Ticket {
+        title: Some(name.into()),
+        body: Some("It burns".into()),
+        requester: Some("Ann <ann@acme.example>".into()),
+        ..Ticket::default()
+    });
+    verdict(journal, name, Outcome::Ticket, vec![action])
+}
+
+pub fn note(journal: JournalId, name: &str, ticket: &str, authorised: bool) -> Verdict {
+    let action = Action::Note(Note {
+        ticket: Some(ticket.into()),
+        body: Some("Still".into()),
+        ..Note::default()
+    });
+    let mut verdict = verdict(journal, name, Outcome::Note, vec![action]);
+    verdict.decision.thread = Some(Thread {
+        ticket: ticket.into(),
+        method: "message-id".into(),
+        authorised,
+    });
+    verdict
+}
+
+pub fn alert(journal: JournalId, name: &str, key: &str, state: AlertState) -> Verdict {
+    let action = Action::Alert(Alert {
+        key: key.into(),
+        state,
+        severity: (state == AlertState::Firing).then(|| "critical".into()),
+        host: Some("db1".into()),
+        service: None,
+        summary: Some(format!("{key} is {state:?}")),
+        fields: Default::default(),
+    });
+    verdict(journal, name, Outcome::Alert, vec![action])
+}
+
+pub fn ignored(journal: JournalId, name: &str) -> Verdict {
+    let action = Action::Ignore {
+        reason: "spam".into(),
+    };
+    verdict(journal, name, Outcome::Ignored, vec![action])
+}
+
+pub fn quarantined(journal: JournalId, name: &str) -> Verdict {
+    let action = Action::Quarantine {
+        reason: "odd".into(),
+    };
+    verdict(journal, name, Outcome::Quarantined, vec![action])
+}
+
+pub fn reply(text: &str) -> Action {
+    Action::Reply(Reply {
+        text: text.into(),
+        html: None,
+    })
+}
+
+/// A mail journalled and made a ticket; answers its number.
+pub async fn open_ticket(store: &Store, name: &str) -> String {
+    let id = journal_one(store, name).await;
+    let mut committed = store.commit(vec![ticket(id, name)]).await.unwrap();
+    committed.remove(0).tickets.remove(0)
+}

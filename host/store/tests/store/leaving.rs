@@ -1,0 +1,155 @@
+//! The outbox: payloads, keys, order and retries.
+
+use postroom_core::Action;
+use postroom_store::{MailKind, OutboxKind, OutgoingMailPayload, Store};
+use serde_json::Value;
+
+use crate::kit::*;
+
+const LATER: i64 = i64::MAX - 1;
+
+fn due(store: &Store, target: &str) -> Vec<(i64, String)> {
+    let entries = store.due_outbox(target, LATER, 99).unwrap();
+    entries
+        .into_iter()
+        .map(|entry| (entry.id, entry.idempotency_key))
+        .collect()
+}
+
+fn sent_keys(store: &Store, target: &str) -> Vec<String> {
+    due(store, target).into_iter().map(|(_, key)| key).collect()
+}
+
+#[tokio::test]
+async fn an_item_goes_once_to_every_sink_of_its_kind() {
+    let (_dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    store.commit(vec![ticket(id, "a")]).await.unwrap();
+    let entries = store.due_outbox("psa", LATER, 9).unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(sent_keys(&store, "chat"), [format!("pr_{id}_0_chat")]);
+    assert!(due(&store, "pager").is_empty());
+    assert_eq!(store.outbox_waiting().unwrap(), 2);
+
+    let entry = &entries[0];
+    assert_eq!(
+        (entry.kind, entry.tenant.as_str()),
+        (OutboxKind::Sink, "acme")
+    );
+    let event: Value = serde_json::from_str(&entry.payload).unwrap();
+    assert_eq!(event["type"], "ticket.created");
+    assert!(event["timestamp"].as_str().unwrap().ends_with('Z'));
+    let data = &event["data"];
+    assert_eq!(
+        (&data["ticket"], &data["kind"]),
+        (&"T-1".into(), &"ticket".into())
+    );
+    assert_eq!(
+        (&data["title"], &data["body"]),
+        (&"a".into(), &"It burns".into())
+    );
+    assert_eq!(
+        (&data["mailbox"], &data["message_id"]),
+        (&"support".into(), &"a@x".into())
+    );
+    assert_eq!(data["decision"], id.0);
+}
+
+#[tokio::test]
+async fn a_reply_names_the_new_ticket_and_threads() {
+    let (_dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    let mut verdict = ticket(id, "a");
+    verdict.mail.references = vec!["newer@y".into(), "older@y".into()];
+    verdict.decision.actions.push(reply("This is {ticket}."));
+    let to = vec!["Boss <boss@acme.example>".to_owned()];
+    verdict.decision.actions.push(Action::Forward { to });
+    store.commit(vec![verdict]).await.unwrap();
+
+    // The second mail of a ticket waits for the first.
+    let entries = store.due_outbox("out", LATER, 9).unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].idempotency_key, format!("pr_{id}_1_out"));
+    let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
+    assert_eq!((mail.kind, mail.journal), (MailKind::Reply, id));
+    assert_eq!(mail.to[0].email, "Ann@acme.example");
+    assert_eq!(mail.subject, "Re: [T-1] About a");
+    assert_eq!(mail.text, "This is T-1.");
+    assert_eq!(mail.in_reply_to.as_deref(), Some("a@x"));
+    assert_eq!(mail.references, ["older@y", "newer@y", "a@x"]);
+    assert_eq!(mail.message_id, format!("{id}.1@acme.example"));
+
+    store.delivered(entries[0].id, "250 ok").await.unwrap();
+    let entries = store.due_outbox("out", LATER, 9).unwrap();
+    let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
+    assert_eq!(
+        (mail.kind, mail.to[0].email.as_str()),
+        (MailKind::Forward, "boss@acme.example")
+    );
+    assert_eq!(mail.subject, "Fwd: About a");
+}
+
+#[tokio::test]
+async fn entries_of_a_ticket_keep_their_order_within_a_target() {
+    let (_dir, store) = store();
+    let ids: Vec<_> = journal(&store, &["a", "b", "c"])
+        .await
+        .iter()
+        .map(|j| j.id)
+        .collect();
+    let verdicts = vec![
+        ticket(ids[0], "a"),
+        note(ids[1], "b", "T-1", true),
+        ticket(ids[2], "c"),
+    ];
+    store.commit(verdicts).await.unwrap();
+    let key = |n: usize| format!("pr_{}_0_psa", ids[n]);
+
+    let first = due(&store, "psa");
+    assert_eq!(sent_keys(&store, "psa"), [key(0), key(2)]);
+    // A retry takes those behind it along, and holds up neither another ticket nor another target.
+    store
+        .undelivered(first[0].0, "503", Some(LATER + 1))
+        .await
+        .unwrap();
+    assert_eq!(sent_keys(&store, "psa"), [key(2)]);
+    store.delivered(first[1].0, "200").await.unwrap();
+    assert_eq!(store.next_outbox_due("psa").unwrap(), Some(LATER + 1));
+    assert_eq!(sent_keys(&store, "chat").len(), 2);
+
+    // Once it is dead, they go on.
+    store.undelivered(first[0].0, "410", None).await.unwrap();
+    let behind = store.due_outbox("psa", LATER + 1, 9).unwrap();
+    assert_eq!(behind[0].idempotency_key, key(1));
+    store.delivered(behind[0].id, "200").await.unwrap();
+    assert_eq!(store.next_outbox_due("psa").unwrap(), None);
+
+    let rows: Vec<_> = store
+        .outbox(&Default::default())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let psa: Vec<_> = rows.iter().filter(|row| row.target == "psa").collect();
+    let states: Vec<_> = psa.iter().map(|row| (row.state, row.attempts)).collect();
+    assert_eq!(states, [("dead", 2), ("delivered", 1), ("delivered", 1)]);
+    assert_eq!(psa[0].error.as_deref(), Some("410"));
+    assert_eq!(psa[1].receipt.as_deref(), Some("200"));
+}
+
+#[tokio::test]
+async fn a_late_answer_changes_nothing() {
+    let (_dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    store.commit(vec![ticket(id, "a")]).await.unwrap();
+    let entry = due(&store, "psa")[0].0;
+    store.delivered(entry, "200").await.unwrap();
+    store.undelivered(entry, "timeout", Some(0)).await.unwrap();
+    store.undelivered(entry, "timeout", None).await.unwrap();
+    assert!(due(&store, "psa").is_empty());
+    let rows: Vec<_> = store
+        .outbox(&Default::default())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!((rows[0].state, rows[0].attempts), ("delivered", 1));
+}

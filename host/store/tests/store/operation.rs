@@ -1,0 +1,253 @@
+//! Running it: the lock, readers, a full disk, purging, generations, mailbox states, closing.
+
+use bytes::Bytes;
+use postroom_core::ContentHash;
+use postroom_store::{Filter, Reader, RuleRecord, Store, StoreError, StoreOptions};
+
+use crate::kit::*;
+
+#[tokio::test]
+async fn a_second_service_is_refused_and_readers_are_not() {
+    let (dir, store) = store();
+    let refused = Store::open(dir.path()).err().unwrap();
+    assert!(refused.is_locked());
+    assert!(
+        refused
+            .to_string()
+            .contains(&format!("(process {})", std::process::id())),
+        "{refused}"
+    );
+    let reader = Reader::open(dir.path()).unwrap();
+    let id = journal_one(&store, "a").await;
+    store.commit(vec![ticket(id, "a")]).await.unwrap();
+    assert_eq!(reader.items(&Filter::default()).unwrap().count(), 1);
+    store.close();
+    assert_eq!(reader.items(&Filter::default()).unwrap().count(), 1);
+    let again = Store::open(dir.path()).unwrap();
+    journal_one(&again, "b").await;
+    assert_eq!(reader.pending("support", 9).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn after_closing_nothing_is_written_and_what_was_queued_is() {
+    let (dir, store) = store();
+    let queued = {
+        let store = store.clone();
+        tokio::spawn(async move { journal(&store, &["a"]).await })
+    };
+    tokio::task::yield_now().await;
+    store.close();
+    store.close();
+    assert!(matches!(
+        store.journal(batch(vec![mail("b")])).await,
+        Err(StoreError::Closed)
+    ));
+    queued.await.unwrap();
+    assert_eq!(
+        Reader::open(dir.path())
+            .unwrap()
+            .pending("support", 9)
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn a_folder_without_a_database_has_nothing_to_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Reader::open(dir.path()).err().unwrap();
+    assert!(matches!(missing, StoreError::Missing { .. }));
+    std::fs::write(
+        dir.path().join("postroom.sqlite"),
+        "this is no database, just text ".repeat(99),
+    )
+    .unwrap();
+    let corrupt = Reader::open(dir.path()).err().unwrap();
+    assert!(matches!(corrupt, StoreError::Corrupt { .. }), "{corrupt}");
+    let corrupt = Store::open(dir.path()).err().unwrap();
+    assert!(matches!(corrupt, StoreError::Corrupt { .. }), "{corrupt}");
+}
+
+#[tokio::test]
+async fn many_threads_share_a_few_readers() {
+    let (_dir, store) = store();
+    journal_one(&store, "a").await;
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    assert_eq!(store.pending("support", 9).unwrap().len(), 1);
+                }
+            });
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_to_every_job_and_is_over_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        database_bytes: Some(1024 * 1024),
+        ..StoreOptions::default()
+    };
+    let store = Store::open_with(dir.path(), &options).unwrap();
+    let big = |name: &str| {
+        let mut big = mail(name);
+        big.bytes = Bytes::from(vec![b'x'; 60_000]);
+        big.bytes = [name.as_bytes(), &big.bytes[..]].concat().into();
+        big.content_hash = ContentHash::of(&big.bytes);
+        batch(vec![big])
+    };
+    let mut fitted = Vec::new();
+    let full = loop {
+        let name = format!("big{}", fitted.len());
+        match store.journal(big(&name)).await {
+            Ok(journalled) => fitted.push((journalled[0].id, name)),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, StoreError::Full), "{full}");
+    assert!(fitted.len() > 5);
+    // Again and for jobs side by side, without harm to what is there.
+    let (one, two) = tokio::join!(store.journal(big("one")), store.journal(big("two")));
+    assert!(matches!(
+        (one, two),
+        (Err(StoreError::Full), Err(StoreError::Full))
+    ));
+    assert_eq!(store.pending("support", 99).unwrap().len(), fitted.len());
+
+    let verdicts = fitted.iter().map(|(id, name)| ignored(*id, name)).collect();
+    store.commit(verdicts).await.unwrap();
+    store.purge(i64::MAX).await.unwrap();
+    store.journal(big("fits")).await.unwrap();
+    assert_eq!(store.pending("support", 99).unwrap().len(), 1);
+    assert!(store.imbalance().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
+    let (_dir, store) = store();
+    let names: Vec<String> = (0..600).map(|n| format!("old{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let old = journal(&store, &names).await;
+    let verdicts = old
+        .iter()
+        .zip(&names)
+        .enumerate()
+        .map(|(n, (mail, name))| match n {
+            10 => quarantined(mail.id, name),
+            _ => ignored(mail.id, name),
+        });
+    store.commit(verdicts.collect()).await.unwrap();
+    assert_eq!(store.purge(NOON_MS).await.unwrap(), 0);
+
+    let waiting = journal_one(&store, "waiting").await;
+    store
+        .commit(vec![ticket(waiting, "waiting")])
+        .await
+        .unwrap();
+    let behind = journal_one(&store, "behind").await;
+    store.commit(vec![ignored(behind, "behind")]).await.unwrap();
+    assert_eq!(store.purge(NOON_MS + 1).await.unwrap(), 599);
+    assert!(store.raw(old[0].id).unwrap().is_none());
+    assert!(store.raw(old[10].id).unwrap().is_some());
+    assert!(store.raw(waiting).unwrap().is_some());
+
+    for target in ["psa", "chat"] {
+        let entry = &store.due_outbox(target, i64::MAX, 1).unwrap()[0];
+        store.delivered(entry.id, "200").await.unwrap();
+    }
+    let undecided = journal_one(&store, "undecided").await;
+    assert_eq!(store.purge(NOON_MS + 1).await.unwrap(), 2);
+    assert_eq!(store.purge(NOON_MS + 1).await.unwrap(), 0);
+    assert!(store.raw(behind).unwrap().is_none());
+    assert!(store.raw(undecided).unwrap().is_some());
+    // The rows are all still there.
+    assert_eq!(store.decisions(&Filter::default()).unwrap().count(), 602);
+    let shown = store
+        .quarantined(postroom_store::DecisionId(old[10].id.0))
+        .unwrap();
+    assert!(shown.is_some());
+}
+
+#[tokio::test]
+async fn the_last_good_rules_outlive_their_files() {
+    let (dir, store) = store();
+    let rule = |name: &str, text: &str| RuleRecord {
+        tenant: "acme".into(),
+        name: name.into(),
+        hash: ContentHash::of(text.as_bytes()),
+        bytes: Bytes::from(text.to_owned()),
+        settings_json: "{}".into(),
+        grants_json: "[\"kv\"]".into(),
+    };
+    assert_eq!(store.latest_generation().unwrap(), None);
+    let both = vec![rule("a.js", "one"), rule("b.js", "one")];
+    assert_eq!(store.save_generation(both.clone()).await.unwrap(), 1);
+    assert_eq!(
+        store
+            .save_generation(vec![rule("a.js", "two")])
+            .await
+            .unwrap(),
+        2
+    );
+    store.close();
+
+    let store = Store::open(dir.path()).unwrap();
+    let latest = store.latest_generation().unwrap().unwrap();
+    assert_eq!(
+        (latest.number, latest.rules),
+        (2, vec![rule("a.js", "two")])
+    );
+    assert_eq!(
+        store.last_good("acme", "a.js").unwrap(),
+        Some(rule("a.js", "two"))
+    );
+    assert_eq!(
+        store.last_good("acme", "b.js").unwrap(),
+        Some(rule("b.js", "one"))
+    );
+    assert_eq!(store.last_good("bolt", "a.js").unwrap(), None);
+
+    for n in 3..=80 {
+        let saved = store
+            .save_generation(vec![rule("a.js", &format!("v{n}"))])
+            .await;
+        assert_eq!(saved.unwrap(), n);
+    }
+    assert_eq!(store.last_good("acme", "b.js").unwrap(), None);
+    assert!(store.last_good("acme", "a.js").unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_mailbox_says_how_it_is_and_since_when() {
+    let (_dir, store) = store();
+    journal_one(&store, "a").await;
+    let state = || store.mailboxes().unwrap().remove(0);
+    assert_eq!(
+        (state().mailbox.as_str(), state().state, state().pending),
+        ("support", None, 1)
+    );
+    store
+        .set_mailbox_state("support", "disk-full", "no room")
+        .await
+        .unwrap();
+    let first = state();
+    assert_eq!(first.detail.as_deref(), Some("no room"));
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    store
+        .set_mailbox_state("support", "disk-full", "still")
+        .await
+        .unwrap();
+    assert_eq!(state().since, first.since);
+    store
+        .set_mailbox_state("support", "serving", "")
+        .await
+        .unwrap();
+    assert_ne!(state().since, first.since);
+    assert_eq!(
+        (state().state.as_deref(), state().detail),
+        (Some("serving"), None)
+    );
+}
