@@ -178,16 +178,16 @@ impl Connection {
             })
             .await?;
         if done.status != Status::Ok {
-            return Err(match done.code {
-                Some(Code::Passing) => SourceError::Transient {
+            if done.code == Some(Code::Passing) {
+                return Err(SourceError::Transient {
                     step: "select",
                     reason: done.text,
-                },
-                code => SourceError::Folder {
-                    folder: folder.to_owned(),
-                    missing: code == Some(Code::NonExistent),
-                    text: done.text,
-                },
+                });
+            }
+            return Err(SourceError::Folder {
+                missing: done.code == Some(Code::NonExistent) || !self.lists(folder).await?,
+                folder: folder.to_owned(),
+                text: done.text,
             });
         }
         let selected = Selected {
@@ -198,6 +198,19 @@ impl Connection {
         };
         self.news = true;
         Ok(self.selected.insert(selected).clone())
+    }
+
+    /// Whether the server's list of folders has this one. Few servers say why they refuse to open one.
+    async fn lists(&mut self, folder: &str) -> Result<bool, SourceError> {
+        let mut listed = false;
+        let command = format!("LIST \"\" {}", quoted(&utf7::encode(folder), "select")?);
+        let done = self
+            .command_with("select", &command, 0, |untagged| {
+                listed |= matches!(untagged, Untagged::List);
+                Ok(())
+            })
+            .await?;
+        Ok(listed || done.status != Status::Ok)
     }
 
     /// Runs a command and gives how it ended; data responses are noted and dropped.

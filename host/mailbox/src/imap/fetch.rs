@@ -28,6 +28,8 @@ struct Listed {
     size: u64,
 }
 
+/// A whole mail, left unread.
+const WHOLE: &str = "BODY.PEEK[]";
 /// How many UIDs are listed at once.
 const LIST_UIDS: u32 = 16 * 1024;
 /// The longest set of UIDs in one command, in bytes; servers limit their command lines.
@@ -219,6 +221,8 @@ async fn list(
     after: u32,
 ) -> Result<Backlog, SourceError> {
     const STEP: &str = "list";
+    // Servers may show a session no new mail before a command that they refresh their view at.
+    connection.accepted(STEP, "NOOP").await?;
     connection.news = false;
     let mut backlog = Backlog {
         uid_validity: selected.uid_validity,
@@ -291,15 +295,7 @@ async fn bodies(
         .iter()
         .partition(|listed| listed.size <= limits.raw_bytes);
     let mut found = HashMap::with_capacity(planned.len());
-    load(
-        connection,
-        &whole,
-        "BODY.PEEK[]",
-        limits,
-        overrun,
-        &mut found,
-    )
-    .await?;
+    load(connection, &whole, WHOLE, limits, overrun, &mut found).await?;
     let beginning = format!("BODY.PEEK[]<0.{BEGINNING_BYTES}>");
     load(connection, &large, &beginning, limits, overrun, &mut found).await?;
 
@@ -314,31 +310,20 @@ async fn bodies(
             .into_iter()
             .filter(|uid| missing.binary_search(uid).is_ok())
         {
+            // One unreadable mail can spoil a command for the others, so each is asked for alone.
             let single: Vec<Listed> = planned.iter().copied().filter(|l| l.uid == uid).collect();
-            load(connection, &single, &beginning, limits, overrun, &mut found).await?;
-            if found.contains_key(&uid) {
-                // Its beginning can be had, so the whole is tried once more, alone.
-                let mut again = HashMap::new();
-                load(
-                    connection,
-                    &single,
-                    "BODY.PEEK[]",
-                    limits,
-                    overrun,
-                    &mut again,
-                )
-                .await?;
-                found.extend(again);
-            } else {
+            let item = match single.first() {
+                Some(listed) if listed.size > limits.raw_bytes => &beginning,
+                _ => WHOLE,
+            };
+            load(connection, &single, item, limits, overrun, &mut found).await?;
+            found.entry(uid).or_insert_with(|| {
                 tracing::warn!(uid, "the server lists a mail that it does not give");
-                found.insert(
-                    uid,
-                    Literal {
-                        bytes: bytes::Bytes::new(),
-                        len: 0,
-                    },
-                );
-            }
+                Literal {
+                    bytes: bytes::Bytes::new(),
+                    len: 0,
+                }
+            });
         }
     }
 

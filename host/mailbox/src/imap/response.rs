@@ -26,6 +26,8 @@ pub(super) enum Untagged {
     Exists(u32),
     Expunge,
     Search(Vec<u32>),
+    /// A folder that exists.
+    List,
     Fetch(Fetched),
     Other,
 }
@@ -128,6 +130,7 @@ fn untagged(words: &mut Scanner) -> Option<Untagged> {
     }
     match word.to_ascii_uppercase().as_slice() {
         b"CAPABILITY" => Some(Untagged::Capability(capabilities(words.rest()))),
+        b"LIST" => Some(Untagged::List),
         b"SEARCH" => {
             let mut ids = Vec::new();
             while let Some(id) = words.word().and_then(number) {

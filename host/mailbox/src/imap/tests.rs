@@ -219,9 +219,11 @@ async fn the_last_mail_that_n_to_star_names_is_not_new() {
     assert_eq!(
         server.after_select().await,
         [
+            "NOOP",
             "UID FETCH 1:* (UID RFC822.SIZE)",
             "UID FETCH 10:11 (UID BODY.PEEK[])",
             "UID FETCH 12 (UID BODY.PEEK[])",
+            "NOOP",
             "UID FETCH 13:* (UID RFC822.SIZE)",
         ]
     );
@@ -325,7 +327,7 @@ async fn mails_that_do_not_come() {
             Act::Say(format!("{}{{tag}} NO some failed\r\n", mail(12, "longer")))
         }
         "UID SEARCH UID 10:11" => Act::Say("* SEARCH 11\r\n{tag} OK\r\n".into()),
-        "UID FETCH 11 (UID BODY.PEEK[]<0.65536>)" => Act::Say("{tag} NO broken\r\n".into()),
+        "UID FETCH 11 (UID BODY.PEEK[])" => Act::Say("{tag} NO broken\r\n".into()),
         _ => Act::Usual,
     })
     .await;
@@ -544,7 +546,7 @@ async fn idle_is_left_properly_and_renewed_by_our_own_clock() {
     source.wait(Duration::from_millis(900)).await.unwrap();
     source.close().await;
     assert_eq!(
-        server.after_select().await[1..],
+        server.after_select().await[2..],
         [
             "IDLE",
             "DONE",

@@ -1,0 +1,380 @@
+//! The IMAP source on real servers: Dovecot, and the authorization server whose tokens it checks.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers may fail it, too")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postroom_auth::{Login, Profile, Secret, Tokens};
+use postroom_core::{Cursor, Position, RawMessage};
+use postroom_mailbox::{
+    Acknowledge, After, Batch, FetchLimits, ImapSettings, ImapSource, ImapTimeouts, Import, Source,
+    SourceError, TlsMode, imap,
+};
+use postroom_stand::{AuthorityFailure, MAIL_SCOPE, Stand};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::runtime::Runtime;
+
+/// One mailbox on the shared stand, with a runtime to use it in: the stand's own calls block.
+struct Desk {
+    stand: &'static Stand,
+    user: String,
+    runtime: Runtime,
+}
+
+impl Desk {
+    fn new(user: &str) -> Self {
+        Self {
+            stand: Stand::shared().unwrap(),
+            user: format!("{user}@acme.example"),
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap(),
+        }
+    }
+
+    fn settings(&self) -> ImapSettings {
+        ImapSettings {
+            name: self.user.clone(),
+            host: "localhost".into(),
+            port: self.stand.ports().imaps,
+            tls: TlsMode::Implicit,
+            folder: "INBOX".into(),
+            import: Import::All,
+            timeouts: ImapTimeouts {
+                connect: Duration::from_secs(10),
+                stall: Duration::from_secs(10),
+                ..ImapTimeouts::default()
+            },
+        }
+    }
+
+    fn tls(&self) -> Arc<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(self.stand.ca_pem()).unwrap() {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        trusting(roots)
+    }
+
+    fn tokens(&self) -> Arc<Tokens> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured((*self.tls()).clone())
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .unwrap();
+        let profile = Profile {
+            name: "contoso".into(),
+            token_url: self.stand.token_url("acme.example").parse().unwrap(),
+            client_id: self.stand.client_id().into(),
+            credential: Secret::new(self.stand.client_secret()),
+            scopes: vec![MAIL_SCOPE.into()],
+            tenants: None,
+        };
+        Arc::new(Tokens::new(http, vec![profile]))
+    }
+
+    fn bearer(&self) -> Login {
+        Login::Bearer {
+            user: self.user.clone(),
+            profile: "contoso".into(),
+            tokens: self.tokens(),
+        }
+    }
+
+    fn password(&self, password: &str) -> Login {
+        Login::Password {
+            user: self.user.clone(),
+            password: Secret::new(password),
+        }
+    }
+
+    fn source(&self, login: Login) -> ImapSource {
+        imap(self.settings(), login, self.tls())
+    }
+
+    fn connect(&self, source: &mut ImapSource) -> Result<(), SourceError> {
+        self.runtime.block_on(source.connect())
+    }
+
+    fn fetch(
+        &self,
+        source: &mut ImapSource,
+        cursor: Option<&Cursor>,
+    ) -> Result<Batch, SourceError> {
+        self.runtime
+            .block_on(source.fetch(cursor, &FetchLimits::default()))
+    }
+
+    /// Everything after the cursor, and where that leads.
+    fn drain(
+        &self,
+        source: &mut ImapSource,
+        cursor: Option<Cursor>,
+    ) -> (Vec<RawMessage>, Option<Cursor>) {
+        let (mut mails, mut cursor) = (Vec::new(), cursor);
+        loop {
+            let batch = self.fetch(source, cursor.as_ref()).unwrap();
+            mails.extend(batch.messages);
+            cursor = batch.cursor;
+            if !batch.more {
+                return (mails, cursor);
+            }
+        }
+    }
+
+    fn acknowledge(&self, source: &mut ImapSource, mails: &[RawMessage], after: After) {
+        let acks: Vec<Acknowledge> = mails
+            .iter()
+            .map(|mail| Acknowledge {
+                position: mail.position.clone(),
+                after: after.clone(),
+            })
+            .collect();
+        // Twice, since an acknowledgement may be repeated after a crash.
+        for _ in 0..2 {
+            self.runtime.block_on(source.acknowledge(&acks)).unwrap();
+        }
+    }
+
+    fn append(&self, mails: &[Vec<u8>]) {
+        self.stand.append(&self.user, "INBOX", "", mails).unwrap();
+    }
+
+    fn count(&self, folder: &str) -> usize {
+        self.stand.message_count(&self.user, folder).unwrap()
+    }
+}
+
+fn trusting(roots: rustls::RootCertStore) -> Arc<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Arc::new(
+        rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth(),
+    )
+}
+
+/// Mails of growing sizes, every seventh of some hundred kilobytes.
+fn mails(count: usize) -> Vec<Vec<u8>> {
+    (0..count)
+        .map(|n| {
+            let lines = if n % 7 == 0 { 4000 } else { n % 50 };
+            let body = "A line of text, as long as lines of text usually are in mails.\r\n";
+            format!("Subject: mail {n}\r\n\r\n{}", body.repeat(lines)).into_bytes()
+        })
+        .collect()
+}
+
+#[test]
+fn a_mailbox_is_read_and_put_away_with_tokens() {
+    let desk = Desk::new("whole.life");
+    let sent = mails(300);
+    desk.append(&sent);
+    let mut source = desk.source(desk.bearer());
+    let (got, cursor) = desk.drain(&mut source, None);
+    let got_bytes: Vec<&[u8]> = got.iter().map(|mail| &mail.bytes[..]).collect();
+    assert!(got_bytes == sent, "{} of {} mails", got.len(), sent.len());
+    assert!(got.iter().all(RawMessage::is_whole));
+    // Reading marks nothing as read.
+    let stored = desk.stand.folder(&desk.user, "INBOX").unwrap();
+    assert!(stored.iter().all(|mail| mail.flags.is_empty()));
+
+    let folder = || After::Move("Erledigt & gepr\u{fc}ft".into());
+    desk.acknowledge(&mut source, &got[..100], After::Seen);
+    desk.acknowledge(&mut source, &got[100..200], folder());
+    desk.acknowledge(&mut source, &got[200..], After::Delete);
+    let stored = desk.stand.folder(&desk.user, "INBOX").unwrap();
+    assert_eq!(stored.len(), 100);
+    assert!(stored.iter().all(|mail| mail.flags == ["\\Seen"]));
+    assert_eq!(desk.count("Erledigt &- gepr&APw-ft"), 100);
+    assert_eq!(desk.stand.authority().token_requests().unwrap().len(), 1);
+
+    // A new mail ends the wait at once, and nothing old comes again.
+    let waited = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            desk.stand
+                .deliver(&desk.user, b"Subject: new\r\n\r\n")
+                .unwrap();
+        });
+        let started = Instant::now();
+        desk.runtime
+            .block_on(source.wait(Duration::from_secs(30)))
+            .unwrap();
+        started.elapsed()
+    });
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    let (new, cursor) = desk.drain(&mut source, cursor);
+    assert_eq!(new.len(), 1);
+    // Acknowledged in the middle of a wait that was given up.
+    desk.runtime.block_on(async {
+        let wait = source.wait(Duration::from_secs(30));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(200), wait)
+                .await
+                .is_err()
+        );
+    });
+    desk.acknowledge(&mut source, &new, folder());
+    assert_eq!(desk.count("INBOX"), 100);
+    desk.runtime.block_on(source.close());
+
+    // Another process goes on from the cursor.
+    let mut source = desk.source(desk.bearer());
+    assert!(desk.drain(&mut source, cursor).0.is_empty());
+}
+
+#[test]
+fn a_backlog_is_fetched_quickly() {
+    let desk = Desk::new("backlog");
+    let sent: Vec<Vec<u8>> = (0..3000)
+        .map(|n| {
+            format!("Subject: mail {n}\r\n\r\n{}", "x".repeat(70) + "\r\n")
+                .repeat(1 + n % 200)
+                .into_bytes()
+        })
+        .collect();
+    desk.append(&sent);
+    let mut source = desk.source(desk.bearer());
+    desk.connect(&mut source).unwrap();
+    let started = Instant::now();
+    let (got, _) = desk.drain(&mut source, None);
+    let took = started.elapsed();
+    let bytes: usize = sent.iter().map(Vec::len).sum();
+    println!("{} mails, {} MB in {took:?}", got.len(), bytes / 1_000_000);
+    assert!(
+        got.iter()
+            .map(|mail| &mail.bytes[..])
+            .eq(sent.iter().map(Vec::as_slice))
+    );
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn starttls_with_a_password_and_only_new_mail() {
+    let desk = Desk::new("starttls");
+    desk.append(&mails(3));
+    let settings = ImapSettings {
+        port: desk.stand.ports().imap,
+        tls: TlsMode::StartTls,
+        import: Import::New,
+        ..desk.settings()
+    };
+    let mut source = imap(settings, desk.password(desk.stand.password()), desk.tls());
+    let (none, cursor) = desk.drain(&mut source, None);
+    assert!(none.is_empty() && cursor.is_some());
+    desk.append(&mails(2));
+    assert_eq!(desk.drain(&mut source, cursor).0.len(), 2);
+}
+
+#[test]
+fn refusals_are_told_apart() {
+    let desk = Desk::new("refused");
+    let wrong = desk.connect(&mut desk.source(desk.password("wrong")));
+    assert!(matches!(
+        wrong,
+        Err(SourceError::RefusedLogin {
+            challenge: None,
+            ..
+        })
+    ));
+
+    let nobody = trusting(rustls::RootCertStore::empty());
+    let untrusted = desk.connect(&mut imap(desk.settings(), desk.bearer(), nobody));
+    assert!(
+        matches!(untrusted, Err(SourceError::Tls { .. })),
+        "{untrusted:?}"
+    );
+
+    let settings = ImapSettings {
+        folder: "No such folder".into(),
+        ..desk.settings()
+    };
+    let missing = desk.connect(&mut imap(settings, desk.bearer(), desk.tls()));
+    assert!(
+        matches!(missing, Err(SourceError::Folder { missing: true, .. })),
+        "{missing:?}"
+    );
+
+    let settings = ImapSettings {
+        port: 1,
+        ..desk.settings()
+    };
+    let nobody_there = desk.connect(&mut imap(settings, desk.bearer(), desk.tls()));
+    assert!(nobody_there.unwrap_err().is_transient());
+
+    // A position in a folder that is gone is done with; one that is none is an error.
+    let mut source = desk.source(desk.bearer());
+    let gone = Acknowledge {
+        position: Position(r#"{"folder":"Gone","uid_validity":1,"uid":1}"#.into()),
+        after: After::Seen,
+    };
+    desk.runtime.block_on(source.acknowledge(&[gone])).unwrap();
+}
+
+/// On a stand of its own: it takes its servers down.
+#[test]
+fn tokens_and_servers_come_and_go() {
+    let stand: &'static Stand = Box::leak(Box::new(Stand::start().unwrap()));
+    let mut desk = Desk::new("outage");
+    desk.stand = stand;
+    desk.append(&mails(5));
+    let login = desk.bearer();
+
+    // The provider's trouble.
+    let authority = stand.authority();
+    authority
+        .fail_next(
+            1,
+            AuthorityFailure::microsoft(401, "invalid_client", 7000215),
+        )
+        .unwrap();
+    let refused = desk.connect(&mut desk.source(login.clone())).unwrap_err();
+    assert!(
+        !refused.is_transient() && refused.step() == "token",
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("AADSTS7000215"));
+    let mut source = desk.source(login.clone());
+    let (first, cursor) = desk.drain(&mut source, None);
+    assert_eq!(first.len(), 5);
+    let requests = authority.token_requests().unwrap().len();
+
+    // Dovecot cannot ask about the token: nobody's fault, and the token stays.
+    authority
+        .fail_introspection(1, AuthorityFailure::microsoft(500, "server_error", 0))
+        .unwrap();
+    let unavailable = desk.connect(&mut desk.source(login.clone())).unwrap_err();
+    assert!(unavailable.is_transient(), "{unavailable}");
+    assert_eq!(authority.token_requests().unwrap().len(), requests);
+
+    // Revoked tokens: a new one is fetched and the mailbox opens.
+    authority.revoke_tokens().unwrap();
+    desk.connect(&mut desk.source(login.clone())).unwrap();
+    assert_eq!(authority.token_requests().unwrap().len(), requests + 1);
+
+    // The server goes down in the middle of a wait and comes back.
+    let waited = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            stand.stop_dovecot().unwrap();
+        });
+        desk.runtime.block_on(source.wait(Duration::from_secs(30)))
+    });
+    assert!(waited.unwrap_err().is_transient());
+    assert!(
+        desk.fetch(&mut source, cursor.as_ref())
+            .unwrap_err()
+            .is_transient()
+    );
+    stand.start_dovecot().unwrap();
+    desk.append(&mails(2));
+    assert_eq!(desk.drain(&mut source, cursor).0.len(), 2);
+}
