@@ -1,5 +1,6 @@
 //! Who or what wrote a mail, judged from its headers alone, so that nobody answers a machine.
 
+use crate::fold::starts_with_any;
 use crate::message::{Address, Classification, Header};
 
 /// Judges a mail. The first that fits:
@@ -67,15 +68,15 @@ impl Marks {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
             7 if is("List-Id") => self.list = true,
-            7 if is("Subject") => self.away_subject = is_away_subject(value),
-            8 if is("X-Mailer") => self.machine |= is_program(value),
+            7 if is("Subject") => self.away_subject = starts_with_any(value, AWAY),
+            8 if is("X-Mailer") => self.machine |= starts_with_any(value, PROGRAMS),
             9 if is("List-Post") => self.list = true,
             10 if is("Precedence") => match value.to_ascii_lowercase().as_str() {
                 "list" | "bulk" | "junk" => self.list = true,
                 "auto_reply" | "auto-reply" => self.auto_reply = true,
                 _ => {}
             },
-            10 if is("User-Agent") => self.machine |= is_program(value),
+            10 if is("User-Agent") => self.machine |= starts_with_any(value, PROGRAMS),
             11 if is("Return-Path") && !self.return_path_seen => {
                 self.return_path_seen = true;
                 self.null_sender = value.split_whitespace().collect::<String>() == "<>";
@@ -191,10 +192,6 @@ const PROGRAMS: &[&str] = &[
     "zabbix",
 ];
 
-fn is_program(mailer: &str) -> bool {
-    PROGRAMS.iter().any(|program| starts_with(mailer, program))
-}
-
 /// Beginnings of the subject of out-of-office notices, in lower case.
 const AWAY: &[&str] = &[
     "automatic reply",
@@ -223,16 +220,6 @@ const AWAY: &[&str] = &[
     "automatisk svar",
     "odpowiedź automatyczna",
 ];
-
-fn is_away_subject(subject: &str) -> bool {
-    AWAY.iter().any(|words| starts_with(subject, words))
-}
-
-/// `prefix` is in lower case.
-fn starts_with(text: &str, prefix: &str) -> bool {
-    let mut lowered = text.chars().flat_map(char::to_lowercase);
-    prefix.chars().all(|c| lowered.next() == Some(c))
-}
 
 fn local_part(email: &str) -> String {
     email

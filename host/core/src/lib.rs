@@ -5,6 +5,7 @@ pub mod classify;
 pub mod complete;
 pub mod context;
 pub mod decision;
+mod fold;
 pub mod message;
 pub mod parse;
 pub mod raw;

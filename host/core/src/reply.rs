@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::fold::{is_any, starts_with, starts_with_any};
+
 /// Put into outgoing mails above the history; what a reply holds from this line on is not new.
 pub const DELIMITER: &str = "## reply above this line ##";
 
@@ -19,10 +21,10 @@ const DOUBTFUL_SIGNATURE_LINES: usize = 12;
 /// What the sender wrote anew. Of a forwarded mail everything is kept: it is the matter itself. Never empty when the text
 /// is not. `threaded` says that the mail names another one it answers.
 pub fn new_words(text: &str, subject: &str, threaded: bool) -> String {
-    if starts_with_any(subject, FORWARD_PREFIXES) {
+    if starts_with_any(subject.trim_start(), FORWARD_PREFIXES) {
         return text.trim().to_owned();
     }
-    let is_reply = threaded || starts_with_any(subject, REPLY_PREFIXES);
+    let is_reply = threaded || starts_with_any(subject.trim_start(), REPLY_PREFIXES);
     let lines = Lines::of(text);
     let kept = without_signature(&lines, without_history(&lines, is_reply));
     let mut out = String::with_capacity(text.len());
@@ -31,13 +33,7 @@ pub fn new_words(text: &str, subject: &str, threaded: bool) -> String {
         out.push('\n');
     }
     let words = out.trim();
-    if words.is_empty() {
-        return text.trim().to_owned();
-    }
-    if words.len() == out.len() {
-        return out;
-    }
-    words.to_owned()
+    if words.is_empty() { text.trim() } else { words }.to_owned()
 }
 
 struct Lines<'a> {
@@ -130,7 +126,7 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
             }
             return kept;
         }
-        if let Some(after) = attribution(lines, index) {
+        if let Some(Attribution { after, sure }) = attribution(lines, index) {
             match lines.next_full(after) {
                 Some(next) if lines.is_quoted(next) => {
                     attributed = true;
@@ -138,7 +134,7 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
                     continue;
                 }
                 None => return kept,
-                Some(_) if any_words => return kept,
+                Some(_) if any_words && sure => return kept,
                 Some(_) => {}
             }
         }
@@ -212,11 +208,6 @@ const REPLY_PREFIXES: &[&str] = &[
     "re:", "aw:", "antw:", "sv:", "res:", "r:", "rif:", "ref:", "odp:", "re :", "re[",
 ];
 
-fn starts_with_any(subject: &str, prefixes: &[&str]) -> bool {
-    let subject = lower(subject.trim_start(), 16);
-    prefixes.iter().any(|prefix| subject.starts_with(prefix))
-}
-
 /// Words between the dashes above a quoted mail, in lower case.
 const ORIGINAL: &[&str] = &[
     "original message",
@@ -240,7 +231,7 @@ const ORIGINAL: &[&str] = &[
 ];
 
 fn is_original_line(line: &str) -> bool {
-    between_dashes(line).is_some_and(|words| ORIGINAL.contains(&words.as_str()))
+    between_dashes(line).is_some_and(|words| is_any(words, ORIGINAL))
 }
 
 /// Words above a forwarded mail, in lower case.
@@ -268,20 +259,17 @@ const FORWARDED_APPLE: &[&str] = &[
 
 fn is_forward_line(line: &str) -> bool {
     match between_dashes(line) {
-        Some(words) => FORWARDED.iter().any(|known| words.starts_with(known)),
-        None => {
-            let words = lower(line, 60);
-            FORWARDED_APPLE.iter().any(|known| words.starts_with(known))
-        }
+        Some(words) => starts_with_any(words, FORWARDED),
+        None => line.ends_with(':') && starts_with_any(line, FORWARDED_APPLE),
     }
 }
 
-/// The words of `---- words ----`, in lower case.
-fn between_dashes(line: &str) -> Option<String> {
+/// The words of `---- words ----`.
+fn between_dashes(line: &str) -> Option<&str> {
     let words = line
         .strip_prefix("--")?
         .trim_matches(|c: char| c == '-' || c.is_whitespace());
-    (!words.is_empty() && words.len() <= 80).then(|| words.to_lowercase())
+    (!words.is_empty()).then_some(words)
 }
 
 /// Labels of the sender in the header block of Outlook and others, in lower case.
@@ -340,26 +328,24 @@ fn starts_header_block(lines: &Lines<'_>, index: usize) -> bool {
             _ => return false,
         }
     }
-    if !label(lines.get(first)).is_some_and(|label| FROM_LABELS.contains(&label.as_str())) {
+    if !label(lines.get(first)).is_some_and(|label| is_any(label, FROM_LABELS)) {
         return false;
     }
     let mut others = 0;
     for next in first + 1..(first + 1 + BLOCK_LINES).min(lines.len()) {
-        if label(lines.get(next)).is_some_and(|label| OTHER_LABELS.contains(&label.as_str())) {
+        if label(lines.get(next)).is_some_and(|label| is_any(label, OTHER_LABELS)) {
             others += 1;
         }
     }
     others >= 2
 }
 
-/// The word before a line's colon, in lower case, without the stars of bold text.
-fn label(line: &str) -> Option<String> {
+/// The word before a line's colon, without the stars of bold text.
+fn label(line: &str) -> Option<&str> {
     const LONGEST_LABEL: usize = 24;
     let line = line.trim_start_matches('*');
-    let window = &line[..line.floor_char_boundary(LONGEST_LABEL)];
-    let (label, _) = window.split_once(':')?;
-    let label = label.trim_matches(|c: char| c == '*' || c.is_whitespace());
-    Some(label.to_lowercase())
+    let colon = line.bytes().take(LONGEST_LABEL).position(|b| b == b':')?;
+    Some(line[..colon].trim_matches(|c: char| c == '*' || c.is_whitespace()))
 }
 
 /// First words of an attribution, in lower case, and the words one of which must end it (nothing: any ending).
@@ -376,13 +362,20 @@ const ATTRIBUTIONS: &[(&str, &[&str])] = &[
     ("dnia ", &["pisze:", "napisał"]),
 ];
 
-/// The line after an attribution that begins at `index`.
-fn attribution(lines: &Lines<'_>, index: usize) -> Option<usize> {
+/// Lines that tell who wrote when.
+struct Attribution {
+    /// The line below it.
+    after: usize,
+    /// It holds an address or a time of day, as programs write it and people do not.
+    sure: bool,
+}
+
+/// The attribution that begins at `index`.
+fn attribution(lines: &Lines<'_>, index: usize) -> Option<Attribution> {
     let first = lines.get(index);
-    let start = lower(first, 8);
     let known = ATTRIBUTIONS
         .iter()
-        .find(|(words, _)| start.starts_with(words));
+        .find(|(words, _)| starts_with(first, words));
     if let Some((_, endings)) = known {
         let mut joined = String::new();
         for next in index..(index + ATTRIBUTION_LINES).min(lines.len()) {
@@ -396,7 +389,10 @@ fn attribution(lines: &Lines<'_>, index: usize) -> Option<usize> {
             if line.ends_with(':') && has_digit(&joined) {
                 let words = joined.to_lowercase();
                 if endings.iter().any(|ending| words.contains(ending)) {
-                    return Some(next + 1);
+                    return Some(Attribution {
+                        after: next + 1,
+                        sure: has_address_or_time(&joined),
+                    });
                 }
             }
         }
@@ -406,7 +402,10 @@ fn attribution(lines: &Lines<'_>, index: usize) -> Option<usize> {
     if first.ends_with(':') && first.contains('@') && dated {
         let next = lines.next_full(index + 1)?;
         if next <= index + 2 && lines.is_quoted(next) {
-            return Some(index + 1);
+            return Some(Attribution {
+                after: index + 1,
+                sure: true,
+            });
         }
     }
     None
@@ -444,19 +443,18 @@ const DEVICE: &[&str] = &[
 ];
 
 fn is_device_line(line: &str) -> bool {
-    line.len() <= 160 && {
-        let line = lower(line, 40);
-        DEVICE.iter().any(|words| line.starts_with(words))
-    }
+    line.len() <= 160 && starts_with_any(line, DEVICE)
+}
+
+fn has_address_or_time(text: &str) -> bool {
+    text.contains('@')
+        || text.as_bytes().windows(3).any(|w| {
+            w[0].is_ascii_digit() && matches!(w[1], b':' | b'.' | b'h') && w[2].is_ascii_digit()
+        })
 }
 
 fn has_digit(text: &str) -> bool {
     text.bytes().any(|b| b.is_ascii_digit())
-}
-
-/// The first `most` bytes in lower case.
-fn lower(text: &str, most: usize) -> String {
-    text[..text.floor_char_boundary(most)].to_lowercase()
 }
 
 #[cfg(test)]

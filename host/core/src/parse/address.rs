@@ -280,9 +280,12 @@ fn email(text: &str) -> Option<String> {
 
 fn name(phrase: &str, repairs: &mut Repairs) -> Option<String> {
     let decoded = decode_words(phrase.trim(), repairs);
-    let name = decoded
-        .trim()
-        .trim_matches(|c| c == '"' || c == '\'')
-        .trim();
+    let mut name = decoded.trim();
+    for quote in ['"', '\''] {
+        name = name
+            .strip_prefix(quote)
+            .and_then(|name| name.strip_suffix(quote))
+            .map_or(name, str::trim);
+    }
     (!name.is_empty()).then(|| name.to_owned())
 }

@@ -70,8 +70,14 @@ pub(crate) fn text(
         match utf8(bytes, cut) {
             Ok(text) => text,
             Err(bytes) => {
-                repairs.note("bytes that are not UTF-8 were replaced");
-                String::from_utf8_lossy(&bytes).into_owned()
+                let lossy = String::from_utf8_lossy(&bytes).into_owned();
+                if lossy.chars().any(|c| !c.is_ascii() && c != '\u{fffd}') {
+                    repairs.note("bytes that are not UTF-8 were replaced");
+                    lossy
+                } else {
+                    repairs.note("text said to be UTF-8 is not: read as windows-1252");
+                    windows_1252(&bytes)
+                }
             }
         }
     } else if label.is_empty() || is("us-ascii") || is("ascii") {
@@ -173,12 +179,9 @@ fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
     let kept: Vec<u8> = bytes
         .iter()
         .copied()
-        .filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+        .filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
         .collect();
-    let blank = bytes
-        .iter()
-        .filter(|b| b.is_ascii_whitespace() || **b == b'=')
-        .count();
+    let blank = bytes.iter().filter(|b| b.is_ascii_whitespace()).count();
     let foreign = bytes.len() - kept.len() - blank;
     // Words and punctuation: the sender forgot to encode.
     if foreign * 16 > bytes.len() {

@@ -5,6 +5,8 @@ use memchr::{memchr, memmem};
 
 /// Deepest quote marked; deeper ones get as many marks.
 const MOST_QUOTE_MARKS: usize = 5;
+/// Letters of the longest element name that matters.
+const LONGEST_NAME: usize = 10;
 /// The rule that plain-text mailers write for `<hr>`.
 const RULE: &str = "________________________________";
 
@@ -118,10 +120,15 @@ impl<'a> Tag<'a> {
     fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
+}
 
-    fn is_any(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.is(name))
-    }
+/// One level in, or out.
+fn step(level: &mut usize, closing: bool) {
+    *level = if closing {
+        level.saturating_sub(1)
+    } else {
+        *level + 1
+    };
 }
 
 fn unquoted_end(bytes: &[u8]) -> Option<usize> {
@@ -151,43 +158,41 @@ struct Writer {
 
 impl Writer {
     fn tag(&mut self, tag: &Tag<'_>) {
-        if tag.is("br") {
-            self.hard_break();
-        } else if tag.is("p")
-            || tag.is_any(&["h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol"])
-        {
-            self.owe(2);
-        } else if tag.is_any(&[
-            "div", "tr", "section", "article", "header", "footer", "dl", "dt", "dd", "form",
-            "center",
-        ]) {
-            self.owe(1);
-        } else if tag.is_any(&["td", "th"]) {
-            self.cell |= tag.closing;
-        } else if tag.is("li") {
-            self.owe(1);
-            if !tag.closing {
-                self.word("-");
-                self.space = true;
+        let mut lowered = [0; LONGEST_NAME];
+        let Some(name) = lowered.get_mut(..tag.name.len()) else {
+            return;
+        };
+        name.copy_from_slice(tag.name.as_bytes());
+        name.make_ascii_lowercase();
+        match &*name {
+            b"br" => self.hard_break(),
+            b"p" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"table" | b"ul" | b"ol" => {
+                self.owe(2);
             }
-        } else if tag.is("pre") {
-            self.owe(1);
-            if tag.closing {
-                self.preformatted = self.preformatted.saturating_sub(1);
-            } else {
-                self.preformatted += 1;
+            b"div" | b"tr" | b"section" | b"article" | b"header" | b"footer" | b"dl" | b"dt"
+            | b"dd" | b"form" | b"center" => self.owe(1),
+            b"td" | b"th" => self.cell |= tag.closing,
+            b"li" => {
+                self.owe(1);
+                if !tag.closing {
+                    self.word("-");
+                    self.space = true;
+                }
             }
-        } else if tag.is("blockquote") {
-            self.owe(1);
-            if tag.closing {
-                self.quotes = self.quotes.saturating_sub(1);
-            } else {
-                self.quotes += 1;
+            b"pre" => {
+                self.owe(1);
+                step(&mut self.preformatted, tag.closing);
             }
-        } else if tag.is("hr") {
-            self.owe(1);
-            self.word(RULE);
-            self.owe(1);
+            b"blockquote" => {
+                self.owe(1);
+                step(&mut self.quotes, tag.closing);
+            }
+            b"hr" => {
+                self.owe(1);
+                self.word(RULE);
+                self.owe(1);
+            }
+            _ => {}
         }
     }
 

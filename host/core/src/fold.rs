@@ -1,0 +1,23 @@
+//! Comparing words without case and without building lower-case copies; the known words are written in lower case.
+
+pub(crate) fn starts_with(text: &str, known: &str) -> bool {
+    let ascii = |word: &str| word.bytes().next().filter(u8::is_ascii);
+    if let (Some(a), Some(b)) = (ascii(text), ascii(known))
+        && a.to_ascii_lowercase() != b
+    {
+        return false;
+    }
+    let mut folded = text.chars().flat_map(char::to_lowercase);
+    known.chars().all(|c| folded.next() == Some(c))
+}
+
+pub(crate) fn starts_with_any(text: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| starts_with(text, known))
+}
+
+pub(crate) fn is_any(text: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| {
+        starts_with(text, known)
+            && text.chars().flat_map(char::to_lowercase).count() == known.chars().count()
+    })
+}
