@@ -15,8 +15,9 @@ use crate::ticker::{Ticker, Ticking};
 
 /// The stack of wasm code. The threads that decide need at least twice as much.
 const WASM_STACK: usize = 1 << 20;
-/// Memory that a slot keeps from one mail to the next, instead of giving it back to the system and faulting it in again.
-const KEEP_MEMORY: usize = 256 << 10;
+/// Memory that a slot keeps from one mail to the next, instead of giving it back to the system and faulting it in again. Halves the
+/// cost of a script when all of its image fits.
+const KEEP_MEMORY: usize = 2 << 20;
 const KEEP_TABLE: usize = 64 << 10;
 /// Core modules, memories and tables that one pooled component may have; larger ones run on demand.
 const CORE_INSTANCES: u32 = 16;
