@@ -422,7 +422,7 @@ pub(super) fn protocol(step: &'static str, reason: &str) -> SourceError {
 }
 
 /// What is read from a socket at once.
-const SOCKET_READ_BYTES: usize = 64 * 1024;
+const SOCKET_READ_BYTES: usize = 16 * 1024;
 
 pub(super) fn failed(step: &'static str, error: &WireError) -> SourceError {
     match error {

@@ -563,12 +563,17 @@ async fn idle_is_left_properly_and_renewed_by_our_own_clock() {
 #[tokio::test]
 async fn news_end_the_wait() {
     for capabilities in ["IDLE", "NOTHING"] {
+        let mut noops = 0;
         let server = Server::start(move |_, command| match command {
             "CAPABILITY" => Act::Say(format!(
                 "* CAPABILITY AUTH=PLAIN {capabilities}\r\n{{tag}} OK\r\n"
             )),
             "IDLE" => Act::Say("+ idling\r\n* 4 EXISTS\r\n".into()),
-            "NOOP" => Act::Say("* 4 EXISTS\r\n{tag} OK\r\n".into()),
+            // The first one belongs to the listing.
+            "NOOP" => {
+                noops += 1;
+                Act::Say(format!("* {} EXISTS\r\n{{tag}} OK\r\n", 2 + noops))
+            }
             _ => Act::Usual,
         })
         .await;

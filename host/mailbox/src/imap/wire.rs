@@ -58,10 +58,10 @@ pub(super) struct Wire {
 const LINE_BYTES: usize = 16 * 1024 * 1024;
 /// Literals are kept up to this unless a body is being fetched.
 const KEEP_BYTES: u64 = 64 * 1024;
-/// One read from the stream.
-const READ_BYTES: usize = 128 * 1024;
-/// Below this much room a new buffer is begun.
-const READ_MIN_BYTES: usize = 16 * 1024;
+/// The read buffer while bodies are fetched.
+const BODIES_BUFFER_BYTES: usize = 128 * 1024;
+/// The read buffer else: most connections idle most of the time, and there may be thousands.
+const BUFFER_BYTES: usize = 4 * 1024;
 
 #[derive(Clone, Copy)]
 enum State {
@@ -94,6 +94,10 @@ impl Wire {
     /// Literals up to this length are kept whole from now on; of longer ones the beginning.
     pub fn keep_literals(&mut self, bytes: u64) {
         self.keep = bytes.max(KEEP_BYTES);
+        // The buffer of a large mail must not outlive it here.
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
     }
 
     /// Puts bytes into the send buffer.
@@ -114,8 +118,13 @@ impl Wire {
 
     /// Reads some more bytes from the server.
     pub async fn fill(&mut self) -> Result<(), WireError> {
-        if self.input.capacity() - self.input.len() < READ_MIN_BYTES {
-            self.input.reserve(READ_BYTES);
+        let buffer = if self.keep > KEEP_BYTES {
+            BODIES_BUFFER_BYTES
+        } else {
+            BUFFER_BYTES
+        };
+        if self.input.capacity() - self.input.len() < buffer / 8 {
+            self.input.reserve(buffer);
         }
         match self.stream.read_buf(&mut self.input).await? {
             0 => Err(WireError::Closed),
