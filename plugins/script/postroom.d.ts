@@ -1,3 +1,6 @@
+/// <reference no-default-lib="true" />
+/// <reference lib="es2023" />
+
 // What a Postroom script finds around it. Put this file beside your rules and editors will complete and check them:
 // a rule is one file with `export function decide(mail, ctx)`.
 //
@@ -81,11 +84,11 @@ interface Attachment {
   bytes(offset?: number, length?: number): Uint8Array;
 }
 
-/** Group 0 is the whole match; a group that took no part is undefined. */
-interface Match extends Array<string | undefined> {
+/** Group 0 is the whole match; a group that took no part is undefined, whatever its type says. */
+interface Match extends Array<string> {
   0: string;
   /** The named groups. */
-  groups: Record<string, string | undefined>;
+  groups: Record<string, string>;
   /** Where the match starts, in UTF-16 code units. */
   index: number;
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use postroom_core::ContentHash;
-use postroom_sandbox::{Grants, LoadError, Rule, Sandbox, Source};
+use postroom_sandbox::{Grants, LoadError, Rule, Sandbox, SandboxConfig, SandboxError, Source};
 use postroom_store::{RuleRecord, Store, StoreError};
 
 use crate::config::{Config, RuleKind, RuleUse};
@@ -252,6 +252,24 @@ fn load_file(
             grants_json: grants_json(&wanted.grants),
         }),
     }))
+}
+
+/// The sandbox that every command uses. Compiled code is kept in the user's cache folder, so that one command warms it for the
+/// next, or under `data_dir` for a user without one.
+pub fn sandbox(data_dir: Option<&Path>, workers: usize) -> Result<Sandbox, SandboxError> {
+    let folder = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty());
+    let user = folder("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| folder("HOME").map(|home| Path::new(&home).join(".cache")))
+        .filter(|path| path.is_absolute())
+        .map(|path| path.join("postroom"));
+    let own = data_dir.map(|path| path.join("cache"));
+    let make = |cache_dir| Sandbox::new(SandboxConfig { cache_dir, workers });
+    match make(user.or_else(|| own.clone())) {
+        // A home that is read-only or somebody else's is no reason to stand still.
+        Err(SandboxError::Cache { .. } | SandboxError::CacheNotOurs { .. }) => make(own),
+        made => made,
+    }
 }
 
 /// Loads a rule's bytes as the kind its file's name says.

@@ -12,7 +12,6 @@ use postroom_mailbox::{
     FetchLimits, ImapSettings, ImapTimeouts, Source, SpoolSettings, imap, spool,
 };
 use postroom_outgoing::{Smtp, SmtpSettings};
-use postroom_sandbox::{Sandbox, SandboxConfig};
 use postroom_sink::{Webhook, WebhookSettings};
 use postroom_store::{OutgoingRoute, Routes, Store, StoreError};
 use rustls::ClientConfig;
@@ -24,7 +23,7 @@ use crate::config::{self, Config, Credential, ItemKind};
 use crate::line::deliver::Deliveries;
 use crate::line::intake::Intake;
 use crate::line::{Line, Mailbox, Observer, Settled};
-use crate::rulebook::RuleBook;
+use crate::rulebook::{self, RuleBook};
 use crate::{tls, watch as rule_watch};
 
 /// One webhook delivery takes at most so long.
@@ -65,11 +64,7 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let store = Store::open(&config.data_dir)?;
-        let sandbox = Arc::new(Sandbox::new(SandboxConfig {
-            cache_dir: Some(config.data_dir.join("cache")),
-            workers: cores,
-            ..SandboxConfig::default()
-        })?);
+        let sandbox = Arc::new(rulebook::sandbox(Some(&config.data_dir), cores)?);
         let (rules, loaded) = RuleBook::open(&config, sandbox, store.clone()).await?;
         rule_watch::say(&loaded);
         let tls = tls::client_config(&config.extra_roots)?;

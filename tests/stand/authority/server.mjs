@@ -194,6 +194,7 @@ async function microsoftPaths(ctx, next) {
     ctx.body = body;
   }
   record.status = ctx.status;
+  record.access_token = trouble ? null : ctx.body?.access_token;
 }
 
 // Dovecot learns by the claim `mail` what a token opens: `any` mailbox, as an app-only token with a mail

@@ -42,6 +42,9 @@ pub struct TokenRequest {
     pub form: std::collections::BTreeMap<String, String>,
     /// The status answered; `None` while, or because, it was left hanging.
     pub status: Option<u16>,
+    /// The access token issued, where one was.
+    #[serde(default)]
+    pub access_token: Option<String>,
 }
 
 /// How the server can be told to fail.

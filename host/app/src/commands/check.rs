@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
-use postroom_sandbox::{LoadError, Sandbox, SandboxConfig, SandboxError};
+use postroom_sandbox::{LoadError, Sandbox, SandboxError};
 use serde_json::json;
 
 use crate::config::{self, Config, Problem, RuleKind, RuleUse};
@@ -146,14 +146,9 @@ impl<'c> Loader<'c> {
 
     fn sandbox(&self) -> Option<&Sandbox> {
         let made = self.sandbox.get_or_init(|| {
-            // A check leaves nothing behind: the cache is used where a service made one.
+            // A check leaves nothing behind: the data folder serves only where a service made one.
             let data_dir = config::data_dir(self.config).ok();
-            Sandbox::new(SandboxConfig {
-                cache_dir: data_dir
-                    .map(|dir| dir.join("cache"))
-                    .filter(|dir| dir.is_dir()),
-                workers: 1,
-            })
+            rulebook::sandbox(data_dir.as_deref().filter(|dir| dir.is_dir()), 1)
         });
         made.as_ref().ok()
     }

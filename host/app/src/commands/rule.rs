@@ -9,12 +9,12 @@ use bytes::Bytes;
 use postroom_core::{
     Client, Context, DecisionLimits, Manners, Message, ParseLimits, complete, parse,
 };
-use postroom_sandbox::{NoKv, Run, Sandbox, SandboxConfig};
+use postroom_sandbox::{NoKv, Run};
 use serde_json::json;
 
 use crate::commands::load_config;
-use crate::config::{Config, Mailbox, Rule, RuleKind, RuleUse};
-use crate::rulebook::{load_bytes, read_rule};
+use crate::config::{Config, Mailbox, Rule, RuleUse};
+use crate::rulebook::{self, load_bytes, read_rule};
 
 pub fn try_rule(
     rule: &Path,
@@ -29,11 +29,7 @@ pub fn try_rule(
     let bytes = read_rule(rule).map_err(|e| anyhow::anyhow!("{}: {e}", rule.display()))?;
     let raw = std::fs::read(mail).with_context(|| mail.display().to_string())?;
 
-    let sandbox = Sandbox::new(SandboxConfig {
-        cache_dir: config.as_ref().map(|config| config.data_dir.join("cache")),
-        workers: 1,
-        ..SandboxConfig::default()
-    })?;
+    let sandbox = rulebook::sandbox(config.as_ref().map(|config| config.data_dir.as_path()), 1)?;
     let loaded = load_bytes(&sandbox, &wanted, &bytes)?;
     let message = Arc::new(parse(&Bytes::from(raw), &ParseLimits::default(), &[]));
     let context = setting.context(&message);
@@ -156,9 +152,9 @@ impl<'a> Setting<'a> {
                 .and_then(|(config, mailbox)| config.tenant(&mailbox.tenant));
             RuleUse {
                 tenant: tenant.map_or("try", |tenant| &tenant.name).to_owned(),
-                rule: rule_of_file(file),
+                rule: Rule::of_file(file),
                 settings_json: "{}".into(),
-                grants: tenant.map(|t| t.grants.clone()).unwrap_or_default(),
+                grants: tenant.map(|t| t.grants).unwrap_or_default(),
                 limits: tenant.map(|t| t.limits.clone()).unwrap_or_default(),
             }
         })
@@ -185,18 +181,5 @@ impl<'a> Setting<'a> {
             thread: None,
             now: format!("{:.3}", jiff::Timestamp::now()),
         }
-    }
-}
-
-/// A rule that no configuration names, by its path as given.
-fn rule_of_file(file: &Path) -> Rule {
-    let path = file.to_owned();
-    Rule {
-        name: file.display().to_string(),
-        kind: if file.extension().is_some_and(|ext| ext == "wasm") {
-            RuleKind::Component(path)
-        } else {
-            RuleKind::Script(path)
-        },
     }
 }

@@ -41,7 +41,7 @@ impl Default for LineLimits {
             batch_mails: 128,
             batch_bytes: 8 * MIB,
             attempts: 5,
-            outbox_attempts: 20,
+            outbox_attempts: 200,
         }
     }
 }

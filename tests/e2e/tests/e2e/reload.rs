@@ -31,7 +31,10 @@ fn started(rule: &str) -> (Room<'static>, Running) {
 fn queue_of(room: &Room, subject: &str) -> String {
     room.deliver(mail(subject, "…"));
     let decision = room.await_decision(subject);
-    decision["actions"][0]["queue"].as_str().unwrap_or_default().to_owned()
+    decision["actions"][0]["queue"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[test]
@@ -67,9 +70,18 @@ fn a_saved_rule_is_live_by_rename_by_truncation_and_in_two_steps() {
 fn broken_saves_change_nothing_and_say_where() {
     let (room, running) = started(&marking("good"));
     let broken = [
-        ("export function decide(mail) {\n  return ticket({ queue: );\n}\n", "rules/acme.js:2:"),
-        ("const x = undefined_thing.y;\nexport function decide() {}\n", "rules/acme.js:1:"),
-        ("while (true) {}\nexport function decide() {}\n", "rules/acme.js"),
+        (
+            "export function decide(mail) {\n  return ticket({ queue: );\n}\n",
+            "rules/acme.js:2:",
+        ),
+        (
+            "const x = undefined_thing.y;\nexport function decide() {}\n",
+            "rules/acme.js:1:",
+        ),
+        (
+            "while (true) {}\nexport function decide() {}\n",
+            "rules/acme.js",
+        ),
         ("export const nothing = 1;\n", "decide"),
         ("", "decide"),
     ];
@@ -77,12 +89,19 @@ fn broken_saves_change_nothing_and_say_where() {
         let before = running.log().matches("rule not loaded").count();
         room.write(RULE, text);
         assert!(
-            wait_for(PATIENCE, || running.log().matches("rule not loaded").count() > before),
+            wait_for(PATIENCE, || running
+                .log()
+                .matches("rule not loaded")
+                .count()
+                > before),
             "{text:?} was not refused:\n{}",
             running.log()
         );
         let log = running.log();
-        let said = log.lines().rfind(|line| line.contains("rule not loaded")).unwrap();
+        let said = log
+            .lines()
+            .rfind(|line| line.contains("rule not loaded"))
+            .unwrap();
         assert!(said.contains(words), "{text:?}: {said}");
         assert_eq!(queue_of(&room, &format!("after broken {number}")), "good");
     }
@@ -101,17 +120,27 @@ fn a_component_is_replaced_and_a_wrong_one_refused() {
     std::fs::create_dir_all(rule.parent().unwrap()).unwrap();
     let component = |core: &str, to: &std::path::Path| {
         let core = built.join(core);
-        room.ok(&["plugin", "build", core.to_str().unwrap(), "-o", to.to_str().unwrap()]);
+        room.ok(&[
+            "plugin",
+            "build",
+            core.to_str().unwrap(),
+            "-o",
+            to.to_str().unwrap(),
+        ]);
     };
     component("examples/rust.wasm", &rule);
-    room.write("postroom.toml", room.config(&["rules/acme.wasm", "standard"], ""));
+    room.write(
+        "postroom.toml",
+        room.config(&["rules/acme.wasm", "standard"], ""),
+    );
     let running = room.start();
     room.deliver(mail("Backup job nightly failed", "…"));
     let first = room.await_decision("Backup job nightly failed");
 
     // A core module, a truncated component, another world: each refused, the first goes on.
     let good = std::fs::read(&rule).unwrap();
-    let wrong_world = built.join("hostile/wrong_world.wasm");
+    let wrong_world = room.path().join("wrong-world.wasm");
+    component("hostile/wrong-world.wasm", &wrong_world);
     for bytes in [
         std::fs::read(built.join("standard.wasm")).unwrap(),
         good[..good.len() / 2].to_vec(),
@@ -119,7 +148,11 @@ fn a_component_is_replaced_and_a_wrong_one_refused() {
     ] {
         let before = running.log().matches("rule not loaded").count();
         std::fs::write(&rule, bytes).unwrap();
-        assert!(wait_for(PATIENCE, || running.log().matches("rule not loaded").count() > before));
+        assert!(wait_for(PATIENCE, || running
+            .log()
+            .matches("rule not loaded")
+            .count()
+            > before));
     }
     room.deliver(mail("still serving", "…"));
     room.await_decision("still serving");
@@ -189,7 +222,10 @@ fn while_mail_flows_no_mail_is_lost_decided_twice_or_by_half_a_generation() {
             decision["actions"][0]["queue"].as_str().unwrap().to_owned(),
         );
         let before = pairs.insert(generation, pair.clone());
-        assert!(before.is_none_or(|b| b == pair), "generation {generation} said two things");
+        assert!(
+            before.is_none_or(|b| b == pair),
+            "generation {generation} said two things"
+        );
     }
     assert!(pairs.len() > 1, "no reload happened while mail flowed");
     assert!(wait_for(PATIENCE, || room.count("Processed") == MAILS));

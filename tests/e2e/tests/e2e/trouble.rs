@@ -34,7 +34,9 @@ fn a_full_disk_stops_fetching_says_so_and_loses_nothing() {
     let room = Room::new(stand, &["standard"]);
     let disk = SmallDisk::mount(room.path().join("data"));
     let ballast = disk.0.join("ballast");
-    let config = room.config(&["standard"], "").replace("every = \"5s\"", "every = \"1s\"");
+    let config = room
+        .config(&["standard"], "")
+        .replace("every = \"5s\"", "every = \"1s\"");
     room.write("postroom.toml", config);
 
     let mut running = room.start();
@@ -93,12 +95,18 @@ fn an_authorization_server_in_trouble_is_tried_again_and_a_refusal_is_explained(
 
     stand
         .authority()
-        .fail_next(50, AuthorityFailure::microsoft(401, "invalid_client", 7_000_222))
+        .fail_next(
+            50,
+            AuthorityFailure::microsoft(401, "invalid_client", 7_000_222),
+        )
         .unwrap();
     let refused = room.postroom(&["run", "--once"]);
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(said.contains("support") && said.contains("7000222"), "{said}");
+    assert!(
+        said.contains("support") && said.contains("7000222"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -131,7 +139,9 @@ fn a_failing_webhook_is_tried_again_under_the_same_id() {
     room.deliver(mail("persistent", "…"));
     let _running = room.start();
     assert!(wait_for(PATIENCE, || {
-        room.rows(&["outbox"]).iter().any(|row| row["state"] == "delivered")
+        room.rows(&["outbox"])
+            .iter()
+            .any(|row| row["state"] == "delivered")
     }));
     let posted = room.posted();
     assert_eq!(posted.len(), 3);
@@ -172,7 +182,10 @@ fn a_receiver_that_will_not_have_it_leaves_a_dead_letter() {
     room.once();
     let dead = room.rows(&["outbox", "--state", "dead"]);
     assert_eq!(dead.len(), 1);
-    assert!(dead[0]["error"].as_str().unwrap().contains("410"), "{dead:#?}");
+    assert!(
+        dead[0]["error"].as_str().unwrap().contains("410"),
+        "{dead:#?}"
+    );
 }
 
 #[test]
@@ -181,7 +194,9 @@ fn a_refused_answer_is_tried_again_and_a_lost_one_keeps_its_message_id() {
     let room = Room::new(&stand, &["standard"]);
     let settings = "\n[tenants.acme.settings.standard]\nacknowledge = \"Got it.\"\n";
     room.write("postroom.toml", room.config(&["standard"], settings));
-    stand.smtp().fail_next(1, SmtpFailure::Reply(SmtpStage::Rcpt, 451));
+    stand
+        .smtp()
+        .fail_next(1, SmtpFailure::Reply(SmtpStage::Rcpt, 451));
     room.deliver(mail("answer me", "…"));
     let _running = room.start();
     assert!(wait_for(PATIENCE, || stand.smtp().received().len() == 1));

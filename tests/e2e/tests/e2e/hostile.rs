@@ -1,0 +1,221 @@
+//! Hostile rules in the real line, all at once: each mail falls to the next rule and at last to `fallback`, and the line goes on.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use postroom_e2e::{Room, cases, mail, root};
+use postroom_stand::Stand;
+use serde_json::Value;
+
+/// One hostile rule with its own tenant and spool mailbox.
+struct Case {
+    name: String,
+    /// The rule's file, relative to the room.
+    rule: String,
+    expected: Value,
+}
+
+#[test]
+fn every_hostile_rule_costs_its_mails_nothing() {
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    let cases: Vec<Case> = scripts(&room)
+        .into_iter()
+        .chain(components(&room))
+        .collect();
+    let mut config = String::from("data_dir = \"data\"\n");
+    for Case { name, rule, .. } in &cases {
+        let _ = write!(
+            config,
+            "[tenants.{name}]\n[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nrules = [{rule:?}]\n"
+        );
+        for number in 1..=2 {
+            room.write(
+                &format!("spool/{name}/{number}.eml"),
+                mail(&format!("{name} {number}"), "…"),
+            );
+        }
+    }
+    room.write("postroom.toml", config);
+    room.once();
+
+    let mut wrong = String::new();
+    for case in &cases {
+        for number in 1..=2 {
+            let decision = room.decision(&format!("{} {number}", case.name));
+            if let Err(problem) = judge(case, &decision) {
+                let _ = writeln!(wrong, "{} {number}: {problem}\n{decision:#}", case.name);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    room.assert_balanced(2 * cases.len() as u64);
+}
+
+#[test]
+fn a_hostile_rule_leaves_the_mail_to_the_next_one() {
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    room.write(
+        "rules/loop.js",
+        "export function decide() { while (true) {} }\n",
+    );
+    room.write(
+        "rules/next.js",
+        "export function decide() { return ticket({ queue: \"next\" }); }\n",
+    );
+    room.write(
+        "postroom.toml",
+        room.config(&["rules/loop.js", "rules/next.js"], ""),
+    );
+    room.deliver(mail("patience", "…"));
+    room.once();
+    let decision = room.decision("patience");
+    assert_eq!(decision["rule"], "rules/next.js");
+    assert_eq!(decision["troubles"][0]["rule"], "rules/loop.js");
+    assert_eq!(decision["troubles"][0]["kind"], "deadline");
+}
+
+#[test]
+fn limits_come_from_the_configuration() {
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    // 8 MiB of text is within the default memory and beyond the one configured for the strict tenant.
+    let rule = "export function decide() { const all = []; for (let i = 0; i < 8; i++) all.push(\"x\".repeat(1 << 20)); return ignore(String(all.length)); }\n";
+    room.write("rules/eight.js", rule);
+    let mailbox = |name: &str| {
+        format!(
+            "[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nrules = [\"rules/eight.js\"]\n"
+        )
+    };
+    room.write(
+        "postroom.toml",
+        format!(
+            "[tenants.wide]\n{}[tenants.strict]\n[tenants.strict.limits]\nmemory = \"6MiB\"\n{}",
+            mailbox("wide"),
+            mailbox("strict")
+        ),
+    );
+    for name in ["wide", "strict"] {
+        room.write(&format!("spool/{name}/1.eml"), mail(name, "…"));
+    }
+    room.once();
+    assert_eq!(room.decision("wide")["outcome"], "ignored");
+    let strict = room.decision("strict");
+    assert_eq!(strict["rule"], "fallback", "{strict:#}");
+    assert_eq!(strict["troubles"][0]["kind"], "memory", "{strict:#}");
+}
+
+fn judge(case: &Case, decision: &Value) -> Result<(), String> {
+    let expected = &case.expected;
+    if let Some(outcome) = expected["decision"].as_str() {
+        let same = decision["outcome"] == outcome && decision["rule"] == case.rule.as_str();
+        return same
+            .then_some(())
+            .ok_or(format!("not {outcome} by the rule"));
+    }
+    if decision["rule"] != "fallback" || decision["outcome"] != "ticket" {
+        return Err("not a ticket by fallback".into());
+    }
+    if decision["actions"][0]["tags"][0] != "postroom-fallback" {
+        return Err("the ticket is not flagged".into());
+    }
+    let trouble = &decision["troubles"][0];
+    let (kind, message) = (text(&trouble["kind"]), text(&trouble["message"]));
+    match expected["load"].as_str() {
+        Some(load) => {
+            if kind != "not-loaded" || !message.contains(words(load)) {
+                return Err(format!("loaded, or refused for another reason than {load}"));
+            }
+        }
+        None => {
+            let kinds = match &expected["trouble"] {
+                Value::Array(kinds) => kinds.iter().map(text).collect(),
+                one => vec![text(one)],
+            };
+            if !kinds.contains(&kind) {
+                return Err(format!("trouble {kind}, not one of {kinds:?}"));
+            }
+        }
+    }
+    let wanted = text(&expected["message"]);
+    if !message.contains(wanted) {
+        return Err(format!("the message does not say {wanted:?}"));
+    }
+    if let Some(line) = expected["line"].as_u64() {
+        let place = format!("{}:{line}:{}", case.rule, expected["column"]);
+        if !message.contains(&place) {
+            return Err(format!("the message does not name {place}"));
+        }
+    }
+    if let Some(place) = expected["location"].as_str() {
+        let place = place.replacen("rule.js", &case.rule, 1);
+        if !text(&trouble["location"]).starts_with(&place) {
+            return Err(format!("the location is not {place}"));
+        }
+    }
+    Ok(())
+}
+
+/// What a load error of this kind says.
+fn words(load: &str) -> &'static str {
+    match load {
+        "init-deadline" => "its start took longer",
+        "init-memory" => "bytes of memory",
+        "not-granted" => "not granted to this tenant",
+        "wrong-world" => "this is not a rule",
+        "unknown-import" => "which no rule is given",
+        "script" => "",
+        other => panic!("unknown load error {other}"),
+    }
+}
+
+fn scripts(room: &Room) -> Vec<Case> {
+    let folders = cases("tests/hostile/scripts");
+    folders
+        .iter()
+        .map(|folder| {
+            let name = format!("script-{}", name_of(folder));
+            let rule = format!("rules/{name}.js");
+            room.write(
+                &rule,
+                std::fs::read(folder.join("rule.js")).expect("a rule"),
+            );
+            Case {
+                expected: expected(folder),
+                name,
+                rule,
+            }
+        })
+        .collect()
+}
+
+fn components(room: &Room) -> Vec<Case> {
+    let folders = cases("tests/hostile/components");
+    folders
+        .iter()
+        .map(|folder| {
+            let name = format!("component-{}", name_of(folder));
+            let rule = format!("rules/{name}.wasm");
+            let core = root().join(format!("target/guests/hostile/{}.wasm", name_of(folder)));
+            room.write(&rule, "");
+            room.ok(&["plugin", "build", core.to_str().unwrap(), "-o", &rule]);
+            Case {
+                expected: expected(folder),
+                name,
+                rule,
+            }
+        })
+        .collect()
+}
+
+fn expected(folder: &Path) -> Value {
+    let file: PathBuf = folder.join("expected.json");
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+}
+
+fn name_of(folder: &Path) -> String {
+    folder.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
