@@ -67,8 +67,12 @@ impl StoreError {
         match self {
             StoreError::AlreadyDecided { .. }
             | StoreError::UnknownMail { .. }
-            | StoreError::NoSuchTicket { .. } => false,
-            StoreError::Sqlite(e) => e.sqlite_error_code() != Some(ErrorCode::ConstraintViolation),
+            | StoreError::NoSuchTicket { .. }
+            | StoreError::Corrupt { .. } => false,
+            StoreError::Sqlite(e) => !matches!(
+                e.sqlite_error_code(),
+                None | Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig)
+            ),
             _ => true,
         }
     }

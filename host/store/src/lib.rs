@@ -63,6 +63,7 @@ impl Store {
         Self::open_with(data_dir, &StoreOptions::default())
     }
 
+    /// As [`Store::open`], with limits of one's own.
     pub fn open_with(data_dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let lock = Lock::take(data_dir)?;
         let conn = schema::open_writer(data_dir, options)?;

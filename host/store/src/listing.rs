@@ -186,6 +186,7 @@ impl Store {
 }
 
 impl Reader {
+    /// Decisions in the order of journalling.
     pub fn decisions(&self, filter: &Filter) -> Result<Rows<DecisionRow>, StoreError> {
         let sql = "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, d.outcome, d.ticket, r.record
              FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
@@ -195,6 +196,7 @@ impl Reader {
         self.rows(sql, "d.journal", filter, decision_row)
     }
 
+    /// Tickets, notes and alerts in the order they were made.
     pub fn items(&self, filter: &Filter) -> Result<Rows<ItemRow>, StoreError> {
         let sql = format!(
             "SELECT {} FROM item i JOIN tenant t ON t.id = i.tenant
@@ -217,6 +219,7 @@ impl Reader {
         self.rows(sql, "o.id", filter, outbox_row)
     }
 
+    /// Mails set aside for a person.
     pub fn quarantine(&self, filter: &Filter) -> Result<Rows<QuarantineRow>, StoreError> {
         let sql = format!(
             "{QUARANTINED} AND d.journal > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)

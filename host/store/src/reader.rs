@@ -34,6 +34,7 @@ impl Reader {
         Self::open_with(data_dir, &StoreOptions::default())
     }
 
+    /// As [`Reader::open`], with limits of one's own.
     pub fn open_with(data_dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let first = schema::open_reader(data_dir, options)?;
         Ok(Self {
