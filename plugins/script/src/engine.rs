@@ -17,8 +17,9 @@ use crate::bindings::postroom::plugin::types::{
 use crate::trouble::Trouble;
 use crate::{answer, clock, host};
 
-/// Half of the guest's own stack: deep recursion is a RangeError of the script, not a trap.
-const STACK_BYTES: usize = 512 << 10;
+/// Of the guest's own stack. Each call takes several times as much of the host's, which must not end first: then deep recursion
+/// is a RangeError of the script with its place, not a trap.
+const STACK_BYTES: usize = 256 << 10;
 /// A mail's run seldom lives long enough to be worth a collection, which would touch every page of the image.
 const GC_THRESHOLD_BYTES: usize = 16 << 20;
 const PRELUDE: &str = include_str!("prelude.js");
@@ -95,25 +96,8 @@ impl Engine {
         args.push_arg(context.tenant.as_str())?;
         args.push_arg(context.mailbox.as_str())?;
         args.push_arg(context.now.as_str())?;
-        match &context.client {
-            Some(client) => {
-                let object = Object::new(ctx.clone())?;
-                object.set("name", client.name.as_str())?;
-                object.set("sure", client.sure)?;
-                args.push_arg(object)?;
-            }
-            None => args.push_arg(Value::new_null(ctx.clone()))?,
-        }
-        match &context.thread {
-            Some(thread) => {
-                let object = Object::new(ctx.clone())?;
-                object.set("ticket", thread.ticket.as_str())?;
-                object.set("method", thread.method.as_str())?;
-                object.set("authorised", thread.authorised)?;
-                args.push_arg(object)?;
-            }
-            None => args.push_arg(Value::new_null(ctx.clone()))?,
-        }
+        args.push_arg(host::client(ctx, context.client.as_ref())?)?;
+        args.push_arg(host::thread(ctx, context.thread.as_ref())?)?;
         run.call_arg(args)
     }
 }
@@ -198,14 +182,18 @@ fn import_explained(trouble: Trouble, source: &str) -> Trouble {
         return trouble;
     };
     let module = module.trim_end_matches('\'');
-    let place = source.lines().enumerate().find_map(|(index, line)| {
-        let column = line.find(module)?;
-        let before = line[..column].chars().count();
-        (line.contains("import") || line.contains("from"))
-            .then_some((index as u32 + 1, before as u32))
+    // The interpreter drops a leading `./`; the script's own spelling stands between quotes.
+    let written = source.lines().zip(1..).find_map(|(line, number)| {
+        let inside = line.find(module)?;
+        let start = line[..inside].rfind(['"', '\''])?;
+        let quote = line[start..].chars().next()?;
+        let name = line[start + 1..].split(quote).next()?;
+        let column = line[..start].chars().count() as u32 + 1;
+        Some((name, (number, column)))
     });
+    let name = written.map_or(module, |(name, _)| name);
     Trouble {
-        message: format!("import of {module:?}: imports are not available, a rule is one file"),
-        place,
+        message: format!("import of {name:?}: imports are not available, a rule is one file"),
+        place: written.map(|(_, place)| place),
     }
 }

@@ -7,7 +7,7 @@ use rquickjs::function::IntoJsFunc;
 use rquickjs::{Array, Ctx, Exception, Function, IntoJs, Object, Result, TypedArray, Value};
 
 use crate::bindings::postroom::plugin::types::{
-    Address, Captures, Classification, Field, Message, PatternError, Verdict,
+    Address, Captures, Classification, Client, Field, Message, PatternError, Thread, Verdict,
 };
 use crate::bindings::postroom::plugin::{kv, log, settings};
 use crate::pattern::{Translated, translate};
@@ -114,6 +114,7 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
             .map_err(|reason| Exception::throw_message(&ctx, &format!("kv.set: {reason}")))
     })?;
     put.function("kvDelete", |_: Ctx<'js>, key: String| kv::delete(&key))?;
+    put.function("samples", samples)?;
     put.function("log", |_: Ctx<'js>, level: String, message: String| {
         log::log(log_level(&level), &message)
     })?;
@@ -133,6 +134,40 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
         },
     )?;
     Ok(host)
+}
+
+/// A client, a thread and a match, as every mail may bring them.
+fn samples(ctx: Ctx<'_>) -> Result<Vec<Value<'_>>> {
+    let named = |name: &str| Captures {
+        start: 0,
+        start_utf16: 0,
+        groups: vec![Some(name.to_owned()), None],
+        names: vec![(name.to_owned(), 1)],
+    };
+    Ok(vec![
+        client(&ctx, Some(&Client { name: String::new(), sure: true }))?,
+        thread(&ctx, Some(&Thread { ticket: String::new(), method: String::new(), authorised: true }))?,
+        captured(&ctx, named("host"))?,
+    ])
+}
+
+/// `ctx.client`
+pub fn client<'js>(ctx: &Ctx<'js>, client: Option<&Client>) -> Result<Value<'js>> {
+    let Some(client) = client else { return Ok(Value::new_null(ctx.clone())) };
+    let object = Object::new(ctx.clone())?;
+    object.set("name", client.name.as_str())?;
+    object.set("sure", client.sure)?;
+    Ok(object.into_value())
+}
+
+/// `ctx.thread`
+pub fn thread<'js>(ctx: &Ctx<'js>, thread: Option<&Thread>) -> Result<Value<'js>> {
+    let Some(thread) = thread else { return Ok(Value::new_null(ctx.clone())) };
+    let object = Object::new(ctx.clone())?;
+    object.set("ticket", thread.ticket.as_str())?;
+    object.set("method", thread.method.as_str())?;
+    object.set("authorised", thread.authorised)?;
+    Ok(object.into_value())
 }
 
 struct Put<'a, 'js> {

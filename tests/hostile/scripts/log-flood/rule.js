@@ -1,5 +1,5 @@
 // A flood is cut, not punished.
 export function decide() {
-  for (let i = 0; i < 20000; i++) console.log("flood", i, "x".repeat(100));
+  for (let i = 0; i < 5000; i++) console.log("flood", i, "x".repeat(100));
   return ignore("flooded");
 }

@@ -1,4 +1,4 @@
 export function decide() {
   let text = "boom";
-  for (;;) text = text + text.toUpperCase();
+  for (;;) text = [text, text].join("");
 }
