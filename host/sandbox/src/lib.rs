@@ -18,6 +18,7 @@ mod meter;
 mod rule;
 mod sandbox;
 mod script;
+mod stepwise;
 mod ticker;
 mod wasi;
 

@@ -2,16 +2,23 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use postroom_core::Message;
-use regex::{Regex, RegexBuilder};
+use regex_automata::meta::Regex;
+use regex_automata::nfa::thompson::{NFA, WhichCaptures};
+use regex_automata::util::captures;
+use regex_automata::{Anchored, Input};
 
 use crate::bindings::types::{Captures, Field, PatternError};
 use crate::error::Stop;
 use crate::limits::Limits;
+use crate::stepwise::{Halt, Stepwise};
 
+/// The most that the engine may have to do in one go, in states of the pattern times bytes of the haystack: about half a second at the very worst.
+/// What could be more is searched stepwise.
+const STEPS: usize = 50_000_000;
 /// What a group costs besides its text when answers are bounded.
 const GROUP_BYTES: usize = 16;
 
@@ -26,13 +33,21 @@ pub(crate) struct Patterns(HashMap<Box<str>, Arc<Pattern>>);
 /// A pattern, or why it is none.
 #[derive(Debug)]
 pub(crate) enum Pattern {
-    Ready {
-        regex: Regex,
-        /// The named groups and their numbers.
-        names: Vec<(String, u32)>,
-    },
+    Ready(Box<Ready>),
     Syntax(String),
     TooLarge,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ready {
+    regex: Regex,
+    /// The named groups and their numbers.
+    names: Vec<(String, u32)>,
+    /// How large the pattern is for the engine.
+    states: usize,
+    text: Box<str>,
+    /// Made when a field is first too large for the engine.
+    stepwise: OnceLock<Option<Stepwise>>,
 }
 
 impl PatternCache {
@@ -85,26 +100,30 @@ impl Patterns {
 
 impl Pattern {
     fn compile(text: &str, limits: &Limits) -> Self {
-        let built = RegexBuilder::new(text)
-            .size_limit(limits.compiled_pattern_bytes)
-            .build();
-        match built {
-            Ok(regex) => Pattern::Ready {
+        let config = Regex::config().nfa_size_limit(Some(limits.compiled_pattern_bytes));
+        match Regex::builder().configure(config).build(text) {
+            Ok(regex) => Pattern::Ready(Box::new(Ready {
                 names: regex
-                    .capture_names()
+                    .group_info()
+                    .pattern_names(regex_automata::PatternID::ZERO)
                     .zip(0u32..)
                     .filter_map(|(name, number)| Some((name?.to_owned(), number)))
                     .collect(),
+                states: states(text),
                 regex,
+                text: text.into(),
+                stepwise: OnceLock::new(),
+            })),
+            Err(error) => match error.syntax_error() {
+                Some(error) => Pattern::Syntax(error.to_string()),
+                None => Pattern::TooLarge,
             },
-            Err(regex::Error::CompiledTooBig(_)) => Pattern::TooLarge,
-            Err(error) => Pattern::Syntax(error.to_string()),
         }
     }
 
     /// The first `most` matches in `haystack`.
     ///
-    /// Looks at the deadline between matches; a single one takes time linear in the haystack.
+    /// Looks at the deadline between matches, and within them when they could take long.
     pub(crate) fn search(
         &self,
         haystack: &str,
@@ -112,8 +131,8 @@ impl Pattern {
         limits: &Limits,
         deadline: Instant,
     ) -> Result<Result<Vec<Captures>, PatternError>, Stop> {
-        let (regex, names) = match self {
-            Pattern::Ready { regex, names } => (regex, names),
+        let ready = match self {
+            Pattern::Ready(ready) => ready,
             Pattern::Syntax(message) => return Ok(Err(PatternError::Syntax(message.clone()))),
             Pattern::TooLarge => {
                 return Ok(Err(PatternError::Limit(format!(
@@ -123,38 +142,122 @@ impl Pattern {
             }
         };
         let haystack = &haystack[..haystack.floor_char_boundary(limits.haystack_bytes)];
-        let mut position = Position::default();
-        let mut bytes = 0;
-        let mut found = Vec::new();
-        for captures in regex.captures_iter(haystack).take(most) {
-            if Instant::now() >= deadline {
-                return Err(Stop::Deadline);
-            }
-            let start = captures.get(0).map_or(0, |whole| whole.start());
-            let groups: Vec<Option<String>> = captures
-                .iter()
-                .map(|group| group.map(|text| text.as_str()))
-                .map(|text| {
-                    bytes += GROUP_BYTES + text.map_or(0, str::len);
-                    // Not copied once over: the answer is refused anyway.
-                    text.filter(|_| bytes <= limits.match_bytes)
-                        .map(str::to_owned)
-                })
-                .collect();
-            if bytes > limits.match_bytes {
-                return Ok(Err(PatternError::Limit(format!(
-                    "the matches hold over {} bytes; capture less",
-                    limits.match_bytes
-                ))));
-            }
-            found.push(Captures {
-                start: clamp(start),
-                start_utf16: clamp(position.advance(haystack, start)),
-                groups,
-                names: names.clone(),
-            });
+        let mut answer = Answer {
+            haystack,
+            limits,
+            position: Position::default(),
+            bytes: 0,
+            found: Vec::new(),
+        };
+        let searched = match ready.is_quick(haystack.len()) {
+            true => ready.search(&mut answer, most, deadline),
+            false => ready.search_stepwise(&mut answer, most, deadline),
+        };
+        match searched {
+            Ok(()) => Ok(Ok(answer.found)),
+            Err(Broken::Deadline) => Err(Stop::Deadline),
+            Err(Broken::Limit(reason)) => Ok(Err(PatternError::Limit(reason))),
         }
-        Ok(Ok(found))
+    }
+}
+
+/// Why a search has no answer.
+enum Broken {
+    Deadline,
+    Limit(String),
+}
+
+impl Ready {
+    fn is_quick(&self, bytes: usize) -> bool {
+        self.states.saturating_mul(bytes) <= STEPS
+    }
+
+    fn search(
+        &self,
+        answer: &mut Answer<'_>,
+        most: usize,
+        deadline: Instant,
+    ) -> Result<(), Broken> {
+        for captures in self.regex.captures_iter(answer.haystack).take(most) {
+            if Instant::now() >= deadline {
+                return Err(Broken::Deadline);
+            }
+            answer.add(&captures, &self.names)?;
+        }
+        Ok(())
+    }
+
+    fn search_stepwise(
+        &self,
+        answer: &mut Answer<'_>,
+        most: usize,
+        deadline: Instant,
+    ) -> Result<(), Broken> {
+        let Some(stepwise) = self.stepwise.get_or_init(|| Stepwise::new(&self.text)) else {
+            return Err(Broken::Limit("the pattern is too large".into()));
+        };
+        let mut captures = self.regex.create_captures();
+        for found in stepwise.matches(answer.haystack, deadline).take(most) {
+            let found = found.map_err(|halt| match halt {
+                Halt::Deadline => Broken::Deadline,
+                Halt::WordBoundary => Broken::Limit(format!(
+                    "the pattern is too large for a field of {} bytes with a Unicode word boundary; say (?-u:\\b)",
+                    answer.haystack.len()
+                )),
+            })?;
+            if !self.is_quick(found.len()) {
+                return Err(Broken::Limit(format!(
+                    "the pattern is too large for a match of {} bytes; match less",
+                    found.len()
+                )));
+            }
+            let input = Input::new(answer.haystack)
+                .range(found.range())
+                .anchored(Anchored::Yes);
+            self.regex.search_captures(&input, &mut captures);
+            answer.add(&captures, &self.names)?;
+        }
+        Ok(())
+    }
+}
+
+/// What was found so far, and how much of it there may be.
+struct Answer<'a> {
+    haystack: &'a str,
+    limits: &'a Limits,
+    position: Position,
+    bytes: usize,
+    found: Vec<Captures>,
+}
+
+impl Answer<'_> {
+    fn add(
+        &mut self,
+        captures: &captures::Captures,
+        names: &[(String, u32)],
+    ) -> Result<(), Broken> {
+        let spans: Vec<_> = captures.iter().collect();
+        self.bytes += spans
+            .iter()
+            .map(|span| GROUP_BYTES + span.map_or(0, |span| span.len()))
+            .sum::<usize>();
+        if self.bytes > self.limits.match_bytes {
+            return Err(Broken::Limit(format!(
+                "the matches hold over {} bytes; capture less",
+                self.limits.match_bytes
+            )));
+        }
+        let start = captures.get_match().map_or(0, |whole| whole.start());
+        self.found.push(Captures {
+            start: clamp(start),
+            start_utf16: clamp(self.position.advance(self.haystack, start)),
+            groups: spans
+                .into_iter()
+                .map(|span| span.map(|span| self.haystack[span.range()].to_owned()))
+                .collect(),
+            names: names.to_vec(),
+        });
+        Ok(())
     }
 }
 
@@ -177,6 +280,15 @@ pub(crate) fn field<'a>(mail: &'a Message, field: &'a Field) -> Cow<'a, str> {
         Field::Reply => mail.reply.as_str().into(),
         Field::Header(name) => join(mail.headers(name).map(Cow::from), "\n"),
     }
+}
+
+/// How large a pattern is for the engine; it has compiled already.
+fn states(text: &str) -> usize {
+    let config = NFA::config().which_captures(WhichCaptures::Implicit);
+    NFA::compiler()
+        .configure(config)
+        .build(text)
+        .map_or(usize::MAX, |nfa| nfa.states().len())
 }
 
 /// Joins, without a copy when there is only one.
@@ -323,6 +435,32 @@ mod tests {
             pattern.search("aaa", 10, &limits, Instant::now()),
             Err(Stop::Deadline)
         ));
+    }
+
+    #[test]
+    fn a_large_pattern_in_a_large_field_takes_no_longer_than_it_may() {
+        let limits = Limits::default();
+        let started = Instant::now();
+        // Half a minute for the engine as it is.
+        let pattern = Pattern::compile("(?-u)[a-z ]{1,2000}[0-9]", &limits);
+        let haystack = "ab cd ".repeat(170_000);
+        let deadline = started + Duration::from_millis(100);
+        assert!(
+            matches!(
+                pattern.search(&haystack, 1, &limits, deadline),
+                Ok(Ok(none)) if none.is_empty()
+            ) || Instant::now() >= deadline
+        );
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_small_pattern_is_at_home_in_a_large_field() {
+        let haystack = format!("{}é code=17;", "lorem ipsum é ".repeat(100_000));
+        let found = found(r"code=(\w+)(?<end>;)", &haystack);
+        assert_eq!(found[0].start as usize, haystack.len() - 8);
+        assert_eq!(found[0].groups[1].as_deref(), Some("17"));
+        assert_eq!(found[0].names, [("end".to_owned(), 2)]);
     }
 
     #[test]

@@ -1,0 +1,273 @@
+//! A search that can be broken off: the same answers as the regex engine's, byte by byte with a look at the deadline.
+//!
+//! The engine's own search is linear, but in the pattern's size as well: a large pattern over a large field can take it half a minute, which nothing interrupts.
+
+use std::time::Instant;
+
+use regex_automata::hybrid::dfa::{Cache, Config, DFA};
+use regex_automata::hybrid::regex::{Builder, Regex};
+use regex_automata::hybrid::{CacheError, LazyStateID};
+use regex_automata::util::iter::Searcher;
+use regex_automata::{Anchored, Input, Match, PatternID};
+
+/// Bytes between two looks at the deadline. A byte costs a nanosecond, or many microseconds when a new state has to be made for it.
+const LOOK: usize = 256;
+/// Memory for the states of one direction.
+const CACHE_BYTES: usize = 2 << 20;
+
+/// A pattern for such searches.
+#[derive(Debug)]
+pub(crate) struct Stepwise(Regex);
+
+/// Why a search ended without an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Halt {
+    Deadline,
+    /// A Unicode word boundary next to a byte that is not ASCII: no automaton of this kind can tell.
+    WordBoundary,
+}
+
+/// The matches in a haystack, one after the other.
+pub(crate) struct Matches<'a> {
+    regex: &'a Regex,
+    forward: Cache,
+    reverse: Cache,
+    searcher: Searcher<'a>,
+    deadline: Instant,
+}
+
+impl Stepwise {
+    /// None when the pattern is none.
+    pub(crate) fn new(pattern: &str) -> Option<Self> {
+        let automaton = Config::new()
+            .cache_capacity(CACHE_BYTES)
+            .skip_cache_capacity_check(true)
+            .unicode_word_boundary(true);
+        Builder::new().dfa(automaton).build(pattern).ok().map(Self)
+    }
+
+    pub(crate) fn matches<'a>(&'a self, haystack: &'a str, deadline: Instant) -> Matches<'a> {
+        Matches {
+            regex: &self.0,
+            forward: self.0.forward().create_cache(),
+            reverse: self.0.reverse().create_cache(),
+            searcher: Searcher::new(Input::new(haystack)),
+            deadline,
+        }
+    }
+}
+
+impl Iterator for Matches<'_> {
+    type Item = Result<Match, Halt>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut halt = None;
+        let found = self.searcher.advance(|input| {
+            let found = find(
+                self.regex,
+                &mut self.forward,
+                &mut self.reverse,
+                input.clone(),
+                self.deadline,
+            );
+            Ok(found.unwrap_or_else(|reason| {
+                halt = Some(reason);
+                None
+            }))
+        });
+        match halt {
+            Some(reason) => Some(Err(reason)),
+            None => found.map(Ok),
+        }
+    }
+}
+
+/// The leftmost match: its end by running forwards, then its start by running backwards from there.
+fn find(
+    regex: &Regex,
+    forward: &mut Cache,
+    reverse: &mut Cache,
+    mut input: Input<'_>,
+    deadline: Instant,
+) -> Result<Option<Match>, Halt> {
+    while !input.is_done() {
+        let Some(end) = run_forward(regex.forward(), forward, &input, deadline)? else {
+            return Ok(None);
+        };
+        let before = input
+            .clone()
+            .range(input.start()..end)
+            .anchored(Anchored::Yes);
+        let start = run_reverse(regex.reverse(), reverse, &before, deadline)?.unwrap_or(end);
+        if start < end || input.is_char_boundary(end) {
+            return Ok(Some(Match::new(PatternID::ZERO, start..end)));
+        }
+        // An empty match within a character is none.
+        input.set_start(end + 1);
+    }
+    Ok(None)
+}
+
+fn run_forward(
+    dfa: &DFA,
+    cache: &mut Cache,
+    input: &Input<'_>,
+    deadline: Instant,
+) -> Result<Option<usize>, Halt> {
+    let mut state = dfa
+        .start_state_forward(cache, input)
+        .map_err(|_| Halt::WordBoundary)?;
+    let haystack = input.haystack();
+    let mut found = None;
+    for at in input.get_range() {
+        if at % LOOK == 0 && Instant::now() >= deadline {
+            return Err(Halt::Deadline);
+        }
+        state = stepped(dfa.next_state(cache, state, haystack[at]))?;
+        // The automaton tells of a match one byte late.
+        if state.is_match() {
+            found = Some(at);
+        } else if state.is_dead() {
+            return Ok(found);
+        }
+    }
+    let last = match haystack.get(input.end()) {
+        Some(byte) => dfa.next_state(cache, state, *byte),
+        None => dfa.next_eoi_state(cache, state),
+    };
+    if stepped(last)?.is_match() {
+        found = Some(input.end());
+    }
+    Ok(found)
+}
+
+fn run_reverse(
+    dfa: &DFA,
+    cache: &mut Cache,
+    input: &Input<'_>,
+    deadline: Instant,
+) -> Result<Option<usize>, Halt> {
+    let mut state = dfa
+        .start_state_reverse(cache, input)
+        .map_err(|_| Halt::WordBoundary)?;
+    let haystack = input.haystack();
+    let mut found = None;
+    for at in input.get_range().rev() {
+        if at % LOOK == 0 && Instant::now() >= deadline {
+            return Err(Halt::Deadline);
+        }
+        state = stepped(dfa.next_state(cache, state, haystack[at]))?;
+        if state.is_match() {
+            found = Some(at + 1);
+        } else if state.is_dead() {
+            return Ok(found);
+        }
+    }
+    let last = match input.start().checked_sub(1) {
+        Some(before) => dfa.next_state(cache, state, haystack[before]),
+        None => dfa.next_eoi_state(cache, state),
+    };
+    if stepped(last)?.is_match() {
+        found = Some(input.start());
+    }
+    Ok(found)
+}
+
+fn stepped(next: Result<LazyStateID, CacheError>) -> Result<LazyStateID, Halt> {
+    match next {
+        Ok(state) if state.is_quit() => Err(Halt::WordBoundary),
+        Ok(state) => Ok(state),
+        // The cache is cleared when full, and no limit is set on how often: this does not arise.
+        Err(_) => Err(Halt::Deadline),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const PATTERNS: [&str; 24] = [
+        "a",
+        "a*",
+        "a*?",
+        "(?:)",
+        "b|",
+        "^",
+        "$",
+        "(?m)^",
+        "(?m)$",
+        "a+b",
+        "(a|ab)(c|bcd)?",
+        "ab|a",
+        "a|ab",
+        r"\bfoo\b",
+        r"\Bo",
+        r"(?-u:\B)",
+        "[^a]",
+        "é",
+        "é*",
+        ".",
+        "(?s).*",
+        r"\w+",
+        r"\s*x",
+        "(?i)FOO",
+    ];
+    const HAYSTACKS: [&str; 12] = [
+        "",
+        "a",
+        "aaa",
+        "aab ab a",
+        "abcd abc ab",
+        "foo food\nfoo",
+        "é",
+        "aéa😀é",
+        "x y  x",
+        "\n\na\n",
+        "ééé foo é",
+        "abababababababab",
+    ];
+
+    #[test]
+    fn answers_as_the_engine_does() {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut compared = 0;
+        for pattern in PATTERNS {
+            let engine = regex_automata::meta::Regex::new(pattern).unwrap();
+            let stepwise = Stepwise::new(pattern).unwrap();
+            for haystack in HAYSTACKS {
+                let found: Result<Vec<_>, _> = stepwise.matches(haystack, deadline).collect();
+                if found == Err(Halt::WordBoundary) {
+                    assert!(pattern.contains('\\') && !haystack.is_ascii());
+                    continue;
+                }
+                let expected: Vec<_> = engine.find_iter(haystack).collect();
+                assert_eq!(found.unwrap(), expected, "{pattern:?} in {haystack:?}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 250);
+    }
+
+    #[test]
+    fn is_broken_off_in_time() {
+        // Every byte leads to a state that was never seen.
+        let pattern = "(?-u)a[ab]{2000}[0-9]";
+        let mut seed = 1u32;
+        let haystack: String = (0..1 << 20)
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if seed >> 31 == 0 { 'a' } else { 'b' }
+            })
+            .collect();
+        let started = Instant::now();
+        let deadline = started + Duration::from_millis(50);
+        let first = Stepwise::new(pattern)
+            .unwrap()
+            .matches(&haystack, deadline)
+            .next();
+        assert_eq!(first, Some(Err(Halt::Deadline)));
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+}
