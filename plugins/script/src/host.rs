@@ -145,15 +145,30 @@ fn samples(ctx: Ctx<'_>) -> Result<Vec<Value<'_>>> {
         names: vec![(name.to_owned(), 1)],
     };
     Ok(vec![
-        client(&ctx, Some(&Client { name: String::new(), sure: true }))?,
-        thread(&ctx, Some(&Thread { ticket: String::new(), method: String::new(), authorised: true }))?,
+        client(
+            &ctx,
+            Some(&Client {
+                name: String::new(),
+                sure: true,
+            }),
+        )?,
+        thread(
+            &ctx,
+            Some(&Thread {
+                ticket: String::new(),
+                method: String::new(),
+                authorised: true,
+            }),
+        )?,
         captured(&ctx, named("host"))?,
     ])
 }
 
 /// `ctx.client`
 pub fn client<'js>(ctx: &Ctx<'js>, client: Option<&Client>) -> Result<Value<'js>> {
-    let Some(client) = client else { return Ok(Value::new_null(ctx.clone())) };
+    let Some(client) = client else {
+        return Ok(Value::new_null(ctx.clone()));
+    };
     let object = Object::new(ctx.clone())?;
     object.set("name", client.name.as_str())?;
     object.set("sure", client.sure)?;
@@ -162,7 +177,9 @@ pub fn client<'js>(ctx: &Ctx<'js>, client: Option<&Client>) -> Result<Value<'js>
 
 /// `ctx.thread`
 pub fn thread<'js>(ctx: &Ctx<'js>, thread: Option<&Thread>) -> Result<Value<'js>> {
-    let Some(thread) = thread else { return Ok(Value::new_null(ctx.clone())) };
+    let Some(thread) = thread else {
+        return Ok(Value::new_null(ctx.clone()));
+    };
     let object = Object::new(ctx.clone())?;
     object.set("ticket", thread.ticket.as_str())?;
     object.set("method", thread.method.as_str())?;

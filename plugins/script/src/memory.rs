@@ -130,3 +130,59 @@ unsafe impl GlobalAlloc for Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::alloc::{GlobalAlloc, Layout};
+
+    use super::Memory;
+
+    #[test]
+    fn blocks_keep_their_bytes_through_any_order_of_calls() {
+        let memory = Memory::new();
+        let mut blocks: Vec<(*mut u8, Layout, u8)> = Vec::new();
+        let mut state = 0x9e37_79b9_u64;
+        let mut below = |limit: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % limit
+        };
+        let whole = |(block, layout, mark): &(*mut u8, Layout, u8), bytes: usize| {
+            // SAFETY: the block is alive and was filled up to its size.
+            let found = unsafe { std::slice::from_raw_parts(*block, bytes.min(layout.size())) };
+            assert!(found.iter().all(|byte| byte == mark));
+        };
+        for step in 0..20_000 {
+            let layout = Layout::from_size_align(1 + below(2000) as usize, 8).expect("a layout");
+            let mark = step as u8;
+            // SAFETY: layouts are those the blocks were allocated with, and every size is above zero.
+            unsafe {
+                match below(4) {
+                    0 | 1 => blocks.push((memory.alloc(layout), layout, mark)),
+                    2 if !blocks.is_empty() => {
+                        let block = blocks.swap_remove(below(blocks.len() as u64) as usize);
+                        whole(&block, usize::MAX);
+                        memory.dealloc(block.0, block.1);
+                        continue;
+                    }
+                    3 if !blocks.is_empty() => {
+                        let (block, old, old_mark) =
+                            blocks.swap_remove(below(blocks.len() as u64) as usize);
+                        let moved = memory.realloc(block, old, layout.size());
+                        whole(&(moved, layout, old_mark), old.size());
+                        blocks.push((moved, layout, mark));
+                    }
+                    _ => continue,
+                }
+                let (block, layout, mark) = blocks[blocks.len() - 1];
+                assert_eq!(block as usize % 8, 0);
+                block.write_bytes(mark, layout.size());
+            }
+            if step % 5000 == 0 {
+                memory.settle();
+            }
+        }
+        blocks.iter().for_each(|block| whole(block, usize::MAX));
+    }
+}
