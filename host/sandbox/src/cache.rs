@@ -117,18 +117,21 @@ fn prepare(path: &Path) -> io::Result<Option<&'static str>> {
         .mode(0o700)
         .create(path)?;
     let folder = fs::symlink_metadata(path)?;
-    // A file that we make belongs to us: the cheapest way to learn who we are.
-    let ours = tempfile::tempfile_in(path)?.metadata()?.uid();
     if !folder.is_dir() {
         return Ok(Some("is not a folder"));
     }
+    // A file that we make belongs to us: the cheapest way to learn who we are.
+    let ours = tempfile::tempfile_in(path)?.metadata()?.uid();
     if folder.uid() != ours {
         return Ok(Some("belongs to another user"));
     }
     if folder.mode() & 0o077 != 0 {
         return Ok(Some("is open to other users (its mode must be 0700)"));
     }
-    prune(path)?;
+    if let Err(error) = prune(path) {
+        // Another process may be pruning at the same time.
+        tracing::debug!(path = %path.display(), %error, "the cache was not pruned");
+    }
     Ok(None)
 }
 

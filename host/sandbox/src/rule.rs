@@ -14,6 +14,9 @@ use crate::error::{Stop, Trouble};
 use crate::host::{Host, Terms};
 use crate::memory::Kv;
 
+/// What is kept of a failure's own words.
+const FAILURE_BYTES: usize = 4 << 10;
+
 /// A rule ready to decide. Cheap to clone, shared by all threads; its engine lives as long as it does.
 #[derive(Clone)]
 pub struct Rule(Arc<Loaded>);
@@ -141,8 +144,13 @@ pub(crate) fn trouble(error: &wasmtime::Error, host: &Host) -> Trouble {
     let message = format!("{:#}", error.root_cause());
     match error.downcast_ref::<Trap>() {
         Some(_) => Trouble::Trap { message },
-        // What is no trap arose while the host read what the guest handed over: more than it may be, or malformed.
-        None => Trouble::Output { message },
+        // What is no trap arose while the host read what the guest handed over.
+        None => Trouble::Output {
+            message: format!(
+                "over {} bytes in one call, or malformed ({message})",
+                limits.output_bytes
+            ),
+        },
     }
 }
 
@@ -163,11 +171,16 @@ fn call(
             limit: host.terms.limits.memory_bytes,
         }),
         Ok(Err(failure)) => Err(Trouble::Failure {
-            message: failure.message,
-            location: failure.location,
+            message: cut(failure.message),
+            location: failure.location.map(cut),
         }),
         Err(error) => Err(trouble(&error, host)),
     }
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(FAILURE_BYTES));
+    text
 }
 
 fn lower(context: &Context) -> types::Context {

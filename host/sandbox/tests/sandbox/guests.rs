@@ -10,7 +10,27 @@ pub fn rule(imports: &str, body: &str) -> Vec<u8> {
 }
 
 pub fn core(imports: &str, pages: u32, body: &str, rest: &str) -> Vec<u8> {
-    let text = format!(
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir("../../wit").unwrap();
+    embed(&text(imports, pages, body, rest), &resolve, package, "rule")
+}
+
+/// A component for the world `rule` with what else `wit` gives to the world `other`.
+pub fn extended(wit: &str, imports: &str, body: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    resolve.push_dir("../../wit").unwrap();
+    let package = resolve.push_str("other.wit", wit).unwrap();
+    componentize(&embed(
+        &text(imports, 1, body, ""),
+        &resolve,
+        package,
+        "other",
+    ))
+    .unwrap()
+}
+
+fn text(imports: &str, pages: u32, body: &str, rest: &str) -> String {
+    format!(
         r#"(module
             {imports}
             (import "postroom:plugin/types@1.0.0" "[resource-drop]message" (func $drop (param i32)))
@@ -26,22 +46,10 @@ pub fn core(imports: &str, pages: u32, body: &str, rest: &str) -> Vec<u8> {
                 (call $body (local.get $arguments))
                 (call $drop (i32.load (local.get $arguments))))
             {rest})"#
-    );
-    embed(&text, "rule")
+    )
 }
 
-pub fn embed(text: &str, world: &str) -> Vec<u8> {
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir("../../wit").unwrap();
-    embed_in(text, &resolve, package, world)
-}
-
-pub fn embed_in(
-    text: &str,
-    resolve: &Resolve,
-    package: wit_parser::PackageId,
-    world: &str,
-) -> Vec<u8> {
+fn embed(text: &str, resolve: &Resolve, package: wit_parser::PackageId, world: &str) -> Vec<u8> {
     let mut wasm = wat::parse_str(text).unwrap();
     let world = resolve.select_world(&[package], Some(world)).unwrap();
     embed_component_metadata(&mut wasm, resolve, world, StringEncoding::UTF8).unwrap();
@@ -52,5 +60,5 @@ pub fn embed_in(
 pub fn foreign(wit: &str, text: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("other.wit", wit).unwrap();
-    componentize(&embed_in(text, &resolve, package, "other")).unwrap()
+    componentize(&embed(text, &resolve, package, "other")).unwrap()
 }

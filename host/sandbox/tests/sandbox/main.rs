@@ -8,3 +8,4 @@ mod guests;
 mod inspection;
 mod scripts;
 mod support;
+mod wasi;
