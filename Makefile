@@ -28,7 +28,7 @@ guests: ## compile the guests inside the program into target/guests
 	scripts/guests
 
 build: guests ## target/release/postroom, with the guests inside
-	cargo build --release --locked -p postroom
+	cargo build --release --locked
 
 demo: build ## a dozen mails become tickets, notes and alerts; edit a rule and see it change
 	target/release/postroom demo
@@ -39,6 +39,7 @@ test-guests: guests
 
 test: setup test-guests ## every test, on real servers
 	bash tests/toolchain/run
+	CARGO_TARGET_DIR=target/guests-build cargo test --release --locked --manifest-path plugins/Cargo.toml
 	cargo build $(host)
 	cargo test $(host) --no-fail-fast
 
@@ -47,7 +48,7 @@ bench: setup test-guests ## throughput, sandbox cost, save-to-live and memory, b
 	bash tests/bench/run
 
 stand: setup ## bring the test servers up, print their ports, stay until Ctrl-C
-	cargo run --release --locked -p postroom-stand --bin stand
+	cargo build --release --locked && exec target/release/stand
 
 lint: format clippy deny house ## format, clippy, licences, the house's rules
 

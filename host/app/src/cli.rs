@@ -129,14 +129,19 @@ pub struct DemoArgs {
 #[derive(Debug, Args)]
 pub struct ConfigArg {
     /// The configuration; paths in it are relative to it
-    #[arg(long, value_name = "FILE", default_value = "postroom.toml")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "postroom.toml",
+        global = true
+    )]
     pub config: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub struct Output {
     /// One JSON object a line
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 

@@ -105,6 +105,7 @@ impl Service {
                     raw_bytes: config.limits.raw_bytes,
                 },
                 stop: stop.clone(),
+                recovered: false,
             })
             .collect();
         Ok(Self {

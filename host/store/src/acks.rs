@@ -16,6 +16,8 @@ pub struct Ack {
     pub failed: bool,
     /// How often it was tried in vain.
     pub attempts: u32,
+    /// Whether all of the mail is journalled here; if not, the server's copy is the only one.
+    pub whole: bool,
 }
 
 impl Store {
@@ -64,8 +66,9 @@ impl Reader {
     ) -> Result<Vec<Ack>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
-                "SELECT a.id, a.journal, a.position, d.outcome = ?4, a.attempts
+                "SELECT a.id, a.journal, a.position, d.outcome = ?4, a.attempts, j.whole
                  FROM mailbox m JOIN ack a ON a.mailbox = m.id JOIN decision d ON d.journal = a.journal
+                      JOIN journal j ON j.id = a.journal
                  WHERE m.name = ?1 AND a.due_ms <= ?2 ORDER BY a.due_ms, a.id LIMIT ?3",
             )?;
             let quarantined = outcome_number(Outcome::Quarantined);
@@ -76,6 +79,7 @@ impl Reader {
                     position: Position(row.get(2)?),
                     failed: row.get(3)?,
                     attempts: row.get(4)?,
+                    whole: row.get(5)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)

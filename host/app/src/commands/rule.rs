@@ -9,7 +9,7 @@ use bytes::Bytes;
 use postroom_core::{
     Client, Context, DecisionLimits, Manners, Message, ParseLimits, complete, parse,
 };
-use postroom_sandbox::{NoKv, Run};
+use postroom_sandbox::{Grants, NoKv, Run};
 use serde_json::json;
 
 use crate::commands::load_config;
@@ -154,7 +154,8 @@ impl<'a> Setting<'a> {
                 tenant: tenant.map_or("try", |tenant| &tenant.name).to_owned(),
                 rule: Rule::of_file(file),
                 settings_json: "{}".into(),
-                grants: tenant.map(|t| t.grants).unwrap_or_default(),
+                // Without a configuration there is nobody to grant: what the rule asks for is there, and empty.
+                grants: tenant.map_or(Grants { kv: true }, |t| t.grants),
                 limits: tenant.map(|t| t.limits.clone()).unwrap_or_default(),
             }
         })

@@ -1,7 +1,7 @@
 //! Steps 2 and 3 of the line: a journalled mail is parsed and walks its mailbox's rule chain. No I/O but the store's reads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use postroom_core::{
@@ -43,7 +43,15 @@ impl Parsed {
 pub struct Decided {
     pub mail: PendingMail,
     pub message: Option<Arc<Message>>,
-    pub result: Result<Answer, String>,
+    pub result: Result<Answer, Failure>,
+}
+
+/// Why there is no decision yet.
+pub enum Failure {
+    /// The store could not be asked, which is no fault of the mail's.
+    Store(StoreError),
+    /// A defect of ours that this mail brought out.
+    Defect(String),
 }
 
 /// The decision and what commits with it.
@@ -150,7 +158,7 @@ fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
 fn decide_one(line: &Line, mailbox: &Mailbox, chain: &Chain, parsed: Parsed) -> Decided {
     let Parsed { mail, content } = parsed;
     let (message, result) = match content {
-        Content::Failed(reason) => (None, Err(reason)),
+        Content::Failed(reason) => (None, Err(Failure::Defect(reason))),
         Content::TooLarge(reason) | Content::GivenUp(reason) => {
             (None, Ok(set_aside(reason, chain.generation)))
         }
@@ -160,8 +168,11 @@ fn decide_one(line: &Line, mailbox: &Mailbox, chain: &Chain, parsed: Parsed) -> 
             }));
             let result = match walked {
                 Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(error)) => Err(format!("reading the store: {error}")),
-                Err(panic) => Err(format!("deciding: {}", panic_text(&*panic))),
+                Ok(Err(error)) => Err(Failure::Store(error)),
+                Err(panic) => Err(Failure::Defect(format!(
+                    "deciding: {}",
+                    panic_text(&*panic)
+                ))),
             };
             (Some(message), result)
         }
@@ -206,8 +217,12 @@ fn walk_chain(
             store: line.store.clone(),
             tenant: mailbox.tenant.clone(),
             rule: entry.name.clone(),
+            failure: OnceLock::new(),
         });
-        let run = rule.decide(message, &context, memory);
+        let run = rule.decide(message, &context, memory.clone());
+        if let Some(failure) = memory.failure.get() {
+            return Err(failure.clone());
+        }
         log.extend(run.log.iter().map(|line| format!("{}: {line}", entry.name)));
         kv_reads.extend(run.kv_reads.iter().map(|(key, value)| KvRead {
             rule: entry.name.clone(),
@@ -354,13 +369,15 @@ struct RuleMemory {
     store: Store,
     tenant: String,
     rule: String,
+    /// A rule never decides on a memory that could not be read.
+    failure: OnceLock<StoreError>,
 }
 
 impl Kv for RuleMemory {
     fn get(&self, key: &str) -> Result<Option<String>, KvError> {
         self.store
             .kv(&self.tenant, &self.rule, key)
-            .map_err(|error| KvError(error.to_string()))
+            .map_err(|error| KvError(self.failure.get_or_init(|| error).to_string()))
     }
 }
 

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use postroom_core::Cursor;
 use postroom_core::backoff::backoff;
 use postroom_mailbox::{Acknowledge, After, FetchLimits, Source, SourceError};
-use postroom_store::{PendingMail, StoreError};
+use postroom_store::{Ack, PendingMail, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::{Line, Mailbox};
@@ -30,6 +30,8 @@ pub struct Intake {
     pub every: Duration,
     pub fetch: FetchLimits,
     pub stop: CancellationToken,
+    /// Whether what an earlier process left undecided was looked at.
+    pub recovered: bool,
 }
 
 /// Why a session with a mailbox ended before its time.
@@ -121,24 +123,32 @@ impl Intake {
         }
     }
 
-    /// Settles what the journal holds undecided: mails of a process that died, or on which the line failed. Each counts as
-    /// one more attempt before it is touched, so that a mail that kills the process is set aside in the end.
-    async fn recover(&self) -> Result<usize, IntakeError> {
+    /// Settles what the journal holds undecided: mails of a process that died, or whose batch the store could not take.
+    ///
+    /// What an earlier process left is settled mail by mail, each counted as one more attempt before it is touched: a mail that
+    /// kills the process is set aside in the end, and takes no other with it. A full disk is no fault of the mail's and counts
+    /// nothing.
+    async fn recover(&mut self) -> Result<usize, IntakeError> {
+        let inherited = !std::mem::replace(&mut self.recovered, true);
+        let store = &self.line.store;
         let mut decided = 0;
         loop {
-            let mut mails = self.line.store.pending(&self.mailbox.name, RECOVER_BATCH)?;
+            let mails = store.pending(&self.mailbox.name, RECOVER_BATCH)?;
             if mails.is_empty() {
                 return Ok(decided);
             }
-            for mail in &mut mails {
-                mail.attempts = self
-                    .line
-                    .store
+            tracing::info!(mailbox = %self.mailbox.name, mails = mails.len(), "deciding mail that the journal holds undecided");
+            if !inherited {
+                decided += self.line.settle(&self.mailbox, mails).await?.decided;
+                continue;
+            }
+            for mut mail in mails {
+                mail.attempts = store
                     .failed_attempt(mail.id, "interrupted before it was decided")
                     .await?;
+                let settled = self.line.settle(&self.mailbox, vec![mail]).await?;
+                decided += settled.decided;
             }
-            tracing::info!(mailbox = %self.mailbox.name, mails = mails.len(), "deciding mail that the journal holds undecided");
-            decided += self.line.settle(&self.mailbox, mails).await?.decided;
         }
     }
 
@@ -158,7 +168,7 @@ impl Intake {
                 .filter(|ack| !ack.position.is_imported())
                 .map(|ack| Acknowledge {
                     position: ack.position.clone(),
-                    after: self.after(ack.failed),
+                    after: self.after(ack),
                 })
                 .collect();
             let ids = due.iter().map(|ack| ack.id).collect();
@@ -193,11 +203,16 @@ impl Intake {
         }))
     }
 
-    fn after(&self, failed: bool) -> After {
-        if failed {
-            self.mailbox.after_failed.clone()
+    /// What becomes of the mail on its server. The only copy of a mail is never deleted, whatever the configuration says.
+    fn after(&self, ack: &Ack) -> After {
+        let after = if ack.failed {
+            &self.mailbox.after_failed
         } else {
-            self.mailbox.after_done.clone()
+            &self.mailbox.after_done
+        };
+        match after {
+            After::Delete if !ack.whole => After::Keep,
+            after => after.clone(),
         }
     }
 

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use crate::config::LineLimits;
 use crate::crash;
 use crate::rulebook::RuleBook;
-use decide::{Decided, Parsed};
+use decide::{Decided, Failure, Parsed};
 
 /// One mailbox as the line knows it, whatever protocol feeds it.
 pub struct Mailbox {
@@ -111,8 +111,11 @@ impl Line {
         mailbox: &Arc<Mailbox>,
         mails: Vec<PendingMail>,
     ) -> Result<Settled, StoreError> {
-        crash::point(crash::Point::BeforeDecision);
         let mut settled = Settled::default();
+        if mails.is_empty() {
+            return Ok(settled);
+        }
+        crash::point(crash::Point::BeforeDecision);
         let parsed = decide::parse_all(self, mails).await;
         // A reload meanwhile concerns the next batch.
         let chain = Arc::new(self.rules.chain(&mailbox.name));
@@ -125,10 +128,11 @@ impl Line {
             let decided = decide::decide_all(self, mailbox, &chain, wave).await;
             let mut answered = Vec::with_capacity(decided.len());
             for mail in decided {
-                match &mail.result {
+                match mail.result {
                     Ok(_) => answered.push(mail),
-                    Err(reason) => {
-                        self.failed(mail.mail.id, reason).await?;
+                    Err(Failure::Store(error)) => return Err(error),
+                    Err(Failure::Defect(reason)) => {
+                        self.failed(mail.mail.id, &reason).await?;
                         settled.failed += 1;
                     }
                 }

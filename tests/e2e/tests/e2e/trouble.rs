@@ -138,6 +138,7 @@ fn a_failing_webhook_is_tried_again_under_the_same_id() {
     stand.webhook().fail_next(1, WebhookFailure::Drop);
     room.deliver(mail("persistent", "…"));
     let _running = room.start();
+    room.await_decision("persistent");
     assert!(wait_for(PATIENCE, || {
         room.rows(&["outbox"])
             .iter()
