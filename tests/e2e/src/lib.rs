@@ -46,7 +46,7 @@ impl<'a> Room<'a> {
         Self {
             stand,
             user: format!("{tag}@acme.example"),
-            dir: {let mut d = TempDir::with_prefix("postroom-e2e-").expect("a temporary folder"); if std::env::var_os("KEEP").is_some() { d.disable_cleanup(true); } d},
+            dir: TempDir::with_prefix("postroom-e2e-").expect("a temporary folder"),
             tag,
         }
     }

@@ -1,6 +1,5 @@
 //! `postroom mail import`: mail from files walks the line, as if it had been fetched.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use postroom_mailbox::import;
 use postroom_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{load_config, runtime};
+use crate::commands::{load_config, progress, runtime};
 use crate::service::Service;
 
 /// Mails are journalled and decided so many at a time.
@@ -43,11 +42,7 @@ pub fn import(
             }
             Err(error) => return Err(error),
         };
-        let progress = if std::io::stderr().is_terminal() {
-            ProgressBar::new_spinner().with_message("mails")
-        } else {
-            ProgressBar::hidden()
-        };
+        let progress = progress("mails read");
         let mut counts = Counts::default();
         for file in files {
             let mails = import::open(file, raw_bytes)

@@ -115,6 +115,13 @@ pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resul
             cells
         },
     )?;
+    for row in reader.mailboxes()? {
+        if let (false, Some(state)) = (json, row.state.filter(|state| state != "serving")) {
+            let since = row.since.unwrap_or_default();
+            let detail = row.detail.unwrap_or_default();
+            println!("{} is paused since {since}: {state}: {detail}", row.mailbox);
+        }
+    }
     if balanced {
         return Ok(ExitCode::SUCCESS);
     }

@@ -11,9 +11,11 @@ pub mod rule;
 pub mod run;
 mod table;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
 use postroom_store::Reader;
 
 use crate::config::{self, Config};
@@ -30,6 +32,17 @@ fn open_reader(config: &Path) -> anyhow::Result<Reader> {
     let data_dir: PathBuf =
         config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     Reader::open(&data_dir).with_context(|| format!("the data folder {}", data_dir.display()))
+}
+
+/// A counter on stderr for work that takes long, when a person is watching.
+fn progress(what: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {pos} {msg}, {per_sec}, {elapsed}");
+    ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+        .with_message(what)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

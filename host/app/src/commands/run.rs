@@ -4,9 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use postroom_store::Committed;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{load_config, runtime};
+use crate::commands::{load_config, progress, runtime};
+use crate::config::Config;
+use crate::line::Mailbox;
+use crate::line::decide::Decided;
 use crate::service::Service;
 
 /// The exit code of a process that a second Ctrl-C ended (128 + SIGINT).
@@ -16,10 +20,10 @@ pub fn run(config: &Path, once: bool) -> anyhow::Result<ExitCode> {
     let config = Arc::new(load_config(config)?);
     runtime()?.block_on(async {
         let stop = CancellationToken::new();
-        let service = Service::build(config, None, stop.clone()).await?;
         if once {
-            return drain(service).await;
+            return drain(config, stop).await;
         }
+        let service = Service::build(config, None, stop.clone()).await?;
         let signals = tokio::spawn(stop_on_signals(stop));
         service.run().await;
         signals.abort();
@@ -27,8 +31,13 @@ pub fn run(config: &Path, once: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn drain(service: Service) -> anyhow::Result<ExitCode> {
+async fn drain(config: Arc<Config>, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let progress = progress("mails decided");
+    let counter = progress.clone();
+    let observer = Box::new(move |_: &Mailbox, _: &Decided, _: &Committed| counter.inc(1));
+    let service = Service::build(config, Some(observer), stop).await?;
     let drained = service.once().await?;
+    progress.finish_and_clear();
     for (mailbox, reason) in &drained.failed {
         eprintln!("mailbox {mailbox} failed: {reason}");
     }
