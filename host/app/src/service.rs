@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Credential, ItemKind};
 use crate::line::deliver::Deliveries;
-use crate::line::intake::Intake;
+use crate::line::intake::{self, Intake};
 use crate::line::{Line, Mailbox, Observer, Settled};
 use crate::rulebook::{self, RuleBook};
 use crate::{tls, watch as rule_watch};
@@ -106,6 +106,7 @@ impl Service {
                 },
                 stop: stop.clone(),
                 recovered: false,
+                said: Some(intake::STARTING),
             })
             .collect();
         Ok(Self {

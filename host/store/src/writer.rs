@@ -159,7 +159,7 @@ fn serve(conn: &Connection, mut orders: mpsc::Receiver<Order>, max_jobs: usize, 
         }
         let outcome = run_group(conn, &mut group);
         if let Err(error) = &outcome {
-            tracing::warn!(jobs = group.len(), %error, "a group of writes was rolled back");
+            tracing::debug!(jobs = group.len(), %error, "a group of writes was rolled back");
         }
         for job in group {
             job.answer(outcome.clone());

@@ -182,9 +182,10 @@ fn import_explained(trouble: Trouble, source: &str) -> Trouble {
         return trouble;
     };
     let module = module.trim_end_matches('\'');
-    // The interpreter drops a leading `./`; the script's own spelling stands between quotes.
+    // The interpreter made a path of it; the script's own spelling, with the same last part, stands between quotes.
+    let file = module.rsplit('/').next().unwrap_or(module);
     let written = source.lines().zip(1..).find_map(|(line, number)| {
-        let inside = line.find(module)?;
+        let inside = line.find(file)?;
         let start = line[..inside].rfind(['"', '\''])?;
         let quote = line[start..].chars().next()?;
         let name = line[start + 1..].split(quote).next()?;

@@ -21,6 +21,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
 
+/// A mailbox that was not reached yet.
+pub const STARTING: &str = "starting";
+
 /// One mailbox's intake.
 pub struct Intake {
     pub line: Arc<Line>,
@@ -32,6 +35,8 @@ pub struct Intake {
     pub stop: CancellationToken,
     /// Whether what an earlier process left undecided was looked at.
     pub recovered: bool,
+    /// The trouble that was last told of, while it lasts; [`STARTING`] at first.
+    pub said: Option<&'static str>,
 }
 
 /// Why a session with a mailbox ended before its time.
@@ -104,10 +109,8 @@ impl Intake {
             if settled.failed > 0 {
                 decided += self.recover().await?;
             }
-            if *attempts > 0 {
-                *attempts = 0;
-                self.say_serving().await;
-            }
+            *attempts = 0;
+            self.say_serving().await;
             if !ahead.is_empty() || more {
                 continue;
             }
@@ -216,14 +219,26 @@ impl Intake {
         }
     }
 
-    async fn say_serving(&self) {
-        tracing::info!(mailbox = %self.mailbox.name, "serving again");
+    /// Says that trouble is over, and at the start records that there is none.
+    async fn say_serving(&mut self) {
+        let Some(before) = self.said.take() else {
+            return;
+        };
+        if before != STARTING {
+            tracing::info!(mailbox = %self.mailbox.name, "serving again");
+        }
         self.record_state("serving", "").await;
     }
 
-    async fn say_paused(&self, error: &IntakeError, pause: Duration) {
+    /// Says it once: the same trouble again is no news.
+    async fn say_paused(&mut self, error: &IntakeError, pause: Duration) {
         let state = error.state();
-        tracing::error!(mailbox = %self.mailbox.name, state, retry_secs = pause.as_secs(), "mailbox paused: {error}");
+        let retry_secs = pause.as_secs();
+        if self.said.replace(state) == Some(state) {
+            tracing::debug!(mailbox = %self.mailbox.name, state, retry_secs, "still paused: {error}");
+            return;
+        }
+        tracing::error!(mailbox = %self.mailbox.name, state, retry_secs, "mailbox paused: {error}");
         self.record_state(state, &error.to_string()).await;
     }
 

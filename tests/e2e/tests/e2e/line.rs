@@ -284,3 +284,27 @@ fn no_secret_and_no_token_is_in_the_log_or_the_store() {
         }
     }
 }
+
+#[test]
+fn a_rule_that_remembers_sees_what_it_wrote_for_the_mail_before() {
+    const MAILS: usize = 20;
+    let room = Room::bare(stand());
+    let rule = "export function decide(mail, ctx) {\n  const count = Number(ctx.kv.get(\"count\") ?? 0) + 1;\n  ctx.kv.set(\"count\", String(count));\n  return ticket({ title: `mail ${count}` });\n}\n";
+    room.write("rules/count.js", rule);
+    let config = room.config(&["rules/count.js"], "");
+    let config = config.replace("[tenants.acme]\n", "[tenants.acme]\ngrants = [\"kv\"]\n");
+    room.write("postroom.toml", config);
+    for number in 0..MAILS {
+        room.deliver(mail(&format!("number {number}"), "…"));
+    }
+    room.once();
+    room.deliver(mail("after a restart", "…"));
+    room.once();
+    let titles: Vec<String> = room
+        .items()
+        .iter()
+        .map(|item| item["title"].as_str().unwrap().to_owned())
+        .collect();
+    let wanted: Vec<String> = (1..=MAILS + 1).map(|n| format!("mail {n}")).collect();
+    assert_eq!(titles, wanted);
+}

@@ -134,8 +134,10 @@ fn a_component_is_replaced_and_a_wrong_one_refused() {
         room.config(&["rules/acme.wasm", "standard"], ""),
     );
     let running = room.start();
-    room.deliver(mail("Backup job nightly failed", "…"));
-    let first = room.await_decision("Backup job nightly failed");
+    let failed = std::fs::read(root().join("examples/rules/cases/failed.eml")).unwrap();
+    room.deliver(failed);
+    let first = room.await_decision("Backup Files daily on srv-01.acme.example: FAILED");
+    assert_eq!(first["rule"], "rules/acme.wasm");
 
     // A core module, a truncated component, another world: each refused, the first goes on.
     let good = std::fs::read(&rule).unwrap();

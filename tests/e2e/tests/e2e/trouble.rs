@@ -13,7 +13,7 @@ impl SmallDisk {
     fn mount(path: std::path::PathBuf) -> Self {
         std::fs::create_dir_all(&path).unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=40m", "tmpfs"])
             .arg(&path)
             .status()
             .unwrap();
@@ -42,7 +42,7 @@ fn a_full_disk_stops_fetching_says_so_and_loses_nothing() {
     let mut running = room.start();
     room.deliver(mail("before", "…"));
     room.await_decision("before");
-    std::fs::write(&ballast, vec![0u8; 16 << 20]).unwrap_err();
+    std::fs::write(&ballast, vec![0u8; 64 << 20]).unwrap_err();
     for number in 0..40 {
         room.deliver(mail(&format!("during {number}"), &"x".repeat(60_000)));
     }
