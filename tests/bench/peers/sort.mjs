@@ -1,11 +1,12 @@
 // imapflow and mailparser doing the bench's sorting by ten patterns: fetch, decode, sort, note the outcome, move to Processed.
+// One mail at a time, as its documentation begins; with --bulk, many with one command.
 
 import { createWriteStream, readFileSync } from "node:fs";
 import { finished } from "node:stream/promises";
 import { ImapFlow } from "imapflow";
 import { simpleParser } from "mailparser";
 
-const CHUNK = 128;
+const CHUNK = process.argv.includes("--bulk") ? 128 : 1;
 const tickets = new Set();
 const state = (firing) => (firing ? "firing" : "resolved");
 

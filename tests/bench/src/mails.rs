@@ -20,7 +20,7 @@ const ATTACHMENT_SHARE: f64 = 0.6;
 /// A reply answers a mail at least so many earlier, which surely is a ticket by then.
 const REPLY_DISTANCE: u32 = 1000;
 /// Bytes of the header section and of what stands between the parts, roughly.
-const FRAME: usize = 1500;
+const FRAME: usize = 1200;
 
 /// One mail and where it belongs.
 pub struct Sample {

@@ -32,6 +32,9 @@ struct Options {
     /// Mails of the throughput's mailbox
     #[arg(long, default_value_t = 5000)]
     mails: u32,
+    /// Only these contenders of the throughput
+    #[arg(long = "contender", value_enum)]
+    contenders: Vec<throughput::Contender>,
     /// Times each contender runs
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -70,7 +73,7 @@ fn main() -> Result<()> {
     let stand = Stand::start()?;
     let mut peak = None;
     if wants(Part::Throughput) {
-        peak = Some(throughput::run(&stand, options.mails, options.rounds)?);
+        peak = throughput::run(&stand, options.mails, options.rounds, &options.contenders)?;
         println!();
     }
     if wants(Part::Live) {

@@ -8,10 +8,12 @@ use postroom_stand::Stand;
 use crate::figures::mebibytes;
 use crate::process::{Background, measure};
 use crate::room::{Room, TEN_JS};
-use crate::throughput;
+use crate::{mails, throughput};
 
 /// The long backlog, as a multiple of the throughput's.
 const LONGER: u32 = 4;
+/// Mails stored by one command.
+const APPENDED: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long memory must stay as it is to be taken for settled.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -20,7 +22,11 @@ const SETTLED: Duration = Duration::from_secs(2);
 pub fn backlog(stand: &Stand, count: u32, short: Option<u64>) -> Result<()> {
     let (user, longer) = ("backlog@acme.example", count * LONGER);
     println!("Memory: a backlog of {longer} mails, JS rule");
-    throughput::deliver(stand, user, 0..longer)?;
+    for first in (0..longer).step_by(APPENDED) {
+        let numbers = first..(first + APPENDED as u32).min(longer);
+        let mails = numbers.map(|number| mails::sample(number).bytes);
+        stand.append(user, "INBOX", "", mails)?;
+    }
     let room = Room::new(stand, &[user.to_owned()], "ten.js", TEN_JS.as_bytes())?;
     let usage = measure(
         &mut room.postroom(&["run", "--once"])?,

@@ -17,36 +17,51 @@ use crate::room::{Room, TEN_JS, component, target};
 
 /// The mailbox that is filled; the contenders get copies.
 const MASTER: &str = "master@acme.example";
+/// Tells a peer to fetch and move many mails with one command. Without, it takes one after the other, as their documentation
+/// begins, and a mail that was moved is one whose outcome was noted.
+const BULK: &str = "--bulk";
 
 /// Who sorts the mail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Contender {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Contender {
+    #[value(name = "rust")]
     PostroomRust,
+    #[value(name = "js")]
     PostroomJs,
+    #[value(name = "imaptools")]
     ImapTools,
+    #[value(name = "imaptools-bulk")]
+    ImapToolsBulk,
+    #[value(name = "imapflow")]
     ImapFlow,
+    #[value(name = "imapflow-bulk")]
+    ImapFlowBulk,
     Mbsync,
 }
 
-const CONTENDERS: [Contender; 5] = [
+const CONTENDERS: [Contender; 7] = [
     Contender::PostroomRust,
     Contender::PostroomJs,
     Contender::ImapTools,
     Contender::ImapFlow,
+    Contender::ImapToolsBulk,
+    Contender::ImapFlowBulk,
     Contender::Mbsync,
 ];
 
 /// The right place of every mail, by Message-ID.
 struct Expected(HashMap<String, String>);
 
-/// Measures all contenders, `rounds` times each, and prints a table of medians. Answers the peak memory of the script run.
-pub fn run(stand: &Stand, count: u32, rounds: usize) -> Result<u64> {
+/// Measures the contenders (all when none is named), `rounds` times each, and prints a table of medians. Answers the peak memory
+/// of the script run.
+pub fn run(stand: &Stand, count: u32, rounds: usize, wanted: &[Contender]) -> Result<Option<u64>> {
     println!("Throughput: {count} mails, IMAP to durable tickets by ten patterns, {rounds} rounds");
     let expected = fill(stand, count)?;
     let mut usages: HashMap<&str, Vec<Usage>> = HashMap::new();
     for round in 0..rounds {
         for contender in CONTENDERS {
-            if contender == Contender::Mbsync && !has_mbsync() {
+            let left_out = !wanted.is_empty() && !wanted.contains(&contender);
+            if left_out || contender == Contender::Mbsync && !has_mbsync() {
                 continue;
             }
             let user = format!("c{round}-{}@acme.example", contender.tag());
@@ -59,12 +74,7 @@ pub fn run(stand: &Stand, count: u32, rounds: usize) -> Result<u64> {
     }
     report(count, &usages);
     let script = usages.get(Contender::PostroomJs.tag());
-    Ok(script.map_or(0, |runs| peak(runs)))
-}
-
-/// Delivers mails numbered from `first` by LMTP.
-pub fn deliver(stand: &Stand, user: &str, numbers: std::ops::Range<u32>) -> Result<()> {
-    stand.deliver_many(user, numbers.map(|number| mails::sample(number).bytes))
+    Ok(script.map(|runs| peak(runs)))
 }
 
 /// Fails unless the mailbox is empty and Processed holds all of its mails.
@@ -85,6 +95,8 @@ impl Contender {
             Contender::PostroomJs => "Postroom, JS rule",
             Contender::ImapTools => "imap_tools",
             Contender::ImapFlow => "imapflow + mailparser",
+            Contender::ImapToolsBulk => "imap_tools in bulk",
+            Contender::ImapFlowBulk => "imapflow + mailparser in bulk",
             Contender::Mbsync => "mbsync (fetch to files, no more)",
         }
     }
@@ -94,7 +106,9 @@ impl Contender {
             Contender::PostroomRust => "rust",
             Contender::PostroomJs => "js",
             Contender::ImapTools => "imaptools",
+            Contender::ImapToolsBulk => "imaptools-bulk",
             Contender::ImapFlow => "imapflow",
+            Contender::ImapFlowBulk => "imapflow-bulk",
             Contender::Mbsync => "mbsync",
         }
     }
@@ -116,16 +130,10 @@ impl Contender {
             Contender::PostroomJs => {
                 run_postroom(stand, user, expected, "ten.js", TEN_JS.as_bytes())
             }
-            Contender::ImapTools => {
-                let mut command = Command::new(target()?.join("../venv-bench/bin/python"));
-                command.arg(peers().join("sort.py"));
-                run_peer(&mut command, stand, user, expected)
-            }
-            Contender::ImapFlow => {
-                let mut command = Command::new("node");
-                command.arg(peers().join("sort.mjs"));
-                run_peer(&mut command, stand, user, expected)
-            }
+            Contender::ImapTools => run_peer(&mut imap_tools()?, stand, user, expected),
+            Contender::ImapToolsBulk => run_peer(imap_tools()?.arg(BULK), stand, user, expected),
+            Contender::ImapFlow => run_peer(&mut imapflow(), stand, user, expected),
+            Contender::ImapFlowBulk => run_peer(imapflow().arg(BULK), stand, user, expected),
             Contender::Mbsync => run_mbsync(stand, user, expected),
         }
     }
@@ -162,7 +170,10 @@ fn fill(stand: &Stand, count: u32) -> Result<Expected> {
         expected.insert(mail.message_id, mail.place);
     }
     sizes.sort_unstable();
-    let kib = |share: usize| sizes.get(sizes.len() * share / 100).copied().unwrap_or(0) / 1024;
+    let kib = |share: usize| {
+        let size = sizes.get(sizes.len() * share / 100).copied().unwrap_or(0);
+        format!("{:.1}", size as f64 / 1024.0)
+    };
     println!(
         "  sizes: median {} KiB, p90 {} KiB, {} MiB in all; {attached} with attachments",
         kib(50),
@@ -170,7 +181,7 @@ fn fill(stand: &Stand, count: u32) -> Result<Expected> {
         sizes.iter().sum::<usize>() >> 20,
     );
     let started = std::time::Instant::now();
-    deliver(stand, MASTER, 0..count)?;
+    stand.deliver_many(MASTER, (0..count).map(|number| mails::sample(number).bytes))?;
     println!("  delivered by LMTP in {}", time(started.elapsed()));
     Ok(Expected(expected))
 }
@@ -212,6 +223,18 @@ fn run_postroom(
     Ok(usage)
 }
 
+fn imap_tools() -> Result<Command> {
+    let mut command = Command::new(target()?.join("../venv-bench/bin/python"));
+    command.arg(peers().join("sort.py"));
+    Ok(command)
+}
+
+fn imapflow() -> Command {
+    let mut command = Command::new("node");
+    command.arg(peers().join("sort.mjs"));
+    command
+}
+
 fn run_peer(
     command: &mut Command,
     stand: &Stand,
@@ -241,8 +264,9 @@ fn run_mbsync(stand: &Stand, user: &str, expected: &Expected) -> Result<Usage> {
     let config = dir.path().join("mbsyncrc");
     fs::write(
         &config,
+        // Without FSync, so that it is the fetch alone that is measured.
         format!(
-            "IMAPAccount bench\nHost localhost\nPort {port}\nUser {user}\nPass {password}\nSSLType IMAPS\nCertificateFile {ca}\nAuthMechs LOGIN\n\n\
+            "FSync no\n\nIMAPAccount bench\nHost localhost\nPort {port}\nUser {user}\nPass {password}\nSSLType IMAPS\nCertificateFile {ca}\nAuthMechs LOGIN\n\n\
              IMAPStore far\nAccount bench\n\n\
              MaildirStore near\nPath {dir}/\nInbox {dir}/INBOX\n\n\
              Channel bench\nFar :far:\nNear :near:\nPatterns INBOX\nSync Pull\nCreate Near\nSyncState *\n",
@@ -298,13 +322,15 @@ fn report(count: u32, usages: &HashMap<&str, Vec<Usage>>) {
         };
         let cpus: Vec<Duration> = runs.iter().map(|usage| usage.cpu).collect();
         let machine: Vec<Duration> = runs.iter().map(|usage| usage.machine_cpu).collect();
-        let ratio =
-            |peer: Contender| rate(peer).map_or("-".into(), |peer| format!("{:.1}x", own / peer));
+        let ratio = |peer: Contender, bulk: Contender| {
+            let to = |peer| rate(peer).map_or("-".into(), |peer| format!("{:.1}x", own / peer));
+            format!("{} / {}", to(peer), to(bulk))
+        };
         rows.push(vec![
             contender.name().to_owned(),
             format!("{own:.0}"),
-            ratio(Contender::ImapTools),
-            ratio(Contender::ImapFlow),
+            ratio(Contender::ImapTools, Contender::ImapToolsBulk),
+            ratio(Contender::ImapFlow, Contender::ImapFlowBulk),
             time(median(&cpus)),
             time(median(&machine)),
             mebibytes(peak(runs)),
@@ -315,8 +341,8 @@ fn report(count: u32, usages: &HashMap<&str, Vec<Usage>>) {
         &[
             "contender",
             "mails/s",
-            "/imap_tools",
-            "/imapflow",
+            "to imap_tools / bulk",
+            "to imapflow / bulk",
             "CPU",
             "machine CPU",
             "peak RSS",
@@ -327,7 +353,7 @@ fn report(count: u32, usages: &HashMap<&str, Vec<Usage>>) {
     println!(
         "  every mail in its right place, ledger balanced, INBOX empty: checked after every run"
     );
-    if rate(Contender::Mbsync).is_none() {
+    if !has_mbsync() {
         println!("  mbsync is not installed: left out");
     }
 }
