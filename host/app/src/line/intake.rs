@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use postroom_core::Cursor;
 use postroom_core::backoff::backoff;
-use postroom_mailbox::{Acknowledge, After, FetchLimits, Source, SourceError};
+use postroom_mailbox::{Acknowledge, After, Batch, FetchLimits, Source, SourceError};
 use postroom_store::{Ack, PendingMail, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -87,34 +87,37 @@ impl Intake {
     async fn session(&mut self, until: Until, attempts: &mut u32) -> Result<usize, IntakeError> {
         let mut decided = self.recover().await?;
         self.source.connect().await?;
-        let mut cursor = self.line.store.cursor(&self.mailbox.name)?;
-        let mut ahead: Vec<PendingMail> = Vec::new();
+        let (line, mailbox) = (self.line.clone(), self.mailbox.clone());
+        let mut cursor = line.store.cursor(&mailbox.name)?;
+        let mut more = true;
+        let mut fetched: Option<Batch> = None;
+        let mut journalled: Vec<PendingMail> = Vec::new();
         loop {
-            self.acknowledge_due().await?;
-            // The next batch is fetched and journalled while this one is decided and committed.
-            let (settled, fetched) = tokio::join!(
-                self.line.settle(&self.mailbox, std::mem::take(&mut ahead)),
-                fetch_and_journal(
-                    &mut *self.source,
-                    &self.line,
-                    &self.mailbox,
-                    &self.fetch,
-                    &mut cursor,
-                ),
+            let working = fetched.is_some() || !journalled.is_empty();
+            let stopping = until == Until::Stopped && self.stop.is_cancelled();
+            // Three batches are under way: one is decided and committed while the next is journalled and the server gives the one
+            // behind. What came meanwhile is looked for once all else is done.
+            let (settled, pending, told) = tokio::join!(
+                line.settle(&mailbox, std::mem::take(&mut journalled)),
+                journal(&line, &mailbox, fetched.take()),
+                self.converse(&mut cursor, (more || !working) && !stopping),
             );
             let settled = settled?;
             decided += settled.decided;
-            let (mails, more) = fetched?;
-            ahead = mails;
+            journalled = pending?;
+            let told = told?;
+            fetched = told.fetched;
+            more = told.more && !stopping;
             if settled.failed > 0 {
+                // This settles what was just journalled, too.
                 decided += self.recover().await?;
+                journalled.clear();
             }
             *attempts = 0;
             self.say_serving().await;
-            if !ahead.is_empty() || more {
+            if working || more || told.acknowledged || fetched.is_some() {
                 continue;
             }
-            self.acknowledge_due().await?;
             if until == Until::Drained || self.stop.is_cancelled() {
                 return Ok(decided);
             }
@@ -155,44 +158,85 @@ impl Intake {
         }
     }
 
-    /// Step 5: what is committed is acknowledged on the server.
-    async fn acknowledge_due(&mut self) -> Result<(), IntakeError> {
-        loop {
-            let now = jiff::Timestamp::now().as_millisecond();
-            let due = self
-                .line
-                .store
-                .due_acks(&self.mailbox.name, ACKNOWLEDGE_BATCH, now)?;
-            if due.is_empty() {
-                return Ok(());
+    /// The talk with the server: what is committed is acknowledged, then more is fetched when that is `wanted`.
+    async fn converse(
+        &mut self,
+        cursor: &mut Option<Cursor>,
+        wanted: bool,
+    ) -> Result<Told, IntakeError> {
+        let store = self.line.store.clone();
+        let done = self.acknowledge_due().await?;
+        let mut told = Told {
+            acknowledged: done.is_some(),
+            ..Told::default()
+        };
+        // An acknowledgement may be repeated, so nothing waits for its record.
+        let (recorded, fetched) = tokio::join!(
+            async {
+                match done {
+                    Some(ids) if !ids.is_empty() => store.acked(ids).await,
+                    _ => Ok(()),
+                }
+            },
+            async {
+                match wanted {
+                    true => self
+                        .source
+                        .fetch(cursor.as_ref(), &self.fetch)
+                        .await
+                        .map(Some),
+                    false => Ok(None),
+                }
+            },
+        );
+        recorded?;
+        if let Some(batch) = fetched? {
+            told.more = batch.more;
+            if !batch.messages.is_empty() || batch.cursor != *cursor {
+                *cursor = batch.cursor.clone().or(cursor.take());
+                told.fetched = Some(batch);
             }
-            let acks: Vec<Acknowledge> = due
-                .iter()
-                .filter(|ack| !ack.position.is_imported())
-                .map(|ack| Acknowledge {
-                    position: ack.position.clone(),
-                    after: self.after(ack),
-                })
-                .collect();
-            let ids = due.iter().map(|ack| ack.id).collect();
-            crash::point(crash::Point::BeforeAcknowledge);
-            match self.source.acknowledge(&acks).await {
-                Ok(()) => {
-                    crash::point(crash::Point::AfterAcknowledge);
-                    self.line.store.acked(ids).await?;
-                }
-                Err(error) if error.is_transient() => return Err(error.into()),
-                Err(error) => {
-                    let attempts = due.iter().map(|ack| ack.attempts).max().unwrap_or(0) + 1;
-                    let pause = backoff(attempts, 0);
-                    tracing::warn!(mailbox = %self.mailbox.name, mails = due.len(), %error, retry_secs = pause.as_secs(),
-                        "the server refused an acknowledgement; the mail is decided and safe, the acknowledgement is tried again");
-                    let retry_at = now + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
-                    self.line
-                        .store
-                        .ack_failed(ids, &error.to_string(), retry_at)
-                        .await?;
-                }
+        }
+        Ok(told)
+    }
+
+    /// Step 5: what is committed is acknowledged on the server. Answers what is to be recorded as done; `None` when nothing was due.
+    async fn acknowledge_due(&mut self) -> Result<Option<Vec<i64>>, IntakeError> {
+        let now = jiff::Timestamp::now().as_millisecond();
+        let due = self
+            .line
+            .store
+            .due_acks(&self.mailbox.name, ACKNOWLEDGE_BATCH, now)?;
+        if due.is_empty() {
+            return Ok(None);
+        }
+        let acks: Vec<Acknowledge> = due
+            .iter()
+            .filter(|ack| !ack.position.is_imported())
+            .map(|ack| Acknowledge {
+                position: ack.position.clone(),
+                after: self.after(ack),
+            })
+            .collect();
+        let ids = due.iter().map(|ack| ack.id).collect();
+        crash::point(crash::Point::BeforeAcknowledge);
+        match self.source.acknowledge(&acks).await {
+            Ok(()) => {
+                crash::point(crash::Point::AfterAcknowledge);
+                Ok(Some(ids))
+            }
+            Err(error) if error.is_transient() => Err(error.into()),
+            Err(error) => {
+                let attempts = due.iter().map(|ack| ack.attempts).max().unwrap_or(0) + 1;
+                let pause = backoff(attempts, 0);
+                tracing::warn!(mailbox = %self.mailbox.name, mails = due.len(), %error, retry_secs = pause.as_secs(),
+                    "the server refused an acknowledgement; the mail is decided and safe, the acknowledgement is tried again");
+                let retry_at = now + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
+                self.line
+                    .store
+                    .ack_failed(ids, &error.to_string(), retry_at)
+                    .await?;
+                Ok(Some(Vec::new()))
             }
         }
     }
@@ -282,23 +326,25 @@ enum Until {
     Stopped,
 }
 
-/// Fetches what lies after the cursor and makes it durable together with the new cursor.
-async fn fetch_and_journal(
-    source: &mut dyn Source,
+/// What the talk with the server came to.
+#[derive(Default)]
+struct Told {
+    /// Something was due for acknowledging, and more may be.
+    acknowledged: bool,
+    /// What lies after the cursor, unless it is nothing at all.
+    fetched: Option<Batch>,
+    /// Whether more mail is known to be waiting.
+    more: bool,
+}
+
+/// Makes a fetched batch durable together with the new cursor. Answers what is to be decided.
+async fn journal(
     line: &Line,
     mailbox: &Mailbox,
-    limits: &FetchLimits,
-    cursor: &mut Option<Cursor>,
-) -> Result<(Vec<PendingMail>, bool), IntakeError> {
-    let batch = source.fetch(cursor.as_ref(), limits).await?;
-    if batch.messages.is_empty() && batch.cursor == *cursor {
-        return Ok((Vec::new(), batch.more));
+    batch: Option<Batch>,
+) -> Result<Vec<PendingMail>, StoreError> {
+    match batch {
+        Some(batch) => line.journal(mailbox, batch.messages, batch.cursor).await,
+        None => Ok(Vec::new()),
     }
-    let pending = line
-        .journal(mailbox, batch.messages, batch.cursor.clone())
-        .await?;
-    if batch.cursor.is_some() {
-        *cursor = batch.cursor;
-    }
-    Ok((pending, batch.more))
 }
