@@ -125,12 +125,15 @@ impl RuleBook {
     /// Reads every rule's file again and puts what changed live, all of it at once. What does not load changes nothing.
     pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, StoreError> {
         let mut refused = self.refused.lock().await;
-        let book = self.clone();
-        let looked = tokio::task::spawn_blocking(move || book.look()).await;
+        let (book, known) = (self.clone(), refused.clone());
+        let looked = tokio::task::spawn_blocking(move || book.look(&known)).await;
         let looked =
             looked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
 
         let mut reloaded = Reloaded::default();
+        for id in &looked.sound {
+            refused.remove(id);
+        }
         for (id, hash, reason) in looked.refused {
             if refused.insert(id.clone(), hash) != Some(hash) {
                 reloaded.refused.push((id, reason));
@@ -141,20 +144,19 @@ impl RuleBook {
         }
         let records = looked.rules.values().filter_map(|rule| rule.record.clone());
         let number = self.store.save_generation(records.collect()).await?;
-        for id in &looked.changed {
-            refused.remove(id);
-        }
         self.live.store(Arc::new(Generation {
             number,
             rules: looked.rules,
         }));
         reloaded.generation = Some(number);
         reloaded.live = looked.changed;
+        reloaded.live.retain(|id| looked.sound.contains(id));
         Ok(reloaded)
     }
 
-    /// Compares the files with what is live and loads what differs. Blocking: reads files, compiles.
-    fn look(&self) -> Result<Looked, StoreError> {
+    /// Compares the files with what is live and loads what differs, but for what was refused before. Blocking: reads files,
+    /// compiles.
+    fn look(&self, refused: &HashMap<RuleId, Option<ContentHash>>) -> Result<Looked, StoreError> {
         let live = self.live.load_full();
         let mut looked = Looked::default();
         for wanted in &self.uses {
@@ -163,9 +165,23 @@ impl RuleBook {
                 name: wanted.rule.name.clone(),
             };
             let serving = live.rules.get(&id);
-            let loading = load_file(&self.sandbox, wanted, serving.map(|rule| &**rule));
+            let known_bad = refused.get(&id).copied().flatten();
+            let loading = load_file(
+                &self.sandbox,
+                wanted,
+                serving.map(|rule| &**rule),
+                known_bad,
+            );
             let fresh = match (loading, serving) {
-                (Ok(fresh), _) => fresh,
+                (Ok(Loading::Fresh(fresh)), _) => {
+                    looked.sound.push(id.clone());
+                    Some(fresh)
+                }
+                (Ok(Loading::Serving), _) => {
+                    looked.sound.push(id.clone());
+                    None
+                }
+                (Ok(Loading::KnownBad), _) => None,
                 (Err((hash, reason)), Some(_)) => {
                     looked.refused.push((id.clone(), hash, reason));
                     None
@@ -210,22 +226,32 @@ impl RuleBook {
     }
 }
 
-/// Loads a rule's file unless it holds what `serving` was made of. An error carries the refused content's hash, where it could
-/// be read, and the reason.
+/// What a rule's file holds.
+enum Loading {
+    /// What serves now.
+    Serving,
+    /// What was refused before.
+    KnownBad,
+    Fresh(LiveRule),
+}
+
+/// Loads a rule's file unless it holds what `serving` was made of, or what is known to be bad. An error carries the refused
+/// content's hash, where it could be read, and the reason.
 fn load_file(
     sandbox: &Sandbox,
     wanted: &RuleUse,
     serving: Option<&LiveRule>,
-) -> Result<Option<LiveRule>, (Option<ContentHash>, String)> {
+    known_bad: Option<ContentHash>,
+) -> Result<Loading, (Option<ContentHash>, String)> {
     let name = wanted.rule.name.clone();
     let Some(path) = wanted.rule.path() else {
         if serving.is_some() {
-            return Ok(None);
+            return Ok(Loading::Serving);
         }
         let rule = sandbox
             .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
             .map_err(|error| (None, error.to_string()))?;
-        return Ok(Some(LiveRule {
+        return Ok(Loading::Fresh(LiveRule {
             name,
             hash: rule.hash().hex(),
             rule: Ok(rule),
@@ -235,11 +261,14 @@ fn load_file(
     let bytes = read_rule(path).map_err(|reason| (None, format!("{name}: {reason}")))?;
     let hash = ContentHash::of(&bytes);
     if serving.is_some_and(|serving| serving.hash == hash.hex() && serving.rule.is_ok()) {
-        return Ok(None);
+        return Ok(Loading::Serving);
+    }
+    if known_bad == Some(hash) {
+        return Ok(Loading::KnownBad);
     }
     let rule =
         load_bytes(sandbox, wanted, &bytes).map_err(|error| (Some(hash), error.to_string()))?;
-    Ok(Some(LiveRule {
+    Ok(Loading::Fresh(LiveRule {
         name,
         hash: hash.hex(),
         rule: Ok(rule),
@@ -311,5 +340,7 @@ pub fn read_rule(path: &Path) -> Result<Vec<u8>, String> {
 struct Looked {
     rules: BTreeMap<RuleId, Arc<LiveRule>>,
     changed: Vec<RuleId>,
+    /// Rules whose file holds what serves from now on.
+    sound: Vec<RuleId>,
     refused: Vec<(RuleId, Option<ContentHash>, String)>,
 }

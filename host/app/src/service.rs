@@ -53,6 +53,8 @@ pub struct Drained {
     pub decided: usize,
     /// Deliveries that stay pending.
     pub undelivered: u64,
+    /// Decided mails that their server was not yet told of.
+    pub unacknowledged: u64,
 }
 
 impl Service {
@@ -73,7 +75,7 @@ impl Service {
             tls::http_client(&tls)?,
             registrations.collect(),
         ));
-        let deliveries = Arc::new(deliveries(&config, &store, &tls, &tokens)?);
+        let deliveries = Arc::new(deliveries(&config, &store, &tls, &tokens, &stop)?);
         let (outbox_filled, filled) = watch::channel(());
         let line = Arc::new(Line {
             store,
@@ -119,8 +121,9 @@ impl Service {
         })
     }
 
-    /// Serves until stopped, then drains: batches and deliveries under way end, nothing new begins.
-    pub async fn run(self) {
+    /// Serves until stopped, then drains: batches and deliveries under way end, nothing new begins. A part that dies ends the
+    /// service, so that whoever watches over it starts it anew.
+    pub async fn run(self) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
         for intake in self.intakes {
             tasks.spawn(intake.serve());
@@ -129,18 +132,25 @@ impl Service {
             self.line.rules.clone(),
             self.stop.clone(),
         ));
-        tasks.spawn(self.deliveries.serve(self.filled, self.stop.clone()));
+        tasks.spawn(self.deliveries.serve(self.filled));
         tasks.spawn(purge(
             self.line.store.clone(),
             self.config.keep_raw,
             self.stop.clone(),
         ));
+        let mut died = None;
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a part of the service died; the rest goes on");
+                tracing::error!(%error, "a part of the service died; the rest is drained");
+                self.stop.cancel();
+                died = Some(error);
             }
         }
         self.line.store.close();
+        match died {
+            Some(error) => Err(error).context("a part of the service died"),
+            None => Ok(()),
+        }
     }
 
     /// Drains every mailbox, tries each due delivery once, and returns.
@@ -159,8 +169,19 @@ impl Service {
             }
         }
         drained.failed.sort();
+        let mailboxes = self.line.store.mailboxes()?;
+        drained.unacknowledged = mailboxes.iter().map(|row| row.unacknowledged).sum();
         drained.undelivered = self.deliver_once().await?;
         Ok(drained)
+    }
+
+    /// Settles what an earlier process left undecided in one mailbox.
+    pub async fn recover(&mut self, mailbox: &str) -> anyhow::Result<()> {
+        let intake = self.intakes.iter_mut().find(|i| i.mailbox.name == mailbox);
+        if let Some(intake) = intake {
+            intake.recover().await?;
+        }
+        Ok(())
     }
 
     /// Takes mails that lie on no server through the line, for one mailbox.
@@ -198,6 +219,7 @@ fn deliveries(
     store: &Store,
     tls: &Arc<ClientConfig>,
     tokens: &Arc<Tokens>,
+    stop: &CancellationToken,
 ) -> anyhow::Result<Deliveries> {
     let http = postroom_sink::client((**tls).clone())?;
     let mut sinks = BTreeMap::new();
@@ -237,6 +259,7 @@ fn deliveries(
         sinks,
         outgoing,
         attempts: config.limits.outbox_attempts,
+        stop: stop.clone(),
     })
 }
 

@@ -67,7 +67,7 @@ pub fn say(reloaded: &Reloaded) {
     for (rule, reason) in &reloaded.refused {
         tracing::error!(tenant = %rule.tenant, rule = %rule.name, "rule not loaded: {reason}");
     }
-    if let Some(generation) = reloaded.generation {
+    if let Some(generation) = reloaded.generation.filter(|_| !reloaded.live.is_empty()) {
         let names: Vec<String> = reloaded
             .live
             .iter()

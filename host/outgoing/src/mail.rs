@@ -2,8 +2,8 @@
 
 use std::iter;
 
-use lettre::address::AddressError;
 use bytes::Bytes;
+use lettre::address::AddressError;
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Body, Mailbox, MultiPart, SinglePart};
 use postroom_core::Address;
@@ -127,7 +127,8 @@ pub(crate) fn compose(
 /// A mail within a mail. Its bytes may be anything, so it must travel in base64; RFC 2046 section 5.2.1 forbids that for
 /// `message/rfc822`, hence a file by the name of `original.eml`.
 fn passed_on(original: &Bytes) -> Result<SinglePart, SendError> {
-    let kind = ContentType::parse("application/octet-stream").map_err(|e| unsendable(e.to_string()))?;
+    let kind =
+        ContentType::parse("application/octet-stream").map_err(|e| unsendable(e.to_string()))?;
     let encoded = Body::new_with_encoding(original.to_vec(), ContentTransferEncoding::Base64)
         .map_err(|_| unsendable("the mail to pass on cannot be encoded".into()))?;
     Ok(Attachment::new("original.eml".into()).body(encoded, kind))

@@ -62,6 +62,14 @@ impl StoreError {
         matches!(self, StoreError::Locked { .. })
     }
 
+    /// Whether another mail's commit may well succeed: the error is of what one job asked for.
+    pub fn is_of_one_mail(&self) -> bool {
+        match self {
+            StoreError::Corrupt { .. } => true,
+            error => !error.spoils_group(),
+        }
+    }
+
     /// Whether the error is of the database rather than of one job, so that the whole group is rolled back.
     pub(crate) fn spoils_group(&self) -> bool {
         match self {

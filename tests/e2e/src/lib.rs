@@ -35,7 +35,7 @@ impl<'a> Room<'a> {
     /// A room whose mailbox `support` has the rule chain `rules`, a webhook sink and a way out by submission.
     pub fn new(stand: &'a Stand, rules: &[&str]) -> Self {
         let room = Self::bare(stand);
-        room.write("postroom.toml", &room.config(rules, ""));
+        room.write("postroom.toml", room.config(rules, ""));
         room
     }
 
@@ -54,6 +54,7 @@ impl<'a> Room<'a> {
     /// The configuration of [`Room::new`], with `more` appended.
     pub fn config(&self, rules: &[&str], more: &str) -> String {
         let ports = self.stand.ports();
+        let hook = format!("{}/{}", self.stand.webhook().url(), self.tag);
         let rules = rules
             .iter()
             .map(|rule| format!("{rule:?}"))
@@ -110,7 +111,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
             imaps = ports.imaps,
             submission = ports.submission,
             user = self.user,
-            hook = format!("{}/{}", self.stand.webhook().url(), self.tag),
+            hook = hook,
         )
     }
 
@@ -244,6 +245,15 @@ secret = {{ env = "{HOOK_SECRET}" }}
             found.is_some()
         });
         found.unwrap_or_else(|| panic!("no decision about {subject:?}\n{}", self.log()))
+    }
+
+    /// Waits until something was decided.
+    pub fn await_any_decision(&self) {
+        let decided = || {
+            let output = self.postroom(&["decisions", "--limit", "1", "--json"]);
+            !output.stdout.is_empty()
+        };
+        assert!(wait_for(PATIENCE, decided), "no decision\n{}", self.log());
     }
 
     pub fn log(&self) -> String {

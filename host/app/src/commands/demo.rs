@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use include_dir::{Dir, File, include_dir};
 use postroom_core::{Action, AlertState};
-use postroom_store::Committed;
+use postroom_store::{Committed, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoArgs;
@@ -23,6 +23,8 @@ use crate::service::Service;
 static QUICKSTART: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");
 static TYPES: &str = include_str!("../../../../plugins/script/postroom.d.ts");
 
+/// Says that a folder is the demo's to empty.
+const MARKER: &str = ".postroom-demo";
 /// How often the demo looks whether a saved rule went live.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -61,18 +63,34 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         }
         let again = tokio::spawn(come_again(service.rules(), dir.clone(), stop.clone()));
         let signals = tokio::spawn(stop_on_signals(stop));
-        service.run().await;
+        let ended = service.run().await;
         signals.abort();
         again.await??;
-        Ok(ExitCode::SUCCESS)
+        ended.map(|()| ExitCode::SUCCESS)
     })
 }
 
-/// Writes the example: configuration and rules unless they are there (they may be edited), data and spool anew.
-fn lay_out(dir: &Path) -> std::io::Result<()> {
+/// Writes the example: configuration and rules unless they are there (they may be edited), data and spool anew. A folder that
+/// is not the demo's own is left alone.
+fn lay_out(dir: &Path) -> anyhow::Result<()> {
+    let marker = dir.join(MARKER);
+    if !marker.exists()
+        && dir
+            .read_dir()
+            .is_ok_and(|mut inside| inside.next().is_some())
+    {
+        bail!("it holds other things; name a new folder: postroom demo DIR");
+    }
+    std::fs::create_dir_all(dir)?;
+    std::fs::write(marker, "")?;
+    let data = dir.join("data");
+    if data.exists() {
+        // Refused while another demo runs here.
+        Store::open(&data)?.close();
+    }
     for stale in ["data", "spool"] {
         match std::fs::remove_dir_all(dir.join(stale)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
     }
@@ -86,7 +104,7 @@ fn lay_out(dir: &Path) -> std::io::Result<()> {
         }
     }
     std::fs::write(dir.join("postroom.d.ts"), TYPES)?;
-    drop_mail(dir, 1)
+    Ok(drop_mail(dir, 1)?)
 }
 
 /// Drops every mail of the example into its mailbox's spool. Each round differs in a header, so that none is taken for a copy
@@ -223,6 +241,6 @@ fn invitation(dir: &Path, watching: bool) -> String {
         )
     };
     format!(
-        "\nNow change a rule: open {dir}/rules/people.js and let \"cannot work\" mails go to another queue.\n{next}\n\nMore: postroom decisions --config {dir}/postroom.toml, and likewise items, ledger, quarantine."
+        "\nNow change a rule: open {dir}/rules/people.js and give the urgent mails another priority.\n{next}\n\nMore: postroom decisions --config {dir}/postroom.toml, and likewise items, ledger, quarantine."
     )
 }

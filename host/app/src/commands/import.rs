@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::{load_config, progress, runtime};
 use crate::service::Service;
 
-/// Mails are journalled and decided so many at a time.
+/// Mails are journalled and decided so many at a time, or fewer when they are large.
 const BATCH: usize = 64;
 
 pub fn import(
@@ -31,9 +31,9 @@ pub fn import(
             names.join(", ")
         );
     }
-    let raw_bytes = config.limits.raw_bytes;
+    let (raw_bytes, batch_bytes) = (config.limits.raw_bytes, config.limits.batch_bytes);
     runtime()?.block_on(async {
-        let service = match Service::build(config, None, CancellationToken::new()).await {
+        let mut service = match Service::build(config, None, CancellationToken::new()).await {
             Ok(service) => service,
             Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
                 return Err(error.context(
@@ -43,19 +43,22 @@ pub fn import(
             Err(error) => return Err(error),
         };
         let progress = progress("mails read");
+        service.recover(mailbox).await?;
         let mut counts = Counts::default();
         for file in files {
             let mails = import::open(file, raw_bytes)
                 .with_context(|| file.display().to_string())?;
-            let mut batch = Vec::with_capacity(BATCH);
+            let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), 0);
             for mail in mails {
                 let mail = mail.with_context(|| file.display().to_string())?;
+                bytes += mail.bytes.len() as u64;
                 batch.push(RawMessage {
                     position: Position::imported(&mail.name),
                     size: mail.size,
                     bytes: mail.bytes,
                 });
-                if batch.len() == BATCH {
+                if batch.len() == BATCH || bytes >= batch_bytes {
+                    bytes = 0;
                     counts.add(&service, mailbox, &mut batch, &progress).await?;
                 }
             }

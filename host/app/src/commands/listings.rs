@@ -176,7 +176,7 @@ pub fn list<T: Serialize>(
 ) -> anyhow::Result<ExitCode> {
     if !json {
         let rows = rows.collect::<Result<Vec<T>, _>>()?;
-        table::print(header, rows.iter().map(cells));
+        table::print(header, rows.iter().map(cells))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());

@@ -11,7 +11,8 @@ pub mod rule;
 pub mod run;
 mod table;
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -32,6 +33,14 @@ fn open_reader(config: &Path) -> anyhow::Result<Reader> {
     let data_dir: PathBuf =
         config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     Reader::open(&data_dir).with_context(|| format!("the data folder {}", data_dir.display()))
+}
+
+/// Prints to stdout; a reader that went away (`| head`) is no error.
+fn print(text: impl Display) -> std::io::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 /// A counter on stderr for work that takes long, when a person is watching.

@@ -12,7 +12,7 @@ use postroom_core::{
 use postroom_sandbox::{Grants, NoKv, Run};
 use serde_json::json;
 
-use crate::commands::load_config;
+use crate::commands::{load_config, print};
 use crate::config::{Config, Mailbox, Rule, RuleUse};
 use crate::rulebook::{self, load_bytes, read_rule};
 
@@ -40,7 +40,11 @@ pub fn try_rule(
         limits: &DecisionLimits::default(),
     };
     let answer = match &run.verdict {
-        Err(trouble) => Err(format!("{}: {trouble}", trouble.kind())),
+        Err(trouble) => {
+            let place = trouble.location().map(|place| format!(" at {place}"));
+            let place = place.unwrap_or_default();
+            Err(format!("{}{place}: {trouble}", trouble.kind()))
+        }
         Ok(None) => Ok(None),
         Ok(Some(actions)) => complete(actions.clone(), &message, &context, &manners)
             .map(Some)
@@ -59,9 +63,9 @@ pub fn try_rule(
         "memory_bytes": run.memory_bytes,
     });
     if json {
-        println!("{facts}");
+        print(facts)?;
     } else {
-        print_for_people(&facts, &run, &wanted)?;
+        print(for_people(&facts, &run, &wanted)?)?;
     }
     Ok(if answer.is_ok() {
         ExitCode::SUCCESS
@@ -70,37 +74,42 @@ pub fn try_rule(
     })
 }
 
-fn print_for_people(facts: &serde_json::Value, run: &Run, wanted: &RuleUse) -> anyhow::Result<()> {
-    match facts["trouble"].as_str() {
-        Some(trouble) => println!("trouble: {trouble}\nThe mail goes on to the next rule."),
-        None => println!(
+fn for_people(
+    facts: &serde_json::Value,
+    run: &Run,
+    wanted: &RuleUse,
+) -> Result<String, serde_json::Error> {
+    let mut parts = Vec::new();
+    parts.push(match facts["trouble"].as_str() {
+        Some(trouble) => format!("trouble: {trouble}\nThe mail goes on to the next rule."),
+        None => format!(
             "{} by {}",
             facts["outcome"].as_str().unwrap_or("pass"),
             wanted.rule.name
         ),
-    }
-    for (title, key) in [("actions", "actions"), ("refused", "refused")] {
+    });
+    for key in ["actions", "refused"] {
         if facts[key].as_array().is_some_and(|list| !list.is_empty()) {
-            println!("\n{title}:\n{}", serde_json::to_string_pretty(&facts[key])?);
+            let list = serde_json::to_string_pretty(&facts[key])?;
+            parts.push(format!("\n{key}:\n{list}"));
         }
     }
-    for (title, lines) in [("log", &facts["log"]), ("repairs", &facts["repairs"])] {
-        let lines = lines.as_array().map(Vec::as_slice).unwrap_or_default();
+    for key in ["log", "repairs"] {
+        let lines = facts[key].as_array().map(Vec::as_slice).unwrap_or_default();
         if !lines.is_empty() {
-            println!("\n{title}:");
+            parts.push(format!("\n{key}:"));
         }
-        for line in lines {
-            println!("  {}", line.as_str().unwrap_or_default());
-        }
+        let shown = lines.iter().filter_map(|line| line.as_str());
+        parts.extend(shown.map(|line| format!("  {line}")));
     }
-    println!(
+    parts.push(format!(
         "\ntime {:.3} ms of {} ms, memory {} KiB of {} KiB",
         run.elapsed.as_secs_f64() * 1e3,
         wanted.limits.time.as_millis(),
         run.memory_bytes / 1024,
         wanted.limits.memory_bytes / 1024
-    );
-    Ok(())
+    ));
+    Ok(parts.join("\n"))
 }
 
 /// Whose rule it is taken to be.

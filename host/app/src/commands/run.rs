@@ -25,9 +25,9 @@ pub fn run(config: &Path, once: bool) -> anyhow::Result<ExitCode> {
         }
         let service = Service::build(config, None, stop.clone()).await?;
         let signals = tokio::spawn(stop_on_signals(stop));
-        service.run().await;
+        let ended = service.run().await;
         signals.abort();
-        Ok(ExitCode::SUCCESS)
+        ended.map(|()| ExitCode::SUCCESS)
     })
 }
 
@@ -41,13 +41,23 @@ async fn drain(config: Arc<Config>, stop: CancellationToken) -> anyhow::Result<E
     for (mailbox, reason) in &drained.failed {
         eprintln!("mailbox {mailbox} failed: {reason}");
     }
-    match drained.undelivered {
-        0 => eprintln!("drained {} mails; nothing is pending", drained.decided),
-        n => eprintln!(
-            "drained {} mails; {n} deliveries stay pending: see `postroom outbox`",
-            drained.decided
-        ),
+    let mut pending = Vec::new();
+    if drained.undelivered > 0 {
+        pending.push(format!(
+            "{} deliveries stay pending: see `postroom outbox`",
+            drained.undelivered
+        ));
     }
+    if drained.unacknowledged > 0 {
+        pending.push(format!(
+            "{} mails are decided and not yet acknowledged on their server",
+            drained.unacknowledged
+        ));
+    }
+    if pending.is_empty() {
+        pending.push("nothing is pending".into());
+    }
+    eprintln!("drained {} mails; {}", drained.decided, pending.join("; "));
     Ok(if drained.failed.is_empty() {
         ExitCode::SUCCESS
     } else {

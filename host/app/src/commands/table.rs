@@ -5,7 +5,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 /// Without a terminal to ask, a table is this wide.
 const WIDTH: u16 = 120;
 
-pub fn print(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+pub fn print(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> std::io::Result<()> {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
@@ -18,9 +18,9 @@ pub fn print(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
         table.add_row(row);
     }
     if any {
-        println!("{table}");
+        super::print(table)
     } else {
-        println!("nothing yet");
+        super::print("nothing yet")
     }
 }
 

@@ -1,9 +1,11 @@
 //! Delivery: the outbox is emptied target by target, at least once, in order per ticket, and nothing is decided again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use postroom_core::backoff::backoff;
 use postroom_outgoing::{OutgoingMail, Smtp};
@@ -31,6 +33,7 @@ pub struct Deliveries {
     pub outgoing: BTreeMap<String, Smtp>,
     /// After so many tries an entry is dead: it stays in the outbox for a person.
     pub attempts: u32,
+    pub stop: CancellationToken,
 }
 
 /// How one try ended.
@@ -52,9 +55,9 @@ struct Rounds {
 
 impl Deliveries {
     /// Delivers until stopped; deliveries under way end first.
-    pub async fn serve(self: Arc<Self>, mut filled: watch::Receiver<()>, stop: CancellationToken) {
+    pub async fn serve(self: Arc<Self>, mut filled: watch::Receiver<()>) {
         let mut rounds = Rounds::default();
-        while !stop.is_cancelled() {
+        while !self.stop.is_cancelled() {
             let wait = match self.start_due(&mut rounds, None) {
                 Ok(_) => self.until_next(&rounds),
                 Err(error) => Err(error),
@@ -64,7 +67,7 @@ impl Deliveries {
                 STORE_PAUSE
             });
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
                 _ = filled.changed() => {}
                 Some(ended) = rounds.tasks.join_next() => {
@@ -134,8 +137,7 @@ impl Deliveries {
         let now = Timestamp::now().as_millisecond();
         let mut due = Vec::new();
         for (kind, target) in self.targets() {
-            let of_target = self.store.due_outbox(target, now, LOOK)?;
-            due.extend(of_target.into_iter().filter(|entry| entry.kind == kind));
+            due.extend(self.store.due_outbox(kind, target, now, LOOK)?);
         }
         Ok(due)
     }
@@ -149,8 +151,8 @@ impl Deliveries {
     fn until_next(&self, rounds: &Rounds) -> Result<Duration, StoreError> {
         let now = Timestamp::now().as_millisecond();
         let mut next: Option<i64> = None;
-        for (_, target) in self.targets() {
-            let due = self.store.next_outbox_due(target)?;
+        for (kind, target) in self.targets() {
+            let due = self.store.next_outbox_due(kind, target)?;
             next = next.into_iter().chain(due).min();
         }
         Ok(match next {
@@ -162,20 +164,15 @@ impl Deliveries {
     }
 
     async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
-        let tried = match entry.kind {
-            OutboxKind::Sink => match self.sinks.get(&entry.target) {
-                Some(webhook) => post(webhook, entry).await,
-                None => return Ok(()),
-            },
-            OutboxKind::Mail => match self.outgoing.get(&entry.target) {
-                Some(smtp) => self.send(smtp, entry).await,
-                None => return Ok(()),
-            },
-        };
+        let attempt = AssertUnwindSafe(self.attempt(entry)).catch_unwind().await;
+        let tried = attempt.unwrap_or_else(|_| {
+            Tried::Later("a defect of Postroom; the log has its panic".into(), None)
+        });
         match tried {
             Tried::Delivered(receipt) => {
                 crash::point(crash::Point::BeforeDeliveryRecord);
-                self.store.delivered(entry.id, receipt).await
+                self.recorded(|| self.store.delivered(entry.id, receipt.clone()))
+                    .await
             }
             Tried::Later(problem, wish) if entry.attempts + 1 < self.attempts => {
                 let seed = entry.id.unsigned_abs();
@@ -183,12 +180,46 @@ impl Deliveries {
                 tracing::warn!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "not delivered, tried again later: {problem}");
                 let at = Timestamp::now().as_millisecond()
                     + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
-                self.store.undelivered(entry.id, problem, Some(at)).await
+                self.recorded(|| self.store.undelivered(entry.id, problem.clone(), Some(at)))
+                    .await
             }
             Tried::Later(problem, _) | Tried::Dead(problem) => {
                 tracing::error!(to = %entry.target, entry = entry.id, "not delivered, kept in the outbox as dead: {problem}");
-                self.store.undelivered(entry.id, problem, None).await
+                self.recorded(|| self.store.undelivered(entry.id, problem.clone(), None))
+                    .await
             }
+        }
+    }
+
+    /// Records how a try ended, until it is recorded: an entry that was delivered is not sent again because the disk is full.
+    async fn recorded<F>(&self, mut write: impl FnMut() -> F) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<(), StoreError>>,
+    {
+        loop {
+            match write().await {
+                Err(StoreError::Full | StoreError::Busy) if !self.stop.is_cancelled() => {
+                    tokio::select! {
+                        () = tokio::time::sleep(STORE_PAUSE) => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                }
+                recorded => return recorded,
+            }
+        }
+    }
+
+    async fn attempt(&self, entry: &OutboxEntry) -> Tried {
+        let gone = || Tried::Later("it is not in the configuration any more".into(), None);
+        match entry.kind {
+            OutboxKind::Sink => match self.sinks.get(&entry.target) {
+                Some(webhook) => post(webhook, entry).await,
+                None => gone(),
+            },
+            OutboxKind::Mail => match self.outgoing.get(&entry.target) {
+                Some(smtp) => self.send(smtp, entry).await,
+                None => gone(),
+            },
         }
     }
 

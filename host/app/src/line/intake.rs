@@ -18,6 +18,9 @@ use crate::crash;
 const ACKNOWLEDGE_BATCH: usize = 512;
 /// A mailbox that is in trouble is tried again at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A full disk is looked at again at least this often.
+const FULL_PAUSE: Duration = Duration::from_secs(10);
+const DISK_FULL: &str = "disk-full";
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
 
@@ -59,6 +62,10 @@ impl Intake {
             let ended = session.catch_unwind().await;
             match ended.unwrap_or_else(|_| Err(IntakeError::Defect)) {
                 Ok(_) => break,
+                Err(IntakeError::Store(StoreError::Closed)) => {
+                    tracing::error!(mailbox = %self.mailbox.name, "the store is gone; the service ends");
+                    self.stop.cancel();
+                }
                 Err(error) => {
                     attempts += 1;
                     let pause = error.pause(attempts);
@@ -85,8 +92,18 @@ impl Intake {
     }
 
     async fn session(&mut self, until: Until, attempts: &mut u32) -> Result<usize, IntakeError> {
+        if self.said == Some(DISK_FULL) {
+            // Nothing is fetched that could not be kept.
+            self.line
+                .store
+                .set_mailbox_state(&self.mailbox.name, DISK_FULL, "waiting for room")
+                .await?;
+        }
         let mut decided = self.recover().await?;
-        self.source.connect().await?;
+        tokio::select! {
+            connected = self.source.connect() => connected?,
+            () = self.stop.cancelled() => return Ok(decided),
+        }
         let (line, mailbox) = (self.line.clone(), self.mailbox.clone());
         let mut cursor = line.store.cursor(&mailbox.name)?;
         let mut more = true;
@@ -134,13 +151,13 @@ impl Intake {
     /// What an earlier process left is settled mail by mail, each counted as one more attempt before it is touched: a mail that
     /// kills the process is set aside in the end, and takes no other with it. A full disk is no fault of the mail's and counts
     /// nothing.
-    async fn recover(&mut self) -> Result<usize, IntakeError> {
+    pub async fn recover(&mut self) -> Result<usize, IntakeError> {
         let inherited = !std::mem::replace(&mut self.recovered, true);
         let store = &self.line.store;
         let mut decided = 0;
         loop {
             let mails = store.pending(&self.mailbox.name, RECOVER_BATCH)?;
-            if mails.is_empty() {
+            if mails.is_empty() || self.stop.is_cancelled() {
                 return Ok(decided);
             }
             tracing::info!(mailbox = %self.mailbox.name, mails = mails.len(), "deciding mail that the journal holds undecided");
@@ -179,13 +196,12 @@ impl Intake {
                 }
             },
             async {
-                match wanted {
-                    true => self
-                        .source
-                        .fetch(cursor.as_ref(), &self.fetch)
-                        .await
-                        .map(Some),
-                    false => Ok(None),
+                if !wanted {
+                    return Ok(None);
+                }
+                tokio::select! {
+                    batch = self.source.fetch(cursor.as_ref(), &self.fetch) => batch.map(Some),
+                    () = self.stop.cancelled() => Ok(None),
                 }
             },
         );
@@ -303,7 +319,7 @@ impl IntakeError {
     /// One word for what stops the mailbox.
     fn state(&self) -> &'static str {
         match self {
-            IntakeError::Store(StoreError::Full) => "disk-full",
+            IntakeError::Store(StoreError::Full) => DISK_FULL,
             IntakeError::Store(_) => "store-failed",
             IntakeError::Source(error) if error.is_transient() => "unreachable",
             IntakeError::Source(_) => "refused",
@@ -313,8 +329,8 @@ impl IntakeError {
 
     fn pause(&self, attempts: u32) -> Duration {
         match self {
-            // Room may be made at any moment, and trying costs nothing.
-            IntakeError::Store(StoreError::Full) => Duration::from_secs(2),
+            // Room may be made at any moment.
+            IntakeError::Store(StoreError::Full) => backoff(attempts, 0).min(FULL_PAUSE),
             _ => backoff(attempts, u64::from(std::process::id())).min(LONGEST_PAUSE),
         }
     }

@@ -138,33 +138,59 @@ impl Line {
                 }
             }
             crash::point(crash::Point::BeforeCommit);
-            let committed = self.commit(mailbox, &answered).await?;
+            match self.commit(mailbox, &answered).await {
+                Ok(()) => settled.decided += answered.len(),
+                Err(error) if error.is_of_one_mail() => {
+                    for one in &answered {
+                        settled.add(self.commit_alone(mailbox, one).await?);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
             crash::point(crash::Point::AfterCommit);
             self.outbox_filled.send_replace(());
-            settled.decided += committed.len();
-            if let Some(observer) = &self.observer {
-                for (decided, committed) in answered.iter().zip(&committed) {
-                    observer(mailbox, decided, committed);
-                }
-            }
         }
         Ok(settled)
     }
 
     /// Step 4: one transaction for all of them.
-    async fn commit(
-        &self,
-        mailbox: &Mailbox,
-        decided: &[Decided],
-    ) -> Result<Vec<Committed>, StoreError> {
+    async fn commit(&self, mailbox: &Mailbox, decided: &[Decided]) -> Result<(), StoreError> {
         if decided.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let verdicts = decided
             .iter()
             .filter_map(|mail| verdict(self, mailbox, mail))
             .collect();
-        self.store.commit(verdicts).await
+        let committed = self.store.commit(verdicts).await?;
+        if let Some(observer) = &self.observer {
+            for (decided, committed) in decided.iter().zip(&committed) {
+                observer(mailbox, decided, committed);
+            }
+        }
+        Ok(())
+    }
+
+    /// One mail of a batch that the store refused: its own trouble must not be the others'.
+    async fn commit_alone(
+        &self,
+        mailbox: &Mailbox,
+        decided: &Decided,
+    ) -> Result<Settled, StoreError> {
+        let mut settled = Settled::default();
+        match self.commit(mailbox, std::slice::from_ref(decided)).await {
+            Ok(()) => settled.decided = 1,
+            Err(StoreError::AlreadyDecided { journal }) => {
+                tracing::debug!(mail = journal.0, "decided already");
+            }
+            Err(error) if error.is_of_one_mail() => {
+                self.failed(decided.mail.id, &format!("committing: {error}"))
+                    .await?;
+                settled.failed = 1;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(settled)
     }
 
     fn is_own(&self, email: &str) -> bool {
@@ -186,6 +212,13 @@ pub struct Settled {
     pub decided: usize,
     /// Mails on which the line itself failed; they stay in the journal.
     pub failed: usize,
+}
+
+impl Settled {
+    fn add(&mut self, other: Settled) {
+        self.decided += other.decided;
+        self.failed += other.failed;
+    }
 }
 
 /// Splits a batch so that no mail stands in one wave with the mail it answers; into single mails where `one_by_one`.

@@ -14,6 +14,9 @@ export function decide(mail, ctx) {
     });
   }
 
+  // An answer to a known ticket is the standard rule's business: it becomes a note.
+  if (ctx.thread?.authorised) return pass();
+
   if (mail.match("subject", "(?i)\\burgent\\b")) {
     return ticket({ queue: ctx.settings.queue, priority: "high" });
   }

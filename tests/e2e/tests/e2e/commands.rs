@@ -42,6 +42,14 @@ fn the_demo_shows_every_kind_of_decision_and_can_be_repeated() {
     let config = ["--config", "postroom-demo/postroom.toml"];
     assert_eq!(room.rows(&["decisions", config[0], config[1]]).len(), count);
 
+    // A folder that is not the demo's own is left alone.
+    room.write("mine/data/precious", "");
+    assert_eq!(
+        room.postroom(&["demo", "--once", "mine"]).status.code(),
+        Some(1)
+    );
+    assert!(room.path().join("mine/data/precious").exists());
+
     // An edited rule is kept, and decides the next time.
     let rule = "export function decide() { return ticket({ queue: \"mine\" }); }\n";
     room.write("postroom-demo/rules/people.js", rule);

@@ -1,5 +1,7 @@
 //! The straight line: a mail goes from Dovecot to a ticket, a webhook and an answer.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use postroom_e2e::{PATIENCE, Room, mail, mail_from};
 use postroom_stand::{Stand, wait_for};
 
@@ -206,16 +208,71 @@ fn a_running_service_takes_mail_as_it_arrives_and_drains_on_ctrl_c() {
 
 #[test]
 fn the_reconciling_poll_finds_what_idle_missed() {
-    let room = Room::new(stand(), &["standard"]);
+    let room = Room::bare(stand());
+    let deaf = deaf_proxy(stand().ports().imap);
     let config = room
         .config(&["standard"], "")
+        .replace(
+            &format!("port = {}\ntls = \"implicit\"", stand().ports().imaps),
+            &format!("port = {deaf}\ntls = \"none\""),
+        )
         .replace("every = \"5s\"", "every = \"1s\"");
     room.write("postroom.toml", config);
-    let _running = room.start();
+    let running = room.start();
+    running.await_log("rules are live");
     room.deliver(mail("one", "…"));
     room.await_decision("one");
     room.deliver(mail("two", "…"));
     room.await_decision("two");
+}
+
+/// A proxy to an IMAP port that swallows what the server says while the client idles: no news of new mail arrives.
+fn deaf_proxy(port: u16) -> u16 {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut to_server, mut from_client) =
+                (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+            std::thread::spawn(move || {
+                let mut client = client;
+                let mut idling = false;
+                let mut line = Vec::new();
+                let mut server = BufReader::new(server);
+                while server.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+                    idling = line.starts_with(b"+ idling") || (idling && line.starts_with(b"* "));
+                    if (!idling || line.starts_with(b"+")) && client.write_all(&line).is_err() {
+                        return;
+                    }
+                    line.clear();
+                }
+            });
+        }
+    });
+    own
+}
+
+#[test]
+fn ctrl_c_amid_a_backlog_ends_soon_and_loses_nothing() {
+    const MAILS: usize = 2_000;
+    let room = Room::new(stand(), &["standard"]);
+    let mails: Vec<String> = (0..MAILS)
+        .map(|number| mail(&format!("backlog {number}"), "…"))
+        .collect();
+    stand().append(&room.user, "INBOX", "", &mails).unwrap();
+    let running = room.start();
+    room.await_any_decision();
+    assert_eq!(running.stop(), Some(0));
+    let decided = room.decisions().len();
+    room.assert_balanced(room.rows(&["ledger"])[0]["seen"].as_u64().unwrap());
+    room.once();
+    assert_eq!(room.decisions().len(), MAILS, "{decided} before the stop");
+    assert_eq!(room.count("Processed"), MAILS);
+    room.assert_balanced(MAILS as u64);
 }
 
 #[test]
@@ -244,6 +301,8 @@ fn one_token_serves_intake_and_answers_and_a_shared_mailbox_uses_its_login() {
 fn no_secret_and_no_token_is_in_the_log_or_the_store() {
     let stand = Stand::start().expect("a stand of its own");
     let room = Room::new(&stand, &["standard"]);
+    let settings = "\n[tenants.acme.settings.standard]\nacknowledge = \"Yes.\"\n";
+    room.write("postroom.toml", room.config(&["standard"], settings));
     room.deliver(mail("secretive", "…"));
     let output = room
         .command(&["run", "--once"])
@@ -264,6 +323,16 @@ fn no_secret_and_no_token_is_in_the_log_or_the_store() {
             .filter_map(|request| request.access_token),
     );
     assert!(secrets.len() > 2, "no token was issued");
+    assert_eq!(stand.smtp().received().len(), 1, "no answer was sent");
+    // As they travel: within base64, at any of its three alignments.
+    let plain = secrets.clone();
+    for secret in &plain {
+        for shift in 0..3 {
+            let padded = format!("{}{secret}", "x".repeat(shift));
+            let encoded = STANDARD_NO_PAD.encode(padded);
+            secrets.push(encoded[4..encoded.len() - 4].to_owned());
+        }
+    }
     let mut places = vec![
         ("log".to_owned(), output.stderr),
         ("stdout".to_owned(), output.stdout),

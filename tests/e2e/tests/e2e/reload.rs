@@ -84,6 +84,10 @@ fn broken_saves_change_nothing_and_say_where() {
         ),
         ("export const nothing = 1;\n", "decide"),
         ("", "decide"),
+        (
+            "import { x } from \"./lib.js\";\nexport function decide() {}\n",
+            "rules/acme.js:1:",
+        ),
     ];
     for (number, (text, words)) in broken.iter().enumerate() {
         let before = running.log().matches("rule not loaded").count();
@@ -105,6 +109,17 @@ fn broken_saves_change_nothing_and_say_where() {
         assert!(said.contains(words), "{text:?}: {said}");
         assert_eq!(queue_of(&room, &format!("after broken {number}")), "good");
     }
+
+    // The same broken text after a good one is news again.
+    room.write(RULE, marking("good"));
+    let before = running.log().matches("rule not loaded").count();
+    std::thread::sleep(Duration::from_millis(300));
+    room.write(RULE, broken[0].0);
+    assert!(wait_for(PATIENCE, || running
+        .log()
+        .matches("rule not loaded")
+        .count()
+        > before));
 
     // The file is still broken: a restart serves the last good rule, stored by its content.
     assert_eq!(running.stop(), Some(0));
@@ -143,18 +158,22 @@ fn a_component_is_replaced_and_a_wrong_one_refused() {
     let good = std::fs::read(&rule).unwrap();
     let wrong_world = room.path().join("wrong-world.wasm");
     component("hostile/wrong-world.wasm", &wrong_world);
-    for bytes in [
-        std::fs::read(built.join("standard.wasm")).unwrap(),
-        good[..good.len() / 2].to_vec(),
-        std::fs::read(wrong_world).unwrap(),
+    let missing_import = room.path().join("missing-import.wasm");
+    component("hostile/unknown-import.wasm", &missing_import);
+    for (bytes, words) in [
+        (
+            std::fs::read(built.join("standard.wasm")).unwrap(),
+            "plugin build",
+        ),
+        (good[..good.len() / 2].to_vec(), "not a whole"),
+        (std::fs::read(wrong_world).unwrap(), "this is not a rule"),
+        (
+            std::fs::read(missing_import).unwrap(),
+            "example:other/network",
+        ),
     ] {
-        let before = running.log().matches("rule not loaded").count();
         std::fs::write(&rule, bytes).unwrap();
-        assert!(wait_for(PATIENCE, || running
-            .log()
-            .matches("rule not loaded")
-            .count()
-            > before));
+        running.await_log(words);
     }
     room.deliver(mail("still serving", "…"));
     room.await_decision("still serving");

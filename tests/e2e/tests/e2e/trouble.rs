@@ -192,15 +192,69 @@ fn a_receiver_that_will_not_have_it_leaves_a_dead_letter() {
 #[test]
 fn a_refused_answer_is_tried_again_and_a_lost_one_keeps_its_message_id() {
     let stand = Stand::start().expect("a stand of its own");
-    let room = Room::new(&stand, &["standard"]);
+    let room = Room::bare(&stand);
+    // Straight to the sink: Dovecot in between would hide what the sink does.
     let settings = "\n[tenants.acme.settings.standard]\nacknowledge = \"Got it.\"\n";
-    room.write("postroom.toml", room.config(&["standard"], settings));
+    let config = room.config(&["standard"], settings);
+    let (before, after) = config.split_once("[outgoing.out]").unwrap();
+    let (_, sinks) = after.split_once("[sinks.psa]").unwrap();
+    let port = stand.ports().smtp_sink;
+    room.write(
+        "postroom.toml",
+        format!(
+            "{before}[outgoing.out]\nprotocol = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nfrom = \"{}\"\n\n[sinks.psa]{sinks}",
+            room.user
+        ),
+    );
     stand
         .smtp()
         .fail_next(1, SmtpFailure::Reply(SmtpStage::Rcpt, 451));
+    stand.smtp().fail_next(1, SmtpFailure::DropAfterData);
     room.deliver(mail("answer me", "…"));
     let _running = room.start();
-    assert!(wait_for(PATIENCE, || stand.smtp().received().len() == 1));
+    assert!(wait_for(PATIENCE, || stand.smtp().received().len() == 2));
+    let ids: std::collections::BTreeSet<String> = stand
+        .smtp()
+        .received()
+        .iter()
+        .flat_map(|sent| {
+            let text = String::from_utf8_lossy(&sent.data).into_owned();
+            let ids: Vec<String> = text
+                .lines()
+                .filter(|line| line.starts_with("Message-ID:"))
+                .map(str::to_owned)
+                .collect();
+            ids
+        })
+        .collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+#[test]
+fn an_answer_that_was_sent_is_not_sent_again_because_the_disk_is_full() {
+    let stand = Stand::start().expect("a stand of its own");
+    let room = Room::bare(&stand);
+    let disk = SmallDisk::mount(room.path().join("data"));
+    let settings = "\n[tenants.acme.settings.standard]\nacknowledge = \"Got it.\"\n";
+    room.write("postroom.toml", room.config(&["standard"], settings));
+    // The webhook hangs while the disk fills: its try and the answer's end when nothing can be recorded.
+    stand.webhook().fail_next(1, WebhookFailure::Hang);
+    let running = room.start();
+    running.await_log("rules are live");
+    room.deliver(mail("answer me", "…"));
+    room.await_decision("answer me");
+    let ballast = disk.0.join("ballast");
+    std::fs::write(&ballast, vec![0u8; 64 << 20]).unwrap_err();
+    assert!(wait_for(PATIENCE, || !stand.smtp().received().is_empty()));
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(stand.smtp().received().len(), 1);
+    std::fs::remove_file(&ballast).unwrap();
+    assert!(wait_for(PATIENCE, || {
+        room.rows(&["outbox", "--state", "delivered"])
+            .iter()
+            .any(|row| row["kind"] == "mail")
+    }));
+    assert_eq!(stand.smtp().received().len(), 1);
 }
 
 #[test]
