@@ -57,6 +57,8 @@ struct Expected(HashMap<String, String>);
 pub fn run(stand: &Stand, count: u32, rounds: usize, wanted: &[Contender]) -> Result<Option<u64>> {
     println!("Throughput: {count} mails, IMAP to durable tickets by ten patterns, {rounds} rounds");
     let expected = fill(stand, count)?;
+    // Thrown away at the end only: a file system may be busy for seconds with thousands of files that have just been deleted.
+    let scratch = tempfile::tempdir_in(target()?)?;
     let mut usages: HashMap<&str, Vec<Usage>> = HashMap::new();
     for round in 0..rounds {
         for contender in CONTENDERS {
@@ -67,7 +69,7 @@ pub fn run(stand: &Stand, count: u32, rounds: usize, wanted: &[Contender]) -> Re
             let user = format!("c{round}-{}@acme.example", contender.tag());
             copy_mailbox(stand, MASTER, &user)?;
             let usage = contender
-                .run(stand, &user, &expected)
+                .run(stand, &user, &expected, &fresh_folder(scratch.path())?)
                 .with_context(|| contender.name())?;
             usages.entry(contender.tag()).or_default().push(usage);
         }
@@ -122,7 +124,8 @@ impl Contender {
         }
     }
 
-    fn run(self, stand: &Stand, user: &str, expected: &Expected) -> Result<Usage> {
+    /// One run, its own files below `dir`.
+    fn run(self, stand: &Stand, user: &str, expected: &Expected, dir: &Path) -> Result<Usage> {
         match self {
             Contender::PostroomRust => {
                 run_postroom(stand, user, expected, "ten.wasm", &component("ten")?)
@@ -130,11 +133,13 @@ impl Contender {
             Contender::PostroomJs => {
                 run_postroom(stand, user, expected, "ten.js", TEN_JS.as_bytes())
             }
-            Contender::ImapTools => run_peer(&mut imap_tools()?, stand, user, expected),
-            Contender::ImapToolsBulk => run_peer(imap_tools()?.arg(BULK), stand, user, expected),
-            Contender::ImapFlow => run_peer(&mut imapflow(), stand, user, expected),
-            Contender::ImapFlowBulk => run_peer(imapflow().arg(BULK), stand, user, expected),
-            Contender::Mbsync => run_mbsync(stand, user, expected),
+            Contender::ImapTools => run_peer(&mut imap_tools()?, stand, user, expected, dir),
+            Contender::ImapToolsBulk => {
+                run_peer(imap_tools()?.arg(BULK), stand, user, expected, dir)
+            }
+            Contender::ImapFlow => run_peer(&mut imapflow(), stand, user, expected, dir),
+            Contender::ImapFlowBulk => run_peer(imapflow().arg(BULK), stand, user, expected, dir),
+            Contender::Mbsync => run_mbsync(stand, user, expected, dir),
         }
     }
 }
@@ -192,6 +197,13 @@ fn memory_has(haystack: &[u8], needle: &[u8]) -> bool {
         .any(|window| window == needle)
 }
 
+fn fresh_folder(within: &Path) -> Result<PathBuf> {
+    let folder = tempfile::Builder::new()
+        .disable_cleanup(true)
+        .tempdir_in(within)?;
+    Ok(folder.path().to_owned())
+}
+
 /// Copies a mailbox that nobody has open, file by file: much quicker than delivering everything again.
 fn copy_mailbox(stand: &Stand, from: &str, to: &str) -> Result<()> {
     let home = |user: &str| stand.dir().join("mail").join(user);
@@ -240,16 +252,16 @@ fn run_peer(
     stand: &Stand,
     user: &str,
     expected: &Expected,
+    dir: &Path,
 ) -> Result<Usage> {
-    let dir = tempfile::tempdir_in(target()?)?;
-    let out = dir.path().join("places");
+    let out = dir.join("places");
     command
         .env("BENCH_PORT", stand.ports().imaps.to_string())
         .env("BENCH_USER", user)
         .env("BENCH_PASSWORD", stand.password())
         .env("BENCH_CA", stand.ca_pem())
         .env("BENCH_OUT", &out);
-    let usage = measure(command, &dir.path().join("log"))?;
+    let usage = measure(command, &dir.join("log"))?;
     let places = fs::read_to_string(&out)?;
     expected.check(places.lines().filter_map(|line| {
         let (id, place) = line.split_once('\t')?;
@@ -259,9 +271,8 @@ fn run_peer(
     Ok(usage)
 }
 
-fn run_mbsync(stand: &Stand, user: &str, expected: &Expected) -> Result<Usage> {
-    let dir = tempfile::tempdir_in(target()?)?;
-    let config = dir.path().join("mbsyncrc");
+fn run_mbsync(stand: &Stand, user: &str, expected: &Expected, dir: &Path) -> Result<Usage> {
+    let config = dir.join("mbsyncrc");
     fs::write(
         &config,
         // Without FSync, so that it is the fetch alone that is measured.
@@ -273,13 +284,13 @@ fn run_mbsync(stand: &Stand, user: &str, expected: &Expected) -> Result<Usage> {
             port = stand.ports().imaps,
             password = stand.password(),
             ca = stand.ca_pem().display(),
-            dir = dir.path().display(),
+            dir = dir.display(),
         ),
     )?;
     let mut command = Command::new("mbsync");
     command.arg("-c").arg(&config).arg("-a");
-    let usage = measure(&mut command, &dir.path().join("log"))?;
-    let inbox = dir.path().join("INBOX");
+    let usage = measure(&mut command, &dir.join("log"))?;
+    let inbox = dir.join("INBOX");
     let fetched =
         fs::read_dir(inbox.join("new"))?.count() + fs::read_dir(inbox.join("cur"))?.count();
     ensure!(
