@@ -101,17 +101,19 @@ impl Store {
 }
 
 impl Reader {
-    /// Entries for a target whose turn it is. One is left out while an older one for the same target and the same ticket or
-    /// alert is neither delivered nor dead. Those under way are answered again: a target has one worker.
+    /// Entries for a target whose turn it is; a sink and an outgoing of one name are two targets. One is left out while an
+    /// older one for the same target and the same ticket or alert is neither delivered nor dead. Those under way are
+    /// answered again: a target has one worker.
     pub fn due_outbox(
         &self,
+        kind: OutboxKind,
         target: &str,
         now_ms: i64,
         limit: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(DUE)?;
-            let mut rows = statement.query((target, now_ms, limit as i64))?;
+            let mut rows = statement.query((target, now_ms, limit as i64, kind.number()))?;
             let mut due = Vec::new();
             while let Some(row) = rows.next()? {
                 due.push(OutboxEntry {
@@ -131,11 +133,15 @@ impl Reader {
     }
 
     /// When the next entry for a target is due, perhaps in the past; none when nothing waits.
-    pub fn next_outbox_due(&self, target: &str) -> Result<Option<i64>, StoreError> {
+    pub fn next_outbox_due(
+        &self,
+        kind: OutboxKind,
+        target: &str,
+    ) -> Result<Option<i64>, StoreError> {
         self.with(|conn| {
             Ok(conn
                 .prepare_cached(NEXT_DUE)?
-                .query_row([target], |row| row.get(0))
+                .query_row((target, kind.number()), |row| row.get(0))
                 .optional()?)
         })
     }
@@ -187,13 +193,15 @@ pub(crate) fn add(
 
 const DUE: &str = "SELECT o.id, o.kind, o.target, t.name, o.decision, o.payload, o.idempotency_key, o.attempts, o.created_ms
      FROM outbox o JOIN tenant t ON t.id = o.tenant
-     WHERE o.state = 0 AND o.target = ?1 AND o.due_ms <= ?2
-       AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.state = 0 AND e.lane = o.lane AND e.target = o.target AND e.id < o.id)
+     WHERE o.state = 0 AND o.target = ?1 AND o.kind = ?4 AND o.due_ms <= ?2
+       AND NOT EXISTS (SELECT 1 FROM outbox e
+                       WHERE e.state = 0 AND e.lane = o.lane AND e.target = o.target AND e.kind = o.kind AND e.id < o.id)
      ORDER BY o.due_ms, o.id LIMIT ?3";
 
 const NEXT_DUE: &str = "SELECT o.due_ms FROM outbox o
-     WHERE o.state = 0 AND o.target = ?1
-       AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.state = 0 AND e.lane = o.lane AND e.target = o.target AND e.id < o.id)
+     WHERE o.state = 0 AND o.target = ?1 AND o.kind = ?2
+       AND NOT EXISTS (SELECT 1 FROM outbox e
+                       WHERE e.state = 0 AND e.lane = o.lane AND e.target = o.target AND e.kind = o.kind AND e.id < o.id)
      ORDER BY o.due_ms LIMIT 1";
 
 fn give_up(conn: &Connection, id: i64, error: &str) -> Result<(), StoreError> {
@@ -213,7 +221,7 @@ fn postpone(conn: &Connection, id: i64, error: &str, due_ms: i64) -> Result<(), 
     // Else the blocked ones would be looked at in vain on every round.
     conn.prepare_cached(
         "UPDATE outbox SET due_ms = ?2 WHERE state = 0 AND due_ms < ?2 AND id > ?1
-           AND (lane, target) = (SELECT lane, target FROM outbox WHERE id = ?1)",
+           AND (lane, target, kind) = (SELECT lane, target, kind FROM outbox WHERE id = ?1)",
     )?
     .execute((id, due_ms))?;
     Ok(())

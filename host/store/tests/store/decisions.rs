@@ -2,7 +2,7 @@
 
 use postroom_core::{Action, AlertState, Outcome};
 use postroom_store::{
-    DecisionId, Filter, ItemKind, JournalBatch, JournalId, KvRead, KvWrite, Store, StoreError,
+    DecisionId, Filter, ItemKind, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind, Store, StoreError,
 };
 use serde_json::{Value, json};
 
@@ -228,7 +228,7 @@ async fn an_alert_is_one_item_by_tenant_and_key() {
     );
 
     let events: Vec<Value> = store
-        .due_outbox("pager", i64::MAX, 1)
+        .due_outbox(OutboxKind::Sink, "pager", i64::MAX, 1)
         .unwrap()
         .iter()
         .map(|entry| serde_json::from_str(&entry.payload).unwrap())
@@ -506,5 +506,5 @@ async fn what_cannot_be_answered_is_refused_and_recorded() {
         let row = row.unwrap();
         assert_eq!((row.actions.len(), row.refused.len()), (1, 1), "{row:?}");
     }
-    assert!(store.due_outbox("out", i64::MAX, 9).unwrap().is_empty());
+    assert!(store.due_outbox(OutboxKind::Mail, "out", i64::MAX, 9).unwrap().is_empty());
 }

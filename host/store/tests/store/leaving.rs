@@ -9,7 +9,9 @@ use crate::kit::*;
 const LATER: i64 = i64::MAX - 1;
 
 fn due(store: &Store, target: &str) -> Vec<(i64, String)> {
-    let entries = store.due_outbox(target, LATER, 99).unwrap();
+    let entries = store
+        .due_outbox(OutboxKind::Sink, target, LATER, 99)
+        .unwrap();
     entries
         .into_iter()
         .map(|entry| (entry.id, entry.idempotency_key))
@@ -25,7 +27,7 @@ async fn an_item_goes_once_to_every_sink_of_its_kind() {
     let (_dir, store) = store();
     let id = journal_one(&store, "a").await;
     store.commit(vec![ticket(id, "a")]).await.unwrap();
-    let entries = store.due_outbox("psa", LATER, 9).unwrap();
+    let entries = store.due_outbox(OutboxKind::Sink, "psa", LATER, 9).unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(sent_keys(&store, "chat"), [format!("pr_{id}_0_chat")]);
     assert!(due(&store, "pager").is_empty());
@@ -67,7 +69,7 @@ async fn a_reply_names_the_new_ticket_and_threads() {
     store.commit(vec![verdict]).await.unwrap();
 
     // The second mail of a ticket waits for the first.
-    let entries = store.due_outbox("out", LATER, 9).unwrap();
+    let entries = store.due_outbox(OutboxKind::Mail, "out", LATER, 9).unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].idempotency_key, format!("pr_{id}_1_out"));
     let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
@@ -80,7 +82,7 @@ async fn a_reply_names_the_new_ticket_and_threads() {
     assert_eq!(mail.message_id, format!("{id}.1@acme.example"));
 
     store.delivered(entries[0].id, "250 ok").await.unwrap();
-    let entries = store.due_outbox("out", LATER, 9).unwrap();
+    let entries = store.due_outbox(OutboxKind::Mail, "out", LATER, 9).unwrap();
     let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
     assert_eq!(
         (mail.kind, mail.to[0].email.as_str()),
@@ -114,15 +116,15 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
         .unwrap();
     assert_eq!(sent_keys(&store, "psa"), [key(2)]);
     store.delivered(first[1].0, "200").await.unwrap();
-    assert_eq!(store.next_outbox_due("psa").unwrap(), Some(LATER + 1));
+    assert_eq!(store.next_outbox_due(OutboxKind::Sink, "psa").unwrap(), Some(LATER + 1));
     assert_eq!(sent_keys(&store, "chat").len(), 2);
 
     // Once it is dead, they go on.
     store.undelivered(first[0].0, "410", None).await.unwrap();
-    let behind = store.due_outbox("psa", LATER + 1, 9).unwrap();
+    let behind = store.due_outbox(OutboxKind::Sink, "psa", LATER + 1, 9).unwrap();
     assert_eq!(behind[0].idempotency_key, key(1));
     store.delivered(behind[0].id, "200").await.unwrap();
-    assert_eq!(store.next_outbox_due("psa").unwrap(), None);
+    assert_eq!(store.next_outbox_due(OutboxKind::Sink, "psa").unwrap(), None);
 
     let rows: Vec<_> = store
         .outbox(&Default::default())
@@ -152,4 +154,31 @@ async fn a_late_answer_changes_nothing() {
         .map(Result::unwrap)
         .collect();
     assert_eq!((rows[0].state, rows[0].attempts), ("delivered", 1));
+}
+
+#[tokio::test]
+async fn a_sink_and_an_outgoing_of_one_name_share_nothing() {
+    let (_dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    let mut verdict = ticket(id, "a");
+    verdict.routes.ticket = vec!["out".into()];
+    verdict.decision.actions.push(reply("Noted"));
+    store.commit(vec![verdict]).await.unwrap();
+
+    let of = |kind| store.due_outbox(kind, "out", LATER, 1).unwrap();
+    let (sink, sent) = (of(OutboxKind::Sink), of(OutboxKind::Mail));
+    assert_eq!((sink.len(), sent.len()), (1, 1));
+    assert_eq!(
+        (sink[0].kind, sent[0].kind),
+        (OutboxKind::Sink, OutboxKind::Mail)
+    );
+    // The mail does not wait for the sink, though both are about one ticket.
+    store
+        .undelivered(sink[0].id, "503", Some(LATER + 1))
+        .await
+        .unwrap();
+    assert_eq!(of(OutboxKind::Mail), sent);
+    let next = |kind| store.next_outbox_due(kind, "out").unwrap();
+    assert_eq!(next(OutboxKind::Sink), Some(LATER + 1));
+    assert_eq!(next(OutboxKind::Mail), Some(sent[0].created_ms));
 }

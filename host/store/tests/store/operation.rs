@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
-use postroom_store::{Filter, Reader, RuleRecord, Store, StoreError, StoreOptions};
+use postroom_store::{Filter, OutboxKind, Reader, RuleRecord, Store, StoreError, StoreOptions};
 
 use crate::kit::*;
 
@@ -155,7 +155,7 @@ async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
     assert!(store.raw(waiting).unwrap().is_some());
 
     for target in ["psa", "chat"] {
-        let entry = &store.due_outbox(target, i64::MAX, 1).unwrap()[0];
+        let entry = &store.due_outbox(OutboxKind::Sink, target, i64::MAX, 1).unwrap()[0];
         store.delivered(entry.id, "200").await.unwrap();
     }
     let undecided = journal_one(&store, "undecided").await;
