@@ -6,19 +6,38 @@ use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use postroom_core::{Position, RawMessage};
+use serde::{Deserialize, Serialize};
 
-use crate::{Acknowledge, After, BEGINNING_BYTES, SourceError};
+use crate::{After, BEGINNING_BYTES, SourceError};
 
 /// A file that is a mail. `path` is relative to the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub path: PathBuf,
+    pub identity: Identity,
+}
+
+/// What tells a file from another that took its name, and from itself once it was written to. Stays when it is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
     pub size: u64,
-    modified: SystemTime,
-    device_and_inode: (u64, u64),
+    /// Since 1970.
+    modified_nanos: i64,
+    /// Since 1970, where the file system knows it. Inodes are used again, and times of change are copied along with files.
+    born_nanos: Option<i64>,
+}
+
+/// A position as it is written.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    /// The path within the spool, see [`escaped`].
+    spool: String,
+    file: Identity,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +46,44 @@ pub(super) struct Listing {
     pub found: Vec<Found>,
     /// Whether there are files that may still be growing.
     pub unsettled: bool,
+}
+
+impl Found {
+    pub fn position(&self) -> Position {
+        let place = Place {
+            spool: escaped(&self.path),
+            file: self.identity,
+        };
+        Position(serde_json::json!(place).to_string())
+    }
+
+    /// The mail at a position; `None` when it is no position in a spool.
+    pub fn at(position: &Position) -> Option<Self> {
+        let place: Place = serde_json::from_str(&position.0).ok()?;
+        Some(Self {
+            path: unescaped(&place.spool)?,
+            identity: place.file,
+        })
+    }
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        let born = metadata
+            .created()
+            .ok()
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified_nanos: metadata
+                .mtime()
+                .saturating_mul(1_000_000_000)
+                .saturating_add(metadata.mtime_nsec()),
+            born_nanos: born.and_then(|age| i64::try_from(age.as_nanos()).ok()),
+        }
+    }
 }
 
 /// The subfolders of a maildir that hold mail; files appear in them by a rename, complete.
@@ -67,7 +124,7 @@ pub(super) fn list(root: &Path, settle: Duration) -> Result<Listing, SourceError
             if !metadata.is_file() {
                 continue;
             }
-            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
             // A time in the future is a clock that is off, not a file that is being written.
             let settled = modified.elapsed().map_or(true, |age| age >= settle);
             if !maildir && !settled {
@@ -80,19 +137,17 @@ pub(super) fn list(root: &Path, settle: Duration) -> Result<Listing, SourceError
             };
             listing.found.push(Found {
                 path,
-                size: metadata.len(),
-                modified,
-                device_and_inode: device_and_inode(&metadata),
+                identity: Identity::of(&metadata),
             });
         }
     }
-    listing
-        .found
-        .sort_unstable_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+    listing.found.sort_unstable_by(|a, b| {
+        (a.identity.modified_nanos, &a.path).cmp(&(b.identity.modified_nanos, &b.path))
+    });
     Ok(listing)
 }
 
-/// Reads a mail; `None` when it is gone or another file has taken its place since it was listed.
+/// Reads a mail; `None` when it is gone, was written to, or another file has taken its place since it was listed.
 pub(super) fn read(
     root: &Path,
     found: &Found,
@@ -102,12 +157,16 @@ pub(super) fn read(
     let read = || -> io::Result<Option<RawMessage>> {
         let file = File::open(&path)?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() || device_and_inode(&metadata) != found.device_and_inode {
+        if !metadata.is_file() || Identity::of(&metadata) != found.identity {
             return Ok(None);
         }
-        let (bytes, size) = read_limited(file, metadata.len(), raw_bytes)?;
+        let (bytes, size) = read_limited(&file, metadata.len(), raw_bytes)?;
+        // What is journalled must be what the position names.
+        if Identity::of(&file.metadata()?) != found.identity {
+            return Ok(None);
+        }
         Ok(Some(RawMessage {
-            position: Position(escaped(&found.path)),
+            position: found.position(),
             bytes: bytes.into(),
             size,
         }))
@@ -141,33 +200,68 @@ pub(crate) fn read_limited(
     Ok((bytes, stated))
 }
 
-/// Does to a mail what is due. Gives its path when it lies no longer in the spool.
-pub(super) fn acknowledge(root: &Path, ack: &Acknowledge) -> Result<Option<PathBuf>, SourceError> {
-    let path = unescaped(&ack.position.0)?;
-    let from = root.join(&path);
-    match &ack.after {
-        After::Keep | After::Seen => Ok(None),
-        After::Delete => match fs::remove_file(&from) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&from, error)),
-            _ => Ok(Some(path)),
-        },
-        After::Move(target) => {
-            let folder = inside(root, Path::new(target)).ok_or_else(|| SourceError::Unusable {
-                step: "acknowledge",
-                reason: format!("{target} is not a folder within the spool"),
-            })?;
-            fs::create_dir_all(&folder).map_err(|error| at(&folder, error))?;
-            if !is_real_folder(&folder) {
-                return Err(at(&folder, io::ErrorKind::NotADirectory.into()));
-            }
-            let name = path.file_name().unwrap_or_default();
-            let to = free_name(&folder, name).map_err(|error| at(&folder, error))?;
-            match fs::rename(&from, &to) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&from, error)),
-                _ => Ok(Some(path)),
-            }
+/// Puts a mail away once it is decided. It need not be there any more; a file that has taken its name stays.
+///
+/// `spare` is a name for mails of which no other file in the spool bears one.
+pub(super) fn put_away(
+    root: &Path,
+    found: &Found,
+    after: &After,
+    spare: &str,
+) -> Result<(), SourceError> {
+    let from = root.join(&found.path);
+    let target = match after {
+        After::Keep | After::Seen => return Ok(()),
+        After::Delete => None,
+        After::Move(target) => Some(folder(root, target)?),
+    };
+    if !is(&from, found)? {
+        return Ok(());
+    }
+    // Another file may take the name between this look and the move. A moved file is itself still, so it is looked at
+    // again; and what is to be deleted stands under a mail's name until then, where it is found again whatever happens.
+    let beside = from.parent().unwrap_or(root);
+    let spared = |name: &Path| free_name(beside, name.as_os_str()).map_err(|e| at(beside, e));
+    let to = match &target {
+        Some(folder) => free_name(folder, found.path.file_name().unwrap_or_default())
+            .map_err(|error| at(folder, error))?,
+        None => spared(Path::new(spare))?,
+    };
+    match fs::rename(&from, &to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| at(&from, error))?,
+    }
+    match (is(&to, found)?, target) {
+        (true, Some(_)) => Ok(()),
+        (true, None) => fs::remove_file(&to).map_err(|error| at(&to, error)),
+        (false, None) => Ok(()),
+        (false, Some(_)) => {
+            let back = spared(Path::new(spare))?;
+            fs::rename(&to, back).map_err(|error| at(&to, error))
         }
     }
+}
+
+/// Whether the file at a path is this mail.
+fn is(path: &Path, found: &Found) -> Result<bool, SourceError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Identity::of(&metadata) == found.identity),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at(path, error)),
+    }
+}
+
+/// A folder in the spool to put mails into, created when missing.
+fn folder(root: &Path, name: &str) -> Result<PathBuf, SourceError> {
+    let folder = inside(root, Path::new(name)).ok_or_else(|| SourceError::Unusable {
+        step: "acknowledge",
+        reason: format!("{name} is not a folder within the spool"),
+    })?;
+    fs::create_dir_all(&folder).map_err(|error| at(&folder, error))?;
+    if !is_real_folder(&folder) {
+        return Err(at(&folder, io::ErrorKind::NotADirectory.into()));
+    }
+    Ok(folder)
 }
 
 /// Only `.eml` in the folder itself, everything in a maildir's; never hidden or half-written files.
@@ -179,10 +273,6 @@ pub(crate) fn is_mail_name(name: &OsStr, maildir: bool) -> bool {
 
 fn is_real_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
-}
-
-fn device_and_inode(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
 }
 
 fn inside(root: &Path, relative: &Path) -> Option<PathBuf> {
@@ -237,7 +327,8 @@ fn escaped(path: &Path) -> String {
     text
 }
 
-fn unescaped(text: &str) -> Result<PathBuf, SourceError> {
+/// The path that a text stands for; `None` when it leads out of the spool.
+fn unescaped(text: &str) -> Option<PathBuf> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -250,9 +341,7 @@ fn unescaped(text: &str) -> Result<PathBuf, SourceError> {
         rest = if code.is_some() { &after[2..] } else { after };
     }
     let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
-    inside(Path::new(""), &path).ok_or_else(|| SourceError::UnknownCursor {
-        text: text.chars().take(200).collect(),
-    })
+    inside(Path::new(""), &path)
 }
 
 fn at(path: &Path, source: io::Error) -> SourceError {
@@ -280,7 +369,7 @@ mod tests {
             assert_eq!(unescaped(&escaped(path)).unwrap(), path);
         }
         for outside in ["../x.eml", "/etc/passwd", "", "a/../../b", "%2e%2e/x"] {
-            assert!(unescaped(outside).is_err(), "{outside}");
+            assert_eq!(unescaped(outside), None, "{outside}");
         }
     }
 

@@ -7,7 +7,8 @@ mod files;
 
 pub(crate) use files::{is_mail_name, read_limited};
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use postroom_core::{Cursor, RawMessage};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError};
-use files::{Found, Listing};
+use crate::{Acknowledge, After, Batch, FetchLimits, Source, SourceError};
+use files::{Found, Identity, Listing};
 
 #[derive(Debug, Clone)]
 pub struct SpoolSettings {
@@ -51,10 +52,12 @@ pub fn spool(settings: SpoolSettings) -> SpoolSource {
         settings,
         watch: None,
         waiting: VecDeque::new(),
-        taken: HashSet::new(),
+        taken: HashMap::new(),
+        unreadable: HashSet::new(),
         unsettled: false,
         last: Vec::new(),
         batches: 0,
+        nonce: RandomState::new().hash_one(std::process::id()),
     }
 }
 
@@ -65,12 +68,16 @@ pub struct SpoolSource {
     /// Found and not given yet, oldest first.
     waiting: VecDeque<Found>,
     /// Given and still there: mails whose acknowledgement is due, or that are kept.
-    taken: HashSet<PathBuf>,
+    taken: HashMap<PathBuf, Identity>,
+    /// Tried in vain and still there: tried again at each look, and warned of once.
+    unreadable: HashSet<PathBuf>,
     /// Whether the last look found files that may still be growing.
     unsettled: bool,
     /// The last batch, until it is known to be journalled.
     last: Vec<PathBuf>,
     batches: u64,
+    /// Random: what this run of the source is known by.
+    nonce: u64,
 }
 
 struct Watch {
@@ -135,23 +142,42 @@ impl Source for SpoolSource {
 
     async fn acknowledge(&mut self, acks: &[Acknowledge]) -> Result<(), SourceError> {
         self.connect().await?;
+        let due = acks
+            .iter()
+            .filter(|ack| !matches!(ack.after, After::Keep | After::Seen));
+        let mut mails = Vec::new();
+        let mut foreign = 0u32;
+        for ack in due {
+            match Found::at(&ack.position) {
+                Some(found) => mails.push((found, ack.after.clone())),
+                None => foreign += 1,
+            }
+        }
+        if foreign > 0 {
+            tracing::warn!(
+                mailbox = self.settings.name,
+                mails = foreign,
+                "mails that were not read from this spool as it is now cannot be acknowledged"
+            );
+        }
         let root = self.settings.path.clone();
-        let acks = acks.to_vec();
+        let spare = format!("postroom-{:016x}.eml", self.nonce);
         let (gone, failure) = blocking(move || {
             let mut gone = Vec::new();
             let mut failure = None;
-            for ack in acks {
-                match files::acknowledge(&root, &ack) {
-                    Ok(Some(path)) => gone.push(path),
-                    Ok(None) => {}
+            for (found, after) in mails {
+                match files::put_away(&root, &found, &after, &spare) {
+                    Ok(()) => gone.push(found),
                     Err(error) => failure = Some(error),
                 }
             }
             (gone, failure)
         })
         .await?;
-        for path in gone {
-            self.taken.remove(&path);
+        for found in gone {
+            if self.taken.get(&found.path) == Some(&found.identity) {
+                self.taken.remove(&found.path);
+            }
         }
         failure.map_or(Ok(()), Err)
     }
@@ -164,10 +190,12 @@ impl Source for SpoolSource {
         let Some(watch) = &self.watch else {
             return Ok(());
         };
-        let longest = match (&watch.watcher, self.unsettled) {
-            (_, true) => self.settings.settle,
-            (None, false) => self.settings.poll,
-            (Some(_), false) => timeout,
+        let longest = if self.unsettled {
+            self.settings.settle
+        } else if watch.watcher.is_none() || !self.unreadable.is_empty() {
+            self.settings.poll
+        } else {
+            timeout
         };
         let end = Instant::now() + longest.min(timeout);
         // Late is as good as early: whoever waits looks again.
@@ -182,8 +210,9 @@ impl Source for SpoolSource {
 
 impl SpoolSource {
     fn cursor(&self) -> Cursor {
-        // The process is named, so that another run's cursor is never taken for one of ours.
-        Cursor(serde_json::json!({"spool": std::process::id(), "batch": self.batches}).to_string())
+        // The run is named, so that another run's cursor is never taken for one of ours.
+        let run = format!("{:016x}", self.nonce);
+        Cursor(serde_json::json!({"spool": run, "batch": self.batches}).to_string())
     }
 
     /// Lists the folder for files that were not given yet.
@@ -191,11 +220,16 @@ impl SpoolSource {
         let (root, settle) = (self.settings.path.clone(), self.settings.settle);
         let Listing { found, unsettled } = blocking(move || files::list(&root, settle)).await??;
         self.unsettled = unsettled;
-        let there: HashSet<&PathBuf> = found.iter().map(|found| &found.path).collect();
-        self.taken.retain(|path| there.contains(path));
+        let there: HashMap<&PathBuf, Identity> = found
+            .iter()
+            .map(|found| (&found.path, found.identity))
+            .collect();
+        self.taken
+            .retain(|path, identity| there.get(path) == Some(identity));
+        self.unreadable.retain(|path| there.contains_key(path));
         self.waiting = found
             .into_iter()
-            .filter(|found| !self.taken.contains(&found.path))
+            .filter(|found| !self.taken.contains_key(&found.path))
             .collect();
         Ok(())
     }
@@ -205,7 +239,7 @@ impl SpoolSource {
         let mut planned: Vec<Found> = Vec::new();
         let mut bytes = 0u64;
         while let Some(next) = self.waiting.front() {
-            bytes = bytes.saturating_add(next.size.min(limits.raw_bytes));
+            bytes = bytes.saturating_add(next.identity.size.min(limits.raw_bytes));
             let full = planned.len() >= limits.batch_mails.max(1) || bytes > limits.batch_bytes;
             if full && !planned.is_empty() {
                 break;
@@ -218,24 +252,27 @@ impl SpoolSource {
                 .into_iter()
                 .map(|found| {
                     let outcome = files::read(&root, &found, raw_bytes);
-                    (found.path, outcome)
+                    (found, outcome)
                 })
                 .collect::<Vec<_>>()
         })
         .await?;
         let mut messages = Vec::with_capacity(read.len());
-        for (path, outcome) in read {
+        for (found, outcome) in read {
             match outcome {
                 Ok(Some(message)) => {
                     messages.push(message);
-                    self.last.push(path.clone());
-                    self.taken.insert(path);
+                    self.unreadable.remove(&found.path);
+                    self.last.push(found.path.clone());
+                    self.taken.insert(found.path, found.identity);
                 }
-                Ok(None) => {}
+                // Gone, or changed while it was looked at: then the next look finds it.
+                Ok(None) => self.unsettled = true,
                 Err(error) => {
-                    // One file without permission must not stop the others; it is taken as given, hence named once.
-                    tracing::warn!(mailbox = self.settings.name, %error, "a mail file cannot be read and is left where it is");
-                    self.taken.insert(path);
+                    // One file without permission must not stop the others, and may be given it later.
+                    if self.unreadable.insert(found.path) {
+                        tracing::warn!(mailbox = self.settings.name, %error, "a mail file cannot be read: it is left where it is and tried again");
+                    }
                 }
             }
         }
