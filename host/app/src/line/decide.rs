@@ -8,11 +8,14 @@ use postroom_core::{
     Action, Client, Completed, ContentHash, Context, Decision, DecisionLimits, Manners, Message,
     Outcome, RawMessage, Trouble, complete, fallback, message_id, parse, synthetic_message_id,
 };
-use postroom_sandbox::{Kv, KvError, Run};
+use postroom_sandbox::{Kv, KvError};
 use postroom_store::{KvRead, KvWrite, NewMail, PendingMail, Store, StoreError};
 
 use super::{Line, Mailbox};
-use crate::rulebook::Chain;
+use crate::rulebook::{Chain, LiveRule};
+
+/// The built-in rule at the end of every chain.
+const FALLBACK: &str = "fallback";
 
 /// A journalled mail with what parsing made of it.
 pub struct Parsed {
@@ -193,125 +196,136 @@ fn walk_chain(
     message: &Arc<Message>,
 ) -> Result<Answer, StoreError> {
     let started = Instant::now();
-    let context = context(line, mailbox, mail, message)?;
-    let decision_limits = DecisionLimits {
-        // The sandbox counted them already, against the tenant's own limit.
-        actions: usize::MAX,
-        ..DecisionLimits::default()
+    let mut walk = Walk {
+        line,
+        mailbox,
+        message,
+        context: context(line, mailbox, mail, message)?,
+        limits: DecisionLimits {
+            // The sandbox counted them already, against the tenant's own limit.
+            actions: usize::MAX,
+            ..DecisionLimits::default()
+        },
+        troubles: Vec::new(),
+        log: Vec::new(),
+        kv_reads: Vec::new(),
+        kv_writes: Vec::new(),
     };
-    let manners = Manners {
-        own_addresses: &line.own_addresses,
-        has_outgoing: mailbox.outgoing.is_some(),
-        limits: &decision_limits,
-    };
-    let mut troubles = Vec::new();
-    let mut log = Vec::new();
-    let mut kv_reads = Vec::new();
-    let mut kv_writes = Vec::new();
-
-    for entry in &chain.rules {
-        let rule = match &entry.rule {
-            Ok(rule) => rule,
-            Err(reason) => {
-                troubles.push(trouble(&entry.name, "not-loaded", reason, None));
-                continue;
-            }
-        };
-        let memory = Arc::new(RuleMemory {
-            store: line.store.clone(),
-            tenant: mailbox.tenant.clone(),
-            rule: entry.name.clone(),
-            failure: OnceLock::new(),
-        });
-        let run = rule.decide(message, &context, memory.clone());
-        if let Some(failure) = memory.failure.get() {
-            return Err(failure.clone());
-        }
-        log.extend(run.log.iter().map(|line| format!("{}: {line}", entry.name)));
-        kv_reads.extend(run.kv_reads.iter().map(|(key, value)| KvRead {
-            rule: entry.name.clone(),
-            key: key.clone(),
-            value: value.clone(),
-        }));
-        let Some((actions, writes)) = verdict(&entry.name, run, &mut troubles) else {
-            continue;
-        };
-        kv_writes.extend(writes);
-        let Some(actions) = actions else { continue };
-        let completed = match complete(actions, message, &context, &manners) {
-            Ok(completed) => on_known_tickets(line, mailbox, completed)?,
-            Err(nonsense) => Err(nonsense.to_string()),
-        };
-        match completed {
-            Ok(completed) => {
-                return Ok(Answer {
-                    decision: Decision {
-                        outcome: completed.outcome,
-                        actions: completed.actions,
-                        refused: completed.refused,
-                        rule: entry.name.clone(),
-                        rule_hash: entry.hash.clone(),
-                        generation: chain.generation,
-                        thread: context.thread,
-                        troubles,
-                        repairs: repairs(message, completed.repairs),
-                        log,
-                        elapsed_us: micros(started),
-                    },
-                    kv_reads,
-                    kv_writes,
-                });
-            }
-            Err(reason) => troubles.push(trouble(&entry.name, "nonsense", &reason, None)),
+    let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
+    let mut completed = None;
+    for rule in &chain.rules {
+        completed = walk.ask(rule)?;
+        if completed.is_some() {
+            by = (&rule.name, &rule.hash);
+            break;
         }
     }
-
-    let completed = fallback(message, &troubles, &decision_limits);
+    let completed = completed.unwrap_or_else(|| fallback(message, &walk.troubles, &walk.limits));
     Ok(Answer {
         decision: Decision {
             outcome: completed.outcome,
             actions: completed.actions,
-            refused: Vec::new(),
-            rule: "fallback".into(),
-            rule_hash: env!("CARGO_PKG_VERSION").into(),
+            refused: completed.refused,
+            rule: by.0.to_owned(),
+            rule_hash: by.1.to_owned(),
             generation: chain.generation,
-            thread: context.thread,
-            troubles,
-            repairs: repairs(message, completed.repairs),
-            log,
-            elapsed_us: micros(started),
+            thread: walk.context.thread,
+            troubles: walk.troubles,
+            repairs: [message.repairs.clone(), completed.repairs].concat(),
+            log: walk.log,
+            elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         },
-        kv_reads,
-        kv_writes,
+        kv_reads: walk.kv_reads,
+        kv_writes: walk.kv_writes,
     })
 }
 
-/// A rule's run as the chain goes on with it: `None` when it was in trouble, else its actions (none for pass) and its memory.
-type Verdict = (Option<Vec<Action>>, Vec<KvWrite>);
+/// One mail on its way along the chain, with what the rules asked so far left behind.
+struct Walk<'a> {
+    line: &'a Line,
+    mailbox: &'a Mailbox,
+    message: &'a Arc<Message>,
+    context: Context,
+    limits: DecisionLimits,
+    troubles: Vec<Trouble>,
+    log: Vec<String>,
+    kv_reads: Vec<KvRead>,
+    kv_writes: Vec<KvWrite>,
+}
 
-fn verdict(rule: &str, run: Run, troubles: &mut Vec<Trouble>) -> Option<Verdict> {
-    match run.verdict {
-        Ok(actions) => {
-            let writes = run
-                .kv_writes
-                .into_iter()
-                .map(|(key, value)| KvWrite {
-                    rule: rule.to_owned(),
-                    key,
-                    value,
-                })
-                .collect();
-            Some((actions, writes))
+impl Walk<'_> {
+    /// Asks one rule. Answers nothing when it passes, and when it is in trouble, which is noted: then it has written nothing.
+    fn ask(&mut self, asked: &LiveRule) -> Result<Option<Completed>, StoreError> {
+        let rule = match &asked.rule {
+            Ok(rule) => rule,
+            Err(reason) => return Ok(self.trouble(asked, "not-loaded", reason, None)),
+        };
+        let memory = Arc::new(RuleMemory {
+            store: self.line.store.clone(),
+            tenant: self.mailbox.tenant.clone(),
+            rule: asked.name.clone(),
+            failure: OnceLock::new(),
+        });
+        let run = rule.decide(self.message, &self.context, memory.clone());
+        if let Some(failure) = memory.failure.get() {
+            return Err(failure.clone());
         }
-        Err(error) => {
-            troubles.push(trouble(
-                rule,
-                error.kind(),
-                &error.to_string(),
-                error.location(),
-            ));
-            None
+        let name = &asked.name;
+        self.log
+            .extend(run.log.iter().map(|line| format!("{name}: {line}")));
+        self.kv_reads
+            .extend(run.kv_reads.into_iter().map(|(key, value)| KvRead {
+                rule: name.clone(),
+                key,
+                value,
+            }));
+        let completed = match run.verdict {
+            Err(error) => {
+                let (kind, text) = (error.kind(), error.to_string());
+                return Ok(self.trouble(asked, kind, &text, error.location()));
+            }
+            Ok(None) => None,
+            Ok(Some(actions)) => match self.complete(actions)? {
+                Ok(completed) => Some(completed),
+                Err(reason) => return Ok(self.trouble(asked, "nonsense", &reason, None)),
+            },
+        };
+        self.kv_writes
+            .extend(run.kv_writes.into_iter().map(|(key, value)| KvWrite {
+                rule: name.clone(),
+                key,
+                value,
+            }));
+        Ok(completed)
+    }
+
+    /// Completes what a rule asked for; a text says why it makes no sense.
+    fn complete(&self, actions: Vec<Action>) -> Result<Result<Completed, String>, StoreError> {
+        let manners = Manners {
+            own_addresses: &self.line.own_addresses,
+            has_outgoing: self.mailbox.outgoing.is_some(),
+            limits: &self.limits,
+        };
+        match complete(actions, self.message, &self.context, &manners) {
+            Ok(completed) => on_known_tickets(self.line, self.mailbox, completed),
+            Err(nonsense) => Ok(Err(nonsense.to_string())),
         }
+    }
+
+    fn trouble(
+        &mut self,
+        asked: &LiveRule,
+        kind: &str,
+        message: &str,
+        location: Option<&str>,
+    ) -> Option<Completed> {
+        self.troubles.push(Trouble {
+            rule: asked.name.clone(),
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+            location: location.map(str::to_owned),
+        });
+        None
     }
 }
 
@@ -392,7 +406,7 @@ fn set_aside(reason: String, generation: u64) -> Answer {
             outcome: Outcome::Quarantined,
             actions: vec![Action::Quarantine { reason }],
             refused: Vec::new(),
-            rule: "fallback".into(),
+            rule: FALLBACK.into(),
             rule_hash: env!("CARGO_PKG_VERSION").into(),
             generation,
             thread: None,
@@ -404,26 +418,6 @@ fn set_aside(reason: String, generation: u64) -> Answer {
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),
     }
-}
-
-fn trouble(rule: &str, kind: &str, message: &str, location: Option<&str>) -> Trouble {
-    Trouble {
-        rule: rule.to_owned(),
-        kind: kind.to_owned(),
-        message: message.to_owned(),
-        location: location.map(str::to_owned),
-    }
-}
-
-/// What parsing repaired, then what the decision's completion cut.
-fn repairs(message: &Message, mut cut: Vec<String>) -> Vec<String> {
-    let mut all = message.repairs.clone();
-    all.append(&mut cut);
-    all
-}
-
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

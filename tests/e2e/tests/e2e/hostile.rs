@@ -22,7 +22,8 @@ fn every_hostile_rule_costs_its_mails_nothing() {
         .into_iter()
         .chain(components(&room))
         .collect();
-    let mut config = String::from("data_dir = \"data\"\n");
+    // Longer than the default: what is meant to end otherwise must not end for want of a processor.
+    let mut config = String::from("data_dir = \"data\"\n[limits]\ntime = \"1s\"\n");
     for Case { name, rule, .. } in &cases {
         let _ = write!(
             config,
@@ -75,32 +76,100 @@ fn a_hostile_rule_leaves_the_mail_to_the_next_one() {
 }
 
 #[test]
-fn limits_come_from_the_configuration() {
+fn limits_come_from_the_configuration_and_are_obeyed_and_violated() {
+    /// A rule that needs something, the limit it is within and the one it is beyond, and the trouble that is then.
+    struct Limit {
+        key: &'static str,
+        rule: &'static str,
+        wide: &'static str,
+        strict: &'static str,
+        trouble: &'static str,
+    }
+    let limits = [
+        Limit {
+            key: "memory",
+            rule: "const all = []; for (let i = 0; i < 8; i++) all.push(\"x\".repeat(1 << 20));",
+            wide: "64MiB",
+            strict: "6MiB",
+            trouble: "memory",
+        },
+        Limit {
+            key: "time",
+            rule: "let n = 0; for (let i = 0; i < 1e7; i++) n += i;",
+            wide: "60s",
+            strict: "20ms",
+            trouble: "deadline",
+        },
+        Limit {
+            key: "output",
+            rule: "return ticket({ body: \"x\".repeat(100000) });",
+            wide: "1MiB",
+            strict: "16KiB",
+            trouble: "output",
+        },
+    ];
     let room = Room::bare(Stand::shared().expect("the test stand"));
-    // 8 MiB of text is within the default memory and beyond the one configured for the strict tenant.
-    let rule = "export function decide() { const all = []; for (let i = 0; i < 8; i++) all.push(\"x\".repeat(1 << 20)); return ignore(String(all.length)); }\n";
-    room.write("rules/eight.js", rule);
-    let mailbox = |name: &str| {
-        format!(
-            "[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nrules = [\"rules/eight.js\"]\n"
-        )
-    };
-    room.write(
-        "postroom.toml",
-        format!(
-            "[tenants.wide]\n{}[tenants.strict]\n[tenants.strict.limits]\nmemory = \"6MiB\"\n{}",
-            mailbox("wide"),
-            mailbox("strict")
-        ),
-    );
-    for name in ["wide", "strict"] {
+    let mut config = String::new();
+    for limit in &limits {
+        let key = limit.key;
+        let rule = format!(
+            "export function decide() {{ {} return ignore(\"done\"); }}\n",
+            limit.rule
+        );
+        room.write(&format!("rules/{key}.js"), rule);
+        for (way, value) in [("wide", limit.wide), ("strict", limit.strict)] {
+            // Nothing but the limit in question may be what ends the rule.
+            let time = if key == "time" {
+                ""
+            } else {
+                "time = \"60s\"\n"
+            };
+            let _ = write!(
+                config,
+                "[tenants.{key}-{way}.limits]\n{time}{key} = {value:?}\n[mailboxes.{key}-{way}]\ntenant = \"{key}-{way}\"\nprotocol = \"spool\"\npath = \"spool/{key}-{way}\"\nrules = [\"rules/{key}.js\"]\n"
+            );
+            room.write(
+                &format!("spool/{key}-{way}/1.eml"),
+                mail(&format!("{key} {way}"), "…"),
+            );
+        }
+    }
+    room.write("postroom.toml", config);
+    room.once();
+    for limit in &limits {
+        let obeyed = room.decision(&format!("{} wide", limit.key));
+        assert_eq!(
+            obeyed["rule"],
+            format!("rules/{}.js", limit.key),
+            "{obeyed:#}"
+        );
+        let violated = room.decision(&format!("{} strict", limit.key));
+        assert_eq!(violated["rule"], "fallback", "{violated:#}");
+        assert_eq!(
+            violated["troubles"][0]["kind"], limit.trouble,
+            "{violated:#}"
+        );
+    }
+}
+
+#[test]
+fn a_log_is_cut_at_its_configured_limit() {
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    let rule = "export function decide() { for (let i = 0; i < 100; i++) console.log(\"x\".repeat(80)); return ignore(\"done\"); }\n";
+    room.write("rules/talk.js", rule);
+    let mut config = String::new();
+    for (name, log) in [("wide", "64KiB"), ("strict", "1KiB")] {
+        let _ = write!(
+            config,
+            "[tenants.{name}.limits]\nlog = {log:?}\ntime = \"60s\"\n[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nrules = [\"rules/talk.js\"]\n"
+        );
         room.write(&format!("spool/{name}/1.eml"), mail(name, "…"));
     }
+    room.write("postroom.toml", config);
     room.once();
-    assert_eq!(room.decision("wide")["outcome"], "ignored");
-    let strict = room.decision("strict");
-    assert_eq!(strict["rule"], "fallback", "{strict:#}");
-    assert_eq!(strict["troubles"][0]["kind"], "memory", "{strict:#}");
+    let log = |name: &str| room.decision(name)["log"].as_array().map_or(0, Vec::len);
+    assert_eq!(log("wide"), 100);
+    assert!((1..30).contains(&log("strict")), "{} lines", log("strict"));
 }
 
 fn judge(case: &Case, decision: &Value) -> Result<(), String> {
