@@ -398,8 +398,8 @@ fn attribution(lines: &Lines<'_>, index: usize) -> Option<Attribution> {
         }
     }
     // `2024-05-01 12:00 GMT+02:00 Name <a@b>:` and `Name <a@b> wrote:` in any language, when quotes follow at once.
-    let dated = has_digit(first) || first.contains("wrote") || first.contains("schrieb");
-    if first.ends_with(':') && first.contains('@') && dated {
+    let dated = |line: &str| has_digit(line) || line.contains("wrote") || line.contains("schrieb");
+    if first.ends_with(':') && first.contains('@') && dated(first) {
         let next = lines.next_full(index + 1)?;
         if next <= index + 2 && lines.is_quoted(next) {
             return Some(Attribution {
