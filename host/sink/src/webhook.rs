@@ -5,6 +5,15 @@
 //! webhook-timestamp: 1614265330     of this try
 //! webhook-signature: v1,base64(hmac-sha256(secret, id "." timestamp "." body))
 //! ```
+//!
+//! What an answer means:
+//!
+//! | status | the item is |
+//! |---|---|
+//! | 200 to 299 | delivered |
+//! | 410 | refused for good: the receiver says that it is gone and stays so |
+//! | 400, 413, 415, 422 | refused for good: this body will never be taken |
+//! | any other, such as 301, 401, 403, 404, 405, 429, 503; or none | tried again: somebody may mend the receiver, its address or the secret |
 
 use std::fmt;
 use std::time::Duration;
@@ -49,8 +58,9 @@ pub struct Receipt {
 /// Why an item was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// May pass: the network, a time limit, or a status of 408, 425, 429 or 500 and above. The
-    /// receiver may have taken the item all the same; it knows it again by its id.
+    /// May pass or be mended: the network, a time limit, or any status but those of
+    /// [`SinkError::Permanent`]. The receiver may have taken the item all the same; it knows it
+    /// again by its id.
     #[error("{}{problem}", Answered(*.status))]
     Transient {
         status: Option<u16>,
@@ -58,7 +68,7 @@ pub enum SinkError {
         retry_after: Option<Duration>,
         problem: String,
     },
-    /// The receiver will not have this item: any other status.
+    /// The receiver will never have this item: 400, 410, 413, 415 or 422.
     #[error("{}{problem}", Answered(Some(*.status)))]
     Permanent { status: u16, problem: String },
     /// The settings cannot work.
@@ -174,14 +184,9 @@ async fn refusal(answer: Response, now: Timestamp) -> SinkError {
     let status = answer.status();
     let retry_after = retry_after(answer.headers(), now);
     let text = beginning(answer).await;
-    let may_pass = matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-    ) || status.is_server_error();
-    if may_pass {
-        return SinkError::Transient {
-            status: Some(status.as_u16()),
-            retry_after,
+    if for_good(status) {
+        return SinkError::Permanent {
+            status: status.as_u16(),
             problem: text,
         };
     }
@@ -191,10 +196,23 @@ async fn refusal(answer: Response, now: Timestamp) -> SinkError {
     } else {
         text
     };
-    SinkError::Permanent {
-        status: status.as_u16(),
+    SinkError::Transient {
+        status: Some(status.as_u16()),
+        retry_after,
         problem,
     }
+}
+
+/// Whether nothing that anybody mends would make the receiver take this very item.
+fn for_good(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::GONE
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::UNPROCESSABLE_ENTITY
+    )
 }
 
 /// Retry-After in either of its forms (RFC 9110 section 10.2.3), capped.
@@ -373,7 +391,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_may_pass_is_told_from_what_will_not() {
-        for status in [408, 425, 429, 500, 503] {
+        for status in [401, 403, 404, 405, 408, 425, 429, 500, 503] {
             let answer =
                 format!("HTTP/1.1 {status} x\r\nRetry-After: 9\r\nContent-Length: 4\r\n\r\nbusy");
             let error = refused(&answer).await;
@@ -383,7 +401,7 @@ mod tests {
                 "{status}: {error:?}"
             );
         }
-        for status in [400, 401, 404, 410, 422] {
+        for status in [400, 410, 413, 415, 422] {
             let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\nno");
             let error = refused(&answer).await;
             assert!(
@@ -399,7 +417,13 @@ mod tests {
             "HTTP/1.1 307 x\r\nLocation: http://127.0.0.1:9/elsewhere\r\nContent-Length: 0\r\n\r\n",
         )
         .await;
-        assert!(matches!(error, SinkError::Permanent { status: 307, .. }));
+        assert!(matches!(
+            error,
+            SinkError::Transient {
+                status: Some(307),
+                ..
+            }
+        ));
         assert!(error.to_string().contains("redirect"), "{error}");
     }
 
