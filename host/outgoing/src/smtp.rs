@@ -10,6 +10,7 @@
 use std::future::Future;
 use std::iter;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -82,6 +83,8 @@ pub struct Smtp {
     settings: SmtpSettings,
     login: Option<Login>,
     tls: Option<TlsParameters>,
+    /// The last new token was refused as well: the fault lies elsewhere, and the profile's other users keep their token.
+    distrusted: AtomicBool,
     idle: Mutex<Option<Session>>,
 }
 
@@ -118,6 +121,7 @@ impl Smtp {
             settings,
             login,
             tls,
+            distrusted: AtomicBool::new(false),
             idle: Mutex::new(None),
         })
     }
@@ -168,20 +172,30 @@ impl Smtp {
             }
             session.quit().await;
         }
-        let (refused, stale) = match (self.open(token.clone()).await, token) {
-            (Err(error @ SendError::RefusedLogin { .. }), Some(token)) => (error, token),
-            (opened, _) => return opened,
+        let opened = self.open(token.clone()).await;
+        let opened = match (opened, &self.login, token) {
+            (
+                Err(refused @ SendError::RefusedLogin { .. }),
+                Some(Login::Bearer {
+                    profile, tokens, ..
+                }),
+                Some(stale),
+            ) if !self.distrusted.load(Ordering::Relaxed) => {
+                // A token can be withdrawn before its time: a new one gets one try.
+                tracing::debug!(outgoing = %self.settings.name, %refused, "asking for a new token");
+                tokens.reject(profile, &stale).await;
+                let newer = tokens.access_token(profile).await?;
+                let opened = self.open(Some(newer)).await;
+                let again = matches!(opened, Err(SendError::RefusedLogin { .. }));
+                self.distrusted.store(again, Ordering::Relaxed);
+                opened
+            }
+            (opened, ..) => opened,
         };
-        let Some(Login::Bearer {
-            profile, tokens, ..
-        }) = &self.login
-        else {
-            return Err(refused);
-        };
-        // A token can be withdrawn before its time: a new one gets one try.
-        tracing::debug!(outgoing = %self.settings.name, %refused, "asking for a new token");
-        tokens.reject(profile, &stale).await;
-        self.open(Some(tokens.access_token(profile).await?)).await
+        if opened.is_ok() {
+            self.distrusted.store(false, Ordering::Relaxed);
+        }
+        opened
     }
 
     async fn still_serves(&self, session: &mut Session, token: Option<&AccessToken>) -> bool {

@@ -441,6 +441,42 @@ async fn a_login_refused_twice_keeps_the_servers_challenge_and_hides_the_token()
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_every_token_costs_the_profile_one() {
+    let (login, authority) = bearer().await;
+    let (listener, port) = listener().await;
+    let smtp = Smtp::new(settings(port, TlsMode::None), Some(login), Vec::new()).unwrap();
+    const WELCOME: &[Say] = &[Line("235 hello"), OK, OK, GO, QUEUED, Line("221 bye")];
+    let refusal = || Script(&[REFUSED]);
+    let scripts = vec![
+        refusal(),
+        refusal(),
+        refusal(),
+        refusal(),
+        Script(WELCOME),
+        refusal(),
+        Script(WELCOME),
+    ];
+    let sending = async {
+        for _ in 0..3 {
+            let error = smtp.send(&mail(ANN)).await.unwrap_err();
+            assert!(matches!(error, SendError::RefusedLogin { .. }), "{error:?}");
+        }
+        // Once a login succeeded, a refused token is worth replacing again.
+        for _ in 0..2 {
+            smtp.send(&mail(ANN)).await.unwrap();
+            smtp.close().await;
+        }
+    };
+    let (heard, ()) = beside(authority, async {
+        tokio::join!(serve(listener, scripts), sending)
+    })
+    .await;
+    let tried: Vec<&String> = heard.iter().filter(|l| l.starts_with("AUTH")).collect();
+    let tokens = ["t1", "t2", "t2", "t2", "t2", "t2", "t3"].map(xoauth2);
+    assert_eq!(tried, tokens.iter().collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_server_that_cannot_check_tokens_now_does_not_cost_the_token() {
     let (login, authority) = bearer().await;
     let (listener, port) = listener().await;
