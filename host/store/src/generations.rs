@@ -1,5 +1,7 @@
 //! The rules that were last good, so that a restart does not depend on a file that is broken by now.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use postroom_core::ContentHash;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -7,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use crate::ids::now_ms;
 use crate::{Reader, Store, StoreError};
 
-/// Generations kept; every save of a rule makes one.
+/// Generations kept; every change of a rule makes one.
 const GENERATIONS: i64 = 64;
 
 /// One rule of a generation.
@@ -34,11 +36,15 @@ pub struct Generation {
 }
 
 impl Store {
-    /// Saves the set of rules that goes live, and answers its number: one more than the last.
+    /// Saves the set of rules that goes live, and answers its number: one more than the last, or the last one's own when
+    /// it is the same set, as after a restart.
     pub async fn save_generation(&self, rules: Vec<RuleRecord>) -> Result<u64, StoreError> {
         let weight = rules.iter().map(|r| r.bytes.len()).sum();
         self.writer
-            .submit(weight, move |conn| write(conn, &rules))
+            .submit(weight, move |conn| match unchanged(conn, &rules)? {
+                Some(number) => Ok(number.unsigned_abs()),
+                None => write(conn, &rules),
+            })
             .await
     }
 }
@@ -96,6 +102,36 @@ fn read_rule(row: &Row<'_>) -> Result<RuleRecord, StoreError> {
         settings_json: row.get(4)?,
         grants_json: row.get(5)?,
     })
+}
+
+/// The newest generation's number when it holds just these rules. The bytes are the same when their hash is.
+fn unchanged(conn: &Connection, rules: &[RuleRecord]) -> Result<Option<i64>, StoreError> {
+    let newest: Option<i64> = conn
+        .prepare_cached("SELECT max(number) FROM generation")?
+        .query_row([], |row| row.get(0))?;
+    let Some(newest) = newest else {
+        return Ok(None);
+    };
+    let mut statement = conn.prepare_cached(
+        "SELECT tenant, name, hash, settings, grants FROM generation_rule WHERE generation = ?1",
+    )?;
+    let stored = statement.query_map([newest], |row| {
+        let hash = ContentHash(row.get(2)?);
+        Ok(((row.get(0)?, row.get(1)?), (hash, row.get(3)?, row.get(4)?)))
+    })?;
+    let stored: BTreeMap<(String, String), (ContentHash, String, String)> =
+        stored.collect::<Result<_, _>>()?;
+    let same = stored.len() == rules.len()
+        && rules.iter().all(|rule| {
+            stored
+                .get(&(rule.tenant.clone(), rule.name.clone()))
+                .is_some_and(|(hash, settings, grants)| {
+                    *hash == rule.hash
+                        && *settings == rule.settings_json
+                        && *grants == rule.grants_json
+                })
+        });
+    Ok(same.then_some(newest))
 }
 
 fn write(conn: &Connection, rules: &[RuleRecord]) -> Result<u64, StoreError> {
