@@ -167,13 +167,18 @@ pub(crate) fn put_alert(
         )?
         .query_row((origin.tenant, &alert.key), |row| row.get(0))
         .optional()?;
-    let mut detail = match before {
-        Some(json) => serde_json::from_str(&json)?,
-        None => StoredDetail {
-            fields: BTreeMap::new(),
-            detail: ItemDetail::default(),
-        },
-    };
+    // An unreadable one must not keep the alert from its next state.
+    let before = before.and_then(|json| {
+        serde_json::from_str(&json)
+            .inspect_err(|error| {
+                tracing::error!(%error, key = %alert.key, "what was known of an alert cannot be read, and begins anew");
+            })
+            .ok()
+    });
+    let mut detail = before.unwrap_or_else(|| StoredDetail {
+        fields: BTreeMap::new(),
+        detail: ItemDetail::default(),
+    });
     if !alert.fields.is_empty() {
         detail.fields = alert.fields.clone();
     }

@@ -128,7 +128,7 @@ pub struct MailboxRow {
     pub unacknowledged: u64,
 }
 
-/// All rows of a listing, the oldest first.
+/// All rows of a listing, the oldest first. One that cannot be read is left out and named in the log.
 pub struct Rows<T> {
     reader: Reader,
     after: i64,
@@ -137,19 +137,20 @@ pub struct Rows<T> {
     finished: bool,
 }
 
-/// Loads the page behind an id, each row with its own id.
-type LoadPage<T> = Box<dyn Fn(&Connection, i64) -> Result<Vec<(i64, T)>, StoreError> + Send>;
+/// Loads the page behind an id, each row with its own id; none for one that cannot be read.
+type LoadPage<T> =
+    Box<dyn Fn(&Connection, i64) -> Result<Vec<(i64, Option<T>)>, StoreError> + Send>;
 
 impl<T> Iterator for Rows<T> {
     type Item = Result<T, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.is_empty() && !self.finished {
+        while self.page.is_empty() && !self.finished {
             match self.reader.with(|conn| (self.load)(conn, self.after)) {
                 Ok(rows) => {
                     self.finished = rows.len() < PAGE;
                     self.after = rows.last().map_or(self.after, |(id, _)| *id);
-                    self.page = rows.into_iter().map(|(_, row)| row).collect();
+                    self.page = rows.into_iter().filter_map(|(_, row)| row).collect();
                 }
                 Err(error) => {
                     self.finished = true;
@@ -285,6 +286,7 @@ impl Reader {
             Some(limit) => self.start_of_last(sql, id, filter, limit)?,
         };
         let filter = filter.clone();
+        let name = id.to_owned();
         Ok(Rows {
             reader: self.clone(),
             after,
@@ -296,7 +298,11 @@ impl Reader {
                 let mut rows = statement.raw_query();
                 let mut page = Vec::new();
                 while let Some(row) = rows.next()? {
-                    page.push((row.get(0)?, read(row)?));
+                    let id: i64 = row.get(0)?;
+                    let row = read(row).inspect_err(|error| {
+                        tracing::error!(%error, "left out of the listing: {name} {id} cannot be read");
+                    });
+                    page.push((id, row.ok()));
                 }
                 Ok(page)
             }),
