@@ -1,8 +1,8 @@
 //! Opens the database file: pragmas, versioned migrations, and the lock that keeps a second service out.
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::io::{Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{DirBuilder, File, Permissions, TryLockError};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +14,16 @@ use crate::options::StoreOptions;
 
 const DATABASE: &str = "postroom.sqlite";
 const LOCK: &str = "postroom.lock";
+/// What SQLite appends to the database's name for its other files.
+const COMPANIONS: &[&str] = &["-wal", "-shm", "-journal"];
+/// The mail of all clients is in these files: nobody else reads them, whatever the umask and the folder allow.
+const PRIVATE: u32 = 0o600;
 
 /// In order: migration n brings a database to `user_version` n.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/001_line.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/001_line.sql"),
+    include_str!("../migrations/002_purge_by_raw.sql"),
+];
 
 /// Held for the life of a [`crate::Store`]; the kernel releases it however the process ends.
 #[derive(Debug)]
@@ -37,8 +44,10 @@ impl Lock {
             .read(true)
             .write(true)
             .truncate(false)
+            .mode(PRIVATE)
             .open(&path)
             .map_err(|e| StoreError::io(&path, e))?;
+        make_private(&path);
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -67,11 +76,21 @@ pub(crate) fn open_writer(
     data_dir: &Path,
     options: &StoreOptions,
 ) -> Result<Connection, StoreError> {
+    let path = database_path(data_dir);
+    // SQLite gives the log and its index the mode of the database, which it would itself create readable for all.
+    File::options()
+        .create(true)
+        .append(true)
+        .mode(PRIVATE)
+        .open(&path)
+        .map_err(|e| StoreError::io(&path, e))?;
+    make_private(&path);
+    for suffix in COMPANIONS {
+        make_private(&data_dir.join(format!("{DATABASE}{suffix}")));
+    }
     let mut conn = Connection::open_with_flags(
-        database_path(data_dir),
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     refuse_newer(user_version(&conn)?)?;
     conn.busy_timeout(Duration::from_millis(options.busy_timeout_ms))?;
@@ -97,6 +116,22 @@ pub(crate) fn open_writer(
     keep_plans(&conn, options)?;
     migrate(&mut conn, MIGRATIONS)?;
     Ok(conn)
+}
+
+/// Takes a file from everybody else. It goes on when that cannot be done, as for a file of another user.
+fn make_private(path: &Path) {
+    let outcome = std::fs::metadata(path).and_then(|found| {
+        match found.permissions().mode() & 0o777 & !PRIVATE {
+            0 => Ok(()),
+            _ => std::fs::set_permissions(path, Permissions::from_mode(PRIVATE)),
+        }
+    });
+    match outcome {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "others on this machine may read this file, and it cannot be taken from them");
+        }
+        _ => {}
+    }
 }
 
 /// A connection that cannot write, for use beside a running service or after one.

@@ -2,7 +2,8 @@
 
 use postroom_core::{Action, AlertState, Outcome};
 use postroom_store::{
-    DecisionId, Filter, ItemKind, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind, Store, StoreError,
+    DecisionId, Filter, ItemKind, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind, Store,
+    StoreError,
 };
 use serde_json::{Value, json};
 
@@ -506,5 +507,10 @@ async fn what_cannot_be_answered_is_refused_and_recorded() {
         let row = row.unwrap();
         assert_eq!((row.actions.len(), row.refused.len()), (1, 1), "{row:?}");
     }
-    assert!(store.due_outbox(OutboxKind::Mail, "out", i64::MAX, 9).unwrap().is_empty());
+    assert!(
+        store
+            .due_outbox(OutboxKind::Mail, "out", i64::MAX, 9)
+            .unwrap()
+            .is_empty()
+    );
 }

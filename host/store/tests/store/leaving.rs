@@ -116,15 +116,23 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
         .unwrap();
     assert_eq!(sent_keys(&store, "psa"), [key(2)]);
     store.delivered(first[1].0, "200").await.unwrap();
-    assert_eq!(store.next_outbox_due(OutboxKind::Sink, "psa").unwrap(), Some(LATER + 1));
+    assert_eq!(
+        store.next_outbox_due(OutboxKind::Sink, "psa").unwrap(),
+        Some(LATER + 1)
+    );
     assert_eq!(sent_keys(&store, "chat").len(), 2);
 
     // Once it is dead, they go on.
     store.undelivered(first[0].0, "410", None).await.unwrap();
-    let behind = store.due_outbox(OutboxKind::Sink, "psa", LATER + 1, 9).unwrap();
+    let behind = store
+        .due_outbox(OutboxKind::Sink, "psa", LATER + 1, 9)
+        .unwrap();
     assert_eq!(behind[0].idempotency_key, key(1));
     store.delivered(behind[0].id, "200").await.unwrap();
-    assert_eq!(store.next_outbox_due(OutboxKind::Sink, "psa").unwrap(), None);
+    assert_eq!(
+        store.next_outbox_due(OutboxKind::Sink, "psa").unwrap(),
+        None
+    );
 
     let rows: Vec<_> = store
         .outbox(&Default::default())

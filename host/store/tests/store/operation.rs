@@ -1,7 +1,10 @@
 //! Running it: the lock, readers, a full disk, purging, generations, mailbox states, closing.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use bytes::Bytes;
-use postroom_core::ContentHash;
+use postroom_core::{AlertState, ContentHash};
 use postroom_store::{Filter, OutboxKind, Reader, RuleRecord, Store, StoreError, StoreOptions};
 
 use crate::kit::*;
@@ -149,22 +152,29 @@ async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
         .unwrap();
     let behind = journal_one(&store, "behind").await;
     store.commit(vec![ignored(behind, "behind")]).await.unwrap();
-    assert_eq!(store.purge(NOON_MS + 1).await.unwrap(), 599);
+    // What waits, perhaps for a sink that is gone, keeps nothing but itself.
+    assert_eq!(store.purge(NOON_MS + 1).await.unwrap(), 600);
     assert!(store.raw(old[0].id).unwrap().is_none());
     assert!(store.raw(old[10].id).unwrap().is_some());
     assert!(store.raw(waiting).unwrap().is_some());
+    assert!(store.raw(behind).unwrap().is_none());
 
     for target in ["psa", "chat"] {
-        let entry = &store.due_outbox(OutboxKind::Sink, target, i64::MAX, 1).unwrap()[0];
+        let entry = &store
+            .due_outbox(OutboxKind::Sink, target, i64::MAX, 1)
+            .unwrap()[0];
         store.delivered(entry.id, "200").await.unwrap();
     }
     let undecided = journal_one(&store, "undecided").await;
+    let late = journal_one(&store, "late").await;
+    store.commit(vec![ignored(late, "late")]).await.unwrap();
     assert_eq!(store.purge(NOON_MS + 1).await.unwrap(), 2);
     assert_eq!(store.purge(NOON_MS + 1).await.unwrap(), 0);
-    assert!(store.raw(behind).unwrap().is_none());
+    assert!(store.raw(waiting).unwrap().is_none());
+    assert!(store.raw(late).unwrap().is_none());
     assert!(store.raw(undecided).unwrap().is_some());
     // The rows are all still there.
-    assert_eq!(store.decisions(&Filter::default()).unwrap().count(), 602);
+    assert_eq!(store.decisions(&Filter::default()).unwrap().count(), 603);
     let shown = store
         .quarantined(postroom_store::DecisionId(old[10].id.0))
         .unwrap();
@@ -195,6 +205,14 @@ async fn the_last_good_rules_outlive_their_files() {
     store.close();
 
     let store = Store::open(dir.path()).unwrap();
+    // A start with the same rules saves nothing.
+    assert_eq!(
+        store
+            .save_generation(vec![rule("a.js", "two")])
+            .await
+            .unwrap(),
+        2
+    );
     let latest = store.latest_generation().unwrap().unwrap();
     assert_eq!(
         (latest.number, latest.rules),
@@ -210,7 +228,10 @@ async fn the_last_good_rules_outlive_their_files() {
     );
     assert_eq!(store.last_good("bolt", "a.js").unwrap(), None);
 
-    for n in 3..=80 {
+    let mut granted = rule("a.js", "two");
+    granted.grants_json = "[]".into();
+    assert_eq!(store.save_generation(vec![granted]).await.unwrap(), 3);
+    for n in 4..=80 {
         let saved = store
             .save_generation(vec![rule("a.js", &format!("v{n}"))])
             .await;
@@ -250,4 +271,110 @@ async fn a_mailbox_says_how_it_is_and_since_when() {
         (state().state.as_deref(), state().detail),
         (Some("serving"), None)
     );
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// The modes of all files there; the database has its log beside it while it is open.
+fn modes(dir: &Path) -> Vec<u32> {
+    let entries: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(entries.len() >= 4, "{entries:?}");
+    entries.iter().map(|entry| mode(&entry.path())).collect()
+}
+
+#[tokio::test]
+async fn nobody_else_reads_the_files_wherever_they_lie() {
+    let open_to_all = tempfile::tempdir().unwrap();
+    let dir = open_to_all.path();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let store = Store::open(dir).unwrap();
+    journal_one(&store, "a").await;
+    assert!(
+        modes(dir).iter().all(|mode| *mode == 0o600),
+        "{:?}",
+        modes(dir)
+    );
+    assert_eq!(mode(dir), 0o755);
+
+    // As an earlier version left them, its log included.
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    store.close();
+    drop(store);
+    let store = Store::open(dir).unwrap();
+    journal_one(&store, "b").await;
+    assert!(
+        modes(dir).iter().all(|mode| *mode == 0o600),
+        "{:?}",
+        modes(dir)
+    );
+
+    let made = dir.join("made");
+    let _store = Store::open(&made).unwrap();
+    assert_eq!(mode(&made), 0o700);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_left_out_of_its_listing() {
+    let (dir, store) = store();
+    let mut spoilt = Vec::new();
+    for n in 0..300 {
+        let id = journal_one(&store, &format!("m{n}")).await;
+        store.commit(vec![ticket(id, "m")]).await.unwrap();
+        // A whole page of them and more.
+        if n < 290 {
+            spoilt.push(id.0);
+        }
+    }
+    store.close();
+    let conn = rusqlite::Connection::open(dir.path().join("postroom.sqlite")).unwrap();
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for id in spoilt {
+        let detail = format!("{{\"fields\":{{\"x\":{deep}}}}}");
+        conn.execute(
+            "UPDATE item SET detail = ?2 WHERE decision = ?1",
+            (id, detail),
+        )
+        .unwrap();
+        conn.execute(
+            "UPDATE decision_record SET record = ?2 WHERE journal = ?1",
+            (id, &deep),
+        )
+        .unwrap();
+    }
+    drop(conn);
+    let reader = Reader::open(dir.path()).unwrap();
+    let items = reader.items(&Filter::default()).unwrap();
+    assert_eq!(items.map(Result::unwrap).count(), 10);
+    let decisions = reader.decisions(&Filter::default()).unwrap();
+    assert_eq!(decisions.map(Result::unwrap).count(), 10);
+}
+
+#[tokio::test]
+async fn an_alert_goes_on_when_what_was_known_of_it_cannot_be_read() {
+    let (dir, store) = store();
+    let [a, b] = [
+        journal_one(&store, "a").await,
+        journal_one(&store, "b").await,
+    ];
+    let firing = alert(a, "a", "disk", AlertState::Firing);
+    store.commit(vec![firing]).await.unwrap();
+    let conn = rusqlite::Connection::open(dir.path().join("postroom.sqlite")).unwrap();
+    conn.execute("UPDATE item SET detail = '['", []).unwrap();
+    let resolved = alert(b, "b", "disk", AlertState::Resolved);
+    store.commit(vec![resolved]).await.unwrap();
+    let items: Vec<_> = store
+        .items(&Filter::default())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(items[0].state, "resolved");
+    assert_eq!(items[0].detail.host.as_deref(), Some("db1"));
 }
