@@ -78,7 +78,7 @@ fn action(action: types::Action, limits: &Limits) -> Result<Action, Trouble> {
             within_secs: expect.within_secs,
         }),
         types::Action::Custom(custom) => Action::Custom {
-            payload: json("a custom action's payload", &custom.payload)?,
+            payload: json("a custom action's payload", &custom.payload, limits)?,
             name: key("a custom action's name", custom.name, limits)?,
         },
     })
@@ -95,7 +95,7 @@ fn fields(
                 types::Value::Text(text) => Value::String(text),
                 types::Value::Number(number) => self::number(&name, number)?,
                 types::Value::Flag(flag) => Value::Bool(flag),
-                types::Value::Json(text) => json("a field's value", &text)?,
+                types::Value::Json(text) => json("a field's value", &text, limits)?,
             };
             Ok((key("a field's name", name, limits)?, value))
         })
@@ -114,10 +114,39 @@ fn number(field: &str, number: f64) -> Result<Value, Trouble> {
         })
 }
 
-fn json(what: &str, text: &str) -> Result<Value, Trouble> {
+fn json(what: &str, text: &str, limits: &Limits) -> Result<Value, Trouble> {
+    let depth = depth(text);
+    if depth > limits.json_depth {
+        return Err(Trouble::Output {
+            message: format!(
+                "{what} is nested {depth} levels deep, over the limit of {}",
+                limits.json_depth
+            ),
+        });
+    }
     serde_json::from_str(text).map_err(|error| Trouble::Nonsense {
         message: format!("{what} is not JSON: {error}"),
     })
+}
+
+/// How many arrays and objects are within each other at most. Of what is no JSON it is a number of no meaning.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = json.bytes();
+    let mut in_text = false;
+    while let Some(byte) = bytes.next() {
+        match (in_text, byte) {
+            (true, b'\\') => drop(bytes.next()),
+            (_, b'"') => in_text = !in_text,
+            (false, b'[' | b'{') => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn key(what: &str, key: String, limits: &Limits) -> Result<String, Trouble> {
@@ -178,10 +207,33 @@ mod tests {
             Ok(Value::from(vec![1]))
         );
         assert_eq!(stored(types::Value::Json("[1".into())), Err("nonsense"));
-        assert_eq!(
-            stored(types::Value::Json("[".repeat(100_000))),
-            Err("nonsense")
-        );
+    }
+
+    #[test]
+    fn json_is_nested_within_its_limit() {
+        let nested = |levels: usize| {
+            let text = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+            stored(types::Value::Json(text))
+        };
+        assert!(nested(32).is_ok());
+        // The last two are more than the JSON reader itself takes.
+        for levels in [33, 126, 128, 100_000] {
+            assert_eq!(nested(levels), Err("output"), "{levels}");
+        }
+        for (text, levels) in [
+            ("1", 0),
+            (r#"{"a":[1,[2]],"b":{}}"#, 3),
+            (r#"["[[[[", "\"[[[", "\\", []]"#, 2),
+        ] {
+            assert!(serde_json::from_str::<Value>(text).is_ok());
+            assert_eq!(depth(text), levels, "{text}");
+        }
+        let custom = types::Decision::Actions(vec![types::Action::Custom(types::Custom {
+            name: "n".into(),
+            payload: format!("{}{}", r#"{"a":"#.repeat(33), "}".repeat(33)),
+        })]);
+        let refused = actions(custom, &Limits::default()).unwrap_err();
+        assert_eq!(refused.kind(), "output");
     }
 
     #[test]
