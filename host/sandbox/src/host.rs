@@ -278,7 +278,7 @@ impl kv::Host for Host {
 
     fn set(&mut self, key: String, value: String) -> wasmtime::Result<Result<(), String>> {
         self.kv()?;
-        Ok(self.memory.set(key, value, &self.terms.limits))
+        Ok(self.memory.set(key, value, &self.terms.limits)?)
     }
 
     fn delete(&mut self, key: String) -> wasmtime::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The limits of one rule. They hold for one mail, `init_time` for one load.
+/// The limits of one rule. They hold for one mail, `init_time` for one load, the totals of `kv` for as long as it remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// All memories of an instance together. Not above [`Limits::MOST_MEMORY`].
@@ -15,6 +15,9 @@ pub struct Limits {
     pub output_bytes: usize,
     /// Actions of one decision.
     pub actions: usize,
+    /// Arrays and objects within each other in one JSON value. What is stored wraps it in a few more, and a JSON reader
+    /// takes 127 at most.
+    pub json_depth: usize,
     /// The log of one decision. What is over it is cut.
     pub log_bytes: usize,
     /// Different patterns in one decision.
@@ -34,6 +37,10 @@ pub struct Limits {
     pub kv_value_bytes: usize,
     /// Different `kv` keys touched in one decision.
     pub kv_keys: usize,
+    /// Keys that one rule of a tenant may hold in its `kv` in all.
+    pub kv_total_keys: u64,
+    /// Bytes of keys and values that one rule of a tenant may hold in its `kv` in all.
+    pub kv_total_bytes: u64,
 }
 
 impl Limits {
@@ -49,6 +56,7 @@ impl Default for Limits {
             init_time: Duration::from_secs(2),
             output_bytes: 1 << 20,
             actions: 64,
+            json_depth: 32,
             log_bytes: 16 << 10,
             patterns: 256,
             pattern_bytes: 4 << 10,
@@ -59,6 +67,8 @@ impl Default for Limits {
             key_bytes: 512,
             kv_value_bytes: 64 << 10,
             kv_keys: 256,
+            kv_total_keys: 1000,
+            kv_total_bytes: 4 << 20,
         }
     }
 }

@@ -8,6 +8,11 @@ use crate::limits::Limits;
 /// Where a rule's `kv` is read from when a mail is decided. One value per tenant and rule.
 pub trait Kv: Send + Sync {
     fn get(&self, key: &str) -> Result<Option<String>, KvError>;
+
+    /// How many keys it holds, and how many bytes of keys and values. A `kv` that keeps nothing answers zeros.
+    fn usage(&self) -> Result<(u64, u64), KvError> {
+        Ok((0, 0))
+    }
 }
 
 /// The store behind `kv` failed. The decision is broken off with [`Trouble::Kv`](crate::Trouble::Kv).
@@ -31,6 +36,8 @@ pub(crate) struct Memory {
     pub(crate) reads: Vec<(String, Option<String>)>,
     /// The last write of each key, `None` for a deletion.
     pub(crate) writes: Vec<(String, Option<String>)>,
+    /// Keys and bytes held with these writes, once known.
+    held: Option<(u64, u64)>,
 }
 
 impl Memory {
@@ -39,6 +46,7 @@ impl Memory {
             source,
             reads: Vec::new(),
             writes: Vec::new(),
+            held: None,
         }
     }
 
@@ -64,20 +72,22 @@ impl Memory {
         Ok(value)
     }
 
-    /// Refused with the reason when it is over a limit.
+    /// Refused with the reason, the inner error, when it is over a limit.
     pub(crate) fn set(
         &mut self,
         key: String,
         value: String,
         limits: &Limits,
-    ) -> Result<(), String> {
-        check_key(&key, limits)?;
+    ) -> Result<Result<(), String>, Stop> {
+        if let Err(reason) = check_key(&key, limits) {
+            return Ok(Err(reason));
+        }
         if value.len() > limits.kv_value_bytes {
-            return Err(format!(
+            return Ok(Err(format!(
                 "the value has {} bytes, over the limit of {}",
                 value.len(),
                 limits.kv_value_bytes
-            ));
+            )));
         }
         self.write(key, Some(value), limits)
     }
@@ -85,27 +95,96 @@ impl Memory {
     /// The contract gives a deletion no way to be refused: over the limit it ends the decision.
     pub(crate) fn delete(&mut self, key: String, limits: &Limits) -> Result<(), Stop> {
         match check_key(&key, limits) {
-            Ok(()) => self.write(key, None, limits).map_err(Stop::Output),
+            Ok(()) => self.write(key, None, limits)?.map_err(Stop::Output),
             Err(_) => Ok(()),
         }
     }
 
-    fn write(&mut self, key: String, value: Option<String>, limits: &Limits) -> Result<(), String> {
-        if let Some((_, held)) = self.writes.iter_mut().find(|(known, _)| *known == key) {
-            *held = value;
-            return Ok(());
+    fn write(
+        &mut self,
+        key: String,
+        value: Option<String>,
+        limits: &Limits,
+    ) -> Result<Result<(), String>, Stop> {
+        let known = self.writes.iter().position(|(known, _)| *known == key);
+        if known.is_none() && self.keys() >= limits.kv_keys {
+            return Ok(Err(format!(
+                "more than {} keys in one decision",
+                limits.kv_keys
+            )));
         }
-        if self.keys() >= limits.kv_keys {
-            return Err(format!("more than {} keys in one decision", limits.kv_keys));
+        let held = self.held_with(&key, value.as_deref())?;
+        if let Err(reason) = check_total(held, limits) {
+            return Ok(Err(reason));
         }
-        self.writes.push((key, value));
-        Ok(())
+        self.held = Some(held.now);
+        match known {
+            Some(index) => self.writes[index].1 = value,
+            None => self.writes.push((key, value)),
+        }
+        Ok(Ok(()))
+    }
+
+    /// What the rule holds before and after a write. The look at the store is not recorded as a read: the rule learns
+    /// nothing from it.
+    fn held_with(&self, key: &str, value: Option<&str>) -> Result<Held, Stop> {
+        let failed = |error: KvError| Stop::Kv(error.to_string());
+        let before = match self.held {
+            Some(held) => held,
+            None => self.source.usage().map_err(failed)?,
+        };
+        let old = match find(&self.writes, key).or_else(|| find(&self.reads, key)) {
+            Some(known) => known.clone(),
+            None => self.source.get(key).map_err(failed)?,
+        };
+        let (mut keys, mut bytes) = before;
+        if let Some(old) = old {
+            keys = keys.saturating_sub(1);
+            bytes = bytes.saturating_sub(entry_bytes(key, &old));
+        }
+        if let Some(new) = value {
+            keys += 1;
+            bytes += entry_bytes(key, new);
+        }
+        Ok(Held {
+            before,
+            now: (keys, bytes),
+        })
     }
 
     /// An upper bound: a key both read and written counts twice.
     fn keys(&self) -> usize {
         self.reads.len() + self.writes.len()
     }
+}
+
+/// Keys and bytes before and after one write.
+#[derive(Clone, Copy)]
+struct Held {
+    before: (u64, u64),
+    now: (u64, u64),
+}
+
+/// What makes it no worse is never refused, or a rule over a lowered limit could not mend itself.
+fn check_total(held: Held, limits: &Limits) -> Result<(), String> {
+    let (keys, bytes) = held.now;
+    if keys > limits.kv_total_keys && keys > held.before.0 {
+        return Err(format!(
+            "the rule would hold {keys} keys in all, over the limit of {}; delete some first",
+            limits.kv_total_keys
+        ));
+    }
+    if bytes > limits.kv_total_bytes && bytes > held.before.1 {
+        return Err(format!(
+            "the rule would hold {bytes} bytes in all, over the limit of {}; delete some first",
+            limits.kv_total_bytes
+        ));
+    }
+    Ok(())
+}
+
+fn entry_bytes(key: &str, value: &str) -> u64 {
+    (key.len() + value.len()) as u64
 }
 
 fn find<'a>(entries: &'a [(String, Option<String>)], key: &str) -> Option<&'a Option<String>> {
@@ -155,7 +234,10 @@ mod tests {
     fn reads_what_it_wrote_and_records_only_what_the_store_said() {
         let (mut memory, limits) = memory();
         assert_eq!(memory.get("a".into(), &limits).unwrap().unwrap(), "A");
-        memory.set("a".into(), "1".into(), &limits).unwrap();
+        memory
+            .set("a".into(), "1".into(), &limits)
+            .unwrap()
+            .unwrap();
         assert_eq!(memory.get("a".into(), &limits).unwrap().unwrap(), "1");
         memory.delete("a".into(), &limits).unwrap();
         assert_eq!(memory.get("a".into(), &limits).unwrap(), None);
@@ -167,13 +249,26 @@ mod tests {
     fn refuses_what_is_over_its_limits() {
         let (mut memory, limits) = memory();
         for (key, value) in [("", "v"), ("overlong!", "v"), ("k", "value")] {
-            assert!(memory.set(key.into(), value.into(), &limits).is_err());
+            assert!(
+                memory
+                    .set(key.into(), value.into(), &limits)
+                    .unwrap()
+                    .is_err()
+            );
         }
         assert_eq!(memory.get("overlong!".into(), &limits).unwrap(), None);
         for key in ["a", "b", "c"] {
-            memory.set(key.into(), "v".into(), &limits).unwrap();
+            memory
+                .set(key.into(), "v".into(), &limits)
+                .unwrap()
+                .unwrap();
         }
-        assert!(memory.set("d".into(), "v".into(), &limits).is_err());
+        assert!(
+            memory
+                .set("d".into(), "v".into(), &limits)
+                .unwrap()
+                .is_err()
+        );
         assert!(matches!(
             memory.get("d".into(), &limits),
             Err(Stop::Output(_))
@@ -187,5 +282,87 @@ mod tests {
             memory.get("broken".into(), &limits),
             Err(Stop::Kv(_))
         ));
+    }
+
+    /// Holds the keys `old1` to `old3` with a byte each: 15 bytes.
+    struct Filled;
+
+    impl Kv for Filled {
+        fn get(&self, key: &str) -> Result<Option<String>, KvError> {
+            Ok(["old1", "old2", "old3"].contains(&key).then(|| "v".into()))
+        }
+
+        fn usage(&self) -> Result<(u64, u64), KvError> {
+            Ok((3, 15))
+        }
+    }
+
+    fn set(memory: &mut Memory, key: &str, value: &str, limits: &Limits) -> Result<(), String> {
+        memory.set(key.into(), value.into(), limits).unwrap()
+    }
+
+    #[test]
+    fn the_keys_of_all_mails_together_are_limited() {
+        let limits = Limits {
+            kv_total_keys: 4,
+            ..Limits::default()
+        };
+        let mut memory = Memory::new(Arc::new(Filled));
+        set(&mut memory, "a", "1", &limits).unwrap();
+        let refused = set(&mut memory, "b", "1", &limits).unwrap_err();
+        assert!(refused.contains("5 keys in all"), "{refused}");
+        // What is there may change, and what goes makes room.
+        set(&mut memory, "a", "2", &limits).unwrap();
+        set(&mut memory, "old1", "longer", &limits).unwrap();
+        memory.delete("absent".into(), &limits).unwrap();
+        assert!(set(&mut memory, "b", "1", &limits).is_err());
+        memory.delete("old2".into(), &limits).unwrap();
+        memory.delete("old2".into(), &limits).unwrap();
+        set(&mut memory, "b", "1", &limits).unwrap();
+        assert!(set(&mut memory, "c", "1", &limits).is_err());
+        assert!(memory.reads.is_empty());
+    }
+
+    #[test]
+    fn the_bytes_of_all_mails_together_are_limited() {
+        let limits = Limits {
+            kv_total_bytes: 20,
+            ..Limits::default()
+        };
+        let mut memory = Memory::new(Arc::new(Filled));
+        set(&mut memory, "a", "1234", &limits).unwrap();
+        let refused = set(&mut memory, "a", "12345", &limits).unwrap_err();
+        assert!(refused.contains("21 bytes in all"), "{refused}");
+        assert_eq!(memory.get("a".into(), &limits).unwrap().unwrap(), "1234");
+        assert!(set(&mut memory, "b", "", &limits).is_err());
+        set(&mut memory, "old1", "", &limits).unwrap();
+        set(&mut memory, "b", "", &limits).unwrap();
+
+        // Over a limit that was lowered it may still shrink.
+        let lowered = Limits {
+            kv_total_bytes: 10,
+            kv_total_keys: 1,
+            ..Limits::default()
+        };
+        let mut memory = Memory::new(Arc::new(Filled));
+        set(&mut memory, "old1", "w", &lowered).unwrap();
+        assert!(set(&mut memory, "old1", "ww", &lowered).is_err());
+        memory.delete("old2".into(), &lowered).unwrap();
+    }
+
+    #[test]
+    fn a_store_that_cannot_tell_its_usage_is_not_an_empty_one() {
+        struct Broken;
+        impl Kv for Broken {
+            fn get(&self, _: &str) -> Result<Option<String>, KvError> {
+                Ok(None)
+            }
+
+            fn usage(&self) -> Result<(u64, u64), KvError> {
+                Err(KvError("the disk is gone".into()))
+            }
+        }
+        let outcome = Memory::new(Arc::new(Broken)).set("a".into(), "".into(), &Limits::default());
+        assert!(matches!(outcome, Err(Stop::Kv(_))));
     }
 }

@@ -90,6 +90,24 @@ fn remembers_with_kv() {
 }
 
 #[test]
+fn what_a_rule_remembers_in_all_is_limited() {
+    let limits = Limits {
+        kv_total_keys: 1,
+        ..Limits::default()
+    };
+    let text = "export function decide(mail, ctx) {
+        ctx.kv.set('a', '1');
+        try { ctx.kv.set('b', '1') } catch (error) { return ignore(error.message) }
+    }";
+    let run = decide(&script_within(text, &limits).unwrap());
+    match run.verdict.unwrap().unwrap().as_slice() {
+        [Action::Ignore { reason }] => assert!(reason.contains("2 keys in all"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(run.kv_writes, [("a".into(), Some("1".into()))]);
+}
+
+#[test]
 fn trouble_writes_nothing_and_a_broken_store_is_told() {
     let rule =
         script("export function decide(mail, ctx) { ctx.kv.set('a', 'b'); throw new Error('no') }")
