@@ -16,6 +16,7 @@ impl ImapSource {
         acks: &[Acknowledge],
     ) -> Result<(), SourceError> {
         let mut failure = None;
+        let mut foreign = 0u32;
         let mut folders: BTreeMap<String, BTreeMap<&After, Vec<Place>>> = BTreeMap::new();
         for ack in acks.iter().filter(|ack| ack.after != After::Keep) {
             match Place::read(&ack.position.0) {
@@ -25,11 +26,19 @@ impl ImapSource {
                     .entry(&ack.after)
                     .or_default()
                     .push(place),
-                Err(error) => failure = Some(error),
+                // It will not become ours by trying again.
+                Err(_) => foreign += 1,
             }
         }
+        if foreign > 0 {
+            tracing::warn!(
+                mailbox = self.settings.name,
+                mails = foreign,
+                "mails that were not read from this folder's server cannot be acknowledged there"
+            );
+        }
         if folders.is_empty() {
-            return failure.map_or(Ok(()), Err);
+            return Ok(());
         }
         let connection = self.ready().await?;
         for (folder, kinds) in folders {

@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use postroom_core::{Cursor, RawMessage};
 
 use super::connection::{Connection, Selected, ended_ok, protocol};
-use super::response::{Status, Untagged};
+use super::response::{Code, Done, Status, Untagged};
 use super::wire::Literal;
 use super::{ImapSource, Import, Place};
 use crate::{BEGINNING_BYTES, Batch, FetchLimits, SourceError};
@@ -28,6 +28,15 @@ struct Listed {
     size: u64,
 }
 
+/// The mail at the head of the line that the server lists and does not give.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused {
+    uid_validity: u32,
+    uid: u32,
+    /// How many fetches it has stopped so far.
+    fetches: u32,
+}
+
 /// A whole mail, left unread.
 const WHOLE: &str = "BODY.PEEK[]";
 /// How many UIDs are listed at once.
@@ -36,6 +45,10 @@ const LIST_UIDS: u32 = 16 * 1024;
 const SET_BYTES: usize = 6000;
 /// What the mails of a batch may exceed their stated sizes by, besides being twice as large.
 const SIZE_SLACK_BYTES: u64 = 1024 * 1024;
+/// A mail that is refused while others are given is given up at this fetch.
+const REFUSALS_MAX: u32 = 5;
+/// A mail that is refused while no other is given: the fault may well be the server's, and pass.
+const REFUSALS_ALONE_MAX: u32 = 20;
 
 impl ImapSource {
     pub(super) async fn fetch_batch(
@@ -47,7 +60,18 @@ impl ImapSource {
         let folder = self.settings.folder.clone();
         let backlog = self.backlog.take();
         let known = match cursor {
-            Some(cursor) => Some(Place::read(&cursor.0)?).filter(|place| place.folder == folder),
+            Some(cursor) => match Place::read(&cursor.0) {
+                Ok(place) => Some(place).filter(|place| place.folder == folder),
+                Err(_) if Place::is_foreign(&cursor.0) => {
+                    tracing::warn!(
+                        mailbox = self.settings.name,
+                        folder,
+                        "the mailbox was read from another kind of source before: the folder counts as never read"
+                    );
+                    None
+                }
+                Err(error) => return Err(error),
+            },
             None => None,
         };
         let mails = if self.one_by_one {
@@ -91,12 +115,28 @@ impl ImapSource {
             }
             _ => list(connection, &selected, after).await?,
         };
-        let planned = backlog.plan(mails, limits);
-        let reached = planned.last().map_or(after, |listed| listed.uid);
+        let mut planned = backlog.plan(mails, limits);
         let mut overrun = false;
         let outcome = bodies(connection, &planned, limits, &mut overrun).await;
         self.one_by_one |= overrun;
-        let messages = outcome?
+        let (mut bodies, trouble) = outcome?;
+        if let Some(trouble) = trouble {
+            // What lies before it is given now. Then it heads the line, which stops until it is given or given up.
+            let others = !bodies.is_empty();
+            bodies.retain(|(uid, ..)| *uid < trouble.uid);
+            let mut kept = planned.partition_point(|listed| listed.uid < trouble.uid);
+            if bodies.is_empty() {
+                self.refuse_or_give_up(&trouble, selected.uid_validity, others)?;
+                let size = planned.get(kept).map_or(0, |listed| listed.size);
+                bodies.push(stand_in(&trouble, &selected, size));
+                kept += 1;
+            }
+            for listed in planned.drain(kept..).rev() {
+                backlog.waiting.push_front(listed);
+            }
+        }
+        let reached = planned.last().map_or(after, |listed| listed.uid);
+        let messages = bodies
             .into_iter()
             .map(|(uid, bytes, size)| RawMessage {
                 position: at(uid).position(),
@@ -112,6 +152,52 @@ impl ImapSource {
             cursor: Some(at(reached).cursor()),
             more,
         })
+    }
+
+    /// An error as long as the mail at the head of the line is worth another try.
+    fn refuse_or_give_up(
+        &mut self,
+        trouble: &Trouble,
+        uid_validity: u32,
+        others: bool,
+    ) -> Result<(), SourceError> {
+        let uid = trouble.uid;
+        let later = |reason: String| SourceError::Transient {
+            step: "fetch",
+            reason,
+        };
+        if trouble.passing {
+            return Err(later(format!("mail UID {uid}: {}", trouble.text)));
+        }
+        let before = self
+            .refused
+            .filter(|refused| (refused.uid_validity, refused.uid) == (uid_validity, uid));
+        let fetches = before.map_or(1, |refused| refused.fetches + 1);
+        self.refused = Some(Refused {
+            uid_validity,
+            uid,
+            fetches,
+        });
+        let most = if others {
+            REFUSALS_MAX
+        } else {
+            REFUSALS_ALONE_MAX
+        };
+        if fetches < most {
+            return Err(later(format!(
+                "mail UID {uid} is listed and not given, try {fetches} of {most}: {}",
+                trouble.text
+            )));
+        }
+        tracing::error!(
+            mailbox = self.settings.name,
+            folder = self.settings.folder,
+            uid,
+            fetches,
+            answer = trouble.text,
+            "a mail is given up: the server lists it and does not give it"
+        );
+        Ok(())
     }
 }
 
@@ -283,14 +369,22 @@ async fn list(
 /// A fetched mail: its UID, its bytes, its size.
 type Body = (u32, bytes::Bytes, u64);
 
-/// Loads the mails' bodies. A mail that vanished meanwhile is left out; one that the server lists and cannot give
-/// comes without bytes, so that it is seen and does not hold up those behind it.
+/// A mail that the server lists and does not give.
+struct Trouble {
+    uid: u32,
+    /// The server says itself that it may be had later.
+    passing: bool,
+    text: String,
+}
+
+/// Loads the mails' bodies. A mail that vanished meanwhile is left out; at the first that the server lists and does not
+/// give the loading stops.
 async fn bodies(
     connection: &mut Connection,
     planned: &[Listed],
     limits: &FetchLimits,
     overrun: &mut bool,
-) -> Result<Vec<Body>, SourceError> {
+) -> Result<(Vec<Body>, Option<Trouble>), SourceError> {
     let (whole, large): (Vec<Listed>, Vec<Listed>) = planned
         .iter()
         .partition(|listed| listed.size <= limits.raw_bytes);
@@ -304,7 +398,8 @@ async fn bodies(
         .map(|listed| listed.uid)
         .filter(|uid| !found.contains_key(uid))
         .collect();
-    for set in uid_sets(&missing) {
+    let mut trouble = None;
+    'missing: for set in uid_sets(&missing) {
         let there = search(connection, "fetch", &format!("UID {set}")).await?;
         for uid in there
             .into_iter()
@@ -316,18 +411,19 @@ async fn bodies(
                 Some(listed) if listed.size > limits.raw_bytes => &beginning,
                 _ => WHOLE,
             };
-            load(connection, &single, item, limits, overrun, &mut found).await?;
-            found.entry(uid).or_insert_with(|| {
-                tracing::warn!(uid, "the server lists a mail that it does not give");
-                Literal {
-                    bytes: bytes::Bytes::new(),
-                    len: 0,
-                }
-            });
+            let refusal = load(connection, &single, item, limits, overrun, &mut found).await?;
+            if !found.contains_key(&uid) {
+                trouble = Some(Trouble {
+                    uid,
+                    passing: matches!(&refusal, Some(done) if done.code == Some(Code::Passing)),
+                    text: refusal.map_or_else(|| "an answer without it".into(), |done| done.text),
+                });
+                break 'missing;
+            }
         }
     }
 
-    Ok(planned
+    let bodies = planned
         .iter()
         .filter_map(|listed| {
             let body = found.remove(&listed.uid)?;
@@ -343,9 +439,33 @@ async fn bodies(
             };
             Some((listed.uid, body.bytes, size))
         })
-        .collect())
+        .collect();
+    Ok((bodies, trouble))
 }
 
+/// What is handed on for a mail that was given up, so that somebody sees it: a note that is larger than what there is of
+/// it, like a mail of which only the beginning is here. It names the mail, so that no two notes are the same mail.
+fn stand_in(trouble: &Trouble, selected: &Selected, size: u64) -> Body {
+    let (uid, uid_validity) = (trouble.uid, selected.uid_validity);
+    let note = format!(
+        "Subject: Mail UID {uid} could not be fetched\r\n\
+         MIME-Version: 1.0\r\n\
+         Content-Type: text/plain; charset=utf-8\r\n\
+         \r\n\
+         Postroom wrote this note. The server lists the mail and did not give it, time after time.\r\n\
+         The mail is still on the server.\r\n\
+         \r\n\
+         Folder: {}\r\n\
+         UID: {uid} (UIDVALIDITY {uid_validity})\r\n\
+         Size: {size} bytes\r\n\
+         Last answer: {}\r\n",
+        selected.folder, trouble.text
+    );
+    let size = size.max(note.len() as u64 + 1);
+    (uid, note.into(), size)
+}
+
+/// Loads some mails and puts what comes into `found`. Answers how the server refused the others, if it did.
 async fn load(
     connection: &mut Connection,
     wanted: &[Listed],
@@ -353,7 +473,7 @@ async fn load(
     limits: &FetchLimits,
     overrun: &mut bool,
     found: &mut HashMap<u32, Literal>,
-) -> Result<(), SourceError> {
+) -> Result<Option<Done>, SourceError> {
     const STEP: &str = "fetch";
     let uids: Vec<u32> = wanted.iter().map(|listed| listed.uid).collect();
     let stated: u64 = wanted.iter().map(|l| l.size.min(limits.raw_bytes)).sum();
@@ -362,6 +482,7 @@ async fn load(
         _ => stated.saturating_mul(2).saturating_add(SIZE_SLACK_BYTES),
     };
     let mut loaded = 0u64;
+    let mut refusal = None;
     connection.wire.keep_literals(limits.raw_bytes);
     for set in uid_sets(&uids) {
         let command = format!("UID FETCH {set} (UID {item})");
@@ -373,7 +494,11 @@ async fn load(
                 let (Some(uid), Some(body)) = (fetched.uid, fetched.body) else {
                     return Ok(());
                 };
-                if uids.binary_search(&uid).is_err() {
+                let Ok(at) = uids.binary_search(&uid) else {
+                    return Ok(());
+                };
+                // Some servers give nothing (NIL, or no bytes) where they should say NO.
+                if body.len == 0 && wanted[at].size > 0 {
                     return Ok(());
                 }
                 loaded = loaded.saturating_add(body.bytes.len() as u64);
@@ -385,13 +510,18 @@ async fn load(
                 Ok(())
             })
             .await?;
-        // A NO after some of the mails is how servers report the one that they cannot read.
-        if done.status == Status::Bad {
-            ended_ok(STEP, done)?;
+        match done.status {
+            Status::Ok => {}
+            // A NO after some of the mails is how servers report the one that they cannot read.
+            Status::No => refusal = Some(done),
+            _ => {
+                connection.wire.keep_literals(0);
+                ended_ok(STEP, done)?;
+            }
         }
     }
     connection.wire.keep_literals(0);
-    Ok(())
+    Ok(refusal)
 }
 
 #[cfg(test)]

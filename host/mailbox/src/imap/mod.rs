@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError};
 use connection::Connection;
-use fetch::Backlog;
+use fetch::{Backlog, Refused};
 
 /// Where a mailbox lies and how to talk to its server.
 #[derive(Debug, Clone)]
@@ -94,6 +94,7 @@ pub fn imap(settings: ImapSettings, login: Login, tls: Arc<rustls::ClientConfig>
         tls,
         connection: None,
         backlog: None,
+        refused: None,
         token_distrusted: false,
         one_by_one: false,
     }
@@ -106,6 +107,7 @@ pub struct ImapSource {
     tls: Arc<rustls::ClientConfig>,
     connection: Option<Connection>,
     backlog: Option<Backlog>,
+    refused: Option<Refused>,
     token_distrusted: bool,
     /// The server was caught stating wrong sizes: mails are fetched singly, so that memory stays bounded.
     one_by_one: bool,
@@ -212,6 +214,12 @@ impl Place {
         serde_json::from_str(text).map_err(|_| SourceError::UnknownCursor {
             text: text.chars().take(200).collect(),
         })
+    }
+
+    /// Whether a text that is no place was written by a source of another kind.
+    fn is_foreign(text: &str) -> bool {
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
+            .is_ok_and(|fields| !fields.contains_key("uid_validity"))
     }
 
     fn write(&self) -> String {

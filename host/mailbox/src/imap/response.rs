@@ -59,7 +59,8 @@ pub(super) enum Code {
     TryCreate,
     NonExistent,
     AlreadyExists,
-    /// The server names trouble of its own that passes: UNAVAILABLE, INUSE, LIMIT, SERVERBUG.
+    /// The server names trouble of its own that passes: UNAVAILABLE, INUSE, LIMIT, SERVERBUG, and THROTTLED, which
+    /// large providers use and no RFC names.
     Passing,
     Other,
 }
@@ -177,7 +178,7 @@ fn code(inner: &[u8]) -> Code {
         b"TRYCREATE" => Code::TryCreate,
         b"NONEXISTENT" => Code::NonExistent,
         b"ALREADYEXISTS" => Code::AlreadyExists,
-        b"UNAVAILABLE" | b"INUSE" | b"LIMIT" | b"SERVERBUG" => Code::Passing,
+        b"UNAVAILABLE" | b"INUSE" | b"LIMIT" | b"SERVERBUG" | b"THROTTLED" => Code::Passing,
         _ => Code::Other,
     }
 }

@@ -1,0 +1,203 @@
+//! Servers in trouble, calls that are dropped, and what other sources wrote: no mail may be lost by any of it.
+
+use super::*;
+
+#[tokio::test]
+async fn a_connection_lost_while_fetching_loses_nothing() {
+    let server = Server::start(|connection, command| match connection {
+        1 if command.contains("BODY.PEEK") => Act::SayAndClose(format!(
+            "{}* 2 FETCH (UID 11 BODY[] {{4}}\r\nma",
+            mail(10, "mail")
+        )),
+        2 if command.contains("BODY.PEEK") => Act::SayAndClose(mail(10, "mail")),
+        3 if command.contains("RFC822.SIZE") => Act::SayAndClose(String::new()),
+        _ => Act::Usual,
+    })
+    .await;
+    let mut source = server.source();
+    for _ in 0..3 {
+        let lost = source
+            .fetch(Some(&cursor(9)), &FetchLimits::default())
+            .await;
+        assert!(lost.unwrap_err().is_transient());
+    }
+    let batch = source
+        .fetch(Some(&cursor(9)), &FetchLimits::default())
+        .await
+        .unwrap();
+    assert_eq!(uids(&batch), [10, 11, 12]);
+}
+
+#[tokio::test]
+async fn mails_that_do_not_come() {
+    let server = Server::start(|_, command| match command {
+        // 10 has vanished, 11 cannot be read, 12 comes with an inexact size.
+        "UID FETCH 10:12 (UID BODY.PEEK[])" => {
+            Act::Say(format!("{}{{tag}} NO some failed\r\n", mail(12, "longer")))
+        }
+        "UID SEARCH UID 10:11" => Act::Say("* SEARCH 11\r\n{tag} OK\r\n".into()),
+        "UID FETCH 11 (UID BODY.PEEK[])" => Act::Say("{tag} NO broken\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let mut source = server.source();
+    let limits = FetchLimits::default();
+    for _ in 1..5 {
+        let later = source.fetch(Some(&cursor(9)), &limits).await.unwrap_err();
+        assert!(
+            later.is_transient() && later.to_string().contains("UID 11"),
+            "{later}"
+        );
+    }
+    let batch = source.fetch(Some(&cursor(9)), &limits).await.unwrap();
+    assert_eq!((uids(&batch), batch.more), (vec![11], true));
+    let note = &batch.messages[0];
+    assert!(!note.is_whole());
+    let text = std::str::from_utf8(&note.bytes).unwrap();
+    assert!(text.contains("UID: 11 (UIDVALIDITY 7)"));
+    assert!(text.contains("Last answer: broken"), "{text}");
+    let batch = source.fetch(batch.cursor.as_ref(), &limits).await.unwrap();
+    assert_eq!((uids(&batch), batch.cursor), (vec![12], Some(cursor(12))));
+    assert!(batch.messages[0].is_whole());
+}
+
+#[tokio::test]
+async fn a_server_in_trouble_costs_no_mail() {
+    // The answer to a body's fetch, and how many fetches it stops.
+    for (answer, fetches) in [
+        ("{tag} NO [UNAVAILABLE] try later\r\n", 30),
+        ("{tag} NO [INUSE] try later\r\n", 30),
+        ("{tag} NO Server Unavailable. 15\r\n", 19),
+        ("* 3 FETCH (UID 12 BODY[] NIL)\r\n{tag} OK\r\n", 19),
+        ("* 3 FETCH (UID 12 BODY[] {0}\r\n)\r\n{tag} OK\r\n", 19),
+    ] {
+        let well = Arc::new(AtomicUsize::new(0));
+        let again = well.clone();
+        let server = Server::start(move |_, command| match command {
+            _ if again.load(Ordering::SeqCst) > 0 => Act::Usual,
+            "UID SEARCH UID 11:12" => Act::Say("* SEARCH 11 12\r\n{tag} OK\r\n".into()),
+            _ if command.contains("BODY.PEEK") => Act::Say(answer.into()),
+            _ => Act::Usual,
+        })
+        .await;
+        let mut source = server.source();
+        let limits = FetchLimits::default();
+        for _ in 0..fetches {
+            let later = source.fetch(Some(&cursor(10)), &limits).await;
+            assert!(later.unwrap_err().is_transient(), "{answer}");
+        }
+        well.store(1, Ordering::SeqCst);
+        let batch = source.fetch(Some(&cursor(10)), &limits).await.unwrap();
+        assert_eq!(uids(&batch), [11, 12], "{answer}");
+        assert!(batch.messages.iter().all(|m| &m.bytes[..] == b"mail"));
+    }
+}
+
+#[tokio::test]
+async fn mails_before_a_refused_one_are_given_at_once() {
+    let server = Server::start(|_, command| match command {
+        "UID FETCH 10:12 (UID BODY.PEEK[])" => Act::Say(format!(
+            "{}{}{{tag}} NO [SERVERBUG] oops\r\n",
+            mail(10, "mail"),
+            mail(12, "mail")
+        )),
+        _ if command.starts_with("UID SEARCH UID 11") => {
+            Act::Say("* SEARCH 11\r\n{tag} OK\r\n".into())
+        }
+        _ if command.contains("BODY.PEEK") => Act::Say("{tag} NO [SERVERBUG] oops\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let mut source = server.source();
+    let limits = FetchLimits::default();
+    let batch = source.fetch(Some(&cursor(9)), &limits).await.unwrap();
+    assert_eq!(
+        (uids(&batch), batch.cursor.clone(), batch.more),
+        (vec![10], Some(cursor(10)), true)
+    );
+    for _ in 0..2 {
+        let later = source.fetch(batch.cursor.as_ref(), &limits).await;
+        assert!(later.unwrap_err().is_transient());
+    }
+}
+
+#[tokio::test]
+async fn what_another_kind_of_source_wrote_stops_nothing() {
+    let server = Server::start(|_, _| Act::Usual).await;
+    let mut source = server.source();
+    let limits = FetchLimits::default();
+    let foreign = r#"{"spool":"0123456789abcdef","batch":3}"#;
+    let batch = source.fetch(Some(&Cursor(foreign.into())), &limits).await;
+    assert_eq!(uids(&batch.unwrap()), [10, 11, 12]);
+    source.settings.import = Import::New;
+    let batch = source.fetch(Some(&Cursor(foreign.into())), &limits).await;
+    assert_eq!(batch.unwrap().cursor, Some(cursor(12)));
+    let other = Acknowledge {
+        position: Position(r#"{"spool":"a.eml","file":{}}"#.into()),
+        after: After::Delete,
+    };
+    source
+        .acknowledge(&[other, ack(10, After::Seen)])
+        .await
+        .unwrap();
+    assert_eq!(
+        server.after_select().await.pop().as_deref(),
+        Some("UID STORE 10 +FLAGS.SILENT (\\Seen)")
+    );
+}
+
+/// Polls a future so many times, then drops it. Whether it came to its end.
+async fn cut_off<T>(future: impl Future<Output = T>, polls: usize) -> bool {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..polls {
+        let once = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(future.as_mut().poll(context).is_ready())
+        });
+        if once.await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_call_may_be_dropped_at_any_await() {
+    let limits = FetchLimits::default();
+    let from = cursor(9);
+    for call in ["connect", "fetch", "acknowledge", "idle and fetch"] {
+        for polls in 1.. {
+            let server = Server::start(|_, command| match command {
+                "IDLE" => Act::Say("+ idling\r\n* OK Still here\r\n".into()),
+                _ => Act::Usual,
+            })
+            .await;
+            let mut source = server.source();
+            let acks = [ack(10, After::Move("Done".into())), ack(11, After::Delete)];
+            let ended = match call {
+                "connect" => cut_off(source.connect(), polls).await,
+                "fetch" => cut_off(source.fetch(Some(&from), &limits), polls).await,
+                "acknowledge" => cut_off(source.acknowledge(&acks), polls).await,
+                _ => {
+                    source.fetch(Some(&from), &limits).await.unwrap();
+                    assert!(!cut_off(source.wait(Duration::from_secs(60)), 5).await);
+                    cut_off(source.fetch(Some(&from), &limits), polls).await
+                }
+            };
+            if polls % 2 == 0 {
+                let closed = tokio::time::timeout(Duration::from_secs(2), source.close());
+                closed.await.unwrap();
+            }
+            let batch = source.fetch(Some(&from), &limits).await.unwrap();
+            assert_eq!(uids(&batch), [10, 11, 12], "{call}, {polls} polls");
+            assert_eq!(batch.cursor, Some(cursor(12)));
+            source.acknowledge(&acks).await.unwrap();
+            let closed = tokio::time::timeout(Duration::from_secs(2), source.close());
+            closed.await.unwrap();
+            if ended {
+                assert!(polls > 1, "{call} was never cut off");
+                break;
+            }
+        }
+    }
+}
