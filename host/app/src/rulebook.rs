@@ -188,13 +188,13 @@ impl RuleBook {
                 }
                 (Err((hash, reason)), None) => {
                     looked.refused.push((id.clone(), hash, reason.clone()));
-                    Some(self.last_good(wanted, reason)?)
+                    Some(Arc::new(self.last_good(wanted, reason)?))
                 }
             };
             match (fresh, serving) {
                 (Some(fresh), _) => {
                     looked.changed.push(id.clone());
-                    looked.rules.insert(id, Arc::new(fresh));
+                    looked.rules.insert(id, fresh);
                 }
                 (None, Some(serving)) => {
                     looked.rules.insert(id, serving.clone());
@@ -232,7 +232,7 @@ enum Loading {
     Serving,
     /// What was refused before.
     KnownBad,
-    Fresh(LiveRule),
+    Fresh(Arc<LiveRule>),
 }
 
 /// Loads a rule's file unless it holds what `serving` was made of, or what is known to be bad. An error carries the refused
@@ -251,12 +251,12 @@ fn load_file(
         let rule = sandbox
             .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
             .map_err(|error| (None, error.to_string()))?;
-        return Ok(Loading::Fresh(LiveRule {
+        return Ok(Loading::Fresh(Arc::new(LiveRule {
             name,
             hash: rule.hash().hex(),
             rule: Ok(rule),
             record: None,
-        }));
+        })));
     };
     let bytes = read_rule(path).map_err(|reason| (None, format!("{name}: {reason}")))?;
     let hash = ContentHash::of(&bytes);
@@ -268,7 +268,7 @@ fn load_file(
     }
     let rule =
         load_bytes(sandbox, wanted, &bytes).map_err(|error| (Some(hash), error.to_string()))?;
-    Ok(Loading::Fresh(LiveRule {
+    Ok(Loading::Fresh(Arc::new(LiveRule {
         name,
         hash: hash.hex(),
         rule: Ok(rule),
@@ -280,7 +280,7 @@ fn load_file(
             settings_json: wanted.settings_json.clone(),
             grants_json: grants_json(&wanted.grants),
         }),
-    }))
+    })))
 }
 
 /// The sandbox that every command uses. Compiled code is kept in the user's cache folder, so that one command warms it for the

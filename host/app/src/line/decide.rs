@@ -25,8 +25,8 @@ pub struct Parsed {
 
 enum Content {
     Message(Arc<Message>),
-    /// Over the size limits: kept whole if it could be, and never given to a rule.
-    TooLarge(String),
+    /// Over the size limits, or not given by the server: what came of it is kept, and never given to a rule.
+    Unreadable(String),
     /// The line failed on it too often.
     GivenUp(String),
     /// Parsing panicked: a defect of ours, and not the mail's end.
@@ -137,13 +137,18 @@ fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
             "the line failed on this mail {} times",
             mail.attempts
         ))
+    } else if !mail.whole && mail.size <= limits.raw_bytes {
+        Content::Unreadable(
+            "the server listed this mail and did not give it: what is kept says what it answered"
+                .into(),
+        )
     } else if !mail.whole {
-        Content::TooLarge(format!(
+        Content::Unreadable(format!(
             "{} bytes, over limits.raw_bytes = {}: only its beginning is kept here, the mail itself stays on the server",
             mail.size, limits.raw_bytes
         ))
     } else if mail.size > limits.message_bytes {
-        Content::TooLarge(format!(
+        Content::Unreadable(format!(
             "{} bytes, over limits.message_bytes = {}",
             mail.size, limits.message_bytes
         ))
@@ -162,7 +167,7 @@ fn decide_one(line: &Line, mailbox: &Mailbox, chain: &Chain, parsed: Parsed) -> 
     let Parsed { mail, content } = parsed;
     let (message, result) = match content {
         Content::Failed(reason) => (None, Err(Failure::Defect(reason))),
-        Content::TooLarge(reason) | Content::GivenUp(reason) => {
+        Content::Unreadable(reason) | Content::GivenUp(reason) => {
             (None, Ok(set_aside(reason, chain.generation)))
         }
         Content::Message(message) => {
@@ -395,7 +400,19 @@ impl Kv for RuleMemory {
     fn get(&self, key: &str) -> Result<Option<String>, KvError> {
         self.store
             .kv(&self.tenant, &self.rule, key)
-            .map_err(|error| KvError(self.failure.get_or_init(|| error).to_string()))
+            .map_err(|error| self.failed(error))
+    }
+
+    fn usage(&self) -> Result<(u64, u64), KvError> {
+        self.store
+            .kv_usage(&self.tenant, &self.rule)
+            .map_err(|error| self.failed(error))
+    }
+}
+
+impl RuleMemory {
+    fn failed(&self, error: StoreError) -> KvError {
+        KvError(self.failure.get_or_init(|| error).to_string())
     }
 }
 
