@@ -1,5 +1,6 @@
 //! `decisions`, `items`, `ledger` and `outbox`: what happened and why, for people or as one JSON object a line.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -141,14 +142,23 @@ pub fn outbox(
         bail!("--state {state}: one of waiting, delivered, dead");
     }
     let reader = open_reader(config)?;
-    let most = limit.unwrap_or(if json { usize::MAX } else { SCREENFUL });
-    let rows = reader
-        .outbox(&store::Filter::default())?
-        .filter(|row| {
-            row.as_ref()
-                .map_or(true, |row| state.is_none_or(|s| s == row.state))
-        })
-        .take(most);
+    let most = limit.or((!json).then_some(SCREENFUL));
+    let wanted = store::Filter {
+        limit: most.filter(|_| state.is_none()),
+        ..store::Filter::default()
+    };
+    let mut rows = VecDeque::new();
+    for row in reader.outbox(&wanted)? {
+        let row = row?;
+        if state.is_none_or(|state| state == row.state) {
+            rows.push_back(Ok(row));
+        }
+        // The newest are kept, as in the other listings.
+        if most.is_some_and(|most| rows.len() > most) {
+            rows.pop_front();
+        }
+    }
+    let rows = rows.into_iter();
     list(
         json,
         rows,
