@@ -26,6 +26,8 @@ mod json;
 pub mod kv;
 pub mod log;
 mod mail;
+#[cfg(any(all(target_arch = "wasm32", feature = "memory"), test))]
+mod memory;
 pub mod settings;
 #[doc(hidden)]
 pub use wit_bindgen;
@@ -38,6 +40,11 @@ pub use bindings::postroom::plugin::types::{
     Verdict, Visibility,
 };
 pub use mail::{Mail, Match};
+
+/// A rule with an allocator of its own leaves the feature `memory` out.
+#[cfg(all(target_arch = "wasm32", feature = "memory"))]
+#[global_allocator]
+static MEMORY: memory::Arena = memory::Arena::new();
 
 /// Not mine: the next rule decides.
 pub fn pass() -> Decision {
