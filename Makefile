@@ -12,7 +12,7 @@ export POSTROOM_WASM_TOOLCHAIN ?= auto
 CARGO_DENY := 0.20.2
 host := --release --locked --workspace
 # Workspaces of their own: the guests.
-guests := $(wildcard plugins/Cargo.toml tests/hostile/guests/Cargo.toml examples/rules/*/Cargo.toml)
+guests := $(wildcard plugins/Cargo.toml tests/hostile/guests/Cargo.toml tests/bench/rules/Cargo.toml examples/rules/*/Cargo.toml)
 
 .PHONY: help setup servers guests build demo test-guests test bench stand lint format clippy deny house clean
 
@@ -43,7 +43,8 @@ test: setup test-guests ## every test, on real servers
 	cargo build $(host)
 	cargo test $(host) --no-fail-fast
 
-bench: setup test-guests ## throughput, sandbox cost, save-to-live and memory, beside other tools
+bench: setup guests ## throughput, sandbox cost, save-to-live and memory, beside other tools
+	scripts/guests bench
 	cargo build $(host)
 	bash tests/bench/run
 

@@ -45,7 +45,7 @@ struct Options {
     #[arg(long, default_value_t = 50)]
     saves: u32,
     /// Idle mailboxes
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 2000)]
     idle: u32,
 }
 
