@@ -1,6 +1,6 @@
 //! Everything a rule written in Rust needs: the mail, the context, and builders for what to do about it.
 //!
-//! ```ignore
+//! ```text
 //! use postroom_sdk::{Context, Failure, Field, Mail, Action, alert};
 //!
 //! postroom_sdk::rule!(decide);
