@@ -99,7 +99,7 @@ impl Contender {
             Contender::ImapFlow => "imapflow + mailparser",
             Contender::ImapToolsBulk => "imap_tools in bulk",
             Contender::ImapFlowBulk => "imapflow + mailparser in bulk",
-            Contender::Mbsync => "mbsync (fetch to files, no more)",
+            Contender::Mbsync => "mbsync (fetches to files, no more)",
         }
     }
 
@@ -278,9 +278,8 @@ fn run_mbsync(stand: &Stand, user: &str, expected: &Expected, dir: &Path) -> Res
     let config = dir.join("mbsyncrc");
     fs::write(
         &config,
-        // Without FSync, so that it is the fetch alone that is measured.
         format!(
-            "FSync no\n\nIMAPAccount bench\nHost localhost\nPort {port}\nUser {user}\nPass {password}\nSSLType IMAPS\nCertificateFile {ca}\nAuthMechs LOGIN\n\n\
+            "IMAPAccount bench\nHost localhost\nPort {port}\nUser {user}\nPass {password}\nSSLType IMAPS\nCertificateFile {ca}\nAuthMechs LOGIN\n\n\
              IMAPStore far\nAccount bench\n\n\
              MaildirStore near\nPath {dir}/\nInbox {dir}/INBOX\n\n\
              Channel bench\nFar :far:\nNear :near:\nPatterns INBOX\nSync Pull\nCreate Near\nSyncState *\n",

@@ -38,7 +38,7 @@ impl Default for LineLimits {
             raw_bytes: 256 * MIB,
             mime_depth: 32,
             parts: 1000,
-            batch_mails: 128,
+            batch_mails: 256,
             batch_bytes: 8 * MIB,
             attempts: 5,
             outbox_attempts: 200,
