@@ -130,7 +130,7 @@ impl Outcome {
 pub struct Trouble {
     /// The rule's name as configured.
     pub rule: String,
-    /// `trap`, `deadline`, `memory`, `output`, `failure`, `nonsense` or `not-granted`.
+    /// `trap`, `deadline`, `memory`, `output`, `failure`, `nonsense`, `not-granted` or `not-loaded`.
     pub kind: String,
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,7 +16,7 @@ const DEAD: i64 = 2;
 pub enum OutboxKind {
     /// To the sink named by the entry's target.
     Sink,
-    /// By the outgoing named by the entry's target; the payload is a [`crate::MailPayload`].
+    /// By the outgoing named by the entry's target; the payload is a [`crate::OutgoingMailPayload`].
     Mail,
 }
 

@@ -66,7 +66,7 @@ fn bad_mails() -> Vec<Bad> {
             .concat(),
             "charset",
         ),
-        bad("nul", nul, ""),
+        bad("nul", nul, "NUL"),
         bad(
             "bare-cr",
             with("Subject: bare cr\r\n\r\none\rtwo\rthree\r\n"),
@@ -78,7 +78,7 @@ fn bad_mails() -> Vec<Bad> {
             "Message-ID",
         ),
         bad("parts", parts, "parts"),
-        bad("nested", nested, ""),
+        bad("nested", nested, "nested deeper"),
         Bad {
             name: "huge",
             bytes: huge,
