@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
+use postroom_auth::vault::{Vault, VaultKey};
 use postroom_auth::{Login, Tokens};
 use postroom_core::{ParseLimits, RawMessage};
 use postroom_mailbox::{
@@ -70,10 +71,12 @@ impl Service {
         let (rules, loaded) = RuleBook::open(&config, sandbox, store.clone()).await?;
         rule_watch::say(&loaded);
         let tls = tls::client_config(&config.extra_roots)?;
-        let registrations = config.profiles.iter().map(|p| p.registration.clone());
+        let vault = Vault::open(&config.data_dir, VaultKey::load(&config.vault_key)?)?;
         let tokens = Arc::new(Tokens::new(
             tls::http_client(&tls)?,
-            registrations.collect(),
+            config.profiles.clone(),
+            config.accounts.clone(),
+            vault,
         ));
         let deliveries = Arc::new(deliveries(&config, &store, &tls, &tokens, &stop)?);
         let (outbox_filled, filled) = watch::channel(());
@@ -335,9 +338,10 @@ fn source(
 
 fn login(login: &config::Login, tokens: &Arc<Tokens>) -> Login {
     match &login.credential {
-        Credential::Profile(profile) => Login::Bearer {
+        Credential::Account { account, resource } => Login::Bearer {
             user: login.user.clone(),
-            profile: profile.clone(),
+            account: account.clone(),
+            resource: *resource,
             tokens: tokens.clone(),
         },
         Credential::Password(password) => Login::Password {

@@ -2,40 +2,71 @@
 
 use std::time::Duration;
 
-/// A failed token request. Cheap to clone, since all who waited for one request share its failure.
+use serde::{Deserialize, Serialize};
+
+use crate::Account;
+use crate::vault::VaultError;
+
+/// A failed sign-in or token request. Cheap to clone, since all who waited for one request share its failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     #[error("there is no profile named {profile}")]
     UnknownProfile { profile: String },
 
     /// The authorization server is out of reach, busy or ill: trying again may help.
-    #[error("profile {profile}: the authorization server could not answer: {reason}")]
+    #[error("profile {account}: the authorization server could not answer: {reason}")]
     Transient {
-        profile: String,
+        account: Account,
         reason: String,
         /// How long the server asks us to stay away, counted from when this error was made.
         retry_after: Option<Duration>,
     },
 
     /// The authorization server said no (RFC 6749 section 5.2).
-    #[error(
-        "profile {profile}: the authorization server refused: {error}{}{}",
-        listed(codes),
-        described(description)
-    )]
-    Refused {
-        profile: String,
-        /// The standard's error word, such as `invalid_client`.
-        error: String,
-        /// Microsoft's AADSTS numbers; empty elsewhere.
-        codes: Vec<u32>,
-        description: Option<String>,
-        correlation_id: Option<String>,
-    },
+    #[error("profile {account}: the authorization server refused: {refusal}")]
+    Refused { account: Account, refusal: Refusal },
 
     /// What came back is no answer of an authorization server: HTML, nothing at all, or far too much.
-    #[error("profile {profile}: the token address gave no token answer: {reason}")]
-    Nonsense { profile: String, reason: String },
+    #[error("profile {account}: the token address gave no token answer: {reason}")]
+    Nonsense { account: Account, reason: String },
+
+    /// Nobody signed in yet, or the sign-in was given up.
+    #[error("profile {account}: nobody is signed in")]
+    SignedOut { account: Account },
+
+    /// The profile cannot do what was asked of it, such as a sign-in page without an authorize address.
+    #[error("profile {account}: {reason}")]
+    Unusable { account: Account, reason: String },
+
+    /// The tokens cannot be kept or read.
+    #[error("profile {account}: {source}")]
+    Vault {
+        account: Account,
+        source: VaultError,
+    },
+}
+
+/// An authorization server's no, as it is kept in the vault and shown to admins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The standard's error word, such as `invalid_client`.
+    pub error: String,
+    /// Microsoft's AADSTS numbers; empty elsewhere.
+    #[serde(default)]
+    pub codes: Vec<u32>,
+    pub description: Option<String>,
+    pub correlation_id: Option<String>,
+}
+
+/// What may end a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// A person signs in again; asking with the same token is pointless.
+    SignIn,
+    /// Somebody changes something at the provider or in the configuration: asked again now and then.
+    Admin,
+    /// The server takes us for a client in a loop (AADSTS50196): asked again only much later.
+    StayAway,
 }
 
 impl AuthError {
@@ -52,22 +83,35 @@ impl AuthError {
         }
     }
 
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            AuthError::Refused { refusal, .. } => Some(refusal),
+            _ => None,
+        }
+    }
+
     pub fn profile(&self) -> &str {
         match self {
-            AuthError::UnknownProfile { profile }
-            | AuthError::Transient { profile, .. }
-            | AuthError::Refused { profile, .. }
-            | AuthError::Nonsense { profile, .. } => profile,
+            AuthError::UnknownProfile { profile } => profile,
+            AuthError::Transient { account, .. }
+            | AuthError::Refused { account, .. }
+            | AuthError::Nonsense { account, .. }
+            | AuthError::SignedOut { account }
+            | AuthError::Unusable { account, .. }
+            | AuthError::Vault { account, .. } => &account.profile,
         }
     }
 }
 
-fn listed(codes: &[u32]) -> String {
-    codes.iter().map(|code| format!(" AADSTS{code}")).collect()
-}
-
-fn described(description: &Option<String>) -> String {
-    description
-        .as_ref()
-        .map_or_else(String::new, |text| format!(" ({text})"))
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.error)?;
+        for code in &self.codes {
+            write!(f, " AADSTS{code}")?;
+        }
+        if let Some(text) = &self.description {
+            write!(f, " ({text})")?;
+        }
+        Ok(())
+    }
 }

@@ -1,14 +1,30 @@
 //! Signing in: the one crate that holds secrets, so that no other can leak them.
 
+pub mod advice;
+mod certificate;
 mod error;
 mod exchange;
 mod grant;
 mod profile;
+pub mod provider;
+mod redirect;
+pub mod runway;
 mod secret;
+mod service_key;
+mod sign_in;
 mod tokens;
+pub mod vault;
 
-pub use error::AuthError;
+pub use advice::Advice;
+pub use certificate::{Certificate, CertificateError};
+pub use error::{AuthError, Refusal, Remedy};
 pub use exchange::ExchangeLimits;
-pub use profile::{Login, Profile};
+pub use profile::{
+    Account, AccountUse, ClientCredential, Endpoints, Grant, Login, Profile, Prompt, SendSecret,
+};
+pub use provider::{Cloud, Need, Provider, Resource};
+pub use redirect::RedirectListener;
 pub use secret::{AccessToken, Secret};
-pub use tokens::Tokens;
+pub use service_key::{ServiceKey, ServiceKeyError};
+pub use sign_in::{AnswerError, Code, CodeSignIn, DeviceSignIn};
+pub use tokens::{RefreshStep, Tokens};

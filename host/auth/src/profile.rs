@@ -1,32 +1,124 @@
-//! What is needed to sign in: a profile registered with a provider, and the login that uses it.
+//! What is needed to sign in: a profile registered with a provider, the accounts that use it, and the login that a session holds.
 
+use std::fmt;
 use std::sync::Arc;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::certificate::Certificate;
+use crate::provider::{Need, Provider, Resource};
+use crate::service_key::ServiceKey;
 use crate::{Secret, Tokens};
 
-/// A named OAuth registration, shared by any number of mailboxes. Signs in by client credentials (RFC 6749 section 4.4).
+/// A named OAuth registration, shared by any number of mailboxes.
 #[derive(Debug, Clone)]
 pub struct Profile {
     pub name: String,
-    /// Used as configured, never rewritten.
-    pub token_url: Url,
+    pub provider: Provider,
+    /// Microsoft's directory id or domain, for advice and links; `None` elsewhere.
+    pub directory: Option<String>,
+    pub endpoints: Endpoints,
+    /// Empty for a service account, which has none.
     pub client_id: String,
-    pub credential: Secret,
-    /// One resource's scopes, such as `https://outlook.office365.com/.default`.
-    pub scopes: Vec<String>,
+    pub client: ClientCredential,
+    pub grant: Grant,
+    /// As configured, used for every token; `None` derives them from the provider and the account's needs.
+    pub scopes: Option<Vec<String>>,
     /// The tenants that may use it; `None` is every tenant.
     pub tenants: Option<Vec<String>>,
+}
+
+/// Where to ask. Configured addresses are used exactly as written, never rewritten.
+#[derive(Debug, Clone)]
+pub enum Endpoints {
+    Fixed {
+        authorize: Option<String>,
+        token: Url,
+        device: Option<Url>,
+    },
+    /// The issuer of OpenID Connect Discovery 1.0; asked once, when first needed.
+    Discovered { issuer: Url },
+}
+
+/// How the application itself proves who it is (RFC 6749 section 2.3).
+#[derive(Debug, Clone)]
+pub enum ClientCredential {
+    /// A public client: sends neither secret nor assertion (AADSTS700025).
+    None,
+    Secret {
+        secret: Secret,
+        /// The one from before a rotation: tried when the server takes the first for wrong or expired.
+        previous: Option<Secret>,
+        send: SendSecret,
+        expires: Option<Date>,
+    },
+    /// A signed assertion (RFC 7523, PS256).
+    Certificate(Arc<Certificate>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendSecret {
+    /// As a field of the form.
+    Body,
+    /// HTTP Basic (RFC 6749 section 2.3.1).
+    Basic,
+}
+
+/// How tokens are come by.
+#[derive(Debug, Clone)]
+pub enum Grant {
+    /// RFC 6749 section 4.1 with PKCE (RFC 7636).
+    AuthorizationCode {
+        /// `None`: `http://localhost` on a free port.
+        redirect: Option<String>,
+        prompt: Option<Prompt>,
+    },
+    /// RFC 8628.
+    DeviceCode,
+    /// RFC 6749 section 4.4.
+    ClientCredentials,
+    /// RFC 6749 section 4.3.
+    Password { username: String, password: Secret },
+    /// Google's, by RFC 7523 with `sub`.
+    ServiceAccount(Arc<ServiceKey>),
+}
+
+/// What the sign-in page is asked to show (OpenID Connect Core section 3.1.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prompt {
+    Login,
+    Consent,
+    SelectAccount,
+    None,
+}
+
+/// Whose tokens: a profile's own, or those of one user who signed in through it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Account {
+    pub profile: String,
+    /// `None` for an app-only profile.
+    pub login: Option<String>,
+}
+
+/// An account and all that the configuration needs its tokens for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountUse {
+    pub account: Account,
+    /// Each once, in order.
+    pub needs: Vec<Need>,
 }
 
 /// How one mailbox or submission server is signed in to.
 #[derive(Debug, Clone)]
 pub enum Login {
-    /// An access token of a profile (XOAUTH2). `user` is the mailbox that is opened.
+    /// An access token (XOAUTH2). `user` is the mailbox that is opened.
     Bearer {
         user: String,
-        profile: String,
+        account: Account,
+        resource: Resource,
         tokens: Arc<Tokens>,
     },
     Password {
@@ -40,6 +132,85 @@ impl Login {
     pub fn user(&self) -> &str {
         match self {
             Login::Bearer { user, .. } | Login::Password { user, .. } => user,
+        }
+    }
+}
+
+impl Profile {
+    /// The day the client secret or certificate stops working, where it is known.
+    pub fn credential_expires(&self) -> Option<Date> {
+        match &self.client {
+            ClientCredential::Secret { expires, .. } => *expires,
+            ClientCredential::Certificate(certificate) => {
+                Some(certificate.not_after().to_zoned(TimeZone::UTC).date())
+            }
+            ClientCredential::None => None,
+        }
+    }
+
+    /// The scopes of one token request for this resource.
+    pub fn scopes_for(&self, resource: Resource, needs: &[Need]) -> Vec<String> {
+        match &self.scopes {
+            Some(scopes) => scopes.clone(),
+            None => self
+                .provider
+                .scopes(resource, needs, self.grant.is_app_only()),
+        }
+    }
+
+    /// The scopes of a sign-in: those of every resource that is needed, each once.
+    pub fn sign_in_scopes(&self, needs: &[Need]) -> Vec<String> {
+        let mut scopes = Vec::new();
+        for resource in needs.iter().map(|need| need.resource()) {
+            for scope in self.scopes_for(resource, needs) {
+                if !scopes.contains(&scope) {
+                    scopes.push(scope);
+                }
+            }
+        }
+        scopes
+    }
+}
+
+impl Grant {
+    /// The name in the configuration and in listings.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Grant::AuthorizationCode { .. } => "authorization-code",
+            Grant::DeviceCode => "device-code",
+            Grant::ClientCredentials => "client-credentials",
+            Grant::Password { .. } => "password",
+            Grant::ServiceAccount(_) => "service-account",
+        }
+    }
+
+    /// Whether the tokens are the application's own, and not a user's.
+    pub fn is_app_only(&self) -> bool {
+        matches!(self, Grant::ClientCredentials)
+    }
+
+    /// Whether a person has to sign in before the first token.
+    pub fn is_interactive(&self) -> bool {
+        matches!(self, Grant::AuthorizationCode { .. } | Grant::DeviceCode)
+    }
+}
+
+impl Prompt {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Prompt::Login => "login",
+            Prompt::Consent => "consent",
+            Prompt::SelectAccount => "select_account",
+            Prompt::None => "none",
+        }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.login {
+            Some(login) => write!(f, "{} as {login}", self.profile),
+            None => f.write_str(&self.profile),
         }
     }
 }

@@ -162,8 +162,11 @@ impl Smtp {
     async fn session(&self, idle: Option<Session>) -> Result<Session, SendError> {
         let token = match &self.login {
             Some(Login::Bearer {
-                profile, tokens, ..
-            }) => Some(tokens.access_token(profile).await?),
+                account,
+                resource,
+                tokens,
+                ..
+            }) => Some(tokens.access_token(account, *resource).await?),
             Some(Login::Password { .. }) | None => None,
         };
         if let Some(mut session) = idle {
@@ -177,14 +180,17 @@ impl Smtp {
             (
                 Err(refused @ SendError::RefusedLogin { .. }),
                 Some(Login::Bearer {
-                    profile, tokens, ..
+                    account,
+                    resource,
+                    tokens,
+                    ..
                 }),
                 Some(stale),
             ) if !self.distrusted.load(Ordering::Relaxed) => {
                 // A token can be withdrawn before its time: a new one gets one try.
                 tracing::debug!(outgoing = %self.settings.name, %refused, "asking for a new token");
-                tokens.reject(profile, &stale).await;
-                let newer = tokens.access_token(profile).await?;
+                tokens.reject(account, &stale).await;
+                let newer = tokens.access_token(account, *resource).await?;
                 let opened = self.open(Some(newer)).await;
                 let again = matches!(opened, Err(SendError::RefusedLogin { .. }));
                 self.distrusted.store(again, Ordering::Relaxed);

@@ -200,13 +200,13 @@ fn expiring(config: &Config, file: &Path, today: Date) -> Vec<Problem> {
     let soon = today.saturating_add(Span::new().days(EXPIRY_NOTICE_DAYS));
     let profiles = config.profiles.iter();
     profiles
-        .filter_map(|profile| Some((profile, profile.secret_expires?)))
+        .filter_map(|profile| Some((profile, profile.credential_expires()?)))
         .filter(|(_, day)| *day <= soon)
         .map(|(profile, day)| Problem {
             file: file.display().to_string(),
             line: 0,
             column: 0,
-            key: format!("profiles.{}.secret_expires", profile.registration.name),
+            key: format!("profiles.{}.secret_expires", profile.name),
             message: if day < today {
                 format!("the client secret expired on {day}")
             } else {

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::civil::Date;
-use postroom_auth::Secret;
+use postroom_auth::vault::KeySource;
+use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
 use postroom_core::Address;
 use postroom_mailbox::After;
 use postroom_sandbox::{Grants, Limits};
@@ -53,7 +54,11 @@ pub struct Config {
     pub limits: LineLimits,
     /// Trust roots besides the system's, from `[tls] ca`.
     pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Where the vault's key comes from.
+    pub vault_key: KeySource,
     pub profiles: Vec<Profile>,
+    /// Every account that a mailbox or an outgoing signs in by, each once, with all it is needed for.
+    pub accounts: Vec<AccountUse>,
     pub tenants: Vec<Tenant>,
     pub mailboxes: Vec<Mailbox>,
     pub outgoing: Vec<Outgoing>,
@@ -79,14 +84,6 @@ pub struct LineLimits {
     pub attempts: u32,
     /// How often a delivery is tried before it is given up.
     pub outbox_attempts: u32,
-}
-
-/// A named OAuth registration, for the client-credentials grant (RFC 6749 section 4.4).
-#[derive(Debug, Clone)]
-pub struct Profile {
-    pub registration: postroom_auth::Profile,
-    /// The day the secret stops working, where it was given.
-    pub secret_expires: Option<Date>,
 }
 
 /// A client of the managed service provider.
@@ -168,8 +165,11 @@ pub struct Login {
 
 #[derive(Debug, Clone)]
 pub enum Credential {
-    /// A token of the profile of this name.
-    Profile(String),
+    /// A token of this account for this server.
+    Account {
+        account: Account,
+        resource: Resource,
+    },
     Password(Secret),
 }
 
@@ -413,6 +413,8 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
             keep_raw: keep_raw?,
             limits,
             extra_roots: extra_roots?,
+            vault_key: KeySource::File("vault.key".into()),
+            accounts: Vec::new(),
             profiles,
             tenants,
             mailboxes: mailboxes.mailboxes,

@@ -184,15 +184,24 @@ fn read_one(name: &str, section: Section, names: &Names) -> (Facts, Option<Profi
         grant?;
         let (token_url, scopes) = endpoint?;
         Some(Profile {
-            registration: postroom_auth::Profile {
-                name: name.into(),
-                token_url,
-                client_id: client_id?.into(),
-                credential: client_secret?,
-                scopes,
-                tenants: tenants.map_or(Some(None), |names| names.map(Some))?,
+            name: name.into(),
+            provider: postroom_auth::Provider::Custom,
+            directory: None,
+            endpoints: postroom_auth::Endpoints::Fixed {
+                authorize: None,
+                token: token_url,
+                device: None,
             },
-            secret_expires: secret_expires.map_or(Some(None), |date| date.map(Some))?,
+            client_id: client_id?.into(),
+            client: postroom_auth::ClientCredential::Secret {
+                secret: client_secret?,
+                previous: None,
+                send: postroom_auth::SendSecret::Body,
+                expires: secret_expires.map_or(Some(None), |date| date.map(Some))?,
+            },
+            grant: postroom_auth::Grant::ClientCredentials,
+            scopes: Some(scopes),
+            tenants: tenants.map_or(Some(None), |names| names.map(Some))?,
         })
     })();
     (facts, profile)

@@ -3,6 +3,8 @@
 use super::profiles::{AllFacts, Hosts};
 use super::reader::{Item, Section};
 use super::values::is_loopback;
+use postroom_auth::{Account, Resource};
+
 use super::{Credential, Names, Server, Tls};
 
 /// The ports a protocol is known by.
@@ -135,7 +137,16 @@ pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
             }
             None
         }
-        (Some(profile), None) => profile.clone().map(Credential::Profile).map(Some),
+        (Some(profile), None) => profile
+            .clone()
+            .map(|profile| Credential::Account {
+                account: Account {
+                    profile,
+                    login: None,
+                },
+                resource: Resource::Mail,
+            })
+            .map(Some),
         (None, Some(password)) => password.map(Credential::Password).map(Some),
         (None, None) => Some(None),
     };

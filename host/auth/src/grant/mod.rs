@@ -13,15 +13,32 @@ use oauth2::{
     TokenResponse,
 };
 use serde::{Deserialize, Deserializer, Serialize};
+use url::Url;
 
-use crate::exchange::ExchangeError;
-use crate::{AccessToken, AuthError};
+use crate::exchange::{Exchange, ExchangeError};
+use crate::{AccessToken, Account, AuthError, Profile, Refusal, Secret};
 
-/// A token as a grant gave it.
+/// One token request: who asks, where, and for what.
+pub(crate) struct TokenRequest<'a> {
+    pub exchange: &'a Exchange<'a>,
+    pub profile: &'a Profile,
+    pub account: &'a Account,
+    /// The token address, as configured or discovered.
+    pub token_url: &'a Url,
+    /// One resource's scopes.
+    pub scopes: &'a [String],
+}
+
+/// What a grant gave.
 pub(crate) struct Granted {
     pub token: AccessToken,
     /// What the server states, `None` when it states nothing.
     pub lifetime: Option<Duration>,
+    /// `None` when there is none, or the one that was sent goes on serving.
+    pub refresh_token: Option<Secret>,
+    pub refresh_lifetime: Option<Duration>,
+    /// Who signed in, by the identity token's `preferred_username`, `upn`, `email` or `sub`.
+    pub identity: Option<String>,
 }
 
 /// The `oauth2` client with our own answer types, which keep what the standard ones drop.
@@ -102,51 +119,62 @@ impl Denial {
 }
 
 /// Takes the token out of an answer.
-pub(crate) fn granted(profile: &str, answer: &TokenAnswer) -> Result<Granted, AuthError> {
+pub(crate) fn granted(account: &Account, answer: &TokenAnswer) -> Result<Granted, AuthError> {
     if answer.token_type != BasicTokenType::Bearer {
-        return Err(nonsense(profile, "the token is not a bearer token"));
+        return Err(nonsense(account, "the token is not a bearer token"));
     }
     let token = answer.access_token.secret();
     // A token goes into SASL and HTTP headers: RFC 6750 section 2.1 allows only visible characters.
     if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(nonsense(profile, "the token is empty or no printable text"));
+        return Err(nonsense(account, "the token is empty or no printable text"));
     }
     Ok(Granted {
         token: AccessToken::new(token.as_str()),
         lifetime: answer.expires_in(),
+        refresh_token: answer
+            .refresh_token
+            .as_ref()
+            .map(|token| Secret::new(token.secret().as_str())),
+        refresh_lifetime: None,
+        identity: None,
     })
 }
 
 /// Folds the library's error into ours. Parts of the answer's body are never shown: it may hold a token.
-pub(crate) fn failed(profile: &str, error: RequestTokenError<ExchangeError, Denial>) -> AuthError {
+pub(crate) fn failed(
+    account: &Account,
+    error: RequestTokenError<ExchangeError, Denial>,
+) -> AuthError {
     match error {
         RequestTokenError::ServerResponse(denial) if denial.is_transient() => {
             AuthError::Transient {
-                profile: profile.to_owned(),
+                account: account.clone(),
                 reason: denial.to_string(),
                 retry_after: None,
             }
         }
         RequestTokenError::ServerResponse(denial) => AuthError::Refused {
-            profile: profile.to_owned(),
-            error: shortened(denial.error),
-            codes: denial.error_codes,
-            description: denial.error_description.map(shortened),
-            correlation_id: denial.correlation_id.map(shortened),
+            account: account.clone(),
+            refusal: Refusal {
+                error: shortened(denial.error),
+                codes: denial.error_codes,
+                description: denial.error_description.map(shortened),
+                correlation_id: denial.correlation_id.map(shortened),
+            },
         },
         RequestTokenError::Request(ExchangeError::Transient {
             reason,
             retry_after,
         }) => AuthError::Transient {
-            profile: profile.to_owned(),
+            account: account.clone(),
             reason,
             retry_after,
         },
-        RequestTokenError::Request(ExchangeError::Nonsense(reason)) => nonsense(profile, &reason),
+        RequestTokenError::Request(ExchangeError::Nonsense(reason)) => nonsense(account, &reason),
         RequestTokenError::Parse(error, body) => {
             let beginning = body.trim_ascii_start();
             if beginning.starts_with(b"<") {
-                nonsense(profile, "an HTML page (is this the token address?)")
+                nonsense(account, "an HTML page (is this the token address?)")
             } else {
                 // Only the place: serde's own message may quote a value.
                 let inner = error.inner();
@@ -156,16 +184,16 @@ pub(crate) fn failed(profile: &str, error: RequestTokenError<ExchangeError, Deni
                     inner.line(),
                     inner.column()
                 );
-                nonsense(profile, &place)
+                nonsense(account, &place)
             }
         }
-        RequestTokenError::Other(reason) => nonsense(profile, &reason),
+        RequestTokenError::Other(reason) => nonsense(account, &reason),
     }
 }
 
-pub(crate) fn nonsense(profile: &str, reason: &str) -> AuthError {
+pub(crate) fn nonsense(account: &Account, reason: &str) -> AuthError {
     AuthError::Nonsense {
-        profile: profile.to_owned(),
+        account: account.clone(),
         reason: reason.to_owned(),
     }
 }

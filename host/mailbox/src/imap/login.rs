@@ -22,14 +22,15 @@ pub(super) async fn sign_in(
         }
         Login::Bearer {
             user,
-            profile,
+            account,
+            resource,
             tokens,
         } => {
-            let token = tokens.access_token(profile).await?;
+            let token = tokens.access_token(account, *resource).await?;
             match xoauth2(connection, user, &token).await {
                 Err(SourceError::RefusedLogin { .. }) if !*distrusted => {
-                    tokens.reject(profile, &token).await;
-                    let newer = tokens.access_token(profile).await?;
+                    tokens.reject(account, &token).await;
+                    let newer = tokens.access_token(account, *resource).await?;
                     let outcome = xoauth2(connection, user, &newer).await;
                     *distrusted = matches!(outcome, Err(SourceError::RefusedLogin { .. }));
                     outcome?;

@@ -1,0 +1,39 @@
+//! What the vault keeps of one account.
+
+use jiff::Timestamp;
+
+use crate::error::Refusal;
+use crate::{AccessToken, Account, Secret};
+
+/// Everything received for one account, and how the last request ended.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub account: Account,
+    /// The configuration's name of the grant it was received by.
+    pub grant: String,
+    /// Who signed in, as the authorization server names them.
+    pub identity: Option<String>,
+    pub refresh_token: Option<Secret>,
+    pub refresh_expires: Option<Timestamp>,
+    /// One for each set of scopes.
+    pub access: Vec<Access>,
+    pub last_refresh: Option<Timestamp>,
+    /// Set before a refresh token is sent, cleared with its answer: a process that died, or an answer that was lost, leaves it.
+    pub refreshing_since: Option<Timestamp>,
+    /// The last request's failure that no retry cures.
+    pub failure: Option<Failure>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// As asked for, in order.
+    pub scopes: Vec<String>,
+    pub token: AccessToken,
+    pub expires: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Failure {
+    pub refusal: Refusal,
+    pub at: Timestamp,
+}
