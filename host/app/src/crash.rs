@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use postroom_auth::RefreshStep;
+
 /// A point of the straight line. The names are those of the environment variable's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
@@ -12,6 +14,9 @@ pub enum Point {
     BeforeAcknowledge,
     AfterAcknowledge,
     BeforeDeliveryRecord,
+    BeforeTokenRequest,
+    BeforeTokenStored,
+    AfterTokenStored,
 }
 
 impl Point {
@@ -24,15 +29,34 @@ impl Point {
             Point::BeforeAcknowledge => "before-acknowledge",
             Point::AfterAcknowledge => "after-acknowledge",
             Point::BeforeDeliveryRecord => "before-delivery-record",
+            Point::BeforeTokenRequest => "before-token-request",
+            Point::BeforeTokenStored => "before-token-stored",
+            Point::AfterTokenStored => "after-token-stored",
         }
     }
 }
 
+/// The points of a token refresh.
+pub fn refresh(step: RefreshStep) {
+    point(match step {
+        RefreshStep::Begun => Point::BeforeTokenRequest,
+        RefreshStep::Received => Point::BeforeTokenStored,
+        RefreshStep::Stored => Point::AfterTokenStored,
+    });
+}
+
 /// Kills this process, as SIGKILL does, when `POSTROOM_CRASH_AT` names this point. Nothing is flushed, no destructor runs.
+/// With `panic:` before the name it panics instead, as a defect would.
 pub fn point(point: Point) {
     static AT: OnceLock<Option<String>> = OnceLock::new();
     let at = AT.get_or_init(|| std::env::var("POSTROOM_CRASH_AT").ok());
-    if at.as_deref() == Some(point.name()) {
+    let Some(at) = at.as_deref() else {
+        return;
+    };
+    if at.strip_prefix("panic:") == Some(point.name()) {
+        panic!("ordered at {}", point.name());
+    }
+    if at == point.name() {
         let pid = rustix::process::getpid();
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         // The signal may take a moment; nothing past this point may run.

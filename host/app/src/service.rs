@@ -25,7 +25,7 @@ use crate::line::deliver::Deliveries;
 use crate::line::intake::{self, Intake};
 use crate::line::{Line, Mailbox, Observer, Settled};
 use crate::rulebook::{self, RuleBook};
-use crate::{tls, watch as rule_watch};
+use crate::{crash, tls, watch as rule_watch};
 
 /// One webhook delivery takes at most so long.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,6 +43,7 @@ pub struct Service {
     intakes: Vec<Intake>,
     deliveries: Arc<Deliveries>,
     filled: watch::Receiver<()>,
+    tokens: Arc<Tokens>,
     stop: CancellationToken,
 }
 
@@ -72,12 +73,13 @@ impl Service {
         rule_watch::say(&loaded);
         let tls = tls::client_config(&config.extra_roots)?;
         let vault = Vault::open(&config.data_dir, VaultKey::load(&config.vault_key)?)?;
-        let tokens = Arc::new(Tokens::new(
+        let tokens = Tokens::new(
             tls::http_client(&tls)?,
             config.profiles.clone(),
             config.accounts.clone(),
             vault,
-        ));
+        );
+        let tokens = Arc::new(tokens.on_step(crash::refresh));
         let deliveries = Arc::new(deliveries(&config, &store, &tls, &tokens, &stop)?);
         let (outbox_filled, filled) = watch::channel(());
         let line = Arc::new(Line {
@@ -110,6 +112,7 @@ impl Service {
                     raw_bytes: config.limits.raw_bytes,
                 },
                 stop: stop.clone(),
+                signed_in: tokens.recovered(),
                 recovered: false,
                 said: Some(intake::STARTING),
             })
@@ -120,6 +123,7 @@ impl Service {
             intakes,
             deliveries,
             filled,
+            tokens,
             stop,
         })
     }
@@ -136,6 +140,8 @@ impl Service {
             self.stop.clone(),
         ));
         tasks.spawn(self.deliveries.serve(self.filled));
+        let (tokens, stop) = (self.tokens, self.stop.clone());
+        tasks.spawn(async move { tokens.keep(stop).await });
         tasks.spawn(purge(
             self.line.store.clone(),
             self.config.keep_raw,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use postroom_core::backoff::backoff;
-use postroom_outgoing::{OutgoingMail, Smtp};
+use postroom_outgoing::{OutgoingMail, SendError, Smtp};
 use postroom_sink::{SinkError, Webhook};
 use postroom_store::{MailKind, OutboxEntry, OutboxKind, OutgoingMailPayload, Store, StoreError};
 use tokio::sync::watch;
@@ -23,6 +23,8 @@ const AT_ONCE: usize = 4;
 const LOOK: usize = 32;
 /// The outbox is looked at this often even when nobody rings.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
+/// The pause of an entry whose way out has nobody signed in, unless the authorization server asks for more.
+const HELD_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after the store could not be read or written.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
@@ -41,6 +43,8 @@ enum Tried {
     Delivered(String),
     /// Worth another try, after at least so long where the receiver said so.
     Later(String, Option<Duration>),
+    /// Not tried, because nobody can sign in there now: it waits, however long that takes.
+    Held(String, Option<Duration>),
     /// Never worth one.
     Dead(String),
 }
@@ -178,9 +182,15 @@ impl Deliveries {
                 let seed = entry.id.unsigned_abs();
                 let pause = backoff(entry.attempts + 1, seed).max(wish.unwrap_or_default());
                 tracing::warn!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "not delivered, tried again later: {problem}");
-                let at = Timestamp::now().as_millisecond()
-                    + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
+                let at = after(pause);
                 self.recorded(|| self.store.undelivered(entry.id, problem.clone(), Some(at)))
+                    .await
+            }
+            Tried::Held(problem, wish) => {
+                let pause = HELD_PAUSE.max(wish.unwrap_or_default());
+                tracing::debug!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "held back: {problem}");
+                let at = after(pause);
+                self.recorded(|| self.store.held_back(entry.id, problem.clone(), at))
                     .await
             }
             Tried::Later(problem, _) | Tried::Dead(problem) => {
@@ -266,6 +276,7 @@ impl Deliveries {
                 ))
             }
             Err(error) if error.is_permanent() => Tried::Dead(error.to_string()),
+            Err(SendError::Auth(error)) => Tried::Held(error.to_string(), error.retry_after()),
             // Also when the answer was lost and the mail may have arrived: its Message-ID stays the same.
             Err(error) => Tried::Later(error.to_string(), None),
         }
@@ -288,6 +299,12 @@ impl Rounds {
         }
         result
     }
+}
+
+/// The time so far from now, in Unix milliseconds.
+fn after(pause: Duration) -> i64 {
+    let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
+    Timestamp::now().as_millisecond() + pause
 }
 
 async fn post(webhook: &Webhook, entry: &OutboxEntry) -> Tried {

@@ -1,5 +1,6 @@
 //! Intake: one mailbox's loop of fetching, journalling, settling and acknowledging. It owns the mail session.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use postroom_core::Cursor;
 use postroom_core::backoff::backoff;
 use postroom_mailbox::{Acknowledge, After, Batch, FetchLimits, Source, SourceError};
 use postroom_store::{Ack, PendingMail, StoreError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Line, Mailbox};
@@ -21,6 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A full disk is looked at again at least this often.
 const FULL_PAUSE: Duration = Duration::from_secs(10);
 const DISK_FULL: &str = "disk-full";
+/// The authorization server refuses the mailbox's account, or nobody is signed in.
+const SIGN_IN: &str = "sign-in";
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
 
@@ -36,6 +40,8 @@ pub struct Intake {
     pub every: Duration,
     pub fetch: FetchLimits,
     pub stop: CancellationToken,
+    /// Changes when an account that could not sign in works again.
+    pub signed_in: watch::Receiver<u64>,
     /// Whether what an earlier process left undecided was looked at.
     pub recovered: bool,
     /// The trouble that was last told of, while it lasts; [`STARTING`] at first.
@@ -68,11 +74,13 @@ impl Intake {
                 }
                 Err(error) => {
                     attempts += 1;
-                    let pause = error.pause(attempts);
+                    let pause = error.pause(attempts, self.seed());
                     self.say_paused(&error, pause).await;
                     self.source.close().await;
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
+                        // Waiting longer than the trouble lasts would be waiting for nothing.
+                        Ok(()) = self.signed_in.changed(), if error.is_of_sign_in() => {}
                         () = self.stop.cancelled() => {}
                     }
                 }
@@ -298,8 +306,19 @@ impl Intake {
             tracing::debug!(mailbox = %self.mailbox.name, state, retry_secs, "still paused: {error}");
             return;
         }
-        tracing::error!(mailbox = %self.mailbox.name, state, retry_secs, "mailbox paused: {error}");
+        if error.is_of_sign_in() {
+            // Hundreds of mailboxes may share the account, and its trouble was told of once, with the cure.
+            tracing::debug!(mailbox = %self.mailbox.name, state, retry_secs, "mailbox paused: {error}");
+        } else {
+            tracing::error!(mailbox = %self.mailbox.name, state, retry_secs, "mailbox paused: {error}");
+        }
         self.record_state(state, &error.to_string()).await;
+    }
+
+    fn seed(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.mailbox.name.hash(&mut hasher);
+        hasher.finish() ^ u64::from(std::process::id())
     }
 
     /// For people who ask; a disk too full to note it must not become a second trouble.
@@ -322,16 +341,27 @@ impl IntakeError {
             IntakeError::Store(StoreError::Full) => DISK_FULL,
             IntakeError::Store(_) => "store-failed",
             IntakeError::Source(error) if error.is_transient() => "unreachable",
+            IntakeError::Source(SourceError::Auth(_)) => SIGN_IN,
             IntakeError::Source(_) => "refused",
             IntakeError::Defect => "defect",
         }
     }
 
-    fn pause(&self, attempts: u32) -> Duration {
+    /// Whether no token could be had: the trouble is the account's, not the mailbox's own.
+    fn is_of_sign_in(&self) -> bool {
+        matches!(self, IntakeError::Source(SourceError::Auth(_)))
+    }
+
+    /// `seed` differs between mailboxes, so that those that failed together do not come back together.
+    fn pause(&self, attempts: u32, seed: u64) -> Duration {
         match self {
+            IntakeError::Source(SourceError::Auth(error)) => {
+                let asked = error.retry_after().unwrap_or_default();
+                backoff(attempts, seed).min(LONGEST_PAUSE).max(asked)
+            }
             // Room may be made at any moment.
             IntakeError::Store(StoreError::Full) => backoff(attempts, 0).min(FULL_PAUSE),
-            _ => backoff(attempts, u64::from(std::process::id())).min(LONGEST_PAUSE),
+            _ => backoff(attempts, seed).min(LONGEST_PAUSE),
         }
     }
 }
