@@ -53,6 +53,22 @@ impl<'a> Room<'a> {
 
     /// The configuration of [`Room::new`], with `more` appended.
     pub fn config(&self, rules: &[&str], more: &str) -> String {
+        let profile = format!(
+            r#"provider = "custom"
+token_url = {token_url:?}
+client_id = {client_id:?}
+client_secret = {{ env = "{CLIENT_SECRET}" }}
+scopes = [{scope:?}]
+grant = "client-credentials""#,
+            token_url = self.stand.token_url("contoso"),
+            client_id = self.stand.client_id(),
+            scope = postroom_stand::MAIL_SCOPE,
+        );
+        self.config_with(&profile, rules, more)
+    }
+
+    /// The same with another profile: the lines below `[profiles.acme]`.
+    pub fn config_with(&self, profile: &str, rules: &[&str], more: &str) -> String {
         let ports = self.stand.ports();
         let hook = format!("{}/{}", self.stand.webhook().url(), self.tag);
         let rules = rules
@@ -67,12 +83,7 @@ impl<'a> Room<'a> {
 ca = {ca:?}
 
 [profiles.acme]
-provider = "custom"
-token_url = {token_url:?}
-client_id = {client_id:?}
-client_secret = {{ env = "{CLIENT_SECRET}" }}
-scopes = [{scope:?}]
-grant = "client-credentials"
+{profile}
 
 [tenants.acme]
 domains = ["acme.example"]
@@ -105,9 +116,6 @@ url = "{hook}"
 secret = {{ env = "{HOOK_SECRET}" }}
 {more}"#,
             ca = self.stand.ca_pem().display().to_string(),
-            token_url = self.stand.token_url("contoso"),
-            client_id = self.stand.client_id(),
-            scope = postroom_stand::MAIL_SCOPE,
             imaps = ports.imaps,
             submission = ports.submission,
             user = self.user,
@@ -141,6 +149,8 @@ secret = {{ env = "{HOOK_SECRET}" }}
             .current_dir(self.path())
             .env(CLIENT_SECRET, self.stand.client_secret())
             .env(HOOK_SECRET, WEBHOOK_SECRET)
+            // The vault's key is made there, and not in the home of whoever runs the tests.
+            .env("XDG_CONFIG_HOME", self.path().join("config"))
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
         command
