@@ -13,6 +13,7 @@ mod secret;
 mod service_key;
 mod sign_in;
 mod tokens;
+pub mod trace;
 pub mod vault;
 
 pub use advice::Advice;
@@ -28,3 +29,4 @@ pub use secret::{AccessToken, Secret};
 pub use service_key::{ServiceKey, ServiceKeyError};
 pub use sign_in::{AnswerError, Code, CodeSignIn, DeviceSignIn};
 pub use tokens::{RefreshStep, Tokens};
+pub use trace::Trace;

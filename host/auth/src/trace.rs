@@ -1,0 +1,180 @@
+//! A record of what was said to servers, for an admin who tests a mailbox. Whoever records a line leaves the secrets out of
+//! it first, by its place in the protocol; nothing is recorded unless a trace was handed over.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use url::Url;
+
+/// A trace that all parts of one test write to. Cheap to clone.
+#[derive(Clone)]
+pub struct Trace(Arc<Inner>);
+
+struct Inner {
+    started: Instant,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    lines: Vec<TraceLine>,
+    /// Lines recorded so far, those taken out included.
+    count: usize,
+}
+
+/// One line of a trace, free of control characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceLine {
+    /// Since the trace began.
+    pub at: Duration,
+    pub side: Side,
+    pub text: String,
+}
+
+/// Who said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Server,
+    /// Neither: a remark, such as on a token request.
+    Note,
+}
+
+/// A trace holds no more lines.
+pub const LINES_MAX: usize = 2000;
+/// A line holds no more characters.
+pub const LINE_CHARS_MAX: usize = 1000;
+
+impl Trace {
+    pub fn new() -> Self {
+        Self(Arc::new(Inner {
+            started: Instant::now(),
+            kept: Mutex::default(),
+        }))
+    }
+
+    /// Records a line that holds no secret.
+    pub fn record(&self, side: Side, text: &[u8]) {
+        let at = self.0.started.elapsed();
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.count = kept.count.saturating_add(1);
+        let line = match kept.count.cmp(&LINES_MAX) {
+            std::cmp::Ordering::Less => TraceLine {
+                at,
+                side,
+                text: shown(text),
+            },
+            std::cmp::Ordering::Equal => TraceLine {
+                at,
+                side: Side::Note,
+                text: format!("the trace ends here, at {LINES_MAX} lines"),
+            },
+            std::cmp::Ordering::Greater => return,
+        };
+        kept.lines.push(line);
+    }
+
+    /// Records an HTTP request by its address without the query, and how it ended. The bodies hold secrets.
+    pub fn request(&self, method: &str, url: &Url, outcome: &str) {
+        let host = url.host_str().unwrap_or_default();
+        let text = format!("{method} {host}{} -> {outcome}", url.path());
+        self.record(Side::Note, text.as_bytes());
+    }
+
+    /// Takes out what was recorded since the last time.
+    pub fn take(&self) -> Vec<TraceLine> {
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut kept.lines)
+    }
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trace").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for TraceLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = match self.side {
+            Side::Client => "C:",
+            Side::Server => "S:",
+            Side::Note => "--",
+        };
+        write!(f, "{:>6} ms {side} {}", self.at.as_millis(), self.text)
+    }
+}
+
+/// What stands in a trace for a secret of so many bytes.
+pub fn redacted(bytes: usize) -> String {
+    match bytes {
+        0 => "[empty]".into(),
+        _ => format!("[redacted, {bytes} bytes]"),
+    }
+}
+
+/// A server's challenge (RFC 4422 section 3.6) in clear: it tells why a token was refused, and holds no secret.
+pub fn challenge(text: &[u8]) -> String {
+    match BASE64.decode(text.trim_ascii()) {
+        Ok(decoded) if !decoded.is_empty() => format!("[decoded] {}", shown(&decoded)),
+        _ => shown(text),
+    }
+}
+
+fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let mut chars = text.trim_end().chars();
+    let mut shown: String = chars
+        .by_ref()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LINE_CHARS_MAX)
+        .collect();
+    if chars.next().is_some() {
+        shown.pop();
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_bounded_in_lines_and_in_their_length() {
+        let trace = Trace::new();
+        trace.record(Side::Server, "ü\u{7}".repeat(5000).as_bytes());
+        for n in 0..LINES_MAX * 2 {
+            trace.record(Side::Client, n.to_string().as_bytes());
+        }
+        let lines = trace.take();
+        assert_eq!(lines.len(), LINES_MAX);
+        assert_eq!(lines[0].text.chars().count(), LINE_CHARS_MAX);
+        assert!(lines[0].text.starts_with("ü ü ") && lines[0].text.ends_with('…'));
+        assert_eq!(lines[LINES_MAX - 1].side, Side::Note);
+        trace.record(Side::Client, b"more");
+        assert!(trace.take().is_empty());
+    }
+
+    #[test]
+    fn a_request_is_shown_without_its_query_and_a_challenge_in_clear() {
+        let trace = Trace::new();
+        let url = Url::parse("https://u:pw@login.example/t/token?code=secret").unwrap();
+        trace.request("POST", &url, "200");
+        assert_eq!(trace.take()[0].text, "POST login.example/t/token -> 200");
+        assert_eq!(
+            challenge(b"eyJzdGF0dXMiOiI0MDEifQ=="),
+            r#"[decoded] {"status":"401"}"#
+        );
+        assert_eq!(challenge(b"User Name"), "User Name");
+    }
+}
