@@ -1,14 +1,24 @@
 //! The vault's key: 32 bytes from outside the data folder.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
-use super::VaultError;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use ring::rand::{SecureRandom, SystemRandom};
+use secrecy::zeroize::Zeroizing;
+
+use super::{VaultError, keyring, sealed};
 use crate::Secret;
 
 /// The key. Prints only its id.
 #[derive(Clone)]
 pub struct VaultKey {
-    _id: String,
+    id: String,
+    key: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 /// Where the key comes from.
@@ -22,19 +32,149 @@ pub enum KeySource {
     Keyring { entry: String },
 }
 
+const KEY_BYTES: usize = 32;
+/// Digits of a key's id.
+const ID_DIGITS: usize = 8;
+/// No key's text is longer, blanks and line end included.
+const TEXT_BYTES: u64 = 1024;
+const NOT_A_KEY: &str = "is not the base64 of 32 bytes";
+const HOW_TO_MAKE_ONE: &str = "one is made by: head -c 32 /dev/urandom | base64";
+
 impl VaultKey {
-    pub fn load(_source: &KeySource) -> Result<Self, VaultError> {
-        todo!()
+    /// Reads the key, or makes it where its source allows that.
+    pub fn load(source: &KeySource) -> Result<Self, VaultError> {
+        match source {
+            KeySource::File(path) => load_file(path),
+            KeySource::Given(text) => {
+                decode(text.expose()).ok_or_else(|| refused("what is given", NOT_A_KEY))
+            }
+            KeySource::Keyring { entry } => load_entry(entry),
+        }
     }
 
     /// A new random key.
     pub fn random() -> Result<Self, VaultError> {
-        todo!()
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        fill(key.as_mut())?;
+        Ok(Self::new(key))
+    }
+
+    /// The first digits of a digest of the key, to tell keys apart.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn expose(&self) -> &[u8; KEY_BYTES] {
+        &self.key
+    }
+
+    fn new(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        let mut named = Zeroizing::new(b"postroom vault key\0".to_vec());
+        named.reserve_exact(KEY_BYTES);
+        named.extend_from_slice(key.as_ref());
+        let mut id = sealed::hex_digest(&named);
+        id.truncate(ID_DIGITS);
+        Self { id, key }
+    }
+
+    /// As it is written into a file or a keyring.
+    pub(super) fn encode(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64_STANDARD.encode(self.key.as_ref()))
     }
 }
 
-impl std::fmt::Debug for VaultKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "VaultKey({})", self._id)
+impl fmt::Debug for VaultKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VaultKey({})", self.id)
+    }
+}
+
+/// Random bytes of the operating system.
+pub(super) fn fill(bytes: &mut [u8]) -> Result<(), VaultError> {
+    SystemRandom::new()
+        .fill(bytes)
+        .map_err(|_| VaultError::Key {
+            reason: "the operating system gives no random bytes".into(),
+        })
+}
+
+fn load_file(path: &Path) -> Result<VaultKey, VaultError> {
+    let shown = path.display().to_string();
+    let failed = |error: io::Error| VaultError::Key {
+        reason: format!("{shown}: {error}"),
+    };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make_file(path).map_err(failed)?;
+            File::open(path)
+        }
+        opened => opened,
+    }
+    .map_err(failed)?;
+    let found = file.metadata().map_err(failed)?;
+    if found.mode() & 0o077 != 0 {
+        return Err(VaultError::Key {
+            reason: format!("others may read {shown}: chmod 600 {shown}"),
+        });
+    }
+    let mut text = Zeroizing::new(String::with_capacity(TEXT_BYTES as usize));
+    file.take(TEXT_BYTES)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    decode(&text).ok_or_else(|| refused(&shown, NOT_A_KEY))
+}
+
+/// Makes a key file, whole from the moment it has its name. Another process that was quicker is let win.
+fn make_file(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let key = VaultKey::random().map_err(io::Error::other)?;
+    let mut unnamed = path.as_os_str().to_owned();
+    unnamed.push(format!(".{}.half-written", std::process::id()));
+    let unnamed = PathBuf::from(unnamed);
+    let made = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&unnamed)
+        .and_then(|mut file| {
+            file.write_all(key.encode().as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()
+        })
+        .and_then(|()| match fs::hard_link(&unnamed, path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        });
+    fs::remove_file(&unnamed)?;
+    made?;
+    File::open(folder)?.sync_all()
+}
+
+fn load_entry(entry: &str) -> Result<VaultKey, VaultError> {
+    let text = keyring::load(entry, &VaultKey::random()?)?;
+    decode(&text).ok_or_else(|| refused(&format!("the keyring's entry {entry}"), NOT_A_KEY))
+}
+
+fn decode(text: &str) -> Option<VaultKey> {
+    let bytes = Zeroizing::new(BASE64_STANDARD.decode(text.trim()).ok()?);
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    if bytes.len() != KEY_BYTES {
+        return None;
+    }
+    key.copy_from_slice(&bytes);
+    Some(VaultKey::new(key))
+}
+
+fn refused(what: &str, why: &str) -> VaultError {
+    VaultError::Key {
+        reason: format!("{what} {why}; {HOW_TO_MAKE_ONE}"),
     }
 }

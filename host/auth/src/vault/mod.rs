@@ -1,26 +1,36 @@
 //! The vault: what was received from authorization servers, encrypted, one file an account, durable before it is used.
 
+mod files;
 mod key;
+mod keyring;
 mod record;
+mod sealed;
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub use key::{KeySource, VaultKey};
 pub use record::{Access, Failure, Record};
 
 use crate::Account;
 
-/// The open vault: the folder `vault` below `data_dir`, and the key.
+/// The open vault: the folder `vault` below `data_dir`, and the key. Any number of processes may have it open.
 #[derive(Debug)]
 pub struct Vault {
-    _folder: PathBuf,
-    _key: VaultKey,
+    folder: PathBuf,
+    key: VaultKey,
 }
 
 /// One account's file and the right to replace it: no other process refreshes this account meanwhile. Dropping it lets go.
 #[derive(Debug)]
 pub struct Held {
-    _account: Account,
+    folder: PathBuf,
+    key: VaultKey,
+    account: Account,
+    name: String,
+    /// The kernel drops the lock with the file, however the process ends.
+    _lock: File,
 }
 
 /// Why the vault cannot be used.
@@ -38,49 +48,152 @@ pub enum VaultError {
     Damaged { path: PathBuf, reason: String },
     #[error("{}: {reason}", path.display())]
     File { path: PathBuf, reason: String },
+    /// Another process is at it, for longer than a token request takes.
+    #[error("{}: another process has been holding it for too long", path.display())]
+    Busy { path: PathBuf },
     /// The key cannot be had, or is none.
     #[error("the vault's key: {reason}")]
     Key { reason: String },
-}
-
-impl Vault {
-    /// Opens the vault, making its folder (0700) when it is not there. Reads no record.
-    pub fn open(_data_dir: &Path, _key: VaultKey) -> Result<Self, VaultError> {
-        todo!()
-    }
-
-    /// What is kept of an account; `None` when nothing is.
-    pub fn read(&self, _account: &Account) -> Result<Option<Record>, VaultError> {
-        todo!()
-    }
-
-    /// Takes the account for a change. Waits for another process or task that has it, at most `wait`.
-    pub fn hold(&self, _account: &Account, _wait: std::time::Duration) -> Result<Held, VaultError> {
-        todo!()
-    }
-
-    /// Whether the account's file changed since the stamp was taken; cheap.
-    pub fn stamp(&self, _account: &Account) -> Stamp {
-        todo!()
-    }
-
-    /// Every readable record, and every file that is not readable.
-    pub fn list(&self) -> Result<Vec<Result<Record, VaultError>>, VaultError> {
-        todo!()
-    }
 }
 
 /// A file's identity at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp(pub Option<(u64, i64, u64)>);
 
-impl Held {
-    /// Replaces the record; durable when this returns. An unreadable file is kept aside, as `NAME.set-aside`.
-    pub fn write(&self, _record: &Record) -> Result<(), VaultError> {
-        todo!()
+/// How often a taken lock is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+impl Vault {
+    /// Opens the vault, making its folder (0700) when it is not there. Reads no record.
+    pub fn open(data_dir: &Path, key: VaultKey) -> Result<Self, VaultError> {
+        let vault = Self {
+            folder: data_dir.join("vault"),
+            key,
+        };
+        files::make_folder(&vault.folder)?;
+        vault.clear_leftovers()?;
+        Ok(vault)
     }
 
-    pub fn remove(&self) -> Result<(), VaultError> {
-        todo!()
+    /// What is kept of an account; `None` when nothing is.
+    pub fn read(&self, account: &Account) -> Result<Option<Record>, VaultError> {
+        read(&self.folder, &self.key, &name(account))
     }
+
+    /// Takes the account for a change. Waits for another process or task that has it, at most `wait`.
+    pub fn hold(&self, account: &Account, wait: Duration) -> Result<Held, VaultError> {
+        let name = name(account);
+        let path = files::lock_path(&self.folder, &name);
+        let lock = files::open_lock(&path)?;
+        let deadline = Instant::now() + wait;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_RETRY.min(wait));
+                }
+                Err(TryLockError::WouldBlock) => return Err(VaultError::Busy { path }),
+                Err(TryLockError::Error(error)) => return Err(files::failed(&path, &error)),
+            }
+        }
+        Ok(Held {
+            folder: self.folder.clone(),
+            key: self.key.clone(),
+            account: account.clone(),
+            name,
+            _lock: lock,
+        })
+    }
+
+    /// Whether the account's file changed since the stamp was taken; cheap.
+    pub fn stamp(&self, account: &Account) -> Stamp {
+        files::stamp(&files::path(&self.folder, &name(account)))
+    }
+
+    /// Every readable record, and every file that is not readable, in the order of the files' names.
+    pub fn list(&self) -> Result<Vec<Result<Record, VaultError>>, VaultError> {
+        Ok(files::names(&self.folder, files::SEALED)?
+            .iter()
+            .filter_map(|name| read(&self.folder, &self.key, name).transpose())
+            .collect())
+    }
+
+    /// Removes what a killed process left half written. What belongs to a process that is still at it stays.
+    fn clear_leftovers(&self) -> Result<(), VaultError> {
+        for name in files::names(&self.folder, files::HALF_WRITTEN)? {
+            let lock = files::open_lock(&files::lock_path(&self.folder, &name))?;
+            if lock.try_lock().is_ok() {
+                files::remove(&files::half_written_path(&self.folder, &name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Held {
+    /// What is kept of the account now.
+    pub fn read(&self) -> Result<Option<Record>, VaultError> {
+        read(&self.folder, &self.key, &self.name)
+    }
+
+    /// Replaces the record; durable when this returns. An unreadable file is kept aside, as `NAME.set-aside`.
+    pub fn write(&self, record: &Record) -> Result<(), VaultError> {
+        debug_assert_eq!(record.account, self.account);
+        let sealed = sealed::seal(&self.key, &self.name, record)?;
+        let path = files::path(&self.folder, &self.name);
+        if sealed.len() > sealed::LARGEST_BYTES {
+            return Err(VaultError::File {
+                path,
+                reason: format!("its record is larger than {} bytes", sealed::LARGEST_BYTES),
+            });
+        }
+        if self.read().is_err() {
+            files::set_aside(&self.folder, &self.name)?;
+        }
+        files::replace(&self.folder, &self.name, &sealed)
+    }
+
+    /// Forgets the account, and what was set aside of it. True when there was something.
+    pub fn remove(&self) -> Result<bool, VaultError> {
+        let mut removed = files::remove(&files::path(&self.folder, &self.name))?;
+        for path in files::set_aside_paths(&self.folder, &self.name)? {
+            removed |= files::remove(&path)?;
+        }
+        files::sync_folder(&self.folder)?;
+        Ok(removed)
+    }
+
+    /// As [`Vault::stamp`].
+    pub fn stamp(&self) -> Stamp {
+        files::stamp(&files::path(&self.folder, &self.name))
+    }
+}
+
+/// A file name that is the account's alone and says nothing of it.
+fn name(account: &Account) -> String {
+    let mut text = account.profile.clone();
+    if let Some(login) = &account.login {
+        text.push('\0');
+        text.push_str(login);
+    }
+    let mut name = sealed::hex_digest(text.as_bytes());
+    name.truncate(NAME_DIGITS);
+    name
+}
+
+const NAME_DIGITS: usize = 32;
+
+fn read(folder: &Path, key: &VaultKey, file: &str) -> Result<Option<Record>, VaultError> {
+    let path = files::path(folder, file);
+    let Some(bytes) = files::read(&path, sealed::LARGEST_BYTES)? else {
+        return Ok(None);
+    };
+    let record = sealed::unseal(key, file, &bytes).map_err(|problem| problem.at(&path, key))?;
+    if name(&record.account) != file {
+        return Err(VaultError::Damaged {
+            path,
+            reason: "it holds the record of another account".into(),
+        });
+    }
+    Ok(Some(record))
 }

@@ -36,4 +36,24 @@ pub struct Access {
 pub struct Failure {
     pub refusal: Refusal,
     pub at: Timestamp,
+    /// An earlier refresh got no answer: the server may have replaced the refresh token with one that never arrived.
+    #[serde(default)]
+    pub answer_lost: bool,
+}
+
+impl Record {
+    /// The record of an account of which nothing was received yet.
+    pub fn new(account: Account, grant: &str) -> Self {
+        Self {
+            account,
+            grant: grant.to_owned(),
+            identity: None,
+            refresh_token: None,
+            refresh_expires: None,
+            access: Vec::new(),
+            last_refresh: None,
+            refreshing_since: None,
+            failure: None,
+        }
+    }
 }

@@ -1,0 +1,169 @@
+//! The vault's files: replaced whole or not at all, for this user alone.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{Stamp, VaultError};
+
+/// The ending of a record's file.
+pub(super) const SEALED: &str = ".sealed";
+/// The ending of a record that is being written, or never was finished.
+pub(super) const HALF_WRITTEN: &str = ".half-written";
+const LOCK: &str = ".lock";
+const SET_ASIDE: &str = ".set-aside";
+
+pub(super) fn path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}{SEALED}"))
+}
+
+pub(super) fn lock_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}{LOCK}"))
+}
+
+pub(super) fn half_written_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}{HALF_WRITTEN}"))
+}
+
+/// Makes a folder and those above it (0700). One that is there is closed to others.
+pub(super) fn make_folder(folder: &Path) -> Result<(), VaultError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .and_then(|()| fs::metadata(folder))
+        .and_then(|found| match found.permissions().mode() & 0o077 {
+            0 => Ok(()),
+            _ => fs::set_permissions(folder, Permissions::from_mode(0o700)),
+        })
+        .map_err(|error| failed(folder, &error))
+}
+
+/// Opens the lock of an account, making it when it is not there. Lock files stay: removing one would let two processes hold
+/// two locks of the same name.
+pub(super) fn open_lock(path: &Path) -> Result<File, VaultError> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| failed(path, &error))
+}
+
+/// The whole file; `None` when there is none.
+pub(super) fn read(path: &Path, largest: usize) -> Result<Option<Vec<u8>>, VaultError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(path, &error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(largest as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(path, &error))?;
+    if bytes.len() > largest {
+        return Err(VaultError::Damaged {
+            path: path.to_owned(),
+            reason: format!("it is larger than {largest} bytes"),
+        });
+    }
+    Ok(Some(bytes))
+}
+
+/// Puts `bytes` in the place of the account's file, durably. A process killed on the way leaves the old file. The account is
+/// locked, so the half-written file is ours alone.
+pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), VaultError> {
+    let half_written = half_written_path(folder, name);
+    OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&half_written)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&half_written, path(folder, name)))
+        .map_err(|error| failed(&path(folder, name), &error))?;
+    sync_folder(folder)
+}
+
+/// Moves the account's file to a free name beside it.
+pub(super) fn set_aside(folder: &Path, name: &str) -> Result<(), VaultError> {
+    let from = path(folder, name);
+    let taken = set_aside_paths(folder, name)?;
+    let to = (1..)
+        .map(|number| match number {
+            1 => format!("{name}{SET_ASIDE}"),
+            number => format!("{name}{SET_ASIDE}.{number}"),
+        })
+        .map(|file| folder.join(file))
+        .find(|free| !taken.contains(free))
+        .unwrap_or_else(|| folder.join(format!("{name}{SET_ASIDE}")));
+    fs::rename(&from, &to).map_err(|error| failed(&from, &error))?;
+    tracing::warn!(file = %from.display(), kept_as = %to.display(), "an unreadable file of the vault is set aside");
+    Ok(())
+}
+
+/// What was set aside of an account.
+pub(super) fn set_aside_paths(folder: &Path, name: &str) -> Result<Vec<PathBuf>, VaultError> {
+    let beginning = format!("{name}{SET_ASIDE}");
+    Ok(file_names(folder)?
+        .into_iter()
+        .filter(|file| file.starts_with(&beginning))
+        .map(|file| folder.join(file))
+        .collect())
+}
+
+/// Removes a file; false when there was none.
+pub(super) fn remove(path: &Path) -> Result<bool, VaultError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(path, &error)),
+    }
+}
+
+/// Makes renamed and removed names durable.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), VaultError> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| failed(folder, &error))
+}
+
+pub(super) fn stamp(path: &Path) -> Stamp {
+    Stamp(fs::metadata(path).ok().map(|found| {
+        let nanos = found
+            .mtime()
+            .wrapping_mul(1_000_000_000)
+            .wrapping_add(found.mtime_nsec());
+        (found.ino(), nanos, found.size())
+    }))
+}
+
+/// What stands before `ending` in the names of the folder's files, in order.
+pub(super) fn names(folder: &Path, ending: &str) -> Result<Vec<String>, VaultError> {
+    let mut names: Vec<String> = file_names(folder)?
+        .iter()
+        .filter_map(|file| file.strip_suffix(ending).map(str::to_owned))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn file_names(folder: &Path) -> Result<Vec<String>, VaultError> {
+    fs::read_dir(folder)
+        .and_then(|entries| {
+            entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect()
+        })
+        .map_err(|error| failed(folder, &error))
+}
+
+pub(super) fn failed(path: &Path, error: &io::Error) -> VaultError {
+    VaultError::File {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}
