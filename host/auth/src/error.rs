@@ -101,6 +101,19 @@ impl AuthError {
             | AuthError::Vault { account, .. } => &account.profile,
         }
     }
+
+    /// The account it happened with; `None` where there is not even a profile.
+    pub fn account(&self) -> Option<&Account> {
+        match self {
+            AuthError::UnknownProfile { .. } => None,
+            AuthError::Transient { account, .. }
+            | AuthError::Refused { account, .. }
+            | AuthError::Nonsense { account, .. }
+            | AuthError::SignedOut { account }
+            | AuthError::Unusable { account, .. }
+            | AuthError::Vault { account, .. } => Some(account),
+        }
+    }
 }
 
 impl std::fmt::Display for Refusal {

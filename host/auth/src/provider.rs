@@ -52,6 +52,8 @@ pub struct Cloud {
     pub mail_host: &'static str,
     pub smtp_host: &'static str,
     pub graph_host: &'static str,
+    /// What `Connect-ExchangeOnline -ExchangeEnvironmentName` takes; `None` is the usual one.
+    pub exchange_environment: Option<&'static str>,
 }
 
 pub const CLOUDS: &[Cloud] = &[
@@ -62,6 +64,7 @@ pub const CLOUDS: &[Cloud] = &[
         mail_host: "outlook.office365.com",
         smtp_host: "smtp.office365.com",
         graph_host: "graph.microsoft.com",
+        exchange_environment: None,
     },
     Cloud {
         name: "gcc-high",
@@ -70,6 +73,7 @@ pub const CLOUDS: &[Cloud] = &[
         mail_host: "outlook.office365.us",
         smtp_host: "smtp.office365.us",
         graph_host: "graph.microsoft.us",
+        exchange_environment: Some("O365USGovGCCHigh"),
     },
     Cloud {
         name: "dod",
@@ -78,6 +82,7 @@ pub const CLOUDS: &[Cloud] = &[
         mail_host: "outlook-dod.office365.us",
         smtp_host: "outlook-dod.office365.us",
         graph_host: "dod-graph.microsoft.us",
+        exchange_environment: Some("O365USGovDoD"),
     },
     Cloud {
         name: "china",
@@ -86,6 +91,7 @@ pub const CLOUDS: &[Cloud] = &[
         mail_host: "partner.outlook.cn",
         smtp_host: "smtp.partner.outlook.cn",
         graph_host: "microsoftgraph.chinacloudapi.cn",
+        exchange_environment: Some("O365China"),
     },
 ];
 

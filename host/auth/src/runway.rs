@@ -1,10 +1,26 @@
 //! The runway: what of an account will stop working, and when.
 
-use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, Unit};
 use serde::Serialize;
 
-use crate::vault::{Record, VaultError};
-use crate::{Account, Profile};
+use crate::advice::{advise, capitalized, remedy, sign_in_command};
+use crate::provider::CLOUDS;
+use crate::vault::{Failure, Record, VaultError};
+use crate::{
+    Account, AccountUse, AuthError, ClientCredential, Need, Profile, Provider, Refusal, Remedy,
+};
+
+/// How many days ahead the end of a secret, a certificate or a sign-in is told, and told again.
+pub const NOTICE_DAYS: &[i64] = &[60, 30, 7];
+/// The same for ends that a vendor announced: these take a migration, not a click.
+pub const KNOWN_DATE_NOTICE_DAYS: &[i64] = &[365, 180, 60, 30, 7];
+/// A refresh that was interrupted is told of only when it surely is not one that still runs.
+const INTERRUPTED_SECS: i64 = 120;
+/// Why a sign-in ended although nobody ended it.
+const ANSWER_LOST: &str =
+    "The answer to a refresh was lost on its way, and with it the new refresh token. ";
 
 /// One row of `auth status`; the JSON keys are a contract.
 #[derive(Debug, Clone, Serialize)]
@@ -34,13 +50,529 @@ pub enum State {
     SignedOut,
 }
 
+/// A day on which a vendor switches something off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownDate {
+    pub concerns: Concern,
+    /// What ends, as a sentence without its date.
+    pub what: &'static str,
+    pub date: Date,
+    pub cure: &'static str,
+    /// The vendor's page.
+    pub source: &'static str,
+}
+
+/// Whom a known date concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concern {
+    /// Profiles that get tokens for Exchange Web Services of a Microsoft cloud.
+    ExchangeOnlineEws,
+    /// Outgoings that sign in to a Microsoft cloud with a password.
+    ExchangeOnlineSmtpPassword,
+}
+
+/// Announced ends. A new one is a new entry.
+pub const KNOWN_DATES: &[KnownDate] = &[
+    KnownDate {
+        concerns: Concern::ExchangeOnlineEws,
+        what: "Exchange Online switches EWS off, except where an admin allowed it by then",
+        date: Date::constant(2026, 10, 1),
+        cure: "move to IMAP or Graph; until then let an admin allow this application (EWSEnabled and EwsAllowedAppIDs)",
+        source: "https://learn.microsoft.com/exchange/clients-and-mobile-in-exchange-online/deprecation-of-ews-exchange-online",
+    },
+    KnownDate {
+        concerns: Concern::ExchangeOnlineEws,
+        what: "Exchange Online removes EWS for good",
+        date: Date::constant(2027, 4, 1),
+        cure: "move to IMAP or Graph",
+        source: "https://learn.microsoft.com/exchange/clients-and-mobile-in-exchange-online/deprecation-of-ews-exchange-online",
+    },
+    KnownDate {
+        concerns: Concern::ExchangeOnlineSmtpPassword,
+        what: "Exchange Online switches SMTP AUTH with passwords off by default",
+        date: Date::constant(2026, 12, 31),
+        cure: "give the outgoing a profile in place of its password; an admin can switch it back on for a while",
+        source: "https://learn.microsoft.com/exchange/clients-and-mobile-in-exchange-online/deprecation-of-basic-authentication-exchange-online",
+    },
+];
+
+/// What the configuration holds that can end.
+#[derive(Debug, Clone, Copy)]
+pub struct Watched<'a> {
+    pub profiles: &'a [Profile],
+    pub accounts: &'a [AccountUse],
+    pub submissions: &'a [PasswordSubmission<'a>],
+}
+
+/// An outgoing that signs in with a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordSubmission<'a> {
+    /// Its name under `[outgoing]`.
+    pub name: &'a str,
+    pub host: &'a str,
+}
+
+/// Something that ends soon, or has ended. Two are equal until the next step of the notice is reached, so who keeps those that
+/// were told tells each step once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Notice {
+    /// The key of the configuration it is about, such as `profiles.contoso.secret_expires`.
+    pub key: String,
+    /// What ends or ended, with its day; no full stop.
+    pub message: String,
+    pub cure: String,
+    pub date: Date,
+    /// The smallest number of days' notice that is reached; 0 once the day has passed.
+    pub step_days: i64,
+}
+
+/// Everything of a configuration that ends within its notice, or has ended; the soonest first.
+pub fn notices(watched: &Watched, now: Timestamp) -> Vec<Notice> {
+    let today = day(now);
+    let mut notices: Vec<Notice> = watched
+        .profiles
+        .iter()
+        .filter_map(|profile| credential_notice(profile, today))
+        .collect();
+    for known in KNOWN_DATES {
+        let keys: Vec<String> = match known.concerns {
+            Concern::ExchangeOnlineEws => watched
+                .profiles
+                .iter()
+                .filter(|profile| uses_ews_online(profile, watched.accounts))
+                .map(|profile| format!("profiles.{}", profile.name))
+                .collect(),
+            Concern::ExchangeOnlineSmtpPassword => watched
+                .submissions
+                .iter()
+                .filter(|submission| is_exchange_online(submission.host))
+                .map(|submission| format!("outgoing.{}.password", submission.name))
+                .collect(),
+        };
+        let Some(step_days) = step(today, known.date, KNOWN_DATE_NOTICE_DAYS) else {
+            continue;
+        };
+        notices.extend(keys.into_iter().map(|key| Notice {
+            key,
+            message: format!("{} (on {})", known.what, known.date),
+            cure: format!("{} ({})", known.cure, known.source),
+            date: known.date,
+            step_days,
+        }));
+    }
+    notices.sort_by(|a, b| a.date.cmp(&b.date).then_with(|| a.key.cmp(&b.key)));
+    notices
+}
+
 /// Judges one account. `scopes` are those it is used with.
 pub fn status(
-    _profile: &Profile,
-    _account: &Account,
-    _scopes: Vec<String>,
-    _record: Result<Option<&Record>, &VaultError>,
-    _now: Timestamp,
+    profile: &Profile,
+    account: &Account,
+    scopes: Vec<String>,
+    record: Result<Option<&Record>, &VaultError>,
+    now: Timestamp,
 ) -> Status {
-    todo!()
+    let kept = record.as_ref().ok().copied().flatten();
+    let view = View {
+        profile,
+        account,
+        scopes: &scopes,
+        kept,
+        now,
+    };
+    let (state, advice) = view.judge(record.err());
+    Status {
+        profile: profile.name.clone(),
+        login: account.login.clone(),
+        grant: profile.grant.name(),
+        identity: kept.and_then(|record| record.identity.clone()),
+        access_expires: view.access_expires(),
+        refresh_expires: view.refresh_expires(),
+        secret_expires: secret_expires(profile),
+        last_refresh: kept.and_then(|record| record.last_refresh),
+        state,
+        advice,
+        scopes,
+    }
 }
+
+/// One account with all that its state hangs on.
+struct View<'a> {
+    profile: &'a Profile,
+    account: &'a Account,
+    scopes: &'a [String],
+    kept: Option<&'a Record>,
+    now: Timestamp,
+}
+
+/// Something that ends, with what to do about it.
+struct End {
+    at: Timestamp,
+    what: String,
+    cure: String,
+    /// Whether it is near enough for a notice.
+    is_near: bool,
+}
+
+impl View<'_> {
+    fn judge(&self, unreadable: Option<&VaultError>) -> (State, String) {
+        if let Some(error) = unreadable {
+            return (State::Failed, self.unreadable(error));
+        }
+        if let Some(failure) = self.kept.and_then(|record| record.failure.as_ref()) {
+            return (State::Failed, self.failed(failure));
+        }
+        if let Some(text) = self.credential_ended() {
+            return (State::Failed, text);
+        }
+        let signed_in = self.has_refresh_token() || self.has_access_token();
+        if self.profile.grant.is_interactive() && !signed_in {
+            let text = format!(
+                "Nobody is signed in. Run: {}",
+                sign_in_command(self.account)
+            );
+            return (State::SignedOut, text);
+        }
+        if let Some(at) = self.refresh_expires().filter(|at| *at <= self.now) {
+            let text = format!(
+                "The sign-in ended on {}. Run: {}",
+                day(at),
+                sign_in_command(self.account)
+            );
+            return (State::Failed, text);
+        }
+        self.ahead()
+    }
+
+    /// What ends next.
+    fn ahead(&self) -> (State, String) {
+        let mut ends = self.ends();
+        ends.sort_by_key(|end| end.at);
+        let near: Vec<String> = ends
+            .iter()
+            .filter(|end| end.is_near)
+            .map(|end| self.told(end))
+            .collect();
+        if !near.is_empty() {
+            return (State::Expiring, near.join(" "));
+        }
+        if let Some(since) = self.interrupted_since() {
+            let text = format!(
+                "A refresh that began at {since:.0} was interrupted. Should the next one be refused, its answer was lost. Run then: {}",
+                sign_in_command(self.account)
+            );
+            return (State::Ok, text);
+        }
+        let next = ends
+            .first()
+            .map(|end| format!("Next: {} on {}.", end.what, day(end.at)));
+        (State::Ok, next.unwrap_or_default())
+    }
+
+    fn ends(&self) -> Vec<End> {
+        let mut ends = Vec::new();
+        if let Some(at) = secret_expires(self.profile) {
+            if self.works_beyond(day(at)) {
+                ends.push(End {
+                    at,
+                    what: format!(
+                        "by profiles.{}.secret_expires the client secret ended",
+                        self.profile.name
+                    ),
+                    cure: "it still works: write the day of the new one".into(),
+                    is_near: true,
+                });
+            } else {
+                ends.push(End {
+                    at,
+                    what: format!("{} ends", credential_name(self.profile)),
+                    cure: renewal(self.profile),
+                    is_near: step(day(self.now), day(at), NOTICE_DAYS).is_some(),
+                });
+            }
+        }
+        if let Some(at) = self.refresh_expires()
+            && self.refresh_is_near(at)
+        {
+            ends.push(End {
+                at,
+                what: "the sign-in ends unless it is used".into(),
+                cure: format!(
+                    "let the service run, or sign in again: {}",
+                    sign_in_command(self.account)
+                ),
+                is_near: true,
+            });
+        }
+        if self.profile.grant.is_interactive()
+            && !self.has_refresh_token()
+            && let Some(at) = self.access_expires()
+        {
+            ends.push(End {
+                at,
+                what: "the sign-in ends, since the server gave no refresh token".into(),
+                cure: format!(
+                    "let profiles.{} ask for one (most servers want the scope offline_access), and sign in again",
+                    self.profile.name
+                ),
+                is_near: true,
+            });
+        }
+        if names_ews_online(self.scopes) {
+            let concerned = KNOWN_DATES
+                .iter()
+                .filter(|known| known.concerns == Concern::ExchangeOnlineEws);
+            for known in concerned {
+                let at = start_of(known.date);
+                // What an admin allowed beyond its day goes on working: only what lies ahead is an end.
+                if at > self.now {
+                    ends.push(End {
+                        at,
+                        what: known.what.to_owned(),
+                        cure: known.cure.to_owned(),
+                        is_near: step(day(self.now), known.date, NOTICE_DAYS).is_some(),
+                    });
+                }
+            }
+        }
+        ends
+    }
+
+    fn told(&self, end: &End) -> String {
+        format!(
+            "{} on {} ({}): {}.",
+            capitalized(&end.what),
+            day(end.at),
+            distance(day(self.now), day(end.at)),
+            end.cure
+        )
+    }
+
+    fn unreadable(&self, error: &VaultError) -> String {
+        if !self.profile.grant.is_interactive() {
+            return format!("{error}. A new token is fetched by itself when one is needed.");
+        }
+        let error = AuthError::Vault {
+            account: self.account.clone(),
+            source: error.clone(),
+        };
+        let advice = advise(&error, Some(self.profile));
+        format!(
+            "{error}. {} Run: {}",
+            advice.text,
+            sign_in_command(self.account)
+        )
+    }
+
+    fn failed(&self, failure: &Failure) -> String {
+        let refusal = &failure.refusal;
+        let error = AuthError::Refused {
+            account: self.account.clone(),
+            refusal: refusal.clone(),
+        };
+        let mut text = advise(&error, Some(self.profile)).text;
+        if failure.answer_lost {
+            text.insert_str(0, ANSWER_LOST);
+        }
+        if remedy(refusal, &self.profile.grant) == Remedy::SignIn {
+            text.push_str(" Run: ");
+            text.push_str(&sign_in_command(self.account));
+        }
+        format!("{text} ({}, since {:.0})", raw(refusal), failure.at)
+    }
+
+    /// A credential whose day has passed, unless the server took it later still.
+    fn credential_ended(&self) -> Option<String> {
+        let at = secret_expires(self.profile)?;
+        let ended = match self.profile.client {
+            ClientCredential::Certificate(_) => at <= self.now,
+            // Of a secret only the day is known: it is taken for good until that day is over.
+            _ => day(at) < day(self.now),
+        };
+        (ended && !self.works_beyond(day(at))).then(|| {
+            format!(
+                "{} ended on {}: {}.",
+                capitalized(credential_name(self.profile)),
+                day(at),
+                renewal(self.profile)
+            )
+        })
+    }
+
+    /// Whether the server gave a token after the day on which the secret should have ended.
+    fn works_beyond(&self, end: Date) -> bool {
+        let last = self.kept.and_then(|record| record.last_refresh);
+        let is_secret = matches!(self.profile.client, ClientCredential::Secret { .. });
+        is_secret && end < day(self.now) && last.is_some_and(|last| day(last) > end)
+    }
+
+    fn has_refresh_token(&self) -> bool {
+        self.kept
+            .is_some_and(|record| record.refresh_token.is_some())
+    }
+
+    fn has_access_token(&self) -> bool {
+        self.access_expires().is_some_and(|at| at > self.now)
+    }
+
+    /// The newest access token's end.
+    fn access_expires(&self) -> Option<Timestamp> {
+        self.kept?.access.iter().map(|access| access.expires).max()
+    }
+
+    fn refresh_expires(&self) -> Option<Timestamp> {
+        let record = self.kept?;
+        record.refresh_token.as_ref()?;
+        record.refresh_expires.or_else(|| {
+            let days = self.profile.provider.refresh_days()?;
+            let hours = Span::new().try_hours(days * 24).ok()?;
+            record.last_refresh?.checked_add(hours).ok()
+        })
+    }
+
+    /// A refresh token that each use renews is near its end once two thirds of its life went by unused, and never more than
+    /// the first step ahead.
+    fn refresh_is_near(&self, at: Timestamp) -> bool {
+        let in_notice = step(day(self.now), day(at), NOTICE_DAYS).is_some();
+        if self.profile.provider == Provider::Google {
+            // Google gives a life to those only that no use renews.
+            return in_notice;
+        }
+        let last = self.kept.and_then(|record| record.last_refresh);
+        let life = last.map(|last| at.duration_since(last));
+        in_notice && life.is_none_or(|life| at.duration_since(self.now) * 3 <= life * 2)
+    }
+
+    fn interrupted_since(&self) -> Option<Timestamp> {
+        let since = self.kept?.refreshing_since?;
+        (self.now.duration_since(since).as_secs() >= INTERRUPTED_SECS).then_some(since)
+    }
+}
+
+fn credential_notice(profile: &Profile, today: Date) -> Option<Notice> {
+    let date = profile.credential_expires()?;
+    let step_days = step(today, date, NOTICE_DAYS)?;
+    let key = match profile.client {
+        ClientCredential::Certificate(_) => "certificate",
+        _ => "secret_expires",
+    };
+    let verb = if date < today { "ended" } else { "ends" };
+    Some(Notice {
+        key: format!("profiles.{}.{key}", profile.name),
+        message: format!("{} {verb} on {date}", credential_name(profile)),
+        cure: renewal(profile),
+        date,
+        step_days,
+    })
+}
+
+fn credential_name(profile: &Profile) -> &'static str {
+    match profile.client {
+        ClientCredential::Certificate(_) => "the certificate",
+        _ => "the client secret",
+    }
+}
+
+fn renewal(profile: &Profile) -> String {
+    let name = &profile.name;
+    match profile.client {
+        ClientCredential::Certificate(_) => format!(
+            "make a new certificate, upload its public part to the provider, and put it where profiles.{name}.certificate points"
+        ),
+        _ => format!(
+            "make a new secret at the provider, keep the old one in profiles.{name}.previous_client_secret while both are good, and write the new day to secret_expires"
+        ),
+    }
+}
+
+/// The moment from which the secret or certificate may be refused.
+fn secret_expires(profile: &Profile) -> Option<Timestamp> {
+    match &profile.client {
+        ClientCredential::Certificate(certificate) => Some(certificate.not_after()),
+        _ => profile.credential_expires().map(start_of),
+    }
+}
+
+/// Whether a profile gets tokens for EWS of a Microsoft cloud.
+fn uses_ews_online(profile: &Profile, accounts: &[AccountUse]) -> bool {
+    let needs_ews = accounts
+        .iter()
+        .any(|usage| usage.account.profile == profile.name && usage.needs.contains(&Need::Ews));
+    let at_microsoft = matches!(profile.provider, Provider::Microsoft(_));
+    (at_microsoft && needs_ews) || profile.scopes.as_deref().is_some_and(names_ews_online)
+}
+
+fn names_ews_online(scopes: &[String]) -> bool {
+    scopes.iter().any(|scope| {
+        let Some((server, permission)) = scope.rsplit_once('/') else {
+            return false;
+        };
+        let host = server.split("://").last().unwrap_or(server);
+        (permission.starts_with("EWS.") || permission == "full_access_as_app")
+            && is_exchange_online(host)
+    })
+}
+
+/// Whether a host is one of Exchange Online's, in any of Microsoft's clouds.
+fn is_exchange_online(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let host = host.trim_end_matches(['.', '/']);
+    CLOUDS.iter().any(|cloud| {
+        let known = [cloud.mail_host, cloud.smtp_host, cloud.delegated_mail_host];
+        // A cloud has more names for its servers than are written down: those of one domain are all its own.
+        known.iter().any(|known| {
+            *known == host
+                || known
+                    .split_once('.')
+                    .is_some_and(|(_, domain)| host.ends_with(&format!(".{domain}")))
+        })
+    })
+}
+
+/// The smallest of the steps that is reached; 0 once the day has passed, `None` while it is further away than all.
+fn step(today: Date, end: Date, steps: &[i64]) -> Option<i64> {
+    let left = days_between(today, end);
+    if left < 0 {
+        return Some(0);
+    }
+    steps.iter().copied().filter(|step| left <= *step).min()
+}
+
+fn days_between(from: Date, to: Date) -> i64 {
+    from.until((Unit::Day, to))
+        .map_or(0, |span| i64::from(span.get_days()))
+}
+
+fn distance(today: Date, end: Date) -> String {
+    match days_between(today, end) {
+        0 => "today".into(),
+        1 => "tomorrow".into(),
+        days if days > 0 => format!("in {days} days"),
+        -1 => "yesterday".into(),
+        days => format!("{} days ago", -days),
+    }
+}
+
+/// The refusal's codes without the server's prose.
+fn raw(refusal: &Refusal) -> String {
+    let mut text = refusal.error.clone();
+    for code in &refusal.codes {
+        text.push_str(&format!(" AADSTS{code}"));
+    }
+    if let Some(id) = &refusal.correlation_id {
+        text.push_str(&format!(", correlation id {id}"));
+    }
+    text
+}
+
+fn day(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
+}
+
+fn start_of(date: Date) -> Timestamp {
+    date.to_zoned(TimeZone::UTC)
+        .map_or(Timestamp::MAX, |zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! Advice: what an admin should do about a failure, in sentences, beside the raw code.
+
+mod table;
+
+use url::Url;
+
+use crate::error::Refusal;
+use crate::profile::Endpoints;
+use crate::vault::VaultError;
+use crate::{Account, AuthError, Cloud, Grant, Profile, Provider, Remedy};
+use table::{At, By, CODES, On, Row, UNKNOWN, WORDS};
+
+pub(crate) use table::PASSING;
+
+/// What to tell an admin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// One or two sentences: what is wrong and what to do.
+    pub text: String,
+    /// Commands, pages or links to use, each a line of its own, filled in with the profile's ids.
+    pub steps: Vec<String>,
+}
+
+/// What to do about a failed token request or sign-in. `profile` is the one it happened with, where it is known.
+pub fn advise(error: &AuthError, profile: Option<&Profile>) -> Advice {
+    let account = error.account();
+    let ids = Ids { profile, account };
+    match error {
+        AuthError::UnknownProfile { profile } => Advice {
+            text: format!("Nothing in the configuration is named profiles.{profile}. Correct the name."),
+            steps: Vec::new(),
+        },
+        AuthError::Transient { .. } => ids.advice(
+            "The authorization server could not be reached, or is busy. Postroom keeps asking by itself, at growing distances, and no mail is lost; should it last, look at what lies between this machine and {token_host}.",
+            &[
+                "HTTP 429 or 503: the server asks for patience",
+                "a DNS error or no connection: {token_host} must resolve, and be reached on the port of its address, without a proxy",
+                "a certificate error: a firewall that opens TLS needs its root in [tls] ca, and this machine's clock must be right",
+            ],
+        ),
+        AuthError::Refused { refusal, .. } => ids.refused(refusal),
+        AuthError::Nonsense { .. } => ids.advice(
+            "Something answered at the token address, and it was no token answer: a web page, a proxy or a firewall, or another address of the server than the one for tokens. Check the address, and open it from this machine.",
+            &["the token address of profiles.{profile}: {token_url}"],
+        ),
+        AuthError::SignedOut { .. } => ids.advice(
+            "Nobody has signed in as {account} yet, or the sign-in was forgotten. Sign in once; the running service notices by itself.",
+            &["{sign_in}"],
+        ),
+        AuthError::Unusable { .. } => ids.advice(
+            "Profile {profile} cannot do this as it is configured. Correct it as the error says, then run `postroom check`.",
+            &[],
+        ),
+        AuthError::Vault { source, .. } => {
+            let mut advice = advise_vault(source);
+            if profile.is_none_or(|profile| profile.grant.is_interactive()) {
+                advice.steps.push(format!("or sign in again: {}", ids.sign_in()));
+            }
+            advice
+        }
+    }
+}
+
+/// What to do about a vault that cannot be used.
+pub fn advise_vault(error: &VaultError) -> Advice {
+    let (text, steps) = match error {
+        VaultError::OtherKey { .. } => (
+            "The tokens were kept under another key than the one in use. Put the old key back, or sign in again: the old file is then kept aside, and nothing else is lost.".to_owned(),
+            vec!["[vault] key of the configuration says where the key is read from".to_owned()],
+        ),
+        VaultError::Damaged { .. } => (
+            "The file of the tokens is damaged. Put it back from a backup that is newer than the last sign-in, or sign in again: the damaged file is then kept aside.".to_owned(),
+            Vec::new(),
+        ),
+        VaultError::Busy { .. } => (
+            "Another process holds this account for a change, such as a sign-in that is not finished. Let it end, then try again.".to_owned(),
+            Vec::new(),
+        ),
+        VaultError::File { path, .. } => (
+            "Postroom cannot read or write its vault. The folder must belong to the user that runs Postroom, and its disk must not be full.".to_owned(),
+            vec![format!("ls -ld {}", shell_word(&path.display().to_string()))],
+        ),
+        VaultError::Key { .. } => (
+            "The vault's key cannot be had. It is a file of mode 0600, or what [vault] key names: base64 of 32 bytes. Without the old key the tokens kept under it are lost, and everybody has to sign in again.".to_owned(),
+            vec!["a new key: head -c 32 /dev/urandom | base64".to_owned()],
+        ),
+    };
+    Advice { text, steps }
+}
+
+/// What may end this refusal; decided by the structured codes alone.
+pub fn remedy(refusal: &Refusal, grant: &Grant) -> Remedy {
+    let row = row(refusal, None, Some(grant));
+    match row.remedy {
+        // Where no person signs in, nobody can sign in again.
+        Remedy::SignIn if !grant.is_interactive() => Remedy::Admin,
+        remedy => remedy,
+    }
+}
+
+/// The command by which somebody signs in to an account.
+pub fn sign_in_command(account: &Account) -> String {
+    let profile = &account.profile;
+    match &account.login {
+        Some(login) => format!("postroom auth login {profile} --as {}", shell_word(login)),
+        None => format!("postroom auth login {profile}"),
+    }
+}
+
+/// The Exchange Online commands by which an app-only profile is let into a mailbox (learn.microsoft.com, "Authenticate an IMAP,
+/// POP or SMTP connection using OAuth"). Empty for profiles that need none.
+pub fn exchange_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
+    let (Provider::Microsoft(cloud), Grant::ClientCredentials) = (profile.provider, &profile.grant)
+    else {
+        return Vec::new();
+    };
+    let connect = match &profile.directory {
+        Some(directory) => format!(" -Organization {}", power_shell_word(directory)),
+        None => String::new(),
+    };
+    let environment = match cloud.exchange_environment {
+        Some(name) => format!(" -ExchangeEnvironmentName {name}"),
+        None => String::new(),
+    };
+    let app = power_shell_word(&profile.client_id);
+    let name = power_shell_word(&format!("Postroom {}", profile.name));
+    let mailbox = power_shell_word(mailbox);
+    vec![
+        "# In PowerShell, as an Exchange administrator of the client's organization:".into(),
+        "Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser".into(),
+        format!("Connect-ExchangeOnline{connect}{environment}"),
+        format!(
+            "# The Object ID that Entra admin center > Entra ID > Enterprise apps > application {} > Overview shows.",
+            profile.client_id
+        ),
+        "# The Object ID under App registrations is another one, and is refused at every sign-in."
+            .into(),
+        "$objectId = 'OBJECT-ID-OF-THE-ENTERPRISE-APP'".into(),
+        format!("New-ServicePrincipal -AppId {app} -ObjectId $objectId -DisplayName {name}"),
+        format!(
+            "Add-MailboxPermission -Identity {mailbox} -User $objectId -AccessRights FullAccess"
+        ),
+        format!(
+            "Add-RecipientPermission -Identity {mailbox} -Trustee $objectId -AccessRights SendAs -Confirm:$false"
+        ),
+    ]
+}
+
+/// The page on which an admin of the directory consents to the application. `None` outside Microsoft.
+pub fn admin_consent_url(profile: &Profile) -> Option<String> {
+    let Provider::Microsoft(cloud) = profile.provider else {
+        return None;
+    };
+    let directory = profile.directory.as_deref().unwrap_or("organizations");
+    let mut url = Url::parse(&format!(
+        "https://{}/{directory}/adminconsent",
+        cloud.login_host
+    ))
+    .ok()?;
+    url.query_pairs_mut()
+        .append_pair("client_id", &profile.client_id);
+    if let Grant::AuthorizationCode {
+        redirect: Some(redirect),
+        ..
+    } = &profile.grant
+    {
+        url.query_pairs_mut().append_pair("redirect_uri", redirect);
+    }
+    Some(url.into())
+}
+
+/// What the words in braces stand for.
+struct Ids<'a> {
+    profile: Option<&'a Profile>,
+    account: Option<&'a Account>,
+}
+
+impl Ids<'_> {
+    fn refused(&self, refusal: &Refusal) -> Advice {
+        let grant = self.profile.map(|profile| &profile.grant);
+        let row = row(refusal, self.profile.map(|profile| profile.provider), grant);
+        let mut advice = self.advice(row.text, row.steps);
+        let may_sign_in = grant.is_none_or(Grant::is_interactive);
+        if row.remedy == Remedy::SignIn && may_sign_in {
+            advice.steps.insert(0, self.sign_in());
+        }
+        if std::ptr::eq(row, &UNKNOWN)
+            && let Some(code) = refusal.codes.first()
+        {
+            let host = self.cloud().login_host;
+            advice.steps.push(format!(
+                "what Microsoft writes on it: https://{host}/error?code={code}"
+            ));
+        }
+        if let Some(id) = &refusal.correlation_id {
+            advice.steps.push(format!(
+                "correlation id, for the sign-in logs and for support: {id}"
+            ));
+        }
+        advice
+    }
+
+    fn advice(&self, text: &str, steps: &[&str]) -> Advice {
+        Advice {
+            text: fill(text, |word| self.word(word)).unwrap_or_else(|| text.to_owned()),
+            steps: steps
+                .iter()
+                .filter_map(|step| fill(step, |word| self.word(word)))
+                .collect(),
+        }
+    }
+
+    fn word(&self, word: &str) -> Option<String> {
+        match word {
+            "app" => Some(self.app("")),
+            "App" => Some(capitalized(&self.app("the "))),
+            "account" => Some(self.user()),
+            "directory" => Some(
+                match self
+                    .profile
+                    .and_then(|profile| profile.directory.as_deref())
+                {
+                    Some(directory) => format!("directory {directory}"),
+                    None => "directory".into(),
+                },
+            ),
+            "profile" => self.account.map(|account| account.profile.clone()),
+            "consent" => admin_consent_url(self.profile?),
+            "sign_in" => Some(self.sign_in()),
+            "token_url" => self.token_url(),
+            "token_host" => Some(self.token_host().unwrap_or_else(|| "the server".into())),
+            _ => None,
+        }
+    }
+
+    fn app(&self, article: &str) -> String {
+        match self.profile {
+            Some(profile) if !profile.client_id.is_empty() => {
+                format!("application {}", profile.client_id)
+            }
+            _ => format!("{article}application"),
+        }
+    }
+
+    fn user(&self) -> String {
+        match self.account.and_then(|account| account.login.as_deref()) {
+            Some(login) => login.to_owned(),
+            None => "the user".into(),
+        }
+    }
+
+    fn sign_in(&self) -> String {
+        self.account.map(sign_in_command).unwrap_or_default()
+    }
+
+    fn token_url(&self) -> Option<String> {
+        match &self.profile?.endpoints {
+            Endpoints::Fixed { token, .. } => Some(token.to_string()),
+            Endpoints::Discovered { issuer } => Some(format!("the one that {issuer} names")),
+        }
+    }
+
+    fn token_host(&self) -> Option<String> {
+        let url = match &self.profile?.endpoints {
+            Endpoints::Fixed { token, .. } => token,
+            Endpoints::Discovered { issuer } => issuer,
+        };
+        url.host_str().map(str::to_owned)
+    }
+
+    fn cloud(&self) -> &'static Cloud {
+        match self.profile.map(|profile| profile.provider) {
+            Some(Provider::Microsoft(cloud)) => cloud,
+            _ => &crate::provider::CLOUDS[0],
+        }
+    }
+}
+
+/// The row that fits: by number where one is known, else by the error word.
+fn row(refusal: &Refusal, provider: Option<Provider>, grant: Option<&Grant>) -> &'static Row {
+    let fits = |row: &&Row| row.fits(provider, grant);
+    let by_code = refusal.codes.iter().find_map(|code| {
+        let on_code = |row: &&Row| matches!(row.on, On::Codes(codes) if codes.contains(code));
+        CODES.iter().filter(on_code).find(fits)
+    });
+    let on_word =
+        |row: &&Row| matches!(row.on, On::Words(words) if words.contains(&refusal.error.as_str()));
+    by_code
+        .or_else(|| WORDS.iter().filter(on_word).find(fits))
+        .unwrap_or(&UNKNOWN)
+}
+
+impl Row {
+    fn fits(&self, provider: Option<Provider>, grant: Option<&Grant>) -> bool {
+        let by = match self.by {
+            By::Any => true,
+            By::Person => grant.is_some_and(Grant::is_interactive),
+            By::Password => matches!(grant, Some(Grant::Password { .. })),
+            By::App => matches!(grant, Some(Grant::ClientCredentials)),
+            By::ServiceAccount => matches!(grant, Some(Grant::ServiceAccount(_))),
+        };
+        let at = match self.at {
+            At::Any => true,
+            At::Google => provider == Some(Provider::Google),
+        };
+        by && at
+    }
+}
+
+/// Replaces each `{word}` of a template; `None` when one of them is not known.
+fn fill(template: &str, word: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}')?;
+        filled.push_str(before);
+        filled.push_str(&word(name)?);
+        rest = after;
+    }
+    filled.push_str(rest);
+    Some(filled)
+}
+
+pub(crate) fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
+}
+
+/// A word as a POSIX shell reads it.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// A word as PowerShell reads it (about_Quoting_Rules).
+fn power_shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests;

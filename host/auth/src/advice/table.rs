@@ -1,0 +1,664 @@
+//! What refusals mean, as data: Microsoft's AADSTS numbers, the standards' error words and Google's, each with its cure and what may
+//! end it. A new number is a new entry.
+//!
+//! Numbers: learn.microsoft.com, "Microsoft Entra authentication and authorization error codes". Names of pages are those of the
+//! Entra admin center and the Google Cloud and Admin consoles in 2026. Words in braces are filled in by [`super::fill`]; a step with
+//! a word that is not known is left out.
+
+use crate::Remedy;
+
+/// Numbers that name passing trouble of Microsoft's own: the same request may succeed later.
+pub(crate) const PASSING: &[u32] = &[
+    50033, 70012, 80002, 80014, 90006, 90012, 90024, 90033, 90055, 90090,
+];
+
+/// One kind of refusal. Of two rows on one number or word the first that fits the grant and the provider counts.
+pub(super) struct Row {
+    pub on: On,
+    pub by: By,
+    pub at: At,
+    pub remedy: Remedy,
+    pub text: &'static str,
+    pub steps: &'static [&'static str],
+}
+
+/// What a row is found by.
+pub(super) enum On {
+    Codes(&'static [u32]),
+    Words(&'static [&'static str]),
+}
+
+/// The grants a row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Any,
+    /// A person signed in: authorization code, device code.
+    Person,
+    Password,
+    App,
+    ServiceAccount,
+}
+
+/// The providers a row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    Any,
+    Google,
+}
+
+/// For a refusal that no row knows.
+pub(super) const UNKNOWN: Row = Row {
+    on: On::Words(&[]),
+    by: By::Any,
+    at: At::Any,
+    remedy: Remedy::Admin,
+    text: "The authorization server refused for a reason that Postroom has no advice on; its own words say which. Compare client_id, secret, scopes and addresses of profiles.{profile} with the registration at the provider.",
+    steps: &[],
+};
+
+const fn codes(
+    codes: &'static [u32],
+    by: By,
+    remedy: Remedy,
+    text: &'static str,
+    steps: &'static [&'static str],
+) -> Row {
+    Row {
+        on: On::Codes(codes),
+        by,
+        at: At::Any,
+        remedy,
+        text,
+        steps,
+    }
+}
+
+const fn words(
+    words: &'static [&'static str],
+    by: By,
+    at: At,
+    remedy: Remedy,
+    text: &'static str,
+    steps: &'static [&'static str],
+) -> Row {
+    Row {
+        on: On::Words(words),
+        by,
+        at,
+        remedy,
+        text,
+        steps,
+    }
+}
+
+const SECRETS_PAGE: &str =
+    "Entra admin center > Entra ID > App registrations > {app} > Certificates & secrets";
+const AUTHENTICATION_PAGE: &str =
+    "Entra admin center > Entra ID > App registrations > {app} > Authentication";
+const CONSENT_PAGE: &str = "Entra admin center > Entra ID > App registrations > {app} > API permissions > Grant admin consent";
+const APP_PERMISSIONS: &str = "Entra admin center > Entra ID > App registrations > {app} > API permissions > Add a permission > APIs my organization uses > Office 365 Exchange Online > Application permissions: IMAP.AccessAsApp, SMTP.SendAsApp";
+const DELEGATED_PERMISSIONS: &str = "Entra admin center > Entra ID > App registrations > {app} > API permissions > Add a permission > Microsoft Graph > Delegated permissions: IMAP.AccessAsUser.All, SMTP.Send, offline_access";
+const CONSENT_LINK: &str = "or let an admin of the client's directory open: {consent} (the application needs a redirect address for it)";
+const SIGN_IN_LOGS: &str = "Entra admin center > Entra ID > Monitoring & health > Sign-in logs shows the policy that blocked";
+const DIRECTORY_ID: &str =
+    "Entra admin center > Entra ID > Overview shows the Tenant ID and the primary domain";
+const GOOGLE_CLIENTS: &str = "Google Cloud console > Google Auth Platform > Clients";
+const GOOGLE_AUDIENCE: &str = "Google Cloud console > Google Auth Platform > Audience";
+const GOOGLE_DELEGATION: &str = "Google Admin console > Security > Access and data control > API controls > Manage domain-wide delegation: add the service account's client id with the scope https://mail.google.com/";
+const ANOTHER_GRANT: &str = "in postroom.toml, profiles.{profile}: grant = \"authorization-code\" or \"device-code\" without username and password, then: postroom auth login {profile}";
+
+/// Microsoft's numbers.
+pub(super) const CODES: &[Row] = &[
+    codes(
+        &[50072, 50074, 50076, 50078, 50079, 50158, 53004],
+        By::Password,
+        Remedy::Admin,
+        "The user {account} must pass multi-factor authentication (MFA), and the password grant cannot do that. Let a person sign in once by another grant, or use client-credentials, which needs no user.",
+        &[ANOTHER_GRANT],
+    ),
+    codes(
+        &[50072, 50074, 50076, 50078, 50079, 50158, 53004],
+        By::Any,
+        Remedy::SignIn,
+        "Multi-factor authentication (MFA) of {account} is missing, or too long ago: sign in again and pass it. When this comes back often, a Conditional Access policy limits how long a sign-in lasts; an app-only profile (client-credentials) has no user to ask.",
+        &[],
+    ),
+    codes(
+        &[50034, 50014, 50020, 51004, 90072, 500208],
+        By::Any,
+        Remedy::Admin,
+        "The {directory} has no user {account}. Correct the login (a user name, not an alias) or the tenant of profiles.{profile}.",
+        &["Entra admin center > Entra ID > Users shows the user principal name"],
+    ),
+    codes(
+        &[50126, 50056, 50064],
+        By::Password,
+        Remedy::Admin,
+        "The user name or the password of {account} is wrong, or the directory leaves passwords to another system (federation), where the password grant does not work. Correct username and password of profiles.{profile}.",
+        &[],
+    ),
+    codes(
+        &[50126, 50056, 50064],
+        By::Any,
+        Remedy::SignIn,
+        "The user name or the password of {account} was not accepted: sign in again.",
+        &[],
+    ),
+    codes(
+        &[50053],
+        By::Any,
+        Remedy::StayAway,
+        "The account {account} is locked after too many wrong passwords, or this machine's address is on Microsoft's list of attackers. Find out who tries wrong passwords, and unlock the account; Postroom asks again only after an hour.",
+        &[
+            "Entra admin center > Entra ID > Monitoring & health > Sign-in logs, error code 50053, tells which of the two it is",
+        ],
+    ),
+    codes(
+        &[50055, 50125, 50135, 50144],
+        By::Password,
+        Remedy::Admin,
+        "The password of {account} has expired or must be changed. Change it, write the new one where password of profiles.{profile} points to, and let the passwords of such accounts not expire.",
+        &[],
+    ),
+    codes(
+        &[50055, 50125, 50135, 50144],
+        By::Any,
+        Remedy::SignIn,
+        "The password of {account} has expired or must be changed: change it, then sign in again.",
+        &[],
+    ),
+    codes(
+        &[50057],
+        By::Any,
+        Remedy::Admin,
+        "The account {account} is disabled. Enable it, or let the mailbox use another login.",
+        &["Entra admin center > Entra ID > Users > {account} > Account status"],
+    ),
+    codes(
+        &[50105],
+        By::Any,
+        Remedy::Admin,
+        "Only assigned users may use this application, and {account} is not one of them. Assign the user, or switch the requirement off.",
+        &[
+            "Entra admin center > Entra ID > Enterprise apps > {app} > Users and groups, or Properties > Assignment required: No",
+        ],
+    ),
+    codes(
+        &[50132, 50133, 50173, 50089, 50085, 50139],
+        By::Person,
+        Remedy::SignIn,
+        "The sign-in of {account} was ended: its password changed, or somebody revoked its sessions. Sign in again.",
+        &[],
+    ),
+    codes(
+        &[70008, 700082, 700084, 70043, 70000],
+        By::Person,
+        Remedy::SignIn,
+        "The sign-in of {account} has expired: it was unused for too long (90 days at Microsoft), or a Conditional Access policy limits how long one lasts. Sign in again.",
+        &[],
+    ),
+    codes(
+        &[
+            50132, 50133, 50173, 50089, 50085, 50139, 70008, 700082, 700084, 70043, 70000,
+        ],
+        By::Any,
+        Remedy::Admin,
+        "The server takes what profiles.{profile} signs in with for expired or revoked. Check user name, password and secret.",
+        &[],
+    ),
+    codes(
+        &[54005],
+        By::Any,
+        Remedy::SignIn,
+        "The code of this sign-in was used before; each serves once. Start the sign-in again.",
+        &[],
+    ),
+    codes(
+        &[50147, 501481, 501491],
+        By::Any,
+        Remedy::SignIn,
+        "The code belongs to another sign-in than the one that waited for it (PKCE). Start again, and finish the page that this sign-in printed.",
+        &[],
+    ),
+    codes(
+        &[70018, 70019],
+        By::Any,
+        Remedy::SignIn,
+        "The code was mistyped, or typed too late. Start the sign-in again.",
+        &[],
+    ),
+    codes(
+        &[50058],
+        By::Any,
+        Remedy::SignIn,
+        "The page may ask nothing (prompt = \"none\"), and nobody was signed in in that browser. Remove prompt from profiles.{profile}, and sign in again.",
+        &[],
+    ),
+    codes(
+        &[65001, 90008, 90094, 90095],
+        By::Any,
+        Remedy::Admin,
+        "Nobody has yet consented to what {app} asks for in the {directory}. An admin of that directory has to consent once.",
+        &[CONSENT_PAGE, CONSENT_LINK],
+    ),
+    codes(
+        &[65004],
+        By::Any,
+        Remedy::SignIn,
+        "The consent was declined on the page. Sign in again and accept, or let an admin consent for everybody.",
+        &[CONSENT_PAGE, CONSENT_LINK],
+    ),
+    codes(
+        &[650052, 650054],
+        By::Any,
+        Remedy::Admin,
+        "The {directory} does not have the service that the token is for. Check that it has Exchange Online licences, and that the tenant of profiles.{profile} is the client's own.",
+        &["Microsoft 365 admin center > Billing > Licenses"],
+    ),
+    codes(
+        &[65005, 650056, 650057],
+        By::App,
+        Remedy::Admin,
+        "The registration of {app} does not list the mail permissions, or nobody consented to them. Add them as application permissions of Office 365 Exchange Online, then consent.",
+        &[APP_PERMISSIONS, CONSENT_PAGE],
+    ),
+    codes(
+        &[65005, 650056, 650057],
+        By::Any,
+        Remedy::Admin,
+        "The registration of {app} does not list the mail permissions that are asked for, or nobody consented to them. Add them as delegated permissions, then consent.",
+        &[DELEGATED_PERMISSIONS, CONSENT_PAGE],
+    ),
+    codes(
+        &[700016, 700011],
+        By::Any,
+        Remedy::Admin,
+        "The {directory} does not know {app}. Correct client_id (the Application (client) ID, not an Object ID) or tenant of profiles.{profile}; an application of another directory comes in by an admin's consent.",
+        &[
+            "Entra admin center > Entra ID > App registrations > Overview shows both ids",
+            "an application of another directory: an admin of the client's directory opens {consent}",
+        ],
+    ),
+    codes(
+        &[70001, 7000112],
+        By::Any,
+        Remedy::Admin,
+        "{App} is disabled in the {directory}. Enable it.",
+        &[
+            "Entra admin center > Entra ID > Enterprise apps > {app} > Properties > Enabled for users to sign-in: Yes",
+        ],
+    ),
+    codes(
+        &[7000215, 70002],
+        By::Any,
+        Remedy::Admin,
+        "The client secret is wrong. Most often the secret's ID was pasted instead of its Value, which the page shows only right after it was made: make a new one, and copy the column Value.",
+        &[SECRETS_PAGE],
+    ),
+    codes(
+        &[7000222],
+        By::Any,
+        Remedy::Admin,
+        "The client secret has expired. Make a new one, copy its Value to where client_secret of profiles.{profile} points, and write its day to secret_expires.",
+        &[SECRETS_PAGE],
+    ),
+    codes(
+        &[7000218, 900144],
+        By::Person,
+        Remedy::Admin,
+        "The server expects this application to prove itself, and profiles.{profile} has neither client_secret nor certificate. Allow public client flows for it, or add its secret.",
+        &[
+            "Entra admin center > Entra ID > App registrations > {app} > Authentication > Settings > Allow public client flows: Yes",
+            SECRETS_PAGE,
+        ],
+    ),
+    codes(
+        &[7000218, 900144],
+        By::Password,
+        Remedy::Admin,
+        "The server expects this application to prove itself, and profiles.{profile} has neither client_secret nor certificate. Allow public client flows for it, or add its secret.",
+        &[
+            "Entra admin center > Entra ID > App registrations > {app} > Authentication > Settings > Allow public client flows: Yes",
+        ],
+    ),
+    codes(
+        &[7000218, 900144],
+        By::Any,
+        Remedy::Admin,
+        "The request lacked the application's proof. Give profiles.{profile} a client_secret or a certificate.",
+        &[SECRETS_PAGE],
+    ),
+    codes(
+        &[700025],
+        By::Any,
+        Remedy::Admin,
+        "{App} is registered as a public client, which has no secret. Remove client_secret or certificate from profiles.{profile}, or register the redirect address under the platform Web.",
+        &[AUTHENTICATION_PAGE],
+    ),
+    codes(
+        &[700027, 50012, 700030],
+        By::Any,
+        Remedy::Admin,
+        "The certificate is not the one that is registered for {app}, or it has expired. Upload its public part, and compare the thumbprints.",
+        &[
+            "Entra admin center > Entra ID > App registrations > {app} > Certificates & secrets > Certificates",
+        ],
+    ),
+    codes(
+        &[700024, 500133],
+        By::Any,
+        Remedy::Admin,
+        "The clock of this machine is wrong: what it signed lies outside its time for Microsoft. Set the clock, and keep it right by NTP.",
+        &["timedatectl shows whether the clock is synchronized"],
+    ),
+    codes(
+        &[50013, 50027, 50048, 700021, 700023],
+        By::Any,
+        Remedy::Admin,
+        "What the certificate signed is for another application or another address. Check client_id, tenant and token_url of profiles.{profile}.",
+        &[],
+    ),
+    codes(
+        &[50001, 70011, 28000, 28002, 28003, 500011, 700022],
+        By::Any,
+        Remedy::Admin,
+        "The scopes name something that the {directory} does not have, or several servers at once. Remove scopes from profiles.{profile}, so that they follow from the mailbox; else write them as the provider lists them, of one server only.",
+        &[],
+    ),
+    codes(
+        &[50194],
+        By::Any,
+        Remedy::Admin,
+        "{App} belongs to one directory, and `common` stands for all. Write the client's directory id to tenant of profiles.{profile}, or make the application multitenant.",
+        &[
+            DIRECTORY_ID,
+            "Entra admin center > Entra ID > App registrations > {app} > Authentication > Supported account types",
+        ],
+    ),
+    codes(
+        &[9001023, 50059, 50128, 90019, 9002332],
+        By::Any,
+        Remedy::Admin,
+        "This grant needs one directory, not `common` or `consumers`. Write the client's directory id or one of its domains to tenant of profiles.{profile}.",
+        &[DIRECTORY_ID],
+    ),
+    codes(
+        &[90002],
+        By::Any,
+        Remedy::Admin,
+        "There is no {directory}. Correct tenant of profiles.{profile}, and its cloud, should the client be in a national one.",
+        &[DIRECTORY_ID],
+    ),
+    codes(
+        &[90038, 90043, 90051, 900382, 900432],
+        By::Any,
+        Remedy::Admin,
+        "The {directory} is in another of Microsoft's clouds. Set cloud of profiles.{profile}: global, gcc-high, dod or china.",
+        &[],
+    ),
+    codes(
+        &[
+            53000, 53001, 53002, 53003, 53010, 53011, 530032, 530034, 530035, 50005, 50097, 50129,
+            50131,
+        ],
+        By::Person,
+        Remedy::Admin,
+        "A Conditional Access policy or the security defaults of the {directory} block this sign-in. Device codes are blocked by default in many directories: use grant = \"authorization-code\"; else let an admin exclude {account} or this machine's address from the policy.",
+        &[
+            SIGN_IN_LOGS,
+            "Entra admin center > Entra ID > Conditional Access > Policies",
+        ],
+    ),
+    codes(
+        &[
+            53000, 53001, 53002, 53003, 53010, 53011, 530032, 530034, 530035, 50005, 50097, 50129,
+            50131,
+        ],
+        By::Any,
+        Remedy::Admin,
+        "A Conditional Access policy or the security defaults of the {directory} block this sign-in. Let an admin exclude {app} or this machine's address from the policy.",
+        &[
+            SIGN_IN_LOGS,
+            "Entra admin center > Entra ID > Conditional Access > Policies",
+        ],
+    ),
+    codes(
+        &[50196],
+        By::Any,
+        Remedy::StayAway,
+        "Microsoft takes this application for one that asks in a loop, and answers nothing more for a while. Postroom asks again only after an hour; look for another program that uses the same client id.",
+        &[],
+    ),
+    codes(
+        &[50011, 70004, 500112, 500113, 900971],
+        By::Any,
+        Remedy::Admin,
+        "The redirect address of this sign-in is not registered for {app}. Register redirect_url of profiles.{profile} exactly as written; without redirect_url it is http://localhost, under Mobile and desktop applications.",
+        &[AUTHENTICATION_PAGE],
+    ),
+    codes(
+        &[70003, 70005],
+        By::Any,
+        Remedy::Admin,
+        "{App} may not use this grant. Check grant of profiles.{profile} and the platforms of the registration.",
+        &[AUTHENTICATION_PAGE],
+    ),
+    codes(
+        &[50000],
+        By::Any,
+        Remedy::Admin,
+        "Microsoft's sign-in service has trouble with this request. Should it last, open a support case with the correlation id.",
+        &[],
+    ),
+];
+
+/// The error words of RFC 6749, RFC 8628, RFC 8707 and OpenID Connect Core, with Microsoft's and Google's own.
+pub(super) const WORDS: &[Row] = &[
+    words(
+        &["invalid_grant"],
+        By::ServiceAccount,
+        At::Any,
+        Remedy::Admin,
+        "Google did not accept what the service account signed: its key was deleted, {account} is no user of the domain (an alias or group is none), or the clock of this machine is wrong.",
+        &[
+            "Google Cloud console > IAM & Admin > Service Accounts > Keys: compare private_key_id of the key file",
+            "timedatectl shows whether the clock is synchronized",
+        ],
+    ),
+    words(
+        &["invalid_grant"],
+        By::Person,
+        At::Google,
+        Remedy::SignIn,
+        "Google ended the sign-in of {account}: the password changed, the access was revoked or unused for six months, or the application is still in Testing, where a sign-in lasts 7 days. Publish the application, then sign in again.",
+        &[GOOGLE_AUDIENCE],
+    ),
+    words(
+        &["invalid_grant"],
+        By::Person,
+        At::Any,
+        Remedy::SignIn,
+        "The sign-in of {account} is no longer valid: it expired, was revoked, or its code was used before. Sign in again.",
+        &[],
+    ),
+    words(
+        &["invalid_grant"],
+        By::Password,
+        At::Any,
+        Remedy::Admin,
+        "The user name or the password of {account} was not accepted. Correct username and password of profiles.{profile}.",
+        &[],
+    ),
+    words(
+        &["invalid_grant"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The server does not accept what profiles.{profile} signs in with. Check its secret or certificate, and this machine's clock.",
+        &[],
+    ),
+    words(
+        &["invalid_client"],
+        By::Any,
+        At::Google,
+        Remedy::Admin,
+        "Google knows no such client, or its secret is another. Copy client_id and client_secret again.",
+        &[GOOGLE_CLIENTS],
+    ),
+    words(
+        &["invalid_client"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The server does not know the client, or its secret or certificate is wrong or has expired. Compare client_id and client_secret of profiles.{profile} with the registration; some servers want client_auth = \"basic\".",
+        &[],
+    ),
+    words(
+        &["unauthorized_client"],
+        By::ServiceAccount,
+        At::Any,
+        Remedy::Admin,
+        "The service account may not act for {account}: domain-wide delegation is missing, or lacks the scope. An administrator of the Google Workspace adds it; it may take up to a day to work.",
+        &[GOOGLE_DELEGATION],
+    ),
+    words(
+        &["unauthorized_client"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The client may not use this grant. Check grant of profiles.{profile}, and what the registration allows.",
+        &[],
+    ),
+    words(
+        &["access_denied"],
+        By::ServiceAccount,
+        At::Any,
+        Remedy::Admin,
+        "The service account may not act for {account}: domain-wide delegation is missing, or lacks the scope.",
+        &[GOOGLE_DELEGATION],
+    ),
+    words(
+        &["access_denied", "authorization_declined"],
+        By::Any,
+        At::Any,
+        Remedy::SignIn,
+        "The sign-in was declined on the page, or the server's policy forbids it. Sign in again and accept; should the page forbid it, ask the admin of the directory.",
+        &[],
+    ),
+    words(
+        &["expired_token", "code_expired"],
+        By::Any,
+        At::Any,
+        Remedy::SignIn,
+        "Nobody finished the sign-in in time. Start it again.",
+        &[],
+    ),
+    words(
+        &["bad_verification_code"],
+        By::Any,
+        At::Any,
+        Remedy::SignIn,
+        "The server does not know this device code any more. Start the sign-in again.",
+        &[],
+    ),
+    words(
+        &[
+            "interaction_required",
+            "login_required",
+            "account_selection_required",
+            "consent_required",
+        ],
+        By::Password,
+        At::Any,
+        Remedy::Admin,
+        "The server wants {account} to sign in on a page, for a second factor or a consent, and the password grant has none. Let a person sign in once by another grant.",
+        &[ANOTHER_GRANT],
+    ),
+    words(
+        &[
+            "interaction_required",
+            "login_required",
+            "account_selection_required",
+            "consent_required",
+        ],
+        By::Any,
+        At::Any,
+        Remedy::SignIn,
+        "The server wants {account} to sign in on its page again, for a second factor, a consent, or because the sign-in is too old.",
+        &[],
+    ),
+    words(
+        &["invalid_scope"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The server does not know these scopes, or the client may not ask for them. Remove scopes from profiles.{profile} so that they follow from the provider, or write them as the provider lists them.",
+        &[],
+    ),
+    words(
+        &["invalid_target", "invalid_resource"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The server knows no such resource for this client, or is asked for two at once. Write scopes of one server only to profiles.{profile}.",
+        &[],
+    ),
+    words(
+        &["redirect_uri_mismatch"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The redirect address of this sign-in is not registered for the client. Register redirect_url of profiles.{profile} exactly as written; a Google client of type Desktop app takes http://localhost without registration.",
+        &[GOOGLE_CLIENTS],
+    ),
+    words(
+        &["disabled_client", "deleted_client"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The client was disabled or deleted at Google. Restore it, or make a new one and write its client_id and client_secret to profiles.{profile}.",
+        &[GOOGLE_CLIENTS],
+    ),
+    words(
+        &["org_internal"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The application is for users of its own Google Workspace only, and {account} is not one of them. Make its audience External, or use a client of that Workspace.",
+        &[GOOGLE_AUDIENCE],
+    ),
+    words(
+        &["admin_policy_enforced"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "An administrator of the Google Workspace forbids this application the mail scope. Let them trust it.",
+        &[
+            "Google Admin console > Security > Access and data control > API controls > Manage app access: add the client id, as Trusted",
+        ],
+    ),
+    words(
+        &["unsupported_grant_type"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The server does not offer this grant at all. Use another grant for profiles.{profile}.",
+        &[],
+    ),
+    words(
+        &["unsupported_response_type"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The server or the registration does not allow the authorization code. Allow it there, or use another grant for profiles.{profile}.",
+        &[],
+    ),
+    words(
+        &["invalid_request"],
+        By::Any,
+        At::Any,
+        Remedy::Admin,
+        "The server did not understand the request; its own words say what is missing. Often tenant, token_url or redirect_url of profiles.{profile} is wrong, or the grant is not meant for this kind of client.",
+        &[],
+    ),
+];
