@@ -1,14 +1,17 @@
-//! One request to a token address, with its time and its answer bounded, and the answer judged before OAuth reads it.
+//! One request to an authorization server, with its time and its answer bounded, and the answer judged before OAuth reads it.
 
 use std::pin::Pin;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use oauth2::http::StatusCode;
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use reqwest::header::RETRY_AFTER;
 
 use crate::grant::Denial;
 
-/// Bounds on one token request.
+/// Bounds on one request to an authorization server.
 #[derive(Debug, Clone, Copy)]
 pub struct ExchangeLimits {
     /// From the connection to the last byte of the answer.
@@ -29,7 +32,7 @@ impl Default for ExchangeLimits {
     }
 }
 
-/// Why an answer never reached the OAuth layer.
+/// Why an answer never reached the OAuth layer. No text of it quotes the answer: it may hold a token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExchangeError {
     #[error("{reason}")]
@@ -41,7 +44,7 @@ pub(crate) enum ExchangeError {
     Nonsense(String),
 }
 
-/// The HTTP client that `oauth2` is given.
+/// The HTTP client that `oauth2` is given. What it passes on is neither empty nor HTML.
 pub(crate) struct Exchange<'a> {
     pub http: &'a reqwest::Client,
     pub limits: ExchangeLimits,
@@ -79,26 +82,34 @@ async fn send(
         .headers()
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.trim().parse().ok())
-        .map(|secs| Duration::from_secs(secs).min(limits.retry_after_max));
-    let mut answer = HttpResponse::new(Vec::new());
-    *answer.status_mut() = status;
-    *answer.headers_mut() = response.headers().clone();
+        .and_then(|value| retry_after(value, Timestamp::now()))
+        .map(|wait| wait.min(limits.retry_after_max));
+    let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable_server)? {
-        if answer.body().len() + chunk.len() > limits.answer_bytes {
-            return Err(ExchangeError::Nonsense(format!(
-                "HTTP {status} with more than {} bytes",
-                limits.answer_bytes
-            )));
+        if body.len() + chunk.len() > limits.answer_bytes {
+            return Err(too_long(status, limits, retry_after));
         }
-        answer.body_mut().extend_from_slice(&chunk);
+        body.extend_from_slice(&chunk);
     }
-    if status.is_server_error() || status == 429 || status == 408 {
-        let said = serde_json::from_slice::<Denial>(answer.body()).ok();
+    judged(status, body, retry_after)
+}
+
+/// Lets through what OAuth can read. The headers stay behind: some servers call their JSON plain text.
+fn judged(
+    status: StatusCode,
+    body: Vec<u8>,
+    retry_after: Option<Duration>,
+) -> Result<HttpResponse, ExchangeError> {
+    let denial = serde_json::from_slice::<Denial>(&body)
+        .ok()
+        .filter(|_| !status.is_success());
+    // A client that is taken for one in a loop must be told so even where the status only says "too many requests".
+    let terminal = denial.as_ref().is_some_and(Denial::is_loop);
+    if !terminal && (is_busy(status) || denial.as_ref().is_some_and(Denial::is_transient)) {
         return Err(ExchangeError::Transient {
-            reason: said.map_or_else(
+            reason: denial.map_or_else(
                 || format!("HTTP {status}"),
-                |d| format!("HTTP {status}: {d}"),
+                |said| format!("HTTP {status}: {said}"),
             ),
             retry_after,
         });
@@ -108,7 +119,52 @@ async fn send(
             "HTTP {status}: a redirect, which is not followed because the secret would travel along"
         )));
     }
-    Ok(answer)
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
+    match text.trim_ascii_start().first() {
+        None => Err(ExchangeError::Nonsense(format!(
+            "HTTP {status} with nothing in it"
+        ))),
+        Some(b'<') => Err(ExchangeError::Nonsense(format!(
+            "HTTP {status} with an HTML page instead of JSON (is this the right address?)"
+        ))),
+        Some(_) => {
+            let mut answer = HttpResponse::new(text.to_vec());
+            *answer.status_mut() = status;
+            Ok(answer)
+        }
+    }
+}
+
+fn is_busy(status: StatusCode) -> bool {
+    status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
+}
+
+fn too_long(
+    status: StatusCode,
+    limits: ExchangeLimits,
+    retry_after: Option<Duration>,
+) -> ExchangeError {
+    let reason = format!("HTTP {status} with more than {} bytes", limits.answer_bytes);
+    if is_busy(status) {
+        ExchangeError::Transient {
+            reason,
+            retry_after,
+        }
+    } else {
+        ExchangeError::Nonsense(reason)
+    }
+}
+
+/// Seconds or a date (RFC 9110 section 10.2.3); a date that has passed is no wait.
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(secs) = value.parse() {
+        return Some(Duration::from_secs(secs));
+    }
+    let until = rfc2822::parse(value).ok()?.timestamp();
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
 }
 
 fn unreachable_server(error: reqwest::Error) -> ExchangeError {
@@ -123,5 +179,93 @@ fn unreachable_server(error: reqwest::Error) -> ExchangeError {
     ExchangeError::Transient {
         reason,
         retry_after: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(status: u16, body: &str) -> String {
+        let status = StatusCode::from_u16(status).unwrap();
+        match judged(status, body.into(), Some(Duration::from_secs(7))) {
+            Ok(answer) => format!("ok {} bytes", answer.body().len()),
+            Err(ExchangeError::Transient {
+                reason,
+                retry_after,
+            }) => {
+                assert_eq!(retry_after, Some(Duration::from_secs(7)));
+                format!("transient: {reason}")
+            }
+            Err(ExchangeError::Nonsense(reason)) => format!("nonsense: {reason}"),
+        }
+    }
+
+    #[test]
+    fn answers_are_judged_by_status_and_structure() {
+        for (status, body, expected) in [
+            (200, "{}", "ok 2 bytes"),
+            (200, "\u{feff}{}", "ok 2 bytes"),
+            (200, r#"{"error":"temporarily_unavailable"}"#, "ok 35 bytes"),
+            (400, r#"{"error":"invalid_grant"}"#, "ok 25 bytes"),
+            (400, r#"{"error":"slow_down"}"#, "ok 21 bytes"),
+            (
+                400,
+                r#"{"error":"temporarily_unavailable"}"#,
+                "transient: HTTP 400 Bad Request: temporarily_unavailable",
+            ),
+            (
+                400,
+                r#"{"error":"invalid_grant","error_codes":[90033]}"#,
+                "transient: HTTP 400 Bad Request: invalid_grant AADSTS90033",
+            ),
+            (
+                429,
+                r#"{"error":"invalid_request","error_codes":[50196]}"#,
+                "ok 49 bytes",
+            ),
+            (
+                429,
+                r#"{"error":"invalid_request"}"#,
+                "transient: HTTP 429 Too Many Requests: invalid_request",
+            ),
+            (408, "", "transient: HTTP 408 Request Timeout"),
+            (503, "<html>", "transient: HTTP 503 Service Unavailable"),
+            (500, "", "transient: HTTP 500 Internal Server Error"),
+            (200, "", "nonsense: HTTP 200 OK with nothing in it"),
+            (200, " \r\n", "nonsense: HTTP 200 OK with nothing in it"),
+            (
+                404,
+                "\n <!DOCTYPE html>",
+                "nonsense: HTTP 404 Not Found with an HTML page instead of JSON (is this the right address?)",
+            ),
+            (
+                302,
+                "",
+                "nonsense: HTTP 302 Found: a redirect, which is not followed because the secret would travel along",
+            ),
+        ] {
+            assert_eq!(verdict(status, body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now: Timestamp = "2026-11-23T04:00:00Z".parse().unwrap();
+        for (value, expected) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Mon, 23 Nov 2026 04:01:30 GMT", Some(90)),
+            ("Mon, 23 Nov 2026 03:00:00 GMT", Some(0)),
+            ("soon", None),
+            ("-5", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                retry_after(value, now),
+                expected.map(Duration::from_secs),
+                "{value}"
+            );
+        }
     }
 }

@@ -1,14 +1,23 @@
 //! A Google service account's key file (JSON, as the Google Cloud console gives it).
 
+use jiff::{SignedDuration, Timestamp};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
+use serde_json::Value;
 use url::Url;
 
 use crate::Secret;
+use crate::certificate::private_key;
+
+/// How long an assertion is good for: the most that Google takes (developers.google.com, "Using OAuth 2.0 for server to server").
+const ASSERTION_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 
 /// What a key file holds that a token request needs.
 pub struct ServiceKey {
     pub client_email: String,
     pub token_uri: Url,
-    _private_key: Secret,
+    key_id: Option<String>,
+    key: EncodingKey,
 }
 
 /// Why a key file does not serve.
@@ -20,9 +29,80 @@ pub enum ServiceKeyError {
     Key,
 }
 
+/// The claims of an assertion (RFC 7523 section 3, and Google's `scope`).
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    /// The user whose mailbox is opened.
+    sub: &'a str,
+    scope: String,
+    aud: &'a str,
+    iat: i64,
+    exp: i64,
+}
+
 impl ServiceKey {
-    pub fn from_json(_json: &Secret) -> Result<Self, ServiceKeyError> {
-        todo!()
+    pub fn from_json(json: &Secret) -> Result<Self, ServiceKeyError> {
+        // Only the place: serde's own message may quote a value.
+        let file: Value = serde_json::from_str(json.expose()).map_err(|error| {
+            shape(&format!(
+                "no JSON at line {} column {}",
+                error.line(),
+                error.column()
+            ))
+        })?;
+        let text = |name: &str| {
+            file.get(name)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+        };
+        let needed = |name: &str| text(name).ok_or_else(|| shape(&format!("it has no `{name}`")));
+        if needed("type")? != "service_account" {
+            return Err(shape("its `type` is not `service_account`"));
+        }
+        let token_uri = needed("token_uri")?;
+        let key =
+            private_key(&Secret::new(needed("private_key")?)).map_err(|_| ServiceKeyError::Key)?;
+        Ok(Self {
+            client_email: needed("client_email")?.to_owned(),
+            token_uri: token_uri
+                .parse()
+                .map_err(|_| shape("its `token_uri` is no address"))?,
+            key_id: text("private_key_id").map(String::from),
+            key: key.signing,
+        })
+    }
+
+    /// A signed request to act for `user`.
+    pub(crate) fn assertion(
+        &self,
+        user: &str,
+        scopes: &[String],
+        audience: &Url,
+    ) -> Result<Secret, String> {
+        self.assertion_at(user, scopes, audience, Timestamp::now())
+    }
+
+    fn assertion_at(
+        &self,
+        user: &str,
+        scopes: &[String],
+        audience: &Url,
+        now: Timestamp,
+    ) -> Result<Secret, String> {
+        let claims = Claims {
+            iss: &self.client_email,
+            sub: user,
+            scope: scopes.join(" "),
+            aud: audience.as_str(),
+            iat: now.as_second(),
+            exp: (now + ASSERTION_LIFETIME).as_second(),
+        };
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = self.key_id.clone();
+        jsonwebtoken::encode(&header, &claims, &self.key)
+            .map(Secret::new)
+            .map_err(|error| format!("its service account's key cannot sign: {error}"))
     }
 }
 
@@ -30,4 +110,8 @@ impl std::fmt::Debug for ServiceKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ServiceKey({})", self.client_email)
     }
+}
+
+fn shape(reason: &str) -> ServiceKeyError {
+    ServiceKeyError::Shape(reason.to_owned())
 }

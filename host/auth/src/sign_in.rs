@@ -1,8 +1,15 @@
 //! Signing in by a person: the authorization code with PKCE (RFC 6749 section 4.1, RFC 7636) and the device code (RFC 8628).
 
-use std::time::Duration;
+use std::fmt;
+use std::time::{Duration, Instant};
 
-use crate::{Account, AuthError, Secret};
+use url::form_urlencoded;
+
+use crate::grant::shortened;
+use crate::{Account, AuthError, Refusal, Secret};
+
+/// The longest redirect or code read, in bytes; real ones stay below 4 KB.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A sign-in that waits for its redirect.
 pub struct CodeSignIn {
@@ -11,10 +18,20 @@ pub struct CodeSignIn {
     pub url: String,
     /// Where the browser is sent afterwards, exactly as registered.
     pub redirect: String,
-    _state: Secret,
+    pub(crate) expected: Expected,
+    /// Proves at the token address that the code was asked for here (RFC 7636 section 4.5).
+    pub(crate) verifier: Secret,
+}
+
+/// By what a redirect is known to belong to a sign-in.
+#[derive(Clone)]
+pub(crate) struct Expected {
+    pub account: Account,
+    pub state: Secret,
 }
 
 /// What a redirect, or a person who pasted it, said.
+#[derive(Debug)]
 pub struct Code(pub(crate) Secret);
 
 /// Why a redirect is not the end of this sign-in; the sign-in goes on waiting.
@@ -38,14 +55,195 @@ pub struct DeviceSignIn {
     pub user_code: String,
     /// The provider's own words to the person, where it gave some.
     pub message: Option<String>,
+    /// Counted from when it was begun.
     pub expires_in: Duration,
-    _device_code: Secret,
+    pub(crate) device_code: Secret,
+    /// Between two questions, at least.
+    pub(crate) interval: Duration,
+    pub(crate) begun: Instant,
 }
 
 impl CodeSignIn {
     /// Reads what came back: the whole redirected URL, its query (as a listener sees it), or the bare code. The state is checked
     /// wherever there is a URL or query.
-    pub fn answer(&self, _text: &str) -> Result<Code, AnswerError> {
-        todo!()
+    pub fn answer(&self, text: &str) -> Result<Code, AnswerError> {
+        self.expected.answer(text)
+    }
+}
+
+impl Expected {
+    /// As [`CodeSignIn::answer`].
+    pub(crate) fn answer(&self, text: &str) -> Result<Code, AnswerError> {
+        let text = text
+            .trim()
+            .trim_matches(|c| matches!(c, '"' | '\'' | '<' | '>' | '`'))
+            .trim();
+        if text.len() > ANSWER_BYTES_MAX {
+            return Err(AnswerError::NoCode);
+        }
+        if let Some((_, query)) = text.split_once('?') {
+            let query = query.split('#').next().unwrap_or_default();
+            return self.query(query);
+        }
+        if text.contains("://") {
+            return Err(AnswerError::NoCode);
+        }
+        if text.contains('&') || text.starts_with("error=") || text.starts_with("state=") {
+            return self.query(text);
+        }
+        let bare = text.strip_prefix("code=").unwrap_or(text);
+        // By hand nobody writes a space as `+`.
+        let bare = format!("code={}", bare.replace('+', "%2B"));
+        code(value(&bare, "code"))
+    }
+
+    fn query(&self, query: &str) -> Result<Code, AnswerError> {
+        let error = value(query, "error").filter(|error| !error.is_empty());
+        match (value(query, "state"), error) {
+            (Some(state), _) if state != self.state.expose() => Err(AnswerError::WrongState),
+            // A server that refuses without the state it was given: there is nothing to steal in a no.
+            (_, Some(error)) => Err(AnswerError::Refused(self.refused(query, &error))),
+            (None, None) if value(query, "code").is_some() => Err(AnswerError::WrongState),
+            (_, None) => code(value(query, "code")),
+        }
+    }
+
+    /// The page's no (RFC 6749 section 4.1.2.1). A redirect has no field for Microsoft's numbers: they stand in its description, as
+    /// `AADSTS65004: …`.
+    fn refused(&self, query: &str, error: &str) -> AuthError {
+        let description = value(query, "error_description");
+        let text = description.as_deref().unwrap_or_default();
+        AuthError::Refused {
+            account: self.account.clone(),
+            refusal: Refusal {
+                error: shortened(error),
+                codes: aadsts(text),
+                description: description.as_deref().map(shortened),
+                correlation_id: after(text, "Correlation ID: "),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for CodeSignIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CodeSignIn({})", self.account)
+    }
+}
+
+impl fmt::Debug for DeviceSignIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeviceSignIn({})", self.account)
+    }
+}
+
+fn value(query: &str, name: &str) -> Option<String> {
+    form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+}
+
+/// RFC 6749 appendix A.11 allows visible characters only.
+fn code(code: Option<String>) -> Result<Code, AnswerError> {
+    code.filter(|code| !code.is_empty() && code.bytes().all(|b| b.is_ascii_graphic()))
+        .map(|code| Code(Secret::new(code)))
+        .ok_or(AnswerError::NoCode)
+}
+
+fn aadsts(text: &str) -> Vec<u32> {
+    let mut codes = Vec::new();
+    for rest in text.split("AADSTS").skip(1) {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+        if let Some(code) = digits.and_then(|digits| digits.parse().ok())
+            && !codes.contains(&code)
+        {
+            codes.push(code);
+        }
+    }
+    codes
+}
+
+/// The word after a label.
+fn after(text: &str, label: &str) -> Option<String> {
+    let (_, rest) = text.split_once(label)?;
+    rest.split_whitespace().next().map(shortened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> String {
+        let expected = Expected {
+            account: Account {
+                profile: "acme".into(),
+                login: None,
+            },
+            state: Secret::new("s+1"),
+        };
+        match expected.answer(text) {
+            Ok(code) => code.0.expose().to_owned(),
+            Err(AnswerError::Refused(error)) => {
+                let refusal = error.refusal().unwrap();
+                format!(
+                    "refused {} {:?} {:?}",
+                    refusal.error, refusal.codes, refusal.correlation_id
+                )
+            }
+            Err(error) => format!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn redirects_queries_and_bare_codes_are_read() {
+        for (text, expected) in [
+            ("http://localhost:1/?code=0.A-b&state=s%2B1", "0.A-b"),
+            (
+                "https://h/cb?state=s%2B1&session_state=x&code=4%2F0Ab#f",
+                "4/0Ab",
+            ),
+            ("?code=abc&state=s%2B1", "abc"),
+            ("code=abc&state=s%2B1", "abc"),
+            (" \"http://h/?code=abc&state=s%2B1\"\r\n", "abc"),
+            ("<http://h/?code=abc&state=s%2B1>", "abc"),
+            ("abc", "abc"),
+            ("'abc'", "abc"),
+            ("code=abc", "abc"),
+            ("4%2F0Ab", "4/0Ab"),
+            ("4/0A+b=", "4/0A+b="),
+            // Somebody else's.
+            ("http://h/?code=abc&state=s1", "WrongState"),
+            ("http://h/?code=abc", "WrongState"),
+            ("?code=abc", "WrongState"),
+            ("code=abc&session_state=x", "WrongState"),
+            ("http://h/?error=access_denied&state=other", "WrongState"),
+            // No code.
+            ("", "NoCode"),
+            ("\"\"", "NoCode"),
+            ("code=", "NoCode"),
+            ("two words", "NoCode"),
+            ("http://h/", "NoCode"),
+            ("http://h/?", "NoCode"),
+            ("http://h/?state=s%2B1", "NoCode"),
+            ("http://h/?code=&state=s%2B1", "NoCode"),
+            ("http://h/?code=a%0Ab&state=s%2B1", "NoCode"),
+            // Refused.
+            (
+                "?error=access_denied&state=s%2B1",
+                "refused access_denied [] None",
+            ),
+            ("?error=access_denied", "refused access_denied [] None"),
+            (
+                "http://h/?error=access_denied&error_description=AADSTS65004%3a+User+declined.%0d%0aTrace+ID%3a+t%0d%0aCorrelation+ID%3a+c-1%0d%0aTimestamp%3a+x&state=s%2B1",
+                "refused access_denied [65004] Some(\"c-1\")",
+            ),
+            (
+                "?error=invalid_request&error_description=AADSTS90002+AADSTS900023,+AADSTS90002+AADSTSx&state=s%2B1",
+                "refused invalid_request [90002, 900023] None",
+            ),
+        ] {
+            assert_eq!(read(text), expected, "{text}");
+        }
+        assert_eq!(read(&"a".repeat(ANSWER_BYTES_MAX + 1)), "NoCode");
     }
 }

@@ -1,22 +1,27 @@
-//! The ways to get a token, one file a grant, and the wire shapes that they share.
+//! The ways to get a token, one file a grant, and what their answers have in common.
 
+pub(crate) mod authorization_code;
+mod client;
 pub(crate) mod client_credentials;
+pub(crate) mod device_code;
+pub(crate) mod discovery;
+pub(crate) mod password;
+pub(crate) mod refresh;
+pub(crate) mod service_account;
 
 use std::fmt;
 use std::time::Duration;
 
-use oauth2::basic::{
-    BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
-};
-use oauth2::{
-    Client, ErrorResponse, RefreshToken, RequestTokenError, Scope, StandardRevocableToken,
-    TokenResponse,
-};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use oauth2::basic::BasicTokenType;
+use oauth2::{ErrorResponse, RefreshToken, RequestTokenError, Scope, TokenResponse};
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
+use crate::advice::PASSING;
 use crate::exchange::{Exchange, ExchangeError};
-use crate::{AccessToken, Account, AuthError, Profile, Refusal, Secret};
+use crate::{AccessToken, Account, AuthError, Profile, Provider, Refusal, Secret};
 
 /// One token request: who asks, where, and for what.
 pub(crate) struct TokenRequest<'a> {
@@ -41,24 +46,25 @@ pub(crate) struct Granted {
     pub identity: Option<String>,
 }
 
-/// The `oauth2` client with our own answer types, which keep what the standard ones drop.
-pub(crate) type OauthClient = Client<
-    Denial,
-    TokenAnswer,
-    BasicTokenIntrospectionResponse,
-    StandardRevocableToken,
-    BasicRevocationErrorResponse,
->;
-
 /// A token answer (RFC 6749 section 5.1). Microsoft's v1 endpoint writes `expires_in` as a string.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TokenAnswer {
     access_token: oauth2::AccessToken,
     #[serde(deserialize_with = "oauth2::helpers::deserialize_untagged_enum_case_insensitive")]
     token_type: BasicTokenType,
-    #[serde(default, deserialize_with = "number_or_string")]
+    #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u64>,
     refresh_token: Option<RefreshToken>,
+    /// Microsoft's, Keycloak's and Google's words for the same.
+    #[serde(
+        default,
+        alias = "refresh_expires_in",
+        deserialize_with = "seconds",
+        rename = "refresh_token_expires_in"
+    )]
+    refresh_expires_in: Option<u64>,
+    #[serde(default, deserialize_with = "secret", skip_serializing)]
+    id_token: Option<Secret>,
 }
 
 impl TokenResponse for TokenAnswer {
@@ -97,7 +103,7 @@ pub(crate) struct Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.error)?;
+        f.write_str(&shortened(&self.error))?;
         for code in &self.error_codes {
             write!(f, " AADSTS{code}")?;
         }
@@ -109,12 +115,35 @@ impl ErrorResponse for Denial {}
 
 impl Denial {
     /// What the standard and Microsoft's documentation name as passing trouble.
-    fn is_transient(&self) -> bool {
-        const PASSING: [u32; 4] = [50033, 90006, 90024, 90033];
+    pub(crate) fn is_transient(&self) -> bool {
         matches!(
             self.error.as_str(),
-            "temporarily_unavailable" | "server_error" | "slow_down"
+            "temporarily_unavailable" | "server_error"
         ) || self.error_codes.iter().any(|code| PASSING.contains(code))
+    }
+
+    /// Microsoft takes us for a client in a loop: asking on would prolong it.
+    pub(crate) fn is_loop(&self) -> bool {
+        self.error_codes.contains(&50196)
+    }
+
+    /// The server takes the client secret for wrong or expired.
+    fn doubts_secret(&self) -> bool {
+        const WRONG_OR_EXPIRED: [u32; 2] = [7000215, 7000222];
+        self.error == "invalid_client"
+            || self
+                .error_codes
+                .iter()
+                .any(|code| WRONG_OR_EXPIRED.contains(code))
+    }
+}
+
+/// How a request through the library ends without an answer.
+type Failure = RequestTokenError<ExchangeError, Denial>;
+
+impl TokenRequest<'_> {
+    fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.scopes.iter().cloned().map(Scope::new)
     }
 }
 
@@ -134,60 +163,57 @@ pub(crate) fn granted(account: &Account, answer: &TokenAnswer) -> Result<Granted
         refresh_token: answer
             .refresh_token
             .as_ref()
+            .filter(|token| !token.secret().is_empty())
             .map(|token| Secret::new(token.secret().as_str())),
-        refresh_lifetime: None,
-        identity: None,
+        // Keycloak writes 0 for a refresh token without an end.
+        refresh_lifetime: answer
+            .refresh_expires_in
+            .filter(|secs| *secs > 0)
+            .map(Duration::from_secs),
+        identity: answer.id_token.as_ref().and_then(identity),
     })
 }
 
 /// Folds the library's error into ours. Parts of the answer's body are never shown: it may hold a token.
-pub(crate) fn failed(
-    account: &Account,
-    error: RequestTokenError<ExchangeError, Denial>,
-) -> AuthError {
+pub(crate) fn failed(account: &Account, error: Failure) -> AuthError {
     match error {
-        RequestTokenError::ServerResponse(denial) if denial.is_transient() => {
-            AuthError::Transient {
-                account: account.clone(),
-                reason: denial.to_string(),
-                retry_after: None,
-            }
-        }
         RequestTokenError::ServerResponse(denial) => AuthError::Refused {
             account: account.clone(),
             refusal: Refusal {
-                error: shortened(denial.error),
+                error: shortened(&denial.error),
                 codes: denial.error_codes,
-                description: denial.error_description.map(shortened),
-                correlation_id: denial.correlation_id.map(shortened),
+                description: denial.error_description.as_deref().map(shortened),
+                correlation_id: denial.correlation_id.as_deref().map(shortened),
             },
         },
-        RequestTokenError::Request(ExchangeError::Transient {
+        RequestTokenError::Request(error) => not_exchanged(account, error),
+        RequestTokenError::Parse(error, _) => {
+            // Only the place: serde's own message may quote a value.
+            let inner = error.inner();
+            let place = format!(
+                "an answer that is no JSON of an authorization server, at `{}` (line {} column {})",
+                error.path(),
+                inner.line(),
+                inner.column()
+            );
+            nonsense(account, &place)
+        }
+        RequestTokenError::Other(reason) => nonsense(account, &reason),
+    }
+}
+
+/// Folds what the exchange says into our error.
+pub(crate) fn not_exchanged(account: &Account, error: ExchangeError) -> AuthError {
+    match error {
+        ExchangeError::Transient {
             reason,
             retry_after,
-        }) => AuthError::Transient {
+        } => AuthError::Transient {
             account: account.clone(),
             reason,
             retry_after,
         },
-        RequestTokenError::Request(ExchangeError::Nonsense(reason)) => nonsense(account, &reason),
-        RequestTokenError::Parse(error, body) => {
-            let beginning = body.trim_ascii_start();
-            if beginning.starts_with(b"<") {
-                nonsense(account, "an HTML page (is this the token address?)")
-            } else {
-                // Only the place: serde's own message may quote a value.
-                let inner = error.inner();
-                let place = format!(
-                    "JSON that is no token answer, at `{}` (line {} column {})",
-                    error.path(),
-                    inner.line(),
-                    inner.column()
-                );
-                nonsense(account, &place)
-            }
-        }
-        RequestTokenError::Other(reason) => nonsense(account, &reason),
+        ExchangeError::Nonsense(reason) => nonsense(account, &reason),
     }
 }
 
@@ -198,30 +224,62 @@ pub(crate) fn nonsense(account: &Account, reason: &str) -> AuthError {
     }
 }
 
+fn unusable(account: &Account, reason: impl Into<String>) -> AuthError {
+    AuthError::Unusable {
+        account: account.clone(),
+        reason: reason.into(),
+    }
+}
+
+/// The scopes by which a sign-in also tells who signed in. Configured scopes are asked for as they are.
+fn with_identity(profile: &Profile, scopes: &[String]) -> Vec<String> {
+    let mut asked = scopes.to_vec();
+    if matches!(profile.provider, Provider::Microsoft(_)) && profile.scopes.is_none() {
+        asked.extend(["openid", "profile"].map(String::from));
+    }
+    asked
+}
+
 /// The longest text of a server that is shown, in characters.
 const SHOWN_CHARS: usize = 1000;
 
-fn shortened(text: String) -> String {
+/// A server's text as it may be shown: bounded, on one line, without control characters.
+pub(crate) fn shortened(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(SHOWN_CHARS)
         .collect()
 }
 
-fn number_or_string<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Number(u64),
-        Text(String),
-    }
-    match Option::<Either>::deserialize(from)? {
-        None => Ok(None),
-        Some(Either::Number(secs)) => Ok(Some(secs)),
-        Some(Either::Text(text)) => text
-            .trim()
-            .parse()
-            .map(Some)
-            .map_err(serde::de::Error::custom),
-    }
+/// Who an identity token is about. Its signature need not be checked: it came straight from the token address, over TLS (OpenID
+/// Connect Core section 3.1.3.7).
+fn identity(token: &Secret) -> Option<String> {
+    let claims = token.expose().split('.').nth(1)?.trim_end_matches('=');
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    ["preferred_username", "upn", "email", "sub"]
+        .iter()
+        .filter_map(|name| claims.get(name)?.as_str())
+        .find(|name| !name.is_empty())
+        .map(shortened)
+}
+
+/// Seconds as a number or a text. Anything else counts as unstated: an odd lifetime must not lose the refresh token beside it.
+fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(match &value {
+        serde_json::Value::String(text) => text.trim().parse().ok(),
+        serde_json::Value::Number(number) => number
+            .as_u64()
+            .or_else(|| number.as_f64().filter(|n| *n >= 0.0).map(|n| n as u64)),
+        _ => None,
+    })
+}
+
+/// A text that must not be printed; anything else counts as absent.
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    Ok(match serde_json::Value::deserialize(from)? {
+        serde_json::Value::String(text) => Some(Secret::new(text)),
+        _ => None,
+    })
 }

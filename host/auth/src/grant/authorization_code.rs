@@ -1,0 +1,97 @@
+//! The authorization code grant with PKCE (RFC 6749 section 4.1, RFC 7636): a person signs in in a browser.
+
+use std::borrow::Cow;
+
+use oauth2::basic::BasicClient;
+use oauth2::{
+    AuthUrl, AuthorizationCode, ClientId, CsrfToken, PkceCodeChallenge, PkceCodeVerifier,
+    RedirectUrl, Scope,
+};
+
+use super::{Granted, TokenRequest, client, granted, unusable, with_identity};
+use crate::sign_in::{Code, CodeSignIn, Expected};
+use crate::{Account, AuthError, Grant, Profile, Provider, Secret};
+
+/// The address of the sign-in page, with a fresh state and PKCE verifier. `scopes` are those of all resources that are needed.
+pub(crate) fn begin(
+    profile: &Profile,
+    account: &Account,
+    authorize_url: &str,
+    scopes: &[String],
+    redirect: &str,
+) -> Result<CodeSignIn, AuthError> {
+    let page = AuthUrl::new(authorize_url.to_owned())
+        .map_err(|error| unusable(account, format!("authorize_url: {error}")))?;
+    let mut extras = extras(profile, account);
+    // What the configured address says already is not said twice (RFC 6749 section 3.1).
+    extras.retain(|(name, _)| page.url().query_pairs().all(|(said, _)| said != *name));
+    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+    let client = BasicClient::new(ClientId::new(profile.client_id.clone()))
+        .set_auth_uri(page)
+        .set_redirect_uri(redirect_url(account, redirect)?);
+    let mut request = client
+        .authorize_url(CsrfToken::new_random)
+        .set_pkce_challenge(challenge)
+        .add_scopes(with_identity(profile, scopes).into_iter().map(Scope::new));
+    for (name, value) in extras {
+        request = request.add_extra_param(name, value);
+    }
+    let (url, state) = request.url();
+    Ok(CodeSignIn {
+        account: account.clone(),
+        url: url.into(),
+        redirect: redirect.to_owned(),
+        expected: Expected {
+            account: account.clone(),
+            state: Secret::new(state.into_secret()),
+        },
+        verifier: Secret::new(verifier.into_secret()),
+    })
+}
+
+/// Exchanges the code for tokens.
+pub(crate) async fn exchange(
+    request: &TokenRequest<'_>,
+    sign_in: &CodeSignIn,
+    code: &Code,
+) -> Result<Granted, AuthError> {
+    let redirect = redirect_url(request.account, &sign_in.redirect)?;
+    let scopes = with_identity(request.profile, request.scopes).join(" ");
+    // Only Microsoft wants to be told here which of the resources comes first; the standard has no scope in this request.
+    let names_resource = matches!(request.profile.provider, Provider::Microsoft(_));
+    let answer = client::ask(request, None, async |client, sender| {
+        let mut asked = client
+            .exchange_code(AuthorizationCode::new(code.0.expose().to_owned()))
+            .set_redirect_uri(Cow::Borrowed(&redirect))
+            .set_pkce_verifier(PkceCodeVerifier::new(sign_in.verifier.expose().to_owned()));
+        if names_resource {
+            asked = asked.add_extra_param("scope", scopes.as_str());
+        }
+        asked.request_async(sender).await
+    })
+    .await?;
+    granted(request.account, &answer)
+}
+
+/// What the request carries besides the standard's parameters.
+fn extras(profile: &Profile, account: &Account) -> Vec<(&'static str, String)> {
+    let prompt = match profile.grant {
+        Grant::AuthorizationCode { prompt, .. } => prompt,
+        _ => None,
+    };
+    let mut extras: Vec<_> = profile
+        .provider
+        .authorize_extras()
+        .iter()
+        .filter(|(name, _)| prompt.is_none() || *name != "prompt")
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect();
+    extras.extend(prompt.map(|prompt| ("prompt", prompt.as_str().to_owned())));
+    extras.extend(account.login.clone().map(|login| ("login_hint", login)));
+    extras
+}
+
+fn redirect_url(account: &Account, redirect: &str) -> Result<RedirectUrl, AuthError> {
+    RedirectUrl::new(redirect.to_owned())
+        .map_err(|error| unusable(account, format!("redirect_url: {error}")))
+}

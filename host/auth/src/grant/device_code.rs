@@ -1,0 +1,147 @@
+//! The device code grant (RFC 8628): a person types a short code on another device while we ask again and again.
+
+use std::time::{Duration, Instant};
+
+use oauth2::{DeviceAuthorizationResponse, ExtraDeviceAuthorizationFields, Scope};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::client::{self, Extension};
+use super::{Granted, TokenRequest, granted, shortened, with_identity};
+use crate::exchange::Exchange;
+use crate::sign_in::DeviceSignIn;
+use crate::{Account, AuthError, Profile, Provider, Refusal};
+
+const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// How much longer the pauses become when the server says so (RFC 8628 section 3.5).
+const SLOWER: Duration = Duration::from_secs(5);
+/// The longest pause after network trouble.
+const TROUBLE_MAX: Duration = Duration::from_secs(60);
+
+/// What one question brought.
+enum Step {
+    /// The person is not done yet.
+    Pending,
+    /// Not done yet, and the server wants longer pauses.
+    SlowDown,
+    Granted(Granted),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Message {
+    message: Option<String>,
+}
+
+impl ExtraDeviceAuthorizationFields for Message {}
+
+/// Asks for a code that the person is to type. `scopes` are those of all resources that are needed.
+pub(crate) async fn begin(
+    exchange: &Exchange<'_>,
+    profile: &Profile,
+    account: &Account,
+    device_url: &Url,
+    scopes: &[String],
+) -> Result<DeviceSignIn, AuthError> {
+    let scopes = with_identity(profile, scopes);
+    let request = TokenRequest {
+        exchange,
+        profile,
+        account,
+        token_url: device_url,
+        scopes: &scopes,
+    };
+    let answer = client::ask(&request, None, async |client, sender| {
+        client
+            .exchange_device_code()
+            .add_scopes(request.scopes())
+            .request_async::<_, Message>(sender)
+            .await
+    })
+    .await?;
+    Ok(sign_in(account, &answer))
+}
+
+fn sign_in(account: &Account, answer: &DeviceAuthorizationResponse<Message>) -> DeviceSignIn {
+    DeviceSignIn {
+        account: account.clone(),
+        verification_url: shortened(answer.verification_uri().as_str()),
+        user_code: shortened(answer.user_code().secret()),
+        message: answer.extra_fields().message.as_deref().map(shortened),
+        expires_in: answer.expires_in(),
+        device_code: crate::Secret::new(answer.device_code().secret().as_str()),
+        interval: answer.interval().max(Duration::from_secs(1)),
+        begun: Instant::now(),
+    }
+}
+
+/// Asks as often as the server allows, until the person is done, declined, or came too late. Network trouble is passed over.
+pub(crate) async fn finish(
+    request: &TokenRequest<'_>,
+    sign_in: DeviceSignIn,
+) -> Result<Granted, AuthError> {
+    let mut interval = sign_in.interval;
+    let mut pause = interval;
+    loop {
+        if sign_in.begun.elapsed() + pause >= sign_in.expires_in {
+            return Err(expired(request.account));
+        }
+        tokio::time::sleep(pause).await;
+        match poll(request, &sign_in).await {
+            Ok(Step::Granted(granted)) => return Ok(granted),
+            Ok(Step::Pending) => pause = interval,
+            Ok(Step::SlowDown) => {
+                interval += SLOWER;
+                pause = interval;
+            }
+            Err(AuthError::Transient {
+                reason,
+                retry_after,
+                ..
+            }) => {
+                tracing::debug!(reason, "asking for the device code's outcome");
+                pause = retry_after.unwrap_or_else(|| (pause * 2).min(TROUBLE_MAX));
+                pause = pause.max(interval);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn poll(request: &TokenRequest<'_>, sign_in: &DeviceSignIn) -> Result<Step, AuthError> {
+    let extension = Extension {
+        grant_type: GRANT_TYPE,
+        fields: vec![("device_code", &sign_in.device_code)],
+    };
+    // Only Microsoft wants to be told here which of the resources comes first; the standard has no scope in this request.
+    let names_resource = matches!(request.profile.provider, Provider::Microsoft(_));
+    let asked = client::ask(request, Some(extension), async |client, sender| {
+        let mut asked = client.exchange_client_credentials();
+        if names_resource {
+            let scopes = with_identity(request.profile, request.scopes);
+            asked = asked.add_scopes(scopes.into_iter().map(Scope::new));
+        }
+        asked.request_async(sender).await
+    })
+    .await;
+    let error = match asked {
+        Ok(answer) => return granted(request.account, &answer).map(Step::Granted),
+        Err(error) => error,
+    };
+    match error.refusal().map(|refusal| refusal.error.as_str()) {
+        Some("authorization_pending") => Ok(Step::Pending),
+        Some("slow_down") => Ok(Step::SlowDown),
+        _ => Err(error),
+    }
+}
+
+fn expired(account: &Account) -> AuthError {
+    AuthError::Refused {
+        account: account.clone(),
+        refusal: Refusal {
+            error: "expired_token".into(),
+            codes: Vec::new(),
+            description: Some("nobody typed the code in time".into()),
+            correlation_id: None,
+        },
+    }
+}

@@ -1,0 +1,120 @@
+//! Where to ask: the addresses of the configuration, or those that an issuer publishes (OpenID Connect Discovery 1.0).
+
+use oauth2::{AsyncHttpClient, HttpRequest};
+use serde::Deserialize;
+use url::{Host, Url};
+
+use super::{nonsense, not_exchanged, unusable};
+use crate::exchange::Exchange;
+use crate::{Account, AuthError, Endpoints, Profile};
+
+/// The addresses of one profile's authorization server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResolvedEndpoints {
+    pub authorize: Option<String>,
+    pub token: Url,
+    pub device: Option<Url>,
+}
+
+/// The part of a discovery document that is used.
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    authorization_endpoint: Option<String>,
+    token_endpoint: Option<String>,
+    device_authorization_endpoint: Option<String>,
+}
+
+/// The profile's addresses. Asks the issuer where the configuration names one, and nobody otherwise.
+pub(crate) async fn resolve(
+    exchange: &Exchange<'_>,
+    profile: &Profile,
+    account: &Account,
+) -> Result<ResolvedEndpoints, AuthError> {
+    match &profile.endpoints {
+        Endpoints::Fixed {
+            authorize,
+            token,
+            device,
+        } => Ok(ResolvedEndpoints {
+            authorize: authorize.clone(),
+            token: token.clone(),
+            device: device.clone(),
+        }),
+        Endpoints::Discovered { issuer } => discover(exchange, account, issuer).await,
+    }
+}
+
+async fn discover(
+    exchange: &Exchange<'_>,
+    account: &Account,
+    issuer: &Url,
+) -> Result<ResolvedEndpoints, AuthError> {
+    if !is_safe(issuer) {
+        return Err(unusable(
+            account,
+            format!("the issuer {issuer} is neither https nor on this machine"),
+        ));
+    }
+    let document = format!(
+        "{}/.well-known/openid-configuration",
+        issuer.as_str().trim_end_matches('/')
+    );
+    let mut request = HttpRequest::new(Vec::new());
+    *request.uri_mut() = document
+        .parse()
+        .map_err(|_| unusable(account, format!("the issuer {issuer} is no address")))?;
+    let answer = exchange
+        .call(request)
+        .await
+        .map_err(|error| not_exchanged(account, error))?;
+    if !answer.status().is_success() {
+        let reason = format!("HTTP {} at {document}", answer.status());
+        return Err(nonsense(account, &reason));
+    }
+    let published = serde_json::from_slice(answer.body())
+        .map_err(|_| nonsense(account, &format!("no discovery document at {document}")))?;
+    endpoints(issuer, published)
+        .map_err(|reason| nonsense(account, &format!("{document}: {reason}")))
+}
+
+fn endpoints(issuer: &Url, published: Document) -> Result<ResolvedEndpoints, String> {
+    // Section 4.3: else a document could be passed off as another issuer's.
+    if Url::parse(&published.issuer).as_ref() != Ok(issuer) {
+        return Err("it is another issuer's".into());
+    }
+    let checked = |name: &str, url: Option<String>| {
+        url.map(|url| match Url::parse(&url) {
+            Ok(url) if is_safe(&url) => Ok(url),
+            _ => Err(format!("its {name} is neither https nor on this machine")),
+        })
+        .transpose()
+    };
+    checked(
+        "authorization_endpoint",
+        published.authorization_endpoint.clone(),
+    )?;
+    Ok(ResolvedEndpoints {
+        authorize: published.authorization_endpoint,
+        token: checked("token_endpoint", published.token_endpoint)?
+            .ok_or("it names no token_endpoint")?,
+        device: checked(
+            "device_authorization_endpoint",
+            published.device_authorization_endpoint,
+        )?,
+    })
+}
+
+/// Whether a secret may be sent there: over TLS, or without leaving this machine.
+fn is_safe(url: &Url) -> bool {
+    match url.scheme() {
+        "https" => url.has_host(),
+        "http" => match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        },
+        _ => false,
+    }
+}
