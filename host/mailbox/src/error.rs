@@ -8,6 +8,10 @@ use postroom_auth::AuthError;
 /// A failed step of a source. What servers said is shown shortened and free of control characters.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// No connection comes about, which may pass.
+    #[error("connect: {reason}")]
+    Unreachable { why: Unreachable, reason: String },
+
     /// The network or the server failed, which passes.
     #[error("{step}: {reason}")]
     Transient { step: &'static str, reason: String },
@@ -25,8 +29,14 @@ pub enum SourceError {
         user: String,
         /// What an XOAUTH2 server says of the token: JSON by convention.
         challenge: Option<String>,
+        /// The response code's name (RFC 5530 section 3), such as `AUTHENTICATIONFAILED`.
+        code: Option<String>,
         text: String,
     },
+
+    /// The sign-in was accepted, and nothing that needs the mailbox is: Exchange's "User is authenticated but not connected".
+    #[error("select: signed in, but not connected to the mailbox: {text}")]
+    NotConnected { text: String },
 
     /// The sign-in went well and the folder cannot be opened.
     #[error("select: folder {folder} cannot be opened: {text}")]
@@ -38,7 +48,11 @@ pub enum SourceError {
     },
 
     #[error("tls: {reason}")]
-    Tls { reason: String },
+    Tls {
+        reason: String,
+        /// What TLS itself found wrong; `None` when it never began.
+        cause: Option<rustls::Error>,
+    },
 
     /// The server refused a command.
     #[error("{step}: refused: {text}")]
@@ -60,11 +74,23 @@ pub enum SourceError {
     File { path: PathBuf, source: io::Error },
 }
 
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// No address is known for the host's name.
+    UnknownHost,
+    /// The machine is there and nobody listens at the port.
+    Refused,
+    Other,
+}
+
 impl SourceError {
     /// Whether the same may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            SourceError::Transient { .. } | SourceError::Timeout { .. } => true,
+            SourceError::Transient { .. }
+            | SourceError::Timeout { .. }
+            | SourceError::Unreachable { .. } => true,
             SourceError::Auth(error) => error.is_transient(),
             _ => false,
         }
@@ -81,7 +107,8 @@ impl SourceError {
             | SourceError::Unusable { step, .. } => step,
             SourceError::Auth(_) => "token",
             SourceError::RefusedLogin { .. } => "authenticate",
-            SourceError::Folder { .. } => "select",
+            SourceError::Folder { .. } | SourceError::NotConnected { .. } => "select",
+            SourceError::Unreachable { .. } => "connect",
             SourceError::Tls { .. } => "tls",
             SourceError::UnknownCursor { .. } => "cursor",
             SourceError::File { .. } => "file",

@@ -2,12 +2,14 @@
 
 mod error;
 pub mod import;
+mod probe;
 mod source;
 
 mod imap;
 mod spool;
 
-pub use error::SourceError;
+pub use error::{SourceError, Unreachable};
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, TlsMode, imap};
+pub use probe::ProbeStep;
 pub use source::{Acknowledge, After, BEGINNING_BYTES, Batch, FetchLimits, Source};
 pub use spool::{SpoolSettings, SpoolSource, spool};

@@ -1,18 +1,24 @@
 //! One IMAP connection: commands sent, their responses read to the end, each under a deadline.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postroom_auth::Trace;
 use rustls_pki_types::ServerName;
 use tokio::io::BufReader;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::response::{Code, Done, Response, Status, TAG, Untagged, read, shown};
+use super::tap::Tap;
 use super::wire::{Piece, Stream, Wire, WireError};
 use super::{ImapSettings, ImapTimeouts, TlsMode, utf7};
 use crate::SourceError;
+use crate::error::Unreachable;
+use crate::probe::Walk;
 
 /// An open connection.
 pub(super) struct Connection {
@@ -38,6 +44,8 @@ pub(super) struct Selected {
     pub uid_validity: u32,
     pub uid_next: Option<u32>,
     pub exists: u32,
+    /// The server lets mails be read, not marked, moved or deleted.
+    pub read_only: bool,
 }
 
 pub(super) struct Idle {
@@ -55,59 +63,68 @@ impl Connection {
     pub async fn open(
         settings: &ImapSettings,
         tls: &Arc<rustls::ClientConfig>,
+        trace: Option<&Trace>,
+        walk: &mut Walk<'_>,
     ) -> Result<(Self, bool), SourceError> {
         let limit = settings.timeouts.connect;
         let late = |step| SourceError::Timeout {
             step,
             secs: limit.as_secs(),
         };
-        let tcp = timeout(
-            limit,
-            TcpStream::connect((settings.host.as_str(), settings.port)),
-        )
-        .await
-        .map_err(|_| late("connect"))?
-        .map_err(|error| transient("connect", &error))?;
-        tcp.set_nodelay(true)
-            .map_err(|error| transient("connect", &error))?;
+        let tcp = timeout(limit, dial(settings))
+            .await
+            .map_err(|_| late("connect"))??;
+        walk.done("connect", || {
+            let address = tcp
+                .peer_addr()
+                .map_or_else(|_| String::new(), |peer| format!(" ({})", peer.ip()));
+            format!("{}:{}{address}", settings.host, settings.port)
+        });
         // rustls reads in small pieces: the buffer below it saves most of the system calls.
         let tcp = BufReader::with_capacity(SOCKET_READ_BYTES, tcp);
         let stream: Box<dyn Stream> = match settings.tls {
-            TlsMode::Implicit => timeout(limit, handshake(settings, tls, tcp))
-                .await
-                .map_err(|_| late("tls"))??,
+            TlsMode::Implicit => {
+                let secured = timeout(limit, handshake(settings, tls, tcp)).await;
+                let (stream, version) = secured.map_err(|_| late("tls"))??;
+                walk.done("tls", || version.into());
+                stream
+            }
             TlsMode::StartTls | TlsMode::None => Box::new(tcp),
         };
-        let mut connection = Self::over(stream, settings.timeouts);
-        let signed_in = connection.greeting().await?;
+        let mut connection = Self::over(stream, settings.timeouts, trace);
+        let (signed_in, greeting) = connection.greeting().await?;
+        walk.done("greeting", || greeting);
         if settings.tls == TlsMode::StartTls {
             if signed_in {
                 return Err(SourceError::Tls {
                     reason: "the server signs us in before TLS, so STARTTLS is impossible".into(),
+                    cause: None,
                 });
             }
             let done = connection.command("tls", "STARTTLS").await?;
             if done.status != Status::Ok {
                 return Err(SourceError::Tls {
                     reason: format!("STARTTLS refused: {}", done.text),
+                    cause: None,
                 });
             }
             let Some(plain) = connection.wire.into_stream() else {
                 return Err(SourceError::Tls {
                     reason: "data came between STARTTLS and the handshake".into(),
+                    cause: None,
                 });
             };
-            let stream = timeout(limit, handshake(settings, tls, plain))
-                .await
-                .map_err(|_| late("tls"))??;
-            connection = Self::over(stream, settings.timeouts);
+            let secured = timeout(limit, handshake(settings, tls, plain)).await;
+            let (stream, version) = secured.map_err(|_| late("tls"))??;
+            walk.done("tls", || format!("STARTTLS, {version}"));
+            connection = Self::over(stream, settings.timeouts, trace);
         }
         Ok((connection, signed_in))
     }
 
-    fn over(stream: Box<dyn Stream>, timeouts: ImapTimeouts) -> Self {
+    fn over(stream: Box<dyn Stream>, timeouts: ImapTimeouts, trace: Option<&Trace>) -> Self {
         Self {
-            wire: Wire::new(stream),
+            wire: Wire::new(stream, trace.cloned().map(Tap::new)),
             timeouts,
             last_tag: 0,
             capabilities: Vec::new(),
@@ -119,11 +136,18 @@ impl Connection {
         }
     }
 
-    async fn greeting(&mut self) -> Result<bool, SourceError> {
+    /// Whether the server calls us signed in, and its words.
+    async fn greeting(&mut self) -> Result<(bool, String), SourceError> {
         let deadline = Instant::now() + self.timeouts.connect;
         match self.next("greeting", deadline).await? {
             Response::Untagged(Untagged::Status(done)) => match done.status {
-                Status::Ok | Status::PreAuth => Ok(done.status == Status::PreAuth),
+                Status::Ok | Status::PreAuth => {
+                    let words = match done.text.split_once("] ") {
+                        Some((code, words)) if code.starts_with('[') => words.to_owned(),
+                        _ => done.text,
+                    };
+                    Ok((done.status == Status::PreAuth, words))
+                }
                 _ => Err(SourceError::Transient {
                     step: "greeting",
                     reason: done.text,
@@ -141,7 +165,7 @@ impl Connection {
     /// Asks for the capabilities unless the server told them with its last answer.
     pub async fn learn_capabilities(&mut self) -> Result<(), SourceError> {
         if self.capabilities.is_empty() {
-            self.accepted("capability", "CAPABILITY").await?;
+            self.accepted("authenticate", "CAPABILITY").await?;
         }
         Ok(())
     }
@@ -184,13 +208,21 @@ impl Connection {
                     reason: done.text,
                 });
             }
+            let listed = match self.lists(folder).await {
+                // Nothing works: it is not this folder's fault.
+                Ok(None) | Err(_) if done.status == Status::Bad => {
+                    return Err(SourceError::NotConnected { text: done.text });
+                }
+                listed => listed?,
+            };
             return Err(SourceError::Folder {
-                missing: done.code == Some(Code::NonExistent) || !self.lists(folder).await?,
+                missing: done.code == Some(Code::NonExistent) || listed == Some(false),
                 folder: folder.to_owned(),
                 text: done.text,
             });
         }
         let selected = Selected {
+            read_only: done.code == Some(Code::ReadOnly),
             folder: folder.to_owned(),
             uid_validity: validity.ok_or_else(|| protocol("select", "no UIDVALIDITY"))?,
             uid_next: next,
@@ -200,8 +232,9 @@ impl Connection {
         Ok(self.selected.insert(selected).clone())
     }
 
-    /// Whether the server's list of folders has this one. Few servers say why they refuse to open one.
-    async fn lists(&mut self, folder: &str) -> Result<bool, SourceError> {
+    /// Whether the server's list of folders has this one; `None` when it gives no list. Few servers say why they refuse to
+    /// open a folder.
+    async fn lists(&mut self, folder: &str) -> Result<Option<bool>, SourceError> {
         let mut listed = false;
         let command = format!("LIST \"\" {}", quoted(&utf7::encode(folder), "select")?);
         let done = self
@@ -210,7 +243,7 @@ impl Connection {
                 Ok(())
             })
             .await?;
-        Ok(listed || done.status != Status::Ok)
+        Ok((listed || done.status == Status::Ok).then_some(listed))
     }
 
     /// Runs a command and gives how it ended; data responses are noted and dropped.
@@ -438,23 +471,49 @@ fn transient(step: &'static str, error: &dyn std::error::Error) -> SourceError {
     }
 }
 
+/// Resolves the host's name and connects to the first of its addresses that answers.
+async fn dial(settings: &ImapSettings) -> Result<TcpStream, SourceError> {
+    let host = settings.host.as_str();
+    let unreachable = |why, reason| SourceError::Unreachable { why, reason };
+    let addresses: Vec<SocketAddr> = lookup_host((host, settings.port))
+        .await
+        .map_err(|error| unreachable(Unreachable::UnknownHost, format!("{host}: {error}")))?
+        .collect();
+    let tcp = TcpStream::connect(addresses.as_slice()).await;
+    let tcp = tcp.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
+    tcp.map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::ConnectionRefused => Unreachable::Refused,
+            _ => Unreachable::Other,
+        };
+        unreachable(why, format!("{host}:{}: {error}", settings.port))
+    })
+}
+
+/// The stream under TLS, and TLS's version.
 async fn handshake(
     settings: &ImapSettings,
     tls: &Arc<rustls::ClientConfig>,
     stream: impl Stream + 'static,
-) -> Result<Box<dyn Stream>, SourceError> {
+) -> Result<(Box<dyn Stream>, &'static str), SourceError> {
     let name = ServerName::try_from(settings.host.clone()).map_err(|_| SourceError::Tls {
         reason: format!("{} is no name a certificate can have", settings.host),
+        cause: None,
     })?;
     match TlsConnector::from(tls.clone()).connect(name, stream).await {
-        Ok(stream) => Ok(Box::new(stream)),
+        Ok(stream) => {
+            let version = stream.get_ref().1.protocol_version();
+            let version = version.and_then(|version| version.as_str());
+            Ok((Box::new(stream), version.unwrap_or("TLS")))
+        }
         Err(error) => {
             let about_tls = error
                 .get_ref()
                 .and_then(|inner| inner.downcast_ref::<rustls::Error>());
             Err(match about_tls {
-                Some(reason) => SourceError::Tls {
-                    reason: reason.to_string(),
+                Some(cause) => SourceError::Tls {
+                    reason: cause.to_string(),
+                    cause: Some(cause.clone()),
                 },
                 None => transient("tls", &error),
             })

@@ -7,6 +7,7 @@ use postroom_auth::{AccessToken, Login, Secret};
 use super::connection::{Connection, protocol, quoted};
 use super::response::{Code, Done, Response, Status, Untagged, shown};
 use crate::SourceError;
+use crate::probe::Walk;
 
 /// Signs in. A refused token is forgotten and a new one tried once; not so when `distrusted` is set, which says that
 /// the last new token was refused as well: then the fault lies elsewhere and the other mailboxes keep their token.
@@ -14,9 +15,10 @@ pub(super) async fn sign_in(
     connection: &mut Connection,
     login: &Login,
     distrusted: &mut bool,
+    walk: &mut Walk<'_>,
 ) -> Result<(), SourceError> {
     connection.learn_capabilities().await?;
-    match login {
+    let way = match login {
         Login::Password { user, password } => {
             sign_in_by_password(connection, user, password).await?
         }
@@ -27,6 +29,7 @@ pub(super) async fn sign_in(
             tokens,
         } => {
             let token = tokens.access_token(account, *resource).await?;
+            walk.done("token", || account.to_string());
             match xoauth2(connection, user, &token).await {
                 Err(SourceError::RefusedLogin { .. }) if !*distrusted => {
                     tokens.reject(account, &token).await;
@@ -38,10 +41,15 @@ pub(super) async fn sign_in(
                 outcome => outcome?,
             }
             *distrusted = false;
+            XOAUTH2
         }
-    }
-    connection.learn_capabilities().await
+    };
+    connection.learn_capabilities().await?;
+    walk.done("authenticate", || format!("{way} as {}", login.user()));
+    Ok(())
 }
+
+const XOAUTH2: &str = "XOAUTH2";
 
 async fn xoauth2(
     connection: &mut Connection,
@@ -49,22 +57,25 @@ async fn xoauth2(
     token: &AccessToken,
 ) -> Result<(), SourceError> {
     let answer = format!("user={user}\x01auth=Bearer {}\x01\x01", token.expose());
-    authenticate(connection, user, "XOAUTH2", &answer).await
+    authenticate(connection, user, XOAUTH2, &answer).await
 }
 
+/// Gives the way that was taken.
 async fn sign_in_by_password(
     connection: &mut Connection,
     user: &str,
     password: &Secret,
-) -> Result<(), SourceError> {
+) -> Result<&'static str, SourceError> {
     if connection.can("AUTH=PLAIN") {
         let answer = format!("\0{user}\0{}", password.expose());
-        return authenticate(connection, user, "PLAIN", &answer).await;
+        authenticate(connection, user, "PLAIN", &answer).await?;
+        return Ok("PLAIN");
     }
     if connection.can("LOGINDISABLED") {
         return Err(SourceError::RefusedLogin {
             user: user.to_owned(),
             challenge: None,
+            code: Some("LOGINDISABLED".into()),
             text: "the server takes no passwords on this connection (LOGINDISABLED)".into(),
         });
     }
@@ -75,7 +86,8 @@ async fn sign_in_by_password(
     );
     connection.forget_capabilities();
     let done = connection.command("authenticate", &command).await?;
-    signed_in(user, None, done)
+    signed_in(user, None, done)?;
+    Ok("LOGIN")
 }
 
 /// One SASL exchange with a single client answer (RFC 9051 section 6.2.2; RFC 4959 for the initial response).
@@ -132,9 +144,13 @@ fn signed_in(user: &str, challenge: Option<String>, done: Done) -> Result<(), So
             step: "authenticate",
             reason: done.text,
         }),
-        _ => Err(SourceError::RefusedLogin {
+        (_, code) => Err(SourceError::RefusedLogin {
             user: user.to_owned(),
             challenge,
+            code: code.and_then(|code| match code {
+                Code::Other(name) => Some(name),
+                _ => None,
+            }),
             text: done.text,
         }),
     }

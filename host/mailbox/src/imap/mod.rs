@@ -8,6 +8,8 @@ mod connection;
 mod fetch;
 mod login;
 mod response;
+mod sample;
+mod tap;
 mod utf7;
 mod wait;
 mod wire;
@@ -17,11 +19,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::civil::Date;
-use postroom_auth::Login;
+use postroom_auth::{Login, Trace};
 use postroom_core::{Cursor, Position};
 use serde::{Deserialize, Serialize};
 
-use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError};
+use crate::probe::Walk;
+use crate::{Acknowledge, Batch, FetchLimits, ProbeStep, Source, SourceError};
 use connection::Connection;
 use fetch::{Backlog, Refused};
 
@@ -92,6 +95,7 @@ pub fn imap(settings: ImapSettings, login: Login, tls: Arc<rustls::ClientConfig>
         settings,
         login,
         tls,
+        trace: None,
         connection: None,
         backlog: None,
         refused: None,
@@ -105,6 +109,7 @@ pub struct ImapSource {
     settings: ImapSettings,
     login: Login,
     tls: Arc<rustls::ClientConfig>,
+    trace: Option<Trace>,
     connection: Option<Connection>,
     backlog: Option<Backlog>,
     refused: Option<Refused>,
@@ -154,17 +159,47 @@ impl Source for ImapSource {
 }
 
 impl ImapSource {
+    /// Records from now on what is said to the server, secrets and mails left out.
+    pub fn with_trace(mut self, trace: Trace) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
+    /// Finds out whether the mailbox can be read: connects, signs in, opens the folder, looks at the newest mail, and tells of
+    /// each step as it ends, the failed one being the last. Changes nothing on the server. The steps are `connect`, `tls`
+    /// (not to this machine in clear), `greeting`, `token` (not with a password), `authenticate`, `select` and `fetch`.
+    pub async fn probe(&mut self, mut tell: impl FnMut(ProbeStep) + Send) {
+        self.connection = None;
+        let mut walk = Walk::telling(&mut tell);
+        let outcome = self.walk_through(&mut walk).await;
+        if let Err(error) = self.judged(outcome) {
+            walk.failed(error);
+        }
+        self.close().await;
+    }
+
+    async fn walk_through(&mut self, walk: &mut Walk<'_>) -> Result<(), SourceError> {
+        let connection = self.ready_telling(walk).await?;
+        let found = sample::newest(connection).await?;
+        walk.done("fetch", || found);
+        Ok(())
+    }
+
     /// The connection, signed in and with the mailbox's folder open; a new one when there is none that is in step.
     async fn ready(&mut self) -> Result<&mut Connection, SourceError> {
+        self.ready_telling(&mut Walk::quiet()).await
+    }
+
+    async fn ready_telling(&mut self, walk: &mut Walk<'_>) -> Result<&mut Connection, SourceError> {
         let usable = self.connection.take().filter(|open| !open.busy);
         let connection = match usable {
             Some(connection) => connection,
             None => {
                 let (mut connection, signed_in) =
-                    Connection::open(&self.settings, &self.tls).await?;
+                    Connection::open(&self.settings, &self.tls, self.trace.as_ref(), walk).await?;
                 if !signed_in {
-                    login::sign_in(&mut connection, &self.login, &mut self.token_distrusted)
-                        .await?;
+                    let distrusted = &mut self.token_distrusted;
+                    login::sign_in(&mut connection, &self.login, distrusted, walk).await?;
                 }
                 tracing::debug!(mailbox = self.settings.name, "signed in");
                 connection
@@ -177,7 +212,8 @@ impl ImapSource {
             .as_ref()
             .is_none_or(|s| s.folder != self.settings.folder)
         {
-            connection.select(&self.settings.folder).await?;
+            let selected = connection.select(&self.settings.folder).await?;
+            walk.done("select", || selected.to_string());
         }
         Ok(connection)
     }

@@ -62,7 +62,10 @@ pub(super) enum Code {
     /// The server names trouble of its own that passes: UNAVAILABLE, INUSE, LIMIT, SERVERBUG, and THROTTLED, which
     /// large providers use and no RFC names.
     Passing,
-    Other,
+    /// The folder is open for reading alone.
+    ReadOnly,
+    /// Any other, by its name in upper case.
+    Other(String),
 }
 
 /// The attributes of one FETCH response that were asked for.
@@ -112,6 +115,8 @@ pub(super) fn shown(text: &[u8]) -> String {
 
 /// The longest server text that is shown, in characters.
 const SHOWN_CHARS: usize = 500;
+/// The longest name of a response code that is kept, in characters.
+const CODE_CHARS: usize = 40;
 
 fn untagged(words: &mut Scanner) -> Option<Untagged> {
     let word = words.word()?;
@@ -170,7 +175,8 @@ fn code(inner: &[u8]) -> Code {
     let mut parts = inner.splitn(2, |b| *b == b' ');
     let name = parts.next().unwrap_or_default().to_ascii_uppercase();
     let value = parts.next().unwrap_or_default();
-    let numbered = |make: fn(u32) -> Code| number(value).map_or(Code::Other, make);
+    let other = || Code::Other(shown(&name).chars().take(CODE_CHARS).collect());
+    let numbered = |make: fn(u32) -> Code| number(value).map_or_else(other, make);
     match name.as_slice() {
         b"CAPABILITY" => Code::Capability(capabilities(value)),
         b"UIDVALIDITY" => numbered(Code::UidValidity),
@@ -179,7 +185,8 @@ fn code(inner: &[u8]) -> Code {
         b"NONEXISTENT" => Code::NonExistent,
         b"ALREADYEXISTS" => Code::AlreadyExists,
         b"UNAVAILABLE" | b"INUSE" | b"LIMIT" | b"SERVERBUG" | b"THROTTLED" => Code::Passing,
-        _ => Code::Other,
+        b"READ-ONLY" => Code::ReadOnly,
+        _ => other(),
     }
 }
 
@@ -400,7 +407,8 @@ mod tests {
         assert_eq!(done.text, "[TRYCREATE] Mailbox  missing");
         for (line, code) in [
             ("P1 OK [UIDVALIDITY 7] x", Some(Code::UidValidity(7))),
-            ("P1 OK [UIDNEXT x]", Some(Code::Other)),
+            ("P1 OK [UIDNEXT x]", Some(Code::Other("UIDNEXT".into()))),
+            ("P1 OK [read-only] x", Some(Code::ReadOnly)),
             ("P1 NO [unavailable] x", Some(Code::Passing)),
             (
                 "P1 OK [CAPABILITY a IDLE] x",

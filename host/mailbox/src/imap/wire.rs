@@ -8,6 +8,8 @@ use std::io;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::tap::Tap;
+
 /// A byte stream to a server, plain or TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
@@ -52,6 +54,7 @@ pub(super) struct Wire {
     literal_bytes: u64,
     state: State,
     keep: u64,
+    tap: Option<Tap>,
 }
 
 /// The longest response, literals apart. A search result of two million mails fits.
@@ -71,7 +74,8 @@ enum State {
 }
 
 impl Wire {
-    pub fn new(stream: Box<dyn Stream>) -> Self {
+    /// `tap` hears all that is said.
+    pub fn new(stream: Box<dyn Stream>, tap: Option<Tap>) -> Self {
         Self {
             stream,
             input: BytesMut::new(),
@@ -82,6 +86,7 @@ impl Wire {
             literal_bytes: 0,
             state: State::Text,
             keep: KEEP_BYTES,
+            tap,
         }
     }
 
@@ -100,9 +105,12 @@ impl Wire {
         }
     }
 
-    /// Puts bytes into the send buffer.
-    pub fn queue(&mut self, bytes: &[u8]) {
-        self.output.extend_from_slice(bytes);
+    /// Puts a line, with its end, into the send buffer.
+    pub fn queue(&mut self, line: &[u8]) {
+        if let Some(tap) = &mut self.tap {
+            tap.sent(line);
+        }
+        self.output.extend_from_slice(line);
     }
 
     /// Sends what is in the send buffer.
@@ -154,7 +162,11 @@ impl Wire {
                             self.response.push(Piece::Text(text));
                             self.text_bytes = 0;
                             self.literal_bytes = 0;
-                            return Ok(Some(std::mem::take(&mut self.response)));
+                            let response = std::mem::take(&mut self.response);
+                            if let Some(tap) = &mut self.tap {
+                                tap.received(&response);
+                            }
+                            return Ok(Some(response));
                         }
                     }
                 }
@@ -251,7 +263,7 @@ mod tests {
         let mut last = Vec::new();
         for size in [1, 2, 3, 7, 64, 4096, usize::MAX] {
             let (client, mut server) = tokio::io::duplex(16 * 1024 * 1024);
-            let mut wire = Wire::new(Box::new(client));
+            let mut wire = Wire::new(Box::new(client), None);
             wire.keep_literals(keep);
             let mut got = Vec::new();
             for chunk in bytes.chunks(size.min(bytes.len())) {
@@ -305,7 +317,7 @@ mod tests {
         bytes.extend(std::iter::repeat_n(b'x', 200_000));
         bytes.extend(b")\r\nP1 OK\r\n");
         let (client, mut server) = tokio::io::duplex(1024);
-        let mut wire = Wire::new(Box::new(client));
+        let mut wire = Wire::new(Box::new(client), None);
         let sending = tokio::spawn(async move { server.write_all(&bytes).await });
         let mut got = Vec::new();
         while got.len() < 2 {
@@ -332,7 +344,7 @@ mod tests {
             bytes.extend(std::iter::repeat_n(b'x', 60_000));
         }
         let (client, mut server) = tokio::io::duplex(1024 * 1024);
-        let mut wire = Wire::new(Box::new(client));
+        let mut wire = Wire::new(Box::new(client), None);
         server.write_all(&bytes).await.unwrap();
         let error = loop {
             match wire.response() {

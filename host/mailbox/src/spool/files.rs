@@ -93,6 +93,14 @@ pub(super) fn create(root: &Path) -> Result<(), SourceError> {
     fs::create_dir_all(root).map_err(|source| at(root, source))
 }
 
+/// Makes a file that is no mail, and removes it.
+pub(super) fn try_to_write(root: &Path, name: &str) -> Result<(), SourceError> {
+    let path = root.join(name);
+    File::create_new(&path)
+        .and_then(|_| fs::remove_file(&path))
+        .map_err(|source| at(&path, source))
+}
+
 /// The folders that mail may appear in.
 pub(super) fn folders(root: &Path) -> Vec<PathBuf> {
     let mut folders = vec![root.to_owned()];

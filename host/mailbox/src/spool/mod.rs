@@ -20,7 +20,8 @@ use postroom_core::{Cursor, RawMessage};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Acknowledge, After, Batch, FetchLimits, Source, SourceError};
+use crate::probe::Walk;
+use crate::{Acknowledge, After, Batch, FetchLimits, ProbeStep, Source, SourceError};
 use files::{Found, Identity, Listing};
 
 #[derive(Debug, Clone)]
@@ -209,6 +210,27 @@ impl Source for SpoolSource {
 }
 
 impl SpoolSource {
+    /// Finds out whether the folder can be used, and tells of each step as it ends, the failed one being the last: `folder`
+    /// (made when missing, as a service would), `write` and `list`. Takes no mail.
+    pub async fn probe(&mut self, mut tell: impl FnMut(ProbeStep) + Send) {
+        let mut walk = Walk::telling(&mut tell);
+        let (root, settle) = (self.settings.path.clone(), self.settings.settle);
+        let path = root.clone();
+        let made = blocking(move || files::create(&path).map(|()| path.display().to_string()));
+        if !walk.ended("folder", made.await.flatten()) {
+            return;
+        }
+        let (path, name) = (root.clone(), format!(".postroom-{:016x}", self.nonce));
+        let written = blocking(move || files::try_to_write(&path, &name));
+        let said = |()| "files can be made and removed".into();
+        if !walk.ended("write", written.await.flatten().map(said)) {
+            return;
+        }
+        let listed = blocking(move || files::list(&root, settle));
+        let said = |listing: Listing| format!("{} mails", listing.found.len());
+        walk.ended("list", listed.await.flatten().map(said));
+    }
+
     fn cursor(&self) -> Cursor {
         // The run is named, so that another run's cursor is never taken for one of ours.
         let run = format!("{:016x}", self.nonce);
