@@ -75,7 +75,8 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse) -> Vec<Problem>) -> Report {
             report.mailboxes = config.mailboxes.len();
             report.tenants = config.tenants.len();
             let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-            report.warnings = expiring(config, file, today);
+            report.warnings = config.warnings.clone();
+            report.warnings.extend(expiring(config, file, today));
         }
         Err(problems) => report.problems.extend(problems.iter().cloned()),
     }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use postroom_auth::Provider;
 use postroom_mailbox::After;
 
-use super::profiles::{AllFacts, Hosts};
+use super::profiles::AllFacts;
 use super::reader::{Item, Section};
 use super::rules::{self, Chain};
-use super::servers::{self, IMAP_PORTS};
-use super::{Import, Login, Mailbox, Names, Source};
+use super::servers::{self, IMAP_PORTS, Target};
+use super::{Import, Mailbox, Names, Source};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
@@ -158,21 +159,33 @@ fn read_imap(
     }
     let sign_in = servers::read_sign_in(section, around.names);
     if let (Some(Some(_)) | None, Some(profile), Some(tenant)) =
-        (&sign_in.credential, &sign_in.profile, tenant)
+        (&sign_in.way, &sign_in.profile, tenant)
         && let Some(item) = section.item("profile")
     {
         refuse_foreign(&item, profile, tenant, around);
     }
-    if let Some(None) = sign_in.credential {
+    if let Some(None) = sign_in.way {
         section.problem(
             "has neither profile nor password",
             "add profile = \"NAME\", or password = { env = \"NAME\" } where the server still allows it",
         );
     }
-    let server = servers::read_server(section, &IMAP_PORTS, &sign_in, around.facts, Hosts::imap);
-    let user = match section.item("login") {
-        Some(item) => item.text(),
-        None => address,
+    let server = servers::read_server(
+        section,
+        &IMAP_PORTS,
+        &sign_in,
+        around.facts,
+        Provider::imap_host,
+    );
+    let login = match sign_in.way {
+        Some(Some(way)) => {
+            servers::read_login(section, way, Target::Mailbox, address, around.facts)
+        }
+        // Known, but without meaning until there is a way to sign in.
+        _ => {
+            section.item("login");
+            None
+        }
     };
     let folder = match section.item("folder") {
         Some(item) => item.text().and_then(|text| sound_folder(&item, text)),
@@ -184,10 +197,7 @@ fn read_imap(
     };
     Some(Source::Imap {
         server: server?,
-        login: Login {
-            user: user?.into(),
-            credential: sign_in.credential??,
-        },
+        login: login?,
         folder: folder?,
         import: import?,
     })

@@ -1,5 +1,6 @@
 //! The configuration: TOML is turned into these types once, so that nothing after it has to doubt them.
 
+mod accounts;
 mod limits;
 mod mailboxes;
 mod outgoing;
@@ -11,6 +12,7 @@ mod servers;
 mod sinks;
 mod tenants;
 mod values;
+mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -29,8 +31,10 @@ use toml::Spanned;
 use toml::de::DeTable;
 use url::Url;
 
+use accounts::Places;
 use mailboxes::Surroundings;
 pub use problem::{Problem, Problems};
+pub(crate) use reader::closest;
 use reader::{Item, Reader, Section};
 
 const DEFAULT_DATA_DIR: &str = "data";
@@ -57,12 +61,15 @@ pub struct Config {
     /// Where the vault's key comes from.
     pub vault_key: KeySource,
     pub profiles: Vec<Profile>,
-    /// Every account that a mailbox or an outgoing signs in by, each once, with all it is needed for.
+    /// Every account that a mailbox or an outgoing signs in by, each once, with all it is needed for; then those of application
+    /// profiles that nothing uses.
     pub accounts: Vec<AccountUse>,
     pub tenants: Vec<Tenant>,
     pub mailboxes: Vec<Mailbox>,
     pub outgoing: Vec<Outgoing>,
     pub sinks: Vec<Sink>,
+    /// What works, and is probably not what was meant; in the order of the file.
+    pub warnings: Vec<Problem>,
 }
 
 /// The limits of the line itself; those of rules stand with their tenant.
@@ -159,6 +166,7 @@ pub enum Tls {
 
 #[derive(Debug, Clone)]
 pub struct Login {
+    /// Whose mailbox is opened, or by whom mail is submitted; the account of the credential may be another's.
     pub user: String,
     pub credential: Credential,
 }
@@ -356,8 +364,9 @@ struct Names {
 /// Reads the whole document. There is a configuration unless something in it is unreadable; the rules are all that were made out.
 fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
     let reader = root.reader;
-    root.later(&["store", "vault"]);
+    root.later(&["store"]);
     let data_dir = read_data_dir(&root);
+    let vault_key = vault::read(&root, data_dir.as_deref());
     let keep_raw = match root.item("keep_raw") {
         Some(item) => item.duration(Duration::ZERO..=MAX_KEEP_RAW),
         None => Some(DEFAULT_KEEP_RAW),
@@ -385,6 +394,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
         );
     }
 
+    let places = [&mailboxes, &outgoing, &profiles].map(|entries| Places::of(entries));
     let (profiles, facts) = profiles::read(profiles, &names);
     let (tenants, settings) = tenants::read(reader, tenants, &rule_limits);
     let outgoing = outgoing::read(outgoing, &names, &facts);
@@ -405,6 +415,13 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
         &tenants,
         chains.map(|chain| (chain.tenant.as_str(), chain.rules.as_slice())),
     );
+    let [mailbox_places, outgoing_places, profile_places] = &places;
+    let accounts = accounts::of(
+        reader,
+        (&mailboxes.mailboxes, mailbox_places),
+        (&outgoing.outgoing, outgoing_places),
+        (&profiles, profile_places),
+    );
     let config = (|| {
         Some(Config {
             file: file.to_owned(),
@@ -413,13 +430,14 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
             keep_raw: keep_raw?,
             limits,
             extra_roots: extra_roots?,
-            vault_key: KeySource::File("vault.key".into()),
-            accounts: Vec::new(),
+            vault_key: vault_key?,
             profiles,
+            accounts,
             tenants,
             mailboxes: mailboxes.mailboxes,
             outgoing: outgoing.outgoing,
             sinks,
+            warnings: reader.warnings(),
         })
     })();
     (config, uses)

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::profiles::{AllFacts, Hosts};
+use postroom_auth::Provider;
+
+use super::profiles::AllFacts;
 use super::reader::Item;
-use super::servers::{self, SUBMISSION_PORTS};
-use super::{Login, Names, Outgoing};
+use super::servers::{self, SUBMISSION_PORTS, Target};
+use super::{Names, Outgoing};
 
 /// The outgoings without problems, and the profile each one signs in by.
 pub struct Read {
@@ -42,7 +44,13 @@ fn read_one(
     }
     // What the other protocols need is another matter: no word on it.
     let server = match protocol {
-        Some(()) => servers::read_server(&section, &SUBMISSION_PORTS, &sign_in, facts, Hosts::smtp),
+        Some(()) => servers::read_server(
+            &section,
+            &SUBMISSION_PORTS,
+            &sign_in,
+            facts,
+            Provider::smtp_host,
+        ),
         None => {
             for key in ["host", "port", "tls"] {
                 section.item(key);
@@ -54,30 +62,31 @@ fn read_one(
         .required("from", "add from = \"Acme Support <support@acme.example>\"")
         .and_then(|item| item.named_address());
     let reply_to = section.item("reply_to").map(|item| item.named_address());
-    let user_item = section.item("login");
-    let user = user_item.as_ref().map(|item| item.text());
+    let login_item = section.item("login");
     section.later(&["alternate_host"]);
-    if let (Some(item), Some(None)) = (&user_item, &sign_in.credential) {
-        item.problem(
-            "has nothing to sign in with",
-            "add profile = \"NAME\" or password = { env = \"NAME\" }, or remove login",
-        );
-        section.finish();
-        return None;
-    }
-    section.finish();
-    let from = from?;
-    let user = match user {
-        Some(user) => user?.to_owned(),
-        None => from.email.clone(),
+    let login = match sign_in.way {
+        Some(Some(way)) => {
+            let address = from.as_ref().map(|from| from.email.as_str());
+            servers::read_login(&section, way, Target::Submission, address, facts).map(Some)
+        }
+        Some(None) => match login_item {
+            Some(item) => {
+                item.problem(
+                    "has nothing to sign in with",
+                    "add profile = \"NAME\" or password = { env = \"NAME\" }, or remove login",
+                );
+                None
+            }
+            None => Some(None),
+        },
+        None => None,
     };
+    section.finish();
     Some(Outgoing {
         name: name.into(),
         server: server?,
+        from: from?,
         reply_to: reply_to.map_or(Some(None), |address| address.map(Some))?,
-        from,
-        login: sign_in
-            .credential?
-            .map(|credential| Login { user, credential }),
+        login: login?,
     })
 }

@@ -21,6 +21,7 @@ pub struct Reader<'r> {
     pub environment: &'r Environment<'r>,
     line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
 }
 
 /// One table. Its keys are asked for by name; `finish` refuses those nobody asked for.
@@ -64,6 +65,7 @@ impl<'r> Reader<'r> {
             environment,
             line_starts,
             problems: RefCell::default(),
+            warnings: RefCell::default(),
         }
     }
 
@@ -74,17 +76,34 @@ impl<'r> Reader<'r> {
         message: impl Into<String>,
         cure: impl Into<String>,
     ) {
+        let problem = self.placed(at, path, message.into(), cure.into());
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// Notes what works, and is probably not what was meant.
+    pub fn warning(
+        &self,
+        at: usize,
+        path: &str,
+        message: impl Into<String>,
+        cure: impl Into<String>,
+    ) {
+        let warning = self.placed(at, path, message.into(), cure.into());
+        self.warnings.borrow_mut().push(warning);
+    }
+
+    fn placed(&self, at: usize, path: &str, message: String, cure: String) -> Problem {
         let line = self.line(at);
         let start = self.line_starts[line as usize - 1];
         let before = self.text.get(start..at).unwrap_or_default();
-        self.problems.borrow_mut().push(Problem {
+        Problem {
             file: self.file.into(),
             line,
             column: before.chars().count() as u32 + 1,
             key: path.into(),
-            message: message.into(),
-            cure: cure.into(),
-        });
+            message,
+            cure,
+        }
     }
 
     /// The line an offset lies in, from 1.
@@ -94,6 +113,13 @@ impl<'r> Reader<'r> {
 
     pub fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
+    }
+
+    /// The warnings so far, in the order of the file.
+    pub fn warnings(&self) -> Vec<Problem> {
+        let mut warnings = self.warnings.borrow().clone();
+        warnings.sort_by_key(|warning| (warning.line, warning.column));
+        warnings
     }
 }
 
@@ -232,6 +258,10 @@ impl<'r> Section<'r> {
 impl<'r> Item<'r> {
     pub fn problem(&self, message: impl Into<String>, cure: impl Into<String>) {
         self.reader.problem(self.at, &self.path, message, cure);
+    }
+
+    pub fn warning(&self, message: impl Into<String>, cure: impl Into<String>) {
+        self.reader.warning(self.at, &self.path, message, cure);
     }
 
     pub fn value(&self) -> &'r DeValue<'r> {

@@ -1,11 +1,11 @@
 //! Reads what every mail server needs: host, port, TLS, and how to sign in.
 
-use super::profiles::{AllFacts, Hosts};
+use postroom_auth::{Account, Provider, Resource, Secret};
+
+use super::profiles::{AllFacts, Signer};
 use super::reader::{Item, Section};
 use super::values::is_loopback;
-use postroom_auth::{Account, Resource};
-
-use super::{Credential, Names, Server, Tls};
+use super::{Credential, Login, Names, Server, Tls};
 
 /// The ports a protocol is known by.
 pub struct Ports {
@@ -39,7 +39,23 @@ pub struct SignIn {
     /// The profile's name, even when the profile has problems.
     pub profile: Option<String>,
     /// The outer `None` says that a problem was told; the inner one that nothing was given.
-    pub credential: Option<Option<Credential>>,
+    pub way: Option<Option<Way>>,
+}
+
+/// What is signed in with.
+pub enum Way {
+    /// By its name.
+    Profile(String),
+    Password(Secret),
+}
+
+/// What is signed in to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A mailbox is opened, by one who may be another than its owner.
+    Mailbox,
+    /// Mail is submitted; who signs in and who is named are the same.
+    Submission,
 }
 
 /// Host, port and TLS. `known_host` picks the provider's host, for a section that signs in by a profile.
@@ -48,14 +64,13 @@ pub fn read_server(
     ports: &Ports,
     sign_in: &SignIn,
     facts: &AllFacts,
-    known_host: fn(Hosts) -> Option<&'static str>,
+    known_host: fn(Provider) -> Option<&'static str>,
 ) -> Option<Server> {
     let host = match (section.item("host"), &sign_in.profile) {
         (Some(item), _) => item.host(),
         (None, Some(profile)) => {
             // A profile with problems is told of already; whether its host is missing cannot be said.
-            let hosts = facts.get(profile)?.hosts()?;
-            let host = known_host(hosts);
+            let host = known_host(facts.get(profile)?.provider?);
             if host.is_none() {
                 section.missing(
                     "host",
@@ -127,7 +142,7 @@ pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
         .as_ref()
         .map(|item| item.reference("profile", "profiles", &names.profiles));
     let password = password_item.as_ref().map(Item::secret);
-    let credential = match (&profile, password) {
+    let way = match (&profile, password) {
         (Some(_), Some(_)) => {
             if let Some(item) = &password_item {
                 item.problem(
@@ -137,22 +152,93 @@ pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
             }
             None
         }
-        (Some(profile), None) => profile
-            .clone()
-            .map(|profile| Credential::Account {
-                account: Account {
-                    profile,
-                    login: None,
-                },
-                resource: Resource::Mail,
-            })
-            .map(Some),
-        (None, Some(password)) => password.map(Credential::Password).map(Some),
+        (Some(profile), None) => profile.clone().map(Way::Profile).map(Some),
+        (None, Some(password)) => password.map(Way::Password).map(Some),
         (None, None) => Some(None),
     };
     SignIn {
         profile: profile.flatten(),
-        credential,
+        way,
+    }
+}
+
+/// Who signs in, and as whom: `address` is the mailbox's, or the one mail is sent from; `login` may name another.
+pub fn read_login(
+    section: &Section,
+    way: Way,
+    target: Target,
+    address: Option<&str>,
+    facts: &AllFacts,
+) -> Option<Login> {
+    let login_item = section.item("login");
+    let login = match &login_item {
+        Some(item) => Some(item.text()?),
+        None => None,
+    };
+    let named = || Some(login.or(address)?.to_owned());
+    let profile = match way {
+        Way::Profile(profile) => profile,
+        Way::Password(password) => {
+            return Some(Login {
+                user: named()?,
+                credential: Credential::Password(password),
+            });
+        }
+    };
+    // A profile with problems is told of already.
+    let facts = facts.get(&profile)?;
+    let (provider, signer) = (facts.provider?, facts.signer.as_ref()?);
+    // A shared mailbox at Microsoft is opened under its own address with the token of a user who may (learn.microsoft.com,
+    // "Authenticate an IMAP, POP or SMTP connection using OAuth").
+    let by_address = target == Target::Mailbox && matches!(provider, Provider::Microsoft(_));
+    let (user, account_login) = match signer {
+        Signer::Application => (named()?, None),
+        Signer::Fixed(username) => {
+            if by_address
+                && let (Some(item), Some(login)) = (&login_item, login)
+                && !login.eq_ignore_ascii_case(username)
+            {
+                item.problem(
+                    format!("profile \"{profile}\" signs in as {username}, and as nobody else"),
+                    format!("remove login, or change profiles.{profile}.username"),
+                );
+                return None;
+            }
+            let user = if by_address {
+                address?.to_owned()
+            } else {
+                named()?
+            };
+            (user, Some(username.clone()))
+        }
+        Signer::Named => {
+            let login = named()?;
+            let user = if by_address {
+                address?.to_owned()
+            } else {
+                login.clone()
+            };
+            (user, Some(login))
+        }
+    };
+    Some(Login {
+        user,
+        credential: Credential::Account {
+            account: Account {
+                profile,
+                login: account_login.map(canonical),
+            },
+            resource: Resource::Mail,
+        },
+    })
+}
+
+/// One user, one account, however the address is spelled.
+fn canonical(login: String) -> String {
+    if login.contains('@') {
+        login.to_lowercase()
+    } else {
+        login
     }
 }
 

@@ -11,9 +11,10 @@ use postroom_core::Address;
 use toml::de::DeValue;
 use url::{Host, Url};
 
-use super::reader::Item;
+use super::reader::{Item, Section};
 
 const SECRET_CURE: &str = "write { env = \"NAME\" } or { file = \"path\" }";
+const DOCUMENT_CURE: &str = "write { file = \"path\" } or { env = \"NAME\" }";
 /// The largest secret file that is read.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
 /// The longest name of a tenant, mailbox, profile, outgoing or sink.
@@ -277,7 +278,17 @@ impl Item<'_> {
         secret
     }
 
-    fn secret_of_environment(&self) -> Option<Secret> {
+    /// A whole document with a key in it, such as a PEM file: `{ file = "path" }` or `{ env = "NAME" }`.
+    pub fn document(&self) -> Option<Secret> {
+        if self.value().is_str() {
+            self.wrong_type("{ file = … } or { env = … }", DOCUMENT_CURE);
+            return None;
+        }
+        self.secret()
+    }
+
+    /// The value of an environment variable that this item names.
+    pub fn secret_of_environment(&self) -> Option<Secret> {
         let name = self.text()?;
         let Some(value) = (self.reader.environment)(name) else {
             self.problem(
@@ -421,6 +432,18 @@ impl<'r> Item<'r> {
             sound
         });
         entries
+    }
+}
+
+/// The value of a key that may be left out: the outer `None` says that a problem was told, the inner one that it is not there.
+pub fn optional<'r, T>(
+    section: &Section<'r>,
+    key: &'static str,
+    read: impl Fn(&Item<'r>) -> Option<T>,
+) -> Option<Option<T>> {
+    match section.item(key) {
+        Some(item) => read(&item).map(Some),
+        None => Some(None),
     }
 }
 

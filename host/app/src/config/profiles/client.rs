@@ -1,0 +1,130 @@
+//! Reads how a registered application proves who it is: a secret, a certificate, or nothing.
+
+use std::sync::Arc;
+
+use postroom_auth::{Certificate, CertificateError, ClientCredential, Secret, SendSecret};
+
+use super::super::reader::{Item, Section};
+use super::super::values;
+use super::{GrantKind, Kind};
+
+/// The keys that say more of a `client_secret`.
+const SECRET_KEYS: &[&str] = &["previous_client_secret", "secret_expires", "client_auth"];
+
+pub fn read(
+    section: &Section,
+    kind: Option<Kind>,
+    grant: Option<GrantKind>,
+) -> Option<ClientCredential> {
+    if grant == Some(GrantKind::ServiceAccount) {
+        return Some(ClientCredential::None);
+    }
+    let certificate = match kind {
+        Some(Kind::Google) => None,
+        _ => section.item("certificate"),
+    };
+    match (section.item("client_secret"), certificate) {
+        (Some(secret), None) => read_secret(section, &secret, kind),
+        (None, Some(certificate)) => {
+            section.misplaced(
+                SECRET_KEYS,
+                "is said of a client_secret, and a certificate is used",
+                "remove it: a certificate tells its own end, and is replaced in its file",
+            );
+            read_certificate(&certificate)
+        }
+        (Some(_), Some(certificate)) => {
+            for key in SECRET_KEYS {
+                section.item(key);
+            }
+            certificate.problem(
+                "stands beside client_secret; which of the two is meant?",
+                "keep one of client_secret and certificate",
+            );
+            None
+        }
+        (None, None) => {
+            section.misplaced(
+                SECRET_KEYS,
+                "is said of a client_secret, and there is none",
+                "add client_secret = { env = \"NAME\" }, or remove it",
+            );
+            if grant == Some(GrantKind::ClientCredentials) {
+                section.missing(
+                    "client_secret",
+                    "add client_secret = { env = \"NAME\" }, or certificate = { file = \"app.pem\" }",
+                );
+                return None;
+            }
+            Some(ClientCredential::None)
+        }
+    }
+}
+
+fn read_secret(section: &Section, item: &Item, kind: Option<Kind>) -> Option<ClientCredential> {
+    let secret = item.secret();
+    if let (Some(Kind::Microsoft), Some(secret)) = (kind, &secret)
+        && is_guid(secret)
+    {
+        item.warning(
+            "looks like the secret's id, not its value",
+            "use what \"Certificates & secrets\" shows in the column Value; it is shown once, so make a new secret if it is lost",
+        );
+    }
+    let previous = values::optional(section, "previous_client_secret", Item::secret);
+    let expires = values::optional(section, "secret_expires", Item::date);
+    let send = match section.item("client_auth") {
+        Some(item) => item.choice(
+            &[("body", SendSecret::Body), ("basic", SendSecret::Basic)],
+            &[],
+        ),
+        None => Some(SendSecret::Body),
+    };
+    Some(ClientCredential::Secret {
+        secret: secret?,
+        previous: previous?,
+        send: send?,
+        expires: expires?,
+    })
+}
+
+fn read_certificate(item: &Item) -> Option<ClientCredential> {
+    match Certificate::from_pem(&item.document()?) {
+        Ok(certificate) => Some(ClientCredential::Certificate(Arc::new(certificate))),
+        Err(error) => {
+            let cure = match &error {
+                CertificateError::NoCertificate => {
+                    "put the certificate into the same file, above or below its key"
+                }
+                CertificateError::NoKey => {
+                    "put the unencrypted private key into the same file, above or below its certificate"
+                }
+                CertificateError::WrongKey => {
+                    "put together the certificate and the key it was made from"
+                }
+                CertificateError::NotRsa(_) => {
+                    "make a certificate with an RSA key: openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=postroom -keyout app.key -out app.crt"
+                }
+                CertificateError::Broken(_) => {
+                    "name a PEM file with one certificate and its unencrypted RSA key"
+                }
+            };
+            item.problem(error.to_string(), cure);
+            None
+        }
+    }
+}
+
+/// Microsoft names a secret by a GUID; no value of one looks like that.
+fn is_guid(secret: &Secret) -> bool {
+    const DASHES: [usize; 4] = [8, 13, 18, 23];
+    let text = secret.expose().as_bytes();
+    text.len() == 36
+        && text.iter().enumerate().all(|(n, byte)| {
+            if DASHES.contains(&n) {
+                *byte == b'-'
+            } else {
+                byte.is_ascii_hexdigit()
+            }
+        })
+}

@@ -1,0 +1,122 @@
+//! Reads `[vault]`: where the key of the stored tokens comes from, which is never the folder that they lie in.
+
+use std::path::{Component, Path, PathBuf};
+
+use postroom_auth::vault::KeySource;
+
+use super::reader::{Item, Reader, Section};
+
+const CURE: &str =
+    "write { file = \"path\" }, { env = \"NAME\" } or { keyring = \"NAME\" }, or remove [vault]";
+/// Below the user's or the system's folder of configurations.
+const DEFAULT_FILE: &str = "postroom/vault.key";
+const SYSTEM_FOLDER: &str = "/etc";
+
+/// `data_dir` is `None` when it could not be read.
+pub fn read(root: &Section, data_dir: Option<&Path>) -> Option<KeySource> {
+    let Some(item) = root.item("vault") else {
+        let file = default_file(root.reader);
+        if let Some(data_dir) = data_dir
+            && lies_in(&file, data_dir)
+        {
+            let at = root.item("data_dir").map_or(0, |item| item.at);
+            root.reader.problem(
+                at,
+                "data_dir",
+                format!("holds the vault's key, {}: a copy of the folder would open the vault", file.display()),
+                "name another folder, or add [vault] key = { file = \"path\" } with a path outside of it",
+            );
+            return None;
+        }
+        return Some(KeySource::File(file));
+    };
+    let section = item.section("the vault")?;
+    let key = section
+        .required("key", "add key = { file = \"path\" }, or remove [vault]")
+        .and_then(|item| read_key(&item, data_dir));
+    section.finish();
+    key
+}
+
+fn read_key(item: &Item, data_dir: Option<&Path>) -> Option<KeySource> {
+    if !item.value().is_table() {
+        item.wrong_type("{ file = … }, { env = … } or { keyring = … }", CURE);
+        return None;
+    }
+    let section = item.section("the vault's key")?;
+    let given: Vec<(&str, Item)> = ["file", "env", "keyring"]
+        .into_iter()
+        .filter_map(|key| Some((key, section.item(key)?)))
+        .collect();
+    let source = match given.as_slice() {
+        [("file", file)] => read_file(file, data_dir),
+        [("env", name)] => name.secret_of_environment().map(KeySource::Given),
+        [(_, entry)] => entry.text().map(|entry| KeySource::Keyring {
+            entry: entry.into(),
+        }),
+        [] => {
+            item.problem("names no place", CURE);
+            None
+        }
+        [(first, _), (_, second), ..] => {
+            second.problem(
+                format!("stands beside {first}; which of the two is meant?"),
+                "keep one of file, env and keyring",
+            );
+            None
+        }
+    };
+    section.finish();
+    source
+}
+
+fn read_file(item: &Item, data_dir: Option<&Path>) -> Option<KeySource> {
+    let file = item.path()?;
+    if let Some(data_dir) = data_dir
+        && lies_in(&file, data_dir)
+    {
+        item.problem(
+            "lies in data_dir: a copy of the folder would open the vault",
+            "name a file outside of data_dir",
+        );
+        return None;
+    }
+    Some(KeySource::File(file))
+}
+
+/// By the XDG Base Directory Specification, which lets no relative path serve.
+fn default_file(reader: &Reader) -> PathBuf {
+    let folder = |name: &str| {
+        let path = PathBuf::from((reader.environment)(name)?);
+        path.is_absolute().then_some(path)
+    };
+    folder("XDG_CONFIG_HOME")
+        .or_else(|| Some(folder("HOME")?.join(".config")))
+        .unwrap_or_else(|| SYSTEM_FOLDER.into())
+        .join(DEFAULT_FILE)
+}
+
+fn lies_in(file: &Path, folder: &Path) -> bool {
+    resolved(file).starts_with(resolved(folder))
+}
+
+/// Where a path leads, links followed as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut real = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                real.pop();
+            }
+            part => {
+                real.push(part);
+                if let Ok(found) = real.canonicalize() {
+                    real = found;
+                }
+            }
+        }
+    }
+    real
+}
