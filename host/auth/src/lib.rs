@@ -28,5 +28,5 @@ pub use redirect::RedirectListener;
 pub use secret::{AccessToken, Secret};
 pub use service_key::{ServiceKey, ServiceKeyError};
 pub use sign_in::{AnswerError, Code, CodeSignIn, DeviceSignIn};
-pub use tokens::{RefreshStep, Tokens};
+pub use tokens::{RefreshStep, RetryPolicy, Tokens};
 pub use trace::Trace;

@@ -136,7 +136,7 @@ fn make_file(path: &Path) -> io::Result<()> {
         .create(folder)?;
     let key = VaultKey::random().map_err(io::Error::other)?;
     let mut unnamed = path.as_os_str().to_owned();
-    unnamed.push(format!(".{}.half-written", std::process::id()));
+    unnamed.push(format!(".{}.half-written", key.id));
     let unnamed = PathBuf::from(unnamed);
     let made = OpenOptions::new()
         .create(true)

@@ -1,0 +1,270 @@
+//! The tokens in use: one refresh at a time per account, kept in the vault before they are used, renewed ahead of their end.
+
+mod keeper;
+mod registration;
+mod renewal;
+mod retry;
+mod sign_in;
+mod slot;
+mod telling;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+pub use retry::RetryPolicy;
+
+use crate::exchange::{Exchange, ExchangeLimits};
+use crate::runway::{self, Status};
+use crate::vault::Vault;
+use crate::{AccessToken, Account, AccountUse, AuthError, Profile, Resource};
+use registration::Registration;
+use slot::Slot;
+
+/// The profiles, their accounts and their tokens.
+pub struct Tokens {
+    env: Arc<Env>,
+    registrations: HashMap<String, Arc<Registration>>,
+    accounts: Vec<AccountUse>,
+    slots: HashMap<Account, Arc<Slot>>,
+    /// The requests under way. They are finished and stored even when those who wait for them go away.
+    under_way: TaskTracker,
+}
+
+/// The moments of a refresh between which a crash must lose nothing; told to [`Tokens::on_step`]'s observer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshStep {
+    /// The vault says that a refresh began; nothing was sent.
+    Begun,
+    /// The answer is here and not yet stored.
+    Received,
+    /// The answer is durable and not yet used.
+    Stored,
+}
+
+/// What every request needs.
+#[derive(Clone)]
+struct Env {
+    http: reqwest::Client,
+    limits: ExchangeLimits,
+    retry: RetryPolicy,
+    observer: Option<fn(RefreshStep)>,
+    vault: Arc<Vault>,
+    recovered: watch::Sender<u64>,
+    /// Makes delays differ between accounts and between processes.
+    random: RandomState,
+}
+
+impl Tokens {
+    /// `http` must follow no redirects: a token request carries a secret.
+    pub fn new(
+        http: reqwest::Client,
+        profiles: Vec<Profile>,
+        accounts: Vec<AccountUse>,
+        vault: Vault,
+    ) -> Self {
+        let registrations: HashMap<_, _> = profiles
+            .into_iter()
+            .map(|profile| (profile.name.clone(), Arc::new(Registration::new(profile))))
+            .collect();
+        let slots = accounts
+            .iter()
+            .filter_map(|used| {
+                let registration = registrations.get(&used.account.profile)?;
+                let slot = Slot::new(registration.clone(), used.clone());
+                Some((used.account.clone(), Arc::new(slot)))
+            })
+            .collect();
+        Self {
+            env: Arc::new(Env {
+                http,
+                limits: ExchangeLimits::default(),
+                retry: RetryPolicy::default(),
+                observer: None,
+                vault: Arc::new(vault),
+                recovered: watch::Sender::new(0),
+                random: RandomState::new(),
+            }),
+            registrations,
+            accounts,
+            slots,
+            under_way: TaskTracker::new(),
+        }
+    }
+
+    pub fn with_limits(mut self, limits: ExchangeLimits) -> Self {
+        Arc::make_mut(&mut self.env).limits = limits;
+        self
+    }
+
+    pub fn with_retries(mut self, retry: RetryPolicy) -> Self {
+        Arc::make_mut(&mut self.env).retry = retry;
+        self
+    }
+
+    /// Tells of each step of each refresh, for tests that kill the process there.
+    pub fn on_step(mut self, observer: fn(RefreshStep)) -> Self {
+        Arc::make_mut(&mut self.env).observer = Some(observer);
+        self
+    }
+
+    /// A token that is good for a while yet. One request at a time per account: who comes meanwhile shares its outcome, be it a
+    /// token or a failure.
+    pub async fn access_token(
+        &self,
+        account: &Account,
+        resource: Resource,
+    ) -> Result<AccessToken, AuthError> {
+        let slot = self.slot(account)?;
+        let scopes = slot.scopes(resource);
+        slot.memory().track(&scopes).is_used = true;
+        self.token(slot, &scopes).await
+    }
+
+    /// Forgets a token that a server refused, unless a newer one has taken its place.
+    pub async fn reject(&self, account: &Account, token: &AccessToken) {
+        if let Some(slot) = self.slots.get(account) {
+            slot.memory().reject(token);
+        }
+    }
+
+    /// Changes whenever an account that had failed works again.
+    pub fn recovered(&self) -> watch::Receiver<u64> {
+        self.env.recovered.subscribe()
+    }
+
+    pub fn profile(&self, name: &str) -> Option<&Profile> {
+        self.registrations.get(name).map(|it| &it.profile)
+    }
+
+    pub fn accounts(&self) -> &[AccountUse] {
+        &self.accounts
+    }
+
+    /// Every account's state as the vault has it, without asking anybody.
+    pub fn statuses(&self, now: Timestamp) -> Result<Vec<Status>, AuthError> {
+        self.accounts
+            .iter()
+            .map(|used| Ok(self.slot(&used.account)?.status(&self.env.vault, now)))
+            .collect()
+    }
+
+    fn slot(&self, account: &Account) -> Result<&Arc<Slot>, AuthError> {
+        self.slots.get(account).ok_or_else(|| {
+            if self.registrations.contains_key(&account.profile) {
+                AuthError::Unusable {
+                    account: account.clone(),
+                    reason: "no mailbox and no outgoing of the configuration uses this account"
+                        .into(),
+                }
+            } else {
+                AuthError::UnknownProfile {
+                    profile: account.profile.clone(),
+                }
+            }
+        })
+    }
+
+    /// The token in memory, or a request's. Dropping this future loses nothing: a request that began goes on.
+    async fn token(&self, slot: &Arc<Slot>, scopes: &[String]) -> Result<AccessToken, AuthError> {
+        let asked = Instant::now();
+        if let Some(token) = slot.memory().track(scopes).fresh() {
+            return Ok(token);
+        }
+        let good = slot.memory().track(scopes).good();
+        let turn = match (slot.turn.clone().try_lock_owned(), good) {
+            (Ok(turn), _) => turn,
+            (Err(_), Some(good)) => return Ok(good),
+            (Err(_), None) => slot.turn.clone().lock_owned().await,
+        };
+        {
+            let mut memory = slot.memory();
+            let track = memory.track(scopes);
+            if let Some(token) = track.fresh() {
+                return Ok(token);
+            }
+            // A look at the file's date, nothing that waits for a disk.
+            let stamp = self.env.vault.stamp(&slot.used.account);
+            if let Some(error) = track.paused(asked, stamp) {
+                return track.good().ok_or(error);
+            }
+        }
+        let (env, slot) = (self.env.clone(), slot.clone());
+        let scopes = scopes.to_vec();
+        self.finished(async move {
+            let token = renewal::renew(&env, &slot, &scopes, false).await;
+            drop(turn);
+            token
+        })
+        .await
+    }
+
+    /// Runs work to its end, whether or not this future is dropped on the way.
+    async fn finished<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        match self.under_way.spawn(work).await {
+            Ok(done) => done,
+            Err(error) => given_up(error).await,
+        }
+    }
+}
+
+impl Env {
+    fn exchange(&self) -> Exchange<'_> {
+        Exchange {
+            http: &self.http,
+            limits: self.limits,
+        }
+    }
+
+    fn step(&self, step: RefreshStep) {
+        if let Some(observer) = self.observer {
+            observer(step);
+        }
+    }
+}
+
+impl Slot {
+    fn status(&self, vault: &Vault, now: Timestamp) -> Status {
+        let record = vault.read(&self.used.account);
+        runway::status(
+            &self.registration.profile,
+            &self.used.account,
+            self.registration.profile.sign_in_scopes(&self.used.needs),
+            record.as_ref().map(Option::as_ref),
+            now,
+        )
+    }
+}
+
+/// Runs work that waits for the disk where it holds up nobody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => given_up(error).await,
+    }
+}
+
+/// A panic goes on to who waits. Otherwise the runtime is at its end, and nobody asks again.
+async fn given_up<T>(error: tokio::task::JoinError) -> T {
+    if error.is_panic() {
+        std::panic::resume_unwind(error.into_panic());
+    }
+    std::future::pending().await
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens")
+            .field("profiles", &self.registrations.keys())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,309 @@
+//! One token request from the vault to the vault: what another process received is taken over, what is received is durable
+//! before it is used.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use jiff::Timestamp;
+
+use super::slot::{LIFETIME_MAX, Slot};
+use super::{Env, RefreshStep, blocking, telling};
+use crate::grant::{Granted, TokenRequest, client_credentials, password, refresh, service_account};
+use crate::vault::{Access, Failure, Held, Record, Stamp, VaultError};
+use crate::{AccessToken, Account, AuthError, Grant, Profile, Remedy, Secret, advice};
+
+/// A lifetime that no server stated.
+const LIFETIME_UNSTATED: Duration = Duration::from_secs(5 * 60);
+const LIFETIME_MIN: Duration = Duration::from_secs(1);
+/// How often another process's hold on the account is looked at.
+const HOLD_RETRY: Duration = Duration::from_millis(20);
+/// What a holder takes besides its requests.
+const HOLD_MARGIN: Duration = Duration::from_secs(10);
+
+/// Gets a token and remembers how that ended. The caller has the account's turn. `anew` asks whatever is kept and whatever
+/// failed before. A token that has not ended yet makes up for a failure.
+pub(super) async fn renew(
+    env: &Env,
+    slot: &Slot,
+    scopes: &[String],
+    anew: bool,
+) -> Result<AccessToken, AuthError> {
+    let outcome = match hold(env, &slot.used.account).await {
+        Ok(held) => {
+            let outcome = attempt(env, slot, scopes, anew, &held).await;
+            (outcome, held.stamp())
+        }
+        Err(error) => (Err(error), env.vault.stamp(&slot.used.account)),
+    };
+    match outcome {
+        (Ok(token), _) => {
+            succeeded(env, slot, scopes);
+            Ok(token)
+        }
+        (Err(error), stamp) => {
+            failed(env, slot, scopes, &error, stamp);
+            let good = slot.memory().track(scopes).good();
+            good.filter(|_| !anew).ok_or(error)
+        }
+    }
+}
+
+/// Takes the account, so that no other process asks meanwhile.
+pub(super) async fn hold(env: &Env, account: &Account) -> Result<Arc<Held>, AuthError> {
+    // A discovery and a request with its second secret.
+    let deadline = Instant::now() + 3 * env.limits.timeout + HOLD_MARGIN;
+    loop {
+        let (vault, of) = (env.vault.clone(), account.clone());
+        match blocking(move || vault.hold(&of, Duration::ZERO)).await {
+            Ok(held) => return Ok(Arc::new(held)),
+            Err(VaultError::Busy { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(HOLD_RETRY).await;
+            }
+            Err(error @ VaultError::Busy { .. }) => {
+                return Err(AuthError::Transient {
+                    account: account.clone(),
+                    reason: error.to_string(),
+                    retry_after: None,
+                });
+            }
+            Err(error) => return Err(of_vault(account, error)),
+        }
+    }
+}
+
+/// Writes a record; durable when this returns.
+pub(super) async fn write(
+    account: &Account,
+    held: &Arc<Held>,
+    record: &Record,
+) -> Result<(), AuthError> {
+    let (held, record) = (held.clone(), record.clone());
+    blocking(move || held.write(&record))
+        .await
+        .map_err(|error| of_vault(account, error))
+}
+
+/// Puts what was granted into the record, where it takes the place of what it replaces.
+pub(super) fn enter(record: &mut Record, profile: &Profile, scopes: &[String], granted: Granted) {
+    let now = Timestamp::now();
+    let lifetime = granted
+        .lifetime
+        .unwrap_or(LIFETIME_UNSTATED)
+        .clamp(LIFETIME_MIN, LIFETIME_MAX);
+    record
+        .access
+        .retain(|access| access.scopes != scopes && now < access.expires);
+    record.access.push(Access {
+        scopes: scopes.to_vec(),
+        token: granted.token,
+        expires: after(now, lifetime),
+    });
+    record.grant = profile.grant.name().into();
+    record.identity = granted.identity.or(record.identity.take());
+    // Whoever can ask again without a person keeps no refresh token: one secret less.
+    if profile.grant.is_interactive() {
+        if granted.refresh_token.is_some() {
+            record.refresh_token = granted.refresh_token;
+            record.refresh_expires = None;
+        }
+        if let Some(lifetime) = granted.refresh_lifetime {
+            record.refresh_expires = Some(after(now, lifetime));
+        }
+    }
+    record.last_refresh = Some(now);
+    record.refreshing_since = None;
+    record.failure = None;
+}
+
+/// Ends the pause, and says so where an admin was told of it.
+pub(super) fn succeeded(env: &Env, slot: &Slot, scopes: &[String]) {
+    let (had_failed, told) = {
+        let mut memory = slot.memory();
+        let track = memory.track(scopes);
+        (track.end_pause(), track.told.take())
+    };
+    if let Some(told) = told {
+        telling::recovered(&slot.used.account, &told);
+    }
+    if had_failed {
+        env.recovered.send_modify(|count| *count += 1);
+    }
+}
+
+fn failed(env: &Env, slot: &Slot, scopes: &[String], error: &AuthError, stamp: Stamp) {
+    let account = &slot.used.account;
+    let profile = &slot.registration.profile;
+    let news = {
+        let mut memory = slot.memory();
+        let track = memory.track(scopes);
+        track.attempts = track.attempts.saturating_add(1);
+        let seed = env.random.hash_one(account);
+        let pause = env.retry.pause(error, &profile.grant, track.attempts, seed);
+        tracing::debug!(%account, %error, ?pause, "no access token");
+        track.pause(error.clone(), pause, stamp);
+        telling::is_news(&mut track.told, error)
+    };
+    if news {
+        telling::failed(account, profile, error);
+    }
+}
+
+async fn attempt(
+    env: &Env,
+    slot: &Slot,
+    scopes: &[String],
+    anew: bool,
+    held: &Arc<Held>,
+) -> Result<AccessToken, AuthError> {
+    let account = &slot.used.account;
+    let profile = &slot.registration.profile;
+    let mut record = current(slot, held).await?;
+    slot.memory().adopt(&record);
+    if !anew {
+        if let Some(token) = slot.memory().track(scopes).fresh() {
+            return Ok(token);
+        }
+        if let Some(failure) = &record.failure
+            && advice::remedy(&failure.refusal, &profile.grant) == Remedy::SignIn
+        {
+            return Err(AuthError::Refused {
+                account: account.clone(),
+                refusal: failure.refusal.clone(),
+            });
+        }
+    }
+    let refresh_token = match (&record.refresh_token, profile.grant.is_interactive()) {
+        (Some(token), true) => Some(token.clone()),
+        (None, true) => {
+            return Err(AuthError::SignedOut {
+                account: account.clone(),
+            });
+        }
+        (_, false) => None,
+    };
+    let token_url = slot.registration.endpoints(env, account).await?.token;
+    let lost = record.refreshing_since;
+    if refresh_token.is_some() && lost.is_none() {
+        record.refreshing_since = Some(Timestamp::now());
+        write(account, held, &record).await?;
+    }
+    env.step(RefreshStep::Begun);
+    tracing::debug!(%account, ?scopes, "requesting an access token");
+    let request = TokenRequest {
+        exchange: &env.exchange(),
+        profile,
+        account,
+        token_url: &token_url,
+        scopes,
+    };
+    match ask(&request, refresh_token.as_ref()).await {
+        Ok(granted) => {
+            env.step(RefreshStep::Received);
+            let token = granted.token.clone();
+            enter(&mut record, profile, scopes, granted);
+            if let Some(lost) = lost {
+                tracing::debug!(%account, %lost, "the answer of an earlier refresh was lost, and nothing with it");
+            }
+            if let Err(error) = write(account, held, &record).await {
+                slot.memory().unsaved = Some(record.clone());
+                // An unsaved refresh token would be lost with this process, and the next one would send the old.
+                if record.refresh_token.is_some() {
+                    return Err(error);
+                }
+                tracing::warn!(%account, %error, "a token could not be stored; this process uses it nevertheless");
+            }
+            env.step(RefreshStep::Stored);
+            slot.memory().adopt(&record);
+            Ok(token)
+        }
+        Err(error) => {
+            if let AuthError::Refused { refusal, .. } = &error {
+                let is_over = advice::remedy(refusal, &profile.grant) == Remedy::SignIn;
+                record.failure = Some(Failure {
+                    refusal: refusal.clone(),
+                    at: Timestamp::now(),
+                    answer_lost: is_over && lost.is_some(),
+                });
+                record.refreshing_since = None;
+                if is_over && let Some(lost) = lost {
+                    tracing::warn!(
+                        %account, %lost,
+                        "the answer of an earlier refresh was lost, and a new refresh token with it"
+                    );
+                }
+                if let Err(error) = write(account, held, &record).await {
+                    tracing::warn!(%account, %error, "a refusal could not be noted in the vault");
+                }
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A named type: with an opaque one the compiler cannot see that the whole renewal is `Send`.
+fn ask<'a>(
+    request: &'a TokenRequest<'a>,
+    refresh_token: Option<&'a Secret>,
+) -> BoxFuture<'a, Result<Granted, AuthError>> {
+    match (&request.profile.grant, refresh_token) {
+        (_, Some(token)) => refresh::request(request, token).boxed(),
+        (Grant::ClientCredentials, None) => client_credentials::request(request).boxed(),
+        (Grant::Password { .. }, None) => password::request(request).boxed(),
+        (Grant::ServiceAccount(_), None) => service_account::request(request).boxed(),
+        (Grant::AuthorizationCode { .. } | Grant::DeviceCode, None) => {
+            let account = request.account.clone();
+            ready(Err(AuthError::SignedOut { account })).boxed()
+        }
+    }
+}
+
+/// The account's record: what this process could not store yet, else the vault's.
+async fn current(slot: &Slot, held: &Arc<Held>) -> Result<Record, AuthError> {
+    let account = &slot.used.account;
+    let grant = &slot.registration.profile.grant;
+    let reading = held.clone();
+    let read = blocking(move || reading.read()).await;
+    let unsaved = slot.memory().unsaved.take();
+    if let Some(unsaved) = unsaved {
+        let vaults = read.as_ref().ok().and_then(Option::as_ref);
+        // Another process may have received something newer, or somebody signed in.
+        if vaults.is_none_or(|record| record.last_refresh <= unsaved.last_refresh) {
+            let written = write(account, held, &unsaved).await;
+            if written.is_err() {
+                slot.memory().unsaved = Some(unsaved.clone());
+            }
+            return match written {
+                Err(error) if unsaved.refresh_token.is_some() => Err(error),
+                _ => Ok(unsaved),
+            };
+        }
+    }
+    match read {
+        Ok(Some(record)) if is_of(&record, grant) => Ok(record),
+        Ok(_) => Ok(Record::new(account.clone(), grant.name())),
+        Err(error) if grant.is_interactive() => Err(of_vault(account, error)),
+        // A new token costs nobody anything. Writing sets the file aside, and says so.
+        Err(_) => Ok(Record::new(account.clone(), grant.name())),
+    }
+}
+
+/// Whether what was received by the record's grant serves this one: a person's sign-in does, however it was made.
+fn is_of(record: &Record, grant: &Grant) -> bool {
+    const BY_A_PERSON: [&str; 2] = ["authorization-code", "device-code"];
+    record.grant == grant.name()
+        || grant.is_interactive() && BY_A_PERSON.contains(&record.grant.as_str())
+}
+
+pub(super) fn of_vault(account: &Account, source: VaultError) -> AuthError {
+    AuthError::Vault {
+        account: account.clone(),
+        source,
+    }
+}
+
+fn after(now: Timestamp, duration: Duration) -> Timestamp {
+    now.checked_add(duration).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,183 @@
+//! Signing in and out: what a person's sign-in brings is stored like a refresh, whatever state the vault is in.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::slot::Slot;
+use super::{Env, Tokens, blocking, renewal};
+use crate::grant::{Granted, TokenRequest, authorization_code, device_code, unusable};
+use crate::runway::Status;
+use crate::sign_in::{Code, CodeSignIn, DeviceSignIn};
+use crate::vault::Record;
+use crate::{Account, AuthError, Grant, Resource};
+
+impl Tokens {
+    /// The address of the sign-in page, with PKCE and a fresh state. `redirect` is where the answer will arrive.
+    pub async fn begin_code(
+        &self,
+        account: &Account,
+        redirect: &str,
+    ) -> Result<CodeSignIn, AuthError> {
+        let slot = self.slot(account)?;
+        let profile = &slot.registration.profile;
+        if !matches!(profile.grant, Grant::AuthorizationCode { .. }) {
+            return Err(no_such_sign_in(slot));
+        }
+        let endpoints = slot.registration.endpoints(&self.env, account).await?;
+        let page = endpoints
+            .authorize
+            .ok_or_else(|| unusable(account, "it has no authorize address"))?;
+        let scopes = profile.sign_in_scopes(&slot.used.needs);
+        authorization_code::begin(profile, account, &page, &scopes, redirect)
+    }
+
+    /// Exchanges the code and stores what it brings.
+    pub async fn finish_code(&self, sign_in: CodeSignIn, code: Code) -> Result<Status, AuthError> {
+        let slot = self.slot(&sign_in.account)?.clone();
+        let env = self.env.clone();
+        self.finished(async move {
+            let account = &slot.used.account;
+            let token_url = slot.registration.endpoints(&env, account).await?.token;
+            let scopes = first_scopes(&slot);
+            let request = TokenRequest {
+                exchange: &env.exchange(),
+                profile: &slot.registration.profile,
+                account,
+                token_url: &token_url,
+                scopes: &scopes,
+            };
+            let granted = exchanged(&request, &sign_in, &code).await?;
+            store(&env, &slot, &scopes, granted).await
+        })
+        .await
+    }
+
+    /// Asks for a code that a person types on another device.
+    pub async fn begin_device(&self, account: &Account) -> Result<DeviceSignIn, AuthError> {
+        let slot = self.slot(account)?;
+        let profile = &slot.registration.profile;
+        if !matches!(profile.grant, Grant::DeviceCode) {
+            return Err(no_such_sign_in(slot));
+        }
+        let endpoints = slot.registration.endpoints(&self.env, account).await?;
+        let device_url = endpoints
+            .device
+            .ok_or_else(|| unusable(account, "it has no device address"))?;
+        let scopes = profile.sign_in_scopes(&slot.used.needs);
+        device_code::begin(&self.env.exchange(), profile, account, &device_url, &scopes).await
+    }
+
+    /// Asks as often as the server allows until the person is done, declined, or came too late.
+    pub async fn finish_device(&self, sign_in: DeviceSignIn) -> Result<Status, AuthError> {
+        let slot = self.slot(&sign_in.account)?;
+        let account = &slot.used.account;
+        let token_url = slot.registration.endpoints(&self.env, account).await?.token;
+        let scopes = first_scopes(slot);
+        let request = TokenRequest {
+            exchange: &self.env.exchange(),
+            profile: &slot.registration.profile,
+            account,
+            token_url: &token_url,
+            scopes: &scopes,
+        };
+        let granted = polled(&request, sign_in).await?;
+        let (env, slot) = (self.env.clone(), slot.clone());
+        self.finished(async move { store(&env, &slot, &scopes, granted).await })
+            .await
+    }
+
+    /// A new token by a grant that needs no person, whatever failed before.
+    pub async fn sign_in_directly(&self, account: &Account) -> Result<Status, AuthError> {
+        let slot = self.slot(account)?;
+        if slot.registration.profile.grant.is_interactive() {
+            return Err(no_such_sign_in(slot));
+        }
+        let turn = slot.turn.clone().lock_owned().await;
+        let (env, slot) = (self.env.clone(), slot.clone());
+        self.finished(async move {
+            renewal::renew(&env, &slot, &first_scopes(&slot), true).await?;
+            drop(turn);
+            Ok(state(&env, &slot).await)
+        })
+        .await
+    }
+
+    /// Forgets all that is kept of an account. True when there was something.
+    pub async fn sign_out(&self, account: &Account) -> Result<bool, AuthError> {
+        let slot = self.slot(account)?;
+        let _turn = slot.turn.lock().await;
+        let held = renewal::hold(&self.env, account).await?;
+        let removed = blocking(move || held.remove())
+            .await
+            .map_err(|error| renewal::of_vault(account, error))?;
+        slot.memory().forget_tokens();
+        Ok(removed)
+    }
+}
+
+/// A named type: with an opaque one the compiler cannot see that the whole sign-in is `Send`.
+fn exchanged<'a>(
+    request: &'a TokenRequest<'a>,
+    sign_in: &'a CodeSignIn,
+    code: &'a Code,
+) -> BoxFuture<'a, Result<Granted, AuthError>> {
+    authorization_code::exchange(request, sign_in, code).boxed()
+}
+
+/// Named like [`exchanged`].
+fn polled<'a>(
+    request: &'a TokenRequest<'a>,
+    sign_in: DeviceSignIn,
+) -> BoxFuture<'a, Result<Granted, AuthError>> {
+    device_code::finish(request, sign_in).boxed()
+}
+
+/// Replaces whatever was kept of the account: somebody else may have signed in.
+async fn store(
+    env: &Env,
+    slot: &Arc<Slot>,
+    scopes: &[String],
+    granted: Granted,
+) -> Result<Status, AuthError> {
+    let account = &slot.used.account;
+    let profile = &slot.registration.profile;
+    let _turn = slot.turn.lock().await;
+    let held = renewal::hold(env, account).await?;
+    let mut record = Record::new(account.clone(), profile.grant.name());
+    renewal::enter(&mut record, profile, scopes, granted);
+    renewal::write(account, &held, &record).await?;
+    drop(held);
+    let ended: Vec<Vec<String>> = {
+        let mut memory = slot.memory();
+        let ended = memory.tracks().iter().map(|it| it.scopes.clone()).collect();
+        memory.forget_tokens();
+        memory.adopt(&record);
+        ended
+    };
+    for scopes in ended {
+        renewal::succeeded(env, slot, &scopes);
+    }
+    Ok(state(env, slot).await)
+}
+
+/// The scopes of the first resource: a token request names one, and the sign-in serves for the others as well.
+fn first_scopes(slot: &Slot) -> Vec<String> {
+    let first = slot.used.needs.first();
+    slot.scopes(first.map_or(Resource::Mail, |need| need.resource()))
+}
+
+async fn state(env: &Env, slot: &Arc<Slot>) -> Status {
+    let (vault, slot) = (env.vault.clone(), slot.clone());
+    blocking(move || slot.status(&vault, Timestamp::now())).await
+}
+
+fn no_such_sign_in(slot: &Slot) -> AuthError {
+    let grant = slot.registration.profile.grant.name();
+    unusable(
+        &slot.used.account,
+        format!("its grant {grant} is signed in to in another way"),
+    )
+}

@@ -1,0 +1,240 @@
+//! One account in memory: its tokens, its pauses after failures, and whose turn it is to ask.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::registration::Registration;
+use crate::vault::{Record, Stamp};
+use crate::{AccessToken, AccountUse, AuthError, Resource};
+
+pub(super) struct Slot {
+    pub(super) registration: Arc<Registration>,
+    pub(super) used: AccountUse,
+    /// Who holds it makes the account's next request.
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+pub(super) struct Memory {
+    /// One for each set of scopes.
+    tracks: Vec<Track>,
+    /// Received and not yet durable, because the vault could not be written.
+    pub(super) unsaved: Option<Record>,
+}
+
+/// One set of scopes of an account.
+#[derive(Default)]
+pub(super) struct Track {
+    pub(super) scopes: Vec<String>,
+    /// Somebody in this process wants these tokens.
+    pub(super) is_used: bool,
+    kept: Option<Kept>,
+    /// A token of the vault that a server refused.
+    rejected: Option<AccessToken>,
+    pause: Option<Pause>,
+    /// Failures in a row.
+    pub(super) attempts: u32,
+    /// The failure that the admin was told of.
+    pub(super) told: Option<AuthError>,
+}
+
+struct Kept {
+    token: AccessToken,
+    /// When it is renewed.
+    due: Timestamp,
+    expires: Timestamp,
+}
+
+/// After a failure: no request until then, or until the vault's file changed.
+struct Pause {
+    error: AuthError,
+    at: Instant,
+    /// `None` is never.
+    until: Option<Instant>,
+    stamp: Stamp,
+}
+
+/// What the keeper does next about a set of scopes.
+pub(super) enum Next {
+    /// Nothing: nobody uses it, or the next one who asks makes the request.
+    Nothing,
+    Now,
+    At(Instant),
+    /// A pause that ends by the clock, if at all, or when the stamp is another.
+    Paused(Option<Instant>, Stamp),
+}
+
+/// The longest lifetime that is believed.
+pub(super) const LIFETIME_MAX: Duration = Duration::from_secs(48 * 60 * 60);
+
+impl Slot {
+    pub(super) fn new(registration: Arc<Registration>, used: AccountUse) -> Self {
+        Self {
+            registration,
+            used,
+            turn: Arc::default(),
+            memory: Mutex::default(),
+        }
+    }
+
+    pub(super) fn scopes(&self, resource: Resource) -> Vec<String> {
+        self.registration
+            .profile
+            .scopes_for(resource, &self.used.needs)
+    }
+
+    /// Never held while waiting for anything.
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    pub(super) fn track(&mut self, scopes: &[String]) -> &mut Track {
+        let at = self.tracks.iter().position(|it| it.scopes == scopes);
+        let at = at.unwrap_or_else(|| {
+            self.tracks.push(Track {
+                scopes: scopes.to_vec(),
+                ..Track::default()
+            });
+            self.tracks.len() - 1
+        });
+        &mut self.tracks[at]
+    }
+
+    pub(super) fn tracks(&mut self) -> &mut [Track] {
+        &mut self.tracks
+    }
+
+    pub(super) fn reject(&mut self, token: &AccessToken) {
+        for track in &mut self.tracks {
+            if track.kept.as_ref().is_some_and(|kept| kept.token == *token) {
+                track.kept = None;
+                track.rejected = Some(token.clone());
+            }
+        }
+    }
+
+    /// Takes over what the vault has, whoever put it there.
+    pub(super) fn adopt(&mut self, record: &Record) {
+        let now = Timestamp::now();
+        for access in &record.access {
+            let track = self.track(&access.scopes);
+            let known = track.kept.as_ref().map(|kept| &kept.token);
+            if known == Some(&access.token) || track.rejected.as_ref() == Some(&access.token) {
+                continue;
+            }
+            // An end that lies too far ahead is one of a clock that went wrong.
+            let is_believed = access.expires.duration_since(now) <= signed(LIFETIME_MAX);
+            track.kept = is_believed.then(|| Kept {
+                token: access.token.clone(),
+                due: due(record.last_refresh.unwrap_or(now), access.expires),
+                expires: access.expires,
+            });
+        }
+    }
+
+    /// Forgets every token; failures stay until something works again.
+    pub(super) fn forget_tokens(&mut self) {
+        self.unsaved = None;
+        for track in &mut self.tracks {
+            track.kept = None;
+            track.rejected = None;
+        }
+    }
+}
+
+impl Track {
+    /// A token that is not due yet.
+    pub(super) fn fresh(&self) -> Option<AccessToken> {
+        self.before(|kept| kept.due)
+    }
+
+    /// A token that has not ended yet.
+    pub(super) fn good(&self) -> Option<AccessToken> {
+        self.before(|kept| kept.expires)
+    }
+
+    fn before(&self, end: impl Fn(&Kept) -> Timestamp) -> Option<AccessToken> {
+        let kept = self.kept.as_ref()?;
+        (Timestamp::now() < end(kept)).then(|| kept.token.clone())
+    }
+
+    /// The failure for one who asked at `asked`: during the pause, or when the request failed while they waited.
+    pub(super) fn paused(&self, asked: Instant, stamp: Stamp) -> Option<AuthError> {
+        let pause = self.pause.as_ref().filter(|pause| pause.stamp == stamp)?;
+        let now = Instant::now();
+        let lasts = pause.until.is_none_or(|until| now < until);
+        if !lasts && pause.at < asked {
+            return None;
+        }
+        let mut error = pause.error.clone();
+        if let AuthError::Transient {
+            retry_after: Some(left),
+            ..
+        } = &mut error
+        {
+            *left = pause
+                .until
+                .map_or(*left, |until| until.saturating_duration_since(now));
+        }
+        Some(error)
+    }
+
+    pub(super) fn pause(&mut self, error: AuthError, pause: Option<Duration>, stamp: Stamp) {
+        let at = Instant::now();
+        self.pause = Some(Pause {
+            error,
+            at,
+            until: pause.and_then(|pause| at.checked_add(pause)),
+            stamp,
+        });
+    }
+
+    /// True when there was one.
+    pub(super) fn end_pause(&mut self) -> bool {
+        self.attempts = 0;
+        self.pause.take().is_some()
+    }
+
+    pub(super) fn next(&self) -> Next {
+        if !self.is_used {
+            return Next::Nothing;
+        }
+        if let Some(pause) = &self.pause {
+            return match pause.until {
+                Some(until) if until <= Instant::now() => Next::Now,
+                until => Next::Paused(until, pause.stamp),
+            };
+        }
+        let Some(kept) = &self.kept else {
+            return Next::Nothing;
+        };
+        match Duration::try_from(kept.due.duration_since(Timestamp::now())) {
+            Ok(left) if !left.is_zero() => Next::At(Instant::now() + left),
+            _ => Next::Now,
+        }
+    }
+}
+
+/// After 70 to 85 per cent of its life a token is renewed; the place in between is left to chance, so that tokens received
+/// together are not renewed together.
+fn due(received: Timestamp, expires: Timestamp) -> Timestamp {
+    let lifetime = expires.duration_since(received);
+    let chance = RandomState::new().hash_one(()) % 1_500;
+    let share = (7_000 + chance) as f64 / 10_000.0;
+    received
+        .checked_add(lifetime.mul_f64(share))
+        .unwrap_or(received)
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests;
