@@ -13,6 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 use url::Url;
 use x509_parser::der_parser::der::parse_der;
+use x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
@@ -60,10 +61,13 @@ struct Claims<'a> {
 impl Certificate {
     /// A PEM text with one certificate (others may stand beside it) and its unencrypted RSA key, in any order.
     pub fn from_pem(pem: &Secret) -> Result<Self, CertificateError> {
-        let key = private_key(pem)?;
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.expose().as_bytes())
             .collect::<Result<_, _>>()
-            .map_err(|_| broken("a certificate in it is no whole PEM section"))?;
+            .map_err(|_| broken("one of its PEM sections is not whole"))?;
+        if certificates.is_empty() {
+            return Err(CertificateError::NoCertificate);
+        }
+        let key = private_key(pem)?;
         let mut refused = CertificateError::NoCertificate;
         for (place, der) in certificates.iter().enumerate() {
             match Self::matched(&key, der) {
@@ -87,16 +91,7 @@ impl Certificate {
 
     /// A signed statement that the request comes from the application, for one address.
     pub(crate) fn assertion(&self, client_id: &str, audience: &Url) -> Result<Secret, String> {
-        self.assertion_at(client_id, audience, Timestamp::now())
-    }
-
-    fn assertion_at(
-        &self,
-        client_id: &str,
-        audience: &Url,
-        now: Timestamp,
-    ) -> Result<Secret, String> {
-        let begin = now - CLOCK_SKEW;
+        let begin = Timestamp::now() - CLOCK_SKEW;
         let claims = Claims {
             aud: audience.as_str(),
             iss: client_id,
@@ -173,11 +168,10 @@ pub(crate) fn private_key(pem: &Secret) -> Result<RsaKey, CertificateError> {
         _ => return Err(CertificateError::NotRsa("an elliptic curve key")),
     };
     // ring's words, such as TooSmall, say nothing of the key itself.
-    let pair = pair.map_err(|error| match error.to_string().as_str() {
-        "WrongAlgorithm" => CertificateError::NotRsa("another kind of key"),
-        words => broken(&format!(
+    let pair = pair.map_err(|words| {
+        broken(&format!(
             "the private key does not serve ({words}); RSA with 2048 to 4096 bits does"
-        )),
+        ))
     })?;
     let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
     Ok(RsaKey {
@@ -186,15 +180,24 @@ pub(crate) fn private_key(pem: &Secret) -> Result<RsaKey, CertificateError> {
     })
 }
 
-/// The key inside a PKCS#8 wrapping (RFC 5958 section 2).
+/// The RSA key inside a PKCS#8 wrapping (RFC 5958 section 2).
 fn inner_key(pkcs8: &[u8]) -> Result<&[u8], CertificateError> {
-    parse_der(pkcs8)
+    let damaged = || broken("the private key is damaged");
+    let (_, wrapping) = parse_der(pkcs8).map_err(|_| damaged())?;
+    let parts = wrapping.content.as_sequence().map_err(|_| damaged())?;
+    let [_version, algorithm, key, ..] = parts.as_slice() else {
+        return Err(damaged());
+    };
+    let algorithm = algorithm
+        .content
+        .as_sequence()
         .ok()
-        .and_then(|(_, wrapping)| {
-            let parts = wrapping.content.as_sequence().ok()?;
-            parts.get(2)?.content.as_slice().ok()
-        })
-        .ok_or_else(|| broken("the private key is damaged"))
+        .and_then(|parts| parts.first()?.content.as_oid().ok().cloned())
+        .ok_or_else(damaged)?;
+    if algorithm != OID_PKCS1_RSAENCRYPTION {
+        return Err(CertificateError::NotRsa("another kind of key"));
+    }
+    key.content.as_slice().map_err(|_| damaged())
 }
 
 fn random_id() -> Result<String, String> {
@@ -207,4 +210,202 @@ fn random_id() -> Result<String, String> {
 
 fn broken(reason: &str) -> CertificateError {
     CertificateError::Broken(reason.to_owned())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use jsonwebtoken::{DecodingKey, Validation};
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Runs the machine's `openssl` and answers its output.
+    pub(crate) fn openssl(arguments: &str, input: &str) -> String {
+        let mut child = Command::new("openssl")
+            .args(arguments.split_whitespace())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "openssl {arguments}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub(crate) fn rsa_key(bits: u32) -> String {
+        openssl(
+            &format!("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:{bits}"),
+            "",
+        )
+    }
+
+    fn certificate_of(key: &str) -> String {
+        openssl(
+            "req -x509 -new -key /dev/stdin -subj /CN=postroom -days 90",
+            key,
+        )
+    }
+
+    fn read(pem: &str) -> Result<Certificate, CertificateError> {
+        Certificate::from_pem(&Secret::new(pem))
+    }
+
+    fn fault(pem: &str) -> String {
+        read(pem).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_file_serves_in_every_order_and_wrapping() {
+        let key = rsa_key(2048);
+        let certificate = certificate_of(&key);
+        let pkcs1 = openssl("rsa -traditional", &key);
+        assert!(pkcs1.contains("BEGIN RSA PRIVATE KEY"), "{pkcs1}");
+        let other = certificate_of(&rsa_key(2048));
+        let thumbprint = read(&format!("{certificate}{key}")).unwrap().thumbprint;
+        let hex = openssl("x509 -noout -fingerprint -sha256", &certificate);
+        let bytes: Vec<u8> = hex
+            .trim()
+            .rsplit('=')
+            .next()
+            .unwrap()
+            .split(':')
+            .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+            .collect();
+        assert_eq!(thumbprint, BASE64_URL_SAFE_NO_PAD.encode(bytes));
+        for (name, pem) in [
+            ("key first", format!("{key}{certificate}")),
+            ("PKCS#1", format!("{certificate}{pkcs1}")),
+            ("a chain", format!("{certificate}{other}{key}")),
+            (
+                "a chain, issuer first",
+                format!("{key}{other}{certificate}"),
+            ),
+            (
+                "with attributes, Windows lines",
+                format!("Bag Attributes\n  friendlyName: x\n{certificate}{key}")
+                    .replace('\n', "\r\n"),
+            ),
+        ] {
+            let certificate = read(&pem).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(certificate.thumbprint(), thumbprint, "{name}");
+            let days = certificate
+                .not_after()
+                .duration_since(Timestamp::now())
+                .as_hours()
+                / 24;
+            assert!((88..=90).contains(&days), "{name}: {days}");
+            assert_eq!(
+                format!("{certificate:?}"),
+                format!("Certificate({thumbprint})")
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_does_not_serve_says_why() {
+        let key = rsa_key(2048);
+        let certificate = certificate_of(&key);
+        let small = rsa_key(1024);
+        let curve = openssl("ecparam -name prime256v1 -genkey -noout", "");
+        let curve8 = openssl("pkcs8 -topk8 -nocrypt", &curve);
+        let encrypted = openssl("pkcs8 -topk8 -passout pass:x", &key);
+        let encrypted1 = openssl("rsa -traditional -aes128 -passout pass:x", &key);
+        let cut = &key[..key.len() / 2];
+        for (pem, expected) in [
+            (String::new(), "holds no certificate"),
+            ("no PEM at all".into(), "holds no certificate"),
+            (key.clone(), "holds no certificate"),
+            (certificate.clone(), "holds no private key"),
+            (
+                format!("{certificate}{}", rsa_key(2048)),
+                "holds a private key of another certificate",
+            ),
+            (
+                format!("{certificate}{curve}"),
+                "holds an elliptic curve key, and only RSA keys serve",
+            ),
+            (
+                format!("{}{curve8}", certificate_of(&curve8)),
+                "holds another kind of key, and only RSA keys serve",
+            ),
+            (
+                format!("{}{key}", certificate_of(&curve8)),
+                "holds an elliptic curve key, and only RSA keys serve",
+            ),
+            (
+                format!("{}{small}", certificate_of(&small)),
+                "cannot be read: the private key does not serve (TooSmall); RSA with 2048 to 4096 bits does",
+            ),
+            (
+                format!("{certificate}{encrypted}"),
+                "cannot be read: the private key is encrypted; `openssl pkey -in FILE -out KEY` takes the password off",
+            ),
+            (
+                format!("{certificate}{encrypted1}"),
+                "cannot be read: the private key is encrypted; `openssl pkey -in FILE -out KEY` takes the password off",
+            ),
+            (
+                format!("{certificate}{cut}"),
+                "cannot be read: one of its PEM sections is not whole",
+            ),
+            (
+                "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".to_owned() + &key,
+                "cannot be read: a certificate in it is damaged",
+            ),
+            (
+                certificate.clone()
+                    + "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n",
+                "cannot be read: the private key is damaged",
+            ),
+        ] {
+            assert_eq!(fault(&pem), expected, "{pem}");
+        }
+    }
+
+    #[test]
+    fn an_assertion_is_what_microsoft_asks_for() {
+        let key = rsa_key(2048);
+        let pem = certificate_of(&key);
+        let certificate = read(&format!("{pem}{key}")).unwrap();
+        let url = Url::parse("https://login.example/contoso/oauth2/v2.0/token").unwrap();
+        let assertions = [(); 2].map(|()| certificate.assertion("app-1", &url).unwrap());
+        let public = openssl("x509 -noout -pubkey", &pem);
+        let mut validation = Validation::new(Algorithm::PS256);
+        validation.set_audience(&[url.as_str()]);
+        validation.set_issuer(&["app-1"]);
+        validation.set_required_spec_claims(&["exp", "nbf", "aud", "iss", "sub"]);
+        validation.validate_nbf = true;
+        validation.leeway = 0;
+        let read = assertions.map(|assertion| {
+            jsonwebtoken::decode::<Value>(
+                assertion.expose(),
+                &DecodingKey::from_rsa_pem(public.as_bytes()).unwrap(),
+                &validation,
+            )
+            .unwrap()
+        });
+        for assertion in &read {
+            assert_eq!(
+                assertion.header.x5t_s256.as_deref(),
+                Some(certificate.thumbprint())
+            );
+            assert_eq!(assertion.header.typ.as_deref(), Some("JWT"));
+            let claim = |name: &str| assertion.claims[name].as_i64().unwrap();
+            assert_eq!(assertion.claims["sub"], "app-1");
+            assert_eq!(claim("exp") - claim("nbf"), 600);
+            assert_eq!(claim("iat"), claim("nbf"));
+            assert!(claim("nbf") <= Timestamp::now().as_second() - 120);
+        }
+        assert_ne!(read[0].claims["jti"], read[1].claims["jti"]);
+    }
 }

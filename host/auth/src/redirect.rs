@@ -290,3 +290,175 @@ fn page(status: StatusCode, heading: &str, text: &str) -> Response<Full<Bytes>> 
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::{Account, Secret};
+
+    fn sign_in() -> CodeSignIn {
+        let account = Account {
+            profile: "acme".into(),
+            login: None,
+        };
+        CodeSignIn {
+            account: account.clone(),
+            url: String::new(),
+            redirect: String::new(),
+            expected: Expected {
+                account,
+                state: Secret::new("s1"),
+            },
+            verifier: Secret::new("v"),
+        }
+    }
+
+    fn port(listener: &RedirectListener) -> u16 {
+        Url::parse(listener.url()).unwrap().port().unwrap()
+    }
+
+    /// Says it as a browser does, and answers all that comes back until the connection ends.
+    async fn say(address: &str, port: u16, text: &str) -> String {
+        let mut stream = TcpStream::connect(format!("{address}:{port}"))
+            .await
+            .unwrap();
+        // The listener may hang up on what is too long before all of it is sent.
+        let _ = stream.write_all(text.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn get(target: &str) -> String {
+        format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    }
+
+    #[tokio::test]
+    async fn only_the_redirect_of_this_sign_in_ends_it() {
+        let listener = RedirectListener::bind(Some("http://localhost/cb?a=b"))
+            .await
+            .unwrap()
+            .unwrap();
+        let port = port(&listener);
+        assert_eq!(listener.url(), format!("http://localhost:{port}/cb?a=b"));
+        let sign_in = sign_in();
+        let browser = async {
+            // A connection opened ahead, and one that never says more.
+            let _idle = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let mut slow = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            slow.write_all(b"GET /cb").await.unwrap();
+            let long = get(&format!("/cb?code={}", "x".repeat(2 * REQUEST_BYTES_MAX)));
+            for (request, expected) in [
+                (get("/favicon.ico"), "404"),
+                (get("/?code=evil&state=s1"), "404"),
+                (get("/cb?code=evil&state=<script>"), "400"),
+                (get("/cb?code=evil"), "400"),
+                (get("/cb?state=s1"), "400"),
+                (get("/cb"), "400"),
+                (get("/cb?code=evil&state=s1").replace("GET", "POST"), "405"),
+                (get("/cb?code=evil&state=s1").replace("GET", "HEAD"), "405"),
+                ("\u{16}\u{3}nonsense\r\n\r\n".into(), "400"),
+                (long, "4"),
+            ] {
+                let answer = say("127.0.0.1", port, &request).await;
+                let status = format!("HTTP/1.1 {expected}");
+                assert!(answer.starts_with(&status), "{request}: {answer}");
+                assert!(
+                    !answer.contains("evil") && !answer.contains("script"),
+                    "{answer}"
+                );
+            }
+            let address = if listener_has_ipv6().await {
+                "[::1]"
+            } else {
+                "127.0.0.1"
+            };
+            let answer = say(address, port, &get("/cb?a=b&code=c1&state=s1")).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert!(answer.contains("You are signed in"), "{answer}");
+            assert!(
+                answer.contains("no-store") && !answer.contains("c1"),
+                "{answer}"
+            );
+        };
+        let (code, ()) = tokio::join!(listener.wait(&sign_in), browser);
+        assert_eq!(code.unwrap().0.expose(), "c1");
+        let gone = TcpStream::connect(("127.0.0.1", port)).await;
+        assert!(gone.is_err(), "the listener ends with the sign-in");
+    }
+
+    async fn listener_has_ipv6() -> bool {
+        TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_refusal_ends_the_sign_in_too() {
+        let listener = RedirectListener::bind(None).await.unwrap().unwrap();
+        let port = port(&listener);
+        assert_eq!(listener.url(), format!("http://localhost:{port}"));
+        let sign_in = sign_in();
+        let target = "/?error=access_denied&error_description=AADSTS65004%3A+no&state=s1";
+        let request = get(target);
+        let (outcome, answer) =
+            tokio::join!(listener.wait(&sign_in), say("127.0.0.1", port, &request));
+        let error = outcome.unwrap_err();
+        assert_eq!(error.refusal().unwrap().codes, [65004]);
+        assert!(answer.contains("The sign-in was refused"), "{answer}");
+        assert!(!answer.contains("AADSTS"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = RedirectListener::bind(Some(&format!("http://localhost:{port}/")))
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(
+            error.to_string().contains(&format!("port {port} ")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn only_plain_addresses_of_this_machine_are_listened_on() {
+        for (redirect, expected) in [
+            (
+                "http://localhost",
+                Some((None, "http://localhost", "", "/")),
+            ),
+            (
+                "http://localhost:8400/cb",
+                Some((Some(8400), "http://localhost", "/cb", "/cb")),
+            ),
+            (
+                "http://localhost:80/",
+                Some((Some(80), "http://localhost", "/", "/")),
+            ),
+            (
+                "http://127.0.0.1:1?x",
+                Some((Some(1), "http://127.0.0.1", "?x", "/")),
+            ),
+            (
+                "http://[::1]/cb",
+                Some((None, "http://[::1]", "/cb", "/cb")),
+            ),
+            ("https://localhost:8400/cb", None),
+            ("http://example.com/cb", None),
+            ("http://127.0.0.1.example.com/cb", None),
+            ("http://10.0.0.1/cb", None),
+            ("urn:ietf:wg:oauth:2.0:oob", None),
+            ("nonsense", None),
+        ] {
+            let place = place(redirect).map(|place| (place.port, place.written, place.path));
+            let expected = expected.map(|(port, before, after, path)| {
+                (port, [before.to_owned(), after.to_owned()], path.to_owned())
+            });
+            assert_eq!(place, expected, "{redirect}");
+        }
+    }
+}

@@ -80,16 +80,7 @@ impl ServiceKey {
         scopes: &[String],
         audience: &Url,
     ) -> Result<Secret, String> {
-        self.assertion_at(user, scopes, audience, Timestamp::now())
-    }
-
-    fn assertion_at(
-        &self,
-        user: &str,
-        scopes: &[String],
-        audience: &Url,
-        now: Timestamp,
-    ) -> Result<Secret, String> {
+        let now = Timestamp::now();
         let claims = Claims {
             iss: &self.client_email,
             sub: user,
@@ -114,4 +105,101 @@ impl std::fmt::Debug for ServiceKey {
 
 fn shape(reason: &str) -> ServiceKeyError {
     ServiceKeyError::Shape(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{DecodingKey, Validation};
+    use serde_json::json;
+
+    use super::*;
+    use crate::certificate::tests::{openssl, rsa_key};
+
+    fn file(key: &str) -> Value {
+        json!({
+            "type": "service_account",
+            "project_id": "postroom",
+            "private_key_id": "k-1",
+            "private_key": key,
+            "client_email": "mail@postroom.iam.gserviceaccount.example",
+            "token_uri": "https://oauth2.googleapis.com/token",
+        })
+    }
+
+    fn read(file: &str) -> Result<ServiceKey, ServiceKeyError> {
+        ServiceKey::from_json(&Secret::new(file))
+    }
+
+    #[test]
+    fn an_assertion_names_the_user_and_the_scopes() {
+        let pem = rsa_key(2048);
+        let key = read(&file(&pem).to_string()).unwrap();
+        assert_eq!(
+            format!("{key:?}"),
+            "ServiceKey(mail@postroom.iam.gserviceaccount.example)"
+        );
+        let scopes = ["https://mail.google.com/".to_owned(), "other".to_owned()];
+        let assertion = key
+            .assertion("ana@acme.example", &scopes, &key.token_uri)
+            .unwrap();
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_audience(&["https://oauth2.googleapis.com/token"]);
+        let public = openssl("rsa -pubout", &pem);
+        let read = jsonwebtoken::decode::<Value>(
+            assertion.expose(),
+            &DecodingKey::from_rsa_pem(public.as_bytes()).unwrap(),
+            &validation,
+        )
+        .unwrap();
+        assert_eq!(read.header.kid.as_deref(), Some("k-1"));
+        assert_eq!(
+            read.claims["iss"],
+            "mail@postroom.iam.gserviceaccount.example"
+        );
+        assert_eq!(read.claims["sub"], "ana@acme.example");
+        assert_eq!(read.claims["scope"], "https://mail.google.com/ other");
+        let claim = |name: &str| read.claims[name].as_i64().unwrap();
+        assert_eq!(claim("exp") - claim("iat"), 3600);
+    }
+
+    #[test]
+    fn a_file_that_does_not_serve_says_why_and_quotes_nothing() {
+        let good = file(&rsa_key(2048));
+        let with = |name: &str, value: Value| {
+            let mut file = good.clone();
+            file[name] = value;
+            file.to_string()
+        };
+        let wrong = "is no JSON key file of a service account: ";
+        for (file, expected) in [
+            (String::new(), format!("{wrong}no JSON at line 1 column 0")),
+            (
+                "-----BEGIN PRIVATE KEY-----".into(),
+                format!("{wrong}no JSON at line 1 column 2"),
+            ),
+            ("[]".into(), format!("{wrong}it has no `type`")),
+            (
+                with("type", json!("authorized_user")),
+                format!("{wrong}its `type` is not `service_account`"),
+            ),
+            (
+                with("client_email", json!("")),
+                format!("{wrong}it has no `client_email`"),
+            ),
+            (
+                with("private_key", json!(7)),
+                format!("{wrong}it has no `private_key`"),
+            ),
+            (
+                with("token_uri", json!("token")),
+                format!("{wrong}its `token_uri` is no address"),
+            ),
+            (
+                with("private_key", json!("hunter2")),
+                "holds a private key that cannot be read".into(),
+            ),
+        ] {
+            assert_eq!(read(&file).unwrap_err().to_string(), expected);
+        }
+    }
 }

@@ -8,9 +8,17 @@ use oauth2::{
     RedirectUrl, Scope,
 };
 
-use super::{Granted, TokenRequest, client, granted, unusable, with_identity};
+use super::client::{Ask, OauthClient, Sender, ask};
+use super::{Failure, Granted, TokenAnswer, TokenRequest, granted, unusable, with_identity};
 use crate::sign_in::{Code, CodeSignIn, Expected};
 use crate::{Account, AuthError, Grant, Profile, Provider, Secret};
+
+struct Exchange<'a> {
+    redirect: RedirectUrl,
+    sign_in: &'a CodeSignIn,
+    code: &'a Code,
+    scope: Option<String>,
+}
 
 /// The address of the sign-in page, with a fresh state and PKCE verifier. `scopes` are those of all resources that are needed.
 pub(crate) fn begin(
@@ -55,22 +63,34 @@ pub(crate) async fn exchange(
     sign_in: &CodeSignIn,
     code: &Code,
 ) -> Result<Granted, AuthError> {
-    let redirect = redirect_url(request.account, &sign_in.redirect)?;
-    let scopes = with_identity(request.profile, request.scopes).join(" ");
     // Only Microsoft wants to be told here which of the resources comes first; the standard has no scope in this request.
-    let names_resource = matches!(request.profile.provider, Provider::Microsoft(_));
-    let answer = client::ask(request, None, async |client, sender| {
-        let mut asked = client
-            .exchange_code(AuthorizationCode::new(code.0.expose().to_owned()))
-            .set_redirect_uri(Cow::Borrowed(&redirect))
-            .set_pkce_verifier(PkceCodeVerifier::new(sign_in.verifier.expose().to_owned()));
-        if names_resource {
-            asked = asked.add_extra_param("scope", scopes.as_str());
-        }
-        asked.request_async(sender).await
-    })
-    .await?;
+    let scope = matches!(request.profile.provider, Provider::Microsoft(_))
+        .then(|| with_identity(request.profile, request.scopes).join(" "));
+    let grant = Exchange {
+        redirect: redirect_url(request.account, &sign_in.redirect)?,
+        sign_in,
+        code,
+        scope,
+    };
+    let answer = ask(request, None, &grant).await?;
     granted(request.account, &answer)
+}
+
+impl Ask for Exchange<'_> {
+    type Answer = TokenAnswer;
+
+    async fn ask(&self, client: &OauthClient, sender: &Sender<'_>) -> Result<TokenAnswer, Failure> {
+        let mut request = client
+            .exchange_code(AuthorizationCode::new(self.code.0.expose().to_owned()))
+            .set_redirect_uri(Cow::Borrowed(&self.redirect))
+            .set_pkce_verifier(PkceCodeVerifier::new(
+                self.sign_in.verifier.expose().to_owned(),
+            ));
+        if let Some(scope) = &self.scope {
+            request = request.add_extra_param("scope", scope);
+        }
+        request.request_async(sender).await
+    }
 }
 
 /// What the request carries besides the standard's parameters.

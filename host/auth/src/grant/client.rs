@@ -79,13 +79,24 @@ impl Sender<'_> {
     }
 }
 
-/// Sends what `grant` makes of the client. Where the server takes the secret for wrong or expired, the one from before a rotation is
+/// One grant's request, as the library makes it of the client.
+pub(super) trait Ask: Sync {
+    type Answer: Send;
+
+    fn ask(
+        &self,
+        client: &OauthClient,
+        sender: &Sender<'_>,
+    ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+}
+
+/// Sends `grant`. Where the server takes the secret for wrong or expired, the one from before a rotation is
 /// tried once.
-pub(super) async fn ask<T>(
+pub(super) async fn ask<A: Ask>(
     request: &TokenRequest<'_>,
     extension: Option<Extension<'_>>,
-    grant: impl AsyncFn(&OauthClient, &Sender<'_>) -> Result<T, Failure>,
-) -> Result<T, AuthError> {
+    grant: &A,
+) -> Result<A::Answer, AuthError> {
     let credential = &request.profile.client;
     let assertion = match credential {
         ClientCredential::Certificate(certificate) => Some(
@@ -106,12 +117,12 @@ pub(super) async fn ask<T>(
         } => (Some(secret), previous.as_ref()),
         ClientCredential::None | ClientCredential::Certificate(_) => (None, None),
     };
-    let refused = match grant(&client(request, secret), &sender).await {
+    let refused = match grant.ask(&client(request, secret), &sender).await {
         Ok(answer) => return Ok(answer),
         Err(failure) => failure,
     };
     if let Some(previous) = previous.filter(|_| doubts_secret(&refused)) {
-        match grant(&client(request, Some(previous)), &sender).await {
+        match grant.ask(&client(request, Some(previous)), &sender).await {
             Ok(answer) => {
                 tracing::warn!(
                     profile = request.profile.name,

@@ -1,17 +1,25 @@
 //! The client credentials grant (RFC 6749 section 4.4): a service signs in as itself.
 
-use super::{Granted, TokenRequest, client, granted};
+use super::client::{Ask, OauthClient, Sender, ask};
+use super::{Failure, Granted, TokenAnswer, TokenRequest, granted};
 use crate::AuthError;
+
+struct ClientCredentials<'a>(&'a TokenRequest<'a>);
 
 /// Asks for a new access token.
 pub(crate) async fn request(request: &TokenRequest<'_>) -> Result<Granted, AuthError> {
-    let answer = client::ask(request, None, async |client, sender| {
+    let answer = ask(request, None, &ClientCredentials(request)).await?;
+    granted(request.account, &answer)
+}
+
+impl Ask for ClientCredentials<'_> {
+    type Answer = TokenAnswer;
+
+    async fn ask(&self, client: &OauthClient, sender: &Sender<'_>) -> Result<TokenAnswer, Failure> {
         client
             .exchange_client_credentials()
-            .add_scopes(request.scopes())
+            .add_scopes(self.0.scopes())
             .request_async(sender)
             .await
-    })
-    .await?;
-    granted(request.account, &answer)
+    }
 }

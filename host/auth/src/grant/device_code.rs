@@ -6,8 +6,8 @@ use oauth2::{DeviceAuthorizationResponse, ExtraDeviceAuthorizationFields, Scope}
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::client::{self, Extension};
-use super::{Granted, TokenRequest, granted, shortened, with_identity};
+use super::client::{Ask, Extension, OauthClient, Sender, ask};
+use super::{Failure, Granted, TokenAnswer, TokenRequest, granted, shortened, with_identity};
 use crate::exchange::Exchange;
 use crate::sign_in::DeviceSignIn;
 use crate::{Account, AuthError, Profile, Provider, Refusal};
@@ -34,6 +34,10 @@ struct Message {
 
 impl ExtraDeviceAuthorizationFields for Message {}
 
+struct Begin<'a>(&'a TokenRequest<'a>);
+
+struct Poll<'a>(&'a TokenRequest<'a>);
+
 /// Asks for a code that the person is to type. `scopes` are those of all resources that are needed.
 pub(crate) async fn begin(
     exchange: &Exchange<'_>,
@@ -50,14 +54,7 @@ pub(crate) async fn begin(
         token_url: device_url,
         scopes: &scopes,
     };
-    let answer = client::ask(&request, None, async |client, sender| {
-        client
-            .exchange_device_code()
-            .add_scopes(request.scopes())
-            .request_async::<_, Message>(sender)
-            .await
-    })
-    .await?;
+    let answer = ask(&request, None, &Begin(&request)).await?;
     Ok(sign_in(account, &answer))
 }
 
@@ -112,17 +109,7 @@ async fn poll(request: &TokenRequest<'_>, sign_in: &DeviceSignIn) -> Result<Step
         grant_type: GRANT_TYPE,
         fields: vec![("device_code", &sign_in.device_code)],
     };
-    // Only Microsoft wants to be told here which of the resources comes first; the standard has no scope in this request.
-    let names_resource = matches!(request.profile.provider, Provider::Microsoft(_));
-    let asked = client::ask(request, Some(extension), async |client, sender| {
-        let mut asked = client.exchange_client_credentials();
-        if names_resource {
-            let scopes = with_identity(request.profile, request.scopes);
-            asked = asked.add_scopes(scopes.into_iter().map(Scope::new));
-        }
-        asked.request_async(sender).await
-    })
-    .await;
+    let asked = ask(request, Some(extension), &Poll(request)).await;
     let error = match asked {
         Ok(answer) => return granted(request.account, &answer).map(Step::Granted),
         Err(error) => error,
@@ -131,6 +118,36 @@ async fn poll(request: &TokenRequest<'_>, sign_in: &DeviceSignIn) -> Result<Step
         Some("authorization_pending") => Ok(Step::Pending),
         Some("slow_down") => Ok(Step::SlowDown),
         _ => Err(error),
+    }
+}
+
+impl Ask for Begin<'_> {
+    type Answer = DeviceAuthorizationResponse<Message>;
+
+    async fn ask(
+        &self,
+        client: &OauthClient,
+        sender: &Sender<'_>,
+    ) -> Result<DeviceAuthorizationResponse<Message>, Failure> {
+        client
+            .exchange_device_code()
+            .add_scopes(self.0.scopes())
+            .request_async(sender)
+            .await
+    }
+}
+
+impl Ask for Poll<'_> {
+    type Answer = TokenAnswer;
+
+    async fn ask(&self, client: &OauthClient, sender: &Sender<'_>) -> Result<TokenAnswer, Failure> {
+        let mut request = client.exchange_client_credentials();
+        // Only Microsoft wants to be told here which of the resources comes first; the standard has no scope in this request.
+        if matches!(self.0.profile.provider, Provider::Microsoft(_)) {
+            let scopes = with_identity(self.0.profile, self.0.scopes);
+            request = request.add_scopes(scopes.into_iter().map(Scope::new));
+        }
+        request.request_async(sender).await
     }
 }
 

@@ -118,3 +118,97 @@ fn is_safe(url: &Url) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(issuer: &str, change: serde_json::Value) -> Result<ResolvedEndpoints, String> {
+        let mut document = json!({
+            "issuer": "https://id.example/realms/a",
+            "authorization_endpoint": "https://id.example/auth",
+            "token_endpoint": "https://id.example/token",
+            "device_authorization_endpoint": "https://id.example/device",
+        });
+        for (name, value) in change.as_object().unwrap() {
+            document[name] = value.clone();
+        }
+        let issuer = issuer.parse().unwrap();
+        endpoints(&issuer, serde_json::from_value(document).unwrap())
+    }
+
+    #[test]
+    fn a_document_counts_for_its_own_issuer_and_safe_addresses_only() {
+        const ISSUER: &str = "https://id.example/realms/a";
+        let found = read(ISSUER, json!({})).unwrap();
+        assert_eq!(found.authorize.as_deref(), Some("https://id.example/auth"));
+        assert_eq!(found.token.as_str(), "https://id.example/token");
+        assert_eq!(found.device.unwrap().as_str(), "https://id.example/device");
+        let bare = read(
+            "https://id.example",
+            json!({ "issuer": "https://id.example" }),
+        );
+        assert!(bare.is_ok(), "{bare:?}");
+        let least =
+            json!({ "authorization_endpoint": null, "device_authorization_endpoint": null });
+        let least = read(ISSUER, least).unwrap();
+        assert_eq!((least.authorize, least.device), (None, None));
+        for (issuer, change, expected) in [
+            (
+                "https://id.example/realms/b",
+                json!({}),
+                "it is another issuer's",
+            ),
+            (
+                "https://id.example/realms/a/",
+                json!({}),
+                "it is another issuer's",
+            ),
+            (
+                ISSUER,
+                json!({ "issuer": "id.example" }),
+                "it is another issuer's",
+            ),
+            (
+                ISSUER,
+                json!({ "token_endpoint": null }),
+                "it names no token_endpoint",
+            ),
+            (
+                ISSUER,
+                json!({ "token_endpoint": "http://id.example/token" }),
+                "its token_endpoint is neither https nor on this machine",
+            ),
+            (
+                ISSUER,
+                json!({ "authorization_endpoint": "javascript:alert(1)" }),
+                "its authorization_endpoint is neither https nor on this machine",
+            ),
+            (
+                ISSUER,
+                json!({ "device_authorization_endpoint": "/device" }),
+                "its device_authorization_endpoint is neither https nor on this machine",
+            ),
+        ] {
+            assert_eq!(read(issuer, change).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn plain_http_stays_on_this_machine() {
+        for (url, safe) in [
+            ("https://id.example/", true),
+            ("http://localhost:8080/", true),
+            ("http://127.0.0.1/", true),
+            ("http://[::1]/", true),
+            ("http://id.example/", false),
+            ("http://localhost.example/", false),
+            ("ftp://localhost/", false),
+            ("data:text/plain,x", false),
+        ] {
+            assert_eq!(is_safe(&url.parse().unwrap()), safe, "{url}");
+        }
+    }
+}

@@ -224,7 +224,7 @@ pub(crate) fn nonsense(account: &Account, reason: &str) -> AuthError {
     }
 }
 
-fn unusable(account: &Account, reason: impl Into<String>) -> AuthError {
+pub(crate) fn unusable(account: &Account, reason: impl Into<String>) -> AuthError {
     AuthError::Unusable {
         account: account.clone(),
         reason: reason.into(),
@@ -283,3 +283,6 @@ fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

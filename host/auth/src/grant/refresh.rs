@@ -2,22 +2,36 @@
 
 use oauth2::RefreshToken;
 
-use super::{Granted, TokenRequest, client, granted};
+use super::client::{Ask, OauthClient, Sender, ask};
+use super::{Failure, Granted, TokenAnswer, TokenRequest, granted};
 use crate::{AuthError, Secret};
+
+struct Refresh<'a> {
+    request: &'a TokenRequest<'a>,
+    refresh_token: RefreshToken,
+}
 
 /// Asks for a new access token, and takes the new refresh token where the server rotates it.
 pub(crate) async fn request(
     request: &TokenRequest<'_>,
     refresh_token: &Secret,
 ) -> Result<Granted, AuthError> {
-    let refresh_token = RefreshToken::new(refresh_token.expose().to_owned());
-    let answer = client::ask(request, None, async |client, sender| {
+    let grant = Refresh {
+        request,
+        refresh_token: RefreshToken::new(refresh_token.expose().to_owned()),
+    };
+    let answer = ask(request, None, &grant).await?;
+    granted(request.account, &answer)
+}
+
+impl Ask for Refresh<'_> {
+    type Answer = TokenAnswer;
+
+    async fn ask(&self, client: &OauthClient, sender: &Sender<'_>) -> Result<TokenAnswer, Failure> {
         client
-            .exchange_refresh_token(&refresh_token)
-            .add_scopes(request.scopes())
+            .exchange_refresh_token(&self.refresh_token)
+            .add_scopes(self.request.scopes())
             .request_async(sender)
             .await
-    })
-    .await?;
-    granted(request.account, &answer)
+    }
 }

@@ -1,10 +1,13 @@
 //! Google's service account grant (RFC 7523 section 2.1): a signed assertion names the user whose mailbox is opened.
 
-use super::client::{self, Extension};
-use super::{Granted, TokenRequest, granted, unusable};
+use super::client::{Ask, Extension, OauthClient, Sender, ask};
+use super::{Failure, Granted, TokenAnswer, TokenRequest, granted, unusable};
 use crate::{AuthError, Grant};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// The scopes stand in the assertion, not in the form.
+struct ServiceAccount;
 
 /// Asks for a token of the account's login.
 pub(crate) async fn request(request: &TokenRequest<'_>) -> Result<Granted, AuthError> {
@@ -21,12 +24,17 @@ pub(crate) async fn request(request: &TokenRequest<'_>) -> Result<Granted, AuthE
         grant_type: GRANT_TYPE,
         fields: vec![("assertion", &assertion)],
     };
-    let answer = client::ask(request, Some(extension), async |client, sender| {
+    let answer = ask(request, Some(extension), &ServiceAccount).await?;
+    granted(request.account, &answer)
+}
+
+impl Ask for ServiceAccount {
+    type Answer = TokenAnswer;
+
+    async fn ask(&self, client: &OauthClient, sender: &Sender<'_>) -> Result<TokenAnswer, Failure> {
         client
             .exchange_client_credentials()
             .request_async(sender)
             .await
-    })
-    .await?;
-    granted(request.account, &answer)
+    }
 }

@@ -1,0 +1,139 @@
+//! What the grants make of answers; what they send is seen by the stand's server.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn account() -> Account {
+    Account {
+        profile: "acme".into(),
+        login: Some("ana@acme.example".into()),
+    }
+}
+
+fn read(answer: Value) -> Result<Granted, String> {
+    let answer: TokenAnswer = serde_json::from_value(answer).map_err(|error| error.to_string())?;
+    granted(&account(), &answer).map_err(|error| error.to_string())
+}
+
+fn id_token(claims: Value) -> String {
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
+    format!("e30.{claims}.c2ln")
+}
+
+#[test]
+fn lifetimes_are_numbers_or_texts_and_never_lose_the_token() {
+    for (written, secs) in [
+        (json!(3599), Some(3599)),
+        (json!("3599"), Some(3599)),
+        (json!(" 60 "), Some(60)),
+        (json!(3599.5), Some(3599)),
+        (json!(-1), None),
+        (json!("soon"), None),
+        (json!(null), None),
+        (json!([1]), None),
+    ] {
+        for name in ["refresh_token_expires_in", "refresh_expires_in"] {
+            let mut answer =
+                json!({ "access_token": "a", "token_type": "bearer", "refresh_token": "r" });
+            answer["expires_in"] = written.clone();
+            answer[name] = written.clone();
+            let granted = read(answer).unwrap();
+            let expected = secs.map(Duration::from_secs);
+            assert_eq!(granted.lifetime, expected, "{written}");
+            assert_eq!(granted.refresh_lifetime, expected, "{name} {written}");
+            assert_eq!(granted.refresh_token.unwrap().expose(), "r");
+        }
+    }
+    let keycloak = json!({ "access_token": "a", "token_type": "Bearer", "refresh_expires_in": 0, "refresh_token": "" });
+    let granted = read(keycloak).unwrap();
+    assert_eq!(granted.refresh_lifetime, None);
+    assert!(granted.refresh_token.is_none());
+}
+
+#[test]
+fn only_a_printable_bearer_token_is_a_token() {
+    for (answer, expected) in [
+        (
+            json!({ "access_token": "a", "token_type": "mac" }),
+            "the token is not a bearer token",
+        ),
+        (
+            json!({ "access_token": "", "token_type": "bearer" }),
+            "the token is empty or no printable text",
+        ),
+        (
+            json!({ "access_token": "a\u{1}b", "token_type": "bearer" }),
+            "the token is empty or no printable text",
+        ),
+        (
+            json!({ "access_token": "a b", "token_type": "bearer" }),
+            "the token is empty or no printable text",
+        ),
+    ] {
+        let error = read(answer).err().unwrap();
+        assert!(error.ends_with(expected), "{error}");
+    }
+    assert_eq!(
+        read(json!({ "access_token": "a-._~+/=", "token_type": "BEARER" }))
+            .unwrap()
+            .token
+            .expose(),
+        "a-._~+/="
+    );
+}
+
+#[test]
+fn the_identity_token_tells_who_signed_in() {
+    for (token, expected) in [
+        (
+            json!(id_token(
+                json!({ "sub": "s", "email": "e", "upn": "u", "preferred_username": "p" })
+            )),
+            Some("p"),
+        ),
+        (
+            json!(id_token(
+                json!({ "sub": "s", "email": "e", "upn": "u", "preferred_username": "" })
+            )),
+            Some("u"),
+        ),
+        (
+            json!(id_token(json!({ "sub": "s", "email": "e" }))),
+            Some("e"),
+        ),
+        (json!(id_token(json!({ "sub": "s\nx" }))), Some("s x")),
+        (json!(id_token(json!({ "sub": 7 }))), None),
+        (json!("no token"), None),
+        (json!("a.!!.b"), None),
+        (json!(7), None),
+        (json!(null), None),
+    ] {
+        let answer = json!({ "access_token": "a", "token_type": "bearer", "id_token": token });
+        let answer: TokenAnswer = serde_json::from_value(answer).unwrap();
+        let shown = format!("{answer:?}");
+        assert!(!shown.contains("e30."), "{shown}");
+        let granted = granted(&account(), &answer).unwrap();
+        assert_eq!(granted.identity.as_deref(), expected, "{token}");
+    }
+}
+
+#[test]
+fn a_refusal_is_shown_bounded_and_on_one_line() {
+    let denial: Denial = serde_json::from_value(json!({
+        "error": "invalid_grant",
+        "error_description": format!("AADSTS50173: {}\r\nTrace", "x".repeat(5000)),
+        "error_codes": [50173],
+        "correlation_id": "c\u{1b}[31m",
+    }))
+    .unwrap();
+    let AuthError::Refused { refusal, .. } = failed(&account(), Failure::ServerResponse(denial))
+    else {
+        panic!("not refused");
+    };
+    assert_eq!(refusal.codes, [50173]);
+    assert_eq!(refusal.correlation_id.as_deref(), Some("c [31m"));
+    let description = refusal.description.unwrap();
+    assert_eq!(description.chars().count(), SHOWN_CHARS);
+    assert!(!description.contains(char::is_control));
+}
