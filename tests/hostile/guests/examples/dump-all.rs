@@ -1,0 +1,98 @@
+//! Hands out all a component can reach, in the ticket, the log and an answer: its context, settings and memory, and what WASI
+//! would give a program of its environment and files.
+
+mod bindings {
+    wit_bindgen::generate!({
+        path: "../../../wit",
+        inline: "
+            package example:dump@1.0.0;
+
+            package wasi:cli@0.2.0 {
+                interface environment {
+                    get-environment: func() -> list<tuple<string, string>>;
+                    get-arguments: func() -> list<string>;
+                    initial-cwd: func() -> option<string>;
+                }
+            }
+
+            package wasi:filesystem@0.2.0 {
+                interface types {
+                    resource descriptor;
+                }
+                interface preopens {
+                    use types.{descriptor};
+                    get-directories: func() -> list<tuple<descriptor, string>>;
+                }
+            }
+
+            world dump {
+                include postroom:plugin/rule@1.0.0;
+                import wasi:cli/environment@0.2.0;
+                import wasi:filesystem/preopens@0.2.0;
+            }
+        ",
+        world: "example:dump/dump",
+        generate_all,
+    });
+}
+
+use bindings::postroom::plugin::types::{Action, Reply, Ticket};
+use bindings::postroom::plugin::{log, settings};
+use bindings::wasi::cli::environment;
+use bindings::wasi::filesystem::preopens;
+use bindings::{Context, Decision, Failure, Guest, Message};
+
+/// Bytes of a page of wasm memory.
+const PAGE: usize = 64 << 10;
+const PAGES: usize = 16;
+
+struct Dump;
+
+impl Guest for Dump {
+    fn decide(message: &Message, context: Context) -> Result<Decision, Failure> {
+        let folders: Vec<String> = preopens::get_directories()
+            .into_iter()
+            .map(|(_, name)| name)
+            .collect();
+        let text = format!(
+            "context = {context:?}\nsettings = {}\nenvironment = {:?}\narguments = {:?}\nfolder = {:?}\nfolders = {folders:?}\nmail = {}\nmemory = {}\n",
+            settings::all(),
+            environment::get_environment(),
+            environment::get_arguments(),
+            environment::initial_cwd(),
+            message.text(),
+            fresh_memory(),
+        );
+        log::log(log::Level::Info, &text);
+        let ticket = Ticket {
+            title: Some("dump".into()),
+            body: Some(text.clone()),
+            queue: None,
+            priority: None,
+            requester: None,
+            fields: Vec::new(),
+            tags: Vec::new(),
+        };
+        let reply = Reply { text, html: None };
+        Ok(Decision::Actions(vec![
+            Action::Ticket(ticket),
+            Action::Reply(reply),
+        ]))
+    }
+}
+
+/// What memory holds that was never written: an earlier rule's or the host's, if anything.
+fn fresh_memory() -> String {
+    let first = core::arch::wasm32::memory_grow(0, PAGES);
+    if first == usize::MAX {
+        return "not given".into();
+    }
+    (first * PAGE..(first + PAGES) * PAGE)
+        // SAFETY: these pages were granted a moment ago, and nobody else knows of them.
+        .map(|address| unsafe { (address as *const u8).read_volatile() })
+        .filter(|byte| *byte != 0)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+bindings::export!(Dump with_types_in bindings);
