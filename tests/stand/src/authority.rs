@@ -1,26 +1,25 @@
 //! The authorization server: starts `authority/server.mjs` and reads and steers it through its control
 //! endpoint.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::applications::{self, CERTIFICATE_CLIENT_ID, SERVICE_ACCOUNT};
+use crate::dovecot::PASSWORD;
+use crate::failure::{AuthorityFailure, Endpoint, Only};
 use crate::process::Group;
 use crate::wire::Wire;
 
-/// The application registered with the server.
-pub const CLIENT_ID: &str = "7c9d1a52-3e0b-4a57-9d55-0c4f1f6b2a10";
-/// Its secret.
-pub const CLIENT_SECRET: &str = "Xq8Q~stand.client-secret_0123456789";
-/// The app-only scope that opens mailboxes.
-pub const MAIL_SCOPE: &str = "https://outlook.office365.com/.default";
-/// An app-only scope that is granted but opens no mailbox.
-pub const OTHER_SCOPE: &str = "https://graph.microsoft.com/.default";
+/// A directory that does not exist; every other one does.
+pub const UNKNOWN_TENANT: &str = "nowhere.example";
 
 pub(crate) const INTROSPECTION_CLIENT: &str = "dovecot";
 pub(crate) const INTROSPECTION_SECRET: &str = "dovecot-introspection-secret";
@@ -29,6 +28,15 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The oldest Node.js the server runs on.
 const MIN_NODE_MAJOR: u32 = 20;
 
+/// How long codes live until a test says otherwise, in seconds, as at Microsoft.
+const CODE_LIFETIME_SECS: u64 = 600;
+const DEVICE_LIFETIME_SECS: u64 = 900;
+const REFRESH_LIFETIME_SECS: u64 = 90 * 86_400;
+/// How often a device may ask; Microsoft says 5, which tests need not wait for.
+const DEVICE_INTERVAL_SECS: u64 = 1;
+/// How long the certificate of [`Authority::certificate_pem`] runs.
+const CERTIFICATE_DAYS: i64 = 365;
+
 /// A request to the token endpoint, as the server saw it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct TokenRequest {
@@ -36,33 +44,70 @@ pub struct TokenRequest {
     pub time_ms: u64,
     /// The path asked for, such as `/acme/oauth2/v2.0/token`.
     pub path: String,
-    /// The tenant in the path.
+    /// The tenant in the path; empty where the path has none.
     pub tenant: String,
     /// The form's fields.
-    pub form: std::collections::BTreeMap<String, String>,
-    /// The status answered; `None` while, or because, it was left hanging.
+    pub form: BTreeMap<String, String>,
+    /// The form's `grant_type`; empty when it has none.
+    pub grant_type: String,
+    /// Whether the client proved itself by HTTP Basic.
+    pub basic: bool,
+    /// The status answered; `None` while, or because, it was left hanging, or when the answer was lost.
     pub status: Option<u16>,
     /// The access token issued, where one was.
     #[serde(default)]
     pub access_token: Option<String>,
+    /// The refresh token issued, where one was.
+    #[serde(default)]
+    pub refresh_token: Option<String>,
 }
 
-/// How the server can be told to fail.
-#[derive(Clone, Debug)]
-pub enum AuthorityFailure {
-    /// Answers a status with a body, and a Retry-After in seconds when given.
-    Status {
-        code: u16,
-        body: String,
-        retry_after_secs: Option<u64>,
-    },
-    /// Never answers.
-    Hang,
+/// A request to another endpoint.
+#[derive(Clone, Debug, Deserialize)]
+pub struct EndpointRequest {
+    /// Unix milliseconds.
+    pub time_ms: u64,
+    /// The path asked for.
+    pub path: String,
+    /// The tenant in the path; empty where the path has none.
+    pub tenant: String,
+    /// The form's fields, or the query's of an authorize request.
+    pub form: BTreeMap<String, String>,
+}
+
+/// What a user meets. Every address is a user, with [`PASSWORD`], and all is well until a test says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    Ok,
+    /// The password grant and a renewal are refused (AADSTS50076); the pages let the user in.
+    Mfa,
+    /// AADSTS50053.
+    Locked,
+    /// The password has expired (AADSTS50055).
+    Expired,
+    /// AADSTS50057, also for a renewal.
+    Disabled,
+    /// There is no such user (AADSTS50034).
+    Unknown,
+    /// AADSTS65001 for the password grant and a renewal; the consent page cannot be accepted (AADSTS90094).
+    NoConsent,
+}
+
+/// Lifetimes of what is issued from now on, in seconds; `None` leaves one as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lifetimes {
+    pub access_secs: Option<u64>,
+    pub refresh_secs: Option<u64>,
+    pub code_secs: Option<u64>,
+    pub device_secs: Option<u64>,
+    pub device_interval_secs: Option<u64>,
 }
 
 /// The running server.
 pub struct Authority {
     ports: AuthorityPorts,
+    certificate: OnceLock<Result<String, String>>,
+    service_account: OnceLock<Result<String, String>>,
     _process: Group,
 }
 
@@ -72,20 +117,16 @@ struct AuthorityPorts {
     http: u16,
 }
 
-impl AuthorityFailure {
-    /// A Microsoft-shaped error body, such as `microsoft(400, "invalid_grant", 50173)`.
-    pub fn microsoft(code: u16, error: &str, aadsts: u32) -> Self {
-        let body = json!({
-            "error": error,
-            "error_description": format!("AADSTS{aadsts}: Ordered by the test."),
-            "error_codes": [aadsts],
-            "trace_id": "00000000-0000-4000-8000-000000000001",
-            "correlation_id": "00000000-0000-4000-8000-000000000002",
-        });
-        Self::Status {
-            code,
-            body: body.to_string(),
-            retry_after_secs: None,
+impl Behaviour {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Mfa => "mfa",
+            Self::Locked => "locked",
+            Self::Expired => "expired",
+            Self::Disabled => "disabled",
+            Self::Unknown => "unknown",
+            Self::NoConsent => "no_consent",
         }
     }
 }
@@ -108,11 +149,18 @@ impl Authority {
                 "certificate": dir.join("server.pem"),
                 "key": dir.join("server.key"),
                 "ready": ready,
-                "client_id": CLIENT_ID,
-                "client_secret": CLIENT_SECRET,
+                "applications": applications::registered(),
+                "unknown_tenants": [UNKNOWN_TENANT],
+                "password": PASSWORD,
                 "introspection_client_id": INTROSPECTION_CLIENT,
                 "introspection_client_secret": INTROSPECTION_SECRET,
-                "token_lifetime_secs": token_lifetime_secs,
+                "lifetimes": {
+                    "access_secs": token_lifetime_secs,
+                    "refresh_secs": REFRESH_LIFETIME_SECS,
+                    "code_secs": CODE_LIFETIME_SECS,
+                    "device_secs": DEVICE_LIFETIME_SECS,
+                    "device_interval_secs": DEVICE_INTERVAL_SECS,
+                },
             })
             .to_string(),
         )?;
@@ -137,6 +185,8 @@ impl Authority {
         let ports = serde_json::from_str(&fs::read_to_string(&ready)?)?;
         Ok(Self {
             ports,
+            certificate: OnceLock::new(),
+            service_account: OnceLock::new(),
             _process: process,
         })
     }
@@ -149,65 +199,263 @@ impl Authority {
         self.ports.http
     }
 
+    /// The issuer, for OpenID Connect Discovery 1.0: the document is at its `/.well-known/openid-configuration`, and
+    /// its endpoints answer as the standard has it, without AADSTS.
+    pub fn issuer(&self) -> String {
+        format!("https://localhost:{}", self.ports.https)
+    }
+
     /// The v2.0 token endpoint of a tenant.
     pub fn token_url(&self, tenant: &str) -> String {
-        format!(
-            "https://localhost:{}/{tenant}/oauth2/v2.0/token",
-            self.ports.https
-        )
+        format!("{}/{tenant}/oauth2/v2.0/token", self.issuer())
+    }
+
+    /// The v2.0 authorize endpoint of a tenant.
+    pub fn authorize_url(&self, tenant: &str) -> String {
+        format!("{}/{tenant}/oauth2/v2.0/authorize", self.issuer())
+    }
+
+    /// The v2.0 device endpoint of a tenant.
+    pub fn device_url(&self, tenant: &str) -> String {
+        format!("{}/{tenant}/oauth2/v2.0/devicecode", self.issuer())
+    }
+
+    /// The v1 token endpoint of a tenant.
+    pub fn v1_token_url(&self, tenant: &str) -> String {
+        format!("{}/{tenant}/oauth2/token", self.issuer())
+    }
+
+    /// The v1 authorize endpoint of a tenant.
+    pub fn v1_authorize_url(&self, tenant: &str) -> String {
+        format!("{}/{tenant}/oauth2/authorize", self.issuer())
+    }
+
+    /// The Google-shaped authorize endpoint.
+    pub fn google_authorize_url(&self) -> String {
+        format!("{}/o/oauth2/v2/auth", self.issuer())
+    }
+
+    /// The Google-shaped token endpoint.
+    pub fn google_token_url(&self) -> String {
+        format!("{}/google/token", self.issuer())
+    }
+
+    /// The Google-shaped device endpoint.
+    pub fn google_device_url(&self) -> String {
+        format!("{}/google/device", self.issuer())
     }
 
     /// Every request to a token endpoint since the start or the last [`clear`](Self::clear), oldest first.
     pub fn token_requests(&self) -> Result<Vec<TokenRequest>> {
-        Ok(serde_json::from_value(self.control(
-            "GET",
-            "requests",
-            &Value::Null,
-        )?)?)
+        self.requests("token")
+    }
+
+    /// Every request to an authorize endpoint, the same way.
+    pub fn authorize_requests(&self) -> Result<Vec<EndpointRequest>> {
+        self.requests("authorize")
+    }
+
+    /// Every request to a device endpoint, the same way.
+    pub fn device_requests(&self) -> Result<Vec<EndpointRequest>> {
+        self.requests("device")
+    }
+
+    /// Every request for a discovery document, the same way.
+    pub fn discovery_requests(&self) -> Result<Vec<EndpointRequest>> {
+        self.requests("discovery")
+    }
+
+    /// Every secret the server issued or received since its start: access, refresh and identity tokens, codes, device
+    /// codes, client secrets, assertions, private keys, passwords, PKCE verifiers.
+    pub fn secrets(&self) -> Result<Vec<String>> {
+        let mut secrets: BTreeSet<String> =
+            serde_json::from_value(self.control("GET", "secrets", &Value::Null)?)?;
+        secrets.remove("");
+        Ok(secrets.into_iter().collect())
     }
 
     /// Orders the next `count` token requests to fail, after those ordered before.
     pub fn fail_next(&self, count: usize, failure: AuthorityFailure) -> Result<()> {
-        self.fail("token", count, failure)
+        self.fail(Endpoint::Token, count, failure)
     }
 
     /// Orders Dovecot's next `count` introspections to fail: the login then meets a temporary failure.
     pub fn fail_introspection(&self, count: usize, failure: AuthorityFailure) -> Result<()> {
-        self.fail("introspection", count, failure)
+        self.fail(Endpoint::Introspection, count, failure)
     }
 
-    /// The lifetime of tokens granted from now on.
-    pub fn set_token_lifetime(&self, secs: u64) -> Result<()> {
-        self.control("POST", "lifetime", &json!({ "secs": secs }))
-            .map(drop)
+    /// Orders the next `count` requests to an endpoint to fail.
+    pub fn fail(&self, endpoint: Endpoint, count: usize, failure: AuthorityFailure) -> Result<()> {
+        self.fail_only(endpoint, count, Only::default(), failure)
     }
 
-    /// Makes every token granted so far worthless, whatever its lifetime.
-    pub fn revoke_tokens(&self) -> Result<()> {
-        self.control("POST", "revoke", &Value::Null).map(drop)
-    }
-
-    /// Forgets the recorded requests and the failures still waiting.
-    pub fn clear(&self) -> Result<()> {
-        self.control("POST", "clear", &Value::Null).map(drop)
-    }
-
-    fn fail(&self, endpoint: &str, count: usize, failure: AuthorityFailure) -> Result<()> {
+    /// The same for the requests of one client, tenant or grant; others are served in between.
+    pub fn fail_only(
+        &self,
+        endpoint: Endpoint,
+        count: usize,
+        only: Only<'_>,
+        failure: AuthorityFailure,
+    ) -> Result<()> {
         if count == 0 {
             return Ok(());
         }
-        let order = match failure {
-            AuthorityFailure::Status {
-                code,
-                body,
-                retry_after_secs,
-            } => json!({
-                "endpoint": endpoint, "count": count, "status": code, "body": body,
-                "retry_after_secs": retry_after_secs,
-            }),
-            AuthorityFailure::Hang => json!({ "endpoint": endpoint, "count": count, "hang": true }),
+        self.order("fail", &failure.order(endpoint, count, only))
+    }
+
+    /// Answers `slow_down` to the next `count` questions after a device's token.
+    pub fn slow_down(&self, count: usize) -> Result<()> {
+        let only = Only {
+            grant_type: Some("urn:ietf:params:oauth:grant-type:device_code"),
+            ..Only::default()
         };
-        self.control("POST", "fail", &order).map(drop)
+        let failure = AuthorityFailure::oauth(400, "slow_down");
+        self.fail_only(Endpoint::Token, count, only, failure)
+    }
+
+    /// The lifetime of access tokens granted from now on.
+    pub fn set_token_lifetime(&self, secs: u64) -> Result<()> {
+        self.set_lifetimes(Lifetimes {
+            access_secs: Some(secs),
+            ..Lifetimes::default()
+        })
+    }
+
+    /// Lifetimes of what is issued from now on.
+    pub fn set_lifetimes(&self, lifetimes: Lifetimes) -> Result<()> {
+        let changed: BTreeMap<&str, u64> = [
+            ("access_secs", lifetimes.access_secs),
+            ("refresh_secs", lifetimes.refresh_secs),
+            ("code_secs", lifetimes.code_secs),
+            ("device_secs", lifetimes.device_secs),
+            ("device_interval_secs", lifetimes.device_interval_secs),
+        ]
+        .into_iter()
+        .filter_map(|(name, secs)| Some((name, secs?)))
+        .collect();
+        self.order("lifetimes", &json!(changed))
+    }
+
+    /// Makes every token, code and sign-in so far worthless, whatever its lifetime.
+    pub fn revoke_tokens(&self) -> Result<()> {
+        self.order("revoke", &json!({}))
+    }
+
+    /// Makes every access token so far worthless; refresh tokens go on serving.
+    pub fn revoke_access_tokens(&self) -> Result<()> {
+        self.order(
+            "revoke",
+            &json!({ "only": ["AccessToken", "ClientCredentials"] }),
+        )
+    }
+
+    /// Withdraws all that was granted to a user: the refresh token then meets `invalid_grant` (AADSTS50173).
+    pub fn revoke_user(&self, user: &str) -> Result<()> {
+        self.order("revoke", &json!({ "user": user }))
+    }
+
+    /// Changes a user's password, for the pages and the password grant; tokens stay good.
+    pub fn set_password(&self, user: &str, password: &str) -> Result<()> {
+        self.order("user", &json!({ "user": user, "password": password }))
+    }
+
+    /// What a user meets from now on.
+    pub fn set_behaviour(&self, user: &str, behaviour: Behaviour) -> Result<()> {
+        self.order(
+            "user",
+            &json!({ "user": user, "behaviour": behaviour.name() }),
+        )
+    }
+
+    /// Gives a user a shared mailbox, so that XOAUTH2 with the user's token and `user=` the shared address opens it.
+    /// A user has three at most.
+    pub fn share(&self, user: &str, mailbox: &str) -> Result<()> {
+        self.order("share", &json!({ "user": user, "shared": mailbox }))
+    }
+
+    /// The secrets of an application that are good from now on.
+    pub fn set_secrets(&self, client_id: &str, secrets: &[&str]) -> Result<()> {
+        self.order(
+            "application",
+            &json!({ "client_id": client_id, "secrets": secrets }),
+        )
+    }
+
+    /// The secrets of an application that have expired (AADSTS7000222).
+    pub fn expire_secrets(&self, client_id: &str, secrets: &[&str]) -> Result<()> {
+        self.order(
+            "application",
+            &json!({ "client_id": client_id, "expired": secrets }),
+        )
+    }
+
+    /// Registers a redirect address with an application; `http://localhost` with any port and path is good anyway.
+    pub fn register_redirect(&self, client_id: &str, redirect: &str) -> Result<()> {
+        self.order(
+            "application",
+            &json!({ "client_id": client_id, "redirect": redirect }),
+        )
+    }
+
+    /// Registers a certificate with an application; those registered before stay good.
+    pub fn register_certificate(&self, client_id: &str, pem: &str) -> Result<()> {
+        self.order(
+            "application",
+            &json!({ "client_id": client_id, "certificate": pem }),
+        )
+    }
+
+    /// A new RSA key, PKCS#8 PEM. Making one takes a while.
+    pub fn rsa_key(&self) -> Result<String> {
+        Ok(serde_json::from_value(self.control(
+            "POST",
+            "rsa-key",
+            &json!({}),
+        )?)?)
+    }
+
+    /// A new certificate with its key, in one PEM, that ends `days` from now and is registered nowhere yet.
+    pub fn new_certificate(&self, days: i64) -> Result<String> {
+        let key = self.rsa_key()?;
+        Ok(applications::certify(&key, days)? + &key)
+    }
+
+    /// The certificate registered with [`CERTIFICATE_CLIENT_ID`] and its key, in one PEM; made when first asked for.
+    pub fn certificate_pem(&self) -> Result<String> {
+        once(&self.certificate, || {
+            let pem = self.new_certificate(CERTIFICATE_DAYS)?;
+            self.register_certificate(CERTIFICATE_CLIENT_ID, &pem)?;
+            Ok(pem)
+        })
+    }
+
+    /// The key file of [`SERVICE_ACCOUNT`], JSON; made when first asked for.
+    pub fn service_account_json(&self) -> Result<String> {
+        once(&self.service_account, || {
+            let key = self.rsa_key()?;
+            self.order(
+                "service-account",
+                &json!({ "client_email": SERVICE_ACCOUNT, "key": key }),
+            )?;
+            Ok(applications::service_account_json(
+                &key,
+                &self.google_token_url(),
+            ))
+        })
+    }
+
+    /// Forgets the recorded requests and the failures still waiting. Users, applications and secrets stay.
+    pub fn clear(&self) -> Result<()> {
+        self.order("clear", &Value::Null)
+    }
+
+    fn requests<T: serde::de::DeserializeOwned>(&self, endpoint: &str) -> Result<Vec<T>> {
+        let mut requests = self.control("GET", "requests", &Value::Null)?;
+        Ok(serde_json::from_value(requests[endpoint].take())?)
+    }
+
+    fn order(&self, name: &str, body: &Value) -> Result<()> {
+        self.control("POST", name, body).map(drop)
     }
 
     fn control(&self, method: &str, name: &str, body: &Value) -> Result<Value> {
@@ -222,9 +470,22 @@ impl Authority {
             "application/json",
             body.as_bytes(),
         )?;
-        ensure!(status == 200, "control endpoint {name} answered {status}");
+        ensure!(
+            status == 200,
+            "control endpoint {name} answered {status}: {}",
+            String::from_utf8_lossy(&answer)
+        );
         Ok(serde_json::from_slice(&answer)?)
     }
+}
+
+fn once(
+    cell: &OnceLock<Result<String, String>>,
+    make: impl FnOnce() -> Result<String>,
+) -> Result<String> {
+    cell.get_or_init(|| make().map_err(|error| format!("{error:#}")))
+        .clone()
+        .map_err(|error| anyhow!(error))
 }
 
 fn home() -> PathBuf {

@@ -26,6 +26,17 @@ const PORT_ATTEMPTS: usize = 10;
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The ways a token can open a mailbox, tried in this order: the claim that says so and its value, the claim that
+/// must equal the login, and the format both are put into. An app-only token opens any mailbox, so a constant
+/// format makes all logins equal; a user's token opens the user's own mailbox and the shared ones.
+const TOKEN_WAYS: [(&str, &str, &str, &str); 5] = [
+    ("mail", "any", "mail", "app-only"),
+    ("delegated", "yes", "owner", "%Lu"),
+    ("delegated", "yes", "shared1", "%Lu"),
+    ("delegated", "yes", "shared2", "%Lu"),
+    ("delegated", "yes", "shared3", "%Lu"),
+];
+
 /// Where Dovecot listens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DovecotPorts {
@@ -118,6 +129,22 @@ impl Dovecot {
             .map_or(Ok(()), |process| process.terminate(STOP_TIMEOUT))
     }
 
+    /// Ends every session of a user.
+    pub(crate) fn kick(&self, user: &str) -> Result<()> {
+        let output = Command::new("doveadm")
+            .arg("-c")
+            .arg(self.dir.join("dovecot.conf"))
+            .args(["kick", user])
+            .output()
+            .context("running doveadm")?;
+        ensure!(
+            output.status.success(),
+            "doveadm kick {user}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+
     /// Dovecot's log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("dovecot.log")).unwrap_or_default()
@@ -162,7 +189,17 @@ fn write_config(dir: &Path, ports: &DovecotPorts, neighbours: &Neighbours) -> Re
         )
     };
     let folder = dir.to_string_lossy();
+    let tokens: String = (0..TOKEN_WAYS.len())
+        .map(|index| {
+            // An introspection that fails ends the login: the next way must not make up for it.
+            format!(
+                "passdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  \
+                 args = @DIR@/oauth2-{index}.conf\n  result_internalfail = return-fail\n}}\n"
+            )
+        })
+        .collect();
     let config = include_str!("../dovecot/dovecot.conf")
+        .replace("@TOKENS@\n", &tokens)
         .replace("@DIR@", &folder)
         .replace("@USERS@", &users)
         .replace("@UID@", &uid)
@@ -177,14 +214,20 @@ fn write_config(dir: &Path, ports: &DovecotPorts, neighbours: &Neighbours) -> Re
         .replace("@SUBMISSIONS@", &ports.submissions.to_string())
         .replace("@LMTP@", &ports.lmtp.to_string());
     fs::write(dir.join("dovecot.conf"), config)?;
-    let oauth2 = include_str!("../dovecot/oauth2.conf")
-        .replace("@CLIENT@", INTROSPECTION_CLIENT)
-        .replace("@SECRET@", INTROSPECTION_SECRET)
-        .replace(
-            "@INTROSPECTION@",
-            &neighbours.introspection_port.to_string(),
-        );
-    fs::write(dir.join("oauth2.conf"), oauth2)?;
+    for (index, (active, value, claim, format)) in TOKEN_WAYS.into_iter().enumerate() {
+        let oauth2 = include_str!("../dovecot/oauth2.conf")
+            .replace("@CLIENT@", INTROSPECTION_CLIENT)
+            .replace("@SECRET@", INTROSPECTION_SECRET)
+            .replace(
+                "@INTROSPECTION@",
+                &neighbours.introspection_port.to_string(),
+            )
+            .replace("@ACTIVE@", active)
+            .replace("@VALUE@", value)
+            .replace("@CLAIM@", claim)
+            .replace("@FORMAT@", format);
+        fs::write(dir.join(format!("oauth2-{index}.conf")), oauth2)?;
+    }
     Ok(())
 }
 

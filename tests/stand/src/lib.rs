@@ -5,11 +5,15 @@
 //! [`Stand::shared`] and keeps to mailboxes of its own; every address is a mailbox that exists. Whatever
 //! ends the process, no server and no file stays behind.
 
+mod applications;
 mod authority;
+mod browser;
 mod ca;
 mod dovecot;
+mod failure;
 mod listener;
 mod mail;
+mod pages;
 mod process;
 mod smtp;
 mod webhook;
@@ -25,16 +29,24 @@ use tokio::runtime::Runtime;
 use crate::dovecot::{Dovecot, Neighbours};
 use crate::listener::locked;
 use crate::mail::{Imap, Lmtp};
+use crate::pages::Visitor;
 use crate::process::Janitor;
 
-pub use crate::authority::{
-    Authority, AuthorityFailure, CLIENT_ID, CLIENT_SECRET, MAIL_SCOPE, OTHER_SCOPE, TokenRequest,
+pub use crate::applications::{
+    CERTIFICATE_CLIENT_ID, CLIENT_ID, CLIENT_SECRET, DELEGATED_CLIENT_ID, DELEGATED_CLIENT_SECRET,
+    GOOGLE_CLIENT_ID, GOOGLE_CLIENT_SECRET, GOOGLE_SCOPE, MAIL_SCOPE, OTHER_SCOPE,
+    PUBLIC_CLIENT_ID, SECOND_CLIENT_SECRET, SERVICE_ACCOUNT, USER_SCOPES,
 };
+pub use crate::authority::{
+    Authority, Behaviour, EndpointRequest, Lifetimes, TokenRequest, UNKNOWN_TENANT,
+};
+pub use crate::browser::Browser;
 pub use crate::dovecot::PASSWORD;
+pub use crate::failure::{AuthorityFailure, Endpoint, Only};
 pub use crate::mail::StoredMail;
 pub use crate::smtp::{SmtpFailure, SmtpMail, SmtpSink, SmtpStage};
 pub use crate::webhook::{WEBHOOK_SECRET, Webhook, WebhookFailure, WebhookRequest};
-pub use crate::wire::Wire;
+pub use crate::wire::{Answer, Wire};
 
 /// What a stand can be made with.
 #[derive(Clone, Debug)]
@@ -221,6 +233,59 @@ impl Stand {
             .to_owned())
     }
 
+    /// The certificate of [`CERTIFICATE_CLIENT_ID`] and its key, in one PEM.
+    pub fn certificate_pem(&self) -> Result<String> {
+        self.authority.certificate_pem()
+    }
+
+    /// The key file of [`SERVICE_ACCOUNT`], JSON.
+    pub fn service_account_json(&self) -> Result<String> {
+        self.authority.service_account_json()
+    }
+
+    /// Signs in on the pages behind an authorize address, accepting the consent, and returns the redirect's address
+    /// without following it. A refused password is an error with what the page said.
+    pub fn sign_in_by_http(
+        &self,
+        authorize_url: &str,
+        user: &str,
+        password: &str,
+    ) -> Result<String> {
+        self.visitor(user, password, true).redirect(authorize_url)
+    }
+
+    /// The same, but declines the consent: the redirect carries `error=access_denied`.
+    pub fn decline_by_http(
+        &self,
+        authorize_url: &str,
+        user: &str,
+        password: &str,
+    ) -> Result<String> {
+        self.visitor(user, password, false).redirect(authorize_url)
+    }
+
+    /// Types a device's code, signs in and accepts.
+    pub fn approve_device(&self, user_code: &str, user: &str, password: &str) -> Result<()> {
+        self.visitor(user, password, true)
+            .device(&self.device_page(), user_code)
+    }
+
+    /// Types a device's code, signs in and declines.
+    pub fn decline_device(&self, user_code: &str, user: &str, password: &str) -> Result<()> {
+        self.visitor(user, password, false)
+            .device(&self.device_page(), user_code)
+    }
+
+    /// The address to type a device's code at, as the device answer names it.
+    pub fn device_page(&self) -> String {
+        format!("{}/device", self.authority.issuer())
+    }
+
+    /// A browser without a window that trusts the stand's servers. It takes seconds to start.
+    pub fn browser(&self) -> Result<Browser> {
+        Browser::start(&self.dir)
+    }
+
     /// Delivers a mail to INBOX by LMTP from the default sender; Dovecot adds Return-Path, Delivered-To and
     /// Received.
     pub fn deliver(&self, rcpt: &str, mail: &[u8]) -> Result<()> {
@@ -291,9 +356,18 @@ impl Stand {
         locked(&self.dovecot).resume()
     }
 
+    /// Ends every session of a user: Dovecot says BYE, as Exchange does when a token runs out mid-session.
+    pub fn kick(&self, user: &str) -> Result<()> {
+        locked(&self.dovecot).kick(user)
+    }
+
     /// Dovecot's log so far.
     pub fn dovecot_log(&self) -> String {
         locked(&self.dovecot).log()
+    }
+
+    fn visitor<'a>(&'a self, user: &'a str, password: &'a str, accepts: bool) -> Visitor<'a> {
+        Visitor::new(self.ports.authority, &self.ca_pem, user, password, accepts)
     }
 
     fn imap(&self, user: &str) -> Result<Imap> {

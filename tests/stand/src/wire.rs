@@ -18,6 +18,16 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// One connection.
 pub struct Wire {
     stream: BufReader<Box<dyn Stream>>,
+    /// As HTTP's Host header names it.
+    host: String,
+}
+
+/// An HTTP answer.
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case, in the order they came.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
 trait Stream: Read + Write + Send {}
@@ -28,6 +38,7 @@ impl Wire {
     pub fn plain(port: u16) -> Result<Self> {
         Ok(Self {
             stream: BufReader::new(Box::new(connect(port)?)),
+            host: format!("localhost:{port}"),
         })
     }
 
@@ -43,6 +54,7 @@ impl Wire {
         let session = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
         Ok(Self {
             stream: BufReader::new(Box::new(StreamOwned::new(session, connect(port)?))),
+            host: format!("localhost:{port}"),
         })
     }
 
@@ -90,18 +102,30 @@ impl Wire {
 
     /// Sends one HTTP request and returns status and body; the connection is used up.
     pub fn http(
-        mut self,
+        self,
         method: &str,
         path: &str,
         content_type: &str,
         body: &[u8],
     ) -> Result<(u16, Vec<u8>)> {
+        let answer = self.exchange(method, path, &[("Content-Type", content_type)], body)?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// The same with any headers, and the answer's; the connection is used up.
+    pub fn exchange(
+        mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer> {
         // HTTP/1.0 gets an unchunked answer that ends with the connection.
-        let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: {content_type}\r\n\
-             Content-Length: {}\r\n\r\n",
-            body.len()
-        );
+        let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n", self.host);
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
         self.send(&[head.as_bytes(), body].concat())?;
         let status_line = self.line()?;
         let status = status_line
@@ -109,27 +133,40 @@ impl Wire {
             .nth(1)
             .and_then(|code| code.parse().ok())
             .with_context(|| format!("not an HTTP status line: {status_line}"))?;
-        let mut length = None;
+        let mut headers = Vec::new();
         loop {
             let line = self.line()?;
             if line.is_empty() {
                 break;
             }
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = Some(value.trim().parse()?);
+            if let Some((name, value)) = line.split_once(':') {
+                headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
             }
         }
-        let answer = match length {
-            Some(length) => self.exact(length)?,
+        let mut answer = Answer {
+            status,
+            headers,
+            body: Vec::new(),
+        };
+        answer.body = match answer.header("content-length") {
+            Some(length) => self.exact(length.parse()?)?,
             None => {
                 let mut rest = Vec::new();
                 self.stream.read_to_end(&mut rest)?;
                 rest
             }
         };
-        Ok((status, answer))
+        Ok(answer)
+    }
+}
+
+impl Answer {
+    /// The first header of that name, given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 

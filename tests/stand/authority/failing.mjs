@@ -1,0 +1,51 @@
+// Failing on command: what the next requests to an endpoint meet instead of an answer, or besides it.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { state } from './state.mjs';
+
+// Takes the next failure ordered for `endpoint` that fits `{ client, tenant, grant }`, or undefined.
+export function take(endpoint, facts = {}) {
+  const queue = state.failures[endpoint];
+  const index = queue.findIndex((failure) => ['client', 'tenant', 'grant']
+    .every((name) => failure[name] == null || failure[name] === facts[name]));
+  if (index < 0) return undefined;
+  const failure = queue[index];
+  failure.count -= 1;
+  if (failure.count <= 0) queue.splice(index, 1);
+  return failure;
+}
+
+// Plays a failure; says whether the request is thereby over.
+export async function play(failure, ctx) {
+  switch (failure?.kind) {
+    case 'hang':
+      await new Promise((resolve) => { ctx.res.once('close', resolve); });
+      ctx.respond = false;
+      return true;
+    case 'status':
+      ctx.status = failure.status;
+      if (failure.retry_after !== null) ctx.set('Retry-After', failure.retry_after);
+      ctx.type = failure.body.trimStart().startsWith('{') ? 'json' : 'html';
+      ctx.body = failure.body;
+      return true;
+    case 'large':
+      ctx.status = 200;
+      ctx.type = 'json';
+      ctx.body = `{"access_token":"${'x'.repeat(failure.bytes)}","token_type":"Bearer"}`;
+      return true;
+    case 'delay':
+      await sleep(failure.millis);
+      return false;
+    default:
+      return false;
+  }
+}
+
+// After the request was processed: loses the answer where that was ordered, and says whether it did.
+export function lose(failure, ctx) {
+  if (failure?.kind !== 'answer_lost') return false;
+  ctx.respond = false;
+  ctx.req.socket.destroy();
+  return true;
+}

@@ -1,0 +1,108 @@
+// The resources and permissions that can be asked for, and the arithmetic of scopes: Microsoft's resources
+// with their permissions and `.default`, Google's mail scope, and those of OpenID Connect.
+
+const MAIL_HOSTS = [
+  'outlook.office.com',
+  'outlook.office365.com',
+  'outlook.office365.us',
+  'outlook-dod.office365.us',
+  'partner.outlook.cn',
+];
+const GRAPH_HOSTS = [
+  'graph.microsoft.com',
+  'graph.microsoft.us',
+  'dod-graph.microsoft.us',
+  'microsoftgraph.chinacloudapi.cn',
+];
+const MAIL_PERMISSIONS = ['IMAP.AccessAsUser.All', 'POP.AccessAsUser.All', 'SMTP.Send', 'EWS.AccessAsUser.All'];
+const GRAPH_PERMISSIONS = ['Mail.ReadWrite', 'Mail.Send', 'User.Read'];
+const PERMISSIONS = new Map([
+  ...MAIL_HOSTS.map((host) => [`https://${host}`, MAIL_PERMISSIONS]),
+  ...GRAPH_HOSTS.map((host) => [`https://${host}`, GRAPH_PERMISSIONS]),
+]);
+const DEFAULT = '.default';
+
+export const GOOGLE_MAIL = 'https://mail.google.com/';
+// Stands for `offline_access` inside the server: oidc-provider would drop that one wherever the request
+// does not also say `prompt=consent`, which neither Microsoft nor Google demand.
+export const OFFLINE = 'stand.offline';
+const OPENID = ['openid', 'profile', 'email'];
+
+// Every scope oidc-provider must know of.
+export const ALL_SCOPES = [
+  ...OPENID,
+  OFFLINE,
+  GOOGLE_MAIL,
+  ...[...PERMISSIONS].flatMap(([resource, permissions]) => [DEFAULT, ...permissions].map((name) => `${resource}/${name}`)),
+];
+
+// The two spellings of Exchange Online are one resource to users' tokens.
+function canonical(resource) {
+  return resource === 'https://outlook.office365.com' ? 'https://outlook.office.com' : resource;
+}
+
+// The resource a scope belongs to; null for those of OpenID Connect, undefined for an unknown one.
+function resourceOf(scope) {
+  if (OPENID.includes(scope) || scope === OFFLINE || scope === 'offline_access') return null;
+  if (scope === GOOGLE_MAIL) return GOOGLE_MAIL;
+  const slash = scope.lastIndexOf('/');
+  if (slash < 0) return GRAPH_PERMISSIONS.includes(scope) ? 'https://graph.microsoft.com' : undefined;
+  const resource = scope.slice(0, slash).replace(/\/$/, '');
+  return PERMISSIONS.has(resource) ? canonical(resource) : undefined;
+}
+
+export const words = (scope) => (scope ?? '').split(' ').filter(Boolean);
+
+// A user's scopes as the server keeps them, or what is wrong: `{ scopes }` or `{ trouble }`.
+export function understood(scope) {
+  const scopes = [];
+  for (const word of words(scope)) {
+    const resource = resourceOf(word);
+    if (resource === undefined) return { trouble: word.includes('/') ? 'invalid_resource' : 'invalid_scope' };
+    const name = word.slice(word.lastIndexOf('/') + 1);
+    if (resource === null || resource === GOOGLE_MAIL) scopes.push(word === 'offline_access' ? OFFLINE : word);
+    else if (name === DEFAULT) scopes.push(...PERMISSIONS.get(resource).map((permission) => `${resource}/${permission}`));
+    else if (PERMISSIONS.get(resource).includes(name)) scopes.push(`${resource}/${name}`);
+    else return { trouble: 'invalid_scope' };
+  }
+  return { scopes: [...new Set(scopes)] };
+}
+
+// The resources a list of understood scopes names.
+export function resources(scopes) {
+  return [...new Set(scopes.map(resourceOf).filter(Boolean))];
+}
+
+// The scope of one access token out of all that was granted: what is `wanted`, else the first resource.
+export function narrow(granted, wanted) {
+  const all = words(granted);
+  const named = wanted?.filter((scope) => resourceOf(scope)) ?? [];
+  const [first] = resources(named.length ? named : all);
+  return all
+    .filter((scope) => scope !== OFFLINE)
+    .filter((scope) => {
+      const resource = resourceOf(scope);
+      return resource === null || (resource === first && (named.length === 0 || named.includes(scope)));
+    })
+    .join(' ');
+}
+
+// What is wrong with an app-only request's scope, or null.
+export function appOnlyTrouble(scope) {
+  const scopes = words(scope);
+  if (scopes.length !== 1 || !scopes[0].endsWith(`/${DEFAULT}`)) return 'invalid_app_scope';
+  return PERMISSIONS.has(scopes[0].slice(0, -DEFAULT.length - 1)) ? null : 'invalid_resource';
+}
+
+// Whether an app-only token opens mailboxes.
+export function appOnlyMail(scope) {
+  return MAIL_HOSTS.some((host) => scope === `https://${host}/${DEFAULT}`);
+}
+
+const BY_SERVICE = { imap: 'IMAP.AccessAsUser.All', pop3: 'POP.AccessAsUser.All', submission: 'SMTP.Send' };
+
+// Whether a user's token serves a protocol of Dovecot.
+export function delegatedMail(scope, service) {
+  return words(scope).some((word) => word === GOOGLE_MAIL
+    || MAIL_HOSTS.some((host) => word === `https://${host}/${BY_SERVICE[service]}`));
+}

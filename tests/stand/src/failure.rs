@@ -1,0 +1,126 @@
+//! How the authorization server can be told to fail, at which endpoint and for whom.
+
+use serde_json::{Value, json};
+
+/// How the server can be told to fail.
+#[derive(Clone, Debug)]
+pub enum AuthorityFailure {
+    /// Answers a status with a body, and a Retry-After in seconds when given.
+    Status {
+        code: u16,
+        body: String,
+        retry_after_secs: Option<u64>,
+    },
+    /// Never answers.
+    Hang,
+    /// Processes the request, so that a refresh token is rotated, and drops the connection instead of answering.
+    AnswerLost,
+    /// Waits, then processes the request as usual.
+    Delay { millis: u64 },
+    /// A token answer whose token has this many bytes.
+    Large { bytes: usize },
+}
+
+/// The endpoint that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Token,
+    Authorize,
+    Device,
+    Introspection,
+    Discovery,
+}
+
+/// Which requests a failure waits for; `None` is any.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Only<'a> {
+    pub client_id: Option<&'a str>,
+    /// The tenant in a Microsoft-shaped path.
+    pub tenant: Option<&'a str>,
+    pub grant_type: Option<&'a str>,
+}
+
+impl AuthorityFailure {
+    /// A Microsoft-shaped error body, such as `microsoft(400, "invalid_grant", 50173)`.
+    pub fn microsoft(code: u16, error: &str, aadsts: u32) -> Self {
+        let body = json!({
+            "error": error,
+            "error_description": format!("AADSTS{aadsts}: Ordered by the test."),
+            "error_codes": [aadsts],
+            "trace_id": "00000000-0000-4000-8000-000000000001",
+            "correlation_id": "00000000-0000-4000-8000-000000000002",
+        });
+        Self::status(code, &body.to_string())
+    }
+
+    /// An error body of the bare standard (RFC 6749 section 5.2), as Google's are.
+    pub fn oauth(code: u16, error: &str) -> Self {
+        let body = json!({ "error": error, "error_description": "Ordered by the test." });
+        Self::status(code, &body.to_string())
+    }
+
+    /// A status with a body.
+    pub fn status(code: u16, body: &str) -> Self {
+        Self::Status {
+            code,
+            body: body.to_owned(),
+            retry_after_secs: None,
+        }
+    }
+
+    /// A status with Retry-After, such as `retry_after(429, 7)`.
+    pub fn retry_after(code: u16, secs: u64) -> Self {
+        Self::Status {
+            code,
+            body: String::new(),
+            retry_after_secs: Some(secs),
+        }
+    }
+
+    /// A page of HTML with status 200, as a proxy or a wrong address gives it.
+    pub fn html() -> Self {
+        Self::status(200, "<!DOCTYPE html><title>Log in to the network</title>")
+    }
+
+    /// Status 200 and nothing else.
+    pub fn empty() -> Self {
+        Self::status(200, "")
+    }
+
+    pub(crate) fn order(self, endpoint: Endpoint, count: usize, only: Only<'_>) -> Value {
+        let failure = match self {
+            Self::Status {
+                code,
+                body,
+                retry_after_secs,
+            } => json!({
+                "kind": "status", "status": code, "body": body,
+                "retry_after": retry_after_secs.map(|secs| secs.to_string()),
+            }),
+            Self::Hang => json!({ "kind": "hang" }),
+            Self::AnswerLost => json!({ "kind": "answer_lost" }),
+            Self::Delay { millis } => json!({ "kind": "delay", "millis": millis }),
+            Self::Large { bytes } => json!({ "kind": "large", "bytes": bytes }),
+        };
+        let mut order = json!({
+            "endpoint": endpoint.name(), "count": count,
+            "client": only.client_id, "tenant": only.tenant, "grant": only.grant_type,
+        });
+        if let (Value::Object(order), Value::Object(failure)) = (&mut order, failure) {
+            order.extend(failure);
+        }
+        order
+    }
+}
+
+impl Endpoint {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Authorize => "authorize",
+            Self::Device => "device",
+            Self::Introspection => "introspection",
+            Self::Discovery => "discovery",
+        }
+    }
+}
