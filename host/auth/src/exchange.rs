@@ -9,6 +9,7 @@ use oauth2::http::StatusCode;
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use reqwest::header::RETRY_AFTER;
 
+use crate::Trace;
 use crate::grant::Denial;
 
 /// Bounds on one request to an authorization server.
@@ -48,6 +49,7 @@ pub(crate) enum ExchangeError {
 pub(crate) struct Exchange<'a> {
     pub http: &'a reqwest::Client,
     pub limits: ExchangeLimits,
+    pub trace: Option<&'a Trace>,
 }
 
 impl<'c> AsyncHttpClient<'c> for Exchange<'_> {
@@ -58,14 +60,23 @@ impl<'c> AsyncHttpClient<'c> for Exchange<'_> {
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
             let limits = self.limits;
-            tokio::time::timeout(limits.timeout, send(self.http, limits, request))
+            let asked = (request.method().clone(), request.uri().to_string());
+            let outcome = tokio::time::timeout(limits.timeout, send(self.http, limits, request))
                 .await
                 .unwrap_or_else(|_| {
                     Err(ExchangeError::Transient {
                         reason: format!("no answer within {} s", limits.timeout.as_secs()),
                         retry_after: None,
                     })
-                })
+                });
+            if let (Some(trace), (method, url)) = (self.trace, asked) {
+                let ended = match &outcome {
+                    Ok(response) => format!("HTTP {}", response.status()),
+                    Err(error) => error.to_string(),
+                };
+                trace.request(method.as_str(), &url, &ended);
+            }
+            outcome
         })
     }
 }

@@ -23,7 +23,7 @@ pub use retry::RetryPolicy;
 use crate::exchange::{Exchange, ExchangeLimits};
 use crate::runway::{self, Status};
 use crate::vault::Vault;
-use crate::{AccessToken, Account, AccountUse, AuthError, Profile, Resource};
+use crate::{AccessToken, Account, AccountUse, AuthError, Profile, Resource, Trace};
 use registration::Registration;
 use slot::Slot;
 
@@ -53,6 +53,7 @@ pub enum RefreshStep {
 struct Env {
     http: reqwest::Client,
     limits: ExchangeLimits,
+    trace: Option<Trace>,
     retry: RetryPolicy,
     observer: Option<fn(RefreshStep)>,
     vault: Arc<Vault>,
@@ -85,6 +86,7 @@ impl Tokens {
             env: Arc::new(Env {
                 http,
                 limits: ExchangeLimits::default(),
+                trace: None,
                 retry: RetryPolicy::default(),
                 observer: None,
                 vault: Arc::new(vault),
@@ -100,6 +102,12 @@ impl Tokens {
 
     pub fn with_limits(mut self, limits: ExchangeLimits) -> Self {
         Arc::make_mut(&mut self.env).limits = limits;
+        self
+    }
+
+    /// Records the address and the outcome of each request from now on.
+    pub fn with_trace(mut self, trace: Trace) -> Self {
+        Arc::make_mut(&mut self.env).trace = Some(trace);
         self
     }
 
@@ -222,6 +230,7 @@ impl Env {
         Exchange {
             http: &self.http,
             limits: self.limits,
+            trace: self.trace.as_ref(),
         }
     }
 
