@@ -6,9 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use postroom::config::{Config, RuleKind};
+use postroom_auth::{Endpoints, Need, Profile, Provider, Resource};
 use postroom_sandbox::Limits;
 
 const CLIENT_SECRET: &str = "hunter2-never-shown";
+const CLIENT_CERTIFICATE: &str = include_str!("../../../tests/cases/keys/test-pkcs1.pem");
+const SERVICE_KEY: &str = include_str!("../../../tests/cases/keys/test-service-account.json");
+/// What Microsoft calls a secret's id.
+const SECRET_ID: &str = "5ec2e700-0000-4000-8000-00000000c1ea";
+const VAULT_KEY: &str = "aHVudGVyMi1odW50ZXIyLWh1bnRlcjItaHVudGVyMi0=";
+/// Of which none is ever shown, base64 of keys included.
+const SECRETS: &[&str] = &["hunter2", "aHVudGVyMi", "5ec2e700", "PRIVATE KEY", "MII"];
 const WEBHOOK_SECRET: &str = "whsec_aHVudGVyMi1uZXZlci1zaG93bi1odW50ZXIy";
 
 #[test]
@@ -75,6 +83,50 @@ fn what_init_writes_is_sound() {
     );
 }
 
+/// The sample of the manual, as it stands there.
+#[test]
+fn the_manuals_sample_is_sound() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let manual = fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    let (_, sample) = manual.split_once("## A whole one").unwrap();
+    let (_, sample) = sample.split_once("```toml\n").unwrap();
+    let (sample, _) = sample.split_once("```").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["rules", "plugins", "secrets"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    for name in ["rules/acme.js", "plugins/backup-report.wasm"] {
+        fs::write(dir.path().join(name), "").unwrap();
+    }
+    fs::write(dir.path().join("secrets/own"), CLIENT_SECRET).unwrap();
+    for (name, key) in [
+        ("secrets/fabrikam.pem", "test-app.pem"),
+        ("secrets/workspace.json", "test-service-account.json"),
+    ] {
+        let key = root.join("tests/cases/keys").join(key);
+        fs::copy(key, dir.path().join(name)).unwrap();
+    }
+    let file = dir.path().join("postroom.toml");
+    fs::write(&file, sample).unwrap();
+    let environment = |name: &str| match name {
+        "CONTOSO_SECRET" | "APP_PASSWORD" => Some(OsString::from(CLIENT_SECRET)),
+        _ => environment(name),
+    };
+    let config = Config::load_with(&file, &environment).unwrap_or_else(|e| panic!("{e}"));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let mut grants: Vec<_> = config.profiles.iter().map(|p| p.grant.name()).collect();
+    grants.sort_unstable();
+    grants.dedup();
+    assert_eq!(
+        grants,
+        [
+            "authorization-code",
+            "client-credentials",
+            "service-account"
+        ]
+    );
+}
+
 /// `postroom check` over configurations and their rules, as a person sees it.
 #[test]
 fn check_tells_what_is_wrong_with_rules() {
@@ -127,6 +179,12 @@ fn environment(name: &str) -> Option<OsString> {
         "POSTROOM_TEST_SECRET" | "ACME_SECRET" => CLIENT_SECRET,
         "POSTROOM_TEST_HOOK" | "PSA_HOOK_SECRET" => WEBHOOK_SECRET,
         "POSTROOM_TEST_EMPTY" => "",
+        "POSTROOM_TEST_PEM" => CLIENT_CERTIFICATE,
+        "POSTROOM_TEST_KEY" => SERVICE_KEY,
+        "POSTROOM_TEST_GUID" => SECRET_ID,
+        "POSTROOM_TEST_VAULT" => VAULT_KEY,
+        // Nobody's: the default place of the vault's key.
+        "HOME" => "/home/postroom",
         _ => return None,
     };
     Some(OsString::from(value))
@@ -141,11 +199,14 @@ fn read(folder: &Path) -> Result<String, String> {
         Err(problems) => format!("{problems}\n"),
     };
     let shown = shown.replace(&prefix, "");
-    assert!(
-        !shown.contains("hunter2") && !format!("{config:?}").contains("hunter2"),
-        "{}: a secret is shown:\n{shown}",
-        folder.display()
-    );
+    let whole = format!("{shown}{config:?}");
+    for secret in SECRETS {
+        assert!(
+            !whole.contains(secret),
+            "{}: a secret is shown ({secret}):\n{whole}",
+            folder.display()
+        );
+    }
     config.map(|_| shown.clone()).map_err(|_| shown)
 }
 
@@ -156,7 +217,14 @@ fn summary(config: &Config) -> String {
         format!("{:?}", config.limits),
         format!("extra roots {}", config.extra_roots.len()),
     ];
-    lines.extend(config.profiles.iter().map(|p| format!("{p:?}")));
+    lines.push(format!("vault key {:?}", config.vault_key));
+    lines.extend(config.profiles.iter().map(profile_summary));
+    lines.extend(
+        config
+            .accounts
+            .iter()
+            .map(|used| format!("account {:?} {:?}", used.account, used.needs)),
+    );
     for tenant in &config.tenants {
         let limits = &tenant.limits;
         let usual = if *limits == Limits::default() {
@@ -189,7 +257,39 @@ fn summary(config: &Config) -> String {
         )
     }));
     lines.push(format!("own addresses {:?}", config.own_addresses()));
+    lines.extend(config.warnings.iter().map(|it| format!("warning {it}")));
     lines.join("\n") + "\n"
+}
+
+/// A profile, its addresses as they go onto the wire, and the scopes it asks for.
+fn profile_summary(profile: &Profile) -> String {
+    let endpoints = match &profile.endpoints {
+        Endpoints::Fixed {
+            authorize,
+            token,
+            device,
+        } => {
+            let device = device.as_ref().map(|url| url.as_str());
+            format!("authorize {authorize:?} token {token} device {device:?}")
+        }
+        Endpoints::Discovered { issuer } => format!("discovery {issuer}"),
+    };
+    let provider = match profile.provider {
+        Provider::Microsoft(cloud) => format!("microsoft ({})", cloud.name),
+        Provider::Google => "google".into(),
+        Provider::Custom => "custom".into(),
+    };
+    let needs = [Need::Imap, Need::Smtp];
+    format!(
+        "profile {} {provider} directory {:?} client id {:?} {:?}\n  {endpoints}\n  {:?} tenants {:?}\n  asks for {:?}",
+        profile.name,
+        profile.directory,
+        profile.client_id,
+        profile.client,
+        profile.grant,
+        profile.tenants,
+        profile.scopes_for(Resource::Mail, &needs),
+    )
 }
 
 fn compare(expected: &Path, found: &str) -> Option<String> {

@@ -268,6 +268,13 @@ impl<'r> Item<'r> {
         self.value
     }
 
+    /// Whether this is a table with that key.
+    pub fn has(&self, key: &str) -> bool {
+        self.value
+            .as_table()
+            .is_some_and(|table| table.contains_key(key))
+    }
+
     /// Whether this is a table or an array with nothing in it.
     pub fn is_empty(&self) -> bool {
         match self.value {

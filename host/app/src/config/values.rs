@@ -213,10 +213,7 @@ impl Item<'_> {
     pub fn url(&self) -> Option<Url> {
         let text = self.text()?;
         let Ok(url) = Url::parse(text) else {
-            self.problem(
-                "is not a URL",
-                "write it whole, such as \"https://psa.example/hooks/postroom\"",
-            );
+            self.problem("is not a URL", "write it whole, with https:// before it");
             return None;
         };
         let local = url.host_str().is_some_and(is_loopback);
@@ -270,7 +267,9 @@ impl Item<'_> {
                 None
             }
             (None, None) => {
-                self.problem("names neither env nor file", SECRET_CURE);
+                if !self.has("vault") {
+                    self.problem("names neither env nor file", SECRET_CURE);
+                }
                 None
             }
         };

@@ -103,7 +103,7 @@ fn read_certificate(item: &Item) -> Option<ClientCredential> {
                     "put together the certificate and the key it was made from"
                 }
                 CertificateError::NotRsa(_) => {
-                    "make a certificate with an RSA key: openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=postroom -keyout app.key -out app.crt"
+                    "make a certificate with an RSA key: openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=postroom -keyout app.pem -out app.pem"
                 }
                 CertificateError::Broken(_) => {
                     "name a PEM file with one certificate and its unencrypted RSA key"

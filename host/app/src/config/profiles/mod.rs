@@ -194,7 +194,7 @@ impl Key {
                 }
                 _ => refuse(
                     format!("has no meaning for grant \"{}\"", word(GRANTS, grant)),
-                    "remove it: the key file says who signs in",
+                    "remove it: the key file says it all",
                 ),
             },
             // Known, and read later if at all.
