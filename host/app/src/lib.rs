@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+mod connections;
 mod crash;
 pub mod line;
 pub mod logging;

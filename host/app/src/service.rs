@@ -6,13 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use postroom_auth::vault::{Vault, VaultKey};
-use postroom_auth::{Login, Tokens};
+use postroom_auth::Tokens;
 use postroom_core::{ParseLimits, RawMessage};
-use postroom_mailbox::{
-    FetchLimits, ImapSettings, ImapTimeouts, Source, SpoolSettings, imap, spool,
-};
-use postroom_outgoing::{Smtp, SmtpSettings};
+use postroom_mailbox::{FetchLimits, Source};
 use postroom_sink::{Webhook, WebhookSettings};
 use postroom_store::{OutgoingRoute, Routes, Store, StoreError};
 use rustls::ClientConfig;
@@ -20,7 +16,8 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, Credential, ItemKind};
+use crate::config::{self, Config, ItemKind};
+use crate::connections::{self, AnySource};
 use crate::line::deliver::Deliveries;
 use crate::line::intake::{self, Intake};
 use crate::line::{Line, Mailbox, Observer, Settled};
@@ -29,8 +26,6 @@ use crate::{crash, tls, watch as rule_watch};
 
 /// One webhook delivery takes at most so long.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
-/// One step of a submission takes at most so long.
-const SMTP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long `--once` waits for the deliveries that are due.
 const ONCE_DELIVERY: Duration = Duration::from_secs(10);
 /// Raw mail past its keeping time is looked for this often.
@@ -72,14 +67,8 @@ impl Service {
         let (rules, loaded) = RuleBook::open(&config, sandbox, store.clone()).await?;
         rule_watch::say(&loaded);
         let tls = tls::client_config(&config.extra_roots)?;
-        let vault = Vault::open(&config.data_dir, VaultKey::load(&config.vault_key)?)?;
-        let tokens = Tokens::new(
-            tls::http_client(&tls)?,
-            config.profiles.clone(),
-            config.accounts.clone(),
-            vault,
-        );
-        let tokens = Arc::new(tokens.on_step(crash::refresh));
+        let tokens = connections::tokens(&config, &tls)?.on_step(crash::refresh);
+        let tokens = Arc::new(tokens);
         let deliveries = Arc::new(deliveries(&config, &store, &tls, &tokens, &stop)?);
         let (outbox_filled, filled) = watch::channel(());
         let line = Arc::new(Line {
@@ -245,22 +234,7 @@ fn deliveries(
     }
     let mut outgoing = BTreeMap::new();
     for way in &config.outgoing {
-        let settings = SmtpSettings {
-            name: way.name.clone(),
-            host: way.server.host.clone(),
-            port: way.server.port,
-            tls: match way.server.tls {
-                config::Tls::Implicit => postroom_outgoing::TlsMode::Implicit,
-                config::Tls::StartTls => postroom_outgoing::TlsMode::StartTls,
-                config::Tls::None => postroom_outgoing::TlsMode::None,
-            },
-            from: way.from.clone(),
-            reply_to: way.reply_to.clone(),
-            timeout: SMTP_TIMEOUT,
-        };
-        let sign_in = way.login.as_ref().map(|it| login(it, tokens));
-        let smtp = Smtp::new(settings, sign_in, config.extra_roots.clone())
-            .with_context(|| format!("outgoing.{}", way.name))?;
+        let smtp = connections::smtp(way, tokens, tls)?;
         outgoing.insert(way.name.clone(), smtp);
     }
     Ok(Deliveries {
@@ -310,50 +284,9 @@ fn source(
     tokens: &Arc<Tokens>,
     tls: &Arc<ClientConfig>,
 ) -> Box<dyn Source> {
-    match &mailbox.source {
-        config::Source::Imap {
-            server,
-            login: sign_in,
-            folder,
-            import,
-        } => {
-            let settings = ImapSettings {
-                name: mailbox.name.clone(),
-                host: server.host.clone(),
-                port: server.port,
-                tls: match server.tls {
-                    config::Tls::Implicit => postroom_mailbox::TlsMode::Implicit,
-                    config::Tls::StartTls => postroom_mailbox::TlsMode::StartTls,
-                    config::Tls::None => postroom_mailbox::TlsMode::None,
-                },
-                folder: folder.clone(),
-                import: match import {
-                    config::Import::New => postroom_mailbox::Import::New,
-                    config::Import::All => postroom_mailbox::Import::All,
-                    config::Import::Since(day) => postroom_mailbox::Import::Since(*day),
-                },
-                timeouts: ImapTimeouts::default(),
-            };
-            Box::new(imap(settings, login(sign_in, tokens), tls.clone()))
-        }
-        config::Source::Spool { path } => {
-            Box::new(spool(SpoolSettings::new(mailbox.name.clone(), path)))
-        }
-    }
-}
-
-fn login(login: &config::Login, tokens: &Arc<Tokens>) -> Login {
-    match &login.credential {
-        Credential::Account { account, resource } => Login::Bearer {
-            user: login.user.clone(),
-            account: account.clone(),
-            resource: *resource,
-            tokens: tokens.clone(),
-        },
-        Credential::Password(password) => Login::Password {
-            user: login.user.clone(),
-            password: password.clone(),
-        },
+    match connections::source(mailbox, tokens, tls) {
+        AnySource::Imap(source) => Box::new(source),
+        AnySource::Spool(source) => Box::new(source),
     }
 }
 

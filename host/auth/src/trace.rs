@@ -173,7 +173,10 @@ mod tests {
         let trace = Trace::new();
         let url = "https://u:pw@login.example/t/token?code=secret";
         trace.request("POST", url, "HTTP 200 OK");
-        assert_eq!(trace.take()[0].text, "POST login.example/t/token -> HTTP 200 OK");
+        assert_eq!(
+            trace.take()[0].text,
+            "POST login.example/t/token -> HTTP 200 OK"
+        );
         assert_eq!(
             challenge(b"eyJzdGF0dXMiOiI0MDEifQ=="),
             r#"[decoded] {"status":"401"}"#

@@ -5,7 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postroom_auth::{Login, Profile, Secret, Tokens};
+use postroom_auth::vault::{Vault, VaultKey};
+use postroom_auth::{
+    Account, AccountUse, ClientCredential, Endpoints, Grant, Login, Need, Profile, Provider,
+    Resource, Secret, SendSecret, Tokens, Trace,
+};
 use postroom_core::{Cursor, Position, RawMessage};
 use postroom_mailbox::{
     Acknowledge, After, Batch, FetchLimits, ImapSettings, ImapSource, ImapTimeouts, Import, Source,
@@ -21,6 +25,8 @@ struct Desk {
     stand: &'static Stand,
     user: String,
     runtime: Runtime,
+    /// Where the vault is.
+    folder: tempfile::TempDir,
 }
 
 impl Desk {
@@ -33,6 +39,7 @@ impl Desk {
                 .enable_all()
                 .build()
                 .unwrap(),
+            folder: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -60,7 +67,7 @@ impl Desk {
         trusting(roots)
     }
 
-    fn tokens(&self) -> Arc<Tokens> {
+    fn tokens(&self) -> Tokens {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured((*self.tls()).clone())
             .redirect(reqwest::redirect::Policy::none())
@@ -69,20 +76,42 @@ impl Desk {
             .unwrap();
         let profile = Profile {
             name: "contoso".into(),
-            token_url: self.stand.token_url("acme.example").parse().unwrap(),
+            provider: Provider::Custom,
+            directory: None,
+            endpoints: Endpoints::Fixed {
+                authorize: None,
+                token: self.stand.token_url("acme.example").parse().unwrap(),
+                device: None,
+            },
             client_id: self.stand.client_id().into(),
-            credential: Secret::new(self.stand.client_secret()),
-            scopes: vec![MAIL_SCOPE.into()],
+            client: ClientCredential::Secret {
+                secret: Secret::new(self.stand.client_secret()),
+                previous: None,
+                send: SendSecret::Body,
+                expires: None,
+            },
+            grant: Grant::ClientCredentials,
+            scopes: Some(vec![MAIL_SCOPE.into()]),
             tenants: None,
         };
-        Arc::new(Tokens::new(http, vec![profile]))
+        let used = AccountUse {
+            account: account(),
+            needs: vec![Need::Imap],
+        };
+        let vault = Vault::open(self.folder.path(), VaultKey::random().unwrap()).unwrap();
+        Tokens::new(http, vec![profile], vec![used], vault)
     }
 
     fn bearer(&self) -> Login {
+        self.bearer_of(self.tokens())
+    }
+
+    fn bearer_of(&self, tokens: Tokens) -> Login {
         Login::Bearer {
             user: self.user.clone(),
-            profile: "contoso".into(),
-            tokens: self.tokens(),
+            account: account(),
+            resource: Resource::Mail,
+            tokens: Arc::new(tokens),
         }
     }
 
@@ -147,6 +176,13 @@ impl Desk {
 
     fn count(&self, folder: &str) -> usize {
         self.stand.message_count(&self.user, folder).unwrap()
+    }
+}
+
+fn account() -> Account {
+    Account {
+        profile: "contoso".into(),
+        login: None,
     }
 }
 

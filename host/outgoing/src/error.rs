@@ -12,9 +12,12 @@ const TEXT_CHARS: usize = 500;
 /// The part of a submission (RFC 5321 section 3) that was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// TCP, TLS where it comes first, the greeting and EHLO.
+    /// The host's name and TCP.
     Connect,
-    StartTls,
+    /// The handshake, and STARTTLS where it goes before.
+    Tls,
+    /// The greeting and EHLO.
+    Hello,
     Login,
     /// MAIL FROM.
     Sender,
@@ -30,7 +33,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Step::Connect => "connecting",
-            Step::StartTls => "STARTTLS",
+            Step::Tls => "TLS",
+            Step::Hello => "greeting",
             Step::Login => "signing in",
             Step::Sender => "MAIL FROM",
             Step::Recipient => "RCPT TO",
@@ -40,11 +44,60 @@ impl fmt::Display for Step {
     }
 }
 
+impl Step {
+    /// The step of a probe that this is a part of.
+    fn probed(self) -> &'static str {
+        match self {
+            Step::Connect => "connect",
+            Step::Tls => "tls",
+            Step::Hello => "hello",
+            Step::Login => "authenticate",
+            Step::Sender | Step::Recipient | Step::Data | Step::Text => "send",
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// No address is known for the host's name.
+    UnknownHost,
+    /// The machine is there and nobody listens at the port.
+    Refused,
+    Other,
+}
+
+/// A server's enhanced status code (RFC 3463), such as 5.7.139.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnhancedStatus(pub u16, pub u16, pub u16);
+
+impl EnhancedStatus {
+    /// The code that an answer's text begins with.
+    fn leading(text: &str) -> Option<Self> {
+        let mut numbers = text.split_whitespace().next()?.split('.');
+        let mut number = || numbers.next()?.parse().ok();
+        let code = Self(number()?, number()?, number()?);
+        numbers.next().is_none().then_some(code)
+    }
+}
+
 /// Why a mail was not sent. Only [`SendError::Permanent`] is about the mail itself: all else may
 /// pass, or be cured by somebody, and the mail should be kept and tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The network, a time limit, or the server's 4xx answer.
+    /// No connection comes about.
+    #[error("{}: {problem}", Step::Connect)]
+    Unreachable { why: Unreachable, problem: String },
+    #[error("{}: {problem}", Step::Tls)]
+    Tls {
+        problem: String,
+        /// What TLS itself found wrong; `None` when it never began.
+        cause: Option<rustls::Error>,
+    },
+    /// No answer within the time limit.
+    #[error("{step}: no answer within {secs} s")]
+    Timeout { step: Step, secs: u64 },
+    /// The network, or the server's 4xx answer.
     #[error("{step}: {}{problem}", Coded(*.code))]
     Transient {
         step: Step,
@@ -76,7 +129,7 @@ pub enum SendError {
     Lost { problem: String },
     /// The server lacks something without which nothing is sent to it.
     #[error("the server does not offer {feature}")]
-    Unsupported { feature: &'static str },
+    Unsupported { step: Step, feature: &'static str },
     /// The settings cannot work.
     #[error("{problem}")]
     Settings { problem: String },
@@ -86,6 +139,39 @@ impl SendError {
     /// Whether trying the same mail again is pointless.
     pub fn is_permanent(&self) -> bool {
         matches!(self, SendError::Permanent { .. })
+    }
+
+    /// The step of a probe that failed: `connect`, `tls`, `hello`, `token`, `authenticate` or `send`.
+    pub fn step(&self) -> &'static str {
+        match self {
+            SendError::Unreachable { .. } => Step::Connect.probed(),
+            SendError::Tls { .. } => Step::Tls.probed(),
+            SendError::Timeout { step, .. }
+            | SendError::Transient { step, .. }
+            | SendError::Permanent { step, .. }
+            | SendError::Unsupported { step, .. } => step.probed(),
+            SendError::Auth(_) => "token",
+            SendError::RefusedLogin { .. } => Step::Login.probed(),
+            SendError::Lost { .. } | SendError::Settings { .. } => Step::Text.probed(),
+        }
+    }
+
+    /// The enhanced status code of the server's answer, where it gave one.
+    pub fn enhanced_status(&self) -> Option<EnhancedStatus> {
+        match self {
+            SendError::Transient {
+                code: Some(_),
+                problem: text,
+                ..
+            }
+            | SendError::Permanent {
+                code: Some(_),
+                problem: text,
+                ..
+            }
+            | SendError::RefusedLogin { text, .. } => EnhancedStatus::leading(text),
+            _ => None,
+        }
     }
 
     /// Whether the server said so, and hence still listens.
@@ -105,7 +191,7 @@ impl SendError {
         };
         let problem = tidy(&problem);
         // A 5xx greeting speaks of the server's state, not of this mail.
-        let about_mail = !matches!(step, Step::Connect | Step::StartTls | Step::Login);
+        let about_mail = !matches!(step, Step::Connect | Step::Tls | Step::Hello | Step::Login);
         match code {
             Some(500..) if about_mail => SendError::Permanent {
                 step,

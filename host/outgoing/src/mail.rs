@@ -50,7 +50,12 @@ impl Composed {
     }
 }
 
-/// Writes the mail.
+/// An automatic mail that answers another one (RFC 3834 section 5).
+pub(crate) const REPLIED: &str = "auto-replied";
+/// An automatic mail of its own.
+pub(crate) const GENERATED: &str = "auto-generated";
+
+/// Writes the mail. `automatic` is the kind of automatic mail that it is, if it is one.
 ///
 /// The envelope's sender is the From address. RFC 3834 section 3.3 allows a null sender too, but
 /// a submission server ties MAIL FROM to the login and refuses one, and a bounce must come back
@@ -59,6 +64,7 @@ pub(crate) fn compose(
     mail: &OutgoingMail,
     from: &Address,
     reply_to: Option<&Address>,
+    automatic: &'static str,
 ) -> Result<Composed, SendError> {
     let sender = mailbox(from).map_err(|e| SendError::Settings {
         problem: format!("from: {} is no mail address: {e}", from.email),
@@ -96,7 +102,7 @@ pub(crate) fn compose(
     }
     if mail.auto_submitted {
         builder = builder
-            .raw_header(fixed("Auto-Submitted", "auto-replied"))
+            .raw_header(fixed("Auto-Submitted", automatic))
             .raw_header(fixed("X-Auto-Response-Suppress", "All"));
     }
     let text = crlf(&mail.text);
@@ -234,7 +240,7 @@ mod tests {
             name: Some("Acme Süpport".into()),
             email: "support@acme.example".into(),
         };
-        let composed = compose(mail, &from, Some(&address("desk@acme.example"))).unwrap();
+        let composed = compose(mail, &from, Some(&address("desk@acme.example")), REPLIED).unwrap();
         String::from_utf8(composed.bytes).unwrap()
     }
 
@@ -296,7 +302,8 @@ mod tests {
                     ..mail()
                 },
                 &address("support@acme.example"),
-                None
+                None,
+                REPLIED
             ),
             Err(SendError::Permanent { code: None, .. })
         ));

@@ -10,6 +10,7 @@
 use std::future::Future;
 use std::iter;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,18 +18,22 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
+use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use lettre::transport::smtp::response::Response;
-use postroom_auth::{AccessToken, Login};
+use postroom_auth::{AccessToken, Login, Trace};
 use postroom_core::Address;
-use rustls::pki_types::CertificateDer;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::error::{SendError, Step, tidy};
-use crate::mail::{Composed, OutgoingMail, compose};
+use crate::line::Line;
+use crate::mail::{Composed, OutgoingMail, REPLIED, compose};
+use crate::probe::Walk;
+use crate::tap::Tap;
 
 /// A connection that was idle for longer is not used again: servers end them at leisure.
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -82,13 +87,14 @@ pub struct RefusedRecipient {
 pub struct Smtp {
     settings: SmtpSettings,
     login: Option<Login>,
-    tls: Option<TlsParameters>,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    trace: Option<Trace>,
     /// The last new token was refused as well: the fault lies elsewhere, and the profile's other users keep their token.
     distrusted: AtomicBool,
     idle: Mutex<Option<Session>>,
 }
 
-struct Session {
+pub(crate) struct Session {
     connection: AsyncSmtpConnection,
     /// The token it was opened with: another one needs another connection.
     token: Option<AccessToken>,
@@ -96,12 +102,11 @@ struct Session {
 }
 
 impl Smtp {
-    /// `extra_roots` are trusted besides the system's certificates, whatever the environment
-    /// says about those. Connects to nothing yet.
+    /// Connects to nothing yet.
     pub fn new(
         settings: SmtpSettings,
         login: Option<Login>,
-        extra_roots: Vec<CertificateDer<'static>>,
+        tls: Arc<ClientConfig>,
     ) -> Result<Self, SendError> {
         let tls = match settings.tls {
             TlsMode::None if is_loopback(&settings.host) => None,
@@ -114,16 +119,27 @@ impl Smtp {
                 });
             }
             TlsMode::Implicit | TlsMode::StartTls => {
-                Some(tls_parameters(&settings.host, extra_roots)?)
+                let name = ServerName::try_from(settings.host.clone());
+                let name = name.map_err(|_| SendError::Settings {
+                    problem: format!("{} is no name a certificate can have", settings.host),
+                })?;
+                Some((tls, name))
             }
         };
         Ok(Self {
             settings,
             login,
             tls,
+            trace: None,
             distrusted: AtomicBool::new(false),
             idle: Mutex::new(None),
         })
+    }
+
+    /// Records from now on what is said to the server, secrets and mails left out.
+    pub fn with_trace(mut self, trace: Trace) -> Self {
+        self.trace = Some(trace);
+        self
     }
 
     /// The outgoing's name in the configuration.
@@ -131,12 +147,21 @@ impl Smtp {
         &self.settings.name
     }
 
+    pub(crate) fn settings(&self) -> &SmtpSettings {
+        &self.settings
+    }
+
+    pub(crate) fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+
     /// Sends one mail; when this returns `Ok`, the server has it.
     pub async fn send(&self, mail: &OutgoingMail) -> Result<Receipt, SendError> {
-        let composed = compose(mail, &self.settings.from, self.settings.reply_to.as_ref())?;
+        let (from, reply_to) = (&self.settings.from, self.settings.reply_to.as_ref());
+        let composed = compose(mail, from, reply_to, REPLIED)?;
         let mut idle = self.idle.lock().await;
         let mut session = self.session(idle.take()).await?;
-        match self.submit(&mut session.connection, &composed).await {
+        match self.submit(&mut session, &composed).await {
             Ok(receipt) => {
                 session.used = Instant::now();
                 *idle = Some(session);
@@ -160,48 +185,29 @@ impl Smtp {
 
     /// The kept connection when it still serves, else a new one.
     async fn session(&self, idle: Option<Session>) -> Result<Session, SendError> {
-        let token = match &self.login {
-            Some(Login::Bearer {
-                account,
-                resource,
-                tokens,
-                ..
-            }) => Some(tokens.access_token(account, *resource).await?),
-            Some(Login::Password { .. }) | None => None,
-        };
+        let quiet = &mut Walk::quiet();
+        let token = self.token().await?;
         if let Some(mut session) = idle {
             if self.still_serves(&mut session, token.as_ref()).await {
                 return Ok(session);
             }
             session.quit().await;
         }
-        let opened = self.open(token.clone()).await;
-        let opened = match (opened, &self.login, token) {
-            (
-                Err(refused @ SendError::RefusedLogin { .. }),
-                Some(Login::Bearer {
-                    account,
-                    resource,
-                    tokens,
-                    ..
-                }),
-                Some(stale),
-            ) if !self.distrusted.load(Ordering::Relaxed) => {
-                // A token can be withdrawn before its time: a new one gets one try.
-                tracing::debug!(outgoing = %self.settings.name, %refused, "asking for a new token");
-                tokens.reject(account, &stale).await;
-                let newer = tokens.access_token(account, *resource).await?;
-                let opened = self.open(Some(newer)).await;
-                let again = matches!(opened, Err(SendError::RefusedLogin { .. }));
-                self.distrusted.store(again, Ordering::Relaxed);
-                opened
-            }
-            (opened, ..) => opened,
-        };
-        if opened.is_ok() {
-            self.distrusted.store(false, Ordering::Relaxed);
+        let connection = self.connect(quiet).await?;
+        self.sign_in(connection, token).await
+    }
+
+    /// `None` where none is needed.
+    pub(crate) async fn token(&self) -> Result<Option<AccessToken>, SendError> {
+        match &self.login {
+            Some(Login::Bearer {
+                account,
+                resource,
+                tokens,
+                ..
+            }) => Ok(Some(tokens.access_token(account, *resource).await?)),
+            Some(Login::Password { .. }) | None => Ok(None),
         }
-        opened
     }
 
     async fn still_serves(&self, session: &mut Session, token: Option<&AccessToken>) -> bool {
@@ -212,30 +218,77 @@ impl Smtp {
                 .unwrap_or(false)
     }
 
-    async fn open(&self, token: Option<AccessToken>) -> Result<Session, SendError> {
+    /// A connection that greeted us, under TLS where that is configured.
+    pub(crate) async fn connect(
+        &self,
+        walk: &mut Walk<'_>,
+    ) -> Result<AsyncSmtpConnection, SendError> {
         let hello = ClientId::default();
-        let implicit = match self.settings.tls {
-            TlsMode::Implicit => self.tls.clone(),
-            TlsMode::StartTls | TlsMode::None => None,
-        };
-        let server = (self.settings.host.as_str(), self.settings.port);
-        let connecting = AsyncSmtpConnection::connect_tokio1(
-            server,
-            Some(self.settings.timeout),
-            &hello,
-            implicit,
-            None,
-        );
-        let mut connection = self.step(Step::Connect, connecting).await?;
-        if let (TlsMode::StartTls, Some(tls)) = (self.settings.tls, &self.tls) {
-            if !connection.can_starttls() {
-                return Err(SendError::Unsupported {
-                    feature: "STARTTLS",
-                });
+        let (host, port) = (self.settings.host.as_str(), self.settings.port);
+        let tap = self.trace.clone().map(Tap::new);
+        let mut line = self
+            .within(Step::Connect, Line::dial(host, port, tap))
+            .await?;
+        walk.done("connect", || {
+            format!("{host}:{port} ({})", line.peer().ip())
+        });
+        if let Some((tls, name)) = &self.tls {
+            let start_tls = self.settings.tls == TlsMode::StartTls;
+            if start_tls {
+                self.within(Step::Tls, line.start_tls(&hello)).await?;
             }
-            self.step(Step::StartTls, connection.starttls(tls.clone(), &hello))
-                .await?;
+            let securing = line.secure(tls, name.clone());
+            let (secured, version) = self.within(Step::Tls, securing).await?;
+            line = secured;
+            walk.done("tls", || match start_tls {
+                true => format!("STARTTLS, {version}"),
+                false => version.into(),
+            });
         }
+        let greeting = AsyncSmtpConnection::connect_with_transport(Box::new(line), &hello);
+        let connection = self.step(Step::Hello, greeting).await?;
+        walk.done("hello", || connection.server_info().name().into());
+        Ok(connection)
+    }
+
+    /// Signs in, where that is configured. A token can be withdrawn before its time: in place of a refused one a new one gets
+    /// one try, over a new connection.
+    pub(crate) async fn sign_in(
+        &self,
+        connection: AsyncSmtpConnection,
+        token: Option<AccessToken>,
+    ) -> Result<Session, SendError> {
+        let signed_in = self.sign_in_once(connection, token.clone()).await;
+        let signed_in = match (signed_in, &self.login, token) {
+            (
+                Err(refused @ SendError::RefusedLogin { .. }),
+                Some(Login::Bearer {
+                    account, tokens, ..
+                }),
+                Some(stale),
+            ) if !self.distrusted.load(Ordering::Relaxed) => {
+                tracing::debug!(outgoing = %self.settings.name, %refused, "asking for a new token");
+                tokens.reject(account, &stale).await;
+                let newer = self.token().await?;
+                let connection = self.connect(&mut Walk::quiet()).await?;
+                let signed_in = self.sign_in_once(connection, newer).await;
+                let again = matches!(signed_in, Err(SendError::RefusedLogin { .. }));
+                self.distrusted.store(again, Ordering::Relaxed);
+                signed_in
+            }
+            (signed_in, ..) => signed_in,
+        };
+        if signed_in.is_ok() {
+            self.distrusted.store(false, Ordering::Relaxed);
+        }
+        signed_in
+    }
+
+    async fn sign_in_once(
+        &self,
+        mut connection: AsyncSmtpConnection,
+        token: Option<AccessToken>,
+    ) -> Result<Session, SendError> {
         match (&self.login, &token) {
             (None, _) => {}
             (Some(Login::Password { user, password }), _) => {
@@ -272,6 +325,7 @@ impl Smtp {
             .is_none()
         {
             return Err(SendError::Unsupported {
+                step: Step::Login,
                 feature: "AUTH PLAIN or LOGIN",
             });
         }
@@ -294,6 +348,7 @@ impl Smtp {
             .supports_auth_mechanism(Mechanism::Xoauth2)
         {
             return Err(SendError::Unsupported {
+                step: Step::Login,
                 feature: "AUTH XOAUTH2",
             });
         }
@@ -355,11 +410,12 @@ impl Smtp {
     }
 
     /// One mail over an open connection (RFC 5321 section 3.3).
-    async fn submit(
+    pub(crate) async fn submit(
         &self,
-        connection: &mut AsyncSmtpConnection,
+        session: &mut Session,
         mail: &Composed,
     ) -> Result<Receipt, SendError> {
+        let connection = &mut session.connection;
         let parameters = mail_parameters(connection, mail)?;
         let sender = Mail::new(Some(mail.from.clone()), parameters);
         self.step(Step::Sender, connection.command(sender)).await?;
@@ -403,41 +459,47 @@ impl Smtp {
                 text: tidy(&response.message().collect::<Vec<_>>().join(" ")),
                 refused,
             }),
-            Err(SendError::Transient {
-                code: None,
-                problem,
-                ..
-            }) if whole => Err(SendError::Lost { problem }),
+            Err(error @ (SendError::Timeout { .. } | SendError::Transient { code: None, .. }))
+                if whole =>
+            {
+                Err(SendError::Lost {
+                    problem: error.to_string(),
+                })
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// One step under its time limit.
+    /// One step of lettre's under its time limit.
     async fn step<T>(
         &self,
         step: Step,
         work: impl Future<Output = Result<T, SmtpError>>,
     ) -> Result<T, SendError> {
-        match timeout(self.settings.timeout, work).await {
-            Ok(done) => done.map_err(|error| SendError::at(step, &error)),
-            Err(_) => Err(self.late(step)),
-        }
+        let work = async { work.await.map_err(|error| SendError::at(step, &error)) };
+        self.within(step, work).await
+    }
+
+    async fn within<T>(
+        &self,
+        step: Step,
+        work: impl Future<Output = Result<T, SendError>>,
+    ) -> Result<T, SendError> {
+        timeout(self.settings.timeout, work)
+            .await
+            .unwrap_or_else(|_| Err(self.late(step)))
     }
 
     fn late(&self, step: Step) -> SendError {
-        SendError::Transient {
+        SendError::Timeout {
             step,
-            code: None,
-            problem: format!(
-                "{}:{} gave no answer within {:?}",
-                self.settings.host, self.settings.port, self.settings.timeout
-            ),
+            secs: self.settings.timeout.as_secs(),
         }
     }
 }
 
 impl Session {
-    async fn quit(mut self) {
+    pub(crate) async fn quit(mut self) {
         // Whether the farewell was heard changes nothing.
         let _ = timeout(QUIT_TIMEOUT, self.connection.abort()).await;
     }
@@ -474,21 +536,6 @@ fn mail_parameters(
         )?;
     }
     Ok(parameters)
-}
-
-fn tls_parameters(
-    host: &str,
-    extra_roots: Vec<CertificateDer<'static>>,
-) -> Result<TlsParameters, SendError> {
-    let unusable = |error: SmtpError| SendError::Settings {
-        problem: format!("TLS to {host} cannot be set up: {error}"),
-    };
-    let mut builder = TlsParameters::builder(host.to_owned());
-    for root in extra_roots {
-        let root = Certificate::from_der(root.to_vec()).map_err(unusable)?;
-        builder = builder.add_root_certificate(root);
-    }
-    builder.build().map_err(unusable)
 }
 
 fn is_loopback(host: &str) -> bool {

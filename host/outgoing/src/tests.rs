@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use postroom_auth::{Login, Profile, Secret, Tokens};
+use postroom_auth::vault::{Vault, VaultKey};
+use postroom_auth::{
+    Account, AccountUse, ClientCredential, Endpoints, Grant, Login, Need, Profile, Provider,
+    Resource, Secret, SendSecret, Tokens,
+};
 use postroom_core::Address;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{OutgoingMail, SendError, Smtp, SmtpSettings, Step, TlsMode};
+use crate::{OutgoingMail, SendError, Smtp, SmtpSettings, Step, TlsMode, Unreachable};
 
 /// One answer of the scripted server.
 #[derive(Clone, Copy)]
@@ -51,6 +55,22 @@ fn settings(port: u16, tls: TlsMode) -> SmtpSettings {
         reply_to: None,
         timeout: Duration::from_millis(500),
     }
+}
+
+/// Trusts these and no other.
+fn tls(roots: &[CertificateDer<'static>]) -> Arc<rustls::ClientConfig> {
+    let mut trusted = rustls::RootCertStore::empty();
+    for root in roots {
+        trusted.add(root.clone()).unwrap();
+    }
+    let provider = rustls::crypto::ring::default_provider();
+    Arc::new(
+        rustls::ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(trusted)
+            .with_no_client_auth(),
+    )
 }
 
 fn address(email: &str) -> Address {
@@ -134,7 +154,7 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), line: &str) {
 /// Runs one send against one scripted connection.
 async fn one(script: &'static [Say], to: &[&str]) -> Result<crate::Receipt, SendError> {
     let (listener, port) = listener().await;
-    let smtp = Smtp::new(settings(port, TlsMode::None), None, Vec::new()).unwrap();
+    let smtp = Smtp::new(settings(port, TlsMode::None), None, tls(&[])).unwrap();
     beside(serve(listener, vec![Script(script)]), smtp.send(&mail(to))).await
 }
 
@@ -155,7 +175,7 @@ const ANN: &[&str] = &["ann@client.example"];
 #[tokio::test]
 async fn a_connection_is_kept_for_the_next_mail() {
     let (listener, port) = listener().await;
-    let smtp = Smtp::new(settings(port, TlsMode::None), None, Vec::new()).unwrap();
+    let smtp = Smtp::new(settings(port, TlsMode::None), None, tls(&[])).unwrap();
     let script = Script(&[OK, OK, GO, QUEUED, OK, OK, OK, GO, QUEUED, Line("221 bye")]);
     let sending = async {
         let receipt = smtp.send(&mail(ANN)).await.unwrap();
@@ -191,7 +211,7 @@ async fn a_connection_is_kept_for_the_next_mail() {
 #[tokio::test]
 async fn a_kept_connection_that_died_is_replaced() {
     let (listener, port) = listener().await;
-    let smtp = Smtp::new(settings(port, TlsMode::None), None, Vec::new()).unwrap();
+    let smtp = Smtp::new(settings(port, TlsMode::None), None, tls(&[])).unwrap();
     let scripts = vec![
         Script(&[OK, OK, GO, QUEUED, Line("421 idle too long")]),
         Script(&[OK, OK, GO, QUEUED]),
@@ -247,7 +267,7 @@ async fn a_lost_answer_is_told_from_a_mail_that_never_left() {
     for (script, at) in early {
         let error = one(script, ANN).await.unwrap_err();
         assert!(
-            matches!(&error, SendError::Transient { step, code: None, .. } if step == at),
+            matches!(&error, SendError::Transient { step, code: None, .. } | SendError::Timeout { step, .. } if step == at),
             "{at}: {error:?}"
         );
     }
@@ -257,16 +277,11 @@ async fn a_lost_answer_is_told_from_a_mail_that_never_left() {
 async fn nobody_listening_is_transient_and_a_garbled_answer_too() {
     let (listener, port) = listener().await;
     drop(listener);
-    let smtp = Smtp::new(settings(port, TlsMode::None), None, Vec::new()).unwrap();
+    let smtp = Smtp::new(settings(port, TlsMode::None), None, tls(&[])).unwrap();
     let error = smtp.send(&mail(ANN)).await.unwrap_err();
+    let refused = Unreachable::Refused;
     assert!(
-        matches!(
-            error,
-            SendError::Transient {
-                step: Step::Connect,
-                ..
-            }
-        ),
+        matches!(error, SendError::Unreachable { why, .. } if why == refused),
         "{error:?}"
     );
     let error = one(&[Line("hello?")], ANN).await.unwrap_err();
@@ -302,7 +317,7 @@ async fn a_password_signs_in_and_a_refused_one_is_not_the_mails_fault() {
         })
     };
     let (first, port) = listener().await;
-    let smtp = Smtp::new(settings(port, TlsMode::None), login(), Vec::new()).unwrap();
+    let smtp = Smtp::new(settings(port, TlsMode::None), login(), tls(&[])).unwrap();
     let script = Script(&[Line("235 hello"), OK, OK, GO, QUEUED]);
     let sending = async {
         smtp.send(&mail(ANN)).await.unwrap();
@@ -315,7 +330,7 @@ async fn a_password_signs_in_and_a_refused_one_is_not_the_mails_fault() {
     );
 
     let (second, port) = listener().await;
-    let smtp = Smtp::new(settings(port, TlsMode::None), login(), Vec::new()).unwrap();
+    let smtp = Smtp::new(settings(port, TlsMode::None), login(), tls(&[])).unwrap();
     let script = Script(&[Line("535 5.7.8 bad credentials")]);
     let error = beside(serve(second, vec![script]), smtp.send(&mail(ANN)))
         .await
@@ -350,35 +365,51 @@ async fn authority(listener: TcpListener) {
     }
 }
 
-async fn bearer() -> (Login, impl Future<Output = ()>) {
+/// Signs in with that server's tokens; the folder is the vault's and goes when it is dropped.
+async fn bearer() -> (Login, tempfile::TempDir, impl Future<Output = ()>) {
     let (listener, port) = listener().await;
     let http = reqwest::Client::builder()
         .no_proxy()
-        .tls_backend_preconfigured(
-            rustls::ClientConfig::builder_with_provider(
-                rustls::crypto::ring::default_provider().into(),
-            )
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth(),
-        )
+        .tls_backend_preconfigured((*tls(&[])).clone())
         .build()
         .unwrap();
     let profile = Profile {
         name: "contoso".into(),
-        token_url: format!("http://127.0.0.1:{port}/token").parse().unwrap(),
+        provider: Provider::Custom,
+        directory: None,
+        endpoints: Endpoints::Fixed {
+            authorize: None,
+            token: format!("http://127.0.0.1:{port}/token").parse().unwrap(),
+            device: None,
+        },
         client_id: "id".into(),
-        credential: Secret::new("s"),
-        scopes: vec!["mail".into()],
+        client: ClientCredential::Secret {
+            secret: Secret::new("s"),
+            previous: None,
+            send: SendSecret::Body,
+            expires: None,
+        },
+        grant: Grant::ClientCredentials,
+        scopes: Some(vec!["mail".into()]),
         tenants: None,
     };
+    let account = Account {
+        profile: "contoso".into(),
+        login: None,
+    };
+    let used = AccountUse {
+        account: account.clone(),
+        needs: vec![Need::Smtp],
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let vault = Vault::open(folder.path(), VaultKey::random().unwrap()).unwrap();
     let login = Login::Bearer {
         user: "support@acme.example".into(),
-        profile: "contoso".into(),
-        tokens: Arc::new(Tokens::new(http, vec![profile])),
+        account,
+        resource: Resource::Mail,
+        tokens: Arc::new(Tokens::new(http, vec![profile], vec![used], vault)),
     };
-    (login, authority(listener))
+    (login, folder, authority(listener))
 }
 
 fn xoauth2(token: &str) -> String {
@@ -392,9 +423,9 @@ const REFUSED: Say = Line("535 5.7.3 Authentication unsuccessful");
 
 #[tokio::test]
 async fn a_refused_token_is_replaced_once_by_a_new_one() {
-    let (login, authority) = bearer().await;
+    let (login, _vault, authority) = bearer().await;
     let (listener, port) = listener().await;
-    let smtp = Smtp::new(settings(port, TlsMode::None), Some(login), Vec::new()).unwrap();
+    let smtp = Smtp::new(settings(port, TlsMode::None), Some(login), tls(&[])).unwrap();
     let scripts = vec![
         Script(&[CHALLENGE, REFUSED]),
         Script(&[Line("235 hello"), OK, OK, GO, QUEUED]),
@@ -414,9 +445,9 @@ async fn a_refused_token_is_replaced_once_by_a_new_one() {
 
 #[tokio::test]
 async fn a_login_refused_twice_keeps_the_servers_challenge_and_hides_the_token() {
-    let (login, authority) = bearer().await;
+    let (login, _vault, authority) = bearer().await;
     let (listener, port) = listener().await;
-    let smtp = Smtp::new(settings(port, TlsMode::None), Some(login), Vec::new()).unwrap();
+    let smtp = Smtp::new(settings(port, TlsMode::None), Some(login), tls(&[])).unwrap();
     let scripts = vec![Script(&[CHALLENGE, REFUSED]), Script(&[CHALLENGE, REFUSED])];
     let error = beside(
         authority,
@@ -442,9 +473,9 @@ async fn a_login_refused_twice_keeps_the_servers_challenge_and_hides_the_token()
 
 #[tokio::test]
 async fn a_server_that_refuses_every_token_costs_the_profile_one() {
-    let (login, authority) = bearer().await;
+    let (login, _vault, authority) = bearer().await;
     let (listener, port) = listener().await;
-    let smtp = Smtp::new(settings(port, TlsMode::None), Some(login), Vec::new()).unwrap();
+    let smtp = Smtp::new(settings(port, TlsMode::None), Some(login), tls(&[])).unwrap();
     const WELCOME: &[Say] = &[Line("235 hello"), OK, OK, GO, QUEUED, Line("221 bye")];
     let refusal = || Script(&[REFUSED]);
     let scripts = vec![
@@ -478,9 +509,9 @@ async fn a_server_that_refuses_every_token_costs_the_profile_one() {
 
 #[tokio::test]
 async fn a_server_that_cannot_check_tokens_now_does_not_cost_the_token() {
-    let (login, authority) = bearer().await;
+    let (login, _vault, authority) = bearer().await;
     let (listener, port) = listener().await;
-    let smtp = Smtp::new(settings(port, TlsMode::None), Some(login), Vec::new()).unwrap();
+    let smtp = Smtp::new(settings(port, TlsMode::None), Some(login), tls(&[])).unwrap();
     let scripts = vec![
         Script(&[Line("454 4.7.0 Temporary authentication failure")]),
         Script(&[Line("235 hello"), OK, OK, GO, QUEUED]),
@@ -527,7 +558,7 @@ fn mail_never_goes_in_clear_to_another_machine() {
             ..settings(25, TlsMode::None)
         };
         assert_eq!(
-            Smtp::new(settings, None, Vec::new()).is_ok(),
+            Smtp::new(settings, None, tls(&[])).is_ok(),
             allowed,
             "{host}"
         );
@@ -577,8 +608,8 @@ async fn our_own_root_is_trusted_and_no_other_stranger() {
         for trusted in [true, false] {
             let (root, acceptor) = certified();
             let (listener, port) = listener().await;
-            let roots = if trusted { vec![root] } else { Vec::new() };
-            let smtp = Smtp::new(settings(port, mode), None, roots).unwrap();
+            let roots: &[_] = if trusted { &[root] } else { &[] };
+            let smtp = Smtp::new(settings(port, mode), None, tls(roots)).unwrap();
             let outcome = beside(serve_tls(listener, acceptor, mode), smtp.send(&mail(ANN))).await;
             match outcome {
                 Ok(_) => assert!(trusted, "{mode:?}: a stranger was trusted"),

@@ -4,7 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use postroom_auth::{Profile, Secret, Tokens};
+use postroom_auth::vault::{Vault, VaultKey};
+use postroom_auth::{
+    Account, AccountUse, ClientCredential, Endpoints, Grant, Need, Profile, Provider, Resource,
+    Secret, SendSecret, Tokens,
+};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -13,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::After;
 
+mod probe;
 mod trouble;
 
 /// What the server does about a line. `{tag}` in an answer becomes the tag of the last command that had one.
@@ -574,43 +579,94 @@ async fn a_refused_idle_becomes_a_poll() {
 }
 
 /// Hands out the tokens tok1, tok2, …
-async fn token_server() -> (Arc<Tokens>, Arc<AtomicUsize>, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/token", listener.local_addr().unwrap());
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = count.clone();
-    let task = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
-            let _ = stream.read(&mut [0; 8192]).await;
-            let body = format!(
-                r#"{{"access_token":"tok{number}","token_type":"Bearer","expires_in":3600}}"#
-            );
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-                body.len()
-            );
-            let _ = stream.write_all((head + &body).as_bytes()).await;
-        }
-    });
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let profile = Profile {
-        name: "contoso".into(),
-        token_url: url.parse().unwrap(),
-        client_id: "app".into(),
-        credential: Secret::new("s"),
-        scopes: Vec::new(),
-        tenants: None,
-    };
-    (Arc::new(Tokens::new(http, vec![profile])), count, task)
+struct TokenServer {
+    tokens: Arc<Tokens>,
+    requests: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+    /// Where the vault is.
+    _folder: tempfile::TempDir,
 }
 
-fn bearer(tokens: Arc<Tokens>) -> Login {
-    Login::Bearer {
-        user: "u".into(),
+impl Drop for TokenServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl TokenServer {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/token", listener.local_addr().unwrap());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = requests.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
+                let _ = stream.read(&mut [0; 8192]).await;
+                let body = format!(
+                    r#"{{"access_token":"tok{number}","token_type":"Bearer","expires_in":3600}}"#
+                );
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all((head + &body).as_bytes()).await;
+            }
+        });
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let profile = Profile {
+            name: "contoso".into(),
+            provider: Provider::Custom,
+            directory: None,
+            endpoints: Endpoints::Fixed {
+                authorize: None,
+                token: url.parse().unwrap(),
+                device: None,
+            },
+            client_id: "app".into(),
+            client: ClientCredential::Secret {
+                secret: Secret::new("s"),
+                previous: None,
+                send: SendSecret::Body,
+                expires: None,
+            },
+            grant: Grant::ClientCredentials,
+            scopes: Some(vec!["mail".into()]),
+            tenants: None,
+        };
+        let used = AccountUse {
+            account: account(),
+            needs: vec![Need::Imap],
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Vault::open(folder.path(), VaultKey::random().unwrap()).unwrap();
+        Self {
+            tokens: Arc::new(Tokens::new(http, vec![profile], vec![used], vault)),
+            requests,
+            task,
+            _folder: folder,
+        }
+    }
+
+    fn login(&self) -> Login {
+        Login::Bearer {
+            user: "u".into(),
+            account: account(),
+            resource: Resource::Mail,
+            tokens: self.tokens.clone(),
+        }
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+fn account() -> Account {
+    Account {
         profile: "contoso".into(),
-        tokens,
+        login: None,
     }
 }
 
@@ -619,7 +675,7 @@ const TOK2: &str = "dXNlcj11AWF1dGg9QmVhcmVyIHRvazIBAQ==";
 
 #[tokio::test]
 async fn a_refused_token_is_replaced_once_and_the_challenge_is_kept() {
-    let (tokens, requests, _task) = token_server().await;
+    let authority = TokenServer::start().await;
     let server = Server::start(|_, command| match command {
         "AUTHENTICATE XOAUTH2" => Act::Say("+ \r\n".into()),
         TOK1 | TOK2 => Act::Say("+ eyJzdGF0dXMiOiI0MDEifQ==\r\n".into()),
@@ -627,7 +683,7 @@ async fn a_refused_token_is_replaced_once_and_the_challenge_is_kept() {
         _ => Act::Usual,
     })
     .await;
-    let mut source = server.source_as(bearer(tokens));
+    let mut source = server.source_as(authority.login());
     let error = source.connect().await.unwrap_err();
     let SourceError::RefusedLogin { challenge, .. } = &error else {
         panic!("{error}")
@@ -648,12 +704,12 @@ async fn a_refused_token_is_replaced_once_and_the_challenge_is_kept() {
         server.commands.lock().await[6..],
         ["AUTHENTICATE XOAUTH2", TOK2, ""]
     );
-    assert_eq!(requests.load(Ordering::SeqCst), 2);
+    assert_eq!(authority.requests(), 2);
 }
 
 #[tokio::test]
 async fn a_new_token_helps_and_a_server_in_trouble_blames_none() {
-    let (tokens, requests, _task) = token_server().await;
+    let authority = TokenServer::start().await;
     let server = Server::greeting(
         "* OK [CAPABILITY IMAP4REV1 SASL-IR AUTH=XOAUTH2] x\r\n",
         |connection, command| match command.strip_prefix("AUTHENTICATE XOAUTH2 ") {
@@ -665,9 +721,9 @@ async fn a_new_token_helps_and_a_server_in_trouble_blames_none() {
         },
     )
     .await;
-    let mut source = server.source_as(bearer(tokens));
+    let mut source = server.source_as(authority.login());
     assert!(source.connect().await.unwrap_err().is_transient());
-    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    assert_eq!(authority.requests(), 1);
     source.connect().await.unwrap();
-    assert_eq!(requests.load(Ordering::SeqCst), 2);
+    assert_eq!(authority.requests(), 2);
 }
