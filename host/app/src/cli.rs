@@ -1,6 +1,7 @@
 //! The command line: every command, its options and the help that teaches them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -103,6 +104,9 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Sign in, see who is signed in and what ends next, sign out
+    #[command(subcommand)]
+    Auth(AuthCommand),
     /// Bring mail in from files
     #[command(subcommand)]
     Mail(MailCommand),
@@ -176,6 +180,50 @@ pub enum QuarantineCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum AuthCommand {
+    /// Sign in by the profile's grant: prints the address or code to open, waits, and keeps the tokens in the vault
+    Login {
+        #[command(flatten)]
+        who: Who,
+        /// Open the page on another machine, and paste the address the browser ends on here
+        #[arg(long)]
+        manual: bool,
+        /// How long to wait for the person: 90s, 10m, 1h
+        #[arg(long, value_name = "TIME", default_value = "10m", value_parser = waiting_time)]
+        timeout: Duration,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Grant, identity, expiries and what breaks next, asking no server; exit code 1 when something has failed
+    Status {
+        /// Only this profile
+        profile: Option<String>,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Forget the tokens that are kept; the provider is not told
+    Logout {
+        #[command(flatten)]
+        who: Who,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+/// One account of the configuration.
+#[derive(Debug, Args)]
+pub struct Who {
+    /// A profile, or a mailbox that signs in by one
+    #[arg(value_name = "PROFILE|MAILBOX")]
+    pub target: String,
+    /// Which login, where the profile has several
+    #[arg(long = "as", value_name = "LOGIN")]
+    pub login: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum MailCommand {
     /// Take mbox files, maildirs or .eml files through the line, as if fetched
     Import {
@@ -226,4 +274,15 @@ pub enum PluginCommand {
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// The longest wait for a person.
+const MAX_WAITING_SECS: u64 = 24 * 3600;
+
+fn waiting_time(text: &str) -> Result<Duration, String> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|time| Duration::try_from(time).ok())
+        .filter(|time| (1..=MAX_WAITING_SECS).contains(&time.as_secs()))
+        .ok_or_else(|| "a time from 1s to 24h, such as 90s, 10m or 1h".into())
 }

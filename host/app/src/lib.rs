@@ -8,6 +8,7 @@ mod crash;
 pub mod line;
 pub mod logging;
 pub mod rulebook;
+mod runway;
 mod service;
 mod tls;
 mod watch;

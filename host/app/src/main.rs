@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use postroom::cli::{Cli, Command, MailCommand, PluginCommand, RuleCommand};
+use postroom::cli::{AuthCommand, Cli, Command, MailCommand, PluginCommand, RuleCommand};
 use postroom::{commands, logging};
 
 fn main() -> ExitCode {
@@ -42,6 +42,20 @@ fn main() -> ExitCode {
             config,
             output,
         } => commands::quarantine::quarantine(&config.config, command, output.json),
+        Command::Auth(AuthCommand::Login {
+            who,
+            manual,
+            timeout,
+            config,
+        }) => commands::auth::login(&config.config, &who, manual, timeout),
+        Command::Auth(AuthCommand::Status {
+            profile,
+            config,
+            output,
+        }) => commands::auth::status(&config.config, profile.as_deref(), output.json),
+        Command::Auth(AuthCommand::Logout { who, config }) => {
+            commands::auth::logout(&config.config, &who)
+        }
         Command::Mail(MailCommand::Import {
             mailbox,
             files,

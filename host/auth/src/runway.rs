@@ -50,6 +50,18 @@ pub enum State {
     SignedOut,
 }
 
+impl State {
+    /// The name in listings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Expiring => "expiring",
+            State::Failed => "failed",
+            State::SignedOut => "signed-out",
+        }
+    }
+}
+
 /// A day on which a vendor switches something off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownDate {
@@ -116,6 +128,7 @@ pub struct PasswordSubmission<'a> {
 /// were told tells each step once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Notice {
+    pub about: About,
     /// The key of the configuration it is about, such as `profiles.contoso.secret_expires`.
     pub key: String,
     /// What ends or ended, with its day; no full stop.
@@ -124,6 +137,18 @@ pub struct Notice {
     pub date: Date,
     /// The smallest number of days' notice that is reached; 0 once the day has passed.
     pub step_days: i64,
+}
+
+/// What a notice is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum About {
+    /// The secret or certificate of this profile.
+    Credential(String),
+    /// A vendor's date that concerns this profile.
+    Profile(String),
+    /// A vendor's date that concerns this outgoing.
+    Outgoing(String),
 }
 
 /// Everything of a configuration that ends within its notice, or has ended; the soonest first.
@@ -135,25 +160,15 @@ pub fn notices(watched: &Watched, now: Timestamp) -> Vec<Notice> {
         .filter_map(|profile| credential_notice(profile, today))
         .collect();
     for known in KNOWN_DATES {
-        let keys: Vec<String> = match known.concerns {
-            Concern::ExchangeOnlineEws => watched
-                .profiles
-                .iter()
-                .filter(|profile| uses_ews_online(profile, watched.accounts))
-                .map(|profile| format!("profiles.{}", profile.name))
-                .collect(),
-            Concern::ExchangeOnlineSmtpPassword => watched
-                .submissions
-                .iter()
-                .filter(|submission| is_exchange_online(submission.host))
-                .map(|submission| format!("outgoing.{}.password", submission.name))
-                .collect(),
-        };
         let Some(step_days) = step(today, known.date, KNOWN_DATE_NOTICE_DAYS) else {
             continue;
         };
-        notices.extend(keys.into_iter().map(|key| Notice {
-            key,
+        notices.extend(concerned(known, watched).into_iter().map(|about| Notice {
+            key: match &about {
+                About::Credential(name) | About::Profile(name) => format!("profiles.{name}"),
+                About::Outgoing(name) => format!("outgoing.{name}.password"),
+            },
+            about,
             message: format!("{} (on {})", known.what, known.date),
             cure: format!("{} ({})", known.cure, known.source),
             date: known.date,
@@ -296,7 +311,7 @@ impl View<'_> {
         {
             ends.push(End {
                 at,
-                what: "the sign-in ends unless it is used".into(),
+                what: "unless it is used, the sign-in ends".into(),
                 cure: format!(
                     "let the service run, or sign in again: {}",
                     sign_in_command(self.account)
@@ -310,7 +325,7 @@ impl View<'_> {
         {
             ends.push(End {
                 at,
-                what: "the sign-in ends, since the server gave no refresh token".into(),
+                what: "the server gave no refresh token: the sign-in ends".into(),
                 cure: format!(
                     "let profiles.{} ask for one (most servers want the scope offline_access), and sign in again",
                     self.profile.name
@@ -449,6 +464,23 @@ impl View<'_> {
     }
 }
 
+fn concerned(known: &KnownDate, watched: &Watched) -> Vec<About> {
+    match known.concerns {
+        Concern::ExchangeOnlineEws => watched
+            .profiles
+            .iter()
+            .filter(|profile| uses_ews_online(profile, watched.accounts))
+            .map(|profile| About::Profile(profile.name.clone()))
+            .collect(),
+        Concern::ExchangeOnlineSmtpPassword => watched
+            .submissions
+            .iter()
+            .filter(|submission| is_exchange_online(submission.host))
+            .map(|submission| About::Outgoing(submission.name.to_owned()))
+            .collect(),
+    }
+}
+
 fn credential_notice(profile: &Profile, today: Date) -> Option<Notice> {
     let date = profile.credential_expires()?;
     let step_days = step(today, date, NOTICE_DAYS)?;
@@ -458,6 +490,7 @@ fn credential_notice(profile: &Profile, today: Date) -> Option<Notice> {
     };
     let verb = if date < today { "ended" } else { "ends" };
     Some(Notice {
+        about: About::Credential(profile.name.clone()),
         key: format!("profiles.{}.{key}", profile.name),
         message: format!("{} {verb} on {date}", credential_name(profile)),
         cure: renewal(profile),

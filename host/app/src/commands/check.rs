@@ -7,17 +7,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
+use jiff::Timestamp;
 use postroom_sandbox::{LoadError, Sandbox, SandboxError};
 use serde_json::json;
 
 use crate::config::{self, Config, Problem, RuleKind, RuleUse};
-use crate::rulebook;
-
-/// A client secret that ends sooner is worth a word.
-const EXPIRY_NOTICE_DAYS: i64 = 30;
+use crate::{rulebook, runway};
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -74,9 +69,8 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse) -> Vec<Problem>) -> Report {
         Ok(config) => {
             report.mailboxes = config.mailboxes.len();
             report.tenants = config.tenants.len();
-            let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
             report.warnings = config.warnings.clone();
-            report.warnings.extend(expiring(config, file, today));
+            report.warnings.extend(expiring(config, file));
         }
         Err(problems) => report.problems.extend(problems.iter().cloned()),
     }
@@ -196,24 +190,17 @@ fn of_file(file: &str, message: String, cure: &str) -> Problem {
     }
 }
 
-/// Client secrets that end soon, or have ended.
-fn expiring(config: &Config, file: &Path, today: Date) -> Vec<Problem> {
-    let soon = today.saturating_add(Span::new().days(EXPIRY_NOTICE_DAYS));
-    let profiles = config.profiles.iter();
-    profiles
-        .filter_map(|profile| Some((profile, profile.credential_expires()?)))
-        .filter(|(_, day)| *day <= soon)
-        .map(|(profile, day)| Problem {
+/// What ends soon, or has ended.
+fn expiring(config: &Config, file: &Path) -> Vec<Problem> {
+    runway::notices(config, Timestamp::now())
+        .into_iter()
+        .map(|notice| Problem {
             file: file.display().to_string(),
             line: 0,
             column: 0,
-            key: format!("profiles.{}.secret_expires", profile.name),
-            message: if day < today {
-                format!("the client secret expired on {day}")
-            } else {
-                format!("the client secret expires on {day}")
-            },
-            cure: "make a new secret at the provider, and write its day here".into(),
+            key: notice.key,
+            message: notice.message,
+            cure: notice.cure,
         })
         .collect()
 }

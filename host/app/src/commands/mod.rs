@@ -1,5 +1,6 @@
 //! What each command of the command line does, one file a command.
 
+pub mod auth;
 pub mod check;
 pub mod demo;
 pub mod import;

@@ -7,10 +7,13 @@ use url::Url;
 use crate::error::Refusal;
 use crate::profile::Endpoints;
 use crate::vault::VaultError;
-use crate::{Account, AuthError, Cloud, Grant, Profile, Provider, Remedy};
+use crate::{Account, AuthError, Cloud, Grant, Need, Profile, Provider, Remedy, Resource};
 use table::{At, By, CODES, On, Row, UNKNOWN, WORDS};
 
 pub(crate) use table::PASSING;
+
+/// The configuration is read at the start only.
+const RESTART: &str = "after a change of the configuration or its secrets: restart the service";
 
 /// What to tell an admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +56,16 @@ pub fn advise(error: &AuthError, profile: Option<&Profile>) -> Advice {
         ),
         AuthError::Vault { source, .. } => {
             let mut advice = advise_vault(source);
-            if profile.is_none_or(|profile| profile.grant.is_interactive()) {
-                advice.steps.push(format!("or sign in again: {}", ids.sign_in()));
+            let is_lost = matches!(
+                source,
+                VaultError::OtherKey { .. } | VaultError::Damaged { .. }
+            );
+            if is_lost && profile.is_none_or(|profile| profile.grant.is_interactive()) {
+                advice.steps.push(ids.sign_in());
+            } else if is_lost {
+                advice
+                    .steps
+                    .push("this account needs no person: a new token is fetched by itself".into());
             }
             advice
         }
@@ -184,9 +195,11 @@ impl Ids<'_> {
         if row.remedy == Remedy::SignIn && may_sign_in {
             advice.steps.insert(0, self.sign_in());
         }
-        if std::ptr::eq(row, &UNKNOWN)
-            && let Some(code) = refusal.codes.first()
-        {
+        if row.remedy != Remedy::SignIn && row.text.contains("profiles.{profile}") {
+            advice.steps.push(RESTART.into());
+        }
+        // No row knows the number, or it would have been found by it.
+        if let (On::Words(_), Some(code)) = (&row.on, refusal.codes.first()) {
             let host = self.cloud().login_host;
             advice.steps.push(format!(
                 "what Microsoft writes on it: https://{host}/error?code={code}"
@@ -227,6 +240,15 @@ impl Ids<'_> {
             "profile" => self.account.map(|account| account.profile.clone()),
             "consent" => admin_consent_url(self.profile?),
             "sign_in" => Some(self.sign_in()),
+            "scopes" => Some(
+                self.profile?
+                    .scopes_for(Resource::Mail, &[Need::Imap])
+                    .join(","),
+            ),
+            "service_account" => match &self.profile?.grant {
+                Grant::ServiceAccount(key) => Some(key.client_email.clone()),
+                _ => None,
+            },
             "token_url" => self.token_url(),
             "token_host" => Some(self.token_host().unwrap_or_else(|| "the server".into())),
             _ => None,
@@ -294,7 +316,7 @@ impl Row {
     fn fits(&self, provider: Option<Provider>, grant: Option<&Grant>) -> bool {
         let by = match self.by {
             By::Any => true,
-            By::Person => grant.is_some_and(Grant::is_interactive),
+            By::Person => grant.is_none_or(Grant::is_interactive),
             By::Password => matches!(grant, Some(Grant::Password { .. })),
             By::App => matches!(grant, Some(Grant::ClientCredentials)),
             By::ServiceAccount => matches!(grant, Some(Grant::ServiceAccount(_))),
@@ -345,4 +367,4 @@ fn power_shell_word(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -47,7 +47,7 @@ pub(super) enum At {
 }
 
 /// For a refusal that no row knows.
-pub(super) const UNKNOWN: Row = Row {
+pub(super) static UNKNOWN: Row = Row {
     on: On::Words(&[]),
     by: By::Any,
     at: At::Any,
@@ -104,11 +104,11 @@ const DIRECTORY_ID: &str =
     "Entra admin center > Entra ID > Overview shows the Tenant ID and the primary domain";
 const GOOGLE_CLIENTS: &str = "Google Cloud console > Google Auth Platform > Clients";
 const GOOGLE_AUDIENCE: &str = "Google Cloud console > Google Auth Platform > Audience";
-const GOOGLE_DELEGATION: &str = "Google Admin console > Security > Access and data control > API controls > Manage domain-wide delegation: add the service account's client id with the scope https://mail.google.com/";
+const GOOGLE_DELEGATION: &str = "Google Admin console > Security > Access and data control > API controls > Manage domain-wide delegation: add the client id of {service_account} with the scope {scopes}";
 const ANOTHER_GRANT: &str = "in postroom.toml, profiles.{profile}: grant = \"authorization-code\" or \"device-code\" without username and password, then: postroom auth login {profile}";
 
 /// Microsoft's numbers.
-pub(super) const CODES: &[Row] = &[
+pub(super) static CODES: &[Row] = &[
     codes(
         &[50072, 50074, 50076, 50078, 50079, 50158, 53004],
         By::Password,
@@ -236,6 +236,13 @@ pub(super) const CODES: &[Row] = &[
     ),
     codes(
         &[65001, 90008, 90094, 90095],
+        By::Person,
+        Remedy::Admin,
+        "Nobody has yet consented to what {app} asks for in the {directory}. An admin of that directory consents once for everybody; where users may consent themselves, signing in again asks for it.",
+        &[CONSENT_PAGE, CONSENT_LINK, "or: {sign_in}"],
+    ),
+    codes(
+        &[65001, 90008, 90094, 90095],
         By::Any,
         Remedy::Admin,
         "Nobody has yet consented to what {app} asks for in the {directory}. An admin of that directory has to consent once.",
@@ -292,7 +299,7 @@ pub(super) const CODES: &[Row] = &[
         &[7000215, 70002],
         By::Any,
         Remedy::Admin,
-        "The client secret is wrong. Most often the secret's ID was pasted instead of its Value, which the page shows only right after it was made: make a new one, and copy the column Value.",
+        "The client secret is wrong. Most often the secret's ID was pasted instead of its Value, which the page shows only right after it was made: make a new one, and copy the column Value to where client_secret of profiles.{profile} points.",
         &[SECRETS_PAGE],
     ),
     codes(
@@ -403,7 +410,7 @@ pub(super) const CODES: &[Row] = &[
         ],
         By::Person,
         Remedy::Admin,
-        "A Conditional Access policy or the security defaults of the {directory} block this sign-in. Device codes are blocked by default in many directories: use grant = \"authorization-code\"; else let an admin exclude {account} or this machine's address from the policy.",
+        "A Conditional Access policy or the security defaults of the {directory} block this sign-in. Many directories block device codes by default: grant = \"authorization-code\" is not meant by that. Else let an admin exclude {account} or this machine's address from the policy.",
         &[
             SIGN_IN_LOGS,
             "Entra admin center > Entra ID > Conditional Access > Policies",
@@ -453,7 +460,7 @@ pub(super) const CODES: &[Row] = &[
 ];
 
 /// The error words of RFC 6749, RFC 8628, RFC 8707 and OpenID Connect Core, with Microsoft's and Google's own.
-pub(super) const WORDS: &[Row] = &[
+pub(super) static WORDS: &[Row] = &[
     words(
         &["invalid_grant"],
         By::ServiceAccount,

@@ -1,0 +1,157 @@
+//! `postroom auth`: signing in, what is signed in and for how long, signing out.
+
+mod input;
+mod login;
+mod status;
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
+use postroom_auth::advice::{self, Advice};
+use postroom_auth::vault::VaultError;
+use postroom_auth::{Account, AuthError, Profile, Tokens};
+
+use crate::cli::Who;
+use crate::commands::{load_config, print, runtime};
+use crate::config::{Config, Credential, Source, closest};
+use crate::{connections, tls};
+
+pub use login::login;
+pub use status::status;
+
+pub fn logout(config: &Path, who: &Who) -> anyhow::Result<ExitCode> {
+    let config = load_config(config)?;
+    let account = account_of(&config, who)?;
+    runtime()?.block_on(async {
+        let tokens = tokens(&config)?;
+        match tokens.sign_out(&account).await {
+            Ok(true) => print(format!(
+                "signed out: {account}; whether the provider still lists the application is up to it"
+            ))?,
+            Ok(false) => print(format!("nothing was kept of {account}"))?,
+            Err(error) => return Err(explained(&error, tokens.profile(&account.profile))),
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// The tokens in the opened vault; nobody is asked yet.
+fn tokens(config: &Config) -> anyhow::Result<Tokens> {
+    let tls = tls::client_config(&config.extra_roots)?;
+    connections::tokens(config, &tls).map_err(|error| match error.downcast_ref::<VaultError>() {
+        Some(vault) => with_advice(vault.to_string(), &advice::advise_vault(vault)),
+        None => error,
+    })
+}
+
+/// The account that a command line names.
+fn account_of(config: &Config, who: &Who) -> anyhow::Result<Account> {
+    let target = who.target.as_str();
+    let profile = config
+        .profiles
+        .iter()
+        .find(|profile| profile.name == target);
+    match (profile, config.mailbox(target)) {
+        (Some(profile), _) => of_profile(config, profile, who.login.as_deref()),
+        (None, Some(mailbox)) => match &mailbox.source {
+            Source::Spool { .. } => {
+                bail!("mailbox {target} is a folder on this machine: nobody signs in to it")
+            }
+            Source::Imap { login, .. } => match &login.credential {
+                Credential::Password(_) => bail!(
+                    "mailbox {target} signs in with a password, not by OAuth: there is nothing to sign in to beforehand"
+                ),
+                Credential::Account { account, .. } => of_mailbox(target, account, who),
+            },
+        },
+        (None, None) => {
+            let profiles = config.profiles.iter().map(|profile| profile.name.as_str());
+            let mailboxes = config.mailboxes.iter().map(|mailbox| mailbox.name.as_str());
+            match closest(target, profiles.chain(mailboxes)) {
+                Some(near) => bail!("no profile and no mailbox is named {target}; is it {near}?"),
+                None => bail!("no profile and no mailbox is named {target}"),
+            }
+        }
+    }
+}
+
+fn of_profile(config: &Config, profile: &Profile, login: Option<&str>) -> anyhow::Result<Account> {
+    let name = &profile.name;
+    let accounts = config.accounts.iter().map(|usage| &usage.account);
+    let accounts: Vec<&Account> = accounts
+        .filter(|account| account.profile == *name)
+        .collect();
+    if let (Some(login), true) = (login, profile.grant.is_app_only()) {
+        bail!(
+            "profile {name} signs in as itself ({}): leave out --as {login}",
+            profile.grant.name()
+        );
+    }
+    let chosen = match login {
+        Some(login) => accounts.iter().find(|account| {
+            let known = account.login.as_deref();
+            known.is_some_and(|known| known.eq_ignore_ascii_case(login))
+        }),
+        None if accounts.len() > 1 => None,
+        None => accounts.first(),
+    };
+    if let Some(account) = chosen {
+        return Ok((*account).clone());
+    }
+    if accounts.is_empty() {
+        bail!("no mailbox and no outgoing uses profile {name}: add profile = \"{name}\" to one");
+    }
+    let asked = match login {
+        Some(login) => format!("profile {name} has no login {login}"),
+        None => format!("profile {name} has several logins"),
+    };
+    let mut text = format!("{asked}; name one of them:");
+    for account in accounts {
+        write!(text, "\n  {}", advice::sign_in_command(account))?;
+    }
+    bail!(text)
+}
+
+fn of_mailbox(mailbox: &str, account: &Account, who: &Who) -> anyhow::Result<Account> {
+    let known = account.login.as_deref().unwrap_or_default();
+    match who.login.as_deref() {
+        Some(login) if !known.eq_ignore_ascii_case(login) => {
+            bail!("mailbox {mailbox} signs in by {account}: leave out --as {login}")
+        }
+        _ => Ok(account.clone()),
+    }
+}
+
+/// An error with what to do about it, as a person reads it.
+fn explained(error: &AuthError, profile: Option<&Profile>) -> anyhow::Error {
+    with_advice(error.to_string(), &advice::advise(error, profile))
+}
+
+fn with_advice(mut text: String, advice: &Advice) -> anyhow::Error {
+    text.push_str("\n\n");
+    text.push_str(&advice.text);
+    for step in &advice.steps {
+        text.push_str("\n  - ");
+        text.push_str(step);
+    }
+    anyhow!(text)
+}
+
+/// The profile of an account that the configuration knows.
+fn profile_of<'t>(tokens: &'t Tokens, account: &Account) -> anyhow::Result<&'t Profile> {
+    tokens
+        .profile(&account.profile)
+        .with_context(|| format!("there is no profile {}", account.profile))
+}
+
+/// A server's words without what would move the cursor or colour the screen.
+fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! What of a configuration ends soon: secrets, certificates, and what vendors switch off.
+
+use jiff::Timestamp;
+use postroom_auth::runway::{self, Notice, PasswordSubmission, Watched};
+
+use crate::config::{Config, Credential};
+
+/// Everything that ends within its notice, or has ended; the soonest first.
+pub fn notices(config: &Config, now: Timestamp) -> Vec<Notice> {
+    let submissions: Vec<PasswordSubmission> = config
+        .outgoing
+        .iter()
+        .filter(|outgoing| {
+            let login = outgoing.login.as_ref();
+            login.is_some_and(|login| matches!(login.credential, Credential::Password(_)))
+        })
+        .map(|outgoing| PasswordSubmission {
+            name: &outgoing.name,
+            host: &outgoing.server.host,
+        })
+        .collect();
+    runway::notices(
+        &Watched {
+            profiles: &config.profiles,
+            accounts: &config.accounts,
+            submissions: &submissions,
+        },
+        now,
+    )
+}
