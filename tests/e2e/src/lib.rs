@@ -1,14 +1,26 @@
 //! A mail room under test: the real binary on a folder of its own, its mailbox on the real servers of the stand.
 
+pub mod grants;
+pub mod leak;
+mod running;
+mod session;
+
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use postroom_stand::{Stand, StoredMail, WEBHOOK_SECRET, WebhookRequest, wait_for};
+use postroom_stand::{
+    Options, SmtpMail, Stand, StoredMail, TokenRequest, WEBHOOK_SECRET, WebhookRequest, wait_for,
+};
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use crate::running::Running;
+pub use crate::session::Session;
 
 /// Long enough for a loaded machine; nothing waits that long when things are right.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,12 +35,8 @@ pub struct Room<'a> {
     pub user: String,
     dir: TempDir,
     tag: String,
-}
-
-/// A `postroom run` under way; killed when dropped.
-pub struct Running {
-    child: Child,
-    log: PathBuf,
+    /// Set for every command.
+    environment: Vec<(String, String)>,
 }
 
 impl<'a> Room<'a> {
@@ -48,7 +56,31 @@ impl<'a> Room<'a> {
             user: format!("{tag}@acme.example"),
             dir: TempDir::with_prefix("postroom-e2e-").expect("a temporary folder"),
             tag,
+            environment: Vec::new(),
         }
+    }
+
+    /// A directory of its own at the authorization server, by which its token requests are told from those of other rooms.
+    pub fn directory(&self) -> String {
+        format!("{}.onmicrosoft.example", self.tag)
+    }
+
+    /// Sets a variable for every command from now on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.environment.push((name.into(), value.into()));
+    }
+
+    /// The token requests that went to this room's directory, oldest first.
+    pub fn token_requests(&self) -> Vec<TokenRequest> {
+        let all = self.stand.authority().token_requests().expect("asking");
+        let mine = self.directory();
+        all.into_iter().filter(|it| it.tenant == mine).collect()
+    }
+
+    /// What this room sent by mail, oldest first.
+    pub fn sent(&self) -> Vec<SmtpMail> {
+        let all = self.stand.smtp().received();
+        all.into_iter().filter(|it| it.from == self.user).collect()
     }
 
     /// The configuration of [`Room::new`], with `more` appended.
@@ -152,12 +184,33 @@ secret = {{ env = "{HOOK_SECRET}" }}
             // The vault's key is made there, and not in the home of whoever runs the tests.
             .env("XDG_CONFIG_HOME", self.path().join("config"))
             .env_remove("RUST_LOG")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }
 
+    /// Runs to its end. What it prints is also kept in the room, in `output.log`.
     pub fn postroom(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("starting postroom")
+        let output = self.command(args).output().expect("starting postroom");
+        self.keep_output(&output);
+        output
+    }
+
+    /// Starts a command that a person talks to, such as `auth login`.
+    pub fn talk(&self, args: &[&str]) -> Session<'_, 'a> {
+        Session::start(self, args)
+    }
+
+    /// Keeps what a command printed in the room, in `output.log`.
+    pub fn keep_output(&self, output: &Output) {
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path().join("output.log"));
+        let mut file = file.expect("the file of outputs");
+        for stream in [&output.stdout, &output.stderr] {
+            file.write_all(stream).expect("keeping an output");
+        }
     }
 
     /// Runs to success and answers stdout.
@@ -179,6 +232,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
             .env("POSTROOM_CRASH_AT", point)
             .output()
             .expect("starting postroom");
+        self.keep_output(&output);
         use std::os::unix::process::ExitStatusExt;
         assert_eq!(
             output.status.signal(),
@@ -204,11 +258,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
         for (name, value) in environment {
             command.env(name, value);
         }
-        let child = command.stdout(Stdio::null()).stderr(file).spawn();
-        Running {
-            child: child.expect("starting postroom"),
-            log,
-        }
+        Running::start(command.stdout(Stdio::null()).stderr(file), log)
     }
 
     /// A listing's rows.
@@ -322,46 +372,16 @@ secret = {{ env = "{HOOK_SECRET}" }}
     }
 }
 
-impl Running {
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Waits until the log holds `text`.
-    pub fn await_log(&self, text: &str) {
-        assert!(
-            wait_for(PATIENCE, || self.log().contains(text)),
-            "{text:?} is not in the log:\n{}",
-            self.log()
-        );
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// SIGKILL.
-    pub fn kill(mut self) {
-        self.child.kill().expect("killing postroom");
-        self.child.wait().expect("waiting for postroom");
-    }
-
-    /// Ctrl-C, and the exit code after the drain.
-    pub fn stop(mut self) -> Option<i32> {
-        signal(self.child.id(), rustix::process::Signal::INT);
-        self.child.wait().expect("waiting for postroom").code()
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A stand whose access tokens live for seconds, so that tests see them end; shared by the tests of a binary.
+pub fn short_lived() -> &'static Stand {
+    static STAND: OnceLock<Stand> = OnceLock::new();
+    STAND.get_or_init(|| {
+        Stand::start_with(Options {
+            token_lifetime_secs: 6,
+            ..Options::default()
+        })
+        .expect("the test stand")
+    })
 }
 
 /// A plain mail from a person of the client.
@@ -431,11 +451,4 @@ pub fn binary() -> PathBuf {
         binary.display()
     );
     binary
-}
-
-fn signal(pid: u32, signal: rustix::process::Signal) {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
-    rustix::process::kill_process(pid.expect("a pid"), signal).expect("signalling postroom");
 }

@@ -3,6 +3,15 @@
 // clippy.toml allows it in test functions; the helpers between them are tests too.
 #![allow(clippy::unwrap_used)]
 
+mod auth_browser;
+mod auth_crash;
+mod auth_grants;
+mod auth_leak;
+mod auth_recipes;
+mod auth_refusals;
+mod auth_sign_in;
+mod auth_status;
+mod auth_trouble;
 mod bad_mail;
 mod commands;
 mod crash;

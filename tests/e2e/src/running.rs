@@ -1,0 +1,79 @@
+//! A `postroom run` in the background, with its log.
+
+use std::path::PathBuf;
+use std::process::{Child, Command};
+
+use postroom_stand::wait_for;
+
+use crate::PATIENCE;
+
+/// A `postroom run` under way; killed when dropped.
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts a command that appends to `log`.
+    pub(crate) fn start(command: &mut Command, log: PathBuf) -> Self {
+        let child = command.spawn().expect("starting postroom");
+        Self { child, log }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until the log holds `text`.
+    pub fn await_log(&self, text: &str) {
+        assert!(
+            wait_for(PATIENCE, || self.log().contains(text)),
+            "{text:?} is not in the log:\n{}",
+            self.log()
+        );
+    }
+
+    /// The log's lines with this level that hold `text`.
+    pub fn lines(&self, level: &str, text: &str) -> Vec<String> {
+        let log = self.log();
+        let lines = log.lines().filter(|line| {
+            let words: Vec<&str> = line.split_whitespace().take(2).collect();
+            words.get(1) == Some(&level) && line.contains(text)
+        });
+        lines.map(str::to_owned).collect()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killing postroom");
+        self.child.wait().expect("waiting for postroom");
+    }
+
+    /// Ctrl-C, and the exit code after the drain.
+    pub fn stop(mut self) -> Option<i32> {
+        signal(self.child.id(), rustix::process::Signal::INT);
+        self.child.wait().expect("waiting for postroom").code()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.expect("a pid"), signal).expect("signalling postroom");
+}

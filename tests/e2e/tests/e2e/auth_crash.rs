@@ -1,0 +1,110 @@
+//! Killed around a refresh, or its answer lost: the vault stays readable, and what was lost is said at once instead of looped over.
+
+use postroom_e2e::both;
+use postroom_e2e::grants::{Case, Walk};
+use postroom_e2e::short_lived;
+use postroom_stand::{AuthorityFailure, Endpoint, Only};
+
+const POINTS: [&str; 3] = [
+    "before-token-request",
+    "before-token-stored",
+    "after-token-stored",
+];
+
+/// Signed in, one mail carried, and the access token has ended: the next run begins with a refresh.
+fn with_an_ended_token(case: &Case) -> Walk<'_> {
+    let walk = Walk::new(case, short_lived());
+    walk.sign_in();
+    walk.carry("first");
+    walk.outlive_token();
+    walk
+}
+
+/// The next refresh is refused for good, once; who signs in again goes on.
+fn assert_asks_for_a_sign_in(walk: &Walk) {
+    let asked = walk.requests().len();
+    let refused = walk.room.postroom(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("postroom auth login acme"), "{said}");
+    assert_eq!(walk.requests().len(), asked + 1);
+
+    let listed = walk.room.postroom(&["auth", "status", "--json"]);
+    assert_eq!(listed.status.code(), Some(1), "{}", both(&listed));
+    let row: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("a JSON line");
+    assert_eq!(row["state"], "failed", "{row:#}");
+    let advice = row["advice"].as_str().unwrap();
+    assert!(
+        advice.contains("lost") && advice.contains("auth login"),
+        "{advice}"
+    );
+
+    // Who is told already is not asked again, by whatever process.
+    assert_eq!(
+        walk.room.postroom(&["run", "--once"]).status.code(),
+        Some(1)
+    );
+    assert_eq!(walk.requests().len(), asked + 1);
+
+    walk.sign_in();
+    walk.carry("second");
+    walk.room.assert_balanced(2);
+}
+
+#[test]
+fn before_the_request_nothing_is_lost() {
+    let case = Case::named("code-public");
+    let walk = with_an_ended_token(&case);
+    let asked = walk.requests().len();
+    walk.room.once_killed_at(POINTS[0]);
+    assert_eq!(walk.requests().len(), asked);
+    walk.carry("second");
+    walk.assert_renewed(asked);
+}
+
+#[test]
+fn between_the_answer_and_the_vault_the_new_token_is_lost_and_said_to_be() {
+    let case = Case::named("code-public");
+    let walk = with_an_ended_token(&case);
+    walk.room.once_killed_at(POINTS[1]);
+    assert_asks_for_a_sign_in(&walk);
+}
+
+#[test]
+fn once_it_is_in_the_vault_the_next_process_uses_it() {
+    let case = Case::named("code-public");
+    let walk = with_an_ended_token(&case);
+    let asked = walk.requests().len();
+    walk.room.once_killed_at(POINTS[2]);
+    walk.carry("second");
+    walk.assert_renewed(asked);
+}
+
+#[test]
+fn an_answer_lost_on_its_way_is_told_at_once() {
+    let case = Case::named("device-public");
+    let walk = with_an_ended_token(&case);
+    let directory = walk.room.directory();
+    let only = Only {
+        tenant: Some(&directory),
+        ..Only::default()
+    };
+    let authority = walk.room.stand.authority();
+    authority
+        .fail_only(Endpoint::Token, 1, only, AuthorityFailure::AnswerLost)
+        .expect("ordering a failure");
+    let lost = walk.room.postroom(&["run", "--once"]);
+    assert_eq!(lost.status.code(), Some(1), "{}", both(&lost));
+    assert_asks_for_a_sign_in(&walk);
+}
+
+#[test]
+fn who_needs_no_person_goes_on_wherever_it_was_killed() {
+    let case = Case::named("app-secret");
+    for point in POINTS {
+        let walk = Walk::new(&case, short_lived());
+        walk.room.once_killed_at(point);
+        walk.carry("after");
+        assert_eq!(walk.status()["state"], "ok");
+    }
+}

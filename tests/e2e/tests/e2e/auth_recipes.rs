@@ -1,0 +1,156 @@
+//! Every recipe of `docs/recipes`: its configuration is a case, and runs with only the servers and the registration swapped.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use postroom_e2e::grants::{ANSWERING, Person, sign_in};
+use postroom_e2e::{Room, cases, mail_from, root};
+use postroom_stand::{
+    CLIENT_ID, CLIENT_SECRET, DELEGATED_CLIENT_ID, DELEGATED_CLIENT_SECRET, PASSWORD,
+    PUBLIC_CLIENT_ID, Stand,
+};
+use toml::{Table, Value};
+
+const MICROSOFT: &str = "https://login.microsoftonline.com";
+
+fn name_of(path: &Path) -> String {
+    path.file_stem()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn recipe(name: &str) -> String {
+    let file = root().join(format!("tests/cases/recipes/{name}/postroom.toml"));
+    std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+}
+
+#[test]
+fn every_page_has_its_case_and_shows_it_as_it_is() {
+    let pages: BTreeSet<String> = std::fs::read_dir(root().join("docs/recipes"))
+        .expect("the recipes")
+        .map(|entry| name_of(&entry.expect("an entry").path()))
+        .collect();
+    let cases: BTreeSet<String> = cases("tests/cases/recipes")
+        .iter()
+        .map(|case| name_of(case))
+        .collect();
+    assert_eq!(
+        pages, cases,
+        "a page without a case, or a case without a page"
+    );
+    for name in pages {
+        let page = std::fs::read_to_string(root().join(format!("docs/recipes/{name}.md")));
+        let page = page.expect("a page");
+        let block = page
+            .split_once("```toml\n")
+            .and_then(|(_, rest)| rest.split_once("```"))
+            .map(|(block, _)| block);
+        assert_eq!(
+            block,
+            Some(recipe(&name).as_str()),
+            "docs/recipes/{name}.md"
+        );
+    }
+}
+
+#[test]
+fn kaseya_bms_carries_mail() {
+    let (mut room, config) = swapped("kaseya-bms", PUBLIC_CLIENT_ID);
+    room.set_env("SUPPORT_PASSWORD", PASSWORD);
+    carries(&room, &config);
+}
+
+#[test]
+fn webmethods_carries_mail_after_its_address_was_pasted() {
+    let (mut room, config) = swapped("webmethods", DELEGATED_CLIENT_ID);
+    room.set_env("WM_CLIENT_SECRET", DELEGATED_CLIENT_SECRET);
+    let profile = &config["profiles"]["integration-server"];
+    let redirect = profile["redirect_url"].as_str().expect("a redirect");
+    let authority = room.stand.authority();
+    authority
+        .register_redirect(DELEGATED_CLIENT_ID, redirect)
+        .expect("registering");
+    sign_in(&room, "integration-server", Person::PastedUrl);
+    carries(&room, &config);
+}
+
+#[test]
+fn tririga_carries_mail() {
+    let (mut room, config) = swapped("tririga", CLIENT_ID);
+    room.set_env("TRIRIGA_SECRET", CLIENT_SECRET);
+    carries(&room, &config);
+}
+
+/// A room with the recipe's configuration on the stand's servers, its user the recipe's mailbox.
+fn swapped(name: &str, client_id: &str) -> (Room<'static>, Table) {
+    let stand = Stand::shared().expect("the test stand");
+    let mut room = Room::bare(stand);
+    let mut config: Table = recipe(name).parse().expect("a recipe");
+    let ports = stand.ports();
+    let ca = stand.ca_pem().display().to_string();
+    config.insert(
+        "tls".into(),
+        Table::from_iter([("ca".into(), ca.into())]).into(),
+    );
+    for profile in tables(&mut config, "profiles") {
+        let directory = profile["tenant"].as_str().expect("a directory").to_owned();
+        profile.insert("client_id".into(), client_id.into());
+        let derived = format!("{MICROSOFT}/{directory}/oauth2/v2.0/token");
+        profile.entry("token_url").or_insert(derived.into());
+        for key in ["authorize_url", "token_url"] {
+            if let Some(Value::String(url)) = profile.get_mut(key) {
+                *url = url.replace(MICROSOFT, &stand.authority().issuer());
+            }
+        }
+    }
+    let mut serve = |section: &str, port: u16, tls: &str| {
+        for table in tables(&mut config, section) {
+            table.insert("host".into(), "localhost".into());
+            table.insert("port".into(), i64::from(port).into());
+            table.insert("tls".into(), tls.into());
+        }
+    };
+    serve("mailboxes", ports.imaps, "implicit");
+    serve("outgoing", ports.submission, "starttls");
+    let mailbox = tables(&mut config, "mailboxes").remove(0);
+    room.user = mailbox["address"].as_str().expect("an address").into();
+    let text = toml::to_string(&config).expect("TOML");
+    room.write("postroom.toml", format!("{text}{ANSWERING}"));
+    (room, config)
+}
+
+fn tables<'a>(config: &'a mut Table, section: &str) -> Vec<&'a mut Table> {
+    let section = config.get_mut(section).and_then(Value::as_table_mut);
+    let entries = section.expect("a section").iter_mut();
+    entries.filter_map(|(_, it)| it.as_table_mut()).collect()
+}
+
+/// What was there stays, what comes becomes a ticket and is answered.
+fn carries(room: &Room, config: &Table) {
+    let person = format!("dana.{}", room.user);
+    room.ok(&["check"]);
+    room.deliver(mail_from(&person, "from before", "…", ""));
+    room.once();
+    assert_eq!(room.decisions().len(), 0);
+    room.deliver(mail_from(&person, "from now on", "…", ""));
+    room.once();
+    assert_eq!(room.decision("from now on")["outcome"], "ticket");
+    let sent = room.sent();
+    assert_eq!(sent.len(), 1, "{sent:#?}");
+    assert_eq!(sent[0].to, [person]);
+    let (_, mailbox) = config["mailboxes"]
+        .as_table()
+        .unwrap()
+        .iter()
+        .next()
+        .unwrap();
+    let after = mailbox["after"]["done"].as_str().unwrap();
+    let folder = after.strip_prefix("move:").unwrap_or("INBOX");
+    let kept = room.folder(folder);
+    let done = kept.iter().find(|mail| {
+        let text = String::from_utf8_lossy(&mail.bytes);
+        text.contains("Subject: from now on")
+    });
+    assert!(done.is_some(), "not in {folder}");
+}

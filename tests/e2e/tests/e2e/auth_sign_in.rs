@@ -1,0 +1,163 @@
+//! Signing in by a person: wrong answers, used codes, declined consents, and a vault that cannot be read any more.
+
+use postroom_e2e::both;
+use postroom_e2e::grants::{Case, Walk, follow, parameter};
+use postroom_stand::{PASSWORD, Stand};
+
+fn shared() -> &'static Stand {
+    Stand::shared().expect("the test stand")
+}
+
+#[test]
+fn a_wrong_answer_is_told_and_asked_for_again() {
+    let case = Case::named("code-pasted-url");
+    let walk = Walk::new(&case, shared());
+    let mut session = walk.room.talk(&["auth", "login", "acme"]);
+    let address = session.address();
+    let redirect = shared()
+        .sign_in_by_http(&address, &walk.room.user, PASSWORD)
+        .expect("the sign-in pages");
+    let state = parameter(&redirect, "state");
+    session.type_line(&redirect.replace(&state, "made-up"));
+    session.await_stderr("the state is not the one of this sign-in");
+    session.type_line("what was I to paste?");
+    session.await_stderr("there is no code in it");
+    session.type_line(&redirect);
+    let output = session.end();
+    assert!(output.status.success(), "{}", both(&output));
+    walk.carry("signed in");
+}
+
+#[test]
+fn a_wrong_state_on_the_listener_ends_nothing() {
+    let case = Case::named("code-fixed-redirect");
+    let walk = Walk::new(&case, shared());
+    let session = walk.room.talk(&["auth", "login", "acme"]);
+    let redirect = shared()
+        .sign_in_by_http(&session.address(), &walk.room.user, PASSWORD)
+        .expect("the sign-in pages");
+    let state = parameter(&redirect, "state");
+    let page = follow(&redirect.replace(&state, "made-up"));
+    assert!(page.contains("another sign-in"), "{page}");
+    assert!(follow(&redirect).contains("You are signed in"));
+    assert!(session.end().status.success());
+}
+
+#[test]
+fn a_code_that_was_used_is_told() {
+    let case = Case::named("code-pasted-code");
+    let walk = Walk::new(&case, shared());
+    let mut session = walk.room.talk(&["auth", "login", "acme"]);
+    let redirect = shared()
+        .sign_in_by_http(&session.address(), &walk.room.user, PASSWORD)
+        .expect("the sign-in pages");
+    let code = parameter(&redirect, "code");
+    session.type_line(&code);
+    assert!(session.end().status.success());
+
+    let mut session = walk.room.talk(&["auth", "login", "acme"]);
+    session.address();
+    session.type_line(&code);
+    let output = session.end();
+    assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("54005") && said.contains("auth login"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_declined_consent_ends_the_sign_in_with_advice() {
+    let case = Case::named("code-public");
+    let walk = Walk::new(&case, shared());
+    let session = walk.room.talk(&["auth", "login", "acme"]);
+    let redirect = shared()
+        .decline_by_http(&session.address(), &walk.room.user, PASSWORD)
+        .expect("the sign-in pages");
+    assert!(follow(&redirect).contains("refused"));
+    let output = session.end();
+    assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("65004") && said.contains("consent"), "{said}");
+
+    let case = Case::named("device-public");
+    let walk = Walk::new(&case, shared());
+    let session = walk.room.talk(&["auth", "login", "acme"]);
+    shared()
+        .decline_device(&session.user_code(), &walk.room.user, PASSWORD)
+        .expect("the device page");
+    let output = session.end();
+    assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("declined"), "{said}");
+}
+
+#[test]
+fn somebody_else_in_the_browser_is_pointed_out() {
+    let case = Case::named("code-public");
+    let walk = Walk::new(&case, shared());
+    let session = walk.room.talk(&["auth", "login", "support"]);
+    let other = format!("else.{}", walk.room.user);
+    let redirect = shared()
+        .sign_in_by_http(&session.address(), &other, PASSWORD)
+        .expect("the sign-in pages");
+    follow(&redirect);
+    let output = session.end();
+    assert!(output.status.success(), "{}", both(&output));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("warning") && said.contains(&other) && said.contains(&walk.room.user),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_vault_under_another_key_is_told_and_signing_in_mends_it() {
+    let case = Case::named("code-public");
+    let walk = Walk::new(&case, shared());
+    walk.sign_in();
+    walk.carry("first");
+    let key = walk.room.path().join("config/postroom/vault.key");
+    std::fs::remove_file(key).expect("the vault's key");
+
+    let status = walk.room.postroom(&["auth", "status", "--json"]);
+    assert_eq!(status.status.code(), Some(1), "{}", both(&status));
+    let row: serde_json::Value = serde_json::from_slice(&status.stdout).expect("a JSON line");
+    assert_eq!(row["state"], "failed", "{row:#}");
+    let advice = row["advice"].as_str().unwrap();
+    assert!(
+        advice.contains("another key") && advice.contains("auth login acme"),
+        "{advice}"
+    );
+    let run = walk.room.postroom(&["run", "--once"]);
+    assert_eq!(run.status.code(), Some(1), "{}", both(&run));
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(
+        said.contains("key") && said.contains("auth login acme"),
+        "{said}"
+    );
+
+    walk.sign_in();
+    walk.carry("second");
+    let vault = std::fs::read_dir(walk.room.path().join("data/vault")).expect("the vault");
+    let aside = vault.filter(|entry| {
+        let name = entry.as_ref().expect("an entry").file_name();
+        name.to_string_lossy().contains("set-aside")
+    });
+    assert_eq!(aside.count(), 1);
+}
+
+#[test]
+fn signing_out_forgets_the_tokens() {
+    let case = Case::named("code-public");
+    let walk = Walk::new(&case, shared());
+    walk.sign_in();
+    walk.room.ok(&["auth", "logout", "acme"]);
+    assert_eq!(walk.status()["state"], "signed-out");
+    let run = walk.room.postroom(&["run", "--once"]);
+    assert_eq!(run.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(said.contains("postroom auth login acme"), "{said}");
+    assert_eq!(walk.requests().len(), 1);
+}
