@@ -71,7 +71,10 @@ impl Vault {
             key,
         };
         files::make_folder(&vault.folder)?;
-        vault.clear_leftovers()?;
+        if let Err(error) = vault.clear_leftovers() {
+            // It is in nobody's way until its account is written.
+            tracing::warn!(%error, "a half-written file of the vault cannot be removed");
+        }
         Ok(vault)
     }
 
@@ -123,7 +126,8 @@ impl Vault {
         for name in files::names(&self.folder, files::HALF_WRITTEN)? {
             let lock = files::open_lock(&files::lock_path(&self.folder, &name))?;
             if lock.try_lock().is_ok() {
-                files::remove(&files::half_written_path(&self.folder, &name))?;
+                let leftover = files::half_written_path(&self.folder, &name);
+                files::remove(&leftover)?;
             }
         }
         Ok(())
