@@ -107,6 +107,9 @@ pub enum Command {
     /// Sign in, see who is signed in and what ends next, sign out
     #[command(subcommand)]
     Auth(AuthCommand),
+    /// Find out whether a mailbox works
+    #[command(subcommand)]
+    Mailbox(MailboxCommand),
     /// Bring mail in from files
     #[command(subcommand)]
     Mail(MailCommand),
@@ -224,6 +227,26 @@ pub struct Who {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum MailboxCommand {
+    /// Connect, sign in, open the folder, fetch a sample, then the way out: each step timed, the failing one explained; nothing
+    /// is marked, moved or decided, and a running service is not disturbed. Exit code 1 when a step failed
+    Test {
+        /// The mailbox's name in the configuration
+        name: String,
+        /// Also send a short test mail to this address by the mailbox's outgoing
+        #[arg(long, value_name = "ADDRESS", value_parser = mail_address)]
+        send_to: Option<String>,
+        /// Show what was said to the servers, without secrets and mails
+        #[arg(long)]
+        trace: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum MailCommand {
     /// Take mbox files, maildirs or .eml files through the line, as if fetched
     Import {
@@ -274,6 +297,17 @@ pub enum PluginCommand {
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// What is wrong in finer ways is found when the mail is written.
+fn mail_address(text: &str) -> Result<String, String> {
+    let sound = text
+        .rsplit_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    sound
+        .then(|| text.to_owned())
+        .ok_or_else(|| "a mail address, such as ann@client.example".into())
 }
 
 /// The longest wait for a person.

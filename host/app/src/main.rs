@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use postroom::cli::{AuthCommand, Cli, Command, MailCommand, PluginCommand, RuleCommand};
+use postroom::cli::{
+    AuthCommand, Cli, Command, MailCommand, MailboxCommand, PluginCommand, RuleCommand,
+};
 use postroom::{commands, logging};
 
 fn main() -> ExitCode {
@@ -55,6 +57,20 @@ fn main() -> ExitCode {
         }) => commands::auth::status(&config.config, profile.as_deref(), output.json),
         Command::Auth(AuthCommand::Logout { who, config }) => {
             commands::auth::logout(&config.config, &who)
+        }
+        Command::Mailbox(MailboxCommand::Test {
+            name,
+            send_to,
+            trace,
+            config,
+            output,
+        }) => {
+            let options = commands::mailbox::Options {
+                send_to,
+                trace,
+                json: output.json,
+            };
+            commands::mailbox::test(&config.config, &name, &options)
         }
         Command::Mail(MailCommand::Import {
             mailbox,

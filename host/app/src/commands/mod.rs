@@ -6,6 +6,7 @@ pub mod demo;
 pub mod import;
 pub mod init;
 pub mod listings;
+pub mod mailbox;
 pub mod plugin;
 pub mod quarantine;
 pub mod rule;

@@ -1,0 +1,174 @@
+//! Prints the steps of a test as they end: lines for people, or one JSON object a step.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Error;
+use postroom_auth::Trace;
+use postroom_auth::advice::{Advice, advise_vault};
+use postroom_auth::trace::{Side, TraceLine};
+use postroom_auth::vault::VaultError;
+use serde_json::json;
+
+use crate::commands::print;
+
+/// Which way of the mailbox is tested.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    In,
+    Out,
+}
+
+/// What a failed step says: the error, and what to do about it.
+pub type Failure = (String, Advice);
+
+pub struct Report {
+    json: bool,
+    trace: Option<Trace>,
+    part: Part,
+    failed: bool,
+    /// The first trouble with stdout.
+    trouble: Option<io::Error>,
+}
+
+impl Report {
+    pub fn new(json: bool, trace: Option<Trace>) -> Self {
+        Self {
+            json,
+            trace,
+            part: Part::In,
+            failed: false,
+            trouble: None,
+        }
+    }
+
+    pub fn begin(&mut self, part: Part, title: &str) -> anyhow::Result<()> {
+        self.part = part;
+        self.remark(title)
+    }
+
+    /// A line that no program needs.
+    pub fn remark(&self, text: &str) -> anyhow::Result<()> {
+        if !self.json {
+            print(text)?;
+        }
+        Ok(())
+    }
+
+    pub fn step(&mut self, name: &str, elapsed: Duration, outcome: Result<String, Failure>) {
+        self.failed |= outcome.is_err();
+        let text = if self.json {
+            self.object(name, elapsed, &outcome).to_string()
+        } else {
+            self.lines(name, elapsed, &outcome)
+        };
+        if let Err(error) = print(text) {
+            self.trouble.get_or_insert(error);
+        }
+    }
+
+    fn object(
+        &self,
+        name: &str,
+        elapsed: Duration,
+        outcome: &Result<String, Failure>,
+    ) -> serde_json::Value {
+        let part = match self.part {
+            Part::In => "in",
+            Part::Out => "out",
+        };
+        let failure = outcome.as_ref().err();
+        let mut object = json!({
+            "step": name,
+            "part": part,
+            "ok": outcome.is_ok(),
+            "elapsed_ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            "detail": outcome.as_ref().ok(),
+            "error": failure.map(|(error, _)| error),
+            "advice": failure.map(|(_, advice)| &advice.text),
+            "steps": failure.map_or(&[][..], |(_, advice)| &advice.steps),
+        });
+        if self.trace.is_some() {
+            object["trace"] = self.said().iter().map(traced).collect();
+        }
+        object
+    }
+
+    fn lines(&self, name: &str, elapsed: Duration, outcome: &Result<String, Failure>) -> String {
+        let (word, detail) = match outcome {
+            Ok(detail) => ("ok  ", detail.as_str()),
+            Err(_) => ("FAIL", ""),
+        };
+        let mut text = format!(
+            "{word} {name:<13}{:>6} ms  {}",
+            elapsed.as_millis(),
+            harmless(detail)
+        );
+        text.truncate(text.trim_end().len());
+        for line in self.said() {
+            text.push_str(&format!("\n  {line}"));
+        }
+        if let Err((error, advice)) = outcome {
+            text.push_str(&format!("\n\n{}\n\n{}\n", harmless(error), advice.text));
+            for step in &advice.steps {
+                text.push_str(&format!("  {step}\n"));
+            }
+        }
+        text
+    }
+
+    fn said(&self) -> Vec<TraceLine> {
+        self.trace.as_ref().map(Trace::take).unwrap_or_default()
+    }
+
+    /// Prints what was said after the last step.
+    pub fn end(&mut self) -> anyhow::Result<()> {
+        for line in self.said() {
+            self.remark(&format!("  {line}"))?;
+        }
+        match self.trouble.take() {
+            Some(trouble) => Err(trouble.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing can be tested without the vault.
+    pub fn no_vault(mut self, error: Error) -> anyhow::Result<ExitCode> {
+        let Some(vault) = error.downcast_ref::<VaultError>() else {
+            return Err(error);
+        };
+        let failure = (vault.to_string(), advise_vault(vault));
+        self.step("vault", Duration::ZERO, Err(failure));
+        self.finish()
+    }
+
+    pub fn finish(mut self) -> anyhow::Result<ExitCode> {
+        self.end()?;
+        Ok(if self.failed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// A server's words without what would move the cursor or colour the screen.
+fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+fn traced(line: &TraceLine) -> serde_json::Value {
+    let side = match line.side {
+        Side::Client => "C",
+        Side::Server => "S",
+        Side::Note => "-",
+    };
+    json!({
+        "at_ms": u64::try_from(line.at.as_millis()).unwrap_or(u64::MAX),
+        "side": side,
+        "text": line.text,
+    })
+}
