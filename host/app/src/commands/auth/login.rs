@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use postroom_auth::runway::Status;
 use postroom_auth::{
     Account, AnswerError, AuthError, Code, CodeSignIn, Grant, RedirectListener, Tokens,
@@ -92,9 +92,9 @@ async fn by_code(
         .await?
         .map_err(|end| match end {
             NoAnswer::Refused(error) => explained(&error, Some(profile)),
-            NoAnswer::InputEnded => anyhow::anyhow!(
-                "stdin ended before an address was pasted: nobody is signed in as {account}"
-            ),
+            NoAnswer::InputEnded => {
+                anyhow!("stdin ended before an address was pasted: nobody signed in ({account})")
+            }
         })?;
     tokens.finish_code(sign_in, code).await.map_err(failed)
 }
@@ -172,8 +172,8 @@ async fn within<T>(
     account: &Account,
     wait: impl Future<Output = T>,
 ) -> anyhow::Result<T> {
-    tokio::time::timeout(timeout, wait).await.with_context(|| {
-        format!("nobody signed in as {account} within {timeout:?}; run the command again, with a longer --timeout where needed")
+    tokio::time::timeout(timeout, wait).await.map_err(|_| {
+        anyhow!("nobody signed in within {timeout:?} ({account}); run the command again, with a longer --timeout where needed")
     })
 }
 

@@ -28,7 +28,7 @@ pub fn logout(config: &Path, who: &Who) -> anyhow::Result<ExitCode> {
         let tokens = tokens(&config)?;
         match tokens.sign_out(&account).await {
             Ok(true) => print(format!(
-                "signed out: {account}; whether the provider still lists the application is up to it"
+                "signed out: {account}; the provider was not told, and may list the application still"
             ))?,
             Ok(false) => print(format!("nothing was kept of {account}"))?,
             Err(error) => return Err(explained(&error, tokens.profile(&account.profile))),
