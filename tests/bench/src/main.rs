@@ -1,6 +1,6 @@
 //! The bench: Postroom on real servers, beside other tools, as figures and as ratios of one run.
 //!
-//! It fails when a mail is lost, doubled or misplaced, never because a machine is slow.
+//! It fails when a mail is lost, doubled or misplaced or a token is asked for too often, never because a machine is slow.
 
 mod chance;
 mod figures;
@@ -10,6 +10,7 @@ mod memory;
 mod process;
 mod room;
 mod sandbox;
+mod sign_in;
 mod throughput;
 
 use std::io::Write as _;
@@ -47,6 +48,9 @@ struct Options {
     /// Idle mailboxes
     #[arg(long, default_value_t = 2000)]
     idle: u32,
+    /// Mailboxes that sign in, at least one for each of the 50 profiles
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(50..))]
+    sign_ins: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,6 +60,7 @@ enum Part {
     Live,
     Memory,
     Idle,
+    SignIn,
 }
 
 fn main() -> Result<()> {
@@ -86,6 +91,12 @@ fn main() -> Result<()> {
     }
     if wants(Part::Idle) {
         memory::idle(&stand, options.idle)?;
+        println!();
+    }
+    if wants(Part::SignIn) {
+        sign_in::vault()?;
+        println!();
+        sign_in::run(&stand, options.sign_ins)?;
         println!();
     }
     Ok(())

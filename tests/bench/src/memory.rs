@@ -7,7 +7,7 @@ use postroom_stand::Stand;
 
 use crate::figures::mebibytes;
 use crate::process::{Background, measure};
-use crate::room::{Room, TEN_JS};
+use crate::room::{Room, TEN_JS, await_sign_ins, sign_ins};
 use crate::{mails, throughput};
 
 /// The long backlog, as a multiple of the throughput's.
@@ -72,19 +72,11 @@ fn settled_rss(stand: &Stand, tag: &str, count: u32) -> Result<u64> {
         .map(|number| format!("idle-{tag}-{number}@acme.example"))
         .collect();
     let room = Room::new(stand, &users, "ten.js", TEN_JS.as_bytes())?;
-    let before = logins(stand);
+    let before = sign_ins(stand);
     let started = Instant::now();
     let log = room.path().join("run.log");
     let service = Background::start(&mut room.postroom(&["run"])?, &log)?;
-    while logins(stand) < before + count as usize {
-        ensure!(
-            started.elapsed() < PATIENCE,
-            "only {} of {count} mailboxes signed in:\n{}",
-            logins(stand) - before,
-            std::fs::read_to_string(&log).unwrap_or_default()
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    await_sign_ins(stand, before + count as usize, &log)?;
     let signed_in = started.elapsed();
     let mut rss = service.rss()?;
     let mut since = Instant::now();
@@ -104,12 +96,4 @@ fn settled_rss(stand: &Stand, tag: &str, count: u32) -> Result<u64> {
     }
     service.stop()?;
     Ok(rss)
-}
-
-/// How many sessions Dovecot has let in so far.
-fn logins(stand: &Stand) -> usize {
-    stand
-        .dovecot_log()
-        .matches("imap-login: Info: Login:")
-        .count()
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use postroom_stand::{MAIL_SCOPE, Stand};
@@ -12,6 +13,10 @@ use tempfile::TempDir;
 
 /// The variable the configuration takes the client secret from.
 const SECRET: &str = "POSTROOM_BENCH_SECRET";
+/// How long thousands of mailboxes may take to sign in.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Lines of a log that a failure shows.
+const TAIL: usize = 20;
 /// The ten patterns as a script.
 pub const TEN_JS: &str = include_str!("../rules/ten.js");
 /// The least a script can do.
@@ -26,6 +31,17 @@ pub struct Room {
 impl Room {
     /// A room for these mailboxes, all with `rule` (a file's name) as their one rule.
     pub fn new(stand: &Stand, users: &[String], rule: &str, content: &[u8]) -> Result<Self> {
+        Self::with_profiles(stand, &["acme".to_owned()], users, rule, content)
+    }
+
+    /// The same with several profiles, each of a directory of its own name, which the mailboxes use in turn.
+    pub fn with_profiles(
+        stand: &Stand,
+        profiles: &[String],
+        users: &[String],
+        rule: &str,
+        content: &[u8],
+    ) -> Result<Self> {
         let room = Self {
             // Beside the build: on a disk, where durable means something, and not in a memory file system.
             dir: tempfile::Builder::new()
@@ -37,7 +53,7 @@ impl Room {
         fs::write(room.path().join("rules").join(rule), content)?;
         fs::write(
             room.path().join("postroom.toml"),
-            configuration(stand, users, rule),
+            configuration(stand, profiles, users, rule),
         )?;
         Ok(room)
     }
@@ -53,6 +69,8 @@ impl Room {
             .args(args)
             .current_dir(self.path())
             .env(SECRET, &self.client_secret)
+            // The vault's key is made there, and not in the home of whoever runs the bench.
+            .env("XDG_CONFIG_HOME", self.path())
             .env_remove("RUST_LOG");
         Ok(command)
     }
@@ -87,6 +105,39 @@ impl Room {
     }
 }
 
+/// How many mailbox sessions Dovecot has let in so far.
+pub fn sign_ins(stand: &Stand) -> usize {
+    stand
+        .dovecot_log()
+        .matches("imap-login: Info: Login:")
+        .count()
+}
+
+/// Waits until Dovecot has let in so many; `log` is the service's, for when it does not come to that.
+pub fn await_sign_ins(stand: &Stand, count: usize, log: &Path) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let now = sign_ins(stand);
+        if now >= count {
+            return Ok(());
+        }
+        ensure!(
+            started.elapsed() < PATIENCE,
+            "{} mailboxes did not sign in:\n{}",
+            count - now,
+            tail(log)
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The end of a log, which a thousand mailboxes may have filled.
+pub fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL)..].join("\n")
+}
+
 /// Where this program and `postroom` were built.
 pub fn target() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
@@ -112,29 +163,35 @@ fn postroom() -> Result<PathBuf> {
     Ok(binary)
 }
 
-fn configuration(stand: &Stand, users: &[String], rule: &str) -> String {
+fn configuration(stand: &Stand, profiles: &[String], users: &[String], rule: &str) -> String {
     let mut text = format!(
         r#"data_dir = "data"
 
 [tls]
 ca = {ca:?}
 
-[profiles.acme]
+[tenants.acme]
+domains = ["acme.example"]
+"#,
+        ca = stand.ca_pem().display().to_string(),
+    );
+    for profile in profiles {
+        let _ = write!(
+            text,
+            r#"
+[profiles.{profile}]
 provider = "custom"
 token_url = {token_url:?}
 client_id = {client_id:?}
 client_secret = {{ env = "{SECRET}" }}
 scopes = [{MAIL_SCOPE:?}]
 grant = "client-credentials"
-
-[tenants.acme]
-domains = ["acme.example"]
 "#,
-        ca = stand.ca_pem().display().to_string(),
-        token_url = stand.token_url("acme"),
-        client_id = stand.client_id(),
-    );
-    for (number, user) in users.iter().enumerate() {
+            token_url = stand.token_url(profile),
+            client_id = stand.client_id(),
+        );
+    }
+    for ((number, user), profile) in users.iter().enumerate().zip(profiles.iter().cycle()) {
         let _ = write!(
             text,
             r#"
@@ -145,7 +202,7 @@ host = "localhost"
 port = {port}
 tls = "implicit"
 address = "{user}"
-profile = "acme"
+profile = "{profile}"
 import = "all"
 every = "2m"
 after = {{ done = "move:Processed", failed = "move:Failed" }}
