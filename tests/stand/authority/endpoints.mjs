@@ -29,6 +29,8 @@ const REFUSED_RENEWAL = { mfa: 'mfa', disabled: 'disabled', no_consent: 'consent
 
 // How many shared mailboxes a user can have; each is a passdb of Dovecot.
 const SHARED = 3;
+// No login can be this: Dovecot refuses the character.
+const NOBODY = '*';
 
 function placeOf(path) {
   const match = MICROSOFT_PATH.exec(path);
@@ -349,22 +351,25 @@ export async function discovery(ctx, next) {
 // on Exchange; `delegated` is `yes` for a user's token good for the protocol at hand, which then opens the
 // mailboxes named by `owner` and `shared1` and so on. All stand in every answer, since Dovecot takes a
 // missing claim for a failure of the server.
+// The last part of the path is Dovecot's protocol.
 export async function introspection(ctx, next) {
-  if (ctx.path !== INTROSPECTION) return next();
+  if (!ctx.path.startsWith(`${INTROSPECTION}/`)) return next();
+  const service = ctx.path.slice(INTROSPECTION.length + 1);
+  ctx.path = INTROSPECTION;
   const failure = take('introspection');
   if (await play(failure, ctx)) return undefined;
   await next();
   const { active, sub, scope } = ctx.body;
   const anyMailbox = active && !sub && appOnlyMail(scope);
-  const own = active && sub && delegatedMail(scope, ctx.get('x-dovecot-auth-service'));
+  const own = active && sub && delegatedMail(scope, service);
   const shared = own ? user(sub).shared : [];
   ctx.body = {
     ...ctx.body,
     mail: anyMailbox ? 'any' : 'none',
     delegated: own ? 'yes' : 'no',
-    owner: own ? sub : 'nobody',
+    owner: own ? sub : NOBODY,
   };
-  for (let index = 0; index < SHARED; index += 1) ctx.body[`shared${index + 1}`] = shared[index] ?? 'nobody';
+  for (let index = 0; index < SHARED; index += 1) ctx.body[`shared${index + 1}`] = shared[index] ?? NOBODY;
   lose(failure, ctx);
   return undefined;
 }

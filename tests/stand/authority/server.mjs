@@ -166,8 +166,9 @@ async function control(req, res) {
   const chunks = [];
   for await (const chunk of req) chunks.push(chunk);
   const answer = handler(chunks.length ? JSON.parse(Buffer.concat(chunks).toString('utf8')) : {});
-  res.writeHead(200, { 'content-type': 'application/json' });
-  res.end(JSON.stringify(answer ?? null));
+  const body = Buffer.from(JSON.stringify(answer ?? null));
+  res.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length });
+  res.end(body);
 }
 
 // ---- start ----

@@ -1,22 +1,36 @@
 //! A real browser, Chromium without a window, driven through chromedriver (W3C WebDriver): for sign-ins as a person
 //! makes them.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::process::Group;
+use crate::wait_for;
 use crate::wire::Wire;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for an element that is not there yet.
-const ELEMENT_TIMEOUT_MS: u64 = 10_000;
+const ELEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a page may take.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The key under which WebDriver names an element (W3C WebDriver section 12).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// WebDriver's error for an element of a page that is no longer shown (section 6.6).
+const STALE: &str = "stale element reference";
+
+/// What chromedriver says to a command it could not do.
+#[derive(Debug)]
+struct Refusal {
+    error: String,
+    message: String,
+}
 
 /// A running browser with one window and a fresh profile. Dropping it ends the browser.
 pub struct Browser {
@@ -59,7 +73,7 @@ impl Browser {
         };
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "acceptInsecureCerts": true,
-            "timeouts": { "implicit": ELEMENT_TIMEOUT_MS },
+            "timeouts": { "implicit": ELEMENT_TIMEOUT.as_millis() },
             "goog:chromeOptions": {
                 "binary": binary("chromium")?,
                 "args": [
@@ -84,57 +98,98 @@ impl Browser {
 
     /// Opens an address and waits until the page is loaded.
     pub fn open(&self, url: &str) -> Result<()> {
-        self.call("POST", "/url", &json!({ "url": url })).map(drop)
+        self.call("POST", "/url", &json!({ "url": url }))?;
+        Ok(())
     }
 
     /// Types a text into the element of a CSS selector, in place of what is there.
     pub fn fill(&self, css: &str, text: &str) -> Result<()> {
-        let element = self.element(css)?;
-        self.call("POST", &format!("/element/{element}/clear"), &json!({}))?;
-        self.call(
-            "POST",
-            &format!("/element/{element}/value"),
-            &json!({ "text": text }),
-        )
-        .map(drop)
+        self.act(css, "clear", &json!({}))?;
+        self.act(css, "value", &json!({ "text": text }))
     }
 
     /// Clicks the element of a CSS selector.
     pub fn click(&self, css: &str) -> Result<()> {
-        let element = self.element(css)?;
-        self.call("POST", &format!("/element/{element}/click"), &json!({}))
-            .map(drop)
+        self.act(css, "click", &json!({}))
     }
 
     /// The page's text, as a person sees it.
     pub fn text(&self) -> Result<String> {
-        let element = self.element("body")?;
-        self.string(&format!("/element/{element}/text"))
+        let script = json!({
+            "script": "return document.body?.innerText ?? ''", "args": [],
+        });
+        let value = self.call("POST", "/execute/sync", &script)?;
+        Ok(value.as_str().context("no text")?.to_owned())
     }
 
     /// The address the browser is at.
     pub fn url(&self) -> Result<String> {
-        self.string("/url")
+        let value = self.call("GET", "/url", &Value::Null)?;
+        Ok(value.as_str().context("no address")?.to_owned())
     }
 
-    fn string(&self, path: &str) -> Result<String> {
-        let value = self.call("GET", path, &Value::Null)?;
-        Ok(value.as_str().context("no text")?.to_owned())
+    /// Waits until the page shows a text: a click returns before the next page is there.
+    pub fn see(&self, text: &str) -> Result<()> {
+        let shown = || self.text().is_ok_and(|page| page.contains(text));
+        ensure!(
+            wait_for(PAGE_TIMEOUT, shown),
+            "the page does not show {text:?}, but {:?}",
+            self.text()
+        );
+        Ok(())
     }
 
-    fn element(&self, css: &str) -> Result<String> {
-        let question = json!({ "using": "css selector", "value": css });
-        let found = self.call("POST", "/element", &question)?;
-        Ok(found[ELEMENT].as_str().context("no element")?.to_owned())
+    /// Waits until the browser is at an address that begins so, whether or not anything answers there, and returns
+    /// the whole address.
+    pub fn arrive(&self, prefix: &str) -> Result<String> {
+        let there = || self.url().is_ok_and(|url| url.starts_with(prefix));
+        ensure!(
+            wait_for(PAGE_TIMEOUT, there),
+            "the browser is not at {prefix}, but at {:?}",
+            self.url()
+        );
+        self.url()
+    }
+
+    /// Does something to an element, which is looked for anew when the page changed in between.
+    fn act(&self, css: &str, action: &str, body: &Value) -> Result<()> {
+        let deadline = Instant::now() + ELEMENT_TIMEOUT;
+        loop {
+            let question = json!({ "using": "css selector", "value": css });
+            let found = self.call("POST", "/element", &question)?;
+            let element = found[ELEMENT].as_str().context("no element")?;
+            match self.call("POST", &format!("/element/{element}/{action}"), body) {
+                Err(refusal) if refusal.error == STALE && Instant::now() < deadline => {}
+                done => return Ok(done.map(drop)?),
+            }
+        }
     }
 
     /// One WebDriver command; without a session it asks for one.
-    fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+    fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, Refusal> {
         let path = if self.session.is_empty() {
             "/session".to_owned()
         } else {
             format!("/session/{}{path}", self.session)
         };
+        let (status, mut answer) = self
+            .exchange(method, &path, body)
+            .map_err(|error| Refusal {
+                error: "no answer".into(),
+                message: format!("{path}: {error:#}"),
+            })?;
+        let value = answer["value"].take();
+        if status == 200 {
+            return Ok(value);
+        }
+        let word = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        Err(Refusal {
+            error: word("error"),
+            message: format!("{path}: {}", word("message")),
+        })
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
         let body = if body.is_null() {
             String::new()
         } else {
@@ -142,23 +197,21 @@ impl Browser {
         };
         let (status, answer) = Wire::plain(self.port)?.http(
             method,
-            &path,
+            path,
             "application/json; charset=utf-8",
             body.as_bytes(),
         )?;
-        let mut answer: Value = serde_json::from_slice(&answer)
-            .with_context(|| format!("chromedriver answered {status} without JSON"))?;
-        let value = answer["value"].take();
-        if status == 200 {
-            return Ok(value);
-        }
-        Err(anyhow!(
-            "{path}: {}: {}",
-            value["error"].as_str().unwrap_or("unknown error"),
-            value["message"].as_str().unwrap_or_default()
-        ))
+        Ok((status, serde_json::from_slice(&answer)?))
     }
 }
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.error, self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// The port chromedriver says it listens on.
 fn port_in(log: &str) -> Option<u16> {

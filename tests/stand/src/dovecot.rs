@@ -26,6 +26,8 @@ const PORT_ATTEMPTS: usize = 10;
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The protocols that take tokens, by Dovecot's names.
+const TOKEN_PROTOCOLS: [&str; 3] = ["imap", "pop3", "submission"];
 /// The ways a token can open a mailbox, tried in this order: the claim that says so and its value, the claim that
 /// must equal the login, and the format both are put into. An app-only token opens any mailbox, so a constant
 /// format makes all logins equal; a user's token opens the user's own mailbox and the shared ones.
@@ -189,15 +191,7 @@ fn write_config(dir: &Path, ports: &DovecotPorts, neighbours: &Neighbours) -> Re
         )
     };
     let folder = dir.to_string_lossy();
-    let tokens: String = (0..TOKEN_WAYS.len())
-        .map(|index| {
-            // An introspection that fails ends the login: the next way must not make up for it.
-            format!(
-                "passdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  \
-                 args = @DIR@/oauth2-{index}.conf\n  result_internalfail = return-fail\n}}\n"
-            )
-        })
-        .collect();
+    let tokens = write_token_checks(dir, neighbours)?;
     let config = include_str!("../dovecot/dovecot.conf")
         .replace("@TOKENS@\n", &tokens)
         .replace("@DIR@", &folder)
@@ -214,21 +208,40 @@ fn write_config(dir: &Path, ports: &DovecotPorts, neighbours: &Neighbours) -> Re
         .replace("@SUBMISSIONS@", &ports.submissions.to_string())
         .replace("@LMTP@", &ports.lmtp.to_string());
     fs::write(dir.join("dovecot.conf"), config)?;
-    for (index, (active, value, claim, format)) in TOKEN_WAYS.into_iter().enumerate() {
-        let oauth2 = include_str!("../dovecot/oauth2.conf")
-            .replace("@CLIENT@", INTROSPECTION_CLIENT)
-            .replace("@SECRET@", INTROSPECTION_SECRET)
-            .replace(
-                "@INTROSPECTION@",
-                &neighbours.introspection_port.to_string(),
-            )
-            .replace("@ACTIVE@", active)
-            .replace("@VALUE@", value)
-            .replace("@CLAIM@", claim)
-            .replace("@FORMAT@", format);
-        fs::write(dir.join(format!("oauth2-{index}.conf")), oauth2)?;
-    }
     Ok(())
+}
+
+/// Writes what each protocol asks about a token, and returns the settings that make Dovecot ask it. The protocol is
+/// named in the question's address, for Dovecot does not say it otherwise.
+fn write_token_checks(dir: &Path, neighbours: &Neighbours) -> Result<String> {
+    let mut settings = String::new();
+    for protocol in TOKEN_PROTOCOLS {
+        settings.push_str(&format!("protocol {protocol} {{\n"));
+        for (index, (active, value, claim, format)) in TOKEN_WAYS.into_iter().enumerate() {
+            let path = dir.join(format!("oauth2-{protocol}-{index}.conf"));
+            let check = include_str!("../dovecot/oauth2.conf")
+                .replace("@CLIENT@", INTROSPECTION_CLIENT)
+                .replace("@SECRET@", INTROSPECTION_SECRET)
+                .replace(
+                    "@INTROSPECTION@",
+                    &neighbours.introspection_port.to_string(),
+                )
+                .replace("@PROTOCOL@", protocol)
+                .replace("@ACTIVE@", active)
+                .replace("@VALUE@", value)
+                .replace("@CLAIM@", claim)
+                .replace("@FORMAT@", format);
+            fs::write(&path, check)?;
+            // A question that fails ends the login: the next way must not make up for it.
+            settings.push_str(&format!(
+                "  passdb {{\n    driver = oauth2\n    mechanisms = xoauth2 oauthbearer\n    args = {}\n    \
+                 result_internalfail = return-fail\n  }}\n",
+                path.display()
+            ));
+        }
+        settings.push_str("}\n");
+    }
+    Ok(settings)
 }
 
 /// The settings that let Dovecot run as an ordinary user: every role is that user, and nothing is chrooted.

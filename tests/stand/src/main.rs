@@ -1,7 +1,10 @@
 //! The program `stand`: brings the test stand up, says how to reach it, and stays until Ctrl-C.
 
 use anyhow::Result;
-use postroom_stand::{CLIENT_ID, CLIENT_SECRET, MAIL_SCOPE, PASSWORD, Stand, WEBHOOK_SECRET};
+use postroom_stand::{
+    CLIENT_ID, CLIENT_SECRET, DELEGATED_CLIENT_ID, DELEGATED_CLIENT_SECRET, MAIL_SCOPE, PASSWORD,
+    PUBLIC_CLIENT_ID, Stand, WEBHOOK_SECRET,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> Result<()> {
@@ -34,7 +37,9 @@ fn description(stand: &Stand) -> String {
   imap {imap} (STARTTLS)   imaps {imaps}   pop3 {pop3} (STLS)   pop3s {pop3s}
   submission {submission} (STARTTLS)   submissions {submissions}   lmtp {lmtp}
   smtp sink {smtp}   webhook {hook}   token endpoint {token_url}
-  Every address is a mailbox; its password is {PASSWORD}.
+  Every address is a mailbox and a user who can sign in; the password is {PASSWORD}.
+  applications: app-only {CLIENT_ID}   public {PUBLIC_CLIENT_ID}
+    delegated {DELEGATED_CLIENT_ID} secret {DELEGATED_CLIENT_SECRET}
   Logs and mail: {dir}
 
 A mail for the mailbox of the config below:

@@ -97,7 +97,9 @@ impl<'a> Visitor<'a> {
                         fields.push(("user".into(), self.user.to_owned()));
                         fields.push(("password".into(), self.password.to_owned()));
                         fields.push(("do".into(), "sign-in".into()));
-                    } else if page.contains(r#"id="accept""#) {
+                    } else if page.contains(r#"id="accept""#)
+                        || page.contains(r#"id="decline" name="do""#)
+                    {
                         let choice = if self.accepts { "accept" } else { "decline" };
                         fields.push(("do".into(), choice.into()));
                     } else if page.contains(r#"id="user-code""#) {

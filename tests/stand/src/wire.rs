@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -120,8 +120,11 @@ impl Wire {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer> {
-        // HTTP/1.0 gets an unchunked answer that ends with the connection.
-        let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n", self.host);
+        // chromedriver does not answer HTTP/1.0.
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
+            self.host
+        );
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -148,6 +151,10 @@ impl Wire {
             headers,
             body: Vec::new(),
         };
+        ensure!(
+            answer.header("transfer-encoding").is_none(),
+            "a chunked answer, which no server of the stand gives"
+        );
         answer.body = match answer.header("content-length") {
             Some(length) => self.exact(length.parse()?)?,
             None => {

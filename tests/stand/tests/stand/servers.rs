@@ -1,9 +1,9 @@
-//! The stand proves itself: what the end-to-end tests rely on holds on the real servers.
+//! What the end-to-end tests rely on of the servers, each by itself: tokens, mail, the sink, the webhook, outages.
 
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
@@ -12,6 +12,8 @@ use postroom_stand::{
     SmtpStage, Stand, WEBHOOK_SECRET, WebhookFailure, Wire, wait_for,
 };
 use sha2::Sha256;
+
+use crate::{oauthbearer, token, xoauth2};
 
 const MAIL: &[u8] = b"From: jo@outside.example\r\nTo: support@acme.example\r\nSubject: Printer\r\n\
     Message-ID: <1@outside.example>\r\n\r\nIt burns.\r\n";
@@ -492,58 +494,6 @@ fn a_killed_process_leaves_nothing_behind() -> Result<()> {
         dir.display()
     );
     Ok(())
-}
-
-/// Asks for a token; the status and the JSON answered.
-fn token(stand: &Stand, path: &str, form: &str) -> Result<(u16, serde_json::Value)> {
-    let (status, body) = Wire::tls(stand.ports().authority, stand.ca_pem())?.http(
-        "POST",
-        path,
-        "application/x-www-form-urlencoded",
-        form.as_bytes(),
-    )?;
-    Ok((status, serde_json::from_slice(&body)?))
-}
-
-fn xoauth2(stand: &Stand, user: &str, token: &str) -> Result<String> {
-    let response = format!("user={user}\x01auth=Bearer {token}\x01\x01");
-    authenticate(stand, "XOAUTH2", &response, "")
-}
-
-fn oauthbearer(stand: &Stand, user: &str, token: &str) -> Result<String> {
-    let response =
-        format!("n,a={user},\x01host=localhost\x01port=993\x01auth=Bearer {token}\x01\x01");
-    authenticate(stand, "OAUTHBEARER", &response, "AQ==")
-}
-
-/// Logs in over IMAPS and says `OK`, or the code of the refusal.
-fn authenticate(
-    stand: &Stand,
-    mechanism: &str,
-    response: &str,
-    after_error: &str,
-) -> Result<String> {
-    let mut imap = Wire::tls(stand.ports().imaps, stand.ca_pem())?;
-    imap.line()?;
-    imap.send(
-        format!(
-            "a AUTHENTICATE {mechanism} {}\r\n",
-            STANDARD.encode(response)
-        )
-        .as_bytes(),
-    )?;
-    loop {
-        let line = imap.line()?;
-        if line.starts_with('+') {
-            imap.send(format!("{after_error}\r\n").as_bytes())?;
-        } else if line.starts_with("a OK") {
-            return Ok("OK".into());
-        } else if let Some(refusal) = line.strip_prefix("a NO [") {
-            return Ok(refusal.split(']').next().unwrap_or_default().to_owned());
-        } else if line.starts_with("a ") {
-            bail!("neither OK nor a coded refusal: {line}");
-        }
-    }
 }
 
 /// An authenticated session with Dovecot's submission.
