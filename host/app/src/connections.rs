@@ -25,7 +25,13 @@ pub enum AnySource {
 
 /// The profiles and accounts with the vault, which several processes may use at once. Asks nobody.
 pub fn tokens(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Result<Tokens> {
-    let vault = Vault::open(&config.data_dir, VaultKey::load(&config.vault_key)?)?;
+    // Without an account nothing is ever stored: no key is left in anybody's home for a mail room of spool folders.
+    let key = if config.accounts.is_empty() {
+        VaultKey::random()?
+    } else {
+        VaultKey::load(&config.vault_key)?
+    };
+    let vault = Vault::open(&config.data_dir, key)?;
     Ok(Tokens::new(
         tls::http_client(tls)?,
         config.profiles.clone(),

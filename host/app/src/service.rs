@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use postroom_auth::Tokens;
+use postroom_auth::runway::Notice;
 use postroom_core::{ParseLimits, RawMessage};
 use postroom_mailbox::{FetchLimits, Source};
 use postroom_sink::{Webhook, WebhookSettings};
@@ -22,12 +23,14 @@ use crate::line::deliver::Deliveries;
 use crate::line::intake::{self, Intake};
 use crate::line::{Line, Mailbox, Observer, Settled};
 use crate::rulebook::{self, RuleBook};
-use crate::{crash, tls, watch as rule_watch};
+use crate::{crash, runway, tls, watch as rule_watch};
 
 /// One webhook delivery takes at most so long.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long `--once` waits for the deliveries that are due.
 const ONCE_DELIVERY: Duration = Duration::from_secs(10);
+/// What ends soon is looked for this often.
+const NOTICE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Raw mail past its keeping time is looked for this often.
 const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -129,13 +132,14 @@ impl Service {
             self.stop.clone(),
         ));
         tasks.spawn(self.deliveries.serve(self.filled));
-        let (tokens, stop) = (self.tokens, self.stop.clone());
+        let (tokens, stop) = (self.tokens.clone(), self.stop.clone());
         tasks.spawn(async move { tokens.keep(stop).await });
         tasks.spawn(purge(
             self.line.store.clone(),
             self.config.keep_raw,
             self.stop.clone(),
         ));
+        tasks.spawn(tell_notices(self.config.clone(), self.stop.clone()));
         let mut died = None;
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
@@ -144,6 +148,7 @@ impl Service {
                 died = Some(error);
             }
         }
+        self.tokens.finish().await;
         self.line.store.close();
         match died {
             Some(error) => Err(error).context("a part of the service died"),
@@ -202,6 +207,7 @@ impl Service {
         if let Ok(tried) = tokio::time::timeout(ONCE_DELIVERY, tries).await {
             tried?;
         }
+        self.tokens.finish().await;
         let waiting = self.line.store.outbox_waiting()?;
         self.line.store.close();
         Ok(waiting)
@@ -295,6 +301,22 @@ fn memories(config: &Config) -> HashMap<String, Mutex<()>> {
     granted
         .map(|tenant| (tenant.name.clone(), Mutex::new(())))
         .collect()
+}
+
+/// Tells once of everything that ends soon, at the start and when the next step of its notice is reached.
+async fn tell_notices(config: Arc<Config>, stop: CancellationToken) {
+    let mut told: Vec<Notice> = Vec::new();
+    loop {
+        let notices = runway::notices(&config, Timestamp::now());
+        for notice in notices.iter().filter(|notice| !told.contains(notice)) {
+            tracing::warn!(key = notice.key, cure = notice.cure, "{}", notice.message);
+        }
+        told = notices;
+        tokio::select! {
+            () = tokio::time::sleep(NOTICE_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 /// Drops raw mail past its keeping time, now and then.

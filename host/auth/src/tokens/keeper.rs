@@ -49,6 +49,11 @@ impl Tokens {
             }
         }
         drop(running);
+        self.finish().await;
+    }
+
+    /// Waits for the requests under way, so that none of their answers is lost: the last thing before the process ends.
+    pub async fn finish(&self) {
         self.under_way.close();
         let longest = self.env.limits.timeout + ENDING;
         if tokio::time::timeout(longest, self.under_way.wait())
