@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::advice::{advise, capitalized, remedy, sign_in_command};
 use crate::provider::CLOUDS;
-use crate::vault::{Failure, Record, VaultError};
+use crate::vault::{Cause, Failure, Record, VaultError};
 use crate::{
     Account, AccountUse, AuthError, ClientCredential, Need, Profile, Provider, Refusal, Remedy,
 };
@@ -201,10 +201,12 @@ pub fn status(
         login: account.login.clone(),
         grant: profile.grant.name(),
         identity: kept.and_then(|record| record.identity.clone()),
-        access_expires: view.access_expires(),
-        refresh_expires: view.refresh_expires(),
-        secret_expires: secret_expires(profile),
-        last_refresh: kept.and_then(|record| record.last_refresh),
+        access_expires: view.access_expires().map(whole_seconds),
+        refresh_expires: view.refresh_expires().map(whole_seconds),
+        secret_expires: secret_expires(profile).map(whole_seconds),
+        last_refresh: kept
+            .and_then(|record| record.last_refresh)
+            .map(whole_seconds),
         state,
         advice,
         scopes,
@@ -380,20 +382,22 @@ impl View<'_> {
     }
 
     fn failed(&self, failure: &Failure) -> String {
-        let refusal = &failure.refusal;
-        let error = AuthError::Refused {
-            account: self.account.clone(),
-            refusal: refusal.clone(),
-        };
+        let error = failure.error(self.account);
         let mut text = advise(&error, Some(self.profile)).text;
         if failure.answer_lost {
             text.insert_str(0, ANSWER_LOST);
         }
-        if remedy(refusal, &self.profile.grant) == Remedy::SignIn {
-            text.push_str(" Run: ");
-            text.push_str(&sign_in_command(self.account));
-        }
-        format!("{text} ({}, since {:.0})", raw(refusal), failure.at)
+        let raw = match &failure.cause {
+            Cause::Refused(refusal) => {
+                if remedy(refusal, &self.profile.grant) == Remedy::SignIn {
+                    text.push_str(" Run: ");
+                    text.push_str(&sign_in_command(self.account));
+                }
+                raw(refusal)
+            }
+            Cause::Nonsense(reason) | Cause::Unusable(reason) => reason.clone(),
+        };
+        format!("{text} ({raw}, since {:.0})", failure.at)
     }
 
     /// A credential whose day has passed, unless the server took it later still.
@@ -596,6 +600,10 @@ fn raw(refusal: &Refusal) -> String {
         text.push_str(&format!(", correlation id {id}"));
     }
     text
+}
+
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 fn day(at: Timestamp) -> Date {

@@ -94,12 +94,12 @@ fn a_person_has_to_sign_in_and_a_machine_has_not() {
 fn a_failure_is_told_with_its_code_and_its_cure() {
     let mut record = record();
     record.failure = Some(Failure {
-        refusal: Refusal {
+        cause: Cause::Refused(Refusal {
             error: "invalid_grant".into(),
             codes: vec![700082],
             description: Some("long words of the server".into()),
             correlation_id: Some("aaaa0000".into()),
-        },
+        }),
         at: days(-1),
         answer_lost: false,
     });

@@ -5,14 +5,12 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, ready};
 use jiff::Timestamp;
 
 use super::slot::{LIFETIME_MAX, Slot};
 use super::{Env, RefreshStep, blocking, telling};
 use crate::grant::{Granted, TokenRequest, client_credentials, password, refresh, service_account};
-use crate::vault::{Access, Failure, Held, Record, Stamp, VaultError};
+use crate::vault::{Access, Cause, Failure, Held, Record, Stamp, VaultError};
 use crate::{AccessToken, Account, AuthError, Grant, Profile, Remedy, Secret, advice};
 
 /// A lifetime that no server stated.
@@ -44,7 +42,7 @@ pub(super) async fn renew(
             Ok(token)
         }
         (Err(error), stamp) => {
-            failed(env, slot, scopes, &error, stamp);
+            failed(env, slot, scopes, anew, &error, stamp);
             let good = slot.memory().track(scopes).good();
             good.filter(|_| !anew).ok_or(error)
         }
@@ -133,10 +131,10 @@ pub(super) fn succeeded(env: &Env, slot: &Slot, scopes: &[String]) {
     }
 }
 
-fn failed(env: &Env, slot: &Slot, scopes: &[String], error: &AuthError, stamp: Stamp) {
+fn failed(env: &Env, slot: &Slot, scopes: &[String], anew: bool, error: &AuthError, stamp: Stamp) {
     let account = &slot.used.account;
     let profile = &slot.registration.profile;
-    let news = {
+    let is_news = {
         let mut memory = slot.memory();
         let track = memory.track(scopes);
         track.attempts = track.attempts.saturating_add(1);
@@ -144,9 +142,10 @@ fn failed(env: &Env, slot: &Slot, scopes: &[String], error: &AuthError, stamp: S
         let pause = env.retry.pause(error, &profile.grant, track.attempts, seed);
         tracing::debug!(%account, %error, ?pause, "no access token");
         track.pause(error.clone(), pause, stamp);
-        telling::is_news(&mut track.told, error)
+        // Who asks on purpose is told by their own request.
+        !anew && telling::is_news(&mut track.told, error)
     };
-    if news {
+    if is_news {
         telling::failed(account, profile, error);
     }
 }
@@ -167,12 +166,9 @@ async fn attempt(
             return Ok(token);
         }
         if let Some(failure) = &record.failure
-            && advice::remedy(&failure.refusal, &profile.grant) == Remedy::SignIn
+            && is_over(&failure.cause, &profile.grant)
         {
-            return Err(AuthError::Refused {
-                account: account.clone(),
-                refusal: failure.refusal.clone(),
-            });
+            return Err(failure.error(account));
         }
     }
     let refresh_token = match (&record.refresh_token, profile.grant.is_interactive()) {
@@ -184,58 +180,39 @@ async fn attempt(
         }
         (_, false) => None,
     };
-    let token_url = slot.registration.endpoints(env, account).await?.token;
     let lost = record.refreshing_since;
-    if refresh_token.is_some() && lost.is_none() {
-        record.refreshing_since = Some(Timestamp::now());
-        write(account, held, &record).await?;
-    }
-    env.step(RefreshStep::Begun);
-    tracing::debug!(%account, ?scopes, "requesting an access token");
-    let request = TokenRequest {
-        exchange: &env.exchange(),
-        profile,
-        account,
-        token_url: &token_url,
-        scopes,
-    };
-    match ask(&request, refresh_token.as_ref()).await {
+    match request(env, slot, scopes, held, &mut record, refresh_token).await {
         Ok(granted) => {
             env.step(RefreshStep::Received);
             let token = granted.token.clone();
             enter(&mut record, profile, scopes, granted);
-            if let Some(lost) = lost {
-                tracing::debug!(%account, %lost, "the answer of an earlier refresh was lost, and nothing with it");
-            }
-            if let Err(error) = write(account, held, &record).await {
-                slot.memory().unsaved = Some(record.clone());
-                // An unsaved refresh token would be lost with this process, and the next one would send the old.
-                if record.refresh_token.is_some() {
-                    return Err(error);
+            match write(account, held, &record).await {
+                Ok(()) => env.step(RefreshStep::Stored),
+                Err(error) => {
+                    slot.memory().unsaved = Some(record.clone());
+                    // An unsaved refresh token would go with this process, and the next one would send the old.
+                    if record.refresh_token.is_some() {
+                        return Err(error);
+                    }
+                    tracing::warn!(%account, %error, "a token could not be stored: other processes ask for their own");
                 }
-                tracing::warn!(%account, %error, "a token could not be stored; this process uses it nevertheless");
             }
-            env.step(RefreshStep::Stored);
             slot.memory().adopt(&record);
             Ok(token)
         }
         Err(error) => {
-            if let AuthError::Refused { refusal, .. } = &error {
-                let is_over = advice::remedy(refusal, &profile.grant) == Remedy::SignIn;
-                record.failure = Some(Failure {
-                    refusal: refusal.clone(),
-                    at: Timestamp::now(),
-                    answer_lost: is_over && lost.is_some(),
-                });
-                record.refreshing_since = None;
-                if is_over && let Some(lost) = lost {
-                    tracing::warn!(
-                        %account, %lost,
-                        "the answer of an earlier refresh was lost, and a new refresh token with it"
-                    );
+            if let Some(cause) = Cause::of(&error) {
+                let answer_lost = lost.is_some() && is_over(&cause, &profile.grant);
+                if matches!(cause, Cause::Refused(_)) {
+                    record.refreshing_since = None;
                 }
+                record.failure = Some(Failure {
+                    cause,
+                    at: Timestamp::now(),
+                    answer_lost,
+                });
                 if let Err(error) = write(account, held, &record).await {
-                    tracing::warn!(%account, %error, "a refusal could not be noted in the vault");
+                    tracing::warn!(%account, %error, "a failure could not be noted in the vault");
                 }
             }
             Err(error)
@@ -243,20 +220,49 @@ async fn attempt(
     }
 }
 
-/// A named type: with an opaque one the compiler cannot see that the whole renewal is `Send`.
-fn ask<'a>(
-    request: &'a TokenRequest<'a>,
-    refresh_token: Option<&'a Secret>,
-) -> BoxFuture<'a, Result<Granted, AuthError>> {
+/// Sends the request. Before a refresh token goes out the vault says so.
+async fn request(
+    env: &Env,
+    slot: &Slot,
+    scopes: &[String],
+    held: &Arc<Held>,
+    record: &mut Record,
+    refresh_token: Option<Secret>,
+) -> Result<Granted, AuthError> {
+    let account = &slot.used.account;
+    let token_url = slot.registration.endpoints(env, account).await?.token;
+    if refresh_token.is_some() && record.refreshing_since.is_none() {
+        record.refreshing_since = Some(Timestamp::now());
+        write(account, held, record).await?;
+    }
+    env.step(RefreshStep::Begun);
+    tracing::debug!(%account, ?scopes, "requesting an access token");
+    let request = TokenRequest {
+        exchange: &env.exchange(),
+        profile: &slot.registration.profile,
+        account,
+        token_url: &token_url,
+        scopes,
+    };
+    let refresh_token = refresh_token.as_ref();
     match (&request.profile.grant, refresh_token) {
-        (_, Some(token)) => refresh::request(request, token).boxed(),
-        (Grant::ClientCredentials, None) => client_credentials::request(request).boxed(),
-        (Grant::Password { .. }, None) => password::request(request).boxed(),
-        (Grant::ServiceAccount(_), None) => service_account::request(request).boxed(),
-        (Grant::AuthorizationCode { .. } | Grant::DeviceCode, None) => {
-            let account = request.account.clone();
-            ready(Err(AuthError::SignedOut { account })).boxed()
+        (_, Some(token)) => refresh::request(&request, token).await,
+        (Grant::ClientCredentials, None) => client_credentials::request(&request).await,
+        (Grant::Password { .. }, None) => password::request(&request).await,
+        (Grant::ServiceAccount(_), None) => service_account::request(&request).await,
+        (Grant::AuthorizationCode { .. } | Grant::DeviceCode, None) => Err(AuthError::SignedOut {
+            account: account.clone(),
+        }),
+    }
+}
+
+/// Whether only a sign-in ends the failure.
+fn is_over(cause: &Cause, grant: &Grant) -> bool {
+    match cause {
+        Cause::Refused(refusal) => {
+            grant.is_interactive() && advice::remedy(refusal, grant) == Remedy::SignIn
         }
+        Cause::Nonsense(_) | Cause::Unusable(_) => false,
     }
 }
 

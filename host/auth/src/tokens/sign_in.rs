@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::slot::Slot;
@@ -49,7 +47,7 @@ impl Tokens {
                 token_url: &token_url,
                 scopes: &scopes,
             };
-            let granted = exchanged(&request, &sign_in, &code).await?;
+            let granted = authorization_code::exchange(&request, &sign_in, &code).await?;
             store(&env, &slot, &scopes, granted).await
         })
         .await
@@ -83,7 +81,7 @@ impl Tokens {
             token_url: &token_url,
             scopes: &scopes,
         };
-        let granted = polled(&request, sign_in).await?;
+        let granted = device_code::finish(&request, sign_in).await?;
         let (env, slot) = (self.env.clone(), slot.clone());
         self.finished(async move { store(&env, &slot, &scopes, granted).await })
             .await
@@ -116,23 +114,6 @@ impl Tokens {
         slot.memory().forget_tokens();
         Ok(removed)
     }
-}
-
-/// A named type: with an opaque one the compiler cannot see that the whole sign-in is `Send`.
-fn exchanged<'a>(
-    request: &'a TokenRequest<'a>,
-    sign_in: &'a CodeSignIn,
-    code: &'a Code,
-) -> BoxFuture<'a, Result<Granted, AuthError>> {
-    authorization_code::exchange(request, sign_in, code).boxed()
-}
-
-/// Named like [`exchanged`].
-fn polled<'a>(
-    request: &'a TokenRequest<'a>,
-    sign_in: DeviceSignIn,
-) -> BoxFuture<'a, Result<Granted, AuthError>> {
-    device_code::finish(request, sign_in).boxed()
 }
 
 /// Replaces whatever was kept of the account: somebody else may have signed in.

@@ -38,3 +38,52 @@ pub(super) fn failed(account: &Account, profile: &Profile, error: &AuthError) {
 pub(super) fn recovered(account: &Account, told: &AuthError) {
     tracing::info!(%account, was = %told, "access tokens again: the mailboxes of this account go on");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Refusal;
+
+    #[test]
+    fn an_admin_is_told_once_and_again_of_another_failure() {
+        let account = Account {
+            profile: "contoso".into(),
+            login: None,
+        };
+        let transient = AuthError::Transient {
+            account: account.clone(),
+            reason: "busy".into(),
+            retry_after: Some(Duration::ZERO),
+        };
+        let refused = |code: u32, correlation_id: &str| AuthError::Refused {
+            account: account.clone(),
+            refusal: Box::new(Refusal {
+                error: "invalid_client".into(),
+                codes: vec![code],
+                description: None,
+                correlation_id: Some(correlation_id.into()),
+            }),
+        };
+        let nonsense = AuthError::Nonsense {
+            account: account.clone(),
+            reason: "HTML".into(),
+        };
+        let mut told = None;
+        let sequence = [
+            (&transient, true),
+            (&transient, false),
+            (&refused(7_000_215, "a"), true),
+            (&refused(7_000_215, "b"), false),
+            (&transient, false),
+            (&refused(7_000_222, "b"), true),
+            (&nonsense, true),
+            (&nonsense, false),
+            (&refused(7_000_222, "c"), true),
+        ];
+        for (at, (error, expected)) in sequence.into_iter().enumerate() {
+            assert_eq!(is_news(&mut told, error), expected, "{at}: {error}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use key::{KeySource, VaultKey};
-pub use record::{Access, Failure, Record};
+pub use record::{Access, Cause, Failure, Record};
 
 use crate::Account;
 
@@ -111,14 +111,6 @@ impl Vault {
     /// Whether the account's file changed since the stamp was taken; cheap.
     pub fn stamp(&self, account: &Account) -> Stamp {
         files::stamp(&files::path(&self.folder, &name(account)))
-    }
-
-    /// Every readable record, and every file that is not readable, in the order of the files' names.
-    pub fn list(&self) -> Result<Vec<Result<Record, VaultError>>, VaultError> {
-        Ok(files::names(&self.folder, files::SEALED)?
-            .iter()
-            .filter_map(|name| read(&self.folder, &self.key, name).transpose())
-            .collect())
     }
 
     /// Removes what a killed process left half written. What belongs to a process that is still at it stays.

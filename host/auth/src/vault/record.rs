@@ -1,9 +1,10 @@
 //! What the vault keeps of one account.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
-use crate::{AccessToken, Account, Secret};
+use crate::{AccessToken, Account, AuthError, Secret};
 
 /// Everything received for one account, and how the last request ended.
 #[derive(Debug, Clone)]
@@ -32,13 +33,52 @@ pub struct Access {
     pub expires: Timestamp,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    pub refusal: Refusal,
+    pub cause: Cause,
     pub at: Timestamp,
     /// An earlier refresh got no answer: the server may have replaced the refresh token with one that never arrived.
     #[serde(default)]
     pub answer_lost: bool,
+}
+
+/// What failed, of the failures that outlast a process: those that somebody has to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    Refused(Refusal),
+    Nonsense(String),
+    Unusable(String),
+}
+
+impl Failure {
+    /// The failure as it was met.
+    pub fn error(&self, account: &Account) -> AuthError {
+        let account = account.clone();
+        match self.cause.clone() {
+            Cause::Refused(refusal) => AuthError::Refused {
+                account,
+                refusal: Box::new(refusal),
+            },
+            Cause::Nonsense(reason) => AuthError::Nonsense { account, reason },
+            Cause::Unusable(reason) => AuthError::Unusable { account, reason },
+        }
+    }
+}
+
+impl Cause {
+    /// What is kept of a failure; `None` when it passes by itself, or is one of the vault.
+    pub(crate) fn of(error: &AuthError) -> Option<Self> {
+        match error {
+            AuthError::Refused { refusal, .. } => Some(Self::Refused((**refusal).clone())),
+            AuthError::Nonsense { reason, .. } => Some(Self::Nonsense(reason.clone())),
+            AuthError::Unusable { reason, .. } => Some(Self::Unusable(reason.clone())),
+            AuthError::UnknownProfile { .. }
+            | AuthError::Transient { .. }
+            | AuthError::SignedOut { .. }
+            | AuthError::Vault { .. } => None,
+        }
+    }
 }
 
 impl Record {

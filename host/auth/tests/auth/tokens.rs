@@ -141,6 +141,8 @@ async fn who_waited_shares_the_failure_and_a_pause_costs_no_request() {
     let tokens = room.tokens(room.app_only()).with_retries(no_pauses());
     let recovered = tokens.recovered();
     mail_token(&tokens).await.unwrap_err();
+    // The vault tells of what somebody has to end, and of nothing that passes.
+    assert!(room.record(&app_account()).is_none());
     assert!(!recovered.has_changed().unwrap());
     mail_token(&tokens).await.unwrap();
     assert!(recovered.has_changed().unwrap());
@@ -447,6 +449,8 @@ async fn a_server_that_sees_a_loop_is_left_alone() {
             mail_token(&tokens).await.unwrap_err();
         }
         assert_eq!(room.refreshes().len(), 1, "{failure:?}");
+        let status = tokens.statuses(Timestamp::now()).unwrap().remove(0);
+        assert_eq!(status.state, State::Failed, "{failure:?}");
         // Nothing is lost by it.
         let record = room.record(&room.account()).unwrap();
         assert_eq!(

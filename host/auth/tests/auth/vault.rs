@@ -7,7 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use postroom_auth::vault::{Access, Failure, KeySource, Record, Vault, VaultError, VaultKey};
+use postroom_auth::vault::{
+    Access, Cause, Failure, KeySource, Record, Vault, VaultError, VaultKey,
+};
 use postroom_auth::{AccessToken, Account, Refusal, Secret};
 
 const NO_WAIT: Duration = Duration::ZERO;
@@ -35,12 +37,12 @@ fn record(account: &Account, mark: &str) -> Record {
         last_refresh: Some(now),
         refreshing_since: Some(now),
         failure: Some(Failure {
-            refusal: Refusal {
+            cause: Cause::Refused(Refusal {
                 error: "invalid_grant".into(),
                 codes: vec![50173],
                 description: Some("revoked".into()),
                 correlation_id: Some("c-1".into()),
-            },
+            }),
             at: now,
             answer_lost: true,
         }),
@@ -165,10 +167,6 @@ fn a_file_under_another_key_is_named_and_kept() {
         }
         other => panic!("{other}"),
     }
-    assert!(matches!(
-        vault.list().unwrap().as_slice(),
-        [Err(VaultError::OtherKey { .. })]
-    ));
     // Signing in works nevertheless, twice, and what was there is kept.
     write(&vault, &record(&ana, "new"));
     assert!(same(
@@ -223,7 +221,6 @@ fn damage_is_noticed_wherever_it_is_and_the_file_is_kept() {
     damaged("a byte too many");
     fs::write(&file, vec![b'x'; 2 * 1024 * 1024]).unwrap();
     damaged("2 MiB");
-    assert!(vault.list().unwrap()[0].is_err());
     write(&vault, &record(&ana, "again"));
     assert_eq!(files(dir.path(), ".set-aside").len(), 1);
 
@@ -295,7 +292,9 @@ fn leftovers_go_unless_somebody_is_at_them() {
     // The one that stayed is in nobody's way.
     held.write(&record(&account("ana"), "new")).unwrap();
     assert!(files(dir.path(), ".half-written").is_empty());
-    assert_eq!(again.list().unwrap().len(), 2);
+    for login in ["ana", "bob"] {
+        assert!(again.read(&account(login)).unwrap().is_some());
+    }
 }
 
 #[test]
