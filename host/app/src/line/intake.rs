@@ -75,7 +75,12 @@ impl Intake {
                 Err(error) => {
                     attempts += 1;
                     let pause = error.pause(attempts, self.seed());
-                    self.say_paused(&error, pause).await;
+                    if attempts == 1 && self.said.is_none() && error.is_of_connection() {
+                        // Servers end sessions when they like, Exchange with each token: what a new connection mends is no trouble.
+                        tracing::info!(mailbox = %self.mailbox.name, "connection lost, connecting again: {error}");
+                    } else {
+                        self.say_paused(&error, pause).await;
+                    }
                     self.source.close().await;
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -350,6 +355,11 @@ impl IntakeError {
     /// Whether no token could be had: the trouble is the account's, not the mailbox's own.
     fn is_of_sign_in(&self) -> bool {
         matches!(self, IntakeError::Source(SourceError::Auth(_)))
+    }
+
+    /// Whether a new connection may be all that is needed.
+    fn is_of_connection(&self) -> bool {
+        matches!(self, IntakeError::Source(error) if error.is_transient())
     }
 
     /// `seed` differs between mailboxes, so that those that failed together do not come back together.

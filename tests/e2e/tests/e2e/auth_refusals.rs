@@ -95,7 +95,7 @@ fn a_secret_that_is_expired_or_only_its_id_is_told_apart() {
         .unwrap();
 
     room.write("postroom.toml", with_id);
-    refused(&room, &["7000215", "Secret ID"]);
+    refused(&room, &["7000215", "secret's ID"]);
     room.write("postroom.toml", with_expired);
     refused(&room, &["7000222", "expired"]);
     room.write("postroom.toml", with_good);
@@ -137,7 +137,7 @@ fn a_wrong_directory_a_wrong_application_and_a_foreign_certificate_are_told_apar
             "postroom.toml",
             room.config_with(&profile, &["standard"], ""),
         );
-        refused(&room, &[code, "profiles.acme"]);
+        refused(&room, &[code, "profile acme", "advice="]);
     }
 }
 

@@ -31,6 +31,10 @@ fn three_on_one_account<'a>(stand: &'a Stand, profile: &str) -> Room<'a> {
     let room = Room::bare(stand);
     let [user, shared @ ..] = addresses(&room);
     let mut more = String::new();
+    let login = match profile.contains("client-credentials") {
+        true => String::new(),
+        false => format!("login = \"{user}\"\n"),
+    };
     for (name, address) in ["second", "third"].into_iter().zip(&shared) {
         stand.authority().share(&user, address).expect("sharing");
         let _ = write!(
@@ -43,8 +47,7 @@ host = "localhost"
 port = {port}
 tls = "implicit"
 address = "{address}"
-login = "{user}"
-profile = "acme"
+{login}profile = "acme"
 import = "all"
 after = {{ done = "move:Processed", failed = "move:Failed" }}
 rules = ["standard"]

@@ -93,6 +93,8 @@ fn an_authorization_server_in_trouble_is_tried_again_and_a_refusal_is_explained(
     room.await_decision("patience");
     assert_eq!(running.stop(), Some(0));
 
+    // The token that is kept would serve for an hour.
+    room.ok(&["auth", "logout", "acme"]);
     stand
         .authority()
         .fail_next(
