@@ -24,7 +24,10 @@ pub enum AuthError {
 
     /// The authorization server said no (RFC 6749 section 5.2).
     #[error("profile {account}: the authorization server refused: {refusal}")]
-    Refused { account: Account, refusal: Refusal },
+    Refused {
+        account: Account,
+        refusal: Box<Refusal>,
+    },
 
     /// What came back is no answer of an authorization server: HTML, nothing at all, or far too much.
     #[error("profile {account}: the token address gave no token answer: {reason}")]

@@ -115,12 +115,12 @@ impl Expected {
         let text = description.as_deref().unwrap_or_default();
         AuthError::Refused {
             account: self.account.clone(),
-            refusal: Refusal {
+            refusal: Box::new(Refusal {
                 error: shortened(error),
                 codes: aadsts(text),
                 description: description.as_deref().map(shortened),
                 correlation_id: after(text, "Correlation ID: "),
-            },
+            }),
         }
     }
 }

@@ -114,7 +114,7 @@ fn every_number_and_word_has_advice_for_every_grant_and_without_a_profile() {
         let account = account(Some("support@acme.example"));
         let error = AuthError::Refused {
             account,
-            refusal: refusal.clone(),
+            refusal: refusal.clone().into(),
         };
         let profiles = grants.iter().map(|grant| Some(profile("global", grant)));
         for profile in profiles.chain([None]) {
@@ -263,7 +263,7 @@ fn shown(case: &Case) -> String {
                 writeln!(shown, "{}", names.join(",").trim()).unwrap();
                 let error = AuthError::Refused {
                     account: account.clone(),
-                    refusal: (*first).clone(),
+                    refusal: (*first).clone().into(),
                 };
                 tell(&mut shown, &error, Some(profile));
             }
@@ -300,7 +300,7 @@ fn error(failing: &Failing, account: &Account) -> AuthError {
     match failing {
         Failing::Refused(refusal) => AuthError::Refused {
             account,
-            refusal: refusal.clone(),
+            refusal: refusal.clone().into(),
         },
         Failing::Transient(reason) => AuthError::Transient {
             account,

@@ -79,10 +79,11 @@ pub(crate) async fn finish(
     let mut interval = sign_in.interval;
     let mut pause = interval;
     loop {
-        if sign_in.begun.elapsed() + pause >= sign_in.expires_in {
+        let left = sign_in.expires_in.saturating_sub(sign_in.begun.elapsed());
+        if left.is_zero() {
             return Err(expired(request.account));
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.min(left)).await;
         match poll(request, &sign_in).await {
             Ok(Step::Granted(granted)) => return Ok(granted),
             Ok(Step::Pending) => pause = interval,
@@ -154,11 +155,11 @@ impl Ask for Poll<'_> {
 fn expired(account: &Account) -> AuthError {
     AuthError::Refused {
         account: account.clone(),
-        refusal: Refusal {
+        refusal: Box::new(Refusal {
             error: "expired_token".into(),
             codes: Vec::new(),
             description: Some("nobody typed the code in time".into()),
             correlation_id: None,
-        },
+        }),
     }
 }

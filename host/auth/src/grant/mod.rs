@@ -179,12 +179,12 @@ pub(crate) fn failed(account: &Account, error: Failure) -> AuthError {
     match error {
         RequestTokenError::ServerResponse(denial) => AuthError::Refused {
             account: account.clone(),
-            refusal: Refusal {
+            refusal: Box::new(Refusal {
                 error: shortened(&denial.error),
                 codes: denial.error_codes,
                 description: denial.error_description.as_deref().map(shortened),
                 correlation_id: denial.correlation_id.as_deref().map(shortened),
-            },
+            }),
         },
         RequestTokenError::Request(error) => not_exchanged(account, error),
         RequestTokenError::Parse(error, _) => {

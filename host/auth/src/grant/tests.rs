@@ -137,3 +137,77 @@ fn a_refusal_is_shown_bounded_and_on_one_line() {
     assert_eq!(description.chars().count(), SHOWN_CHARS);
     assert!(!description.contains(char::is_control));
 }
+
+/// The library's callers cannot send one code twice, and a browser's back button can.
+#[tokio::test]
+async fn a_code_that_was_used_is_refused() {
+    use postroom_stand::{PASSWORD, PUBLIC_CLIENT_ID, Stand};
+    use rustls::pki_types::pem::PemObject;
+
+    // It blocks while it starts, which a runtime's own thread may not.
+    let stand = std::thread::spawn(|| Stand::shared().unwrap());
+    let stand = stand.join().unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    let root = rustls::pki_types::CertificateDer::from_pem_file(stand.ca_pem()).unwrap();
+    roots.add(root).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let http = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .build()
+        .unwrap();
+    let token_url: Url = stand.token_url("acme.example").parse().unwrap();
+    let profile = Profile {
+        name: "acme".into(),
+        provider: Provider::Microsoft(&crate::provider::CLOUDS[0]),
+        directory: None,
+        endpoints: crate::Endpoints::Fixed {
+            authorize: None,
+            token: token_url.clone(),
+            device: None,
+        },
+        client_id: PUBLIC_CLIENT_ID.into(),
+        client: crate::ClientCredential::None,
+        grant: crate::Grant::AuthorizationCode {
+            redirect: None,
+            prompt: None,
+        },
+        scopes: None,
+        tenants: None,
+    };
+    let scopes = ["https://outlook.office.com/SMTP.Send".to_owned()];
+    let account = account();
+    let page = stand.authority().authorize_url("acme.example");
+    let redirect = "http://localhost:1";
+    let sign_in = authorization_code::begin(&profile, &account, &page, &scopes, redirect).unwrap();
+    let redirected = stand
+        .sign_in_by_http(&sign_in.url, "ana@acme.example", PASSWORD)
+        .unwrap();
+    let code = sign_in.answer(&redirected).unwrap();
+    let request = TokenRequest {
+        exchange: &Exchange {
+            http: &http,
+            limits: crate::ExchangeLimits::default(),
+            trace: None,
+        },
+        profile: &profile,
+        account: &account,
+        token_url: &token_url,
+        scopes: &scopes,
+    };
+    let granted = authorization_code::exchange(&request, &sign_in, &code)
+        .await
+        .unwrap();
+    assert_eq!(granted.identity.as_deref(), Some("ana@acme.example"));
+    let again = authorization_code::exchange(&request, &sign_in, &code).await;
+    let error = again.err().unwrap();
+    let refusal = error.refusal().unwrap();
+    assert_eq!(
+        (refusal.error.as_str(), &refusal.codes[..]),
+        ("invalid_grant", &[54005][..])
+    );
+}
