@@ -1,0 +1,229 @@
+//! What goes on without a caller: renewals ahead of time, requests that nobody waits for, sign-ins by other processes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use postroom_auth::vault::{Vault, VaultKey};
+use postroom_auth::{
+    Account, AccountUse, ClientCredential, Endpoints, Grant, Need, Profile, Provider, Resource,
+    Tokens,
+};
+use postroom_stand::{
+    AuthorityFailure, Endpoint, Only, Options, PUBLIC_CLIENT_ID, Stand, wait_for,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::kit::*;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// Waits for a condition without holding up the runtime.
+async fn until(condition: impl FnMut() -> bool + Send + 'static) {
+    let held = tokio::task::spawn_blocking(move || wait_for(LONG, condition));
+    assert!(held.await.unwrap(), "it did not come about in {LONG:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_caller_loses_no_refresh_token() {
+    let room = Room::new();
+    let account = room.account();
+    let tokens = Arc::new(room.signed_in(room.delegated()).await);
+    let old = mail_token(&tokens).await.unwrap();
+    tokens.reject(&account, &old).await;
+    room.fail(1, AuthorityFailure::Delay { millis: 400 });
+    let caller = tokio::spawn({
+        let tokens = tokens.clone();
+        async move { mail_token(&tokens).await.map(drop) }
+    });
+    // Begun is in the vault just before the request goes out.
+    let vault = room.vault();
+    let of = account.clone();
+    until(move || vault.read(&of).unwrap().unwrap().refreshing_since.is_some()).await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+
+    // Stopping waits for what is under way.
+    let stop = CancellationToken::new();
+    stop.cancel();
+    tokens.keep(stop).await;
+    let record = room.record(&account).unwrap();
+    assert!(record.refreshing_since.is_none());
+    assert_eq!(
+        record.refresh_token.unwrap().expose(),
+        room.newest_refresh_token()
+    );
+    assert_ne!(record.access[0].token, old);
+    assert_eq!(room.refreshes().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keeper_notices_a_sign_in_by_another_process() {
+    let room = Room::new();
+    let tokens = Arc::new(room.tokens(room.delegated()));
+    mail_token(&tokens).await.unwrap_err();
+    let mut recovered = tokens.recovered();
+    let stop = CancellationToken::new();
+    let keeper = tokio::spawn({
+        let (tokens, stop) = (tokens.clone(), stop.clone());
+        async move { tokens.keep(stop).await }
+    });
+    let login = room.signed_in(room.delegated()).await;
+    tokio::time::timeout(LONG, recovered.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        mail_token(&tokens).await.unwrap(),
+        mail_token(&login).await.unwrap()
+    );
+    stop.cancel();
+    tokio::time::timeout(LONG, keeper).await.unwrap().unwrap();
+    assert_eq!(room.requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keeper_renews_ahead_of_the_end_and_tries_again_after_trouble() {
+    // A stand of its own: lifetimes are the same for all.
+    let options = Options {
+        token_lifetime_secs: 4,
+        ..Options::default()
+    };
+    let stand = tokio::task::spawn_blocking(|| Stand::start_with(options).unwrap())
+        .await
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let key = VaultKey::random().unwrap();
+    let names: Vec<String> = (0..20).map(|number| format!("profile-{number}")).collect();
+    let profiles = names.iter().map(|name| Profile {
+        name: name.clone(),
+        ..app_only(name, endpoints(&stand, &format!("{name}.example")))
+    });
+    let accounts = names.iter().map(|name| AccountUse {
+        account: Account {
+            profile: name.clone(),
+            login: None,
+        },
+        needs: vec![Need::Imap],
+    });
+    let vault = Vault::open(dir.path(), key).unwrap();
+    let tokens = Tokens::new(
+        http(stand.ca_pem()),
+        profiles.collect(),
+        accounts.collect(),
+        vault,
+    )
+    .with_retries(no_pauses());
+    let tokens = Arc::new(tokens);
+    for used in &tokens.accounts()[..19] {
+        tokens
+            .access_token(&used.account, Resource::Mail)
+            .await
+            .unwrap();
+    }
+    let only = Only {
+        tenant: Some("profile-3.example"),
+        ..Only::default()
+    };
+    stand
+        .authority()
+        .fail_only(Endpoint::Token, 2, only, AuthorityFailure::status(503, ""))
+        .unwrap();
+    let stop = CancellationToken::new();
+    let keeper = tokio::spawn({
+        let (tokens, stop) = (tokens.clone(), stop.clone());
+        async move { tokens.keep(stop).await }
+    });
+    let stand = Arc::new(stand);
+    let times = |stand: &Stand, tenant: &str| -> Vec<u64> {
+        let requests = stand.authority().token_requests().unwrap();
+        requests
+            .iter()
+            .filter(|it| it.tenant == tenant && it.status == Some(200))
+            .map(|it| it.time_ms)
+            .collect()
+    };
+    let (seen, all) = (stand.clone(), names.clone());
+    until(move || {
+        all[..19]
+            .iter()
+            .all(|name| times(&seen, &format!("{name}.example")).len() >= 2)
+    })
+    .await;
+    stop.cancel();
+    tokio::time::timeout(LONG, keeper).await.unwrap().unwrap();
+    let mut ages = Vec::new();
+    for name in names[..19].iter().filter(|name| *name != "profile-3") {
+        let times = times(&stand, &format!("{name}.example"));
+        ages.push(times[1] - times[0]);
+    }
+    // 70 to 85 per cent of four seconds, with room for a busy machine; and not all at once.
+    assert!(
+        ages.iter().all(|age| (2_750..4_000).contains(age)),
+        "{ages:?}"
+    );
+    let (first, last) = (ages.iter().min().unwrap(), ages.iter().max().unwrap());
+    assert!(last - first > 150, "{ages:?}");
+    // Nobody asked for the last one's token.
+    assert!(times(&stand, "profile-19.example").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_is_asked_once_for_all_its_accounts() {
+    let room = Room::new();
+    // A stand of its own: nothing tells whose discovery a request is.
+    let start = || Stand::start_with(Options::default()).unwrap();
+    let stand = tokio::task::spawn_blocking(start).await.unwrap();
+    let authority = stand.authority();
+    let mut discovered = room.app_only();
+    discovered.provider = Provider::Custom;
+    discovered.endpoints = Endpoints::Discovered {
+        issuer: authority.issuer().parse().unwrap(),
+    };
+    discovered.client_id = PUBLIC_CLIENT_ID.into();
+    discovered.client = ClientCredential::None;
+    let accounts: Vec<AccountUse> = (0..10)
+        .map(|number| AccountUse {
+            account: Account {
+                profile: PROFILE.into(),
+                login: Some(format!("{number}@{}", room.tenant)),
+            },
+            needs: vec![Need::Imap],
+        })
+        .collect();
+    discovered.grant = Grant::AuthorizationCode {
+        redirect: None,
+        prompt: None,
+    };
+    let tokens = Tokens::new(
+        http(stand.ca_pem()),
+        vec![discovered],
+        accounts.clone(),
+        room.vault(),
+    );
+    let asked = || authority.discovery_requests().unwrap().len();
+    let before = asked();
+    authority
+        .fail(Endpoint::Discovery, 1, AuthorityFailure::status(503, ""))
+        .unwrap();
+    let begun = join_all(
+        accounts
+            .iter()
+            .map(|used| tokens.begin_code(&used.account, REDIRECT)),
+    )
+    .await;
+    for (begun, used) in begun.iter().zip(&accounts) {
+        let error = begun.as_ref().err().unwrap();
+        assert!(error.is_transient());
+        assert_eq!(error.account(), Some(&used.account));
+    }
+    assert_eq!(asked(), before + 1);
+    let begun = join_all(
+        accounts
+            .iter()
+            .map(|used| tokens.begin_code(&used.account, REDIRECT)),
+    )
+    .await;
+    assert!(begun.iter().all(Result::is_ok));
+    assert_eq!(asked(), before + 2);
+}
