@@ -12,10 +12,10 @@ use postroom_auth::{
 };
 use postroom_core::{Cursor, Position, RawMessage};
 use postroom_mailbox::{
-    Acknowledge, After, Batch, FetchLimits, ImapSettings, ImapSource, ImapTimeouts, Import, Source,
-    SourceError, TlsMode, imap,
+    Acknowledge, After, Batch, FetchLimits, ImapSettings, ImapSource, ImapTimeouts, Import,
+    ProbeStep, Source, SourceError, TlsMode, Unreachable, imap,
 };
-use postroom_stand::{AuthorityFailure, MAIL_SCOPE, Stand};
+use postroom_stand::{AuthorityFailure, MAIL_SCOPE, OTHER_SCOPE, Stand};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
@@ -25,7 +25,7 @@ struct Desk {
     stand: &'static Stand,
     user: String,
     runtime: Runtime,
-    /// Where the vault is.
+    /// Where the vaults are.
     folder: tempfile::TempDir,
 }
 
@@ -68,6 +68,10 @@ impl Desk {
     }
 
     fn tokens(&self) -> Tokens {
+        self.tokens_for(MAIL_SCOPE)
+    }
+
+    fn tokens_for(&self, scope: &str) -> Tokens {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured((*self.tls()).clone())
             .redirect(reqwest::redirect::Policy::none())
@@ -80,7 +84,7 @@ impl Desk {
             directory: None,
             endpoints: Endpoints::Fixed {
                 authorize: None,
-                token: self.stand.token_url("acme.example").parse().unwrap(),
+                token: self.stand.token_url(&self.directory()).parse().unwrap(),
                 device: None,
             },
             client_id: self.stand.client_id().into(),
@@ -91,15 +95,27 @@ impl Desk {
                 expires: None,
             },
             grant: Grant::ClientCredentials,
-            scopes: Some(vec![MAIL_SCOPE.into()]),
+            scopes: Some(vec![scope.into()]),
             tenants: None,
         };
         let used = AccountUse {
             account: account(),
             needs: vec![Need::Imap],
         };
-        let vault = Vault::open(self.folder.path(), VaultKey::random().unwrap()).unwrap();
+        let folder = tempfile::tempdir_in(self.folder.path()).unwrap().keep();
+        let vault = Vault::open(&folder, VaultKey::random().unwrap()).unwrap();
         Tokens::new(http, vec![profile], vec![used], vault)
+    }
+
+    /// A directory of its own at the authorization server.
+    fn directory(&self) -> String {
+        self.user.replace('@', ".")
+    }
+
+    fn token_requests(&self) -> usize {
+        let requests = self.stand.authority().token_requests().unwrap();
+        let mine = self.directory();
+        requests.iter().filter(|it| it.tenant == mine).count()
     }
 
     fn bearer(&self) -> Login {
@@ -128,6 +144,20 @@ impl Desk {
 
     fn connect(&self, source: &mut ImapSource) -> Result<(), SourceError> {
         self.runtime.block_on(source.connect())
+    }
+
+    fn probe(&self, mut source: ImapSource) -> Vec<ProbeStep> {
+        let mut steps = Vec::new();
+        self.runtime.block_on(source.probe(|step| steps.push(step)));
+        steps
+    }
+
+    /// The step a probe ends with, which must have failed, and why.
+    fn failing(&self, source: ImapSource) -> (&'static str, SourceError) {
+        let mut steps = self.probe(source);
+        let last = steps.pop().unwrap();
+        assert!(steps.iter().all(|step| step.outcome.is_ok()), "{steps:#?}");
+        (last.name, last.outcome.unwrap_err())
     }
 
     fn fetch(
@@ -230,7 +260,7 @@ fn a_mailbox_is_read_and_put_away_with_tokens() {
     assert_eq!(stored.len(), 100);
     assert!(stored.iter().all(|mail| mail.flags == ["\\Seen"]));
     assert_eq!(desk.count("Erledigt &- gepr&APw-ft"), 100);
-    assert_eq!(desk.stand.authority().token_requests().unwrap().len(), 1);
+    assert_eq!(desk.token_requests(), 1);
 
     // A new mail ends the wait at once, and nothing old comes again.
     let waited = std::thread::scope(|scope| {
@@ -246,7 +276,8 @@ fn a_mailbox_is_read_and_put_away_with_tokens() {
             .unwrap();
         started.elapsed()
     });
-    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    // The stand's Dovecot looks every 5 s where the machine's inotify instances are used up.
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
     let (new, cursor) = desk.drain(&mut source, cursor);
     assert_eq!(new.len(), 1);
     // Acknowledged in the middle of a wait that was given up.
@@ -355,6 +386,149 @@ fn refusals_are_told_apart() {
     desk.runtime.block_on(source.acknowledge(&[gone])).unwrap();
 }
 
+#[test]
+fn a_probe_walks_every_step_and_changes_nothing() {
+    let desk = Desk::new("probed");
+    let before = desk.probe(desk.source(desk.bearer()));
+    let said = before.last().unwrap().outcome.as_ref().unwrap();
+    assert_eq!(said, "the folder is empty");
+
+    desk.append(&[
+        b"Subject: older\r\n\r\nprivate".to_vec(),
+        b"Subject: the newest\r\n\r\nprivate".to_vec(),
+    ]);
+    let trace = Trace::new();
+    let tokens = desk.tokens().with_trace(trace.clone());
+    let settings = ImapSettings {
+        port: desk.stand.ports().imap,
+        tls: TlsMode::StartTls,
+        ..desk.settings()
+    };
+    let source = imap(settings, desk.bearer_of(tokens), desk.tls()).with_trace(trace.clone());
+    let steps = desk.probe(source);
+    let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
+    assert_eq!(
+        names,
+        [
+            "connect",
+            "greeting",
+            "tls",
+            "token",
+            "authenticate",
+            "select",
+            "fetch"
+        ]
+    );
+    let details: Vec<&String> = steps
+        .iter()
+        .map(|it| it.outcome.as_ref().unwrap())
+        .collect();
+    assert!(details[2].starts_with("STARTTLS, TLSv1"), "{details:#?}");
+    assert_eq!(details[5], "INBOX, 2 mails");
+    assert!(details[6].ends_with("\"the newest\""), "{details:#?}");
+    let stored = desk.stand.folder(&desk.user, "INBOX").unwrap();
+    assert!(stored.iter().all(|mail| mail.flags.is_empty()));
+
+    let said: String = trace.take().iter().map(|it| format!("{it}\n")).collect();
+    for line in [
+        "C: P1 STARTTLS",
+        "AUTHENTICATE XOAUTH2 [redacted, ",
+        "oauth2/v2.0/token -> HTTP 200",
+        "C: P",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    assert!(!said.contains("private"), "{said}");
+    for secret in desk.stand.authority().secrets().unwrap() {
+        assert!(!said.contains(&secret), "{secret}\n{said}");
+    }
+}
+
+#[test]
+fn a_probe_ends_at_the_step_that_is_wrong() {
+    let desk = Desk::new("probed.in.vain");
+    let ports = desk.stand.ports();
+    let with = |change: fn(&mut ImapSettings)| {
+        let mut settings = desk.settings();
+        change(&mut settings);
+        desk.failing(imap(settings, desk.bearer(), desk.tls()))
+    };
+
+    let (step, error) = with(|it| it.host = "no-such-host.invalid".into());
+    let unknown = Unreachable::UnknownHost;
+    assert!(
+        matches!(error, SourceError::Unreachable { why, .. } if why == unknown),
+        "{error:?}"
+    );
+    assert_eq!(step, "connect");
+
+    let (step, error) = with(|it| it.port = 1);
+    let refused = Unreachable::Refused;
+    assert!(
+        matches!(error, SourceError::Unreachable { why, .. } if why == refused),
+        "{error:?}"
+    );
+    assert_eq!(step, "connect");
+
+    // The modes mixed up: TLS to a port that greets in clear, and silence at a port that waits for TLS.
+    let settings = ImapSettings {
+        port: ports.imap,
+        ..desk.settings()
+    };
+    let (step, error) = desk.failing(imap(settings, desk.bearer(), desk.tls()));
+    assert!(
+        matches!(
+            error,
+            SourceError::Tls {
+                cause: Some(rustls::Error::InvalidMessage(_)),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert_eq!(step, "tls");
+    let (step, error) = with(|it| {
+        it.tls = TlsMode::StartTls;
+        it.timeouts.connect = Duration::from_secs(1);
+    });
+    assert!(matches!(error, SourceError::Timeout { .. }), "{error:?}");
+    assert_eq!(step, "greeting");
+
+    let nobody = trusting(rustls::RootCertStore::empty());
+    let (step, error) = desk.failing(imap(desk.settings(), desk.bearer(), nobody));
+    assert!(
+        matches!(
+            error,
+            SourceError::Tls {
+                cause: Some(rustls::Error::InvalidCertificate(_)),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert_eq!(step, "tls");
+
+    let wrong = [
+        desk.bearer_of(desk.tokens_for(OTHER_SCOPE)),
+        desk.password("wrong"),
+    ];
+    for login in wrong {
+        let (step, error) = desk.failing(desk.source(login));
+        assert!(
+            matches!(&error, SourceError::RefusedLogin { code: Some(code), .. } if code == "AUTHENTICATIONFAILED"),
+            "{error:?}"
+        );
+        assert_eq!(step, "authenticate");
+    }
+
+    let (step, error) = with(|it| it.folder = "No such folder".into());
+    assert!(
+        matches!(error, SourceError::Folder { missing: true, .. }),
+        "{error:?}"
+    );
+    assert_eq!(step, "select");
+}
+
 /// On a stand of its own: it takes its servers down.
 #[test]
 fn tokens_and_servers_come_and_go() {
@@ -362,8 +536,6 @@ fn tokens_and_servers_come_and_go() {
     let mut desk = Desk::new("outage");
     desk.stand = stand;
     desk.append(&mails(5));
-    let login = desk.bearer();
-
     // The provider's trouble.
     let authority = stand.authority();
     authority
@@ -372,16 +544,25 @@ fn tokens_and_servers_come_and_go() {
             AuthorityFailure::microsoft(401, "invalid_client", 7000215),
         )
         .unwrap();
-    let refused = desk.connect(&mut desk.source(login.clone())).unwrap_err();
+    let refused = desk.connect(&mut desk.source(desk.bearer())).unwrap_err();
     assert!(
         !refused.is_transient() && refused.step() == "token",
         "{refused}"
     );
     assert!(refused.to_string().contains("AADSTS7000215"));
+    authority
+        .fail_next(
+            1,
+            AuthorityFailure::microsoft(401, "invalid_client", 7000215),
+        )
+        .unwrap();
+    let (step, _) = desk.failing(desk.source(desk.bearer()));
+    assert_eq!(step, "token");
+    let login = desk.bearer();
     let mut source = desk.source(login.clone());
     let (first, cursor) = desk.drain(&mut source, None);
     assert_eq!(first.len(), 5);
-    let requests = authority.token_requests().unwrap().len();
+    let requests = desk.token_requests();
 
     // Dovecot cannot ask about the token: nobody's fault, and the token stays.
     authority
@@ -389,12 +570,21 @@ fn tokens_and_servers_come_and_go() {
         .unwrap();
     let unavailable = desk.connect(&mut desk.source(login.clone())).unwrap_err();
     assert!(unavailable.is_transient(), "{unavailable}");
-    assert_eq!(authority.token_requests().unwrap().len(), requests);
+    assert_eq!(desk.token_requests(), requests);
+    authority
+        .fail_introspection(1, AuthorityFailure::microsoft(500, "server_error", 0))
+        .unwrap();
+    let (step, unavailable) = desk.failing(desk.source(login.clone()));
+    assert!(
+        step == "authenticate" && unavailable.is_transient(),
+        "{unavailable}"
+    );
+    assert_eq!(desk.token_requests(), requests);
 
     // Revoked tokens: a new one is fetched and the mailbox opens.
     authority.revoke_tokens().unwrap();
     desk.connect(&mut desk.source(login.clone())).unwrap();
-    assert_eq!(authority.token_requests().unwrap().len(), requests + 1);
+    assert_eq!(desk.token_requests(), requests + 1);
 
     // The server goes down in the middle of a wait and comes back.
     let waited = std::thread::scope(|scope| {

@@ -100,11 +100,20 @@ impl Line {
         Ok((line, version.unwrap_or("TLS")))
     }
 
-    /// Asks for TLS (RFC 3207), up to the handshake. The greeting is kept for whoever reads the line next: after the
-    /// handshake a server gives none.
-    pub(crate) async fn start_tls(&mut self, hello: &ClientId) -> Result<(), SendError> {
+    /// The server's greeting, as it came.
+    pub(crate) async fn greeting(&mut self) -> Result<Bytes, SendError> {
         let (greeting, said) = self.answer(Step::Hello).await?;
         accepted(Step::Hello, &said)?;
+        Ok(greeting)
+    }
+
+    /// Asks for TLS (RFC 3207), up to the handshake. The greeting is kept for whoever reads the line next: after the
+    /// handshake a server gives none.
+    pub(crate) async fn start_tls(
+        &mut self,
+        hello: &ClientId,
+        greeting: Bytes,
+    ) -> Result<(), SendError> {
         self.say(Step::Tls, &format!("EHLO {hello}\r\n")).await?;
         let (_, said) = self.answer(Step::Tls).await?;
         accepted(Step::Tls, &said)?;
@@ -165,7 +174,8 @@ fn answer_end(heard: &[u8]) -> Option<usize> {
     let mut start = 0;
     loop {
         let end = start + heard[start..].iter().position(|b| *b == b'\n')? + 1;
-        if heard.get(start + 3) != Some(&b'-') {
+        let goes_on = matches!(heard[start..end], [a, b, c, b'-', ..] if [a, b, c].iter().all(u8::is_ascii_digit));
+        if !goes_on {
             return Some(end);
         }
         start = end;
@@ -272,6 +282,7 @@ mod tests {
             ("220-hello\r\n", None),
             ("220-a\r\n220 b\r\n250 more", Some(14)),
             ("220 hel", None),
+            ("SSH-2.0\r\n", Some(9)),
             ("\r\n", Some(2)),
             ("", None),
         ] {

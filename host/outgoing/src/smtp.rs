@@ -235,7 +235,9 @@ impl Smtp {
         if let Some((tls, name)) = &self.tls {
             let start_tls = self.settings.tls == TlsMode::StartTls;
             if start_tls {
-                self.within(Step::Tls, line.start_tls(&hello)).await?;
+                let greeting = self.within(Step::Hello, line.greeting()).await?;
+                let asked = line.start_tls(&hello, greeting);
+                self.within(Step::Tls, asked).await?;
             }
             let securing = line.secure(tls, name.clone());
             let (secured, version) = self.within(Step::Tls, securing).await?;

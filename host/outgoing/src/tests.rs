@@ -1,5 +1,7 @@
 //! Submission against a scripted server: each failure must be known by its step.
 
+mod probe;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
