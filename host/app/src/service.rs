@@ -131,7 +131,7 @@ impl Service {
             self.line.rules.clone(),
             self.stop.clone(),
         ));
-        tasks.spawn(self.deliveries.serve(self.filled));
+        tasks.spawn(self.deliveries.serve(self.filled, self.tokens.recovered()));
         let (tokens, stop) = (self.tokens.clone(), self.stop.clone());
         tasks.spawn(async move { tokens.keep(stop).await });
         tasks.spawn(purge(
@@ -249,6 +249,7 @@ fn deliveries(
         outgoing,
         attempts: config.limits.outbox_attempts,
         stop: stop.clone(),
+        held: Default::default(),
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, ToSpan};
 use postroom_stand::{
     CERTIFICATE_CLIENT_ID, CLIENT_ID, CLIENT_SECRET, DELEGATED_CLIENT_ID, DELEGATED_CLIENT_SECRET,
     EndpointRequest, GOOGLE_CLIENT_ID, GOOGLE_CLIENT_SECRET, PASSWORD, PUBLIC_CLIENT_ID, Stand,
@@ -191,9 +191,9 @@ impl<'a> Walk<'a> {
         rows[0].clone()
     }
 
-    /// Waits until the access token that is kept has ended.
+    /// Waits until the access token that is kept has ended, whichever way its end was rounded.
     pub fn outlive_token(&self) {
-        let ends = timestamp(&self.status()["access_expires"]);
+        let ends = timestamp(&self.status()["access_expires"]) + 1.second();
         let over = || Timestamp::now() > ends;
         assert!(wait_for(PATIENCE, over), "a token that lives until {ends}");
     }

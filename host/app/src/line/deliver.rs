@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -36,6 +36,8 @@ pub struct Deliveries {
     /// After so many tries an entry is dead: it stays in the outbox for a person.
     pub attempts: u32,
     pub stop: CancellationToken,
+    /// Entries held back by this process until somebody signs in, with the reason.
+    pub held: Mutex<BTreeMap<i64, String>>,
 }
 
 /// How one try ended.
@@ -58,8 +60,12 @@ struct Rounds {
 }
 
 impl Deliveries {
-    /// Delivers until stopped; deliveries under way end first.
-    pub async fn serve(self: Arc<Self>, mut filled: watch::Receiver<()>) {
+    /// Delivers until stopped; deliveries under way end first. `signed_in` changes when an account that had failed works again.
+    pub async fn serve(
+        self: Arc<Self>,
+        mut filled: watch::Receiver<()>,
+        mut signed_in: watch::Receiver<u64>,
+    ) {
         let mut rounds = Rounds::default();
         while !self.stop.is_cancelled() {
             let wait = match self.start_due(&mut rounds, None) {
@@ -74,6 +80,7 @@ impl Deliveries {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
                 _ = filled.changed() => {}
+                Ok(()) = signed_in.changed() => self.let_go().await,
                 Some(ended) = rounds.tasks.join_next() => {
                     if rounds.ended(ended).is_err() {
                         tokio::time::sleep(STORE_PAUSE).await;
@@ -167,7 +174,26 @@ impl Deliveries {
         .min(IDLE_LOOK))
     }
 
+    /// What was held back is due now.
+    async fn let_go(&self) {
+        let held = std::mem::take(&mut *self.held());
+        for (id, reason) in held {
+            if let Err(error) = self
+                .store
+                .held_back(id, reason, after(Duration::ZERO))
+                .await
+            {
+                tracing::debug!(%error, entry = id, "it is tried again a little later");
+            }
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<i64, String>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
+        self.held().remove(&entry.id);
         let attempt = AssertUnwindSafe(self.attempt(entry)).catch_unwind().await;
         let tried = attempt.unwrap_or_else(|_| {
             Tried::Later("a defect of Postroom; the log has its panic".into(), None)
@@ -190,6 +216,7 @@ impl Deliveries {
                 let pause = HELD_PAUSE.max(wish.unwrap_or_default());
                 tracing::debug!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "held back: {problem}");
                 let at = after(pause);
+                self.held().insert(entry.id, problem.clone());
                 self.recorded(|| self.store.held_back(entry.id, problem.clone(), at))
                     .await
             }

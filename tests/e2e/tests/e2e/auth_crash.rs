@@ -27,7 +27,8 @@ fn assert_asks_for_a_sign_in(walk: &Walk) {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("postroom auth login acme"), "{said}");
-    assert_eq!(walk.requests().len(), asked + 1);
+    let requests = walk.requests();
+    assert_eq!(requests.len(), asked + 1, "{requests:#?}\n{said}");
 
     let listed = walk.room.postroom(&["auth", "status", "--json"]);
     assert_eq!(listed.status.code(), Some(1), "{}", both(&listed));

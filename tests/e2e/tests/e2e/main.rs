@@ -18,5 +18,6 @@ mod crash;
 mod examples;
 mod hostile;
 mod line;
+mod mailbox_test;
 mod reload;
 mod trouble;

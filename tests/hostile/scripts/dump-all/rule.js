@@ -36,7 +36,7 @@ export function decide(mail, ctx) {
   const names = ["process", "require", "std", "os", "Deno", "Bun", "scriptArgs", "environment"];
   const keys = ["token", "secret", "password", "refresh_token", "env", "vault"];
   const lines = [
-    ...found({ ctx, mail }),
+    ...found({ settings: ctx.settings, ctx, mail }),
     ...names.map((name) => attempt(name, () => found({ it: (0, eval)(name) }))),
     ...keys.map((key) => attempt(`kv ${key}`, () => ctx.kv.get(key))),
     ...found({ globalThis }),
