@@ -192,7 +192,12 @@ fn dumped<'a>(walk: Walk<'a>) -> Walk<'a> {
         let config = config
             .replace("rules = [\"standard\"]", &rules)
             .replace("domains = [\"acme.example\"]", granted)
-            .replace("settings.standard", &format!("settings.{rule:?}"));
+            .replace(
+                "[tenants.acme.settings.standard]",
+                &format!(
+                    "[tenants.acme.settings.{rule:?}]\nkeys = [\"token\", \"secret\", \"vault\"]"
+                ),
+            );
         room.write("postroom.toml", config);
         room.deliver(mail_from(&person, rule, "…", ""));
         room.once();

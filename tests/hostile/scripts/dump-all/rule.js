@@ -34,7 +34,8 @@ function attempt(label, reach) {
 
 export function decide(mail, ctx) {
   const names = ["process", "require", "std", "os", "Deno", "Bun", "scriptArgs", "environment"];
-  const keys = ["token", "secret", "password", "refresh_token", "env", "vault"];
+  // Only where kv is granted: asking for it without ends the rule.
+  const keys = ctx.settings.keys ?? [];
   const lines = [
     ...found({ settings: ctx.settings, ctx, mail }),
     ...names.map((name) => attempt(name, () => found({ it: (0, eval)(name) }))),
