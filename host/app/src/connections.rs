@@ -19,8 +19,8 @@ const SMTP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A mailbox's source by its kind.
 pub enum AnySource {
-    Imap(ImapSource),
-    Spool(SpoolSource),
+    Imap(Box<ImapSource>),
+    Spool(Box<SpoolSource>),
 }
 
 /// The profiles and accounts with the vault, which several processes may use at once. Asks nobody.
@@ -71,9 +71,10 @@ pub fn source(
                 timeouts: ImapTimeouts::default(),
             };
             let login = login(sign_in, tokens);
-            AnySource::Imap(postroom_mailbox::imap(settings, login, tls.clone()))
+            let source = postroom_mailbox::imap(settings, login, tls.clone());
+            AnySource::Imap(Box::new(source))
         }
-        config::Source::Spool { path } => AnySource::Spool(spool(&mailbox.name, path)),
+        config::Source::Spool { path } => AnySource::Spool(Box::new(spool(&mailbox.name, path))),
     }
 }
 

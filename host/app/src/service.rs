@@ -249,7 +249,6 @@ fn deliveries(
         outgoing,
         attempts: config.limits.outbox_attempts,
         stop: stop.clone(),
-        held: Default::default(),
     })
 }
 
@@ -292,8 +291,8 @@ fn source(
     tls: &Arc<ClientConfig>,
 ) -> Box<dyn Source> {
     match connections::source(mailbox, tokens, tls) {
-        AnySource::Imap(source) => Box::new(source),
-        AnySource::Spool(source) => Box::new(source),
+        AnySource::Imap(source) => source,
+        AnySource::Spool(source) => source,
     }
 }
 

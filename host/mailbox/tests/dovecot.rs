@@ -423,7 +423,7 @@ fn a_probe_walks_every_step_and_changes_nothing() {
         .iter()
         .map(|it| it.outcome.as_ref().unwrap())
         .collect();
-    assert!(details[2].starts_with("STARTTLS, TLSv1"), "{details:#?}");
+    assert!(details[2].starts_with("STARTTLS, TLS 1.3"), "{details:#?}");
     assert_eq!(details[5], "INBOX, 2 mails");
     assert!(details[6].ends_with("\"the newest\""), "{details:#?}");
     let stored = desk.stand.folder(&desk.user, "INBOX").unwrap();

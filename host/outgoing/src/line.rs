@@ -77,7 +77,7 @@ impl Line {
         self,
         tls: &Arc<ClientConfig>,
         name: ServerName<'static>,
-    ) -> Result<(Self, &'static str), SendError> {
+    ) -> Result<(Self, String), SendError> {
         let connecting = TlsConnector::from(tls.clone()).connect(name, self.stream);
         let stream = connecting.await.map_err(|error| {
             let about_tls = error
@@ -97,7 +97,7 @@ impl Line {
             stream: Box::new(stream),
             ..self
         };
-        Ok((line, version.unwrap_or("TLS")))
+        Ok((line, version.map_or_else(|| "TLS".into(), version_in_words)))
     }
 
     /// The server's greeting, as it came.
@@ -167,6 +167,11 @@ impl Line {
             }
         }
     }
+}
+
+/// `TLSv1_3` as people write it.
+fn version_in_words(name: &str) -> String {
+    name.replace("TLSv", "TLS ").replace('_', ".")
 }
 
 /// Where the first answer (RFC 5321 section 4.2.1) ends, once it is whole.

@@ -244,7 +244,7 @@ impl Smtp {
             line = secured;
             walk.done("tls", || match start_tls {
                 true => format!("STARTTLS, {version}"),
-                false => version.into(),
+                false => version,
             });
         }
         let greeting = AsyncSmtpConnection::connect_with_transport(Box::new(line), &hello);

@@ -86,7 +86,7 @@ impl Connection {
             TlsMode::Implicit => {
                 let secured = timeout(limit, handshake(settings, tls, tcp)).await;
                 let (stream, version) = secured.map_err(|_| late("tls"))??;
-                walk.done("tls", || version.into());
+                walk.done("tls", || version);
                 stream
             }
             TlsMode::StartTls | TlsMode::None => Box::new(tcp),
@@ -490,12 +490,17 @@ async fn dial(settings: &ImapSettings) -> Result<TcpStream, SourceError> {
     })
 }
 
+/// `TLSv1_3` as people write it.
+fn version_in_words(name: &str) -> String {
+    name.replace("TLSv", "TLS ").replace('_', ".")
+}
+
 /// The stream under TLS, and TLS's version.
 async fn handshake(
     settings: &ImapSettings,
     tls: &Arc<rustls::ClientConfig>,
     stream: impl Stream + 'static,
-) -> Result<(Box<dyn Stream>, &'static str), SourceError> {
+) -> Result<(Box<dyn Stream>, String), SourceError> {
     let name = ServerName::try_from(settings.host.clone()).map_err(|_| SourceError::Tls {
         reason: format!("{} is no name a certificate can have", settings.host),
         cause: None,
@@ -504,7 +509,8 @@ async fn handshake(
         Ok(stream) => {
             let version = stream.get_ref().1.protocol_version();
             let version = version.and_then(|version| version.as_str());
-            Ok((Box::new(stream), version.unwrap_or("TLS")))
+            let version = version.map_or_else(|| "TLS".into(), version_in_words);
+            Ok((Box::new(stream), version))
         }
         Err(error) => {
             let about_tls = error

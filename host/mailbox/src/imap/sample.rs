@@ -4,6 +4,7 @@ use postroom_core::{ParseLimits, parse};
 
 use super::connection::{Connection, Selected, ended_ok};
 use super::response::Untagged;
+use crate::probe::mails;
 use crate::{BEGINNING_BYTES, SourceError};
 
 /// The longest subject shown, in characters.
@@ -46,7 +47,7 @@ pub(super) async fn newest(connection: &mut Connection) -> Result<String, Source
 
 impl std::fmt::Display for Selected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, {} mails", self.folder, self.exists)?;
+        write!(f, "{}, {}", self.folder, mails(self.exists as usize))?;
         if self.read_only {
             f.write_str("; read-only: none can be marked, moved or deleted")?;
         }

@@ -20,7 +20,7 @@ use postroom_core::{Cursor, RawMessage};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use crate::probe::Walk;
+use crate::probe::{Walk, mails};
 use crate::{Acknowledge, After, Batch, FetchLimits, ProbeStep, Source, SourceError};
 use files::{Found, Identity, Listing};
 
@@ -227,7 +227,7 @@ impl SpoolSource {
             return;
         }
         let listed = blocking(move || files::list(&root, settle));
-        let said = |listing: Listing| format!("{} mails", listing.found.len());
+        let said = |listing: Listing| mails(listing.found.len());
         walk.ended("list", listed.await.flatten().map(said));
     }
 

@@ -76,10 +76,6 @@ impl<'c> Place<'c> {
                 .find(|profile| profile.name == account.profile),
             Credential::Password(_) => None,
         });
-        let provider = match profile.map(|profile| profile.provider) {
-            Some(Provider::Custom) | None => server.map_or(Provider::Custom, by_host),
-            Some(provider) => provider,
-        };
         Self {
             key,
             protocol,
@@ -87,7 +83,7 @@ impl<'c> Place<'c> {
             user: login.map_or("", |login| login.user.as_str()),
             address,
             profile,
-            provider,
+            provider: provider(profile, server),
         }
     }
 
@@ -644,7 +640,14 @@ impl<'c> Place<'c> {
     }
 }
 
-/// Whose server it is, for a mailbox that signs in without saying so.
+/// Whose server it is: as the profile says, else by its name.
+fn provider(profile: Option<&Profile>, server: Option<&Server>) -> Provider {
+    match profile.map(|profile| profile.provider) {
+        Some(Provider::Custom) | None => server.map_or(Provider::Custom, by_host),
+        Some(provider) => provider,
+    }
+}
+
 fn by_host(server: &Server) -> Provider {
     let is = |known: Option<&str>| known.is_some_and(|it| it.eq_ignore_ascii_case(&server.host));
     let cloud = CLOUDS
@@ -670,3 +673,6 @@ fn say(text: impl Into<String>, steps: Vec<String>) -> Advice {
         steps,
     }
 }
+
+#[cfg(test)]
+mod tests;

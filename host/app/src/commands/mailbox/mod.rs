@@ -98,7 +98,7 @@ impl Parts<'_> {
             AnySource::Imap(source) => {
                 let mut source = match &self.trace {
                     Some(trace) => source.with_trace(trace.clone()),
-                    None => source,
+                    None => *source,
                 };
                 source.probe(tell).await;
             }

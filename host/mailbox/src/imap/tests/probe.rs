@@ -1,5 +1,6 @@
 //! The probe: each step told once, the failing one last, and nothing secret in its trace.
 
+use super::tokens::{TOK1, TOK2, TokenServer};
 use super::*;
 use crate::ProbeStep;
 

@@ -1,0 +1,318 @@
+//! Each kind of failure has its own advice, with what the admin needs filled in.
+
+use postroom_auth::{ClientCredential, Endpoints};
+use postroom_outgoing::Step;
+
+use super::*;
+
+fn profile(provider: Provider, grant: Grant) -> Profile {
+    Profile {
+        name: "contoso".into(),
+        provider,
+        directory: Some("contoso.example".into()),
+        endpoints: Endpoints::Fixed {
+            authorize: None,
+            token: "https://login.example/token".parse().unwrap(),
+            device: None,
+        },
+        client_id: "app-1".into(),
+        client: ClientCredential::None,
+        grant,
+        scopes: None,
+        tenants: None,
+    }
+}
+
+fn server(host: &str, tls: Tls) -> Server {
+    Server {
+        host: host.into(),
+        port: 4711,
+        tls,
+    }
+}
+
+fn place<'c>(protocol: Protocol, server: &'c Server, profile: Option<&'c Profile>) -> Place<'c> {
+    Place {
+        key: "mailboxes.support".into(),
+        protocol,
+        server: Some(server),
+        user: "o'hara@acme.example",
+        address: "support@acme.example",
+        profile,
+        provider: provider(profile, Some(server)),
+    }
+}
+
+/// All of these words are in the advice.
+fn assert_says(advice: &Advice, words: &[&str], of: &dyn std::fmt::Debug) {
+    let all = format!("{}\n{}", advice.text, advice.steps.join("\n"));
+    for word in words {
+        assert!(all.contains(word), "{of:?}: {word:?} is not in\n{all}");
+    }
+}
+
+fn refused(code: Option<&str>) -> SourceError {
+    SourceError::RefusedLogin {
+        user: "u".into(),
+        challenge: None,
+        code: code.map(str::to_owned),
+        text: "no".into(),
+    }
+}
+
+fn refused_sending(text: &str) -> SendError {
+    SendError::RefusedLogin {
+        user: "u".into(),
+        code: 535,
+        text: text.into(),
+        challenge: None,
+    }
+}
+
+fn certificate(cause: CertificateError) -> SourceError {
+    SourceError::Tls {
+        reason: "no".into(),
+        cause: Some(TlsError::InvalidCertificate(cause)),
+    }
+}
+
+#[test]
+fn connections_and_certificates() {
+    let silent = |step| SourceError::Timeout { step, secs: 30 };
+    let cases: [(Tls, SourceError, &[&str]); 8] = [
+        (
+            Tls::Implicit,
+            silent("connect"),
+            &["firewall", "nc -vz mail.example 4711"],
+        ),
+        (
+            Tls::StartTls,
+            silent("greeting"),
+            &["tls = \"implicit\"", "port = 993"],
+        ),
+        (Tls::Implicit, silent("greeting"), &["another protocol"]),
+        (
+            Tls::Implicit,
+            certificate(CertificateError::UnknownIssuer),
+            &["[tls] ca", "openssl s_client -connect mail.example:4711"],
+        ),
+        (
+            Tls::StartTls,
+            certificate(CertificateError::NotValidForName),
+            &["not for the name mail.example", "-starttls imap"],
+        ),
+        (
+            Tls::Implicit,
+            certificate(CertificateError::Expired),
+            &["clock", "date --utc"],
+        ),
+        (
+            Tls::Implicit,
+            SourceError::Tls {
+                reason: "no".into(),
+                cause: Some(TlsError::InvalidMessage(
+                    rustls::InvalidMessage::InvalidContentType,
+                )),
+            },
+            &["tls = \"starttls\""],
+        ),
+        (
+            Tls::StartTls,
+            SourceError::Tls {
+                reason: "STARTTLS refused".into(),
+                cause: None,
+            },
+            &["no STARTTLS", "tls = \"implicit\""],
+        ),
+    ];
+    for (tls, error, words) in cases {
+        let server = server("mail.example", tls);
+        let advice = place(Protocol::Imap, &server, None).of_source(&error);
+        assert_says(&advice, words, &error);
+    }
+}
+
+#[test]
+fn sign_ins_by_provider_and_grant() {
+    let microsoft = Provider::Microsoft(&CLOUDS[0]);
+    let app_only = profile(microsoft, Grant::ClientCredentials);
+    let delegated = profile(microsoft, Grant::DeviceCode);
+    let google = profile(Provider::Google, Grant::DeviceCode);
+    let custom = profile(Provider::Custom, Grant::ClientCredentials);
+    let exchange = server("outlook.office365.com", Tls::Implicit);
+    let gmail = server("imap.gmail.com", Tls::Implicit);
+    let other = server("mail.example", Tls::Implicit);
+    let mailbox = "-Identity 'o''hara@acme.example'";
+    let bad = Some("AUTHENTICATIONFAILED");
+    let not_connected = || SourceError::NotConnected { text: "no".into() };
+    let cases: [(&Server, Option<&Profile>, SourceError, &[&str]); 11] = [
+        (
+            &exchange,
+            Some(&app_only),
+            refused(bad),
+            &[
+                "IMAP.AccessAsApp",
+                "New-ServicePrincipal -AppId 'app-1'",
+                mailbox,
+            ],
+        ),
+        (
+            &exchange,
+            Some(&app_only),
+            not_connected(),
+            &["no way into the mailbox", "Add-MailboxPermission"],
+        ),
+        (
+            &exchange,
+            Some(&delegated),
+            refused(bad),
+            &[
+                "shared mailbox",
+                "postroom auth status",
+                "-ImapEnabled $true",
+                mailbox,
+            ],
+        ),
+        (
+            &exchange,
+            Some(&delegated),
+            not_connected(),
+            &["Add-MailboxPermission", "-User USER"],
+        ),
+        // Behind a custom profile's back it is Exchange all the same.
+        (
+            &exchange,
+            Some(&custom),
+            refused(bad),
+            &["New-ServicePrincipal"],
+        ),
+        (
+            &exchange,
+            None,
+            refused(bad),
+            &["takes no passwords for IMAP", "profile ="],
+        ),
+        (&gmail, Some(&google), refused(bad), &["allow IMAP"]),
+        (&gmail, None, refused(Some("ALERT")), &["app password"]),
+        (
+            &gmail,
+            None,
+            refused(Some("WEBALERT")),
+            &["in a browser once"],
+        ),
+        (
+            &other,
+            Some(&custom),
+            refused(bad),
+            &["look alike", "auth_verbose"],
+        ),
+        (&other, None, refused(bad), &["password is wrong"]),
+    ];
+    for (server, profile, error, words) in cases {
+        let place = place(Protocol::Imap, server, profile);
+        assert_says(&place.of_source(&error), words, &(server, &error));
+    }
+    let place = place(Protocol::Imap, &other, None);
+    let advice = place.of_source(&refused(Some("PRIVACYREQUIRED")));
+    assert_says(&advice, &["wants TLS first"], &"PRIVACYREQUIRED");
+    let unavailable = SourceError::Transient {
+        step: "authenticate",
+        reason: "[UNAVAILABLE]".into(),
+    };
+    assert_says(
+        &place.of_source(&unavailable),
+        &["cannot check sign-ins"],
+        &unavailable,
+    );
+}
+
+#[test]
+fn sending_by_status_code_and_step() {
+    let exchange = server("smtp.office365.com", Tls::StartTls);
+    let gmail = server("smtp.gmail.com", Tls::Implicit);
+    let app_only = profile(Provider::Microsoft(&CLOUDS[0]), Grant::ClientCredentials);
+    let at_sender = |problem: &str| SendError::Permanent {
+        step: Step::Sender,
+        code: Some(550),
+        problem: problem.into(),
+    };
+    let cases: [(&Server, Option<&Profile>, SendError, &[&str]); 10] = [
+        (
+            &exchange,
+            Some(&app_only),
+            refused_sending("5.7.139 SmtpClientAuthentication is disabled"),
+            &[
+                "Set-CASMailbox -Identity 'o''hara@acme.example' -SmtpClientAuthenticationDisabled $false",
+                "Set-TransportConfig",
+            ],
+        ),
+        (
+            &exchange,
+            Some(&app_only),
+            refused_sending("5.7.3 Authentication unsuccessful"),
+            &["SMTP.SendAsApp", "Add-RecipientPermission"],
+        ),
+        (
+            &exchange,
+            None,
+            refused_sending("5.7.30 Basic"),
+            &["no passwords for sending"],
+        ),
+        (
+            &exchange,
+            None,
+            at_sender("5.7.57 Client not authenticated"),
+            &["has none"],
+        ),
+        (
+            &exchange,
+            None,
+            at_sender("5.7.60 no permissions"),
+            &[
+                "Add-RecipientPermission -Identity 'support@acme.example' -Trustee 'o''hara@acme.example'",
+            ],
+        ),
+        (
+            &gmail,
+            None,
+            refused_sending("5.7.9 Application-specific"),
+            &["app password"],
+        ),
+        (
+            &gmail,
+            None,
+            refused_sending("5.7.14 log in"),
+            &["in a browser once"],
+        ),
+        (
+            &exchange,
+            None,
+            SendError::Unsupported {
+                step: Step::Login,
+                feature: "AUTH XOAUTH2",
+            },
+            &["offers no sign-in", "port = 587"],
+        ),
+        (
+            &exchange,
+            None,
+            SendError::Unsupported {
+                step: Step::Tls,
+                feature: "STARTTLS",
+            },
+            &["no STARTTLS"],
+        ),
+        (
+            &exchange,
+            None,
+            SendError::Lost {
+                problem: "…".into(),
+            },
+            &["Look whether it arrived"],
+        ),
+    ];
+    for (server, profile, error, words) in cases {
+        let place = place(Protocol::Smtp, server, profile);
+        assert_says(&place.of_sending(&error), words, &error);
+    }
+}
