@@ -111,6 +111,19 @@ impl Store {
             .submit(0, move |conn| postpone(conn, id, &reason, retry_at_ms, 0))
             .await
     }
+
+    /// Whatever of a kind waits for a later try is due at `now_ms`.
+    pub async fn hurry(&self, kind: OutboxKind, now_ms: i64) -> Result<(), StoreError> {
+        self.writer
+            .submit(0, move |conn| {
+                conn.prepare_cached(
+                    "UPDATE outbox SET due_ms = ?2 WHERE state = 0 AND kind = ?1 AND due_ms > ?2",
+                )?
+                .execute((kind.number(), now_ms))?;
+                Ok(())
+            })
+            .await
+    }
 }
 
 impl Reader {

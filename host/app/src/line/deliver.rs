@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -36,8 +36,6 @@ pub struct Deliveries {
     /// After so many tries an entry is dead: it stays in the outbox for a person.
     pub attempts: u32,
     pub stop: CancellationToken,
-    /// Entries held back by this process until somebody signs in, with the reason.
-    pub held: Mutex<BTreeMap<i64, String>>,
 }
 
 /// How one try ended.
@@ -174,26 +172,15 @@ impl Deliveries {
         .min(IDLE_LOOK))
     }
 
-    /// What was held back is due now.
+    /// Mail that waited is due now: what kept it may have been the sign-in.
     async fn let_go(&self) {
-        let held = std::mem::take(&mut *self.held());
-        for (id, reason) in held {
-            if let Err(error) = self
-                .store
-                .held_back(id, reason, after(Duration::ZERO))
-                .await
-            {
-                tracing::debug!(%error, entry = id, "it is tried again a little later");
-            }
+        let now = Timestamp::now().as_millisecond();
+        if let Err(error) = self.store.hurry(OutboxKind::Mail, now).await {
+            tracing::debug!(%error, "mail that waited for a sign-in is tried again a little later");
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<i64, String>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
-        self.held().remove(&entry.id);
         let attempt = AssertUnwindSafe(self.attempt(entry)).catch_unwind().await;
         let tried = attempt.unwrap_or_else(|_| {
             Tried::Later("a defect of Postroom; the log has its panic".into(), None)
@@ -216,7 +203,6 @@ impl Deliveries {
                 let pause = HELD_PAUSE.max(wish.unwrap_or_default());
                 tracing::debug!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "held back: {problem}");
                 let at = after(pause);
-                self.held().insert(entry.id, problem.clone());
                 self.recorded(|| self.store.held_back(entry.id, problem.clone(), at))
                     .await
             }

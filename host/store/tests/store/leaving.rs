@@ -147,6 +147,31 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
 }
 
 #[tokio::test]
+async fn what_is_held_back_loses_no_try_and_can_be_hurried() {
+    let (_dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    store.commit(vec![ticket(id, "a")]).await.unwrap();
+    let entry = due(&store, "psa")[0].0;
+    for _ in 0..3 {
+        let reason = "nobody is signed in";
+        store.held_back(entry, reason, LATER + 1).await.unwrap();
+    }
+    assert!(due(&store, "psa").is_empty());
+    // Another kind is not concerned.
+    store.hurry(OutboxKind::Mail, LATER).await.unwrap();
+    assert!(due(&store, "psa").is_empty());
+    store.hurry(OutboxKind::Sink, LATER).await.unwrap();
+    assert_eq!(due(&store, "psa")[0].0, entry);
+    let rows: Vec<_> = store
+        .outbox(&Default::default())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let row = rows.iter().find(|row| row.target == "psa").unwrap();
+    assert_eq!((row.state, row.attempts), ("waiting", 0));
+}
+
+#[tokio::test]
 async fn a_late_answer_changes_nothing() {
     let (_dir, store) = store();
     let id = journal_one(&store, "a").await;
