@@ -19,5 +19,6 @@ mod examples;
 mod hostile;
 mod line;
 mod mailbox_test;
+mod recipes;
 mod reload;
 mod trouble;

@@ -1,0 +1,27 @@
+// Datto BCDR: an alert for each machine's backup and one for its screenshot. Datto sends no "all clear" for a backup; a
+// screenshot that boots proves a good one, and closes both.
+
+const subject =
+  /^(?<what>CRITICAL ERROR|Warning|Bootable Screenshot) for (?<machine>.+) on (?<device>\S+) \(\w+\)(?: (?<result>\w+))?/i;
+
+export function decide(mail) {
+  if (mail.match("subject", /^Weekly Backup Report for /)) return ignore("a weekly report");
+
+  const found = mail.match("subject", subject);
+  if (!found) return pass();
+  const { what, machine, device, result } = found.groups;
+
+  const report = (service, state, severity) =>
+    alert({
+      key: `datto/${device}/${machine}/${service}`,
+      state,
+      severity,
+      host: machine,
+      service,
+      summary: mail.field("Error") ?? mail.field("Message") ?? mail.subject,
+    });
+
+  if (what !== "Bootable Screenshot") return report("backup", "firing", what === "Warning" ? "warning" : "critical");
+  if (/^success/i.test(result)) return [report("screenshot", "resolved", "warning"), report("backup", "resolved", "critical")];
+  return report("screenshot", "firing", "warning");
+}

@@ -1,0 +1,21 @@
+// Nagios and its kin: one alert per host, and one per service of a host. RECOVERY closes it; words between people are left out.
+
+const subject = /^\*\* (?<type>\w+) (?:Host|Service) Alert: (?<host>[^/ ]+)(?:\/(?<service>.+))? is (?<state>\w+) \*\*$/;
+const severities = { DOWN: "critical", CRITICAL: "critical", UNREACHABLE: "warning", WARNING: "warning", UNKNOWN: "warning" };
+
+export function decide(mail) {
+  const found = mail.match("subject", subject);
+  if (!found) return pass();
+  const { type, host, service, state } = found.groups;
+  if (type !== "PROBLEM" && type !== "RECOVERY") return ignore(`Nagios: ${type.toLowerCase()}`);
+
+  return alert({
+    key: service ? `nagios/${host}/${service}` : `nagios/${host}`,
+    state: type === "RECOVERY" ? "resolved" : "firing",
+    severity: severities[state] ?? "critical",
+    host,
+    service,
+    // Of a host it stands beside its label, of a service some lines below.
+    summary: mail.field("Info") || mail.section("Additional Info:")?.trim() || mail.subject,
+  });
+}
