@@ -104,7 +104,10 @@ impl Service {
                     raw_bytes: config.limits.raw_bytes,
                 },
                 stop: stop.clone(),
-                signed_in: tokens.recovered(),
+                signed_in: match &mailbox.source {
+                    config::Source::Imap { login, .. } => recovered(login, &tokens),
+                    config::Source::Spool { .. } => None,
+                },
                 recovered: false,
                 said: Some(intake::STARTING),
             })
@@ -131,7 +134,11 @@ impl Service {
             self.line.rules.clone(),
             self.stop.clone(),
         ));
-        tasks.spawn(self.deliveries.serve(self.filled, self.tokens.recovered()));
+        let ways = self.config.outgoing.iter();
+        let signed_in = ways
+            .filter_map(|way| recovered(way.login.as_ref()?, &self.tokens))
+            .collect();
+        tasks.spawn(self.deliveries.serve(self.filled, signed_in));
         let (tokens, stop) = (self.tokens.clone(), self.stop.clone());
         tasks.spawn(async move { tokens.keep(stop).await });
         tasks.spawn(purge(
@@ -293,6 +300,14 @@ fn source(
     match connections::source(mailbox, tokens, tls) {
         AnySource::Imap(source) => source,
         AnySource::Spool(source) => source,
+    }
+}
+
+/// What changes when the login's account, which had failed, works again.
+fn recovered(login: &config::Login, tokens: &Tokens) -> Option<watch::Receiver<u64>> {
+    match &login.credential {
+        config::Credential::Account { account, .. } => Some(tokens.recovered(account)),
+        config::Credential::Password(_) => None,
     }
 }
 

@@ -5,7 +5,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use postroom_core::backoff::backoff;
 use postroom_outgoing::{OutgoingMail, SendError, Smtp};
@@ -58,11 +59,12 @@ struct Rounds {
 }
 
 impl Deliveries {
-    /// Delivers until stopped; deliveries under way end first. `signed_in` changes when an account that had failed works again.
+    /// Delivers until stopped; deliveries under way end first. Each of `signed_in` changes when the account of a way out,
+    /// which had failed, works again.
     pub async fn serve(
         self: Arc<Self>,
         mut filled: watch::Receiver<()>,
-        mut signed_in: watch::Receiver<u64>,
+        mut signed_in: Vec<watch::Receiver<u64>>,
     ) {
         let mut rounds = Rounds::default();
         while !self.stop.is_cancelled() {
@@ -78,7 +80,7 @@ impl Deliveries {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
                 _ = filled.changed() => {}
-                Ok(()) = signed_in.changed() => self.let_go().await,
+                () = any_news(&mut signed_in) => self.let_go().await,
                 Some(ended) = rounds.tasks.join_next() => {
                     if rounds.ended(ended).is_err() {
                         tokio::time::sleep(STORE_PAUSE).await;
@@ -312,6 +314,17 @@ impl Rounds {
         }
         result
     }
+}
+
+/// Ends when one of them changes.
+async fn any_news(signed_in: &mut [watch::Receiver<u64>]) {
+    let mut changes: FuturesUnordered<_> = signed_in.iter_mut().map(|it| it.changed()).collect();
+    while let Some(changed) = changes.next().await {
+        if changed.is_ok() {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// The time so far from now, in Unix milliseconds.

@@ -40,8 +40,8 @@ pub struct Intake {
     pub every: Duration,
     pub fetch: FetchLimits,
     pub stop: CancellationToken,
-    /// Changes when an account that could not sign in works again.
-    pub signed_in: watch::Receiver<u64>,
+    /// Changes when the mailbox's account, which could not sign in, works again; `None` where it has none.
+    pub signed_in: Option<watch::Receiver<u64>>,
     /// Whether what an earlier process left undecided was looked at.
     pub recovered: bool,
     /// The trouble that was last told of, while it lasts; [`STARTING`] at first.
@@ -85,7 +85,7 @@ impl Intake {
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         // Waiting longer than the trouble lasts would be waiting for nothing.
-                        Ok(()) = self.signed_in.changed(), if error.is_of_sign_in() => {}
+                        () = news(&mut self.signed_in), if error.is_of_sign_in() => {}
                         () = self.stop.cancelled() => {}
                     }
                 }
@@ -391,6 +391,16 @@ struct Told {
     fetched: Option<Batch>,
     /// Whether more mail is known to be waiting.
     more: bool,
+}
+
+/// Ends when the account works again.
+async fn news(signed_in: &mut Option<watch::Receiver<u64>>) {
+    if let Some(signed_in) = signed_in
+        && signed_in.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Makes a fetched batch durable together with the new cursor. Answers what is to be decided.

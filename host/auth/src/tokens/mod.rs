@@ -57,7 +57,6 @@ struct Env {
     retry: RetryPolicy,
     observer: Option<fn(RefreshStep)>,
     vault: Arc<Vault>,
-    recovered: watch::Sender<u64>,
     /// Makes delays differ between accounts and between processes.
     random: RandomState,
 }
@@ -90,7 +89,6 @@ impl Tokens {
                 retry: RetryPolicy::default(),
                 observer: None,
                 vault: Arc::new(vault),
-                recovered: watch::Sender::new(0),
                 random: RandomState::new(),
             }),
             registrations,
@@ -142,9 +140,13 @@ impl Tokens {
         }
     }
 
-    /// Changes whenever an account that had failed works again.
-    pub fn recovered(&self) -> watch::Receiver<u64> {
-        self.env.recovered.subscribe()
+    /// Changes whenever this account, which had failed, works again. One that the configuration does not use has no news: waiting
+    /// for it fails at once.
+    pub fn recovered(&self, account: &Account) -> watch::Receiver<u64> {
+        match self.slots.get(account) {
+            Some(slot) => slot.recovered.subscribe(),
+            None => watch::Sender::default().subscribe(),
+        }
     }
 
     pub fn profile(&self, name: &str) -> Option<&Profile> {

@@ -38,7 +38,7 @@ pub(super) async fn renew(
     };
     match outcome {
         (Ok(token), _) => {
-            succeeded(env, slot, scopes);
+            succeeded(slot, scopes);
             Ok(token)
         }
         (Err(error), stamp) => {
@@ -117,7 +117,7 @@ pub(super) fn enter(record: &mut Record, profile: &Profile, scopes: &[String], g
 }
 
 /// Ends the pause, and says so where an admin was told of it.
-pub(super) fn succeeded(env: &Env, slot: &Slot, scopes: &[String]) {
+pub(super) fn succeeded(slot: &Slot, scopes: &[String]) {
     let (had_failed, told) = {
         let mut memory = slot.memory();
         let track = memory.track(scopes);
@@ -127,7 +127,7 @@ pub(super) fn succeeded(env: &Env, slot: &Slot, scopes: &[String]) {
         telling::recovered(&slot.used.account, &told);
     }
     if had_failed {
-        env.recovered.send_modify(|count| *count += 1);
+        slot.recovered.send_modify(|count| *count += 1);
     }
 }
 

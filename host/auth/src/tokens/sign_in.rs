@@ -139,7 +139,7 @@ async fn store(
         ended
     };
     for scopes in ended {
-        renewal::succeeded(env, slot, &scopes);
+        renewal::succeeded(slot, &scopes);
     }
     Ok(state(env, slot).await)
 }

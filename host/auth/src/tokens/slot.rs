@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 
 use super::registration::Registration;
 use crate::vault::{Record, Stamp};
@@ -15,6 +16,8 @@ pub(super) struct Slot {
     pub(super) used: AccountUse,
     /// Who holds it makes the account's next request.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// Counts how often it worked again after a failure.
+    pub(super) recovered: watch::Sender<u64>,
     memory: Mutex<Memory>,
 }
 
@@ -77,6 +80,7 @@ impl Slot {
             registration,
             used,
             turn: Arc::default(),
+            recovered: watch::Sender::default(),
             memory: Mutex::default(),
         }
     }

@@ -62,7 +62,7 @@ async fn the_keeper_notices_a_sign_in_by_another_process() {
     let room = Room::new();
     let tokens = Arc::new(room.tokens(room.delegated()));
     mail_token(&tokens).await.unwrap_err();
-    let mut recovered = tokens.recovered();
+    let mut recovered = tokens.recovered(&room.account());
     let stop = CancellationToken::new();
     let keeper = tokio::spawn({
         let (tokens, stop) = (tokens.clone(), stop.clone());

@@ -130,7 +130,7 @@ async fn who_waited_shares_the_failure_and_a_pause_costs_no_request() {
 
     // Without pauses each who comes later asks again, and the trouble's end is told.
     let tokens = room.tokens(room.app_only()).with_retries(no_pauses());
-    let recovered = tokens.recovered();
+    let recovered = tokens.recovered(&app_account());
     mail_token(&tokens).await.unwrap_err();
     // The vault tells of what somebody has to end, and of nothing that passes.
     assert!(room.record(&app_account()).is_none());
@@ -214,7 +214,7 @@ async fn a_lost_answer_ends_in_one_more_request_and_a_clear_state() {
         .signed_in(room.delegated())
         .await
         .with_retries(no_pauses());
-    let recovered = tokens.recovered();
+    let recovered = tokens.recovered(&account);
     tokens
         .reject(&account, &mail_token(&tokens).await.unwrap())
         .await;
