@@ -1,5 +1,6 @@
 //! The device code grant (RFC 8628): a person types a short code on another device while we ask again and again.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use oauth2::{DeviceAuthorizationResponse, ExtraDeviceAuthorizationFields, Scope};
@@ -15,6 +16,10 @@ use crate::{Account, AuthError, Profile, Provider, Refusal};
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// How much longer the pauses become when the server says so (RFC 8628 section 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
+/// What is taken for the server's shortest pause between two questions.
+const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+/// The longest time that a person is waited for.
+const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest pause after network trouble.
 const TROUBLE_MAX: Duration = Duration::from_secs(60);
 
@@ -64,9 +69,9 @@ fn sign_in(account: &Account, answer: &DeviceAuthorizationResponse<Message>) -> 
         verification_url: shortened(answer.verification_uri().as_str()),
         user_code: shortened(answer.user_code().secret()),
         message: answer.extra_fields().message.as_deref().map(shortened),
-        expires_in: answer.expires_in(),
+        expires_in: answer.expires_in().min(LIFETIME_MAX),
         device_code: crate::Secret::new(answer.device_code().secret().as_str()),
-        interval: answer.interval().max(Duration::from_secs(1)),
+        interval: answer.interval().clamp(*INTERVAL.start(), *INTERVAL.end()),
         begun: Instant::now(),
     }
 }
@@ -88,7 +93,7 @@ pub(crate) async fn finish(
             Ok(Step::Granted(granted)) => return Ok(granted),
             Ok(Step::Pending) => pause = interval,
             Ok(Step::SlowDown) => {
-                interval += SLOWER;
+                interval = interval.saturating_add(SLOWER);
                 pause = interval;
             }
             Err(AuthError::Transient {
@@ -97,7 +102,7 @@ pub(crate) async fn finish(
                 ..
             }) => {
                 tracing::debug!(reason, "asking for the device code's outcome");
-                pause = retry_after.unwrap_or_else(|| (pause * 2).min(TROUBLE_MAX));
+                pause = retry_after.unwrap_or_else(|| pause.saturating_mul(2).min(TROUBLE_MAX));
                 pause = pause.max(interval);
             }
             Err(error) => return Err(error),

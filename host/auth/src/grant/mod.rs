@@ -16,7 +16,8 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use oauth2::basic::BasicTokenType;
 use oauth2::{ErrorResponse, RefreshToken, RequestTokenError, Scope, TokenResponse};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use url::Url;
 
 use crate::advice::PASSING;
@@ -36,7 +37,9 @@ pub(crate) struct TokenRequest<'a> {
 
 /// What a grant gave.
 pub(crate) struct Granted {
-    pub token: AccessToken,
+    /// The failure of an answer whose refresh token is good and whose access token is not: the refresh token has replaced the one
+    /// that was sent, and must be kept all the same.
+    pub token: Result<AccessToken, AuthError>,
     /// What the server states, `None` when it states nothing.
     pub lifetime: Option<Duration>,
     /// `None` when there is none, or the one that was sent goes on serving.
@@ -46,25 +49,44 @@ pub(crate) struct Granted {
     pub identity: Option<String>,
 }
 
-/// A token answer (RFC 6749 section 5.1). Microsoft's v1 endpoint writes `expires_in` as a string.
+/// A token answer (RFC 6749 section 5.1), read field by field: what is odd counts as absent, and does not lose the refresh token
+/// beside it. Microsoft's v1 endpoint writes `expires_in` as a string.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(from = "Map<String, Value>")]
 pub(crate) struct TokenAnswer {
+    /// Empty when there is none.
     access_token: oauth2::AccessToken,
-    #[serde(deserialize_with = "oauth2::helpers::deserialize_untagged_enum_case_insensitive")]
     token_type: BasicTokenType,
-    #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u64>,
     refresh_token: Option<RefreshToken>,
-    /// Microsoft's, Keycloak's and Google's words for the same.
-    #[serde(
-        default,
-        alias = "refresh_expires_in",
-        deserialize_with = "seconds",
-        rename = "refresh_token_expires_in"
-    )]
     refresh_expires_in: Option<u64>,
-    #[serde(default, deserialize_with = "secret", skip_serializing)]
+    #[serde(skip_serializing)]
     id_token: Option<Secret>,
+}
+
+impl From<Map<String, Value>> for TokenAnswer {
+    fn from(mut answer: Map<String, Value>) -> Self {
+        let token_type = text(&mut answer, "token_type").unwrap_or_default();
+        Self {
+            access_token: oauth2::AccessToken::new(
+                text(&mut answer, "access_token").unwrap_or_default(),
+            ),
+            token_type: if token_type.eq_ignore_ascii_case("bearer") {
+                BasicTokenType::Bearer
+            } else {
+                BasicTokenType::Extension(token_type)
+            },
+            expires_in: answer.get("expires_in").and_then(seconds),
+            refresh_token: text(&mut answer, "refresh_token")
+                .filter(|token| !token.is_empty())
+                .map(RefreshToken::new),
+            // Microsoft's and Google's word, and Keycloak's.
+            refresh_expires_in: ["refresh_token_expires_in", "refresh_expires_in"]
+                .iter()
+                .find_map(|name| answer.get(*name).and_then(seconds)),
+            id_token: text(&mut answer, "id_token").map(Secret::new),
+        }
+    }
 }
 
 impl TokenResponse for TokenAnswer {
@@ -91,14 +113,28 @@ impl TokenResponse for TokenAnswer {
     }
 }
 
-/// A denial (RFC 6749 section 5.2) with Microsoft's additions.
+/// A denial (RFC 6749 section 5.2) with Microsoft's additions. Only its error word has to be there: a field of an odd type counts as
+/// absent, since the word alone decides whether a token is sent again.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "Map<String, Value>")]
 pub(crate) struct Denial {
     error: String,
     error_description: Option<String>,
-    #[serde(default)]
     error_codes: Vec<u32>,
     correlation_id: Option<String>,
+}
+
+impl TryFrom<Map<String, Value>> for Denial {
+    type Error = &'static str;
+
+    fn try_from(mut denial: Map<String, Value>) -> Result<Self, Self::Error> {
+        Ok(Self {
+            error: text(&mut denial, "error").ok_or("no error word")?,
+            error_description: text(&mut denial, "error_description"),
+            error_codes: denial.get("error_codes").map(numbers).unwrap_or_default(),
+            correlation_id: text(&mut denial, "correlation_id"),
+        })
+    }
 }
 
 impl fmt::Display for Denial {
@@ -147,23 +183,43 @@ impl TokenRequest<'_> {
     }
 }
 
-/// Takes the token out of an answer.
+/// Takes the tokens out of an answer that is of no use without an access token.
 pub(crate) fn granted(account: &Account, answer: &TokenAnswer) -> Result<Granted, AuthError> {
-    if answer.token_type != BasicTokenType::Bearer {
-        return Err(nonsense(account, "the token is not a bearer token"));
+    let token = bearer(account, answer)?;
+    Ok(received(answer, Ok(token)))
+}
+
+/// As [`granted`], for an answer to a refresh token: a new refresh token counts even beside a bad access token, since the old one may
+/// be used up.
+pub(crate) fn refreshed(account: &Account, answer: &TokenAnswer) -> Result<Granted, AuthError> {
+    match bearer(account, answer) {
+        Err(error) if answer.refresh_token.is_none() => Err(error),
+        token => Ok(received(answer, token)),
     }
+}
+
+fn bearer(account: &Account, answer: &TokenAnswer) -> Result<AccessToken, AuthError> {
     let token = answer.access_token.secret();
     // A token goes into SASL and HTTP headers: RFC 6750 section 2.1 allows only visible characters.
     if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(nonsense(account, "the token is empty or no printable text"));
+        return Err(nonsense(
+            account,
+            "the token is missing or no printable text",
+        ));
     }
-    Ok(Granted {
-        token: AccessToken::new(token.as_str()),
+    if answer.token_type != BasicTokenType::Bearer {
+        return Err(nonsense(account, "the token is not a bearer token"));
+    }
+    Ok(AccessToken::new(token.as_str()))
+}
+
+fn received(answer: &TokenAnswer, token: Result<AccessToken, AuthError>) -> Granted {
+    Granted {
+        token,
         lifetime: answer.expires_in(),
         refresh_token: answer
             .refresh_token
             .as_ref()
-            .filter(|token| !token.secret().is_empty())
             .map(|token| Secret::new(token.secret().as_str())),
         // Keycloak writes 0 for a refresh token without an end.
         refresh_lifetime: answer
@@ -171,7 +227,7 @@ pub(crate) fn granted(account: &Account, answer: &TokenAnswer) -> Result<Granted
             .filter(|secs| *secs > 0)
             .map(Duration::from_secs),
         identity: answer.id_token.as_ref().and_then(identity),
-    })
+    }
 }
 
 /// Folds the library's error into ours. Parts of the answer's body are never shown: it may hold a token.
@@ -264,24 +320,35 @@ fn identity(token: &Secret) -> Option<String> {
         .map(shortened)
 }
 
-/// Seconds as a number or a text. Anything else counts as unstated: an odd lifetime must not lose the refresh token beside it.
-fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    let value = serde_json::Value::deserialize(from)?;
-    Ok(match &value {
-        serde_json::Value::String(text) => text.trim().parse().ok(),
-        serde_json::Value::Number(number) => number
+/// Seconds as a number or a text.
+fn seconds(value: &Value) -> Option<u64> {
+    match value {
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Number(number) => number
             .as_u64()
             .or_else(|| number.as_f64().filter(|n| *n >= 0.0).map(|n| n as u64)),
         _ => None,
-    })
+    }
 }
 
-/// A text that must not be printed; anything else counts as absent.
-fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
-    Ok(match serde_json::Value::deserialize(from)? {
-        serde_json::Value::String(text) => Some(Secret::new(text)),
+/// Numbers, or texts of digits, in a list or alone.
+fn numbers(value: &Value) -> Vec<u32> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(number).collect(),
+        value => number(value).into_iter().collect(),
+    }
+}
+
+fn number(value: &Value) -> Option<u32> {
+    seconds(value).and_then(|number| number.try_into().ok())
+}
+
+/// Takes out a field that is a text.
+fn text(fields: &mut Map<String, Value>, name: &str) -> Option<String> {
+    match fields.remove(name) {
+        Some(Value::String(text)) => Some(text),
         _ => None,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use oauth2::RefreshToken;
 
 use super::client::{Ask, OauthClient, Sender, ask};
-use super::{Failure, Granted, TokenAnswer, TokenRequest, granted};
+use super::{Failure, Granted, TokenAnswer, TokenRequest, refreshed};
 use crate::{AuthError, Secret};
 
 struct Refresh<'a> {
@@ -21,7 +21,7 @@ pub(crate) async fn request(
         refresh_token: RefreshToken::new(refresh_token.expose().to_owned()),
     };
     let answer = ask(request, None, &grant).await?;
-    granted(request.account, &answer)
+    refreshed(request.account, &answer)
 }
 
 impl Ask for Refresh<'_> {

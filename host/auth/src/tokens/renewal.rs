@@ -91,14 +91,26 @@ pub(super) fn enter(record: &mut Record, profile: &Profile, scopes: &[String], g
         .lifetime
         .unwrap_or(LIFETIME_UNSTATED)
         .clamp(LIFETIME_MIN, LIFETIME_MAX);
-    record
-        .access
-        .retain(|access| access.scopes != scopes && now < access.expires);
-    record.access.push(Access {
-        scopes: scopes.to_vec(),
-        token: granted.token,
-        expires: after(now, lifetime),
-    });
+    record.failure = None;
+    match granted.token {
+        Ok(token) => {
+            record
+                .access
+                .retain(|access| access.scopes != scopes && now < access.expires);
+            record.access.push(Access {
+                scopes: scopes.to_vec(),
+                token,
+                expires: after(now, lifetime),
+            });
+        }
+        Err(error) => {
+            record.failure = Cause::of(&error).map(|cause| Failure {
+                cause,
+                at: now,
+                answer_lost: false,
+            });
+        }
+    }
     record.grant = profile.grant.name().into();
     record.identity = granted.identity.or(record.identity.take());
     // Whoever can ask again without a person keeps no refresh token: one secret less.
@@ -113,7 +125,6 @@ pub(super) fn enter(record: &mut Record, profile: &Profile, scopes: &[String], g
     }
     record.last_refresh = Some(now);
     record.refreshing_since = None;
-    record.failure = None;
 }
 
 /// Ends the pause, and says so where an admin was told of it.
@@ -198,7 +209,7 @@ async fn attempt(
                 }
             }
             slot.memory().adopt(&record);
-            Ok(token)
+            token
         }
         Err(error) => {
             if let Some(cause) = Cause::of(&error) {
