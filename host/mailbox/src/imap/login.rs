@@ -9,6 +9,20 @@ use super::response::{Code, Done, Response, Status, Untagged, shown};
 use crate::SourceError;
 use crate::probe::Walk;
 
+/// Sees to it that there is a token, where one is needed: [`sign_in`] then finds it in memory.
+pub(super) async fn ask_for_token(login: &Login) -> Result<(), SourceError> {
+    if let Login::Bearer {
+        account,
+        resource,
+        tokens,
+        ..
+    } = login
+    {
+        tokens.access_token(account, *resource).await?;
+    }
+    Ok(())
+}
+
 /// Signs in. A refused token is forgotten and a new one tried once; not so when `distrusted` is set, which says that
 /// the last new token was refused as well: then the fault lies elsewhere and the other mailboxes keep their token.
 pub(super) async fn sign_in(

@@ -185,8 +185,12 @@ impl ImapSource {
         Ok(())
     }
 
-    /// The connection, signed in and with the mailbox's folder open; a new one when there is none that is in step.
+    /// The connection, signed in and with the mailbox's folder open; a new one when there is none that is in step. Without a
+    /// token no server is dialled: a mailbox whose account waits for a person would do so for weeks.
     async fn ready(&mut self) -> Result<&mut Connection, SourceError> {
+        if self.connection.as_ref().is_none_or(|open| open.busy) {
+            login::ask_for_token(&self.login).await?;
+        }
         self.ready_telling(&mut Walk::quiet()).await
     }
 

@@ -29,6 +29,7 @@ enum Act {
 struct Server {
     port: u16,
     commands: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -53,11 +54,12 @@ impl Server {
         let commands = Arc::new(Mutex::new(Vec::new()));
         let script = Arc::new(std::sync::Mutex::new(script));
         let seen = commands.clone();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counted = accepted.clone();
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
-            let mut number = 0;
             while let Ok((stream, _)) = listener.accept().await {
-                number += 1;
+                let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
                 let (script, seen) = (script.clone(), seen.clone());
                 connections.spawn(async move {
                     let (read, mut write) = stream.into_split();
@@ -90,6 +92,7 @@ impl Server {
         Self {
             port,
             commands,
+            connections: accepted,
             task,
         }
     }

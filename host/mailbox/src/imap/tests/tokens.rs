@@ -157,3 +157,31 @@ async fn a_new_token_helps_and_a_server_in_trouble_blames_none() {
     source.connect().await.unwrap();
     assert_eq!(authority.requests(), 2);
 }
+
+#[tokio::test]
+async fn without_a_token_no_server_is_dialled() {
+    let authority = TokenServer::start().await;
+    let server = Server::start(|_, _| Act::Usual).await;
+    let Login::Bearer { user, tokens, .. } = authority.login() else {
+        panic!("a login by token")
+    };
+    let mut source = server.source_as(Login::Bearer {
+        user,
+        account: Account {
+            profile: "nobody".into(),
+            login: None,
+        },
+        resource: Resource::Mail,
+        tokens,
+    });
+    for _ in 0..3 {
+        let error = source.connect().await.unwrap_err();
+        assert!(matches!(error, SourceError::Auth(_)), "{error}");
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 0);
+    // Who tests the mailbox still sees each step up to the one that fails.
+    let mut steps = Vec::new();
+    source.probe(|step| steps.push(step.name)).await;
+    assert_eq!(steps, ["connect", "greeting", "token"]);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
