@@ -146,6 +146,11 @@ impl Marks {
     }
 }
 
+/// Whether a name begins with that of a program that watches, backs up or schedules.
+pub(crate) fn is_program(name: &str) -> bool {
+    starts_with_any(name, PROGRAMS)
+}
+
 /// Headers that only programs write.
 const PROGRAM_HEADERS: &[&str] = &["X-Cron-Env", "X-JIRA-FingerPrint"];
 

@@ -9,6 +9,7 @@ mod fold;
 pub mod message;
 pub mod parse;
 pub mod raw;
+pub mod redact;
 pub mod reply;
 pub mod thread;
 
@@ -22,4 +23,5 @@ pub use decision::{
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
 pub use parse::{ParseLimits, message_id, parse, synthetic_message_id};
 pub use raw::{ContentHash, Cursor, Position, RawMessage};
+pub use redact::Redactor;
 pub use thread::ticket_numbers;

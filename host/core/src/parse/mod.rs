@@ -393,8 +393,18 @@ impl<'l> Content<'l> {
     }
 }
 
+/// The text of a page, as it stands in for a missing text part.
+pub(crate) fn text_of_html(html: &str, most: usize) -> String {
+    html::to_text(html, most)
+}
+
+/// The text of an attachment with this charset.
+pub(crate) fn text_of(bytes: &[u8], charset: Option<&str>) -> String {
+    decode::text(Cow::Borrowed(bytes), charset, false, &mut Repairs::default())
+}
+
 /// All Message-IDs of a field, without angle brackets (RFC 5322 section 3.6.4).
-fn message_ids(raw: &[u8]) -> Vec<String> {
+pub(crate) fn message_ids(raw: &[u8]) -> Vec<String> {
     const LONGEST_ID: usize = 998;
     let text = String::from_utf8_lossy(raw);
     let clean = |id: &str| -> Option<String> {

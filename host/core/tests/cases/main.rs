@@ -4,6 +4,7 @@ mod corpus;
 mod decisions;
 mod hostile;
 mod mutations;
+mod redact;
 
 use std::path::PathBuf;
 

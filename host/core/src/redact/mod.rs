@@ -1,0 +1,366 @@
+//! Makes a mail fit to be kept as a test case: addresses, names, numbers and secrets get stand-ins, everything else stays.
+//!
+//! What is replaced: mail addresses (functions such as `support@` keep their local part), the hosts and query values of URLs,
+//! host names of a domain that was met, telephone numbers, runs of six digits and more, IP addresses, account numbers, what
+//! follows a label such as `password:`, random-looking texts of 20 characters and more, and the names of the people in the
+//! address headers, wherever they stand. Words of the language stay, so a name that stands in no header stays too: whoever
+//! keeps a case reads it first.
+
+mod emit;
+mod stand_ins;
+mod text;
+
+use bytes::Bytes;
+use regex::Regex;
+
+use crate::classify::{is_no_reply, is_program};
+use crate::message::{Address, Attachment, Message};
+use crate::parse::{self, ParseLimits};
+use emit::Part;
+use stand_ins::StandIns;
+
+/// Mails within mails are redacted down to this depth; below it their content becomes filler.
+const DEPTH: usize = 3;
+/// What the content of an attachment is filled with.
+const FILLER: &[u8] = b"redacted ";
+
+/// Headers that only say which way a mail went, by their beginning.
+const ROUTING: &[&str] = &[
+    "arc-",
+    "authentication-results",
+    "dkim-",
+    "domainkey-",
+    "received",
+    "thread-index",
+    "x-antiabuse",
+    "x-eopattributedmessage",
+    "x-eoptenantattributedmessage",
+    "x-exchange-",
+    "x-forefront-",
+    "x-gm-",
+    "x-google-",
+    "x-microsoft-",
+    "x-ms-",
+    "x-originating",
+    "x-received",
+    "x-ses-",
+    "x-sg-",
+];
+/// Words of display names that are no person's.
+const NO_NAMES: &[&str] = &[
+    "accounts",
+    "admin",
+    "administrator",
+    "alert",
+    "alerts",
+    "alarm",
+    "automation",
+    "backup",
+    "backups",
+    "billing",
+    "bot",
+    "center",
+    "centre",
+    "cron",
+    "daemon",
+    "delivery",
+    "desk",
+    "fax",
+    "help",
+    "helpdesk",
+    "info",
+    "invoice",
+    "mail",
+    "mailer",
+    "manager",
+    "monitor",
+    "monitoring",
+    "nas",
+    "network",
+    "noreply",
+    "notification",
+    "notifications",
+    "office",
+    "postmaster",
+    "replication",
+    "report",
+    "reports",
+    "root",
+    "sales",
+    "scanner",
+    "server",
+    "service",
+    "services",
+    "storage",
+    "subsystem",
+    "support",
+    "system",
+    "team",
+    "ticket",
+    "ups",
+    "voicemail",
+    "webmaster",
+];
+/// Parts of a name that tell nothing of whose it is.
+const PARTICLES: &[&str] = &[
+    "ag", "bv", "da", "de", "del", "der", "di", "dr", "du", "gmbh", "inc", "la", "le", "llc",
+    "ltd", "mr", "mrs", "ms", "van", "via", "von",
+];
+/// A shorter part of a name is replaced in the address headers alone.
+const SHORTEST_NAME: usize = 3;
+
+/// Gives stand-ins, the same for the same input for as long as it lives.
+#[derive(Debug, Default)]
+pub struct Redactor {
+    stand_ins: StandIns,
+    names: Names,
+}
+
+/// The parts of people's names that were met.
+#[derive(Debug, Default)]
+struct Names {
+    parts: Vec<String>,
+    /// Any of the parts; none when there are none.
+    pattern: Option<Regex>,
+    /// Parts came after the pattern was made.
+    stale: bool,
+}
+
+impl Redactor {
+    /// Addresses and hosts of these domains are no secret, and stay.
+    pub fn keeping(domains: &[String]) -> Self {
+        Self {
+            stand_ins: StandIns::keeping(domains),
+            names: Names::default(),
+        }
+    }
+
+    /// The mail written anew: UTF-8, its text and HTML as alternatives, its attachments behind them. The content of an
+    /// attachment becomes filler of the same size, unless it is text or a mail. Total, as parsing is.
+    pub fn mail(&mut self, raw: &Bytes) -> Vec<u8> {
+        self.mail_at(raw, 0)
+    }
+
+    fn mail_at(&mut self, raw: &Bytes, depth: usize) -> Vec<u8> {
+        let mail = parse::parse(raw, &ParseLimits::default(), &[]);
+        // What the end of a mail teaches, names and domains, holds for its beginning too.
+        self.written(&mail, depth);
+        self.written(&mail, depth)
+    }
+
+    fn written(&mut self, mail: &Message, depth: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut seen: Vec<String> = Vec::new();
+        for header in &mail.headers {
+            let name = header.name.to_ascii_lowercase();
+            if is_dropped(&name) {
+                continue;
+            }
+            let (once, list): (bool, &[Address]) = match name.as_str() {
+                "from" => (true, mail.from.as_slice()),
+                "to" => (true, &mail.to),
+                "cc" => (true, &mail.cc),
+                "reply-to" => (true, &mail.reply_to),
+                _ => (false, &[]),
+            };
+            if once && seen.contains(&name) {
+                continue;
+            }
+            if !list.is_empty() {
+                let list: Vec<String> = list.iter().map(|it| self.address(it)).collect();
+                emit::header(&mut out, &header.name, &list.join(", "));
+            } else if matches!(name.as_str(), "message-id" | "in-reply-to" | "references") {
+                let ids = parse::message_ids(header.value.as_bytes());
+                let ids: Vec<String> = ids
+                    .iter()
+                    .map(|id| format!("<{}>", self.stand_ins.message_id(id)))
+                    .collect();
+                emit::header(&mut out, &header.name, &ids.join(" "));
+            } else if text::names_secret(&name) {
+                let secret = self.stand_ins.secret(&header.value);
+                emit::header(&mut out, &header.name, &secret);
+            } else {
+                let value = self.text(&header.value);
+                emit::header(&mut out, &header.name, &emit::unstructured(&value));
+            }
+            seen.push(name);
+        }
+        self.body(mail, depth).write_top(&mut out);
+        out
+    }
+
+    fn body(&mut self, mail: &Message, depth: usize) -> Part {
+        let derived = mail.html.as_deref().is_some_and(|html| {
+            let of_html = parse::text_of_html(html, ParseLimits::default().text_bytes);
+            mail.text.split_whitespace().eq(of_html.split_whitespace())
+        });
+        let mut bodies = Vec::new();
+        let only_html = derived || mail.text.is_empty() && mail.html.is_some();
+        if !only_html {
+            bodies.push(Part::text("plain", self.text(&mail.text)));
+        }
+        if let Some(html) = &mail.html {
+            bodies.push(Part::text("html", self.html(html)));
+        }
+        let body = match bodies.len() {
+            1 => bodies.remove(0),
+            _ => Part::multipart("alternative", bodies),
+        };
+        let report = mail
+            .headers("Content-Type")
+            .next()
+            .filter(|value| value.to_ascii_lowercase().starts_with("multipart/report"));
+        if mail.attachments.is_empty() && report.is_none() {
+            return body;
+        }
+        let mut parts = vec![body];
+        for attachment in &mail.attachments {
+            parts.push(self.attachment(attachment, depth));
+        }
+        match report {
+            Some(value)
+                if value
+                    .to_ascii_lowercase()
+                    .contains("disposition-notification") =>
+            {
+                Part::multipart("report; report-type=disposition-notification", parts)
+            }
+            Some(value) if value.to_ascii_lowercase().contains("delivery-status") => {
+                Part::multipart("report; report-type=delivery-status", parts)
+            }
+            Some(_) => Part::multipart("report", parts),
+            None => Part::multipart("mixed", parts),
+        }
+    }
+
+    fn attachment(&mut self, attachment: &Attachment, depth: usize) -> Part {
+        let kind = attachment.content_type.as_str();
+        let content = if kind == "message/rfc822" && depth < DEPTH {
+            self.mail_at(&attachment.bytes, depth + 1)
+        } else if is_text(kind) {
+            let text = parse::text_of(&attachment.bytes, attachment.charset.as_deref());
+            let text = text.replace("\r\n", "\n");
+            let is_html = matches!(kind, "text/html" | "application/xhtml+xml");
+            match is_html {
+                true => self.html(&text),
+                false => self.text(&text),
+            }
+            .into_bytes()
+        } else {
+            FILLER
+                .iter()
+                .copied()
+                .cycle()
+                .take(attachment.bytes.len())
+                .collect()
+        };
+        Part::Attachment {
+            content_type: kind.to_owned(),
+            name: self.text(&attachment.name),
+            inline: attachment.inline,
+            content_id: attachment
+                .content_id
+                .as_deref()
+                .map(|id| self.stand_ins.message_id(id)),
+            content,
+        }
+    }
+
+    fn address(&mut self, address: &Address) -> String {
+        let (local, domain) = match address.email.rsplit_once('@') {
+            Some((local, domain)) => (local, Some(domain)),
+            None => (address.email.as_str(), None),
+        };
+        let email = match domain {
+            Some(domain) => self.stand_ins.email(local, domain),
+            None => self.text(local),
+        };
+        let of_function = stand_ins::names_function(local) || is_no_reply(&address.email);
+        match &address.name {
+            Some(name) => {
+                let name = if of_function {
+                    self.text(name)
+                } else {
+                    self.display_name(name)
+                };
+                format!("{} <{email}>", emit::phrase(&name))
+            }
+            None => email,
+        }
+    }
+
+    /// A person's name word by word; that of a function stays as it is.
+    fn display_name(&mut self, name: &str) -> String {
+        let is_word = |c: char| c.is_alphanumeric() || c == '-' || c == '\'' || c == '’';
+        let words: Vec<&str> = name
+            .split(|c: char| !is_word(c))
+            .filter(|w| !w.is_empty())
+            .collect();
+        let of_function = words
+            .iter()
+            .any(|word| NO_NAMES.contains(&word.to_lowercase().as_str()) || is_program(word));
+        if name.contains('@') || of_function {
+            return self.text(name);
+        }
+        let mut out = String::new();
+        let mut rest = name;
+        for word in words {
+            let at = rest.find(word).unwrap_or(0);
+            out.push_str(&rest[..at]);
+            out.push_str(&self.name_part(word));
+            rest = &rest[at + word.len()..];
+        }
+        out + rest
+    }
+
+    fn name_part(&mut self, word: &str) -> String {
+        let letters = word.chars().filter(|c| c.is_alphabetic()).count();
+        if letters < 2 || PARTICLES.contains(&word.to_lowercase().as_str()) {
+            return word.to_owned();
+        }
+        if letters >= SHORTEST_NAME && !self.names.parts.iter().any(|part| part == word) {
+            self.names.parts.push(word.to_owned());
+            self.names.stale = true;
+        }
+        self.stand_ins.name(word)
+    }
+}
+
+impl Names {
+    /// Makes the pattern of all parts, as written and in capitals.
+    fn build(&mut self) {
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        let mut forms: Vec<String> = self
+            .parts
+            .iter()
+            .flat_map(|part| [part.clone(), part.to_uppercase()])
+            .collect();
+        // The longest first: of two names that begin alike the whole one is found.
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        forms.dedup();
+        let forms: Vec<String> = forms.iter().map(|form| regex::escape(form)).collect();
+        // Too many names for one pattern: those found so far go on being replaced.
+        if let Ok(pattern) = Regex::new(&forms.join("|")) {
+            self.pattern = Some(pattern);
+        }
+    }
+}
+
+fn is_dropped(name: &str) -> bool {
+    name.starts_with("content-")
+        || name == "mime-version"
+        || ROUTING.iter().any(|start| name.starts_with(start))
+}
+
+fn is_text(content_type: &str) -> bool {
+    content_type.starts_with("text/")
+        || content_type.starts_with("message/")
+        || content_type.ends_with("+xml")
+        || content_type.ends_with("+json")
+        || matches!(
+            content_type,
+            "application/json" | "application/xml" | "application/csv" | "application/x-ndjson"
+        )
+}
