@@ -16,12 +16,17 @@ mod table;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use postroom_auth::Tokens;
 use postroom_store::Reader;
 
 use crate::config::{self, Config};
+
+/// The exit code of a process that a signal ended (128 + SIGINT).
+const INTERRUPTED: u8 = 130;
 
 /// The whole configuration, or every problem of it.
 fn load_config(file: &Path) -> anyhow::Result<Config> {
@@ -61,4 +66,35 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")
+}
+
+/// Does a command's work that may ask for tokens. At its end, and at the first signal, requests under way are waited for: the
+/// answer to one may hold the only refresh token there is. A second signal quits at once.
+async fn with_tokens(
+    tokens: &Tokens,
+    work: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        () = signal() => {
+            eprintln!("ending once no token request is under way; once more to quit at once");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    };
+    tokio::select! {
+        () = tokens.finish() => outcome,
+        () = signal() => Ok(ExitCode::from(INTERRUPTED)),
+    }
+}
+
+/// Ends at Ctrl-C or SIGTERM.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }

@@ -7,35 +7,36 @@ use std::sync::Arc;
 use postroom_store::Committed;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{load_config, progress, runtime};
+use crate::commands::{INTERRUPTED, load_config, progress, runtime, signal};
 use crate::config::Config;
 use crate::line::Mailbox;
 use crate::line::decide::Decided;
 use crate::service::Service;
 
-/// The exit code of a process that a second Ctrl-C ended (128 + SIGINT).
-const INTERRUPTED: i32 = 130;
-
 pub fn run(config: &Path, once: bool) -> anyhow::Result<ExitCode> {
     let config = Arc::new(load_config(config)?);
     runtime()?.block_on(async {
         let stop = CancellationToken::new();
-        if once {
-            return drain(config, stop).await;
-        }
-        let service = Service::build(config, None, stop.clone()).await?;
-        let signals = tokio::spawn(stop_on_signals(stop));
-        let ended = service.run().await;
+        let signals = tokio::spawn(stop_on_signals(stop.clone()));
+        let ended = match once {
+            true => drain(config, stop).await,
+            false => serve(config, stop).await,
+        };
         signals.abort();
-        ended.map(|()| ExitCode::SUCCESS)
+        ended
     })
+}
+
+async fn serve(config: Arc<Config>, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let service = Service::build(config, None, stop).await?;
+    service.run().await.map(|()| ExitCode::SUCCESS)
 }
 
 async fn drain(config: Arc<Config>, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let progress = progress("mails decided");
     let counter = progress.clone();
     let observer = Box::new(move |_: &Mailbox, _: &Decided, _: &Committed| counter.inc(1));
-    let service = Service::build(config, Some(observer), stop).await?;
+    let service = Service::build(config, Some(observer), stop.clone()).await?;
     let drained = service.once().await?;
     progress.finish_and_clear();
     for (mailbox, reason) in &drained.failed {
@@ -58,7 +59,9 @@ async fn drain(config: Arc<Config>, stop: CancellationToken) -> anyhow::Result<E
         pending.push("nothing is pending".into());
     }
     eprintln!("drained {} mails; {}", drained.decided, pending.join("; "));
-    Ok(if drained.failed.is_empty() {
+    Ok(if stop.is_cancelled() {
+        ExitCode::from(INTERRUPTED)
+    } else if drained.failed.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -71,16 +74,5 @@ pub async fn stop_on_signals(stop: CancellationToken) {
     tracing::info!("draining; once more to quit at once");
     stop.cancel();
     signal().await;
-    std::process::exit(INTERRUPTED);
-}
-
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+    std::process::exit(INTERRUPTED.into());
 }

@@ -14,7 +14,7 @@ use postroom_auth::{
 use super::input::Lines;
 use super::{account_of, explained, harmless, profile_of, tokens};
 use crate::cli::Who;
-use crate::commands::{load_config, print, runtime};
+use crate::commands::{load_config, print, runtime, with_tokens};
 
 /// Where a browser is sent when the redirect is pasted by hand and none is configured: providers take it for native applications.
 const PASTED_REDIRECT: &str = "http://localhost";
@@ -29,29 +29,39 @@ pub fn login(
     let account = account_of(&config, who)?;
     runtime()?.block_on(async {
         let tokens = tokens(&config)?;
-        let profile = profile_of(&tokens, &account)?;
-        let status = match &profile.grant {
-            Grant::AuthorizationCode { redirect, .. } => {
-                by_code(&tokens, &account, redirect.as_deref(), manual, timeout).await?
-            }
-            Grant::DeviceCode => by_device(&tokens, &account, timeout).await?,
-            Grant::ClientCredentials | Grant::Password { .. } | Grant::ServiceAccount(_) => {
-                if manual {
-                    bail!(
-                        "profile {} signs in by itself ({}): leave out --manual",
-                        profile.name,
-                        profile.grant.name()
-                    );
-                }
-                tokens
-                    .sign_in_directly(&account)
-                    .await
-                    .map_err(|error| explained(&error, Some(profile)))?
-            }
+        let signed_in = async {
+            let status = signed_in(&tokens, &account, manual, timeout).await?;
+            report(&account, &status)?;
+            Ok(ExitCode::SUCCESS)
         };
-        report(&account, &status)?;
-        Ok(ExitCode::SUCCESS)
+        with_tokens(&tokens, signed_in).await
     })
+}
+
+async fn signed_in(
+    tokens: &Tokens,
+    account: &Account,
+    manual: bool,
+    timeout: Duration,
+) -> anyhow::Result<Status> {
+    let profile = profile_of(tokens, account)?;
+    match &profile.grant {
+        Grant::AuthorizationCode { redirect, .. } => {
+            by_code(tokens, account, redirect.as_deref(), manual, timeout).await
+        }
+        Grant::DeviceCode => by_device(tokens, account, timeout).await,
+        Grant::ClientCredentials | Grant::Password { .. } | Grant::ServiceAccount(_) => {
+            if manual {
+                bail!(
+                    "profile {} signs in by itself ({}): leave out --manual",
+                    profile.name,
+                    profile.grant.name()
+                );
+            }
+            let status = tokens.sign_in_directly(account).await;
+            status.map_err(|error| explained(&error, Some(profile)))
+        }
+    }
 }
 
 async fn by_code(

@@ -12,7 +12,7 @@ use postroom_auth::{Tokens, Trace};
 use postroom_core::Address;
 use rustls::ClientConfig;
 
-use crate::commands::{load_config, runtime};
+use crate::commands::{load_config, runtime, with_tokens};
 use crate::config::{Config, Mailbox, Outgoing, closest};
 use crate::connections::{self, AnySource};
 use crate::tls;
@@ -64,16 +64,17 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
             tokens: &tokens,
             trace,
         };
-        parts.way_in(mailbox, &mut report).await?;
-        match outgoing {
-            Some(way) => {
-                let send_to = options.send_to.clone();
-                let send_to = send_to.map(|email| Address { name: None, email });
-                parts.way_out(way, send_to.as_ref(), &mut report).await?;
+        let send_to = options.send_to.clone();
+        let send_to = send_to.map(|email| Address { name: None, email });
+        let test = async {
+            parts.way_in(mailbox, &mut report).await?;
+            match outgoing {
+                Some(way) => parts.way_out(way, send_to.as_ref(), &mut report).await?,
+                None => report.remark("no outgoing: nothing is sent from this mailbox")?,
             }
-            None => report.remark("no outgoing: nothing is sent from this mailbox")?,
-        }
-        report.finish()
+            report.finish()
+        };
+        with_tokens(&tokens, test).await
     })
 }
 
