@@ -21,6 +21,8 @@ use crate::config::{self, Config, ItemKind};
 use crate::connections::{self, AnySource};
 use crate::line::deliver::Deliveries;
 use crate::line::intake::{self, Intake};
+use crate::line::streak::Streak;
+use crate::line::way::Way;
 use crate::line::{Line, Mailbox, Observer, Settled};
 use crate::rulebook::{self, RuleBook};
 use crate::{crash, runway, tls, watch as rule_watch};
@@ -110,6 +112,7 @@ impl Service {
                 },
                 recovered: false,
                 said: Some(intake::STARTING),
+                streak: Streak::default(),
             })
             .collect();
         Ok(Self {
@@ -136,7 +139,10 @@ impl Service {
         ));
         let ways = self.config.outgoing.iter();
         let signed_in = ways
-            .filter_map(|way| recovered(way.login.as_ref()?, &self.tokens))
+            .filter_map(|way| {
+                let news = recovered(way.login.as_ref()?, &self.tokens)?;
+                Some((way.name.clone(), news))
+            })
             .collect();
         tasks.spawn(self.deliveries.serve(self.filled, signed_in));
         let (tokens, stop) = (self.tokens.clone(), self.stop.clone());
@@ -248,7 +254,9 @@ fn deliveries(
     let mut outgoing = BTreeMap::new();
     for way in &config.outgoing {
         let smtp = connections::smtp(way, tokens, tls)?;
-        outgoing.insert(way.name.clone(), smtp);
+        let credential = way.login.as_ref().map(|login| &login.credential);
+        let by_password = matches!(credential, Some(config::Credential::Password(_)));
+        outgoing.insert(way.name.clone(), Way::new(smtp, by_password));
     }
     Ok(Deliveries {
         store: store.clone(),

@@ -45,6 +45,11 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    /// Whether nothing was said of any mail yet.
+    fn is_before_mail(self) -> bool {
+        matches!(self, Step::Connect | Step::Tls | Step::Hello | Step::Login)
+    }
+
     /// The step of a probe that this is a part of.
     fn probed(self) -> &'static str {
         match self {
@@ -136,6 +141,24 @@ pub enum SendError {
 }
 
 impl SendError {
+    /// The [`step`](Self::step) at which a token is asked for.
+    pub const TOKEN_STEP: &str = "token";
+
+    /// Whether it came before anything was said of the mail: it is the way's trouble, the same for every mail.
+    pub fn is_before_mail(&self) -> bool {
+        match self {
+            SendError::Unreachable { .. }
+            | SendError::Tls { .. }
+            | SendError::Auth(_)
+            | SendError::RefusedLogin { .. } => true,
+            SendError::Timeout { step, .. }
+            | SendError::Transient { step, .. }
+            | SendError::Permanent { step, .. }
+            | SendError::Unsupported { step, .. } => step.is_before_mail(),
+            SendError::Lost { .. } | SendError::Settings { .. } => false,
+        }
+    }
+
     /// Whether trying the same mail again is pointless.
     pub fn is_permanent(&self) -> bool {
         matches!(self, SendError::Permanent { .. })
@@ -150,7 +173,7 @@ impl SendError {
             | SendError::Transient { step, .. }
             | SendError::Permanent { step, .. }
             | SendError::Unsupported { step, .. } => step.probed(),
-            SendError::Auth(_) => "token",
+            SendError::Auth(_) => Self::TOKEN_STEP,
             SendError::RefusedLogin { .. } => Step::Login.probed(),
             SendError::Lost { .. } | SendError::Settings { .. } => Step::Text.probed(),
         }
@@ -191,7 +214,7 @@ impl SendError {
         };
         let problem = tidy(&problem);
         // A 5xx greeting speaks of the server's state, not of this mail.
-        let about_mail = !matches!(step, Step::Connect | Step::Tls | Step::Hello | Step::Login);
+        let about_mail = !step.is_before_mail();
         match code {
             Some(500..) if about_mail => SendError::Permanent {
                 step,

@@ -93,33 +93,21 @@ impl Store {
         let error = error.into();
         self.writer
             .submit(0, move |conn| match retry_at_ms {
-                Some(due_ms) => postpone(conn, id, &error, due_ms, 1),
+                Some(due_ms) => postpone(conn, id, &error, due_ms),
                 None => give_up(conn, id, &error),
             })
             .await
     }
 
-    /// The entry was not tried, since nothing can be sent to its target now: due again at the time given, and no try is counted.
-    pub async fn held_back(
-        &self,
-        id: i64,
-        reason: impl Into<String>,
-        retry_at_ms: i64,
-    ) -> Result<(), StoreError> {
+    /// Notes why an entry that is due is not tried: nothing can be sent to its target now. It stays due, and no try is counted.
+    pub async fn held_back(&self, id: i64, reason: impl Into<String>) -> Result<(), StoreError> {
         let reason = reason.into();
-        self.writer
-            .submit(0, move |conn| postpone(conn, id, &reason, retry_at_ms, 0))
-            .await
-    }
-
-    /// Whatever of a kind waits for a later try is due at `now_ms`.
-    pub async fn hurry(&self, kind: OutboxKind, now_ms: i64) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| {
                 conn.prepare_cached(
-                    "UPDATE outbox SET due_ms = ?2 WHERE state = 0 AND kind = ?1 AND due_ms > ?2",
+                    "UPDATE outbox SET error = ?2 WHERE id = ?1 AND state = 0 AND error IS NOT ?2",
                 )?
-                .execute((kind.number(), now_ms))?;
+                .execute((id, reason))?;
                 Ok(())
             })
             .await
@@ -239,17 +227,11 @@ fn give_up(conn: &Connection, id: i64, error: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn postpone(
-    conn: &Connection,
-    id: i64,
-    error: &str,
-    due_ms: i64,
-    tries: u32,
-) -> Result<(), StoreError> {
+fn postpone(conn: &Connection, id: i64, error: &str, due_ms: i64) -> Result<(), StoreError> {
     conn.prepare_cached(
-        "UPDATE outbox SET attempts = attempts + ?4, error = ?2, due_ms = ?3 WHERE id = ?1 AND state = 0",
+        "UPDATE outbox SET attempts = attempts + 1, error = ?2, due_ms = ?3 WHERE id = ?1 AND state = 0",
     )?
-    .execute((id, error, due_ms, tries))?;
+    .execute((id, error, due_ms))?;
     // Else the blocked ones would be looked at in vain on every round.
     conn.prepare_cached(
         "UPDATE outbox SET due_ms = ?2 WHERE state = 0 AND due_ms < ?2 AND id > ?1

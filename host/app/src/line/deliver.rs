@@ -9,13 +9,14 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use postroom_core::backoff::backoff;
-use postroom_outgoing::{OutgoingMail, SendError, Smtp};
+use postroom_outgoing::OutgoingMail;
 use postroom_sink::{SinkError, Webhook};
 use postroom_store::{MailKind, OutboxEntry, OutboxKind, OutgoingMailPayload, Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::way::{NotSent, Way};
 use crate::crash;
 
 /// Deliveries to one target under way at a time: a target that hangs holds up no other, and is not flooded.
@@ -24,8 +25,6 @@ const AT_ONCE: usize = 4;
 const LOOK: usize = 32;
 /// The outbox is looked at this often even when nobody rings.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
-/// The pause of an entry whose way out has nobody signed in, unless the authorization server asks for more.
-const HELD_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after the store could not be read or written.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
@@ -33,7 +32,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(2);
 pub struct Deliveries {
     pub store: Store,
     pub sinks: BTreeMap<String, Webhook>,
-    pub outgoing: BTreeMap<String, Smtp>,
+    pub outgoing: BTreeMap<String, Way>,
     /// After so many tries an entry is dead: it stays in the outbox for a person.
     pub attempts: u32,
     pub stop: CancellationToken,
@@ -44,8 +43,8 @@ enum Tried {
     Delivered(String),
     /// Worth another try, after at least so long where the receiver said so.
     Later(String, Option<Duration>),
-    /// Not tried, because nobody can sign in there now: it waits, however long that takes.
-    Held(String, Option<Duration>),
+    /// Not tried, because nothing can be sent there now: it waits, however long that takes.
+    Held(String),
     /// Never worth one.
     Dead(String),
 }
@@ -59,12 +58,12 @@ struct Rounds {
 }
 
 impl Deliveries {
-    /// Delivers until stopped; deliveries under way end first. Each of `signed_in` changes when the account of a way out,
-    /// which had failed, works again.
+    /// Delivers until stopped; deliveries under way end first. Each of `signed_in` changes when the account of the way out with
+    /// that name, which had failed, works again.
     pub async fn serve(
         self: Arc<Self>,
         mut filled: watch::Receiver<()>,
-        mut signed_in: Vec<watch::Receiver<u64>>,
+        mut signed_in: Vec<(String, watch::Receiver<u64>)>,
     ) {
         let mut rounds = Rounds::default();
         while !self.stop.is_cancelled() {
@@ -80,7 +79,7 @@ impl Deliveries {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
                 _ = filled.changed() => {}
-                () = any_news(&mut signed_in) => self.let_go().await,
+                way = any_news(&mut signed_in) => self.reopen(&way),
                 Some(ended) = rounds.tasks.join_next() => {
                     if rounds.ended(ended).is_err() {
                         tokio::time::sleep(STORE_PAUSE).await;
@@ -91,8 +90,8 @@ impl Deliveries {
         while let Some(ended) = rounds.tasks.join_next().await {
             let _ = rounds.ended(ended);
         }
-        for smtp in self.outgoing.values() {
-            smtp.close().await;
+        for way in self.outgoing.values() {
+            way.close().await;
         }
     }
 
@@ -107,8 +106,8 @@ impl Deliveries {
             };
             rounds.ended(ended)?;
         }
-        for smtp in self.outgoing.values() {
-            smtp.close().await;
+        for way in self.outgoing.values() {
+            way.close().await;
         }
         Ok(())
     }
@@ -143,11 +142,14 @@ impl Deliveries {
         Ok(())
     }
 
-    /// Entries whose turn it is, of every target.
+    /// Entries whose turn it is, of every target that takes any now.
     fn due(&self) -> Result<Vec<OutboxEntry>, StoreError> {
         let now = Timestamp::now().as_millisecond();
         let mut due = Vec::new();
         for (kind, target) in self.targets() {
+            if self.held_for(kind, target).is_some() {
+                continue;
+            }
             due.extend(self.store.due_outbox(kind, target, now, LOOK)?);
         }
         Ok(due)
@@ -163,7 +165,10 @@ impl Deliveries {
         let now = Timestamp::now().as_millisecond();
         let mut next: Option<i64> = None;
         for (kind, target) in self.targets() {
-            let due = self.store.next_outbox_due(kind, target)?;
+            let due = match self.held_for(kind, target) {
+                Some(left) => Some(after(left)),
+                None => self.store.next_outbox_due(kind, target)?,
+            };
             next = next.into_iter().chain(due).min();
         }
         Ok(match next {
@@ -174,11 +179,18 @@ impl Deliveries {
         .min(IDLE_LOOK))
     }
 
-    /// Mail that waited is due now: what kept it may have been the sign-in.
-    async fn let_go(&self) {
-        let now = Timestamp::now().as_millisecond();
-        if let Err(error) = self.store.hurry(OutboxKind::Mail, now).await {
-            tracing::debug!(%error, "mail that waited for a sign-in is tried again a little later");
+    /// How long nothing is sent to a target, whatever waits for it.
+    fn held_for(&self, kind: OutboxKind, target: &str) -> Option<Duration> {
+        match kind {
+            OutboxKind::Sink => None,
+            OutboxKind::Mail => self.outgoing.get(target)?.held_for(),
+        }
+    }
+
+    /// What kept a way out shut may have been the sign-in.
+    fn reopen(&self, way: &str) {
+        if let Some(way) = self.outgoing.get(way) {
+            way.reopen();
         }
     }
 
@@ -201,11 +213,8 @@ impl Deliveries {
                 self.recorded(|| self.store.undelivered(entry.id, problem.clone(), Some(at)))
                     .await
             }
-            Tried::Held(problem, wish) => {
-                let pause = HELD_PAUSE.max(wish.unwrap_or_default());
-                tracing::debug!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "held back: {problem}");
-                let at = after(pause);
-                self.recorded(|| self.store.held_back(entry.id, problem.clone(), at))
+            Tried::Held(problem) => {
+                self.recorded(|| self.store.held_back(entry.id, problem.clone()))
                     .await
             }
             Tried::Later(problem, _) | Tried::Dead(problem) => {
@@ -242,13 +251,13 @@ impl Deliveries {
                 None => gone(),
             },
             OutboxKind::Mail => match self.outgoing.get(&entry.target) {
-                Some(smtp) => self.send(smtp, entry).await,
+                Some(way) => self.send(way, entry).await,
                 None => gone(),
             },
         }
     }
 
-    async fn send(&self, smtp: &Smtp, entry: &OutboxEntry) -> Tried {
+    async fn send(&self, way: &Way, entry: &OutboxEntry) -> Tried {
         let payload: OutgoingMailPayload = match serde_json::from_str(&entry.payload) {
             Ok(payload) => payload,
             Err(error) => return Tried::Dead(format!("its payload cannot be read: {error}")),
@@ -272,7 +281,7 @@ impl Deliveries {
             auto_submitted: payload.kind == MailKind::Reply,
             attached,
         };
-        match smtp.send(&mail).await {
+        match way.send(&mail).await {
             Ok(receipt) if receipt.refused.is_empty() => {
                 Tried::Delivered(format!("{} {}", receipt.code, receipt.text))
             }
@@ -290,10 +299,10 @@ impl Deliveries {
                     refused.join("; ")
                 ))
             }
-            Err(error) if error.is_permanent() => Tried::Dead(error.to_string()),
-            Err(SendError::Auth(error)) => Tried::Held(error.to_string(), error.retry_after()),
+            Err(NotSent::Held(problem)) => Tried::Held(problem),
+            Err(NotSent::Failed(error)) if error.is_permanent() => Tried::Dead(error.to_string()),
             // Also when the answer was lost and the mail may have arrived: its Message-ID stays the same.
-            Err(error) => Tried::Later(error.to_string(), None),
+            Err(NotSent::Failed(error)) => Tried::Later(error.to_string(), None),
         }
     }
 }
@@ -316,12 +325,16 @@ impl Rounds {
     }
 }
 
-/// Ends when one of them changes.
-async fn any_news(signed_in: &mut [watch::Receiver<u64>]) {
-    let mut changes: FuturesUnordered<_> = signed_in.iter_mut().map(|it| it.changed()).collect();
+/// Ends when one of them changes, with its name.
+async fn any_news(signed_in: &mut [(String, watch::Receiver<u64>)]) -> String {
+    let changes = signed_in.iter_mut().map(|(way, it)| async {
+        it.changed().await.ok()?;
+        Some(way.clone())
+    });
+    let mut changes: FuturesUnordered<_> = changes.collect();
     while let Some(changed) = changes.next().await {
-        if changed.is_ok() {
-            return;
+        if let Some(way) = changed {
+            return way;
         }
     }
     std::future::pending().await

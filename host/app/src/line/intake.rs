@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use postroom_core::Cursor;
@@ -13,18 +13,23 @@ use postroom_store::{Ack, PendingMail, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Line, Mailbox};
+use super::streak::Streak;
+use super::{Line, Mailbox, REFUSED_PASSWORD};
 use crate::crash;
 
 /// How many acknowledgements go to the server at a time.
 const ACKNOWLEDGE_BATCH: usize = 512;
 /// A mailbox that is in trouble is tried again at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A mailbox whose account waits for a person looks again this often, and asks no server then: news of the account wake it.
+const SIGN_IN_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// A full disk is looked at again at least this often.
 const FULL_PAUSE: Duration = Duration::from_secs(10);
 const DISK_FULL: &str = "disk-full";
 /// The authorization server refuses the mailbox's account, or nobody is signed in.
 const SIGN_IN: &str = "sign-in";
+/// The server takes the sign-in and ends the session soon after, again and again.
+const UNSTEADY: &str = "unsteady";
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
 
@@ -46,6 +51,8 @@ pub struct Intake {
     pub recovered: bool,
     /// The trouble that was last told of, while it lasts; [`STARTING`] at first.
     pub said: Option<&'static str>,
+    /// How the sessions went since the last good one.
+    pub streak: Streak,
 }
 
 /// Why a session with a mailbox ended before its time.
@@ -62,9 +69,8 @@ pub enum IntakeError {
 impl Intake {
     /// Serves the mailbox until stopped. Trouble with the server or the disk pauses it, says so once, and is tried again.
     pub async fn serve(mut self) {
-        let mut attempts = 0;
         while !self.stop.is_cancelled() {
-            let session = AssertUnwindSafe(self.session(Until::Stopped, &mut attempts));
+            let session = AssertUnwindSafe(self.session(Until::Stopped));
             let ended = session.catch_unwind().await;
             match ended.unwrap_or_else(|_| Err(IntakeError::Defect)) {
                 Ok(_) => break,
@@ -72,39 +78,52 @@ impl Intake {
                     tracing::error!(mailbox = %self.mailbox.name, "the store is gone; the service ends");
                     self.stop.cancel();
                 }
-                Err(error) => {
-                    attempts += 1;
-                    let pause = error.pause(attempts, self.seed());
-                    if attempts == 1 && self.said.is_none() && error.is_of_connection() {
-                        // Servers end sessions when they like, Exchange with each token: what a new connection mends is no trouble.
-                        tracing::info!(mailbox = %self.mailbox.name, "connection lost, connecting again: {error}");
-                    } else {
-                        self.say_paused(&error, pause).await;
-                    }
-                    self.source.close().await;
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        // Waiting longer than the trouble lasts would be waiting for nothing.
-                        () = news(&mut self.signed_in), if error.is_of_sign_in() => {}
-                        () = self.stop.cancelled() => {}
-                    }
-                }
+                Err(error) => self.pause(&error).await,
             }
         }
         self.source.close().await;
     }
 
+    /// After a session that failed: says so, and waits until another is worth a try.
+    async fn pause(&mut self, error: &IntakeError) {
+        let by_connection = error.is_of_connection();
+        let is_short = self.streak.failed(by_connection, Instant::now());
+        let failures = self.streak.failures();
+        let in_a_row = if is_short {
+            self.streak.short()
+        } else {
+            failures
+        };
+        let pause = error.pause(failures, self.seed(), self.signed_in.is_some());
+        if by_connection && in_a_row == 1 && self.said.is_none() {
+            // Servers end sessions when they like, Exchange with each token: what a new connection mends is no trouble.
+            tracing::info!(mailbox = %self.mailbox.name, "connection lost, connecting again: {error}");
+        } else {
+            let is_unsteady = is_short && in_a_row > 1;
+            let state = if is_unsteady { UNSTEADY } else { error.state() };
+            self.say_paused(error, state, pause).await;
+        }
+        self.source.close().await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // Waiting longer than the trouble lasts would be waiting for nothing.
+            () = news(&mut self.signed_in), if error.is_of_sign_in() => self.streak.forgive(),
+            () = self.stop.cancelled() => {}
+        }
+    }
+
     /// Takes in everything that is there now, then returns how many mails were decided.
     pub async fn drain(mut self) -> Result<usize, IntakeError> {
-        let result = self.session(Until::Drained, &mut 0).await;
+        let result = self.session(Until::Drained).await;
         if let Err(error) = &result {
-            self.say_paused(error, Duration::ZERO).await;
+            self.say_paused(error, error.state(), Duration::ZERO).await;
         }
         self.source.close().await;
         result
     }
 
-    async fn session(&mut self, until: Until, attempts: &mut u32) -> Result<usize, IntakeError> {
+    async fn session(&mut self, until: Until) -> Result<usize, IntakeError> {
+        self.streak.begin();
         if self.said == Some(DISK_FULL) {
             // Nothing is fetched that could not be kept.
             self.line
@@ -143,7 +162,8 @@ impl Intake {
                 decided += self.recover().await?;
                 journalled.clear();
             }
-            *attempts = 0;
+            let brought_mail = fetched.as_ref().is_some_and(|it| !it.messages.is_empty());
+            self.streak.served(brought_mail, Instant::now());
             self.say_serving().await;
             if working || more || told.acknowledged || fetched.is_some() {
                 continue;
@@ -151,7 +171,11 @@ impl Intake {
             if until == Until::Drained || self.stop.is_cancelled() {
                 return Ok(decided);
             }
-            let wait = self.until_next_acknowledgement()?.min(self.every);
+            let until_good = self.streak.until_good(Instant::now());
+            let wait = self
+                .until_next_acknowledgement()?
+                .min(self.every)
+                .min(until_good.unwrap_or(Duration::MAX));
             tokio::select! {
                 news = self.source.wait(wait) => news?,
                 () = self.stop.cancelled() => {}
@@ -294,6 +318,9 @@ impl Intake {
 
     /// Says that trouble is over, and at the start records that there is none.
     async fn say_serving(&mut self) {
+        if self.said == Some(UNSTEADY) && self.streak.short() > 0 {
+            return;
+        }
         let Some(before) = self.said.take() else {
             return;
         };
@@ -304,8 +331,7 @@ impl Intake {
     }
 
     /// Says it once: the same trouble again is no news.
-    async fn say_paused(&mut self, error: &IntakeError, pause: Duration) {
-        let state = error.state();
+    async fn say_paused(&mut self, error: &IntakeError, state: &'static str, pause: Duration) {
         let retry_secs = pause.as_secs();
         if self.said.replace(state) == Some(state) {
             tracing::debug!(mailbox = %self.mailbox.name, state, retry_secs, "still paused: {error}");
@@ -363,15 +389,19 @@ impl IntakeError {
     }
 
     /// `seed` differs between mailboxes, so that those that failed together do not come back together.
-    fn pause(&self, attempts: u32, seed: u64) -> Duration {
+    fn pause(&self, failures: u32, seed: u64, has_account: bool) -> Duration {
         match self {
-            IntakeError::Source(SourceError::Auth(error)) => {
+            IntakeError::Source(SourceError::Auth(error)) if error.is_transient() => {
                 let asked = error.retry_after().unwrap_or_default();
-                backoff(attempts, seed).min(LONGEST_PAUSE).max(asked)
+                backoff(failures, seed).min(LONGEST_PAUSE).max(asked)
+            }
+            IntakeError::Source(SourceError::Auth(_)) => SIGN_IN_PAUSE,
+            IntakeError::Source(SourceError::RefusedLogin { .. }) if !has_account => {
+                REFUSED_PASSWORD.delay(failures, seed)
             }
             // Room may be made at any moment.
-            IntakeError::Store(StoreError::Full) => backoff(attempts, 0).min(FULL_PAUSE),
-            _ => backoff(attempts, seed).min(LONGEST_PAUSE),
+            IntakeError::Store(StoreError::Full) => backoff(failures, 0).min(FULL_PAUSE),
+            _ => backoff(failures, seed).min(LONGEST_PAUSE),
         }
     }
 }

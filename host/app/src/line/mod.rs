@@ -8,10 +8,14 @@
 pub mod decide;
 pub mod deliver;
 pub mod intake;
+pub mod streak;
+pub mod way;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
 use postroom_core::{Cursor, RawMessage};
 use postroom_mailbox::After;
@@ -25,6 +29,13 @@ use crate::config::LineLimits;
 use crate::crash;
 use crate::rulebook::RuleBook;
 use decide::{Decided, Failure, Parsed};
+
+/// The pauses after a refused password: directories lock who tries a wrong one often, and with it the person whose it is.
+const REFUSED_PASSWORD: Backoff = Backoff {
+    first: Duration::from_secs(60),
+    longest: Duration::from_secs(15 * 60),
+    spread_percent: 25,
+};
 
 /// One mailbox as the line knows it, whatever protocol feeds it.
 pub struct Mailbox {

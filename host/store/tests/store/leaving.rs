@@ -147,21 +147,15 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
 }
 
 #[tokio::test]
-async fn what_is_held_back_loses_no_try_and_can_be_hurried() {
+async fn what_is_held_back_stays_due_loses_no_try_and_tells_why() {
     let (_dir, store) = store();
     let id = journal_one(&store, "a").await;
     store.commit(vec![ticket(id, "a")]).await.unwrap();
-    let entry = due(&store, "psa")[0].0;
-    for _ in 0..3 {
-        let reason = "nobody is signed in";
-        store.held_back(entry, reason, LATER + 1).await.unwrap();
+    let before = due(&store, "psa");
+    for reason in ["nobody is signed in", "refused", "refused"] {
+        store.held_back(before[0].0, reason).await.unwrap();
     }
-    assert!(due(&store, "psa").is_empty());
-    // Another kind is not concerned.
-    store.hurry(OutboxKind::Mail, LATER).await.unwrap();
-    assert!(due(&store, "psa").is_empty());
-    store.hurry(OutboxKind::Sink, LATER).await.unwrap();
-    assert_eq!(due(&store, "psa")[0].0, entry);
+    assert_eq!(due(&store, "psa"), before);
     let rows: Vec<_> = store
         .outbox(&Default::default())
         .unwrap()
@@ -169,6 +163,7 @@ async fn what_is_held_back_loses_no_try_and_can_be_hurried() {
         .collect();
     let row = rows.iter().find(|row| row.target == "psa").unwrap();
     assert_eq!((row.state, row.attempts), ("waiting", 0));
+    assert_eq!(row.error.as_deref(), Some("refused"));
 }
 
 #[tokio::test]

@@ -1,0 +1,108 @@
+//! How a mailbox's sessions went of late: one that ends soon after a good sign-in must not be repeated without a pause for ever.
+
+use std::time::{Duration, Instant};
+
+/// A session that lasted so long, or brought mail, was a good one.
+const GOOD: Duration = Duration::from_secs(60);
+
+/// Sessions that failed, since the last good one.
+#[derive(Debug, Default)]
+pub struct Streak {
+    failed: u32,
+    /// Those among them that were served, and lost the connection soon after.
+    short: u32,
+    /// When the session under way was first served.
+    served: Option<Instant>,
+    is_good: bool,
+}
+
+impl Streak {
+    /// A session begins.
+    pub fn begin(&mut self) {
+        self.served = None;
+        self.is_good = false;
+    }
+
+    /// The session under way was served once more.
+    pub fn served(&mut self, brought_mail: bool, now: Instant) {
+        self.served.get_or_insert(now);
+        self.is_good |= brought_mail || self.left(now).is_zero();
+        if self.is_good {
+            self.failed = 0;
+            self.short = 0;
+        }
+    }
+
+    /// The session under way failed. True when it was a short one: served well, and at its end by a lost connection.
+    pub fn failed(&mut self, by_connection: bool, now: Instant) -> bool {
+        if self.served.is_some() {
+            self.served(false, now);
+        }
+        let is_short = by_connection && self.served.is_some() && !self.is_good;
+        self.failed = self.failed.saturating_add(1);
+        self.short = self.short.saturating_add(u32::from(is_short));
+        is_short
+    }
+
+    /// What the last failure was about is over.
+    pub fn forgive(&mut self) {
+        self.failed = 0;
+    }
+
+    /// How many failed.
+    pub fn failures(&self) -> u32 {
+        self.failed
+    }
+
+    /// How many of them were short.
+    pub fn short(&self) -> u32 {
+        self.short
+    }
+
+    /// How long until the session under way counts as good; no matter where none failed before it.
+    pub fn until_good(&self, now: Instant) -> Option<Duration> {
+        (self.failed > 0).then(|| self.left(now))
+    }
+
+    fn left(&self, now: Instant) -> Duration {
+        let lasted = self.served.map(|at| now.saturating_duration_since(at));
+        GOOD.saturating_sub(lasted.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_short_until_one_lasts_or_brings_mail() {
+        let start = Instant::now();
+        let mut streak = Streak::default();
+        for failures in 1..=3 {
+            streak.begin();
+            streak.served(false, start);
+            assert!(streak.failed(true, start + GOOD / 2));
+            assert_eq!((streak.failures(), streak.short()), (failures, failures));
+        }
+        // One that never was served is no short one, nor one that another trouble ended.
+        streak.begin();
+        assert!(!streak.failed(true, start));
+        streak.begin();
+        streak.served(false, start);
+        assert_eq!(streak.until_good(start + GOOD / 4), Some(GOOD / 4 * 3));
+        assert!(!streak.failed(false, start));
+        assert_eq!((streak.failures(), streak.short()), (5, 3));
+
+        streak.begin();
+        streak.served(true, start);
+        assert_eq!((streak.failures(), streak.short()), (0, 0));
+        assert_eq!(streak.until_good(start), None);
+        assert!(!streak.failed(true, start));
+        assert_eq!((streak.failures(), streak.short()), (1, 0));
+
+        streak.begin();
+        streak.served(false, start);
+        assert!(!streak.failed(true, start + GOOD));
+        assert_eq!((streak.failures(), streak.short()), (1, 0));
+    }
+}
