@@ -3,14 +3,19 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use oauth2::http::StatusCode;
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
+use secrecy::zeroize::Zeroizing;
+use serde::Deserialize;
+use url::form_urlencoded;
 
-use crate::Trace;
 use crate::grant::Denial;
+use crate::{Sent, Trace};
 
 /// Bounds on one request to an authorization server.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +50,7 @@ pub(crate) enum ExchangeError {
     Nonsense(String),
 }
 
-/// The HTTP client that `oauth2` is given. What it passes on is neither empty nor HTML.
+/// The HTTP client that `oauth2` is given. What it passes on is neither empty nor HTML, and no denial quotes a secret of the request.
 pub(crate) struct Exchange<'a> {
     pub http: &'a reqwest::Client,
     pub limits: ExchangeLimits,
@@ -86,6 +91,7 @@ async fn send(
     limits: ExchangeLimits,
     request: HttpRequest,
 ) -> Result<HttpResponse, ExchangeError> {
+    let sent = sent(&request);
     let request = reqwest::Request::try_from(request).map_err(unreachable_server)?;
     let mut response = http.execute(request).await.map_err(unreachable_server)?;
     let status = response.status();
@@ -102,7 +108,42 @@ async fn send(
         }
         body.extend_from_slice(&chunk);
     }
-    judged(status, body, retry_after)
+    judged(status, body, retry_after, &sent)
+}
+
+/// The secrets of a request: all it says, but for the fields that are none.
+fn sent(request: &HttpRequest) -> Sent {
+    const PUBLIC: [&str; 6] = [
+        "grant_type",
+        "scope",
+        "client_id",
+        "client_assertion_type",
+        "redirect_uri",
+        "username",
+    ];
+    let mut secrets: Vec<Zeroizing<String>> = form_urlencoded::parse(request.body())
+        .filter(|(name, _)| !PUBLIC.contains(&name.as_ref()))
+        .map(|(_, value)| value.into_owned().into())
+        .collect();
+    let header = request.headers().get(AUTHORIZATION);
+    if let Some(written) = header
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Basic "))
+    {
+        secrets.push(written.to_owned().into());
+        let decoded = BASE64_STANDARD.decode(written).map(Zeroizing::new).ok();
+        if let Some((_, secret)) = decoded
+            .as_deref()
+            .and_then(|pair| std::str::from_utf8(pair).ok())
+            .and_then(|pair| pair.split_once(':'))
+        {
+            // RFC 6749 section 2.3.1: as in a form.
+            let plain = format!("secret={secret}").into_bytes();
+            secrets
+                .extend(form_urlencoded::parse(&plain).map(|(_, value)| value.into_owned().into()));
+        }
+    }
+    Sent::new(secrets.iter().map(|secret| secret.as_str()))
 }
 
 /// Lets through what OAuth can read. The headers stay behind: some servers call their JSON plain text.
@@ -110,10 +151,17 @@ fn judged(
     status: StatusCode,
     body: Vec<u8>,
     retry_after: Option<Duration>,
+    sent: &Sent,
 ) -> Result<HttpResponse, ExchangeError> {
-    let denial = serde_json::from_slice::<Denial>(&body)
-        .ok()
-        .filter(|_| !status.is_success());
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
+    // Read as the library does, which minds nothing that comes after.
+    let denial = (status != StatusCode::OK)
+        .then(|| Denial::deserialize(&mut serde_json::Deserializer::from_slice(text)))
+        .and_then(Result::ok)
+        .map(|mut denial| {
+            denial.clean(sent);
+            denial
+        });
     // A client that is taken for one in a loop must be told so even where the status only says "too many requests".
     let terminal = denial.as_ref().is_some_and(Denial::is_loop);
     if !terminal && (is_busy(status) || denial.as_ref().is_some_and(Denial::is_transient)) {
@@ -130,7 +178,6 @@ fn judged(
             "HTTP {status}: a redirect, which is not followed because the secret would travel along"
         )));
     }
-    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
     match text.trim_ascii_start().first() {
         None => Err(ExchangeError::Nonsense(format!(
             "HTTP {status} with nothing in it"
@@ -139,7 +186,8 @@ fn judged(
             "HTTP {status} with an HTML page instead of JSON (is this the right address?)"
         ))),
         Some(_) => {
-            let mut answer = HttpResponse::new(text.to_vec());
+            let cleaned = denial.and_then(|denial| serde_json::to_vec(&denial).ok());
+            let mut answer = HttpResponse::new(cleaned.unwrap_or_else(|| text.to_vec()));
             *answer.status_mut() = status;
             Ok(answer)
         }
@@ -197,10 +245,17 @@ fn unreachable_server(error: reqwest::Error) -> ExchangeError {
 mod tests {
     use super::*;
 
+    const SENT: [&str; 2] = ["hunter2", "invalid_client"];
+
     fn verdict(status: u16, body: &str) -> String {
         let status = StatusCode::from_u16(status).unwrap();
-        match judged(status, body.into(), Some(Duration::from_secs(7))) {
-            Ok(answer) => format!("ok {} bytes", answer.body().len()),
+        match judged(
+            status,
+            body.into(),
+            Some(Duration::from_secs(7)),
+            &Sent::new(SENT),
+        ) {
+            Ok(answer) => format!("ok {}", String::from_utf8_lossy(answer.body())),
             Err(ExchangeError::Transient {
                 reason,
                 retry_after,
@@ -215,11 +270,23 @@ mod tests {
     #[test]
     fn answers_are_judged_by_status_and_structure() {
         for (status, body, expected) in [
-            (200, "{}", "ok 2 bytes"),
-            (200, "\u{feff}{}", "ok 2 bytes"),
-            (200, r#"{"error":"temporarily_unavailable"}"#, "ok 35 bytes"),
-            (400, r#"{"error":"invalid_grant"}"#, "ok 25 bytes"),
-            (400, r#"{"error":"slow_down"}"#, "ok 21 bytes"),
+            (200, "{}", "ok {}"),
+            (200, "\u{feff}{}", "ok {}"),
+            (
+                200,
+                r#"{"error":"temporarily_unavailable"}"#,
+                r#"ok {"error":"temporarily_unavailable"}"#,
+            ),
+            (
+                400,
+                r#"{"error":"invalid_grant"}"#,
+                r#"ok {"error":"invalid_grant","error_description":null,"error_codes":[],"correlation_id":null}"#,
+            ),
+            (
+                400,
+                r#"{"error":"slow_down"}"#,
+                r#"ok {"error":"slow_down","error_description":null,"error_codes":[],"correlation_id":null}"#,
+            ),
             (
                 400,
                 r#"{"error":"temporarily_unavailable"}"#,
@@ -233,12 +300,34 @@ mod tests {
             (
                 429,
                 r#"{"error":"invalid_request","error_codes":[50196]}"#,
-                "ok 49 bytes",
+                r#"ok {"error":"invalid_request","error_description":null,"error_codes":[50196],"correlation_id":null}"#,
             ),
             (
                 429,
                 r#"{"error":"invalid_request"}"#,
                 "transient: HTTP 429 Too Many Requests: invalid_request",
+            ),
+            // What it quotes of the request.
+            (
+                400,
+                "\u{feff}{\"error\":\"no hunter2\",\"error_description\":\"bad hunter\\u0032\",\"correlation_id\":\"hunter2\"} more",
+                r#"ok {"error":"no [redacted]","error_description":"bad [redacted]","error_codes":[],"correlation_id":"[redacted]"}"#,
+            ),
+            (
+                503,
+                r#"{"error":"hunter2"}"#,
+                "transient: HTTP 503 Service Unavailable: [redacted]",
+            ),
+            // A secret that is an error word, too.
+            (
+                400,
+                r#"{"error":"invalid_grant","error_description":"invalid_client"}"#,
+                r#"ok {"error":"invalid_grant","error_description":"[redacted]","error_codes":[],"correlation_id":null}"#,
+            ),
+            (
+                400,
+                r#"{"error":"invalid_client"}"#,
+                r#"ok {"error":"invalid_client","error_description":null,"error_codes":[],"correlation_id":null}"#,
             ),
             (408, "", "transient: HTTP 408 Request Timeout"),
             (503, "<html>", "transient: HTTP 503 Service Unavailable"),
@@ -258,6 +347,22 @@ mod tests {
         ] {
             assert_eq!(verdict(status, body), expected, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn all_that_a_request_says_is_secret_but_for_its_public_fields() {
+        let mut request = HttpRequest::new(
+            b"grant_type=password&scope=a+b&client_id=app&username=ana&password=p%2F1&refresh_token=r1&new_field=n1".to_vec(),
+        );
+        let pair = BASE64_STANDARD.encode("app:s%2F+1");
+        let header = format!("Basic {pair}").parse().unwrap();
+        request.headers_mut().insert(AUTHORIZATION, header);
+        let sent = sent(&request);
+        let quoted = format!("password a b app ana p/1 p%2F1 r1 n1 s/ 1 s%2F+1 {pair}");
+        assert_eq!(
+            sent.redacted(&quoted),
+            format!("password a b app ana{}", " [redacted]".repeat(7))
+        );
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use profile::{
 };
 pub use provider::{Cloud, Need, Provider, Resource};
 pub use redirect::RedirectListener;
-pub use secret::{AccessToken, Secret};
+pub use secret::{AccessToken, Secret, Sent};
 pub use service_key::{ServiceKey, ServiceKeyError};
 pub use sign_in::{AnswerError, Code, CodeSignIn, DeviceSignIn};
 pub use tokens::{RefreshStep, RetryPolicy, Tokens};

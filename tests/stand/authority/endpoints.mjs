@@ -170,7 +170,8 @@ async function token(ctx, next, place) {
   const clientId = form.client_id ?? basic?.id
     ?? jwtPart(form.client_assertion ?? '', 1).sub ?? jwtPart(form.assertion ?? '', 1).iss;
   const failure = take('token', { client: clientId, tenant: place.tenant, grant: form.grant_type });
-  if (await play(failure, ctx)) {
+  const said = [ctx.get('authorization'), basic?.secret, ...Object.values(form)].filter(Boolean);
+  if (await play(failure, ctx, said)) {
     record.status = ctx.respond === false ? null : ctx.status;
     return;
   }

@@ -16,8 +16,8 @@ export function take(endpoint, facts = {}) {
   return failure;
 }
 
-// Plays a failure; says whether the request is thereby over.
-export async function play(failure, ctx) {
+// Plays a failure; says whether the request is thereby over. `said` holds every text that the request carried.
+export async function play(failure, ctx, said = []) {
   switch (failure?.kind) {
     case 'hang':
       await new Promise((resolve) => { ctx.res.once('close', resolve); });
@@ -29,6 +29,17 @@ export async function play(failure, ctx) {
       ctx.type = failure.body.trimStart().startsWith('{') ? 'json' : 'html';
       ctx.body = failure.body;
       return true;
+    case 'echo': {
+      const quoted = said.map((text) => `${text} ${encodeURIComponent(text)}`).join(' ');
+      ctx.status = 400;
+      ctx.type = 'json';
+      ctx.body = {
+        error: 'invalid_request',
+        error_description: `Not understood: ${quoted}`,
+        correlation_id: said.at(-1) ?? null,
+      };
+      return true;
+    }
     case 'large':
       ctx.status = 200;
       ctx.type = 'json';

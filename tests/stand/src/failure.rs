@@ -17,6 +17,8 @@ pub enum AuthorityFailure {
     AnswerLost,
     /// Waits, then processes the request as usual.
     Delay { millis: u64 },
+    /// Refuses a token request, and quotes all that it said.
+    Echo,
     /// A token answer whose token has this many bytes.
     Large { bytes: usize },
 }
@@ -100,6 +102,7 @@ impl AuthorityFailure {
             Self::Hang => json!({ "kind": "hang" }),
             Self::AnswerLost => json!({ "kind": "answer_lost" }),
             Self::Delay { millis } => json!({ "kind": "delay", "millis": millis }),
+            Self::Echo => json!({ "kind": "echo" }),
             Self::Large { bytes } => json!({ "kind": "large", "bytes": bytes }),
         };
         let mut order = json!({

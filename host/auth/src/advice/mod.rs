@@ -109,6 +109,13 @@ pub fn remedy(refusal: &Refusal, grant: &Grant) -> Remedy {
     }
 }
 
+/// Whether it is one of the error words that the tables know.
+pub(crate) fn is_known(word: &str) -> bool {
+    WORDS
+        .iter()
+        .any(|row| matches!(row.on, On::Words(words) if words.contains(&word)))
+}
+
 /// The command by which somebody signs in to an account.
 pub fn sign_in_command(account: &Account) -> String {
     let profile = &account.profile;

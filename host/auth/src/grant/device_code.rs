@@ -168,3 +168,31 @@ fn expired(account: &Account) -> AuthError {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_servers_pauses_and_times_are_bounded() {
+        let account = Account {
+            profile: "acme".into(),
+            login: None,
+        };
+        for (interval, expires_in, expected) in [
+            (json!(5), 900, (5, 900)),
+            (json!(0), 0, (1, 0)),
+            (json!(u64::MAX), u64::MAX, (60, 24 * 60 * 60)),
+        ] {
+            let answer = json!({
+                "device_code": "d", "user_code": "u", "verification_uri": "https://id.example/device",
+                "expires_in": expires_in, "interval": interval,
+            });
+            let found = sign_in(&account, &serde_json::from_value(answer).unwrap());
+            let found = (found.interval.as_secs(), found.expires_in.as_secs());
+            assert_eq!(found, expected, "{interval} {expires_in}");
+        }
+    }
+}

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::advice::PASSING;
+use crate::advice::{self, PASSING};
 use crate::exchange::{Exchange, ExchangeError};
-use crate::{AccessToken, Account, AuthError, Profile, Provider, Refusal, Secret};
+use crate::{AccessToken, Account, AuthError, Profile, Provider, Refusal, Secret, Sent};
 
 /// One token request: who asks, where, and for what.
 pub(crate) struct TokenRequest<'a> {
@@ -150,6 +150,22 @@ impl fmt::Display for Denial {
 impl ErrorResponse for Denial {}
 
 impl Denial {
+    /// Takes out what a server quotes of the request's secrets. A word that decides what is done stays as it is.
+    pub(crate) fn clean(&mut self, sent: &Sent) {
+        const OF_THE_PROTOCOL: [&str; 4] = [
+            "authorization_pending",
+            "slow_down",
+            "server_error",
+            "temporarily_unavailable",
+        ];
+        if !OF_THE_PROTOCOL.contains(&self.error.as_str()) && !advice::is_known(&self.error) {
+            self.error = sent.redacted(&self.error);
+        }
+        for text in [&mut self.error_description, &mut self.correlation_id] {
+            *text = text.as_deref().map(|text| sent.redacted(text));
+        }
+    }
+
     /// What the standard and Microsoft's documentation name as passing trouble.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(

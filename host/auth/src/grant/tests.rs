@@ -32,6 +32,7 @@ fn lifetimes_are_numbers_or_texts_and_never_lose_the_token() {
         (json!("soon"), None),
         (json!(null), None),
         (json!([1]), None),
+        (json!(1e300), Some(u64::MAX)),
     ] {
         for name in ["refresh_token_expires_in", "refresh_expires_in"] {
             let mut answer =
@@ -52,6 +53,68 @@ fn lifetimes_are_numbers_or_texts_and_never_lose_the_token() {
 }
 
 #[test]
+fn an_odd_answer_to_a_refresh_keeps_its_refresh_token() {
+    let read = |answer: Value| {
+        let answer: TokenAnswer = serde_json::from_value(answer).unwrap();
+        refreshed(&account(), &answer)
+    };
+    for odd in [
+        json!({ "access_token": "a" }),
+        json!({ "access_token": "a", "token_type": 7 }),
+        json!({ "access_token": "a", "token_type": "mac" }),
+        json!({ "access_token": ["a"], "token_type": "bearer" }),
+        json!({ "access_token": "a b", "token_type": "bearer" }),
+        json!({ "token_type": "bearer", "id_token": {}, "expires_in": [] }),
+    ] {
+        let mut rotated = odd.clone();
+        rotated["refresh_token"] = json!("r2");
+        rotated["refresh_expires_in"] = json!(60);
+        rotated["refresh_token_expires_in"] = json!(60);
+        let granted = read(rotated).unwrap();
+        assert!(
+            matches!(granted.token, Err(AuthError::Nonsense { .. })),
+            "{odd}"
+        );
+        assert_eq!(granted.refresh_token.unwrap().expose(), "r2", "{odd}");
+        assert_eq!(granted.refresh_lifetime, Some(Duration::from_secs(60)));
+        assert!(
+            matches!(read(odd.clone()), Err(AuthError::Nonsense { .. })),
+            "{odd}"
+        );
+    }
+}
+
+#[test]
+fn only_its_error_word_makes_a_denial() {
+    let nothing: &[u32] = &[];
+    for (field, value, codes) in [
+        (
+            "error_codes",
+            json!([70008, "50173", "x", -1, null]),
+            &[70008, 50173][..],
+        ),
+        ("error_codes", json!("70008"), &[70008]),
+        ("error_codes", json!(70008), &[70008]),
+        ("error_codes", json!({ "a": 1 }), nothing),
+        ("error_description", json!(["no"]), nothing),
+        ("correlation_id", json!(7), nothing),
+    ] {
+        let mut denial = json!({ "error": "invalid_grant" });
+        denial[field] = value.clone();
+        let read: Denial = serde_json::from_value(denial).unwrap();
+        assert_eq!(read.error, "invalid_grant", "{value}");
+        assert_eq!(read.error_codes, codes, "{value}");
+        assert_eq!((read.error_description, read.correlation_id), (None, None));
+    }
+    for none in [json!({}), json!({ "error": 7 }), json!([]), json!("no")] {
+        assert!(
+            serde_json::from_value::<Denial>(none.clone()).is_err(),
+            "{none}"
+        );
+    }
+}
+
+#[test]
 fn only_a_printable_bearer_token_is_a_token() {
     for (answer, expected) in [
         (
@@ -60,15 +123,15 @@ fn only_a_printable_bearer_token_is_a_token() {
         ),
         (
             json!({ "access_token": "", "token_type": "bearer" }),
-            "the token is empty or no printable text",
+            "the token is missing or no printable text",
         ),
         (
             json!({ "access_token": "a\u{1}b", "token_type": "bearer" }),
-            "the token is empty or no printable text",
+            "the token is missing or no printable text",
         ),
         (
             json!({ "access_token": "a b", "token_type": "bearer" }),
-            "the token is empty or no printable text",
+            "the token is missing or no printable text",
         ),
     ] {
         let error = read(answer).err().unwrap();
@@ -78,6 +141,7 @@ fn only_a_printable_bearer_token_is_a_token() {
         read(json!({ "access_token": "a-._~+/=", "token_type": "BEARER" }))
             .unwrap()
             .token
+            .unwrap()
             .expose(),
         "a-._~+/="
     );

@@ -7,7 +7,7 @@ use postroom_auth::{
     Resource, Secret,
 };
 use postroom_stand::{
-    AuthorityFailure, Behaviour, CERTIFICATE_CLIENT_ID, CLIENT_ID, Endpoint, Only,
+    AuthorityFailure, Behaviour, CERTIFICATE_CLIENT_ID, CLIENT_ID, Endpoint, Only, PASSWORD,
     PUBLIC_CLIENT_ID, UNKNOWN_TENANT,
 };
 
@@ -194,14 +194,14 @@ async fn an_answer_that_is_none_is_named_and_never_quoted() {
         (AuthorityFailure::status(302, "over there"), "HTTP 302 Found: a redirect, which is not followed because the secret would travel along"),
         (
             AuthorityFailure::status(200, token),
-            "an answer that is no JSON of an authorization server, at `access_token` (line 1 column 16)",
+            "the token is missing or no printable text",
         ),
         (
             AuthorityFailure::status(400, "hunter2"),
             "an answer that is no JSON of an authorization server, at `.` (line 1 column 1)",
         ),
         (AuthorityFailure::status(200, r#"{"access_token":"hunter2","token_type":"mac"}"#), "the token is not a bearer token"),
-        (AuthorityFailure::status(200, r#"{"access_token":"hunter2\u0000","token_type":"bearer"}"#), "the token is empty or no printable text"),
+        (AuthorityFailure::status(200, r#"{"access_token":"hunter2\u0000","token_type":"bearer"}"#), "the token is missing or no printable text"),
     ]
     .into_iter()
     .enumerate()
@@ -286,6 +286,138 @@ async fn passing_trouble_is_told_from_a_refusal() {
     {
         let error = ordered(&format!("refused-{place}.example"), failure).await;
         assert_eq!(codes(&error), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_quotes_of_a_request_is_left_out() {
+    let key =
+        postroom_auth::ServiceKey::from_json(&Secret::new(stand().service_account_json().unwrap()))
+            .unwrap();
+    let certificate = stand().certificate_pem().unwrap();
+    let certificate = Certificate::from_pem(&Secret::new(certificate)).unwrap();
+    let basic = ClientCredential::Secret {
+        secret: Secret::new("b~s/ic +secret"),
+        previous: None,
+        send: postroom_auth::SendSecret::Basic,
+        expires: None,
+    };
+    for (tenant, login, change) in [
+        (
+            "echo-body.example",
+            None,
+            Profile {
+                client: secret("b~dy/ +secret"),
+                ..app_only("echo-body.example")
+            },
+        ),
+        (
+            "echo-basic.example",
+            None,
+            Profile {
+                client: basic,
+                ..app_only("echo-basic.example")
+            },
+        ),
+        (
+            "echo-assertion.example",
+            None,
+            Profile {
+                client_id: CERTIFICATE_CLIENT_ID.into(),
+                client: ClientCredential::Certificate(certificate.into()),
+                ..app_only("echo-assertion.example")
+            },
+        ),
+        (
+            "echo-password.example",
+            Some("ana@contoso.example"),
+            delegated(
+                "echo-password.example",
+                password_grant("ana@contoso.example"),
+            ),
+        ),
+        (
+            "echo-service-account.example",
+            Some("ana@contoso.example"),
+            Profile {
+                client_id: String::new(),
+                client: ClientCredential::None,
+                grant: Grant::ServiceAccount(key.into()),
+                ..app_only("echo-service-account.example")
+            },
+        ),
+    ] {
+        let only = Only {
+            tenant: Some(tenant),
+            ..Only::default()
+        };
+        stand()
+            .authority()
+            .fail_only(Endpoint::Token, 1, only, AuthorityFailure::Echo)
+            .unwrap();
+        let rig = Rig::new(change, login, MAIL);
+        let error = rig.failure(1).await;
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains("Not understood: "), "{shown}");
+        assert!(shown.contains("[redacted]"), "{shown}");
+        let request = rig.requests().remove(0);
+        for (name, value) in &request.form {
+            let public = [
+                "grant_type",
+                "scope",
+                "client_id",
+                "client_assertion_type",
+                "username",
+            ];
+            assert!(
+                public.contains(&name.as_str()) || !shown.contains(value.as_str()),
+                "{name}: {shown}"
+            );
+        }
+        for part in ["secret", "ic%20", "ic+", PASSWORD] {
+            assert!(!shown.contains(part), "{part}: {shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_counts_whatever_stands_beside_it() {
+    let user = "ana@contoso.example";
+    for (place, odd) in [
+        r#"{"access_token":"a","refresh_token":"rotated-0","expires_in":3600}"#,
+        r#"{"access_token":"a b","token_type":"Bearer","refresh_token":"rotated-1"}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let tenant = format!("rotated-{place}.example");
+        let profile = delegated(&tenant, code_grant());
+        let rig = Rig::with(profile, Some(user), MAIL, |tokens| {
+            tokens.with_retries(crate::kit::no_pauses())
+        });
+        rig.sign_in(user).await;
+        let only = Only {
+            tenant: Some(&tenant),
+            ..Only::default()
+        };
+        stand()
+            .authority()
+            .fail_only(Endpoint::Token, 1, only, AuthorityFailure::status(200, odd))
+            .unwrap();
+        let ask = || rig.tokens.access_token(&rig.account, Resource::Mail);
+        let token = ask().await.unwrap();
+        rig.tokens.reject(&rig.account, &token).await;
+        let error = ask().await.unwrap_err();
+        assert!(matches!(error, AuthError::Nonsense { .. }), "{error}");
+        // The server knows nothing of it; sent it was.
+        let error = ask().await.unwrap_err();
+        assert_eq!(error.refusal().unwrap().error, "invalid_grant");
+        let sent: Vec<_> = rig
+            .requests()
+            .into_iter()
+            .filter_map(|mut request| request.form.remove("refresh_token"))
+            .collect();
+        assert_eq!(sent[1..], [format!("rotated-{place}")], "{sent:?}");
     }
 }
 

@@ -144,6 +144,7 @@ fn trouble<'a>(walk: Walk<'a>) -> Walk<'a> {
         AuthorityFailure::empty(),
         large,
         AuthorityFailure::retry_after(503, 1),
+        AuthorityFailure::Echo,
         AuthorityFailure::oauth(400, "invalid_request"),
     ] {
         order(&walk, failure);
