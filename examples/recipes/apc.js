@@ -4,6 +4,7 @@ const power = { "0x0109": "firing", "0x010F": "firing", "0x010A": "resolved" };
 const link = { "0x0102": "firing", "0x0101": "resolved" };
 const faultyBattery = "0x0119";
 
+/** @type {Decide} */
 export function decide(mail, ctx) {
   const code = mail.field("Code");
   const event = mail.match("text", /^\w+ - (?<text>UPS: .+)$/m)?.groups.text;

@@ -4,6 +4,7 @@
 const subject =
   /^(?<what>CRITICAL ERROR|Warning|Bootable Screenshot) for (?<machine>.+) on (?<device>\S+) \(\w+\)(?: (?<result>\w+))?/i;
 
+/** @type {Decide} */
 export function decide(mail) {
   if (mail.match("subject", /^Weekly Backup Report for /)) return ignore("a weekly report");
 

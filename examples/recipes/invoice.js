@@ -6,6 +6,7 @@ const dressedUp = /\.(?:pdf|docx?|xlsx?)\.(?:exe|scr|js|vbs|com|lnk)$/i;
 const before = /(?<currency>EUR|USD|GBP|[€$£]) ?(?<sum>\d[\d.,]*\d)/;
 const after = /(?<sum>\d[\d.,]*\d) ?(?<currency>EUR|USD|GBP|[€$£])/;
 
+/** @type {Decide} */
 export function decide(mail, ctx) {
   if (ctx.thread?.authorised) return pass();
   if (mail.attachments.some((file) => dressedUp.test(file.name))) return quarantine("a program dressed up as a document");

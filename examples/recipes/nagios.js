@@ -3,6 +3,7 @@
 const subject = /^\*\* (?<type>\w+) (?:Host|Service) Alert: (?<host>[^/ ]+)(?:\/(?<service>.+))? is (?<state>\w+) \*\*$/;
 const severities = { DOWN: "critical", CRITICAL: "critical", UNREACHABLE: "warning", WARNING: "warning", UNKNOWN: "warning" };
 
+/** @type {Decide} */
 export function decide(mail) {
   const found = mail.match("subject", subject);
   if (!found) return pass();

@@ -1,5 +1,6 @@
 // NinjaOne: a condition that triggers raises an alert, its reset closes it. Low priorities become tickets for the morning.
 
+/** @type {Decide} */
 export function decide(mail, ctx) {
   const event = mail.match("subject", /\bcondition (?<event>triggered|reset)\b/i);
   const device = mail.field("Device");

@@ -10,6 +10,7 @@ const events = [
 ];
 const good = /^(completed successfully|repaired|back below its limit)$/i;
 
+/** @type {Decide} */
 export function decide(mail) {
   const nas = mail.match("subject", /^\[(?<nas>[^\]]+)\]/)?.groups.nas;
   if (!nas) return pass();

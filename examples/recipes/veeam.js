@@ -1,5 +1,6 @@
 // Veeam Backup & Replication: one alert per job. Failed and Warning raise it, the next Success closes it.
 
+/** @type {Decide} */
 export function decide(mail) {
   const report = mail.match("subject", /^\[(?<result>Success|Warning|Failed)\] (?<job>.+?)(?: \(\d+ .*)?$/);
   if (!report || !mail.match("html", /(?:Backup|Replication|Copy) job:/i)) return pass();

@@ -3,6 +3,7 @@
 const announcement =
   /left a (?<length>[\d:]+) long message .*?in mailbox (?<mailbox>\d+) from (?<caller>.+?), on (?<when>.+?) so you might/s;
 
+/** @type {Decide} */
 export function decide(mail, ctx) {
   const found = mail.match("text", announcement);
   const recording = mail.attachments.find((file) => file.contentType.startsWith("audio/"));

@@ -4,6 +4,7 @@
 const succeeded = "4";
 const ended = "14";
 
+/** @type {Decide} */
 export function decide(mail) {
   if (mail.field("ProviderName") !== "Microsoft-Windows-Backup") return pass();
   const server = mail.field("MachineName");

@@ -2,6 +2,7 @@
 
 const severities = { Disaster: "critical", High: "critical", Average: "warning", Warning: "warning" };
 
+/** @type {Decide} */
 export function decide(mail) {
   const found = mail.match("subject", /^(?<event>Problem|Resolved|Updated problem)(?: in [^:]+)?: (?<name>.+)$/);
   if (!found) return pass();
@@ -15,7 +16,7 @@ export function decide(mail) {
   return alert({
     key: `zabbix/${problem}`,
     state: event === "Resolved" ? "resolved" : "firing",
-    severity: severities[mail.field("Severity")] ?? "info",
+    severity: severities[mail.field("Severity") ?? ""] ?? "info",
     host,
     service: name,
     summary: [name, mail.field("Operational data")].filter(Boolean).join(": "),

@@ -1,8 +1,11 @@
 /// <reference no-default-lib="true" />
 /// <reference lib="es2023" />
 
-// What a Postroom script finds around it. Put this file beside your rules and editors will complete and check them:
-// a rule is one file with `export function decide(mail, ctx)`.
+// What a Postroom script finds around it. With this file and `jsconfig.json` beside your rules, editors complete and check
+// them. A rule is one file that says what its function is, so that `mail` and `ctx` are known:
+//
+//   /** @type {Decide} */
+//   export function decide(mail, ctx) { … }
 //
 // No clock, no randomness, no files, no network: a decision follows from the mail, the context and the rule's own `kv`.
 // `Date` stands at `ctx.now` (1970 while the file's top level runs) and `Math.random` is seeded from the mail.
@@ -100,8 +103,8 @@ interface Context {
   readonly client: { name: string; sure: boolean } | null;
   /** The open ticket this mail seems to belong to; `authorised` when the sender may write to it. */
   readonly thread: { ticket: string; method: string; authorised: boolean } | null;
-  /** The tenant's settings for this rule. */
-  readonly settings: Record<string, unknown>;
+  /** The tenant's settings for this rule, as the configuration has them; `{}` without. */
+  readonly settings: Record<string, any>;
   readonly kv: KV;
   /** When the mail was journalled, RFC 3339 in UTC. */
   readonly now: string;
@@ -115,8 +118,14 @@ interface KV {
   delete(key: string): void;
 }
 
+declare namespace Postroom {
+  /** Marks what the functions below have made; a script never sees it. */
+  const made: unique symbol;
+}
+
 /** Made by the functions below and by nothing else. What is left out of a ticket or note is filled in from the mail. */
 interface Action {
+  readonly [Postroom.made]: true;
   readonly kind: "ticket" | "note" | "alert" | "reply" | "forward" | "expect" | "ignore" | "quarantine" | "pass";
 }
 

@@ -1,5 +1,6 @@
 // Backup reports: a success clears the job's alert, a failure raises it, a warning becomes a ticket somebody reads.
 
+/** @type {Decide} */
 export function decide(mail, ctx) {
   const veeam = mail.match("subject", String.raw`^\[(?P<result>Success|Warning|Failed)\] (?P<job>.+?) \(\d+ machines?\)`);
   if (veeam) {

@@ -2,6 +2,7 @@
 
 const subject = String.raw`^\*\* (?P<type>PROBLEM|RECOVERY) Service Alert: (?P<host>[^/]+)/(?P<service>.+) is (?P<status>\w+) \*\*$`;
 
+/** @type {Decide} */
 export function decide(mail) {
   const found = mail.match("subject", subject);
   if (!found) return pass();

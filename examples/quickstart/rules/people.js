@@ -1,5 +1,6 @@
 // Mail written by people. Machines that answer machines are noted and left; urgent words raise the priority.
 
+/** @type {Decide} */
 export function decide(mail, ctx) {
   if (mail.classification === "auto-reply") return ignore("out of office");
   if (mail.classification === "list") return ignore("newsletter");

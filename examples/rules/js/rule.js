@@ -1,5 +1,6 @@
 // Backup reports: a failed job raises an alert, the next success closes it, a warning is a ticket.
 
+/** @type {Decide} */
 export function decide(mail) {
   const report = mail.match("subject", /^Backup (?<job>.+) on (?<host>\S+): (?<result>failed|succeeded|warning)$/i);
   if (!report) return pass();

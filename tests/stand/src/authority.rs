@@ -494,7 +494,7 @@ fn home() -> PathBuf {
 
 /// The Node.js to use: the one the set-up fetched when the machine's own was missing or too old, else the
 /// machine's.
-fn node() -> Result<PathBuf> {
+pub fn node() -> Result<PathBuf> {
     let fetched = home().join(".node/bin/node");
     let node = if fetched.exists() {
         fetched

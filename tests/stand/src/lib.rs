@@ -38,7 +38,7 @@ pub use crate::applications::{
     PUBLIC_CLIENT_ID, SECOND_CLIENT_SECRET, SERVICE_ACCOUNT, USER_SCOPES,
 };
 pub use crate::authority::{
-    Authority, Behaviour, EndpointRequest, Lifetimes, TokenRequest, UNKNOWN_TENANT,
+    Authority, Behaviour, EndpointRequest, Lifetimes, TokenRequest, UNKNOWN_TENANT, node,
 };
 pub use crate::browser::Browser;
 pub use crate::dovecot::PASSWORD;

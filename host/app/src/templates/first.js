@@ -1,6 +1,7 @@
 // A rule. It sees one mail and answers what becomes of it; postroom.d.ts says all that `mail` and `ctx` can do.
 // Save it while `postroom run` runs, and it is live.
 
+/** @type {Decide} */
 export function decide(mail, ctx) {
   // Patterns in quotes are run by Postroom in linear time; \\d is a digit.
   const backup = mail.match("subject", "^Backup (failed|succeeded) on (\\S+)");

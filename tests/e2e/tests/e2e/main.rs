@@ -22,3 +22,4 @@ mod mailbox_test;
 mod recipes;
 mod reload;
 mod trouble;
+mod types;

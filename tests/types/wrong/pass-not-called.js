@@ -1,0 +1,6 @@
+// The function instead of what it answers.
+
+/** @type {Decide} */
+export function decide() {
+  return pass; // TS2322
+}
