@@ -2,6 +2,7 @@
 
 pub mod grants;
 pub mod leak;
+pub mod misbehaving;
 mod running;
 mod session;
 

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use postroom_stand::wait_for;
 
+use crate::running::signal;
 use crate::{PATIENCE, Room};
 
 /// The command under way; killed when dropped.
@@ -91,6 +92,11 @@ impl<'r, 's> Session<'r, 's> {
     pub fn type_line(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("an open stdin");
         writeln!(stdin, "{line}").expect("typing a line");
+    }
+
+    /// Ctrl-C.
+    pub fn interrupt(&self) {
+        signal(self.child.id(), rustix::process::Signal::INT);
     }
 
     /// Waits for its end; stdin stays open until then.

@@ -100,6 +100,37 @@ fn an_answer_lost_on_its_way_is_told_at_once() {
 }
 
 #[test]
+fn who_interrupts_a_command_waits_for_the_refresh_under_way() {
+    let case = Case::named("code-public");
+    let mut walk = Walk::new(&case, short_lived());
+    walk.room.set_env("RUST_LOG", "postroom_auth=debug");
+    walk.sign_in();
+    walk.carry("first");
+    walk.outlive_token();
+    let asked = walk.requests().len();
+    let directory = walk.room.directory();
+    let only = Only {
+        tenant: Some(&directory),
+        ..Only::default()
+    };
+    let authority = walk.room.stand.authority();
+    let slow = AuthorityFailure::Delay { millis: 3000 };
+    authority
+        .fail_only(Endpoint::Token, 1, only, slow)
+        .expect("ordering a delay");
+    let test = walk.room.talk(&["mailbox", "test", "support"]);
+    test.await_stderr("requesting an access token");
+    test.interrupt();
+    let ended = test.end();
+    assert_eq!(ended.status.code(), Some(130), "{}", both(&ended));
+    assert_eq!(walk.requests().len(), asked + 1, "{}", both(&ended));
+
+    walk.outlive_token();
+    walk.carry("second");
+    walk.assert_renewed(asked);
+}
+
+#[test]
 fn who_needs_no_person_goes_on_wherever_it_was_killed() {
     let case = Case::named("app-secret");
     for point in POINTS {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use postroom_e2e::grants::{ANSWERING, Person, sign_in};
+use postroom_e2e::misbehaving::{Fault, Misbehaving};
 use postroom_e2e::{PATIENCE, Room, mail_from};
 use postroom_stand::{
     AuthorityFailure, CLIENT_ID, Endpoint, Only, PUBLIC_CLIENT_ID, Stand, wait_for,
@@ -155,6 +156,8 @@ fn a_revoked_sign_in_pauses_its_mailboxes_until_somebody_signs_in() {
     let outbox = room.rows(&["outbox", "--state", "waiting"]);
     assert_eq!(outbox.len(), 1, "{outbox:#?}");
     assert_eq!(outbox[0]["attempts"], 0, "{outbox:#?}");
+    let reason = outbox[0]["error"].as_str().unwrap();
+    assert!(reason.contains("50173"), "{outbox:#?}");
     let status = room.postroom(&["auth", "status"]);
     assert_eq!(status.status.code(), Some(1));
 
@@ -229,4 +232,178 @@ fn a_token_that_dies_under_a_session_is_replaced_and_one_that_cannot_be_checked_
     assert!(wait_for(PATIENCE, || room.sent().len() == 9));
     assert_eq!(running.stop(), Some(0));
     room.assert_balanced(9);
+}
+
+/// A mailbox with a password on a server that misbehaves, by the lines below `[mailboxes.support]` of a room of its own.
+fn password_mailbox<'a>(stand: &'a Stand, server: &Misbehaving) -> Room<'a> {
+    let mut room = Room::bare(stand);
+    room.set_env("MAILBOX_PASSWORD", "a-password-of-old");
+    let port = server.port();
+    room.write(
+        "postroom.toml",
+        format!(
+            r#"data_dir = "data"
+
+[tenants.acme]
+domains = ["acme.example"]
+
+[mailboxes.support]
+tenant = "acme"
+protocol = "imap"
+host = "127.0.0.1"
+port = {port}
+tls = "none"
+address = "{user}"
+password = {{ env = "MAILBOX_PASSWORD" }}
+every = "1s"
+rules = ["standard"]
+"#,
+            user = room.user
+        ),
+    );
+    room
+}
+
+#[test]
+fn a_server_that_ends_each_session_is_told_of_once_and_asked_less_and_less() {
+    let server = Misbehaving::start(Fault::EndsSessions);
+    let room = password_mailbox(shared(), &server);
+    let running = room.start();
+    running.await_log("unsteady");
+    assert!(
+        !wait_for(2 * A_WHILE, || server.sign_ins() > 6),
+        "{} sign-ins\n{}",
+        server.sign_ins(),
+        running.log()
+    );
+    assert_eq!(running.lines("INFO", "connection lost").len(), 1);
+    let errors = running.lines("ERROR", "");
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(running.lines("INFO", "serving again").is_empty());
+    assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
+fn a_refused_password_is_not_tried_until_the_account_is_locked() {
+    let server = Misbehaving::start(Fault::RefusesLogins);
+    let room = password_mailbox(shared(), &server);
+    let running = room.start();
+    running.await_log("refused");
+    assert!(!wait_for(A_WHILE, || server.sign_ins() > 1));
+    let errors = running.lines("ERROR", "");
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
+fn an_account_that_works_again_wakes_no_mailbox_of_another() {
+    let mut room = Room::bare(shared());
+    room.set_env("RUST_LOG", "info,postroom=debug");
+    let (well, ill) = (room.directory(), format!("ill.{}", room.directory()));
+    let server = Misbehaving::start(Fault::EndsSessions);
+    let port = server.port();
+    let mut config = String::from("data_dir = \"data\"\n");
+    let _ = write!(
+        config,
+        "[tls]\nca = {:?}\n[tenants.acme]\ndomains = [\"acme.example\"]\n",
+        room.stand.ca_pem().display().to_string()
+    );
+    for (name, directory) in [("well", &well), ("ill", &ill)] {
+        let profile = app_only()
+            .replace("@DIRECTORY@", directory)
+            .replace("@STAND@", &room.stand.authority().issuer());
+        let _ = write!(
+            config,
+            r#"
+[profiles.{name}]
+{profile}
+
+[mailboxes.{name}]
+tenant = "acme"
+protocol = "imap"
+host = "127.0.0.1"
+port = {port}
+tls = "none"
+address = "{name}.{user}"
+profile = "{name}"
+rules = ["standard"]
+"#,
+            user = room.user
+        );
+    }
+    room.write("postroom.toml", config);
+    fail(&room, 1, AuthorityFailure::retry_after(503, 3));
+    let only = Only {
+        tenant: Some(&ill),
+        ..Only::default()
+    };
+    let refused = AuthorityFailure::microsoft(401, "invalid_client", 7_000_222);
+    let authority = room.stand.authority();
+    authority
+        .fail_only(Endpoint::Token, 100, only, refused)
+        .expect("ordering a failure");
+    let running = room.start();
+    running.await_log("access tokens again");
+    assert!(wait_for(PATIENCE, || server.sign_ins() > 0));
+    let looks = || running.lines("DEBUG", "mailbox=ill").len();
+    assert!(!wait_for(A_WHILE, || looks() > 1), "{}", running.log());
+    assert_eq!(looks(), 1, "{}", running.log());
+    assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
+fn a_way_out_that_lets_nobody_in_holds_the_replies_and_is_told_of_once() {
+    let server = Misbehaving::start(Fault::RefusesSenders);
+    let room = Room::bare(shared());
+    let profile = app_only()
+        .replace("@DIRECTORY@", &room.directory())
+        .replace("@STAND@", &room.stand.authority().issuer());
+    let spool = "\n[mailboxes.drop]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"spool\"\nrules = [\"standard\"]\noutgoing = \"out\"\n";
+    let config = room.config_with(&profile, &["standard"], &format!("{spool}{ANSWERING}"));
+    let (before, after) = config.split_once("[outgoing.out]").unwrap();
+    let (_, sinks) = after.split_once("[sinks.psa]").unwrap();
+    room.write(
+        "postroom.toml",
+        format!(
+            "{before}[outgoing.out]\nprotocol = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"{}\"\nprofile = \"acme\"\n\n[sinks.psa]{sinks}",
+            server.port(),
+            room.user
+        ),
+    );
+    for number in 0..5 {
+        let person = format!("dana{number}.{}", room.user);
+        let mail = mail_from(&person, &format!("reply {number}"), "…", "");
+        room.write(&format!("spool/{number}.eml"), mail);
+    }
+    let running = room.start();
+    running.await_log("mail is held back");
+    room.await_decision("reply 4");
+    // A refused token is replaced once; then one sign-in a pause, however many replies wait.
+    assert!(
+        !wait_for(A_WHILE, || server.sign_ins() > 5),
+        "{}",
+        running.log()
+    );
+    assert_eq!(running.lines("ERROR", "").len(), 1, "{}", running.log());
+    assert!(running.lines("WARN", "not delivered").is_empty());
+    let waiting: Vec<_> = room
+        .rows(&["outbox", "--state", "waiting"])
+        .into_iter()
+        .filter(|row| row["kind"] == "mail")
+        .collect();
+    assert_eq!(waiting.len(), 5, "{waiting:#?}");
+    assert!(waiting.iter().all(|row| row["attempts"] == 0));
+    assert!(waiting.iter().any(|row| {
+        let reason = row["error"].as_str();
+        reason.is_some_and(|reason| reason.contains("may not sign in"))
+    }));
+
+    server.mend();
+    assert!(
+        wait_for(PATIENCE, || server.mails() == 5),
+        "{}",
+        running.log()
+    );
+    running.await_log("mail goes out again");
+    assert_eq!(running.stop(), Some(0));
 }
