@@ -24,7 +24,7 @@ pub use profile::{
     Account, AccountUse, ClientCredential, Endpoints, Grant, Login, Profile, Prompt, SendSecret,
 };
 pub use provider::{Cloud, Need, Provider, Resource};
-pub use redirect::RedirectListener;
+pub use redirect::{RedirectListener, Reply};
 pub use secret::{AccessToken, Secret, Sent};
 pub use service_key::{ServiceKey, ServiceKeyError};
 pub use sign_in::{AnswerError, Code, CodeSignIn, DeviceSignIn};

@@ -3,17 +3,20 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::pin::pin;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, REFERRER_POLICY};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, REFERRER_POLICY};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use url::{Host, Url};
 
@@ -22,8 +25,10 @@ use crate::sign_in::{AnswerError, Code, CodeSignIn, Expected};
 
 /// Browsers open connections ahead and leave some unused.
 const CONNECTIONS_MAX: usize = 32;
-/// From a connection to the last byte of its answer.
+/// From a connection to the last byte of its answer, the exchange of a code left out.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a browser may take to fetch the last page.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest head of a request, in bytes: the code, and cookies that other programs on this machine have set for `localhost`.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// A free port may be taken for IPv6 only: so many are tried.
@@ -36,6 +41,30 @@ pub struct RedirectListener {
     url: String,
     path: String,
     sockets: Sockets,
+}
+
+/// The browser that brought the code: it waits to be told how the exchange ended. Dropping it closes the connection.
+pub struct Reply {
+    ending: oneshot::Sender<Ending>,
+    connections: JoinSet<Option<Ended>>,
+}
+
+/// How the exchange of a code ended.
+enum Ending {
+    SignedIn,
+    Failed,
+}
+
+/// What a connection that ended had brought.
+enum Ended {
+    Code,
+    Refusal(AuthError),
+}
+
+/// A code, and where its browser waits.
+struct Brought {
+    code: Code,
+    ending: oneshot::Sender<Ending>,
 }
 
 /// `localhost` is two addresses, and a browser may try either first.
@@ -85,18 +114,23 @@ impl RedirectListener {
 
     /// Waits for the redirect of this sign-in. A request with a wrong state is answered with a page that says so, and the wait goes on.
     /// Dropping the wait closes all its connections.
-    pub async fn wait(self, sign_in: &CodeSignIn) -> Result<Code, AuthError> {
+    pub async fn wait(self, sign_in: &CodeSignIn) -> Result<(Code, Reply), AuthError> {
         let mut connections = JoinSet::new();
+        let (bring, mut brought) = mpsc::channel(1);
         loop {
             tokio::select! {
+                Some(Brought { code, ending }) = brought.recv() => {
+                    return Ok((code, Reply { ending, connections }));
+                }
                 Some(ended) = connections.join_next() => {
-                    if let Ok(Some(outcome)) = ended {
-                        return outcome;
+                    if let Ok(Some(Ended::Refusal(error))) = ended {
+                        return Err(error);
                     }
                 }
                 stream = self.sockets.accept(), if connections.len() < CONNECTIONS_MAX => match stream {
                     Ok(stream) => {
-                        connections.spawn(converse(stream, sign_in.expected.clone(), self.path.clone()));
+                        let (expected, path) = (sign_in.expected.clone(), self.path.clone());
+                        connections.spawn(converse(stream, expected, path, bring.clone()));
                     }
                     Err(error) => {
                         tracing::debug!(%error, "the sign-in's listener could not take a connection");
@@ -105,6 +139,33 @@ impl RedirectListener {
                 },
             }
         }
+    }
+}
+
+impl Reply {
+    /// Tells the browser that the code was exchanged; returns when the page was sent.
+    pub async fn signed_in(self) {
+        self.send(Ending::SignedIn).await;
+    }
+
+    /// Tells the browser that the exchange failed; returns when the page was sent.
+    pub async fn failed(self) {
+        self.send(Ending::Failed).await;
+    }
+
+    async fn send(mut self, ending: Ending) {
+        // A browser that left needs no page.
+        if self.ending.send(ending).is_err() {
+            return;
+        }
+        let sent = async {
+            while let Some(ended) = self.connections.join_next().await {
+                if let Ok(Some(Ended::Code)) = ended {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(PAGE_TIMEOUT, sent).await;
     }
 }
 
@@ -191,85 +252,127 @@ fn place(redirect: &str) -> Option<Place> {
     })
 }
 
-/// Answers the one request of a connection; `Some` when it ended the sign-in, and only after its page was sent.
+/// Answers the one request of a connection. What it brought ends the sign-in: a refusal after its page was sent, a code before.
 async fn converse(
     stream: TcpStream,
     expected: Expected,
     path: String,
-) -> Option<Result<Code, AuthError>> {
-    let outcome = Arc::new(OnceLock::new());
+    bring: mpsc::Sender<Brought>,
+) -> Option<Ended> {
+    let outcome = OnceLock::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let page = answer(&request, &expected, &path, &outcome);
-        std::future::ready(Ok::<_, Infallible>(page))
+        let answered = answer(&request, &expected, &path);
+        let (bring, outcome) = (&bring, &outcome);
+        async move {
+            Ok::<_, Infallible>(match answered {
+                Answer::Page(page) => page,
+                Answer::Refused(error) => {
+                    // The first one counts.
+                    let _ = outcome.set(Ended::Refusal(error));
+                    page(
+                        StatusCode::OK,
+                        "The sign-in was refused",
+                        "This window can be closed. Postroom says why where you started the sign-in.",
+                    )
+                }
+                Answer::Code(code) => {
+                    let _ = outcome.set(Ended::Code);
+                    exchanged(code, bring).await
+                }
+            })
+        }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .keep_alive(false)
-        .max_buf_size(REQUEST_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    // How a browser leaves is its own affair: the outcome counts, not the connection's end.
-    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+    let ended = {
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .keep_alive(false)
+                .max_buf_size(REQUEST_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        match tokio::time::timeout(CONNECTION_TIMEOUT, connection.as_mut()).await {
+            // The exchange has its own end, and drops the reply.
+            Err(_) if matches!(outcome.get(), Some(Ended::Code)) => connection.await,
+            Err(_) => Ok(()),
+            Ok(ended) => ended,
+        }
+    };
+    // How a browser leaves is its own affair: what it brought counts, not the connection's end.
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the sign-in's listener broke off");
     }
-    Arc::into_inner(outcome).and_then(OnceLock::into_inner)
+    outcome.into_inner()
 }
 
-fn answer(
-    request: &Request<Incoming>,
-    expected: &Expected,
-    path: &str,
-    outcome: &OnceLock<Result<Code, AuthError>>,
-) -> Response<Full<Bytes>> {
-    if request.uri().path() != path {
-        return page(
-            StatusCode::NOT_FOUND,
-            "Nothing here",
-            "This address waits for the end of a sign-in.",
-        );
-    }
-    if request.method() != Method::GET {
-        let mut answer = page(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "Not this way",
-            "This address waits for the end of a sign-in.",
-        );
-        answer
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET"));
-        return answer;
-    }
-    let query = request.uri().query().unwrap_or_default();
-    let (end, status, heading, text) = match expected.answer(&format!("?{query}")) {
-        Ok(code) => (
-            Some(Ok(code)),
+/// Hands the code over, and waits for how its exchange ends.
+async fn exchanged(code: Code, bring: &mpsc::Sender<Brought>) -> Response<Full<Bytes>> {
+    let (ending, ended) = oneshot::channel();
+    // A second one, while the first is being exchanged, is told that it failed.
+    let _ = bring.try_send(Brought { code, ending });
+    match ended.await {
+        Ok(Ending::SignedIn) => page(
             StatusCode::OK,
             "You are signed in",
             "This window can be closed. Postroom goes on where you started the sign-in.",
         ),
-        Err(AnswerError::Refused(error)) => (
-            Some(Err(error)),
+        Ok(Ending::Failed) | Err(_) => page(
             StatusCode::OK,
-            "The sign-in was refused",
-            "This window can be closed. Postroom says why where you started the sign-in.",
+            "The sign-in failed",
+            "You are not signed in. This window can be closed. Postroom says why where you started the sign-in.",
         ),
-        Err(AnswerError::WrongState) => (
-            None,
-            StatusCode::BAD_REQUEST,
+    }
+}
+
+/// What is to be done about a request.
+enum Answer {
+    Page(Response<Full<Bytes>>),
+    Refused(AuthError),
+    Code(Code),
+}
+
+fn answer(request: &Request<Incoming>, expected: &Expected, path: &str) -> Answer {
+    const WAITS: &str = "This address waits for the end of a sign-in.";
+    // Else a page elsewhere could come here by a name of its own that it points to this machine.
+    if !is_for_this_machine(request) {
+        return Answer::Page(page(StatusCode::BAD_REQUEST, "Not this way", WAITS));
+    }
+    if request.uri().path() != path {
+        return Answer::Page(page(StatusCode::NOT_FOUND, "Nothing here", WAITS));
+    }
+    if request.method() != Method::GET {
+        let mut answer = page(StatusCode::METHOD_NOT_ALLOWED, "Not this way", WAITS);
+        answer
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET"));
+        return Answer::Page(answer);
+    }
+    let (heading, text) = match expected.redirected(request.uri().query().unwrap_or_default()) {
+        Ok(code) => return Answer::Code(code),
+        Err(AnswerError::Refused(error)) => return Answer::Refused(error),
+        Err(AnswerError::WrongState | AnswerError::WrongIssuer) => (
             "This belongs to another sign-in",
-            "Its state is not the one that was sent. Open the newest sign-in address and try again.",
+            "Its state is not the one that was sent, or another server sent it. Open the newest sign-in address and try again.",
         ),
         Err(AnswerError::NoCode) => (
-            None,
-            StatusCode::BAD_REQUEST,
             "No code",
             "The sign-in page sent no code along. Open the sign-in address and try again.",
         ),
     };
-    if let Some(end) = end {
-        // The first one counts.
-        let _ = outcome.set(end);
-    }
-    page(status, heading, text)
+    Answer::Page(page(StatusCode::BAD_REQUEST, heading, text))
+}
+
+/// Whether the request's `Host` is a name of this machine. Ports do not count: they may be forwarded.
+fn is_for_this_machine(request: &Request<Incoming>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let named: Option<Authority> = host.to_str().ok().and_then(|host| host.parse().ok());
+    named.is_some_and(|named| {
+        ["localhost", "127.0.0.1", "[::1]"]
+            .iter()
+            .any(|name| named.host().eq_ignore_ascii_case(name))
+    })
 }
 
 /// A page of our own words: what came with the request is never echoed.
@@ -310,6 +413,7 @@ mod tests {
             expected: Expected {
                 account,
                 state: Secret::new("s1"),
+                issuer: None,
             },
             verifier: Secret::new("v"),
         }
@@ -357,6 +461,21 @@ mod tests {
                 (get("/cb?code=evil"), "400"),
                 (get("/cb?state=s1"), "400"),
                 (get("/cb"), "400"),
+                // Anybody can say no; only the server knows the state.
+                (get("/cb?error=access_denied&error_description=evil"), "400"),
+                (get("/cb?error=access_denied&state=evil"), "400"),
+                (
+                    get("/cb?code=evil&state=s1").replace("localhost", "evil.example"),
+                    "400",
+                ),
+                (
+                    get("/cb?code=evil&state=s1").replace("Host: localhost\r\n", ""),
+                    "400",
+                ),
+                (
+                    get("/cb?error=access_denied&state=s1").replace("localhost", "evil.example"),
+                    "400",
+                ),
                 (get("/cb?code=evil&state=s1").replace("GET", "POST"), "405"),
                 (get("/cb?code=evil&state=s1").replace("GET", "HEAD"), "405"),
                 ("\u{16}\u{3}nonsense\r\n\r\n".into(), "400"),
@@ -383,10 +502,39 @@ mod tests {
                 "{answer}"
             );
         };
-        let (code, ()) = tokio::join!(listener.wait(&sign_in), browser);
-        assert_eq!(code.unwrap().0.expose(), "c1");
-        let gone = TcpStream::connect(("127.0.0.1", port)).await;
-        assert!(gone.is_err(), "the listener ends with the sign-in");
+        let exchange = async {
+            let (code, reply) = listener.wait(&sign_in).await.unwrap();
+            let gone = TcpStream::connect(("127.0.0.1", port)).await;
+            assert!(gone.is_err(), "the listener ends with the sign-in");
+            reply.signed_in().await;
+            code
+        };
+        let (code, ()) = tokio::join!(exchange, browser);
+        assert_eq!(code.0.expose(), "c1");
+    }
+
+    #[tokio::test]
+    async fn a_browser_is_told_how_the_exchange_ended() {
+        for (ending, expected) in [
+            (Some(Ending::SignedIn), "You are signed in"),
+            (Some(Ending::Failed), "You are not signed in"),
+            (None, ""),
+        ] {
+            let listener = RedirectListener::bind(None).await.unwrap().unwrap();
+            let port = port(&listener);
+            let (sign_in, request) = (sign_in(), get("/?code=c1&state=s1"));
+            let browser = tokio::spawn(async move { say("127.0.0.1", port, &request).await });
+            let (_, reply) = listener.wait(&sign_in).await.unwrap();
+            assert!(!browser.is_finished(), "nothing is known yet");
+            match ending {
+                Some(Ending::SignedIn) => reply.signed_in().await,
+                Some(Ending::Failed) => reply.failed().await,
+                None => drop(reply),
+            }
+            let page = browser.await.unwrap();
+            assert!(page.contains(expected), "{page}");
+            assert_eq!(page.is_empty(), expected.is_empty(), "{page}");
+        }
     }
 
     async fn listener_has_ipv6() -> bool {
@@ -403,7 +551,7 @@ mod tests {
         let request = get(target);
         let (outcome, answer) =
             tokio::join!(listener.wait(&sign_in), say("127.0.0.1", port, &request));
-        let error = outcome.unwrap_err();
+        let error = outcome.err().unwrap();
         assert_eq!(error.refusal().unwrap().codes, [65004]);
         assert!(answer.contains("The sign-in was refused"), "{answer}");
         assert!(!answer.contains("AADSTS"), "{answer}");

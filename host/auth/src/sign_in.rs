@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use crate::grant::shortened;
-use crate::{Account, AuthError, Refusal, Secret};
+use crate::{Account, AuthError, Refusal, Secret, Sent};
 
 /// The longest redirect or code read, in bytes; real ones stay below 4 KB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -28,6 +28,8 @@ pub struct CodeSignIn {
 pub(crate) struct Expected {
     pub account: Account,
     pub state: Secret,
+    /// Where it is known by discovery.
+    pub issuer: Option<Url>,
 }
 
 /// What a redirect, or a person who pasted it, said.
@@ -41,6 +43,9 @@ pub enum AnswerError {
         "the state is not the one of this sign-in: the address belongs to another one, or somebody made it up"
     )]
     WrongState,
+    /// RFC 9207: else one server could pass off another's code, or have ours sent to itself.
+    #[error("another authorization server sent it than the one of this sign-in")]
+    WrongIssuer,
     #[error("there is no code in it")]
     NoCode,
     /// The page said no, such as a declined consent: the sign-in is over.
@@ -97,10 +102,22 @@ impl Expected {
         code(value(&bare, "code"))
     }
 
+    /// What a listener was told: anybody on this machine can say it, so a no needs the state as well.
+    pub(crate) fn redirected(&self, query: &str) -> Result<Code, AnswerError> {
+        if value(query, "state").is_none() {
+            return Err(match value(query, "code").or(value(query, "error")) {
+                Some(_) => AnswerError::WrongState,
+                None => AnswerError::NoCode,
+            });
+        }
+        self.query(query)
+    }
+
     fn query(&self, query: &str) -> Result<Code, AnswerError> {
         let error = value(query, "error").filter(|error| !error.is_empty());
         match (value(query, "state"), error) {
             (Some(state), _) if state != self.state.expose() => Err(AnswerError::WrongState),
+            _ if self.is_of_another_issuer(query) => Err(AnswerError::WrongIssuer),
             // A server that refuses without the state it was given: there is nothing to steal in a no.
             (_, Some(error)) => Err(AnswerError::Refused(self.refused(query, &error))),
             (None, None) if value(query, "code").is_some() => Err(AnswerError::WrongState),
@@ -108,10 +125,20 @@ impl Expected {
         }
     }
 
+    /// Whether the redirect names its issuer (RFC 9207 section 2), and it is not the one that was discovered.
+    fn is_of_another_issuer(&self, query: &str) -> bool {
+        match (&self.issuer, value(query, "iss")) {
+            (Some(issuer), Some(named)) => Url::parse(&named).as_ref() != Ok(issuer),
+            _ => false,
+        }
+    }
+
     /// The page's no (RFC 6749 section 4.1.2.1). A redirect has no field for Microsoft's numbers: they stand in its description, as
     /// `AADSTS65004: …`.
     fn refused(&self, query: &str, error: &str) -> AuthError {
-        let description = value(query, "error_description");
+        let code = value(query, "code").unwrap_or_default();
+        let sent = Sent::new([self.state.expose(), &code]);
+        let description = value(query, "error_description").map(|text| sent.redacted(&text));
         let text = description.as_deref().unwrap_or_default();
         AuthError::Refused {
             account: self.account.clone(),
@@ -180,6 +207,7 @@ mod tests {
                 login: None,
             },
             state: Secret::new("s+1"),
+            issuer: Url::parse("https://id.example/a").ok(),
         };
         match expected.answer(text) {
             Ok(code) => code.0.expose().to_owned(),
@@ -192,6 +220,24 @@ mod tests {
             }
             Err(error) => format!("{error:?}"),
         }
+    }
+
+    #[test]
+    fn a_refusal_does_not_quote_the_state_or_a_code() {
+        let expected = Expected {
+            account: Account {
+                profile: "acme".into(),
+                login: None,
+            },
+            state: Secret::new("s+1"),
+            issuer: None,
+        };
+        let said = "error=x&error_description=no+s%2B1+s%252B1+abc&code=abc&state=s%2B1";
+        let Err(AnswerError::Refused(error)) = expected.redirected(said) else {
+            panic!("not refused");
+        };
+        let description = error.refusal().unwrap().description.as_deref();
+        assert_eq!(description, Some("no [redacted] [redacted] [redacted]"));
     }
 
     #[test]
@@ -217,6 +263,16 @@ mod tests {
             ("?code=abc", "WrongState"),
             ("code=abc&session_state=x", "WrongState"),
             ("http://h/?error=access_denied&state=other", "WrongState"),
+            (
+                "http://h/?code=abc&state=s%2B1&iss=https%3A%2F%2Fid.example%2Fa",
+                "abc",
+            ),
+            (
+                "http://h/?code=abc&state=s%2B1&iss=https%3A%2F%2Fid.example%2Fb",
+                "WrongIssuer",
+            ),
+            ("?error=access_denied&state=s%2B1&iss=x", "WrongIssuer"),
+            ("?code=abc&state=s%2B1&iss=", "WrongIssuer"),
             // No code.
             ("", "NoCode"),
             ("\"\"", "NoCode"),

@@ -11,7 +11,7 @@ use oauth2::{
 use super::client::{Ask, OauthClient, Sender, ask};
 use super::{Failure, Granted, TokenAnswer, TokenRequest, granted, unusable, with_identity};
 use crate::sign_in::{Code, CodeSignIn, Expected};
-use crate::{Account, AuthError, Grant, Profile, Provider, Secret};
+use crate::{Account, AuthError, Endpoints, Grant, Profile, Provider, Secret};
 
 struct Exchange<'a> {
     redirect: RedirectUrl,
@@ -52,6 +52,10 @@ pub(crate) fn begin(
         expected: Expected {
             account: account.clone(),
             state: Secret::new(state.into_secret()),
+            issuer: match &profile.endpoints {
+                Endpoints::Discovered { issuer } => Some(issuer.clone()),
+                Endpoints::Fixed { .. } => None,
+            },
         },
         verifier: Secret::new(verifier.into_secret()),
     })

@@ -124,13 +124,14 @@ async fn a_browser_comes_back_to_the_listener() {
             .unwrap();
         page.text().await.unwrap()
     };
-    let (code, page) = tokio::join!(listener.wait(&sign_in), browser);
+    let finish = async {
+        let (code, reply) = listener.wait(&sign_in).await.unwrap();
+        let status = rig.tokens.finish_code(sign_in, code).await.unwrap();
+        reply.signed_in().await;
+        status
+    };
+    let (status, page) = tokio::join!(finish, browser);
     assert!(page.contains("You are signed in"), "{page}");
-    let status = rig
-        .tokens
-        .finish_code(sign_in, code.unwrap())
-        .await
-        .unwrap();
     assert_eq!(status.identity.as_deref(), Some(USER));
 }
 

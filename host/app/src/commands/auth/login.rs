@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use postroom_auth::runway::Status;
 use postroom_auth::{
-    Account, AnswerError, AuthError, Code, CodeSignIn, Grant, RedirectListener, Tokens,
+    Account, AnswerError, AuthError, Code, CodeSignIn, Grant, RedirectListener, Reply, Tokens,
 };
 
 use super::input::Lines;
@@ -98,7 +98,7 @@ async fn by_code(
         );
     }
     let answered = answer(&sign_in, listener);
-    let code = within(timeout, account, answered)
+    let (code, reply) = within(timeout, account, answered)
         .await?
         .map_err(|end| match end {
             NoAnswer::Refused(error) => explained(&error, Some(profile)),
@@ -106,7 +106,13 @@ async fn by_code(
                 anyhow!("stdin ended before an address was pasted: nobody signed in ({account})")
             }
         })?;
-    tokens.finish_code(sign_in, code).await.map_err(failed)
+    let finished = tokens.finish_code(sign_in, code).await;
+    match (&finished, reply) {
+        (_, None) => {}
+        (Ok(_), Some(reply)) => reply.signed_in().await,
+        (Err(_), Some(reply)) => reply.failed().await,
+    }
+    finished.map_err(failed)
 }
 
 /// Why a sign-in page brought no code.
@@ -115,26 +121,29 @@ enum NoAnswer {
     InputEnded,
 }
 
-/// The code, from the listener or from a pasted line, whichever comes first.
+/// The code, from the listener or from a pasted line, whichever comes first, and the browser that waits for its end.
 async fn answer(
     sign_in: &CodeSignIn,
     listener: Option<RedirectListener>,
-) -> Result<Code, NoAnswer> {
+) -> Result<(Code, Option<Reply>), NoAnswer> {
     let mut lines = Lines::of_stdin();
     let Some(listener) = listener else {
-        return pasted(sign_in, &mut lines).await;
+        return Ok((pasted(sign_in, &mut lines).await?, None));
     };
-    let redirected = listener.wait(sign_in);
+    let redirected = async {
+        let (code, reply) = listener.wait(sign_in).await.map_err(NoAnswer::Refused)?;
+        Ok((code, Some(reply)))
+    };
     tokio::pin!(redirected);
     tokio::select! {
-        code = &mut redirected => return code.map_err(NoAnswer::Refused),
+        brought = &mut redirected => return brought,
         code = pasted(sign_in, &mut lines) => match code {
             // Nobody can paste: the listener is left.
             Err(NoAnswer::InputEnded) => {}
-            code => return code,
+            code => return Ok((code?, None)),
         },
     }
-    redirected.await.map_err(NoAnswer::Refused)
+    redirected.await
 }
 
 /// Reads lines until one ends the sign-in; what is no answer is told and asked for again.
@@ -146,7 +155,9 @@ async fn pasted(sign_in: &CodeSignIn, lines: &mut Lines) -> Result<Code, NoAnswe
         match sign_in.answer(&line) {
             Ok(code) => return Ok(code),
             Err(AnswerError::Refused(error)) => return Err(NoAnswer::Refused(error)),
-            Err(error @ (AnswerError::WrongState | AnswerError::NoCode)) => {
+            Err(
+                error @ (AnswerError::WrongState | AnswerError::WrongIssuer | AnswerError::NoCode),
+            ) => {
                 eprintln!("That does not end this sign-in: {error}. Paste the whole address:");
             }
         }
