@@ -6,13 +6,14 @@ use crate::message::{Address, Classification, Header};
 /// Judges a mail. The first that fits:
 ///
 /// 1. bounce: a delivery status report (RFC 3464), X-Failed-Recipients, or a mailer daemon for a sender;
-/// 2. auto-reply: Auto-Submitted `auto-replied` (RFC 3834), X-Autoreply, X-Autorespond, X-Autoresponder, Precedence
+/// 2. auto-reply: Auto-Submitted `auto-replied` (RFC 3834), X-Autoreply, X-Autorespond and their kin, Precedence
 ///    `auto_reply`, a read receipt (RFC 8098), or the subject of an out-of-office notice together with any mark of a machine;
-/// 3. machine, by a strong mark: any other Auto-Submitted but `no`, or the X-Mailer or a header of a known monitoring,
-///    backup or scheduling program. Such mails often say `Precedence: bulk` too, and are no list;
+/// 3. machine, by a strong mark: any other Auto-Submitted but `no`, or the X-Mailer or a header of a known monitoring, backup,
+///    scheduling, telephone or ticket program. Such mails often say `Precedence: bulk` too, and are no list;
 /// 4. list: List-Id, List-Post, List-Unsubscribe (RFC 2919, 2369), Precedence `list`, `bulk` or `junk`;
 /// 5. bounce: a null return path;
-/// 6. machine, by a weak mark: X-Auto-Response-Suppress, a no-reply or postmaster address, another report;
+/// 6. machine, by a weak mark: X-Auto-Response-Suppress, X-Loop, a no-reply or postmaster address, the account of a program
+///    such as root, another report;
 /// 7. person.
 ///
 /// The second value is true for a null return path (`Return-Path: <>`).
@@ -67,6 +68,7 @@ impl Marks {
         let value = header.value.trim();
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
+            6 if is("X-Loop") => self.weak_machine = true,
             7 if is("List-Id") => self.list = true,
             7 if is("Subject") => self.away_subject = starts_with_any(value, AWAY),
             8 if is("X-Mailer") => self.machine |= starts_with_any(value, PROGRAMS),
@@ -80,6 +82,9 @@ impl Marks {
             11 if is("Return-Path") && !self.return_path_seen => {
                 self.return_path_seen = true;
                 self.null_sender = value.split_whitespace().collect::<String>() == "<>";
+            }
+            11 if is("In-Reply-To") => {
+                self.machine |= is_zabbix_event(value.trim_matches(['<', '>']));
             }
             11 if is("X-Autoreply") => self.auto_reply |= !value.eq_ignore_ascii_case("no"),
             12 if is("Content-Type") => self.report(value),
@@ -98,6 +103,7 @@ impl Marks {
             24 if is("X-Auto-Response-Suppress") => {
                 self.weak_machine |= !value.eq_ignore_ascii_case("none") && !value.is_empty();
             }
+            16 if is("X-Autoreply-From") || is("X-Mail-Autoreply") => self.auto_reply = true,
             _ => self.machine |= PROGRAM_HEADERS.iter().any(|name| is(name)),
         }
     }
@@ -121,7 +127,7 @@ impl Marks {
         let local = local_part(email);
         if ["mailer-daemon", "mailerdaemon", "mail-daemon"].contains(&local.as_str()) {
             self.bounce = true;
-        } else if local == "postmaster" || is_no_reply(email) {
+        } else if PROGRAM_ACCOUNTS.contains(&local.as_str()) || is_no_reply(email) {
             self.weak_machine = true;
         }
     }
@@ -152,7 +158,40 @@ pub(crate) fn is_program(name: &str) -> bool {
 }
 
 /// Headers that only programs write.
-const PROGRAM_HEADERS: &[&str] = &["X-Cron-Env", "X-JIRA-FingerPrint"];
+const PROGRAM_HEADERS: &[&str] = &[
+    "X-Asterisk-CallerID",
+    "X-Cron-Env",
+    "X-JIRA-FingerPrint",
+    "X-OTRS-Loop",
+    "X-RT-Loop-Prevention",
+];
+
+/// Local parts under which programs send where nobody has set another sender; no person has them.
+const PROGRAM_ACCOUNTS: &[&str] = &[
+    "asterisk",
+    "cron",
+    "daemon",
+    "icinga",
+    "nagios",
+    "nobody",
+    "postmaster",
+    "root",
+    "www-data",
+    "zabbix",
+];
+
+/// Zabbix sets no mark of a machine, but threads the mails of an event: `EVENT.MD5-IN-HEX.MEDIA.INSTANCE@zabbix.com`, here
+/// without angle brackets.
+pub(crate) fn is_zabbix_event(id: &str) -> bool {
+    let parts = id
+        .strip_suffix("@zabbix.com")
+        .and_then(|id| id.split_once('.'));
+    parts.is_some_and(|(event, rest)| {
+        !event.is_empty()
+            && event.bytes().all(|b| b.is_ascii_digit())
+            && rest.bytes().take_while(u8::is_ascii_hexdigit).count() == 32
+    })
+}
 
 /// Beginnings of the X-Mailer or User-Agent of programs that watch, back up and schedule, in lower case.
 const PROGRAMS: &[&str] = &[
@@ -224,6 +263,18 @@ const AWAY: &[&str] = &[
     "autosvar",
     "automatisk svar",
     "odpowiedź automatyczna",
+    "automatická odpověď",
+    "automatická odpoveď",
+    "automatikus válasz",
+    "automaattinen vastaus",
+    "răspuns automat",
+    "otomatik yanıt",
+    "автоматический ответ",
+    "автоматична відповідь",
+    "αυτόματη απάντηση",
+    "自動応答",
+    "自动答复",
+    "自動回覆",
 ];
 
 fn local_part(email: &str) -> String {

@@ -1,5 +1,6 @@
 //! The new words of a mail: its text without the quoted history and the signature. When in doubt, more is kept.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::fold::{is_any, starts_with, starts_with_any};
@@ -273,7 +274,23 @@ fn between_dashes(line: &str) -> Option<&str> {
 }
 
 /// Labels of the sender in the header block of Outlook and others, in lower case.
-const FROM_LABELS: &[&str] = &["from", "von", "de", "da", "van", "från", "fra", "od"];
+const FROM_LABELS: &[&str] = &[
+    "from",
+    "von",
+    "de",
+    "da",
+    "van",
+    "från",
+    "fra",
+    "od",
+    "lähettäjä",
+    "feladó",
+    "от",
+    "kimden",
+    "差出人",
+];
+/// Labels of the time, which some web mails put above the sender.
+const TIME_FIRST_LABELS: &[&str] = &["gesendet", "sent"];
 const OTHER_LABELS: &[&str] = &[
     "sent",
     "date",
@@ -316,6 +333,26 @@ const OTHER_LABELS: &[&str] = &[
     "do",
     "dw",
     "temat", // pl
+    "odesláno",
+    "komu",
+    "předmět",
+    "odoslané",
+    "predmet", // cs sk
+    "lähetetty",
+    "vastaanottaja",
+    "aihe", // fi
+    "elküldve",
+    "címzett",
+    "tárgy", // hu
+    "отправлено",
+    "кому",
+    "тема", // ru
+    "gönderildi",
+    "kime",
+    "konu", // tr
+    "送信日時",
+    "宛先",
+    "件名", // ja
 ];
 
 /// A `From:` line, perhaps under a rule, with two more labels close below.
@@ -328,12 +365,14 @@ fn starts_header_block(lines: &Lines<'_>, index: usize) -> bool {
             _ => return false,
         }
     }
-    if !label(lines.get(first)).is_some_and(|label| is_any(label, FROM_LABELS)) {
+    let has = |at: usize, known: &[&str]| label(lines.get(at)).is_some_and(|it| is_any(it, known));
+    let time_first = has(first, TIME_FIRST_LABELS) && has(first + 1, FROM_LABELS);
+    if !has(first, FROM_LABELS) && !time_first {
         return false;
     }
     let mut others = 0;
     for next in first + 1..(first + 1 + BLOCK_LINES).min(lines.len()) {
-        if label(lines.get(next)).is_some_and(|label| is_any(label, OTHER_LABELS)) {
+        if has(next, OTHER_LABELS) {
             others += 1;
         }
     }
@@ -397,15 +436,21 @@ fn attribution(lines: &Lines<'_>, index: usize) -> Option<Attribution> {
             }
         }
     }
-    // `2024-05-01 12:00 GMT+02:00 Name <a@b>:` and `Name <a@b> wrote:` in any language, when quotes follow at once.
+    // `2024-05-01 12:00 GMT+02:00 Name <a@b>:` and `Name <a@b> wrote:` in any language, when quotes follow at once. A long
+    // one is wrapped before the address.
+    let (line, after) = if first.ends_with('<') {
+        (
+            Cow::Owned(format!("{first}{}", lines.get(index + 1))),
+            index + 2,
+        )
+    } else {
+        (Cow::Borrowed(first), index + 1)
+    };
     let dated = |line: &str| has_digit(line) || line.contains("wrote") || line.contains("schrieb");
-    if first.ends_with(':') && first.contains('@') && dated(first) {
-        let next = lines.next_full(index + 1)?;
-        if next <= index + 2 && lines.is_quoted(next) {
-            return Some(Attribution {
-                after: index + 1,
-                sure: true,
-            });
+    if line.ends_with(':') && line.contains('@') && dated(&line) {
+        let next = lines.next_full(after)?;
+        if next <= after + 1 && lines.is_quoted(next) {
+            return Some(Attribution { after, sure: true });
         }
     }
     None
@@ -416,6 +461,7 @@ const DEVICE: &[&str] = &[
     "sent from my ",
     "sent from mail for windows",
     "sent from outlook",
+    "sent with proton",
     "sent via ",
     "get outlook for ",
     "von meinem ",

@@ -400,7 +400,12 @@ pub(crate) fn text_of_html(html: &str, most: usize) -> String {
 
 /// The text of an attachment with this charset.
 pub(crate) fn text_of(bytes: &[u8], charset: Option<&str>) -> String {
-    decode::text(Cow::Borrowed(bytes), charset, false, &mut Repairs::default())
+    decode::text(
+        Cow::Borrowed(bytes),
+        charset,
+        false,
+        &mut Repairs::default(),
+    )
 }
 
 /// All Message-IDs of a field, without angle brackets (RFC 5322 section 3.6.4).

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::classify::{is_no_reply, is_program};
+use crate::classify::{is_no_reply, is_program, is_zabbix_event};
 
 /// Local parts that name a function and nobody.
 const ROLES: &[&str] = &[
@@ -140,10 +140,13 @@ impl StandIns {
         }
     }
 
-    /// A Message-ID or Content-ID, without angle brackets.
+    /// A Message-ID or Content-ID, without angle brackets. One by which a machine is known stays such a one.
     pub(super) fn message_id(&mut self, id: &str) -> String {
         let id = id.to_lowercase();
         let number = self.ids.of(&id);
+        if is_zabbix_event(&id) {
+            return format!("{number}.{number:032x}.1.0@zabbix.com");
+        }
         match id.rsplit_once('@') {
             Some((_, domain)) if is_host(domain) => format!("id{number}@{}", self.host(domain)),
             _ => format!("id{number}@id.example"),
