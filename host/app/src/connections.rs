@@ -29,7 +29,7 @@ pub fn tokens(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Result<Tokens
     let key = if config.accounts.is_empty() {
         VaultKey::random()?
     } else {
-        VaultKey::load(&config.vault_key)?
+        VaultKey::load_for(&config.vault_key, &config.data_dir)?
     };
     let vault = Vault::open(&config.data_dir, key)?;
     Ok(Tokens::new(

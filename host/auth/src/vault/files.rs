@@ -26,18 +26,60 @@ pub(super) fn half_written_path(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}{HALF_WRITTEN}"))
 }
 
-/// Makes a folder and those above it (0700). One that is there is closed to others.
+/// Makes a folder and those above it (0700), durably. One that is there is closed to others, and refused when it is not our own: what
+/// is behind a link may be anybody's.
 pub(super) fn make_folder(folder: &Path) -> Result<(), VaultError> {
+    let refused = |reason: String| VaultError::File {
+        path: folder.to_owned(),
+        reason,
+    };
+    let missing = match fs::symlink_metadata(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        Err(error) => return Err(failed(folder, &error)),
+        Ok(found) if found.is_symlink() => {
+            return Err(refused(
+                "it is a symbolic link, which the vault's folder may not be; data_dir may be one"
+                    .into(),
+            ));
+        }
+        Ok(_) => false,
+    };
+    if missing {
+        make_durably(folder).map_err(|error| failed(folder, &error))?;
+    }
+    let found = fs::symlink_metadata(folder).map_err(|error| failed(folder, &error))?;
+    let us = rustix::process::geteuid().as_raw();
+    if found.uid() != us {
+        let owner = found.uid();
+        return Err(refused(format!(
+            "it belongs to another user ({owner}) than the one that runs this ({us}): run it as that user, or chown the folder"
+        )));
+    }
+    match found.permissions().mode() & 0o077 {
+        0 => Ok(()),
+        _ => fs::set_permissions(folder, Permissions::from_mode(0o700))
+            .map_err(|error| failed(folder, &error)),
+    }
+}
+
+/// Makes a folder, with those above it that are missing, so that a power cut leaves all of their names.
+fn make_durably(folder: &Path) -> io::Result<()> {
+    let missing = folder
+        .ancestors()
+        .take_while(|above| !above.exists())
+        .count();
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(folder)
-        .and_then(|()| fs::metadata(folder))
-        .and_then(|found| match found.permissions().mode() & 0o077 {
-            0 => Ok(()),
-            _ => fs::set_permissions(folder, Permissions::from_mode(0o700)),
-        })
-        .map_err(|error| failed(folder, &error))
+        .create(folder)?;
+    for above in folder.ancestors().skip(1).take(missing) {
+        let above = match above.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => above,
+        };
+        File::open(above)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Opens the lock of an account, making it when it is not there. Lock files stay: removing one would let two processes hold

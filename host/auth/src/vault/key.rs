@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::zeroize::Zeroizing;
 
-use super::{VaultError, keyring, sealed};
+use super::{Vault, VaultError, keyring, sealed};
 use crate::Secret;
 
 /// The key. Prints only its id.
@@ -43,12 +43,23 @@ const HOW_TO_MAKE_ONE: &str = "one is made by: head -c 32 /dev/urandom | base64"
 impl VaultKey {
     /// Reads the key, or makes it where its source allows that.
     pub fn load(source: &KeySource) -> Result<Self, VaultError> {
+        Self::load_or_make(source, true)
+    }
+
+    /// Reads the key of the vault below `data_dir`. Makes one only where nothing is kept yet: a missing key of a vault in use is most
+    /// often a volume that is not mounted, and a new one would not open what is there.
+    pub fn load_for(source: &KeySource, data_dir: &Path) -> Result<Self, VaultError> {
+        let is_used = Vault::is_used(data_dir)?;
+        Self::load_or_make(source, !is_used)
+    }
+
+    fn load_or_make(source: &KeySource, may_make: bool) -> Result<Self, VaultError> {
         match source {
-            KeySource::File(path) => load_file(path),
+            KeySource::File(path) => load_file(path, may_make),
             KeySource::Given(text) => {
                 decode(text.expose()).ok_or_else(|| refused("what is given", NOT_A_KEY))
             }
-            KeySource::Keyring { entry } => load_entry(entry),
+            KeySource::Keyring { entry } => load_entry(entry, may_make),
         }
     }
 
@@ -98,12 +109,15 @@ pub(super) fn fill(bytes: &mut [u8]) -> Result<(), VaultError> {
         })
 }
 
-fn load_file(path: &Path) -> Result<VaultKey, VaultError> {
+fn load_file(path: &Path, may_make: bool) -> Result<VaultKey, VaultError> {
     let shown = path.display().to_string();
     let failed = |error: io::Error| VaultError::Key {
         reason: format!("{shown}: {error}"),
     };
     let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound && !may_make => {
+            return Err(missing(&shown));
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             make_file(path).map_err(failed)?;
             File::open(path)
@@ -158,9 +172,11 @@ fn make_file(path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn load_entry(entry: &str) -> Result<VaultKey, VaultError> {
-    let text = keyring::load(entry, &VaultKey::random()?)?;
-    decode(&text).ok_or_else(|| refused(&format!("the keyring's entry {entry}"), NOT_A_KEY))
+fn load_entry(entry: &str, may_make: bool) -> Result<VaultKey, VaultError> {
+    let new = may_make.then(VaultKey::random).transpose()?;
+    let named = format!("the keyring's entry {entry}");
+    let text = keyring::load(entry, new.as_ref())?.ok_or_else(|| missing(&named))?;
+    decode(&text).ok_or_else(|| refused(&named, NOT_A_KEY))
 }
 
 fn decode(text: &str) -> Option<VaultKey> {
@@ -171,6 +187,14 @@ fn decode(text: &str) -> Option<VaultKey> {
     }
     key.copy_from_slice(&bytes);
     Some(VaultKey::new(key))
+}
+
+fn missing(what: &str) -> VaultError {
+    VaultError::Key {
+        reason: format!(
+            "{what} is not there, and the vault holds what was kept under it. Put the key back (is its volume mounted?), or move the folder vault below data_dir away, and sign in again"
+        ),
+    }
 }
 
 fn refused(what: &str, why: &str) -> VaultError {

@@ -1,12 +1,10 @@
 //! The vault's key in the operating system's keyring, by the Secret Service interface that GNOME Keyring and KWallet speak.
 
 use std::collections::HashMap;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use secrecy::zeroize::Zeroizing;
-use secret_service::blocking::{Item, SecretService};
-use secret_service::{EncryptionType, Error};
+use secret_service::{EncryptionType, Error, Item, SecretService};
 
 use super::{VaultError, VaultKey};
 
@@ -15,52 +13,70 @@ const LABEL: &str = "Postroom vault key";
 /// How long a person may take to unlock the keyring.
 const UNLOCK_WAIT: Duration = Duration::from_secs(120);
 
-/// The text of the entry, made from `new` when it is not there yet.
-pub(super) fn load(entry: &str, new: &VaultKey) -> Result<Zeroizing<String>, VaultError> {
+/// The text of the entry, made from `new` when it is not there yet; `None` when it may not be made either.
+pub(super) fn load(
+    entry: &str,
+    new: Option<&VaultKey>,
+) -> Result<Option<Zeroizing<String>>, VaultError> {
     let failed = |problem: &str| VaultError::Key {
         reason: format!("the keyring's entry {entry}: {problem}"),
     };
-    let (answer, answered) = mpsc::sync_channel(1);
-    let (name, text) = (entry.to_owned(), new.encode());
-    // A thread of its own: the library starts a runtime, which one that is already inside a runtime may not.
-    std::thread::spawn(move || answer.send(ask(&name, &text)));
-    match answered.recv_timeout(UNLOCK_WAIT) {
-        Ok(Ok(bytes)) => String::from_utf8(bytes)
-            .map(Zeroizing::new)
-            .map_err(|_| failed("it is no text")),
-        Ok(Err(error)) => Err(failed(&error.to_string())),
-        Err(_) => Err(failed("the keyring was not unlocked in time")),
-    }
+    let new = new.map(VaultKey::encode);
+    // A thread of its own, since the caller may be inside a runtime, where no other may be started. It ends with this function.
+    let asked = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .map_err(|error| failed(&error.to_string()))?;
+                let asking = ask(entry, new.as_ref().map(|text| text.as_str()));
+                runtime
+                    .block_on(async { tokio::time::timeout(UNLOCK_WAIT, asking).await })
+                    .map_err(|_| failed("the keyring was not unlocked in time"))?
+                    .map_err(|error| failed(&error.to_string()))
+            })
+            .join()
+            .unwrap_or_else(|_| Err(failed("asking for it broke off")))
+    });
+    asked?
+        .map(|bytes| String::from_utf8(bytes).map(Zeroizing::new))
+        .transpose()
+        .map_err(|_| failed("it is no text"))
 }
 
-fn ask(entry: &str, new: &str) -> Result<Vec<u8>, Error> {
-    let service = SecretService::connect(EncryptionType::Dh)?;
+async fn ask(entry: &str, new: Option<&str>) -> Result<Option<Vec<u8>>, Error> {
+    let service = SecretService::connect(EncryptionType::Dh).await?;
     let attributes = HashMap::from([("application", "postroom"), ("entry", entry)]);
-    if let Some(kept) = kept(&service, &attributes)? {
-        return Ok(kept);
-    }
-    let collection = service.get_default_collection()?;
-    collection.ensure_unlocked()?;
+    let kept_already = kept(&service, &attributes).await?;
+    let Some(new) = new.filter(|_| kept_already.is_none()) else {
+        return Ok(kept_already);
+    };
+    let collection = service.get_default_collection().await?;
+    collection.ensure_unlocked().await?;
     // Not replaced but added: a process that was quicker may use its key already, and `kept` takes the older one.
-    collection.create_item(
-        LABEL,
-        attributes.clone(),
-        new.as_bytes(),
-        false,
-        "text/plain",
-    )?;
-    kept(&service, &attributes)?.ok_or(Error::NoResult)
+    collection
+        .create_item(
+            LABEL,
+            attributes.clone(),
+            new.as_bytes(),
+            false,
+            "text/plain",
+        )
+        .await?;
+    let made = kept(&service, &attributes).await?;
+    made.ok_or(Error::NoResult).map(Some)
 }
 
 /// The oldest entry's text.
-fn kept(
-    service: &SecretService,
+async fn kept(
+    service: &SecretService<'_>,
     attributes: &HashMap<&str, &str>,
 ) -> Result<Option<Vec<u8>>, Error> {
-    let found = service.search_items(attributes.clone())?;
+    let found = service.search_items(attributes.clone()).await?;
     let mut items: Vec<(u64, Item)> = Vec::new();
     for item in found.unlocked.into_iter().chain(found.locked) {
-        items.push((item.get_created()?, item));
+        items.push((item.get_created().await?, item));
     }
     items.sort_by(|(a_made, a), (b_made, b)| {
         let path = |item: &Item| (item.item_path.as_str().len(), item.item_path.to_string());
@@ -69,8 +85,8 @@ fn kept(
     match items.first() {
         None => Ok(None),
         Some((_, item)) => {
-            item.ensure_unlocked()?;
-            item.get_secret().map(Some)
+            item.ensure_unlocked().await?;
+            item.get_secret().await.map(Some)
         }
     }
 }

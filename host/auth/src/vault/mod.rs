@@ -60,14 +60,25 @@ pub enum VaultError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp(pub Option<(u64, i64, u64)>);
 
+/// The vault's folder below `data_dir`.
+const FOLDER: &str = "vault";
 /// How often a taken lock is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 impl Vault {
+    /// Whether records are kept below `data_dir`.
+    pub(super) fn is_used(data_dir: &Path) -> Result<bool, VaultError> {
+        let folder = data_dir.join(FOLDER);
+        if !folder.exists() {
+            return Ok(false);
+        }
+        files::names(&folder, files::SEALED).map(|names| !names.is_empty())
+    }
+
     /// Opens the vault, making its folder (0700) when it is not there. Reads no record.
     pub fn open(data_dir: &Path, key: VaultKey) -> Result<Self, VaultError> {
         let vault = Self {
-            folder: data_dir.join("vault"),
+            folder: data_dir.join(FOLDER),
             key,
         };
         files::make_folder(&vault.folder)?;
@@ -143,7 +154,8 @@ impl Held {
                 reason: format!("its record is larger than {} bytes", sealed::LARGEST_BYTES),
             });
         }
-        if self.read().is_err() {
+        // What could not be read for another reason, such as a want of file handles, is replaced as a good one is.
+        if let Err(VaultError::OtherKey { .. } | VaultError::Damaged { .. }) = self.read() {
             files::set_aside(&self.folder, &self.name)?;
         }
         files::replace(&self.folder, &self.name, &sealed)

@@ -343,6 +343,79 @@ fn key_files_are_made_once_private_and_read_strictly() {
     }
 }
 
+#[test]
+fn a_missing_key_of_a_vault_in_use_is_not_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let data_dir = dir.path().join("data");
+    let load = || VaultKey::load_for(&KeySource::File(path.clone()), &data_dir);
+    let key = load().unwrap();
+    let vault = Vault::open(&data_dir, key.clone()).unwrap();
+    assert_eq!(load().unwrap().id(), key.id());
+    write(&vault, &record(&account("ana"), "one"));
+    let away = dir.path().join("key.away");
+    fs::rename(&path, &away).unwrap();
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("Put the key back"), "{error}");
+    assert!(!path.exists());
+    // Either cure.
+    fs::rename(&away, &path).unwrap();
+    assert_eq!(load().unwrap().id(), key.id());
+    fs::remove_file(&path).unwrap();
+    fs::rename(data_dir.join("vault"), dir.path().join("old")).unwrap();
+    assert_ne!(load().unwrap().id(), key.id());
+}
+
+#[test]
+fn a_folder_that_is_not_its_own_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = dir.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o755)).unwrap();
+    let data_dir = dir.path().join("data");
+    fs::create_dir(&data_dir).unwrap();
+    let folder = data_dir.join("vault");
+    std::os::unix::fs::symlink(&theirs, &folder).unwrap();
+    let open = || Vault::open(&data_dir, VaultKey::random().unwrap());
+    let error = open().unwrap_err().to_string();
+    assert!(error.contains("symbolic link"), "{error}");
+    assert_eq!(mode(&theirs), 0o755);
+    fs::remove_file(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    // Only root can give a folder away.
+    if std::os::unix::fs::chown(&folder, Some(65_534), None).is_ok() {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let error = open().unwrap_err().to_string();
+        assert!(error.contains("another user (65534)"), "{error}");
+        assert_eq!(mode(&folder), 0o755);
+    }
+}
+
+#[test]
+fn only_an_unreadable_content_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = Vault::open(dir.path(), VaultKey::random().unwrap()).unwrap();
+    let ana = account("ana");
+    write(&vault, &record(&ana, "one"));
+    let path = files(dir.path(), ".sealed").remove(0);
+    // It leads in a circle: reading fails, and not for what is in it.
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    assert!(matches!(vault.read(&ana), Err(VaultError::File { .. })));
+    write(&vault, &record(&ana, "two"));
+    assert!(same(
+        &vault.read(&ana).unwrap().unwrap(),
+        &record(&ana, "two")
+    ));
+    let left = files(dir.path(), "").len();
+    assert_eq!(
+        left,
+        2,
+        "the record and its lock: {:?}",
+        files(dir.path(), "")
+    );
+}
+
 const KEYRING: &str = "VAULT_KEYRING_ENTRY";
 
 /// Loads the key of an entry twice, inside a runtime as the service does.

@@ -1,5 +1,6 @@
 //! Signing in by a person: wrong answers, used codes, declined consents, and a vault that cannot be read any more.
 
+use base64::Engine;
 use postroom_e2e::both;
 use postroom_e2e::grants::{Case, Walk, follow, parameter};
 use postroom_stand::{AuthorityFailure, Endpoint, Only, PASSWORD, Stand};
@@ -135,8 +136,18 @@ fn a_vault_under_another_key_is_told_and_signing_in_mends_it() {
     walk.sign_in();
     walk.carry("first");
     let key = walk.room.path().join("config/postroom/vault.key");
-    std::fs::remove_file(key).expect("the vault's key");
+    std::fs::remove_file(&key).expect("the vault's key");
+    // An unmounted volume, most often: nothing is made in its place.
+    let refused = walk.room.postroom(&["auth", "status"]);
+    assert!(!refused.status.success(), "{}", both(&refused));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("Put the key back"), "{said}");
+    assert!(!key.exists());
 
+    let another = base64::prelude::BASE64_STANDARD.encode([7; 32]);
+    walk.room.write("config/postroom/vault.key", another);
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&key, private).expect("a private key");
     let status = walk.room.postroom(&["auth", "status", "--json"]);
     assert_eq!(status.status.code(), Some(1), "{}", both(&status));
     let row: serde_json::Value = serde_json::from_slice(&status.stdout).expect("a JSON line");
