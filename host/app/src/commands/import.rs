@@ -11,7 +11,8 @@ use postroom_mailbox::import;
 use postroom_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{load_config, progress, runtime};
+use crate::commands::run::stop_on_signals;
+use crate::commands::{INTERRUPTED, load_config, progress, runtime};
 use crate::service::Service;
 
 /// Mails are journalled and decided so many at a time, or fewer when they are large.
@@ -33,7 +34,8 @@ pub fn import(
     }
     let (raw_bytes, batch_bytes) = (config.limits.raw_bytes, config.limits.batch_bytes);
     runtime()?.block_on(async {
-        let mut service = match Service::build(config, None, CancellationToken::new()).await {
+        let stop = CancellationToken::new();
+        let mut service = match Service::build(config, None, stop.clone()).await {
             Ok(service) => service,
             Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
                 return Err(error.context(
@@ -42,14 +44,18 @@ pub fn import(
             }
             Err(error) => return Err(error),
         };
+        let signals = tokio::spawn(stop_on_signals(stop.clone()));
         let progress = progress("mails read");
         service.recover(mailbox).await?;
         let mut counts = Counts::default();
-        for file in files {
+        'files: for file in files {
             let mails = import::open(file, raw_bytes)
                 .with_context(|| file.display().to_string())?;
             let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), 0);
             for mail in mails {
+                if stop.is_cancelled() {
+                    break 'files;
+                }
                 let mail = mail.with_context(|| file.display().to_string())?;
                 bytes += mail.bytes.len() as u64;
                 batch.push(RawMessage {
@@ -66,6 +72,7 @@ pub fn import(
         }
         progress.finish_and_clear();
         let undelivered = service.deliver_once().await?;
+        signals.abort();
         if json {
             println!(
                 "{}",
@@ -80,7 +87,13 @@ pub fn import(
                 if undelivered > 0 { format!("; {undelivered} deliveries stay pending") } else { String::new() }
             );
         }
-        Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if stop.is_cancelled() {
+            ExitCode::from(INTERRUPTED)
+        } else if counts.failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     })
 }
 

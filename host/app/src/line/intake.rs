@@ -444,3 +444,31 @@ async fn journal(
         None => Ok(Vec::new()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_password_is_tried_ever_more_seldom_and_a_refused_token_each_minute() {
+        let refused = IntakeError::Source(SourceError::RefusedLogin {
+            user: "support@acme.example".into(),
+            challenge: None,
+            code: None,
+            text: "no".into(),
+        });
+        for (failures, has_account, from_secs, to_secs) in [
+            (1, false, 45, 60),
+            (3, false, 180, 240),
+            (20, false, 675, 900),
+            (1, true, 0, 1),
+            (20, true, 60, 60),
+        ] {
+            let pause = refused.pause(failures, 7, has_account).as_secs();
+            assert!(
+                (from_secs..=to_secs).contains(&pause),
+                "{failures} {has_account}: {pause}"
+            );
+        }
+    }
+}
