@@ -23,3 +23,4 @@ mod recipes;
 mod reload;
 mod trouble;
 mod types;
+mod wit_reference;
