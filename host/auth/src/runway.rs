@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::advice::{advise, capitalized, remedy, sign_in_command};
 use crate::provider::CLOUDS;
+use crate::tokens::registration;
 use crate::vault::{Cause, Failure, Record, VaultError};
 use crate::{
     Account, AccountUse, AuthError, ClientCredential, Need, Profile, Provider, Refusal, Remedy,
@@ -18,6 +19,8 @@ pub const NOTICE_DAYS: &[i64] = &[60, 30, 7];
 pub const KNOWN_DATE_NOTICE_DAYS: &[i64] = &[365, 180, 60, 30, 7];
 /// A refresh that was interrupted is told of only when it surely is not one that still runs.
 const INTERRUPTED_SECS: i64 = 120;
+/// Trouble that may pass by itself is taken for a failure after so long.
+const TROUBLE_SECS: i64 = 60 * 60;
 /// Why a sign-in ended although nobody ended it.
 const ANSWER_LOST: &str =
     "The answer to a refresh was lost on its way, and with it the new refresh token. ";
@@ -187,12 +190,14 @@ pub fn status(
     record: Result<Option<&Record>, &VaultError>,
     now: Timestamp,
 ) -> Status {
-    let kept = record.as_ref().ok().copied().flatten();
+    let found = record.as_ref().ok().copied().flatten();
+    let kept = found.filter(|record| registration::is_of(record, profile));
     let view = View {
         profile,
         account,
         scopes: &scopes,
         kept,
+        is_moved: found.is_some() && kept.is_none(),
         now,
     };
     let (state, advice) = view.judge(record.err());
@@ -219,6 +224,8 @@ struct View<'a> {
     account: &'a Account,
     scopes: &'a [String],
     kept: Option<&'a Record>,
+    /// What is kept was received for another registration.
+    is_moved: bool,
     now: Timestamp,
 }
 
@@ -236,7 +243,18 @@ impl View<'_> {
         if let Some(error) = unreadable {
             return (State::Failed, self.unreadable(error));
         }
-        if let Some(failure) = self.kept.and_then(|record| record.failure.as_ref()) {
+        if self.is_moved && self.profile.grant.is_interactive() {
+            let text = format!(
+                "The address, the client id or the tenant of profiles.{} changed since somebody signed in. Run: {}",
+                self.profile.name,
+                sign_in_command(self.account)
+            );
+            return (State::SignedOut, text);
+        }
+        let trouble = self.trouble();
+        if let Some(failure) = self.kept.and_then(|record| record.failure.as_ref())
+            && trouble.is_none_or(|trouble| self.age_secs(trouble.at) >= TROUBLE_SECS)
+        {
             return (State::Failed, self.failed(failure));
         }
         if let Some(text) = self.credential_ended() {
@@ -258,7 +276,21 @@ impl View<'_> {
             );
             return (State::Failed, text);
         }
-        self.ahead()
+        let (state, text) = self.ahead();
+        match trouble {
+            Some(trouble) => (state, self.failed(trouble)),
+            None => (state, text),
+        }
+    }
+
+    /// A failure that may pass by itself.
+    fn trouble(&self) -> Option<&Failure> {
+        let failure = self.kept?.failure.as_ref()?;
+        matches!(failure.cause, Cause::Transient(_)).then_some(failure)
+    }
+
+    fn age_secs(&self, at: Timestamp) -> i64 {
+        self.now.duration_since(at).as_secs()
     }
 
     /// What ends next.
@@ -277,6 +309,12 @@ impl View<'_> {
             let text = format!(
                 "A refresh that began at {since:.0} was interrupted. Should the next one be refused, its answer was lost. Run then: {}",
                 sign_in_command(self.account)
+            );
+            return (State::Ok, text);
+        }
+        if let Some(at) = self.unrenewed_since() {
+            let text = format!(
+                "No token since {at:.0}: the service does not run, or does not use this account."
             );
             return (State::Ok, text);
         }
@@ -395,7 +433,9 @@ impl View<'_> {
                 }
                 raw(refusal)
             }
-            Cause::Nonsense(reason) | Cause::Unusable(reason) => reason.clone(),
+            Cause::Nonsense(reason) | Cause::Unusable(reason) | Cause::Transient(reason) => {
+                reason.clone()
+            }
         };
         format!("{text} ({raw}, since {:.0})", failure.at)
     }
@@ -462,9 +502,16 @@ impl View<'_> {
         in_notice && life.is_none_or(|life| at.duration_since(self.now) * 3 <= life * 2)
     }
 
+    /// When the last token ended that a running service would have renewed long since.
+    fn unrenewed_since(&self) -> Option<Timestamp> {
+        let at = self.access_expires()?;
+        let is_long_ago = self.age_secs(at) >= TROUBLE_SECS;
+        (is_long_ago && !self.profile.grant.is_interactive()).then_some(at)
+    }
+
     fn interrupted_since(&self) -> Option<Timestamp> {
         let since = self.kept?.refreshing_since?;
-        (self.now.duration_since(since).as_secs() >= INTERRUPTED_SECS).then_some(since)
+        (self.age_secs(since) >= INTERRUPTED_SECS).then_some(since)
     }
 }
 

@@ -48,7 +48,11 @@ fn with_secret_until(mut profile: Profile, day: &str) -> Profile {
 }
 
 fn judged(profile: &Profile, record: Option<&Record>) -> (State, String) {
-    let status = status(profile, &account(), Vec::new(), Ok(record), now());
+    let record = record.map(|record| Record {
+        registration: Some(profile.registration()),
+        ..record.clone()
+    });
+    let status = status(profile, &account(), Vec::new(), Ok(record.as_ref()), now());
     (status.state, status.advice)
 }
 
@@ -121,6 +125,42 @@ fn a_failure_is_told_with_its_code_and_its_cure() {
         judged(&profile("global", "device-code"), Some(&record)),
         State::Failed,
         "The answer to a refresh was lost",
+    );
+}
+
+#[test]
+fn trouble_that_lasts_is_a_failure() {
+    let hour = 60;
+    for (grant, minutes, state) in [
+        ("device-code", 5, State::Ok),
+        ("client-credentials", hour - 1, State::Ok),
+        ("client-credentials", hour + 1, State::Failed),
+    ] {
+        let mut record = Record {
+            grant: grant.into(),
+            ..record()
+        };
+        record.failure = Some(Failure {
+            cause: Cause::Transient("HTTP 503 Service Unavailable".into()),
+            at: now() - Span::new().minutes(minutes),
+            answer_lost: false,
+        });
+        says(
+            judged(&profile("global", grant), Some(&record)),
+            state,
+            "(HTTP 503 Service Unavailable, since 2026-11-23T1",
+        );
+    }
+    // Nothing failed, and yet nobody renewed the token.
+    let mut record = Record {
+        refresh_token: None,
+        ..record()
+    };
+    record.access[0].expires = days(-2);
+    says(
+        judged(&profile("global", "client-credentials"), Some(&record)),
+        State::Ok,
+        "No token since 2026-11-21T12:00:00Z",
     );
 }
 
@@ -369,6 +409,7 @@ fn an_account_with_ews_hears_of_the_next_date() {
         let mut record = record.clone();
         record.last_refresh = Some(now);
         let profile = profile("global", "device-code");
+        record.registration = Some(profile.registration());
         let status = status(&profile, &account(), scopes.clone(), Ok(Some(&record)), now);
         (status.state, status.advice)
     };
@@ -385,6 +426,7 @@ fn an_account_with_ews_hears_of_the_next_date() {
 fn the_json_has_the_keys_of_the_contract() {
     let profile = with_secret_until(profile("global", "device-code"), "2027-05-01");
     let mut record = record();
+    record.registration = Some(profile.registration());
     record.identity = Some("eva@acme.example".into());
     let scopes = vec!["https://outlook.office.com/IMAP.AccessAsUser.All".to_owned()];
     let status = status(&profile, &account(), scopes, Ok(Some(&record)), now());

@@ -9,15 +9,15 @@ use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use super::slot::{Next, Slot};
-use super::{Tokens, blocking};
-use crate::Account;
+use super::{Tokens, blocking, renewal};
+use crate::{Account, advice};
 
 /// How many renewals are under way at a time.
 const AT_A_TIME: usize = 8;
-/// How often the files of accounts that failed are looked at.
+/// How often the vault's files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// What a request takes at the end besides its timeout.
-const ENDING: Duration = Duration::from_secs(5);
+/// How often storing a token that the vault did not take is tried again at the end.
+const SAVE_RETRY: Duration = Duration::from_millis(500);
 
 /// An account and one of its sets of scopes.
 type Work = (Account, Vec<String>);
@@ -28,7 +28,12 @@ impl Tokens {
     pub async fn keep(&self, stop: CancellationToken) {
         let mut running = FuturesUnordered::new();
         let mut under_way: HashSet<Work> = HashSet::new();
+        let mut followed = Instant::now();
         loop {
+            if followed.elapsed() >= LOOK {
+                self.follow().await;
+                followed = Instant::now();
+            }
             let (due, look_again) = self.due().await;
             for (slot, scopes) in due {
                 let work = (slot.used.account.clone(), scopes.clone());
@@ -52,16 +57,74 @@ impl Tokens {
         self.finish().await;
     }
 
-    /// Waits for the requests under way, so that none of their answers is lost: the last thing before the process ends.
+    /// Waits for the requests under way and stores what could not be stored yet, so that none of their answers is lost: the last
+    /// thing before the process ends.
     pub async fn finish(&self) {
         self.under_way.close();
-        let longest = self.env.limits.timeout + ENDING;
+        let longest = renewal::longest(&self.env);
         if tokio::time::timeout(longest, self.under_way.wait())
             .await
             .is_err()
         {
             tracing::warn!("a token request is still under way, and is given up");
         }
+        let saved = self.slots.values().map(|slot| self.save(slot));
+        futures::future::join_all(saved).await;
+    }
+
+    /// Stores a refresh token that is in memory only. The timeout of a request is its time, too.
+    async fn save(&self, slot: &Slot) {
+        let deadline = Instant::now() + self.env.limits.timeout;
+        while slot.has_unsaved_sign_in() {
+            let account = &slot.used.account;
+            let stored = match renewal::hold(&self.env, account).await {
+                Ok(held) => renewal::current(slot, &held).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match stored {
+                Err(error) if Instant::now() >= deadline => {
+                    let sign_in = advice::sign_in_command(account);
+                    tracing::error!(%account, %error, sign_in, "the newest refresh token could not be stored and is lost: somebody has to sign in again");
+                    return;
+                }
+                Err(_) => tokio::time::sleep(SAVE_RETRY).await,
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Takes over what other processes did to the files of tokens in use: a sign-out there ends them here.
+    async fn follow(&self) {
+        let mut watched = Vec::new();
+        for slot in self.slots.values() {
+            let memory = slot.memory();
+            if memory.is_watched()
+                && let Ok(turn) = slot.turn.clone().try_lock_owned()
+            {
+                watched.push((slot.clone(), memory.stamp, turn));
+            }
+        }
+        if watched.is_empty() {
+            return;
+        }
+        let vault = self.env.vault.clone();
+        blocking(move || {
+            for (slot, known, _turn) in watched {
+                let account = &slot.used.account;
+                let stamp = vault.stamp(account);
+                if stamp == known {
+                    continue;
+                }
+                // What cannot be read says nothing of a sign-out.
+                if let Ok(record) = vault.read(account) {
+                    let record =
+                        record.filter(|it| renewal::serves(it, &slot.registration.profile));
+                    slot.memory().follow(record.as_ref());
+                }
+                slot.memory().stamp = stamp;
+            }
+        })
+        .await;
     }
 
     /// What has to be renewed now, and when to look again.
@@ -104,3 +167,30 @@ impl Tokens {
 
 /// Between two looks at work that is under way or waits for a place.
 const SOON: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ExchangeLimits;
+    use crate::vault::{Vault, VaultKey};
+
+    #[tokio::test]
+    async fn the_end_waits_as_long_as_another_process_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Vault::open(folder.path(), VaultKey::random().unwrap()).unwrap();
+        // The client asks nobody, and yet wants a provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let timeout = Duration::from_millis(10);
+        let limits = ExchangeLimits {
+            timeout,
+            ..ExchangeLimits::default()
+        };
+        let tokens = Tokens::new(http, Vec::new(), Vec::new(), vault).with_limits(limits);
+        let within = renewal::longest(&tokens.env);
+        assert!(within > 3 * timeout);
+        tokens.under_way.spawn(tokio::time::sleep(within * 6 / 10));
+        tokens.finish().await;
+        assert!(tokens.under_way.is_empty());
+    }
+}

@@ -1,7 +1,7 @@
 //! The tokens in use: one refresh at a time per account, kept in the vault before they are used, renewed ahead of their end.
 
 mod keeper;
-mod registration;
+pub(crate) mod registration;
 mod renewal;
 mod retry;
 mod sign_in;
@@ -56,6 +56,8 @@ struct Env {
     trace: Option<Trace>,
     retry: RetryPolicy,
     observer: Option<fn(RefreshStep)>,
+    /// Failures are told by who asks.
+    quiet: bool,
     vault: Arc<Vault>,
     /// Makes delays differ between accounts and between processes.
     random: RandomState,
@@ -88,6 +90,7 @@ impl Tokens {
                 trace: None,
                 retry: RetryPolicy::default(),
                 observer: None,
+                quiet: false,
                 vault: Arc::new(vault),
                 random: RandomState::new(),
             }),
@@ -114,6 +117,12 @@ impl Tokens {
         self
     }
 
+    /// Writes no failure and no recovery to the log: for commands that tell their outcome themselves.
+    pub fn quiet(mut self) -> Self {
+        Arc::make_mut(&mut self.env).quiet = true;
+        self
+    }
+
     /// Tells of each step of each refresh, for tests that kill the process there.
     pub fn on_step(mut self, observer: fn(RefreshStep)) -> Self {
         Arc::make_mut(&mut self.env).observer = Some(observer);
@@ -133,10 +142,14 @@ impl Tokens {
         self.token(slot, &scopes).await
     }
 
-    /// Forgets a token that a server refused, unless a newer one has taken its place.
+    /// Forgets a token that a server refused, unless a newer one has taken its place. Where the newest ones were refused as well
+    /// ([`RetryPolicy::rejections`]) the fault lies elsewhere, and the token stays.
     pub async fn reject(&self, account: &Account, token: &AccessToken) {
         if let Some(slot) = self.slots.get(account) {
-            slot.memory().reject(token);
+            let apart = self.env.retry.rejections;
+            if !slot.memory().reject(token, apart) {
+                tracing::debug!(%account, "a server refuses each new token: this one is kept");
+            }
         }
     }
 

@@ -1,16 +1,23 @@
 //! A profile in use, with the addresses of its authorization server, found once for all its accounts.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
 use tokio::sync::Mutex;
 
 use super::Env;
 use crate::grant::discovery::{self, ResolvedEndpoints};
+use crate::vault::Record;
 use crate::{Account, AuthError, Endpoints, Profile};
 
 pub(super) struct Registration {
     pub(super) profile: Profile,
     found: Mutex<Found>,
+    /// An odd lifetime is told of once.
+    has_warned: AtomicBool,
 }
 
 #[derive(Default)]
@@ -24,6 +31,19 @@ impl Registration {
         Self {
             profile,
             found: Mutex::default(),
+            has_warned: AtomicBool::default(),
+        }
+    }
+
+    /// Says once that tokens live shorter than is believed.
+    pub(super) fn warn_of_lifetime(&self, stated: Duration, taken: Duration) {
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                profile = self.profile.name,
+                expires_in = stated.as_secs(),
+                taken_for_secs = taken.as_secs(),
+                "the authorization server says that its tokens end as soon as they are made, which is not believed"
+            );
         }
     }
 
@@ -58,6 +78,25 @@ impl Registration {
             }
         }
     }
+}
+
+impl Profile {
+    /// A digest of what tells the registration from others: where it asks, and as which application. What was received for one is
+    /// never sent for another.
+    pub fn registration(&self) -> String {
+        let (kind, url) = match &self.endpoints {
+            Endpoints::Fixed { token, .. } => ("token", token),
+            Endpoints::Discovered { issuer } => ("issuer", issuer),
+        };
+        let directory = self.directory.as_deref().unwrap_or_default();
+        let parts = [kind, url.as_str(), &self.client_id, directory];
+        BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, parts.join("\0").as_bytes()))
+    }
+}
+
+/// Whether what the record holds was received for this very registration.
+pub(crate) fn is_of(record: &Record, profile: &Profile) -> bool {
+    record.registration.as_ref() == Some(&profile.registration())
 }
 
 /// The same failure, said of another account of the profile.

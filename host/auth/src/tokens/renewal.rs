@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::registration::{self, Registration};
 use super::slot::{LIFETIME_MAX, Slot};
 use super::{Env, RefreshStep, blocking, telling};
 use crate::grant::{Granted, TokenRequest, client_credentials, password, refresh, service_account};
@@ -15,7 +16,8 @@ use crate::{AccessToken, Account, AuthError, Grant, Profile, Remedy, Secret, adv
 
 /// A lifetime that no server stated.
 const LIFETIME_UNSTATED: Duration = Duration::from_secs(5 * 60);
-const LIFETIME_MIN: Duration = Duration::from_secs(1);
+/// A shorter one is not believed: a token would be asked for without end.
+const LIFETIME_MIN: Duration = Duration::from_secs(5);
 /// How often another process's hold on the account is looked at.
 const HOLD_RETRY: Duration = Duration::from_millis(20);
 /// What a holder takes besides its requests.
@@ -31,14 +33,22 @@ pub(super) async fn renew(
 ) -> Result<AccessToken, AuthError> {
     let outcome = match hold(env, &slot.used.account).await {
         Ok(held) => {
+            let before = held.stamp();
             let outcome = attempt(env, slot, scopes, anew, &held).await;
-            (outcome, held.stamp())
+            let after = held.stamp();
+            let mut memory = slot.memory();
+            memory.stamp = after;
+            if outcome.is_err() {
+                memory.restamp(before, after);
+            }
+            drop(memory);
+            (outcome, after)
         }
         Err(error) => (Err(error), env.vault.stamp(&slot.used.account)),
     };
     match outcome {
         (Ok(token), _) => {
-            succeeded(slot, scopes);
+            succeeded(env, slot, scopes);
             Ok(token)
         }
         (Err(error), stamp) => {
@@ -49,10 +59,14 @@ pub(super) async fn renew(
     }
 }
 
+/// The longest that a request holds an account: a discovery, the request, and the one with the second secret.
+pub(super) fn longest(env: &Env) -> Duration {
+    3 * env.limits.timeout + HOLD_MARGIN
+}
+
 /// Takes the account, so that no other process asks meanwhile.
 pub(super) async fn hold(env: &Env, account: &Account) -> Result<Arc<Held>, AuthError> {
-    // A discovery and a request with its second secret.
-    let deadline = Instant::now() + 3 * env.limits.timeout + HOLD_MARGIN;
+    let deadline = Instant::now() + longest(env);
     loop {
         let (vault, of) = (env.vault.clone(), account.clone());
         match blocking(move || vault.hold(&of, Duration::ZERO)).await {
@@ -85,12 +99,22 @@ pub(super) async fn write(
 }
 
 /// Puts what was granted into the record, where it takes the place of what it replaces.
-pub(super) fn enter(record: &mut Record, profile: &Profile, scopes: &[String], granted: Granted) {
+pub(super) fn enter(
+    record: &mut Record,
+    registration: &Registration,
+    scopes: &[String],
+    granted: Granted,
+) {
+    let profile = &registration.profile;
+    if let Some(stated) = granted.lifetime.filter(|it| *it < LIFETIME_MIN) {
+        registration.warn_of_lifetime(stated, LIFETIME_UNSTATED);
+    }
     let now = Timestamp::now();
     let lifetime = granted
         .lifetime
+        .filter(|stated| *stated >= LIFETIME_MIN)
         .unwrap_or(LIFETIME_UNSTATED)
-        .clamp(LIFETIME_MIN, LIFETIME_MAX);
+        .min(LIFETIME_MAX);
     record.failure = None;
     match granted.token {
         Ok(token) => {
@@ -112,6 +136,7 @@ pub(super) fn enter(record: &mut Record, profile: &Profile, scopes: &[String], g
         }
     }
     record.grant = profile.grant.name().into();
+    record.registration = Some(profile.registration());
     record.identity = granted.identity.or(record.identity.take());
     // Whoever can ask again without a person keeps no refresh token: one secret less.
     if profile.grant.is_interactive() {
@@ -128,13 +153,13 @@ pub(super) fn enter(record: &mut Record, profile: &Profile, scopes: &[String], g
 }
 
 /// Ends the pause, and says so where an admin was told of it.
-pub(super) fn succeeded(slot: &Slot, scopes: &[String]) {
+pub(super) fn succeeded(env: &Env, slot: &Slot, scopes: &[String]) {
     let (had_failed, told) = {
         let mut memory = slot.memory();
         let track = memory.track(scopes);
         (track.end_pause(), track.told.take())
     };
-    if let Some(told) = told {
+    if let Some(told) = told.filter(|_| !env.quiet) {
         telling::recovered(&slot.used.account, &told);
     }
     if had_failed {
@@ -154,7 +179,7 @@ fn failed(env: &Env, slot: &Slot, scopes: &[String], anew: bool, error: &AuthErr
         tracing::debug!(%account, %error, ?pause, "no access token");
         track.pause(error.clone(), pause, stamp);
         // Who asks on purpose is told by their own request.
-        !anew && telling::is_news(&mut track.told, error)
+        !anew && !env.quiet && telling::is_news(&mut track.told, error)
     };
     if is_news {
         telling::failed(account, profile, error);
@@ -196,7 +221,7 @@ async fn attempt(
         Ok(granted) => {
             env.step(RefreshStep::Received);
             let token = granted.token.clone();
-            enter(&mut record, profile, scopes, granted);
+            enter(&mut record, &slot.registration, scopes, granted);
             match write(account, held, &record).await {
                 Ok(()) => env.step(RefreshStep::Stored),
                 Err(error) => {
@@ -212,7 +237,9 @@ async fn attempt(
             token
         }
         Err(error) => {
-            if let Some(cause) = Cause::of(&error) {
+            // Of trouble that may pass the first is kept, and the reason that was there before it.
+            let is_noted = error.is_transient() && record.failure.is_some();
+            if let Some(cause) = Cause::of(&error).filter(|_| !is_noted) {
                 let answer_lost = lost.is_some() && is_over(&cause, &profile.grant);
                 if matches!(cause, Cause::Refused(_)) {
                     record.refreshing_since = None;
@@ -222,6 +249,7 @@ async fn attempt(
                     at: Timestamp::now(),
                     answer_lost,
                 });
+                record.registration = Some(profile.registration());
                 if let Err(error) = write(account, held, &record).await {
                     tracing::warn!(%account, %error, "a failure could not be noted in the vault");
                 }
@@ -273,14 +301,15 @@ fn is_over(cause: &Cause, grant: &Grant) -> bool {
         Cause::Refused(refusal) => {
             grant.is_interactive() && advice::remedy(refusal, grant) == Remedy::SignIn
         }
-        Cause::Nonsense(_) | Cause::Unusable(_) => false,
+        Cause::Nonsense(_) | Cause::Unusable(_) | Cause::Transient(_) => false,
     }
 }
 
 /// The account's record: what this process could not store yet, else the vault's.
-async fn current(slot: &Slot, held: &Arc<Held>) -> Result<Record, AuthError> {
+pub(super) async fn current(slot: &Slot, held: &Arc<Held>) -> Result<Record, AuthError> {
     let account = &slot.used.account;
-    let grant = &slot.registration.profile.grant;
+    let profile = &slot.registration.profile;
+    let grant = &profile.grant;
     let reading = held.clone();
     let read = blocking(move || reading.read()).await;
     let unsaved = slot.memory().unsaved.take();
@@ -299,7 +328,13 @@ async fn current(slot: &Slot, held: &Arc<Held>) -> Result<Record, AuthError> {
         }
     }
     match read {
-        Ok(Some(record)) if is_of(&record, grant) => Ok(record),
+        Ok(Some(record)) if serves(&record, profile) => Ok(record),
+        Ok(Some(record)) if is_by_this_grant(&record, grant) && grant.is_interactive() => {
+            tracing::warn!(%account, "the profile's address, client id or tenant changed since somebody signed in: nothing of that is sent there");
+            Err(AuthError::SignedOut {
+                account: account.clone(),
+            })
+        }
         Ok(_) => Ok(Record::new(account.clone(), grant.name())),
         Err(error) if grant.is_interactive() => Err(of_vault(account, error)),
         // A new token costs nobody anything. Writing sets the file aside, and says so.
@@ -307,8 +342,13 @@ async fn current(slot: &Slot, held: &Arc<Held>) -> Result<Record, AuthError> {
     }
 }
 
+/// Whether what the record holds may be used for the profile.
+pub(super) fn serves(record: &Record, profile: &Profile) -> bool {
+    is_by_this_grant(record, &profile.grant) && registration::is_of(record, profile)
+}
+
 /// Whether what was received by the record's grant serves this one: a person's sign-in does, however it was made.
-fn is_of(record: &Record, grant: &Grant) -> bool {
+fn is_by_this_grant(record: &Record, grant: &Grant) -> bool {
     const BY_A_PERSON: [&str; 2] = ["authorization-code", "device-code"];
     record.grant == grant.name()
         || grant.is_interactive() && BY_A_PERSON.contains(&record.grant.as_str())

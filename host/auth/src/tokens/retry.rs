@@ -18,6 +18,9 @@ pub struct RetryPolicy {
     pub admin: Backoff,
     /// After the server took us for a client in a loop.
     pub stay_away: Backoff,
+    /// Within so long two tokens of an account are replaced because a server refused them, and no more: where a mailbox lacks a
+    /// permission each new token is refused as well.
+    pub rejections: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -45,6 +48,7 @@ impl Default for RetryPolicy {
                 longest: 75 * MINUTE,
                 spread_percent: 20,
             },
+            rejections: MINUTE,
         }
     }
 }

@@ -128,18 +128,20 @@ async fn store(
     let _turn = slot.turn.lock().await;
     let held = renewal::hold(env, account).await?;
     let mut record = Record::new(account.clone(), profile.grant.name());
-    renewal::enter(&mut record, profile, scopes, granted);
+    renewal::enter(&mut record, &slot.registration, scopes, granted);
     renewal::write(account, &held, &record).await?;
+    let stamp = held.stamp();
     drop(held);
     let ended: Vec<Vec<String>> = {
         let mut memory = slot.memory();
         let ended = memory.tracks().iter().map(|it| it.scopes.clone()).collect();
         memory.forget_tokens();
         memory.adopt(&record);
+        memory.stamp = stamp;
         ended
     };
     for scopes in ended {
-        renewal::succeeded(slot, &scopes);
+        renewal::succeeded(env, slot, &scopes);
     }
     Ok(state(env, slot).await)
 }

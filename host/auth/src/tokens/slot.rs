@@ -27,6 +27,10 @@ pub(super) struct Memory {
     tracks: Vec<Track>,
     /// Received and not yet durable, because the vault could not be written.
     pub(super) unsaved: Option<Record>,
+    /// The vault's file when it was last read or written here.
+    pub(super) stamp: Stamp,
+    /// When servers last refused a token, and the time before.
+    rejections: [Option<Instant>; 2],
 }
 
 /// One set of scopes of an account.
@@ -91,6 +95,13 @@ impl Slot {
             .scopes_for(resource, &self.used.needs)
     }
 
+    /// Whether a refresh token is in memory only.
+    pub(super) fn has_unsaved_sign_in(&self) -> bool {
+        let memory = self.memory();
+        let unsaved = memory.unsaved.as_ref();
+        unsaved.is_some_and(|record| record.refresh_token.is_some())
+    }
+
     /// Never held while waiting for anything.
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
@@ -114,13 +125,21 @@ impl Memory {
         &mut self.tracks
     }
 
-    pub(super) fn reject(&mut self, token: &AccessToken) {
-        for track in &mut self.tracks {
-            if track.kept.as_ref().is_some_and(|kept| kept.token == *token) {
-                track.kept = None;
-                track.rejected = Some(token.clone());
-            }
+    /// False when the token is kept all the same, because two were rejected within `apart`; true also when it is not the newest.
+    pub(super) fn reject(&mut self, token: &AccessToken, apart: Duration) -> bool {
+        let [last, before] = self.rejections;
+        let is_newest =
+            |track: &&mut Track| track.kept.as_ref().is_some_and(|it| it.token == *token);
+        let Some(track) = self.tracks.iter_mut().find(is_newest) else {
+            return true;
+        };
+        if before.is_some_and(|at| at.elapsed() < apart) {
+            return false;
         }
+        track.kept = None;
+        track.rejected = Some(token.clone());
+        self.rejections = [Some(Instant::now()), last];
+        true
     }
 
     /// Takes over what the vault has, whoever put it there.
@@ -140,6 +159,37 @@ impl Memory {
                 expires: access.expires,
             });
         }
+    }
+
+    /// Takes over what another process wrote; what the vault has no more serves no more.
+    pub(super) fn follow(&mut self, record: Option<&Record>) {
+        if self.unsaved.is_some() {
+            return;
+        }
+        let access = record.map_or(&[][..], |record| &record.access);
+        for track in &mut self.tracks {
+            track.kept = track
+                .kept
+                .take()
+                .filter(|kept| access.iter().any(|it| it.token == kept.token));
+        }
+        if let Some(record) = record {
+            self.adopt(record);
+        }
+    }
+
+    /// A failure was noted in the file: that alone ends no pause of the account's other scopes.
+    pub(super) fn restamp(&mut self, before: Stamp, after: Stamp) {
+        let pauses = self.tracks.iter_mut().filter_map(|it| it.pause.as_mut());
+        for pause in pauses.filter(|pause| pause.stamp == before) {
+            pause.stamp = after;
+        }
+    }
+
+    /// Whether tokens are kept here that a sign-out by another process should end.
+    pub(super) fn is_watched(&self) -> bool {
+        let mut tracks = self.tracks.iter();
+        tracks.any(|it| it.is_used && it.kept.is_some() && it.pause.is_none())
     }
 
     /// Forgets every token; failures stay until something works again.

@@ -12,6 +12,8 @@ pub struct Record {
     pub account: Account,
     /// The configuration's name of the grant it was received by.
     pub grant: String,
+    /// The registration it was received for, as a digest: nothing of it is sent for another. `None` before the first answer.
+    pub registration: Option<String>,
     /// Who signed in, as the authorization server names them.
     pub identity: Option<String>,
     pub refresh_token: Option<Secret>,
@@ -21,7 +23,7 @@ pub struct Record {
     pub last_refresh: Option<Timestamp>,
     /// Set before a refresh token is sent, cleared with its answer: a process that died, or an answer that was lost, leaves it.
     pub refreshing_since: Option<Timestamp>,
-    /// The last request's failure that no retry cures.
+    /// The last request's failure that no retry cures, or the first of a series of those that may pass by themselves.
     pub failure: Option<Failure>,
 }
 
@@ -42,13 +44,15 @@ pub struct Failure {
     pub answer_lost: bool,
 }
 
-/// What failed, of the failures that outlast a process: those that somebody has to end.
+/// What failed, of the failures that outlast a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     Refused(Refusal),
     Nonsense(String),
     Unusable(String),
+    /// May pass by itself; kept because it may not.
+    Transient(String),
 }
 
 impl Failure {
@@ -62,19 +66,24 @@ impl Failure {
             },
             Cause::Nonsense(reason) => AuthError::Nonsense { account, reason },
             Cause::Unusable(reason) => AuthError::Unusable { account, reason },
+            Cause::Transient(reason) => AuthError::Transient {
+                account,
+                reason,
+                retry_after: None,
+            },
         }
     }
 }
 
 impl Cause {
-    /// What is kept of a failure; `None` when it passes by itself, or is one of the vault.
+    /// What is kept of a failure; `None` when the vault itself tells it.
     pub(crate) fn of(error: &AuthError) -> Option<Self> {
         match error {
             AuthError::Refused { refusal, .. } => Some(Self::Refused((**refusal).clone())),
             AuthError::Nonsense { reason, .. } => Some(Self::Nonsense(reason.clone())),
             AuthError::Unusable { reason, .. } => Some(Self::Unusable(reason.clone())),
+            AuthError::Transient { reason, .. } => Some(Self::Transient(reason.clone())),
             AuthError::UnknownProfile { .. }
-            | AuthError::Transient { .. }
             | AuthError::SignedOut { .. }
             | AuthError::Vault { .. } => None,
         }
@@ -87,6 +96,7 @@ impl Record {
         Self {
             account,
             grant: grant.to_owned(),
+            registration: None,
             identity: None,
             refresh_token: None,
             refresh_expires: None,

@@ -33,6 +33,8 @@ pub(super) enum Problem {
 struct Kept<'a> {
     account: Account,
     grant: String,
+    #[serde(default)]
+    registration: Option<String>,
     identity: Option<String>,
     #[serde(borrow)]
     refresh_token: Option<Cow<'a, str>>,
@@ -156,6 +158,7 @@ impl<'a> From<&'a Record> for Kept<'a> {
         Self {
             account: record.account.clone(),
             grant: record.grant.clone(),
+            registration: record.registration.clone(),
             identity: record.identity.clone(),
             refresh_token: record
                 .refresh_token
@@ -183,6 +186,7 @@ impl From<Kept<'_>> for Record {
         Self {
             account: kept.account,
             grant: kept.grant,
+            registration: kept.registration,
             identity: kept.identity,
             refresh_token: kept.refresh_token.map(Secret::new),
             refresh_expires: kept.refresh_expires,

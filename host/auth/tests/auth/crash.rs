@@ -14,6 +14,7 @@ const DIR: &str = "AUTH_CRASH_DIR";
 const KEY: &str = "AUTH_CRASH_KEY";
 const CA: &str = "AUTH_CRASH_CA";
 const TOKEN_URL: &str = "AUTH_CRASH_TOKEN_URL";
+const TENANT: &str = "AUTH_CRASH_TENANT";
 const LOGIN: &str = "AUTH_CRASH_LOGIN";
 const DIE_AT: &str = "AUTH_CRASH_DIE_AT";
 const ROUNDS: u32 = 6;
@@ -38,13 +39,14 @@ fn victim() {
     };
     let tokens = Tokens::new(
         http(Path::new(&given(CA))),
-        vec![delegated("", endpoints)],
+        vec![delegated(&given(TENANT), endpoints)],
         vec![AccountUse {
             account: account.clone(),
             needs: vec![Need::Imap, Need::Smtp],
         }],
         Vault::open(Path::new(&dir), VaultKey::load(&key).unwrap()).unwrap(),
     )
+    .with_retries(no_pauses())
     .on_step(|step| {
         if std::env::var(DIE_AT).is_ok_and(|at| at == format!("{step:?}")) {
             std::process::abort();
@@ -77,6 +79,7 @@ fn start(room: &Room, keys: &tempfile::TempDir, die_at: Option<RefreshStep>) -> 
         .env(KEY, keys.path().join("key"))
         .env(CA, room.stand.ca_pem())
         .env(TOKEN_URL, token_url)
+        .env(TENANT, &room.tenant)
         .env(LOGIN, room.user())
         .envs(die_at.map(|step| (DIE_AT, format!("{step:?}"))))
         .stdout(Stdio::piped())

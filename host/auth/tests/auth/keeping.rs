@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use postroom_auth::vault::{Vault, VaultKey};
 use postroom_auth::{
-    Account, AccountUse, ClientCredential, Endpoints, Grant, Need, Profile, Provider, Resource,
-    Tokens,
+    Account, AccountUse, AuthError, ClientCredential, Endpoints, Grant, Need, Profile, Provider,
+    Resource, Tokens,
 };
 use postroom_stand::{
     AuthorityFailure, Endpoint, Only, Options, PUBLIC_CLIENT_ID, Stand, wait_for,
@@ -83,10 +83,44 @@ async fn the_keeper_notices_a_sign_in_by_another_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sign_out_by_another_process_ends_the_tokens_here() {
+    let room = Room::new();
+    let tokens = Arc::new(room.signed_in(room.delegated()).await);
+    let stop = CancellationToken::new();
+    let keeper = tokio::spawn({
+        let (tokens, stop) = (tokens.clone(), stop.clone());
+        async move { tokens.keep(stop).await }
+    });
+    mail_token(&tokens).await.unwrap();
+    let other = room.tokens(room.delegated());
+    assert!(other.sign_out(&room.account()).await.unwrap());
+    let ended = async {
+        while mail_token(&tokens).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LONG, ended).await.unwrap();
+    let error = mail_token(&tokens).await.unwrap_err();
+    assert!(matches!(error, AuthError::SignedOut { .. }), "{error}");
+    // What another process received takes the place of what is here.
+    let login = room.signed_in(room.delegated()).await;
+    let newer = mail_token(&login).await.unwrap();
+    let followed = async {
+        while mail_token(&tokens).await.ok().as_ref() != Some(&newer) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LONG, followed).await.unwrap();
+    stop.cancel();
+    tokio::time::timeout(LONG, keeper).await.unwrap().unwrap();
+    assert_eq!(room.requests().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_keeper_renews_ahead_of_the_end_and_tries_again_after_trouble() {
     // A stand of its own: lifetimes are the same for all.
     let options = Options {
-        token_lifetime_secs: 4,
+        token_lifetime_secs: 6,
         ..Options::default()
     };
     let stand = tokio::task::spawn_blocking(|| Stand::start_with(options).unwrap())
@@ -157,15 +191,47 @@ async fn the_keeper_renews_ahead_of_the_end_and_tries_again_after_trouble() {
         let times = times(&stand, &format!("{name}.example"));
         ages.push(times[1] - times[0]);
     }
-    // 70 to 85 per cent of four seconds, with room for a busy machine; and not all at once.
+    // 70 to 85 per cent of six seconds, with room for a busy machine; and not all at once.
     assert!(
-        ages.iter().all(|age| (2_750..4_000).contains(age)),
+        ages.iter().all(|age| (4_150..6_000).contains(age)),
         "{ages:?}"
     );
     let (first, last) = (ages.iter().min().unwrap(), ages.iter().max().unwrap());
     assert!(last - first > 150, "{ages:?}");
     // Nobody asked for the last one's token.
     assert!(times(&stand, "profile-19.example").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_news_of_an_account_is_its_own() {
+    let room = Room::new();
+    let account = |number: u32| Account {
+        profile: format!("{PROFILE}-{number}"),
+        login: None,
+    };
+    let profiles = (0..3).map(|number| Profile {
+        name: account(number).profile,
+        ..room.app_only()
+    });
+    let used = (0..3).map(|number| AccountUse {
+        account: account(number),
+        needs: vec![Need::Imap],
+    });
+    let http = http(room.stand.ca_pem());
+    let tokens = Tokens::new(http, profiles.collect(), used.collect(), room.vault())
+        .with_retries(no_pauses());
+    let news: Vec<_> = (0..3).map(|it| tokens.recovered(&account(it))).collect();
+    room.fail(3, AuthorityFailure::status(503, ""));
+    for number in 0..3 {
+        let failed = tokens.access_token(&account(number), Resource::Mail).await;
+        assert!(failed.unwrap_err().is_transient());
+    }
+    let works = tokens.access_token(&account(1), Resource::Mail).await;
+    works.unwrap();
+    let told: Vec<bool> = news.iter().map(|it| it.has_changed().unwrap()).collect();
+    assert_eq!(told, [false, true, false]);
+    // Nobody waits for an account that is not there.
+    assert!(tokens.recovered(&account(9)).changed().await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,6 +96,10 @@ impl Room {
             vec![used],
             self.vault(),
         )
+        .with_retries(RetryPolicy {
+            rejections: Duration::ZERO,
+            ..RetryPolicy::default()
+        })
     }
 
     /// Tokens of the room's user, who signs in on the stand's pages.
@@ -243,6 +247,7 @@ pub fn no_pauses() -> RetryPolicy {
         nonsense: none,
         admin: none,
         stay_away: none,
+        rejections: Duration::ZERO,
     }
 }
 
@@ -258,7 +263,38 @@ pub fn long_pauses() -> RetryPolicy {
         nonsense: long,
         admin: long,
         stay_away: long,
+        rejections: Duration::ZERO,
     }
+}
+
+/// Counts what the crate says of failures: set it as the thread's subscriber, in a test of one thread.
+#[derive(Clone, Default)]
+pub struct Said {
+    pub errors: Arc<AtomicUsize>,
+    pub warnings: Arc<AtomicUsize>,
+}
+
+impl tracing::Subscriber for Said {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("postroom_auth")
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        match *event.metadata().level() {
+            tracing::Level::ERROR => self.errors.fetch_add(1, Ordering::Relaxed),
+            tracing::Level::WARN => self.warnings.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 pub async fn mail_token(tokens: &Tokens) -> Result<postroom_auth::AccessToken, AuthError> {

@@ -4,16 +4,17 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use postroom_auth::runway::State;
-use postroom_auth::vault::{Access, Record, VaultError};
+use postroom_auth::vault::{Access, Cause, Record, VaultError};
 use postroom_auth::{
-    AccessToken, Account, AuthError, ClientCredential, Need, RefreshStep, Resource, Secret,
-    SendSecret, Tokens,
+    AccessToken, Account, AuthError, ClientCredential, Need, RefreshStep, Resource, RetryPolicy,
+    Secret, SendSecret, Tokens,
 };
 use postroom_stand::{AuthorityFailure, Behaviour};
 
@@ -132,12 +133,18 @@ async fn who_waited_shares_the_failure_and_a_pause_costs_no_request() {
     let tokens = room.tokens(room.app_only()).with_retries(no_pauses());
     let recovered = tokens.recovered(&app_account());
     mail_token(&tokens).await.unwrap_err();
-    // The vault tells of what somebody has to end, and of nothing that passes.
-    assert!(room.record(&app_account()).is_none());
+    // Trouble that may pass is noted once.
+    let noted = || room.record(&app_account()).unwrap().failure;
+    let failure = noted().unwrap();
+    assert!(matches!(failure.cause, Cause::Transient(_)));
+    room.fail(1, AuthorityFailure::status(503, "still"));
+    mail_token(&tokens).await.unwrap_err();
+    assert_eq!(noted(), Some(failure));
     assert!(!recovered.has_changed().unwrap());
     mail_token(&tokens).await.unwrap();
     assert!(recovered.has_changed().unwrap());
-    assert_eq!(room.requests().len(), 3);
+    assert_eq!(noted(), None);
+    assert_eq!(room.requests().len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,6 +171,7 @@ fn due_record(room: &Room, account: &Account, grant: &str) -> Record {
             .scopes_for(Resource::Mail, &[Need::Imap, Need::Smtp]),
     };
     Record {
+        registration: Some(room.app_only().registration()),
         access: vec![Access {
             scopes,
             token: AccessToken::new("due-and-good"),
@@ -307,12 +315,7 @@ async fn what_could_not_be_stored_is_not_used_and_not_forgotten() {
     let room = Room::new();
     let account = room.account();
     let tokens = room.signed_in(room.delegated()).await;
-    let sealed = fs::read_dir(room.data_dir().join("vault"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.extension().is_some_and(|it| it == "sealed"))
-        .unwrap();
-    *BLOCKED.lock().unwrap() = Some(sealed.with_extension("half-written"));
+    *BLOCKED.lock().unwrap() = Some(sealed_file(&room).with_extension("half-written"));
     // From the moment the answer is here the vault cannot be written: a folder is in the way.
     let tokens = tokens.with_retries(no_pauses()).on_step(|step| {
         if step == RefreshStep::Received {
@@ -513,6 +516,150 @@ async fn a_vault_under_another_key_costs_a_token_or_a_sign_in_and_is_kept() {
     room.key = old_key;
     mail_token(&room.tokens(room.delegated())).await.unwrap();
     mail_token(&room.tokens(room.app_only())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lifetime_of_next_to_nothing_is_not_believed() {
+    for expires_in in [0, 1, 4] {
+        let room = Room::new();
+        let body = format!(
+            r#"{{"access_token":"short","token_type":"Bearer","expires_in":{expires_in}}}"#
+        );
+        room.fail(1, AuthorityFailure::status(200, &body));
+        mail_token(&room.tokens(room.app_only())).await.unwrap();
+        let expires = room.record(&app_account()).unwrap().access[0].expires;
+        let left = expires.duration_since(Timestamp::now());
+        assert!(left > SignedDuration::from_mins(4), "{expires_in}: {left}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_serves_no_other_registration() {
+    let room = Room::new();
+    let account = room.account();
+    room.signed_in(room.delegated()).await;
+    let mut moved = room.delegated();
+    moved.client_id = "another-application".into();
+    let tokens = room.tokens(moved);
+    let status = tokens.statuses(Timestamp::now()).unwrap().remove(0);
+    assert_eq!(status.state, State::SignedOut);
+    assert!(status.advice.contains("changed"), "{}", status.advice);
+    let error = mail_token(&tokens).await.unwrap_err();
+    assert!(matches!(error, AuthError::SignedOut { .. }), "{error}");
+    let mut elsewhere = room.delegated();
+    elsewhere.endpoints = endpoints(room.stand, &format!("other-{}", room.tenant));
+    mail_token(&room.tokens(elsewhere)).await.unwrap_err();
+    assert_eq!(room.requests().len(), 1);
+    // Back at the old one the sign-in serves as before.
+    assert!(room.record(&account).unwrap().refresh_token.is_some());
+    mail_token(&room.tokens(room.delegated())).await.unwrap();
+    assert_eq!(room.requests().len(), 1);
+
+    // Who needs no person asks for a token of the new one.
+    let first = mail_token(&room.tokens(room.app_only())).await.unwrap();
+    let mut renamed = room.app_only();
+    renamed.directory = Some("renamed.example".into());
+    let tokens = room.tokens(renamed);
+    assert_eq!(
+        tokens.statuses(Timestamp::now()).unwrap()[0].access_expires,
+        None
+    );
+    assert_ne!(mail_token(&tokens).await.unwrap(), first);
+    assert_eq!(room.requests().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_are_refused_one_after_the_other_are_not_asked_for_on_and_on() {
+    let room = Room::new();
+    let tokens = room
+        .tokens(room.app_only())
+        .with_retries(RetryPolicy::default());
+    let mut seen = HashSet::new();
+    for _ in 0..10 {
+        let token = mail_token(&tokens).await.unwrap();
+        tokens.reject(&app_account(), &token).await;
+        seen.insert(token.expose().to_owned());
+    }
+    // A token that was revoked is replaced at once, and once more.
+    assert_eq!((room.requests().len(), seen.len()), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_resources_that_fail_do_not_end_each_others_pauses() {
+    let room = Room::new();
+    let needs = [Need::Imap, Need::Graph];
+    let account = room.account();
+    room.sign_in(&room.tokens_for(room.delegated(), &needs))
+        .await
+        .unwrap();
+    let tokens = room
+        .tokens_for(room.delegated(), &needs)
+        .with_retries(long_pauses());
+    let mail = mail_token(&tokens).await.unwrap();
+    tokens.reject(&account, &mail).await;
+    room.fail(9, AuthorityFailure::html());
+    for _ in 0..3 {
+        for resource in [Resource::Mail, Resource::Graph] {
+            let failed = tokens.access_token(&account, resource).await;
+            assert!(matches!(failed, Err(AuthError::Nonsense { .. })));
+        }
+    }
+    assert_eq!(room.refreshes().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_stored_is_stored_at_the_end() {
+    static BLOCKED: Mutex<Option<std::path::PathBuf>> = Mutex::new(None);
+    let room = Room::new();
+    let account = room.account();
+    let tokens = room.signed_in(room.delegated()).await;
+    *BLOCKED.lock().unwrap() = Some(sealed_file(&room).with_extension("half-written"));
+    let tokens = tokens.with_retries(long_pauses()).on_step(|step| {
+        if step == RefreshStep::Received {
+            fs::create_dir_all(BLOCKED.lock().unwrap().as_ref().unwrap()).unwrap();
+        }
+    });
+    let old = mail_token(&tokens).await.unwrap();
+    tokens.reject(&account, &old).await;
+    mail_token(&tokens).await.unwrap_err();
+    let kept = || room.record(&account).unwrap().refresh_token.unwrap();
+    assert_ne!(kept().expose(), room.newest_refresh_token());
+    // It becomes possible while the end is under way.
+    let free = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        fs::remove_dir(BLOCKED.lock().unwrap().as_ref().unwrap()).unwrap();
+    };
+    futures::join!(tokens.finish(), free);
+    assert_eq!(kept().expose(), room.newest_refresh_token());
+}
+
+#[tokio::test]
+async fn a_command_that_tells_its_outcome_is_told_of_no_failure_twice() {
+    for (quiet, expected) in [(false, 1), (true, 0)] {
+        let said = Said::default();
+        let _set = tracing::subscriber::set_default(said.clone());
+        let room = Room::new();
+        let mut tokens = room.tokens(room.app_only()).with_retries(no_pauses());
+        if quiet {
+            tokens = tokens.quiet();
+        }
+        room.fail(
+            1,
+            AuthorityFailure::microsoft(400, "invalid_client", 7_000_215),
+        );
+        mail_token(&tokens).await.unwrap_err();
+        assert_eq!(said.errors.load(Ordering::Relaxed), expected);
+        assert_eq!(said.warnings.load(Ordering::Relaxed), 0);
+    }
+}
+
+/// The vault's file of the room's only account.
+fn sealed_file(room: &Room) -> std::path::PathBuf {
+    fs::read_dir(room.data_dir().join("vault"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|it| it == "sealed"))
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

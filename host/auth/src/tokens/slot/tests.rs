@@ -81,9 +81,9 @@ fn what_is_rejected_is_not_taken_over_again() {
     let mut memory = Memory::default();
     memory.adopt(&record("one"));
     assert_eq!(memory.track(&scopes).fresh(), Some(AccessToken::new("one")));
-    memory.reject(&AccessToken::new("another"));
+    assert!(memory.reject(&AccessToken::new("another"), Duration::ZERO));
     assert!(memory.track(&scopes).fresh().is_some());
-    memory.reject(&AccessToken::new("one"));
+    assert!(memory.reject(&AccessToken::new("one"), Duration::ZERO));
     memory.adopt(&record("one"));
     assert!(memory.track(&scopes).good().is_none());
     memory.adopt(&record("two"));
