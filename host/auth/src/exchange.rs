@@ -294,6 +294,11 @@ mod tests {
             ),
             (
                 400,
+                r#"{"error":"invalid_grant","error_codes":["50087"]}"#,
+                "transient: HTTP 400 Bad Request: invalid_grant AADSTS50087",
+            ),
+            (
+                400,
                 r#"{"error":"invalid_grant","error_codes":[90033]}"#,
                 "transient: HTTP 400 Bad Request: invalid_grant AADSTS90033",
             ),

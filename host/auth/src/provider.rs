@@ -54,6 +54,8 @@ pub struct Cloud {
     pub graph_host: &'static str,
     /// What `Connect-ExchangeOnline -ExchangeEnvironmentName` takes; `None` is the usual one.
     pub exchange_environment: Option<&'static str>,
+    /// What `Connect-MgGraph -Environment` takes; `None` is the usual one.
+    pub graph_environment: Option<&'static str>,
 }
 
 pub const CLOUDS: &[Cloud] = &[
@@ -65,6 +67,7 @@ pub const CLOUDS: &[Cloud] = &[
         smtp_host: "smtp.office365.com",
         graph_host: "graph.microsoft.com",
         exchange_environment: None,
+        graph_environment: None,
     },
     Cloud {
         name: "gcc-high",
@@ -74,6 +77,7 @@ pub const CLOUDS: &[Cloud] = &[
         smtp_host: "smtp.office365.us",
         graph_host: "graph.microsoft.us",
         exchange_environment: Some("O365USGovGCCHigh"),
+        graph_environment: Some("USGov"),
     },
     Cloud {
         name: "dod",
@@ -83,6 +87,7 @@ pub const CLOUDS: &[Cloud] = &[
         smtp_host: "outlook-dod.office365.us",
         graph_host: "dod-graph.microsoft.us",
         exchange_environment: Some("O365USGovDoD"),
+        graph_environment: Some("USGovDoD"),
     },
     Cloud {
         name: "china",
@@ -92,6 +97,7 @@ pub const CLOUDS: &[Cloud] = &[
         smtp_host: "smtp.partner.outlook.cn",
         graph_host: "microsoftgraph.chinacloudapi.cn",
         exchange_environment: Some("O365China"),
+        graph_environment: Some("China"),
     },
 ];
 

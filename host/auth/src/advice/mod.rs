@@ -92,7 +92,7 @@ pub fn advise_vault(error: &VaultError) -> Advice {
             vec![format!("ls -ld {}", shell_word(&path.display().to_string()))],
         ),
         VaultError::Key { .. } => (
-            "The vault's key cannot be had. It is a file of mode 0600, or what [vault] key names: base64 of 32 bytes. Without the old key the tokens kept under it are lost, and everybody has to sign in again.".to_owned(),
+            "The vault's key cannot be had. It is a file of mode 0600, or what [vault] key names: base64 of 32 bytes. Put the key back; without it the tokens kept under it are lost: move the folder vault below data_dir away, and everybody signs in again.".to_owned(),
             vec!["a new key: head -c 32 /dev/urandom | base64".to_owned()],
         ),
     };
@@ -132,10 +132,23 @@ pub fn exchange_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
     else {
         return Vec::new();
     };
-    let connect = match &profile.directory {
-        Some(directory) => format!(" -Organization {}", power_shell_word(directory)),
+    let directory = profile.directory.as_deref().map(power_shell_word);
+    let organization = directory
+        .clone()
+        .unwrap_or_else(|| "CLIENT.onmicrosoft.com".into());
+    let [connect, tenant] = ["Organization", "TenantId"].map(|option| {
+        directory
+            .as_ref()
+            .map(|directory| format!(" -{option} {directory}"))
+            .unwrap_or_default()
+    });
+    let graph = match cloud.graph_environment {
+        Some(name) => format!(" -Environment {name}"),
         None => String::new(),
     };
+    // OData writes a quote twice, and PowerShell twice again.
+    let filter = format!("appId eq '{}'", profile.client_id.replace('\'', "''"));
+    let filter = power_shell_word(&filter);
     let environment = match cloud.exchange_environment {
         Some(name) => format!(" -ExchangeEnvironmentName {name}"),
         None => String::new(),
@@ -148,12 +161,13 @@ pub fn exchange_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
         "Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser".into(),
         format!("Connect-ExchangeOnline{connect}{environment}"),
         format!(
-            "# The Object ID that Entra admin center > Entra ID > Enterprise apps > application {} > Overview shows.",
-            profile.client_id
+            "# A partner with delegated administration (GDAP): Connect-ExchangeOnline -DelegatedOrganization {organization}{environment}"
         ),
-        "# The Object ID under App registrations is another one, and is refused at every sign-in."
+        "# The Object ID of the enterprise app. The one under App registrations is another, and is refused at every sign-in."
             .into(),
-        "$objectId = 'OBJECT-ID-OF-THE-ENTERPRISE-APP'".into(),
+        "Install-Module -Name Microsoft.Graph.Applications -Scope CurrentUser".into(),
+        format!("Connect-MgGraph -Scopes Application.Read.All{tenant}{graph}"),
+        format!("$objectId = (Get-MgServicePrincipal -Filter {filter}).Id"),
         format!("New-ServicePrincipal -AppId {app} -ObjectId $objectId -DisplayName {name}"),
         format!(
             "Add-MailboxPermission -Identity {mailbox} -User $objectId -AccessRights FullAccess"

@@ -9,7 +9,8 @@ use crate::Remedy;
 
 /// Numbers that name passing trouble of Microsoft's own: the same request may succeed later.
 pub(crate) const PASSING: &[u32] = &[
-    50033, 70012, 80002, 80014, 90006, 90012, 90024, 90033, 90055, 90090,
+    40010, 50033, 50087, 50088, 50166, 70012, 80002, 80005, 80014, 90006, 90012, 90024, 90033,
+    90055, 90090, 90091, 501621,
 ];
 
 /// One kind of refusal. Of two rows on one number or word the first that fits the grant and the provider counts.
@@ -191,7 +192,14 @@ pub(super) static CODES: &[Row] = &[
         &[],
     ),
     codes(
-        &[70008, 700082, 700084, 70043, 70000],
+        &[700084],
+        By::Person,
+        Remedy::SignIn,
+        "The redirect address is registered for a single-page application (SPA), whose sign-ins end after 24 hours whatever is done. Register it under Mobile and desktop applications instead, or under Web with a client_secret, remove it under Single-page application, and sign in again.",
+        &[AUTHENTICATION_PAGE],
+    ),
+    codes(
+        &[70008, 700082, 70043, 70000],
         By::Person,
         Remedy::SignIn,
         "The sign-in of {account} has expired: it was unused for too long (90 days at Microsoft), or a Conditional Access policy limits how long one lasts. Sign in again.",
@@ -275,6 +283,74 @@ pub(super) static CODES: &[Row] = &[
         Remedy::Admin,
         "The registration of {app} does not list the mail permissions that are asked for, or nobody consented to them. Add them as delegated permissions, then consent.",
         &[DELEGATED_PERMISSIONS, CONSENT_PAGE],
+    ),
+    codes(
+        &[90099],
+        By::Any,
+        Remedy::Admin,
+        "The {directory} has not let in {app}, and a partner's delegated administration (GDAP) does not do that by itself. An admin of the client consents to the application, or the partner registers the consent through the Partner Center API.",
+        &[
+            "an admin of the client's directory opens {consent} (the application needs a redirect address for it)",
+            "Partner Center API: POST /v1/customers/CUSTOMER-ID/applicationconsents",
+        ],
+    ),
+    codes(
+        &[7000229],
+        By::Any,
+        Remedy::Admin,
+        "{App} has no service principal (enterprise app) in the {directory}. An admin of that directory consents to it, which makes one.",
+        &[
+            "an admin of the client's directory opens {consent} (the application needs a redirect address for it)",
+        ],
+    ),
+    codes(
+        &[500021, 500022],
+        By::Any,
+        Remedy::Admin,
+        "The network of this machine lets nobody sign in to the {directory} (tenant restrictions, which a proxy adds to what is sent). Let the network's admin add the directory to those allowed, or let this machine past the proxy.",
+        &["the header is Restrict-Access-To-Tenants; the proxy's rules name the directories"],
+    ),
+    codes(
+        &[500212, 500213],
+        By::Any,
+        Remedy::Admin,
+        "The cross-tenant access settings between the directory of {account} and the {directory} forbid this sign-in: 500212 is the outbound policy of the user's own directory, 500213 the inbound policy of the other. Let an admin there allow it, or use an account of the directory itself.",
+        &["Entra admin center > Entra ID > External Identities > Cross-tenant access settings"],
+    ),
+    codes(
+        &[700005],
+        By::Any,
+        Remedy::SignIn,
+        "The code was given by another directory than the {directory}. Write the directory of {account} to tenant of profiles.{profile}, and sign in again.",
+        &[DIRECTORY_ID],
+    ),
+    codes(
+        &[1000031],
+        By::Any,
+        Remedy::Admin,
+        "{App} cannot be used at this time, as Microsoft or the {directory} has blocked it. Let an admin look at the application's page, and at mails from Microsoft about it.",
+        &["Entra admin center > Entra ID > Enterprise apps > {app} > Properties"],
+    ),
+    codes(
+        &[53011],
+        By::Any,
+        Remedy::Admin,
+        "The account {account} counts as at risk in its own directory, and is blocked. Let an admin of that directory look into it and dismiss the risk, or change the password.",
+        &["Entra admin center > Entra ID > ID Protection > Risky users"],
+    ),
+    codes(
+        &[700020],
+        By::Password,
+        Remedy::Admin,
+        "Microsoft wants {account} to sign in on a page, and the password grant has none. Let a person sign in once by another grant.",
+        &[ANOTHER_GRANT],
+    ),
+    codes(
+        &[700020],
+        By::Any,
+        Remedy::SignIn,
+        "Microsoft wants {account} to sign in on its page again.",
+        &[],
     ),
     codes(
         &[700016, 700011],
@@ -383,7 +459,7 @@ pub(super) static CODES: &[Row] = &[
         ],
     ),
     codes(
-        &[9001023, 50059, 50128, 90019, 9002332],
+        &[9001023, 50059, 50128, 90019, 9002332, 90124, 90130],
         By::Any,
         Remedy::Admin,
         "This grant needs one directory, not `common` or `consumers`. Write the client's directory id or one of its domains to tenant of profiles.{profile}.",
@@ -405,8 +481,7 @@ pub(super) static CODES: &[Row] = &[
     ),
     codes(
         &[
-            53000, 53001, 53002, 53003, 53010, 53011, 530032, 530034, 530035, 50005, 50097, 50129,
-            50131,
+            53000, 53001, 53002, 53003, 53010, 530032, 530034, 530035, 50005, 50097, 50129, 50131,
         ],
         By::Person,
         Remedy::Admin,
@@ -418,8 +493,7 @@ pub(super) static CODES: &[Row] = &[
     ),
     codes(
         &[
-            53000, 53001, 53002, 53003, 53010, 53011, 530032, 530034, 530035, 50005, 50097, 50129,
-            50131,
+            53000, 53001, 53002, 53003, 53010, 530032, 530034, 530035, 50005, 50097, 50129, 50131,
         ],
         By::Any,
         Remedy::Admin,

@@ -231,7 +231,7 @@ fn what_is_pasted_into_a_shell_stays_one_word() {
     );
     let commands = exchange_commands(&profile("global", "client-credentials"), "o'$(calc)@b");
     assert!(
-        commands[7].contains("-Identity 'o''$(calc)@b' -User"),
+        commands[9].contains("-Identity 'o''$(calc)@b' -User"),
         "{commands:?}"
     );
     assert!(exchange_commands(&profile("global", "device-code"), "a@b").is_empty());

@@ -18,6 +18,8 @@ pub struct Place<'c> {
     server: Option<&'c Server>,
     /// The user that is signed in as.
     user: &'c str,
+    /// Who signs in to the account, where one is named; a shared mailbox's `user` is another.
+    account_login: Option<&'c str>,
     /// The address whose mailbox it is, or which it sends from.
     address: &'c str,
     /// `None` without one.
@@ -81,6 +83,10 @@ impl<'c> Place<'c> {
             protocol,
             server,
             user: login.map_or("", |login| login.user.as_str()),
+            account_login: login.and_then(|login| match &login.credential {
+                Credential::Account { account, .. } => account.login.as_deref(),
+                Credential::Password(_) => None,
+            }),
             address,
             profile,
             provider: provider(profile, server),
@@ -504,11 +510,22 @@ impl<'c> Place<'c> {
             Some(profile) if profile.grant.is_app_only() => {
                 self.exchange_commands(profile, self.mailbox())
             }
-            _ => vec![
-                "# In PowerShell, after Connect-ExchangeOnline; the user is the one that `postroom auth status` names:".into(),
-                format!("Add-MailboxPermission -Identity '{}' -User USER -AccessRights FullAccess", quoted(self.mailbox())),
-                self.allow_protocol(),
-            ],
+            _ => {
+                let login = self.account_login;
+                let note = match login {
+                    Some(_) => "# In PowerShell, after Connect-ExchangeOnline:",
+                    None => "# In PowerShell, after Connect-ExchangeOnline; the user is the one that `postroom auth status` names:",
+                };
+                let user = login.map_or("USER".into(), |login| format!("'{}'", quoted(login)));
+                vec![
+                    note.into(),
+                    format!(
+                        "Add-MailboxPermission -Identity '{}' -User {user} -AccessRights FullAccess",
+                        quoted(self.mailbox())
+                    ),
+                    self.allow_protocol(),
+                ]
+            }
         }
     }
 

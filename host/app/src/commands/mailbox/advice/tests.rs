@@ -37,6 +37,7 @@ fn place<'c>(protocol: Protocol, server: &'c Server, profile: Option<&'c Profile
         protocol,
         server: Some(server),
         user: "o'hara@acme.example",
+        account_login: profile.map(|_| "eva.o'hara@acme.example"),
         address: "support@acme.example",
         profile,
         provider: provider(profile, Some(server)),
@@ -177,7 +178,7 @@ fn sign_ins_by_provider_and_grant() {
             &exchange,
             Some(&delegated),
             not_connected(),
-            &["Add-MailboxPermission", "-User USER"],
+            &["Add-MailboxPermission", "-User 'eva.o''hara@acme.example'"],
         ),
         // Behind a custom profile's back it is Exchange all the same.
         (
