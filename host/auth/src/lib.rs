@@ -12,6 +12,7 @@ pub mod runway;
 mod secret;
 mod service_key;
 mod sign_in;
+pub mod text;
 mod tokens;
 pub mod trace;
 pub mod vault;

@@ -9,6 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use url::Url;
 
+use crate::text::harmless_chars;
+
 /// A trace that all parts of one test write to. Cheap to clone.
 #[derive(Clone)]
 pub struct Trace(Arc<Inner>);
@@ -135,12 +137,8 @@ pub fn challenge(text: &[u8]) -> String {
 
 fn shown(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    let mut chars = text.trim_end().chars();
-    let mut shown: String = chars
-        .by_ref()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(LINE_CHARS_MAX)
-        .collect();
+    let mut chars = harmless_chars(text.trim_end());
+    let mut shown: String = chars.by_ref().take(LINE_CHARS_MAX).collect();
     if chars.next().is_some() {
         shown.pop();
         shown.push('…');

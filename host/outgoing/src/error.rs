@@ -5,6 +5,7 @@ use std::fmt;
 
 use lettre::transport::smtp;
 use postroom_auth::AuthError;
+use postroom_auth::text::harmless_chars;
 
 /// At most this much of a server's own words is kept.
 const TEXT_CHARS: usize = 500;
@@ -232,8 +233,7 @@ impl SendError {
 
 /// A server's words on one line, capped.
 pub(crate) fn tidy(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+    harmless_chars(text)
         .take(TEXT_CHARS)
         .collect::<String>()
         .trim()

@@ -22,6 +22,7 @@ use url::Url;
 
 use crate::advice::{self, PASSING};
 use crate::exchange::{Exchange, ExchangeError};
+use crate::text::harmless_chars;
 use crate::{AccessToken, Account, AuthError, Profile, Provider, Refusal, Secret, Sent};
 
 /// One token request: who asks, where, and for what.
@@ -317,10 +318,7 @@ const SHOWN_CHARS: usize = 1000;
 
 /// A server's text as it may be shown: bounded, on one line, without control characters.
 pub(crate) fn shortened(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(SHOWN_CHARS)
-        .collect()
+    harmless_chars(text).take(SHOWN_CHARS).collect()
 }
 
 /// Who an identity token is about. Its signature need not be checked: it came straight from the token address, over TLS (OpenID

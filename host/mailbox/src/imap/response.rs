@@ -3,6 +3,7 @@
 //! The reading is flat, without recursion, so that no nesting a server thinks up can exhaust the stack.
 
 use bytes::Bytes;
+use postroom_auth::text::harmless_chars;
 
 use super::wire::{Literal, Piece};
 
@@ -105,10 +106,7 @@ pub(super) fn read(pieces: &[Piece]) -> Option<Response> {
 
 /// A server's text as it may be shown.
 pub(super) fn shown(text: &[u8]) -> String {
-    String::from_utf8_lossy(text)
-        .trim()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+    harmless_chars(String::from_utf8_lossy(text).trim())
         .take(SHOWN_CHARS)
         .collect()
 }

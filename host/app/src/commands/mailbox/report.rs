@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Error;
 use postroom_auth::Trace;
 use postroom_auth::advice::{Advice, advise_vault};
+use postroom_auth::text::harmless;
 use postroom_auth::trace::{Side, TraceLine};
 use postroom_auth::vault::VaultError;
 use serde_json::json;
@@ -151,13 +152,6 @@ impl Report {
             ExitCode::SUCCESS
         })
     }
-}
-
-/// A server's words without what would move the cursor or colour the screen.
-fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 fn traced(line: &TraceLine) -> serde_json::Value {
