@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use postroom_auth::{AccessToken, Login, Secret};
+use postroom_auth::{AccessToken, Login, Secret, Sent};
 
 use super::connection::{Connection, protocol, quoted};
 use super::response::{Code, Done, Response, Status, Untagged, shown};
@@ -71,7 +71,8 @@ async fn xoauth2(
     token: &AccessToken,
 ) -> Result<(), SourceError> {
     let answer = format!("user={user}\x01auth=Bearer {}\x01\x01", token.expose());
-    authenticate(connection, user, XOAUTH2, &answer).await
+    let outcome = authenticate(connection, user, XOAUTH2, &answer).await;
+    outcome.map_err(|error| unquoted(error, &[token.expose(), &BASE64.encode(&answer)]))
 }
 
 /// Gives the way that was taken.
@@ -82,7 +83,8 @@ async fn sign_in_by_password(
 ) -> Result<&'static str, SourceError> {
     if connection.can("AUTH=PLAIN") {
         let answer = format!("\0{user}\0{}", password.expose());
-        authenticate(connection, user, "PLAIN", &answer).await?;
+        let outcome = authenticate(connection, user, "PLAIN", &answer).await;
+        outcome.map_err(|error| unquoted(error, &[password.expose(), &BASE64.encode(&answer)]))?;
         return Ok("PLAIN");
     }
     if connection.can("LOGINDISABLED") {
@@ -100,7 +102,7 @@ async fn sign_in_by_password(
     );
     connection.forget_capabilities();
     let done = connection.command("authenticate", &command).await?;
-    signed_in(user, None, done)?;
+    signed_in(user, None, done).map_err(|error| unquoted(error, &[password.expose()]))?;
     Ok("LOGIN")
 }
 
@@ -170,8 +172,57 @@ fn signed_in(user: &str, challenge: Option<String>, done: Done) -> Result<(), So
     }
 }
 
+/// The error without the secrets that a server may quote in it.
+fn unquoted(error: SourceError, secrets: &[&str]) -> SourceError {
+    let sent = Sent::new(secrets);
+    match error {
+        SourceError::RefusedLogin {
+            user,
+            challenge,
+            code,
+            text,
+        } => SourceError::RefusedLogin {
+            user,
+            challenge: challenge.map(|text| sent.redacted(&text)),
+            code,
+            text: sent.redacted(&text),
+        },
+        SourceError::Transient { step, reason } => SourceError::Transient {
+            step,
+            reason: sent.redacted(&reason),
+        },
+        error => error,
+    }
+}
+
 fn decoded(challenge: &[u8]) -> String {
     BASE64
         .decode(challenge.trim_ascii())
         .map_or_else(|_| shown(challenge), |json| shown(&json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_quotes_of_a_sign_in_is_left_out() {
+        let refused = SourceError::RefusedLogin {
+            user: "ana".into(),
+            challenge: Some(r#"{"token":"hunter2"}"#.into()),
+            code: None,
+            text: "ana says hunter2".into(),
+        };
+        let busy = SourceError::Transient {
+            step: "authenticate",
+            reason: "hunter2 later".into(),
+        };
+        for error in [refused, busy] {
+            let shown = format!("{:?}", unquoted(error, &["hunter2"]));
+            assert!(
+                shown.contains("[redacted]") && !shown.contains("hunter2"),
+                "{shown}"
+            );
+        }
+    }
 }
