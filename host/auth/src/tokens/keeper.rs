@@ -140,9 +140,9 @@ impl Tokens {
                     Next::Nothing => {}
                     Next::Now => due.push((slot.clone(), scopes())),
                     Next::At(at) => look_again = look_again.min(at),
-                    Next::Paused(until, stamp) => {
+                    Next::Paused(until, ends) => {
                         look_again = until.map_or(look_again, |until| look_again.min(until));
-                        paused.push((slot.clone(), scopes(), stamp));
+                        paused.push((slot.clone(), scopes(), ends));
                     }
                 }
             }
@@ -151,7 +151,10 @@ impl Tokens {
             let vault = self.env.vault.clone();
             due.extend(
                 blocking(move || {
-                    paused.retain(|(slot, _, stamp)| vault.stamp(&slot.used.account) != *stamp);
+                    paused.retain(|(slot, _, ends)| {
+                        let stamp = vault.stamp(&slot.used.account);
+                        !ends.is_not_yet(stamp, slot.registration.recoveries())
+                    });
                     paused
                 })
                 .await

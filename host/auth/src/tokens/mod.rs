@@ -1,5 +1,6 @@
 //! The tokens in use: one refresh at a time per account, kept in the vault before they are used, renewed ahead of their end.
 
+mod client;
 mod keeper;
 pub(crate) mod registration;
 mod renewal;
@@ -22,7 +23,7 @@ pub use retry::RetryPolicy;
 
 use crate::exchange::{Exchange, ExchangeLimits};
 use crate::runway::{self, Status};
-use crate::vault::Vault;
+use crate::vault::{Failure, Record, Vault, VaultError};
 use crate::{AccessToken, Account, AccountUse, AuthError, Profile, Resource, Trace};
 use registration::Registration;
 use slot::Slot;
@@ -73,7 +74,15 @@ impl Tokens {
     ) -> Self {
         let registrations: HashMap<_, _> = profiles
             .into_iter()
-            .map(|profile| (profile.name.clone(), Arc::new(Registration::new(profile))))
+            .map(|profile| {
+                let used = accounts.iter().map(|used| &used.account);
+                let own = used.filter(|account| account.profile == profile.name);
+                let own = own.cloned().collect();
+                (
+                    profile.name.clone(),
+                    Arc::new(Registration::new(profile, own)),
+                )
+            })
             .collect();
         let slots = accounts
             .iter()
@@ -172,10 +181,23 @@ impl Tokens {
 
     /// Every account's state as the vault has it, without asking anybody.
     pub fn statuses(&self, now: Timestamp) -> Result<Vec<Status>, AuthError> {
-        self.accounts
-            .iter()
-            .map(|used| Ok(self.slot(&used.account)?.status(&self.env.vault, now)))
-            .collect()
+        let mut statuses = Vec::new();
+        let mut records = Vec::new();
+        for used in &self.accounts {
+            let slot = self.slot(&used.account)?;
+            records.push((slot, self.env.vault.read(&used.account)));
+        }
+        for (slot, record) in &records {
+            let shared = client::refusal_of_client(
+                records
+                    .iter()
+                    .filter(|(it, _)| it.used.account.profile == slot.used.account.profile)
+                    .filter_map(|(_, record)| record.as_ref().ok()?.as_ref()),
+                &slot.registration.profile,
+            );
+            statuses.push(slot.status_of(record.as_ref().map(Option::as_ref), shared, now));
+        }
+        Ok(statuses)
     }
 
     fn slot(&self, account: &Account) -> Result<&Arc<Slot>, AuthError> {
@@ -214,7 +236,7 @@ impl Tokens {
             }
             // A look at the file's date, nothing that waits for a disk.
             let stamp = self.env.vault.stamp(&slot.used.account);
-            if let Some(error) = track.paused(asked, stamp) {
+            if let Some(error) = track.paused(asked, stamp, slot.registration.recoveries()) {
                 return track.good().ok_or(error);
             }
         }
@@ -259,13 +281,34 @@ impl Env {
 impl Slot {
     fn status(&self, vault: &Vault, now: Timestamp) -> Status {
         let record = vault.read(&self.used.account);
-        runway::status(
-            &self.registration.profile,
-            &self.used.account,
-            self.registration.profile.sign_in_scopes(&self.used.needs),
-            record.as_ref().map(Option::as_ref),
-            now,
-        )
+        self.status_of(record.as_ref().map(Option::as_ref), None, now)
+    }
+
+    /// `shared` is the refusal of the application that another account met.
+    fn status_of(
+        &self,
+        record: Result<Option<&Record>, &VaultError>,
+        shared: Option<&Failure>,
+        now: Timestamp,
+    ) -> Status {
+        let profile = &self.registration.profile;
+        let account = &self.used.account;
+        let scopes = profile.sign_in_scopes(&self.used.needs);
+        let serving = |record: &&Record| renewal::serves(record, profile);
+        if let (Ok(kept), Some(shared)) = (record, shared)
+            && kept.is_none_or(|it| serving(&it) && it.failure.is_none())
+            // Whoever is not signed in has nothing that could fail.
+            && (kept.is_some() || !profile.grant.is_interactive())
+        {
+            let mut record = match kept {
+                Some(kept) => kept.clone(),
+                None => Record::new(account.clone(), profile.grant.name()),
+            };
+            record.registration = Some(profile.registration());
+            record.failure = Some(shared.clone());
+            return runway::status(profile, account, scopes, Ok(Some(&record)), now);
+        }
+        runway::status(profile, account, scopes, record, now)
     }
 }
 

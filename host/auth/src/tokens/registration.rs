@@ -1,5 +1,6 @@
 //! A profile in use, with the addresses of its authorization server, found once for all its accounts.
 
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,20 @@ use ring::digest::{SHA256, digest};
 use tokio::sync::Mutex;
 
 use super::Env;
+use super::client::Client;
 use crate::grant::discovery::{self, ResolvedEndpoints};
 use crate::vault::Record;
-use crate::{Account, AuthError, Endpoints, Profile};
+use crate::{Account, AuthError, ClientCredential, Endpoints, Grant, Profile, Secret};
 
 pub(super) struct Registration {
     pub(super) profile: Profile,
+    /// Those that use it.
+    pub(super) accounts: Vec<Account>,
+    /// A digest of what the application proves itself by.
+    pub(super) credential: String,
+    /// Who holds it asks for all of them.
+    pub(super) gate: Mutex<()>,
+    client: std::sync::Mutex<Client>,
     found: Mutex<Found>,
     /// An odd lifetime is told of once.
     has_warned: AtomicBool,
@@ -27,12 +36,21 @@ struct Found {
 }
 
 impl Registration {
-    pub(super) fn new(profile: Profile) -> Self {
+    pub(super) fn new(profile: Profile, accounts: Vec<Account>) -> Self {
         Self {
+            credential: credential(&profile),
             profile,
+            accounts,
+            gate: Mutex::default(),
+            client: std::sync::Mutex::default(),
             found: Mutex::default(),
             has_warned: AtomicBool::default(),
         }
+    }
+
+    /// Never held while waiting for anything.
+    pub(super) fn client(&self) -> std::sync::MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says once that tokens live shorter than is believed.
@@ -94,13 +112,39 @@ impl Profile {
     }
 }
 
+/// It is kept in the vault, sealed, to tell whether a secret was changed since it was refused.
+fn credential(profile: &Profile) -> String {
+    let proof: Vec<&str> = match &profile.client {
+        ClientCredential::None => Vec::new(),
+        ClientCredential::Secret {
+            secret, previous, ..
+        } => [Some(secret), previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(Secret::expose)
+            .collect(),
+        ClientCredential::Certificate(certificate) => vec![certificate.thumbprint()],
+    };
+    let user: Vec<&str> = match &profile.grant {
+        Grant::Password { username, password } => vec![username, password.expose()],
+        Grant::ServiceAccount(key) => vec![&key.client_email],
+        Grant::AuthorizationCode { .. } | Grant::DeviceCode | Grant::ClientCredentials => {
+            Vec::new()
+        }
+    };
+    // The registration is its salt.
+    let salt = profile.registration();
+    let parts = [vec![salt.as_str()], proof, user].concat();
+    BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, parts.join("\0").as_bytes()))
+}
+
 /// Whether what the record holds was received for this very registration.
 pub(crate) fn is_of(record: &Record, profile: &Profile) -> bool {
     record.registration.as_ref() == Some(&profile.registration())
 }
 
 /// The same failure, said of another account of the profile.
-fn of_account(mut error: AuthError, of: &Account) -> AuthError {
+pub(super) fn of_account(mut error: AuthError, of: &Account) -> AuthError {
     match &mut error {
         AuthError::UnknownProfile { .. } => {}
         AuthError::Transient { account, .. }

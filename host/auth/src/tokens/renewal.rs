@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::registration::{self, Registration};
-use super::slot::{LIFETIME_MAX, Slot};
+use super::slot::{Ends, LIFETIME_MAX, Slot};
 use super::{Env, RefreshStep, blocking, telling};
 use crate::grant::{Granted, TokenRequest, client_credentials, password, refresh, service_account};
 use crate::vault::{Access, Cause, Failure, Held, Record, Stamp, VaultError};
@@ -170,19 +170,37 @@ pub(super) fn succeeded(env: &Env, slot: &Slot, scopes: &[String]) {
 fn failed(env: &Env, slot: &Slot, scopes: &[String], anew: bool, error: &AuthError, stamp: Stamp) {
     let account = &slot.used.account;
     let profile = &slot.registration.profile;
+    let is_told = !anew && !env.quiet;
+    let of_client = slot.registration.pause_of(error);
     let is_news = {
         let mut memory = slot.memory();
         let track = memory.track(scopes);
         track.attempts = track.attempts.saturating_add(1);
         let seed = env.random.hash_one(account);
-        let pause = env.retry.pause(error, &profile.grant, track.attempts, seed);
+        let (pause, ends) = match of_client {
+            Some((pause, recoveries)) => (pause, Some(recoveries)),
+            None => {
+                let pause = env.retry.pause(error, &profile.grant, track.attempts, seed);
+                (pause, None)
+            }
+        };
         tracing::debug!(%account, %error, ?pause, "no access token");
-        track.pause(error.clone(), pause, stamp);
+        track.pause(
+            error.clone(),
+            pause,
+            Ends {
+                stamp,
+                recoveries: ends,
+            },
+        );
         // Who asks on purpose is told by their own request.
-        !anew && !env.quiet && telling::is_news(&mut track.told, error)
+        is_told && of_client.is_none() && telling::is_news(&mut track.told, error)
     };
+    if is_told && of_client.is_some() {
+        slot.registration.tell(account, error);
+    }
     if is_news {
-        telling::failed(account, profile, error);
+        telling::failed(account, profile, error, 0);
     }
 }
 
@@ -199,6 +217,9 @@ async fn attempt(
     slot.memory().adopt(&record);
     if !anew {
         if let Some(token) = slot.memory().track(scopes).fresh() {
+            if let Some(last) = record.last_refresh {
+                slot.registration.works(env, last);
+            }
             return Ok(token);
         }
         if let Some(failure) = &record.failure
@@ -216,8 +237,15 @@ async fn attempt(
         }
         (_, false) => None,
     };
+    // Who asks on purpose asks whatever is known.
+    let passed = match anew {
+        true => None,
+        false => slot.registration.pass(env, account).await?,
+    };
     let lost = record.refreshing_since;
-    match request(env, slot, scopes, held, &mut record, refresh_token).await {
+    let outcome = request(env, slot, scopes, held, &mut record, refresh_token).await;
+    slot.registration.answered(env, &outcome);
+    let outcome = match outcome {
         Ok(granted) => {
             env.step(RefreshStep::Received);
             let token = granted.token.clone();
@@ -250,13 +278,16 @@ async fn attempt(
                     answer_lost,
                 });
                 record.registration = Some(profile.registration());
+                record.credential = Some(slot.registration.credential.clone());
                 if let Err(error) = write(account, held, &record).await {
                     tracing::warn!(%account, %error, "a failure could not be noted in the vault");
                 }
             }
             Err(error)
         }
-    }
+    };
+    drop(passed);
+    outcome
 }
 
 /// Sends the request. Before a refresh token goes out the vault says so.

@@ -62,7 +62,14 @@ struct Pause {
     at: Instant,
     /// `None` is never.
     until: Option<Instant>,
-    stamp: Stamp,
+    ends: Ends,
+}
+
+/// What ends a pause before its time: another file, or the application that works again, where it was what failed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    pub(super) stamp: Stamp,
+    pub(super) recoveries: Option<u64>,
 }
 
 /// What the keeper does next about a set of scopes.
@@ -71,8 +78,8 @@ pub(super) enum Next {
     Nothing,
     Now,
     At(Instant),
-    /// A pause that ends by the clock, if at all, or when the stamp is another.
-    Paused(Option<Instant>, Stamp),
+    /// A pause that ends by the clock, if at all, or before its time.
+    Paused(Option<Instant>, Ends),
 }
 
 /// The longest lifetime that is believed.
@@ -105,6 +112,12 @@ impl Slot {
     /// Never held while waiting for anything.
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ends {
+    pub(super) fn is_not_yet(self, stamp: Stamp, recoveries: u64) -> bool {
+        self.stamp == stamp && self.recoveries.is_none_or(|it| it == recoveries)
     }
 }
 
@@ -181,8 +194,8 @@ impl Memory {
     /// A failure was noted in the file: that alone ends no pause of the account's other scopes.
     pub(super) fn restamp(&mut self, before: Stamp, after: Stamp) {
         let pauses = self.tracks.iter_mut().filter_map(|it| it.pause.as_mut());
-        for pause in pauses.filter(|pause| pause.stamp == before) {
-            pause.stamp = after;
+        for pause in pauses.filter(|pause| pause.ends.stamp == before) {
+            pause.ends.stamp = after;
         }
     }
 
@@ -219,8 +232,14 @@ impl Track {
     }
 
     /// The failure for one who asked at `asked`: during the pause, or when the request failed while they waited.
-    pub(super) fn paused(&self, asked: Instant, stamp: Stamp) -> Option<AuthError> {
-        let pause = self.pause.as_ref().filter(|pause| pause.stamp == stamp)?;
+    pub(super) fn paused(
+        &self,
+        asked: Instant,
+        stamp: Stamp,
+        recoveries: u64,
+    ) -> Option<AuthError> {
+        let holds = |pause: &&Pause| pause.ends.is_not_yet(stamp, recoveries);
+        let pause = self.pause.as_ref().filter(holds)?;
         let now = Instant::now();
         let lasts = pause.until.is_none_or(|until| now < until);
         if !lasts && pause.at < asked {
@@ -239,13 +258,13 @@ impl Track {
         Some(error)
     }
 
-    pub(super) fn pause(&mut self, error: AuthError, pause: Option<Duration>, stamp: Stamp) {
+    pub(super) fn pause(&mut self, error: AuthError, pause: Option<Duration>, ends: Ends) {
         let at = Instant::now();
         self.pause = Some(Pause {
             error,
             at,
             until: pause.and_then(|pause| at.checked_add(pause)),
-            stamp,
+            ends,
         });
     }
 
@@ -262,7 +281,7 @@ impl Track {
         if let Some(pause) = &self.pause {
             return match pause.until {
                 Some(until) if until <= Instant::now() => Next::Now,
-                until => Next::Paused(until, pause.stamp),
+                until => Next::Paused(until, pause.ends),
             };
         }
         let Some(kept) = &self.kept else {

@@ -19,7 +19,8 @@ pub(super) fn is_news(told: &mut Option<AuthError>, error: &AuthError) -> bool {
     is_news
 }
 
-pub(super) fn failed(account: &Account, profile: &Profile, error: &AuthError) {
+/// `others` are the accounts of the profile that it concerns as well.
+pub(super) fn failed(account: &Account, profile: &Profile, error: &AuthError, others: usize) {
     if error.is_transient() {
         tracing::warn!(%account, %error, "no access token for now: it is asked for again and again");
         return;
@@ -29,14 +30,19 @@ pub(super) fn failed(account: &Account, profile: &Profile, error: &AuthError) {
     let correlation_id = error
         .refusal()
         .and_then(|refusal| refusal.correlation_id.as_deref());
+    let other_accounts = (others > 0).then_some(others);
     tracing::error!(
-        %account, %error, correlation_id, advice = advice.text, steps,
+        %account, other_accounts, %error, correlation_id, advice = advice.text, steps,
         "no access token: the mailboxes of this account wait"
     );
 }
 
 pub(super) fn recovered(account: &Account, told: &AuthError) {
     tracing::info!(%account, was = %told, "access tokens again: the mailboxes of this account go on");
+}
+
+pub(super) fn client_recovered(profile: &Profile, told: &AuthError) {
+    tracing::info!(profile = profile.name, was = %told, "the authorization server takes the application again: its mailboxes go on");
 }
 
 #[cfg(test)]

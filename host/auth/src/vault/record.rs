@@ -23,6 +23,8 @@ pub struct Record {
     pub last_refresh: Option<Timestamp>,
     /// Set before a refresh token is sent, cleared with its answer: a process that died, or an answer that was lost, leaves it.
     pub refreshing_since: Option<Timestamp>,
+    /// A digest of what the application proved itself by when it failed.
+    pub credential: Option<String>,
     /// The last request's failure that no retry cures, or the first of a series of those that may pass by themselves.
     pub failure: Option<Failure>,
 }
@@ -97,6 +99,7 @@ impl Record {
             account,
             grant: grant.to_owned(),
             registration: None,
+            credential: None,
             identity: None,
             refresh_token: None,
             refresh_expires: None,

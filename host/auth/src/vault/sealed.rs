@@ -35,6 +35,8 @@ struct Kept<'a> {
     grant: String,
     #[serde(default)]
     registration: Option<String>,
+    #[serde(default)]
+    credential: Option<String>,
     identity: Option<String>,
     #[serde(borrow)]
     refresh_token: Option<Cow<'a, str>>,
@@ -159,6 +161,7 @@ impl<'a> From<&'a Record> for Kept<'a> {
             account: record.account.clone(),
             grant: record.grant.clone(),
             registration: record.registration.clone(),
+            credential: record.credential.clone(),
             identity: record.identity.clone(),
             refresh_token: record
                 .refresh_token
@@ -187,6 +190,7 @@ impl From<Kept<'_>> for Record {
             account: kept.account,
             grant: kept.grant,
             registration: kept.registration,
+            credential: kept.credential,
             identity: kept.identity,
             refresh_token: kept.refresh_token.map(Secret::new),
             refresh_expires: kept.refresh_expires,

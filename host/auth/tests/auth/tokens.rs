@@ -13,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use postroom_auth::runway::State;
 use postroom_auth::vault::{Access, Cause, Record, VaultError};
 use postroom_auth::{
-    AccessToken, Account, AuthError, ClientCredential, Need, RefreshStep, Resource, RetryPolicy,
-    Secret, SendSecret, Tokens,
+    AccessToken, Account, AccountUse, AuthError, ClientCredential, Grant, Need, RefreshStep,
+    Resource, RetryPolicy, Secret, SendSecret, Tokens,
 };
 use postroom_stand::{AuthorityFailure, Behaviour};
 
@@ -650,6 +650,64 @@ async fn a_command_that_tells_its_outcome_is_told_of_no_failure_twice() {
         mail_token(&tokens).await.unwrap_err();
         assert_eq!(said.errors.load(Ordering::Relaxed), expected);
         assert_eq!(said.warnings.load(Ordering::Relaxed), 0);
+    }
+}
+
+/// The tokens of a new process with ten accounts of one password profile.
+fn ten_accounts(room: &Room) -> Tokens {
+    let mut profile = room.app_only();
+    profile.grant = Grant::Password {
+        username: room.user(),
+        password: Secret::new("none"),
+    };
+    let used = (0..10).map(|number| AccountUse {
+        account: tenth(number),
+        needs: vec![Need::Imap],
+    });
+    let http = http(room.stand.ca_pem());
+    Tokens::new(http, vec![profile], used.collect(), room.vault())
+}
+
+fn tenth(number: u32) -> Account {
+    Account {
+        profile: PROFILE.into(),
+        login: Some(format!("{number}@tenth.example")),
+    }
+}
+
+#[tokio::test]
+async fn a_refused_application_is_asked_for_and_told_of_once_for_all_its_accounts() {
+    let said = Said::default();
+    let _set = tracing::subscriber::set_default(said.clone());
+    for (code, word) in [(7_000_215, "invalid_client"), (50_196, "invalid_grant")] {
+        let room = Room::new();
+        room.fail(99, AuthorityFailure::microsoft(400, word, code));
+        let told = said.errors.load(Ordering::Relaxed);
+        let all = async |tokens: &Tokens| {
+            let accounts: Vec<Account> = (0..10).map(tenth).collect();
+            let asked = accounts
+                .iter()
+                .map(|account| tokens.access_token(account, Resource::Mail));
+            for got in join_all(asked).await {
+                assert_eq!(got.unwrap_err().refusal().unwrap().codes, [code]);
+            }
+        };
+        let tokens = ten_accounts(&room);
+        all(&tokens).await;
+        all(&tokens).await;
+        assert_eq!(room.requests().len(), 1);
+        assert_eq!(said.errors.load(Ordering::Relaxed), told + 1);
+        // Each of them is shown as failed, and the next process remembers.
+        let failed = tokens.statuses(Timestamp::now()).unwrap();
+        assert!(failed.iter().all(|status| status.state == State::Failed));
+        for _restart in 0..3 {
+            all(&ten_accounts(&room)).await;
+        }
+        assert_eq!(room.requests().len(), 1);
+        // Asking on purpose asks.
+        let on_purpose = ten_accounts(&room);
+        on_purpose.sign_in_directly(&tenth(3)).await.unwrap_err();
+        assert_eq!(room.requests().len(), 2);
     }
 }
 

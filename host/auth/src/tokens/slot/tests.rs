@@ -31,21 +31,33 @@ fn a_pause_ends_by_the_clock_or_by_a_changed_file() {
         account: account.clone(),
     };
     let (before, other) = (Stamp(Some((1, 2, 3))), Stamp(Some((1, 2, 4))));
+    let ends = Ends {
+        stamp: before,
+        recoveries: None,
+    };
     let hour = Duration::from_secs(3600);
     let asked = Instant::now();
     let mut track = Track::default();
-    assert!(track.paused(asked, before).is_none());
+    assert!(track.paused(asked, before, 0).is_none());
 
     for pause in [None, Some(hour)] {
-        track.pause(error.clone(), pause, before);
+        track.pause(error.clone(), pause, ends);
         let later = Instant::now() + hour / 2;
-        assert_eq!(track.paused(later, before), Some(error.clone()));
-        assert!(track.paused(later, other).is_none());
+        assert_eq!(track.paused(later, before, 0), Some(error.clone()));
+        assert!(track.paused(later, other, 0).is_none());
     }
+    // Where the application was refused, its working again ends it as well.
+    let of_client = Ends {
+        recoveries: Some(4),
+        ..ends
+    };
+    track.pause(error.clone(), None, of_client);
+    assert!(track.paused(asked, before, 4).is_some());
+    assert!(track.paused(asked, before, 5).is_none());
     // Over at once: only who was waiting already shares it.
-    track.pause(error.clone(), Some(Duration::ZERO), before);
-    assert_eq!(track.paused(asked, before), Some(error));
-    assert!(track.paused(Instant::now() + hour, before).is_none());
+    track.pause(error.clone(), Some(Duration::ZERO), ends);
+    assert_eq!(track.paused(asked, before, 0), Some(error));
+    assert!(track.paused(Instant::now() + hour, before, 0).is_none());
     assert!(track.end_pause());
     assert!(!track.end_pause());
 
@@ -55,8 +67,12 @@ fn a_pause_ends_by_the_clock_or_by_a_changed_file() {
         reason: "busy".into(),
         retry_after: Some(hour),
     };
-    track.pause(busy, Some(hour / 2), before);
-    let left = track.paused(asked, before).unwrap().retry_after().unwrap();
+    track.pause(busy, Some(hour / 2), ends);
+    let left = track
+        .paused(asked, before, 0)
+        .unwrap()
+        .retry_after()
+        .unwrap();
     assert!(left <= hour / 2 && left > hour / 3);
 }
 

@@ -1,0 +1,221 @@
+//! What a refusal of the application itself means for all its accounts: one of them asks, is told of, and waits for all.
+
+use std::hash::BuildHasher;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::MutexGuard;
+
+use super::registration::{Registration, is_of, of_account};
+use super::{Env, blocking, telling};
+use crate::vault::{Cause, Failure, Record};
+use crate::{Account, AuthError, Grant, Profile, Provider, Refusal, Remedy, advice};
+
+/// A kept refusal of the application is asked about again after so long, even if the process is a new one: whoever corrected
+/// something at the provider restarts the service, and a supervisor does so without end.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// What is known of an application at its authorization server.
+#[derive(Default)]
+pub(super) struct Client {
+    /// A request of this process was not refused on the application's account.
+    is_known: bool,
+    refused: Option<Refused>,
+    /// Refusals in a row.
+    attempts: u32,
+    told: Option<AuthError>,
+    /// How often it worked again.
+    recoveries: u64,
+}
+
+struct Refused {
+    error: AuthError,
+    at: Instant,
+    when: Timestamp,
+    until: Option<Instant>,
+}
+
+impl Client {
+    /// The refusal for one who asked at `asked`.
+    fn refusal(&self, asked: Instant) -> Option<AuthError> {
+        let refused = self.refused.as_ref()?;
+        let lasts = refused.until.is_none_or(|until| Instant::now() < until);
+        (lasts || asked <= refused.at).then(|| refused.error.clone())
+    }
+}
+
+impl Registration {
+    /// Lets a request of one of the accounts through. While it is unknown whether the server takes the application, one account
+    /// asks and the others wait for its answer, of which the guard is a part.
+    pub(super) async fn pass(
+        &self,
+        env: &Env,
+        account: &Account,
+    ) -> Result<Option<MutexGuard<'_, ()>>, AuthError> {
+        let asked = Instant::now();
+        let known = || {
+            let client = self.client();
+            match client.refusal(asked) {
+                Some(error) => Err(of_account(error, account)),
+                None => Ok(client.is_known),
+            }
+        };
+        if known()? {
+            return Ok(None);
+        }
+        let gate = self.gate.lock().await;
+        if known()? {
+            return Ok(None);
+        }
+        let is_first = self.client().attempts == 0;
+        if is_first && let Some((failure, left)) = self.kept_refusal(env).await {
+            let error = failure.error(account);
+            self.refuse(&error, Some(left));
+            return Err(error);
+        }
+        Ok(Some(gate))
+    }
+
+    /// Notes how a request ended.
+    pub(super) fn answered<T>(&self, env: &Env, outcome: &Result<T, AuthError>) {
+        match outcome {
+            Err(error) if is_of_client(error, &self.profile) => {
+                let attempts = self.client().attempts.saturating_add(1);
+                let seed = env.random.hash_one(&self.profile.name);
+                let pause = env.retry.pause(error, &self.profile.grant, attempts, seed);
+                self.refuse(error, pause);
+            }
+            Ok(_) | Err(AuthError::Refused { .. }) => self.works(env, Timestamp::now()),
+            Err(_) => self.client().is_known = true,
+        }
+    }
+
+    /// The server took the application at that time.
+    pub(super) fn works(&self, env: &Env, when: Timestamp) {
+        let mut client = self.client();
+        if client.refused.as_ref().is_some_and(|it| when <= it.when) {
+            return;
+        }
+        client.is_known = true;
+        client.attempts = 0;
+        if client.refused.take().is_some() {
+            client.recoveries += 1;
+        }
+        if let Some(told) = client.told.take().filter(|_| !env.quiet) {
+            drop(client);
+            telling::client_recovered(&self.profile, &told);
+        }
+    }
+
+    /// How long the pause after this error is, when it is one of the application; and which recovery ends it.
+    pub(super) fn pause_of(&self, error: &AuthError) -> Option<(Option<Duration>, u64)> {
+        if !is_of_client(error, &self.profile) {
+            return None;
+        }
+        let client = self.client();
+        let refused = client.refused.as_ref()?;
+        let now = Instant::now();
+        let left = refused.until.map(|it| it.saturating_duration_since(now));
+        Some((left, client.recoveries))
+    }
+
+    pub(super) fn recoveries(&self) -> u64 {
+        self.client().recoveries
+    }
+
+    /// Tells of a refusal of the application, once for all its accounts.
+    pub(super) fn tell(&self, account: &Account, error: &AuthError) {
+        let is_news = telling::is_news(&mut self.client().told, error);
+        if is_news {
+            telling::failed(account, &self.profile, error, self.accounts.len() - 1);
+        }
+    }
+
+    fn refuse(&self, error: &AuthError, pause: Option<Duration>) {
+        let mut client = self.client();
+        let at = Instant::now();
+        client.is_known = false;
+        client.attempts = client.attempts.saturating_add(1);
+        client.refused = Some(Refused {
+            error: error.clone(),
+            at,
+            when: Timestamp::now(),
+            until: pause.and_then(|pause| at.checked_add(pause)),
+        });
+    }
+
+    /// The refusal that an earlier process met, and how much longer it counts.
+    async fn kept_refusal(&self, env: &Env) -> Option<(Failure, Duration)> {
+        let (vault, accounts) = (env.vault.clone(), self.accounts.clone());
+        let records = blocking(move || -> Vec<Record> {
+            let read = accounts.iter().map(|account| vault.read(account));
+            read.filter_map(|read| read.ok().flatten()).collect()
+        })
+        .await;
+        let failure = refusal_of_client(records.iter(), &self.profile)?;
+        let Cause::Refused(refusal) = &failure.cause else {
+            return None;
+        };
+        let stays_away = advice::remedy(refusal, &self.profile.grant) == Remedy::StayAway;
+        let error = failure.error(self.accounts.first()?);
+        let seed = env.random.hash_one(&self.profile.name);
+        let pause = env.retry.pause(&error, &self.profile.grant, 1, seed)?;
+        let pause = if stays_away { pause } else { pause.min(KEPT) };
+        // A clock that was set back gives no age.
+        let age = Duration::try_from(Timestamp::now().duration_since(failure.at)).ok()?;
+        let left = pause.checked_sub(age).filter(|left| !left.is_zero())?;
+        let same_credential = records.iter().any(|record| {
+            record.failure.as_ref() == Some(failure)
+                && record.credential.as_ref() == Some(&self.credential)
+        });
+        (stays_away || same_credential).then(|| (failure.clone(), left))
+    }
+}
+
+/// The newest refusal of the application among the records of its accounts, unless it worked since.
+pub(super) fn refusal_of_client<'a>(
+    records: impl Iterator<Item = &'a Record> + Clone,
+    profile: &Profile,
+) -> Option<&'a Failure> {
+    let own = records.filter(|record| is_of(record, profile));
+    let worked = own.clone().filter_map(|record| record.last_refresh).max();
+    own.filter_map(|record| {
+        let failure = record.failure.as_ref()?;
+        is_of_client(&failure.error(&record.account), profile).then_some(failure)
+    })
+    .max_by_key(|failure| failure.at)
+    .filter(|failure| worked.is_none_or(|worked| worked < failure.at))
+}
+
+/// Whether the server refused the application, whoever's token was asked for.
+pub(super) fn is_of_client(error: &AuthError, profile: &Profile) -> bool {
+    let AuthError::Refused { refusal, .. } = error else {
+        return false;
+    };
+    let Refusal { error, codes, .. } = &**refusal;
+    // A secret that is wrong or expired, a certificate that is unknown, a client in a loop.
+    const ANYWHERE: [u32; 4] = [7_000_215, 7_000_222, 700_027, 50_196];
+    // An application that a directory does not know, or does not allow this.
+    const IN_ONE_DIRECTORY: [u32; 2] = [700_016, 7_000_229];
+    if codes.iter().any(|code| ANYWHERE.contains(code)) {
+        return true;
+    }
+    let of_directory = codes.iter().any(|code| IN_ONE_DIRECTORY.contains(code));
+    match error.as_str() {
+        "unauthorized_client" => is_of_one_directory(profile),
+        "invalid_client" => !of_directory || is_of_one_directory(profile),
+        _ => of_directory && is_of_one_directory(profile),
+    }
+}
+
+/// Whether what one account's directory says of the application holds for all of them.
+fn is_of_one_directory(profile: &Profile) -> bool {
+    const OF_SEVERAL: [&str; 3] = ["common", "organizations", "consumers"];
+    let directory = profile.directory.as_deref();
+    match profile.provider {
+        // Each Workspace lets a service account in, or does not.
+        _ if matches!(profile.grant, Grant::ServiceAccount(_)) => false,
+        Provider::Microsoft(_) => directory.is_some_and(|it| !OF_SEVERAL.contains(&it)),
+        _ => true,
+    }
+}
