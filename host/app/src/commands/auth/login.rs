@@ -132,7 +132,7 @@ async fn answer(
     };
     let redirected = async {
         let (code, reply) = listener.wait(sign_in).await.map_err(NoAnswer::Refused)?;
-        Ok((code, Some(reply)))
+        Ok::<_, NoAnswer>((code, Some(reply)))
     };
     tokio::pin!(redirected);
     tokio::select! {
