@@ -1,7 +1,7 @@
 //! `postroom mailbox test`: every step of a mailbox that works, and for one that does not the step, the reason and the cure.
 
 use postroom_e2e::{PATIENCE, Room, both, mail};
-use postroom_stand::{MAIL_SCOPE, OTHER_SCOPE, Stand, wait_for};
+use postroom_stand::{AuthorityFailure, Endpoint, MAIL_SCOPE, OTHER_SCOPE, Only, Stand, wait_for};
 use serde_json::Value;
 
 const TEST: [&str; 3] = ["mailbox", "test", "support"];
@@ -229,6 +229,38 @@ fn the_failing_step_is_named_with_its_cure() {
         failed["steps"].to_string().contains("[tls] ca"),
         "{failed:#?}"
     );
+}
+
+#[test]
+fn why_there_is_no_token_is_told_by_its_step_alone() {
+    let stand = Stand::shared().expect("the test stand");
+    let room = Room::bare(stand);
+    let directory = room.directory();
+    let profile = format!(
+        "provider = \"custom\"\ntoken_url = {:?}\nclient_id = {:?}\nclient_secret = {{ env = \"POSTROOM_TEST_CLIENT_SECRET\" }}\nscopes = [{MAIL_SCOPE:?}]\ngrant = \"client-credentials\"",
+        stand.token_url(&directory),
+        stand.client_id(),
+    );
+    room.write(
+        "postroom.toml",
+        room.config_with(&profile, &["standard"], ""),
+    );
+    let only = Only {
+        tenant: Some(&directory),
+        ..Only::default()
+    };
+    let refused = AuthorityFailure::microsoft(401, "invalid_client", 7_000_222);
+    let authority = stand.authority();
+    authority
+        .fail_only(Endpoint::Token, 100, only, refused)
+        .expect("ordering a failure");
+    for command in [&TEST[..], &["auth", "login", "acme"]] {
+        let output = room.postroom(command);
+        assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+        let said = both(&output);
+        assert!(said.contains("7000222"), "{said}");
+        assert!(!said.contains("ERROR"), "{said}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 use postroom_auth::advice::{self, Advice};
+use postroom_auth::text::harmless;
 use postroom_auth::vault::VaultError;
 use postroom_auth::{Account, AuthError, Profile, Tokens};
 
@@ -28,7 +29,7 @@ pub fn logout(config: &Path, who: &Who) -> anyhow::Result<ExitCode> {
         let tokens = tokens(&config)?;
         match tokens.sign_out(&account).await {
             Ok(true) => print(format!(
-                "signed out: {account}; the provider was not told, and may list the application still"
+                "signed out: {account}\nA running service stops asking for mail as soon as it notices, within seconds; what it opened with an access token stays open until that ends, an hour at most.\nThe provider was not told, and may list the application still."
             ))?,
             Ok(false) => print(format!("nothing was kept of {account}"))?,
             Err(error) => return Err(explained(&error, tokens.profile(&account.profile))),
@@ -37,10 +38,11 @@ pub fn logout(config: &Path, who: &Who) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The tokens in the opened vault; nobody is asked yet.
+/// The tokens in the opened vault; nobody is asked yet, and a failure is told by the command alone.
 fn tokens(config: &Config) -> anyhow::Result<Tokens> {
     let tls = tls::client_config(&config.extra_roots)?;
-    connections::tokens(config, &tls).map_err(|error| match error.downcast_ref::<VaultError>() {
+    let tokens = connections::tokens(config, &tls).map(Tokens::quiet);
+    tokens.map_err(|error| match error.downcast_ref::<VaultError>() {
         Some(vault) => with_advice(vault.to_string(), &advice::advise_vault(vault)),
         None => error,
     })
@@ -144,13 +146,6 @@ fn profile_of<'t>(tokens: &'t Tokens, account: &Account) -> anyhow::Result<&'t P
     tokens
         .profile(&account.profile)
         .with_context(|| format!("there is no profile {}", account.profile))
-}
-
-/// A server's words without what would move the cursor or colour the screen.
-fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 #[cfg(test)]

@@ -51,7 +51,8 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
     let tls = tls::client_config(&config.extra_roots)?;
     runtime()?.block_on(async {
         let tokens = match connections::tokens(&config, &tls) {
-            Ok(tokens) => tokens,
+            // The step that fails tells why.
+            Ok(tokens) => tokens.quiet(),
             Err(error) => return report.no_vault(error),
         };
         let tokens = Arc::new(match &trace {
