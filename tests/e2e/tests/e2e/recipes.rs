@@ -140,3 +140,56 @@ fn the_pages_show_each_recipe_as_it_is() {
         assert!(pages.contains(&file), "no page names {file}");
     }
 }
+
+/// The fenced blocks of a language between a heading and the next.
+fn blocks<'a>(page: &'a str, heading: &str, language: &str) -> Vec<&'a str> {
+    let part = page.split_once(heading).unwrap().1;
+    let part = part.split("\n## ").next().unwrap();
+    let fence = format!("\n```{language}\n");
+    let blocks: Vec<&str> = part
+        .split(&fence)
+        .skip(1)
+        .map(|rest| rest.split_once("\n```").unwrap().0)
+        .collect();
+    assert!(!blocks.is_empty(), "no block of {language}");
+    blocks
+}
+
+#[test]
+fn the_tutorial_works_as_it_is_written() {
+    let page = std::fs::read_to_string(root().join("docs/rules.md")).unwrap();
+    let of = |language| blocks(&page, "## From an odd backup mail", language);
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    room.ok(&["init", "."]);
+    let mail = "rules/nightly.cases/failed.eml";
+    room.write(mail, of("eml")[0]);
+    let (rules, shown) = (of("js"), of("text"));
+    assert_eq!(rules.len(), shown.len(), "each rule is tried");
+    for (rule, shown) in rules.iter().zip(shown) {
+        room.write("rules/nightly.js", rule);
+        let said = room.ok(&["rule", "try", "rules/nightly.js", mail]);
+        assert!(
+            said.starts_with(&format!("{shown}\n\ntime ")),
+            "{said}\n---\n{shown}"
+        );
+    }
+    let good = of("eml")[0].replace("FAILED", "OK");
+    room.write("rules/nightly.cases/good.eml", good);
+    let row = &room.rows(&[
+        "rule",
+        "try",
+        "rules/nightly.js",
+        "rules/nightly.cases/good.eml",
+    ])[0];
+    assert_eq!(row["actions"][0]["state"], "resolved", "{row:#}");
+    let config = std::fs::read_to_string(room.path().join("postroom.toml")).unwrap();
+    let before = r#"rules = ["rules/first.js", "standard"]"#;
+    let named = config.replacen(before, of("toml")[0], 1);
+    assert_ne!(named, config);
+    room.write("postroom.toml", named);
+    room.ok(&["check"]);
+    room.write("spool/failed.eml", of("eml")[0]);
+    room.once();
+    let item = &room.items()[0];
+    assert_eq!(item["kind"], "alert", "{item:#}");
+}
