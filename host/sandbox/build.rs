@@ -12,6 +12,7 @@ fn main() -> Result<(), String> {
     for (guest, variable) in [
         ("script.wasm", "POSTROOM_GUEST_SCRIPT"),
         ("standard.wasm", "POSTROOM_GUEST_STANDARD"),
+        ("typescript.wasm", "POSTROOM_GUEST_TYPESCRIPT"),
     ] {
         let path = folder.join(guest);
         println!("cargo::rerun-if-changed={}", path.display());

@@ -8,3 +8,11 @@ wasmtime::component::bindgen!({
 });
 
 pub(crate) use self::postroom::plugin::{kv, log, settings, types};
+
+/// The guest that takes types out.
+pub(crate) mod stripper {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "type-stripper",
+    });
+}

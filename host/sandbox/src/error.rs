@@ -64,6 +64,10 @@ pub enum LoadError {
     CoreModule { name: String },
     #[error("{name}: not a whole WebAssembly component: {message}; save it again")]
     Invalid { name: String, message: String },
+    #[error(
+        "{name}: its text is over {limit} bytes, with all that it imports; write less, or raise the limit `source`"
+    )]
+    SourceSize { name: String, limit: usize },
     #[error("{name}: its start took longer than {limit:?}; do less at the top level")]
     InitDeadline { name: String, limit: Duration },
     #[error(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The limits of one rule. They hold for one mail, `init_time` for one load, the totals of `kv` for as long as it remembers.
+/// The limits of one rule. They hold for one mail, `init_time`, `modules` and `source_bytes` for one load, the totals of `kv` for as long as it remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// All memories of an instance together. Not above [`Limits::MOST_MEMORY`].
@@ -11,6 +11,10 @@ pub struct Limits {
     pub time: Duration,
     /// Wall-clock time of a script's top level, or of a component's start.
     pub init_time: Duration,
+    /// The files of one script, itself included.
+    pub modules: usize,
+    /// The text of all files of one script together.
+    pub source_bytes: usize,
     /// What a rule may hand over in one call: its decision, a log line, a pattern, a `kv` value.
     pub output_bytes: usize,
     /// Actions of one decision.
@@ -54,6 +58,8 @@ impl Default for Limits {
             memory_bytes: 64 << 20,
             time: Duration::from_millis(250),
             init_time: Duration::from_secs(2),
+            modules: 64,
+            source_bytes: 5 << 20,
             output_bytes: 1 << 20,
             actions: 64,
             json_depth: 32,

@@ -13,6 +13,7 @@ use crate::engine::{self, Engines};
 use crate::error::{Stop, Trouble};
 use crate::host::{Host, Terms};
 use crate::memory::Kv;
+use crate::source::Bundle;
 
 /// What is kept of a failure's own words.
 const FAILURE_BYTES: usize = 4 << 10;
@@ -22,11 +23,28 @@ const FAILURE_BYTES: usize = 4 << 10;
 pub struct Rule(Arc<Loaded>);
 
 struct Loaded {
-    hash: ContentHash,
+    made_of: MadeOf,
     engines: Arc<Engines>,
     pre: RulePre<Host>,
     terms: Arc<Terms>,
-    init_log: Vec<String>,
+}
+
+/// What a rule was made of, and what its making said.
+pub(crate) struct MadeOf {
+    pub(crate) hash: ContentHash,
+    /// A script's files.
+    pub(crate) bundle: Option<Bundle>,
+    pub(crate) init_log: Vec<String>,
+}
+
+impl MadeOf {
+    pub(crate) fn component(bytes: &[u8]) -> Self {
+        Self {
+            hash: ContentHash::of(bytes),
+            bundle: None,
+            init_log: Vec::new(),
+        }
+    }
 }
 
 /// What one decision came to.
@@ -48,24 +66,27 @@ pub struct Run {
 
 impl Rule {
     pub(crate) fn new(
-        hash: ContentHash,
+        made_of: MadeOf,
         engines: Arc<Engines>,
         pre: RulePre<Host>,
         terms: Arc<Terms>,
-        init_log: Vec<String>,
     ) -> Self {
         Self(Arc::new(Loaded {
-            hash,
+            made_of,
             engines,
             pre,
             terms,
-            init_log,
         }))
     }
 
-    /// Of the script's text or the component's bytes.
+    /// Of the component's bytes or of all the script's files, see [`Bundle::hash`].
     pub fn hash(&self) -> ContentHash {
-        self.0.hash
+        self.0.made_of.hash
+    }
+
+    /// The script's files, the rule itself first; `None` for a component.
+    pub fn bundle(&self) -> Option<&Bundle> {
+        self.0.made_of.bundle.as_ref()
     }
 
     pub fn name(&self) -> &str {
@@ -74,7 +95,7 @@ impl Rule {
 
     /// What the script's top level wrote to its log while it was loaded.
     pub fn init_log(&self) -> &[String] {
-        &self.0.init_log
+        &self.0.made_of.init_log
     }
 
     /// Decides one mail. Blocks for up to the rule's time limit, and before that while all slots are taken. Needs a thread with 2 MiB of stack, not an async task.

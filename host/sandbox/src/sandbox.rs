@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use postroom_core::ContentHash;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
 use crate::bindings::{RulePre, kv, log, settings, types};
@@ -16,8 +15,9 @@ use crate::host::{Host, Terms};
 use crate::limits::{Grants, Limits};
 use crate::matching::PatternCache;
 use crate::memory::NoKv;
-use crate::rule::Rule;
+use crate::rule::{MadeOf, Rule};
 use crate::script::{self, Scripts};
+use crate::source::{Imports, NoImports, Source};
 
 /// The interpreter of scripts, a core module built for the world `script-engine`.
 static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));
@@ -44,20 +44,6 @@ pub struct Sandbox {
     scripts: Mutex<Option<Arc<Scripts>>>,
     /// The component of the built-in rule.
     standard: Vec<u8>,
-}
-
-/// What a rule is made of.
-#[derive(Clone, Copy)]
-pub enum Source<'a> {
-    /// JavaScript, with the name that its errors bear.
-    Script {
-        name: &'a str,
-        text: &'a str,
-    },
-    Component {
-        name: &'a str,
-        bytes: &'a [u8],
-    },
 }
 
 impl Default for SandboxConfig {
@@ -93,10 +79,9 @@ impl Sandbox {
         grants: &Grants,
         limits: &Limits,
     ) -> Result<Rule, LoadError> {
-        let (name, hash) = match source {
-            Source::Script { name, text } => (name, ContentHash::of(text.as_bytes())),
-            Source::Component { name, bytes } => (name, ContentHash::of(bytes)),
-        };
+        let (Source::Script { name, .. }
+        | Source::Modules { name, .. }
+        | Source::Component { name, .. }) = source;
         let terms = Arc::new(Terms {
             name: name.to_owned(),
             settings: settings.to_owned(),
@@ -104,9 +89,12 @@ impl Sandbox {
             limits: limits.clone(),
             patterns: PatternCache::default(),
         });
-        let (instance_pre, init_log) = match source {
-            Source::Script { text, .. } => self.script(&terms, text)?,
-            Source::Component { bytes, .. } => (self.component(&terms, bytes)?, Vec::new()),
+        let (instance_pre, made_of) = match source {
+            Source::Script { text, .. } => self.script(&terms, text, &NoImports)?,
+            Source::Modules { text, imports, .. } => self.script(&terms, text, imports)?,
+            Source::Component { bytes, .. } => {
+                (self.component(&terms, bytes)?, MadeOf::component(bytes))
+            }
         };
         let exports = || {
             let ty = instance_pre.component().component_type();
@@ -117,7 +105,7 @@ impl Sandbox {
         let pre = RulePre::new(instance_pre.clone())
             .map_err(|_| component::wrong_world(name, &exports()))?;
         self.start(&pre, &terms)?;
-        Ok(Rule::new(hash, self.engines.clone(), pre, terms, init_log))
+        Ok(Rule::new(made_of, self.engines.clone(), pre, terms))
     }
 
     /// The built-in rule: replies to known tickets become notes, everything else a ticket.
@@ -166,16 +154,24 @@ impl Sandbox {
         &self,
         terms: &Arc<Terms>,
         text: &str,
-    ) -> Result<(InstancePre<Host>, Vec<String>), LoadError> {
+        imports: &dyn Imports,
+    ) -> Result<(InstancePre<Host>, MadeOf), LoadError> {
         let failed = |error: wasmtime::Error| LoadError::sandbox(&terms.name, format!("{error:#}"));
         let scripts = self
             .scripts()
             .map_err(|error| LoadError::sandbox(&terms.name, error))?;
-        let script = scripts.evaluate(&self.engines, terms, text)?;
+        let script = scripts.evaluate(&self.engines, terms, text, imports)?;
         // The one interpreter imports all; what is not granted refuses when it is called.
         let mut linker = linker(&self.engines.small, true, false).map_err(failed)?;
         let pre = scripts.link(&mut linker, &script).map_err(failed)?;
-        Ok((pre, script.log))
+        Ok((
+            pre,
+            MadeOf {
+                hash: script.bundle.hash(),
+                init_log: script.log,
+                bundle: Some(script.bundle),
+            },
+        ))
     }
 
     /// One instance is started and thrown away, so that what cannot start never goes live.

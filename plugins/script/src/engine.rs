@@ -1,19 +1,22 @@
 //! The life of one interpreter: brought up with a script, then asked for one decision.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use rquickjs::allocator::RustAllocator;
 use rquickjs::context::EvalOptions;
 use rquickjs::function::Args;
+use rquickjs::module::Declared;
 use rquickjs::promise::PromiseState;
 use rquickjs::{
     CatchResultExt, Context, Ctx, Function, Module, Object, Persistent, Runtime, Value,
 };
 
-use crate::bindings::ScriptError;
 use crate::bindings::postroom::plugin::types::{
     Context as MailContext, Decision, Failure, Message,
 };
+use crate::bindings::{ScriptError, ScriptImport, ScriptModule};
+use crate::modules::Modules;
 use crate::trouble::Trouble;
 use crate::{answer, clock, host};
 
@@ -27,7 +30,8 @@ const PRELUDE_NAME: &str = "postroom:prelude";
 
 struct Engine {
     context: Context,
-    name: String,
+    /// The names of the script's files.
+    names: Rc<[String]>,
     /// Calls `decide` with a mail and a context made of its arguments.
     run: Persistent<Function<'static>>,
     decide: Persistent<Function<'static>>,
@@ -39,19 +43,27 @@ thread_local! {
     static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };
 }
 
-/// Brings up the interpreter and evaluates the script's top level.
-pub fn init(name: String, source: String) -> Result<(), ScriptError> {
-    let engine = prepare(name, source).map_err(|trouble| {
-        let (line, column) = trouble.place.unwrap_or_default();
+/// Brings up the interpreter and evaluates the script's top level, unless something that it imports was not handed over.
+pub fn init(modules: Vec<ScriptModule>) -> Result<Vec<ScriptImport>, ScriptError> {
+    let modules = Modules::new(modules);
+    let prepared = prepare(&modules).map_err(|trouble| {
+        let place = trouble.place.unwrap_or_default();
         ScriptError {
+            file: place.file,
             message: trouble.message,
-            line,
-            column,
+            line: place.line,
+            column: place.column,
         }
-    })?;
-    ENGINE.set(Some(engine));
-    crate::MEMORY.settle();
-    Ok(())
+    });
+    match prepared? {
+        Prepared::Ready(engine) => {
+            modules.seal();
+            ENGINE.set(Some(*engine));
+            crate::MEMORY.settle();
+            Ok(Vec::new())
+        }
+        Prepared::Lacking(imports) => Ok(imports),
+    }
 }
 
 /// Decides about one mail.
@@ -67,9 +79,7 @@ pub fn decide(message: &Message, context: MailContext) -> Result<Decision, Failu
             .context
             .with(|ctx| engine.decide(&ctx, &context))
             .map_err(|trouble| Failure {
-                location: trouble
-                    .place
-                    .map(|(line, column)| format!("{}:{line}:{column}", engine.name)),
+                location: trouble.place.map(|place| place.to_string()),
                 message: trouble.message,
             })
     })
@@ -77,7 +87,7 @@ pub fn decide(message: &Message, context: MailContext) -> Result<Decision, Failu
 
 impl Engine {
     fn decide(&self, ctx: &Ctx<'_>, context: &MailContext) -> Result<Decision, Trouble> {
-        let caught = |error: rquickjs::CaughtError<'_>| Trouble::from_caught(&error, &self.name);
+        let caught = |error: rquickjs::CaughtError<'_>| Trouble::from_caught(&error, &self.names);
         let returned = self.call(ctx, context).catch(ctx).map_err(caught)?;
         let class = self
             .action
@@ -102,23 +112,32 @@ impl Engine {
     }
 }
 
-fn prepare(name: String, source: String) -> Result<Engine, Trouble> {
+enum Prepared {
+    Ready(Box<Engine>),
+    /// Nothing was evaluated.
+    Lacking(Vec<ScriptImport>),
+}
+
+fn prepare(modules: &Modules) -> Result<Prepared, Trouble> {
     let out_of_memory = |_| Trouble::new("not enough memory for the interpreter");
     let runtime = Runtime::new_with_alloc(RustAllocator).map_err(out_of_memory)?;
     runtime.set_max_stack_size(STACK_BYTES);
     runtime.set_gc_threshold(GC_THRESHOLD_BYTES);
+    runtime.set_loader(modules.clone(), modules.clone());
     let context = Context::full(&runtime).map_err(out_of_memory)?;
-    let handles = context.with(|ctx| load(&ctx, &name, &source));
-    let (run, decide, action) = handles?;
+    let handles = context.with(|ctx| load(&ctx, modules));
+    let Some((run, decide, action)) = handles? else {
+        return Ok(Prepared::Lacking(modules.take_missing()));
+    };
     // The image should hold no garbage.
     runtime.run_gc();
-    Ok(Engine {
+    Ok(Prepared::Ready(Box::new(Engine {
         context,
-        name,
+        names: modules.names(),
         run,
         decide,
         action,
-    })
+    })))
 }
 
 type Handles = (
@@ -127,28 +146,40 @@ type Handles = (
     Persistent<Object<'static>>,
 );
 
-fn load(ctx: &Ctx<'_>, name: &str, source: &str) -> Result<Handles, Trouble> {
-    let caught = |error: rquickjs::CaughtError<'_>| {
-        import_explained(Trouble::from_caught(&error, name), source)
+/// `None` when something that is imported is missing.
+fn load(ctx: &Ctx<'_>, modules: &Modules) -> Result<Option<Handles>, Trouble> {
+    let names = modules.names();
+    let caught = |error: rquickjs::CaughtError<'_>| match modules.take_refused() {
+        Some(refused) => refused,
+        None => Trouble::from_caught(&error, &names).with_place_of_import(modules),
     };
+    let (name, source) = modules
+        .entry()
+        .ok_or_else(|| Trouble::new("no script was handed over"))?;
     let prelude = surroundings(ctx).catch(ctx).map_err(caught)?;
-    let decide = top_level(ctx, name, source)
+    let module = Module::declare(ctx.clone(), name, &*source)
+        .catch(ctx)
+        .map_err(caught)?;
+    if modules.lacks_any() {
+        return Ok(None);
+    }
+    let exports = top_level(module)
         .catch(ctx)
         .map_err(caught)?
         .ok_or_else(|| {
             Trouble::new("await at the top level is not available: a rule waits for nothing")
         })?;
-    let decide: Value = decide.get("decide").catch(ctx).map_err(caught)?;
+    let decide: Value = exports.get("decide").catch(ctx).map_err(caught)?;
     let decide = decide
         .into_function()
         .ok_or_else(|| Trouble::new("there is no `export function decide(mail, ctx)`"))?;
     let run: Function = prelude.get("run").catch(ctx).map_err(caught)?;
     let action: Object = prelude.get("Action").catch(ctx).map_err(caught)?;
-    Ok((
+    Ok(Some((
         Persistent::save(ctx, run),
         Persistent::save(ctx, decide),
         Persistent::save(ctx, action),
-    ))
+    )))
 }
 
 /// Runs the prelude, which puts the globals in place.
@@ -160,12 +191,8 @@ fn surroundings<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
 }
 
 /// The script's exports; `None` when its top level is still waiting for something.
-fn top_level<'js>(
-    ctx: &Ctx<'js>,
-    name: &str,
-    source: &str,
-) -> rquickjs::Result<Option<Object<'js>>> {
-    let (module, promise) = Module::declare(ctx.clone(), name, source)?.eval()?;
+fn top_level<'js>(module: Module<'js, Declared>) -> rquickjs::Result<Option<Object<'js>>> {
+    let (module, promise) = module.eval()?;
     match promise.state() {
         PromiseState::Pending => Ok(None),
         PromiseState::Resolved => module.namespace().map(Some),
@@ -173,28 +200,5 @@ fn top_level<'js>(
             Some(Err(error)) => Err(error),
             _ => Ok(None),
         },
-    }
-}
-
-/// Says plainly why an import fails, and where it stands: the interpreter's own words tell neither.
-fn import_explained(trouble: Trouble, source: &str) -> Trouble {
-    let Some((_, module)) = trouble.message.split_once("could not load module '") else {
-        return trouble;
-    };
-    let module = module.trim_end_matches('\'');
-    // The interpreter made a path of it; the script's own spelling, with the same last part, stands between quotes.
-    let file = module.rsplit('/').next().unwrap_or(module);
-    let written = source.lines().zip(1..).find_map(|(line, number)| {
-        let inside = line.find(file)?;
-        let start = line[..inside].rfind(['"', '\''])?;
-        let quote = line[start..].chars().next()?;
-        let name = line[start + 1..].split(quote).next()?;
-        let column = line[..start].chars().count() as u32 + 1;
-        Some((name, (number, column)))
-    });
-    let name = written.map_or(module, |(name, _)| name);
-    Trouble {
-        message: format!("import of {name:?}: imports are not available, a rule is one file"),
-        place: written.map(|(_, place)| place),
     }
 }

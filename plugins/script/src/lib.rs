@@ -9,6 +9,7 @@ mod engine;
 mod host;
 mod layout;
 mod memory;
+mod modules;
 mod pattern;
 mod trouble;
 
@@ -21,7 +22,9 @@ mod bindings {
     });
 }
 
-use bindings::{Context, Decision, Failure, Guest, Message, ScriptError};
+use bindings::{
+    Context, Decision, Failure, Guest, Message, ScriptError, ScriptImport, ScriptModule,
+};
 
 /// The tests run on many threads, which this allocator does not know.
 #[cfg_attr(target_arch = "wasm32", global_allocator)]
@@ -34,8 +37,8 @@ impl Guest for Script {
         engine::decide(message, context)
     }
 
-    fn init(name: String, source: String) -> Result<(), ScriptError> {
-        engine::init(name, source)
+    fn init(modules: Vec<ScriptModule>) -> Result<Vec<ScriptImport>, ScriptError> {
+        engine::init(modules)
     }
 }
 

@@ -169,9 +169,24 @@
 
   // Around
 
+  // A stack tells of the script's own files, not of what lies beneath them.
+  const stack = Object.getOwnPropertyDescriptor(Error.prototype, "stack");
+  const isOurs = (frame) => frame.includes("(postroom:prelude:");
+  defineProperty(Error.prototype, "stack", {
+    get() {
+      const all = stack.get.call(this);
+      if (typeof all !== "string" || !isOurs(all)) return all;
+      const frames = all.split("\n");
+      const isBeneath = (frame, index) => isOurs(frame) || (frame.endsWith("(native)") && isOurs(frames[index + 1] ?? ""));
+      return frames.filter((frame, index) => !isBeneath(frame, index)).join("\n");
+    },
+    set: stack.set,
+    configurable: true,
+  });
+
   const shown = (value) => {
     if (typeof value === "string") return value;
-    if (value instanceof Error) return `${value.name}: ${value.message}`;
+    if (value instanceof Error) return `${value.name}: ${value.message}\n${value.stack}`.trimEnd();
     if (typeof value === "object" && value !== null) {
       try {
         return JSON.stringify(value) ?? String(value);

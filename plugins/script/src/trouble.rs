@@ -1,12 +1,31 @@
 //! JavaScript exceptions as a message and a place in the rule's own file.
 
+use std::fmt;
+
 use rquickjs::{CaughtError, Value};
+
+use crate::modules::Modules;
+
+/// Where in a script.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The name of one of the script's files.
+    pub file: String,
+    /// From 1, as is the column.
+    pub line: u32,
+    pub column: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
 
 /// An exception, told in terms of the script.
 pub struct Trouble {
     pub message: String,
-    /// Line and column of the script, both from 1.
-    pub place: Option<(u32, u32)>,
+    pub place: Option<Place>,
 }
 
 impl Trouble {
@@ -17,8 +36,8 @@ impl Trouble {
         }
     }
 
-    /// `script` is the name the source was evaluated under.
-    pub fn from_caught(caught: &CaughtError<'_>, script: &str) -> Self {
+    /// `files` are the names that the script's sources were evaluated under.
+    pub fn from_caught(caught: &CaughtError<'_>, files: &[String]) -> Self {
         match caught {
             CaughtError::Exception(exception) => {
                 let name = exception
@@ -32,12 +51,33 @@ impl Trouble {
                     } else {
                         format!("{name}: {message}")
                     },
-                    place: exception.stack().and_then(|stack| place(&stack, script)),
+                    place: exception.stack().and_then(|stack| place(&stack, files)),
                 }
             }
             CaughtError::Value(value) => Trouble::new(format!("threw {}", shown(value))),
             CaughtError::Error(error) => Trouble::new(error.to_string()),
         }
+    }
+
+    /// An import of what is not exported is the one error whose place the interpreter does not tell.
+    pub fn with_place_of_import(mut self, modules: &Modules) -> Self {
+        if self.place.is_some() {
+            return self;
+        }
+        let Some((name, module)) = self
+            .message
+            .strip_prefix("SyntaxError: Could not find export '")
+            .and_then(|rest| rest.strip_suffix('\'')?.split_once("' in module '"))
+        else {
+            return self;
+        };
+        self.place = modules.place_of_name(module, name);
+        let hint = match self.place.as_ref().is_some_and(|p| p.file.ends_with(".ts")) {
+            true => format!("; a type is imported with `import type {{ {name} }}`"),
+            false => String::new(),
+        };
+        self.message = format!("SyntaxError: {module} exports no {name:?}{hint}");
+        self
     }
 }
 
@@ -68,15 +108,23 @@ pub fn shown(value: &Value<'_>) -> String {
     }
 }
 
-/// The first frame of a stack that lies in the script: `    at decide (NAME:LINE:COLUMN)` or `    at NAME:LINE:COLUMN`.
-fn place(stack: &str, script: &str) -> Option<(u32, u32)> {
+/// The first frame of a stack that lies in one of the files: `    at decide (NAME:LINE:COLUMN)` or `    at NAME:LINE:COLUMN`.
+fn place(stack: &str, files: &[String]) -> Option<Place> {
     stack.lines().find_map(|line| {
         let line = line.trim_end().trim_end_matches(')');
         let (front, column) = line.rsplit_once(':')?;
         let (front, line) = front.rsplit_once(':')?;
-        let before = front.strip_suffix(script)?;
-        (before.ends_with('(') || before.ends_with(' ')).then_some(())?;
-        Some((line.parse().ok()?, column.parse().ok()?))
+        let named = |file: &&String| {
+            let before = front.strip_suffix(file.as_str());
+            before.is_some_and(|before| before.ends_with('(') || before.ends_with(' '))
+        };
+        // Names may hold blanks: the longest is the whole one.
+        let file = files.iter().filter(named).max_by_key(|file| file.len())?;
+        Some(Place {
+            file: file.clone(),
+            line: line.parse().ok()?,
+            column: column.parse().ok()?,
+        })
     })
 }
 
@@ -84,12 +132,20 @@ fn place(stack: &str, script: &str) -> Option<(u32, u32)> {
 mod tests {
     use super::place;
 
+    fn found(stack: &str, files: &[&str]) -> Option<String> {
+        let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
+        place(stack, &files).map(|place| place.to_string())
+    }
+
     #[test]
     fn the_first_frame_of_the_script_counts() {
         let stack = "    at check (native)\n    at Action (postroom:prelude:20:9)\n    at helper (a b/x:y.js:12:5)\n    at decide (a b/x:y.js:3:1)\n";
-        assert_eq!(place(stack, "a b/x:y.js"), Some((12, 5)));
-        assert_eq!(place("    at a b/x:y.js:7:2\n", "a b/x:y.js"), Some((7, 2)));
-        assert_eq!(place(stack, "y.js"), None);
-        assert_eq!(place("", "y.js"), None);
+        let whole = Some("a b/x:y.js:12:5".to_owned());
+        assert_eq!(found(stack, &["a b/x:y.js"]), whole);
+        assert_eq!(found(stack, &["b/x:y.js", "a b/x:y.js"]), whole);
+        let bare = found("    at a b/x:y.js:7:2\n", &["a b/x:y.js"]);
+        assert_eq!(bare.as_deref(), Some("a b/x:y.js:7:2"));
+        assert_eq!(found(stack, &["y.js"]), None);
+        assert_eq!(found("", &["y.js"]), None);
     }
 }

@@ -3,7 +3,7 @@
 //! Only a core module lets its memory be read back. So this side speaks the canonical ABI by hand, for the one function `init` and the one import `log`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::{
     Caller, Extern, Func, FuncType, Instance, Linker, Memory, MemoryType, Store, Trap, Val,
@@ -18,55 +18,82 @@ use crate::memory::NoKv;
 /// `log` of the interface `log`, as core modules import it.
 const LOG: (&str, &str) = ("postroom:plugin/log@1.0.0", "log");
 const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
-/// `init: func(name: string, source: string) -> result<_, script-error>`.
+/// `init: func(modules: list<script-module>) -> result<list<script-import>, script-error>`.
 const INIT: &str = "init";
 /// Frees what `init` answered.
 const AFTER_INIT: &str = "cabi_post_init";
 const ALLOCATE: &str = "cabi_realloc";
-/// Where the parts of a `result<_, script-error>` lie, in bytes from its beginning.
-const IS_ERROR: usize = 0;
-const MESSAGE: usize = 4;
-const MESSAGE_LENGTH: usize = 8;
-const LINE: usize = 12;
-const COLUMN: usize = 16;
-const RESULT: usize = 20;
+/// Bytes of a pointer, a length or a number, and how they are aligned.
+const WORD: usize = 4;
+/// A `script-module`: two strings.
+const MODULE: usize = 4 * WORD;
+/// A `script-import`: three strings and two numbers.
+const IMPORT: usize = 8 * WORD;
+/// Where the answer's content begins, behind the byte that says which it is.
+const CONTENT: usize = WORD;
 
-pub(super) struct Evaluated {
-    /// All of it, in whole pages.
-    pub(super) memory: Vec<u8>,
-    pub(super) log: Vec<String>,
+/// What came of handing a script's modules to the interpreter.
+pub(super) enum Outcome {
+    Evaluated {
+        /// All of it, in whole pages.
+        memory: Vec<u8>,
+        log: Vec<String>,
+    },
+    /// Nothing was evaluated: these are missing.
+    Lacking(Vec<Missing>),
 }
 
-/// What `init` answered.
+/// An import of a module that was not handed over.
+pub(super) struct Missing {
+    pub(super) importer: String,
+    pub(super) specifier: String,
+    pub(super) name: String,
+    /// From 1, as is the column; 0 where unknown.
+    pub(super) line: u32,
+    pub(super) column: u32,
+}
+
 struct ScriptError {
+    file: String,
     message: String,
     line: u32,
     column: u32,
 }
 
+type Answer = Result<Vec<Missing>, ScriptError>;
+
+/// `modules` are names and JavaScript, the rule itself first. What it takes goes off the time that is left.
 pub(super) fn run(
     scripts: &Scripts,
     engines: &Engines,
     terms: &Arc<Terms>,
-    text: &str,
-) -> Result<Evaluated, LoadError> {
+    modules: &[(&str, &str)],
+    left: &mut Duration,
+) -> Result<Outcome, LoadError> {
     let _turn = engines.turn();
+    let started = Instant::now();
     let host = Host::new(
         terms.clone(),
         None,
         String::new(),
-        Instant::now() + terms.limits.init_time,
+        started + *left,
         Arc::new(NoKv),
     );
     let mut store = engine::store(scripts.interpreter.engine(), host);
-    match evaluate(scripts, &mut store, &terms.name, text) {
-        Ok((memory, Ok(()))) => Ok(Evaluated {
+    let evaluated = evaluate(scripts, &mut store, modules);
+    *left = left.saturating_sub(started.elapsed());
+    match evaluated {
+        Ok((memory, Ok(missing))) if missing.is_empty() => Ok(Outcome::Evaluated {
             memory: memory.data(&store).to_vec(),
             log: store.data().log.take(),
         }),
+        Ok((_, Ok(missing))) => Ok(Outcome::Lacking(missing)),
         Ok((_, Err(_))) if store.data().meter.refused => Err(out_of_memory(terms)),
         Ok((_, Err(error))) => Err(LoadError::Script {
-            file: terms.name.clone(),
+            file: match error.file.as_str() {
+                "" => terms.name.clone(),
+                _ => error.file,
+            },
             line: error.line,
             column: error.column,
             message: error.message,
@@ -106,9 +133,8 @@ fn out_of_memory(terms: &Terms) -> LoadError {
 fn evaluate(
     scripts: &Scripts,
     store: &mut Store<Host>,
-    name: &str,
-    text: &str,
-) -> wasmtime::Result<(Memory, Result<(), ScriptError>)> {
+    modules: &[(&str, &str)],
+) -> wasmtime::Result<(Memory, Answer)> {
     let pages = u32::try_from(scripts.base.pages)?;
     let memory = Memory::new(&mut *store, MemoryType::new(pages, None))?;
     for (at, bytes) in &scripts.base.data {
@@ -128,39 +154,83 @@ fn evaluate(
     }
     let instance = linker.instantiate(&mut *store, &scripts.interpreter)?;
     let allocate = instance.get_typed_func::<(u32, u32, u32, u32), u32>(&mut *store, ALLOCATE)?;
-    let pass = |store: &mut Store<Host>, text: &str| -> wasmtime::Result<(u32, u32)> {
-        let length = u32::try_from(text.len())?;
-        let at = allocate.call(&mut *store, (0, 0, 1, length))?;
-        memory.write(&mut *store, at as usize, text.as_bytes())?;
-        Ok((at, length))
+    let mut pass = |bytes: &[u8], align: usize| -> wasmtime::Result<[u8; 2 * WORD]> {
+        let (length, align) = (u32::try_from(bytes.len())?, u32::try_from(align)?);
+        let at = allocate.call(&mut *store, (0, 0, align, length))?;
+        memory.write(&mut *store, at as usize, bytes)?;
+        let mut slice = [0; 2 * WORD];
+        slice[..WORD].copy_from_slice(&at.to_le_bytes());
+        slice[WORD..].copy_from_slice(&length.to_le_bytes());
+        Ok(slice)
     };
-    let (name, name_length) = pass(store, name)?;
-    let (source, source_length) = pass(store, text)?;
-    let init = instance.get_typed_func::<(u32, u32, u32, u32), u32>(&mut *store, INIT)?;
-    let answer = init.call(&mut *store, (name, name_length, source, source_length))?;
-    let result = read(memory.data(&*store), answer as usize)
+    let mut list = Vec::with_capacity(modules.len() * MODULE);
+    for (name, source) in modules {
+        list.extend(pass(name.as_bytes(), 1)?);
+        list.extend(pass(source.as_bytes(), 1)?);
+    }
+    let at = pass(&list, WORD)?;
+    let at = u32::from_le_bytes([at[0], at[1], at[2], at[3]]);
+    let count = u32::try_from(modules.len())?;
+    let init = instance.get_typed_func::<(u32, u32), u32>(&mut *store, INIT)?;
+    let answer = init.call(&mut *store, (at, count))?;
+    let most = store.data().terms.limits.modules;
+    let result = read(memory.data(&*store), answer as usize, most)
         .ok_or_else(|| wasmtime::Error::msg("what init answered lies outside the memory"))?;
     clean_up(&instance, store, answer)?;
     Ok((memory, result))
 }
 
-fn read(memory: &[u8], at: usize) -> Option<Result<(), ScriptError>> {
-    let result = memory.get(at..at.checked_add(RESULT)?)?;
-    let number = |at: usize| {
-        let bytes = result.get(at..at + 4)?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+/// Reads an answer; of what is missing, one more than `most`.
+fn read(memory: &[u8], at: usize, most: usize) -> Option<Answer> {
+    let is_error = *memory.get(at)? != 0;
+    let mut words = Words {
+        memory,
+        at: at.checked_add(CONTENT)?,
     };
-    if result[IS_ERROR] == 0 {
-        return Some(Ok(()));
+    if is_error {
+        return Some(Err(ScriptError {
+            file: words.text()?,
+            message: words.text()?,
+            line: words.number()?,
+            column: words.number()?,
+        }));
     }
-    let from = number(MESSAGE)? as usize;
-    let length = number(MESSAGE_LENGTH)? as usize;
-    let message = memory.get(from..from.checked_add(length)?)?;
-    Some(Err(ScriptError {
-        message: String::from_utf8_lossy(message).into_owned(),
-        line: number(LINE)?,
-        column: number(COLUMN)?,
-    }))
+    let (from, count) = (words.number()? as usize, words.number()? as usize);
+    let missing = (0..count.min(most.saturating_add(1))).map(|index| {
+        let mut words = Words {
+            memory,
+            at: from.checked_add(index.checked_mul(IMPORT)?)?,
+        };
+        Some(Missing {
+            importer: words.text()?,
+            specifier: words.text()?,
+            name: words.text()?,
+            line: words.number()?,
+            column: words.number()?,
+        })
+    });
+    missing.collect::<Option<_>>().map(Ok)
+}
+
+/// Reads a record field by field.
+struct Words<'m> {
+    memory: &'m [u8],
+    at: usize,
+}
+
+impl Words<'_> {
+    fn number(&mut self) -> Option<u32> {
+        let end = self.at.checked_add(WORD)?;
+        let bytes = self.memory.get(self.at..end)?;
+        self.at = end;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let (from, length) = (self.number()? as usize, self.number()? as usize);
+        let text = self.memory.get(from..from.checked_add(length)?)?;
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
 }
 
 fn clean_up(instance: &Instance, store: &mut Store<Host>, answer: u32) -> wasmtime::Result<()> {

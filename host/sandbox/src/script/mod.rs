@@ -6,9 +6,11 @@
 mod image;
 mod init;
 mod split;
+mod typescript;
 mod wrapper;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use wasmtime::Module;
 use wasmtime::component::Component;
@@ -17,6 +19,9 @@ use crate::component::componentize;
 use crate::engine::Engines;
 use crate::error::{LoadError, SandboxError};
 use crate::host::{Host, Terms};
+use crate::source::{self, Bundle, Import, Imports};
+use init::{Missing, Outcome};
+use typescript::TypeScript;
 
 pub(crate) use init::failure;
 
@@ -24,6 +29,8 @@ const MEMORY_MODULE: &str = "env";
 const MEMORY_NAME: &str = "memory";
 const INTERPRETER_IMPORT: &str = "interpreter";
 const IMAGE_IMPORT: &str = "image";
+/// How the name of a module with types ends.
+const TYPESCRIPT: &str = ".ts";
 /// A page of wasm memory.
 const PAGE: usize = 64 << 10;
 
@@ -32,6 +39,8 @@ pub(crate) struct Scripts {
     interpreter: Module,
     wrapper: Component,
     base: Base,
+    /// Made with the first script that has types.
+    typescript: Mutex<Option<Arc<TypeScript>>>,
 }
 
 /// The memory of an interpreter that has not run yet.
@@ -44,6 +53,7 @@ struct Base {
 pub(crate) struct Script {
     image: Module,
     pub(crate) log: Vec<String>,
+    pub(crate) bundle: Bundle,
 }
 
 /// Why a core module cannot serve as the interpreter.
@@ -77,26 +87,86 @@ impl Scripts {
                 pages: split.pages,
                 data: split.data,
             },
+            typescript: Mutex::default(),
         })
     }
 
-    /// Evaluates a script's top level and keeps what it left in memory.
+    /// Evaluates a script's top level, with all that it imports, and keeps what it left in memory.
+    ///
+    /// The interpreter says what is imported, since nobody else knows it for sure; it is asked again until nothing is missing.
     pub(crate) fn evaluate(
         &self,
         engines: &Engines,
         terms: &Arc<Terms>,
         text: &str,
+        imports: &dyn Imports,
     ) -> Result<Script, LoadError> {
-        let evaluated = init::run(self, engines, terms, text)?;
+        let mut left = terms.limits.init_time;
+        let mut modules = vec![source::Module {
+            name: terms.name.clone(),
+            text: text.to_owned(),
+        }];
+        check_size(&modules, terms)?;
+        let mut stripped = vec![self.without_types(engines, terms, &modules[0], &mut left)?];
+        let (memory, log) = loop {
+            let plain: Vec<(&str, &str)> = modules
+                .iter()
+                .zip(&stripped)
+                .map(|(module, stripped)| {
+                    let text = stripped.as_ref().unwrap_or(&module.text);
+                    (module.name.as_str(), text.as_str())
+                })
+                .collect();
+            match init::run(self, engines, terms, &plain, &mut left)? {
+                Outcome::Evaluated { memory, log } => break (memory, log),
+                Outcome::Lacking(missing) => {
+                    for missing in missing {
+                        let module = fetch(&missing, &modules, imports, terms)?;
+                        stripped.push(self.without_types(engines, terms, &module, &mut left)?);
+                        modules.push(module);
+                        check_size(&modules, terms)?;
+                    }
+                }
+            }
+        };
         let failed = |error: wasmtime::Error| LoadError::sandbox(&terms.name, format!("{error:#}"));
-        let image = Module::from_binary(&engines.small, &image::module(&evaluated.memory))
-            .map_err(failed)?;
+        let image = Module::from_binary(&engines.small, &image::module(&memory)).map_err(failed)?;
         // Before the first mail, not during it.
         image.initialize_copy_on_write_image().map_err(failed)?;
         Ok(Script {
             image,
-            log: evaluated.log,
+            log,
+            bundle: Bundle::new(modules),
         })
+    }
+
+    /// The JavaScript of a TypeScript module; `None` when it is JavaScript.
+    fn without_types(
+        &self,
+        engines: &Engines,
+        terms: &Arc<Terms>,
+        module: &source::Module,
+        left: &mut Duration,
+    ) -> Result<Option<String>, LoadError> {
+        if !module.name.ends_with(TYPESCRIPT) {
+            return Ok(None);
+        }
+        let typescript = {
+            // Held while compiling: a second script waits for the first one's.
+            let mut made = self
+                .typescript
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            match &*made {
+                Some(ready) => ready.clone(),
+                None => {
+                    let ready = TypeScript::new(engines)
+                        .map_err(|error| LoadError::sandbox(&terms.name, error))?;
+                    made.insert(Arc::new(ready)).clone()
+                }
+            }
+        };
+        typescript.strip(engines, terms, module, left).map(Some)
     }
 
     /// What a script's instances are made of, given the linker of its imports.
@@ -111,4 +181,50 @@ impl Scripts {
         linker.root().module(IMAGE_IMPORT, &script.image)?;
         linker.instantiate_pre(&self.wrapper)
     }
+}
+
+/// Reads one module more, if the limits have room for it.
+fn fetch(
+    missing: &Missing,
+    modules: &[source::Module],
+    imports: &dyn Imports,
+    terms: &Terms,
+) -> Result<source::Module, LoadError> {
+    let refused = |reason: String| LoadError::Script {
+        file: missing.importer.clone(),
+        line: missing.line,
+        column: missing.column,
+        message: format!("import of {:?}: {reason}", missing.specifier),
+    };
+    let most = terms.limits.modules;
+    if modules.len() >= most {
+        return Err(refused(format!(
+            "a rule may have {most} files; import less, or raise the limit `modules`"
+        )));
+    }
+    if modules.iter().any(|module| module.name == missing.name) {
+        let message = format!("the interpreter does not find {}", missing.name);
+        return Err(LoadError::sandbox(&terms.name, message));
+    }
+    let import = Import {
+        importer: &missing.importer,
+        specifier: &missing.specifier,
+        name: &missing.name,
+    };
+    Ok(source::Module {
+        name: missing.name.clone(),
+        text: imports.read(&import).map_err(refused)?,
+    })
+}
+
+fn check_size(modules: &[source::Module], terms: &Terms) -> Result<(), LoadError> {
+    let size: usize = modules.iter().map(|module| module.text.len()).sum();
+    let limit = terms.limits.source_bytes;
+    if size <= limit {
+        return Ok(());
+    }
+    Err(LoadError::SourceSize {
+        name: terms.name.clone(),
+        limit,
+    })
 }

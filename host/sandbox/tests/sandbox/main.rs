@@ -6,6 +6,7 @@ mod cache;
 mod components;
 mod guests;
 mod inspection;
+mod modules;
 mod scripts;
 mod support;
 mod wasi;

@@ -1,0 +1,91 @@
+//! Takes the types out of scripts, in the sandbox like everything else that reads what others wrote.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::Trap;
+use wasmtime::component::{InstancePre, Linker};
+
+use super::init::failure;
+use crate::bindings::stripper::{StripError, TypeStripperPre};
+use crate::component::componentize;
+use crate::engine::{self, Engines};
+use crate::error::{LoadError, SandboxError};
+use crate::host::{Host, Terms};
+use crate::memory::NoKv;
+use crate::source::Module;
+
+/// A core module built for the world `type-stripper`.
+static TYPE_STRIPPER: &[u8] = include_bytes!(env!("POSTROOM_GUEST_TYPESCRIPT"));
+/// What crosses besides the text itself.
+const EXTRA_BYTES: usize = 64 << 10;
+
+/// Ready to take types out.
+pub(super) struct TypeScript(TypeStripperPre<Host>);
+
+impl TypeScript {
+    /// Compiles the guest, or takes it from the cache.
+    pub(super) fn new(engines: &Engines) -> Result<Self, SandboxError> {
+        let unfit = |message: String| SandboxError::Guest {
+            guest: "type stripper",
+            message,
+        };
+        let component = componentize(TYPE_STRIPPER).map_err(|e| unfit(e.to_string()))?;
+        let failed = |error: wasmtime::Error| unfit(format!("{error:#}"));
+        let component = engines.compile(&component, false).map_err(failed)?;
+        let linker = Linker::<Host>::new(component.engine());
+        let pre: InstancePre<Host> = linker.instantiate_pre(&component).map_err(failed)?;
+        TypeStripperPre::new(pre).map(Self).map_err(failed)
+    }
+
+    /// JavaScript in which everything stands where it stood. What it takes goes off the time that is left.
+    pub(super) fn strip(
+        &self,
+        engines: &Engines,
+        terms: &Arc<Terms>,
+        module: &Module,
+        left: &mut Duration,
+    ) -> Result<String, LoadError> {
+        let _turn = engines.turn();
+        let started = Instant::now();
+        let host = Host::new(
+            terms.clone(),
+            None,
+            String::new(),
+            started + *left,
+            Arc::new(NoKv),
+        );
+        let mut store = engine::store(self.0.engine(), host);
+        store.set_hostcall_fuel(
+            module
+                .text
+                .len()
+                .saturating_mul(2)
+                .saturating_add(EXTRA_BYTES),
+        );
+        let refused = |error: StripError| LoadError::Script {
+            file: module.name.clone(),
+            line: error.line,
+            column: error.column,
+            message: error.message,
+        };
+        let stripped = self
+            .0
+            .instantiate(&mut store)
+            .and_then(|guest| guest.call_strip(&mut store, &module.text));
+        *left = left.saturating_sub(started.elapsed());
+        match stripped {
+            Ok(stripped) => stripped.map_err(refused),
+            Err(error) if error.is::<Trap>() && !store.data().meter.refused => {
+                Err(refused(StripError {
+                    message:
+                        "its types cannot be taken out: it is nested too deeply, or no TypeScript"
+                            .into(),
+                    line: 0,
+                    column: 0,
+                }))
+            }
+            Err(error) => Err(failure(terms, store.data(), &error)),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What rules are made of: a component's bytes, or a script's files as they refer to each other.
+
+use bytes::Bytes;
+use postroom_core::ContentHash;
+use serde_json::Value;
+
+/// What a rule is made of.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// JavaScript, or TypeScript when the name ends in `.ts`; the name is what errors bear. It imports nothing.
+    Script {
+        name: &'a str,
+        text: &'a str,
+    },
+    /// A script that may import others. Each name is a path with `/`, from wherever the first one's begins.
+    Modules {
+        name: &'a str,
+        text: &'a str,
+        imports: &'a dyn Imports,
+    },
+    Component {
+        name: &'a str,
+        bytes: &'a [u8],
+    },
+}
+
+/// Where the modules come from that a script imports.
+pub trait Imports {
+    /// The text of the module that is meant; the reason, for people, when it may not be had.
+    fn read(&self, import: &Import<'_>) -> Result<String, String>;
+}
+
+/// One `import` that stands in a script.
+#[derive(Debug, Clone, Copy)]
+pub struct Import<'a> {
+    /// The module it stands in.
+    pub importer: &'a str,
+    /// As written.
+    pub specifier: &'a str,
+    /// The module that is meant: the specifier seen from the importer. It may lead anywhere.
+    pub name: &'a str,
+}
+
+/// One file of a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    pub name: String,
+    /// As written, types and all.
+    pub text: String,
+}
+
+/// For scripts of one file.
+pub(crate) struct NoImports;
+
+/// The modules of a script together: what its content hash is taken of, and what is kept to load it again.
+///
+/// A script of one file is that file's text. Several are a mark that no text begins with, and a JSON array of names and texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle(Vec<Module>);
+
+/// No UTF-8 text has this byte.
+const MARK: &[u8] = b"\xffmodules\n";
+
+impl Bundle {
+    /// The rule itself comes first.
+    pub fn new(modules: Vec<Module>) -> Self {
+        Self(modules)
+    }
+
+    /// `name` is that of a script of one file; several have their own.
+    pub fn unpack(name: &str, bytes: &[u8]) -> Option<Self> {
+        let Some(packed) = bytes.strip_prefix(MARK) else {
+            return Some(Self(vec![Module {
+                name: name.to_owned(),
+                text: String::from_utf8_lossy(bytes).into_owned(),
+            }]));
+        };
+        let all: Vec<(String, String)> = serde_json::from_slice(packed).ok()?;
+        let modules = all.into_iter().map(|(name, text)| Module { name, text });
+        Some(Self(modules.collect()))
+    }
+
+    pub fn pack(&self) -> Bytes {
+        match self.0.as_slice() {
+            [only] => Bytes::copy_from_slice(only.text.as_bytes()),
+            modules => {
+                let pairs = modules
+                    .iter()
+                    .map(|module| Value::from(vec![module.name.as_str(), module.text.as_str()]));
+                let mut bytes = MARK.to_vec();
+                bytes.extend(Value::from_iter(pairs).to_string().into_bytes());
+                bytes.into()
+            }
+        }
+    }
+
+    pub fn hash(&self) -> ContentHash {
+        ContentHash::of(&self.pack())
+    }
+
+    pub fn modules(&self) -> &[Module] {
+        &self.0
+    }
+}
+
+impl Imports for Bundle {
+    fn read(&self, import: &Import<'_>) -> Result<String, String> {
+        let module = self.0.iter().find(|module| module.name == import.name);
+        module
+            .map(|module| module.text.clone())
+            .ok_or_else(|| "it was not kept with the rule".into())
+    }
+}
+
+impl Imports for NoImports {
+    fn read(&self, _: &Import<'_>) -> Result<String, String> {
+        Err("this script is one file and stands alone".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn module(name: &str, text: &str) -> Module {
+        Module {
+            name: name.into(),
+            text: text.into(),
+        }
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        let one = Bundle::new(vec![module("rules/a.js", "[\"a\"]")]);
+        assert_eq!(&one.pack()[..], b"[\"a\"]");
+        assert_eq!(one.hash(), ContentHash::of(b"[\"a\"]"));
+        let two = Bundle::new(vec![module("rules/a.js", "é\n"), module("rules/b.ts", "")]);
+        for bundle in [one, two] {
+            assert_eq!(Bundle::unpack("rules/a.js", &bundle.pack()), Some(bundle));
+        }
+        assert_eq!(Bundle::unpack("a", b"\xffmodules\n{}"), None);
+    }
+
+    #[test]
+    fn the_hash_covers_names_and_texts() {
+        let hash =
+            |name: &str, text: &str| Bundle::new(vec![module("a", "x"), module(name, text)]).hash();
+        assert_ne!(hash("b", "y"), hash("c", "y"));
+        assert_ne!(hash("b", "y"), hash("b", "z"));
+    }
+}
