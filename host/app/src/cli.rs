@@ -279,6 +279,44 @@ pub enum RuleCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Run the cases that lie beside rules (rules/mine.cases/NAME.eml, NAME.expected.json); exit code 1 when one fails or none
+    /// is there
+    Test {
+        /// Rules, folders of cases, single mails, folders of rules; without any, every rule of the configuration, else of ./rules
+        paths: Vec<PathBuf>,
+        /// Only as the tenant of this mailbox has the rules
+        #[arg(long)]
+        mailbox: Option<String>,
+        /// What the rules say now becomes what is expected
+        #[arg(long)]
+        update: bool,
+        /// Run again at every save; Ctrl-C ends
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make a case of a mail that was decided, with stand-ins for addresses, names, numbers and secrets
+    Pin {
+        /// The decision's id, as `decisions` shows it
+        decision: String,
+        /// The rule the case is for, when another than the one that decided
+        #[arg(long, value_name = "FILE")]
+        rule: Option<PathBuf>,
+        /// The case's name; made from the subject unless given
+        #[arg(long)]
+        name: Option<String>,
+        /// A domain that is no secret, such as a vendor's; may be given several times
+        #[arg(long, value_name = "DOMAIN")]
+        keep: Vec<String>,
+        /// Write it although the rule decides otherwise by now, or another case has the name
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -91,6 +91,40 @@ fn main() -> ExitCode {
             mailbox.as_deref(),
             output.json,
         ),
+        Command::Rule(RuleCommand::Test {
+            paths,
+            mailbox,
+            update,
+            watch,
+            config,
+            output,
+        }) => {
+            let options = commands::rule::Options {
+                paths,
+                mailbox,
+                update,
+                watch,
+                json: output.json,
+            };
+            commands::rule::test(&config.config, &options)
+        }
+        Command::Rule(RuleCommand::Pin {
+            decision,
+            rule,
+            name,
+            keep,
+            force,
+            config,
+        }) => {
+            let wanted = commands::rule::Pin {
+                decision,
+                rule,
+                name,
+                keep,
+                force,
+            };
+            commands::rule::pin(&config.config, &wanted)
+        }
         Command::Plugin(PluginCommand::Build { module, output }) => {
             commands::plugin::build(&module, output)
         }

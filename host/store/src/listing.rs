@@ -189,12 +189,20 @@ impl Store {
 impl Reader {
     /// Decisions in the order of journalling.
     pub fn decisions(&self, filter: &Filter) -> Result<Rows<DecisionRow>, StoreError> {
-        let sql = "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, d.outcome, d.ticket, r.record
-             FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
-                  JOIN mailbox m ON m.id = j.mailbox JOIN decision_record r ON r.journal = d.journal
-             WHERE d.journal > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
-               AND (?5 IS NULL OR j.received_ms >= ?5) AND (?6 IS NULL OR d.outcome = ?6)";
-        self.rows(sql, "d.journal", filter, decision_row)
+        let sql = format!(
+            "{DECIDED} WHERE d.journal > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
+               AND (?5 IS NULL OR j.received_ms >= ?5) AND (?6 IS NULL OR d.outcome = ?6)"
+        );
+        self.rows(&sql, "d.journal", filter, decision_row)
+    }
+
+    /// One decision; none when there is no such one.
+    pub fn decision(&self, id: DecisionId) -> Result<Option<DecisionRow>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(&format!("{DECIDED} WHERE d.journal = ?1"))?;
+            let mut rows = statement.query([id.0])?;
+            rows.next()?.map(decision_row).transpose()
+        })
     }
 
     /// Tickets, notes and alerts in the order they were made.
@@ -332,6 +340,11 @@ impl Reader {
         })
     }
 }
+
+const DECIDED: &str =
+    "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, d.outcome, d.ticket, r.record
+     FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
+          JOIN mailbox m ON m.id = j.mailbox JOIN decision_record r ON r.journal = d.journal";
 
 const QUARANTINED: &str =
     "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, j.size, r.record, j.whole

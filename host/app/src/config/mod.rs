@@ -104,6 +104,8 @@ pub struct Tenant {
     pub grants: Grants,
     /// The limits of this tenant's rules.
     pub limits: Limits,
+    /// Whether a rule whose own tests fail must not go live.
+    pub rule_tests: bool,
 }
 
 #[derive(Debug, Clone)]

@@ -316,6 +316,15 @@ impl<'r> Item<'r> {
         }
     }
 
+    /// `true` or `false`.
+    pub fn flag(&self) -> Option<bool> {
+        let flag = self.value.as_bool();
+        if flag.is_none() {
+            self.wrong_type("true or false", "write it without quotes");
+        }
+        flag
+    }
+
     /// The elements of an array.
     pub fn list(&self) -> Option<Vec<Item<'r>>> {
         let Some(array) = self.value.as_array() else {

@@ -59,6 +59,10 @@ fn read_one(
         None => Some(Grants::default()),
     };
     let limits = limits::read_tenant(&section, all_limits);
+    let rule_tests = match section.item("rule_tests") {
+        Some(item) => item.flag(),
+        None => Some(false),
+    };
     let mut settings = Some(BTreeMap::new());
     if let Some(table) = section.section("settings", "a tenant's settings") {
         for (rule, item) in table.entries() {
@@ -85,6 +89,7 @@ fn read_one(
         settings: settings?,
         grants: grants?,
         limits,
+        rule_tests: rule_tests?,
     })
 }
 

@@ -21,6 +21,7 @@ mod line;
 mod mailbox_test;
 mod recipes;
 mod reload;
+mod rule_tests;
 mod trouble;
 mod types;
 mod wit_reference;

@@ -1,0 +1,218 @@
+//! Compares what a rule made of a mail with what was expected, and shows the difference so that people can read it.
+
+use serde_json::{Map, Value, json};
+use similar::{ChangeTag, TextDiff};
+
+use super::expected::{Expected, Outcome};
+use super::run::Found;
+
+/// Equal lines shown around a difference.
+const AROUND: usize = 3;
+/// In one line of a reason, a value is cut after so many characters.
+const SHOWN_CHARS: usize = 60;
+
+/// Where a rule says otherwise: the parts that are compared, on both sides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mismatch {
+    pub expected: Value,
+    pub found: Value,
+}
+
+impl Expected {
+    /// None when the case holds.
+    pub fn mismatch(&self, found: &Found) -> Option<Mismatch> {
+        mismatch(self, found)
+    }
+}
+
+fn mismatch(expected: &Expected, found: &Found) -> Option<Mismatch> {
+    let (mut left, mut right) = (Map::new(), Map::new());
+    let mut put = |key: &str, expected: Value, found: Value| {
+        left.insert(key.to_owned(), expected);
+        right.insert(key.to_owned(), found);
+    };
+    // Without it, the actions say enough.
+    if let Some(outcome) = expected.outcome {
+        put("outcome", json!(outcome), json!(found.outcome));
+    }
+    let passes = expected.outcome == Some(Outcome::Pass);
+    let actions = expected.actions.clone().or(passes.then(Vec::new));
+    if let Some(mut actions) = actions {
+        let found_actions = json!(found.actions);
+        fill_in(&mut actions, &found_actions, &found.said);
+        put("actions", Value::Array(actions), found_actions);
+    }
+    if let Some(refused) = &expected.refused {
+        put("refused", json!(refused), json!(found.refused));
+    }
+    if let Some(log) = &expected.log {
+        put("log", json!(log), json!(found.log));
+    }
+    if let Some(repairs) = &expected.repairs {
+        put("repairs", json!(repairs), json!(found.repairs));
+    }
+    if let Some(writes) = &expected.kv_writes {
+        put("kv_writes", json!(writes), json!(found.kv_writes));
+    }
+    (left != right).then(|| Mismatch {
+        expected: Value::Object(left),
+        found: Value::Object(right),
+    })
+}
+
+/// What a rule left to the mail need not be repeated in the case: there the found value stands in.
+fn fill_in(expected: &mut [Value], found: &Value, said: &[Value]) {
+    let is_disposition = |action: &&Value| {
+        let kind = action["kind"].as_str();
+        matches!(kind, Some("ticket" | "note" | "alert"))
+    };
+    // These are never refused nor added, so that they stand in the same order.
+    let found = found.as_array().map(Vec::as_slice).unwrap_or_default();
+    let pairs = found
+        .iter()
+        .enumerate()
+        .filter(|(_, action)| is_disposition(action))
+        .zip(said.iter().filter(is_disposition));
+    for ((index, found), said) in pairs {
+        let (Some(found), Some(expected)) = (
+            found.as_object(),
+            expected.get_mut(index).and_then(Value::as_object_mut),
+        ) else {
+            continue;
+        };
+        for (key, value) in found {
+            let usual = key == "visibility" && value == "public";
+            if (said.get(key).is_none() || usual) && !expected.contains_key(key) {
+                expected.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+impl Mismatch {
+    /// The lines that differ, marked `-` for expected and `+` for found, with some around them.
+    pub fn diff(&self) -> Vec<(char, String)> {
+        let (old, new) = (shown(&self.expected), shown(&self.found));
+        let diff = TextDiff::from_lines(&old, &new);
+        let mut lines = Vec::new();
+        for (number, group) in diff.grouped_ops(AROUND).iter().enumerate() {
+            if number > 0 {
+                lines.push((' ', "…".to_owned()));
+            }
+            for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+                let mark = match change.tag() {
+                    ChangeTag::Equal => ' ',
+                    ChangeTag::Delete => '-',
+                    ChangeTag::Insert => '+',
+                };
+                lines.push((mark, change.value().trim_end_matches('\n').to_owned()));
+            }
+        }
+        lines
+    }
+
+    /// The first difference in one line.
+    pub fn summary(&self) -> String {
+        first_difference("", &self.expected, &self.found).unwrap_or_default()
+    }
+}
+
+/// Where two values first differ, by its path: `actions[0].queue is "b", expected "a"`.
+pub fn first_difference(path: &str, expected: &Value, found: &Value) -> Option<String> {
+    match (expected, found) {
+        (Value::Object(left), Value::Object(right)) => {
+            let join = |key: &str| match path {
+                "" => key.to_owned(),
+                _ => format!("{path}.{key}"),
+            };
+            // The outcome says most.
+            let first = left.keys().filter(|key| *key == "outcome");
+            let keys = first.chain(left.keys());
+            let changed = keys.clone().find_map(|key| match right.get(key) {
+                Some(found) => first_difference(&join(key), &left[key], found),
+                None => Some(format!(
+                    "{} is missing, expected {}",
+                    join(key),
+                    brief(&left[key])
+                )),
+            });
+            changed.or_else(|| {
+                let extra = right.iter().find(|(key, _)| !left.contains_key(*key));
+                extra.map(|(key, value)| format!("{} is {}, not expected", join(key), brief(value)))
+            })
+        }
+        (Value::Array(left), Value::Array(right)) => {
+            let pairs = left.iter().zip(right).enumerate();
+            let changed = pairs
+                .map(|(n, (left, right))| first_difference(&format!("{path}[{n}]"), left, right))
+                .find_map(|difference| difference);
+            changed.or_else(|| {
+                (left.len() != right.len())
+                    .then(|| format!("{path} has {}, expected {}", right.len(), left.len()))
+            })
+        }
+        _ => (expected != found)
+            .then(|| format!("{path} is {}, expected {}", brief(found), brief(expected))),
+    }
+}
+
+fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// A value line by line: texts of several lines as such.
+fn shown(value: &Value) -> String {
+    let mut out = String::new();
+    write(value, "", 0, &mut out);
+    out
+}
+
+fn write(value: &Value, lead: &str, depth: usize, out: &mut String) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(entries) if !entries.is_empty() => {
+            let is_first = |key: &&String| matches!(key.as_str(), "kind" | "outcome");
+            let first = entries.keys().filter(is_first);
+            let rest = entries.keys().filter(|key| !is_first(key));
+            let mut lead = lead;
+            for key in first.chain(rest) {
+                let value = &entries[key];
+                let nested = match value {
+                    Value::Object(entries) => !entries.is_empty(),
+                    Value::Array(list) => !list.is_empty(),
+                    Value::String(text) => text.contains('\n'),
+                    _ => false,
+                };
+                if nested {
+                    out.push_str(&format!("{indent}{lead}{key}:\n"));
+                    let below = depth + 1 + usize::from(!lead.is_empty());
+                    write(value, "", below, out);
+                } else {
+                    out.push_str(&format!("{indent}{lead}{key}: {value}\n"));
+                }
+                // The entries after the first stand below it, not below the dash.
+                if lead == DASH {
+                    lead = NEXT;
+                }
+            }
+        }
+        Value::Array(list) if !list.is_empty() => {
+            for item in list {
+                write(item, DASH, depth, out);
+            }
+        }
+        Value::String(text) if text.contains('\n') => {
+            for line in text.split('\n') {
+                out.push_str(&format!("{indent}{lead}| {line}\n"));
+            }
+        }
+        value => out.push_str(&format!("{indent}{lead}{value}\n")),
+    }
+}
+
+const DASH: &str = "- ";
+const NEXT: &str = "  ";

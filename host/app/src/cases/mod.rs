@@ -1,0 +1,64 @@
+//! A rule's own tests: mails beside the rule with what the rule is to make of them.
+
+mod compare;
+mod expected;
+mod gate;
+mod run;
+mod terms;
+
+use std::path::{Path, PathBuf};
+
+pub use compare::{Mismatch, first_difference};
+pub use expected::{Expected, Given};
+pub use gate::Gate;
+pub use run::{Found, Loaded, Verdict, run};
+pub use terms::Terms;
+
+/// The folder of a rule's cases: `rules/first.cases` for `rules/first.js`.
+pub fn folder_of(rule: &Path) -> PathBuf {
+    rule.with_extension("cases")
+}
+
+/// One mail and what is expected of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Case {
+    pub name: String,
+    /// `NAME.eml`
+    pub mail: PathBuf,
+    /// `NAME.expected.json`, which may be missing.
+    pub expected: PathBuf,
+}
+
+impl Case {
+    /// The case of a mail; none for another file.
+    pub fn of(mail: &Path) -> Option<Self> {
+        let is_mail = mail
+            .extension()
+            .is_some_and(|it| it.eq_ignore_ascii_case("eml"));
+        let name = mail.file_stem().filter(|_| is_mail)?.to_str()?;
+        Some(Self::named(mail.parent().unwrap_or(Path::new(".")), name))
+    }
+
+    pub fn named(folder: &Path, name: &str) -> Self {
+        let folder = folder.strip_prefix(".").unwrap_or(folder);
+        Self {
+            name: name.to_owned(),
+            mail: folder.join(format!("{name}.eml")),
+            expected: folder.join(format!("{name}.expected.json")),
+        }
+    }
+
+    /// The cases of a folder by name; none where there is no folder. The reason is for people.
+    pub fn all(folder: &Path) -> Result<Vec<Self>, String> {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(format!("{}: {error}", folder.display())),
+        };
+        let mut cases: Vec<Self> = entries
+            .filter_map(|entry| Self::of(&entry.ok()?.path()))
+            .collect();
+        cases.sort();
+        Ok(cases)
+    }
+}

@@ -1,0 +1,186 @@
+//! Whose rule it is taken to be when it is tried or tested: tenant, mailbox, settings, grants, limits, manners.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use postroom_core::{
+    Client, Completed, Context, DecisionLimits, Manners, Message, ParseLimits, complete,
+};
+use postroom_sandbox::{Grants, Kv, Rule as LoadedRule, Run};
+
+use super::Given;
+use crate::config::{Config, Mailbox, Rule, RuleUse};
+
+/// Without a configuration, tenant and mailbox are called so.
+const NOBODY: &str = "try";
+
+/// The terms of one rule for one tenant.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    pub wanted: RuleUse,
+    pub mailbox: String,
+    /// Whether a configuration says so, or nobody does.
+    pub configured: bool,
+    pub parse_limits: ParseLimits,
+    domains: Vec<String>,
+    own_addresses: Vec<String>,
+    has_outgoing: bool,
+    /// Mailboxes of other tenants.
+    foreign: Vec<String>,
+}
+
+/// What a rule answered, made complete.
+pub struct Answer {
+    /// The decision; none when the rule passed; or what was wrong.
+    pub result: Result<Option<Completed>, String>,
+    pub run: Run,
+}
+
+impl Terms {
+    /// Those of nobody. What the rule asks for is there, and empty; a reply is shown, not refused.
+    pub fn of_nobody(rule: &Path) -> Self {
+        Self {
+            wanted: RuleUse {
+                tenant: NOBODY.into(),
+                rule: Rule::of_file(rule),
+                settings_json: "{}".into(),
+                grants: Grants { kv: true },
+                limits: Default::default(),
+            },
+            mailbox: NOBODY.into(),
+            configured: false,
+            parse_limits: ParseLimits::default(),
+            domains: Vec::new(),
+            own_addresses: Vec::new(),
+            has_outgoing: true,
+            foreign: Vec::new(),
+        }
+    }
+
+    /// Those of a mailbox's tenant, by the rule's name in the configuration where it stands there.
+    pub fn of_mailbox(config: &Config, mailbox: &str, rule: &Path) -> anyhow::Result<Self> {
+        let mailbox = config
+            .mailbox(mailbox)
+            .with_context(|| format!("the configuration has no mailbox {mailbox}"))?;
+        let uses = config.rule_uses();
+        let mut own = uses.into_iter().filter(|it| it.tenant == mailbox.tenant);
+        let wanted = match own.find(|wanted| is_file(wanted, rule)) {
+            Some(wanted) => wanted,
+            None => RuleUse {
+                settings_json: "{}".into(),
+                ..config
+                    .tenant(&mailbox.tenant)
+                    .with_context(|| format!("the configuration has no tenant {}", mailbox.tenant))?
+                    .use_of(&Rule::of_file(rule))
+            },
+        };
+        Ok(Self::new(config, mailbox, wanted))
+    }
+
+    /// Those of every tenant whose mailboxes run this file; each with its first such mailbox.
+    pub fn of_users(config: &Config, rule: &Path) -> Vec<Self> {
+        let uses = config.rule_uses().into_iter();
+        uses.filter(|wanted| is_file(wanted, rule))
+            .filter_map(|wanted| Self::of_use(config, wanted))
+            .collect()
+    }
+
+    /// Those under which the configuration has a rule.
+    pub fn of_use(config: &Config, wanted: RuleUse) -> Option<Self> {
+        let runs_it = |mailbox: &&Mailbox| {
+            mailbox.tenant == wanted.tenant
+                && mailbox.rules.iter().any(|it| it.name == wanted.rule.name)
+        };
+        let mailbox = config.mailboxes.iter().find(runs_it)?;
+        Some(Self::new(config, mailbox, wanted))
+    }
+
+    fn new(config: &Config, mailbox: &Mailbox, wanted: RuleUse) -> Self {
+        Self {
+            mailbox: mailbox.name.clone(),
+            configured: true,
+            parse_limits: ParseLimits {
+                depth: config.limits.mime_depth,
+                parts: config.limits.parts,
+                ..ParseLimits::default()
+            },
+            domains: config
+                .tenant(&wanted.tenant)
+                .map(|tenant| tenant.domains.clone())
+                .unwrap_or_default(),
+            own_addresses: config.own_addresses().into_iter().collect(),
+            has_outgoing: mailbox.outgoing.is_some(),
+            foreign: config
+                .mailboxes
+                .iter()
+                .filter(|it| it.tenant != wanted.tenant)
+                .map(|it| it.name.clone())
+                .collect(),
+            wanted,
+        }
+    }
+
+    /// What the line would tell the rule of this mail, were it in no thread.
+    pub fn context(&self, message: &Message, now: jiff::Timestamp) -> Context {
+        let client = message
+            .from
+            .as_ref()
+            .filter(|from| self.domains.iter().any(|domain| domain == from.domain()))
+            .map(|_| Client {
+                name: self.wanted.tenant.clone(),
+                sure: true,
+            });
+        Context {
+            tenant: self.wanted.tenant.clone(),
+            mailbox: self.mailbox.clone(),
+            client,
+            thread: None,
+            now: format!("{now:.3}"),
+        }
+    }
+
+    /// Whether a case is another tenant's, by the mailbox it names.
+    pub fn is_foreign(&self, given: Option<&Given>) -> bool {
+        let mailbox = given.and_then(|given| given.mailbox.as_ref());
+        mailbox.is_some_and(|mailbox| self.foreign.contains(mailbox))
+    }
+
+    /// Asks the rule about a mail.
+    pub fn ask(
+        &self,
+        rule: &LoadedRule,
+        message: &Arc<Message>,
+        context: &Context,
+        kv: Arc<dyn Kv>,
+    ) -> Answer {
+        let run = rule.decide(message, context, kv);
+        let manners = Manners {
+            own_addresses: &self.own_addresses,
+            has_outgoing: self.has_outgoing,
+            limits: &DecisionLimits {
+                // The sandbox counted them already, against the tenant's own limit.
+                actions: usize::MAX,
+                ..DecisionLimits::default()
+            },
+        };
+        let result = match &run.verdict {
+            Err(trouble) => {
+                let place = trouble.location().map(|place| format!(" at {place}"));
+                let place = place.unwrap_or_default();
+                Err(format!("{}{place}: {trouble}", trouble.kind()))
+            }
+            Ok(None) => Ok(None),
+            Ok(Some(actions)) => complete(actions.clone(), message, context, &manners)
+                .map(Some)
+                .map_err(|nonsense| format!("nonsense: {nonsense}")),
+        };
+        Answer { result, run }
+    }
+}
+
+/// Whether this is the file that the configuration means.
+fn is_file(wanted: &RuleUse, file: &Path) -> bool {
+    let configured = wanted.rule.path().and_then(|path| path.canonicalize().ok());
+    configured.is_some() && configured == file.canonicalize().ok()
+}

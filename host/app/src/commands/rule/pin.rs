@@ -1,0 +1,253 @@
+//! `postroom rule pin`: a mail that was decided becomes a case of its rule, with stand-ins for all that is a client's own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use postroom_core::{Outcome, Redactor, parse};
+use postroom_store::{DecisionId, DecisionRow, JournalId};
+use serde_json::{Value, json};
+
+use crate::cases::{Case, Expected, Found, Given, Loaded, Terms, first_difference, folder_of};
+use crate::commands::{load_config, open_reader, print};
+use crate::config::Config;
+use crate::rulebook;
+
+/// Characters of a name that is made from the subject.
+const NAME_CHARS: usize = 40;
+/// The line's own rules, which have no cases.
+const BUILT_IN: &[&str] = &["standard", "fallback"];
+
+/// What is to be pinned, and how.
+#[derive(Debug, Default)]
+pub struct Pin {
+    /// The decision's number.
+    pub decision: String,
+    /// Another rule than the one that decided.
+    pub rule: Option<PathBuf>,
+    /// The case's name; made from the subject when there is none.
+    pub name: Option<String>,
+    /// Domains that are no secret.
+    pub keep: Vec<String>,
+    /// Write it although the rule decides otherwise by now.
+    pub force: bool,
+}
+
+pub fn pin(config_file: &Path, wanted: &Pin) -> anyhow::Result<ExitCode> {
+    let id = wanted.decision.parse().map(DecisionId);
+    let id = id.with_context(|| format!("{} is no id of `postroom decisions`", wanted.decision))?;
+    let config = load_config(config_file)?;
+    let reader = open_reader(config_file)?;
+    let row = reader
+        .decision(id)?
+        .with_context(|| format!("there is no decision {id}; `postroom decisions` shows them"))?;
+    if row.outcome == Outcome::Quarantined && BUILT_IN.contains(&row.rule.as_str()) {
+        bail!("no rule ever saw the mail of decision {id}: it was set aside before");
+    }
+    let raw = reader.raw(JournalId(id.0))?.with_context(|| {
+        format!("the mail of decision {id} is gone: it was older than keep_raw")
+    })?;
+    let rule = rule_file(&config, &row, wanted.rule.as_deref())?;
+    let terms = Terms::of_mailbox(&config, &row.mailbox, &rule)?;
+    let decided_by_it = terms.wanted.rule.name == row.rule;
+
+    let sandbox = rulebook::sandbox(Some(&config.data_dir), 1)?;
+    let mut redactor = Redactor::keeping(&wanted.keep);
+    let redacted = Bytes::from(redactor.mail(&raw));
+    let told = told(&row, &terms, &raw)?;
+    let told_redacted = redacted_circumstances(&told, &mut redactor);
+    let mut loaded = Loaded::new(&sandbox, terms);
+    let asked = |loaded: &mut Loaded<'_>, mail: &Bytes, told: &Expected| {
+        let found = loaded.ask(mail.clone(), Some(told));
+        found.map_err(|reason| anyhow::anyhow!("the rule is in trouble: {reason}"))
+    };
+    let on_mail = asked(&mut loaded, &raw, &told)?;
+    let found = asked(&mut loaded, &redacted, &told_redacted)?;
+
+    let mut objections = Vec::new();
+    if decided_by_it && let Some(difference) = against_recorded(&row, &on_mail) {
+        objections.push(format!(
+            "the rule decides this mail otherwise than when it came: {difference}. The rule, its settings or what it remembers changed since"
+        ));
+    }
+    if let Some(difference) = against_own(&on_mail, &found, &mut redactor) {
+        objections.push(format!(
+            "the rule decides the redacted mail otherwise than the mail itself: {difference}. What it looks for got a stand-in: --keep DOMAIN leaves a domain as it is"
+        ));
+    }
+    for objection in &objections {
+        eprintln!("{objection}");
+    }
+    if !objections.is_empty() && !wanted.force {
+        eprintln!("Nothing was written; --force writes the case as the rule decides it now.");
+        return Ok(ExitCode::FAILURE);
+    }
+    let case = free_case(&rule, wanted, &redacted, &row)?;
+    let expected = found
+        .pinned(Some(&told_redacted))
+        .map_err(anyhow::Error::msg)?;
+    let folder = folder_of(&rule);
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    write(&case.mail, &redacted)?;
+    write(&case.expected, expected.to_text().as_bytes())?;
+    eprintln!(
+        "Read it before it leaves the house: names that stand in no address header, and what only people recognise, are left."
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rule's file, of the tenant whose mail it was.
+fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    if BUILT_IN.contains(&row.rule.as_str()) {
+        bail!(
+            "decision {} was made by the built-in rule {}, which has no cases. Cure: name the rule the case is for, with --rule FILE",
+            row.id,
+            row.rule
+        );
+    }
+    let uses = config.rule_uses();
+    let found = uses
+        .iter()
+        .find(|it| it.tenant == row.tenant && it.rule.name == row.rule);
+    let path = found.and_then(|it| it.rule.path()).with_context(|| {
+        format!(
+            "decision {} was made by {}, which the configuration has no more. Cure: name the rule the case is for, with --rule FILE",
+            row.id, row.rule
+        )
+    })?;
+    Ok(path.strip_prefix(".").unwrap_or(path).to_owned())
+}
+
+/// The circumstances of the decision, as the rule was told of them.
+fn told(row: &DecisionRow, terms: &Terms, raw: &Bytes) -> anyhow::Result<Expected> {
+    let now: jiff::Timestamp = row.received.parse().context("the decision's time")?;
+    let message = parse(raw, &terms.parse_limits, &[]);
+    let reads = row.kv_reads.iter();
+    let kv: BTreeMap<String, String> = reads
+        .filter(|read| read.rule == terms.wanted.rule.name)
+        .filter_map(|read| Some((read.key.clone(), read.value.clone()?)))
+        .collect();
+    Ok(Expected {
+        context: Some(Given {
+            // The sender's domain gets a stand-in, by which nobody knows the client any more.
+            client: Some(terms.context(&message, now).client),
+            thread: Some(row.thread.clone()),
+            now: Some(now),
+            mailbox: Some(row.mailbox.clone()),
+        }),
+        kv: (!kv.is_empty()).then_some(kv),
+        ..Expected::default()
+    })
+}
+
+fn redacted_circumstances(told: &Expected, redactor: &mut Redactor) -> Expected {
+    let kv = told.kv.as_ref().map(|kv| {
+        kv.iter()
+            .map(|(key, value)| (redactor.text(key), redactor.text(value)))
+            .collect()
+    });
+    Expected { kv, ..told.clone() }
+}
+
+/// Where the rule says something else today: outcome and kinds of action.
+fn against_recorded(row: &DecisionRow, found: &Found) -> Option<String> {
+    let recorded = json!({
+        "outcome": row.outcome,
+        "actions": kinds(&json!(row.actions)),
+    });
+    let now = json!({
+        "outcome": found.outcome,
+        "actions": kinds(&json!(found.actions)),
+    });
+    first_difference("", &recorded, &now)
+}
+
+/// Where redaction led the rule another way: the parts of its answer that are decided, not copied.
+fn against_own(on_mail: &Found, found: &Found, redactor: &mut Redactor) -> Option<String> {
+    let mut shape = |found: &Found, redacts: bool| {
+        let mut actions = json!(found.actions);
+        for action in actions.as_array_mut().into_iter().flatten() {
+            let decided = [
+                "kind",
+                "state",
+                "severity",
+                "priority",
+                "queue",
+                "visibility",
+            ];
+            if let Some(action) = action.as_object_mut() {
+                action.retain(|key, _| decided.contains(&key.as_str()));
+            }
+            for text in action.as_object_mut().into_iter().flatten().map(|it| it.1) {
+                if let (true, Value::String(text)) = (redacts, text) {
+                    *text = redactor.text(text);
+                }
+            }
+        }
+        json!({ "outcome": found.outcome, "actions": actions })
+    };
+    let (mail, redacted) = (shape(on_mail, true), shape(found, false));
+    first_difference("", &mail, &redacted)
+}
+
+fn kinds(actions: &Value) -> Vec<Value> {
+    let actions = actions.as_array().into_iter().flatten();
+    actions.map(|action| action["kind"].clone()).collect()
+}
+
+/// A case that is not there yet.
+fn free_case(
+    rule: &Path,
+    wanted: &Pin,
+    redacted: &Bytes,
+    row: &DecisionRow,
+) -> anyhow::Result<Case> {
+    let folder = folder_of(rule);
+    let is_free = |case: &Case| !case.mail.exists() && !case.expected.exists();
+    if let Some(name) = &wanted.name {
+        let sound = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.starts_with('.') || name.is_empty() || !name.chars().all(sound) {
+            bail!("\"{name}\" is no name of a case: letters, digits, - and _ make one");
+        }
+        let case = Case::named(&folder, name);
+        if !wanted.force && !is_free(&case) {
+            bail!(
+                "{} is there already. Cure: another --name, or --force",
+                case.mail.display()
+            );
+        }
+        return Ok(case);
+    }
+    let subject = parse(redacted, &Default::default(), &[]).subject;
+    let mut name = String::new();
+    for c in subject.chars() {
+        if c.is_alphanumeric() {
+            name.extend(c.to_lowercase());
+        } else if !name.is_empty() && !name.ends_with('-') {
+            name.push('-');
+        }
+        if name.chars().count() >= NAME_CHARS {
+            break;
+        }
+    }
+    let name = match name.trim_matches('-') {
+        "" => format!("decision-{}", row.id),
+        name => name.to_owned(),
+    };
+    let numbered = (2_u32..).map(|number| Case::named(&folder, &format!("{name}-{number}")));
+    let mut candidates = std::iter::once(Case::named(&folder, &name)).chain(numbered);
+    candidates
+        .find(is_free)
+        .context("every name for the case is taken")
+}
+
+fn write(file: &Path, content: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(file, content).with_context(|| file.display().to_string())?;
+    print(file.display())?;
+    Ok(())
+}

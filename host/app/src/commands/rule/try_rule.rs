@@ -1,0 +1,100 @@
+//! `postroom rule try`: one rule, one mail, no trace left anywhere.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use postroom_core::parse;
+use postroom_sandbox::{NoKv, Run};
+use serde_json::json;
+
+use crate::cases::Terms;
+use crate::commands::{load_config, print};
+use crate::config::RuleUse;
+use crate::rulebook::{self, load_bytes, read_rule};
+
+pub fn try_rule(
+    rule: &Path,
+    mail: &Path,
+    config: &Path,
+    mailbox: Option<&str>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let config = mailbox.map(|_| load_config(config)).transpose()?;
+    let terms = match config.as_ref().zip(mailbox) {
+        Some((config, mailbox)) => Terms::of_mailbox(config, mailbox, rule)?,
+        None => Terms::of_nobody(rule),
+    };
+    let wanted = &terms.wanted;
+    let bytes = read_rule(rule).map_err(|e| anyhow::anyhow!("{}: {e}", rule.display()))?;
+    let raw = std::fs::read(mail).with_context(|| mail.display().to_string())?;
+
+    let sandbox = rulebook::sandbox(config.as_ref().map(|config| config.data_dir.as_path()), 1)?;
+    let loaded = load_bytes(&sandbox, wanted, &bytes)?;
+    let message = Arc::new(parse(&Bytes::from(raw), &terms.parse_limits, &[]));
+    let context = terms.context(&message, jiff::Timestamp::now());
+    let answer = terms.ask(&loaded, &message, &context, Arc::new(NoKv));
+    let (run, answer) = (answer.run, answer.result);
+    let facts = json!({
+        "rule": wanted.rule.name,
+        "rule_hash": loaded.hash().hex(),
+        "outcome": answer.as_ref().ok().map(|done| done.as_ref().map_or("pass", |done| done.outcome.as_str())),
+        "actions": answer.as_ref().ok().and_then(|done| done.as_ref().map(|done| &done.actions)),
+        "refused": answer.as_ref().ok().and_then(|done| done.as_ref().map(|done| &done.refused)),
+        "trouble": answer.as_ref().err(),
+        "log": run.log,
+        "repairs": message.repairs,
+        "elapsed_us": u64::try_from(run.elapsed.as_micros()).unwrap_or(u64::MAX),
+        "memory_bytes": run.memory_bytes,
+    });
+    if json {
+        print(facts)?;
+    } else {
+        print(for_people(&facts, &run, wanted)?)?;
+    }
+    Ok(if answer.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn for_people(
+    facts: &serde_json::Value,
+    run: &Run,
+    wanted: &RuleUse,
+) -> Result<String, serde_json::Error> {
+    let mut parts = Vec::new();
+    parts.push(match facts["trouble"].as_str() {
+        Some(trouble) => format!("trouble: {trouble}\nThe mail goes on to the next rule."),
+        None => format!(
+            "{} by {}",
+            facts["outcome"].as_str().unwrap_or("pass"),
+            wanted.rule.name
+        ),
+    });
+    for key in ["actions", "refused"] {
+        if facts[key].as_array().is_some_and(|list| !list.is_empty()) {
+            let list = serde_json::to_string_pretty(&facts[key])?;
+            parts.push(format!("\n{key}:\n{list}"));
+        }
+    }
+    for key in ["log", "repairs"] {
+        let lines = facts[key].as_array().map(Vec::as_slice).unwrap_or_default();
+        if !lines.is_empty() {
+            parts.push(format!("\n{key}:"));
+        }
+        let shown = lines.iter().filter_map(|line| line.as_str());
+        parts.extend(shown.map(|line| format!("  {line}")));
+    }
+    parts.push(format!(
+        "\ntime {:.3} ms of {} ms, memory {} KiB of {} KiB",
+        run.elapsed.as_secs_f64() * 1e3,
+        wanted.limits.time.as_millis(),
+        run.memory_bytes / 1024,
+        wanted.limits.memory_bytes / 1024
+    ));
+    Ok(parts.join("\n"))
+}
