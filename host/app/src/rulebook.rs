@@ -1,18 +1,22 @@
 //! The rules that are live: loaded, numbered as a generation, swapped whole, and remembered so that a restart needs no good file.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use postroom_core::ContentHash;
-use postroom_sandbox::{Grants, LoadError, Rule, Sandbox, SandboxConfig, SandboxError, Source};
+use postroom_sandbox::{
+    Bundle, Grants, Imports, LoadError, Rule, Sandbox, SandboxConfig, SandboxError, Source,
+};
 use postroom_store::{RuleRecord, Store, StoreError};
 
+use crate::cases::Gate;
 use crate::config::{Config, RuleKind, RuleUse};
+use files::{Files, Folder, Footprint};
 
-/// The largest rule file that is read, in bytes: room for a component with an interpreter of its own.
-const RULE_FILE_BYTES: u64 = 64 << 20;
+pub use files::read_rule;
 
 /// A tenant's rule: the tenant, and the rule's name as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,11 +58,21 @@ pub struct RuleBook {
     sandbox: Arc<Sandbox>,
     store: Store,
     uses: Vec<RuleUse>,
+    /// The tests that a rule must pass before it goes live.
+    gate: Gate,
     /// Each mailbox's rules, in order.
     chains: HashMap<String, Vec<RuleId>>,
     live: ArcSwap<Generation>,
-    /// One reload at a time. Holds the content that was last refused per rule.
-    refused: tokio::sync::Mutex<HashMap<RuleId, Option<ContentHash>>>,
+    /// One reload at a time. Holds what was last found of each rule.
+    seen: Arc<tokio::sync::Mutex<HashMap<RuleId, Seen>>>,
+}
+
+/// The files of a rule at the last look.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Seen {
+    files: Footprint,
+    /// Whether a rule could be made of them.
+    sound: bool,
 }
 
 /// A set of rules live together.
@@ -91,9 +105,10 @@ impl RuleBook {
             sandbox,
             store,
             uses: config.rule_uses(),
+            gate: Gate::of(config),
             chains: chains.collect(),
             live: ArcSwap::from_pointee(Generation::default()),
-            refused: tokio::sync::Mutex::default(),
+            seen: Arc::default(),
         });
         let reloaded = book.reload().await?;
         Ok((book, reloaded))
@@ -114,31 +129,41 @@ impl RuleBook {
         self.live.load().number
     }
 
-    /// The folders in which the rules' files lie.
-    pub fn folders(&self) -> BTreeSet<PathBuf> {
-        let files = self.uses.iter().filter_map(|wanted| wanted.rule.path());
-        files
-            .filter_map(|file| file.parent().map(Path::to_owned))
+    /// The folders in which the rules' files lie, and those that they import or look for in vain, as of the last look.
+    pub async fn folders(&self) -> BTreeSet<PathBuf> {
+        let seen = self.seen.lock().await;
+        seen.values()
+            .flat_map(|seen| seen.files.folders())
             .collect()
     }
 
-    /// Reads every rule's file again and puts what changed live, all of it at once. What does not load changes nothing.
+    /// Reads every rule's files again and puts what changed live, all of it at once. What does not load changes nothing.
     pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, StoreError> {
-        let mut refused = self.refused.lock().await;
-        let (book, known) = (self.clone(), refused.clone());
-        let looked = tokio::task::spawn_blocking(move || book.look(&known)).await;
-        let looked =
-            looked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        let mut seen = self.seen.clone().lock_owned().await;
+        let book = self.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let looked = book.look(&mut seen);
+            (seen, looked)
+        });
+        let (mut seen, looked) = looked
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let reloaded = match looked {
+            Ok(looked) => self.put_live(looked).await,
+            Err(error) => Err(error),
+        };
+        if reloaded.is_err() {
+            // What was seen did not go live: the next look begins anew.
+            seen.clear();
+        }
+        reloaded
+    }
 
-        let mut reloaded = Reloaded::default();
-        for id in &looked.sound {
-            refused.remove(id);
-        }
-        for (id, hash, reason) in looked.refused {
-            if refused.insert(id.clone(), hash) != Some(hash) {
-                reloaded.refused.push((id, reason));
-            }
-        }
+    async fn put_live(&self, looked: Looked) -> Result<Reloaded, StoreError> {
+        let mut reloaded = Reloaded {
+            refused: looked.refused,
+            ..Reloaded::default()
+        };
         if looked.changed.is_empty() {
             return Ok(reloaded);
         }
@@ -149,15 +174,14 @@ impl RuleBook {
             rules: looked.rules,
         }));
         reloaded.generation = Some(number);
-        reloaded.live = looked.changed;
-        reloaded.live.retain(|id| looked.sound.contains(id));
+        reloaded.live = looked.sound;
         Ok(reloaded)
     }
 
-    /// Compares the files with what is live and loads what differs, but for what was refused before. Blocking: reads files,
-    /// compiles.
-    fn look(&self, refused: &HashMap<RuleId, Option<ContentHash>>) -> Result<Looked, StoreError> {
+    /// Compares the files with those of the last look and loads what differs. Blocking: reads files, compiles.
+    fn look(&self, seen: &mut HashMap<RuleId, Seen>) -> Result<Looked, StoreError> {
         let live = self.live.load_full();
+        let files = Files::default();
         let mut looked = Looked::default();
         for wanted in &self.uses {
             let id = RuleId {
@@ -165,44 +189,70 @@ impl RuleBook {
                 name: wanted.rule.name.clone(),
             };
             let serving = live.rules.get(&id);
-            let known_bad = refused.get(&id).copied().flatten();
-            let loading = load_file(
-                &self.sandbox,
-                wanted,
-                serving.map(|rule| &**rule),
-                known_bad,
-            );
-            let fresh = match (loading, serving) {
-                (Ok(Loading::Fresh(fresh)), _) => {
+            let before = seen.get(&id);
+            if let Some(serving) = serving
+                && before.is_some_and(|before| before.files.holds(&files))
+            {
+                looked.rules.insert(id, serving.clone());
+                continue;
+            }
+            let mut footprint = Footprint::default();
+            let loaded = load_file(&self.sandbox, wanted, &files, &mut footprint);
+            let loaded =
+                loaded.and_then(|fresh| self.tested(wanted, fresh, &files, &mut footprint));
+            let now = Seen {
+                files: footprint,
+                sound: loaded.is_ok(),
+            };
+            let is_news = before != Some(&now);
+            seen.insert(id.clone(), now);
+            let rule = match (loaded, serving) {
+                // Another way to what serves anyway, such as back from a broken save.
+                (Ok(fresh), Some(serving))
+                    if fresh.hash == serving.hash && serving.rule.is_ok() =>
+                {
+                    serving.clone()
+                }
+                (Ok(fresh), _) => {
+                    looked.changed.push(id.clone());
                     looked.sound.push(id.clone());
-                    Some(fresh)
+                    Arc::new(fresh)
                 }
-                (Ok(Loading::Serving), _) => {
-                    looked.sound.push(id.clone());
-                    None
-                }
-                (Ok(Loading::KnownBad), _) => None,
-                (Err((hash, reason)), Some(_)) => {
-                    looked.refused.push((id.clone(), hash, reason));
-                    None
-                }
-                (Err((hash, reason)), None) => {
-                    looked.refused.push((id.clone(), hash, reason.clone()));
-                    Some(Arc::new(self.last_good(wanted, reason)?))
+                (Err(reason), serving) => {
+                    if is_news {
+                        looked.refused.push((id.clone(), reason.clone()));
+                    }
+                    match serving {
+                        Some(serving) => serving.clone(),
+                        None => {
+                            looked.changed.push(id.clone());
+                            Arc::new(self.last_good(wanted, reason)?)
+                        }
+                    }
                 }
             };
-            match (fresh, serving) {
-                (Some(fresh), _) => {
-                    looked.changed.push(id.clone());
-                    looked.rules.insert(id, fresh);
-                }
-                (None, Some(serving)) => {
-                    looked.rules.insert(id, serving.clone());
-                }
-                (None, None) => {}
-            }
+            looked.rules.insert(id, rule);
         }
         Ok(looked)
+    }
+
+    /// A fresh rule whose own tests fail counts as one that does not load. Its tests are files of it like any other.
+    fn tested(
+        &self,
+        wanted: &RuleUse,
+        fresh: LiveRule,
+        files: &Files,
+        footprint: &mut Footprint,
+    ) -> Result<LiveRule, String> {
+        for file in self.gate.files(wanted) {
+            // What cannot be read fails its test, which says why.
+            let _ = footprint.read(files, &file);
+        }
+        let rule = fresh.rule.as_ref().ok();
+        match rule.and_then(|rule| self.gate.refusal(&self.sandbox, wanted, rule)) {
+            None => Ok(fresh),
+            Some(reason) => Err(format!("{}: {reason}", wanted.rule.name)),
+        }
     }
 
     /// The version that last served, from the store; a rule that says why it cannot run when there is none.
@@ -226,61 +276,44 @@ impl RuleBook {
     }
 }
 
-/// What a rule's file holds.
-enum Loading {
-    /// What serves now.
-    Serving,
-    /// What was refused before.
-    KnownBad,
-    Fresh(Arc<LiveRule>),
-}
-
-/// Loads a rule's file unless it holds what `serving` was made of, or what is known to be bad. An error carries the refused
-/// content's hash, where it could be read, and the reason.
+/// Loads a rule as its files are now, and takes note of them. The reason of a refusal is for people.
 fn load_file(
     sandbox: &Sandbox,
     wanted: &RuleUse,
-    serving: Option<&LiveRule>,
-    known_bad: Option<ContentHash>,
-) -> Result<Loading, (Option<ContentHash>, String)> {
+    files: &Files,
+    footprint: &mut Footprint,
+) -> Result<LiveRule, String> {
     let name = wanted.rule.name.clone();
     let Some(path) = wanted.rule.path() else {
-        if serving.is_some() {
-            return Ok(Loading::Serving);
-        }
         let rule = sandbox
             .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
-            .map_err(|error| (None, error.to_string()))?;
-        return Ok(Loading::Fresh(Arc::new(LiveRule {
+            .map_err(|error| error.to_string())?;
+        return Ok(LiveRule {
             name,
             hash: rule.hash().hex(),
             rule: Ok(rule),
             record: None,
-        })));
+        });
     };
-    let bytes = read_rule(path).map_err(|reason| (None, format!("{name}: {reason}")))?;
-    let hash = ContentHash::of(&bytes);
-    if serving.is_some_and(|serving| serving.hash == hash.hex() && serving.rule.is_ok()) {
-        return Ok(Loading::Serving);
-    }
-    if known_bad == Some(hash) {
-        return Ok(Loading::KnownBad);
-    }
-    let rule =
-        load_bytes(sandbox, wanted, &bytes).map_err(|error| (Some(hash), error.to_string()))?;
-    Ok(Loading::Fresh(Arc::new(LiveRule {
+    let read = footprint.read(files, path);
+    let bytes = read.map_err(|reason| format!("{name}: {reason}"))?;
+    let folder = Folder::of(files, &wanted.rule, path);
+    let loaded = load(sandbox, wanted, &bytes, &folder);
+    footprint.add(folder.footprint());
+    let rule = loaded.map_err(|error| error.to_string())?;
+    Ok(LiveRule {
         name,
-        hash: hash.hex(),
-        rule: Ok(rule),
+        hash: rule.hash().hex(),
         record: Some(RuleRecord {
             tenant: wanted.tenant.clone(),
             name: wanted.rule.name.clone(),
-            hash,
-            bytes: bytes.into(),
+            hash: rule.hash(),
+            bytes: rule.bundle().map_or(bytes, Bundle::pack),
             settings_json: wanted.settings_json.clone(),
             grants_json: grants_json(&wanted.grants),
         }),
-    })))
+        rule: Ok(rule),
+    })
 }
 
 /// The sandbox that every command uses. Compiled code is kept in the user's cache folder, so that one command warms it for the
@@ -301,15 +334,42 @@ pub fn sandbox(data_dir: Option<&Path>, workers: usize) -> Result<Sandbox, Sandb
     }
 }
 
-/// Loads a rule's bytes as the kind its file's name says.
+/// Loads a rule's bytes as the kind its file's name says. What a script imports is read from its folder, unless the bytes are
+/// those of several files, as the store has them.
 pub fn load_bytes(sandbox: &Sandbox, wanted: &RuleUse, bytes: &[u8]) -> Result<Rule, LoadError> {
+    let files = Files::default();
+    let path = wanted.rule.path().unwrap_or(Path::new(&wanted.rule.name));
+    let folder = Folder::of(&files, &wanted.rule, path);
+    load(sandbox, wanted, bytes, &folder)
+}
+
+fn load(
+    sandbox: &Sandbox,
+    wanted: &RuleUse,
+    bytes: &[u8],
+    folder: &dyn Imports,
+) -> Result<Rule, LoadError> {
     let name = wanted.rule.name.as_str();
-    let text;
+    let bundle;
     let source = match wanted.rule.kind {
         RuleKind::Component(_) => Source::Component { name, bytes },
         _ => {
-            text = String::from_utf8_lossy(bytes);
-            Source::Script { name, text: &text }
+            bundle = Bundle::unpack(name, bytes).ok_or_else(|| LoadError::Invalid {
+                name: name.to_owned(),
+                message: "what was kept of it is damaged".into(),
+            })?;
+            match bundle.modules() {
+                [only] => Source::Modules {
+                    name,
+                    text: &only.text,
+                    imports: folder,
+                },
+                all => Source::Modules {
+                    name,
+                    text: all.first().map_or("", |first| &first.text),
+                    imports: &bundle,
+                },
+            }
         }
     };
     sandbox.load(
@@ -324,23 +384,13 @@ fn grants_json(grants: &Grants) -> String {
     serde_json::json!({ "kv": grants.kv }).to_string()
 }
 
-/// Reads a rule's file; the reason is for people.
-pub fn read_rule(path: &Path) -> Result<Vec<u8>, String> {
-    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-    if size > RULE_FILE_BYTES {
-        return Err(format!(
-            "{size} bytes, over the {RULE_FILE_BYTES} a rule file may have"
-        ));
-    }
-    std::fs::read(path).map_err(|e| e.to_string())
-}
-
 /// What a look at the files found.
 #[derive(Default)]
 struct Looked {
     rules: BTreeMap<RuleId, Arc<LiveRule>>,
     changed: Vec<RuleId>,
-    /// Rules whose file holds what serves from now on.
+    /// Of those that changed, the ones made of their files as they are.
     sound: Vec<RuleId>,
-    refused: Vec<(RuleId, Option<ContentHash>, String)>,
+    /// What is wrong with files that changed.
+    refused: Vec<(RuleId, String)>,
 }

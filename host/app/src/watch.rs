@@ -1,9 +1,11 @@
 //! Watches the rules' folders, so that a saved rule is live without anybody asking.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -34,14 +36,7 @@ pub async fn watch(rules: Arc<RuleBook>, stop: CancellationToken) {
             None
         }
     };
-    for folder in rules.folders() {
-        let watched = watcher
-            .as_mut()
-            .map(|watcher| watcher.watch(&folder, RecursiveMode::NonRecursive));
-        if let Some(Err(error)) = watched {
-            tracing::warn!(folder = %folder.display(), %error, "saves in this folder are noticed only every {} s", RECHECK.as_secs());
-        }
-    }
+    let mut watched = BTreeSet::new();
     // What was saved between the rules' first loading and this moment rang no bell.
     let _ = ring.try_send(());
     loop {
@@ -59,7 +54,40 @@ pub async fn watch(rules: Arc<RuleBook>, stop: CancellationToken) {
                 tracing::error!(%error, "saved rules could not be stored; the live ones go on serving")
             }
         }
+        if let Some(watcher) = &mut watcher {
+            let folders = rules.folders().await;
+            let fresh = keep_watching(watcher, &folders, &watched);
+            watched = folders;
+            if fresh {
+                // What was saved there before rang no bell.
+                let _ = ring.try_send(());
+            }
+        }
     }
+}
+
+/// Watches these folders, also those that were removed and made again since. Answers whether one is new.
+fn keep_watching(
+    watcher: &mut RecommendedWatcher,
+    folders: &BTreeSet<PathBuf>,
+    before: &BTreeSet<PathBuf>,
+) -> bool {
+    for folder in before.difference(folders) {
+        // Gone with its folder, perhaps.
+        let _ = watcher.unwatch(folder);
+    }
+    let mut fresh = false;
+    for folder in folders {
+        let is_new = !before.contains(folder);
+        match watcher.watch(folder, RecursiveMode::NonRecursive) {
+            Ok(()) => fresh |= is_new,
+            Err(error) if is_new => {
+                tracing::warn!(folder = %folder.display(), %error, "saves in this folder are noticed only every {} s", RECHECK.as_secs());
+            }
+            Err(_) => {}
+        }
+    }
+    fresh
 }
 
 /// Says what a reload did, once.

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
-use postroom_sandbox::{LoadError, Sandbox, SandboxError};
+use postroom_sandbox::{Bundle, LoadError, Sandbox, SandboxError};
 use serde_json::json;
 
-use crate::config::{self, Config, Problem, RuleKind, RuleUse};
+use crate::cases::{Gate, folder_of};
+use crate::config::{self, Config, Problem, RuleUse};
 use crate::{rulebook, runway};
 
 /// What a check found.
@@ -29,7 +30,7 @@ pub struct Report {
 
 pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let loader = Loader::new(file);
-    let report = survey(file, &|wanted| loader.load(wanted));
+    let report = survey(file, &|wanted, gate| loader.load(wanted, gate));
     if let Some(Err(error)) = loader.sandbox.into_inner() {
         return Err(error.into());
     }
@@ -61,12 +62,15 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Reads the configuration and gives every rule that could be made out to `load`, which answers what is wrong with it.
-pub fn survey(file: &Path, load: &dyn Fn(&RuleUse) -> Vec<Problem>) -> Report {
+/// Reads the configuration and gives every rule that could be made out to `load`, which answers what is wrong with it. The
+/// gate guards nothing while the configuration has problems.
+pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &Gate) -> Vec<Problem>) -> Report {
     let (config, uses) = Config::survey(file, &|name| std::env::var_os(name));
     let mut report = Report::default();
+    let mut gate = Gate::default();
     match &config {
         Ok(config) => {
+            gate = Gate::of(config);
             report.mailboxes = config.mailboxes.len();
             report.tenants = config.tenants.len();
             report.warnings = config.warnings.clone();
@@ -76,7 +80,10 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse) -> Vec<Problem>) -> Report {
     }
     let mut sound = BTreeSet::new();
     for wanted in &uses {
-        let problems = load(wanted);
+        if gate.is_untested(wanted) {
+            report.warnings.push(untested(wanted));
+        }
+        let problems = load(wanted, &gate);
         if problems.is_empty() {
             sound.insert(&wanted.rule.name);
         }
@@ -106,7 +113,7 @@ impl<'c> Loader<'c> {
         }
     }
 
-    fn load(&self, wanted: &RuleUse) -> Vec<Problem> {
+    fn load(&self, wanted: &RuleUse, gate: &Gate) -> Vec<Problem> {
         let Some(sandbox) = self.sandbox() else {
             return Vec::new();
         };
@@ -119,8 +126,16 @@ impl<'c> Loader<'c> {
                 .into_iter()
                 .collect();
         };
-        let shown = path.strip_prefix(".").unwrap_or(path);
-        let shown = shown.display().to_string();
+        // What a name stands for is seen from the folder that the rule's own begins at.
+        let path_of = |name: &str| {
+            let mut base = path.to_owned();
+            Path::new(&wanted.rule.name).components().for_each(|_| {
+                base.pop();
+            });
+            let path = base.join(name);
+            path.strip_prefix(".").unwrap_or(&path).display().to_string()
+        };
+        let shown = path_of(&wanted.rule.name);
         let bytes = match rulebook::read_rule(path) {
             Ok(bytes) => bytes,
             Err(reason) => {
@@ -128,15 +143,24 @@ impl<'c> Loader<'c> {
                 return vec![of_file(&shown, reason, cure)];
             }
         };
-        if let Err(error) = rulebook::load_bytes(sandbox, wanted, &bytes) {
-            return vec![refused(error, &shown)];
+        let rule = match rulebook::load_bytes(sandbox, wanted, &bytes) {
+            Ok(rule) => rule,
+            Err(LoadError::Script {
+                file,
+                line,
+                column,
+                message,
+            }) => return vec![in_script(path_of(&file), line, column, message)],
+            Err(error) => return vec![refused(error, &shown)],
+        };
+        if let Some(reason) = gate.refusal(sandbox, wanted, &rule) {
+            return vec![failing(&shown, wanted, reason)];
         }
-        match wanted.rule.kind {
-            RuleKind::Script(_) => {
-                patterns::refused(&shown, &String::from_utf8_lossy(&bytes), &wanted.limits)
-            }
-            _ => Vec::new(),
-        }
+        let modules = rule.bundle().map(Bundle::modules).unwrap_or_default();
+        let problems = modules.iter().flat_map(|module| {
+            patterns::refused(&path_of(&module.name), &module.text, &wanted.limits)
+        });
+        problems.collect()
     }
 
     fn sandbox(&self) -> Option<&Sandbox> {
@@ -149,34 +173,47 @@ impl<'c> Loader<'c> {
     }
 }
 
-/// Why a rule was refused, at its place in the rule's own file.
+/// Why a rule was refused. The sandbox says fault and cure in one sentence that begins with the rule's name.
 fn refused(error: LoadError, file: &str) -> Problem {
-    match error {
-        LoadError::Script {
-            line,
-            column,
-            message,
-            ..
-        } => Problem {
-            file: file.into(),
-            line,
-            column,
-            key: String::new(),
-            message,
-            cure: "correct the script; until then its last good version serves".into(),
-        },
-        error => {
-            // The sandbox says fault and cure in one sentence that begins with the rule's name.
-            let sentence = error.to_string();
-            let sentence = sentence
-                .split_once(": ")
-                .map_or(sentence.as_str(), |(_, rest)| rest);
-            let (message, cure) = sentence
-                .split_once("; ")
-                .unwrap_or((sentence, "correct the rule and build it again"));
-            of_file(file, message.into(), cure)
-        }
+    let sentence = error.to_string();
+    let sentence = sentence
+        .split_once(": ")
+        .map_or(sentence.as_str(), |(_, rest)| rest);
+    let (message, cure) = sentence
+        .split_once("; ")
+        .unwrap_or((sentence, "correct the rule and build it again"));
+    of_file(file, message.into(), cure)
+}
+
+fn in_script(file: String, line: u32, column: u32, message: String) -> Problem {
+    Problem {
+        file,
+        line,
+        column,
+        key: String::new(),
+        message,
+        cure: "correct the script; until then its last good version serves".into(),
     }
+}
+
+/// A rule that loads and does not go live.
+fn failing(file: &str, wanted: &RuleUse, reason: String) -> Problem {
+    let tenant = &wanted.tenant;
+    let cure = format!(
+        "`postroom rule test {file}` shows more; until it passes, its last good version serves {tenant}"
+    );
+    of_file(file, reason, &cure)
+}
+
+fn untested(wanted: &RuleUse) -> Problem {
+    let folder = folder_of(wanted.rule.path().unwrap_or(Path::new("")));
+    let folder = folder.strip_prefix(".").unwrap_or(&folder).display();
+    let tenant = &wanted.tenant;
+    of_file(
+        &wanted.rule.name,
+        format!("has no tests, although tenant \"{tenant}\" has rule_tests"),
+        &format!("put a mail into {folder}, then `postroom rule test --update`"),
+    )
 }
 
 fn of_file(file: &str, message: String, cure: &str) -> Problem {

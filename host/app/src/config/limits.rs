@@ -15,6 +15,8 @@ const GIB: u64 = 1 << 30;
 /// What a rule's memory may be set to. Under the lower bound no script engine starts.
 const MEMORY: RangeInclusive<u64> = 4 * MIB..=Limits::MOST_MEMORY as u64;
 const TIME: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(60);
+const MODULES: RangeInclusive<u64> = 1..=1000;
+const SOURCE: RangeInclusive<u64> = KIB..=64 * MIB;
 const OUTPUT: RangeInclusive<u64> = KIB..=64 * MIB;
 const LOG: RangeInclusive<u64> = 0..=MIB;
 const COUNT: RangeInclusive<u64> = 1..=100_000;
@@ -84,6 +86,8 @@ fn read_rule(section: &Section, limits: &mut Limits) {
     set_size(section, "memory", MEMORY, &mut limits.memory_bytes);
     set_duration(section, "time", &mut limits.time);
     set_duration(section, "init_time", &mut limits.init_time);
+    set_count(section, "modules", MODULES, &mut limits.modules);
+    set_size(section, "source", SOURCE, &mut limits.source_bytes);
     set_size(section, "output", OUTPUT, &mut limits.output_bytes);
     set_count(section, "actions", COUNT, &mut limits.actions);
     set_size(section, "log", LOG, &mut limits.log_bytes);

@@ -107,14 +107,16 @@ fn read_one(item: &Item, name: &str) -> Option<RuleKind> {
     }
     let path = Path::new(name);
     let kind: fn(PathBuf) -> RuleKind = match path.extension().and_then(|e| e.to_str()) {
-        Some("js") => RuleKind::Script,
+        Some("js" | "ts") => RuleKind::Script,
         Some("wasm") => RuleKind::Component,
         _ => {
             let near = closest(name, BUILT_IN.iter().copied());
             let hint = near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
             item.problem(
-                format!("\"{name}\" is neither a .js nor a .wasm file nor a built-in rule{hint}"),
-                "name a script (.js), a component (.wasm), \"standard\" or \"fallback\"",
+                format!(
+                    "\"{name}\" is neither a .js, .ts nor .wasm file nor a built-in rule{hint}"
+                ),
+                "name a script (.js, .ts), a component (.wasm), \"standard\" or \"fallback\"",
             );
             return None;
         }

@@ -1,5 +1,6 @@
 //! Hostile rules in the real line, all at once: each mail falls to the next rule and at last to `fallback`, and the line goes on.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -208,14 +209,20 @@ fn judge(case: &Case, decision: &Value) -> Result<(), String> {
     if !message.contains(wanted) {
         return Err(format!("the message does not say {wanted:?}"));
     }
+    // Its files lie in one folder.
+    let folder = case.rule.rsplit_once('/').map_or("", |(folder, _)| folder);
     if let Some(line) = expected["line"].as_u64() {
-        let place = format!("{}:{line}:{}", case.rule, expected["column"]);
+        let file = match expected["file"].as_str() {
+            Some(file) => format!("{folder}/{file}"),
+            None => case.rule.clone(),
+        };
+        let place = format!("{file}:{line}:{}", expected["column"]);
         if !message.contains(&place) {
             return Err(format!("the message does not name {place}"));
         }
     }
     if let Some(place) = expected["location"].as_str() {
-        let place = place.replacen("rule.js", &case.rule, 1);
+        let place = format!("{folder}/{place}");
         if !text(&trouble["location"]).starts_with(&place) {
             return Err(format!("the location is not {place}"));
         }
@@ -242,11 +249,13 @@ fn scripts(room: &Room) -> Vec<Case> {
         .iter()
         .map(|folder| {
             let name = format!("script-{}", name_of(folder));
-            let rule = format!("rules/{name}.js");
-            room.write(
-                &rule,
-                std::fs::read(folder.join("rule.js")).expect("a rule"),
-            );
+            let files = files_of(folder);
+            for (file, content) in &files {
+                room.write(&format!("rules/{name}/{file}"), content);
+            }
+            let is_rule = |file: &&String| file.starts_with("rule.");
+            let rule = files.keys().find(is_rule).expect("a rule");
+            let rule = format!("rules/{name}/{rule}");
             Case {
                 expected: expected(folder),
                 name,
@@ -273,6 +282,22 @@ fn components(room: &Room) -> Vec<Case> {
             }
         })
         .collect()
+}
+
+/// All files of a folder and those below it, by their paths within.
+fn files_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = name_of(&path);
+        if path.is_dir() {
+            let below = files_of(&path).into_iter();
+            files.extend(below.map(|(file, content)| (format!("{name}/{file}"), content)));
+        } else {
+            files.insert(name, std::fs::read(path).expect("a file"));
+        }
+    }
+    files
 }
 
 fn expected(folder: &Path) -> Value {

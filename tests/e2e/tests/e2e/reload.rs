@@ -128,6 +128,68 @@ fn broken_saves_change_nothing_and_say_where() {
 }
 
 #[test]
+fn an_imported_file_is_part_of_the_rule() {
+    const COMMON: &str = "rules/lib/common.ts";
+    let rule = |name: &str| {
+        format!(
+            "import {{ {name} }} from \"./lib/common.ts\";\nexport function decide() {{\n  return ticket({{ queue: {name}() }});\n}}\n"
+        )
+    };
+    let common = |name: &str, word: &str| {
+        format!("export const {name} = (): string => \"{word}\" satisfies string;\n")
+    };
+    let room = Room::bare(stand());
+    room.write(COMMON, common("queue", "one"));
+    room.write(RULE, rule("queue"));
+    room.write("postroom.toml", room.config(&[RULE, "standard"], ""));
+    let running = room.start();
+    assert_eq!(queue_of(&room, "first"), "one");
+
+    room.write(COMMON, common("queue", "two"));
+    running.await_log("generation=2");
+    assert_eq!(queue_of(&room, "imported file saved"), "two");
+
+    // Broken: its own place is told, and the last good one serves.
+    room.write(COMMON, "\nexport const queue = ;\n");
+    running.await_log("rules/lib/common.ts:2:22: SyntaxError");
+    assert_eq!(queue_of(&room, "imported file broken"), "two");
+    assert_eq!(running.stop(), Some(0));
+    let running = room.start();
+    running.await_log("rules/lib/common.ts:2:22: SyntaxError");
+    assert_eq!(queue_of(&room, "after the restart"), "two");
+
+    // A name changes in two saves: what is between is refused where it is imported.
+    room.write(COMMON, common("team", "three"));
+    running.await_log("rules/acme.js:1:10: SyntaxError: rules/lib/common.ts exports no");
+    assert_eq!(queue_of(&room, "half renamed"), "two");
+    room.write(RULE, rule("team"));
+    running.await_log("generation=3");
+    assert_eq!(queue_of(&room, "renamed"), "three");
+
+    // Imported before it is there, in a folder that is not there either.
+    let far = "import { far } from \"./new/far.js\";\nexport function decide() {\n  return ticket({ queue: far });\n}\n";
+    room.write(RULE, far);
+    running.await_log("rules/acme.js:1:21: import of");
+    assert_eq!(queue_of(&room, "imported too early"), "three");
+    room.write("rules/new/far.js", "export const far = \"four\";\n");
+    running.await_log("generation=4");
+    assert_eq!(queue_of(&room, "appeared"), "four");
+
+    // A link that leads out, and more text than a rule may have.
+    let outside = room.path().join("outside.js");
+    std::fs::write(&outside, "export const far = \"outside\";\n").unwrap();
+    let link = room.path().join("rules/new/link.js");
+    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    std::fs::rename(&link, room.path().join("rules/new/far.js")).unwrap();
+    running.await_log("leads out of the folder rules by a symbolic link");
+    let large = format!("/*{}*/\n{}", "x".repeat(5 << 20), marking("large"));
+    room.write(RULE, large);
+    running.await_log("over 5242880 bytes");
+    assert_eq!(queue_of(&room, "after all"), "four");
+    room.assert_balanced(9);
+}
+
+#[test]
 fn a_component_is_replaced_and_a_wrong_one_refused() {
     let built = root().join("target/guests");
     let room = Room::bare(stand());

@@ -1,0 +1,3 @@
+export function find(mail) {
+  return mail.match("text", "(disk|volume");
+}

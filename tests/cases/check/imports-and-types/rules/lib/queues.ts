@@ -1,0 +1,2 @@
+export type Queue = "first" | "second";
+export const queues: Queue[] = ["first", "second"];

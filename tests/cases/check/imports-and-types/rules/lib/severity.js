@@ -1,0 +1,1 @@
+export const severity = (mail) => (mail.match("subject", "(?i)urgent") ? "high" : "normal");

@@ -1,0 +1,6 @@
+enum Queue {
+  First,
+}
+export function decide() {
+  return ticket({ queue: String(Queue.First) });
+}

@@ -1,0 +1,2 @@
+import { evil } from "https://example.org/evil.js";
+export const decide = evil;

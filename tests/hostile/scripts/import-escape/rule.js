@@ -1,0 +1,5 @@
+// The way out of the rules.
+import secret from "../../../etc/passwd";
+export function decide() {
+  return ticket({ title: secret });
+}

@@ -1,0 +1,2 @@
+export const queue = () => "first";
+for (;;);

@@ -1,0 +1,3 @@
+export function queue(mail) {
+  return mail.;
+}

@@ -1,0 +1,4 @@
+import { queue } from "./lib/queues.js";
+export function decide(mail) {
+  return ticket({ queue: queue(mail) });
+}
