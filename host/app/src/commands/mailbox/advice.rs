@@ -514,7 +514,9 @@ impl<'c> Place<'c> {
                 let login = self.account_login;
                 let note = match login {
                     Some(_) => "# In PowerShell, after Connect-ExchangeOnline:",
-                    None => "# In PowerShell, after Connect-ExchangeOnline; the user is the one that `postroom auth status` names:",
+                    None => {
+                        "# In PowerShell, after Connect-ExchangeOnline; the user is the one that `postroom auth status` names:"
+                    }
                 };
                 let user = login.map_or("USER".into(), |login| format!("'{}'", quoted(login)));
                 vec![
