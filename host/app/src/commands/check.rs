@@ -133,7 +133,10 @@ impl<'c> Loader<'c> {
                 base.pop();
             });
             let path = base.join(name);
-            path.strip_prefix(".").unwrap_or(&path).display().to_string()
+            path.strip_prefix(".")
+                .unwrap_or(&path)
+                .display()
+                .to_string()
         };
         let shown = path_of(&wanted.rule.name);
         let bytes = match rulebook::read_rule(path) {
