@@ -54,7 +54,7 @@ fn mismatch(expected: &Expected, found: &Found) -> Option<Mismatch> {
     if let Some(writes) = &expected.kv_writes {
         put("kv_writes", json!(writes), json!(found.kv_writes));
     }
-    (left != right).then(|| Mismatch {
+    (left != right).then_some(Mismatch {
         expected: Value::Object(left),
         found: Value::Object(right),
     })

@@ -27,7 +27,9 @@ impl Watch {
         // One place is enough: a bell that rang and was not yet heard need not ring twice.
         let (ring, bell) = sync_channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(matters)) {
+            if event.is_ok_and(|event| {
+                !event.kind.is_access() && event.paths.iter().any(|path| matters(path))
+            }) {
                 let _ = ring.try_send(());
             }
         });
@@ -73,7 +75,7 @@ impl Watch {
     }
 }
 
-fn matters(path: &PathBuf) -> bool {
+fn matters(path: &Path) -> bool {
     let kind = path.extension().and_then(|it| it.to_str());
     // A folder that came or went may have held cases.
     kind.is_none_or(|kind| KINDS.contains(&kind) || kind == "cases")
