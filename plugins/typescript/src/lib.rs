@@ -63,7 +63,7 @@ fn strip(source: String) -> Result<String, StripError> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let (message, span) = first.unwrap_or_else(|| (error.message, None));
+        let (message, span) = first.unwrap_or((error.message, None));
         // The only file begins at position 1; 0 is nowhere.
         let at = span.and_then(|span| span.lo.0.checked_sub(1));
         let (before, text) = at
