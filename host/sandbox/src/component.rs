@@ -2,8 +2,8 @@
 
 use postroom_core::ContentHash;
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
-use wit_component::ComponentEncoder;
-use wit_parser::{WorldItem, WorldKey};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::{Resolve, WorldItem, WorldKey};
 
 use crate::error::{BuildError, LoadError};
 use crate::limits::Grants;
@@ -16,6 +16,13 @@ const INTERFACES: [&str; 4] = ["types", "log", "settings", "kv"];
 const VERSION: (u64, u64) = (1, 0);
 /// What a rule exports.
 const ENTRY: &str = "decide";
+/// The contract, for core modules that carry none.
+const CONTRACT: &str = include_str!("../../../wit/plugin.wit");
+/// The world such a module is taken to be of; its imports that are not used are left out.
+const WORLD: &str = "rule";
+/// A component larger than this carries a language's whole runtime. It runs on demand, so that the pool's slots, which keep
+/// memory from mail to mail, stay those of small guests; and it is compiled once, not for the pool first.
+const LARGE_BYTES: usize = 4 << 20;
 
 /// What a WebAssembly file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,24 +59,53 @@ impl Inspection {
             .iter()
             .any(|import| interface(import).is_some_and(|(name, _)| name == "kv"))
     }
+
+    /// Whether each mail's instance is made on demand, outside the pool. One that is small and without WASI may still not fit
+    /// into the pool, which only loading it shows.
+    pub fn runs_on_demand(&self) -> bool {
+        on_demand(self.size, self.needs_wasi())
+    }
 }
 
-/// Makes a component of a core module that says which world it was built for, as `wit-bindgen` writes them.
+/// Whether a component is never tried in the pool.
+pub(crate) fn on_demand(size: usize, wasi: bool) -> bool {
+    wasi || size > LARGE_BYTES
+}
+
+/// Makes a component of a core module. It says which world it was built for, as `wit-bindgen` writes it down, or it exports
+/// `decide` and is taken for a rule.
 pub fn componentize(core_wasm: &[u8]) -> Result<Vec<u8>, BuildError> {
-    if outline(core_wasm)?.kind == Kind::Component {
+    let outline = outline(core_wasm)?;
+    if outline.kind == Kind::Component {
         return Err(BuildError::AlreadyComponent);
     }
     let (_, metadata) =
         wit_component::metadata::decode(core_wasm).map_err(|e| BuildError::NoWorld(chain(&e)))?;
-    let world = &metadata.resolve.worlds[metadata.world];
-    if world.exports.is_empty() {
-        return Err(BuildError::NoWorld("it holds no WIT metadata".into()));
+    let says_its_world = !metadata.resolve.worlds[metadata.world].exports.is_empty();
+    let mut module = core_wasm.to_vec();
+    if !says_its_world {
+        if !outline.exports.iter().any(|export| export == ENTRY) {
+            return Err(BuildError::NoWorld(format!(
+                "it holds no WIT metadata, and exports no {ENTRY}"
+            )));
+        }
+        embed_world(&mut module)?;
     }
     ComponentEncoder::default()
         .validate(true)
-        .module(core_wasm)
+        .module(&module)
         .map_err(|e| BuildError::Encode(chain(&e)))?
         .encode()
+        .map_err(|e| BuildError::Encode(chain(&e)))
+}
+
+/// Writes into a core module that it is of the world [`WORLD`].
+fn embed_world(module: &mut Vec<u8>) -> Result<(), BuildError> {
+    let mut resolve = Resolve::default();
+    resolve
+        .push_str("plugin.wit", CONTRACT)
+        .and_then(|package| resolve.select_world(&[package], Some(WORLD)))
+        .and_then(|world| embed_component_metadata(module, &resolve, world, StringEncoding::UTF8))
         .map_err(|e| BuildError::Encode(chain(&e)))
 }
 
@@ -190,6 +226,13 @@ fn outline(bytes: &[u8]) -> Result<Outline, BuildError> {
                     if !matches!(import.ty, ComponentTypeRef::Type(_)) {
                         outline.imports.push(import.name.name.into());
                     }
+                }
+            }
+            Payload::ExportSection(section) if depth == 1 => {
+                for export in section {
+                    outline
+                        .exports
+                        .push(export.map_err(damaged)?.name.to_owned());
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {

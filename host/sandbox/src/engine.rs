@@ -7,6 +7,7 @@ use wasmtime::{
 };
 
 use crate::cache::{Cache, Compiled};
+use crate::component::on_demand;
 use crate::error::{SandboxError, Stop};
 use crate::gate::{Gate, Pass};
 use crate::host::Host;
@@ -75,8 +76,8 @@ impl Engines {
 
     /// A component in the pool when it fits, else on demand.
     pub(crate) fn compile(&self, bytes: &[u8], wasi: bool) -> wasmtime::Result<Component> {
-        // Those with WASI carry a language's whole runtime. Trying the pool first would compile them twice.
-        if !wasi {
+        // What does not fit into the pool shows only once it is compiled: the large ones are not tried.
+        if !on_demand(bytes.len(), wasi) {
             match self.cache.compiled(&self.small, bytes) {
                 Ok(component) => return Ok(component),
                 Err(error) => {

@@ -29,7 +29,8 @@ pub fn extended(wit: &str, imports: &str, body: &str) -> Vec<u8> {
     .unwrap()
 }
 
-fn text(imports: &str, pages: u32, body: &str, rest: &str) -> String {
+/// The text of a core module that says nothing of its world.
+pub fn text(imports: &str, pages: u32, body: &str, rest: &str) -> String {
     format!(
         r#"(module
             {imports}

@@ -2,7 +2,7 @@
 
 use postroom_sandbox::{BuildError, Kind, componentize, inspect};
 
-use crate::guests::{core, rule};
+use crate::guests::{core, rule, text};
 
 const KV: &str = r#"(import "postroom:plugin/kv@1.0.0" "delete" (func $delete (param i32 i32)))"#;
 
@@ -39,4 +39,25 @@ fn names_what_is_wrong_with_a_file() {
     let plain = wat::parse_str("(module)").unwrap();
     assert!(inspect(&plain).unwrap().world.is_none());
     assert!(matches!(componentize(&plain), Err(BuildError::NoWorld(_))));
+    // It calls itself a rule, and is not one.
+    let other = wat::parse_str(r#"(module (func (export "decide")))"#).unwrap();
+    assert!(matches!(componentize(&other), Err(BuildError::Encode(_))));
+}
+
+#[test]
+fn a_core_module_that_exports_decide_is_taken_for_a_rule() {
+    let bare = wat::parse_str(text(KV, 1, "(i32.const 16)", "")).unwrap();
+    assert!(inspect(&bare).unwrap().world.is_none());
+    let found = inspect(&componentize(&bare).unwrap()).unwrap();
+    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@1.0.0"));
+    assert!(found.needs_kv());
+}
+
+#[test]
+fn large_components_stay_out_of_the_pool() {
+    let small = rule("", "(i32.const 16)");
+    assert!(!inspect(&small).unwrap().runs_on_demand());
+    let data = format!(r#"(data (i32.const 65536) "{}")"#, "x".repeat(5 << 20));
+    let large = componentize(&core("", 90, "(i32.const 16)", &data)).unwrap();
+    assert!(inspect(&large).unwrap().runs_on_demand());
 }
