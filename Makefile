@@ -41,6 +41,7 @@ test: setup test-guests ## every test, on real servers
 	bash tests/toolchain/run
 	CARGO_TARGET_DIR=target/guests-build cargo test --release --locked --manifest-path plugins/Cargo.toml
 	cargo build $(host)
+	scripts/guests scaffolds
 	cargo test $(host) --no-fail-fast
 
 bench: setup guests ## throughput, sandbox cost, save-to-live and memory, beside other tools

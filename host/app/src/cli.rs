@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -321,6 +321,14 @@ pub enum RuleCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
+    /// Write a small project in another language: it builds, tests and runs as it stands
+    New {
+        /// What the rule is written in
+        #[arg(long = "lang", value_name = "LANGUAGE")]
+        language: Language,
+        /// The folder, which must not be there; its last part is the rule's name, such as disk-full
+        name: PathBuf,
+    },
     /// Make a component from a core wasm module built against `wit/`
     Build {
         /// The core module
@@ -329,12 +337,33 @@ pub enum PluginCommand {
         #[arg(short, long)]
         output: Option<PathBuf>,
     },
-    /// World, imports, exports, size and hash of a component
+    /// World, imports, exports, size and hash of a component; what must be granted, and the limits it gets
     Inspect {
         component: PathBuf,
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// A language that `plugin new` has a project for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    Rust,
+    Js,
+    Python,
+    C,
+}
+
+impl Language {
+    /// As it is given, and as its folder of templates is named.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Js => "js",
+            Self::Python => "python",
+            Self::C => "c",
+        }
+    }
 }
 
 /// What is wrong in finer ways is found when the mail is written.

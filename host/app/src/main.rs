@@ -125,6 +125,9 @@ fn main() -> ExitCode {
             };
             commands::rule::pin(&config.config, &wanted)
         }
+        Command::Plugin(PluginCommand::New { language, name }) => {
+            commands::plugin::new(language, &name)
+        }
         Command::Plugin(PluginCommand::Build { module, output }) => {
             commands::plugin::build(&module, output)
         }

@@ -22,6 +22,7 @@ mod mailbox_test;
 mod recipes;
 mod reload;
 mod rule_tests;
+mod scaffolds;
 mod trouble;
 mod types;
 mod wit_reference;

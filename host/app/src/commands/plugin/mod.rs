@@ -1,12 +1,16 @@
-//! `postroom plugin`: core module to component, and what a component is made of.
+//! `postroom plugin`: a project to begin with, core module to component, and what a component is made of.
+
+mod new;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use postroom_sandbox::{Inspection, Kind};
+use postroom_sandbox::{Inspection, Kind, Limits};
 
 use crate::rulebook::read_rule;
+
+pub use new::new;
 
 pub fn build(module: &Path, output: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let bytes = read(module)?;
@@ -23,6 +27,7 @@ pub fn inspect(component: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let found = postroom_sandbox::inspect(&bytes)
         .with_context(|| format!("{} cannot be read", component.display()))?;
     let needs = needs(&found);
+    let limits = limits(&Limits::default());
     let kind = match found.kind {
         Kind::Component => "component",
         Kind::CoreModule => "core module",
@@ -36,6 +41,8 @@ pub fn inspect(component: &Path, json: bool) -> anyhow::Result<ExitCode> {
                 "imports": found.imports,
                 "exports": found.exports,
                 "needs": needs,
+                "limits": limits.iter().cloned().collect::<serde_json::Map<_, _>>(),
+                "on_demand": found.runs_on_demand(),
                 "size": found.size,
                 "hash": found.hash.hex(),
             })
@@ -54,9 +61,33 @@ pub fn inspect(component: &Path, json: bool) -> anyhow::Result<ExitCode> {
             println!("  {name}");
         }
     }
-    if !needs.is_empty() {
-        println!("needs    {}", needs.join(", "));
-    }
+    println!(
+        "needs    {}",
+        match needs.as_slice() {
+            [] => "no grant".to_owned(),
+            needs => needs.join(", "),
+        }
+    );
+    println!(
+        "runs     {}",
+        match found.runs_on_demand() {
+            true => "in memory made for each mail: it carries a language's runtime",
+            false => "in the pool of warm memory, where it fits",
+        }
+    );
+    let limits: Vec<String> = limits
+        .iter()
+        .map(|(name, value)| {
+            format!(
+                "{name} {}",
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
+            )
+        })
+        .collect();
+    println!("limits   {}", limits.join(", "));
+    println!("         unless [limits] or [tenants.NAME.limits] say otherwise");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -70,6 +101,28 @@ fn needs(found: &Inspection) -> Vec<&'static str> {
         needs.push("WASI (it gets an empty one)");
     }
     needs
+}
+
+/// The limits of a component, by their names in the configuration and as they are written there.
+fn limits(limits: &Limits) -> Vec<(String, serde_json::Value)> {
+    let size = |bytes: usize| match bytes {
+        bytes if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
+        bytes => format!("{}KiB", bytes >> 10),
+    };
+    let time = |time: std::time::Duration| match time.subsec_millis() {
+        0 => format!("{}s", time.as_secs()),
+        _ => format!("{}ms", time.as_millis()),
+    };
+    vec![
+        ("memory".into(), size(limits.memory_bytes).into()),
+        ("time".into(), time(limits.time).into()),
+        ("init_time".into(), time(limits.init_time).into()),
+        ("output".into(), size(limits.output_bytes).into()),
+        ("actions".into(), limits.actions.into()),
+        ("log".into(), size(limits.log_bytes).into()),
+        ("patterns".into(), limits.patterns.into()),
+        ("matches".into(), limits.matches.into()),
+    ]
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
