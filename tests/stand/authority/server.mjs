@@ -113,12 +113,24 @@ function provider(issuer) {
     ctx.state.page = errorPage;
     await next();
   });
+  built.use(withoutIssuer);
   built.use(redirects);
   built.use(introspection);
   built.use(discovery);
   built.use(interactions(built));
   built.use(endpoints);
   return built;
+}
+
+// Neither Microsoft nor Google names itself in a redirect (RFC 9207), and here one issuer stands for all their directories.
+async function withoutIssuer(ctx, next) {
+  await next();
+  const to = ctx.response.get('Location');
+  if (!to || !ctx.oidc?.params?.stand_flavour) return;
+  const url = new URL(to, config.origin);
+  if (!url.searchParams.has('iss')) return;
+  url.searchParams.delete('iss');
+  ctx.set('Location', url.href);
 }
 
 // ---- the control endpoint ----
@@ -183,6 +195,8 @@ function listen(server, port) {
 const tls = { cert: readFileSync(config.certificate), key: readFileSync(config.key) };
 const secure = https.createServer(tls);
 const plain = http.createServer();
+// A connection that is closed just when Dovecot uses it again looks like a failing introspection.
+plain.keepAliveTimeout = 0;
 const ports = { https: await listen(secure, config.port), http: await listen(plain, 0) };
 
 config.origin = `https://localhost:${ports.https}`;
