@@ -1,6 +1,7 @@
 //! Advice: what an admin should do about a failure, in sentences, beside the raw code.
 
 mod table;
+mod words;
 
 use url::Url;
 
@@ -8,7 +9,8 @@ use crate::error::Refusal;
 use crate::profile::Endpoints;
 use crate::vault::VaultError;
 use crate::{Account, AuthError, Cloud, Grant, Need, Profile, Provider, Remedy, Resource};
-use table::{At, By, CODES, On, Row, UNKNOWN, WORDS};
+use table::{At, By, CODES, On, Row, UNKNOWN};
+use words::WORDS;
 
 pub(crate) use table::PASSING;
 

@@ -1,5 +1,5 @@
-//! What refusals mean, as data: Microsoft's AADSTS numbers, the standards' error words and Google's, each with its cure and what may
-//! end it. A new number is a new entry.
+//! What refusals mean, as data: Microsoft's AADSTS numbers, each with its cure and what may end it. A new number is a new entry;
+//! error words stand in [`super::words`].
 //!
 //! Numbers: learn.microsoft.com, "Microsoft Entra authentication and authorization error codes". Names of pages are those of the
 //! Entra admin center and the Google Cloud and Admin consoles in 2026. Words in braces are filled in by [`super::fill`]; a step with
@@ -74,7 +74,7 @@ const fn codes(
     }
 }
 
-const fn words(
+pub(super) const fn words(
     words: &'static [&'static str],
     by: By,
     at: At,
@@ -103,10 +103,10 @@ const CONSENT_LINK: &str = "or let an admin of the client's directory open: {con
 const SIGN_IN_LOGS: &str = "Entra admin center > Entra ID > Monitoring & health > Sign-in logs shows the policy that blocked";
 const DIRECTORY_ID: &str =
     "Entra admin center > Entra ID > Overview shows the Tenant ID and the primary domain";
-const GOOGLE_CLIENTS: &str = "Google Cloud console > Google Auth Platform > Clients";
-const GOOGLE_AUDIENCE: &str = "Google Cloud console > Google Auth Platform > Audience";
-const GOOGLE_DELEGATION: &str = "Google Admin console > Security > Access and data control > API controls > Manage domain-wide delegation: add the client id of {service_account} with the scope {scopes}";
-const ANOTHER_GRANT: &str = "in postroom.toml, profiles.{profile}: grant = \"authorization-code\" or \"device-code\" without username and password, then: postroom auth login {profile}";
+pub(super) const GOOGLE_CLIENTS: &str = "Google Cloud console > Google Auth Platform > Clients";
+pub(super) const GOOGLE_AUDIENCE: &str = "Google Cloud console > Google Auth Platform > Audience";
+pub(super) const GOOGLE_DELEGATION: &str = "Google Admin console > Security > Access and data control > API controls > Manage domain-wide delegation: add the client id of {service_account} with the scope {scopes}";
+pub(super) const ANOTHER_GRANT: &str = "in postroom.toml, profiles.{profile}: grant = \"authorization-code\" or \"device-code\" without username and password, then: postroom auth login {profile}";
 
 /// Microsoft's numbers.
 pub(super) static CODES: &[Row] = &[
@@ -529,217 +529,6 @@ pub(super) static CODES: &[Row] = &[
         By::Any,
         Remedy::Admin,
         "Microsoft's sign-in service has trouble with this request. Should it last, open a support case with the correlation id.",
-        &[],
-    ),
-];
-
-/// The error words of RFC 6749, RFC 8628, RFC 8707 and OpenID Connect Core, with Microsoft's and Google's own.
-pub(super) static WORDS: &[Row] = &[
-    words(
-        &["invalid_grant"],
-        By::ServiceAccount,
-        At::Any,
-        Remedy::Admin,
-        "Google did not accept what the service account signed: its key was deleted, {account} is no user of the domain (an alias or group is none), or the clock of this machine is wrong.",
-        &[
-            "Google Cloud console > IAM & Admin > Service Accounts > Keys: compare private_key_id of the key file",
-            "timedatectl shows whether the clock is synchronized",
-        ],
-    ),
-    words(
-        &["invalid_grant"],
-        By::Person,
-        At::Google,
-        Remedy::SignIn,
-        "Google ended the sign-in of {account}: the password changed, the access was revoked or unused for six months, or the application is still in Testing, where a sign-in lasts 7 days. Publish the application, then sign in again.",
-        &[GOOGLE_AUDIENCE],
-    ),
-    words(
-        &["invalid_grant"],
-        By::Person,
-        At::Any,
-        Remedy::SignIn,
-        "The sign-in of {account} is no longer valid: it expired, was revoked, or its code was used before. Sign in again.",
-        &[],
-    ),
-    words(
-        &["invalid_grant"],
-        By::Password,
-        At::Any,
-        Remedy::Admin,
-        "The user name or the password of {account} was not accepted. Correct username and password of profiles.{profile}.",
-        &[],
-    ),
-    words(
-        &["invalid_grant"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The server does not accept what profiles.{profile} signs in with. Check its secret or certificate, and this machine's clock.",
-        &[],
-    ),
-    words(
-        &["invalid_client"],
-        By::Any,
-        At::Google,
-        Remedy::Admin,
-        "Google knows no such client, or its secret is another. Copy client_id and client_secret again.",
-        &[GOOGLE_CLIENTS],
-    ),
-    words(
-        &["invalid_client"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The server does not know the client, or its secret or certificate is wrong or has expired. Compare client_id and client_secret of profiles.{profile} with the registration; some servers want client_auth = \"basic\".",
-        &[],
-    ),
-    words(
-        &["unauthorized_client"],
-        By::ServiceAccount,
-        At::Any,
-        Remedy::Admin,
-        "The service account may not act for {account}: domain-wide delegation is missing, or lacks the scope. An administrator of the Google Workspace adds it; it may take up to a day to work.",
-        &[GOOGLE_DELEGATION],
-    ),
-    words(
-        &["unauthorized_client"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The client may not use this grant. Check grant of profiles.{profile}, and what the registration allows.",
-        &[],
-    ),
-    words(
-        &["access_denied"],
-        By::ServiceAccount,
-        At::Any,
-        Remedy::Admin,
-        "The service account may not act for {account}: domain-wide delegation is missing, or lacks the scope.",
-        &[GOOGLE_DELEGATION],
-    ),
-    words(
-        &["access_denied", "authorization_declined"],
-        By::Any,
-        At::Any,
-        Remedy::SignIn,
-        "The sign-in was declined on the page, or the server's policy forbids it. Sign in again and accept; should the page forbid it, ask the admin of the directory.",
-        &[],
-    ),
-    words(
-        &["expired_token", "code_expired"],
-        By::Any,
-        At::Any,
-        Remedy::SignIn,
-        "Nobody finished the sign-in in time. Start it again.",
-        &[],
-    ),
-    words(
-        &["bad_verification_code"],
-        By::Any,
-        At::Any,
-        Remedy::SignIn,
-        "The server does not know this device code any more. Start the sign-in again.",
-        &[],
-    ),
-    words(
-        &[
-            "interaction_required",
-            "login_required",
-            "account_selection_required",
-            "consent_required",
-        ],
-        By::Password,
-        At::Any,
-        Remedy::Admin,
-        "The server wants {account} to sign in on a page, for a second factor or a consent, and the password grant has none. Let a person sign in once by another grant.",
-        &[ANOTHER_GRANT],
-    ),
-    words(
-        &[
-            "interaction_required",
-            "login_required",
-            "account_selection_required",
-            "consent_required",
-        ],
-        By::Any,
-        At::Any,
-        Remedy::SignIn,
-        "The server wants {account} to sign in on its page again, for a second factor, a consent, or because the sign-in is too old.",
-        &[],
-    ),
-    words(
-        &["invalid_scope"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The server does not know these scopes, or the client may not ask for them. Remove scopes from profiles.{profile} so that they follow from the provider, or write them as the provider lists them.",
-        &[],
-    ),
-    words(
-        &["invalid_target", "invalid_resource"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The server knows no such resource for this client, or is asked for two at once. Write scopes of one server only to profiles.{profile}.",
-        &[],
-    ),
-    words(
-        &["redirect_uri_mismatch"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The redirect address of this sign-in is not registered for the client. Register redirect_url of profiles.{profile} exactly as written; a Google client of type Desktop app takes http://localhost without registration.",
-        &[GOOGLE_CLIENTS],
-    ),
-    words(
-        &["disabled_client", "deleted_client"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The client was disabled or deleted at Google. Restore it, or make a new one and write its client_id and client_secret to profiles.{profile}.",
-        &[GOOGLE_CLIENTS],
-    ),
-    words(
-        &["org_internal"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The application is for users of its own Google Workspace only, and {account} is not one of them. Make its audience External, or use a client of that Workspace.",
-        &[GOOGLE_AUDIENCE],
-    ),
-    words(
-        &["admin_policy_enforced"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "An administrator of the Google Workspace forbids this application the mail scope. Let them trust it.",
-        &[
-            "Google Admin console > Security > Access and data control > API controls > Manage app access: add the client id, as Trusted",
-        ],
-    ),
-    words(
-        &["unsupported_grant_type"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The server does not offer this grant at all. Use another grant for profiles.{profile}.",
-        &[],
-    ),
-    words(
-        &["unsupported_response_type"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The server or the registration does not allow the authorization code. Allow it there, or use another grant for profiles.{profile}.",
-        &[],
-    ),
-    words(
-        &["invalid_request"],
-        By::Any,
-        At::Any,
-        Remedy::Admin,
-        "The server did not understand the request; its own words say what is missing. Often tenant, token_url or redirect_url of profiles.{profile} is wrong, or the grant is not meant for this kind of client.",
         &[],
     ),
 ];
