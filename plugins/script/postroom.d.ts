@@ -9,7 +9,7 @@
 //
 // No clock, no randomness, no files, no network: a decision follows from the mail, the context and the rule's own `kv`.
 // `Date` stands at `ctx.now` (1970 while the file's top level runs) and `Math.random` is seeded from the mail.
-// Imports, timers and async rules are not available.
+// Files of the rules' own folder can be imported (`import { host } from "./lib/common.js"`); timers and async rules are not available.
 
 /** What every rule exports. Nothing returned means pass. */
 type Decide = (mail: Mail, ctx: Context) => Action | Action[] | null | undefined | void;
