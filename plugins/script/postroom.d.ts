@@ -106,6 +106,7 @@ interface Context {
   /** The tenant's settings for this rule, as the configuration has them; `{}` without. */
   readonly settings: Record<string, any>;
   readonly kv: KV;
+  readonly lookup: Lookup;
   /** When the mail was journalled, RFC 3339 in UTC. */
   readonly now: string;
 }
@@ -118,12 +119,89 @@ interface KV {
   delete(key: string): void;
 }
 
+/**
+ * What is known of this tenant, and of no other, where `lookup` is granted. Contacts and assets come from the files that the
+ * configuration names. Texts are taken as they are: no character stands for others. A list has 50 rows at most, unless the
+ * limit `lookup_rows` says otherwise. What was asked and answered is recorded with the decision.
+ */
+interface Lookup {
+  /** The contact with this address, compared without case. */
+  contact(email: string): Contact | null;
+  /** The contacts whose name or address contains this, without case; in the order of the file. */
+  contacts(text: string): Contact[];
+  /** The asset with this name, serial number or host, compared without case; the first such. */
+  asset(name: string): Asset | null;
+  /** The assets whose name, serial number or host contains this, without case; in the order of the file. */
+  assets(text: string): Asset[];
+  /** The open ticket with this number, such as `T-12`. */
+  ticket(number: string): OpenTicket | null;
+  /**
+   * Open tickets, the newest first: by the requester's address, by what the title contains (of the newest 1000 open ones), or by
+   * a field of the ticket's own and its value (200 bytes at most).
+   */
+  tickets(
+    search: { requester: string } | { subject: string } | { field: { name: string; value: string | number | boolean } },
+  ): OpenTicket[];
+  /** The alert with this key, firing or not. */
+  alert(key: string): KnownAlert | null;
+  /** The firing alerts whose key, host, service or summary contains this, without case; the newest first. All without a text. */
+  alerts(text?: string): KnownAlert[];
+}
+
+interface Contact {
+  /** Empty when the file gives none. */
+  name: string;
+  email: string;
+  phone: string | null;
+  vip: boolean;
+  /** The other columns of the file that are not empty. */
+  fields: Record<string, string>;
+}
+
+interface Asset {
+  name: string;
+  serial: string | null;
+  host: string | null;
+  /** The other columns of the file that are not empty. */
+  fields: Record<string, string>;
+}
+
+interface OpenTicket {
+  /** Such as `T-12`; what `note({ ticket })` takes. */
+  ticket: string;
+  title: string;
+  requester: string | null;
+  queue: string | null;
+  priority: string | null;
+  tags: string[];
+  fields: Record<string, any>;
+  /** RFC 3339 in UTC. */
+  created: string;
+  /** When it was last noted on. */
+  updated: string;
+}
+
+interface KnownAlert {
+  key: string;
+  state: "firing" | "resolved";
+  severity: string | null;
+  host: string | null;
+  service: string | null;
+  summary: string;
+  /** Since when it is in this state, RFC 3339 in UTC. */
+  since: string;
+  /** When its last mail came. */
+  updated: string;
+  /** How many mails it had. */
+  count: number;
+}
+
 declare namespace Postroom {
   /** Marks what the functions below have made; a script never sees it. */
   const made: unique symbol;
 }
 
-/** Made by the functions below and by nothing else. What is left out of a ticket or note is filled in from the mail. */
+/** Made by the functions below and by nothing else; one that the tenant is not granted throws. What is left out of a ticket or note is filled in from the mail. */
 interface Action {
   readonly [Postroom.made]: true;
   readonly kind: "ticket" | "note" | "alert" | "reply" | "forward" | "expect" | "ignore" | "quarantine" | "pass";

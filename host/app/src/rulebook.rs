@@ -381,7 +381,8 @@ fn load(
 }
 
 fn grants_json(grants: &Grants) -> String {
-    serde_json::json!({ "kv": grants.kv }).to_string()
+    let actions: Vec<_> = grants.actions.iter().collect();
+    serde_json::json!({ "kv": grants.kv, "lookup": grants.lookup, "actions": actions }).to_string()
 }
 
 /// What a look at the files found.

@@ -10,6 +10,7 @@ use postroom_auth::Tokens;
 use postroom_auth::runway::Notice;
 use postroom_core::{ParseLimits, RawMessage};
 use postroom_mailbox::{FetchLimits, Source};
+use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
 use postroom_store::{OutgoingRoute, Routes, Store, StoreError};
 use rustls::ClientConfig;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, ItemKind};
 use crate::connections::{self, AnySource};
+use crate::directory::Directories;
 use crate::line::deliver::Deliveries;
 use crate::line::intake::{self, Intake};
 use crate::line::streak::Streak;
@@ -71,6 +73,8 @@ impl Service {
         let sandbox = Arc::new(rulebook::sandbox(Some(&config.data_dir), cores)?);
         let (rules, loaded) = RuleBook::open(&config, sandbox, store.clone()).await?;
         rule_watch::say(&loaded);
+        let (directories, read) = Directories::open(&config);
+        rule_watch::say_directories(&read);
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens(&config, &tls)?.on_step(crash::refresh);
         let tokens = Arc::new(tokens);
@@ -79,6 +83,7 @@ impl Service {
         let line = Arc::new(Line {
             store,
             rules,
+            directories,
             limits: config.limits.clone(),
             parse_limits: ParseLimits {
                 depth: config.limits.mime_depth,
@@ -135,6 +140,7 @@ impl Service {
         }
         tasks.spawn(rule_watch::watch(
             self.line.rules.clone(),
+            self.line.directories.clone(),
             self.stop.clone(),
         ));
         let ways = self.config.outgoing.iter();
@@ -319,8 +325,10 @@ fn recovered(login: &config::Login, tokens: &Tokens) -> Option<watch::Receiver<u
     }
 }
 
+/// For each tenant whose rules may see what the mail before changed.
 fn memories(config: &Config) -> HashMap<String, Mutex<()>> {
-    let granted = config.tenants.iter().filter(|tenant| tenant.grants.kv);
+    let sees = |grants: &Grants| grants.kv || grants.lookup;
+    let granted = config.tenants.iter().filter(|it| sees(&it.grants));
     granted
         .map(|tenant| (tenant.name.clone(), Mutex::new(())))
         .collect()

@@ -1,4 +1,4 @@
-//! Watches the rules' folders, so that a saved rule is live without anybody asking.
+//! Watches the folders of rules, contacts and assets, so that what is saved is live without anybody asking.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::directory::{Directories, Reread};
 use crate::rulebook::{Reloaded, RuleBook};
 
 /// A save is over when nothing happened in the folder for so long. Editors write in several steps.
@@ -19,8 +20,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// File systems that announce nothing (network shares) are looked at this often.
 const RECHECK: Duration = Duration::from_secs(30);
 
-/// Reloads rules as their files change, until stopped.
-pub async fn watch(rules: Arc<RuleBook>, stop: CancellationToken) {
+/// Reloads rules and directories as their files change, until stopped.
+pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: CancellationToken) {
     // One place is enough: a bell that rang and was not yet heard need not ring twice.
     let (ring, mut bell) = mpsc::channel::<()>(1);
     let held = ring.clone();
@@ -48,6 +49,7 @@ pub async fn watch(rules: Arc<RuleBook>, stop: CancellationToken) {
                 }
             }
         }
+        reread(&directories).await;
         match rules.reload().await {
             Ok(reloaded) => say(&reloaded),
             Err(error) => {
@@ -55,7 +57,8 @@ pub async fn watch(rules: Arc<RuleBook>, stop: CancellationToken) {
             }
         }
         if let Some(watcher) = &mut watcher {
-            let folders = rules.folders().await;
+            let mut folders = rules.folders().await;
+            folders.extend(directories.folders());
             let fresh = keep_watching(watcher, &folders, &watched);
             watched = folders;
             if fresh {
@@ -102,6 +105,24 @@ pub fn say(reloaded: &Reloaded) {
             .map(|rule| format!("{}/{}", rule.tenant, rule.name))
             .collect();
         tracing::info!(generation, rules = %names.join(", "), "rules are live");
+    }
+}
+
+async fn reread(directories: &Arc<Directories>) {
+    let directories = directories.clone();
+    match tokio::task::spawn_blocking(move || directories.reread()).await {
+        Ok(reread) => say_directories(&reread),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Says what a look at the contacts and assets did, once.
+pub fn say_directories(reread: &Reread) {
+    for (tenant, problem) in &reread.refused {
+        tracing::error!(%tenant, "not taken over: {problem}");
+    }
+    for (tenant, file) in &reread.live {
+        tracing::info!(%tenant, file, "contacts or assets are live");
     }
 }
 

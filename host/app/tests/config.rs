@@ -231,7 +231,7 @@ fn summary(config: &Config) -> String {
             "usual limits".to_owned()
         } else {
             format!(
-                "limits memory {} time {:?} init {:?} output {} actions {} log {} patterns {} matches {}",
+                "limits memory {} time {:?} init {:?} output {} actions {} log {} patterns {} matches {} kv {} keys {} bytes lookups {} of {} rows {} bytes",
                 limits.memory_bytes,
                 limits.time,
                 limits.init_time,
@@ -239,13 +239,27 @@ fn summary(config: &Config) -> String {
                 limits.actions,
                 limits.log_bytes,
                 limits.patterns,
-                limits.matches
+                limits.matches,
+                limits.kv_total_keys,
+                limits.kv_total_bytes,
+                limits.lookups,
+                limits.lookup_rows,
+                limits.lookup_bytes
             )
         };
         lines.push(format!(
             "tenant {} {:?} {:?} {:?} {usual}",
             tenant.name, tenant.domains, tenant.settings, tenant.grants
         ));
+        for (what, file) in [("contacts", &tenant.contacts), ("assets", &tenant.assets)] {
+            if let Some(file) = file {
+                lines.push(format!(
+                    "  {what} {} csv {}",
+                    file.path.display(),
+                    file.is_csv()
+                ));
+            }
+        }
     }
     lines.extend(config.mailboxes.iter().map(|m| format!("{m:?}")));
     lines.extend(config.outgoing.iter().map(|o| format!("{o:?}")));

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::context::Context;
 use crate::decision::{Action, Outcome, Refusal, Reply, Ticket, Trouble, Value};
+use crate::grants::{ActionKinds, not_granted};
 use crate::message::{Classification, Message};
 
 /// The header that marks our own outgoing mail, so that two desks do not answer each other for ever.
@@ -67,6 +68,8 @@ pub struct Manners<'a> {
     pub own_addresses: &'a [String],
     /// Whether the mailbox has an outgoing way configured.
     pub has_outgoing: bool,
+    /// What the tenant's rules may ask for.
+    pub granted: ActionKinds,
     pub limits: &'a DecisionLimits,
 }
 
@@ -160,13 +163,28 @@ pub enum Nonsense {
     LongKey { kind: &'static str, most: usize },
     #[error("an expectation within 0 seconds")]
     ExpectAtOnce,
+    /// Nothing is left of the answer that would account for the mail.
+    #[error("{}", not_granted(kind, tenant))]
+    NotGranted { kind: &'static str, tenant: String },
+}
+
+impl Nonsense {
+    /// The kind of trouble that it is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Nonsense::NotGranted { .. } => "not-granted",
+            _ => "nonsense",
+        }
+    }
 }
 
 /// Completes what a rule asked for.
 ///
 /// One disposition (tickets, notes or alerts of one kind, or one ignore, or one quarantine) and any side actions. Side
 /// actions alone are an ignore with the reason [`HANDLED`]. A ticket lacking title, body or requester gets the subject, the
-/// new words and the sender; a note lacking its ticket gets the thread's. Answers against good manners are refused.
+/// new words and the sender; a note lacking its ticket gets the thread's. Answers against good manners are refused, and so is
+/// what the tenant is not granted. When that takes the disposition, or all of an answer without one, the answer as a whole
+/// is refused: a mail is never lost to a missing grant.
 pub fn complete(
     actions: Vec<Action>,
     mail: &Message,
@@ -184,6 +202,7 @@ pub fn complete(
         });
     }
     let outcome = disposition(&actions)?;
+    check_granted(&actions, outcome.is_some(), context, manners.granted)?;
     let mut completed = Completed {
         outcome: outcome.unwrap_or(Outcome::Ignored),
         actions: Vec::with_capacity(actions.len() + 1),
@@ -201,7 +220,9 @@ pub fn complete(
     };
     for mut action in actions {
         fill(&mut action, mail, context, &mut cutter)?;
+        let kind = action.kind();
         let against = match &action {
+            _ if !manners.granted.has(kind) => Some(not_granted(kind.as_str(), &context.tenant)),
             Action::Reply(reply) if reply.text.trim().is_empty() => {
                 Some("a reply without text".to_owned())
             }
@@ -271,6 +292,26 @@ fn disposition(actions: &[Action]) -> Result<Option<Outcome>, Nonsense> {
         }
     }
     Ok(found.map(|(outcome, _)| outcome))
+}
+
+fn check_granted(
+    actions: &[Action],
+    has_disposition: bool,
+    context: &Context,
+    granted: ActionKinds,
+) -> Result<(), Nonsense> {
+    let mut accounting = actions
+        .iter()
+        .map(Action::kind)
+        .filter(|kind| !has_disposition || kind.is_disposition());
+    let first = accounting.clone().next();
+    match first {
+        Some(kind) if !accounting.any(|kind| granted.has(kind)) => Err(Nonsense::NotGranted {
+            kind: kind.as_str(),
+            tenant: context.tenant.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn fill(

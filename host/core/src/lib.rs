@@ -6,6 +6,8 @@ pub mod complete;
 pub mod context;
 pub mod decision;
 mod fold;
+pub mod grants;
+pub mod lookup;
 pub mod message;
 pub mod parse;
 pub mod raw;
@@ -20,6 +22,7 @@ pub use decision::{
     Action, Alert, AlertState, Decision, Expect, Note, Outcome, Refusal, Reply, Ticket, Trouble,
     Value, Visibility,
 };
+pub use grants::{ActionKind, ActionKinds};
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
 pub use parse::{ParseLimits, message_id, parse, synthetic_message_id};
 pub use raw::{ContentHash, Cursor, Position, RawMessage};

@@ -7,7 +7,7 @@ wasmtime::component::bindgen!({
     with: { "postroom:plugin/types.message": crate::host::Mail },
 });
 
-pub(crate) use self::postroom::plugin::{kv, log, settings, types};
+pub(crate) use self::postroom::plugin::{kv, log, lookup, settings, types};
 
 /// The guest that takes types out.
 pub(crate) mod stripper {

@@ -11,9 +11,9 @@ use crate::limits::Grants;
 /// The package of the contract, as imports name it.
 const PACKAGE: &str = "postroom:plugin/";
 /// The interfaces of the contract as this Postroom has them.
-const INTERFACES: [&str; 4] = ["types", "log", "settings", "kv"];
+const INTERFACES: [&str; 5] = ["types", "log", "settings", "kv", "lookup"];
 /// The contract's version that this Postroom has.
-const VERSION: (u64, u64) = (1, 0);
+const VERSION: (u64, u64) = (1, 1);
 /// What a rule exports.
 const ENTRY: &str = "decide";
 /// The contract, for core modules that carry none.
@@ -37,9 +37,9 @@ pub enum Kind {
 #[derive(Debug, Clone)]
 pub struct Inspection {
     pub kind: Kind,
-    /// The world it was built for, such as `postroom:plugin/rule@1.0.0`; none when it is no rule of ours.
+    /// The world it was built for, such as `postroom:plugin/rule@1.1.0`; none when it is no rule of ours.
     pub world: Option<String>,
-    /// Interfaces, such as `postroom:plugin/kv@1.0.0`; `wasi:` ones are linked with nothing in them.
+    /// Interfaces, such as `postroom:plugin/kv@1.1.0`; `wasi:` ones are linked with nothing in them.
     pub imports: Vec<String>,
     pub exports: Vec<String>,
     /// Bytes.
@@ -53,11 +53,14 @@ impl Inspection {
         self.imports.iter().any(|import| is_wasi(import))
     }
 
-    /// Whether it imports `kv`, which then has to be granted.
-    pub fn needs_kv(&self) -> bool {
-        self.imports
-            .iter()
-            .any(|import| interface(import).is_some_and(|(name, _)| name == "kv"))
+    /// The imports that have to be granted, by the grants' names.
+    pub fn needs(&self) -> Vec<&'static str> {
+        let imports = |grant: &&str| {
+            self.imports
+                .iter()
+                .any(|import| interface(import).is_some_and(|(name, _)| name == *grant))
+        };
+        Grants::CAPABILITIES.into_iter().filter(imports).collect()
     }
 
     /// Whether each mail's instance is made on demand, outside the pool. One that is small and without WASI may still not fit
@@ -258,7 +261,7 @@ fn check_import(name: &str, import: &str, grants: &Grants) -> Result<(), LoadErr
             import: import.to_owned(),
         });
     };
-    if interface == "kv" && !grants.kv {
+    if !grants.links(interface) {
         return Err(LoadError::NotGranted {
             name: name.to_owned(),
             import: interface.to_owned(),
@@ -281,7 +284,7 @@ fn check_import(name: &str, import: &str, grants: &Grants) -> Result<(), LoadErr
     }
 }
 
-/// Interface and version of an import of the contract: `postroom:plugin/kv@1.0.0` is (`kv`, (1, 0)).
+/// Interface and version of an import of the contract: `postroom:plugin/kv@1.1.0` is (`kv`, (1, 1)).
 fn interface(import: &str) -> Option<(&str, (u64, u64))> {
     let (name, version) = import.strip_prefix(PACKAGE)?.split_once('@')?;
     let mut numbers = version.split('.').map(str::parse);

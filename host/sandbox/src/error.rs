@@ -118,6 +118,9 @@ pub enum Trouble {
     /// The store behind `kv` failed: not the rule's fault.
     #[error("kv could not be read: {message}")]
     Kv { message: String },
+    /// What `lookup` answers from is not there: not the rule's fault.
+    #[error("lookup has no answer: {message}")]
+    Lookup { message: String },
 }
 
 impl Trouble {
@@ -128,7 +131,7 @@ impl Trouble {
             Trouble::Deadline { .. } => "deadline",
             Trouble::Memory { .. } => "memory",
             Trouble::Output { .. } => "output",
-            Trouble::Failure { .. } | Trouble::Kv { .. } => "failure",
+            Trouble::Failure { .. } | Trouble::Kv { .. } | Trouble::Lookup { .. } => "failure",
             Trouble::Nonsense { .. } => "nonsense",
             Trouble::NotGranted { .. } => "not-granted",
         }
@@ -171,6 +174,8 @@ pub(crate) enum Stop {
     NotGranted(&'static str),
     #[error("kv: {0}")]
     Kv(String),
+    #[error("lookup: {0}")]
+    Lookup(String),
     #[error("{0} was called at the top level")]
     TopLevel(String),
 }

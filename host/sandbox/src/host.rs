@@ -1,4 +1,4 @@
-//! What an instance can call: the mail, the log, its settings and its `kv`, each call within the limits and before the deadline.
+//! What an instance can call: the mail, the log, its settings, its `kv` and `lookup`, each call within the limits and before the deadline.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,6 +15,7 @@ use crate::bindings::{kv, log, settings};
 use crate::error::Stop;
 use crate::limits::{Grants, Limits};
 use crate::log::Log;
+use crate::lookup::{Inquiry, Lookup};
 use crate::matching::{PatternCache, Patterns, field};
 use crate::memory::{Kv, Memory};
 use crate::meter::Meter;
@@ -47,6 +48,7 @@ pub(crate) struct Host {
     pub(crate) meter: Meter,
     pub(crate) log: Log,
     pub(crate) memory: Memory,
+    pub(crate) inquiry: Inquiry,
     patterns: Patterns,
     wasi: Option<Box<Still>>,
 }
@@ -58,6 +60,7 @@ impl Host {
         now: String,
         deadline: Instant,
         kv: Arc<dyn Kv>,
+        lookup: Arc<dyn Lookup>,
     ) -> Self {
         let meter = Meter::new(terms.limits.memory_bytes.min(Limits::MOST_MEMORY));
         let log = Log::new(terms.limits.log_bytes);
@@ -69,6 +72,7 @@ impl Host {
             meter,
             log,
             memory: Memory::new(kv),
+            inquiry: Inquiry::new(lookup),
             patterns: Patterns::default(),
             wasi: None,
         }
@@ -83,7 +87,7 @@ impl Host {
     }
 
     /// Every call of an instance begins here: epochs do not interrupt the host.
-    fn enter(&self) -> Result<(), Stop> {
+    pub(crate) fn enter(&self) -> Result<(), Stop> {
         match Instant::now() < self.deadline {
             true => Ok(()),
             false => Err(Stop::Deadline),

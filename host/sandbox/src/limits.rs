@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use postroom_core::ActionKinds;
+
 /// The limits of one rule. They hold for one mail, `init_time`, `modules` and `source_bytes` for one load, the totals of `kv` for as long as it remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -36,7 +38,7 @@ pub struct Limits {
     pub match_bytes: usize,
     /// How much of a field is searched.
     pub haystack_bytes: usize,
-    /// A `kv` key, the key of an alert or an expectation, the name of a field.
+    /// A `kv` key, the key of an alert or an expectation, the name of a field, a text that `lookup` is asked for.
     pub key_bytes: usize,
     pub kv_value_bytes: usize,
     /// Different `kv` keys touched in one decision.
@@ -45,6 +47,12 @@ pub struct Limits {
     pub kv_total_keys: u64,
     /// Bytes of keys and values that one rule of a tenant may hold in its `kv` in all.
     pub kv_total_bytes: u64,
+    /// Questions to `lookup` in one decision.
+    pub lookups: usize,
+    /// Rows that one of them answers; the rest is left out.
+    pub lookup_rows: usize,
+    /// What all of them answer together.
+    pub lookup_bytes: usize,
 }
 
 impl Limits {
@@ -75,13 +83,40 @@ impl Default for Limits {
             kv_keys: 256,
             kv_total_keys: 1000,
             kv_total_bytes: 4 << 20,
+            lookups: 64,
+            lookup_rows: 50,
+            lookup_bytes: 1 << 20,
         }
     }
 }
 
-/// The capabilities granted to a rule. What is not granted is not linked.
+/// What is granted to a rule: capabilities, which are not linked else, and the actions it may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Grants {
     /// The rule's own small memory.
     pub kv: bool,
+    /// Questions about the tenant's contacts, assets, tickets and alerts.
+    pub lookup: bool,
+    /// All, where nothing is said.
+    pub actions: ActionKinds,
+}
+
+impl Grants {
+    pub const ALL: Self = Self {
+        kv: true,
+        lookup: true,
+        actions: ActionKinds::ALL,
+    };
+
+    /// The interfaces that have to be granted, by their names.
+    pub const CAPABILITIES: [&str; 2] = ["kv", "lookup"];
+
+    /// Whether an interface is linked: one that needs no grant is.
+    pub fn links(&self, interface: &str) -> bool {
+        match interface {
+            "kv" => self.kv,
+            "lookup" => self.lookup,
+            _ => true,
+        }
+    }
 }

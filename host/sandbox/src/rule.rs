@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postroom_core::lookup::{Found, Question};
 use postroom_core::{Action, ContentHash, Context, Message};
 use wasmtime::component::Resource;
 use wasmtime::{Store, Trap};
@@ -12,6 +13,8 @@ use crate::bindings::{RulePre, types};
 use crate::engine::{self, Engines};
 use crate::error::{Stop, Trouble};
 use crate::host::{Host, Terms};
+use crate::limits::Grants;
+use crate::lookup::Lookup;
 use crate::memory::Kv;
 use crate::source::Bundle;
 
@@ -58,6 +61,8 @@ pub struct Run {
     pub kv_reads: Vec<(String, Option<String>)>,
     /// To be committed with the decision; `None` deletes. Empty when there was trouble.
     pub kv_writes: Vec<(String, Option<String>)>,
+    /// What was asked about the tenant and answered, in the order asked, each question once.
+    pub lookups: Vec<(Question, Found)>,
     /// From the instance's making to its answer, without the wait for a slot.
     pub elapsed: Duration,
     /// The most memory it held.
@@ -93,13 +98,24 @@ impl Rule {
         &self.0.terms.name
     }
 
+    /// What it was loaded with.
+    pub fn grants(&self) -> &Grants {
+        &self.0.terms.grants
+    }
+
     /// What the script's top level wrote to its log while it was loaded.
     pub fn init_log(&self) -> &[String] {
         &self.0.made_of.init_log
     }
 
     /// Decides one mail. Blocks for up to the rule's time limit, and before that while all slots are taken. Needs a thread with 2 MiB of stack, not an async task.
-    pub fn decide(&self, mail: &Arc<Message>, context: &Context, kv: Arc<dyn Kv>) -> Run {
+    pub fn decide(
+        &self,
+        mail: &Arc<Message>,
+        context: &Context,
+        kv: Arc<dyn Kv>,
+        lookup: Arc<dyn Lookup>,
+    ) -> Run {
         let rule = &*self.0;
         let _turn = rule.engines.turn();
         let started = Instant::now();
@@ -109,6 +125,7 @@ impl Rule {
             context.now.clone(),
             started + rule.terms.limits.time,
             kv,
+            lookup,
         );
         let mut store = engine::store(rule.pre.engine(), host);
         let verdict = call(&rule.pre, &mut store, context);
@@ -121,6 +138,7 @@ impl Rule {
                 Ok(_) => host.memory.writes,
                 Err(_) => Vec::new(),
             },
+            lookups: host.inquiry.answers,
             verdict,
             elapsed,
             memory_bytes: host.meter.used(),
@@ -152,6 +170,11 @@ pub(crate) fn trouble(error: &wasmtime::Error, host: &Host) -> Trouble {
         Some(Stop::NotGranted(import)) => return Trouble::NotGranted { import },
         Some(Stop::Kv(message)) => {
             return Trouble::Kv {
+                message: message.clone(),
+            };
+        }
+        Some(Stop::Lookup(message)) => {
+            return Trouble::Lookup {
                 message: message.clone(),
             };
         }

@@ -4,15 +4,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use postroom_core::ActionKind;
+use wasmtime::StoreContextMut;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
-use crate::bindings::{RulePre, kv, log, settings, types};
+use crate::bindings::{RulePre, kv, log, lookup, settings, types};
 use crate::cache::Cache;
 use crate::component;
 use crate::engine::{self, Engines};
 use crate::error::{LoadError, SandboxError};
 use crate::host::{Host, Terms};
 use crate::limits::{Grants, Limits};
+use crate::lookup::NoLookup;
 use crate::matching::PatternCache;
 use crate::memory::NoKv;
 use crate::rule::{MadeOf, Rule};
@@ -23,6 +26,8 @@ use crate::source::{Imports, NoImports, Source};
 static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));
 /// The default rule, a core module built for the world `rule`.
 static STANDARD: &[u8] = include_bytes!(env!("POSTROOM_GUEST_STANDARD"));
+/// The interface between the script engine and the host.
+const ENGINE: &str = "postroom:plugin/engine@1.1.0";
 const STANDARD_NAME: &str = "standard";
 
 /// Instances that may run at a time when nothing else is said.
@@ -133,7 +138,7 @@ impl Sandbox {
                 message: format!("{error:#}"),
             })?;
         // A component links what it is granted and nothing else.
-        let linker = linker(component.engine(), terms.grants.kv, wasi)
+        let linker = linker(component.engine(), &terms.grants, wasi)
             .map_err(|error| LoadError::sandbox(name, format!("{error:#}")))?;
         linker
             .instantiate_pre(&component)
@@ -162,7 +167,8 @@ impl Sandbox {
             .map_err(|error| LoadError::sandbox(&terms.name, error))?;
         let script = scripts.evaluate(&self.engines, terms, text, imports)?;
         // The one interpreter imports all; what is not granted refuses when it is called.
-        let mut linker = linker(&self.engines.small, true, false).map_err(failed)?;
+        let mut linker = linker(&self.engines.small, &Grants::ALL, false).map_err(failed)?;
+        link_engine(&mut linker).map_err(failed)?;
         let pre = scripts.link(&mut linker, &script).map_err(failed)?;
         Ok((
             pre,
@@ -183,6 +189,7 @@ impl Sandbox {
             String::new(),
             Instant::now() + terms.limits.init_time,
             Arc::new(NoKv),
+            Arc::new(NoLookup),
         );
         let mut store = engine::store(pre.engine(), host);
         match pre.instantiate(&mut store) {
@@ -202,16 +209,34 @@ impl Sandbox {
     }
 }
 
-fn linker(engine: &wasmtime::Engine, with_kv: bool, wasi: bool) -> wasmtime::Result<Linker<Host>> {
+fn linker(
+    engine: &wasmtime::Engine,
+    grants: &Grants,
+    wasi: bool,
+) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     types::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
     log::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
     settings::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
-    if with_kv {
+    if grants.kv {
         kv::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+    }
+    if grants.lookup {
+        lookup::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
     }
     if wasi {
         crate::wasi::link(&mut linker)?;
     }
     Ok(linker)
+}
+
+/// What the script engine alone may ask.
+fn link_engine(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.instance(ENGINE)?.func_wrap(
+        "granted",
+        |store: StoreContextMut<'_, Host>, (kind,): (String,)| {
+            let granted = store.data().terms.grants.actions;
+            Ok((ActionKind::named(&kind).is_some_and(|kind| granted.has(kind)),))
+        },
+    )
 }

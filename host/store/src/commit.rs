@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use postroom_core::decision::Refusal;
+use postroom_core::lookup::{Found, Question};
 use postroom_core::{Action, Address, Decision, Outcome};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ pub struct Verdict {
     pub kv_writes: Vec<KvWrite>,
     /// What the rules read from their memory, kept so that the mail can be decided again.
     pub kv_reads: Vec<KvRead>,
+    /// What they asked about the tenant, kept for the same.
+    pub lookups: Vec<LookupRead>,
     pub routes: Routes,
     /// None when the mailbox has no way to send; replies and forwards are then refused.
     pub outgoing: Option<OutgoingRoute>,
@@ -52,6 +55,14 @@ pub struct KvRead {
     pub rule: String,
     pub key: String,
     pub value: Option<String>,
+}
+
+/// What a rule asked about its tenant, and what was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LookupRead {
+    pub rule: String,
+    pub question: Question,
+    pub found: Found,
 }
 
 /// A change of a rule's memory; no value deletes the key.
@@ -129,6 +140,7 @@ fn write(conn: &Connection, verdict: Verdict) -> Result<Committed, StoreError> {
         mail: facts,
         kv_writes,
         kv_reads,
+        lookups,
         routes,
         outgoing,
     } = verdict;
@@ -186,7 +198,7 @@ fn write(conn: &Connection, verdict: Verdict) -> Result<Committed, StoreError> {
     for change in &kv_writes {
         write_kv(conn, tenant, change)?;
     }
-    let record = Record::new(facts.from, facts.subject, decision, kv_reads);
+    let record = Record::new(facts.from, facts.subject, decision, kv_reads, lookups);
     conn.prepare_cached("INSERT INTO decision_record (journal, record) VALUES (?1, ?2)")?
         .execute((journal, serde_json::to_string(&record)?))?;
     acks::release(conn, journal, origin.now_ms)?;

@@ -6,8 +6,8 @@ use postroom_core::{Alert, AlertState, Note, Ticket, Value, Visibility};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
-use crate::StoreError;
 use crate::ids::{ALERT, DecisionId, ItemKind, NOTE, TICKET, rfc3339, ticket_name};
+use crate::{StoreError, lookup};
 
 /// One line of `items --json`. The keys after `updated` are only there when they have something to say.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,10 +53,10 @@ pub struct ItemDetail {
 
 /// As stored: the fields beside the rest.
 #[derive(Serialize, Deserialize)]
-struct StoredDetail {
-    fields: BTreeMap<String, Value>,
+pub(crate) struct StoredDetail {
+    pub fields: BTreeMap<String, Value>,
     #[serde(flatten)]
-    detail: ItemDetail,
+    pub detail: ItemDetail,
 }
 
 /// The columns [`read_row`] expects, of `item i JOIN tenant t`.
@@ -103,6 +103,7 @@ pub(crate) fn add_ticket(
             serde_json::to_string(&detail)?,
             &ticket.body,
         ))?;
+    lookup::note_words(conn, origin.tenant, number, ticket)?;
     Ok(id)
 }
 
@@ -193,6 +194,7 @@ pub(crate) fn put_alert(
             "INSERT INTO item (kind, tenant, decision, alert_key, state, created_ms, updated_ms, title, priority, detail)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, coalesce(?7, ?4), ?8, ?9)
              ON CONFLICT (tenant, alert_key) WHERE kind = 2 DO UPDATE SET
+                 since_ms = CASE WHEN state = excluded.state THEN since_ms ELSE excluded.updated_ms END,
                  state = excluded.state, updated_ms = excluded.updated_ms, count = count + 1,
                  title = coalesce(?7, title), priority = coalesce(?8, priority), detail = excluded.detail
              RETURNING id",

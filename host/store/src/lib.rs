@@ -19,6 +19,7 @@ mod items;
 mod journal;
 mod ledger;
 mod listing;
+mod lookup;
 mod options;
 mod outbox;
 mod questions;
@@ -33,7 +34,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use acks::Ack;
-pub use commit::{Committed, KvRead, KvWrite, MailFacts, OutgoingRoute, Routes, Verdict};
+pub use commit::{
+    Committed, KvRead, KvWrite, LookupRead, MailFacts, OutgoingRoute, Routes, Verdict,
+};
 pub use compose::{MailKind, OutgoingMailPayload};
 pub use error::StoreError;
 pub use generations::{Generation, RuleRecord};

@@ -8,7 +8,7 @@ use postroom_core::{Action, AlertState, Outcome, Thread};
 use rusqlite::{Connection, Row, ToSql};
 use serde::Serialize;
 
-use crate::commit::KvRead;
+use crate::commit::{KvRead, LookupRead};
 use crate::ids::{
     DecisionId, ItemKind, JournalId, now_ms, outcome_number, outcome_of, rfc3339, ticket_name,
 };
@@ -66,6 +66,8 @@ pub struct DecisionRow {
     pub log: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kv_reads: Vec<KvRead>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<LookupRead>,
 }
 
 /// One line of `outbox --json`.
@@ -407,6 +409,7 @@ fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
         troubles: record.troubles,
         log: record.log,
         kv_reads: record.kv_reads,
+        lookups: record.lookups,
     })
 }
 

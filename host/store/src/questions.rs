@@ -84,7 +84,7 @@ impl Reader {
     }
 }
 
-fn tenant_id(conn: &Connection, name: &str) -> Result<Option<i64>, StoreError> {
+pub(crate) fn tenant_id(conn: &Connection, name: &str) -> Result<Option<i64>, StoreError> {
     Ok(conn
         .prepare_cached("SELECT id FROM tenant WHERE name = ?1")?
         .query_row([name], |row| row.get(0))

@@ -4,7 +4,7 @@ use postroom_core::decision::{Refusal, Trouble};
 use postroom_core::{Action, Address, Decision, Thread};
 use serde::{Deserialize, Serialize};
 
-use crate::commit::KvRead;
+use crate::commit::{KvRead, LookupRead};
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -20,6 +20,8 @@ pub(crate) struct Record {
     pub repairs: Vec<String>,
     pub log: Vec<String>,
     pub kv_reads: Vec<KvRead>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<LookupRead>,
     pub elapsed_us: u64,
 }
 
@@ -29,6 +31,7 @@ impl Record {
         subject: String,
         decision: Decision,
         kv_reads: Vec<KvRead>,
+        lookups: Vec<LookupRead>,
     ) -> Self {
         Self {
             from,
@@ -43,6 +46,7 @@ impl Record {
             repairs: decision.repairs,
             log: decision.log,
             kv_reads,
+            lookups,
             elapsed_us: decision.elapsed_us,
         }
     }

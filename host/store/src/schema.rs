@@ -23,6 +23,7 @@ const PRIVATE: u32 = 0o600;
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/001_line.sql"),
     include_str!("../migrations/002_purge_by_raw.sql"),
+    include_str!("../migrations/003_lookup.sql"),
 ];
 
 /// Held for the life of a [`crate::Store`]; the kernel releases it however the process ends.

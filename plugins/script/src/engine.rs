@@ -74,7 +74,7 @@ pub fn decide(message: &Message, context: MailContext) -> Result<Decision, Failu
             location: None,
         })?;
         clock::pin(&context);
-        let _mail = host::lend(message);
+        let _mail = host::lend(message, &context.tenant);
         engine
             .context
             .with(|ctx| engine.decide(&ctx, &context))

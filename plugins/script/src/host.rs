@@ -9,9 +9,9 @@ use rquickjs::{Array, Ctx, Exception, Function, IntoJs, Object, Result, TypedArr
 use crate::bindings::postroom::plugin::types::{
     Address, Captures, Classification, Client, Field, Message, PatternError, Thread, Verdict,
 };
-use crate::bindings::postroom::plugin::{kv, log, settings};
+use crate::bindings::postroom::plugin::{engine, kv, log, settings};
 use crate::pattern::{Translated, translate};
-use crate::{answer, clock, layout};
+use crate::{answer, clock, inquiries, layout};
 
 /// The most matches that JavaScript's own `findAll` returns; the host caps its own.
 const MAX_MATCHES: usize = 1000;
@@ -22,13 +22,16 @@ const OTHER_LINE_ENDS: &str = r"[\r\u{2028}\u{2029}]";
 
 thread_local! {
     static MAIL: Cell<Option<NonNull<Message>>> = const { Cell::new(None) };
+    /// Whose mail it is.
+    static TENANT: RefCell<String> = const { RefCell::new(String::new()) };
     /// What was asked of a field's text so far: (field, pattern, found).
     static TRAITS: RefCell<Vec<(String, &'static str, bool)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Lets the functions reach a mail until the loan is dropped.
-pub fn lend(message: &Message) -> Loan<'_> {
+pub fn lend<'m>(message: &'m Message, tenant: &str) -> Loan<'m> {
     MAIL.set(Some(NonNull::from(message)));
+    TENANT.set(tenant.to_owned());
     TRAITS.with_borrow_mut(Vec::clear);
     Loan { _message: message }
 }
@@ -114,6 +117,7 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
             .map_err(|reason| Exception::throw_message(&ctx, &format!("kv.set: {reason}")))
     })?;
     put.function("kvDelete", |_: Ctx<'js>, key: String| kv::delete(&key))?;
+    inquiries::functions(&put)?;
     put.function("samples", samples)?;
     put.function("log", |_: Ctx<'js>, level: String, message: String| {
         log::log(log_level(&level), &message)
@@ -128,12 +132,23 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
             if kind == "pass" {
                 return Ok(());
             }
+            refuse_what_is_not_granted(&ctx, &kind)?;
             answer::action(&ctx, &kind, &content)
                 .map(drop)
                 .map_err(|reason| Exception::throw_type(&ctx, &reason))
         },
     )?;
     Ok(host)
+}
+
+/// What a tenant is not granted is told where it is made. At the top level nobody can be asked: the host refuses it when it is
+/// returned.
+fn refuse_what_is_not_granted(ctx: &Ctx<'_>, kind: &str) -> Result<()> {
+    if MAIL.get().is_none() || engine::granted(kind) {
+        return Ok(());
+    }
+    let message = TENANT.with_borrow(|tenant| format!("{kind} is not granted to tenant {tenant}"));
+    Err(Exception::throw_message(ctx, &message))
 }
 
 /// A client, a thread and a match, as every mail may bring them.
@@ -187,20 +202,21 @@ pub fn thread<'js>(ctx: &Ctx<'js>, thread: Option<&Thread>) -> Result<Value<'js>
     Ok(object.into_value())
 }
 
-struct Put<'a, 'js> {
+/// Where the functions go.
+pub struct Put<'a, 'js> {
     ctx: &'a Ctx<'js>,
     host: &'a Object<'js>,
 }
 
 impl<'js> Put<'_, 'js> {
-    fn function<P>(&self, name: &str, function: impl IntoJsFunc<'js, P> + 'js) -> Result<()> {
+    pub fn function<P>(&self, name: &str, function: impl IntoJsFunc<'js, P> + 'js) -> Result<()> {
         self.host
             .set(name, Function::new(self.ctx.clone(), function)?)
     }
 }
 
 /// What scripts see as null where there is nothing; a bare `None` would be undefined.
-struct OrNull<T>(Option<T>);
+pub struct OrNull<T>(pub Option<T>);
 
 impl<'js, T: IntoJs<'js>> IntoJs<'js> for OrNull<T> {
     fn into_js(self, ctx: &Ctx<'js>) -> Result<Value<'js>> {

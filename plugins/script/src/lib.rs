@@ -7,6 +7,7 @@ mod answer;
 mod clock;
 mod engine;
 mod host;
+mod inquiries;
 mod layout;
 mod memory;
 mod modules;

@@ -155,6 +155,33 @@
     set: (key, value) => host.kvSet(mustBeText("kv.set", "the key", key), mustBeText("kv.set", "the value", value)),
     delete: (key) => host.kvDelete(mustBeText("kv.delete", "the key", key)),
   });
+  const wanted = (name, what, value, ask) => ask(mustBeText(`lookup.${name}`, what, value));
+  const tickets = (search) => {
+    const given = search !== null && typeof search === "object" ? Object.keys(search) : [];
+    const { requester, subject, field } = search ?? {};
+    if (given.length !== 1 || (requester ?? subject ?? field) === undefined)
+      throw new TypeError("lookup.tickets: takes one of { requester: … }, { subject: … } and { field: { name, value } }");
+    if (requester !== undefined) return wanted("tickets", "the requester", requester, host.ticketsOf);
+    if (subject !== undefined) return wanted("tickets", "the subject", subject, host.ticketsAbout);
+    if (field === null || typeof field !== "object")
+      throw new TypeError(`lookup.tickets: the field must be { name, value }, not ${kindOf(field)}`);
+    const { name, value } = field;
+    const isPlain = typeof value === "number" || typeof value === "boolean";
+    return host.ticketsWith(
+      mustBeText("lookup.tickets", "the field's name", name),
+      mustBeText("lookup.tickets", "the field's value", isPlain ? JSON.stringify(value) : value),
+    );
+  };
+  const lookup = Object.freeze({
+    contact: (email) => wanted("contact", "the address", email, host.contact),
+    contacts: (text) => wanted("contacts", "the text", text, host.contacts),
+    asset: (name) => wanted("asset", "the name", name, host.asset),
+    assets: (text) => wanted("assets", "the text", text, host.assets),
+    ticket: (number) => wanted("ticket", "the number", number, host.openTicket),
+    tickets,
+    alert: (key) => wanted("alert", "the key", key, host.knownAlert),
+    alerts: (text = "") => wanted("alerts", "the text", text, host.firingAlerts),
+  });
   const context = (tenant, mailbox, now, client, thread) => ({
     tenant,
     mailbox,
@@ -162,6 +189,7 @@
     client,
     thread,
     kv,
+    lookup,
     get settings() {
       return kept(this, "settings", JSON.parse(host.settings()));
     },

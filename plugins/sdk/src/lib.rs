@@ -25,6 +25,7 @@ pub mod bindings;
 mod json;
 pub mod kv;
 pub mod log;
+pub mod lookup;
 mod mail;
 #[cfg(any(all(target_arch = "wasm32", feature = "memory"), test))]
 mod memory;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
 use postroom_core::{Context, Message, ParseLimits};
-use postroom_sandbox::{Grants, Limits, NoKv, Rule, Sandbox, SandboxConfig, Source};
+use postroom_sandbox::{Grants, Limits, NoKv, NoLookup, Rule, Sandbox, SandboxConfig, Source};
 
 use crate::figures::{median, percentile, table, time};
 use crate::room::{TEN_JS, TRIVIAL_JS, component};
@@ -116,7 +116,7 @@ fn decide(rule: &Rule, mail: &Arc<Message>) -> Result<Duration> {
         now: "2026-11-16T09:05:00.000Z".into(),
     };
     let started = Instant::now();
-    let run = rule.decide(mail, &context, Arc::new(NoKv));
+    let run = rule.decide(mail, &context, Arc::new(NoKv), Arc::new(NoLookup));
     let taken = started.elapsed();
     match run.verdict {
         Ok(Some(actions)) if actions.len() == 1 => Ok(taken),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use postroom_core::lookup::Known;
 use postroom_core::{Action, Client, Thread};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -40,6 +41,9 @@ pub struct Expected {
     /// What the rule remembers from before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv: Option<BTreeMap<String, String>>,
+    /// What is known of the tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookup: Option<Known>,
 }
 
 /// What becomes of the mail, or that the next rule is asked.

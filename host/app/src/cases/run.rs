@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use postroom_core::lookup::{self, Known, Question};
 use postroom_core::{Action, parse};
-use postroom_sandbox::{Kv, KvError, Rule, Sandbox};
+use postroom_sandbox::{Kv, KvError, Lookup, LookupError, Rule, Sandbox};
 use serde_json::Value;
 
 use super::compare::Mismatch;
@@ -118,9 +119,11 @@ impl<'s> Loaded<'s> {
             context.mailbox = mailbox.clone();
         }
         let kv = expected.and_then(|it| it.kv.clone()).unwrap_or_default();
-        let answer = self
-            .terms
-            .ask(&rule, &message, &context, Arc::new(Remembered(kv)));
+        let known = expected
+            .and_then(|it| it.lookup.clone())
+            .unwrap_or_default();
+        let (kv, lookup) = (Arc::new(Remembered(kv)), Arc::new(Stated(known)));
+        let answer = self.terms.ask(&rule, &message, &context, kv, lookup);
         let said = match &answer.run.verdict {
             Ok(Some(actions)) => json_of(actions)?,
             _ => Vec::new(),
@@ -214,6 +217,15 @@ impl Kv for Remembered {
             .map(|(key, value)| key.len() + value.len())
             .sum();
         Ok((self.0.len() as u64, bytes as u64))
+    }
+}
+
+/// What a case says is known of the tenant.
+struct Stated(Known);
+
+impl Lookup for Stated {
+    fn ask(&self, question: &Question, most: usize) -> Result<lookup::Found, LookupError> {
+        Ok(self.0.answer(question, most))
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use postroom_core::{
     Client, Completed, Context, DecisionLimits, Manners, Message, ParseLimits, complete,
 };
-use postroom_sandbox::{Grants, Kv, Rule as LoadedRule, Run};
+use postroom_sandbox::{Grants, Kv, Lookup, Rule as LoadedRule, Run};
 
 use super::Given;
 use crate::config::{Config, Mailbox, Rule, RuleUse};
@@ -45,7 +45,7 @@ impl Terms {
                 tenant: NOBODY.into(),
                 rule: Rule::of_file(rule),
                 settings_json: "{}".into(),
-                grants: Grants { kv: true },
+                grants: Grants::ALL,
                 limits: Default::default(),
             },
             mailbox: NOBODY.into(),
@@ -153,11 +153,13 @@ impl Terms {
         message: &Arc<Message>,
         context: &Context,
         kv: Arc<dyn Kv>,
+        lookup: Arc<dyn Lookup>,
     ) -> Answer {
-        let run = rule.decide(message, context, kv);
+        let run = rule.decide(message, context, kv, lookup);
         let manners = Manners {
             own_addresses: &self.own_addresses,
             has_outgoing: self.has_outgoing,
+            granted: self.wanted.grants.actions,
             limits: &DecisionLimits {
                 // The sandbox counted them already, against the tenant's own limit.
                 actions: usize::MAX,
@@ -173,7 +175,7 @@ impl Terms {
             Ok(None) => Ok(None),
             Ok(Some(actions)) => complete(actions.clone(), message, context, &manners)
                 .map(Some)
-                .map_err(|nonsense| format!("nonsense: {nonsense}")),
+                .map_err(|nonsense| format!("{}: {nonsense}", nonsense.kind())),
         };
         Answer { result, run }
     }

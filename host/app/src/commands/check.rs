@@ -1,6 +1,7 @@
 //! `postroom check`: every problem of the configuration and its rules, before it costs a mail.
 
 mod patterns;
+mod wants;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -8,11 +9,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
-use postroom_sandbox::{Bundle, LoadError, Sandbox, SandboxError};
+use postroom_sandbox::{LoadError, Sandbox, SandboxError};
 use serde_json::json;
 
 use crate::cases::{Gate, folder_of};
 use crate::config::{self, Config, Problem, RuleUse};
+use crate::directory::Directory;
 use crate::{rulebook, runway};
 
 /// What a check found.
@@ -26,6 +28,34 @@ pub struct Report {
     pub tenants: usize,
     /// Rules that loaded, each counted once, however many tenants run it.
     pub rules: usize,
+    /// What each rule in a file wants, by file and tenant.
+    pub wants: Vec<Wanted>,
+}
+
+/// What one rule wants of one tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub rule: String,
+    pub tenant: String,
+    /// Grants, then kinds of action.
+    pub wants: Vec<&'static str>,
+}
+
+/// What looking at one rule found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Problem>,
+    pub wants: Vec<&'static str>,
+}
+
+impl From<Problem> for Findings {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problems: vec![problem],
+            ..Self::default()
+        }
+    }
 }
 
 pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -43,6 +73,18 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
             } else {
                 println!("{problem}");
             }
+        }
+    }
+    for wanted in &report.wants {
+        if json {
+            println!("{}", wants_line(wanted));
+        } else {
+            let Wanted {
+                rule,
+                tenant,
+                wants,
+            } = wanted;
+            eprintln!("{rule} wants {} (tenant {tenant})", wants.join(", "));
         }
     }
     let file = file.display();
@@ -64,7 +106,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
 
 /// Reads the configuration and gives every rule that could be made out to `load`, which answers what is wrong with it. The
 /// gate guards nothing while the configuration has problems.
-pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &Gate) -> Vec<Problem>) -> Report {
+pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &Gate) -> Findings) -> Report {
     let (config, uses) = Config::survey(file, &|name| std::env::var_os(name));
     let mut report = Report::default();
     let mut gate = Gate::default();
@@ -75,6 +117,10 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &Gate) -> Vec<Problem>) -> Re
             report.tenants = config.tenants.len();
             report.warnings = config.warnings.clone();
             report.warnings.extend(expiring(config, file));
+            for tenant in &config.tenants {
+                let problems = Directory::read(config, tenant).err();
+                report.add(problems.unwrap_or_default());
+            }
         }
         Err(problems) => report.problems.extend(problems.iter().cloned()),
     }
@@ -83,19 +129,33 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &Gate) -> Vec<Problem>) -> Re
         if gate.is_untested(wanted) {
             report.warnings.push(untested(wanted));
         }
-        let problems = load(wanted, &gate);
-        if problems.is_empty() {
+        let findings = load(wanted, &gate);
+        if findings.problems.is_empty() {
             sound.insert(&wanted.rule.name);
         }
-        for problem in problems {
-            // Two tenants may run the same broken file.
-            if !report.problems.contains(&problem) {
-                report.problems.push(problem);
-            }
+        report.add(findings.problems);
+        report.warnings.extend(findings.warnings);
+        if !findings.wants.is_empty() {
+            report.wants.push(Wanted {
+                rule: wanted.rule.name.clone(),
+                tenant: wanted.tenant.clone(),
+                wants: findings.wants,
+            });
         }
     }
     report.rules = sound.len();
     report
+}
+
+impl Report {
+    /// Two tenants may have the same broken file.
+    fn add(&mut self, problems: Vec<Problem>) {
+        for problem in problems {
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+        }
+    }
 }
 
 /// Loads rules into a sandbox, which is made when the first rule asks for it.
@@ -113,18 +173,17 @@ impl<'c> Loader<'c> {
         }
     }
 
-    fn load(&self, wanted: &RuleUse, gate: &Gate) -> Vec<Problem> {
+    fn load(&self, wanted: &RuleUse, gate: &Gate) -> Findings {
         let Some(sandbox) = self.sandbox() else {
-            return Vec::new();
+            return Findings::default();
         };
         let Some(path) = wanted.rule.path() else {
             let loaded =
                 sandbox.load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits);
             let error = loaded.err();
             return error
-                .map(|error| refused(error, &wanted.rule.name))
-                .into_iter()
-                .collect();
+                .map(|error| refused(error, &wanted.rule.name, wanted).into())
+                .unwrap_or_default();
         };
         // What a name stands for is seen from the folder that the rule's own begins at.
         let path_of = |name: &str| {
@@ -143,7 +202,7 @@ impl<'c> Loader<'c> {
             Ok(bytes) => bytes,
             Err(reason) => {
                 let cure = "make the file readable for postroom";
-                return vec![of_file(&shown, reason, cure)];
+                return of_file(&shown, reason, cure).into();
             }
         };
         let rule = match rulebook::load_bytes(sandbox, wanted, &bytes) {
@@ -153,17 +212,31 @@ impl<'c> Loader<'c> {
                 line,
                 column,
                 message,
-            }) => return vec![in_script(path_of(&file), line, column, message)],
-            Err(error) => return vec![refused(error, &shown)],
+            }) => return in_script(path_of(&file), line, column, message).into(),
+            Err(error) => return refused(error, &shown, wanted).into(),
         };
         if let Some(reason) = gate.refusal(sandbox, wanted, &rule) {
-            return vec![failing(&shown, wanted, reason)];
+            return failing(&shown, wanted, reason).into();
         }
-        let modules = rule.bundle().map(Bundle::modules).unwrap_or_default();
-        let problems = modules.iter().flat_map(|module| {
-            patterns::refused(&path_of(&module.name), &module.text, &wanted.limits)
-        });
-        problems.collect()
+        let mut findings = Findings::default();
+        let Some(bundle) = rule.bundle() else {
+            findings.wants = wants::of_component(&bytes);
+            return findings;
+        };
+        for module in bundle.modules() {
+            let file = path_of(&module.name);
+            let bad = patterns::refused(&file, &module.text, &wanted.limits);
+            findings.problems.extend(bad);
+            let found = wants::of_script(&module.text);
+            let missing = wants::missing(&file, &found, wanted);
+            findings.warnings.extend(missing);
+            for name in wants::names(&found) {
+                if !findings.wants.contains(&name) {
+                    findings.wants.push(name);
+                }
+            }
+        }
+        findings
     }
 
     fn sandbox(&self) -> Option<&Sandbox> {
@@ -177,7 +250,15 @@ impl<'c> Loader<'c> {
 }
 
 /// Why a rule was refused. The sandbox says fault and cure in one sentence that begins with the rule's name.
-fn refused(error: LoadError, file: &str) -> Problem {
+fn refused(error: LoadError, file: &str, wanted: &RuleUse) -> Problem {
+    if let LoadError::NotGranted { import, .. } = &error {
+        let tenant = &wanted.tenant;
+        return of_file(
+            file,
+            format!("wants {import}, which tenant \"{tenant}\" is not granted"),
+            &format!("add \"{import}\" to grants of [tenants.{tenant}], or build it without"),
+        );
+    }
     let sentence = error.to_string();
     let sentence = sentence
         .split_once(": ")
@@ -254,6 +335,15 @@ fn json_line(level: &str, problem: &Problem) -> serde_json::Value {
         "key": problem.key,
         "message": problem.message,
         "cure": problem.cure,
+    })
+}
+
+fn wants_line(wanted: &Wanted) -> serde_json::Value {
+    json!({
+        "level": "wants",
+        "file": wanted.rule,
+        "tenant": wanted.tenant,
+        "wants": wanted.wants,
     })
 }
 

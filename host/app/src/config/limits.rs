@@ -19,6 +19,8 @@ const MODULES: RangeInclusive<u64> = 1..=1000;
 const SOURCE: RangeInclusive<u64> = KIB..=64 * MIB;
 const OUTPUT: RangeInclusive<u64> = KIB..=64 * MIB;
 const LOG: RangeInclusive<u64> = 0..=MIB;
+/// What a rule remembers in all. It lies in the store, and is read through for its size.
+const KV: RangeInclusive<u64> = KIB..=256 * MIB;
 const COUNT: RangeInclusive<u64> = 1..=100_000;
 /// What a mail's size may be limited to. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
 const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
@@ -93,6 +95,11 @@ fn read_rule(section: &Section, limits: &mut Limits) {
     set_size(section, "log", LOG, &mut limits.log_bytes);
     set_count(section, "patterns", COUNT, &mut limits.patterns);
     set_count(section, "matches", COUNT, &mut limits.matches);
+    set_count(section, "kv_keys", COUNT, &mut limits.kv_total_keys);
+    set_size(section, "kv_bytes", KV, &mut limits.kv_total_bytes);
+    set_count(section, "lookups", COUNT, &mut limits.lookups);
+    set_count(section, "lookup_rows", 1..=1000, &mut limits.lookup_rows);
+    set_size(section, "lookup_bytes", OUTPUT, &mut limits.lookup_bytes);
 }
 
 fn read_line(section: &Section, limits: &mut LineLimits) {

@@ -102,10 +102,35 @@ pub struct Tenant {
     /// By the rule's name as configured.
     pub settings: BTreeMap<String, serde_json::Value>,
     pub grants: Grants,
+    /// Its people, which its rules may look up.
+    pub contacts: Option<DirectoryFile>,
+    /// Its machines and other things.
+    pub assets: Option<DirectoryFile>,
     /// The limits of this tenant's rules.
     pub limits: Limits,
     /// Whether a rule whose own tests fail must not go live.
     pub rule_tests: bool,
+}
+
+/// A CSV or TOML file below the configuration's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryFile {
+    /// As written, without a leading `./`.
+    pub name: String,
+    pub path: PathBuf,
+}
+
+impl DirectoryFile {
+    /// The file as people see it: from the folder that the configuration was named from.
+    pub fn shown(&self) -> String {
+        let path = self.path.strip_prefix(".").unwrap_or(&self.path);
+        path.display().to_string()
+    }
+
+    /// Else it is TOML.
+    pub fn is_csv(&self) -> bool {
+        self.path.extension().is_some_and(|it| it == "csv")
+    }
 }
 
 #[derive(Debug, Clone)]

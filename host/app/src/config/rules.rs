@@ -1,4 +1,4 @@
-//! Reads a mailbox's rule chain: built-in names, and files that must lie in the configuration's folder.
+//! Reads a mailbox's rule chain: built-in names, and files, which must lie in the configuration's folder.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -121,13 +121,21 @@ fn read_one(item: &Item, name: &str) -> Option<RuleKind> {
             return None;
         }
     };
+    Some(kind(file_inside(item, name, "rule")?))
+}
+
+/// The full path of a file that must lie in the configuration's folder, also behind its links. `what` is `rule` or the like.
+pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
+    let path = Path::new(name);
     let inside = path
         .components()
         .all(|part| matches!(part, Component::Normal(_)));
     if !inside {
         item.problem(
             format!("{name} leads out of the configuration's folder"),
-            "put the rule below the folder of the configuration and write its path from there",
+            format!(
+                "put the {what} below the folder of the configuration and write its path from there"
+            ),
         );
         return None;
     }
@@ -156,14 +164,17 @@ fn read_one(item: &Item, name: &str) -> Option<RuleKind> {
         return None;
     }
     if !real.is_file() {
-        item.problem(format!("{name} is not a file"), "name the rule's file");
+        item.problem(
+            format!("{name} is not a file"),
+            format!("name the {what}'s file"),
+        );
         return None;
     }
-    Some(kind(full))
+    Some(full)
 }
 
 /// The path without `./` and doubled slashes, so that one file has one name.
-fn tidy(text: &str) -> String {
+pub fn tidy(text: &str) -> String {
     let path = text.trim_start_matches("./");
     let parts: Vec<&str> = path
         .split('/')

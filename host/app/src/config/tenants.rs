@@ -1,13 +1,14 @@
 //! Reads `[tenants.*]`: the clients, with what their rules are told, granted and limited to.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use postroom_core::{ActionKind, ActionKinds};
 use postroom_sandbox::{Grants, Limits};
 
-use super::Tenant;
-use super::limits;
-use super::reader::{Item, Reader, closest};
+use super::reader::{Item, Reader, Section, closest};
 use super::rules::Chain;
+use super::{DirectoryFile, Tenant, limits, rules};
 
 /// The rules that tenants give settings to, with their places.
 pub struct SettingsKeys<'r> {
@@ -50,14 +51,22 @@ fn read_one(
         Some(item) => item.each(|domain| domain.domain()),
         None => Some(Vec::new()),
     };
-    let grants = match section.item("grants") {
-        Some(item) => item
-            .each(|grant| grant.choice(&[("kv", "kv")], &["lookup"]))
-            .map(|grants| Grants {
-                kv: grants.contains(&"kv"),
-            }),
-        None => Some(Grants::default()),
+    let capabilities = match section.item("grants") {
+        Some(item) => {
+            item.each(|grant| grant.choice(&Grants::CAPABILITIES.map(|it| (it, it)), &[]))
+        }
+        None => Some(Vec::new()),
     };
+    let actions = match section.item("actions") {
+        Some(item) => {
+            let known = ActionKind::ALL.map(|kind| (kind.as_str(), kind));
+            item.each(|kind| kind.choice(&known, &[]))
+                .map(ActionKinds::from_iter)
+        }
+        None => Some(ActionKinds::ALL),
+    };
+    let contacts = directory_file(&section, "contacts");
+    let assets = directory_file(&section, "assets");
     let limits = limits::read_tenant(&section, all_limits);
     let rule_tests = match section.item("rule_tests") {
         Some(item) => item.flag(),
@@ -87,10 +96,34 @@ fn read_one(
         name: name.into(),
         domains: domains?,
         settings: settings?,
-        grants: grants?,
+        grants: Grants {
+            kv: capabilities.as_ref()?.contains(&"kv"),
+            lookup: capabilities?.contains(&"lookup"),
+            actions: actions?,
+        },
+        contacts: contacts?,
+        assets: assets?,
         limits,
         rule_tests: rule_tests?,
     })
+}
+
+/// A file of contacts or assets; an outer `None` when something is wrong with it.
+fn directory_file(tenant: &Section, key: &'static str) -> Option<Option<DirectoryFile>> {
+    let Some(item) = tenant.item(key) else {
+        return Some(None);
+    };
+    let name = rules::tidy(item.text()?);
+    let extension = Path::new(&name).extension().and_then(|it| it.to_str());
+    if !matches!(extension, Some("csv" | "toml")) {
+        item.problem(
+            format!("\"{name}\" is neither a .csv nor a .toml file"),
+            format!("name the file of its {key}, such as \"{key}.csv\""),
+        );
+        return None;
+    }
+    let path = rules::file_inside(&item, &name, "file")?;
+    Some(Some(DirectoryFile { name, path }))
 }
 
 impl SettingsKeys<'_> {

@@ -8,10 +8,12 @@ use postroom_core::{
     Action, Client, Completed, ContentHash, Context, Decision, DecisionLimits, Manners, Message,
     Outcome, RawMessage, Trouble, complete, fallback, message_id, parse, synthetic_message_id,
 };
-use postroom_sandbox::{Kv, KvError};
-use postroom_store::{KvRead, KvWrite, NewMail, PendingMail, Store, StoreError};
+use postroom_sandbox::{Grants, Kv, KvError};
+use postroom_store::{KvRead, KvWrite, LookupRead, NewMail, PendingMail, Store, StoreError};
 
+use super::known::TenantKnown;
 use super::{Line, Mailbox};
+use crate::directory::Directory;
 use crate::rulebook::{Chain, LiveRule};
 
 /// The built-in rule at the end of every chain.
@@ -62,6 +64,7 @@ pub struct Answer {
     pub decision: Decision,
     pub kv_reads: Vec<KvRead>,
     pub kv_writes: Vec<KvWrite>,
+    pub lookups: Vec<LookupRead>,
 }
 
 /// What a fetched mail is recognised by, found without parsing all of it.
@@ -84,16 +87,18 @@ pub async fn parse_all(line: &Arc<Line>, mails: Vec<PendingMail>) -> Vec<Parsed>
     on_all_cores(line, mails, move |mail| parse_one(&shared, mail)).await
 }
 
-/// Decides mails on all cores, in order, all by the same generation.
+/// Decides mails on all cores, in order, all by the same generation and directory.
 pub async fn decide_all(
     line: &Arc<Line>,
     mailbox: &Arc<Mailbox>,
     chain: &Arc<Chain>,
+    directory: &Arc<Directory>,
     mails: Vec<Parsed>,
 ) -> Vec<Decided> {
     let (shared, owner, chain) = (line.clone(), mailbox.clone(), chain.clone());
+    let directory = directory.clone();
     on_all_cores(line, mails, move |parsed| {
-        decide_one(&shared, &owner, &chain, parsed)
+        decide_one(&shared, &owner, &chain, &directory, parsed)
     })
     .await
 }
@@ -163,7 +168,13 @@ fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
     Parsed { mail, content }
 }
 
-fn decide_one(line: &Line, mailbox: &Mailbox, chain: &Chain, parsed: Parsed) -> Decided {
+fn decide_one(
+    line: &Line,
+    mailbox: &Mailbox,
+    chain: &Chain,
+    directory: &Arc<Directory>,
+    parsed: Parsed,
+) -> Decided {
     let Parsed { mail, content } = parsed;
     let (message, result) = match content {
         Content::Failed(reason) => (None, Err(Failure::Defect(reason))),
@@ -172,7 +183,7 @@ fn decide_one(line: &Line, mailbox: &Mailbox, chain: &Chain, parsed: Parsed) -> 
         }
         Content::Message(message) => {
             let walked = catch_unwind(AssertUnwindSafe(|| {
-                walk_chain(line, mailbox, chain, &mail, &message)
+                walk_chain(line, mailbox, chain, directory, &mail, &message)
             }));
             let result = match walked {
                 Ok(Ok(answer)) => Ok(answer),
@@ -197,6 +208,7 @@ fn walk_chain(
     line: &Line,
     mailbox: &Mailbox,
     chain: &Chain,
+    directory: &Arc<Directory>,
     mail: &PendingMail,
     message: &Arc<Message>,
 ) -> Result<Answer, StoreError> {
@@ -204,6 +216,7 @@ fn walk_chain(
     let mut walk = Walk {
         line,
         mailbox,
+        directory,
         message,
         context: context(line, mailbox, mail, message)?,
         limits: DecisionLimits {
@@ -215,6 +228,7 @@ fn walk_chain(
         log: Vec::new(),
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),
+        lookups: Vec::new(),
     };
     let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
     let mut completed = None;
@@ -242,6 +256,7 @@ fn walk_chain(
         },
         kv_reads: walk.kv_reads,
         kv_writes: walk.kv_writes,
+        lookups: walk.lookups,
     })
 }
 
@@ -249,6 +264,7 @@ fn walk_chain(
 struct Walk<'a> {
     line: &'a Line,
     mailbox: &'a Mailbox,
+    directory: &'a Arc<Directory>,
     message: &'a Arc<Message>,
     context: Context,
     limits: DecisionLimits,
@@ -256,6 +272,7 @@ struct Walk<'a> {
     log: Vec<String>,
     kv_reads: Vec<KvRead>,
     kv_writes: Vec<KvWrite>,
+    lookups: Vec<LookupRead>,
 }
 
 impl Walk<'_> {
@@ -271,8 +288,13 @@ impl Walk<'_> {
             rule: asked.name.clone(),
             failure: OnceLock::new(),
         });
-        let run = rule.decide(self.message, &self.context, memory.clone());
-        if let Some(failure) = memory.failure.get() {
+        let known = Arc::new(TenantKnown::new(
+            self.line.store.clone(),
+            self.mailbox.tenant.clone(),
+            self.directory.clone(),
+        ));
+        let run = rule.decide(self.message, &self.context, memory.clone(), known.clone());
+        if let Some(failure) = memory.failure.get().or(known.failure()) {
             return Err(failure.clone());
         }
         let name = &asked.name;
@@ -284,15 +306,21 @@ impl Walk<'_> {
                 key,
                 value,
             }));
+        self.lookups
+            .extend(run.lookups.into_iter().map(|(question, found)| LookupRead {
+                rule: name.clone(),
+                question,
+                found,
+            }));
         let completed = match run.verdict {
             Err(error) => {
                 let (kind, text) = (error.kind(), error.to_string());
                 return Ok(self.trouble(asked, kind, &text, error.location()));
             }
             Ok(None) => None,
-            Ok(Some(actions)) => match self.complete(actions)? {
+            Ok(Some(actions)) => match self.complete(actions, rule.grants())? {
                 Ok(completed) => Some(completed),
-                Err(reason) => return Ok(self.trouble(asked, "nonsense", &reason, None)),
+                Err((kind, reason)) => return Ok(self.trouble(asked, kind, &reason, None)),
             },
         };
         self.kv_writes
@@ -304,16 +332,24 @@ impl Walk<'_> {
         Ok(completed)
     }
 
-    /// Completes what a rule asked for; a text says why it makes no sense.
-    fn complete(&self, actions: Vec<Action>) -> Result<Result<Completed, String>, StoreError> {
+    /// Completes what a rule asked for; a kind of trouble and a text say why it cannot be.
+    fn complete(
+        &self,
+        actions: Vec<Action>,
+        grants: &Grants,
+    ) -> Result<Result<Completed, (&'static str, String)>, StoreError> {
         let manners = Manners {
             own_addresses: &self.line.own_addresses,
             has_outgoing: self.mailbox.outgoing.is_some(),
+            granted: grants.actions,
             limits: &self.limits,
         };
         match complete(actions, self.message, &self.context, &manners) {
-            Ok(completed) => on_known_tickets(self.line, self.mailbox, completed),
-            Err(nonsense) => Ok(Err(nonsense.to_string())),
+            Ok(completed) => {
+                let known = on_known_tickets(self.line, self.mailbox, completed)?;
+                Ok(known.map_err(|reason| ("nonsense", reason)))
+            }
+            Err(nonsense) => Ok(Err((nonsense.kind(), nonsense.to_string()))),
         }
     }
 
@@ -434,6 +470,7 @@ fn set_aside(reason: String, generation: u64) -> Answer {
         },
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),
+        lookups: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod decide;
 pub mod deliver;
 pub mod intake;
+mod known;
 pub mod streak;
 pub mod way;
 
@@ -27,6 +28,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::config::LineLimits;
 use crate::crash;
+use crate::directory::Directories;
 use crate::rulebook::RuleBook;
 use decide::{Decided, Failure, Parsed};
 
@@ -58,6 +60,7 @@ pub type Observer = Box<dyn Fn(&Mailbox, &Decided, &Committed) + Send + Sync>;
 pub struct Line {
     pub store: Store,
     pub rules: Arc<RuleBook>,
+    pub directories: Arc<Directories>,
     pub limits: LineLimits,
     pub parse_limits: ParseLimits,
     /// Every address mail leaves or arrives by: none of them is ever answered.
@@ -67,7 +70,7 @@ pub struct Line {
     pub cores: usize,
     /// Rung after a commit that may have filled the outbox.
     pub outbox_filled: watch::Sender<()>,
-    /// One lock for each tenant whose rules are granted a memory.
+    /// One lock for each tenant whose rules are granted what earlier decisions change: a memory, or looking up tickets and alerts.
     pub memories: HashMap<String, Mutex<()>>,
     pub observer: Option<Observer>,
 }
@@ -130,13 +133,14 @@ impl Line {
         let parsed = decide::parse_all(self, mails).await;
         // A reload meanwhile concerns the next batch.
         let chain = Arc::new(self.rules.chain(&mailbox.name));
-        // Rules that remember must see what they wrote for the mail before: one at a time, in the whole tenant.
+        let directory = self.directories.of(&mailbox.tenant);
+        // Rules that remember or look up must see what they wrote for the mail before: one at a time, in the whole tenant.
         let remembering = match self.memories.get(&mailbox.tenant) {
             Some(memory) => Some(memory.lock().await),
             None => None,
         };
         for wave in waves(parsed, remembering.is_some()) {
-            let decided = decide::decide_all(self, mailbox, &chain, wave).await;
+            let decided = decide::decide_all(self, mailbox, &chain, &directory, wave).await;
             let mut answered = Vec::with_capacity(decided.len());
             for mail in decided {
                 match mail.result {
@@ -274,6 +278,7 @@ fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict>
         mail,
         kv_writes: answer.kv_writes.clone(),
         kv_reads: answer.kv_reads.clone(),
+        lookups: answer.lookups.clone(),
         routes: mailbox.routes.clone(),
         outgoing: mailbox.outgoing.clone(),
     })

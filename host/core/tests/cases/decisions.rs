@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use postroom_core::decision::Trouble;
 use postroom_core::{
-    Action, Completed, Context, DecisionLimits, Manners, Message, Nonsense, Note, Outcome, Thread,
-    Ticket, complete, fallback,
+    Action, ActionKind, ActionKinds, Completed, Context, DecisionLimits, Manners, Message,
+    Nonsense, Note, Outcome, Thread, Ticket, complete, fallback,
 };
 use serde_json::{Value, json};
 
@@ -49,6 +49,7 @@ fn decide(actions: Value, mail: &Message, thread: Option<&str>) -> Result<Comple
         &Manners {
             own_addresses: &[OWN.to_owned()],
             has_outgoing: true,
+            granted: ActionKinds::ALL,
             limits: &DecisionLimits::default(),
         },
     )
@@ -259,10 +260,59 @@ fn answers_against_good_manners_are_refused() {
     let mute = Manners {
         own_addresses: &[],
         has_outgoing: false,
+        granted: ActionKinds::ALL,
         limits: &DecisionLimits::default(),
     };
     let done = complete(asked(reply), &from_anna(), &context(None), &mute).expect("sense");
     assert!(done.refused[0].reason.contains("no outgoing way"));
+}
+
+#[test]
+fn what_is_not_granted_is_refused_by_name_and_never_costs_the_mail() {
+    let decide = |actions: Value, granted: &[ActionKind]| {
+        complete(
+            asked(actions),
+            &from_anna(),
+            &context(None),
+            &Manners {
+                own_addresses: &[],
+                has_outgoing: true,
+                granted: granted.iter().copied().collect(),
+                limits: &DecisionLimits::default(),
+            },
+        )
+    };
+    let both = json!([{"kind": "ticket"}, {"kind": "forward", "to": ["boss@b.example"]}]);
+    let done = decide(both.clone(), &[ActionKind::Ticket]).expect("sense");
+    assert_eq!((done.outcome, done.actions.len()), (Outcome::Ticket, 1));
+    assert_eq!(
+        done.refused[0].reason,
+        "forward is not granted to tenant acme"
+    );
+    let all = decide(both.clone(), &ActionKind::ALL).expect("sense");
+    assert_eq!((all.actions.len(), all.refused.len()), (2, 0));
+
+    // Without its disposition nothing would account for the mail.
+    for (actions, granted, kind) in [
+        (both, ActionKind::Forward, "ticket"),
+        (
+            json!([{"kind": "forward", "to": ["boss@b.example"]}]),
+            ActionKind::Ticket,
+            "forward",
+        ),
+        (
+            json!([{"kind": "ignore", "reason": "spam"}]),
+            ActionKind::Ticket,
+            "ignore",
+        ),
+    ] {
+        let refused = decide(actions, &[granted]).expect_err("nothing is left");
+        assert_eq!(refused.kind(), "not-granted");
+        assert_eq!(
+            refused.to_string(),
+            format!("{kind} is not granted to tenant acme")
+        );
+    }
 }
 
 #[test]

@@ -13,10 +13,11 @@ use super::{MEMORY_MODULE, MEMORY_NAME, Scripts};
 use crate::engine::{self, Engines};
 use crate::error::{LoadError, Stop};
 use crate::host::{Host, Terms};
+use crate::lookup::NoLookup;
 use crate::memory::NoKv;
 
 /// `log` of the interface `log`, as core modules import it.
-const LOG: (&str, &str) = ("postroom:plugin/log@1.0.0", "log");
+const LOG: (&str, &str) = ("postroom:plugin/log@1.1.0", "log");
 const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 /// `init: func(modules: list<script-module>) -> result<list<script-import>, script-error>`.
 const INIT: &str = "init";
@@ -78,6 +79,7 @@ pub(super) fn run(
         String::new(),
         started + *left,
         Arc::new(NoKv),
+        Arc::new(NoLookup),
     );
     let mut store = engine::store(scripts.interpreter.engine(), host);
     let evaluated = evaluate(scripts, &mut store, modules);
@@ -259,7 +261,7 @@ fn log(mut caller: Caller<'_, Host>, level: u32, at: u32, length: u32) -> wasmti
     Ok(())
 }
 
-/// `[method]message.subject` of `postroom:plugin/types@1.0.0` is said as `message.subject`, `get` of `postroom:plugin/kv@1.0.0` as `kv.get`.
+/// `[method]message.subject` of `postroom:plugin/types@1.1.0` is said as `message.subject`, `get` of `postroom:plugin/kv@1.1.0` as `kv.get`.
 fn not_yet(store: &mut Store<Host>, ty: FuncType, module: &str, name: &str) -> Func {
     let call = match name.split_once(']') {
         Some((_, call)) => call.to_owned(),

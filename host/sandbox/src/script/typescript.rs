@@ -12,6 +12,7 @@ use crate::component::componentize;
 use crate::engine::{self, Engines};
 use crate::error::{LoadError, SandboxError};
 use crate::host::{Host, Terms};
+use crate::lookup::NoLookup;
 use crate::memory::NoKv;
 use crate::source::Module;
 
@@ -54,6 +55,7 @@ impl TypeScript {
             String::new(),
             started + *left,
             Arc::new(NoKv),
+            Arc::new(NoLookup),
         );
         let mut store = engine::store(self.0.engine(), host);
         store.set_hostcall_fuel(

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use postroom_sandbox::{Grants, Limits, Sandbox, SandboxConfig, SandboxError, Source};
+use postroom_sandbox::{Grants, Limits, NoLookup, Sandbox, SandboxConfig, SandboxError, Source};
 
 use crate::guests::rule;
 use crate::support::{Shelf, context, mail};
@@ -26,7 +26,12 @@ fn passes(folder: &Path, bytes: &[u8]) {
         .unwrap()
         .load(source, "{}", &Grants::default(), &Limits::default())
         .unwrap();
-    let run = rule.decide(&mail(), &context(), Arc::new(Shelf::default()));
+    let run = rule.decide(
+        &mail(),
+        &context(),
+        Arc::new(Shelf::default()),
+        Arc::new(NoLookup),
+    );
     assert_eq!(run.verdict, Ok(None));
 }
 

@@ -1,20 +1,21 @@
 //! Components: what they answer, what they are refused for, and what happens when they misbehave.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::Action;
-use postroom_sandbox::{Grants, Limits, LoadError, Source, Trouble, componentize};
+use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, Source, Trouble, componentize};
 
 use crate::guests::{core, foreign, rule};
 use crate::support::{SANDBOX, Shelf, component, context, decide, kind, mail, parsed};
 
 /// Answers `pass`: a result of zeros.
 const PASS: &str = "(i32.const 16)";
-const LOG: &str = r#"(import "postroom:plugin/log@1.0.0" "log" (func $log (param i32 i32 i32)))"#;
-const CLASSIFY: &str = r#"(import "postroom:plugin/types@1.0.0" "[method]message.classification" (func $classify (param i32) (result i32)))"#;
+const LOG: &str = r#"(import "postroom:plugin/log@1.1.0" "log" (func $log (param i32 i32 i32)))"#;
+const CLASSIFY: &str = r#"(import "postroom:plugin/types@1.1.0" "[method]message.classification" (func $classify (param i32) (result i32)))"#;
 const KV: &str = r#"
-    (import "postroom:plugin/kv@1.0.0" "get" (func $get (param i32 i32 i32)))
-    (import "postroom:plugin/kv@1.0.0" "delete" (func $delete (param i32 i32)))"#;
+    (import "postroom:plugin/kv@1.1.0" "get" (func $get (param i32 i32 i32)))
+    (import "postroom:plugin/kv@1.1.0" "delete" (func $delete (param i32 i32)))"#;
 
 fn run(bytes: &[u8], limits: &Limits) -> postroom_sandbox::Run {
     decide(&component(bytes, limits).unwrap())
@@ -53,7 +54,12 @@ fn the_standard_rule_makes_a_ticket_and_a_note() {
     }
     let mut known = context();
     known.thread.as_mut().unwrap().authorised = true;
-    let run = standard.decide(&mail(), &known, std::sync::Arc::new(Shelf::default()));
+    let run = standard.decide(
+        &mail(),
+        &known,
+        Arc::new(Shelf::default()),
+        Arc::new(NoLookup),
+    );
     assert!(matches!(
         run.verdict.unwrap().unwrap().as_slice(),
         [Action::Note(_)]
@@ -299,13 +305,13 @@ fn refuses_imports_it_does_not_have() {
         );
         component(&foreign(&wit, &text), &Limits::default()).unwrap_err()
     };
-    let newer = importing("lookup", "1.3.0");
+    let newer = importing("calendar", "1.3.0");
     assert!(matches!(newer, LoadError::NewerPostroom { .. }), "{newer}");
     assert!(newer.to_string().contains("needs Postroom 1.3"), "{newer}");
     // A known interface with a function that this Postroom does not have yet.
     let newer = importing("log", "1.3.0");
     assert!(matches!(newer, LoadError::NewerPostroom { .. }), "{newer}");
-    let unknown = importing("lookup", "1.0.0");
+    let unknown = importing("calendar", "1.0.0");
     assert!(
         matches!(unknown, LoadError::UnknownImport { .. }),
         "{unknown}"
@@ -354,7 +360,8 @@ fn a_rule_outlives_its_sandbox() {
     let run = rule.decide(
         &parsed("Subject: x\r\n\r\n"),
         &context(),
-        std::sync::Arc::new(Shelf::default()),
+        Arc::new(Shelf::default()),
+        Arc::new(NoLookup),
     );
     assert_eq!(kind(&run), "deadline");
 }

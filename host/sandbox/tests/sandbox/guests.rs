@@ -34,7 +34,7 @@ pub fn text(imports: &str, pages: u32, body: &str, rest: &str) -> String {
     format!(
         r#"(module
             {imports}
-            (import "postroom:plugin/types@1.0.0" "[resource-drop]message" (func $drop (param i32)))
+            (import "postroom:plugin/types@1.1.0" "[resource-drop]message" (func $drop (param i32)))
             (memory (export "memory") {pages})
             (global $next (mut i32) (i32.const 32768))
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
@@ -50,7 +50,12 @@ pub fn text(imports: &str, pages: u32, body: &str, rest: &str) -> String {
     )
 }
 
-fn embed(text: &str, resolve: &Resolve, package: wit_parser::PackageId, world: &str) -> Vec<u8> {
+pub fn embed(
+    text: &str,
+    resolve: &Resolve,
+    package: wit_parser::PackageId,
+    world: &str,
+) -> Vec<u8> {
     let mut wasm = wat::parse_str(text).unwrap();
     let world = resolve.select_world(&[package], Some(world)).unwrap();
     embed_component_metadata(&mut wasm, resolve, world, StringEncoding::UTF8).unwrap();

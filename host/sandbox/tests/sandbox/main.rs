@@ -4,8 +4,10 @@
 
 mod cache;
 mod components;
+mod contracts;
 mod guests;
 mod inspection;
+mod lookups;
 mod modules;
 mod scripts;
 mod support;

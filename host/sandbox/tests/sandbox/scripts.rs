@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postroom_core::Action;
-use postroom_sandbox::{Grants, Limits, LoadError, Rule, Source};
+use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, Rule, Source};
 
 use crate::support::{SANDBOX, Shelf, context, decide, kind, mail, script, script_within};
 
@@ -84,7 +84,7 @@ fn remembers_with_kv() {
     .unwrap();
     let shelf = Arc::new(Shelf::default());
     shelf.0.lock().unwrap().insert("seen".into(), "41".into());
-    let run = rule.decide(&mail(), &context(), shelf);
+    let run = rule.decide(&mail(), &context(), shelf, Arc::new(NoLookup));
     assert_eq!(run.kv_reads, [("seen".into(), Some("41".into()))]);
     assert_eq!(run.kv_writes, [("seen".into(), Some("42".into()))]);
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use postroom_core::parse::{ParseLimits, parse};
 use postroom_core::{Client, Context, Message, Thread};
 use postroom_sandbox::{
-    Grants, Kv, KvError, Limits, LoadError, Rule, Run, Sandbox, SandboxConfig, Source,
+    Grants, Kv, KvError, Limits, LoadError, NoLookup, Rule, Run, Sandbox, SandboxConfig, Source,
 };
 
 /// With a cache, so that the interpreter is compiled once for all runs of the tests.
@@ -90,7 +90,7 @@ pub fn script_within(text: &str, limits: &Limits) -> Result<Rule, LoadError> {
         name: "rules/test.js",
         text,
     };
-    SANDBOX.load(source, r#"{"queue":"ops"}"#, &Grants { kv: true }, limits)
+    SANDBOX.load(source, r#"{"queue":"ops"}"#, &Grants::ALL, limits)
 }
 
 pub fn component(bytes: &[u8], limits: &Limits) -> Result<Rule, LoadError> {
@@ -98,11 +98,16 @@ pub fn component(bytes: &[u8], limits: &Limits) -> Result<Rule, LoadError> {
         name: "plugins/test.wasm",
         bytes,
     };
-    SANDBOX.load(source, "{}", &Grants { kv: true }, limits)
+    SANDBOX.load(source, "{}", &Grants::ALL, limits)
 }
 
 pub fn decide(rule: &Rule) -> Run {
-    rule.decide(&mail(), &context(), Arc::new(Shelf::default()))
+    rule.decide(
+        &mail(),
+        &context(),
+        Arc::new(Shelf::default()),
+        Arc::new(NoLookup),
+    )
 }
 
 /// The kind of trouble a rule got into, or what it answered instead.

@@ -84,6 +84,7 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
         },
         kv_writes: Vec::new(),
         kv_reads: Vec::new(),
+        lookups: Vec::new(),
         routes: Routes {
             ticket: vec!["psa".into(), "chat".into()],
             note: vec!["psa".into(), "chat".into()],

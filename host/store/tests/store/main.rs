@@ -8,4 +8,5 @@ mod decisions;
 mod intake;
 mod kit;
 mod leaving;
+mod lookup;
 mod operation;

@@ -24,11 +24,22 @@ fn every_hostile_rule_costs_its_mails_nothing() {
         .chain(components(&room))
         .collect();
     // Longer than the default: what is meant to end otherwise must not end for want of a processor.
-    let mut config = String::from("data_dir = \"data\"\n[limits]\ntime = \"1s\"\n");
-    for Case { name, rule, .. } in &cases {
+    let mut config = next_door(&room);
+    for Case {
+        name,
+        rule,
+        expected,
+    } in &cases
+    {
+        let _ = write!(config, "[tenants.{name}]\n");
+        for key in ["grants", "actions"] {
+            if let Some(list) = expected[key].as_array() {
+                let _ = writeln!(config, "{key} = {}", Value::from(list.clone()));
+            }
+        }
         let _ = write!(
             config,
-            "[tenants.{name}]\n[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nrules = [{rule:?}]\n"
+            "[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nrules = [{rule:?}]\n"
         );
         for number in 1..=2 {
             room.write(
@@ -44,13 +55,88 @@ fn every_hostile_rule_costs_its_mails_nothing() {
     for case in &cases {
         for number in 1..=2 {
             let decision = room.decision(&format!("{} {number}", case.name));
+            if decision.to_string().contains(SECRET) {
+                let _ = writeln!(wrong, "{} {number} tells the victim's secret", case.name);
+            }
             if let Err(problem) = judge(case, &decision) {
                 let _ = writeln!(wrong, "{} {number}: {problem}\n{decision:#}", case.name);
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    room.assert_balanced(2 * cases.len() as u64);
+    room.assert_balanced(2 * cases.len() as u64 + 2);
+}
+
+/// What nobody but the victim may ever see.
+const SECRET: &str = "secret-of-the-victim";
+
+/// Makes a tenant with something of everything that can be looked up, and answers its configuration.
+fn next_door(room: &Room) -> String {
+    let rule = format!(
+        r#"export function decide(mail) {{
+  if (mail.subject === "alert") return alert({{ key: "vault/door", state: "firing", host: "vault", summary: "{SECRET}" }});
+  return ticket({{ title: "vault {SECRET}", requester: "vera@victim.example", fields: {{ code: "code-of-victim", word: "{SECRET}" }} }});
+}}
+"#
+    );
+    room.write("rules/victim.js", rule);
+    room.write(
+        "contacts.csv",
+        format!("name,email,word\nVera,vera@victim.example,{SECRET}\n"),
+    );
+    room.write(
+        "assets.toml",
+        format!("[[assets]]\nname = \"vault\"\nserial = \"SN-VICTIM\"\nword = \"{SECRET}\"\n"),
+    );
+    let config = "data_dir = \"data\"\n[limits]\ntime = \"1s\"\n[tenants.victim]\ncontacts = \"contacts.csv\"\nassets = \"assets.toml\"\n[mailboxes.victim]\ntenant = \"victim\"\nprotocol = \"spool\"\npath = \"spool/victim\"\nrules = [\"rules/victim.js\"]\n";
+    room.write("postroom.toml", config);
+    for subject in ["ticket", "alert"] {
+        room.write(&format!("spool/victim/{subject}.eml"), mail(subject, "…"));
+    }
+    // It has them before anybody looks.
+    room.once();
+    let items = room.items();
+    assert_eq!(items.len(), 2, "{items:?}");
+    assert!(items.iter().all(|item| item.to_string().contains(SECRET)));
+    config.into()
+}
+
+#[test]
+fn what_a_rule_remembers_in_all_is_limited_by_the_configuration() {
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    let rule = r#"export function decide(mail, ctx) {
+  ctx.kv.set(mail.subject, "x".repeat(1000));
+  return ignore("remembered");
+}
+"#;
+    room.write("rules/hoard.js", rule);
+    let mut config = String::new();
+    for (name, limit) in [
+        ("wide", "kv_keys = 3"),
+        ("keys", "kv_keys = 2"),
+        ("bytes", "kv_bytes = \"2KiB\""),
+    ] {
+        let _ = write!(
+            config,
+            "[tenants.{name}]\ngrants = [\"kv\"]\nlimits = {{ time = \"60s\", {limit} }}\n[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nrules = [\"rules/hoard.js\"]\n"
+        );
+        for number in 1..=3 {
+            let subject = format!("{name} {number}");
+            room.write(&format!("spool/{name}/{number}.eml"), mail(&subject, "…"));
+        }
+    }
+    room.write("postroom.toml", config);
+    room.once();
+    // Each mail is one more to remember; which of them is the third, the spool says.
+    for (name, refused) in [("wide", 0), ("keys", 1), ("bytes", 1)] {
+        let decisions = (1..=3).map(|number| room.decision(&format!("{name} {number}")));
+        let over: Vec<Value> = decisions.filter(|it| it["rule"] == "fallback").collect();
+        assert_eq!(over.len(), refused, "{name}: {over:#?}");
+        for decision in over {
+            let message = text(&decision["troubles"][0]["message"]).to_owned();
+            assert!(message.contains("in all, over the limit"), "{message}");
+        }
+    }
 }
 
 #[test]

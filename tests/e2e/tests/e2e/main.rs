@@ -18,6 +18,7 @@ mod crash;
 mod examples;
 mod hostile;
 mod line;
+mod lookup;
 mod mailbox_test;
 mod recipes;
 mod reload;

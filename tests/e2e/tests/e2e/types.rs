@@ -14,6 +14,7 @@ const RIGHT: &[&str] = &[
     "examples/recipes",
     "examples/quickstart/rules",
     "examples/rules/js",
+    "tests/types/right",
 ];
 const WRONG: &str = "tests/types/wrong";
 /// Without it an editor knows nothing of `mail` and `ctx`, and finds no mistake.

@@ -18,12 +18,11 @@ pub fn refused(file: &str, script: &str, limits: &Limits) -> Vec<Problem> {
     texts
         .filter_map(|(at, pattern)| {
             let (message, cure) = fault(pattern, limits)?;
-            let before = &script[..at];
-            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+            let (line, column) = place(script, at);
             Some(Problem {
                 file: file.into(),
-                line: before.matches('\n').count() as u32 + 1,
-                column: script[line_start..at].chars().count() as u32 + 1,
+                line,
+                column,
                 key: String::new(),
                 message,
                 cure,
@@ -32,8 +31,17 @@ pub fn refused(file: &str, script: &str, limits: &Limits) -> Vec<Problem> {
         .collect()
 }
 
+/// Line and column of an offset, from 1; the column in characters.
+pub(super) fn place(script: &str, at: usize) -> (u32, u32) {
+    let before = &script[..at];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.matches('\n').count() as u32 + 1;
+    let column = script[line_start..at].chars().count() as u32 + 1;
+    (line, column)
+}
+
 #[derive(Debug, PartialEq)]
-enum Token<'s> {
+pub(super) enum Token<'s> {
     Word(&'s str),
     /// A string, decoded, and where it stands. `None` when a template's holes make it unknown.
     Text(usize, Option<String>),
@@ -104,7 +112,7 @@ fn fault(pattern: &str, limits: &Limits) -> Option<(String, String)> {
 }
 
 /// A script's words, strings and signs; comments and blanks are left out. Total: what is no script gives odd tokens, no error.
-fn tokens(script: &str) -> Vec<Token<'_>> {
+pub(super) fn tokens(script: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = script;
     while let Some(first) = rest.chars().next() {

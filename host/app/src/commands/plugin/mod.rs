@@ -92,13 +92,11 @@ pub fn inspect(component: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// What a tenant must grant before this component loads, and what it is given empty.
-fn needs(found: &Inspection) -> Vec<&'static str> {
-    let mut needs = Vec::new();
-    if found.needs_kv() {
-        needs.push("the grant kv");
-    }
+fn needs(found: &Inspection) -> Vec<String> {
+    let grants = found.needs().into_iter();
+    let mut needs: Vec<String> = grants.map(|grant| format!("the grant {grant}")).collect();
     if found.needs_wasi() {
-        needs.push("WASI (it gets an empty one)");
+        needs.push("WASI (it gets an empty one)".into());
     }
     needs
 }
@@ -122,6 +120,14 @@ fn limits(limits: &Limits) -> Vec<(String, serde_json::Value)> {
         ("log".into(), size(limits.log_bytes).into()),
         ("patterns".into(), limits.patterns.into()),
         ("matches".into(), limits.matches.into()),
+        ("kv_keys".into(), limits.kv_total_keys.into()),
+        (
+            "kv_bytes".into(),
+            size(limits.kv_total_bytes as usize).into(),
+        ),
+        ("lookups".into(), limits.lookups.into()),
+        ("lookup_rows".into(), limits.lookup_rows.into()),
+        ("lookup_bytes".into(), size(limits.lookup_bytes).into()),
     ]
 }
 

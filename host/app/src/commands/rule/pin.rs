@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use postroom_core::lookup::Known;
 use postroom_core::{Outcome, Redactor, parse};
 use postroom_store::{DecisionId, DecisionRow, JournalId};
 use serde_json::{Value, json};
@@ -132,6 +133,12 @@ fn told(row: &DecisionRow, terms: &Terms, raw: &Bytes) -> anyhow::Result<Expecte
         .filter(|read| read.rule == terms.wanted.rule.name)
         .filter_map(|read| Some((read.key.clone(), read.value.clone()?)))
         .collect();
+    let mut known = Known::default();
+    for read in &row.lookups {
+        if read.rule == terms.wanted.rule.name {
+            known.add(read.found.clone());
+        }
+    }
     Ok(Expected {
         context: Some(Given {
             // The sender's domain gets a stand-in, by which nobody knows the client any more.
@@ -141,6 +148,7 @@ fn told(row: &DecisionRow, terms: &Terms, raw: &Bytes) -> anyhow::Result<Expecte
             mailbox: Some(row.mailbox.clone()),
         }),
         kv: (!kv.is_empty()).then_some(kv),
+        lookup: (!known.is_empty()).then_some(known),
         ..Expected::default()
     })
 }
@@ -151,7 +159,30 @@ fn redacted_circumstances(told: &Expected, redactor: &mut Redactor) -> Expected 
             .map(|(key, value)| (redactor.text(key), redactor.text(value)))
             .collect()
     });
-    Expected { kv, ..told.clone() }
+    let lookup = told.lookup.as_ref().and_then(|known| {
+        let redacted = redacted_texts(json!(known), redactor);
+        serde_json::from_value(redacted).ok()
+    });
+    Expected {
+        kv,
+        lookup,
+        ..told.clone()
+    }
+}
+
+fn redacted_texts(value: Value, redactor: &mut Redactor) -> Value {
+    match value {
+        Value::String(text) => redactor.text(&text).into(),
+        Value::Array(list) => list
+            .into_iter()
+            .map(|value| redacted_texts(value, redactor))
+            .collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(key, value)| (key, redacted_texts(value, redactor)))
+            .collect(),
+        other => other,
+    }
 }
 
 /// Where the rule says something else today: outcome and kinds of action.

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use postroom_core::lookup::{Found, Question};
 use postroom_core::parse;
-use postroom_sandbox::{NoKv, Run};
+use postroom_sandbox::{Lookup, LookupError, NoKv, Run};
 use serde_json::json;
 
 use crate::cases::Terms;
 use crate::commands::{load_config, print};
-use crate::config::RuleUse;
+use crate::config::{Config, RuleUse};
+use crate::directory::Directory;
 use crate::rulebook::{self, load_bytes, read_rule};
 
 pub fn try_rule(
@@ -35,7 +37,8 @@ pub fn try_rule(
     let loaded = load_bytes(&sandbox, wanted, &bytes)?;
     let message = Arc::new(parse(&Bytes::from(raw), &terms.parse_limits, &[]));
     let context = terms.context(&message, jiff::Timestamp::now());
-    let answer = terms.ask(&loaded, &message, &context, Arc::new(NoKv));
+    let lookup = Arc::new(Listed(directory(config.as_ref(), &wanted.tenant)?));
+    let answer = terms.ask(&loaded, &message, &context, Arc::new(NoKv), lookup);
     let (run, answer) = (answer.run, answer.result);
     let facts = json!({
         "rule": wanted.rule.name,
@@ -58,6 +61,27 @@ pub fn try_rule(
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    })
+}
+
+/// The tenant's contacts and assets as its files have them; there are no tickets and alerts.
+struct Listed(Directory);
+
+impl Lookup for Listed {
+    fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError> {
+        let found = self.0.answer(question, most).map_err(LookupError)?;
+        Ok(found.unwrap_or_else(|| question.nothing()))
+    }
+}
+
+fn directory(config: Option<&Config>, tenant: &str) -> anyhow::Result<Directory> {
+    let configured = config.and_then(|config| Some((config, config.tenant(tenant)?)));
+    let Some((config, tenant)) = configured else {
+        return Ok(Directory::default());
+    };
+    Directory::read(config, tenant).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!(lines.join("\n"))
     })
 }
 

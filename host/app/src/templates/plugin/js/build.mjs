@@ -5,7 +5,7 @@ import { componentize } from "@bytecodealliance/componentize-js";
 const { component } = await componentize({
   sourcePath: "rule.js",
   witPath: "wit",
-  // `rule` would have it import kv, used or not, which then has to be granted.
+  // `rule` would have it import kv and lookup, used or not, which then have to be granted.
   worldName: "plain-rule",
   disableFeatures: ["random", "stdio", "clocks", "http", "fetch-event"],
 });

@@ -1,0 +1,407 @@
+//! Reads a tenant's contacts or assets from CSV or TOML into rows of named cells; what is wrong is told with its line and a cure.
+
+use toml::de::{DeTable, DeValue};
+
+use crate::config::{Problem, closest};
+
+/// The largest file.
+pub const FILE_BYTES: usize = 16 << 20;
+const ROWS: usize = 100_000;
+/// Columns of a CSV file, or keys of one TOML table.
+const COLUMNS: usize = 64;
+const CELL_BYTES: usize = 4 << 10;
+/// Told of one file; who has that many wrong lines knows enough.
+const PROBLEMS: usize = 20;
+
+/// One contact or asset as it stands in the file.
+#[derive(Debug, PartialEq)]
+pub struct Row {
+    /// From 1.
+    pub line: u32,
+    pub cells: Vec<Cell>,
+}
+
+/// A value that is not empty, without blanks around it.
+#[derive(Debug, PartialEq)]
+pub struct Cell {
+    pub name: String,
+    pub value: String,
+    pub line: u32,
+}
+
+/// What kind of table a file holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// `contacts` or `assets`: the TOML tables' name.
+    pub name: &'static str,
+    /// The column without which a row means nothing.
+    pub key: &'static str,
+    /// The columns with a meaning; all others are fields.
+    pub known: &'static [&'static str],
+}
+
+/// What is wrong with one file.
+pub struct Faults<'f> {
+    file: &'f str,
+    pub problems: Vec<Problem>,
+}
+
+impl<'f> Faults<'f> {
+    pub fn new(file: &'f str) -> Self {
+        Self {
+            file,
+            problems: Vec::new(),
+        }
+    }
+
+    /// `line` is 0 when the file as a whole is meant.
+    pub fn add(&mut self, line: u32, message: impl Into<String>, cure: impl Into<String>) {
+        if self.problems.len() < PROBLEMS {
+            self.problems.push(Problem {
+                file: self.file.into(),
+                line,
+                column: 0,
+                key: String::new(),
+                message: message.into(),
+                cure: cure.into(),
+            });
+        }
+    }
+}
+
+/// The rows of a file; those that can be made out, when something is wrong.
+pub fn read(bytes: &[u8], is_csv: bool, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
+    if bytes.len() > FILE_BYTES {
+        faults.add(
+            0,
+            format!("is over {FILE_BYTES} bytes"),
+            "leave out the columns that no rule asks for",
+        );
+        return Vec::new();
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        let good = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        faults.add(
+            line_of(good, good.len()),
+            "is not UTF-8 text",
+            "save it as UTF-8",
+        );
+        return Vec::new();
+    };
+    // Spreadsheets begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let rows = match is_csv {
+        true => read_csv(text, shape, faults),
+        false => read_toml(text, shape, faults),
+    };
+    for cell in rows.iter().flat_map(|row| &row.cells) {
+        if cell.value.len() > CELL_BYTES {
+            faults.add(
+                cell.line,
+                format!("{} is over {CELL_BYTES} bytes", cell.name),
+                "shorten it",
+            );
+        }
+    }
+    rows
+}
+
+fn read_csv(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
+    let mut records = Records::new(text);
+    let Some((_, header)) = records.next() else {
+        faults.add(1, "is empty", "name the columns in the first line");
+        return Vec::new();
+    };
+    let names: Vec<String> = header.iter().map(|name| column(name, shape)).collect();
+    if !check_header(&names, shape, faults) {
+        return Vec::new();
+    }
+    let mut rows = Vec::new();
+    for (line, record) in records {
+        if record.len() != names.len() {
+            faults.add(
+                line,
+                format!(
+                    "has {} cells where the first line names {} columns",
+                    record.len(),
+                    names.len()
+                ),
+                "put a value with a separator in it in double quotes, and write an empty cell as nothing between two separators",
+            );
+            continue;
+        }
+        let cells = names.iter().zip(record).filter_map(|(name, value)| {
+            let value = value.trim();
+            (!value.is_empty()).then(|| Cell {
+                name: name.clone(),
+                value: value.to_owned(),
+                line,
+            })
+        });
+        let cells: Vec<Cell> = cells.collect();
+        // Spreadsheets leave rows of commas behind.
+        if !cells.is_empty() {
+            rows.push(Row { line, cells });
+        }
+        if rows.len() > ROWS {
+            faults.add(line, too_many(), "split the client, or leave rows out");
+            break;
+        }
+    }
+    rows
+}
+
+/// The records of a CSV text with their first lines; blank lines are none.
+struct Records<'t> {
+    text: &'t str,
+    at: usize,
+    place: Place,
+    reader: csv_core::Reader,
+    output: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl<'t> Records<'t> {
+    fn new(text: &'t str) -> Self {
+        let reader = csv_core::ReaderBuilder::new()
+            .delimiter(delimiter(text))
+            .build();
+        Self {
+            text,
+            at: 0,
+            place: Place::default(),
+            reader,
+            output: vec![0; CELL_BYTES],
+            ends: vec![0; COLUMNS],
+        }
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = (u32, Vec<String>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        use csv_core::ReadRecordResult as Read;
+        let bytes = self.text.as_bytes();
+        while bytes
+            .get(self.at)
+            .is_some_and(|byte| b"\r\n".contains(byte))
+        {
+            self.at += 1;
+        }
+        let line = self.place.line(self.text, self.at);
+        let (mut written, mut ended) = (0, 0);
+        loop {
+            let input = bytes.get(self.at..).unwrap_or_default();
+            let output = &mut self.output[written..];
+            let (read, taken, wrote, ends) =
+                self.reader
+                    .read_record(input, output, &mut self.ends[ended..]);
+            self.at += taken;
+            written += wrote;
+            ended += ends;
+            match read {
+                // Told once more that there is nothing, it hands out the last record.
+                Read::InputEmpty => {}
+                Read::OutputFull => self.output.resize(self.output.len() * 2, 0),
+                Read::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
+                Read::End => return None,
+                Read::Record => break,
+            }
+        }
+        let mut from = 0;
+        let cells = self.ends[..ended].iter().map(|end| {
+            let cell = String::from_utf8_lossy(&self.output[from..*end]).into_owned();
+            from = *end;
+            cell
+        });
+        Some((line, cells.collect()))
+    }
+}
+
+/// What the header line has most of: spreadsheets write what the country does.
+fn delimiter(text: &str) -> u8 {
+    let header = text.lines().next().unwrap_or_default();
+    let count = |c: char| header.matches(c).count();
+    match (count(','), count(';'), count('\t')) {
+        (commas, semicolons, tabs) if semicolons > commas && semicolons >= tabs => b';',
+        (commas, _, tabs) if tabs > commas => b'\t',
+        _ => b',',
+    }
+}
+
+/// A column's name: a known one however it is capitalised, else as it is written.
+fn column(name: &str, shape: &Shape) -> String {
+    let name = name.trim();
+    let known = shape
+        .known
+        .iter()
+        .find(|known| known.eq_ignore_ascii_case(name));
+    known.map_or_else(|| name.to_owned(), |known| (*known).to_owned())
+}
+
+fn check_header(names: &[String], shape: &Shape, faults: &mut Faults) -> bool {
+    let before = faults.problems.len();
+    if !names.iter().any(|name| name == shape.key) {
+        let message = format!("has no column {}", shape.key);
+        match closest(shape.key, names.iter().map(String::as_str)) {
+            Some(near) => faults.add(
+                1,
+                message,
+                format!("call the column {near:?} {}", shape.key),
+            ),
+            None => faults.add(
+                1,
+                message,
+                format!(
+                    "name the columns in the first line; {} must be one of them",
+                    shape.key
+                ),
+            ),
+        }
+    }
+    if names.len() > COLUMNS {
+        faults.add(
+            1,
+            format!("has more than {COLUMNS} columns"),
+            "leave out those that no rule asks for",
+        );
+    }
+    for (n, name) in names.iter().enumerate() {
+        if name.is_empty() {
+            faults.add(1, format!("column {} has no name", n + 1), "name it");
+        } else if names[..n].contains(name) {
+            faults.add(
+                1,
+                format!("the column {name} is there twice"),
+                "rename or remove one of the two",
+            );
+        }
+    }
+    faults.problems.len() == before
+}
+
+fn read_toml(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let at = error.span().map_or(0, |span| span.start);
+        faults.add(
+            line_of(text, at),
+            format!("is not TOML: {}", error.message()),
+            format!(
+                "write [[{}]] above each one, and key = \"text\" below",
+                shape.name
+            ),
+        );
+    }
+    if !errors.is_empty() {
+        return Vec::new();
+    }
+    for key in table.get_ref().keys() {
+        if key.get_ref().as_ref() != shape.name {
+            faults.add(
+                line_of(text, key.span().start),
+                format!("{} is not known here", key.get_ref()),
+                format!("write [[{}]] above each one", shape.name),
+            );
+        }
+    }
+    let Some(list) = table.get_ref().get(shape.name) else {
+        return Vec::new();
+    };
+    let Some(entries) = list.get_ref().as_array() else {
+        faults.add(
+            line_of(text, list.span().start),
+            format!("{} is not a list of tables", shape.name),
+            format!("write [[{}]] above each one", shape.name),
+        );
+        return Vec::new();
+    };
+    if entries.len() > ROWS {
+        faults.add(0, too_many(), "split the client, or leave some out");
+        return Vec::new();
+    }
+    // Counted along: a large file is not searched anew for each line.
+    let mut place = Place::default();
+    let mut rows = Vec::with_capacity(entries.len());
+    for entry in entries.iter() {
+        let line = place.line(text, entry.span().start);
+        let Some(table) = entry.get_ref().as_table() else {
+            faults.add(
+                line,
+                format!("one of {} is not a table", shape.name),
+                format!("write [[{}]] above each one", shape.name),
+            );
+            continue;
+        };
+        if table.len() > COLUMNS {
+            faults.add(
+                line,
+                format!("has more than {COLUMNS} keys"),
+                "leave out those that no rule asks for",
+            );
+        }
+        let mut keys: Vec<_> = table.iter().collect();
+        keys.sort_by_key(|(key, _)| key.span().start);
+        let mut cells = Vec::with_capacity(keys.len());
+        for (key, value) in keys {
+            let line = place.line(text, key.span().start);
+            let value = match value.get_ref() {
+                DeValue::String(text) => text.trim().to_owned(),
+                DeValue::Integer(number) => number.to_string(),
+                DeValue::Float(number) => number.to_string(),
+                DeValue::Boolean(flag) => flag.to_string(),
+                DeValue::Datetime(time) => time.to_string(),
+                DeValue::Array(_) | DeValue::Table(_) => {
+                    faults.add(
+                        line,
+                        format!("{} is neither text, a number nor a flag", key.get_ref()),
+                        "write it as one text",
+                    );
+                    continue;
+                }
+            };
+            if !value.is_empty() {
+                cells.push(Cell {
+                    name: column(key.get_ref(), shape),
+                    value,
+                    line,
+                });
+            }
+        }
+        rows.push(Row { line, cells });
+    }
+    rows
+}
+
+fn too_many() -> String {
+    format!("has more than {ROWS} rows")
+}
+
+fn line_of(text: &str, at: usize) -> u32 {
+    Place::default().line(text, at)
+}
+
+/// A place that mostly moves forward.
+#[derive(Default)]
+struct Place {
+    at: usize,
+    lines: usize,
+}
+
+impl Place {
+    /// The line of an offset, from 1.
+    fn line(&mut self, text: &str, at: usize) -> u32 {
+        let bytes = text.as_bytes();
+        let newlines = |from: usize, to: usize| {
+            let part = bytes.get(from..to.min(bytes.len())).unwrap_or_default();
+            part.iter().filter(|byte| **byte == b'\n').count()
+        };
+        if at < self.at {
+            *self = Self::default();
+        }
+        self.lines += newlines(self.at, at);
+        self.at = at;
+        u32::try_from(self.lines + 1).unwrap_or(u32::MAX)
+    }
+}

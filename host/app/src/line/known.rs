@@ -1,0 +1,46 @@
+//! What a rule looks up while it decides: its tenant's tickets and alerts in the store, its contacts and assets in the directory.
+
+use std::sync::{Arc, OnceLock};
+
+use postroom_core::lookup::{Found, Question};
+use postroom_sandbox::{Lookup, LookupError};
+use postroom_store::{Store, StoreError};
+
+use crate::directory::Directory;
+
+/// One tenant's, and nobody else's: the tenant is no part of any question.
+pub struct TenantKnown {
+    store: Store,
+    tenant: String,
+    directory: Arc<Directory>,
+    /// A rule never decides on what could not be read.
+    failure: OnceLock<StoreError>,
+}
+
+impl TenantKnown {
+    pub fn new(store: Store, tenant: String, directory: Arc<Directory>) -> Self {
+        Self {
+            store,
+            tenant,
+            directory,
+            failure: OnceLock::new(),
+        }
+    }
+
+    /// That the store could not be asked, which is no fault of the rule's.
+    pub fn failure(&self) -> Option<&StoreError> {
+        self.failure.get()
+    }
+}
+
+impl Lookup for TenantKnown {
+    fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError> {
+        let listed = self.directory.answer(question, most).map_err(LookupError)?;
+        if let Some(found) = listed {
+            return Ok(found);
+        }
+        self.store
+            .lookup(&self.tenant, question, most)
+            .map_err(|error| LookupError(self.failure.get_or_init(|| error).to_string()))
+    }
+}

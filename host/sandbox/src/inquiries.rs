@@ -1,0 +1,162 @@
+//! The interface `lookup` as instances call it: their words become questions, and what was found goes back to them.
+
+use postroom_core::lookup::{self as domain, Found, Question};
+use postroom_core::{AlertState, Value};
+
+use crate::bindings::lookup::{
+    Host as Lookup, KnownAlert, KnownAsset, KnownContact, OpenTicket, TicketSearch,
+};
+use crate::bindings::types;
+use crate::error::Stop;
+use crate::host::Host;
+
+impl Host {
+    fn inquire(&mut self, question: Question) -> Result<Found, Stop> {
+        self.enter()?;
+        if !self.terms.grants.lookup {
+            return Err(Stop::NotGranted("lookup"));
+        }
+        self.inquiry.ask(question, &self.terms.limits)
+    }
+
+    fn contacts_for(&mut self, question: Question) -> Result<Vec<KnownContact>, Stop> {
+        match self.inquire(question)? {
+            Found::Contacts(rows) => Ok(rows.into_iter().map(contact).collect()),
+            _ => Err(another_kind()),
+        }
+    }
+
+    fn assets_for(&mut self, question: Question) -> Result<Vec<KnownAsset>, Stop> {
+        match self.inquire(question)? {
+            Found::Assets(rows) => Ok(rows.into_iter().map(asset).collect()),
+            _ => Err(another_kind()),
+        }
+    }
+
+    fn tickets_for(&mut self, question: Question) -> Result<Vec<OpenTicket>, Stop> {
+        match self.inquire(question)? {
+            Found::Tickets(rows) => Ok(rows.into_iter().map(ticket).collect()),
+            _ => Err(another_kind()),
+        }
+    }
+
+    fn alerts_for(&mut self, question: Question) -> Result<Vec<KnownAlert>, Stop> {
+        match self.inquire(question)? {
+            Found::Alerts(rows) => Ok(rows.into_iter().map(alert).collect()),
+            _ => Err(another_kind()),
+        }
+    }
+}
+
+impl Lookup for Host {
+    fn contact(&mut self, email: String) -> wasmtime::Result<Option<KnownContact>> {
+        let found = self.contacts_for(Question::Contact(email))?;
+        Ok(found.into_iter().next())
+    }
+
+    fn contacts(&mut self, text: String) -> wasmtime::Result<Vec<KnownContact>> {
+        Ok(self.contacts_for(Question::Contacts(text))?)
+    }
+
+    fn asset(&mut self, name: String) -> wasmtime::Result<Option<KnownAsset>> {
+        let found = self.assets_for(Question::Asset(name))?;
+        Ok(found.into_iter().next())
+    }
+
+    fn assets(&mut self, text: String) -> wasmtime::Result<Vec<KnownAsset>> {
+        Ok(self.assets_for(Question::Assets(text))?)
+    }
+
+    fn ticket(&mut self, number: String) -> wasmtime::Result<Option<OpenTicket>> {
+        let found = self.tickets_for(Question::Ticket(number))?;
+        Ok(found.into_iter().next())
+    }
+
+    fn tickets(&mut self, search: TicketSearch) -> wasmtime::Result<Vec<OpenTicket>> {
+        let search = match search {
+            TicketSearch::Requester(email) => domain::TicketSearch::Requester(email),
+            TicketSearch::Subject(text) => domain::TicketSearch::Subject(text),
+            TicketSearch::Field((name, value)) => domain::TicketSearch::Field(name, value),
+        };
+        Ok(self.tickets_for(Question::Tickets(search))?)
+    }
+
+    fn alert(&mut self, key: String) -> wasmtime::Result<Option<KnownAlert>> {
+        let found = self.alerts_for(Question::Alert(key))?;
+        Ok(found.into_iter().next())
+    }
+
+    fn alerts(&mut self, text: String) -> wasmtime::Result<Vec<KnownAlert>> {
+        Ok(self.alerts_for(Question::Alerts(text))?)
+    }
+}
+
+fn another_kind() -> Stop {
+    Stop::Lookup("it answered something else than it was asked".into())
+}
+
+fn contact(row: domain::Contact) -> KnownContact {
+    KnownContact {
+        name: row.name,
+        email: row.email,
+        phone: row.phone,
+        vip: row.vip,
+        fields: row.fields.into_iter().collect(),
+    }
+}
+
+fn asset(row: domain::Asset) -> KnownAsset {
+    KnownAsset {
+        name: row.name,
+        serial: row.serial,
+        host: row.host,
+        fields: row.fields.into_iter().collect(),
+    }
+}
+
+fn ticket(row: domain::OpenTicket) -> OpenTicket {
+    OpenTicket {
+        ticket: row.ticket,
+        title: row.title,
+        requester: row.requester,
+        queue: row.queue,
+        priority: row.priority,
+        tags: row.tags,
+        fields: row
+            .fields
+            .into_iter()
+            .map(|(name, field)| (name, value(field)))
+            .collect(),
+        created: row.created,
+        updated: row.updated,
+    }
+}
+
+fn alert(row: domain::KnownAlert) -> KnownAlert {
+    KnownAlert {
+        key: row.key,
+        state: match row.state {
+            AlertState::Firing => types::AlertState::Firing,
+            AlertState::Resolved => types::AlertState::Resolved,
+        },
+        severity: row.severity,
+        host: row.host,
+        service: row.service,
+        summary: row.summary,
+        since: row.since,
+        updated: row.updated,
+        count: row.count,
+    }
+}
+
+fn value(value: Value) -> types::Value {
+    match value {
+        Value::String(text) => types::Value::Text(text),
+        Value::Bool(flag) => types::Value::Flag(flag),
+        Value::Number(number) => match number.as_f64() {
+            Some(number) => types::Value::Number(number),
+            None => types::Value::Json(number.to_string()),
+        },
+        other => types::Value::Json(other.to_string()),
+    }
+}

@@ -1,0 +1,166 @@
+//! A rule's questions about its tenant within one decision: counted, bounded, and recorded with what was answered.
+
+use std::sync::Arc;
+
+use postroom_core::lookup::{Found, Question};
+
+use crate::error::Stop;
+use crate::limits::Limits;
+
+/// Where a rule's questions are answered from when a mail is decided. One value per tenant: it knows of no other.
+pub trait Lookup: Send + Sync {
+    /// The first `most` rows. The answer is of the question's kind.
+    fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError>;
+}
+
+/// What is behind `lookup` failed. The decision is broken off with [`Trouble::Lookup`](crate::Trouble::Lookup).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LookupError(pub String);
+
+/// A `lookup` that knows of nothing, for rules that have no tenant behind them.
+pub struct NoLookup;
+
+impl Lookup for NoLookup {
+    fn ask(&self, question: &Question, _most: usize) -> Result<Found, LookupError> {
+        Ok(question.nothing())
+    }
+}
+
+/// The questions of one decision.
+pub(crate) struct Inquiry {
+    source: Arc<dyn Lookup>,
+    /// What was answered, in the order asked; each question once.
+    pub(crate) answers: Vec<(Question, Found)>,
+    asked: usize,
+    bytes: usize,
+}
+
+impl Inquiry {
+    pub(crate) fn new(source: Arc<dyn Lookup>) -> Self {
+        Self {
+            source,
+            answers: Vec::new(),
+            asked: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Asked again, a question has the same answer and counts again.
+    pub(crate) fn ask(&mut self, question: Question, limits: &Limits) -> Result<Found, Stop> {
+        if self.asked >= limits.lookups {
+            return Err(Stop::Output(format!(
+                "more than {} questions to lookup in one decision",
+                limits.lookups
+            )));
+        }
+        self.asked += 1;
+        // Nothing has such a name, number or key.
+        if question.longest() > limits.key_bytes {
+            return Ok(question.nothing());
+        }
+        let known = self.answers.iter().find(|(asked, _)| *asked == question);
+        let found = match known {
+            Some((_, found)) => found.clone(),
+            None => self
+                .source
+                .ask(&question, limits.lookup_rows)
+                .map_err(|error| Stop::Lookup(error.to_string()))?,
+        };
+        self.bytes = self.bytes.saturating_add(found.bytes());
+        if self.bytes > limits.lookup_bytes {
+            return Err(Stop::Output(format!(
+                "lookup answered more than {} bytes in one decision",
+                limits.lookup_bytes
+            )));
+        }
+        if known.is_none() {
+            self.answers.push((question, found.clone()));
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postroom_core::lookup::Contact;
+
+    use super::*;
+
+    /// Answers any question about contacts with as many as are let through.
+    struct Crowd;
+
+    impl Lookup for Crowd {
+        fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError> {
+            match question {
+                Question::Contacts(_) => Ok(Found::Contacts(vec![Contact::default(); most])),
+                Question::Ticket(_) => Err(LookupError("the disk is gone".into())),
+                other => Ok(other.nothing()),
+            }
+        }
+    }
+
+    fn contacts(text: &str) -> Question {
+        Question::Contacts(text.into())
+    }
+
+    fn inquiry() -> Inquiry {
+        Inquiry::new(Arc::new(Crowd))
+    }
+
+    #[test]
+    fn questions_are_counted_and_recorded_once() {
+        let limits = Limits {
+            lookups: 3,
+            lookup_rows: 2,
+            ..Limits::default()
+        };
+        let mut inquiry = inquiry();
+        for text in ["a", "a", "b"] {
+            assert_eq!(inquiry.ask(contacts(text), &limits).unwrap().len(), 2);
+        }
+        assert_eq!(inquiry.answers.len(), 2);
+        let over = inquiry.ask(contacts("a"), &limits).unwrap_err();
+        assert!(over.to_string().contains("more than 3 questions"), "{over}");
+    }
+
+    #[test]
+    fn answers_are_bounded_together() {
+        let one = Found::Contacts(vec![Contact::default()]).bytes();
+        let limits = Limits {
+            lookup_rows: 1,
+            lookup_bytes: 2 * one,
+            ..Limits::default()
+        };
+        let mut inquiry = inquiry();
+        for text in ["a", "a"] {
+            inquiry.ask(contacts(text), &limits).unwrap();
+        }
+        let over = inquiry.ask(contacts("b"), &limits).unwrap_err();
+        assert!(
+            matches!(&over, Stop::Output(text) if text.contains("bytes")),
+            "{over}"
+        );
+    }
+
+    #[test]
+    fn an_overlong_text_finds_nothing_and_is_not_passed_on() {
+        let limits = Limits::default();
+        let mut inquiry = inquiry();
+        let long = "x".repeat(limits.key_bytes + 1);
+        assert!(inquiry.ask(contacts(&long), &limits).unwrap().is_empty());
+        assert!(
+            inquiry
+                .ask(Question::Ticket(long), &limits)
+                .unwrap()
+                .is_empty()
+        );
+        assert!(inquiry.answers.is_empty());
+    }
+
+    #[test]
+    fn a_failing_source_is_not_an_empty_one() {
+        let asked = inquiry().ask(Question::Ticket("T-1".into()), &Limits::default());
+        assert!(matches!(asked, Err(Stop::Lookup(_))));
+    }
+}

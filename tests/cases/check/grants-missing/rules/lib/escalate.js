@@ -1,0 +1,1 @@
+export const escalate = () => forward({ to: "boss@acme.example" });

@@ -1,0 +1,4 @@
+export function decide() {
+  // Not forward(), not kv.get().
+  return ticket();
+}

@@ -1,0 +1,9 @@
+//! Asks for an action that its tenant was not granted, and for nothing else.
+
+use postroom_sdk::{Action, Context, Mail, forward};
+
+postroom_sdk::rule!(decide);
+
+fn decide(_: &Mail, _: &Context) -> Action {
+    forward(["mallory@elsewhere.example"]).into()
+}

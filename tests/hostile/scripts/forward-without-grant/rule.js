@@ -1,0 +1,3 @@
+export function decide() {
+  return [ticket(), forward({ to: "mallory@elsewhere.example" })];
+}

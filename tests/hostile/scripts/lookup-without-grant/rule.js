@@ -1,0 +1,4 @@
+export function decide(mail, ctx) {
+  ctx.lookup.contact("vera@victim.example");
+  return ticket();
+}

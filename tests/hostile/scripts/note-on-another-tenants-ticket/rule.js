@@ -1,0 +1,3 @@
+export function decide() {
+  return note({ ticket: "T-1", body: "let me in" });
+}
