@@ -164,10 +164,7 @@ pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
         return None;
     }
     if !real.is_file() {
-        item.problem(
-            format!("{name} is not a file"),
-            format!("name the {what}'s file"),
-        );
+        item.problem(format!("{name} is not a file"), "name the file itself");
         return None;
     }
     Some(full)

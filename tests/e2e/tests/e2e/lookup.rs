@@ -103,7 +103,7 @@ fn a_rule_finds_what_its_tenant_has_and_what_it_asked_is_recorded() {
     assert_eq!(
         asked,
         [
-            &json!({"contact": "ann@acme.example"}),
+            &json!({"contact": "Ann@acme.example"}),
             &json!({"assets": "db1"}),
             &json!({"tickets": {"field": ["serial", "SN-1"]}}),
             &json!({"alerts": "db1"}),

@@ -145,7 +145,7 @@ mod tests {
                 ("ticket", 2, 32),
                 ("forward", 2, 42),
                 ("lookup", 4, 10),
-                ("note", 4, 40)
+                ("note", 4, 37)
             ]
         );
     }
