@@ -116,6 +116,9 @@ pub enum Command {
     /// Work on one rule
     #[command(subcommand)]
     Rule(RuleCommand),
+    /// Which rules were live when, what changed, and the way back
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Work on rule components
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -317,6 +320,66 @@ pub enum RuleCommand {
         #[command(flatten)]
         config: ConfigArg,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// The generations, the newest first, with what each changed; and the versions that are refused
+    List {
+        /// At most so many
+        #[arg(long)]
+        limit: Option<usize>,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Every rule of a generation; with --rule its text
+    Show {
+        /// The newest unless given
+        generation: Option<u64>,
+        #[command(flatten)]
+        filter: RuleFilter,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// What changed between two generations, file by file
+    Diff {
+        /// The one before the other unless given
+        from: Option<u64>,
+        /// The newest unless given
+        to: Option<u64>,
+        #[command(flatten)]
+        filter: RuleFilter,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Put the versions of an earlier generation live again; those that they replace stay out until their file changes
+    Rollback {
+        /// The one before the newest unless given
+        generation: Option<u64>,
+        #[command(flatten)]
+        filter: RuleFilter,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Some of a generation's rules.
+#[derive(Debug, Args)]
+pub struct RuleFilter {
+    /// Only this tenant's
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Only this one, as the configuration names it, such as rules/acme.js
+    #[arg(long)]
+    pub rule: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

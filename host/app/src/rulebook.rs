@@ -1,6 +1,8 @@
 //! The rules that are live: loaded, numbered as a generation, swapped whole, and remembered so that a restart needs no good file.
 
 mod files;
+mod refused;
+mod strikes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -15,8 +17,10 @@ use postroom_store::{RuleRecord, Store, StoreError};
 use crate::cases::Gate;
 use crate::config::{Config, RuleKind, RuleUse};
 use files::{Files, Folder, Footprint};
+use refused::{Refused, alert_key, alert_sinks};
 
 pub use files::read_rule;
+pub use strikes::{StrikeLimits, Strikes};
 
 /// A tenant's rule: the tenant, and the rule's name as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +36,8 @@ pub struct LiveRule {
     pub hash: String,
     /// The rule, or why there is none to run: then every mail goes on to the next.
     pub rule: Result<Rule, String>,
+    /// How this version did on its last mails.
+    pub strikes: Strikes,
     /// What goes into the store with the generation; nothing for a built-in rule.
     record: Option<RuleRecord>,
 }
@@ -49,6 +55,8 @@ pub struct Reloaded {
     pub generation: Option<u64>,
     /// Rules that went live.
     pub live: Vec<RuleId>,
+    /// Rules that went back to what served before, or off where there was nothing.
+    pub returned: Vec<RuleId>,
     /// Saves that changed nothing, each said once, with the reason: `file:line:column: what`.
     pub refused: Vec<(RuleId, String)>,
 }
@@ -60,11 +68,16 @@ pub struct RuleBook {
     uses: Vec<RuleUse>,
     /// The tests that a rule must pass before it goes live.
     gate: Gate,
+    /// When a version has failed too often.
+    strikes: StrikeLimits,
+    /// The sinks that take a tenant's alerts.
+    alert_sinks: HashMap<String, Vec<String>>,
     /// Each mailbox's rules, in order.
     chains: HashMap<String, Vec<RuleId>>,
     live: ArcSwap<Generation>,
     /// One reload at a time. Holds what was last found of each rule.
     seen: Arc<tokio::sync::Mutex<HashMap<RuleId, Seen>>>,
+    sending_back: tokio::sync::Mutex<()>,
 }
 
 /// The files of a rule at the last look.
@@ -106,9 +119,12 @@ impl RuleBook {
             store,
             uses: config.rule_uses(),
             gate: Gate::of(config),
+            strikes: config.limits.strikes,
+            alert_sinks: alert_sinks(config),
             chains: chains.collect(),
             live: ArcSwap::from_pointee(Generation::default()),
             seen: Arc::default(),
+            sending_back: tokio::sync::Mutex::default(),
         });
         let reloaded = book.reload().await?;
         Ok((book, reloaded))
@@ -164,17 +180,24 @@ impl RuleBook {
             refused: looked.refused,
             ..Reloaded::default()
         };
-        if looked.changed.is_empty() {
-            return Ok(reloaded);
+        if !looked.changed.is_empty() || looked.newest > self.generation() {
+            let records = looked.rules.values().filter_map(|rule| rule.record.clone());
+            let number = self
+                .store
+                .save_generation(records.collect(), looked.cause)
+                .await?;
+            self.live.store(Arc::new(Generation {
+                number,
+                rules: looked.rules,
+            }));
+            reloaded.generation = Some(number);
+            reloaded.live = looked.sound;
+            reloaded.returned = looked.returned;
         }
-        let records = looked.rules.values().filter_map(|rule| rule.record.clone());
-        let number = self.store.save_generation(records.collect()).await?;
-        self.live.store(Arc::new(Generation {
-            number,
-            rules: looked.rules,
-        }));
-        reloaded.generation = Some(number);
-        reloaded.live = looked.sound;
+        for id in looked.forgiven {
+            let (key, sinks) = (alert_key(&id.name), self.alert_sinks(&id.tenant));
+            self.store.forgive(id.tenant, id.name, key, sinks).await?;
+        }
         Ok(reloaded)
     }
 
@@ -182,13 +205,19 @@ impl RuleBook {
     fn look(&self, seen: &mut HashMap<RuleId, Seen>) -> Result<Looked, StoreError> {
         let live = self.live.load_full();
         let files = Files::default();
-        let mut looked = Looked::default();
+        let refused = Refused(self.store.refused_rules()?);
+        let mut looked = Looked {
+            newest: self.store.newest_generation()?,
+            cause: "saved",
+            ..Looked::default()
+        };
         for wanted in &self.uses {
             let id = RuleId {
                 tenant: wanted.tenant.clone(),
                 name: wanted.rule.name.clone(),
             };
-            let serving = live.rules.get(&id);
+            let served = live.rules.get(&id);
+            let serving = served.filter(|rule| refused.reason(&id, &rule.hash).is_none());
             let before = seen.get(&id);
             if let Some(serving) = serving
                 && before.is_some_and(|before| before.files.holds(&files))
@@ -197,9 +226,17 @@ impl RuleBook {
                 continue;
             }
             let mut footprint = Footprint::default();
-            let loaded = load_file(&self.sandbox, wanted, &files, &mut footprint);
-            let loaded =
-                loaded.and_then(|fresh| self.tested(wanted, fresh, &files, &mut footprint));
+            let loaded = load_file(&self.sandbox, wanted, self.strikes, &files, &mut footprint);
+            let loaded = loaded.and_then(|fresh| match refused.reason(&id, &fresh.hash) {
+                Some(reason) => Err(format!(
+                    "{}: this version was {reason}; it stays out until the file changes",
+                    id.name
+                )),
+                None => self.tested(wanted, fresh, &files, &mut footprint),
+            });
+            if loaded.is_ok() && refused.has(&id) {
+                looked.forgiven.push(id.clone());
+            }
             let now = Seen {
                 files: footprint,
                 sound: loaded.is_ok(),
@@ -226,6 +263,10 @@ impl RuleBook {
                         Some(serving) => serving.clone(),
                         None => {
                             looked.changed.push(id.clone());
+                            if served.is_some() {
+                                looked.returned.push(id.clone());
+                                looked.cause = "sent back";
+                            }
                             Arc::new(self.last_good(wanted, reason)?)
                         }
                     }
@@ -263,6 +304,7 @@ impl RuleBook {
                 name,
                 hash: String::new(),
                 rule: Err(reason),
+                strikes: Strikes::new(StrikeLimits::NEVER),
                 record: None,
             });
         };
@@ -271,8 +313,18 @@ impl RuleBook {
             hash: record.hash.hex(),
             rule: load_bytes(&self.sandbox, wanted, &record.bytes)
                 .map_err(|error| format!("{reason}; and its last good version: {error}")),
+            strikes: Strikes::new(self.strikes),
             record: Some(record),
         })
+    }
+
+    /// Whether another process made a generation that does not serve yet.
+    pub fn is_behind(&self) -> Result<bool, StoreError> {
+        Ok(self.store.newest_generation()? > self.generation())
+    }
+
+    fn alert_sinks(&self, tenant: &str) -> Vec<String> {
+        self.alert_sinks.get(tenant).cloned().unwrap_or_default()
     }
 }
 
@@ -280,6 +332,7 @@ impl RuleBook {
 fn load_file(
     sandbox: &Sandbox,
     wanted: &RuleUse,
+    strikes: StrikeLimits,
     files: &Files,
     footprint: &mut Footprint,
 ) -> Result<LiveRule, String> {
@@ -292,6 +345,8 @@ fn load_file(
             name,
             hash: rule.hash().hex(),
             rule: Ok(rule),
+            // There is no other version of what is built in.
+            strikes: Strikes::new(StrikeLimits::NEVER),
             record: None,
         });
     };
@@ -313,6 +368,7 @@ fn load_file(
             grants_json: grants_json(&wanted.grants),
         }),
         rule: Ok(rule),
+        strikes: Strikes::new(strikes),
     })
 }
 
@@ -391,6 +447,14 @@ struct Looked {
     changed: Vec<RuleId>,
     /// Of those that changed, the ones made of their files as they are.
     sound: Vec<RuleId>,
+    /// Those whose serving version is refused by now.
+    returned: Vec<RuleId>,
+    /// Those of which versions were refused, and whose file changed since.
+    forgiven: Vec<RuleId>,
     /// What is wrong with files that changed.
     refused: Vec<(RuleId, String)>,
+    /// The newest generation in the store.
+    newest: u64,
+    /// Why there is a new generation, if there is.
+    cause: &'static str,
 }

@@ -24,6 +24,7 @@ mod outbox;
 mod questions;
 mod reader;
 mod record;
+mod refusals;
 mod retention;
 mod schema;
 mod writer;
@@ -36,7 +37,7 @@ pub use acks::Ack;
 pub use commit::{Committed, KvRead, KvWrite, MailFacts, OutgoingRoute, Routes, Verdict};
 pub use compose::{MailKind, OutgoingMailPayload};
 pub use error::StoreError;
-pub use generations::{Generation, RuleRecord};
+pub use generations::{Generation, RuleChange, RuleRecord};
 pub use ids::{DecisionId, ItemKind, JournalId};
 pub use journal::{JournalBatch, Journalled, NewMail, PendingMail};
 pub use ledger::LedgerRow;
@@ -46,6 +47,7 @@ pub use listing::{
 pub use options::StoreOptions;
 pub use outbox::{OutboxEntry, OutboxKind};
 pub use reader::Reader;
+pub use refusals::{RefusedRule, Rollback, RolledBack, SentBack, roll_back};
 
 use schema::Lock;
 use writer::Writer;
@@ -55,6 +57,8 @@ use writer::Writer;
 pub struct Store {
     writer: Arc<Writer>,
     reader: Reader,
+    /// How many are kept.
+    generations: u64,
 }
 
 impl Store {
@@ -69,7 +73,11 @@ impl Store {
         let conn = schema::open_writer(data_dir, options)?;
         let reader = Reader::open_with(data_dir, options)?;
         let writer = Arc::new(Writer::start(conn, lock, options)?);
-        Ok(Self { writer, reader })
+        Ok(Self {
+            writer,
+            reader,
+            generations: options.generations,
+        })
     }
 
     /// Writes what is queued, then ends the writer thread and releases the lock; blocks for as long as that takes.

@@ -10,6 +10,7 @@ pub mod mailbox;
 pub mod plugin;
 pub mod quarantine;
 pub mod rule;
+pub mod rules;
 pub mod run;
 mod table;
 

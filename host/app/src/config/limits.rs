@@ -7,6 +7,7 @@ use postroom_sandbox::Limits;
 
 use super::LineLimits;
 use super::reader::Section;
+use crate::rulebook::StrikeLimits;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -31,6 +32,8 @@ const LINE_KEYS: &[&str] = &[
     "batch_bytes",
     "attempts",
     "outbox_attempts",
+    "strikes",
+    "strikes_of",
 ];
 
 impl Default for LineLimits {
@@ -44,6 +47,7 @@ impl Default for LineLimits {
             batch_bytes: 8 * MIB,
             attempts: 5,
             outbox_attempts: 200,
+            strikes: StrikeLimits::default(),
         }
     }
 }
@@ -61,6 +65,12 @@ pub fn read(root: &Section) -> (Limits, LineLimits) {
         section.problem(
             "message_bytes is larger than raw_bytes, so that mails would be parsed which were cut",
             "make raw_bytes at least as large as message_bytes",
+        );
+    }
+    if line.strikes.failures > line.strikes.mails {
+        section.problem(
+            "strikes is larger than strikes_of, so that no rule would ever be sent back",
+            "make strikes_of at least as large as strikes; strikes = 0 says that no rule is sent back",
         );
     }
     section.finish();
@@ -109,6 +119,9 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
         1..=1000,
         &mut limits.outbox_attempts,
     );
+    let strikes = &mut limits.strikes;
+    set_count(section, "strikes", 0..=1000, &mut strikes.failures);
+    set_count(section, "strikes_of", 1..=1000, &mut strikes.mails);
 }
 
 fn set_size<T: TryFrom<u64>>(

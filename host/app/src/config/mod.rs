@@ -37,6 +37,8 @@ pub use problem::{Problem, Problems};
 pub(crate) use reader::closest;
 use reader::{Item, Reader, Section};
 
+use crate::rulebook::StrikeLimits;
+
 const DEFAULT_DATA_DIR: &str = "data";
 /// How long the raw bytes of a decided mail are kept.
 const DEFAULT_KEEP_RAW: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -91,6 +93,8 @@ pub struct LineLimits {
     pub attempts: u32,
     /// How often a delivery is tried before it is given up.
     pub outbox_attempts: u32,
+    /// On how many of its last mails a rule may fail before it is sent back.
+    pub strikes: StrikeLimits,
 }
 
 /// A client of the managed service provider.

@@ -16,6 +16,8 @@ use crate::rulebook::{Chain, LiveRule};
 
 /// The built-in rule at the end of every chain.
 const FALLBACK: &str = "fallback";
+/// The kind of trouble of a rule that is not asked any more.
+pub const SENT_BACK: &str = "sent-back";
 
 /// A journalled mail with what parsing made of it.
 pub struct Parsed {
@@ -265,6 +267,10 @@ impl Walk<'_> {
             Ok(rule) => rule,
             Err(reason) => return Ok(self.trouble(asked, "not-loaded", reason, None)),
         };
+        if asked.strikes.is_out() {
+            let reason = format!("it {}, and is sent back", asked.strikes.in_words());
+            return Ok(self.trouble(asked, SENT_BACK, &reason, None));
+        }
         let memory = Arc::new(RuleMemory {
             store: self.line.store.clone(),
             tenant: self.mailbox.tenant.clone(),
@@ -287,14 +293,19 @@ impl Walk<'_> {
         let completed = match run.verdict {
             Err(error) => {
                 let (kind, text) = (error.kind(), error.to_string());
+                asked.strikes.count(true);
                 return Ok(self.trouble(asked, kind, &text, error.location()));
             }
             Ok(None) => None,
             Ok(Some(actions)) => match self.complete(actions)? {
                 Ok(completed) => Some(completed),
-                Err(reason) => return Ok(self.trouble(asked, "nonsense", &reason, None)),
+                Err(reason) => {
+                    asked.strikes.count(true);
+                    return Ok(self.trouble(asked, "nonsense", &reason, None));
+                }
             },
         };
+        asked.strikes.count(false);
         self.kv_writes
             .extend(run.kv_writes.into_iter().map(|(key, value)| KvWrite {
                 rule: name.clone(),

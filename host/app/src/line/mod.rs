@@ -20,15 +20,15 @@ use postroom_core::parse::ParseLimits;
 use postroom_core::{Cursor, RawMessage};
 use postroom_mailbox::After;
 use postroom_store::{
-    Committed, JournalBatch, JournalId, MailFacts, NewMail, OutgoingRoute, PendingMail, Routes,
-    Store, StoreError, Verdict,
+    Committed, DecisionId, JournalBatch, JournalId, MailFacts, NewMail, OutgoingRoute, PendingMail,
+    Routes, Store, StoreError, Verdict,
 };
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::config::LineLimits;
 use crate::crash;
-use crate::rulebook::RuleBook;
-use decide::{Decided, Failure, Parsed};
+use crate::rulebook::{Chain, RuleBook};
+use decide::{Decided, Failure, Parsed, SENT_BACK};
 
 /// The pauses after a refused password: directories lock who tries a wrong one often, and with it the person whose it is.
 const REFUSED_PASSWORD: Backoff = Backoff {
@@ -160,6 +160,7 @@ impl Line {
             }
             crash::point(crash::Point::AfterCommit);
             self.outbox_filled.send_replace(());
+            self.send_back(mailbox, &chain, &answered).await?;
         }
         Ok(settled)
     }
@@ -177,6 +178,35 @@ impl Line {
         if let Some(observer) = &self.observer {
             for (decided, committed) in decided.iter().zip(&committed) {
                 observer(mailbox, decided, committed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rules that failed on too many mails, these among them, go back to what served before.
+    async fn send_back(
+        &self,
+        mailbox: &Mailbox,
+        chain: &Chain,
+        decided: &[Decided],
+    ) -> Result<(), StoreError> {
+        for rule in chain.rules.iter().filter(|rule| rule.strikes.is_out()) {
+            let troubles = decided.iter().filter_map(|mail| {
+                let answer = mail.result.as_ref().ok()?;
+                let mut troubles = answer.decision.troubles.iter();
+                Some((mail.mail.id, troubles.find(|it| it.rule == rule.name)?))
+            });
+            // The one that tells of the failure, rather than of those after it that were not even asked.
+            let Some((mail, trouble)) = troubles.max_by_key(|(_, it)| it.kind != SENT_BACK) else {
+                continue;
+            };
+            let decision = DecisionId(mail.0);
+            let done = self
+                .rules
+                .send_back(&mailbox.tenant, rule, decision, &trouble.message)
+                .await?;
+            if let Some(reloaded) = done {
+                crate::watch::say(&reloaded);
             }
         }
         Ok(())

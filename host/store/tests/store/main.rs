@@ -5,6 +5,7 @@
 
 mod crash;
 mod decisions;
+mod generations;
 mod intake;
 mod kit;
 mod leaving;
