@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use postroom_core::ParseLimits;
 use postroom_sandbox::Limits;
 
 use super::LineLimits;
@@ -44,6 +45,17 @@ impl Default for LineLimits {
             batch_bytes: 8 * MIB,
             attempts: 5,
             outbox_attempts: 200,
+        }
+    }
+}
+
+impl LineLimits {
+    /// Those of them that parsing keeps.
+    pub fn parsing(&self) -> ParseLimits {
+        ParseLimits {
+            depth: self.mime_depth,
+            parts: self.parts,
+            ..ParseLimits::default()
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod deliver;
 pub mod intake;
 pub mod streak;
+pub mod walk;
 pub mod way;
 
 use std::collections::{HashMap, HashSet};
