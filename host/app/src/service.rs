@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use postroom_auth::Tokens;
 use postroom_auth::runway::Notice;
-use postroom_core::{ParseLimits, RawMessage};
+use postroom_core::RawMessage;
 use postroom_mailbox::{FetchLimits, Source};
 use postroom_sink::{Webhook, WebhookSettings};
 use postroom_store::{OutgoingRoute, Routes, Store, StoreError};
@@ -80,11 +80,7 @@ impl Service {
             store,
             rules,
             limits: config.limits.clone(),
-            parse_limits: ParseLimits {
-                depth: config.limits.mime_depth,
-                parts: config.limits.parts,
-                ..ParseLimits::default()
-            },
+            parse_limits: config.limits.parsing(),
             own_addresses: config.own_addresses().into_iter().collect(),
             deciders: Arc::new(Semaphore::new(cores)),
             cores,

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use postroom_core::ParseLimits;
 use postroom_sandbox::Limits;
 
 use super::LineLimits;
@@ -48,6 +49,17 @@ impl Default for LineLimits {
             attempts: 5,
             outbox_attempts: 200,
             strikes: StrikeLimits::default(),
+        }
+    }
+}
+
+impl LineLimits {
+    /// Those of them that parsing keeps.
+    pub fn parsing(&self) -> ParseLimits {
+        ParseLimits {
+            depth: self.mime_depth,
+            parts: self.parts,
+            ..ParseLimits::default()
         }
     }
 }

@@ -1,23 +1,19 @@
-//! Steps 2 and 3 of the line: a journalled mail is parsed and walks its mailbox's rule chain. No I/O but the store's reads.
+//! Steps 2 and 3 of the line: a journalled mail is parsed and walks its mailbox's rule chain, the store answering. No I/O but the
+//! store's reads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use postroom_core::{
-    Action, Client, Completed, ContentHash, Context, Decision, DecisionLimits, Manners, Message,
-    Outcome, RawMessage, Trouble, complete, fallback, message_id, parse, synthetic_message_id,
+    Action, ContentHash, Decision, Message, Outcome, RawMessage, message_id, parse,
+    synthetic_message_id,
 };
 use postroom_sandbox::{Kv, KvError};
-use postroom_store::{KvRead, KvWrite, NewMail, PendingMail, Store, StoreError};
+use postroom_store::{NewMail, PendingMail, Store, StoreError};
 
+use super::walk::{self, Answer, Answers, FALLBACK, Place};
 use super::{Line, Mailbox};
-use crate::rulebook::{Chain, LiveRule};
-
-/// The built-in rule at the end of every chain.
-const FALLBACK: &str = "fallback";
-/// The kind of trouble of a rule that is not asked any more.
-pub const SENT_BACK: &str = "sent-back";
+use crate::rulebook::Chain;
 
 /// A journalled mail with what parsing made of it.
 pub struct Parsed {
@@ -57,13 +53,6 @@ pub enum Failure {
     Store(StoreError),
     /// A defect of ours that this mail brought out.
     Defect(String),
-}
-
-/// The decision and what commits with it.
-pub struct Answer {
-    pub decision: Decision,
-    pub kv_reads: Vec<KvRead>,
-    pub kv_writes: Vec<KvWrite>,
 }
 
 /// What a fetched mail is recognised by, found without parsing all of it.
@@ -194,7 +183,7 @@ fn decide_one(line: &Line, mailbox: &Mailbox, chain: &Chain, parsed: Parsed) -> 
     }
 }
 
-/// The rules in their order, then `fallback`: the first that does not pass decides.
+/// Walks the chain, everything beside the rules answered by the store.
 fn walk_chain(
     line: &Line,
     mailbox: &Mailbox,
@@ -202,183 +191,6 @@ fn walk_chain(
     mail: &PendingMail,
     message: &Arc<Message>,
 ) -> Result<Answer, StoreError> {
-    let started = Instant::now();
-    let mut walk = Walk {
-        line,
-        mailbox,
-        message,
-        context: context(line, mailbox, mail, message)?,
-        limits: DecisionLimits {
-            // The sandbox counted them already, against the tenant's own limit.
-            actions: usize::MAX,
-            ..DecisionLimits::default()
-        },
-        troubles: Vec::new(),
-        log: Vec::new(),
-        kv_reads: Vec::new(),
-        kv_writes: Vec::new(),
-    };
-    let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
-    let mut completed = None;
-    for rule in &chain.rules {
-        completed = walk.ask(rule)?;
-        if completed.is_some() {
-            by = (&rule.name, &rule.hash);
-            break;
-        }
-    }
-    let completed = completed.unwrap_or_else(|| fallback(message, &walk.troubles, &walk.limits));
-    Ok(Answer {
-        decision: Decision {
-            outcome: completed.outcome,
-            actions: completed.actions,
-            refused: completed.refused,
-            rule: by.0.to_owned(),
-            rule_hash: by.1.to_owned(),
-            generation: chain.generation,
-            thread: walk.context.thread,
-            troubles: walk.troubles,
-            repairs: [message.repairs.clone(), completed.repairs].concat(),
-            log: walk.log,
-            elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-        },
-        kv_reads: walk.kv_reads,
-        kv_writes: walk.kv_writes,
-    })
-}
-
-/// One mail on its way along the chain, with what the rules asked so far left behind.
-struct Walk<'a> {
-    line: &'a Line,
-    mailbox: &'a Mailbox,
-    message: &'a Arc<Message>,
-    context: Context,
-    limits: DecisionLimits,
-    troubles: Vec<Trouble>,
-    log: Vec<String>,
-    kv_reads: Vec<KvRead>,
-    kv_writes: Vec<KvWrite>,
-}
-
-impl Walk<'_> {
-    /// Asks one rule. Answers nothing when it passes, and when it is in trouble, which is noted: then it has written nothing.
-    fn ask(&mut self, asked: &LiveRule) -> Result<Option<Completed>, StoreError> {
-        let rule = match &asked.rule {
-            Ok(rule) => rule,
-            Err(reason) => return Ok(self.trouble(asked, "not-loaded", reason, None)),
-        };
-        if asked.strikes.is_out() {
-            let reason = format!("it {}, and is sent back", asked.strikes.in_words());
-            return Ok(self.trouble(asked, SENT_BACK, &reason, None));
-        }
-        let memory = Arc::new(RuleMemory {
-            store: self.line.store.clone(),
-            tenant: self.mailbox.tenant.clone(),
-            rule: asked.name.clone(),
-            failure: OnceLock::new(),
-        });
-        let run = rule.decide(self.message, &self.context, memory.clone());
-        if let Some(failure) = memory.failure.get() {
-            return Err(failure.clone());
-        }
-        let name = &asked.name;
-        self.log
-            .extend(run.log.iter().map(|line| format!("{name}: {line}")));
-        self.kv_reads
-            .extend(run.kv_reads.into_iter().map(|(key, value)| KvRead {
-                rule: name.clone(),
-                key,
-                value,
-            }));
-        let completed = match run.verdict {
-            Err(error) => {
-                let (kind, text) = (error.kind(), error.to_string());
-                asked.strikes.count(true);
-                return Ok(self.trouble(asked, kind, &text, error.location()));
-            }
-            Ok(None) => None,
-            Ok(Some(actions)) => match self.complete(actions)? {
-                Ok(completed) => Some(completed),
-                Err(reason) => {
-                    asked.strikes.count(true);
-                    return Ok(self.trouble(asked, "nonsense", &reason, None));
-                }
-            },
-        };
-        asked.strikes.count(false);
-        self.kv_writes
-            .extend(run.kv_writes.into_iter().map(|(key, value)| KvWrite {
-                rule: name.clone(),
-                key,
-                value,
-            }));
-        Ok(completed)
-    }
-
-    /// Completes what a rule asked for; a text says why it makes no sense.
-    fn complete(&self, actions: Vec<Action>) -> Result<Result<Completed, String>, StoreError> {
-        let manners = Manners {
-            own_addresses: &self.line.own_addresses,
-            has_outgoing: self.mailbox.outgoing.is_some(),
-            limits: &self.limits,
-        };
-        match complete(actions, self.message, &self.context, &manners) {
-            Ok(completed) => on_known_tickets(self.line, self.mailbox, completed),
-            Err(nonsense) => Ok(Err(nonsense.to_string())),
-        }
-    }
-
-    fn trouble(
-        &mut self,
-        asked: &LiveRule,
-        kind: &str,
-        message: &str,
-        location: Option<&str>,
-    ) -> Option<Completed> {
-        self.troubles.push(Trouble {
-            rule: asked.name.clone(),
-            kind: kind.to_owned(),
-            message: message.to_owned(),
-            location: location.map(str::to_owned),
-        });
-        None
-    }
-}
-
-/// A note must name an open or closed ticket of its own tenant; another tenant's does not exist for it.
-fn on_known_tickets(
-    line: &Line,
-    mailbox: &Mailbox,
-    completed: Completed,
-) -> Result<Result<Completed, String>, StoreError> {
-    for action in &completed.actions {
-        if let Action::Note(note) = action {
-            let number = note.ticket.as_deref().unwrap_or_default();
-            if !line.store.ticket_exists(&mailbox.tenant, number)? {
-                return Ok(Err(format!(
-                    "a note on {number}, which is not a ticket of {}",
-                    mailbox.tenant
-                )));
-            }
-        }
-    }
-    Ok(Ok(completed))
-}
-
-fn context(
-    line: &Line,
-    mailbox: &Mailbox,
-    mail: &PendingMail,
-    message: &Message,
-) -> Result<Context, StoreError> {
-    let client = message
-        .from
-        .as_ref()
-        .filter(|from| mailbox.domains.iter().any(|d| d == from.domain()))
-        .map(|_| Client {
-            name: mailbox.tenant.clone(),
-            sure: true,
-        });
     let thread = line.store.thread_candidate(
         &mailbox.tenant,
         &message.references,
@@ -386,16 +198,52 @@ fn context(
         message.from.as_ref(),
         &mailbox.domains,
     )?;
-    let now = jiff::Timestamp::from_millisecond(mail.received_ms)
-        .map(|time| format!("{time:.3}"))
-        .unwrap_or_default();
-    Ok(Context {
-        tenant: mailbox.tenant.clone(),
-        mailbox: mailbox.name.clone(),
-        client,
+    let context = walk::context(
+        &mailbox.tenant,
+        &mailbox.name,
+        &mailbox.domains,
+        message,
         thread,
-        now,
-    })
+        mail.received_ms,
+    );
+    let place = Place {
+        chain,
+        own_addresses: &line.own_addresses,
+        has_outgoing: mailbox.outgoing.is_some(),
+        answers: &FromStore {
+            store: &line.store,
+            tenant: &mailbox.tenant,
+            failure: Arc::default(),
+        },
+    };
+    walk::walk(place, message, context)
+}
+
+/// The store's answers about one mail's tenant.
+struct FromStore<'a> {
+    store: &'a Store,
+    tenant: &'a str,
+    /// A rule never decides on a memory that could not be read.
+    failure: Arc<OnceLock<StoreError>>,
+}
+
+impl Answers for FromStore<'_> {
+    fn kv(&self, rule: &str) -> Arc<dyn Kv> {
+        Arc::new(RuleMemory {
+            store: self.store.clone(),
+            tenant: self.tenant.to_owned(),
+            rule: rule.to_owned(),
+            failure: self.failure.clone(),
+        })
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        self.failure.get().cloned()
+    }
+
+    fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError> {
+        self.store.ticket_exists(self.tenant, ticket)
+    }
 }
 
 /// What a rule remembers, read from the store and kept apart by tenant and rule.
@@ -403,8 +251,7 @@ struct RuleMemory {
     store: Store,
     tenant: String,
     rule: String,
-    /// A rule never decides on a memory that could not be read.
-    failure: OnceLock<StoreError>,
+    failure: Arc<OnceLock<StoreError>>,
 }
 
 impl Kv for RuleMemory {
@@ -445,10 +292,11 @@ fn set_aside(reason: String, generation: u64) -> Answer {
         },
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),
+        spent: Vec::new(),
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod deliver;
 pub mod intake;
 pub mod streak;
+pub mod walk;
 pub mod way;
 
 use std::collections::{HashMap, HashSet};
@@ -28,7 +29,8 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use crate::config::LineLimits;
 use crate::crash;
 use crate::rulebook::{Chain, RuleBook};
-use decide::{Decided, Failure, Parsed, SENT_BACK};
+use decide::{Decided, Failure, Parsed};
+use walk::SENT_BACK;
 
 /// The pauses after a refused password: directories lock who tries a wrong one often, and with it the person whose it is.
 const REFUSED_PASSWORD: Backoff = Backoff {
