@@ -6,6 +6,7 @@ pub mod commands;
 pub mod config;
 mod connections;
 mod crash;
+mod inside;
 pub mod line;
 pub mod logging;
 pub mod rulebook;

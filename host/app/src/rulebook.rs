@@ -16,10 +16,10 @@ use postroom_store::{RuleRecord, Store, StoreError};
 
 use crate::cases::Gate;
 use crate::config::{Config, RuleKind, RuleUse};
-use files::{Files, Folder, Footprint};
+use files::{CONFIGURATION, Files, Folder, Footprint, Spot};
 use refused::{Refused, alert_key, alert_sinks};
 
-pub use files::read_rule;
+pub use files::{read_configured, read_rule};
 pub use strikes::{StrikeLimits, Strikes};
 
 /// A tenant's rule: the tenant, and the rule's name as configured.
@@ -287,7 +287,7 @@ impl RuleBook {
     ) -> Result<LiveRule, String> {
         for file in self.gate.files(wanted) {
             // What cannot be read fails its test, which says why.
-            let _ = footprint.read(files, &file);
+            let _ = footprint.read(files, Spot::anywhere(&file));
         }
         let rule = fresh.rule.as_ref().ok();
         match rule.and_then(|rule| self.gate.refusal(&self.sandbox, wanted, rule)) {
@@ -337,7 +337,7 @@ fn load_file(
     footprint: &mut Footprint,
 ) -> Result<LiveRule, String> {
     let name = wanted.rule.name.clone();
-    let Some(path) = wanted.rule.path() else {
+    let Some(spot) = Spot::of(&wanted.rule) else {
         let rule = sandbox
             .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
             .map_err(|error| error.to_string())?;
@@ -350,9 +350,9 @@ fn load_file(
             record: None,
         });
     };
-    let read = footprint.read(files, path);
-    let bytes = read.map_err(|reason| format!("{name}: {reason}"))?;
-    let folder = Folder::of(files, &wanted.rule, path);
+    let read = footprint.read(files, spot);
+    let bytes = read.map_err(|unread| format!("{name}: {}", unread.told(CONFIGURATION)))?;
+    let folder = Folder::of(files, &wanted.rule);
     let loaded = load(sandbox, wanted, &bytes, &folder);
     footprint.add(folder.footprint());
     let rule = loaded.map_err(|error| error.to_string())?;
@@ -394,8 +394,7 @@ pub fn sandbox(data_dir: Option<&Path>, workers: usize) -> Result<Sandbox, Sandb
 /// those of several files, as the store has them.
 pub fn load_bytes(sandbox: &Sandbox, wanted: &RuleUse, bytes: &[u8]) -> Result<Rule, LoadError> {
     let files = Files::default();
-    let path = wanted.rule.path().unwrap_or(Path::new(&wanted.rule.name));
-    let folder = Folder::of(&files, &wanted.rule, path);
+    let folder = Folder::of(&files, &wanted.rule);
     load(sandbox, wanted, bytes, &folder)
 }
 

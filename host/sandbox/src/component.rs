@@ -127,7 +127,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, BuildError> {
             .map(|(key, _)| name(key))
             .collect();
     }
-    let is_rule = found.exports.iter().any(|export| export == ENTRY);
+    let is_rule = found.exports.iter().any(|export| export == ENTRY) && found.stranger().is_none();
     Ok(Inspection {
         kind: found.kind,
         world: is_rule.then(|| format!("{PACKAGE}rule@{}.0", spell(VERSION))),
@@ -151,6 +151,14 @@ pub(crate) fn check(name: &str, bytes: &[u8], grants: &Grants) -> Result<bool, L
     if outline.kind == Kind::CoreModule {
         return Err(LoadError::CoreModule {
             name: name.to_owned(),
+        });
+    }
+    if let Some((by, version)) = outline.stranger() {
+        return Err(LoadError::OtherContract {
+            name: name.to_owned(),
+            by: by.to_owned(),
+            version: spell(version),
+            known: spell(VERSION),
         });
     }
     if !outline.exports.iter().any(|export| export == ENTRY) {
@@ -188,6 +196,17 @@ struct Outline {
     kind: Kind,
     imports: Vec<String>,
     exports: Vec<String>,
+}
+
+impl Outline {
+    /// What shows that it was built for a contract of another major version, and which: nothing of such a one is known here.
+    fn stranger(&self) -> Option<(&str, (u64, u64))> {
+        let mut names = self.imports.iter().chain(&self.exports);
+        names.find_map(|name| {
+            let (_, version) = interface(name)?;
+            (version.0 != VERSION.0).then_some((name.as_str(), version))
+        })
+    }
 }
 
 /// The names at the outermost level. Reads every section's frame, so that a file cut short does not pass.
@@ -265,7 +284,7 @@ fn check_import(name: &str, import: &str, grants: &Grants) -> Result<(), LoadErr
         });
     }
     let known = INTERFACES.contains(&interface);
-    if version.0 != VERSION.0 || (!known && version > VERSION) {
+    if !known && version > VERSION {
         return Err(LoadError::NewerPostroom {
             name: name.to_owned(),
             import: import.to_owned(),
@@ -281,7 +300,7 @@ fn check_import(name: &str, import: &str, grants: &Grants) -> Result<(), LoadErr
     }
 }
 
-/// Interface and version of an import of the contract: `postroom:plugin/kv@1.0.0` is (`kv`, (1, 0)).
+/// Interface and version of an import or export of the contract: `postroom:plugin/kv@1.0.0` is (`kv`, (1, 0)).
 fn interface(import: &str) -> Option<(&str, (u64, u64))> {
     let (name, version) = import.strip_prefix(PACKAGE)?.split_once('@')?;
     let mut numbers = version.split('.').map(str::parse);

@@ -50,6 +50,17 @@ pub enum LoadError {
         "{name}: needs {import}, not granted to this tenant; grant it in the configuration or do without"
     )]
     NotGranted { name: String, import: String },
+    #[error(
+        "{name}: built for the world of postroom:plugin@{version}, as its {by} says, and this Postroom knows postroom:plugin@{known}; build it against that, or take the Postroom it was built for"
+    )]
+    OtherContract {
+        name: String,
+        /// The import or export that says so.
+        by: String,
+        /// `2.0`
+        version: String,
+        known: String,
+    },
     #[error("{name}: needs Postroom {version} for {import}; update Postroom")]
     NewerPostroom {
         name: String,

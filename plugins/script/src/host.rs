@@ -10,15 +10,11 @@ use crate::bindings::postroom::plugin::types::{
     Address, Captures, Classification, Client, Field, Message, PatternError, Thread, Verdict,
 };
 use crate::bindings::postroom::plugin::{kv, log, settings};
-use crate::pattern::{Translated, translate};
+use crate::pattern::translate;
 use crate::{answer, clock, layout};
 
 /// The most matches that JavaScript's own `findAll` returns; the host caps its own.
-const MAX_MATCHES: usize = 1000;
-/// Characters that JavaScript without the `u` flag takes for two.
-const BEYOND_BMP: &str = r"[\u{10000}-\u{10ffff}]";
-/// Line ends that only JavaScript knows.
-const OTHER_LINE_ENDS: &str = r"[\r\u{2028}\u{2029}]";
+pub const MAX_MATCHES: usize = 1000;
 
 thread_local! {
     static MAIL: Cell<Option<NonNull<Message>>> = const { Cell::new(None) };
@@ -372,21 +368,13 @@ fn reg_exp<'js>(
 ) -> Result<Value<'js>> {
     let field = field(&ctx, &name)?;
     let by_script = || Ok(Value::new_undefined(ctx.clone()));
-    let Some(Translated {
-        pattern,
-        nullable,
-        needs_bmp,
-        needs_lf,
-    }) = translate(&source, &flags)
-    else {
+    let Some(translated) = translate(&source, &flags) else {
         return by_script();
     };
-    if (all && nullable)
-        || (needs_lf && has(&ctx, &name, &field, OTHER_LINE_ENDS)?)
-        || (needs_bmp && has(&ctx, &name, &field, BEYOND_BMP)?)
-    {
+    if !translated.holds(all, |characters| has(&ctx, &name, &field, characters))? {
         return by_script();
     }
+    let pattern = translated.pattern;
     // A pattern that the host finds too large may still be a fair one for JavaScript.
     if all {
         match mail(&ctx, |mail| mail.find_all(&field, &pattern))? {
@@ -430,14 +418,14 @@ fn bad_pattern(ctx: &Ctx<'_>, function: &str, error: PatternError) -> rquickjs::
     }
 }
 
-fn matched<'js>(ctx: &Ctx<'js>, found: Option<Captures>) -> Result<Value<'js>> {
+pub fn matched<'js>(ctx: &Ctx<'js>, found: Option<Captures>) -> Result<Value<'js>> {
     match found {
         Some(captures) => captured(ctx, captures),
         None => Ok(Value::new_null(ctx.clone())),
     }
 }
 
-fn all_matched<'js>(ctx: &Ctx<'js>, found: Vec<Captures>) -> Result<Value<'js>> {
+pub fn all_matched<'js>(ctx: &Ctx<'js>, found: Vec<Captures>) -> Result<Value<'js>> {
     let list = Array::new(ctx.clone())?;
     for (index, captures) in found.into_iter().enumerate() {
         list.set(index, captured(ctx, captures)?)?;

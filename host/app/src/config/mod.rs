@@ -225,6 +225,15 @@ impl Rule {
             RuleKind::Standard | RuleKind::Fallback => None,
         }
     }
+
+    /// The folder that its name begins at: the configuration's.
+    pub fn base(&self) -> PathBuf {
+        let mut base = self.path().unwrap_or(Path::new("")).to_owned();
+        for _ in Path::new(&self.name).components() {
+            base.pop();
+        }
+        base
+    }
 }
 
 /// A rule with all it is loaded with: one tenant's settings, grants and limits.
