@@ -7,6 +7,7 @@ mod components;
 mod guests;
 mod inspection;
 mod modules;
+mod patterns;
 mod scripts;
 mod support;
 mod wasi;
