@@ -188,7 +188,7 @@ fn a_rule_that_fails_too_often_goes_back_with_one_alert_until_it_is_mended() {
     for number in 1..=4 {
         let decision = decided(&room, &format!("bad {number}"));
         assert_eq!(decision["rule"], "standard");
-        assert_eq!(decision["troubles"][0]["location"], "rules/acme.js:2:57");
+        assert_eq!(decision["troubles"][0]["location"], "rules/acme.js:2:39");
     }
     assert_eq!(queue_of(&room, "good"), "two");
     assert!(alerts(&room).is_empty());
@@ -256,7 +256,7 @@ fn rules_are_kept_for_ever_where_nothing_sends_them_back() {
     let (room, _running) = started(&faulty("one"), "\n[limits]\nstrikes = 0\n");
     for number in 1..=7 {
         let decision = decided(&room, &format!("bad {number}"));
-        assert_eq!(decision["troubles"][0]["location"], "rules/acme.js:2:57");
+        assert_eq!(decision["troubles"][0]["location"], "rules/acme.js:2:39");
     }
     assert_eq!(queue_of(&room, "good"), "one");
     assert!(alerts(&room).is_empty());
