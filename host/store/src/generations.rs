@@ -88,6 +88,35 @@ impl Reader {
             rows.next()?.map(read_rule).transpose()
         })
     }
+
+    /// The generation of a number; none when it never was, or is forgotten.
+    pub fn generation(&self, number: u64) -> Result<Option<Generation>, StoreError> {
+        let Ok(wanted) = i64::try_from(number) else {
+            return Ok(None);
+        };
+        self.with(|conn| {
+            let saved_ms: Option<i64> = conn
+                .prepare_cached("SELECT saved_ms FROM generation WHERE number = ?1")?
+                .query_row([wanted], |row| row.get(0))
+                .optional()?;
+            let Some(saved_ms) = saved_ms else {
+                return Ok(None);
+            };
+            let mut statement = conn.prepare_cached(&format!(
+                "{SELECT_RULE} WHERE g.generation = ?1 ORDER BY g.tenant, g.name"
+            ))?;
+            let mut rows = statement.query([wanted])?;
+            let mut rules = Vec::new();
+            while let Some(row) = rows.next()? {
+                rules.push(read_rule(row)?);
+            }
+            Ok(Some(Generation {
+                number,
+                saved_ms,
+                rules,
+            }))
+        })
+    }
 }
 
 const SELECT_RULE: &str = "SELECT g.tenant, g.name, g.hash, b.bytes, g.settings, g.grants

@@ -24,6 +24,7 @@ mod outbox;
 mod questions;
 mod reader;
 mod record;
+mod recorded;
 mod retention;
 mod schema;
 mod writer;
@@ -46,6 +47,7 @@ pub use listing::{
 pub use options::StoreOptions;
 pub use outbox::{OutboxEntry, OutboxKind};
 pub use reader::Reader;
+pub use recorded::{Evidence, Recorded, RecordedMail, RecordedMails, Selection};
 
 use schema::Lock;
 use writer::Writer;

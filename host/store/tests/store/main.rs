@@ -9,3 +9,4 @@ mod intake;
 mod kit;
 mod leaving;
 mod operation;
+mod recorded;

@@ -227,6 +227,10 @@ async fn the_last_good_rules_outlive_their_files() {
         Some(rule("b.js", "one"))
     );
     assert_eq!(store.last_good("bolt", "a.js").unwrap(), None);
+    let first = store.generation(1).unwrap().unwrap();
+    assert_eq!((first.number, first.rules), (1, both));
+    assert_eq!(store.generation(3).unwrap(), None);
+    assert_eq!(store.generation(u64::MAX).unwrap(), None);
 
     let mut granted = rule("a.js", "two");
     granted.grants_json = "[]".into();
@@ -239,6 +243,8 @@ async fn the_last_good_rules_outlive_their_files() {
     }
     assert_eq!(store.last_good("acme", "b.js").unwrap(), None);
     assert!(store.last_good("acme", "a.js").unwrap().is_some());
+    assert_eq!(store.generation(1).unwrap(), None);
+    assert!(store.generation(80).unwrap().is_some());
 }
 
 #[tokio::test]
