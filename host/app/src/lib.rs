@@ -8,6 +8,7 @@ mod connections;
 mod crash;
 pub mod line;
 pub mod logging;
+mod replay;
 pub mod rulebook;
 mod runway;
 mod service;

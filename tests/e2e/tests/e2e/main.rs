@@ -21,6 +21,7 @@ mod line;
 mod mailbox_test;
 mod recipes;
 mod reload;
+mod replay;
 mod rule_tests;
 mod scaffolds;
 mod trouble;
