@@ -9,6 +9,7 @@ mod crash;
 mod inside;
 pub mod line;
 pub mod logging;
+mod replay;
 pub mod rulebook;
 mod runway;
 mod service;

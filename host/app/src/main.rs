@@ -40,6 +40,21 @@ fn main() -> ExitCode {
             limit,
             output,
         } => commands::listings::outbox(&config.config, state.as_deref(), limit, output.json),
+        Command::Replay {
+            config,
+            filter,
+            candidate,
+            all,
+            output,
+        } => {
+            let options = commands::replay::Options {
+                filter,
+                candidate,
+                all,
+                json: output.json,
+            };
+            commands::replay::replay(&config.config, &options)
+        }
         Command::Quarantine {
             command,
             config,

@@ -42,6 +42,19 @@ pub struct LiveRule {
     record: Option<RuleRecord>,
 }
 
+impl LiveRule {
+    /// A rule that is only tried: nothing of it is kept.
+    pub fn tried(name: &str, rule: Rule) -> Self {
+        Self {
+            name: name.to_owned(),
+            hash: rule.hash().hex(),
+            rule: Ok(rule),
+            strikes: Strikes::new(StrikeLimits::NEVER),
+            record: None,
+        }
+    }
+}
+
 /// A mailbox's rules, in their order, under one generation's number.
 pub struct Chain {
     pub generation: u64,
@@ -396,6 +409,18 @@ pub fn load_bytes(sandbox: &Sandbox, wanted: &RuleUse, bytes: &[u8]) -> Result<R
     let files = Files::default();
     let folder = Folder::of(&files, &wanted.rule);
     load(sandbox, wanted, bytes, &folder)
+}
+
+/// Loads a rule as its files are now. The reason of a refusal is for people.
+pub fn load_now(sandbox: &Sandbox, wanted: &RuleUse) -> Result<Rule, String> {
+    let name = &wanted.rule.name;
+    let Some(path) = wanted.rule.path() else {
+        return sandbox
+            .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
+            .map_err(|error| error.to_string());
+    };
+    let bytes = read_rule(path).map_err(|reason| format!("{name}: {reason}"))?;
+    load_bytes(sandbox, wanted, &bytes).map_err(|error| error.to_string())
 }
 
 fn load(

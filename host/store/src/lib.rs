@@ -24,6 +24,7 @@ mod outbox;
 mod questions;
 mod reader;
 mod record;
+mod recorded;
 mod refusals;
 mod retention;
 mod schema;
@@ -47,6 +48,7 @@ pub use listing::{
 pub use options::StoreOptions;
 pub use outbox::{OutboxEntry, OutboxKind};
 pub use reader::Reader;
+pub use recorded::{Evidence, Recorded, RecordedMail, RecordedMails, Selection};
 pub use refusals::{RefusedRule, Rollback, RolledBack, SentBack, roll_back};
 
 use schema::Lock;

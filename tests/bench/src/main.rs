@@ -8,6 +8,7 @@ mod live;
 mod mails;
 mod memory;
 mod process;
+mod replay;
 mod room;
 mod sandbox;
 mod sign_in;
@@ -56,6 +57,7 @@ struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Sandbox,
+    Replay,
     Throughput,
     Live,
     Memory,
@@ -74,6 +76,14 @@ fn main() -> Result<()> {
     if wants(Part::Sandbox) {
         sandbox::run(options.decisions)?;
         println!();
+    }
+    if wants(Part::Replay) {
+        replay::run(options.mails, options.rounds)?;
+        println!();
+    }
+    let needs_stand = |part: &Part| !matches!(part, Part::Sandbox | Part::Replay);
+    if !options.parts.is_empty() && !options.parts.iter().any(needs_stand) {
+        return Ok(());
     }
     let stand = Stand::start()?;
     let mut peak = None;

@@ -14,7 +14,7 @@ use super::compare::Mismatch;
 use super::expected::{Expected, Given, Outcome};
 use super::{Case, Terms};
 use crate::config::RuleUse;
-use crate::rulebook::{load_bytes, read_rule};
+use crate::rulebook::load_now;
 
 /// The largest mail of a case that is read.
 const MAIL_BYTES: u64 = 50 << 20;
@@ -92,7 +92,7 @@ impl<'s> Loaded<'s> {
                 settings_json: json.clone(),
                 ..wanted.clone()
             };
-            load(sandbox, &wanted)
+            load_now(sandbox, &wanted)
         });
         loaded.as_ref().map_err(Clone::clone)
     }
@@ -215,17 +215,6 @@ impl Kv for Remembered {
             .sum();
         Ok((self.0.len() as u64, bytes as u64))
     }
-}
-
-fn load(sandbox: &Sandbox, wanted: &RuleUse) -> Result<Rule, String> {
-    let name = &wanted.rule.name;
-    let Some(path) = wanted.rule.path() else {
-        return sandbox
-            .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
-            .map_err(|error| error.to_string());
-    };
-    let bytes = read_rule(path).map_err(|reason| format!("{name}: {reason}"))?;
-    load_bytes(sandbox, wanted, &bytes).map_err(|error| error.to_string())
 }
 
 fn read_mail(case: &Case) -> Result<Bytes, String> {

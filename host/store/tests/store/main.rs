@@ -10,3 +10,4 @@ mod intake;
 mod kit;
 mod leaving;
 mod operation;
+mod recorded;

@@ -22,6 +22,7 @@ mod line;
 mod mailbox_test;
 mod recipes;
 mod reload;
+mod replay;
 mod rule_tests;
 mod scaffolds;
 mod trouble;
