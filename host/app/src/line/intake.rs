@@ -154,14 +154,12 @@ impl Intake {
                 let admitted = self.admit(journalled.len());
                 journalled.truncate(admitted);
             }
-            let resumed = match self.held && self.until_admitted().is_zero() {
-                true => self.settle_undecided().await?,
-                false => Round::Held,
-            };
-            if let Round::Settled(mails) = resumed {
-                decided += mails;
+            let mut resuming = false;
+            if self.held && journalled.is_empty() && self.until_admitted().is_zero() {
+                if let Round::Settled(mails) = self.settle_undecided().await? {
+                    (resuming, decided) = (true, decided + mails);
+                }
             }
-            let resuming = matches!(resumed, Round::Settled(_));
             let working = fetched.is_some() || !journalled.is_empty() || resuming;
             let stopping = until == Until::Stopped && self.stop.is_cancelled();
             // Three batches are under way: one is decided and committed while the next is journalled and the server gives the one
