@@ -42,19 +42,26 @@ impl Room {
         rule: &str,
         content: &[u8],
     ) -> Result<Self> {
+        let configuration = configuration(stand, profiles, users, rule);
+        let mut room = Self::local(&configuration, &[(rule, content)])?;
+        room.client_secret = stand.client_secret().to_owned();
+        Ok(room)
+    }
+
+    /// A room that needs no server, with these rules by their files' names.
+    pub fn local(configuration: &str, rules: &[(&str, &[u8])]) -> Result<Self> {
         let room = Self {
             // Beside the build: on a disk, where durable means something, and not in a memory file system.
             dir: tempfile::Builder::new()
                 .prefix("bench-")
                 .tempdir_in(target()?)?,
-            client_secret: stand.client_secret().to_owned(),
+            client_secret: String::new(),
         };
         fs::create_dir(room.path().join("rules"))?;
-        fs::write(room.path().join("rules").join(rule), content)?;
-        fs::write(
-            room.path().join("postroom.toml"),
-            configuration(stand, profiles, users, rule),
-        )?;
+        for (rule, content) in rules {
+            fs::write(room.path().join("rules").join(rule), content)?;
+        }
+        fs::write(room.path().join("postroom.toml"), configuration)?;
         Ok(room)
     }
 

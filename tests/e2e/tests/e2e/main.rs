@@ -16,6 +16,7 @@ mod bad_mail;
 mod commands;
 mod crash;
 mod examples;
+mod fair;
 mod hostile;
 mod line;
 mod mailbox_test;
