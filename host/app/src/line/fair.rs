@@ -5,16 +5,18 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-/// Work that took this long for a mail lately is slow. A mail cannot be interrupted, so nobody waits longer for a quick one.
-const SLOW: Duration = Duration::from_millis(5);
+/// What a mail takes beyond this is slow time of its tenant. A mail cannot be interrupted, so others may wait for that long.
+const QUICK_MAIL: Duration = Duration::from_millis(5);
+/// So much slow time each mail makes good again.
+const FORGIVEN: Duration = Duration::from_millis(2);
+/// A tenant with more slow time than this is slow: one mail's full time limit, not a hiccup of the machine or a cold start.
+const SLOW: Duration = Duration::from_millis(200);
+/// No more is remembered, so that a hundred quick mails make up for any past.
+const MOST_SLOW: Duration = Duration::from_millis(400);
 /// What a slice is taken to use until it is known.
 const PLEDGE: Duration = Duration::from_millis(2);
 /// How far a tenant that may not be served falls behind the others at most: it catches up by so much and no more.
 const CREDIT: Duration = Duration::from_millis(100);
-/// The last mail's share in what is known of a tenant's speed is one in so many.
-const MEMORY: u32 = 8;
-/// More mails of one slice change nothing any more.
-const FORGOTTEN: u32 = 8 * MEMORY;
 
 /// What a slot is wanted for. A tenant may be quick at one and slow at the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,22 +51,16 @@ struct Tenant {
     held: usize,
     held_unproven: usize,
     waiting: [VecDeque<Ticket>; 2],
-    /// The time a mail took lately, for each kind of work; `None` before the first.
-    pace: [Option<Duration>; 2],
+    /// Slow time not made good, for each kind of work; `None` before the first mail.
+    slow: [Option<Duration>; 2],
 }
 
 /// Where a ticket stands.
 struct Place {
     tenant: usize,
     work: Work,
-    held: Option<Slice>,
-}
-
-/// On what terms a slot was given.
-#[derive(Clone, Copy)]
-struct Slice {
-    speed: Speed,
-    pledge: Duration,
+    /// On what terms it holds a slot; `None` while it waits.
+    held: Option<Speed>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,21 +125,18 @@ impl Fair {
         let place = self.tickets.get_mut(&ticket)?;
         let (index, work) = (place.tenant, place.work);
         let tenant = &mut self.tenants[index];
-        let slice = Slice {
-            speed: tenant.speed(work),
-            pledge: tenant.pace[work as usize].map_or(PLEDGE, |pace| pace.max(PLEDGE)),
-        };
-        place.held = Some(slice);
+        let speed = tenant.speed(work);
+        place.held = Some(speed);
         tenant.waiting[work as usize].pop_front();
         let start = tenant.used.max(self.reached.saturating_sub(CREDIT));
-        tenant.used = start + slice.pledge;
+        tenant.used = start + PLEDGE;
         tenant.held += 1;
-        tenant.held_unproven += usize::from(slice.speed == Speed::Unproven);
+        tenant.held_unproven += usize::from(speed == Speed::Unproven);
         if !tenant.waits() {
             self.lined_up.remove(&index);
         }
         self.held += 1;
-        self.held_slow += usize::from(slice.speed == Speed::Slow);
+        self.held_slow += usize::from(speed == Speed::Slow);
         self.reached = self.reached.max(start);
         Some(ticket)
     }
@@ -154,18 +147,18 @@ impl Fair {
             return;
         };
         let tenant = &mut self.tenants[place.tenant];
-        let Some(slice) = place.held else {
+        let Some(speed) = place.held else {
             tenant.waiting[place.work as usize].retain(|waiting| *waiting != ticket);
             if !tenant.waits() {
                 self.lined_up.remove(&place.tenant);
             }
             return;
         };
-        tenant.used = tenant.used.saturating_sub(slice.pledge) + spent;
+        tenant.used = tenant.used.saturating_sub(PLEDGE) + spent;
         tenant.held -= 1;
-        tenant.held_unproven -= usize::from(slice.speed == Speed::Unproven);
+        tenant.held_unproven -= usize::from(speed == Speed::Unproven);
         self.held -= 1;
-        self.held_slow -= usize::from(slice.speed == Speed::Slow);
+        self.held_slow -= usize::from(speed == Speed::Slow);
         if mails > 0 {
             tenant.learn(place.work, mails, spent);
         }
@@ -206,22 +199,18 @@ impl Tenant {
     }
 
     fn speed(&self, work: Work) -> Speed {
-        match self.pace[work as usize] {
+        match self.slow[work as usize] {
             None => Speed::Unproven,
-            Some(pace) if pace >= SLOW => Speed::Slow,
+            Some(slow) if slow > SLOW => Speed::Slow,
             Some(_) => Speed::Quick,
         }
     }
 
     fn learn(&mut self, work: Work, mails: u32, spent: Duration) {
-        let each = spent / mails;
-        let pace = &mut self.pace[work as usize];
-        for _ in 0..mails.min(FORGOTTEN) {
-            *pace = Some(match *pace {
-                Some(before) => (before * (MEMORY - 1) + each) / MEMORY,
-                None => each,
-            });
-        }
+        let slow = &mut self.slow[work as usize];
+        let more = spent.saturating_sub(QUICK_MAIL * mails);
+        let left = (slow.unwrap_or_default() + more).saturating_sub(FORGIVEN * mails);
+        *slow = Some(left.min(MOST_SLOW));
     }
 }
 
