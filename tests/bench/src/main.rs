@@ -3,6 +3,7 @@
 //! It fails when a mail is lost, doubled or misplaced or a token is asked for too often, never because a machine is slow.
 
 mod chance;
+mod fair;
 mod figures;
 mod live;
 mod mails;
@@ -49,6 +50,9 @@ struct Options {
     /// Idle mailboxes
     #[arg(long, default_value_t = 2000)]
     idle: u32,
+    /// Seconds of each arm of the fair scheduling
+    #[arg(long, default_value_t = 20)]
+    fair_secs: u64,
     /// Mailboxes that sign in, at least one for each of the 50 profiles
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(50..))]
     sign_ins: u32,
@@ -58,6 +62,7 @@ struct Options {
 enum Part {
     Sandbox,
     Replay,
+    Fair,
     Throughput,
     Live,
     Memory,
@@ -81,8 +86,13 @@ fn main() -> Result<()> {
         replay::run(options.mails, options.rounds)?;
         println!();
     }
-    let needs_stand = |part: &Part| !matches!(part, Part::Sandbox | Part::Replay);
-    if !options.parts.is_empty() && !options.parts.iter().any(needs_stand) {
+    if wants(Part::Fair) {
+        fair::run(options.rounds, Duration::from_secs(options.fair_secs))?;
+        println!();
+    }
+    let needs_servers =
+        |part: &Part| !matches!(part, Part::Sandbox | Part::Replay | Part::Fair);
+    if !options.parts.is_empty() && !options.parts.iter().any(needs_servers) {
         return Ok(());
     }
     let stand = Stand::start()?;

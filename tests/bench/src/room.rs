@@ -39,7 +39,7 @@ impl Room {
         let configuration = format!(
             "data_dir = \"data\"\n[tenants.acme]\ndomains = [\"acme.example\"]\n[mailboxes.drop]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"spool\"\nrules = [\"rules/{rule}\"]\n"
         );
-        Self::furnished(String::new(), rule, content, &configuration)
+        Self::local(&configuration, &[(rule, content)])
     }
 
     /// The same with several profiles, each of a directory of its own name, which the mailboxes use in turn.
@@ -51,25 +51,24 @@ impl Room {
         content: &[u8],
     ) -> Result<Self> {
         let configuration = configuration(stand, profiles, users, rule);
-        let secret = stand.client_secret().to_owned();
-        Self::furnished(secret, rule, content, &configuration)
+        let mut room = Self::local(&configuration, &[(rule, content)])?;
+        room.client_secret = stand.client_secret().to_owned();
+        Ok(room)
     }
 
-    fn furnished(
-        client_secret: String,
-        rule: &str,
-        content: &[u8],
-        configuration: &str,
-    ) -> Result<Self> {
+    /// A room that needs no server, with these rules by their files' names.
+    pub fn local(configuration: &str, rules: &[(&str, &[u8])]) -> Result<Self> {
         let room = Self {
             // Beside the build: on a disk, where durable means something, and not in a memory file system.
             dir: tempfile::Builder::new()
                 .prefix("bench-")
                 .tempdir_in(target()?)?,
-            client_secret,
+            client_secret: String::new(),
         };
         fs::create_dir(room.path().join("rules"))?;
-        fs::write(room.path().join("rules").join(rule), content)?;
+        for (rule, content) in rules {
+            fs::write(room.path().join("rules").join(rule), content)?;
+        }
         fs::write(room.path().join("postroom.toml"), configuration)?;
         Ok(room)
     }

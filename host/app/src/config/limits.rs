@@ -22,6 +22,7 @@ const SOURCE: RangeInclusive<u64> = KIB..=64 * MIB;
 const OUTPUT: RangeInclusive<u64> = KIB..=64 * MIB;
 const LOG: RangeInclusive<u64> = 0..=MIB;
 const COUNT: RangeInclusive<u64> = 1..=100_000;
+const MAILS_PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
 /// What a mail's size may be limited to. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
 const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
 const LINE_KEYS: &[&str] = &[
@@ -64,14 +65,23 @@ impl LineLimits {
     }
 }
 
-/// The limits of all rules and of the line. What cannot be read keeps its default, the problem being told.
-pub fn read(root: &Section) -> (Limits, LineLimits) {
-    let mut rule = Limits::default();
+/// What a tenant may spend.
+#[derive(Debug, Clone, Default)]
+pub struct TenantLimits {
+    /// Of each of its rules.
+    pub rule: Limits,
+    /// How many of its mails are decided in a minute; any number by default.
+    pub mails_per_minute: Option<u32>,
+}
+
+/// The limits of all tenants and of the line. What cannot be read keeps its default, the problem being told.
+pub fn read(root: &Section) -> (TenantLimits, LineLimits) {
+    let mut tenants = TenantLimits::default();
     let mut line = LineLimits::default();
     let Some(section) = root.section("limits", "the limits") else {
-        return (rule, line);
+        return (tenants, line);
     };
-    read_rule(&section, &mut rule);
+    tenants.read(&section);
     read_line(&section, &mut line);
     if line.message_bytes > line.raw_bytes {
         section.problem(
@@ -86,14 +96,14 @@ pub fn read(root: &Section) -> (Limits, LineLimits) {
         );
     }
     section.finish();
-    (rule, line)
+    (tenants, line)
 }
 
-/// A tenant's limits: those of all rules, save what it sets itself.
-pub fn read_tenant(tenant: &Section, all: &Limits) -> Limits {
+/// A tenant's limits: those of all, save what it sets itself.
+pub fn read_tenant(tenant: &Section, all: &TenantLimits) -> TenantLimits {
     let mut limits = all.clone();
     if let Some(section) = tenant.section("limits", "a tenant's limits") {
-        read_rule(&section, &mut limits);
+        limits.read(&section);
         section.misplaced(
             LINE_KEYS,
             "is a limit of the line, which all tenants share",
@@ -102,6 +112,16 @@ pub fn read_tenant(tenant: &Section, all: &Limits) -> Limits {
         section.finish();
     }
     limits
+}
+
+impl TenantLimits {
+    fn read(&mut self, section: &Section) {
+        read_rule(section, &mut self.rule);
+        let rate = section.item("mails_per_minute");
+        if let Some(rate) = rate.and_then(|item| item.integer(MAILS_PER_MINUTE)) {
+            self.mails_per_minute = u32::try_from(rate).ok();
+        }
+    }
 }
 
 fn read_rule(section: &Section, limits: &mut Limits) {

@@ -108,6 +108,8 @@ pub struct Tenant {
     pub grants: Grants,
     /// The limits of this tenant's rules.
     pub limits: Limits,
+    /// How many of its mails are decided in a minute; `None` for any number.
+    pub mails_per_minute: Option<u32>,
     /// Whether a rule whose own tests fail must not go live.
     pub rule_tests: bool,
 }
@@ -386,7 +388,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
         Some(item) => item.duration(Duration::ZERO..=MAX_KEEP_RAW),
         None => Some(DEFAULT_KEEP_RAW),
     };
-    let (rule_limits, limits) = limits::read(&root);
+    let (tenant_limits, limits) = limits::read(&root);
     let extra_roots = read_roots(&root);
 
     let named = |key, what| root.item(key).map_or(Vec::new(), |item| item.named(what));
@@ -411,7 +413,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
 
     let places = [&mailboxes, &outgoing, &profiles].map(|entries| Places::of(entries));
     let (profiles, facts) = profiles::read(profiles, &names);
-    let (tenants, settings) = tenants::read(reader, tenants, &rule_limits);
+    let (tenants, settings) = tenants::read(reader, tenants, &tenant_limits);
     let outgoing = outgoing::read(outgoing, &names, &facts);
     let mailboxes = mailboxes::read(
         mailboxes,

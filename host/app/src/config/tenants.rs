@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use postroom_sandbox::{Grants, Limits};
+use postroom_sandbox::Grants;
 
 use super::Tenant;
-use super::limits;
+use super::limits::{self, TenantLimits};
 use super::reader::{Item, Reader, closest};
 use super::rules::Chain;
 
@@ -26,7 +26,7 @@ struct SettingsKey {
 pub fn read<'r>(
     reader: &'r Reader<'r>,
     entries: Vec<(&'r str, Item<'r>)>,
-    all_limits: &Limits,
+    all_limits: &TenantLimits,
 ) -> (Vec<Tenant>, SettingsKeys<'r>) {
     let mut keys = SettingsKeys {
         reader,
@@ -42,7 +42,7 @@ pub fn read<'r>(
 fn read_one(
     name: &str,
     item: &Item,
-    all_limits: &Limits,
+    all_limits: &TenantLimits,
     keys: &mut SettingsKeys,
 ) -> Option<Tenant> {
     let section = item.section("a tenant")?;
@@ -88,7 +88,8 @@ fn read_one(
         domains: domains?,
         settings: settings?,
         grants: grants?,
-        limits,
+        limits: limits.rule,
+        mails_per_minute: limits.mails_per_minute,
         rule_tests: rule_tests?,
     })
 }

@@ -2,8 +2,10 @@
 //! store's reads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use postroom_core::{
     Action, ContentHash, Decision, Message, Outcome, RawMessage, message_id, parse,
     synthetic_message_id,
@@ -11,9 +13,14 @@ use postroom_core::{
 use postroom_sandbox::{Kv, KvError};
 use postroom_store::{NewMail, PendingMail, Store, StoreError};
 
+use super::fair::Work;
+use super::slots::Slots;
 use super::walk::{self, Answer, Answers, FALLBACK, Place};
 use super::{Line, Mailbox};
 use crate::rulebook::Chain;
+
+/// Slow mails are committed as they are decided, not when all of their batch are.
+const COMMIT_AFTER: Duration = Duration::from_secs(1);
 
 /// A journalled mail with what parsing made of it.
 pub struct Parsed {
@@ -69,56 +76,113 @@ pub fn recognise(raw: RawMessage) -> NewMail {
     }
 }
 
-/// Parses a batch on all cores, in order.
-pub async fn parse_all(line: &Arc<Line>, mails: Vec<PendingMail>) -> Vec<Parsed> {
+/// Parses a batch, in order.
+pub async fn parse_all(
+    line: &Arc<Line>,
+    mailbox: &Mailbox,
+    mails: Vec<PendingMail>,
+) -> Vec<Parsed> {
     let shared = line.clone();
-    on_all_cores(line, mails, move |mail| parse_one(&shared, mail)).await
+    let parse = move |mail| parse_one(&shared, mail);
+    let todo = Todo::new(mails, None);
+    in_slices(&line.slots, &mailbox.tenant, Work::Parse, todo, parse)
+        .await
+        .0
 }
 
-/// Decides mails on all cores, in order, all by the same generation.
-pub async fn decide_all(
+/// Decides mails in order, all by the same generation. Answers those it got to within a second, so that they can be committed, and
+/// the others.
+pub async fn decide_some(
     line: &Arc<Line>,
     mailbox: &Arc<Mailbox>,
     chain: &Arc<Chain>,
     mails: Vec<Parsed>,
-) -> Vec<Decided> {
+) -> (Vec<Decided>, Vec<Parsed>) {
     let (shared, owner, chain) = (line.clone(), mailbox.clone(), chain.clone());
-    on_all_cores(line, mails, move |parsed| {
-        decide_one(&shared, &owner, &chain, parsed)
-    })
-    .await
+    let decide = move |parsed| decide_one(&shared, &owner, &chain, parsed);
+    let todo = Todo::new(mails, Some(COMMIT_AFTER));
+    in_slices(&line.slots, &mailbox.tenant, Work::Decide, todo, decide).await
 }
 
-/// Runs `work` over `items` on blocking threads, one chunk a core, keeping the order.
-async fn on_all_cores<T, U, F>(line: &Arc<Line>, items: Vec<T>, work: F) -> Vec<U>
+/// Mails that are handed out one by one.
+struct Todo<T> {
+    items: std::iter::Enumerate<std::vec::IntoIter<T>>,
+    /// Nothing is handed out any more this long after the first.
+    patience: Option<Duration>,
+    began: Option<Instant>,
+}
+
+impl<T> Todo<T> {
+    fn new(items: Vec<T>, patience: Option<Duration>) -> Self {
+        Self {
+            items: items.into_iter().enumerate(),
+            patience,
+            began: None,
+        }
+    }
+
+    fn next(&mut self) -> Option<(usize, T)> {
+        if self.is_over() {
+            return None;
+        }
+        self.began.get_or_insert_with(Instant::now);
+        self.items.next()
+    }
+
+    fn is_over(&self) -> bool {
+        let late = match (self.began, self.patience) {
+            (Some(began), Some(patience)) => began.elapsed() >= patience,
+            _ => false,
+        };
+        late || self.items.len() == 0
+    }
+}
+
+/// Does `work` on blocking threads, in as many slots as the tenant's turn gives, slice by slice. Answers what was done, in order,
+/// and what was not handed out.
+async fn in_slices<T, U, F>(
+    slots: &Arc<Slots>,
+    tenant: &str,
+    kind: Work,
+    todo: Todo<T>,
+    work: F,
+) -> (Vec<U>, Vec<T>)
 where
     T: Send + 'static,
     U: Send + 'static,
     F: Fn(T) -> U + Clone + Send + 'static,
 {
-    let chunk = items.len().div_ceil(line.cores).max(1);
-    let mut rest = items.into_iter();
-    let mut chunks = Vec::with_capacity(line.cores);
-    loop {
-        let part: Vec<T> = rest.by_ref().take(chunk).collect();
-        if part.is_empty() {
-            break;
+    let workers = slots.count().min(todo.items.len());
+    let todo = Arc::new(Mutex::new(todo));
+    let work_off = || async {
+        let mut done = Vec::new();
+        while !lock(&todo).is_over() {
+            let mut slot = slots.slot(tenant, kind).await;
+            let (todo, work) = (todo.clone(), work.clone());
+            let slice = tokio::task::spawn_blocking(move || {
+                let mut part = Vec::new();
+                slot.work(|| {
+                    let next = lock(&todo).next();
+                    next.map(|(at, item)| part.push((at, work(item)))).is_some()
+                });
+                part
+            });
+            match slice.await {
+                Ok(part) => done.extend(part),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
         }
-        let work = work.clone();
-        let permit = line.deciders.clone().acquire_owned().await;
-        chunks.push(tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            part.into_iter().map(work).collect::<Vec<U>>()
-        }));
-    }
-    let mut done = Vec::new();
-    for chunk in chunks {
-        match chunk.await {
-            Ok(part) => done.extend(part),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-    done
+        done
+    };
+    let parts = join_all((0..workers).map(|_| work_off())).await;
+    let mut done: Vec<(usize, U)> = parts.into_iter().flatten().collect();
+    done.sort_unstable_by_key(|(at, _)| *at);
+    let rest = lock(&todo).items.by_ref().map(|(_, item)| item).collect();
+    (done.into_iter().map(|(_, result)| result).collect(), rest)
+}
+
+fn lock<T>(todo: &Mutex<Todo<T>>) -> MutexGuard<'_, Todo<T>> {
+    todo.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn parse_one(line: &Line, mail: PendingMail) -> Parsed {

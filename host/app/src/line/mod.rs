@@ -5,16 +5,19 @@
 //!                                                      └→ deliver from the outbox     (deliver)
 //! ```
 
+pub mod budget;
 pub mod decide;
 pub mod deliver;
+pub mod fair;
 pub mod intake;
+pub mod slots;
 pub mod streak;
 pub mod walk;
 pub mod way;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
@@ -24,12 +27,15 @@ use postroom_store::{
     Committed, DecisionId, JournalBatch, JournalId, MailFacts, NewMail, OutgoingRoute, PendingMail,
     Routes, Store, StoreError, Verdict,
 };
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::LineLimits;
 use crate::crash;
 use crate::rulebook::{Chain, RuleBook};
+use budget::Budget;
 use decide::{Decided, Failure, Parsed};
+use slots::Slots;
 use walk::SENT_BACK;
 
 /// The pauses after a refused password: directories lock who tries a wrong one often, and with it the person whose it is.
@@ -38,6 +44,9 @@ const REFUSED_PASSWORD: Backoff = Backoff {
     longest: Duration::from_secs(15 * 60),
     spread_percent: 25,
 };
+
+/// A batch under way when the service is stopped may go on for so long.
+const STOP_AFTER: Duration = Duration::from_secs(1);
 
 /// One mailbox as the line knows it, whatever protocol feeds it.
 pub struct Mailbox {
@@ -64,13 +73,16 @@ pub struct Line {
     pub parse_limits: ParseLimits,
     /// Every address mail leaves or arrives by: none of them is ever answered.
     pub own_addresses: Vec<String>,
-    /// As many as there are cores: parsing and rules are all the computing there is.
-    pub deciders: Arc<Semaphore>,
-    pub cores: usize,
+    /// Parsing and rules are all the computing there is.
+    pub slots: Arc<Slots>,
     /// Rung after a commit that may have filled the outbox.
     pub outbox_filled: watch::Sender<()>,
     /// One lock for each tenant whose rules are granted a memory.
     pub memories: HashMap<String, Mutex<()>>,
+    /// Of the tenants that have one.
+    pub budgets: HashMap<String, Budget>,
+    /// Who is asked to stop leaves mail undecided in the journal rather than finish a batch of slow ones.
+    pub stop: CancellationToken,
     pub observer: Option<Observer>,
 }
 
@@ -129,7 +141,7 @@ impl Line {
             return Ok(settled);
         }
         crash::point(crash::Point::BeforeDecision);
-        let parsed = decide::parse_all(self, mails).await;
+        let parsed = decide::parse_all(self, mailbox, mails).await;
         // A reload meanwhile concerns the next batch.
         let chain = Arc::new(self.rules.chain(&mailbox.name));
         // Rules that remember must see what they wrote for the mail before: one at a time, in the whole tenant.
@@ -137,8 +149,17 @@ impl Line {
             Some(memory) => Some(memory.lock().await),
             None => None,
         };
-        for wave in waves(parsed, remembering.is_some()) {
-            let decided = decide::decide_all(self, mailbox, &chain, wave).await;
+        let mut waves = waves(parsed, remembering.is_some());
+        let began = Instant::now();
+        while let Some(wave) = waves.pop_front() {
+            if self.stop.is_cancelled() && began.elapsed() >= STOP_AFTER {
+                settled.left = wave.len() + waves.iter().map(Vec::len).sum::<usize>();
+                break;
+            }
+            let (decided, rest) = decide::decide_some(self, mailbox, &chain, wave).await;
+            if !rest.is_empty() {
+                waves.push_front(rest);
+            }
             let mut answered = Vec::with_capacity(decided.len());
             for mail in decided {
                 match mail.result {
@@ -255,18 +276,21 @@ pub struct Settled {
     pub decided: usize,
     /// Mails on which the line itself failed; they stay in the journal.
     pub failed: usize,
+    /// Mails that nobody looked at, because the service is being stopped; they stay in the journal too.
+    pub left: usize,
 }
 
 impl Settled {
     fn add(&mut self, other: Settled) {
         self.decided += other.decided;
         self.failed += other.failed;
+        self.left += other.left;
     }
 }
 
 /// Splits a batch so that no mail stands in one wave with the mail it answers; into single mails where `one_by_one`.
-fn waves(mails: Vec<Parsed>, one_by_one: bool) -> Vec<Vec<Parsed>> {
-    let mut waves: Vec<Vec<Parsed>> = Vec::new();
+fn waves(mails: Vec<Parsed>, one_by_one: bool) -> VecDeque<Vec<Parsed>> {
+    let mut waves = VecDeque::new();
     let mut wave = Vec::new();
     let mut ids: HashSet<String> = HashSet::new();
     for parsed in mails {
@@ -274,13 +298,13 @@ fn waves(mails: Vec<Parsed>, one_by_one: bool) -> Vec<Vec<Parsed>> {
             .message()
             .is_some_and(|mail| mail.references.iter().any(|id| ids.contains(id)));
         if answers || (one_by_one && !wave.is_empty()) {
-            waves.push(std::mem::take(&mut wave));
+            waves.push_back(std::mem::take(&mut wave));
             ids.clear();
         }
         ids.insert(parsed.mail.message_id.clone());
         wave.push(parsed);
     }
-    waves.push(wave);
+    waves.push_back(wave);
     waves
 }
 

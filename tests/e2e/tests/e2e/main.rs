@@ -17,6 +17,7 @@ mod commands;
 mod crash;
 mod examples;
 mod generations;
+mod fair;
 mod hostile;
 mod line;
 mod mailbox_test;
