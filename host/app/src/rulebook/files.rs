@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
-use postroom_sandbox::{Import, Imports};
+use postroom_sandbox::{Import, Imports, module_text};
 
 use crate::config::Rule;
 
@@ -172,7 +172,7 @@ impl Imports for Folder<'_> {
         let bytes = read.inspect_err(|_| {
             footprint.0.insert(path, None);
         })?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        module_text(&bytes)
     }
 }
 
