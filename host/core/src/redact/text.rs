@@ -86,7 +86,7 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
             r"(?i)(?:^\s*{LABEL}\s*$|\b{LABEL}\b[ \t]*[:=]\s*$)"
         )),
         told: pattern(
-            r"(?i)\b(?:password|passwort|kennwort|passcode|wachtwoord|contraseña|mot de passe|pin|puk|code|token|key)[ \t]+(?:is|ist|lautet|est|es)[ \t]*:?[ \t]*(\S+)",
+            r"(?i)\b(?:password|passwort|kennwort|passcode|wachtwoord|contraseña|mot de passe|pin|puk)[ \t]+(?:is|ist|lautet|est|es)[ \t]*:?[ \t]*(\S+)",
         ),
         bearer: pattern(r"(?i)\b(?:bearer|basic)[ \t]+([a-z0-9._~+/=-]{8,})"),
         email: pattern(
