@@ -434,10 +434,7 @@ fn load(
     let source = match wanted.rule.kind {
         RuleKind::Component(_) => Source::Component { name, bytes },
         _ => {
-            bundle = Bundle::unpack(name, bytes).ok_or_else(|| LoadError::Invalid {
-                name: name.to_owned(),
-                message: "what was kept of it is damaged".into(),
-            })?;
+            bundle = Bundle::unpack(name, bytes)?;
             match bundle.modules() {
                 [only] => Source::Modules {
                     name,

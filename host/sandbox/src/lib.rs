@@ -29,4 +29,4 @@ pub use limits::{Grants, Limits};
 pub use memory::{Kv, KvError, NoKv};
 pub use rule::{Rule, Run};
 pub use sandbox::{Sandbox, SandboxConfig};
-pub use source::{Bundle, Import, Imports, Module, Source};
+pub use source::{Bundle, Import, Imports, Module, Source, module_text};

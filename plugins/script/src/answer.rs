@@ -1,12 +1,16 @@
 //! What a script's `decide` returned, as a decision; anything unexpected is refused by name.
 
-use rquickjs::{Array, Ctx, Object, Value};
+use rquickjs::function::This;
+use rquickjs::{Array, Ctx, Function, Object, Value};
 
 use crate::bindings::postroom::plugin::types::{
     Action, Alert, AlertState, Decision, Expect, Forward, Note, Reply, Ticket, Value as FieldValue,
     Visibility,
 };
 use crate::trouble::shown;
+
+/// The escape of U+FFFD.
+const HALF: &str = "\\ufffd";
 
 /// The decision in a returned value. `class` is the class of everything the constructors make.
 ///
@@ -121,6 +125,32 @@ fn actions<'js>(
     Ok(Decision::Actions(actions))
 }
 
+/// A text without halves of surrogate pairs: U+FFFD stands in for each.
+pub fn well_formed(text: &rquickjs::String<'_>) -> rquickjs::Result<String> {
+    text.to_string().or_else(|_| {
+        let class: Object = text.ctx().globals().get("String")?;
+        let methods: Object = class.get("prototype")?;
+        let repair: Function = methods.get("toWellFormed")?;
+        repair.call((This(text.clone()),))
+    })
+}
+
+/// The same for JSON, where `JSON.stringify` leaves each half as an escape that other readers refuse.
+fn without_halves(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        let is_half = escape.starts_with("\\ud");
+        // Of an escape the first two characters say what it is; a whole pair is never escaped.
+        let length = if is_half { HALF.len() } else { 2 };
+        out.push_str(if is_half { HALF } else { &escape[..length] });
+        rest = &escape[length..];
+    }
+    out + rest
+}
+
 /// The kind of an object made by a constructor; `None` for everything else.
 fn made<'a, 'js>(class: &Object<'js>, value: &'a Value<'js>) -> Option<(String, &'a Object<'js>)> {
     let object = value.as_object()?;
@@ -165,8 +195,7 @@ impl<'js> Content<'_, 'js> {
 
     fn as_text(&self, name: &str, value: &Value<'js>) -> Result<String, String> {
         if let Some(text) = value.as_string() {
-            return text
-                .to_string()
+            return well_formed(text)
                 .map_err(|_| format!("{}: {name} is not Unicode text", self.kind));
         }
         match value.as_number() {
@@ -244,7 +273,7 @@ impl<'js> Content<'_, 'js> {
 
     fn field(&self, value: &Value<'js>) -> Option<FieldValue> {
         if let Some(text) = value.as_string() {
-            return Some(FieldValue::Text(text.to_string().ok()?));
+            return Some(FieldValue::Text(well_formed(text).ok()?));
         }
         if let Some(number) = value.as_number() {
             return number.is_finite().then_some(FieldValue::Number(number));
@@ -259,7 +288,7 @@ impl<'js> Content<'_, 'js> {
                 return None;
             }
         };
-        Some(FieldValue::Json(json.to_string().ok()?))
+        Some(FieldValue::Json(without_halves(&json.to_string().ok()?)))
     }
 
     /// Seconds, from a number of them or a text such as `90m`, `24h` or `7d`.
@@ -310,5 +339,24 @@ impl<'js> Content<'_, 'js> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_halves;
+
+    #[test]
+    fn halves_of_pairs_are_replaced_in_json() {
+        for (json, expected) in [
+            (r#"["a\ud83d","\udc00b"]"#, r#"["a\ufffd","\ufffdb"]"#),
+            (
+                r#"["\\ud83d","\\\ud83d","\u0007","\"😀"]"#,
+                r#"["\\ud83d","\\\ufffd","\u0007","\"😀"]"#,
+            ),
+            ("[]", "[]"),
+        ] {
+            assert_eq!(without_halves(json), expected);
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 
 use rquickjs::function::IntoJsFunc;
-use rquickjs::{Array, Ctx, Exception, Function, IntoJs, Object, Result, TypedArray, Value};
+use rquickjs::{
+    Array, Ctx, Exception, FromJs, Function, IntoJs, Object, Result, TypedArray, Value,
+};
 
 use crate::bindings::postroom::plugin::types::{
     Address, Captures, Classification, Client, Field, Message, PatternError, Thread, Verdict,
@@ -55,8 +57,8 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     })?;
     put.function("reply", |ctx: Ctx<'js>| mail(&ctx, Message::reply))?;
     put.function("repairs", |ctx: Ctx<'js>| mail(&ctx, Message::repairs))?;
-    put.function("headers", |ctx: Ctx<'js>, name: String| {
-        mail(&ctx, |mail| mail.headers(&name))
+    put.function("headers", |ctx: Ctx<'js>, name: Text| {
+        mail(&ctx, |mail| mail.headers(&name.0))
     })?;
     put.function("from", from)?;
     put.function("to", |ctx: Ctx<'js>| addresses(&ctx, Message::to))?;
@@ -73,46 +75,49 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
         mail(&ctx, |mail| mail.attachment_text(index))
     })?;
     put.function("attachmentBytes", attachment_bytes)?;
-    put.function("labelled", |ctx: Ctx<'js>, label: String| {
+    put.function("labelled", |ctx: Ctx<'js>, label: Text| {
         mail(&ctx, |mail| {
-            OrNull(layout::labelled(&mail.text(), &label).map(str::to_owned))
+            OrNull(layout::labelled(&mail.text(), &label.0).map(str::to_owned))
         })
     })?;
-    put.function(
-        "section",
-        |ctx: Ctx<'js>, from: String, to: Option<String>| {
-            mail(&ctx, |mail| {
-                OrNull(layout::section(&mail.text(), &from, to.as_deref()))
-            })
-        },
-    )?;
-    put.function("table", |ctx: Ctx<'js>, number: usize| {
+    put.function("section", |ctx: Ctx<'js>, from: Text, to: Option<Text>| {
         mail(&ctx, |mail| {
+            OrNull(layout::section(
+                &mail.text(),
+                &from.0,
+                to.as_ref().map(|to| &*to.0),
+            ))
+        })
+    })?;
+    put.function("table", |ctx: Ctx<'js>, number: f64| {
+        mail(&ctx, |mail| {
+            // There is no table before the first.
             mail.html()
-                .map(|html| layout::table(&html, number))
+                .filter(|_| number >= 0.0)
+                .map(|html| layout::table(&html, number as usize))
                 .unwrap_or_default()
         })
     })?;
-    put.function("field", |ctx: Ctx<'js>, name: String| {
-        field_text(&ctx, &name)
+    put.function("field", |ctx: Ctx<'js>, name: Text| {
+        field_text(&ctx, &name.0)
     })?;
-    put.function("match", |ctx: Ctx<'js>, name: String, pattern: String| {
-        first(&ctx, &name, &pattern)
+    put.function("match", |ctx: Ctx<'js>, name: Text, pattern: Text| {
+        first(&ctx, &name.0, &pattern.0)
     })?;
-    put.function("findAll", |ctx: Ctx<'js>, name: String, pattern: String| {
-        every(&ctx, &name, &pattern)
+    put.function("findAll", |ctx: Ctx<'js>, name: Text, pattern: Text| {
+        every(&ctx, &name.0, &pattern.0)
     })?;
     put.function("regExp", reg_exp)?;
     put.function("settings", |_: Ctx<'js>| settings::all())?;
-    put.function("kvGet", |_: Ctx<'js>, key: String| OrNull(kv::get(&key)))?;
-    put.function("kvSet", |ctx: Ctx<'js>, key: String, value: String| {
-        kv::set(&key, &value)
+    put.function("kvGet", |_: Ctx<'js>, key: Text| OrNull(kv::get(&key.0)))?;
+    put.function("kvSet", |ctx: Ctx<'js>, key: Text, value: Text| {
+        kv::set(&key.0, &value.0)
             .map_err(|reason| Exception::throw_message(&ctx, &format!("kv.set: {reason}")))
     })?;
-    put.function("kvDelete", |_: Ctx<'js>, key: String| kv::delete(&key))?;
+    put.function("kvDelete", |_: Ctx<'js>, key: Text| kv::delete(&key.0))?;
     put.function("samples", samples)?;
-    put.function("log", |_: Ctx<'js>, level: String, message: String| {
-        log::log(log_level(&level), &message)
+    put.function("log", |_: Ctx<'js>, level: String, message: Text| {
+        log::log(log_level(&level), &message.0)
     })?;
     put.function("random", |ctx: Ctx<'js>| {
         let message_id = || mail(&ctx, Message::message_id).unwrap_or_default();
@@ -192,6 +197,20 @@ impl<'js> Put<'_, 'js> {
     fn function<P>(&self, name: &str, function: impl IntoJsFunc<'js, P> + 'js) -> Result<()> {
         self.host
             .set(name, Function::new(self.ctx.clone(), function)?)
+    }
+}
+
+/// A script's text. Half of a pair of surrogates, as `slice` leaves of an emoji, is replaced as anywhere else.
+struct Text(String);
+
+impl<'js> FromJs<'js> for Text {
+    fn from_js(_: &Ctx<'js>, value: Value<'js>) -> Result<Self> {
+        answer::well_formed(
+            &value
+                .try_into_string()
+                .map_err(|value| rquickjs::Error::new_from_js(value.type_name(), "string"))?,
+        )
+        .map(Text)
     }
 }
 
@@ -288,10 +307,11 @@ fn attachment_bytes<'js>(
     ctx: Ctx<'js>,
     index: u32,
     offset: f64,
-    length: u32,
+    length: f64,
 ) -> Result<TypedArray<'js, u8>> {
+    // What is below 0 counts as 0, what is over the most as that.
     let bytes = mail(&ctx, |mail| {
-        mail.attachment_bytes(index, offset as u64, length)
+        mail.attachment_bytes(index, offset as u64, length as u32)
     })?;
     TypedArray::new(ctx, bytes)
 }

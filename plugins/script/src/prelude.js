@@ -186,15 +186,15 @@
 
   const shown = (value) => {
     if (typeof value === "string") return value;
-    if (value instanceof Error) return `${value.name}: ${value.message}\n${value.stack}`.trimEnd();
-    if (typeof value === "object" && value !== null) {
-      try {
-        return JSON.stringify(value) ?? String(value);
-      } catch {
-        return Object.prototype.toString.call(value);
-      }
+    if (typeof value === "function") return `[function ${value.name}]`;
+    if (typeof value !== "object" || value === null) return String(value);
+    try {
+      if (value instanceof Error) return `${value.name}: ${value.message}\n${value.stack}`.trimEnd();
+      return JSON.stringify(value) ?? String(value);
+    } catch {
+      // A cycle, or an object that does not want to be looked at: the log is no reason to fail.
+      return "[object]";
     }
-    return typeof value === "function" ? `[function ${value.name}]` : String(value);
   };
   const logAt = (level) => (...values) => host.log(level, values.map(shown).join(" "));
   global("console", { debug: logAt("debug"), log: logAt("info"), info: logAt("info"), warn: logAt("warn"), error: logAt("error") });

@@ -219,7 +219,13 @@ impl Kv for Remembered {
 
 fn read_mail(case: &Case) -> Result<Bytes, String> {
     let shown = case.mail.display();
-    let failed = |error: std::io::Error| format!("{shown}: {error}");
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!(
+            "{shown} is not there, only {}; remove that, or bring the mail back",
+            case.expected.display()
+        ),
+        _ => format!("{shown}: {error}"),
+    };
     if case.mail.metadata().map_err(failed)?.len() > MAIL_BYTES {
         return Err(format!("{shown}: over {MAIL_BYTES} bytes"));
     }

@@ -143,7 +143,7 @@ impl Line {
         crash::point(crash::Point::BeforeDecision);
         let parsed = decide::parse_all(self, mailbox, mails).await;
         // A reload meanwhile concerns the next batch.
-        let chain = Arc::new(self.rules.chain(&mailbox.name));
+        let mut chain = Arc::new(self.rules.chain(&mailbox.name));
         // Rules that remember must see what they wrote for the mail before: one at a time, in the whole tenant.
         let remembering = match self.memories.get(&mailbox.tenant) {
             Some(memory) => Some(memory.lock().await),
@@ -183,7 +183,10 @@ impl Line {
             }
             crash::point(crash::Point::AfterCommit);
             self.outbox_filled.send_replace(());
-            self.send_back(mailbox, &chain, &answered).await?;
+            if self.send_back(mailbox, &chain, &answered).await? {
+                // The rest of the batch need not do without.
+                chain = Arc::new(self.rules.chain(&mailbox.name));
+            }
         }
         Ok(settled)
     }
@@ -206,13 +209,14 @@ impl Line {
         Ok(())
     }
 
-    /// Rules that failed on too many mails, these among them, go back to what served before.
+    /// Rules that failed on too many mails, these among them, go back to what served before. Answers whether one did.
     async fn send_back(
         &self,
         mailbox: &Mailbox,
         chain: &Chain,
         decided: &[Decided],
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
+        let mut any = false;
         for rule in chain.rules.iter().filter(|rule| rule.strikes.is_out()) {
             let troubles = decided.iter().filter_map(|mail| {
                 let answer = mail.result.as_ref().ok()?;
@@ -227,12 +231,21 @@ impl Line {
             let done = self
                 .rules
                 .send_back(&mailbox.tenant, rule, decision, &trouble.message)
-                .await?;
-            if let Some(reloaded) = done {
-                crate::watch::say(&reloaded);
+                .await;
+            match done {
+                Ok(None) => {}
+                Ok(Some(reloaded)) => {
+                    crate::watch::say(&reloaded);
+                    any = true;
+                }
+                // The mail whose decision was to be named has none: the next one tells.
+                Err(error) if error.is_of_one_mail() => {
+                    tracing::error!(%error, rule = %rule.name, "a rule that fails too often could not be sent back yet");
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// One mail of a batch that the store refused: its own trouble must not be the others'.

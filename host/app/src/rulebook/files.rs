@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
-use postroom_sandbox::{Import, Imports};
+use postroom_sandbox::{Import, Imports, module_text};
 
 use crate::config::Rule;
 use crate::inside::{Astray, Inside, here};
@@ -240,7 +240,7 @@ impl Imports for Folder<'_> {
         let spot = self.spot_of(import)?;
         // Noted also when it is missing: it may appear.
         match self.footprint.borrow_mut().read(self.files, spot) {
-            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(bytes) => module_text(&bytes),
             Err(Unread::Missing) => Err(match self.neighbour(Path::new(import.name)) {
                 Some(near) => format!("{} is not there; did you mean {near}?", import.name),
                 None => format!("{} is not there", import.name),
