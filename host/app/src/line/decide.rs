@@ -215,6 +215,7 @@ fn walk_chain(
         log: Vec::new(),
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),
+        origin: Vec::new(),
     };
     let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
     let mut completed = None;
@@ -226,6 +227,7 @@ fn walk_chain(
         }
     }
     let completed = completed.unwrap_or_else(|| fallback(message, &walk.troubles, &walk.limits));
+    let mut origin = walk.origin.into_iter();
     Ok(Answer {
         decision: Decision {
             outcome: completed.outcome,
@@ -239,6 +241,8 @@ fn walk_chain(
             repairs: [message.repairs.clone(), completed.repairs].concat(),
             log: walk.log,
             elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            decided_at: origin.next(),
+            called_from: origin.collect(),
         },
         kv_reads: walk.kv_reads,
         kv_writes: walk.kv_writes,
@@ -256,6 +260,8 @@ struct Walk<'a> {
     log: Vec<String>,
     kv_reads: Vec<KvRead>,
     kv_writes: Vec<KvWrite>,
+    /// Where the rule that decided did so, innermost first.
+    origin: Vec<String>,
 }
 
 impl Walk<'_> {
@@ -284,6 +290,7 @@ impl Walk<'_> {
                 key,
                 value,
             }));
+        let origin = run.decided_at.unwrap_or_default();
         let completed = match run.verdict {
             Err(error) => {
                 let (kind, text) = (error.kind(), error.to_string());
@@ -291,8 +298,14 @@ impl Walk<'_> {
             }
             Ok(None) => None,
             Ok(Some(actions)) => match self.complete(actions)? {
-                Ok(completed) => Some(completed),
-                Err(reason) => return Ok(self.trouble(asked, "nonsense", &reason, None)),
+                Ok(completed) => {
+                    self.origin = origin;
+                    Some(completed)
+                }
+                Err(reason) => {
+                    let place = origin.first().map(String::as_str);
+                    return Ok(self.trouble(asked, "nonsense", &reason, place));
+                }
             },
         };
         self.kv_writes
@@ -431,6 +444,8 @@ fn set_aside(reason: String, generation: u64) -> Answer {
             repairs: Vec::new(),
             log: Vec::new(),
             elapsed_us: 0,
+            decided_at: None,
+            called_from: Vec::new(),
         },
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),

@@ -19,6 +19,7 @@ mod examples;
 mod hostile;
 mod line;
 mod mailbox_test;
+mod origins;
 mod recipes;
 mod reload;
 mod rule_tests;
