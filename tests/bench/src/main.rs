@@ -2,6 +2,7 @@
 //!
 //! It fails when a mail is lost, doubled or misplaced or a token is asked for too often, never because a machine is slow.
 
+mod bare;
 mod chance;
 mod figures;
 mod live;
@@ -10,6 +11,7 @@ mod memory;
 mod process;
 mod room;
 mod sandbox;
+mod scripts;
 mod sign_in;
 mod throughput;
 
@@ -56,6 +58,7 @@ struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Sandbox,
+    Scripts,
     Throughput,
     Live,
     Memory,
@@ -74,6 +77,15 @@ fn main() -> Result<()> {
     if wants(Part::Sandbox) {
         sandbox::run(options.decisions)?;
         println!();
+    }
+    if wants(Part::Scripts) {
+        scripts::run()?;
+        println!();
+    }
+    // The other parts need servers.
+    let alone = |part: &Part| matches!(part, Part::Sandbox | Part::Scripts);
+    if !options.parts.is_empty() && options.parts.iter().all(alone) {
+        return Ok(());
     }
     let stand = Stand::start()?;
     let mut peak = None;
