@@ -18,10 +18,13 @@ use crate::log::Log;
 use crate::matching::{PatternCache, Patterns, field};
 use crate::memory::{Kv, Memory};
 use crate::meter::Meter;
+use crate::rule::cut;
 use crate::wasi::Still;
 
 /// Bytes of an attachment in one call, as the contract says.
 const ATTACHMENT_CHUNK: usize = 1 << 20;
+/// Places kept of a decision's origin; the interpreter tells as many unless a script asks it for more.
+const ORIGIN_PLACES: usize = 10;
 
 /// Stands for the one mail of an instance; the mail itself is in [`Host`].
 pub struct Mail;
@@ -47,6 +50,8 @@ pub(crate) struct Host {
     pub(crate) meter: Meter,
     pub(crate) log: Log,
     pub(crate) memory: Memory,
+    /// See [`crate::Run::decided_at`].
+    pub(crate) decided_at: Option<Vec<String>>,
     patterns: Patterns,
     wasi: Option<Box<Still>>,
 }
@@ -69,6 +74,7 @@ impl Host {
             meter,
             log,
             memory: Memory::new(kv),
+            decided_at: None,
             patterns: Patterns::default(),
             wasi: None,
         }
@@ -80,6 +86,14 @@ impl Host {
             let seed = self.mail.as_ref().map_or("", |mail| &mail.message_id);
             Box::new(Still::new(&self.now, seed, &self.log))
         })
+    }
+
+    /// Takes what the script engine tells of its decision's origin.
+    pub(crate) fn note_origin(&mut self, mut path: Vec<String>) -> Result<(), Stop> {
+        self.enter()?;
+        path.truncate(ORIGIN_PLACES);
+        self.decided_at = Some(path.into_iter().map(cut).collect());
+        Ok(())
     }
 
     /// Every call of an instance begins here: epochs do not interrupt the host.

@@ -58,6 +58,9 @@ pub struct Run {
     pub kv_reads: Vec<(String, Option<String>)>,
     /// To be committed with the decision; `None` deletes. Empty when there was trouble.
     pub kv_writes: Vec<(String, Option<String>)>,
+    /// Where a script made the action that decided, or its `pass()`: `file:line:column` in its own files, then the calls that led
+    /// there. Empty where the script hid it; none when it returned nothing, and for components.
+    pub decided_at: Option<Vec<String>>,
     /// From the instance's making to its answer, without the wait for a slot.
     pub elapsed: Duration,
     /// The most memory it held.
@@ -121,6 +124,7 @@ impl Rule {
                 Ok(_) => host.memory.writes,
                 Err(_) => Vec::new(),
             },
+            decided_at: host.decided_at.filter(|_| verdict.is_ok()),
             verdict,
             elapsed,
             memory_bytes: host.meter.used(),
@@ -199,7 +203,7 @@ fn call(
     }
 }
 
-fn cut(mut text: String) -> String {
+pub(crate) fn cut(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(FAILURE_BYTES));
     text
 }

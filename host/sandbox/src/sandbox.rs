@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
 use crate::bindings::{RulePre, kv, log, settings, types};
@@ -24,6 +25,8 @@ static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));
 /// The default rule, a core module built for the world `rule`.
 static STANDARD: &[u8] = include_bytes!(env!("POSTROOM_GUEST_STANDARD"));
 const STANDARD_NAME: &str = "standard";
+/// The interface of `wit/script.wit`.
+const ORIGIN: &str = "postroom:plugin/origin@1.0.0";
 
 /// Instances that may run at a time when nothing else is said.
 const DEFAULT_WORKERS: usize = 16;
@@ -163,6 +166,7 @@ impl Sandbox {
         let script = scripts.evaluate(&self.engines, terms, text, imports)?;
         // The one interpreter imports all; what is not granted refuses when it is called.
         let mut linker = linker(&self.engines.small, true, false).map_err(failed)?;
+        link_origin(&mut linker).map_err(failed)?;
         let pre = scripts.link(&mut linker, &script).map_err(failed)?;
         Ok((
             pre,
@@ -200,6 +204,16 @@ impl Sandbox {
         let made = Arc::new(Scripts::new(&self.engines, SCRIPT_ENGINE)?);
         Ok(scripts.insert(made).clone())
     }
+}
+
+/// The one import that the script engine has beyond a rule's.
+fn link_origin(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.instance(ORIGIN)?.func_wrap(
+        "decided-at",
+        |mut store: StoreContextMut<'_, Host>, (path,): (Vec<String>,)| {
+            Ok(store.data_mut().note_origin(path)?)
+        },
+    )
 }
 
 fn linker(engine: &wasmtime::Engine, with_kv: bool, wasi: bool) -> wasmtime::Result<Linker<Host>> {

@@ -21,6 +21,10 @@ pub(crate) struct Record {
     pub log: Vec<String>,
     pub kv_reads: Vec<KvRead>,
     pub elapsed_us: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub called_from: Vec<String>,
 }
 
 impl Record {
@@ -44,6 +48,8 @@ impl Record {
             log: decision.log,
             kv_reads,
             elapsed_us: decision.elapsed_us,
+            decided_at: decision.decided_at,
+            called_from: decision.called_from,
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::trouble::shown;
 /// The escape of U+FFFD.
 const HALF: &str = "\\ufffd";
 
-/// The decision in a returned value. `class` is the class of everything the constructors make.
+/// The decision in a returned value, with the action that decides: the first disposition, else the first there is; none when
+/// nothing was returned. `class` is the class of everything the constructors make.
 ///
 /// # Errors
 /// One sentence that names what came instead.
@@ -20,9 +21,9 @@ pub fn decision<'js>(
     ctx: &Ctx<'js>,
     class: &Object<'js>,
     value: &Value<'js>,
-) -> Result<Decision, String> {
+) -> Result<(Decision, Option<Object<'js>>), String> {
     if value.is_undefined() || value.is_null() {
-        return Ok(Decision::Pass);
+        return Ok((Decision::Pass, None));
     }
     if value.is_promise() {
         return Err("decide returned a Promise; it must not be async".into());
@@ -33,10 +34,11 @@ pub fn decision<'js>(
     let (kind, object) = made(class, value).ok_or_else(|| {
         format!("decide returned {}; it takes an action such as ticket({{…}}), a list of them, or pass()", shown(value))
     })?;
-    if kind == "pass" {
-        return Ok(Decision::Pass);
-    }
-    Ok(Decision::Actions(vec![action(ctx, &kind, object)?]))
+    let decision = match kind.as_str() {
+        "pass" => Decision::Pass,
+        kind => Decision::Actions(vec![action(ctx, kind, object)?]),
+    };
+    Ok((decision, Some(object.clone())))
 }
 
 /// One action, from the object its constructor made.
@@ -48,6 +50,7 @@ pub fn action<'js>(ctx: &Ctx<'js>, kind: &str, object: &Object<'js>) -> Result<A
         ctx,
         kind,
         object,
+        names: object.keys().flatten().collect(),
         known: vec!["kind"],
     };
     let action = match kind {
@@ -106,11 +109,12 @@ fn actions<'js>(
     ctx: &Ctx<'js>,
     class: &Object<'js>,
     list: &Array<'js>,
-) -> Result<Decision, String> {
+) -> Result<(Decision, Option<Object<'js>>), String> {
     if list.is_empty() {
         return Err("decide returned an empty list; return pass() or ignore(reason)".into());
     }
     let mut actions = Vec::new();
+    let (mut first, mut disposition) = (None, None);
     for (index, entry) in list.iter::<Value>().enumerate() {
         let entry = entry
             .map_err(|error| format!("decide returned a list that cannot be read: {error}"))?;
@@ -120,9 +124,26 @@ fn actions<'js>(
                 shown(&entry)
             )
         })?;
-        actions.push(action(ctx, &kind, object)?);
+        let action = action(ctx, &kind, object)?;
+        if disposition.is_none() && is_disposition(&action) {
+            disposition = Some(object.clone());
+        }
+        first.get_or_insert_with(|| object.clone());
+        actions.push(action);
     }
-    Ok(Decision::Actions(actions))
+    Ok((Decision::Actions(actions), disposition.or(first)))
+}
+
+/// Whether it says what becomes of the mail, rather than what is done besides.
+fn is_disposition(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Ticket(_)
+            | Action::Note(_)
+            | Action::Alert(_)
+            | Action::Ignore(_)
+            | Action::Quarantine(_)
+    )
 }
 
 /// A text without halves of surrogate pairs: U+FFFD stands in for each.
@@ -165,6 +186,8 @@ struct Content<'a, 'js> {
     ctx: &'a Ctx<'js>,
     kind: &'a str,
     object: &'a Object<'js>,
+    /// What it has.
+    names: Vec<String>,
     /// Every name that was asked for.
     known: Vec<&'static str>,
 }
@@ -173,6 +196,9 @@ impl<'js> Content<'_, 'js> {
     /// A property; `None` where it is left out, undefined or null.
     fn value(&mut self, name: &'static str) -> Result<Option<Value<'js>>, String> {
         self.known.push(name);
+        if !self.names.iter().any(|own| own == name) {
+            return Ok(None);
+        }
         let value: Value = self
             .object
             .get(name)
@@ -332,7 +358,7 @@ impl<'js> Content<'_, 'js> {
 
     /// A name that nobody asked for is a slip of the pen.
     fn nothing_else(&self) -> Result<(), String> {
-        for name in self.object.keys::<String>().flatten() {
+        for name in &self.names {
             if !self.known.contains(&name.as_str()) {
                 let names = self.known[1..].join(", ");
                 return Err(format!("{}: unknown {name:?} (known: {names})", self.kind));

@@ -19,11 +19,14 @@
 
   // Actions
 
+  const { captureStackTrace } = Error;
   class Action {
-    constructor(kind, content) {
+    // Keeps the stack from the caller of `maker` on, out of sight, as what made this action.
+    constructor(kind, content, maker) {
       assign(this, content);
       this.kind = kind;
       host.check(kind, this);
+      captureStackTrace(this, maker);
     }
   }
   for (const kind of ["ticket", "note", "alert", "reply", "forward", "expect"]) {
@@ -32,17 +35,18 @@
         if (content === undefined && (kind === "ticket" || kind === "note")) content = {};
         if (content === null || typeof content !== "object" || Array.isArray(content))
           throw new TypeError(`${kind}: takes an object, not ${kindOf(content)}`);
-        return new Action(kind, content);
+        return new Action(kind, content, make[kind]);
       },
     };
     global(kind, make[kind]);
   }
   for (const kind of ["ignore", "quarantine"]) {
-    const make = { [kind]: (reason) => new Action(kind, { reason: mustBeText(kind, "the reason", reason) }) };
+    const make = { [kind]: (reason) => new Action(kind, { reason: mustBeText(kind, "the reason", reason) }, make[kind]) };
     global(kind, make[kind]);
   }
-  const passed = Object.freeze(new Action("pass", {}));
-  global("pass", () => passed);
+  // One for each call, as each has its own place.
+  const pass = () => new Action("pass", {}, pass);
+  global("pass", pass);
 
   // Patterns
 
@@ -214,6 +218,7 @@
     alert({ key: "a", state: "firing", severity: "", host: "", service: "", summary: "" }),
     reply({ text: "a" }),
     ignore("a"),
+    pass(),
   ];
 
   return { Action, run };

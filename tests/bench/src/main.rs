@@ -2,6 +2,7 @@
 //!
 //! It fails when a mail is lost, doubled or misplaced or a token is asked for too often, never because a machine is slow.
 
+mod bare;
 mod chance;
 mod fair;
 mod figures;
@@ -12,6 +13,7 @@ mod process;
 mod replay;
 mod room;
 mod sandbox;
+mod scripts;
 mod sign_in;
 mod throughput;
 
@@ -61,6 +63,7 @@ struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Sandbox,
+    Scripts,
     Replay,
     Fair,
     Throughput,
@@ -82,6 +85,10 @@ fn main() -> Result<()> {
         sandbox::run(options.decisions)?;
         println!();
     }
+    if wants(Part::Scripts) {
+        scripts::run()?;
+        println!();
+    }
     if wants(Part::Replay) {
         replay::run(options.mails, options.rounds)?;
         println!();
@@ -90,9 +97,14 @@ fn main() -> Result<()> {
         fair::run(options.rounds, Duration::from_secs(options.fair_secs))?;
         println!();
     }
-    let needs_servers =
-        |part: &Part| !matches!(part, Part::Sandbox | Part::Replay | Part::Fair);
-    if !options.parts.is_empty() && !options.parts.iter().any(needs_servers) {
+    // The other parts need servers.
+    let alone = |part: &Part| {
+        matches!(
+            part,
+            Part::Sandbox | Part::Scripts | Part::Replay | Part::Fair
+        )
+    };
+    if !options.parts.is_empty() && options.parts.iter().all(alone) {
         return Ok(());
     }
     let stand = Stand::start()?;

@@ -168,7 +168,8 @@ pub fn component(name: &str) -> Result<Vec<u8>> {
     Ok(postroom_sandbox::componentize(&core)?)
 }
 
-fn postroom() -> Result<PathBuf> {
+/// The program under measurement.
+pub fn postroom() -> Result<PathBuf> {
     let binary = target()?.join("postroom");
     ensure!(
         binary.exists(),

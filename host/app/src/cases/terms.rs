@@ -153,18 +153,28 @@ impl Terms {
             },
         };
         let result = match &run.verdict {
-            Err(trouble) => {
-                let place = trouble.location().map(|place| format!(" at {place}"));
-                let place = place.unwrap_or_default();
-                Err(format!("{}{place}: {trouble}", trouble.kind()))
-            }
+            Err(trouble) => Err(format!(
+                "{}{}: {trouble}",
+                trouble.kind(),
+                at(trouble.location())
+            )),
             Ok(None) => Ok(None),
             Ok(Some(actions)) => complete(actions.clone(), message, context, &manners)
                 .map(Some)
-                .map_err(|nonsense| format!("nonsense: {nonsense}")),
+                .map_err(|nonsense| {
+                    let place = run.decided_at.as_ref().and_then(|path| path.first());
+                    format!("nonsense{}: {nonsense}", at(place.map(String::as_str)))
+                }),
         };
         Answer { result, run }
     }
+}
+
+/// ` at file:line:column`, where known.
+fn at(place: Option<&str>) -> String {
+    place
+        .map(|place| format!(" at {place}"))
+        .unwrap_or_default()
 }
 
 /// Whether this is the file that the configuration means.

@@ -353,6 +353,8 @@ fn set_aside(reason: String, generation: u64) -> Answer {
             repairs: Vec::new(),
             log: Vec::new(),
             elapsed_us: 0,
+            decided_at: None,
+            called_from: Vec::new(),
         },
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),

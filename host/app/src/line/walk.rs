@@ -108,6 +108,7 @@ pub fn walk(
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),
         spent: Vec::with_capacity(place.chain.rules.len()),
+        origin: Vec::new(),
     };
     let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
     let mut completed = None;
@@ -119,6 +120,7 @@ pub fn walk(
         }
     }
     let completed = completed.unwrap_or_else(|| fallback(message, &walk.troubles, &walk.limits));
+    let mut origin = walk.origin.into_iter();
     Ok(Answer {
         decision: Decision {
             outcome: completed.outcome,
@@ -132,6 +134,8 @@ pub fn walk(
             repairs: [message.repairs.clone(), completed.repairs].concat(),
             log: walk.log,
             elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            decided_at: origin.next(),
+            called_from: origin.collect(),
         },
         kv_reads: walk.kv_reads,
         kv_writes: walk.kv_writes,
@@ -150,6 +154,8 @@ struct Walk<'a> {
     kv_reads: Vec<KvRead>,
     kv_writes: Vec<KvWrite>,
     spent: Vec<Spent>,
+    /// Where the rule that decided did so, innermost first.
+    origin: Vec<String>,
 }
 
 impl Walk<'_> {
@@ -182,6 +188,7 @@ impl Walk<'_> {
                 key,
                 value,
             }));
+        let origin = run.decided_at.unwrap_or_default();
         let completed = match run.verdict {
             Err(error) => {
                 let (kind, text) = (error.kind(), error.to_string());
@@ -190,10 +197,14 @@ impl Walk<'_> {
             }
             Ok(None) => None,
             Ok(Some(actions)) => match self.complete(actions)? {
-                Ok(completed) => Some(completed),
+                Ok(completed) => {
+                    self.origin = origin;
+                    Some(completed)
+                }
                 Err(reason) => {
                     asked.strikes.count(true);
-                    return Ok(self.trouble(asked, "nonsense", &reason, None));
+                    let place = origin.first().map(String::as_str);
+                    return Ok(self.trouble(asked, "nonsense", &reason, place));
                 }
             },
         };
