@@ -143,6 +143,8 @@ impl Evidence {
                 repairs: record.repairs,
                 log: record.log,
                 elapsed_us: record.elapsed_us,
+                decided_at: record.decided_at,
+                called_from: record.called_from,
             },
             kv_reads: record.kv_reads,
         })

@@ -73,6 +73,11 @@ impl Lines {
 }
 
 impl Printer for Lines {
+    /// There is no bar where these lines go.
+    fn shows(&self, _: &Replayed) -> bool {
+        false
+    }
+
     fn mail(&mut self, replayed: &Replayed) -> std::io::Result<()> {
         let mail = &replayed.mail;
         let received = jiff::Timestamp::from_millisecond(mail.received_ms);

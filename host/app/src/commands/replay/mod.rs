@@ -32,6 +32,8 @@ pub struct Options {
 
 /// Where mails and counts are written, as they come.
 trait Printer {
+    /// Whether a mail is written to where the bar may stand.
+    fn shows(&self, mail: &Replayed) -> bool;
     fn mail(&mut self, mail: &Replayed) -> std::io::Result<()>;
     fn end(&mut self, report: &Report) -> std::io::Result<()>;
 }
@@ -74,7 +76,7 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
         progress.inc(1);
         if printed.is_ok() {
             // The bar is taken away only where something is written in its place.
-            printed = match mail.differs() {
+            printed = match printer.shows(mail) {
                 true => progress.suspend(|| printer.mail(mail)),
                 false => printer.mail(mail),
             };

@@ -85,15 +85,16 @@ impl Text {
 }
 
 impl Printer for Text {
+    fn shows(&self, replayed: &Replayed) -> bool {
+        replayed.differs() && (self.all || self.shown < SHOWN)
+    }
+
     fn mail(&mut self, replayed: &Replayed) -> std::io::Result<()> {
         let End::Decided(compared) = &replayed.end else {
             return Ok(());
         };
-        if !replayed.differs() {
-            return Ok(());
-        }
-        if !self.all && self.shown >= SHOWN {
-            self.left_out += 1;
+        if !self.shows(replayed) {
+            self.left_out += u64::from(replayed.differs());
             return Ok(());
         }
         self.shown += 1;
