@@ -6,6 +6,7 @@ mod bare;
 mod chance;
 mod fair;
 mod figures;
+mod generations;
 mod live;
 mod mails;
 mod memory;
@@ -27,6 +28,8 @@ use postroom_stand::Stand;
 
 /// How often the disk is asked to make a page durable, to learn what that costs.
 const SYNCS: u64 = 50;
+/// Starts on each store of generations.
+const GENERATION_STARTS: usize = 50;
 
 /// Measures Postroom beside imap_tools, imapflow + mailparser and mbsync.
 #[derive(Debug, Parser)]
@@ -66,6 +69,7 @@ enum Part {
     Scripts,
     Replay,
     Fair,
+    Generations,
     Throughput,
     Live,
     Memory,
@@ -97,11 +101,15 @@ fn main() -> Result<()> {
         fair::run(options.rounds, Duration::from_secs(options.fair_secs))?;
         println!();
     }
+    if wants(Part::Generations) {
+        generations::run(GENERATION_STARTS)?;
+        println!();
+    }
     // The other parts need servers.
     let alone = |part: &Part| {
         matches!(
             part,
-            Part::Sandbox | Part::Scripts | Part::Replay | Part::Fair
+            Part::Sandbox | Part::Scripts | Part::Replay | Part::Fair | Part::Generations
         )
     };
     if !options.parts.is_empty() && options.parts.iter().all(alone) {

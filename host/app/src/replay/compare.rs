@@ -136,6 +136,8 @@ mod tests {
             repairs: Vec::new(),
             log: Vec::new(),
             elapsed_us: 1,
+            decided_at: None,
+            called_from: Vec::new(),
         }
     }
 
