@@ -112,13 +112,16 @@ fn embed_world(module: &mut Vec<u8>) -> Result<(), BuildError> {
 /// Looks into a component or a core module without running any of it.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, BuildError> {
     let mut found = outline(bytes)?;
-    // The imports of a core module are functions; the world that it carries says what they come from.
+    // The imports of a core module are functions; the world that it carries, if any, says what they come from.
     if found.kind == Kind::CoreModule {
         let (_, metadata) =
             wit_component::metadata::decode(bytes).map_err(|e| BuildError::Damaged(chain(&e)))?;
         let resolve = &metadata.resolve;
         let name = |key: &WorldKey| resolve.name_world_key(key);
         let world = &resolve.worlds[metadata.world];
+        if world.exports.is_empty() && world.imports.is_empty() {
+            return Ok(inspection(found, bytes));
+        }
         found.exports = world.exports.keys().map(name).collect();
         found.imports = world
             .imports
@@ -127,15 +130,19 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, BuildError> {
             .map(|(key, _)| name(key))
             .collect();
     }
+    Ok(inspection(found, bytes))
+}
+
+fn inspection(found: Outline, bytes: &[u8]) -> Inspection {
     let is_rule = found.exports.iter().any(|export| export == ENTRY) && found.stranger().is_none();
-    Ok(Inspection {
+    Inspection {
         kind: found.kind,
         world: is_rule.then(|| format!("{PACKAGE}rule@{}.0", spell(VERSION))),
         imports: found.imports,
         exports: found.exports,
         size: bytes.len(),
         hash: ContentHash::of(bytes),
-    })
+    }
 }
 
 /// Refuses what could not run anyway, before time is spent on compiling it. Answers whether it needs WASI.
@@ -247,6 +254,14 @@ fn outline(bytes: &[u8]) -> Result<Outline, BuildError> {
                     }
                 }
             }
+            Payload::ImportSection(section) if depth == 1 => {
+                for import in section.into_imports() {
+                    let module = import.map_err(damaged)?.module;
+                    if !outline.imports.iter().any(|known| known == module) {
+                        outline.imports.push(module.into());
+                    }
+                }
+            }
             Payload::ExportSection(section) if depth == 1 => {
                 for export in section {
                     outline
@@ -310,8 +325,14 @@ fn interface(import: &str) -> Option<(&str, (u64, u64))> {
     }
 }
 
+/// The packages of WASI that are linked; there is no `wasi:http`, for one.
+const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+
 fn is_wasi(import: &str) -> bool {
-    import.starts_with("wasi:")
+    let package = import
+        .strip_prefix("wasi:")
+        .and_then(|import| import.split_once('/'));
+    package.is_some_and(|(package, _)| WASI.contains(&package))
 }
 
 fn spell((major, minor): (u64, u64)) -> String {
