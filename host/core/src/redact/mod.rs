@@ -47,6 +47,8 @@ const ROUTING: &[&str] = &[
     "x-ses-",
     "x-sg-",
 ];
+/// By its beginning one of those, but it says what a mail is: a delivery report of Exchange's.
+const REPORT: &str = "x-ms-exchange-message-is-ndr";
 /// Headers besides those of [`Message`] that hold addresses with names.
 const NAMING: &[&str] = &[
     "bcc",
@@ -416,7 +418,7 @@ fn capitalised(text: &str) -> String {
 fn is_dropped(name: &str) -> bool {
     name.starts_with("content-")
         || name == "mime-version"
-        || ROUTING.iter().any(|start| name.starts_with(start))
+        || (name != REPORT && ROUTING.iter().any(|start| name.starts_with(start)))
 }
 
 fn is_text(content_type: &str) -> bool {
