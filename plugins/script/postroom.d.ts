@@ -9,7 +9,8 @@
 //
 // No clock, no randomness, no files, no network: a decision follows from the mail, the context and the rule's own `kv`.
 // `Date` stands at `ctx.now` (1970 while the file's top level runs) and `Math.random` is seeded from the mail.
-// Files of the rules' own folder can be imported (`import { host } from "./lib/common.js"`); timers and async rules are not available.
+// Files of the rules' own folder can be imported (`import { host } from "./lib/common.js"`); timers, `Intl` and async rules
+// are not available.
 
 /** What every rule exports. Nothing returned means pass. */
 type Decide = (mail: Mail, ctx: Context) => Action | Action[] | null | undefined | void;
@@ -52,13 +53,19 @@ interface Mail {
   /** Every match, up to 1000. The flag `g` is not needed. */
   findAll(field: Field, pattern: string | RegExp): Match[];
 
-  /** The text after `LABEL:` or `LABEL =` on the first line of the text that has it. */
+  /**
+   * The text after `LABEL:` or `LABEL =` on the first line of the text that has it, `""` when there is none on that line. Case,
+   * dots before the colon, bullets and quote marks before the label do not count.
+   */
   field(label: string): string | null;
   /** The lines of the text. */
   lines(): string[];
   /** The lines of the text after the first one that contains `from`, up to the next that contains `to`; without case. */
   section(from: string, to?: string): string | null;
-  /** The rows of one table of the HTML, counted from 0; cells as plain text. Empty when there is none. */
+  /**
+   * The rows of one table of the HTML, counted from 0; cells as plain text. Empty when there is none. A cell over several
+   * columns or rows counts once; a table within a cell is one of its own.
+   */
   table(number?: number): string[][];
 }
 
@@ -83,7 +90,7 @@ interface Attachment {
   readonly contentId: string | null;
   /** Decoded in its charset; at most 1 MiB of it. */
   text(): string;
-  /** At most 1 MiB from `offset` on; empty past the end. */
+  /** At most 1 MiB from `offset` on, counted from 0; empty past the end. */
   bytes(offset?: number, length?: number): Uint8Array;
 }
 

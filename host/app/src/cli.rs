@@ -95,6 +95,21 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Decide recorded mail again with changed rules, and show what would come out otherwise; nothing is stored or sent. Exit
+    /// code 1 when anything would
+    Replay {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        candidate: CandidateArgs,
+        /// Show every mail that differs, not only the first ones
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Mails kept aside for a person
     Quarantine {
         #[command(subcommand)]
@@ -116,6 +131,9 @@ pub enum Command {
     /// Work on one rule
     #[command(subcommand)]
     Rule(RuleCommand),
+    /// Which rules were live when, what changed, and the way back
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Work on rule components
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -163,9 +181,23 @@ pub struct Filter {
     /// Only since then: a time (2026-01-31T12:00:00Z), a day (2026-01-31) or an age (90m, 24h, 7d)
     #[arg(long)]
     pub since: Option<String>,
-    /// At most so many rows, the newest
+    /// At most so many, the newest
     #[arg(long)]
     pub limit: Option<usize>,
+}
+
+/// What a replay puts to the test; without any, every rule as its file is now.
+#[derive(Debug, Args)]
+pub struct CandidateArgs {
+    /// This file in the place of the rule that has its name, the others as their files are now
+    #[arg(long, value_name = "FILE", conflicts_with = "generation")]
+    pub rule: Option<PathBuf>,
+    /// The rule that FILE replaces, as the mailboxes' chains name it
+    #[arg(long = "as", value_name = "NAME", requires = "rule")]
+    pub in_place_of: Option<String>,
+    /// The rules of this generation, as the store keeps them
+    #[arg(long, value_name = "N")]
+    pub generation: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -317,6 +349,66 @@ pub enum RuleCommand {
         #[command(flatten)]
         config: ConfigArg,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// The generations, the newest first, with what each changed; and the versions that are refused
+    List {
+        /// At most so many
+        #[arg(long)]
+        limit: Option<usize>,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Every rule of a generation; with --rule its text
+    Show {
+        /// The newest unless given
+        generation: Option<u64>,
+        #[command(flatten)]
+        filter: RuleFilter,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// What changed between two generations, file by file
+    Diff {
+        /// The one before the other unless given
+        from: Option<u64>,
+        /// The newest unless given
+        to: Option<u64>,
+        #[command(flatten)]
+        filter: RuleFilter,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Put the versions of an earlier generation live again; those that they replace stay out until their file changes
+    Rollback {
+        /// The one before the newest unless given
+        generation: Option<u64>,
+        #[command(flatten)]
+        filter: RuleFilter,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Some of a generation's rules.
+#[derive(Debug, Args)]
+pub struct RuleFilter {
+    /// Only this tenant's
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Only this one, as the configuration names it, such as rules/acme.js
+    #[arg(long)]
+    pub rule: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use postroom::cli::{
     AuthCommand, Cli, Command, MailCommand, MailboxCommand, PluginCommand, RuleCommand,
+    RulesCommand,
 };
 use postroom::{commands, logging};
 
@@ -39,6 +40,21 @@ fn main() -> ExitCode {
             limit,
             output,
         } => commands::listings::outbox(&config.config, state.as_deref(), limit, output.json),
+        Command::Replay {
+            config,
+            filter,
+            candidate,
+            all,
+            output,
+        } => {
+            let options = commands::replay::Options {
+                filter,
+                candidate,
+                all,
+                json: output.json,
+            };
+            commands::replay::replay(&config.config, &options)
+        }
         Command::Quarantine {
             command,
             config,
@@ -125,6 +141,30 @@ fn main() -> ExitCode {
             };
             commands::rule::pin(&config.config, &wanted)
         }
+        Command::Rules(RulesCommand::List {
+            limit,
+            config,
+            output,
+        }) => commands::rules::list(&config.config, limit, output.json),
+        Command::Rules(RulesCommand::Show {
+            generation,
+            filter,
+            config,
+            output,
+        }) => commands::rules::show(&config.config, generation, &filter, output.json),
+        Command::Rules(RulesCommand::Diff {
+            from,
+            to,
+            filter,
+            config,
+            output,
+        }) => commands::rules::diff(&config.config, from, to, &filter, output.json),
+        Command::Rules(RulesCommand::Rollback {
+            generation,
+            filter,
+            config,
+            output,
+        }) => commands::rules::rollback(&config.config, generation, &filter, output.json),
         Command::Plugin(PluginCommand::New { language, name }) => {
             commands::plugin::new(language, &name)
         }

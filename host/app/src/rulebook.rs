@@ -1,6 +1,8 @@
 //! The rules that are live: loaded, numbered as a generation, swapped whole, and remembered so that a restart needs no good file.
 
 mod files;
+mod refused;
+mod strikes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,9 +16,11 @@ use postroom_store::{RuleRecord, Store, StoreError};
 
 use crate::cases::Gate;
 use crate::config::{Config, RuleKind, RuleUse};
-use files::{Files, Folder, Footprint};
+use files::{CONFIGURATION, Files, Folder, Footprint, Spot};
+use refused::{Refused, alert_key, alert_sinks};
 
-pub use files::read_rule;
+pub use files::{read_configured, read_rule};
+pub use strikes::{StrikeLimits, Strikes};
 
 /// A tenant's rule: the tenant, and the rule's name as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,8 +36,23 @@ pub struct LiveRule {
     pub hash: String,
     /// The rule, or why there is none to run: then every mail goes on to the next.
     pub rule: Result<Rule, String>,
+    /// How this version did on its last mails.
+    pub strikes: Strikes,
     /// What goes into the store with the generation; nothing for a built-in rule.
     record: Option<RuleRecord>,
+}
+
+impl LiveRule {
+    /// A rule that is only tried: nothing of it is kept.
+    pub fn tried(name: &str, rule: Rule) -> Self {
+        Self {
+            name: name.to_owned(),
+            hash: rule.hash().hex(),
+            rule: Ok(rule),
+            strikes: Strikes::new(StrikeLimits::NEVER),
+            record: None,
+        }
+    }
 }
 
 /// A mailbox's rules, in their order, under one generation's number.
@@ -49,6 +68,8 @@ pub struct Reloaded {
     pub generation: Option<u64>,
     /// Rules that went live.
     pub live: Vec<RuleId>,
+    /// Rules that went back to what served before, or off where there was nothing.
+    pub returned: Vec<RuleId>,
     /// Saves that changed nothing, each said once, with the reason: `file:line:column: what`.
     pub refused: Vec<(RuleId, String)>,
 }
@@ -60,11 +81,16 @@ pub struct RuleBook {
     uses: Vec<RuleUse>,
     /// The tests that a rule must pass before it goes live.
     gate: Gate,
+    /// When a version has failed too often.
+    strikes: StrikeLimits,
+    /// The sinks that take a tenant's alerts.
+    alert_sinks: HashMap<String, Vec<String>>,
     /// Each mailbox's rules, in order.
     chains: HashMap<String, Vec<RuleId>>,
     live: ArcSwap<Generation>,
     /// One reload at a time. Holds what was last found of each rule.
     seen: Arc<tokio::sync::Mutex<HashMap<RuleId, Seen>>>,
+    sending_back: tokio::sync::Mutex<()>,
 }
 
 /// The files of a rule at the last look.
@@ -106,9 +132,12 @@ impl RuleBook {
             store,
             uses: config.rule_uses(),
             gate: Gate::of(config),
+            strikes: config.limits.strikes,
+            alert_sinks: alert_sinks(config),
             chains: chains.collect(),
             live: ArcSwap::from_pointee(Generation::default()),
             seen: Arc::default(),
+            sending_back: tokio::sync::Mutex::default(),
         });
         let reloaded = book.reload().await?;
         Ok((book, reloaded))
@@ -164,17 +193,24 @@ impl RuleBook {
             refused: looked.refused,
             ..Reloaded::default()
         };
-        if looked.changed.is_empty() {
-            return Ok(reloaded);
+        if !looked.changed.is_empty() || looked.newest > self.generation() {
+            let records = looked.rules.values().filter_map(|rule| rule.record.clone());
+            let number = self
+                .store
+                .save_generation(records.collect(), looked.cause)
+                .await?;
+            self.live.store(Arc::new(Generation {
+                number,
+                rules: looked.rules,
+            }));
+            reloaded.generation = Some(number);
+            reloaded.live = looked.sound;
+            reloaded.returned = looked.returned;
         }
-        let records = looked.rules.values().filter_map(|rule| rule.record.clone());
-        let number = self.store.save_generation(records.collect()).await?;
-        self.live.store(Arc::new(Generation {
-            number,
-            rules: looked.rules,
-        }));
-        reloaded.generation = Some(number);
-        reloaded.live = looked.sound;
+        for id in looked.forgiven {
+            let (key, sinks) = (alert_key(&id.name), self.alert_sinks(&id.tenant));
+            self.store.forgive(id.tenant, id.name, key, sinks).await?;
+        }
         Ok(reloaded)
     }
 
@@ -182,13 +218,19 @@ impl RuleBook {
     fn look(&self, seen: &mut HashMap<RuleId, Seen>) -> Result<Looked, StoreError> {
         let live = self.live.load_full();
         let files = Files::default();
-        let mut looked = Looked::default();
+        let refused = Refused(self.store.refused_rules()?);
+        let mut looked = Looked {
+            newest: self.store.newest_generation()?,
+            cause: "saved",
+            ..Looked::default()
+        };
         for wanted in &self.uses {
             let id = RuleId {
                 tenant: wanted.tenant.clone(),
                 name: wanted.rule.name.clone(),
             };
-            let serving = live.rules.get(&id);
+            let served = live.rules.get(&id);
+            let serving = served.filter(|rule| refused.reason(&id, &rule.hash).is_none());
             let before = seen.get(&id);
             if let Some(serving) = serving
                 && before.is_some_and(|before| before.files.holds(&files))
@@ -197,9 +239,17 @@ impl RuleBook {
                 continue;
             }
             let mut footprint = Footprint::default();
-            let loaded = load_file(&self.sandbox, wanted, &files, &mut footprint);
-            let loaded =
-                loaded.and_then(|fresh| self.tested(wanted, fresh, &files, &mut footprint));
+            let loaded = load_file(&self.sandbox, wanted, self.strikes, &files, &mut footprint);
+            let loaded = loaded.and_then(|fresh| match refused.reason(&id, &fresh.hash) {
+                Some(reason) => Err(format!(
+                    "{}: this version was {reason}; it stays out until the file changes",
+                    id.name
+                )),
+                None => self.tested(wanted, fresh, &files, &mut footprint),
+            });
+            if loaded.is_ok() && refused.has(&id) {
+                looked.forgiven.push(id.clone());
+            }
             let now = Seen {
                 files: footprint,
                 sound: loaded.is_ok(),
@@ -226,6 +276,10 @@ impl RuleBook {
                         Some(serving) => serving.clone(),
                         None => {
                             looked.changed.push(id.clone());
+                            if served.is_some() {
+                                looked.returned.push(id.clone());
+                                looked.cause = "sent back";
+                            }
                             Arc::new(self.last_good(wanted, reason)?)
                         }
                     }
@@ -246,7 +300,7 @@ impl RuleBook {
     ) -> Result<LiveRule, String> {
         for file in self.gate.files(wanted) {
             // What cannot be read fails its test, which says why.
-            let _ = footprint.read(files, &file);
+            let _ = footprint.read(files, Spot::anywhere(&file));
         }
         let rule = fresh.rule.as_ref().ok();
         match rule.and_then(|rule| self.gate.refusal(&self.sandbox, wanted, rule)) {
@@ -263,6 +317,7 @@ impl RuleBook {
                 name,
                 hash: String::new(),
                 rule: Err(reason),
+                strikes: Strikes::new(StrikeLimits::NEVER),
                 record: None,
             });
         };
@@ -271,8 +326,18 @@ impl RuleBook {
             hash: record.hash.hex(),
             rule: load_bytes(&self.sandbox, wanted, &record.bytes)
                 .map_err(|error| format!("{reason}; and its last good version: {error}")),
+            strikes: Strikes::new(self.strikes),
             record: Some(record),
         })
+    }
+
+    /// Whether another process made a generation that does not serve yet.
+    pub fn is_behind(&self) -> Result<bool, StoreError> {
+        Ok(self.store.newest_generation()? > self.generation())
+    }
+
+    fn alert_sinks(&self, tenant: &str) -> Vec<String> {
+        self.alert_sinks.get(tenant).cloned().unwrap_or_default()
     }
 }
 
@@ -280,11 +345,12 @@ impl RuleBook {
 fn load_file(
     sandbox: &Sandbox,
     wanted: &RuleUse,
+    strikes: StrikeLimits,
     files: &Files,
     footprint: &mut Footprint,
 ) -> Result<LiveRule, String> {
     let name = wanted.rule.name.clone();
-    let Some(path) = wanted.rule.path() else {
+    let Some(spot) = Spot::of(&wanted.rule) else {
         let rule = sandbox
             .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
             .map_err(|error| error.to_string())?;
@@ -292,12 +358,14 @@ fn load_file(
             name,
             hash: rule.hash().hex(),
             rule: Ok(rule),
+            // There is no other version of what is built in.
+            strikes: Strikes::new(StrikeLimits::NEVER),
             record: None,
         });
     };
-    let read = footprint.read(files, path);
-    let bytes = read.map_err(|reason| format!("{name}: {reason}"))?;
-    let folder = Folder::of(files, &wanted.rule, path);
+    let read = footprint.read(files, spot);
+    let bytes = read.map_err(|unread| format!("{name}: {}", unread.told(CONFIGURATION)))?;
+    let folder = Folder::of(files, &wanted.rule);
     let loaded = load(sandbox, wanted, &bytes, &folder);
     footprint.add(folder.footprint());
     let rule = loaded.map_err(|error| error.to_string())?;
@@ -313,6 +381,7 @@ fn load_file(
             grants_json: grants_json(&wanted.grants),
         }),
         rule: Ok(rule),
+        strikes: Strikes::new(strikes),
     })
 }
 
@@ -338,9 +407,20 @@ pub fn sandbox(data_dir: Option<&Path>, workers: usize) -> Result<Sandbox, Sandb
 /// those of several files, as the store has them.
 pub fn load_bytes(sandbox: &Sandbox, wanted: &RuleUse, bytes: &[u8]) -> Result<Rule, LoadError> {
     let files = Files::default();
-    let path = wanted.rule.path().unwrap_or(Path::new(&wanted.rule.name));
-    let folder = Folder::of(&files, &wanted.rule, path);
+    let folder = Folder::of(&files, &wanted.rule);
     load(sandbox, wanted, bytes, &folder)
+}
+
+/// Loads a rule as its files are now. The reason of a refusal is for people.
+pub fn load_now(sandbox: &Sandbox, wanted: &RuleUse) -> Result<Rule, String> {
+    let name = &wanted.rule.name;
+    let Some(path) = wanted.rule.path() else {
+        return sandbox
+            .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
+            .map_err(|error| error.to_string());
+    };
+    let bytes = read_rule(path).map_err(|reason| format!("{name}: {reason}"))?;
+    load_bytes(sandbox, wanted, &bytes).map_err(|error| error.to_string())
 }
 
 fn load(
@@ -354,10 +434,7 @@ fn load(
     let source = match wanted.rule.kind {
         RuleKind::Component(_) => Source::Component { name, bytes },
         _ => {
-            bundle = Bundle::unpack(name, bytes).ok_or_else(|| LoadError::Invalid {
-                name: name.to_owned(),
-                message: "what was kept of it is damaged".into(),
-            })?;
+            bundle = Bundle::unpack(name, bytes)?;
             match bundle.modules() {
                 [only] => Source::Modules {
                     name,
@@ -392,6 +469,14 @@ struct Looked {
     changed: Vec<RuleId>,
     /// Of those that changed, the ones made of their files as they are.
     sound: Vec<RuleId>,
+    /// Those whose serving version is refused by now.
+    returned: Vec<RuleId>,
+    /// Those of which versions were refused, and whose file changed since.
+    forgiven: Vec<RuleId>,
     /// What is wrong with files that changed.
     refused: Vec<(RuleId, String)>,
+    /// The newest generation in the store.
+    newest: u64,
+    /// Why there is a new generation, if there is.
+    cause: &'static str,
 }

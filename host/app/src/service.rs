@@ -8,21 +8,23 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use postroom_auth::Tokens;
 use postroom_auth::runway::Notice;
-use postroom_core::{ParseLimits, RawMessage};
+use postroom_core::RawMessage;
 use postroom_mailbox::{FetchLimits, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
 use postroom_store::{OutgoingRoute, Routes, Store, StoreError};
 use rustls::ClientConfig;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, ItemKind};
 use crate::connections::{self, AnySource};
 use crate::directory::Directories;
+use crate::line::budget::Budget;
 use crate::line::deliver::Deliveries;
 use crate::line::intake::{self, Intake};
+use crate::line::slots::Slots;
 use crate::line::streak::Streak;
 use crate::line::way::Way;
 use crate::line::{Line, Mailbox, Observer, Settled};
@@ -70,7 +72,10 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let store = Store::open(&config.data_dir)?;
-        let sandbox = Arc::new(rulebook::sandbox(Some(&config.data_dir), cores)?);
+        let slots = Arc::new(Slots::new(cores));
+        // One more than there are mails decided at a time: a rule that is slow to load holds up none.
+        let sandbox = rulebook::sandbox(Some(&config.data_dir), slots.count() + 1)?;
+        let sandbox = Arc::new(sandbox);
         let (rules, loaded) = RuleBook::open(&config, sandbox, store.clone()).await?;
         rule_watch::say(&loaded);
         let (directories, read) = Directories::open(&config);
@@ -85,16 +90,13 @@ impl Service {
             rules,
             directories,
             limits: config.limits.clone(),
-            parse_limits: ParseLimits {
-                depth: config.limits.mime_depth,
-                parts: config.limits.parts,
-                ..ParseLimits::default()
-            },
+            parse_limits: config.limits.parsing(),
             own_addresses: config.own_addresses().into_iter().collect(),
-            deciders: Arc::new(Semaphore::new(cores)),
-            cores,
+            slots,
             outbox_filled,
             memories: memories(&config),
+            budgets: budgets(&config),
+            stop: stop.clone(),
             observer,
         });
         let intakes = config
@@ -116,6 +118,7 @@ impl Service {
                     config::Source::Spool { .. } => None,
                 },
                 recovered: false,
+                held: false,
                 said: Some(intake::STARTING),
                 streak: Streak::default(),
             })
@@ -331,6 +334,14 @@ fn memories(config: &Config) -> HashMap<String, Mutex<()>> {
     let granted = config.tenants.iter().filter(|it| sees(&it.grants));
     granted
         .map(|tenant| (tenant.name.clone(), Mutex::new(())))
+        .collect()
+}
+
+fn budgets(config: &Config) -> HashMap<String, Budget> {
+    let tenants = config.tenants.iter();
+    tenants
+        .filter_map(|tenant| Some((&tenant.name, tenant.mails_per_minute?)))
+        .map(|(name, rate)| (name.clone(), Budget::new(name, rate)))
         .collect()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::directory::{Directories, Reread};
@@ -17,6 +17,8 @@ use crate::rulebook::{Reloaded, RuleBook};
 const QUIET: Duration = Duration::from_millis(50);
 /// A folder in which something happens all the time is looked at all the same after so long.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// Another process may have rolled rules back: looked for this often.
+const NEWS: Duration = Duration::from_millis(250);
 /// File systems that announce nothing (network shares) are looked at this often.
 const RECHECK: Duration = Duration::from_secs(30);
 
@@ -40,14 +42,22 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
     let mut watched = BTreeSet::new();
     // What was saved between the rules' first loading and this moment rang no bell.
     let _ = ring.try_send(());
+    let mut recheck = tokio::time::interval(RECHECK);
+    let mut news = tokio::time::interval(NEWS);
+    news.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            rung = timeout(RECHECK, bell.recv()) => {
-                if rung.is_ok() {
-                    settle(&mut bell).await;
+            _ = bell.recv() => settle(&mut bell).await,
+            _ = recheck.tick() => {}
+            _ = news.tick() => match rules.is_behind() {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    tracing::debug!(%error, "whether rules were rolled back cannot be read");
+                    continue;
                 }
-            }
+            },
         }
         reread(&directories).await;
         match rules.reload().await {
@@ -105,6 +115,10 @@ pub fn say(reloaded: &Reloaded) {
             .map(|rule| format!("{}/{}", rule.tenant, rule.name))
             .collect();
         tracing::info!(generation, rules = %names.join(", "), "rules are live");
+    }
+    for rule in &reloaded.returned {
+        let generation = reloaded.generation.unwrap_or_default();
+        tracing::warn!(generation, tenant = %rule.tenant, rule = %rule.name, "what served before it serves again");
     }
 }
 

@@ -248,8 +248,14 @@ fn summary(config: &Config) -> String {
             )
         };
         lines.push(format!(
-            "tenant {} {:?} {:?} {:?} {usual}",
-            tenant.name, tenant.domains, tenant.settings, tenant.grants
+            "tenant {} {:?} {:?} {:?} {usual}{}",
+            tenant.name,
+            tenant.domains,
+            tenant.settings,
+            tenant.grants,
+            tenant
+                .mails_per_minute
+                .map_or(String::new(), |rate| format!(" mails_per_minute {rate}"))
         ));
         for (what, file) in [("contacts", &tenant.contacts), ("assets", &tenant.assets)] {
             if let Some(file) = file {

@@ -1,11 +1,11 @@
 //! Who or what wrote a mail, judged from its headers alone, so that nobody answers a machine.
 
-use crate::fold::starts_with_any;
+use crate::fold::{starts_with_any, without_tags};
 use crate::message::{Address, Classification, Header};
 
 /// Judges a mail. The first that fits:
 ///
-/// 1. bounce: a delivery status report (RFC 3464), X-Failed-Recipients, or a mailer daemon for a sender;
+/// 1. bounce: a delivery status report (RFC 3464), X-Failed-Recipients, Exchange's mark, or a mailer daemon for a sender;
 /// 2. auto-reply: Auto-Submitted `auto-replied` (RFC 3834), X-Autoreply, X-Autorespond and their kin, Precedence
 ///    `auto_reply`, a read receipt (RFC 8098), or the subject of an out-of-office notice together with any mark of a machine;
 /// 3. machine, by a strong mark: any other Auto-Submitted but `no`, or the X-Mailer or a header of a known monitoring, backup,
@@ -70,7 +70,7 @@ impl Marks {
         match header.name.len() {
             6 if is("X-Loop") => self.weak_machine = true,
             7 if is("List-Id") => self.list = true,
-            7 if is("Subject") => self.away_subject = starts_with_any(value, AWAY),
+            7 if is("Subject") => self.away_subject = starts_with_any(without_tags(value), AWAY),
             8 if is("X-Mailer") => self.machine |= starts_with_any(value, PROGRAMS),
             9 if is("List-Post") => self.list = true,
             10 if is("Precedence") => match value.to_ascii_lowercase().as_str() {
@@ -100,6 +100,7 @@ impl Marks {
             15 if is("X-Autoresponder") => self.auto_reply = true,
             16 if is("List-Unsubscribe") => self.list = true,
             19 if is("X-Failed-Recipients") => self.bounce = true,
+            28 if is("X-MS-Exchange-Message-Is-Ndr") => self.bounce = true,
             24 if is("X-Auto-Response-Suppress") => {
                 self.weak_machine |= !value.eq_ignore_ascii_case("none") && !value.is_empty();
             }
@@ -272,6 +273,16 @@ const AWAY: &[&str] = &[
     "автоматический ответ",
     "автоматична відповідь",
     "αυτόματη απάντηση",
+    "automatski odgovor",
+    "samodejni odgovor",
+    "resposta automàtica",
+    "automatinis atsakymas",
+    "automātiskā atbilde",
+    "automaatvastus",
+    "автоматичен отговор",
+    "תשובה אוטומטית",
+    "رد تلقائي",
+    "자동 회신",
     "自動応答",
     "自动答复",
     "自動回覆",

@@ -163,4 +163,8 @@ pub struct Decision {
     pub log: Vec<String>,
     /// From the parsed mail to the decision, all rules together.
     pub elapsed_us: u64,
+    /// `file:line:column` at which a script made the action that decided; none where that is not known.
+    pub decided_at: Option<String>,
+    /// The calls in the rule's own files that led there, innermost first.
+    pub called_from: Vec<String>,
 }

@@ -21,3 +21,16 @@ pub(crate) fn is_any(text: &str, known: &[&str]) -> bool {
             && text.chars().flat_map(char::to_lowercase).count() == known.chars().count()
     })
 }
+
+/// A subject without what gateways and ticket systems put before it: `[EXTERNAL] Re: x` is `Re: x`.
+pub(crate) fn without_tags(subject: &str) -> &str {
+    const LONGEST_TAG: usize = 40;
+    let mut rest = subject.trim_start();
+    while let Some((tag, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'))
+        && tag.len() <= LONGEST_TAG
+        && !after.trim_start().is_empty()
+    {
+        rest = after.trim_start();
+    }
+    rest
+}

@@ -1,6 +1,7 @@
 //! What a rule may ask about its own tenant: contacts, assets, open tickets and alerts; each question and answer can be recorded and compared.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -159,6 +160,26 @@ impl Question {
     }
 }
 
+/// As people read it: `contact ann@acme.example`, `tickets with site = lab`.
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Contact(text) => write!(f, "contact {text}"),
+            Self::Contacts(text) => write!(f, "contacts {text}"),
+            Self::Asset(text) => write!(f, "asset {text}"),
+            Self::Assets(text) => write!(f, "assets {text}"),
+            Self::Ticket(text) => write!(f, "ticket {text}"),
+            Self::Alert(text) => write!(f, "alert {text}"),
+            Self::Alerts(text) => write!(f, "alerts {text}"),
+            Self::Tickets(TicketSearch::Requester(email)) => write!(f, "tickets of {email}"),
+            Self::Tickets(TicketSearch::Subject(text)) => write!(f, "tickets about {text}"),
+            Self::Tickets(TicketSearch::Field(name, value)) => {
+                write!(f, "tickets with {name} = {value}")
+            }
+        }
+    }
+}
+
 impl Found {
     pub fn len(&self) -> usize {
         match self {
@@ -171,6 +192,16 @@ impl Found {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Keeps the first so many rows.
+    pub fn truncate(&mut self, most: usize) {
+        match self {
+            Self::Contacts(rows) => rows.truncate(most),
+            Self::Assets(rows) => rows.truncate(most),
+            Self::Tickets(rows) => rows.truncate(most),
+            Self::Alerts(rows) => rows.truncate(most),
+        }
     }
 
     /// Roughly the bytes of its JSON.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::fold::{is_any, starts_with, starts_with_any};
+use crate::fold::{is_any, starts_with, starts_with_any, without_tags};
 
 /// Put into outgoing mails above the history; what a reply holds from this line on is not new.
 pub const DELIMITER: &str = "## reply above this line ##";
@@ -22,10 +22,11 @@ const DOUBTFUL_SIGNATURE_LINES: usize = 12;
 /// What the sender wrote anew. Of a forwarded mail everything is kept: it is the matter itself. Never empty when the text
 /// is not. `threaded` says that the mail names another one it answers.
 pub fn new_words(text: &str, subject: &str, threaded: bool) -> String {
-    if starts_with_any(subject.trim_start(), FORWARD_PREFIXES) {
+    let prefix = subject_prefix(subject);
+    if is_any(prefix, FORWARD_PREFIXES) {
         return text.trim().to_owned();
     }
-    let is_reply = threaded || starts_with_any(subject.trim_start(), REPLY_PREFIXES);
+    let is_reply = threaded || is_any(prefix, REPLY_PREFIXES);
     let lines = Lines::of(text);
     let kept = without_signature(&lines, without_history(&lines, is_reply));
     let mut out = String::with_capacity(text.len());
@@ -80,16 +81,28 @@ impl<'a> Lines<'a> {
         None
     }
 
+    /// The first full line below the block of full lines at `index`.
+    fn below_block(&self, mut index: usize) -> Option<usize> {
+        while index < self.len() && !self.get(index).is_empty() {
+            index += 1;
+        }
+        self.next_full(index)
+    }
+
     fn is_quoted(&self, index: usize) -> bool {
         self.get(index).starts_with('>')
     }
 }
 
-/// The lines that are not quoted history. Only a reply is searched for a block of `From:`, `Sent:`, `To:`: forms have such too.
+/// The lines that are not quoted history. What is no reply may be a form, a log or a forwarded mail under another subject: there
+/// only quotes below an attribution are history.
 fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
     // A trailing run of quotes needs no attribution to be one.
     let mut trailing = lines.len();
-    while trailing > 0 && (lines.is_quoted(trailing - 1) || lines.get(trailing - 1).is_empty()) {
+    while is_reply
+        && trailing > 0
+        && (lines.is_quoted(trailing - 1) || lines.get(trailing - 1).is_empty())
+    {
         trailing -= 1;
     }
     let mut kept = Vec::with_capacity(lines.len());
@@ -109,6 +122,11 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
             return kept;
         }
         if line.starts_with('>') {
+            // Apple's mailers quote what they forward.
+            if !attributed && is_forward_line(line.trim_start_matches(['>', ' '])) {
+                kept.extend(index..lines.len());
+                return kept;
+            }
             if !attributed && index < trailing {
                 any_words = true;
                 kept.push(index);
@@ -120,7 +138,15 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
             kept.extend(index..lines.len());
             return kept;
         }
-        if is_original_line(line) || is_reply && starts_header_block(lines, index) {
+        if is_reply && (is_original_line(line) || starts_header_block(lines, index)) {
+            // Where the quoted mail has its marks too, answers may stand between them.
+            if let Some(body) = lines.below_block(index)
+                && lines.is_quoted(body)
+            {
+                attributed = true;
+                index = body;
+                continue;
+            }
             if !any_words {
                 // History first: what is below it may be the answer.
                 kept.extend(index..lines.len());
@@ -135,7 +161,7 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
                     continue;
                 }
                 None => return kept,
-                Some(_) if any_words && sure => return kept,
+                Some(_) if is_reply && any_words && sure => return kept,
                 Some(_) => {}
             }
         }
@@ -158,6 +184,7 @@ fn without_signature(lines: &Lines<'_>, mut kept: Vec<usize>) -> Vec<usize> {
     }
     if let Some(last) = kept.iter().rposition(|index| !lines.get(*index).is_empty())
         && is_device_line(lines.get(kept[last]))
+        && (last == 0 || lines.get(kept[last] - 1).is_empty())
     {
         kept.truncate(last);
     }
@@ -199,14 +226,23 @@ fn is_delimiter(line: &str) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(DELIMITER))
 }
 
+/// The `Re` of `Re:`, `RE :`, `Re[2]:` and `[EXTERNAL] Re:`; the whole subject where there is no colon.
+fn subject_prefix(subject: &str) -> &str {
+    let subject = without_tags(subject);
+    let prefix = subject.split([':', '：']).next().unwrap_or_default();
+    prefix
+        .trim_end_matches(|c: char| c.is_whitespace() || c.is_ascii_digit() || "[]()^".contains(c))
+}
+
 /// Prefixes of forwarded mails' subjects, in lower case.
 const FORWARD_PREFIXES: &[&str] = &[
-    "fw:", "fwd:", "wg:", "tr:", "rv:", "i:", "vs:", "vb:", "doorst:", "enc:", "pd:",
+    "fw", "fwd", "wg", "tr", "rv", "i", "vs", "vb", "vl", "doorst", "enc", "pd", "ilt", "转发",
+    "轉寄",
 ];
 
 /// Prefixes of replies' subjects, in lower case.
 const REPLY_PREFIXES: &[&str] = &[
-    "re:", "aw:", "antw:", "sv:", "res:", "r:", "rif:", "ref:", "odp:", "re :", "re[",
+    "re", "aw", "antw", "sv", "res", "r", "rif", "odp", "ynt", "vá", "回复", "答复", "回覆",
 ];
 
 /// Words between the dashes above a quoted mail, in lower case.
@@ -355,7 +391,7 @@ const OTHER_LABELS: &[&str] = &[
     "件名", // ja
 ];
 
-/// A `From:` line, perhaps under a rule, with two more labels close below.
+/// A `From:` line, perhaps under a rule, with two more labels close below, and a date or a time of day.
 fn starts_header_block(lines: &Lines<'_>, index: usize) -> bool {
     let line = lines.get(index);
     let mut first = index;
@@ -371,12 +407,14 @@ fn starts_header_block(lines: &Lines<'_>, index: usize) -> bool {
         return false;
     }
     let mut others = 0;
+    let mut dated = time_first && has_date_or_time(lines.get(first));
     for next in first + 1..(first + 1 + BLOCK_LINES).min(lines.len()) {
         if has(next, OTHER_LABELS) {
             others += 1;
+            dated |= has_date_or_time(lines.get(next));
         }
     }
-    others >= 2
+    others >= 2 && dated
 }
 
 /// The word before a line's colon, without the stars of bold text.
@@ -396,6 +434,7 @@ const ATTRIBUTIONS: &[(&str, &[&str])] = &[
     ("il ", &["ha scritto"]),
     ("op ", &["schreef", "geschreven:"]),
     ("em ", &["escreveu"]),
+    ("às ", &["escreveu"]),
     ("den ", &["skrev"]),
     ("w dniu ", &["pisze:", "napisał"]),
     ("dnia ", &["pisze:", "napisał"]),
@@ -405,7 +444,7 @@ const ATTRIBUTIONS: &[(&str, &[&str])] = &[
 struct Attribution {
     /// The line below it.
     after: usize,
-    /// It holds an address or a time of day, as programs write it and people do not.
+    /// It holds an address, or a time of day and a year, as programs write it and people do not.
     sure: bool,
 }
 
@@ -430,7 +469,8 @@ fn attribution(lines: &Lines<'_>, index: usize) -> Option<Attribution> {
                 if endings.iter().any(|ending| words.contains(ending)) {
                     return Some(Attribution {
                         after: next + 1,
-                        sure: has_address_or_time(&joined),
+                        sure: joined.contains('@')
+                            || has_date_or_time(&joined) && has_year(&joined),
                     });
                 }
             }
@@ -456,15 +496,20 @@ fn attribution(lines: &Lines<'_>, index: usize) -> Option<Attribution> {
     None
 }
 
-/// Lines that phones and apps put under a mail, in lower case.
+/// Lines that phones and apps put under a mail, alone below a blank line, in lower case.
 const DEVICE: &[&str] = &[
     "sent from my ",
     "sent from mail for windows",
     "sent from outlook",
+    "sent from yahoo mail",
     "sent with proton",
     "sent via ",
     "get outlook for ",
+    "get bluemail for ",
+    "yahoo mail: search, organize",
+    "diese nachricht wurde von meinem ",
     "von meinem ",
+    "von meinem/meiner ",
     "gesendet von ",
     "gesendet mit ",
     "outlook für ",
@@ -473,30 +518,48 @@ const DEVICE: &[&str] = &[
     "envoyé depuis ",
     "envoyé à partir de ",
     "télécharger outlook",
+    "provenance : courrier pour ",
     "enviado desde ",
     "enviado do meu ",
+    "enviado a partir do ",
+    "obter o outlook para ",
     "obtener outlook para ",
     "inviato da ",
+    "inviato dal mio ",
+    "invia da outlook",
     "scarica outlook",
     "ottieni outlook",
     "verstuurd vanaf ",
     "verzonden vanaf ",
     "verzonden met ",
     "outlook voor ",
+    "download outlook voor ",
     "skickat från min ",
+    "hämta outlook för ",
     "sendt fra min ",
     "wysłane z ",
+    "pobierz program outlook ",
+    "odesláno z ",
+    "lähetetty iphone",
+    "отправлено с iphone",
 ];
 
 fn is_device_line(line: &str) -> bool {
     line.len() <= 160 && starts_with_any(line, DEVICE)
 }
 
-fn has_address_or_time(text: &str) -> bool {
-    text.contains('@')
-        || text.as_bytes().windows(3).any(|w| {
-            w[0].is_ascii_digit() && matches!(w[1], b':' | b'.' | b'h') && w[2].is_ascii_digit()
-        })
+/// `9:30`, `9.30`, `9h30`, and dates of digits.
+fn has_date_or_time(text: &str) -> bool {
+    text.as_bytes().windows(3).any(|w| {
+        w[0].is_ascii_digit()
+            && matches!(w[1], b':' | b'.' | b'h' | b'/' | b'-')
+            && w[2].is_ascii_digit()
+    })
+}
+
+fn has_year(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_digit())
+        .any(|number| number.len() == 4)
 }
 
 fn has_digit(text: &str) -> bool {

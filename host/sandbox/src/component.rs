@@ -115,13 +115,16 @@ fn embed_world(module: &mut Vec<u8>) -> Result<(), BuildError> {
 /// Looks into a component or a core module without running any of it.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, BuildError> {
     let mut found = outline(bytes)?;
-    // The imports of a core module are functions; the world that it carries says what they come from.
+    // The imports of a core module are functions; the world that it carries, if any, says what they come from.
     if found.kind == Kind::CoreModule {
         let (_, metadata) =
             wit_component::metadata::decode(bytes).map_err(|e| BuildError::Damaged(chain(&e)))?;
         let resolve = &metadata.resolve;
         let name = |key: &WorldKey| resolve.name_world_key(key);
         let world = &resolve.worlds[metadata.world];
+        if world.exports.is_empty() && world.imports.is_empty() {
+            return Ok(inspection(found, bytes));
+        }
         found.exports = world.exports.keys().map(name).collect();
         found.imports = world
             .imports
@@ -130,15 +133,19 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, BuildError> {
             .map(|(key, _)| name(key))
             .collect();
     }
-    let is_rule = found.exports.iter().any(|export| export == ENTRY);
-    Ok(Inspection {
+    Ok(inspection(found, bytes))
+}
+
+fn inspection(found: Outline, bytes: &[u8]) -> Inspection {
+    let is_rule = found.exports.iter().any(|export| export == ENTRY) && found.stranger().is_none();
+    Inspection {
         kind: found.kind,
         world: is_rule.then(|| format!("{PACKAGE}rule@{}.0", spell(VERSION))),
         imports: found.imports,
         exports: found.exports,
         size: bytes.len(),
         hash: ContentHash::of(bytes),
-    })
+    }
 }
 
 /// Refuses what could not run anyway, before time is spent on compiling it. Answers whether it needs WASI.
@@ -154,6 +161,14 @@ pub(crate) fn check(name: &str, bytes: &[u8], grants: &Grants) -> Result<bool, L
     if outline.kind == Kind::CoreModule {
         return Err(LoadError::CoreModule {
             name: name.to_owned(),
+        });
+    }
+    if let Some((by, version)) = outline.stranger() {
+        return Err(LoadError::OtherContract {
+            name: name.to_owned(),
+            by: by.to_owned(),
+            version: spell(version),
+            known: spell(VERSION),
         });
     }
     if !outline.exports.iter().any(|export| export == ENTRY) {
@@ -191,6 +206,17 @@ struct Outline {
     kind: Kind,
     imports: Vec<String>,
     exports: Vec<String>,
+}
+
+impl Outline {
+    /// What shows that it was built for a contract of another major version, and which: nothing of such a one is known here.
+    fn stranger(&self) -> Option<(&str, (u64, u64))> {
+        let mut names = self.imports.iter().chain(&self.exports);
+        names.find_map(|name| {
+            let (_, version) = interface(name)?;
+            (version.0 != VERSION.0).then_some((name.as_str(), version))
+        })
+    }
 }
 
 /// The names at the outermost level. Reads every section's frame, so that a file cut short does not pass.
@@ -231,6 +257,14 @@ fn outline(bytes: &[u8]) -> Result<Outline, BuildError> {
                     }
                 }
             }
+            Payload::ImportSection(section) if depth == 1 => {
+                for import in section.into_imports() {
+                    let module = import.map_err(damaged)?.module;
+                    if !outline.imports.iter().any(|known| known == module) {
+                        outline.imports.push(module.into());
+                    }
+                }
+            }
             Payload::ExportSection(section) if depth == 1 => {
                 for export in section {
                     outline
@@ -268,7 +302,7 @@ fn check_import(name: &str, import: &str, grants: &Grants) -> Result<(), LoadErr
         });
     }
     let known = INTERFACES.contains(&interface);
-    if version.0 != VERSION.0 || (!known && version > VERSION) {
+    if !known && version > VERSION {
         return Err(LoadError::NewerPostroom {
             name: name.to_owned(),
             import: import.to_owned(),
@@ -284,7 +318,7 @@ fn check_import(name: &str, import: &str, grants: &Grants) -> Result<(), LoadErr
     }
 }
 
-/// Interface and version of an import of the contract: `postroom:plugin/kv@1.1.0` is (`kv`, (1, 1)).
+/// Interface and version of an import or export of the contract: `postroom:plugin/kv@1.1.0` is (`kv`, (1, 1)).
 fn interface(import: &str) -> Option<(&str, (u64, u64))> {
     let (name, version) = import.strip_prefix(PACKAGE)?.split_once('@')?;
     let mut numbers = version.split('.').map(str::parse);
@@ -294,8 +328,14 @@ fn interface(import: &str) -> Option<(&str, (u64, u64))> {
     }
 }
 
+/// The packages of WASI that are linked; there is no `wasi:http`, for one.
+const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+
 fn is_wasi(import: &str) -> bool {
-    import.starts_with("wasi:")
+    let package = import
+        .strip_prefix("wasi:")
+        .and_then(|import| import.split_once('/'));
+    package.is_some_and(|(package, _)| WASI.contains(&package))
 }
 
 fn spell((major, minor): (u64, u64)) -> String {

@@ -50,6 +50,17 @@ pub enum LoadError {
         "{name}: needs {import}, not granted to this tenant; grant it in the configuration or do without"
     )]
     NotGranted { name: String, import: String },
+    #[error(
+        "{name}: built for the world of postroom:plugin@{version}, as its {by} says, and this Postroom knows postroom:plugin@{known}; build it against that, or take the Postroom it was built for"
+    )]
+    OtherContract {
+        name: String,
+        /// The import or export that says so.
+        by: String,
+        /// `2.0`
+        version: String,
+        known: String,
+    },
     #[error("{name}: needs Postroom {version} for {import}; update Postroom")]
     NewerPostroom {
         name: String,
@@ -124,6 +135,11 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// Whether the rule is at fault, rather than what is behind its capabilities.
+    pub fn is_of_rule(&self) -> bool {
+        !matches!(self, Trouble::Kv { .. } | Trouble::Lookup { .. })
+    }
+
     /// The short name that stands in a recorded decision.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -19,10 +19,13 @@ use crate::lookup::{Inquiry, Lookup};
 use crate::matching::{PatternCache, Patterns, field};
 use crate::memory::{Kv, Memory};
 use crate::meter::Meter;
+use crate::rule::cut;
 use crate::wasi::Still;
 
 /// Bytes of an attachment in one call, as the contract says.
 const ATTACHMENT_CHUNK: usize = 1 << 20;
+/// Places kept of a decision's origin; the interpreter tells as many unless a script asks it for more.
+const ORIGIN_PLACES: usize = 10;
 
 /// Stands for the one mail of an instance; the mail itself is in [`Host`].
 pub struct Mail;
@@ -49,6 +52,8 @@ pub(crate) struct Host {
     pub(crate) log: Log,
     pub(crate) memory: Memory,
     pub(crate) inquiry: Inquiry,
+    /// See [`crate::Run::decided_at`].
+    pub(crate) decided_at: Option<Vec<String>>,
     patterns: Patterns,
     wasi: Option<Box<Still>>,
 }
@@ -73,6 +78,7 @@ impl Host {
             log,
             memory: Memory::new(kv),
             inquiry: Inquiry::new(lookup),
+            decided_at: None,
             patterns: Patterns::default(),
             wasi: None,
         }
@@ -84,6 +90,14 @@ impl Host {
             let seed = self.mail.as_ref().map_or("", |mail| &mail.message_id);
             Box::new(Still::new(&self.now, seed, &self.log))
         })
+    }
+
+    /// Takes what the script engine tells of its decision's origin.
+    pub(crate) fn note_origin(&mut self, mut path: Vec<String>) -> Result<(), Stop> {
+        self.enter()?;
+        path.truncate(ORIGIN_PLACES);
+        self.decided_at = Some(path.into_iter().map(cut).collect());
+        Ok(())
     }
 
     /// Every call of an instance begins here: epochs do not interrupt the host.

@@ -32,4 +32,4 @@ pub use lookup::{Lookup, LookupError, NoLookup};
 pub use memory::{Kv, KvError, NoKv};
 pub use rule::{Rule, Run};
 pub use sandbox::{Sandbox, SandboxConfig};
-pub use source::{Bundle, Import, Imports, Module, Source};
+pub use source::{Bundle, Import, Imports, Module, Source, module_text};

@@ -63,6 +63,9 @@ pub struct Run {
     pub kv_writes: Vec<(String, Option<String>)>,
     /// What was asked about the tenant and answered, in the order asked, each question once.
     pub lookups: Vec<(Question, Found)>,
+    /// Where a script made the action that decided, or its `pass()`: `file:line:column` in its own files, then the calls that led
+    /// there. Empty where the script hid it; none when it returned nothing, and for components.
+    pub decided_at: Option<Vec<String>>,
     /// From the instance's making to its answer, without the wait for a slot.
     pub elapsed: Duration,
     /// The most memory it held.
@@ -139,6 +142,7 @@ impl Rule {
                 Err(_) => Vec::new(),
             },
             lookups: host.inquiry.answers,
+            decided_at: host.decided_at.filter(|_| verdict.is_ok()),
             verdict,
             elapsed,
             memory_bytes: host.meter.used(),
@@ -222,7 +226,7 @@ fn call(
     }
 }
 
-fn cut(mut text: String) -> String {
+pub(crate) fn cut(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(FAILURE_BYTES));
     text
 }

@@ -26,8 +26,10 @@ use crate::source::{Imports, NoImports, Source};
 static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));
 /// The default rule, a core module built for the world `rule`.
 static STANDARD: &[u8] = include_bytes!(env!("POSTROOM_GUEST_STANDARD"));
-/// The interface between the script engine and the host.
+/// The interface by which the script engine asks what is granted.
 const ENGINE: &str = "postroom:plugin/engine@1.1.0";
+/// The interface by which the script engine tells which line decided.
+const ORIGIN: &str = "postroom:plugin/origin@1.1.0";
 const STANDARD_NAME: &str = "standard";
 
 /// Instances that may run at a time when nothing else is said.
@@ -230,13 +232,19 @@ fn linker(
     Ok(linker)
 }
 
-/// What the script engine alone may ask.
+/// What the script engine alone may call.
 fn link_engine(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.instance(ENGINE)?.func_wrap(
         "granted",
         |store: StoreContextMut<'_, Host>, (kind,): (String,)| {
             let granted = store.data().terms.grants.actions;
             Ok((ActionKind::named(&kind).is_some_and(|kind| granted.has(kind)),))
+        },
+    )?;
+    linker.instance(ORIGIN)?.func_wrap(
+        "decided-at",
+        |mut store: StoreContextMut<'_, Host>, (path,): (Vec<String>,)| {
+            Ok(store.data_mut().note_origin(path)?)
         },
     )
 }

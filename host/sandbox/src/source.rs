@@ -4,6 +4,8 @@ use bytes::Bytes;
 use postroom_core::ContentHash;
 use serde_json::Value;
 
+use crate::error::LoadError;
+
 /// What a rule is made of.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
@@ -60,6 +62,8 @@ pub struct Bundle(Vec<Module>);
 
 /// No UTF-8 text has this byte.
 const MARK: &[u8] = b"\xffmodules\n";
+/// Read by guesswork, a rule would look for other words than are written in it.
+const NOT_UTF8: &str = "the file is not in UTF-8 from here on; save it as UTF-8";
 
 impl Bundle {
     /// The rule itself comes first.
@@ -68,16 +72,29 @@ impl Bundle {
     }
 
     /// `name` is that of a script of one file; several have their own.
-    pub fn unpack(name: &str, bytes: &[u8]) -> Option<Self> {
+    ///
+    /// # Errors
+    /// The file's text is no UTF-8, or what was packed is damaged.
+    pub fn unpack(name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
+        let name = name.to_owned();
         let Some(packed) = bytes.strip_prefix(MARK) else {
-            return Some(Self(vec![Module {
-                name: name.to_owned(),
-                text: String::from_utf8_lossy(bytes).into_owned(),
-            }]));
+            return match utf8(bytes) {
+                Ok(text) => Ok(Self(vec![Module { name, text }])),
+                Err(place) => Err(LoadError::Script {
+                    file: name,
+                    line: place.line,
+                    column: place.column,
+                    message: NOT_UTF8.into(),
+                }),
+            };
         };
-        let all: Vec<(String, String)> = serde_json::from_slice(packed).ok()?;
+        let all: Vec<(String, String)> =
+            serde_json::from_slice(packed).map_err(|_| LoadError::Invalid {
+                name,
+                message: "what was kept of it is damaged".into(),
+            })?;
         let modules = all.into_iter().map(|(name, text)| Module { name, text });
-        Some(Self(modules.collect()))
+        Ok(Self(modules.collect()))
     }
 
     pub fn pack(&self) -> Bytes {
@@ -101,6 +118,32 @@ impl Bundle {
     pub fn modules(&self) -> &[Module] {
         &self.0
     }
+}
+
+/// The text of a module's file, for [`Imports`].
+///
+/// # Errors
+/// It is no UTF-8; the reason, for people, says in which line.
+pub fn module_text(bytes: &[u8]) -> Result<String, String> {
+    utf8(bytes).map_err(|place| format!("line {}: {NOT_UTF8}", place.line))
+}
+
+/// Where a text is no UTF-8. Both count from 1.
+struct Place {
+    line: u32,
+    column: u32,
+}
+
+fn utf8(bytes: &[u8]) -> Result<String, Place> {
+    let text = std::str::from_utf8(bytes);
+    text.map(str::to_owned).map_err(|error| {
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        Place {
+            line: before.matches('\n').count() as u32 + 1,
+            column: line.chars().count() as u32 + 1,
+        }
+    })
 }
 
 impl Imports for Bundle {
@@ -136,9 +179,11 @@ mod tests {
         assert_eq!(one.hash(), ContentHash::of(b"[\"a\"]"));
         let two = Bundle::new(vec![module("rules/a.js", "é\n"), module("rules/b.ts", "")]);
         for bundle in [one, two] {
-            assert_eq!(Bundle::unpack("rules/a.js", &bundle.pack()), Some(bundle));
+            let unpacked = Bundle::unpack("rules/a.js", &bundle.pack());
+            assert_eq!(unpacked.ok(), Some(bundle));
         }
-        assert_eq!(Bundle::unpack("a", b"\xffmodules\n{}"), None);
+        let damaged = Bundle::unpack("a", b"\xffmodules\n{}");
+        assert!(matches!(damaged, Err(LoadError::Invalid { .. })));
     }
 
     #[test]

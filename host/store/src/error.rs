@@ -52,6 +52,9 @@ pub enum StoreError {
     /// A note on a ticket that this tenant does not have. Nothing was written.
     #[error("mail {}: this tenant has no ticket {ticket}", journal.0)]
     NoSuchTicket { journal: JournalId, ticket: String },
+    /// It never was, or is no longer kept. Nothing was written.
+    #[error("generation {number} is not kept")]
+    NoSuchGeneration { number: u64 },
     #[error("the database refused: {0}")]
     Sqlite(Arc<rusqlite::Error>),
 }
@@ -76,6 +79,7 @@ impl StoreError {
             StoreError::AlreadyDecided { .. }
             | StoreError::UnknownMail { .. }
             | StoreError::NoSuchTicket { .. }
+            | StoreError::NoSuchGeneration { .. }
             | StoreError::Corrupt { .. } => false,
             StoreError::Sqlite(e) => !matches!(
                 e.sqlite_error_code(),

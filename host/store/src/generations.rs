@@ -1,16 +1,15 @@
-//! The rules that were last good, so that a restart does not depend on a file that is broken by now.
+//! The sets of rules that went live, by number: so that a restart does not depend on a file that is broken by now, and that every
+//! change has a way back.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
 use rusqlite::{Connection, OptionalExtension, Row};
+use sha2::{Digest, Sha256};
 
-use crate::ids::now_ms;
+use crate::ids::{now_ms, rfc3339};
 use crate::{Reader, Store, StoreError};
-
-/// Generations kept; every change of a rule makes one.
-const GENERATIONS: i64 = 64;
 
 /// One rule of a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,72 +25,291 @@ pub struct RuleRecord {
     pub grants_json: String,
 }
 
-/// The set of rules that went live together.
+/// A set of rules that went live together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
     pub number: u64,
-    /// Milliseconds since 1970 in UTC.
-    pub saved_ms: i64,
-    pub rules: Vec<RuleRecord>,
+    /// RFC 3339 in UTC.
+    pub saved: String,
+    /// `saved`, or what else made it.
+    pub cause: String,
+    /// Of every rule's name, files, settings and grants; none for generations of before it was kept.
+    pub hash: Option<ContentHash>,
+    /// What the generation before it had otherwise.
+    pub changes: Vec<RuleChange>,
+}
+
+/// What became of one rule with a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleChange {
+    pub tenant: String,
+    pub name: String,
+    /// None where the rule was new.
+    pub before: Option<ContentHash>,
+    /// None where the rule left. The same as before where only settings or grants changed.
+    pub after: Option<ContentHash>,
 }
 
 impl Store {
     /// Saves the set of rules that goes live, and answers its number: one more than the last, or the last one's own when
-    /// it is the same set, as after a restart.
-    pub async fn save_generation(&self, rules: Vec<RuleRecord>) -> Result<u64, StoreError> {
+    /// it is the same set, as after a restart. `cause` is for people.
+    pub async fn save_generation(
+        &self,
+        rules: Vec<RuleRecord>,
+        cause: &'static str,
+    ) -> Result<u64, StoreError> {
         let weight = rules.iter().map(|r| r.bytes.len()).sum();
+        let keep = self.generations;
         self.writer
-            .submit(weight, move |conn| match unchanged(conn, &rules)? {
-                Some(number) => Ok(number.unsigned_abs()),
-                None => write(conn, &rules),
+            .submit(weight, move |conn| {
+                let rules: Vec<Version<'_>> = rules.iter().map(Version::from).collect();
+                save(conn, &rules, cause, keep)
             })
             .await
     }
 }
 
 impl Reader {
-    /// The newest generation; none before the first.
-    pub fn latest_generation(&self) -> Result<Option<Generation>, StoreError> {
+    /// The newest generation's number; 0 before the first.
+    pub fn newest_generation(&self) -> Result<u64, StoreError> {
+        self.with(|conn| Ok(newest(conn)?.unsigned_abs()))
+    }
+
+    /// The generations that are kept, the newest first, at most so many.
+    pub fn generations(&self, limit: Option<usize>) -> Result<Vec<Generation>, StoreError> {
+        let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         self.with(|conn| {
-            let newest: Option<(i64, i64)> = conn
-                .prepare_cached(
-                    "SELECT number, saved_ms FROM generation ORDER BY number DESC LIMIT 1",
-                )?
-                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            let Some((number, saved_ms)) = newest else {
-                return Ok(None);
-            };
-            let mut statement = conn.prepare_cached(&format!(
-                "{SELECT_RULE} WHERE g.generation = ?1 ORDER BY g.tenant, g.name"
-            ))?;
-            let mut rows = statement.query([number])?;
-            let mut rules = Vec::new();
-            while let Some(row) = rows.next()? {
-                rules.push(read_rule(row)?);
-            }
-            Ok(Some(Generation {
-                number: number.unsigned_abs(),
-                saved_ms,
-                rules,
-            }))
+            let mut statement = conn.prepare_cached(
+                "SELECT number, saved_ms, cause, hash FROM generation ORDER BY number DESC LIMIT ?1",
+            )?;
+            let rows = statement.query_map([limit], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })?;
+            let rows: Vec<(i64, i64, String, Option<[u8; 32]>)> =
+                rows.collect::<Result<_, _>>()?;
+            rows.into_iter()
+                .map(|(number, saved_ms, cause, hash)| {
+                    Ok(Generation {
+                        number: number.unsigned_abs(),
+                        saved: rfc3339(saved_ms),
+                        cause,
+                        hash: hash.map(ContentHash),
+                        changes: changes(conn, number)?,
+                    })
+                })
+                .collect()
         })
     }
 
-    /// A rule as the newest generation that has it knows it.
+    /// The rules of one generation, by tenant and name; none when it is not kept.
+    pub fn generation_rules(&self, number: u64) -> Result<Option<Vec<RuleRecord>>, StoreError> {
+        self.with(|conn| {
+            let number = i64::try_from(number).unwrap_or(i64::MAX);
+            match exists(conn, number)? {
+                true => rules_of(conn, number).map(Some),
+                false => Ok(None),
+            }
+        })
+    }
+
+    /// The version of a rule that served last and was not refused since.
     pub fn last_good(&self, tenant: &str, name: &str) -> Result<Option<RuleRecord>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(&format!(
-                "{SELECT_RULE} WHERE g.tenant = ?1 AND g.name = ?2 ORDER BY g.generation DESC LIMIT 1"
+                "{SELECT_RULE} WHERE v.tenant = ?1 AND v.name = ?2 AND {NOT_REFUSED} ORDER BY v.since DESC LIMIT 1"
             ))?;
             let mut rows = statement.query((tenant, name))?;
             rows.next()?.map(read_rule).transpose()
         })
     }
+
+    /// The generation with which the version began that [`Reader::last_good`] would answer if this one were refused too.
+    pub fn good_before(
+        &self,
+        tenant: &str,
+        name: &str,
+        hash: &ContentHash,
+    ) -> Result<Option<u64>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(&format!(
+                "SELECT v.since FROM rule_version v
+                 WHERE v.tenant = ?1 AND v.name = ?2 AND v.hash <> ?3 AND {NOT_REFUSED} ORDER BY v.since DESC LIMIT 1"
+            ))?;
+            let since: Option<i64> = statement
+                .query_row((tenant, name, &hash.0), |row| row.get(0))
+                .optional()?;
+            Ok(since.map(i64::unsigned_abs))
+        })
+    }
 }
 
-const SELECT_RULE: &str = "SELECT g.tenant, g.name, g.hash, b.bytes, g.settings, g.grants
-     FROM generation_rule g JOIN rule_bytes b ON b.hash = g.hash";
+const SELECT_RULE: &str = "SELECT v.tenant, v.name, v.hash, b.bytes, v.settings, v.grants
+     FROM rule_version v JOIN rule_bytes b ON b.hash = v.hash";
+/// Of the rows of `rule_version v` those that may serve.
+const NOT_REFUSED: &str = "NOT EXISTS
+    (SELECT 1 FROM rule_refused r WHERE r.tenant = v.tenant AND r.name = v.name AND r.hash = v.hash)";
+/// Of the rows of `rule_version v` those that generation ?1 has.
+const OF_GENERATION: &str = "v.since <= ?1 AND (v.until IS NULL OR v.until > ?1)";
+
+/// A rule to be saved. Without bytes, they are in the store already.
+pub(crate) struct Version<'a> {
+    pub tenant: &'a str,
+    pub name: &'a str,
+    pub hash: ContentHash,
+    pub bytes: Option<&'a [u8]>,
+    pub settings: &'a str,
+    pub grants: &'a str,
+}
+
+impl<'a> From<&'a RuleRecord> for Version<'a> {
+    fn from(record: &'a RuleRecord) -> Self {
+        Self {
+            tenant: &record.tenant,
+            name: &record.name,
+            hash: record.hash,
+            bytes: Some(&record.bytes),
+            settings: &record.settings_json,
+            grants: &record.grants_json,
+        }
+    }
+}
+
+/// A rule as it stands in a generation, without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub hash: ContentHash,
+    pub settings: String,
+    pub grants: String,
+}
+
+/// By tenant and name.
+pub(crate) type Set = BTreeMap<(String, String), Standing>;
+
+/// Makes the rules the newest generation, unless they are that already; answers its number.
+pub(crate) fn save(
+    conn: &Connection,
+    rules: &[Version<'_>],
+    cause: &str,
+    keep: u64,
+) -> Result<u64, StoreError> {
+    let newest = newest(conn)?;
+    let before = set_of(conn, newest)?;
+    let mut after = Set::new();
+    for rule in rules {
+        after.insert(
+            (rule.tenant.to_owned(), rule.name.to_owned()),
+            Standing {
+                hash: rule.hash,
+                settings: rule.settings.to_owned(),
+                grants: rule.grants.to_owned(),
+            },
+        );
+    }
+    if newest > 0 && before == after {
+        return Ok(newest.unsigned_abs());
+    }
+    let number = newest + 1;
+    conn.prepare_cached(
+        "INSERT INTO generation (number, saved_ms, cause, hash) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute((number, now_ms(), cause, hash_of(&after)))?;
+    for (key, _) in before
+        .iter()
+        .filter(|(key, was)| after.get(*key) != Some(was))
+    {
+        conn.prepare_cached(
+            "UPDATE rule_version SET until = ?3 WHERE tenant = ?1 AND name = ?2 AND until IS NULL",
+        )?
+        .execute((&key.0, &key.1, number))?;
+    }
+    for rule in rules {
+        if let Some(bytes) = rule.bytes {
+            conn.prepare_cached("INSERT OR IGNORE INTO rule_bytes (hash, bytes) VALUES (?1, ?2)")?
+                .execute((&rule.hash.0, bytes))?;
+        }
+        let key = (rule.tenant.to_owned(), rule.name.to_owned());
+        if before.get(&key) != after.get(&key) {
+            conn.prepare_cached(
+                "INSERT INTO rule_version (tenant, name, since, hash, settings, grants)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute((
+                rule.tenant,
+                rule.name,
+                number,
+                &rule.hash.0,
+                rule.settings,
+                rule.grants,
+            ))?;
+        }
+    }
+    forget_old(
+        conn,
+        number - i64::try_from(keep.max(1)).unwrap_or(i64::MAX),
+    )?;
+    Ok(number.unsigned_abs())
+}
+
+/// What a generation has.
+pub(crate) fn set_of(conn: &Connection, number: i64) -> Result<Set, StoreError> {
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT v.tenant, v.name, v.hash, v.settings, v.grants FROM rule_version v WHERE {OF_GENERATION}"
+    ))?;
+    let rows = statement.query_map([number], |row| {
+        let standing = Standing {
+            hash: ContentHash(row.get(2)?),
+            settings: row.get(3)?,
+            grants: row.get(4)?,
+        };
+        Ok(((row.get(0)?, row.get(1)?), standing))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(crate) fn newest(conn: &Connection) -> Result<i64, StoreError> {
+    Ok(conn
+        .prepare_cached("SELECT coalesce(max(number), 0) FROM generation")?
+        .query_row([], |row| row.get(0))?)
+}
+
+pub(crate) fn exists(conn: &Connection, number: i64) -> Result<bool, StoreError> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM generation WHERE number = ?1")?
+        .query_row([number], |_| Ok(()))
+        .optional()?
+        .is_some())
+}
+
+fn rules_of(conn: &Connection, number: i64) -> Result<Vec<RuleRecord>, StoreError> {
+    let mut statement = conn.prepare_cached(&format!(
+        "{SELECT_RULE} WHERE {OF_GENERATION} ORDER BY v.tenant, v.name"
+    ))?;
+    let mut rows = statement.query([number])?;
+    let mut rules = Vec::new();
+    while let Some(row) = rows.next()? {
+        rules.push(read_rule(row)?);
+    }
+    Ok(rules)
+}
+
+fn changes(conn: &Connection, number: i64) -> Result<Vec<RuleChange>, StoreError> {
+    // What began with it, beside what ended with it.
+    let mut statement = conn.prepare_cached(
+        "SELECT tenant, name, max(CASE WHEN until = ?1 THEN hash END), max(CASE WHEN since = ?1 THEN hash END)
+         FROM rule_version WHERE since = ?1 OR until = ?1 GROUP BY tenant, name",
+    )?;
+    let hash =
+        |row: &Row<'_>, at| Ok::<_, rusqlite::Error>(row.get::<_, Option<_>>(at)?.map(ContentHash));
+    let rows = statement.query_map([number], |row| {
+        Ok(RuleChange {
+            tenant: row.get(0)?,
+            name: row.get(1)?,
+            before: hash(row, 2)?,
+            after: hash(row, 3)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
 
 fn read_rule(row: &Row<'_>) -> Result<RuleRecord, StoreError> {
     Ok(RuleRecord {
@@ -104,75 +322,41 @@ fn read_rule(row: &Row<'_>) -> Result<RuleRecord, StoreError> {
     })
 }
 
-/// The newest generation's number when it holds just these rules. The bytes are the same when their hash is.
-fn unchanged(conn: &Connection, rules: &[RuleRecord]) -> Result<Option<i64>, StoreError> {
-    let newest: Option<i64> = conn
-        .prepare_cached("SELECT max(number) FROM generation")?
-        .query_row([], |row| row.get(0))?;
-    let Some(newest) = newest else {
-        return Ok(None);
-    };
-    let mut statement = conn.prepare_cached(
-        "SELECT tenant, name, hash, settings, grants FROM generation_rule WHERE generation = ?1",
-    )?;
-    let stored = statement.query_map([newest], |row| {
-        let hash = ContentHash(row.get(2)?);
-        Ok(((row.get(0)?, row.get(1)?), (hash, row.get(3)?, row.get(4)?)))
-    })?;
-    let stored: BTreeMap<(String, String), (ContentHash, String, String)> =
-        stored.collect::<Result<_, _>>()?;
-    let same = stored.len() == rules.len()
-        && rules.iter().all(|rule| {
-            stored
-                .get(&(rule.tenant.clone(), rule.name.clone()))
-                .is_some_and(|(hash, settings, grants)| {
-                    *hash == rule.hash
-                        && *settings == rule.settings_json
-                        && *grants == rule.grants_json
-                })
-        });
-    Ok(same.then_some(newest))
-}
-
-fn write(conn: &Connection, rules: &[RuleRecord]) -> Result<u64, StoreError> {
-    let number: i64 = conn
-        .prepare_cached(
-            "INSERT INTO generation (number, saved_ms)
-             VALUES ((SELECT coalesce(max(number), 0) + 1 FROM generation), ?1) RETURNING number",
-        )?
-        .query_row([now_ms()], |row| row.get(0))?;
-    for rule in rules {
-        conn.prepare_cached("INSERT OR IGNORE INTO rule_bytes (hash, bytes) VALUES (?1, ?2)")?
-            .execute((&rule.hash.0, &rule.bytes[..]))?;
-        conn.prepare_cached(
-            "INSERT OR REPLACE INTO generation_rule (generation, tenant, name, hash, settings, grants)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute((
-            number,
-            &rule.tenant,
-            &rule.name,
-            &rule.hash.0,
-            &rule.settings_json,
-            &rule.grants_json,
-        ))?;
+/// Over all that makes one set another: each part with its length, so that no two sets are written alike.
+fn hash_of(set: &Set) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for ((tenant, name), standing) in set {
+        let parts = [tenant, name, &standing.settings, &standing.grants];
+        for part in parts
+            .map(String::as_bytes)
+            .into_iter()
+            .chain([&standing.hash.0[..]])
+        {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
     }
-    forget_old(conn, number - GENERATIONS)?;
-    Ok(number.unsigned_abs())
+    hasher.finalize().into()
 }
 
+/// Drops the generations up to `last`, the versions that only they had, and the bytes that nobody else has.
 fn forget_old(conn: &Connection, last: i64) -> Result<(), StoreError> {
     if last < 1 {
         return Ok(());
     }
-    conn.prepare_cached("DELETE FROM generation_rule WHERE generation <= ?1")?
-        .execute([last])?;
     conn.prepare_cached("DELETE FROM generation WHERE number <= ?1")?
         .execute([last])?;
-    conn.prepare_cached(
-        "DELETE FROM rule_bytes WHERE NOT EXISTS
-             (SELECT 1 FROM generation_rule g WHERE g.hash = rule_bytes.hash)",
-    )?
-    .execute([])?;
+    let mut gone = conn.prepare_cached(
+        "DELETE FROM rule_version WHERE until IS NOT NULL AND until <= ?1 + 1 RETURNING hash",
+    )?;
+    let hashes = gone.query_map([last], |row| row.get(0))?;
+    let hashes: Vec<[u8; 32]> = hashes.collect::<Result<_, _>>()?;
+    for hash in hashes {
+        conn.prepare_cached(
+            "DELETE FROM rule_bytes WHERE hash = ?1 AND NOT EXISTS
+                 (SELECT 1 FROM rule_version v WHERE v.hash = ?1)",
+        )?
+        .execute([hash])?;
+    }
     Ok(())
 }

@@ -25,6 +25,8 @@ mod outbox;
 mod questions;
 mod reader;
 mod record;
+mod recorded;
+mod refusals;
 mod retention;
 mod schema;
 mod writer;
@@ -39,7 +41,7 @@ pub use commit::{
 };
 pub use compose::{MailKind, OutgoingMailPayload};
 pub use error::StoreError;
-pub use generations::{Generation, RuleRecord};
+pub use generations::{Generation, RuleChange, RuleRecord};
 pub use ids::{DecisionId, ItemKind, JournalId};
 pub use journal::{JournalBatch, Journalled, NewMail, PendingMail};
 pub use ledger::LedgerRow;
@@ -49,6 +51,8 @@ pub use listing::{
 pub use options::StoreOptions;
 pub use outbox::{OutboxEntry, OutboxKind};
 pub use reader::Reader;
+pub use recorded::{Evidence, Recorded, RecordedMail, RecordedMails, Selection};
+pub use refusals::{RefusedRule, Rollback, RolledBack, SentBack, roll_back};
 
 use schema::Lock;
 use writer::Writer;
@@ -58,6 +62,8 @@ use writer::Writer;
 pub struct Store {
     writer: Arc<Writer>,
     reader: Reader,
+    /// How many are kept.
+    generations: u64,
 }
 
 impl Store {
@@ -72,7 +78,11 @@ impl Store {
         let conn = schema::open_writer(data_dir, options)?;
         let reader = Reader::open_with(data_dir, options)?;
         let writer = Arc::new(Writer::start(conn, lock, options)?);
-        Ok(Self { writer, reader })
+        Ok(Self {
+            writer,
+            reader,
+            generations: options.generations,
+        })
     }
 
     /// Writes what is queued, then ends the writer thread and releases the lock; blocks for as long as that takes.

@@ -68,6 +68,12 @@ pub struct DecisionRow {
     pub kv_reads: Vec<KvRead>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lookups: Vec<LookupRead>,
+    /// `file:line:column` at which a script made the action that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<String>,
+    /// The calls that led there, innermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub called_from: Vec<String>,
 }
 
 /// One line of `outbox --json`.
@@ -410,6 +416,8 @@ fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
         log: record.log,
         kv_reads: record.kv_reads,
         lookups: record.lookups,
+        decided_at: record.decided_at,
+        called_from: record.called_from,
     })
 }
 

@@ -20,6 +20,8 @@ pub struct StoreOptions {
     pub cached_statements: usize,
     /// How long a connection waits for another's lock.
     pub busy_timeout_ms: u64,
+    /// Generations of rules that are kept.
+    pub generations: u64,
     /// A quota on the database file; none by default.
     pub database_bytes: Option<u64>,
 }
@@ -37,6 +39,7 @@ impl Default for StoreOptions {
             reader_cache_kib: 2 * 1024,
             cached_statements: 128,
             busy_timeout_ms: 5_000,
+            generations: 1000,
             database_bytes: None,
         }
     }

@@ -23,6 +23,10 @@ pub(crate) struct Record {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lookups: Vec<LookupRead>,
     pub elapsed_us: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub called_from: Vec<String>,
 }
 
 impl Record {
@@ -48,6 +52,8 @@ impl Record {
             kv_reads,
             lookups,
             elapsed_us: decision.elapsed_us,
+            decided_at: decision.decided_at,
+            called_from: decision.called_from,
         }
     }
 }

@@ -23,7 +23,8 @@ const PRIVATE: u32 = 0o600;
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/001_line.sql"),
     include_str!("../migrations/002_purge_by_raw.sql"),
-    include_str!("../migrations/003_lookup.sql"),
+    include_str!("../migrations/003_versions.sql"),
+    include_str!("../migrations/004_lookup.sql"),
 ];
 
 /// Held for the life of a [`crate::Store`]; the kernel releases it however the process ends.
@@ -140,16 +141,35 @@ pub(crate) fn open_reader(
     data_dir: &Path,
     options: &StoreOptions,
 ) -> Result<Connection, StoreError> {
+    open_existing(data_dir, options, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+/// A connection for one short transaction, beside a running service, which waits for it as it for the service.
+pub(crate) fn open_beside(
+    data_dir: &Path,
+    options: &StoreOptions,
+) -> Result<Connection, StoreError> {
+    let conn = open_existing(data_dir, options, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    conn.execute_batch(
+        "PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA temp_store = MEMORY;",
+    )?;
+    Ok(conn)
+}
+
+fn open_existing(
+    data_dir: &Path,
+    options: &StoreOptions,
+    access: OpenFlags,
+) -> Result<Connection, StoreError> {
     let path = database_path(data_dir);
     if !path.exists() {
         return Err(StoreError::Missing {
             path: data_dir.to_owned(),
         });
     }
-    let conn = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
+    let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(Duration::from_millis(options.busy_timeout_ms))?;
     keep_plans(&conn, options)?;
     conn.execute_batch(&format!(
@@ -233,6 +253,55 @@ mod tests {
             assert_eq!(user_version(&upgraded).unwrap(), known_version());
             assert_eq!(shape(&upgraded), shape(&newest), "from version {version}");
         }
+    }
+
+    #[test]
+    fn generations_of_before_versions_keep_their_rules() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut old = Connection::open(database_path(dir.path())).unwrap();
+        migrate(&mut old, &MIGRATIONS[..2]).unwrap();
+        // One letter a version of rule a and of rule b in generations 1 to 5; a dot where it was not there.
+        let (a, b) = ("xxyxx", "zz.zz");
+        for (index, (a, b)) in a.chars().zip(b.chars()).enumerate() {
+            let number = index as i64 + 1;
+            old.execute("INSERT INTO generation VALUES (?1, 0)", [number])
+                .unwrap();
+            for (name, version) in [("a", a), ("b", b)] {
+                if version == '.' {
+                    continue;
+                }
+                let hash = version.to_string().into_bytes();
+                old.execute("INSERT OR IGNORE INTO rule_bytes VALUES (?1, ?1)", [&hash])
+                    .unwrap();
+                old.execute(
+                    "INSERT INTO generation_rule VALUES (?1, 't', ?2, ?3, '', '')",
+                    (number, name, &hash),
+                )
+                .unwrap();
+            }
+        }
+        drop(old);
+        let new = open_writer(dir.path(), &StoreOptions::default()).unwrap();
+        let mut statement = new
+            .prepare("SELECT name, cast(hash AS TEXT), since, until FROM rule_version ORDER BY name, since")
+            .unwrap();
+        let rows = statement
+            .query_map([], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })
+            .unwrap();
+        let rows: Vec<(String, String, i64, Option<i64>)> = rows.map(Result::unwrap).collect();
+        let row = |name: &str, hash: &str, since, until| (name.into(), hash.into(), since, until);
+        assert_eq!(
+            rows,
+            [
+                row("a", "x", 1, Some(3)),
+                row("a", "y", 3, Some(4)),
+                row("a", "x", 4, None),
+                row("b", "z", 1, Some(3)),
+                row("b", "z", 4, None),
+            ]
+        );
     }
 
     #[test]

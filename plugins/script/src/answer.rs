@@ -1,6 +1,7 @@
 //! What a script's `decide` returned, as a decision; anything unexpected is refused by name.
 
-use rquickjs::{Array, Ctx, Object, Value};
+use rquickjs::function::This;
+use rquickjs::{Array, Ctx, Function, Object, Value};
 
 use crate::bindings::postroom::plugin::types::{
     Action, Alert, AlertState, Decision, Expect, Forward, Note, Reply, Ticket, Value as FieldValue,
@@ -8,7 +9,11 @@ use crate::bindings::postroom::plugin::types::{
 };
 use crate::trouble::shown;
 
-/// The decision in a returned value. `class` is the class of everything the constructors make.
+/// The escape of U+FFFD.
+const HALF: &str = "\\ufffd";
+
+/// The decision in a returned value, with the action that decides: the first disposition, else the first there is; none when
+/// nothing was returned. `class` is the class of everything the constructors make.
 ///
 /// # Errors
 /// One sentence that names what came instead.
@@ -16,9 +21,9 @@ pub fn decision<'js>(
     ctx: &Ctx<'js>,
     class: &Object<'js>,
     value: &Value<'js>,
-) -> Result<Decision, String> {
+) -> Result<(Decision, Option<Object<'js>>), String> {
     if value.is_undefined() || value.is_null() {
-        return Ok(Decision::Pass);
+        return Ok((Decision::Pass, None));
     }
     if value.is_promise() {
         return Err("decide returned a Promise; it must not be async".into());
@@ -29,10 +34,11 @@ pub fn decision<'js>(
     let (kind, object) = made(class, value).ok_or_else(|| {
         format!("decide returned {}; it takes an action such as ticket({{…}}), a list of them, or pass()", shown(value))
     })?;
-    if kind == "pass" {
-        return Ok(Decision::Pass);
-    }
-    Ok(Decision::Actions(vec![action(ctx, &kind, object)?]))
+    let decision = match kind.as_str() {
+        "pass" => Decision::Pass,
+        kind => Decision::Actions(vec![action(ctx, kind, object)?]),
+    };
+    Ok((decision, Some(object.clone())))
 }
 
 /// One action, from the object its constructor made.
@@ -44,6 +50,7 @@ pub fn action<'js>(ctx: &Ctx<'js>, kind: &str, object: &Object<'js>) -> Result<A
         ctx,
         kind,
         object,
+        names: object.keys().flatten().collect(),
         known: vec!["kind"],
     };
     let action = match kind {
@@ -102,11 +109,12 @@ fn actions<'js>(
     ctx: &Ctx<'js>,
     class: &Object<'js>,
     list: &Array<'js>,
-) -> Result<Decision, String> {
+) -> Result<(Decision, Option<Object<'js>>), String> {
     if list.is_empty() {
         return Err("decide returned an empty list; return pass() or ignore(reason)".into());
     }
     let mut actions = Vec::new();
+    let (mut first, mut disposition) = (None, None);
     for (index, entry) in list.iter::<Value>().enumerate() {
         let entry = entry
             .map_err(|error| format!("decide returned a list that cannot be read: {error}"))?;
@@ -116,9 +124,52 @@ fn actions<'js>(
                 shown(&entry)
             )
         })?;
-        actions.push(action(ctx, &kind, object)?);
+        let action = action(ctx, &kind, object)?;
+        if disposition.is_none() && is_disposition(&action) {
+            disposition = Some(object.clone());
+        }
+        first.get_or_insert_with(|| object.clone());
+        actions.push(action);
     }
-    Ok(Decision::Actions(actions))
+    Ok((Decision::Actions(actions), disposition.or(first)))
+}
+
+/// Whether it says what becomes of the mail, rather than what is done besides.
+fn is_disposition(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Ticket(_)
+            | Action::Note(_)
+            | Action::Alert(_)
+            | Action::Ignore(_)
+            | Action::Quarantine(_)
+    )
+}
+
+/// A text without halves of surrogate pairs: U+FFFD stands in for each.
+pub fn well_formed(text: &rquickjs::String<'_>) -> rquickjs::Result<String> {
+    text.to_string().or_else(|_| {
+        let class: Object = text.ctx().globals().get("String")?;
+        let methods: Object = class.get("prototype")?;
+        let repair: Function = methods.get("toWellFormed")?;
+        repair.call((This(text.clone()),))
+    })
+}
+
+/// The same for JSON, where `JSON.stringify` leaves each half as an escape that other readers refuse.
+fn without_halves(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        let is_half = escape.starts_with("\\ud");
+        // Of an escape the first two characters say what it is; a whole pair is never escaped.
+        let length = if is_half { HALF.len() } else { 2 };
+        out.push_str(if is_half { HALF } else { &escape[..length] });
+        rest = &escape[length..];
+    }
+    out + rest
 }
 
 /// The kind of an object made by a constructor; `None` for everything else.
@@ -135,6 +186,8 @@ struct Content<'a, 'js> {
     ctx: &'a Ctx<'js>,
     kind: &'a str,
     object: &'a Object<'js>,
+    /// What it has.
+    names: Vec<String>,
     /// Every name that was asked for.
     known: Vec<&'static str>,
 }
@@ -143,6 +196,9 @@ impl<'js> Content<'_, 'js> {
     /// A property; `None` where it is left out, undefined or null.
     fn value(&mut self, name: &'static str) -> Result<Option<Value<'js>>, String> {
         self.known.push(name);
+        if !self.names.iter().any(|own| own == name) {
+            return Ok(None);
+        }
         let value: Value = self
             .object
             .get(name)
@@ -165,8 +221,7 @@ impl<'js> Content<'_, 'js> {
 
     fn as_text(&self, name: &str, value: &Value<'js>) -> Result<String, String> {
         if let Some(text) = value.as_string() {
-            return text
-                .to_string()
+            return well_formed(text)
                 .map_err(|_| format!("{}: {name} is not Unicode text", self.kind));
         }
         match value.as_number() {
@@ -244,7 +299,7 @@ impl<'js> Content<'_, 'js> {
 
     fn field(&self, value: &Value<'js>) -> Option<FieldValue> {
         if let Some(text) = value.as_string() {
-            return Some(FieldValue::Text(text.to_string().ok()?));
+            return Some(FieldValue::Text(well_formed(text).ok()?));
         }
         if let Some(number) = value.as_number() {
             return number.is_finite().then_some(FieldValue::Number(number));
@@ -259,7 +314,7 @@ impl<'js> Content<'_, 'js> {
                 return None;
             }
         };
-        Some(FieldValue::Json(json.to_string().ok()?))
+        Some(FieldValue::Json(without_halves(&json.to_string().ok()?)))
     }
 
     /// Seconds, from a number of them or a text such as `90m`, `24h` or `7d`.
@@ -303,12 +358,31 @@ impl<'js> Content<'_, 'js> {
 
     /// A name that nobody asked for is a slip of the pen.
     fn nothing_else(&self) -> Result<(), String> {
-        for name in self.object.keys::<String>().flatten() {
+        for name in &self.names {
             if !self.known.contains(&name.as_str()) {
                 let names = self.known[1..].join(", ");
                 return Err(format!("{}: unknown {name:?} (known: {names})", self.kind));
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_halves;
+
+    #[test]
+    fn halves_of_pairs_are_replaced_in_json() {
+        for (json, expected) in [
+            (r#"["a\ud83d","\udc00b"]"#, r#"["a\ufffd","\ufffdb"]"#),
+            (
+                r#"["\\ud83d","\\\ud83d","\u0007","\"😀"]"#,
+                r#"["\\ud83d","\\\ufffd","\u0007","\"😀"]"#,
+            ),
+            ("[]", "[]"),
+        ] {
+            assert_eq!(without_halves(json), expected);
+        }
     }
 }

@@ -12,13 +12,14 @@ use rquickjs::{
     CatchResultExt, Context, Ctx, Function, Module, Object, Persistent, Runtime, Value,
 };
 
+use crate::bindings::postroom::plugin::origin;
 use crate::bindings::postroom::plugin::types::{
     Context as MailContext, Decision, Failure, Message,
 };
 use crate::bindings::{ScriptError, ScriptImport, ScriptModule};
 use crate::modules::Modules;
 use crate::trouble::Trouble;
-use crate::{answer, clock, host};
+use crate::{answer, clock, host, trouble};
 
 /// Of the guest's own stack. Each call takes several times as much of the host's, which must not end first: then deep recursion
 /// is a RangeError of the script with its place, not a trap.
@@ -95,8 +96,20 @@ impl Engine {
             .restore(ctx)
             .catch(ctx)
             .map_err(caught)?;
-        answer::decision(ctx, &class, &returned)
-            .map_err(|message| Trouble::new(format!("nonsense: {message}")))
+        let (decision, decisive) = answer::decision(ctx, &class, &returned)
+            .map_err(|message| Trouble::new(format!("nonsense: {message}")))?;
+        if let Some(action) = decisive {
+            origin::decided_at(&self.path(ctx, &action));
+        }
+        Ok(decision)
+    }
+
+    /// Where an action was made, and the calls that led there, innermost first; empty where the script hid it.
+    fn path(&self, ctx: &Ctx<'_>, action: &Object<'_>) -> Vec<String> {
+        let stack = action.get::<_, Value>("stack").catch(ctx).ok();
+        let stack = stack.and_then(|stack| stack.into_string()?.to_string().ok());
+        let path = trouble::path(&stack.unwrap_or_default(), &self.names);
+        path.iter().map(ToString::to_string).collect()
     }
 
     fn call<'js>(&self, ctx: &Ctx<'js>, context: &MailContext) -> rquickjs::Result<Value<'js>> {

@@ -4,21 +4,19 @@ use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 
 use rquickjs::function::IntoJsFunc;
-use rquickjs::{Array, Ctx, Exception, Function, IntoJs, Object, Result, TypedArray, Value};
+use rquickjs::{
+    Array, Ctx, Exception, FromJs, Function, IntoJs, Object, Result, TypedArray, Value,
+};
 
 use crate::bindings::postroom::plugin::types::{
     Address, Captures, Classification, Client, Field, Message, PatternError, Thread, Verdict,
 };
 use crate::bindings::postroom::plugin::{engine, kv, log, settings};
-use crate::pattern::{Translated, translate};
+use crate::pattern::translate;
 use crate::{answer, clock, inquiries, layout};
 
 /// The most matches that JavaScript's own `findAll` returns; the host caps its own.
-const MAX_MATCHES: usize = 1000;
-/// Characters that JavaScript without the `u` flag takes for two.
-const BEYOND_BMP: &str = r"[\u{10000}-\u{10ffff}]";
-/// Line ends that only JavaScript knows.
-const OTHER_LINE_ENDS: &str = r"[\r\u{2028}\u{2029}]";
+pub const MAX_MATCHES: usize = 1000;
 
 thread_local! {
     static MAIL: Cell<Option<NonNull<Message>>> = const { Cell::new(None) };
@@ -62,8 +60,8 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     })?;
     put.function("reply", |ctx: Ctx<'js>| mail(&ctx, Message::reply))?;
     put.function("repairs", |ctx: Ctx<'js>| mail(&ctx, Message::repairs))?;
-    put.function("headers", |ctx: Ctx<'js>, name: String| {
-        mail(&ctx, |mail| mail.headers(&name))
+    put.function("headers", |ctx: Ctx<'js>, name: Text| {
+        mail(&ctx, |mail| mail.headers(&name.0))
     })?;
     put.function("from", from)?;
     put.function("to", |ctx: Ctx<'js>| addresses(&ctx, Message::to))?;
@@ -80,47 +78,50 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
         mail(&ctx, |mail| mail.attachment_text(index))
     })?;
     put.function("attachmentBytes", attachment_bytes)?;
-    put.function("labelled", |ctx: Ctx<'js>, label: String| {
+    put.function("labelled", |ctx: Ctx<'js>, label: Text| {
         mail(&ctx, |mail| {
-            OrNull(layout::labelled(&mail.text(), &label).map(str::to_owned))
+            OrNull(layout::labelled(&mail.text(), &label.0).map(str::to_owned))
         })
     })?;
-    put.function(
-        "section",
-        |ctx: Ctx<'js>, from: String, to: Option<String>| {
-            mail(&ctx, |mail| {
-                OrNull(layout::section(&mail.text(), &from, to.as_deref()))
-            })
-        },
-    )?;
-    put.function("table", |ctx: Ctx<'js>, number: usize| {
+    put.function("section", |ctx: Ctx<'js>, from: Text, to: Option<Text>| {
         mail(&ctx, |mail| {
+            OrNull(layout::section(
+                &mail.text(),
+                &from.0,
+                to.as_ref().map(|to| &*to.0),
+            ))
+        })
+    })?;
+    put.function("table", |ctx: Ctx<'js>, number: f64| {
+        mail(&ctx, |mail| {
+            // There is no table before the first.
             mail.html()
-                .map(|html| layout::table(&html, number))
+                .filter(|_| number >= 0.0)
+                .map(|html| layout::table(&html, number as usize))
                 .unwrap_or_default()
         })
     })?;
-    put.function("field", |ctx: Ctx<'js>, name: String| {
-        field_text(&ctx, &name)
+    put.function("field", |ctx: Ctx<'js>, name: Text| {
+        field_text(&ctx, &name.0)
     })?;
-    put.function("match", |ctx: Ctx<'js>, name: String, pattern: String| {
-        first(&ctx, &name, &pattern)
+    put.function("match", |ctx: Ctx<'js>, name: Text, pattern: Text| {
+        first(&ctx, &name.0, &pattern.0)
     })?;
-    put.function("findAll", |ctx: Ctx<'js>, name: String, pattern: String| {
-        every(&ctx, &name, &pattern)
+    put.function("findAll", |ctx: Ctx<'js>, name: Text, pattern: Text| {
+        every(&ctx, &name.0, &pattern.0)
     })?;
     put.function("regExp", reg_exp)?;
     put.function("settings", |_: Ctx<'js>| settings::all())?;
-    put.function("kvGet", |_: Ctx<'js>, key: String| OrNull(kv::get(&key)))?;
-    put.function("kvSet", |ctx: Ctx<'js>, key: String, value: String| {
-        kv::set(&key, &value)
+    put.function("kvGet", |_: Ctx<'js>, key: Text| OrNull(kv::get(&key.0)))?;
+    put.function("kvSet", |ctx: Ctx<'js>, key: Text, value: Text| {
+        kv::set(&key.0, &value.0)
             .map_err(|reason| Exception::throw_message(&ctx, &format!("kv.set: {reason}")))
     })?;
-    put.function("kvDelete", |_: Ctx<'js>, key: String| kv::delete(&key))?;
+    put.function("kvDelete", |_: Ctx<'js>, key: Text| kv::delete(&key.0))?;
     inquiries::functions(&put)?;
     put.function("samples", samples)?;
-    put.function("log", |_: Ctx<'js>, level: String, message: String| {
-        log::log(log_level(&level), &message)
+    put.function("log", |_: Ctx<'js>, level: String, message: Text| {
+        log::log(log_level(&level), &message.0)
     })?;
     put.function("random", |ctx: Ctx<'js>| {
         let message_id = || mail(&ctx, Message::message_id).unwrap_or_default();
@@ -212,6 +213,20 @@ impl<'js> Put<'_, 'js> {
     pub fn function<P>(&self, name: &str, function: impl IntoJsFunc<'js, P> + 'js) -> Result<()> {
         self.host
             .set(name, Function::new(self.ctx.clone(), function)?)
+    }
+}
+
+/// A script's text. Half of a pair of surrogates, as `slice` leaves of an emoji, is replaced as anywhere else.
+pub struct Text(pub String);
+
+impl<'js> FromJs<'js> for Text {
+    fn from_js(_: &Ctx<'js>, value: Value<'js>) -> Result<Self> {
+        answer::well_formed(
+            &value
+                .try_into_string()
+                .map_err(|value| rquickjs::Error::new_from_js(value.type_name(), "string"))?,
+        )
+        .map(Text)
     }
 }
 
@@ -308,10 +323,11 @@ fn attachment_bytes<'js>(
     ctx: Ctx<'js>,
     index: u32,
     offset: f64,
-    length: u32,
+    length: f64,
 ) -> Result<TypedArray<'js, u8>> {
+    // What is below 0 counts as 0, what is over the most as that.
     let bytes = mail(&ctx, |mail| {
-        mail.attachment_bytes(index, offset as u64, length)
+        mail.attachment_bytes(index, offset as u64, length as u32)
     })?;
     TypedArray::new(ctx, bytes)
 }
@@ -388,21 +404,13 @@ fn reg_exp<'js>(
 ) -> Result<Value<'js>> {
     let field = field(&ctx, &name)?;
     let by_script = || Ok(Value::new_undefined(ctx.clone()));
-    let Some(Translated {
-        pattern,
-        nullable,
-        needs_bmp,
-        needs_lf,
-    }) = translate(&source, &flags)
-    else {
+    let Some(translated) = translate(&source, &flags) else {
         return by_script();
     };
-    if (all && nullable)
-        || (needs_lf && has(&ctx, &name, &field, OTHER_LINE_ENDS)?)
-        || (needs_bmp && has(&ctx, &name, &field, BEYOND_BMP)?)
-    {
+    if !translated.holds(all, |characters| has(&ctx, &name, &field, characters))? {
         return by_script();
     }
+    let pattern = translated.pattern;
     // A pattern that the host finds too large may still be a fair one for JavaScript.
     if all {
         match mail(&ctx, |mail| mail.find_all(&field, &pattern))? {
@@ -446,14 +454,14 @@ fn bad_pattern(ctx: &Ctx<'_>, function: &str, error: PatternError) -> rquickjs::
     }
 }
 
-fn matched<'js>(ctx: &Ctx<'js>, found: Option<Captures>) -> Result<Value<'js>> {
+pub fn matched<'js>(ctx: &Ctx<'js>, found: Option<Captures>) -> Result<Value<'js>> {
     match found {
         Some(captures) => captured(ctx, captures),
         None => Ok(Value::new_null(ctx.clone())),
     }
 }
 
-fn all_matched<'js>(ctx: &Ctx<'js>, found: Vec<Captures>) -> Result<Value<'js>> {
+pub fn all_matched<'js>(ctx: &Ctx<'js>, found: Vec<Captures>) -> Result<Value<'js>> {
     let list = Array::new(ctx.clone())?;
     for (index, captures) in found.into_iter().enumerate() {
         list.set(index, captured(ctx, captures)?)?;

@@ -6,45 +6,45 @@ use crate::bindings::postroom::plugin::lookup::{
     self, KnownAlert, KnownAsset, KnownContact, OpenTicket, TicketSearch,
 };
 use crate::bindings::postroom::plugin::types::{AlertState, Value as FieldValue};
-use crate::host::{OrNull, Put};
+use crate::host::{OrNull, Put, Text};
 
 /// Puts the functions behind `ctx.lookup` in place.
 pub fn functions<'js>(put: &Put<'_, 'js>) -> Result<()> {
-    put.function("contact", |ctx: Ctx<'js>, email: String| {
-        one(&ctx, lookup::contact(&email), contact)
+    put.function("contact", |ctx: Ctx<'js>, email: Text| {
+        one(&ctx, lookup::contact(&email.0), contact)
     })?;
-    put.function("contacts", |ctx: Ctx<'js>, text: String| {
-        all(&ctx, lookup::contacts(&text), contact)
+    put.function("contacts", |ctx: Ctx<'js>, text: Text| {
+        all(&ctx, lookup::contacts(&text.0), contact)
     })?;
-    put.function("asset", |ctx: Ctx<'js>, name: String| {
-        one(&ctx, lookup::asset(&name), asset)
+    put.function("asset", |ctx: Ctx<'js>, name: Text| {
+        one(&ctx, lookup::asset(&name.0), asset)
     })?;
-    put.function("assets", |ctx: Ctx<'js>, text: String| {
-        all(&ctx, lookup::assets(&text), asset)
+    put.function("assets", |ctx: Ctx<'js>, text: Text| {
+        all(&ctx, lookup::assets(&text.0), asset)
     })?;
-    put.function("openTicket", |ctx: Ctx<'js>, number: String| {
-        one(&ctx, lookup::ticket(&number), ticket)
+    put.function("openTicket", |ctx: Ctx<'js>, number: Text| {
+        one(&ctx, lookup::ticket(&number.0), ticket)
     })?;
-    put.function("ticketsOf", |ctx: Ctx<'js>, email: String| {
-        let search = TicketSearch::Requester(email);
+    put.function("ticketsOf", |ctx: Ctx<'js>, email: Text| {
+        let search = TicketSearch::Requester(email.0);
         all(&ctx, lookup::tickets(&search), ticket)
     })?;
-    put.function("ticketsAbout", |ctx: Ctx<'js>, text: String| {
-        let search = TicketSearch::Subject(text);
+    put.function("ticketsAbout", |ctx: Ctx<'js>, text: Text| {
+        let search = TicketSearch::Subject(text.0);
         all(&ctx, lookup::tickets(&search), ticket)
     })?;
     put.function(
         "ticketsWith",
-        |ctx: Ctx<'js>, name: String, value: String| {
-            let search = TicketSearch::Field((name, value));
+        |ctx: Ctx<'js>, name: Text, value: Text| {
+            let search = TicketSearch::Field((name.0, value.0));
             all(&ctx, lookup::tickets(&search), ticket)
         },
     )?;
-    put.function("knownAlert", |ctx: Ctx<'js>, key: String| {
-        one(&ctx, lookup::alert(&key), alert)
+    put.function("knownAlert", |ctx: Ctx<'js>, key: Text| {
+        one(&ctx, lookup::alert(&key.0), alert)
     })?;
-    put.function("firingAlerts", |ctx: Ctx<'js>, text: String| {
-        all(&ctx, lookup::alerts(&text), alert)
+    put.function("firingAlerts", |ctx: Ctx<'js>, text: Text| {
+        all(&ctx, lookup::alerts(&text.0), alert)
     })
 }
 

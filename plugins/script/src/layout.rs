@@ -1,6 +1,13 @@
 //! Reading the layouts that programs send: labelled lines, sections, and HTML tables.
 
-/// The text after `LABEL:` or `LABEL =` on the first line that has it; case and leading dots do not count.
+use crate::entities;
+
+/// Elements of a cell whose content no reader sees.
+const HIDDEN: [&str; 2] = ["style", "script"];
+/// Bytes of a tag in which quotes count; beyond them the first `>` ends it, for one that is never closed.
+const QUOTED_BYTES: usize = 4096;
+
+/// The text after `LABEL:` or `LABEL =` on the first line that has it; case and leading dots do not count, and a colon may be a wide one.
 pub fn labelled<'a>(text: &'a str, label: &str) -> Option<&'a str> {
     let label = label.trim().trim_end_matches([':', '=']).trim_end();
     if label.is_empty() {
@@ -11,7 +18,7 @@ pub fn labelled<'a>(text: &'a str, label: &str) -> Option<&'a str> {
             .trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '-' | '•' | '>'));
         let rest = strip_prefix_ignoring_case(line, label)?;
         let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '.' || c == '*');
-        let value = rest.strip_prefix([':', '='])?;
+        let value = rest.strip_prefix([':', '=', '：'])?;
         Some(value.trim_matches(|c: char| c.is_whitespace() || c == '*'))
     })
 }
@@ -32,6 +39,8 @@ pub fn section(text: &str, from: &str, to: Option<&str>) -> Option<String> {
 pub fn table(html: &str, number: usize) -> Vec<Vec<String>> {
     let mut tables: Vec<Table> = Vec::new();
     let mut open: Vec<usize> = Vec::new();
+    // A hidden element has no end: none is looked for again, so that the whole stays linear.
+    let mut unclosed = false;
     let mut rest = html;
     while let Some(at) = rest.find('<') {
         if let Some(table) = open.last() {
@@ -42,17 +51,23 @@ pub fn table(html: &str, number: usize) -> Vec<Vec<String>> {
             rest = comment.find("-->").map_or("", |end| &comment[end + 3..]);
             continue;
         }
-        let Some(end) = rest.find('>') else { break };
-        let tag = rest[1..end].trim_end_matches('/');
-        rest = &rest[end + 1..];
-        let (closing, tag) = tag
-            .strip_prefix('/')
-            .map_or((false, tag), |tag| (true, tag));
-        let name = tag
-            .split(|c: char| c.is_whitespace())
-            .next()
-            .unwrap_or_default()
-            .to_ascii_lowercase();
+        if !begins_tag(rest) {
+            if let Some(table) = open.last() {
+                tables[*table].text("<");
+            }
+            rest = &rest[1..];
+            continue;
+        }
+        let Some(tag) = Tag::at(rest) else { break };
+        rest = &rest[tag.len..];
+        let (name, closing) = (tag.name.to_ascii_lowercase(), tag.closing);
+        if !closing && !unclosed && HIDDEN.contains(&name.as_str()) {
+            match content_end(rest, &name) {
+                Some(end) => rest = &rest[end..],
+                None => unclosed = true,
+            }
+            continue;
+        }
         match (name.as_str(), closing) {
             ("table", false) => {
                 open.push(tables.len());
@@ -81,6 +96,62 @@ pub fn table(html: &str, number: usize) -> Vec<Vec<String>> {
     } else {
         Vec::new()
     }
+}
+
+/// Whether a `<` is more than a sign, as in `< 10 %`.
+fn begins_tag(html: &str) -> bool {
+    match html.as_bytes() {
+        [_, b'/', b, ..] => b.is_ascii_alphabetic(),
+        [_, b, ..] => b.is_ascii_alphabetic() || matches!(b, b'!' | b'?'),
+        _ => false,
+    }
+}
+
+struct Tag<'h> {
+    name: &'h str,
+    closing: bool,
+    /// In bytes, with both brackets.
+    len: usize,
+}
+
+impl<'h> Tag<'h> {
+    /// The tag that begins here; none when it does not end.
+    fn at(html: &'h str) -> Option<Self> {
+        let end = tag_end(html.as_bytes())?;
+        let (closing, inner) = match html[1..end].strip_prefix('/') {
+            Some(inner) => (true, inner),
+            None => (false, &html[1..end]),
+        };
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-');
+        let name_end = inner.find(|c| !is_name(c)).unwrap_or(inner.len());
+        Some(Self {
+            name: &inner[..name_end],
+            closing,
+            len: end + 1,
+        })
+    }
+}
+
+/// The `>` of a tag, outside of the quotes of its attributes where these are closed soon.
+fn tag_end(bytes: &[u8]) -> Option<usize> {
+    let mut quote = None;
+    for (at, b) in bytes.iter().enumerate().take(QUOTED_BYTES) {
+        match (quote, b) {
+            (None, b'>') => return Some(at),
+            (None, b'"' | b'\'') if bytes[at - 1] == b'=' => quote = Some(b),
+            (Some(open), b) if open == b => quote = None,
+            _ => {}
+        }
+    }
+    bytes.iter().position(|b| *b == b'>')
+}
+
+/// Where the `</name` stands that ends an element.
+fn content_end(html: &str, name: &str) -> Option<usize> {
+    html.match_indices("</").map(|(at, _)| at).find(|at| {
+        let found = html.as_bytes().get(at + 2..at + 2 + name.len());
+        found.is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
+    })
 }
 
 #[derive(Default)]
@@ -113,7 +184,7 @@ impl Table {
 
     fn end_cell(&mut self) {
         if let Some(cell) = self.cell.take() {
-            let text = entities(&cell);
+            let text = entities::decode(&cell);
             self.row
                 .push(text.split_whitespace().collect::<Vec<_>>().join(" "));
         }
@@ -125,44 +196,6 @@ impl Table {
             self.rows.push(std::mem::take(&mut self.row));
         }
     }
-}
-
-/// Decodes the character references that mails have; what is none stays as it is.
-fn entities(text: &str) -> String {
-    let mut decoded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('&') {
-        decoded.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let reference = rest
-            .find(';')
-            .filter(|end| *end <= 10)
-            .and_then(|end| Some((entity(&rest[1..end])?, end)));
-        let (c, taken) = reference.map_or(('&', 1), |(c, end)| (c, end + 1));
-        decoded.push(c);
-        rest = &rest[taken..];
-    }
-    decoded.push_str(rest);
-    decoded
-}
-
-fn entity(name: &str) -> Option<char> {
-    Some(match name {
-        "amp" => '&',
-        "lt" => '<',
-        "gt" => '>',
-        "quot" => '"',
-        "apos" => '\'',
-        "nbsp" => '\u{a0}',
-        _ => {
-            let number = name.strip_prefix('#')?;
-            let code = match number.strip_prefix(['x', 'X']) {
-                Some(hex) => u32::from_str_radix(hex, 16).ok()?,
-                None => number.parse().ok()?,
-            };
-            char::from_u32(code)?
-        }
-    })
 }
 
 fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
@@ -180,13 +213,14 @@ fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str
 mod tests {
     use super::{labelled, section, table};
 
-    const REPORT: &str = "Nightly report\n  * Job name ....: Files & Mail\nRésultat = Échec\nHost:\n\nDetails\n one\n two\nEnd of details\n";
+    const REPORT: &str = "Nightly report\n  * Job name ....: Files & Mail\nRésultat = Échec\nHost:\n容量：12 GB\n\nDetails\n one\n two\nEnd of details\n";
 
     #[test]
     fn labels_are_found_in_their_variants() {
         assert_eq!(labelled(REPORT, "job name"), Some("Files & Mail"));
         assert_eq!(labelled(REPORT, "RÉSULTAT:"), Some("Échec"));
         assert_eq!(labelled(REPORT, "host"), Some(""));
+        assert_eq!(labelled(REPORT, "容量"), Some("12 GB"));
         assert_eq!(labelled(REPORT, "Job"), None);
         assert_eq!(labelled(REPORT, ""), None);
     }
@@ -216,5 +250,29 @@ mod tests {
         assert_eq!(table(html, 2), [["second"]]);
         assert!(table(html, 3).is_empty());
         assert!(table("< <table <tr", 0).is_empty());
+    }
+
+    #[test]
+    fn signs_and_attributes_end_no_cell() {
+        for (cells, expected) in [
+            (
+                "<td>free < 10 %</td><td>Gr&ouml;&szlig;e</td>",
+                ["free < 10 %", "Größe"],
+            ),
+            ("<td title=\"a > b\" class='x>'>c</td><td/>d", ["c", "d"]),
+            ("<td title=\"open>c</td><td>d</td>", ["c", "d"]),
+            (
+                "<td><style>td > b { x }</style>c<td>d<o:p></o:p><!-- > -->",
+                ["c", "d"],
+            ),
+            (
+                "<td>c<script>'<td>'</SCRIPT></td><td>d<?xml x?>",
+                ["c", "d"],
+            ),
+            ("<td>1<2<td>5>4", ["1<2", "5>4"]),
+        ] {
+            let html = format!("<table><tr>{cells}</tr></table>");
+            assert_eq!(table(&html, 0), [expected], "{cells}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod answer;
 mod clock;
 mod engine;
+mod entities;
 mod host;
 mod inquiries;
 mod layout;

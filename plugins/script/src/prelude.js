@@ -19,11 +19,14 @@
 
   // Actions
 
+  const { captureStackTrace } = Error;
   class Action {
-    constructor(kind, content) {
+    // Keeps the stack from the caller of `maker` on, out of sight, as what made this action.
+    constructor(kind, content, maker) {
       assign(this, content);
       this.kind = kind;
       host.check(kind, this);
+      captureStackTrace(this, maker);
     }
   }
   for (const kind of ["ticket", "note", "alert", "reply", "forward", "expect"]) {
@@ -32,17 +35,18 @@
         if (content === undefined && (kind === "ticket" || kind === "note")) content = {};
         if (content === null || typeof content !== "object" || Array.isArray(content))
           throw new TypeError(`${kind}: takes an object, not ${kindOf(content)}`);
-        return new Action(kind, content);
+        return new Action(kind, content, make[kind]);
       },
     };
     global(kind, make[kind]);
   }
   for (const kind of ["ignore", "quarantine"]) {
-    const make = { [kind]: (reason) => new Action(kind, { reason: mustBeText(kind, "the reason", reason) }) };
+    const make = { [kind]: (reason) => new Action(kind, { reason: mustBeText(kind, "the reason", reason) }, make[kind]) };
     global(kind, make[kind]);
   }
-  const passed = Object.freeze(new Action("pass", {}));
-  global("pass", () => passed);
+  // One for each call, as each has its own place.
+  const pass = () => new Action("pass", {}, pass);
+  global("pass", pass);
 
   // Patterns
 
@@ -214,15 +218,15 @@
 
   const shown = (value) => {
     if (typeof value === "string") return value;
-    if (value instanceof Error) return `${value.name}: ${value.message}\n${value.stack}`.trimEnd();
-    if (typeof value === "object" && value !== null) {
-      try {
-        return JSON.stringify(value) ?? String(value);
-      } catch {
-        return Object.prototype.toString.call(value);
-      }
+    if (typeof value === "function") return `[function ${value.name}]`;
+    if (typeof value !== "object" || value === null) return String(value);
+    try {
+      if (value instanceof Error) return `${value.name}: ${value.message}\n${value.stack}`.trimEnd();
+      return JSON.stringify(value) ?? String(value);
+    } catch {
+      // A cycle, or an object that does not want to be looked at: the log is no reason to fail.
+      return "[object]";
     }
-    return typeof value === "function" ? `[function ${value.name}]` : String(value);
   };
   const logAt = (level) => (...values) => host.log(level, values.map(shown).join(" "));
   global("console", { debug: logAt("debug"), log: logAt("info"), info: logAt("info"), warn: logAt("warn"), error: logAt("error") });
@@ -242,6 +246,7 @@
     alert({ key: "a", state: "firing", severity: "", host: "", service: "", summary: "" }),
     reply({ text: "a" }),
     ignore("a"),
+    pass(),
   ];
 
   return { Action, run };

@@ -51,7 +51,9 @@ impl Trouble {
                     } else {
                         format!("{name}: {message}")
                     },
-                    place: exception.stack().and_then(|stack| place(&stack, files)),
+                    place: exception
+                        .stack()
+                        .and_then(|stack| places(&stack, files).next()),
                 }
             }
             CaughtError::Value(value) => Trouble::new(format!("threw {}", shown(value))),
@@ -108,9 +110,17 @@ pub fn shown(value: &Value<'_>) -> String {
     }
 }
 
-/// The first frame of a stack that lies in one of the files: `    at decide (NAME:LINE:COLUMN)` or `    at NAME:LINE:COLUMN`.
-fn place(stack: &str, files: &[String]) -> Option<Place> {
-    stack.lines().find_map(|line| {
+/// The places on a stack that lie in one of the files, innermost first. The same place many times in a row, as recursion leaves
+/// it, is told once.
+pub fn path(stack: &str, files: &[String]) -> Vec<Place> {
+    let mut path: Vec<Place> = places(stack, files).collect();
+    path.dedup();
+    path
+}
+
+/// Reads `    at decide (NAME:LINE:COLUMN)` or `    at NAME:LINE:COLUMN`.
+fn places<'a>(stack: &'a str, files: &'a [String]) -> impl Iterator<Item = Place> + 'a {
+    stack.lines().filter_map(|line| {
         let line = line.trim_end().trim_end_matches(')');
         let (front, column) = line.rsplit_once(':')?;
         let (front, line) = front.rsplit_once(':')?;
@@ -130,11 +140,12 @@ fn place(stack: &str, files: &[String]) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
-    use super::place;
+    use super::{path, places};
 
     fn found(stack: &str, files: &[&str]) -> Option<String> {
         let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
-        place(stack, &files).map(|place| place.to_string())
+        let first = places(stack, &files).next();
+        first.map(|place| place.to_string())
     }
 
     #[test]
@@ -147,5 +158,16 @@ mod tests {
         assert_eq!(bare.as_deref(), Some("a b/x:y.js:7:2"));
         assert_eq!(found(stack, &["y.js"]), None);
         assert_eq!(found("", &["y.js"]), None);
+    }
+
+    #[test]
+    fn a_path_tells_each_place_of_the_script_and_a_repeated_one_once() {
+        let stack = "    at made (lib.js:2:9)\n    at map (native)\n    at walk (rule.js:5:1)\n    at walk (rule.js:5:1)\n    at decide (rule.js:9:3)\n    at run (postroom:prelude:200:5)\n";
+        let files = ["rule.js".to_owned(), "lib.js".to_owned()];
+        let path: Vec<String> = path(stack, &files)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(path, ["lib.js:2:9", "rule.js:5:1", "rule.js:9:3"]);
     }
 }

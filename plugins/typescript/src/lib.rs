@@ -90,6 +90,11 @@ fn instead(before: &str, text: &str) -> Option<&'static str> {
             "a property declared in a constructor's parameters is more than a type; declare it in the class and assign it",
         );
     }
+    if text.starts_with('@') {
+        return Some(
+            "decorators are not available: JavaScript has none yet, and only types are taken out",
+        );
+    }
     let skipped = ["", "export", "declare", "const"];
     let word = text.split(is_sign).find(|word| !skipped.contains(word))?;
     Some(match word {

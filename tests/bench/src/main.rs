@@ -2,14 +2,19 @@
 //!
 //! It fails when a mail is lost, doubled or misplaced or a token is asked for too often, never because a machine is slow.
 
+mod bare;
 mod chance;
+mod fair;
 mod figures;
+mod generations;
 mod live;
 mod mails;
 mod memory;
 mod process;
+mod replay;
 mod room;
 mod sandbox;
+mod scripts;
 mod sign_in;
 mod throughput;
 
@@ -23,6 +28,8 @@ use postroom_stand::Stand;
 
 /// How often the disk is asked to make a page durable, to learn what that costs.
 const SYNCS: u64 = 50;
+/// Starts on each store of generations.
+const GENERATION_STARTS: usize = 50;
 
 /// Measures Postroom beside imap_tools, imapflow + mailparser and mbsync.
 #[derive(Debug, Parser)]
@@ -48,6 +55,9 @@ struct Options {
     /// Idle mailboxes
     #[arg(long, default_value_t = 2000)]
     idle: u32,
+    /// Seconds of each arm of the fair scheduling
+    #[arg(long, default_value_t = 20)]
+    fair_secs: u64,
     /// Mailboxes that sign in, at least one for each of the 50 profiles
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(50..))]
     sign_ins: u32,
@@ -56,6 +66,10 @@ struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Sandbox,
+    Scripts,
+    Replay,
+    Fair,
+    Generations,
     Throughput,
     Live,
     Memory,
@@ -74,6 +88,32 @@ fn main() -> Result<()> {
     if wants(Part::Sandbox) {
         sandbox::run(options.decisions)?;
         println!();
+    }
+    if wants(Part::Scripts) {
+        scripts::run()?;
+        println!();
+    }
+    if wants(Part::Replay) {
+        replay::run(options.mails, options.rounds)?;
+        println!();
+    }
+    if wants(Part::Fair) {
+        fair::run(options.rounds, Duration::from_secs(options.fair_secs))?;
+        println!();
+    }
+    if wants(Part::Generations) {
+        generations::run(GENERATION_STARTS)?;
+        println!();
+    }
+    // The other parts need servers.
+    let alone = |part: &Part| {
+        matches!(
+            part,
+            Part::Sandbox | Part::Scripts | Part::Replay | Part::Fair | Part::Generations
+        )
+    };
+    if !options.parts.is_empty() && options.parts.iter().all(alone) {
+        return Ok(());
     }
     let stand = Stand::start()?;
     let mut peak = None;

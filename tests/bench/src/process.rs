@@ -1,6 +1,7 @@
 //! Runs a program and measures it from outside, by what the kernel says of it in /proc.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// Between two looks at a program under measurement.
 const LOOK: Duration = Duration::from_millis(5);
+/// The unit in which Linux counts what a file takes.
+const BLOCK: u64 = 512;
 /// No contender takes that long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Linux counts processor time for programs in hundredths of a second (USER_HZ).
@@ -87,6 +90,28 @@ impl Background {
     /// Resident memory in bytes.
     pub fn rss(&self) -> Result<u64> {
         memory(self.0.id(), "VmRSS").context("the program is gone")
+    }
+
+    /// Resident memory that is not of memory files, in bytes.
+    pub fn unshared(&self) -> Result<u64> {
+        let shared = memory(self.0.id(), "RssShmem").context("the program is gone")?;
+        Ok(self.rss()?.saturating_sub(shared))
+    }
+
+    /// What its open memory files hold, in bytes, mapped or not.
+    pub fn memory_files(&self) -> Result<u64> {
+        let folder = format!("/proc/{}/fd", self.0.id());
+        let mut bytes = 0;
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            // A file may be closed between the two looks.
+            let is_memory = fs::read_link(&path)
+                .is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:"));
+            if is_memory {
+                bytes += fs::metadata(&path).map_or(0, |about| about.blocks() * BLOCK);
+            }
+        }
+        Ok(bytes)
     }
 
     /// Ctrl-C, then waits for a good end.

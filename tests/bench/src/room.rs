@@ -29,9 +29,17 @@ pub struct Room {
 }
 
 impl Room {
-    /// A room for these mailboxes, all with `rule` (a file's name) as their one rule.
+    /// A room for these mailboxes on the stand, all with `rule` (a file's name) as their one rule.
     pub fn new(stand: &Stand, users: &[String], rule: &str, content: &[u8]) -> Result<Self> {
         Self::with_profiles(stand, &["acme".to_owned()], users, rule, content)
+    }
+
+    /// A room on no server: its one mailbox `drop` is fed from files.
+    pub fn of_files(rule: &str, content: &[u8]) -> Result<Self> {
+        let configuration = format!(
+            "data_dir = \"data\"\n[tenants.acme]\ndomains = [\"acme.example\"]\n[mailboxes.drop]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"spool\"\nrules = [\"rules/{rule}\"]\n"
+        );
+        Self::local(&configuration, &[(rule, content)])
     }
 
     /// The same with several profiles, each of a directory of its own name, which the mailboxes use in turn.
@@ -42,19 +50,26 @@ impl Room {
         rule: &str,
         content: &[u8],
     ) -> Result<Self> {
+        let configuration = configuration(stand, profiles, users, rule);
+        let mut room = Self::local(&configuration, &[(rule, content)])?;
+        room.client_secret = stand.client_secret().to_owned();
+        Ok(room)
+    }
+
+    /// A room that needs no server, with these rules by their files' names.
+    pub fn local(configuration: &str, rules: &[(&str, &[u8])]) -> Result<Self> {
         let room = Self {
             // Beside the build: on a disk, where durable means something, and not in a memory file system.
             dir: tempfile::Builder::new()
                 .prefix("bench-")
                 .tempdir_in(target()?)?,
-            client_secret: stand.client_secret().to_owned(),
+            client_secret: String::new(),
         };
         fs::create_dir(room.path().join("rules"))?;
-        fs::write(room.path().join("rules").join(rule), content)?;
-        fs::write(
-            room.path().join("postroom.toml"),
-            configuration(stand, profiles, users, rule),
-        )?;
+        for (rule, content) in rules {
+            fs::write(room.path().join("rules").join(rule), content)?;
+        }
+        fs::write(room.path().join("postroom.toml"), configuration)?;
         Ok(room)
     }
 
@@ -153,7 +168,8 @@ pub fn component(name: &str) -> Result<Vec<u8>> {
     Ok(postroom_sandbox::componentize(&core)?)
 }
 
-fn postroom() -> Result<PathBuf> {
+/// The program under measurement.
+pub fn postroom() -> Result<PathBuf> {
     let binary = target()?.join("postroom");
     ensure!(
         binary.exists(),

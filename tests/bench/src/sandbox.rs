@@ -9,6 +9,7 @@ use bytes::Bytes;
 use postroom_core::{Context, Message, ParseLimits};
 use postroom_sandbox::{Grants, Limits, NoKv, NoLookup, Rule, Sandbox, SandboxConfig, Source};
 
+use crate::bare::Bare;
 use crate::figures::{median, percentile, table, time};
 use crate::room::{TEN_JS, TRIVIAL_JS, component};
 
@@ -42,7 +43,11 @@ pub fn run(runs: usize) -> Result<()> {
             "<= 35 µs",
         ),
         ("Rust rule, 10 patterns", rust("ten.wasm", &ten), "<= 35 µs"),
-        ("JS rule, trivial", script("trivial.js", TRIVIAL_JS), ""),
+        (
+            "JS rule, trivial",
+            script("trivial.js", TRIVIAL_JS),
+            "<= 60 µs",
+        ),
         (
             "JS rule, 10 patterns",
             script("ten.js", TEN_JS),
@@ -65,7 +70,14 @@ pub fn run(runs: usize) -> Result<()> {
     let raw = mail();
     let limits = ParseLimits::default();
     let mail = Arc::new(postroom_core::parse(&raw, &limits, &[]));
+    let failed = |error: wasmtime::Error| anyhow!("a bare call: {error:#}");
+    let bare = Bare::new(&trivial).map_err(failed)?;
+    let mut bare_taken = Vec::with_capacity(runs);
     for turn in 0..WARM_UP + runs {
+        let taken = bare.decide().map_err(failed)?;
+        if turn >= WARM_UP {
+            bare_taken.push(taken);
+        }
         for case in &mut cases {
             let taken = decide(&case.rule, &mail)?;
             if turn >= WARM_UP {
@@ -73,11 +85,15 @@ pub fn run(runs: usize) -> Result<()> {
             }
         }
     }
-    let rows: Vec<Vec<String>> = cases
-        .iter()
-        .map(|case| row(case.name, &case.taken, case.goal))
-        .collect();
-    table(&["decision by", "median", "p99", "goal (median)"], &rows);
+    let unit = median(&bare_taken);
+    let mut rows = vec![row("bare wasmtime call", &bare_taken, unit, "")];
+    rows.extend(
+        cases
+            .iter()
+            .map(|case| row(case.name, &case.taken, unit, case.goal)),
+    );
+    let head = ["decision by", "median", "p99", "to bare", "goal (median)"];
+    table(&head, &rows);
 
     let parsed: Vec<Duration> = (0..runs)
         .map(|_| {
@@ -97,11 +113,14 @@ pub fn run(runs: usize) -> Result<()> {
     Ok(())
 }
 
-fn row(name: &str, taken: &[Duration], goal: &str) -> Vec<String> {
+/// `unit` is what a bare call takes.
+fn row(name: &str, taken: &[Duration], unit: Duration, goal: &str) -> Vec<String> {
+    let median = median(taken);
     vec![
         name.to_owned(),
-        time(median(taken)),
+        time(median),
         time(percentile(taken, 0.99)),
+        format!("{:.1}x", median.as_secs_f64() / unit.as_secs_f64()),
         goal.to_owned(),
     ]
 }

@@ -20,7 +20,7 @@ use postroom_stand::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use crate::running::Running;
+pub use crate::running::{Running, interrupt};
 pub use crate::session::Session;
 
 /// Long enough for a loaded machine; nothing waits that long when things are right.

@@ -71,6 +71,11 @@ impl Drop for Running {
     }
 }
 
+/// Ctrl-C for any process of a test.
+pub fn interrupt(pid: u32) {
+    signal(pid, rustix::process::Signal::INT);
+}
+
 pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = i32::try_from(pid)
         .ok()

@@ -86,8 +86,10 @@ impl Expected {
             _ => {}
         }
         let text = std::fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"))?;
+        // What some editors begin a text with.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         // `null` is short for a mail that passes.
-        let expected: Option<Self> = serde_json::from_str(&text).map_err(|error| {
+        let expected: Option<Self> = serde_json::from_str(text).map_err(|error| {
             let what = error.to_string();
             let place = format!(" at line {} column {}", error.line(), error.column());
             let what = what.strip_suffix(&place).unwrap_or(&what);

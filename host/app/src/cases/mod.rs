@@ -14,6 +14,9 @@ pub use gate::Gate;
 pub use run::{Found, Loaded, Verdict, run};
 pub use terms::Terms;
 
+/// How the name of what is expected of a case's mail ends.
+const EXPECTED: &str = ".expected.json";
+
 /// The folder of a rule's cases: `rules/first.cases` for `rules/first.js`.
 pub fn folder_of(rule: &Path) -> PathBuf {
     rule.with_extension("cases")
@@ -36,7 +39,12 @@ impl Case {
             .extension()
             .is_some_and(|it| it.eq_ignore_ascii_case("eml"));
         let name = mail.file_stem().filter(|_| is_mail)?.to_str()?;
-        Some(Self::named(mail.parent().unwrap_or(Path::new(".")), name))
+        let folder = mail.parent().unwrap_or(Path::new("."));
+        Some(Self {
+            // As it is written: some mail programs save `.EML`.
+            mail: mail.strip_prefix(".").unwrap_or(mail).to_owned(),
+            ..Self::named(folder, name)
+        })
     }
 
     pub fn named(folder: &Path, name: &str) -> Self {
@@ -44,20 +52,30 @@ impl Case {
         Self {
             name: name.to_owned(),
             mail: folder.join(format!("{name}.eml")),
-            expected: folder.join(format!("{name}.expected.json")),
+            expected: folder.join(format!("{name}{EXPECTED}")),
         }
     }
 
-    /// The cases of a folder by name; none where there is no folder. The reason is for people.
+    /// The cases of a folder by name, also those whose mail is gone; none where there is no folder. The reason is for people.
     pub fn all(folder: &Path) -> Result<Vec<Self>, String> {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(format!("{}: {error}", folder.display())),
         };
-        let mut cases: Vec<Self> = entries
-            .filter_map(|entry| Self::of(&entry.ok()?.path()))
+        let files: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
             .collect();
+        let mut cases: Vec<Self> = files.iter().filter_map(|file| Self::of(file)).collect();
+        let expectations = files.iter().filter_map(|file| {
+            let name = file.file_name()?.to_str()?.strip_suffix(EXPECTED)?;
+            Some(Self::named(folder, name))
+        });
+        for case in expectations {
+            if !cases.iter().any(|it| it.name == case.name) {
+                cases.push(case);
+            }
+        }
         cases.sort();
         Ok(cases)
     }

@@ -15,7 +15,7 @@ use super::compare::Mismatch;
 use super::expected::{Expected, Given, Outcome};
 use super::{Case, Terms};
 use crate::config::RuleUse;
-use crate::rulebook::{load_bytes, read_rule};
+use crate::rulebook::load_now;
 
 /// The largest mail of a case that is read.
 const MAIL_BYTES: u64 = 50 << 20;
@@ -93,7 +93,7 @@ impl<'s> Loaded<'s> {
                 settings_json: json.clone(),
                 ..wanted.clone()
             };
-            load(sandbox, &wanted)
+            load_now(sandbox, &wanted)
         });
         loaded.as_ref().map_err(Clone::clone)
     }
@@ -229,20 +229,15 @@ impl Lookup for Stated {
     }
 }
 
-fn load(sandbox: &Sandbox, wanted: &RuleUse) -> Result<Rule, String> {
-    let name = &wanted.rule.name;
-    let Some(path) = wanted.rule.path() else {
-        return sandbox
-            .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
-            .map_err(|error| error.to_string());
-    };
-    let bytes = read_rule(path).map_err(|reason| format!("{name}: {reason}"))?;
-    load_bytes(sandbox, wanted, &bytes).map_err(|error| error.to_string())
-}
-
 fn read_mail(case: &Case) -> Result<Bytes, String> {
     let shown = case.mail.display();
-    let failed = |error: std::io::Error| format!("{shown}: {error}");
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!(
+            "{shown} is not there, only {}; remove that, or bring the mail back",
+            case.expected.display()
+        ),
+        _ => format!("{shown}: {error}"),
+    };
     if case.mail.metadata().map_err(failed)?.len() > MAIL_BYTES {
         return Err(format!("{shown}: over {MAIL_BYTES} bytes"));
     }

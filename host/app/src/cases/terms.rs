@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use postroom_core::{
-    Client, Completed, Context, DecisionLimits, Manners, Message, ParseLimits, complete,
-};
+use postroom_core::{Completed, Context, DecisionLimits, Manners, Message, ParseLimits, complete};
 use postroom_sandbox::{Grants, Kv, Lookup, Rule as LoadedRule, Run};
 
 use super::Given;
 use crate::config::{Config, Mailbox, Rule, RuleUse};
+use crate::line::walk;
 
 /// Without a configuration, tenant and mailbox are called so.
 const NOBODY: &str = "try";
@@ -100,11 +99,7 @@ impl Terms {
         Self {
             mailbox: mailbox.name.clone(),
             configured: true,
-            parse_limits: ParseLimits {
-                depth: config.limits.mime_depth,
-                parts: config.limits.parts,
-                ..ParseLimits::default()
-            },
+            parse_limits: config.limits.parsing(),
             domains: config
                 .tenant(&wanted.tenant)
                 .map(|tenant| tenant.domains.clone())
@@ -123,21 +118,14 @@ impl Terms {
 
     /// What the line would tell the rule of this mail, were it in no thread.
     pub fn context(&self, message: &Message, now: jiff::Timestamp) -> Context {
-        let client = message
-            .from
-            .as_ref()
-            .filter(|from| self.domains.iter().any(|domain| domain == from.domain()))
-            .map(|_| Client {
-                name: self.wanted.tenant.clone(),
-                sure: true,
-            });
-        Context {
-            tenant: self.wanted.tenant.clone(),
-            mailbox: self.mailbox.clone(),
-            client,
-            thread: None,
-            now: format!("{now:.3}"),
-        }
+        walk::context(
+            &self.wanted.tenant,
+            &self.mailbox,
+            &self.domains,
+            message,
+            None,
+            now.as_millisecond(),
+        )
     }
 
     /// Whether a case is another tenant's, by the mailbox it names.
@@ -167,18 +155,29 @@ impl Terms {
             },
         };
         let result = match &run.verdict {
-            Err(trouble) => {
-                let place = trouble.location().map(|place| format!(" at {place}"));
-                let place = place.unwrap_or_default();
-                Err(format!("{}{place}: {trouble}", trouble.kind()))
-            }
+            Err(trouble) => Err(format!(
+                "{}{}: {trouble}",
+                trouble.kind(),
+                at(trouble.location())
+            )),
             Ok(None) => Ok(None),
             Ok(Some(actions)) => complete(actions.clone(), message, context, &manners)
                 .map(Some)
-                .map_err(|nonsense| format!("{}: {nonsense}", nonsense.kind())),
+                .map_err(|nonsense| {
+                    let place = run.decided_at.as_ref().and_then(|path| path.first());
+                    let place = at(place.map(String::as_str));
+                    format!("{}{place}: {nonsense}", nonsense.kind())
+                }),
         };
         Answer { result, run }
     }
+}
+
+/// ` at file:line:column`, where known.
+fn at(place: Option<&str>) -> String {
+    place
+        .map(|place| format!(" at {place}"))
+        .unwrap_or_default()
 }
 
 /// Whether this is the file that the configuration means.

@@ -177,28 +177,24 @@ impl<'c> Loader<'c> {
         let Some(sandbox) = self.sandbox() else {
             return Findings::default();
         };
-        let Some(path) = wanted.rule.path() else {
+        if wanted.rule.path().is_none() {
             let loaded =
                 sandbox.load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits);
             let error = loaded.err();
             return error
                 .map(|error| refused(error, &wanted.rule.name, wanted).into())
                 .unwrap_or_default();
-        };
+        }
         // What a name stands for is seen from the folder that the rule's own begins at.
         let path_of = |name: &str| {
-            let mut base = path.to_owned();
-            Path::new(&wanted.rule.name).components().for_each(|_| {
-                base.pop();
-            });
-            let path = base.join(name);
+            let path = wanted.rule.base().join(name);
             path.strip_prefix(".")
                 .unwrap_or(&path)
                 .display()
                 .to_string()
         };
         let shown = path_of(&wanted.rule.name);
-        let bytes = match rulebook::read_rule(path) {
+        let bytes = match rulebook::read_configured(&wanted.rule) {
             Ok(bytes) => bytes,
             Err(reason) => {
                 let cure = "make the file readable for postroom";

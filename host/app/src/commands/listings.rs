@@ -214,7 +214,8 @@ pub fn wanted(filter: &Filter, json: bool) -> anyhow::Result<store::Filter> {
     })
 }
 
-fn since(text: &str) -> anyhow::Result<i64> {
+/// The moment that `--since` means, in milliseconds since 1970 in UTC.
+pub fn since(text: &str) -> anyhow::Result<i64> {
     let moment = if let Ok(time) = text.parse::<Timestamp>() {
         time
     } else if let Ok(day) = text.parse::<Date>() {

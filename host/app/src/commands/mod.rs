@@ -9,7 +9,9 @@ pub mod listings;
 pub mod mailbox;
 pub mod plugin;
 pub mod quarantine;
+pub mod replay;
 pub mod rule;
+pub mod rules;
 pub mod run;
 mod table;
 

@@ -3,10 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use postroom_core::ParseLimits;
 use postroom_sandbox::Limits;
 
 use super::LineLimits;
 use super::reader::Section;
+use crate::rulebook::StrikeLimits;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -22,6 +24,7 @@ const LOG: RangeInclusive<u64> = 0..=MIB;
 /// What a rule remembers in all. It lies in the store, and is read through for its size.
 const KV: RangeInclusive<u64> = KIB..=256 * MIB;
 const COUNT: RangeInclusive<u64> = 1..=100_000;
+const MAILS_PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
 /// What a mail's size may be limited to. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
 const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
 const LINE_KEYS: &[&str] = &[
@@ -33,6 +36,8 @@ const LINE_KEYS: &[&str] = &[
     "batch_bytes",
     "attempts",
     "outbox_attempts",
+    "strikes",
+    "strikes_of",
 ];
 
 impl Default for LineLimits {
@@ -46,18 +51,39 @@ impl Default for LineLimits {
             batch_bytes: 8 * MIB,
             attempts: 5,
             outbox_attempts: 200,
+            strikes: StrikeLimits::default(),
         }
     }
 }
 
-/// The limits of all rules and of the line. What cannot be read keeps its default, the problem being told.
-pub fn read(root: &Section) -> (Limits, LineLimits) {
-    let mut rule = Limits::default();
+impl LineLimits {
+    /// Those of them that parsing keeps.
+    pub fn parsing(&self) -> ParseLimits {
+        ParseLimits {
+            depth: self.mime_depth,
+            parts: self.parts,
+            ..ParseLimits::default()
+        }
+    }
+}
+
+/// What a tenant may spend.
+#[derive(Debug, Clone, Default)]
+pub struct TenantLimits {
+    /// Of each of its rules.
+    pub rule: Limits,
+    /// How many of its mails are decided in a minute; any number by default.
+    pub mails_per_minute: Option<u32>,
+}
+
+/// The limits of all tenants and of the line. What cannot be read keeps its default, the problem being told.
+pub fn read(root: &Section) -> (TenantLimits, LineLimits) {
+    let mut tenants = TenantLimits::default();
     let mut line = LineLimits::default();
     let Some(section) = root.section("limits", "the limits") else {
-        return (rule, line);
+        return (tenants, line);
     };
-    read_rule(&section, &mut rule);
+    tenants.read(&section);
     read_line(&section, &mut line);
     if line.message_bytes > line.raw_bytes {
         section.problem(
@@ -65,15 +91,21 @@ pub fn read(root: &Section) -> (Limits, LineLimits) {
             "make raw_bytes at least as large as message_bytes",
         );
     }
+    if line.strikes.failures > line.strikes.mails {
+        section.problem(
+            "strikes is larger than strikes_of, so that no rule would ever be sent back",
+            "make strikes_of at least as large as strikes; strikes = 0 says that no rule is sent back",
+        );
+    }
     section.finish();
-    (rule, line)
+    (tenants, line)
 }
 
-/// A tenant's limits: those of all rules, save what it sets itself.
-pub fn read_tenant(tenant: &Section, all: &Limits) -> Limits {
+/// A tenant's limits: those of all, save what it sets itself.
+pub fn read_tenant(tenant: &Section, all: &TenantLimits) -> TenantLimits {
     let mut limits = all.clone();
     if let Some(section) = tenant.section("limits", "a tenant's limits") {
-        read_rule(&section, &mut limits);
+        limits.read(&section);
         section.misplaced(
             LINE_KEYS,
             "is a limit of the line, which all tenants share",
@@ -82,6 +114,16 @@ pub fn read_tenant(tenant: &Section, all: &Limits) -> Limits {
         section.finish();
     }
     limits
+}
+
+impl TenantLimits {
+    fn read(&mut self, section: &Section) {
+        read_rule(section, &mut self.rule);
+        let rate = section.item("mails_per_minute");
+        if let Some(rate) = rate.and_then(|item| item.integer(MAILS_PER_MINUTE)) {
+            self.mails_per_minute = u32::try_from(rate).ok();
+        }
+    }
 }
 
 fn read_rule(section: &Section, limits: &mut Limits) {
@@ -116,6 +158,9 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
         1..=1000,
         &mut limits.outbox_attempts,
     );
+    let strikes = &mut limits.strikes;
+    set_count(section, "strikes", 0..=1000, &mut strikes.failures);
+    set_count(section, "strikes_of", 1..=1000, &mut strikes.mails);
 }
 
 fn set_size<T: TryFrom<u64>>(

@@ -37,6 +37,8 @@ pub use problem::{Problem, Problems};
 pub(crate) use reader::closest;
 use reader::{Item, Reader, Section};
 
+use crate::rulebook::StrikeLimits;
+
 const DEFAULT_DATA_DIR: &str = "data";
 /// How long the raw bytes of a decided mail are kept.
 const DEFAULT_KEEP_RAW: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -91,6 +93,8 @@ pub struct LineLimits {
     pub attempts: u32,
     /// How often a delivery is tried before it is given up.
     pub outbox_attempts: u32,
+    /// On how many of its last mails a rule may fail before it is sent back.
+    pub strikes: StrikeLimits,
 }
 
 /// A client of the managed service provider.
@@ -108,6 +112,8 @@ pub struct Tenant {
     pub assets: Option<DirectoryFile>,
     /// The limits of this tenant's rules.
     pub limits: Limits,
+    /// How many of its mails are decided in a minute; `None` for any number.
+    pub mails_per_minute: Option<u32>,
     /// Whether a rule whose own tests fail must not go live.
     pub rule_tests: bool,
 }
@@ -245,6 +251,15 @@ impl Rule {
             RuleKind::Script(path) | RuleKind::Component(path) => Some(path),
             RuleKind::Standard | RuleKind::Fallback => None,
         }
+    }
+
+    /// The folder that its name begins at: the configuration's.
+    pub fn base(&self) -> PathBuf {
+        let mut base = self.path().unwrap_or(Path::new("")).to_owned();
+        for _ in Path::new(&self.name).components() {
+            base.pop();
+        }
+        base
     }
 }
 
@@ -398,7 +413,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
         Some(item) => item.duration(Duration::ZERO..=MAX_KEEP_RAW),
         None => Some(DEFAULT_KEEP_RAW),
     };
-    let (rule_limits, limits) = limits::read(&root);
+    let (tenant_limits, limits) = limits::read(&root);
     let extra_roots = read_roots(&root);
 
     let named = |key, what| root.item(key).map_or(Vec::new(), |item| item.named(what));
@@ -423,7 +438,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
 
     let places = [&mailboxes, &outgoing, &profiles].map(|entries| Places::of(entries));
     let (profiles, facts) = profiles::read(profiles, &names);
-    let (tenants, settings) = tenants::read(reader, tenants, &rule_limits);
+    let (tenants, settings) = tenants::read(reader, tenants, &tenant_limits);
     let outgoing = outgoing::read(outgoing, &names, &facts);
     let mailboxes = mailboxes::read(
         mailboxes,

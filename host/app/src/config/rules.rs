@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::reader::{Item, closest};
 use super::{Rule, RuleKind, RuleUse, Tenant};
+use crate::inside::{Astray, Inside};
 
 const BUILT_IN: &[&str] = &["standard", "fallback"];
 
@@ -140,34 +141,30 @@ pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
         return None;
     }
     let full = item.reader.dir.join(path);
-    let (Ok(real), Ok(dir)) = (full.canonicalize(), item.reader.dir.canonicalize()) else {
-        let near = neighbour(item.reader.dir, path);
-        let (hint, cure) = match near {
-            Some(near) => (
-                format!("; did you mean {near}?"),
-                format!("write \"{near}\", or make the file"),
-            ),
-            None => (
-                String::new(),
-                "make the file, or correct the path: it starts at the configuration's folder"
-                    .into(),
-            ),
-        };
-        item.problem(format!("{name} is not there{hint}"), cure);
-        return None;
-    };
-    if !real.starts_with(&dir) {
-        item.problem(
+    match Inside::find(item.reader.dir, &full) {
+        Ok(found) if found.is_file() => return Some(full),
+        Ok(_) => item.problem(format!("{name} is not a file"), "name the file itself"),
+        Err(Astray::Out) => item.problem(
             format!("{name} leads out of the configuration's folder by a symbolic link"),
             "put the file itself there",
-        );
-        return None;
+        ),
+        Err(Astray::Nowhere(_)) => {
+            let near = neighbour(item.reader.dir, path);
+            let (hint, cure) = match near {
+                Some(near) => (
+                    format!("; did you mean {near}?"),
+                    format!("write \"{near}\", or make the file"),
+                ),
+                None => (
+                    String::new(),
+                    "make the file, or correct the path: it starts at the configuration's folder"
+                        .into(),
+                ),
+            };
+            item.problem(format!("{name} is not there{hint}"), cure);
+        }
     }
-    if !real.is_file() {
-        item.problem(format!("{name} is not a file"), "name the file itself");
-        return None;
-    }
-    Some(full)
+    None
 }
 
 /// The path without `./` and doubled slashes, so that one file has one name.

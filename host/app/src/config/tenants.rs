@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use postroom_core::{ActionKind, ActionKinds};
-use postroom_sandbox::{Grants, Limits};
+use postroom_sandbox::Grants;
 
+use super::limits::{self, TenantLimits};
 use super::reader::{Item, Reader, Section, closest};
 use super::rules::Chain;
-use super::{DirectoryFile, Tenant, limits, rules};
+use super::{DirectoryFile, Tenant, rules};
 
 /// The rules that tenants give settings to, with their places.
 pub struct SettingsKeys<'r> {
@@ -27,7 +28,7 @@ struct SettingsKey {
 pub fn read<'r>(
     reader: &'r Reader<'r>,
     entries: Vec<(&'r str, Item<'r>)>,
-    all_limits: &Limits,
+    all_limits: &TenantLimits,
 ) -> (Vec<Tenant>, SettingsKeys<'r>) {
     let mut keys = SettingsKeys {
         reader,
@@ -43,7 +44,7 @@ pub fn read<'r>(
 fn read_one(
     name: &str,
     item: &Item,
-    all_limits: &Limits,
+    all_limits: &TenantLimits,
     keys: &mut SettingsKeys,
 ) -> Option<Tenant> {
     let section = item.section("a tenant")?;
@@ -103,7 +104,8 @@ fn read_one(
         },
         contacts: contacts?,
         assets: assets?,
-        limits,
+        limits: limits.rule,
+        mails_per_minute: limits.mails_per_minute,
         rule_tests: rule_tests?,
     })
 }

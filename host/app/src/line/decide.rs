@@ -1,23 +1,28 @@
-//! Steps 2 and 3 of the line: a journalled mail is parsed and walks its mailbox's rule chain. No I/O but the store's reads.
+//! Steps 2 and 3 of the line: a journalled mail is parsed and walks its mailbox's rule chain, the store answering. No I/O but the
+//! store's reads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use postroom_core::{
-    Action, Client, Completed, ContentHash, Context, Decision, DecisionLimits, Manners, Message,
-    Outcome, RawMessage, Trouble, complete, fallback, message_id, parse, synthetic_message_id,
+    Action, ContentHash, Decision, Message, Outcome, RawMessage, message_id, parse,
+    synthetic_message_id,
 };
-use postroom_sandbox::{Grants, Kv, KvError};
-use postroom_store::{KvRead, KvWrite, LookupRead, NewMail, PendingMail, Store, StoreError};
+use postroom_sandbox::{Kv, KvError, Lookup};
+use postroom_store::{NewMail, PendingMail, Store, StoreError};
 
+use super::fair::Work;
 use super::known::TenantKnown;
+use super::slots::Slots;
+use super::walk::{self, Answer, Answers, FALLBACK, Place};
 use super::{Line, Mailbox};
 use crate::directory::Directory;
-use crate::rulebook::{Chain, LiveRule};
+use crate::rulebook::Chain;
 
-/// The built-in rule at the end of every chain.
-const FALLBACK: &str = "fallback";
+/// Slow mails are committed as they are decided, not when all of their batch are.
+const COMMIT_AFTER: Duration = Duration::from_secs(1);
 
 /// A journalled mail with what parsing made of it.
 pub struct Parsed {
@@ -59,14 +64,6 @@ pub enum Failure {
     Defect(String),
 }
 
-/// The decision and what commits with it.
-pub struct Answer {
-    pub decision: Decision,
-    pub kv_reads: Vec<KvRead>,
-    pub kv_writes: Vec<KvWrite>,
-    pub lookups: Vec<LookupRead>,
-}
-
 /// What a fetched mail is recognised by, found without parsing all of it.
 pub fn recognise(raw: RawMessage) -> NewMail {
     let content_hash = ContentHash::of(&raw.bytes);
@@ -81,58 +78,115 @@ pub fn recognise(raw: RawMessage) -> NewMail {
     }
 }
 
-/// Parses a batch on all cores, in order.
-pub async fn parse_all(line: &Arc<Line>, mails: Vec<PendingMail>) -> Vec<Parsed> {
+/// Parses a batch, in order.
+pub async fn parse_all(
+    line: &Arc<Line>,
+    mailbox: &Mailbox,
+    mails: Vec<PendingMail>,
+) -> Vec<Parsed> {
     let shared = line.clone();
-    on_all_cores(line, mails, move |mail| parse_one(&shared, mail)).await
+    let parse = move |mail| parse_one(&shared, mail);
+    let todo = Todo::new(mails, None);
+    in_slices(&line.slots, &mailbox.tenant, Work::Parse, todo, parse)
+        .await
+        .0
 }
 
-/// Decides mails on all cores, in order, all by the same generation and directory.
-pub async fn decide_all(
+/// Decides mails in order, all by the same generation and directory. Answers those it got to within a second, so that they can be
+/// committed, and the others.
+pub async fn decide_some(
     line: &Arc<Line>,
     mailbox: &Arc<Mailbox>,
     chain: &Arc<Chain>,
     directory: &Arc<Directory>,
     mails: Vec<Parsed>,
-) -> Vec<Decided> {
+) -> (Vec<Decided>, Vec<Parsed>) {
     let (shared, owner, chain) = (line.clone(), mailbox.clone(), chain.clone());
     let directory = directory.clone();
-    on_all_cores(line, mails, move |parsed| {
-        decide_one(&shared, &owner, &chain, &directory, parsed)
-    })
-    .await
+    let decide = move |parsed| decide_one(&shared, &owner, &chain, &directory, parsed);
+    let todo = Todo::new(mails, Some(COMMIT_AFTER));
+    in_slices(&line.slots, &mailbox.tenant, Work::Decide, todo, decide).await
 }
 
-/// Runs `work` over `items` on blocking threads, one chunk a core, keeping the order.
-async fn on_all_cores<T, U, F>(line: &Arc<Line>, items: Vec<T>, work: F) -> Vec<U>
+/// Mails that are handed out one by one.
+struct Todo<T> {
+    items: std::iter::Enumerate<std::vec::IntoIter<T>>,
+    /// Nothing is handed out any more this long after the first.
+    patience: Option<Duration>,
+    began: Option<Instant>,
+}
+
+impl<T> Todo<T> {
+    fn new(items: Vec<T>, patience: Option<Duration>) -> Self {
+        Self {
+            items: items.into_iter().enumerate(),
+            patience,
+            began: None,
+        }
+    }
+
+    fn next(&mut self) -> Option<(usize, T)> {
+        if self.is_over() {
+            return None;
+        }
+        self.began.get_or_insert_with(Instant::now);
+        self.items.next()
+    }
+
+    fn is_over(&self) -> bool {
+        let late = match (self.began, self.patience) {
+            (Some(began), Some(patience)) => began.elapsed() >= patience,
+            _ => false,
+        };
+        late || self.items.len() == 0
+    }
+}
+
+/// Does `work` on blocking threads, in as many slots as the tenant's turn gives, slice by slice. Answers what was done, in order,
+/// and what was not handed out.
+async fn in_slices<T, U, F>(
+    slots: &Arc<Slots>,
+    tenant: &str,
+    kind: Work,
+    todo: Todo<T>,
+    work: F,
+) -> (Vec<U>, Vec<T>)
 where
     T: Send + 'static,
     U: Send + 'static,
     F: Fn(T) -> U + Clone + Send + 'static,
 {
-    let chunk = items.len().div_ceil(line.cores).max(1);
-    let mut rest = items.into_iter();
-    let mut chunks = Vec::with_capacity(line.cores);
-    loop {
-        let part: Vec<T> = rest.by_ref().take(chunk).collect();
-        if part.is_empty() {
-            break;
+    let workers = slots.count().min(todo.items.len());
+    let todo = Arc::new(Mutex::new(todo));
+    let work_off = || async {
+        let mut done = Vec::new();
+        while !lock(&todo).is_over() {
+            let mut slot = slots.slot(tenant, kind).await;
+            let (todo, work) = (todo.clone(), work.clone());
+            let slice = tokio::task::spawn_blocking(move || {
+                let mut part = Vec::new();
+                slot.work(|| {
+                    let next = lock(&todo).next();
+                    next.map(|(at, item)| part.push((at, work(item)))).is_some()
+                });
+                part
+            });
+            match slice.await {
+                Ok(part) => done.extend(part),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
         }
-        let work = work.clone();
-        let permit = line.deciders.clone().acquire_owned().await;
-        chunks.push(tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            part.into_iter().map(work).collect::<Vec<U>>()
-        }));
-    }
-    let mut done = Vec::new();
-    for chunk in chunks {
-        match chunk.await {
-            Ok(part) => done.extend(part),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-    done
+        done
+    };
+    let parts = join_all((0..workers).map(|_| work_off())).await;
+    let mut done: Vec<(usize, U)> = parts.into_iter().flatten().collect();
+    done.sort_unstable_by_key(|(at, _)| *at);
+    let rest = lock(&todo).items.by_ref().map(|(_, item)| item).collect();
+    (done.into_iter().map(|(_, result)| result).collect(), rest)
+}
+
+fn lock<T>(todo: &Mutex<Todo<T>>) -> MutexGuard<'_, Todo<T>> {
+    todo.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
@@ -203,7 +257,7 @@ fn decide_one(
     }
 }
 
-/// The rules in their order, then `fallback`: the first that does not pass decides.
+/// Walks the chain, everything beside the rules answered by the store and the directory.
 fn walk_chain(
     line: &Line,
     mailbox: &Mailbox,
@@ -212,198 +266,6 @@ fn walk_chain(
     mail: &PendingMail,
     message: &Arc<Message>,
 ) -> Result<Answer, StoreError> {
-    let started = Instant::now();
-    let mut walk = Walk {
-        line,
-        mailbox,
-        directory,
-        message,
-        context: context(line, mailbox, mail, message)?,
-        limits: DecisionLimits {
-            // The sandbox counted them already, against the tenant's own limit.
-            actions: usize::MAX,
-            ..DecisionLimits::default()
-        },
-        troubles: Vec::new(),
-        log: Vec::new(),
-        kv_reads: Vec::new(),
-        kv_writes: Vec::new(),
-        lookups: Vec::new(),
-    };
-    let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
-    let mut completed = None;
-    for rule in &chain.rules {
-        completed = walk.ask(rule)?;
-        if completed.is_some() {
-            by = (&rule.name, &rule.hash);
-            break;
-        }
-    }
-    let completed = completed.unwrap_or_else(|| fallback(message, &walk.troubles, &walk.limits));
-    Ok(Answer {
-        decision: Decision {
-            outcome: completed.outcome,
-            actions: completed.actions,
-            refused: completed.refused,
-            rule: by.0.to_owned(),
-            rule_hash: by.1.to_owned(),
-            generation: chain.generation,
-            thread: walk.context.thread,
-            troubles: walk.troubles,
-            repairs: [message.repairs.clone(), completed.repairs].concat(),
-            log: walk.log,
-            elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-        },
-        kv_reads: walk.kv_reads,
-        kv_writes: walk.kv_writes,
-        lookups: walk.lookups,
-    })
-}
-
-/// One mail on its way along the chain, with what the rules asked so far left behind.
-struct Walk<'a> {
-    line: &'a Line,
-    mailbox: &'a Mailbox,
-    directory: &'a Arc<Directory>,
-    message: &'a Arc<Message>,
-    context: Context,
-    limits: DecisionLimits,
-    troubles: Vec<Trouble>,
-    log: Vec<String>,
-    kv_reads: Vec<KvRead>,
-    kv_writes: Vec<KvWrite>,
-    lookups: Vec<LookupRead>,
-}
-
-impl Walk<'_> {
-    /// Asks one rule. Answers nothing when it passes, and when it is in trouble, which is noted: then it has written nothing.
-    fn ask(&mut self, asked: &LiveRule) -> Result<Option<Completed>, StoreError> {
-        let rule = match &asked.rule {
-            Ok(rule) => rule,
-            Err(reason) => return Ok(self.trouble(asked, "not-loaded", reason, None)),
-        };
-        let memory = Arc::new(RuleMemory {
-            store: self.line.store.clone(),
-            tenant: self.mailbox.tenant.clone(),
-            rule: asked.name.clone(),
-            failure: OnceLock::new(),
-        });
-        let known = Arc::new(TenantKnown::new(
-            self.line.store.clone(),
-            self.mailbox.tenant.clone(),
-            self.directory.clone(),
-        ));
-        let run = rule.decide(self.message, &self.context, memory.clone(), known.clone());
-        if let Some(failure) = memory.failure.get().or(known.failure()) {
-            return Err(failure.clone());
-        }
-        let name = &asked.name;
-        self.log
-            .extend(run.log.iter().map(|line| format!("{name}: {line}")));
-        self.kv_reads
-            .extend(run.kv_reads.into_iter().map(|(key, value)| KvRead {
-                rule: name.clone(),
-                key,
-                value,
-            }));
-        self.lookups
-            .extend(run.lookups.into_iter().map(|(question, found)| LookupRead {
-                rule: name.clone(),
-                question,
-                found,
-            }));
-        let completed = match run.verdict {
-            Err(error) => {
-                let (kind, text) = (error.kind(), error.to_string());
-                return Ok(self.trouble(asked, kind, &text, error.location()));
-            }
-            Ok(None) => None,
-            Ok(Some(actions)) => match self.complete(actions, rule.grants())? {
-                Ok(completed) => Some(completed),
-                Err((kind, reason)) => return Ok(self.trouble(asked, kind, &reason, None)),
-            },
-        };
-        self.kv_writes
-            .extend(run.kv_writes.into_iter().map(|(key, value)| KvWrite {
-                rule: name.clone(),
-                key,
-                value,
-            }));
-        Ok(completed)
-    }
-
-    /// Completes what a rule asked for; a kind of trouble and a text say why it cannot be.
-    fn complete(
-        &self,
-        actions: Vec<Action>,
-        grants: &Grants,
-    ) -> Result<Result<Completed, (&'static str, String)>, StoreError> {
-        let manners = Manners {
-            own_addresses: &self.line.own_addresses,
-            has_outgoing: self.mailbox.outgoing.is_some(),
-            granted: grants.actions,
-            limits: &self.limits,
-        };
-        match complete(actions, self.message, &self.context, &manners) {
-            Ok(completed) => {
-                let known = on_known_tickets(self.line, self.mailbox, completed)?;
-                Ok(known.map_err(|reason| ("nonsense", reason)))
-            }
-            Err(nonsense) => Ok(Err((nonsense.kind(), nonsense.to_string()))),
-        }
-    }
-
-    fn trouble(
-        &mut self,
-        asked: &LiveRule,
-        kind: &str,
-        message: &str,
-        location: Option<&str>,
-    ) -> Option<Completed> {
-        self.troubles.push(Trouble {
-            rule: asked.name.clone(),
-            kind: kind.to_owned(),
-            message: message.to_owned(),
-            location: location.map(str::to_owned),
-        });
-        None
-    }
-}
-
-/// A note must name an open or closed ticket of its own tenant; another tenant's does not exist for it.
-fn on_known_tickets(
-    line: &Line,
-    mailbox: &Mailbox,
-    completed: Completed,
-) -> Result<Result<Completed, String>, StoreError> {
-    for action in &completed.actions {
-        if let Action::Note(note) = action {
-            let number = note.ticket.as_deref().unwrap_or_default();
-            if !line.store.ticket_exists(&mailbox.tenant, number)? {
-                return Ok(Err(format!(
-                    "a note on {number}, which is not a ticket of {}",
-                    mailbox.tenant
-                )));
-            }
-        }
-    }
-    Ok(Ok(completed))
-}
-
-fn context(
-    line: &Line,
-    mailbox: &Mailbox,
-    mail: &PendingMail,
-    message: &Message,
-) -> Result<Context, StoreError> {
-    let client = message
-        .from
-        .as_ref()
-        .filter(|from| mailbox.domains.iter().any(|d| d == from.domain()))
-        .map(|_| Client {
-            name: mailbox.tenant.clone(),
-            sure: true,
-        });
     let thread = line.store.thread_candidate(
         &mailbox.tenant,
         &message.references,
@@ -411,16 +273,63 @@ fn context(
         message.from.as_ref(),
         &mailbox.domains,
     )?;
-    let now = jiff::Timestamp::from_millisecond(mail.received_ms)
-        .map(|time| format!("{time:.3}"))
-        .unwrap_or_default();
-    Ok(Context {
-        tenant: mailbox.tenant.clone(),
-        mailbox: mailbox.name.clone(),
-        client,
+    let context = walk::context(
+        &mailbox.tenant,
+        &mailbox.name,
+        &mailbox.domains,
+        message,
         thread,
-        now,
-    })
+        mail.received_ms,
+    );
+    let place = Place {
+        chain,
+        own_addresses: &line.own_addresses,
+        has_outgoing: mailbox.outgoing.is_some(),
+        answers: &FromStore {
+            store: &line.store,
+            tenant: &mailbox.tenant,
+            directory,
+            failure: Arc::default(),
+        },
+    };
+    walk::walk(place, message, context)
+}
+
+/// The answers about one mail's tenant as things stand.
+struct FromStore<'a> {
+    store: &'a Store,
+    tenant: &'a str,
+    directory: &'a Arc<Directory>,
+    /// A rule never decides on what could not be read.
+    failure: Arc<OnceLock<StoreError>>,
+}
+
+impl Answers for FromStore<'_> {
+    fn kv(&self, rule: &str) -> Arc<dyn Kv> {
+        Arc::new(RuleMemory {
+            store: self.store.clone(),
+            tenant: self.tenant.to_owned(),
+            rule: rule.to_owned(),
+            failure: self.failure.clone(),
+        })
+    }
+
+    fn lookup(&self, _rule: &str) -> Arc<dyn Lookup> {
+        Arc::new(TenantKnown {
+            store: self.store.clone(),
+            tenant: self.tenant.to_owned(),
+            directory: self.directory.clone(),
+            failure: self.failure.clone(),
+        })
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        self.failure.get().cloned()
+    }
+
+    fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError> {
+        self.store.ticket_exists(self.tenant, ticket)
+    }
 }
 
 /// What a rule remembers, read from the store and kept apart by tenant and rule.
@@ -428,8 +337,7 @@ struct RuleMemory {
     store: Store,
     tenant: String,
     rule: String,
-    /// A rule never decides on a memory that could not be read.
-    failure: OnceLock<StoreError>,
+    failure: Arc<OnceLock<StoreError>>,
 }
 
 impl Kv for RuleMemory {
@@ -467,14 +375,17 @@ fn set_aside(reason: String, generation: u64) -> Answer {
             repairs: Vec::new(),
             log: Vec::new(),
             elapsed_us: 0,
+            decided_at: None,
+            called_from: Vec::new(),
         },
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),
         lookups: Vec::new(),
+        spent: Vec::new(),
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

@@ -13,6 +13,7 @@ use postroom_store::{Ack, PendingMail, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Budget;
 use super::streak::Streak;
 use super::{Line, Mailbox, REFUSED_PASSWORD};
 use crate::crash;
@@ -32,6 +33,8 @@ const SIGN_IN: &str = "sign-in";
 const UNSTEADY: &str = "unsteady";
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
+/// Mail over the tenant's budget is looked at no more often.
+const HELD_PAUSE: Duration = Duration::from_secs(1);
 
 /// A mailbox that was not reached yet.
 pub const STARTING: &str = "starting";
@@ -49,6 +52,8 @@ pub struct Intake {
     pub signed_in: Option<watch::Receiver<u64>>,
     /// Whether what an earlier process left undecided was looked at.
     pub recovered: bool,
+    /// Whether mail waits in the journal until the tenant's budget allows it. Newer mail waits behind it.
+    pub held: bool,
     /// The trouble that was last told of, while it lasts; [`STARTING`] at first.
     pub said: Option<&'static str>,
     /// How the sessions went since the last good one.
@@ -142,7 +147,20 @@ impl Intake {
         let mut fetched: Option<Batch> = None;
         let mut journalled: Vec<PendingMail> = Vec::new();
         loop {
-            let working = fetched.is_some() || !journalled.is_empty();
+            if self.held {
+                // What was journalled lies behind those.
+                journalled.clear();
+            } else {
+                let admitted = self.admit(journalled.len());
+                journalled.truncate(admitted);
+            }
+            let mut resuming = false;
+            if self.held && journalled.is_empty() && self.until_admitted().is_zero() {
+                if let Round::Settled(mails) = self.settle_undecided().await? {
+                    (resuming, decided) = (true, decided + mails);
+                }
+            }
+            let working = fetched.is_some() || !journalled.is_empty() || resuming;
             let stopping = until == Until::Stopped && self.stop.is_cancelled();
             // Three batches are under way: one is decided and committed while the next is journalled and the server gives the one
             // behind. What came meanwhile is looked for once all else is done.
@@ -157,6 +175,10 @@ impl Intake {
             let told = told?;
             fetched = told.fetched;
             more = told.more && !stopping;
+            if settled.left > 0 {
+                self.converse(&mut cursor, false).await?;
+                return Ok(decided);
+            }
             if settled.failed > 0 {
                 // This settles what was just journalled, too.
                 decided += self.recover().await?;
@@ -168,13 +190,26 @@ impl Intake {
             if working || more || told.acknowledged || fetched.is_some() {
                 continue;
             }
-            if until == Until::Drained || self.stop.is_cancelled() {
+            if self.stop.is_cancelled() || (until == Until::Drained && !self.held) {
                 return Ok(decided);
             }
+            if until == Until::Drained {
+                // Drained is what is decided.
+                tokio::select! {
+                    () = tokio::time::sleep(self.until_admitted()) => {}
+                    () = self.stop.cancelled() => {}
+                }
+                continue;
+            }
+            let until_admitted = match self.held {
+                true => self.until_admitted(),
+                false => Duration::MAX,
+            };
             let until_good = self.streak.until_good(Instant::now());
             let wait = self
                 .until_next_acknowledgement()?
                 .min(self.every)
+                .min(until_admitted)
                 .min(until_good.unwrap_or(Duration::MAX));
             tokio::select! {
                 news = self.source.wait(wait) => news?,
@@ -183,32 +218,81 @@ impl Intake {
         }
     }
 
-    /// Settles what the journal holds undecided: mails of a process that died, or whose batch the store could not take.
+    /// Settles what the journal holds undecided, as far as the tenant's budget goes: mails of a process that died, or whose batch
+    /// the store could not take.
+    pub async fn recover(&mut self) -> Result<usize, StoreError> {
+        let mut decided = 0;
+        while let Round::Settled(mails) = self.settle_undecided().await? {
+            decided += mails;
+        }
+        Ok(decided)
+    }
+
+    /// Settles the oldest undecided mails of the journal.
     ///
     /// What an earlier process left is settled mail by mail, each counted as one more attempt before it is touched: a mail that
     /// kills the process is set aside in the end, and takes no other with it. A full disk is no fault of the mail's and counts
     /// nothing.
-    pub async fn recover(&mut self) -> Result<usize, IntakeError> {
+    async fn settle_undecided(&mut self) -> Result<Round, StoreError> {
+        let line = self.line.clone();
         let inherited = !std::mem::replace(&mut self.recovered, true);
-        let store = &self.line.store;
-        let mut decided = 0;
-        loop {
-            let mails = store.pending(&self.mailbox.name, RECOVER_BATCH)?;
-            if mails.is_empty() || self.stop.is_cancelled() {
-                return Ok(decided);
+        let room = self.budget().map_or(RECOVER_BATCH, Budget::left);
+        let mut mails = line
+            .store
+            .pending(&self.mailbox.name, room.clamp(1, RECOVER_BATCH))?;
+        if mails.is_empty() {
+            self.held = false;
+            if let Some(budget) = self.budget() {
+                budget.release(&self.mailbox.name);
             }
+            return Ok(Round::Done);
+        }
+        let was_held = self.held;
+        mails.truncate(self.admit(mails.len()));
+        if mails.is_empty() || self.stop.is_cancelled() {
+            self.recovered = !inherited;
+            return Ok(Round::Held);
+        }
+        if !was_held {
             tracing::info!(mailbox = %self.mailbox.name, mails = mails.len(), "deciding mail that the journal holds undecided");
-            if !inherited {
-                decided += self.line.settle(&self.mailbox, mails).await?.decided;
-                continue;
-            }
+        }
+        let mut decided = 0;
+        if inherited {
             for mut mail in mails {
-                mail.attempts = store
+                mail.attempts = line
+                    .store
                     .failed_attempt(mail.id, "interrupted before it was decided")
                     .await?;
-                let settled = self.line.settle(&self.mailbox, vec![mail]).await?;
+                let settled = line.settle(&self.mailbox, vec![mail]).await?;
                 decided += settled.decided;
             }
+            self.recovered = false;
+        } else {
+            decided += line.settle(&self.mailbox, mails).await?.decided;
+        }
+        Ok(Round::Settled(decided))
+    }
+
+    /// How many of these mails may be decided now; the others are held.
+    fn admit(&mut self, wanted: usize) -> usize {
+        let Some(budget) = self.line.budgets.get(&self.mailbox.tenant) else {
+            return wanted;
+        };
+        let admitted = budget.admit(&self.mailbox.name, wanted);
+        self.held |= admitted < wanted;
+        admitted
+    }
+
+    fn budget(&self) -> Option<&Budget> {
+        self.line.budgets.get(&self.mailbox.tenant)
+    }
+
+    /// How long held mail waits: nothing when some of it may be decided now.
+    fn until_admitted(&self) -> Duration {
+        let until = self.budget().map_or(Duration::ZERO, Budget::until_next);
+        match until.is_zero() {
+            true => until,
+            false => until.max(HELD_PAUSE),
         }
     }
 
@@ -410,6 +494,17 @@ impl IntakeError {
 enum Until {
     Drained,
     Stopped,
+}
+
+/// One look at what the journal holds undecided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// There was nothing.
+    Done,
+    /// So many were decided, and there may be more.
+    Settled(usize),
+    /// There is something, which waits.
+    Held,
 }
 
 /// What the talk with the server came to.

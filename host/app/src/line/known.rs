@@ -10,27 +10,11 @@ use crate::directory::Directory;
 
 /// One tenant's, and nobody else's: the tenant is no part of any question.
 pub struct TenantKnown {
-    store: Store,
-    tenant: String,
-    directory: Arc<Directory>,
-    /// A rule never decides on what could not be read.
-    failure: OnceLock<StoreError>,
-}
-
-impl TenantKnown {
-    pub fn new(store: Store, tenant: String, directory: Arc<Directory>) -> Self {
-        Self {
-            store,
-            tenant,
-            directory,
-            failure: OnceLock::new(),
-        }
-    }
-
-    /// That the store could not be asked, which is no fault of the rule's.
-    pub fn failure(&self) -> Option<&StoreError> {
-        self.failure.get()
-    }
+    pub store: Store,
+    pub tenant: String,
+    pub directory: Arc<Directory>,
+    /// Set when the store could not be asked, which is no fault of the rule's.
+    pub failure: Arc<OnceLock<StoreError>>,
 }
 
 impl Lookup for TenantKnown {

@@ -5,32 +5,40 @@
 //!                                                      └→ deliver from the outbox     (deliver)
 //! ```
 
+pub mod budget;
 pub mod decide;
 pub mod deliver;
+pub mod fair;
 pub mod intake;
 mod known;
+pub mod slots;
 pub mod streak;
+pub mod walk;
 pub mod way;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
 use postroom_core::{Cursor, RawMessage};
 use postroom_mailbox::After;
 use postroom_store::{
-    Committed, JournalBatch, JournalId, MailFacts, NewMail, OutgoingRoute, PendingMail, Routes,
-    Store, StoreError, Verdict,
+    Committed, DecisionId, JournalBatch, JournalId, MailFacts, NewMail, OutgoingRoute, PendingMail,
+    Routes, Store, StoreError, Verdict,
 };
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::LineLimits;
 use crate::crash;
 use crate::directory::Directories;
-use crate::rulebook::RuleBook;
+use crate::rulebook::{Chain, RuleBook};
+use budget::Budget;
 use decide::{Decided, Failure, Parsed};
+use slots::Slots;
+use walk::SENT_BACK;
 
 /// The pauses after a refused password: directories lock who tries a wrong one often, and with it the person whose it is.
 const REFUSED_PASSWORD: Backoff = Backoff {
@@ -38,6 +46,9 @@ const REFUSED_PASSWORD: Backoff = Backoff {
     longest: Duration::from_secs(15 * 60),
     spread_percent: 25,
 };
+
+/// A batch under way when the service is stopped may go on for so long.
+const STOP_AFTER: Duration = Duration::from_secs(1);
 
 /// One mailbox as the line knows it, whatever protocol feeds it.
 pub struct Mailbox {
@@ -65,13 +76,16 @@ pub struct Line {
     pub parse_limits: ParseLimits,
     /// Every address mail leaves or arrives by: none of them is ever answered.
     pub own_addresses: Vec<String>,
-    /// As many as there are cores: parsing and rules are all the computing there is.
-    pub deciders: Arc<Semaphore>,
-    pub cores: usize,
+    /// Parsing and rules are all the computing there is.
+    pub slots: Arc<Slots>,
     /// Rung after a commit that may have filled the outbox.
     pub outbox_filled: watch::Sender<()>,
     /// One lock for each tenant whose rules are granted what earlier decisions change: a memory, or looking up tickets and alerts.
     pub memories: HashMap<String, Mutex<()>>,
+    /// Of the tenants that have one.
+    pub budgets: HashMap<String, Budget>,
+    /// Who is asked to stop leaves mail undecided in the journal rather than finish a batch of slow ones.
+    pub stop: CancellationToken,
     pub observer: Option<Observer>,
 }
 
@@ -130,17 +144,27 @@ impl Line {
             return Ok(settled);
         }
         crash::point(crash::Point::BeforeDecision);
-        let parsed = decide::parse_all(self, mails).await;
+        let parsed = decide::parse_all(self, mailbox, mails).await;
         // A reload meanwhile concerns the next batch.
-        let chain = Arc::new(self.rules.chain(&mailbox.name));
+        let mut chain = Arc::new(self.rules.chain(&mailbox.name));
         let directory = self.directories.of(&mailbox.tenant);
         // Rules that remember or look up must see what they wrote for the mail before: one at a time, in the whole tenant.
         let remembering = match self.memories.get(&mailbox.tenant) {
             Some(memory) => Some(memory.lock().await),
             None => None,
         };
-        for wave in waves(parsed, remembering.is_some()) {
-            let decided = decide::decide_all(self, mailbox, &chain, &directory, wave).await;
+        let mut waves = waves(parsed, remembering.is_some());
+        let began = Instant::now();
+        while let Some(wave) = waves.pop_front() {
+            if self.stop.is_cancelled() && began.elapsed() >= STOP_AFTER {
+                settled.left = wave.len() + waves.iter().map(Vec::len).sum::<usize>();
+                break;
+            }
+            let (decided, rest) =
+                decide::decide_some(self, mailbox, &chain, &directory, wave).await;
+            if !rest.is_empty() {
+                waves.push_front(rest);
+            }
             let mut answered = Vec::with_capacity(decided.len());
             for mail in decided {
                 match mail.result {
@@ -164,6 +188,10 @@ impl Line {
             }
             crash::point(crash::Point::AfterCommit);
             self.outbox_filled.send_replace(());
+            if self.send_back(mailbox, &chain, &answered).await? {
+                // The rest of the batch need not do without.
+                chain = Arc::new(self.rules.chain(&mailbox.name));
+            }
         }
         Ok(settled)
     }
@@ -184,6 +212,45 @@ impl Line {
             }
         }
         Ok(())
+    }
+
+    /// Rules that failed on too many mails, these among them, go back to what served before. Answers whether one did.
+    async fn send_back(
+        &self,
+        mailbox: &Mailbox,
+        chain: &Chain,
+        decided: &[Decided],
+    ) -> Result<bool, StoreError> {
+        let mut any = false;
+        for rule in chain.rules.iter().filter(|rule| rule.strikes.is_out()) {
+            let troubles = decided.iter().filter_map(|mail| {
+                let answer = mail.result.as_ref().ok()?;
+                let mut troubles = answer.decision.troubles.iter();
+                Some((mail.mail.id, troubles.find(|it| it.rule == rule.name)?))
+            });
+            // The one that tells of the failure, rather than of those after it that were not even asked.
+            let Some((mail, trouble)) = troubles.max_by_key(|(_, it)| it.kind != SENT_BACK) else {
+                continue;
+            };
+            let decision = DecisionId(mail.0);
+            let done = self
+                .rules
+                .send_back(&mailbox.tenant, rule, decision, &trouble.message)
+                .await;
+            match done {
+                Ok(None) => {}
+                Ok(Some(reloaded)) => {
+                    crate::watch::say(&reloaded);
+                    any = true;
+                }
+                // The mail whose decision was to be named has none: the next one tells.
+                Err(error) if error.is_of_one_mail() => {
+                    tracing::error!(%error, rule = %rule.name, "a rule that fails too often could not be sent back yet");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(any)
     }
 
     /// One mail of a batch that the store refused: its own trouble must not be the others'.
@@ -227,18 +294,21 @@ pub struct Settled {
     pub decided: usize,
     /// Mails on which the line itself failed; they stay in the journal.
     pub failed: usize,
+    /// Mails that nobody looked at, because the service is being stopped; they stay in the journal too.
+    pub left: usize,
 }
 
 impl Settled {
     fn add(&mut self, other: Settled) {
         self.decided += other.decided;
         self.failed += other.failed;
+        self.left += other.left;
     }
 }
 
 /// Splits a batch so that no mail stands in one wave with the mail it answers; into single mails where `one_by_one`.
-fn waves(mails: Vec<Parsed>, one_by_one: bool) -> Vec<Vec<Parsed>> {
-    let mut waves: Vec<Vec<Parsed>> = Vec::new();
+fn waves(mails: Vec<Parsed>, one_by_one: bool) -> VecDeque<Vec<Parsed>> {
+    let mut waves = VecDeque::new();
     let mut wave = Vec::new();
     let mut ids: HashSet<String> = HashSet::new();
     for parsed in mails {
@@ -246,13 +316,13 @@ fn waves(mails: Vec<Parsed>, one_by_one: bool) -> Vec<Vec<Parsed>> {
             .message()
             .is_some_and(|mail| mail.references.iter().any(|id| ids.contains(id)));
         if answers || (one_by_one && !wave.is_empty()) {
-            waves.push(std::mem::take(&mut wave));
+            waves.push_back(std::mem::take(&mut wave));
             ids.clear();
         }
         ids.insert(parsed.mail.message_id.clone());
         wave.push(parsed);
     }
-    waves.push(wave);
+    waves.push_back(wave);
     waves
 }
 

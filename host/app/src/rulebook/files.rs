@@ -2,26 +2,46 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
-use postroom_sandbox::{Import, Imports};
+use postroom_sandbox::{Import, Imports, module_text};
 
 use crate::config::Rule;
+use crate::inside::{Astray, Inside, here};
 
 /// The largest rule file that is read, in bytes: room for a component with an interpreter of its own.
 const RULE_FILE_BYTES: u64 = 64 << 20;
 /// What may be imported.
 const EXTENSIONS: [&str; 2] = ["js", "ts"];
+/// What a rule's file must not lead out of, as people call it.
+pub const CONFIGURATION: &str = "the configuration's folder";
+
+/// A file, and the folder that it must lie in wherever links lead; none for a file that anybody may have anywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Spot {
+    path: PathBuf,
+    within: Option<PathBuf>,
+}
+
+/// Why a file was not read.
+#[derive(Debug, Clone)]
+pub enum Unread {
+    Missing,
+    LeadsOut,
+    Other(String),
+}
 
 /// The files as they were when first read: all rules of one look see the same.
 #[derive(Default)]
-pub struct Files(RefCell<HashMap<PathBuf, Result<Bytes, String>>>);
+pub struct Files(RefCell<HashMap<Spot, Result<Bytes, Unread>>>);
 
 /// The files that a rule was made of, or would have been, with what they held; `None` for what could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Footprint(BTreeMap<PathBuf, Option<ContentHash>>);
+pub struct Footprint(BTreeMap<Spot, Option<ContentHash>>);
 
 /// What one rule may import: the scripts in the first folder that its name goes through, seen from the configuration's.
 pub struct Folder<'f> {
@@ -33,14 +53,80 @@ pub struct Folder<'f> {
     footprint: RefCell<Footprint>,
 }
 
+impl Spot {
+    /// A configured rule's file, which lies in the configuration's folder; none for a built-in rule.
+    pub fn of(rule: &Rule) -> Option<Self> {
+        Some(Self {
+            path: rule.path()?.to_owned(),
+            within: Some(rule.base()),
+        })
+    }
+
+    pub fn anywhere(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            within: None,
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, Unread> {
+        let file = match &self.within {
+            Some(folder) => Inside::find(folder, &self.path)?.open()?,
+            None => File::open(&self.path)?,
+        };
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(Unread::Other("it is not a file".into()));
+        }
+        let mut bytes = Vec::new();
+        file.take(RULE_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > RULE_FILE_BYTES {
+            let size = about.len();
+            return Err(Unread::Other(format!(
+                "{size} bytes, over the {RULE_FILE_BYTES} a rule file may have"
+            )));
+        }
+        Ok(bytes)
+    }
+}
+
+impl Unread {
+    /// The reason for people, who call the folder that must not be left so.
+    pub fn told(self, folder: &str) -> String {
+        match self {
+            Unread::Missing => "it is not there".into(),
+            Unread::LeadsOut => format!("it leads out of {folder} by a symbolic link"),
+            Unread::Other(reason) => reason,
+        }
+    }
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Unread::Missing,
+            _ => Unread::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<Astray> for Unread {
+    fn from(astray: Astray) -> Self {
+        match astray {
+            Astray::Out => Unread::LeadsOut,
+            Astray::Nowhere(error) => error.into(),
+        }
+    }
+}
+
 impl Files {
-    /// A file's content; the reason, for people, when it cannot be had.
-    pub fn read(&self, path: &Path) -> Result<Bytes, String> {
-        if let Some(known) = self.0.borrow().get(path) {
+    /// A file's content.
+    pub fn read(&self, spot: &Spot) -> Result<Bytes, Unread> {
+        if let Some(known) = self.0.borrow().get(spot) {
             return known.clone();
         }
-        let read = read_rule(path).map(Bytes::from);
-        self.0.borrow_mut().insert(path.to_owned(), read.clone());
+        let read = spot.read().map(Bytes::from);
+        self.0.borrow_mut().insert(spot.clone(), read.clone());
         read
     }
 }
@@ -48,15 +134,15 @@ impl Files {
 impl Footprint {
     /// Whether all of these files hold what they held.
     pub fn holds(&self, files: &Files) -> bool {
-        let now = |path: &PathBuf| files.read(path).ok().map(|bytes| ContentHash::of(&bytes));
-        self.0.iter().all(|(path, hash)| now(path) == *hash)
+        let now = |spot: &Spot| files.read(spot).ok().map(|bytes| ContentHash::of(&bytes));
+        self.0.iter().all(|(spot, hash)| now(spot) == *hash)
     }
 
     /// Reads a file and takes note of it.
-    pub fn read(&mut self, files: &Files, path: &Path) -> Result<Bytes, String> {
-        let read = files.read(path);
+    pub fn read(&mut self, files: &Files, spot: Spot) -> Result<Bytes, Unread> {
+        let read = files.read(&spot);
         let hash = read.as_ref().ok().map(|bytes| ContentHash::of(bytes));
-        self.0.insert(path.to_owned(), hash);
+        self.0.insert(spot, hash);
         read
     }
 
@@ -67,8 +153,12 @@ impl Footprint {
 
     /// The folders in which something has to happen before it changes. For a folder that is missing it is the one around it.
     pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
-        self.0.keys().filter_map(|path| {
-            let there = path.ancestors().skip(1).find(|folder| is_folder(folder))?;
+        self.0.keys().filter_map(|spot| {
+            let there = spot
+                .path
+                .ancestors()
+                .skip(1)
+                .find(|folder| is_folder(folder))?;
             Some(here(there).to_owned())
         })
     }
@@ -76,12 +166,8 @@ impl Footprint {
 
 impl<'f> Folder<'f> {
     /// The folder of a rule that is a file.
-    pub fn of(files: &'f Files, rule: &Rule, path: &Path) -> Self {
+    pub fn of(files: &'f Files, rule: &Rule) -> Self {
         let name = Path::new(&rule.name);
-        let mut base = path.to_owned();
-        for _ in name.components() {
-            base.pop();
-        }
         let mut parts = name.components();
         let root = match (parts.next(), parts.next()) {
             // A file that was named by where it is, from elsewhere: its own folder.
@@ -91,7 +177,7 @@ impl<'f> Folder<'f> {
         };
         Self {
             files,
-            base,
+            base: rule.base(),
             root,
             footprint: RefCell::default(),
         }
@@ -103,7 +189,7 @@ impl<'f> Folder<'f> {
     }
 
     /// Where a module's file is.
-    fn path_of(&self, import: &Import<'_>) -> Result<PathBuf, String> {
+    fn spot_of(&self, import: &Import<'_>) -> Result<Spot, String> {
         let specifier = import.specifier;
         if !specifier.starts_with("./") && !specifier.starts_with("../") {
             return Err(
@@ -111,8 +197,7 @@ impl<'f> Folder<'f> {
             );
         }
         let name = Path::new(import.name);
-        let root = here(&self.root).display();
-        let leads_out = || format!("it leads out of the folder {root}");
+        let leads_out = || format!("it leads out of {}", self.told());
         let inside = name.strip_prefix(&self.root).map_err(|_| leads_out())?;
         if !is_plain(inside) {
             return Err(leads_out());
@@ -124,19 +209,15 @@ impl<'f> Folder<'f> {
                 None => "it ends in neither .js nor .ts".into(),
             });
         }
-        Ok(self.base.join(name))
+        Ok(Spot {
+            path: self.base.join(name),
+            within: Some(self.base.join(&self.root)),
+        })
     }
 
-    /// Refuses what is inside by its name only, by way of a symbolic link.
-    fn check(&self, path: &Path) -> Result<(), String> {
-        let real = |path: &Path| here(path).canonicalize().map_err(|e| e.to_string());
-        if !real(path)?.starts_with(real(&self.base.join(&self.root))?) {
-            let root = here(&self.root).display();
-            return Err(format!(
-                "it leads out of the folder {root} by a symbolic link"
-            ));
-        }
-        Ok(())
+    /// What no import leaves, as people call it.
+    fn told(&self) -> String {
+        format!("the folder {}", here(&self.root).display())
     }
 
     /// The name of a file that is there beside what is missing, and differs in its ending only.
@@ -156,39 +237,30 @@ impl<'f> Folder<'f> {
 
 impl Imports for Folder<'_> {
     fn read(&self, import: &Import<'_>) -> Result<String, String> {
-        let path = self.path_of(import)?;
-        let footprint = &mut *self.footprint.borrow_mut();
-        if !path.exists() {
-            // Noted all the same: it may appear.
-            let _ = footprint.read(self.files, &path);
-            return Err(match self.neighbour(Path::new(import.name)) {
+        let spot = self.spot_of(import)?;
+        // Noted also when it is missing: it may appear.
+        match self.footprint.borrow_mut().read(self.files, spot) {
+            Ok(bytes) => module_text(&bytes),
+            Err(Unread::Missing) => Err(match self.neighbour(Path::new(import.name)) {
                 Some(near) => format!("{} is not there; did you mean {near}?", import.name),
                 None => format!("{} is not there", import.name),
-            });
+            }),
+            Err(unread) => Err(unread.told(&self.told())),
         }
-        let read = self
-            .check(&path)
-            .and_then(|()| footprint.read(self.files, &path));
-        let bytes = read.inspect_err(|_| {
-            footprint.0.insert(path, None);
-        })?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
-/// Reads a rule's file; the reason is for people.
+/// Reads the file of a rule that a person named; the reason is for people.
 pub fn read_rule(path: &Path) -> Result<Vec<u8>, String> {
-    let about = std::fs::metadata(path).map_err(|e| e.to_string())?;
-    if !about.is_file() {
-        return Err("it is not a file".into());
-    }
-    let size = about.len();
-    if size > RULE_FILE_BYTES {
-        return Err(format!(
-            "{size} bytes, over the {RULE_FILE_BYTES} a rule file may have"
-        ));
-    }
-    std::fs::read(path).map_err(|e| e.to_string())
+    Spot::anywhere(path)
+        .read()
+        .map_err(|unread| unread.told(CONFIGURATION))
+}
+
+/// Reads a configured rule's file; the reason is for people.
+pub fn read_configured(rule: &Rule) -> Result<Vec<u8>, String> {
+    let spot = Spot::of(rule).ok_or("it is built in")?;
+    spot.read().map_err(|unread| unread.told(CONFIGURATION))
 }
 
 /// Whether a path goes straight down.
@@ -201,14 +273,6 @@ fn is_folder(path: &Path) -> bool {
     here(path).is_dir()
 }
 
-/// The path, where an empty one is the folder we are in.
-fn here(path: &Path) -> &Path {
-    match path.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => path,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,13 +280,12 @@ mod tests {
 
     /// The folder of a configuration, and what reading an import from its rule comes to.
     fn imported(dir: &Path, rule: &str, specifier: &str, name: &str) -> Result<String, String> {
-        let path = dir.join(rule);
         let rule = Rule {
             name: rule.into(),
-            kind: RuleKind::Script(path.clone()),
+            kind: RuleKind::Script(dir.join(rule)),
         };
         let files = Files::default();
-        Folder::of(&files, &rule, &path).read(&Import {
+        Folder::of(&files, &rule).read(&Import {
             importer: &rule.name,
             specifier,
             name,
@@ -299,9 +362,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (there, missing) = (dir.path().join("a.js"), dir.path().join("lib/b.js"));
         std::fs::write(&there, "1").unwrap();
+        let spot = |path| Spot {
+            path,
+            within: Some(dir.path().to_owned()),
+        };
+        let (there, absent) = (spot(there), spot(missing.clone()));
         let mut footprint = Footprint::default();
-        assert!(footprint.read(&Files::default(), &there).is_ok());
-        assert!(footprint.read(&Files::default(), &missing).is_err());
+        assert!(footprint.read(&Files::default(), there).is_ok());
+        assert!(footprint.read(&Files::default(), absent).is_err());
         assert!(footprint.holds(&Files::default()));
         let folders: Vec<_> = footprint.folders().collect();
         assert_eq!(folders, [dir.path(), dir.path()]);

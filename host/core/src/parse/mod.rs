@@ -408,6 +408,15 @@ pub(crate) fn text_of(bytes: &[u8], charset: Option<&str>) -> String {
     )
 }
 
+/// The addresses of a header that is no part of a [`Message`].
+pub(crate) fn addresses_of(value: &str) -> Vec<Address> {
+    address::addresses(
+        value.as_bytes(),
+        ParseLimits::default().addresses,
+        &mut Repairs::default(),
+    )
+}
+
 /// All Message-IDs of a field, without angle brackets (RFC 5322 section 3.6.4).
 pub(crate) fn message_ids(raw: &[u8]) -> Vec<String> {
     const LONGEST_ID: usize = 998;

@@ -1,8 +1,8 @@
 //! Makes a mail fit to be kept as a test case: addresses, names, numbers and secrets get stand-ins, everything else stays.
 //!
 //! What is replaced: mail addresses (functions such as `support@` keep their local part), the hosts and query values of URLs,
-//! host names of a domain that was met, telephone numbers, runs of six digits and more, IP addresses, account numbers, what
-//! follows a label such as `password:`, random-looking texts of 20 characters and more, and the names of the people in the
+//! host names of a domain that was met, telephone numbers, runs of six digits and more, IP and MAC addresses, account numbers,
+//! what follows a label such as `password:`, random-looking texts of 20 characters and more, and the names of the people in the
 //! address headers, wherever they stand. Words of the language stay, so a name that stands in no header stays too: whoever
 //! keeps a case reads it first.
 
@@ -33,6 +33,7 @@ const ROUTING: &[&str] = &[
     "received",
     "thread-index",
     "x-antiabuse",
+    "x-auth",
     "x-eopattributedmessage",
     "x-eoptenantattributedmessage",
     "x-exchange-",
@@ -45,6 +46,24 @@ const ROUTING: &[&str] = &[
     "x-received",
     "x-ses-",
     "x-sg-",
+];
+/// By its beginning one of those, but it says what a mail is: a delivery report of Exchange's.
+const REPORT: &str = "x-ms-exchange-message-is-ndr";
+/// Headers besides those of [`Message`] that hold addresses with names.
+const NAMING: &[&str] = &[
+    "bcc",
+    "disposition-notification-to",
+    "errors-to",
+    "mail-followup-to",
+    "resent-cc",
+    "resent-from",
+    "resent-sender",
+    "resent-to",
+    "return-receipt-to",
+    "sender",
+    "x-original-from",
+    "x-original-to",
+    "x-sender",
 ];
 /// Words of display names that are no person's.
 const NO_NAMES: &[&str] = &[
@@ -108,6 +127,10 @@ const PARTICLES: &[&str] = &[
 ];
 /// A shorter part of a name is replaced in the address headers alone.
 const SHORTEST_NAME: usize = 3;
+/// A shorter secret is replaced behind its label alone, and so is one without a digit.
+const SHORTEST_SECRET: usize = 6;
+/// A shorter local part is replaced in its address alone.
+const SHORTEST_LOCAL: usize = 4;
 
 /// Gives stand-ins, the same for the same input for as long as it lives.
 #[derive(Debug, Default)]
@@ -116,12 +139,18 @@ pub struct Redactor {
     names: Names,
 }
 
-/// The parts of people's names that were met.
+/// The parts of people's names that were met, and what else is looked for wherever it stands.
 #[derive(Debug, Default)]
 struct Names {
     parts: Vec<String>,
     /// Any of the parts; none when there are none.
     pattern: Option<Regex>,
+    /// Any of the local parts of addresses that tell a name; none when there are none.
+    locals: Option<Regex>,
+    /// Any of the secrets that are no words; none when there are none.
+    secrets: Option<Regex>,
+    /// So many local parts and secrets were known when these were made.
+    known: (usize, usize),
     /// Parts came after the pattern was made.
     stale: bool,
 }
@@ -166,6 +195,11 @@ impl Redactor {
             if once && seen.contains(&name) {
                 continue;
             }
+            let more = match NAMING.contains(&name.as_str()) {
+                true => parse::addresses_of(&header.value),
+                false => Vec::new(),
+            };
+            let list = if list.is_empty() { &more } else { list };
             if !list.is_empty() {
                 let list: Vec<String> = list.iter().map(|it| self.address(it)).collect();
                 emit::header(&mut out, &header.name, &list.join(", "));
@@ -176,6 +210,9 @@ impl Redactor {
                     .map(|id| format!("<{}>", self.stand_ins.message_id(id)))
                     .collect();
                 emit::header(&mut out, &header.name, &ids.join(" "));
+            } else if matches!(name.as_str(), "organization" | "organisation") {
+                let value = self.display_name(&header.value);
+                emit::header(&mut out, &header.name, &emit::unstructured(&value));
             } else if text::names_secret(&name) {
                 let secret = self.stand_ins.secret(&header.value);
                 emit::header(&mut out, &header.name, &secret);
@@ -239,7 +276,11 @@ impl Redactor {
             self.mail_at(&attachment.bytes, depth + 1)
         } else if is_text(kind) {
             let text = parse::text_of(&attachment.bytes, attachment.charset.as_deref());
-            let text = text.replace("\r\n", "\n");
+            let mut text = text.replace("\r\n", "\n");
+            if kind == "text/calendar" || kind.ends_with("vcard") {
+                // Folded anywhere, also within an address.
+                text = text.replace("\n ", "").replace("\n\t", "");
+            }
             let is_html = matches!(kind, "text/html" | "application/xhtml+xml");
             match is_html {
                 true => self.html(&text),
@@ -328,30 +369,56 @@ impl Redactor {
 
 impl Names {
     /// Makes the pattern of all parts, as written and in capitals.
-    fn build(&mut self) {
-        if !std::mem::take(&mut self.stale) {
+    fn build(&mut self, stand_ins: &StandIns) {
+        let known = (stand_ins.locals().len(), stand_ins.secrets().len());
+        if !std::mem::take(&mut self.stale) && self.known == known {
             return;
         }
-        let mut forms: Vec<String> = self
+        self.known = known;
+        self.secrets = stand_ins::any_of(stand_ins.secrets().filter(|secret| {
+            secret.len() >= SHORTEST_SECRET && secret.contains(|c: char| c.is_ascii_digit())
+        }));
+        let small: Vec<String> = self.parts.iter().map(|it| it.to_lowercase()).collect();
+        // `buyers` may be a word; `j.doe` and, of a Jane Doe, `jdoe` are none.
+        let is_name = |local: &&str| {
+            local.len() >= SHORTEST_LOCAL
+                && (local.contains(['.', '_', '-'])
+                    || small.iter().any(|part| local.contains(part.as_str())))
+        };
+        let forms = stand_ins.locals().filter(is_name).flat_map(|local| {
+            let variants = [local.to_owned(), local.replace('.', "_")];
+            variants
+                .into_iter()
+                .flat_map(|it| [it.to_uppercase(), capitalised(&it), it])
+        });
+        let forms: Vec<String> = forms.collect();
+        self.locals = stand_ins::any_of(forms.iter().map(String::as_str));
+        let forms: Vec<String> = self
             .parts
             .iter()
             .flat_map(|part| [part.clone(), part.to_uppercase()])
             .collect();
-        // The longest first: of two names that begin alike the whole one is found.
-        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-        forms.dedup();
-        let forms: Vec<String> = forms.iter().map(|form| regex::escape(form)).collect();
         // Too many names for one pattern: those found so far go on being replaced.
-        if let Ok(pattern) = Regex::new(&forms.join("|")) {
+        if let Some(pattern) = stand_ins::any_of(forms.iter().map(String::as_str)) {
             self.pattern = Some(pattern);
         }
     }
 }
 
+/// `jane.doe` as `Jane.Doe`.
+fn capitalised(text: &str) -> String {
+    let mut begins = true;
+    let capital = |c: char| {
+        let first = std::mem::replace(&mut begins, !c.is_alphanumeric());
+        if first { c.to_ascii_uppercase() } else { c }
+    };
+    text.chars().map(capital).collect()
+}
+
 fn is_dropped(name: &str) -> bool {
     name.starts_with("content-")
         || name == "mime-version"
-        || ROUTING.iter().any(|start| name.starts_with(start))
+        || (name != REPORT && ROUTING.iter().any(|start| name.starts_with(start)))
 }
 
 fn is_text(content_type: &str) -> bool {

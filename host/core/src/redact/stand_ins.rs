@@ -1,7 +1,9 @@
 //! What stands in for what: the same input always gets the same stand-in, and different inputs different ones.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use regex::Regex;
 
 use crate::classify::{is_no_reply, is_program, is_zabbix_event};
 
@@ -103,6 +105,8 @@ pub(super) struct StandIns {
     bases: Numbered,
     labels: Numbered,
     people: Numbered,
+    /// The people by the local parts of their addresses.
+    locals: BTreeMap<String, usize>,
     ids: Numbered,
     names: Numbered,
     secrets: Numbered,
@@ -136,8 +140,26 @@ impl StandIns {
         } else if is_no_reply(&whole) {
             format!("noreply@{host}")
         } else {
-            format!("person{}@{host}", self.people.of(&whole))
+            let person = self.people.of(&whole);
+            self.locals.entry(local.to_lowercase()).or_insert(person);
+            format!("person{person}@{host}")
         }
+    }
+
+    /// The local parts of people's addresses that were met, lower case.
+    pub(super) fn locals(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.locals.keys().map(String::as_str)
+    }
+
+    /// Who is meant by the local part of an address alone. Some programs write `_` for its dots.
+    pub(super) fn person(&self, local: &str) -> Option<String> {
+        let local = local.to_lowercase();
+        let dotted = || local.replace('_', ".");
+        let person = self
+            .locals
+            .get(&local)
+            .or_else(|| self.locals.get(&dotted()));
+        person.map(|person| format!("person{person}"))
     }
 
     /// A Message-ID or Content-ID, without angle brackets. One by which a machine is known stays such a one.
@@ -191,6 +213,11 @@ impl StandIns {
 
     pub(super) fn secret(&mut self, secret: &str) -> String {
         format!("secret{}", self.secrets.of(secret))
+    }
+
+    /// The secrets that were met.
+    pub(super) fn secrets(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.secrets.0.keys().map(String::as_str)
     }
 
     /// A value of a URL's query.
@@ -276,6 +303,18 @@ impl StandIns {
                 .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         })
     }
+}
+
+/// A pattern of any of these texts, the longest first; none for no text, or for too many.
+pub(super) fn any_of<'t>(texts: impl Iterator<Item = &'t str>) -> Option<Regex> {
+    let mut texts: Vec<&str> = texts.collect();
+    // Of two that begin alike the whole one is found.
+    texts.sort_by_key(|text| (std::cmp::Reverse(text.len()), *text));
+    texts.dedup();
+    let texts: Vec<String> = texts.iter().map(|text| regex::escape(text)).collect();
+    Some(texts.join("|"))
+        .filter(|pattern| !pattern.is_empty())
+        .and_then(|pattern| Regex::new(&pattern).ok())
 }
 
 /// `number` at the end of `width` places that begin with `first`; its last places when it has more.

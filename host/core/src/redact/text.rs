@@ -58,8 +58,10 @@ struct Patterns {
     www: Regex,
     labelled: Regex,
     label_at_end: Regex,
+    told: Regex,
     bearer: Regex,
     email: Regex,
+    mac: Regex,
     v6: Regex,
     v4: Regex,
     iban: Regex,
@@ -83,17 +85,23 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
         label_at_end: pattern(&format!(
             r"(?i)(?:^\s*{LABEL}\s*$|\b{LABEL}\b[ \t]*[:=]\s*$)"
         )),
+        told: pattern(
+            r"(?i)\b(?:password|passwort|kennwort|passcode|wachtwoord|contraseña|mot de passe|pin|puk)[ \t]+(?:is|ist|lautet|est|es)[ \t]*:?[ \t]*(\S+)",
+        ),
         bearer: pattern(r"(?i)\b(?:bearer|basic)[ \t]+([a-z0-9._~+/=-]{8,})"),
         email: pattern(
             r"(?i)([\p{L}\p{N}.!#$%&*+/=?^_~-]*[\p{L}\p{N}_+-])(@|%40)([\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*)",
         ),
-        v6: pattern(r"(?i)(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}"),
+        mac: pattern(
+            r"(?i)\b(?:(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|(?:[0-9a-f]{2}-){5}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})\b",
+        ),
+        v6: pattern(r"(?i)(?:[0-9a-f]{0,4}:){2,7}(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]{0,4})"),
         v4: pattern(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"),
         iban: pattern(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"),
         token: pattern(r"[A-Za-z0-9+/_=-]{20,}"),
         run: pattern(r"[A-Za-z0-9]{20,}"),
         phone: pattern(
-            r"(?:\+|\b00)[0-9](?:[ ().\-/]{0,3}[0-9]){6,14}|\([0-9]{2,5}\)(?:[ .\-/]{0,2}[0-9]){4,10}|\b0[0-9]{1,4}[ \-/.](?:[ \-/.]?[0-9]){4,10}\b|\b[0-9]{3}[-. ][0-9]{3}[-. ][0-9]{4}\b|\b[0-9]{4}(?:[ -][0-9]{4}){2,3}(?:[ -][0-9]{1,3})?\b",
+            r"(?:\+|\b00)[0-9](?:[ ().\-/]{0,3}[0-9]){6,30}|\([0-9]{2,5}\)(?:[ .\-/]{0,2}[0-9]){4,10}|\b0[0-9]{1,4}[ \-/.](?:[ \-/.]?[0-9]){4,10}\b|\b(?:1[-. ])?[0-9]{3}[-. ][0-9]{3}[-. ][0-9]{4}\b|\b[0-9]{4}[ -][0-9]{6}[ -][0-9]{5}\b|\b[0-9]{4}(?:[ -][0-9]{4}){2,3}(?:[ -][0-9]{1,3})?\b",
         ),
         date: pattern(r"^[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}(?:[^0-9]|$)"),
         host: pattern(r"(?i)\b(?:[a-z0-9][a-z0-9-]*\.)+[a-z][a-z0-9-]*"),
@@ -182,16 +190,32 @@ impl Redactor {
 
     /// Everything but URLs.
     fn within(&mut self, pieces: Vec<Piece<'_>>) -> String {
-        self.names.build();
+        self.names.build(&self.stand_ins);
         let stand_ins = &mut self.stand_ins;
         let whole = |found: &Captures<'_>| found.get_match().range();
-        let pieces = pass(pieces, &PATTERNS.labelled, |_, found| {
-            let value = (1..=3).find_map(|group| found.get(group));
+        let pieces = pass(pieces, &PATTERNS.told, |_, found| {
+            // `the password is about to expire` tells none.
+            let value = found.get(1).map(|it| unended(it.as_str(), it.start()));
+            let value = value.filter(|(value, _)| value.contains(|c: char| c.is_ascii_digit()));
             value
-                .map(|value| (value.range(), stand_ins.secret(value.as_str())))
+                .map(|(value, range)| (range, stand_ins.secret(value)))
                 .into_iter()
                 .collect()
         });
+        let pieces = pass(pieces, &PATTERNS.labelled, |_, found| {
+            let value = (1..=3).find_map(|group| found.get(group));
+            value
+                .map(|it| unended(it.as_str(), it.start()))
+                .map(|(value, range)| (range, stand_ins.secret(value)))
+                .into_iter()
+                .collect()
+        });
+        let pieces = match &self.names.secrets {
+            None => pieces,
+            Some(secrets) => pass(pieces, secrets, |_, found| {
+                vec![(whole(found), stand_ins.secret(&found[0]))]
+            }),
+        };
         let pieces = pass(pieces, &PATTERNS.bearer, |_, found| {
             let value = found.get(1);
             value
@@ -203,11 +227,15 @@ impl Redactor {
             let email = stand_ins.email(&found[1], &found[3]);
             vec![(whole(found), email.replacen('@', &found[2], 1))]
         });
+        let pieces = pass(pieces, &PATTERNS.mac, |_, found| {
+            vec![(whole(found), stand_ins.token(&found[0]))]
+        });
         let pieces = pass(pieces, &PATTERNS.v6, |text, found| {
             let range = whole(found);
             let has_digit = found[0].bytes().any(|b| b.is_ascii_digit());
+            let goes_on = text[..range.start].ends_with(':');
             match found[0].parse::<Ipv6Addr>() {
-                Ok(address) if has_digit && stands_alone(text, &range) => {
+                Ok(address) if has_digit && !goes_on && stands_alone(text, &range) => {
                     vec![(range, stand_ins.v6(address).to_string())]
                 }
                 _ => Vec::new(),
@@ -272,6 +300,16 @@ impl Redactor {
                 match stands_alone(text, &range) {
                     true => vec![(range, stand_ins.name(&found[0]))],
                     false => Vec::new(),
+                }
+            }),
+        };
+        let pieces = match &self.names.locals {
+            None => pieces,
+            Some(locals) => pass(pieces, locals, |text, found| {
+                let range = whole(found);
+                match (stand_ins.person(&found[0]), stands_alone(text, &range)) {
+                    (Some(person), true) => vec![(range, person)],
+                    _ => Vec::new(),
                 }
             }),
         };
@@ -355,10 +393,21 @@ pub(super) fn names_secret(header: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// Neither letter nor digit nor a dot with more digits touches it.
+/// What was written as a secret without the comma or full stop behind it, and where; `start` is where it begins.
+fn unended(value: &str, start: usize) -> (&str, Range<usize>) {
+    let bare = value.trim_end_matches([',', ';', '.']);
+    let bare = if bare.is_empty() { value } else { bare };
+    (bare, start..start + bare.len())
+}
+
+/// Neither letter nor digit nor a dot with more digits touches it. What `%20` stands for is none.
 fn stands_alone(text: &str, range: &Range<usize>) -> bool {
-    let joins = |c: char| c.is_alphanumeric() || c == ':';
-    let before = text[..range.start].chars().next_back();
+    let joins = char::is_alphanumeric;
+    let before = &text[..range.start];
+    let is_escaped = before.len() >= 3
+        && before.as_bytes()[before.len() - 3] == b'%'
+        && before.bytes().rev().take(2).all(|b| b.is_ascii_hexdigit());
+    let before = before.chars().next_back().filter(|_| !is_escaped);
     let mut after = text[range.end..].chars();
     let next = after.next();
     let dotted = next == Some('.') && after.next().is_some_and(|c| c.is_ascii_digit());

@@ -311,6 +311,8 @@ fn refuses_imports_it_does_not_have() {
     // A known interface with a function that this Postroom does not have yet.
     let newer = importing("log", "1.3.0");
     assert!(matches!(newer, LoadError::NewerPostroom { .. }), "{newer}");
+    let other = importing("log", "2.0.0");
+    assert!(matches!(other, LoadError::OtherContract { .. }), "{other}");
     let unknown = importing("calendar", "1.0.0");
     assert!(
         matches!(unknown, LoadError::UnknownImport { .. }),

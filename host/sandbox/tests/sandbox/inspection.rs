@@ -52,7 +52,11 @@ fn names_what_is_wrong_with_a_file() {
 #[test]
 fn a_core_module_that_exports_decide_is_taken_for_a_rule() {
     let bare = wat::parse_str(text(KV, 1, "(i32.const 16)", "")).unwrap();
-    assert!(inspect(&bare).unwrap().world.is_none());
+    let found = inspect(&bare).unwrap();
+    assert_eq!(found.kind, Kind::CoreModule);
+    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@1.1.0"));
+    assert_eq!(found.needs(), ["kv"]);
+    assert!(found.exports.iter().any(|export| export == "decide"));
     let found = inspect(&componentize(&bare).unwrap()).unwrap();
     assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@1.1.0"));
     assert_eq!(found.needs(), ["kv"]);
@@ -65,4 +69,17 @@ fn large_components_stay_out_of_the_pool() {
     let data = format!(r#"(data (i32.const 65536) "{}")"#, "x".repeat(5 << 20));
     let large = componentize(&core("", 90, "(i32.const 16)", &data)).unwrap();
     assert!(inspect(&large).unwrap().runs_on_demand());
+}
+
+#[test]
+fn only_the_linked_packages_of_wasi_count_as_given() {
+    for (import, given) in [
+        ("wasi:cli/stdout@0.2.4", true),
+        ("wasi:http/types@0.2.10", false),
+        ("wasi:keyvalue/store@0.2.0", false),
+    ] {
+        let import = format!(r#"(import "{import}" "call" (func $call))"#);
+        let module = wat::parse_str(text(&import, 1, "(i32.const 16)", "")).unwrap();
+        assert_eq!(inspect(&module).unwrap().needs_wasi(), given, "{import}");
+    }
 }

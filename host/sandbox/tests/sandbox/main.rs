@@ -9,6 +9,7 @@ mod guests;
 mod inspection;
 mod lookups;
 mod modules;
+mod patterns;
 mod scripts;
 mod support;
 mod wasi;

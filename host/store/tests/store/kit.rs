@@ -74,6 +74,8 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
             repairs: vec!["no Date".into()],
             log: Vec::new(),
             elapsed_us: 120,
+            decided_at: None,
+            called_from: Vec::new(),
         },
         mail: MailFacts {
             message_id: format!("{name}@x"),

@@ -5,8 +5,10 @@
 
 mod crash;
 mod decisions;
+mod generations;
 mod intake;
 mod kit;
 mod leaving;
 mod lookup;
 mod operation;
+mod recorded;

@@ -1,11 +1,11 @@
-//! Running it: the lock, readers, a full disk, purging, generations, mailbox states, closing.
+//! Running it: the lock, readers, a full disk, purging, mailbox states, closing.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bytes::Bytes;
 use postroom_core::{AlertState, ContentHash};
-use postroom_store::{Filter, OutboxKind, Reader, RuleRecord, Store, StoreError, StoreOptions};
+use postroom_store::{Filter, OutboxKind, Reader, Store, StoreError, StoreOptions};
 
 use crate::kit::*;
 
@@ -179,66 +179,6 @@ async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
         .quarantined(postroom_store::DecisionId(old[10].id.0))
         .unwrap();
     assert!(shown.is_some());
-}
-
-#[tokio::test]
-async fn the_last_good_rules_outlive_their_files() {
-    let (dir, store) = store();
-    let rule = |name: &str, text: &str| RuleRecord {
-        tenant: "acme".into(),
-        name: name.into(),
-        hash: ContentHash::of(text.as_bytes()),
-        bytes: Bytes::from(text.to_owned()),
-        settings_json: "{}".into(),
-        grants_json: "[\"kv\"]".into(),
-    };
-    assert_eq!(store.latest_generation().unwrap(), None);
-    let both = vec![rule("a.js", "one"), rule("b.js", "one")];
-    assert_eq!(store.save_generation(both.clone()).await.unwrap(), 1);
-    assert_eq!(
-        store
-            .save_generation(vec![rule("a.js", "two")])
-            .await
-            .unwrap(),
-        2
-    );
-    store.close();
-
-    let store = Store::open(dir.path()).unwrap();
-    // A start with the same rules saves nothing.
-    assert_eq!(
-        store
-            .save_generation(vec![rule("a.js", "two")])
-            .await
-            .unwrap(),
-        2
-    );
-    let latest = store.latest_generation().unwrap().unwrap();
-    assert_eq!(
-        (latest.number, latest.rules),
-        (2, vec![rule("a.js", "two")])
-    );
-    assert_eq!(
-        store.last_good("acme", "a.js").unwrap(),
-        Some(rule("a.js", "two"))
-    );
-    assert_eq!(
-        store.last_good("acme", "b.js").unwrap(),
-        Some(rule("b.js", "one"))
-    );
-    assert_eq!(store.last_good("bolt", "a.js").unwrap(), None);
-
-    let mut granted = rule("a.js", "two");
-    granted.grants_json = "[]".into();
-    assert_eq!(store.save_generation(vec![granted]).await.unwrap(), 3);
-    for n in 4..=80 {
-        let saved = store
-            .save_generation(vec![rule("a.js", &format!("v{n}"))])
-            .await;
-        assert_eq!(saved.unwrap(), n);
-    }
-    assert_eq!(store.last_good("acme", "b.js").unwrap(), None);
-    assert!(store.last_good("acme", "a.js").unwrap().is_some());
 }
 
 #[tokio::test]

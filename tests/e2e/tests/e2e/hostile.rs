@@ -4,48 +4,68 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use postroom_e2e::{Room, cases, mail, root};
-use postroom_stand::Stand;
+use postroom_e2e::{PATIENCE, Room, Running, cases, mail, root};
+use postroom_stand::{Stand, wait_for};
 use serde_json::Value;
+
+/// Longer than the default: what is meant to end otherwise must not end for want of a processor.
+const CONFIG: &str = "data_dir = \"data\"\n[limits]\ntime = \"1s\"\n";
 
 /// One hostile rule with its own tenant and spool mailbox.
 struct Case {
     name: String,
     /// The rule's file, relative to the room.
     rule: String,
+    /// What the rule's file holds, and all that it imports before it, relative to the room.
+    files: Vec<(String, Vec<u8>)>,
     expected: Value,
+}
+
+impl Case {
+    fn put(&self, room: &Room) {
+        for (file, content) in &self.files {
+            room.write(file, content);
+        }
+    }
+
+    /// A tenant and a spool mailbox for this case alone.
+    fn config(&self) -> String {
+        let Case { name, rule, .. } = self;
+        let mut granted = String::new();
+        for key in ["grants", "actions"] {
+            if let Some(list) = self.expected[key].as_array() {
+                let _ = writeln!(granted, "{key} = {}", Value::from(list.clone()));
+            }
+        }
+        format!(
+            "[tenants.{name}]\n{granted}[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nevery = \"1s\"\nrules = [{rule:?}]\n"
+        )
+    }
+
+    /// The folder that its files lie in.
+    fn folder(&self) -> &str {
+        self.rule.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
+    fn deliver(&self, room: &Room, number: u32) {
+        let name = &self.name;
+        room.write(
+            &format!("spool/{name}/{number}.eml"),
+            mail(&format!("{name} {number}"), "…"),
+        );
+    }
 }
 
 #[test]
 fn every_hostile_rule_costs_its_mails_nothing() {
     let room = Room::bare(Stand::shared().expect("the test stand"));
-    let cases: Vec<Case> = scripts(&room)
-        .into_iter()
-        .chain(components(&room))
-        .collect();
-    // Longer than the default: what is meant to end otherwise must not end for want of a processor.
+    let cases: Vec<Case> = scripts().into_iter().chain(components(&room)).collect();
     let mut config = next_door(&room);
-    for Case {
-        name,
-        rule,
-        expected,
-    } in &cases
-    {
-        let _ = write!(config, "[tenants.{name}]\n");
-        for key in ["grants", "actions"] {
-            if let Some(list) = expected[key].as_array() {
-                let _ = writeln!(config, "{key} = {}", Value::from(list.clone()));
-            }
-        }
-        let _ = write!(
-            config,
-            "[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nrules = [{rule:?}]\n"
-        );
+    for case in &cases {
+        config.push_str(&case.config());
+        case.put(&room);
         for number in 1..=2 {
-            room.write(
-                &format!("spool/{name}/{number}.eml"),
-                mail(&format!("{name} {number}"), "…"),
-            );
+            case.deliver(&room, number);
         }
     }
     room.write("postroom.toml", config);
@@ -88,8 +108,9 @@ fn next_door(room: &Room) -> String {
         "assets.toml",
         format!("[[assets]]\nname = \"vault\"\nserial = \"SN-VICTIM\"\nword = \"{SECRET}\"\n"),
     );
-    let config = "data_dir = \"data\"\n[limits]\ntime = \"1s\"\n[tenants.victim]\ncontacts = \"contacts.csv\"\nassets = \"assets.toml\"\n[mailboxes.victim]\ntenant = \"victim\"\nprotocol = \"spool\"\npath = \"spool/victim\"\nrules = [\"rules/victim.js\"]\n";
-    room.write("postroom.toml", config);
+    let tenant = "[tenants.victim]\ncontacts = \"contacts.csv\"\nassets = \"assets.toml\"\n[mailboxes.victim]\ntenant = \"victim\"\nprotocol = \"spool\"\npath = \"spool/victim\"\nrules = [\"rules/victim.js\"]\n";
+    let config = format!("{CONFIG}{tenant}");
+    room.write("postroom.toml", &config);
     for subject in ["ticket", "alert"] {
         room.write(&format!("spool/victim/{subject}.eml"), mail(subject, "…"));
     }
@@ -98,7 +119,7 @@ fn next_door(room: &Room) -> String {
     let items = room.items();
     assert_eq!(items.len(), 2, "{items:?}");
     assert!(items.iter().all(|item| item.to_string().contains(SECRET)));
-    config.into()
+    config
 }
 
 #[test]
@@ -137,6 +158,112 @@ fn what_a_rule_remembers_in_all_is_limited_by_the_configuration() {
             assert!(message.contains("in all, over the limit"), "{message}");
         }
     }
+}
+
+#[test]
+fn the_previous_generation_serves_while_what_does_not_load_is_refused() {
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    let mut cases: Vec<Case> = scripts().into_iter().chain(components(&room)).collect();
+    cases.retain(|case| case.expected["load"].is_string());
+    let good_component = built(&room, &root().join("target/guests/standard.wasm"));
+    let good_script = "export function decide() { return ticket({ queue: \"good\" }); }\n";
+    let mut config = String::from(CONFIG);
+    for case in &cases {
+        config.push_str(&case.config());
+        match case.rule.ends_with(".wasm") {
+            true => room.write(&case.rule, &good_component),
+            false => room.write(&case.rule, good_script),
+        }
+        case.deliver(&room, 1);
+    }
+    room.write("postroom.toml", config);
+    let running = room.start();
+    room.await_any_decision();
+    await_decisions(&room, &running, cases.len());
+
+    for case in &cases {
+        case.put(&room);
+    }
+    let refused = |case: &Case| {
+        let tenant = format!("tenant={} ", case.name);
+        let said = running.lines("ERROR", "rule not loaded: ");
+        let mut mine = said.iter().filter(|line| line.contains(&tenant));
+        mine.any(|line| judge_refusal(case, line).is_ok())
+    };
+    wait_for(PATIENCE, || cases.iter().all(&refused));
+    let silent = cases.iter().filter(|case| !refused(case));
+    let silent: Vec<&str> = silent.map(|case| case.name.as_str()).collect();
+    assert!(silent.is_empty(), "{silent:?}\n{}", running.log());
+
+    for case in &cases {
+        case.deliver(&room, 2);
+    }
+    await_decisions(&room, &running, 2 * cases.len());
+    for case in &cases {
+        let [before, after] =
+            [1, 2].map(|number| room.decision(&format!("{} {number}", case.name)));
+        for key in ["rule", "rule_hash", "generation", "troubles", "outcome"] {
+            assert_eq!(after[key], before[key], "{}: {after:#}", case.name);
+        }
+        assert_eq!(after["rule"], case.rule.as_str(), "{after:#}");
+    }
+    room.assert_balanced(2 * cases.len() as u64);
+}
+
+fn await_decisions(room: &Room, running: &Running, count: usize) {
+    let decided = || room.decisions().len() >= count;
+    assert!(wait_for(PATIENCE, decided), "{}", running.log());
+}
+
+#[test]
+fn a_ticket_of_another_tenant_does_not_exist_for_a_rule() {
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    let config = |rule: &str| {
+        let mut config = String::from(CONFIG);
+        for name in ["owner", "stranger"] {
+            let _ = write!(
+                config,
+                "[tenants.{name}]\n[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nrules = [{rule:?}]\n"
+            );
+        }
+        config
+    };
+    room.write("postroom.toml", config("standard"));
+    room.write("spool/owner/1.eml", mail("the ticket", "…"));
+    room.once();
+    let ticket = room.decision("the ticket")["ticket"]
+        .as_str()
+        .expect("a ticket")
+        .to_owned();
+
+    room.write("postroom.toml", config("rules/note.js"));
+    let rule = format!(
+        "export function decide() {{ return note({{ ticket: \"{ticket}\", body: \"written\" }}); }}\n"
+    );
+    room.write("rules/note.js", rule);
+    for name in ["owner", "stranger"] {
+        room.write(
+            &format!("spool/{name}/2.eml"),
+            mail(&format!("{name}'s note"), "…"),
+        );
+    }
+    room.once();
+    let owner = room.decision("owner's note");
+    assert_eq!(owner["outcome"], "note", "{owner:#}");
+    let stranger = room.decision("stranger's note");
+    assert_eq!(stranger["rule"], "fallback", "{stranger:#}");
+    assert_eq!(stranger["outcome"], "ticket", "{stranger:#}");
+    let trouble = &stranger["troubles"][0];
+    assert_eq!(trouble["kind"], "nonsense", "{stranger:#}");
+    assert_eq!(
+        trouble["message"],
+        format!("a note on {ticket}, which is not a ticket of stranger")
+    );
+    let notes = room
+        .items()
+        .into_iter()
+        .filter(|item| item["kind"] == "note");
+    assert_eq!(notes.count(), 1);
 }
 
 #[test]
@@ -275,42 +402,49 @@ fn judge(case: &Case, decision: &Value) -> Result<(), String> {
     }
     let trouble = &decision["troubles"][0];
     let (kind, message) = (text(&trouble["kind"]), text(&trouble["message"]));
-    match expected["load"].as_str() {
-        Some(load) => {
-            if kind != "not-loaded" || !message.contains(words(load)) {
-                return Err(format!("loaded, or refused for another reason than {load}"));
-            }
-        }
-        None => {
-            let kinds = match &expected["trouble"] {
-                Value::Array(kinds) => kinds.iter().map(text).collect(),
-                one => vec![text(one)],
-            };
-            if !kinds.contains(&kind) {
-                return Err(format!("trouble {kind}, not one of {kinds:?}"));
-            }
-        }
+    if expected["load"].is_string() {
+        return match kind {
+            "not-loaded" => judge_refusal(case, message),
+            _ => Err("loaded".into()),
+        };
+    }
+    let kinds = match &expected["trouble"] {
+        Value::Array(kinds) => kinds.iter().map(text).collect(),
+        one => vec![text(one)],
+    };
+    if !kinds.contains(&kind) {
+        return Err(format!("trouble {kind}, not one of {kinds:?}"));
     }
     let wanted = text(&expected["message"]);
     if !message.contains(wanted) {
         return Err(format!("the message does not say {wanted:?}"));
     }
-    // Its files lie in one folder.
-    let folder = case.rule.rsplit_once('/').map_or("", |(folder, _)| folder);
+    if let Some(place) = expected["location"].as_str() {
+        let place = format!("{}/{place}", case.folder());
+        if !text(&trouble["location"]).starts_with(&place) {
+            return Err(format!("the location is not {place}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a rule that does not load is refused for the reason it should be, and its place told.
+fn judge_refusal(case: &Case, message: &str) -> Result<(), String> {
+    let expected = &case.expected;
+    let load = text(&expected["load"]);
+    for wanted in [words(load), text(&expected["message"])] {
+        if !message.contains(wanted) {
+            return Err(format!("{load}: the message does not say {wanted:?}"));
+        }
+    }
     if let Some(line) = expected["line"].as_u64() {
         let file = match expected["file"].as_str() {
-            Some(file) => format!("{folder}/{file}"),
+            Some(file) => format!("{}/{file}", case.folder()),
             None => case.rule.clone(),
         };
         let place = format!("{file}:{line}:{}", expected["column"]);
         if !message.contains(&place) {
             return Err(format!("the message does not name {place}"));
-        }
-    }
-    if let Some(place) = expected["location"].as_str() {
-        let place = format!("{folder}/{place}");
-        if !text(&trouble["location"]).starts_with(&place) {
-            return Err(format!("the location is not {place}"));
         }
     }
     Ok(())
@@ -324,26 +458,36 @@ fn words(load: &str) -> &'static str {
         "not-granted" => "not granted to this tenant",
         "wrong-world" => "this is not a rule",
         "unknown-import" => "which no rule is given",
+        "core-module" => "this is a core module, not a component; run `postroom plugin build",
+        "damaged" => "not a whole WebAssembly component",
+        "other-contract" => "and this Postroom knows postroom:plugin@1.0; build it against that",
+        "source-size" => "write less, or raise the limit `source`",
         "script" => "",
         other => panic!("unknown load error {other}"),
     }
 }
 
-fn scripts(room: &Room) -> Vec<Case> {
+fn scripts() -> Vec<Case> {
     let folders = cases("tests/hostile/scripts");
     folders
         .iter()
         .map(|folder| {
             let name = format!("script-{}", name_of(folder));
-            let files = files_of(folder);
-            for (file, content) in &files {
-                room.write(&format!("rules/{name}/{file}"), content);
-            }
+            let expected = expected(folder);
+            let mut files = files_of(folder);
             let is_rule = |file: &&String| file.starts_with("rule.");
-            let rule = files.keys().find(is_rule).expect("a rule");
+            let rule = files.keys().find(is_rule).expect("a rule").clone();
+            let mut text = files.remove(&rule).expect("the rule");
+            if let Some(bytes) = expected["source_bytes"].as_u64() {
+                text.resize(usize::try_from(bytes).expect("a size"), b' ');
+            }
             let rule = format!("rules/{name}/{rule}");
+            let imported = files
+                .into_iter()
+                .map(|(file, content)| (format!("rules/{name}/{file}"), content));
             Case {
-                expected: expected(folder),
+                files: imported.chain([(rule.clone(), text)]).collect(),
+                expected,
                 name,
                 rule,
             }
@@ -358,16 +502,41 @@ fn components(room: &Room) -> Vec<Case> {
         .map(|folder| {
             let name = format!("component-{}", name_of(folder));
             let rule = format!("rules/{name}.wasm");
-            let core = root().join(format!("target/guests/hostile/{}.wasm", name_of(folder)));
-            room.write(&rule, "");
-            room.ok(&["plugin", "build", core.to_str().unwrap(), "-o", &rule]);
+            let expected = expected(folder);
+            let guest = expected["guest"]
+                .as_str()
+                .map_or(name_of(folder), str::to_owned);
+            let core = root().join(format!("target/guests/hostile/{guest}.wasm"));
+            let bytes = match expected["as"].as_str() {
+                None => built(room, &core),
+                Some("core") => std::fs::read(core).expect("a guest"),
+                Some("half") => {
+                    let mut bytes = built(room, &core);
+                    bytes.truncate(bytes.len() / 2);
+                    bytes
+                }
+                Some(other) => panic!("{name}: unknown \"as\": {other}"),
+            };
             Case {
-                expected: expected(folder),
+                files: vec![(rule.clone(), bytes)],
+                expected,
                 name,
                 rule,
             }
         })
         .collect()
+}
+
+/// The component that `plugin build` makes of a core module.
+fn built(room: &Room, core: &Path) -> Vec<u8> {
+    room.ok(&[
+        "plugin",
+        "build",
+        core.to_str().unwrap(),
+        "-o",
+        "built.wasm",
+    ]);
+    std::fs::read(room.path().join("built.wasm")).expect("a component")
 }
 
 /// All files of a folder and those below it, by their paths within.

@@ -188,6 +188,11 @@ fn the_tutorial_works_as_it_is_written() {
     assert_ne!(named, config);
     room.write("postroom.toml", named);
     room.ok(&["check"]);
+    room.ok(&["rule", "test", "--update"]);
+    let tested = room.ok(&["rule", "test"]);
+    for case in ["ok       failed", "ok       good"] {
+        assert!(tested.contains(case), "{tested}");
+    }
     room.write("spool/failed.eml", of("eml")[0]);
     room.once();
     let item = &room.items()[0];

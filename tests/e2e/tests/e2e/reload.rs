@@ -1,10 +1,11 @@
 //! Saving a rule is a release: live without a restart, whole or not at all, and never at the cost of a mail.
 
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use postroom_e2e::{PATIENCE, Room, Running, mail, root};
+use postroom_e2e::{PATIENCE, Room, Running, both, mail, root};
 use postroom_stand::{Stand, wait_for};
 
 const RULE: &str = "rules/acme.js";
@@ -179,14 +180,55 @@ fn an_imported_file_is_part_of_the_rule() {
     let outside = room.path().join("outside.js");
     std::fs::write(&outside, "export const far = \"outside\";\n").unwrap();
     let link = room.path().join("rules/new/link.js");
-    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    symlink(&outside, &link).unwrap();
     std::fs::rename(&link, room.path().join("rules/new/far.js")).unwrap();
     running.await_log("leads out of the folder rules by a symbolic link");
+    assert_eq!(queue_of(&room, "linked out"), "four");
     let large = format!("/*{}*/\n{}", "x".repeat(5 << 20), marking("large"));
     room.write(RULE, large);
     running.await_log("over 5242880 bytes");
     assert_eq!(queue_of(&room, "after all"), "four");
-    room.assert_balanced(9);
+    room.assert_balanced(10);
+}
+
+#[test]
+fn a_link_swapped_in_serves_when_it_stays_in_the_folder_and_is_refused_when_it_leads_out() {
+    const REFUSED: &str =
+        "rules/acme.js: it leads out of the configuration's folder by a symbolic link";
+    let elsewhere = Room::bare(stand());
+    elsewhere.write("rules/acme.js", marking("outside"));
+    let (room, running) = started(&marking("one"));
+    let at = |name: &str| room.path().join(name);
+    let refusals = |count: usize| {
+        let said = || running.log().matches(REFUSED).count();
+        assert!(wait_for(PATIENCE, || said() == count), "{}", running.log());
+    };
+
+    symlink(elsewhere.path().join(RULE), at("rules/link")).unwrap();
+    std::fs::rename(at("rules/link"), at(RULE)).unwrap();
+    refusals(1);
+    assert_eq!(queue_of(&room, "a link out"), "one");
+
+    room.write("shared/real.js", marking("two"));
+    symlink("../shared/real.js", at("rules/link")).unwrap();
+    std::fs::rename(at("rules/link"), at(RULE)).unwrap();
+    running.await_log("generation=2");
+    assert_eq!(queue_of(&room, "a link within"), "two");
+
+    // The whole folder.
+    std::fs::rename(at("rules"), at("rules.old")).unwrap();
+    symlink(elsewhere.path().join("rules"), at("rules")).unwrap();
+    refusals(2);
+    assert_eq!(queue_of(&room, "a folder that leads out"), "two");
+
+    room.assert_balanced(4);
+
+    // A restart begins with the configuration, which names a file that is not in its folder.
+    assert_eq!(running.stop(), Some(0));
+    let again = room.postroom(&["run", "--once"]);
+    assert!(!again.status.success());
+    let told = "rules/acme.js leads out of the configuration's folder by a symbolic link";
+    assert!(both(&again).contains(told), "{}", both(&again));
 }
 
 #[test]

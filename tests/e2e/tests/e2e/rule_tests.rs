@@ -61,6 +61,32 @@ fn what_init_writes_passes_its_test_from_anywhere() {
 }
 
 #[test]
+fn cases_come_as_other_programs_save_them_and_none_is_passed_over() {
+    let room = room();
+    room.write(RULE, queueing("one"));
+    let expected = "{\"outcome\": \"ticket\"}";
+    room.write("rules/acme.cases/SAVED.EML", mail("hello", "first"));
+    room.write("rules/acme.cases/SAVED.expected.json", expected);
+    room.write("rules/acme.cases/with blank.eml", mail("hello", "first"));
+    let marked = format!("\u{feff}{expected}\r\n");
+    room.write("rules/acme.cases/with blank.expected.json", marked);
+    let (code, rows) = tested(&room, &[RULE]);
+    assert_eq!((code, rows.len()), (Some(0), 2), "{rows:#?}");
+    let (code, rows) = tested(&room, &["rules/acme.cases/SAVED.EML"]);
+    assert_eq!((code, rows.len()), (Some(0), 1), "{rows:#?}");
+
+    // Somebody renamed the mail, and the case would never run again.
+    room.write("rules/acme.cases/gone.expected.json", expected);
+    for args in [&[RULE][..], &[RULE, "--update"]] {
+        let (code, rows) = tested(&room, args);
+        assert_eq!((code, rows.len()), (Some(1), 3), "{rows:#?}");
+        let gone = rows.iter().find(|row| row["case"] == "gone").unwrap();
+        let reason = gone["reason"].as_str().unwrap();
+        assert!(reason.contains("gone.eml is not there"), "{reason}");
+    }
+}
+
+#[test]
 fn a_difference_is_shown_and_update_takes_it() {
     let room = room();
     spool(&room, "");

@@ -70,9 +70,12 @@ pub fn inspect(component: &Path, json: bool) -> anyhow::Result<ExitCode> {
     );
     println!(
         "runs     {}",
-        match found.runs_on_demand() {
-            true => "in memory made for each mail: it carries a language's runtime",
-            false => "in the pool of warm memory, where it fits",
+        match (found.kind, found.runs_on_demand()) {
+            (Kind::CoreModule, _) =>
+                "not as it is: `postroom plugin build` makes a component of it",
+            (Kind::Component, true) =>
+                "in memory made for each mail: it carries a language's runtime",
+            (Kind::Component, false) => "in the pool of warm memory, where it fits",
         }
     );
     let limits: Vec<String> = limits

@@ -51,11 +51,14 @@ pub fn try_rule(
         "repairs": message.repairs,
         "elapsed_us": u64::try_from(run.elapsed.as_micros()).unwrap_or(u64::MAX),
         "memory_bytes": run.memory_bytes,
+        "decided_at": run.decided_at.as_ref().and_then(|path| path.first()),
+        "called_from": run.decided_at.as_ref().and_then(|path| path.get(1..)).unwrap_or_default(),
     });
     if json {
         print(facts)?;
     } else {
-        print(for_people(&facts, &run, wanted)?)?;
+        let origin = loaded.bundle().map(|_| origin(&run));
+        print(for_people(&facts, &run, wanted, origin)?)?;
     }
     Ok(if answer.is_ok() {
         ExitCode::SUCCESS
@@ -85,10 +88,24 @@ fn directory(config: Option<&Config>, tenant: &str) -> anyhow::Result<Directory>
     })
 }
 
+/// Which line of a script decided.
+fn origin(run: &Run) -> String {
+    match run.decided_at.as_deref() {
+        Some([place, calls @ ..]) => {
+            let calls = calls.iter().map(|call| format!("\n  called from {call}"));
+            format!("  at {place}{}", calls.collect::<String>())
+        }
+        Some([]) => "  at a place that the script hides".to_owned(),
+        None => "  decide returned nothing".to_owned(),
+    }
+}
+
+/// `origin` is there for scripts: components have no lines.
 fn for_people(
     facts: &serde_json::Value,
     run: &Run,
     wanted: &RuleUse,
+    origin: Option<String>,
 ) -> Result<String, serde_json::Error> {
     let mut parts = Vec::new();
     parts.push(match facts["trouble"].as_str() {
@@ -99,6 +116,9 @@ fn for_people(
             wanted.rule.name
         ),
     });
+    if facts["trouble"].is_null() {
+        parts.extend(origin);
+    }
     for key in ["actions", "refused"] {
         if facts[key].as_array().is_some_and(|list| !list.is_empty()) {
             let list = serde_json::to_string_pretty(&facts[key])?;

@@ -1,0 +1,168 @@
+//! `postroom replay`: recorded mail through changed rules, and what would come out otherwise, for people and for CI.
+
+mod json;
+mod text;
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use postroom_store::{Reader, Selection};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{CandidateArgs, Filter};
+use crate::commands::listings::since;
+use crate::commands::run::stop_on_signals;
+use crate::commands::{INTERRUPTED, load_config, open_reader, runtime};
+use crate::config::{Config, Mailbox, closest};
+use crate::replay::{Candidate, Replay, Replayed, Report, prepare};
+use crate::rulebook;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub struct Options {
+    pub filter: Filter,
+    pub candidate: CandidateArgs,
+    /// Show every mail that differs.
+    pub all: bool,
+    pub json: bool,
+}
+
+/// Where mails and counts are written, as they come.
+trait Printer {
+    /// Whether a mail is written to where the bar may stand.
+    fn shows(&self, mail: &Replayed) -> bool;
+    fn mail(&mut self, mail: &Replayed) -> std::io::Result<()>;
+    fn end(&mut self, report: &Report) -> std::io::Result<()>;
+}
+
+pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode> {
+    let config = load_config(config_file)?;
+    let reader = open_reader(config_file)?;
+    let filter = &options.filter;
+    let mailboxes = mailboxes(&config, filter)?;
+    let candidate = candidate(&reader, &options.candidate)?;
+    let mut selection = Selection {
+        mailboxes: None,
+        since_ms: filter.since.as_deref().map(since).transpose()?,
+        limit: filter.limit,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let sandbox = rulebook::sandbox(Some(&config.data_dir), cores)?;
+    let prepared = prepare(&config, &sandbox, &mailboxes, &candidate)?;
+    for note in &prepared.notes {
+        eprintln!("{note}");
+    }
+    let is_narrowed = prepared.chains.len() < config.mailboxes.len()
+        || filter.mailbox.is_some()
+        || filter.tenant.is_some();
+    if is_narrowed {
+        selection.mailboxes = Some(prepared.chains.keys().cloned().collect());
+    }
+    let replay = Replay::new(&config, reader.clone(), prepared.chains);
+
+    let runtime = runtime()?;
+    let stop = CancellationToken::new();
+    runtime.spawn(stop_on_signals(stop.clone()));
+    let progress = progress(&reader, &selection, options.json)?;
+    let mut printer: Box<dyn Printer> = match options.json {
+        true => Box::new(json::Lines::new()),
+        false => Box::new(text::Text::new(options.all)),
+    };
+    let mut printed = Ok(());
+    let report = replay.run(&selection, &stop, |mail| {
+        progress.inc(1);
+        if printed.is_ok() {
+            // The bar is taken away only where something is written in its place.
+            printed = match printer.shows(mail) {
+                true => progress.suspend(|| printer.mail(mail)),
+                false => printer.mail(mail),
+            };
+        }
+        if printed.is_err() {
+            stop.cancel();
+        }
+    })?;
+    progress.finish_and_clear();
+    match printed.and_then(|()| printer.end(&report)) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        printed => printed?,
+    }
+    if report.interrupted {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    if report.replayed() == 0 {
+        let why = match report.skipped.is_empty() {
+            true => "there is none of what was asked for; `postroom decisions` lists them",
+            false => "each for the reason told above",
+        };
+        bail!("no recorded mail was replayed: {why}");
+    }
+    Ok(match report.is_all_same() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// The mailboxes that are meant.
+fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c Mailbox>> {
+    let unknown = |what: &str, name: &str, all: Vec<&str>| {
+        let near = closest(name, all.iter().copied());
+        let hint = near.map_or(String::new(), |near| format!(" Did you mean {near}?"));
+        let all = all.join(", ");
+        anyhow::anyhow!(
+            "--{what} {name}: the configuration has no such {what}; it has: {all}.{hint}"
+        )
+    };
+    if let Some(name) = &filter.tenant
+        && config.tenant(name).is_none()
+    {
+        let all = config.tenants.iter().map(|it| it.name.as_str()).collect();
+        return Err(unknown("tenant", name, all));
+    }
+    if let Some(name) = &filter.mailbox
+        && config.mailbox(name).is_none()
+    {
+        let all = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
+        return Err(unknown("mailbox", name, all));
+    }
+    let is_meant = |mailbox: &&Mailbox| {
+        let is =
+            |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|it| it == name);
+        is(&filter.mailbox, &mailbox.name) && is(&filter.tenant, &mailbox.tenant)
+    };
+    let meant: Vec<&Mailbox> = config.mailboxes.iter().filter(is_meant).collect();
+    if meant.is_empty() {
+        bail!("no mailbox of the configuration is of that tenant");
+    }
+    Ok(meant)
+}
+
+fn candidate(reader: &Reader, asked: &CandidateArgs) -> anyhow::Result<Candidate> {
+    if let Some(file) = &asked.rule {
+        return Ok(Candidate::File {
+            file: file.clone(),
+            in_place_of: asked.in_place_of.clone(),
+        });
+    }
+    let Some(number) = asked.generation else {
+        return Ok(Candidate::Files);
+    };
+    let rules = reader.generation_rules(number)?.with_context(|| {
+        format!("--generation {number}: the store does not keep it; the newest ones are kept, and each decision names its own")
+    })?;
+    Ok(Candidate::Generation { number, rules })
+}
+
+/// A bar on stderr, when a person is watching and does not watch lines of JSON.
+fn progress(reader: &Reader, selection: &Selection, json: bool) -> anyhow::Result<ProgressBar> {
+    if !std::io::stderr().is_terminal() || (json && std::io::stdout().is_terminal()) {
+        return Ok(ProgressBar::hidden());
+    }
+    let mails = reader.recorded(selection)?.remaining()?;
+    let style =
+        ProgressStyle::with_template("{bar:30} {pos} of {len} mails, {per_sec}, {eta} to go");
+    Ok(ProgressBar::new(mails).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+}

@@ -1,0 +1,240 @@
+//! A replay for people: the first mails that differ, what changed in them, then the counts and what each rule took.
+
+use std::fmt::Write as _;
+use std::io::{Stdout, Write};
+use std::time::Duration;
+
+use postroom_core::{Decision, Trouble};
+
+use super::Printer;
+use crate::commands::table;
+use crate::replay::{Compared, End, Replayed, Report, RuleReport, Verdict, mismatch};
+
+/// Mails that are shown unless all are.
+const SHOWN: u64 = 20;
+/// Lines of one mail's difference that are shown unless all are.
+const SHOWN_LINES: usize = 40;
+/// Rules that are shown, those with the longest times.
+const SHOWN_RULES: usize = 12;
+/// A subject is cut after so many characters.
+const SUBJECT_CHARS: usize = 60;
+
+pub struct Text {
+    out: Stdout,
+    all: bool,
+    shown: u64,
+    left_out: u64,
+}
+
+impl Text {
+    pub fn new(all: bool) -> Self {
+        Self {
+            out: std::io::stdout(),
+            all,
+            shown: 0,
+            left_out: 0,
+        }
+    }
+
+    fn difference(&self, replayed: &Replayed, compared: &Compared) -> String {
+        let mut text = String::new();
+        let (before, after) = (&compared.before, &compared.after);
+        let mail = &replayed.mail;
+        let received = jiff::Timestamp::from_millisecond(mail.received_ms);
+        let received = received.map_or(String::new(), |time| format!("{time:.0}"));
+        let subject = cut(&compared.subject);
+        let head = match &compared.verdict {
+            Verdict::Failed => "new failure",
+            verdict => verdict.name(),
+        };
+        let _ = writeln!(
+            text,
+            "{head}: {subject:?}, mail {} of {}, {received}",
+            mail.id, mail.mailbox
+        );
+        if before.rule != after.rule {
+            let _ = writeln!(text, "  decided by {} → {}", before.rule, after.rule);
+        }
+        for trouble in new_troubles(before, after) {
+            let _ = writeln!(text, "  now in trouble: {}", told(trouble));
+        }
+        for trouble in new_troubles(after, before) {
+            let _ = writeln!(text, "  no more in trouble: {}", told(trouble));
+        }
+        let lines = mismatch(before, after).diff();
+        let most = if self.all { usize::MAX } else { SHOWN_LINES };
+        for (mark, line) in lines.iter().take(most) {
+            let _ = writeln!(text, "  {mark} {line}");
+        }
+        if lines.len() > most {
+            let _ = writeln!(
+                text,
+                "  … {} lines more: --all shows them",
+                lines.len() - most
+            );
+        }
+        for it in &compared.unrecorded {
+            let _ = writeln!(
+                text,
+                "  {} asked {} for {:?}, which was not asked then: answered as not there",
+                it.rule, it.asked, it.key
+            );
+        }
+        text
+    }
+}
+
+impl Printer for Text {
+    fn shows(&self, replayed: &Replayed) -> bool {
+        replayed.differs() && (self.all || self.shown < SHOWN)
+    }
+
+    fn mail(&mut self, replayed: &Replayed) -> std::io::Result<()> {
+        let End::Decided(compared) = &replayed.end else {
+            return Ok(());
+        };
+        if !self.shows(replayed) {
+            self.left_out += u64::from(replayed.differs());
+            return Ok(());
+        }
+        self.shown += 1;
+        let text = self.difference(replayed, compared);
+        writeln!(self.out, "{text}")
+    }
+
+    fn end(&mut self, report: &Report) -> std::io::Result<()> {
+        if self.left_out > 0 {
+            writeln!(self.out, "… {} more: --all shows them\n", self.left_out)?;
+        }
+        if report.replayed() > 0 {
+            writeln!(self.out, "{}", counts(report))?;
+        }
+        for (skip, mails) in &report.skipped {
+            writeln!(self.out, "not replayed: {mails} {}", skip.words())?;
+        }
+        if report.unrecorded > 0 {
+            writeln!(
+                self.out,
+                "for {} mails a rule asked for what was not asked then, and was told that it is not there: what came of it may be otherwise in truth",
+                report.unrecorded
+            )?;
+        }
+        if report.interrupted {
+            writeln!(
+                self.out,
+                "ended before its time: these are the mails so far"
+            )?;
+        }
+        if report.replayed() == 0 {
+            return Ok(());
+        }
+        rules(&report.rules)?;
+        let secs = report.elapsed.as_secs_f64();
+        writeln!(
+            self.out,
+            "{} mails in {secs:.2} s, {:.0} a second",
+            report.replayed(),
+            report.replayed() as f64 / secs.max(1e-6)
+        )
+    }
+}
+
+/// Such as `212 same · 3 changed (2 ticket → alert, 1 queue) · 1 new failure`.
+fn counts(report: &Report) -> String {
+    let mut text = format!("{} same", report.same);
+    if report.changed > 0 {
+        let mut changes: Vec<(&String, &u64)> = report.changes.iter().collect();
+        changes.sort_by_key(|(_, mails)| std::cmp::Reverse(**mails));
+        let changes: Vec<String> = changes
+            .iter()
+            .map(|(words, mails)| format!("{mails} {words}"))
+            .collect();
+        let _ = write!(
+            text,
+            " · {} changed ({})",
+            report.changed,
+            changes.join(", ")
+        );
+    }
+    match report.failed {
+        0 => {}
+        1 => text.push_str(" · 1 new failure"),
+        several => {
+            let _ = write!(text, " · {several} new failures");
+        }
+    }
+    if report.mended > 0 {
+        let _ = write!(text, " · {} mended", report.mended);
+    }
+    text
+}
+
+fn rules(rules: &[RuleReport]) -> std::io::Result<()> {
+    let mut asked: Vec<&RuleReport> = rules.iter().filter(|rule| rule.asked > 0).collect();
+    asked.sort_by_key(|rule| std::cmp::Reverse(rule.times.percentile(0.99)));
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let header = [
+        "rule", "tenant", "mails", "troubles", "median", "p99", "memory",
+    ];
+    let cells = |rule: &&RuleReport| {
+        let troubles = rule.troubles.iter();
+        let troubles: Vec<String> = troubles
+            .map(|(kind, times)| format!("{times} {kind}"))
+            .collect();
+        vec![
+            rule.id.name.clone(),
+            rule.id.tenant.clone(),
+            rule.asked.to_string(),
+            troubles.join(", "),
+            time(rule.times.percentile(0.5)),
+            format!(
+                "{} of {}",
+                time(rule.times.percentile(0.99)),
+                time(rule.limits.time)
+            ),
+            format!(
+                "{} of {}",
+                mebibytes(rule.memory_bytes),
+                mebibytes(rule.limits.memory_bytes)
+            ),
+        ]
+    };
+    table::print(&header, asked.iter().take(SHOWN_RULES).map(cells))
+}
+
+/// Troubles of `now` with rules that had none in `then`.
+fn new_troubles<'d>(then: &Decision, now: &'d Decision) -> impl Iterator<Item = &'d Trouble> {
+    let known: Vec<String> = then.troubles.iter().map(|it| it.rule.clone()).collect();
+    let troubles = now.troubles.iter();
+    troubles.filter(move |it| !known.contains(&it.rule))
+}
+
+fn told(trouble: &Trouble) -> String {
+    let place = trouble.location.as_ref();
+    let place = place.map_or(String::new(), |place| format!(" at {place}"));
+    format!(
+        "{}: {}{place}: {}",
+        trouble.rule, trouble.kind, trouble.message
+    )
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SUBJECT_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn time(time: Duration) -> String {
+    match time.as_micros() {
+        micros if micros < 1000 => format!("{micros} µs"),
+        micros if micros < 10_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        micros => format!("{} ms", micros / 1000),
+    }
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}

@@ -1,0 +1,123 @@
+//! Files that must lie in a folder: where a path leads, links followed, and opening it so that no link swapped in meanwhile leads out.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, open, openat};
+
+/// How a folder on the way is opened: to go on from it, which needs no right to list it.
+#[cfg(target_os = "linux")]
+const STEP: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const STEP: OFlags = OFlags::RDONLY;
+
+/// Something that is there, in a folder or below it.
+pub struct Inside {
+    folder: PathBuf,
+    /// From the folder on, without links.
+    way: PathBuf,
+}
+
+/// Why a path is none inside a folder.
+#[derive(Debug)]
+pub enum Astray {
+    /// Its links lead out.
+    Out,
+    /// It leads nowhere.
+    Nowhere(io::Error),
+}
+
+impl Inside {
+    /// Follows a path. Links that stay in the folder are as good as files.
+    pub fn find(folder: &Path, path: &Path) -> Result<Self, Astray> {
+        let real = |path: &Path| here(path).canonicalize().map_err(Astray::Nowhere);
+        let (folder, path) = (real(folder)?, real(path)?);
+        let way = path.strip_prefix(&folder).map_err(|_| Astray::Out)?;
+        Ok(Self {
+            way: way.to_owned(),
+            folder,
+        })
+    }
+
+    pub fn is_file(&self) -> bool {
+        self.folder.join(&self.way).is_file()
+    }
+
+    /// Opens it for reading, step by step from the folder, and fails where a link has come into the way since. Never waits for
+    /// the other end of a pipe.
+    pub fn open(&self) -> io::Result<File> {
+        let folder = STEP | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut at = open(&self.folder, folder, Mode::empty())?;
+        let mut parts = self.way.components().peekable();
+        while let Some(part) = parts.next() {
+            let flags = match parts.peek() {
+                Some(_) => folder,
+                None => OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+            };
+            at = openat(
+                &at,
+                part.as_os_str(),
+                flags | OFlags::NOFOLLOW,
+                Mode::empty(),
+            )?;
+        }
+        Ok(File::from(at))
+    }
+}
+
+/// The path, where an empty one is the folder we are in.
+pub fn here(path: &Path) -> &Path {
+    match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn no_link_leads_out_also_when_it_comes_late() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let room = at("room");
+        for folder in ["room/sub", "outside"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        for file in ["room/a", "room/sub/b", "outside/a", "outside/b"] {
+            std::fs::write(at(file), file).unwrap();
+        }
+        symlink("sub/b", at("room/relative")).unwrap();
+        symlink(at("room/sub"), at("room/absolute")).unwrap();
+        symlink(at("outside/a"), at("room/out")).unwrap();
+        symlink(at("outside"), at("room/folder-out")).unwrap();
+        symlink("nowhere", at("room/dangling")).unwrap();
+        let find = |name: &str| Inside::find(&room, &room.join(name));
+        let text = |inside: Inside| {
+            let mut text = String::new();
+            inside.open().unwrap().read_to_string(&mut text).unwrap();
+            text
+        };
+        assert_eq!(text(find("a").unwrap()), "room/a");
+        assert_eq!(text(find("relative").unwrap()), "room/sub/b");
+        assert_eq!(text(find("absolute/b").unwrap()), "room/sub/b");
+        for name in ["out", "folder-out/a", "../outside/a"] {
+            assert!(matches!(find(name), Err(Astray::Out)), "{name}");
+        }
+        for name in ["dangling", "missing"] {
+            assert!(matches!(find(name), Err(Astray::Nowhere(_))), "{name}");
+        }
+        // Found while it was inside, and swapped before it is opened: the file, and a folder on the way to it.
+        let (file, below) = (find("a").unwrap(), find("sub/b").unwrap());
+        std::fs::rename(at("room/out"), at("room/a")).unwrap();
+        std::fs::rename(at("room/sub"), at("room/old")).unwrap();
+        std::fs::rename(at("room/folder-out"), at("room/sub")).unwrap();
+        assert!(file.open().is_err());
+        assert!(below.open().is_err());
+    }
+}

@@ -1,0 +1,218 @@
+//! Who may compute next: slots go to tenants by the time they used, and slow tenants together never hold the last one.
+//!
+//! Only the rules, without clocks or threads: [`super::slots`] lets the line wait by them.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+/// What a mail takes beyond this is slow time of its tenant. A mail cannot be interrupted, so others may wait for that long.
+const QUICK_MAIL: Duration = Duration::from_millis(5);
+/// So much slow time each mail makes good again.
+const FORGIVEN: Duration = Duration::from_millis(2);
+/// A tenant with more slow time than this is slow: one mail's full time limit, not a hiccup of the machine or a cold start.
+const SLOW: Duration = Duration::from_millis(200);
+/// No more is remembered, so that a hundred quick mails make up for any past.
+const MOST_SLOW: Duration = Duration::from_millis(400);
+/// What a slice is taken to use until it is known.
+const PLEDGE: Duration = Duration::from_millis(2);
+/// How far a tenant that may not be served falls behind the others at most: it catches up by so much and no more.
+const CREDIT: Duration = Duration::from_millis(100);
+
+/// What a slot is wanted for. A tenant may be quick at one and slow at the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    Parse,
+    Decide,
+}
+
+/// A request for a slot, by its number in the order of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// The slots, who holds them and who waits. Remembers one line for each tenant that ever asked.
+pub struct Fair {
+    slots: usize,
+    held: usize,
+    held_slow: usize,
+    tenants: Vec<Tenant>,
+    by_name: HashMap<String, usize>,
+    /// Tenants that wait for a slot.
+    lined_up: BTreeSet<usize>,
+    tickets: HashMap<Ticket, Place>,
+    asked: u64,
+    /// What the tenant that was served last had used: who comes anew begins there, neither ahead nor behind.
+    reached: Duration,
+}
+
+#[derive(Default)]
+struct Tenant {
+    /// Computing time charged, slices under way with what they pledged.
+    used: Duration,
+    held: usize,
+    held_unproven: usize,
+    waiting: [VecDeque<Ticket>; 2],
+    /// Slow time not made good, for each kind of work; `None` before the first mail.
+    slow: [Option<Duration>; 2],
+}
+
+/// Where a ticket stands.
+struct Place {
+    tenant: usize,
+    work: Work,
+    /// On what terms it holds a slot; `None` while it waits.
+    held: Option<Speed>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speed {
+    Unproven,
+    Quick,
+    Slow,
+}
+
+impl Fair {
+    /// At least two slots, so that there is always one which no slow tenant holds.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            slots: slots.max(2),
+            held: 0,
+            held_slow: 0,
+            tenants: Vec::new(),
+            by_name: HashMap::new(),
+            lined_up: BTreeSet::new(),
+            tickets: HashMap::new(),
+            asked: 0,
+            reached: Duration::ZERO,
+        }
+    }
+
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Lines up for one slot.
+    pub fn ask(&mut self, tenant: &str, work: Work) -> Ticket {
+        let index = self.index(tenant);
+        let reached = self.reached;
+        let ticket = Ticket(self.asked);
+        self.asked += 1;
+        let tenant = &mut self.tenants[index];
+        if tenant.held == 0 && !tenant.waits() {
+            // Nobody saves up time by having no mail.
+            tenant.used = tenant.used.max(reached);
+        }
+        tenant.waiting[work as usize].push_back(ticket);
+        self.lined_up.insert(index);
+        let place = Place {
+            tenant: index,
+            work,
+            held: None,
+        };
+        self.tickets.insert(ticket, place);
+        ticket
+    }
+
+    /// Gives one free slot to whose turn it is. To be asked again until it answers `None`.
+    pub fn give(&mut self) -> Option<Ticket> {
+        if self.held == self.slots {
+            return None;
+        }
+        let (_, ticket) = self
+            .lined_up
+            .iter()
+            .filter_map(|&index| self.candidate(&self.tenants[index]))
+            .min()?;
+        let place = self.tickets.get_mut(&ticket)?;
+        let (index, work) = (place.tenant, place.work);
+        let tenant = &mut self.tenants[index];
+        let speed = tenant.speed(work);
+        place.held = Some(speed);
+        tenant.waiting[work as usize].pop_front();
+        let start = tenant.used.max(self.reached.saturating_sub(CREDIT));
+        tenant.used = start + PLEDGE;
+        tenant.held += 1;
+        tenant.held_unproven += usize::from(speed == Speed::Unproven);
+        if !tenant.waits() {
+            self.lined_up.remove(&index);
+        }
+        self.held += 1;
+        self.held_slow += usize::from(speed == Speed::Slow);
+        self.reached = self.reached.max(start);
+        Some(ticket)
+    }
+
+    /// Ends a ticket. A slot comes back, with the mails it served and the time they took; who was still waiting goes away.
+    pub fn leave(&mut self, ticket: Ticket, mails: u32, spent: Duration) {
+        let Some(place) = self.tickets.remove(&ticket) else {
+            return;
+        };
+        let tenant = &mut self.tenants[place.tenant];
+        let Some(speed) = place.held else {
+            tenant.waiting[place.work as usize].retain(|waiting| *waiting != ticket);
+            if !tenant.waits() {
+                self.lined_up.remove(&place.tenant);
+            }
+            return;
+        };
+        tenant.used = tenant.used.saturating_sub(PLEDGE) + spent;
+        tenant.held -= 1;
+        tenant.held_unproven -= usize::from(speed == Speed::Unproven);
+        self.held -= 1;
+        self.held_slow -= usize::from(speed == Speed::Slow);
+        if mails > 0 {
+            tenant.learn(place.work, mails, spent);
+        }
+    }
+
+    /// The tenant's oldest request that may be served now, behind what the tenant has used.
+    fn candidate(&self, tenant: &Tenant) -> Option<(Duration, Ticket)> {
+        let first = [Work::Parse, Work::Decide].into_iter().filter_map(|work| {
+            let ticket = tenant.waiting[work as usize].front()?;
+            self.may_start(tenant, work).then_some(*ticket)
+        });
+        let used = tenant.used.max(self.reached.saturating_sub(CREDIT));
+        first.min().map(|ticket| (used, ticket))
+    }
+
+    fn may_start(&self, tenant: &Tenant, work: Work) -> bool {
+        match tenant.speed(work) {
+            Speed::Quick => true,
+            Speed::Slow => self.held_slow + 1 < self.slots,
+            Speed::Unproven => tenant.held_unproven == 0,
+        }
+    }
+
+    fn index(&mut self, tenant: &str) -> usize {
+        if let Some(index) = self.by_name.get(tenant) {
+            return *index;
+        }
+        let index = self.tenants.len();
+        self.tenants.push(Tenant::default());
+        self.by_name.insert(tenant.to_owned(), index);
+        index
+    }
+}
+
+impl Tenant {
+    fn waits(&self) -> bool {
+        self.waiting.iter().any(|waiting| !waiting.is_empty())
+    }
+
+    fn speed(&self, work: Work) -> Speed {
+        match self.slow[work as usize] {
+            None => Speed::Unproven,
+            Some(slow) if slow > SLOW => Speed::Slow,
+            Some(_) => Speed::Quick,
+        }
+    }
+
+    fn learn(&mut self, work: Work, mails: u32, spent: Duration) {
+        let slow = &mut self.slow[work as usize];
+        let more = spent.saturating_sub(QUICK_MAIL * mails);
+        let left = (slow.unwrap_or_default() + more).saturating_sub(FORGIVEN * mails);
+        *slow = Some(left.min(MOST_SLOW));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! The slots in which mails are parsed and decided: waited for by the rules of [`Fair`], held for a slice, given back when dropped.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
+
+use super::fair::{Fair, Ticket, Work};
+
+/// How long a slot is held, unless its first mail takes longer. Waiting for a slot anew costs some 20 µs.
+const SLICE: Duration = Duration::from_millis(2);
+
+/// All slots of the process. Who waits is bounded by the mailboxes, each of which asks for as many as there are.
+pub struct Slots {
+    state: Mutex<State>,
+    count: usize,
+}
+
+struct State {
+    fair: Fair,
+    /// What wakes those who wait.
+    bells: HashMap<Ticket, oneshot::Sender<()>>,
+}
+
+/// One slot, or a place in the queue for one; dropped, it is free for the next.
+pub struct Slot {
+    slots: Arc<Slots>,
+    ticket: Ticket,
+    mails: u32,
+    spent: Duration,
+}
+
+impl Slots {
+    /// One a core, and two on a machine with one.
+    pub fn new(cores: usize) -> Self {
+        let fair = Fair::new(cores);
+        Self {
+            count: fair.slots(),
+            state: Mutex::new(State {
+                fair,
+                bells: HashMap::new(),
+            }),
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Waits for a slot. Who stops waiting gives up the place.
+    pub async fn slot(self: &Arc<Self>, tenant: &str, work: Work) -> Slot {
+        let (bell, rung) = oneshot::channel();
+        let slot = {
+            let mut state = self.lock();
+            let ticket = state.fair.ask(tenant, work);
+            state.bells.insert(ticket, bell);
+            state.give();
+            Slot {
+                slots: self.clone(),
+                ticket,
+                mails: 0,
+                spent: Duration::ZERO,
+            }
+        };
+        // A bell is dropped unrung only with its slot, which is here.
+        let _ = rung.await;
+        slot
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn give(&mut self) {
+        while let Some(ticket) = self.fair.give() {
+            if let Some(bell) = self.bells.remove(&ticket) {
+                // Who went away meanwhile gives the slot back.
+                let _ = bell.send(());
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// Works mail by mail until the slice is over or `one` answers that there is none left. Blocks.
+    pub fn work(&mut self, mut one: impl FnMut() -> bool) {
+        let (started, before) = (Instant::now(), thread_time());
+        while one() {
+            self.mails += 1;
+            if started.elapsed() >= SLICE {
+                break;
+            }
+        }
+        self.spent += thread_time().saturating_sub(before);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut state = self.slots.lock();
+        state.bells.remove(&self.ticket);
+        state.fair.leave(self.ticket, self.mails, self.spent);
+        state.give();
+    }
+}
+
+/// The computing time of this thread so far: no rule can wait for anything, and a tenant is not charged for a busy machine.
+fn thread_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// Whether it is ready now.
+    fn poll<F: Future>(future: &mut std::pin::Pin<Box<F>>) -> Option<F::Output> {
+        match future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Slots of which both are held by one tenant.
+    fn all_held() -> (Arc<Slots>, [Slot; 2]) {
+        let slots = Arc::new(Slots::new(2));
+        let mut first = poll(&mut Box::pin(slots.slot("busy", Work::Decide))).unwrap();
+        let mut fresh = true;
+        first.work(|| std::mem::take(&mut fresh));
+        drop(first);
+        let held = [(); 2].map(|()| poll(&mut Box::pin(slots.slot("busy", Work::Decide))).unwrap());
+        (slots, held)
+    }
+
+    #[test]
+    fn a_dropped_slot_goes_to_who_waits() {
+        let (slots, [one, _two]) = all_held();
+        let mut waiting = Box::pin(slots.slot("quiet", Work::Decide));
+        assert!(poll(&mut waiting).is_none());
+        drop(one);
+        assert!(poll(&mut waiting).is_some());
+    }
+
+    #[test]
+    fn who_stops_waiting_gives_up_the_place() {
+        let (slots, [one, _two]) = all_held();
+        let mut gone = Box::pin(slots.slot("quiet", Work::Decide));
+        assert!(poll(&mut gone).is_none());
+        let mut next = Box::pin(slots.slot("other", Work::Decide));
+        assert!(poll(&mut next).is_none());
+        drop(gone);
+        drop(one);
+        assert!(poll(&mut next).is_some());
+    }
+
+    #[test]
+    fn who_goes_away_with_a_slot_that_was_just_given_gives_it_back() {
+        let (slots, [one, _two]) = all_held();
+        let mut gone = Box::pin(slots.slot("quiet", Work::Decide));
+        assert!(poll(&mut gone).is_none());
+        let mut next = Box::pin(slots.slot("other", Work::Decide));
+        assert!(poll(&mut next).is_none());
+        // Given to the first, who never looks.
+        drop(one);
+        assert!(poll(&mut next).is_none());
+        drop(gone);
+        assert!(poll(&mut next).is_some());
+        assert!(slots.lock().bells.is_empty());
+    }
+
+    #[test]
+    fn a_slice_ends_with_the_mail_during_which_its_time_ran_out() {
+        let slots = Arc::new(Slots::new(2));
+        let mut slot = poll(&mut Box::pin(slots.slot("slow", Work::Decide))).unwrap();
+        slot.work(|| {
+            std::thread::sleep(SLICE);
+            true
+        });
+        assert_eq!(slot.mails, 1);
+        let mut left = 3;
+        slot.work(|| {
+            let had = left > 0;
+            left -= i32::from(had);
+            had
+        });
+        assert_eq!(left, 0, "three mails that take no time are one slice");
+    }
+}

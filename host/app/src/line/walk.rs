@@ -1,0 +1,293 @@
+//! The walk of one mail along its mailbox's rule chain. It asks nothing but rules and [`Answers`], so that the line, which answers
+//! from the store, and a replay, which answers from the record, decide by the same code.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postroom_core::{
+    Action, Client, Completed, Context, Decision, DecisionLimits, Manners, Message, Thread,
+    Trouble, complete, fallback,
+};
+use postroom_sandbox::{Grants, Kv, Lookup};
+use postroom_store::{KvRead, KvWrite, LookupRead, StoreError};
+
+use crate::rulebook::{Chain, LiveRule};
+
+/// The built-in rule at the end of every chain.
+pub const FALLBACK: &str = "fallback";
+/// The kind of trouble of a rule that is not asked any more.
+pub const SENT_BACK: &str = "sent-back";
+
+/// What a walk asks besides the rules. It breaks off at the first failure: nothing is decided on an answer that was none.
+pub trait Answers {
+    /// What a rule remembers.
+    fn kv(&self, rule: &str) -> Arc<dyn Kv>;
+
+    /// What is known of the mail's tenant: contacts, assets, open tickets and alerts.
+    fn lookup(&self, rule: &str) -> Arc<dyn Lookup>;
+
+    /// Why a capability handed out before could not answer; looked at after each rule.
+    fn failure(&self) -> Option<StoreError>;
+
+    /// Whether the mail's tenant has a ticket of that number.
+    fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError>;
+}
+
+/// Where a mail is decided.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub chain: &'a Chain,
+    /// None of these is ever answered.
+    pub own_addresses: &'a [String],
+    /// Whether the mailbox has a way to send.
+    pub has_outgoing: bool,
+    pub answers: &'a dyn Answers,
+}
+
+/// The decision and what commits with it.
+pub struct Answer {
+    pub decision: Decision,
+    pub kv_reads: Vec<KvRead>,
+    pub kv_writes: Vec<KvWrite>,
+    pub lookups: Vec<LookupRead>,
+    /// Of each rule that was asked, in order.
+    pub spent: Vec<Spent>,
+}
+
+/// What asking one rule took.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent {
+    /// The rule's place in the chain.
+    pub rule: usize,
+    pub elapsed: Duration,
+    /// The most memory its instance held.
+    pub memory_bytes: usize,
+}
+
+/// What the rules of a mailbox are told of a mail. The time is when it was journalled, in milliseconds since 1970 in UTC.
+pub fn context(
+    tenant: &str,
+    mailbox: &str,
+    domains: &[String],
+    message: &Message,
+    thread: Option<Thread>,
+    received_ms: i64,
+) -> Context {
+    let is_client = message
+        .from
+        .as_ref()
+        .is_some_and(|from| domains.iter().any(|domain| domain == from.domain()));
+    Context {
+        tenant: tenant.to_owned(),
+        mailbox: mailbox.to_owned(),
+        client: is_client.then(|| Client {
+            name: tenant.to_owned(),
+            sure: true,
+        }),
+        thread,
+        now: jiff::Timestamp::from_millisecond(received_ms)
+            .map(|time| format!("{time:.3}"))
+            .unwrap_or_default(),
+    }
+}
+
+/// The rules in their order, then `fallback`: the first that does not pass decides.
+pub fn walk(
+    place: Place<'_>,
+    message: &Arc<Message>,
+    context: Context,
+) -> Result<Answer, StoreError> {
+    let started = Instant::now();
+    let mut walk = Walk {
+        place,
+        message,
+        context,
+        limits: DecisionLimits {
+            // The sandbox counted them already, against the tenant's own limit.
+            actions: usize::MAX,
+            ..DecisionLimits::default()
+        },
+        troubles: Vec::new(),
+        log: Vec::new(),
+        kv_reads: Vec::new(),
+        kv_writes: Vec::new(),
+        lookups: Vec::new(),
+        spent: Vec::with_capacity(place.chain.rules.len()),
+        origin: Vec::new(),
+    };
+    let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
+    let mut completed = None;
+    for (number, rule) in place.chain.rules.iter().enumerate() {
+        completed = walk.ask(number, rule)?;
+        if completed.is_some() {
+            by = (&rule.name, &rule.hash);
+            break;
+        }
+    }
+    let completed = completed.unwrap_or_else(|| fallback(message, &walk.troubles, &walk.limits));
+    let mut origin = walk.origin.into_iter();
+    Ok(Answer {
+        decision: Decision {
+            outcome: completed.outcome,
+            actions: completed.actions,
+            refused: completed.refused,
+            rule: by.0.to_owned(),
+            rule_hash: by.1.to_owned(),
+            generation: place.chain.generation,
+            thread: walk.context.thread,
+            troubles: walk.troubles,
+            repairs: [message.repairs.clone(), completed.repairs].concat(),
+            log: walk.log,
+            elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            decided_at: origin.next(),
+            called_from: origin.collect(),
+        },
+        kv_reads: walk.kv_reads,
+        kv_writes: walk.kv_writes,
+        lookups: walk.lookups,
+        spent: walk.spent,
+    })
+}
+
+/// One mail on its way along the chain, with what the rules asked so far left behind.
+struct Walk<'a> {
+    place: Place<'a>,
+    message: &'a Arc<Message>,
+    context: Context,
+    limits: DecisionLimits,
+    troubles: Vec<Trouble>,
+    log: Vec<String>,
+    kv_reads: Vec<KvRead>,
+    kv_writes: Vec<KvWrite>,
+    lookups: Vec<LookupRead>,
+    spent: Vec<Spent>,
+    /// Where the rule that decided did so, innermost first.
+    origin: Vec<String>,
+}
+
+impl Walk<'_> {
+    /// Asks one rule. Answers nothing when it passes, and when it is in trouble, which is noted: then it has written nothing.
+    fn ask(&mut self, number: usize, asked: &LiveRule) -> Result<Option<Completed>, StoreError> {
+        let rule = match &asked.rule {
+            Ok(rule) => rule,
+            Err(reason) => return Ok(self.trouble(asked, "not-loaded", reason, None)),
+        };
+        if asked.strikes.is_out() {
+            let reason = format!("it {}, and is sent back", asked.strikes.in_words());
+            return Ok(self.trouble(asked, SENT_BACK, &reason, None));
+        }
+        let kv = self.place.answers.kv(&asked.name);
+        let lookup = self.place.answers.lookup(&asked.name);
+        let run = rule.decide(self.message, &self.context, kv, lookup);
+        if let Some(failure) = self.place.answers.failure() {
+            return Err(failure);
+        }
+        self.spent.push(Spent {
+            rule: number,
+            elapsed: run.elapsed,
+            memory_bytes: run.memory_bytes,
+        });
+        let name = &asked.name;
+        self.log
+            .extend(run.log.iter().map(|line| format!("{name}: {line}")));
+        self.kv_reads
+            .extend(run.kv_reads.into_iter().map(|(key, value)| KvRead {
+                rule: name.clone(),
+                key,
+                value,
+            }));
+        self.lookups
+            .extend(run.lookups.into_iter().map(|(question, found)| LookupRead {
+                rule: name.clone(),
+                question,
+                found,
+            }));
+        let origin = run.decided_at.unwrap_or_default();
+        let completed = match run.verdict {
+            Err(error) => {
+                let (kind, text) = (error.kind(), error.to_string());
+                // Another version of it would have had no answer either.
+                if error.is_of_rule() {
+                    asked.strikes.count(true);
+                }
+                return Ok(self.trouble(asked, kind, &text, error.location()));
+            }
+            Ok(None) => None,
+            Ok(Some(actions)) => match self.complete(actions, rule.grants())? {
+                Ok(completed) => {
+                    self.origin = origin;
+                    Some(completed)
+                }
+                Err((kind, reason)) => {
+                    asked.strikes.count(true);
+                    let place = origin.first().map(String::as_str);
+                    return Ok(self.trouble(asked, kind, &reason, place));
+                }
+            },
+        };
+        asked.strikes.count(false);
+        self.kv_writes
+            .extend(run.kv_writes.into_iter().map(|(key, value)| KvWrite {
+                rule: name.clone(),
+                key,
+                value,
+            }));
+        Ok(completed)
+    }
+
+    /// Completes what a rule asked for; a kind of trouble and a text say why it cannot be.
+    fn complete(
+        &self,
+        actions: Vec<Action>,
+        grants: &Grants,
+    ) -> Result<Result<Completed, (&'static str, String)>, StoreError> {
+        let manners = Manners {
+            own_addresses: self.place.own_addresses,
+            has_outgoing: self.place.has_outgoing,
+            granted: grants.actions,
+            limits: &self.limits,
+        };
+        match complete(actions, self.message, &self.context, &manners) {
+            Ok(completed) => {
+                let known = self.on_known_tickets(completed)?;
+                Ok(known.map_err(|reason| ("nonsense", reason)))
+            }
+            Err(nonsense) => Ok(Err((nonsense.kind(), nonsense.to_string()))),
+        }
+    }
+
+    /// A note must name an open or closed ticket of its own tenant; another tenant's does not exist for it.
+    fn on_known_tickets(
+        &self,
+        completed: Completed,
+    ) -> Result<Result<Completed, String>, StoreError> {
+        for action in &completed.actions {
+            if let Action::Note(note) = action {
+                let number = note.ticket.as_deref().unwrap_or_default();
+                if !self.place.answers.ticket_exists(number)? {
+                    return Ok(Err(format!(
+                        "a note on {number}, which is not a ticket of {}",
+                        self.context.tenant
+                    )));
+                }
+            }
+        }
+        Ok(Ok(completed))
+    }
+
+    fn trouble(
+        &mut self,
+        asked: &LiveRule,
+        kind: &str,
+        message: &str,
+        location: Option<&str>,
+    ) -> Option<Completed> {
+        self.troubles.push(Trouble {
+            rule: asked.name.clone(),
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+            location: location.map(str::to_owned),
+        });
+        None
+    }
+}

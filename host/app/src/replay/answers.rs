@@ -1,0 +1,106 @@
+//! Answers from the record: a rule asked again is told what it was told then.
+
+use std::sync::Arc;
+
+use postroom_core::lookup::{Found, Question};
+use postroom_sandbox::{Kv, KvError, Lookup, LookupError};
+use postroom_store::{KvRead, LookupRead, Reader, StoreError};
+
+use super::Unrecorded;
+use crate::line::walk::{Answer, Answers};
+
+/// What was recorded with one mail.
+pub struct FromRecord<'a> {
+    pub reader: &'a Reader,
+    pub tenant: &'a str,
+    pub kv_reads: Arc<Vec<KvRead>>,
+    pub lookups: Arc<Vec<LookupRead>>,
+}
+
+impl Answers for FromRecord<'_> {
+    fn kv(&self, rule: &str) -> Arc<dyn Kv> {
+        Arc::new(RecordedKv {
+            reads: self.kv_reads.clone(),
+            rule: rule.to_owned(),
+        })
+    }
+
+    fn lookup(&self, rule: &str) -> Arc<dyn Lookup> {
+        Arc::new(RecordedLookup {
+            lookups: self.lookups.clone(),
+            rule: rule.to_owned(),
+        })
+    }
+
+    /// What was recorded is at hand.
+    fn failure(&self) -> Option<StoreError> {
+        None
+    }
+
+    /// As of now: a ticket is never deleted.
+    fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError> {
+        self.reader.ticket_exists(self.tenant, ticket)
+    }
+}
+
+impl FromRecord<'_> {
+    /// What the candidate asked and the record does not have.
+    pub fn unrecorded(&self, answer: &Answer) -> Vec<Unrecorded> {
+        let reads = answer.kv_reads.iter();
+        let reads = reads
+            .filter(|read| kv_read(&self.kv_reads, &read.rule, &read.key).is_none())
+            .map(|read| Unrecorded {
+                rule: read.rule.clone(),
+                asked: "kv",
+                key: read.key.clone(),
+            });
+        let lookups = answer.lookups.iter();
+        let lookups = lookups
+            .filter(|it| lookup(&self.lookups, &it.rule, &it.question).is_none())
+            .map(|it| Unrecorded {
+                rule: it.rule.clone(),
+                asked: "lookup",
+                key: it.question.to_string(),
+            });
+        reads.chain(lookups).collect()
+    }
+}
+
+fn kv_read<'r>(reads: &'r [KvRead], rule: &str, key: &str) -> Option<&'r KvRead> {
+    let mut reads = reads.iter();
+    reads.find(|read| read.rule == rule && read.key == key)
+}
+
+fn lookup<'r>(lookups: &'r [LookupRead], rule: &str, question: &Question) -> Option<&'r Found> {
+    let mut lookups = lookups.iter();
+    let known = lookups.find(|it| it.rule == rule && it.question == *question)?;
+    Some(&known.found)
+}
+
+/// One rule's memory as far as it was read. What the rule held besides is not known, so that its totals refuse nothing.
+struct RecordedKv {
+    reads: Arc<Vec<KvRead>>,
+    rule: String,
+}
+
+impl Kv for RecordedKv {
+    fn get(&self, key: &str) -> Result<Option<String>, KvError> {
+        let read = kv_read(&self.reads, &self.rule, key);
+        Ok(read.and_then(|read| read.value.clone()))
+    }
+}
+
+/// What one rule was told of its tenant. To what it did not ask then, the answer is nothing.
+struct RecordedLookup {
+    lookups: Arc<Vec<LookupRead>>,
+    rule: String,
+}
+
+impl Lookup for RecordedLookup {
+    fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError> {
+        let known = lookup(&self.lookups, &self.rule, question);
+        let mut found = known.cloned().unwrap_or_else(|| question.nothing());
+        found.truncate(most);
+        Ok(found)
+    }
+}

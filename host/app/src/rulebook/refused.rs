@@ -1,0 +1,120 @@
+//! Versions of rules that must not serve: those that people rolled back, and those that failed on too many mails and are sent back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use postroom_core::{Alert, AlertState, ContentHash};
+use postroom_sandbox::Rule;
+use postroom_store::{DecisionId, RefusedRule, SentBack, StoreError};
+
+use super::{LiveRule, Reloaded, RuleBook, RuleId};
+use crate::config::{Config, ItemKind};
+
+/// An alert's key is no longer than this, as those of rules are not.
+const ALERT_KEY_BYTES: usize = 512;
+
+impl RuleBook {
+    /// Sends a version back that failed on too many mails, the last of them given: what served before it serves again, or, where
+    /// there is nothing, the rule is switched off until its file changes. One alert tells of it. Does nothing when the version
+    /// does not serve any more.
+    pub async fn send_back(
+        self: &Arc<Self>,
+        tenant: &str,
+        rule: &Arc<LiveRule>,
+        decision: DecisionId,
+        last_trouble: &str,
+    ) -> Result<Option<Reloaded>, StoreError> {
+        let _one_at_a_time = self.sending_back.lock().await;
+        let id = RuleId {
+            tenant: tenant.to_owned(),
+            name: rule.name.clone(),
+        };
+        let serves = self
+            .live
+            .load()
+            .rules
+            .get(&id)
+            .is_some_and(|it| Arc::ptr_eq(it, rule));
+        let Some(hash) = rule.rule.as_ref().ok().map(Rule::hash).filter(|_| serves) else {
+            return Ok(None);
+        };
+        let failed = rule.strikes.in_words();
+        let then = match self.store.good_before(tenant, &rule.name, &hash)? {
+            Some(generation) => format!("its version of generation {generation} serves again"),
+            None => "no version served before it, so the rule is switched off".to_owned(),
+        };
+        let sent_back = SentBack {
+            tenant: tenant.to_owned(),
+            name: rule.name.clone(),
+            hash,
+            reason: format!("sent back: it {failed}"),
+            decision,
+            alert: alert(
+                &rule.name,
+                &format!(
+                    "The rule {} {failed}: {then} until the file changes. Last: {last_trouble}",
+                    rule.name
+                ),
+            ),
+            sinks: self.alert_sinks(tenant),
+        };
+        self.store.send_back(sent_back).await?;
+        self.reload().await.map(Some)
+    }
+}
+
+/// The versions that must not serve.
+pub struct Refused(pub Vec<RefusedRule>);
+
+impl Refused {
+    pub fn has(&self, id: &RuleId) -> bool {
+        self.0.iter().any(|it| is_of(it, id))
+    }
+
+    /// Why a version is refused, by its hash in hexadecimal.
+    pub fn reason(&self, id: &RuleId, hash: &str) -> Option<&str> {
+        let mut all = self.0.iter().filter(|it| is_of(it, id));
+        all.find(|it| it.hash.hex() == hash)
+            .map(|it| it.reason.as_str())
+    }
+}
+
+fn is_of(refused: &RefusedRule, id: &RuleId) -> bool {
+    refused.tenant == id.tenant && refused.name == id.name
+}
+
+/// The key of the alert that tells of a rule's return.
+pub fn alert_key(rule: &str) -> String {
+    let key = format!("postroom/rule/{rule}");
+    match key.len() > ALERT_KEY_BYTES {
+        // A path that long is known by its hash.
+        true => format!("postroom/rule/{}", ContentHash::of(rule.as_bytes())),
+        false => key,
+    }
+}
+
+fn alert(rule: &str, summary: &str) -> Alert {
+    Alert {
+        key: alert_key(rule),
+        state: AlertState::Firing,
+        severity: Some("major".into()),
+        host: None,
+        service: Some("postroom".into()),
+        summary: Some(summary.into()),
+        fields: BTreeMap::from([("rule".to_owned(), rule.into())]),
+    }
+}
+
+pub fn alert_sinks(config: &Config) -> HashMap<String, Vec<String>> {
+    let takers = |tenant: &str| {
+        let sinks = config.sinks.iter();
+        sinks
+            .filter(|sink| sink.takes(tenant, ItemKind::Alert))
+            .map(|sink| sink.name.clone())
+            .collect()
+    };
+    let tenants = config.tenants.iter();
+    tenants
+        .map(|tenant| (tenant.name.clone(), takers(&tenant.name)))
+        .collect()
+}

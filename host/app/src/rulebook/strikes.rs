@@ -1,0 +1,121 @@
+//! Counts on how many of its last mails a version of a rule failed: one that fails on too many does not go on.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+/// When a version is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrikeLimits {
+    /// So many failures; 0 for never.
+    pub failures: usize,
+    /// Among so many mails, the last ones that it was asked about.
+    pub mails: usize,
+}
+
+impl Default for StrikeLimits {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            mails: 20,
+        }
+    }
+}
+
+impl StrikeLimits {
+    /// For rules that are never out.
+    pub const NEVER: Self = Self {
+        failures: 0,
+        mails: 0,
+    };
+}
+
+/// The last mails of one version, as long as it serves.
+#[derive(Debug)]
+pub struct Strikes {
+    limits: StrikeLimits,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    /// Whether the rule failed, the newest last.
+    last: VecDeque<bool>,
+    is_out: bool,
+}
+
+impl Strikes {
+    pub fn new(limits: StrikeLimits) -> Self {
+        Self {
+            limits,
+            window: Mutex::default(),
+        }
+    }
+
+    /// Whether the version is not to be asked any more.
+    pub fn is_out(&self) -> bool {
+        self.limits.failures > 0 && self.window().is_out
+    }
+
+    /// Takes note of one mail.
+    pub fn count(&self, failed: bool) {
+        if self.limits.failures == 0 {
+            return;
+        }
+        let mut window = self.window();
+        window.last.push_back(failed);
+        if window.last.len() > self.limits.mails {
+            window.last.pop_front();
+        }
+        window.is_out |=
+            window.last.iter().filter(|failed| **failed).count() >= self.limits.failures;
+    }
+
+    /// `failed on 5 of its last 20 mails`, for people.
+    pub fn in_words(&self) -> String {
+        let window = self.window();
+        let failed = window.last.iter().filter(|failed| **failed).count();
+        format!("failed on {failed} of its last {} mails", window.last.len())
+    }
+
+    fn window(&self) -> std::sync::MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether it is out after each mail; `x` is a failure.
+    fn outs(failures: usize, mails: usize, run: &str) -> String {
+        let strikes = Strikes::new(StrikeLimits { failures, mails });
+        run.chars()
+            .map(|mail| {
+                strikes.count(mail == 'x');
+                if strikes.is_out() { 'o' } else { '-' }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn so_many_failures_among_the_last_mails_are_too_many() {
+        assert_eq!(outs(3, 5, "xx...xx"), "-------");
+        assert_eq!(outs(3, 5, "xx..x"), "----o");
+        assert_eq!(outs(3, 5, "x.x.x......"), "----ooooooo");
+        assert_eq!(outs(1, 1, ".x"), "-o");
+        assert_eq!(outs(0, 5, "xxxxxxxx"), "--------");
+    }
+
+    #[test]
+    fn it_says_how_many() {
+        let strikes = Strikes::new(StrikeLimits {
+            failures: 2,
+            mails: 3,
+        });
+        for failed in [true, false, false, true] {
+            strikes.count(failed);
+        }
+        assert_eq!(strikes.in_words(), "failed on 1 of its last 3 mails");
+        assert!(!strikes.is_out());
+    }
+}

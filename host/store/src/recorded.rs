@@ -1,0 +1,243 @@
+//! Recorded mail: what was journalled and what was decided about it, mail by mail, so that other rules can be asked the same again.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use postroom_core::{Address, Decision, Outcome};
+use rusqlite::{OptionalExtension, Row, Statement};
+
+use crate::commit::{KvRead, LookupRead};
+use crate::ids::{DecisionId, outcome_of};
+use crate::record::Record;
+use crate::{Reader, StoreError};
+
+/// Rows read at a time; they hold neither bytes nor reasons.
+const PAGE: usize = 256;
+
+/// Which recorded mails are meant; by default all.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Only these mailboxes, by name.
+    pub mailboxes: Option<Vec<String>>,
+    /// Milliseconds since 1970 in UTC: mails journalled then or later.
+    pub since_ms: Option<i64>,
+    /// The newest so many, still from the oldest to the newest.
+    pub limit: Option<usize>,
+}
+
+/// A mail that was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedMail {
+    pub id: DecisionId,
+    pub tenant: String,
+    pub mailbox: String,
+    pub message_id: String,
+    /// When it was journalled, milliseconds since 1970 in UTC.
+    pub received_ms: i64,
+    /// In bytes, as the server stated it.
+    pub size: u64,
+    /// False when only its beginning was journalled.
+    pub whole: bool,
+    pub outcome: Outcome,
+}
+
+/// What is kept of one decided mail.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    record: String,
+    /// The mail as fetched; none when it was purged.
+    pub raw: Option<Bytes>,
+}
+
+/// A decision with all that led to it and is not in the mail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    pub from: Option<Address>,
+    pub subject: String,
+    pub decision: Decision,
+    pub kv_reads: Vec<KvRead>,
+    pub lookups: Vec<LookupRead>,
+}
+
+/// The mails of a [`Selection`], the oldest first, up to the newest that was decided when it was asked for.
+pub struct RecordedMails {
+    reader: Reader,
+    /// A JSON list of names.
+    mailboxes: Option<String>,
+    since_ms: Option<i64>,
+    after: i64,
+    upto: i64,
+    page: VecDeque<RecordedMail>,
+    finished: bool,
+}
+
+impl Reader {
+    pub fn recorded(&self, selection: &Selection) -> Result<RecordedMails, StoreError> {
+        let mailboxes = selection.mailboxes.as_ref();
+        let upto = self.with(|conn| {
+            let newest = conn
+                .prepare_cached("SELECT max(journal) FROM decision")?
+                .query_row([], |row| row.get::<_, Option<i64>>(0))?;
+            Ok(newest.unwrap_or(0))
+        })?;
+        let mut mails = RecordedMails {
+            reader: self.clone(),
+            mailboxes: mailboxes.map(serde_json::to_string).transpose()?,
+            since_ms: selection.since_ms,
+            after: 0,
+            upto,
+            page: VecDeque::new(),
+            finished: selection.limit == Some(0),
+        };
+        if let Some(limit) = selection.limit {
+            let sql = format!(
+                "SELECT min(id) FROM (SELECT d.journal AS id {MEANT} ORDER BY d.journal DESC LIMIT ?5)"
+            );
+            mails.after = mails
+                .number(&sql, limit)?
+                .map_or(mails.upto, |first| first - 1);
+        }
+        Ok(mails)
+    }
+
+    /// What is kept of a decided mail; none when there is no such one.
+    pub fn evidence(&self, id: DecisionId) -> Result<Option<Evidence>, StoreError> {
+        self.with(|conn| {
+            let found = conn
+                .prepare_cached(
+                    "SELECT d.record, r.bytes FROM decision_record d LEFT JOIN raw r ON r.journal = d.journal
+                     WHERE d.journal = ?1",
+                )?
+                .query_row([id.0], |row| {
+                    Ok(Evidence {
+                        record: row.get(0)?,
+                        raw: row.get::<_, Option<Vec<u8>>>(1)?.map(Bytes::from),
+                    })
+                })
+                .optional()?;
+            Ok(found)
+        })
+    }
+}
+
+impl Evidence {
+    /// In bytes, all of it.
+    pub fn size(&self) -> usize {
+        self.record.len() + self.raw.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// The decision, whose outcome stands with the mail.
+    pub fn read(&self, outcome: Outcome) -> Result<Recorded, StoreError> {
+        let record: Record = serde_json::from_str(&self.record)?;
+        Ok(Recorded {
+            from: record.from,
+            subject: record.subject,
+            decision: Decision {
+                outcome,
+                actions: record.actions,
+                refused: record.refused,
+                rule: record.rule,
+                rule_hash: record.rule_hash,
+                generation: record.generation,
+                thread: record.thread,
+                troubles: record.troubles,
+                repairs: record.repairs,
+                log: record.log,
+                elapsed_us: record.elapsed_us,
+                decided_at: record.decided_at,
+                called_from: record.called_from,
+            },
+            kv_reads: record.kv_reads,
+            lookups: record.lookups,
+        })
+    }
+}
+
+impl RecordedMails {
+    /// How many are still to come.
+    pub fn remaining(&self) -> Result<u64, StoreError> {
+        let sql =
+            format!("SELECT count(*) FROM (SELECT d.journal {MEANT} ORDER BY d.journal LIMIT ?5)");
+        let more = self.number(&sql, i64::MAX as usize)?.unwrap_or(0);
+        Ok(self.page.len() as u64 + more.unsigned_abs())
+    }
+
+    fn number(&self, sql: &str, limit: usize) -> Result<Option<i64>, StoreError> {
+        self.reader.with(|conn| {
+            let mut statement = conn.prepare_cached(sql)?;
+            self.bind(&mut statement, limit)?;
+            let mut rows = statement.raw_query();
+            match rows.next()? {
+                Some(row) => Ok(row.get(0)?),
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn load(&self) -> Result<VecDeque<RecordedMail>, StoreError> {
+        let sql = format!(
+            "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, j.size, j.whole, d.outcome
+             {MEANT} ORDER BY d.journal LIMIT ?5"
+        );
+        self.reader.with(|conn| {
+            let mut statement = conn.prepare_cached(&sql)?;
+            self.bind(&mut statement, PAGE)?;
+            let mut rows = statement.raw_query();
+            let mut page = VecDeque::new();
+            while let Some(row) = rows.next()? {
+                page.push_back(mail_row(row)?);
+            }
+            Ok(page)
+        })
+    }
+
+    fn bind(&self, statement: &mut Statement<'_>, limit: usize) -> Result<(), StoreError> {
+        statement.raw_bind_parameter(1, self.after)?;
+        statement.raw_bind_parameter(2, self.upto)?;
+        statement.raw_bind_parameter(3, &self.mailboxes)?;
+        statement.raw_bind_parameter(4, self.since_ms)?;
+        statement.raw_bind_parameter(5, i64::try_from(limit).unwrap_or(i64::MAX))?;
+        Ok(())
+    }
+}
+
+impl Iterator for RecordedMails {
+    type Item = Result<RecordedMail, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.is_empty() && !self.finished {
+            match self.load() {
+                Ok(page) => {
+                    self.finished = page.len() < PAGE;
+                    self.after = page.back().map_or(self.after, |mail| mail.id.0);
+                    self.page = page;
+                }
+                Err(error) => {
+                    self.finished = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.page.pop_front().map(Ok)
+    }
+}
+
+/// ?1 the id before, ?2 the last one, ?3 a JSON list of mailboxes, ?4 the time; ?5 is the number of rows.
+const MEANT: &str =
+    "FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
+          JOIN mailbox m ON m.id = j.mailbox
+     WHERE d.journal > ?1 AND d.journal <= ?2 AND (?4 IS NULL OR j.received_ms >= ?4)
+       AND (?3 IS NULL OR m.name IN (SELECT value FROM json_each(?3)))";
+
+fn mail_row(row: &Row<'_>) -> Result<RecordedMail, StoreError> {
+    Ok(RecordedMail {
+        id: DecisionId(row.get(0)?),
+        tenant: row.get(1)?,
+        mailbox: row.get(2)?,
+        message_id: row.get(3)?,
+        received_ms: row.get(4)?,
+        size: row.get::<_, i64>(5)?.unsigned_abs(),
+        whole: row.get(6)?,
+        outcome: outcome_of(row.get(7)?)?,
+    })
+}

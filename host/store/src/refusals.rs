@@ -1,0 +1,279 @@
+//! Versions of rules that must not go live again: rolled back by a person, or sent back because they failed on too many mails.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use postroom_core::{Alert, AlertState, ContentHash};
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::compose;
+use crate::generations::{self, Set, Version};
+use crate::ids::{DecisionId, now_ms};
+use crate::items::{self, Origin};
+use crate::options::StoreOptions;
+use crate::outbox::{self, NewEntry, OutboxKind};
+use crate::{Reader, Store, StoreError, schema};
+
+/// One version that is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRule {
+    pub tenant: String,
+    pub name: String,
+    pub hash: ContentHash,
+    /// For people.
+    pub reason: String,
+}
+
+/// Which rules go back, and to where.
+#[derive(Debug, Clone, Default)]
+pub struct Rollback {
+    /// The generation whose versions return; the one before the newest unless given.
+    pub to: Option<u64>,
+    /// Only rules of this tenant.
+    pub tenant: Option<String>,
+    /// Only the rule of this name.
+    pub name: Option<String>,
+}
+
+/// What a rollback did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The generation whose versions returned.
+    pub to: u64,
+    /// The new generation; none when all was as it is wanted.
+    pub generation: Option<u64>,
+    /// Tenant and name of each rule that went back.
+    pub rules: Vec<(String, String)>,
+}
+
+/// A rule that failed on too many mails.
+#[derive(Debug, Clone)]
+pub struct SentBack {
+    pub tenant: String,
+    pub name: String,
+    pub hash: ContentHash,
+    pub reason: String,
+    /// The last mail it failed on.
+    pub decision: DecisionId,
+    /// Tells the people.
+    pub alert: Alert,
+    /// The sinks that take this tenant's alerts.
+    pub sinks: Vec<String>,
+}
+
+/// Makes the versions of an earlier generation the newest one, and refuses those that they replace. Works beside a running
+/// service, which follows as soon as it sees it, and without one.
+///
+/// # Errors
+/// [`StoreError::NoSuchGeneration`] when it is not kept.
+pub fn roll_back(
+    data_dir: &Path,
+    wanted: &Rollback,
+    options: &StoreOptions,
+) -> Result<RolledBack, StoreError> {
+    let mut conn = schema::open_beside(data_dir, options)?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = write_rollback(&tx, wanted, options.generations)?;
+    tx.commit()?;
+    Ok(done)
+}
+
+impl Store {
+    /// Refuses a version that failed on too many mails, and raises its alert, in one transaction.
+    pub async fn send_back(&self, rule: SentBack) -> Result<(), StoreError> {
+        self.writer
+            .submit(0, move |conn| {
+                refuse(conn, &rule.tenant, &rule.name, rule.hash, &rule.reason)?;
+                let firing = Some((rule.decision, &rule.alert));
+                tell(conn, &rule.tenant, firing, &rule.alert.key, &rule.sinks)
+            })
+            .await
+    }
+
+    /// A rule's file changed, and the change went live: what was refused of it is forgotten, and its alert resolved.
+    pub async fn forgive(
+        &self,
+        tenant: String,
+        name: String,
+        alert_key: String,
+        sinks: Vec<String>,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .submit(0, move |conn| {
+                conn.prepare_cached("DELETE FROM rule_refused WHERE tenant = ?1 AND name = ?2")?
+                    .execute((&tenant, &name))?;
+                tell(conn, &tenant, None, &alert_key, &sinks)
+            })
+            .await
+    }
+}
+
+impl Reader {
+    /// Every version that is refused, by tenant and name.
+    pub fn refused_rules(&self) -> Result<Vec<RefusedRule>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(
+                "SELECT tenant, name, hash, reason FROM rule_refused ORDER BY tenant, name, refused_ms",
+            )?;
+            let rows = statement.query_map([], |row| {
+                Ok(RefusedRule {
+                    tenant: row.get(0)?,
+                    name: row.get(1)?,
+                    hash: ContentHash(row.get(2)?),
+                    reason: row.get(3)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+}
+
+fn write_rollback(
+    conn: &Connection,
+    wanted: &Rollback,
+    keep: u64,
+) -> Result<RolledBack, StoreError> {
+    let newest = generations::newest(conn)?;
+    let to = match wanted.to {
+        Some(number) => i64::try_from(number).unwrap_or(i64::MAX),
+        None => newest - 1,
+    };
+    if !generations::exists(conn, to)? {
+        return Err(StoreError::NoSuchGeneration {
+            number: to.unsigned_abs(),
+        });
+    }
+    let mut set = generations::set_of(conn, newest)?;
+    let target = generations::set_of(conn, to)?;
+    let concerned = |(tenant, name): &(String, String)| {
+        wanted.tenant.as_ref().is_none_or(|it| it == tenant)
+            && wanted.name.as_ref().is_none_or(|it| it == name)
+    };
+    let mut rules = Vec::new();
+    for (key, now) in set.iter_mut().filter(|(key, _)| concerned(key)) {
+        let Some(then) = target.get(key).filter(|then| then.hash != now.hash) else {
+            continue;
+        };
+        let reason = format!("rolled back to generation {to}");
+        refuse(conn, &key.0, &key.1, now.hash, &reason)?;
+        conn.prepare_cached(
+            "DELETE FROM rule_refused WHERE tenant = ?1 AND name = ?2 AND hash = ?3",
+        )?
+        .execute((&key.0, &key.1, &then.hash.0))?;
+        // Settings and grants are the configuration's, whatever the files.
+        now.hash = then.hash;
+        rules.push(key.clone());
+    }
+    let generation = match rules.is_empty() {
+        true => None,
+        false => {
+            let cause = format!("rolled back to {to}");
+            Some(generations::save(conn, &versions(&set), &cause, keep)?)
+        }
+    };
+    Ok(RolledBack {
+        to: to.unsigned_abs(),
+        generation,
+        rules,
+    })
+}
+
+fn versions(set: &Set) -> Vec<Version<'_>> {
+    set.iter()
+        .map(|((tenant, name), standing)| Version {
+            tenant,
+            name,
+            hash: standing.hash,
+            bytes: None,
+            settings: &standing.settings,
+            grants: &standing.grants,
+        })
+        .collect()
+}
+
+fn refuse(
+    conn: &Connection,
+    tenant: &str,
+    name: &str,
+    hash: ContentHash,
+    reason: &str,
+) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO rule_refused (tenant, name, hash, reason, refused_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute((tenant, name, &hash.0, reason, now_ms()))?;
+    Ok(())
+}
+
+/// Puts a tenant's alert about a rule and queues it for the sinks. Without a mail that it is of, it is resolved, if it was raised.
+fn tell(
+    conn: &Connection,
+    tenant: &str,
+    firing: Option<(DecisionId, &Alert)>,
+    key: &str,
+    sinks: &[String],
+) -> Result<(), StoreError> {
+    let (decision, alert) = match firing {
+        Some((decision, alert)) => (decision, alert.clone()),
+        None => match raised(conn, tenant, key)? {
+            Some(decision) => (decision, resolved(key)),
+            None => return Ok(()),
+        },
+    };
+    let (tenant, mailbox, message_id): (i64, String, String) = conn
+        .prepare_cached(
+            "SELECT j.tenant, m.name, j.message_id FROM journal j JOIN mailbox m ON m.id = j.mailbox WHERE j.id = ?1",
+        )?
+        .query_row([decision.0], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    let origin = Origin {
+        tenant,
+        decision,
+        now_ms: now_ms(),
+    };
+    let item = items::put_alert(conn, origin, &alert)?;
+    let row = items::read(conn, item)?;
+    let event = format!("alert.{}", items::alert_state(alert.state));
+    let payload = compose::event(&event, &row, decision, &mailbox, &message_id, origin.now_ms)?;
+    for sink in sinks {
+        let entry = NewEntry {
+            kind: OutboxKind::Sink,
+            target: sink,
+            tenant,
+            decision,
+            lane: Some(item),
+            // Of no mail's own actions: told apart by how often the alert was put.
+            idempotency_key: format!("pr_alert{item}_{}_{sink}", row.count.unwrap_or_default()),
+            payload: payload.clone(),
+        };
+        outbox::add(conn, &entry, origin.now_ms)?;
+    }
+    Ok(())
+}
+
+/// The mail that a firing alert is of.
+fn raised(conn: &Connection, tenant: &str, key: &str) -> Result<Option<DecisionId>, StoreError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT i.decision FROM item i JOIN tenant t ON t.id = i.tenant
+         WHERE i.kind = 2 AND t.name = ?1 AND i.alert_key = ?2 AND i.state = 'firing'",
+    )?;
+    let mut rows = statement.query((tenant, key))?;
+    Ok(rows
+        .next()?
+        .map(|row| row.get(0))
+        .transpose()?
+        .map(DecisionId))
+}
+
+fn resolved(key: &str) -> Alert {
+    Alert {
+        key: key.to_owned(),
+        state: AlertState::Resolved,
+        severity: None,
+        host: None,
+        service: None,
+        summary: None,
+        fields: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,102 @@
+//! What stored generations cost a start: the questions it asks about rules, with one generation stored and with a thousand.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use postroom_core::ContentHash;
+use postroom_store::{RuleRecord, Store};
+
+use crate::figures::{median, percentile, table, time};
+use crate::room::target;
+
+/// Of a provider with a hundred clients.
+const RULES: usize = 300;
+const GENERATIONS: usize = 1000;
+const GOAL: Duration = Duration::from_millis(1);
+
+/// Starts on both stores in turn, `rounds` times each, and prints what the questions took.
+pub fn run(rounds: usize) -> Result<()> {
+    println!(
+        "Generations: {RULES} rules, one of which changes with each of {GENERATIONS} generations; what a start asks of the store, {rounds} starts each"
+    );
+    let dir = tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(target()?)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let stores = [("1 generation", 1), ("1000 generations", GENERATIONS)];
+    let mut saving = Vec::new();
+    for (name, generations) in stores {
+        let store = Store::open(&dir.path().join(name))?;
+        for number in 1..=generations {
+            let began = Instant::now();
+            let saved = runtime.block_on(store.save_generation(rules(number), "saved"))?;
+            saving.push(began.elapsed());
+            ensure!(
+                saved == number as u64,
+                "generation {saved} came after {}",
+                number - 1
+            );
+        }
+        store.close();
+    }
+    let mut starts = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for ((name, generations), times) in stores.iter().zip(&mut starts) {
+            let store = Store::open(&dir.path().join(name))?;
+            let live = rules(*generations);
+            let began = Instant::now();
+            let refused = store.refused_rules()?;
+            let newest = store.newest_generation()?;
+            let number = runtime.block_on(store.save_generation(live, "saved"))?;
+            times.push(began.elapsed());
+            ensure!(
+                refused.is_empty() && newest == number,
+                "the start made a generation"
+            );
+            store.close();
+        }
+    }
+    let rows: Vec<Vec<String>> = stores
+        .iter()
+        .zip(&starts)
+        .map(|((name, _), times)| {
+            vec![
+                (*name).to_owned(),
+                time(median(times)),
+                time(percentile(times, 0.95)),
+            ]
+        })
+        .collect();
+    table(&["stored", "median", "p95"], &rows);
+    let [one, all] = &starts;
+    let more = median(all).saturating_sub(median(one));
+    println!(
+        "  a thousand cost a start {} more (goal: <= {}); saving one took {}, median",
+        time(more),
+        time(GOAL),
+        time(median(&saving))
+    );
+    Ok(())
+}
+
+/// The rules of a generation: one of them differs from the one before.
+fn rules(generation: usize) -> Vec<RuleRecord> {
+    (0..RULES)
+        .map(|rule| {
+            // The last generation in which it was this one's turn to change.
+            let version = (generation + RULES - rule) / RULES;
+            let text = format!("export function decide() {{}} // {rule} {version}");
+            RuleRecord {
+                tenant: format!("tenant{}", rule / 3),
+                name: format!("rules/{}.js", rule % 3),
+                hash: ContentHash::of(text.as_bytes()),
+                bytes: Bytes::from(text),
+                settings_json: "{\"queue\":\"Service desk\"}".into(),
+                grants_json: "{\"kv\":false}".into(),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,2 @@
+// windows-1252
+export const word = "Prüfung";

@@ -1,0 +1,5 @@
+Error.stackTraceLimit = 0;
+
+export function decide() {
+  return ticket();
+}

@@ -1,0 +1,3 @@
+export function firing(key) {
+  return alert({ key, state: "firing" });
+}

@@ -1,0 +1,5 @@
+import { set } from "./lib/backup.js";
+
+export function decide(mail) {
+  return set(mail);
+}

@@ -1,0 +1,3 @@
+export function decide() {
+  return note({ body: "On which ticket?" });
+}

@@ -1,0 +1,3 @@
+export function decide(mail) {
+  if (mail.subject === "nobody's") return ticket();
+}

@@ -1,0 +1,6 @@
+export function decide(mail) {
+  if (mail.subject === "nobody's") return ignore("not this one");
+  return ticket({
+    queue: "Service desk",
+  });
+}

@@ -1,0 +1,263 @@
+//! Every set of rules that went live has a number, and there is a way back: by hand, and by itself when a rule fails too often.
+
+use postroom_e2e::{PATIENCE, Room, Running, both, mail};
+use postroom_stand::{Stand, wait_for};
+use serde_json::Value;
+
+const RULE: &str = "rules/acme.js";
+const ALERT_KEY: &str = "postroom/rule/rules/acme.js";
+
+fn stand() -> &'static Stand {
+    Stand::shared().expect("the test stand")
+}
+
+/// A rule that marks its tickets with a word, and throws on mails that say so.
+fn marking(word: &str) -> String {
+    format!("export function decide(mail) {{\n  return ticket({{ queue: \"{word}\" }});\n}}\n")
+}
+
+/// The same with a fault in its second line.
+fn faulty(word: &str) -> String {
+    format!(
+        "export function decide(mail) {{\n  if (mail.subject.startsWith(\"bad\")) mail.nothing.there;\n  return ticket({{ queue: \"{word}\" }});\n}}\n"
+    )
+}
+
+fn started(rule: &str, more: &str) -> (Room<'static>, Running) {
+    let room = Room::bare(stand());
+    room.write(RULE, rule);
+    room.write("postroom.toml", room.config(&[RULE, "standard"], more));
+    let running = room.start();
+    room.deliver(mail("first", "…"));
+    room.await_decision("first");
+    (room, running)
+}
+
+fn decided(room: &Room, subject: &str) -> Value {
+    room.deliver(mail(subject, "…"));
+    room.await_decision(subject)
+}
+
+fn queue_of(room: &Room, subject: &str) -> String {
+    let decision = decided(room, subject);
+    let queue = decision["actions"][0]["queue"].as_str();
+    queue.unwrap_or_default().to_owned()
+}
+
+fn await_generation(room: &Room, number: u64) {
+    let newest = || room.rows(&["rules", "list", "--limit", "1"]);
+    assert!(
+        wait_for(PATIENCE, || newest()[0]["generation"] == number),
+        "{:?}",
+        newest()
+    );
+}
+
+fn alerts(room: &Room) -> Vec<(String, u64)> {
+    let items = room.items();
+    let ours = items.iter().filter(|item| item["alert_key"] == ALERT_KEY);
+    ours.map(|item| {
+        let state = item["state"].as_str().unwrap_or_default();
+        (state.to_owned(), item["count"].as_u64().unwrap_or_default())
+    })
+    .collect()
+}
+
+#[test]
+fn a_rollback_takes_effect_beside_the_service_and_holds_until_the_file_changes() {
+    let (room, running) = started(&marking("one"), "");
+    room.write(RULE, marking("two"));
+    running.await_log("generation=2");
+    assert_eq!(queue_of(&room, "second"), "two");
+
+    let said = room.ok(&["rules", "rollback"]);
+    assert!(
+        said.contains("generation 3: as in generation 1 are acme/rules/acme.js"),
+        "{said}"
+    );
+    running.await_log(
+        "this version was rolled back to generation 1; it stays out until the file changes",
+    );
+    let back = decided(&room, "third");
+    assert_eq!(back["actions"][0]["queue"], "one");
+    assert_eq!(back["generation"], 3);
+
+    // What is there to see of it.
+    let list = room.rows(&["rules", "list"]);
+    let story: Vec<_> = list
+        .iter()
+        .map(|row| (row["generation"].as_u64(), row["why"].as_str()))
+        .collect();
+    assert_eq!(
+        story,
+        [
+            (Some(3), Some("rolled back to 1")),
+            (Some(2), Some("saved")),
+            (Some(1), Some("saved"))
+        ]
+    );
+    assert_eq!(
+        list[0]["changes"][0]["after"],
+        list[2]["changes"][0]["after"]
+    );
+    assert_eq!(list[0]["hash"], list[2]["hash"]);
+    let people = room.ok(&["rules", "list"]);
+    assert!(people.contains("refused: acme/rules/acme.js"), "{people}");
+    let text = room.ok(&["rules", "show", "2", "--rule", RULE]);
+    assert!(text.contains("queue: \"two\""), "{text}");
+    let diff = room.ok(&["rules", "diff", "1", "2"]);
+    assert!(
+        diff.contains(
+            "-  return ticket({ queue: \"one\" });\n+  return ticket({ queue: \"two\" });"
+        ),
+        "{diff}"
+    );
+
+    // Over a restart too.
+    assert_eq!(running.stop(), Some(0));
+    let running = room.start();
+    let back = decided(&room, "after the restart");
+    assert_eq!(back["actions"][0]["queue"], "one");
+    assert_eq!(back["generation"], 3);
+
+    room.write(RULE, marking("three"));
+    await_generation(&room, 4);
+    assert_eq!(queue_of(&room, "changed"), "three");
+    // The file is what counts again, and what was refused may come back.
+    room.write(RULE, marking("two"));
+    await_generation(&room, 5);
+    assert_eq!(queue_of(&room, "and back"), "two");
+    assert_eq!(running.stop(), Some(0));
+    room.assert_balanced(6);
+}
+
+#[test]
+fn a_rollback_without_a_service_is_there_at_its_start() {
+    let (room, running) = started(&marking("one"), "");
+    room.write(RULE, marking("two"));
+    running.await_log("generation=2");
+    assert_eq!(running.stop(), Some(0));
+    let done = room.rows(&["rules", "rollback", "1", "--tenant", "acme", "--rule", RULE]);
+    assert_eq!(done[0]["generation"], 3);
+    let again = room.rows(&["rules", "rollback", "1"]);
+    assert_eq!(again[0]["generation"], Value::Null);
+    let running = room.start();
+    assert_eq!(queue_of(&room, "second"), "one");
+    assert_eq!(running.stop(), Some(0));
+
+    for (args, words) in [
+        (
+            &["rules", "rollback", "77"][..],
+            "generation 77 is not kept; `postroom rules list`",
+        ),
+        (
+            &["rules", "rollback", "--tenant", "acmee"],
+            "has no acmee/*; it has acme/rules/acme.js",
+        ),
+        (
+            &["rules", "show", "--rule", "rules/b.js"],
+            "has no */rules/b.js",
+        ),
+        (&["rules", "diff", "5", "9"], "generation 5 is not kept"),
+    ] {
+        let output = room.postroom(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(both(&output).contains(words), "{args:?}: {}", both(&output));
+    }
+}
+
+#[test]
+fn a_first_generation_has_no_way_back() {
+    let (room, running) = started(&marking("one"), "");
+    let output = room.postroom(&["rules", "rollback"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        both(&output).contains("no generation before the first"),
+        "{}",
+        both(&output)
+    );
+    assert_eq!(queue_of(&room, "second"), "one");
+    drop(running);
+}
+
+#[test]
+fn a_rule_that_fails_too_often_goes_back_with_one_alert_until_it_is_mended() {
+    let (room, running) = started(&marking("one"), "");
+    room.write(RULE, faulty("two"));
+    running.await_log("generation=2");
+    for number in 1..=4 {
+        let decision = decided(&room, &format!("bad {number}"));
+        assert_eq!(decision["rule"], "standard");
+        assert_eq!(decision["troubles"][0]["location"], "rules/acme.js:2:39");
+    }
+    assert_eq!(queue_of(&room, "good"), "two");
+    assert!(alerts(&room).is_empty());
+    decided(&room, "bad 5");
+    await_generation(&room, 3);
+    let back = decided(&room, "bad 6");
+    assert_eq!(back["rule"], RULE);
+    assert_eq!(back["actions"][0]["queue"], "one");
+
+    let story = room.rows(&["rules", "list", "--limit", "1"]);
+    assert_eq!(story[0]["why"], "sent back");
+    assert_eq!(alerts(&room), [("firing".to_owned(), 1)]);
+    let alert = room
+        .items()
+        .into_iter()
+        .find(|item| item["alert_key"] == ALERT_KEY)
+        .unwrap();
+    let title = alert["title"].as_str().unwrap();
+    assert!(
+        title.contains("failed on 5 of its last 6 mails: its version of generation 1 serves again"),
+        "{title}"
+    );
+    assert!(wait_for(PATIENCE, || room.posted().iter().any(|post| {
+        String::from_utf8_lossy(&post.body).contains(ALERT_KEY)
+    })));
+
+    // Over a restart too; the same text is not tried again.
+    assert_eq!(running.stop(), Some(0));
+    let running = room.start();
+    assert_eq!(queue_of(&room, "bad 7"), "one");
+
+    room.write(RULE, marking("mended"));
+    await_generation(&room, 4);
+    assert_eq!(queue_of(&room, "bad 8"), "mended");
+    assert_eq!(alerts(&room), [("resolved".to_owned(), 2)]);
+    assert_eq!(running.stop(), Some(0));
+    room.assert_balanced(10);
+}
+
+#[test]
+fn a_rule_without_a_version_before_is_switched_off() {
+    let (room, running) = started(&faulty("one"), "\n[limits]\nstrikes = 2\nstrikes_of = 3\n");
+    decided(&room, "bad 1");
+    decided(&room, "bad 2");
+    running.await_log("rule not loaded");
+    let off = decided(&room, "bad 3");
+    assert_eq!(off["rule"], "standard");
+    assert_eq!(off["troubles"][0]["kind"], "not-loaded");
+    let why = off["troubles"][0]["message"].as_str().unwrap();
+    assert!(
+        why.contains(
+            "sent back: it failed on 2 of its last 3 mails; it stays out until the file changes"
+        ),
+        "{why}"
+    );
+    assert_eq!(alerts(&room), [("firing".to_owned(), 1)]);
+    room.write(RULE, marking("mended"));
+    running.await_log("rules are live");
+    assert!(wait_for(PATIENCE, || alerts(&room) == [("resolved".to_owned(), 2)]));
+    assert_eq!(queue_of(&room, "bad 4"), "mended");
+}
+
+#[test]
+fn rules_are_kept_for_ever_where_nothing_sends_them_back() {
+    let (room, _running) = started(&faulty("one"), "\n[limits]\nstrikes = 0\n");
+    for number in 1..=7 {
+        let decision = decided(&room, &format!("bad {number}"));
+        assert_eq!(decision["troubles"][0]["location"], "rules/acme.js:2:39");
+    }
+    assert_eq!(queue_of(&room, "good"), "one");
+    assert!(alerts(&room).is_empty());
+}

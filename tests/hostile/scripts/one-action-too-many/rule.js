@@ -1,0 +1,3 @@
+export function decide() {
+  return Array.from({ length: 65 }, () => ticket());
+}
