@@ -100,6 +100,10 @@ impl Page<'_> {
         self.paragraph(format!("## Interface `{name}`"));
         self.paragraph(docs(&interface.docs));
         for (name, id) in &interface.types {
+            // Told of where it is defined.
+            if matches!(self.resolve.types[*id].kind, TypeDefKind::Type(_)) {
+                continue;
+            }
             self.type_(name, *id, interface.functions.values());
         }
         let free: Vec<&Function> = interface

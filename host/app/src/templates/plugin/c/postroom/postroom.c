@@ -3,85 +3,111 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Imported Functions from `postroom:plugin/log@1.0.0`
+// Imported Functions from `postroom:plugin/log@1.1.0`
 
-__attribute__((__import_module__("postroom:plugin/log@1.0.0"), __import_name__("log")))
+__attribute__((__import_module__("postroom:plugin/log@1.1.0"), __import_name__("log")))
 extern void __wasm_import_postroom_plugin_log_log(int32_t, uint8_t *, size_t);
 
-// Imported Functions from `postroom:plugin/settings@1.0.0`
+// Imported Functions from `postroom:plugin/settings@1.1.0`
 
-__attribute__((__import_module__("postroom:plugin/settings@1.0.0"), __import_name__("all")))
+__attribute__((__import_module__("postroom:plugin/settings@1.1.0"), __import_name__("all")))
 extern void __wasm_import_postroom_plugin_settings_all(uint8_t *);
 
-// Imported Functions from `postroom:plugin/kv@1.0.0`
+// Imported Functions from `postroom:plugin/kv@1.1.0`
 
-__attribute__((__import_module__("postroom:plugin/kv@1.0.0"), __import_name__("get")))
+__attribute__((__import_module__("postroom:plugin/kv@1.1.0"), __import_name__("get")))
 extern void __wasm_import_postroom_plugin_kv_get(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/kv@1.0.0"), __import_name__("set")))
+__attribute__((__import_module__("postroom:plugin/kv@1.1.0"), __import_name__("set")))
 extern void __wasm_import_postroom_plugin_kv_set(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/kv@1.0.0"), __import_name__("delete")))
+__attribute__((__import_module__("postroom:plugin/kv@1.1.0"), __import_name__("delete")))
 extern void __wasm_import_postroom_plugin_kv_delete(uint8_t *, size_t);
 
-// Imported Functions from `postroom:plugin/types@1.0.0`
+// Imported Functions from `postroom:plugin/types@1.1.0`
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.subject")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.subject")))
 extern void __wasm_import_postroom_plugin_types_method_message_subject(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.from")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.from")))
 extern void __wasm_import_postroom_plugin_types_method_message_from(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.to")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.to")))
 extern void __wasm_import_postroom_plugin_types_method_message_to(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.cc")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.cc")))
 extern void __wasm_import_postroom_plugin_types_method_message_cc(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.reply-to")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.reply-to")))
 extern void __wasm_import_postroom_plugin_types_method_message_reply_to(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.date")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.date")))
 extern void __wasm_import_postroom_plugin_types_method_message_date(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.message-id")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.message-id")))
 extern void __wasm_import_postroom_plugin_types_method_message_message_id(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.text")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.text")))
 extern void __wasm_import_postroom_plugin_types_method_message_text(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.html")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.html")))
 extern void __wasm_import_postroom_plugin_types_method_message_html(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.reply")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.reply")))
 extern void __wasm_import_postroom_plugin_types_method_message_reply(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.headers")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.headers")))
 extern void __wasm_import_postroom_plugin_types_method_message_headers(int32_t, uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.attachments")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.attachments")))
 extern void __wasm_import_postroom_plugin_types_method_message_attachments(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.attachment-bytes")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.attachment-bytes")))
 extern void __wasm_import_postroom_plugin_types_method_message_attachment_bytes(int32_t, int32_t, int64_t, int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.attachment-text")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.attachment-text")))
 extern void __wasm_import_postroom_plugin_types_method_message_attachment_text(int32_t, int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.classification")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.classification")))
 extern int32_t __wasm_import_postroom_plugin_types_method_message_classification(int32_t);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.authentication")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.authentication")))
 extern void __wasm_import_postroom_plugin_types_method_message_authentication(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.repairs")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.repairs")))
 extern void __wasm_import_postroom_plugin_types_method_message_repairs(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.match")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.match")))
 extern void __wasm_import_postroom_plugin_types_method_message_match(int32_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[method]message.find-all")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.find-all")))
 extern void __wasm_import_postroom_plugin_types_method_message_find_all(int32_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+// Imported Functions from `postroom:plugin/lookup@1.1.0`
+
+__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("contact")))
+extern void __wasm_import_postroom_plugin_lookup_contact(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("contacts")))
+extern void __wasm_import_postroom_plugin_lookup_contacts(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("asset")))
+extern void __wasm_import_postroom_plugin_lookup_asset(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("assets")))
+extern void __wasm_import_postroom_plugin_lookup_assets(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("ticket")))
+extern void __wasm_import_postroom_plugin_lookup_ticket(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("tickets")))
+extern void __wasm_import_postroom_plugin_lookup_tickets(int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("alert")))
+extern void __wasm_import_postroom_plugin_lookup_alert(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("alerts")))
+extern void __wasm_import_postroom_plugin_lookup_alerts(uint8_t *, size_t, uint8_t *);
 
 // Exported Functions from `rule`
 
@@ -491,7 +517,7 @@ void postroom_plugin_types_attachment_free(postroom_plugin_types_attachment_t *p
   postroom_option_string_free(&ptr->content_id);
 }
 
-__attribute__((__import_module__("postroom:plugin/types@1.0.0"), __import_name__("[resource-drop]message")))
+__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[resource-drop]message")))
 extern void __wasm_import_postroom_plugin_types_message_drop(int32_t handle);
 
 void postroom_plugin_types_message_drop_own(postroom_plugin_types_own_message_t handle) {
@@ -753,6 +779,163 @@ void postroom_plugin_types_result_list_captures_pattern_error_free(postroom_plug
     postroom_plugin_types_list_captures_free(&ptr->val.ok);
   } else {
     postroom_plugin_types_pattern_error_free(&ptr->val.err);
+  }
+}
+
+void postroom_plugin_lookup_value_free(postroom_plugin_lookup_value_t *ptr) {
+  postroom_plugin_types_value_free(ptr);
+}
+
+void postroom_tuple2_string_string_free(postroom_tuple2_string_string_t *ptr) {
+  postroom_string_free(&ptr->f0);
+  postroom_string_free(&ptr->f1);
+}
+
+void postroom_list_tuple2_string_string_free(postroom_list_tuple2_string_string_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_tuple2_string_string_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_tuple2_string_string_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void postroom_plugin_lookup_known_contact_free(postroom_plugin_lookup_known_contact_t *ptr) {
+  postroom_string_free(&ptr->name);
+  postroom_string_free(&ptr->email);
+  postroom_option_string_free(&ptr->phone);
+  postroom_list_tuple2_string_string_free(&ptr->fields);
+}
+
+void postroom_plugin_lookup_known_asset_free(postroom_plugin_lookup_known_asset_t *ptr) {
+  postroom_string_free(&ptr->name);
+  postroom_option_string_free(&ptr->serial);
+  postroom_option_string_free(&ptr->host);
+  postroom_list_tuple2_string_string_free(&ptr->fields);
+}
+
+void postroom_plugin_lookup_tuple2_string_value_free(postroom_plugin_lookup_tuple2_string_value_t *ptr) {
+  postroom_string_free(&ptr->f0);
+  postroom_plugin_lookup_value_free(&ptr->f1);
+}
+
+void postroom_plugin_lookup_list_tuple2_string_value_free(postroom_plugin_lookup_list_tuple2_string_value_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_plugin_lookup_tuple2_string_value_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_plugin_lookup_tuple2_string_value_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void postroom_plugin_lookup_open_ticket_free(postroom_plugin_lookup_open_ticket_t *ptr) {
+  postroom_string_free(&ptr->ticket);
+  postroom_string_free(&ptr->title);
+  postroom_option_string_free(&ptr->requester);
+  postroom_option_string_free(&ptr->queue);
+  postroom_option_string_free(&ptr->priority);
+  postroom_list_string_free(&ptr->tags);
+  postroom_plugin_lookup_list_tuple2_string_value_free(&ptr->fields);
+  postroom_string_free(&ptr->created);
+  postroom_string_free(&ptr->updated);
+}
+
+void postroom_plugin_lookup_known_alert_free(postroom_plugin_lookup_known_alert_t *ptr) {
+  postroom_string_free(&ptr->key);
+  postroom_option_string_free(&ptr->severity);
+  postroom_option_string_free(&ptr->host);
+  postroom_option_string_free(&ptr->service);
+  postroom_string_free(&ptr->summary);
+  postroom_string_free(&ptr->since);
+  postroom_string_free(&ptr->updated);
+}
+
+void postroom_plugin_lookup_ticket_search_free(postroom_plugin_lookup_ticket_search_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      postroom_string_free(&ptr->val.requester);
+      break;
+    }
+    case 1: {
+      postroom_string_free(&ptr->val.subject);
+      break;
+    }
+    case 2: {
+      postroom_tuple2_string_string_free(&ptr->val.field);
+      break;
+    }
+  }
+}
+
+void postroom_plugin_lookup_option_known_contact_free(postroom_plugin_lookup_option_known_contact_t *ptr) {
+  if (ptr->is_some) {
+    postroom_plugin_lookup_known_contact_free(&ptr->val);
+  }
+}
+
+void postroom_plugin_lookup_list_known_contact_free(postroom_plugin_lookup_list_known_contact_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_plugin_lookup_known_contact_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_plugin_lookup_known_contact_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void postroom_plugin_lookup_option_known_asset_free(postroom_plugin_lookup_option_known_asset_t *ptr) {
+  if (ptr->is_some) {
+    postroom_plugin_lookup_known_asset_free(&ptr->val);
+  }
+}
+
+void postroom_plugin_lookup_list_known_asset_free(postroom_plugin_lookup_list_known_asset_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_plugin_lookup_known_asset_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_plugin_lookup_known_asset_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void postroom_plugin_lookup_option_open_ticket_free(postroom_plugin_lookup_option_open_ticket_t *ptr) {
+  if (ptr->is_some) {
+    postroom_plugin_lookup_open_ticket_free(&ptr->val);
+  }
+}
+
+void postroom_plugin_lookup_list_open_ticket_free(postroom_plugin_lookup_list_open_ticket_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_plugin_lookup_open_ticket_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_plugin_lookup_open_ticket_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void postroom_plugin_lookup_option_known_alert_free(postroom_plugin_lookup_option_known_alert_t *ptr) {
+  if (ptr->is_some) {
+    postroom_plugin_lookup_known_alert_free(&ptr->val);
+  }
+}
+
+void postroom_plugin_lookup_list_known_alert_free(postroom_plugin_lookup_list_known_alert_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_plugin_lookup_known_alert_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_plugin_lookup_known_alert_free(&list_ptr[i]);
+    }
+    free(list_ptr);
   }
 }
 
@@ -1249,6 +1432,299 @@ bool postroom_plugin_types_method_message_find_all(postroom_plugin_types_borrow_
     *err = result.val.err;
     return 0;
   }
+}
+
+bool postroom_plugin_lookup_contact(postroom_string_t *email, postroom_plugin_lookup_known_contact_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(11*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_lookup_contact((uint8_t *) (*email).ptr, (*email).len, ptr);
+  postroom_plugin_lookup_option_known_contact_t option0;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option0.is_some = false;
+      break;
+    }
+    case 1: {
+      option0.is_some = true;
+      postroom_option_string_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + (5*sizeof(void*))))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (6*sizeof(void*))))), (*((size_t*) (ptr + (7*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      option0.val = (postroom_plugin_lookup_known_contact_t) {
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) },
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (3*sizeof(void*))))), (*((size_t*) (ptr + (4*sizeof(void*))))) },
+        (postroom_option_string_t) option,
+        (bool) (int32_t) *((uint8_t*) (ptr + (8*sizeof(void*)))),
+        (postroom_list_tuple2_string_string_t) (postroom_list_tuple2_string_string_t) { (postroom_tuple2_string_string_t*)(*((uint8_t **) (ptr + (9*sizeof(void*))))), (*((size_t*) (ptr + (10*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  *ret = option0.val;
+  return option0.is_some;
+}
+
+void postroom_plugin_lookup_contacts(postroom_string_t *text, postroom_plugin_lookup_list_known_contact_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_lookup_contacts((uint8_t *) (*text).ptr, (*text).len, ptr);
+  *ret = (postroom_plugin_lookup_list_known_contact_t) { (postroom_plugin_lookup_known_contact_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool postroom_plugin_lookup_asset(postroom_string_t *name, postroom_plugin_lookup_known_asset_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(11*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_lookup_asset((uint8_t *) (*name).ptr, (*name).len, ptr);
+  postroom_plugin_lookup_option_known_asset_t option1;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option1.is_some = false;
+      break;
+    }
+    case 1: {
+      option1.is_some = true;
+      postroom_option_string_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + (3*sizeof(void*))))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (4*sizeof(void*))))), (*((size_t*) (ptr + (5*sizeof(void*))))) };
+          break;
+        }
+      }
+      postroom_option_string_t option0;
+      switch ((int32_t) *((uint8_t*) (ptr + (6*sizeof(void*))))) {
+        case 0: {
+          option0.is_some = false;
+          break;
+        }
+        case 1: {
+          option0.is_some = true;
+          option0.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (7*sizeof(void*))))), (*((size_t*) (ptr + (8*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      option1.val = (postroom_plugin_lookup_known_asset_t) {
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) },
+        (postroom_option_string_t) option,
+        (postroom_option_string_t) option0,
+        (postroom_list_tuple2_string_string_t) (postroom_list_tuple2_string_string_t) { (postroom_tuple2_string_string_t*)(*((uint8_t **) (ptr + (9*sizeof(void*))))), (*((size_t*) (ptr + (10*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  *ret = option1.val;
+  return option1.is_some;
+}
+
+void postroom_plugin_lookup_assets(postroom_string_t *text, postroom_plugin_lookup_list_known_asset_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_lookup_assets((uint8_t *) (*text).ptr, (*text).len, ptr);
+  *ret = (postroom_plugin_lookup_list_known_asset_t) { (postroom_plugin_lookup_known_asset_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool postroom_plugin_lookup_ticket(postroom_string_t *number, postroom_plugin_lookup_open_ticket_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(22*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_lookup_ticket((uint8_t *) (*number).ptr, (*number).len, ptr);
+  postroom_plugin_lookup_option_open_ticket_t option2;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option2.is_some = false;
+      break;
+    }
+    case 1: {
+      option2.is_some = true;
+      postroom_option_string_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + (5*sizeof(void*))))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (6*sizeof(void*))))), (*((size_t*) (ptr + (7*sizeof(void*))))) };
+          break;
+        }
+      }
+      postroom_option_string_t option0;
+      switch ((int32_t) *((uint8_t*) (ptr + (8*sizeof(void*))))) {
+        case 0: {
+          option0.is_some = false;
+          break;
+        }
+        case 1: {
+          option0.is_some = true;
+          option0.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (9*sizeof(void*))))), (*((size_t*) (ptr + (10*sizeof(void*))))) };
+          break;
+        }
+      }
+      postroom_option_string_t option1;
+      switch ((int32_t) *((uint8_t*) (ptr + (11*sizeof(void*))))) {
+        case 0: {
+          option1.is_some = false;
+          break;
+        }
+        case 1: {
+          option1.is_some = true;
+          option1.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (12*sizeof(void*))))), (*((size_t*) (ptr + (13*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      option2.val = (postroom_plugin_lookup_open_ticket_t) {
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) },
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (3*sizeof(void*))))), (*((size_t*) (ptr + (4*sizeof(void*))))) },
+        (postroom_option_string_t) option,
+        (postroom_option_string_t) option0,
+        (postroom_option_string_t) option1,
+        (postroom_list_string_t) (postroom_list_string_t) { (postroom_string_t*)(*((uint8_t **) (ptr + (14*sizeof(void*))))), (*((size_t*) (ptr + (15*sizeof(void*))))) },
+        (postroom_plugin_lookup_list_tuple2_string_value_t) (postroom_plugin_lookup_list_tuple2_string_value_t) { (postroom_plugin_lookup_tuple2_string_value_t*)(*((uint8_t **) (ptr + (16*sizeof(void*))))), (*((size_t*) (ptr + (17*sizeof(void*))))) },
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (18*sizeof(void*))))), (*((size_t*) (ptr + (19*sizeof(void*))))) },
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (20*sizeof(void*))))), (*((size_t*) (ptr + (21*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  *ret = option2.val;
+  return option2.is_some;
+}
+
+void postroom_plugin_lookup_tickets(postroom_plugin_lookup_ticket_search_t *search, postroom_plugin_lookup_list_open_ticket_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  int32_t variant;
+  uint8_t * variant2;
+  size_t variant3;
+  uint8_t * variant4;
+  size_t variant5;
+  switch ((int32_t) (*search).tag) {
+    case 0: {
+      const postroom_string_t *payload = &(*search).val.requester;
+      variant = 0;
+      variant2 = (uint8_t *) (*payload).ptr;
+      variant3 = (*payload).len;
+      variant4 = 0;
+      variant5 = 0;
+      break;
+    }
+    case 1: {
+      const postroom_string_t *payload0 = &(*search).val.subject;
+      variant = 1;
+      variant2 = (uint8_t *) (*payload0).ptr;
+      variant3 = (*payload0).len;
+      variant4 = 0;
+      variant5 = 0;
+      break;
+    }
+    case 2: {
+      const postroom_tuple2_string_string_t *payload1 = &(*search).val.field;
+      variant = 2;
+      variant2 = (uint8_t *) ((*payload1).f0).ptr;
+      variant3 = ((*payload1).f0).len;
+      variant4 = (uint8_t *) ((*payload1).f1).ptr;
+      variant5 = ((*payload1).f1).len;
+      break;
+    }
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_lookup_tickets(variant, variant2, variant3, variant4, variant5, ptr);
+  *ret = (postroom_plugin_lookup_list_open_ticket_t) { (postroom_plugin_lookup_open_ticket_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool postroom_plugin_lookup_alert(postroom_string_t *key, postroom_plugin_lookup_known_alert_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(16+18*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_lookup_alert((uint8_t *) (*key).ptr, (*key).len, ptr);
+  postroom_plugin_lookup_option_known_alert_t option2;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option2.is_some = false;
+      break;
+    }
+    case 1: {
+      option2.is_some = true;
+      postroom_option_string_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + (8+3*sizeof(void*))))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+4*sizeof(void*))))), (*((size_t*) (ptr + (8+5*sizeof(void*))))) };
+          break;
+        }
+      }
+      postroom_option_string_t option0;
+      switch ((int32_t) *((uint8_t*) (ptr + (8+6*sizeof(void*))))) {
+        case 0: {
+          option0.is_some = false;
+          break;
+        }
+        case 1: {
+          option0.is_some = true;
+          option0.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+7*sizeof(void*))))), (*((size_t*) (ptr + (8+8*sizeof(void*))))) };
+          break;
+        }
+      }
+      postroom_option_string_t option1;
+      switch ((int32_t) *((uint8_t*) (ptr + (8+9*sizeof(void*))))) {
+        case 0: {
+          option1.is_some = false;
+          break;
+        }
+        case 1: {
+          option1.is_some = true;
+          option1.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+10*sizeof(void*))))), (*((size_t*) (ptr + (8+11*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      option2.val = (postroom_plugin_lookup_known_alert_t) {
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 8))), (*((size_t*) (ptr + (8+1*sizeof(void*))))) },
+        (postroom_plugin_lookup_alert_state_t) (int32_t) *((uint8_t*) (ptr + (8+2*sizeof(void*)))),
+        (postroom_option_string_t) option,
+        (postroom_option_string_t) option0,
+        (postroom_option_string_t) option1,
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+12*sizeof(void*))))), (*((size_t*) (ptr + (8+13*sizeof(void*))))) },
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+14*sizeof(void*))))), (*((size_t*) (ptr + (8+15*sizeof(void*))))) },
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+16*sizeof(void*))))), (*((size_t*) (ptr + (8+17*sizeof(void*))))) },
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + (8+18*sizeof(void*))))),
+      };
+      break;
+    }
+  }
+  *ret = option2.val;
+  return option2.is_some;
+}
+
+void postroom_plugin_lookup_alerts(postroom_string_t *text, postroom_plugin_lookup_list_known_alert_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_lookup_alerts((uint8_t *) (*text).ptr, (*text).len, ptr);
+  *ret = (postroom_plugin_lookup_list_known_alert_t) { (postroom_plugin_lookup_known_alert_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
 __attribute__((__export_name__("decide")))

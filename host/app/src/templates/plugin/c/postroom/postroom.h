@@ -379,6 +379,138 @@ typedef struct {
   } val;
 } postroom_plugin_types_result_list_captures_pattern_error_t;
 
+typedef postroom_plugin_types_value_t postroom_plugin_lookup_value_t;
+
+typedef postroom_plugin_types_alert_state_t postroom_plugin_lookup_alert_state_t;
+
+typedef struct {
+  postroom_string_t f0;
+  postroom_string_t f1;
+} postroom_tuple2_string_string_t;
+
+typedef struct {
+  postroom_tuple2_string_string_t *ptr;
+  size_t len;
+} postroom_list_tuple2_string_string_t;
+
+// A person of the tenant.
+typedef struct postroom_plugin_lookup_known_contact_t {
+  // Empty when the file gives none.
+  postroom_string_t   name;
+  postroom_string_t   email;
+  postroom_option_string_t   phone;
+  // Marked as a person to hurry for.
+  bool   vip;
+  // The other columns of the file that are not empty.
+  postroom_list_tuple2_string_string_t   fields;
+} postroom_plugin_lookup_known_contact_t;
+
+// A machine or another thing of the tenant.
+typedef struct postroom_plugin_lookup_known_asset_t {
+  postroom_string_t   name;
+  postroom_option_string_t   serial;
+  postroom_option_string_t   host;
+  // The other columns of the file that are not empty.
+  postroom_list_tuple2_string_string_t   fields;
+} postroom_plugin_lookup_known_asset_t;
+
+typedef struct {
+  postroom_string_t f0;
+  postroom_plugin_lookup_value_t f1;
+} postroom_plugin_lookup_tuple2_string_value_t;
+
+typedef struct {
+  postroom_plugin_lookup_tuple2_string_value_t *ptr;
+  size_t len;
+} postroom_plugin_lookup_list_tuple2_string_value_t;
+
+typedef struct postroom_plugin_lookup_open_ticket_t {
+  // Such as `T-12`; what a note's `ticket` takes.
+  postroom_string_t   ticket;
+  postroom_string_t   title;
+  postroom_option_string_t   requester;
+  postroom_option_string_t   queue;
+  postroom_option_string_t   priority;
+  postroom_list_string_t   tags;
+  postroom_plugin_lookup_list_tuple2_string_value_t   fields;
+  // RFC 3339 in UTC.
+  postroom_string_t   created;
+  // When it was last noted on.
+  postroom_string_t   updated;
+} postroom_plugin_lookup_open_ticket_t;
+
+typedef struct postroom_plugin_lookup_known_alert_t {
+  postroom_string_t   key;
+  postroom_plugin_lookup_alert_state_t   state;
+  postroom_option_string_t   severity;
+  postroom_option_string_t   host;
+  postroom_option_string_t   service;
+  postroom_string_t   summary;
+  // Since when it is in this state, RFC 3339 in UTC.
+  postroom_string_t   since;
+  // When its last mail came.
+  postroom_string_t   updated;
+  // How many mails it had.
+  uint64_t   count;
+} postroom_plugin_lookup_known_alert_t;
+
+typedef struct postroom_plugin_lookup_ticket_search_t {
+  uint8_t tag;
+  union {
+    postroom_string_t     requester;
+    postroom_string_t     subject;
+    postroom_tuple2_string_string_t     field;
+  } val;
+} postroom_plugin_lookup_ticket_search_t;
+
+// The requester's address, compared without case.
+#define POSTROOM_PLUGIN_LOOKUP_TICKET_SEARCH_REQUESTER 0
+// What the title contains, without case. The newest 1000 open tickets are looked at.
+#define POSTROOM_PLUGIN_LOOKUP_TICKET_SEARCH_SUBJECT 1
+// A field of the ticket's own: its name and its value; a number or flag as JSON writes it. A value over 200 bytes
+// is not found.
+#define POSTROOM_PLUGIN_LOOKUP_TICKET_SEARCH_FIELD 2
+
+typedef struct {
+  bool is_some;
+  postroom_plugin_lookup_known_contact_t val;
+} postroom_plugin_lookup_option_known_contact_t;
+
+typedef struct {
+  postroom_plugin_lookup_known_contact_t *ptr;
+  size_t len;
+} postroom_plugin_lookup_list_known_contact_t;
+
+typedef struct {
+  bool is_some;
+  postroom_plugin_lookup_known_asset_t val;
+} postroom_plugin_lookup_option_known_asset_t;
+
+typedef struct {
+  postroom_plugin_lookup_known_asset_t *ptr;
+  size_t len;
+} postroom_plugin_lookup_list_known_asset_t;
+
+typedef struct {
+  bool is_some;
+  postroom_plugin_lookup_open_ticket_t val;
+} postroom_plugin_lookup_option_open_ticket_t;
+
+typedef struct {
+  postroom_plugin_lookup_open_ticket_t *ptr;
+  size_t len;
+} postroom_plugin_lookup_list_open_ticket_t;
+
+typedef struct {
+  bool is_some;
+  postroom_plugin_lookup_known_alert_t val;
+} postroom_plugin_lookup_option_known_alert_t;
+
+typedef struct {
+  postroom_plugin_lookup_known_alert_t *ptr;
+  size_t len;
+} postroom_plugin_lookup_list_known_alert_t;
+
 typedef postroom_plugin_types_context_t postroom_context_t;
 
 typedef postroom_plugin_types_decision_t postroom_decision_t;
@@ -395,20 +527,20 @@ typedef struct {
   } val;
 } postroom_result_decision_failure_t;
 
-// Imported Functions from `postroom:plugin/log@1.0.0`
+// Imported Functions from `postroom:plugin/log@1.1.0`
 extern void postroom_plugin_log_log(postroom_plugin_log_level_t level, postroom_string_t *message);
 
-// Imported Functions from `postroom:plugin/settings@1.0.0`
+// Imported Functions from `postroom:plugin/settings@1.1.0`
 // All settings as one JSON object.
 extern void postroom_plugin_settings_all(postroom_string_t *ret);
 
-// Imported Functions from `postroom:plugin/kv@1.0.0`
+// Imported Functions from `postroom:plugin/kv@1.1.0`
 extern bool postroom_plugin_kv_get(postroom_string_t *key, postroom_string_t *ret);
 // Refused with a reason when the key, the value or the whole is over its limit.
 extern bool postroom_plugin_kv_set(postroom_string_t *key, postroom_string_t *value, postroom_string_t *err);
 extern void postroom_plugin_kv_delete(postroom_string_t *key);
 
-// Imported Functions from `postroom:plugin/types@1.0.0`
+// Imported Functions from `postroom:plugin/types@1.1.0`
 extern void postroom_plugin_types_method_message_subject(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret);
 // The first address of From; none when there is no readable one.
 extern bool postroom_plugin_types_method_message_from(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_address_t *ret);
@@ -437,6 +569,25 @@ extern void postroom_plugin_types_method_message_repairs(postroom_plugin_types_b
 extern bool postroom_plugin_types_method_message_match(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_field_t *field, postroom_string_t *pattern, postroom_plugin_types_option_captures_t *ret, postroom_plugin_types_pattern_error_t *err);
 // Every match, up to the host's cap.
 extern bool postroom_plugin_types_method_message_find_all(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_field_t *field, postroom_string_t *pattern, postroom_plugin_types_list_captures_t *ret, postroom_plugin_types_pattern_error_t *err);
+
+// Imported Functions from `postroom:plugin/lookup@1.1.0`
+// The contact with this address, compared without case.
+extern bool postroom_plugin_lookup_contact(postroom_string_t *email, postroom_plugin_lookup_known_contact_t *ret);
+// The contacts whose name or address contains this, without case; in the order of the file.
+extern void postroom_plugin_lookup_contacts(postroom_string_t *text, postroom_plugin_lookup_list_known_contact_t *ret);
+// The asset with this name, serial number or host, compared without case; the first such.
+extern bool postroom_plugin_lookup_asset(postroom_string_t *name, postroom_plugin_lookup_known_asset_t *ret);
+// The assets whose name, serial number or host contains this, without case; in the order of the file.
+extern void postroom_plugin_lookup_assets(postroom_string_t *text, postroom_plugin_lookup_list_known_asset_t *ret);
+// The open ticket with this number, such as `T-12`.
+extern bool postroom_plugin_lookup_ticket(postroom_string_t *number, postroom_plugin_lookup_open_ticket_t *ret);
+// Open tickets, the newest first.
+extern void postroom_plugin_lookup_tickets(postroom_plugin_lookup_ticket_search_t *search, postroom_plugin_lookup_list_open_ticket_t *ret);
+// The alert with this key, firing or not.
+extern bool postroom_plugin_lookup_alert(postroom_string_t *key, postroom_plugin_lookup_known_alert_t *ret);
+// The firing alerts whose key, host, service or summary contains this, without case; the newest first. The newest 1000
+// are looked at.
+extern void postroom_plugin_lookup_alerts(postroom_string_t *text, postroom_plugin_lookup_list_known_alert_t *ret);
 
 // Exported Functions from `rule`
 bool exports_postroom_decide(postroom_borrow_message_t message, postroom_context_t *context, postroom_decision_t *ret, postroom_failure_t *err);
@@ -522,6 +673,42 @@ void postroom_plugin_types_result_option_captures_pattern_error_free(postroom_pl
 void postroom_plugin_types_list_captures_free(postroom_plugin_types_list_captures_t *ptr);
 
 void postroom_plugin_types_result_list_captures_pattern_error_free(postroom_plugin_types_result_list_captures_pattern_error_t *ptr);
+
+void postroom_plugin_lookup_value_free(postroom_plugin_lookup_value_t *ptr);
+
+void postroom_tuple2_string_string_free(postroom_tuple2_string_string_t *ptr);
+
+void postroom_list_tuple2_string_string_free(postroom_list_tuple2_string_string_t *ptr);
+
+void postroom_plugin_lookup_known_contact_free(postroom_plugin_lookup_known_contact_t *ptr);
+
+void postroom_plugin_lookup_known_asset_free(postroom_plugin_lookup_known_asset_t *ptr);
+
+void postroom_plugin_lookup_tuple2_string_value_free(postroom_plugin_lookup_tuple2_string_value_t *ptr);
+
+void postroom_plugin_lookup_list_tuple2_string_value_free(postroom_plugin_lookup_list_tuple2_string_value_t *ptr);
+
+void postroom_plugin_lookup_open_ticket_free(postroom_plugin_lookup_open_ticket_t *ptr);
+
+void postroom_plugin_lookup_known_alert_free(postroom_plugin_lookup_known_alert_t *ptr);
+
+void postroom_plugin_lookup_ticket_search_free(postroom_plugin_lookup_ticket_search_t *ptr);
+
+void postroom_plugin_lookup_option_known_contact_free(postroom_plugin_lookup_option_known_contact_t *ptr);
+
+void postroom_plugin_lookup_list_known_contact_free(postroom_plugin_lookup_list_known_contact_t *ptr);
+
+void postroom_plugin_lookup_option_known_asset_free(postroom_plugin_lookup_option_known_asset_t *ptr);
+
+void postroom_plugin_lookup_list_known_asset_free(postroom_plugin_lookup_list_known_asset_t *ptr);
+
+void postroom_plugin_lookup_option_open_ticket_free(postroom_plugin_lookup_option_open_ticket_t *ptr);
+
+void postroom_plugin_lookup_list_open_ticket_free(postroom_plugin_lookup_list_open_ticket_t *ptr);
+
+void postroom_plugin_lookup_option_known_alert_free(postroom_plugin_lookup_option_known_alert_t *ptr);
+
+void postroom_plugin_lookup_list_known_alert_free(postroom_plugin_lookup_list_known_alert_t *ptr);
 
 void postroom_context_free(postroom_context_t *ptr);
 
