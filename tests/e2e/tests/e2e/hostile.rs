@@ -460,7 +460,7 @@ fn words(load: &str) -> &'static str {
         "unknown-import" => "which no rule is given",
         "core-module" => "this is a core module, not a component; run `postroom plugin build",
         "damaged" => "not a whole WebAssembly component",
-        "other-contract" => "and this Postroom knows postroom:plugin@1.0; build it against that",
+        "other-contract" => "and this Postroom knows postroom:plugin@1.1; build it against that",
         "source-size" => "write less, or raise the limit `source`",
         "script" => "",
         other => panic!("unknown load error {other}"),

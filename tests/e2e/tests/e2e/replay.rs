@@ -289,6 +289,28 @@ fn a_memory_is_answered_as_it_was_then_and_other_questions_are_told() {
 }
 
 #[test]
+fn what_was_looked_up_is_answered_as_it_was_then_and_other_questions_are_told() {
+    let looking = r#"export function decide(mail, ctx) {
+  return ticket({ title: `mail ${ctx.lookup.tickets({ subject: "mail" }).length}` });
+}
+"#;
+    let room = room("grants = [\"lookup\"]", looking, &["a", "b", "c"]);
+    // By now there are three open tickets; what each mail's rule was told is what counts.
+    let (lines, summary) = replay(&room, &[], 0);
+    assert_eq!(results(&lines), ["same"; 3]);
+    assert_eq!(summary["unrecorded"], 0);
+
+    room.write("a.js", looking.replace("\"mail\"", "\"letter\""));
+    let (lines, summary) = replay(&room, &["--rule", "a.js"], 1);
+    assert_eq!(results(&lines), ["same", "changed", "changed"]);
+    assert_eq!(summary["unrecorded"], 3);
+    assert_eq!(
+        lines[0]["unrecorded"],
+        json!([{"rule": "rules/a.js", "asked": "lookup", "key": "tickets about letter"}])
+    );
+}
+
+#[test]
 fn a_thread_and_the_time_are_as_they_were() {
     let rule = r#"export function decide(mail, ctx) {
   if (ctx.thread) return note({ body: `${ctx.now} ${ctx.thread.method} ${ctx.thread.authorised}` });
