@@ -57,6 +57,8 @@ pub struct Directories {
 
 /// A tenant, and which of its files: one file may be two tenants'.
 type FileOf = (String, &'static str);
+/// How a file's bytes are read: into all that is in it, or every problem.
+type MadeOf<T> = fn(&[u8], &DirectoryFile) -> Result<T, Vec<Problem>>;
 
 #[derive(Debug)]
 struct Files {
@@ -155,7 +157,7 @@ impl Directory {
         fn part<T: Default>(
             config: &Config,
             file: &Option<DirectoryFile>,
-            made_of: fn(&[u8], &DirectoryFile) -> Result<T, Vec<Problem>>,
+            made_of: MadeOf<T>,
         ) -> Result<T, Vec<Problem>> {
             let Some(file) = file else {
                 return Ok(T::default());
@@ -248,7 +250,7 @@ fn refresh<T: Clone>(
     serving: Option<&Part<T>>,
     files: &Files,
     reread: &mut Reread,
-    made_of: fn(&[u8], &DirectoryFile) -> Result<Part<T>, Vec<Problem>>,
+    made_of: MadeOf<Part<T>>,
 ) -> Part<T> {
     let Some((file, bytes)) = looked else {
         return serving.cloned().unwrap_or_default();
