@@ -130,7 +130,7 @@ impl Scripts {
             }
         };
         let failed = |error: wasmtime::Error| LoadError::sandbox(&terms.name, format!("{error:#}"));
-        let image = Module::from_binary(&engines.small, &image::module(&memory)).map_err(failed)?;
+        let image = image::module(&engines.small, &memory).map_err(failed)?;
         // Before the first mail, not during it.
         image.initialize_copy_on_write_image().map_err(failed)?;
         Ok(Script {
