@@ -16,6 +16,7 @@ use crate::host::{Host, Terms};
 use crate::limits::Grants;
 use crate::lookup::Lookup;
 use crate::memory::Kv;
+use crate::script::Calls;
 use crate::source::Bundle;
 
 /// What is kept of a failure's own words.
@@ -37,6 +38,7 @@ pub(crate) struct MadeOf {
     pub(crate) hash: ContentHash,
     /// A script's files.
     pub(crate) bundle: Option<Bundle>,
+    pub(crate) calls: Calls,
     pub(crate) init_log: Vec<String>,
 }
 
@@ -45,6 +47,7 @@ impl MadeOf {
         Self {
             hash: ContentHash::of(bytes),
             bundle: None,
+            calls: Calls::default(),
             init_log: Vec::new(),
         }
     }
@@ -133,7 +136,12 @@ impl Rule {
         let mut store = engine::store(rule.pre.engine(), host);
         let verdict = call(&rule.pre, &mut store, context);
         let elapsed = started.elapsed();
-        let host = store.into_data();
+        let mut host = store.into_data();
+        if let Some(place) = host.decided_at.as_mut().and_then(|path| path.first_mut())
+            && let Some(call) = rule.made_of.calls.around(place)
+        {
+            *place = call;
+        }
         Run {
             log: host.log.take(),
             kv_reads: host.memory.reads,

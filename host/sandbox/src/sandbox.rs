@@ -178,6 +178,7 @@ impl Sandbox {
                 hash: script.bundle.hash(),
                 init_log: script.log,
                 bundle: Some(script.bundle),
+                calls: script.calls,
             },
         ))
     }

@@ -40,9 +40,10 @@ impl Translated {
         all: bool,
         has: impl Fn(&'static str) -> Result<bool, E>,
     ) -> Result<bool, E> {
-        Ok(!(all && self.nullable)
-            && !(self.needs_lf && has(OTHER_LINE_ENDS)?)
-            && !(self.needs_bmp && has(BEYOND_BMP)?))
+        let differs = (all && self.nullable)
+            || (self.needs_lf && has(OTHER_LINE_ENDS)?)
+            || (self.needs_bmp && has(BEYOND_BMP)?);
+        Ok(!differs)
     }
 }
 

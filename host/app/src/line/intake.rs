@@ -155,10 +155,12 @@ impl Intake {
                 journalled.truncate(admitted);
             }
             let mut resuming = false;
-            if self.held && journalled.is_empty() && self.until_admitted().is_zero() {
-                if let Round::Settled(mails) = self.settle_undecided().await? {
-                    (resuming, decided) = (true, decided + mails);
-                }
+            if self.held
+                && journalled.is_empty()
+                && self.until_admitted().is_zero()
+                && let Round::Settled(mails) = self.settle_undecided().await?
+            {
+                (resuming, decided) = (true, decided + mails);
             }
             let working = fetched.is_some() || !journalled.is_empty() || resuming;
             let stopping = until == Until::Stopped && self.stop.is_cancelled();

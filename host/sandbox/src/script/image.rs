@@ -1,6 +1,10 @@
-//! A memory's contents as a core module that defines nothing but this memory.
+//! A memory's contents as a core module that defines nothing but this memory, held once: in a file that wasmtime maps.
 
-use wasm_encoder::{ConstExpr, DataSection, ExportKind, ExportSection, MemorySection, Module};
+use std::fs::File;
+use std::io::{self, Write};
+
+use wasm_encoder::{ConstExpr, DataSection, ExportKind, ExportSection, MemorySection};
+use wasmtime::{Engine, Module};
 
 use super::split::memory_type;
 use super::{MEMORY_NAME, PAGE};
@@ -9,7 +13,40 @@ use super::{MEMORY_NAME, PAGE};
 const BLOCK: usize = 4 << 10;
 
 /// `memory` is all of it, in whole pages.
-pub(super) fn module(memory: &[u8]) -> Vec<u8> {
+///
+/// Of a module from bytes, wasmtime keeps the data and makes a file with the same contents besides, which instances map copy-on-write.
+/// Of one from a file it keeps and maps that file.
+pub(super) fn module(engine: &Engine, memory: &[u8]) -> wasmtime::Result<Module> {
+    let file = file(&engine.precompile_module(&wasm(memory))?)?;
+    // SAFETY: this engine made the contents just now, and nobody changes them: the file has no name, its one descriptor goes to
+    // wasmtime, and where the system can seal a file it is sealed.
+    #[allow(unsafe_code)]
+    unsafe {
+        Module::deserialize_open_file(engine, file)
+    }
+}
+
+/// A file in memory that takes no more writes.
+#[cfg(target_os = "linux")]
+fn file(contents: &[u8]) -> io::Result<File> {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(memfd_create("postroom-script", flags)?);
+    file.write_all(contents)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(&file, seals)?;
+    Ok(file)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn file(contents: &[u8]) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(contents)?;
+    Ok(file)
+}
+
+fn wasm(memory: &[u8]) -> Vec<u8> {
     let mut memories = MemorySection::new();
     memories.memory(memory_type((memory.len() / PAGE) as u64));
     let mut exports = ExportSection::new();
@@ -18,7 +55,7 @@ pub(super) fn module(memory: &[u8]) -> Vec<u8> {
     for (at, bytes) in runs(memory) {
         data.active(0, &ConstExpr::i32_const(at as i32), bytes.iter().copied());
     }
-    let mut module = Module::new();
+    let mut module = wasm_encoder::Module::new();
     module.section(&memories).section(&exports).section(&data);
     module.finish()
 }
@@ -59,5 +96,39 @@ mod tests {
             .collect();
         assert_eq!(places, [(BLOCK, BLOCK), (3 * BLOCK, BLOCK)]);
         assert!(runs(&[0; PAGE]).is_empty());
+    }
+
+    /// Where an address is mapped from.
+    #[cfg(target_os = "linux")]
+    fn mapped_from(address: usize) -> String {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let hex = |text: &str| usize::from_str_radix(text, 16).unwrap();
+        let line = maps.lines().find(|line| {
+            let (range, _) = line.split_once(' ').unwrap();
+            let (from, to) = range.split_once('-').unwrap();
+            (hex(from)..hex(to)).contains(&address)
+        });
+        line.unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_instance_maps_the_file_that_the_module_is_read_from() {
+        let mut contents = vec![0; 2 * PAGE];
+        contents[PAGE + 5] = 7;
+        let engine = Engine::default();
+        let module = module(&engine, &contents).unwrap();
+        let mut store = wasmtime::Store::new(&engine, ());
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let memory = instance.get_memory(&mut store, MEMORY_NAME).unwrap();
+        assert!(memory.data(&store) == contents);
+        let places = [
+            memory.data_ptr(&store) as usize + PAGE,
+            module.image_range().start as usize,
+        ];
+        for place in places {
+            let line = mapped_from(place);
+            assert!(line.contains("/memfd:postroom-script"), "{line}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! The interpreter's core module imports its memory. Loading a script instantiates it over its first contents, evaluates the script's top level under
 //! the limits, reads the memory back and makes a module of it that holds no code. A mail's instance then begins from that image, copy-on-write.
 
+mod calls;
 mod image;
 mod init;
 mod split;
@@ -23,6 +24,7 @@ use crate::source::{self, Bundle, Import, Imports};
 use init::{Missing, Outcome};
 use typescript::TypeScript;
 
+pub(crate) use calls::Calls;
 pub(crate) use init::failure;
 
 const MEMORY_MODULE: &str = "env";
@@ -54,6 +56,7 @@ pub(crate) struct Script {
     image: Module,
     pub(crate) log: Vec<String>,
     pub(crate) bundle: Bundle,
+    pub(crate) calls: Calls,
 }
 
 /// Why a core module cannot serve as the interpreter.
@@ -108,7 +111,7 @@ impl Scripts {
         }];
         check_size(&modules, terms)?;
         let mut stripped = vec![self.without_types(engines, terms, &modules[0], &mut left)?];
-        let (memory, log) = loop {
+        let (memory, log, calls) = loop {
             let plain: Vec<(&str, &str)> = modules
                 .iter()
                 .zip(&stripped)
@@ -118,7 +121,7 @@ impl Scripts {
                 })
                 .collect();
             match init::run(self, engines, terms, &plain, &mut left)? {
-                Outcome::Evaluated { memory, log } => break (memory, log),
+                Outcome::Evaluated { memory, log } => break (memory, log, Calls::of(plain)),
                 Outcome::Lacking(missing) => {
                     for missing in missing {
                         let module = fetch(&missing, &modules, imports, terms)?;
@@ -130,13 +133,14 @@ impl Scripts {
             }
         };
         let failed = |error: wasmtime::Error| LoadError::sandbox(&terms.name, format!("{error:#}"));
-        let image = Module::from_binary(&engines.small, &image::module(&memory)).map_err(failed)?;
+        let image = image::module(&engines.small, &memory).map_err(failed)?;
         // Before the first mail, not during it.
         image.initialize_copy_on_write_image().map_err(failed)?;
         Ok(Script {
             image,
             log,
             bundle: Bundle::new(modules),
+            calls,
         })
     }
 

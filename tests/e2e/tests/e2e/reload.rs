@@ -209,8 +209,8 @@ fn a_link_swapped_in_serves_when_it_stays_in_the_folder_and_is_refused_when_it_l
     refusals(1);
     assert_eq!(queue_of(&room, "a link out"), "one");
 
-    room.write("shared/real.js", marking("two"));
-    symlink("../shared/real.js", at("rules/link")).unwrap();
+    room.write("common/real.js", marking("two"));
+    symlink("../common/real.js", at("rules/link")).unwrap();
     std::fs::rename(at("rules/link"), at(RULE)).unwrap();
     running.await_log("generation=2");
     assert_eq!(queue_of(&room, "a link within"), "two");
