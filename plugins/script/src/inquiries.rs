@@ -33,13 +33,10 @@ pub fn functions<'js>(put: &Put<'_, 'js>) -> Result<()> {
         let search = TicketSearch::Subject(text.0);
         all(&ctx, lookup::tickets(&search), ticket)
     })?;
-    put.function(
-        "ticketsWith",
-        |ctx: Ctx<'js>, name: Text, value: Text| {
-            let search = TicketSearch::Field((name.0, value.0));
-            all(&ctx, lookup::tickets(&search), ticket)
-        },
-    )?;
+    put.function("ticketsWith", |ctx: Ctx<'js>, name: Text, value: Text| {
+        let search = TicketSearch::Field((name.0, value.0));
+        all(&ctx, lookup::tickets(&search), ticket)
+    })?;
     put.function("knownAlert", |ctx: Ctx<'js>, key: Text| {
         one(&ctx, lookup::alert(&key.0), alert)
     })?;
