@@ -77,7 +77,9 @@ impl Text {
             let _ = writeln!(
                 text,
                 "  {} asked {} for {:?}, which was not asked then: answered as not there",
-                it.rule, it.asked, it.key
+                it.rule,
+                it.asked.name(),
+                it.key
             );
         }
         text
@@ -110,7 +112,7 @@ impl Printer for Text {
             writeln!(self.out, "{}", counts(report))?;
         }
         for (skip, mails) in &report.skipped {
-            writeln!(self.out, "not replayed: {mails} {}", skip.words())?;
+            writeln!(self.out, "not compared: {mails} {}", skip.words())?;
         }
         if report.unrecorded > 0 {
             writeln!(
@@ -129,6 +131,9 @@ impl Printer for Text {
             return Ok(());
         }
         rules(&report.rules)?;
+        if report.elapsed.is_zero() {
+            return Ok(());
+        }
         let secs = report.elapsed.as_secs_f64();
         writeln!(
             self.out,
@@ -139,8 +144,8 @@ impl Printer for Text {
     }
 }
 
-/// Such as `212 same · 3 changed (2 ticket → alert, 1 queue) · 1 new failure`.
-fn counts(report: &Report) -> String {
+/// Such as `212 same · 3 changed (2 ticket → alert, 1 queue) · 1 new failure`, without the words where they are not known.
+pub fn counts(report: &Report) -> String {
     let mut text = format!("{} same", report.same);
     if report.changed > 0 {
         let mut changes: Vec<(&String, &u64)> = report.changes.iter().collect();
@@ -149,12 +154,10 @@ fn counts(report: &Report) -> String {
             .iter()
             .map(|(words, mails)| format!("{mails} {words}"))
             .collect();
-        let _ = write!(
-            text,
-            " · {} changed ({})",
-            report.changed,
-            changes.join(", ")
-        );
+        let _ = write!(text, " · {} changed", report.changed);
+        if !changes.is_empty() {
+            let _ = write!(text, " ({})", changes.join(", "));
+        }
     }
     match report.failed {
         0 => {}
