@@ -14,5 +14,6 @@ mod replay;
 pub mod rulebook;
 mod runway;
 mod service;
+mod shadow;
 mod tls;
 mod watch;

@@ -53,6 +53,17 @@ impl LiveRule {
             record: None,
         }
     }
+
+    /// The same version for another walk, whose failures do not count against it.
+    pub fn beside(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            hash: self.hash.clone(),
+            rule: self.rule.clone(),
+            strikes: Strikes::new(StrikeLimits::NEVER),
+            record: None,
+        }
+    }
 }
 
 /// A mailbox's rules, in their order, under one generation's number.
