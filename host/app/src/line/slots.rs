@@ -15,7 +15,7 @@ const SLICE: Duration = Duration::from_millis(2);
 /// How much nicer a thread is that works for a slow tenant: beside a busy one it gets a tenth of a processor.
 const GIVES_WAY: i32 = 10;
 
-/// All slots of the process. Who waits is bounded by the mailboxes, each of which asks for as many as there are.
+/// All slots of the process. Who waits is bounded: each mailbox asks for as many as there are, each shadow for one.
 pub struct Slots {
     state: Mutex<State>,
     count: usize,
