@@ -12,7 +12,7 @@ use postroom_core::RawMessage;
 use postroom_mailbox::{FetchLimits, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
-use postroom_store::{OutgoingRoute, Routes, Store, StoreError};
+use postroom_store::{OutgoingRoute, Routes, Store, StoreError, StoreOptions};
 use rustls::ClientConfig;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -71,7 +71,11 @@ impl Service {
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let store = Store::open(&config.data_dir)?;
+        let options = StoreOptions {
+            generations: config.limits.generations,
+            ..StoreOptions::default()
+        };
+        let store = Store::open_with(&config.data_dir, &options)?;
         let slots = Arc::new(Slots::new(cores));
         // One more than there are mails decided at a time: a rule that is slow to load holds up none.
         let sandbox = rulebook::sandbox(Some(&config.data_dir), slots.count() + 1)?;

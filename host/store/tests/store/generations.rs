@@ -147,7 +147,11 @@ async fn old_generations_are_forgotten_and_what_is_live_never() {
 #[tokio::test]
 async fn a_rollback_makes_a_generation_and_refuses_what_it_replaced() {
     let (dir, store) = store();
-    let options = StoreOptions::default();
+    // A rollback drops none: how many are kept is for the service.
+    let options = StoreOptions {
+        generations: 1,
+        ..StoreOptions::default()
+    };
     let b = rule_of("bolt", "b.js", "one");
     save(&store, &[rule("a.js", "one"), b.clone()]).await;
     save(&store, &[rule("a.js", "two"), b.clone()]).await;
@@ -194,6 +198,7 @@ async fn a_rollback_makes_a_generation_and_refuses_what_it_replaced() {
     // Without a number: the one before.
     let done = roll_back(dir.path(), &Rollback::default(), &options).unwrap();
     assert_eq!((done.to, done.generation), (4, Some(6)));
+    assert_eq!(store.generations(None).unwrap().len(), 6);
 
     let unknown = roll_back(dir.path(), &back_to(77), &options).unwrap_err();
     assert!(matches!(
