@@ -140,6 +140,7 @@ impl RuleBook {
             sending_back: tokio::sync::Mutex::default(),
         });
         let reloaded = book.reload().await?;
+        book.resume_strikes()?;
         Ok((book, reloaded))
     }
 

@@ -175,7 +175,7 @@ impl Service {
             }
         }
         self.tokens.finish().await;
-        self.line.store.close();
+        self.line.close().await;
         match died {
             Some(error) => Err(error).context("a part of the service died"),
             None => Ok(()),
@@ -235,7 +235,7 @@ impl Service {
         }
         self.tokens.finish().await;
         let waiting = self.line.store.outbox_waiting()?;
-        self.line.store.close();
+        self.line.close().await;
         Ok(waiting)
     }
 

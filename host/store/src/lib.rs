@@ -30,6 +30,7 @@ mod refusals;
 mod retention;
 mod schema;
 mod writer;
+mod strikes;
 
 use std::ops::Deref;
 use std::path::Path;
@@ -55,6 +56,7 @@ pub use recorded::{Evidence, Recorded, RecordedMail, RecordedMails, Selection};
 pub use refusals::{RefusedRule, Rollback, RolledBack, SentBack, roll_back};
 
 use schema::Lock;
+pub use strikes::StrikeRecord;
 use writer::Writer;
 
 /// The writing side, held by the one service on a data_dir. Cheap to clone; every handle is the same store.

@@ -275,6 +275,14 @@ impl Line {
         Ok(settled)
     }
 
+    /// Ends it: nothing is decided any more.
+    pub async fn close(&self) {
+        if let Err(error) = self.rules.keep_strikes().await {
+            tracing::warn!(%error, "how rules did on their last mails is not kept: the count begins anew with the next start");
+        }
+        self.store.close();
+    }
+
     fn is_own(&self, email: &str) -> bool {
         self.own_addresses
             .iter()

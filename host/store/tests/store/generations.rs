@@ -4,7 +4,7 @@ use bytes::Bytes;
 use postroom_core::{Alert, AlertState, ContentHash};
 use postroom_store::{
     DecisionId, Filter, OutboxKind, Rollback, RuleChange, RuleRecord, SentBack, Store, StoreError,
-    StoreOptions, roll_back,
+    StoreOptions, StrikeRecord, roll_back,
 };
 
 use crate::kit::*;
@@ -280,4 +280,25 @@ async fn a_rule_that_is_sent_back_raises_one_alert_until_it_is_forgiven() {
     }
     assert_eq!(keys.len(), 2);
     assert_ne!(keys[0], keys[1]);
+}
+
+#[tokio::test]
+async fn how_rules_did_is_kept_until_it_is_told_anew() {
+    let (dir, store) = store();
+    let record = |name: &str, last: &[bool]| StrikeRecord {
+        tenant: "acme".into(),
+        name: name.into(),
+        hash: hash(name).unwrap(),
+        last: last.to_vec(),
+    };
+    assert_eq!(store.strikes().unwrap(), []);
+    let first = vec![record("a.js", &[true, false]), record("b.js", &[true])];
+    store.save_strikes(first.clone()).await.unwrap();
+    assert_eq!(store.strikes().unwrap(), first);
+    store.close();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.strikes().unwrap(), first);
+    let second = vec![record("b.js", &[true, true])];
+    store.save_strikes(second.clone()).await.unwrap();
+    assert_eq!(store.strikes().unwrap(), second);
 }
