@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::StoreError;
+use crate::{StoreError, lookup};
 use crate::options::StoreOptions;
 
 const DATABASE: &str = "postroom.sqlite";
@@ -27,6 +28,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/004_lookup.sql"),
     include_str!("../migrations/006_strikes.sql"),
 ];
+
+/// A step's part that SQL cannot do, by the `user_version` that it belongs to.
+const IN_RUST: &[(usize, fn(&Connection) -> Result<(), StoreError>)] =
+    &[(4, lookup::note_all_words)];
 
 /// Held for the life of a [`crate::Store`]; the kernel releases it however the process ends.
 #[derive(Debug)]
@@ -222,6 +227,9 @@ fn migrate(conn: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
     for (index, sql) in steps.iter().enumerate().skip(from as usize) {
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(sql)?;
+        for (_, rest) in IN_RUST.iter().filter(|(version, _)| *version == index + 1) {
+            rest(&tx)?;
+        }
         tx.pragma_update(None, "user_version", (index + 1) as u32)?;
         tx.commit()?;
         tracing::info!(version = index + 1, "database schema brought up to date");
