@@ -82,7 +82,7 @@ impl Service {
         let sandbox = Arc::new(sandbox);
         let (rules, loaded) = RuleBook::open(&config, sandbox, store.clone()).await?;
         rule_watch::say(&loaded);
-        let (directories, read) = Directories::open(&config);
+        let (directories, read) = Directories::open(&config, store.clone()).await?;
         rule_watch::say_directories(&read);
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens(&config, &tls)?.on_step(crash::refresh);

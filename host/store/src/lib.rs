@@ -12,6 +12,7 @@
 mod acks;
 mod commit;
 mod compose;
+mod directory;
 mod error;
 mod generations;
 mod ids;
@@ -29,8 +30,8 @@ mod recorded;
 mod refusals;
 mod retention;
 mod schema;
-mod writer;
 mod strikes;
+mod writer;
 
 use std::ops::Deref;
 use std::path::Path;
@@ -41,6 +42,7 @@ pub use commit::{
     Committed, KvRead, KvWrite, LookupRead, MailFacts, OutgoingRoute, Routes, Verdict,
 };
 pub use compose::{MailKind, OutgoingMailPayload};
+pub use directory::FileId;
 pub use error::StoreError;
 pub use generations::{Generation, RuleChange, RuleRecord};
 pub use ids::{DecisionId, ItemKind, JournalId};
@@ -54,9 +56,9 @@ pub use outbox::{OutboxEntry, OutboxKind};
 pub use reader::Reader;
 pub use recorded::{Evidence, Recorded, RecordedMail, RecordedMails, Selection};
 pub use refusals::{RefusedRule, Rollback, RolledBack, SentBack, roll_back};
+pub use strikes::StrikeRecord;
 
 use schema::Lock;
-pub use strikes::StrikeRecord;
 use writer::Writer;
 
 /// The writing side, held by the one service on a data_dir. Cheap to clone; every handle is the same store.

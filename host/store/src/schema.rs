@@ -9,9 +9,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::StoreError;
-use crate::{StoreError, lookup};
 use crate::options::StoreOptions;
+use crate::{StoreError, lookup};
 
 const DATABASE: &str = "postroom.sqlite";
 const LOCK: &str = "postroom.lock";
@@ -27,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/003_versions.sql"),
     include_str!("../migrations/004_lookup.sql"),
     include_str!("../migrations/006_strikes.sql"),
+    include_str!("../migrations/007_directory.sql"),
 ];
 
 /// A step's part that SQL cannot do, by the `user_version` that it belongs to.
