@@ -23,6 +23,7 @@ mod line;
 mod lookup;
 mod mailbox_test;
 mod origins;
+mod outbox;
 mod recipes;
 mod reload;
 mod replay;
