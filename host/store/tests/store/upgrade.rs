@@ -101,7 +101,7 @@ async fn tickets_are_found_as_if_they_were_made_today() {
 async fn all_else_is_as_it_was() {
     let (dir, store) = upgraded();
     // Each generation with its rules: one letter a version of rule a and of rule b, a dot where it was not there.
-    let (a, b) = ("aabbaac", "xx.xxyy");
+    let (a, b) = ("abbaac", "x.xxyy");
     for (number, (a, b)) in (1..).zip(a.chars().zip(b.chars())) {
         let rules = store.generation_rules(number).unwrap().unwrap();
         let queue = |name: &str| {
@@ -135,5 +135,5 @@ async fn all_else_is_as_it_was() {
     drop(store);
     // A second start has nothing to do.
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.newest_generation().unwrap(), 7);
+    assert_eq!(store.newest_generation().unwrap(), 6);
 }
