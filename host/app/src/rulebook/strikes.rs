@@ -70,6 +70,16 @@ impl Strikes {
             window.last.iter().filter(|failed| **failed).count() >= self.limits.failures;
     }
 
+    /// Takes a mail back that was counted and will be decided again.
+    pub fn take_back(&self, failed: bool) {
+        let mut window = self.window();
+        if let Some(at) = window.last.iter().rposition(|it| *it == failed) {
+            window.last.remove(at);
+        }
+        let failures = window.last.iter().filter(|failed| **failed).count();
+        window.is_out = self.limits.failures > 0 && failures >= self.limits.failures;
+    }
+
     /// Its last mails, the newest last, where it failed on one of them.
     pub fn failing(&self) -> Option<Vec<bool>> {
         let window = self.window();
@@ -118,6 +128,24 @@ mod tests {
         assert_eq!(outs(3, 5, "x.x.x......"), "----ooooooo");
         assert_eq!(outs(1, 1, ".x"), "-o");
         assert_eq!(outs(0, 5, "xxxxxxxx"), "--------");
+    }
+
+    #[test]
+    fn what_is_taken_back_was_not_counted() {
+        let strikes = Strikes::new(StrikeLimits {
+            failures: 2,
+            mails: 5,
+        });
+        for failed in [true, false, true] {
+            strikes.count(failed);
+        }
+        assert!(strikes.is_out());
+        strikes.take_back(true);
+        assert!(!strikes.is_out());
+        strikes.take_back(false);
+        assert_eq!(strikes.failing(), Some(vec![true]));
+        strikes.count(true);
+        assert!(strikes.is_out());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod examples;
 mod fair;
 mod generations;
 mod hostile;
+mod kv;
 mod line;
 mod lookup;
 mod mailbox_test;
