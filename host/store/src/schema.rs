@@ -29,9 +29,11 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/007_directory.sql"),
 ];
 
-/// A step's part that SQL cannot do, by the `user_version` that it belongs to.
-const IN_RUST: &[(usize, fn(&Connection) -> Result<(), StoreError>)] =
-    &[(4, lookup::note_all_words)];
+/// A step's part that SQL cannot do.
+type Rest = fn(&Connection) -> Result<(), StoreError>;
+
+/// By the `user_version` that they belong to.
+const IN_RUST: &[(usize, Rest)] = &[(4, lookup::note_all_words)];
 
 /// Held for the life of a [`crate::Store`]; the kernel releases it however the process ends.
 #[derive(Debug)]

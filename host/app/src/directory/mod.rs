@@ -75,6 +75,13 @@ struct Seen {
     held: Result<ContentHash, Problem>,
 }
 
+/// What was read of a file, and its stamp if that is sure to change with it.
+#[derive(Default)]
+struct Content {
+    bytes: Vec<u8>,
+    stamp: Option<Stamp>,
+}
+
 /// What the file system tells of a file, which no write leaves as it is: device, inode, size, and the second and nanosecond of
 /// the last change of content or name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +194,7 @@ impl Directories {
                 let read = read(&self.dir, file, seen.get(&id).and_then(|it| it.stamp));
                 let (bytes, stamp) = match read {
                     Ok(None) => return None,
-                    Ok(Some((bytes, stamp))) => (Ok(Bytes::from(bytes)), stamp),
+                    Ok(Some(read)) => (Ok(Bytes::from(read.bytes)), read.stamp),
                     Err(problem) => (Err(problem), None),
                 };
                 let held = match &bytes {
@@ -283,7 +290,7 @@ impl Directory {
                 return Ok(Arc::default());
             };
             match read(&config.dir, file, None) {
-                Ok(read) => made_of(&read.unwrap_or_default().0, file).map(Arc::new),
+                Ok(read) => made_of(&read.unwrap_or_default().bytes, file).map(Arc::new),
                 Err(problem) => Err(vec![problem]),
             }
         }
@@ -383,7 +390,7 @@ fn read(
     dir: &Path,
     file: &DirectoryFile,
     before: Option<Stamp>,
-) -> Result<Option<(Vec<u8>, Option<Stamp>)>, Problem> {
+) -> Result<Option<Content>, Problem> {
     let read = || -> Result<_, Unread> {
         let open: File = open_file(Some(dir), &file.path)?;
         let (about, now) = (open.metadata()?, SystemTime::now());
@@ -392,7 +399,10 @@ fn read(
             return Ok(None);
         }
         let bytes = read_whole(&open, table::FILE_BYTES as u64)?;
-        Ok(Some((bytes, stamp.is_settled(now).then_some(stamp))))
+        Ok(Some(Content {
+            bytes,
+            stamp: stamp.is_settled(now).then_some(stamp),
+        }))
     };
     read().map_err(|unread| {
         let (message, cure) = match unread {

@@ -13,9 +13,16 @@ use crate::rulebook::Chain;
 /// So many mails at once at most.
 const WIDEST: usize = 64;
 
+/// Waves after a decision in vain before more is tried again, at most.
+const LONGEST_PAUSE: usize = 32;
+
 /// How many mails are decided at once: the more, the less they have to do with each other.
 pub struct Foresight {
     width: usize,
+    /// Waves before more is tried.
+    pause: usize,
+    /// The pause after the next decision in vain: it doubles until more than one mail holds at once.
+    next_pause: usize,
 }
 
 /// What decisions that are not committed yet will change.
@@ -29,7 +36,11 @@ struct Changes<'a> {
 
 impl Default for Foresight {
     fn default() -> Self {
-        Self { width: 2 }
+        Self {
+            width: 2,
+            pause: 0,
+            next_pause: 1,
+        }
     }
 }
 
@@ -52,10 +63,7 @@ impl Foresight {
             Err(_) => false,
         });
         let holding = holding.unwrap_or(decided.len());
-        self.width = match holding == decided.len() {
-            true => (self.width * 2).min(WIDEST),
-            false => holding.max(1),
-        };
+        self.learn(decided.len(), holding);
         let again = decided.split_off(holding);
         for answer in again.iter().filter_map(|mail| mail.result.as_ref().ok()) {
             for spent in &answer.spent {
@@ -65,6 +73,22 @@ impl Foresight {
             }
         }
         again.into_iter().map(Decided::undecided).collect()
+    }
+
+    fn learn(&mut self, decided: usize, holding: usize) {
+        if holding < decided {
+            self.width = holding.max(1);
+            self.pause = self.next_pause;
+            self.next_pause = (self.next_pause * 2).min(LONGEST_PAUSE);
+            return;
+        }
+        if holding > 1 {
+            self.next_pause = 1;
+        }
+        match self.pause {
+            0 => self.width = (self.width * 2).min(WIDEST),
+            _ => self.pause -= 1,
+        }
     }
 }
 
@@ -106,5 +130,48 @@ impl<'a> Changes<'a> {
         }
         let writes = answer.kv_writes.iter();
         self.memories.extend(writes.map(|it| it.rule.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many decisions so many mails take, when `holding` of those decided at once hold.
+    fn decisions(mails: usize, holding: impl Fn(usize) -> usize) -> usize {
+        let mut foresight = Foresight::default();
+        let (mut left, mut made) = (mails, 0);
+        while left > 0 {
+            let width = foresight.width.min(left);
+            let holding = holding(width).min(width);
+            made += width;
+            left -= holding;
+            foresight.learn(width, holding);
+        }
+        made
+    }
+
+    #[test]
+    fn little_is_decided_in_vain_whatever_the_mails_have_to_do_with_each_other() {
+        assert_eq!(decisions(256, |width| width), 256);
+        let in_vain = decisions(1000, |_| 1) - 1000;
+        assert!(in_vain < 50, "{in_vain}");
+        let in_vain = decisions(1000, |_| 10) - 1000;
+        assert!(in_vain < 500, "{in_vain}");
+    }
+
+    #[test]
+    fn mails_that_have_nothing_to_do_with_each_other_soon_go_together() {
+        let mut foresight = Foresight::default();
+        for _ in 0..5 {
+            foresight.learn(foresight.width, foresight.width);
+        }
+        assert_eq!(foresight.width, WIDEST);
+        foresight.learn(WIDEST, 7);
+        assert_eq!(foresight.width, 7);
+        foresight.learn(7, 7);
+        assert_eq!(foresight.width, 7);
+        foresight.learn(7, 7);
+        assert_eq!(foresight.width, 14);
     }
 }
