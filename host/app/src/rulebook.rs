@@ -16,7 +16,7 @@ use postroom_store::{RuleRecord, Store, StoreError};
 
 use crate::cases::Gate;
 use crate::config::{Config, RuleKind, RuleUse};
-use files::{CONFIGURATION, Files, Folder, Footprint, Spot};
+use files::{CONFIGURATION, Files, Folder, Footprint, Spot, told};
 use refused::{Refused, alert_key, alert_sinks};
 
 pub use files::{read_configured, read_rule};
@@ -151,6 +151,7 @@ impl RuleBook {
             sending_back: tokio::sync::Mutex::default(),
         });
         let reloaded = book.reload().await?;
+        book.resume_strikes()?;
         Ok((book, reloaded))
     }
 
@@ -375,7 +376,7 @@ fn load_file(
         });
     };
     let read = footprint.read(files, spot);
-    let bytes = read.map_err(|unread| format!("{name}: {}", unread.told(CONFIGURATION)))?;
+    let bytes = read.map_err(|unread| format!("{name}: {}", told(unread, CONFIGURATION)))?;
     let folder = Folder::of(files, &wanted.rule);
     let loaded = load(sandbox, wanted, &bytes, &folder);
     footprint.add(folder.footprint());

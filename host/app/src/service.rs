@@ -12,7 +12,7 @@ use postroom_core::RawMessage;
 use postroom_mailbox::{FetchLimits, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
-use postroom_store::{OutgoingRoute, Routes, Store, StoreError};
+use postroom_store::{OutgoingRoute, Routes, Store, StoreError, StoreOptions};
 use rustls::ClientConfig;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -75,14 +75,18 @@ impl Service {
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let store = Store::open(&config.data_dir)?;
+        let options = StoreOptions {
+            generations: config.limits.generations,
+            ..StoreOptions::default()
+        };
+        let store = Store::open_with(&config.data_dir, &options)?;
         let slots = Arc::new(Slots::new(cores));
         // One more than there are mails decided at a time: a rule that is slow to load holds up none.
         let sandbox = rulebook::sandbox(Some(&config.data_dir), slots.count() + 1)?;
         let sandbox = Arc::new(sandbox);
         let (rules, loaded) = RuleBook::open(&config, sandbox.clone(), store.clone()).await?;
         rule_watch::say(&loaded);
-        let (directories, read) = Directories::open(&config);
+        let (directories, read) = Directories::open(&config, store.clone()).await?;
         rule_watch::say_directories(&read);
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens(&config, &tls)?.on_step(crash::refresh);
@@ -179,7 +183,7 @@ impl Service {
             }
         }
         self.tokens.finish().await;
-        self.line.store.close();
+        self.line.close().await;
         match died {
             Some(error) => Err(error).context("a part of the service died"),
             None => Ok(()),
@@ -243,7 +247,7 @@ impl Service {
         }
         self.tokens.finish().await;
         let waiting = self.line.store.outbox_waiting()?;
-        self.line.store.close();
+        self.line.close().await;
         Ok(waiting)
     }
 

@@ -59,7 +59,7 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
                 }
             },
         }
-        reread(&directories).await;
+        say_directories(&directories.reread().await);
         match rules.reload().await {
             Ok(reloaded) => say(&reloaded),
             Err(error) => {
@@ -122,14 +122,6 @@ pub fn say(reloaded: &Reloaded) {
     }
 }
 
-async fn reread(directories: &Arc<Directories>) {
-    let directories = directories.clone();
-    match tokio::task::spawn_blocking(move || directories.reread()).await {
-        Ok(reread) => say_directories(&reread),
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
 /// Says what a look at the contacts and assets did, once.
 pub fn say_directories(reread: &Reread) {
     for (tenant, problem) in &reread.refused {
@@ -137,6 +129,9 @@ pub fn say_directories(reread: &Reread) {
     }
     for (tenant, file) in &reread.live {
         tracing::info!(%tenant, file, "contacts or assets are live");
+    }
+    for (tenant, file) in &reread.returned {
+        tracing::warn!(%tenant, file, "what it held when it last was good serves");
     }
 }
 
