@@ -6,6 +6,7 @@ mod crash;
 mod grants;
 mod keeping;
 mod kit;
+mod pauses;
 mod refusals;
 mod rig;
 mod scopes;
