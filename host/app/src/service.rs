@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::audience::{Audience, Log};
 use crate::config::{self, Config, ItemKind};
 use crate::connections::{self, AnySource};
 use crate::directory::Directories;
@@ -48,7 +49,16 @@ pub struct Service {
     deliveries: Arc<Deliveries>,
     filled: watch::Receiver<()>,
     tokens: Arc<Tokens>,
+    audience: Arc<dyn Audience>,
     stop: CancellationToken,
+}
+
+/// Who watches a service.
+pub struct Watchers {
+    pub observer: Option<Observer>,
+    pub audience: Arc<dyn Audience>,
+    /// Instances of rules that the audience may hold at a time, so that no mail waits for one.
+    pub instances: usize,
 }
 
 /// How a drain ended.
@@ -70,16 +80,35 @@ impl Service {
         observer: Option<Observer>,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
+        let watchers = Watchers {
+            observer,
+            audience: Arc::new(Log),
+            instances: 0,
+        };
+        Self::watched(config, watchers, stop).await
+    }
+
+    /// The same, with somebody else than the log to tell of saves.
+    pub async fn watched(
+        config: Arc<Config>,
+        watchers: Watchers,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let Watchers {
+            observer,
+            audience,
+            instances,
+        } = watchers;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let store = Store::open(&config.data_dir)?;
         let slots = Arc::new(Slots::new(cores));
         // One more than there are mails decided at a time: a rule that is slow to load holds up none.
-        let sandbox = rulebook::sandbox(Some(&config.data_dir), slots.count() + 1)?;
+        let workers = slots.count() + 1 + instances;
+        let sandbox = rulebook::sandbox(Some(&config.data_dir), workers)?;
         let sandbox = Arc::new(sandbox);
-        let (rules, loaded) = RuleBook::open(&config, sandbox, store.clone()).await?;
-        rule_watch::say(&loaded);
+        let rules = RuleBook::open(&config, sandbox, store.clone(), audience.clone()).await?;
         let (directories, read) = Directories::open(&config);
-        rule_watch::say_directories(&read);
+        audience.reread(&read);
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens(&config, &tls)?.on_step(crash::refresh);
         let tokens = Arc::new(tokens);
@@ -130,6 +159,7 @@ impl Service {
             deliveries,
             filled,
             tokens,
+            audience,
             stop,
         })
     }
@@ -144,6 +174,7 @@ impl Service {
         tasks.spawn(rule_watch::watch(
             self.line.rules.clone(),
             self.line.directories.clone(),
+            self.audience,
             self.stop.clone(),
         ));
         let ways = self.config.outgoing.iter();

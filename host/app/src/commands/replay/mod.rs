@@ -1,7 +1,7 @@
 //! `postroom replay`: recorded mail through changed rules, and what would come out otherwise, for people and for CI.
 
 mod json;
-mod text;
+pub mod text;
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -48,6 +48,7 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
         mailboxes: None,
         since_ms: filter.since.as_deref().map(since).transpose()?,
         limit: filter.limit,
+        upto: None,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let sandbox = rulebook::sandbox(Some(&config.data_dir), cores)?;
@@ -106,27 +107,27 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     })
 }
 
+/// What is told of an option that names what is not there.
+pub fn unknown(what: &str, name: &str, all: &[&str]) -> anyhow::Error {
+    let near = closest(name, all.iter().copied());
+    let hint = near.map_or(String::new(), |near| format!(" Did you mean {near}?"));
+    let all = all.join(", ");
+    anyhow::anyhow!("--{what} {name}: the configuration has no such {what}; it has: {all}.{hint}")
+}
+
 /// The mailboxes that are meant.
 fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c Mailbox>> {
-    let unknown = |what: &str, name: &str, all: Vec<&str>| {
-        let near = closest(name, all.iter().copied());
-        let hint = near.map_or(String::new(), |near| format!(" Did you mean {near}?"));
-        let all = all.join(", ");
-        anyhow::anyhow!(
-            "--{what} {name}: the configuration has no such {what}; it has: {all}.{hint}"
-        )
-    };
     if let Some(name) = &filter.tenant
         && config.tenant(name).is_none()
     {
-        let all = config.tenants.iter().map(|it| it.name.as_str()).collect();
-        return Err(unknown("tenant", name, all));
+        let all: Vec<&str> = config.tenants.iter().map(|it| it.name.as_str()).collect();
+        return Err(unknown("tenant", name, &all));
     }
     if let Some(name) = &filter.mailbox
         && config.mailbox(name).is_none()
     {
-        let all = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
-        return Err(unknown("mailbox", name, all));
+        let all: Vec<&str> = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
+        return Err(unknown("mailbox", name, &all));
     }
     let is_meant = |mailbox: &&Mailbox| {
         let is =
