@@ -143,7 +143,12 @@ impl Terminal {
 
     /// Ctrl-C, typed.
     pub fn interrupt(&mut self) {
-        self.master.write_all(b"\x03").expect("typing");
+        self.press(b'\x03');
+    }
+
+    /// Types one key.
+    pub fn press(&mut self, key: u8) {
+        self.master.write_all(&[key]).expect("typing");
     }
 
     /// Waits for its end.

@@ -304,6 +304,10 @@ fn a_slow_rule_keeps_no_save_from_going_live() {
     save(&room, ENDLESS);
     terminal.await_text("20 new failures");
     terminal.await_text("the last 20 mails, against what serves (generation 3)");
+    terminal.await_text("live  generation 4,");
+    // Twenty strikes would be enough to send it back: those of a rehearsal are not counted on what serves.
+    drop_in(&room, 0);
+    terminal.await_text("trouble  rules/first.js: deadline");
     terminal.interrupt();
     assert!(terminal.end().success(), "{}", terminal.text());
 }
@@ -374,6 +378,30 @@ fn colours_are_for_terminals_whose_owner_wants_them() {
     save(&room, "export function decide( {}\n");
     terminal.await_text("not live");
     assert!(!terminal.raw().contains(&0x1b), "{}", terminal.text());
+}
+
+/// Whoever stops the terminal to read stops no mail, and misses none of the view.
+#[test]
+fn a_terminal_that_takes_nothing_holds_no_mail_up() {
+    const CTRL_S: u8 = 0x13;
+    const CTRL_Q: u8 = 0x11;
+    let room = spooled(&queueing("one"), 1);
+    let mut terminal = on_terminal(&room, &["dev"]);
+    terminal.press(CTRL_S);
+    for number in 0..30 {
+        drop_in(&room, number);
+    }
+    assert!(
+        wait_for(PATIENCE, || room.decisions().len() == 31),
+        "{}",
+        terminal.text()
+    );
+    assert!(!terminal.text().contains("flow"), "{}", terminal.text());
+    terminal.press(CTRL_Q);
+    terminal.await_times("flow ", 30);
+    terminal.press(CTRL_S);
+    terminal.interrupt();
+    assert!(terminal.end().success(), "{}", terminal.text());
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Columns {
         let detail = mail_line::detail(decision, committed);
         let what = pad(
             format!("{outcome} {detail}").trim(),
-            (room * 2 / 7).min(WHAT_COLUMNS),
+            (room / 4).min(WHAT_COLUMNS),
         );
         let (outcome, detail) = what.split_at(outcome.len().min(what.len()));
         let subject = decided

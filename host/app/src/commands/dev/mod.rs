@@ -49,8 +49,14 @@ struct Dev {
 }
 
 pub fn dev(config_file: &Path, args: &DevArgs) -> anyhow::Result<ExitCode> {
-    let view = Arc::new(View::new());
+    let view = Arc::new(View::new()?);
     logging::start_in(log::InView(view.clone()));
+    let ended = serve(&view, config_file, args);
+    view.close();
+    ended
+}
+
+fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result<ExitCode> {
     let config = Arc::new(load_config(config_file)?);
     for name in &args.mailbox {
         if config.mailbox(name).is_none() {
@@ -58,7 +64,7 @@ pub fn dev(config_file: &Path, args: &DevArgs) -> anyhow::Result<ExitCode> {
             return Err(unknown("mailbox", name, &all));
         }
     }
-    let dev = Arc::new(Dev::new(view, config.clone(), config_file, args));
+    let dev = Arc::new(Dev::new(view.clone(), config.clone(), config_file, args));
     let head = head(&config, config_file, args);
     dev.view.show(|_| head);
     let observer = {
