@@ -12,7 +12,7 @@ use postroom_core::Decision;
 use postroom_store::{DecisionId, Reader, Selection, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use super::{End, Replay, Replayed, Report, compare};
+use super::{End, Replay, Replayed, Report, Unrecorded, compare};
 use crate::config::Config;
 use crate::rulebook::{Chain, Change};
 
@@ -169,7 +169,7 @@ impl Rehearsed {
         last_mails: Duration,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
-        let mut serving: HashMap<DecisionId, Decision> = HashMap::new();
+        let mut serving: HashMap<DecisionId, (Decision, Vec<Unrecorded>)> = HashMap::new();
         let mut fresh: VecDeque<Replayed> = VecDeque::new();
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -180,7 +180,8 @@ impl Rehearsed {
             match heard.recv_timeout(wait) {
                 Ok(Said::Serving(replayed)) => {
                     if let End::Decided(compared) = replayed.end {
-                        serving.insert(replayed.mail.id, compared.after);
+                        let said = (compared.after, compared.unrecorded);
+                        serving.insert(replayed.mail.id, said);
                     }
                 }
                 Ok(Said::Fresh(replayed)) => fresh.push_back(*replayed),
@@ -191,9 +192,11 @@ impl Rehearsed {
         }
         for mut replayed in fresh {
             if let (End::Decided(compared), Some(_)) = (&mut replayed.end, self.against) {
-                let Some(before) = serving.remove(&replayed.mail.id) else {
+                let Some((before, unrecorded)) = serving.remove(&replayed.mail.id) else {
                     continue;
                 };
+                // What serves may be told too little as well.
+                compared.unrecorded.extend(unrecorded);
                 compared.verdict = compare(&before, &compared.after);
                 compared.before = before;
             }
