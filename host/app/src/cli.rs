@@ -45,7 +45,8 @@ pub enum Command {
     Run {
         #[command(flatten)]
         config: ConfigArg,
-        /// Drain every mailbox, try each due delivery once (10 s at most) and exit; exit code 1 when a mailbox failed
+        /// Drain every mailbox, let shadows decide what came, try each due delivery once (10 s at most for either) and exit; exit
+        /// code 1 when a mailbox failed
         #[arg(long)]
         once: bool,
     },
@@ -142,6 +143,9 @@ pub enum Command {
     /// Which rules were live when, what changed, and the way back
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// Let a changed rule decide the next mails beside the one that serves, and promote it when it does what it should
+    #[command(subcommand)]
+    Shadow(ShadowCommand),
     /// Work on rule components
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -430,6 +434,72 @@ pub struct RuleFilter {
     /// Only this one, as the configuration names it, such as rules/acme.js
     #[arg(long)]
     pub rule: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ShadowCommand {
+    /// Begin one: the service decides each mail that comes also with FILE, and keeps what would have come out otherwise
+    Start {
+        #[command(flatten)]
+        shadow: ShadowArgs,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Every shadow, the newest first, with what it came to
+    List {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// What the newest shadow of a mailbox would have done otherwise
+    Show {
+        /// The mailbox
+        mailbox: String,
+        /// Show every mail that differs, not only the first ones
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// End it before its time; what it came to is kept
+    Stop {
+        /// The mailbox
+        mailbox: String,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Write the candidate over its rule's file, from where it goes live as any other save
+    Promote {
+        /// The mailbox
+        mailbox: String,
+        /// Although the rule's file was changed since the shadow began; that change is lost
+        #[arg(long)]
+        anyway: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+/// A shadow that is to begin.
+#[derive(Debug, Args)]
+pub struct ShadowArgs {
+    /// The mailbox
+    pub mailbox: String,
+    /// The candidate: it stands in the place of the rule that has its name, and imports what lies there
+    #[arg(long, value_name = "FILE")]
+    pub rule: PathBuf,
+    /// The rule that FILE may replace, as the mailbox's chain names it
+    #[arg(long = "as", value_name = "NAME")]
+    pub in_place_of: Option<String>,
+    /// How many mails it decides
+    #[arg(long, value_name = "M", default_value_t = 100)]
+    pub mails: u64,
+    /// Promote it by itself when all mails are decided the same
+    #[arg(long)]
+    pub promote: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,6 +17,8 @@ pub enum Point {
     BeforeTokenRequest,
     BeforeTokenStored,
     AfterTokenStored,
+    BeforeShadowRecord,
+    BeforePromotionRecord,
 }
 
 impl Point {
@@ -32,6 +34,8 @@ impl Point {
             Point::BeforeTokenRequest => "before-token-request",
             Point::BeforeTokenStored => "before-token-stored",
             Point::AfterTokenStored => "after-token-stored",
+            Point::BeforeShadowRecord => "before-shadow-record",
+            Point::BeforePromotionRecord => "before-promotion-record",
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Files that must lie in a folder: where a path leads, links followed, and opening it so that no link swapped in meanwhile leads out.
 
-use std::fs::File;
-use std::io;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, open, openat, renameat, unlinkat};
 
 /// How a folder on the way is opened: to go on from it, which needs no right to list it.
 #[cfg(target_os = "linux")]
@@ -47,14 +50,50 @@ impl Inside {
     /// Opens it for reading, step by step from the folder, and fails where a link has come into the way since. Never waits for
     /// the other end of a pipe.
     pub fn open(&self) -> io::Result<File> {
-        let folder = STEP | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut at = open(&self.folder, folder, Mode::empty())?;
-        let mut parts = self.way.components().peekable();
-        while let Some(part) = parts.next() {
-            let flags = match parts.peek() {
-                Some(_) => folder,
-                None => OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
-            };
+        let (folder, name) = self.last_step()?;
+        open_in(&folder, name)
+    }
+
+    /// Replaces its content at once, mode and owner kept: who reads it meanwhile has the old or the new. Fails where a link has
+    /// come into the way since.
+    pub fn replace(&self, content: &[u8]) -> io::Result<()> {
+        let (folder, name) = self.last_step()?;
+        let about = open_in(&folder, name)?.metadata()?;
+        let mut fresh_name = OsString::from(".");
+        fresh_name.push(name);
+        fresh_name.push(".postroom-new");
+        // What a process left that died meanwhile.
+        let _ = unlinkat(&folder, &fresh_name, AtFlags::empty());
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fresh = openat(&folder, &fresh_name, flags, Mode::RUSR | Mode::WUSR)?;
+        let written = (|| {
+            let mut fresh = File::from(fresh);
+            fresh.write_all(content)?;
+            // Only root may give a file away, and for everybody else it is theirs already.
+            let _ = fchown(&fresh, Some(about.uid()), Some(about.gid()));
+            fresh.set_permissions(Permissions::from_mode(about.mode()))?;
+            fresh.sync_all()?;
+            renameat(&folder, &fresh_name, &folder, name)?;
+            let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            // A folder that may not be listed is on disk a little later.
+            if let Ok(folder) = openat(&folder, ".", readable, Mode::empty()) {
+                File::from(folder).sync_all()?;
+            }
+            Ok(())
+        })();
+        if written.is_err() {
+            let _ = unlinkat(&folder, &fresh_name, AtFlags::empty());
+        }
+        written
+    }
+
+    /// The folder that it lies in, reached without links, and its name there.
+    fn last_step(&self) -> io::Result<(OwnedFd, &OsStr)> {
+        let flags = STEP | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut at = open(&self.folder, flags, Mode::empty())?;
+        let parents = self.way.parent().into_iter().flat_map(Path::components);
+        for part in parents {
             at = openat(
                 &at,
                 part.as_os_str(),
@@ -62,8 +101,15 @@ impl Inside {
                 Mode::empty(),
             )?;
         }
-        Ok(File::from(at))
+        // The folder itself is in itself.
+        Ok((at, self.way.file_name().unwrap_or(OsStr::new("."))))
     }
+}
+
+fn open_in(folder: &OwnedFd, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    Ok(File::from(file))
 }
 
 /// The path, where an empty one is the folder we are in.
@@ -119,5 +165,29 @@ mod tests {
         std::fs::rename(at("room/folder-out"), at("room/sub")).unwrap();
         assert!(file.open().is_err());
         assert!(below.open().is_err());
+    }
+
+    #[test]
+    fn a_file_is_replaced_where_it_lies_and_its_mode_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("room/sub")).unwrap();
+        std::fs::write(at("room/sub/a"), "old").unwrap();
+        std::fs::set_permissions(at("room/sub/a"), Permissions::from_mode(0o640)).unwrap();
+        symlink("sub/a", at("room/link")).unwrap();
+        let found = Inside::find(&at("room"), &at("room/link")).unwrap();
+        found.replace(b"new").unwrap();
+        assert_eq!(std::fs::read(at("room/sub/a")).unwrap(), b"new");
+        assert!(at("room/link").is_symlink());
+        let mode = std::fs::metadata(at("room/sub/a")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        // Nothing is left beside it, and nothing is written through a link that came late.
+        let beside = || std::fs::read_dir(at("room/sub")).unwrap().count();
+        assert_eq!(beside(), 1);
+        std::fs::rename(at("room/sub/a"), at("elsewhere")).unwrap();
+        symlink(at("elsewhere"), at("room/sub/a")).unwrap();
+        assert!(found.replace(b"newer").is_err());
+        assert_eq!(std::fs::read(at("elsewhere")).unwrap(), b"new");
+        assert_eq!(beside(), 1);
     }
 }

@@ -15,5 +15,6 @@ mod replay;
 pub mod rulebook;
 mod runway;
 mod service;
+mod shadow;
 mod tls;
 mod watch;

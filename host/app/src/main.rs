@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use postroom::cli::{
     AuthCommand, Cli, Command, MailCommand, MailboxCommand, PluginCommand, RuleCommand,
-    RulesCommand,
+    RulesCommand, ShadowCommand,
 };
 use postroom::{commands, logging};
 
@@ -169,6 +169,26 @@ fn main() -> ExitCode {
             config,
             output,
         }) => commands::rules::rollback(&config.config, generation, &filter, output.json),
+        Command::Shadow(ShadowCommand::Start { shadow, config }) => {
+            commands::shadow::start(&config.config, &shadow)
+        }
+        Command::Shadow(ShadowCommand::List { config, output }) => {
+            commands::shadow::list(&config.config, output.json)
+        }
+        Command::Shadow(ShadowCommand::Show {
+            mailbox,
+            all,
+            config,
+            output,
+        }) => commands::shadow::show(&config.config, &mailbox, all, output.json),
+        Command::Shadow(ShadowCommand::Stop { mailbox, config }) => {
+            commands::shadow::stop(&config.config, &mailbox)
+        }
+        Command::Shadow(ShadowCommand::Promote {
+            mailbox,
+            anyway,
+            config,
+        }) => commands::shadow::promote(&config.config, &mailbox, anyway),
         Command::Plugin(PluginCommand::New { language, name }) => {
             commands::plugin::new(language, &name)
         }

@@ -60,8 +60,8 @@ impl LiveRule {
         }
     }
 
-    /// The same, to be asked about mail that is not counted on it.
-    fn uncounted(&self) -> Self {
+    /// The same version for another walk, whose failures do not count against it.
+    pub fn beside(&self) -> Self {
         Self {
             name: self.name.clone(),
             hash: self.hash.clone(),

@@ -30,12 +30,15 @@ use crate::line::streak::Streak;
 use crate::line::way::Way;
 use crate::line::{Line, Mailbox, Observer, Settled};
 use crate::rulebook::{self, RuleBook};
+use crate::shadow::Shadows;
 use crate::{crash, runway, tls, watch as rule_watch};
 
 /// One webhook delivery takes at most so long.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long `--once` waits for the deliveries that are due.
 const ONCE_DELIVERY: Duration = Duration::from_secs(10);
+/// How long `--once` lets shadows decide what was drained; the rest is done by the next run.
+const ONCE_SHADOWS: Duration = Duration::from_secs(10);
 /// What ends soon is looked for this often.
 const NOTICE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Raw mail past its keeping time is looked for this often.
@@ -47,6 +50,7 @@ pub struct Service {
     line: Arc<Line>,
     intakes: Vec<Intake>,
     deliveries: Arc<Deliveries>,
+    shadows: Arc<Shadows>,
     filled: watch::Receiver<()>,
     tokens: Arc<Tokens>,
     audience: Arc<dyn Audience>,
@@ -106,7 +110,8 @@ impl Service {
         let workers = slots.count() + 1 + instances;
         let sandbox = rulebook::sandbox(Some(&config.data_dir), workers)?;
         let sandbox = Arc::new(sandbox);
-        let rules = RuleBook::open(&config, sandbox, store.clone(), audience.clone()).await?;
+        let rules =
+            RuleBook::open(&config, sandbox.clone(), store.clone(), audience.clone()).await?;
         let (directories, read) = Directories::open(&config);
         audience.reread(&read);
         let tls = tls::client_config(&config.extra_roots)?;
@@ -128,6 +133,7 @@ impl Service {
             stop: stop.clone(),
             observer,
         });
+        let shadows = Arc::new(Shadows::new(&config, &line, sandbox));
         let intakes = config
             .mailboxes
             .iter()
@@ -157,6 +163,7 @@ impl Service {
             line,
             intakes,
             deliveries,
+            shadows,
             filled,
             tokens,
             audience,
@@ -177,6 +184,8 @@ impl Service {
             self.audience,
             self.stop.clone(),
         ));
+        let committed = self.line.outbox_filled.subscribe();
+        tasks.spawn(self.shadows.serve(committed));
         let ways = self.config.outgoing.iter();
         let signed_in = ways
             .filter_map(|way| {
@@ -209,7 +218,7 @@ impl Service {
         }
     }
 
-    /// Drains every mailbox, tries each due delivery once, and returns.
+    /// Drains every mailbox, lets shadows decide what came, tries each due delivery once, and returns.
     pub async fn once(mut self) -> anyhow::Result<Drained> {
         let mut drained = Drained::default();
         let mut tasks = JoinSet::new();
@@ -225,6 +234,10 @@ impl Service {
             }
         }
         drained.failed.sort();
+        if let Err(error) = self.shadows.catch_up(ONCE_SHADOWS).await {
+            // What is drained and delivered does not depend on it.
+            tracing::warn!(%error, "shadows cannot be read; the next run goes on with them");
+        }
         let mailboxes = self.line.store.mailboxes()?;
         drained.unacknowledged = mailboxes.iter().map(|row| row.unacknowledged).sum();
         drained.undelivered = self.deliver_once().await?;

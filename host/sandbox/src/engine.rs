@@ -100,11 +100,9 @@ pub(crate) fn store(engine: &Engine, host: Host) -> Store<Host> {
     store.limiter(|host| &mut host.meter);
     store.set_hostcall_fuel(output);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|store| {
-        match std::time::Instant::now() < store.data().deadline {
-            true => Ok(UpdateDeadline::Continue(1)),
-            false => Err(Stop::Deadline.into()),
-        }
+    store.epoch_deadline_callback(|store| match store.data().deadline.is_over() {
+        true => Err(Stop::Deadline.into()),
+        false => Ok(UpdateDeadline::Continue(1)),
     });
     store
 }

@@ -1,7 +1,6 @@
 //! What an instance can call: the mail, the log, its settings, its `kv` and `lookup`, each call within the limits and before the deadline.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use postroom_core as core;
 use postroom_core::Message;
@@ -12,6 +11,7 @@ use crate::bindings::types::{
     Verdict,
 };
 use crate::bindings::{kv, log, settings};
+use crate::deadline::Deadline;
 use crate::error::Stop;
 use crate::limits::{Grants, Limits};
 use crate::log::Log;
@@ -47,7 +47,7 @@ pub(crate) struct Host {
     mail: Option<Arc<Message>>,
     /// RFC 3339.
     pub(crate) now: String,
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: Deadline,
     pub(crate) meter: Meter,
     pub(crate) log: Log,
     pub(crate) memory: Memory,
@@ -63,7 +63,7 @@ impl Host {
         terms: Arc<Terms>,
         mail: Option<Arc<Message>>,
         now: String,
-        deadline: Instant,
+        deadline: Deadline,
         kv: Arc<dyn Kv>,
         lookup: Arc<dyn Lookup>,
     ) -> Self {
@@ -102,9 +102,9 @@ impl Host {
 
     /// Every call of an instance begins here: epochs do not interrupt the host.
     pub(crate) fn enter(&self) -> Result<(), Stop> {
-        match Instant::now() < self.deadline {
-            true => Ok(()),
-            false => Err(Stop::Deadline),
+        match self.deadline.is_over() {
+            true => Err(Stop::Deadline),
+            false => Ok(()),
         }
     }
 

@@ -6,6 +6,7 @@ mod answer;
 mod bindings;
 mod cache;
 mod component;
+mod deadline;
 mod engine;
 mod error;
 mod gate;

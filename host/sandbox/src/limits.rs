@@ -9,9 +9,9 @@ use postroom_core::ActionKinds;
 pub struct Limits {
     /// All memories of an instance together. Not above [`Limits::MOST_MEMORY`].
     pub memory_bytes: usize,
-    /// Wall-clock time of one decision.
+    /// Computing time of one decision; ten times as long by the wall clock.
     pub time: Duration,
-    /// Wall-clock time of a script's top level, or of a component's start.
+    /// Computing time, likewise, of a script's top level, or of a component's start.
     pub init_time: Duration,
     /// The files of one script, itself included.
     pub modules: usize,

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
 
 use postroom_core::Message;
 use regex_automata::meta::Regex;
@@ -12,6 +11,7 @@ use regex_automata::util::captures;
 use regex_automata::{Anchored, Input};
 
 use crate::bindings::types::{Captures, Field, PatternError};
+use crate::deadline::Deadline;
 use crate::error::Stop;
 use crate::limits::Limits;
 use crate::stepwise::{Halt, Stepwise};
@@ -129,7 +129,7 @@ impl Pattern {
         haystack: &str,
         most: usize,
         limits: &Limits,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Result<Vec<Captures>, PatternError>, Stop> {
         let ready = match self {
             Pattern::Ready(ready) => ready,
@@ -176,10 +176,10 @@ impl Ready {
         &self,
         answer: &mut Answer<'_>,
         most: usize,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<(), Broken> {
         for captures in self.regex.captures_iter(answer.haystack).take(most) {
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 return Err(Broken::Deadline);
             }
             answer.add(&captures, &self.names)?;
@@ -191,7 +191,7 @@ impl Ready {
         &self,
         answer: &mut Answer<'_>,
         most: usize,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<(), Broken> {
         let Some(stepwise) = self.stepwise.get_or_init(|| Stepwise::new(&self.text)) else {
             return Err(Broken::Limit("the pattern is too large".into()));
@@ -328,7 +328,7 @@ fn clamp(number: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -337,7 +337,7 @@ mod tests {
         haystack: &str,
         limits: &Limits,
     ) -> Result<Result<Vec<Captures>, PatternError>, Stop> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Deadline::after(Duration::from_secs(60));
         Pattern::compile(pattern, limits).search(haystack, limits.matches, limits, deadline)
     }
 
@@ -432,7 +432,7 @@ mod tests {
         let limits = Limits::default();
         let pattern = Pattern::compile("a", &limits);
         assert!(matches!(
-            pattern.search("aaa", 10, &limits, Instant::now()),
+            pattern.search("aaa", 10, &limits, Deadline::after(Duration::ZERO)),
             Err(Stop::Deadline)
         ));
     }
@@ -444,12 +444,12 @@ mod tests {
         // Half a minute for the engine as it is.
         let pattern = Pattern::compile("(?-u)[a-z ]{1,2000}[0-9]", &limits);
         let haystack = "ab cd ".repeat(170_000);
-        let deadline = started + Duration::from_millis(100);
+        let deadline = Deadline::after(Duration::from_millis(100));
         assert!(
             matches!(
                 pattern.search(&haystack, 1, &limits, deadline),
                 Ok(Ok(none)) if none.is_empty()
-            ) || Instant::now() >= deadline
+            ) || deadline.is_over()
         );
         assert!(started.elapsed() < Duration::from_secs(1));
     }

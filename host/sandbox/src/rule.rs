@@ -10,6 +10,7 @@ use wasmtime::{Store, Trap};
 
 use crate::answer;
 use crate::bindings::{RulePre, types};
+use crate::deadline::Deadline;
 use crate::engine::{self, Engines};
 use crate::error::{Stop, Trouble};
 use crate::host::{Host, Terms};
@@ -129,7 +130,7 @@ impl Rule {
             rule.terms.clone(),
             Some(mail.clone()),
             context.now.clone(),
-            started + rule.terms.limits.time,
+            Deadline::after(rule.terms.limits.time),
             kv,
             lookup,
         );

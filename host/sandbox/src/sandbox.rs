@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use postroom_core::ActionKind;
 use wasmtime::StoreContextMut;
@@ -11,6 +10,7 @@ use wasmtime::component::{HasSelf, InstancePre, Linker};
 use crate::bindings::{RulePre, kv, log, lookup, settings, types};
 use crate::cache::Cache;
 use crate::component;
+use crate::deadline::Deadline;
 use crate::engine::{self, Engines};
 use crate::error::{LoadError, SandboxError};
 use crate::host::{Host, Terms};
@@ -190,7 +190,7 @@ impl Sandbox {
             terms.clone(),
             None,
             String::new(),
-            Instant::now() + terms.limits.init_time,
+            Deadline::after(terms.limits.init_time),
             Arc::new(NoKv),
             Arc::new(NoLookup),
         );

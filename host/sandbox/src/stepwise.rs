@@ -2,13 +2,13 @@
 //!
 //! The engine's own search is linear, but in the pattern's size as well: a large pattern over a large field can take it half a minute, which nothing interrupts.
 
-use std::time::Instant;
-
 use regex_automata::hybrid::dfa::{Cache, Config, DFA};
 use regex_automata::hybrid::regex::{Builder, Regex};
 use regex_automata::hybrid::{CacheError, LazyStateID};
 use regex_automata::util::iter::Searcher;
 use regex_automata::{Anchored, Input, Match, PatternID};
+
+use crate::deadline::Deadline;
 
 /// Bytes between two looks at the deadline. A byte costs a nanosecond, or many microseconds when a new state has to be made for it.
 const LOOK: usize = 256;
@@ -33,7 +33,7 @@ pub(crate) struct Matches<'a> {
     forward: Cache,
     reverse: Cache,
     searcher: Searcher<'a>,
-    deadline: Instant,
+    deadline: Deadline,
 }
 
 impl Stepwise {
@@ -46,7 +46,7 @@ impl Stepwise {
         Builder::new().dfa(automaton).build(pattern).ok().map(Self)
     }
 
-    pub(crate) fn matches<'a>(&'a self, haystack: &'a str, deadline: Instant) -> Matches<'a> {
+    pub(crate) fn matches<'a>(&'a self, haystack: &'a str, deadline: Deadline) -> Matches<'a> {
         Matches {
             regex: &self.0,
             forward: self.0.forward().create_cache(),
@@ -88,7 +88,7 @@ fn find(
     forward: &mut Cache,
     reverse: &mut Cache,
     mut input: Input<'_>,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Option<Match>, Halt> {
     while !input.is_done() {
         let Some(end) = run_forward(regex.forward(), forward, &input, deadline)? else {
@@ -112,7 +112,7 @@ fn run_forward(
     dfa: &DFA,
     cache: &mut Cache,
     input: &Input<'_>,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Option<usize>, Halt> {
     let mut state = dfa
         .start_state_forward(cache, input)
@@ -120,7 +120,7 @@ fn run_forward(
     let haystack = input.haystack();
     let mut found = None;
     for at in input.get_range() {
-        if at % LOOK == 0 && Instant::now() >= deadline {
+        if at % LOOK == 0 && deadline.is_over() {
             return Err(Halt::Deadline);
         }
         state = stepped(dfa.next_state(cache, state, haystack[at]))?;
@@ -145,7 +145,7 @@ fn run_reverse(
     dfa: &DFA,
     cache: &mut Cache,
     input: &Input<'_>,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Option<usize>, Halt> {
     let mut state = dfa
         .start_state_reverse(cache, input)
@@ -153,7 +153,7 @@ fn run_reverse(
     let haystack = input.haystack();
     let mut found = None;
     for at in input.get_range().rev() {
-        if at % LOOK == 0 && Instant::now() >= deadline {
+        if at % LOOK == 0 && deadline.is_over() {
             return Err(Halt::Deadline);
         }
         state = stepped(dfa.next_state(cache, state, haystack[at]))?;
@@ -184,7 +184,7 @@ fn stepped(next: Result<LazyStateID, CacheError>) -> Result<LazyStateID, Halt> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn answers_as_the_engine_does() {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Deadline::after(Duration::from_secs(60));
         let mut compared = 0;
         for pattern in PATTERNS {
             let engine = regex_automata::meta::Regex::new(pattern).unwrap();
@@ -262,7 +262,7 @@ mod tests {
             })
             .collect();
         let started = Instant::now();
-        let deadline = started + Duration::from_millis(50);
+        let deadline = Deadline::after(Duration::from_millis(50));
         let first = Stepwise::new(pattern)
             .unwrap()
             .matches(&haystack, deadline)

@@ -55,6 +55,12 @@ pub enum StoreError {
     /// It never was, or is no longer kept. Nothing was written.
     #[error("generation {number} is not kept")]
     NoSuchGeneration { number: u64 },
+    /// One shadow a mailbox at a time. Nothing was written.
+    #[error("mailbox {mailbox} has a shadow of {rule} already")]
+    ShadowRuns { mailbox: String, rule: String },
+    /// Nothing was written.
+    #[error("a shadow is of 1 to {most} mails")]
+    ShadowMails { most: u64 },
     #[error("the database refused: {0}")]
     Sqlite(Arc<rusqlite::Error>),
 }
@@ -80,6 +86,8 @@ impl StoreError {
             | StoreError::UnknownMail { .. }
             | StoreError::NoSuchTicket { .. }
             | StoreError::NoSuchGeneration { .. }
+            | StoreError::ShadowRuns { .. }
+            | StoreError::ShadowMails { .. }
             | StoreError::Corrupt { .. } => false,
             StoreError::Sqlite(e) => !matches!(
                 e.sqlite_error_code(),

@@ -1,5 +1,5 @@
 //! Everything Postroom must not forget, in one SQLite file: journal, cursors, decisions, items, outbox, acknowledgements,
-//! rule memory, generations and the ledger.
+//! rule memory, generations, shadows and the ledger.
 //!
 //! One thread writes ([`Store`], async, durable when it answers); readers ask beside it ([`Reader`], blocking).
 //!
@@ -29,6 +29,7 @@ mod recorded;
 mod refusals;
 mod retention;
 mod schema;
+mod shadow;
 mod writer;
 
 use std::ops::Deref;
@@ -53,6 +54,10 @@ pub use outbox::{OutboxEntry, OutboxKind};
 pub use reader::Reader;
 pub use recorded::{Evidence, Recorded, RecordedMail, RecordedMails, Selection};
 pub use refusals::{RefusedRule, Rollback, RolledBack, SentBack, roll_back};
+pub use shadow::{
+    NewShadow, Shadow, ShadowId, ShadowMail, ShadowPage, ShadowResult, ShadowState, end_shadow,
+    start_shadow,
+};
 
 use schema::Lock;
 use writer::Writer;
@@ -64,6 +69,9 @@ pub struct Store {
     reader: Reader,
     /// How many are kept.
     generations: u64,
+    /// Of one shadow, how many and how large.
+    shadow_differences: u64,
+    shadow_difference_bytes: u64,
 }
 
 impl Store {
@@ -82,6 +90,8 @@ impl Store {
             writer,
             reader,
             generations: options.generations,
+            shadow_differences: options.shadow_differences,
+            shadow_difference_bytes: options.shadow_difference_bytes,
         })
     }
 

@@ -22,6 +22,14 @@ pub struct StoreOptions {
     pub busy_timeout_ms: u64,
     /// Generations of rules that are kept.
     pub generations: u64,
+    /// Mails that a shadow decides at most.
+    pub shadow_mails: u64,
+    /// Differences of a shadow that are kept to be shown; further ones are counted.
+    pub shadow_differences: u64,
+    /// All of them together.
+    pub shadow_difference_bytes: u64,
+    /// Shadows that ended and are kept.
+    pub shadows: u64,
     /// A quota on the database file; none by default.
     pub database_bytes: Option<u64>,
 }
@@ -40,6 +48,10 @@ impl Default for StoreOptions {
             cached_statements: 128,
             busy_timeout_ms: 5_000,
             generations: 1000,
+            shadow_mails: 10_000,
+            shadow_differences: 500,
+            shadow_difference_bytes: 8 * 1024 * 1024,
+            shadows: 100,
             database_bytes: None,
         }
     }

@@ -93,13 +93,22 @@ impl Reader {
         };
         if let Some(limit) = selection.limit {
             let sql = format!(
-                "SELECT min(id) FROM (SELECT d.journal AS id {MEANT} ORDER BY d.journal DESC LIMIT ?5)"
+                "SELECT min(id) FROM (SELECT d.journal AS id {DECIDED} {MEANT} ORDER BY d.journal DESC LIMIT ?5)"
             );
             mails.after = mails
                 .number(&sql, limit)?
                 .map_or(mails.upto, |first| first - 1);
         }
         Ok(mails)
+    }
+
+    /// One decided mail; none when there is no such one.
+    pub fn recorded_mail(&self, id: DecisionId) -> Result<Option<RecordedMail>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(&format!("{MAIL} WHERE d.journal = ?1"))?;
+            let mut rows = statement.query([id.0])?;
+            rows.next()?.map(mail_row).transpose()
+        })
     }
 
     /// What is kept of a decided mail; none when there is no such one.
@@ -163,8 +172,9 @@ impl RecordedMails {
 
     /// How many are still to come.
     pub fn remaining(&self) -> Result<u64, StoreError> {
-        let sql =
-            format!("SELECT count(*) FROM (SELECT d.journal {MEANT} ORDER BY d.journal LIMIT ?5)");
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT d.journal {DECIDED} {MEANT} ORDER BY d.journal LIMIT ?5)"
+        );
         let more = self.number(&sql, i64::MAX as usize)?.unwrap_or(0);
         Ok(self.page.len() as u64 + more.unsigned_abs())
     }
@@ -182,10 +192,7 @@ impl RecordedMails {
     }
 
     fn load(&self) -> Result<VecDeque<RecordedMail>, StoreError> {
-        let sql = format!(
-            "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, j.size, j.whole, d.outcome
-             {MEANT} ORDER BY d.journal LIMIT ?5"
-        );
+        let sql = format!("{MAIL} {MEANT} ORDER BY d.journal LIMIT ?5");
         self.reader.with(|conn| {
             let mut statement = conn.prepare_cached(&sql)?;
             self.bind(&mut statement, PAGE)?;
@@ -229,14 +236,20 @@ impl Iterator for RecordedMails {
     }
 }
 
+/// The columns of [`mail_row`], of decided mails.
+pub(crate) const MAIL: &str =
+    "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, j.size, j.whole, d.outcome
+     FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
+          JOIN mailbox m ON m.id = j.mailbox";
+const DECIDED: &str =
+    "FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
+          JOIN mailbox m ON m.id = j.mailbox";
 /// ?1 the id before, ?2 the last one, ?3 a JSON list of mailboxes, ?4 the time; ?5 is the number of rows.
 const MEANT: &str =
-    "FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
-          JOIN mailbox m ON m.id = j.mailbox
-     WHERE d.journal > ?1 AND d.journal <= ?2 AND (?4 IS NULL OR j.received_ms >= ?4)
+    "WHERE d.journal > ?1 AND d.journal <= ?2 AND (?4 IS NULL OR j.received_ms >= ?4)
        AND (?3 IS NULL OR m.name IN (SELECT value FROM json_each(?3)))";
 
-fn mail_row(row: &Row<'_>) -> Result<RecordedMail, StoreError> {
+pub(crate) fn mail_row(row: &Row<'_>) -> Result<RecordedMail, StoreError> {
     Ok(RecordedMail {
         id: DecisionId(row.get(0)?),
         tenant: row.get(1)?,

@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/002_purge_by_raw.sql"),
     include_str!("../migrations/003_versions.sql"),
     include_str!("../migrations/004_lookup.sql"),
+    include_str!("../migrations/005_shadow.sql"),
 ];
 
 /// Held for the life of a [`crate::Store`]; the kernel releases it however the process ends.

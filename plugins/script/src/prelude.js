@@ -186,18 +186,24 @@
     alert: (key) => wanted("alert", "the key", key, host.knownAlert),
     alerts: (text = "") => wanted("alerts", "the text", text, host.firingAlerts),
   });
-  const context = (tenant, mailbox, now, client, thread) => ({
-    tenant,
-    mailbox,
-    now,
-    client,
-    thread,
-    kv,
-    lookup,
+  class Context {
+    constructor(tenant, mailbox, now, client, thread) {
+      this.tenant = tenant;
+      this.mailbox = mailbox;
+      this.now = now;
+      this.client = client;
+      this.thread = thread;
+    }
     get settings() {
       return kept(this, "settings", JSON.parse(host.settings()));
-    },
-  });
+    }
+    toJSON() {
+      return { ...this, settings: this.settings };
+    }
+  }
+  // All contexts share them, so that a mail whose rule does not ask touches neither.
+  defineProperty(Context.prototype, "kv", { value: kv });
+  defineProperty(Context.prototype, "lookup", { value: lookup });
 
   // Around
 
@@ -233,7 +239,7 @@
   defineProperty(Math, "random", { value: () => host.random(), writable: true, configurable: true });
 
   const run = (decide, tenant, mailbox, now, client, thread) =>
-    decide(new Mail(), context(tenant, mailbox, now, client, thread));
+    decide(new Mail(), new Context(tenant, mailbox, now, client, thread));
 
   // Made once and kept: the interpreter then has the layouts of these objects ready in the image, where a mail only reads them.
   const [client, thread, found] = host.samples();

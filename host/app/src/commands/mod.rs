@@ -16,6 +16,7 @@ pub mod rule;
 pub mod rules;
 pub mod run;
 mod screen;
+pub mod shadow;
 mod table;
 
 use std::fmt::Display;
@@ -28,7 +29,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use postroom_auth::Tokens;
 use postroom_store::Reader;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, closest};
 
 /// The exit code of a process that a signal ended (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
@@ -48,6 +49,14 @@ fn open_reader(config: &Path) -> anyhow::Result<Reader> {
     let data_dir: PathBuf =
         config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     Reader::open(&data_dir).with_context(|| format!("the data folder {}", data_dir.display()))
+}
+
+/// A name that the configuration does not have. `said` is what stands before it, such as `--mailbox `.
+fn unknown(said: &str, what: &str, name: &str, all: &[&str]) -> anyhow::Error {
+    let near = closest(name, all.iter().copied());
+    let hint = near.map_or(String::new(), |near| format!(" Did you mean {near}?"));
+    let all = all.join(", ");
+    anyhow::anyhow!("{said}{name}: the configuration has no such {what}; it has: {all}.{hint}")
 }
 
 /// Prints to stdout; a reader that went away (`| head`) is no error.

@@ -154,7 +154,7 @@ async fn in_slices<T, U, F>(
 where
     T: Send + 'static,
     U: Send + 'static,
-    F: Fn(T) -> U + Clone + Send + 'static,
+    F: Fn(T) -> U + Clone + Send + Sync + 'static,
 {
     let workers = slots.count().min(todo.items.len());
     let todo = Arc::new(Mutex::new(todo));

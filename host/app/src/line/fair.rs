@@ -141,6 +141,12 @@ impl Fair {
         Some(ticket)
     }
 
+    /// Whether the slot of this ticket was given to a slow tenant.
+    pub fn is_slow(&self, ticket: Ticket) -> bool {
+        let place = self.tickets.get(&ticket);
+        place.is_some_and(|place| place.held == Some(Speed::Slow))
+    }
+
     /// Ends a ticket. A slot comes back, with the mails it served and the time they took; who was still waiting goes away.
     pub fn leave(&mut self, ticket: Ticket, mails: u32, spent: Duration) {
         let Some(place) = self.tickets.remove(&ticket) else {

@@ -6,7 +6,7 @@ use postroom_core::lookup::{Found, Question};
 use postroom_sandbox::{Kv, KvError, Lookup, LookupError};
 use postroom_store::{KvRead, LookupRead, Reader, StoreError};
 
-use super::Unrecorded;
+use super::{Asked, Unrecorded};
 use crate::line::walk::{Answer, Answers};
 
 /// What was recorded with one mail.
@@ -51,7 +51,7 @@ impl FromRecord<'_> {
             .filter(|read| kv_read(&self.kv_reads, &read.rule, &read.key).is_none())
             .map(|read| Unrecorded {
                 rule: read.rule.clone(),
-                asked: "kv",
+                asked: Asked::Kv,
                 key: read.key.clone(),
             });
         let lookups = answer.lookups.iter();
@@ -59,7 +59,7 @@ impl FromRecord<'_> {
             .filter(|it| lookup(&self.lookups, &it.rule, &it.question).is_none())
             .map(|it| Unrecorded {
                 rule: it.rule.clone(),
-                asked: "lookup",
+                asked: Asked::Lookup,
                 key: it.question.to_string(),
             });
         reads.chain(lookups).collect()

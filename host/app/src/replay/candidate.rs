@@ -143,7 +143,7 @@ impl Maker<'_> {
 }
 
 /// The rule in whose place a file is taken: by the name given, as the very file, or by its file name.
-fn replaced(
+pub fn replaced(
     mailboxes: &[&Mailbox],
     file: &Path,
     in_place_of: Option<&str>,

@@ -8,18 +8,20 @@
 mod answers;
 mod candidate;
 mod compare;
+mod desk;
 mod rehearsal;
 mod report;
 mod run;
 
 use postroom_core::{Address, Decision};
 use postroom_store::RecordedMail;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::line::walk::Spent;
 
-pub use candidate::{Candidate, prepare};
+pub use candidate::{Candidate, prepare, replaced};
 pub use compare::{Verdict, compare, mismatch};
+pub use desk::{Desk, Room};
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub use report::{Report, RuleReport};
 pub use run::Replay;
@@ -60,12 +62,28 @@ pub struct Compared {
 }
 
 /// What a rule asked for that was not asked when the mail was decided; it was answered as not there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unrecorded {
     pub rule: String,
-    /// The capability, such as `kv`.
-    pub asked: &'static str,
+    pub asked: Asked,
     pub key: String,
+}
+
+/// A capability that is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Asked {
+    Kv,
+    Lookup,
+}
+
+impl Asked {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Lookup => "lookup",
+        }
+    }
 }
 
 /// Why a mail was not decided again.
@@ -85,6 +103,25 @@ pub enum Skip {
 }
 
 impl Skip {
+    pub const ALL: [Self; 5] = [
+        Self::SetAside,
+        Self::Purged,
+        Self::NotConfigured,
+        Self::Unreadable,
+        Self::Defect,
+    ];
+
+    /// As it stands in JSON and in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SetAside => "set-aside",
+            Self::Purged => "purged",
+            Self::NotConfigured => "not-configured",
+            Self::Unreadable => "unreadable",
+            Self::Defect => "defect",
+        }
+    }
+
     /// What is told of such mails, after their number.
     pub fn words(self) -> &'static str {
         match self {

@@ -28,6 +28,7 @@ pub struct Report {
     pub skipped: BTreeMap<Skip, u64>,
     /// Each rule of the candidate's chains.
     pub rules: Vec<RuleReport>,
+    /// Zero where it was not one run.
     pub elapsed: Duration,
     /// Whether it was ended before its time.
     pub interrupted: bool,
@@ -80,7 +81,14 @@ impl Report {
                 return;
             }
         };
-        match &compared.verdict {
+        self.count(&compared.verdict);
+        self.unrecorded += u64::from(!compared.unrecorded.is_empty());
+        self.add_spent(compared, slots);
+    }
+
+    /// Counts one mail that was decided again.
+    pub fn count(&mut self, verdict: &Verdict) {
+        match verdict {
             Verdict::Same => self.same += 1,
             Verdict::Failed => self.failed += 1,
             Verdict::Mended => self.mended += 1,
@@ -92,17 +100,13 @@ impl Report {
                 *self.changes.entry(words.to_owned()).or_default() += 1;
             }
         }
-        self.unrecorded += u64::from(!compared.unrecorded.is_empty());
-        self.add_spent(compared, slots);
     }
 
     fn add_spent(&mut self, compared: &Compared, slots: &[usize]) {
         for spent in &compared.spent {
             let slot = slots.get(spent.rule);
             if let Some(rule) = slot.and_then(|slot| self.rules.get_mut(*slot)) {
-                rule.asked += 1;
-                rule.times.add(spent.elapsed);
-                rule.memory_bytes = rule.memory_bytes.max(spent.memory_bytes);
+                rule.add(spent.elapsed, spent.memory_bytes);
             }
         }
         for trouble in &compared.after.troubles {
@@ -115,6 +119,28 @@ impl Report {
                 *rule.troubles.entry(trouble.kind.clone()).or_default() += 1;
             }
         }
+    }
+}
+
+impl RuleReport {
+    /// Of a rule that was not asked yet.
+    pub fn new(id: RuleId, hash: String, limits: Limits) -> Self {
+        Self {
+            id,
+            hash,
+            asked: 0,
+            troubles: BTreeMap::new(),
+            times: Times::default(),
+            memory_bytes: 0,
+            limits,
+        }
+    }
+
+    /// Counts one mail that it was asked about.
+    pub fn add(&mut self, elapsed: Duration, memory_bytes: usize) {
+        self.asked += 1;
+        self.times.add(elapsed);
+        self.memory_bytes = self.memory_bytes.max(memory_bytes);
     }
 }
 

@@ -1,23 +1,20 @@
 //! The run: one thread reads mail by mail, the others decide and compare batches, and the caller gets the mails in their order.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::Instant;
 
-use postroom_core::{Outcome, ParseLimits, parse};
 use postroom_sandbox::Limits;
 use postroom_store::{Evidence, Reader, RecordedMail, Selection, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use super::answers::FromRecord;
-use super::report::{Report, RuleReport, Times};
-use super::{Compared, End, Replayed, Skip, compare};
+use super::Replayed;
+use super::desk::{Desk, Room};
+use super::report::{Report, RuleReport};
 use crate::config::Config;
-use crate::line::decide::panic_text;
-use crate::line::walk::{self, FALLBACK, Place};
 use crate::rulebook::{Chain, LiveRule, RuleId};
 
 /// Mails that one thread takes at a time, or fewer when they are large. Few, for what a slow rule does is to be seen soon.
@@ -28,25 +25,12 @@ const AHEAD: usize = 4;
 
 /// Everything that is needed to decide recorded mail again; asks the store and writes nothing.
 pub struct Replay {
-    reader: Reader,
-    /// By mailbox.
-    rooms: HashMap<String, Room>,
+    desk: Desk,
+    /// By mailbox, with the places of the chain's rules in `rules`.
+    rooms: HashMap<String, (Room, Vec<usize>)>,
     /// Every rule of the chains, once for each tenant.
     rules: Vec<(RuleId, String, Limits)>,
-    own_addresses: Vec<String>,
-    parse_limits: ParseLimits,
-    message_bytes: u64,
     cores: usize,
-}
-
-/// A mailbox with its candidate chain.
-struct Room {
-    tenant: String,
-    domains: Vec<String>,
-    has_outgoing: bool,
-    chain: Chain,
-    /// The places of the chain's rules in [`Replay::rules`].
-    slots: Vec<usize>,
 }
 
 struct Batch {
@@ -77,22 +61,14 @@ impl Replay {
                     rules.len() - 1
                 })
             };
-            let room = Room {
-                tenant: tenant.name.clone(),
-                domains: tenant.domains.clone(),
-                has_outgoing: mailbox.outgoing.is_some(),
-                slots: chain.rules.iter().map(|rule| slot_of(rule)).collect(),
-                chain,
-            };
-            rooms.insert(mailbox.name.clone(), room);
+            let slots = chain.rules.iter().map(|rule| slot_of(rule)).collect();
+            let room = Room::new(tenant, mailbox, chain);
+            rooms.insert(mailbox.name.clone(), (room, slots));
         }
         Self {
-            reader,
+            desk: Desk::new(config, reader),
             rooms,
             rules,
-            own_addresses: config.own_addresses().into_iter().collect(),
-            parse_limits: config.limits.parsing(),
-            message_bytes: config.limits.message_bytes,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -109,7 +85,7 @@ impl Replay {
             rules: self.rule_reports(),
             ..Report::default()
         };
-        let mails = self.reader.recorded(selection)?;
+        let mails = self.desk.reader.recorded(selection)?;
         let ahead = self.cores * AHEAD;
         let (work, to_do) = sync_channel::<Batch>(ahead);
         // Its length is what bounds the batches under way: the reader waits once so many are not handed on.
@@ -137,7 +113,7 @@ impl Replay {
                     Ok(batch) if outcome.is_ok() => {
                         for replayed in &batch {
                             let room = self.rooms.get(&replayed.mail.mailbox);
-                            report.add(replayed, room.map_or(&[], |room| &room.slots));
+                            report.add(replayed, room.map_or(&[], |(_, slots)| slots));
                             each(replayed);
                         }
                     }
@@ -177,9 +153,9 @@ impl Replay {
                 return Ok(());
             }
             let mail = mail?;
-            let evidence = match self.room(&mail) {
-                Some(_) => self.reader.evidence(mail.id)?,
-                None => None,
+            let evidence = match self.rooms.contains_key(&mail.mailbox) {
+                true => self.desk.reader.evidence(mail.id)?,
+                false => None,
             };
             bytes += evidence.as_ref().map_or(0, Evidence::size);
             batch.push((mail, evidence));
@@ -207,7 +183,8 @@ impl Replay {
                     .into_iter()
                     .take_while(|_| !stop.is_cancelled())
                     .map(|(mail, evidence)| {
-                        let end = self.decide(&mail, evidence)?;
+                        let room = self.rooms.get(&mail.mailbox).map(|(room, _)| room);
+                        let end = self.desk.decide(room, &mail, evidence)?;
                         Ok(Replayed { mail, end })
                     });
             // Nobody waits any more when the run broke off.
@@ -215,88 +192,10 @@ impl Replay {
         }
     }
 
-    /// The mail's room, when it still is its tenant's.
-    fn room(&self, mail: &RecordedMail) -> Option<&Room> {
-        let room = self.rooms.get(&mail.mailbox);
-        room.filter(|room| room.tenant == mail.tenant)
-    }
-
-    fn decide(&self, mail: &RecordedMail, evidence: Option<Evidence>) -> Result<End, StoreError> {
-        let Some(room) = self.room(mail) else {
-            return Ok(End::Skipped(Skip::NotConfigured));
-        };
-        if !mail.whole || mail.size > self.message_bytes {
-            return Ok(End::Skipped(Skip::SetAside));
-        }
-        let read = evidence
-            .as_ref()
-            .map(|evidence| evidence.read(mail.outcome));
-        let (Some(evidence), Some(Ok(recorded))) = (&evidence, read) else {
-            tracing::error!(mail = mail.id.0, "the record of a decision cannot be read");
-            return Ok(End::Skipped(Skip::Unreadable));
-        };
-        let before = recorded.decision;
-        if before.outcome == Outcome::Quarantined && before.rule == FALLBACK {
-            return Ok(End::Skipped(Skip::SetAside));
-        }
-        let Some(raw) = &evidence.raw else {
-            return Ok(End::Skipped(Skip::Purged));
-        };
-        let answers = FromRecord {
-            reader: &self.reader,
-            tenant: &mail.tenant,
-            kv_reads: Arc::new(recorded.kv_reads),
-            lookups: Arc::new(recorded.lookups),
-        };
-        let place = Place {
-            chain: &room.chain,
-            own_addresses: &self.own_addresses,
-            has_outgoing: room.has_outgoing,
-            answers: &answers,
-        };
-        let walked = catch_unwind(AssertUnwindSafe(|| {
-            let message = Arc::new(parse(raw, &self.parse_limits, &[]));
-            let context = walk::context(
-                &mail.tenant,
-                &mail.mailbox,
-                &room.domains,
-                &message,
-                before.thread.clone(),
-                mail.received_ms,
-            );
-            walk::walk(place, &message, context)
-        }));
-        let answer = match walked {
-            Ok(answer) => answer?,
-            Err(panic) => {
-                let reason = panic_text(&*panic);
-                tracing::error!(mail = mail.id.0, %reason, "a defect of Postroom: this mail could not be decided again");
-                return Ok(End::Skipped(Skip::Defect));
-            }
-        };
-        Ok(End::Decided(Box::new(Compared {
-            from: recorded.from,
-            subject: recorded.subject,
-            verdict: compare(&before, &answer.decision),
-            unrecorded: answers.unrecorded(&answer),
-            spent: answer.spent,
-            before,
-            after: answer.decision,
-        })))
-    }
-
     fn rule_reports(&self) -> Vec<RuleReport> {
         let rules = self.rules.iter();
         rules
-            .map(|(id, hash, limits)| RuleReport {
-                id: id.clone(),
-                hash: hash.clone(),
-                asked: 0,
-                troubles: BTreeMap::new(),
-                times: Times::default(),
-                memory_bytes: 0,
-                limits: limits.clone(),
-            })
+            .map(|(id, hash, limits)| RuleReport::new(id.clone(), hash.clone(), limits.clone()))
             .collect()
     }
 }

@@ -115,7 +115,7 @@ fn chain<'r>(
     Chain {
         generation,
         rules: ids
-            .filter_map(|id| rule(id).map(|rule| Arc::new(rule.uncounted())))
+            .filter_map(|id| rule(id).map(|rule| Arc::new(rule.beside())))
             .collect(),
     }
 }

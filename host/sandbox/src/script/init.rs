@@ -3,13 +3,14 @@
 //! Only a core module lets its memory be read back. So this side speaks the canonical ABI by hand, for the one function `init` and the one import `log`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::{
     Caller, Extern, Func, FuncType, Instance, Linker, Memory, MemoryType, Store, Trap, Val,
 };
 
 use super::{MEMORY_MODULE, MEMORY_NAME, Scripts};
+use crate::deadline::Deadline;
 use crate::engine::{self, Engines};
 use crate::error::{LoadError, Stop};
 use crate::host::{Host, Terms};
@@ -72,18 +73,18 @@ pub(super) fn run(
     left: &mut Duration,
 ) -> Result<Outcome, LoadError> {
     let _turn = engines.turn();
-    let started = Instant::now();
+    let deadline = Deadline::after(*left);
     let host = Host::new(
         terms.clone(),
         None,
         String::new(),
-        started + *left,
+        deadline,
         Arc::new(NoKv),
         Arc::new(NoLookup),
     );
     let mut store = engine::store(scripts.interpreter.engine(), host);
     let evaluated = evaluate(scripts, &mut store, modules);
-    *left = left.saturating_sub(started.elapsed());
+    *left = deadline.left();
     match evaluated {
         Ok((memory, Ok(missing))) if missing.is_empty() => Ok(Outcome::Evaluated {
             memory: memory.data(&store).to_vec(),
@@ -243,7 +244,7 @@ fn clean_up(instance: &Instance, store: &mut Store<Host>, answer: u32) -> wasmti
 }
 
 fn log(mut caller: Caller<'_, Host>, level: u32, at: u32, length: u32) -> wasmtime::Result<()> {
-    if Instant::now() >= caller.data().deadline {
+    if caller.data().deadline.is_over() {
         return Err(Stop::Deadline.into());
     }
     let Some(Extern::Memory(memory)) = caller.get_export(MEMORY_NAME) else {

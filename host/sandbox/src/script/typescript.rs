@@ -1,7 +1,7 @@
 //! Takes the types out of scripts, in the sandbox like everything else that reads what others wrote.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::Trap;
 use wasmtime::component::{InstancePre, Linker};
@@ -9,6 +9,7 @@ use wasmtime::component::{InstancePre, Linker};
 use super::init::failure;
 use crate::bindings::stripper::{StripError, TypeStripperPre};
 use crate::component::componentize;
+use crate::deadline::Deadline;
 use crate::engine::{self, Engines};
 use crate::error::{LoadError, SandboxError};
 use crate::host::{Host, Terms};
@@ -48,12 +49,12 @@ impl TypeScript {
         left: &mut Duration,
     ) -> Result<String, LoadError> {
         let _turn = engines.turn();
-        let started = Instant::now();
+        let deadline = Deadline::after(*left);
         let host = Host::new(
             terms.clone(),
             None,
             String::new(),
-            started + *left,
+            deadline,
             Arc::new(NoKv),
             Arc::new(NoLookup),
         );
@@ -75,7 +76,7 @@ impl TypeScript {
             .0
             .instantiate(&mut store)
             .and_then(|guest| guest.call_strip(&mut store, &module.text));
-        *left = left.saturating_sub(started.elapsed());
+        *left = deadline.left();
         match stripped {
             Ok(stripped) => stripped.map_err(refused),
             Err(error) if error.is::<Trap>() && !store.data().meter.refused => {

@@ -12,3 +12,4 @@ mod leaving;
 mod lookup;
 mod operation;
 mod recorded;
+mod shadow;

@@ -29,6 +29,7 @@ mod reload;
 mod replay;
 mod rule_tests;
 mod scaffolds;
+mod shadow;
 mod trouble;
 mod types;
 mod wit_reference;

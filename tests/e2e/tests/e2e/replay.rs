@@ -373,8 +373,8 @@ fn mail_that_cannot_be_replayed_is_counted_and_said() {
     let text = room.ok(&["replay"]);
     for words in [
         "2 same",
-        "not replayed: 1 without bytes, older than keep_raw",
-        "not replayed: 1 set aside by the line, no rule saw them",
+        "not compared: 1 without bytes, older than keep_raw",
+        "not compared: 1 set aside by the line, no rule saw them",
     ] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
     }

@@ -15,10 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audience::Audience;
 use crate::cli::DevArgs;
-use crate::commands::replay::unknown;
 use crate::commands::run::stop_on_signals;
 use crate::commands::screen::{Ink, Line};
-use crate::commands::{USUAL_CONFIG, load_config, runtime};
+use crate::commands::{USUAL_CONFIG, load_config, runtime, unknown};
 use crate::config::{Config, Source};
 use crate::directory::Reread;
 use crate::line::Mailbox;
@@ -61,7 +60,7 @@ fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result
     for name in &args.mailbox {
         if config.mailbox(name).is_none() {
             let all: Vec<&str> = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
-            return Err(unknown("mailbox", name, &all));
+            return Err(unknown("--mailbox ", "mailbox", name, &all));
         }
     }
     let dev = Arc::new(Dev::new(view.clone(), config.clone(), config_file, args));

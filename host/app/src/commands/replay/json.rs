@@ -66,9 +66,14 @@ impl Lines {
         Self(BufWriter::new(std::io::stdout().lock()))
     }
 
-    fn line(&mut self, value: &impl Serialize) -> std::io::Result<()> {
+    /// One line that is no mail.
+    pub fn line(&mut self, value: &impl Serialize) -> std::io::Result<()> {
         serde_json::to_writer(&mut self.0, value)?;
         self.0.write_all(b"\n")
+    }
+
+    pub fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -101,7 +106,7 @@ impl Printer for Lines {
 
     fn end(&mut self, report: &Report) -> std::io::Result<()> {
         self.line(&summary(report))?;
-        self.0.flush()
+        self.flush()
     }
 }
 
@@ -140,7 +145,8 @@ fn said(decision: &Decision) -> Said<'_> {
     }
 }
 
-fn summary(report: &Report) -> Value {
+/// The counts, at the end.
+pub fn summary(report: &Report) -> Value {
     let skipped: Vec<Value> = report
         .skipped
         .iter()

@@ -15,10 +15,13 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{CandidateArgs, Filter};
 use crate::commands::listings::since;
 use crate::commands::run::stop_on_signals;
-use crate::commands::{INTERRUPTED, load_config, open_reader, runtime};
-use crate::config::{Config, Mailbox, closest};
+use crate::commands::{INTERRUPTED, load_config, open_reader, runtime, unknown};
+use crate::config::{Config, Mailbox};
 use crate::replay::{Candidate, Replay, Replayed, Report, prepare};
 use crate::rulebook;
+
+pub(super) use json::{Lines, summary};
+pub(super) use text::{Text, counts};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ pub struct Options {
 }
 
 /// Where mails and counts are written, as they come.
-trait Printer {
+pub(super) trait Printer {
     /// Whether a mail is written to where the bar may stand.
     fn shows(&self, mail: &Replayed) -> bool;
     fn mail(&mut self, mail: &Replayed) -> std::io::Result<()>;
@@ -69,8 +72,8 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     runtime.spawn(stop_on_signals(stop.clone()));
     let progress = progress(&reader, &selection, options.json)?;
     let mut printer: Box<dyn Printer> = match options.json {
-        true => Box::new(json::Lines::new()),
-        false => Box::new(text::Text::new(options.all)),
+        true => Box::new(Lines::new()),
+        false => Box::new(Text::new(options.all)),
     };
     let mut printed = Ok(());
     let report = replay.run(&selection, &stop, |mail| {
@@ -107,27 +110,19 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     })
 }
 
-/// What is told of an option that names what is not there.
-pub fn unknown(what: &str, name: &str, all: &[&str]) -> anyhow::Error {
-    let near = closest(name, all.iter().copied());
-    let hint = near.map_or(String::new(), |near| format!(" Did you mean {near}?"));
-    let all = all.join(", ");
-    anyhow::anyhow!("--{what} {name}: the configuration has no such {what}; it has: {all}.{hint}")
-}
-
 /// The mailboxes that are meant.
 fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c Mailbox>> {
     if let Some(name) = &filter.tenant
         && config.tenant(name).is_none()
     {
         let all: Vec<&str> = config.tenants.iter().map(|it| it.name.as_str()).collect();
-        return Err(unknown("tenant", name, &all));
+        return Err(unknown("--tenant ", "tenant", name, &all));
     }
     if let Some(name) = &filter.mailbox
         && config.mailbox(name).is_none()
     {
         let all: Vec<&str> = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
-        return Err(unknown("mailbox", name, &all));
+        return Err(unknown("--mailbox ", "mailbox", name, &all));
     }
     let is_meant = |mailbox: &&Mailbox| {
         let is =

@@ -100,7 +100,7 @@ impl Printer for Text {
             writeln!(self.out, "{}", counts(report))?;
         }
         for (skip, mails) in &report.skipped {
-            writeln!(self.out, "not replayed: {mails} {}", skip.words())?;
+            writeln!(self.out, "not compared: {mails} {}", skip.words())?;
         }
         if report.unrecorded > 0 {
             writeln!(
@@ -119,6 +119,9 @@ impl Printer for Text {
             return Ok(());
         }
         rules(&report.rules)?;
+        if report.elapsed.is_zero() {
+            return Ok(());
+        }
         let secs = report.elapsed.as_secs_f64();
         writeln!(
             self.out,
@@ -141,11 +144,13 @@ pub fn remarks(before: &Decision, after: &Decision) -> Vec<String> {
 pub fn unrecorded(it: &Unrecorded) -> String {
     format!(
         "{} asked {} for {:?}, which was not asked then: answered as not there",
-        it.rule, it.asked, it.key
+        it.rule,
+        it.asked.name(),
+        it.key
     )
 }
 
-/// Such as `212 same · 3 changed (2 ticket → alert, 1 queue) · 1 new failure`.
+/// Such as `212 same · 3 changed (2 ticket → alert, 1 queue) · 1 new failure`, without the words where they are not known.
 pub fn counts(report: &Report) -> String {
     let mut text = format!("{} same", report.same);
     if report.changed > 0 {
@@ -155,12 +160,10 @@ pub fn counts(report: &Report) -> String {
             .iter()
             .map(|(words, mails)| format!("{mails} {words}"))
             .collect();
-        let _ = write!(
-            text,
-            " · {} changed ({})",
-            report.changed,
-            changes.join(", ")
-        );
+        let _ = write!(text, " · {} changed", report.changed);
+        if !changes.is_empty() {
+            let _ = write!(text, " ({})", changes.join(", "));
+        }
     }
     match report.failed {
         0 => {}

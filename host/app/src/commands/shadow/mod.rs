@@ -1,0 +1,209 @@
+//! `postroom shadow`: begin one, see what it came to, stop it, promote its candidate. Each writes to the store beside a running
+//! service, which follows within a second.
+
+mod show;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use postroom_store::{
+    Reader, Shadow, ShadowState, StoreError, StoreOptions, end_shadow, start_shadow,
+};
+use serde_json::{Value, json};
+
+use crate::cli::ShadowArgs;
+use crate::commands::replay::counts;
+use crate::commands::{load_config, open_reader, print, table, unknown};
+use crate::config::{self, closest};
+use crate::rulebook;
+use crate::shadow::{self, Put};
+
+pub use show::show;
+
+/// Enough of a hash to tell versions apart.
+const SHORT: usize = 12;
+
+pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> {
+    let config = load_config(config_file)?;
+    let Some(mailbox) = config.mailbox(&args.mailbox) else {
+        let all: Vec<&str> = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
+        return Err(unknown("", "mailbox", &args.mailbox, &all));
+    };
+    let reader = open_reader(config_file)?;
+    let sandbox = rulebook::sandbox(Some(&config.data_dir), 1)?;
+    let asked = shadow::Asked {
+        mailbox,
+        file: &args.rule,
+        in_place_of: args.in_place_of.as_deref(),
+        mails: args.mails,
+        promote: args.promote,
+    };
+    let new = shadow::begin(&config, &sandbox, &reader, &asked)?;
+    let options = StoreOptions::default();
+    let begun =
+        start_shadow(&config.data_dir, &new, &options).map_err(|error| match error {
+            StoreError::ShadowMails { .. } => anyhow::anyhow!("--mails {}: {error}", args.mails),
+            StoreError::ShadowRuns { .. } => anyhow::anyhow!(
+                "{error}. Cure: see what it came to with `postroom shadow show {0}`, and end it with `postroom shadow stop {0}`",
+                args.mailbox
+            ),
+            error => error.into(),
+        })?;
+    print(format!(
+        "{} decides beside {} on the next {} mails of {}; nothing of it is stored as a decision or sent\n`postroom shadow show {}` tells what it would have done otherwise. A running service begins within a second.",
+        args.rule.display(),
+        begun.rule,
+        begun.wanted,
+        begun.mailbox,
+        begun.mailbox
+    ))?;
+    if begun.promote {
+        print(format!(
+            "promoted when all are the same: it is written over {}{}",
+            begun.rule,
+            also(&config, &begun)
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn list(config_file: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let shadows = open_reader(config_file)?.shadows()?;
+    if json {
+        for shadow in &shadows {
+            print(listed(shadow))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let header = [
+        "mailbox",
+        "rule",
+        "candidate",
+        "began",
+        "mails",
+        "so far",
+        "state",
+    ];
+    let rows = shadows.iter().map(|it| {
+        vec![
+            it.mailbox.clone(),
+            it.rule.clone(),
+            it.hash.hex().chars().take(SHORT).collect(),
+            it.began.clone(),
+            format!("{} of {}", it.decided(), it.wanted),
+            counts(&show::report(it, &[])),
+            state(it),
+        ]
+    });
+    table::print(&header, rows)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn stop(config_file: &Path, mailbox: &str) -> anyhow::Result<ExitCode> {
+    let reader = open_reader(config_file)?;
+    let shadow = newest(&reader, mailbox)?;
+    let data_dir = config::data_dir(config_file).map_err(|it| anyhow::anyhow!("{it}"))?;
+    let options = StoreOptions::default();
+    if !end_shadow(&data_dir, shadow.id, ShadowState::Stopped, None, &options)? {
+        let now = reader.shadow(shadow.id)?.unwrap_or(shadow);
+        bail!(
+            "the shadow of {mailbox} does not run: it is {}. `postroom shadow show {mailbox}` tells what it came to",
+            now.state.as_str()
+        );
+    }
+    let stopped = reader.shadow(shadow.id)?.unwrap_or(shadow);
+    print(format!(
+        "stopped after {} of {} mails: {}",
+        stopped.decided(),
+        stopped.wanted,
+        counts(&show::report(&stopped, &[]))
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Result<ExitCode> {
+    let config = load_config(config_file)?;
+    let reader = open_reader(config_file)?;
+    let shadow = newest(&reader, mailbox)?;
+    if shadow.state == ShadowState::Promoted {
+        bail!(
+            "there is nothing to promote: the newest shadow of {mailbox} is promoted already ({})",
+            shadow.reason.as_deref().unwrap_or("by hand")
+        );
+    }
+    let sandbox = rulebook::sandbox(Some(&config.data_dir), 1)?;
+    let put = shadow::put(&config, &sandbox, &reader, &shadow, anyway)
+        .with_context(|| format!("the shadow of {mailbox} was not promoted"))?;
+    let reason = format!("by hand, after {} mails", shadow.decided());
+    let options = StoreOptions::default();
+    let state = ShadowState::Promoted;
+    end_shadow(&config.data_dir, shadow.id, state, Some(&reason), &options)?;
+    print(match put {
+        Put::Written => format!(
+            "promoted: {} is the candidate now{}\nA running service puts it live as any other save; `postroom rules list` shows it, and `postroom rules rollback` goes back.",
+            shadow.rule,
+            also(&config, &shadow)
+        ),
+        Put::WasThere => format!("promoted: {} was the candidate already", shadow.rule),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The newest shadow of a mailbox, which need not be configured any more.
+fn newest(reader: &Reader, mailbox: &str) -> anyhow::Result<Shadow> {
+    if let Some(shadow) = reader.shadow_of(mailbox)? {
+        return Ok(shadow);
+    }
+    let all = reader.shadows()?;
+    let near = closest(mailbox, all.iter().map(|it| it.mailbox.as_str()));
+    let hint = near.map_or(String::new(), |near| format!(" Did you mean {near}?"));
+    bail!(
+        "{mailbox}: no shadow was begun for this mailbox. `postroom shadow list` shows those that were, `postroom shadow start` begins one.{hint}"
+    )
+}
+
+/// Who else gets what is promoted.
+fn also(config: &config::Config, shadow: &Shadow) -> String {
+    let mailbox = config.mailbox(&shadow.mailbox);
+    let rule = mailbox.and_then(|it| it.rules.iter().find(|rule| rule.name == shadow.rule));
+    let path = rule.and_then(config::Rule::path);
+    let others = path.map_or(Vec::new(), |path| {
+        shadow::others(config, &shadow.mailbox, path)
+    });
+    match others.is_empty() {
+        true => String::new(),
+        false => format!(", which is also a rule of {}", others.join(", ")),
+    }
+}
+
+/// `finished: not promoted: …`
+fn state(shadow: &Shadow) -> String {
+    let state = shadow.state.as_str();
+    match &shadow.reason {
+        Some(reason) => format!("{state}: {reason}"),
+        None => state.to_owned(),
+    }
+}
+
+fn listed(shadow: &Shadow) -> Value {
+    json!({
+        "mailbox": shadow.mailbox,
+        "tenant": shadow.tenant,
+        "rule": shadow.rule,
+        "hash": shadow.hash.hex(),
+        "began": shadow.began,
+        "ended": shadow.ended,
+        "state": shadow.state.as_str(),
+        "reason": shadow.reason,
+        "promote": shadow.promote,
+        "mails": shadow.wanted,
+        "decided": shadow.decided(),
+        "same": shadow.same,
+        "changed": shadow.changed,
+        "failed": shadow.failed,
+        "mended": shadow.mended,
+        "unrecorded": shadow.unrecorded,
+        "skipped": shadow.skipped,
+    })
+}

@@ -1,0 +1,143 @@
+//! `postroom shadow show`: what the newest shadow of a mailbox said otherwise, as a replay shows it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use postroom_sandbox::Limits;
+use postroom_store::{Reader, Shadow, ShadowMail, ShadowResult};
+use serde_json::Value;
+
+use super::{listed, newest, state};
+use crate::commands::replay::{Lines, Printer, Text, summary};
+use crate::commands::{open_reader, print};
+use crate::replay::{Report, RuleReport, Skip, Verdict};
+use crate::rulebook::RuleId;
+use crate::shadow::replayed;
+
+pub fn show(config: &Path, mailbox: &str, all: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let reader = open_reader(config)?;
+    let shadow = newest(&reader, mailbox)?;
+    let mails = reader.shadow_mails(shadow.id)?;
+    let report = report(&shadow, &mails);
+    let shown = match json {
+        true => as_lines(&reader, &shadow, &mails, &report),
+        false => as_text(&reader, &shadow, &mails, &report, all),
+    };
+    match shown {
+        Err(error) if is_closed(&error) => Ok(ExitCode::SUCCESS),
+        shown => shown.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// What a shadow came to, as the counts of a replay; what the candidate took is of the mails given.
+pub fn report(shadow: &Shadow, mails: &[ShadowMail]) -> Report {
+    let limits = Limits {
+        time: Duration::from_micros(shadow.limit_us),
+        memory_bytes: usize::try_from(shadow.limit_memory_bytes).unwrap_or(usize::MAX),
+        ..Limits::default()
+    };
+    let id = RuleId {
+        tenant: shadow.tenant.clone(),
+        name: shadow.rule.clone(),
+    };
+    let mut rule = RuleReport::new(id, shadow.hash.hex(), limits);
+    let mut changes = Report::default();
+    for mail in mails {
+        if let (Some(elapsed_us), Some(memory)) = (mail.elapsed_us, mail.memory_bytes) {
+            let memory = usize::try_from(memory).unwrap_or(usize::MAX);
+            rule.add(Duration::from_micros(elapsed_us), memory);
+        }
+        if let Some(kind) = &mail.trouble {
+            *rule.troubles.entry(kind.clone()).or_default() += 1;
+        }
+        if let ShadowResult::Changed(words) = &mail.result {
+            changes.count(&Verdict::Changed(words.clone()));
+        }
+    }
+    let skips = Skip::ALL.into_iter();
+    let skipped: BTreeMap<Skip, u64> = skips
+        .filter_map(|skip| Some((skip, *shadow.skipped.get(skip.name())?)))
+        .collect();
+    Report {
+        same: shadow.same,
+        changed: shadow.changed,
+        failed: shadow.failed,
+        mended: shadow.mended,
+        changes: changes.changes,
+        unrecorded: shadow.unrecorded,
+        skipped,
+        rules: vec![rule],
+        ..Report::default()
+    }
+}
+
+fn as_text(
+    reader: &Reader,
+    shadow: &Shadow,
+    mails: &[ShadowMail],
+    report: &Report,
+    all: bool,
+) -> anyhow::Result<()> {
+    print(format!(
+        "shadow of {} on {}, begun {}: {} of {} mails, {}\n",
+        shadow.rule,
+        shadow.mailbox,
+        shadow.began,
+        shadow.decided(),
+        shadow.wanted,
+        state(shadow)
+    ))?;
+    let mut text = Text::new(all);
+    let mut unkept = 0;
+    for mail in mails.iter().filter(|mail| differs(mail)) {
+        match replayed(reader, mail)? {
+            Some(replayed) => text.mail(&replayed)?,
+            None => unkept += 1,
+        }
+    }
+    if unkept > 0 {
+        print(format!(
+            "… {unkept} mails more that were decided otherwise, of which no more is kept\n"
+        ))?;
+    }
+    Ok(text.end(report)?)
+}
+
+/// A line for each mail that was decided otherwise, the counts at last.
+fn as_lines(
+    reader: &Reader,
+    shadow: &Shadow,
+    mails: &[ShadowMail],
+    report: &Report,
+) -> anyhow::Result<()> {
+    let mut lines = Lines::new();
+    let mut unkept = 0;
+    for mail in mails.iter().filter(|mail| differs(mail)) {
+        match replayed(reader, mail)? {
+            Some(replayed) => lines.mail(&replayed)?,
+            None => unkept += 1,
+        }
+    }
+    let mut last = summary(report);
+    if let Value::Object(last) = &mut last {
+        // It was no one run.
+        last.remove("elapsed_ms");
+        last.remove("interrupted");
+        last.insert("not_kept".into(), unkept.into());
+        last.insert("shadow".into(), listed(shadow));
+    }
+    lines.line(&last)?;
+    Ok(lines.flush()?)
+}
+
+fn differs(mail: &ShadowMail) -> bool {
+    !matches!(mail.result, ShadowResult::Same | ShadowResult::Skipped(_))
+}
+
+/// The reader of what is printed went away (`| head`).
+fn is_closed(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

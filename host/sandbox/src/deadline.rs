@@ -1,0 +1,78 @@
+//! How long an instance may compute: its own time counts, not what a busy machine gives to others meanwhile.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Who does not even get one part in so many of a processor is broken off all the same.
+const MOST_WAIT: u32 = 10;
+
+/// The end of the time of one instance. It belongs to the thread that made it, where the instance has to run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    /// What the thread will have computed at the end.
+    computed: Duration,
+    /// When that is at the earliest.
+    earliest: Instant,
+    latest: Instant,
+}
+
+impl Deadline {
+    /// Begins now.
+    pub(crate) fn after(time: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            computed: thread_time() + time,
+            earliest: now + time,
+            latest: now + time * MOST_WAIT,
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        let now = Instant::now();
+        // The thread's time is asked for last: it takes a system call.
+        now >= self.earliest && (now >= self.latest || self.left().is_zero())
+    }
+
+    /// What may still be computed.
+    pub(crate) fn left(&self) -> Duration {
+        self.computed.saturating_sub(thread_time())
+    }
+}
+
+fn thread_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn who_computes_uses_it_up() {
+        let (started, deadline) = (Instant::now(), Deadline::after(TIME));
+        assert!(!deadline.is_over());
+        while !deadline.is_over() {
+            assert!(started.elapsed() < TIME * MOST_WAIT * 2);
+        }
+        assert!(started.elapsed() >= TIME);
+    }
+
+    #[test]
+    fn who_waits_for_a_processor_has_its_time_left_up_to_a_point() {
+        let deadline = Deadline::after(TIME);
+        // As the thread sees it, sleeping is having no processor.
+        std::thread::sleep(TIME * 2);
+        assert!(!deadline.is_over());
+        assert!(deadline.left() > TIME / 2);
+        std::thread::sleep(TIME * (MOST_WAIT - 1));
+        assert!(deadline.is_over());
+    }
+
+    #[test]
+    fn no_time_is_over_at_once() {
+        assert!(Deadline::after(Duration::ZERO).is_over());
+    }
+}

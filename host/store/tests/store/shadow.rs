@@ -1,0 +1,243 @@
+//! Shadows: which mails are a shadow's turn, each counted once, and what is kept of them.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use postroom_core::ContentHash;
+use postroom_store::{
+    JournalBatch, JournalId, NewShadow, Shadow, ShadowMail, ShadowResult, ShadowState, Store,
+    StoreError, StoreOptions, end_shadow, start_shadow,
+};
+
+use crate::kit::*;
+
+fn new(mailbox: &str, wanted: u64) -> NewShadow {
+    NewShadow {
+        tenant: "acme".into(),
+        mailbox: mailbox.into(),
+        rule: "rules/acme.js".into(),
+        hash: ContentHash::of(b"new"),
+        bytes: Bytes::from_static(b"new"),
+        replaces: ContentHash::of(b"old"),
+        limit_us: 250_000,
+        limit_memory_bytes: 64 << 20,
+        wanted,
+        promote: false,
+    }
+}
+
+fn start(dir: &Path, wanted: u64) -> Shadow {
+    start_shadow(dir, &new("support", wanted), &StoreOptions::default()).unwrap()
+}
+
+async fn decided(store: &Store, name: &str) -> JournalId {
+    let id = journal_one(store, name).await;
+    store.commit(vec![ignored(id, name)]).await.unwrap();
+    id
+}
+
+/// The mails that are the shadow's turn.
+fn turn(store: &Store, shadow: &Shadow, limit: usize) -> Vec<i64> {
+    let page = store.shadow_page(shadow, 0, limit).unwrap();
+    page.mails.iter().map(|mail| mail.id.0).collect()
+}
+
+fn said(id: JournalId, result: ShadowResult) -> ShadowMail {
+    let differs = !matches!(result, ShadowResult::Same | ShadowResult::Skipped(_));
+    ShadowMail {
+        mail: postroom_store::DecisionId(id.0),
+        result,
+        unrecorded: false,
+        elapsed_us: Some(70),
+        memory_bytes: Some(1 << 20),
+        trouble: None,
+        difference: differs.then(|| "{}".into()),
+    }
+}
+
+fn finished(_: &Shadow) -> (ShadowState, Option<String>) {
+    (ShadowState::Finished, Some("all".into()))
+}
+
+async fn record(store: &Store, shadow: &Shadow, mails: Vec<ShadowMail>, reached: i64) -> Shadow {
+    let recorded = store.record_shadow(shadow.id, mails, reached, finished);
+    recorded.await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn its_turn_are_the_mails_of_its_mailbox_decided_after_it_began() {
+    let (dir, store) = store();
+    decided(&store, "before").await;
+    let waits = journal_one(&store, "waits").await;
+    decided(&store, "before too").await;
+    // Not within the same millisecond.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let shadow = start(dir.path(), 10);
+    assert!(turn(&store, &shadow, 10).is_empty());
+
+    let stuck = journal_one(&store, "stuck").await;
+    let first = decided(&store, "first").await;
+    let other = JournalBatch {
+        mailbox: "sales".into(),
+        ..batch(vec![mail("other")])
+    };
+    let other = store.journal(other).await.unwrap()[0].id;
+    store.commit(vec![ignored(other, "other")]).await.unwrap();
+    assert_eq!(turn(&store, &shadow, 10), [first.0]);
+
+    // Decided late, after others that came after them: their turn comes all the same, and nobody's twice.
+    let page = store.shadow_page(&shadow, 0, 10).unwrap();
+    let shadow = record(
+        &store,
+        &shadow,
+        vec![said(first, ShadowResult::Same)],
+        page.reached(1),
+    )
+    .await;
+    assert!(shadow.reached < waits.0);
+    store.commit(vec![ignored(waits, "waits")]).await.unwrap();
+    let page = store.shadow_page(&shadow, 0, 10).unwrap();
+    assert_eq!(turn(&store, &shadow, 10), [waits.0]);
+    let shadow = record(
+        &store,
+        &shadow,
+        vec![said(waits, ShadowResult::Same)],
+        page.reached(1),
+    )
+    .await;
+    store.commit(vec![ignored(stuck, "stuck")]).await.unwrap();
+    let second = decided(&store, "second").await;
+    assert_eq!(turn(&store, &shadow, 10), [stuck.0, second.0]);
+    // A page at a time.
+    assert_eq!(turn(&store, &shadow, 1), [stuck.0]);
+    let page = store.shadow_page(&shadow, 0, 1).unwrap();
+    assert_eq!(
+        (page.reached(0), page.reached(1)),
+        (shadow.reached, stuck.0)
+    );
+    let page = store.shadow_page(&shadow, 0, 9).unwrap();
+    assert_eq!((page.reached(1), page.reached(2)), (stuck.0, second.0));
+    assert_eq!(shadow.decided(), 2);
+}
+
+#[tokio::test]
+async fn a_mail_counts_once_and_the_last_one_ends_it() {
+    let (dir, store) = store();
+    let shadow = start(dir.path(), 2);
+    let (first, second) = (decided(&store, "a").await, decided(&store, "b").await);
+    let changed = || said(first, ShadowResult::Changed("queue".into()));
+    for _ in 0..2 {
+        let now = record(&store, &shadow, vec![changed()], first.0).await;
+        assert_eq!((now.changed, now.state), (1, ShadowState::Running));
+    }
+    let skipped = || vec![said(second, ShadowResult::Skipped("set-aside".into()))];
+    record(&store, &shadow, skipped(), first.0).await;
+    let now = record(&store, &shadow, skipped(), second.0).await;
+    assert_eq!(now.skipped.get("set-aside"), Some(&1));
+    assert_eq!(now.decided(), 1);
+    // Behind the mark it needs no row, and is not asked for again.
+    assert_eq!(store.shadow_mails(shadow.id).unwrap(), [changed()]);
+    assert!(turn(&store, &now, 10).is_empty());
+
+    // Over a restart.
+    store.close();
+    let store = Store::open(dir.path()).unwrap();
+    let third = decided(&store, "c").await;
+    let running = store.active_shadows().unwrap().remove(0);
+    assert_eq!(turn(&store, &running, 10), [third.0]);
+    let now = record(
+        &store,
+        &running,
+        vec![said(third, ShadowResult::Same)],
+        third.0,
+    )
+    .await;
+    assert_eq!(
+        (now.state, now.reason.as_deref()),
+        (ShadowState::Finished, Some("all"))
+    );
+    assert!(now.ended.is_some() && store.active_shadows().unwrap().is_empty());
+    // What comes late changes nothing.
+    let fourth = decided(&store, "d").await;
+    let late = record(
+        &store,
+        &running,
+        vec![said(fourth, ShadowResult::Failed)],
+        fourth.0,
+    )
+    .await;
+    assert_eq!(late, now);
+}
+
+#[tokio::test]
+async fn one_shadow_a_mailbox_at_a_time_and_of_so_many_mails() {
+    let (dir, store) = store();
+    let options = StoreOptions::default();
+    for wanted in [0, options.shadow_mails + 1] {
+        let error = start_shadow(dir.path(), &new("support", wanted), &options).unwrap_err();
+        assert!(
+            matches!(error, StoreError::ShadowMails { most: 10_000 }),
+            "{error}"
+        );
+    }
+    let shadow = start_shadow(dir.path(), &new("support", options.shadow_mails), &options).unwrap();
+    let error = start_shadow(dir.path(), &new("support", 1), &options).unwrap_err();
+    assert!(matches!(error, StoreError::ShadowRuns { .. }), "{error}");
+    start_shadow(dir.path(), &new("sales", 1), &options).unwrap();
+    assert_eq!(store.active_shadows().unwrap().len(), 2);
+
+    let end = |state| end_shadow(dir.path(), shadow.id, state, None, &options).unwrap();
+    assert!(end(ShadowState::Stopped));
+    assert!(!end(ShadowState::Failed), "it had ended");
+    assert_eq!(
+        store.shadow_bytes(shadow.id).unwrap().as_deref(),
+        Some(&b"new"[..])
+    );
+    // Promoted may be what has ended; then its bytes are a generation's.
+    assert!(end(ShadowState::Promoted) && !end(ShadowState::Promoted));
+    assert_eq!(store.shadow_bytes(shadow.id).unwrap(), None);
+    assert_eq!(
+        store.shadow_of("support").unwrap().unwrap().state,
+        ShadowState::Promoted
+    );
+}
+
+#[tokio::test]
+async fn what_is_kept_of_differences_and_of_ended_shadows_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        shadow_differences: 2,
+        shadow_difference_bytes: 10,
+        shadows: 2,
+        ..StoreOptions::default()
+    };
+    let store = Store::open_with(dir.path(), &options).unwrap();
+    let shadow = start(dir.path(), 10);
+    let mut mails = Vec::new();
+    for (name, bytes) in [("a", 6), ("b", 5), ("c", 4), ("d", 0)] {
+        let mut mail = said(decided(&store, name).await, ShadowResult::Mended);
+        mail.difference = Some("x".repeat(bytes));
+        mails.push(mail);
+    }
+    let now = record(&store, &shadow, mails, 0).await;
+    assert_eq!(now.mended, 4);
+    let kept = store.shadow_mails(shadow.id).unwrap();
+    let kept: Vec<_> = kept.iter().map(|mail| mail.difference.as_deref()).collect();
+    // The second is too large beside the first, the fourth one too many.
+    assert_eq!(kept, [Some("xxxxxx"), None, Some("xxxx"), None]);
+
+    for n in 0..4 {
+        let newest = store.shadow_of("support").unwrap().unwrap();
+        end_shadow(dir.path(), newest.id, ShadowState::Stopped, None, &options).unwrap();
+        start_shadow(dir.path(), &new("support", 1), &options).unwrap();
+        assert_eq!(store.shadows().unwrap().len(), (n + 2).min(3));
+    }
+    assert_eq!(store.shadow(shadow.id).unwrap(), None);
+    assert!(store.shadow_mails(shadow.id).unwrap().is_empty());
+    let oldest = store.shadows().unwrap().pop().unwrap();
+    assert_eq!(
+        store.shadow_bytes(oldest.id).unwrap(),
+        None,
+        "only the newest may be promoted"
+    );
+}
