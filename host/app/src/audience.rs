@@ -49,5 +49,8 @@ impl Audience for Log {
         for (tenant, file) in &reread.live {
             tracing::info!(%tenant, file, "contacts or assets are live");
         }
+        for (tenant, file) in &reread.returned {
+            tracing::warn!(%tenant, file, "what it held when it last was good serves");
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! Files that must lie in a folder: where a path leads, links followed, and opening it so that no link swapped in meanwhile leads out.
+//! Files that must lie in a folder: where a path leads, links followed, and reading it so that no link swapped in meanwhile leads out.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,59 @@ pub enum Astray {
     Nowhere(io::Error),
 }
 
+/// Why a file was not read.
+#[derive(Debug, Clone)]
+pub enum Unread {
+    Missing,
+    LeadsOut,
+    /// A folder, a pipe or the like.
+    NoFile,
+    /// It has so many bytes.
+    TooLarge(u64),
+    Other(String),
+}
+
+/// Opens a file that must lie in a folder, wherever its links lead; one that may lie anywhere without a folder.
+pub fn open_file(within: Option<&Path>, path: &Path) -> Result<File, Unread> {
+    let file = match within {
+        Some(folder) => Inside::find(folder, path)?.open()?,
+        None => File::open(path)?,
+    };
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(Unread::NoFile),
+    }
+}
+
+/// All that a file holds, if that is no more than so many bytes. A file that grows meanwhile is not read further.
+pub fn read_whole(file: &File, most: u64) -> Result<Vec<u8>, Unread> {
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    let read = bytes.len() as u64;
+    match read > most {
+        true => Err(Unread::TooLarge(file.metadata()?.len().max(read))),
+        false => Ok(bytes),
+    }
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Unread::Missing,
+            _ => Unread::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<Astray> for Unread {
+    fn from(astray: Astray) -> Self {
+        match astray {
+            Astray::Out => Unread::LeadsOut,
+            Astray::Nowhere(error) => error.into(),
+        }
+    }
+}
+
 impl Inside {
     /// Follows a path. Links that stay in the folder are as good as files.
     pub fn find(folder: &Path, path: &Path) -> Result<Self, Astray> {
@@ -49,7 +102,7 @@ impl Inside {
 
     /// Opens it for reading, step by step from the folder, and fails where a link has come into the way since. Never waits for
     /// the other end of a pipe.
-    pub fn open(&self) -> io::Result<File> {
+    fn open(&self) -> io::Result<File> {
         let (folder, name) = self.last_step()?;
         open_in(&folder, name)
     }
@@ -122,7 +175,6 @@ pub fn here(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -189,5 +241,24 @@ mod tests {
         assert!(found.replace(b"newer").is_err());
         assert_eq!(std::fs::read(at("elsewhere")).unwrap(), b"new");
         assert_eq!(beside(), 1);
+    }
+
+    #[test]
+    fn only_files_are_read_and_only_up_to_their_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        std::fs::write(dir.join("four"), "1234").unwrap();
+        let read = |name: &str, most| {
+            let file = open_file(Some(dir), &dir.join(name))?;
+            read_whole(&file, most)
+        };
+        assert_eq!(read("four", 4).unwrap(), b"1234");
+        assert!(matches!(read("four", 3), Err(Unread::TooLarge(4))));
+        assert!(matches!(read("none", 3), Err(Unread::Missing)));
+        // Nobody will ever write into it.
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.join("pipe"), Mode::RUSR).unwrap();
+        for odd in ["pipe", "."] {
+            assert!(matches!(read(odd, 3), Err(Unread::NoFile)), "{odd}");
+        }
     }
 }

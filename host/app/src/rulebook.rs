@@ -20,7 +20,7 @@ use postroom_store::{RuleRecord, Store, StoreError};
 use crate::audience::Audience;
 use crate::cases::{Gate, Tested};
 use crate::config::{Config, RuleKind, RuleUse};
-use files::{CONFIGURATION, Files, Folder, Footprint, Spot};
+use files::{CONFIGURATION, Files, Folder, Footprint, Spot, told};
 use refused::{Refused, alert_key, alert_sinks};
 
 pub use change::{Change, Serves};
@@ -177,6 +177,7 @@ impl RuleBook {
             sending_back: tokio::sync::Mutex::default(),
         });
         book.reload(None).await?;
+        book.resume_strikes()?;
         Ok(book)
     }
 
@@ -443,7 +444,7 @@ fn load_file(
     let read = footprint.read(files, spot);
     let bytes = read.map_err(|unread| Refusal::Unread {
         name: name.clone(),
-        reason: unread.told(CONFIGURATION),
+        reason: told(unread, CONFIGURATION),
     })?;
     let folder = Folder::of(files, &wanted.rule);
     let loaded = load(sandbox, wanted, &bytes, &folder);

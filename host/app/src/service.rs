@@ -12,7 +12,7 @@ use postroom_core::RawMessage;
 use postroom_mailbox::{FetchLimits, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
-use postroom_store::{OutgoingRoute, Routes, Store, StoreError};
+use postroom_store::{OutgoingRoute, Routes, Store, StoreError, StoreOptions};
 use rustls::ClientConfig;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -104,7 +104,11 @@ impl Service {
             instances,
         } = watchers;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let store = Store::open(&config.data_dir)?;
+        let options = StoreOptions {
+            generations: config.limits.generations,
+            ..StoreOptions::default()
+        };
+        let store = Store::open_with(&config.data_dir, &options)?;
         let slots = Arc::new(Slots::new(cores));
         // One more than there are mails decided at a time: a rule that is slow to load holds up none.
         let workers = slots.count() + 1 + instances;
@@ -112,7 +116,7 @@ impl Service {
         let sandbox = Arc::new(sandbox);
         let rules =
             RuleBook::open(&config, sandbox.clone(), store.clone(), audience.clone()).await?;
-        let (directories, read) = Directories::open(&config);
+        let (directories, read) = Directories::open(&config, store.clone()).await?;
         audience.reread(&read);
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens(&config, &tls)?.on_step(crash::refresh);
@@ -211,7 +215,7 @@ impl Service {
             }
         }
         self.tokens.finish().await;
-        self.line.store.close();
+        self.line.close().await;
         match died {
             Some(error) => Err(error).context("a part of the service died"),
             None => Ok(()),
@@ -275,7 +279,7 @@ impl Service {
         }
         self.tokens.finish().await;
         let waiting = self.line.store.outbox_waiting()?;
-        self.line.store.close();
+        self.line.close().await;
         Ok(waiting)
     }
 

@@ -69,7 +69,7 @@ pub async fn watch(
                 }
             },
         }
-        reread(&directories, &*audience).await;
+        audience.reread(&directories.reread().await);
         if let Err(error) = rules.reload(noticed).await {
             tracing::error!(%error, "saved rules could not be stored; the live ones go on serving");
         }
@@ -108,14 +108,6 @@ fn keep_watching(
         }
     }
     fresh
-}
-
-async fn reread(directories: &Arc<Directories>, audience: &dyn Audience) {
-    let directories = directories.clone();
-    match tokio::task::spawn_blocking(move || directories.reread()).await {
-        Ok(reread) => audience.reread(&reread),
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }
 
 async fn settle(bell: &mut mpsc::Receiver<Instant>) {

@@ -260,7 +260,12 @@ impl Wanted {
 
 /// How texts are compared that are compared without case.
 pub fn folded(text: &str) -> String {
-    text.trim().to_lowercase()
+    let folded = text.trim().to_lowercase();
+    // A sigma is written otherwise at a word's end, which the end of a part is not.
+    match folded.contains('ς') {
+        true => folded.replace('ς', "σ"),
+        false => folded,
+    }
 }
 
 /// The bare address in what a ticket has as its requester, folded: `Ann <ann@acme.example>` is `ann@acme.example`.
@@ -387,6 +392,7 @@ mod tests {
             "contacts": [
                 {"name": "Ann Ång", "email": "ann@acme.example", "vip": true},
                 {"name": "Bob", "email": "bob@acme.example"},
+                {"name": "Οδυσσέας", "email": "ody@elsewhere.example"},
             ],
             "assets": [{"name": "db1", "serial": "SN-1", "host": "db1.acme.example"}],
             "tickets": [
@@ -414,7 +420,9 @@ mod tests {
             (Contacts("ÅNG".into()), 1),
             (Contacts("acme".into()), 2),
             (Contacts("%".into()), 0),
-            (Contacts("".into()), 2),
+            (Contacts("".into()), 3),
+            (Contacts("ΟΔΥΣΣΈΑΣ".into()), 1),
+            (Contacts("ΟΔΥΣ".into()), 1),
             (Asset("sn-1".into()), 1),
             (Asset("sn".into()), 0),
             (Assets("SN".into()), 1),

@@ -103,7 +103,8 @@ pub(crate) fn add_ticket(
             serde_json::to_string(&detail)?,
             &ticket.body,
         ))?;
-    lookup::note_words(conn, origin.tenant, number, ticket)?;
+    let requester = ticket.requester.as_deref();
+    lookup::note_words(conn, origin.tenant, number, requester, &ticket.fields)?;
     Ok(id)
 }
 

@@ -12,6 +12,7 @@
 mod acks;
 mod commit;
 mod compose;
+mod directory;
 mod error;
 mod generations;
 mod ids;
@@ -30,6 +31,7 @@ mod refusals;
 mod retention;
 mod schema;
 mod shadow;
+mod strikes;
 mod writer;
 
 use std::ops::Deref;
@@ -41,6 +43,7 @@ pub use commit::{
     Committed, KvRead, KvWrite, LookupRead, MailFacts, OutgoingRoute, Routes, Verdict,
 };
 pub use compose::{MailKind, OutgoingMailPayload};
+pub use directory::FileId;
 pub use error::StoreError;
 pub use generations::{Generation, RuleChange, RuleRecord};
 pub use ids::{DecisionId, ItemKind, JournalId};
@@ -58,6 +61,7 @@ pub use shadow::{
     NewShadow, Shadow, ShadowId, ShadowMail, ShadowPage, ShadowResult, ShadowState, end_shadow,
     start_shadow,
 };
+pub use strikes::StrikeRecord;
 
 use schema::Lock;
 use writer::Writer;

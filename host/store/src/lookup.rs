@@ -1,9 +1,11 @@
 //! What rules may look up in the store: the open tickets and the alerts of one tenant, each by an index that begins with that tenant.
 
+use std::collections::BTreeMap;
+
 use postroom_core::lookup::{
     Found, KnownAlert, OpenTicket, Question, TicketSearch, Wanted, field_key, requester_key,
 };
-use postroom_core::{AlertState, Ticket};
+use postroom_core::{AlertState, Value};
 use rusqlite::{Connection, Row};
 
 use crate::ids::{rfc3339, ticket_name, ticket_number};
@@ -48,16 +50,36 @@ impl Reader {
     }
 }
 
-/// Notes the words that a new ticket is found by.
+/// Notes the words of every ticket, where there were none before.
+pub(crate) fn note_all_words(conn: &Connection) -> Result<(), StoreError> {
+    let mut tickets = conn.prepare("SELECT tenant, ticket, detail FROM item WHERE kind = 0")?;
+    let mut rows = tickets.query([])?;
+    while let Some(row) = rows.next()? {
+        let (tenant, number, detail): (_, _, String) = row.try_into()?;
+        match serde_json::from_str::<StoredDetail>(&detail) {
+            Ok(stored) => {
+                let requester = stored.detail.requester.as_deref();
+                note_words(conn, tenant, number, requester, &stored.fields)?;
+            }
+            // One unreadable ticket must not keep the service from starting.
+            Err(error) => {
+                tracing::error!(%error, ticket = number, "what is known of a ticket cannot be read: it is not found by it");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notes the words that a ticket is found by.
 pub(crate) fn note_words(
     conn: &Connection,
     tenant: i64,
     number: i64,
-    ticket: &Ticket,
+    requester: Option<&str>,
+    fields: &BTreeMap<String, Value>,
 ) -> Result<(), StoreError> {
-    let requester = ticket.requester.as_deref().map(requester_key);
-    let requester = requester.map(|value| (REQUESTER, value));
-    let fields = ticket.fields.iter().filter(|(name, _)| !name.is_empty());
+    let requester = requester.map(|whole| (REQUESTER, requester_key(whole)));
+    let fields = fields.iter().filter(|(name, _)| !name.is_empty());
     let fields = fields.filter_map(|(name, value)| Some((name.as_str(), field_key(value)?)));
     let mut statement = conn.prepare_cached(
         "INSERT OR IGNORE INTO ticket_word (tenant, name, value, ticket) VALUES (?1, ?2, ?3, ?4)",

@@ -146,16 +146,17 @@ impl Reader {
         })
     }
 
-    /// When the next entry for a target is due, perhaps in the past; none when nothing waits.
+    /// When the next entry for a target is due after a time; none when nothing waits longer than that.
     pub fn next_outbox_due(
         &self,
         kind: OutboxKind,
         target: &str,
+        after_ms: i64,
     ) -> Result<Option<i64>, StoreError> {
         self.with(|conn| {
             Ok(conn
                 .prepare_cached(NEXT_DUE)?
-                .query_row((target, kind.number()), |row| row.get(0))
+                .query_row((target, kind.number(), after_ms), |row| row.get(0))
                 .optional()?)
         })
     }
@@ -213,7 +214,7 @@ const DUE: &str = "SELECT o.id, o.kind, o.target, t.name, o.decision, o.payload,
      ORDER BY o.due_ms, o.id LIMIT ?3";
 
 const NEXT_DUE: &str = "SELECT o.due_ms FROM outbox o
-     WHERE o.state = 0 AND o.target = ?1 AND o.kind = ?2
+     WHERE o.state = 0 AND o.target = ?1 AND o.kind = ?2 AND o.due_ms > ?3
        AND NOT EXISTS (SELECT 1 FROM outbox e
                        WHERE e.state = 0 AND e.lane = o.lane AND e.target = o.target AND e.kind = o.kind AND e.id < o.id)
      ORDER BY o.due_ms LIMIT 1";

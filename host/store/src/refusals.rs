@@ -62,7 +62,8 @@ pub struct SentBack {
 }
 
 /// Makes the versions of an earlier generation the newest one, and refuses those that they replace. Works beside a running
-/// service, which follows as soon as it sees it, and without one.
+/// service, which follows as soon as it sees it, and without one. It drops no generation, whatever the options say: how many
+/// are kept is for those who save.
 ///
 /// # Errors
 /// [`StoreError::NoSuchGeneration`] when it is not kept.
@@ -73,7 +74,7 @@ pub fn roll_back(
 ) -> Result<RolledBack, StoreError> {
     let mut conn = schema::open_beside(data_dir, options)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let done = write_rollback(&tx, wanted, options.generations)?;
+    let done = write_rollback(&tx, wanted)?;
     tx.commit()?;
     Ok(done)
 }
@@ -128,11 +129,7 @@ impl Reader {
     }
 }
 
-fn write_rollback(
-    conn: &Connection,
-    wanted: &Rollback,
-    keep: u64,
-) -> Result<RolledBack, StoreError> {
+fn write_rollback(conn: &Connection, wanted: &Rollback) -> Result<RolledBack, StoreError> {
     let newest = generations::newest(conn)?;
     let to = match wanted.to {
         Some(number) => i64::try_from(number).unwrap_or(i64::MAX),
@@ -168,7 +165,7 @@ fn write_rollback(
         true => None,
         false => {
             let cause = format!("rolled back to {to}");
-            Some(generations::save(conn, &versions(&set), &cause, keep)?)
+            Some(generations::save(conn, &versions(&set), &cause, u64::MAX)?)
         }
     };
     Ok(RolledBack {

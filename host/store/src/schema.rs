@@ -9,8 +9,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::StoreError;
 use crate::options::StoreOptions;
+use crate::{StoreError, lookup};
 
 const DATABASE: &str = "postroom.sqlite";
 const LOCK: &str = "postroom.lock";
@@ -26,7 +26,15 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/003_versions.sql"),
     include_str!("../migrations/004_lookup.sql"),
     include_str!("../migrations/005_shadow.sql"),
+    include_str!("../migrations/006_strikes.sql"),
+    include_str!("../migrations/007_directory.sql"),
 ];
+
+/// A step's part that SQL cannot do.
+type Rest = fn(&Connection) -> Result<(), StoreError>;
+
+/// By the `user_version` that they belong to.
+const IN_RUST: &[(usize, Rest)] = &[(4, lookup::note_all_words)];
 
 /// Held for the life of a [`crate::Store`]; the kernel releases it however the process ends.
 #[derive(Debug)]
@@ -222,6 +230,9 @@ fn migrate(conn: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
     for (index, sql) in steps.iter().enumerate().skip(from as usize) {
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(sql)?;
+        for (_, rest) in IN_RUST.iter().filter(|(version, _)| *version == index + 1) {
+            rest(&tx)?;
+        }
         tx.pragma_update(None, "user_version", (index + 1) as u32)?;
         tx.commit()?;
         tracing::info!(version = index + 1, "database schema brought up to date");

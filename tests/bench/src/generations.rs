@@ -49,11 +49,12 @@ pub fn run(rounds: usize) -> Result<()> {
             let live = rules(*generations);
             let began = Instant::now();
             let refused = store.refused_rules()?;
+            let strikes = store.strikes()?;
             let newest = store.newest_generation()?;
             let number = runtime.block_on(store.save_generation(live, "saved"))?;
             times.push(began.elapsed());
             ensure!(
-                refused.is_empty() && newest == number,
+                refused.is_empty() && strikes.is_empty() && newest == number,
                 "the start made a generation"
             );
             store.close();

@@ -8,6 +8,7 @@ mod fair;
 mod figures;
 mod generations;
 mod live;
+mod lookup;
 mod mails;
 mod memory;
 mod process;
@@ -30,6 +31,8 @@ use postroom_stand::Stand;
 const SYNCS: u64 = 50;
 /// Starts on each store of generations.
 const GENERATION_STARTS: usize = 50;
+/// Mails of each arm of the lookup.
+const LOOKUP_MAILS: u32 = 1000;
 
 /// Measures Postroom beside imap_tools, imapflow + mailparser and mbsync.
 #[derive(Debug, Parser)]
@@ -70,6 +73,7 @@ enum Part {
     Replay,
     Fair,
     Generations,
+    Lookup,
     Throughput,
     Live,
     Memory,
@@ -105,11 +109,20 @@ fn main() -> Result<()> {
         generations::run(GENERATION_STARTS)?;
         println!();
     }
+    if wants(Part::Lookup) {
+        lookup::run(LOOKUP_MAILS, options.rounds)?;
+        println!();
+    }
     // The other parts need servers.
     let alone = |part: &Part| {
         matches!(
             part,
-            Part::Sandbox | Part::Scripts | Part::Replay | Part::Fair | Part::Generations
+            Part::Sandbox
+                | Part::Scripts
+                | Part::Replay
+                | Part::Fair
+                | Part::Generations
+                | Part::Lookup
         )
     };
     if !options.parts.is_empty() && options.parts.iter().all(alone) {

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
-use postroom_sandbox::{LoadError, Sandbox, SandboxError};
+use postroom_sandbox::{LoadError, Rule, Sandbox, SandboxError};
+use postroom_store::{Reader, RefusedRule, StoreError};
 use serde_json::json;
 
 use crate::cases::{Gate, folder_of};
@@ -60,7 +61,10 @@ impl From<Problem> for Findings {
 
 pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let loader = Loader::new(file);
-    let report = survey(file, &|wanted, gate| loader.load(wanted, gate));
+    let mut report = survey(file, &|wanted, gate| loader.load(wanted, gate));
+    if let Some(Err(problem)) = loader.refused.into_inner() {
+        report.warnings.push(problem);
+    }
     if let Some(Err(error)) = loader.sandbox.into_inner() {
         return Err(error.into());
     }
@@ -163,6 +167,8 @@ struct Loader<'c> {
     config: &'c Path,
     /// An error is the machine's fault and not a rule's.
     sandbox: OnceCell<Result<Sandbox, SandboxError>>,
+    /// The versions that must not serve, if there is a store that knows any.
+    refused: OnceCell<Result<Vec<RefusedRule>, Problem>>,
 }
 
 impl<'c> Loader<'c> {
@@ -170,6 +176,7 @@ impl<'c> Loader<'c> {
         Self {
             config,
             sandbox: OnceCell::new(),
+            refused: OnceCell::new(),
         }
     }
 
@@ -216,6 +223,7 @@ impl<'c> Loader<'c> {
             return failing(&shown, wanted, reason).into();
         }
         let mut findings = Findings::default();
+        findings.warnings.extend(self.out(&shown, wanted, &rule));
         let Some(bundle) = rule.bundle() else {
             findings.wants = wants::of_component(&bytes);
             return findings;
@@ -234,6 +242,38 @@ impl<'c> Loader<'c> {
             }
         }
         findings
+    }
+
+    /// What is to be said of a version that was rolled back or sent back: it is in the file, and does not serve.
+    fn out(&self, file: &str, wanted: &RuleUse, rule: &Rule) -> Option<Problem> {
+        let refused = self.refused.get_or_init(|| self.read_refused());
+        let mut refused = refused.iter().flatten();
+        let hash = rule.hash();
+        let out = refused.find(|it| {
+            it.hash == hash && it.tenant == wanted.tenant && it.name == wanted.rule.name
+        })?;
+        let message = format!(
+            "was {} for {}, and stays out until the file changes",
+            out.reason, wanted.tenant
+        );
+        let cure = "correct the rule and save it; or `postroom rules rollback GENERATION` returns to one that had this version, see `postroom rules list`";
+        Some(of_file(file, message, cure))
+    }
+
+    /// Beside a running service. A store that is not there, or that the next start brings up to date, refuses nothing yet.
+    fn read_refused(&self) -> Result<Vec<RefusedRule>, Problem> {
+        let Ok(data_dir) = config::data_dir(self.config) else {
+            return Ok(Vec::new());
+        };
+        match Reader::open(&data_dir).and_then(|reader| reader.refused_rules()) {
+            Err(StoreError::Missing { .. } | StoreError::OlderSchema { .. }) => Ok(Vec::new()),
+            Err(error) => Err(of_file(
+                &data_dir.display().to_string(),
+                format!("cannot say which versions of rules are refused: {error}"),
+                "run the check as the user that postroom runs as",
+            )),
+            Ok(refused) => Ok(refused),
+        }
     }
 
     fn sandbox(&self) -> Option<&Sandbox> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postroom_core::ParseLimits;
 use postroom_sandbox::Limits;
+use postroom_store::StoreOptions;
 
 use super::LineLimits;
 use super::reader::Section;
@@ -27,6 +28,8 @@ const COUNT: RangeInclusive<u64> = 1..=100_000;
 const MAILS_PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
 /// What a mail's size may be limited to. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
 const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
+/// The newest, and at least one to go back to.
+const GENERATIONS: RangeInclusive<u64> = 2..=100_000;
 const LINE_KEYS: &[&str] = &[
     "message_bytes",
     "raw_bytes",
@@ -38,6 +41,7 @@ const LINE_KEYS: &[&str] = &[
     "outbox_attempts",
     "strikes",
     "strikes_of",
+    "generations",
 ];
 
 impl Default for LineLimits {
@@ -52,6 +56,7 @@ impl Default for LineLimits {
             attempts: 5,
             outbox_attempts: 200,
             strikes: StrikeLimits::default(),
+            generations: StoreOptions::default().generations,
         }
     }
 }
@@ -161,6 +166,7 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
     let strikes = &mut limits.strikes;
     set_count(section, "strikes", 0..=1000, &mut strikes.failures);
     set_count(section, "strikes_of", 1..=1000, &mut strikes.mails);
+    set_count(section, "generations", GENERATIONS, &mut limits.generations);
 }
 
 fn set_size<T: TryFrom<u64>>(

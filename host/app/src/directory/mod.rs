@@ -5,14 +5,20 @@ mod table;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use postroom_core::ContentHash;
 use postroom_core::lookup::{Asset, Contact, Found, Question, Wanted, folded};
+use postroom_store::{FileId, Store, StoreError};
 
 use crate::config::{Config, DirectoryFile, Problem, Tenant};
+use crate::inside::{Unread, open_file, read_whole};
 use table::{Faults, Row, Shape};
 
 const CONTACTS: Shape = Shape {
@@ -20,43 +26,67 @@ const CONTACTS: Shape = Shape {
     key: "email",
     known: &["email", "name", "phone", "vip"],
 };
+/// Between the words of a row.
+const BETWEEN: &str = "\0";
 const ASSETS: Shape = Shape {
     name: "assets",
     key: "name",
     known: &["name", "serial", "host"],
 };
 
+/// A file that changed so shortly before it was read may have changed again within the same tick of its file system's clock.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// One tenant's contacts and assets, ready to be asked. It never changes: a batch asks the same one to its end.
 #[derive(Debug, Default)]
 pub struct Directory {
-    contacts: Part<Contact>,
-    assets: Part<Asset>,
+    contacts: Arc<Part<Contact>>,
+    assets: Arc<Part<Asset>>,
 }
 
 /// What one file holds, with the words it is found by.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Part<T> {
     /// The reason, where there never was a good file: nobody decides on contacts that could not be read.
     rows: Result<Vec<T>, String>,
     /// By what each is found exactly, folded; the first one has it.
     exact: HashMap<String, usize>,
-    /// All of a row's words, folded.
+    /// All of a row's words, folded, with a NUL between two: no word has one.
     words: Vec<String>,
 }
 
 /// The directories of all tenants, as they are now.
-#[derive(Debug, Default)]
 pub struct Directories {
     /// The configuration's folder, which no file leaves.
     dir: PathBuf,
+    store: Store,
     tenants: Vec<Files>,
     live: ArcSwap<HashMap<String, Arc<Directory>>>,
-    /// One look at a time. What each file held when it was last looked at; none for one that could not be read.
-    seen: Mutex<HashMap<FileOf, Option<ContentHash>>>,
+    /// One look at a time. What each file was when it was last looked at.
+    seen: Mutex<HashMap<FileId, Seen>>,
 }
 
-/// A tenant, and which of its files: one file may be two tenants'.
-type FileOf = (String, &'static str);
+/// A file at the last look.
+#[derive(Debug)]
+struct Seen {
+    /// While the file has it, it holds what it held; none where that is not sure.
+    stamp: Option<Stamp>,
+    /// What it held, or why that could not be read.
+    held: Result<ContentHash, Problem>,
+}
+
+/// What was read of a file, and its stamp if that is sure to change with it.
+#[derive(Default)]
+struct Content {
+    bytes: Vec<u8>,
+    stamp: Option<Stamp>,
+}
+
+/// What the file system tells of a file, which no write leaves as it is: device, inode, size, and the second and nanosecond of
+/// the last change of content or name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp([i128; 5]);
+
 /// How a file's bytes are read: into all that is in it, or every problem.
 type MadeOf<T> = fn(&[u8], &DirectoryFile) -> Result<T, Vec<Problem>>;
 
@@ -74,11 +104,21 @@ pub struct Reread {
     pub live: Vec<(String, String)>,
     /// Tenant and what is wrong with a file of it, each saved fault once.
     pub refused: Vec<(String, Problem)>,
+    /// Files that are broken at a start: what they held when they last were good is live.
+    pub returned: Vec<(String, String)>,
+}
+
+/// The same, with what is to be kept of it.
+#[derive(Default)]
+struct Looked {
+    reread: Reread,
+    good: Vec<(FileId, Bytes)>,
 }
 
 impl Directories {
-    /// Reads every file that the tenants name. One that is broken is told, and asking for what it holds fails.
-    pub fn open(config: &Config) -> (Arc<Self>, Reread) {
+    /// Reads every file that the tenants name. One that is broken is told, and what it last held serves; where it never was good,
+    /// asking for what it holds fails.
+    pub async fn open(config: &Config, store: Store) -> Result<(Arc<Self>, Reread), StoreError> {
         let tenants = config.tenants.iter().map(|tenant| Files {
             tenant: tenant.name.clone(),
             contacts: tenant.contacts.clone(),
@@ -86,11 +126,21 @@ impl Directories {
         });
         let directories = Arc::new(Self {
             dir: config.dir.clone(),
+            store,
             tenants: tenants.collect(),
-            ..Self::default()
+            live: ArcSwap::default(),
+            seen: Mutex::default(),
         });
-        let reread = directories.reread();
-        (directories, reread)
+        let reread = directories.reread().await;
+        let files = directories.tenants.iter().flat_map(|it| {
+            let contacts = it.contacts.iter().map(|file| (file, &CONTACTS));
+            let assets = it.assets.iter().map(|file| (file, &ASSETS));
+            let all = contacts.chain(assets);
+            all.map(|(file, shape)| file_id(&it.tenant, file, shape))
+        });
+        let files = files.collect();
+        directories.store.forget_files_but(files).await?;
+        Ok((directories, reread))
     }
 
     /// A tenant's directory as it is now. What is answered stays the same whatever is saved meanwhile.
@@ -113,21 +163,51 @@ impl Directories {
         folders.collect()
     }
 
-    /// Reads what was saved since the last look, and puts it live at once. What is broken changes nothing. Blocking.
-    pub fn reread(&self) -> Reread {
+    /// Reads what was saved since the last look, and puts it live at once. What is broken changes nothing. What is good is kept for
+    /// a start at which it is broken.
+    pub async fn reread(self: &Arc<Self>) -> Reread {
+        let directories = self.clone();
+        let looked = tokio::task::spawn_blocking(move || directories.look());
+        let looked = looked
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        for (file, bytes) in looked.good {
+            let (tenant, name) = (file.tenant.clone(), file.name.clone());
+            if let Err(error) = self.store.keep_file(file, bytes).await {
+                tracing::error!(%error, tenant, name, "contacts or assets are live, and not kept for the next start");
+            }
+        }
+        looked.reread
+    }
+
+    /// Blocking.
+    fn look(&self) -> Looked {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.live.load_full();
         let mut now = HashMap::with_capacity(before.len());
-        let mut reread = Reread::default();
+        let mut looked = Looked::default();
         for files in &self.tenants {
             let serving = before.get(&files.tenant).cloned();
             let mut look = |file: &Option<DirectoryFile>, shape: &Shape| {
                 let file = file.as_ref()?;
-                let bytes = read_inside(&self.dir, file);
-                let hash = bytes.as_ref().ok().map(|bytes| ContentHash::of(bytes));
-                let key = (files.tenant.clone(), shape.name);
-                let is_news = seen.insert(key, hash) != Some(hash);
-                is_news.then_some((file.clone(), bytes))
+                let id = file_id(&files.tenant, file, shape);
+                let read = read(&self.dir, file, seen.get(&id).and_then(|it| it.stamp));
+                let (bytes, stamp) = match read {
+                    Ok(None) => return None,
+                    Ok(Some(read)) => (Ok(Bytes::from(read.bytes)), read.stamp),
+                    Err(problem) => (Err(problem), None),
+                };
+                let held = match &bytes {
+                    Ok(bytes) => Ok(ContentHash::of(bytes)),
+                    Err(problem) => Err(problem.clone()),
+                };
+                let now = Seen {
+                    stamp,
+                    held: held.clone(),
+                };
+                let before = seen.insert(id.clone(), now);
+                let is_news = before.is_none_or(|before| before.held != held);
+                is_news.then_some((id, file.clone(), bytes))
             };
             let contacts = look(&files.contacts, &CONTACTS);
             let assets = look(&files.assets, &ASSETS);
@@ -140,14 +220,61 @@ impl Directories {
             }
             let serving = serving.as_deref();
             let old = serving.map(|it| &it.contacts);
-            let contacts = refresh(contacts, old, files, &mut reread, contacts_of);
+            let contacts = self.refresh(contacts, old, &mut looked, contacts_of);
             let old = serving.map(|it| &it.assets);
-            let assets = refresh(assets, old, files, &mut reread, assets_of);
+            let assets = self.refresh(assets, old, &mut looked, assets_of);
             let fresh = Directory { contacts, assets };
             now.insert(files.tenant.clone(), Arc::new(fresh));
         }
         self.live.store(Arc::new(now));
-        reread
+        looked
+    }
+
+    /// A part as it is after a look at its file: the new one, or the one that serves, or the one that last did.
+    fn refresh<T>(
+        &self,
+        news: Option<(FileId, DirectoryFile, Result<Bytes, Problem>)>,
+        serving: Option<&Arc<Part<T>>>,
+        looked: &mut Looked,
+        made_of: MadeOf<Part<T>>,
+    ) -> Arc<Part<T>> {
+        let Some((id, file, bytes)) = news else {
+            return serving.cloned().unwrap_or_default();
+        };
+        let made = bytes
+            .map_err(|problem| vec![problem])
+            .and_then(|bytes| Ok((made_of(&bytes, &file)?, bytes)));
+        let problems = match made {
+            Ok((part, bytes)) => {
+                let live = (id.tenant.clone(), file.shown());
+                looked.reread.live.push(live);
+                let kept = self.store.kept_file_hash(&id).ok().flatten();
+                if kept != Some(ContentHash::of(&bytes)) {
+                    looked.good.push((id, bytes));
+                }
+                return Arc::new(part);
+            }
+            Err(problems) => problems,
+        };
+        let reason = problems.first().map(ToString::to_string);
+        let refused = problems.into_iter();
+        let refused = refused.map(|problem| (id.tenant.clone(), problem));
+        looked.reread.refused.extend(refused);
+        if let Some(good) = serving.filter(|it| it.rows.is_ok()) {
+            return good.clone();
+        }
+        let kept = self.store.kept_file(&id).unwrap_or_else(|error| {
+            tracing::error!(%error, tenant = id.tenant, file = file.shown(), "what it last held cannot be read");
+            None
+        });
+        if let Some(part) = kept.and_then(|bytes| made_of(&bytes, &file).ok()) {
+            looked.reread.returned.push((id.tenant, file.shown()));
+            return Arc::new(part);
+        }
+        Arc::new(Part {
+            rows: Err(reason.unwrap_or_default()),
+            ..Part::default()
+        })
     }
 }
 
@@ -158,12 +285,14 @@ impl Directory {
             config: &Config,
             file: &Option<DirectoryFile>,
             made_of: MadeOf<T>,
-        ) -> Result<T, Vec<Problem>> {
+        ) -> Result<Arc<T>, Vec<Problem>> {
             let Some(file) = file else {
-                return Ok(T::default());
+                return Ok(Arc::default());
             };
-            let bytes = read_inside(&config.dir, file).map_err(|problem| vec![problem])?;
-            made_of(&bytes, file)
+            match read(&config.dir, file, None) {
+                Ok(read) => made_of(&read.unwrap_or_default().bytes, file).map(Arc::new),
+                Err(problem) => Err(vec![problem]),
+            }
         }
         let contacts = part(config, &tenant.contacts, contacts_of);
         let assets = part(config, &tenant.assets, assets_of);
@@ -206,7 +335,7 @@ impl<T: Clone> Part<T> {
             for name in folded.iter().filter(|name| exact(row, name)) {
                 part.exact.entry(name.clone()).or_insert(n);
             }
-            part.words.push(folded.join("\n"));
+            part.words.push(folded.join(BETWEEN));
         }
         part.rows = Ok(rows);
         part
@@ -225,6 +354,9 @@ impl<T: Clone> Part<T> {
 
     fn containing(&self, text: &str, most: usize) -> Result<Vec<T>, String> {
         let rows = self.rows.as_ref().map_err(Clone::clone)?;
+        if text.contains(BETWEEN) {
+            return Ok(Vec::new());
+        }
         let text = Wanted::new(text);
         let found = rows
             .iter()
@@ -244,76 +376,82 @@ impl<T> Default for Part<T> {
     }
 }
 
-/// A part as it is after a look at its file: the new one, or the one that serves.
-fn refresh<T: Clone>(
-    looked: Option<(DirectoryFile, Result<Vec<u8>, Problem>)>,
-    serving: Option<&Part<T>>,
-    files: &Files,
-    reread: &mut Reread,
-    made_of: MadeOf<Part<T>>,
-) -> Part<T> {
-    let Some((file, bytes)) = looked else {
-        return serving.cloned().unwrap_or_default();
-    };
-    let made = bytes
-        .map_err(|problem| vec![problem])
-        .and_then(|bytes| made_of(&bytes, &file));
-    match made {
-        Ok(part) => {
-            reread.live.push((files.tenant.clone(), file.shown()));
-            part
-        }
-        Err(problems) => {
-            let reason = problems.first().map(ToString::to_string);
-            let refused = problems.into_iter();
-            let refused = refused.map(|problem| (files.tenant.clone(), problem));
-            reread.refused.extend(refused);
-            match serving {
-                Some(good) if good.rows.is_ok() => good.clone(),
-                _ => Part {
-                    rows: Err(reason.unwrap_or_default()),
-                    ..Part::default()
-                },
-            }
-        }
+fn file_id(tenant: &str, file: &DirectoryFile, shape: &Shape) -> FileId {
+    FileId {
+        tenant: tenant.to_owned(),
+        kind: shape.name,
+        name: file.name.clone(),
     }
 }
 
-/// The bytes of a file, if it still lies in the configuration's folder: it may have become a link since.
-fn read_inside(dir: &Path, file: &DirectoryFile) -> Result<Vec<u8>, Problem> {
-    let problem = |message: String, cure: &str| Problem {
-        file: file.shown(),
-        line: 0,
-        column: 0,
-        key: String::new(),
-        message,
-        cure: cure.into(),
+/// Reads a file that must still lie in the configuration's folder, with the stamp by which the next look knows it again. Nothing
+/// when it has the stamp of the last look.
+fn read(
+    dir: &Path,
+    file: &DirectoryFile,
+    before: Option<Stamp>,
+) -> Result<Option<Content>, Problem> {
+    let read = || -> Result<_, Unread> {
+        let open: File = open_file(Some(dir), &file.path)?;
+        let (about, now) = (open.metadata()?, SystemTime::now());
+        let stamp = Stamp::of(&about);
+        if before == Some(stamp) {
+            return Ok(None);
+        }
+        let bytes = read_whole(&open, table::FILE_BYTES as u64)?;
+        Ok(Some(Content {
+            bytes,
+            stamp: stamp.is_settled(now).then_some(stamp),
+        }))
     };
-    let unreadable = |error: std::io::Error| {
-        problem(
-            format!("cannot be read ({error})"),
-            "make the file readable for postroom",
-        )
-    };
-    let real = file.path.canonicalize().map_err(unreadable)?;
-    let dir = match dir.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => dir,
-    };
-    if !real.starts_with(dir.canonicalize().map_err(unreadable)?) {
-        return Err(problem(
-            "leads out of the configuration's folder by a symbolic link".into(),
-            "put the file itself there",
-        ));
+    read().map_err(|unread| {
+        let (message, cure) = match unread {
+            Unread::Missing => (
+                "is not there".into(),
+                "put it back; without it, leave its key out of the configuration",
+            ),
+            Unread::LeadsOut => (
+                "leads out of the configuration's folder by a symbolic link".into(),
+                "put the file itself there",
+            ),
+            Unread::NoFile => ("is not a file".into(), "put the file itself there"),
+            Unread::TooLarge(_) => (
+                format!("is over {} bytes", table::FILE_BYTES),
+                "leave out the columns that no rule asks for",
+            ),
+            Unread::Other(reason) => (
+                format!("cannot be read ({reason})"),
+                "make the file readable for postroom",
+            ),
+        };
+        Problem {
+            file: file.shown(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message,
+            cure: cure.into(),
+        }
+    })
+}
+
+impl Stamp {
+    fn of(about: &Metadata) -> Self {
+        Self([
+            about.dev().into(),
+            about.ino().into(),
+            about.size().into(),
+            about.ctime().into(),
+            about.ctime_nsec().into(),
+        ])
     }
-    let size = real.metadata().map_err(unreadable)?.len();
-    if size > table::FILE_BYTES as u64 {
-        return Err(problem(
-            format!("is over {} bytes", table::FILE_BYTES),
-            "leave out the columns that no rule asks for",
-        ));
+
+    fn is_settled(self, now: SystemTime) -> bool {
+        let [.., secs, nanos] = self.0;
+        let changed = secs * 1_000_000_000 + nanos;
+        let now = now.duration_since(SystemTime::UNIX_EPOCH);
+        now.is_ok_and(|now| changed + (SETTLED.as_nanos() as i128) < now.as_nanos() as i128)
     }
-    std::fs::read(&real).map_err(unreadable)
 }
 
 fn contacts_of(bytes: &[u8], file: &DirectoryFile) -> Result<Part<Contact>, Vec<Problem>> {

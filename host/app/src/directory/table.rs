@@ -90,11 +90,23 @@ pub fn read(bytes: &[u8], is_csv: bool, shape: &Shape, faults: &mut Faults) -> V
     };
     // Spreadsheets begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(at) = text.find('\0') {
+        // UTF-16 looks like this.
+        faults.add(line_of(text, at), "is not text", "save it as UTF-8");
+        return Vec::new();
+    }
     let rows = match is_csv {
         true => read_csv(text, shape, faults),
         false => read_toml(text, shape, faults),
     };
     for cell in rows.iter().flat_map(|row| &row.cells) {
+        if cell.value.contains('\0') {
+            faults.add(
+                cell.line,
+                format!("{} has a NUL character in it", cell.name),
+                "remove it",
+            );
+        }
         if cell.value.len() > CELL_BYTES {
             faults.add(
                 cell.line,
@@ -112,12 +124,20 @@ fn read_csv(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
         faults.add(1, "is empty", "name the columns in the first line");
         return Vec::new();
     };
+    if let Some((message, cure)) = records.fault {
+        faults.add(1, message, cure);
+        return Vec::new();
+    }
     let names: Vec<String> = header.iter().map(|name| column(name, shape)).collect();
     if !check_header(&names, shape, faults) {
         return Vec::new();
     }
     let mut rows = Vec::new();
-    for (line, record) in records {
+    while let Some((line, record)) = records.next() {
+        if let Some((message, cure)) = records.fault {
+            faults.add(line, message, cure);
+            continue;
+        }
         if record.len() != names.len() {
             faults.add(
                 line,
@@ -156,6 +176,9 @@ struct Records<'t> {
     text: &'t str,
     at: usize,
     place: Place,
+    delimiter: u8,
+    /// What is wrong with the quotes of the last record, and the cure: a reader takes them as well as it can, and with them rows.
+    fault: Option<(&'static str, &'static str)>,
     reader: csv_core::Reader,
     output: Vec<u8>,
     ends: Vec<usize>,
@@ -163,13 +186,14 @@ struct Records<'t> {
 
 impl<'t> Records<'t> {
     fn new(text: &'t str) -> Self {
-        let reader = csv_core::ReaderBuilder::new()
-            .delimiter(delimiter(text))
-            .build();
+        let delimiter = delimiter(text);
+        let reader = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
         Self {
             text,
             at: 0,
             place: Place::default(),
+            delimiter,
+            fault: None,
             reader,
             output: vec![0; CELL_BYTES],
             ends: vec![0; COLUMNS],
@@ -190,6 +214,7 @@ impl Iterator for Records<'_> {
             self.at += 1;
         }
         let line = self.place.line(self.text, self.at);
+        let began = self.at;
         let (mut written, mut ended) = (0, 0);
         loop {
             let input = bytes.get(self.at..).unwrap_or_default();
@@ -209,6 +234,7 @@ impl Iterator for Records<'_> {
                 Read::Record => break,
             }
         }
+        self.fault = quotes_fault(&bytes[began..self.at], self.delimiter);
         let mut from = 0;
         let cells = self.ends[..ended].iter().map(|end| {
             let cell = String::from_utf8_lossy(&self.output[from..*end]).into_owned();
@@ -216,6 +242,38 @@ impl Iterator for Records<'_> {
             cell
         });
         Some((line, cells.collect()))
+    }
+}
+
+/// What is wrong with the quotes of one record, and the cure.
+fn quotes_fault(record: &[u8], delimiter: u8) -> Option<(&'static str, &'static str)> {
+    let is_end = |byte: u8| byte == delimiter || byte == b'\r' || byte == b'\n';
+    let mut rest = record;
+    loop {
+        if let Some(quoted) = rest.strip_prefix(b"\"") {
+            rest = quoted;
+            loop {
+                let Some(quote) = rest.iter().position(|byte| *byte == b'"') else {
+                    return Some((
+                        "has a quote that is never closed",
+                        "close it, or write \"\" for a quote in a quoted value",
+                    ));
+                };
+                rest = &rest[quote + 1..];
+                match rest.strip_prefix(b"\"") {
+                    Some(after) => rest = after,
+                    None => break,
+                }
+            }
+            if rest.first().is_some_and(|byte| !is_end(*byte)) {
+                return Some((
+                    "has text right after a closing quote",
+                    "write \"\" for a quote in a quoted value, or close the one of the row before",
+                ));
+            }
+        }
+        let end = rest.iter().position(|byte| *byte == delimiter)?;
+        rest = &rest[end + 1..];
     }
 }
 

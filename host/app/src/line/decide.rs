@@ -54,6 +54,17 @@ pub struct Decided {
     pub mail: PendingMail,
     pub message: Option<Arc<Message>>,
     pub result: Result<Answer, Failure>,
+    content: Content,
+}
+
+impl Decided {
+    /// The mail as it was before.
+    pub fn undecided(self) -> Parsed {
+        Parsed {
+            mail: self.mail,
+            content: self.content,
+        }
+    }
 }
 
 /// Why there is no decision yet.
@@ -230,14 +241,14 @@ fn decide_one(
     parsed: Parsed,
 ) -> Decided {
     let Parsed { mail, content } = parsed;
-    let (message, result) = match content {
-        Content::Failed(reason) => (None, Err(Failure::Defect(reason))),
+    let (message, result) = match &content {
+        Content::Failed(reason) => (None, Err(Failure::Defect(reason.clone()))),
         Content::Unreadable(reason) | Content::GivenUp(reason) => {
-            (None, Ok(set_aside(reason, chain.generation)))
+            (None, Ok(set_aside(reason.clone(), chain.generation)))
         }
         Content::Message(message) => {
             let walked = catch_unwind(AssertUnwindSafe(|| {
-                walk_chain(line, mailbox, chain, directory, &mail, &message)
+                walk_chain(line, mailbox, chain, directory, &mail, message)
             }));
             let result = match walked {
                 Ok(Ok(answer)) => Ok(answer),
@@ -247,13 +258,14 @@ fn decide_one(
                     panic_text(&*panic)
                 ))),
             };
-            (Some(message), result)
+            (Some(message.clone()), result)
         }
     };
     Decided {
         mail,
         message,
         result,
+        content,
     }
 }
 

@@ -49,12 +49,17 @@ enum Tried {
     Dead(String),
 }
 
+/// Where entries go: a sink and an outgoing of one name are two.
+type Target = (OutboxKind, String);
+
 /// Deliveries under way.
 #[derive(Default)]
 struct Rounds {
     tasks: JoinSet<(OutboxEntry, Result<(), StoreError>)>,
     busy: HashSet<i64>,
-    by_target: HashMap<(OutboxKind, String), usize>,
+    by_target: HashMap<Target, usize>,
+    /// Up to when what was due was looked up. What was due earlier is under way, or is looked up when a delivery there ends.
+    looked_ms: HashMap<Target, i64>,
 }
 
 impl Deliveries {
@@ -66,9 +71,11 @@ impl Deliveries {
         mut signed_in: Vec<(String, watch::Receiver<u64>)>,
     ) {
         let mut rounds = Rounds::default();
+        // A delivery that ended makes room at its own target only; else all are looked at.
+        let mut ended_at: Option<Target> = None;
         while !self.stop.is_cancelled() {
-            let wait = match self.start_due(&mut rounds, None) {
-                Ok(_) => self.until_next(&rounds),
+            let wait = match self.start_due(&mut rounds, ended_at.take().as_ref(), None) {
+                Ok(()) => self.until_next(&rounds),
                 Err(error) => Err(error),
             };
             let wait = wait.unwrap_or_else(|error| {
@@ -80,10 +87,9 @@ impl Deliveries {
                 () = tokio::time::sleep(wait) => {}
                 _ = filled.changed() => {}
                 way = any_news(&mut signed_in) => self.reopen(&way),
-                Some(ended) = rounds.tasks.join_next() => {
-                    if rounds.ended(ended).is_err() {
-                        tokio::time::sleep(STORE_PAUSE).await;
-                    }
+                Some(ended) = rounds.tasks.join_next() => match rounds.ended(ended) {
+                    (target, Ok(())) => ended_at = Some(target),
+                    (_, Err(_)) => tokio::time::sleep(STORE_PAUSE).await,
                 }
             }
         }
@@ -99,12 +105,15 @@ impl Deliveries {
     pub async fn try_once(self: Arc<Self>) -> Result<(), StoreError> {
         let mut rounds = Rounds::default();
         let mut tried = HashSet::new();
+        let mut ended_at = None;
         loop {
-            self.start_due(&mut rounds, Some(&mut tried))?;
+            self.start_due(&mut rounds, ended_at.as_ref(), Some(&mut tried))?;
             let Some(ended) = rounds.tasks.join_next().await else {
                 break;
             };
-            rounds.ended(ended)?;
+            let (target, recorded) = rounds.ended(ended);
+            recorded?;
+            ended_at = Some(target);
         }
         for way in self.outgoing.values() {
             way.close().await;
@@ -112,78 +121,74 @@ impl Deliveries {
         Ok(())
     }
 
-    /// Starts what is due and not under way. With `tried`, nothing that is in it, and what is started is added.
+    /// Starts what is due and not under way, at every target that has room, or at this one. With `tried`, nothing that is in it,
+    /// and what is started is added.
     fn start_due(
         self: &Arc<Self>,
         rounds: &mut Rounds,
+        only: Option<&Target>,
         mut tried: Option<&mut HashSet<i64>>,
     ) -> Result<(), StoreError> {
-        for entry in self.due()? {
-            let at_target = rounds
-                .by_target
-                .entry((entry.kind, entry.target.clone()))
-                .or_default();
-            if *at_target >= AT_ONCE || rounds.busy.contains(&entry.id) {
+        let now = Timestamp::now().as_millisecond();
+        for target in self.targets() {
+            if only.is_some_and(|only| *only != target) || self.held_for(&target).is_some() {
                 continue;
             }
-            if let Some(tried) = tried.as_deref_mut()
-                && !tried.insert(entry.id)
-            {
-                continue;
+            let under_way = rounds.by_target.entry(target.clone()).or_default();
+            if *under_way < AT_ONCE {
+                for entry in self.store.due_outbox(target.0, &target.1, now, LOOK)? {
+                    if *under_way >= AT_ONCE || rounds.busy.contains(&entry.id) {
+                        continue;
+                    }
+                    if let Some(tried) = tried.as_deref_mut()
+                        && !tried.insert(entry.id)
+                    {
+                        continue;
+                    }
+                    *under_way += 1;
+                    rounds.busy.insert(entry.id);
+                    let deliveries = self.clone();
+                    rounds.tasks.spawn(async move {
+                        let result = deliveries.deliver(&entry).await;
+                        (entry, result)
+                    });
+                }
             }
-            *at_target += 1;
-            rounds.busy.insert(entry.id);
-            let deliveries = self.clone();
-            rounds.tasks.spawn(async move {
-                let result = deliveries.deliver(&entry).await;
-                (entry, result)
-            });
+            rounds.looked_ms.insert(target, now);
         }
         Ok(())
     }
 
-    /// Entries whose turn it is, of every target that takes any now.
-    fn due(&self) -> Result<Vec<OutboxEntry>, StoreError> {
-        let now = Timestamp::now().as_millisecond();
-        let mut due = Vec::new();
-        for (kind, target) in self.targets() {
-            if self.held_for(kind, target).is_some() {
-                continue;
-            }
-            due.extend(self.store.due_outbox(kind, target, now, LOOK)?);
-        }
-        Ok(due)
-    }
-
-    fn targets(&self) -> impl Iterator<Item = (OutboxKind, &String)> {
+    fn targets(&self) -> impl Iterator<Item = Target> {
         let sinks = self.sinks.keys().map(|name| (OutboxKind::Sink, name));
-        sinks.chain(self.outgoing.keys().map(|name| (OutboxKind::Mail, name)))
+        let ways = self.outgoing.keys().map(|name| (OutboxKind::Mail, name));
+        sinks.chain(ways).map(|(kind, name)| (kind, name.clone()))
     }
 
     /// How long nothing will have to be started, unless somebody rings or a delivery ends.
     fn until_next(&self, rounds: &Rounds) -> Result<Duration, StoreError> {
-        let now = Timestamp::now().as_millisecond();
-        let mut next: Option<i64> = None;
-        for (kind, target) in self.targets() {
-            let due = match self.held_for(kind, target) {
-                Some(left) => Some(after(left)),
-                None => self.store.next_outbox_due(kind, target)?,
-            };
-            next = next.into_iter().chain(due).min();
+        let mut wait = IDLE_LOOK;
+        for target in self.targets() {
+            if let Some(left) = self.held_for(&target) {
+                wait = wait.min(left);
+                continue;
+            }
+            let looked = rounds.looked_ms.get(&target).copied().unwrap_or(i64::MIN);
+            let due = self.store.next_outbox_due(target.0, &target.1, looked)?;
+            let now = Timestamp::now().as_millisecond();
+            if let Some(due) = due {
+                let left = u64::try_from(due - now).unwrap_or(0);
+                wait = wait.min(Duration::from_millis(left));
+            }
         }
-        Ok(match next {
-            Some(due) if due > now => Duration::from_millis((due - now).unsigned_abs()),
-            Some(_) if rounds.busy.is_empty() => Duration::ZERO,
-            _ => IDLE_LOOK,
-        }
-        .min(IDLE_LOOK))
+        Ok(wait)
     }
 
     /// How long nothing is sent to a target, whatever waits for it.
-    fn held_for(&self, kind: OutboxKind, target: &str) -> Option<Duration> {
+    fn held_for(&self, (kind, name): &Target) -> Option<Duration> {
         match kind {
             OutboxKind::Sink => None,
-            OutboxKind::Mail => self.outgoing.get(target)?.held_for(),
+            OutboxKind::Mail => self.outgoing.get(name)?.held_for(),
         }
     }
 
@@ -308,20 +313,22 @@ impl Deliveries {
 }
 
 impl Rounds {
+    /// Where the delivery went, and whether how it ended is recorded.
     fn ended(
         &mut self,
         ended: Result<(OutboxEntry, Result<(), StoreError>), tokio::task::JoinError>,
-    ) -> Result<(), StoreError> {
+    ) -> (Target, Result<(), StoreError>) {
         let (entry, result) =
             ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         self.busy.remove(&entry.id);
-        if let Some(count) = self.by_target.get_mut(&(entry.kind, entry.target)) {
+        let target = (entry.kind, entry.target);
+        if let Some(count) = self.by_target.get_mut(&target) {
             *count -= 1;
         }
         if let Err(error) = &result {
             tracing::error!(%error, entry = entry.id, "a delivery could not be recorded; it is repeated under the same id");
         }
-        result
+        (target, result)
     }
 }
 

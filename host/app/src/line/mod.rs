@@ -9,6 +9,7 @@ pub mod budget;
 pub mod decide;
 pub mod deliver;
 pub mod fair;
+mod foresight;
 pub mod intake;
 mod known;
 pub mod slots;
@@ -37,6 +38,7 @@ use crate::directory::Directories;
 use crate::rulebook::{Chain, RuleBook};
 use budget::Budget;
 use decide::{Decided, Failure, Parsed};
+use foresight::Foresight;
 use slots::Slots;
 use walk::SENT_BACK;
 
@@ -148,22 +150,26 @@ impl Line {
         // A reload meanwhile concerns the next batch.
         let mut chain = Arc::new(self.rules.chain(&mailbox.name));
         let directory = self.directories.of(&mailbox.tenant);
-        // Rules that remember or look up must see what they wrote for the mail before: one at a time, in the whole tenant.
-        let remembering = match self.memories.get(&mailbox.tenant) {
-            Some(memory) => Some(memory.lock().await),
+        // Rules that remember or look up must see what was written for the mail before, in the whole tenant.
+        let mut foresight = match self.memories.get(&mailbox.tenant) {
+            Some(memory) => Some((memory.lock().await, Foresight::default())),
             None => None,
         };
-        let mut waves = waves(parsed, remembering.is_some());
+        let mut waves = waves(parsed);
         let began = Instant::now();
-        while let Some(wave) = waves.pop_front() {
+        while let Some(mut wave) = waves.pop_front() {
+            if let Some((_, foresight)) = &foresight {
+                put_first(&mut waves, foresight.cut(&mut wave));
+            }
             if self.stop.is_cancelled() && began.elapsed() >= STOP_AFTER {
                 settled.left = wave.len() + waves.iter().map(Vec::len).sum::<usize>();
                 break;
             }
-            let (decided, rest) =
+            let (mut decided, rest) =
                 decide::decide_some(self, mailbox, &chain, &directory, wave).await;
-            if !rest.is_empty() {
-                waves.push_front(rest);
+            put_first(&mut waves, rest);
+            if let Some((_, foresight)) = &mut foresight {
+                put_first(&mut waves, foresight.undo(&chain, &mut decided));
             }
             let mut answered = Vec::with_capacity(decided.len());
             for mail in decided {
@@ -271,6 +277,14 @@ impl Line {
         Ok(settled)
     }
 
+    /// Ends it: nothing is decided any more.
+    pub async fn close(&self) {
+        if let Err(error) = self.rules.keep_strikes().await {
+            tracing::warn!(%error, "how rules did on their last mails is not kept: the count begins anew with the next start");
+        }
+        self.store.close();
+    }
+
     fn is_own(&self, email: &str) -> bool {
         self.own_addresses
             .iter()
@@ -302,8 +316,8 @@ impl Settled {
     }
 }
 
-/// Splits a batch so that no mail stands in one wave with the mail it answers; into single mails where `one_by_one`.
-fn waves(mails: Vec<Parsed>, one_by_one: bool) -> VecDeque<Vec<Parsed>> {
+/// Splits a batch so that no mail stands in one wave with the mail it answers.
+fn waves(mails: Vec<Parsed>) -> VecDeque<Vec<Parsed>> {
     let mut waves = VecDeque::new();
     let mut wave = Vec::new();
     let mut ids: HashSet<String> = HashSet::new();
@@ -311,7 +325,7 @@ fn waves(mails: Vec<Parsed>, one_by_one: bool) -> VecDeque<Vec<Parsed>> {
         let answers = parsed
             .message()
             .is_some_and(|mail| mail.references.iter().any(|id| ids.contains(id)));
-        if answers || (one_by_one && !wave.is_empty()) {
+        if answers {
             waves.push_back(std::mem::take(&mut wave));
             ids.clear();
         }
@@ -320,6 +334,13 @@ fn waves(mails: Vec<Parsed>, one_by_one: bool) -> VecDeque<Vec<Parsed>> {
     }
     waves.push_back(wave);
     waves
+}
+
+/// Mails that are the next ones to be decided.
+fn put_first(waves: &mut VecDeque<Vec<Parsed>>, mails: Vec<Parsed>) {
+    if !mails.is_empty() {
+        waves.push_front(mails);
+    }
 }
 
 fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict> {

@@ -62,6 +62,8 @@ pub struct Spent {
     pub elapsed: Duration,
     /// The most memory its instance held.
     pub memory_bytes: usize,
+    /// Whether it failed, as its strikes count it; none where that was no fault of its own.
+    pub failed: Option<bool>,
 }
 
 /// What the rules of a mailbox are told of a mail. The time is when it was journalled, in milliseconds since 1970 in UTC.
@@ -186,6 +188,7 @@ impl Walk<'_> {
             rule: number,
             elapsed: run.elapsed,
             memory_bytes: run.memory_bytes,
+            failed: None,
         });
         let name = &asked.name;
         self.log
@@ -208,7 +211,7 @@ impl Walk<'_> {
                 let (kind, text) = (error.kind(), error.to_string());
                 // Another version of it would have had no answer either.
                 if error.is_of_rule() {
-                    asked.strikes.count(true);
+                    self.count(asked, true);
                 }
                 return Ok(self.trouble(asked, kind, &text, error.location()));
             }
@@ -219,13 +222,13 @@ impl Walk<'_> {
                     Some(completed)
                 }
                 Err((kind, reason)) => {
-                    asked.strikes.count(true);
+                    self.count(asked, true);
                     let place = origin.first().map(String::as_str);
                     return Ok(self.trouble(asked, kind, &reason, place));
                 }
             },
         };
-        asked.strikes.count(false);
+        self.count(asked, false);
         self.kv_writes
             .extend(run.kv_writes.into_iter().map(|(key, value)| KvWrite {
                 rule: name.clone(),
@@ -273,6 +276,13 @@ impl Walk<'_> {
             }
         }
         Ok(Ok(completed))
+    }
+
+    fn count(&mut self, asked: &LiveRule, failed: bool) {
+        asked.strikes.count(failed);
+        if let Some(spent) = self.spent.last_mut() {
+            spent.failed = Some(failed);
+        }
     }
 
     fn trouble(

@@ -2,8 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -11,7 +9,7 @@ use postroom_core::ContentHash;
 use postroom_sandbox::{Import, Imports, module_text};
 
 use crate::config::Rule;
-use crate::inside::{Astray, Inside, here};
+use crate::inside::{Unread, here, open_file, read_whole};
 
 /// The largest rule file that is read, in bytes: room for a component with an interpreter of its own.
 const RULE_FILE_BYTES: u64 = 64 << 20;
@@ -25,14 +23,6 @@ pub const CONFIGURATION: &str = "the configuration's folder";
 pub struct Spot {
     path: PathBuf,
     within: Option<PathBuf>,
-}
-
-/// Why a file was not read.
-#[derive(Debug, Clone)]
-pub enum Unread {
-    Missing,
-    LeadsOut,
-    Other(String),
 }
 
 /// The files as they were when first read: all rules of one look see the same.
@@ -70,52 +60,21 @@ impl Spot {
     }
 
     fn read(&self) -> Result<Vec<u8>, Unread> {
-        let file = match &self.within {
-            Some(folder) => Inside::find(folder, &self.path)?.open()?,
-            None => File::open(&self.path)?,
-        };
-        let about = file.metadata()?;
-        if !about.is_file() {
-            return Err(Unread::Other("it is not a file".into()));
-        }
-        let mut bytes = Vec::new();
-        file.take(RULE_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > RULE_FILE_BYTES {
-            let size = about.len();
-            return Err(Unread::Other(format!(
-                "{size} bytes, over the {RULE_FILE_BYTES} a rule file may have"
-            )));
-        }
-        Ok(bytes)
+        let file = open_file(self.within.as_deref(), &self.path)?;
+        read_whole(&file, RULE_FILE_BYTES)
     }
 }
 
-impl Unread {
-    /// The reason for people, who call the folder that must not be left so.
-    pub fn told(self, folder: &str) -> String {
-        match self {
-            Unread::Missing => "it is not there".into(),
-            Unread::LeadsOut => format!("it leads out of {folder} by a symbolic link"),
-            Unread::Other(reason) => reason,
+/// Why a rule's file was not read, for people, who call the folder that must not be left so.
+pub fn told(unread: Unread, folder: &str) -> String {
+    match unread {
+        Unread::Missing => "it is not there".into(),
+        Unread::LeadsOut => format!("it leads out of {folder} by a symbolic link"),
+        Unread::NoFile => "it is not a file".into(),
+        Unread::TooLarge(size) => {
+            format!("{size} bytes, over the {RULE_FILE_BYTES} a rule file may have")
         }
-    }
-}
-
-impl From<io::Error> for Unread {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::NotFound => Unread::Missing,
-            _ => Unread::Other(error.to_string()),
-        }
-    }
-}
-
-impl From<Astray> for Unread {
-    fn from(astray: Astray) -> Self {
-        match astray {
-            Astray::Out => Unread::LeadsOut,
-            Astray::Nowhere(error) => error.into(),
-        }
+        Unread::Other(reason) => reason,
     }
 }
 
@@ -255,7 +214,7 @@ impl Imports for Folder<'_> {
                 Some(near) => format!("{} is not there; did you mean {near}?", import.name),
                 None => format!("{} is not there", import.name),
             }),
-            Err(unread) => Err(unread.told(&self.told())),
+            Err(unread) => Err(told(unread, &self.told())),
         }
     }
 }
@@ -264,13 +223,13 @@ impl Imports for Folder<'_> {
 pub fn read_rule(path: &Path) -> Result<Vec<u8>, String> {
     Spot::anywhere(path)
         .read()
-        .map_err(|unread| unread.told(CONFIGURATION))
+        .map_err(|unread| told(unread, CONFIGURATION))
 }
 
 /// Reads a configured rule's file; the reason is for people.
 pub fn read_configured(rule: &Rule) -> Result<Vec<u8>, String> {
     let spot = Spot::of(rule).ok_or("it is built in")?;
-    spot.read().map_err(|unread| unread.told(CONFIGURATION))
+    spot.read().map_err(|unread| told(unread, CONFIGURATION))
 }
 
 /// Whether a path goes straight down.

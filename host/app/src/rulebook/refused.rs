@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use postroom_core::{Alert, AlertState, ContentHash};
 use postroom_sandbox::Rule;
-use postroom_store::{DecisionId, RefusedRule, SentBack, StoreError};
+use postroom_store::{DecisionId, RefusedRule, SentBack, StoreError, StrikeRecord};
 
 use super::{LiveRule, RuleBook, RuleId};
 use crate::config::{Config, ItemKind};
@@ -61,6 +61,36 @@ impl RuleBook {
         self.store.send_back(sent_back).await?;
         self.reload(None).await?;
         Ok(true)
+    }
+
+    /// Counts on where an earlier process ended.
+    pub(super) fn resume_strikes(&self) -> Result<(), StoreError> {
+        let live = self.live.load();
+        for record in self.store.strikes()? {
+            let id = RuleId {
+                tenant: record.tenant,
+                name: record.name,
+            };
+            let rule = live.rules.get(&id);
+            if let Some(rule) = rule.filter(|rule| rule.hash == record.hash.hex()) {
+                rule.strikes.resume(&record.last);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the count for the next process.
+    pub async fn keep_strikes(&self) -> Result<(), StoreError> {
+        let live = self.live.load_full();
+        let records = live.rules.iter().filter_map(|(id, rule)| {
+            Some(StrikeRecord {
+                tenant: id.tenant.clone(),
+                name: id.name.clone(),
+                hash: rule.rule.as_ref().ok()?.hash(),
+                last: rule.strikes.failing()?,
+            })
+        });
+        self.store.save_strikes(records.collect()).await
     }
 }
 

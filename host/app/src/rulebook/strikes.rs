@@ -70,6 +70,30 @@ impl Strikes {
             window.last.iter().filter(|failed| **failed).count() >= self.limits.failures;
     }
 
+    /// Takes a mail back that was counted and will be decided again.
+    pub fn take_back(&self, failed: bool) {
+        let mut window = self.window();
+        if let Some(at) = window.last.iter().rposition(|it| *it == failed) {
+            window.last.remove(at);
+        }
+        let failures = window.last.iter().filter(|failed| **failed).count();
+        window.is_out = self.limits.failures > 0 && failures >= self.limits.failures;
+    }
+
+    /// Its last mails, the newest last, where it failed on one of them.
+    pub fn failing(&self) -> Option<Vec<bool>> {
+        let window = self.window();
+        let last = window.last.iter().copied();
+        window.last.contains(&true).then(|| last.collect())
+    }
+
+    /// Begins with mails that it had before.
+    pub fn resume(&self, last: &[bool]) {
+        for failed in last {
+            self.count(*failed);
+        }
+    }
+
     /// `failed on 5 of its last 20 mails`, for people.
     pub fn in_words(&self) -> String {
         let window = self.window();
@@ -104,6 +128,49 @@ mod tests {
         assert_eq!(outs(3, 5, "x.x.x......"), "----ooooooo");
         assert_eq!(outs(1, 1, ".x"), "-o");
         assert_eq!(outs(0, 5, "xxxxxxxx"), "--------");
+    }
+
+    #[test]
+    fn what_is_taken_back_was_not_counted() {
+        let strikes = Strikes::new(StrikeLimits {
+            failures: 2,
+            mails: 5,
+        });
+        for failed in [true, false, true] {
+            strikes.count(failed);
+        }
+        assert!(strikes.is_out());
+        strikes.take_back(true);
+        assert!(!strikes.is_out());
+        strikes.take_back(false);
+        assert_eq!(strikes.failing(), Some(vec![true]));
+        strikes.count(true);
+        assert!(strikes.is_out());
+    }
+
+    #[test]
+    fn it_goes_on_where_another_ended() {
+        let limits = StrikeLimits {
+            failures: 3,
+            mails: 5,
+        };
+        // One process after the other, each with these mails.
+        for (runs, is_out) in [
+            (&["x", "x", "x"][..], true),
+            (&["x", "...", "x", "x"], false),
+            (&["x..", "x", "x"], true),
+            (&["xx", ".....", "x"], false),
+        ] {
+            let mut kept: Option<Vec<bool>> = None;
+            let mut out = false;
+            for run in runs {
+                let strikes = Strikes::new(limits);
+                strikes.resume(&kept.take().unwrap_or_default());
+                run.chars().for_each(|mail| strikes.count(mail == 'x'));
+                (kept, out) = (strikes.failing(), strikes.is_out());
+            }
+            assert_eq!(out, is_out, "{runs:?}");
+        }
     }
 
     #[test]

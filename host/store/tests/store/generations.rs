@@ -4,7 +4,7 @@ use bytes::Bytes;
 use postroom_core::{Alert, AlertState, ContentHash};
 use postroom_store::{
     DecisionId, Filter, OutboxKind, Rollback, RuleChange, RuleRecord, SentBack, Store, StoreError,
-    StoreOptions, roll_back,
+    StoreOptions, StrikeRecord, roll_back,
 };
 
 use crate::kit::*;
@@ -147,7 +147,11 @@ async fn old_generations_are_forgotten_and_what_is_live_never() {
 #[tokio::test]
 async fn a_rollback_makes_a_generation_and_refuses_what_it_replaced() {
     let (dir, store) = store();
-    let options = StoreOptions::default();
+    // A rollback drops none: how many are kept is for the service.
+    let options = StoreOptions {
+        generations: 1,
+        ..StoreOptions::default()
+    };
     let b = rule_of("bolt", "b.js", "one");
     save(&store, &[rule("a.js", "one"), b.clone()]).await;
     save(&store, &[rule("a.js", "two"), b.clone()]).await;
@@ -194,6 +198,7 @@ async fn a_rollback_makes_a_generation_and_refuses_what_it_replaced() {
     // Without a number: the one before.
     let done = roll_back(dir.path(), &Rollback::default(), &options).unwrap();
     assert_eq!((done.to, done.generation), (4, Some(6)));
+    assert_eq!(store.generations(None).unwrap().len(), 6);
 
     let unknown = roll_back(dir.path(), &back_to(77), &options).unwrap_err();
     assert!(matches!(
@@ -275,4 +280,25 @@ async fn a_rule_that_is_sent_back_raises_one_alert_until_it_is_forgiven() {
     }
     assert_eq!(keys.len(), 2);
     assert_ne!(keys[0], keys[1]);
+}
+
+#[tokio::test]
+async fn how_rules_did_is_kept_until_it_is_told_anew() {
+    let (dir, store) = store();
+    let record = |name: &str, last: &[bool]| StrikeRecord {
+        tenant: "acme".into(),
+        name: name.into(),
+        hash: hash(name).unwrap(),
+        last: last.to_vec(),
+    };
+    assert_eq!(store.strikes().unwrap(), []);
+    let first = vec![record("a.js", &[true, false]), record("b.js", &[true])];
+    store.save_strikes(first.clone()).await.unwrap();
+    assert_eq!(store.strikes().unwrap(), first);
+    store.close();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.strikes().unwrap(), first);
+    let second = vec![record("b.js", &[true, true])];
+    store.save_strikes(second.clone()).await.unwrap();
+    assert_eq!(store.strikes().unwrap(), second);
 }

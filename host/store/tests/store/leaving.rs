@@ -116,10 +116,13 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
         .unwrap();
     assert_eq!(sent_keys(&store, "psa"), [key(2)]);
     store.delivered(first[1].0, "200").await.unwrap();
-    assert_eq!(
-        store.next_outbox_due(OutboxKind::Sink, "psa").unwrap(),
-        Some(LATER + 1)
-    );
+    let next = |after| {
+        store
+            .next_outbox_due(OutboxKind::Sink, "psa", after)
+            .unwrap()
+    };
+    assert_eq!((next(0), next(LATER)), (Some(LATER + 1), Some(LATER + 1)));
+    assert_eq!(next(LATER + 1), None);
     assert_eq!(sent_keys(&store, "chat").len(), 2);
 
     // Once it is dead, they go on.
@@ -129,10 +132,7 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
         .unwrap();
     assert_eq!(behind[0].idempotency_key, key(1));
     store.delivered(behind[0].id, "200").await.unwrap();
-    assert_eq!(
-        store.next_outbox_due(OutboxKind::Sink, "psa").unwrap(),
-        None
-    );
+    assert_eq!(next(0), None);
 
     let rows: Vec<_> = store
         .outbox(&Default::default())
@@ -206,7 +206,7 @@ async fn a_sink_and_an_outgoing_of_one_name_share_nothing() {
         .await
         .unwrap();
     assert_eq!(of(OutboxKind::Mail), sent);
-    let next = |kind| store.next_outbox_due(kind, "out").unwrap();
+    let next = |kind| store.next_outbox_due(kind, "out", 0).unwrap();
     assert_eq!(next(OutboxKind::Sink), Some(LATER + 1));
     assert_eq!(next(OutboxKind::Mail), Some(sent[0].created_ms));
 }

@@ -13,3 +13,4 @@ mod lookup;
 mod operation;
 mod recorded;
 mod shadow;
+mod upgrade;

@@ -261,3 +261,77 @@ fn rules_are_kept_for_ever_where_nothing_sends_them_back() {
     assert_eq!(queue_of(&room, "good"), "one");
     assert!(alerts(&room).is_empty());
 }
+
+#[test]
+fn so_many_generations_are_kept_as_the_configuration_says() {
+    let room = Room::bare(stand());
+    room.write(
+        "postroom.toml",
+        room.config(&[RULE, "standard"], "[limits]\ngenerations = 2\n"),
+    );
+    for word in ["one", "two", "three"] {
+        room.write(RULE, marking(word));
+        room.once();
+    }
+    let numbers = || -> Vec<u64> {
+        let list = room.rows(&["rules", "list"]);
+        let numbers = list.iter().map(|row| row["generation"].as_u64().unwrap());
+        numbers.collect()
+    };
+    assert_eq!(numbers(), [3, 2]);
+    let gone = room.postroom(&["rules", "show", "1"]);
+    assert!(!gone.status.success(), "{}", both(&gone));
+    // The way back does not depend on how many are kept, and takes none away.
+    room.ok(&["rules", "rollback"]);
+    assert_eq!(numbers(), [4, 3, 2]);
+}
+
+#[test]
+fn check_warns_of_a_file_whose_version_is_refused() {
+    let room = Room::bare(stand());
+    room.write(RULE, marking("one"));
+    room.write("postroom.toml", room.config(&[RULE, "standard"], ""));
+    let check = || {
+        let output = room.postroom(&["check"]);
+        assert_eq!(output.status.code(), Some(0), "{}", both(&output));
+        both(&output)
+    };
+    let refused = "rules/acme.js: was rolled back to generation 1 for acme, and stays out until the file changes";
+    assert!(!check().contains("was "), "{}", check());
+    assert!(!room.path().join("data").exists());
+    room.once();
+    room.write(RULE, marking("two"));
+    room.once();
+    assert!(!check().contains("was "), "{}", check());
+    room.ok(&["rules", "rollback"]);
+    assert!(check().contains(refused), "{}", check());
+    // Beside the service that holds the store, too.
+    let running = room.start();
+    assert!(check().contains(refused), "{}", check());
+    assert_eq!(running.stop(), Some(0));
+    room.write(RULE, marking("three"));
+    assert!(!check().contains("was "), "{}", check());
+    room.write(RULE, marking("two"));
+    room.ok(&["rules", "rollback", "2"]);
+    assert!(!check().contains("was "), "{}", check());
+}
+
+#[test]
+fn failures_are_counted_over_many_short_runs() {
+    let room = Room::bare(stand());
+    room.write(RULE, faulty("two"));
+    room.write("postroom.toml", room.config(&[RULE, "standard"], ""));
+    for number in 1..=5 {
+        let subject = format!("bad {number}");
+        room.deliver(mail(&subject, "…"));
+        room.once();
+        let failed = format!("{}", room.decision(&subject)["troubles"]);
+        assert!(failed.contains("rules/acme.js:2:39"), "{failed}");
+    }
+    let story = room.rows(&["rules", "list", "--limit", "1"]);
+    assert_eq!(story[0]["why"], "sent back");
+    assert_eq!(alerts(&room), [("firing".to_owned(), 1)]);
+    room.deliver(mail("good", "…"));
+    room.once();
+    assert_eq!(room.decision("good")["rule"], "standard");
+}

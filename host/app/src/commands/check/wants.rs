@@ -76,7 +76,12 @@ fn call_at<'s>(tokens: &[Token<'s>], n: usize) -> Option<(&'static str, &'s str)
     let Token::Word(word) = tokens[n] else {
         return None;
     };
-    let capability = match (word, &tokens[n + 1..]) {
+    let after = match &tokens[n + 1..] {
+        // It is always there: `?.` saves nobody from a missing grant.
+        [Token::Sign('?'), after @ ..] => after,
+        after => after,
+    };
+    let capability = match (word, after) {
         ("kv", [Token::Sign('.'), Token::Word(call), Token::Sign('('), ..])
             if KV.contains(call) =>
         {
@@ -148,6 +153,13 @@ mod tests {
                 ("note", 4, 37)
             ]
         );
+    }
+
+    #[test]
+    fn a_call_is_one_though_it_doubts_what_it_calls() {
+        let script = "ctx.kv?.get(\"a\"); lookup?.contact(\"b\")";
+        assert_eq!(found(script), [("kv", 1, 5), ("lookup", 1, 19)]);
+        assert_eq!(found("kv ? get() : kv?.size"), []);
     }
 
     #[test]

@@ -199,7 +199,11 @@ impl Audience for Dev {
             let text = format!("{file} of {tenant} is live");
             now().with(Ink::Plain, text).wrapped(HANG)
         });
-        let lines = refused.chain(live).collect();
+        let returned = reread.returned.iter().map(|(tenant, file)| {
+            let text = format!("{file} of {tenant}: what it held when it last was good serves");
+            now().with(Ink::Yellow, text).wrapped(HANG)
+        });
+        let lines = refused.chain(live).chain(returned).collect();
         self.view.show(|_| lines);
     }
 }

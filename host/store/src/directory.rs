@@ -1,0 +1,86 @@
+//! The tenants' files of contacts and assets as they last were good: a start must not depend on a file that is broken by now.
+
+use bytes::Bytes;
+use postroom_core::ContentHash;
+use rusqlite::OptionalExtension;
+
+use crate::{Reader, Store, StoreError};
+
+/// Which file: of whom, of what, and its name in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId {
+    pub tenant: String,
+    /// `contacts` or `assets`; a tenant has one of each.
+    pub kind: &'static str,
+    pub name: String,
+}
+
+impl Store {
+    /// Keeps what a file holds, in the place of what was kept of it or of another one of the same kind.
+    pub async fn keep_file(&self, file: FileId, bytes: Bytes) -> Result<(), StoreError> {
+        self.writer
+            .submit(bytes.len(), move |conn| {
+                conn.prepare_cached(
+                    "INSERT OR REPLACE INTO directory_file (tenant, kind, name, hash, bytes)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute((
+                    &file.tenant,
+                    file.kind,
+                    &file.name,
+                    ContentHash::of(&bytes).0,
+                    &bytes[..],
+                ))?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Forgets all files but these: what is no longer configured is nobody's business.
+    pub async fn forget_files_but(&self, files: Vec<FileId>) -> Result<(), StoreError> {
+        self.writer
+            .submit(0, move |conn| {
+                let mut kept = conn.prepare("SELECT tenant, kind, name FROM directory_file")?;
+                let rows = kept.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+                let kept: Vec<(String, String, String)> = rows.collect::<Result<_, _>>()?;
+                for (tenant, kind, name) in kept {
+                    let is_it =
+                        |it: &FileId| it.tenant == tenant && it.kind == kind && it.name == name;
+                    if !files.iter().any(is_it) {
+                        conn.prepare_cached(
+                            "DELETE FROM directory_file WHERE tenant = ?1 AND kind = ?2",
+                        )?
+                        .execute((tenant, kind))?;
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+impl Reader {
+    /// What is kept of a file; none where it never was good, or another one was configured since.
+    pub fn kept_file(&self, file: &FileId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(|conn| {
+            let bytes = conn
+                .prepare_cached(
+                    "SELECT bytes FROM directory_file WHERE tenant = ?1 AND kind = ?2 AND name = ?3",
+                )?
+                .query_row((&file.tenant, file.kind, &file.name), |row| row.get(0));
+            Ok(bytes.optional()?)
+        })
+    }
+
+    /// The hash of what is kept of it.
+    pub fn kept_file_hash(&self, file: &FileId) -> Result<Option<ContentHash>, StoreError> {
+        self.with(|conn| {
+            let hash = conn
+                .prepare_cached(
+                    "SELECT hash FROM directory_file WHERE tenant = ?1 AND kind = ?2 AND name = ?3",
+                )?
+                .query_row((&file.tenant, file.kind, &file.name), |row| row.get(0));
+            Ok(hash.optional()?.map(ContentHash))
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! What a rule remembers and looks up, over a batch that is decided several mails at a time: as if it were one by one.
+
+use postroom_e2e::{Room, mail, mail_from};
+use postroom_stand::Stand;
+use serde_json::{Value, json};
+
+fn room(grants: &str, rules: &[(&str, &str)]) -> Room<'static> {
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    let names: Vec<&str> = rules.iter().map(|(name, _)| *name).collect();
+    room.write(
+        "postroom.toml",
+        format!(
+            "data_dir = \"data\"\n[limits]\ntime = \"10s\"\nstrikes = 0\n[tenants.acme]\ngrants = {grants}\ncontacts = \"contacts.csv\"\n[mailboxes.drop]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"spool\"\nrules = {}\n",
+            json!(names)
+        ),
+    );
+    room.write("contacts.csv", "name,email\nAnn,ann@acme.example\n");
+    for (name, text) in rules {
+        room.write(name, text);
+    }
+    room
+}
+
+/// In the order in which they are decided.
+fn drop_in(room: &Room, mails: impl IntoIterator<Item = String>) {
+    for (number, mail) in (100..).zip(mails) {
+        room.write(&format!("spool/{number}.eml"), mail);
+    }
+}
+
+#[test]
+fn a_rule_writes_with_its_decision_and_only_then() {
+    let first = r#"export function decide(mail, ctx) {
+  const seen = ctx.kv.get("seen") ?? "nothing";
+  ctx.kv.set("seen", mail.subject);
+  if (mail.subject === "throws") mail.nothing.there;
+  if (mail.subject === "passes") return;
+  if (mail.subject === "nonsense") return [ticket(), note()];
+  return ignore(`first saw ${seen}`);
+}
+"#;
+    let second = r#"export function decide(mail, ctx) {
+  const seen = ctx.kv.get("seen") ?? "nothing";
+  ctx.kv.set("seen", mail.subject);
+  return ignore(`second saw ${seen}`);
+}
+"#;
+    let room = room(
+        r#"["kv"]"#,
+        &[("rules/first.js", first), ("rules/second.js", second)],
+    );
+    let mails = [
+        ("a", "first saw nothing"),
+        ("throws", "second saw nothing"),
+        ("b", "first saw a"),
+        ("nonsense", "second saw throws"),
+        ("c", "first saw b"),
+        ("passes", "second saw nonsense"),
+        // A pass is a decision: what it wrote counts.
+        ("d", "first saw passes"),
+    ];
+    drop_in(&room, mails.map(|(subject, _)| mail(subject, "…")));
+    room.once();
+    for (subject, reason) in mails {
+        let decision = room.decision(subject);
+        assert_eq!(decision["actions"][0]["reason"], reason, "{decision:#}");
+    }
+}
+
+#[test]
+fn a_full_memory_is_seen_as_it_is_when_the_mails_turn_comes() {
+    // Says nothing of its memory but whether there is room; every third mail makes some.
+    let rule = r#"export function decide(mail, ctx) {
+  const number = Number(mail.subject);
+  if (number % 3 === 2) { ctx.kv.delete(String(number - 2)); return ignore("made room"); }
+  try { ctx.kv.set(String(number), "x"); return ignore("wrote"); } catch { return ignore("full"); }
+}
+"#;
+    let room = room(r#"["kv"]"#, &[("rules/a.js", rule)]);
+    let config = std::fs::read_to_string(room.path().join("postroom.toml")).unwrap();
+    let config = config.replace("strikes = 0", "strikes = 0\nkv_keys = 1");
+    room.write("postroom.toml", config);
+    drop_in(&room, (0..30).map(|number| mail(&number.to_string(), "…")));
+    room.once();
+    for number in 0..30 {
+        let decision = room.decision(&number.to_string());
+        let expected = ["wrote", "full", "made room"][number % 3];
+        assert_eq!(decision["actions"][0]["reason"], expected, "{number}");
+    }
+}
+
+#[test]
+fn each_mail_of_a_batch_finds_the_tickets_and_alerts_of_those_before() {
+    let rule = r#"export function decide(mail, ctx) {
+  const from = mail.from.email;
+  const known = ctx.lookup.contact(from) ? "known" : "unknown";
+  if (mail.subject.startsWith("only")) return ignore(known);
+  if (mail.subject.startsWith("alert"))
+    return alert({ key: from, state: "firing", summary: `after ${ctx.lookup.alert(from)?.count ?? 0}` });
+  const [open] = ctx.lookup.tickets({ requester: from });
+  return open ? note({ ticket: open.ticket, body: known }) : ticket({ body: known });
+}
+"#;
+    let room = room(r#"["lookup"]"#, &[("rules/a.js", rule)]);
+    let senders = ["ann", "bob", "cid"];
+    let kinds = ["only", "only", "alert", "ticket", "only"];
+    let mails = (0..90).map(|number| {
+        let sender = senders[number % 3];
+        let from = format!("{sender}@acme.example");
+        mail_from(&from, &format!("{} {number}", kinds[number % 5]), "…", "")
+    });
+    drop_in(&room, mails);
+    room.once();
+    let items = room.items();
+    let of = |kind: &str| -> Vec<&Value> { items.iter().filter(|it| it["kind"] == kind).collect() };
+    assert_eq!((of("ticket").len(), of("note").len()), (3, 15));
+    for alert in of("alert") {
+        // Each was told of all before it.
+        assert_eq!(alert["count"], 6, "{alert}");
+        assert_eq!(alert["title"], "after 5", "{alert}");
+    }
+    assert_eq!(of("alert").len(), 3);
+    for note in of("note") {
+        let ticket = of("ticket")
+            .into_iter()
+            .find(|it| it["ticket"] == note["ticket"]);
+        assert_eq!(ticket.unwrap()["body"], note["body"]);
+    }
+    room.assert_balanced(90);
+}
