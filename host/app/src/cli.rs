@@ -10,6 +10,7 @@ Start here:
   postroom demo                 see a dozen mails become tickets, notes and alerts
   postroom init my-mailroom     a config, a first rule and its test
   postroom check                find what is wrong before it runs
+  postroom dev                  the service while you write rules: each save tested, replayed, live
   postroom run                  the service; Ctrl-C drains, a second one quits
 
 Exit codes: 0 done; 1 something failed or was found wrong; 2 the command line was not understood.
@@ -48,6 +49,13 @@ pub enum Command {
         /// code 1 when a mailbox failed
         #[arg(long)]
         once: bool,
+    },
+    /// Run the service and show what happens: each save of a rule is tested and replayed, its difference shown, then it is live
+    Dev {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: DevArgs,
     },
     /// What was decided about each mail, and why
     Decisions {
@@ -153,6 +161,19 @@ pub struct DemoArgs {
     pub once: bool,
     #[command(flatten)]
     pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// How many of the last recorded mails are replayed at each save
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = replayed_mails)]
+    pub mails: usize,
+    /// Replay only mail of this mailbox; may be given several times
+    #[arg(long, value_name = "MAILBOX")]
+    pub mailbox: Vec<String>,
+    /// How long a save waits for its replay before it goes live: 300ms, 2s
+    #[arg(long, value_name = "TIME", default_value = "700ms", value_parser = replay_time)]
+    pub within: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -548,4 +569,25 @@ fn waiting_time(text: &str) -> Result<Duration, String> {
         .and_then(|time| Duration::try_from(time).ok())
         .filter(|time| (1..=MAX_WAITING_SECS).contains(&time.as_secs()))
         .ok_or_else(|| "a time from 1s to 24h, such as 90s, 10m or 1h".into())
+}
+
+/// They are held in memory, with their decisions.
+const MOST_REPLAYED: usize = 2000;
+
+fn replayed_mails(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|mails| (1..=MOST_REPLAYED).contains(mails))
+        .ok_or_else(|| format!("a number from 1 to {MOST_REPLAYED}; `postroom replay` takes any"))
+}
+
+/// The longest that a save waits for its replay.
+const MAX_REPLAY_SECS: u64 = 60;
+
+fn replay_time(text: &str) -> Result<Duration, String> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|time| Duration::try_from(time).ok())
+        .filter(|time| (10..=MAX_REPLAY_SECS * 1000).contains(&(time.as_millis() as u64)))
+        .ok_or_else(|| format!("a time from 10ms to {MAX_REPLAY_SECS}s, such as 300ms or 2s"))
 }

@@ -1,5 +1,6 @@
 //! The binary's parts: configuration, rules, the line, the service and the command line.
 
+mod audience;
 mod cases;
 pub mod cli;
 pub mod commands;

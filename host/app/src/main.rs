@@ -11,11 +11,15 @@ use postroom::{commands, logging};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start();
+    // The view of `dev` shows the log too.
+    if !matches!(cli.command, Command::Dev { .. }) {
+        logging::start();
+    }
     let result = match cli.command {
         Command::Demo(args) => commands::demo::demo(&args),
         Command::Init { dir } => commands::init::init(&dir),
         Command::Check { config, output } => commands::check::check(&config.config, output.json),
+        Command::Dev { config, args } => commands::dev::dev(&config.config, &args),
         Command::Run { config, once } => commands::run::run(&config.config, once),
         Command::Decisions {
             config,

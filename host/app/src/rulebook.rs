@@ -1,12 +1,15 @@
 //! The rules that are live: loaded, numbered as a generation, swapped whole, and remembered so that a restart needs no good file.
 
+mod change;
 mod files;
+mod refusal;
 mod refused;
 mod strikes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use postroom_sandbox::{
@@ -14,12 +17,15 @@ use postroom_sandbox::{
 };
 use postroom_store::{RuleRecord, Store, StoreError};
 
-use crate::cases::Gate;
+use crate::audience::Audience;
+use crate::cases::{Gate, Tested};
 use crate::config::{Config, RuleKind, RuleUse};
 use files::{CONFIGURATION, Files, Folder, Footprint, Spot, told};
 use refused::{Refused, alert_key, alert_sinks};
 
+pub use change::{Change, Serves};
 pub use files::{read_configured, read_rule};
+pub use refusal::Refusal;
 pub use strikes::{StrikeLimits, Strikes};
 
 /// A tenant's rule: the tenant, and the rule's name as configured.
@@ -81,14 +87,27 @@ pub struct Reloaded {
     pub live: Vec<RuleId>,
     /// Rules that went back to what served before, or off where there was nothing.
     pub returned: Vec<RuleId>,
-    /// Saves that changed nothing, each said once, with the reason: `file:line:column: what`.
-    pub refused: Vec<(RuleId, String)>,
+    /// Saves that changed nothing, each said once, with the reason.
+    pub refused: Vec<(RuleId, Refusal)>,
+    /// Rules whose files changed and whose tests passed, where tests are run.
+    pub passed: Vec<(RuleId, Tested)>,
+    /// When the first of the changes was noticed, where a change caused the look.
+    pub noticed: Option<Instant>,
+}
+
+impl Reloaded {
+    /// Whether there is anything to tell.
+    pub fn is_news(&self) -> bool {
+        self.generation.is_some() || !self.refused.is_empty() || !self.passed.is_empty()
+    }
 }
 
 /// Everything that is needed to load rules, and those that are live.
 pub struct RuleBook {
     sandbox: Arc<Sandbox>,
     store: Store,
+    /// Is told what becomes of every save.
+    audience: Arc<dyn Audience>,
     uses: Vec<RuleUse>,
     /// The tests that a rule must pass before it goes live.
     gate: Gate,
@@ -108,6 +127,8 @@ pub struct RuleBook {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     files: Footprint,
+    /// Those of its tests, where they are run: one that is new changes no file that there was.
+    tests: Vec<PathBuf>,
     /// Whether a rule could be made of them.
     sound: bool,
 }
@@ -126,7 +147,8 @@ impl RuleBook {
         config: &Config,
         sandbox: Arc<Sandbox>,
         store: Store,
-    ) -> Result<(Arc<Self>, Reloaded), StoreError> {
+        audience: Arc<dyn Audience>,
+    ) -> Result<Arc<Self>, StoreError> {
         let chains = config.mailboxes.iter().map(|mailbox| {
             let ids = mailbox
                 .rules
@@ -142,7 +164,11 @@ impl RuleBook {
             sandbox,
             store,
             uses: config.rule_uses(),
-            gate: Gate::of(config),
+            gate: match audience.wants_tests() {
+                true => Gate::of_all(config),
+                false => Gate::of(config),
+            },
+            audience,
             strikes: config.limits.strikes,
             alert_sinks: alert_sinks(config),
             chains: chains.collect(),
@@ -150,9 +176,9 @@ impl RuleBook {
             seen: Arc::default(),
             sending_back: tokio::sync::Mutex::default(),
         });
-        let reloaded = book.reload().await?;
+        book.reload(None).await?;
         book.resume_strikes()?;
-        Ok((book, reloaded))
+        Ok(book)
     }
 
     /// The rules of one mailbox as they are now. What is answered stays the same whatever is saved meanwhile.
@@ -173,17 +199,27 @@ impl RuleBook {
     /// The folders in which the rules' files lie, and those that they import or look for in vain, as of the last look.
     pub async fn folders(&self) -> BTreeSet<PathBuf> {
         let seen = self.seen.lock().await;
-        seen.values()
-            .flat_map(|seen| seen.files.folders())
-            .collect()
+        let files = seen.values().flat_map(|seen| seen.files.folders());
+        files.chain(self.gate.folders()).collect()
     }
 
-    /// Reads every rule's files again and puts what changed live, all of it at once. What does not load changes nothing.
-    pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, StoreError> {
+    /// Reads every rule's files again and puts what changed live, all of it at once. What does not load changes nothing. The
+    /// audience sees what changed before it is live, and is told afterwards; `noticed` is when a change was.
+    pub async fn reload(
+        self: &Arc<Self>,
+        noticed: Option<Instant>,
+    ) -> Result<Option<u64>, StoreError> {
         let mut seen = self.seen.clone().lock_owned().await;
         let book = self.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let looked = book.look(&mut seen);
+            if let Ok(looked) = &looked {
+                let (serving, chains) = (book.live.load_full(), &book.chains);
+                let change = Change::new(&serving, looked, chains);
+                if change.is_news() {
+                    book.audience.rehearse(&change);
+                }
+            }
             (seen, looked)
         });
         let (mut seen, looked) = looked
@@ -193,16 +229,29 @@ impl RuleBook {
             Ok(looked) => self.put_live(looked).await,
             Err(error) => Err(error),
         };
-        if reloaded.is_err() {
-            // What was seen did not go live: the next look begins anew.
-            seen.clear();
+        match reloaded {
+            Ok(reloaded) => {
+                let reloaded = Reloaded {
+                    noticed,
+                    ..reloaded
+                };
+                if reloaded.is_news() {
+                    self.audience.reloaded(&reloaded);
+                }
+                Ok(reloaded.generation)
+            }
+            Err(error) => {
+                // What was seen did not go live: the next look begins anew.
+                seen.clear();
+                Err(error)
+            }
         }
-        reloaded
     }
 
     async fn put_live(&self, looked: Looked) -> Result<Reloaded, StoreError> {
         let mut reloaded = Reloaded {
             refused: looked.refused,
+            passed: looked.passed,
             ..Reloaded::default()
         };
         if !looked.changed.is_empty() || looked.newest > self.generation() {
@@ -244,30 +293,44 @@ impl RuleBook {
             let served = live.rules.get(&id);
             let serving = served.filter(|rule| refused.reason(&id, &rule.hash).is_none());
             let before = seen.get(&id);
+            let tests = self.gate.files(wanted);
             if let Some(serving) = serving
-                && before.is_some_and(|before| before.files.holds(&files))
+                && before.is_some_and(|it| it.files.holds(&files) && it.tests == tests)
             {
                 looked.rules.insert(id, serving.clone());
                 continue;
             }
             let mut footprint = Footprint::default();
             let loaded = load_file(&self.sandbox, wanted, self.strikes, &files, &mut footprint);
+            let mut passed = None;
             let loaded = loaded.and_then(|fresh| match refused.reason(&id, &fresh.hash) {
-                Some(reason) => Err(format!(
-                    "{}: this version was {reason}; it stays out until the file changes",
-                    id.name
-                )),
-                None => self.tested(wanted, fresh, &files, &mut footprint),
+                Some(reason) => Err(Refusal::Returned {
+                    name: id.name.clone(),
+                    reason: reason.to_owned(),
+                }),
+                None => {
+                    for file in &tests {
+                        // What cannot be read fails its test, which says why.
+                        let _ = footprint.read(&files, Spot::anywhere(file));
+                    }
+                    let serves = serving.is_some_and(|it| it.hash == fresh.hash);
+                    passed = self.tested(wanted, &fresh, serves)?;
+                    Ok(fresh)
+                }
             });
             if loaded.is_ok() && refused.has(&id) {
                 looked.forgiven.push(id.clone());
             }
             let now = Seen {
                 files: footprint,
+                tests,
                 sound: loaded.is_ok(),
             };
             let is_news = before != Some(&now);
             seen.insert(id.clone(), now);
+            if let Some(tested) = passed.filter(|_| is_news) {
+                looked.passed.push((id.clone(), tested));
+            }
             let rule = match (loaded, serving) {
                 // Another way to what serves anyway, such as back from a broken save.
                 (Ok(fresh), Some(serving))
@@ -280,9 +343,10 @@ impl RuleBook {
                     looked.sound.push(id.clone());
                     Arc::new(fresh)
                 }
-                (Err(reason), serving) => {
+                (Err(refusal), serving) => {
+                    let reason = refusal.to_string();
                     if is_news {
-                        looked.refused.push((id.clone(), reason.clone()));
+                        looked.refused.push((id.clone(), refusal));
                     }
                     match serving {
                         Some(serving) => serving.clone(),
@@ -306,18 +370,17 @@ impl RuleBook {
     fn tested(
         &self,
         wanted: &RuleUse,
-        fresh: LiveRule,
-        files: &Files,
-        footprint: &mut Footprint,
-    ) -> Result<LiveRule, String> {
-        for file in self.gate.files(wanted) {
-            // What cannot be read fails its test, which says why.
-            let _ = footprint.read(files, Spot::anywhere(&file));
-        }
+        fresh: &LiveRule,
+        serves: bool,
+    ) -> Result<Option<Tested>, Refusal> {
         let rule = fresh.rule.as_ref().ok();
-        match rule.and_then(|rule| self.gate.refusal(&self.sandbox, wanted, rule)) {
-            None => Ok(fresh),
-            Some(reason) => Err(format!("{}: {reason}", wanted.rule.name)),
+        match rule.and_then(|rule| self.gate.test(&self.sandbox, wanted, rule)) {
+            Some(tested) if tested.refusal().is_some() => Err(Refusal::Tests {
+                name: wanted.rule.name.clone(),
+                tested,
+                serves,
+            }),
+            tested => Ok(tested),
         }
     }
 
@@ -353,19 +416,22 @@ impl RuleBook {
     }
 }
 
-/// Loads a rule as its files are now, and takes note of them. The reason of a refusal is for people.
+/// Loads a rule as its files are now, and takes note of them.
 fn load_file(
     sandbox: &Sandbox,
     wanted: &RuleUse,
     strikes: StrikeLimits,
     files: &Files,
     footprint: &mut Footprint,
-) -> Result<LiveRule, String> {
+) -> Result<LiveRule, Refusal> {
     let name = wanted.rule.name.clone();
     let Some(spot) = Spot::of(&wanted.rule) else {
         let rule = sandbox
             .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Refusal::NoRule {
+                error,
+                source_line: None,
+            })?;
         return Ok(LiveRule {
             name,
             hash: rule.hash().hex(),
@@ -376,11 +442,14 @@ fn load_file(
         });
     };
     let read = footprint.read(files, spot);
-    let bytes = read.map_err(|unread| format!("{name}: {}", told(unread, CONFIGURATION)))?;
+    let bytes = read.map_err(|unread| Refusal::Unread {
+        name: name.clone(),
+        reason: told(unread, CONFIGURATION),
+    })?;
     let folder = Folder::of(files, &wanted.rule);
     let loaded = load(sandbox, wanted, &bytes, &folder);
     footprint.add(folder.footprint());
-    let rule = loaded.map_err(|error| error.to_string())?;
+    let rule = loaded.map_err(|error| Refusal::no_rule(error, wanted, files, footprint))?;
     Ok(LiveRule {
         name,
         hash: rule.hash().hex(),
@@ -486,7 +555,9 @@ struct Looked {
     /// Those of which versions were refused, and whose file changed since.
     forgiven: Vec<RuleId>,
     /// What is wrong with files that changed.
-    refused: Vec<(RuleId, String)>,
+    refused: Vec<(RuleId, Refusal)>,
+    /// Of files that changed, the tests that passed.
+    passed: Vec<(RuleId, Tested)>,
     /// The newest generation in the store.
     newest: u64,
     /// Why there is a new generation, if there is.

@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::audience::{Audience, Log};
 use crate::config::{self, Config, ItemKind};
 use crate::connections::{self, AnySource};
 use crate::directory::Directories;
@@ -52,7 +53,16 @@ pub struct Service {
     shadows: Arc<Shadows>,
     filled: watch::Receiver<()>,
     tokens: Arc<Tokens>,
+    audience: Arc<dyn Audience>,
     stop: CancellationToken,
+}
+
+/// Who watches a service.
+pub struct Watchers {
+    pub observer: Option<Observer>,
+    pub audience: Arc<dyn Audience>,
+    /// Instances of rules that the audience may hold at a time, so that no mail waits for one.
+    pub instances: usize,
 }
 
 /// How a drain ended.
@@ -74,6 +84,25 @@ impl Service {
         observer: Option<Observer>,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
+        let watchers = Watchers {
+            observer,
+            audience: Arc::new(Log),
+            instances: 0,
+        };
+        Self::watched(config, watchers, stop).await
+    }
+
+    /// The same, with somebody else than the log to tell of saves.
+    pub async fn watched(
+        config: Arc<Config>,
+        watchers: Watchers,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let Watchers {
+            observer,
+            audience,
+            instances,
+        } = watchers;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let options = StoreOptions {
             generations: config.limits.generations,
@@ -82,12 +111,13 @@ impl Service {
         let store = Store::open_with(&config.data_dir, &options)?;
         let slots = Arc::new(Slots::new(cores));
         // One more than there are mails decided at a time: a rule that is slow to load holds up none.
-        let sandbox = rulebook::sandbox(Some(&config.data_dir), slots.count() + 1)?;
+        let workers = slots.count() + 1 + instances;
+        let sandbox = rulebook::sandbox(Some(&config.data_dir), workers)?;
         let sandbox = Arc::new(sandbox);
-        let (rules, loaded) = RuleBook::open(&config, sandbox.clone(), store.clone()).await?;
-        rule_watch::say(&loaded);
+        let rules =
+            RuleBook::open(&config, sandbox.clone(), store.clone(), audience.clone()).await?;
         let (directories, read) = Directories::open(&config, store.clone()).await?;
-        rule_watch::say_directories(&read);
+        audience.reread(&read);
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens(&config, &tls)?.on_step(crash::refresh);
         let tokens = Arc::new(tokens);
@@ -140,6 +170,7 @@ impl Service {
             shadows,
             filled,
             tokens,
+            audience,
             stop,
         })
     }
@@ -154,6 +185,7 @@ impl Service {
         tasks.spawn(rule_watch::watch(
             self.line.rules.clone(),
             self.line.directories.clone(),
+            self.audience,
             self.stop.clone(),
         ));
         let committed = self.line.outbox_filled.subscribe();

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::directory::{Directories, Reread};
-use crate::rulebook::{Reloaded, RuleBook};
+use crate::audience::Audience;
+use crate::directory::Directories;
+use crate::rulebook::RuleBook;
 
 /// A save is over when nothing happened in the folder for so long. Editors write in several steps.
 const QUIET: Duration = Duration::from_millis(50);
@@ -23,13 +24,18 @@ const NEWS: Duration = Duration::from_millis(250);
 const RECHECK: Duration = Duration::from_secs(30);
 
 /// Reloads rules and directories as their files change, until stopped.
-pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: CancellationToken) {
-    // One place is enough: a bell that rang and was not yet heard need not ring twice.
-    let (ring, mut bell) = mpsc::channel::<()>(1);
+pub async fn watch(
+    rules: Arc<RuleBook>,
+    directories: Arc<Directories>,
+    audience: Arc<dyn Audience>,
+    stop: CancellationToken,
+) {
+    // Carries when it rang. One place is enough: a bell that rang and was not yet heard need not ring twice.
+    let (ring, mut bell) = mpsc::channel::<Instant>(1);
     let held = ring.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _ = held.try_send(());
+            let _ = held.try_send(Instant::now());
         }
     });
     let mut watcher = match watcher {
@@ -41,14 +47,18 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
     };
     let mut watched = BTreeSet::new();
     // What was saved between the rules' first loading and this moment rang no bell.
-    let _ = ring.try_send(());
+    let _ = ring.try_send(Instant::now());
     let mut recheck = tokio::time::interval(RECHECK);
     let mut news = tokio::time::interval(NEWS);
     news.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let mut noticed = None;
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = bell.recv() => settle(&mut bell).await,
+            rung = bell.recv() => {
+                noticed = rung;
+                settle(&mut bell).await;
+            }
             _ = recheck.tick() => {}
             _ = news.tick() => match rules.is_behind() {
                 Ok(true) => {}
@@ -59,12 +69,9 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
                 }
             },
         }
-        say_directories(&directories.reread().await);
-        match rules.reload().await {
-            Ok(reloaded) => say(&reloaded),
-            Err(error) => {
-                tracing::error!(%error, "saved rules could not be stored; the live ones go on serving")
-            }
+        audience.reread(&directories.reread().await);
+        if let Err(error) = rules.reload(noticed).await {
+            tracing::error!(%error, "saved rules could not be stored; the live ones go on serving");
         }
         if let Some(watcher) = &mut watcher {
             let mut folders = rules.folders().await;
@@ -73,7 +80,7 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
             watched = folders;
             if fresh {
                 // What was saved there before rang no bell.
-                let _ = ring.try_send(());
+                let _ = ring.try_send(Instant::now());
             }
         }
     }
@@ -103,43 +110,11 @@ fn keep_watching(
     fresh
 }
 
-/// Says what a reload did, once.
-pub fn say(reloaded: &Reloaded) {
-    for (rule, reason) in &reloaded.refused {
-        tracing::error!(tenant = %rule.tenant, rule = %rule.name, "rule not loaded: {reason}");
-    }
-    if let Some(generation) = reloaded.generation.filter(|_| !reloaded.live.is_empty()) {
-        let names: Vec<String> = reloaded
-            .live
-            .iter()
-            .map(|rule| format!("{}/{}", rule.tenant, rule.name))
-            .collect();
-        tracing::info!(generation, rules = %names.join(", "), "rules are live");
-    }
-    for rule in &reloaded.returned {
-        let generation = reloaded.generation.unwrap_or_default();
-        tracing::warn!(generation, tenant = %rule.tenant, rule = %rule.name, "what served before it serves again");
-    }
-}
-
-/// Says what a look at the contacts and assets did, once.
-pub fn say_directories(reread: &Reread) {
-    for (tenant, problem) in &reread.refused {
-        tracing::error!(%tenant, "not taken over: {problem}");
-    }
-    for (tenant, file) in &reread.live {
-        tracing::info!(%tenant, file, "contacts or assets are live");
-    }
-    for (tenant, file) in &reread.returned {
-        tracing::warn!(%tenant, file, "what it held when it last was good serves");
-    }
-}
-
-async fn settle(bell: &mut mpsc::Receiver<()>) {
+async fn settle(bell: &mut mpsc::Receiver<Instant>) {
     let since = Instant::now();
     while since.elapsed() < LONGEST_WAIT {
         match timeout(QUIET, bell.recv()).await {
-            Ok(Some(())) => {}
+            Ok(Some(_)) => {}
             Ok(None) | Err(_) => return,
         }
     }

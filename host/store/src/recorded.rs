@@ -23,6 +23,8 @@ pub struct Selection {
     pub since_ms: Option<i64>,
     /// The newest so many, still from the oldest to the newest.
     pub limit: Option<usize>,
+    /// Of those decided since, none.
+    pub upto: Option<DecisionId>,
 }
 
 /// A mail that was decided.
@@ -85,7 +87,7 @@ impl Reader {
             mailboxes: mailboxes.map(serde_json::to_string).transpose()?,
             since_ms: selection.since_ms,
             after: 0,
-            upto,
+            upto: selection.upto.map_or(upto, |id| id.0.min(upto)),
             page: VecDeque::new(),
             finished: selection.limit == Some(0),
         };
@@ -163,6 +165,11 @@ impl Evidence {
 }
 
 impl RecordedMails {
+    /// No mail that was decided after this one is among them.
+    pub fn upto(&self) -> DecisionId {
+        DecisionId(self.upto)
+    }
+
     /// How many are still to come.
     pub fn remaining(&self) -> Result<u64, StoreError> {
         let sql = format!(

@@ -68,7 +68,61 @@ pub fn run(stand: &Stand, saves: u32) -> Result<()> {
     println!(
         "  {sent} mails flowed meanwhile: each decided once, by one whole version, none by a version already replaced"
     );
+    dev(&room, saves)
+}
+
+/// The same saves in `postroom dev`, which replays the last 50 of the mails first: to the difference on the screen, and to live.
+fn dev(room: &Room, saves: u32) -> Result<()> {
+    let log = room.path().join("dev.log");
+    let service = Background::start(&mut room.postroom(&["dev"])?, &log)?;
+    let (replayed, live) = ("  replay  ", "    live  ");
+    // The first are the start's.
+    await_begins(&log, live, 1)?;
+    let rule = room.path().join("rules").join(RULE);
+    let fresh = room.path().join("rules/.saving");
+    let mut chance = Chance::new(11);
+    let (mut shown, mut served) = (Vec::new(), Vec::new());
+    for number in 1..=saves {
+        std::fs::write(&fresh, version(saves + number))?;
+        let saved = Instant::now();
+        std::fs::rename(&fresh, &rule)?;
+        await_begins(&log, replayed, number as usize + 1)?;
+        shown.push(saved.elapsed());
+        await_begins(&log, live, number as usize + 1)?;
+        served.push(saved.elapsed());
+        std::thread::sleep(Duration::from_millis(100 + chance.below(200)));
+    }
+    service.stop()?;
+    let figures = |times: &[Duration]| {
+        format!(
+            "median {}, p99 {}, slowest {}",
+            time(median(times)),
+            time(percentile(times, 0.99)),
+            time(percentile(times, 1.0))
+        )
+    };
+    println!(
+        "  in dev, with a replay of 50 mails, to the difference on the screen: {} (goal: 1 s)",
+        figures(&shown)
+    );
+    println!("  in dev, to live: {}", figures(&served));
     Ok(())
+}
+
+/// Waits until so many lines of the log begin so.
+fn await_begins(log: &Path, begin: &str, count: usize) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        if text.lines().filter(|line| line.starts_with(begin)).count() >= count {
+            return Ok(());
+        }
+        ensure!(
+            started.elapsed() < PATIENCE,
+            "{begin:?} begins fewer than {count} lines of the log:\n{text}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 struct Save {

@@ -75,12 +75,12 @@ pub fn measure(command: &mut Command, log: &Path) -> Result<Usage> {
 pub struct Background(Child);
 
 impl Background {
-    /// Starts it, its standard error appended to `log`.
+    /// Starts it, its output appended to `log`.
     pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let file = fs::OpenOptions::new().create(true).append(true).open(log)?;
         let child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
             .with_context(|| format!("starting {:?}", command.get_program()))?;

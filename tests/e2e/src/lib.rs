@@ -5,6 +5,7 @@ pub mod leak;
 pub mod misbehaving;
 mod running;
 mod session;
+mod terminal;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 
 pub use crate::running::{Running, interrupt};
 pub use crate::session::Session;
+pub use crate::terminal::Terminal;
 
 /// Long enough for a loaded machine; nothing waits that long when things are right.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -78,6 +78,10 @@ impl<'r, 's> Session<'r, 's> {
         })
     }
 
+    pub fn stdout_so_far(&self) -> String {
+        self.stdout.so_far()
+    }
+
     /// Waits until stderr holds `text`.
     pub fn await_stderr(&self, text: &str) {
         let said = || self.stderr.so_far().contains(text);

@@ -92,11 +92,16 @@ fn fill_in(expected: &mut [Value], found: &Value, said: &[Value]) {
 impl Mismatch {
     /// The lines that differ, marked `-` for expected and `+` for found, with some around them.
     pub fn diff(&self) -> Vec<(char, String)> {
+        self.diff_within(AROUND)
+    }
+
+    /// The same with so many equal lines around each difference; with none, nothing marks what lies between.
+    pub fn diff_within(&self, around: usize) -> Vec<(char, String)> {
         let (old, new) = (shown(&self.expected), shown(&self.found));
         let diff = TextDiff::from_lines(&old, &new);
         let mut lines = Vec::new();
-        for (number, group) in diff.grouped_ops(AROUND).iter().enumerate() {
-            if number > 0 {
+        for (number, group) in diff.grouped_ops(around).iter().enumerate() {
+            if number > 0 && around > 0 {
                 lines.push((' ', "…".to_owned()));
             }
             for change in group.iter().flat_map(|op| diff.iter_changes(op)) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use postroom_sandbox::{Rule, Sandbox};
 
-use super::{Case, Loaded, Terms, Verdict, folder_of, run};
+use super::{Case, Loaded, Mismatch, Terms, Verdict, folder_of, run};
 use crate::config::{Config, RuleUse};
 
 /// Cases run for one rule; one with more does not go live, so that none is left out unnoticed.
@@ -23,14 +23,43 @@ pub struct Gate {
     terms: HashMap<(String, String), Terms>,
 }
 
+/// How a rule's own tests went.
+#[derive(Debug, Default)]
+pub struct Tested {
+    /// How many there are.
+    pub cases: usize,
+    pub failing: Vec<Failing>,
+    /// Why they count as failed before all of them ran.
+    pub broken: Option<String>,
+}
+
+/// A case that does not hold.
+#[derive(Debug)]
+pub struct Failing {
+    pub case: String,
+    /// In one line, for people.
+    pub reason: String,
+    /// Where the rule says otherwise.
+    pub mismatch: Option<Mismatch>,
+}
+
 impl Gate {
     /// The rules of all tenants with `rule_tests`.
     pub fn of(config: &Config) -> Self {
-        let asks = |wanted: &RuleUse| {
+        Self::around(config, |wanted| {
             let tenant = config.tenant(&wanted.tenant);
-            tenant.is_some_and(|tenant| tenant.rule_tests) && wanted.rule.path().is_some()
-        };
-        let guarded = config.rule_uses().into_iter().filter(asks);
+            tenant.is_some_and(|tenant| tenant.rule_tests)
+        })
+    }
+
+    /// The rules of all tenants.
+    pub fn of_all(config: &Config) -> Self {
+        Self::around(config, |_| true)
+    }
+
+    fn around(config: &Config, asks: impl Fn(&RuleUse) -> bool) -> Self {
+        let guarded = config.rule_uses().into_iter();
+        let guarded = guarded.filter(|wanted| wanted.rule.path().is_some() && asks(wanted));
         let terms = guarded.filter_map(|wanted| {
             let key = (wanted.tenant.clone(), wanted.rule.name.clone());
             Some((key, Terms::of_use(config, wanted)?))
@@ -49,6 +78,13 @@ impl Gate {
                 .is_some_and(|path| Case::all(&folder_of(path)).is_ok_and(|it| it.is_empty()))
     }
 
+    /// The folders of tests that are there.
+    pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let rules = self.terms.values().filter_map(|it| it.wanted.rule.path());
+        let folders = rules.map(folder_of);
+        folders.filter(|folder| folder.is_dir())
+    }
+
     /// The files that its tests are made of, for a rule that has to pass them.
     pub fn files(&self, wanted: &RuleUse) -> Vec<PathBuf> {
         let path = wanted
@@ -60,48 +96,39 @@ impl Gate {
         cases.flat_map(|case| [case.mail, case.expected]).collect()
     }
 
-    /// Why a rule that loaded must not go live; none when it may. Blocking, for up to the time limit.
-    pub fn refusal(&self, sandbox: &Sandbox, wanted: &RuleUse, rule: &Rule) -> Option<String> {
+    /// Runs the tests of a rule that loaded; none when it need not pass any. Blocking, for up to the time limit.
+    pub fn test(&self, sandbox: &Sandbox, wanted: &RuleUse, rule: &Rule) -> Option<Tested> {
         let terms = self.terms_of(wanted)?;
         let path = wanted.rule.path()?;
+        let mut tested = Tested::default();
         let cases = match Case::all(&folder_of(path)) {
             Ok(cases) => cases,
-            Err(reason) => return Some(format!("its tests cannot be read: {reason}")),
+            Err(reason) => {
+                tested.broken = Some(format!("its tests cannot be read: {reason}"));
+                return Some(tested);
+            }
         };
+        tested.cases = cases.len();
         if cases.len() > MOST_CASES {
             let count = cases.len();
-            return Some(format!(
+            tested.broken = Some(format!(
                 "its {count} tests are more than the {MOST_CASES} that are run before it goes live"
             ));
+            return Some(tested);
         }
         let started = Instant::now();
         let mut loaded = Loaded::with(sandbox, terms.clone(), rule.clone());
-        let mut failing: Vec<String> = Vec::new();
         for (done, case) in cases.iter().enumerate() {
             if started.elapsed() > MOST_TIME {
                 let (count, seconds) = (cases.len(), MOST_TIME.as_secs());
-                return Some(format!(
+                tested.broken = Some(format!(
                     "its tests take over {seconds} s: {done} of {count} ran"
                 ));
+                break;
             }
-            if let Some(reason) = failure(case, &mut loaded) {
-                failing.push(format!("{}: {reason}", case.name));
-            }
+            tested.failing.extend(failure(case, &mut loaded));
         }
-        if failing.is_empty() {
-            return None;
-        }
-        let count = failing.len();
-        failing.truncate(NAMED);
-        let more = match count - failing.len() {
-            0 => String::new(),
-            more => format!("; and {more} more"),
-        };
-        Some(format!(
-            "{count} of its {} tests fail: {}{more}",
-            cases.len(),
-            failing.join("; ")
-        ))
+        Some(tested)
     }
 
     fn terms_of(&self, wanted: &RuleUse) -> Option<&Terms> {
@@ -110,14 +137,47 @@ impl Gate {
     }
 }
 
-fn failure(case: &Case, loaded: &mut Loaded<'_>) -> Option<String> {
-    match run(case, loaded) {
-        Verdict::Ok(_) | Verdict::Foreign => None,
-        Verdict::Differs(_, _, mismatch) => Some(mismatch.summary()),
-        Verdict::Unpinned(_) => Some(format!(
-            "{} is missing; `postroom rule test --update` writes it",
-            case.expected.display()
-        )),
-        Verdict::Broken(reason) => Some(reason),
+impl Tested {
+    /// Why the rule must not go live; none when it may.
+    pub fn refusal(&self) -> Option<String> {
+        if self.broken.is_some() {
+            return self.broken.clone();
+        }
+        let named = self.failing.iter().take(NAMED);
+        let named: Vec<String> = named
+            .map(|failing| format!("{}: {}", failing.case, failing.reason))
+            .collect();
+        let count = match self.failing.len() {
+            0 => return None,
+            count => count,
+        };
+        let more = match count - named.len() {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        Some(format!(
+            "{count} of its {} tests fail: {}{more}",
+            self.cases,
+            named.join("; ")
+        ))
     }
+}
+
+/// None when the case holds, or is another tenant's.
+fn failure(case: &Case, loaded: &mut Loaded<'_>) -> Option<Failing> {
+    let (reason, mismatch) = match run(case, loaded) {
+        Verdict::Ok(_) | Verdict::Foreign => return None,
+        Verdict::Differs(_, _, mismatch) => (mismatch.summary(), Some(mismatch)),
+        Verdict::Unpinned(_) => {
+            let file = case.expected.display();
+            let reason = format!("{file} is missing; `postroom rule test --update` writes it");
+            (reason, None)
+        }
+        Verdict::Broken(reason) => (reason, None),
+    };
+    Some(Failing {
+        case: case.name.clone(),
+        reason,
+        mismatch,
+    })
 }

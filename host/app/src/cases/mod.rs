@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub use compare::{Mismatch, first_difference};
 pub use expected::{Expected, Given};
-pub use gate::Gate;
+pub use gate::{Gate, Tested};
 pub use run::{Found, Loaded, Verdict, run};
 pub use terms::Terms;
 

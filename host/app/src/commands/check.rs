@@ -218,7 +218,8 @@ impl<'c> Loader<'c> {
             }) => return in_script(path_of(&file), line, column, message).into(),
             Err(error) => return refused(error, &shown, wanted).into(),
         };
-        if let Some(reason) = gate.refusal(sandbox, wanted, &rule) {
+        let tested = gate.test(sandbox, wanted, &rule);
+        if let Some(reason) = tested.and_then(|tested| tested.refusal()) {
             return failing(&shown, wanted, reason).into();
         }
         let mut findings = Findings::default();

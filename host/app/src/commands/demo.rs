@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use include_dir::{Dir, File, include_dir};
-use postroom_core::{Action, AlertState};
 use postroom_store::{Committed, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoArgs;
 use crate::commands::run::stop_on_signals;
-use crate::commands::{load_config, runtime};
+use crate::commands::screen::pad;
+use crate::commands::{load_config, mail_line, runtime};
 use crate::line::Mailbox;
 use crate::line::decide::Decided;
 use crate::rulebook::RuleBook;
@@ -174,31 +174,12 @@ fn line(mailbox: &Mailbox, decided: &Decided, committed: &Committed) -> String {
         .message
         .as_ref()
         .map_or("(not parsed)", |message| message.subject.as_str());
-    let what = decision.actions.iter().find_map(|action| match action {
-        Action::Ticket(ticket) => Some(ticket.priority.clone().unwrap_or_default()),
-        Action::Alert(alert) => Some(match alert.state {
-            AlertState::Firing => "firing".into(),
-            AlertState::Resolved => "resolved".into(),
-        }),
-        Action::Ignore { reason } | Action::Quarantine { reason } => Some(reason.clone()),
-        _ => None,
-    });
-    let number = decision
-        .actions
-        .iter()
-        .find_map(|action| match action {
-            Action::Note(note) => note.ticket.clone(),
-            _ => None,
-        })
-        .or_else(|| committed.tickets.first().cloned())
-        .unwrap_or_default();
-    let detail = [number, what.unwrap_or_default()].join(" ");
     let mut text = format!(
-        "  {:<11} {:<11} {:<26} {:<46} {}",
+        "  {:<11} {:<11} {} {} {}",
         mailbox.name,
         decision.outcome.as_str(),
-        cut(detail.trim(), 26),
-        cut(subject, 46),
+        pad(&mail_line::detail(decision, committed), 26),
+        pad(subject, 46),
         decision.rule
     );
     for repair in &decision.repairs {
@@ -220,15 +201,6 @@ fn json_line(mailbox: &Mailbox, decided: &Decided, committed: &Committed) -> ser
         "actions": decision.map(|decision| &decision.actions),
         "repairs": decision.map(|decision| &decision.repairs),
     })
-}
-
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let mut short: String = text.chars().take(width - 1).collect();
-    short.push('…');
-    short
 }
 
 fn invitation(dir: &Path, watching: bool) -> String {

@@ -70,6 +70,6 @@ Next:
                                                    what the rule makes of one mail
   mkdir -p spool && cp rules/first.cases/hello.eml spool/
   postroom run --once && postroom items            the mail is a ticket
-Then change rules/first.js to your liking, and give postroom.toml a real mailbox."
+Then run `postroom dev`, change rules/first.js to your liking, and give postroom.toml a real mailbox."
     )
 }

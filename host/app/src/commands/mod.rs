@@ -3,9 +3,11 @@
 pub mod auth;
 pub mod check;
 pub mod demo;
+pub mod dev;
 pub mod import;
 pub mod init;
 pub mod listings;
+mod mail_line;
 pub mod mailbox;
 pub mod plugin;
 pub mod quarantine;
@@ -13,6 +15,7 @@ pub mod replay;
 pub mod rule;
 pub mod rules;
 pub mod run;
+mod screen;
 pub mod shadow;
 mod table;
 
@@ -30,6 +33,9 @@ use crate::config::{self, Config, closest};
 
 /// The exit code of a process that a signal ended (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
+
+/// The configuration where none is named.
+const USUAL_CONFIG: &str = "postroom.toml";
 
 /// The whole configuration, or every problem of it.
 fn load_config(file: &Path) -> anyhow::Result<Config> {

@@ -244,11 +244,7 @@ impl Line {
                 .send_back(&mailbox.tenant, rule, decision, &trouble.message)
                 .await;
             match done {
-                Ok(None) => {}
-                Ok(Some(reloaded)) => {
-                    crate::watch::say(&reloaded);
-                    any = true;
-                }
+                Ok(done) => any |= done,
                 // The mail whose decision was to be named has none: the next one tells.
                 Err(error) if error.is_of_one_mail() => {
                     tracing::error!(%error, rule = %rule.name, "a rule that fails too often could not be sent back yet");

@@ -9,6 +9,7 @@ mod answers;
 mod candidate;
 mod compare;
 mod desk;
+mod rehearsal;
 mod report;
 mod run;
 
@@ -21,11 +22,12 @@ use crate::line::walk::Spent;
 pub use candidate::{Candidate, prepare, replaced};
 pub use compare::{Verdict, compare, mismatch};
 pub use desk::{Desk, Room};
+pub use rehearsal::{Rehearsal, Rehearsed};
 pub use report::{Report, RuleReport};
 pub use run::Replay;
 
 /// A recorded mail and what became of it now.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Replayed {
     pub mail: RecordedMail,
     pub end: End,
@@ -38,14 +40,14 @@ impl Replayed {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum End {
     Decided(Box<Compared>),
     Skipped(Skip),
 }
 
 /// Both decisions about one mail.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Compared {
     pub from: Option<Address>,
     pub subject: String,

@@ -105,6 +105,16 @@ impl Footprint {
         read
     }
 
+    /// A line of one of these files, from 1, as it was read.
+    pub fn line(&self, files: &Files, path: &Path, number: usize) -> Option<String> {
+        let spot = self.0.keys().find(|spot| spot.path == path)?;
+        let bytes = files.read(spot).ok()?;
+        let line = bytes
+            .split(|byte| *byte == b'\n')
+            .nth(number.checked_sub(1)?)?;
+        Some(String::from_utf8_lossy(line).trim_end().to_owned())
+    }
+
     /// Takes note of all that another one has.
     pub fn add(&mut self, other: Footprint) {
         self.0.extend(other.0);

@@ -7,7 +7,7 @@ use postroom_core::{Alert, AlertState, ContentHash};
 use postroom_sandbox::Rule;
 use postroom_store::{DecisionId, RefusedRule, SentBack, StoreError, StrikeRecord};
 
-use super::{LiveRule, Reloaded, RuleBook, RuleId};
+use super::{LiveRule, RuleBook, RuleId};
 use crate::config::{Config, ItemKind};
 
 /// An alert's key is no longer than this, as those of rules are not.
@@ -15,15 +15,15 @@ const ALERT_KEY_BYTES: usize = 512;
 
 impl RuleBook {
     /// Sends a version back that failed on too many mails, the last of them given: what served before it serves again, or, where
-    /// there is nothing, the rule is switched off until its file changes. One alert tells of it. Does nothing when the version
-    /// does not serve any more.
+    /// there is nothing, the rule is switched off until its file changes. One alert tells of it. Answers false, and does nothing,
+    /// when the version does not serve any more.
     pub async fn send_back(
         self: &Arc<Self>,
         tenant: &str,
         rule: &Arc<LiveRule>,
         decision: DecisionId,
         last_trouble: &str,
-    ) -> Result<Option<Reloaded>, StoreError> {
+    ) -> Result<bool, StoreError> {
         let _one_at_a_time = self.sending_back.lock().await;
         let id = RuleId {
             tenant: tenant.to_owned(),
@@ -36,7 +36,7 @@ impl RuleBook {
             .get(&id)
             .is_some_and(|it| Arc::ptr_eq(it, rule));
         let Some(hash) = rule.rule.as_ref().ok().map(Rule::hash).filter(|_| serves) else {
-            return Ok(None);
+            return Ok(false);
         };
         let failed = rule.strikes.in_words();
         let then = match self.store.good_before(tenant, &rule.name, &hash)? {
@@ -59,7 +59,8 @@ impl RuleBook {
             sinks: self.alert_sinks(tenant),
         };
         self.store.send_back(sent_back).await?;
-        self.reload().await.map(Some)
+        self.reload(None).await?;
+        Ok(true)
     }
 
     /// Counts on where an earlier process ended.

@@ -59,7 +59,8 @@ pub fn put(
             shadow.mailbox
         );
     }
-    if let Some(reason) = Gate::of(config).refusal(sandbox, &wanted, &loaded) {
+    let tested = Gate::of(config).test(sandbox, &wanted, &loaded);
+    if let Some(reason) = tested.and_then(|tested| tested.refusal()) {
         bail!(
             "it would not go live, for its tenant asks for rules that pass their tests: {reason}"
         );

@@ -1,5 +1,5 @@
 // A rule. It sees one mail and answers what becomes of it; postroom.d.ts says all that `mail` and `ctx` can do.
-// Save it while `postroom run` runs, and it is live.
+// Save it while `postroom dev` or `postroom run` runs, and it is live.
 
 /** @type {Decide} */
 export function decide(mail, ctx) {

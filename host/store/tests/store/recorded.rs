@@ -58,6 +58,17 @@ async fn recorded_mail_comes_with_all_that_led_to_its_decision() {
     };
     assert_eq!(found(of(&["support"], None)), all[..2]);
     assert_eq!(found(of(&["support"], Some(1))), all[1..2]);
+    let newest = store.recorded(&Selection::default()).unwrap().upto();
+    assert_eq!(newest.0, all[2]);
+    let upto = |id: i64, limit| Selection {
+        upto: Some(DecisionId(id)),
+        limit,
+        ..Selection::default()
+    };
+    assert_eq!(found(upto(all[1], None)), all[..2]);
+    assert_eq!(found(upto(all[1], Some(1))), all[1..2]);
+    // What is not decided yet does not come either.
+    assert_eq!(found(upto(ids[3].0, None)), all);
     assert_eq!(found(of(&["support", "sales"], None)), all);
     assert!(found(of(&["nobody"], Some(3))).is_empty());
     assert!(found(of(&[], None)).is_empty());

@@ -15,6 +15,7 @@ mod auth_trouble;
 mod bad_mail;
 mod commands;
 mod crash;
+mod dev;
 mod examples;
 mod fair;
 mod generations;

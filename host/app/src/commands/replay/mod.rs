@@ -1,7 +1,7 @@
 //! `postroom replay`: recorded mail through changed rules, and what would come out otherwise, for people and for CI.
 
 mod json;
-mod text;
+pub mod text;
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -51,6 +51,7 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
         mailboxes: None,
         since_ms: filter.since.as_deref().map(since).transpose()?,
         limit: filter.limit,
+        upto: None,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let sandbox = rulebook::sandbox(Some(&config.data_dir), cores)?;

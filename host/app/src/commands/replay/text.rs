@@ -8,7 +8,7 @@ use postroom_core::{Decision, Trouble};
 
 use super::Printer;
 use crate::commands::table;
-use crate::replay::{Compared, End, Replayed, Report, RuleReport, Verdict, mismatch};
+use crate::replay::{Compared, End, Replayed, Report, RuleReport, Unrecorded, Verdict, mismatch};
 
 /// Mails that are shown unless all are.
 const SHOWN: u64 = 20;
@@ -52,14 +52,8 @@ impl Text {
             "{head}: {subject:?}, mail {} of {}, {received}",
             mail.id, mail.mailbox
         );
-        if before.rule != after.rule {
-            let _ = writeln!(text, "  decided by {} → {}", before.rule, after.rule);
-        }
-        for trouble in new_troubles(before, after) {
-            let _ = writeln!(text, "  now in trouble: {}", told(trouble));
-        }
-        for trouble in new_troubles(after, before) {
-            let _ = writeln!(text, "  no more in trouble: {}", told(trouble));
+        for remark in remarks(before, after) {
+            let _ = writeln!(text, "  {remark}");
         }
         let lines = mismatch(before, after).diff();
         let most = if self.all { usize::MAX } else { SHOWN_LINES };
@@ -74,13 +68,7 @@ impl Text {
             );
         }
         for it in &compared.unrecorded {
-            let _ = writeln!(
-                text,
-                "  {} asked {} for {:?}, which was not asked then: answered as not there",
-                it.rule,
-                it.asked.name(),
-                it.key
-            );
+            let _ = writeln!(text, "  {}", unrecorded(it));
         }
         text
     }
@@ -142,6 +130,24 @@ impl Printer for Text {
             report.replayed() as f64 / secs.max(1e-6)
         )
     }
+}
+
+/// What a difference of two decisions comes with: another rule, rules newly or no more in trouble.
+pub fn remarks(before: &Decision, after: &Decision) -> Vec<String> {
+    let by =
+        (before.rule != after.rule).then(|| format!("decided by {} → {}", before.rule, after.rule));
+    let now = new_troubles(before, after).map(|it| format!("now in trouble: {}", told(it)));
+    let no_more = new_troubles(after, before).map(|it| format!("no more in trouble: {}", told(it)));
+    by.into_iter().chain(now).chain(no_more).collect()
+}
+
+pub fn unrecorded(it: &Unrecorded) -> String {
+    format!(
+        "{} asked {} for {:?}, which was not asked then: answered as not there",
+        it.rule,
+        it.asked.name(),
+        it.key
+    )
 }
 
 /// Such as `212 same · 3 changed (2 ticket → alert, 1 queue) · 1 new failure`, without the words where they are not known.
@@ -214,7 +220,7 @@ fn new_troubles<'d>(then: &Decision, now: &'d Decision) -> impl Iterator<Item = 
     troubles.filter(move |it| !known.contains(&it.rule))
 }
 
-fn told(trouble: &Trouble) -> String {
+pub fn told(trouble: &Trouble) -> String {
     let place = trouble.location.as_ref();
     let place = place.map_or(String::new(), |place| format!(" at {place}"));
     format!(

@@ -1,6 +1,5 @@
 //! `postroom rule test`: runs the cases that lie beside rules, and shows where a rule says otherwise.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,12 +10,10 @@ use serde_json::{Value, json};
 use super::targets::{self, Target};
 use super::watch;
 use crate::cases::{Case, Expected, Found, Loaded, Mismatch, Terms, Verdict, run};
-use crate::commands::{load_config, print};
+use crate::commands::screen::{Ink, Screen, wants_colour};
+use crate::commands::{USUAL_CONFIG, load_config, print};
 use crate::config::Config;
 use crate::rulebook;
-
-/// The configuration that is used when it is there.
-const USUAL_CONFIG: &str = "postroom.toml";
 
 /// What is to be run, and how it is told.
 #[derive(Debug, Default)]
@@ -112,7 +109,10 @@ fn round(config: &Path, options: &Options, sandbox: &Sandbox) -> anyhow::Result<
     let mut tally = Tally::default();
     let teller = Teller {
         json: options.json,
-        colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        screen: Screen {
+            width: None,
+            colour: wants_colour(&std::io::stdout()),
+        },
     };
     for target in &targets {
         tally.rules += 1;
@@ -310,7 +310,7 @@ impl State {
 /// Tells rows to people, or one JSON object a line.
 struct Teller {
     json: bool,
-    colour: bool,
+    screen: Screen,
 }
 
 impl Teller {
@@ -354,29 +354,22 @@ impl Teller {
 
     fn coloured(&self, state: State) -> String {
         let word = state.as_str();
-        match (self.colour, state) {
+        match (self.screen.colour, state) {
             (false, _) | (_, State::NoCases) => word.to_owned(),
-            (true, State::Failed) => format!("{RED}{word}{PLAIN}"),
+            (true, State::Failed) => self.screen.paint(Ink::Red, word),
             // Colour has no width: the blanks are put here.
             (true, State::Ok | State::Updated) => {
-                format!("{GREEN}{word}{PLAIN}{:1$}", "", 9 - word.len())
+                let blanks = 9 - word.len();
+                format!("{}{:blanks$}", self.screen.paint(Ink::Green, word), "")
             }
         }
     }
 
     fn line(&self, mark: char, line: &str) -> String {
-        let text = format!("    {mark} {line}").trim_end().to_owned();
-        match (self.colour, mark) {
-            (true, '-') => format!("{RED}{text}{PLAIN}"),
-            (true, '+') => format!("{GREEN}{text}{PLAIN}"),
-            _ => text,
-        }
+        let text = format!("    {mark} {line}");
+        self.screen.paint(Ink::of_mark(mark), text.trim_end())
     }
 }
-
-const RED: &str = "\x1b[31m";
-const GREEN: &str = "\x1b[32m";
-const PLAIN: &str = "\x1b[0m";
 
 impl Tally {
     fn sentence(&self) -> String {

@@ -1,0 +1,56 @@
+//! Who is told what becomes of saves: the log, unless somebody watches and wants to know before it is live.
+
+use crate::directory::Reread;
+use crate::rulebook::{Change, Reloaded};
+
+/// Is told of each save of a rule, of contacts and of assets.
+pub trait Audience: Send + Sync {
+    /// Whether the rules of every tenant have to pass their own tests, not only of those with `rule_tests`.
+    fn wants_tests(&self) -> bool {
+        false
+    }
+
+    /// Shows what changed. It goes live when this returns, one change at a time; called where it may block.
+    fn rehearse(&self, _change: &Change<'_>) {}
+
+    /// Says what became of it, once.
+    fn reloaded(&self, reloaded: &Reloaded);
+
+    /// Says what a look at the contacts and assets did, once.
+    fn reread(&self, reread: &Reread);
+}
+
+/// Tells the log.
+pub struct Log;
+
+impl Audience for Log {
+    fn reloaded(&self, reloaded: &Reloaded) {
+        for (rule, reason) in &reloaded.refused {
+            tracing::error!(tenant = %rule.tenant, rule = %rule.name, "rule not loaded: {reason}");
+        }
+        if let Some(generation) = reloaded.generation.filter(|_| !reloaded.live.is_empty()) {
+            let names: Vec<String> = reloaded
+                .live
+                .iter()
+                .map(|rule| format!("{}/{}", rule.tenant, rule.name))
+                .collect();
+            tracing::info!(generation, rules = %names.join(", "), "rules are live");
+        }
+        for rule in &reloaded.returned {
+            let generation = reloaded.generation.unwrap_or_default();
+            tracing::warn!(generation, tenant = %rule.tenant, rule = %rule.name, "what served before it serves again");
+        }
+    }
+
+    fn reread(&self, reread: &Reread) {
+        for (tenant, problem) in &reread.refused {
+            tracing::error!(%tenant, "not taken over: {problem}");
+        }
+        for (tenant, file) in &reread.live {
+            tracing::info!(%tenant, file, "contacts or assets are live");
+        }
+        for (tenant, file) in &reread.returned {
+            tracing::warn!(%tenant, file, "what it held when it last was good serves");
+        }
+    }
+}

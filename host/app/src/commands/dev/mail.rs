@@ -1,0 +1,175 @@
+//! A mail's lines: what became of it and which line of which rule said so, then the rules' own log.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use postroom_core::{AlertState, Decision, Outcome};
+use postroom_store::Committed;
+
+use super::view::{HANG, labelled, now};
+use crate::commands::mail_line;
+use crate::commands::replay::text;
+use crate::commands::screen::{Ink, Line, Screen, columns, fit, pad};
+use crate::config::Config;
+use crate::line::Mailbox;
+use crate::line::decide::Decided;
+
+/// Lines of a mail's log that are shown.
+const LOG_LINES: usize = 20;
+/// An outcome and its detail take no more of a wide terminal.
+const WHAT_COLUMNS: usize = 34;
+/// Where there is no terminal, columns are as on one of so many.
+const USUAL_COLUMNS: usize = 100;
+
+/// What all mails' lines have in common.
+pub struct Columns {
+    /// As wide as the longest name; none where there is one mailbox only.
+    mailbox: Option<usize>,
+    rule: usize,
+    /// Rules by name, as they are shown.
+    rules: HashMap<String, String>,
+}
+
+impl Columns {
+    pub fn of(config: &Config) -> Self {
+        let widest = |names: &mut dyn Iterator<Item = &str>| names.map(columns).max().unwrap_or(0);
+        let rules = short_names(config);
+        Self {
+            mailbox: (config.mailboxes.len() > 1)
+                .then(|| widest(&mut config.mailboxes.iter().map(|it| it.name.as_str()))),
+            // With a line's number.
+            rule: widest(&mut rules.values().map(String::as_str)) + 3,
+            rules,
+        }
+    }
+
+    /// A rule's name without its folder, where that is clear.
+    pub fn short<'n>(&'n self, rule: &'n str) -> &'n str {
+        self.rules.get(rule).map_or(rule, String::as_str)
+    }
+
+    pub fn lines(
+        &self,
+        screen: &Screen,
+        mailbox: &Mailbox,
+        decided: &Decided,
+        committed: &Committed,
+    ) -> Vec<Line> {
+        let Ok(answer) = &decided.result else {
+            return Vec::new();
+        };
+        let decision = &answer.decision;
+        let room = screen.width.unwrap_or(USUAL_COLUMNS).saturating_sub(HANG);
+        let mut line = now();
+        if let Some(width) = self.mailbox {
+            line = line
+                .with(Ink::Plain, pad(&mailbox.name, width.min(room / 6)))
+                .with(Ink::Plain, "  ");
+        }
+        let outcome = decision.outcome.as_str();
+        let detail = mail_line::detail(decision, committed);
+        let what = pad(
+            format!("{outcome} {detail}").trim(),
+            (room / 4).min(WHAT_COLUMNS),
+        );
+        let (outcome, detail) = what.split_at(outcome.len().min(what.len()));
+        let subject = decided
+            .message
+            .as_ref()
+            .map_or("(not parsed)", |message| message.subject.as_str());
+        line = line
+            .with(ink(decision), outcome)
+            .with(Ink::Plain, detail)
+            .with(Ink::Plain, "  ")
+            .with(Ink::Dim, pad(&self.by(decision), self.rule.min(room / 4)))
+            .with(Ink::Plain, "  ")
+            .with(Ink::Plain, subject);
+        let mut lines = vec![line];
+        for trouble in &decision.troubles {
+            lines.push(
+                labelled(Ink::Red, "trouble")
+                    .with(Ink::Red, text::told(trouble))
+                    .wrapped(HANG),
+            );
+        }
+        for repair in &decision.repairs {
+            lines.push(
+                labelled(Ink::Dim, "repaired")
+                    .with(Ink::Dim, repair)
+                    .wrapped(HANG),
+            );
+        }
+        let log: Vec<&str> = decision.log.iter().flat_map(|text| text.lines()).collect();
+        for text in log.iter().take(LOG_LINES) {
+            lines.push(
+                labelled(Ink::Dim, "log")
+                    .with(Ink::Plain, *text)
+                    .wrapped(HANG),
+            );
+        }
+        if log.len() > LOG_LINES {
+            let left = log.len() - LOG_LINES;
+            lines.push(labelled(Ink::Dim, "log").with(
+                Ink::Dim,
+                format!("… {left} more: `postroom decisions --json` has them"),
+            ));
+        }
+        lines
+    }
+
+    /// The line that decided, else the rule.
+    fn by(&self, decision: &Decision) -> String {
+        let place = decision.decided_at.as_deref().and_then(|place| {
+            let mut parts = place.rsplitn(3, ':');
+            let (_column, line, file) = (parts.next()?, parts.next()?, parts.next()?);
+            Some(format!("{}:{line}", self.file(file)))
+        });
+        place.unwrap_or_else(|| self.short(&decision.rule).to_owned())
+    }
+
+    /// A rule's file, or one that it imports.
+    fn file<'n>(&'n self, file: &'n str) -> &'n str {
+        match self.rules.get(file) {
+            Some(short) => short,
+            None => file_name(file),
+        }
+    }
+}
+
+/// What an outcome looks like at a glance: red needs somebody now, green is done.
+fn ink(decision: &Decision) -> Ink {
+    let firing = mail_line::alert_state(decision);
+    match decision.outcome {
+        Outcome::Alert if firing == Some(AlertState::Resolved) => Ink::Green,
+        Outcome::Alert => Ink::Red,
+        Outcome::Ticket | Outcome::Note => Ink::Bold,
+        Outcome::Quarantined => Ink::Yellow,
+        Outcome::Ignored => Ink::Dim,
+    }
+}
+
+/// The names of all rules without their folders, or with them where two would be the same.
+fn short_names(config: &Config) -> HashMap<String, String> {
+    let names: Vec<String> = config
+        .rule_uses()
+        .into_iter()
+        .map(|wanted| wanted.rule.name)
+        .collect();
+    let is_shared = |name: &String| {
+        let same = |other: &&String| *other != name && file_name(other) == file_name(name);
+        names.iter().any(|other| same(&other))
+    };
+    let short = names.iter().map(|name| {
+        let short = match is_shared(name) {
+            true => name.as_str(),
+            false => file_name(name),
+        };
+        (name.clone(), fit(short, columns(short)))
+    });
+    short.collect()
+}
+
+fn file_name(path: &str) -> &str {
+    let name = Path::new(path).file_name();
+    name.and_then(|name| name.to_str()).unwrap_or(path)
+}

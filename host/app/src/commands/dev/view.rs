@@ -1,0 +1,122 @@
+//! The view: lines that scroll by, whole ones only, whoever says them. A terminal that takes none holds nobody up.
+
+use std::io::{Write, stdout};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use jiff::Zoned;
+
+use crate::commands::screen::{Ink, Line, Screen};
+
+/// What a line begins with: the time or a word, to the right of this column.
+const GUTTER: usize = 8;
+/// The column at which everything else stands.
+pub const HANG: usize = GUTTER + 2;
+/// What is said while the terminal takes nothing (Ctrl-S) is kept, so many mails or saves; what comes after is counted.
+const WAITING: usize = 1000;
+
+/// Where everything is shown that happens.
+pub struct View {
+    out: Mutex<Out>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Out {
+    /// None once it is closed.
+    writes: Option<SyncSender<String>>,
+    /// Whether the last line was blank, or none was.
+    blank: bool,
+    /// What could not be said since the last that could.
+    lost: usize,
+}
+
+impl View {
+    pub fn new() -> std::io::Result<Self> {
+        let (writes, to_write) = sync_channel(WAITING);
+        let writer = Builder::new()
+            .name("view".into())
+            .spawn(move || write(&to_write))?;
+        Ok(Self {
+            out: Mutex::new(Out {
+                writes: Some(writes),
+                blank: true,
+                lost: 0,
+            }),
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+
+    /// Shows lines together. Never waits.
+    pub fn show(&self, lines: impl FnOnce(&Screen) -> Vec<Line>) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let screen = Screen::of(&stdout());
+        let mut text = String::new();
+        if out.lost > 0 {
+            let lost = format!("… {} not shown, as the terminal took nothing", out.lost);
+            text.push_str(&now().with(Ink::Dim, lost).shown(&screen));
+        }
+        for line in lines(&screen) {
+            // One blank line says as much as two.
+            if !(line.is_blank() && out.blank) {
+                text.push_str(&line.shown(&screen));
+            }
+            out.blank = line.is_blank();
+        }
+        let Some(writes) = &out.writes else {
+            return;
+        };
+        match writes.try_send(text) {
+            Err(TrySendError::Full(_)) => out.lost += 1,
+            // Who no longer reads it is no reason to stop serving.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => out.lost = 0,
+        }
+    }
+
+    /// Waits until all is shown; nothing is shown any more then.
+    pub fn close(&self) {
+        self.out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .writes = None;
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = writer {
+            writer
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    }
+}
+
+/// Ends when nobody says anything any more, or nobody reads.
+fn write(to_write: &Receiver<String>) {
+    let mut stdout = stdout();
+    for text in to_write {
+        let written = stdout.write_all(text.as_bytes());
+        if written.and_then(|()| stdout.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+/// A line that begins with the time.
+pub fn now() -> Line {
+    let time = Zoned::now().strftime("%H:%M:%S").to_string();
+    labelled(Ink::Dim, &time)
+}
+
+/// A line that begins with a word.
+pub fn labelled(ink: Ink, label: &str) -> Line {
+    Line::new()
+        .with(ink, format!("{label:>GUTTER$}"))
+        .with(Ink::Plain, "  ")
+}
+
+/// A line below one that begins with a word.
+pub fn below() -> Line {
+    labelled(Ink::Plain, "")
+}

@@ -1,0 +1,121 @@
+//! What a look at the files found, beside what serves, before any of it goes live.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Chain, Generation, LiveRule, Looked, Refusal, RuleId};
+use crate::cases::Tested;
+
+/// Rules that changed, or whose files did.
+pub struct Change<'a> {
+    serving: &'a Generation,
+    looked: &'a Looked,
+    chains: &'a HashMap<String, Vec<RuleId>>,
+}
+
+/// What a mail meets in the place of a rule whose file is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// The version that served until now.
+    Same,
+    /// A version that served before, from the store.
+    Earlier,
+    /// Nothing: each mail goes on to the next rule.
+    Nothing,
+}
+
+impl<'a> Change<'a> {
+    pub(super) fn new(
+        serving: &'a Generation,
+        looked: &'a Looked,
+        chains: &'a HashMap<String, Vec<RuleId>>,
+    ) -> Self {
+        Self {
+            serving,
+            looked,
+            chains,
+        }
+    }
+
+    /// Whether there is anything to tell. Files may change without news, such as a fault that was told already.
+    pub fn is_news(&self) -> bool {
+        let looked = self.looked;
+        !looked.changed.is_empty() || !looked.refused.is_empty() || !looked.passed.is_empty()
+    }
+
+    /// The generation that serves; none at the start.
+    pub fn generation(&self) -> Option<u64> {
+        Some(self.serving.number).filter(|number| *number > 0)
+    }
+
+    /// The rules whose files are about to go live.
+    pub fn fresh(&self) -> &'a [RuleId] {
+        &self.looked.sound
+    }
+
+    /// The rules that go back to what served before.
+    pub fn returned(&self) -> &'a [RuleId] {
+        &self.looked.returned
+    }
+
+    /// The rules whose files are refused.
+    pub fn refused(&self) -> &'a [(RuleId, Refusal)] {
+        &self.looked.refused
+    }
+
+    /// The rules whose tests passed; those that have none are among them.
+    pub fn passed(&self) -> &'a [(RuleId, Tested)] {
+        &self.looked.passed
+    }
+
+    pub fn serves(&self, id: &RuleId) -> Serves {
+        let of = |rules: Option<&Arc<LiveRule>>| {
+            rules.and_then(|rule| rule.rule.is_ok().then(|| rule.hash.clone()))
+        };
+        match (
+            of(self.serving.rules.get(id)),
+            of(self.looked.rules.get(id)),
+        ) {
+            (_, None) => Serves::Nothing,
+            (before, after) if before == after => Serves::Same,
+            _ => Serves::Earlier,
+        }
+    }
+
+    /// The mailboxes whose chains have a rule that is about to go live.
+    pub fn mailboxes(&self) -> Vec<&'a str> {
+        let fresh = |ids: &Vec<RuleId>| ids.iter().any(|id| self.looked.sound.contains(id));
+        let chains = self.chains.iter().filter(|(_, ids)| fresh(ids));
+        let mut names: Vec<&str> = chains.map(|(mailbox, _)| mailbox.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// A mailbox's rules as they serve; none at the start. What they do with a mail is not counted on them.
+    pub fn serving_chain(&self, mailbox: &str) -> Option<Chain> {
+        let number = self.generation()?;
+        let rules = &self.serving.rules;
+        Some(chain(self.chains, mailbox, number, |id| rules.get(id)))
+    }
+
+    /// A mailbox's rules as they are about to serve. What they do with a mail is not counted on them.
+    pub fn fresh_chain(&self, mailbox: &str) -> Chain {
+        let rules = &self.looked.rules;
+        chain(self.chains, mailbox, 0, |id| rules.get(id))
+    }
+}
+
+fn chain<'r>(
+    chains: &HashMap<String, Vec<RuleId>>,
+    mailbox: &str,
+    generation: u64,
+    rule: impl Fn(&RuleId) -> Option<&'r Arc<LiveRule>>,
+) -> Chain {
+    let ids = chains.get(mailbox).into_iter().flatten();
+    Chain {
+        generation,
+        rules: ids
+            .filter_map(|id| rule(id).map(|rule| Arc::new(rule.beside())))
+            .collect(),
+    }
+}

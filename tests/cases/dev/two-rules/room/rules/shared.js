@@ -1,0 +1,6 @@
+export function decide(mail) {
+  if (mail.match("subject", "(?i)wi-?fi")) {
+    return ticket({ queue: "Network" });
+  }
+  return pass();
+}
