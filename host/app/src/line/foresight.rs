@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
-use postroom_core::Action;
 use postroom_core::lookup::Question;
+use postroom_core::{Action, ticket_numbers};
 
 use super::decide::{Decided, Parsed};
 use super::walk::Answer;
@@ -55,7 +55,7 @@ impl Foresight {
     pub fn undo(&mut self, chain: &Chain, decided: &mut Vec<Decided>) -> Vec<Parsed> {
         let mut changes = Changes::default();
         let holding = decided.iter().position(|mail| match &mail.result {
-            Ok(answer) if changes.concern(answer, chain) => true,
+            Ok(answer) if changes.concern(answer, chain) || changes.may_be_named(mail) => true,
             Ok(answer) => {
                 changes.add(answer);
                 false
@@ -113,6 +113,12 @@ impl<'a> Changes<'a> {
         }) || remembers
             || is_unsure
             || is_thread
+    }
+
+    /// Whether a mail's subject might name a ticket that is opened only now.
+    fn may_be_named(&self, mail: &Decided) -> bool {
+        let subject = mail.message.as_ref().map(|message| &message.subject);
+        self.tickets && subject.is_some_and(|subject| !ticket_numbers(subject).is_empty())
     }
 
     fn add(&mut self, answer: &'a Answer) {

@@ -128,3 +128,27 @@ fn each_mail_of_a_batch_finds_the_tickets_and_alerts_of_those_before() {
     }
     room.assert_balanced(90);
 }
+
+#[test]
+fn a_subject_may_name_the_ticket_of_a_mail_just_before() {
+    let rule = r#"export function decide(mail, ctx) {
+  if (mail.subject === "open") return ticket();
+  return ignore(ctx.thread?.ticket ?? "no ticket");
+}
+"#;
+    let room = room(r#"["kv"]"#, &[("rules/a.js", rule)]);
+    let mails = [
+        ("quiet T-1", "no ticket"),
+        ("quiet", "no ticket"),
+        ("open", ""),
+        ("about T-1", "T-1"),
+        ("about [T-1]", "T-1"),
+        ("about T-2", "no ticket"),
+    ];
+    drop_in(&room, mails.map(|(subject, _)| mail(subject, "…")));
+    room.once();
+    for (subject, reason) in mails.iter().filter(|(_, reason)| !reason.is_empty()) {
+        let decision = room.decision(subject);
+        assert_eq!(decision["actions"][0]["reason"], *reason, "{decision:#}");
+    }
+}
