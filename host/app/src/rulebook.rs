@@ -20,7 +20,7 @@ use files::{CONFIGURATION, Files, Folder, Footprint, Spot, told};
 use refused::{Refused, alert_key, alert_sinks};
 
 pub use files::{read_configured, read_rule};
-pub use strikes::{StrikeLimits, Strikes};
+pub use strikes::{MOST_TAKEN_BACK, StrikeLimits, Strikes};
 
 /// A tenant's rule: the tenant, and the rule's name as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
