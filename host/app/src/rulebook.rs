@@ -26,7 +26,7 @@ use refused::{Refused, alert_key, alert_sinks};
 pub use change::{Change, Serves};
 pub use files::{read_configured, read_rule};
 pub use refusal::Refusal;
-pub use strikes::{StrikeLimits, Strikes};
+pub use strikes::{MOST_TAKEN_BACK, StrikeLimits, Strikes};
 
 /// A tenant's rule: the tenant, and the rule's name as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,7 +9,7 @@ use postroom_core::ActionKinds;
 pub struct Limits {
     /// All memories of an instance together. Not above [`Limits::MOST_MEMORY`].
     pub memory_bytes: usize,
-    /// Computing time of one decision; ten times as long by the wall clock.
+    /// Computing time of one decision; a hundred times as long by the wall clock.
     pub time: Duration,
     /// Computing time, likewise, of a script's top level, or of a component's start.
     pub init_time: Duration,

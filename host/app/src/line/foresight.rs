@@ -3,15 +3,15 @@
 
 use std::collections::HashSet;
 
-use postroom_core::Action;
 use postroom_core::lookup::Question;
+use postroom_core::{Action, ticket_numbers};
 
 use super::decide::{Decided, Parsed};
-use super::walk::Answer;
-use crate::rulebook::Chain;
+use super::walk::SENT_BACK;
+use crate::rulebook::{Chain, MOST_TAKEN_BACK, Strikes};
 
 /// So many mails at once at most.
-const WIDEST: usize = 64;
+const WIDEST: usize = MOST_TAKEN_BACK;
 
 /// Waves after a decision in vain before more is tried again, at most.
 const LONGEST_PAUSE: usize = 32;
@@ -50,28 +50,27 @@ impl Foresight {
         wave.split_off(self.width.min(wave.len()))
     }
 
-    /// Leaves the decisions that would have been the same one by one, the first among them, and answers the other mails, as if
-    /// they had not been decided.
+    /// Leaves the decisions that would have been the same one by one, and answers the other mails, as if they had not been
+    /// decided. A mail that was decided alone is always left.
     pub fn undo(&mut self, chain: &Chain, decided: &mut Vec<Decided>) -> Vec<Parsed> {
+        // Counted as they were done, which is not the order of the mails.
+        decided.iter().rev().for_each(|mail| take_back(chain, mail));
+        let is_alone = decided.len() == 1;
         let mut changes = Changes::default();
-        let holding = decided.iter().position(|mail| match &mail.result {
-            Ok(answer) if changes.concern(answer, chain) => true,
-            Ok(answer) => {
-                changes.add(answer);
-                false
+        let mut holding = 0;
+        for mail in decided.iter() {
+            if !is_alone && changes.concern(mail, chain) {
+                break;
             }
-            Err(_) => false,
-        });
-        let holding = holding.unwrap_or(decided.len());
-        self.learn(decided.len(), holding);
-        let again = decided.split_off(holding);
-        for answer in again.iter().filter_map(|mail| mail.result.as_ref().ok()) {
-            for spent in &answer.spent {
-                if let (Some(failed), Some(rule)) = (spent.failed, chain.rules.get(spent.rule)) {
-                    rule.strikes.take_back(failed);
-                }
+            changes.add(mail);
+            holding += 1;
+            if count(chain, mail) {
+                // What serves instead decides those behind.
+                break;
             }
         }
+        self.learn(decided.len(), holding);
+        let again = decided.split_off(holding);
         again.into_iter().map(Decided::undecided).collect()
     }
 
@@ -93,8 +92,11 @@ impl Foresight {
 }
 
 impl<'a> Changes<'a> {
-    /// Whether a decision might be another one after these.
-    fn concern(&self, answer: &Answer, chain: &Chain) -> bool {
+    /// Whether a mail might be decided otherwise after these.
+    fn concern(&self, mail: &Decided, chain: &Chain) -> bool {
+        let Ok(answer) = &mail.result else {
+            return false;
+        };
         let asks = |changed: bool, is_it: fn(&Question) -> bool| {
             changed && answer.lookups.iter().any(|it| is_it(&it.question))
         };
@@ -102,8 +104,16 @@ impl<'a> Changes<'a> {
             let rule = chain.rules.get(spent.rule);
             rule.is_some_and(|rule| self.memories.contains(rule.name.as_str()))
         });
+        let troubles = &answer.decision.troubles;
         // What led into trouble is not always recorded.
-        let is_unsure = (self.tickets || self.alerts) && !answer.decision.troubles.is_empty();
+        let is_unsure = (self.tickets || self.alerts) && !troubles.is_empty();
+        let is_in = |name: &str| {
+            let mut rules = chain.rules.iter();
+            rules.any(|rule| rule.name == name && !rule.strikes.is_out())
+        };
+        let went_without = troubles
+            .iter()
+            .any(|it| it.kind == SENT_BACK && is_in(&it.rule));
         // Who takes part in a ticket may have changed.
         let is_thread = self.tickets && answer.decision.thread.is_some();
         asks(self.tickets, |it| {
@@ -112,10 +122,21 @@ impl<'a> Changes<'a> {
             matches!(it, Question::Alert(_) | Question::Alerts(_))
         }) || remembers
             || is_unsure
+            || went_without
             || is_thread
+            || self.may_be_named(mail)
     }
 
-    fn add(&mut self, answer: &'a Answer) {
+    /// Whether a mail's subject might name a ticket that is opened only now.
+    fn may_be_named(&self, mail: &Decided) -> bool {
+        let subject = mail.message.as_ref().map(|message| &message.subject);
+        self.tickets && subject.is_some_and(|subject| !ticket_numbers(subject).is_empty())
+    }
+
+    fn add(&mut self, mail: &'a Decided) {
+        let Ok(answer) = &mail.result else {
+            return;
+        };
         for action in &answer.decision.actions {
             match action {
                 Action::Ticket(_) | Action::Note(_) => self.tickets = true,
@@ -131,6 +152,31 @@ impl<'a> Changes<'a> {
         let writes = answer.kv_writes.iter();
         self.memories.extend(writes.map(|it| it.rule.as_str()));
     }
+}
+
+/// How each rule did on a mail, as its strikes counted it.
+fn counted<'a>(chain: &'a Chain, mail: &'a Decided) -> impl Iterator<Item = (&'a Strikes, bool)> {
+    let spent = mail.result.iter().flat_map(|answer| &answer.spent);
+    spent.filter_map(|spent| {
+        let rule = chain.rules.get(spent.rule)?;
+        Some((&rule.strikes, spent.failed?))
+    })
+}
+
+fn take_back(chain: &Chain, mail: &Decided) {
+    for (strikes, failed) in counted(chain, mail) {
+        strikes.take_back(failed);
+    }
+}
+
+/// Counts a mail once more, and answers whether it was one too many for a rule.
+fn count(chain: &Chain, mail: &Decided) -> bool {
+    let mut is_out = false;
+    for (strikes, failed) in counted(chain, mail) {
+        strikes.count(failed);
+        is_out |= strikes.is_out();
+    }
+    is_out
 }
 
 #[cfg(test)]

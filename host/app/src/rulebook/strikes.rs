@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+/// So many of the last mails may be taken back, and those that they pushed out of the window are back in it.
+pub const MOST_TAKEN_BACK: usize = 64;
+
 /// When a version is out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StrikeLimits {
@@ -38,7 +41,7 @@ pub struct Strikes {
 
 #[derive(Debug, Default)]
 struct Window {
-    /// Whether the rule failed, the newest last.
+    /// Whether the rule failed, the newest last; of more mails than count.
     last: VecDeque<bool>,
     is_out: bool,
 }
@@ -63,28 +66,30 @@ impl Strikes {
         }
         let mut window = self.window();
         window.last.push_back(failed);
-        if window.last.len() > self.limits.mails {
+        if window.last.len() > self.limits.mails + MOST_TAKEN_BACK {
             window.last.pop_front();
         }
-        window.is_out |=
-            window.last.iter().filter(|failed| **failed).count() >= self.limits.failures;
+        window.is_out |= self.failures(&window) >= self.limits.failures;
     }
 
-    /// Takes a mail back that was counted and will be decided again.
+    /// Takes a mail back that was counted, one of the last [`MOST_TAKEN_BACK`].
     pub fn take_back(&self, failed: bool) {
+        if self.limits.failures == 0 {
+            return;
+        }
         let mut window = self.window();
         if let Some(at) = window.last.iter().rposition(|it| *it == failed) {
             window.last.remove(at);
         }
-        let failures = window.last.iter().filter(|failed| **failed).count();
-        window.is_out = self.limits.failures > 0 && failures >= self.limits.failures;
+        window.is_out = self.failures(&window) >= self.limits.failures;
     }
 
     /// Its last mails, the newest last, where it failed on one of them.
     pub fn failing(&self) -> Option<Vec<bool>> {
         let window = self.window();
-        let last = window.last.iter().copied();
-        window.last.contains(&true).then(|| last.collect())
+        let mut last: Vec<bool> = self.counted(&window).collect();
+        last.reverse();
+        last.contains(&true).then_some(last)
     }
 
     /// Begins with mails that it had before.
@@ -97,8 +102,20 @@ impl Strikes {
     /// `failed on 5 of its last 20 mails`, for people.
     pub fn in_words(&self) -> String {
         let window = self.window();
-        let failed = window.last.iter().filter(|failed| **failed).count();
-        format!("failed on {failed} of its last {} mails", window.last.len())
+        let mails = self.counted(&window).count();
+        format!(
+            "failed on {} of its last {mails} mails",
+            self.failures(&window)
+        )
+    }
+
+    /// The mails that count, the newest first.
+    fn counted<'w>(&self, window: &'w Window) -> impl Iterator<Item = bool> + 'w {
+        window.last.iter().rev().copied().take(self.limits.mails)
+    }
+
+    fn failures(&self, window: &Window) -> usize {
+        self.counted(window).filter(|failed| *failed).count()
     }
 
     fn window(&self) -> std::sync::MutexGuard<'_, Window> {
@@ -146,6 +163,28 @@ mod tests {
         assert_eq!(strikes.failing(), Some(vec![true]));
         strikes.count(true);
         assert!(strikes.is_out());
+    }
+
+    #[test]
+    fn what_is_taken_back_pushed_nothing_out() {
+        let strikes = Strikes::new(StrikeLimits {
+            failures: 3,
+            mails: 4,
+        });
+        for failed in [true, false, true] {
+            strikes.count(failed);
+        }
+        for _ in 0..MOST_TAKEN_BACK {
+            strikes.count(false);
+        }
+        assert_eq!(strikes.failing(), None);
+        for _ in 0..MOST_TAKEN_BACK {
+            strikes.take_back(false);
+        }
+        assert_eq!(strikes.failing(), Some(vec![true, false, true]));
+        strikes.count(true);
+        assert!(strikes.is_out());
+        assert_eq!(strikes.in_words(), "failed on 3 of its last 4 mails");
     }
 
     #[test]

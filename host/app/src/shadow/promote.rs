@@ -48,22 +48,18 @@ pub fn put(
             changed_module(&modules, &loaded).unwrap_or("a module that it imports")
         );
     }
-    let now =
-        read_configured(&wanted.rule).map_err(|reason| anyhow::anyhow!("{name}: {reason}"))?;
-    if now == main {
+    if is_in_place(shadow, &wanted, main, anyway)? {
         return Ok(Put::WasThere);
-    }
-    if ContentHash::of(&now) != shadow.replaces && !anyway {
-        bail!(
-            "{name} changed since the shadow began, and that change would be lost. Cure: begin a new shadow, or give up the change with `postroom shadow promote {} --anyway`",
-            shadow.mailbox
-        );
     }
     let tested = Gate::of(config).test(sandbox, &wanted, &loaded);
     if let Some(reason) = tested.and_then(|tested| tested.refusal()) {
         bail!(
             "it would not go live, for its tenant asks for rules that pass their tests: {reason}"
         );
+    }
+    // Tests may take long, and somebody may have saved the rule meanwhile.
+    if is_in_place(shadow, &wanted, main, anyway)? {
+        return Ok(Put::WasThere);
     }
     let path = wanted.rule.path().context("it is built in")?;
     let found = Inside::find(&wanted.rule.base(), path).map_err(|astray| match astray {
@@ -74,6 +70,28 @@ pub fn put(
         format!("{name} could not be written. Cure: let this user write into its folder, or promote it as one who may")
     })?;
     Ok(Put::Written)
+}
+
+/// Whether the rule's file is the candidate's already. Refused when it is somebody's newer save, unless `anyway`.
+fn is_in_place(
+    shadow: &Shadow,
+    wanted: &RuleUse,
+    main: &[u8],
+    anyway: bool,
+) -> anyhow::Result<bool> {
+    let name = &shadow.rule;
+    let now =
+        read_configured(&wanted.rule).map_err(|reason| anyhow::anyhow!("{name}: {reason}"))?;
+    if now == main {
+        return Ok(true);
+    }
+    if ContentHash::of(&now) != shadow.replaces && !anyway {
+        bail!(
+            "{name} changed since the shadow began, and that change would be lost. Cure: begin a new shadow, or give up the change with `postroom shadow promote {} --anyway`",
+            shadow.mailbox
+        );
+    }
+    Ok(false)
 }
 
 /// Where a shadow stands in the configuration as it is now.

@@ -128,3 +128,62 @@ fn each_mail_of_a_batch_finds_the_tickets_and_alerts_of_those_before() {
     }
     room.assert_balanced(90);
 }
+
+#[test]
+fn a_subject_may_name_the_ticket_of_a_mail_just_before() {
+    let rule = r#"export function decide(mail, ctx) {
+  if (mail.subject === "open") return ticket();
+  return ignore(ctx.thread?.ticket ?? "no ticket");
+}
+"#;
+    let room = room(r#"["kv"]"#, &[("rules/a.js", rule)]);
+    let mails = [
+        ("quiet T-1", "no ticket"),
+        ("quiet", "no ticket"),
+        ("open", ""),
+        ("about T-1", "T-1"),
+        ("about [T-1]", "T-1"),
+        ("about T-2", "no ticket"),
+    ];
+    drop_in(&room, mails.map(|(subject, _)| mail(subject, "…")));
+    room.once();
+    for (subject, reason) in mails.iter().filter(|(_, reason)| !reason.is_empty()) {
+        let decision = room.decision(subject);
+        assert_eq!(decision["actions"][0]["reason"], *reason, "{decision:#}");
+    }
+}
+
+#[test]
+fn no_mail_of_a_batch_goes_without_the_rule_that_serves_when_its_turn_comes() {
+    let faulty = r#"export function decide(mail) {
+  if (mail.subject.startsWith("bad")) mail.nothing.there;
+}
+"#;
+    let next = r#"export function decide() { return ignore("next"); }
+"#;
+    let room = room(
+        r#"["kv"]"#,
+        &[("rules/faulty.js", faulty), ("rules/next.js", next)],
+    );
+    let config = std::fs::read_to_string(room.path().join("postroom.toml")).unwrap();
+    let config = config.replace("strikes = 0", "strikes = 5\nstrikes_of = 20");
+    room.write("postroom.toml", config);
+    let subject = |number: usize| match number {
+        // Four of the last twenty are not too many, however many are decided at once.
+        10..=13 | 60.. => format!("bad {number}"),
+        _ => format!("good {number}"),
+    };
+    drop_in(&room, (0..80).map(|number| mail(&subject(number), "…")));
+    room.once();
+    for number in 0..80 {
+        let decision = room.decision(&subject(number));
+        assert_eq!(decision["actions"][0]["reason"], "next", "{decision:#}");
+        let trouble = decision["troubles"][0]["kind"].as_str();
+        let expected = match number {
+            10..=13 | 60..=64 => Some("failure"),
+            65.. => Some("not-loaded"),
+            _ => None,
+        };
+        assert_eq!(trouble, expected, "{decision:#}");
+    }
+}

@@ -1,5 +1,8 @@
 //! Promotion: by itself when all was the same, by hand, and never at the cost of somebody's save.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use postroom_e2e::root;
 
 use super::*;
@@ -234,6 +237,42 @@ fn a_promotion_loses_no_newer_save_and_is_of_what_was_compared() {
     let error = refused(&room, &promote);
     assert!(error.contains("1 of its 1 tests fail"), "{error}");
     assert_eq!(rule_file(&room), candidate);
+}
+
+#[test]
+fn what_is_saved_while_a_promotion_is_tested_is_not_lost() {
+    let room = room_with(RULE, "rule_tests = true", "[limits]\ntime = \"60s\"");
+    room.write("rules/a.cases/one.eml", mail("one", "…"));
+    let update = [
+        "rule",
+        "test",
+        "rules/a.js",
+        "--update",
+        "--mailbox",
+        "drop",
+    ];
+    room.ok(&update);
+    room.once();
+    // The tests take seconds.
+    let spin = "let n = 0; for (let i = 0; i < 100_000_000; i++) n += i;\n";
+    let candidate = RULE.replace("  if", &format!("  {spin}  if"));
+    room.write("new/a.js", &candidate);
+    room.ok(&["shadow", "start", "drop", "--rule", "new/a.js"]);
+    let mut promote = room.command(&["shadow", "promote", "drop"]);
+    let promote = promote.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let promoting = promote.spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let newer = format!("{RULE}// Newer.\n");
+    room.write("rules/a.js", &newer);
+    let output = promoting.wait_with_output().unwrap();
+    room.keep_output(&output);
+    assert_eq!(rule_file(&room), newer);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        both(&output).contains("that change would be lost"),
+        "{}",
+        both(&output)
+    );
 }
 
 #[test]
