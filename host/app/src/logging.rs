@@ -16,9 +16,12 @@ pub fn start() {
         .init();
 }
 
-/// Starts logging to a view that tells of saves and mails itself. What the store does on its first day is no news there.
+/// Starts logging to a view that tells of saves and mails itself. What the store does on its first day is no news there, nor that
+/// a watched folder went away.
 pub fn start_in(layer: impl Layer<Registry> + Send + Sync) {
-    let layer = layer.with_filter(filter("warn,postroom=info,postroom_store=warn"));
+    let layer = layer.with_filter(filter(
+        "warn,notify=error,postroom=info,postroom_store=warn",
+    ));
     tracing_subscriber::registry().with(layer).init();
 }
 

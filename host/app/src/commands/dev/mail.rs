@@ -72,7 +72,10 @@ impl Columns {
             format!("{outcome} {detail}").trim(),
             (room / 4).min(WHAT_COLUMNS),
         );
-        let (outcome, detail) = what.split_at(outcome.len().min(what.len()));
+        // On a narrow terminal the sign that more was there may stand within the outcome.
+        let mut ends = (0..=outcome.len()).rev();
+        let end = ends.find(|at| what.is_char_boundary(*at));
+        let (outcome, detail) = what.split_at(end.unwrap_or(0));
         let subject = decided
             .message
             .as_ref()

@@ -144,14 +144,16 @@ impl Dev {
         };
         let decided = self.decided.load(Ordering::Relaxed);
         let saves = self.saves.load(Ordering::Relaxed);
-        now().with(
-            Ink::Plain,
-            format!(
-                "ended: {} decided, {} went live",
-                count(decided, "mail"),
-                count(saves, "save")
-            ),
-        )
+        now()
+            .with(
+                Ink::Plain,
+                format!(
+                    "ended: {} decided, {} went live",
+                    count(decided, "mail"),
+                    count(saves, "save")
+                ),
+            )
+            .wrapped(HANG)
     }
 }
 

@@ -122,7 +122,11 @@ fn made(room: &Room<'_>) -> Vec<String> {
     let conn = Connection::open_with_flags(database(room), flags).unwrap();
     let mut lines = Vec::new();
     for (table, columns) in [
-        ("journal", "id, tenant, mailbox, size, message_id"),
+        (
+            "journal",
+            // Which mailbox is written first, and so has which number, is chance.
+            "id, (SELECT name FROM tenant WHERE tenant.id = journal.tenant), (SELECT name FROM mailbox WHERE mailbox.id = journal.mailbox), size, message_id",
+        ),
         ("decision", "journal, outcome, ticket"),
         (
             "decision_record",

@@ -1,0 +1,3 @@
+export function decide(mail) {
+  return ticket({ queue: "blue", title: `${mail.subject}\u001b[0m` });
+}
