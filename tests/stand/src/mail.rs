@@ -31,14 +31,23 @@ impl Lmtp {
     /// Delivers one mail; an empty `sender` is the null sender.
     ///
     /// BDAT (RFC 3030) carries the bytes unaltered, be they NULs, bare CRs or lines that start with a dot.
+    ///
+    /// What is refused for now is tried once more: Dovecot makes a mailbox at the first visit, and two may come at once.
     pub(crate) fn deliver(&mut self, sender: &str, rcpt: &str, mail: &[u8]) -> Result<()> {
+        let mut replies = self.exchange(sender, rcpt, mail)?;
+        if replies.iter().any(|reply| reply.starts_with('4')) {
+            replies = self.exchange(sender, rcpt, mail)?;
+        }
+        replies.iter().try_for_each(|reply| accepted(reply))
+    }
+
+    fn exchange(&mut self, sender: &str, rcpt: &str, mail: &[u8]) -> Result<[String; 3]> {
         let envelope = format!(
             "MAIL FROM:<{sender}>\r\nRCPT TO:<{rcpt}>\r\nBDAT {} LAST\r\n",
             mail.len()
         );
         self.wire.send(&[envelope.as_bytes(), mail].concat())?;
-        let replies = [self.wire.reply()?, self.wire.reply()?, self.wire.reply()?];
-        replies.iter().try_for_each(|reply| accepted(reply))
+        Ok([self.wire.reply()?, self.wire.reply()?, self.wire.reply()?])
     }
 }
 
