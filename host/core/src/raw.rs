@@ -33,6 +33,9 @@ pub struct RawMessage {
     pub bytes: Bytes,
     /// The size the server states, in bytes. Larger than `bytes` when only the beginning was fetched.
     pub size: u64,
+    /// Whether it is older than the mailbox's first contact. Old mail is decided and listed; it is never answered, and it goes to
+    /// no target unless somebody asked for that.
+    pub old: bool,
 }
 
 impl RawMessage {

@@ -62,6 +62,7 @@ pub fn import(
                     position: Position::imported(&mail.name),
                     size: mail.size,
                     bytes: mail.bytes,
+                    old: false,
                 });
                 if batch.len() == BATCH || bytes >= batch_bytes {
                     bytes = 0;

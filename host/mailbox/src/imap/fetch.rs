@@ -142,6 +142,7 @@ impl ImapSource {
                 position: at(uid).position(),
                 bytes,
                 size,
+                old: false,
             })
             .collect();
         let more = !backlog.waiting.is_empty() || !backlog.complete;

@@ -177,6 +177,7 @@ pub(super) fn read(
             position: found.position(),
             bytes: bytes.into(),
             size,
+            old: false,
         }))
     };
     match read() {
