@@ -14,7 +14,7 @@ host := --release --locked --workspace
 # Workspaces of their own: the guests.
 guests := $(wildcard plugins/Cargo.toml tests/hostile/guests/Cargo.toml tests/bench/rules/Cargo.toml examples/rules/*/Cargo.toml)
 
-.PHONY: help setup servers guests build demo test-guests test bench stand lint format clippy deny house clean
+.PHONY: help setup servers guests build demo test-guests test hostile bench stand lint format clippy deny house clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test: setup test-guests ## every test, on real servers
 	cargo build $(host)
 	scripts/guests scaffolds
 	cargo test $(host) --no-fail-fast
+
+hostile: setup test-guests ## each promise under attack by itself, bounded, with a table of what held; ONLY='imap' narrows
+	cargo build $(host)
+	target/release/postroom-hostile $(ONLY)
 
 bench: setup guests ## throughput, sandbox cost, save-to-live and memory, beside other tools
 	scripts/guests bench

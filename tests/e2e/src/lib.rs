@@ -3,6 +3,7 @@
 pub mod grants;
 pub mod leak;
 pub mod misbehaving;
+pub mod promises;
 mod running;
 mod session;
 mod terminal;

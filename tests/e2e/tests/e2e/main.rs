@@ -27,6 +27,7 @@ mod mailbox_test;
 mod origins;
 mod outbox;
 mod recipes;
+mod reliability;
 mod reload;
 mod replay;
 mod rule_tests;
