@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn json_means_the_same_and_hides_nothing() {
-        let value = serde_json::json!({"subject": "\u{9b}31m \x7f \u{202e}x\u{2028} \"\\ \n ü \u{e0041}"});
+        let value =
+            serde_json::json!({"subject": "\u{9b}31m \x7f \u{202e}x\u{2028} \"\\ \n ü \u{e0041}"});
         let text = json(&value).unwrap();
         assert!(!text.chars().any(is_hidden), "{text:?}");
         assert_eq!(

@@ -69,7 +69,10 @@ fn show(found: &Quarantined, raw: bool, json: bool) -> anyhow::Result<()> {
     let row = &found.row;
     println!("mailbox   {} of {}", row.mailbox, row.tenant);
     println!("received  {}", row.received);
-    println!("from      {}", on_one_line(row.from.as_deref().unwrap_or("-")));
+    println!(
+        "from      {}",
+        on_one_line(row.from.as_deref().unwrap_or("-"))
+    );
     println!("subject   {}", on_one_line(&row.subject));
     println!("reason    {}", on_one_line(&row.reason));
     for trouble in &row.troubles {

@@ -131,6 +131,11 @@ fn round(config: &Path, options: &Options, sandbox: &Sandbox) -> anyhow::Result<
         );
         return Ok(ExitCode::FAILURE);
     }
+    if tally.failed > 0 && !options.json {
+        eprintln!(
+            "help: if a rule is right, `postroom rule test --update` accepts its new outcomes"
+        );
+    }
     Ok(match tally.failed + tally.unloaded {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -349,7 +354,11 @@ impl Teller {
                 }
             }
             (_, Some(case)) => {
-                coloured_line(&format!("  {:9}{}", self.coloured(row.state), visible(case)))?;
+                coloured_line(&format!(
+                    "  {:9}{}",
+                    self.coloured(row.state),
+                    visible(case)
+                ))?;
             }
         }
         Ok(())
