@@ -243,7 +243,10 @@ declare function alert(alert: {
 /** An answer to the sender. The host refuses it for machines, lists, bounces and its own addresses. */
 declare function reply(reply: { text: string | number; html?: Text }): Action;
 declare function forward(forward: { to: string | string[] }): Action;
-/** An alert is due when no mail with this key arrives in time: seconds, or a text such as "90m", "24h" or "7d". */
+/**
+ * A mail with this key should arrive in time: seconds, or a text such as "90m", "24h" or "7d". In this version that is recorded with the
+ * decision only: nothing watches for the mail, and no alert comes when it is missing.
+ */
 declare function expect(expect: { key: string | number; within: number | string }): Action;
 /** No ticket, for this reason. */
 declare function ignore(reason: string): Action;

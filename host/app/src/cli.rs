@@ -324,7 +324,7 @@ pub enum MailCommand {
 pub enum RuleCommand {
     /// The decision for one mail, with time, memory and log; nothing is stored
     Try {
-        /// A .js file or a .wasm component
+        /// A .js or .ts file, or a .wasm component
         rule: PathBuf,
         /// The mail
         mail: PathBuf,

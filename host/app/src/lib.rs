@@ -1,5 +1,8 @@
 //! The binary's parts: configuration, rules, the line, the service and the command line.
 
+#[macro_use]
+pub mod output;
+
 mod audience;
 mod cases;
 pub mod cli;

@@ -7,7 +7,7 @@ use postroom::cli::{
     AuthCommand, Cli, Command, MailCommand, MailboxCommand, PluginCommand, RuleCommand,
     RulesCommand, ShadowCommand,
 };
-use postroom::{commands, logging};
+use postroom::{commands, logging, output};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -200,9 +200,15 @@ fn main() -> ExitCode {
         }
     };
     match result {
-        Ok(code) => code,
+        Ok(code) if !output::has_failed() => code,
+        Ok(_) => {
+            output::error_line(format_args!(
+                "postroom: standard output could not be written; what is there is incomplete"
+            ));
+            ExitCode::FAILURE
+        }
         Err(error) => {
-            eprintln!("postroom: {error:#}");
+            output::error_line(format_args!("postroom: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -19,14 +19,14 @@ use postroom_store::{RuleRecord, Store, StoreError};
 
 use crate::audience::Audience;
 use crate::cases::{Gate, Tested};
-use crate::config::{Config, RuleKind, RuleUse};
+use crate::config::{Config, OnFailure, RuleKind, RuleUse};
 use files::{CONFIGURATION, Files, Folder, Footprint, Spot, told};
 use refused::{Refused, alert_key, alert_sinks};
 
 pub use change::{Change, Serves};
 pub use files::{read_configured, read_rule};
 pub use refusal::Refusal;
-pub use strikes::{MOST_TAKEN_BACK, StrikeLimits, Strikes};
+pub use strikes::{MOST_TAKEN_BACK, StrikeLimits, Strikes, sender_key};
 
 /// A tenant's rule: the tenant, and the rule's name as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,18 +44,21 @@ pub struct LiveRule {
     pub rule: Result<Rule, String>,
     /// How this version did on its last mails.
     pub strikes: Strikes,
+    /// What becomes of a mail on which it fails.
+    pub on_failure: OnFailure,
     /// What goes into the store with the generation; nothing for a built-in rule.
     record: Option<RuleRecord>,
 }
 
 impl LiveRule {
     /// A rule that is only tried: nothing of it is kept.
-    pub fn tried(name: &str, rule: Rule) -> Self {
+    pub fn tried(name: &str, rule: Rule, on_failure: OnFailure) -> Self {
         Self {
             name: name.to_owned(),
             hash: rule.hash().hex(),
             rule: Ok(rule),
             strikes: Strikes::new(StrikeLimits::NEVER),
+            on_failure,
             record: None,
         }
     }
@@ -67,6 +70,7 @@ impl LiveRule {
             hash: self.hash.clone(),
             rule: self.rule.clone(),
             strikes: Strikes::new(StrikeLimits::NEVER),
+            on_failure: self.on_failure,
             record: None,
         }
     }
@@ -339,8 +343,13 @@ impl RuleBook {
                     serving.clone()
                 }
                 (Ok(fresh), _) => {
+                    self.keep_without_predecessor(&id.tenant, &fresh)?;
                     looked.changed.push(id.clone());
                     looked.sound.push(id.clone());
+                    let told = served.is_some_and(|it| it.strikes.is_told());
+                    if told && !looked.forgiven.contains(&id) {
+                        looked.forgiven.push(id.clone());
+                    }
                     Arc::new(fresh)
                 }
                 (Err(refusal), serving) => {
@@ -393,17 +402,32 @@ impl RuleBook {
                 hash: String::new(),
                 rule: Err(reason),
                 strikes: Strikes::new(StrikeLimits::NEVER),
+                on_failure: wanted.on_failure,
                 record: None,
             });
         };
-        Ok(LiveRule {
+        let rule = LiveRule {
             name,
             hash: record.hash.hex(),
             rule: load_bytes(&self.sandbox, wanted, &record.bytes)
                 .map_err(|error| format!("{reason}; and its last good version: {error}")),
             strikes: Strikes::new(self.strikes),
+            on_failure: wanted.on_failure,
             record: Some(record),
-        })
+        };
+        self.keep_without_predecessor(&wanted.tenant, &rule)?;
+        Ok(rule)
+    }
+
+    /// A version that nothing served before stays whatever it does: switched off, it would protect from nothing.
+    fn keep_without_predecessor(&self, tenant: &str, rule: &LiveRule) -> Result<(), StoreError> {
+        let hash = rule.rule.as_ref().ok().map(Rule::hash);
+        if let Some(hash) = hash
+            && self.store.good_before(tenant, &rule.name, &hash)?.is_none()
+        {
+            rule.strikes.stay();
+        }
+        Ok(())
     }
 
     /// Whether another process made a generation that does not serve yet.
@@ -438,6 +462,7 @@ fn load_file(
             rule: Ok(rule),
             // There is no other version of what is built in.
             strikes: Strikes::new(StrikeLimits::NEVER),
+            on_failure: wanted.on_failure,
             record: None,
         });
     };
@@ -463,6 +488,7 @@ fn load_file(
         }),
         rule: Ok(rule),
         strikes: Strikes::new(strikes),
+        on_failure: wanted.on_failure,
     })
 }
 

@@ -61,7 +61,7 @@ pub use shadow::{
     NewShadow, Shadow, ShadowId, ShadowMail, ShadowPage, ShadowResult, ShadowState, end_shadow,
     start_shadow,
 };
-pub use strikes::StrikeRecord;
+pub use strikes::{Mark, SenderKey, StrikeRecord};
 
 use schema::Lock;
 use writer::Writer;

@@ -91,6 +91,21 @@ impl Store {
             .await
     }
 
+    /// Raises the alert of a version that fails and is not refused.
+    pub async fn report_rule(
+        &self,
+        tenant: String,
+        decision: DecisionId,
+        alert: Alert,
+        sinks: Vec<String>,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .submit(0, move |conn| {
+                tell(conn, &tenant, Some((decision, &alert)), &alert.key, &sinks)
+            })
+            .await
+    }
+
     /// A rule's file changed, and the change went live: what was refused of it is forgotten, and its alert resolved.
     pub async fn forgive(
         &self,

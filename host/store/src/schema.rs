@@ -28,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/005_shadow.sql"),
     include_str!("../migrations/006_strikes.sql"),
     include_str!("../migrations/007_directory.sql"),
+    include_str!("../migrations/008_senders.sql"),
 ];
 
 /// A step's part that SQL cannot do.

@@ -4,14 +4,29 @@ use postroom_core::ContentHash;
 
 use crate::{Reader, Store, StoreError};
 
+/// A mail on which the rule held, in the stored row.
+const HELD: &str = ".";
+
 /// The last mails of one version of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StrikeRecord {
     pub tenant: String,
     pub name: String,
     pub hash: ContentHash,
-    /// Whether the rule failed, the newest last.
-    pub last: Vec<bool>,
+    /// How the rule did, the newest last.
+    pub last: Vec<Mark>,
+}
+
+/// What a sender is counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SenderKey(pub u64);
+
+/// How a rule did on one mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    Held,
+    /// It failed on a mail of this sender.
+    Failed(SenderKey),
 }
 
 impl Store {
@@ -24,8 +39,11 @@ impl Store {
                     "INSERT INTO rule_strikes (tenant, name, hash, last) VALUES (?1, ?2, ?3, ?4)",
                 )?;
                 for record in &all {
-                    let marks = record.last.iter();
-                    let last: String = marks.map(|it| if *it { 'x' } else { '.' }).collect();
+                    let marks = record.last.iter().map(|mark| match mark {
+                        Mark::Held => HELD.to_owned(),
+                        Mark::Failed(sender) => format!("{:x}", sender.0),
+                    });
+                    let last = marks.collect::<Vec<_>>().join(" ");
                     insert.execute((&record.tenant, &record.name, &record.hash.0, last))?;
                 }
                 Ok(())
@@ -48,8 +66,11 @@ impl Reader {
                     hash: ContentHash(row.get(2)?),
                     last: row
                         .get::<_, String>(3)?
-                        .bytes()
-                        .map(|it| it == b'x')
+                        .split_ascii_whitespace()
+                        .map(|word| match u64::from_str_radix(word, 16) {
+                            Ok(sender) => Mark::Failed(SenderKey(sender)),
+                            Err(_) => Mark::Held,
+                        })
                         .collect(),
                 })
             })?;

@@ -46,6 +46,7 @@ impl Terms {
                 settings_json: "{}".into(),
                 grants: Grants::ALL,
                 limits: Default::default(),
+                on_failure: Default::default(),
             },
             mailbox: NOBODY.into(),
             configured: false,

@@ -1,7 +1,7 @@
 //! `postroom check`: every problem of the configuration and its rules, before it costs a mail.
 
 mod patterns;
-mod wants;
+pub mod wants;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -235,6 +235,7 @@ impl<'c> Loader<'c> {
             let found = wants::of_script(&module.text);
             let missing = wants::missing(&file, &found, wanted);
             findings.warnings.extend(missing);
+            findings.warnings.extend(wants::unwatched(&file, &found));
             for name in wants::names(&found) {
                 if !findings.wants.contains(&name) {
                     findings.wants.push(name);

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::cli::Filter;
 use crate::commands::{open_reader, table};
+use crate::output;
 
 /// A listing for people stops here; `--limit` and `--json` go further.
 const SCREENFUL: usize = 500;
@@ -126,7 +127,7 @@ pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resul
     if balanced {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("the ledger does not balance: tell the makers of Postroom");
+    eprintln!("the ledger does not balance: this is a bug in Postroom; please report it");
     Ok(ExitCode::FAILURE)
 }
 
@@ -191,8 +192,9 @@ pub fn list<T: Serialize>(
     }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for row in rows {
-        serde_json::to_writer(&mut out, &row?).context("writing a row")?;
-        match out.write_all(b"\n") {
+        let mut line = output::json(&row?)?;
+        line.push('\n');
+        match out.write_all(line.as_bytes()) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
             written => written?,
         }

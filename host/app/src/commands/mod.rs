@@ -20,7 +20,7 @@ pub mod shadow;
 mod table;
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,9 +30,12 @@ use postroom_auth::Tokens;
 use postroom_store::Reader;
 
 use crate::config::{self, Config, closest};
+use crate::output::{visible, write_line};
 
 /// The exit code of a process that a signal ended (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
+/// The exit code of a process that SIGPIPE ended (128 + SIGPIPE): the reader of the output went away before its end.
+const BROKEN_PIPE: u8 = 141;
 
 /// The configuration where none is named.
 const USUAL_CONFIG: &str = "postroom.toml";
@@ -59,12 +62,9 @@ fn unknown(said: &str, what: &str, name: &str, all: &[&str]) -> anyhow::Error {
     anyhow::anyhow!("{said}{name}: the configuration has no such {what}; it has: {all}.{hint}")
 }
 
-/// Prints to stdout; a reader that went away (`| head`) is no error.
+/// Prints a line to standard output; a reader that went away (`| head`) is no error.
 fn print(text: impl Display) -> std::io::Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
+    write_line(&mut std::io::stdout().lock(), &visible(&text.to_string()))
 }
 
 /// A counter on stderr for work that takes long, when a person is watching.

@@ -1,6 +1,6 @@
 //! `postroom quarantine`: mails kept aside for a person, why, and their raw bytes.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use postroom_store::{DecisionId, Filter, Quarantined};
 use crate::cli::QuarantineCommand;
 use crate::commands::listings::list;
 use crate::commands::open_reader;
+use crate::output::{self, on_one_line};
 
 /// Of a raw mail, people are shown at most so much unless they ask with `--raw`.
 const SHOWN_BYTES: usize = 4096;
@@ -52,39 +53,46 @@ pub fn quarantine(
 fn show(found: &Quarantined, raw: bool, json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if raw {
-        out.write_all(&found.raw)?;
-        return Ok(out.flush()?);
+        return match out.write_all(&found.raw).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written?),
+        };
     }
+    drop(out);
     if json {
         let mut row = serde_json::to_value(&found.row)?;
         row["whole"] = found.whole.into();
         row["raw"] = String::from_utf8_lossy(&found.raw).into();
-        writeln!(out, "{row}")?;
+        println!("{}", output::json(&row)?);
         return Ok(());
     }
     let row = &found.row;
-    writeln!(out, "mailbox   {} of {}", row.mailbox, row.tenant)?;
-    writeln!(out, "received  {}", row.received)?;
-    writeln!(out, "from      {}", row.from.as_deref().unwrap_or("-"))?;
-    writeln!(out, "subject   {}", row.subject)?;
-    writeln!(out, "reason    {}", row.reason)?;
+    println!("mailbox   {} of {}", row.mailbox, row.tenant);
+    println!("received  {}", row.received);
+    println!(
+        "from      {}",
+        on_one_line(row.from.as_deref().unwrap_or("-"))
+    );
+    println!("subject   {}", on_one_line(&row.subject));
+    println!("reason    {}", on_one_line(&row.reason));
     for trouble in &row.troubles {
-        writeln!(
-            out,
+        println!(
             "trouble   {}: {}: {}",
-            trouble.rule, trouble.kind, trouble.message
-        )?;
+            trouble.rule,
+            trouble.kind,
+            on_one_line(&trouble.message)
+        );
     }
     let kept = if found.whole {
         "all of it"
     } else {
         "its beginning"
     };
-    writeln!(out, "size      {} bytes, {kept} is kept here", row.size)?;
+    println!("size      {} bytes, {kept} is kept here", row.size);
     let shown = &found.raw[..found.raw.len().min(SHOWN_BYTES)];
-    writeln!(out, "\n{}", String::from_utf8_lossy(shown))?;
+    println!("\n{}", String::from_utf8_lossy(shown));
     if shown.len() < found.raw.len() {
-        writeln!(out, "… {} bytes more: --raw", found.raw.len() - shown.len())?;
+        println!("… {} bytes more: --raw", found.raw.len() - shown.len());
     }
     Ok(())
 }

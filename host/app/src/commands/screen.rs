@@ -5,6 +5,8 @@ use std::os::fd::AsFd;
 
 use unicode_width::UnicodeWidthChar;
 
+use crate::output::is_hidden;
+
 /// How a text stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
@@ -153,19 +155,7 @@ pub fn harmless(c: char) -> char {
         // The pictures of the control characters.
         '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or(SUBSTITUTE),
         '\x7f' => '\u{2421}',
-        '\u{80}'..='\u{9f}' => SUBSTITUTE,
-        // What is not seen and changes how the rest is.
-        '\u{ad}'
-        | '\u{61c}'
-        | '\u{180e}'
-        | '\u{200b}'
-        | '\u{200e}'
-        | '\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
-        | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}' => SUBSTITUTE,
+        c if is_hidden(c) => SUBSTITUTE,
         c => c,
     }
 }

@@ -2,6 +2,8 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use crate::output::on_one_line;
+
 /// Without a terminal to ask, a table is this wide.
 const WIDTH: u16 = 120;
 
@@ -15,7 +17,7 @@ pub fn print(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> st
     let mut any = false;
     for row in rows {
         any = true;
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| on_one_line(cell)));
     }
     if any {
         super::print(table)

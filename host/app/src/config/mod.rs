@@ -107,6 +107,8 @@ pub struct Tenant {
     pub domains: Vec<String>,
     /// By the rule's name as configured.
     pub settings: BTreeMap<String, serde_json::Value>,
+    /// By the rule's name as configured.
+    pub on_failure: BTreeMap<String, OnFailure>,
     pub grants: Grants,
     /// Its people, which its rules may look up.
     pub contacts: Option<DirectoryFile>,
@@ -274,6 +276,28 @@ pub struct RuleUse {
     pub settings_json: String,
     pub grants: Grants,
     pub limits: Limits,
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a mail on which a rule fails: it throws, traps, runs out of time or memory, returns nonsense, or is not loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// The next rule decides.
+    #[default]
+    Pass,
+    /// It is quarantined: for rules that protect.
+    Quarantine,
+    /// The built-in fallback makes a plain ticket; no other rule is asked.
+    Fallback,
+}
+
+impl OnFailure {
+    /// Each with its name in the configuration.
+    pub const ALL: [(&str, Self); 3] = [
+        ("pass", Self::Pass),
+        ("quarantine", Self::Quarantine),
+        ("fallback", Self::Fallback),
+    ];
 }
 
 /// A way out for replies and forwards, by SMTP submission (RFC 6409).

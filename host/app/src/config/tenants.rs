@@ -9,9 +9,9 @@ use postroom_sandbox::Grants;
 use super::limits::{self, TenantLimits};
 use super::reader::{Item, Reader, Section, closest};
 use super::rules::Chain;
-use super::{DirectoryFile, Tenant, rules};
+use super::{DirectoryFile, OnFailure, Tenant, rules};
 
-/// The rules that tenants give settings to, with their places.
+/// The rules that tenants name besides in chains, with their places.
 pub struct SettingsKeys<'r> {
     reader: &'r Reader<'r>,
     keys: Vec<SettingsKey>,
@@ -24,7 +24,7 @@ struct SettingsKey {
     at: usize,
 }
 
-/// The tenants without problems, and every rule they give settings to.
+/// The tenants without problems, and every rule that they name outside of chains.
 pub fn read<'r>(
     reader: &'r Reader<'r>,
     entries: Vec<(&'r str, Item<'r>)>,
@@ -92,11 +92,30 @@ fn read_one(
             }
         }
     }
+    let mut on_failure = Some(BTreeMap::new());
+    if let Some(table) = section.section("on_failure", "what becomes of mails on which rules fail")
+    {
+        for (rule, item) in table.entries() {
+            keys.keys.push(SettingsKey {
+                tenant: name.into(),
+                rule: rule.into(),
+                path: item.path.clone(),
+                at: item.at,
+            });
+            match (item.choice(&OnFailure::ALL, &[]), &mut on_failure) {
+                (Some(choice), Some(all)) => {
+                    all.insert(rule.to_owned(), choice);
+                }
+                _ => on_failure = None,
+            }
+        }
+    }
     section.finish();
     Some(Tenant {
         name: name.into(),
         domains: domains?,
         settings: settings?,
+        on_failure: on_failure?,
         grants: Grants {
             kv: capabilities.as_ref()?.contains(&"kv"),
             lookup: capabilities?.contains(&"lookup"),
@@ -129,7 +148,7 @@ fn directory_file(tenant: &Section, key: &'static str) -> Option<Option<Director
 }
 
 impl SettingsKeys<'_> {
-    /// Refuses settings for a rule that none of the tenant's mailboxes runs.
+    /// Refuses settings and the like for a rule that none of the tenant's mailboxes runs.
     pub fn check(&self, chains: &[Chain]) {
         for key in &self.keys {
             let rules: Vec<&str> = chains
@@ -140,7 +159,7 @@ impl SettingsKeys<'_> {
             if rules.contains(&key.rule.as_str()) {
                 continue;
             }
-            let cure = "name the rule as it stands in the mailbox's rules, in quotes: settings.\"rules/acme.js\"";
+            let cure = "name the rule as it stands in the mailbox's rules, in quotes, such as \"rules/acme.js\"";
             match closest(&key.rule, rules.iter().copied()) {
                 Some(near) => self.reader.problem(
                     key.at,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use postroom_core::lookup::Question;
 use postroom_core::{Action, ticket_numbers};
+use postroom_store::Mark;
 
 use super::decide::{Decided, Parsed};
 use super::walk::SENT_BACK;
@@ -155,25 +156,25 @@ impl<'a> Changes<'a> {
 }
 
 /// How each rule did on a mail, as its strikes counted it.
-fn counted<'a>(chain: &'a Chain, mail: &'a Decided) -> impl Iterator<Item = (&'a Strikes, bool)> {
+fn counted<'a>(chain: &'a Chain, mail: &'a Decided) -> impl Iterator<Item = (&'a Strikes, Mark)> {
     let spent = mail.result.iter().flat_map(|answer| &answer.spent);
     spent.filter_map(|spent| {
         let rule = chain.rules.get(spent.rule)?;
-        Some((&rule.strikes, spent.failed?))
+        Some((&rule.strikes, spent.mark?))
     })
 }
 
 fn take_back(chain: &Chain, mail: &Decided) {
-    for (strikes, failed) in counted(chain, mail) {
-        strikes.take_back(failed);
+    for (strikes, mark) in counted(chain, mail) {
+        strikes.take_back(mark);
     }
 }
 
 /// Counts a mail once more, and answers whether it was one too many for a rule.
 fn count(chain: &Chain, mail: &Decided) -> bool {
     let mut is_out = false;
-    for (strikes, failed) in counted(chain, mail) {
-        strikes.count(failed);
+    for (strikes, mark) in counted(chain, mail) {
+        strikes.count(mark);
         is_out |= strikes.is_out();
     }
     is_out

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::LineLimits;
 use crate::crash;
 use crate::directory::Directories;
-use crate::rulebook::{Chain, RuleBook};
+use crate::rulebook::{Chain, LiveRule, RuleBook};
 use budget::Budget;
 use decide::{Decided, Failure, Parsed};
 use foresight::Foresight;
@@ -220,7 +220,7 @@ impl Line {
         Ok(())
     }
 
-    /// Rules that failed on too many mails, these among them, go back to what served before. Answers whether one did.
+    /// Rules that failed for too many senders, on these mails among others, go back to what served before. Answers whether one did.
     async fn send_back(
         &self,
         mailbox: &Mailbox,
@@ -228,7 +228,8 @@ impl Line {
         decided: &[Decided],
     ) -> Result<bool, StoreError> {
         let mut any = false;
-        for rule in chain.rules.iter().filter(|rule| rule.strikes.is_out()) {
+        let failing = |rule: &&Arc<LiveRule>| rule.strikes.is_out() || rule.strikes.must_tell();
+        for rule in chain.rules.iter().filter(failing) {
             let troubles = decided.iter().filter_map(|mail| {
                 let answer = mail.result.as_ref().ok()?;
                 let mut troubles = answer.decision.troubles.iter();

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::{
-    Action, Client, Completed, Context, Decision, DecisionLimits, Manners, Message, Thread,
-    Trouble, complete, fallback,
+    Action, Client, Completed, Context, Decision, DecisionLimits, Manners, Message, Outcome,
+    Thread, Trouble, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup};
-use postroom_store::{KvRead, KvWrite, LookupRead, StoreError};
+use postroom_store::{KvRead, KvWrite, LookupRead, Mark, StoreError};
 
-use crate::rulebook::{Chain, LiveRule};
+use crate::config::OnFailure;
+use crate::rulebook::{Chain, LiveRule, sender_key};
 
 /// The built-in rule at the end of every chain.
 pub const FALLBACK: &str = "fallback";
@@ -62,8 +63,8 @@ pub struct Spent {
     pub elapsed: Duration,
     /// The most memory its instance held.
     pub memory_bytes: usize,
-    /// Whether it failed, as its strikes count it; none where that was no fault of its own.
-    pub failed: Option<bool>,
+    /// How it did, as its strikes count it; none where a failure was no fault of its own.
+    pub mark: Option<Mark>,
 }
 
 /// What the rules of a mailbox are told of a mail. The time is when it was journalled, in milliseconds since 1970 in UTC.
@@ -120,7 +121,17 @@ pub fn walk(
     let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
     let mut completed = None;
     for (number, rule) in place.chain.rules.iter().enumerate() {
+        let troubles = walk.troubles.len();
         completed = walk.ask(number, rule)?;
+        if completed.is_none()
+            && let Some(trouble) = walk.troubles.get(troubles)
+        {
+            match rule.on_failure {
+                OnFailure::Pass => continue,
+                OnFailure::Fallback => break,
+                OnFailure::Quarantine => completed = Some(kept_aside(trouble)),
+            }
+        }
         if completed.is_some() {
             by = (&rule.name, &rule.hash);
             break;
@@ -149,6 +160,24 @@ pub fn walk(
         lookups: walk.lookups,
         spent: walk.spent,
     })
+}
+
+/// Quarantines a mail on which a protective rule failed.
+fn kept_aside(trouble: &Trouble) -> Completed {
+    let Trouble {
+        rule,
+        kind,
+        message,
+        ..
+    } = trouble;
+    Completed {
+        outcome: Outcome::Quarantined,
+        actions: vec![Action::Quarantine {
+            reason: format!("{rule} failed ({kind}): {message}"),
+        }],
+        refused: Vec::new(),
+        repairs: Vec::new(),
+    }
 }
 
 /// One mail on its way along the chain, with what the rules asked so far left behind.
@@ -188,7 +217,7 @@ impl Walk<'_> {
             rule: number,
             elapsed: run.elapsed,
             memory_bytes: run.memory_bytes,
-            failed: None,
+            mark: None,
         });
         let name = &asked.name;
         self.log
@@ -211,7 +240,7 @@ impl Walk<'_> {
                 let (kind, text) = (error.kind(), error.to_string());
                 // Another version of it would have had no answer either.
                 if error.is_of_rule() {
-                    self.count(asked, true);
+                    self.count(asked, Mark::Failed(sender_key(self.message)));
                 }
                 return Ok(self.trouble(asked, kind, &text, error.location()));
             }
@@ -222,13 +251,13 @@ impl Walk<'_> {
                     Some(completed)
                 }
                 Err((kind, reason)) => {
-                    self.count(asked, true);
+                    self.count(asked, Mark::Failed(sender_key(self.message)));
                     let place = origin.first().map(String::as_str);
                     return Ok(self.trouble(asked, kind, &reason, place));
                 }
             },
         };
-        self.count(asked, false);
+        self.count(asked, Mark::Held);
         self.kv_writes
             .extend(run.kv_writes.into_iter().map(|(key, value)| KvWrite {
                 rule: name.clone(),
@@ -278,10 +307,10 @@ impl Walk<'_> {
         Ok(Ok(completed))
     }
 
-    fn count(&mut self, asked: &LiveRule, failed: bool) {
-        asked.strikes.count(failed);
+    fn count(&mut self, asked: &LiveRule, mark: Mark) {
+        asked.strikes.count(mark);
         if let Some(spent) = self.spent.last_mut() {
-            spent.failed = Some(failed);
+            spent.mark = Some(mark);
         }
     }
 

@@ -102,8 +102,9 @@ impl Maker<'_> {
         if let Some(made) = self.made.get(&id) {
             return made.clone();
         }
+        let on_failure = wanted.on_failure;
         let made = match self.load(wanted) {
-            Ok(rule) => Some(Arc::new(LiveRule::tried(&id.name, rule))),
+            Ok(rule) => Some(Arc::new(LiveRule::tried(&id.name, rule, on_failure))),
             Err(reason) => {
                 // One file may be a rule of many tenants.
                 if !self.refused.contains(&reason) {

@@ -8,15 +8,14 @@ use postroom_sandbox::Rule;
 use postroom_store::{DecisionId, RefusedRule, SentBack, StoreError, StrikeRecord};
 
 use super::{LiveRule, RuleBook, RuleId};
-use crate::config::{Config, ItemKind};
+use crate::config::{Config, ItemKind, OnFailure};
 
 /// An alert's key is no longer than this, as those of rules are not.
 const ALERT_KEY_BYTES: usize = 512;
 
 impl RuleBook {
-    /// Sends a version back that failed on too many mails, the last of them given: what served before it serves again, or, where
-    /// there is nothing, the rule is switched off until its file changes. One alert tells of it. Answers false, and does nothing,
-    /// when the version does not serve any more.
+    /// Sends a version back that failed for too many senders, on the last mail given: what served before it serves again until the
+    /// file changes. Where nothing did, the version stays. One alert tells of either. Answers whether another version serves now.
     pub async fn send_back(
         self: &Arc<Self>,
         tenant: &str,
@@ -39,9 +38,10 @@ impl RuleBook {
             return Ok(false);
         };
         let failed = rule.strikes.in_words();
-        let then = match self.store.good_before(tenant, &rule.name, &hash)? {
-            Some(generation) => format!("its version of generation {generation} serves again"),
-            None => "no version served before it, so the rule is switched off".to_owned(),
+        let Some(generation) = self.store.good_before(tenant, &rule.name, &hash)? else {
+            return self
+                .report_staying(tenant, rule, decision, last_trouble)
+                .await;
         };
         let sent_back = SentBack {
             tenant: tenant.to_owned(),
@@ -52,7 +52,7 @@ impl RuleBook {
             alert: alert(
                 &rule.name,
                 &format!(
-                    "The rule {} {failed}: {then} until the file changes. Last: {last_trouble}",
+                    "The rule {} {failed}: its version of generation {generation} serves again until the file changes. Last: {last_trouble}",
                     rule.name
                 ),
             ),
@@ -61,6 +61,36 @@ impl RuleBook {
         self.store.send_back(sent_back).await?;
         self.reload(None).await?;
         Ok(true)
+    }
+
+    /// Raises the alert of a version that fails and stays, as nothing can take its place.
+    async fn report_staying(
+        &self,
+        tenant: &str,
+        rule: &LiveRule,
+        decision: DecisionId,
+        last_trouble: &str,
+    ) -> Result<bool, StoreError> {
+        rule.strikes.stay();
+        if !rule.strikes.must_tell() {
+            return Ok(false);
+        }
+        let failed = rule.strikes.in_words();
+        let what_then = match rule.on_failure {
+            OnFailure::Pass => "the next rule decides the mails it fails on",
+            OnFailure::Quarantine => "the mails it fails on are quarantined",
+            OnFailure::Fallback => "the mails it fails on become plain tickets",
+        };
+        let summary = format!(
+            "The rule {} {failed}. No version served before it, so it goes on being asked, and {what_then}. Last: {last_trouble}",
+            rule.name
+        );
+        let alert = alert(&rule.name, &summary);
+        self.store
+            .report_rule(tenant.to_owned(), decision, alert, self.alert_sinks(tenant))
+            .await?;
+        rule.strikes.told();
+        Ok(false)
     }
 
     /// Counts on where an earlier process ended.

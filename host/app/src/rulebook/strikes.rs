@@ -1,7 +1,13 @@
-//! Counts on how many of its last mails a version of a rule failed: one that fails on too many does not go on.
+//! Counts for how many senders a version of a rule failed among its last mails: one that fails for too many does not go on.
+//!
+//! Senders are counted and not mails, since an outsider chooses how many mails to send: whoever finds a mail on which a rule fails must
+//! not be able to switch the rule off with five of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
+
+use postroom_core::{ContentHash, Message};
+use postroom_store::{Mark, SenderKey};
 
 /// So many of the last mails may be taken back, and those that they pushed out of the window are back in it.
 pub const MOST_TAKEN_BACK: usize = 64;
@@ -9,7 +15,7 @@ pub const MOST_TAKEN_BACK: usize = 64;
 /// When a version is out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StrikeLimits {
-    /// So many failures; 0 for never.
+    /// So many senders for whom it failed; 0 for never.
     pub failures: usize,
     /// Among so many mails, the last ones that it was asked about.
     pub mails: usize,
@@ -32,6 +38,15 @@ impl StrikeLimits {
     };
 }
 
+/// Returns what a mail's sender is counted by: the domain of From. All mails without one count as one sender.
+pub fn sender_key(message: &Message) -> SenderKey {
+    let domain = message.from.as_ref().map_or("", |from| from.domain());
+    let hash = ContentHash::of(domain.to_ascii_lowercase().as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.0[..8]);
+    SenderKey(u64::from_be_bytes(first))
+}
+
 /// The last mails of one version, as long as it serves.
 #[derive(Debug)]
 pub struct Strikes {
@@ -41,9 +56,13 @@ pub struct Strikes {
 
 #[derive(Debug, Default)]
 struct Window {
-    /// Whether the rule failed, the newest last; of more mails than count.
-    last: VecDeque<bool>,
+    /// How the rule did, the newest last; of more mails than count.
+    last: VecDeque<Mark>,
     is_out: bool,
+    /// Nothing served before this version, so it is asked whatever it does.
+    stays: bool,
+    /// An alert tells that it stays although it fails.
+    is_told: bool,
 }
 
 impl Strikes {
@@ -54,18 +73,47 @@ impl Strikes {
         }
     }
 
+    /// Of a version that nothing served before: it is never out, and [`Strikes::must_tell`] when it would be.
+    pub fn staying(limits: StrikeLimits) -> Self {
+        let strikes = Self::new(limits);
+        strikes.stay();
+        strikes
+    }
+
+    /// The version stays from now on, as nothing can take its place.
+    pub fn stay(&self) {
+        self.window().stays = true;
+    }
+
     /// Whether the version is not to be asked any more.
     pub fn is_out(&self) -> bool {
-        self.limits.failures > 0 && self.window().is_out
+        let window = self.window();
+        self.limits.failures > 0 && window.is_out && !window.stays
+    }
+
+    /// Whether an alert is due: it would be out, it stays, and nobody was told. Each such state is told once.
+    pub fn must_tell(&self) -> bool {
+        let window = self.window();
+        self.limits.failures > 0 && window.is_out && window.stays && !window.is_told
+    }
+
+    /// The alert was raised.
+    pub fn told(&self) {
+        self.window().is_told = true;
+    }
+
+    /// Whether an alert stands that tells of this version.
+    pub fn is_told(&self) -> bool {
+        self.window().is_told
     }
 
     /// Takes note of one mail.
-    pub fn count(&self, failed: bool) {
+    pub fn count(&self, mark: Mark) {
         if self.limits.failures == 0 {
             return;
         }
         let mut window = self.window();
-        window.last.push_back(failed);
+        window.last.push_back(mark);
         if window.last.len() > self.limits.mails + MOST_TAKEN_BACK {
             window.last.pop_front();
         }
@@ -73,49 +121,59 @@ impl Strikes {
     }
 
     /// Takes a mail back that was counted, one of the last [`MOST_TAKEN_BACK`].
-    pub fn take_back(&self, failed: bool) {
+    pub fn take_back(&self, mark: Mark) {
         if self.limits.failures == 0 {
             return;
         }
         let mut window = self.window();
-        if let Some(at) = window.last.iter().rposition(|it| *it == failed) {
+        if let Some(at) = window.last.iter().rposition(|it| *it == mark) {
             window.last.remove(at);
         }
         window.is_out = self.failures(&window) >= self.limits.failures;
     }
 
     /// Its last mails, the newest last, where it failed on one of them.
-    pub fn failing(&self) -> Option<Vec<bool>> {
+    pub fn failing(&self) -> Option<Vec<Mark>> {
         let window = self.window();
-        let mut last: Vec<bool> = self.counted(&window).collect();
+        let mut last: Vec<Mark> = self.counted(&window).collect();
         last.reverse();
-        last.contains(&true).then_some(last)
+        last.iter().any(|mark| *mark != Mark::Held).then_some(last)
     }
 
-    /// Begins with mails that it had before.
-    pub fn resume(&self, last: &[bool]) {
-        for failed in last {
-            self.count(*failed);
+    /// Begins with mails that it had before. What was told then is told.
+    pub fn resume(&self, last: &[Mark]) {
+        for mark in last {
+            self.count(*mark);
         }
+        let mut window = self.window();
+        window.is_told = window.is_out;
     }
 
-    /// `failed on 5 of its last 20 mails`, for people.
+    /// `failed for 5 senders among its last 20 mails`, for people.
     pub fn in_words(&self) -> String {
         let window = self.window();
         let mails = self.counted(&window).count();
-        format!(
-            "failed on {} of its last {mails} mails",
-            self.failures(&window)
-        )
+        match self.failures(&window) {
+            1 => format!("failed for 1 sender among its last {mails} mails"),
+            senders => format!("failed for {senders} senders among its last {mails} mails"),
+        }
     }
 
     /// The mails that count, the newest first.
-    fn counted<'w>(&self, window: &'w Window) -> impl Iterator<Item = bool> + 'w {
+    fn counted<'w>(&self, window: &'w Window) -> impl Iterator<Item = Mark> + 'w {
         window.last.iter().rev().copied().take(self.limits.mails)
     }
 
+    /// The senders for whom it failed.
     fn failures(&self, window: &Window) -> usize {
-        self.counted(window).filter(|failed| *failed).count()
+        let senders: HashSet<SenderKey> = self
+            .counted(window)
+            .filter_map(|mark| match mark {
+                Mark::Failed(sender) => Some(sender),
+                Mark::Held => None,
+            })
+            .collect();
+        senders.len()
     }
 
     fn window(&self) -> std::sync::MutexGuard<'_, Window> {
@@ -127,12 +185,20 @@ impl Strikes {
 mod tests {
     use super::*;
 
-    /// Whether it is out after each mail; `x` is a failure.
+    /// `.` is a mail on which the rule held; a letter is the sender of one on which it failed.
+    fn mark(letter: char) -> Mark {
+        match letter {
+            '.' => Mark::Held,
+            sender => Mark::Failed(SenderKey(u64::from(sender))),
+        }
+    }
+
+    /// Whether it is out after each mail.
     fn outs(failures: usize, mails: usize, run: &str) -> String {
         let strikes = Strikes::new(StrikeLimits { failures, mails });
         run.chars()
             .map(|mail| {
-                strikes.count(mail == 'x');
+                strikes.count(mark(mail));
                 if strikes.is_out() { 'o' } else { '-' }
             })
             .collect()
@@ -140,28 +206,71 @@ mod tests {
 
     #[test]
     fn so_many_failures_among_the_last_mails_are_too_many() {
-        assert_eq!(outs(3, 5, "xx...xx"), "-------");
-        assert_eq!(outs(3, 5, "xx..x"), "----o");
-        assert_eq!(outs(3, 5, "x.x.x......"), "----ooooooo");
-        assert_eq!(outs(1, 1, ".x"), "-o");
-        assert_eq!(outs(0, 5, "xxxxxxxx"), "--------");
+        assert_eq!(outs(3, 5, "ab...cd"), "-------");
+        assert_eq!(outs(3, 5, "ab..c"), "----o");
+        assert_eq!(outs(3, 5, "a.b.c......"), "----ooooooo");
+        assert_eq!(outs(1, 1, ".a"), "-o");
+        assert_eq!(outs(0, 5, "abcdefgh"), "--------");
     }
 
+    #[test]
+    fn one_sender_is_one_failure_however_many_mails() {
+        assert_eq!(outs(2, 5, "aaaaaaaaaa"), "----------");
+        assert_eq!(outs(2, 5, "aaaab"), "----o");
+    }
+
+    #[test]
+    fn what_nothing_served_before_stays_and_is_told_once() {
+        let strikes = Strikes::staying(StrikeLimits {
+            failures: 2,
+            mails: 5,
+        });
+        strikes.count(mark('a'));
+        assert!(!strikes.must_tell());
+        strikes.count(mark('b'));
+        assert!(strikes.must_tell());
+        assert!(!strikes.is_out());
+        strikes.told();
+        strikes.count(mark('c'));
+        assert!(!strikes.must_tell());
+        assert!(!strikes.is_out());
+    }
+
+    #[test]
+    fn the_sender_is_the_domain_of_from() {
+        let key = |from: &str| {
+            let mail = format!("{from}Subject: a\r\n\r\nb\r\n");
+            sender_key(&postroom_core::parse(
+                &bytes::Bytes::from(mail),
+                &postroom_core::parse::ParseLimits::default(),
+                &[],
+            ))
+        };
+        assert_eq!(
+            key("From: a@evil.example\r\n"),
+            key("From: B <b@EVIL.example>\r\n")
+        );
+        assert_ne!(
+            key("From: a@evil.example\r\n"),
+            key("From: a@acme.example\r\n")
+        );
+        assert_eq!(key(""), key("From: nobody at all\r\n"));
+    }
     #[test]
     fn what_is_taken_back_was_not_counted() {
         let strikes = Strikes::new(StrikeLimits {
             failures: 2,
             mails: 5,
         });
-        for failed in [true, false, true] {
-            strikes.count(failed);
+        for letter in ['a', '.', 'b'] {
+            strikes.count(mark(letter));
         }
         assert!(strikes.is_out());
-        strikes.take_back(true);
+        strikes.take_back(mark('b'));
         assert!(!strikes.is_out());
-        strikes.take_back(false);
-        assert_eq!(strikes.failing(), Some(vec![true]));
-        strikes.count(true);
+        strikes.take_back(Mark::Held);
+        assert_eq!(strikes.failing(), Some(vec![mark('a')]));
+        strikes.count(mark('c'));
         assert!(strikes.is_out());
     }
 
@@ -171,20 +280,26 @@ mod tests {
             failures: 3,
             mails: 4,
         });
-        for failed in [true, false, true] {
-            strikes.count(failed);
+        for letter in ['a', '.', 'b'] {
+            strikes.count(mark(letter));
         }
         for _ in 0..MOST_TAKEN_BACK {
-            strikes.count(false);
+            strikes.count(Mark::Held);
         }
         assert_eq!(strikes.failing(), None);
         for _ in 0..MOST_TAKEN_BACK {
-            strikes.take_back(false);
+            strikes.take_back(Mark::Held);
         }
-        assert_eq!(strikes.failing(), Some(vec![true, false, true]));
-        strikes.count(true);
+        assert_eq!(
+            strikes.failing(),
+            Some(vec![mark('a'), Mark::Held, mark('b')])
+        );
+        strikes.count(mark('c'));
         assert!(strikes.is_out());
-        assert_eq!(strikes.in_words(), "failed on 3 of its last 4 mails");
+        assert_eq!(
+            strikes.in_words(),
+            "failed for 3 senders among its last 4 mails"
+        );
     }
 
     #[test]
@@ -195,17 +310,17 @@ mod tests {
         };
         // One process after the other, each with these mails.
         for (runs, is_out) in [
-            (&["x", "x", "x"][..], true),
-            (&["x", "...", "x", "x"], false),
-            (&["x..", "x", "x"], true),
-            (&["xx", ".....", "x"], false),
+            (&["a", "b", "c"][..], true),
+            (&["a", "...", "b", "c"], false),
+            (&["a..", "b", "c"], true),
+            (&["ab", ".....", "c"], false),
         ] {
-            let mut kept: Option<Vec<bool>> = None;
+            let mut kept: Option<Vec<Mark>> = None;
             let mut out = false;
             for run in runs {
                 let strikes = Strikes::new(limits);
                 strikes.resume(&kept.take().unwrap_or_default());
-                run.chars().for_each(|mail| strikes.count(mail == 'x'));
+                run.chars().for_each(|mail| strikes.count(mark(mail)));
                 (kept, out) = (strikes.failing(), strikes.is_out());
             }
             assert_eq!(out, is_out, "{runs:?}");
@@ -218,10 +333,13 @@ mod tests {
             failures: 2,
             mails: 3,
         });
-        for failed in [true, false, false, true] {
-            strikes.count(failed);
+        for letter in ['a', '.', '.', 'a'] {
+            strikes.count(mark(letter));
         }
-        assert_eq!(strikes.in_words(), "failed on 1 of its last 3 mails");
+        assert_eq!(
+            strikes.in_words(),
+            "failed for 1 sender among its last 3 mails"
+        );
         assert!(!strikes.is_out());
     }
 }

@@ -82,6 +82,7 @@ impl Shadows {
         let Some(bytes) = self.store.shadow_bytes(shadow.id)? else {
             return Ok(Err("its candidate is not kept".into()));
         };
+        let on_failure = wanted.on_failure;
         let sandbox = self.sandbox.clone();
         let loading = tokio::task::spawn_blocking(move || load_bytes(&sandbox, &wanted, &bytes));
         let loaded = loading
@@ -92,7 +93,7 @@ impl Shadows {
                 shadows: self,
                 mailbox,
                 tenant,
-                candidate: Arc::new(LiveRule::tried(&shadow.rule, rule)),
+                candidate: Arc::new(LiveRule::tried(&shadow.rule, rule, on_failure)),
                 account: format!("{} (shadow)", tenant.name),
                 reached: 0,
             }),

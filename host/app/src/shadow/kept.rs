@@ -85,7 +85,7 @@ pub fn replayed(reader: &Reader, kept: &ShadowMail) -> Result<Option<Replayed>, 
         rule: 0,
         elapsed: Duration::from_micros(elapsed_us),
         memory_bytes: usize::try_from(memory_bytes).unwrap_or(usize::MAX),
-        failed: None,
+        mark: None,
     });
     Ok(Some(Replayed {
         mail,

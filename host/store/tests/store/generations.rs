@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use postroom_core::{Alert, AlertState, ContentHash};
 use postroom_store::{
-    DecisionId, Filter, OutboxKind, Rollback, RuleChange, RuleRecord, SentBack, Store, StoreError,
-    StoreOptions, StrikeRecord, roll_back,
+    DecisionId, Filter, Mark, OutboxKind, Rollback, RuleChange, RuleRecord, SenderKey, SentBack,
+    Store, StoreError, StoreOptions, StrikeRecord, roll_back,
 };
 
 use crate::kit::*;
@@ -285,20 +285,24 @@ async fn a_rule_that_is_sent_back_raises_one_alert_until_it_is_forgiven() {
 #[tokio::test]
 async fn how_rules_did_is_kept_until_it_is_told_anew() {
     let (dir, store) = store();
-    let record = |name: &str, last: &[bool]| StrikeRecord {
+    let failed = |sender| Mark::Failed(SenderKey(sender));
+    let record = |name: &str, last: &[Mark]| StrikeRecord {
         tenant: "acme".into(),
         name: name.into(),
         hash: hash(name).unwrap(),
         last: last.to_vec(),
     };
     assert_eq!(store.strikes().unwrap(), []);
-    let first = vec![record("a.js", &[true, false]), record("b.js", &[true])];
+    let first = vec![
+        record("a.js", &[failed(u64::MAX), Mark::Held]),
+        record("b.js", &[failed(0)]),
+    ];
     store.save_strikes(first.clone()).await.unwrap();
     assert_eq!(store.strikes().unwrap(), first);
     store.close();
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.strikes().unwrap(), first);
-    let second = vec![record("b.js", &[true, true])];
+    let second = vec![record("b.js", &[failed(1), failed(2)])];
     store.save_strikes(second.clone()).await.unwrap();
     assert_eq!(store.strikes().unwrap(), second);
 }

@@ -275,7 +275,10 @@ fn package_folder(promise: &Promise) -> PathBuf {
         .strip_prefix("postroom-")
         .unwrap_or("app")
         .to_owned();
-    let folders = [root().join("host").join(&short), root().join("tests").join(&short)];
+    let folders = [
+        root().join("host").join(&short),
+        root().join("tests").join(&short),
+    ];
     folders
         .into_iter()
         .find(|folder| folder.is_dir())

@@ -235,3 +235,52 @@ fn side_actions_alone_are_handled_and_several_items_of_one_kind_are_one_outcome(
         })
     }));
 }
+
+/// The first steps of the README, its own edit of the rule included.
+#[test]
+fn the_first_edit_of_the_readme_ends_live() {
+    let room = room();
+    room.ok(&["init", "."]);
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let edit = readme.split("```js\n").nth(1).unwrap();
+    let edit = edit.split("```").next().unwrap();
+    assert!(edit.contains("Hardware"), "{edit}");
+    let path = room.path().join("rules/first.js");
+    let rule = std::fs::read_to_string(&path).unwrap();
+    let line = rule.lines().find(|line| line.contains("urgent")).unwrap();
+    room.write(
+        "rules/first.js",
+        rule.replacen(line, &format!("{edit}{line}"), 1),
+    );
+
+    let refused = room.postroom(&["rule", "test"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", both(&refused));
+    assert!(both(&refused).contains("help: if a rule is right, `postroom rule test --update`"));
+    assert!(readme.contains("\npostroom rule test --update\n"));
+    room.ok(&["rule", "test", "--update"]);
+    room.ok(&["rule", "test"]);
+    room.write(
+        "spool/hello.eml",
+        std::fs::read(room.path().join("rules/first.cases/hello.eml")).unwrap(),
+    );
+    room.ok(&["run", "--once"]);
+    assert_eq!(room.rows(&["items"])[0]["queue"], "Hardware");
+}
+
+#[test]
+fn an_author_is_told_that_expect_is_not_watched() {
+    let room = room();
+    room.write("postroom.toml", spool("\"rules/backup.js\""));
+    room.write(
+        "rules/backup.js",
+        "export function decide(mail) {\n  return expect({ key: mail.subject, within: \"26h\" });\n}\n",
+    );
+    room.write("a.eml", mail("hello", "world"));
+    let warning =
+        "expect is recorded with the decision only: no alert comes when the mail is missing";
+    let checked = both(&room.postroom(&["check"]));
+    assert!(checked.contains("rules/backup.js:2:10"), "{checked}");
+    assert!(checked.contains(warning), "{checked}");
+    let tried = room.ok(&["rule", "try", "rules/backup.js", "a.eml"]);
+    assert!(tried.contains(warning), "{tried}");
+}

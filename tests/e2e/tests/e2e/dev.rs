@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postroom_e2e::{PATIENCE, Room, Session, Terminal, both, cases, mail, root};
+use postroom_e2e::{PATIENCE, Room, Session, Terminal, both, cases, mail, mail_from, root};
 use postroom_stand::{Stand, wait_for};
 use serde::Deserialize;
 
@@ -271,7 +271,12 @@ fn save(room: &Room<'_>, rule: &str) {
 fn drop_in(room: &Room<'_>, number: usize) {
     room.write(
         &format!("spool/{number:04}.tmp"),
-        mail(&format!("flow {number}"), "…"),
+        mail_from(
+            &format!("Ann <ann@sender{number}.example>"),
+            &format!("flow {number}"),
+            "…",
+            "",
+        ),
     );
     let at = |ending: &str| room.path().join(format!("spool/{number:04}.{ending}"));
     std::fs::rename(at("tmp"), at("eml")).unwrap();
@@ -435,7 +440,7 @@ fn what_goes_back_is_told() {
     for number in 0..6 {
         drop_in(&room, number);
     }
-    terminal.await_text("this version was sent back: it failed on");
+    terminal.await_text("this version was sent back: it failed for");
     assert!(terminal.overlong().is_empty(), "{:#?}", terminal.overlong());
 }
 

@@ -1,6 +1,6 @@
 //! Every set of rules that went live has a number, and there is a way back: by hand, and by itself when a rule fails too often.
 
-use postroom_e2e::{PATIENCE, Room, Running, both, mail};
+use postroom_e2e::{PATIENCE, Room, Running, both, mail, mail_from};
 use postroom_stand::{Stand, wait_for};
 use serde_json::Value;
 
@@ -33,8 +33,14 @@ fn started(rule: &str, more: &str) -> (Room<'static>, Running) {
     (room, running)
 }
 
+/// A mail of a sender of its own.
+fn from_somebody(subject: &str) -> String {
+    let domain = subject.replace(' ', "-");
+    mail_from(&format!("Ann <ann@{domain}.example>"), subject, "…", "")
+}
+
 fn decided(room: &Room, subject: &str) -> Value {
-    room.deliver(mail(subject, "…"));
+    room.deliver(from_somebody(subject));
     room.await_decision(subject)
 }
 
@@ -208,7 +214,9 @@ fn a_rule_that_fails_too_often_goes_back_with_one_alert_until_it_is_mended() {
         .unwrap();
     let title = alert["title"].as_str().unwrap();
     assert!(
-        title.contains("failed on 5 of its last 6 mails: its version of generation 1 serves again"),
+        title.contains(
+            "failed for 5 senders among its last 6 mails: its version of generation 1 serves again"
+        ),
         "{title}"
     );
     assert!(wait_for(PATIENCE, || room.posted().iter().any(|post| {
@@ -228,27 +236,72 @@ fn a_rule_that_fails_too_often_goes_back_with_one_alert_until_it_is_mended() {
     room.assert_balanced(10);
 }
 
+/// Whoever finds a mail on which a rule fails must not be able to switch it off.
 #[test]
-fn a_rule_without_a_version_before_is_switched_off() {
+fn a_rule_without_a_version_before_stays_and_one_alert_reports_it() {
     let (room, running) = started(&faulty("one"), "\n[limits]\nstrikes = 2\nstrikes_of = 3\n");
-    decided(&room, "bad 1");
-    decided(&room, "bad 2");
-    running.await_log("rule not loaded");
-    let off = decided(&room, "bad 3");
-    assert_eq!(off["rule"], "standard");
-    assert_eq!(off["troubles"][0]["kind"], "not-loaded");
-    let why = off["troubles"][0]["message"].as_str().unwrap();
-    assert!(
-        why.contains(
-            "sent back: it failed on 2 of its last 3 mails; it stays out until the file changes"
-        ),
-        "{why}"
-    );
+    for number in 1..=4 {
+        let failed = decided(&room, &format!("bad {number}"));
+        assert_eq!(failed["rule"], "standard");
+        assert_eq!(failed["troubles"][0]["location"], "rules/acme.js:2:39");
+    }
+    assert_eq!(queue_of(&room, "good 1"), "one");
+    assert_eq!(alerts(&room), [("firing".to_owned(), 1)]);
+    // Nor does a restart switch it off or tell of it again.
+    assert_eq!(running.stop(), Some(0));
+    let running = room.start();
+    decided(&room, "bad 5");
+    assert_eq!(queue_of(&room, "good 2"), "one");
     assert_eq!(alerts(&room), [("firing".to_owned(), 1)]);
     room.write(RULE, marking("mended"));
-    running.await_log("rules are live");
+    running.await_log("generation=2");
     assert!(wait_for(PATIENCE, || alerts(&room) == [("resolved".to_owned(), 2)]));
-    assert_eq!(queue_of(&room, "bad 4"), "mended");
+    assert_eq!(queue_of(&room, "bad 6"), "mended");
+}
+
+#[test]
+fn many_mails_of_one_sender_send_no_rule_back() {
+    let (room, running) = started(&marking("one"), "\n[limits]\nstrikes = 2\n");
+    room.write(RULE, faulty("two"));
+    running.await_log("generation=2");
+    for number in 1..=6 {
+        let subject = format!("bad {number}");
+        // Another address each time, and one mail without any.
+        let from = match number {
+            6 => "nobody".to_owned(),
+            number => format!("Eve <eve{number}@evil.example>"),
+        };
+        room.deliver(mail_from(&from, &subject, "…", ""));
+        assert_eq!(room.await_decision(&subject)["rule"], "standard");
+        if number < 6 {
+            assert_eq!(queue_of(&room, &format!("good {number}")), "two");
+        }
+    }
+    await_generation(&room, 3);
+    assert_eq!(queue_of(&room, "good again"), "one");
+}
+
+#[test]
+fn a_rule_that_protects_fails_closed() {
+    let quarantine = "\n[tenants.acme.on_failure]\n\"rules/acme.js\" = \"quarantine\"\n";
+    let (room, running) = started(&faulty("one"), quarantine);
+    let failed = decided(&room, "bad 1");
+    assert_eq!(failed["outcome"], "quarantined");
+    assert_eq!(failed["rule"], RULE);
+    let reason = failed["actions"][0]["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("rules/acme.js failed (failure): "),
+        "{reason}"
+    );
+    assert_eq!(queue_of(&room, "good"), "one");
+    assert_eq!(running.stop(), Some(0));
+
+    let fallback = quarantine.replace("quarantine", "fallback");
+    room.write("postroom.toml", room.config(&[RULE, "standard"], &fallback));
+    let _running = room.start();
+    let failed = decided(&room, "bad 2");
+    assert_eq!(failed["rule"], "fallback");
+    assert_eq!(failed["troubles"][0]["rule"], RULE);
 }
 
 #[test]
@@ -319,11 +372,13 @@ fn check_warns_of_a_file_whose_version_is_refused() {
 #[test]
 fn failures_are_counted_over_many_short_runs() {
     let room = Room::bare(stand());
-    room.write(RULE, faulty("two"));
+    room.write(RULE, marking("one"));
     room.write("postroom.toml", room.config(&[RULE, "standard"], ""));
+    room.once();
+    room.write(RULE, faulty("two"));
     for number in 1..=5 {
         let subject = format!("bad {number}");
-        room.deliver(mail(&subject, "…"));
+        room.deliver(from_somebody(&subject));
         room.once();
         let failed = format!("{}", room.decision(&subject)["troubles"]);
         assert!(failed.contains("rules/acme.js:2:39"), "{failed}");
@@ -333,5 +388,5 @@ fn failures_are_counted_over_many_short_runs() {
     assert_eq!(alerts(&room), [("firing".to_owned(), 1)]);
     room.deliver(mail("good", "…"));
     room.once();
-    assert_eq!(room.decision("good")["rule"], "standard");
+    assert_eq!(room.decision("good")["actions"][0]["queue"], "one");
 }

@@ -26,6 +26,7 @@ mod lookup;
 mod mailbox_test;
 mod origins;
 mod outbox;
+mod output;
 mod recipes;
 mod reliability;
 mod reload;

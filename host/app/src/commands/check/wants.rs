@@ -6,6 +6,9 @@ use postroom_sandbox::Grants;
 use super::patterns::{Token, place, tokens};
 use crate::config::{Problem, RuleUse};
 
+/// What `check` and `rule try` say of `expect`.
+pub const EXPECT_IS_NOT_WATCHED: &str =
+    "expect is recorded with the decision only: no alert comes when the mail is missing";
 const KV: &[&str] = &["get", "set", "delete"];
 const LOOKUP: &[&str] = &[
     "contact", "contacts", "asset", "assets", "ticket", "tickets", "alert", "alerts",
@@ -62,6 +65,19 @@ pub fn missing(file: &str, wants: &[Want], wanted: &RuleUse) -> Vec<Problem> {
             }
         })
         .collect()
+}
+
+/// `expect` is recorded, and nothing watches for the mail yet: an author must not rely on it.
+pub fn unwatched(file: &str, wants: &[Want]) -> Option<Problem> {
+    let want = wants.iter().find(|want| want.what == "expect")?;
+    Some(Problem {
+        file: file.into(),
+        line: want.line,
+        column: want.column,
+        key: String::new(),
+        message: EXPECT_IS_NOT_WATCHED.into(),
+        cure: "watch for the missing mail by other means until a later version does".into(),
+    })
 }
 
 fn grants(wanted: &RuleUse, what: &str) -> bool {

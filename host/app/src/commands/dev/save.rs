@@ -344,7 +344,28 @@ impl Telling<'_> {
                     .wrapped(HANG),
             );
         }
+        lines.extend(self.help(change));
         lines
+    }
+
+    /// How to accept what tests refused, for an author who meant it.
+    fn help(&self, change: &Change<'_>) -> Option<Line> {
+        let refused = change.refused().iter();
+        let by_tests = refused.filter(|(_, refusal)| matches!(refusal, Refusal::Tests { .. }));
+        let mut rules: Vec<&str> = by_tests.map(|(id, _)| id.name.as_str()).collect();
+        rules.dedup();
+        if rules.is_empty() {
+            return None;
+        }
+        let command = format!("postroom rule test --update {}", rules.join(" "));
+        Some(
+            labelled(Ink::Plain, "help")
+                .with(
+                    Ink::Plain,
+                    format!("if the rule is right, accept its new outcomes: {command}"),
+                )
+                .wrapped(HANG),
+        )
     }
 
     /// Rules as people call them, each once.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Printer;
+use crate::output;
 use crate::replay::{End, Replayed, Report, RuleReport, Skip, Unrecorded, Verdict};
 
 pub struct Lines(BufWriter<StdoutLock<'static>>);
@@ -68,8 +69,9 @@ impl Lines {
 
     /// One line that is no mail.
     pub fn line(&mut self, value: &impl Serialize) -> std::io::Result<()> {
-        serde_json::to_writer(&mut self.0, value)?;
-        self.0.write_all(b"\n")
+        let mut line = output::json(value)?;
+        line.push('\n');
+        self.0.write_all(line.as_bytes())
     }
 
     pub fn flush(&mut self) -> std::io::Result<()> {

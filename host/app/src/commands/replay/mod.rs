@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{CandidateArgs, Filter};
 use crate::commands::listings::since;
 use crate::commands::run::stop_on_signals;
-use crate::commands::{INTERRUPTED, load_config, open_reader, runtime, unknown};
+use crate::commands::{BROKEN_PIPE, INTERRUPTED, load_config, open_reader, runtime, unknown};
 use crate::config::{Config, Mailbox};
 use crate::replay::{Candidate, Replay, Replayed, Report, prepare};
 use crate::rulebook;
@@ -91,7 +91,10 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     })?;
     progress.finish_and_clear();
     match printed.and_then(|()| printer.end(&report)) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        // Nobody reads the rest, so there is none.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            return Ok(ExitCode::from(BROKEN_PIPE));
+        }
         printed => printed?,
     }
     if report.interrupted {

@@ -13,6 +13,7 @@ use crate::cases::{Case, Expected, Found, Loaded, Mismatch, Terms, Verdict, run}
 use crate::commands::screen::{Ink, Screen, wants_colour};
 use crate::commands::{USUAL_CONFIG, load_config, print};
 use crate::config::Config;
+use crate::output::{coloured_line, visible};
 use crate::rulebook;
 
 /// What is to be run, and how it is told.
@@ -129,6 +130,11 @@ fn round(config: &Path, options: &Options, sandbox: &Sandbox) -> anyhow::Result<
             "Nothing was tested. Cure: put a mail into {folder}/NAME.eml, then `postroom rule test --update` writes what the rule makes of it; or `postroom rule pin DECISION`"
         );
         return Ok(ExitCode::FAILURE);
+    }
+    if tally.failed > 0 && !options.json {
+        eprintln!(
+            "help: if a rule is right, `postroom rule test --update` accepts its new outcomes"
+        );
     }
     Ok(match tally.failed + tally.unloaded {
         0 => ExitCode::SUCCESS,
@@ -340,16 +346,26 @@ impl Teller {
         let reason = row.reason.as_deref().unwrap_or_default();
         match (row.state, row.case) {
             (State::NoCases, _) => print(format!("{}: {reason}", row.rule))?,
-            (_, None) => print(format!("  {}  {reason}", self.coloured(row.state)))?,
+            (_, None) => self.print(row.state, &format!("  {}", visible(reason)))?,
             (State::Failed, Some(case)) => {
-                print(format!("  {}   {case}: {reason}", self.coloured(row.state)))?;
+                self.print(row.state, &visible(&format!("   {case}: {reason}")))?;
                 for (mark, line) in row.mismatch.iter().flat_map(Mismatch::diff) {
-                    print(self.line(mark, &line))?;
+                    coloured_line(&self.line(mark, &line))?;
                 }
             }
-            (_, Some(case)) => print(format!("  {:9}{case}", self.coloured(row.state)))?,
+            (_, Some(case)) => {
+                coloured_line(&format!(
+                    "  {:9}{}",
+                    self.coloured(row.state),
+                    visible(case)
+                ))?;
+            }
         }
         Ok(())
+    }
+
+    fn print(&self, state: State, rest: &str) -> std::io::Result<()> {
+        coloured_line(&format!("  {}{rest}", self.coloured(state)))
     }
 
     fn coloured(&self, state: State) -> String {
@@ -366,7 +382,7 @@ impl Teller {
     }
 
     fn line(&self, mark: char, line: &str) -> String {
-        let text = format!("    {mark} {line}");
+        let text = format!("    {mark} {}", visible(line));
         self.screen.paint(Ink::of_mark(mark), text.trim_end())
     }
 }

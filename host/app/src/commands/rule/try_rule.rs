@@ -12,6 +12,7 @@ use postroom_sandbox::{Lookup, LookupError, NoKv, Run};
 use serde_json::json;
 
 use crate::cases::Terms;
+use crate::commands::check::wants::EXPECT_IS_NOT_WATCHED;
 use crate::commands::{load_config, print};
 use crate::config::{Config, RuleUse};
 use crate::directory::Directory;
@@ -124,6 +125,13 @@ fn for_people(
             let list = serde_json::to_string_pretty(&facts[key])?;
             parts.push(format!("\n{key}:\n{list}"));
         }
+    }
+    let is_expect = |action: &serde_json::Value| action["kind"] == "expect";
+    if facts["actions"]
+        .as_array()
+        .is_some_and(|list| list.iter().any(is_expect))
+    {
+        parts.push(format!("\nwarning: {EXPECT_IS_NOT_WATCHED}"));
     }
     for key in ["log", "repairs"] {
         let lines = facts[key].as_array().map(Vec::as_slice).unwrap_or_default();

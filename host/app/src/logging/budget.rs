@@ -1,0 +1,158 @@
+//! The share of the log that one client, mailbox or target may fill: a token bucket for each, and a count of what was left out.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Filter};
+
+/// Lines that one name may log at once.
+const BURST: u32 = 300;
+/// Lines that one name may log in each [`WINDOW`] after that.
+const LINES: u32 = 60;
+const WINDOW: Duration = Duration::from_secs(60);
+/// Names that are remembered; beyond it the ones that are quiet are forgotten.
+const NAMES: usize = 10_000;
+/// Fields that name whose line it is. The first of them that a line has counts.
+const NAMING: [&str; 4] = ["tenant", "mailbox", "to", "target"];
+
+/// Lets each name's lines through until its bucket is empty. Lines that name nobody always pass.
+#[derive(Default)]
+pub struct Budget {
+    names: Mutex<HashMap<String, Bucket>>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    left: u32,
+    since: Instant,
+    left_out: u64,
+}
+
+/// What a bucket says of one line.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Passes,
+    /// It passes, and so many before it did not.
+    PassesAfter(u64),
+    LeftOut,
+}
+
+impl<S: Subscriber> Filter<S> for Budget {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let mut naming = Naming::default();
+        event.record(&mut naming);
+        let Some((_, name)) = naming.0 else {
+            return true;
+        };
+        match self.admit(&name, Instant::now()) {
+            Verdict::Passes => true,
+            Verdict::PassesAfter(lines) => {
+                // An event within an event would be filtered by the state of the outer one, so this is written in the same form here.
+                eprintln!(
+                    "{:.6}  WARN left {lines} log lines out: this name logs more than {LINES} a minute name={name}",
+                    jiff::Timestamp::now()
+                );
+                true
+            }
+            Verdict::LeftOut => false,
+        }
+    }
+}
+
+impl Budget {
+    fn admit(&self, name: &str, now: Instant) -> Verdict {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= NAMES && !names.contains_key(name) {
+            names.retain(|_, bucket| {
+                bucket.left_out > 0 || now.saturating_duration_since(bucket.since) < WINDOW
+            });
+        }
+        let bucket = names.entry(name.to_owned()).or_insert(Bucket {
+            left: BURST,
+            since: now,
+            left_out: 0,
+        });
+        let windows = now.saturating_duration_since(bucket.since).as_secs() / WINDOW.as_secs();
+        if windows > 0 {
+            let more = LINES.saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX));
+            bucket.left = bucket.left.saturating_add(more).min(BURST);
+            bucket.since = now;
+        }
+        if bucket.left == 0 {
+            bucket.left_out += 1;
+            return Verdict::LeftOut;
+        }
+        bucket.left -= 1;
+        match std::mem::take(&mut bucket.left_out) {
+            0 => Verdict::Passes,
+            lines => Verdict::PassesAfter(lines),
+        }
+    }
+}
+
+/// The value of the first naming field, with its place in [`NAMING`].
+#[derive(Default)]
+struct Naming(Option<(usize, String)>);
+
+impl Naming {
+    fn found(&mut self, field: &Field, value: impl FnOnce() -> String) {
+        let Some(place) = NAMING.iter().position(|name| *name == field.name()) else {
+            return;
+        };
+        if self.0.as_ref().is_none_or(|(best, _)| place < *best) {
+            self.0 = Some((place, value()));
+        }
+    }
+}
+
+impl Visit for Naming {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.found(field, || value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.found(field, || format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_name_is_cut_and_counted_while_others_pass() {
+        let budget = Budget::default();
+        let start = Instant::now();
+        for _ in 0..BURST {
+            assert_eq!(budget.admit("acme", start), Verdict::Passes);
+        }
+        for _ in 0..7 {
+            assert_eq!(budget.admit("acme", start), Verdict::LeftOut);
+        }
+        assert_eq!(budget.admit("globex", start), Verdict::Passes);
+        let later = start + WINDOW;
+        assert_eq!(budget.admit("acme", later), Verdict::PassesAfter(7));
+        for _ in 1..LINES {
+            assert_eq!(budget.admit("acme", later), Verdict::Passes);
+        }
+        assert_eq!(budget.admit("acme", later), Verdict::LeftOut);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let budget = Budget::default();
+        let start = Instant::now();
+        for n in 0..NAMES {
+            budget.admit(&n.to_string(), start);
+        }
+        budget.admit("one more", start + WINDOW);
+        assert_eq!(budget.names.lock().unwrap().len(), 1);
+    }
+}
