@@ -5,7 +5,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use postroom_auth::Login;
 use postroom_core::Address;
 
-use crate::mail::{GENERATED, OutgoingMail, compose};
+use crate::mail::{Draft, GENERATED, OutgoingMail};
+use crate::submit::submit;
 use crate::{SendError, Smtp};
 
 /// One step of a probe.
@@ -55,8 +56,8 @@ impl Smtp {
         if let Some(to) = send_to {
             let settings = self.settings();
             let mail = test_mail(&settings.name, &settings.from, to);
-            let mail = compose(&mail, &settings.from, None, GENERATED)?;
-            let receipt = self.submit(&mut session, &mail).await?;
+            let draft = Draft::new(&mail, &settings.from, None, GENERATED)?;
+            let receipt = submit(&mut session, draft).await?;
             walk.done("send", || {
                 format!("to {}: {} {}", to.email, receipt.code, receipt.text)
             });
