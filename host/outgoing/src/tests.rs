@@ -1,5 +1,6 @@
 //! Submission against a scripted server: each failure must be known by its step.
 
+mod broken;
 mod probe;
 
 use std::future::Future;
