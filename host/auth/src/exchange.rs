@@ -363,7 +363,8 @@ mod tests {
         let header = format!("Basic {pair}").parse().unwrap();
         request.headers_mut().insert(AUTHORIZATION, header);
         let sent = sent(&request);
-        let quoted = format!("password a b app ana pass/1 pass%2F1 refresh1 news1 seal/ 1 seal%2F+1 {pair}");
+        let quoted =
+            format!("password a b app ana pass/1 pass%2F1 refresh1 news1 seal/ 1 seal%2F+1 {pair}");
         assert_eq!(
             sent.redact(&quoted),
             format!("password a b app ana{}", " [redacted]".repeat(7))

@@ -232,7 +232,8 @@ mod tests {
             state: Secret::new("state+1"),
             issuer: None,
         };
-        let said = "error=x&error_description=no+state%2B1+state%252B1+abcd&code=abcd&state=state%2B1";
+        let said =
+            "error=x&error_description=no+state%2B1+state%252B1+abcd&code=abcd&state=state%2B1";
         let Err(AnswerError::Refused(error)) = expected.redirected(said) else {
             panic!("not refused");
         };

@@ -76,7 +76,11 @@ impl Trace {
             std::cmp::Ordering::Less => TraceLine {
                 at,
                 side,
-                text: shown(kept.secrets.redact(&String::from_utf8_lossy(text)).as_bytes()),
+                text: shown(
+                    kept.secrets
+                        .redact(&String::from_utf8_lossy(text))
+                        .as_bytes(),
+                ),
             },
             std::cmp::Ordering::Equal => TraceLine {
                 at,

@@ -87,8 +87,7 @@ impl<'m> Draft<'m> {
                 });
             }
         }
-        let (to, others): (Vec<_>, Vec<_>) =
-            self.mail.to.iter().cloned().partition(has_ascii_name);
+        let (to, others): (Vec<_>, Vec<_>) = self.mail.to.iter().cloned().partition(has_ascii_name);
         let refused: Vec<_> = others.into_iter().map(no_smtp_utf8).collect();
         if let (true, Some(first)) = (to.is_empty(), refused.first()) {
             return Err(unsendable(format!("{}: {}", first.address, first.text)));

@@ -159,7 +159,10 @@ mod tests {
     fn text_of_any_charset_is_taken() {
         let got = read(b"250 2.0.0 Nachricht f\xfcr Sie\r\n");
         let reply = got[0].as_ref().unwrap();
-        assert_eq!((reply.code, reply.text().as_str()), (250, "2.0.0 Nachricht f\u{fffd}r Sie"));
+        assert_eq!(
+            (reply.code, reply.text().as_str()),
+            (250, "2.0.0 Nachricht f\u{fffd}r Sie")
+        );
     }
 
     #[test]

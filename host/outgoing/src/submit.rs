@@ -82,7 +82,11 @@ async fn text(
     whole: &mut bool,
 ) -> Result<crate::reply::Reply, SendError> {
     let stall = session.timeouts.stall;
-    match session.line.write_text(stuffed(bytes), stall, whole).await? {
+    match session
+        .line
+        .write_text(stuffed(bytes), stall, whole)
+        .await?
+    {
         Written::Whole => {
             let answer = session.line.reply(Step::Text);
             let reply = within(Step::Text, session.timeouts.answer, answer).await?;
@@ -92,7 +96,10 @@ async fn text(
         Written::Answered(reply) if reply.code < 400 => Err(SendError::Transient {
             step: Step::Text,
             code: None,
-            problem: format!("the server answered {} before the end of the text", reply.code),
+            problem: format!(
+                "the server answered {} before the end of the text",
+                reply.code
+            ),
         }),
         Written::Answered(reply) => Ok(reply),
     }

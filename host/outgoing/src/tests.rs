@@ -20,7 +20,9 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{OutgoingMail, SendError, Smtp, SmtpSettings, SmtpTimeouts, Step, TlsMode, Unreachable};
+use crate::{
+    OutgoingMail, SendError, Smtp, SmtpSettings, SmtpTimeouts, Step, TlsMode, Unreachable,
+};
 
 /// One answer of the scripted server.
 #[derive(Clone, Copy)]

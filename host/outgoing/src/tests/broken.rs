@@ -474,7 +474,11 @@ async fn a_name_beyond_ascii_needs_smtputf8() {
     let (outcome, heard) = sent_by(
         None,
         &[
-            &[GREETING, Hear, Send(b"250-mx\r\n250-8bitmime\r\n250 smtputf8\r\n")],
+            &[
+                GREETING,
+                Hear,
+                Send(b"250-mx\r\n250-8bitmime\r\n250 smtputf8\r\n"),
+            ],
             &[
                 Expect("MAIL FROM:<support@acme.example> BODY=8BITMIME SMTPUTF8"),
                 Send(b"250 ok\r\n"),
@@ -505,11 +509,26 @@ const SIGNED_IN: &[Act] = &[Send(b"235 ok\r\n"), Hear, Send(b"250 ok\r\n")];
 #[tokio::test]
 async fn keywords_in_lower_case_and_the_old_form_of_auth_are_known() {
     for offer in [
-        &[GREETING, Hear, Send(b"250-mx\r\n250 auth plain login\r\n"), Hear] as &[Act],
-        &[GREETING, Hear, Send(b"250-mx\r\n250 AUTH=PLAIN LOGIN\r\n"), Hear],
+        &[
+            GREETING,
+            Hear,
+            Send(b"250-mx\r\n250 auth plain login\r\n"),
+            Hear,
+        ] as &[Act],
+        &[
+            GREETING,
+            Hear,
+            Send(b"250-mx\r\n250 AUTH=PLAIN LOGIN\r\n"),
+            Hear,
+        ],
     ] {
-        let (outcome, heard) =
-            sent_by(password(), &[offer, SIGNED_IN, ACCEPTED], &mail(ANN), |_| {}).await;
+        let (outcome, heard) = sent_by(
+            password(),
+            &[offer, SIGNED_IN, ACCEPTED],
+            &mail(ANN),
+            |_| {},
+        )
+        .await;
         outcome.unwrap();
         assert!(heard[1].starts_with("AUTH PLAIN "), "{heard:?}");
     }
@@ -523,8 +542,13 @@ async fn keywords_in_lower_case_and_the_old_form_of_auth_are_known() {
         Send(b"334 UGFzc3dvcmQ6\r\n"),
         Hear,
     ];
-    let (outcome, heard) =
-        sent_by(password(), &[offer, SIGNED_IN, ACCEPTED], &mail(ANN), |_| {}).await;
+    let (outcome, heard) = sent_by(
+        password(),
+        &[offer, SIGNED_IN, ACCEPTED],
+        &mail(ANN),
+        |_| {},
+    )
+    .await;
     outcome.unwrap();
     assert_eq!(heard[2], BASE64.encode("ann"));
     assert_eq!(heard[3], BASE64.encode(PASSWORD));
@@ -540,8 +564,13 @@ async fn an_initial_response_that_was_overlooked_is_given_again() {
         Send(b"334 \r\n"),
         Hear,
     ];
-    let (outcome, heard) =
-        sent_by(password(), &[offer, SIGNED_IN, ACCEPTED], &mail(ANN), |_| {}).await;
+    let (outcome, heard) = sent_by(
+        password(),
+        &[offer, SIGNED_IN, ACCEPTED],
+        &mail(ANN),
+        |_| {},
+    )
+    .await;
     outcome.unwrap();
     assert_eq!(heard[1], format!("AUTH PLAIN {}", heard[2]));
 }
