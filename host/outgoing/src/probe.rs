@@ -7,7 +7,7 @@ use postroom_core::Address;
 
 use crate::mail::{Draft, GENERATED, OutgoingMail};
 use crate::submit::submit;
-use crate::{SendError, Smtp};
+use crate::{SendError, Smtp, SmtpTimeouts};
 
 /// One step of a probe.
 #[derive(Debug)]
@@ -81,6 +81,17 @@ impl<'t> Walk<'t> {
         self.has_token |= name == "token";
         if self.tell.is_some() {
             self.ended(name, Ok(detail()));
+        }
+    }
+
+    /// Somebody waits for a probe: no command of it has longer than connecting.
+    pub(crate) fn limits(&self, timeouts: SmtpTimeouts) -> SmtpTimeouts {
+        match self.tell {
+            Some(_) => SmtpTimeouts {
+                command: timeouts.command.min(timeouts.connect),
+                ..timeouts
+            },
+            None => timeouts,
         }
     }
 

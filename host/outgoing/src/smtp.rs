@@ -204,7 +204,7 @@ impl Smtp {
     /// A connection that greeted us, under TLS where that is configured.
     pub(crate) async fn connect(&self, walk: &mut Walk<'_>) -> Result<Session, SendError> {
         let SmtpSettings { host, port, .. } = &self.settings;
-        let timeouts = self.settings.timeouts;
+        let timeouts = walk.limits(self.settings.timeouts);
         let limit = timeouts.connect;
         let tap = self.trace.clone().map(Tap::new);
         let mut line = within(Step::Connect, limit, Line::dial(host, *port, tap)).await?;
