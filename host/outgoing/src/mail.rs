@@ -45,12 +45,20 @@ pub(crate) struct Draft<'m> {
 /// A mail ready for the wire.
 pub(crate) struct Composed {
     pub from: lettre::Address,
-    pub to: Vec<lettre::Address>,
+    pub to: Vec<Recipient>,
     pub bytes: Vec<u8>,
     /// An address, and with it a header, needs SMTPUTF8 (RFC 6531).
     pub is_international: bool,
     /// Those that this server cannot be given.
     pub refused: Vec<RefusedRecipient>,
+}
+
+/// One recipient.
+pub(crate) struct Recipient {
+    /// As it stands in [`OutgoingMail::to`]: a receipt names it so.
+    pub given: String,
+    /// As a server is told it.
+    pub envelope: lettre::Address,
 }
 
 impl<'m> Draft<'m> {
@@ -190,7 +198,15 @@ fn compose(
     }
     Ok(Composed {
         from: sender.email,
-        to: to.into_iter().map(|m| m.email).collect(),
+        to: mail
+            .to
+            .iter()
+            .zip(to)
+            .map(|(given, written)| Recipient {
+                given: given.email.clone(),
+                envelope: written.email,
+            })
+            .collect(),
         is_international: [from]
             .into_iter()
             .chain(reply_to)

@@ -71,6 +71,7 @@ pub struct Receipt {
 /// A recipient the server refused, for good or for now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRecipient {
+    /// As it stands in [`OutgoingMail::to`].
     pub address: String,
     pub code: u16,
     pub text: String,

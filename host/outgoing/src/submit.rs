@@ -30,10 +30,10 @@ pub(crate) async fn submit(session: &mut Session, draft: Draft<'_>) -> Result<Re
     let (mut refused, mut deferred) = (mail.refused, Vec::new());
     let mut accepted = 0_usize;
     for recipient in &mail.to {
-        let command = format!("RCPT TO:<{recipient}>");
+        let command = format!("RCPT TO:<{}>", recipient.envelope);
         let reply = session.command(Step::Recipient, &command).await?;
         let of_this_one = || RefusedRecipient {
-            address: recipient.to_string(),
+            address: recipient.given.clone(),
             code: reply.code,
             text: session.words(&reply),
         };
