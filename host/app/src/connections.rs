@@ -2,20 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use postroom_auth::vault::{Vault, VaultKey};
 use postroom_auth::{Login, Tokens};
 use postroom_mailbox::{ImapSettings, ImapSource, ImapTimeouts, SpoolSettings, SpoolSource};
-use postroom_outgoing::{Smtp, SmtpSettings};
+use postroom_outgoing::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
 
 use crate::config::{self, Config, Credential};
 use crate::tls;
-
-/// One step of a submission takes at most so long.
-const SMTP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A mailbox's source by its kind.
 pub enum AnySource {
@@ -99,7 +95,8 @@ pub fn smtp(
         },
         from: way.from.clone(),
         reply_to: way.reply_to.clone(),
-        timeout: SMTP_TIMEOUT,
+        hello: way.hello.clone(),
+        timeouts: SmtpTimeouts::default(),
     };
     let sign_in = way.login.as_ref().map(|it| login(it, tokens));
     Smtp::new(settings, sign_in, tls.clone()).with_context(|| format!("outgoing.{}", way.name))

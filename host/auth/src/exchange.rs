@@ -15,7 +15,7 @@ use serde::Deserialize;
 use url::form_urlencoded;
 
 use crate::grant::Denial;
-use crate::{Sent, Trace};
+use crate::{Redactor, Trace};
 
 /// Bounds on one request to an authorization server.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +112,7 @@ async fn send(
 }
 
 /// The secrets of a request: all it says, but for the fields that are none.
-fn sent(request: &HttpRequest) -> Sent {
+fn sent(request: &HttpRequest) -> Redactor {
     const PUBLIC: [&str; 6] = [
         "grant_type",
         "scope",
@@ -143,7 +143,7 @@ fn sent(request: &HttpRequest) -> Sent {
                 .extend(form_urlencoded::parse(&plain).map(|(_, value)| value.into_owned().into()));
         }
     }
-    Sent::new(secrets.iter().map(|secret| secret.as_str()))
+    Redactor::new(secrets.iter().map(|secret| secret.as_str()))
 }
 
 /// Lets through what OAuth can read. The headers stay behind: some servers call their JSON plain text.
@@ -151,7 +151,7 @@ fn judged(
     status: StatusCode,
     body: Vec<u8>,
     retry_after: Option<Duration>,
-    sent: &Sent,
+    sent: &Redactor,
 ) -> Result<HttpResponse, ExchangeError> {
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
     // Read as the library does, which minds nothing that comes after.
@@ -253,7 +253,7 @@ mod tests {
             status,
             body.into(),
             Some(Duration::from_secs(7)),
-            &Sent::new(SENT),
+            &Redactor::new(SENT),
         ) {
             Ok(answer) => format!("ok {}", String::from_utf8_lossy(answer.body())),
             Err(ExchangeError::Transient {
@@ -357,15 +357,16 @@ mod tests {
     #[test]
     fn all_that_a_request_says_is_secret_but_for_its_public_fields() {
         let mut request = HttpRequest::new(
-            b"grant_type=password&scope=a+b&client_id=app&username=ana&password=p%2F1&refresh_token=r1&new_field=n1".to_vec(),
+            b"grant_type=password&scope=a+b&client_id=app&username=ana&password=pass%2F1&refresh_token=refresh1&new_field=news1".to_vec(),
         );
-        let pair = BASE64_STANDARD.encode("app:s%2F+1");
+        let pair = BASE64_STANDARD.encode("app:seal%2F+1");
         let header = format!("Basic {pair}").parse().unwrap();
         request.headers_mut().insert(AUTHORIZATION, header);
         let sent = sent(&request);
-        let quoted = format!("password a b app ana p/1 p%2F1 r1 n1 s/ 1 s%2F+1 {pair}");
+        let quoted =
+            format!("password a b app ana pass/1 pass%2F1 refresh1 news1 seal/ 1 seal%2F+1 {pair}");
         assert_eq!(
-            sent.redacted(&quoted),
+            sent.redact(&quoted),
             format!("password a b app ana{}", " [redacted]".repeat(7))
         );
     }

@@ -7,6 +7,7 @@ mod exchange;
 mod grant;
 mod profile;
 pub mod provider;
+mod redact;
 mod redirect;
 pub mod runway;
 mod secret;
@@ -25,8 +26,9 @@ pub use profile::{
     Account, AccountUse, ClientCredential, Endpoints, Grant, Login, Profile, Prompt, SendSecret,
 };
 pub use provider::{Cloud, Need, Provider, Resource};
+pub use redact::Redactor;
 pub use redirect::{RedirectListener, Reply};
-pub use secret::{AccessToken, Secret, Sent};
+pub use secret::{AccessToken, Secret};
 pub use service_key::{ServiceKey, ServiceKeyError};
 pub use sign_in::{AnswerError, Code, CodeSignIn, DeviceSignIn};
 pub use tokens::{RefreshStep, RetryPolicy, Tokens};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use url::{Url, form_urlencoded};
 
 use crate::grant::shortened;
-use crate::{Account, AuthError, Refusal, Secret, Sent};
+use crate::{Account, AuthError, Redactor, Refusal, Secret};
 
 /// The longest redirect or code read, in bytes; real ones stay below 4 KB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -137,8 +137,8 @@ impl Expected {
     /// `AADSTS65004: …`.
     fn refused(&self, query: &str, error: &str) -> AuthError {
         let code = value(query, "code").unwrap_or_default();
-        let sent = Sent::new([self.state.expose(), &code]);
-        let description = value(query, "error_description").map(|text| sent.redacted(&text));
+        let sent = Redactor::new([self.state.expose(), &code]);
+        let description = value(query, "error_description").map(|text| sent.redact(&text));
         let text = description.as_deref().unwrap_or_default();
         AuthError::Refused {
             account: self.account.clone(),
@@ -229,10 +229,11 @@ mod tests {
                 profile: "acme".into(),
                 login: None,
             },
-            state: Secret::new("s+1"),
+            state: Secret::new("state+1"),
             issuer: None,
         };
-        let said = "error=x&error_description=no+s%2B1+s%252B1+abc&code=abc&state=s%2B1";
+        let said =
+            "error=x&error_description=no+state%2B1+state%252B1+abcd&code=abcd&state=state%2B1";
         let Err(AnswerError::Refused(error)) = expected.redirected(said) else {
             panic!("not refused");
         };

@@ -1,5 +1,5 @@
-//! A record of what was said to servers, for an admin who tests a mailbox. Whoever records a line leaves the secrets out of
-//! it first, by its place in the protocol; nothing is recorded unless a trace was handed over.
+//! A record of what was said to servers, for an admin who tests a mailbox. The secrets of a line are left out by its place in the
+//! protocol, and once more wherever they stand; nothing is recorded unless a trace was handed over.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use url::Url;
 
+use crate::redact::Redactor;
 use crate::text::harmless_chars;
 
 /// A trace that all parts of one test write to. Cheap to clone.
@@ -25,6 +26,8 @@ struct Kept {
     lines: Vec<TraceLine>,
     /// Lines recorded so far, those taken out included.
     count: usize,
+    /// Removed from every line.
+    secrets: Redactor,
 }
 
 /// One line of a trace, free of control characters.
@@ -58,7 +61,13 @@ impl Trace {
         }))
     }
 
-    /// Records a line that holds no secret.
+    /// Removes these secrets from every line that is recorded from now on.
+    pub fn hide(&self, secrets: &Redactor) {
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.secrets.extend(secrets);
+    }
+
+    /// Records a line. A secret that was not handed to [`Trace::hide`] must be left out already.
     pub fn record(&self, side: Side, text: &[u8]) {
         let at = self.0.started.elapsed();
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +76,11 @@ impl Trace {
             std::cmp::Ordering::Less => TraceLine {
                 at,
                 side,
-                text: shown(text),
+                text: shown(
+                    kept.secrets
+                        .redact(&String::from_utf8_lossy(text))
+                        .as_bytes(),
+                ),
             },
             std::cmp::Ordering::Equal => TraceLine {
                 at,
@@ -164,6 +177,17 @@ mod tests {
         assert_eq!(lines[LINES_MAX - 1].side, Side::Note);
         trace.record(Side::Client, b"more");
         assert!(trace.take().is_empty());
+    }
+
+    #[test]
+    fn a_hidden_secret_is_removed_wherever_it_stands() {
+        let trace = Trace::new();
+        trace.hide(&Redactor::new(["hunter2"]));
+        trace.record(Side::Server, b"501 AUTH LOGIN aHVudGVyMg== hunter2?");
+        assert_eq!(
+            trace.take()[0].text,
+            "501 AUTH LOGIN [redacted]== [redacted]?"
+        );
     }
 
     #[test]

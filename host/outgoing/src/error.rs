@@ -1,14 +1,15 @@
 //! Why a mail was not sent: typed, so that the outbox knows whether to try again.
 
-use std::error::Error as _;
 use std::fmt;
 
-use lettre::transport::smtp;
 use postroom_auth::AuthError;
 use postroom_auth::text::harmless_chars;
 
 /// At most this much of a server's own words is kept.
 const TEXT_CHARS: usize = 500;
+
+/// Replies that want a sign-in, another one, or TLS, whatever the mail (RFC 4954 section 6, RFC 5248 section 2.4).
+pub(crate) const ACCESS_CODES: [u16; 7] = [523, 524, 525, 530, 534, 535, 538];
 
 /// The part of a submission (RFC 5321 section 3) that was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,13 @@ pub enum SendError {
         code: Option<u16>,
         problem: String,
     },
+    /// The server lets nobody send without another sign-in, such as 530 at MAIL FROM: no mail would fare better.
+    #[error("{step}: {code} {problem}")]
+    Denied {
+        step: Step,
+        code: u16,
+        problem: String,
+    },
     /// No access token was to be had.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -145,18 +153,21 @@ impl SendError {
     /// The [`step`](Self::step) at which a token is asked for.
     pub const TOKEN_STEP: &str = "token";
 
-    /// Whether it came before anything was said of the mail: it is the way's trouble, the same for every mail.
+    /// Whether it is the way's trouble, the same for every mail: it came before anything was said of this one, or the server
+    /// denies access at all.
     pub fn is_before_mail(&self) -> bool {
         match self {
             SendError::Unreachable { .. }
             | SendError::Tls { .. }
             | SendError::Auth(_)
-            | SendError::RefusedLogin { .. } => true,
+            | SendError::Denied { .. }
+            | SendError::RefusedLogin { .. }
+            | SendError::Settings { .. } => true,
             SendError::Timeout { step, .. }
             | SendError::Transient { step, .. }
             | SendError::Permanent { step, .. }
             | SendError::Unsupported { step, .. } => step.is_before_mail(),
-            SendError::Lost { .. } | SendError::Settings { .. } => false,
+            SendError::Lost { .. } => false,
         }
     }
 
@@ -173,6 +184,7 @@ impl SendError {
             SendError::Timeout { step, .. }
             | SendError::Transient { step, .. }
             | SendError::Permanent { step, .. }
+            | SendError::Denied { step, .. }
             | SendError::Unsupported { step, .. } => step.probed(),
             SendError::Auth(_) => Self::TOKEN_STEP,
             SendError::RefusedLogin { .. } => Step::Login.probed(),
@@ -193,6 +205,7 @@ impl SendError {
                 problem: text,
                 ..
             }
+            | SendError::Denied { problem: text, .. }
             | SendError::RefusedLogin { text, .. } => EnhancedStatus::leading(text),
             _ => None,
         }
@@ -202,31 +215,33 @@ impl SendError {
     pub(crate) fn is_answer(&self) -> bool {
         matches!(
             self,
-            SendError::Permanent { code: Some(_), .. } | SendError::Transient { code: Some(_), .. }
+            SendError::Permanent { code: Some(_), .. }
+                | SendError::Transient { code: Some(_), .. }
+                | SendError::Denied { .. }
         )
     }
 
-    /// Judges lettre's error by the server's code and the step it came at.
-    pub(crate) fn at(step: Step, error: &smtp::Error) -> Self {
-        let code = error.status().map(u16::from);
-        let problem = match code {
-            Some(_) => error.source().map(|s| s.to_string()).unwrap_or_default(),
-            None => error.to_string(),
-        };
-        let problem = tidy(&problem);
-        // A 5xx greeting speaks of the server's state, not of this mail.
-        let about_mail = !step.is_before_mail();
-        match code {
-            Some(500..) if about_mail => SendError::Permanent {
+    /// Judges a reply that is not the hoped-for one by its code and the step it came at.
+    pub(crate) fn refused(step: Step, code: u16, problem: String) -> Self {
+        if step.is_before_mail() || code < 500 {
+            // A 5xx greeting speaks of the server's state, not of this mail.
+            return SendError::Transient {
+                step,
+                code: Some(code),
+                problem,
+            };
+        }
+        if ACCESS_CODES.contains(&code) {
+            return SendError::Denied {
                 step,
                 code,
                 problem,
-            },
-            _ => SendError::Transient {
-                step,
-                code,
-                problem,
-            },
+            };
+        }
+        SendError::Permanent {
+            step,
+            code: Some(code),
+            problem,
         }
     }
 }

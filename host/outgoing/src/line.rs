@@ -1,58 +1,77 @@
-//! The way to a submission server up to where its protocol takes over: name, TCP, STARTTLS, TLS, each failing by a name of its own.
+//! The way to a submission server: name, TCP, TLS, and above them whole replies in and bytes out.
 //!
-//! lettre would do all of it in one call. Here the steps are apart, so that each is timed and its failure known, all that is
-//! said can be recorded, and nothing that was slipped in before the handshake is taken for the server's word after it.
+//! What the server sends is bounded by [`crate::reply`]. Every await is cancel-safe: what was read in part stays in the buffer.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use lettre::transport::smtp::client::AsyncTokioStream;
-use lettre::transport::smtp::extension::{ClientId, Extension, ServerInfo};
-use lettre::transport::smtp::response::Response;
+use bytes::BytesMut;
+use postroom_auth::Redactor;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::error::{SendError, Step, Unreachable, tidy};
+use crate::reply::{Replies, Reply, ReplyError};
 use crate::tap::Tap;
 
-/// The longest answer that is read before the handshake, in bytes.
-const ANSWER_BYTES: usize = 16 * 1024;
+/// What the kernel holds of a mail that the network has not taken yet. More of it would hide a stall, and whether bytes move.
+const SEND_BUFFER_BYTES: u32 = 256 * 1024;
+/// Read at a time.
+const READ_BYTES: usize = 4 * 1024;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
-/// The byte stream under an SMTP connection.
+/// The connection under an SMTP session.
 pub(crate) struct Line {
     stream: Box<dyn Stream>,
     peer: SocketAddr,
-    /// Read already, and given before anything else.
-    ahead: Bytes,
+    local: IpAddr,
+    replies: Replies,
+    /// Removed from all that the server says.
+    secrets: Redactor,
     tap: Option<Tap>,
+}
+
+/// How a write went on.
+enum Progress {
+    Wrote(usize),
+    /// The server sent something.
+    Heard,
+}
+
+/// How the text of a mail went out.
+pub(crate) enum Written {
+    Whole,
+    /// The server answered before its end.
+    Answered(Reply),
 }
 
 impl Line {
     /// Resolves the name and connects to the first of its addresses that answers.
-    pub(crate) async fn dial(host: &str, port: u16, tap: Option<Tap>) -> Result<Self, SendError> {
+    pub async fn dial(host: &str, port: u16, tap: Option<Tap>) -> Result<Self, SendError> {
         let unreachable = |why, problem| SendError::Unreachable { why, problem };
         let addresses: Vec<SocketAddr> = lookup_host((host, port))
             .await
             .map_err(|error| unreachable(Unreachable::UnknownHost, format!("{host}: {error}")))?
             .collect();
         let connected = async {
-            let tcp = TcpStream::connect(addresses.as_slice()).await?;
+            let tcp = connect(&addresses).await?;
             tcp.set_nodelay(true)?;
-            let peer = tcp.peer_addr()?;
-            Ok((tcp, peer))
+            let (peer, local) = (tcp.peer_addr()?, tcp.local_addr()?.ip());
+            Ok((tcp, peer, local))
         };
-        let (tcp, peer) = connected.await.map_err(|error: io::Error| {
+        let (tcp, peer, local) = connected.await.map_err(|error: io::Error| {
             let why = match error.kind() {
                 io::ErrorKind::ConnectionRefused => Unreachable::Refused,
                 _ => Unreachable::Other,
@@ -62,22 +81,40 @@ impl Line {
         Ok(Self {
             stream: Box::new(tcp),
             peer,
-            ahead: Bytes::new(),
+            local,
+            replies: Replies::default(),
+            secrets: Redactor::default(),
             tap,
         })
     }
 
     /// The address that answered.
-    pub(crate) fn peer(&self) -> SocketAddr {
+    pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Puts TLS over the stream. Gives its version, too.
-    pub(crate) async fn secure(
+    /// Our own address.
+    pub fn local(&self) -> IpAddr {
+        self.local
+    }
+
+    /// Removes these secrets from all that the server says from now on.
+    pub fn hide(&mut self, secrets: Redactor) {
+        self.secrets = secrets;
+    }
+
+    /// Puts TLS over the stream. Returns its version, too.
+    pub async fn secure(
         self,
         tls: &Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<(Self, String), SendError> {
+        if !self.replies.is_empty() {
+            return Err(SendError::Tls {
+                problem: "data came between STARTTLS and the handshake".into(),
+                cause: None,
+            });
+        }
         let connecting = TlsConnector::from(tls.clone()).connect(name, self.stream);
         let stream = connecting.await.map_err(|error| {
             let about_tls = error
@@ -100,113 +137,166 @@ impl Line {
         Ok((line, version.map_or_else(|| "TLS".into(), version_in_words)))
     }
 
-    /// The server's greeting, as it came.
-    pub(crate) async fn greeting(&mut self) -> Result<Bytes, SendError> {
-        let (greeting, said) = self.answer(Step::Hello).await?;
-        accepted(Step::Hello, &said)?;
-        Ok(greeting)
+    /// Writes a command with its end.
+    pub async fn say(&mut self, step: Step, command: &str) -> Result<(), SendError> {
+        let command = format!("{command}\r\n");
+        if let Some(tap) = &mut self.tap {
+            tap.sent(command.as_bytes());
+        }
+        let said = async {
+            self.stream.write_all(command.as_bytes()).await?;
+            self.stream.flush().await
+        };
+        said.await.map_err(|error| lost(step, &error))
     }
 
-    /// Asks for TLS (RFC 3207), up to the handshake. The greeting is kept for whoever reads the line next: after the
-    /// handshake a server gives none.
-    pub(crate) async fn start_tls(
+    /// Reads the next reply.
+    pub async fn reply(&mut self, step: Step) -> Result<Reply, SendError> {
+        loop {
+            if let Some(reply) = self.buffered(step)? {
+                return Ok(reply);
+            }
+            self.fill().await.map_err(|error| lost(step, &error))?;
+        }
+    }
+
+    /// Writes the text of a mail, each write under the limit `stall`, and listens meanwhile: a server that refuses a mail in its
+    /// middle says why before it hangs up. Sets `whole` before anything that could complete the mail.
+    pub async fn write_text<'t>(
         &mut self,
-        hello: &ClientId,
-        greeting: Bytes,
-    ) -> Result<(), SendError> {
-        self.say(Step::Tls, &format!("EHLO {hello}\r\n")).await?;
-        let (_, said) = self.answer(Step::Tls).await?;
-        accepted(Step::Tls, &said)?;
-        let offers = ServerInfo::from_response(&said)
-            .is_ok_and(|server| server.supports_feature(Extension::StartTls));
-        if !offers {
-            return Err(SendError::Unsupported {
-                step: Step::Tls,
-                feature: "STARTTLS",
-            });
+        chunks: impl Iterator<Item = std::borrow::Cow<'t, [u8]>>,
+        stall: Duration,
+        whole: &mut bool,
+    ) -> Result<Written, SendError> {
+        let late = || SendError::Timeout {
+            step: Step::Text,
+            secs: stall.as_secs(),
+        };
+        let mut chunks = chunks.peekable();
+        while let Some(chunk) = chunks.next() {
+            let is_last = chunks.peek().is_none();
+            let mut left = &chunk[..];
+            while !left.is_empty() {
+                let progress = timeout(stall, self.write_some(left)).await;
+                match progress.map_err(|_| late())? {
+                    Ok(Progress::Wrote(len)) => {
+                        left = &left[len..];
+                        *whole = is_last && left.is_empty();
+                    }
+                    Ok(Progress::Heard) => {
+                        if let Some(reply) = self.buffered(Step::Text)? {
+                            return Ok(Written::Answered(reply));
+                        }
+                    }
+                    Err(error) => return self.last_words(error, stall).await,
+                }
+            }
         }
-        self.say(Step::Tls, "STARTTLS\r\n").await?;
-        let (_, said) = self.answer(Step::Tls).await?;
-        accepted(Step::Tls, &said)?;
-        if !self.ahead.is_empty() {
-            return Err(SendError::Tls {
-                problem: "data came between STARTTLS and the handshake".into(),
-                cause: None,
-            });
+        match timeout(stall, self.stream.flush()).await {
+            Ok(Ok(())) => Ok(Written::Whole),
+            Ok(Err(error)) => self.last_words(error, stall).await,
+            Err(_) => Err(late()),
         }
-        self.ahead = greeting;
+    }
+
+    /// The reply that a server sent before it ended the connection, else the error of the write that failed.
+    async fn last_words(
+        &mut self,
+        error: io::Error,
+        limit: Duration,
+    ) -> Result<Written, SendError> {
+        match timeout(limit, self.reply(Step::Text)).await {
+            Ok(Ok(reply)) => Ok(Written::Answered(reply)),
+            Ok(Err(_)) | Err(_) => Err(lost(Step::Text, &error)),
+        }
+    }
+
+    /// Writes some bytes unless something is heard first. Reads in any case: what lies unread when the server hangs up can be lost
+    /// with the connection.
+    async fn write_some(&mut self, bytes: &[u8]) -> io::Result<Progress> {
+        poll_fn(|context| {
+            let mut space = [0; READ_BYTES];
+            let mut heard = ReadBuf::new(&mut space);
+            if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, &mut heard) {
+                read?;
+                if heard.filled().is_empty() {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                self.heard(heard.filled());
+                return Poll::Ready(Ok(Progress::Heard));
+            }
+            let len = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+            if len == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if let Some(tap) = &mut self.tap {
+                tap.sent(&bytes[..len]);
+            }
+            Poll::Ready(Ok(Progress::Wrote(len)))
+        })
+        .await
+    }
+
+    async fn fill(&mut self) -> io::Result<()> {
+        let mut space = BytesMut::with_capacity(READ_BYTES);
+        if self.stream.read_buf(&mut space).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.heard(&space);
         Ok(())
     }
 
-    async fn say(&mut self, step: Step, command: &str) -> Result<(), SendError> {
-        let said = self.write_all(command.as_bytes()).await;
-        said.map_err(|error| lost(step, &error))
+    fn heard(&mut self, bytes: &[u8]) {
+        if let Some(tap) = &mut self.tap {
+            tap.received(bytes);
+        }
+        self.replies.input.extend_from_slice(bytes);
     }
 
-    /// One answer of the server, as it came and as it reads. What comes after it is left to be read.
-    async fn answer(&mut self, step: Step) -> Result<(Bytes, Response), SendError> {
-        let mut heard = Vec::new();
-        loop {
-            if let Some(end) = answer_end(&heard) {
-                let rest = heard.split_off(end);
-                let text = std::str::from_utf8(&heard).ok();
-                let response = text.and_then(|text| text.parse().ok());
-                self.ahead = rest.into();
-                return match response {
-                    Some(response) => Ok((heard.into(), response)),
-                    None => Err(no_answer(step, &heard)),
-                };
-            }
-            if heard.len() > ANSWER_BYTES {
-                return Err(no_answer(step, &heard));
-            }
-            match self.read_buf(&mut heard).await {
-                Ok(0) => return Err(lost(step, &io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) => {}
-                Err(error) => return Err(lost(step, &error)),
-            }
+    /// The next reply that has arrived already.
+    fn buffered(&mut self, step: Step) -> Result<Option<Reply>, SendError> {
+        self.replies.next().map_err(|error| SendError::Transient {
+            step,
+            code: None,
+            problem: match &error {
+                ReplyError::Malformed(line) => {
+                    let line = self.shown(&String::from_utf8_lossy(line));
+                    format!("{error}: {line}")
+                }
+                ReplyError::LongLine | ReplyError::LongReply => error.to_string(),
+            },
+        })
+    }
+
+    /// A text of the server as it may be shown and kept.
+    pub fn shown(&self, text: &str) -> String {
+        tidy(&self.secrets.redact(text))
+    }
+}
+
+async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        };
+        let connected = async {
+            let socket = socket?;
+            socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+            socket.connect(*address).await
+        };
+        match connected.await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
         }
     }
+    Err(failed)
 }
 
 /// `TLSv1_3` as people write it.
 fn version_in_words(name: &str) -> String {
     name.replace("TLSv", "TLS ").replace('_', ".")
-}
-
-/// Where the first answer (RFC 5321 section 4.2.1) ends, once it is whole.
-fn answer_end(heard: &[u8]) -> Option<usize> {
-    let mut start = 0;
-    loop {
-        let end = start + heard[start..].iter().position(|b| *b == b'\n')? + 1;
-        let goes_on = matches!(heard[start..end], [a, b, c, b'-', ..] if [a, b, c].iter().all(u8::is_ascii_digit));
-        if !goes_on {
-            return Some(end);
-        }
-        start = end;
-    }
-}
-
-fn accepted(step: Step, said: &Response) -> Result<(), SendError> {
-    if said.is_positive() {
-        return Ok(());
-    }
-    Err(SendError::Transient {
-        step,
-        code: Some(said.code().into()),
-        problem: tidy(&said.message().collect::<Vec<_>>().join(" ")),
-    })
-}
-
-fn no_answer(step: Step, heard: &[u8]) -> SendError {
-    SendError::Transient {
-        step,
-        code: None,
-        problem: tidy(&format!(
-            "this is no answer of a mail server: {}",
-            String::from_utf8_lossy(heard)
-        )),
-    }
 }
 
 fn lost(step: Step, error: &io::Error) -> SendError {
@@ -220,78 +310,10 @@ fn lost(step: Step, error: &io::Error) -> SendError {
     }
 }
 
-impl AsyncTokioStream for Line {
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.peer)
-    }
-}
-
-impl AsyncRead for Line {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.ahead.has_remaining() {
-            let len = self.ahead.len().min(buffer.remaining());
-            buffer.put_slice(&self.ahead.split_to(len));
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if let Some(tap) = &mut self.tap {
-            tap.received(&buffer.filled()[before..]);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Line {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        if let (Some(tap), Some(sent)) = (&mut self.tap, bytes.get(..written)) {
-            tap.sent(sent);
-        }
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
 impl std::fmt::Debug for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Line")
             .field("peer", &self.peer)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_ends_with_its_last_line() {
-        for (heard, end) in [
-            ("220 hello\r\n", Some(11)),
-            ("220-hello\r\n", None),
-            ("220-a\r\n220 b\r\n250 more", Some(14)),
-            ("220 hel", None),
-            ("SSH-2.0\r\n", Some(9)),
-            ("\r\n", Some(2)),
-            ("", None),
-        ] {
-            assert_eq!(answer_end(heard.as_bytes()), end, "{heard:?}");
-        }
     }
 }

@@ -1,13 +1,12 @@
 //! What is to be sent, and how it becomes RFC 5322 text that no other machine answers.
 
-use std::iter;
-
 use bytes::Bytes;
 use lettre::address::AddressError;
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Body, Mailbox, MultiPart, SinglePart};
 use postroom_core::Address;
 
+use crate::RefusedRecipient;
 use crate::error::{SendError, Step};
 
 /// One header line may hold no more than 998 characters (RFC 5322 section 2.1.1), and a word
@@ -34,19 +33,93 @@ pub struct OutgoingMail {
     pub attached: Option<Bytes>,
 }
 
+/// A mail of which it is not yet known what the server can take.
+pub(crate) struct Draft<'m> {
+    mail: &'m OutgoingMail,
+    from: &'m Address,
+    reply_to: Option<&'m Address>,
+    automatic: &'static str,
+    international: Composed,
+}
+
 /// A mail ready for the wire.
 pub(crate) struct Composed {
     pub from: lettre::Address,
-    pub to: Vec<lettre::Address>,
+    pub to: Vec<Recipient>,
     pub bytes: Vec<u8>,
+    /// An address, and with it a header, needs SMTPUTF8 (RFC 6531).
+    pub is_international: bool,
+    /// Those that this server cannot be given.
+    pub refused: Vec<RefusedRecipient>,
 }
 
-impl Composed {
-    /// Whether an address needs SMTPUTF8 (RFC 6531).
-    pub fn has_international_address(&self) -> bool {
-        iter::once(&self.from)
-            .chain(&self.to)
-            .any(|address| !AsRef::<str>::as_ref(address).is_ascii())
+/// One recipient.
+pub(crate) struct Recipient {
+    /// As it stands in [`OutgoingMail::to`]: a receipt names it so.
+    pub given: String,
+    /// As a server is told it.
+    pub envelope: lettre::Address,
+}
+
+impl<'m> Draft<'m> {
+    /// Fails if no server can take the mail.
+    pub fn new(
+        mail: &'m OutgoingMail,
+        from: &'m Address,
+        reply_to: Option<&'m Address>,
+        automatic: &'static str,
+    ) -> Result<Self, SendError> {
+        Ok(Self {
+            mail,
+            from,
+            reply_to,
+            automatic,
+            international: compose(mail, from, reply_to, automatic)?,
+        })
+    }
+
+    /// Writes the mail for a server with or without SMTPUTF8. Without it, who has no ASCII address is left out.
+    pub fn write(self, smtp_utf8: bool) -> Result<Composed, SendError> {
+        if smtp_utf8 || !self.international.is_international {
+            return Ok(self.international);
+        }
+        for (field, address) in [("from", Some(self.from)), ("reply_to", self.reply_to)] {
+            if let Some(address) = address
+                && !has_ascii_name(address)
+            {
+                return Err(SendError::Settings {
+                    problem: format!(
+                        "{field}: {} is not ASCII before the @, and the server does not offer SMTPUTF8",
+                        address.email
+                    ),
+                });
+            }
+        }
+        let (to, others): (Vec<_>, Vec<_>) = self.mail.to.iter().cloned().partition(has_ascii_name);
+        let refused: Vec<_> = others.into_iter().map(no_smtp_utf8).collect();
+        if let (true, Some(first)) = (to.is_empty(), refused.first()) {
+            return Err(unsendable(format!("{}: {}", first.address, first.text)));
+        }
+        let mail = OutgoingMail {
+            to,
+            ..self.mail.clone()
+        };
+        let written = compose(&mail, self.from, self.reply_to, self.automatic)?;
+        Ok(Composed { refused, ..written })
+    }
+}
+
+fn has_ascii_name(address: &Address) -> bool {
+    let name = address.email.rsplit_once('@').map(|(name, _)| name);
+    name.unwrap_or(&address.email).is_ascii()
+}
+
+/// As a server would say it (RFC 6531 section 3.5).
+fn no_smtp_utf8(recipient: Address) -> RefusedRecipient {
+    RefusedRecipient {
+        address: recipient.email,
+        code: 553,
+        text: "5.6.7 it is not ASCII before the @, and the server does not offer SMTPUTF8".into(),
     }
 }
 
@@ -60,7 +133,7 @@ pub(crate) const GENERATED: &str = "auto-generated";
 /// The envelope's sender is the From address. RFC 3834 section 3.3 allows a null sender too, but
 /// a submission server ties MAIL FROM to the login and refuses one, and a bounce must come back
 /// to the mailbox to be seen. No loop comes of it: a bounce is never answered.
-pub(crate) fn compose(
+fn compose(
     mail: &OutgoingMail,
     from: &Address,
     reply_to: Option<&Address>,
@@ -125,8 +198,22 @@ pub(crate) fn compose(
     }
     Ok(Composed {
         from: sender.email,
-        to: to.into_iter().map(|m| m.email).collect(),
+        to: mail
+            .to
+            .iter()
+            .zip(to)
+            .map(|(given, written)| Recipient {
+                given: given.email.clone(),
+                envelope: written.email,
+            })
+            .collect(),
+        is_international: [from]
+            .into_iter()
+            .chain(reply_to)
+            .chain(&mail.to)
+            .any(|address| !has_ascii_name(address)),
         bytes,
+        refused: Vec::new(),
     })
 }
 
@@ -148,12 +235,19 @@ fn unsendable(problem: String) -> SendError {
     }
 }
 
+/// With the domain in ASCII (RFC 5890 section 2.3.2.1), which every server takes.
 fn mailbox(address: &Address) -> Result<Mailbox, AddressError> {
     let name = address.name.as_deref().map(one_line);
-    Ok(Mailbox::new(
-        name.filter(|n| !n.is_empty()),
-        address.email.parse()?,
-    ))
+    let mut email: lettre::Address = address.email.parse()?;
+    if address.email.contains(char::is_control) {
+        return Err(AddressError::InvalidInput);
+    }
+    if !email.domain().is_ascii() {
+        let domain = idna::domain_to_ascii(email.domain());
+        let domain = domain.map_err(|_| AddressError::InvalidDomain)?;
+        email = lettre::Address::new(email.user(), domain)?;
+    }
+    Ok(Mailbox::new(name.filter(|n| !n.is_empty()), email))
 }
 
 fn fixed(name: &'static str, value: &str) -> HeaderValue {

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use postroom_auth::Login;
 use postroom_core::Address;
 
-use crate::mail::{GENERATED, OutgoingMail, compose};
-use crate::{SendError, Smtp};
+use crate::mail::{Draft, GENERATED, OutgoingMail};
+use crate::submit::submit;
+use crate::{SendError, Smtp, SmtpTimeouts};
 
 /// One step of a probe.
 #[derive(Debug)]
@@ -55,8 +56,8 @@ impl Smtp {
         if let Some(to) = send_to {
             let settings = self.settings();
             let mail = test_mail(&settings.name, &settings.from, to);
-            let mail = compose(&mail, &settings.from, None, GENERATED)?;
-            let receipt = self.submit(&mut session, &mail).await?;
+            let draft = Draft::new(&mail, &settings.from, None, GENERATED)?;
+            let receipt = submit(&mut session, draft).await?;
             walk.done("send", || {
                 format!("to {}: {} {}", to.email, receipt.code, receipt.text)
             });
@@ -80,6 +81,17 @@ impl<'t> Walk<'t> {
         self.has_token |= name == "token";
         if self.tell.is_some() {
             self.ended(name, Ok(detail()));
+        }
+    }
+
+    /// Somebody waits for a probe: no command of it has longer than connecting.
+    pub(crate) fn limits(&self, timeouts: SmtpTimeouts) -> SmtpTimeouts {
+        match self.tell {
+            Some(_) => SmtpTimeouts {
+                command: timeouts.command.min(timeouts.connect),
+                ..timeouts
+            },
+            None => timeouts,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Submission against a scripted server: each failure must be known by its step.
 
+mod broken;
 mod probe;
 
 use std::future::Future;
@@ -19,7 +20,9 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{OutgoingMail, SendError, Smtp, SmtpSettings, Step, TlsMode, Unreachable};
+use crate::{
+    OutgoingMail, SendError, Smtp, SmtpSettings, SmtpTimeouts, Step, TlsMode, Unreachable,
+};
 
 /// One answer of the scripted server.
 #[derive(Clone, Copy)]
@@ -55,7 +58,14 @@ fn settings(port: u16, tls: TlsMode) -> SmtpSettings {
         tls,
         from: address("support@acme.example"),
         reply_to: None,
-        timeout: Duration::from_millis(500),
+        hello: None,
+        timeouts: SmtpTimeouts {
+            connect: Duration::from_millis(500),
+            command: Duration::from_millis(500),
+            data: Duration::from_millis(500),
+            stall: Duration::from_millis(500),
+            answer: Duration::from_millis(500),
+        },
     }
 }
 

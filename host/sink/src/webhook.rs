@@ -22,7 +22,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, Mac};
 use jiff::Timestamp;
-use postroom_auth::Secret;
+use percent_encoding::percent_decode_str;
+use postroom_auth::{Redactor, Secret};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use rustls::ClientConfig;
@@ -80,6 +81,8 @@ pub enum SinkError {
 pub struct Webhook {
     settings: WebhookSettings,
     key: Key,
+    /// Removed from what the receiver says.
+    secrets: Redactor,
     http: Client,
 }
 
@@ -100,6 +103,7 @@ impl Webhook {
     pub fn new(settings: WebhookSettings, http: Client) -> Result<Self, SinkError> {
         let key = Key::parse(&settings.secret)?;
         Ok(Self {
+            secrets: secrets(&settings, &key),
             settings,
             key,
             http,
@@ -132,7 +136,7 @@ impl Webhook {
                 status: status.as_u16(),
             });
         }
-        Err(refusal(answer, now).await)
+        Err(refusal(answer, now, &self.secrets).await)
     }
 }
 
@@ -167,6 +171,36 @@ impl Key {
     }
 }
 
+/// A shorter part of an address's path names something; a longer one may be a token that lets somebody in.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// What a receiver may quote of a request and nobody else may read: the key, and what of the address lets somebody in.
+fn secrets(settings: &WebhookSettings, key: &Key) -> Redactor {
+    let url = &settings.url;
+    let secret = settings.secret.expose().trim();
+    let user = percent_decode_str(url.username()).decode_utf8_lossy();
+    let password = url.password().unwrap_or_default();
+    let password = percent_decode_str(password).decode_utf8_lossy();
+    // With a user alone the user is the token.
+    let userinfo = match password.as_ref() {
+        "" => user.as_ref(),
+        password => password,
+    };
+    let values: Vec<_> = url.query_pairs().map(|(_, value)| value).collect();
+    let segments = url.path_segments().into_iter().flatten();
+    let texts = [secret, secret.trim_start_matches(SECRET_PREFIX), userinfo]
+        .into_iter()
+        .chain(url.query())
+        .chain(values.iter().map(AsRef::as_ref))
+        .chain(segments.filter(|segment| segment.len() >= TOKEN_BYTES_MIN))
+        .map(str::as_bytes);
+    let secrets = Redactor::new(texts.chain([key.0.as_slice()]));
+    match user.is_empty() {
+        true => secrets,
+        false => secrets.with_response(format!("{user}:{password}")),
+    }
+}
+
 fn unreached(error: &reqwest::Error) -> SinkError {
     if error.is_builder() {
         return SinkError::Settings {
@@ -180,10 +214,10 @@ fn unreached(error: &reqwest::Error) -> SinkError {
     }
 }
 
-async fn refusal(answer: Response, now: Timestamp) -> SinkError {
+async fn refusal(answer: Response, now: Timestamp, secrets: &Redactor) -> SinkError {
     let status = answer.status();
     let retry_after = retry_after(answer.headers(), now);
-    let text = beginning(answer).await;
+    let text = beginning(answer, secrets).await;
     if for_good(status) {
         return SinkError::Permanent {
             status: status.as_u16(),
@@ -229,7 +263,7 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// The beginning of an answer's text on one line.
-async fn beginning(mut answer: Response) -> String {
+async fn beginning(mut answer: Response, secrets: &Redactor) -> String {
     let mut bytes = Vec::new();
     while bytes.len() < MAX_ANSWER_BYTES {
         match answer.chunk().await {
@@ -238,7 +272,8 @@ async fn beginning(mut answer: Response) -> String {
         }
     }
     bytes.truncate(MAX_ANSWER_BYTES);
-    let text: String = String::from_utf8_lossy(&bytes)
+    let text: String = secrets
+        .redact(&String::from_utf8_lossy(&bytes))
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
@@ -408,6 +443,65 @@ mod tests {
                 matches!(error, SinkError::Permanent { status: s, .. } if s == status),
                 "{status}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_quotes_the_request_shows_no_secret() {
+        const TOKEN: &str = "T0KEN/of+the.address";
+        const PASSWORD: &str = "p&ss wörd+1";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut url =
+            Url::parse(&format!("http://127.0.0.1:{port}/hook/B01234567890abcdef")).unwrap();
+        url.set_username("ann").unwrap();
+        url.set_password(Some(PASSWORD)).unwrap();
+        url.query_pairs_mut().append_pair("token", TOKEN);
+        let settings = WebhookSettings {
+            name: "psa".into(),
+            url: url.clone(),
+            secret: Secret::new(SECRET),
+            timeout: Duration::from_secs(2),
+        };
+        let hook = Webhook::new(settings, client(tls()).unwrap()).unwrap();
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut got = Vec::new();
+            while !got.ends_with(b"{\"a\":1}") {
+                assert!(stream.read_buf(&mut got).await.unwrap() > 0);
+            }
+            let got = String::from_utf8(got).unwrap();
+            let body = format!("no {SECRET} {TOKEN} {PASSWORD} {got}");
+            let answer = format!(
+                "HTTP/1.1 400 x\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            got
+        });
+        let error = hook.post("pr_1", NOW, "{\"a\":1}").await.unwrap_err();
+        let quoted = serving.await.unwrap();
+        let shown = error.to_string();
+        assert!(
+            shown.contains("no [redacted] [redacted] [redacted] POST /hook/[redacted]?"),
+            "{shown}"
+        );
+        let basic = quoted
+            .split("Basic ")
+            .nth(1)
+            .or(quoted.split("basic ").nth(1));
+        let basic = basic.unwrap().split_whitespace().next().unwrap();
+        for secret in [
+            &SECRET[6..20],
+            "B01234567890",
+            basic.trim_end_matches('='),
+            url.query().unwrap(),
+        ] {
+            assert!(
+                quoted.contains(secret) || secret == &SECRET[6..20],
+                "{secret}"
+            );
+            assert!(!shown.contains(secret), "{secret} in {shown}");
         }
     }
 

@@ -13,8 +13,12 @@ pub enum Fault {
     EndsSessions,
     /// IMAP: refuses every sign-in.
     RefusesLogins,
+    /// IMAP: quotes every sign-in, now in its refusal, now in a line that is no response.
+    QuotesLogins,
     /// SMTP: refuses every sign-in, until [`Misbehaving::mend`].
     RefusesSenders,
+    /// SMTP: quotes every sign-in in its refusal.
+    QuotesSenders,
 }
 
 /// The server; it ends when dropped.
@@ -56,8 +60,10 @@ impl Misbehaving {
                 let serving = serving.clone();
                 // A client that hangs up is none of the server's matter.
                 std::thread::spawn(move || match serving.fault {
-                    Fault::EndsSessions | Fault::RefusesLogins => serving.imap(stream).ok(),
-                    Fault::RefusesSenders => serving.smtp(stream).ok(),
+                    Fault::EndsSessions | Fault::RefusesLogins | Fault::QuotesLogins => {
+                        serving.imap(stream).ok()
+                    }
+                    Fault::RefusesSenders | Fault::QuotesSenders => serving.smtp(stream).ok(),
                 });
             }
         });
@@ -114,8 +120,13 @@ impl Shared {
             let tag = tag.unwrap_or_default();
             match command {
                 "AUTHENTICATE" => {
-                    self.sign_ins.fetch_add(1, Ordering::SeqCst);
+                    let before = self.sign_ins.fetch_add(1, Ordering::SeqCst);
                     match self.fault {
+                        Fault::QuotesLogins if before.is_multiple_of(2) => {
+                            let said: Vec<&str> = words.collect();
+                            write!(say, "{}\r\n", said.join(" "))?;
+                        }
+                        Fault::QuotesLogins => write!(say, "{tag} NO what is {line}?\r\n")?,
                         Fault::RefusesLogins => {
                             write!(say, "{tag} NO [AUTHENTICATIONFAILED] no\r\n")?;
                         }
@@ -158,6 +169,9 @@ impl Shared {
                     self.sign_ins.fetch_add(1, Ordering::SeqCst);
                     match self.is_mended.load(Ordering::SeqCst) {
                         true => write!(say, "235 2.7.0 in\r\n")?,
+                        false if self.fault == Fault::QuotesSenders => {
+                            write!(say, "501 5.5.4 Syntax error: \"{line}\"\r\n")?;
+                        }
                         false => write!(say, "535 5.7.8 no\r\n")?,
                     }
                 }

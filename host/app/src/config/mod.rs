@@ -307,6 +307,8 @@ pub struct Outgoing {
     pub server: Server,
     pub from: Address,
     pub reply_to: Option<Address>,
+    /// The name that EHLO says.
+    pub hello: Option<String>,
     /// `None` for a relay that asks for none.
     pub login: Option<Login>,
 }

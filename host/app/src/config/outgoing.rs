@@ -62,6 +62,7 @@ fn read_one(
         .required("from", "add from = \"Acme Support <support@acme.example>\"")
         .and_then(|item| item.named_address());
     let reply_to = section.item("reply_to").map(|item| item.named_address());
+    let hello = section.item("hello").map(|item| item.domain());
     let login_item = section.item("login");
     section.later(&["alternate_host"]);
     let login = match sign_in.way {
@@ -87,6 +88,7 @@ fn read_one(
         server: server?,
         from: from?,
         reply_to: reply_to.map_or(Some(None), |address| address.map(Some))?,
+        hello: hello.map_or(Some(None), |name| name.map(Some))?,
         login: login?,
     })
 }

@@ -287,13 +287,14 @@ impl Deliveries {
             attached,
         };
         match way.send(&mail).await {
-            Ok(receipt) if receipt.refused.is_empty() => {
+            Ok(receipt) if receipt.refused.is_empty() && receipt.deferred.is_empty() => {
                 Tried::Delivered(format!("{} {}", receipt.code, receipt.text))
             }
             Ok(receipt) => {
                 let refused: Vec<String> = receipt
                     .refused
                     .iter()
+                    .chain(&receipt.deferred)
                     .map(|one| format!("{}: {} {}", one.address, one.code, one.text))
                     .collect();
                 tracing::warn!(to = %entry.target, entry = entry.id, "sent, but not to all: {}", refused.join("; "));

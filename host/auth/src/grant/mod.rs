@@ -23,7 +23,7 @@ use url::Url;
 use crate::advice::{self, PASSING};
 use crate::exchange::{Exchange, ExchangeError};
 use crate::text::harmless_chars;
-use crate::{AccessToken, Account, AuthError, Profile, Provider, Refusal, Secret, Sent};
+use crate::{AccessToken, Account, AuthError, Profile, Provider, Redactor, Refusal, Secret};
 
 /// One token request: who asks, where, and for what.
 pub(crate) struct TokenRequest<'a> {
@@ -152,7 +152,7 @@ impl ErrorResponse for Denial {}
 
 impl Denial {
     /// Takes out what a server quotes of the request's secrets. A word that decides what is done stays as it is.
-    pub(crate) fn clean(&mut self, sent: &Sent) {
+    pub(crate) fn clean(&mut self, sent: &Redactor) {
         const OF_THE_PROTOCOL: [&str; 4] = [
             "authorization_pending",
             "slow_down",
@@ -160,10 +160,10 @@ impl Denial {
             "temporarily_unavailable",
         ];
         if !OF_THE_PROTOCOL.contains(&self.error.as_str()) && !advice::is_known(&self.error) {
-            self.error = sent.redacted(&self.error);
+            self.error = sent.redact(&self.error);
         }
         for text in [&mut self.error_description, &mut self.correlation_id] {
-            *text = text.as_deref().map(|text| sent.redacted(text));
+            *text = text.as_deref().map(|text| sent.redact(text));
         }
     }
 

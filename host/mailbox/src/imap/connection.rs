@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postroom_auth::Trace;
+use postroom_auth::{Redactor, Trace};
 use rustls_pki_types::ServerName;
 use tokio::io::BufReader;
 use tokio::net::{TcpStream, lookup_host};
@@ -35,6 +35,9 @@ pub(super) struct Connection {
     pub idle_refused: bool,
     /// Set while a command is under way: a connection left in that state is out of step and must be thrown away.
     pub busy: bool,
+    /// Removed from all that the server says.
+    secrets: Redactor,
+    trace: Option<Trace>,
 }
 
 /// The open folder.
@@ -55,6 +58,8 @@ pub(super) struct Idle {
 
 /// More data responses than this to one command are a server gone wild.
 const RESPONSES_MAX: usize = 5_000_000;
+/// This much is quoted of a line that is no response.
+const QUOTED_BYTES: usize = 80;
 /// A command's deadline is extended by the time that its data takes at this rate.
 const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
 
@@ -133,7 +138,22 @@ impl Connection {
             idle: None,
             idle_refused: false,
             busy: false,
+            secrets: Redactor::default(),
+            trace: trace.cloned(),
         }
+    }
+
+    /// Removes these secrets from all that the server says from now on.
+    pub fn hide(&mut self, secrets: Redactor) {
+        if let Some(trace) = &self.trace {
+            trace.hide(&secrets);
+        }
+        self.secrets = secrets;
+    }
+
+    /// A text of the server as it may be shown and kept.
+    pub fn redacted(&self, text: &str) -> String {
+        self.secrets.redact(text)
     }
 
     /// Whether the server calls us signed in, and its words.
@@ -336,13 +356,26 @@ impl Connection {
         let Some(pieces) = self.wire.response().map_err(|error| failed(step, &error))? else {
             return Ok(None);
         };
-        let response = read(&pieces).ok_or_else(|| {
+        let mut response = read(&pieces).ok_or_else(|| {
             let beginning = match pieces.first() {
-                Some(Piece::Text(text)) => &text[..text.len().min(80)],
+                Some(Piece::Text(text)) => &text[..text.len().min(QUOTED_BYTES)],
                 _ => b"",
             };
-            protocol(step, &format!("not an IMAP response: {}", shown(beginning)))
+            let beginning = self.redacted(&String::from_utf8_lossy(beginning));
+            protocol(
+                step,
+                &format!("not an IMAP response: {}", shown(beginning.as_bytes())),
+            )
         })?;
+        if let Response::Untagged(Untagged::Status(done)) | Response::Tagged { done, .. } =
+            &mut response
+            && done.status != Status::Ok
+        {
+            done.text = self.redacted(&done.text);
+            if let Some(Code::Other(name)) = &mut done.code {
+                *name = self.secrets.redact(name);
+            }
+        }
         self.note(step, &response)?;
         Ok(Some(response))
     }

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use postroom_auth::{AccessToken, Login, Secret, Sent};
+use postroom_auth::{AccessToken, Login, Redactor, Secret};
 
 use super::connection::{Connection, protocol, quoted};
 use super::response::{Code, Done, Response, Status, Untagged, shown};
@@ -71,8 +71,8 @@ async fn xoauth2(
     token: &AccessToken,
 ) -> Result<(), SourceError> {
     let answer = format!("user={user}\x01auth=Bearer {}\x01\x01", token.expose());
-    let outcome = authenticate(connection, user, XOAUTH2, &answer).await;
-    outcome.map_err(|error| unquoted(error, &[token.expose(), &BASE64.encode(&answer)]))
+    connection.hide(Redactor::new([token.expose()]).with_response(&answer));
+    authenticate(connection, user, XOAUTH2, &answer).await
 }
 
 /// Gives the way that was taken.
@@ -81,10 +81,10 @@ async fn sign_in_by_password(
     user: &str,
     password: &Secret,
 ) -> Result<&'static str, SourceError> {
+    let answer = format!("\0{user}\0{}", password.expose());
+    connection.hide(Redactor::new([password.expose()]).with_response(&answer));
     if connection.can("AUTH=PLAIN") {
-        let answer = format!("\0{user}\0{}", password.expose());
-        let outcome = authenticate(connection, user, "PLAIN", &answer).await;
-        outcome.map_err(|error| unquoted(error, &[password.expose(), &BASE64.encode(&answer)]))?;
+        authenticate(connection, user, "PLAIN", &answer).await?;
         return Ok("PLAIN");
     }
     if connection.can("LOGINDISABLED") {
@@ -102,7 +102,7 @@ async fn sign_in_by_password(
     );
     connection.forget_capabilities();
     let done = connection.command("authenticate", &command).await?;
-    signed_in(user, None, done).map_err(|error| unquoted(error, &[password.expose()]))?;
+    signed_in(user, None, done)?;
     Ok("LOGIN")
 }
 
@@ -134,7 +134,7 @@ async fn authenticate(
                 // After its answer a client has nothing more to say: what comes then is the error's details, to be
                 // acknowledged with an empty line before the server ends the exchange.
                 let line = unsent.take().unwrap_or_else(|| {
-                    challenge = Some(decoded(&text));
+                    challenge = Some(connection.redacted(&decoded(&text)));
                     ""
                 });
                 connection.wire.queue(format!("{line}\r\n").as_bytes());
@@ -172,57 +172,8 @@ fn signed_in(user: &str, challenge: Option<String>, done: Done) -> Result<(), So
     }
 }
 
-/// The error without the secrets that a server may quote in it.
-fn unquoted(error: SourceError, secrets: &[&str]) -> SourceError {
-    let sent = Sent::new(secrets);
-    match error {
-        SourceError::RefusedLogin {
-            user,
-            challenge,
-            code,
-            text,
-        } => SourceError::RefusedLogin {
-            user,
-            challenge: challenge.map(|text| sent.redacted(&text)),
-            code,
-            text: sent.redacted(&text),
-        },
-        SourceError::Transient { step, reason } => SourceError::Transient {
-            step,
-            reason: sent.redacted(&reason),
-        },
-        error => error,
-    }
-}
-
 fn decoded(challenge: &[u8]) -> String {
     BASE64
         .decode(challenge.trim_ascii())
         .map_or_else(|_| shown(challenge), |json| shown(&json))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_server_quotes_of_a_sign_in_is_left_out() {
-        let refused = SourceError::RefusedLogin {
-            user: "ana".into(),
-            challenge: Some(r#"{"token":"hunter2"}"#.into()),
-            code: None,
-            text: "ana says hunter2".into(),
-        };
-        let busy = SourceError::Transient {
-            step: "authenticate",
-            reason: "hunter2 later".into(),
-        };
-        for error in [refused, busy] {
-            let shown = format!("{:?}", unquoted(error, &["hunter2"]));
-            assert!(
-                shown.contains("[redacted]") && !shown.contains("hunter2"),
-                "{shown}"
-            );
-        }
-    }
 }

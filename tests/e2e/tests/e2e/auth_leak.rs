@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use postroom_e2e::grants::{Case, Person, UNKNOWN_SECRET, Walk};
+use postroom_e2e::grants::{ANSWERING, Case, Person, UNKNOWN_SECRET, Walk};
 use postroom_e2e::leak::{Needles, forms};
-use postroom_e2e::{both, mail, mail_from, root};
+use postroom_e2e::misbehaving::{Fault, Misbehaving};
+use postroom_e2e::{PATIENCE, Room, both, mail, mail_from, root};
 use postroom_stand::{
     AuthorityFailure, CLIENT_SECRET, DELEGATED_CLIENT_SECRET, Endpoint, GOOGLE_CLIENT_SECRET, Only,
-    Options, PASSWORD, Stand, WEBHOOK_SECRET,
+    Options, PASSWORD, Stand, WEBHOOK_SECRET, wait_for,
 };
 
 /// What the listings are asked for.
@@ -116,6 +117,77 @@ fn no_secret_is_in_anything_that_is_left() {
         found.extend(needles.found_in(&sent.data));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn servers_that_quote_a_sign_in_leave_no_secret_behind() {
+    const QUOTED: &str = "Xq8Q~quoted/password+0123";
+    let stand = Stand::start_with(Options::default()).expect("a stand of its own");
+    for way in ["profile = \"acme\"", "password = { env = \"QUOTED\" }"] {
+        let imap = Misbehaving::start(Fault::QuotesLogins);
+        let smtp = Misbehaving::start(Fault::QuotesSenders);
+        let mut room = Room::bare(&stand);
+        room.set_env("QUOTED", QUOTED);
+        room.set_env("RUST_LOG", "trace");
+        let spool = "\n[mailboxes.drop]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"spool\"\nrules = [\"standard\"]\noutgoing = \"out\"\n";
+        let config = room.config(&["standard"], &format!("{spool}{ANSWERING}"));
+        let (before, after) = config.split_once("[outgoing.out]").unwrap();
+        let (_, sinks) = after.split_once("[sinks.psa]").unwrap();
+        let (profiles, mailbox) = before.split_once("[mailboxes.support]").unwrap();
+        let mailbox = mailbox
+            .replace("host = \"localhost\"", "host = \"127.0.0.1\"")
+            .replace(
+                &format!("port = {}", stand.ports().imaps),
+                &format!("port = {}", imap.port()),
+            )
+            .replace("\"implicit\"", "\"none\"")
+            .replace("profile = \"acme\"", way);
+        room.write(
+            "postroom.toml",
+            format!(
+                "{profiles}[mailboxes.support]{mailbox}[outgoing.out]\nprotocol = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"{}\"\n{way}\n\n[sinks.psa]{sinks}",
+                smtp.port(),
+                room.user
+            ),
+        );
+        let person = format!("dana.{}", room.user);
+        room.write("spool/1.eml", mail_from(&person, "quoted", "…", ""));
+        let running = room.start();
+        running.await_log("mail is held back");
+        assert!(wait_for(PATIENCE, || imap.sign_ins() > 1));
+        room.await_decision("quoted");
+        for _ in 0..2 {
+            // The test fails, by one kind of quotation and then by the other.
+            room.postroom(&[
+                "mailbox",
+                "test",
+                "support",
+                "--trace",
+                "--send-to",
+                &person,
+            ]);
+            room.postroom(&["mailbox", "test", "support", "--trace", "--json"]);
+            room.postroom(&["mailbox", "test", "drop", "--trace", "--send-to", &person]);
+        }
+        room.postroom(&["outbox", "--json"]);
+        room.postroom(&["outbox"]);
+        assert_eq!(running.stop(), Some(0));
+
+        let issued = stand.authority().secrets().expect("the stand's secrets");
+        let mut secrets: Vec<Vec<u8>> = issued.into_iter().map(String::into_bytes).collect();
+        secrets.push(QUOTED.into());
+        secrets.push(format!("\0{}\0{QUOTED}", room.user).into());
+        let log = std::fs::read_to_string(room.path().join("output.log")).unwrap();
+        assert!(
+            log.contains("501 5.5.4 Syntax error: \\\"AUTH ")
+                || log.contains("501 5.5.4 Syntax error: \"AUTH "),
+            "{log}"
+        );
+        assert!(log.contains("not an IMAP response: "), "{log}");
+        assert!(log.contains("[redacted]"), "{log}");
+        let found = Needles::new(&secrets).found_below(room.path(), &[]);
+        assert!(found.is_empty(), "{way}: {}", found.join("\n"));
+    }
 }
 
 /// Every word that any part of the program could say is said.

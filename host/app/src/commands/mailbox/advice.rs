@@ -195,7 +195,8 @@ impl<'c> Place<'c> {
             | SendError::Timeout {
                 step: Step::Login, ..
             } => self.cannot_check(),
-            SendError::Unsupported {
+            SendError::Denied { .. }
+            | SendError::Unsupported {
                 step: Step::Login, ..
             } => say(
                 "The server offers no sign-in of this kind here. Submission is at port 587 (tls = \"starttls\") or 465 (\"implicit\"), not at 25; at an Exchange of your own the connector must allow it.",

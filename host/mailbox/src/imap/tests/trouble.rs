@@ -201,3 +201,44 @@ async fn a_call_may_be_dropped_at_any_await() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_server_that_quotes_a_sign_in_shows_no_secret() {
+    const PASSWORD: &str = "Xq8Q~hunter/two+0123";
+    let token_server = tokens::TokenServer::start().await;
+    let quotations: [fn(&str) -> String; 5] = [
+        |said| format!("{said}\r\n"),
+        |said| format!("* {said}\r\n"),
+        |said| format!("{{tag}} NO what is {said}?\r\n"),
+        |said| format!("{{tag}} BAD [X-{said}] no\r\n"),
+        |said| format!("* BYE {said}\r\n"),
+    ];
+    for quote in quotations {
+        for mechanism in ["PLAIN", "XOAUTH2"] {
+            let greeting = match mechanism {
+                "PLAIN" => "* OK [CAPABILITY IMAP4REV1 SASL-IR AUTH=PLAIN] ready\r\n",
+                _ => "* OK [CAPABILITY IMAP4REV1 SASL-IR AUTH=XOAUTH2] ready\r\n",
+            };
+            let server = Server::greeting(greeting, move |_, command| {
+                match command.strip_prefix("AUTHENTICATE ") {
+                    Some(said) => Act::SayAndClose(quote(said)),
+                    None => Act::Usual,
+                }
+            })
+            .await;
+            let login = match mechanism {
+                "PLAIN" => Login::Password {
+                    user: "u@example".into(),
+                    password: Secret::new(PASSWORD),
+                },
+                _ => token_server.login(),
+            };
+            let mut source = server.source_as(login);
+            let failed = source.fetch(None, &FetchLimits::default()).await;
+            let shown = format!("{:?}", failed.unwrap_err());
+            let said = server.commands.lock().await.join(" ");
+            let secret = said.split(&format!("{mechanism} ")).nth(1).unwrap();
+            assert!(!shown.contains(&secret[..12]), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! One SMTP session: commands and their replies, each under its time limit (RFC 5321 section 4.5.3.2).
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use postroom_auth::AccessToken;
+use tokio::time::timeout;
+
+use crate::error::{SendError, Step};
+use crate::extensions::Extensions;
+use crate::line::Line;
+use crate::reply::Reply;
+
+/// A farewell may take no longer.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The time limits of a session.
+#[derive(Debug, Clone, Copy)]
+pub struct SmtpTimeouts {
+    /// For name, TCP and TLS, each by itself, and for a kept connection to show that it still serves.
+    pub connect: Duration,
+    /// For the greeting and for each command up to the recipients.
+    pub command: Duration,
+    /// For the answer to DATA.
+    pub data: Duration,
+    /// Without any progress while the text of a mail is sent.
+    pub stall: Duration,
+    /// For the answer to the whole mail: many servers scan it first.
+    pub answer: Duration,
+}
+
+impl Default for SmtpTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(60),
+            command: Duration::from_secs(5 * 60),
+            data: Duration::from_secs(2 * 60),
+            stall: Duration::from_secs(60),
+            answer: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// An open connection.
+pub(crate) struct Session {
+    pub line: Line,
+    pub timeouts: SmtpTimeouts,
+    pub offers: Extensions,
+    /// The token it was opened with: another one needs another connection.
+    pub token: Option<AccessToken>,
+    pub used: Instant,
+    /// Set while the text of a mail is under way: a command would become a part of it.
+    pub in_text: bool,
+}
+
+impl Session {
+    pub fn over(line: Line, timeouts: SmtpTimeouts) -> Self {
+        Self {
+            line,
+            timeouts,
+            offers: Extensions::default(),
+            token: None,
+            used: Instant::now(),
+            in_text: false,
+        }
+    }
+
+    /// Reads the greeting.
+    pub async fn greeting(&mut self) -> Result<(), SendError> {
+        let greeting = within(
+            Step::Hello,
+            self.timeouts.command,
+            self.line.reply(Step::Hello),
+        );
+        let greeting = greeting.await?;
+        self.positive(Step::Hello, &greeting)
+    }
+
+    /// Introduces us by `name`, and learns what the server offers. A server that does not know EHLO is told HELO.
+    pub async fn hello(&mut self, step: Step, name: &str) -> Result<(), SendError> {
+        let mut reply = self.command(step, &format!("EHLO {name}")).await?;
+        if reply.code >= 500 {
+            reply = self.command(step, &format!("HELO {name}")).await?;
+            // No extension is known by it, whatever its lines say.
+            reply.lines.truncate(1);
+        }
+        self.positive(step, &reply)?;
+        self.offers = Extensions::read(&reply);
+        Ok(())
+    }
+
+    /// Asks for TLS (RFC 3207), up to the handshake.
+    pub async fn start_tls(&mut self) -> Result<(), SendError> {
+        if !self.offers.start_tls {
+            return Err(SendError::Unsupported {
+                step: Step::Tls,
+                feature: "STARTTLS",
+            });
+        }
+        let reply = self.command(Step::Tls, "STARTTLS").await?;
+        self.positive(Step::Tls, &reply)
+    }
+
+    /// Gives a command and reads its reply, whatever that is.
+    pub async fn command(&mut self, step: Step, command: &str) -> Result<Reply, SendError> {
+        let limit = match step {
+            Step::Data => self.timeouts.data,
+            _ => self.timeouts.command,
+        };
+        let line = &mut self.line;
+        within(step, limit, async {
+            line.say(step, command).await?;
+            line.reply(step).await
+        })
+        .await
+    }
+
+    /// Fails unless the reply is a 2xx.
+    pub fn positive(&self, step: Step, reply: &Reply) -> Result<(), SendError> {
+        match reply.is_positive() {
+            true => Ok(()),
+            false => Err(self.refusal(step, reply)),
+        }
+    }
+
+    /// Judges a reply that is not the hoped-for one.
+    pub fn refusal(&self, step: Step, reply: &Reply) -> SendError {
+        SendError::refused(step, reply.code, self.words(reply))
+    }
+
+    /// A reply's text as it may be shown and kept.
+    pub fn words(&self, reply: &Reply) -> String {
+        self.line.shown(&reply.text())
+    }
+
+    /// Whether a kept connection still answers.
+    pub async fn still_answers(&mut self) -> bool {
+        let asked = timeout(self.timeouts.connect, self.command(Step::Sender, "NOOP")).await;
+        matches!(asked, Ok(Ok(reply)) if reply.is_positive())
+    }
+
+    pub async fn quit(mut self) {
+        if !self.in_text {
+            // Whether the farewell was heard changes nothing.
+            let _ = timeout(QUIT_TIMEOUT, self.command(Step::Hello, "QUIT")).await;
+        }
+    }
+}
+
+/// Runs a step under its time limit.
+pub(crate) async fn within<T>(
+    step: Step,
+    limit: Duration,
+    work: impl Future<Output = Result<T, SendError>>,
+) -> Result<T, SendError> {
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(SendError::Timeout {
+            step,
+            secs: limit.as_secs(),
+        })
+    })
+}
+
+/// The name that this machine introduces itself by: its full name, else the address that it is seen to use (RFC 5321 section
+/// 4.1.3).
+pub(crate) fn own_name(local: IpAddr) -> String {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_str().unwrap_or_default();
+    match (is_full_name(name), local) {
+        (true, _) => name.to_owned(),
+        (false, IpAddr::V4(address)) => format!("[{address}]"),
+        (false, IpAddr::V6(address)) => format!("[IPv6:{address}]"),
+    }
+}
+
+/// Whether it is a name of at least two labels (RFC 5321 section 4.1.2).
+fn is_full_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let top = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253
+        && name.contains('.')
+        && name.split('.').all(is_label)
+        && !top.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_full_name_introduces_us() {
+        for (name, full) in [
+            ("mail.acme.example", true),
+            ("a-1.example", true),
+            ("mail", false),
+            ("localhost", false),
+            ("", false),
+            ("mail.", false),
+            ("-a.example", false),
+            ("a b.example", false),
+            ("10.0.0.1", false),
+            ("büro.example", false),
+        ] {
+            assert_eq!(is_full_name(name), full, "{name}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One mail over an open session (RFC 5321 section 3.3).
+//!
+//! The commands are given one by one, so that each failure is known by its step: before the text was whole a mail was surely not
+//! accepted, after it nobody can tell.
+
+use std::borrow::Cow;
+use std::iter;
+
+use crate::error::{ACCESS_CODES, SendError, Step};
+use crate::line::Written;
+use crate::mail::{Composed, Draft};
+use crate::session::{Session, within};
+use crate::{Receipt, RefusedRecipient};
+
+/// A mail's text is written in pieces of this size.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// The end of a mail's text (RFC 5321 section 4.1.1.4). The line end is the text's last one.
+const TEXT_END: &[u8] = b"\r\n.\r\n";
+/// At RCPT it means too many recipients (RFC 5321 section 4.5.3.1.10): the rest in another transaction.
+const TOO_MANY_RECIPIENTS: u16 = 552;
+/// The server ends the session (RFC 5321 section 3.8).
+const SHUTTING_DOWN: u16 = 421;
+
+pub(crate) async fn submit(session: &mut Session, draft: Draft<'_>) -> Result<Receipt, SendError> {
+    let mail = draft.write(session.offers.smtp_utf8)?;
+    let mail_from = mail_from(session, &mail)?;
+    let reply = session.command(Step::Sender, &mail_from).await?;
+    session.positive(Step::Sender, &reply)?;
+
+    let (mut refused, mut deferred) = (mail.refused, Vec::new());
+    let mut accepted = 0_usize;
+    for recipient in &mail.to {
+        let command = format!("RCPT TO:<{}>", recipient.envelope);
+        let reply = session.command(Step::Recipient, &command).await?;
+        let of_this_one = || RefusedRecipient {
+            address: recipient.given.clone(),
+            code: reply.code,
+            text: session.words(&reply),
+        };
+        match reply.code {
+            200..300 => accepted += 1,
+            SHUTTING_DOWN => return Err(session.refusal(Step::Recipient, &reply)),
+            TOO_MANY_RECIPIENTS => deferred.push(of_this_one()),
+            code if ACCESS_CODES.contains(&code) => deferred.push(of_this_one()),
+            500.. => refused.push(of_this_one()),
+            _ => deferred.push(of_this_one()),
+        }
+    }
+    if accepted == 0 {
+        return Err(nobody(&refused, &deferred));
+    }
+
+    let reply = session.command(Step::Data, "DATA").await?;
+    if reply.code != 354 {
+        return Err(session.refusal(Step::Data, &reply));
+    }
+    session.in_text = true;
+    let mut whole = false;
+    let reply = match text(session, &mail.bytes, &mut whole).await {
+        Err(error @ (SendError::Timeout { .. } | SendError::Transient { code: None, .. }))
+            if whole =>
+        {
+            return Err(SendError::Lost {
+                problem: error.to_string(),
+            });
+        }
+        reply => reply?,
+    };
+    session.positive(Step::Text, &reply)?;
+    Ok(Receipt {
+        code: reply.code,
+        text: session.words(&reply),
+        refused,
+        deferred,
+    })
+}
+
+/// Sends the text and reads the answer to it.
+async fn text(
+    session: &mut Session,
+    bytes: &[u8],
+    whole: &mut bool,
+) -> Result<crate::reply::Reply, SendError> {
+    let stall = session.timeouts.stall;
+    match session
+        .line
+        .write_text(stuffed(bytes), stall, whole)
+        .await?
+    {
+        Written::Whole => {
+            let answer = session.line.reply(Step::Text);
+            let reply = within(Step::Text, session.timeouts.answer, answer).await?;
+            session.in_text = false;
+            Ok(reply)
+        }
+        Written::Answered(reply) if reply.code < 400 => Err(SendError::Transient {
+            step: Step::Text,
+            code: None,
+            problem: format!(
+                "the server answered {} before the end of the text",
+                reply.code
+            ),
+        }),
+        Written::Answered(reply) => Ok(reply),
+    }
+}
+
+/// MAIL FROM with what the mail needs.
+fn mail_from(session: &Session, mail: &Composed) -> Result<String, SendError> {
+    let offers = &session.offers;
+    let size = mail.bytes.len() as u64 + 2;
+    if let Some(max) = offers.size_max
+        && size > max
+    {
+        return Err(SendError::Permanent {
+            step: Step::Sender,
+            code: None,
+            problem: format!("the mail has {size} bytes, and the server takes at most {max}"),
+        });
+    }
+    let mut command = format!("MAIL FROM:<{}>", mail.from);
+    if offers.size {
+        command.push_str(&format!(" SIZE={size}"));
+    }
+    if offers.eight_bit_mime && !mail.bytes.is_ascii() {
+        command.push_str(" BODY=8BITMIME");
+    }
+    if mail.is_international {
+        command.push_str(" SMTPUTF8");
+    }
+    Ok(command)
+}
+
+/// No recipient was accepted: for good only when each was refused for good.
+fn nobody(refused: &[RefusedRecipient], deferred: &[RefusedRecipient]) -> SendError {
+    let problem = |one: &RefusedRecipient| format!("{}: {}", one.address, one.text);
+    match (deferred.first(), refused.first()) {
+        (None, Some(first)) => SendError::Permanent {
+            step: Step::Recipient,
+            code: Some(first.code),
+            problem: problem(first),
+        },
+        (first, _) => SendError::Transient {
+            step: Step::Recipient,
+            code: first.map(|first| first.code),
+            problem: first.map(problem).unwrap_or_default(),
+        },
+    }
+}
+
+/// The text in pieces, each dot that begins a line doubled (RFC 5321 section 4.5.2), and its end.
+fn stuffed(bytes: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    let mut before = b'\n';
+    let chunks = bytes.chunks(CHUNK_BYTES).map(move |chunk| {
+        let mut stuffed = Vec::new();
+        let mut copied = 0;
+        for (at, byte) in chunk.iter().enumerate() {
+            if *byte == b'.' && before == b'\n' {
+                stuffed.extend_from_slice(&chunk[copied..at]);
+                stuffed.push(b'.');
+                copied = at;
+            }
+            before = *byte;
+        }
+        if copied == 0 && stuffed.is_empty() {
+            return Cow::Borrowed(chunk);
+        }
+        stuffed.extend_from_slice(&chunk[copied..]);
+        Cow::Owned(stuffed)
+    });
+    chunks.chain(iter::once(Cow::Borrowed(TEXT_END)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_at_the_beginning_of_a_line_is_doubled() {
+        let whole = |text: &[u8]| stuffed(text).collect::<Vec<_>>().concat();
+        for (text, sent) in [
+            ("a", "a\r\n.\r\n"),
+            (".", "..\r\n.\r\n"),
+            ("a\r\n.\r\n..b\r\n.", "a\r\n..\r\n...b\r\n..\r\n.\r\n"),
+            ("a.b\r\nc.", "a.b\r\nc.\r\n.\r\n"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&whole(text.as_bytes())), sent);
+        }
+        // Where one piece ends and the next begins.
+        for before in CHUNK_BYTES - 3..CHUNK_BYTES + 3 {
+            let mut text = vec![b'x'; before];
+            text.extend(b"\r\n.y");
+            let mut sent = vec![b'x'; before];
+            sent.extend(b"\r\n..y\r\n.\r\n");
+            assert!(whole(&text) == sent, "{before}");
+        }
+    }
+}
