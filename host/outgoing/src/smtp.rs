@@ -73,6 +73,8 @@ pub struct Receipt {
     pub text: String,
     /// Those it would not take, while it took the others.
     pub refused: Vec<RefusedRecipient>,
+    /// Those it would not take now, while it took the others: the mail is owed to them still.
+    pub deferred: Vec<RefusedRecipient>,
 }
 
 /// A recipient the server refused for good.
@@ -460,6 +462,7 @@ impl Smtp {
                 code: response.code().into(),
                 text: tidy(&response.message().collect::<Vec<_>>().join(" ")),
                 refused,
+                deferred: Vec::new(),
             }),
             Err(error @ (SendError::Timeout { .. } | SendError::Transient { code: None, .. }))
                 if whole =>
