@@ -311,7 +311,7 @@ fn deliveries(
         targets.insert(id, Target::new(Sender::Webhook(webhook)));
     }
     for way in &config.outgoing {
-        let smtp = connections::smtp(way, tokens, tls)?;
+        let smtp = Box::new(connections::smtp(way, tokens, tls)?);
         let credential = way.login.as_ref().map(|login| &login.credential);
         let by_password = matches!(credential, Some(config::Credential::Password(_)));
         let id = (OutboxKind::Mail, way.name.clone());

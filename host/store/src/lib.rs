@@ -51,7 +51,8 @@ pub use ids::{DecisionId, ItemKind, JournalId};
 pub use journal::{JournalBatch, Journalled, NewMail, PendingMail};
 pub use ledger::LedgerRow;
 pub use listing::{
-    DecisionRow, Filter, ItemRow, MailboxRow, OutboxDetail, OutboxRow, QuarantineRow, Quarantined, Rows,
+    DecisionRow, Filter, ItemRow, MailboxRow, OutboxDetail, OutboxRow, QuarantineRow, Quarantined,
+    Rows,
 };
 pub use options::StoreOptions;
 pub use outbox::{OutboxEntry, OutboxKind, Turn};

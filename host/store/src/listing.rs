@@ -474,7 +474,9 @@ fn outbox_row(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
     let created: i64 = row.get(7)?;
     // Only mails name recipients and a subject of their own.
     let mail: Option<OutgoingMailPayload> = match kind {
-        OutboxKind::Mail => serde_json::from_str(row.get_ref(20)?.as_str().unwrap_or_default()).ok(),
+        OutboxKind::Mail => {
+            serde_json::from_str(row.get_ref(20)?.as_str().unwrap_or_default()).ok()
+        }
         OutboxKind::Sink => None,
     };
     let (to, subject) = mail.map(|mail| (mail.to, mail.subject)).unzip();
@@ -494,7 +496,11 @@ fn outbox_row(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
         error: row.get(12)?,
         ticket: row.get::<_, Option<i64>>(13)?.map(ticket_name),
         alert_key: row.get(14)?,
-        to: to.unwrap_or_default().into_iter().map(|it| it.email).collect(),
+        to: to
+            .unwrap_or_default()
+            .into_iter()
+            .map(|it| it.email)
+            .collect(),
         title: subject.or(row.get(15)?),
         since: rfc3339(row.get::<_, Option<i64>>(16)?.unwrap_or(created)),
         refused: row.get::<_, Option<i64>>(17)?.map(rfc3339),

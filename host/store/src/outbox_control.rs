@@ -111,7 +111,11 @@ fn retry(conn: &Connection, id: i64) -> Result<OutboxChange, StoreError> {
     let found = conn
         .prepare_cached("SELECT lane, target, kind, state, payload = '' FROM outbox WHERE id = ?1")?
         .query_row([id], |row| {
-            Ok((Lane::of(row)?, row.get::<_, i64>(3)?, row.get::<_, bool>(4)?))
+            Ok((
+                Lane::of(row)?,
+                row.get::<_, i64>(3)?,
+                row.get::<_, bool>(4)?,
+            ))
         })
         .optional()?;
     let Some((lane, state, purged)) = found else {

@@ -323,7 +323,8 @@ mod tests {
         let mut old = Connection::open(database_path(dir.path())).unwrap();
         migrate(&mut old, &MIGRATIONS[..7]).unwrap();
         old.pragma_update(None, "foreign_keys", false).unwrap();
-        old.execute("INSERT INTO tenant VALUES (1, 't')", []).unwrap();
+        old.execute("INSERT INTO tenant VALUES (1, 't')", [])
+            .unwrap();
         // Lane 7 has a delivered entry, then three that wait, one of them for another target; two have no lane.
         for (target, lane, state) in [
             ("psa", Some(7), 1),
@@ -352,7 +353,9 @@ mod tests {
             .collect();
         assert_eq!(heads, [2, 4, 5, 6]);
         let waiting: i64 = new
-            .query_row("SELECT sum(entries) FROM outbox_waiting", [], |row| row.get(0))
+            .query_row("SELECT sum(entries) FROM outbox_waiting", [], |row| {
+                row.get(0)
+            })
             .unwrap();
         assert_eq!(waiting, 5);
     }

@@ -95,8 +95,18 @@ fn list_entries(reader: &Reader, filter: &OutboxFilter, json: bool) -> anyhow::R
         json,
         rows.into_iter(),
         &[
-            "id", "tenant", "target", "kind", "state", "what", "subject", "decision", "tries", "age",
-            "next try", "last error",
+            "id",
+            "tenant",
+            "target",
+            "kind",
+            "state",
+            "what",
+            "subject",
+            "decision",
+            "tries",
+            "age",
+            "next try",
+            "last error",
         ],
         |row| cells(row, now),
     )
@@ -114,7 +124,10 @@ fn cells(row: &OutboxRow, now: Timestamp) -> Vec<String> {
         row.decision.to_string(),
         row.attempts.to_string(),
         age(&row.since, now),
-        row.due.as_deref().map(|due| next_try(due, now)).unwrap_or_default(),
+        row.due
+            .as_deref()
+            .map(|due| next_try(due, now))
+            .unwrap_or_default(),
         row.error.clone().unwrap_or_default(),
     ]
 }
@@ -144,7 +157,10 @@ fn age(since: &str, now: Timestamp) -> String {
 }
 
 fn next_try(due: &str, now: Timestamp) -> String {
-    match due.parse::<Timestamp>().map(|due| due.duration_since(now).as_secs()) {
+    match due
+        .parse::<Timestamp>()
+        .map(|due| due.duration_since(now).as_secs())
+    {
         Ok(left) if left > 0 => format!("in {}", span(left)),
         Ok(_) => "due".into(),
         Err(_) => String::new(),
@@ -202,7 +218,10 @@ fn show(entry: &OutboxDetail, json: bool) -> anyhow::Result<()> {
     }
     match entry.payload.is_null() {
         true => print("\nwhat it sends is no longer kept")?,
-        false => print(format!("\n{}", serde_json::to_string_pretty(&entry.payload)?))?,
+        false => print(format!(
+            "\n{}",
+            serde_json::to_string_pretty(&entry.payload)?
+        ))?,
     }
     Ok(())
 }
@@ -229,7 +248,11 @@ fn report(changes: &[(i64, OutboxChange)], done: &str, json: bool) -> anyhow::Re
         }
     }
     if !json {
-        let entries = if changed.len() == 1 { "entry" } else { "entries" };
+        let entries = if changed.len() == 1 {
+            "entry"
+        } else {
+            "entries"
+        };
         let named = match changed.len() {
             0 => String::new(),
             1..=NAMED => format!(": {}", changed.join(", ")),

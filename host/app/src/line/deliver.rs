@@ -324,7 +324,8 @@ impl Deliveries {
 
     async fn give_up(&self, entry: &OutboxEntry, problem: &str) -> Result<Ended, StoreError> {
         tracing::error!(to = %entry.target, entry = entry.id, "delivery failed permanently; moved to dead letters: {problem}");
-        self.recorded(|| self.store.gave_up(entry.id, problem)).await?;
+        self.recorded(|| self.store.gave_up(entry.id, problem))
+            .await?;
         Ok(Ended::Gone)
     }
 

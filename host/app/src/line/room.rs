@@ -32,7 +32,11 @@ impl OutboxRoom {
         match (was_full, is_full) {
             (false, true) => {
                 full.insert(tenant.to_owned());
-                tracing::warn!(tenant, waiting, "outbox share full; the tenant's mail waits undecided in the journal until entries leave: see `postroom outbox`, or raise limits.outbox_entries");
+                tracing::warn!(
+                    tenant,
+                    waiting,
+                    "outbox share full; the tenant's mail waits undecided in the journal until entries leave: see `postroom outbox`, or raise limits.outbox_entries"
+                );
             }
             (true, false) => {
                 full.remove(tenant);

@@ -31,7 +31,7 @@ pub struct Target {
 pub enum Sender {
     Webhook(Webhook),
     Smtp {
-        smtp: Smtp,
+        smtp: Box<Smtp>,
         /// Whether it signs in with a password.
         by_password: bool,
     },
@@ -206,9 +206,7 @@ async fn send(store: &Store, smtp: &Smtp, by_password: bool, entry: &OutboxEntry
     };
     match smtp.send(&mail).await {
         Ok(receipt) => sent(payload, &receipt),
-        Err(error) if error.is_permanent() && !error.is_before_mail() => {
-            Tried::Final(error.to_string())
-        }
+        Err(error) if is_final(&error) => Tried::Final(error.to_string()),
         // Also when the answer was lost and the mail may have arrived: its Message-ID stays the same.
         Err(error) => Tried::Failed(fault(&error, by_password)),
     }
@@ -247,6 +245,16 @@ fn named(recipients: &[postroom_outgoing::RefusedRecipient]) -> String {
         .iter()
         .map(|one| format!("{}: {} {}", one.address, one.code, one.text));
     named.collect::<Vec<_>>().join("; ")
+}
+
+/// Whether the server spoke its last word on this very mail (RFC 5321 section 4.2.1). At MAIL FROM it has heard nothing of the mail
+/// but its size (552) and encoding (555): any other refusal is of the sender, which all mails share.
+fn is_final(error: &SendError) -> bool {
+    let of_all = matches!(
+        error,
+        SendError::Permanent { step: Step::Sender, code: Some(code), .. } if !matches!(code, 552 | 555)
+    );
+    error.is_permanent() && !error.is_before_mail() && !of_all
 }
 
 /// What a mail that was not sent tells of its server.
@@ -344,6 +352,30 @@ mod tests {
         assert_eq!(payload, forward(&["full@x.example"]));
         assert_eq!(receipt, "250 queued; refused: gone@x.example: 550 later");
         assert_eq!(problem, "deferred: Full@x.example: 451 later");
+    }
+
+    #[test]
+    fn a_refused_sender_ends_no_mail() {
+        let refused = |step, code| SendError::Permanent {
+            step,
+            code,
+            problem: "no".into(),
+        };
+        for (step, code, expected) in [
+            (Step::Sender, Some(530), false),
+            (Step::Sender, Some(550), false),
+            (Step::Sender, Some(552), true),
+            (Step::Recipient, Some(550), true),
+            (Step::Text, Some(554), true),
+            (Step::Recipient, None, true),
+            (Step::Hello, Some(554), false),
+        ] {
+            assert_eq!(is_final(&refused(step, code)), expected, "{step} {code:?}");
+        }
+        assert_eq!(
+            fault(&refused(Step::Sender, Some(550)), false).scope,
+            Scope::Unclear
+        );
     }
 
     #[test]

@@ -57,10 +57,16 @@ async fn a_dead_entry_that_is_retried_goes_first_again() {
 
     let all_dead = OutboxSelection::Dead { target: None };
     assert_eq!(retry(&dir, all_dead.clone()), [OutboxChange::Changed]);
-    assert!(store.outbox_changes().unwrap() > changes, "a running service sees it");
+    assert!(
+        store.outbox_changes().unwrap() > changes,
+        "a running service sees it"
+    );
     assert_eq!(due(&store), ids[..1]);
     let row = &rows(&store)[0];
-    assert_eq!((row.state, row.attempts, &row.refused), ("waiting", 0, &None));
+    assert_eq!(
+        (row.state, row.attempts, &row.refused),
+        ("waiting", 0, &None)
+    );
     assert_eq!(row.idempotency_key, format!("pr_{}_0_pager", row.decision));
     for id in &ids {
         assert_eq!(due(&store), [*id]);
@@ -81,7 +87,11 @@ async fn a_retry_makes_what_waits_for_a_target_due_now() {
     let ids = lane(&store, 2).await;
     store.refused(ids[0], "422", LATER).await.unwrap();
     let now = jiff::Timestamp::now().as_millisecond();
-    let next = || store.next_outbox_due(OutboxKind::Sink, "pager", now).unwrap();
+    let next = || {
+        store
+            .next_outbox_due(OutboxKind::Sink, "pager", now)
+            .unwrap()
+    };
     assert_eq!(next(), Some(LATER));
     let changed = retry(&dir, OutboxSelection::Target("pager".into()));
     assert_eq!(changed, [OutboxChange::Changed; 2]);
@@ -134,7 +144,10 @@ async fn a_partial_delivery_keeps_the_entry_for_the_rest() {
     assert_eq!(after.payload, "{}");
     assert_eq!(after.idempotency_key, before.idempotency_key);
     store.delivered(after.id, "250 rest").await.unwrap();
-    let row = rows(&store).into_iter().find(|row| row.id == after.id).unwrap();
+    let row = rows(&store)
+        .into_iter()
+        .find(|row| row.id == after.id)
+        .unwrap();
     assert_eq!(row.receipt.as_deref(), Some("250 two; 250 rest"));
 }
 

@@ -129,8 +129,13 @@ impl Hook {
                 let retry_after = answer.and_then(|it| it.retry_after_secs);
                 let retry_after =
                     retry_after.map_or(String::new(), |secs| format!("Retry-After: {secs}\r\n"));
-                let length = if code == 204 { "" } else { "Content-Length: 0\r\n" };
-                let head = format!("HTTP/1.1 {code} x\r\n{retry_after}{length}Connection: close\r\n\r\n");
+                let length = if code == 204 {
+                    ""
+                } else {
+                    "Content-Length: 0\r\n"
+                };
+                let head =
+                    format!("HTTP/1.1 {code} x\r\n{retry_after}{length}Connection: close\r\n\r\n");
                 seen.lock().unwrap().push((code, request));
                 let _ = stream.write_all(head.as_bytes());
             }
@@ -191,7 +196,9 @@ fn await_entry(room: &Room, subject: &str, wanted: impl Fn(&Value) -> bool) -> V
     let is_there = wait_for(PATIENCE, || {
         let output = room.postroom(&["outbox", "--json"]);
         let rows = String::from_utf8_lossy(&output.stdout).into_owned();
-        let rows = rows.lines().filter_map(|row| serde_json::from_str(row).ok());
+        let rows = rows
+            .lines()
+            .filter_map(|row| serde_json::from_str(row).ok());
         let mut rows = rows.filter(|row: &Value| row["title"] == subject);
         found = rows.next();
         found.as_ref().is_some_and(&wanted)
@@ -216,13 +223,28 @@ fn outage(code: u16) {
     let waiting = room.rows(&["outbox", "--state", "waiting"]);
     assert_eq!(waiting.len(), 30);
     // Of a proxy that refuses each item, the first few count.
-    let tries: u64 = waiting.iter().map(|row| row["attempts"].as_u64().unwrap()).sum();
+    let tries: u64 = waiting
+        .iter()
+        .map(|row| row["attempts"].as_u64().unwrap())
+        .sum();
     assert!(tries <= 2, "{waiting:#?}");
     hook.works();
-    assert!(wait_for(PATIENCE, || hook.taken().len() == 30), "{}", running.log());
+    assert!(
+        wait_for(PATIENCE, || hook.taken().len() == 30),
+        "{}",
+        running.log()
+    );
     running.await_log("target works again");
-    assert!(wait_for(PATIENCE, || room.rows(&["outbox", "--state", "delivered"]).len() == 30));
-    assert_eq!(running.lines("WARN", "target down").len(), 1, "{}", running.log());
+    assert!(wait_for(PATIENCE, || room
+        .rows(&["outbox", "--state", "delivered"])
+        .len()
+        == 30));
+    assert_eq!(
+        running.lines("WARN", "target down").len(),
+        1,
+        "{}",
+        running.log()
+    );
     assert_eq!(running.lines("INFO", "target works again").len(), 1);
     let others = running.lines("WARN", "").len() + running.lines("ERROR", "").len();
     assert!(others <= 3, "{}", running.log());
@@ -259,14 +281,31 @@ fn a_refused_entry_is_dropped_or_retried_beside_the_running_service() {
     await_entry(&room, "good", |row| row["state"] == "delivered");
     assert_eq!(one["state"], "waiting");
     assert!(one["error"].as_str().unwrap().contains("422"));
-    assert_eq!(running.lines("WARN", "entry refused").len(), 2, "{}", running.log());
+    assert_eq!(
+        running.lines("WARN", "entry refused").len(),
+        2,
+        "{}",
+        running.log()
+    );
     let people = room.ok(&["outbox", "list"]);
-    assert!(people.contains("refused") && people.contains("TENANT"), "{people}");
+    assert!(
+        people.contains("refused") && people.contains("TENANT"),
+        "{people}"
+    );
     assert!(people.contains(one["ticket"].as_str().unwrap()), "{people}");
     let shown = room.ok(&["outbox", "show", &one["id"].to_string()]);
-    assert!(shown.contains("poison one") && shown.contains("422"), "{shown}");
+    assert!(
+        shown.contains("poison one") && shown.contains("422"),
+        "{shown}"
+    );
 
-    let dropped = room.ok(&["outbox", "drop", &one["id"].to_string(), "--reason", "typed in by hand"]);
+    let dropped = room.ok(&[
+        "outbox",
+        "drop",
+        &one["id"].to_string(),
+        "--reason",
+        "typed in by hand",
+    ]);
     assert!(dropped.contains("1 entry dropped"), "{dropped}");
     let row = await_entry(&room, "poison one", |row| row["state"] == "dropped");
     assert_eq!(row["dropped_reason"], "typed in by hand");
@@ -298,7 +337,11 @@ fn a_target_that_asked_for_a_long_pause_is_tried_at_once_when_a_person_says_so()
     room.await_decision("two");
     hook.works();
     room.ok(&["outbox", "retry", "--target", "psa"]);
-    assert!(wait_for(PATIENCE, || hook.taken().len() == 2), "{}", running.log());
+    assert!(
+        wait_for(PATIENCE, || hook.taken().len() == 2),
+        "{}",
+        running.log()
+    );
     assert_eq!(running.stop(), Some(0));
 }
 
@@ -316,7 +359,11 @@ fn a_backlog_of_one_client_does_not_come_before_another_clients_mail() {
     put(&room, "quiet", "urgent");
     room.await_decision("urgent");
     hook.works();
-    assert!(wait_for(PATIENCE, || hook.taken().len() == 41), "{}", running.log());
+    assert!(
+        wait_for(PATIENCE, || hook.taken().len() == 41),
+        "{}",
+        running.log()
+    );
     let taken = hook.taken();
     let place = taken.iter().position(|it| it.contains("urgent")).unwrap();
     assert!(place < 8, "came as number {place}");
@@ -343,7 +390,11 @@ fn a_client_that_fills_its_share_of_the_outbox_waits_and_others_do_not() {
     assert_eq!(running.lines("WARN", "outbox share full").len(), 1);
     // Nothing is lost: what waits is in the journal.
     hook.works();
-    assert!(wait_for(PATIENCE, || hook.taken().len() == 31), "{}", running.log());
+    assert!(
+        wait_for(PATIENCE, || hook.taken().len() == 31),
+        "{}",
+        running.log()
+    );
     assert!(wait_for(PATIENCE, || !full()));
     assert_eq!(room.decisions().len(), 31);
     assert_eq!(running.stop(), Some(0));

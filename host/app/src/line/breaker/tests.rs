@@ -67,7 +67,9 @@ fn a_weekend_without_the_target_counts_against_no_entry() {
     assert_eq!(bench.reports[0], Report::Down(Severity::Warning));
     assert!(bench.reports.len() < 62 * 6 + 2, "{}", bench.reports.len());
     bench.takes(5);
-    assert!(matches!(bench.reports.last(), Some(Report::Recovered { problem }) if problem == "503 away"));
+    assert!(
+        matches!(bench.reports.last(), Some(Report::Recovered { problem }) if problem == "503 away")
+    );
     assert_eq!(bench.permits(), 4, "at full speed");
 }
 
@@ -179,5 +181,9 @@ fn a_target_that_flaps_fills_no_log() {
         bench.passes(SECOND / 100);
     }
     let minutes = 10_000 / 60;
-    assert!(bench.reports.len() < 2 * minutes + 20, "{}", bench.reports.len());
+    assert!(
+        bench.reports.len() < 2 * minutes + 20,
+        "{}",
+        bench.reports.len()
+    );
 }
