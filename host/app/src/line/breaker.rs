@@ -149,6 +149,12 @@ impl CircuitBreaker {
         }
     }
 
+    /// Returns what keeps everything waiting now.
+    pub fn holds(&self, now: Instant) -> Option<&str> {
+        self.held_for(now)?;
+        self.outage.as_ref().map(|outage| outage.problem.as_str())
+    }
+
     /// Returns the entries that a probe leaves to others, if there are others.
     pub fn probed(&self) -> Option<&HashSet<i64>> {
         (self.outage.is_some() && !self.probed.is_empty()).then_some(&self.probed)

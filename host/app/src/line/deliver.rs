@@ -252,14 +252,32 @@ impl Deliveries {
         let Some(target) = self.targets.get(&id) else {
             return Ok(Ended::Waits);
         };
+        let turn = target.turn().await;
+        if turn.is_some()
+            && let Some(problem) = target.holds()
+        {
+            return self.hold(entry, &problem).await;
+        }
         let attempt = AssertUnwindSafe(target.attempt(&self.store, entry)).catch_unwind();
         let tried = attempt.await.unwrap_or_else(|_| {
             let problem = "a defect of Postroom; the log has its panic";
             Tried::Failed(Fault::new(Scope::Entry, problem))
         });
+        let verdict = match &tried {
+            Tried::Failed(fault) => {
+                let (verdict, report) = target.failed(entry.id, fault);
+                self.report(&id, report, &fault.problem);
+                Some(verdict)
+            }
+            _ => {
+                self.report(&id, target.taken(entry.id), "");
+                None
+            }
+        };
+        // The next mail goes while this one is recorded.
+        drop(turn);
         match tried {
             Tried::Delivered(receipt) => {
-                self.report(&id, target.taken(entry.id), "");
                 crash::point(crash::Point::BeforeDeliveryRecord);
                 self.recorded(|| self.store.delivered(entry.id, receipt.clone()))
                     .await?;
@@ -270,7 +288,6 @@ impl Deliveries {
                 receipt,
                 problem,
             } => {
-                self.report(&id, target.taken(entry.id), "");
                 if self.is_over(entry) {
                     return self.give_up(entry, &problem).await;
                 }
@@ -285,23 +302,18 @@ impl Deliveries {
                 .await?;
                 Ok(Ended::Waits)
             }
-            Tried::Failed(fault) => {
-                let (verdict, report) = target.failed(entry.id, &fault);
-                self.report(&id, report, &fault.problem);
-                match verdict {
-                    Verdict::Hold => {
-                        self.recorded(|| self.store.held_back(entry.id, fault.problem.clone()))
-                            .await?;
-                        Ok(Ended::Waits)
-                    }
-                    Verdict::Refused => self.refused(entry, &fault).await,
-                }
-            }
-            Tried::Final(problem) => {
-                self.report(&id, target.taken(entry.id), "");
-                self.give_up(entry, &problem).await
-            }
+            Tried::Failed(fault) => match verdict {
+                Some(Verdict::Hold) => self.hold(entry, &fault.problem).await,
+                Some(Verdict::Refused) | None => self.refused(entry, &fault).await,
+            },
+            Tried::Final(problem) => self.give_up(entry, &problem).await,
         }
+    }
+
+    async fn hold(&self, entry: &OutboxEntry, problem: &str) -> Result<Ended, StoreError> {
+        self.recorded(|| self.store.held_back(entry.id, problem))
+            .await?;
+        Ok(Ended::Waits)
     }
 
     async fn refused(&self, entry: &OutboxEntry, fault: &Fault) -> Result<Ended, StoreError> {

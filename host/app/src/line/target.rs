@@ -14,15 +14,15 @@ use postroom_store::{
 
 use super::breaker::{CircuitBreaker, Fault, Pace, Report, Scope, Severity, Verdict};
 
-/// Deliveries to one webhook under way at a time: one that hangs holds up no other, and is not flooded.
-const WEBHOOK_AT_ONCE: usize = 4;
-/// Mails go one after the other over one connection.
-const SMTP_AT_ONCE: usize = 1;
+/// Deliveries to one target under way at a time: one that hangs holds up no other, and is not flooded.
+const AT_ONCE: usize = 4;
 
 /// A sink or an outgoing of the configuration.
 pub struct Target {
     sender: Sender,
     breaker: Mutex<CircuitBreaker>,
+    /// Whoever holds it sends a mail: those behind it learn of an outage before they run into it themselves.
+    turn: tokio::sync::Mutex<()>,
     /// Where the round over the tenants stands.
     served: Mutex<i64>,
 }
@@ -57,6 +57,7 @@ impl Target {
         Self {
             sender,
             breaker: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             served: Mutex::new(0),
         }
     }
@@ -68,11 +69,22 @@ impl Target {
 
     /// How many tries may be under way now.
     pub fn permits(&self) -> usize {
-        let at_once = match self.sender {
-            Sender::Webhook(_) => WEBHOOK_AT_ONCE,
-            Sender::Smtp { .. } => SMTP_AT_ONCE,
-        };
-        self.breaker().permits(Instant::now(), at_once)
+        self.breaker().permits(Instant::now(), AT_ONCE)
+    }
+
+    /// Waits for the turn of an entry. Mails go one after the other over one connection; webhooks wait for nothing. It is held
+    /// until the outcome is judged.
+    pub async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        match &self.sender {
+            Sender::Webhook(_) => None,
+            Sender::Smtp { .. } => Some(self.turn.lock().await),
+        }
+    }
+
+    /// What keeps everything waiting now.
+    pub fn holds(&self) -> Option<String> {
+        let now = Instant::now();
+        self.breaker().holds(now).map(str::to_owned)
     }
 
     /// What kept it may be over: the next entry is tried.

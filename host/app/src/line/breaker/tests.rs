@@ -1,3 +1,5 @@
+//! The circuit breaker on a clock of the tests' own.
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
