@@ -45,8 +45,8 @@ pub enum Command {
     Run {
         #[command(flatten)]
         config: ConfigArg,
-        /// Drain every mailbox, let shadows decide what came, try each due delivery once (10 s at most for either) and exit; exit
-        /// code 1 when a mailbox failed
+        /// Drain every mailbox, let shadows decide what came, try each due delivery once (begun within 10 s,
+        /// then ended) and exit; exit code 1 when a mailbox failed
         #[arg(long)]
         once: bool,
     },
@@ -91,16 +91,14 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Deliveries: what waits, what failed and why, what was delivered
+    /// Deliveries: what waits, what failed and why; retry or drop them
     Outbox {
+        #[command(subcommand)]
+        command: Option<OutboxCommand>,
         #[command(flatten)]
         config: ConfigArg,
-        /// Only this state: waiting, delivered or dead
-        #[arg(long)]
-        state: Option<String>,
-        /// At most so many rows
-        #[arg(long)]
-        limit: Option<usize>,
+        #[command(flatten)]
+        filter: OutboxFilter,
         #[command(flatten)]
         output: Output,
     },
@@ -223,6 +221,50 @@ pub struct CandidateArgs {
     /// The rules of this generation, as the store keeps them
     #[arg(long, value_name = "N")]
     pub generation: Option<u64>,
+}
+
+/// Which entries `outbox list` shows.
+#[derive(Debug, Args)]
+pub struct OutboxFilter {
+    /// Only this state: waiting, delivered, dead or dropped
+    #[arg(long, global = true)]
+    pub state: Option<String>,
+    /// At most so many rows, the newest
+    #[arg(long, global = true)]
+    pub limit: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OutboxCommand {
+    /// Print one line per entry (the default)
+    List,
+    /// Print one entry with everything that is recorded of it, and what it sends
+    Show {
+        /// The entry's id, as `list` prints it
+        id: i64,
+    },
+    /// Make waiting and dead entries due now, with a fresh age; works beside a running service
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
+    Retry {
+        /// These entries
+        #[arg(group = "which", conflicts_with_all = ["target", "all_dead"])]
+        ids: Vec<i64>,
+        /// All waiting and dead entries of this sink or outgoing; with --all-dead only the dead ones
+        #[arg(long, value_name = "NAME", group = "which")]
+        target: Option<String>,
+        /// All dead entries
+        #[arg(long, group = "which")]
+        all_dead: bool,
+    },
+    /// End waiting or dead entries without sending them; who did it and why is recorded
+    Drop {
+        /// These entries
+        #[arg(required = true)]
+        ids: Vec<i64>,
+        /// Why, for those who read the listing later
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -39,11 +39,11 @@ fn main() -> ExitCode {
             output,
         } => commands::listings::ledger(&config.config, mailbox.as_deref(), output.json),
         Command::Outbox {
+            command,
             config,
-            state,
-            limit,
+            filter,
             output,
-        } => commands::listings::outbox(&config.config, state.as_deref(), limit, output.json),
+        } => commands::outbox::outbox(&config.config, command, &filter, output.json),
         Command::Replay {
             config,
             filter,

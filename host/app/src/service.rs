@@ -12,7 +12,7 @@ use postroom_core::RawMessage;
 use postroom_mailbox::{FetchLimits, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
-use postroom_store::{OutgoingRoute, Routes, Store, StoreError, StoreOptions};
+use postroom_store::{OutboxKind, OutgoingRoute, Routes, Store, StoreError, StoreOptions};
 use rustls::ClientConfig;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -25,9 +25,10 @@ use crate::directory::Directories;
 use crate::line::budget::Budget;
 use crate::line::deliver::Deliveries;
 use crate::line::intake::{self, Intake};
+use crate::line::room::OutboxRoom;
 use crate::line::slots::Slots;
 use crate::line::streak::Streak;
-use crate::line::way::Way;
+use crate::line::target::{Sender, Target};
 use crate::line::{Line, Mailbox, Observer, Settled};
 use crate::rulebook::{self, RuleBook};
 use crate::shadow::Shadows;
@@ -35,7 +36,7 @@ use crate::{crash, runway, tls, watch as rule_watch};
 
 /// One webhook delivery takes at most so long.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long `--once` waits for the deliveries that are due.
+/// How long `--once` begins deliveries; those under way then end.
 const ONCE_DELIVERY: Duration = Duration::from_secs(10);
 /// How long `--once` lets shadows decide what was drained; the rest is done by the next run.
 const ONCE_SHADOWS: Duration = Duration::from_secs(10);
@@ -134,6 +135,7 @@ impl Service {
             outbox_filled,
             memories: memories(&config),
             budgets: budgets(&config),
+            room: OutboxRoom::new(config.limits.outbox_entries),
             stop: stop.clone(),
             observer,
         });
@@ -158,6 +160,8 @@ impl Service {
                 },
                 recovered: false,
                 held: false,
+                crowded: false,
+                crowded_recorded: false,
                 said: Some(intake::STARTING),
                 streak: Streak::default(),
             })
@@ -273,10 +277,7 @@ impl Service {
 
     /// Tries each due delivery once, closes the store, and answers how many stay pending.
     pub async fn deliver_once(self) -> anyhow::Result<u64> {
-        let tries = self.deliveries.clone().try_once();
-        if let Ok(tried) = tokio::time::timeout(ONCE_DELIVERY, tries).await {
-            tried?;
-        }
+        self.deliveries.clone().try_once(ONCE_DELIVERY).await?;
         self.tokens.finish().await;
         let waiting = self.line.store.outbox_waiting()?;
         self.line.close().await;
@@ -296,7 +297,7 @@ fn deliveries(
     stop: &CancellationToken,
 ) -> anyhow::Result<Deliveries> {
     let http = postroom_sink::client((**tls).clone())?;
-    let mut sinks = BTreeMap::new();
+    let mut targets = BTreeMap::new();
     for sink in &config.sinks {
         let settings = WebhookSettings {
             name: sink.name.clone(),
@@ -306,20 +307,20 @@ fn deliveries(
         };
         let webhook =
             Webhook::new(settings, http.clone()).with_context(|| format!("sinks.{}", sink.name))?;
-        sinks.insert(sink.name.clone(), webhook);
+        let id = (OutboxKind::Sink, sink.name.clone());
+        targets.insert(id, Target::new(Sender::Webhook(webhook)));
     }
-    let mut outgoing = BTreeMap::new();
     for way in &config.outgoing {
-        let smtp = connections::smtp(way, tokens, tls)?;
+        let smtp = Box::new(connections::smtp(way, tokens, tls)?);
         let credential = way.login.as_ref().map(|login| &login.credential);
         let by_password = matches!(credential, Some(config::Credential::Password(_)));
-        outgoing.insert(way.name.clone(), Way::new(smtp, by_password));
+        let id = (OutboxKind::Mail, way.name.clone());
+        targets.insert(id, Target::new(Sender::Smtp { smtp, by_password }));
     }
     Ok(Deliveries {
         store: store.clone(),
-        sinks,
-        outgoing,
-        attempts: config.limits.outbox_attempts,
+        targets,
+        age: config.limits.outbox_age,
         stop: stop.clone(),
     })
 }

@@ -2,4 +2,4 @@
 
 mod webhook;
 
-pub use webhook::{Receipt, SinkError, Webhook, WebhookSettings, client};
+pub use webhook::{Receipt, SinkError, SpeaksOf, Webhook, WebhookSettings, client};

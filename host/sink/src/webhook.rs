@@ -8,12 +8,14 @@
 //!
 //! What an answer means:
 //!
-//! | status | the item is |
+//! | status | it speaks of |
 //! |---|---|
 //! | 200 to 299 | delivered |
-//! | 410 | refused for good: the receiver says that it is gone and stays so |
-//! | 400, 413, 415, 422 | refused for good: this body will never be taken |
-//! | any other, such as 301, 401, 403, 404, 405, 429, 503; or none | tried again: somebody may mend the receiver, its address or the secret |
+//! | none for want of a connection; 3xx, 401, 407, 421, 429 | the receiver |
+//! | none in time; any other, such as 403, 404, 500, 503 | the receiver or the item |
+//! | 400, 409, 410, 411, 413, 414, 415, 422, 431 | the item, unless the receiver or a proxy before it says so of every item |
+//!
+//! None of them is final: whoever sends decides by what the other items meet with.
 
 use std::fmt;
 use std::time::Duration;
@@ -56,25 +58,31 @@ pub struct Receipt {
     pub status: u16,
 }
 
-/// Why an item was not delivered.
+/// Why an item was not delivered. The receiver may have taken it all the same; it knows it again by its id.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// May pass or be mended: the network, a time limit, or any status but those of
-    /// [`SinkError::Permanent`]. The receiver may have taken the item all the same; it knows it
-    /// again by its id.
     #[error("{}{problem}", Answered(*.status))]
-    Transient {
+    Failed {
+        speaks_of: SpeaksOf,
         status: Option<u16>,
         /// How long the receiver wants to be left alone.
         retry_after: Option<Duration>,
         problem: String,
     },
-    /// The receiver will never have this item: 400, 410, 413, 415 or 422.
-    #[error("{}{problem}", Answered(Some(*.status)))]
-    Permanent { status: u16, problem: String },
     /// The settings cannot work.
     #[error("{problem}")]
     Settings { problem: String },
+}
+
+/// What a failure says something about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpeaksOf {
+    /// No item would be taken now.
+    Receiver,
+    /// One of the two.
+    Either,
+    /// This item, as far as one answer can tell.
+    Item,
 }
 
 /// A sink that posts each item to one address.
@@ -207,7 +215,11 @@ fn unreached(error: &reqwest::Error) -> SinkError {
             problem: chain(error),
         };
     }
-    SinkError::Transient {
+    SinkError::Failed {
+        speaks_of: match error.is_connect() {
+            true => SpeaksOf::Receiver,
+            false => SpeaksOf::Either,
+        },
         status: None,
         retry_after: None,
         problem: chain(error),
@@ -218,35 +230,38 @@ async fn refusal(answer: Response, now: Timestamp, secrets: &Redactor) -> SinkEr
     let status = answer.status();
     let retry_after = retry_after(answer.headers(), now);
     let text = beginning(answer, secrets).await;
-    if for_good(status) {
-        return SinkError::Permanent {
-            status: status.as_u16(),
-            problem: text,
-        };
-    }
     let problem = if status.is_redirection() {
         "the receiver wants another address, and webhooks follow no redirects: correct the url"
             .to_owned()
     } else {
         text
     };
-    SinkError::Transient {
+    SinkError::Failed {
+        speaks_of: speaks_of(status),
         status: Some(status.as_u16()),
         retry_after,
         problem,
     }
 }
 
-/// Whether nothing that anybody mends would make the receiver take this very item.
-fn for_good(status: StatusCode) -> bool {
-    matches!(
-        status,
+fn speaks_of(status: StatusCode) -> SpeaksOf {
+    match status {
+        StatusCode::UNAUTHORIZED
+        | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        | StatusCode::MISDIRECTED_REQUEST
+        | StatusCode::TOO_MANY_REQUESTS => SpeaksOf::Receiver,
+        status if status.is_redirection() => SpeaksOf::Receiver,
         StatusCode::BAD_REQUEST
-            | StatusCode::GONE
-            | StatusCode::PAYLOAD_TOO_LARGE
-            | StatusCode::UNSUPPORTED_MEDIA_TYPE
-            | StatusCode::UNPROCESSABLE_ENTITY
-    )
+        | StatusCode::CONFLICT
+        | StatusCode::GONE
+        | StatusCode::LENGTH_REQUIRED
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::URI_TOO_LONG
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE
+        | StatusCode::UNPROCESSABLE_ENTITY
+        | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => SpeaksOf::Item,
+        _ => SpeaksOf::Either,
+    }
 }
 
 /// Retry-After in either of its forms (RFC 9110 section 10.2.3), capped.
@@ -425,24 +440,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_told_from_what_will_not() {
-        for status in [401, 403, 404, 405, 408, 425, 429, 500, 503] {
-            let answer =
-                format!("HTTP/1.1 {status} x\r\nRetry-After: 9\r\nContent-Length: 4\r\n\r\nbusy");
-            let error = refused(&answer).await;
-            assert!(
-                matches!(&error, SinkError::Transient { status: Some(s), retry_after: Some(p), problem }
-                    if *s == status && *p == Duration::from_secs(9) && problem == "busy"),
-                "{status}: {error:?}"
-            );
-        }
-        for status in [400, 410, 413, 415, 422] {
-            let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\nno");
-            let error = refused(&answer).await;
-            assert!(
-                matches!(error, SinkError::Permanent { status: s, .. } if s == status),
-                "{status}"
-            );
+    async fn an_answer_is_told_by_what_it_speaks_of() {
+        for (statuses, expected) in [
+            (&[401, 407, 421, 429][..], SpeaksOf::Receiver),
+            (&[403, 404, 405, 408, 425, 500, 503], SpeaksOf::Either),
+            (&[400, 409, 410, 413, 415, 422], SpeaksOf::Item),
+        ] {
+            for status in statuses {
+                let answer = format!(
+                    "HTTP/1.1 {status} x\r\nRetry-After: 9\r\nContent-Length: 4\r\n\r\nbusy"
+                );
+                let error = refused(&answer).await;
+                let SinkError::Failed {
+                    speaks_of,
+                    status: Some(told),
+                    retry_after: Some(pause),
+                    problem,
+                } = &error
+                else {
+                    panic!("{status}: {error:?}");
+                };
+                assert_eq!((*speaks_of, told), (expected, status));
+                assert_eq!((pause.as_secs(), problem.as_str()), (9, "busy"));
+                assert_eq!(
+                    error.to_string(),
+                    format!("the receiver answered {status}: busy")
+                );
+            }
         }
     }
 
@@ -513,7 +537,8 @@ mod tests {
         .await;
         assert!(matches!(
             error,
-            SinkError::Transient {
+            SinkError::Failed {
+                speaks_of: SpeaksOf::Receiver,
                 status: Some(307),
                 ..
             }
@@ -532,7 +557,7 @@ mod tests {
         assert!(error.to_string().len() < MAX_ANSWER_BYTES + 100);
         let error = refused("").await;
         assert!(
-            matches!(error, SinkError::Transient { status: None, .. }),
+            matches!(error, SinkError::Failed { status: None, .. }),
             "{error:?}"
         );
     }
@@ -550,7 +575,7 @@ mod tests {
         };
         let hook = Webhook::new(settings, client(tls()).unwrap()).unwrap();
         let error = hook.post("pr_1", NOW, "{}").await.unwrap_err();
-        assert!(matches!(error, SinkError::Transient { status: None, .. }));
+        assert!(matches!(error, SinkError::Failed { status: None, .. }));
         assert!(error.to_string().contains("no answer in time"), "{error}");
     }
 }

@@ -23,6 +23,7 @@ mod listing;
 mod lookup;
 mod options;
 mod outbox;
+mod outbox_control;
 mod questions;
 mod reader;
 mod record;
@@ -50,10 +51,12 @@ pub use ids::{DecisionId, ItemKind, JournalId};
 pub use journal::{JournalBatch, Journalled, NewMail, PendingMail};
 pub use ledger::LedgerRow;
 pub use listing::{
-    DecisionRow, Filter, ItemRow, MailboxRow, OutboxRow, QuarantineRow, Quarantined, Rows,
+    DecisionRow, Filter, ItemRow, MailboxRow, OutboxDetail, OutboxRow, QuarantineRow, Quarantined,
+    Rows,
 };
 pub use options::StoreOptions;
-pub use outbox::{OutboxEntry, OutboxKind};
+pub use outbox::{OutboxEntry, OutboxKind, Turn};
+pub use outbox_control::{OutboxChange, OutboxSelection, drop_outbox, retry_outbox};
 pub use reader::Reader;
 pub use recorded::{Evidence, Recorded, RecordedMail, RecordedMails, Selection};
 pub use refusals::{RefusedRule, Rollback, RolledBack, SentBack, roll_back};

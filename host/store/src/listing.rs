@@ -9,6 +9,7 @@ use rusqlite::{Connection, Row, ToSql};
 use serde::Serialize;
 
 use crate::commit::{KvRead, LookupRead};
+use crate::compose::OutgoingMailPayload;
 use crate::ids::{
     DecisionId, ItemKind, JournalId, now_ms, outcome_number, outcome_of, rfc3339, ticket_name,
 };
@@ -84,8 +85,9 @@ pub struct OutboxRow {
     pub target: String,
     pub tenant: String,
     pub decision: DecisionId,
-    /// `waiting`, `delivered` or `dead`.
+    /// `waiting`, `delivered`, `dead` or `dropped`.
     pub state: &'static str,
+    /// Failed tries that count; of a delivered entry, all.
     pub attempts: u32,
     pub created: String,
     /// When it is tried next; none when it is finished.
@@ -96,6 +98,27 @@ pub struct OutboxRow {
     pub receipt: Option<String>,
     /// What went wrong last.
     pub error: Option<String>,
+    pub ticket: Option<String>,
+    pub alert_key: Option<String>,
+    /// To whom a mail goes.
+    pub to: Vec<String>,
+    /// The item's title, or the mail's subject.
+    pub title: Option<String>,
+    /// Since when its age counts: created, or last retried by hand.
+    pub since: String,
+    /// When a target that took others first refused this one.
+    pub refused: Option<String>,
+    pub dropped_by: Option<String>,
+    pub dropped_reason: Option<String>,
+}
+
+/// One entry with what it sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutboxDetail {
+    #[serde(flatten)]
+    pub row: OutboxRow,
+    /// Null once it ended and the time of keeping raw mail is over.
+    pub payload: serde_json::Value,
 }
 
 /// One line of `quarantine list --json`.
@@ -227,13 +250,27 @@ impl Reader {
 
     /// Everything that was ever to be delivered and is still recorded.
     pub fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError> {
-        let sql = "SELECT o.id, o.kind, o.target, t.name, o.decision, o.state, o.attempts, o.created_ms, o.due_ms,
-                    o.finished_ms, o.idempotency_key, o.receipt, o.error
-             FROM outbox o JOIN tenant t ON t.id = o.tenant
-                  JOIN journal j ON j.id = o.decision JOIN mailbox m ON m.id = j.mailbox
-             WHERE o.id > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
-               AND (?5 IS NULL OR j.received_ms >= ?5)";
-        self.rows(sql, "o.id", filter, outbox_row)
+        let sql = format!(
+            "{OUTBOX} WHERE o.id > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
+               AND (?5 IS NULL OR j.received_ms >= ?5)"
+        );
+        self.rows(&sql, "o.id", filter, outbox_row)
+    }
+
+    /// One entry with what it sends; none when there is no such one.
+    pub fn outbox_entry(&self, id: i64) -> Result<Option<OutboxDetail>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(&format!("{OUTBOX} WHERE o.id = ?1"))?;
+            let mut rows = statement.query([id])?;
+            let Some(row) = rows.next()? else {
+                return Ok(None);
+            };
+            let payload: String = row.get(20)?;
+            Ok(Some(OutboxDetail {
+                row: outbox_row(row)?,
+                payload: serde_json::from_str(&payload).unwrap_or(serde_json::Value::Null),
+            }))
+        })
     }
 
     /// Mails set aside for a person.
@@ -349,6 +386,15 @@ impl Reader {
     }
 }
 
+/// ?1 and the filters are the listing's. A note's lane is its ticket; a mail's, too.
+const OUTBOX: &str = "SELECT o.id, o.kind, o.target, t.name, o.decision, o.state, o.attempts, o.created_ms, o.due_ms,
+            o.finished_ms, o.idempotency_key, o.receipt, o.error, coalesce(i.ticket, d.ticket), i.alert_key, i.title,
+            o.since_ms, o.refused_ms, o.dropped_by, o.dropped_reason, o.payload
+     FROM outbox o JOIN tenant t ON t.id = o.tenant
+          JOIN journal j ON j.id = o.decision JOIN mailbox m ON m.id = j.mailbox
+          JOIN decision d ON d.journal = o.decision
+          LEFT JOIN item i ON i.id = o.lane";
+
 const DECIDED: &str =
     "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, d.outcome, d.ticket, r.record
      FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
@@ -424,20 +470,42 @@ fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
 fn outbox_row(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
     let finished: Option<i64> = row.get(9)?;
     let due: i64 = row.get(8)?;
+    let kind = OutboxKind::of(row.get(1)?)?;
+    let created: i64 = row.get(7)?;
+    // Only mails name recipients and a subject of their own.
+    let mail: Option<OutgoingMailPayload> = match kind {
+        OutboxKind::Mail => {
+            serde_json::from_str(row.get_ref(20)?.as_str().unwrap_or_default()).ok()
+        }
+        OutboxKind::Sink => None,
+    };
+    let (to, subject) = mail.map(|mail| (mail.to, mail.subject)).unzip();
     Ok(OutboxRow {
         id: row.get(0)?,
-        kind: OutboxKind::of(row.get(1)?)?,
+        kind,
         target: row.get(2)?,
         tenant: row.get(3)?,
         decision: DecisionId(row.get(4)?),
         state: state_name(row.get(5)?)?,
         attempts: row.get(6)?,
-        created: rfc3339(row.get(7)?),
+        created: rfc3339(created),
         due: finished.is_none().then(|| rfc3339(due)),
         finished: finished.map(rfc3339),
         idempotency_key: row.get(10)?,
         receipt: row.get(11)?,
         error: row.get(12)?,
+        ticket: row.get::<_, Option<i64>>(13)?.map(ticket_name),
+        alert_key: row.get(14)?,
+        to: to
+            .unwrap_or_default()
+            .into_iter()
+            .map(|it| it.email)
+            .collect(),
+        title: subject.or(row.get(15)?),
+        since: rfc3339(row.get::<_, Option<i64>>(16)?.unwrap_or(created)),
+        refused: row.get::<_, Option<i64>>(17)?.map(rfc3339),
+        dropped_by: row.get(18)?,
+        dropped_reason: row.get(19)?,
     })
 }
 

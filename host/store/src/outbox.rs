@@ -1,4 +1,9 @@
 //! The outbox: what was decided and must still reach a sink or a mailbox, at least once, in order per ticket and alert.
+//!
+//! Entries of one ticket or alert for one target are a **lane**. Its oldest waiting entry is its **head**, which is marked as such
+//! when entries are added and end, so that looking for what is due never visits the entries behind it.
+
+use std::collections::{HashSet, VecDeque};
 
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
@@ -6,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{DecisionId, now_ms};
 use crate::{Reader, Store, StoreError};
 
-const WAITING: i64 = 0;
+pub(crate) const WAITING: i64 = 0;
 const DELIVERED: i64 = 1;
-const DEAD: i64 = 2;
+pub(crate) const DEAD: i64 = 2;
+pub(crate) const DROPPED: i64 = 3;
 
 /// Which way an entry goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutboxKind {
     /// To the sink named by the entry's target.
@@ -28,14 +34,29 @@ pub struct OutboxEntry {
     /// The sink's or the outgoing's name.
     pub target: String,
     pub tenant: String,
+    /// The tenant's place in the round; see [`Turn`].
+    pub turn: i64,
     pub decision: DecisionId,
     /// JSON.
     pub payload: String,
     /// The same on every attempt.
     pub idempotency_key: String,
-    /// How often it was tried in vain.
+    /// Failed tries that count for this entry.
     pub attempts: u32,
     pub created_ms: i64,
+    /// When its age began: when it was created or last retried by hand.
+    pub since_ms: i64,
+    /// Whether the target refused it while it took others.
+    pub refused: bool,
+}
+
+/// Where a target's round over its tenants stands.
+#[derive(Debug, Clone, Default)]
+pub struct Turn {
+    /// The place of the tenant served last; the tenants behind it come first.
+    pub after: i64,
+    /// Entries that are left out, such as those under way.
+    pub skip: HashSet<i64>,
 }
 
 /// A new entry, before it has a row.
@@ -67,39 +88,65 @@ impl OutboxKind {
 }
 
 impl Store {
-    /// The target took the entry; `receipt` is what it said, kept for people.
+    /// The target took the entry; `receipt` is what it said, kept for people. An entry dropped by hand meanwhile is delivered
+    /// all the same.
     pub async fn delivered(&self, id: i64, receipt: impl Into<String>) -> Result<(), StoreError> {
         let receipt = receipt.into();
         self.writer
             .submit(0, move |conn| {
+                let lane = conn
+                    .prepare_cached(
+                        "UPDATE outbox SET state = ?2, error = NULL, finished_ms = ?4, attempts = attempts + 1,
+                                receipt = iif(receipt IS NULL, ?3, receipt || '; ' || ?3)
+                         WHERE id = ?1 AND state IN (0, 3) RETURNING lane, target, kind",
+                    )?
+                    .query_row((id, DELIVERED, receipt, now_ms()), Lane::of)
+                    .optional()?;
+                promote(conn, lane)
+            })
+            .await
+    }
+
+    /// The target refused this very entry: it is due again at the time given, and those behind it in its lane wait with it.
+    /// Counts a try.
+    pub async fn refused(
+        &self,
+        id: i64,
+        error: impl Into<String>,
+        retry_at_ms: i64,
+    ) -> Result<(), StoreError> {
+        let error = error.into();
+        self.writer
+            .submit(0, move |conn| {
                 conn.prepare_cached(
-                    "UPDATE outbox SET state = ?2, receipt = ?3, error = NULL, finished_ms = ?4, attempts = attempts + 1
+                    "UPDATE outbox SET attempts = attempts + 1, error = ?2, due_ms = ?3,
+                            refused_ms = coalesce(refused_ms, ?4)
                      WHERE id = ?1 AND state = 0",
                 )?
-                .execute((id, DELIVERED, receipt, now_ms()))?;
+                .execute((id, error, retry_at_ms, now_ms()))?;
                 Ok(())
             })
             .await
     }
 
-    /// The target did not take the entry: it is due again at the time given, and those behind it on the same ticket or alert
-    /// wait with it; without a time it is dead, and they go on.
-    pub async fn undelivered(
-        &self,
-        id: i64,
-        error: impl Into<String>,
-        retry_at_ms: Option<i64>,
-    ) -> Result<(), StoreError> {
+    /// The entry is given up. Those behind it in its lane go on.
+    pub async fn gave_up(&self, id: i64, error: impl Into<String>) -> Result<(), StoreError> {
         let error = error.into();
         self.writer
-            .submit(0, move |conn| match retry_at_ms {
-                Some(due_ms) => postpone(conn, id, &error, due_ms),
-                None => give_up(conn, id, &error),
+            .submit(0, move |conn| {
+                let lane = conn
+                    .prepare_cached(
+                        "UPDATE outbox SET state = ?2, error = ?3, finished_ms = ?4, attempts = attempts + 1
+                         WHERE id = ?1 AND state = 0 RETURNING lane, target, kind",
+                    )?
+                    .query_row((id, DEAD, error, now_ms()), Lane::of)
+                    .optional()?;
+                promote(conn, lane)
             })
             .await
     }
 
-    /// Notes why an entry that is due is not tried: nothing can be sent to its target now. It stays due, and no try is counted.
+    /// Notes why an entry stays due: its target as a whole takes nothing now. No try is counted.
     pub async fn held_back(&self, id: i64, reason: impl Into<String>) -> Result<(), StoreError> {
         let reason = reason.into();
         self.writer
@@ -112,37 +159,62 @@ impl Store {
             })
             .await
     }
+
+    /// A try was ended from our side before its outcome was known. It counts, and the entry stays due.
+    pub async fn cut_off(&self, id: i64, reason: impl Into<String>) -> Result<(), StoreError> {
+        let reason = reason.into();
+        self.writer
+            .submit(0, move |conn| {
+                conn.prepare_cached(
+                    "UPDATE outbox SET error = ?2, attempts = attempts + 1 WHERE id = ?1 AND state = 0",
+                )?
+                .execute((id, reason))?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The target took the entry for some of its recipients. It stays for the others: with the payload for them, and due again at
+    /// the time given. `receipt` is what the target said of those it took, kept with what it says later.
+    pub async fn partly_delivered(
+        &self,
+        id: i64,
+        payload: String,
+        receipt: impl Into<String>,
+        error: impl Into<String>,
+        retry_at_ms: i64,
+    ) -> Result<(), StoreError> {
+        let (receipt, error) = (receipt.into(), error.into());
+        self.writer
+            .submit(payload.len(), move |conn| {
+                conn.prepare_cached(
+                    "UPDATE outbox SET payload = ?2, error = ?4, due_ms = ?5, attempts = attempts + 1,
+                            receipt = iif(receipt IS NULL, ?3, receipt || '; ' || ?3),
+                            refused_ms = coalesce(refused_ms, ?6)
+                     WHERE id = ?1 AND state = 0",
+                )?
+                .execute((id, payload, receipt, error, retry_at_ms, now_ms()))?;
+                Ok(())
+            })
+            .await
+    }
 }
 
 impl Reader {
-    /// Entries for a target whose turn it is; a sink and an outgoing of one name are two targets. One is left out while an
-    /// older one for the same target and the same ticket or alert is neither delivered nor dead. Those under way are
-    /// answered again: a target has one worker.
+    /// Entries for a target whose turn it is; a sink and an outgoing of one name are two targets. Only heads of lanes: an entry is
+    /// left out while an older one for the same target and the same ticket or alert is waiting. Each tenant in the round gives
+    /// one entry, its longest due, before any gives a second.
     pub fn due_outbox(
         &self,
         kind: OutboxKind,
         target: &str,
         now_ms: i64,
         limit: usize,
+        turn: &Turn,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
         self.with(|conn| {
-            let mut statement = conn.prepare_cached(DUE)?;
-            let mut rows = statement.query((target, now_ms, limit as i64, kind.number()))?;
-            let mut due = Vec::new();
-            while let Some(row) = rows.next()? {
-                due.push(OutboxEntry {
-                    id: row.get(0)?,
-                    kind: OutboxKind::of(row.get(1)?)?,
-                    target: row.get(2)?,
-                    tenant: row.get(3)?,
-                    decision: DecisionId(row.get(4)?),
-                    payload: row.get(5)?,
-                    idempotency_key: row.get(6)?,
-                    attempts: row.get(7)?,
-                    created_ms: row.get(8)?,
-                });
-            }
-            Ok(due)
+            let ids = due_ids(conn, kind, target, now_ms, limit, turn)?;
+            ids.into_iter().map(|id| entry(conn, id)).collect()
         })
     }
 
@@ -156,18 +228,47 @@ impl Reader {
         self.with(|conn| {
             Ok(conn
                 .prepare_cached(NEXT_DUE)?
-                .query_row((target, kind.number(), after_ms), |row| row.get(0))
+                .query_row((kind.number(), target, after_ms), |row| row.get(0))
                 .optional()?)
         })
     }
 
-    /// How many entries are neither delivered nor dead.
+    /// How many entries are waiting.
     pub fn outbox_waiting(&self) -> Result<u64, StoreError> {
         self.with(|conn| {
             let waiting: i64 = conn
-                .prepare_cached("SELECT count(*) FROM outbox WHERE state = 0")?
+                .prepare_cached("SELECT coalesce(sum(entries), 0) FROM outbox_waiting")?
                 .query_row([], |row| row.get(0))?;
             Ok(waiting.unsigned_abs())
+        })
+    }
+
+    /// How many entries of a tenant are waiting, for whatever target.
+    pub fn outbox_waiting_of(&self, tenant: &str) -> Result<u64, StoreError> {
+        self.with(|conn| {
+            let waiting: i64 = conn
+                .prepare_cached(
+                    "SELECT coalesce(sum(entries), 0) FROM outbox_waiting
+                     WHERE tenant = (SELECT id FROM tenant WHERE name = ?1)",
+                )?
+                .query_row([tenant], |row| row.get(0))?;
+            Ok(waiting.unsigned_abs())
+        })
+    }
+
+    /// How many entries wait for each target that has any.
+    pub fn outbox_waiting_by_target(&self) -> Result<Vec<(OutboxKind, String, u64)>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(
+                "SELECT kind, target, sum(entries) FROM outbox_waiting GROUP BY kind, target HAVING sum(entries) > 0",
+            )?;
+            let mut rows = statement.query([])?;
+            let mut waiting = Vec::new();
+            while let Some(row) = rows.next()? {
+                let entries: i64 = row.get(2)?;
+                waiting.push((OutboxKind::of(row.get(0)?)?, row.get(1)?, entries.unsigned_abs()));
+            }
+            Ok(waiting)
         })
     }
 }
@@ -178,6 +279,7 @@ pub(crate) fn state_name(state: i64) -> Result<&'static str, StoreError> {
         WAITING => Ok("waiting"),
         DELIVERED => Ok("delivered"),
         DEAD => Ok("dead"),
+        DROPPED => Ok("dropped"),
         other => Err(StoreError::corrupt(format!("outbox state {other}"))),
     }
 }
@@ -187,11 +289,7 @@ pub(crate) fn add(
     entry: &NewEntry<'_>,
     created_ms: i64,
 ) -> Result<(), StoreError> {
-    conn.prepare_cached(
-        "INSERT INTO outbox (kind, target, tenant, decision, lane, created_ms, due_ms, idempotency_key, payload)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8)",
-    )?
-    .execute((
+    conn.prepare_cached(ADD)?.execute((
         entry.kind.number(),
         entry.target,
         entry.tenant,
@@ -204,40 +302,304 @@ pub(crate) fn add(
     Ok(())
 }
 
-// The constants of the partial indexes are spelled out in SQL: the planner wants them literally.
+/// What keeps entries in order.
+pub(crate) struct Lane {
+    /// None for an entry that waits for no other.
+    item: Option<i64>,
+    target: String,
+    kind: i64,
+}
 
-const DUE: &str = "SELECT o.id, o.kind, o.target, t.name, o.decision, o.payload, o.idempotency_key, o.attempts, o.created_ms
-     FROM outbox o JOIN tenant t ON t.id = o.tenant
-     WHERE o.state = 0 AND o.target = ?1 AND o.kind = ?4 AND o.due_ms <= ?2
-       AND NOT EXISTS (SELECT 1 FROM outbox e
-                       WHERE e.state = 0 AND e.lane = o.lane AND e.target = o.target AND e.kind = o.kind AND e.id < o.id)
-     ORDER BY o.due_ms, o.id LIMIT ?3";
+impl Lane {
+    /// From the columns `lane, target, kind`.
+    pub(crate) fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            item: row.get(0)?,
+            target: row.get(1)?,
+            kind: row.get(2)?,
+        })
+    }
+}
 
-const NEXT_DUE: &str = "SELECT o.due_ms FROM outbox o
-     WHERE o.state = 0 AND o.target = ?1 AND o.kind = ?2 AND o.due_ms > ?3
-       AND NOT EXISTS (SELECT 1 FROM outbox e
-                       WHERE e.state = 0 AND e.lane = o.lane AND e.target = o.target AND e.kind = o.kind AND e.id < o.id)
-     ORDER BY o.due_ms LIMIT 1";
-
-fn give_up(conn: &Connection, id: i64, error: &str) -> Result<(), StoreError> {
-    conn.prepare_cached(
-        "UPDATE outbox SET state = ?2, error = ?3, finished_ms = ?4, attempts = attempts + 1
-         WHERE id = ?1 AND state = 0",
-    )?
-    .execute((id, DEAD, error, now_ms()))?;
+/// Marks the oldest waiting entry of a lane as its head, after another one ended or came back.
+pub(crate) fn promote(conn: &Connection, lane: Option<Lane>) -> Result<(), StoreError> {
+    if let Some(Lane {
+        item: Some(item),
+        target,
+        kind,
+    }) = lane
+    {
+        conn.prepare_cached(PROMOTE)?
+            .execute((item, target, kind))?;
+    }
     Ok(())
 }
 
-fn postpone(conn: &Connection, id: i64, error: &str, due_ms: i64) -> Result<(), StoreError> {
-    conn.prepare_cached(
-        "UPDATE outbox SET attempts = attempts + 1, error = ?2, due_ms = ?3 WHERE id = ?1 AND state = 0",
-    )?
-    .execute((id, error, due_ms))?;
-    // Else the blocked ones would be looked at in vain on every round.
-    conn.prepare_cached(
-        "UPDATE outbox SET due_ms = ?2 WHERE state = 0 AND due_ms < ?2 AND id > ?1
-           AND (lane, target, kind) = (SELECT lane, target, kind FROM outbox WHERE id = ?1)",
-    )?
-    .execute((id, due_ms))?;
+/// The mark of a lane's head is taken, before an older entry comes back.
+pub(crate) fn demote(conn: &Connection, lane: &Lane) -> Result<(), StoreError> {
+    if let Some(item) = lane.item {
+        conn.prepare_cached(DEMOTE)?
+            .execute((item, &lane.target, lane.kind))?;
+    }
     Ok(())
+}
+
+// The constants of the partial indexes are spelled out in SQL: the planner wants them literally.
+
+const ADD: &str = "INSERT INTO outbox (kind, target, tenant, decision, lane, created_ms, due_ms, idempotency_key, payload, head)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8,
+             NOT EXISTS (SELECT 1 FROM outbox e WHERE e.state = 0 AND e.lane = ?5 AND e.target = ?2 AND e.kind = ?1))";
+
+const PROMOTE: &str = "UPDATE outbox SET head = 1
+     WHERE head = 0
+       AND id = (SELECT e.id FROM outbox e WHERE e.state = 0 AND e.lane = ?1 AND e.target = ?2 AND e.kind = ?3
+                 ORDER BY e.id LIMIT 1)";
+
+const DEMOTE: &str = "UPDATE outbox SET head = 0
+     WHERE head = 1
+       AND id = (SELECT e.id FROM outbox e WHERE e.state = 0 AND e.lane = ?1 AND e.target = ?2 AND e.kind = ?3
+                 ORDER BY e.id LIMIT 1)";
+
+const ANY_DUE: &str = "SELECT 1 FROM outbox WHERE state = 0 AND head = 1 AND kind = ?1 AND target = ?2 AND due_ms <= ?3 LIMIT 1";
+
+const NEXT_TENANT: &str = "SELECT tenant FROM outbox
+     WHERE state = 0 AND head = 1 AND kind = ?1 AND target = ?2 AND tenant > ?3 ORDER BY tenant LIMIT 1";
+
+const DUE_OF_TENANT: &str = "SELECT id FROM outbox
+     WHERE state = 0 AND head = 1 AND kind = ?1 AND target = ?2 AND tenant = ?3 AND due_ms <= ?4
+     ORDER BY due_ms, id LIMIT ?5";
+
+const NEXT_DUE: &str = "SELECT due_ms FROM outbox
+     WHERE state = 0 AND head = 1 AND kind = ?1 AND target = ?2 AND due_ms > ?3 ORDER BY due_ms LIMIT 1";
+
+const ENTRY: &str = "SELECT o.id, o.kind, o.target, t.name, o.tenant, o.decision, o.payload, o.idempotency_key, o.attempts,
+            o.created_ms, coalesce(o.since_ms, o.created_ms), o.refused_ms IS NOT NULL
+     FROM outbox o JOIN tenant t ON t.id = o.tenant WHERE o.id = ?1";
+
+/// What is due at a target, in the order of its turns.
+fn due_ids(
+    conn: &Connection,
+    kind: OutboxKind,
+    target: &str,
+    now_ms: i64,
+    limit: usize,
+    turn: &Turn,
+) -> Result<Vec<i64>, StoreError> {
+    let kind = kind.number();
+    // Most looks find nothing, and then no tenant need be asked.
+    let any = conn
+        .prepare_cached(ANY_DUE)?
+        .exists((kind, target, now_ms))?;
+    if !any || limit == 0 {
+        return Ok(Vec::new());
+    }
+    let mut round: Vec<VecDeque<i64>> = Vec::new();
+    let (mut last, mut wrapped) = (turn.after, false);
+    while round.len() < limit {
+        let next = conn
+            .prepare_cached(NEXT_TENANT)?
+            .query_row((kind, target, last), |row| row.get::<_, i64>(0))
+            .optional()?;
+        match next {
+            Some(tenant) if !wrapped || tenant <= turn.after => {
+                last = tenant;
+                let ids = due_of_tenant(conn, kind, target, tenant, now_ms, limit, &turn.skip)?;
+                if !ids.is_empty() {
+                    round.push(ids);
+                }
+            }
+            None if !wrapped => (last, wrapped) = (i64::MIN, true),
+            _ => break,
+        }
+    }
+    let mut due = Vec::new();
+    while due.len() < limit && !round.is_empty() {
+        for ids in &mut round {
+            due.extend(ids.pop_front());
+        }
+        round.retain(|ids| !ids.is_empty());
+    }
+    due.truncate(limit);
+    Ok(due)
+}
+
+/// The longest due first.
+fn due_of_tenant(
+    conn: &Connection,
+    kind: i64,
+    target: &str,
+    tenant: i64,
+    now_ms: i64,
+    limit: usize,
+    skip: &HashSet<i64>,
+) -> Result<VecDeque<i64>, StoreError> {
+    let wanted = (limit + skip.len()) as i64;
+    let mut statement = conn.prepare_cached(DUE_OF_TENANT)?;
+    let rows = statement.query_map((kind, target, tenant, now_ms, wanted), |row| row.get(0))?;
+    let ids = rows.collect::<Result<Vec<i64>, _>>()?;
+    let mut ids: VecDeque<i64> = ids.into_iter().filter(|id| !skip.contains(id)).collect();
+    ids.truncate(limit);
+    Ok(ids)
+}
+
+fn entry(conn: &Connection, id: i64) -> Result<OutboxEntry, StoreError> {
+    let mut statement = conn.prepare_cached(ENTRY)?;
+    let mut rows = statement.query([id])?;
+    let row = rows
+        .next()?
+        .ok_or_else(|| StoreError::corrupt(format!("outbox entry {id} has no tenant")))?;
+    Ok(OutboxEntry {
+        id: row.get(0)?,
+        kind: OutboxKind::of(row.get(1)?)?,
+        target: row.get(2)?,
+        tenant: row.get(3)?,
+        turn: row.get(4)?,
+        decision: DecisionId(row.get(5)?),
+        payload: row.get(6)?,
+        idempotency_key: row.get(7)?,
+        attempts: row.get(8)?,
+        created_ms: row.get(9)?,
+        since_ms: row.get(10)?,
+        refused: row.get(11)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+    use crate::StoreOptions;
+    use crate::schema;
+
+    const LATER: i64 = i64::MAX;
+
+    /// A database whose outbox needs no decisions.
+    fn database() -> (tempfile::TempDir, Connection) {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = schema::open_writer(dir.path(), &StoreOptions::default()).unwrap();
+        conn.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF")
+            .unwrap();
+        for tenant in 1..=50 {
+            conn.execute("INSERT INTO tenant VALUES (?1, 't' || ?1)", [tenant])
+                .unwrap();
+        }
+        (dir, conn)
+    }
+
+    fn put(conn: &Connection, tenant: i64, lane: i64) {
+        let entry = NewEntry {
+            kind: OutboxKind::Sink,
+            target: "psa",
+            tenant,
+            decision: DecisionId(1),
+            lane: Some(lane),
+            idempotency_key: "key".into(),
+            payload: "{}".into(),
+        };
+        add(conn, &entry, 0).unwrap();
+    }
+
+    fn due(conn: &Connection, turn: &Turn, limit: usize) -> Vec<i64> {
+        due_ids(conn, OutboxKind::Sink, "psa", LATER, limit, turn).unwrap()
+    }
+
+    fn deliver(conn: &Connection, id: i64) {
+        let lane = conn
+            .query_row(
+                "UPDATE outbox SET state = 1 WHERE id = ?1 RETURNING lane, target, kind",
+                [id],
+                Lane::of,
+            )
+            .unwrap();
+        promote(conn, Some(lane)).unwrap();
+    }
+
+    /// What SQLite's machine did since the last call, in its own steps.
+    fn steps(conn: &Connection) -> i32 {
+        [ADD, PROMOTE, ANY_DUE, NEXT_TENANT, DUE_OF_TENANT, NEXT_DUE]
+            .iter()
+            .map(|sql| {
+                let statement = conn.prepare_cached(sql).unwrap();
+                statement.reset_status(StatementStatus::VmStep)
+            })
+            .sum()
+    }
+
+    #[test]
+    fn a_long_lane_costs_no_more_than_a_short_one() {
+        let cost = |waiting: usize| {
+            let (_dir, conn) = database();
+            conn.execute_batch("BEGIN").unwrap();
+            for _ in 0..waiting {
+                put(&conn, 1, 7);
+            }
+            steps(&conn);
+            let first = due(&conn, &Turn::default(), 4);
+            assert_eq!(first, [1]);
+            deliver(&conn, 1);
+            assert_eq!(due(&conn, &Turn::default(), 4), [2]);
+            put(&conn, 1, 7);
+            conn.prepare_cached(NEXT_DUE)
+                .unwrap()
+                .exists((0, "psa", 0))
+                .unwrap();
+            steps(&conn)
+        };
+        assert_eq!(cost(3), cost(5_000));
+    }
+
+    #[test]
+    fn a_round_gives_each_tenant_one_before_any_a_second() {
+        let (_dir, conn) = database();
+        conn.execute_batch("BEGIN").unwrap();
+        for lane in 0..500 {
+            put(&conn, 3, lane);
+        }
+        put(&conn, 9, 1_000);
+        put(&conn, 1, 1_001);
+        let tenants = |turn: &Turn, limit| -> Vec<i64> {
+            let ids = due(&conn, turn, limit);
+            let tenant = |id| {
+                let sql = "SELECT tenant FROM outbox WHERE id = ?1";
+                conn.query_row(sql, [id], |row| row.get(0)).unwrap()
+            };
+            ids.into_iter().map(tenant).collect()
+        };
+        let mut turn = Turn::default();
+        assert_eq!(tenants(&turn, 5), [1, 3, 9, 3, 3]);
+        turn.after = 3;
+        assert_eq!(tenants(&turn, 2), [9, 1]);
+        turn.after = 9;
+        assert_eq!(tenants(&turn, 1), [1]);
+        turn.skip = due(&conn, &turn, 2).into_iter().collect();
+        assert_eq!(tenants(&turn, 3), [3, 9, 3]);
+    }
+
+    #[test]
+    fn what_is_due_is_looked_up_by_its_indexes() {
+        let (_dir, conn) = database();
+        for (sql, index) in [
+            (ANY_DUE, "outbox_due"),
+            (NEXT_TENANT, "outbox_turn"),
+            (DUE_OF_TENANT, "outbox_turn"),
+            (NEXT_DUE, "outbox_due"),
+            (PROMOTE, "outbox_lane"),
+            (ADD, "outbox_lane"),
+        ] {
+            let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let nulls = vec![rusqlite::types::Null; plan.parameter_count()];
+            let plan: Vec<String> = plan
+                .query_map(rusqlite::params_from_iter(nulls), |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            let plan = plan.join("\n");
+            assert!(plan.contains(index), "{sql}\n{plan}");
+            assert!(
+                !plan.contains("SCAN outbox\n") && !plan.contains("TEMP"),
+                "{plan}"
+            );
+        }
+    }
 }

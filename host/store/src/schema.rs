@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/006_strikes.sql"),
     include_str!("../migrations/007_directory.sql"),
     include_str!("../migrations/008_senders.sql"),
+    include_str!("../migrations/009_outbox_lanes.sql"),
 ];
 
 /// A step's part that SQL cannot do.
@@ -315,6 +316,49 @@ mod tests {
                 row("b", "z", 4, None),
             ]
         );
+    }
+
+    #[test]
+    fn lanes_of_before_heads_have_one_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut old = Connection::open(database_path(dir.path())).unwrap();
+        migrate(&mut old, &MIGRATIONS[..7]).unwrap();
+        old.pragma_update(None, "foreign_keys", false).unwrap();
+        old.execute("INSERT INTO tenant VALUES (1, 't')", [])
+            .unwrap();
+        // Lane 7 has a delivered entry, then three that wait, one of them for another target; two have no lane.
+        for (target, lane, state) in [
+            ("psa", Some(7), 1),
+            ("psa", Some(7), 0),
+            ("psa", Some(7), 0),
+            ("chat", Some(7), 0),
+            ("psa", None, 0),
+            ("psa", None, 0),
+        ] {
+            old.execute(
+                "INSERT INTO outbox (kind, target, tenant, decision, lane, state, created_ms, due_ms, idempotency_key, payload)
+                 VALUES (0, ?1, 1, 1, ?2, ?3, 0, 0, 'k', '{}')",
+                (target, lane, state),
+            )
+            .unwrap();
+        }
+        drop(old);
+        let new = open_writer(dir.path(), &StoreOptions::default()).unwrap();
+        let mut statement = new
+            .prepare("SELECT id FROM outbox WHERE state = 0 AND head = 1 ORDER BY id")
+            .unwrap();
+        let heads: Vec<i64> = statement
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(heads, [2, 4, 5, 6]);
+        let waiting: i64 = new
+            .query_row("SELECT sum(entries) FROM outbox_waiting", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        assert_eq!(waiting, 5);
     }
 
     #[test]

@@ -1,6 +1,5 @@
-//! `decisions`, `items`, `ledger` and `outbox`: what happened and why, for people or as one JSON object a line.
+//! `decisions`, `items` and `ledger`: what happened and why, for people or as one JSON object a line.
 
-use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,7 +15,7 @@ use crate::commands::{open_reader, table};
 use crate::output;
 
 /// A listing for people stops here; `--limit` and `--json` go further.
-const SCREENFUL: usize = 500;
+pub const SCREENFUL: usize = 500;
 
 pub fn decisions(
     config: &Path,
@@ -131,53 +130,6 @@ pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resul
     Ok(ExitCode::FAILURE)
 }
 
-pub fn outbox(
-    config: &Path,
-    state: Option<&str>,
-    limit: Option<usize>,
-    json: bool,
-) -> anyhow::Result<ExitCode> {
-    if let Some(state) = state
-        && !["waiting", "delivered", "dead"].contains(&state)
-    {
-        bail!("--state {state}: one of waiting, delivered, dead");
-    }
-    let reader = open_reader(config)?;
-    let most = limit.or((!json).then_some(SCREENFUL));
-    let wanted = store::Filter {
-        limit: most.filter(|_| state.is_none()),
-        ..store::Filter::default()
-    };
-    let mut rows = VecDeque::new();
-    for row in reader.outbox(&wanted)? {
-        let row = row?;
-        if state.is_none_or(|state| state == row.state) {
-            rows.push_back(Ok(row));
-        }
-        // The newest are kept, as in the other listings.
-        if most.is_some_and(|most| rows.len() > most) {
-            rows.pop_front();
-        }
-    }
-    let rows = rows.into_iter();
-    list(
-        json,
-        rows,
-        &["id", "kind", "target", "state", "attempts", "due", "error"],
-        |row| {
-            vec![
-                row.id.to_string(),
-                name_of(&row.kind),
-                row.target.clone(),
-                row.state.to_owned(),
-                row.attempts.to_string(),
-                row.due.clone().unwrap_or_default(),
-                row.error.clone().unwrap_or_default(),
-            ]
-        },
-    )
-}
-
 /// Prints rows as they come from the store; a pipe that closes early (`| head`) is no error.
 pub fn list<T: Serialize>(
     json: bool,
@@ -247,7 +199,7 @@ fn kind_of(name: &str) -> anyhow::Result<ItemKind> {
 }
 
 /// A typed name as its JSON has it.
-fn name_of(value: &impl Serialize) -> String {
+pub fn name_of(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
         _ => String::new(),

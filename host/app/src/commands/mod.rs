@@ -9,6 +9,7 @@ pub mod init;
 pub mod listings;
 mod mail_line;
 pub mod mailbox;
+pub mod outbox;
 pub mod plugin;
 pub mod quarantine;
 pub mod replay;

@@ -28,6 +28,10 @@ const COUNT: RangeInclusive<u64> = 1..=100_000;
 const MAILS_PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
 /// What a mail's size may be limited to. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
 const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
+/// A delivery survives at least a night.
+const OUTBOX_AGE: RangeInclusive<Duration> =
+    Duration::from_secs(12 * 60 * 60)..=Duration::from_secs(365 * 24 * 60 * 60);
+const OUTBOX_ENTRIES: RangeInclusive<u64> = 1..=10_000_000;
 /// The newest, and at least one to go back to.
 const GENERATIONS: RangeInclusive<u64> = 2..=100_000;
 const LINE_KEYS: &[&str] = &[
@@ -38,7 +42,8 @@ const LINE_KEYS: &[&str] = &[
     "batch_mails",
     "batch_bytes",
     "attempts",
-    "outbox_attempts",
+    "outbox_age",
+    "outbox_entries",
     "strikes",
     "strikes_of",
     "generations",
@@ -54,7 +59,8 @@ impl Default for LineLimits {
             batch_mails: 256,
             batch_bytes: 8 * MIB,
             attempts: 5,
-            outbox_attempts: 200,
+            outbox_age: Duration::from_secs(14 * 24 * 60 * 60),
+            outbox_entries: 100_000,
             strikes: StrikeLimits::default(),
             generations: StoreOptions::default().generations,
         }
@@ -157,11 +163,17 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
     set_count(section, "batch_mails", 1..=1000, &mut limits.batch_mails);
     set_size(section, "batch_bytes", MAIL, &mut limits.batch_bytes);
     set_count(section, "attempts", 1..=100, &mut limits.attempts);
+    if let Some(age) = section
+        .item("outbox_age")
+        .and_then(|item| item.duration(OUTBOX_AGE))
+    {
+        limits.outbox_age = age;
+    }
     set_count(
         section,
-        "outbox_attempts",
-        1..=1000,
-        &mut limits.outbox_attempts,
+        "outbox_entries",
+        OUTBOX_ENTRIES,
+        &mut limits.outbox_entries,
     );
     let strikes = &mut limits.strikes;
     set_count(section, "strikes", 0..=1000, &mut strikes.failures);

@@ -91,8 +91,10 @@ pub struct LineLimits {
     pub batch_bytes: u64,
     /// How often the line may fail on a mail before it is quarantined.
     pub attempts: u32,
-    /// How often a delivery is tried before it is given up.
-    pub outbox_attempts: u32,
+    /// How long a delivery that its target refuses is tried before it is given up.
+    pub outbox_age: Duration,
+    /// How many deliveries of one tenant may wait before its mail waits undecided.
+    pub outbox_entries: u64,
     /// On how many of its last mails a rule may fail before it is sent back.
     pub strikes: StrikeLimits,
     /// How many generations of rules are kept.

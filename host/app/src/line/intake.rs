@@ -31,6 +31,8 @@ const DISK_FULL: &str = "disk-full";
 const SIGN_IN: &str = "sign-in";
 /// The server takes the sign-in and ends the session soon after, again and again.
 const UNSTEADY: &str = "unsteady";
+/// The tenant's share of the outbox is full: its mail waits in the journal.
+const OUTBOX_FULL: &str = "outbox-full";
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
 /// Mail over the tenant's budget is looked at no more often.
@@ -54,6 +56,9 @@ pub struct Intake {
     pub recovered: bool,
     /// Whether mail waits in the journal until the tenant's budget allows it. Newer mail waits behind it.
     pub held: bool,
+    /// Whether it waits because the tenant's share of the outbox is full, and whether that is recorded.
+    pub crowded: bool,
+    pub crowded_recorded: bool,
     /// The trouble that was last told of, while it lasts; [`STARTING`] at first.
     pub said: Option<&'static str>,
     /// How the sessions went since the last good one.
@@ -151,13 +156,13 @@ impl Intake {
                 // What was journalled lies behind those.
                 journalled.clear();
             } else {
-                let admitted = self.admit(journalled.len());
+                let admitted = self.admit(journalled.len())?;
                 journalled.truncate(admitted);
             }
             let mut resuming = false;
             if self.held
                 && journalled.is_empty()
-                && self.until_admitted().is_zero()
+                && (self.crowded || self.until_admitted().is_zero())
                 && let Round::Settled(mails) = self.settle_undecided().await?
             {
                 (resuming, decided) = (true, decided + mails);
@@ -189,10 +194,13 @@ impl Intake {
             let brought_mail = fetched.as_ref().is_some_and(|it| !it.messages.is_empty());
             self.streak.served(brought_mail, Instant::now());
             self.say_serving().await;
+            self.record_crowded().await;
             if working || more || told.acknowledged || fetched.is_some() {
                 continue;
             }
-            if self.stop.is_cancelled() || (until == Until::Drained && !self.held) {
+            // A full outbox empties after the drain.
+            let is_drained = until == Until::Drained && (!self.held || self.crowded);
+            if self.stop.is_cancelled() || is_drained {
                 return Ok(decided);
             }
             if until == Until::Drained {
@@ -237,6 +245,9 @@ impl Intake {
     /// nothing.
     async fn settle_undecided(&mut self) -> Result<Round, StoreError> {
         let line = self.line.clone();
+        if !self.has_room()? {
+            return Ok(Round::Held);
+        }
         let inherited = !std::mem::replace(&mut self.recovered, true);
         let room = self.budget().map_or(RECOVER_BATCH, Budget::left);
         let mut mails = line
@@ -250,7 +261,7 @@ impl Intake {
             return Ok(Round::Done);
         }
         let was_held = self.held;
-        mails.truncate(self.admit(mails.len()));
+        mails.truncate(self.admit(mails.len())?);
         if mails.is_empty() || self.stop.is_cancelled() {
             self.recovered = !inherited;
             return Ok(Round::Held);
@@ -276,13 +287,25 @@ impl Intake {
     }
 
     /// How many of these mails may be decided now; the others are held.
-    fn admit(&mut self, wanted: usize) -> usize {
+    fn admit(&mut self, wanted: usize) -> Result<usize, StoreError> {
+        if wanted > 0 && !self.has_room()? {
+            return Ok(0);
+        }
         let Some(budget) = self.line.budgets.get(&self.mailbox.tenant) else {
-            return wanted;
+            return Ok(wanted);
         };
         let admitted = budget.admit(&self.mailbox.name, wanted);
         self.held |= admitted < wanted;
-        admitted
+        Ok(admitted)
+    }
+
+    /// Whether the tenant's share of the outbox has room. Without it all mail is held.
+    fn has_room(&mut self) -> Result<bool, StoreError> {
+        let line = &self.line;
+        let has_room = line.room.has_room(&line.store, &self.mailbox.tenant)?;
+        self.crowded = !has_room;
+        self.held |= self.crowded;
+        Ok(has_room)
     }
 
     fn budget(&self) -> Option<&Budget> {
@@ -291,6 +314,9 @@ impl Intake {
 
     /// How long held mail waits: nothing when some of it may be decided now.
     fn until_admitted(&self) -> Duration {
+        if self.crowded {
+            return HELD_PAUSE;
+        }
         let until = self.budget().map_or(Duration::ZERO, Budget::until_next);
         match until.is_zero() {
             true => until,
@@ -414,6 +440,20 @@ impl Intake {
             tracing::info!(mailbox = %self.mailbox.name, "serving again");
         }
         self.record_state("serving", "").await;
+    }
+
+    /// Records that mail waits for room in the outbox, and that it no longer does.
+    async fn record_crowded(&mut self) {
+        if self.crowded_recorded != self.crowded {
+            self.crowded_recorded = self.crowded;
+            match self.crowded {
+                true => {
+                    let detail = "the tenant's share of the outbox is full";
+                    self.record_state(OUTBOX_FULL, detail).await;
+                }
+                false => self.record_state("serving", "").await,
+            }
+        }
     }
 
     /// Says it once: the same trouble again is no news.

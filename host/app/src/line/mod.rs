@@ -5,6 +5,7 @@
 //!                                                      └→ deliver from the outbox     (deliver)
 //! ```
 
+mod breaker;
 pub mod budget;
 pub mod decide;
 pub mod deliver;
@@ -12,10 +13,11 @@ pub mod fair;
 mod foresight;
 pub mod intake;
 mod known;
+pub mod room;
 pub mod slots;
 pub mod streak;
+pub mod target;
 pub mod walk;
-pub mod way;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -39,6 +41,7 @@ use crate::rulebook::{Chain, LiveRule, RuleBook};
 use budget::Budget;
 use decide::{Decided, Failure, Parsed};
 use foresight::Foresight;
+use room::OutboxRoom;
 use slots::Slots;
 use walk::SENT_BACK;
 
@@ -86,6 +89,8 @@ pub struct Line {
     pub memories: HashMap<String, Mutex<()>>,
     /// Of the tenants that have one.
     pub budgets: HashMap<String, Budget>,
+    /// How much of the outbox each tenant may fill.
+    pub room: OutboxRoom,
     /// Who is asked to stop leaves mail undecided in the journal rather than finish a batch of slow ones.
     pub stop: CancellationToken,
     pub observer: Option<Observer>,

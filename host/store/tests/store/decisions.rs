@@ -229,7 +229,13 @@ async fn an_alert_is_one_item_by_tenant_and_key() {
     );
 
     let events: Vec<Value> = store
-        .due_outbox(OutboxKind::Sink, "pager", i64::MAX, 1)
+        .due_outbox(
+            OutboxKind::Sink,
+            "pager",
+            i64::MAX,
+            1,
+            &postroom_store::Turn::default(),
+        )
         .unwrap()
         .iter()
         .map(|entry| serde_json::from_str(&entry.payload).unwrap())
@@ -509,7 +515,13 @@ async fn what_cannot_be_answered_is_refused_and_recorded() {
     }
     assert!(
         store
-            .due_outbox(OutboxKind::Mail, "out", i64::MAX, 9)
+            .due_outbox(
+                OutboxKind::Mail,
+                "out",
+                i64::MAX,
+                9,
+                &postroom_store::Turn::default()
+            )
             .unwrap()
             .is_empty()
     );

@@ -270,7 +270,13 @@ async fn a_rule_that_is_sent_back_raises_one_alert_until_it_is_forgiven() {
     // One delivery for each state, in the order they came, told apart by their keys.
     let mut keys = Vec::new();
     while let Some(entry) = store
-        .due_outbox(OutboxKind::Sink, "pager", i64::MAX, 1)
+        .due_outbox(
+            OutboxKind::Sink,
+            "pager",
+            i64::MAX,
+            1,
+            &postroom_store::Turn::default(),
+        )
         .unwrap()
         .into_iter()
         .next()

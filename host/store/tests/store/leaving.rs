@@ -1,7 +1,7 @@
 //! The outbox: payloads, keys, order and retries.
 
 use postroom_core::Action;
-use postroom_store::{MailKind, OutboxKind, OutgoingMailPayload, Store};
+use postroom_store::{MailKind, OutboxKind, OutgoingMailPayload, Store, Turn};
 use serde_json::Value;
 
 use crate::kit::*;
@@ -10,7 +10,7 @@ const LATER: i64 = i64::MAX - 1;
 
 fn due(store: &Store, target: &str) -> Vec<(i64, String)> {
     let entries = store
-        .due_outbox(OutboxKind::Sink, target, LATER, 99)
+        .due_outbox(OutboxKind::Sink, target, LATER, 99, &Turn::default())
         .unwrap();
     entries
         .into_iter()
@@ -27,7 +27,9 @@ async fn an_item_goes_once_to_every_sink_of_its_kind() {
     let (_dir, store) = store();
     let id = journal_one(&store, "a").await;
     store.commit(vec![ticket(id, "a")]).await.unwrap();
-    let entries = store.due_outbox(OutboxKind::Sink, "psa", LATER, 9).unwrap();
+    let entries = store
+        .due_outbox(OutboxKind::Sink, "psa", LATER, 9, &Turn::default())
+        .unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(sent_keys(&store, "chat"), [format!("pr_{id}_0_chat")]);
     assert!(due(&store, "pager").is_empty());
@@ -69,7 +71,9 @@ async fn a_reply_names_the_new_ticket_and_threads() {
     store.commit(vec![verdict]).await.unwrap();
 
     // The second mail of a ticket waits for the first.
-    let entries = store.due_outbox(OutboxKind::Mail, "out", LATER, 9).unwrap();
+    let entries = store
+        .due_outbox(OutboxKind::Mail, "out", LATER, 9, &Turn::default())
+        .unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].idempotency_key, format!("pr_{id}_1_out"));
     let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
@@ -82,7 +86,9 @@ async fn a_reply_names_the_new_ticket_and_threads() {
     assert_eq!(mail.message_id, format!("{id}.1@acme.example"));
 
     store.delivered(entries[0].id, "250 ok").await.unwrap();
-    let entries = store.due_outbox(OutboxKind::Mail, "out", LATER, 9).unwrap();
+    let entries = store
+        .due_outbox(OutboxKind::Mail, "out", LATER, 9, &Turn::default())
+        .unwrap();
     let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
     assert_eq!(
         (mail.kind, mail.to[0].email.as_str()),
@@ -110,10 +116,7 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
     let first = due(&store, "psa");
     assert_eq!(sent_keys(&store, "psa"), [key(0), key(2)]);
     // A retry takes those behind it along, and holds up neither another ticket nor another target.
-    store
-        .undelivered(first[0].0, "503", Some(LATER + 1))
-        .await
-        .unwrap();
+    store.refused(first[0].0, "503", LATER + 1).await.unwrap();
     assert_eq!(sent_keys(&store, "psa"), [key(2)]);
     store.delivered(first[1].0, "200").await.unwrap();
     let next = |after| {
@@ -126,9 +129,9 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
     assert_eq!(sent_keys(&store, "chat").len(), 2);
 
     // Once it is dead, they go on.
-    store.undelivered(first[0].0, "410", None).await.unwrap();
+    store.gave_up(first[0].0, "410").await.unwrap();
     let behind = store
-        .due_outbox(OutboxKind::Sink, "psa", LATER + 1, 9)
+        .due_outbox(OutboxKind::Sink, "psa", LATER + 1, 9, &Turn::default())
         .unwrap();
     assert_eq!(behind[0].idempotency_key, key(1));
     store.delivered(behind[0].id, "200").await.unwrap();
@@ -173,8 +176,8 @@ async fn a_late_answer_changes_nothing() {
     store.commit(vec![ticket(id, "a")]).await.unwrap();
     let entry = due(&store, "psa")[0].0;
     store.delivered(entry, "200").await.unwrap();
-    store.undelivered(entry, "timeout", Some(0)).await.unwrap();
-    store.undelivered(entry, "timeout", None).await.unwrap();
+    store.refused(entry, "timeout", 0).await.unwrap();
+    store.gave_up(entry, "timeout").await.unwrap();
     assert!(due(&store, "psa").is_empty());
     let rows: Vec<_> = store
         .outbox(&Default::default())
@@ -193,7 +196,11 @@ async fn a_sink_and_an_outgoing_of_one_name_share_nothing() {
     verdict.decision.actions.push(reply("Noted"));
     store.commit(vec![verdict]).await.unwrap();
 
-    let of = |kind| store.due_outbox(kind, "out", LATER, 1).unwrap();
+    let of = |kind| {
+        store
+            .due_outbox(kind, "out", LATER, 1, &Turn::default())
+            .unwrap()
+    };
     let (sink, sent) = (of(OutboxKind::Sink), of(OutboxKind::Mail));
     assert_eq!((sink.len(), sent.len()), (1, 1));
     assert_eq!(
@@ -201,10 +208,7 @@ async fn a_sink_and_an_outgoing_of_one_name_share_nothing() {
         (OutboxKind::Sink, OutboxKind::Mail)
     );
     // The mail does not wait for the sink, though both are about one ticket.
-    store
-        .undelivered(sink[0].id, "503", Some(LATER + 1))
-        .await
-        .unwrap();
+    store.refused(sink[0].id, "503", LATER + 1).await.unwrap();
     assert_eq!(of(OutboxKind::Mail), sent);
     let next = |kind| store.next_outbox_due(kind, "out", 0).unwrap();
     assert_eq!(next(OutboxKind::Sink), Some(LATER + 1));

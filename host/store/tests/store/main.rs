@@ -11,6 +11,7 @@ mod kit;
 mod leaving;
 mod lookup;
 mod operation;
+mod outbox;
 mod recorded;
 mod shadow;
 mod upgrade;

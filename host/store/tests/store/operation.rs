@@ -161,7 +161,13 @@ async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
 
     for target in ["psa", "chat"] {
         let entry = &store
-            .due_outbox(OutboxKind::Sink, target, i64::MAX, 1)
+            .due_outbox(
+                OutboxKind::Sink,
+                target,
+                i64::MAX,
+                1,
+                &postroom_store::Turn::default(),
+            )
             .unwrap()[0];
         store.delivered(entry.id, "200").await.unwrap();
     }

@@ -173,25 +173,6 @@ fn once_tries_each_delivery_once_and_says_what_stays() {
 }
 
 #[test]
-fn a_receiver_that_will_not_have_it_leaves_a_dead_letter() {
-    let stand = Stand::start().expect("a stand of its own");
-    let room = Room::new(&stand, &["standard"]);
-    let never = WebhookFailure::Status {
-        code: 410,
-        retry_after_secs: None,
-    };
-    stand.webhook().fail_next(1, never);
-    room.deliver(mail("unwanted", "…"));
-    room.once();
-    let dead = room.rows(&["outbox", "--state", "dead"]);
-    assert_eq!(dead.len(), 1);
-    assert!(
-        dead[0]["error"].as_str().unwrap().contains("410"),
-        "{dead:#?}"
-    );
-}
-
-#[test]
 fn a_refused_answer_is_tried_again_and_a_lost_one_keeps_its_message_id() {
     let stand = Stand::start().expect("a stand of its own");
     let room = Room::bare(&stand);

@@ -1,0 +1,301 @@
+//! `postroom outbox`: deliveries, what holds them up, and the way to retry or drop them.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use postroom_store::{
+    Filter, OutboxChange, OutboxDetail, OutboxRow, OutboxSelection, Reader, StoreOptions,
+    drop_outbox, retry_outbox,
+};
+use serde_json::json;
+
+use crate::cli::{OutboxCommand, OutboxFilter};
+use crate::commands::listings::{SCREENFUL, list, name_of};
+use crate::commands::{open_reader, print};
+use crate::config;
+
+const STATES: &[&str] = &["waiting", "delivered", "dead", "dropped"];
+/// Ids that a retry of many names at most.
+const NAMED: usize = 10;
+
+pub fn outbox(
+    config: &Path,
+    command: Option<OutboxCommand>,
+    filter: &OutboxFilter,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    match command.unwrap_or(OutboxCommand::List) {
+        OutboxCommand::List => list_entries(&open_reader(config)?, filter, json),
+        OutboxCommand::Show { id } => {
+            let Some(entry) = open_reader(config)?.outbox_entry(id)? else {
+                bail!("the outbox has no entry {id}; `postroom outbox` lists what it has");
+            };
+            show(&entry, json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        OutboxCommand::Retry {
+            ids,
+            target,
+            all_dead,
+        } => {
+            let wanted = match (all_dead, target) {
+                (true, target) => OutboxSelection::Dead { target },
+                (false, Some(target)) => OutboxSelection::Target(target),
+                (false, None) => OutboxSelection::Entries(ids),
+            };
+            let data_dir = data_dir(config)?;
+            let changes = retry_outbox(&data_dir, &wanted, &StoreOptions::default())
+                .with_context(|| format!("the data folder {}", data_dir.display()))?;
+            report(&changes, "due now", json)
+        }
+        OutboxCommand::Drop { ids, reason } => {
+            let data_dir = data_dir(config)?;
+            let options = StoreOptions::default();
+            let changes = drop_outbox(&data_dir, &ids, &operator(), reason.as_deref(), &options)
+                .with_context(|| format!("the data folder {}", data_dir.display()))?;
+            report(&changes, "dropped", json)
+        }
+    }
+}
+
+fn list_entries(reader: &Reader, filter: &OutboxFilter, json: bool) -> anyhow::Result<ExitCode> {
+    let state = filter.state.as_deref();
+    if let Some(state) = state
+        && !STATES.contains(&state)
+    {
+        bail!("--state {state}: one of {}", STATES.join(", "));
+    }
+    let most = filter.limit.or((!json).then_some(SCREENFUL));
+    let wanted = Filter {
+        limit: most.filter(|_| state.is_none()),
+        ..Filter::default()
+    };
+    let mut rows = VecDeque::new();
+    let mut any = false;
+    for row in reader.outbox(&wanted)? {
+        let row = row?;
+        any = true;
+        if state.is_none_or(|state| state == row.state) {
+            rows.push_back(Ok(row));
+        }
+        // The newest are kept, as in the other listings.
+        if most.is_some_and(|most| rows.len() > most) {
+            rows.pop_front();
+        }
+    }
+    if let (true, true, false, Some(state)) = (any, rows.is_empty(), json, state) {
+        print(format!("no entry is {state}"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let now = Timestamp::now();
+    list(
+        json,
+        rows.into_iter(),
+        &[
+            "id",
+            "tenant",
+            "target",
+            "kind",
+            "state",
+            "what",
+            "subject",
+            "decision",
+            "tries",
+            "age",
+            "next try",
+            "last error",
+        ],
+        |row| cells(row, now),
+    )
+}
+
+fn cells(row: &OutboxRow, now: Timestamp) -> Vec<String> {
+    vec![
+        row.id.to_string(),
+        row.tenant.clone(),
+        row.target.clone(),
+        name_of(&row.kind),
+        state(row).to_owned(),
+        what(row),
+        row.title.clone().unwrap_or_default(),
+        row.decision.to_string(),
+        row.attempts.to_string(),
+        age(&row.since, now),
+        row.due
+            .as_deref()
+            .map(|due| next_try(due, now))
+            .unwrap_or_default(),
+        row.error.clone().unwrap_or_default(),
+    ]
+}
+
+/// The state; `refused` for an entry that its target refuses while it takes others.
+fn state(row: &OutboxRow) -> &str {
+    match row.refused {
+        Some(_) if row.state == "waiting" => "refused",
+        _ => row.state,
+    }
+}
+
+/// What the entry is about: to whom it goes, or of which ticket or alert it is.
+fn what(row: &OutboxRow) -> String {
+    if !row.to.is_empty() {
+        return row.to.join(", ");
+    }
+    let about = row.alert_key.as_ref().or(row.ticket.as_ref());
+    about.cloned().unwrap_or_default()
+}
+
+fn age(since: &str, now: Timestamp) -> String {
+    match since.parse::<Timestamp>() {
+        Ok(since) => span(now.duration_since(since).as_secs()),
+        Err(_) => String::new(),
+    }
+}
+
+fn next_try(due: &str, now: Timestamp) -> String {
+    match due
+        .parse::<Timestamp>()
+        .map(|due| due.duration_since(now).as_secs())
+    {
+        Ok(left) if left > 0 => format!("in {}", span(left)),
+        Ok(_) => "due".into(),
+        Err(_) => String::new(),
+    }
+}
+
+/// The largest unit of a time, which is enough to judge it by.
+fn span(secs: i64) -> String {
+    match secs.max(0) {
+        secs if secs < 60 => format!("{secs}s"),
+        secs if secs < 3_600 => format!("{}m", secs / 60),
+        secs if secs < 86_400 => format!("{}h", secs / 3_600),
+        secs => format!("{}d", secs / 86_400),
+    }
+}
+
+fn show(entry: &OutboxDetail, json: bool) -> anyhow::Result<()> {
+    if json {
+        return Ok(print(serde_json::to_string(entry)?)?);
+    }
+    let row = &entry.row;
+    let mut lines = vec![
+        ("entry", row.id.to_string()),
+        ("state", state(row).to_owned()),
+        ("tenant", row.tenant.clone()),
+        ("target", format!("{} ({})", row.target, name_of(&row.kind))),
+        ("decision", row.decision.to_string()),
+        ("tries", row.attempts.to_string()),
+        ("created", row.created.clone()),
+        ("key", row.idempotency_key.clone()),
+    ];
+    let since = Some(&row.since).filter(|since| **since != row.created);
+    for (name, value) in [
+        ("ticket", &row.ticket),
+        ("alert", &row.alert_key),
+        ("subject", &row.title),
+        ("retried", &since.cloned()),
+        ("refused", &row.refused),
+        ("next try", &row.due),
+        ("ended", &row.finished),
+        ("error", &row.error),
+        ("receipt", &row.receipt),
+        ("dropped by", &row.dropped_by),
+        ("reason", &row.dropped_reason),
+    ] {
+        if let Some(value) = value {
+            lines.push((name, value.clone()));
+        }
+    }
+    if !row.to.is_empty() {
+        lines.push(("to", row.to.join(", ")));
+    }
+    for (name, value) in lines {
+        print(format!("{name:<11}{value}"))?;
+    }
+    match entry.payload.is_null() {
+        true => print("\nwhat it sends is no longer kept")?,
+        false => print(format!(
+            "\n{}",
+            serde_json::to_string_pretty(&entry.payload)?
+        ))?,
+    }
+    Ok(())
+}
+
+/// Prints what became of each entry. Exit code 1 when one that was named could not be changed.
+fn report(changes: &[(i64, OutboxChange)], done: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let mut changed = Vec::new();
+    let mut all = true;
+    for (id, change) in changes {
+        let problem = match change {
+            OutboxChange::Changed => None,
+            OutboxChange::Unknown => Some("there is no such entry".to_owned()),
+            OutboxChange::Ended(state) => Some(format!("it is {state} already")),
+            OutboxChange::Purged => Some("what it would send is no longer kept".to_owned()),
+        };
+        if json {
+            print(json!({ "id": id, "changed": problem.is_none(), "problem": problem }))?;
+        } else if let Some(problem) = &problem {
+            print(format!("{id}: not changed: {problem}"))?;
+        }
+        match problem {
+            None => changed.push(id.to_string()),
+            Some(_) => all = false,
+        }
+    }
+    if !json {
+        let entries = if changed.len() == 1 {
+            "entry"
+        } else {
+            "entries"
+        };
+        let named = match changed.len() {
+            0 => String::new(),
+            1..=NAMED => format!(": {}", changed.join(", ")),
+            _ => format!(": {} …", changed[..NAMED].join(", ")),
+        };
+        print(format!("{} {entries} {done}{named}", changed.len()))?;
+    }
+    Ok(if all {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn data_dir(config: &Path) -> anyhow::Result<std::path::PathBuf> {
+    config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))
+}
+
+/// Who runs the command, for the record.
+fn operator() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
+    named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_by_their_largest_unit() {
+        for (secs, expected) in [
+            (-5, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (7_199, "1h"),
+            (86_400 * 14, "14d"),
+        ] {
+            assert_eq!(span(secs), expected);
+        }
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(next_try("2026-01-01T00:10:00Z", now), "in 10m");
+        assert_eq!(next_try("2025-12-31T00:00:00Z", now), "due");
+    }
+}

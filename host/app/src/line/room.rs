@@ -1,0 +1,70 @@
+//! A tenant's share of the outbox: who has filled it waits, undecided and safe in the journal, until entries of theirs have left.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use postroom_store::{Store, StoreError};
+
+/// A full share has room again at so many per cent, so that a tenant at its limit does not change state with each entry.
+const ROOM_AGAIN_PERCENT: u64 = 90;
+
+/// The shares of all tenants.
+pub struct OutboxRoom {
+    /// Entries that may wait, of each tenant.
+    entries: u64,
+    full: Mutex<HashSet<String>>,
+}
+
+impl OutboxRoom {
+    pub fn new(entries: u64) -> Self {
+        Self {
+            entries,
+            full: Mutex::default(),
+        }
+    }
+
+    /// Whether more mail of the tenant may be decided. A batch that begins with room may go beyond the limit by what it adds.
+    pub fn has_room(&self, store: &Store, tenant: &str) -> Result<bool, StoreError> {
+        let waiting = store.outbox_waiting_of(tenant)?;
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_full = full.contains(tenant);
+        let is_full = is_full(waiting, self.entries, was_full);
+        match (was_full, is_full) {
+            (false, true) => {
+                full.insert(tenant.to_owned());
+                tracing::warn!(
+                    tenant,
+                    waiting,
+                    "outbox share full; the tenant's mail waits undecided in the journal until entries leave: see `postroom outbox`, or raise limits.outbox_entries"
+                );
+            }
+            (true, false) => {
+                full.remove(tenant);
+                tracing::info!(tenant, waiting, "outbox share has room again");
+            }
+            _ => {}
+        }
+        Ok(!is_full)
+    }
+}
+
+fn is_full(waiting: u64, limit: u64, was_full: bool) -> bool {
+    match was_full {
+        true => waiting * 100 > limit * ROOM_AGAIN_PERCENT,
+        false => waiting >= limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_share_stays_full_until_a_tenth_of_it_left() {
+        assert!(!is_full(99, 100, false));
+        assert!(is_full(100, 100, false));
+        assert!(is_full(91, 100, true));
+        assert!(!is_full(90, 100, true));
+        assert!(is_full(1, 1, true) && !is_full(0, 1, true));
+    }
+}

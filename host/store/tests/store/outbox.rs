@@ -1,0 +1,185 @@
+//! The outbox under a person's hands: retry, drop, partial deliveries, and how much waits.
+
+use postroom_core::AlertState;
+use postroom_store::{
+    Filter, OutboxChange, OutboxKind, OutboxRow, OutboxSelection, Store, StoreOptions, Turn,
+    drop_outbox, retry_outbox,
+};
+
+use crate::kit::*;
+
+const LATER: i64 = i64::MAX - 1;
+
+/// `count` entries of one alert for the sink `pager`; answers their ids.
+async fn lane(store: &Store, count: usize) -> Vec<i64> {
+    for n in 0..count {
+        let name = format!("alarm-{n}");
+        let id = journal_one(store, &name).await;
+        store
+            .commit(vec![alert(id, &name, "disk/db1", AlertState::Firing)])
+            .await
+            .unwrap();
+    }
+    rows(store).iter().map(|row| row.id).collect()
+}
+
+fn rows(store: &Store) -> Vec<OutboxRow> {
+    let rows = store.outbox(&Filter::default()).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+fn due(store: &Store) -> Vec<i64> {
+    let due = store
+        .due_outbox(OutboxKind::Sink, "pager", LATER, 99, &Turn::default())
+        .unwrap();
+    due.into_iter().map(|entry| entry.id).collect()
+}
+
+fn retry(dir: &tempfile::TempDir, wanted: OutboxSelection) -> Vec<OutboxChange> {
+    let changes = retry_outbox(dir.path(), &wanted, &StoreOptions::default()).unwrap();
+    changes.into_iter().map(|(_, change)| change).collect()
+}
+
+fn dropped(dir: &tempfile::TempDir, ids: &[i64]) -> Vec<OutboxChange> {
+    let options = StoreOptions::default();
+    let changes = drop_outbox(dir.path(), ids, "ann", Some("by phone"), &options).unwrap();
+    changes.into_iter().map(|(_, change)| change).collect()
+}
+
+#[tokio::test]
+async fn a_dead_entry_that_is_retried_goes_first_again() {
+    let (dir, store) = store();
+    let ids = lane(&store, 3).await;
+    store.refused(ids[0], "422", 0).await.unwrap();
+    store.gave_up(ids[0], "422").await.unwrap();
+    assert_eq!(due(&store), ids[1..2], "a dead one blocks nobody");
+    let changes = store.outbox_changes().unwrap();
+
+    let all_dead = OutboxSelection::Dead { target: None };
+    assert_eq!(retry(&dir, all_dead.clone()), [OutboxChange::Changed]);
+    assert!(
+        store.outbox_changes().unwrap() > changes,
+        "a running service sees it"
+    );
+    assert_eq!(due(&store), ids[..1]);
+    let row = &rows(&store)[0];
+    assert_eq!(
+        (row.state, row.attempts, &row.refused),
+        ("waiting", 0, &None)
+    );
+    assert_eq!(row.idempotency_key, format!("pr_{}_0_pager", row.decision));
+    for id in &ids {
+        assert_eq!(due(&store), [*id]);
+        store.delivered(*id, "204").await.unwrap();
+    }
+    assert!(due(&store).is_empty() && retry(&dir, all_dead).is_empty());
+    assert_eq!(store.outbox_waiting().unwrap(), 0);
+    let delivered = OutboxSelection::Entries(vec![ids[0], 999]);
+    assert_eq!(
+        retry(&dir, delivered),
+        [OutboxChange::Ended("delivered"), OutboxChange::Unknown]
+    );
+}
+
+#[tokio::test]
+async fn a_retry_makes_what_waits_for_a_target_due_now() {
+    let (dir, store) = store();
+    let ids = lane(&store, 2).await;
+    store.refused(ids[0], "422", LATER).await.unwrap();
+    let now = jiff::Timestamp::now().as_millisecond();
+    let next = || {
+        store
+            .next_outbox_due(OutboxKind::Sink, "pager", now)
+            .unwrap()
+    };
+    assert_eq!(next(), Some(LATER));
+    let changed = retry(&dir, OutboxSelection::Target("pager".into()));
+    assert_eq!(changed, [OutboxChange::Changed; 2]);
+    assert!(next().is_none_or(|due| due < LATER));
+    assert_eq!(due(&store), ids[..1]);
+}
+
+#[tokio::test]
+async fn a_dropped_entry_ends_and_tells_who_and_why() {
+    let (dir, store) = store();
+    let ids = lane(&store, 2).await;
+    assert_eq!(dropped(&dir, &ids[..1]), [OutboxChange::Changed]);
+    assert_eq!(due(&store), ids[1..]);
+    let row = &rows(&store)[0];
+    assert_eq!(row.state, "dropped");
+    assert_eq!(row.dropped_by.as_deref(), Some("ann"));
+    assert_eq!(row.dropped_reason.as_deref(), Some("by phone"));
+    assert!(row.finished.is_some() && row.due.is_none());
+    assert_eq!(dropped(&dir, &ids[..1]), [OutboxChange::Ended("dropped")]);
+    assert_eq!(
+        retry(&dir, OutboxSelection::Entries(ids[..1].to_vec())),
+        [OutboxChange::Ended("dropped")]
+    );
+    assert_eq!(store.outbox_waiting().unwrap(), 1);
+    // It was under way, and arrived.
+    store.delivered(ids[0], "204").await.unwrap();
+    assert_eq!(rows(&store)[0].state, "delivered");
+    assert_eq!(store.outbox_waiting().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_partial_delivery_keeps_the_entry_for_the_rest() {
+    let (_dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    let mut verdict = ticket(id, "a");
+    verdict.decision.actions.push(reply("Noted"));
+    store.commit(vec![verdict]).await.unwrap();
+    let of = || {
+        store
+            .due_outbox(OutboxKind::Mail, "out", LATER, 1, &Turn::default())
+            .unwrap()
+            .remove(0)
+    };
+    let before = of();
+    store
+        .partly_delivered(before.id, "{}".into(), "250 two", "deferred: 451", 5)
+        .await
+        .unwrap();
+    let after = of();
+    assert_eq!(after.payload, "{}");
+    assert_eq!(after.idempotency_key, before.idempotency_key);
+    store.delivered(after.id, "250 rest").await.unwrap();
+    let row = rows(&store)
+        .into_iter()
+        .find(|row| row.id == after.id)
+        .unwrap();
+    assert_eq!(row.receipt.as_deref(), Some("250 two; 250 rest"));
+}
+
+#[tokio::test]
+async fn what_waits_is_counted_by_tenant_and_target() {
+    let (_dir, store) = store();
+    let ids = lane(&store, 3).await;
+    assert_eq!(store.outbox_waiting_of("acme").unwrap(), 3);
+    assert_eq!(store.outbox_waiting_of("globex").unwrap(), 0);
+    store.delivered(ids[0], "204").await.unwrap();
+    store.gave_up(ids[1], "422").await.unwrap();
+    let waiting = store.outbox_waiting_by_target().unwrap();
+    assert_eq!(waiting, [(OutboxKind::Sink, "pager".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn a_row_tells_what_it_is_about() {
+    let (_dir, store) = store();
+    lane(&store, 1).await;
+    let id = journal_one(&store, "a").await;
+    let mut verdict = ticket(id, "a");
+    verdict.decision.actions.push(reply("Noted"));
+    store.commit(vec![verdict]).await.unwrap();
+    let rows = rows(&store);
+    assert_eq!(rows[0].alert_key.as_deref(), Some("disk/db1"));
+    let psa = rows.iter().find(|row| row.target == "psa").unwrap();
+    assert_eq!(psa.ticket.as_deref(), Some("T-1"));
+    assert_eq!(psa.title.as_deref(), Some("a"));
+    let mail = rows.iter().find(|row| row.target == "out").unwrap();
+    assert_eq!(mail.to, ["Ann@acme.example"]);
+    assert_eq!(mail.title.as_deref(), Some("Re: [T-1] About a"));
+    let detail = store.outbox_entry(mail.id).unwrap().unwrap();
+    assert_eq!(detail.payload["text"], "Noted");
+    assert!(store.outbox_entry(99).unwrap().is_none());
+}
