@@ -3,6 +3,7 @@
 mod audience;
 mod cases;
 pub mod cli;
+mod clock;
 pub mod commands;
 pub mod config;
 mod connections;
