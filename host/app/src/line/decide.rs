@@ -18,6 +18,7 @@ use super::known::TenantKnown;
 use super::slots::Slots;
 use super::walk::{self, Answer, Answers, FALLBACK, Place};
 use super::{Line, Mailbox};
+use crate::crash;
 use crate::directory::Directory;
 use crate::rulebook::Chain;
 
@@ -309,6 +310,7 @@ fn walk_chain(
     mail: &PendingMail,
     message: &Arc<Message>,
 ) -> Result<Answer, StoreError> {
+    crash::mail(&mail.bytes);
     let thread = line.store.thread_candidate(
         &mailbox.tenant,
         &message.references,
