@@ -46,6 +46,9 @@ pub(crate) struct Recorded {
     /// The canonical path of the data folder, for finding the file when the database is gone.
     data_dir: String,
     tickets: i64,
+    /// The number of the last mail that was journalled when the file was written.
+    #[serde(default)]
+    mails: i64,
 }
 
 impl Recorded {
@@ -75,18 +78,15 @@ impl Installation {
             (Some(folder), Some((id, _))) => read_file(&path(folder, id)),
             _ => None,
         };
-        let mark = [&of_database, &of_folder]
-            .into_iter()
-            .flatten()
-            .map(|file| file.tickets)
-            .max()
-            .unwrap_or(0);
-        let last = last_ticket(conn)?;
-        let is_empty = !conn.prepare("SELECT 1 FROM journal")?.exists([])?;
-        if is_empty && last == 0 && mark > 0 && !start_anew {
+        let files = || [&of_database, &of_folder].into_iter().flatten();
+        let mark = files().map(|file| file.tickets).max().unwrap_or(0);
+        let journalled = files().map(|file| file.mails).max().unwrap_or(0);
+        let (last, mails) = (last_ticket(conn)?, last_mail(conn)?);
+        let was_used = mark > 0 || journalled > 0;
+        if mails == 0 && last == 0 && was_used && !start_anew {
             return Err(StoreError::Emptied {
                 path: data_dir.to_owned(),
-                last_ticket: Some(ticket_name(mark)),
+                last_ticket: (mark > 0).then(|| ticket_name(mark)),
             });
         }
         let (id, secret) = match (&stored, &of_folder) {
@@ -115,6 +115,13 @@ impl Installation {
                 "ticket numbers continue above the mark: the database was restored, emptied or not stopped cleanly, and the numbers up to the mark may have been given out"
             );
         }
+        if mails < journalled {
+            tracing::warn!(
+                database = mails,
+                journalled,
+                "the database is older than its last run: it was restored or emptied, and does not know the mails journalled since"
+            );
+        }
         let tickets = last.max(mark);
         let mut mark = Mark {
             file: folder.map(|folder| path(folder, &id)),
@@ -123,6 +130,7 @@ impl Installation {
                 secret,
                 data_dir: shown(data_dir),
                 tickets,
+                mails,
             },
             tickets,
         };
@@ -143,12 +151,15 @@ impl Installation {
     }
 
     /// Sets the mark to the last number that was given out, at a clean stop.
-    pub(crate) fn settle(&self, last: i64) {
+    pub(crate) fn settle(&self, conn: &Connection) -> Result<(), StoreError> {
+        let (last, mails) = (last_ticket(conn)?, last_mail(conn)?);
         let mut mark = self.lock();
-        if mark.tickets != last {
+        if (mark.tickets, mark.recorded.mails) != (last, mails) {
             mark.tickets = last;
+            mark.recorded.mails = mails;
             mark.write();
         }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Mark> {
@@ -182,7 +193,15 @@ pub(crate) fn of_folder(folder: &Path, data_dir: &Path) -> Option<Recorded> {
         .max_by_key(|file| file.tickets)
 }
 
-pub(crate) fn last_ticket(conn: &Connection) -> Result<i64, StoreError> {
+fn last_mail(conn: &Connection) -> Result<i64, StoreError> {
+    Ok(
+        conn.query_row("SELECT coalesce(max(id), 0) FROM journal", [], |row| {
+            row.get(0)
+        })?,
+    )
+}
+
+fn last_ticket(conn: &Connection) -> Result<i64, StoreError> {
     Ok(conn
         .prepare_cached("SELECT last FROM sequence WHERE name = 'ticket'")?
         .query_row([], |row| row.get(0))?)

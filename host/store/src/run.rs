@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::installation::{self, Installation};
+use crate::installation::Installation;
 use crate::{Reader, Store, StoreError};
 
 /// How long a clean stop waits for listings beside it before it leaves the log to the next start.
@@ -77,12 +77,9 @@ pub(crate) fn begin(conn: &Connection) -> Result<u32, StoreError> {
 pub(crate) fn end(conn: &Connection, installation: &Installation) {
     let noted = set(conn, "running", 0)
         .and_then(|()| set(conn, "crashes", 0))
-        .and_then(|()| installation::last_ticket(conn));
-    match noted {
-        Ok(last) => installation.settle(last),
-        Err(error) => {
-            tracing::warn!(%error, "a clean stop could not be recorded: the next start takes it for a crash");
-        }
+        .and_then(|()| installation.settle(conn));
+    if let Err(error) = noted {
+        tracing::warn!(%error, "a clean stop could not be recorded: the next start takes it for a crash");
     }
     let moved = conn
         .execute_batch(&format!("PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}"))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use include_dir::{Dir, File, include_dir};
-use postroom_store::{Committed, Store};
+use postroom_store::{Committed, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoArgs;
@@ -89,7 +89,11 @@ fn lay_out(dir: &Path) -> anyhow::Result<()> {
     let data = dir.join("data");
     if data.exists() {
         // Refused while another demo runs here.
-        Store::open(&data)?.close();
+        let options = StoreOptions {
+            start_anew: true,
+            ..StoreOptions::default()
+        };
+        Store::open_with(&data, &options)?.close();
     }
     for stale in ["data", "spool"] {
         match std::fs::remove_dir_all(dir.join(stale)) {

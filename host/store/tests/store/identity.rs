@@ -144,11 +144,7 @@ async fn after_a_crash_numbers_continue_above_the_mark() {
     let file = std::fs::read_dir(house.marks()).unwrap().next().unwrap();
     let path = file.unwrap().path();
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(
-        &path,
-        text.replace("\"tickets\": 1\n", "\"tickets\": 100\n"),
-    )
-    .unwrap();
+    std::fs::write(&path, text.replace("\"tickets\": 1,", "\"tickets\": 100,")).unwrap();
     let store = house.start().unwrap();
     assert_eq!(store.crashes(), 1);
     assert_eq!(answer(&store, "two").await.0, "T-101");
@@ -192,16 +188,11 @@ async fn a_missing_or_empty_database_is_refused_until_somebody_asks_for_it() {
 #[tokio::test]
 async fn a_database_that_lost_its_log_is_refused() {
     let house = House::new();
-    let fresh = house.0.path().join("fresh");
-    house.open(&fresh, false).unwrap().close();
     let store = house.start().unwrap();
     answer(&store, "one").await;
-    drop(store);
-    // The tables are there, and nothing in them.
-    std::fs::remove_dir_all(house.marks()).unwrap();
-    let store = house.start().unwrap();
     answer(&store, "two").await;
     store.close();
+    // The tables are there, and nothing in them.
     let conn = rusqlite::Connection::open(house.data().join("postroom.sqlite")).unwrap();
     conn.pragma_update(None, "foreign_keys", false).unwrap();
     for table in [
@@ -315,4 +306,21 @@ async fn runs_that_did_not_stop_are_counted_until_one_does() {
     assert_eq!(store.crashes(), 1);
     store.close();
     assert_eq!(Store::open(dir.path()).unwrap().crashes(), 0);
+}
+
+#[tokio::test]
+async fn a_database_without_tickets_that_lost_its_mails_is_refused_too() {
+    let house = House::new();
+    house.start().unwrap().close();
+    let backup = house.0.path().join("backup");
+    house.copy(&backup);
+    let store = house.start().unwrap();
+    let id = journal_one(&store, "spam").await;
+    store.commit(vec![ignored(id, "spam")]).await.unwrap();
+    store.close();
+    house.restore(&backup);
+    let refused = house.start().err().unwrap();
+    assert!(matches!(refused, StoreError::Emptied { .. }), "{refused}");
+    house.start_anew().unwrap().close();
+    house.start().unwrap();
 }
