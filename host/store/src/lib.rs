@@ -105,6 +105,9 @@ impl Store {
                 last_ticket: of_folder.and_then(|file| file.last_ticket()),
             });
         }
+        if is_gone {
+            schema::set_log_aside(data_dir)?;
+        }
         let conn = schema::open_writer(data_dir, options)?;
         let installation =
             Installation::establish(&conn, data_dir, folder, of_folder, options.start_anew)?;

@@ -99,6 +99,22 @@ pub(crate) fn is_missing_from_used_folder(data_dir: &Path) -> bool {
     is_new(data_dir) && (data_dir.join(HOLDER).exists() || has_log())
 }
 
+/// Renames what is left beside a database that is gone: SQLite would delete the log, or take it for that of the new database.
+pub(crate) fn set_log_aside(data_dir: &Path) -> Result<(), StoreError> {
+    for suffix in COMPANIONS {
+        let left = data_dir.join(format!("{DATABASE}{suffix}"));
+        let aside = data_dir.join(format!("{DATABASE}{suffix}.set-aside"));
+        match std::fs::rename(&left, &aside) {
+            Ok(()) => {
+                tracing::warn!(file = %left.display(), kept_as = %aside.display(), "set aside: its database is gone");
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::io(left, error)),
+        }
+    }
+    Ok(())
+}
+
 /// Whether there is no database yet.
 pub(crate) fn is_new(data_dir: &Path) -> bool {
     std::fs::metadata(database_path(data_dir)).map_or(0, |it| it.len()) == 0

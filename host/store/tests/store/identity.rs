@@ -324,3 +324,22 @@ async fn a_database_without_tickets_that_lost_its_mails_is_refused_too() {
     house.start_anew().unwrap().close();
     house.start().unwrap();
 }
+
+#[tokio::test]
+async fn a_log_without_its_database_is_set_aside_and_not_taken_for_that_of_a_new_one() {
+    let house = House::new();
+    let store = house.start().unwrap();
+    answer(&store, "one").await;
+    let crashed = house.0.path().join("crashed");
+    house.copy(&crashed);
+    drop(store);
+    house.restore(&crashed);
+    std::fs::remove_file(house.data().join("postroom.sqlite")).unwrap();
+    let log = std::fs::read(house.data().join("postroom.sqlite-wal")).unwrap();
+    assert!(!log.is_empty());
+    assert!(matches!(house.start(), Err(StoreError::Emptied { .. })));
+    let store = house.start_anew().unwrap();
+    assert_eq!(answer(&store, "two").await.0, "T-2");
+    let kept = std::fs::read(house.data().join("postroom.sqlite-wal.set-aside"));
+    assert_eq!(kept.unwrap(), log);
+}
