@@ -132,3 +132,38 @@ fn what_comes_again_under_one_message_id_is_counted_and_listed() {
     );
     room.assert_balanced(1);
 }
+
+#[test]
+fn a_clock_that_leapt_drops_no_raw_mail() {
+    let room = Room::bare(stand());
+    room.write(
+        "postroom.toml",
+        "data_dir = \"data\"\n[tenants.acme]\n[mailboxes.drop]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"spool\"\nrules = [\"standard\"]\n",
+    );
+    room.write("spool/1.eml", mail("old", "…"));
+    room.once();
+    let database = room.path().join("data/postroom.sqlite");
+    let change = |sql: &str| {
+        let conn = rusqlite::Connection::open(&database).unwrap();
+        conn.execute_batch(sql).unwrap();
+    };
+    let raw = || {
+        let conn = rusqlite::Connection::open(&database).unwrap();
+        let count = conn.query_row("SELECT count(*) FROM raw", [], |row| row.get(0));
+        count.unwrap_or(0_i64)
+    };
+    // As if the clock were 400 days ahead of everything that is known.
+    change(
+        "UPDATE journal SET received_ms = received_ms - 34560000000; DELETE FROM state WHERE name = 'clock'",
+    );
+    let running = room.start();
+    running.await_log("no raw mail is dropped until it has run for a day");
+    assert_eq!(running.stop(), Some(0));
+    assert_eq!(raw(), 1);
+    // The same age, and a clock that was confirmed a moment ago.
+    change("INSERT OR REPLACE INTO state (name, value) VALUES ('clock', unixepoch() * 1000)");
+    let running = room.start();
+    running.await_log("raw mail past keep_raw is gone");
+    assert_eq!(running.stop(), Some(0));
+    assert_eq!(raw(), 0);
+}
