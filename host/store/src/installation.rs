@@ -243,7 +243,8 @@ fn read_file(path: &Path) -> Option<Recorded> {
         .flatten()
 }
 
-/// Puts bytes in the place of a file (0600), durably. A process killed on the way leaves the old file.
+/// Puts bytes in the place of a file (0600), durably. A process killed on the way leaves the old file. The data folder is locked, so
+/// the half-written file is ours alone.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new()
@@ -251,7 +252,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(0o700)
         .create(folder)?;
     let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(format!(".{}.half-written", std::process::id()));
+    unfinished.push(".half-written");
     let unfinished = PathBuf::from(unfinished);
     File::options()
         .create(true)
