@@ -49,6 +49,9 @@ pub enum Command {
         /// then ended) and exit; exit code 1 when a mailbox failed
         #[arg(long)]
         once: bool,
+        /// Start with an empty database although this data folder was in use; ticket numbers continue above those given out
+        #[arg(long)]
+        start_anew: bool,
     },
     /// Run the service and show what happens: each save of a rule is tested and replayed, its difference shown, then it is live
     Dev {
@@ -88,6 +91,9 @@ pub enum Command {
         /// Only this mailbox
         #[arg(long)]
         mailbox: Option<String>,
+        /// List the mails that came again, byte for byte, and were not decided again
+        #[arg(long)]
+        repeated: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -172,6 +178,9 @@ pub struct DevArgs {
     /// How long a save waits for its replay before it goes live: 300ms, 2s
     #[arg(long, value_name = "TIME", default_value = "700ms", value_parser = replay_time)]
     pub within: Duration,
+    /// Start with an empty database although this data folder was in use; ticket numbers continue above those given out
+    #[arg(long)]
+    pub start_anew: bool,
 }
 
 #[derive(Debug, Args)]
@@ -355,6 +364,9 @@ pub enum MailCommand {
         /// mbox files, maildirs, folders of .eml files, .eml files
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Start with an empty database although this data folder was in use; ticket numbers continue above those given out
+        #[arg(long)]
+        start_anew: bool,
         #[command(flatten)]
         config: ConfigArg,
         #[command(flatten)]

@@ -49,23 +49,43 @@ pub fn refresh(step: RefreshStep) {
     });
 }
 
+/// Kills this process when `POSTROOM_CRASH_AT` is `mail:TEXT` and the mail that is about to be decided holds the text: a mail that is
+/// the end of every process.
+pub fn mail(bytes: &[u8]) {
+    if let Some(text) = at().and_then(|at| at.strip_prefix("mail:"))
+        && bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    {
+        kill();
+    }
+}
+
 /// Kills this process, as SIGKILL does, when `POSTROOM_CRASH_AT` names this point. Nothing is flushed, no destructor runs.
 /// With `panic:` before the name it panics instead, as a defect would.
 pub fn point(point: Point) {
-    static AT: OnceLock<Option<String>> = OnceLock::new();
-    let at = AT.get_or_init(|| std::env::var("POSTROOM_CRASH_AT").ok());
-    let Some(at) = at.as_deref() else {
+    let Some(at) = at() else {
         return;
     };
     if at.strip_prefix("panic:") == Some(point.name()) {
         panic!("ordered at {}", point.name());
     }
     if at == point.name() {
-        let pid = rustix::process::getpid();
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        // The signal may take a moment; nothing past this point may run.
-        loop {
-            std::thread::park();
-        }
+        kill();
+    }
+}
+
+fn at() -> Option<&'static str> {
+    static AT: OnceLock<Option<String>> = OnceLock::new();
+    AT.get_or_init(|| std::env::var("POSTROOM_CRASH_AT").ok())
+        .as_deref()
+}
+
+fn kill() -> ! {
+    let pid = rustix::process::getpid();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    // The signal may take a moment; nothing past this point may run.
+    loop {
+        std::thread::park();
     }
 }

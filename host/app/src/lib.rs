@@ -6,6 +6,7 @@ pub mod output;
 mod audience;
 mod cases;
 pub mod cli;
+mod clock;
 pub mod commands;
 pub mod config;
 mod connections;

@@ -20,7 +20,11 @@ fn main() -> ExitCode {
         Command::Init { dir } => commands::init::init(&dir),
         Command::Check { config, output } => commands::check::check(&config.config, output.json),
         Command::Dev { config, args } => commands::dev::dev(&config.config, &args),
-        Command::Run { config, once } => commands::run::run(&config.config, once),
+        Command::Run {
+            config,
+            once,
+            start_anew,
+        } => commands::run::run(&config.config, once, start_anew),
         Command::Decisions {
             config,
             filter,
@@ -36,6 +40,13 @@ fn main() -> ExitCode {
         Command::Ledger {
             config,
             mailbox,
+            repeated: true,
+            output,
+        } => commands::listings::repeats(&config.config, mailbox.as_deref(), output.json),
+        Command::Ledger {
+            config,
+            mailbox,
+            repeated: false,
             output,
         } => commands::listings::ledger(&config.config, mailbox.as_deref(), output.json),
         Command::Outbox {
@@ -95,9 +106,10 @@ fn main() -> ExitCode {
         Command::Mail(MailCommand::Import {
             mailbox,
             files,
+            start_anew,
             config,
             output,
-        }) => commands::import::import(&config.config, &mailbox, &files, output.json),
+        }) => commands::import::import(&config.config, &mailbox, &files, start_anew, output.json),
         Command::Rule(RuleCommand::Try {
             rule,
             mail,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::audience::{Audience, Log};
+use crate::clock::ClockCheck;
 use crate::config::{self, Config, ItemKind};
 use crate::connections::{self, AnySource};
 use crate::directory::Directories;
@@ -29,7 +30,7 @@ use crate::line::room::OutboxRoom;
 use crate::line::slots::Slots;
 use crate::line::streak::Streak;
 use crate::line::target::{Sender, Target};
-use crate::line::{Line, Mailbox, Observer, Settled};
+use crate::line::{Line, Mailbox, Observer, Settled, suspects};
 use crate::rulebook::{self, RuleBook};
 use crate::shadow::Shadows;
 use crate::{crash, runway, tls, watch as rule_watch};
@@ -64,6 +65,8 @@ pub struct Watchers {
     pub audience: Arc<dyn Audience>,
     /// Instances of rules that the audience may hold at a time, so that no mail waits for one.
     pub instances: usize,
+    /// Whether an empty database may take the place of one that is gone.
+    pub start_anew: bool,
 }
 
 /// How a drain ended.
@@ -83,12 +86,14 @@ impl Service {
     pub async fn build(
         config: Arc<Config>,
         observer: Option<Observer>,
+        start_anew: bool,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let watchers = Watchers {
             observer,
             audience: Arc::new(Log),
             instances: 0,
+            start_anew,
         };
         Self::watched(config, watchers, stop).await
     }
@@ -103,10 +108,13 @@ impl Service {
             observer,
             audience,
             instances,
+            start_anew,
         } = watchers;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let options = StoreOptions {
             generations: config.limits.generations,
+            installations: Some(config.installations.clone()),
+            start_anew,
             ..StoreOptions::default()
         };
         let store = Store::open_with(&config.data_dir, &options)?;
@@ -158,7 +166,6 @@ impl Service {
                     config::Source::Imap { login, .. } => recovered(login, &tokens),
                     config::Source::Spool { .. } => None,
                 },
-                recovered: false,
                 held: false,
                 crowded: false,
                 crowded_recorded: false,
@@ -181,19 +188,8 @@ impl Service {
 
     /// Serves until stopped, then drains: batches and deliveries under way end, nothing new begins. A part that dies ends the
     /// service, so that whoever watches over it starts it anew.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(mut self) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
-        for intake in self.intakes {
-            tasks.spawn(intake.serve());
-        }
-        tasks.spawn(rule_watch::watch(
-            self.line.rules.clone(),
-            self.line.directories.clone(),
-            self.audience,
-            self.stop.clone(),
-        ));
-        let committed = self.line.outbox_filled.subscribe();
-        tasks.spawn(self.shadows.serve(committed));
         let ways = self.config.outgoing.iter();
         let signed_in = ways
             .filter_map(|way| {
@@ -210,6 +206,21 @@ impl Service {
             self.stop.clone(),
         ));
         tasks.spawn(tell_notices(self.config.clone(), self.stop.clone()));
+        // Nothing that might end the process begins beside a suspect.
+        if let Err(error) = suspects::decide(&mut self.intakes).await {
+            tracing::warn!(%error, "the mails that the last crashes may have come from are not decided alone yet");
+        }
+        for intake in self.intakes {
+            tasks.spawn(intake.serve());
+        }
+        tasks.spawn(rule_watch::watch(
+            self.line.rules.clone(),
+            self.line.directories.clone(),
+            self.audience,
+            self.stop.clone(),
+        ));
+        let committed = self.line.outbox_filled.subscribe();
+        tasks.spawn(self.shadows.serve(committed));
         let mut died = None;
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
@@ -228,7 +239,10 @@ impl Service {
 
     /// Drains every mailbox, lets shadows decide what came, tries each due delivery once, and returns.
     pub async fn once(mut self) -> anyhow::Result<Drained> {
-        let mut drained = Drained::default();
+        let mut drained = Drained {
+            decided: suspects::decide(&mut self.intakes).await?,
+            ..Drained::default()
+        };
         let mut tasks = JoinSet::new();
         for intake in std::mem::take(&mut self.intakes) {
             let name = intake.mailbox.name.clone();
@@ -254,6 +268,7 @@ impl Service {
 
     /// Settles what an earlier process left undecided in one mailbox.
     pub async fn recover(&mut self, mailbox: &str) -> anyhow::Result<()> {
+        suspects::decide(&mut self.intakes).await?;
         let intake = self.intakes.iter_mut().find(|i| i.mailbox.name == mailbox);
         if let Some(intake) = intake {
             intake.recover().await?;
@@ -410,19 +425,61 @@ async fn tell_notices(config: Arc<Config>, stop: CancellationToken) {
     }
 }
 
-/// Drops raw mail past its keeping time, now and then.
+/// Drops raw mail past its keeping time, now and then, while the clock can be believed; and makes due what a wrong clock scheduled
+/// for a day that is far away.
 async fn purge(store: Store, keep: Duration, stop: CancellationToken) {
+    let began = Instant::now();
+    let now_ms = || Timestamp::now().as_millisecond();
+    let known_ms = store.known_time().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the last known time could not be read");
+        Some(0)
+    });
+    let mut check = ClockCheck::new(now_ms(), known_ms, began.elapsed());
+    let mut reported = false;
     loop {
-        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-        let before = Timestamp::now().as_millisecond().saturating_sub(keep_ms);
-        match store.purge(before).await {
+        let now = now_ms();
+        if check.is_confirmed(now, began.elapsed()) {
+            reported = false;
+            drop_old(&store, keep, now).await;
+        } else if !std::mem::replace(&mut reported, true) {
+            tracing::info!(
+                known = %shown(known_ms), now = %shown(Some(now)),
+                "the clock is more than a day from the last known time: no raw mail is dropped until it has run for a day"
+            );
+        }
+        match store.bring_forward(now).await {
             Ok(0) => {}
-            Ok(dropped) => tracing::info!(dropped, "raw mail past keep_raw is gone"),
-            Err(error) => tracing::warn!(%error, "raw mail past keep_raw could not be dropped"),
+            Ok(entries) => {
+                tracing::info!(
+                    entries,
+                    "scheduled more than a day ahead by another clock: due now"
+                );
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what a wrong clock scheduled could not be looked for")
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(PURGE_EVERY) => {}
             () = stop.cancelled() => return,
         }
     }
+}
+
+async fn drop_old(store: &Store, keep: Duration, now_ms: i64) {
+    let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+    let dropped = match store.confirm_clock(now_ms).await {
+        Ok(()) => store.purge(now_ms.saturating_sub(keep_ms)).await,
+        Err(error) => Err(error),
+    };
+    match dropped {
+        Ok(0) => {}
+        Ok(dropped) => tracing::info!(dropped, "raw mail past keep_raw is gone"),
+        Err(error) => tracing::warn!(%error, "raw mail past keep_raw could not be dropped"),
+    }
+}
+
+fn shown(ms: Option<i64>) -> Timestamp {
+    ms.and_then(|ms| Timestamp::from_millisecond(ms).ok())
+        .unwrap_or_default()
 }

@@ -7,6 +7,7 @@ pub mod context;
 pub mod decision;
 mod fold;
 pub mod grants;
+pub mod identity;
 pub mod lookup;
 pub mod message;
 pub mod parse;
@@ -23,6 +24,7 @@ pub use decision::{
     Value, Visibility,
 };
 pub use grants::{ActionKind, ActionKinds};
+pub use identity::{InstallationSecret, MailIdentity};
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
 pub use parse::{ParseLimits, message_id, parse, synthetic_message_id};
 pub use raw::{ContentHash, Cursor, Position, RawMessage};

@@ -12,4 +12,4 @@ pub use error::{SourceError, Unreachable};
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, TlsMode, imap};
 pub use probe::ProbeStep;
 pub use source::{Acknowledge, After, BEGINNING_BYTES, Batch, FetchLimits, Source};
-pub use spool::{SpoolSettings, SpoolSource, spool};
+pub use spool::{SpoolSettings, SpoolSource, file_identity, spool};

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use postroom_core::decision::Refusal;
 use postroom_core::lookup::{Found, Question};
-use postroom_core::{Action, Address, Decision, Outcome};
+use postroom_core::{
+    Action, Address, ContentHash, Decision, InstallationSecret, MailIdentity, Outcome,
+};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,7 @@ use crate::compose::{self, OutgoingMailPayload};
 use crate::ids::{
     DecisionId, JournalId, message_key, now_ms, outcome_number, ticket_name, ticket_number,
 };
+use crate::installation::Installation;
 use crate::items::{self, Origin};
 use crate::outbox::{self, NewEntry, OutboxKind};
 use crate::record::Record;
@@ -101,9 +104,11 @@ impl Store {
     /// Writes all verdicts in one transaction, in order; the first error is answered and nothing of any is written.
     pub async fn commit(&self, verdicts: Vec<Verdict>) -> Result<Vec<Committed>, StoreError> {
         let weight = verdicts.iter().map(weight_bytes).sum();
+        let installation = self.installation.clone();
         self.writer
             .submit(weight, move |conn| {
-                verdicts.into_iter().map(|v| write(conn, v)).collect()
+                let write = |verdict| write(conn, &installation, verdict);
+                verdicts.into_iter().map(write).collect()
             })
             .await
     }
@@ -114,7 +119,8 @@ struct Desk<'a> {
     conn: &'a Connection,
     journal: JournalId,
     origin: Origin,
-    mailbox: String,
+    mail: &'a JournalledMail,
+    secret: &'a InstallationSecret,
     facts: &'a MailFacts,
     routes: &'a Routes,
     outgoing: Option<&'a OutgoingRoute>,
@@ -122,6 +128,48 @@ struct Desk<'a> {
     ticket: Option<i64>,
     /// Whether the mail's people may join the ticket.
     joins: bool,
+}
+
+/// What identifies a journalled mail, and what it is known by outside.
+pub(crate) struct JournalledMail {
+    pub tenant_row: i64,
+    pub mailbox_row: i64,
+    pub tenant: String,
+    pub mailbox: String,
+    pub message_id: String,
+    content: ContentHash,
+}
+
+impl JournalledMail {
+    pub(crate) fn read(conn: &Connection, journal: JournalId) -> Result<Self, StoreError> {
+        conn.prepare_cached(
+            "SELECT j.tenant, j.mailbox, t.name, m.name, j.message_id, j.content_hash
+             FROM journal j JOIN mailbox m ON m.id = j.mailbox JOIN tenant t ON t.id = j.tenant WHERE j.id = ?1",
+        )?
+        .query_row([journal], |row| {
+            Ok(Self {
+                tenant_row: row.get(0)?,
+                mailbox_row: row.get(1)?,
+                tenant: row.get(2)?,
+                mailbox: row.get(3)?,
+                message_id: row.get(4)?,
+                content: ContentHash(row.get(5)?),
+            })
+        })
+        .optional()?
+        .ok_or(StoreError::UnknownMail { journal })
+    }
+
+    /// No command decides a mail again on purpose yet: the repetition is 0.
+    pub(crate) fn identity(&self) -> MailIdentity<'_> {
+        MailIdentity {
+            tenant: &self.tenant,
+            mailbox: &self.mailbox,
+            message_id: &self.message_id,
+            content: &self.content,
+            repetition: 0,
+        }
+    }
 }
 
 fn weight_bytes(verdict: &Verdict) -> usize {
@@ -133,7 +181,11 @@ fn weight_bytes(verdict: &Verdict) -> usize {
     verdict.decision.actions.iter().map(body).sum::<usize>() + 1024
 }
 
-fn write(conn: &Connection, verdict: Verdict) -> Result<Committed, StoreError> {
+fn write(
+    conn: &Connection,
+    installation: &Installation,
+    verdict: Verdict,
+) -> Result<Committed, StoreError> {
     let Verdict {
         journal,
         mut decision,
@@ -144,14 +196,15 @@ fn write(conn: &Connection, verdict: Verdict) -> Result<Committed, StoreError> {
         routes,
         outgoing,
     } = verdict;
-    let (tenant, mailbox_row, mailbox) = undecided(conn, journal)?;
+    let mail = undecided(conn, journal)?;
+    let (tenant, mailbox_row) = (mail.tenant_row, mail.mailbox_row);
     let origin = Origin {
         tenant,
         decision: DecisionId(journal.0),
         now_ms: now_ms(),
     };
 
-    let mut numbers = new_tickets(conn, &decision.actions)?;
+    let mut numbers = new_tickets(conn, installation, &decision.actions)?;
     let ticket = numbers
         .first()
         .copied()
@@ -173,7 +226,8 @@ fn write(conn: &Connection, verdict: Verdict) -> Result<Committed, StoreError> {
         conn,
         journal,
         origin,
-        mailbox,
+        mail: &mail,
+        secret: &installation.secret,
         facts: &facts,
         routes: &routes,
         outgoing: outgoing.as_ref(),
@@ -208,25 +262,23 @@ fn write(conn: &Connection, verdict: Verdict) -> Result<Committed, StoreError> {
     })
 }
 
-fn undecided(conn: &Connection, journal: JournalId) -> Result<(i64, i64, String), StoreError> {
-    let found = conn
-        .prepare_cached(
-            "SELECT j.tenant, j.mailbox, m.name, EXISTS (SELECT 1 FROM decision d WHERE d.journal = j.id)
-             FROM journal j JOIN mailbox m ON m.id = j.mailbox WHERE j.id = ?1",
-        )?
-        .query_row([journal], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, bool>(3)?))
-        })
-        .optional()?;
-    match found {
-        None => Err(StoreError::UnknownMail { journal }),
-        Some((_, _, _, true)) => Err(StoreError::AlreadyDecided { journal }),
-        Some((tenant, mailbox_row, mailbox, false)) => Ok((tenant, mailbox_row, mailbox)),
+fn undecided(conn: &Connection, journal: JournalId) -> Result<JournalledMail, StoreError> {
+    let mail = JournalledMail::read(conn, journal)?;
+    let decided = conn
+        .prepare_cached("SELECT 1 FROM decision WHERE journal = ?1")?
+        .exists([journal])?;
+    match decided {
+        true => Err(StoreError::AlreadyDecided { journal }),
+        false => Ok(mail),
     }
 }
 
 /// One number for each new ticket, in order, from the one sequence.
-fn new_tickets(conn: &Connection, actions: &[Action]) -> Result<Vec<i64>, StoreError> {
+fn new_tickets(
+    conn: &Connection,
+    installation: &Installation,
+    actions: &[Action],
+) -> Result<Vec<i64>, StoreError> {
     let wanted = actions
         .iter()
         .filter(|a| matches!(a, Action::Ticket(_)))
@@ -239,6 +291,7 @@ fn new_tickets(conn: &Connection, actions: &[Action]) -> Result<Vec<i64>, StoreE
             "UPDATE sequence SET last = last + ?1 WHERE name = 'ticket' RETURNING last",
         )?
         .query_row([wanted], |row| row.get(0))?;
+    installation.raise(last);
     Ok((last - wanted + 1..=last).collect())
 }
 
@@ -344,11 +397,13 @@ impl Desk<'_> {
     }
 
     fn message_id(&self, n: usize, outgoing: &OutgoingRoute) -> String {
-        format!("{}.{n}@{}", self.origin.decision, outgoing.from_domain)
+        let identity = self.mail.identity();
+        identity.outgoing_message_id(self.secret, n, &outgoing.from_domain)
     }
 
     fn idempotency_key(&self, n: usize, target: &str) -> String {
-        format!("pr_{}_{n}_{target}", self.origin.decision)
+        let identity = self.mail.identity();
+        identity.idempotency_key(self.secret, n, target)
     }
 
     /// Makes the mail's people participants of the ticket.
@@ -395,7 +450,7 @@ impl Desk<'_> {
             event,
             &row,
             self.origin.decision,
-            &self.mailbox,
+            &self.mail.mailbox,
             &self.facts.message_id,
             self.origin.now_ms,
         )?;

@@ -19,6 +19,16 @@ pub enum StoreError {
     /// Another process runs on this data_dir.
     #[error("another postroom{} already runs on {}", pid.map(|p| format!(" (process {p})")).unwrap_or_default(), path.display())]
     Locked { path: PathBuf, pid: Option<u32> },
+    /// The database of a folder that was in use is missing or empty.
+    #[error(
+        "the database in {} is missing or empty, and this folder was in use{}. help: put the database back (is its volume mounted?), or start with an empty one by adding --start-anew",
+        path.display(),
+        last_ticket.as_ref().map(|last| format!(": ticket numbers up to {last} may have been given out")).unwrap_or_default()
+    )]
+    Emptied {
+        path: PathBuf,
+        last_ticket: Option<String>,
+    },
     /// The database was busy for longer than the store waits.
     #[error("the database is busy")]
     Busy,

@@ -1,7 +1,7 @@
 //! Numbers and times as the database keeps them, and as everyone else reads them.
 
 use jiff::Timestamp;
-use postroom_core::Outcome;
+use postroom_core::{Outcome, Position};
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -117,6 +117,15 @@ pub(crate) fn message_key(tenant: i64, message_id: &str) -> i64 {
         .chain_update(tenant.to_le_bytes())
         .chain_update(message_id)
         .finalize();
+    first_bytes(&digest)
+}
+
+/// A place on a server or in a spool, for telling it from others.
+pub(crate) fn place_key(position: &Position) -> i64 {
+    first_bytes(&Sha256::digest(&position.0))
+}
+
+fn first_bytes(digest: &[u8]) -> i64 {
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     i64::from_le_bytes(first)

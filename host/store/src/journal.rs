@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use postroom_core::{ContentHash, Cursor, Position};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::ids::{JournalId, message_key, now_ms};
+use crate::ids::{JournalId, message_key, now_ms, place_key};
 use crate::{Reader, Store, StoreError};
 
 /// Bytes after which a page of pending mail ends early.
@@ -42,6 +42,16 @@ pub struct Journalled {
     pub id: JournalId,
     /// False for a mail journalled before: it has its line already, only its position was added for acknowledging.
     pub fresh: bool,
+    /// The mail was journalled before from another place, and is seen at this one for the first time: it came again.
+    pub repeated: bool,
+}
+
+/// An undecided mail that may have ended the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspect {
+    pub mailbox: String,
+    pub id: JournalId,
+    pub attempts: u32,
 }
 
 /// A journalled mail that is not decided yet.
@@ -113,19 +123,48 @@ impl Reader {
             while bytes < PENDING_PAGE_BYTES
                 && let Some(row) = rows.next()?
             {
-                let mail = PendingMail {
-                    id: row.get(0)?,
-                    message_id: row.get(1)?,
-                    received_ms: row.get(2)?,
-                    attempts: row.get(3)?,
-                    whole: row.get(4)?,
-                    size: row.get::<_, i64>(5)?.unsigned_abs(),
-                    bytes: Bytes::from(row.get::<_, Vec<u8>>(6)?),
-                };
+                let mail = pending_row(row)?;
                 bytes += mail.bytes.len();
                 page.push(mail);
             }
             Ok(page)
+        })
+    }
+
+    /// The oldest undecided mails of each mailbox, up to `limit` of one: those that a process which died may have been deciding.
+    /// The least tried come first, so that a mail that is in the way of the others is left for the end.
+    pub fn suspects(&self, limit: usize) -> Result<Vec<Suspect>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(
+                "SELECT m.name, p.journal, p.attempts
+                 FROM (SELECT mailbox, journal, attempts,
+                              row_number() OVER (PARTITION BY mailbox ORDER BY journal) AS number FROM pending) p
+                      JOIN mailbox m ON m.id = p.mailbox
+                 WHERE p.number <= ?1 ORDER BY p.attempts, p.journal",
+            )?;
+            let rows = statement.query_map([limit as i64], |row| {
+                Ok(Suspect {
+                    mailbox: row.get(0)?,
+                    id: row.get(1)?,
+                    attempts: row.get(2)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// One undecided mail; none when it is decided or was never journalled.
+    pub fn pending_mail(&self, id: JournalId) -> Result<Option<PendingMail>, StoreError> {
+        self.with(|conn| {
+            Ok(conn
+                .prepare_cached(
+                    "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes
+                     FROM journal j JOIN pending p ON p.mailbox = j.mailbox AND p.journal = j.id
+                          JOIN raw r ON r.journal = j.id
+                     WHERE j.id = ?1",
+                )?
+                .query_row([id], pending_row)
+                .optional()?)
         })
     }
 
@@ -139,6 +178,18 @@ impl Reader {
             Ok(bytes.map(Bytes::from))
         })
     }
+}
+
+fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingMail> {
+    Ok(PendingMail {
+        id: row.get(0)?,
+        message_id: row.get(1)?,
+        received_ms: row.get(2)?,
+        attempts: row.get(3)?,
+        whole: row.get(4)?,
+        size: row.get::<_, i64>(5)?.unsigned_abs(),
+        bytes: Bytes::from(row.get::<_, Vec<u8>>(6)?),
+    })
 }
 
 /// The row of a tenant or a mailbox, made on first sight.
@@ -194,27 +245,32 @@ fn write_mail(
     mail: &NewMail,
 ) -> Result<Journalled, StoreError> {
     let key = message_key(tenant, &mail.message_id);
-    let known: Option<JournalId> = conn
+    let place = place_key(&mail.position);
+    let known: Option<(JournalId, Option<i64>)> = conn
         .prepare_cached(
-            "SELECT id FROM journal
+            "SELECT id, place FROM journal
              WHERE message_key = ?1 AND content_hash = ?2 AND mailbox = ?3 AND tenant = ?4 AND message_id = ?5",
         )?
         .query_row(
             (key, &mail.content_hash.0, mailbox, tenant, &mail.message_id),
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    if let Some(id) = known {
+    if let Some((id, first_place)) = known {
         let decided = conn
             .prepare_cached("SELECT 1 FROM decision WHERE journal = ?1")?
             .exists([id])?;
         add_position(conn, mailbox, id, &mail.position, decided.then(now_ms))?;
-        return Ok(Journalled { id, fresh: false });
+        return Ok(Journalled {
+            id,
+            fresh: false,
+            repeated: note_repeat(conn, id, first_place, place, received_ms)?,
+        });
     }
     let id = JournalId(
         conn.prepare_cached(
-            "INSERT INTO journal (tenant, mailbox, received_ms, size, whole, message_key, content_hash, message_id)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO journal (tenant, mailbox, received_ms, size, whole, message_key, content_hash, message_id, place)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .insert((
             tenant,
@@ -225,6 +281,7 @@ fn write_mail(
             key,
             &mail.content_hash.0,
             &mail.message_id,
+            place,
         ))?,
     );
     conn.prepare_cached("INSERT INTO raw (journal, bytes) VALUES (?1, ?2)")?
@@ -232,7 +289,39 @@ fn write_mail(
     conn.prepare_cached("INSERT INTO pending (mailbox, journal) VALUES (?1, ?2)")?
         .execute((mailbox, id))?;
     add_position(conn, mailbox, id, &mail.position, None)?;
-    Ok(Journalled { id, fresh: true })
+    Ok(Journalled {
+        id,
+        fresh: true,
+        repeated: false,
+    })
+}
+
+/// Notes that a known mail is seen at a place, and returns whether it came again: a mail that is read once more from its place, after
+/// a restart for example, did not.
+fn note_repeat(
+    conn: &Connection,
+    id: JournalId,
+    first_place: Option<i64>,
+    place: i64,
+    seen_ms: i64,
+) -> Result<bool, StoreError> {
+    match first_place {
+        Some(first) if first == place => Ok(false),
+        Some(_) => {
+            let noted = conn
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO repeat (journal, place, seen_ms) VALUES (?1, ?2, ?3)",
+                )?
+                .execute((id, place, seen_ms))?;
+            Ok(noted > 0)
+        }
+        // Of a mail journalled by an earlier version nobody knows where it lay: most likely here.
+        None => {
+            conn.prepare_cached("UPDATE journal SET place = ?2 WHERE id = ?1")?
+                .execute((id, place))?;
+            Ok(false)
+        }
+    }
 }
 
 /// A position awaits one acknowledgement: that of the mail last seen there.

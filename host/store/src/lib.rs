@@ -16,6 +16,7 @@ mod directory;
 mod error;
 mod generations;
 mod ids;
+mod installation;
 mod items;
 mod journal;
 mod ledger;
@@ -30,6 +31,7 @@ mod record;
 mod recorded;
 mod refusals;
 mod retention;
+mod run;
 mod schema;
 mod shadow;
 mod strikes;
@@ -38,6 +40,7 @@ mod writer;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use acks::Ack;
 pub use commit::{
@@ -48,8 +51,8 @@ pub use directory::FileId;
 pub use error::StoreError;
 pub use generations::{Generation, RuleChange, RuleRecord};
 pub use ids::{DecisionId, ItemKind, JournalId};
-pub use journal::{JournalBatch, Journalled, NewMail, PendingMail};
-pub use ledger::LedgerRow;
+pub use journal::{JournalBatch, Journalled, NewMail, PendingMail, Suspect};
+pub use ledger::{LedgerRow, RepeatRow};
 pub use listing::{
     DecisionRow, Filter, ItemRow, MailboxRow, OutboxDetail, OutboxRow, QuarantineRow, Quarantined,
     Rows,
@@ -66,14 +69,19 @@ pub use shadow::{
 };
 pub use strikes::{Mark, SenderKey, StrikeRecord};
 
+use installation::Installation;
 use schema::Lock;
 use writer::Writer;
 
 /// The writing side, held by the one service on a data_dir. Cheap to clone; every handle is the same store.
 #[derive(Clone)]
 pub struct Store {
-    writer: Arc<Writer>,
+    // Before the writer: the connection that closes last tidies up.
     reader: Reader,
+    writer: Arc<Writer>,
+    installation: Arc<Installation>,
+    /// Runs in a row, before this one, that did not stop cleanly.
+    crashes: u32,
     /// How many are kept.
     generations: u64,
     /// Of one shadow, how many and how large.
@@ -89,13 +97,33 @@ impl Store {
 
     /// As [`Store::open`], with limits of one's own.
     pub fn open_with(data_dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let lock = Lock::take(data_dir)?;
+        let lock = Lock::take(data_dir, Duration::from_millis(options.lock_wait_ms))?;
+        let folder = options.installations.as_deref();
+        let of_folder = folder.and_then(|folder| installation::of_folder(folder, data_dir));
+        let is_gone = schema::is_missing_from_used_folder(data_dir)
+            || (schema::is_new(data_dir) && of_folder.is_some());
+        if is_gone && !options.start_anew {
+            return Err(StoreError::Emptied {
+                path: data_dir.to_owned(),
+                last_ticket: of_folder.and_then(|file| file.last_ticket()),
+            });
+        }
+        if is_gone {
+            schema::set_log_aside(data_dir)?;
+        }
         let conn = schema::open_writer(data_dir, options)?;
+        let installation =
+            Installation::establish(&conn, data_dir, folder, of_folder, options.start_anew)?;
+        let installation = Arc::new(installation);
+        let crashes = run::begin(&conn)?;
+        lock.name_holder(data_dir);
         let reader = Reader::open_with(data_dir, options)?;
-        let writer = Arc::new(Writer::start(conn, lock, options)?);
+        let writer = Arc::new(Writer::start(conn, lock, installation.clone(), options)?);
         Ok(Self {
-            writer,
             reader,
+            writer,
+            installation,
+            crashes,
             generations: options.generations,
             shadow_differences: options.shadow_differences,
             shadow_difference_bytes: options.shadow_difference_bytes,
@@ -103,8 +131,9 @@ impl Store {
     }
 
     /// Writes what is queued, then ends the writer thread and releases the lock; blocks for as long as that takes.
-    /// Later writes answer [`StoreError::Closed`].
+    /// Later writes answer [`StoreError::Closed`]. The database is one file then, unless something else has it open.
     pub fn close(&self) {
+        self.reader.release();
         self.writer.close();
     }
 }

@@ -1,5 +1,7 @@
 //! The store's limits, each with a name and a default.
 
+use std::path::PathBuf;
+
 /// How much the store takes: memory, disk and patience.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -20,6 +22,8 @@ pub struct StoreOptions {
     pub cached_statements: usize,
     /// How long a connection waits for another's lock.
     pub busy_timeout_ms: u64,
+    /// How long a start waits for the data folder's lock: the kernel may take a moment to end a process that was killed.
+    pub lock_wait_ms: u64,
     /// Generations of rules that are kept.
     pub generations: u64,
     /// Mails that a shadow decides at most.
@@ -32,6 +36,10 @@ pub struct StoreOptions {
     pub shadows: u64,
     /// A quota on the database file; none by default.
     pub database_bytes: Option<u64>,
+    /// The folder, outside the data folder, of the file with the installation's identity and its ticket mark; by default none is kept.
+    pub installations: Option<PathBuf>,
+    /// Whether an empty database may take the place of one that is gone.
+    pub start_anew: bool,
 }
 
 impl Default for StoreOptions {
@@ -47,12 +55,15 @@ impl Default for StoreOptions {
             reader_cache_kib: 2 * 1024,
             cached_statements: 128,
             busy_timeout_ms: 5_000,
+            lock_wait_ms: 2_000,
             generations: 1000,
             shadow_mails: 10_000,
             shadow_differences: 500,
             shadow_difference_bytes: 8 * 1024 * 1024,
             shadows: 100,
             database_bytes: None,
+            installations: None,
+            start_anew: false,
         }
     }
 }

@@ -141,10 +141,11 @@ fn may_write(
         .exists((ticket, sender.email.to_lowercase()))?)
 }
 
-/// The oldest open ticket made from, or noted on by, a mail with this Message-ID. Of those mails 200 are looked at: anybody
-/// may send many with one Message-ID.
+/// The oldest open ticket made from, or noted on by, a mail with this Message-ID. Of those mails the 200 that came first are looked
+/// at: anybody may send many with one Message-ID later, and must not push out the first.
 const RECEIVED: &str = "SELECT i.ticket
-     FROM (SELECT id FROM journal WHERE message_key = ?1 AND message_id = ?2 AND tenant = ?3 LIMIT 200) j
+     FROM (SELECT id FROM journal WHERE message_key = ?1 AND message_id = ?2 AND tenant = ?3
+           ORDER BY id LIMIT 200) j
           JOIN decision d ON d.journal = j.id
           JOIN item i ON i.kind = 0 AND i.ticket = d.ticket
      WHERE i.tenant = ?3 AND i.state = 'open' ORDER BY i.ticket LIMIT 1";

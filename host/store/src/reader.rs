@@ -55,10 +55,38 @@ impl Reader {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let conn = self.pool.lend()?;
-        let answer = work(&conn);
-        self.pool.give_back(conn);
-        answer
+        let lent = Lent {
+            pool: &self.pool,
+            conn: Some(self.pool.lend()?),
+        };
+        match &lent.conn {
+            Some(conn) => work(conn),
+            None => Err(StoreError::Closed),
+        }
+    }
+
+    /// Closes the idle connections, so that the writer's is the last one. A later question opens one again.
+    pub(crate) fn release(&self) {
+        let mut state = self.pool.lock();
+        state.open -= state.idle.len();
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        drop(idle);
+        self.pool.returned.notify_all();
+    }
+}
+
+/// A lent connection. It goes back however the work ends, also by a panic.
+struct Lent<'a> {
+    pool: &'a Pool,
+    conn: Option<Connection>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.pool.give_back(conn);
+        }
     }
 }
 
@@ -92,5 +120,29 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::Store;
+
+    #[test]
+    fn a_panic_in_a_read_loses_no_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            readers: 1,
+            ..StoreOptions::default()
+        };
+        let store = Store::open_with(dir.path(), &options).unwrap();
+        for _ in 0..3 {
+            let read = AssertUnwindSafe(|| store.with(|_| -> Result<(), StoreError> { panic!() }));
+            assert!(catch_unwind(read).is_err());
+            assert_eq!(store.pool.lock().idle.len(), 1, "the connection is gone");
+        }
+        assert_eq!(store.outbox_waiting().unwrap(), 0);
     }
 }

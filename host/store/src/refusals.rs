@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use postroom_core::{Alert, AlertState, ContentHash};
+use postroom_core::{Alert, AlertState, ContentHash, InstallationSecret};
 use rusqlite::{Connection, TransactionBehavior};
 
+use crate::commit::JournalledMail;
 use crate::compose;
 use crate::generations::{self, Set, Version};
-use crate::ids::{DecisionId, now_ms};
+use crate::ids::{DecisionId, JournalId, now_ms};
 use crate::items::{self, Origin};
 use crate::options::StoreOptions;
 use crate::outbox::{self, NewEntry, OutboxKind};
@@ -82,11 +83,13 @@ pub fn roll_back(
 impl Store {
     /// Refuses a version that failed on too many mails, and raises its alert, in one transaction.
     pub async fn send_back(&self, rule: SentBack) -> Result<(), StoreError> {
+        let secret = self.installation.secret.clone();
         self.writer
             .submit(0, move |conn| {
                 refuse(conn, &rule.tenant, &rule.name, rule.hash, &rule.reason)?;
                 let firing = Some((rule.decision, &rule.alert));
-                tell(conn, &rule.tenant, firing, &rule.alert.key, &rule.sinks)
+                let (key, sinks) = (&rule.alert.key, &rule.sinks);
+                tell(conn, &secret, &rule.tenant, firing, key, sinks)
             })
             .await
     }
@@ -99,9 +102,11 @@ impl Store {
         alert: Alert,
         sinks: Vec<String>,
     ) -> Result<(), StoreError> {
+        let secret = self.installation.secret.clone();
         self.writer
             .submit(0, move |conn| {
-                tell(conn, &tenant, Some((decision, &alert)), &alert.key, &sinks)
+                let firing = Some((decision, &alert));
+                tell(conn, &secret, &tenant, firing, &alert.key, &sinks)
             })
             .await
     }
@@ -114,11 +119,12 @@ impl Store {
         alert_key: String,
         sinks: Vec<String>,
     ) -> Result<(), StoreError> {
+        let secret = self.installation.secret.clone();
         self.writer
             .submit(0, move |conn| {
                 conn.prepare_cached("DELETE FROM rule_refused WHERE tenant = ?1 AND name = ?2")?
                     .execute((&tenant, &name))?;
-                tell(conn, &tenant, None, &alert_key, &sinks)
+                tell(conn, &secret, &tenant, None, &alert_key, &sinks)
             })
             .await
     }
@@ -220,6 +226,7 @@ fn refuse(
 /// Puts a tenant's alert about a rule and queues it for the sinks. Without a mail that it is of, it is resolved, if it was raised.
 fn tell(
     conn: &Connection,
+    secret: &InstallationSecret,
     tenant: &str,
     firing: Option<(DecisionId, &Alert)>,
     key: &str,
@@ -232,31 +239,33 @@ fn tell(
             None => return Ok(()),
         },
     };
-    let (tenant, mailbox, message_id): (i64, String, String) = conn
-        .prepare_cached(
-            "SELECT j.tenant, m.name, j.message_id FROM journal j JOIN mailbox m ON m.id = j.mailbox WHERE j.id = ?1",
-        )?
-        .query_row([decision.0], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?;
+    let mail = JournalledMail::read(conn, JournalId(decision.0))?;
     let origin = Origin {
-        tenant,
+        tenant: mail.tenant_row,
         decision,
         now_ms: now_ms(),
     };
     let item = items::put_alert(conn, origin, &alert)?;
     let row = items::read(conn, item)?;
     let event = format!("alert.{}", items::alert_state(alert.state));
-    let payload = compose::event(&event, &row, decision, &mailbox, &message_id, origin.now_ms)?;
+    let payload = compose::event(
+        &event,
+        &row,
+        decision,
+        &mail.mailbox,
+        &mail.message_id,
+        origin.now_ms,
+    )?;
     for sink in sinks {
         let entry = NewEntry {
             kind: OutboxKind::Sink,
             target: sink,
-            tenant,
+            tenant: mail.tenant_row,
             decision,
             lane: Some(item),
-            // Of no mail's own actions: told apart by how often the alert was put.
-            idempotency_key: format!("pr_alert{item}_{}_{sink}", row.count.unwrap_or_default()),
+            idempotency_key: mail
+                .identity()
+                .rule_alert_key(secret, key, alert.state, sink),
             payload: payload.clone(),
         };
         outbox::add(conn, &entry, origin.now_ms)?;

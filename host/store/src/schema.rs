@@ -1,10 +1,10 @@
 //! Opens the database file: pragmas, versioned migrations, and the lock that keeps a second service out.
 
 use std::fs::{DirBuilder, File, Permissions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -13,7 +13,10 @@ use crate::options::StoreOptions;
 use crate::{StoreError, lookup};
 
 const DATABASE: &str = "postroom.sqlite";
-const LOCK: &str = "postroom.lock";
+/// Names the process that holds the folder's lock, for the wording of a refusal. Whoever removes it removes no lock.
+const HOLDER: &str = "postroom.lock";
+/// How often a start looks whether the lock is free.
+const LOCK_LOOK: Duration = Duration::from_millis(20);
 /// What SQLite appends to the database's name for its other files.
 const COMPANIONS: &[&str] = &["-wal", "-shm", "-journal"];
 /// The mail of all clients is in these files: nobody else reads them, whatever the umask and the folder allow.
@@ -30,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/007_directory.sql"),
     include_str!("../migrations/008_senders.sql"),
     include_str!("../migrations/009_outbox_lanes.sql"),
+    include_str!("../migrations/010_identity.sql"),
 ];
 
 /// A step's part that SQL cannot do.
@@ -38,50 +42,84 @@ type Rest = fn(&Connection) -> Result<(), StoreError>;
 /// By the `user_version` that they belong to.
 const IN_RUST: &[(usize, Rest)] = &[(4, lookup::note_all_words)];
 
-/// Held for the life of a [`crate::Store`]; the kernel releases it however the process ends.
+/// An advisory lock on the data folder itself, held for the life of a [`crate::Store`]. No file in the folder can be removed to
+/// open it, and the kernel releases it however the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    _folder: File,
 }
 
 impl Lock {
-    pub(crate) fn take(data_dir: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn take(data_dir: &Path, wait: Duration) -> Result<Self, StoreError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(data_dir)
             .map_err(|e| StoreError::io(data_dir, e))?;
-        let path = data_dir.join(LOCK);
-        let mut file = File::options()
+        let folder = File::open(data_dir).map_err(|e| StoreError::io(data_dir, e))?;
+        let patience = Instant::now();
+        loop {
+            match folder.try_lock() {
+                Ok(()) => return Ok(Self { _folder: folder }),
+                Err(TryLockError::WouldBlock) if patience.elapsed() < wait => {
+                    std::thread::sleep(LOCK_LOOK);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let holder = std::fs::read_to_string(data_dir.join(HOLDER));
+                    return Err(StoreError::Locked {
+                        path: data_dir.to_owned(),
+                        pid: holder.ok().and_then(|pid| pid.trim().parse().ok()),
+                    });
+                }
+                Err(TryLockError::Error(e)) => return Err(StoreError::io(data_dir, e)),
+            }
+        }
+    }
+
+    /// Names this process as the holder, once the database is open. It also shows that the folder was in use. A full disk must
+    /// not stop us here.
+    pub(crate) fn name_holder(&self, data_dir: &Path) {
+        let path = data_dir.join(HOLDER);
+        let named = File::options()
             .create(true)
-            .read(true)
             .write(true)
-            .truncate(false)
+            .truncate(true)
             .mode(PRIVATE)
             .open(&path)
-            .map_err(|e| StoreError::io(&path, e))?;
-        make_private(&path);
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let pid = file
-                    .read_to_string(&mut holder)
-                    .ok()
-                    .and_then(|_| holder.trim().parse().ok());
-                return Err(StoreError::Locked {
-                    path: data_dir.to_owned(),
-                    pid,
-                });
-            }
-            Err(TryLockError::Error(e)) => return Err(StoreError::io(&path, e)),
+            .and_then(|mut file| writeln!(file, "{}", std::process::id()));
+        if let Err(error) = named {
+            tracing::debug!(path = %path.display(), %error, "the holder of the data folder is not named");
         }
-        // Only for the refusal's wording: a full disk must not stop us here.
-        let _ = file
-            .set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        make_private(&path);
     }
+}
+
+/// Whether a database would be created here although something shows that there was one: its log, or the holder of its lock.
+pub(crate) fn is_missing_from_used_folder(data_dir: &Path) -> bool {
+    let length = |name: String| std::fs::metadata(data_dir.join(name)).map_or(0, |it| it.len());
+    let has_log = || length(format!("{DATABASE}-wal")) > 0;
+    is_new(data_dir) && (data_dir.join(HOLDER).exists() || has_log())
+}
+
+/// Renames what is left beside a database that is gone: SQLite would delete the log, or take it for that of the new database.
+pub(crate) fn set_log_aside(data_dir: &Path) -> Result<(), StoreError> {
+    for suffix in COMPANIONS {
+        let left = data_dir.join(format!("{DATABASE}{suffix}"));
+        let aside = data_dir.join(format!("{DATABASE}{suffix}.set-aside"));
+        match std::fs::rename(&left, &aside) {
+            Ok(()) => {
+                tracing::warn!(file = %left.display(), kept_as = %aside.display(), "set aside: its database is gone");
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::io(left, error)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is no database yet.
+pub(crate) fn is_new(data_dir: &Path) -> bool {
+    std::fs::metadata(database_path(data_dir)).map_or(0, |it| it.len()) == 0
 }
 
 /// The writer's connection, the schema brought up to date.

@@ -1,6 +1,6 @@
 //! The one thread that writes: it takes all queued jobs, runs them in one transaction, and answers once that is on disk.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use rusqlite::Connection;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::StoreError;
+use crate::installation::Installation;
 use crate::options::StoreOptions;
 use crate::schema::Lock;
+use crate::{StoreError, run};
 
 /// The queue to the writer thread.
 pub(crate) struct Writer {
@@ -44,6 +45,7 @@ impl Writer {
     pub(crate) fn start(
         conn: Connection,
         lock: Lock,
+        installation: Arc<Installation>,
         options: &StoreOptions,
     ) -> Result<Self, StoreError> {
         let (queue, orders) = mpsc::channel(options.queue_jobs.max(1));
@@ -52,6 +54,7 @@ impl Writer {
             .name("store-writer".into())
             .spawn(move || {
                 serve(&conn, orders, jobs, bytes);
+                run::end(&conn, &installation);
                 drop(conn);
                 drop(lock);
             })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use include_dir::{Dir, File, include_dir};
-use postroom_store::{Committed, Store};
+use postroom_store::{Committed, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoArgs;
@@ -31,7 +31,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let dir = &args.dir;
     lay_out(dir).with_context(|| format!("laying out the example in {}", dir.display()))?;
-    let config = Arc::new(load_config(&dir.join("postroom.toml"))?);
+    let mut config = load_config(&dir.join("postroom.toml"))?;
+    // With its data, which each demo empties: the next one counts from T-1.
+    config.installations = config.data_dir.join("installations");
+    let config = Arc::new(config);
     let json = args.output.json;
     let watched = std::io::stdout().is_terminal() && !args.once;
     if !json {
@@ -49,7 +52,7 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     };
     runtime()?.block_on(async {
         let stop = CancellationToken::new();
-        let service = Service::build(config, Some(Box::new(observer)), stop.clone()).await?;
+        let service = Service::build(config, Some(Box::new(observer)), false, stop.clone()).await?;
         if !watched {
             let drained = service.once().await?;
             if !json {
@@ -86,7 +89,11 @@ fn lay_out(dir: &Path) -> anyhow::Result<()> {
     let data = dir.join("data");
     if data.exists() {
         // Refused while another demo runs here.
-        Store::open(&data)?.close();
+        let options = StoreOptions {
+            start_anew: true,
+            ..StoreOptions::default()
+        };
+        Store::open_with(&data, &options)?.close();
     }
     for stale in ["data", "spool"] {
         match std::fs::remove_dir_all(dir.join(stale)) {

@@ -22,6 +22,7 @@ pub fn import(
     config: &Path,
     mailbox: &str,
     files: &[PathBuf],
+    start_anew: bool,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let config = Arc::new(load_config(config)?);
@@ -35,7 +36,7 @@ pub fn import(
     let (raw_bytes, batch_bytes) = (config.limits.raw_bytes, config.limits.batch_bytes);
     runtime()?.block_on(async {
         let stop = CancellationToken::new();
-        let mut service = match Service::build(config, None, stop.clone()).await {
+        let mut service = match Service::build(config, None, start_anew, stop.clone()).await {
             Ok(service) => service,
             Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
                 return Err(error.context(

@@ -100,6 +100,7 @@ pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resul
             "ignored",
             "quarantined",
             "pending",
+            "repeated",
         ],
         |row| {
             let counts = [
@@ -110,6 +111,7 @@ pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resul
                 row.ignored,
                 row.quarantined,
                 row.pending,
+                row.repeated,
             ];
             let mut cells = vec![row.mailbox.clone(), row.day.clone()];
             cells.extend(counts.iter().map(u64::to_string));
@@ -128,6 +130,30 @@ pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resul
     }
     eprintln!("the ledger does not balance: this is a bug in Postroom; please report it");
     Ok(ExitCode::FAILURE)
+}
+
+/// The mails that came again and were not decided again.
+pub fn repeats(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let wanted = store::Filter {
+        mailbox: mailbox.map(str::to_owned),
+        limit: (!json).then_some(SCREENFUL),
+        ..store::Filter::default()
+    };
+    let rows = open_reader(config)?.repeats(&wanted)?;
+    list(
+        json,
+        rows.into_iter().map(Ok),
+        &["seen", "mailbox", "message id", "mail", "first"],
+        |row| {
+            vec![
+                row.seen.clone(),
+                row.mailbox.clone(),
+                row.message_id.clone(),
+                row.mail.0.to_string(),
+                row.first.clone(),
+            ]
+        },
+    )
 }
 
 /// Prints rows as they come from the store; a pipe that closes early (`| head`) is no error.

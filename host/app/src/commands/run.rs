@@ -13,30 +13,38 @@ use crate::line::Mailbox;
 use crate::line::decide::Decided;
 use crate::service::Service;
 
-pub fn run(config: &Path, once: bool) -> anyhow::Result<ExitCode> {
+pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCode> {
     let config = Arc::new(load_config(config)?);
     runtime()?.block_on(async {
         let stop = CancellationToken::new();
         let signals = tokio::spawn(stop_on_signals(stop.clone()));
         let ended = match once {
-            true => drain(config, stop).await,
-            false => serve(config, stop).await,
+            true => drain(config, start_anew, stop).await,
+            false => serve(config, start_anew, stop).await,
         };
         signals.abort();
         ended
     })
 }
 
-async fn serve(config: Arc<Config>, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let service = Service::build(config, None, stop).await?;
+async fn serve(
+    config: Arc<Config>,
+    start_anew: bool,
+    stop: CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let service = Service::build(config, None, start_anew, stop).await?;
     service.run().await.map(|()| ExitCode::SUCCESS)
 }
 
-async fn drain(config: Arc<Config>, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+async fn drain(
+    config: Arc<Config>,
+    start_anew: bool,
+    stop: CancellationToken,
+) -> anyhow::Result<ExitCode> {
     let progress = progress("mails decided");
     let counter = progress.clone();
     let observer = Box::new(move |_: &Mailbox, _: &Decided, _: &Committed| counter.inc(1));
-    let service = Service::build(config, Some(observer), stop.clone()).await?;
+    let service = Service::build(config, Some(observer), start_anew, stop.clone()).await?;
     let drained = service.once().await?;
     progress.finish_and_clear();
     for (mailbox, reason) in &drained.failed {

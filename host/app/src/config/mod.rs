@@ -62,6 +62,8 @@ pub struct Config {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Where the vault's key comes from.
     pub vault_key: KeySource,
+    /// Where the identity of each data folder and its ticket mark are kept: beside the vault's key.
+    pub installations: PathBuf,
     pub profiles: Vec<Profile>,
     /// Every account that a mailbox or an outgoing signs in by, each once, with all it is needed for; then those of application
     /// profiles that nothing uses.
@@ -439,6 +441,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
     root.later(&["store"]);
     let data_dir = read_data_dir(&root);
     let vault_key = vault::read(&root, data_dir.as_deref());
+    let installations = vault::installations(vault_key.as_ref(), root.reader);
     let keep_raw = match root.item("keep_raw") {
         Some(item) => item.duration(Duration::ZERO..=MAX_KEEP_RAW),
         None => Some(DEFAULT_KEEP_RAW),
@@ -503,6 +506,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
             limits,
             extra_roots: extra_roots?,
             vault_key: vault_key?,
+            installations,
             profiles,
             accounts,
             tenants,

@@ -38,6 +38,15 @@ pub fn read(root: &Section, data_dir: Option<&Path>) -> Option<KeySource> {
     key
 }
 
+/// Returns the folder of the installations' files: beside the key's file, or where that would be by default.
+pub fn installations(key: Option<&KeySource>, reader: &Reader) -> PathBuf {
+    let file = match key {
+        Some(KeySource::File(file)) => file.clone(),
+        _ => default_file(reader),
+    };
+    file.with_file_name("installations")
+}
+
 fn read_key(item: &Item, data_dir: Option<&Path>) -> Option<KeySource> {
     if !item.value().is_table() {
         item.wrong_type("{ file = … }, { env = … } or { keyring = … }", CURE);

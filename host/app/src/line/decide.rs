@@ -18,11 +18,15 @@ use super::known::TenantKnown;
 use super::slots::Slots;
 use super::walk::{self, Answer, Answers, FALLBACK, Place};
 use super::{Line, Mailbox};
+use crate::crash;
 use crate::directory::Directory;
 use crate::rulebook::Chain;
 
 /// Slow mails are committed as they are decided, not when all of their batch are.
 const COMMIT_AFTER: Duration = Duration::from_secs(1);
+
+/// Of a mail that is set aside unread, so much is searched for its headers.
+const HEADER_BYTES: usize = 64 * 1024;
 
 /// A journalled mail with what parsing made of it.
 pub struct Parsed {
@@ -32,10 +36,11 @@ pub struct Parsed {
 
 enum Content {
     Message(Arc<Message>),
+    // Of both that follow, the headers are read where that is safe, for people who look at the quarantine.
     /// Over the size limits, or not given by the server: what came of it is kept, and never given to a rule.
-    Unreadable(String),
+    Unreadable(String, Option<Arc<Message>>),
     /// The line failed on it too often.
-    GivenUp(String),
+    GivenUp(String, Option<Arc<Message>>),
     /// Parsing panicked: a defect of ours, and not the mail's end.
     Failed(String),
 }
@@ -78,7 +83,12 @@ pub enum Failure {
 /// What a fetched mail is recognised by, found without parsing all of it.
 pub fn recognise(raw: RawMessage) -> NewMail {
     let content_hash = ContentHash::of(&raw.bytes);
-    let message_id = message_id(&raw.bytes).unwrap_or_else(|| synthetic_message_id(&content_hash));
+    let message_id = message_id(&raw.bytes).unwrap_or_else(|| {
+        // Of an IMAP mail, UIDVALIDITY and UID are no part of it: a renumbered folder would bring all of its mail again, and what
+        // servers deliver differs at least in Received.
+        let file = postroom_mailbox::file_identity(&raw.position);
+        synthetic_message_id(&content_hash, file.as_deref())
+    });
     NewMail {
         whole: raw.is_whole(),
         size: raw.size,
@@ -203,25 +213,34 @@ fn lock<T>(todo: &Mutex<Todo<T>>) -> MutexGuard<'_, Todo<T>> {
 fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
     let limits = &line.limits;
     let content = if mail.attempts >= limits.attempts {
-        Content::GivenUp(format!(
-            "the line failed on this mail {} times",
-            mail.attempts
-        ))
+        // A mail that ended the process here, too, is not looked at any more.
+        let headers = (mail.attempts == limits.attempts).then(|| headers(line, &mail));
+        Content::GivenUp(
+            format!("the line failed on this mail {} times", mail.attempts),
+            headers.flatten(),
+        )
     } else if !mail.whole && mail.size <= limits.raw_bytes {
         Content::Unreadable(
             "the server listed this mail and did not give it: what is kept says what it answered"
                 .into(),
+            None,
         )
     } else if !mail.whole {
-        Content::Unreadable(format!(
-            "{} bytes, over limits.raw_bytes = {}: only its beginning is kept here, the mail itself stays on the server",
-            mail.size, limits.raw_bytes
-        ))
+        Content::Unreadable(
+            format!(
+                "{} bytes, over limits.raw_bytes = {}: only its beginning is kept here, the mail itself stays on the server",
+                mail.size, limits.raw_bytes
+            ),
+            headers(line, &mail),
+        )
     } else if mail.size > limits.message_bytes {
-        Content::Unreadable(format!(
-            "{} bytes, over limits.message_bytes = {}",
-            mail.size, limits.message_bytes
-        ))
+        Content::Unreadable(
+            format!(
+                "{} bytes, over limits.message_bytes = {}",
+                mail.size, limits.message_bytes
+            ),
+            headers(line, &mail),
+        )
     } else {
         match catch_unwind(AssertUnwindSafe(|| {
             parse(&mail.bytes, &line.parse_limits, &[])
@@ -231,6 +250,18 @@ fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
         }
     };
     Parsed { mail, content }
+}
+
+/// What the header section says; none when reading it panics.
+fn headers(line: &Line, mail: &PendingMail) -> Option<Arc<Message>> {
+    let beginning = &mail.bytes[..mail.bytes.len().min(HEADER_BYTES)];
+    let end = beginning
+        .windows(2)
+        .position(|pair| pair == b"\n\n")
+        .or_else(|| beginning.windows(4).position(|four| four == b"\r\n\r\n"));
+    let section = mail.bytes.slice(..end.unwrap_or(beginning.len()));
+    let parsed = AssertUnwindSafe(|| parse(&section, &line.parse_limits, &[]));
+    catch_unwind(parsed).ok().map(Arc::new)
 }
 
 fn decide_one(
@@ -243,9 +274,10 @@ fn decide_one(
     let Parsed { mail, content } = parsed;
     let (message, result) = match &content {
         Content::Failed(reason) => (None, Err(Failure::Defect(reason.clone()))),
-        Content::Unreadable(reason) | Content::GivenUp(reason) => {
-            (None, Ok(set_aside(reason.clone(), chain.generation)))
-        }
+        Content::Unreadable(reason, headers) | Content::GivenUp(reason, headers) => (
+            headers.clone(),
+            Ok(set_aside(reason.clone(), chain.generation)),
+        ),
         Content::Message(message) => {
             let walked = catch_unwind(AssertUnwindSafe(|| {
                 walk_chain(line, mailbox, chain, directory, &mail, message)
@@ -278,6 +310,7 @@ fn walk_chain(
     mail: &PendingMail,
     message: &Arc<Message>,
 ) -> Result<Answer, StoreError> {
+    crash::mail(&mail.bytes);
     let thread = line.store.thread_candidate(
         &mailbox.tenant,
         &message.references,

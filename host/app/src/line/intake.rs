@@ -52,8 +52,6 @@ pub struct Intake {
     pub stop: CancellationToken,
     /// Changes when the mailbox's account, which could not sign in, works again; `None` where it has none.
     pub signed_in: Option<watch::Receiver<u64>>,
-    /// Whether what an earlier process left undecided was looked at.
-    pub recovered: bool,
     /// Whether mail waits in the journal until the tenant's budget allows it. Newer mail waits behind it.
     pub held: bool,
     /// Whether it waits because the tenant's share of the outbox is full, and whether that is recorded.
@@ -238,17 +236,13 @@ impl Intake {
         Ok(decided)
     }
 
-    /// Settles the oldest undecided mails of the journal.
-    ///
-    /// What an earlier process left is settled mail by mail, each counted as one more attempt before it is touched: a mail that
-    /// kills the process is set aside in the end, and takes no other with it. A full disk is no fault of the mail's and counts
-    /// nothing.
+    /// Settles the oldest undecided mails of the journal. After crashes in a row the suspects among them were decided before
+    /// ([`super::suspects`]).
     async fn settle_undecided(&mut self) -> Result<Round, StoreError> {
         let line = self.line.clone();
         if !self.has_room()? {
             return Ok(Round::Held);
         }
-        let inherited = !std::mem::replace(&mut self.recovered, true);
         let room = self.budget().map_or(RECOVER_BATCH, Budget::left);
         let mut mails = line
             .store
@@ -263,31 +257,17 @@ impl Intake {
         let was_held = self.held;
         mails.truncate(self.admit(mails.len())?);
         if mails.is_empty() || self.stop.is_cancelled() {
-            self.recovered = !inherited;
             return Ok(Round::Held);
         }
         if !was_held {
             tracing::info!(mailbox = %self.mailbox.name, mails = mails.len(), "deciding mail that the journal holds undecided");
         }
-        let mut decided = 0;
-        if inherited {
-            for mut mail in mails {
-                mail.attempts = line
-                    .store
-                    .failed_attempt(mail.id, "interrupted before it was decided")
-                    .await?;
-                let settled = line.settle(&self.mailbox, vec![mail]).await?;
-                decided += settled.decided;
-            }
-            self.recovered = false;
-        } else {
-            decided += line.settle(&self.mailbox, mails).await?.decided;
-        }
-        Ok(Round::Settled(decided))
+        let settled = line.settle(&self.mailbox, mails).await?;
+        Ok(Round::Settled(settled.decided))
     }
 
     /// How many of these mails may be decided now; the others are held.
-    fn admit(&mut self, wanted: usize) -> Result<usize, StoreError> {
+    pub fn admit(&mut self, wanted: usize) -> Result<usize, StoreError> {
         if wanted > 0 && !self.has_room()? {
             return Ok(0);
         }

@@ -16,6 +16,7 @@ mod known;
 pub mod room;
 pub mod slots;
 pub mod streak;
+pub mod suspects;
 pub mod target;
 pub mod walk;
 
@@ -28,8 +29,8 @@ use postroom_core::parse::ParseLimits;
 use postroom_core::{Cursor, RawMessage};
 use postroom_mailbox::After;
 use postroom_store::{
-    Committed, DecisionId, JournalBatch, JournalId, MailFacts, NewMail, OutgoingRoute, PendingMail,
-    Routes, Store, StoreError, Verdict,
+    Committed, DecisionId, JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute,
+    PendingMail, Routes, Store, StoreError, Verdict,
 };
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,9 @@ const REFUSED_PASSWORD: Backoff = Backoff {
 
 /// A batch under way when the service is stopped may go on for so long.
 const STOP_AFTER: Duration = Duration::from_secs(1);
+
+/// Of a batch, so many mails that came again are named in the log; the rest is counted.
+const REPEATS_NAMED: usize = 5;
 
 /// One mailbox as the line knows it, whatever protocol feeds it.
 pub struct Mailbox {
@@ -129,6 +133,7 @@ impl Line {
                 cursor,
             })
             .await?;
+        report_repeats(mailbox, &journalled, &pending);
         let mut fresh = journalled.iter();
         pending.retain_mut(|mail| {
             fresh.next().is_some_and(|entry| {
@@ -319,6 +324,23 @@ impl Settled {
         self.decided += other.decided;
         self.failed += other.failed;
         self.left += other.left;
+    }
+}
+
+/// Logs mails that came again and are not decided again; a flood of them is counted.
+fn report_repeats(mailbox: &Mailbox, journalled: &[Journalled], mails: &[PendingMail]) {
+    let mut repeated = journalled
+        .iter()
+        .zip(mails)
+        .filter(|(entry, _)| entry.repeated);
+    for (entry, mail) in repeated.by_ref().take(REPEATS_NAMED) {
+        tracing::info!(mailbox = %mailbox.name, message_id = %mail.message_id, mail = entry.id.0,
+            "a mail came again, byte for byte: it is not decided again");
+    }
+    let others = repeated.count();
+    if others > 0 {
+        tracing::info!(mailbox = %mailbox.name, mails = others,
+            "more mails came again and are not decided again: `postroom ledger --repeated` lists them");
     }
 }
 

@@ -103,7 +103,7 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
     }
     let message_id = top.message_id.take().unwrap_or_else(|| {
         repairs.note("no Message-ID: a synthetic one stands in");
-        synthetic_message_id(&ContentHash::of(raw))
+        synthetic_message_id(&ContentHash::of(raw), None)
     });
     let (classification, null_sender) = classify(&top.headers, top.from.as_ref());
     let subject = header(&top.headers, "Subject").unwrap_or("").to_owned();
@@ -140,9 +140,13 @@ pub fn message_id(raw: &[u8]) -> Option<String> {
         .find_map(|field| own_message_id(&field))
 }
 
-/// The Message-ID of a mail that has none, from the hash of its bytes.
-pub fn synthetic_message_id(hash: &ContentHash) -> String {
-    let mut id = hash.hex();
+/// The Message-ID of a mail that has none, from the hash of its bytes and, where its source has one, from the identity of its file:
+/// an alarm that comes again byte for byte in another file is another mail.
+pub fn synthetic_message_id(hash: &ContentHash, file: Option<&str>) -> String {
+    let mut id = match file {
+        Some(file) => ContentHash::of(format!("{}\0{file}", hash.hex()).as_bytes()).hex(),
+        None => hash.hex(),
+    };
     id.truncate(32);
     id.push_str("@synthetic.postroom.invalid");
     id

@@ -67,6 +67,23 @@ impl Found {
     }
 }
 
+/// Returns what tells the file at a position from every other that had the same bytes: another file, or the same one written again.
+/// None for a position outside a spool. Neither name nor device are part of it: the one changes when a mail reader marks a mail of a
+/// maildir, the other with a restart of the machine.
+pub fn file_identity(position: &Position) -> Option<String> {
+    let Identity {
+        device: _,
+        inode,
+        size: _,
+        modified_nanos,
+        born_nanos,
+    } = Found::at(position)?.identity;
+    Some(format!(
+        "{inode}/{modified_nanos}/{}",
+        born_nanos.unwrap_or_default()
+    ))
+}
+
 impl Identity {
     fn of(metadata: &Metadata) -> Self {
         let born = metadata

@@ -5,6 +5,7 @@
 
 mod files;
 
+pub use files::file_identity;
 pub(crate) use files::{is_mail_name, read_limited};
 
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -343,3 +343,41 @@ async fn the_cursor_of_another_run_is_not_ours() {
     let again = source.fetch(before.cursor.as_ref(), &limits).await.unwrap();
     assert_eq!(names(&again), ["a.eml"]);
 }
+
+#[tokio::test]
+async fn a_file_is_told_from_another_with_the_same_bytes_and_from_itself_never() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path();
+    fs::create_dir_all(path.join("new")).unwrap();
+    fs::create_dir_all(path.join("cur")).unwrap();
+    old(&path.join("a.eml"), b"same", 30);
+    old(&path.join("b.eml"), b"same", 30);
+    old(&path.join("new/1.host"), b"same", 30);
+    let look = || async {
+        let batch = source(path).fetch(None, &FetchLimits::default()).await;
+        let mut known: Vec<(String, String)> = batch
+            .unwrap()
+            .messages
+            .iter()
+            .map(|mail| {
+                let name = Found::at(&mail.position).unwrap().path;
+                let name = name.display().to_string();
+                (name, file_identity(&mail.position).unwrap())
+            })
+            .collect();
+        known.sort();
+        known
+    };
+    let first = look().await;
+    let distinct: HashSet<&String> = first.iter().map(|(_, identity)| identity).collect();
+    assert_eq!(distinct.len(), 3, "{first:#?}");
+    assert_eq!(look().await, first, "another run knows them");
+    // A mail reader marks a mail of a maildir as seen.
+    fs::rename(path.join("new/1.host"), path.join("cur/1.host:2,S")).unwrap();
+    let marked = look().await;
+    assert_eq!(marked[2].1, first[2].1);
+    // Written again, it is another mail, whatever its bytes.
+    old(&path.join("a.eml"), b"same", 20);
+    assert_ne!(look().await[0].1, first[0].1);
+    assert_eq!(file_identity(&Position("imported:a.eml".into())), None);
+}

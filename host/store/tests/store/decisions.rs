@@ -2,8 +2,8 @@
 
 use postroom_core::{Action, AlertState, Outcome};
 use postroom_store::{
-    DecisionId, Filter, ItemKind, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind, Store,
-    StoreError,
+    DecisionId, Filter, ItemKind, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind,
+    OutgoingMailPayload, Store, StoreError, Turn,
 };
 use serde_json::{Value, json};
 
@@ -130,7 +130,9 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
     noted.decision.actions.push(reply("Noted on {ticket}"));
     store.commit(vec![noted]).await.unwrap();
     assert_eq!(find("acme", &["c@x"], ""), by("T-2", "message-id"));
-    let ours = format!("{id}.1@acme.example");
+    let sent = store.due_outbox(OutboxKind::Mail, "out", i64::MAX, 1, &Turn::default());
+    let sent: OutgoingMailPayload = serde_json::from_str(&sent.unwrap().remove(0).payload).unwrap();
+    let ours = sent.message_id;
     assert_eq!(find("acme", &[&ours], ""), by("T-2", "message-id"));
     assert_eq!(find("bolt", &[&ours], ""), None);
 
@@ -323,9 +325,9 @@ async fn the_ledger_counts_every_mail_once_by_mailbox_and_utc_day() {
         serde_json::to_value(&rows).unwrap(),
         json!([
             {"mailbox": "support", "day": "2025-07-20", "seen": 4, "tickets": 1, "notes": 1, "alerts": 1,
-             "ignored": 0, "quarantined": 1, "pending": 0},
+             "ignored": 0, "quarantined": 1, "pending": 0, "repeated": 0},
             {"mailbox": "support", "day": "2025-07-21", "seen": 2, "tickets": 0, "notes": 0, "alerts": 0,
-             "ignored": 1, "quarantined": 0, "pending": 1},
+             "ignored": 1, "quarantined": 0, "pending": 1, "repeated": 0},
         ])
     );
     assert!(store.imbalance().unwrap().is_empty());
@@ -525,4 +527,29 @@ async fn what_cannot_be_answered_is_refused_and_recorded() {
             .unwrap()
             .is_empty()
     );
+}
+
+/// More mails with one Message-ID than are looked at.
+const FLOOD: usize = 300;
+
+#[tokio::test]
+async fn a_flood_of_one_message_id_does_not_choose_the_ticket() {
+    let (_dir, store) = store();
+    let first = open_ticket(&store, "a").await;
+    let flood = (0..FLOOD)
+        .map(|n| {
+            let mut copy = mail(&format!("copy {n}"));
+            copy.message_id = "a@x".into();
+            // Content hashes that sort before every other.
+            copy.content_hash.0[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            copy
+        })
+        .collect();
+    let journalled = store.journal(batch(flood)).await.unwrap();
+    let verdicts = journalled.iter().map(|it| ticket(it.id, "a")).collect();
+    store.commit(verdicts).await.unwrap();
+    let found = store
+        .thread_candidate("acme", &["a@x".into()], "Re: hello", None, &[])
+        .unwrap();
+    assert_eq!(found.unwrap().ticket, first);
 }

@@ -1,7 +1,7 @@
 //! The journal, its dedupe, and the acknowledgements that follow.
 
 use postroom_core::{Cursor, Position};
-use postroom_store::{JournalBatch, JournalId, StoreError};
+use postroom_store::{Filter, JournalBatch, JournalId, StoreError};
 
 use crate::kit::*;
 
@@ -143,4 +143,63 @@ async fn failures_of_a_line_are_counted_until_it_is_decided() {
         let error = store.failed_attempt(gone, "boom").await.unwrap_err();
         assert!(matches!(error, StoreError::UnknownMail { journal } if journal == gone));
     }
+}
+
+#[tokio::test]
+async fn a_mail_that_comes_again_is_counted_and_one_that_is_read_again_is_not() {
+    let (dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    // Read once more from its place, as after a restart.
+    assert!(!journal(&store, &["a"]).await[0].repeated);
+    let elsewhere = |position: &str| {
+        let mut again = mail("a");
+        again.position = Position(position.into());
+        JournalBatch {
+            received_ms: NOON_MS + 24 * 60 * 60 * 1000,
+            ..batch(vec![again])
+        }
+    };
+    for (position, expected) in [("INBOX/2", true), ("INBOX/2", false), ("INBOX/3", true)] {
+        let journalled = store.journal(elsewhere(position)).await.unwrap()[0];
+        assert_eq!((journalled.fresh, journalled.repeated), (false, expected));
+    }
+    let rows = store.ledger(&Filter::default()).unwrap();
+    let counts: Vec<_> = rows
+        .iter()
+        .map(|row| (row.day.as_str(), row.seen, row.repeated))
+        .collect();
+    assert_eq!(counts, [("2025-07-20", 1, 0), ("2025-07-21", 0, 2)]);
+    assert!(store.imbalance().unwrap().is_empty());
+    let repeats = store.repeats(&Filter::default()).unwrap();
+    assert_eq!(repeats.len(), 2);
+    assert_eq!(
+        (repeats[0].mail, repeats[0].message_id.as_str()),
+        (id, "a@x")
+    );
+    assert_eq!(repeats[0].first, "2025-07-20T12:00:00.000Z");
+    let others = Filter {
+        mailbox: Some("sales".into()),
+        ..Filter::default()
+    };
+    assert!(store.repeats(&others).unwrap().is_empty());
+    drop((store, dir));
+}
+
+#[tokio::test]
+async fn suspects_are_the_oldest_of_each_mailbox_the_least_tried_first() {
+    let (_dir, store) = store();
+    let ids = journal(&store, &["a", "b", "c"]).await;
+    let sales = JournalBatch {
+        mailbox: "sales".into(),
+        ..batch(vec![mail("d")])
+    };
+    let d = store.journal(sales).await.unwrap()[0].id;
+    store.failed_attempt(ids[0].id, "died").await.unwrap();
+    let suspects = store.suspects(2).unwrap();
+    let order: Vec<_> = suspects.iter().map(|it| (it.id, it.attempts)).collect();
+    assert_eq!(order, [(ids[1].id, 0), (d, 0), (ids[0].id, 1)]);
+    let mail = store.pending_mail(d).unwrap().unwrap();
+    assert_eq!(mail.message_id, "d@x");
+    store.commit(vec![ignored(d, "d")]).await.unwrap();
+    assert!(store.pending_mail(d).unwrap().is_none());
 }

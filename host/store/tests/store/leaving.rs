@@ -8,18 +8,19 @@ use crate::kit::*;
 
 const LATER: i64 = i64::MAX - 1;
 
-fn due(store: &Store, target: &str) -> Vec<(i64, String)> {
+/// Entries that are due, each with its decision.
+fn due(store: &Store, target: &str) -> Vec<(i64, i64)> {
     let entries = store
         .due_outbox(OutboxKind::Sink, target, LATER, 99, &Turn::default())
         .unwrap();
     entries
         .into_iter()
-        .map(|entry| (entry.id, entry.idempotency_key))
+        .map(|entry| (entry.id, entry.decision.0))
         .collect()
 }
 
-fn sent_keys(store: &Store, target: &str) -> Vec<String> {
-    due(store, target).into_iter().map(|(_, key)| key).collect()
+fn sent(store: &Store, target: &str) -> Vec<i64> {
+    due(store, target).into_iter().map(|(_, of)| of).collect()
 }
 
 #[tokio::test]
@@ -31,7 +32,7 @@ async fn an_item_goes_once_to_every_sink_of_its_kind() {
         .due_outbox(OutboxKind::Sink, "psa", LATER, 9, &Turn::default())
         .unwrap();
     assert_eq!(entries.len(), 1);
-    assert_eq!(sent_keys(&store, "chat"), [format!("pr_{id}_0_chat")]);
+    assert_eq!(sent(&store, "chat"), [id.0]);
     assert!(due(&store, "pager").is_empty());
     assert_eq!(store.outbox_waiting().unwrap(), 2);
 
@@ -75,7 +76,7 @@ async fn a_reply_names_the_new_ticket_and_threads() {
         .due_outbox(OutboxKind::Mail, "out", LATER, 9, &Turn::default())
         .unwrap();
     assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].idempotency_key, format!("pr_{id}_1_out"));
+    assert_eq!(entries[0].decision.0, id.0);
     let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
     assert_eq!((mail.kind, mail.journal), (MailKind::Reply, id));
     assert_eq!(mail.to[0].email, "Ann@acme.example");
@@ -83,7 +84,8 @@ async fn a_reply_names_the_new_ticket_and_threads() {
     assert_eq!(mail.text, "This is T-1.");
     assert_eq!(mail.in_reply_to.as_deref(), Some("a@x"));
     assert_eq!(mail.references, ["older@y", "newer@y", "a@x"]);
-    assert_eq!(mail.message_id, format!("{id}.1@acme.example"));
+    let (local, domain) = mail.message_id.split_once('@').unwrap();
+    assert_eq!((local.len(), domain), (32, "acme.example"));
 
     store.delivered(entries[0].id, "250 ok").await.unwrap();
     let entries = store
@@ -111,13 +113,13 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
         ticket(ids[2], "c"),
     ];
     store.commit(verdicts).await.unwrap();
-    let key = |n: usize| format!("pr_{}_0_psa", ids[n]);
+    let of = |n: usize| ids[n].0;
 
     let first = due(&store, "psa");
-    assert_eq!(sent_keys(&store, "psa"), [key(0), key(2)]);
+    assert_eq!(sent(&store, "psa"), [of(0), of(2)]);
     // A retry takes those behind it along, and holds up neither another ticket nor another target.
     store.refused(first[0].0, "503", LATER + 1).await.unwrap();
-    assert_eq!(sent_keys(&store, "psa"), [key(2)]);
+    assert_eq!(sent(&store, "psa"), [of(2)]);
     store.delivered(first[1].0, "200").await.unwrap();
     let next = |after| {
         store
@@ -126,14 +128,14 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
     };
     assert_eq!((next(0), next(LATER)), (Some(LATER + 1), Some(LATER + 1)));
     assert_eq!(next(LATER + 1), None);
-    assert_eq!(sent_keys(&store, "chat").len(), 2);
+    assert_eq!(sent(&store, "chat").len(), 2);
 
     // Once it is dead, they go on.
     store.gave_up(first[0].0, "410").await.unwrap();
     let behind = store
         .due_outbox(OutboxKind::Sink, "psa", LATER + 1, 9, &Turn::default())
         .unwrap();
-    assert_eq!(behind[0].idempotency_key, key(1));
+    assert_eq!(behind[0].decision.0, of(1));
     store.delivered(behind[0].id, "200").await.unwrap();
     assert_eq!(next(0), None);
 

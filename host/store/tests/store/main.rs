@@ -6,6 +6,7 @@
 mod crash;
 mod decisions;
 mod generations;
+mod identity;
 mod intake;
 mod kit;
 mod leaving;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use postroom_core::{AlertState, ContentHash};
-use postroom_store::{Filter, OutboxKind, Reader, Store, StoreError, StoreOptions};
+use postroom_store::{Filter, OutboxKind, Reader, Store, StoreError, StoreOptions, Turn};
 
 use crate::kit::*;
 
@@ -54,6 +54,115 @@ async fn after_closing_nothing_is_written_and_what_was_queued_is() {
             .len(),
         1
     );
+}
+
+#[tokio::test]
+async fn a_removed_lock_file_lets_no_second_service_in() {
+    let (dir, store) = store();
+    std::fs::remove_file(dir.path().join("postroom.lock")).unwrap();
+    let options = StoreOptions {
+        lock_wait_ms: 0,
+        ..StoreOptions::default()
+    };
+    let refused = Store::open_with(dir.path(), &options).err().unwrap();
+    assert!(refused.is_locked(), "{refused}");
+    drop(store);
+    Store::open_with(dir.path(), &options).unwrap();
+}
+
+#[test]
+fn a_start_waits_for_a_service_that_is_ending() {
+    let (dir, store) = store();
+    let path = dir.path().to_owned();
+    let start = std::thread::spawn(move || {
+        let patient = StoreOptions {
+            lock_wait_ms: 60_000,
+            ..StoreOptions::default()
+        };
+        Store::open_with(&path, &patient).map(|_| ())
+    });
+    std::thread::yield_now();
+    store.close();
+    start.join().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn after_a_clean_stop_the_database_is_one_file() {
+    let (dir, store) = store();
+    journal(&store, &["a", "b"]).await;
+    assert!(store.pending("support", 9).unwrap().len() == 2);
+    store.close();
+    let left: Vec<String> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("postroom.sqlite"))
+        .collect();
+    assert_eq!(left, ["postroom.sqlite"]);
+    // Copied alone, it is everything.
+    let copy = tempfile::tempdir().unwrap();
+    let name = "postroom.sqlite";
+    std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+    let copied = Store::open(copy.path()).unwrap();
+    assert_eq!(copied.pending("support", 9).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_listing_beside_a_stop_holds_nothing_up_and_loses_nothing() {
+    let (dir, store) = store();
+    journal(&store, &["a", "b"]).await;
+    let beside = Reader::open(dir.path()).unwrap();
+    assert_eq!(beside.pending("support", 9).unwrap().len(), 2);
+    store.close();
+    assert_eq!(beside.pending("support", 9).unwrap().len(), 2);
+    drop(beside);
+    let again = Store::open(dir.path()).unwrap();
+    assert_eq!(again.pending("support", 9).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_wrong_clock_scheduled_is_due_once_the_clock_is_right() {
+    let (_dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    store.commit(vec![ticket(id, "a")]).await.unwrap();
+    let now = NOON_MS + 1;
+    let year = 365 * 24 * 60 * 60 * 1000;
+    let hour = 60 * 60 * 1000;
+    for (target, ahead) in [("psa", year), ("chat", hour)] {
+        let entry = &store
+            .due_outbox(OutboxKind::Sink, target, i64::MAX, 1, &Turn::default())
+            .unwrap()[0];
+        store.refused(entry.id, "503", now + ahead).await.unwrap();
+    }
+    let acks = store.due_acks("support", 9, i64::MAX).unwrap();
+    let ids = acks.iter().map(|ack| ack.id).collect();
+    store.ack_failed(ids, "NO", now + year).await.unwrap();
+
+    assert_eq!(store.bring_forward(now).await.unwrap(), 2);
+    let due = |target| {
+        store
+            .due_outbox(OutboxKind::Sink, target, now, 9, &Turn::default())
+            .unwrap()
+            .len()
+    };
+    assert_eq!((due("psa"), due("chat")), (1, 0));
+    assert_eq!(store.due_acks("support", 9, now).unwrap().len(), 1);
+    assert_eq!(store.bring_forward(now).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_last_known_time_is_the_confirmed_one_or_that_of_the_newest_mail() {
+    let (dir, store) = store();
+    assert_eq!(store.known_time().unwrap(), None);
+    journal_one(&store, "a").await;
+    assert_eq!(store.known_time().unwrap(), Some(NOON_MS));
+    store.confirm_clock(NOON_MS + 5).await.unwrap();
+    // Journalled under a clock that was never confirmed.
+    let mut later = batch(vec![mail("b")]);
+    later.received_ms = i64::MAX / 2;
+    store.journal(later).await.unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.known_time().unwrap(), Some(NOON_MS + 5));
 }
 
 #[test]

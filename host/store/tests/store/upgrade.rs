@@ -137,3 +137,24 @@ async fn all_else_is_as_it_was() {
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.newest_generation().unwrap(), 6);
 }
+
+#[tokio::test]
+async fn an_upgraded_installation_has_an_identity_and_knows_no_repeats() {
+    let (dir, store) = upgraded();
+    // Its mail was not seen again, wherever it lay.
+    assert!(store.repeats(&Filter::default()).unwrap().is_empty());
+    assert_eq!(store.crashes(), 0);
+    let rows = store.ledger(&Filter::default()).unwrap();
+    assert!(rows.iter().all(|row| row.repeated == 0));
+    let secret = |path: &Path| -> String {
+        let conn = Connection::open(path.join("postroom.sqlite")).unwrap();
+        conn.query_row("SELECT secret FROM installation", [], |row| row.get(0))
+            .unwrap()
+    };
+    let before = secret(dir.path());
+    drop(store);
+    drop(Store::open(dir.path()).unwrap());
+    assert_eq!(secret(dir.path()), before);
+    let (other, _store) = upgraded();
+    assert_ne!(secret(other.path()), before);
+}

@@ -20,6 +20,7 @@ mod examples;
 mod fair;
 mod generations;
 mod hostile;
+mod identity;
 mod kv;
 mod line;
 mod lookup;

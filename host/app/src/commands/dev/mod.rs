@@ -76,6 +76,7 @@ fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result
         observer: Some(Box::new(observer)),
         audience: dev.clone(),
         instances: Rehearsal::instances(),
+        start_anew: args.start_anew,
     };
     let ended = runtime()?.block_on(async {
         let stop = CancellationToken::new();

@@ -1,0 +1,58 @@
+//! Suspects: after crashes in a row, the mails that may have caused them are decided one at a time over the whole process, and
+//! only then is a crash counted against the mail that was being decided.
+
+use std::sync::Arc;
+
+use postroom_store::StoreError;
+
+use super::intake::Intake;
+
+/// From so many crashes in a row on. The first may have had any cause.
+const CRASHES: u32 = 2;
+
+/// Decides the suspects of all mailboxes before anything else is decided, those of fewest attempts first. Returns how many were
+/// decided. A full disk is no fault of a mail's and counts nothing.
+pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
+    let Some(line) = intakes.first().map(|intake| intake.line.clone()) else {
+        return Ok(0);
+    };
+    let crashes = line.store.crashes();
+    if crashes < CRASHES {
+        return Ok(0);
+    }
+    let suspects = line.store.suspects(line.limits.batch_mails.max(1))?;
+    if !suspects.is_empty() {
+        tracing::warn!(
+            crashes,
+            mails = suspects.len(),
+            "the last runs did not stop cleanly: the mails that they may have been deciding are decided one at a time"
+        );
+    }
+    let mut decided = 0;
+    for suspect in suspects {
+        let intake = intakes
+            .iter_mut()
+            .find(|intake| intake.mailbox.name == suspect.mailbox);
+        let Some(intake) = intake else { continue };
+        if line.stop.is_cancelled() {
+            return Ok(decided);
+        }
+        if intake.admit(1)? == 0 {
+            continue;
+        }
+        let Some(mut mail) = line.store.pending_mail(suspect.id)? else {
+            continue;
+        };
+        mail.attempts = line
+            .store
+            .failed_attempt(
+                mail.id,
+                "the process ended while it decided this mail alone",
+            )
+            .await?;
+        let mailbox = Arc::clone(&intake.mailbox);
+        decided += line.settle(&mailbox, vec![mail]).await?.decided;
+    }
+    line.store.forget_crashes().await?;
+    Ok(decided)
+}

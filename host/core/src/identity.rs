@@ -1,0 +1,220 @@
+//! The identity of what leaves the house: idempotency keys and Message-IDs, derived from the mail that they answer and never from a row.
+//!
+//! A mail that is decided again, after a restore for example, repeats its keys. A different mail never meets one of them, because
+//! Message-ID and content are part of the key. The installation's secret keeps both unguessable for the people who wrote the mail,
+//! and apart from those of every other installation.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use crate::{AlertState, ContentHash};
+
+/// The secret of one installation. Prints nothing of itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct InstallationSecret([u8; SECRET_BYTES]);
+
+/// What tells one mail from every other.
+#[derive(Debug, Clone, Copy)]
+pub struct MailIdentity<'a> {
+    pub tenant: &'a str,
+    pub mailbox: &'a str,
+    /// Without angle brackets, as journalled.
+    pub message_id: &'a str,
+    pub content: &'a ContentHash,
+    /// 0, and one more each time the mail is decided again on purpose.
+    pub repetition: u32,
+}
+
+const SECRET_BYTES: usize = 32;
+/// Of SHA-256.
+const BLOCK_BYTES: usize = 64;
+/// Bytes of the code that a key or a Message-ID shows: 128 bits, in 32 digits.
+const SHOWN_BYTES: usize = 16;
+
+// What a code is for, so that no code of one purpose equals one of another.
+const DELIVERY: &str = "postroom delivery 1";
+const RULE_ALERT: &str = "postroom rule alert 1";
+const MESSAGE_ID: &str = "postroom message-id 1";
+
+impl InstallationSecret {
+    pub fn new(random: [u8; SECRET_BYTES]) -> Self {
+        Self(random)
+    }
+
+    /// Base64, as it is stored.
+    pub fn encode(&self) -> String {
+        BASE64_STANDARD.encode(self.0)
+    }
+
+    /// Returns none for anything but the base64 of 32 bytes.
+    pub fn decode(text: &str) -> Option<Self> {
+        let bytes = BASE64_STANDARD.decode(text.trim()).ok()?;
+        Some(Self(bytes.try_into().ok()?))
+    }
+
+    /// HMAC-SHA-256 over the parts, each preceded by its length, so that no two lists of parts are one text.
+    fn code(&self, purpose: &str, mail: &MailIdentity<'_>, parts: &[&[u8]]) -> String {
+        use std::fmt::Write;
+        let repetition = mail.repetition.to_be_bytes();
+        let of_mail: [&[u8]; 6] = [
+            purpose.as_bytes(),
+            mail.tenant.as_bytes(),
+            mail.mailbox.as_bytes(),
+            mail.message_id.as_bytes(),
+            &mail.content.0,
+            &repetition,
+        ];
+        // HMAC fills a key up to one block with zeros (RFC 2104 section 2).
+        let mut block = [0; BLOCK_BYTES];
+        block[..SECRET_BYTES].copy_from_slice(&self.0);
+        let mut mac = Hmac::<Sha256>::new(&block.into());
+        for part in of_mail.iter().chain(parts) {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        let code = mac.finalize().into_bytes();
+        code.iter().take(SHOWN_BYTES).fold(
+            String::with_capacity(2 * SHOWN_BYTES),
+            |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            },
+        )
+    }
+}
+
+impl std::fmt::Debug for InstallationSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InstallationSecret(…)")
+    }
+}
+
+impl MailIdentity<'_> {
+    /// Returns the idempotency key of what action number `action` sends to a target.
+    pub fn idempotency_key(
+        &self,
+        secret: &InstallationSecret,
+        action: usize,
+        target: &str,
+    ) -> String {
+        let action = (action as u64).to_be_bytes();
+        let code = secret.code(DELIVERY, self, &[&action, target.as_bytes()]);
+        format!("pr_{code}")
+    }
+
+    /// Returns the idempotency key of an alert about a rule that failed on this mail.
+    pub fn rule_alert_key(
+        &self,
+        secret: &InstallationSecret,
+        alert: &str,
+        state: AlertState,
+        target: &str,
+    ) -> String {
+        let state: &[u8] = match state {
+            AlertState::Firing => b"firing",
+            AlertState::Resolved => b"resolved",
+        };
+        let parts = [alert.as_bytes(), state, target.as_bytes()];
+        format!("pr_{}", secret.code(RULE_ALERT, self, &parts))
+    }
+
+    /// Returns the Message-ID, without angle brackets, of the mail that action number `action` sends.
+    pub fn outgoing_message_id(
+        &self,
+        secret: &InstallationSecret,
+        action: usize,
+        from_domain: &str,
+    ) -> String {
+        let action = (action as u64).to_be_bytes();
+        let code = secret.code(MESSAGE_ID, self, &[&action]);
+        format!("{code}@{from_domain}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn mail<'a>(tenant: &'a str, mailbox: &'a str, content: &'a ContentHash) -> MailIdentity<'a> {
+        MailIdentity {
+            tenant,
+            mailbox,
+            message_id: "a@x",
+            content,
+            repetition: 0,
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_mail_the_action_the_target_and_the_installation() {
+        let (here, there) = (
+            InstallationSecret::new([1; 32]),
+            InstallationSecret::new([2; 32]),
+        );
+        let (one, two) = (ContentHash::of(b"one"), ContentHash::of(b"two"));
+        let base = mail("acme", "support", &one);
+        let key = base.idempotency_key(&here, 0, "psa");
+        assert_eq!(key, base.idempotency_key(&here, 0, "psa"));
+        assert!(key.len() == 35 && key.starts_with("pr_"), "{key}");
+
+        let others = [
+            mail("acm", "esupport", &one),
+            mail("acme", "support", &two),
+            MailIdentity {
+                message_id: "b@x",
+                ..base
+            },
+            MailIdentity {
+                repetition: 1,
+                ..base
+            },
+        ];
+        let mut seen: BTreeSet<String> = others
+            .iter()
+            .map(|mail| mail.idempotency_key(&here, 0, "psa"))
+            .collect();
+        seen.extend([
+            key,
+            base.idempotency_key(&here, 1, "psa"),
+            base.idempotency_key(&here, 0, "psb"),
+            base.idempotency_key(&there, 0, "psa"),
+            base.rule_alert_key(&here, "rule/a", AlertState::Firing, "psa"),
+            base.rule_alert_key(&here, "rule/a", AlertState::Resolved, "psa"),
+        ]);
+        assert_eq!(seen.len(), 10);
+    }
+
+    #[test]
+    fn a_message_id_tells_nothing_of_its_making() {
+        let (here, there) = (
+            InstallationSecret::new([1; 32]),
+            InstallationSecret::new([2; 32]),
+        );
+        let content = ContentHash::of(b"one");
+        let base = mail("acme", "support", &content);
+        let id = base.outgoing_message_id(&here, 0, "acme.example");
+        let (local, domain) = id.split_once('@').unwrap();
+        assert_eq!((local.len(), domain), (32, "acme.example"));
+        assert_ne!(id, base.outgoing_message_id(&there, 0, "acme.example"));
+        assert_ne!(id, base.outgoing_message_id(&here, 1, "acme.example"));
+        assert_ne!(
+            format!("pr_{local}"),
+            base.idempotency_key(&here, 0, "acme.example")
+        );
+    }
+
+    #[test]
+    fn a_secret_is_stored_and_never_printed() {
+        let secret = InstallationSecret::new([7; 32]);
+        assert_eq!(
+            InstallationSecret::decode(&secret.encode()),
+            Some(secret.clone())
+        );
+        assert_eq!(InstallationSecret::decode("AAAA"), None);
+        assert_eq!(format!("{secret:?}"), "InstallationSecret(…)");
+    }
+}
