@@ -553,7 +553,7 @@ fn folder(file: &Path) -> &Path {
 
 /// The text of the configuration file.
 fn text(file: &Path, name: &str) -> Result<String, Problems> {
-    values::read_limited(file, MAX_FILE_BYTES).map_err(|reason| {
+    values::read_argument(file, MAX_FILE_BYTES).map_err(|reason| {
         let cure = if file.exists() {
             "it must be a TOML file in UTF-8 that postroom may read"
         } else {

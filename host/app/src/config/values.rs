@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 use postroom_auth::Secret;
 use postroom_core::Address;
+use postroom_files::Unread;
 use toml::de::DeValue;
 use url::{Host, Url};
 
@@ -455,20 +456,28 @@ pub fn is_loopback(host: &str) -> bool {
 
 /// The text of a file that should be small; the error finishes the sentence "the file … ".
 pub fn read_limited(path: &std::path::Path, max_bytes: u64) -> Result<String, String> {
-    use std::io::Read;
-    let mut text = String::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(max_bytes + 1).read_to_string(&mut text));
+    text_of(path, max_bytes, postroom_files::read(path, max_bytes))
+}
+
+/// The same for the file that a command line names.
+pub fn read_argument(path: &std::path::Path, max_bytes: u64) -> Result<String, String> {
+    text_of(
+        path,
+        max_bytes,
+        postroom_files::read_argument(path, max_bytes),
+    )
+}
+
+fn text_of(
+    path: &std::path::Path,
+    max_bytes: u64,
+    read: Result<Vec<u8>, Unread>,
+) -> Result<String, String> {
     match read {
-        Ok(bytes) if bytes as u64 > max_bytes => Err(format!("is over {max_bytes} bytes")),
-        Ok(_) => Ok(text),
-        Err(error) => Err(match error.kind() {
-            std::io::ErrorKind::NotFound => "is not there".into(),
-            std::io::ErrorKind::PermissionDenied => "may not be read by this user".into(),
-            std::io::ErrorKind::IsADirectory => "is a folder".into(),
-            std::io::ErrorKind::InvalidData => "is not UTF-8 text".into(),
-            _ => format!("cannot be read ({error})"),
-        }),
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".into()),
+        Err(Unread::TooLarge(_)) => Err(format!("is over {max_bytes} bytes")),
+        Err(Unread::NoFile) if path.is_dir() => Err("is a folder".into()),
+        Err(unread) => Err(unread.to_string()),
     }
 }
 

@@ -17,6 +17,9 @@ use crate::config::{Config, RuleUse};
 use crate::directory::Directory;
 use crate::rulebook::{self, load_bytes, read_rule};
 
+/// The largest mail that is tried: as large as one that a mailbox takes in whole, where nobody says otherwise.
+const MAIL_BYTES: u64 = 256 << 20;
+
 pub fn try_rule(
     rule: &Path,
     mail: &Path,
@@ -31,7 +34,8 @@ pub fn try_rule(
     };
     let wanted = &terms.wanted;
     let bytes = read_rule(rule).map_err(|e| anyhow::anyhow!("{}: {e}", rule.display()))?;
-    let raw = std::fs::read(mail).with_context(|| mail.display().to_string())?;
+    let raw = postroom_files::read_argument(mail, MAIL_BYTES)
+        .with_context(|| mail.display().to_string())?;
 
     let sandbox = rulebook::sandbox(config.as_ref().map(|config| config.data_dir.as_path()), 1)?;
     let loaded = load_bytes(&sandbox, wanted, &bytes)?;
