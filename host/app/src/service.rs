@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::audience::{Audience, Log};
-use crate::config::{self, Config, ItemKind};
+use crate::config::{self, Config, ItemKind, Ready, Unavailable};
 use crate::connections::{self, AnySource};
 use crate::directory::Directories;
 use crate::line::budget::Budget;
@@ -52,7 +52,9 @@ pub struct Service {
     deliveries: Arc<Deliveries>,
     shadows: Arc<Shadows>,
     filled: watch::Receiver<()>,
-    tokens: Arc<Tokens>,
+    tokens: Ready<Arc<Tokens>>,
+    /// Sinks and outgoings to which nothing is delivered, as `sink NAME` and `outgoing NAME`.
+    misconfigured: Vec<(String, Unavailable)>,
     audience: Arc<dyn Audience>,
     stop: CancellationToken,
 }
@@ -70,6 +72,8 @@ pub struct Watchers {
 pub struct Drained {
     /// Mailboxes that could not be drained, with the reason.
     pub failed: Vec<(String, String)>,
+    /// Sinks and outgoings that nothing was delivered to, with the reason and the help.
+    pub misconfigured: Vec<(String, Unavailable)>,
     pub decided: usize,
     /// Deliveries that stay pending.
     pub undelivered: u64,
@@ -119,9 +123,17 @@ impl Service {
         let (directories, read) = Directories::open(&config, store.clone()).await?;
         audience.reread(&read);
         let tls = tls::client_config(&config.extra_roots)?;
-        let tokens = connections::tokens(&config, &tls)?.on_step(crash::refresh);
-        let tokens = Arc::new(tokens);
-        let deliveries = Arc::new(deliveries(&config, &store, &tls, &tokens, &stop)?);
+        let tokens = connections::tokens_if_ready(&config, &tls)?;
+        let tokens = tokens.map(|tokens| Arc::new(tokens.on_step(crash::refresh)));
+        let mut misconfigured = Vec::new();
+        let deliveries = deliveries(&config, &store, &tls, &tokens, &stop, &mut misconfigured)?;
+        let deliveries = Arc::new(deliveries);
+        for (part, why) in &misconfigured {
+            tracing::error!(
+                help = format!("{}; then restart postroom", why.help),
+                "{part} is misconfigured, its entries wait in the outbox: {why}"
+            );
+        }
         let (outbox_filled, filled) = watch::channel(());
         let line = Arc::new(Line {
             store,
@@ -170,6 +182,7 @@ impl Service {
             shadows,
             filled,
             tokens,
+            misconfigured,
             audience,
             stop,
         })
@@ -198,8 +211,10 @@ impl Service {
             })
             .collect();
         tasks.spawn(self.deliveries.serve(self.filled, signed_in));
-        let (tokens, stop) = (self.tokens.clone(), self.stop.clone());
-        tasks.spawn(async move { tokens.keep(stop).await });
+        if let Ok(tokens) = self.tokens.clone() {
+            let stop = self.stop.clone();
+            tasks.spawn(async move { tokens.keep(stop).await });
+        }
         tasks.spawn(purge(
             self.line.store.clone(),
             self.config.keep_raw,
@@ -214,7 +229,9 @@ impl Service {
                 died = Some(error);
             }
         }
-        self.tokens.finish().await;
+        if let Ok(tokens) = &self.tokens {
+            tokens.finish().await;
+        }
         self.line.close().await;
         match died {
             Some(error) => Err(error).context("a part of the service died"),
@@ -243,6 +260,7 @@ impl Service {
             tracing::warn!(%error, "shadows cannot be read; the next run goes on with them");
         }
         let mailboxes = self.line.store.mailboxes()?;
+        drained.misconfigured = self.misconfigured.clone();
         drained.unacknowledged = mailboxes.iter().map(|row| row.unacknowledged).sum();
         drained.undelivered = self.deliver_once().await?;
         Ok(drained)
@@ -277,7 +295,9 @@ impl Service {
         if let Ok(tried) = tokio::time::timeout(ONCE_DELIVERY, tries).await {
             tried?;
         }
-        self.tokens.finish().await;
+        if let Ok(tokens) = &self.tokens {
+            tokens.finish().await;
+        }
         let waiting = self.line.store.outbox_waiting()?;
         self.line.close().await;
         Ok(waiting)
@@ -292,16 +312,24 @@ fn deliveries(
     config: &Config,
     store: &Store,
     tls: &Arc<ClientConfig>,
-    tokens: &Arc<Tokens>,
+    tokens: &Ready<Arc<Tokens>>,
     stop: &CancellationToken,
+    misconfigured: &mut Vec<(String, Unavailable)>,
 ) -> anyhow::Result<Deliveries> {
     let http = postroom_sink::client((**tls).clone())?;
     let mut sinks = BTreeMap::new();
     for sink in &config.sinks {
+        let secret = match &sink.secret {
+            Ok(secret) => secret.clone(),
+            Err(why) => {
+                misconfigured.push((format!("sink {}", sink.name), why.clone()));
+                continue;
+            }
+        };
         let settings = WebhookSettings {
             name: sink.name.clone(),
             url: sink.url.clone(),
-            secret: sink.secret.clone(),
+            secret,
             timeout: WEBHOOK_TIMEOUT,
         };
         let webhook =
@@ -310,7 +338,13 @@ fn deliveries(
     }
     let mut outgoing = BTreeMap::new();
     for way in &config.outgoing {
-        let smtp = connections::smtp(way, tokens, tls)?;
+        let smtp = match connections::smtp(way, tokens, tls)? {
+            Ok(smtp) => smtp,
+            Err(why) => {
+                misconfigured.push((format!("outgoing {}", way.name), why));
+                continue;
+            }
+        };
         let credential = way.login.as_ref().map(|login| &login.credential);
         let by_password = matches!(credential, Some(config::Credential::Password(_)));
         outgoing.insert(way.name.clone(), Way::new(smtp, by_password));
@@ -359,20 +393,22 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
 
 fn source(
     mailbox: &config::Mailbox,
-    tokens: &Arc<Tokens>,
+    tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
-) -> Box<dyn Source> {
-    match connections::source(mailbox, tokens, tls) {
+) -> Ready<Box<dyn Source>> {
+    Ok(match connections::source(mailbox, tokens, tls)? {
         AnySource::Imap(source) => source,
         AnySource::Spool(source) => source,
-    }
+    })
 }
 
 /// What changes when the login's account, which had failed, works again.
-fn recovered(login: &config::Login, tokens: &Tokens) -> Option<watch::Receiver<u64>> {
+fn recovered(login: &config::Login, tokens: &Ready<Arc<Tokens>>) -> Option<watch::Receiver<u64>> {
     match &login.credential {
-        config::Credential::Account { account, .. } => Some(tokens.recovered(account)),
-        config::Credential::Password(_) => None,
+        config::Credential::Account { account, .. } => {
+            Some(tokens.as_ref().ok()?.recovered(account))
+        }
+        config::Credential::Password(_) | config::Credential::Unavailable(_) => None,
     }
 }
 

@@ -42,6 +42,12 @@ async fn drain(config: Arc<Config>, stop: CancellationToken) -> anyhow::Result<E
     for (mailbox, reason) in &drained.failed {
         eprintln!("mailbox {mailbox} failed: {reason}");
     }
+    for (part, why) in &drained.misconfigured {
+        eprintln!(
+            "{part} is misconfigured: {}; help: {}",
+            why.reason, why.help
+        );
+    }
     let mut pending = Vec::new();
     if drained.undelivered > 0 {
         pending.push(format!(
@@ -61,7 +67,7 @@ async fn drain(config: Arc<Config>, stop: CancellationToken) -> anyhow::Result<E
     eprintln!("drained {} mails; {}", drained.decided, pending.join("; "));
     Ok(if stop.is_cancelled() {
         ExitCode::from(INTERRUPTED)
-    } else if drained.failed.is_empty() {
+    } else if drained.failed.is_empty() && drained.misconfigured.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -12,7 +12,7 @@ use postroom_sandbox::{Lookup, LookupError, NoKv, Run};
 use serde_json::json;
 
 use crate::cases::Terms;
-use crate::commands::{load_config, print};
+use crate::commands::{load_in_part, print};
 use crate::config::{Config, RuleUse};
 use crate::directory::Directory;
 use crate::rulebook::{self, load_bytes, read_rule};
@@ -27,7 +27,7 @@ pub fn try_rule(
     mailbox: Option<&str>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let config = mailbox.map(|_| load_config(config)).transpose()?;
+    let config = mailbox.map(|_| load_in_part(config)).transpose()?;
     let terms = match config.as_ref().zip(mailbox) {
         Some((config, mailbox)) => Terms::of_mailbox(config, mailbox, rule)?,
         None => Terms::of_nobody(rule),
