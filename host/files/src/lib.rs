@@ -130,6 +130,11 @@ pub fn read_whole(file: &File, most: u64) -> Result<Vec<u8>, Unread> {
     }
 }
 
+/// Makes renamed and removed names of a folder durable.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 impl fmt::Display for Unread {
     /// Finishes the sentence "the file … ".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

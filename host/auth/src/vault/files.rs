@@ -79,7 +79,7 @@ fn make_durably(folder: &Path) -> io::Result<()> {
             true => Path::new("."),
             false => above,
         };
-        File::open(above)?.sync_all()?;
+        postroom_files::sync_folder(above)?;
     }
     Ok(())
 }
@@ -163,9 +163,7 @@ pub(super) fn remove(path: &Path) -> Result<bool, VaultError> {
 
 /// Makes renamed and removed names durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), VaultError> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| failed(folder, &error))
+    postroom_files::sync_folder(folder).map_err(|error| failed(folder, &error))
 }
 
 pub(super) fn stamp(path: &Path) -> Stamp {

@@ -1,14 +1,14 @@
 //! The vault's key: 32 bytes from outside the data folder.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use postroom_files::{Unread, open, read_whole};
+use postroom_files::{Unread, open, read_whole, sync_folder};
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::zeroize::Zeroizing;
 
@@ -185,7 +185,7 @@ fn make_file(path: &Path) -> io::Result<()> {
         });
     fs::remove_file(&unnamed)?;
     made?;
-    File::open(folder)?.sync_all()
+    sync_folder(folder)
 }
 
 fn load_entry(entry: &str, may_make: bool) -> Result<VaultKey, VaultError> {
