@@ -90,7 +90,7 @@ pub fn read_argument(path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
 /// Writes a file that only its owner may read, in place of what had its name; a link is replaced, not followed.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => create(path, content, PRIVATE),
     }
 }

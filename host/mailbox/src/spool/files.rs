@@ -271,7 +271,7 @@ fn folder(root: &Path, name: &str) -> Result<PathBuf, SourceError> {
         step: "acknowledge",
         reason: format!("{name} is not a folder within the spool"),
     })?;
-    fs::create_dir_all(&folder).map_err(|error| at(&folder, error))?;
+    postroom_files::make_private_folder(&folder).map_err(|error| at(&folder, error))?;
     if !is_real_folder(&folder) {
         return Err(at(&folder, io::ErrorKind::NotADirectory.into()));
     }
