@@ -75,9 +75,11 @@ fn vault(config: &Config) -> Result<Vault, NoVault> {
 }
 
 fn without(error: &VaultError) -> Unavailable {
+    // Who shows it goes on with the sentence.
+    let help = advise_vault(error).text;
     Unavailable {
         reason: error.to_string(),
-        help: advise_vault(error).text,
+        help: help.trim_end_matches('.').to_owned(),
     }
 }
 
