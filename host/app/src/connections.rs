@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use postroom_auth::vault::{Vault, VaultKey};
+use postroom_auth::advice::advise_vault;
+use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
 use postroom_mailbox::{ImapSettings, ImapSource, ImapTimeouts, SpoolSettings, SpoolSource};
 use postroom_outgoing::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
 
-use crate::config::{self, Config, Credential};
+use crate::config::{self, Config, Credential, Ready, Unavailable};
 use crate::tls;
 
 /// A mailbox's source by its kind.
@@ -19,15 +20,66 @@ pub enum AnySource {
     Spool(Box<SpoolSource>),
 }
 
-/// The profiles and accounts with the vault, which several processes may use at once. Asks nobody.
+/// Why the vault cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum NoVault {
+    #[error(transparent)]
+    Key(#[from] Unavailable),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// The profiles and accounts with the vault, which several processes may use at once. Asks nobody. Fails with the [`VaultError`] or
+/// [`Unavailable`] that keeps the vault shut.
 pub fn tokens(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Result<Tokens> {
+    match vault(config) {
+        Ok(vault) => in_vault(config, tls, vault),
+        Err(NoVault::Key(why)) => Err(why.into()),
+        Err(NoVault::Vault(error)) => Err(error.into()),
+    }
+}
+
+/// The same for a service, whose other mailboxes do not depend on the vault.
+pub fn tokens_if_ready(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Result<Ready<Tokens>> {
+    match vault(config) {
+        Ok(vault) => in_vault(config, tls, vault).map(Ok),
+        Err(NoVault::Key(why)) => Ok(Err(why)),
+        Err(NoVault::Vault(error)) => Ok(Err(without(&error))),
+    }
+}
+
+/// Whether the vault's key can be had; makes none. `None` also where nothing needs it.
+pub fn missing_key(config: &Config) -> Option<Unavailable> {
+    if config.accounts.is_empty() {
+        return None;
+    }
+    // A key that the environment lacks was told of with the configuration.
+    let source = config.vault_key.as_ref().ok()?;
+    let found = VaultKey::check(source, &config.data_dir);
+    found.err().map(|error| without(&error))
+}
+
+fn vault(config: &Config) -> Result<Vault, NoVault> {
     // Without an account nothing is ever stored: no key is left in anybody's home for a mail room of spool folders.
     let key = if config.accounts.is_empty() {
         VaultKey::random()?
     } else {
-        VaultKey::load_for(&config.vault_key, &config.data_dir)?
+        let source = config.vault_key.as_ref().map_err(Unavailable::clone)?;
+        VaultKey::load_for(source, &config.data_dir)?
     };
-    let vault = Vault::open(&config.data_dir, key)?;
+    Ok(Vault::open(&config.data_dir, key)?)
+}
+
+fn without(error: &VaultError) -> Unavailable {
+    // Who shows it goes on with the sentence.
+    let help = advise_vault(error).text;
+    Unavailable {
+        reason: error.to_string(),
+        help: help.trim_end_matches('.').to_owned(),
+    }
+}
+
+fn in_vault(config: &Config, tls: &Arc<ClientConfig>, vault: Vault) -> anyhow::Result<Tokens> {
     Ok(Tokens::new(
         tls::http_client(tls)?,
         config.profiles.clone(),
@@ -39,10 +91,10 @@ pub fn tokens(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Result<Tokens
 /// Connects to nothing yet.
 pub fn source(
     mailbox: &config::Mailbox,
-    tokens: &Arc<Tokens>,
+    tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
-) -> AnySource {
-    match &mailbox.source {
+) -> Ready<AnySource> {
+    Ok(match &mailbox.source {
         config::Source::Imap {
             server,
             login: sign_in,
@@ -66,12 +118,12 @@ pub fn source(
                 },
                 timeouts: ImapTimeouts::default(),
             };
-            let login = login(sign_in, tokens);
+            let login = login(sign_in, tokens)?;
             let source = postroom_mailbox::imap(settings, login, tls.clone());
             AnySource::Imap(Box::new(source))
         }
         config::Source::Spool { path } => AnySource::Spool(Box::new(spool(&mailbox.name, path))),
-    }
+    })
 }
 
 fn spool(name: &str, path: &Path) -> SpoolSource {
@@ -81,9 +133,9 @@ fn spool(name: &str, path: &Path) -> SpoolSource {
 /// Connects to nothing yet.
 pub fn smtp(
     way: &config::Outgoing,
-    tokens: &Arc<Tokens>,
+    tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
-) -> anyhow::Result<Smtp> {
+) -> anyhow::Result<Ready<Smtp>> {
     let settings = SmtpSettings {
         name: way.name.clone(),
         host: way.server.host.clone(),
@@ -99,20 +151,27 @@ pub fn smtp(
         timeouts: SmtpTimeouts::default(),
     };
     let sign_in = way.login.as_ref().map(|it| login(it, tokens));
-    Smtp::new(settings, sign_in, tls.clone()).with_context(|| format!("outgoing.{}", way.name))
+    let sign_in = match sign_in.transpose() {
+        Ok(sign_in) => sign_in,
+        Err(why) => return Ok(Err(why)),
+    };
+    let smtp = Smtp::new(settings, sign_in, tls.clone());
+    smtp.map(Ok)
+        .with_context(|| format!("outgoing.{}", way.name))
 }
 
-fn login(login: &config::Login, tokens: &Arc<Tokens>) -> Login {
-    match &login.credential {
+fn login(login: &config::Login, tokens: &Ready<Arc<Tokens>>) -> Ready<Login> {
+    Ok(match &login.credential {
         Credential::Account { account, resource } => Login::Bearer {
             user: login.user.clone(),
             account: account.clone(),
             resource: *resource,
-            tokens: tokens.clone(),
+            tokens: tokens.clone()?,
         },
         Credential::Password(password) => Login::Password {
             user: login.user.clone(),
             password: password.clone(),
         },
-    }
+        Credential::Unavailable(why) => return Err(why.clone()),
+    })
 }

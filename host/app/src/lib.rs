@@ -12,7 +12,6 @@ pub mod config;
 mod connections;
 mod crash;
 mod directory;
-mod inside;
 pub mod line;
 pub mod logging;
 mod replay;

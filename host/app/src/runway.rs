@@ -1,7 +1,7 @@
 //! What of a configuration ends soon: secrets, certificates, and what vendors switch off.
 
 use jiff::Timestamp;
-use postroom_auth::runway::{self, Notice, PasswordSubmission, Watched};
+use postroom_auth::runway::{self, Notice, PasswordSubmission, Root, Watched};
 
 use crate::config::{Config, Credential};
 
@@ -19,11 +19,13 @@ pub fn notices(config: &Config, now: Timestamp) -> Vec<Notice> {
             host: &outgoing.server.host,
         })
         .collect();
+    let roots: Vec<Root> = config.extra_roots.iter().filter_map(Root::of).collect();
     runway::notices(
         &Watched {
             profiles: &config.profiles,
             accounts: &config.accounts,
             submissions: &submissions,
+            roots: &roots,
         },
         now,
     )

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audience::{Audience, Log};
 use crate::clock::ClockCheck;
-use crate::config::{self, Config, ItemKind};
+use crate::config::{self, Config, ItemKind, Ready, Unavailable};
 use crate::connections::{self, AnySource};
 use crate::directory::Directories;
 use crate::line::budget::Budget;
@@ -54,7 +54,9 @@ pub struct Service {
     deliveries: Arc<Deliveries>,
     shadows: Arc<Shadows>,
     filled: watch::Receiver<()>,
-    tokens: Arc<Tokens>,
+    tokens: Ready<Arc<Tokens>>,
+    /// Sinks and outgoings to which nothing is delivered, as `sink NAME` and `outgoing NAME`.
+    misconfigured: Vec<(String, Unavailable)>,
     audience: Arc<dyn Audience>,
     stop: CancellationToken,
 }
@@ -74,6 +76,8 @@ pub struct Watchers {
 pub struct Drained {
     /// Mailboxes that could not be drained, with the reason.
     pub failed: Vec<(String, String)>,
+    /// Sinks and outgoings that nothing was delivered to, with the reason and the help.
+    pub misconfigured: Vec<(String, Unavailable)>,
     pub decided: usize,
     /// Deliveries that stay pending.
     pub undelivered: u64,
@@ -128,9 +132,17 @@ impl Service {
         let (directories, read) = Directories::open(&config, store.clone()).await?;
         audience.reread(&read);
         let tls = tls::client_config(&config.extra_roots)?;
-        let tokens = connections::tokens(&config, &tls)?.on_step(crash::refresh);
-        let tokens = Arc::new(tokens);
-        let deliveries = Arc::new(deliveries(&config, &store, &tls, &tokens, &stop)?);
+        let tokens = connections::tokens_if_ready(&config, &tls)?;
+        let tokens = tokens.map(|tokens| Arc::new(tokens.on_step(crash::refresh)));
+        let mut misconfigured = Vec::new();
+        let deliveries = deliveries(&config, &store, &tls, &tokens, &stop, &mut misconfigured)?;
+        let deliveries = Arc::new(deliveries);
+        for (part, why) in &misconfigured {
+            tracing::error!(
+                help = format!("{}; then restart postroom", why.help),
+                "{part} is misconfigured, its entries wait in the outbox: {why}"
+            );
+        }
         let (outbox_filled, filled) = watch::channel(());
         let line = Arc::new(Line {
             store,
@@ -181,6 +193,7 @@ impl Service {
             shadows,
             filled,
             tokens,
+            misconfigured,
             audience,
             stop,
         })
@@ -198,8 +211,10 @@ impl Service {
             })
             .collect();
         tasks.spawn(self.deliveries.serve(self.filled, signed_in));
-        let (tokens, stop) = (self.tokens.clone(), self.stop.clone());
-        tasks.spawn(async move { tokens.keep(stop).await });
+        if let Ok(tokens) = self.tokens.clone() {
+            let stop = self.stop.clone();
+            tasks.spawn(async move { tokens.keep(stop).await });
+        }
         tasks.spawn(purge(
             self.line.store.clone(),
             self.config.keep_raw,
@@ -229,7 +244,9 @@ impl Service {
                 died = Some(error);
             }
         }
-        self.tokens.finish().await;
+        if let Ok(tokens) = &self.tokens {
+            tokens.finish().await;
+        }
         self.line.close().await;
         match died {
             Some(error) => Err(error).context("a part of the service died"),
@@ -261,6 +278,7 @@ impl Service {
             tracing::warn!(%error, "shadows cannot be read; the next run goes on with them");
         }
         let mailboxes = self.line.store.mailboxes()?;
+        drained.misconfigured = self.misconfigured.clone();
         drained.unacknowledged = mailboxes.iter().map(|row| row.unacknowledged).sum();
         drained.undelivered = self.deliver_once().await?;
         Ok(drained)
@@ -293,7 +311,9 @@ impl Service {
     /// Tries each due delivery once, closes the store, and answers how many stay pending.
     pub async fn deliver_once(self) -> anyhow::Result<u64> {
         self.deliveries.clone().try_once(ONCE_DELIVERY).await?;
-        self.tokens.finish().await;
+        if let Ok(tokens) = &self.tokens {
+            tokens.finish().await;
+        }
         let waiting = self.line.store.outbox_waiting()?;
         self.line.close().await;
         Ok(waiting)
@@ -308,16 +328,24 @@ fn deliveries(
     config: &Config,
     store: &Store,
     tls: &Arc<ClientConfig>,
-    tokens: &Arc<Tokens>,
+    tokens: &Ready<Arc<Tokens>>,
     stop: &CancellationToken,
+    misconfigured: &mut Vec<(String, Unavailable)>,
 ) -> anyhow::Result<Deliveries> {
     let http = postroom_sink::client((**tls).clone())?;
     let mut targets = BTreeMap::new();
     for sink in &config.sinks {
+        let secret = match &sink.secret {
+            Ok(secret) => secret.clone(),
+            Err(why) => {
+                misconfigured.push((format!("sink {}", sink.name), why.clone()));
+                continue;
+            }
+        };
         let settings = WebhookSettings {
             name: sink.name.clone(),
             url: sink.url.clone(),
-            secret: sink.secret.clone(),
+            secret,
             timeout: WEBHOOK_TIMEOUT,
         };
         let webhook =
@@ -326,7 +354,13 @@ fn deliveries(
         targets.insert(id, Target::new(Sender::Webhook(webhook)));
     }
     for way in &config.outgoing {
-        let smtp = Box::new(connections::smtp(way, tokens, tls)?);
+        let smtp = match connections::smtp(way, tokens, tls)? {
+            Ok(smtp) => Box::new(smtp),
+            Err(why) => {
+                misconfigured.push((format!("outgoing {}", way.name), why));
+                continue;
+            }
+        };
         let credential = way.login.as_ref().map(|login| &login.credential);
         let by_password = matches!(credential, Some(config::Credential::Password(_)));
         let id = (OutboxKind::Mail, way.name.clone());
@@ -375,20 +409,22 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
 
 fn source(
     mailbox: &config::Mailbox,
-    tokens: &Arc<Tokens>,
+    tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
-) -> Box<dyn Source> {
-    match connections::source(mailbox, tokens, tls) {
+) -> Ready<Box<dyn Source>> {
+    Ok(match connections::source(mailbox, tokens, tls)? {
         AnySource::Imap(source) => source,
         AnySource::Spool(source) => source,
-    }
+    })
 }
 
 /// What changes when the login's account, which had failed, works again.
-fn recovered(login: &config::Login, tokens: &Tokens) -> Option<watch::Receiver<u64>> {
+fn recovered(login: &config::Login, tokens: &Ready<Arc<Tokens>>) -> Option<watch::Receiver<u64>> {
     match &login.credential {
-        config::Credential::Account { account, .. } => Some(tokens.recovered(account)),
-        config::Credential::Password(_) => None,
+        config::Credential::Account { account, .. } => {
+            Some(tokens.as_ref().ok()?.recovered(account))
+        }
+        config::Credential::Password(_) | config::Credential::Unavailable(_) => None,
     }
 }
 

@@ -75,6 +75,7 @@ fn what_init_writes_is_sound() {
     let config = Config::load_with(&file, &environment).unwrap();
     assert_eq!(config.mailboxes.len(), 2);
     assert_eq!((config.outgoing.len(), config.sinks.len()), (1, 1));
+    assert!(config.unavailable.is_empty(), "{:?}", config.unavailable);
 
     let again = postroom::commands::init::init(dir.path()).unwrap_err();
     assert!(
@@ -114,6 +115,7 @@ fn the_manuals_sample_is_sound() {
     };
     let config = Config::load_with(&file, &environment).unwrap_or_else(|e| panic!("{e}"));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert!(config.unavailable.is_empty(), "{:?}", config.unavailable);
     let mut grants: Vec<_> = config.profiles.iter().map(|p| p.grant.name()).collect();
     grants.sort_unstable();
     grants.dedup();
@@ -217,7 +219,10 @@ fn summary(config: &Config) -> String {
         format!("{:?}", config.limits),
         format!("extra roots {}", config.extra_roots.len()),
     ];
-    lines.push(format!("vault key {:?}", config.vault_key));
+    lines.push(match &config.vault_key {
+        Ok(key) => format!("vault key {key:?}"),
+        Err(why) => format!("vault key unavailable {why:?}"),
+    });
     lines.extend(config.profiles.iter().map(profile_summary));
     lines.extend(
         config
@@ -277,6 +282,18 @@ fn summary(config: &Config) -> String {
         )
     }));
     lines.push(format!("own addresses {:?}", config.own_addresses()));
+    lines.extend(
+        config
+            .unavailable_profiles
+            .iter()
+            .map(|(name, why)| format!("profile {name} unavailable {why:?}")),
+    );
+    lines.extend(
+        config
+            .unavailable
+            .iter()
+            .map(|it| format!("unavailable {it}")),
+    );
     lines.extend(config.warnings.iter().map(|it| format!("warning {it}")));
     lines.join("\n") + "\n"
 }

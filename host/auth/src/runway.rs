@@ -1,5 +1,7 @@
 //! The runway: what of an account will stop working, and when.
 
+mod roots;
+
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Unit};
@@ -12,6 +14,8 @@ use crate::vault::{Cause, Failure, Record, VaultError};
 use crate::{
     Account, AccountUse, AuthError, ClientCredential, Need, Profile, Provider, Refusal, Remedy,
 };
+
+pub use roots::Root;
 
 /// How many days ahead the end of a secret, a certificate or a sign-in is told, and told again.
 pub const NOTICE_DAYS: &[i64] = &[60, 30, 7];
@@ -117,6 +121,8 @@ pub struct Watched<'a> {
     pub profiles: &'a [Profile],
     pub accounts: &'a [AccountUse],
     pub submissions: &'a [PasswordSubmission<'a>],
+    /// Certificates that are trusted besides the system's.
+    pub roots: &'a [Root],
 }
 
 /// An outgoing that signs in with a password.
@@ -152,6 +158,8 @@ pub enum About {
     Profile(String),
     /// A vendor's date that concerns this outgoing.
     Outgoing(String),
+    /// A certificate that is trusted besides the system's.
+    Root,
 }
 
 /// Everything of a configuration that ends within its notice, or has ended; the soonest first.
@@ -162,6 +170,7 @@ pub fn notices(watched: &Watched, now: Timestamp) -> Vec<Notice> {
         .iter()
         .filter_map(|profile| credential_notice(profile, today))
         .collect();
+    notices.extend(watched.roots.iter().filter_map(|root| root.notice(now)));
     for known in KNOWN_DATES {
         let Some(step_days) = step(today, known.date, KNOWN_DATE_NOTICE_DAYS) else {
             continue;
@@ -170,6 +179,7 @@ pub fn notices(watched: &Watched, now: Timestamp) -> Vec<Notice> {
             key: match &about {
                 About::Credential(name) | About::Profile(name) => format!("profiles.{name}"),
                 About::Outgoing(name) => format!("outgoing.{name}.password"),
+                About::Root => "tls.ca".into(),
             },
             about,
             message: format!("{} (on {})", known.what, known.date),

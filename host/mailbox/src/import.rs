@@ -61,7 +61,7 @@ pub fn open(path: &Path, raw_bytes: u64) -> Result<Mails, ImportError> {
         files.sort_unstable_by(|a, b| b.cmp(a));
         Kind::Files(files)
     } else {
-        let mut reader = BufReader::with_capacity(READ_BYTES, File::open(path).map_err(at)?);
+        let mut reader = BufReader::with_capacity(READ_BYTES, open_file(path).map_err(at)?);
         if reader.fill_buf().map_err(at)?.starts_with(FROM) {
             Kind::Mbox(Mbox::new(path, reader))
         } else {
@@ -97,9 +97,14 @@ enum Kind {
 const READ_BYTES: usize = 64 * 1024;
 const FROM: &[u8] = b"From ";
 
+/// Opens what must be a file: an import ends, which a device or a pipe may not.
+fn open_file(path: &Path) -> io::Result<File> {
+    postroom_files::open(path).map_err(io::Error::from)
+}
+
 fn read_file(path: PathBuf, raw_bytes: u64) -> Result<Mail, ImportError> {
     let read = || {
-        let file = File::open(&path)?;
+        let file = open_file(&path)?;
         let stated = file.metadata()?.len();
         read_limited(file, stated, raw_bytes)
     };

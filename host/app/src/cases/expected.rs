@@ -5,6 +5,7 @@ use std::path::Path;
 
 use postroom_core::lookup::Known;
 use postroom_core::{Action, Client, Thread};
+use postroom_files::{Unread, read_within};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -75,17 +76,15 @@ pub struct Given {
 }
 
 impl Expected {
-    /// Reads the file; none when it is missing. The reason begins with file, line and column.
-    pub fn read(file: &Path) -> Result<Option<Self>, String> {
+    /// Reads the file, which must lie in the folder; none when it is missing. The reason begins with file, line and column.
+    pub fn read(within: &Path, file: &Path) -> Result<Option<Self>, String> {
         let shown = file.display();
-        match file.metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Ok(facts) if facts.len() > FILE_BYTES => {
-                return Err(format!("{shown}: over {FILE_BYTES} bytes"));
-            }
-            _ => {}
-        }
-        let text = std::fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"))?;
+        let bytes = match read_within(within, file, FILE_BYTES) {
+            Ok(bytes) => bytes,
+            Err(Unread::Missing) => return Ok(None),
+            Err(unread) => return Err(super::unread(file, unread, FILE_BYTES)),
+        };
+        let text = String::from_utf8(bytes).map_err(|_| format!("{shown}: is not UTF-8 text"))?;
         // What some editors begin a text with.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         // `null` is short for a mail that passes.

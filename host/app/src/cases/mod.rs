@@ -8,6 +8,8 @@ mod terms;
 
 use std::path::{Path, PathBuf};
 
+use postroom_files::Unread;
+
 pub use compare::{Mismatch, first_difference};
 pub use expected::{Expected, Given};
 pub use gate::{Gate, Tested};
@@ -78,5 +80,15 @@ impl Case {
         }
         cases.sort();
         Ok(cases)
+    }
+}
+
+/// Why a file of a case is not read, for people.
+fn unread(file: &Path, unread: Unread, most: u64) -> String {
+    let shown = file.display();
+    match unread {
+        Unread::TooLarge(_) => format!("{shown}: over {most} bytes"),
+        Unread::Other(reason) => format!("{shown}: {reason}"),
+        unread => format!("{shown} {unread}"),
     }
 }

@@ -1,6 +1,7 @@
 //! Runs cases on a rule: one load for all of them, but for those with settings of their own.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use postroom_core::lookup::{self, Known, Question};
 use postroom_core::{Action, parse};
+use postroom_files::{Unread, read_within};
 use postroom_sandbox::{Kv, KvError, Lookup, LookupError, Rule, Sandbox};
 use serde_json::Value;
 
@@ -152,7 +154,7 @@ impl<'s> Loaded<'s> {
 
 /// Runs one case.
 pub fn run(case: &Case, loaded: &mut Loaded<'_>) -> Verdict {
-    let expected = match Expected::read(&case.expected) {
+    let expected = match Expected::read(&loaded.terms.within, &case.expected) {
         Ok(expected) => expected,
         Err(reason) => return Verdict::Broken(reason),
     };
@@ -160,7 +162,8 @@ pub fn run(case: &Case, loaded: &mut Loaded<'_>) -> Verdict {
     if loaded.terms.is_foreign(given) {
         return Verdict::Foreign;
     }
-    let asked = read_mail(case).and_then(|mail| loaded.ask(mail, expected.as_ref()));
+    let asked =
+        read_mail(&loaded.terms.within, case).and_then(|mail| loaded.ask(mail, expected.as_ref()));
     match (asked, expected) {
         (Err(reason), _) => Verdict::Broken(reason),
         (Ok(found), None) => Verdict::Unpinned(Box::new(found)),
@@ -229,19 +232,16 @@ impl Lookup for Stated {
     }
 }
 
-fn read_mail(case: &Case) -> Result<Bytes, String> {
-    let shown = case.mail.display();
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!(
-            "{shown} is not there, only {}; remove that, or bring the mail back",
+fn read_mail(within: &Path, case: &Case) -> Result<Bytes, String> {
+    match read_within(within, &case.mail, MAIL_BYTES) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(Unread::Missing) => Err(format!(
+            "{} is not there, only {}; remove that, or bring the mail back",
+            case.mail.display(),
             case.expected.display()
-        ),
-        _ => format!("{shown}: {error}"),
-    };
-    if case.mail.metadata().map_err(failed)?.len() > MAIL_BYTES {
-        return Err(format!("{shown}: over {MAIL_BYTES} bytes"));
+        )),
+        Err(unread) => Err(super::unread(&case.mail, unread, MAIL_BYTES)),
     }
-    std::fs::read(&case.mail).map(Bytes::from).map_err(failed)
 }
 
 fn json_of<T: serde::Serialize>(list: &[T]) -> Result<Vec<Value>, String> {

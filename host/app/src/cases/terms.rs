@@ -1,6 +1,6 @@
 //! Whose rule it is taken to be when it is tried or tested: tenant, mailbox, settings, grants, limits, manners.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -22,6 +22,8 @@ pub struct Terms {
     /// Whether a configuration says so, or nobody does.
     pub configured: bool,
     pub parse_limits: ParseLimits,
+    /// The folder that its cases must lie in, wherever links lead: the configuration's, or the rule's own.
+    pub within: PathBuf,
     domains: Vec<String>,
     own_addresses: Vec<String>,
     has_outgoing: bool,
@@ -51,6 +53,7 @@ impl Terms {
             mailbox: NOBODY.into(),
             configured: false,
             parse_limits: ParseLimits::default(),
+            within: beside(rule),
             domains: Vec::new(),
             own_addresses: Vec::new(),
             has_outgoing: true,
@@ -65,17 +68,20 @@ impl Terms {
             .with_context(|| format!("the configuration has no mailbox {mailbox}"))?;
         let uses = config.rule_uses();
         let mut own = uses.into_iter().filter(|it| it.tenant == mailbox.tenant);
-        let wanted = match own.find(|wanted| is_file(wanted, rule)) {
-            Some(wanted) => wanted,
-            None => RuleUse {
-                settings_json: "{}".into(),
-                ..config
-                    .tenant(&mailbox.tenant)
-                    .with_context(|| format!("the configuration has no tenant {}", mailbox.tenant))?
-                    .use_of(&Rule::of_file(rule))
-            },
+        if let Some(wanted) = own.find(|wanted| is_file(wanted, rule)) {
+            return Ok(Self::new(config, mailbox, wanted));
+        }
+        let wanted = RuleUse {
+            settings_json: "{}".into(),
+            ..config
+                .tenant(&mailbox.tenant)
+                .with_context(|| format!("the configuration has no tenant {}", mailbox.tenant))?
+                .use_of(&Rule::of_file(rule))
         };
-        Ok(Self::new(config, mailbox, wanted))
+        Ok(Self {
+            within: beside(rule),
+            ..Self::new(config, mailbox, wanted)
+        })
     }
 
     /// Those of every tenant whose mailboxes run this file; each with its first such mailbox.
@@ -101,6 +107,7 @@ impl Terms {
             mailbox: mailbox.name.clone(),
             configured: true,
             parse_limits: config.limits.parsing(),
+            within: config.dir.clone(),
             domains: config
                 .tenant(&wanted.tenant)
                 .map(|tenant| tenant.domains.clone())
@@ -179,6 +186,11 @@ fn at(place: Option<&str>) -> String {
     place
         .map(|place| format!(" at {place}"))
         .unwrap_or_default()
+}
+
+/// The folder of a rule that no configuration names.
+fn beside(rule: &Path) -> PathBuf {
+    rule.parent().unwrap_or(Path::new("")).to_owned()
 }
 
 /// Whether this is the file that the configuration means.

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::cases::{Gate, folder_of};
 use crate::config::{self, Config, Problem, RuleUse};
 use crate::directory::Directory;
-use crate::{rulebook, runway};
+use crate::{connections, rulebook, runway};
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -119,6 +119,16 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &Gate) -> Findings) -> Report
             gate = Gate::of(config);
             report.mailboxes = config.mailboxes.len();
             report.tenants = config.tenants.len();
+            report.problems.extend(config.unavailable.iter().cloned());
+            let key = connections::missing_key(config);
+            report.problems.extend(key.map(|why| Problem {
+                file: file.display().to_string(),
+                line: 0,
+                column: 0,
+                key: "vault.key".into(),
+                message: why.reason,
+                cure: why.help,
+            }));
             report.warnings = config.warnings.clone();
             report.warnings.extend(expiring(config, file));
             for tenant in &config.tenants {

@@ -48,6 +48,17 @@ fn load_config(file: &Path) -> anyhow::Result<Config> {
     })
 }
 
+/// What can be made out of the configuration, for a command that needs a part of it; the problems of the others go to stderr.
+fn load_in_part(file: &Path) -> anyhow::Result<Config> {
+    let (config, problems) = Config::load_in_part(file).map_err(|problems| {
+        anyhow::anyhow!("the configuration cannot be used as it is:\n{problems}")
+    })?;
+    for problem in problems {
+        eprintln!("warning: {problem}");
+    }
+    Ok(config)
+}
+
 /// The store, opened beside a running service. Needs only `data_dir` of the configuration: no secret, no rule.
 fn open_reader(config: &Path) -> anyhow::Result<Reader> {
     let data_dir: PathBuf =

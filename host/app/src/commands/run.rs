@@ -50,6 +50,12 @@ async fn drain(
     for (mailbox, reason) in &drained.failed {
         eprintln!("mailbox {mailbox} failed: {reason}");
     }
+    for (part, why) in &drained.misconfigured {
+        eprintln!(
+            "{part} is misconfigured: {}; help: {}",
+            why.reason, why.help
+        );
+    }
     let mut pending = Vec::new();
     if drained.undelivered > 0 {
         pending.push(format!(
@@ -69,7 +75,7 @@ async fn drain(
     eprintln!("drained {} mails; {}", drained.decided, pending.join("; "));
     Ok(if stop.is_cancelled() {
         ExitCode::from(INTERRUPTED)
-    } else if drained.failed.is_empty() {
+    } else if drained.failed.is_empty() && drained.misconfigured.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -87,6 +87,6 @@ pub fn of(
 fn account(login: &Login) -> Option<&Account> {
     match &login.credential {
         Credential::Account { account, .. } => Some(account),
-        Credential::Password(_) => None,
+        Credential::Password(_) | Credential::Unavailable(_) => None,
     }
 }

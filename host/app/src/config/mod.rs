@@ -33,7 +33,7 @@ use url::Url;
 
 use accounts::Places;
 use mailboxes::Surroundings;
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, Ready, Unavailable};
 pub(crate) use reader::closest;
 use reader::{Item, Reader, Section};
 
@@ -61,10 +61,13 @@ pub struct Config {
     /// Trust roots besides the system's, from `[tls] ca`.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Where the vault's key comes from.
-    pub vault_key: KeySource,
+    pub vault_key: Ready<KeySource>,
     /// Where the identity of each data folder and its ticket mark are kept: beside the vault's key.
     pub installations: PathBuf,
+    /// Those whose secrets, keys and certificates could be read.
     pub profiles: Vec<Profile>,
+    /// The other ones, by name.
+    pub unavailable_profiles: BTreeMap<String, Unavailable>,
     /// Every account that a mailbox or an outgoing signs in by, each once, with all it is needed for; then those of application
     /// profiles that nothing uses.
     pub accounts: Vec<AccountUse>,
@@ -74,6 +77,8 @@ pub struct Config {
     pub sinks: Vec<Sink>,
     /// What works, and is probably not what was meant; in the order of the file.
     pub warnings: Vec<Problem>,
+    /// What parts need and cannot have, in the order of the file. Each of these parts says so itself, too.
+    pub unavailable: Vec<Problem>,
 }
 
 /// The limits of the line itself; those of rules stand with their tenant.
@@ -220,6 +225,8 @@ pub enum Credential {
         resource: Resource,
     },
     Password(Secret),
+    /// Nobody can sign in.
+    Unavailable(Unavailable),
 }
 
 /// One rule of a mailbox's chain.
@@ -323,7 +330,7 @@ pub struct Sink {
     pub name: String,
     pub url: Url,
     /// `whsec_` and base64, checked.
-    pub secret: Secret,
+    pub secret: Ready<Secret>,
     /// The tenants it takes items of; `None` for all.
     pub tenants: Option<Vec<String>>,
     pub kinds: BTreeSet<ItemKind>,
@@ -344,7 +351,8 @@ impl Sink {
 }
 
 impl Config {
-    /// Reads a configuration with the secrets it points to. Problems are all of them, not only the first.
+    /// Reads a configuration with the secrets it points to. Problems are all of them, not only the first. A secret that is not there
+    /// is none unless there are others: only the parts that need it cannot be used.
     pub fn load(file: &Path) -> Result<Self, Problems> {
         Self::load_with(file, &|name| std::env::var_os(name))
     }
@@ -373,11 +381,34 @@ impl Config {
             Some(table) => read(Section::root(&reader, table), file),
             None => (None, Vec::new()),
         };
-        let result = match (config, Problems::of(reader.into_problems())) {
-            (Some(config), None) => Ok(config),
-            (_, problems) => Err(problems.unwrap_or_else(|| Problems::unsaid(&name))),
+        let result = match (config, reader.problems()) {
+            (Some(config), problems) if problems.is_empty() => Ok(config),
+            (_, problems) => {
+                let all = [problems, reader.unavailable()].concat();
+                Err(Problems::of(all).unwrap_or_else(|| Problems::unsaid(&name)))
+            }
         };
         (result, uses)
+    }
+
+    /// Reads what can be made out of a configuration, for whoever needs only a part of it; with every problem of the others.
+    pub fn load_in_part(file: &Path) -> Result<(Self, Vec<Problem>), Problems> {
+        let name = file.to_string_lossy();
+        let text = text(file, &name)?;
+        let environment = |name: &str| std::env::var_os(name);
+        let reader = Reader::new(&name, &text, folder(file), &environment);
+        let table = parse(&reader, &text);
+        let config = table
+            .as_ref()
+            .and_then(|table| read(Section::root(&reader, table), file).0);
+        let problems = Problems::of([reader.problems(), reader.unavailable()].concat());
+        match (config, problems) {
+            (Some(config), problems) => {
+                let problems = problems.iter().flat_map(Problems::iter).cloned();
+                Ok((config, problems.collect()))
+            }
+            (None, problems) => Err(problems.unwrap_or_else(|| Problems::unsaid(&name))),
+        }
     }
 
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
@@ -422,7 +453,7 @@ pub fn data_dir(file: &Path) -> Result<PathBuf, Problems> {
     let data_dir = table
         .as_ref()
         .and_then(|table| read_data_dir(&Section::root(&reader, table)));
-    match (data_dir, Problems::of(reader.into_problems())) {
+    match (data_dir, Problems::of(reader.problems())) {
         (Some(data_dir), None) => Ok(data_dir),
         (_, problems) => Err(problems.unwrap_or_else(|| Problems::unsaid(&name))),
     }
@@ -497,6 +528,9 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
         (&outgoing.outgoing, outgoing_places),
         (&profiles, profile_places),
     );
+    let unavailable_profiles = facts
+        .iter()
+        .filter_map(|(name, facts)| Some((name.clone(), facts.unavailable.clone()?)));
     let config = (|| {
         Some(Config {
             file: file.to_owned(),
@@ -508,12 +542,14 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
             vault_key: vault_key?,
             installations,
             profiles,
+            unavailable_profiles: unavailable_profiles.collect(),
             accounts,
             tenants,
             mailboxes: mailboxes.mailboxes,
             outgoing: outgoing.outgoing,
             sinks,
             warnings: reader.warnings(),
+            unavailable: reader.unavailable(),
         })
     })();
     (config, uses)
@@ -585,7 +621,7 @@ fn folder(file: &Path) -> &Path {
 
 /// The text of the configuration file.
 fn text(file: &Path, name: &str) -> Result<String, Problems> {
-    values::read_limited(file, MAX_FILE_BYTES).map_err(|reason| {
+    values::read_argument(file, MAX_FILE_BYTES).map_err(|reason| {
         let cure = if file.exists() {
             "it must be a TOML file in UTF-8 that postroom may read"
         } else {

@@ -36,6 +36,28 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Why a part of the configuration cannot be used, where only what it points to is at fault: a secret, key or certificate that cannot
+/// be had, or is none. Every other part can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unavailable {
+    /// Begins with the key's path.
+    pub reason: String,
+    pub help: String,
+}
+
+/// What a part needs, or why it cannot be had.
+pub type Ready<T> = Result<T, Unavailable>;
+
+impl From<&Problem> for Unavailable {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            reason: format!("{}: {}", problem.key, problem.message),
+            help: problem.cure.clone(),
+        }
+    }
+}
+
 /// Every problem of one configuration, in the order of the file. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(Vec<Problem>);

@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Problem;
+use super::problem::{Problem, Unavailable};
 
 /// Looks up an environment variable.
 pub type Environment<'r> = dyn Fn(&str) -> Option<OsString> + 'r;
@@ -22,6 +22,8 @@ pub struct Reader<'r> {
     line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+    /// What only the parts that need it cannot do without.
+    unavailable: RefCell<Vec<Problem>>,
 }
 
 /// One table. Its keys are asked for by name; `finish` refuses those nobody asked for.
@@ -66,6 +68,7 @@ impl<'r> Reader<'r> {
             line_starts,
             problems: RefCell::default(),
             warnings: RefCell::default(),
+            unavailable: RefCell::default(),
         }
     }
 
@@ -111,15 +114,19 @@ impl<'r> Reader<'r> {
         self.line_starts.partition_point(|start| *start <= at) as u32
     }
 
-    pub fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+    /// The problems that refuse the whole file.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.problems.borrow().clone()
     }
 
     /// The warnings so far, in the order of the file.
     pub fn warnings(&self) -> Vec<Problem> {
-        let mut warnings = self.warnings.borrow().clone();
-        warnings.sort_by_key(|warning| (warning.line, warning.column));
-        warnings
+        in_order(&self.warnings)
+    }
+
+    /// What could not be had so far, in the order of the file.
+    pub fn unavailable(&self) -> Vec<Problem> {
+        in_order(&self.unavailable)
     }
 }
 
@@ -262,6 +269,15 @@ impl<'r> Item<'r> {
 
     pub fn warning(&self, message: impl Into<String>, cure: impl Into<String>) {
         self.reader.warning(self.at, &self.path, message, cure);
+    }
+
+    /// Notes that what this item points to cannot be had, or is none.
+    pub fn unavailable(&self, message: impl Into<String>, cure: impl Into<String>) -> Unavailable {
+        let reader = self.reader;
+        let problem = reader.placed(self.at, &self.path, message.into(), cure.into());
+        let unavailable = Unavailable::from(&problem);
+        reader.unavailable.borrow_mut().push(problem);
+        unavailable
     }
 
     pub fn value(&self) -> &'r DeValue<'r> {
@@ -414,6 +430,12 @@ impl<'r> Item<'r> {
             cure,
         );
     }
+}
+
+fn in_order(problems: &RefCell<Vec<Problem>>) -> Vec<Problem> {
+    let mut problems = problems.borrow().clone();
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    problems
 }
 
 /// The path of a key within a table; quoted as TOML wants it.

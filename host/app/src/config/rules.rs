@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::reader::{Item, closest};
 use super::{Rule, RuleKind, RuleUse, Tenant};
-use crate::inside::{Astray, Inside};
+use postroom_files::{Astray, Inside};
 
 const BUILT_IN: &[&str] = &["standard", "fallback"];
 

@@ -2,6 +2,7 @@
 
 use postroom_auth::{Account, Provider, Resource, Secret};
 
+use super::problem::Ready;
 use super::profiles::{AllFacts, Signer};
 use super::reader::{Item, Section};
 use super::values::is_loopback;
@@ -46,7 +47,7 @@ pub struct SignIn {
 pub enum Way {
     /// By its name.
     Profile(String),
-    Password(Secret),
+    Password(Ready<Secret>),
 }
 
 /// What is signed in to.
@@ -181,7 +182,7 @@ pub fn read_login(
         Way::Password(password) => {
             return Some(Login {
                 user: named()?,
-                credential: Credential::Password(password),
+                credential: password.map_or_else(Credential::Unavailable, Credential::Password),
             });
         }
     };
@@ -221,16 +222,17 @@ pub fn read_login(
             (user, Some(login))
         }
     };
-    Some(Login {
-        user,
-        credential: Credential::Account {
+    let credential = match &facts.unavailable {
+        Some(unavailable) => Credential::Unavailable(unavailable.clone()),
+        None => Credential::Account {
             account: Account {
                 profile,
                 login: account_login.map(canonical),
             },
             resource: Resource::Mail,
         },
-    })
+    };
+    Some(Login { user, credential })
 }
 
 /// One user, one account, however the address is spelled.

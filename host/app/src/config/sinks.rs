@@ -38,14 +38,13 @@ fn read_one(name: &str, item: &Item, names: &Names) -> Option<Sink> {
         .required("secret", "add secret = { env = \"NAME\" }")
         .and_then(|item| {
             let secret = item.secret()?;
-            if !is_webhook_secret(&secret) {
-                item.problem(
+            Some(secret.and_then(|secret| match is_webhook_secret(&secret) {
+                true => Ok(secret),
+                false => Err(item.unavailable(
                     "holds no Standard Webhooks secret",
                     "make one: echo whsec_$(head -c 32 /dev/urandom | base64)",
-                );
-                return None;
-            }
-            Some(secret)
+                )),
+            }))
         });
     let tenants = match section.item("tenants") {
         Some(item) => item

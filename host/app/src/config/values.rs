@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::civil::Date;
 use postroom_auth::Secret;
 use postroom_core::Address;
+use postroom_files::Unread;
 use toml::de::DeValue;
 use url::{Host, Url};
 
+use super::problem::Ready;
 use super::reader::{Item, Section};
 
 const SECRET_CURE: &str = "write { env = \"NAME\" } or { file = \"path\" }";
@@ -244,8 +246,9 @@ impl Item<'_> {
         }
     }
 
-    /// A secret that stands elsewhere: `{ env = "NAME" }` or `{ file = "path" }`. Nothing of it comes into a message.
-    pub fn secret(&self) -> Option<Secret> {
+    /// A secret that stands elsewhere: `{ env = "NAME" }` or `{ file = "path" }`. Nothing of it comes into a message. `None` says that
+    /// a problem was told; a secret that is not there is no problem of the file.
+    pub fn secret(&self) -> Option<Ready<Secret>> {
         if self.value().is_str() {
             self.problem("is a secret in clear", SECRET_CURE);
             return None;
@@ -278,7 +281,7 @@ impl Item<'_> {
     }
 
     /// A whole document with a key in it, such as a PEM file: `{ file = "path" }` or `{ env = "NAME" }`.
-    pub fn document(&self) -> Option<Secret> {
+    pub fn document(&self) -> Option<Ready<Secret>> {
         if self.value().is_str() {
             self.wrong_type("{ file = … } or { env = … }", DOCUMENT_CURE);
             return None;
@@ -287,55 +290,54 @@ impl Item<'_> {
     }
 
     /// The value of an environment variable that this item names.
-    pub fn secret_of_environment(&self) -> Option<Secret> {
+    pub fn secret_of_environment(&self) -> Option<Ready<Secret>> {
         let name = self.text()?;
-        let Some(value) = (self.reader.environment)(name) else {
-            self.problem(
-                format!("the environment variable {name} is not set"),
-                format!("set {name} where postroom runs, or use {{ file = \"path\" }}"),
-            );
-            return None;
-        };
-        let Ok(value) = value.into_string() else {
-            self.problem(
-                format!("the environment variable {name} is not UTF-8 text"),
-                format!("set {name} to the secret as text"),
-            );
-            return None;
-        };
-        let value = value.trim_end_matches(['\r', '\n']);
-        if value.is_empty() {
-            self.problem(
-                format!("the environment variable {name} is empty"),
-                format!("set {name} to the secret"),
-            );
-            return None;
-        }
-        Some(Secret::new(value))
+        Some(self.in_environment(name))
     }
 
-    fn secret_of_file(&self) -> Option<Secret> {
-        let name = self.text()?;
-        let path = self.path()?;
-        let value = match read_limited(&path, MAX_SECRET_BYTES) {
-            Ok(value) => value,
-            Err(reason) => {
-                self.problem(
-                    format!("the secret file {name} {reason}"),
-                    "put the secret, and nothing else, into that file, readable by postroom",
-                );
-                return None;
-            }
-        };
+    fn in_environment(&self, name: &str) -> Ready<Secret> {
+        let value = (self.reader.environment)(name).ok_or_else(|| {
+            self.unavailable(
+                format!("the environment variable {name} is not set"),
+                format!("set {name} where postroom runs, or use {{ file = \"path\" }}"),
+            )
+        })?;
+        let value = value.into_string().map_err(|_| {
+            self.unavailable(
+                format!("the environment variable {name} is not UTF-8 text"),
+                format!("set {name} to the secret as text"),
+            )
+        })?;
         let value = value.trim_end_matches(['\r', '\n']);
         if value.is_empty() {
-            self.problem(
+            return Err(self.unavailable(
+                format!("the environment variable {name} is empty"),
+                format!("set {name} to the secret"),
+            ));
+        }
+        Ok(Secret::new(value))
+    }
+
+    fn secret_of_file(&self) -> Option<Ready<Secret>> {
+        let (name, path) = (self.text()?, self.path()?);
+        Some(self.in_file(name, &path))
+    }
+
+    fn in_file(&self, name: &str, path: &Path) -> Ready<Secret> {
+        let value = read_limited(path, MAX_SECRET_BYTES).map_err(|reason| {
+            self.unavailable(
+                format!("the secret file {name} {reason}"),
+                "put the secret, and nothing else, into that file, readable by postroom",
+            )
+        })?;
+        let value = value.trim_end_matches(['\r', '\n']);
+        if value.is_empty() {
+            return Err(self.unavailable(
                 format!("the secret file {name} is empty"),
                 "put the secret into it",
-            );
-            return None;
+            ));
         }
-        Some(Secret::new(value))
+        Ok(Secret::new(value))
     }
 
     /// Any value as JSON: dates become text.
@@ -454,21 +456,25 @@ pub fn is_loopback(host: &str) -> bool {
 }
 
 /// The text of a file that should be small; the error finishes the sentence "the file … ".
-pub fn read_limited(path: &std::path::Path, max_bytes: u64) -> Result<String, String> {
-    use std::io::Read;
-    let mut text = String::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(max_bytes + 1).read_to_string(&mut text));
+pub fn read_limited(path: &Path, max_bytes: u64) -> Result<String, String> {
+    text_of(path, max_bytes, postroom_files::read(path, max_bytes))
+}
+
+/// The same for the file that a command line names.
+pub fn read_argument(path: &Path, max_bytes: u64) -> Result<String, String> {
+    text_of(
+        path,
+        max_bytes,
+        postroom_files::read_argument(path, max_bytes),
+    )
+}
+
+fn text_of(path: &Path, max_bytes: u64, read: Result<Vec<u8>, Unread>) -> Result<String, String> {
     match read {
-        Ok(bytes) if bytes as u64 > max_bytes => Err(format!("is over {max_bytes} bytes")),
-        Ok(_) => Ok(text),
-        Err(error) => Err(match error.kind() {
-            std::io::ErrorKind::NotFound => "is not there".into(),
-            std::io::ErrorKind::PermissionDenied => "may not be read by this user".into(),
-            std::io::ErrorKind::IsADirectory => "is a folder".into(),
-            std::io::ErrorKind::InvalidData => "is not UTF-8 text".into(),
-            _ => format!("cannot be read ({error})"),
-        }),
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".into()),
+        Err(Unread::TooLarge(_)) => Err(format!("is over {max_bytes} bytes")),
+        Err(Unread::NoFile) if path.is_dir() => Err("is a folder".into()),
+        Err(unread) => Err(unread.to_string()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use postroom_auth::vault::KeySource;
 
+use super::problem::Ready;
 use super::reader::{Item, Reader, Section};
 
 const CURE: &str =
@@ -13,7 +14,7 @@ const DEFAULT_FILE: &str = "postroom/vault.key";
 const SYSTEM_FOLDER: &str = "/etc";
 
 /// `data_dir` is `None` when it could not be read.
-pub fn read(root: &Section, data_dir: Option<&Path>) -> Option<KeySource> {
+pub fn read(root: &Section, data_dir: Option<&Path>) -> Option<Ready<KeySource>> {
     let Some(item) = root.item("vault") else {
         let file = default_file(root.reader);
         if let Some(data_dir) = data_dir
@@ -28,7 +29,7 @@ pub fn read(root: &Section, data_dir: Option<&Path>) -> Option<KeySource> {
             );
             return None;
         }
-        return Some(KeySource::File(file));
+        return Some(Ok(KeySource::File(file)));
     };
     let section = item.section("the vault")?;
     let key = section
@@ -39,15 +40,15 @@ pub fn read(root: &Section, data_dir: Option<&Path>) -> Option<KeySource> {
 }
 
 /// Returns the folder of the installations' files: beside the key's file, or where that would be by default.
-pub fn installations(key: Option<&KeySource>, reader: &Reader) -> PathBuf {
+pub fn installations(key: Option<&Ready<KeySource>>, reader: &Reader) -> PathBuf {
     let file = match key {
-        Some(KeySource::File(file)) => file.clone(),
+        Some(Ok(KeySource::File(file))) => file.clone(),
         _ => default_file(reader),
     };
     file.with_file_name("installations")
 }
 
-fn read_key(item: &Item, data_dir: Option<&Path>) -> Option<KeySource> {
+fn read_key(item: &Item, data_dir: Option<&Path>) -> Option<Ready<KeySource>> {
     if !item.value().is_table() {
         item.wrong_type("{ file = … }, { env = … } or { keyring = … }", CURE);
         return None;
@@ -58,10 +59,15 @@ fn read_key(item: &Item, data_dir: Option<&Path>) -> Option<KeySource> {
         .filter_map(|key| Some((key, section.item(key)?)))
         .collect();
     let source = match given.as_slice() {
-        [("file", file)] => read_file(file, data_dir),
-        [("env", name)] => name.secret_of_environment().map(KeySource::Given),
-        [(_, entry)] => entry.text().map(|entry| KeySource::Keyring {
-            entry: entry.into(),
+        [("file", file)] => read_file(file, data_dir).map(Ok),
+        [("env", name)] => {
+            let key = name.secret_of_environment();
+            key.map(|key| key.map(KeySource::Given))
+        }
+        [(_, entry)] => entry.text().map(|entry| {
+            Ok(KeySource::Keyring {
+                entry: entry.into(),
+            })
         }),
         [] => {
             item.problem("names no place", CURE);

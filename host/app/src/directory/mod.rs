@@ -18,7 +18,7 @@ use postroom_core::lookup::{Asset, Contact, Found, Question, Wanted, folded};
 use postroom_store::{FileId, Store, StoreError};
 
 use crate::config::{Config, DirectoryFile, Problem, Tenant};
-use crate::inside::{Unread, open_file, read_whole};
+use postroom_files::{Unread, open_file, read_whole};
 use table::{Faults, Row, Shape};
 
 const CONTACTS: Shape = Shape {

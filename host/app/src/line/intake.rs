@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::budget::Budget;
 use super::streak::Streak;
 use super::{Line, Mailbox, REFUSED_PASSWORD};
+use crate::config::{Ready, Unavailable};
 use crate::crash;
 
 /// How many acknowledgements go to the server at a time.
@@ -33,6 +34,8 @@ const SIGN_IN: &str = "sign-in";
 const UNSTEADY: &str = "unsteady";
 /// The tenant's share of the outbox is full: its mail waits in the journal.
 const OUTBOX_FULL: &str = "outbox-full";
+/// What it needs to sign in cannot be had.
+const MISCONFIGURED: &str = "misconfigured";
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
 /// Mail over the tenant's budget is looked at no more often.
@@ -45,7 +48,8 @@ pub const STARTING: &str = "starting";
 pub struct Intake {
     pub line: Arc<Line>,
     pub mailbox: Arc<Mailbox>,
-    pub source: Box<dyn Source>,
+    /// Where the mail comes from, or why nothing can be fetched until a restart.
+    pub source: Ready<Box<dyn Source>>,
     /// The reconciling poll: the longest time between two looks at the server.
     pub every: Duration,
     pub fetch: FetchLimits,
@@ -70,6 +74,9 @@ pub enum IntakeError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What it needs to sign in cannot be had. The journal's mail is decided nevertheless.
+    #[error("{}; help: {}, then restart postroom", .0.reason, .0.help)]
+    Misconfigured(#[from] Unavailable),
     #[error("a defect of Postroom ended the session; the log has its panic")]
     Defect,
 }
@@ -89,7 +96,13 @@ impl Intake {
                 Err(error) => self.pause(&error).await,
             }
         }
-        self.source.close().await;
+        self.close().await;
+    }
+
+    async fn close(&mut self) {
+        if let Ok(source) = &mut self.source {
+            source.close().await;
+        }
     }
 
     /// After a session that failed: says so, and waits until another is worth a try.
@@ -111,7 +124,7 @@ impl Intake {
             let state = if is_unsteady { UNSTEADY } else { error.state() };
             self.say_paused(error, state, pause).await;
         }
-        self.source.close().await;
+        self.close().await;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             // Waiting longer than the trouble lasts would be waiting for nothing.
@@ -126,7 +139,7 @@ impl Intake {
         if let Err(error) = &result {
             self.say_paused(error, error.state(), Duration::ZERO).await;
         }
-        self.source.close().await;
+        self.close().await;
         result
     }
 
@@ -141,7 +154,7 @@ impl Intake {
         }
         let mut decided = self.recover().await?;
         tokio::select! {
-            connected = self.source.connect() => connected?,
+            connected = connect(&mut self.source) => connected?,
             () = self.stop.cancelled() => return Ok(decided),
         }
         let (line, mailbox) = (self.line.clone(), self.mailbox.clone());
@@ -220,7 +233,7 @@ impl Intake {
                 .min(until_admitted)
                 .min(until_good.unwrap_or(Duration::MAX));
             tokio::select! {
-                news = self.source.wait(wait) => news?,
+                news = ready(&mut self.source)?.wait(wait) => news?,
                 () = self.stop.cancelled() => {}
             }
         }
@@ -316,6 +329,7 @@ impl Intake {
             acknowledged: done.is_some(),
             ..Told::default()
         };
+        let source = ready(&mut self.source)?;
         // An acknowledgement may be repeated, so nothing waits for its record.
         let (recorded, fetched) = tokio::join!(
             async {
@@ -329,7 +343,7 @@ impl Intake {
                     return Ok(None);
                 }
                 tokio::select! {
-                    batch = self.source.fetch(cursor.as_ref(), &self.fetch) => batch.map(Some),
+                    batch = source.fetch(cursor.as_ref(), &self.fetch) => batch.map(Some),
                     () = self.stop.cancelled() => Ok(None),
                 }
             },
@@ -365,7 +379,7 @@ impl Intake {
             .collect();
         let ids = due.iter().map(|ack| ack.id).collect();
         crash::point(crash::Point::BeforeAcknowledge);
-        match self.source.acknowledge(&acks).await {
+        match ready(&mut self.source)?.acknowledge(&acks).await {
             Ok(()) => {
                 crash::point(crash::Point::AfterAcknowledge);
                 Ok(Some(ids))
@@ -443,7 +457,10 @@ impl Intake {
             tracing::debug!(mailbox = %self.mailbox.name, state, retry_secs, "still paused: {error}");
             return;
         }
-        if error.is_of_sign_in() {
+        if let IntakeError::Misconfigured(why) = error {
+            let help = format!("{}; then restart postroom", why.help);
+            tracing::error!(mailbox = %self.mailbox.name, state, help, "the mailbox is misconfigured, its mail stays on the server: {why}");
+        } else if error.is_of_sign_in() {
             // Hundreds of mailboxes may share the account, and its trouble was told of once, with the cure.
             tracing::debug!(mailbox = %self.mailbox.name, state, retry_secs, "mailbox paused: {error}");
         } else {
@@ -480,6 +497,7 @@ impl IntakeError {
             IntakeError::Source(error) if error.is_transient() => "unreachable",
             IntakeError::Source(SourceError::Auth(_)) => SIGN_IN,
             IntakeError::Source(_) => "refused",
+            IntakeError::Misconfigured(_) => MISCONFIGURED,
             IntakeError::Defect => "defect",
         }
     }
@@ -538,6 +556,17 @@ struct Told {
     fetched: Option<Batch>,
     /// Whether more mail is known to be waiting.
     more: bool,
+}
+
+fn ready(source: &mut Ready<Box<dyn Source>>) -> Result<&mut dyn Source, IntakeError> {
+    match source {
+        Ok(source) => Ok(source.as_mut()),
+        Err(why) => Err(why.clone().into()),
+    }
+}
+
+async fn connect(source: &mut Ready<Box<dyn Source>>) -> Result<(), IntakeError> {
+    Ok(ready(source)?.connect().await?)
 }
 
 /// Ends when the account works again.

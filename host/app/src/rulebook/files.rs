@@ -9,7 +9,7 @@ use postroom_core::ContentHash;
 use postroom_sandbox::{Import, Imports, module_text};
 
 use crate::config::Rule;
-use crate::inside::{Unread, here, open_file, read_whole};
+use postroom_files::{Unread, here, open_file, read_whole};
 
 /// The largest rule file that is read, in bytes: room for a component with an interpreter of its own.
 const RULE_FILE_BYTES: u64 = 64 << 20;

@@ -8,8 +8,8 @@ use postroom_store::{Reader, Shadow};
 
 use crate::cases::Gate;
 use crate::config::{Config, Mailbox, RuleKind, RuleUse, Tenant};
-use crate::inside::{Astray, Inside};
 use crate::rulebook::{load_bytes, read_configured};
+use postroom_files::{Astray, Inside};
 
 /// What putting a candidate in place did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

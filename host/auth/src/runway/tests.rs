@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rustls_pki_types::CertificateDer;
+
 use super::*;
 use crate::advice::tests::{certificate, profile};
 use crate::vault::Access;
@@ -292,6 +294,7 @@ fn notices_come_in_steps_and_are_equal_in_between() {
         profiles: &profiles,
         accounts: &[],
         submissions: &[],
+        roots: &[],
     };
     let at = |day: &str| {
         let now = format!("{day}T12:00:00Z").parse().unwrap();
@@ -329,6 +332,7 @@ fn vendors_dates_concern_whom_they_concern() {
             profiles: &profiles,
             accounts: &[],
             submissions: &[],
+            roots: &[],
         };
         notices(&watched, now()).len()
     };
@@ -374,6 +378,7 @@ fn vendors_dates_concern_whom_they_concern() {
         profiles: &profiles,
         accounts: &accounts,
         submissions: &[],
+        roots: &[],
     };
     assert_eq!(notices(&watched, now()).len(), 2);
 
@@ -391,6 +396,7 @@ fn vendors_dates_concern_whom_they_concern() {
             profiles: &[],
             accounts: &[],
             submissions: &submissions,
+            roots: &[],
         };
         let found = notices(&watched, now());
         assert_eq!(found.len(), concerned, "{host}");
@@ -444,4 +450,65 @@ fn the_json_has_the_keys_of_the_contract() {
         "advice": "Next: the client secret ends on 2027-05-01.",
     });
     assert_eq!(serde_json::to_value(&status).unwrap(), expected);
+}
+
+#[test]
+fn a_trusted_certificate_is_told_of_before_it_begins_and_when_it_ends() {
+    let root = |from: &str, to: &str| Root {
+        name: "CN=Our own CA".into(),
+        not_before: format!("{from}T00:00:00Z").parse().unwrap(),
+        not_after: format!("{to}T00:00:00Z").parse().unwrap(),
+    };
+    let now = "2026-06-01T12:00:00Z".parse().unwrap();
+    let told = |root: Root| {
+        let roots = [root];
+        let watched = Watched {
+            profiles: &[],
+            accounts: &[],
+            submissions: &[],
+            roots: &roots,
+        };
+        let notice = notices(&watched, now).into_iter().next();
+        notice.map(|it| (it.message, it.step_days))
+    };
+    let ca = |what: &str| format!("the CA certificate \"CN=Our own CA\" {what}");
+    for (from, to, expected) in [
+        ("2020-01-01", "2030-01-01", None),
+        (
+            "2020-01-01",
+            "2026-06-20",
+            Some((ca("ends on 2026-06-20"), 30)),
+        ),
+        (
+            "2020-01-01",
+            "2026-05-31",
+            Some((ca("ended on 2026-05-31"), 0)),
+        ),
+        (
+            "2026-07-01",
+            "2030-01-01",
+            Some((ca("is not valid before 2026-07-01"), 0)),
+        ),
+    ] {
+        assert_eq!(told(root(from, to)), expected, "{from} {to}");
+    }
+}
+
+#[test]
+fn a_trusted_certificate_is_read() {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "Our\u{1b}[2J CA");
+    params.not_after = rcgen::date_time_ymd(2024, 2, 3);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let root = Root::of(certificate.der()).unwrap();
+    assert_eq!(root.not_after.to_string(), "2024-02-03T00:00:00Z");
+    assert!(
+        root.name.contains("CA") && !root.name.contains('\u{1b}'),
+        "{}",
+        root.name
+    );
+    assert_eq!(Root::of(&CertificateDer::from(vec![1, 2, 3])), None);
 }

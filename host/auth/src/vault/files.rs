@@ -1,9 +1,11 @@
 //! The vault's files: replaced whole or not at all, for this user alone.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use postroom_files::Unread;
 
 use super::{Stamp, VaultError};
 
@@ -77,7 +79,7 @@ fn make_durably(folder: &Path) -> io::Result<()> {
             true => Path::new("."),
             false => above,
         };
-        File::open(above)?.sync_all()?;
+        postroom_files::sync_folder(above)?;
     }
     Ok(())
 }
@@ -96,22 +98,15 @@ pub(super) fn open_lock(path: &Path) -> Result<File, VaultError> {
 
 /// The whole file; `None` when there is none.
 pub(super) fn read(path: &Path, largest: usize) -> Result<Option<Vec<u8>>, VaultError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(path, &error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(largest as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| failed(path, &error))?;
-    if bytes.len() > largest {
-        return Err(VaultError::Damaged {
+    match postroom_files::read(path, largest as u64) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(Unread::Missing) => Ok(None),
+        Err(Unread::TooLarge(_)) => Err(VaultError::Damaged {
             path: path.to_owned(),
             reason: format!("it is larger than {largest} bytes"),
-        });
+        }),
+        Err(unread) => Err(failed(path, &unread.into())),
     }
-    Ok(Some(bytes))
 }
 
 /// Puts `bytes` in the place of the account's file, durably. A process killed on the way leaves the old file. The account is
@@ -168,9 +163,7 @@ pub(super) fn remove(path: &Path) -> Result<bool, VaultError> {
 
 /// Makes renamed and removed names durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), VaultError> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| failed(folder, &error))
+    postroom_files::sync_folder(folder).map_err(|error| failed(folder, &error))
 }
 
 pub(super) fn stamp(path: &Path) -> Stamp {

@@ -1,13 +1,14 @@
 //! The vault's key: 32 bytes from outside the data folder.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use postroom_files::{Unread, open, read_whole, sync_folder};
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::zeroize::Zeroizing;
 
@@ -44,6 +45,21 @@ impl VaultKey {
     /// Reads the key, or makes it where its source allows that.
     pub fn load(source: &KeySource) -> Result<Self, VaultError> {
         Self::load_or_make(source, true)
+    }
+
+    /// Whether the key of the vault below `data_dir` can be read, or made when the vault is first used. Makes nothing.
+    pub fn check(source: &KeySource, data_dir: &Path) -> Result<(), VaultError> {
+        if let KeySource::File(path) = source
+            && matches!(open(path), Err(Unread::Missing))
+            && !Vault::is_used(data_dir)?
+        {
+            return Ok(());
+        }
+        match source {
+            // Asking a keyring may unlock it, or ask a person to.
+            KeySource::Keyring { .. } => Ok(()),
+            source => Self::load_or_make(source, false).map(|_| ()),
+        }
     }
 
     /// Reads the key of the vault below `data_dir`. Makes one only where nothing is kept yet: a missing key of a vault in use is most
@@ -114,28 +130,28 @@ fn load_file(path: &Path, may_make: bool) -> Result<VaultKey, VaultError> {
     let failed = |error: io::Error| VaultError::Key {
         reason: format!("{shown}: {error}"),
     };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound && !may_make => {
-            return Err(missing(&shown));
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+    let unread = |unread: Unread| VaultError::Key {
+        reason: format!("{shown} {unread}"),
+    };
+    let file = match open(path) {
+        Err(Unread::Missing) if !may_make => return Err(missing(&shown)),
+        Err(Unread::Missing) => {
             make_file(path).map_err(failed)?;
-            File::open(path)
+            open(path)
         }
         opened => opened,
     }
-    .map_err(failed)?;
+    .map_err(unread)?;
     let found = file.metadata().map_err(failed)?;
     if found.mode() & 0o077 != 0 {
         return Err(VaultError::Key {
             reason: format!("others may read {shown}: chmod 600 {shown}"),
         });
     }
-    let mut text = Zeroizing::new(String::with_capacity(TEXT_BYTES as usize));
-    file.take(TEXT_BYTES)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
-    decode(&text).ok_or_else(|| refused(&shown, NOT_A_KEY))
+    let bytes = Zeroizing::new(read_whole(&file, TEXT_BYTES).map_err(unread)?);
+    let text = std::str::from_utf8(&bytes).ok();
+    text.and_then(decode)
+        .ok_or_else(|| refused(&shown, NOT_A_KEY))
 }
 
 /// Makes a key file, whole from the moment it has its name. Another process that was quicker is let win.
@@ -169,7 +185,7 @@ fn make_file(path: &Path) -> io::Result<()> {
         });
     fs::remove_file(&unnamed)?;
     made?;
-    File::open(folder)?.sync_all()
+    sync_folder(folder)
 }
 
 fn load_entry(entry: &str, may_make: bool) -> Result<VaultKey, VaultError> {

@@ -327,6 +327,12 @@ fn key_files_are_made_once_private_and_read_strictly() {
         "{error}"
     );
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let pipe = path.with_file_name("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    // Nobody writes into it: waiting for that would be for ever.
+    let error = VaultKey::load(&KeySource::File(pipe.clone())).unwrap_err();
+    assert!(error.to_string().ends_with("pipe is no file"), "{error}");
+    fs::remove_file(pipe).unwrap();
     let half = &text[..20];
     for bad in ["", "\n", "not a key", half, &format!("{half}\n{half}")] {
         fs::write(&path, bad).unwrap();

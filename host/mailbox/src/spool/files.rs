@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use postroom_core::{Position, RawMessage};
+use postroom_files::Unread;
 use serde::{Deserialize, Serialize};
 
 use crate::{After, BEGINNING_BYTES, SourceError};
@@ -180,9 +181,13 @@ pub(super) fn read(
 ) -> Result<Option<RawMessage>, SourceError> {
     let path = root.join(&found.path);
     let read = || -> io::Result<Option<RawMessage>> {
-        let file = File::open(&path)?;
+        let file = match postroom_files::open(&path) {
+            // Something else has taken its name.
+            Err(Unread::NoFile) => return Ok(None),
+            opened => opened?,
+        };
         let metadata = file.metadata()?;
-        if !metadata.is_file() || Identity::of(&metadata) != found.identity {
+        if Identity::of(&metadata) != found.identity {
             return Ok(None);
         }
         let (bytes, size) = read_limited(&file, metadata.len(), raw_bytes)?;
@@ -283,7 +288,7 @@ fn folder(root: &Path, name: &str) -> Result<PathBuf, SourceError> {
         step: "acknowledge",
         reason: format!("{name} is not a folder within the spool"),
     })?;
-    fs::create_dir_all(&folder).map_err(|error| at(&folder, error))?;
+    postroom_files::make_private_folder(&folder).map_err(|error| at(&folder, error))?;
     if !is_real_folder(&folder) {
         return Err(at(&folder, io::ErrorKind::NotADirectory.into()));
     }

@@ -1,6 +1,7 @@
 //! A spool's life on a real file system.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use postroom_core::Position;
 
@@ -96,6 +97,12 @@ async fn files_are_given_once_oldest_first_and_put_away() {
         .unwrap();
     assert_eq!(fs::read(path.join("done/a-1.eml")).unwrap(), b"again");
     assert_eq!(fs::read(path.join("done/a.eml")).unwrap(), b"one");
+    // Clients' mail piles up there.
+    let mode = fs::metadata(path.join("done"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
 
 #[tokio::test]

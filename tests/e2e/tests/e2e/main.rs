@@ -25,6 +25,8 @@ mod kv;
 mod line;
 mod lookup;
 mod mailbox_test;
+mod misconfigured;
+mod odd_files;
 mod origins;
 mod outbox;
 mod output;

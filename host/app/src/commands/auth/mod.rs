@@ -16,7 +16,7 @@ use postroom_auth::{Account, AuthError, Profile, Tokens};
 
 use crate::cli::Who;
 use crate::commands::{load_config, print, runtime};
-use crate::config::{Config, Credential, Source, closest};
+use crate::config::{Config, Credential, Source, Unavailable, closest};
 use crate::{connections, tls};
 
 pub use login::login;
@@ -44,8 +44,22 @@ fn tokens(config: &Config) -> anyhow::Result<Tokens> {
     let tokens = connections::tokens(config, &tls).map(Tokens::quiet);
     tokens.map_err(|error| match error.downcast_ref::<VaultError>() {
         Some(vault) => with_advice(vault.to_string(), &advice::advise_vault(vault)),
-        None => error,
+        None => match error.downcast_ref::<Unavailable>() {
+            Some(why) => misconfigured(why),
+            None => error,
+        },
     })
+}
+
+/// Every profile of the configuration, also those that nobody can sign in by.
+fn profile_names(config: &Config) -> Vec<&str> {
+    let ready = config.profiles.iter().map(|profile| profile.name.as_str());
+    let others = config.unavailable_profiles.keys().map(String::as_str);
+    ready.chain(others).collect()
+}
+
+fn misconfigured(why: &Unavailable) -> anyhow::Error {
+    anyhow!("{}\nhelp: {}", why.reason, why.help)
 }
 
 /// The account that a command line names.
@@ -55,6 +69,9 @@ fn account_of(config: &Config, who: &Who) -> anyhow::Result<Account> {
         .profiles
         .iter()
         .find(|profile| profile.name == target);
+    if let Some(why) = config.unavailable_profiles.get(target) {
+        return Err(misconfigured(why));
+    }
     match (profile, config.mailbox(target)) {
         (Some(profile), _) => of_profile(config, profile, who.login.as_deref()),
         (None, Some(mailbox)) => match &mailbox.source {
@@ -66,10 +83,11 @@ fn account_of(config: &Config, who: &Who) -> anyhow::Result<Account> {
                     "mailbox {target} signs in with a password, not by OAuth: there is nothing to sign in to beforehand"
                 ),
                 Credential::Account { account, .. } => of_mailbox(target, account, who),
+                Credential::Unavailable(why) => Err(misconfigured(why)),
             },
         },
         (None, None) => {
-            let profiles = config.profiles.iter().map(|profile| profile.name.as_str());
+            let profiles = profile_names(config).into_iter();
             let mailboxes = config.mailboxes.iter().map(|mailbox| mailbox.name.as_str());
             match closest(target, profiles.chain(mailboxes)) {
                 Some(near) => bail!("no profile and no mailbox is named {target}; is it {near}?"),

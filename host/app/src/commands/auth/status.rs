@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use postroom_auth::runway::{About, Notice, State, Status};
 
-use super::{explained, tokens};
+use super::{explained, profile_names, tokens};
 use crate::commands::{load_config, print, table};
 use crate::config::{Config, closest};
 use crate::runway::notices;
@@ -36,7 +36,15 @@ pub fn status(config: &Path, profile: Option<&str>, json: bool) -> anyhow::Resul
         )?;
         tell(&statuses, &config, profile, now)?;
     }
-    let failed = statuses.iter().any(|status| status.state == State::Failed);
+    let misconfigured = config.unavailable_profiles.iter();
+    let misconfigured = misconfigured.filter(|(name, _)| profile.is_none_or(|it| it == *name));
+    let mut failed = statuses.iter().any(|status| status.state == State::Failed);
+    for (name, why) in misconfigured {
+        failed = true;
+        // To people and programs alike: a program reads rows, and this is none.
+        eprintln!("profile {name} cannot be used: {}", why.reason);
+        eprintln!("help: {}", why.help);
+    }
     Ok(if failed {
         ExitCode::FAILURE
     } else {
@@ -45,7 +53,7 @@ pub fn status(config: &Path, profile: Option<&str>, json: bool) -> anyhow::Resul
 }
 
 fn known_profile(config: &Config, name: &str) -> anyhow::Result<()> {
-    let names: Vec<&str> = config.profiles.iter().map(|p| p.name.as_str()).collect();
+    let names = profile_names(config);
     if names.contains(&name) {
         return Ok(());
     }
@@ -76,7 +84,7 @@ fn tell(
         let shown = match &notice.about {
             About::Credential(_) => false,
             About::Profile(name) => profile.is_none_or(|wanted| wanted == name),
-            About::Outgoing(_) => profile.is_none(),
+            About::Outgoing(_) | About::Root => profile.is_none(),
         };
         if shown {
             let Notice {

@@ -76,7 +76,7 @@ impl<'c> Place<'c> {
                 .profiles
                 .iter()
                 .find(|profile| profile.name == account.profile),
-            Credential::Password(_) => None,
+            Credential::Password(_) | Credential::Unavailable(_) => None,
         });
         Self {
             key,
@@ -85,7 +85,7 @@ impl<'c> Place<'c> {
             user: login.map_or("", |login| login.user.as_str()),
             account_login: login.and_then(|login| match &login.credential {
                 Credential::Account { account, .. } => account.login.as_deref(),
-                Credential::Password(_) => None,
+                Credential::Password(_) | Credential::Unavailable(_) => None,
             }),
             address,
             profile,

@@ -6,6 +6,7 @@ mod report;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use postroom_auth::{Tokens, Trace};
@@ -13,11 +14,14 @@ use postroom_core::Address;
 use rustls::ClientConfig;
 
 use crate::commands::{load_config, runtime, with_tokens};
-use crate::config::{Config, Mailbox, Outgoing, closest};
+use crate::config::{Config, Mailbox, Outgoing, Ready, closest};
 use crate::connections::{self, AnySource};
 use crate::tls;
 use advice::Place;
-use report::{Part, Report};
+use report::{Part, Report, of_unavailable};
+
+/// The step that fails where a secret, key or certificate cannot be had.
+const CONFIGURATION: &str = "configuration";
 
 /// How a test was asked for.
 pub struct Options {
@@ -59,10 +63,11 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
             Some(trace) => tokens.with_trace(trace.clone()),
             None => tokens,
         });
+        let ready = Ok(tokens.clone());
         let parts = Parts {
             config: &config,
             tls: &tls,
-            tokens: &tokens,
+            tokens: &ready,
             trace,
         };
         let send_to = options.send_to.clone();
@@ -82,7 +87,7 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
 struct Parts<'c> {
     config: &'c Config,
     tls: &'c Arc<ClientConfig>,
-    tokens: &'c Arc<Tokens>,
+    tokens: &'c Ready<Arc<Tokens>>,
     trace: Option<Trace>,
 }
 
@@ -97,14 +102,15 @@ impl Parts<'_> {
             report.step(step.name, step.elapsed, outcome);
         };
         match connections::source(mailbox, self.tokens, self.tls) {
-            AnySource::Imap(source) => {
+            Err(why) => report.step(CONFIGURATION, Duration::ZERO, Err(of_unavailable(why))),
+            Ok(AnySource::Imap(source)) => {
                 let mut source = match &self.trace {
                     Some(trace) => source.with_trace(trace.clone()),
                     None => *source,
                 };
                 source.probe(tell).await;
             }
-            AnySource::Spool(mut source) => source.probe(tell).await,
+            Ok(AnySource::Spool(mut source)) => source.probe(tell).await,
         }
         report.end()
     }
@@ -117,7 +123,13 @@ impl Parts<'_> {
     ) -> anyhow::Result<()> {
         let place = Place::of_outgoing(self.config, way);
         report.begin(Part::Out, &format!("out  outgoing {}", way.name))?;
-        let smtp = connections::smtp(way, self.tokens, self.tls)?;
+        let smtp = match connections::smtp(way, self.tokens, self.tls)? {
+            Ok(smtp) => smtp,
+            Err(why) => {
+                report.step(CONFIGURATION, Duration::ZERO, Err(of_unavailable(why)));
+                return report.end();
+            }
+        };
         let smtp = match &self.trace {
             Some(trace) => smtp.with_trace(trace.clone()),
             None => smtp,

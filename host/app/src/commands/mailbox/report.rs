@@ -13,6 +13,7 @@ use postroom_auth::vault::VaultError;
 use serde_json::json;
 
 use crate::commands::print;
+use crate::config::Unavailable;
 
 /// Which way of the mailbox is tested.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,15 @@ pub enum Part {
 
 /// What a failed step says: the error, and what to do about it.
 pub type Failure = (String, Advice);
+
+/// The failure of a part whose secret, key or certificate cannot be had.
+pub fn of_unavailable(why: Unavailable) -> Failure {
+    let advice = Advice {
+        text: format!("help: {}", why.help),
+        steps: Vec::new(),
+    };
+    (why.reason, advice)
+}
 
 pub struct Report {
     json: bool,
@@ -136,10 +146,13 @@ impl Report {
 
     /// Nothing can be tested without the vault.
     pub fn no_vault(mut self, error: Error) -> anyhow::Result<ExitCode> {
-        let Some(vault) = error.downcast_ref::<VaultError>() else {
-            return Err(error);
+        let failure = match error.downcast::<Unavailable>() {
+            Ok(why) => of_unavailable(why),
+            Err(error) => {
+                let vault = error.downcast::<VaultError>()?;
+                (vault.to_string(), advise_vault(&vault))
+            }
         };
-        let failure = (vault.to_string(), advise_vault(vault));
         self.step("vault", Duration::ZERO, Err(failure));
         self.finish()
     }

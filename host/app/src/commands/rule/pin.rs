@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use postroom_core::lookup::Known;
 use postroom_core::{Outcome, Redactor, parse};
+use postroom_files::{make_private_folder, write_private};
 use postroom_store::{DecisionId, DecisionRow, JournalId};
 use serde_json::{Value, json};
 
@@ -90,7 +91,7 @@ pub fn pin(config_file: &Path, wanted: &Pin) -> anyhow::Result<ExitCode> {
         .pinned(Some(&told_redacted))
         .map_err(anyhow::Error::msg)?;
     let folder = folder_of(&rule);
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    make_private_folder(&folder).with_context(|| folder.display().to_string())?;
     write(&case.mail, &redacted)?;
     write(&case.expected, expected.to_text().as_bytes())?;
     eprintln!(
@@ -278,7 +279,7 @@ fn free_case(
 }
 
 fn write(file: &Path, content: &[u8]) -> anyhow::Result<()> {
-    std::fs::write(file, content).with_context(|| file.display().to_string())?;
+    write_private(file, content).with_context(|| file.display().to_string())?;
     print(file.display())?;
     Ok(())
 }

@@ -138,9 +138,6 @@ fn decides(path: &Path) -> bool {
     if path.extension().is_some_and(|it| it == "wasm") {
         return true;
     }
-    let small = path
-        .metadata()
-        .is_ok_and(|facts| facts.len() <= SCRIPT_BYTES);
-    let text = small.then(|| std::fs::read_to_string(path).ok()).flatten();
-    text.is_none_or(|text| text.contains("decide"))
+    let text = postroom_files::read(path, SCRIPT_BYTES).ok();
+    text.is_none_or(|text| String::from_utf8_lossy(&text).contains("decide"))
 }

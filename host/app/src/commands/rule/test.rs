@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use postroom_files::write_within;
 use postroom_sandbox::Sandbox;
 use serde_json::{Value, json};
 
@@ -252,7 +253,9 @@ enum Update {
 fn update_case(case: &Case, loaded: &mut [Loaded<'_>]) -> anyhow::Result<Update> {
     let mut found: Vec<(String, Box<Found>)> = Vec::new();
     let mut pinned: Option<Expected> = None;
+    let mut within = PathBuf::new();
     for one in loaded {
+        within.clone_from(&one.terms.within);
         let tenant = one.terms.wanted.tenant.clone();
         match run(case, one) {
             Verdict::Foreign => {}
@@ -277,8 +280,13 @@ fn update_case(case: &Case, loaded: &mut [Loaded<'_>]) -> anyhow::Result<Update>
             "not updated: for {tenant} it is another than for the other tenants; give the case \"settings\" or a \"context\" with a \"mailbox\" of its own"
         )));
     }
-    std::fs::write(&case.expected, pinned.to_text())
-        .with_context(|| case.expected.display().to_string())?;
+    write_within(
+        &within,
+        &case.expected,
+        pinned.to_text().as_bytes(),
+        &case.mail,
+    )
+    .with_context(|| case.expected.display().to_string())?;
     Ok(Update::Written)
 }
 

@@ -13,10 +13,13 @@ use serde_json::json;
 
 use crate::cases::Terms;
 use crate::commands::check::wants::EXPECT_IS_NOT_WATCHED;
-use crate::commands::{load_config, print};
+use crate::commands::{load_in_part, print};
 use crate::config::{Config, RuleUse};
 use crate::directory::Directory;
 use crate::rulebook::{self, load_bytes, read_rule};
+
+/// The largest mail that is tried: as large as one that a mailbox takes in whole, where nobody says otherwise.
+const MAIL_BYTES: u64 = 256 << 20;
 
 pub fn try_rule(
     rule: &Path,
@@ -25,14 +28,15 @@ pub fn try_rule(
     mailbox: Option<&str>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let config = mailbox.map(|_| load_config(config)).transpose()?;
+    let config = mailbox.map(|_| load_in_part(config)).transpose()?;
     let terms = match config.as_ref().zip(mailbox) {
         Some((config, mailbox)) => Terms::of_mailbox(config, mailbox, rule)?,
         None => Terms::of_nobody(rule),
     };
     let wanted = &terms.wanted;
     let bytes = read_rule(rule).map_err(|e| anyhow::anyhow!("{}: {e}", rule.display()))?;
-    let raw = std::fs::read(mail).with_context(|| mail.display().to_string())?;
+    let raw = postroom_files::read_argument(mail, MAIL_BYTES)
+        .with_context(|| mail.display().to_string())?;
 
     let sandbox = rulebook::sandbox(config.as_ref().map(|config| config.data_dir.as_path()), 1)?;
     let loaded = load_bytes(&sandbox, wanted, &bytes)?;

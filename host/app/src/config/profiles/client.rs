@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use postroom_auth::{Certificate, CertificateError, ClientCredential, Secret, SendSecret};
 
+use super::super::problem::Ready;
 use super::super::reader::{Item, Section};
 use super::super::values;
 use super::{GrantKind, Kind};
@@ -15,9 +16,9 @@ pub fn read(
     section: &Section,
     kind: Option<Kind>,
     grant: Option<GrantKind>,
-) -> Option<ClientCredential> {
+) -> Option<Ready<ClientCredential>> {
     if grant == Some(GrantKind::ServiceAccount) {
-        return Some(ClientCredential::None);
+        return Some(Ok(ClientCredential::None));
     }
     let certificate = match kind {
         Some(Kind::Google) => None,
@@ -56,14 +57,18 @@ pub fn read(
                 );
                 return None;
             }
-            Some(ClientCredential::None)
+            Some(Ok(ClientCredential::None))
         }
     }
 }
 
-fn read_secret(section: &Section, item: &Item, kind: Option<Kind>) -> Option<ClientCredential> {
+fn read_secret(
+    section: &Section,
+    item: &Item,
+    kind: Option<Kind>,
+) -> Option<Ready<ClientCredential>> {
     let secret = item.secret();
-    if let (Some(Kind::Microsoft), Some(secret)) = (kind, &secret)
+    if let (Some(Kind::Microsoft), Some(Ok(secret))) = (kind, &secret)
         && is_guid(secret)
     {
         item.warning(
@@ -80,17 +85,25 @@ fn read_secret(section: &Section, item: &Item, kind: Option<Kind>) -> Option<Cli
         ),
         None => Some(SendSecret::Body),
     };
-    Some(ClientCredential::Secret {
-        secret: secret?,
-        previous: previous?,
-        send: send?,
-        expires: expires?,
-    })
+    let (secret, previous, send, expires) = (secret?, previous?, send?, expires?);
+    Some(secret.and_then(|secret| {
+        Ok(ClientCredential::Secret {
+            secret,
+            previous: previous.transpose()?,
+            send,
+            expires,
+        })
+    }))
 }
 
-fn read_certificate(item: &Item) -> Option<ClientCredential> {
-    match Certificate::from_pem(&item.document()?) {
-        Ok(certificate) => Some(ClientCredential::Certificate(Arc::new(certificate))),
+fn read_certificate(item: &Item) -> Option<Ready<ClientCredential>> {
+    let document = item.document()?;
+    Some(document.and_then(|document| certificate_of(item, &document)))
+}
+
+fn certificate_of(item: &Item, document: &Secret) -> Ready<ClientCredential> {
+    match Certificate::from_pem(document) {
+        Ok(certificate) => Ok(ClientCredential::Certificate(Arc::new(certificate))),
         Err(error) => {
             let cure = match &error {
                 CertificateError::NoCertificate => {
@@ -109,8 +122,7 @@ fn read_certificate(item: &Item) -> Option<ClientCredential> {
                     "name a PEM file with one certificate and its unencrypted RSA key"
                 }
             };
-            item.problem(error.to_string(), cure);
-            None
+            Err(item.unavailable(error.to_string(), cure))
         }
     }
 }

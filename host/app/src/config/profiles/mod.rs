@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use postroom_auth::{Grant, Prompt, Provider, ServiceKey};
 
+use super::problem::{Ready, Unavailable};
 use super::reader::{Item, Section};
 use super::{Names, Profile, values};
 
@@ -133,6 +134,8 @@ pub struct Facts {
     pub provider: Option<Provider>,
     /// `None` likewise.
     pub signer: Option<Signer>,
+    /// Why nobody can sign in by it, although nothing is wrong with what the file says.
+    pub unavailable: Option<Unavailable>,
     /// The tenants it may serve; `None` for all.
     tenants: Option<Vec<String>>,
 }
@@ -205,7 +208,7 @@ impl Key {
     }
 }
 
-/// The profiles without problems, and facts about all of them.
+/// The profiles that can be used, and facts about all of them.
 pub fn read(entries: Vec<(&str, Item)>, names: &Names) -> (Vec<Profile>, AllFacts) {
     let mut profiles = Vec::new();
     let mut facts = AllFacts::new();
@@ -244,13 +247,15 @@ fn read_one(name: &str, section: Section, names: &Names) -> (Facts, Option<Profi
     let client = client::read(&section, kind, grant_kind);
     let grant = grant_kind.and_then(|kind| read_grant(&section, kind));
     let (provider, directory, endpoints) =
-        endpoints::read(&section, kind, grant_kind, grant.as_ref());
+        endpoints::read(&section, kind, grant_kind, ready(&grant));
+    let signer = signer(&section, grant_kind, grant.is_some());
     warn_of_lost_sign_ins(&section, kind, grant_kind, &scopes);
     section.finish();
 
     let facts = Facts {
         provider,
-        signer: signer(grant_kind, grant.as_ref()),
+        signer,
+        unavailable: unavailable(&client).or_else(|| unavailable(&grant)),
         // Unreadable names were told of already: nobody is refused because of them.
         tenants: tenants.clone().flatten(),
     };
@@ -261,8 +266,8 @@ fn read_one(name: &str, section: Section, names: &Names) -> (Facts, Option<Profi
             directory: directory?,
             endpoints: endpoints?,
             client_id: client_id?,
-            client: client?,
-            grant: grant?,
+            client: client?.ok()?,
+            grant: grant?.ok()?,
             scopes: scopes?,
             tenants: tenants?,
         })
@@ -305,19 +310,19 @@ fn read_client_id(section: &Section, grant: Option<GrantKind>) -> Option<String>
     }
 }
 
-fn read_grant(section: &Section, kind: GrantKind) -> Option<Grant> {
-    match kind {
+fn read_grant(section: &Section, kind: GrantKind) -> Option<Ready<Grant>> {
+    let grant = match kind {
         GrantKind::AuthorizationCode => {
             let redirect =
                 values::optional(section, "redirect_url", endpoints::read_redirect_address);
             let prompt = values::optional(section, "prompt", |item| item.choice(PROMPTS, &[]));
-            Some(Grant::AuthorizationCode {
+            Grant::AuthorizationCode {
                 redirect: redirect?,
                 prompt: prompt?,
-            })
+            }
         }
-        GrantKind::DeviceCode => Some(Grant::DeviceCode),
-        GrantKind::ClientCredentials => Some(Grant::ClientCredentials),
+        GrantKind::DeviceCode => Grant::DeviceCode,
+        GrantKind::ClientCredentials => Grant::ClientCredentials,
         GrantKind::Password => {
             let username = section
                 .required(
@@ -328,37 +333,46 @@ fn read_grant(section: &Section, kind: GrantKind) -> Option<Grant> {
             let password = section
                 .required("password", "add password = { env = \"NAME\" }")
                 .and_then(|item| item.secret());
-            Some(Grant::Password {
-                username: username?,
-                password: password?,
-            })
+            let username = username?;
+            return Some(password?.map(|password| Grant::Password { username, password }));
         }
         GrantKind::ServiceAccount => {
             let item = section.required(
                 "service_account",
                 "add service_account = { file = \"key.json\" }, the key file of the google cloud console",
             )?;
-            match ServiceKey::from_json(&item.document()?) {
-                Ok(key) => Some(Grant::ServiceAccount(Arc::new(key))),
-                Err(error) => {
-                    item.problem(
+            let document = item.document()?;
+            let key = document.and_then(|document| {
+                ServiceKey::from_json(&document).map_err(|error| {
+                    item.unavailable(
                         error.to_string(),
                         "make a JSON key for the service account in the google cloud console, and name that file",
-                    );
-                    None
-                }
-            }
+                    )
+                })
+            });
+            return Some(key.map(|key| Grant::ServiceAccount(Arc::new(key))));
         }
-    }
+    };
+    Some(Ok(grant))
 }
 
-fn signer(kind: Option<GrantKind>, grant: Option<&Grant>) -> Option<Signer> {
+fn ready<T>(read: &Option<Ready<T>>) -> Option<&T> {
+    read.as_ref()?.as_ref().ok()
+}
+
+fn unavailable<T>(read: &Option<Ready<T>>) -> Option<Unavailable> {
+    read.as_ref()?.as_ref().err().cloned()
+}
+
+/// `has_grant` tells whether the keys of the grant are sound, whatever became of its secrets.
+fn signer(section: &Section, kind: Option<GrantKind>, has_grant: bool) -> Option<Signer> {
     match kind? {
         GrantKind::ClientCredentials => Some(Signer::Application),
-        GrantKind::Password => match grant? {
-            Grant::Password { username, .. } => Some(Signer::Fixed(username.clone())),
-            _ => None,
-        },
+        GrantKind::Password if !has_grant => None,
+        GrantKind::Password => {
+            let username = section.item("username")?.text()?;
+            Some(Signer::Fixed(username.to_owned()))
+        }
         GrantKind::AuthorizationCode | GrantKind::DeviceCode | GrantKind::ServiceAccount => {
             Some(Signer::Named)
         }

@@ -1,19 +1,29 @@
-//! Files that must lie in a folder: where a path leads, links followed, and reading it so that no link swapped in meanwhile leads out.
+//! The one way to open a file that somebody else can place: without waiting, no device, pipe or folder, no more bytes than a limit, and where that is asked no link that leads out of a folder.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Permissions};
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, open, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::Errno;
 
 /// How a folder on the way is opened: to go on from it, which needs no right to list it.
 #[cfg(target_os = "linux")]
 const STEP: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
 const STEP: OFlags = OFlags::RDONLY;
+
+/// How a file is opened for reading: a pipe without a writer is not waited for, and no terminal becomes ours.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+const PRIVATE: u32 = 0o600;
+const PRIVATE_FOLDER: u32 = 0o700;
 
 /// Something that is there, in a folder or below it.
 pub struct Inside {
@@ -36,28 +46,82 @@ pub enum Astray {
 pub enum Unread {
     Missing,
     LeadsOut,
-    /// A folder, a pipe or the like.
+    /// A folder, a pipe, a device or the like.
     NoFile,
     /// It has so many bytes.
     TooLarge(u64),
     Other(String),
 }
 
-/// Opens a file that must lie in a folder, wherever its links lead; one that may lie anywhere without a folder.
+/// Opens a file that must lie in a folder, wherever its links lead; without a folder as [`open`] does.
 pub fn open_file(within: Option<&Path>, path: &Path) -> Result<File, Unread> {
-    let file = match within {
-        Some(folder) => Inside::find(folder, path)?.open()?,
-        None => File::open(path)?,
+    let Some(folder) = within else {
+        return open(path);
     };
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(Unread::NoFile),
+    file_only(Inside::find(folder, path)?.open()?)
+}
+
+/// Opens a file that may lie anywhere, links followed: a key, a secret, a mail of a spool. Never waits for the other end of a pipe.
+pub fn open(path: &Path) -> Result<File, Unread> {
+    let opened = openat(CWD, path, READ, Mode::empty());
+    file_only(File::from(opened.map_err(of_errno)?))
+}
+
+/// Reads a file that may lie anywhere, links followed, if it has no more bytes than `most`.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
+    read_whole(&open(path)?, most)
+}
+
+/// Reads a file that must lie in a folder, if it has no more bytes than `most`.
+pub fn read_within(folder: &Path, path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
+    read_whole(&open_file(Some(folder), path)?, most)
+}
+
+/// Reads what the caller of a command names on its command line, if it has no more bytes than `most`: only there a pipe is as
+/// good as a file (`<(…)`), and is waited for.
+pub fn read_argument(path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
+    let file = File::open(path)?;
+    match file.metadata()?.is_dir() {
+        true => Err(Unread::NoFile),
+        false => read_whole(&file, most),
     }
+}
+
+/// Writes a file that only its owner may read, in place of what had its name; a link is replaced, not followed.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => create(path, content, PRIVATE),
+    }
+}
+
+/// Writes a file that must lie in a folder. One that is there keeps its mode, a new one has that of the file `like`.
+pub fn write_within(folder: &Path, path: &Path, content: &[u8], like: &Path) -> io::Result<()> {
+    match Inside::find(folder, path) {
+        Ok(found) => found.replace(content),
+        Err(Astray::Nowhere(error)) if error.kind() == io::ErrorKind::NotFound => {
+            let mode = like
+                .metadata()
+                .map_or(PRIVATE, |about| about.mode() & 0o666);
+            create(path, content, mode)
+        }
+        Err(astray) => Err(Unread::from(astray).into()),
+    }
+}
+
+/// Makes a folder that only its owner may look into, with those above it that are missing. One that is there keeps its mode.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(PRIVATE_FOLDER)
+        .create(path)
 }
 
 /// All that a file holds, if that is no more than so many bytes. A file that grows meanwhile is not read further.
 pub fn read_whole(file: &File, most: u64) -> Result<Vec<u8>, Unread> {
-    let mut bytes = Vec::new();
+    // In one piece: of a secret no copy is left behind by growing.
+    let stated = file.metadata()?.len().min(most).saturating_add(1);
+    let mut bytes = Vec::with_capacity(usize::try_from(stated).unwrap_or_default());
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     let read = bytes.len() as u64;
     match read > most {
@@ -66,11 +130,40 @@ pub fn read_whole(file: &File, most: u64) -> Result<Vec<u8>, Unread> {
     }
 }
 
+/// Makes renamed and removed names of a folder durable.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+impl fmt::Display for Unread {
+    /// Finishes the sentence "the file … ".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unread::Missing => f.write_str("is not there"),
+            Unread::LeadsOut => f.write_str("is a link that leads out of the folder"),
+            Unread::NoFile => f.write_str("is no file"),
+            Unread::TooLarge(bytes) => write!(f, "is too large ({bytes} bytes)"),
+            Unread::Other(reason) => write!(f, "cannot be read ({reason})"),
+        }
+    }
+}
+
+impl std::error::Error for Unread {}
+
 impl From<io::Error> for Unread {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Unread::Missing,
             _ => Unread::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<Unread> for io::Error {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Missing => Self::new(io::ErrorKind::NotFound, unread),
+            other => Self::other(other),
         }
     }
 }
@@ -144,7 +237,7 @@ impl Inside {
     /// The folder that it lies in, reached without links, and its name there.
     fn last_step(&self) -> io::Result<(OwnedFd, &OsStr)> {
         let flags = STEP | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut at = open(&self.folder, flags, Mode::empty())?;
+        let mut at = openat(CWD, &self.folder, flags, Mode::empty())?;
         let parents = self.way.parent().into_iter().flat_map(Path::components);
         for part in parents {
             at = openat(
@@ -160,9 +253,33 @@ impl Inside {
 }
 
 fn open_in(folder: &OwnedFd, name: &OsStr) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = openat(folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    let file = openat(folder, name, READ | OFlags::NOFOLLOW, Mode::empty())?;
     Ok(File::from(file))
+}
+
+/// Makes a file that is not there yet; a link with its name is none of ours.
+fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
+    file.write_all(content)
+}
+
+fn file_only(file: File) -> Result<File, Unread> {
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(Unread::NoFile),
+    }
+}
+
+/// A socket cannot even be opened.
+fn of_errno(error: Errno) -> Unread {
+    match error {
+        Errno::NXIO => Unread::NoFile,
+        error => io::Error::from(error).into(),
+    }
 }
 
 /// The path, where an empty one is the folder we are in.
@@ -255,10 +372,60 @@ mod tests {
         assert_eq!(read("four", 4).unwrap(), b"1234");
         assert!(matches!(read("four", 3), Err(Unread::TooLarge(4))));
         assert!(matches!(read("none", 3), Err(Unread::Missing)));
+    }
+
+    #[test]
+    fn nothing_but_a_file_is_opened_and_nothing_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inside, outside) = (dir.path().join("inside"), dir.path().join("outside"));
+        std::fs::create_dir_all(&inside).unwrap();
+        std::fs::write(&outside, "secret").unwrap();
+        let at = |name: &str| inside.join(name);
         // Nobody will ever write into it.
-        rustix::fs::mkfifoat(rustix::fs::CWD, dir.join("pipe"), Mode::RUSR).unwrap();
-        for odd in ["pipe", "."] {
-            assert!(matches!(read(odd, 3), Err(Unread::NoFile)), "{odd}");
+        rustix::fs::mkfifoat(CWD, at("pipe"), Mode::RUSR).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        symlink("/dev/zero", at("zero")).unwrap();
+        symlink(&outside, at("out")).unwrap();
+        for odd in ["pipe", "socket", "zero", "."] {
+            let read = super::read(&at(odd), 9);
+            assert!(matches!(read, Err(Unread::NoFile)), "{odd}: {read:?}");
         }
+        for (odd, is_out) in [("pipe", false), ("zero", true), ("out", true)] {
+            match read_within(&inside, &at(odd), 9) {
+                Err(Unread::LeadsOut) => assert!(is_out, "{odd}"),
+                Err(Unread::NoFile) => assert!(!is_out, "{odd}"),
+                other => panic!("{odd}: {other:?}"),
+            }
+        }
+        // A secret may be a link: orchestrators mount them so.
+        assert_eq!(super::read(&at("out"), 9).unwrap(), b"secret");
+        assert!(matches!(read_argument(&inside, 9), Err(Unread::NoFile)));
+    }
+
+    #[test]
+    fn what_is_written_is_its_owners_alone_and_through_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mode = |name: &str| std::fs::metadata(at(name)).unwrap().mode() & 0o777;
+        make_private_folder(&at("a/b")).unwrap();
+        assert_eq!((mode("a"), mode("a/b")), (0o700, 0o700));
+        std::fs::write(at("a/open"), "old").unwrap();
+        std::fs::set_permissions(at("a/open"), Permissions::from_mode(0o644)).unwrap();
+        std::fs::write(at("elsewhere"), "other").unwrap();
+        symlink(at("elsewhere"), at("a/link")).unwrap();
+        symlink(at("nowhere"), at("a/dangling")).unwrap();
+        for name in ["a/open", "a/link", "a/new"] {
+            write_private(&at(name), b"mail").unwrap();
+            assert_eq!(mode(name), 0o600, "{name}");
+        }
+        assert_eq!(std::fs::read(at("elsewhere")).unwrap(), b"other");
+        std::fs::set_permissions(at("a/open"), Permissions::from_mode(0o640)).unwrap();
+        let write = |name: &str| write_within(&at("a"), &at(name), b"more", &at("a/open"));
+        write("a/open").unwrap();
+        write("a/newer").unwrap();
+        assert_eq!(mode("a/open"), 0o640);
+        assert_eq!(mode("a/newer") & 0o007, 0);
+        assert!(write("a/dangling").is_err());
+        assert!(!at("nowhere").exists());
     }
 }
