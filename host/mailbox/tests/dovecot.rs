@@ -51,6 +51,7 @@ impl Desk {
             tls: TlsMode::Implicit,
             folder: "INBOX".into(),
             import: Import::All,
+            targets: Vec::new(),
             timeouts: ImapTimeouts {
                 connect: Duration::from_secs(10),
                 stall: Duration::from_secs(10),

@@ -61,7 +61,7 @@ async fn drain(config: Arc<Config>, stop: CancellationToken) -> anyhow::Result<E
     eprintln!("drained {} mails; {}", drained.decided, pending.join("; "));
     Ok(if stop.is_cancelled() {
         ExitCode::from(INTERRUPTED)
-    } else if drained.failed.is_empty() {
+    } else if drained.failed.is_empty() && drained.unacknowledged == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

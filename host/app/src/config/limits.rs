@@ -28,6 +28,8 @@ const COUNT: RangeInclusive<u64> = 1..=100_000;
 const MAILS_PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
 /// What a mail's size may be limited to. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
 const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
+/// A mail that is larger than all of it is fetched while no other is.
+const IN_FLIGHT: RangeInclusive<u64> = MIB..=64 * GIB;
 /// The newest, and at least one to go back to.
 const GENERATIONS: RangeInclusive<u64> = 2..=100_000;
 const LINE_KEYS: &[&str] = &[
@@ -37,6 +39,7 @@ const LINE_KEYS: &[&str] = &[
     "parts",
     "batch_mails",
     "batch_bytes",
+    "in_flight_bytes",
     "attempts",
     "outbox_attempts",
     "strikes",
@@ -53,6 +56,7 @@ impl Default for LineLimits {
             parts: 1000,
             batch_mails: 256,
             batch_bytes: 8 * MIB,
+            in_flight_bytes: 512 * MIB,
             attempts: 5,
             outbox_attempts: 200,
             strikes: StrikeLimits::default(),
@@ -156,6 +160,12 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
     set_count(section, "parts", COUNT, &mut limits.parts);
     set_count(section, "batch_mails", 1..=1000, &mut limits.batch_mails);
     set_size(section, "batch_bytes", MAIL, &mut limits.batch_bytes);
+    set_size(
+        section,
+        "in_flight_bytes",
+        IN_FLIGHT,
+        &mut limits.in_flight_bytes,
+    );
     set_count(section, "attempts", 1..=100, &mut limits.attempts);
     set_count(
         section,
