@@ -69,6 +69,7 @@ pub fn source(
                     config::Import::Since(day) => postroom_mailbox::Import::Since(*day),
                 },
                 targets: targets(mailbox),
+                unused: Vec::new(),
                 timeouts: ImapTimeouts::default(),
             };
             let login = login(sign_in, tokens);

@@ -27,6 +27,7 @@ pub(super) struct Connection {
     timeouts: ImapTimeouts,
     last_tag: u32,
     capabilities: Vec<String>,
+    unused: Vec<String>,
     pub selected: Option<Selected>,
     /// Whether the folder was opened just now, and nobody relied on what that told yet.
     fresh: bool,
@@ -98,7 +99,7 @@ impl Connection {
             }
             TlsMode::StartTls | TlsMode::None => Box::new(tcp),
         };
-        let mut connection = Self::over(stream, settings.timeouts, trace);
+        let mut connection = Self::over(stream, settings, trace);
         let (signed_in, greeting) = connection.greeting().await?;
         walk.done("greeting", || greeting);
         if settings.tls == TlsMode::StartTls {
@@ -124,17 +125,18 @@ impl Connection {
             let secured = timeout(limit, handshake(settings, tls, plain)).await;
             let (stream, version) = secured.map_err(|_| late("tls"))??;
             walk.done("tls", || format!("STARTTLS, {version}"));
-            connection = Self::over(stream, settings.timeouts, trace);
+            connection = Self::over(stream, settings, trace);
         }
         Ok((connection, signed_in))
     }
 
-    fn over(stream: Box<dyn Stream>, timeouts: ImapTimeouts, trace: Option<&Trace>) -> Self {
+    fn over(stream: Box<dyn Stream>, settings: &ImapSettings, trace: Option<&Trace>) -> Self {
         Self {
             wire: Wire::new(stream, trace.cloned().map(Tap::new)),
-            timeouts,
+            timeouts: settings.timeouts,
             last_tag: 0,
             capabilities: Vec::new(),
+            unused: settings.unused.clone(),
             selected: None,
             fresh: false,
             reconciled: None,
@@ -174,9 +176,10 @@ impl Connection {
         }
     }
 
-    /// Whether the server has a capability; `name` in upper case.
+    /// Whether the server has a capability that is to be used; `name` in upper case.
     pub fn can(&self, name: &str) -> bool {
         self.capabilities.iter().any(|known| known == name)
+            && !self.unused.iter().any(|unused| unused == name)
     }
 
     /// Asks for the capabilities unless the server told them with its last answer.

@@ -47,6 +47,8 @@ pub struct ImapSettings {
     pub import: Import,
     /// The folders that mail is moved to, which a probe looks for.
     pub targets: Vec<String>,
+    /// Capabilities, in upper case, that are not used where the server has them.
+    pub unused: Vec<String>,
     pub timeouts: ImapTimeouts,
 }
 

@@ -123,6 +123,7 @@ impl Server {
             folder: "INBOX".into(),
             import: Import::All,
             targets: Vec::new(),
+            unused: Vec::new(),
             timeouts: ImapTimeouts {
                 connect: Duration::from_secs(5),
                 stall: STALL,
