@@ -246,7 +246,12 @@ impl Service {
             tracing::warn!(%error, "shadows cannot be read; the next run goes on with them");
         }
         let mailboxes = self.line.store.mailboxes()?;
-        drained.unacknowledged = mailboxes.iter().map(|row| row.unacknowledged).sum();
+        drained.unacknowledged = mailboxes
+            .iter()
+            // What a mailbox that was taken out of the configuration still owes is nobody's to mend.
+            .filter(|row| self.config.mailbox(&row.mailbox).is_some())
+            .map(|row| row.unacknowledged)
+            .sum();
         drained.undelivered = self.deliver_once().await?;
         Ok(drained)
     }

@@ -28,6 +28,7 @@ mod origins;
 mod outbox;
 mod recipes;
 mod reload;
+mod renumbering;
 mod replay;
 mod rule_tests;
 mod scaffolds;
