@@ -105,7 +105,7 @@ impl SourceError {
         }
     }
 
-    /// The step that failed: `connect`, `tls`, `greeting`, `token`, `authenticate`, `select`, `list`, `fetch`,
+    /// The step that failed: `connect`, `tls`, `greeting`, `token`, `authenticate`, `select`, `list`, `fetch`, `target`,
     /// `acknowledge`, `wait`, `cursor` or `file`.
     pub fn step(&self) -> &'static str {
         match self {

@@ -296,9 +296,8 @@ pub(super) async fn list(
             })
             .await?;
         ended_ok(STEP, done)?;
-        if let Some((highest, _)) = found.last_key_value() {
-            backlog.end = backlog.end.max(*highest);
-        }
+        let highest = found.last_key_value().map_or(from, |(uid, _)| *uid);
+        backlog.end = backlog.end.max(highest);
         for (uid, (size, arrived)) in found {
             let old = match progress.age(uid, arrived, import) {
                 Age::LeftOut => continue,
@@ -320,7 +319,7 @@ pub(super) async fn list(
             }
             return Ok(backlog);
         }
-        from = last;
+        from = if is_cut { highest } else { last };
         width = width.saturating_mul(2);
     }
 }

@@ -174,12 +174,15 @@ impl Progress {
         if !is_old {
             return Age::New;
         }
-        // Without a date, or a first contact to compare it with, nothing is left out: it is decided, and answers nobody.
-        let is_certain =
-            was_there && (!self.renumbered || (arrived.is_some() && self.contact.is_some()));
+        // Without a date, or a first contact to compare it with, nothing is left out: it is decided, and answers nobody. A folder
+        // that was made anew may be filled for hours: mail is judged by its date there, however late it comes.
+        let is_certain = match self.renumbered {
+            true => arrived.is_some() && self.contact.is_some(),
+            false => was_there,
+        };
         let left_out = match import {
             Import::New => is_certain,
-            Import::Since(day) => was_there && arrived.is_some_and(|it| it.day < day),
+            Import::Since(day) => is_certain && arrived.is_some_and(|it| it.day < day),
             Import::All => false,
         };
         match left_out {
@@ -289,6 +292,9 @@ mod tests {
         assert_eq!(new.age(3, arrived(999_999), Import::New), Age::LeftOut);
         assert_eq!(new.age(3, arrived(1_000_000), Import::New), Age::New);
         assert_eq!(new.age(3, None, Import::New), Age::Old);
+        // A restore that goes on.
+        assert_eq!(new.age(30, arrived(900_000), Import::New), Age::LeftOut);
+        assert_eq!(new.age(30, arrived(999_999), Import::New), Age::New);
         assert_eq!(new.age(3, arrived(999_999), Import::All), Age::Old);
         let day = Import::Since(jiff::civil::date(1970, 1, 10));
         assert_eq!(new.age(3, arrived(0), day), Age::LeftOut);
