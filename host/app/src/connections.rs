@@ -7,7 +7,7 @@ use anyhow::Context;
 use postroom_auth::advice::advise_vault;
 use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
-use postroom_mailbox::{ImapSettings, ImapSource, ImapTimeouts, SpoolSettings, SpoolSource};
+use postroom_mailbox::{After, ImapSettings, ImapSource, ImapTimeouts, SpoolSettings, SpoolSource};
 use postroom_outgoing::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
 
@@ -116,6 +116,8 @@ pub fn source(
                     config::Import::All => postroom_mailbox::Import::All,
                     config::Import::Since(day) => postroom_mailbox::Import::Since(*day),
                 },
+                targets: targets(mailbox),
+                unused: Vec::new(),
                 timeouts: ImapTimeouts::default(),
             };
             let login = login(sign_in, tokens)?;
@@ -124,6 +126,19 @@ pub fn source(
         }
         config::Source::Spool { path } => AnySource::Spool(Box::new(spool(&mailbox.name, path))),
     })
+}
+
+/// The folders that a mailbox's mail is moved to, each once.
+fn targets(mailbox: &config::Mailbox) -> Vec<String> {
+    let mut targets = Vec::new();
+    for after in [&mailbox.after_done, &mailbox.after_failed] {
+        if let After::Move(target) = after
+            && !targets.contains(target)
+        {
+            targets.push(target.clone());
+        }
+    }
+    targets
 }
 
 fn spool(name: &str, path: &Path) -> SpoolSource {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use postroom_auth::Tokens;
 use postroom_auth::runway::Notice;
 use postroom_core::RawMessage;
-use postroom_mailbox::{FetchLimits, Source};
+use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
 use postroom_store::{OutboxKind, OutgoingRoute, Routes, Store, StoreError, StoreOptions};
@@ -160,6 +160,7 @@ impl Service {
             observer,
         });
         let shadows = Arc::new(Shadows::new(&config, &line, sandbox));
+        let in_flight = InFlight::new(config.limits.in_flight_bytes);
         let intakes = config
             .mailboxes
             .iter()
@@ -172,6 +173,8 @@ impl Service {
                     batch_mails: config.limits.batch_mails,
                     batch_bytes: config.limits.batch_bytes,
                     raw_bytes: config.limits.raw_bytes,
+                    in_flight: in_flight.clone(),
+                    wait_for_room: true,
                 },
                 stop: stop.clone(),
                 signed_in: match &mailbox.source {
@@ -279,7 +282,12 @@ impl Service {
         }
         let mailboxes = self.line.store.mailboxes()?;
         drained.misconfigured = self.misconfigured.clone();
-        drained.unacknowledged = mailboxes.iter().map(|row| row.unacknowledged).sum();
+        drained.unacknowledged = mailboxes
+            .iter()
+            // What a mailbox that was taken out of the configuration still owes is nobody's to mend.
+            .filter(|row| self.config.mailbox(&row.mailbox).is_some())
+            .map(|row| row.unacknowledged)
+            .sum();
         drained.undelivered = self.deliver_once().await?;
         Ok(drained)
     }

@@ -58,6 +58,14 @@ pub enum SourceError {
     #[error("{step}: refused: {text}")]
     Refused { step: &'static str, text: String },
 
+    /// The server's limit on connections, commands or rates is reached, which passes.
+    #[error("{step}: the server's limit is reached: {text}")]
+    OverLimit { step: &'static str, text: String },
+
+    /// The mailbox has no room for what the command would add.
+    #[error("{step}: the mailbox is over its quota: {text}")]
+    OverQuota { step: &'static str, text: String },
+
     /// The server does not keep to the protocol.
     #[error("{step}: the server breaks the protocol: {reason}")]
     Protocol { step: &'static str, reason: String },
@@ -90,19 +98,22 @@ impl SourceError {
         match self {
             SourceError::Transient { .. }
             | SourceError::Timeout { .. }
+            | SourceError::OverLimit { .. }
             | SourceError::Unreachable { .. } => true,
             SourceError::Auth(error) => error.is_transient(),
             _ => false,
         }
     }
 
-    /// The step that failed: `connect`, `tls`, `greeting`, `token`, `authenticate`, `select`, `list`, `fetch`,
+    /// The step that failed: `connect`, `tls`, `greeting`, `token`, `authenticate`, `select`, `list`, `fetch`, `target`,
     /// `acknowledge`, `wait`, `cursor` or `file`.
     pub fn step(&self) -> &'static str {
         match self {
             SourceError::Transient { step, .. }
             | SourceError::Timeout { step, .. }
             | SourceError::Refused { step, .. }
+            | SourceError::OverLimit { step, .. }
+            | SourceError::OverQuota { step, .. }
             | SourceError::Protocol { step, .. }
             | SourceError::Unusable { step, .. } => step,
             SourceError::Auth(_) => "token",

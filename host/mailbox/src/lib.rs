@@ -2,6 +2,7 @@
 
 mod error;
 pub mod import;
+mod in_flight;
 mod probe;
 mod source;
 
@@ -10,6 +11,7 @@ mod spool;
 
 pub use error::{SourceError, Unreachable};
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, TlsMode, imap};
+pub use in_flight::{InFlight, Room};
 pub use probe::ProbeStep;
-pub use source::{Acknowledge, After, BEGINNING_BYTES, Batch, FetchLimits, Source};
+pub use source::{Acknowledge, After, BEGINNING_BYTES, Batch, FetchLimits, Renumbering, Source};
 pub use spool::{SpoolSettings, SpoolSource, file_identity, spool};

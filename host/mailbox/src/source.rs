@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postroom_core::{Cursor, Position, RawMessage};
 
-use crate::SourceError;
+use crate::{InFlight, Room, SourceError};
 
 /// A mailbox's mail. After an error the source may be used on: it reconnects by itself when that is needed.
 #[async_trait]
@@ -41,16 +41,48 @@ pub struct Batch {
     pub cursor: Option<Cursor>,
     /// Whether more mail is known to be waiting.
     pub more: bool,
+    /// The server gave the folder's mails other numbers, and they are read again.
+    pub renumbering: Option<Renumbering>,
+    /// What these mails take of the bytes that may be in flight, given back when it is dropped.
+    pub room: Room,
+}
+
+/// Why a folder is read again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Renumbering {
+    #[error(
+        "the server has renumbered the folder (UIDVALIDITY {was} became {is}): it is read again, and mail from before the first contact stays as it is"
+    )]
+    UidValidity { was: u32, is: u32 },
+    /// As after a server was restored from a backup.
+    #[error(
+        "the folder's numbers went back (read up to UID {read}, and the next one is {next}): it is read again, and mail from before the first contact stays as it is"
+    )]
+    UidsWentBack { read: u32, next: u32 },
 }
 
 /// Bounds on one batch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct FetchLimits {
     pub batch_mails: usize,
     /// The sum of the mails' sizes; a single larger mail still makes a batch.
     pub batch_bytes: u64,
     /// Of a larger mail only the first [`BEGINNING_BYTES`] are fetched.
     pub raw_bytes: u64,
+    /// The bytes of mail that all mailboxes together hold in memory.
+    pub in_flight: InFlight,
+    /// Whether to wait for room in it. Who holds some must not: everybody could wait for everybody else.
+    pub wait_for_room: bool,
+}
+
+impl FetchLimits {
+    /// Room for mails of this size; `None` when there is none now and waiting is not wanted.
+    pub(crate) async fn room(&self, bytes: u64) -> Option<Room> {
+        match self.wait_for_room {
+            true => Some(self.in_flight.take(bytes).await),
+            false => self.in_flight.try_take(bytes),
+        }
+    }
 }
 
 impl Default for FetchLimits {
@@ -59,6 +91,8 @@ impl Default for FetchLimits {
             batch_mails: 128,
             batch_bytes: 8 * 1024 * 1024,
             raw_bytes: 256 * 1024 * 1024,
+            in_flight: InFlight::default(),
+            wait_for_room: true,
         }
     }
 }

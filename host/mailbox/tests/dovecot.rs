@@ -51,6 +51,8 @@ impl Desk {
             tls: TlsMode::Implicit,
             folder: "INBOX".into(),
             import: Import::All,
+            targets: Vec::new(),
+            unused: Vec::new(),
             timeouts: ImapTimeouts {
                 connect: Duration::from_secs(10),
                 stall: Duration::from_secs(10),
@@ -603,4 +605,112 @@ fn tokens_and_servers_come_and_go() {
     stand.start_dovecot().unwrap();
     desk.append(&mails(2));
     assert_eq!(desk.drain(&mut source, cursor).0.len(), 2);
+}
+
+const LONG_AGO: &str = "01-Nov-2020 10:00:00 +0000";
+
+impl Desk {
+    /// A source of another folder than INBOX, which a case may delete.
+    fn source_of(&self, folder: &str, import: Import) -> ImapSource {
+        let settings = ImapSettings {
+            folder: folder.into(),
+            import,
+            ..self.settings()
+        };
+        imap(settings, self.password(self.stand.password()), self.tls())
+    }
+}
+
+#[test]
+fn a_folder_made_anew_neither_floods_nor_loses_mail() {
+    let desk = Desk::new("renumbered");
+    let old = mails(60);
+    let append_old = || {
+        desk.stand
+            .append_dated(&desk.user, "Tickets", LONG_AGO, &old)
+            .unwrap();
+    };
+    append_old();
+    let mut source = desk.source_of("Tickets", Import::New);
+    let (none, cursor) = desk.drain(&mut source, None);
+    assert!(none.is_empty());
+    let first = b"Subject: first\r\n\r\n".to_vec();
+    desk.stand
+        .append(&desk.user, "Tickets", "", [&first])
+        .unwrap();
+    let (got, cursor) = desk.drain(&mut source, cursor);
+    assert_eq!(got.len(), 1);
+
+    // The session stays open all the while.
+    desk.stand.delete_folder(&desk.user, "Tickets").unwrap();
+    append_old();
+    desk.stand
+        .append(&desk.user, "Tickets", "", [b"Subject: second\r\n\r\n"])
+        .unwrap();
+    let acks: Vec<Acknowledge> = got
+        .iter()
+        .map(|mail| Acknowledge {
+            position: mail.position.clone(),
+            after: After::Delete,
+        })
+        .collect();
+    // Dovecot ends the session that had the folder open; the next one finds other numbers.
+    let acknowledged = desk.runtime.block_on(source.acknowledge(&acks));
+    if acknowledged.is_err() {
+        desk.runtime.block_on(source.acknowledge(&acks)).unwrap();
+    }
+    assert_eq!(desk.count("Tickets"), 61);
+    let (got, cursor) = desk.drain(&mut source, cursor);
+    assert_eq!(got.len(), 1, "{got:?}");
+    assert!(got[0].bytes.starts_with(b"Subject: second") && !got[0].old);
+    assert!(desk.drain(&mut source, cursor).0.is_empty());
+}
+
+#[test]
+fn without_move_mail_is_copied_once_and_old_mail_is_told() {
+    let desk = Desk::new("copied");
+    let stored: Vec<Vec<u8>> = (0..120)
+        .map(|n| format!("Message-ID: <{n}@x>\r\nSubject: mail {n}\r\n\r\n").into_bytes())
+        .collect();
+    desk.stand
+        .append_dated(&desk.user, "INBOX", LONG_AGO, &stored)
+        .unwrap();
+    let settings = ImapSettings {
+        unused: vec!["MOVE".into()],
+        ..desk.settings()
+    };
+    let login = desk.password(desk.stand.password());
+    let mut source = imap(settings, login, desk.tls());
+    let (got, _) = desk.drain(&mut source, None);
+    assert!(got.len() == 120 && got.iter().all(|mail| mail.old));
+    // Copies that a killed process left behind.
+    desk.stand
+        .append(&desk.user, "Done", "", &stored[..30])
+        .unwrap();
+    desk.acknowledge(&mut source, &got, After::Move("Done".into()));
+    assert_eq!((desk.count("INBOX"), desk.count("Done")), (0, 120));
+}
+
+#[test]
+fn a_probe_looks_for_the_folders_that_mail_is_moved_to() {
+    let desk = Desk::new("targets");
+    desk.append(&mails(1));
+    desk.stand.append(&desk.user, "Done", "", mails(1)).unwrap();
+    let settings = ImapSettings {
+        targets: vec!["Done".into(), "Failed".into()],
+        ..desk.settings()
+    };
+    let login = desk.password(desk.stand.password());
+    let steps = desk.probe(imap(settings, login, desk.tls()));
+    let told: Vec<&String> = steps
+        .iter()
+        .filter(|step| step.name == "target")
+        .map(|step| step.outcome.as_ref().unwrap())
+        .collect();
+    assert_eq!(told[0], "Done is there");
+    assert!(
+        told[1].starts_with("Failed is missing, and would be made as Failed"),
+        "{told:?}"
+    );
+    assert_eq!(desk.count("Failed"), 0);
 }

@@ -318,7 +318,23 @@ impl Stand {
         flags: &str,
         mails: impl IntoIterator<Item = B>,
     ) -> Result<()> {
-        self.imap(user)?.append(folder, flags, mails)
+        self.imap(user)?.append(folder, flags, None, mails)
+    }
+
+    /// Puts mails into a folder, made when missing, as if they had arrived at a date such as `01-Nov-2020 10:00:00 +0000`.
+    pub fn append_dated<B: AsRef<[u8]>>(
+        &self,
+        user: &str,
+        folder: &str,
+        date: &str,
+        mails: impl IntoIterator<Item = B>,
+    ) -> Result<()> {
+        self.imap(user)?.append(folder, "", Some(date), mails)
+    }
+
+    /// Deletes a folder with its mails. Made again, it has another UIDVALIDITY.
+    pub fn delete_folder(&self, user: &str, folder: &str) -> Result<()> {
+        self.imap(user)?.delete(folder)
     }
 
     /// Every mail of a folder, in UID order; none when it does not exist. Sets no flag.

@@ -94,19 +94,30 @@ impl Imap {
             .context("Dovecot's STATUS names no count")
     }
 
-    /// Stores mails in a folder, made when missing, in one MULTIAPPEND (RFC 3502).
+    /// Deletes a folder with its mails.
+    pub(crate) fn delete(&mut self, folder: &str) -> Result<()> {
+        let (ok, _) = self.run(&format!("DELETE {}", quoted(folder)))?;
+        ensure!(ok, "Dovecot refused to delete {folder}");
+        Ok(())
+    }
+
+    /// Stores mails in a folder, made when missing, in one MULTIAPPEND (RFC 3502). `date` is when they arrived, such as
+    /// `01-Nov-2020 10:00:00 +0000`; now by default.
     pub(crate) fn append<B: AsRef<[u8]>>(
         &mut self,
         folder: &str,
         flags: &str,
+        date: Option<&str>,
         mails: impl IntoIterator<Item = B>,
     ) -> Result<()> {
         // A folder that is there already is no trouble.
         self.run(&format!("CREATE {}", quoted(folder)))?;
         let mut command = format!("APPEND {}", quoted(folder)).into_bytes();
+        let date = date.map_or_else(String::new, |date| format!(" {}", quoted(date)));
         for mail in mails {
             let mail = mail.as_ref();
-            command.extend_from_slice(format!(" ({flags}) {{{}+}}\r\n", mail.len()).as_bytes());
+            let head = format!(" ({flags}){date} {{{}+}}\r\n", mail.len());
+            command.extend_from_slice(head.as_bytes());
             command.extend_from_slice(mail);
         }
         let (ok, _) = self.run_bytes(&command)?;

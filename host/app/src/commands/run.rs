@@ -75,7 +75,10 @@ async fn drain(
     eprintln!("drained {} mails; {}", drained.decided, pending.join("; "));
     Ok(if stop.is_cancelled() {
         ExitCode::from(INTERRUPTED)
-    } else if drained.failed.is_empty() && drained.misconfigured.is_empty() {
+    } else if drained.failed.is_empty()
+        && drained.misconfigured.is_empty()
+        && drained.unacknowledged == 0
+    {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -32,6 +32,8 @@ const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
 const OUTBOX_AGE: RangeInclusive<Duration> =
     Duration::from_secs(12 * 60 * 60)..=Duration::from_secs(365 * 24 * 60 * 60);
 const OUTBOX_ENTRIES: RangeInclusive<u64> = 1..=10_000_000;
+/// A mail that is larger than all of it is fetched while no other is.
+const IN_FLIGHT: RangeInclusive<u64> = MIB..=64 * GIB;
 /// The newest, and at least one to go back to.
 const GENERATIONS: RangeInclusive<u64> = 2..=100_000;
 const LINE_KEYS: &[&str] = &[
@@ -41,6 +43,7 @@ const LINE_KEYS: &[&str] = &[
     "parts",
     "batch_mails",
     "batch_bytes",
+    "in_flight_bytes",
     "attempts",
     "outbox_age",
     "outbox_entries",
@@ -58,6 +61,7 @@ impl Default for LineLimits {
             parts: 1000,
             batch_mails: 256,
             batch_bytes: 8 * MIB,
+            in_flight_bytes: 512 * MIB,
             attempts: 5,
             outbox_age: Duration::from_secs(14 * 24 * 60 * 60),
             outbox_entries: 100_000,
@@ -162,6 +166,12 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
     set_count(section, "parts", COUNT, &mut limits.parts);
     set_count(section, "batch_mails", 1..=1000, &mut limits.batch_mails);
     set_size(section, "batch_bytes", MAIL, &mut limits.batch_bytes);
+    set_size(
+        section,
+        "in_flight_bytes",
+        IN_FLIGHT,
+        &mut limits.in_flight_bytes,
+    );
     set_count(section, "attempts", 1..=100, &mut limits.attempts);
     if let Some(age) = section
         .item("outbox_age")

@@ -315,7 +315,7 @@ fn read_one_after(
         return None;
     }
     if let Some(Source::Imap { folder, .. }) = source
-        && folder == target
+        && (folder == target || (is_inbox(folder) && is_inbox(target)))
     {
         item.problem(
             format!("moves mail to \"{target}\", the folder it is read from"),
@@ -332,6 +332,11 @@ fn read_one_after(
     }
     let target = sound_folder(item, target)?;
     Some(After::Move(target))
+}
+
+/// INBOX is one folder in any case (RFC 9051 section 5.1).
+fn is_inbox(folder: &str) -> bool {
+    folder.eq_ignore_ascii_case(DEFAULT_FOLDER)
 }
 
 /// A folder's name without what no server takes (RFC 9051 section 5.1).
@@ -374,7 +379,10 @@ fn claim(
             let identity = Identity::Folder {
                 host: server.host.clone(),
                 login: login.user.to_lowercase(),
-                folder: folder.clone(),
+                folder: match is_inbox(folder) {
+                    true => DEFAULT_FOLDER.into(),
+                    false => folder.clone(),
+                },
             };
             identities.push((
                 mailbox,

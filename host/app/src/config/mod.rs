@@ -96,6 +96,8 @@ pub struct LineLimits {
     pub batch_mails: usize,
     /// How many bytes of mail are fetched together.
     pub batch_bytes: u64,
+    /// How many bytes of mail all mailboxes together hold in memory between their servers and their decision.
+    pub in_flight_bytes: u64,
     /// How often the line may fail on a mail before it is quarantined.
     pub attempts: u32,
     /// How long a delivery that its target refuses is tried before it is given up.

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use postroom_core::Cursor;
 use postroom_core::backoff::backoff;
-use postroom_mailbox::{Acknowledge, After, Batch, FetchLimits, Source, SourceError};
+use postroom_mailbox::{
+    Acknowledge, After, Batch, FetchLimits, Renumbering, Room, Source, SourceError,
+};
 use postroom_store::{Ack, PendingMail, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,8 @@ const UNSTEADY: &str = "unsteady";
 const OUTBOX_FULL: &str = "outbox-full";
 /// What it needs to sign in cannot be had.
 const MISCONFIGURED: &str = "misconfigured";
+/// The server gave the folder other numbers, and it is read again.
+const RENUMBERED: &str = "renumbered";
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
 /// Mail over the tenant's budget is looked at no more often.
@@ -162,6 +166,7 @@ impl Intake {
         let mut more = true;
         let mut fetched: Option<Batch> = None;
         let mut journalled: Vec<PendingMail> = Vec::new();
+        let mut journalled_room = Room::default();
         loop {
             if self.held {
                 // What was journalled lies behind those.
@@ -180,16 +185,24 @@ impl Intake {
             }
             let working = fetched.is_some() || !journalled.is_empty() || resuming;
             let stopping = until == Until::Stopped && self.stop.is_cancelled();
+            // Mails in hand take room: waiting for more of it with them would be waiting for others who do the same.
+            self.fetch.wait_for_room = fetched.is_none() && journalled.is_empty();
+            let deciding = std::mem::take(&mut journalled);
+            let deciding_room = std::mem::take(&mut journalled_room);
             // Three batches are under way: one is decided and committed while the next is journalled and the server gives the one
             // behind. What came meanwhile is looked for once all else is done.
             let (settled, pending, told) = tokio::join!(
-                line.settle(&mailbox, std::mem::take(&mut journalled)),
+                async {
+                    let settled = line.settle(&mailbox, deciding).await;
+                    drop(deciding_room);
+                    settled
+                },
                 journal(&line, &mailbox, fetched.take()),
                 self.converse(&mut cursor, (more || !working) && !stopping),
             );
             let settled = settled?;
             decided += settled.decided;
-            journalled = pending?;
+            (journalled, journalled_room) = pending?;
             let told = told?;
             fetched = told.fetched;
             more = told.more && !stopping;
@@ -204,7 +217,12 @@ impl Intake {
             }
             let brought_mail = fetched.as_ref().is_some_and(|it| !it.messages.is_empty());
             self.streak.served(brought_mail, Instant::now());
-            self.say_serving().await;
+            match fetched.as_ref().and_then(|it| it.renumbering.as_ref()) {
+                Some(renumbering) => self.say_renumbered(renumbering).await,
+                // What was read again is not decided before this.
+                None if self.said == Some(RENUMBERED) && (more || working) => {}
+                None => self.say_serving().await,
+            }
             self.record_crowded().await;
             if working || more || told.acknowledged || fetched.is_some() {
                 continue;
@@ -450,6 +468,15 @@ impl Intake {
         }
     }
 
+    /// Says it once for each time, and again when it is another one.
+    async fn say_renumbered(&mut self, renumbering: &Renumbering) {
+        if self.said.replace(RENUMBERED) != Some(RENUMBERED) {
+            tracing::error!(mailbox = %self.mailbox.name, state = RENUMBERED, "{renumbering}");
+            self.record_state(RENUMBERED, &renumbering.to_string())
+                .await;
+        }
+    }
+
     /// Says it once: the same trouble again is no news.
     async fn say_paused(&mut self, error: &IntakeError, state: &'static str, pause: Duration) {
         let retry_secs = pause.as_secs();
@@ -579,16 +606,17 @@ async fn news(signed_in: &mut Option<watch::Receiver<u64>>) {
     std::future::pending().await
 }
 
-/// Makes a fetched batch durable together with the new cursor. Answers what is to be decided.
+/// Makes a fetched batch durable together with the new cursor. Answers what is to be decided, and the room that it takes.
 async fn journal(
     line: &Line,
     mailbox: &Mailbox,
     batch: Option<Batch>,
-) -> Result<Vec<PendingMail>, StoreError> {
-    match batch {
-        Some(batch) => line.journal(mailbox, batch.messages, batch.cursor).await,
-        None => Ok(Vec::new()),
-    }
+) -> Result<(Vec<PendingMail>, Room), StoreError> {
+    let Some(batch) = batch else {
+        return Ok((Vec::new(), Room::default()));
+    };
+    let pending = line.journal(mailbox, batch.messages, batch.cursor).await?;
+    Ok((pending, batch.room))
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::connection::{Connection, ended_ok, quoted};
-use super::fetch::{search, uid_sets};
-use super::response::{Code, Status};
-use super::{ImapSource, Place, utf7};
+use super::connection::Connection;
+use super::copy::{self, Copied, Way};
+use super::list::uid_sets;
+use super::{ImapSource, Place};
 use crate::{Acknowledge, After, SourceError};
 
 const STEP: &str = "acknowledge";
@@ -40,10 +40,12 @@ impl ImapSource {
         if folders.is_empty() {
             return Ok(());
         }
+        let mut copied = std::mem::take(&mut self.copied);
         let connection = self.ready().await?;
         for (folder, kinds) in folders {
-            let uid_validity = match connection.select(&folder).await {
-                Ok(selected) => selected.uid_validity,
+            // However short the wait was: a folder made anew has other mails under the same UIDs.
+            let (uid_validity, next) = match connection.look(&folder).await {
+                Ok(selected) => (selected.uid_validity, selected.uid_next.unwrap_or(u32::MAX)),
                 Err(SourceError::Folder { missing: true, .. }) => {
                     tracing::warn!(
                         folder,
@@ -57,7 +59,7 @@ impl ImapSource {
                 let given = places.len();
                 let mut uids: Vec<u32> = places
                     .into_iter()
-                    .filter(|place| place.uid_validity == uid_validity)
+                    .filter(|place| place.uid_validity == uid_validity && place.uid < next)
                     .map(|place| place.uid)
                     .collect();
                 if uids.len() < given {
@@ -69,87 +71,51 @@ impl ImapSource {
                 }
                 uids.sort_unstable();
                 uids.dedup();
-                for set in uid_sets(&uids) {
-                    match apply(connection, &folder, after, &set).await {
-                        Ok(()) => {}
-                        Err(
-                            error @ (SourceError::Refused { .. } | SourceError::Unusable { .. }),
-                        ) => {
-                            failure = Some(error);
-                        }
-                        Err(error) => return Err(error),
+                let done = apply(connection, &mut copied, after, &uids, &folder, uid_validity);
+                match done.await {
+                    Ok(()) => {}
+                    Err(
+                        error @ (SourceError::Refused { .. }
+                        | SourceError::OverQuota { .. }
+                        | SourceError::Unusable { .. }),
+                    ) => failure = Some(error),
+                    Err(error) => {
+                        self.copied = copied;
+                        return Err(error);
                     }
                 }
             }
         }
+        self.copied = copied;
         failure.map_or(Ok(()), Err)
     }
 }
 
 async fn apply(
     connection: &mut Connection,
-    folder: &str,
+    copied: &mut Copied,
     after: &After,
-    set: &str,
+    uids: &[u32],
+    folder: &str,
+    uid_validity: u32,
 ) -> Result<(), SourceError> {
     match after {
         After::Keep => Ok(()),
-        After::Seen => store(connection, set, "\\Seen").await,
-        After::Delete => delete(connection, set).await,
-        After::Move(target) if target == folder => Ok(()),
-        After::Move(target) if connection.can("MOVE") => {
-            into_folder(connection, &format!("UID MOVE {set}"), target).await
-        }
-        After::Move(target) => {
-            // Mails that carry \Deleted were copied by an attempt that did not get to its end.
-            let uncopied = search(connection, STEP, &format!("UID {set} UNDELETED")).await?;
-            for set in uid_sets(&uncopied) {
-                into_folder(connection, &format!("UID COPY {set}"), target).await?;
+        After::Seen => {
+            for set in uid_sets(uids) {
+                let store = format!("UID STORE {set} +FLAGS.SILENT (\\Seen)");
+                connection.accepted(STEP, &store).await?;
             }
-            delete(connection, set).await
+            Ok(())
+        }
+        After::Delete => copy::remove(connection, uids).await,
+        After::Move(target) => {
+            let way = Way {
+                folder,
+                uid_validity,
+                target,
+            };
+            copy::move_all(connection, copied, &way, uids).await
         }
     }
-}
-
-async fn store(connection: &mut Connection, set: &str, flag: &str) -> Result<(), SourceError> {
-    connection
-        .accepted(STEP, &format!("UID STORE {set} +FLAGS.SILENT ({flag})"))
-        .await
-}
-
-/// Removes mails. Without UIDPLUS (RFC 4315) they stay marked as deleted: a plain EXPUNGE would remove other people's too.
-async fn delete(connection: &mut Connection, set: &str) -> Result<(), SourceError> {
-    store(connection, set, "\\Deleted").await?;
-    if connection.can("UIDPLUS") {
-        connection
-            .accepted(STEP, &format!("UID EXPUNGE {set}"))
-            .await?;
-    }
-    Ok(())
-}
-
-/// Runs a command that puts mails into a folder, which is created when the server says that it is missing.
-async fn into_folder(
-    connection: &mut Connection,
-    command: &str,
-    target: &str,
-) -> Result<(), SourceError> {
-    let target = quoted(&utf7::encode(target), STEP)?;
-    let command = format!("{command} {target}");
-    let done = connection.command(STEP, &command).await?;
-    if !matches!(done.code, Some(Code::TryCreate | Code::NonExistent)) {
-        return ended_ok(STEP, done);
-    }
-    let created = connection
-        .command(STEP, &format!("CREATE {target}"))
-        .await?;
-    if created.status == Status::Ok {
-        // Mail programs show subscribed folders only; that it fails somewhere is no harm.
-        connection
-            .command(STEP, &format!("SUBSCRIBE {target}"))
-            .await?;
-    } else if created.code != Some(Code::AlreadyExists) {
-        return ended_ok(STEP, created);
-    }
-    connection.accepted(STEP, &command).await
 }

@@ -1,5 +1,6 @@
 //! One IMAP connection: commands sent, their responses read to the end, each under a deadline.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use super::response::{Code, Done, Response, Status, TAG, Untagged, read, shown};
 use super::tap::Tap;
 use super::wire::{Piece, Stream, Wire, WireError};
-use super::{ImapSettings, ImapTimeouts, TlsMode, utf7};
+use super::{ImapSettings, ImapTimeouts, TlsMode, folders, utf7};
 use crate::SourceError;
 use crate::error::Unreachable;
 use crate::probe::Walk;
@@ -26,7 +27,14 @@ pub(super) struct Connection {
     timeouts: ImapTimeouts,
     last_tag: u32,
     capabilities: Vec<String>,
+    unused: Vec<String>,
     pub selected: Option<Selected>,
+    /// Whether the folder was opened just now, and nobody relied on what that told yet.
+    fresh: bool,
+    /// When mail that became visible late was last looked for.
+    pub reconciled: Option<Instant>,
+    /// The true names of folders that mail is moved to, by the names that the configuration has.
+    pub targets: HashMap<String, String>,
     /// Whether mail may have come since the folder was last listed.
     pub news: bool,
     /// The IDLE that is going on.
@@ -96,7 +104,7 @@ impl Connection {
             }
             TlsMode::StartTls | TlsMode::None => Box::new(tcp),
         };
-        let mut connection = Self::over(stream, settings.timeouts, trace);
+        let mut connection = Self::over(stream, settings, trace);
         let (signed_in, greeting) = connection.greeting().await?;
         walk.done("greeting", || greeting);
         if settings.tls == TlsMode::StartTls {
@@ -122,18 +130,22 @@ impl Connection {
             let secured = timeout(limit, handshake(settings, tls, plain)).await;
             let (stream, version) = secured.map_err(|_| late("tls"))??;
             walk.done("tls", || format!("STARTTLS, {version}"));
-            connection = Self::over(stream, settings.timeouts, trace);
+            connection = Self::over(stream, settings, trace);
         }
         Ok((connection, signed_in))
     }
 
-    fn over(stream: Box<dyn Stream>, timeouts: ImapTimeouts, trace: Option<&Trace>) -> Self {
+    fn over(stream: Box<dyn Stream>, settings: &ImapSettings, trace: Option<&Trace>) -> Self {
         Self {
             wire: Wire::new(stream, trace.cloned().map(Tap::new)),
-            timeouts,
+            timeouts: settings.timeouts,
             last_tag: 0,
             capabilities: Vec::new(),
+            unused: settings.unused.clone(),
             selected: None,
+            fresh: false,
+            reconciled: None,
+            targets: HashMap::new(),
             news: true,
             idle: None,
             idle_refused: false,
@@ -158,8 +170,15 @@ impl Connection {
 
     /// Whether the server calls us signed in, and its words.
     async fn greeting(&mut self) -> Result<(bool, String), SourceError> {
-        let deadline = Instant::now() + self.timeouts.connect;
-        match self.next("greeting", deadline).await? {
+        let limit = self.timeouts.connect;
+        let secs = limit.min(self.timeouts.stall).as_secs();
+        let late = |error| match error {
+            // Its own bound is shorter than those of commands.
+            SourceError::Timeout { step, .. } => SourceError::Timeout { step, secs },
+            error => error,
+        };
+        let next = self.next("greeting", Instant::now() + limit).await;
+        match next.map_err(late)? {
             Response::Untagged(Untagged::Status(done)) => match done.status {
                 Status::Ok | Status::PreAuth => {
                     let words = match done.text.split_once("] ") {
@@ -177,9 +196,10 @@ impl Connection {
         }
     }
 
-    /// Whether the server has a capability; `name` in upper case.
+    /// Whether the server has a capability that is to be used; `name` in upper case.
     pub fn can(&self, name: &str) -> bool {
         self.capabilities.iter().any(|known| known == name)
+            && !self.unused.iter().any(|unused| unused == name)
     }
 
     /// Asks for the capabilities unless the server told them with its last answer.
@@ -195,14 +215,26 @@ impl Connection {
         self.capabilities.clear();
     }
 
-    /// Opens a folder unless it is open.
-    pub async fn select(&mut self, folder: &str) -> Result<Selected, SourceError> {
-        if let Some(selected) = &self.selected
+    /// What the server says of a folder now. An open folder is opened again: it may have been deleted and made anew since, and
+    /// only SELECT shows that at every server.
+    pub async fn look(&mut self, folder: &str) -> Result<Selected, SourceError> {
+        if std::mem::take(&mut self.fresh)
+            && let Some(selected) = &self.selected
             && selected.folder == folder
         {
+            self.news = false;
             return Ok(selected.clone());
         }
+        let selected = self.select(folder).await?;
+        self.fresh = false;
+        self.news = false;
+        Ok(selected)
+    }
+
+    /// Opens a folder.
+    pub async fn select(&mut self, folder: &str) -> Result<Selected, SourceError> {
         self.selected = None;
+        self.fresh = true;
         let (mut validity, mut next, mut exists) = (None, None, 0);
         let command = format!("SELECT {}", quoted(&utf7::encode(folder), "select")?);
         let done = self
@@ -222,11 +254,8 @@ impl Connection {
             })
             .await?;
         if done.status != Status::Ok {
-            if done.code == Some(Code::Passing) {
-                return Err(SourceError::Transient {
-                    step: "select",
-                    reason: done.text,
-                });
+            if matches!(done.code, Some(Code::Passing | Code::Limit)) {
+                return Err(refusal("select", done));
             }
             let listed = match self.lists(folder).await {
                 // Nothing works: it is not this folder's fault.
@@ -255,14 +284,8 @@ impl Connection {
     /// Whether the server's list of folders has this one; `None` when it gives no list. Few servers say why they refuse to
     /// open a folder.
     async fn lists(&mut self, folder: &str) -> Result<Option<bool>, SourceError> {
-        let mut listed = false;
-        let command = format!("LIST \"\" {}", quoted(&utf7::encode(folder), "select")?);
-        let done = self
-            .command_with("select", &command, 0, |untagged| {
-                listed |= matches!(untagged, Untagged::List);
-                Ok(())
-            })
-            .await?;
+        let (listed, done) = folders::list(self, "select", &utf7::encode(folder)).await?;
+        let listed = listed.is_some();
         Ok((listed || done.status == Status::Ok).then_some(listed))
     }
 
@@ -279,6 +302,19 @@ impl Connection {
     pub async fn accepted(&mut self, step: &'static str, command: &str) -> Result<(), SourceError> {
         let done = self.command(step, command).await?;
         ended_ok(step, done)
+    }
+
+    /// Like [`Self::command`], for commands that a server may be silent about while it does them, such as copying: their
+    /// whole time may pass without a byte.
+    pub async fn patiently(
+        &mut self,
+        step: &'static str,
+        command: &str,
+    ) -> Result<Done, SourceError> {
+        let stall = std::mem::replace(&mut self.timeouts.stall, self.timeouts.command);
+        let done = self.command(step, command).await;
+        self.timeouts.stall = stall;
+        done
     }
 
     /// Runs a command that may answer with `bytes` of literals, giving each data response to `each`.
@@ -310,6 +346,7 @@ impl Connection {
     /// Puts a tagged command into the send buffer and gives its tag.
     pub fn send(&mut self, command: &str) -> u32 {
         self.last_tag = self.last_tag.wrapping_add(1);
+        self.wire.begin();
         self.wire
             .queue(format!("{TAG}{} {command}\r\n", self.last_tag).as_bytes());
         self.last_tag
@@ -383,9 +420,10 @@ impl Connection {
     fn note(&mut self, step: &'static str, response: &Response) -> Result<(), SourceError> {
         let code = match response {
             Response::Untagged(Untagged::Status(done)) if done.status == Status::Bye => {
-                return Err(SourceError::Transient {
-                    step,
-                    reason: format!("the server says goodbye: {}", done.text),
+                let reason = format!("the server says goodbye: {}", done.text);
+                return Err(match done.code {
+                    Some(Code::Limit) => SourceError::OverLimit { step, text: reason },
+                    _ => SourceError::Transient { step, reason },
                 });
             }
             Response::Untagged(Untagged::Capability(list)) => {
@@ -394,7 +432,11 @@ impl Connection {
             }
             Response::Untagged(Untagged::Exists(n)) => {
                 if let Some(selected) = &mut self.selected {
-                    self.news |= *n > selected.exists;
+                    if *n > selected.exists {
+                        self.news = true;
+                        // Its UID lies beyond what SELECT told.
+                        self.fresh = false;
+                    }
                     selected.exists = *n;
                 }
                 return Ok(());
@@ -453,16 +495,20 @@ impl Connection {
 
 /// An end other than OK as an error.
 pub(super) fn ended_ok(step: &'static str, done: Done) -> Result<(), SourceError> {
-    match (done.status, done.code) {
-        (Status::Ok, _) => Ok(()),
-        (_, Some(Code::Passing)) => Err(SourceError::Transient {
-            step,
-            reason: done.text,
-        }),
-        _ => Err(SourceError::Refused {
-            step,
-            text: done.text,
-        }),
+    match done.status {
+        Status::Ok => Ok(()),
+        _ => Err(refusal(step, done)),
+    }
+}
+
+/// A refused command as an error.
+pub(super) fn refusal(step: &'static str, done: Done) -> SourceError {
+    let text = done.text;
+    match done.code {
+        Some(Code::Passing) => SourceError::Transient { step, reason: text },
+        Some(Code::Limit) => SourceError::OverLimit { step, text },
+        Some(Code::OverQuota) => SourceError::OverQuota { step, text },
+        _ => SourceError::Refused { step, text },
     }
 }
 
@@ -493,7 +539,9 @@ const SOCKET_READ_BYTES: usize = 16 * 1024;
 pub(super) fn failed(step: &'static str, error: &WireError) -> SourceError {
     match error {
         WireError::Closed | WireError::Io(_) => transient(step, error),
-        WireError::LongLine | WireError::TooMuch => protocol(step, &error.to_string()),
+        WireError::LongLine | WireError::TooLong | WireError::TooMuch => {
+            protocol(step, &error.to_string())
+        }
     }
 }
 

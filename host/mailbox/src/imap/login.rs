@@ -160,6 +160,10 @@ fn signed_in(user: &str, challenge: Option<String>, done: Done) -> Result<(), So
             step: "authenticate",
             reason: done.text,
         }),
+        (_, Some(Code::Limit)) => Err(SourceError::OverLimit {
+            step: "authenticate",
+            text: done.text,
+        }),
         (_, code) => Err(SourceError::RefusedLogin {
             user: user.to_owned(),
             challenge,

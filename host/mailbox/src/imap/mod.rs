@@ -5,8 +5,12 @@
 
 mod acknowledge;
 mod connection;
+mod copy;
 mod fetch;
+mod folders;
+mod list;
 mod login;
+mod progress;
 mod response;
 mod sample;
 mod tap;
@@ -26,7 +30,9 @@ use serde::{Deserialize, Serialize};
 use crate::probe::Walk;
 use crate::{Acknowledge, Batch, FetchLimits, ProbeStep, Source, SourceError};
 use connection::Connection;
-use fetch::{Backlog, Refused};
+use copy::Copied;
+use fetch::Refused;
+use list::Backlog;
 
 /// Where a mailbox lies and how to talk to its server.
 #[derive(Debug, Clone)]
@@ -39,6 +45,10 @@ pub struct ImapSettings {
     /// As people write it, in UTF-8, with the server's own hierarchy separator.
     pub folder: String,
     pub import: Import,
+    /// The folders that mail is moved to, which a probe looks for.
+    pub targets: Vec<String>,
+    /// Capabilities, in upper case, that are not used where the server has them.
+    pub unused: Vec<String>,
     pub timeouts: ImapTimeouts,
 }
 
@@ -72,6 +82,8 @@ pub struct ImapTimeouts {
     pub idle: Duration,
     /// Between two questions for news where the server has no IDLE.
     pub poll: Duration,
+    /// Between two looks for mail that became visible below what was read.
+    pub reconcile: Duration,
     /// For the goodbye.
     pub logout: Duration,
 }
@@ -84,6 +96,7 @@ impl Default for ImapTimeouts {
             command: Duration::from_secs(10 * 60),
             idle: Duration::from_secs(20 * 60),
             poll: Duration::from_secs(30),
+            reconcile: Duration::from_secs(2 * 60),
             logout: Duration::from_secs(2),
         }
     }
@@ -101,6 +114,7 @@ pub fn imap(settings: ImapSettings, login: Login, tls: Arc<rustls::ClientConfig>
         refused: None,
         token_distrusted: false,
         one_by_one: false,
+        copied: Copied::default(),
     }
 }
 
@@ -116,6 +130,7 @@ pub struct ImapSource {
     token_distrusted: bool,
     /// The server was caught stating wrong sizes: mails are fetched singly, so that memory stays bounded.
     one_by_one: bool,
+    copied: Copied,
 }
 
 #[async_trait]
@@ -167,7 +182,8 @@ impl ImapSource {
 
     /// Finds out whether the mailbox can be read: connects, signs in, opens the folder, looks at the newest mail, and tells of
     /// each step as it ends, the failed one being the last. Changes nothing on the server. The steps are `connect`, `tls`
-    /// (not to this machine in clear), `greeting`, `token` (not with a password), `authenticate`, `select` and `fetch`.
+    /// (not to this machine in clear), `greeting`, `token` (not with a password), `authenticate`, `select`, `fetch`, and `target` for
+    /// each folder that mail is moved to.
     pub async fn probe(&mut self, mut tell: impl FnMut(ProbeStep) + Send) {
         self.connection = None;
         let mut walk = Walk::telling(&mut tell);
@@ -179,9 +195,14 @@ impl ImapSource {
     }
 
     async fn walk_through(&mut self, walk: &mut Walk<'_>) -> Result<(), SourceError> {
+        let targets = self.settings.targets.clone();
         let connection = self.ready_telling(walk).await?;
         let found = sample::newest(connection).await?;
         walk.done("fetch", || found);
+        for target in &targets {
+            let found = copy::target_in_words(connection, target).await?;
+            walk.done("target", || found);
+        }
         Ok(())
     }
 
@@ -228,6 +249,7 @@ impl ImapSource {
             let in_step = matches!(
                 error,
                 SourceError::Refused { .. }
+                    | SourceError::OverQuota { .. }
                     | SourceError::Folder { .. }
                     | SourceError::UnknownCursor { .. }
                     | SourceError::Unusable { .. }
@@ -241,7 +263,7 @@ impl ImapSource {
     }
 }
 
-/// A place in a folder: the cursor (the last UID read) and the position of a mail.
+/// A place in a folder: the position of a mail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     folder: String,
@@ -269,10 +291,6 @@ impl Place {
             "uid": self.uid,
         })
         .to_string()
-    }
-
-    fn cursor(&self) -> Cursor {
-        Cursor(self.write())
     }
 
     fn position(&self) -> Position {

@@ -3,6 +3,8 @@
 //! The reading is flat, without recursion, so that no nesting a server thinks up can exhaust the stack.
 
 use bytes::Bytes;
+use jiff::civil::Date;
+use jiff::fmt::strtime;
 use postroom_auth::text::harmless_chars;
 
 use super::wire::{Literal, Piece};
@@ -26,11 +28,34 @@ pub(super) enum Untagged {
     Capability(Vec<String>),
     Exists(u32),
     Expunge,
-    Search(Vec<u32>),
-    /// A folder that exists.
-    List,
+    Search(Ids),
+    List(Folder),
+    Namespace(Namespace),
+    /// UIDNEXT of a STATUS response.
+    UidNext(u32),
     Fetch(Fetched),
     Other,
+}
+
+/// The numbers of a search result, read one by one: a list of them would be as long as the server likes.
+#[derive(Debug)]
+pub(super) struct Ids(Bytes);
+
+/// A folder as LIST names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Folder {
+    pub name: Vec<u8>,
+    /// Between the levels of its name; `None` without levels.
+    pub separator: Option<char>,
+    /// Mail can lie in it.
+    pub selectable: bool,
+}
+
+/// Where a user's own folders lie (RFC 2342).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Namespace {
+    pub prefix: String,
+    pub separator: Option<char>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +85,12 @@ pub(super) enum Code {
     TryCreate,
     NonExistent,
     AlreadyExists,
-    /// The server names trouble of its own that passes: UNAVAILABLE, INUSE, LIMIT, SERVERBUG, and THROTTLED, which
-    /// large providers use and no RFC names.
+    /// The server names trouble of its own that passes: UNAVAILABLE, INUSE and SERVERBUG.
     Passing,
+    /// A limit on connections, commands or rates: LIMIT, and THROTTLED, which large providers use and no RFC names.
+    Limit,
+    /// The mailbox is full.
+    OverQuota,
     /// The folder is open for reading alone.
     ReadOnly,
     /// Any other, by its name in upper case.
@@ -74,8 +102,39 @@ pub(super) enum Code {
 pub(super) struct Fetched {
     pub uid: Option<u32>,
     pub size: Option<u64>,
+    pub arrived: Option<Arrived>,
+    /// `BODY[HEADER.FIELDS …]`.
+    pub header: Option<Literal>,
     /// `BODY[]`, whole or a part of it. NIL reads as empty.
     pub body: Option<Literal>,
+}
+
+/// When a mail reached its server: INTERNALDATE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Arrived {
+    /// Seconds since 1970 in UTC.
+    pub secs: i64,
+    /// The day on the server's own clock, which SEARCH SINCE goes by.
+    pub day: Date,
+}
+
+impl Arrived {
+    /// Reads ` 7-Feb-2026 21:52:25 -0800`.
+    fn read(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?.trim();
+        let read = strtime::parse("%d-%b-%Y %H:%M:%S %z", text).ok()?;
+        Some(Self {
+            secs: read.to_timestamp().ok()?.as_second(),
+            day: read.to_date().ok()?,
+        })
+    }
+}
+
+impl Ids {
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        let words = self.0.split(|b| *b == b' ').filter(|word| !word.is_empty());
+        words.map_while(number)
+    }
 }
 
 /// Tags are this letter and a number.
@@ -113,6 +172,10 @@ pub(super) fn shown(text: &[u8]) -> String {
 
 /// The longest server text that is shown, in characters.
 const SHOWN_CHARS: usize = 500;
+/// How much of a list of capabilities is read, in bytes.
+const CAPABILITY_BYTES: usize = 64 * 1024;
+/// How many capabilities are kept.
+const CAPABILITIES: usize = 512;
 /// The longest name of a response code that is kept, in characters.
 const CODE_CHARS: usize = 40;
 
@@ -134,14 +197,10 @@ fn untagged(words: &mut Scanner) -> Option<Untagged> {
     }
     match word.to_ascii_uppercase().as_slice() {
         b"CAPABILITY" => Some(Untagged::Capability(capabilities(words.rest()))),
-        b"LIST" => Some(Untagged::List),
-        b"SEARCH" => {
-            let mut ids = Vec::new();
-            while let Some(id) = words.word().and_then(number) {
-                ids.push(id);
-            }
-            Some(Untagged::Search(ids))
-        }
+        b"LIST" => folder(words).map(Untagged::List),
+        b"NAMESPACE" => Some(Untagged::Namespace(namespace(words).unwrap_or_default())),
+        b"STATUS" => Some(uid_next(words).map_or(Untagged::Other, Untagged::UidNext)),
+        b"SEARCH" => Some(Untagged::Search(Ids(Bytes::copy_from_slice(words.rest())))),
         _ => Some(Untagged::Other),
     }
 }
@@ -182,17 +241,83 @@ fn code(inner: &[u8]) -> Code {
         b"TRYCREATE" => Code::TryCreate,
         b"NONEXISTENT" => Code::NonExistent,
         b"ALREADYEXISTS" => Code::AlreadyExists,
-        b"UNAVAILABLE" | b"INUSE" | b"LIMIT" | b"SERVERBUG" | b"THROTTLED" => Code::Passing,
+        b"UNAVAILABLE" | b"INUSE" | b"SERVERBUG" => Code::Passing,
+        b"LIMIT" | b"THROTTLED" => Code::Limit,
+        b"OVERQUOTA" => Code::OverQuota,
         b"READ-ONLY" => Code::ReadOnly,
         _ => other(),
     }
 }
 
+/// The first ones: honest servers have some dozens.
 fn capabilities(list: &[u8]) -> Vec<String> {
-    list.split(|b| *b == b' ')
+    list[..list.len().min(CAPABILITY_BYTES)]
+        .split(|b| *b == b' ')
         .filter(|word| !word.is_empty())
+        .take(CAPABILITIES)
         .map(|word| String::from_utf8_lossy(word).to_ascii_uppercase())
         .collect()
+}
+
+/// `(\Noselect) "/" name`
+fn folder(words: &mut Scanner) -> Option<Folder> {
+    if !matches!(words.next()?, Token::Open) {
+        return None;
+    }
+    let mut selectable = true;
+    loop {
+        match words.next()? {
+            Token::Close => break,
+            Token::Word(flag) => {
+                let missing: [&[u8]; 2] = [b"\\Noselect", b"\\NonExistent"];
+                selectable &= !missing.iter().any(|it| flag.eq_ignore_ascii_case(it));
+            }
+            _ => {}
+        }
+    }
+    let separator = separator(&words.next()?);
+    let name = words.next()?.text()?;
+    Some(Folder {
+        name,
+        separator,
+        selectable,
+    })
+}
+
+/// The first of the user's own namespaces: `((prefix separator)) …`
+fn namespace(words: &mut Scanner) -> Option<Namespace> {
+    for _ in 0..2 {
+        if !matches!(words.next()?, Token::Open) {
+            return None;
+        }
+    }
+    let prefix = words.next()?.text()?;
+    Some(Namespace {
+        prefix: String::from_utf8(prefix).ok()?,
+        separator: separator(&words.next()?),
+    })
+}
+
+fn separator(token: &Token) -> Option<char> {
+    match token {
+        Token::Quoted(text) => text.first().map(|b| char::from(*b)),
+        _ => None,
+    }
+}
+
+/// `name (UIDNEXT n)`
+fn uid_next(words: &mut Scanner) -> Option<u32> {
+    words.next()?.text()?;
+    if !matches!(words.next()?, Token::Open) {
+        return None;
+    }
+    loop {
+        let name = words.word()?;
+        let value = words.word()?;
+        if name.eq_ignore_ascii_case(b"UIDNEXT") {
+            return number(value);
+        }
+    }
 }
 
 fn fetched(words: &mut Scanner) -> Option<Fetched> {
@@ -210,19 +335,10 @@ fn fetched(words: &mut Scanner) -> Option<Fetched> {
         match (name.as_slice(), value) {
             (b"UID", Token::Word(value)) => found.uid = Some(number(value)?),
             (b"RFC822.SIZE", Token::Word(value)) => found.size = Some(number64(value)?),
-            (name, value) if name.starts_with(b"BODY[]") => {
-                found.body = Some(match value {
-                    Token::Literal(literal) => literal.clone(),
-                    Token::Quoted(bytes) => Literal {
-                        len: bytes.len() as u64,
-                        bytes: bytes.into(),
-                    },
-                    Token::Word(word) if word.eq_ignore_ascii_case(b"NIL") => Literal {
-                        len: 0,
-                        bytes: Bytes::new(),
-                    },
-                    _ => return None,
-                });
+            (b"INTERNALDATE", Token::Quoted(value)) => found.arrived = Arrived::read(&value),
+            (name, value) if name.starts_with(b"BODY[]") => found.body = Some(value.literal()?),
+            (name, value) if name.starts_with(b"BODY[HEADER.FIELDS") => {
+                found.header = Some(value.literal()?);
             }
             (_, Token::Open) => words.close()?,
             (_, Token::Close) => return None,
@@ -248,6 +364,34 @@ enum Token<'a> {
     Word(&'a [u8]),
     Quoted(Vec<u8>),
     Literal(&'a Literal),
+}
+
+impl Token<'_> {
+    /// The text of a string or an atom.
+    fn text(self) -> Option<Vec<u8>> {
+        match self {
+            Token::Word(word) => Some(word.to_vec()),
+            Token::Quoted(bytes) => Some(bytes),
+            Token::Literal(literal) => Some(literal.bytes.to_vec()),
+            Token::Open | Token::Close => None,
+        }
+    }
+
+    /// The bytes of a string; NIL is empty.
+    fn literal(self) -> Option<Literal> {
+        match self {
+            Token::Literal(literal) => Some(literal.clone()),
+            Token::Quoted(bytes) => Some(Literal {
+                len: bytes.len() as u64,
+                bytes: bytes.into(),
+            }),
+            Token::Word(word) if word.eq_ignore_ascii_case(b"NIL") => Some(Literal {
+                len: 0,
+                bytes: Bytes::new(),
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// Walks over a response's tokens.
@@ -431,12 +575,81 @@ mod tests {
             Some(Response::Untagged(Untagged::Exists(4)))
         ));
         assert!(
-            matches!(read(&text("* SEARCH 1 5 (MODSEQ 3)")), Some(Response::Untagged(Untagged::Search(ids))) if ids == [1, 5])
+            matches!(read(&text("* SEARCH 1 5 (MODSEQ 3)")), Some(Response::Untagged(Untagged::Search(ids))) if ids.iter().eq([1, 5]))
         );
         assert!(matches!(
             read(&text("* VANISHED 1:4")),
             Some(Response::Untagged(Untagged::Other))
         ));
+    }
+
+    #[test]
+    fn folders_and_where_they_lie() {
+        let listed = |line: &str| match read(&text(line)) {
+            Some(Response::Untagged(Untagged::List(folder))) => Some(folder),
+            _ => None,
+        };
+        let folder = listed(r#"* LIST (\HasNoChildren) "." INBOX.Done"#).unwrap();
+        assert_eq!(
+            (&folder.name[..], folder.separator, folder.selectable),
+            (&b"INBOX.Done"[..], Some('.'), true)
+        );
+        let folder = listed(r#"* LIST (\NoSelect) NIL "a \"b\"""#).unwrap();
+        assert_eq!(
+            (&folder.name[..], folder.separator, folder.selectable),
+            (&b"a \"b\""[..], None, false)
+        );
+        assert!(listed("* LIST x").is_none());
+        for (line, prefix) in [
+            (r#"* NAMESPACE (("INBOX." ".")) NIL NIL"#, "INBOX."),
+            (r#"* NAMESPACE (("" "/")("x/" "/")) NIL (("s" "/"))"#, ""),
+            ("* NAMESPACE NIL NIL NIL", ""),
+        ] {
+            let Some(Response::Untagged(Untagged::Namespace(found))) = read(&text(line)) else {
+                panic!("{line}")
+            };
+            assert_eq!(found.prefix, prefix, "{line}");
+        }
+        for (line, next) in [
+            ("* STATUS INBOX (UIDNEXT 14)", Some(14)),
+            (r#"* STATUS "a b" (MESSAGES 1 uidnext 2)"#, Some(2)),
+            ("* STATUS INBOX (MESSAGES 1)", None),
+        ] {
+            let found = match read(&text(line)) {
+                Some(Response::Untagged(Untagged::UidNext(next))) => Some(next),
+                _ => None,
+            };
+            assert_eq!(found, next, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_day_a_mail_arrived() {
+        let arrived = |date: &str| {
+            let line = format!("* 1 FETCH (UID 1 INTERNALDATE \"{date}\")");
+            fetch(&line).unwrap().arrived
+        };
+        let found = arrived(" 7-Feb-1994 21:52:25 -0800").unwrap();
+        assert_eq!(
+            (found.secs, found.day),
+            (760_686_745, jiff::civil::date(1994, 2, 7))
+        );
+        assert!(arrived("yesterday").is_none());
+    }
+
+    #[test]
+    fn of_many_capabilities_the_first_are_kept() {
+        let Some(Response::Untagged(Untagged::Capability(list))) =
+            read(&text(&format!("* CAPABILITY IDLE{}", " A".repeat(200_000))))
+        else {
+            panic!()
+        };
+        assert_eq!((list.len(), list[0].as_str()), (CAPABILITIES, "IDLE"));
+        let long = format!("* CAPABILITY {}", "A".repeat(200_000));
+        let Some(Response::Untagged(Untagged::Capability(list))) = read(&text(&long)) else {
+            panic!()
+        };
+        assert_eq!(list[0].len(), CAPABILITY_BYTES);
     }
 
     #[test]

@@ -13,13 +13,18 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::After;
 
+mod bounds;
+mod copying;
 mod probe;
+mod renumbering;
 mod tokens;
 mod trouble;
 
 /// What the server does about a line. `{tag}` in an answer becomes the tag of the last command that had one.
 enum Act {
     Say(String),
+    /// Says it after twice the time that a silent server is waited for.
+    SayLater(String),
     /// Says it and hangs up.
     SayAndClose(String),
     /// Answers as an ordinary server with three mails would.
@@ -77,6 +82,10 @@ impl Server {
                         seen.lock().await.push(command.to_owned());
                         let act = (script.lock().unwrap())(number, command);
                         let (text, close) = match act {
+                            Act::SayLater(text) => {
+                                tokio::time::sleep(STALL * 2).await;
+                                (text, false)
+                            }
                             Act::Say(text) => (text, false),
                             Act::SayAndClose(text) => (text, true),
                             Act::Usual => (usual(command), false),
@@ -113,11 +122,14 @@ impl Server {
             tls: TlsMode::None,
             folder: "INBOX".into(),
             import: Import::All,
+            targets: Vec::new(),
+            unused: Vec::new(),
             timeouts: ImapTimeouts {
                 connect: Duration::from_secs(5),
-                stall: Duration::from_millis(500),
+                stall: STALL,
                 command: Duration::from_secs(20),
                 idle: Duration::from_millis(600),
+                reconcile: Duration::from_secs(3600),
                 poll: Duration::from_millis(100),
                 logout: Duration::from_millis(200),
             },
@@ -125,10 +137,10 @@ impl Server {
         imap(settings, login, tls())
     }
 
-    /// The commands after the folder was opened.
+    /// The commands after the folder was first opened.
     async fn after_select(&self) -> Vec<String> {
         let commands = self.commands.lock().await;
-        let selected = commands.iter().rposition(|c| c.starts_with("SELECT"));
+        let selected = commands.iter().position(|c| c.starts_with("SELECT"));
         commands[selected.map_or(0, |at| at + 1)..].to_vec()
     }
 }
@@ -145,7 +157,7 @@ fn usual(command: &str) -> String {
             "* 3 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\n* OK [UIDNEXT 13] x\r\n{tag} OK\r\n".into()
         }
         "IDLE" => "+ idling\r\n".into(),
-        "UID" if command.ends_with("(UID RFC822.SIZE)") => {
+        "UID" if command.ends_with("(UID RFC822.SIZE INTERNALDATE)") => {
             let (from, _) = command["UID FETCH ".len()..].split_once(':').unwrap();
             let from: u32 = from.parse().unwrap();
             let mut answer: String = (10..=12u32)
@@ -182,8 +194,19 @@ fn tls() -> Arc<rustls::ClientConfig> {
     )
 }
 
+const STALL: Duration = Duration::from_millis(500);
+
+const SELECT: &str = "SELECT \"INBOX\"";
+
+/// A cursor of the first form, which had no more than a place.
 fn cursor(uid: u32) -> Cursor {
-    place(uid).cursor()
+    Cursor(place(uid).write())
+}
+
+/// How far a batch leads.
+fn reached(batch: &Batch) -> u32 {
+    let cursor = batch.cursor.as_ref().unwrap();
+    progress::Progress::read(&cursor.0).unwrap().uid
 }
 
 fn place(uid: u32) -> Place {
@@ -219,19 +242,18 @@ async fn the_last_mail_that_n_to_star_names_is_not_new() {
     assert_eq!(&first.messages[0].bytes[..], b"mail");
     let second = source.fetch(first.cursor.as_ref(), &limits).await.unwrap();
     assert_eq!((uids(&second), second.more), (vec![12], false));
-    assert_eq!(second.cursor, Some(cursor(12)));
+    assert_eq!(reached(&second), 12);
     let third = source.fetch(second.cursor.as_ref(), &limits).await.unwrap();
     assert!(third.messages.is_empty() && third.cursor == second.cursor && !third.more);
     // The backlog served the second batch without another listing.
     assert_eq!(
         server.after_select().await,
         [
-            "NOOP",
-            "UID FETCH 1:* (UID RFC822.SIZE)",
+            "UID FETCH 1:* (UID RFC822.SIZE INTERNALDATE)",
             "UID FETCH 10:11 (UID BODY.PEEK[])",
             "UID FETCH 12 (UID BODY.PEEK[])",
-            "NOOP",
-            "UID FETCH 13:* (UID RFC822.SIZE)",
+            SELECT,
+            "UID FETCH 13:* (UID RFC822.SIZE INTERNALDATE)",
         ]
     );
     // Whoever goes back gets the same mails again.
@@ -250,16 +272,16 @@ async fn first_contact_and_renumbering() {
     let mut source = server.source();
     source.settings.import = Import::New;
     let batch = source.fetch(None, &limits).await.unwrap();
-    assert!(batch.messages.is_empty() && batch.cursor == Some(cursor(12)));
+    assert!(batch.messages.is_empty() && reached(&batch) == 12);
     source.settings.import = Import::Since(jiff::civil::date(2026, 11, 9));
     assert_eq!(uids(&source.fetch(None, &limits).await.unwrap()), [11, 12]);
     let mut other = place(12);
     other.uid_validity = 6;
-    let batch = source.fetch(Some(&other.cursor()), &limits).await.unwrap();
-    assert_eq!(
-        (uids(&batch), batch.cursor),
-        (vec![10, 11, 12], Some(cursor(12)))
-    );
+    let batch = source
+        .fetch(Some(&Cursor(other.write())), &limits)
+        .await
+        .unwrap();
+    assert_eq!((uids(&batch), reached(&batch)), (vec![10, 11, 12], 12));
     for unknown in ["", "garbage", r#"{"folder":"INBOX","uid_validity":-1}"#] {
         let refused = source.fetch(Some(&Cursor(unknown.into())), &limits).await;
         assert!(matches!(refused, Err(SourceError::UnknownCursor { .. })));
@@ -304,7 +326,7 @@ async fn stated_sizes_may_be_lies() {
 #[tokio::test]
 async fn of_a_mail_over_the_limit_the_beginning_is_fetched() {
     let server = Server::start(|_, command| match command {
-        "UID FETCH 1:* (UID RFC822.SIZE)" => Act::Say(
+        "UID FETCH 1:* (UID RFC822.SIZE INTERNALDATE)" => Act::Say(
             "* 1 FETCH (RFC822.SIZE 5000000 UID 10)\r\n* 2 FETCH (UID 11 RFC822.SIZE 4)\r\n{tag} OK\r\n".into(),
         ),
         "UID FETCH 10 (UID BODY.PEEK[]<0.65536>)" => Act::Say(format!(
@@ -420,6 +442,9 @@ async fn acknowledgements_go_out_in_sets() {
             Act::Say("{tag} NO [TRYCREATE] missing\r\n".into())
         }
         "UID STORE 20 +FLAGS.SILENT (\\Deleted)" => Act::Say("{tag} NO [NOPERM] no\r\n".into()),
+        SELECT => Act::Say(
+            "* 3 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\n* OK [UIDNEXT 50] x\r\n{tag} OK\r\n".into(),
+        ),
         _ => Act::Usual,
     })
     .await;
@@ -447,6 +472,8 @@ async fn acknowledgements_go_out_in_sets() {
             "UID STORE 15 +FLAGS.SILENT (\\Seen)".to_owned(),
             "UID STORE 20 +FLAGS.SILENT (\\Deleted)".to_owned(),
             format!("UID MOVE 10:12 {target}"),
+            "LIST \"\" \"\"".into(),
+            format!("LIST \"\" {target}"),
             format!("CREATE {target}"),
             format!("SUBSCRIBE {target}"),
             format!("UID MOVE 10:12 {target}"),
@@ -473,9 +500,13 @@ async fn without_move_a_mail_is_copied_once() {
         server.after_select().await,
         [
             "UID SEARCH UID 10:11 UNDELETED",
+            "UID STORE 10 +FLAGS.SILENT (\\Deleted)",
+            "UID EXPUNGE 10",
+            // An earlier process may have copied it.
+            "UID FETCH 11 (UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])",
             "UID COPY 11 \"Done\"",
-            "UID STORE 10:11 +FLAGS.SILENT (\\Deleted)",
-            "UID EXPUNGE 10:11",
+            "UID STORE 11 +FLAGS.SILENT (\\Deleted)",
+            "UID EXPUNGE 11",
         ]
     );
 }
@@ -503,10 +534,11 @@ async fn idle_is_left_properly_and_renewed_by_our_own_clock() {
     source.wait(Duration::from_millis(900)).await.unwrap();
     source.close().await;
     assert_eq!(
-        server.after_select().await[2..],
+        server.after_select().await[1..],
         [
             "IDLE",
             "DONE",
+            SELECT,
             "UID STORE 10 +FLAGS.SILENT (\\Seen)",
             "IDLE",
             "DONE",

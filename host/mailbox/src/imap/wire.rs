@@ -38,6 +38,8 @@ pub(super) enum WireError {
     Io(#[from] io::Error),
     #[error("a response line longer than {LINE_BYTES} bytes")]
     LongLine,
+    #[error("more than {ANSWER_BYTES} bytes about one command")]
+    TooLong,
     #[error("a response with more literal data than was asked for")]
     TooMuch,
 }
@@ -54,11 +56,17 @@ pub(super) struct Wire {
     literal_bytes: u64,
     state: State,
     keep: u64,
+    /// The bytes of responses since the last command, literals apart.
+    spent: usize,
     tap: Option<Tap>,
 }
 
-/// The longest response, literals apart. A search result of two million mails fits.
-const LINE_BYTES: usize = 16 * 1024 * 1024;
+/// The longest response, literals apart. Honest ones are short; a folder's flags may take some kilobytes.
+const LINE_BYTES: usize = 256 * 1024;
+/// The longest search result: one of a million mails fits.
+const SEARCH_BYTES: usize = 8 * 1024 * 1024;
+/// What a server may say about one command, literals apart. A listing takes 2 MB, and news of other mails' flags may come with it.
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// Literals are kept up to this unless a body is being fetched.
 const KEEP_BYTES: u64 = 64 * 1024;
 /// The read buffer while bodies are fetched.
@@ -86,8 +94,14 @@ impl Wire {
             literal_bytes: 0,
             state: State::Text,
             keep: KEEP_BYTES,
+            spent: 0,
             tap,
         }
+    }
+
+    /// A new command begins: what the server said before it no longer counts.
+    pub fn begin(&mut self) {
+        self.spent = 0;
     }
 
     /// The stream itself, when nothing that was read is left over (for STARTTLS: bytes that came before the
@@ -177,6 +191,8 @@ impl Wire {
                         return Err(WireError::TooMuch);
                     };
                     if self.input.len() < wanted {
+                        // Growing by doubling would hold a large mail twice.
+                        self.input.reserve(wanted - self.input.len());
                         return Ok(None);
                     }
                     let bytes = self.input.split_to(wanted).freeze();
@@ -204,7 +220,7 @@ impl Wire {
     fn line(&mut self) -> Result<Option<Bytes>, WireError> {
         let found = self.input[self.searched..].iter().position(|b| *b == b'\n');
         let end = found.map_or(self.input.len(), |at| self.searched + at + 1);
-        if self.text_bytes + end > LINE_BYTES {
+        if self.text_bytes + end > LINE_BYTES && self.text_bytes + end > self.longest() {
             return Err(WireError::LongLine);
         }
         if found.is_none() {
@@ -213,12 +229,29 @@ impl Wire {
         }
         self.searched = 0;
         self.text_bytes += end;
+        self.spent = self.spent.saturating_add(end);
+        if self.spent > ANSWER_BYTES {
+            return Err(WireError::TooLong);
+        }
         let mut line = self.input.split_to(end).freeze();
         line.truncate(line.len() - 1);
         if line.last() == Some(&b'\r') {
             line.truncate(line.len() - 1);
         }
         Ok(Some(line))
+    }
+
+    /// How long the response may get that is being read.
+    fn longest(&self) -> usize {
+        const SEARCH: &[u8] = b"* SEARCH";
+        let beginning = match self.response.first() {
+            Some(Piece::Text(first)) => &first[..],
+            _ => &self.input[..],
+        };
+        match beginning.get(..SEARCH.len()) {
+            Some(word) if word.eq_ignore_ascii_case(SEARCH) => SEARCH_BYTES,
+            _ => LINE_BYTES,
+        }
     }
 
     /// Only data responses carry literals; the free text of a status response may end like one.

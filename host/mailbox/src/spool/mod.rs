@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::probe::{Walk, mails};
-use crate::{Acknowledge, After, Batch, FetchLimits, ProbeStep, Source, SourceError};
+use crate::{Acknowledge, After, Batch, FetchLimits, ProbeStep, Room, Source, SourceError};
 use files::{Found, Identity, Listing};
 
 #[derive(Debug, Clone)]
@@ -125,13 +125,14 @@ impl Source for SpoolSource {
                 self.look().await?;
             }
         }
-        let messages = self.read(limits).await?;
+        let (messages, room) = self.read(limits).await?;
         let more = !self.waiting.is_empty() || (self.unsettled && !messages.is_empty());
         if messages.is_empty() {
             return Ok(Batch {
                 messages,
                 cursor: cursor.cloned(),
                 more,
+                ..Batch::default()
             });
         }
         self.batches += 1;
@@ -139,6 +140,8 @@ impl Source for SpoolSource {
             messages,
             cursor: Some(self.cursor()),
             more,
+            room,
+            ..Batch::default()
         })
     }
 
@@ -258,17 +261,24 @@ impl SpoolSource {
     }
 
     /// Reads the next batch of those waiting.
-    async fn read(&mut self, limits: &FetchLimits) -> Result<Vec<RawMessage>, SourceError> {
+    async fn read(&mut self, limits: &FetchLimits) -> Result<(Vec<RawMessage>, Room), SourceError> {
         let mut planned: Vec<Found> = Vec::new();
         let mut bytes = 0u64;
         while let Some(next) = self.waiting.front() {
-            bytes = bytes.saturating_add(next.identity.size.min(limits.raw_bytes));
-            let full = planned.len() >= limits.batch_mails.max(1) || bytes > limits.batch_bytes;
+            let more = bytes.saturating_add(next.identity.size.min(limits.raw_bytes));
+            let full = planned.len() >= limits.batch_mails.max(1) || more > limits.batch_bytes;
             if full && !planned.is_empty() {
                 break;
             }
+            bytes = more;
             planned.extend(self.waiting.pop_front());
         }
+        let Some(room) = limits.room(bytes).await else {
+            for found in planned.into_iter().rev() {
+                self.waiting.push_front(found);
+            }
+            return Ok((Vec::new(), Room::default()));
+        };
         let (root, raw_bytes) = (self.settings.path.clone(), limits.raw_bytes);
         let read = blocking(move || {
             planned
@@ -299,7 +309,7 @@ impl SpoolSource {
                 }
             }
         }
-        Ok(messages)
+        Ok((messages, room))
     }
 }
 

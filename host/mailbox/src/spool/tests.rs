@@ -329,7 +329,7 @@ async fn a_file_that_could_not_be_read_is_tried_again() {
     source.look().await.unwrap();
     // A file in a folder's place: reading fails, not with "not found".
     source.settings.path = root.path().join("a.eml");
-    assert!(source.read(&limits).await.unwrap().is_empty());
+    assert!(source.read(&limits).await.unwrap().0.is_empty());
     assert_eq!(source.unreadable.len(), 1);
     source.settings.path = root.path().to_owned();
     let batch = source.fetch(None, &limits).await.unwrap();

@@ -76,7 +76,9 @@ async fn answer(store: &Store, name: &str) -> (String, Vec<String>) {
         (OutboxKind::Sink, "chat"),
         (OutboxKind::Mail, "out"),
     ] {
-        let due = store.due_outbox(kind, target, i64::MAX, 999, &Turn::default()).unwrap();
+        let due = store
+            .due_outbox(kind, target, i64::MAX, 999, &Turn::default())
+            .unwrap();
         let entry = due.into_iter().find(|entry| entry.decision.0 == id.0);
         let entry = entry.unwrap();
         if kind == OutboxKind::Mail {

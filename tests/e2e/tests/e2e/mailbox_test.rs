@@ -61,7 +61,9 @@ fn every_step_is_shown_beside_a_running_service_and_for_one_token() {
             "token",
             "authenticate",
             "select",
-            "fetch"
+            "fetch",
+            "target",
+            "target"
         ]
     );
     assert_eq!(

@@ -33,6 +33,7 @@ mod output;
 mod recipes;
 mod reliability;
 mod reload;
+mod renumbering;
 mod replay;
 mod rule_tests;
 mod scaffolds;

@@ -131,6 +131,22 @@ impl<'c> Place<'c> {
                 "The sign-in was accepted, and then the server ended the session or could not open the mailbox. Exchange does so when too many sessions come and go: wait a few minutes and test again. When it stays so, treat it as a missing permission.",
                 self.let_in(),
             ),
+            SourceError::OverLimit { .. } => say(
+                format!(
+                    "The server has as many connections or commands of {} as it allows. Close other mail programs of this mailbox, let fewer mailboxes share one user, or raise the server's limit (mail_max_userip_connections at Dovecot). Postroom tries again by itself.",
+                    self.user
+                ),
+                Vec::new(),
+            ),
+            SourceError::OverQuota { .. } => say(
+                "The mailbox has no room left. Remove mail, or raise its quota.",
+                Vec::new(),
+            ),
+            SourceError::Refused { step: "target", .. }
+            | SourceError::Unusable { step: "target", .. } => say(
+                "Decided mail could not be moved there. Name another folder in `after`, with the prefix and the separator that the server uses.",
+                vec![format!("[{}] after = {{ done = \"move:…\" }}", self.key)],
+            ),
             SourceError::Folder {
                 missing: true,
                 folder,

@@ -1,0 +1,385 @@
+//! Listing: where to go on in a folder, and which mails there are with their sizes and dates, whatever the server says.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use postroom_core::Cursor;
+use tokio::time::Instant;
+
+use super::connection::{Connection, Selected, ended_ok, protocol, quoted};
+use super::progress::{Age, Progress};
+use super::response::{Arrived, Untagged};
+use super::{Import, Place, utf7};
+use crate::{BEGINNING_BYTES, FetchLimits, Renumbering, SourceError};
+
+/// Mails that were listed and not fetched yet.
+pub(super) struct Backlog {
+    /// The cursor it goes on from: it serves only whoever asks for exactly that.
+    pub cursor: Cursor,
+    pub waiting: VecDeque<Listed>,
+    /// The highest UID that the listing looked at.
+    pub end: u32,
+    /// Whether the listing reached the folder's end.
+    pub complete: bool,
+    pub renumbering: Option<Renumbering>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listed {
+    pub uid: u32,
+    /// As the server states it, in bytes; not every server is exact.
+    pub size: u64,
+    pub old: bool,
+    /// It was given up before, and is asked for once more.
+    pub again: bool,
+}
+
+/// How many UIDs are listed at once.
+const LIST_UIDS: u32 = 16 * 1024;
+/// How many listed mails are kept.
+const LISTED: usize = LIST_UIDS as usize * 2;
+/// The longest set of UIDs in one command, in bytes; servers limit their command lines.
+const SET_BYTES: usize = 6000;
+
+impl Backlog {
+    /// Takes the next batch: within the limits, but at least one mail.
+    pub fn plan(&mut self, mails: usize, limits: &FetchLimits) -> Vec<Listed> {
+        let mut planned = Vec::new();
+        let mut bytes = 0u64;
+        while let Some(next) = self.waiting.front() {
+            bytes = bytes.saturating_add(next.cost(limits));
+            let full = planned.len() >= mails.max(1) || bytes > limits.batch_bytes;
+            if full && !planned.is_empty() {
+                break;
+            }
+            planned.extend(self.waiting.pop_front());
+        }
+        planned
+    }
+}
+
+impl Listed {
+    /// What fetching it takes, in bytes.
+    pub fn cost(&self, limits: &FetchLimits) -> u64 {
+        match self.size > limits.raw_bytes {
+            true => BEGINNING_BYTES,
+            false => self.size,
+        }
+    }
+}
+
+/// A sequence set (RFC 9051 section 9) in commands' portions, from ascending UIDs.
+pub(super) fn uid_sets(uids: &[u32]) -> Vec<String> {
+    let mut sets: Vec<String> = Vec::new();
+    let mut rest = uids;
+    while let Some(first) = rest.first() {
+        let run = rest
+            .windows(2)
+            .take_while(|pair| pair[0].checked_add(1) == Some(pair[1]))
+            .count();
+        let range = match run {
+            0 => first.to_string(),
+            _ => format!("{first}:{}", rest[run]),
+        };
+        match sets.last_mut() {
+            Some(set) if set.len() + range.len() < SET_BYTES => {
+                set.push(',');
+                set.push_str(&range);
+            }
+            _ => sets.push(range),
+        }
+        rest = &rest[run + 1..];
+    }
+    sets
+}
+
+/// Which of these mails match a search. `asked` is ascending.
+pub(super) async fn search(
+    connection: &mut Connection,
+    step: &'static str,
+    criteria: &str,
+    asked: &[u32],
+) -> Result<Vec<u32>, SourceError> {
+    let mut matches = vec![false; asked.len()];
+    each_found(connection, step, criteria, |uid| {
+        if let Ok(at) = asked.binary_search(&uid) {
+            matches[at] = true;
+        }
+    })
+    .await?;
+    let matching = asked.iter().zip(matches).filter(|(_, matches)| *matches);
+    Ok(matching.map(|(uid, _)| *uid).collect())
+}
+
+/// Gives each UID that a search finds. There may be as many of them as the server likes.
+pub(super) async fn each_found(
+    connection: &mut Connection,
+    step: &'static str,
+    criteria: &str,
+    mut each: impl FnMut(u32),
+) -> Result<(), SourceError> {
+    let done = connection
+        .command_with(step, &format!("UID SEARCH {criteria}"), 0, |untagged| {
+            if let Untagged::Search(found) = untagged {
+                found.iter().for_each(&mut each);
+            }
+            Ok(())
+        })
+        .await?;
+    ended_ok(step, done)
+}
+
+/// Looks at the folder: where to go on, and whether its UIDs are still the ones that were read.
+pub(super) async fn take_up(
+    connection: &mut Connection,
+    folder: &str,
+    known: Option<Progress>,
+    import: Import,
+) -> Result<(Progress, Option<Renumbering>), SourceError> {
+    let now = Timestamp::now().as_second();
+    let selected = connection.look(folder).await?;
+    let next = uid_next(connection, &selected).await?.max(1);
+    if let Some(open) = &mut connection.selected {
+        open.uid_next = Some(next);
+    }
+    let Some(known) = known else {
+        return Ok((
+            first_contact(connection, &selected, next, import, now).await?,
+            None,
+        ));
+    };
+    let (was, is) = (known.uid_validity, selected.uid_validity);
+    let renumbering = if was != is {
+        Renumbering::UidValidity { was, is }
+    } else if known.uid >= next {
+        Renumbering::UidsWentBack {
+            read: known.uid,
+            next,
+        }
+    } else {
+        return Ok((known.upgraded(next, now), None));
+    };
+    // A session that saw the old UIDs may hold more of them.
+    connection.reconciled = None;
+    Ok((known.renumbered(is, next), Some(renumbering)))
+}
+
+/// The UID that the next mail will get. Not every SELECT tells it; STATUS does, and the last mail's UID comes close.
+async fn uid_next(connection: &mut Connection, selected: &Selected) -> Result<u32, SourceError> {
+    const STEP: &str = "list";
+    if let Some(next) = selected.uid_next.filter(|next| *next > 0) {
+        return Ok(next);
+    }
+    let mut found = None;
+    let folder = quoted(&utf7::encode(&selected.folder), STEP)?;
+    connection
+        .command_with(STEP, &format!("STATUS {folder} (UIDNEXT)"), 0, |untagged| {
+            if let Untagged::UidNext(next) = untagged {
+                found = Some(next);
+            }
+            Ok(())
+        })
+        .await?;
+    let exists = connection.selected.as_ref().map_or(0, |open| open.exists);
+    match found {
+        Some(next) if next > 0 => return Ok(next),
+        _ if exists == 0 => return Ok(1),
+        _ => found = None,
+    }
+    let done = connection
+        .command_with(STEP, &format!("FETCH {exists} (UID)"), 0, |untagged| {
+            if let Untagged::Fetch(fetched) = untagged {
+                found = fetched.uid.max(found);
+            }
+            Ok(())
+        })
+        .await?;
+    ended_ok(STEP, done)?;
+    let last = found.ok_or_else(|| protocol(STEP, "no UIDNEXT, and no UID of the last mail"))?;
+    Ok(last.saturating_add(1))
+}
+
+/// Where reading begins in a folder that was never read.
+async fn first_contact(
+    connection: &mut Connection,
+    selected: &Selected,
+    next: u32,
+    import: Import,
+    now: i64,
+) -> Result<Progress, SourceError> {
+    let newest = next.saturating_sub(1);
+    let after = match import {
+        Import::New => newest,
+        Import::All => 0,
+        Import::Since(date) => {
+            let mut first = u32::MAX;
+            let criteria = format!("SINCE {}", imap_date(date));
+            match each_found(connection, "list", &criteria, |uid| first = first.min(uid)).await {
+                Ok(()) => first.saturating_sub(1).min(newest),
+                // The listing has the dates, too.
+                Err(SourceError::Refused { .. }) => 0,
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let at = Place {
+        folder: selected.folder.clone(),
+        uid_validity: selected.uid_validity,
+        uid: after,
+    };
+    Ok(Progress::first(&at, next, import, now))
+}
+
+/// `date` in IMAP's form, such as `01-Feb-2026`.
+fn imap_date(date: Date) -> String {
+    date.strftime("%d-%b-%Y").to_string()
+}
+
+/// Lists the mails that are to be read. The listing goes to the folder's end, or so far that it holds at least one mail.
+pub(super) async fn list(
+    connection: &mut Connection,
+    progress: &Progress,
+    import: Import,
+    reconcile: bool,
+) -> Result<Backlog, SourceError> {
+    const STEP: &str = "list";
+    let now = Timestamp::now().as_second();
+    let selected = connection.selected.clone();
+    let (exists, uid_next) = selected.map_or((0, None), |open| (open.exists, open.uid_next));
+    let mut backlog = Backlog {
+        cursor: progress.cursor(),
+        waiting: VecDeque::new(),
+        end: progress.uid,
+        complete: true,
+        renumbering: None,
+    };
+    let mut from = match reconcile {
+        true => progress.reconciled_from(),
+        false => progress.uid,
+    };
+    let mut width = LIST_UIDS;
+    loop {
+        let Some(first) = from.checked_add(1) else {
+            return Ok(backlog);
+        };
+        let last = first.saturating_add(width);
+        let to_end =
+            exists <= LIST_UIDS || uid_next.is_some_and(|next| last >= next) || last == u32::MAX;
+        // `n:*` names the folder's last mail even when its UID is below n. No honest server lists mail that it has not yet
+        // told of by UIDNEXT, save what came just now; that is found when it is announced.
+        let end = uid_next.map_or(u32::MAX, |next| next.saturating_sub(1));
+        let last_named = if to_end { end } else { last.min(end) };
+        let command = if to_end {
+            format!("UID FETCH {first}:* (UID RFC822.SIZE INTERNALDATE)")
+        } else {
+            format!("UID FETCH {first}:{last} (UID RFC822.SIZE INTERNALDATE)")
+        };
+        let mut found: BTreeMap<u32, (u64, Option<Arrived>)> = BTreeMap::new();
+        let mut is_cut = false;
+        let done = connection
+            .command_with(STEP, &command, 0, |untagged| {
+                let Untagged::Fetch(fetched) = untagged else {
+                    return Ok(());
+                };
+                let Some(uid) = fetched.uid.filter(|uid| (first..=last_named).contains(uid)) else {
+                    return Ok(());
+                };
+                let (size, arrived) = found.entry(uid).or_default();
+                *size = fetched.size.unwrap_or(0).max(*size);
+                *arrived = fetched.arrived.or(*arrived);
+                if found.len() > LISTED {
+                    found.pop_last();
+                    is_cut = true;
+                }
+                Ok(())
+            })
+            .await?;
+        ended_ok(STEP, done)?;
+        let highest = found.last_key_value().map_or(from, |(uid, _)| *uid);
+        backlog.end = backlog.end.max(highest);
+        for (uid, (size, arrived)) in found {
+            let old = match progress.age(uid, arrived, import) {
+                Age::LeftOut => continue,
+                age => age == Age::Old,
+            };
+            if progress.wants(uid, now) {
+                backlog.waiting.push_back(Listed {
+                    uid,
+                    size,
+                    old,
+                    again: progress.is_again(uid),
+                });
+            }
+        }
+        if to_end || !backlog.waiting.is_empty() {
+            backlog.complete = to_end && !is_cut;
+            if reconcile && backlog.complete {
+                connection.reconciled = Some(Instant::now());
+            }
+            return Ok(backlog);
+        }
+        from = if is_cut { highest } else { last };
+        width = width.saturating_mul(2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_ranges_in_portions() {
+        assert_eq!(uid_sets(&[]), Vec::<String>::new());
+        assert_eq!(uid_sets(&[1, 2, 3, 5, 7, 8]), ["1:3,5,7:8"]);
+        assert_eq!(
+            uid_sets(&[u32::MAX - 1, u32::MAX]),
+            ["4294967294:4294967295"]
+        );
+        let sparse: Vec<u32> = (1..5000).map(|n| n * 2).collect();
+        let sets = uid_sets(&sparse);
+        assert!(sets.len() > 1 && sets.iter().all(|set| set.len() <= SET_BYTES));
+        let count: usize = sets.iter().map(|set| set.split(',').count()).sum();
+        assert_eq!(count, sparse.len());
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(imap_date(jiff::civil::date(2026, 2, 1)), "01-Feb-2026");
+    }
+
+    #[test]
+    fn batches_keep_to_their_limits() {
+        let limits = FetchLimits {
+            batch_mails: 3,
+            batch_bytes: 100,
+            raw_bytes: 1000,
+            ..FetchLimits::default()
+        };
+        let sizes = [10, 10, 10, 90, 20, 500, 5000, 1];
+        let mut backlog = Backlog {
+            cursor: Cursor(String::new()),
+            end: 0,
+            renumbering: None,
+            waiting: (1..)
+                .zip(sizes)
+                .map(|(uid, size)| Listed {
+                    uid,
+                    size,
+                    old: false,
+                    again: false,
+                })
+                .collect(),
+            complete: true,
+        };
+        let mut batches = Vec::new();
+        while !backlog.waiting.is_empty() {
+            let batch = backlog.plan(limits.batch_mails, &limits);
+            batches.push(batch.iter().map(|l| l.uid).collect::<Vec<_>>());
+        }
+        assert_eq!(
+            batches,
+            [vec![1, 2, 3], vec![4], vec![5], vec![6], vec![7], vec![8]]
+        );
+    }
+}

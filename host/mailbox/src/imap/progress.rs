@@ -1,0 +1,351 @@
+//! How far a folder was read: the cursor's content, and what it says of mail that is older than the first contact.
+
+use postroom_core::Cursor;
+use serde::{Deserialize, Serialize};
+
+use super::response::Arrived;
+use super::{Import, Place};
+use crate::SourceError;
+
+/// How far a folder was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// The form of this cursor. The first form had no number and the three fields that follow.
+    #[serde(default = "first_version")]
+    version: u32,
+    pub folder: String,
+    pub uid_validity: u32,
+    /// The highest UID that was read.
+    pub uid: u32,
+    /// When the mailbox was first read, in seconds since 1970; unknown where a cursor of the first form meets a renumbered folder.
+    #[serde(default)]
+    contact: Option<i64>,
+    /// UIDNEXT when these UIDs were met: mails below it were there already.
+    #[serde(default)]
+    there_below: u32,
+    /// The UIDs were met after the first contact, because the server had renumbered the folder: what was there may be old or not.
+    #[serde(default)]
+    renumbered: bool,
+    /// From this UID on `seen` knows which were read. Mails below it are not looked for again.
+    #[serde(default)]
+    window: u32,
+    /// The UIDs that were read, as ranges, ascending.
+    #[serde(default)]
+    seen: Vec<(u32, u32)>,
+    /// Mails that the server did not give: it is asked for them again.
+    #[serde(default)]
+    again: Vec<Again>,
+}
+
+/// A mail that was given up and is asked for again, more and more seldom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Again {
+    uid: u32,
+    tries: u32,
+    /// In seconds since 1970.
+    due: i64,
+}
+
+const VERSION: u32 = 2;
+/// How many UIDs below the highest one are looked at again for mail that became visible late.
+pub(super) const WINDOW_UIDS: u32 = 512;
+/// How many ranges of read UIDs a cursor holds. Each takes some 20 bytes.
+const RANGES: usize = 64;
+/// How many mails are asked for again.
+const AGAIN: usize = 32;
+/// The first pause before a mail is asked for again; it doubles.
+const AGAIN_SECS: i64 = 60;
+/// With doubled pauses this makes three days.
+const AGAIN_TRIES: u32 = 12;
+/// Mail that arrives is taken for old only when its date is older than the first contact by more than clocks differ.
+const CLOCK_SECS: i64 = 60 * 60;
+
+/// What becomes of a listed mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Age {
+    New,
+    /// Older than the first contact.
+    Old,
+    /// Older than what `import` takes in.
+    LeftOut,
+}
+
+impl Progress {
+    /// Nothing was read yet of a folder that is met at `now`. `from` is the UID after which reading begins.
+    pub fn first(at: &Place, next: u32, import: Import, now: i64) -> Self {
+        Self {
+            version: VERSION,
+            folder: at.folder.clone(),
+            uid_validity: at.uid_validity,
+            uid: at.uid,
+            contact: Some(now),
+            there_below: next,
+            renumbered: false,
+            window: match import {
+                Import::New => next,
+                Import::All | Import::Since(_) => at.uid.saturating_add(1),
+            },
+            seen: Vec::new(),
+            again: Vec::new(),
+        }
+    }
+
+    pub fn read(text: &str) -> Result<Self, SourceError> {
+        let unknown = || SourceError::UnknownCursor {
+            text: text.chars().take(200).collect(),
+        };
+        let read: Self = serde_json::from_str(text).map_err(|_| unknown())?;
+        match read.version {
+            1 | VERSION => Ok(read),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Brings a cursor of the first form up to date: what was read until now counts as older than the first contact.
+    pub fn upgraded(mut self, next: u32, now: i64) -> Self {
+        if self.version != VERSION {
+            self.version = VERSION;
+            self.contact = Some(now);
+            self.there_below = self.uid.saturating_add(1).min(next);
+            self.window = self.uid.saturating_add(1);
+        }
+        self
+    }
+
+    /// The same folder under other UIDs: all of it is read again, and what was journalled before is known by its content.
+    pub fn renumbered(self, uid_validity: u32, next: u32) -> Self {
+        Self {
+            version: VERSION,
+            uid_validity,
+            uid: 0,
+            there_below: next,
+            renumbered: true,
+            window: 1,
+            seen: Vec::new(),
+            again: Vec::new(),
+            ..self
+        }
+    }
+
+    pub fn cursor(&self) -> Cursor {
+        Cursor(serde_json::to_string(self).unwrap_or_default())
+    }
+
+    pub fn place(&self, uid: u32) -> Place {
+        Place {
+            folder: self.folder.clone(),
+            uid_validity: self.uid_validity,
+            uid,
+        }
+    }
+
+    /// The UID after which mail is listed that became visible late.
+    pub fn reconciled_from(&self) -> u32 {
+        self.window.saturating_sub(1).min(self.uid)
+    }
+
+    /// Whether a listed mail is to be fetched: it is above all that was read, or was passed over, or is due to be asked for again.
+    pub fn wants(&self, uid: u32, now: i64) -> bool {
+        match self.again.iter().find(|it| it.uid == uid) {
+            Some(again) => again.due <= now,
+            None => uid > self.uid || (uid >= self.window && !self.has_seen(uid)),
+        }
+    }
+
+    /// Whether a mail was given up and is asked for once more.
+    pub fn is_again(&self, uid: u32) -> bool {
+        self.again.iter().any(|it| it.uid == uid)
+    }
+
+    fn has_seen(&self, uid: u32) -> bool {
+        let at = self.seen.partition_point(|(_, last)| *last < uid);
+        self.seen.get(at).is_some_and(|(first, _)| *first <= uid)
+    }
+
+    pub fn age(&self, uid: u32, arrived: Option<Arrived>, import: Import) -> Age {
+        let contact = self.contact.unwrap_or(i64::MAX);
+        let was_there = uid < self.there_below;
+        let is_old = match arrived {
+            _ if was_there && !self.renumbered => true,
+            Some(arrived) if was_there => arrived.secs < contact,
+            Some(arrived) => arrived.secs.saturating_add(CLOCK_SECS) < self.contact.unwrap_or(0),
+            None => was_there,
+        };
+        if !is_old {
+            return Age::New;
+        }
+        // Without a date, or a first contact to compare it with, nothing is left out: it is decided, and answers nobody. A folder
+        // that was made anew may be filled for hours: mail is judged by its date there, however late it comes.
+        let is_certain = match self.renumbered {
+            true => arrived.is_some() && self.contact.is_some(),
+            false => was_there,
+        };
+        let left_out = match import {
+            Import::New => is_certain,
+            Import::Since(day) => is_certain && arrived.is_some_and(|it| it.day < day),
+            Import::All => false,
+        };
+        match left_out {
+            true => Age::LeftOut,
+            false => Age::Old,
+        }
+    }
+
+    /// A mail was read, or given up for now.
+    pub fn read_uid(&mut self, uid: u32) {
+        self.uid = self.uid.max(uid);
+        self.again.retain(|it| it.uid != uid);
+        if uid < self.window || self.has_seen(uid) {
+            return;
+        }
+        let at = self.seen.partition_point(|(_, last)| *last < uid);
+        self.seen.insert(at, (uid, uid));
+        self.join_ranges();
+        self.forget_oldest();
+    }
+
+    /// All UIDs up to this one were listed.
+    pub fn listed_to(&mut self, uid: u32) {
+        self.uid = self.uid.max(uid);
+        self.forget_oldest();
+    }
+
+    /// The server did not give a mail: it is asked for again, unless it was asked often enough.
+    pub fn ask_again(&mut self, uid: u32, now: i64) {
+        let tries = self
+            .again
+            .iter()
+            .find(|it| it.uid == uid)
+            .map_or(0, |it| it.tries);
+        self.read_uid(uid);
+        if tries < AGAIN_TRIES {
+            self.again.push(Again {
+                uid,
+                tries: tries + 1,
+                due: now.saturating_add(AGAIN_SECS << tries),
+            });
+        }
+        let over = self.again.len().saturating_sub(AGAIN);
+        self.again.drain(..over);
+    }
+
+    fn join_ranges(&mut self) {
+        self.seen.dedup_by(|next, held| {
+            let touches = held.1.checked_add(1) == Some(next.0);
+            if touches {
+                held.1 = next.1;
+            }
+            touches
+        });
+    }
+
+    fn forget_oldest(&mut self) {
+        self.window = self.window.max(self.uid.saturating_sub(WINDOW_UIDS));
+        let over = self.seen.len().saturating_sub(RANGES);
+        if let Some((_, last)) = over.checked_sub(1).and_then(|at| self.seen.get(at)) {
+            self.window = self.window.max(last.saturating_add(1));
+        }
+        self.seen.retain(|(_, last)| *last >= self.window);
+        self.again.retain(|it| it.uid >= self.window);
+    }
+}
+
+fn first_version() -> u32 {
+    1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(import: Import) -> Progress {
+        let at = Place {
+            folder: "INBOX".into(),
+            uid_validity: 7,
+            uid: if import == Import::New { 49 } else { 0 },
+        };
+        Progress::first(&at, 50, import, 1_000_000)
+    }
+
+    fn arrived(secs: i64) -> Option<Arrived> {
+        let at = jiff::Timestamp::from_second(secs).unwrap();
+        let day = at.to_zoned(jiff::tz::TimeZone::UTC).date();
+        Some(Arrived { secs, day })
+    }
+
+    #[test]
+    fn what_was_there_is_old_and_what_comes_is_new() {
+        let all = progress(Import::All);
+        assert_eq!(all.age(49, arrived(2_000_000), Import::All), Age::Old);
+        assert_eq!(all.age(50, arrived(999_000), Import::All), Age::New);
+        // Copied in later, with its date.
+        assert_eq!(all.age(50, arrived(900_000), Import::All), Age::Old);
+        assert_eq!(all.age(50, None, Import::All), Age::New);
+        let new = progress(Import::New);
+        assert_eq!(new.age(50, arrived(900_000), Import::New), Age::Old);
+        assert!(!new.wants(49, 0) && new.wants(50, 0));
+    }
+
+    #[test]
+    fn after_a_renumbering_the_date_decides() {
+        let new = progress(Import::New).renumbered(8, 20);
+        assert_eq!(new.age(3, arrived(999_999), Import::New), Age::LeftOut);
+        assert_eq!(new.age(3, arrived(1_000_000), Import::New), Age::New);
+        assert_eq!(new.age(3, None, Import::New), Age::Old);
+        // A restore that goes on.
+        assert_eq!(new.age(30, arrived(900_000), Import::New), Age::LeftOut);
+        assert_eq!(new.age(30, arrived(999_999), Import::New), Age::New);
+        assert_eq!(new.age(3, arrived(999_999), Import::All), Age::Old);
+        let day = Import::Since(jiff::civil::date(1970, 1, 10));
+        assert_eq!(new.age(3, arrived(0), day), Age::LeftOut);
+        assert_eq!(new.age(3, arrived(9 * 86_400), day), Age::Old);
+        // Nobody knows when the first contact was.
+        let first = r#"{"folder":"INBOX","uid_validity":7,"uid":9}"#;
+        let first = Progress::read(first).unwrap().renumbered(8, 20);
+        assert_eq!(first.age(3, arrived(1), Import::New), Age::Old);
+    }
+
+    #[test]
+    fn a_cursor_of_the_first_form_goes_on() {
+        let first = r#"{"folder":"INBOX","uid_validity":7,"uid":9}"#;
+        let now = Progress::read(first).unwrap().upgraded(12, 500);
+        assert_eq!((now.uid, now.contact), (9, Some(500)));
+        assert!(!now.wants(9, 0) && now.wants(10, 0));
+        assert_eq!(Progress::read(&now.cursor().0).unwrap(), now);
+        assert!(Progress::read(&now.cursor().0.replace(":2,", ":3,")).is_err());
+    }
+
+    #[test]
+    fn passed_over_mail_is_wanted_within_the_window() {
+        let mut all = progress(Import::All);
+        for uid in (2..=2000).filter(|uid| uid % 500 != 0) {
+            all.read_uid(uid);
+        }
+        assert!(all.wants(1500, 0) && !all.wants(1499, 0) && all.wants(2001, 0));
+        assert!(!all.wants(1, 0) && !all.wants(500, 0));
+        for uid in (2001..4000).filter(|uid| uid % 2 == 0) {
+            all.read_uid(uid);
+        }
+        assert!(all.seen.len() <= RANGES && all.cursor().0.len() < 2500);
+    }
+
+    #[test]
+    fn a_mail_is_asked_for_again_a_bounded_number_of_times() {
+        let mut all = progress(Import::All);
+        let (mut now, mut asked) = (0, 0);
+        all.ask_again(5, now);
+        while all.is_again(5) {
+            now += 30;
+            if all.wants(5, now) {
+                asked += 1;
+                all.ask_again(5, now);
+            }
+        }
+        assert_eq!(asked, AGAIN_TRIES);
+        assert!(now > 2 * 86_400);
+        for uid in 1..200 {
+            all.ask_again(uid, now);
+        }
+        assert_eq!(all.again.len(), AGAIN);
+    }
+}
