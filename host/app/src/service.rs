@@ -206,6 +206,11 @@ impl Service {
             self.stop.clone(),
         ));
         tasks.spawn(tell_notices(self.config.clone(), self.stop.clone()));
+        let (rules, stop) = (self.line.rules.clone(), self.stop.clone());
+        tasks.spawn(async move {
+            stop.cancelled().await;
+            rules.stop_compiling();
+        });
         let mut died = None;
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
