@@ -24,8 +24,19 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The command by which the program starts itself to compile a component.
+pub const COMPILE: &str = "compile-component";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Compile the component on standard input for the process that started this one
+    #[command(name = COMPILE, hide = true)]
+    Compile {
+        /// Address space, in bytes
+        memory: u64,
+        /// Computing time, in seconds
+        secs: u64,
+    },
     /// Run the built-in example: three clients, a dozen mails, JavaScript rules you can edit while it runs
     Demo(DemoArgs),
     /// Write a commented config, a first rule and its test

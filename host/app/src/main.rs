@@ -4,18 +4,28 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use postroom::cli::{
-    AuthCommand, Cli, Command, MailCommand, MailboxCommand, PluginCommand, RuleCommand,
+    AuthCommand, COMPILE, Cli, Command, MailCommand, MailboxCommand, PluginCommand, RuleCommand,
     RulesCommand, ShadowCommand,
 };
-use postroom::{commands, logging, output};
+use postroom::{commands, logging, output, rulebook};
+use postroom_sandbox::compile_for_parent;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::Compile { memory, secs } = cli.command {
+        return compile_for_parent(memory, secs);
+    }
+    if let Err(error) = rulebook::compile_in_children(COMPILE) {
+        output::error_line(format_args!("postroom: this program's own file: {error}"));
+        return ExitCode::FAILURE;
+    }
     // The view of `dev` shows the log too.
     if !matches!(cli.command, Command::Dev { .. }) {
         logging::start();
     }
     let result = match cli.command {
+        // Ended above, before anything else begins.
+        Command::Compile { .. } => Ok(ExitCode::FAILURE),
         Command::Demo(args) => commands::demo::demo(&args),
         Command::Init { dir } => commands::init::init(&dir),
         Command::Check { config, output } => commands::check::check(&config.config, output.json),

@@ -8,12 +8,13 @@ mod strikes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use postroom_sandbox::{
-    Bundle, Grants, Imports, LoadError, Rule, Sandbox, SandboxConfig, SandboxError, Source,
+    Bundle, Compiler, Grants, Imports, LoadError, Rule, Sandbox, SandboxConfig, SandboxError,
+    Source,
 };
 use postroom_store::{RuleRecord, Store, StoreError};
 
@@ -193,6 +194,11 @@ impl RuleBook {
             generation: live.number,
             rules: ids.filter_map(|id| live.rules.get(id).cloned()).collect(),
         }
+    }
+
+    /// Ends the compiling under way: the service is about to end.
+    pub fn stop_compiling(&self) {
+        self.sandbox.stop();
     }
 
     /// The number of the live generation.
@@ -492,6 +498,25 @@ fn load_file(
     })
 }
 
+/// What compiles components. Only the binary sets it: another executable with these parts cannot be its own child.
+static COMPILER: OnceLock<Compiler> = OnceLock::new();
+
+/// From now on this process compiles components in children of its own program, which are called with the argument given.
+pub fn compile_in_children(argument: &str) -> std::io::Result<()> {
+    // It names this very program even where its file was replaced meanwhile.
+    let running = Path::new("/proc/self/exe");
+    let program = match running.exists() {
+        true => running.to_owned(),
+        false => std::env::current_exe()?,
+    };
+    // A second call would set the same.
+    let _ = COMPILER.set(Compiler::Child {
+        program,
+        arguments: vec![argument.to_owned()],
+    });
+    Ok(())
+}
+
 /// The sandbox that every command uses. Compiled code is kept in the user's cache folder, so that one command warms it for the
 /// next, or under `data_dir` for a user without one.
 pub fn sandbox(data_dir: Option<&Path>, workers: usize) -> Result<Sandbox, SandboxError> {
@@ -502,7 +527,13 @@ pub fn sandbox(data_dir: Option<&Path>, workers: usize) -> Result<Sandbox, Sandb
         .filter(|path| path.is_absolute())
         .map(|path| path.join("postroom"));
     let own = data_dir.map(|path| path.join("cache"));
-    let make = |cache_dir| Sandbox::new(SandboxConfig { cache_dir, workers });
+    let make = |cache_dir| {
+        Sandbox::new(SandboxConfig {
+            cache_dir,
+            workers,
+            compiler: COMPILER.get().cloned().unwrap_or_default(),
+        })
+    };
     match make(user.or_else(|| own.clone())) {
         // A home that is read-only or somebody else's is no reason to stand still.
         Err(SandboxError::Cache { .. } | SandboxError::CacheNotOurs { .. }) => make(own),

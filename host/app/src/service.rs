@@ -239,6 +239,11 @@ impl Service {
         ));
         let committed = self.line.outbox_filled.subscribe();
         tasks.spawn(self.shadows.serve(committed));
+        let (rules, stop) = (self.line.rules.clone(), self.stop.clone());
+        tasks.spawn(async move {
+            stop.cancelled().await;
+            rules.stop_compiling();
+        });
         let mut died = None;
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {

@@ -10,10 +10,13 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, Module, component::Component};
 
+use crate::compile::NOTE_EXTENSION;
 use crate::error::SandboxError;
 
 /// Entries kept; the least recently used go first.
 const ENTRIES: usize = 64;
+/// Notes kept, of components whose compiling ended badly. They are small, and forgetting one tries again what ended badly.
+const NOTES: usize = 1024;
 const CHECKSUM: usize = 32;
 
 /// A folder of compiled modules and components, or none: then everything is compiled each time.
@@ -44,6 +47,36 @@ impl Cache {
         }
     }
 
+    /// Where entries and notes are kept.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        self.0.clone()
+    }
+
+    /// The compiled code of a component, from the cache, else as `compile` makes it, which is given the component's key; then it
+    /// is stored.
+    pub(crate) fn code<E>(
+        &self,
+        engine: &Engine,
+        bytes: &[u8],
+        compile: impl FnOnce(&str) -> Result<Vec<u8>, E>,
+    ) -> Result<Code, E> {
+        let key = key(engine, bytes);
+        let path = self
+            .0
+            .as_ref()
+            .map(|folder| folder.join(format!("{key}.{}", Component::EXTENSION)));
+        if let Some(code) = path.as_deref().and_then(read) {
+            return Ok(Code(code));
+        }
+        let code = compile(&key)?;
+        if let (Some(folder), Some(path)) = (&self.0, &path)
+            && let Err(error) = store(folder, path, &code)
+        {
+            tracing::warn!(path = %path.display(), %error, "compiled code could not be stored; the next start compiles again");
+        }
+        Ok(Code(code))
+    }
+
     /// From the cache, else compiled and stored. A damaged or unwritable cache costs time and nothing else.
     pub(crate) fn compiled<C: Compiled>(
         &self,
@@ -71,6 +104,21 @@ impl Cache {
             tracing::warn!(path = %path.display(), %error, "compiled code could not be stored; the next start compiles again");
         }
         Ok(compiled)
+    }
+}
+
+/// The compiled code of a component: what our own compiler made, in this process or in its child, or what the cache kept of that.
+pub(crate) struct Code(Vec<u8>);
+
+impl Code {
+    /// Fails where the engine is set up otherwise than the one it was compiled for, or has no room for what it needs.
+    pub(crate) fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
+        // SAFETY: the code is from our own compiler, or from the cache, whose folder is closed to everybody else and whose
+        // checksums hold. wasmtime itself compares version and settings.
+        #[allow(unsafe_code)]
+        unsafe {
+            Component::deserialize(engine, &self.0)
+        }
     }
 }
 
@@ -136,15 +184,22 @@ fn prepare(path: &Path) -> io::Result<Option<&'static str>> {
 }
 
 fn prune(folder: &Path) -> io::Result<()> {
-    let mut entries = Vec::new();
+    let (mut entries, mut notes) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let used = entry.metadata()?.modified()?;
-        entries.push((used, entry.path()));
+        let is_note = entry
+            .path()
+            .extension()
+            .is_some_and(|it| it == NOTE_EXTENSION);
+        let kind = if is_note { &mut notes } else { &mut entries };
+        kind.push((used, entry.path()));
     }
-    entries.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
-    for (_, path) in entries.into_iter().skip(ENTRIES) {
-        fs::remove_file(path)?;
+    for (mut kind, most) in [(entries, ENTRIES), (notes, NOTES)] {
+        kind.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
+        for (_, path) in kind.into_iter().skip(most) {
+            fs::remove_file(path)?;
+        }
     }
     Ok(())
 }

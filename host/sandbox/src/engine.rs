@@ -7,8 +7,9 @@ use wasmtime::{
 };
 
 use crate::cache::{Cache, Compiled};
+use crate::compile::{Compiler, Compilers};
 use crate::component::on_demand;
-use crate::error::{SandboxError, Stop};
+use crate::error::{LoadError, SandboxError, Stop};
 use crate::gate::{Gate, Pass};
 use crate::host::Host;
 use crate::limits::Limits;
@@ -32,6 +33,7 @@ pub(crate) struct Engines {
     pub(crate) small: Engine,
     pub(crate) large: Engine,
     pub(crate) cache: Cache,
+    pub(crate) compilers: Compilers,
     ticker: Ticker,
     gate: Gate,
 }
@@ -43,7 +45,11 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Engines {
-    pub(crate) fn new(slots: usize, cache: Cache) -> Result<Self, SandboxError> {
+    pub(crate) fn new(
+        slots: usize,
+        cache: Cache,
+        compiler: Compiler,
+    ) -> Result<Self, SandboxError> {
         let engine = |config: &Config| {
             Engine::new(config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
         };
@@ -60,6 +66,7 @@ impl Engines {
         Ok(Self {
             small,
             large,
+            compilers: Compilers::new(compiler, cache.folder()),
             cache,
             ticker,
             gate: Gate::new(slots),
@@ -74,7 +81,35 @@ impl Engines {
         }
     }
 
-    /// A component in the pool when it fits, else on demand.
+    /// Compiles a tenant's component within limits; it runs in the pool when it fits, else on demand.
+    pub(crate) fn compile_within(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        wasi: bool,
+        limits: &Limits,
+    ) -> Result<Component, LoadError> {
+        let code = self.cache.code(&self.large, bytes, |key| {
+            self.compilers
+                .compile(name, key, &self.large, bytes, limits)
+        })?;
+        // What does not fit into the pool shows only now: the large ones are not tried.
+        if !on_demand(bytes.len(), wasi) {
+            match code.component(&self.small) {
+                Ok(component) => return Ok(component),
+                Err(error) => {
+                    tracing::debug!(%error, "does not fit into the pool");
+                }
+            }
+        }
+        code.component(&self.large)
+            .map_err(|error| LoadError::Invalid {
+                name: name.to_owned(),
+                message: format!("{error:#}"),
+            })
+    }
+
+    /// One of our own components, in the pool when it fits, else on demand.
     pub(crate) fn compile(&self, bytes: &[u8], wasi: bool) -> wasmtime::Result<Component> {
         // What does not fit into the pool shows only once it is compiled: the large ones are not tried.
         if !on_demand(bytes.len(), wasi) {
@@ -91,6 +126,11 @@ impl Engines {
     pub(crate) fn compile_small<C: Compiled>(&self, bytes: &[u8]) -> wasmtime::Result<C> {
         self.cache.compiled(&self.small, bytes)
     }
+}
+
+/// The engine of the process that compiles for another one. It runs nothing, and makes the same code as [`Engines::large`].
+pub(crate) fn compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&settings())
 }
 
 /// A store with the limits of `host`, its deadline included.

@@ -73,6 +73,22 @@ pub enum LoadError {
         "{name}: this is a core module, not a component; run `postroom plugin build {name}` first"
     )]
     CoreModule { name: String },
+    #[error(
+        "{name}: compiling it needs more than {limit_mib} MiB of memory; make its functions smaller, or raise the limit `compile_memory`"
+    )]
+    CompileMemory { name: String, limit_mib: usize },
+    #[error(
+        "{name}: compiling it takes more than {limit:?} of computing time; make its functions smaller, or raise the limit `compile_time`"
+    )]
+    CompileTime { name: String, limit: Duration },
+    #[error(
+        "{name}: compiling it was given up after {limit:?}, as the machine is busy; save it again"
+    )]
+    CompileWait { name: String, limit: Duration },
+    #[error("{name}: compiling it failed: {message}; change it and save it again")]
+    CompileFailed { name: String, message: String },
+    #[error("{name}: not loaded, as the service is stopping")]
+    Stopped { name: String },
     #[error("{name}: not a whole WebAssembly component: {message}; save it again")]
     Invalid { name: String, message: String },
     #[error(

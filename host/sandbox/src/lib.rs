@@ -5,6 +5,7 @@
 mod answer;
 mod bindings;
 mod cache;
+mod compile;
 mod component;
 mod deadline;
 mod engine;
@@ -26,6 +27,7 @@ mod stepwise;
 mod ticker;
 mod wasi;
 
+pub use compile::{Compiler, compile_for_parent};
 pub use component::{Inspection, Kind, componentize, inspect};
 pub use error::{BuildError, LoadError, SandboxError, Trouble};
 pub use limits::{Grants, Limits};

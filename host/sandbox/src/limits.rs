@@ -13,6 +13,10 @@ pub struct Limits {
     pub time: Duration,
     /// Computing time, likewise, of a script's top level, or of a component's start.
     pub init_time: Duration,
+    /// Address space of the process that compiles a component.
+    pub compile_memory_bytes: usize,
+    /// Computing time, in whole seconds, of the process that compiles a component.
+    pub compile_time: Duration,
     /// The files of one script, itself included.
     pub modules: usize,
     /// The text of all files of one script together.
@@ -66,6 +70,8 @@ impl Default for Limits {
             memory_bytes: 64 << 20,
             time: Duration::from_millis(250),
             init_time: Duration::from_secs(2),
+            compile_memory_bytes: 2 << 30,
+            compile_time: Duration::from_secs(60),
             modules: 64,
             source_bytes: 5 << 20,
             output_bytes: 1 << 20,

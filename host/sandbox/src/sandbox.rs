@@ -9,6 +9,7 @@ use wasmtime::component::{HasSelf, InstancePre, Linker};
 
 use crate::bindings::{RulePre, kv, log, lookup, settings, types};
 use crate::cache::Cache;
+use crate::compile::Compiler;
 use crate::component;
 use crate::deadline::Deadline;
 use crate::engine::{self, Engines};
@@ -42,6 +43,8 @@ pub struct SandboxConfig {
     pub cache_dir: Option<PathBuf>,
     /// Instances that may run at a time; who comes later waits.
     pub workers: usize,
+    /// What compiles the components of tenants.
+    pub compiler: Compiler,
 }
 
 /// Where rules are made. One for a process.
@@ -58,6 +61,7 @@ impl Default for SandboxConfig {
         Self {
             cache_dir: None,
             workers: DEFAULT_WORKERS,
+            compiler: Compiler::default(),
         }
     }
 }
@@ -70,10 +74,15 @@ impl Sandbox {
             message: error.to_string(),
         })?;
         Ok(Self {
-            engines: Arc::new(Engines::new(config.workers.max(1), cache)?),
+            engines: Arc::new(Engines::new(config.workers.max(1), cache, config.compiler)?),
             scripts: Mutex::new(None),
             standard,
         })
+    }
+
+    /// Ends what is being compiled and refuses components that come later: the program is about to end.
+    pub fn stop(&self) {
+        self.engines.compilers.stop();
     }
 
     /// Makes a rule. Blocks: compiles a component that the cache does not have, or evaluates a script's top level, and starts one instance to see that it does.
@@ -132,13 +141,16 @@ impl Sandbox {
     fn component(&self, terms: &Arc<Terms>, bytes: &[u8]) -> Result<InstancePre<Host>, LoadError> {
         let name = &terms.name;
         let wasi = component::check(name, bytes, &terms.grants)?;
-        let component = self
-            .engines
-            .compile(bytes, wasi)
-            .map_err(|error| LoadError::Invalid {
-                name: name.clone(),
-                message: format!("{error:#}"),
-            })?;
+        let is_ours = std::ptr::eq(bytes.as_ptr(), self.standard.as_ptr());
+        let component = match is_ours {
+            true => self
+                .engines
+                .compile(bytes, wasi)
+                .map_err(|error| LoadError::sandbox(name, format!("{error:#}")))?,
+            false => self
+                .engines
+                .compile_within(name, bytes, wasi, &terms.limits)?,
+        };
         // A component links what it is granted and nothing else.
         let linker = linker(component.engine(), &terms.grants, wasi)
             .map_err(|error| LoadError::sandbox(name, format!("{error:#}")))?;

@@ -275,7 +275,10 @@ fn migrate(conn: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
         }
         tx.pragma_update(None, "user_version", (index + 1) as u32)?;
         tx.commit()?;
-        tracing::info!(version = index + 1, "database schema brought up to date");
+    }
+    // A new database is no upgrade.
+    if (1..steps.len() as u32).contains(&from) {
+        tracing::info!(from, to = steps.len(), "database schema upgraded");
     }
     Ok(())
 }

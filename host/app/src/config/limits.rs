@@ -18,6 +18,9 @@ const GIB: u64 = 1 << 30;
 /// What a rule's memory may be set to. Under the lower bound no script engine starts.
 const MEMORY: RangeInclusive<u64> = 4 * MIB..=Limits::MOST_MEMORY as u64;
 const TIME: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(60);
+/// Under the lower bound not even a small component compiles.
+const COMPILE_MEMORY: RangeInclusive<u64> = 128 * MIB..=64 * GIB;
+const COMPILE_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 const MODULES: RangeInclusive<u64> = 1..=1000;
 const SOURCE: RangeInclusive<u64> = KIB..=64 * MIB;
 const OUTPUT: RangeInclusive<u64> = KIB..=64 * MIB;
@@ -145,6 +148,18 @@ fn read_rule(section: &Section, limits: &mut Limits) {
     set_size(section, "memory", MEMORY, &mut limits.memory_bytes);
     set_duration(section, "time", &mut limits.time);
     set_duration(section, "init_time", &mut limits.init_time);
+    set_size(
+        section,
+        "compile_memory",
+        COMPILE_MEMORY,
+        &mut limits.compile_memory_bytes,
+    );
+    if let Some(time) = section
+        .item("compile_time")
+        .and_then(|item| item.duration(COMPILE_TIME))
+    {
+        limits.compile_time = time;
+    }
     set_count(section, "modules", MODULES, &mut limits.modules);
     set_size(section, "source", SOURCE, &mut limits.source_bytes);
     set_size(section, "output", OUTPUT, &mut limits.output_bytes);

@@ -35,6 +35,13 @@ const BEFORE_VALUES: [&str; 14] = [
 /// A `/` after their brackets begins a pattern.
 const BEFORE_STATEMENTS: [&str; 4] = ["if", "while", "for", "with"];
 
+/// The most calls of one file that are kept. A file with more has none.
+const MOST_CALLS: usize = 1 << 16;
+/// The most calls within each other. A file with more has none; a decision walks from the innermost to the outermost.
+const MOST_NESTED: usize = 256;
+/// Bytes looked at again, for each byte of a file, before it is given up. Patterns and columns take two.
+const MOST_LOOKS: usize = 4;
+
 /// The calls in each of a script's files, by its name.
 #[derive(Default)]
 pub(crate) struct Calls(Vec<(String, Vec<Call>)>);
@@ -53,11 +60,12 @@ struct Call {
 type Place = (u32, u32);
 
 impl Calls {
-    /// `modules` are names and JavaScript. A file whose brackets do not fit, so that it was misread, has none.
+    /// `modules` are names and JavaScript. A file whose brackets do not fit, so that it was misread, has none, nor has one
+    /// that is beyond the limits above. Takes time in proportion to the text, whatever is in it.
     pub(super) fn of<'m>(modules: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
         let all = modules.into_iter();
         Self(
-            all.map(|(name, text)| (name.to_owned(), calls(text).unwrap_or_default()))
+            all.map(|(name, text)| (name.to_owned(), calls(text).0.unwrap_or_default()))
                 .collect(),
         )
     }
@@ -110,28 +118,55 @@ struct Reader<'t> {
     line_start: usize,
     open: Vec<Open>,
     calls: Vec<Call>,
+    /// The calls that are open, the innermost last.
+    open_calls: Vec<usize>,
     last: Last<'t>,
+    /// Up to where the characters of this line are counted, and how many they are.
+    counted: (usize, u32),
+    /// The end of the line in which a `/` was found to begin no pattern.
+    no_pattern_until: usize,
+    /// Bytes looked at besides reading on.
+    looks: usize,
 }
 
-/// In the order in which they begin; `None` when the brackets do not fit.
-fn calls(text: &str) -> Option<Vec<Call>> {
-    let mut reader = Reader {
+/// In the order in which they begin; `None` when the brackets do not fit or a limit is passed. Also the bytes that were looked
+/// at besides reading on.
+fn calls(text: &str) -> (Option<Vec<Call>>, usize) {
+    let mut reader = reader(text);
+    let read = reader.read_all();
+    (read.map(|()| reader.calls), reader.looks)
+}
+
+fn reader(text: &str) -> Reader<'_> {
+    Reader {
         text,
         at: 0,
         line: 1,
         line_start: 0,
         open: Vec::new(),
         calls: Vec::new(),
+        open_calls: Vec::new(),
         last: Last::Other,
-    };
-    if text.starts_with("#!") {
-        reader.skip_line();
+        counted: (0, 0),
+        no_pattern_until: 0,
+        looks: 0,
     }
-    while reader.step()? {}
-    reader.open.is_empty().then_some(reader.calls)
 }
 
 impl<'t> Reader<'t> {
+    fn read_all(&mut self) -> Option<()> {
+        if self.text.starts_with("#!") {
+            self.skip_line();
+        }
+        let most_looks = self.text.len().saturating_mul(MOST_LOOKS);
+        while self.step()? {
+            if self.looks > most_looks {
+                return None;
+            }
+        }
+        self.open.is_empty().then_some(())
+    }
+
     fn byte(&self, ahead: usize) -> Option<u8> {
         self.text.as_bytes().get(self.at + ahead).copied()
     }
@@ -143,6 +178,7 @@ impl<'t> Reader<'t> {
         if byte == b'\n' || (byte == b'\r' && self.byte(0) != Some(b'\n')) {
             self.line += 1;
             self.line_start = self.at;
+            self.counted = (self.at, 0);
         }
         Some(byte)
     }
@@ -175,7 +211,7 @@ impl<'t> Reader<'t> {
                 self.at += 1;
                 self.skip_template()?;
             }
-            b'(' | b'[' | b'{' => self.begin(byte),
+            b'(' | b'[' | b'{' => self.begin(byte)?,
             b')' | b']' | b'}' => self.end(byte)?,
             b'+' | b'-' if self.byte(1) == Some(byte) => self.at += 2,
             b'.' => {
@@ -200,10 +236,15 @@ impl<'t> Reader<'t> {
         self.last = Last::Word(&self.text[from..self.at], from, after_dot);
     }
 
-    fn begin(&mut self, byte: u8) {
+    /// `None` when there are too many calls.
+    fn begin(&mut self, byte: u8) -> Option<()> {
         let open = match (byte, self.last) {
             (b'(', Last::Word(word, from, false)) => Open::Round {
-                call: self.call(word, from),
+                call: match from >= self.line_start && CONSTRUCTORS.contains(&word) {
+                    true => Some(self.call(from)?),
+                    // A name in another line than its bracket is left alone too.
+                    false => None,
+                },
                 before_statement: BEFORE_STATEMENTS.contains(&word),
             },
             (b'(', _) => Open::Round {
@@ -216,25 +257,28 @@ impl<'t> Reader<'t> {
         self.open.push(open);
         self.at += 1;
         self.last = Last::Other;
+        Some(())
     }
 
-    /// Notes a call that begins. A name in another line than its bracket is left alone.
-    fn call(&mut self, word: &str, from: usize) -> Option<usize> {
-        if from < self.line_start || !CONSTRUCTORS.contains(&word) {
+    /// Notes a call that begins in this line and returns its index; `None` when there are too many.
+    fn call(&mut self, from: usize) -> Option<usize> {
+        let index = self.calls.len();
+        if index == MOST_CALLS || self.open_calls.len() == MOST_NESTED {
             return None;
         }
-        let outer = self.open.iter().rev().find_map(|open| match open {
-            Open::Round { call, .. } => *call,
-            _ => None,
-        });
-        let column = self.text[self.line_start..from].chars().count() as u32 + 1;
+        // Calls begin one after the other: each line's characters are counted once.
+        let (counted, characters) = self.counted;
+        let characters = characters + self.text[counted..from].chars().count() as u32;
+        self.looks += from - counted;
+        self.counted = (from, characters);
         self.calls.push(Call {
             from: self.place(from),
             to: (u32::MAX, u32::MAX),
-            column,
-            outer,
+            column: characters + 1,
+            outer: self.open_calls.last().copied(),
         });
-        Some(self.calls.len() - 1)
+        self.open_calls.push(index);
+        Some(index)
     }
 
     fn end(&mut self, byte: u8) -> Option<()> {
@@ -249,6 +293,7 @@ impl<'t> Reader<'t> {
                 },
             ) => {
                 if let Some(index) = call {
+                    self.open_calls.pop();
                     self.calls[index].to = place;
                 }
                 match before_statement {
@@ -326,24 +371,33 @@ impl<'t> Reader<'t> {
         if !may {
             return false;
         }
+        // A search that failed in this line looked at all that follows. This one can only end otherwise before the next
+        // bracket of a class: from there on both are in the same state.
+        let failed_before = self.at < self.no_pattern_until;
         let mut in_class = false;
         let bytes = self.text.as_bytes();
-        let mut at = self.at + 1;
-        while let Some(byte) = bytes.get(at) {
-            match byte {
-                b'\n' | b'\r' => return false,
-                b'\\' => at += 1,
-                b'[' => in_class = true,
-                b']' => in_class = false,
-                b'/' if !in_class => {
-                    self.at = at + 1;
-                    return true;
-                }
-                _ => {}
+        let from = self.at + 1;
+        let mut at = from;
+        let end = loop {
+            match bytes.get(at) {
+                None | Some(b'\n' | b'\r') => break None,
+                // No line ends within a pattern, not even behind a backslash.
+                Some(b'\\') if !matches!(bytes.get(at + 1), Some(b'\n' | b'\r')) => at += 1,
+                Some(b'[' | b']') if failed_before => break None,
+                Some(b'[') => in_class = true,
+                Some(b']') => in_class = false,
+                Some(b'/') if !in_class => break Some(at + 1),
+                Some(_) => {}
             }
             at += 1;
+        };
+        self.looks += at.min(bytes.len()) - from.min(bytes.len());
+        match end {
+            Some(end) => self.at = end,
+            None if !failed_before => self.no_pattern_until = at,
+            None => {}
         }
-        false
+        end.is_some()
     }
 }
 
@@ -404,6 +458,102 @@ mod tests {
             let wanted = format!("a:b.js:{call_line}:{}", call_rest.chars().count() + 1);
             assert_eq!(found, Some(wanted), "{case}");
         }
+    }
+
+    /// Texts that took time in proportion to their square, once.
+    #[test]
+    fn any_text_is_read_in_time_proportional_to_its_length() {
+        let long = 1 << 20;
+        let texts = [
+            format!("b={{}}/2;c=\"/\";d=\"{}", "=/[".repeat(long / 3)),
+            format!("b={{}}/2;c=\"/\";d=\"{}", "=/[a]/[".repeat(long / 7)),
+            format!("b={{}}/2;c=\"/\";d=\"{}", "=/]".repeat(long / 3)),
+            "=/[".repeat(long / 3),
+            "=/[\\/".repeat(long / 5),
+            "{}/[\n".repeat(long / 5),
+            "/".repeat(long),
+            "pass();".repeat(long / 7),
+            "é;pass();".repeat(long / 10),
+            "pass(".repeat(long / 5),
+            format!("{}pass()", "(".repeat(long)),
+            format!("{}{}", "[".repeat(long / 2), "pass();".repeat(long / 14)),
+            "`${".repeat(long / 3),
+        ];
+        for text in texts {
+            let (_, looks) = calls(&text);
+            assert!(
+                looks <= 2 * text.len(),
+                "{looks} looks at {} bytes: {:.40}",
+                text.len(),
+                text
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_with_too_many_calls_has_none() {
+        let (within, beyond) = (
+            "pass();".repeat(MOST_CALLS),
+            "pass();".repeat(MOST_CALLS + 1),
+        );
+        assert_eq!(calls(&within).0.map(|calls| calls.len()), Some(MOST_CALLS));
+        assert!(calls(&beyond).0.is_none());
+        let nested = |depth| format!("{}{}", "pass(".repeat(depth), ")".repeat(depth));
+        assert_eq!(
+            calls(&nested(MOST_NESTED)).0.map(|calls| calls.len()),
+            Some(MOST_NESTED)
+        );
+        assert!(calls(&nested(MOST_NESTED + 1)).0.is_none());
+    }
+
+    /// What a search without a memory finds, at every `/` of texts made up of what matters to it.
+    #[test]
+    fn a_search_that_failed_before_changes_no_answer() {
+        fn plain(bytes: &[u8], from: usize) -> Option<usize> {
+            let (mut at, mut in_class) = (from, false);
+            loop {
+                match *bytes.get(at)? {
+                    b'\n' => return None,
+                    b'\\' if bytes.get(at + 1) != Some(&b'\n') => at += 1,
+                    b'[' => in_class = true,
+                    b']' => in_class = false,
+                    b'/' if !in_class => return Some(at + 1),
+                    _ => {}
+                }
+                at += 1;
+            }
+        }
+        let mut seed = 1u32;
+        let mut remembered = 0;
+        for _ in 0..20_000 {
+            let text: String = (0..16)
+                .map(|_| {
+                    seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    ['/', '/', '[', ']', '=', '=', '\\', '\n'][(seed >> 29) as usize]
+                })
+                .collect();
+            let mut reader = reader(&text);
+            loop {
+                if reader.byte(0) == Some(b'/') && !matches!(reader.byte(1), Some(b'/' | b'*')) {
+                    let from = reader.at + 1;
+                    reader.last = Last::Other;
+                    remembered += usize::from(from <= reader.no_pattern_until);
+                    let found = reader.begins_pattern().then_some(reader.at);
+                    assert_eq!(found, plain(text.as_bytes(), from), "{text:?} from {from}");
+                    if found.is_some() {
+                        continue;
+                    }
+                }
+                // As the reader does: an escaped byte is never looked at as a beginning.
+                if reader.take() == Some(b'\\') {
+                    reader.take();
+                }
+                if reader.byte(0).is_none() {
+                    break;
+                }
+            }
+        }
+        assert!(remembered > 1000, "{remembered}");
     }
 
     #[test]

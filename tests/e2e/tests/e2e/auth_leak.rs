@@ -153,7 +153,7 @@ fn servers_that_quote_a_sign_in_leave_no_secret_behind() {
         let person = format!("dana.{}", room.user);
         room.write("spool/1.eml", mail_from(&person, "quoted", "…", ""));
         let running = room.start();
-        running.await_log("mail is held back");
+        running.await_log("target down; its entries wait");
         assert!(wait_for(PATIENCE, || imap.sign_ins() > 1));
         room.await_decision("quoted");
         for _ in 0..2 {

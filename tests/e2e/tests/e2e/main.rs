@@ -14,6 +14,7 @@ mod auth_status;
 mod auth_trouble;
 mod bad_mail;
 mod commands;
+mod compile;
 mod crash;
 mod dev;
 mod examples;

@@ -1,0 +1,152 @@
+//! Compiles the components of tenants outside of this process, one at a time, within limits.
+//!
+//! Cranelift may need time and memory out of proportion to what it is given, and ends the process when memory runs out. So a child
+//! of our own program compiles ([`child`]): it limits itself before it reads anything, and has neither an environment nor files. A
+//! note beside the cache says that a load began ([`notes`]), so that what ended badly is not tried at each start.
+
+mod child;
+mod notes;
+mod parent;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use wasmtime::Engine;
+
+use crate::error::LoadError;
+use crate::gate::Gate;
+use crate::limits::Limits;
+use notes::{Note, Notes};
+
+pub use child::compile_for_parent;
+pub(crate) use notes::EXTENSION as NOTE_EXTENSION;
+
+/// Attempts that began and did not end, after which a component is refused.
+const MOST_UNFINISHED: u32 = 3;
+
+/// Where components are compiled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Compiler {
+    /// In this process, without limits: for components that are trusted.
+    #[default]
+    InProcess,
+    /// In a child process of this program, which is called with these arguments, then the limits of memory in bytes and of CPU
+    /// time in seconds, and calls [`compile_for_parent`].
+    Child {
+        program: PathBuf,
+        arguments: Vec<String>,
+    },
+}
+
+/// The compiler of a sandbox, its queue and its notes.
+pub(crate) struct Compilers {
+    compiler: Compiler,
+    /// One place.
+    queue: Gate,
+    is_stopped: AtomicBool,
+    notes: Notes,
+}
+
+/// How an attempt ended without compiled code.
+#[derive(Debug)]
+enum Failure {
+    Memory,
+    Time,
+    /// By the clock.
+    Wait(Duration),
+    /// Over so many bytes of code.
+    Size(usize),
+    /// Of the component itself.
+    Invalid(String),
+    Crash(String),
+    Stopped,
+}
+
+impl Compilers {
+    pub(crate) fn new(compiler: Compiler, notes_dir: Option<PathBuf>) -> Self {
+        Self {
+            compiler,
+            queue: Gate::new(1),
+            is_stopped: AtomicBool::new(false),
+            notes: Notes::new(notes_dir),
+        }
+    }
+
+    /// Ends what is being compiled and refuses all that comes later.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+    }
+
+    /// Returns the compiled code of a tenant's component. Blocks until its turn has come and it is compiled. `key` identifies the
+    /// component and everything that shapes its code.
+    pub(crate) fn compile(
+        &self,
+        name: &str,
+        key: &str,
+        engine: &Engine,
+        bytes: &[u8],
+        limits: &Limits,
+    ) -> Result<Vec<u8>, LoadError> {
+        let Compiler::Child { program, arguments } = &self.compiler else {
+            let code = engine.precompile_component(bytes);
+            return code
+                .map_err(|error| Failure::Invalid(format!("{error:#}")).error(name, limits));
+        };
+        let _turn = self.queue.pass();
+        let before = self.notes.read(key);
+        let unfinished = match before {
+            // Limits that were raised since are tried.
+            Some(Note::Memory(limit)) if limits.compile_memory_bytes <= limit => {
+                return Err(Failure::Memory.error(name, limits));
+            }
+            Some(Note::Time(limit)) if limits.compile_time <= limit => {
+                return Err(Failure::Time.error(name, limits));
+            }
+            Some(Note::Unfinished(times)) if times >= MOST_UNFINISHED => {
+                let failure = Failure::Crash(format!("{times} attempts did not end"));
+                return Err(failure.error(name, limits));
+            }
+            Some(Note::Unfinished(times)) => times,
+            _ => 0,
+        };
+        tracing::debug!(rule = name, "compiling in a child process");
+        let began = Some(Note::Unfinished(unfinished + 1));
+        self.notes.write(key, began);
+        let compiled = parent::compile(program, arguments, bytes, limits, &self.is_stopped);
+        let note = match &compiled {
+            Ok(_) | Err(Failure::Invalid(_) | Failure::Size(_)) => None,
+            Err(Failure::Memory) => Some(Note::Memory(limits.compile_memory_bytes)),
+            Err(Failure::Time) => Some(Note::Time(limits.compile_time)),
+            // Neither a stop nor a busy machine says anything about the component.
+            Err(Failure::Stopped | Failure::Wait(_)) => before,
+            Err(Failure::Crash(_)) => began,
+        };
+        self.notes.write(key, note);
+        compiled.map_err(|failure| failure.error(name, limits))
+    }
+}
+
+impl Failure {
+    fn error(self, name: &str, limits: &Limits) -> LoadError {
+        let name = name.to_owned();
+        match self {
+            Failure::Memory => LoadError::CompileMemory {
+                name,
+                limit_mib: limits.compile_memory_bytes >> 20,
+            },
+            Failure::Time => LoadError::CompileTime {
+                name,
+                limit: limits.compile_time,
+            },
+            Failure::Wait(limit) => LoadError::CompileWait { name, limit },
+            Failure::Size(bytes) => LoadError::Invalid {
+                name,
+                message: format!("its compiled code is over {} MiB", bytes >> 20),
+            },
+            Failure::Invalid(message) => LoadError::Invalid { name, message },
+            Failure::Crash(message) => LoadError::CompileFailed { name, message },
+            Failure::Stopped => LoadError::Stopped { name },
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What is known of components whose compiling ended badly, as small files beside the compiled code.
+//!
+//! A note is written before a component is compiled and removed when that ended well. So what ends the whole process, or the
+//! machine, leaves a note too.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How the name of a note ends.
+pub(crate) const EXTENSION: &str = "note";
+/// A note is a word and a number.
+const NOTE_BYTES: u64 = 64;
+
+/// The folder of notes; none keeps none.
+pub(super) struct Notes(Option<PathBuf>);
+
+/// What a note says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Note {
+    /// So many attempts began and did not end.
+    Unfinished(u32),
+    /// It needs more than these bytes.
+    Memory(usize),
+    /// It takes more CPU time than this.
+    Time(Duration),
+}
+
+impl Notes {
+    pub(super) fn new(folder: Option<PathBuf>) -> Self {
+        Self(folder)
+    }
+
+    /// What is noted of a component. A note that cannot be read is none.
+    pub(super) fn read(&self, key: &str) -> Option<Note> {
+        let file = File::open(self.path(key)?).ok()?;
+        let mut text = String::new();
+        file.take(NOTE_BYTES).read_to_string(&mut text).ok()?;
+        Note::parse(&text)
+    }
+
+    /// Notes durably, or forgets. A folder that cannot be written costs an attempt at the next start and nothing else.
+    pub(super) fn write(&self, key: &str, note: Option<Note>) {
+        let Some(path) = self.path(key) else { return };
+        let written = match note {
+            Some(note) => OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&path)
+                .and_then(|mut file| {
+                    file.write_all(note.text().as_bytes())?;
+                    file.sync_all()
+                }),
+            None => match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
+        };
+        if let Err(error) = written {
+            tracing::warn!(path = %path.display(), %error, "the note of a component that is compiled could not be written");
+        }
+    }
+
+    /// Another version of the program has notes of its own.
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        let version = env!("CARGO_PKG_VERSION");
+        let folder = self.0.as_ref()?;
+        Some(folder.join(format!("{key}-{version}.{EXTENSION}")))
+    }
+}
+
+impl Note {
+    fn text(self) -> String {
+        match self {
+            Note::Unfinished(times) => format!("unfinished {times}"),
+            Note::Memory(bytes) => format!("memory {bytes}"),
+            Note::Time(time) => format!("time {}", time.as_secs()),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (word, number) = text.split_once(' ')?;
+        Some(match word {
+            "unfinished" => Note::Unfinished(number.parse().ok()?),
+            "memory" => Note::Memory(number.parse().ok()?),
+            "time" => Note::Time(Duration::from_secs(number.parse().ok()?)),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_outlives_the_process_until_it_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        for note in [
+            Note::Unfinished(2),
+            Note::Memory(1 << 30),
+            Note::Time(Duration::from_secs(30)),
+        ] {
+            Notes::new(Some(dir.path().into())).write("a", Some(note));
+            let notes = Notes::new(Some(dir.path().into()));
+            assert_eq!(notes.read("a"), Some(note));
+            assert_eq!(notes.read("b"), None);
+            notes.write("a", None);
+            notes.write("a", None);
+            assert_eq!(notes.read("a"), None);
+        }
+        let file = dir
+            .path()
+            .join(format!("a-{}.note", env!("CARGO_PKG_VERSION")));
+        std::fs::write(file, "nonsense").unwrap();
+        assert_eq!(Notes::new(Some(dir.path().into())).read("a"), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! The side that starts the compiling child, feeds it, and ends it when it takes too long or nobody needs it any more.
+
+use std::io::{self, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::Failure;
+use super::child::{CODE, INVALID, OUT_OF_MEMORY};
+use crate::limits::Limits;
+
+/// By the clock a child may take so many times its CPU time: it gives way to everything else on the machine.
+const MOST_WAIT: u32 = 5;
+/// How soon a stop is noticed.
+const LOOK: Duration = Duration::from_millis(50);
+/// The most compiled code of one component.
+const CODE_BYTES: usize = 512 << 20;
+/// What is kept of a child's last words.
+const WORDS: u64 = 4 << 10;
+/// Threads of the child, however many cores there are: each takes address space.
+const THREADS: usize = 4;
+
+pub(super) fn compile(
+    program: &Path,
+    arguments: &[String],
+    bytes: &[u8],
+    limits: &Limits,
+    stopped: &AtomicBool,
+) -> Result<Vec<u8>, Failure> {
+    if stopped.load(Ordering::Acquire) {
+        return Err(Failure::Stopped);
+    }
+    let failed = |error: io::Error| Failure::Crash(format!("it cannot be started: {error}"));
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut child = Command::new(program)
+        .arg0("postroom")
+        .args(arguments)
+        .arg(limits.compile_memory_bytes.to_string())
+        .arg(whole_secs(limits.compile_time).to_string())
+        .env_clear()
+        .env("RAYON_NUM_THREADS", threads.min(THREADS).to_string())
+        // glibc reserves 64 MiB of address space for each arena.
+        .env("MALLOC_ARENA_MAX", "2")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let compiled = converse(&mut child, bytes, limits, stopped);
+    // Whatever happened: nothing of it is left behind.
+    let _ = child.kill();
+    let status = child.wait();
+    let (answer, words) = compiled?;
+    judge(answer, words, status)
+}
+
+/// Returns what the child answered and what it wrote on its standard error.
+fn converse(
+    child: &mut Child,
+    bytes: &[u8],
+    limits: &Limits,
+    stopped: &AtomicBool,
+) -> Result<(Vec<u8>, String), Failure> {
+    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) = pipes else {
+        return Err(Failure::Crash("it has no pipes".into()));
+    };
+    let (said, answered) = sync_channel(1);
+    // The threads end with the child: their pipes close then.
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            // A child that dies early does not read all of it; its status says why.
+            let _ = stdin
+                .write_all(&(bytes.len() as u64).to_le_bytes())
+                .and_then(|()| stdin.write_all(bytes));
+        });
+        let words = scope.spawn(move || {
+            let mut words = Vec::new();
+            let _ = (&mut stderr).take(WORDS).read_to_end(&mut words);
+            let _ = io::copy(&mut stderr, &mut io::sink());
+            String::from_utf8_lossy(&words).trim().to_owned()
+        });
+        scope.spawn(move || {
+            let mut answer = Vec::new();
+            let read = (&mut stdout)
+                .take(CODE_BYTES as u64 + 2)
+                .read_to_end(&mut answer);
+            let _ = said.send(read.map(|_| answer));
+        });
+        let wait = limits.compile_time.saturating_mul(MOST_WAIT);
+        let latest = Instant::now() + wait;
+        let answer = loop {
+            match answered.recv_timeout(LOOK) {
+                Ok(Ok(answer)) if answer.len() > CODE_BYTES + 1 => {
+                    break Err(Failure::Size(CODE_BYTES));
+                }
+                Ok(Ok(answer)) => break Ok(answer),
+                Ok(Err(error)) => break Err(Failure::Crash(error.to_string())),
+                Err(RecvTimeoutError::Disconnected) => {
+                    break Err(Failure::Crash("its answer was lost".into()));
+                }
+                Err(RecvTimeoutError::Timeout) if stopped.load(Ordering::Acquire) => {
+                    break Err(Failure::Stopped);
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= latest => {
+                    break Err(Failure::Wait(wait));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        };
+        match answer {
+            // It said all that it has to say. Without a status yet, it is about to end.
+            Ok(answer) => {
+                while matches!(child.try_wait(), Ok(None)) && Instant::now() < latest {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                let _ = child.kill();
+                Ok((answer, words.join().unwrap_or_default()))
+            }
+            Err(failure) => {
+                let _ = child.kill();
+                Err(failure)
+            }
+        }
+    })
+}
+
+fn judge(
+    mut answer: Vec<u8>,
+    words: String,
+    status: io::Result<ExitStatus>,
+) -> Result<Vec<u8>, Failure> {
+    let status = status.map_err(|error| Failure::Crash(error.to_string()))?;
+    let is = |signal: Signal| status.signal() == Some(signal.as_raw());
+    if is(Signal::XCPU) {
+        return Err(Failure::Time);
+    }
+    // The runtime aborts when an allocation fails.
+    if is(Signal::ABORT) {
+        return Err(Failure::Memory);
+    }
+    if !status.success() || answer.is_empty() {
+        return Err(Failure::Crash(match words.as_str() {
+            "" => status.to_string(),
+            words => format!("{status}: {words}"),
+        }));
+    }
+    let rest = answer.split_off(1);
+    match answer[0] {
+        CODE => Ok(rest),
+        OUT_OF_MEMORY => Err(Failure::Memory),
+        INVALID => Err(Failure::Invalid(
+            String::from_utf8_lossy(&rest).into_owned(),
+        )),
+        other => Err(Failure::Crash(format!("it answered {other}"))),
+    }
+}
+
+/// `RLIMIT_CPU` counts whole seconds.
+fn whole_secs(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}

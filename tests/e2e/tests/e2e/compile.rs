@@ -1,0 +1,161 @@
+//! Components that cost a compiler more than they weigh: refused by name with the figure, while the others are served.
+
+use postroom_e2e::{PATIENCE, Room, both, mail};
+use postroom_stand::{Stand, wait_for};
+
+const EVIL: &str = "evil/e.wasm";
+const CONFIG: &str = r#"[limits]
+compile_memory = "512MiB"
+compile_time = "30s"
+[tenants.evil]
+[mailboxes.evil]
+tenant = "evil"
+protocol = "spool"
+path = "spool/evil"
+every = "1s"
+rules = ["evil/e.wasm", "standard"]
+[tenants.victim]
+[mailboxes.victim]
+tenant = "victim"
+protocol = "spool"
+path = "spool/victim"
+every = "1s"
+rules = ["rules/victim.js"]
+"#;
+const VICTIM: &str = "export function decide(mail) { return ticket({ queue: \"served\" }); }\n";
+
+/// A component of one function with so many locals and so many loops, each of which writes one local under a condition. What the
+/// compiler holds grows with their product.
+fn component(locals: u32, loops: u32) -> Vec<u8> {
+    let mut body = Vec::new();
+    for number in 0..loops {
+        // loop; local.get; i32.const 1; i32.add; local.set; local.get; br_if 0; end
+        body.extend([0x03, 0x40, 0x20]);
+        body.extend(leb(number % locals));
+        body.extend([0x41, 0x01, 0x6a, 0x21]);
+        body.extend(leb((number * 7 + 1) % locals));
+        body.push(0x20);
+        body.extend(leb((number + 3) % locals));
+        body.extend([0x0d, 0x00, 0x0b]);
+    }
+    // One group of i32 locals, the body, end.
+    let mut code = vec![0x01];
+    code.extend(leb(locals));
+    code.push(0x7f);
+    code.extend(body);
+    code.push(0x0b);
+    let mut codes = vec![0x01];
+    codes.extend(leb(code.len() as u32));
+    codes.extend(code);
+
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    module.extend(section(1, &[0x01, 0x60, 0x00, 0x00]));
+    module.extend(section(3, &[0x01, 0x00]));
+    module.extend(section(10, &codes));
+    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+    component.extend(section(1, &module));
+    // Export the module itself as `decide`: what is not named so is refused before it is compiled.
+    component.extend(section(11, b"\x01\x00\x06decide\x00\x11\x00\x00"));
+    component
+}
+
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![id];
+    out.extend(leb(content.len() as u32));
+    out.extend(content);
+    out
+}
+
+fn leb(mut number: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    loop {
+        let byte = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            out.push(byte);
+            return out;
+        }
+        out.push(byte | 0x80);
+    }
+}
+
+/// A room with a cache of its own, so that nothing was compiled or noted before.
+fn room() -> Room<'static> {
+    let mut room = Room::bare(Stand::shared().expect("the test stand"));
+    let cache = room.path().join("cache-home");
+    room.set_env("XDG_CACHE_HOME", &cache.display().to_string());
+    room.write("postroom.toml", CONFIG);
+    room.write("rules/victim.js", VICTIM);
+    room
+}
+
+fn deliver(room: &Room, tenant: &str, number: u32) {
+    room.write(
+        &format!("spool/{tenant}/{number}.eml"),
+        mail(&format!("{tenant} {number}"), "…"),
+    );
+}
+
+#[test]
+fn a_component_that_needs_too_much_memory_to_compile_is_refused_and_not_tried_again() {
+    let room = room();
+    room.write(EVIL, component(20_000, 20_000));
+    let refused = "compiling it needs more than 512 MiB of memory";
+    let environment = [("RUST_LOG", "postroom=info,postroom_sandbox=debug")];
+    let running = room.start_with(&environment);
+    for number in 1..=2 {
+        deliver(&room, "victim", number);
+        let decision = room.await_decision(&format!("victim {number}"));
+        assert_eq!(decision["actions"][0]["queue"], "served");
+    }
+    deliver(&room, "evil", 1);
+    let decision = room.await_decision("evil 1");
+    assert_eq!(decision["rule"], "standard");
+    let why = decision["troubles"][0]["message"].as_str().unwrap();
+    assert!(why.contains(EVIL) && why.contains(refused), "{why}");
+    let tried = || running_count(&room);
+    assert_eq!(tried(), 1, "{}", running.log());
+    assert_eq!(running.stop(), Some(0));
+
+    // It is named, and costs nothing any more.
+    let running = room.start_with(&environment);
+    deliver(&room, "evil", 2);
+    let decision = room.await_decision("evil 2");
+    let why = decision["troubles"][0]["message"].as_str().unwrap();
+    assert!(why.contains(refused), "{why}");
+    assert_eq!(tried(), 1, "{}", running.log());
+
+    // Saved while the service runs, another one of its kind leaves the others served.
+    room.write(EVIL, component(20_001, 20_000));
+    deliver(&room, "victim", 3);
+    room.await_decision("victim 3");
+    assert!(wait_for(PATIENCE, || tried() == 2), "{}", running.log());
+    assert_eq!(running.stop(), Some(0));
+}
+
+/// How often a component was compiled, over all starts: the log is appended to.
+fn running_count(room: &Room) -> usize {
+    let log = std::fs::read_to_string(room.path().join("run.log")).unwrap_or_default();
+    log.matches("compiling in a child process").count()
+}
+
+#[test]
+fn a_component_that_takes_too_long_to_compile_is_refused_until_the_limit_is_raised() {
+    let room = room();
+    room.write(EVIL, component(4_000, 8_000));
+    let config = CONFIG.replace("\"512MiB\"", "\"4GiB\"");
+    room.write("postroom.toml", config.replace("\"30s\"", "\"1s\""));
+    for _ in 0..2 {
+        let checked = room.postroom(&["check"]);
+        assert_eq!(checked.status.code(), Some(1));
+        let said = both(&checked);
+        assert!(
+            said.contains("compiling it takes more than 1s of computing time"),
+            "{said}"
+        );
+    }
+    room.write("postroom.toml", config.replace("\"30s\"", "\"10m\""));
+    let said = both(&room.postroom(&["check"]));
+    // It is compiled now, and no rule.
+    assert!(said.contains("this is not a rule"), "{said}");
+}
