@@ -20,7 +20,7 @@ pub struct StoreOptions {
     pub cached_statements: usize,
     /// How long a connection waits for another's lock.
     pub busy_timeout_ms: u64,
-    /// Generations of rules that are kept.
+    /// Generations of each tenant's rules that are kept.
     pub generations: u64,
     /// Mails that a shadow decides at most.
     pub shadow_mails: u64,
