@@ -479,7 +479,7 @@ pub enum RulesCommand {
     },
     /// Put the versions of an earlier generation live again; those that they replace stay out until their file changes
     Rollback {
-        /// The one before the newest unless given
+        /// The one before the newest unless given; with --tenant, the one before the newest that changed its rules
         generation: Option<u64>,
         #[command(flatten)]
         filter: RuleFilter,

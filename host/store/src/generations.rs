@@ -1,7 +1,7 @@
 //! The sets of rules that went live, by number: so that a restart does not depend on a file that is broken by now, and that every
 //! change has a way back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
@@ -151,6 +151,10 @@ const NOT_REFUSED: &str = "NOT EXISTS
 /// Of the rows of `rule_version v` those that generation ?1 has.
 const OF_GENERATION: &str = "v.since <= ?1 AND (v.until IS NULL OR v.until > ?1)";
 
+/// The generations that changed a rule of tenant ?1.
+const CHANGES: &str = "SELECT since AS number FROM rule_version WHERE tenant = ?1
+     UNION SELECT until FROM rule_version WHERE tenant = ?1 AND until IS NOT NULL";
+
 /// A rule to be saved. Without bytes, they are in the store already.
 pub(crate) struct Version<'a> {
     pub tenant: &'a str,
@@ -243,10 +247,20 @@ pub(crate) fn save(
             ))?;
         }
     }
-    forget_old(
-        conn,
-        number - i64::try_from(keep.max(1)).unwrap_or(i64::MAX),
-    )?;
+    let changed: BTreeSet<&str> = before
+        .iter()
+        .filter(|(key, was)| after.get(*key) != Some(was))
+        .chain(
+            after
+                .iter()
+                .filter(|(key, is)| before.get(*key) != Some(is)),
+        )
+        .map(|((tenant, _), _)| tenant.as_str())
+        .collect();
+    let keep = i64::try_from(keep.max(1)).unwrap_or(i64::MAX);
+    for tenant in changed {
+        forget_old(conn, tenant, keep)?;
+    }
     Ok(number.unsigned_abs())
 }
 
@@ -339,17 +353,31 @@ fn hash_of(set: &Set) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Drops the generations up to `last`, the versions that only they had, and the bytes that nobody else has.
-fn forget_old(conn: &Connection, last: i64) -> Result<(), StoreError> {
-    if last < 1 {
+/// Drops the versions of a tenant that only generations of before its `keep` newest have, the bytes that nobody else has, and the
+/// generations that changed nothing of which a version is kept. A tenant's saves push out no other tenant's way back.
+fn forget_old(conn: &Connection, tenant: &str, keep: i64) -> Result<(), StoreError> {
+    let oldest: Option<i64> = conn
+        .prepare_cached(&format!("{CHANGES} ORDER BY number DESC LIMIT 1 OFFSET ?2"))?
+        .query_row((tenant, keep - 1), |row| row.get(0))
+        .optional()?;
+    let Some(oldest) = oldest else {
         return Ok(());
+    };
+    let mut older =
+        conn.prepare_cached(&format!("SELECT number FROM ({CHANGES}) WHERE number < ?2"))?;
+    let older = older.query_map((tenant, oldest), |row| row.get(0))?;
+    let older: Vec<i64> = older.collect::<Result<_, _>>()?;
+    for number in older {
+        conn.prepare_cached(
+            "DELETE FROM generation WHERE number = ?2 AND NOT EXISTS
+                 (SELECT 1 FROM rule_version WHERE (since = ?2 OR until = ?2) AND tenant <> ?1)",
+        )?
+        .execute((tenant, number))?;
     }
-    conn.prepare_cached("DELETE FROM generation WHERE number <= ?1")?
-        .execute([last])?;
     let mut gone = conn.prepare_cached(
-        "DELETE FROM rule_version WHERE until IS NOT NULL AND until <= ?1 + 1 RETURNING hash",
+        "DELETE FROM rule_version WHERE tenant = ?1 AND until IS NOT NULL AND until <= ?2 RETURNING hash",
     )?;
-    let hashes = gone.query_map([last], |row| row.get(0))?;
+    let hashes = gone.query_map((tenant, oldest), |row| row.get(0))?;
     let hashes: Vec<[u8; 32]> = hashes.collect::<Result<_, _>>()?;
     for hash in hashes {
         conn.prepare_cached(
@@ -359,4 +387,12 @@ fn forget_old(conn: &Connection, last: i64) -> Result<(), StoreError> {
         .execute([hash])?;
     }
     Ok(())
+}
+
+/// The newest generation that changed a tenant's rules but one: what served it before.
+pub(crate) fn change_before(conn: &Connection, tenant: &str) -> Result<Option<i64>, StoreError> {
+    Ok(conn
+        .prepare_cached(&format!("{CHANGES} ORDER BY number DESC LIMIT 1 OFFSET 1"))?
+        .query_row([tenant], |row| row.get(0))
+        .optional()?)
 }

@@ -24,7 +24,7 @@ pub struct StoreOptions {
     pub busy_timeout_ms: u64,
     /// How long a start waits for the data folder's lock: the kernel may take a moment to end a process that was killed.
     pub lock_wait_ms: u64,
-    /// Generations of rules that are kept.
+    /// Generations of each tenant's rules that are kept.
     pub generations: u64,
     /// Mails that a shadow decides at most.
     pub shadow_mails: u64,

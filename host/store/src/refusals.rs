@@ -28,7 +28,8 @@ pub struct RefusedRule {
 /// Which rules go back, and to where.
 #[derive(Debug, Clone, Default)]
 pub struct Rollback {
-    /// The generation whose versions return; the one before the newest unless given.
+    /// The generation whose versions return; unless given, the one before the newest, or before the newest
+    /// that changed the tenant's rules.
     pub to: Option<u64>,
     /// Only rules of this tenant.
     pub tenant: Option<String>,
@@ -154,7 +155,10 @@ fn write_rollback(conn: &Connection, wanted: &Rollback) -> Result<RolledBack, St
     let newest = generations::newest(conn)?;
     let to = match wanted.to {
         Some(number) => i64::try_from(number).unwrap_or(i64::MAX),
-        None => newest - 1,
+        None => match &wanted.tenant {
+            Some(tenant) => generations::change_before(conn, tenant)?.unwrap_or(newest - 1),
+            None => newest - 1,
+        },
     };
     if !generations::exists(conn, to)? {
         return Err(StoreError::NoSuchGeneration {

@@ -106,7 +106,7 @@ pub struct LineLimits {
     pub outbox_entries: u64,
     /// On how many of its last mails a rule may fail before it is sent back.
     pub strikes: StrikeLimits,
-    /// How many generations of rules are kept.
+    /// How many generations of each tenant's rules are kept.
     pub generations: u64,
 }
 

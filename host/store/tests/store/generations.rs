@@ -145,6 +145,37 @@ async fn old_generations_are_forgotten_and_what_is_live_never() {
 }
 
 #[tokio::test]
+async fn saves_of_one_tenant_push_out_no_other_tenants_way_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        generations: 20,
+        ..StoreOptions::default()
+    };
+    let store = Store::open_with(dir.path(), &options).unwrap();
+    let quiet = |text| rule_of("bolt", "b.js", text);
+    save(&store, &[rule("a.js", "v0"), quiet("one")]).await;
+    save(&store, &[rule("a.js", "v0"), quiet("two")]).await;
+    for n in 1..=25 {
+        save(&store, &[rule("a.js", &format!("v{n}")), quiet("two")]).await;
+    }
+    // The busy one has its own 20, and no more.
+    let conn = rusqlite::Connection::open(dir.path().join("postroom.sqlite")).unwrap();
+    let sql = "SELECT count(*) FROM rule_version WHERE tenant = 'acme'";
+    let kept: i64 = conn.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 20);
+
+    let only_bolt = Rollback {
+        tenant: Some("bolt".into()),
+        ..Rollback::default()
+    };
+    let done = roll_back(dir.path(), &only_bolt, &options).unwrap();
+    assert_eq!(done.to, 1);
+    assert_eq!(done.rules, [("bolt".to_owned(), "b.js".to_owned())]);
+    let serves = store.generation_rules(28).unwrap().unwrap();
+    assert_eq!(serves, [rule("a.js", "v25"), quiet("one")]);
+}
+
+#[tokio::test]
 async fn a_rollback_makes_a_generation_and_refuses_what_it_replaced() {
     let (dir, store) = store();
     // A rollback drops none: how many are kept is for the service.
