@@ -365,6 +365,7 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
             note: takers(ItemKind::Note),
             alert: takers(ItemKind::Alert),
         },
+        deliver_old: mailbox.deliver_old,
         outgoing: outgoing.map(|way| OutgoingRoute {
             name: way.name.clone(),
             from_domain: way.from.domain().to_owned(),

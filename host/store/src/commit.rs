@@ -1,5 +1,6 @@
 //! The commit: a decision and everything that follows from it become durable in one transaction, or nothing does.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use postroom_core::decision::Refusal;
@@ -22,6 +23,8 @@ use crate::{Store, StoreError, acks};
 
 /// Addresses of one mail that join a ticket at most.
 const PARTICIPANTS: usize = 50;
+/// Why an old mail is neither answered nor forwarded.
+const OLD: &str = "old mail";
 
 /// A decision with all that must be written with it.
 #[derive(Debug, Clone)]
@@ -35,6 +38,8 @@ pub struct Verdict {
     /// What they asked about the tenant, kept for the same.
     pub lookups: Vec<LookupRead>,
     pub routes: Routes,
+    /// Whether the items of old mail go to the sinks like those of any other. It is never answered nor forwarded.
+    pub deliver_old: bool,
     /// None when the mailbox has no way to send; replies and forwards are then refused.
     pub outgoing: Option<OutgoingRoute>,
 }
@@ -123,6 +128,8 @@ struct Desk<'a> {
     secret: &'a InstallationSecret,
     facts: &'a MailFacts,
     routes: &'a Routes,
+    /// Whether the mail's items go to the sinks.
+    delivers: bool,
     outgoing: Option<&'a OutgoingRoute>,
     /// The new ticket, or the one noted on.
     ticket: Option<i64>,
@@ -138,12 +145,13 @@ pub(crate) struct JournalledMail {
     pub mailbox: String,
     pub message_id: String,
     content: ContentHash,
+    old: bool,
 }
 
 impl JournalledMail {
     pub(crate) fn read(conn: &Connection, journal: JournalId) -> Result<Self, StoreError> {
         conn.prepare_cached(
-            "SELECT j.tenant, j.mailbox, t.name, m.name, j.message_id, j.content_hash
+            "SELECT j.tenant, j.mailbox, t.name, m.name, j.message_id, j.content_hash, j.old
              FROM journal j JOIN mailbox m ON m.id = j.mailbox JOIN tenant t ON t.id = j.tenant WHERE j.id = ?1",
         )?
         .query_row([journal], |row| {
@@ -154,6 +162,7 @@ impl JournalledMail {
                 mailbox: row.get(3)?,
                 message_id: row.get(4)?,
                 content: ContentHash(row.get(5)?),
+                old: row.get(6)?,
             })
         })
         .optional()?
@@ -194,6 +203,7 @@ fn write(
         kv_reads,
         lookups,
         routes,
+        deliver_old,
         outgoing,
     } = verdict;
     let mail = undecided(conn, journal)?;
@@ -202,6 +212,7 @@ fn write(
         tenant,
         decision: DecisionId(journal.0),
         now_ms: now_ms(),
+        old: mail.old,
     };
 
     let mut numbers = new_tickets(conn, installation, &decision.actions)?;
@@ -230,6 +241,7 @@ fn write(
         secret: &installation.secret,
         facts: &facts,
         routes: &routes,
+        delivers: deliver_old || !mail.old,
         outgoing: outgoing.as_ref(),
         ticket,
         joins: may_join(&decision),
@@ -243,7 +255,7 @@ fn write(
             Ok(()) => carried_out.push(action),
             Err(reason) => decision.refused.push(Refusal {
                 action,
-                reason: reason.into(),
+                reason: reason.into_owned(),
             }),
         }
     }
@@ -333,7 +345,7 @@ impl Desk<'_> {
         n: usize,
         action: &Action,
         numbers: &mut Vec<i64>,
-    ) -> Result<Result<(), &'static str>, StoreError> {
+    ) -> Result<Result<(), Cow<'static, str>>, StoreError> {
         match action {
             Action::Ticket(ticket) => {
                 let number = numbers.remove(0);
@@ -362,16 +374,20 @@ impl Desk<'_> {
                 self.tell_in_lane(n, "note.created", item, lane, &self.routes.note)?;
             }
             Action::Alert(alert) => {
-                let item = items::put_alert(self.conn, self.origin, alert)?;
-                let event = format!("alert.{}", items::alert_state(alert.state));
-                self.tell(n, &event, item, &self.routes.alert)?;
+                if let Some(item) = items::put_alert(self.conn, self.origin, alert)? {
+                    let event = format!("alert.{}", items::alert_state(alert.state));
+                    self.tell(n, &event, item, &self.routes.alert)?;
+                }
+            }
+            Action::Reply(_) | Action::Forward { .. } if self.mail.old => {
+                return Ok(Err(OLD.into()));
             }
             Action::Reply(reply) => {
                 let Some(to) = &self.facts.from else {
-                    return Ok(Err("the mail names no sender"));
+                    return Ok(Err("the mail names no sender".into()));
                 };
                 let Some(outgoing) = self.outgoing else {
-                    return Ok(Err("the mailbox has no outgoing"));
+                    return Ok(Err("the mailbox has no outgoing".into()));
                 };
                 let ticket = self.ticket.map(ticket_name);
                 let id = self.message_id(n, outgoing);
@@ -381,7 +397,7 @@ impl Desk<'_> {
             }
             Action::Forward { to } => {
                 let Some(outgoing) = self.outgoing else {
-                    return Ok(Err("the mailbox has no outgoing"));
+                    return Ok(Err("the mailbox has no outgoing".into()));
                 };
                 let id = self.message_id(n, outgoing);
                 let payload = compose::forward(self.journal, self.facts, to, id);
@@ -442,7 +458,7 @@ impl Desk<'_> {
         lane: i64,
         sinks: &[String],
     ) -> Result<(), StoreError> {
-        if sinks.is_empty() {
+        if sinks.is_empty() || !self.delivers {
             return Ok(());
         }
         let row = items::read(self.conn, item)?;

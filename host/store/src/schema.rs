@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/006_strikes.sql"),
     include_str!("../migrations/007_directory.sql"),
     include_str!("../migrations/008_identity.sql"),
+    include_str!("../migrations/010_authority.sql"),
 ];
 
 /// A step's part that SQL cannot do.

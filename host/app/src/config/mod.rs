@@ -160,6 +160,8 @@ pub struct Mailbox {
     pub rules: Vec<Rule>,
     /// The name in `outgoing` by which replies leave.
     pub outgoing: Option<String>,
+    /// Whether what becomes of old mail goes to the sinks. It is never answered nor forwarded.
+    pub deliver_old: bool,
 }
 
 /// Where a mailbox's mail comes from.

@@ -96,6 +96,7 @@ pub fn recognise(raw: RawMessage) -> NewMail {
         message_id,
         content_hash,
         bytes: raw.bytes,
+        old: raw.old,
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Mailbox {
     pub after_failed: After,
     /// The sinks that take this tenant's items.
     pub routes: Routes,
+    /// Whether the items of old mail go to the sinks.
+    pub deliver_old: bool,
     /// Where replies and forwards leave.
     pub outgoing: Option<OutgoingRoute>,
 }
@@ -389,6 +391,7 @@ fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict>
         kv_reads: answer.kv_reads.clone(),
         lookups: answer.lookups.clone(),
         routes: mailbox.routes.clone(),
+        deliver_old: mailbox.deliver_old,
         outgoing: mailbox.outgoing.clone(),
     })
 }

@@ -29,6 +29,7 @@ pub fn mail(name: &str) -> NewMail {
         size: bytes.len() as u64,
         bytes,
         whole: true,
+        old: false,
     }
 }
 
@@ -92,6 +93,7 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
             note: vec!["psa".into(), "chat".into()],
             alert: vec!["pager".into()],
         },
+        deliver_old: false,
         outgoing: Some(OutgoingRoute {
             name: "out".into(),
             from_domain: "acme.example".into(),

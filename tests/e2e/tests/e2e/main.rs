@@ -25,6 +25,7 @@ mod kv;
 mod line;
 mod lookup;
 mod mailbox_test;
+mod old_mail;
 mod origins;
 mod outbox;
 mod recipes;
