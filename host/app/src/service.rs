@@ -137,6 +137,7 @@ impl Service {
             directories,
             limits: config.limits.clone(),
             parse_limits: config.limits.parsing(),
+            trusted: config.trusted.clone(),
             own_addresses: config.own_addresses().into_iter().collect(),
             slots,
             outbox_filled,
@@ -369,6 +370,7 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
         outgoing: outgoing.map(|way| OutgoingRoute {
             name: way.name.clone(),
             from_domain: way.from.domain().to_owned(),
+            automatic: config.limits.automatic,
         }),
     }
 }

@@ -217,6 +217,9 @@ fn summary(config: &Config) -> String {
         format!("{:?}", config.limits),
         format!("extra roots {}", config.extra_roots.len()),
     ];
+    if !config.trusted.is_empty() {
+        lines.push(format!("believes {:?}", config.trusted));
+    }
     lines.push(format!("vault key {:?}", config.vault_key));
     lines.extend(config.profiles.iter().map(profile_summary));
     lines.extend(

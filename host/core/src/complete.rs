@@ -256,7 +256,11 @@ pub fn complete(
             _ => None,
         };
         match against {
-            Some(reason) => completed.refused.push(Refusal { action, reason }),
+            Some(reason) => completed.refused.push(Refusal {
+                action,
+                reason,
+                held_at: None,
+            }),
             None => completed.actions.push(action),
         }
     }

@@ -10,6 +10,8 @@ CREATE TABLE automatic (
     id      INTEGER PRIMARY KEY,
     tenant  INTEGER NOT NULL REFERENCES tenant,
     email   TEXT NOT NULL,
+    -- Which of the mail's recipients: mails are counted by their first.
+    nth     INTEGER NOT NULL,
     ticket  INTEGER,
     sent_ms INTEGER NOT NULL
 ) STRICT;

@@ -6,6 +6,7 @@ use postroom_core::{Alert, AlertState, Note, Ticket, Value, Visibility};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
+use crate::compose::bare_address;
 use crate::ids::{ALERT, DecisionId, ItemKind, NOTE, TICKET, rfc3339, ticket_name};
 use crate::{StoreError, lookup};
 
@@ -124,6 +125,20 @@ pub(crate) fn ticket_row(
         .prepare_cached("SELECT id FROM item WHERE kind = 0 AND ticket = ?1 AND tenant = ?2")?
         .query_row((number, tenant), |row| row.get(0))
         .optional()?)
+}
+
+/// The address that a ticket is answered at, in lower case.
+pub(crate) fn requester(conn: &Connection, number: i64) -> Result<Option<String>, StoreError> {
+    let detail: Option<String> = conn
+        .prepare_cached("SELECT detail FROM item WHERE kind = 0 AND ticket = ?1")?
+        .query_row([number], |row| row.get(0))
+        .optional()?;
+    let Some(detail) = detail else {
+        return Ok(None);
+    };
+    let stored: StoredDetail = serde_json::from_str(&detail)?;
+    let requester = stored.detail.requester.as_deref().map(bare_address);
+    Ok(requester.map(str::to_lowercase))
 }
 
 /// Adds a note and marks its ticket as updated.

@@ -22,6 +22,8 @@ pub struct Terms {
     /// Whether a configuration says so, or nobody does.
     pub configured: bool,
     pub parse_limits: ParseLimits,
+    /// Whose Authentication-Results are believed.
+    pub trusted: Vec<String>,
     domains: Vec<String>,
     own_addresses: Vec<String>,
     has_outgoing: bool,
@@ -50,6 +52,7 @@ impl Terms {
             mailbox: NOBODY.into(),
             configured: false,
             parse_limits: ParseLimits::default(),
+            trusted: Vec::new(),
             domains: Vec::new(),
             own_addresses: Vec::new(),
             has_outgoing: true,
@@ -100,6 +103,7 @@ impl Terms {
             mailbox: mailbox.name.clone(),
             configured: true,
             parse_limits: config.limits.parsing(),
+            trusted: config.trusted.clone(),
             domains: config
                 .tenant(&wanted.tenant)
                 .map(|tenant| tenant.domains.clone())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postroom_core::ParseLimits;
 use postroom_sandbox::Limits;
-use postroom_store::StoreOptions;
+use postroom_store::{AutomaticLimits, StoreOptions};
 
 use super::LineLimits;
 use super::reader::Section;
@@ -42,6 +42,7 @@ const LINE_KEYS: &[&str] = &[
     "strikes",
     "strikes_of",
     "generations",
+    "automatic",
 ];
 
 impl Default for LineLimits {
@@ -57,6 +58,7 @@ impl Default for LineLimits {
             outbox_attempts: 200,
             strikes: StrikeLimits::default(),
             generations: StoreOptions::default().generations,
+            automatic: AutomaticLimits::default(),
         }
     }
 }
@@ -167,6 +169,13 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
     set_count(section, "strikes", 0..=1000, &mut strikes.failures);
     set_count(section, "strikes_of", 1..=1000, &mut strikes.mails);
     set_count(section, "generations", GENERATIONS, &mut limits.generations);
+    if let Some(section) = section.section("automatic", "the limits of automatic mail") {
+        let automatic = &mut limits.automatic;
+        set_count(&section, "per_address", COUNT, &mut automatic.per_address);
+        set_count(&section, "per_ticket", COUNT, &mut automatic.per_ticket);
+        set_count(&section, "per_tenant", COUNT, &mut automatic.per_tenant);
+        section.finish();
+    }
 }
 
 fn set_size<T: TryFrom<u64>>(

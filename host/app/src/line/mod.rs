@@ -82,6 +82,8 @@ pub struct Line {
     pub directories: Arc<Directories>,
     pub limits: LineLimits,
     pub parse_limits: ParseLimits,
+    /// The authserv-ids whose Authentication-Results are believed.
+    pub trusted: Vec<String>,
     /// Every address mail leaves or arrives by: none of them is ever answered.
     pub own_addresses: Vec<String>,
     /// Parsing and rules are all the computing there is.
@@ -378,6 +380,7 @@ fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict>
         mail.references = message.references.clone();
         mail.from = message.from.clone();
         mail.subject = message.subject.clone();
+        mail.confirmed = message.authentication.confirms_sender();
         mail.participants = people
             .map(|address| address.email.clone())
             .filter(|email| !line.is_own(email))

@@ -13,6 +13,7 @@ mod auth_sign_in;
 mod auth_status;
 mod auth_trouble;
 mod bad_mail;
+mod brakes;
 mod commands;
 mod crash;
 mod dev;
