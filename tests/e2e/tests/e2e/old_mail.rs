@@ -45,6 +45,8 @@ fn an_import_of_old_mail_answers_nobody_and_sends_nothing() {
     assert_eq!(decision["refused"][0]["reason"], "old mail");
     room.once();
     assert!(room.posted().is_empty() && room.sent().is_empty());
+    // What was held back is no change of the rules.
+    room.ok(&["replay"]);
 }
 
 #[test]
