@@ -1,7 +1,10 @@
 //! Who is told what becomes of saves: the log, unless somebody watches and wants to know before it is live.
 
 use crate::directory::Reread;
-use crate::rulebook::{Change, Reloaded};
+use crate::rulebook::{Change, Refusal, Reloaded};
+
+/// Rules that one line of the log names; the others are counted.
+const NAMED: usize = 10;
 
 /// Is told of each save of a rule, of contacts and of assets.
 pub trait Audience: Send + Sync {
@@ -26,14 +29,28 @@ pub struct Log;
 impl Audience for Log {
     fn reloaded(&self, reloaded: &Reloaded) {
         for (rule, reason) in &reloaded.refused {
-            tracing::error!(tenant = %rule.tenant, rule = %rule.name, "rule not loaded: {reason}");
+            match reason {
+                Refusal::Returned { .. } => {
+                    tracing::info!(tenant = %rule.tenant, rule = %rule.name, "an earlier version serves: {reason}");
+                }
+                _ => {
+                    tracing::error!(tenant = %rule.tenant, rule = %rule.name, "rule not loaded: {reason}");
+                }
+            }
         }
         if let Some(generation) = reloaded.generation.filter(|_| !reloaded.live.is_empty()) {
-            let names: Vec<String> = reloaded
-                .live
-                .iter()
+            let first = reloaded.live.iter().take(NAMED);
+            let mut names: Vec<String> = first
                 .map(|rule| format!("{}/{}", rule.tenant, rule.name))
                 .collect();
+            if let Some(more) = reloaded
+                .live
+                .len()
+                .checked_sub(NAMED)
+                .filter(|more| *more > 0)
+            {
+                names.push(format!("and {more} more"));
+            }
             tracing::info!(generation, rules = %names.join(", "), "rules are live");
         }
         for rule in &reloaded.returned {

@@ -375,6 +375,13 @@ pub enum MailCommand {
         /// mbox files, maildirs, folders of .eml files, .eml files
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Take all of it for old mail, which is decided and listed, never answered, and sent to no sink. Without this that is mail
+        /// more than a day old by its Date or the last server's Received, or without both
+        #[arg(long)]
+        old: bool,
+        /// Send what becomes of old mail to the sinks; it is never answered all the same
+        #[arg(long)]
+        deliver: bool,
         /// Start with an empty database although this data folder was in use; ticket numbers continue above those given out
         #[arg(long)]
         start_anew: bool,

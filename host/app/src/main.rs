@@ -116,10 +116,20 @@ fn main() -> ExitCode {
         Command::Mail(MailCommand::Import {
             mailbox,
             files,
+            old,
+            deliver,
             start_anew,
             config,
             output,
-        }) => commands::import::import(&config.config, &mailbox, &files, start_anew, output.json),
+        }) => {
+            let options = commands::import::Options {
+                old,
+                deliver,
+                start_anew,
+                json: output.json,
+            };
+            commands::import::import(&config.config, &mailbox, &files, &options)
+        }
         Command::Rule(RuleCommand::Try {
             rule,
             mail,

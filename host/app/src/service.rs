@@ -150,6 +150,7 @@ impl Service {
             directories,
             limits: config.limits.clone(),
             parse_limits: config.limits.parsing(),
+            trusted: config.trusted.clone(),
             own_addresses: config.own_addresses().into_iter().collect(),
             slots,
             outbox_filled,
@@ -413,9 +414,11 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
             note: takers(ItemKind::Note),
             alert: takers(ItemKind::Alert),
         },
+        deliver_old: mailbox.deliver_old,
         outgoing: outgoing.map(|way| OutgoingRoute {
             name: way.name.clone(),
             from_domain: way.from.domain().to_owned(),
+            automatic: config.limits.automatic,
         }),
     }
 }

@@ -40,8 +40,12 @@ pub struct DecisionLimits {
     pub field_bytes: usize,
     /// Characters of an alert's or expectation's key, and of a custom action's name.
     pub key_chars: usize,
-    /// Recipients of a forward.
+    /// Recipients of all forwards of one decision.
     pub recipients: usize,
+    /// Replies and forwards of one decision to one address.
+    pub same_address: usize,
+    /// Received headers of a mail that is answered or forwarded: one with more goes round in a loop (RFC 5321 section 6.3).
+    pub hops: usize,
 }
 
 impl Default for DecisionLimits {
@@ -57,6 +61,8 @@ impl Default for DecisionLimits {
             field_bytes: 64 * 1024,
             key_chars: 255,
             recipients: 20,
+            same_address: 3,
+            hops: 50,
         }
     }
 }
@@ -108,22 +114,31 @@ impl Manners<'_> {
         {
             Some("the answer would go to one of our own addresses".to_owned())
         } else {
-            self.against_sending()
+            self.against_hops(mail).or_else(|| self.against_sending())
         }
     }
 
-    fn against_forward(&self, to: &[String]) -> Option<String> {
-        if to.is_empty() {
+    fn against_forward(&self, mail: &Message, to: &[String]) -> Option<String> {
+        if mail.headers(LOOP_HEADER).next().is_some() {
+            Some("loop: a mail that passed through Postroom is never forwarded".to_owned())
+        } else if to.is_empty() {
             Some("a forward needs a recipient".to_owned())
         } else if to.len() > self.limits.recipients {
-            Some(format!("more than {} recipients", self.limits.recipients))
+            Some(too_many_recipients(self.limits))
         } else if let Some(odd) = to.iter().find(|to| !is_email(to)) {
             Some(format!("\"{}\" is no address", shortened(odd, 80)))
         } else if to.iter().any(|to| self.is_own(to)) {
             Some("a forward to one of our own addresses would come back".to_owned())
         } else {
-            self.against_sending()
+            self.against_hops(mail).or_else(|| self.against_sending())
         }
+    }
+
+    fn against_hops(&self, mail: &Message) -> Option<String> {
+        let most = self.limits.hops;
+        let hops = mail.headers("Received").count();
+        (hops > most)
+            .then(|| format!("loop: the mail has {hops} Received headers, more than {most}"))
     }
 
     fn against_sending(&self) -> Option<String> {
@@ -218,6 +233,7 @@ pub fn complete(
         limits: manners.limits,
         repairs: Vec::new(),
     };
+    let mut recipients = Recipients::default();
     for mut action in actions {
         fill(&mut action, mail, context, &mut cutter)?;
         let kind = action.kind();
@@ -226,12 +242,25 @@ pub fn complete(
             Action::Reply(reply) if reply.text.trim().is_empty() => {
                 Some("a reply without text".to_owned())
             }
-            Action::Reply(_) => manners.against_reply(mail),
-            Action::Forward { to } => manners.against_forward(to),
+            Action::Reply(_) => manners.against_reply(mail).or_else(|| {
+                let from = mail.from.iter().map(|from| from.email.as_str());
+                recipients.add(from, manners.limits)
+            }),
+            Action::Forward { to } => manners.against_forward(mail, to).or_else(|| {
+                recipients.forwarded += to.len();
+                if recipients.forwarded > manners.limits.recipients {
+                    return Some(too_many_recipients(manners.limits));
+                }
+                recipients.add(to.iter().map(String::as_str), manners.limits)
+            }),
             _ => None,
         };
         match against {
-            Some(reason) => completed.refused.push(Refusal { action, reason }),
+            Some(reason) => completed.refused.push(Refusal {
+                action,
+                reason,
+                held_at: None,
+            }),
             None => completed.actions.push(action),
         }
     }
@@ -388,10 +417,44 @@ fn fill_ticket(ticket: &mut Ticket, mail: &Message, cutter: &mut Cutter<'_>) {
     cutter.tags(&mut ticket.tags);
 }
 
+fn too_many_recipients(limits: &DecisionLimits) -> String {
+    format!("more than {} recipients", limits.recipients)
+}
+
 fn title_of(mail: &Message) -> String {
     match mail.subject.trim() {
         "" => "(no subject)".to_owned(),
         subject => subject.to_owned(),
+    }
+}
+
+/// Counts whom the replies and forwards of one decision go to.
+#[derive(Default)]
+struct Recipients {
+    by_address: BTreeMap<String, usize>,
+    forwarded: usize,
+}
+
+impl Recipients {
+    /// Adds the recipients of one mail. Returns why it is one too many, if it is.
+    fn add<'a>(
+        &mut self,
+        to: impl Iterator<Item = &'a str>,
+        limits: &DecisionLimits,
+    ) -> Option<String> {
+        let most = limits.same_address;
+        let mut against = None;
+        for email in to {
+            let email = email.trim().to_lowercase();
+            let count = self.by_address.entry(email).or_default();
+            *count += 1;
+            if *count > most {
+                against = Some(format!(
+                    "more than {most} replies and forwards to one address"
+                ));
+            }
+        }
+        against
     }
 }
 

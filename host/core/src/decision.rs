@@ -142,6 +142,23 @@ pub struct Trouble {
 pub struct Refusal {
     pub action: Action,
     pub reason: String,
+    /// Where it stood among the actions, when nothing was wrong with the answer: the circumstances of its commit held it back, such as
+    /// a brake or that the mail is old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_at: Option<usize>,
+}
+
+impl Decision {
+    /// The decision as it was made, before the circumstances of its commit held anything back.
+    pub fn as_decided(mut self) -> Self {
+        let held = self.refused.extract_if(.., |it| it.held_at.is_some());
+        for refusal in held {
+            let at = refusal.held_at.unwrap_or_default();
+            self.actions
+                .insert(at.min(self.actions.len()), refusal.action);
+        }
+        self
+    }
 }
 
 /// What was decided for one mail, and why.

@@ -1,5 +1,6 @@
 //! The commit: a decision and everything that follows from it become durable in one transaction, or nothing does.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use postroom_core::decision::Refusal;
@@ -10,6 +11,7 @@ use postroom_core::{
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
+use crate::brakes::{AutomaticLimits, Sending};
 use crate::compose::{self, OutgoingMailPayload};
 use crate::ids::{
     DecisionId, JournalId, message_key, now_ms, outcome_number, ticket_name, ticket_number,
@@ -22,6 +24,8 @@ use crate::{Store, StoreError, acks};
 
 /// Addresses of one mail that join a ticket at most.
 const PARTICIPANTS: usize = 50;
+/// Why an old mail is neither answered nor forwarded.
+const OLD: &str = "old mail";
 
 /// A decision with all that must be written with it.
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub struct Verdict {
     /// What they asked about the tenant, kept for the same.
     pub lookups: Vec<LookupRead>,
     pub routes: Routes,
+    /// Whether the items of old mail go to the sinks like those of any other. It is never answered nor forwarded.
+    pub deliver_old: bool,
     /// None when the mailbox has no way to send; replies and forwards are then refused.
     pub outgoing: Option<OutgoingRoute>,
 }
@@ -50,6 +56,8 @@ pub struct MailFacts {
     pub subject: String,
     /// From, To and Cc without our own addresses: who may write to the ticket.
     pub participants: Vec<String>,
+    /// Whether the trusted boundary says that the mail comes from the domain of its From. Anybody can write any From.
+    pub confirmed: bool,
 }
 
 /// What a rule read from its memory; no value where there was none.
@@ -90,6 +98,7 @@ pub struct OutgoingRoute {
     pub name: String,
     /// The domain of its From address, for Message-IDs.
     pub from_domain: String,
+    pub automatic: AutomaticLimits,
 }
 
 /// What a commit made.
@@ -123,10 +132,12 @@ struct Desk<'a> {
     secret: &'a InstallationSecret,
     facts: &'a MailFacts,
     routes: &'a Routes,
+    /// Whether the mail's items go to the sinks.
+    delivers: bool,
     outgoing: Option<&'a OutgoingRoute>,
     /// The new ticket, or the one noted on.
     ticket: Option<i64>,
-    /// Whether the mail's people may join the ticket.
+    /// Whom a rule forwards to takes part in the ticket.
     joins: bool,
 }
 
@@ -138,12 +149,13 @@ pub(crate) struct JournalledMail {
     pub mailbox: String,
     pub message_id: String,
     content: ContentHash,
+    old: bool,
 }
 
 impl JournalledMail {
     pub(crate) fn read(conn: &Connection, journal: JournalId) -> Result<Self, StoreError> {
         conn.prepare_cached(
-            "SELECT j.tenant, j.mailbox, t.name, m.name, j.message_id, j.content_hash
+            "SELECT j.tenant, j.mailbox, t.name, m.name, j.message_id, j.content_hash, j.old
              FROM journal j JOIN mailbox m ON m.id = j.mailbox JOIN tenant t ON t.id = j.tenant WHERE j.id = ?1",
         )?
         .query_row([journal], |row| {
@@ -154,6 +166,7 @@ impl JournalledMail {
                 mailbox: row.get(3)?,
                 message_id: row.get(4)?,
                 content: ContentHash(row.get(5)?),
+                old: row.get(6)?,
             })
         })
         .optional()?
@@ -194,6 +207,7 @@ fn write(
         kv_reads,
         lookups,
         routes,
+        deliver_old,
         outgoing,
     } = verdict;
     let mail = undecided(conn, journal)?;
@@ -202,6 +216,7 @@ fn write(
         tenant,
         decision: DecisionId(journal.0),
         now_ms: now_ms(),
+        old: mail.old,
     };
 
     let mut numbers = new_tickets(conn, installation, &decision.actions)?;
@@ -230,6 +245,7 @@ fn write(
         secret: &installation.secret,
         facts: &facts,
         routes: &routes,
+        delivers: deliver_old || !mail.old,
         outgoing: outgoing.as_ref(),
         ticket,
         joins: may_join(&decision),
@@ -243,7 +259,8 @@ fn write(
             Ok(()) => carried_out.push(action),
             Err(reason) => decision.refused.push(Refusal {
                 action,
-                reason: reason.into(),
+                reason: reason.into_owned(),
+                held_at: Some(n),
             }),
         }
     }
@@ -302,7 +319,7 @@ fn noted_ticket(actions: &[Action]) -> Option<i64> {
     })
 }
 
-/// A note from somebody unauthorised must not make them a participant.
+/// Whether whom the decision writes to may join its ticket. A stranger's note must not bring it about.
 fn may_join(decision: &Decision) -> bool {
     match decision.outcome {
         Outcome::Ticket => true,
@@ -333,13 +350,17 @@ impl Desk<'_> {
         n: usize,
         action: &Action,
         numbers: &mut Vec<i64>,
-    ) -> Result<Result<(), &'static str>, StoreError> {
+    ) -> Result<Result<(), Cow<'static, str>>, StoreError> {
         match action {
             Action::Ticket(ticket) => {
                 let number = numbers.remove(0);
                 let item = items::add_ticket(self.conn, self.origin, number, ticket)?;
                 let requester = ticket.requester.as_deref().map(compose::bare_address);
-                self.join(number, requester)?;
+                let from = self.facts.from.as_ref().map(|from| from.email.as_str());
+                self.join(
+                    number,
+                    requester.into_iter().chain(from).chain(self.people()),
+                )?;
                 self.tell(n, "ticket.created", item, &self.routes.ticket)?;
             }
             Action::Note(note) => {
@@ -358,34 +379,44 @@ impl Desk<'_> {
                 })?;
                 let item =
                     items::add_note(self.conn, self.origin, number, &self.facts.subject, note)?;
-                self.join(number, None)?;
+                if self.is_confirmed_requester(number)? {
+                    self.join(number, self.people())?;
+                }
                 self.tell_in_lane(n, "note.created", item, lane, &self.routes.note)?;
             }
             Action::Alert(alert) => {
-                let item = items::put_alert(self.conn, self.origin, alert)?;
-                let event = format!("alert.{}", items::alert_state(alert.state));
-                self.tell(n, &event, item, &self.routes.alert)?;
+                if let Some(item) = items::put_alert(self.conn, self.origin, alert)? {
+                    let event = format!("alert.{}", items::alert_state(alert.state));
+                    self.tell(n, &event, item, &self.routes.alert)?;
+                }
+            }
+            Action::Reply(_) | Action::Forward { .. } if self.mail.old => {
+                return Ok(Err(OLD.into()));
             }
             Action::Reply(reply) => {
                 let Some(to) = &self.facts.from else {
-                    return Ok(Err("the mail names no sender"));
+                    return Ok(Err("the mail names no sender".into()));
                 };
                 let Some(outgoing) = self.outgoing else {
-                    return Ok(Err("the mailbox has no outgoing"));
+                    return Ok(Err("the mailbox has no outgoing".into()));
                 };
                 let ticket = self.ticket.map(ticket_name);
                 let id = self.message_id(n, outgoing);
                 let payload =
                     compose::reply(self.journal, self.facts, to, reply, ticket.as_deref(), id);
-                self.send(n, outgoing, &payload)?;
+                return self.send(n, outgoing, &payload);
             }
             Action::Forward { to } => {
                 let Some(outgoing) = self.outgoing else {
-                    return Ok(Err("the mailbox has no outgoing"));
+                    return Ok(Err("the mailbox has no outgoing".into()));
                 };
                 let id = self.message_id(n, outgoing);
                 let payload = compose::forward(self.journal, self.facts, to, id);
-                self.send(n, outgoing, &payload)?;
+                let sent = self.send(n, outgoing, &payload)?;
+                if let (Ok(()), true, Some(ticket)) = (&sent, self.joins, self.ticket) {
+                    self.join(ticket, payload.to.iter().map(|to| to.email.as_str()))?;
+                }
+                return Ok(sent);
             }
             // Their record is the decision itself.
             Action::Ignore { .. }
@@ -406,17 +437,27 @@ impl Desk<'_> {
         identity.idempotency_key(self.secret, n, target)
     }
 
-    /// Makes the mail's people participants of the ticket.
-    fn join(&self, ticket: i64, requester: Option<&str>) -> Result<(), StoreError> {
-        if !self.joins {
-            return Ok(());
-        }
-        let from = self.facts.from.as_ref().map(|a| a.email.as_str());
-        let people = self.facts.participants.iter().map(String::as_str);
-        let emails: BTreeSet<String> = requester
-            .into_iter()
-            .chain(from)
-            .chain(people)
+    fn people(&self) -> impl Iterator<Item = &str> {
+        self.facts.participants.iter().map(String::as_str)
+    }
+
+    /// Whether the mail is proven to be the requester's. Only then do those whom a note is addressed to join its ticket: a From alone
+    /// is anybody's, and who has joined may write for good.
+    fn is_confirmed_requester(&self, ticket: i64) -> Result<bool, StoreError> {
+        let Some(from) = self.facts.from.as_ref().filter(|_| self.facts.confirmed) else {
+            return Ok(false);
+        };
+        let requester = items::requester(self.conn, ticket)?;
+        Ok(requester.is_some_and(|requester| requester == from.email.to_lowercase()))
+    }
+
+    /// Makes people participants of a ticket.
+    fn join<'p>(
+        &self,
+        ticket: i64,
+        people: impl Iterator<Item = &'p str>,
+    ) -> Result<(), StoreError> {
+        let emails: BTreeSet<String> = people
             .take(PARTICIPANTS)
             .filter(|email| !email.is_empty())
             .map(str::to_lowercase)
@@ -442,7 +483,7 @@ impl Desk<'_> {
         lane: i64,
         sinks: &[String],
     ) -> Result<(), StoreError> {
-        if sinks.is_empty() {
+        if sinks.is_empty() || !self.delivers {
             return Ok(());
         }
         let row = items::read(self.conn, item)?;
@@ -460,14 +501,23 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Queues a mail, and remembers its Message-ID so that an answer to it finds the ticket.
+    /// Queues a mail, and remembers its Message-ID so that an answer to it finds the ticket. The inner error is a refusal.
     fn send(
         &self,
         n: usize,
         outgoing: &OutgoingRoute,
         payload: &OutgoingMailPayload,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Result<(), Cow<'static, str>>, StoreError> {
         let tenant = self.origin.tenant;
+        let sending = Sending {
+            tenant,
+            to: &payload.to,
+            ticket: self.ticket,
+            now_ms: self.origin.now_ms,
+        };
+        if let Some(reason) = sending.count(self.conn, &outgoing.automatic)? {
+            return Ok(Err(reason.into()));
+        }
         let lane = match self.ticket {
             Some(ticket) => {
                 self.conn
@@ -480,7 +530,8 @@ impl Desk<'_> {
             None => None,
         };
         let json = serde_json::to_string(payload)?;
-        self.add(n, OutboxKind::Mail, &outgoing.name, lane, json)
+        self.add(n, OutboxKind::Mail, &outgoing.name, lane, json)?;
+        Ok(Ok(()))
     }
 
     fn add(

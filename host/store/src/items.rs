@@ -6,6 +6,7 @@ use postroom_core::{Alert, AlertState, Note, Ticket, Value, Visibility};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
+use crate::compose::bare_address;
 use crate::ids::{ALERT, DecisionId, ItemKind, NOTE, TICKET, rfc3339, ticket_name};
 use crate::{StoreError, lookup};
 
@@ -34,6 +35,9 @@ pub struct ItemRow {
     /// How many mails an alert had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// Only old mail made it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub old: bool,
     #[serde(flatten)]
     pub detail: ItemDetail,
 }
@@ -62,7 +66,7 @@ pub(crate) struct StoredDetail {
 /// The columns [`read_row`] expects, of `item i JOIN tenant t`.
 pub(crate) const COLUMNS: &str =
     "i.id, i.kind, t.name, i.ticket, i.title, i.body, i.priority, i.queue, i.detail, i.state,
-     i.created_ms, i.updated_ms, i.alert_key, i.count";
+     i.created_ms, i.updated_ms, i.alert_key, i.count, i.old";
 
 /// Whose item, from which decision, when.
 #[derive(Clone, Copy)]
@@ -70,6 +74,8 @@ pub(crate) struct Origin {
     pub tenant: i64,
     pub decision: DecisionId,
     pub now_ms: i64,
+    /// Whether the mail is old.
+    pub old: bool,
 }
 
 pub(crate) fn add_ticket(
@@ -88,8 +94,8 @@ pub(crate) fn add_ticket(
     };
     let id = conn
         .prepare_cached(
-            "INSERT INTO item (kind, tenant, decision, ticket, state, created_ms, updated_ms, title, priority, queue, detail, body)
-             VALUES (?1, ?2, ?3, ?4, 'open', ?5, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO item (kind, tenant, decision, ticket, state, created_ms, updated_ms, title, priority, queue, detail, body, old)
+             VALUES (?1, ?2, ?3, ?4, 'open', ?5, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .insert((
             TICKET,
@@ -102,6 +108,7 @@ pub(crate) fn add_ticket(
             &ticket.queue,
             serde_json::to_string(&detail)?,
             &ticket.body,
+            origin.old,
         ))?;
     let requester = ticket.requester.as_deref();
     lookup::note_words(conn, origin.tenant, number, requester, &ticket.fields)?;
@@ -118,6 +125,20 @@ pub(crate) fn ticket_row(
         .prepare_cached("SELECT id FROM item WHERE kind = 0 AND ticket = ?1 AND tenant = ?2")?
         .query_row((number, tenant), |row| row.get(0))
         .optional()?)
+}
+
+/// The address that a ticket is answered at, in lower case.
+pub(crate) fn requester(conn: &Connection, number: i64) -> Result<Option<String>, StoreError> {
+    let detail: Option<String> = conn
+        .prepare_cached("SELECT detail FROM item WHERE kind = 0 AND ticket = ?1")?
+        .query_row([number], |row| row.get(0))
+        .optional()?;
+    let Some(detail) = detail else {
+        return Ok(None);
+    };
+    let stored: StoredDetail = serde_json::from_str(&detail)?;
+    let requester = stored.detail.requester.as_deref().map(bare_address);
+    Ok(requester.map(str::to_lowercase))
 }
 
 /// Adds a note and marks its ticket as updated.
@@ -138,8 +159,8 @@ pub(crate) fn add_note(
     };
     let id = conn
         .prepare_cached(
-            "INSERT INTO item (kind, tenant, decision, ticket, state, created_ms, updated_ms, title, detail, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)",
+            "INSERT INTO item (kind, tenant, decision, ticket, state, created_ms, updated_ms, title, detail, body, old)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10)",
         )?
         .insert((
             NOTE,
@@ -151,26 +172,33 @@ pub(crate) fn add_note(
             title,
             serde_json::to_string(&detail)?,
             &note.body,
+            origin.old,
         ))?;
     conn.prepare_cached("UPDATE item SET updated_ms = ?2 WHERE kind = 0 AND ticket = ?1")?
         .execute((number, origin.now_ms))?;
     Ok(id)
 }
 
-/// Makes or updates the one row of an alert's key; what a mail leaves out stays as it was.
+/// Makes or updates the one row of an alert's key; what a mail leaves out stays as it was. Returns nothing where an old mail meets an
+/// alert that younger mail made: it says nothing of how things stand now.
 pub(crate) fn put_alert(
     conn: &Connection,
     origin: Origin,
     alert: &Alert,
-) -> Result<i64, StoreError> {
-    let before: Option<String> = conn
+) -> Result<Option<i64>, StoreError> {
+    let before: Option<(String, bool)> = conn
         .prepare_cached(
-            "SELECT detail FROM item WHERE kind = 2 AND tenant = ?1 AND alert_key = ?2",
+            "SELECT detail, old FROM item WHERE kind = 2 AND tenant = ?1 AND alert_key = ?2",
         )?
-        .query_row((origin.tenant, &alert.key), |row| row.get(0))
+        .query_row((origin.tenant, &alert.key), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()?;
+    if origin.old && before.as_ref().is_some_and(|(_, old)| !old) {
+        return Ok(None);
+    }
     // An unreadable one must not keep the alert from its next state.
-    let before = before.and_then(|json| {
+    let before = before.and_then(|(json, _)| {
         serde_json::from_str(&json)
             .inspect_err(|error| {
                 tracing::error!(%error, key = %alert.key, "what was known of an alert cannot be read, and begins anew");
@@ -192,12 +220,13 @@ pub(crate) fn put_alert(
     }
     let id = conn
         .prepare_cached(
-            "INSERT INTO item (kind, tenant, decision, alert_key, state, created_ms, updated_ms, title, priority, detail)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, coalesce(?7, ?4), ?8, ?9)
+            "INSERT INTO item (kind, tenant, decision, alert_key, state, created_ms, updated_ms, title, priority, detail, old)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, coalesce(?7, ?4), ?8, ?9, ?10)
              ON CONFLICT (tenant, alert_key) WHERE kind = 2 DO UPDATE SET
                  since_ms = CASE WHEN state = excluded.state THEN since_ms ELSE excluded.updated_ms END,
                  state = excluded.state, updated_ms = excluded.updated_ms, count = count + 1,
-                 title = coalesce(?7, title), priority = coalesce(?8, priority), detail = excluded.detail
+                 title = coalesce(?7, title), priority = coalesce(?8, priority), detail = excluded.detail,
+                 old = excluded.old
              RETURNING id",
         )?
         .query_row(
@@ -211,10 +240,11 @@ pub(crate) fn put_alert(
                 &alert.summary,
                 &alert.severity,
                 serde_json::to_string(&detail)?,
+                origin.old,
             ),
             |row| row.get(0),
         )?;
-    Ok(id)
+    Ok(Some(id))
 }
 
 pub(crate) fn alert_state(state: AlertState) -> &'static str {
@@ -254,6 +284,7 @@ pub(crate) fn read_row(row: &Row<'_>) -> Result<ItemRow, StoreError> {
         updated: rfc3339(row.get(11)?),
         alert_key: row.get(12)?,
         count: (kind == ItemKind::Alert).then_some(count),
+        old: row.get(14)?,
         detail: stored.detail,
     })
 }

@@ -34,6 +34,8 @@ pub struct NewMail {
     pub size: u64,
     /// False when `bytes` is only the beginning.
     pub whole: bool,
+    /// Never answered, and sent to no target unless the mailbox asks for it.
+    pub old: bool,
 }
 
 /// Where a mail of a batch ended up.
@@ -269,8 +271,8 @@ fn write_mail(
     }
     let id = JournalId(
         conn.prepare_cached(
-            "INSERT INTO journal (tenant, mailbox, received_ms, size, whole, message_key, content_hash, message_id, place)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO journal (tenant, mailbox, received_ms, size, whole, message_key, content_hash, message_id, place, old)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .insert((
             tenant,
@@ -282,6 +284,7 @@ fn write_mail(
             &mail.content_hash.0,
             &mail.message_id,
             place,
+            mail.old,
         ))?,
     );
     conn.prepare_cached("INSERT INTO raw (journal, bytes) VALUES (?1, ?2)")?

@@ -10,6 +10,7 @@
 //! ```
 
 mod acks;
+mod brakes;
 mod commit;
 mod compose;
 mod directory;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use acks::Ack;
+pub use brakes::AutomaticLimits;
 pub use commit::{
     Committed, KvRead, KvWrite, LookupRead, MailFacts, OutgoingRoute, Routes, Verdict,
 };

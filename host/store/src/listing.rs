@@ -75,6 +75,9 @@ pub struct DecisionRow {
     /// The calls that led there, innermost first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub called_from: Vec<String>,
+    /// Never answered, and sent to no target unless the mailbox asks for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub old: bool,
 }
 
 /// One line of `outbox --json`.
@@ -396,7 +399,7 @@ const OUTBOX: &str = "SELECT o.id, o.kind, o.target, t.name, o.decision, o.state
           LEFT JOIN item i ON i.id = o.lane";
 
 const DECIDED: &str =
-    "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, d.outcome, d.ticket, r.record
+    "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, d.outcome, d.ticket, r.record, j.old
      FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
           JOIN mailbox m ON m.id = j.mailbox JOIN decision_record r ON r.journal = d.journal";
 
@@ -464,6 +467,7 @@ fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
         lookups: record.lookups,
         decided_at: record.decided_at,
         called_from: record.called_from,
+        old: row.get(8)?,
     })
 }
 

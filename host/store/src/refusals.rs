@@ -248,8 +248,12 @@ fn tell(
         tenant: mail.tenant_row,
         decision,
         now_ms: now_ms(),
+        // The alert is of the rule as it stands now, whatever mail it failed on.
+        old: false,
     };
-    let item = items::put_alert(conn, origin, &alert)?;
+    let Some(item) = items::put_alert(conn, origin, &alert)? else {
+        return Ok(());
+    };
     let row = items::read(conn, item)?;
     let event = format!("alert.{}", items::alert_state(alert.state));
     let payload = compose::event(

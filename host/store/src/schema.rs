@@ -34,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/008_senders.sql"),
     include_str!("../migrations/009_outbox_lanes.sql"),
     include_str!("../migrations/010_identity.sql"),
+    include_str!("../migrations/011_authority.sql"),
 ];
 
 /// A step's part that SQL cannot do.

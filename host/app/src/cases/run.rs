@@ -103,7 +103,7 @@ impl<'s> Loaded<'s> {
     /// Asks the rule about a mail under the circumstances of a case.
     pub fn ask(&mut self, mail: Bytes, expected: Option<&Expected>) -> Result<Found, String> {
         let rule = self.rule_with(expected)?.clone();
-        let message = Arc::new(parse(&mail, &self.terms.parse_limits, &[]));
+        let message = Arc::new(parse(&mail, &self.terms.parse_limits, &self.terms.trusted));
         let sent = message.date.as_deref().and_then(|date| date.parse().ok());
         let usual = Given::default();
         let given = expected

@@ -24,6 +24,8 @@ pub struct Terms {
     pub parse_limits: ParseLimits,
     /// The folder that its cases must lie in, wherever links lead: the configuration's, or the rule's own.
     pub within: PathBuf,
+    /// Whose Authentication-Results are believed.
+    pub trusted: Vec<String>,
     domains: Vec<String>,
     own_addresses: Vec<String>,
     has_outgoing: bool,
@@ -54,6 +56,7 @@ impl Terms {
             configured: false,
             parse_limits: ParseLimits::default(),
             within: beside(rule),
+            trusted: Vec::new(),
             domains: Vec::new(),
             own_addresses: Vec::new(),
             has_outgoing: true,
@@ -108,6 +111,7 @@ impl Terms {
             configured: true,
             parse_limits: config.limits.parsing(),
             within: config.dir.clone(),
+            trusted: config.trusted.clone(),
             domains: config
                 .tenant(&wanted.tenant)
                 .map(|tenant| tenant.domains.clone())

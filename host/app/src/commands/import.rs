@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use postroom_core::{Position, RawMessage};
+use postroom_core::{Position, RawMessage, stated_times_ms};
 use postroom_mailbox::import;
 use postroom_store::StoreError;
 use tokio_util::sync::CancellationToken;
@@ -17,15 +17,26 @@ use crate::service::Service;
 
 /// Mails are journalled and decided so many at a time, or fewer when they are large.
 const BATCH: usize = 64;
+/// Mail that was sent or arrived longer ago than this is old: nobody waits for its answer.
+const YOUNG_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How an import is asked for.
+pub struct Options {
+    /// All of it is old.
+    pub old: bool,
+    /// Old mail goes to the sinks.
+    pub deliver: bool,
+    pub start_anew: bool,
+    pub json: bool,
+}
 
 pub fn import(
     config: &Path,
     mailbox: &str,
     files: &[PathBuf],
-    start_anew: bool,
-    json: bool,
+    options: &Options,
 ) -> anyhow::Result<ExitCode> {
-    let config = Arc::new(load_config(config)?);
+    let mut config = load_config(config)?;
     if config.mailbox(mailbox).is_none() {
         let names: Vec<_> = config.mailboxes.iter().map(|m| m.name.as_str()).collect();
         bail!(
@@ -33,10 +44,16 @@ pub fn import(
             names.join(", ")
         );
     }
+    for owner in &mut config.mailboxes {
+        owner.deliver_old |= options.deliver && owner.name == mailbox;
+    }
+    let delivers = config.mailbox(mailbox).is_some_and(|it| it.deliver_old);
+    let config = Arc::new(config);
+    let young_since_ms = jiff::Timestamp::now().as_millisecond() - YOUNG_MS;
     let (raw_bytes, batch_bytes) = (config.limits.raw_bytes, config.limits.batch_bytes);
     runtime()?.block_on(async {
         let stop = CancellationToken::new();
-        let mut service = match Service::build(config, None, start_anew, stop.clone()).await {
+        let mut service = match Service::build(config, None, options.start_anew, stop.clone()).await {
             Ok(service) => service,
             Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
                 return Err(error.context(
@@ -59,11 +76,13 @@ pub fn import(
                 }
                 let mail = mail.with_context(|| file.display().to_string())?;
                 bytes += mail.bytes.len() as u64;
+                let old = options.old || is_old(&mail.bytes, young_since_ms);
+                counts.old += usize::from(old);
                 batch.push(RawMessage {
                     position: Position::imported(&mail.name),
                     size: mail.size,
                     bytes: mail.bytes,
-                    old: false,
+                    old,
                 });
                 if batch.len() == BATCH || bytes >= batch_bytes {
                     bytes = 0;
@@ -75,10 +94,10 @@ pub fn import(
         progress.finish_and_clear();
         let undelivered = service.deliver_once().await?;
         signals.abort();
-        if json {
+        if options.json {
             println!(
                 "{}",
-                serde_json::json!({"mailbox": mailbox, "read": counts.read, "decided": counts.decided, "known": counts.read - counts.decided - counts.failed, "failed": counts.failed, "undelivered": undelivered})
+                serde_json::json!({"mailbox": mailbox, "read": counts.read, "decided": counts.decided, "known": counts.read - counts.decided - counts.failed, "failed": counts.failed, "old": counts.old, "undelivered": undelivered})
             );
         } else {
             println!(
@@ -88,6 +107,10 @@ pub fn import(
                 counts.read - counts.decided - counts.failed,
                 if undelivered > 0 { format!("; {undelivered} deliveries stay pending") } else { String::new() }
             );
+            if counts.old > 0 {
+                let sent = if delivers { "none of it was answered" } else { "nothing of it was sent" };
+                println!("{} of them are old mail: {sent}", counts.old);
+            }
         }
         Ok(if stop.is_cancelled() {
             ExitCode::from(INTERRUPTED)
@@ -99,9 +122,16 @@ pub fn import(
     })
 }
 
+/// A mail that states no time at all may be of any age.
+fn is_old(mail: &[u8], young_since_ms: i64) -> bool {
+    let times = stated_times_ms(mail);
+    times.is_empty() || times.iter().any(|time| *time < young_since_ms)
+}
+
 #[derive(Default)]
 struct Counts {
     read: usize,
+    old: usize,
     decided: usize,
     failed: usize,
 }

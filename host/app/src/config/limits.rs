@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postroom_core::ParseLimits;
 use postroom_sandbox::Limits;
-use postroom_store::StoreOptions;
+use postroom_store::{AutomaticLimits, StoreOptions};
 
 use super::LineLimits;
 use super::reader::Section;
@@ -53,6 +53,7 @@ const LINE_KEYS: &[&str] = &[
     "strikes",
     "strikes_of",
     "generations",
+    "automatic",
 ];
 
 impl Default for LineLimits {
@@ -70,6 +71,7 @@ impl Default for LineLimits {
             outbox_entries: 100_000,
             strikes: StrikeLimits::default(),
             generations: StoreOptions::default().generations,
+            automatic: AutomaticLimits::default(),
         }
     }
 }
@@ -204,6 +206,13 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
     set_count(section, "strikes", 0..=1000, &mut strikes.failures);
     set_count(section, "strikes_of", 1..=1000, &mut strikes.mails);
     set_count(section, "generations", GENERATIONS, &mut limits.generations);
+    if let Some(section) = section.section("automatic", "the limits of automatic mail") {
+        let automatic = &mut limits.automatic;
+        set_count(&section, "per_address", COUNT, &mut automatic.per_address);
+        set_count(&section, "per_ticket", COUNT, &mut automatic.per_ticket);
+        set_count(&section, "per_tenant", COUNT, &mut automatic.per_tenant);
+        section.finish();
+    }
 }
 
 fn set_size<T: TryFrom<u64>>(

@@ -102,6 +102,9 @@ fn read_one(
     let outgoing = section
         .item("outgoing")
         .map(|item| read_outgoing(&item, tenant.as_deref(), around));
+    let deliver_old = section
+        .item("deliver_old")
+        .map_or(Some(false), |item| item.flag());
     section.later(&["new_tickets"]);
     let address_item = section.item("address");
     let address = address_item.as_ref().map(|item| item.address());
@@ -136,6 +139,7 @@ fn read_one(
         after_failed,
         rules,
         outgoing: outgoing.map_or(Some(None), |outgoing| outgoing.map(Some))?,
+        deliver_old: deliver_old?,
     })
 }
 

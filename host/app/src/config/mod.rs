@@ -1,6 +1,7 @@
 //! The configuration: TOML is turned into these types once, so that nothing after it has to doubt them.
 
 mod accounts;
+mod authentication;
 mod limits;
 mod mailboxes;
 mod outgoing;
@@ -25,6 +26,7 @@ use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
 use postroom_core::Address;
 use postroom_mailbox::After;
 use postroom_sandbox::{Grants, Limits};
+use postroom_store::AutomaticLimits;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use toml::Spanned;
@@ -58,6 +60,8 @@ pub struct Config {
     /// The age at which the raw bytes of a decided mail are dropped.
     pub keep_raw: Duration,
     pub limits: LineLimits,
+    /// The authserv-ids whose Authentication-Results are believed.
+    pub trusted: Vec<String>,
     /// Trust roots besides the system's, from `[tls] ca`.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Where the vault's key comes from.
@@ -108,6 +112,8 @@ pub struct LineLimits {
     pub strikes: StrikeLimits,
     /// How many generations of each tenant's rules are kept.
     pub generations: u64,
+    /// How many replies and forwards leave within an hour.
+    pub automatic: AutomaticLimits,
 }
 
 /// A client of the managed service provider.
@@ -171,6 +177,8 @@ pub struct Mailbox {
     pub rules: Vec<Rule>,
     /// The name in `outgoing` by which replies leave.
     pub outgoing: Option<String>,
+    /// Whether what becomes of old mail goes to the sinks. It is never answered nor forwarded.
+    pub deliver_old: bool,
 }
 
 /// Where a mailbox's mail comes from.
@@ -481,6 +489,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
     };
     let (tenant_limits, limits) = limits::read(&root);
     let extra_roots = read_roots(&root);
+    let trusted = authentication::read(&root);
 
     let named = |key, what| root.item(key).map_or(Vec::new(), |item| item.named(what));
     let profiles = named("profiles", "a profile");
@@ -540,6 +549,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
             data_dir: data_dir?,
             keep_raw: keep_raw?,
             limits,
+            trusted: trusted?,
             extra_roots: extra_roots?,
             vault_key: vault_key?,
             installations,

@@ -127,6 +127,9 @@ fn read_one(item: &Item, name: &str) -> Option<RuleKind> {
 }
 
 /// The full path of a file that must lie in the configuration's folder, also behind its links. `what` is `rule` or the like.
+///
+/// A name that leads out refuses the configuration. A file that is not there, or is none, concerns only the client that has it: it is
+/// noted as unavailable, and whoever reads it serves what it held when it last was good.
 pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     let inside = path
@@ -144,8 +147,8 @@ pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
     let full = item.reader.dir.join(path);
     match Inside::find(item.reader.dir, &full) {
         Ok(found) if found.is_file() => return Some(full),
-        Ok(_) => item.problem(format!("{name} is not a file"), "name the file itself"),
-        Err(Astray::Out) => item.problem(
+        Ok(_) => item.unavailable(format!("{name} is not a file"), "name the file itself"),
+        Err(Astray::Out) => item.unavailable(
             format!("{name} leads out of the configuration's folder by a symbolic link"),
             "put the file itself there",
         ),
@@ -162,10 +165,10 @@ pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
                         .into(),
                 ),
             };
-            item.problem(format!("{name} is not there{hint}"), cure);
+            item.unavailable(format!("{name} is not there{hint}"), cure)
         }
-    }
-    None
+    };
+    Some(full)
 }
 
 /// The path without `./` and doubled slashes, so that one file has one name.

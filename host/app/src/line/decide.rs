@@ -96,6 +96,7 @@ pub fn recognise(raw: RawMessage) -> NewMail {
         message_id,
         content_hash,
         bytes: raw.bytes,
+        old: raw.old,
     }
 }
 
@@ -243,7 +244,7 @@ fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
         )
     } else {
         match catch_unwind(AssertUnwindSafe(|| {
-            parse(&mail.bytes, &line.parse_limits, &[])
+            parse(&mail.bytes, &line.parse_limits, &line.trusted)
         })) {
             Ok(message) => Content::Message(Arc::new(message)),
             Err(panic) => Content::Failed(format!("parsing: {}", panic_text(&*panic))),
@@ -260,7 +261,7 @@ fn headers(line: &Line, mail: &PendingMail) -> Option<Arc<Message>> {
         .position(|pair| pair == b"\n\n")
         .or_else(|| beginning.windows(4).position(|four| four == b"\r\n\r\n"));
     let section = mail.bytes.slice(..end.unwrap_or(beginning.len()));
-    let parsed = AssertUnwindSafe(|| parse(&section, &line.parse_limits, &[]));
+    let parsed = AssertUnwindSafe(|| parse(&section, &line.parse_limits, &line.trusted));
     catch_unwind(parsed).ok().map(Arc::new)
 }
 

@@ -69,6 +69,8 @@ pub struct Mailbox {
     pub after_failed: After,
     /// The sinks that take this tenant's items.
     pub routes: Routes,
+    /// Whether the items of old mail go to the sinks.
+    pub deliver_old: bool,
     /// Where replies and forwards leave.
     pub outgoing: Option<OutgoingRoute>,
 }
@@ -83,6 +85,8 @@ pub struct Line {
     pub directories: Arc<Directories>,
     pub limits: LineLimits,
     pub parse_limits: ParseLimits,
+    /// The authserv-ids whose Authentication-Results are believed.
+    pub trusted: Vec<String>,
     /// Every address mail leaves or arrives by: none of them is ever answered.
     pub own_addresses: Vec<String>,
     /// Parsing and rules are all the computing there is.
@@ -382,6 +386,7 @@ fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict>
         mail.references = message.references.clone();
         mail.from = message.from.clone();
         mail.subject = message.subject.clone();
+        mail.confirmed = message.authentication.confirms_sender();
         mail.participants = people
             .map(|address| address.email.clone())
             .filter(|email| !line.is_own(email))
@@ -395,6 +400,7 @@ fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict>
         kv_reads: answer.kv_reads.clone(),
         lookups: answer.lookups.clone(),
         routes: mailbox.routes.clone(),
+        deliver_old: mailbox.deliver_old,
         outgoing: mailbox.outgoing.clone(),
     })
 }

@@ -67,7 +67,7 @@ pub struct Spent {
     pub mark: Option<Mark>,
 }
 
-/// What the rules of a mailbox are told of a mail. The time is when it was journalled, in milliseconds since 1970 in UTC.
+/// What the rules of a mailbox are told of a mail. Of a sender whom the trusted boundary disowns, From counts for nothing. The time is when it was journalled, in milliseconds since 1970 in UTC.
 pub fn context(
     tenant: &str,
     mailbox: &str,
@@ -76,6 +76,7 @@ pub fn context(
     thread: Option<Thread>,
     received_ms: i64,
 ) -> Context {
+    let is_disowned = message.authentication.disowns_sender();
     let is_client = message
         .from
         .as_ref()
@@ -85,9 +86,12 @@ pub fn context(
         mailbox: mailbox.to_owned(),
         client: is_client.then(|| Client {
             name: tenant.to_owned(),
-            sure: true,
+            sure: !is_disowned,
         }),
-        thread,
+        thread: thread.map(|thread| Thread {
+            authorised: thread.authorised && !is_disowned,
+            ..thread
+        }),
         now: jiff::Timestamp::from_millisecond(received_ms)
             .map(|time| format!("{time:.3}"))
             .unwrap_or_default(),

@@ -187,6 +187,7 @@ mod tests {
         assert_eq!(compare(&plain, &alert), changed("ticket → alert"));
         let mut refusing = plain.clone();
         refusing.refused.push(Refusal {
+            held_at: None,
             action: Action::Forward { to: Vec::new() },
             reason: "nobody".into(),
         });

@@ -18,6 +18,7 @@ pub struct Desk {
     pub reader: Reader,
     own_addresses: Vec<String>,
     parse_limits: ParseLimits,
+    trusted: Vec<String>,
     message_bytes: u64,
 }
 
@@ -51,6 +52,7 @@ impl Desk {
             reader,
             own_addresses: config.own_addresses().into_iter().collect(),
             parse_limits: config.limits.parsing(),
+            trusted: config.trusted.clone(),
             message_bytes: config.limits.message_bytes,
         }
     }
@@ -76,7 +78,7 @@ impl Desk {
             tracing::error!(mail = mail.id.0, "the record of a decision cannot be read");
             return Ok(End::Skipped(Skip::Unreadable));
         };
-        let before = recorded.decision;
+        let before = recorded.decision.as_decided();
         if before.outcome == Outcome::Quarantined && before.rule == FALLBACK {
             return Ok(End::Skipped(Skip::SetAside));
         }
@@ -96,7 +98,7 @@ impl Desk {
             answers: &answers,
         };
         let walked = catch_unwind(AssertUnwindSafe(|| {
-            let message = Arc::new(parse(raw, &self.parse_limits, &[]));
+            let message = Arc::new(parse(raw, &self.parse_limits, &self.trusted));
             let context = walk::context(
                 &mail.tenant,
                 &mail.mailbox,

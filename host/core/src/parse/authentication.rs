@@ -1,5 +1,6 @@
-//! What the trusted boundary said of the sender: Authentication-Results (RFC 8601).
+//! What the trusted boundary says of the sender: Authentication-Results (RFC 8601).
 
+use super::headers::Field;
 use crate::message::{Authentication, Verdict};
 
 impl Authentication {
@@ -9,27 +10,103 @@ impl Authentication {
         dkim: Verdict::None,
         dmarc: Verdict::None,
     };
+
+    /// Whether the mail is proven to come from the domain of its From. Only DMARC compares that domain (RFC 7489 section 3.1).
+    pub fn confirms_sender(&self) -> bool {
+        self.dmarc == Verdict::Pass
+    }
+
+    /// Whether the boundary says that the mail does not come from the domain of its From. SPF and DKIM say nothing of that: both fail
+    /// for mail that somebody's provider forwards.
+    pub fn disowns_sender(&self) -> bool {
+        self.dmarc == Verdict::Fail
+    }
 }
 
-/// Reads the topmost Authentication-Results, when its authserv-id is one of the trusted. Any header further down may have
-/// come with the mail.
-pub(crate) fn authentication(topmost: Option<&str>, trusted: &[String]) -> Authentication {
-    let mut out = Authentication::UNKNOWN;
-    let Some(value) = topmost.filter(|_| !trusted.is_empty()) else {
-        return out;
-    };
-    let value = without_comments(value);
-    let mut statements = value.split(';');
-    let server = statements
-        .next()
-        .and_then(|first| first.split_whitespace().next())
-        .unwrap_or("");
-    if !trusted
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(server))
-    {
-        return out;
+/// Collects what the trusted boundary says while a mail's headers are read from the top.
+///
+/// The topmost Authentication-Results counts when its authserv-id is trusted, and with it those below it of the same id, up to the
+/// next Received: a boundary that checks SPF, DKIM and DMARC by different programs writes one field for each. Of fields that name a
+/// method twice, the upper one holds. All others may have come with the mail: RFC 8601 section 5 has the boundary remove forged ones,
+/// and section 7.1 warns that not every boundary does.
+pub(crate) struct Boundary<'a> {
+    trusted: &'a [String],
+    /// The authserv-id whose fields are read.
+    server: Option<String>,
+    closed: bool,
+    spf: Option<Verdict>,
+    dkim: Option<Verdict>,
+    dmarc: Option<Verdict>,
+}
+
+impl<'a> Boundary<'a> {
+    /// `trusted` are authserv-ids.
+    pub(crate) fn new(trusted: &'a [String]) -> Self {
+        Self {
+            trusted,
+            server: None,
+            closed: trusted.is_empty(),
+            spf: None,
+            dkim: None,
+            dmarc: None,
+        }
     }
+
+    pub(crate) fn note(&mut self, field: &Field<'_>) {
+        if self.closed {
+            return;
+        }
+        if field.is("Received") {
+            self.closed = self.server.is_some();
+        } else if field.is("Authentication-Results") {
+            self.read(&String::from_utf8_lossy(field.value));
+        }
+    }
+
+    pub(crate) fn said(&self) -> Authentication {
+        Authentication {
+            spf: self.spf.unwrap_or(Verdict::None),
+            dkim: self.dkim.unwrap_or(Verdict::None),
+            dmarc: self.dmarc.unwrap_or(Verdict::None),
+        }
+    }
+
+    fn read(&mut self, value: &str) {
+        let (plain, is_sound) = without_comments(value);
+        let mut statements = plain.split(';');
+        let server = statements
+            .next()
+            .and_then(|first| first.split_whitespace().next())
+            .unwrap_or("")
+            .trim_matches('"');
+        let is = |id: &String| id.eq_ignore_ascii_case(server);
+        let is_ours = match &self.server {
+            Some(above) => is(above),
+            None => self.trusted.iter().any(is),
+        };
+        if !is_ours {
+            self.closed = true;
+            return;
+        }
+        self.server = Some(server.to_owned());
+        let found = if is_sound {
+            verdicts(statements)
+        } else {
+            // The rest of the field is within a quoted string or a comment that does not end.
+            [Some(Verdict::Fail); 3]
+        };
+        for (slot, found) in [&mut self.spf, &mut self.dkim, &mut self.dmarc]
+            .into_iter()
+            .zip(found)
+        {
+            *slot = slot.or(found);
+        }
+    }
+}
+
+/// What one field says of SPF, DKIM and DMARC.
+fn verdicts<'s>(statements: impl Iterator<Item = &'s str>) -> [Option<Verdict>; 3] {
+    let mut found = [None; 3];
     for statement in statements {
         let Some((method, rest)) = statement.split_once('=') else {
             continue;
@@ -37,23 +114,19 @@ pub(crate) fn authentication(topmost: Option<&str>, trusted: &[String]) -> Authe
         // `method/version=result`
         let method = method.split('/').next().unwrap_or("").trim();
         let result = rest.split_whitespace().next().unwrap_or("");
-        let slot = if method.eq_ignore_ascii_case("spf") {
-            &mut out.spf
-        } else if method.eq_ignore_ascii_case("dkim") {
-            &mut out.dkim
-        } else if method.eq_ignore_ascii_case("dmarc") {
-            &mut out.dmarc
-        } else {
-            continue;
-        };
-        // One valid signature of several is enough (RFC 6376 section 6.1).
-        *slot = match (*slot, verdict(result)) {
-            (Verdict::Pass, _) | (_, Verdict::Pass) => Verdict::Pass,
-            (Verdict::Fail, _) | (_, Verdict::Fail) => Verdict::Fail,
-            _ => Verdict::None,
-        };
+        let named = ["spf", "dkim", "dmarc"]
+            .iter()
+            .position(|name| method.eq_ignore_ascii_case(name));
+        if let Some(at) = named {
+            // One valid signature of several is enough (RFC 6376 section 6.1).
+            found[at] = Some(match (found[at], verdict(result)) {
+                (Some(Verdict::Pass), _) | (_, Verdict::Pass) => Verdict::Pass,
+                (Some(Verdict::Fail), _) | (_, Verdict::Fail) => Verdict::Fail,
+                _ => Verdict::None,
+            });
+        }
     }
-    out
+    found
 }
 
 fn verdict(result: &str) -> Verdict {
@@ -67,20 +140,32 @@ fn verdict(result: &str) -> Verdict {
     }
 }
 
-fn without_comments(value: &str) -> String {
+/// The value without comments, and whether all its comments and quoted strings end. The sender chooses what stands in quotes, such
+/// as the local part of `smtp.mailfrom="; dmarc=pass"@evil.example`, so that nothing in there may part or state anything.
+fn without_comments(value: &str) -> (String, bool) {
+    let mut plain = String::with_capacity(value.len());
     let mut depth = 0usize;
-    value
-        .chars()
-        .filter(|c| {
-            match c {
-                '(' => depth += 1,
-                ')' if depth > 0 => {
-                    depth -= 1;
-                    return false;
-                }
-                _ => {}
+    let mut quoted = false;
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if quoted || depth > 0 => {
+                chars.next();
             }
-            depth == 0
-        })
-        .collect()
+            '"' if depth == 0 => {
+                quoted = !quoted;
+                plain.push(c);
+            }
+            _ if quoted => plain.push(match c {
+                ';' | '=' => '_',
+                c if c.is_whitespace() => '_',
+                c => c,
+            }),
+            '(' => depth += 1,
+            ')' if depth > 0 => depth -= 1,
+            _ if depth == 0 => plain.push(c),
+            _ => {}
+        }
+    }
+    (plain, depth == 0 && !quoted)
 }

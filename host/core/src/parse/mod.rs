@@ -14,13 +14,14 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use mail_parser::DateTime;
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use serde::{Deserialize, Serialize};
 
 use crate::classify::classify;
 use crate::message::{Address, Attachment, Header, Message};
 use crate::raw::ContentHash;
 use crate::reply;
+use authentication::Boundary;
 use headers::{Field, Fields};
 use mime::{Disposition, Head, Leaf};
 pub use repairs::MAX_REPAIRS;
@@ -83,7 +84,8 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
         repairs.note("the mail is empty");
     }
     let mut top = Top::default();
-    let body = top.read(raw, limits, &mut repairs);
+    let mut boundary = Boundary::new(trusted_boundaries);
+    let body = top.read(raw, limits, &mut boundary, &mut repairs);
     let leaves = mime::leaves(
         raw,
         body,
@@ -108,9 +110,8 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
     let (classification, null_sender) = classify(&top.headers, top.from.as_ref());
     let subject = header(&top.headers, "Subject").unwrap_or("").to_owned();
     let references = top.references(limits.references);
-    let topmost = header(&top.headers, "Authentication-Results");
     Message {
-        authentication: authentication::authentication(topmost, trusted_boundaries),
+        authentication: boundary.said(),
         reply: reply::new_words(&text, &subject, !references.is_empty()),
         date: top.date.take(),
         references,
@@ -138,6 +139,30 @@ pub fn message_id(raw: &[u8]) -> Option<String> {
     Fields::of_mail(&raw, start)
         .filter(|field| field.is("Message-ID"))
         .find_map(|field| own_message_id(&field))
+}
+
+/// When a mail says that it was sent (Date) and when it arrived (its topmost Received), in milliseconds since 1970 in UTC, read
+/// from the headers alone. A time that is missing or cannot be read is left out.
+pub fn stated_times_ms(raw: &[u8]) -> Vec<i64> {
+    let raw = with_newlines(raw);
+    let start = headers::start(&raw, &mut Repairs::default());
+    let (mut sent, mut arrived) = (None, None);
+    for field in Fields::of_mail(&raw, start) {
+        if sent.is_none() && field.is("Date") {
+            sent = date(field.value);
+        } else if arrived.is_none() && field.is("Received") {
+            arrived = memrchr(b';', field.value).and_then(|at| date(&field.value[at + 1..]));
+        }
+        if sent.is_some() && arrived.is_some() {
+            break;
+        }
+    }
+    [sent, arrived]
+        .into_iter()
+        .flatten()
+        .filter_map(|date| date.parse::<jiff::Timestamp>().ok())
+        .map(|time| time.as_millisecond())
+        .collect()
 }
 
 /// The Message-ID of a mail that has none, from the hash of its bytes and, where its source has one, from the identity of its file:
@@ -170,7 +195,13 @@ struct Top {
 
 impl Top {
     /// Returns where the body begins.
-    fn read(&mut self, raw: &[u8], limits: &ParseLimits, repairs: &mut Repairs) -> usize {
+    fn read(
+        &mut self,
+        raw: &[u8],
+        limits: &ParseLimits,
+        boundary: &mut Boundary<'_>,
+        repairs: &mut Repairs,
+    ) -> usize {
         let start = headers::start(raw, repairs);
         let mut fields = Fields::of_mail(raw, start);
         for mut field in fields.by_ref() {
@@ -186,6 +217,7 @@ impl Top {
                 repairs.note("an overlong header was cut");
                 field.value = &field.value[..limits.header_value_bytes];
             }
+            boundary.note(&field);
             self.structured(&field, limits, repairs);
             self.headers.push(Header {
                 name: field.name.to_owned(),

@@ -363,3 +363,48 @@ fn fallback_makes_a_plain_ticket() {
     let flagged = fallback(&from_anna(), &[trouble], &limits);
     assert!(matches!(&flagged.actions[..], [Action::Ticket(t)] if t.tags == ["postroom-fallback"]));
 }
+
+#[test]
+fn a_mail_that_goes_round_is_neither_answered_nor_forwarded() {
+    let both = json!([
+        {"kind": "ticket"}, {"kind": "reply", "text": "Thanks"}, {"kind": "forward", "to": ["boss@b.example"]},
+    ]);
+    let reasons = |headers: String| -> Vec<String> {
+        let done = decide(both.clone(), &mail(&headers), None).expect("sense");
+        done.refused.into_iter().map(|it| it.reason).collect()
+    };
+    let hops = |count: usize| {
+        let received = "Received: from a.example by b.example; Mon, 4 Mar 2024 10:15:00 +0100\r\n";
+        format!("{}From: a@b.example\r\n", received.repeat(count))
+    };
+    assert_eq!(reasons(hops(50)), [""; 0]);
+    for reason in reasons(hops(51)) {
+        assert_eq!(
+            reason,
+            "loop: the mail has 51 Received headers, more than 50"
+        );
+    }
+    let looped = reasons("X-Postroom-Loop: 1\r\nFrom: a@b.example\r\n".to_owned());
+    assert_eq!(looped.len(), 2, "{looped:?}");
+    assert!(looped[0].contains("never answered") && looped[1].starts_with("loop: "));
+}
+
+#[test]
+fn one_decision_writes_to_an_address_a_few_times_and_to_few_addresses() {
+    let reply = json!({"kind": "reply", "text": "Thanks"});
+    let mut actions = vec![reply; 5];
+    actions.push(json!({"kind": "forward", "to": ["Anna@b.example"]}));
+    let done = decide(actions.into(), &from_anna(), None).expect("sense");
+    assert_eq!((done.actions.len(), done.refused.len()), (1 + 3, 3));
+    for refusal in &done.refused {
+        assert_eq!(
+            refusal.reason,
+            "more than 3 replies and forwards to one address"
+        );
+    }
+
+    let forward = |n: usize| json!({"kind": "forward", "to": [format!("a{n}@b.example")]});
+    let done = decide((0..25).map(forward).collect(), &from_anna(), None).expect("sense");
+    assert_eq!((done.actions.len(), done.refused.len()), (1 + 20, 5));
+    assert_eq!(done.refused[0].reason, "more than 20 recipients");
+}

@@ -1,5 +1,6 @@
 //! Tests of the core on whole mails: folders of cases, limits, big and hostile mails, mutations, and completed decisions.
 
+mod authentication;
 mod corpus;
 mod decisions;
 mod hostile;

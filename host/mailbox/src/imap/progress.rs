@@ -57,6 +57,8 @@ const AGAIN: usize = 32;
 const AGAIN_SECS: i64 = 60;
 /// With doubled pauses this makes three days.
 const AGAIN_TRIES: u32 = 12;
+/// Mail that arrived so shortly before the first contact is taken in as new where it is taken in at all.
+const DAY_SECS: i64 = 24 * 60 * 60;
 /// Mail that arrives is taken for old only when its date is older than the first contact by more than clocks differ.
 const CLOCK_SECS: i64 = 60 * 60;
 
@@ -185,8 +187,11 @@ impl Progress {
             Import::Since(day) => is_certain && arrived.is_some_and(|it| it.day < day),
             Import::All => false,
         };
+        // What came within the last day is not too old to answer, as in an import of files.
+        let is_recent = arrived.is_some_and(|it| it.secs.saturating_add(DAY_SECS) >= contact);
         match left_out {
             true => Age::LeftOut,
+            false if is_recent && self.contact.is_some() => Age::New,
             false => Age::Old,
         }
     }
@@ -276,7 +281,10 @@ mod tests {
     #[test]
     fn what_was_there_is_old_and_what_comes_is_new() {
         let all = progress(Import::All);
-        assert_eq!(all.age(49, arrived(2_000_000), Import::All), Age::Old);
+        assert_eq!(all.age(49, arrived(900_000), Import::All), Age::Old);
+        assert_eq!(all.age(49, None, Import::All), Age::Old);
+        // Of the day before the first contact.
+        assert_eq!(all.age(49, arrived(920_000), Import::All), Age::New);
         assert_eq!(all.age(50, arrived(999_000), Import::All), Age::New);
         // Copied in later, with its date.
         assert_eq!(all.age(50, arrived(900_000), Import::All), Age::Old);
@@ -295,7 +303,7 @@ mod tests {
         // A restore that goes on.
         assert_eq!(new.age(30, arrived(900_000), Import::New), Age::LeftOut);
         assert_eq!(new.age(30, arrived(999_999), Import::New), Age::New);
-        assert_eq!(new.age(3, arrived(999_999), Import::All), Age::Old);
+        assert_eq!(new.age(3, arrived(900_000), Import::All), Age::Old);
         let day = Import::Since(jiff::civil::date(1970, 1, 10));
         assert_eq!(new.age(3, arrived(0), day), Age::LeftOut);
         assert_eq!(new.age(3, arrived(9 * 86_400), day), Age::Old);

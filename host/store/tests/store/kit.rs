@@ -6,7 +6,8 @@ use postroom_core::{
     Reply, Thread, Ticket,
 };
 use postroom_store::{
-    JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute, Routes, Store, Verdict,
+    AutomaticLimits, JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute,
+    Routes, Store, Verdict,
 };
 use tempfile::TempDir;
 
@@ -29,6 +30,7 @@ pub fn mail(name: &str) -> NewMail {
         size: bytes.len() as u64,
         bytes,
         whole: true,
+        old: false,
     }
 }
 
@@ -83,6 +85,7 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
             from: Some(address("Ann@acme.example")),
             subject: format!("About {name}"),
             participants: vec!["ann@acme.example".into(), "bob@partner.example".into()],
+            confirmed: false,
         },
         kv_writes: Vec::new(),
         kv_reads: Vec::new(),
@@ -92,9 +95,11 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
             note: vec!["psa".into(), "chat".into()],
             alert: vec!["pager".into()],
         },
+        deliver_old: false,
         outgoing: Some(OutgoingRoute {
             name: "out".into(),
             from_domain: "acme.example".into(),
+            automatic: AutomaticLimits::default(),
         }),
     }
 }

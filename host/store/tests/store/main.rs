@@ -3,6 +3,7 @@
 // A test may stop at what it did not expect; clippy.toml says so only for the functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod authority;
 mod crash;
 mod decisions;
 mod generations;

@@ -128,7 +128,7 @@ fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow
 /// The circumstances of the decision, as the rule was told of them.
 fn told(row: &DecisionRow, terms: &Terms, raw: &Bytes) -> anyhow::Result<Expected> {
     let now: jiff::Timestamp = row.received.parse().context("the decision's time")?;
-    let message = parse(raw, &terms.parse_limits, &[]);
+    let message = parse(raw, &terms.parse_limits, &terms.trusted);
     let reads = row.kv_reads.iter();
     let kv: BTreeMap<String, String> = reads
         .filter(|read| read.rule == terms.wanted.rule.name)

@@ -40,7 +40,11 @@ pub fn try_rule(
 
     let sandbox = rulebook::sandbox(config.as_ref().map(|config| config.data_dir.as_path()), 1)?;
     let loaded = load_bytes(&sandbox, wanted, &bytes)?;
-    let message = Arc::new(parse(&Bytes::from(raw), &terms.parse_limits, &[]));
+    let message = Arc::new(parse(
+        &Bytes::from(raw),
+        &terms.parse_limits,
+        &terms.trusted,
+    ));
     let context = terms.context(&message, jiff::Timestamp::now());
     let lookup = Arc::new(Listed(directory(config.as_ref(), &wanted.tenant)?));
     let answer = terms.ask(&loaded, &message, &context, Arc::new(NoKv), lookup);

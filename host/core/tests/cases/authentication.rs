@@ -1,0 +1,75 @@
+//! Authentication-Results: the trusted boundary's count, and nobody else's (RFC 8601 sections 5 and 7.1).
+
+use bytes::Bytes;
+use postroom_core::Verdict::{self, Fail, None as Nothing, Pass};
+
+use crate::parse;
+
+/// SPF, DKIM and DMARC of a mail with these headers.
+fn said(headers: &str) -> [Verdict; 3] {
+    let mail = parse(&Bytes::from(format!("{headers}From: a@b.example\n\nx\n")));
+    let said = mail.authentication;
+    [said.spf, said.dkim, said.dmarc]
+}
+
+const PASS: &str = "Authentication-Results: mx.postroom.example; spf=pass; dkim=pass; dmarc=pass\n";
+const FAIL: &str =
+    "Authentication-Results: mx.postroom.example; dmarc=fail header.from=b.example\n";
+const RECEIVED: &str = "Received: from x by mx; Mon, 4 Mar 2024 10:15:00 +0100\n";
+const OTHER: &str = "Authentication-Results: mx.evil.example; dmarc=pass\n";
+
+#[test]
+fn the_trusted_boundary_is_believed() {
+    assert_eq!(said(PASS), [Pass; 3]);
+    assert_eq!(said(FAIL), [Nothing, Nothing, Fail]);
+    // Its server may stamp the mail before it says what it found.
+    assert_eq!(said(&format!("{RECEIVED}{RECEIVED}{PASS}")), [Pass; 3]);
+    // One field for each program; where two name one method, the upper holds.
+    let spf = "Authentication-Results: MX.postroom.example 1; spf=fail (p=none; dmarc=pass)\n";
+    assert_eq!(said(&format!("{spf}{FAIL}{PASS}")), [Fail, Pass, Fail]);
+}
+
+#[test]
+fn what_came_with_the_mail_is_not_believed() {
+    assert_eq!(said(OTHER), [Nothing; 3]);
+    assert_eq!(said(&format!("{OTHER}{PASS}")), [Nothing; 3]);
+    assert_eq!(
+        said(&format!("{FAIL}{RECEIVED}{PASS}")),
+        [Nothing, Nothing, Fail]
+    );
+    assert_eq!(
+        said(&format!("{FAIL}{OTHER}{PASS}")),
+        [Nothing, Nothing, Fail]
+    );
+    let ids = [
+        "mx.postroom.example.evil.example",
+        "evil; mx.postroom.example",
+        "(mx.postroom.example) evil",
+    ];
+    for id in ids {
+        let forged = format!("Authentication-Results: {id}; dmarc=pass\n");
+        assert_eq!(said(&forged), [Nothing; 3], "{id}");
+    }
+    // The sender chooses what stands in quotes and comments.
+    for quoted in [
+        "spf=fail smtp.mailfrom=\"; dmarc=pass\"@evil.example",
+        "spf=fail smtp.mailfrom=\"\\\"; dmarc=pass\"@evil.example",
+        "spf=fail (helo; dmarc=pass)",
+        "spf=fail (a (b) ; dmarc=pass)",
+    ] {
+        let field = format!("Authentication-Results: mx.postroom.example; {quoted}\n");
+        assert_eq!(said(&field), [Fail, Nothing, Nothing], "{quoted}");
+    }
+    // What does not end may hide anything.
+    for open in ["dmarc=pass (", "spf=pass smtp.mailfrom=\"x; dmarc=pass"] {
+        let field = format!("Authentication-Results: mx.postroom.example; {open}\n");
+        assert_eq!(said(&field), [Fail; 3], "{open}");
+    }
+}
+
+#[test]
+fn without_a_trusted_boundary_nothing_is_believed() {
+    let raw = Bytes::from(format!("{PASS}From: a@b.example\n\nx\n"));
+    let mail = postroom_core::parse(&raw, &postroom_core::ParseLimits::default(), &[]);
+    assert_eq!(mail.authentication.dmarc, Nothing);
+}

@@ -1,0 +1,248 @@
+//! Who is answered, who may write, and how much: old mail, brakes, participants.
+
+use postroom_core::{Action, AlertState};
+use postroom_store::{
+    AutomaticLimits, Filter, JournalId, NewMail, OutboxKind, Store, Turn, Verdict,
+};
+
+use crate::kit::*;
+
+async fn journal_old(store: &Store, name: &str) -> JournalId {
+    let old = NewMail {
+        old: true,
+        ..mail(name)
+    };
+    store.journal(batch(vec![old])).await.unwrap()[0].id
+}
+
+fn targets(store: &Store) -> Vec<String> {
+    let rows = store.outbox(&Filter::default()).unwrap();
+    rows.map(|row| row.unwrap().target).collect()
+}
+
+#[tokio::test]
+async fn old_mail_is_decided_and_listed_and_nothing_of_it_is_sent() {
+    let (_dir, store) = store();
+    let id = journal_old(&store, "old").await;
+    let mut old = ticket(id, "old");
+    old.decision.actions.push(reply("We have it"));
+    old.decision.actions.push(Action::Forward {
+        to: vec!["boss@acme.example".into()],
+    });
+    let committed = store.commit(vec![old.clone()]).await.unwrap();
+    assert_eq!(committed[0].tickets, ["T-1"]);
+    assert!(targets(&store).is_empty());
+    let row = store.decision(committed[0].decision_id).unwrap().unwrap();
+    assert!(row.old);
+    let reasons: Vec<_> = row.refused.iter().map(|it| it.reason.as_str()).collect();
+    assert_eq!(reasons, ["old mail", "old mail"]);
+    let items: Vec<_> = store.items(&Filter::default()).unwrap().collect();
+    assert!(items[0].as_ref().unwrap().old);
+
+    // Who asks for it has it in the sinks; answered it is never.
+    let delivered = Verdict {
+        journal: journal_old(&store, "asked").await,
+        deliver_old: true,
+        ..old
+    };
+    store.commit(vec![delivered]).await.unwrap();
+    assert_eq!(targets(&store), ["psa", "chat"]);
+}
+
+#[tokio::test]
+async fn an_alert_of_old_mail_does_not_change_one_of_today() {
+    let (_dir, store) = store();
+    let state = || {
+        let mut items = store.items(&Filter::default()).unwrap();
+        let row = items.next().unwrap().unwrap();
+        (row.state, row.count, row.old)
+    };
+    // Among itself, old mail tells how it ended.
+    for (name, told) in [("o1", AlertState::Firing), ("o2", AlertState::Resolved)] {
+        let id = journal_old(&store, name).await;
+        store
+            .commit(vec![alert(id, name, "disk", told)])
+            .await
+            .unwrap();
+    }
+    assert_eq!(state(), ("resolved".into(), Some(2), true));
+
+    let id = journal_one(&store, "young").await;
+    store
+        .commit(vec![alert(id, "young", "disk", AlertState::Firing)])
+        .await
+        .unwrap();
+    let id = journal_old(&store, "o3").await;
+    let late = Verdict {
+        deliver_old: true,
+        ..alert(id, "o3", "disk", AlertState::Resolved)
+    };
+    store.commit(vec![late]).await.unwrap();
+    assert_eq!(state(), ("firing".into(), Some(3), false));
+    assert_eq!(targets(&store), ["pager"]);
+    let sink = store.due_outbox(OutboxKind::Sink, "pager", i64::MAX, 9, &Turn::default());
+    assert!(sink.unwrap()[0].payload.contains("alert.firing"));
+}
+
+fn forward(to: &[&str]) -> Action {
+    Action::Forward {
+        to: to.iter().map(|to| to.to_string()).collect(),
+    }
+}
+
+/// A ticket of somebody's with these side actions, under these limits. Returns the reasons of what was refused.
+async fn opened(
+    store: &Store,
+    name: &str,
+    from: &str,
+    actions: Vec<Action>,
+    automatic: AutomaticLimits,
+) -> Vec<String> {
+    let mut verdict = ticket(journal_one(store, name).await, name);
+    verdict.mail.from = Some(address(from));
+    verdict.decision.actions.extend(actions);
+    verdict.outgoing.as_mut().unwrap().automatic = automatic;
+    let done = store.commit(vec![verdict]).await.unwrap().remove(0);
+    assert_eq!(done.tickets.len(), 1, "the ticket is made all the same");
+    let row = store.decision(done.decision_id).unwrap().unwrap();
+    row.refused.into_iter().map(|it| it.reason).collect()
+}
+
+#[tokio::test]
+async fn an_address_is_sent_so_many_automatic_mails_an_hour_and_no_more() {
+    let (_dir, store) = store();
+    let few = AutomaticLimits {
+        per_address: 3,
+        ..AutomaticLimits::default()
+    };
+    let mut refused = Vec::new();
+    for n in 0..10 {
+        let from = format!("Bot+{n}@acme.example");
+        refused.extend(opened(&store, &format!("m{n}"), &from, vec![reply("Thanks")], few).await);
+    }
+    let reason =
+        "3 automatic mails left for bot@acme.example within an hour (limits.automatic.per_address)";
+    assert_eq!(refused, vec![reason; 7]);
+    let mails = |store: &Store| {
+        let all = targets(store);
+        all.iter().filter(|target| *target == "out").count()
+    };
+    assert_eq!(mails(&store), 3);
+    // Of a forward to several, one that has had its share stops it; others are written to as before.
+    let both = forward(&["bot@acme.example", "boss@acme.example"]);
+    assert_eq!(
+        opened(&store, "f", "ann@acme.example", vec![both], few).await,
+        [reason]
+    );
+    let ann = opened(&store, "a", "ann@acme.example", vec![reply("Thanks")], few).await;
+    assert_eq!((ann.len(), mails(&store)), (0, 4));
+}
+
+#[tokio::test]
+async fn a_ticket_and_a_tenant_are_sent_so_much_an_hour_and_no_more() {
+    let (_dir, store) = store();
+    let few = AutomaticLimits {
+        per_ticket: 2,
+        per_tenant: 5,
+        ..AutomaticLimits::default()
+    };
+    let mut ends = Vec::new();
+    for n in 0..3 {
+        let forwards =
+            (0..3).map(|to| forward(&[&format!("{n}.{to}@acme.example"), "all@acme.example"]));
+        let name = format!("m{n}");
+        ends.extend(opened(&store, &name, "ann@acme.example", forwards.collect(), few).await);
+    }
+    let reasons: Vec<_> = ends
+        .iter()
+        .map(|it| it.split(" left for ").last().unwrap())
+        .collect();
+    let ticket = |name: &str| format!("{name} within an hour (limits.automatic.per_ticket)");
+    let tenant = "the tenant within an hour (limits.automatic.per_tenant)";
+    assert_eq!(
+        reasons,
+        [ticket("T-1"), ticket("T-2"), tenant.into(), tenant.into()]
+    );
+    // Another tenant has its own.
+    let other = postroom_store::JournalBatch {
+        tenant: "bolt".into(),
+        mailbox: "bolt".into(),
+        ..batch(vec![mail("b")])
+    };
+    let id = store.journal(other).await.unwrap()[0].id;
+    let mut verdict = ticket_with(id, reply("Thanks"));
+    verdict.outgoing.as_mut().unwrap().automatic = few;
+    let done = store.commit(vec![verdict]).await.unwrap().remove(0);
+    assert!(
+        store
+            .decision(done.decision_id)
+            .unwrap()
+            .unwrap()
+            .refused
+            .is_empty()
+    );
+}
+
+fn ticket_with(id: JournalId, action: Action) -> Verdict {
+    let mut verdict = ticket(id, "b");
+    verdict.decision.actions.push(action);
+    verdict
+}
+
+#[tokio::test]
+async fn a_note_makes_nobody_a_participant_unless_the_requester_is_proven_to_have_written_it() {
+    let (_dir, store) = store();
+    assert_eq!(open_ticket(&store, "a").await, "T-1");
+    let may = |email: &str| {
+        let found = store.thread_candidate("acme", &["a@x".into()], "", Some(&address(email)), &[]);
+        found.unwrap().unwrap().authorised
+    };
+    // Who was on the mail that opened it takes part.
+    assert!(may("ann@acme.example") && may("bob@partner.example"));
+    for (n, (from, confirmed, joins)) in [
+        // A forged From is told from a true one by nothing.
+        ("Ann@acme.example", false, false),
+        ("bob@partner.example", true, false),
+        ("mallory@evil.example", true, false),
+        ("Ann@acme.example", true, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("n{n}");
+        let mut noted = note(journal_one(&store, &name).await, &name, "T-1", true);
+        noted.mail.from = Some(address(from));
+        noted.mail.participants = vec![from.into(), "eve@evil.example".into()];
+        noted.mail.confirmed = confirmed;
+        store.commit(vec![noted]).await.unwrap();
+        assert_eq!(may("eve@evil.example"), joins, "{from} {confirmed}");
+    }
+}
+
+#[tokio::test]
+async fn whom_a_ticket_is_forwarded_to_takes_part_in_it() {
+    let (_dir, store) = store();
+    let none = AutomaticLimits::default();
+    opened(
+        &store,
+        "a",
+        "ann@acme.example",
+        vec![forward(&["tech@msp.example"])],
+        none,
+    )
+    .await;
+    for (name, authorised, to) in [
+        ("known", true, "second@msp.example"),
+        ("stranger", false, "third@msp.example"),
+    ] {
+        let mut noted = note(journal_one(&store, name).await, name, "T-1", authorised);
+        noted.decision.actions.push(forward(&[to]));
+        store.commit(vec![noted]).await.unwrap();
+    }
+    let may = |email: &str| {
+        let found = store.thread_candidate("acme", &["a@x".into()], "", Some(&address(email)), &[]);
+        found.unwrap().unwrap().authorised
+    };
+    assert!(may("tech@msp.example") && may("second@msp.example"));
+    assert!(!may("third@msp.example"));
+}
