@@ -69,9 +69,16 @@ pub async fn watch(
                 }
             },
         }
-        audience.reread(&directories.reread().await);
-        if let Err(error) = rules.reload(noticed).await {
-            tracing::error!(%error, "saved rules could not be stored; the live ones go on serving");
+        let look = async {
+            audience.reread(&directories.reread().await);
+            if let Err(error) = rules.reload(noticed).await {
+                tracing::error!(%error, "saved rules could not be stored; the live ones go on serving");
+            }
+        };
+        // A load may take long, and a stop does not wait for it.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = look => {}
         }
         if let Some(watcher) = &mut watcher {
             let mut folders = rules.folders().await;

@@ -15,7 +15,8 @@ use crate::service::Service;
 
 pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCode> {
     let config = Arc::new(load_config(config)?);
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = tokio::spawn(stop_on_signals(stop.clone()));
         let ended = match once {
@@ -24,7 +25,10 @@ pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCo
         };
         signals.abort();
         ended
-    })
+    });
+    // All that must be written is: a rule that is being loaded, or tested, is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(
@@ -32,7 +36,11 @@ async fn serve(
     start_anew: bool,
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
-    let service = Service::build(config, None, start_anew, stop).await?;
+    let building = Service::build(config, None, start_anew, stop.clone());
+    let service = tokio::select! {
+        service = building => service?,
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
     service.run().await.map(|()| ExitCode::SUCCESS)
 }
 
