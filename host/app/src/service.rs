@@ -365,7 +365,7 @@ fn deliveries(
         let webhook =
             Webhook::new(settings, http.clone()).with_context(|| format!("sinks.{}", sink.name))?;
         let id = (OutboxKind::Sink, sink.name.clone());
-        targets.insert(id, Target::new(Sender::Webhook(webhook)));
+        targets.insert(id, Target::new(Sender::Webhook(Box::new(webhook))));
     }
     for way in &config.outgoing {
         let smtp = match connections::smtp(way, tokens, tls)? {

@@ -29,7 +29,7 @@ pub struct Target {
 
 /// What sends.
 pub enum Sender {
-    Webhook(Webhook),
+    Webhook(Box<Webhook>),
     Smtp {
         smtp: Box<Smtp>,
         /// Whether it signs in with a password.

@@ -29,8 +29,11 @@ const RULE: &str = r#"export function decide(mail, ctx) {
 "#;
 const FILES: [&str; 3] = ["rules/acme.js", "known/contacts.csv", "known/assets.csv"];
 
+/// Spoils a file; the other path is outside of the room.
+type Spoil = fn(&Path, &Path);
+
 /// How a file is spoiled.
-const WAYS: [(&str, fn(&Path, &Path)); 5] = [
+const WAYS: [(&str, Spoil); 5] = [
     ("deleted", |file, _| std::fs::remove_file(file).unwrap()),
     ("a folder", |file, _| {
         std::fs::remove_file(file).unwrap();
