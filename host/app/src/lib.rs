@@ -8,7 +8,6 @@ mod cases;
 pub mod cli;
 mod clock;
 pub mod commands;
-pub mod config;
 mod connections;
 mod crash;
 mod directory;
@@ -21,3 +20,5 @@ mod service;
 mod shadow;
 mod tls;
 mod watch;
+
+pub use postroom_config as config;

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use postroom_core::StrikeLimits;
 use postroom_sandbox::{
     Bundle, Compiler, Grants, Imports, LoadError, Rule, Sandbox, SandboxConfig, SandboxError,
     Source,
@@ -27,7 +28,7 @@ use refused::{Refused, alert_key, alert_sinks};
 pub use change::{Change, Serves};
 pub use files::{read_configured, read_rule};
 pub use refusal::Refusal;
-pub use strikes::{MOST_TAKEN_BACK, StrikeLimits, Strikes, sender_key};
+pub use strikes::{MOST_TAKEN_BACK, Strikes, sender_key};
 
 /// A tenant's rule: the tenant, and the rule's name as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

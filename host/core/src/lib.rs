@@ -1,5 +1,6 @@
 //! Postroom's domain: what a mail, a rule's context and a decision are, and the judgement that needs no I/O.
 
+pub mod acknowledgement;
 pub mod backoff;
 pub mod classify;
 pub mod complete;
@@ -8,6 +9,7 @@ pub mod decision;
 mod fold;
 pub mod grants;
 pub mod identity;
+pub mod limits;
 pub mod lookup;
 pub mod message;
 pub mod parse;
@@ -16,6 +18,7 @@ pub mod redact;
 pub mod reply;
 pub mod thread;
 
+pub use acknowledgement::After;
 pub use backoff::{Backoff, backoff};
 pub use complete::{Completed, DecisionLimits, Manners, Nonsense, complete, fallback};
 pub use context::{Client, Context, Thread};
@@ -25,6 +28,7 @@ pub use decision::{
 };
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
+pub use limits::{AutomaticLimits, Grants, KEPT_GENERATIONS, Limits, StrikeLimits};
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
 pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id};
 pub use raw::{ContentHash, Cursor, Position, RawMessage};

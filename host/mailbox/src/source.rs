@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postroom_core::{Cursor, Position, RawMessage};
+use postroom_core::{After, Cursor, Position, RawMessage};
 
 use crate::{InFlight, Room, SourceError};
 
@@ -99,16 +99,6 @@ impl Default for FetchLimits {
 
 /// How much is kept of a mail over the raw limit.
 pub const BEGINNING_BYTES: u64 = 64 * 1024;
-
-/// What to do to a mail on its server.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum After {
-    Keep,
-    Seen,
-    Delete,
-    /// Into this folder, which is created when missing. The name is as the server writes it, hierarchy separator included.
-    Move(String),
-}
 
 /// One mail to acknowledge.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use postroom_core::{Action, AlertState, Value, Visibility};
 
 use crate::bindings::types;
 use crate::error::Trouble;
-use crate::limits::Limits;
+use postroom_core::Limits;
 
 /// Integers up to here are exact in a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;

@@ -6,7 +6,7 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, WorldItem, WorldKey};
 
 use crate::error::{BuildError, LoadError};
-use crate::limits::Grants;
+use postroom_core::Grants;
 
 /// The package of the contract, as imports name it.
 const PACKAGE: &str = "postroom:plugin/";

@@ -12,8 +12,8 @@ use crate::component::on_demand;
 use crate::error::{LoadError, SandboxError, Stop};
 use crate::gate::{Gate, Pass};
 use crate::host::Host;
-use crate::limits::Limits;
 use crate::ticker::{Ticker, Ticking};
+use postroom_core::Limits;
 
 /// The stack of wasm code. The threads that decide need at least twice as much.
 const WASM_STACK: usize = 1 << 20;

@@ -13,7 +13,6 @@ use crate::bindings::types::{
 use crate::bindings::{kv, log, settings};
 use crate::deadline::Deadline;
 use crate::error::Stop;
-use crate::limits::{Grants, Limits};
 use crate::log::Log;
 use crate::lookup::{Inquiry, Lookup};
 use crate::matching::{PatternCache, Patterns, field};
@@ -21,6 +20,7 @@ use crate::memory::{Kv, Memory};
 use crate::meter::Meter;
 use crate::rule::cut;
 use crate::wasi::Still;
+use postroom_core::{Grants, Limits};
 
 /// Bytes of an attachment in one call, as the contract says.
 const ATTACHMENT_CHUNK: usize = 1 << 20;

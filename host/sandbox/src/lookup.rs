@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postroom_core::lookup::{Found, Question};
 
 use crate::error::Stop;
-use crate::limits::Limits;
+use postroom_core::Limits;
 
 /// Where a rule's questions are answered from when a mail is decided. One value per tenant: it knows of no other.
 pub trait Lookup: Send + Sync {

@@ -13,8 +13,8 @@ use regex_automata::{Anchored, Input};
 use crate::bindings::types::{Captures, Field, PatternError};
 use crate::deadline::Deadline;
 use crate::error::Stop;
-use crate::limits::Limits;
 use crate::stepwise::{Halt, Stepwise};
+use postroom_core::Limits;
 
 /// The most that the engine may have to do in one go, in states of the pattern times bytes of the haystack: about half a second at the very worst.
 /// What could be more is searched stepwise.

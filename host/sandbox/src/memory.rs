@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Stop;
-use crate::limits::Limits;
+use postroom_core::Limits;
 
 /// Where a rule's `kv` is read from when a mail is decided. One value per tenant and rule.
 pub trait Kv: Send + Sync {

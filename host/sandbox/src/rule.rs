@@ -14,11 +14,11 @@ use crate::deadline::Deadline;
 use crate::engine::{self, Engines};
 use crate::error::{Stop, Trouble};
 use crate::host::{Host, Terms};
-use crate::limits::Grants;
 use crate::lookup::Lookup;
 use crate::memory::Kv;
 use crate::script::Calls;
 use crate::source::Bundle;
+use postroom_core::Grants;
 
 /// What is kept of a failure's own words.
 const FAILURE_BYTES: usize = 4 << 10;

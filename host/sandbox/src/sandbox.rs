@@ -15,13 +15,13 @@ use crate::deadline::Deadline;
 use crate::engine::{self, Engines};
 use crate::error::{LoadError, SandboxError};
 use crate::host::{Host, Terms};
-use crate::limits::{Grants, Limits};
 use crate::lookup::NoLookup;
 use crate::matching::PatternCache;
 use crate::memory::NoKv;
 use crate::rule::{MadeOf, Rule};
 use crate::script::{self, Scripts};
 use crate::source::{Imports, NoImports, Source};
+use postroom_core::{Grants, Limits};
 
 /// The interpreter of scripts, a core module built for the world `script-engine`.
 static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));

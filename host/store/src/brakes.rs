@@ -1,33 +1,12 @@
 //! The brakes of automatic mail (RFC 3834): what an address, a ticket and a tenant are sent within an hour has an end.
 
-use postroom_core::Address;
+use postroom_core::{Address, AutomaticLimits};
 use rusqlite::Connection;
 
 use crate::StoreError;
 use crate::ids::ticket_name;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
-
-/// How many replies and forwards leave within an hour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AutomaticLimits {
-    /// To one address, from one tenant.
-    pub per_address: u32,
-    /// For one ticket.
-    pub per_ticket: u32,
-    /// From one tenant.
-    pub per_tenant: u32,
-}
-
-impl Default for AutomaticLimits {
-    fn default() -> Self {
-        Self {
-            per_address: 20,
-            per_ticket: 20,
-            per_tenant: 500,
-        }
-    }
-}
 
 /// A mail about to be queued.
 pub(crate) struct Sending<'a> {

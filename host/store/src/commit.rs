@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use postroom_core::decision::Refusal;
 use postroom_core::lookup::{Found, Question};
 use postroom_core::{
-    Action, Address, ContentHash, Decision, InstallationSecret, MailIdentity, Outcome,
+    Action, Address, AutomaticLimits, ContentHash, Decision, InstallationSecret, MailIdentity,
+    Outcome,
 };
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-use crate::brakes::{AutomaticLimits, Sending};
+use crate::brakes::Sending;
 use crate::compose::{self, OutgoingMailPayload};
 use crate::ids::{
     DecisionId, JournalId, message_key, now_ms, outcome_number, ticket_name, ticket_number,

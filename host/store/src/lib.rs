@@ -44,7 +44,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use acks::Ack;
-pub use brakes::AutomaticLimits;
 pub use commit::{
     Committed, KvRead, KvWrite, LookupRead, MailFacts, OutgoingRoute, Routes, Verdict,
 };

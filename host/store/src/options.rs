@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use postroom_core::KEPT_GENERATIONS;
+
 /// How much the store takes: memory, disk and patience.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -56,7 +58,7 @@ impl Default for StoreOptions {
             cached_statements: 128,
             busy_timeout_ms: 5_000,
             lock_wait_ms: 2_000,
-            generations: 1000,
+            generations: KEPT_GENERATIONS,
             shadow_mails: 10_000,
             shadow_differences: 500,
             shadow_difference_bytes: 8 * 1024 * 1024,

@@ -6,37 +6,11 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use postroom_core::{ContentHash, Message};
+use postroom_core::{ContentHash, Message, StrikeLimits};
 use postroom_store::{Mark, SenderKey};
 
 /// So many of the last mails may be taken back, and those that they pushed out of the window are back in it.
 pub const MOST_TAKEN_BACK: usize = 64;
-
-/// When a version is out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StrikeLimits {
-    /// So many senders for whom it failed; 0 for never.
-    pub failures: usize,
-    /// Among so many mails, the last ones that it was asked about.
-    pub mails: usize,
-}
-
-impl Default for StrikeLimits {
-    fn default() -> Self {
-        Self {
-            failures: 5,
-            mails: 20,
-        }
-    }
-}
-
-impl StrikeLimits {
-    /// For rules that are never out.
-    pub const NEVER: Self = Self {
-        failures: 0,
-        mails: 0,
-    };
-}
 
 /// Returns what a mail's sender is counted by: the domain of From. All mails without one count as one sender.
 pub fn sender_key(message: &Message) -> SenderKey {

@@ -16,8 +16,8 @@ use wasmtime::Engine;
 
 use crate::error::LoadError;
 use crate::gate::Gate;
-use crate::limits::Limits;
 use notes::{Note, Notes};
+use postroom_core::Limits;
 
 pub use child::compile_for_parent;
 pub(crate) use notes::EXTENSION as NOTE_EXTENSION;

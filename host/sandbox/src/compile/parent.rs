@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::Failure;
 use super::child::{CODE, INVALID, OUT_OF_MEMORY};
-use crate::limits::Limits;
+use postroom_core::Limits;
 
 /// By the clock a child may take so many times its CPU time: it gives way to everything else on the machine.
 const MOST_WAIT: u32 = 5;

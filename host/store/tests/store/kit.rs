@@ -2,12 +2,11 @@
 
 use bytes::Bytes;
 use postroom_core::{
-    Action, Address, Alert, AlertState, ContentHash, Cursor, Decision, Note, Outcome, Position,
-    Reply, Thread, Ticket,
+    Action, Address, Alert, AlertState, AutomaticLimits, ContentHash, Cursor, Decision, Note,
+    Outcome, Position, Reply, Thread, Ticket,
 };
 use postroom_store::{
-    AutomaticLimits, JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute,
-    Routes, Store, Verdict,
+    JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute, Routes, Store, Verdict,
 };
 use tempfile::TempDir;
 

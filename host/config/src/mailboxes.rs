@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use postroom_auth::Provider;
-use postroom_mailbox::After;
+use postroom_core::After;
 
 use super::profiles::AllFacts;
 use super::reader::{Item, Section};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use postroom_core::Grants;
 use postroom_core::{ActionKind, ActionKinds};
-use postroom_sandbox::Grants;
 
 use super::limits::{self, TenantLimits};
 use super::reader::{Item, Reader, Section, closest};

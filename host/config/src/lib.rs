@@ -23,10 +23,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
-use postroom_core::Address;
-use postroom_mailbox::After;
-use postroom_sandbox::{Grants, Limits};
-use postroom_store::AutomaticLimits;
+use postroom_core::{Address, After, AutomaticLimits, Grants, Limits, StrikeLimits};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use toml::Spanned;
@@ -36,10 +33,8 @@ use url::Url;
 use accounts::Places;
 use mailboxes::Surroundings;
 pub use problem::{Problem, Problems, Ready, Unavailable};
-pub(crate) use reader::closest;
+pub use reader::closest;
 use reader::{Item, Reader, Section};
-
-use crate::rulebook::StrikeLimits;
 
 const DEFAULT_DATA_DIR: &str = "data";
 /// How long the raw bytes of a decided mail are kept.

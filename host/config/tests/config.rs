@@ -3,11 +3,10 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use postroom::config::{Config, RuleKind};
 use postroom_auth::{Endpoints, Need, Profile, Provider, Resource};
-use postroom_sandbox::Limits;
+use postroom_config::{Config, RuleKind};
+use postroom_core::Limits;
 
 const CLIENT_SECRET: &str = "hunter2-never-shown";
 const CLIENT_CERTIFICATE: &str = include_str!("../../../tests/cases/keys/test-pkcs1.pem");
@@ -48,39 +47,6 @@ fn a_configuration_that_is_not_there_says_how_to_make_one() {
     assert_eq!(
         error.to_string(),
         "nowhere/postroom.toml: is not there. Cure: name the configuration with --config FILE, or make one with `postroom init`"
-    );
-}
-
-#[test]
-fn what_init_writes_is_sound() {
-    let dir = tempfile::tempdir().unwrap();
-    postroom::commands::init::init(dir.path()).unwrap();
-    let config = Config::load(&dir.path().join("postroom.toml")).unwrap();
-    assert_eq!(config.mailboxes.len(), 1);
-
-    // What stands there as comments is sound, too.
-    let file = dir.path().join("postroom.toml");
-    let text = fs::read_to_string(&file).unwrap();
-    let is_commented = |line: &&str| {
-        let word = line.trim_start_matches("# ");
-        word != *line && (word.starts_with('[') || word.contains(" = "))
-    };
-    let text: Vec<&str> = text
-        .lines()
-        .map(|line| line.strip_prefix("# ").filter(|_| is_commented(&line)))
-        .zip(text.lines())
-        .map(|(bare, line)| bare.unwrap_or(line))
-        .collect();
-    fs::write(&file, text.join("\n")).unwrap();
-    let config = Config::load_with(&file, &environment).unwrap();
-    assert_eq!(config.mailboxes.len(), 2);
-    assert_eq!((config.outgoing.len(), config.sinks.len()), (1, 1));
-    assert!(config.unavailable.is_empty(), "{:?}", config.unavailable);
-
-    let again = postroom::commands::init::init(dir.path()).unwrap_err();
-    assert!(
-        again.to_string().contains("nothing is overwritten"),
-        "{again}"
     );
 }
 
@@ -127,30 +93,6 @@ fn the_manuals_sample_is_sound() {
             "service-account"
         ]
     );
-}
-
-/// `postroom check` over configurations and their rules, as a person sees it.
-#[test]
-fn check_tells_what_is_wrong_with_rules() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/check");
-    let folders = folders(&root);
-    assert!(!folders.is_empty(), "no cases in {}", root.display());
-    let mut wrong = Vec::new();
-    for folder in &folders {
-        let done = Command::new(env!("CARGO_BIN_EXE_postroom"))
-            .args(["check", "--config", "postroom.toml"])
-            .current_dir(folder)
-            .output()
-            .unwrap();
-        let found = format!(
-            "{}{}exit code {}\n",
-            String::from_utf8_lossy(&done.stdout),
-            String::from_utf8_lossy(&done.stderr),
-            done.status.code().unwrap_or(-1)
-        );
-        wrong.extend(compare(&folder.join("expected.txt"), &found));
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Not a case in a folder: a built component is never committed.

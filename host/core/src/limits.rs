@@ -1,8 +1,8 @@
-//! What a rule may spend and what it may reach: every limit by its name, so that configuration can set it and a test can break it.
+//! Limits and grants of rules, failure windows and automatic mail: each has a name, so that configuration can set it and a test can break it.
 
 use std::time::Duration;
 
-use postroom_core::ActionKinds;
+use crate::grants::ActionKinds;
 
 /// The limits of one rule. They hold for one mail, `init_time`, `modules` and `source_bytes` for one load, the totals of `kv` for as long as it remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +123,56 @@ impl Grants {
             "kv" => self.kv,
             "lookup" => self.lookup,
             _ => true,
+        }
+    }
+}
+
+/// Generations of each tenant's rules that are kept.
+pub const KEPT_GENERATIONS: u64 = 1000;
+
+/// When a version is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrikeLimits {
+    /// So many senders for whom it failed; 0 for never.
+    pub failures: usize,
+    /// Among so many mails, the last ones that it was asked about.
+    pub mails: usize,
+}
+
+impl Default for StrikeLimits {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            mails: 20,
+        }
+    }
+}
+
+impl StrikeLimits {
+    /// For rules that are never out.
+    pub const NEVER: Self = Self {
+        failures: 0,
+        mails: 0,
+    };
+}
+
+/// How many replies and forwards leave within an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AutomaticLimits {
+    /// To one address, from one tenant.
+    pub per_address: u32,
+    /// For one ticket.
+    pub per_ticket: u32,
+    /// From one tenant.
+    pub per_tenant: u32,
+}
+
+impl Default for AutomaticLimits {
+    fn default() -> Self {
+        Self {
+            per_address: 20,
+            per_ticket: 20,
+            per_tenant: 500,
         }
     }
 }

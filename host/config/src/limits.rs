@@ -3,13 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use postroom_core::ParseLimits;
-use postroom_sandbox::Limits;
-use postroom_store::{AutomaticLimits, StoreOptions};
+use postroom_core::{AutomaticLimits, KEPT_GENERATIONS, Limits, ParseLimits, StrikeLimits};
 
 use super::LineLimits;
 use super::reader::Section;
-use crate::rulebook::StrikeLimits;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -70,7 +67,7 @@ impl Default for LineLimits {
             outbox_age: Duration::from_secs(14 * 24 * 60 * 60),
             outbox_entries: 100_000,
             strikes: StrikeLimits::default(),
-            generations: StoreOptions::default().generations,
+            generations: KEPT_GENERATIONS,
             automatic: AutomaticLimits::default(),
         }
     }

@@ -1,0 +1,11 @@
+//! What an acknowledged mail becomes on its server, for every protocol.
+
+/// What to do to a mail on its server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum After {
+    Keep,
+    Seen,
+    Delete,
+    /// Into this folder, which is created when missing. The name is as the server writes it, hierarchy separator included.
+    Move(String),
+}
