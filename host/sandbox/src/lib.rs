@@ -35,4 +35,5 @@ pub use lookup::{Lookup, LookupError, NoLookup};
 pub use memory::{Kv, KvError, NoKv};
 pub use rule::{Rule, Run};
 pub use sandbox::{Sandbox, SandboxConfig};
+pub use script::lex;
 pub use source::{Bundle, Import, Imports, Module, Source, module_text};
