@@ -434,14 +434,19 @@ pub(crate) fn text_of_html(html: &str, most: usize) -> String {
     html::to_text(html, most)
 }
 
-/// The text of an attachment with this charset.
-pub(crate) fn text_of(bytes: &[u8], charset: Option<&str>) -> String {
-    decode::text(
-        Cow::Borrowed(bytes),
+/// Decodes the first `most` bytes of an attachment as a text part of this charset is decoded, and returns at most `most` bytes of text.
+/// Line ends stay as they are.
+pub fn text_of(bytes: &[u8], charset: Option<&str>, most: usize) -> String {
+    let head = &bytes[..bytes.len().min(most)];
+    let was_cut = head.len() < bytes.len();
+    let mut text = decode::text(
+        Cow::Borrowed(head),
         charset,
-        false,
+        was_cut,
         &mut Repairs::default(),
-    )
+    );
+    decode::cut(&mut text, most);
+    text
 }
 
 /// The addresses of a header that is no part of a [`Message`].
