@@ -15,6 +15,7 @@ pub mod raw;
 pub mod redact;
 pub mod reply;
 pub mod thread;
+mod touches;
 
 pub use backoff::{Backoff, backoff};
 pub use complete::{Completed, DecisionLimits, Manners, Nonsense, complete, fallback};
@@ -30,3 +31,4 @@ pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_messa
 pub use raw::{ContentHash, Cursor, Position, RawMessage};
 pub use redact::Redactor;
 pub use thread::ticket_numbers;
+pub use touches::Touches;
