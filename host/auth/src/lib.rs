@@ -13,7 +13,6 @@ pub mod runway;
 mod secret;
 mod service_key;
 mod sign_in;
-pub mod text;
 mod tokens;
 pub mod trace;
 pub mod vault;

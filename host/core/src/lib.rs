@@ -7,6 +7,7 @@ pub mod context;
 pub mod decision;
 mod fold;
 pub mod grants;
+pub mod harmless;
 pub mod identity;
 pub mod lookup;
 pub mod message;

@@ -26,6 +26,7 @@ use hmac::{Hmac, Mac};
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use postroom_auth::{Redactor, Secret};
+use postroom_core::harmless::harmless;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use rustls::ClientConfig;
@@ -287,12 +288,8 @@ async fn beginning(mut answer: Response, secrets: &Redactor) -> String {
         }
     }
     bytes.truncate(MAX_ANSWER_BYTES);
-    let text: String = secrets
-        .redact(&String::from_utf8_lossy(&bytes))
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    text.trim().to_owned()
+    let text = secrets.redact(&String::from_utf8_lossy(&bytes));
+    harmless(&text).trim().to_owned()
 }
 
 /// An error with its causes, without the address (which may hold a secret).

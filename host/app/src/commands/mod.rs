@@ -28,10 +28,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use postroom_auth::Tokens;
+use postroom_core::harmless::visible;
 use postroom_store::Reader;
 
-use crate::config::{self, Config, closest};
-use crate::output::{visible, write_line};
+use crate::config::{self, Config};
+use crate::output::write_line;
+use crate::suggest::no_such;
 
 /// The exit code of a process that a signal ended (128 + SIGINT).
 const INTERRUPTED: u8 = 130;

@@ -18,6 +18,7 @@ use memchr::{memchr, memrchr};
 use serde::{Deserialize, Serialize};
 
 use crate::classify::classify;
+use crate::harmless::is_hidden;
 use crate::message::{Address, Attachment, Header, Message};
 use crate::raw::ContentHash;
 use crate::reply;
@@ -543,15 +544,11 @@ fn append(to: &mut String, more: String) {
     }
 }
 
-/// A name without folders, control characters and the marks that turn text around.
+/// A name without folders and without hidden characters.
 fn file_name(name: &str, repairs: &mut Repairs) -> String {
     const LONGEST_NAME: usize = 255;
     let last = name.rsplit(['/', '\\']).next().unwrap_or("");
-    let turning = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut kept: String = last
-        .chars()
-        .filter(|c| !c.is_control() && !turning(*c))
-        .collect();
+    let mut kept: String = last.chars().filter(|c| !is_hidden(*c)).collect();
     decode::cut(&mut kept, LONGEST_NAME);
     let kept = match kept.trim() {
         "." | ".." => "",
