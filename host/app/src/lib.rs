@@ -19,5 +19,6 @@ pub mod rulebook;
 mod runway;
 mod service;
 mod shadow;
+mod suggest;
 mod tls;
 mod watch;

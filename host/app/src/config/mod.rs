@@ -36,7 +36,6 @@ use url::Url;
 use accounts::Places;
 use mailboxes::Surroundings;
 pub use problem::{Problem, Problems, Ready, Unavailable};
-pub(crate) use reader::closest;
 use reader::{Item, Reader, Section};
 
 use crate::rulebook::StrikeLimits;

@@ -16,7 +16,8 @@ use postroom_core::harmless::harmless;
 
 use crate::cli::Who;
 use crate::commands::{load_config, print, runtime};
-use crate::config::{Config, Credential, Source, Unavailable, closest};
+use crate::config::{Config, Credential, Source, Unavailable};
+use crate::suggest::no_such;
 use crate::{connections, tls};
 
 pub use login::login;
@@ -89,10 +90,8 @@ fn account_of(config: &Config, who: &Who) -> anyhow::Result<Account> {
         (None, None) => {
             let profiles = profile_names(config).into_iter();
             let mailboxes = config.mailboxes.iter().map(|mailbox| mailbox.name.as_str());
-            match closest(target, profiles.chain(mailboxes)) {
-                Some(near) => bail!("no profile and no mailbox is named {target}; is it {near}?"),
-                None => bail!("no profile and no mailbox is named {target}"),
-            }
+            let known: Vec<&str> = profiles.chain(mailboxes).collect();
+            bail!(no_such("profile and no mailbox", target, &known))
         }
     }
 }
