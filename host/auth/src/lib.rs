@@ -20,7 +20,7 @@ pub mod vault;
 pub use advice::Advice;
 pub use certificate::{Certificate, CertificateError};
 pub use error::{AuthError, Refusal, Remedy};
-pub use exchange::ExchangeLimits;
+pub use exchange::{ExchangeLimits, retry_after};
 pub use profile::{
     Account, AccountUse, ClientCredential, Endpoints, Grant, Login, Profile, Prompt, SendSecret,
 };

@@ -265,16 +265,10 @@ fn speaks_of(status: StatusCode) -> SpeaksOf {
     }
 }
 
-/// Retry-After in either of its forms (RFC 9110 section 10.2.3), capped.
+/// Returns the capped pause that Retry-After asks for.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let pause = match value.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
-            Duration::try_from(at.duration_since(now)).unwrap_or_default()
-        }
-    };
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let pause = postroom_auth::retry_after(value, now)?;
     Some(pause.min(MAX_RETRY_AFTER))
 }
 

@@ -28,6 +28,9 @@ use mime::{Disposition, Head, Leaf};
 pub use repairs::MAX_REPAIRS;
 use repairs::Repairs;
 
+/// The end of a Message-ID that stands in for a missing one. No mail outside refers to it.
+pub const SYNTHETIC: &str = "@synthetic.postroom.invalid";
+
 /// How much of a mail is read. What is over a limit is left out or cut, and noted as a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -174,7 +177,7 @@ pub fn synthetic_message_id(hash: &ContentHash, file: Option<&str>) -> String {
         None => hash.hex(),
     };
     id.truncate(32);
-    id.push_str("@synthetic.postroom.invalid");
+    id.push_str(SYNTHETIC);
     id
 }
 
