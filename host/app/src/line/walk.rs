@@ -338,3 +338,30 @@ impl ChainRun<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use postroom_core::{Verdict, parse};
+
+    use super::*;
+
+    /// The client is one by its domain, and sure unless the trusted boundary disowns the sender.
+    #[test]
+    fn a_client_is_sure_unless_its_sender_is_disowned() {
+        let mail = b"From: a@acme.example\r\nSubject: x\r\n\r\nx".as_slice();
+        let mut message = parse(&mail.into(), &Default::default(), &[]);
+        for (dmarc, is_sure) in [
+            (Verdict::None, true),
+            (Verdict::Pass, true),
+            (Verdict::Fail, false),
+        ] {
+            message.authentication.dmarc = dmarc;
+            let told = |domain: &str| {
+                let domains = [domain.to_owned()];
+                context("acme", "support", &domains, &message, None, 0).client
+            };
+            assert_eq!(told("acme.example").map(|it| it.sure), Some(is_sure));
+            assert_eq!(told("other.example"), None);
+        }
+    }
+}
