@@ -34,7 +34,7 @@ interface Mail {
   readonly reply: string;
   readonly attachments: Attachment[];
   readonly classification: "person" | "auto-reply" | "bounce" | "list" | "machine";
-  /** What the trusted boundary said of the sender. */
+  /** What the servers under `[authentication] trusted` said of the sender; all "none" without that setting. */
   readonly authentication: { spf: Verdict; dkim: Verdict; dmarc: Verdict };
   /** What was repaired while the mail was parsed, one sentence each. */
   readonly repairs: string[];
@@ -106,7 +106,7 @@ interface Match extends Array<string> {
 interface Context {
   readonly tenant: string;
   readonly mailbox: string;
-  /** Whose mail this is taken to be; `sure` is false when it is a guess. */
+  /** Whose mail this is taken to be; `sure` is false when a trusted server says `dmarc=fail`: From may be forged. */
   readonly client: { name: string; sure: boolean } | null;
   /** The open ticket this mail seems to belong to; `authorised` when the sender may write to it. */
   readonly thread: { ticket: string; method: string; authorised: boolean } | null;

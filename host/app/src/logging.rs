@@ -4,11 +4,11 @@ mod budget;
 
 use std::io::{self, IsTerminal, Write};
 
+use postroom_core::harmless::visible;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use crate::output::visible;
 use budget::Budget;
 
 /// Starts logging. `RUST_LOG` chooses; without it, this program's own words from `info` up.

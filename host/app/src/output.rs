@@ -4,10 +4,10 @@
 //! panic when the reader of a pipe is gone, and pass on whatever a mail holds.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use postroom_core::harmless::visible;
 use serde::Serialize;
 
 /// Prints a line to standard output, as [`crate::output::line`] does.
@@ -69,82 +69,11 @@ pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
     })
 }
 
-/// The text with every [hidden](is_hidden) character as `\uXXXX`, which is also how JSON writes it. Line feeds and tabs stay, and a
-/// carriage return before a line feed is left out.
-pub fn visible(text: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
-    if text.bytes().all(is_plain) || !text.chars().any(|c| is_hidden(c) && !is_layout(c)) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len() + 16);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\r' if chars.peek() == Some(&'\n') => {}
-            c if is_hidden(c) && !is_layout(c) => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(shown, "\\u{unit:04x}");
-                }
-            }
-            c => shown.push(c),
-        }
-    }
-    Cow::Owned(shown)
-}
-
-/// The text on one line: as [`visible`], with line ends and tabs as blanks.
-pub fn on_one_line(text: &str) -> String {
-    let flat: String = text
-        .chars()
-        .filter(|c| *c != '\r')
-        .map(|c| if is_layout(c) { ' ' } else { c })
-        .collect();
-    visible(&flat).into_owned()
-}
-
-fn is_layout(c: char) -> bool {
-    matches!(c, '\n' | '\t')
-}
-
-/// Whether a character moves the cursor, changes colours, rings, breaks a line, turns the direction of reading (Unicode UAX #9), or is
-/// not seen and changes what is read. The joiners U+200C and U+200D are letters' own in several scripts and stay.
-pub fn is_hidden(c: char) -> bool {
-    matches!(c,
-        '\0'..='\x1f'
-        | '\x7f'..='\u{9f}'
-        | '\u{ad}'
-        | '\u{61c}'
-        | '\u{180e}'
-        | '\u{200b}'
-        | '\u{200e}'
-        | '\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
-        | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}')
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use postroom_core::harmless::is_hidden;
 
-    #[test]
-    fn nothing_hidden_is_left() {
-        for (text, expected) in [
-            ("plain ü 名 👩\u{200d}🚒", "plain ü 名 👩\u{200d}🚒"),
-            ("a\nb\tc", "a\nb\tc"),
-            ("a\r\nb\rc", "a\nb\\u000dc"),
-            ("\x1b[2J\x07", "\\u001b[2J\\u0007"),
-            ("\u{9b}31m\x7f", "\\u009b31m\\u007f"),
-            ("\u{202e}moc.live\u{2066}", "\\u202emoc.live\\u2066"),
-            ("a\u{2028}b\u{200b}c\u{feff}", "a\\u2028b\\u200bc\\ufeff"),
-            ("\u{e0041}", "\\udb40\\udc41"),
-        ] {
-            assert_eq!(visible(text), expected, "{text:?}");
-        }
-        assert_eq!(on_one_line("a\r\nb\tc\x1b"), "a b c\\u001b");
-    }
+    use super::*;
 
     #[test]
     fn json_means_the_same_and_hides_nothing() {

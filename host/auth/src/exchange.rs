@@ -216,8 +216,8 @@ fn too_long(
     }
 }
 
-/// Seconds or a date (RFC 9110 section 10.2.3); a date that has passed is no wait.
-fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+/// Parses a Retry-After header: seconds or a date (RFC 9110 section 10.2.3). A date that has passed is no wait.
+pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if let Ok(secs) = value.parse() {
         return Some(Duration::from_secs(secs));

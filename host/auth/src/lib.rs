@@ -13,7 +13,6 @@ pub mod runway;
 mod secret;
 mod service_key;
 mod sign_in;
-pub mod text;
 mod tokens;
 pub mod trace;
 pub mod vault;
@@ -21,7 +20,7 @@ pub mod vault;
 pub use advice::Advice;
 pub use certificate::{Certificate, CertificateError};
 pub use error::{AuthError, Refusal, Remedy};
-pub use exchange::ExchangeLimits;
+pub use exchange::{ExchangeLimits, retry_after};
 pub use profile::{
     Account, AccountUse, ClientCredential, Endpoints, Grant, Login, Profile, Prompt, SendSecret,
 };

@@ -11,6 +11,7 @@ mod reader;
 mod rules;
 mod servers;
 mod sinks;
+pub mod suggest;
 mod tenants;
 mod values;
 mod vault;
@@ -33,7 +34,6 @@ use url::Url;
 use accounts::Places;
 use mailboxes::Surroundings;
 pub use problem::{Problem, Problems, Ready, Unavailable};
-pub use reader::closest;
 use reader::{Item, Reader, Section};
 
 const DEFAULT_DATA_DIR: &str = "data";

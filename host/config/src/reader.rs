@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, Unavailable};
+use crate::suggest::{closest, hint};
 
 /// Looks up an environment variable.
 pub type Environment<'r> = dyn Fn(&str) -> Option<OsString> + 'r;
@@ -237,20 +238,17 @@ impl<'r> Section<'r> {
             }
             let path = join(&self.path, name);
             let at = key.span().start;
-            match closest(name, asked.iter().copied()) {
-                Some(near) => self.reader.problem(
-                    at,
-                    &path,
-                    format!("is not a key of {}; did you mean {near}?", self.what),
-                    format!("write {near}, or remove it"),
-                ),
-                None => self.reader.problem(
-                    at,
-                    &path,
-                    format!("is not a key of {}", self.what),
-                    format!("remove it; known here: {}", asked.join(", ")),
-                ),
-            }
+            let near = closest(name, asked.iter().copied());
+            let hint = hint(name, asked.iter().copied());
+            self.reader.problem(
+                at,
+                &path,
+                format!("is not a key of {}{hint}", self.what),
+                match near {
+                    Some(near) => format!("write {near}, or remove it"),
+                    None => format!("remove it; known here: {}", asked.join(", ")),
+                },
+            );
         }
     }
 
@@ -397,16 +395,14 @@ impl<'r> Item<'r> {
         if names.iter().any(|name| name == text) {
             return Some(text.into());
         }
-        match closest(text, names.iter().map(String::as_str)) {
-            Some(near) => self.problem(
-                format!("there is no {what} \"{text}\"; did you mean \"{near}\"?"),
-                format!("write \"{near}\", or add [{}]", join(table, text)),
-            ),
-            None => self.problem(
-                format!("there is no {what} \"{text}\""),
-                format!("add [{}], or name one that is there", join(table, text)),
-            ),
-        }
+        let known = || names.iter().map(String::as_str);
+        self.problem(
+            format!("there is no {what} \"{text}\"{}", hint(text, known())),
+            match closest(text, known()) {
+                Some(near) => format!("write \"{near}\", or add [{}]", join(table, text)),
+                None => format!("add [{}], or name one that is there", join(table, text)),
+            },
+        );
         None
     }
 
@@ -416,8 +412,7 @@ impl<'r> Item<'r> {
         words: impl Iterator<Item = &'w str> + Clone,
         later: impl Iterator<Item = &'w str>,
     ) {
-        let near = closest(text, words.clone().chain(later));
-        let hint = near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+        let hint = hint(text, words.clone().chain(later));
         self.problem(
             format!("\"{text}\" is not known{hint}"),
             format!("use {}", quoted(words)),
@@ -454,22 +449,6 @@ pub fn join(path: &str, key: &str) -> String {
     } else {
         format!("{path}.{key}")
     }
-}
-
-/// The word that was probably meant.
-pub fn closest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    let word = word.to_lowercase();
-    known
-        .map(|candidate| {
-            let distance = strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
-            (distance, candidate)
-        })
-        .filter(|(distance, candidate)| {
-            *distance <= 1 + word.chars().count().max(candidate.chars().count()) / 4
-                && *distance < candidate.chars().count()
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
 }
 
 /// `"a", "b" or "c"`.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use super::reader::{Item, closest};
+use super::reader::Item;
 use super::{Rule, RuleKind, RuleUse, Tenant};
+use crate::suggest::{closest, did_you_mean, hint};
 use postroom_files::{Astray, Inside};
 
 const BUILT_IN: &[&str] = &["standard", "fallback"];
@@ -112,8 +113,7 @@ fn read_one(item: &Item, name: &str) -> Option<RuleKind> {
         Some("js" | "ts") => RuleKind::Script,
         Some("wasm") => RuleKind::Component,
         _ => {
-            let near = closest(name, BUILT_IN.iter().copied());
-            let hint = near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+            let hint = hint(name, BUILT_IN.iter().copied());
             item.problem(
                 format!(
                     "\"{name}\" is neither a .js, .ts nor .wasm file nor a built-in rule{hint}"
@@ -156,7 +156,7 @@ pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
             let near = neighbour(item.reader.dir, path);
             let (hint, cure) = match near {
                 Some(near) => (
-                    format!("; did you mean {near}?"),
+                    format!("; {}", did_you_mean(&near)),
                     format!("write \"{near}\", or make the file"),
                 ),
                 None => (

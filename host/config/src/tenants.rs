@@ -7,9 +7,10 @@ use postroom_core::Grants;
 use postroom_core::{ActionKind, ActionKinds};
 
 use super::limits::{self, TenantLimits};
-use super::reader::{Item, Reader, Section, closest};
+use super::reader::{Item, Reader, Section};
 use super::rules::Chain;
 use super::{DirectoryFile, OnFailure, Tenant, rules};
+use crate::suggest::hint;
 
 /// The rules that tenants name besides in chains, with their places.
 pub struct SettingsKeys<'r> {
@@ -160,23 +161,16 @@ impl SettingsKeys<'_> {
                 continue;
             }
             let cure = "name the rule as it stands in the mailbox's rules, in quotes, such as \"rules/acme.js\"";
-            match closest(&key.rule, rules.iter().copied()) {
-                Some(near) => self.reader.problem(
-                    key.at,
-                    &key.path,
-                    format!(
-                        "no mailbox of tenant \"{}\" has this rule; did you mean \"{near}\"?",
-                        key.tenant
-                    ),
-                    cure,
+            let hint = hint(&key.rule, rules.iter().copied());
+            self.reader.problem(
+                key.at,
+                &key.path,
+                format!(
+                    "no mailbox of tenant \"{}\" has this rule{hint}",
+                    key.tenant
                 ),
-                None => self.reader.problem(
-                    key.at,
-                    &key.path,
-                    format!("no mailbox of tenant \"{}\" has this rule", key.tenant),
-                    cure,
-                ),
-            }
+                cure,
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     pub name: String,
-    /// False when it is only a guess.
+    /// False when a server under `[authentication] trusted` says `dmarc=fail`: From may be forged.
     pub sure: bool,
 }
 

@@ -8,6 +8,7 @@ pub mod context;
 pub mod decision;
 mod fold;
 pub mod grants;
+pub mod harmless;
 pub mod identity;
 pub mod limits;
 pub mod lookup;
@@ -17,6 +18,7 @@ pub mod raw;
 pub mod redact;
 pub mod reply;
 pub mod thread;
+mod touches;
 
 pub use acknowledgement::After;
 pub use backoff::{Backoff, backoff};
@@ -34,3 +36,4 @@ pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_messa
 pub use raw::{ContentHash, Cursor, Position, RawMessage};
 pub use redact::Redactor;
 pub use thread::ticket_numbers;
+pub use touches::Touches;

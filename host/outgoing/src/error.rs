@@ -3,7 +3,7 @@
 use std::fmt;
 
 use postroom_auth::AuthError;
-use postroom_auth::text::harmless_chars;
+use postroom_core::harmless::harmless_chars;
 
 /// At most this much of a server's own words is kept.
 const TEXT_CHARS: usize = 500;

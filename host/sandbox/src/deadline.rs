@@ -41,7 +41,8 @@ impl Deadline {
     }
 }
 
-fn thread_time() -> Duration {
+/// Returns the computing time of this thread so far, which a busy machine does not add to.
+pub fn thread_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 

@@ -10,8 +10,8 @@ use crate::cache::{Cache, Compiled};
 use crate::compile::{Compiler, Compilers};
 use crate::component::on_demand;
 use crate::error::{LoadError, SandboxError, Stop};
-use crate::gate::{Gate, Pass};
 use crate::host::Host;
+use crate::semaphore::{Permit, Semaphore};
 use crate::ticker::{Ticker, Ticking};
 use postroom_core::Limits;
 
@@ -28,19 +28,19 @@ const TABLES: u32 = 4;
 /// The largest script image that is mapped copy-on-write.
 const IMAGE_BYTES: u64 = 32 << 20;
 
-/// The engines with their clock, their gate and their cache. Shared by the sandbox and all its rules; the last one stops the clock.
+/// The engines with their clock, their semaphore and their cache. Shared by the sandbox and all its rules; the last one stops the clock.
 pub(crate) struct Engines {
     pub(crate) small: Engine,
     pub(crate) large: Engine,
     pub(crate) cache: Cache,
     pub(crate) compilers: Compilers,
     ticker: Ticker,
-    gate: Gate,
+    semaphore: Semaphore,
 }
 
 /// Leave to run one instance: a slot, and a clock that goes.
 pub(crate) struct Turn<'a> {
-    _pass: Pass<'a>,
+    _permit: Permit<'a>,
     _ticking: Ticking<'a>,
 }
 
@@ -69,14 +69,14 @@ impl Engines {
             compilers: Compilers::new(compiler, cache.folder()),
             cache,
             ticker,
-            gate: Gate::new(slots),
+            semaphore: Semaphore::new(slots),
         })
     }
 
     /// Waits for a free slot.
     pub(crate) fn turn(&self) -> Turn<'_> {
         Turn {
-            _pass: self.gate.pass(),
+            _permit: self.semaphore.acquire(),
             _ticking: self.ticker.run(),
         }
     }

@@ -216,7 +216,12 @@ impl types::HostMessage for Host {
     }
 
     fn attachment_text(&mut self, _: Resource<Mail>, index: u32) -> wasmtime::Result<String> {
-        Ok(attachment(self.mail()?, index).map_or_else(String::new, text_of))
+        Ok(
+            attachment(self.mail()?, index).map_or_else(String::new, |attachment| {
+                let charset = attachment.charset.as_deref();
+                core::parse::text_of(&attachment.bytes, charset, ATTACHMENT_CHUNK)
+            }),
+        )
     }
 
     fn classification(&mut self, _: Resource<Mail>) -> wasmtime::Result<Classification> {
@@ -322,18 +327,4 @@ fn verdict(verdict: core::Verdict) -> Verdict {
 
 fn attachment(mail: &Message, index: u32) -> Option<&core::Attachment> {
     mail.attachments.get(index as usize)
-}
-
-/// The beginning of an attachment in its charset, UTF-8 where that is unknown.
-fn text_of(attachment: &core::Attachment) -> String {
-    let bytes = &attachment.bytes[..attachment.bytes.len().min(ATTACHMENT_CHUNK)];
-    let charset = attachment
-        .charset
-        .as_deref()
-        .and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes()))
-        .unwrap_or(encoding_rs::UTF_8);
-    let (text, ..) = charset.decode(bytes);
-    let mut text = text.into_owned();
-    text.truncate(text.floor_char_boundary(ATTACHMENT_CHUNK));
-    text
 }

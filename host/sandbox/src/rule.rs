@@ -55,7 +55,7 @@ impl MadeOf {
 }
 
 /// What one decision came to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Run {
     /// The actions asked for; `None` when the rule passed.
     pub verdict: Result<Option<Vec<Action>>, Trouble>,

@@ -26,6 +26,7 @@ use hmac::{Hmac, Mac};
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use postroom_auth::{Redactor, Secret};
+use postroom_core::harmless::harmless;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use rustls::ClientConfig;
@@ -264,16 +265,10 @@ fn speaks_of(status: StatusCode) -> SpeaksOf {
     }
 }
 
-/// Retry-After in either of its forms (RFC 9110 section 10.2.3), capped.
+/// Returns the capped pause that Retry-After asks for.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let pause = match value.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
-            Duration::try_from(at.duration_since(now)).unwrap_or_default()
-        }
-    };
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let pause = postroom_auth::retry_after(value, now)?;
     Some(pause.min(MAX_RETRY_AFTER))
 }
 
@@ -287,12 +282,8 @@ async fn beginning(mut answer: Response, secrets: &Redactor) -> String {
         }
     }
     bytes.truncate(MAX_ANSWER_BYTES);
-    let text: String = secrets
-        .redact(&String::from_utf8_lossy(&bytes))
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    text.trim().to_owned()
+    let text = secrets.redact(&String::from_utf8_lossy(&bytes));
+    harmless(&text).trim().to_owned()
 }
 
 /// An error with its causes, without the address (which may hold a secret).

@@ -1,5 +1,6 @@
 //! Writes out what leaves the house: the events that sinks receive and the mails that answer or forward one.
 
+use postroom_core::parse::SYNTHETIC;
 use postroom_core::{Address, Reply};
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +12,6 @@ use crate::items::ItemRow;
 const REFERENCES: usize = 20;
 /// Characters of a subject at most.
 const SUBJECT_CHARS: usize = 200;
-/// What core gives mails that came without a Message-ID: nobody else knows it.
-const SYNTHETIC: &str = "@synthetic.postroom.invalid";
 
 /// Why a mail leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

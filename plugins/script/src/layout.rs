@@ -1,11 +1,6 @@
 //! Reading the layouts that programs send: labelled lines, sections, and HTML tables.
 
-use crate::entities;
-
-/// Elements of a cell whose content no reader sees.
-const HIDDEN: [&str; 2] = ["style", "script"];
-/// Bytes of a tag in which quotes count; beyond them the first `>` ends it, for one that is never closed.
-const QUOTED_BYTES: usize = 4096;
+use postroom_html::Token;
 
 /// The text after `LABEL:` or `LABEL =` on the first line that has it; case and leading dots do not count, and a colon may be a wide one.
 pub fn labelled<'a>(text: &'a str, label: &str) -> Option<&'a str> {
@@ -39,54 +34,28 @@ pub fn section(text: &str, from: &str, to: Option<&str>) -> Option<String> {
 pub fn table(html: &str, number: usize) -> Vec<Vec<String>> {
     let mut tables: Vec<Table> = Vec::new();
     let mut open: Vec<usize> = Vec::new();
-    // A hidden element has no end: none is looked for again, so that the whole stays linear.
-    let mut unclosed = false;
-    let mut rest = html;
-    while let Some(at) = rest.find('<') {
-        if let Some(table) = open.last() {
-            tables[*table].text(&rest[..at]);
-        }
-        rest = &rest[at..];
-        if let Some(comment) = rest.strip_prefix("<!--") {
-            rest = comment.find("-->").map_or("", |end| &comment[end + 3..]);
-            continue;
-        }
-        if !begins_tag(rest) {
-            if let Some(table) = open.last() {
-                tables[*table].text("<");
-            }
-            rest = &rest[1..];
-            continue;
-        }
-        let Some(tag) = Tag::at(rest) else { break };
-        rest = &rest[tag.len..];
-        let (name, closing) = (tag.name.to_ascii_lowercase(), tag.closing);
-        if !closing && !unclosed && HIDDEN.contains(&name.as_str()) {
-            match content_end(rest, &name) {
-                Some(end) => rest = &rest[end..],
-                None => unclosed = true,
-            }
-            continue;
-        }
-        match (name.as_str(), closing) {
-            ("table", false) => {
-                open.push(tables.len());
-                tables.push(Table::default());
-            }
-            ("table", true) => {
-                if let Some(table) = open.pop() {
-                    tables[table].end_row();
-                }
-            }
-            (name, closing) => {
+    for token in postroom_html::tokens(html) {
+        let tag = match token {
+            Token::Text(text) => {
                 if let Some(table) = open.last() {
-                    tables[*table].tag(name, closing);
+                    tables[*table].text(text);
                 }
+                continue;
             }
+            Token::Tag(tag) => tag,
+        };
+        if !tag.is("table") {
+            if let Some(table) = open.last() {
+                tables[*table].tag(&tag.name.to_ascii_lowercase(), tag.is_closing);
+            }
+        } else if tag.is_closing {
+            if let Some(table) = open.pop() {
+                tables[table].end_row();
+            }
+        } else {
+            open.push(tables.len());
+            tables.push(Table::default());
         }
-    }
-    if let Some(table) = open.last() {
-        tables[*table].text(rest);
     }
     for table in &mut tables {
         table.end_row();
@@ -96,62 +65,6 @@ pub fn table(html: &str, number: usize) -> Vec<Vec<String>> {
     } else {
         Vec::new()
     }
-}
-
-/// Whether a `<` is more than a sign, as in `< 10 %`.
-fn begins_tag(html: &str) -> bool {
-    match html.as_bytes() {
-        [_, b'/', b, ..] => b.is_ascii_alphabetic(),
-        [_, b, ..] => b.is_ascii_alphabetic() || matches!(b, b'!' | b'?'),
-        _ => false,
-    }
-}
-
-struct Tag<'h> {
-    name: &'h str,
-    closing: bool,
-    /// In bytes, with both brackets.
-    len: usize,
-}
-
-impl<'h> Tag<'h> {
-    /// The tag that begins here; none when it does not end.
-    fn at(html: &'h str) -> Option<Self> {
-        let end = tag_end(html.as_bytes())?;
-        let (closing, inner) = match html[1..end].strip_prefix('/') {
-            Some(inner) => (true, inner),
-            None => (false, &html[1..end]),
-        };
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-');
-        let name_end = inner.find(|c| !is_name(c)).unwrap_or(inner.len());
-        Some(Self {
-            name: &inner[..name_end],
-            closing,
-            len: end + 1,
-        })
-    }
-}
-
-/// The `>` of a tag, outside of the quotes of its attributes where these are closed soon.
-fn tag_end(bytes: &[u8]) -> Option<usize> {
-    let mut quote = None;
-    for (at, b) in bytes.iter().enumerate().take(QUOTED_BYTES) {
-        match (quote, b) {
-            (None, b'>') => return Some(at),
-            (None, b'"' | b'\'') if bytes[at - 1] == b'=' => quote = Some(b),
-            (Some(open), b) if open == b => quote = None,
-            _ => {}
-        }
-    }
-    bytes.iter().position(|b| *b == b'>')
-}
-
-/// Where the `</name` stands that ends an element.
-fn content_end(html: &str, name: &str) -> Option<usize> {
-    html.match_indices("</").map(|(at, _)| at).find(|at| {
-        let found = html.as_bytes().get(at + 2..at + 2 + name.len());
-        found.is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
-    })
 }
 
 #[derive(Default)]
@@ -184,7 +97,7 @@ impl Table {
 
     fn end_cell(&mut self) {
         if let Some(cell) = self.cell.take() {
-            let text = entities::decode(&cell);
+            let text = postroom_html::decode(&cell);
             self.row
                 .push(text.split_whitespace().collect::<Vec<_>>().join(" "));
         }

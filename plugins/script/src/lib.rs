@@ -6,7 +6,6 @@
 mod answer;
 mod clock;
 mod engine;
-mod entities;
 mod host;
 mod inquiries;
 mod layout;

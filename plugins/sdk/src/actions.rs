@@ -71,7 +71,7 @@ pub fn expect(key: impl Into<String>, within_secs: u64) -> Expect {
     }
 }
 
-/// An action of a later Postroom, by name, with a JSON payload.
+/// Reserved for a later Postroom, by name, with a JSON payload. Recorded with the decision only.
 pub fn custom(name: impl Into<String>, payload: impl Into<String>) -> Action {
     Action::Custom(crate::bindings::postroom::plugin::types::Custom {
         name: name.into(),

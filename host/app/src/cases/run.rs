@@ -125,25 +125,26 @@ impl<'s> Loaded<'s> {
             .and_then(|it| it.lookup.clone())
             .unwrap_or_default();
         let (kv, lookup) = (Arc::new(Remembered(kv)), Arc::new(Stated(known)));
-        let answer = self.terms.ask(&rule, &message, &context, kv, lookup);
+        let asked = self.terms.ask(&rule, &message, context, kv, lookup);
+        let answer = asked.map_err(|error| error.to_string())?;
         let said = match &answer.run.verdict {
             Ok(Some(actions)) => json_of(actions)?,
             _ => Vec::new(),
         };
-        let completed = answer.result?;
+        let decision = answer.result?;
         Ok(Found {
-            outcome: completed
+            outcome: decision
                 .as_ref()
                 .map_or(Outcome::Pass, |it| it.outcome.into()),
-            refused: match &completed {
-                Some(completed) => json_of(&completed.refused)?,
+            refused: match &decision {
+                Some(decision) => json_of(&decision.refused)?,
                 None => Vec::new(),
             },
-            repairs: match &completed {
-                Some(completed) => [message.repairs.clone(), completed.repairs.clone()].concat(),
+            repairs: match &decision {
+                Some(decision) => decision.repairs.clone(),
                 None => message.repairs.clone(),
             },
-            actions: completed.map(|it| it.actions).unwrap_or_default(),
+            actions: decision.map(|it| it.actions).unwrap_or_default(),
             said,
             log: answer.run.log,
             kv_writes: answer.run.kv_writes.into_iter().collect(),

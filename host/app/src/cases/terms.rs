@@ -1,15 +1,17 @@
 //! Whose rule it is taken to be when it is tried or tested: tenant, mailbox, settings, grants, limits, manners.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use postroom_core::{Completed, Context, DecisionLimits, Manners, Message, ParseLimits, complete};
+use postroom_core::{Context, Decision, Message, ParseLimits};
 use postroom_sandbox::{Grants, Kv, Lookup, Rule as LoadedRule, Run};
+use postroom_store::StoreError;
 
 use super::Given;
-use crate::config::{Config, Mailbox, Rule, RuleUse};
-use crate::line::walk;
+use crate::config::{Config, Mailbox, OnFailure, Rule, RuleUse};
+use crate::line::walk::{self, CapabilityProvider, Place};
+use crate::rulebook::{Chain, LiveRule};
 
 /// Without a configuration, tenant and mailbox are called so.
 const NOBODY: &str = "try";
@@ -33,10 +35,10 @@ pub struct Terms {
     foreign: Vec<String>,
 }
 
-/// What a rule answered, made complete.
+/// What a rule returned, and what the chain made of it.
 pub struct Answer {
     /// The decision; none when the rule passed; or what was wrong.
-    pub result: Result<Option<Completed>, String>,
+    pub result: Result<Option<Decision>, String>,
     pub run: Run,
 }
 
@@ -146,42 +148,83 @@ impl Terms {
         mailbox.is_some_and(|mailbox| self.foreign.contains(mailbox))
     }
 
-    /// Asks the rule about a mail.
+    /// Runs a chain of this one rule on a mail, by the code of the line.
     pub fn ask(
         &self,
         rule: &LoadedRule,
         message: &Arc<Message>,
-        context: &Context,
+        context: Context,
         kv: Arc<dyn Kv>,
         lookup: Arc<dyn Lookup>,
-    ) -> Answer {
-        let run = rule.decide(message, context, kv, lookup);
-        let manners = Manners {
+    ) -> anyhow::Result<Answer> {
+        let name = &self.wanted.rule.name;
+        let chain = Chain {
+            generation: 0,
+            rules: vec![Arc::new(LiveRule::tried(
+                name,
+                rule.clone(),
+                OnFailure::Pass,
+            ))],
+        };
+        let stated = Stated {
+            kv,
+            lookup,
+            run: Mutex::default(),
+        };
+        let place = Place {
+            chain: &chain,
             own_addresses: &self.own_addresses,
             has_outgoing: self.has_outgoing,
-            granted: self.wanted.grants.actions,
-            limits: &DecisionLimits {
-                // The sandbox counted them already, against the tenant's own limit.
-                actions: usize::MAX,
-                ..DecisionLimits::default()
-            },
+            capabilities: &stated,
         };
-        let result = match &run.verdict {
-            Err(trouble) => Err(format!(
-                "{}{}: {trouble}",
-                trouble.kind(),
-                at(trouble.location())
+        let decision = walk::walk(place, message, context)?.decision;
+        let run = stated.run.into_inner();
+        let run = run.unwrap_or_else(PoisonError::into_inner);
+        let result = match decision.troubles.first() {
+            Some(trouble) => Err(format!(
+                "{}{}: {}",
+                trouble.kind,
+                at(trouble.location.as_deref()),
+                trouble.message
             )),
-            Ok(None) => Ok(None),
-            Ok(Some(actions)) => complete(actions.clone(), message, context, &manners)
-                .map(Some)
-                .map_err(|nonsense| {
-                    let place = run.decided_at.as_ref().and_then(|path| path.first());
-                    let place = at(place.map(String::as_str));
-                    format!("{}{place}: {nonsense}", nonsense.kind())
-                }),
+            // The rule passed.
+            None if decision.rule != *name => Ok(None),
+            None => Ok(Some(decision)),
         };
-        Answer { result, run }
+        Ok(Answer {
+            result,
+            run: run.context("the rule was not run")?,
+        })
+    }
+}
+
+/// The capabilities that a case states. Every ticket exists.
+struct Stated {
+    kv: Arc<dyn Kv>,
+    lookup: Arc<dyn Lookup>,
+    /// What the rule returned, before it was completed.
+    run: Mutex<Option<Run>>,
+}
+
+impl CapabilityProvider for Stated {
+    fn kv(&self, _rule: &str) -> Arc<dyn Kv> {
+        self.kv.clone()
+    }
+
+    fn lookup(&self, _rule: &str) -> Arc<dyn Lookup> {
+        self.lookup.clone()
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        None
+    }
+
+    fn ticket_exists(&self, _ticket: &str) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    fn observe(&self, run: &Run) {
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.clone());
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use indicatif::ProgressBar;
 use postroom_core::{Position, RawMessage, stated_times_ms};
 use postroom_mailbox::import;
@@ -12,7 +12,7 @@ use postroom_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::run::stop_on_signals;
-use crate::commands::{INTERRUPTED, load_config, progress, runtime};
+use crate::commands::{INTERRUPTED, load_config, no_mailbox, progress, runtime};
 use crate::service::Service;
 
 /// Mails are journalled and decided so many at a time, or fewer when they are large.
@@ -38,11 +38,7 @@ pub fn import(
 ) -> anyhow::Result<ExitCode> {
     let mut config = load_config(config)?;
     if config.mailbox(mailbox).is_none() {
-        let names: Vec<_> = config.mailboxes.iter().map(|m| m.name.as_str()).collect();
-        bail!(
-            "the configuration has no mailbox {mailbox}; it has: {}",
-            names.join(", ")
-        );
+        return Err(no_mailbox(&config, mailbox));
     }
     for owner in &mut config.mailboxes {
         owner.deliver_old |= options.deliver && owner.name == mailbox;

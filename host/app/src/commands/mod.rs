@@ -28,10 +28,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use postroom_auth::Tokens;
+use postroom_core::harmless::visible;
 use postroom_store::Reader;
 
-use crate::config::{self, Config, closest};
-use crate::output::{visible, write_line};
+use crate::config::{self, Config};
+use crate::output::write_line;
+use postroom_config::suggest::no_such;
 
 /// The exit code of a process that a signal ended (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
@@ -66,12 +68,10 @@ fn open_reader(config: &Path) -> anyhow::Result<Reader> {
     Reader::open(&data_dir).with_context(|| format!("the data folder {}", data_dir.display()))
 }
 
-/// A name that the configuration does not have. `said` is what stands before it, such as `--mailbox `.
-fn unknown(said: &str, what: &str, name: &str, all: &[&str]) -> anyhow::Error {
-    let near = closest(name, all.iter().copied());
-    let hint = near.map_or(String::new(), |near| format!(" Did you mean {near}?"));
-    let all = all.join(", ");
-    anyhow::anyhow!("{said}{name}: the configuration has no such {what}; it has: {all}.{hint}")
+/// The error for a mailbox that the configuration does not have.
+fn no_mailbox(config: &Config, name: &str) -> anyhow::Error {
+    let known: Vec<&str> = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
+    anyhow::anyhow!(no_such("mailbox", name, &known))
 }
 
 /// Prints a line to standard output; a reader that went away (`| head`) is no error.

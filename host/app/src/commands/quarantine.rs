@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use postroom_core::harmless::on_one_line;
 use postroom_store::{DecisionId, Filter, Quarantined};
 
 use crate::cli::QuarantineCommand;
 use crate::commands::listings::list;
 use crate::commands::open_reader;
-use crate::output::{self, on_one_line};
+use crate::output;
 
 /// Of a raw mail, people are shown at most so much unless they ask with `--raw`.
 const SHOWN_BYTES: usize = 4096;

@@ -3,9 +3,8 @@
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
+use postroom_core::harmless::picture;
 use unicode_width::UnicodeWidthChar;
-
-use crate::output::is_hidden;
 
 /// How a text stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +41,6 @@ const CHARS_A_COLUMN: usize = 4;
 const LEAST_COLUMNS: usize = 20;
 const ELLIPSIS: char = '…';
 /// Stands for what has no picture: ␚. The usual sign for it is dropped by some terminals.
-const SUBSTITUTE: char = '\u{241a}';
 
 impl Screen {
     /// As the output is now: a terminal may be resized any time.
@@ -117,7 +115,7 @@ impl Line {
         let chars: Vec<(Ink, char)> = self
             .pieces
             .iter()
-            .flat_map(|(ink, text)| text.chars().map(|c| (*ink, harmless(c))))
+            .flat_map(|(ink, text)| text.chars().map(|c| (*ink, picture(c))))
             .collect();
         let rows = match (screen.width, self.hang) {
             (None, _) => vec![chars],
@@ -131,12 +129,12 @@ impl Line {
 
 /// What a text takes of a line, in columns.
 pub fn columns(text: &str) -> usize {
-    text.chars().map(|c| columns_of(harmless(c))).sum()
+    text.chars().map(|c| columns_of(picture(c))).sum()
 }
 
 /// The text cut to so many columns.
 pub fn fit(text: &str, width: usize) -> String {
-    let chars: Vec<(Ink, char)> = text.chars().map(|c| (Ink::Plain, harmless(c))).collect();
+    let chars: Vec<(Ink, char)> = text.chars().map(|c| (Ink::Plain, picture(c))).collect();
     cut(&chars, width).into_iter().map(|(_, c)| c).collect()
 }
 
@@ -145,19 +143,6 @@ pub fn pad(text: &str, width: usize) -> String {
     let text = fit(text, width);
     let blanks = width.saturating_sub(columns(&text));
     text + &" ".repeat(blanks)
-}
-
-/// What is shown in the place of a character, so that no text moves the cursor, changes colours, rings, or turns the direction of
-/// reading.
-pub fn harmless(c: char) -> char {
-    match c {
-        '\t' | '\n' | '\r' => ' ',
-        // The pictures of the control characters.
-        '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or(SUBSTITUTE),
-        '\x7f' => '\u{2421}',
-        c if is_hidden(c) => SUBSTITUTE,
-        c => c,
-    }
 }
 
 /// At most so many columns on any terminal: they do not agree on what a sign for "as an emoji" does.
@@ -275,7 +260,7 @@ mod tests {
                             row.chars().count() <= width * CHARS_A_COLUMN + 10,
                             "{row:?}"
                         );
-                        assert_eq!(row.chars().map(harmless).collect::<String>(), row);
+                        assert_eq!(row.chars().map(picture).collect::<String>(), row);
                     }
                 }
                 assert_eq!(columns(&pad(text, width)), width, "{text:?}");
@@ -285,7 +270,7 @@ mod tests {
 
     #[test]
     fn control_characters_are_seen_and_do_nothing() {
-        let shown: String = "\x1b[31m\x07\t\u{202e}".chars().map(harmless).collect();
+        let shown: String = "\x1b[31m\x07\t\u{202e}".chars().map(picture).collect();
         assert_eq!(shown, "␛[31m␇ ␚");
     }
 

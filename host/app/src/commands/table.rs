@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::output::on_one_line;
+use postroom_core::harmless::on_one_line;
 
 /// Without a terminal to ask, a table is this wide.
 const WIDTH: u16 = 120;

@@ -2,7 +2,8 @@
 
 use toml::de::{DeTable, DeValue};
 
-use crate::config::{Problem, closest};
+use crate::config::Problem;
+use postroom_config::suggest::closest;
 
 /// The largest file.
 pub const FILE_BYTES: usize = 16 << 20;

@@ -16,7 +16,7 @@ use postroom_store::{NewMail, PendingMail, Store, StoreError};
 use super::fair::Work;
 use super::known::TenantKnown;
 use super::slots::Slots;
-use super::walk::{self, Answer, Answers, FALLBACK, Place};
+use super::walk::{self, CapabilityProvider, ChainOutcome, FALLBACK, Place};
 use super::{Line, Mailbox};
 use crate::crash;
 use crate::directory::Directory;
@@ -58,7 +58,7 @@ impl Parsed {
 pub struct Decided {
     pub mail: PendingMail,
     pub message: Option<Arc<Message>>,
-    pub result: Result<Answer, Failure>,
+    pub result: Result<ChainOutcome, Failure>,
     content: Content,
 }
 
@@ -310,7 +310,7 @@ fn walk_chain(
     directory: &Arc<Directory>,
     mail: &PendingMail,
     message: &Arc<Message>,
-) -> Result<Answer, StoreError> {
+) -> Result<ChainOutcome, StoreError> {
     crash::mail(&mail.bytes);
     let thread = line.store.thread_candidate(
         &mailbox.tenant,
@@ -331,7 +331,7 @@ fn walk_chain(
         chain,
         own_addresses: &line.own_addresses,
         has_outgoing: mailbox.outgoing.is_some(),
-        answers: &FromStore {
+        capabilities: &FromStore {
             store: &line.store,
             tenant: &mailbox.tenant,
             directory,
@@ -350,7 +350,7 @@ struct FromStore<'a> {
     failure: Arc<OnceLock<StoreError>>,
 }
 
-impl Answers for FromStore<'_> {
+impl CapabilityProvider for FromStore<'_> {
     fn kv(&self, rule: &str) -> Arc<dyn Kv> {
         Arc::new(RuleMemory {
             store: self.store.clone(),
@@ -407,8 +407,8 @@ impl RuleMemory {
 }
 
 /// The line's own quarantine: no rule saw the mail.
-fn set_aside(reason: String, generation: u64) -> Answer {
-    Answer {
+fn set_aside(reason: String, generation: u64) -> ChainOutcome {
+    ChainOutcome {
         decision: Decision {
             outcome: Outcome::Quarantined,
             actions: vec![Action::Quarantine { reason }],

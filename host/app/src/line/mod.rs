@@ -10,11 +10,11 @@ pub mod budget;
 pub mod decide;
 pub mod deliver;
 pub mod fair;
-mod foresight;
 pub mod intake;
 mod known;
 pub mod room;
 pub mod slots;
+mod speculation;
 pub mod streak;
 pub mod suspects;
 pub mod target;
@@ -41,9 +41,9 @@ use crate::directory::Directories;
 use crate::rulebook::{Chain, LiveRule, RuleBook};
 use budget::Budget;
 use decide::{Decided, Failure, Parsed};
-use foresight::Foresight;
 use room::OutboxRoom;
 use slots::Slots;
+use speculation::SpeculativeBatch;
 use walk::SENT_BACK;
 
 /// The pauses after a refused password: directories lock who tries a wrong one often, and with it the person whose it is.
@@ -165,15 +165,15 @@ impl Line {
         let mut chain = Arc::new(self.rules.chain(&mailbox.name));
         let directory = self.directories.of(&mailbox.tenant);
         // Rules that remember or look up must see what was written for the mail before, in the whole tenant.
-        let mut foresight = match self.memories.get(&mailbox.tenant) {
-            Some(memory) => Some((memory.lock().await, Foresight::default())),
+        let mut batch = match self.memories.get(&mailbox.tenant) {
+            Some(memory) => Some((memory.lock().await, SpeculativeBatch::default())),
             None => None,
         };
         let mut waves = waves(parsed);
         let began = Instant::now();
         while let Some(mut wave) = waves.pop_front() {
-            if let Some((_, foresight)) = &foresight {
-                put_first(&mut waves, foresight.cut(&mut wave));
+            if let Some((_, batch)) = &batch {
+                put_first(&mut waves, batch.cut(&mut wave));
             }
             if self.stop.is_cancelled() && began.elapsed() >= STOP_AFTER {
                 settled.left = wave.len() + waves.iter().map(Vec::len).sum::<usize>();
@@ -182,8 +182,8 @@ impl Line {
             let (mut decided, rest) =
                 decide::decide_some(self, mailbox, &chain, &directory, wave).await;
             put_first(&mut waves, rest);
-            if let Some((_, foresight)) = &mut foresight {
-                put_first(&mut waves, foresight.undo(&chain, &mut decided));
+            if let Some((_, batch)) = &mut batch {
+                put_first(&mut waves, batch.roll_back_conflicts(&chain, &mut decided));
             }
             let mut answered = Vec::with_capacity(decided.len());
             for mail in decided {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use postroom_sandbox::thread_time;
 use tokio::sync::oneshot;
 
 use super::fair::{Fair, Ticket, Work};
@@ -120,6 +120,7 @@ fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
 
 /// How many mails were done, and the time that took.
 fn slice(one: &mut impl FnMut() -> bool) -> (u32, Duration) {
+    // Computing time: no rule can wait for anything, and a tenant is not charged for a busy machine.
     let (started, before) = (Instant::now(), thread_time());
     let mut mails = 0;
     while one() {
@@ -138,11 +139,6 @@ impl Drop for Slot {
         state.fair.leave(self.ticket, self.mails, self.spent);
         state.give();
     }
-}
-
-/// The computing time of this thread so far: no rule can wait for anything, and a tenant is not charged for a busy machine.
-fn thread_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The walk of one mail along its mailbox's rule chain. It asks nothing but rules and [`Answers`], so that the line, which answers
-//! from the store, and a replay, which answers from the record, decide by the same code.
+//! The run of one mail along its mailbox's rule chain. It asks nothing but rules and a [`CapabilityProvider`], so that the line, which answers
+//! from the store, a replay, which answers from the record, and a rule test, which answers from its case, decide by the same code.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use postroom_core::{
     Action, Client, Completed, Context, Decision, DecisionLimits, Manners, Message, Outcome,
     Thread, Trouble, complete, fallback,
 };
-use postroom_sandbox::{Grants, Kv, Lookup};
+use postroom_sandbox::{Grants, Kv, Lookup, Run};
 use postroom_store::{KvRead, KvWrite, LookupRead, Mark, StoreError};
 
 use crate::config::OnFailure;
@@ -19,8 +19,8 @@ pub const FALLBACK: &str = "fallback";
 /// The kind of trouble of a rule that is not asked any more.
 pub const SENT_BACK: &str = "sent-back";
 
-/// What a walk asks besides the rules. It breaks off at the first failure: nothing is decided on an answer that was none.
-pub trait Answers {
+/// What a chain run asks besides the rules. It ends at the first failure: nothing is decided without an answer.
+pub trait CapabilityProvider {
     /// What a rule remembers.
     fn kv(&self, rule: &str) -> Arc<dyn Kv>;
 
@@ -32,6 +32,9 @@ pub trait Answers {
 
     /// Whether the mail's tenant has a ticket of that number.
     fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError>;
+
+    /// Looks at what a rule returned, before it is completed.
+    fn observe(&self, _run: &Run) {}
 }
 
 /// Where a mail is decided.
@@ -42,22 +45,22 @@ pub struct Place<'a> {
     pub own_addresses: &'a [String],
     /// Whether the mailbox has a way to send.
     pub has_outgoing: bool,
-    pub answers: &'a dyn Answers,
+    pub capabilities: &'a dyn CapabilityProvider,
 }
 
 /// The decision and what commits with it.
-pub struct Answer {
+pub struct ChainOutcome {
     pub decision: Decision,
     pub kv_reads: Vec<KvRead>,
     pub kv_writes: Vec<KvWrite>,
     pub lookups: Vec<LookupRead>,
     /// Of each rule that was asked, in order.
-    pub spent: Vec<Spent>,
+    pub spent: Vec<RuleCost>,
 }
 
 /// What asking one rule took.
 #[derive(Debug, Clone, Copy)]
-pub struct Spent {
+pub struct RuleCost {
     /// The rule's place in the chain.
     pub rule: usize,
     pub elapsed: Duration,
@@ -103,9 +106,9 @@ pub fn walk(
     place: Place<'_>,
     message: &Arc<Message>,
     context: Context,
-) -> Result<Answer, StoreError> {
+) -> Result<ChainOutcome, StoreError> {
     let started = Instant::now();
-    let mut walk = Walk {
+    let mut run = ChainRun {
         place,
         message,
         context,
@@ -125,10 +128,10 @@ pub fn walk(
     let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
     let mut completed = None;
     for (number, rule) in place.chain.rules.iter().enumerate() {
-        let troubles = walk.troubles.len();
-        completed = walk.ask(number, rule)?;
+        let troubles = run.troubles.len();
+        completed = run.ask(number, rule)?;
         if completed.is_none()
-            && let Some(trouble) = walk.troubles.get(troubles)
+            && let Some(trouble) = run.troubles.get(troubles)
         {
             match rule.on_failure {
                 OnFailure::Pass => continue,
@@ -141,9 +144,9 @@ pub fn walk(
             break;
         }
     }
-    let completed = completed.unwrap_or_else(|| fallback(message, &walk.troubles, &walk.limits));
-    let mut origin = walk.origin.into_iter();
-    Ok(Answer {
+    let completed = completed.unwrap_or_else(|| fallback(message, &run.troubles, &run.limits));
+    let mut origin = run.origin.into_iter();
+    Ok(ChainOutcome {
         decision: Decision {
             outcome: completed.outcome,
             actions: completed.actions,
@@ -151,18 +154,18 @@ pub fn walk(
             rule: by.0.to_owned(),
             rule_hash: by.1.to_owned(),
             generation: place.chain.generation,
-            thread: walk.context.thread,
-            troubles: walk.troubles,
+            thread: run.context.thread,
+            troubles: run.troubles,
             repairs: [message.repairs.clone(), completed.repairs].concat(),
-            log: walk.log,
+            log: run.log,
             elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
             decided_at: origin.next(),
             called_from: origin.collect(),
         },
-        kv_reads: walk.kv_reads,
-        kv_writes: walk.kv_writes,
-        lookups: walk.lookups,
-        spent: walk.spent,
+        kv_reads: run.kv_reads,
+        kv_writes: run.kv_writes,
+        lookups: run.lookups,
+        spent: run.spent,
     })
 }
 
@@ -185,7 +188,7 @@ fn kept_aside(trouble: &Trouble) -> Completed {
 }
 
 /// One mail on its way along the chain, with what the rules asked so far left behind.
-struct Walk<'a> {
+struct ChainRun<'a> {
     place: Place<'a>,
     message: &'a Arc<Message>,
     context: Context,
@@ -195,12 +198,12 @@ struct Walk<'a> {
     kv_reads: Vec<KvRead>,
     kv_writes: Vec<KvWrite>,
     lookups: Vec<LookupRead>,
-    spent: Vec<Spent>,
+    spent: Vec<RuleCost>,
     /// Where the rule that decided did so, innermost first.
     origin: Vec<String>,
 }
 
-impl Walk<'_> {
+impl ChainRun<'_> {
     /// Asks one rule. Answers nothing when it passes, and when it is in trouble, which is noted: then it has written nothing.
     fn ask(&mut self, number: usize, asked: &LiveRule) -> Result<Option<Completed>, StoreError> {
         let rule = match &asked.rule {
@@ -211,13 +214,14 @@ impl Walk<'_> {
             let reason = format!("it {}, and is sent back", asked.strikes.in_words());
             return Ok(self.trouble(asked, SENT_BACK, &reason, None));
         }
-        let kv = self.place.answers.kv(&asked.name);
-        let lookup = self.place.answers.lookup(&asked.name);
+        let kv = self.place.capabilities.kv(&asked.name);
+        let lookup = self.place.capabilities.lookup(&asked.name);
         let run = rule.decide(self.message, &self.context, kv, lookup);
-        if let Some(failure) = self.place.answers.failure() {
+        if let Some(failure) = self.place.capabilities.failure() {
             return Err(failure);
         }
-        self.spent.push(Spent {
+        self.place.capabilities.observe(&run);
+        self.spent.push(RuleCost {
             rule: number,
             elapsed: run.elapsed,
             memory_bytes: run.memory_bytes,
@@ -300,7 +304,7 @@ impl Walk<'_> {
         for action in &completed.actions {
             if let Action::Note(note) = action {
                 let number = note.ticket.as_deref().unwrap_or_default();
-                if !self.place.answers.ticket_exists(number)? {
+                if !self.place.capabilities.ticket_exists(number)? {
                     return Ok(Err(format!(
                         "a note on {number}, which is not a ticket of {}",
                         self.context.tenant
@@ -332,5 +336,32 @@ impl Walk<'_> {
             location: location.map(str::to_owned),
         });
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postroom_core::{Verdict, parse};
+
+    use super::*;
+
+    /// The client is one by its domain, and sure unless the trusted boundary disowns the sender.
+    #[test]
+    fn a_client_is_sure_unless_its_sender_is_disowned() {
+        let mail = b"From: a@acme.example\r\nSubject: x\r\n\r\nx".as_slice();
+        let mut message = parse(&mail.into(), &Default::default(), &[]);
+        for (dmarc, is_sure) in [
+            (Verdict::None, true),
+            (Verdict::Pass, true),
+            (Verdict::Fail, false),
+        ] {
+            message.authentication.dmarc = dmarc;
+            let told = |domain: &str| {
+                let domains = [domain.to_owned()];
+                context("acme", "support", &domains, &message, None, 0).client
+            };
+            assert_eq!(told("acme.example").map(|it| it.sure), Some(is_sure));
+            assert_eq!(told("other.example"), None);
+        }
     }
 }

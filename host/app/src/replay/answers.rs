@@ -7,7 +7,7 @@ use postroom_sandbox::{Kv, KvError, Lookup, LookupError};
 use postroom_store::{KvRead, LookupRead, Reader, StoreError};
 
 use super::{Asked, Unrecorded};
-use crate::line::walk::{Answer, Answers};
+use crate::line::walk::{CapabilityProvider, ChainOutcome};
 
 /// What was recorded with one mail.
 pub struct FromRecord<'a> {
@@ -17,7 +17,7 @@ pub struct FromRecord<'a> {
     pub lookups: Arc<Vec<LookupRead>>,
 }
 
-impl Answers for FromRecord<'_> {
+impl CapabilityProvider for FromRecord<'_> {
     fn kv(&self, rule: &str) -> Arc<dyn Kv> {
         Arc::new(RecordedKv {
             reads: self.kv_reads.clone(),
@@ -45,7 +45,7 @@ impl Answers for FromRecord<'_> {
 
 impl FromRecord<'_> {
     /// What the candidate asked and the record does not have.
-    pub fn unrecorded(&self, answer: &Answer) -> Vec<Unrecorded> {
+    pub fn unrecorded(&self, answer: &ChainOutcome) -> Vec<Unrecorded> {
         let reads = answer.kv_reads.iter();
         let reads = reads
             .filter(|read| kv_read(&self.kv_reads, &read.rule, &read.key).is_none())

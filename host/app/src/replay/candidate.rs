@@ -8,8 +8,9 @@ use anyhow::bail;
 use postroom_sandbox::Sandbox;
 use postroom_store::RuleRecord;
 
-use crate::config::{Config, Mailbox, Rule, RuleKind, RuleUse, closest};
+use crate::config::{Config, Mailbox, Rule, RuleKind, RuleUse};
 use crate::rulebook::{Chain, LiveRule, RuleId, load_bytes, load_now};
+use postroom_config::suggest::no_such;
 
 /// What is put to the test.
 #[derive(Debug, Clone)]
@@ -157,9 +158,7 @@ pub fn replaced(
         if names.contains(&wanted) {
             return Ok(wanted.to_owned());
         }
-        let near = closest(wanted, names.iter().copied());
-        let hint = near.map_or(String::new(), |near| format!(" Did you mean {near}?"));
-        bail!("--as {wanted}: no chain has this rule. The chains have: {all}.{hint}");
+        bail!("--as: {}", no_such("rule of a chain", wanted, &names));
     }
     if !file.is_file() {
         bail!("--rule {}: it is not there, or not a file", file.display());

@@ -95,7 +95,7 @@ impl Desk {
             chain: &room.chain,
             own_addresses: &self.own_addresses,
             has_outgoing: room.has_outgoing,
-            answers: &answers,
+            capabilities: &answers,
         };
         let walked = catch_unwind(AssertUnwindSafe(|| {
             let message = Arc::new(parse(raw, &self.parse_limits, &self.trusted));

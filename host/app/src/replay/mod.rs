@@ -17,7 +17,7 @@ use postroom_core::{Address, Decision};
 use postroom_store::RecordedMail;
 use serde::{Deserialize, Serialize};
 
-use crate::line::walk::Spent;
+use crate::line::walk::RuleCost;
 
 pub use candidate::{Candidate, prepare, replaced};
 pub use compare::{Verdict, compare, mismatch};
@@ -58,7 +58,7 @@ pub struct Compared {
     pub after: Decision,
     pub unrecorded: Vec<Unrecorded>,
     /// Of each rule of the candidate's chain that was asked.
-    pub spent: Vec<Spent>,
+    pub spent: Vec<RuleCost>,
 }
 
 /// What a rule asked for that was not asked when the mail was decided; it was answered as not there.

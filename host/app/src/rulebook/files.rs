@@ -9,6 +9,7 @@ use postroom_core::ContentHash;
 use postroom_sandbox::{Import, Imports, module_text};
 
 use crate::config::Rule;
+use postroom_config::suggest::did_you_mean;
 use postroom_files::{Unread, here, open_file, read_whole};
 
 /// The largest rule file that is read, in bytes: room for a component with an interpreter of its own.
@@ -174,7 +175,7 @@ impl<'f> Folder<'f> {
         let extension = name.extension().and_then(|extension| extension.to_str());
         if !extension.is_some_and(|extension| EXTENSIONS.contains(&extension)) {
             return Err(match self.neighbour(name) {
-                Some(near) => format!("it ends in neither .js nor .ts; did you mean {near}?"),
+                Some(near) => format!("it ends in neither .js nor .ts; {}", did_you_mean(&near)),
                 None => "it ends in neither .js nor .ts".into(),
             });
         }
@@ -211,7 +212,7 @@ impl Imports for Folder<'_> {
         match self.footprint.borrow_mut().read(self.files, spot) {
             Ok(bytes) => module_text(&bytes),
             Err(Unread::Missing) => Err(match self.neighbour(Path::new(import.name)) {
-                Some(near) => format!("{} is not there; did you mean {near}?", import.name),
+                Some(near) => format!("{} is not there; {}", import.name, did_you_mean(&near)),
                 None => format!("{} is not there", import.name),
             }),
             Err(unread) => Err(told(unread, &self.told())),
@@ -304,11 +305,11 @@ mod tests {
                 "https://example.org/a.js",
                 "only files",
             ),
-            ("./a", "rules/a", "did you mean rules/a.js?"),
+            ("./a", "rules/a", "did you mean `rules/a.js`?"),
             (
                 "./lib/c.js",
                 "rules/lib/c.js",
-                "did you mean rules/lib/c.ts?",
+                "did you mean `rules/lib/c.ts`?",
             ),
             ("./no.js", "rules/no.js", "rules/no.js is not there"),
             ("./d.js", "rules/d.js", "not a file"),

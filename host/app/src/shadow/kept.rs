@@ -6,7 +6,7 @@ use postroom_core::Decision;
 use postroom_store::{Reader, RecordedMail, ShadowMail, ShadowResult, StoreError};
 use serde::{Deserialize, Serialize};
 
-use crate::line::walk::Spent;
+use crate::line::walk::RuleCost;
 use crate::replay::{Compared, End, Replayed, Room, Unrecorded, Verdict};
 
 /// A difference as stored. What was decided is in the record of the decision.
@@ -81,7 +81,7 @@ pub fn replayed(reader: &Reader, kept: &ShadowMail) -> Result<Option<Replayed>, 
     let Kept { after, unrecorded } = serde_json::from_str(difference)?;
     let recorded = evidence.read(mail.outcome)?;
     let spent = kept.elapsed_us.zip(kept.memory_bytes);
-    let spent = spent.map(|(elapsed_us, memory_bytes)| Spent {
+    let spent = spent.map(|(elapsed_us, memory_bytes)| RuleCost {
         rule: 0,
         elapsed: Duration::from_micros(elapsed_us),
         memory_bytes: usize::try_from(memory_bytes).unwrap_or(usize::MAX),

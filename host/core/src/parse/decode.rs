@@ -54,8 +54,8 @@ impl TransferEncoding {
     }
 }
 
-/// Decodes text of a charset. Without a label it is UTF-8 where that fits, else windows-1252, which fits anything.
-/// `cut` says that the bytes may end within a character.
+/// Decodes text of a charset. A byte order mark decides, whatever the label says, as in browsers. Without a label it is UTF-8 where that
+/// fits, else windows-1252, which fits anything. `cut` says that the bytes may end within a character.
 pub(crate) fn text(
     bytes: Cow<'_, [u8]>,
     label: Option<&str>,
@@ -65,6 +65,7 @@ pub(crate) fn text(
     let label = label.map_or("", |l| {
         l.trim_matches(|c: char| c == '"' || c.is_whitespace())
     });
+    let label = marked(&bytes).unwrap_or(label);
     let is = |name| label.eq_ignore_ascii_case(name);
     let mut out = if is("utf-8") || is("utf8") {
         match utf8(bytes, cut) {
@@ -112,6 +113,16 @@ pub(crate) fn text(
         out.drain(..'\u{feff}'.len_utf8());
     }
     out
+}
+
+/// The charset that a byte order mark stands for.
+fn marked(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xef, 0xbb, 0xbf, ..] => Some("utf-8"),
+        [0xff, 0xfe, ..] => Some("utf-16le"),
+        [0xfe, 0xff, ..] => Some("utf-16be"),
+        _ => None,
+    }
 }
 
 /// Text with `\n` as its only line end and without NULs.

@@ -1,7 +1,6 @@
 //! HTML to text for mails without a text part: lines where a reader sees lines, tabs between table cells, `> ` for quotes.
 
-use mail_parser::decoders::html::add_html_token;
-use memchr::{memchr, memmem};
+use postroom_html::{Tag, Token};
 
 /// Deepest quote marked; deeper ones get as many marks.
 const MOST_QUOTE_MARKS: usize = 5;
@@ -16,110 +15,16 @@ pub(crate) fn to_text(html: &str, most: usize) -> String {
         out: String::with_capacity((html.len() / 2).min(most)),
         ..Writer::default()
     };
-    let bytes = html.as_bytes();
-    let mut missing = Missing::default();
-    let mut at = 0;
-    while at < bytes.len() && writer.out.len() <= most {
-        let Some(found) = memchr(b'<', &bytes[at..]) else {
-            writer.text(&html[at..]);
+    for token in postroom_html::tokens(html) {
+        if writer.out.len() > most {
             break;
-        };
-        writer.text(&html[at..at + found]);
-        at += found;
-        if bytes[at..].starts_with(b"<!--") && !missing.comment_end {
-            match memmem::find(&bytes[at + 4..], b"-->") {
-                Some(end) => {
-                    at += 4 + end + 3;
-                    continue;
-                }
-                None => missing.comment_end = true,
-            }
         }
-        let Some(tag) = Tag::at(&html[at..], &mut missing) else {
-            writer.text("<");
-            at += 1;
-            continue;
-        };
-        at += tag.len;
-        if !tag.closing
-            && let Some(index) = HIDDEN.iter().position(|name| tag.is(name))
-            && !missing.closing[index]
-        {
-            match closing(&bytes[at..], HIDDEN[index]) {
-                Some(end) => at += end,
-                None => missing.closing[index] = true,
-            }
-            continue;
+        match token {
+            Token::Text(text) => writer.text(text),
+            Token::Tag(tag) => writer.tag(tag),
         }
-        writer.tag(&tag);
     }
     writer.finish()
-}
-
-/// Elements whose content no reader sees.
-const HIDDEN: [&str; 5] = ["head", "style", "script", "title", "template"];
-
-/// What was looked for to the end of the page in vain: it is not looked for again, so that the whole stays linear.
-#[derive(Default)]
-struct Missing {
-    comment_end: bool,
-    tag_end: bool,
-    /// A `>` outside of quotes.
-    unquoted_end: bool,
-    closing: [bool; HIDDEN.len()],
-}
-
-/// Offset of the `</name` that closes an element.
-fn closing(bytes: &[u8], name: &str) -> Option<usize> {
-    memmem::find_iter(bytes, b"</").find(|at| {
-        bytes
-            .get(at + 2..at + 2 + name.len())
-            .is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
-    })
-}
-
-struct Tag<'a> {
-    name: &'a str,
-    closing: bool,
-    len: usize,
-}
-
-impl<'a> Tag<'a> {
-    fn at(html: &'a str, missing: &mut Missing) -> Option<Self> {
-        let bytes = html.as_bytes();
-        let closing = bytes.get(1) == Some(&b'/');
-        let start = if closing { 2 } else { 1 };
-        match bytes.get(start) {
-            Some(b) if b.is_ascii_alphabetic() => {}
-            Some(b'!' | b'?') if !closing => {}
-            _ => return None,
-        }
-        if missing.tag_end {
-            return None;
-        }
-        let mut end = None;
-        if !missing.unquoted_end {
-            end = unquoted_end(bytes);
-            missing.unquoted_end = end.is_none();
-        }
-        let Some(end) = end.or_else(|| memchr(b'>', bytes)) else {
-            missing.tag_end = true;
-            return None;
-        };
-        let name_len = bytes[start..end]
-            .iter()
-            .take_while(|b| b.is_ascii_alphanumeric())
-            .count();
-        Some(Self {
-            name: &html[start..start + name_len],
-            closing,
-            len: end + 1,
-        })
-    }
-
-    fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name)
-    }
 }
 
 /// One level in, or out.
@@ -129,19 +34,6 @@ fn step(level: &mut usize, closing: bool) {
     } else {
         *level + 1
     };
-}
-
-fn unquoted_end(bytes: &[u8]) -> Option<usize> {
-    let mut quote = None;
-    for (offset, b) in bytes.iter().enumerate() {
-        match (quote, b) {
-            (None, b'>') => return Some(offset),
-            (None, b'"' | b'\'') if bytes[offset - 1] == b'=' => quote = Some(*b),
-            (Some(open), b) if open == *b => quote = None,
-            _ => {}
-        }
-    }
-    None
 }
 
 #[derive(Default)]
@@ -157,7 +49,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn tag(&mut self, tag: &Tag<'_>) {
+    fn tag(&mut self, tag: Tag<'_>) {
         let mut lowered = [0; LONGEST_NAME];
         let Some(name) = lowered.get_mut(..tag.name.len()) else {
             return;
@@ -171,21 +63,21 @@ impl Writer {
             }
             b"div" | b"tr" | b"section" | b"article" | b"header" | b"footer" | b"dl" | b"dt"
             | b"dd" | b"form" | b"center" => self.owe(1),
-            b"td" | b"th" => self.cell |= tag.closing,
+            b"td" | b"th" => self.cell |= tag.is_closing,
             b"li" => {
                 self.owe(1);
-                if !tag.closing {
+                if !tag.is_closing {
                     self.word("-");
                     self.space = true;
                 }
             }
             b"pre" => {
                 self.owe(1);
-                step(&mut self.preformatted, tag.closing);
+                step(&mut self.preformatted, tag.is_closing);
             }
             b"blockquote" => {
                 self.owe(1);
-                step(&mut self.quotes, tag.closing);
+                step(&mut self.quotes, tag.is_closing);
             }
             b"hr" => {
                 self.owe(1);
@@ -258,15 +150,16 @@ impl Writer {
                     self.space = true;
                     at += 1;
                 }
-                b'&' => {
-                    let end = memchr(b';', &bytes[at..bytes.len().min(at + 34)]);
-                    let len = end.map_or(1, |end| end + 1);
-                    let len = text[at..].ceil_char_boundary(len);
-                    let mut decoded = String::new();
-                    add_html_token(&mut decoded, &bytes[at..at + len], false);
-                    self.decoded(&decoded);
-                    at += len;
-                }
+                b'&' => match postroom_html::reference(&text[at..]) {
+                    Some((c, length)) => {
+                        self.decoded(c.encode_utf8(&mut [0; 4]));
+                        at += length;
+                    }
+                    None => {
+                        self.word("&");
+                        at += 1;
+                    }
+                },
                 _ => {
                     let end = bytes[at..]
                         .iter()

@@ -18,6 +18,7 @@ use memchr::{memchr, memrchr};
 use serde::{Deserialize, Serialize};
 
 use crate::classify::classify;
+use crate::harmless::is_hidden;
 use crate::message::{Address, Attachment, Header, Message};
 use crate::raw::ContentHash;
 use crate::reply;
@@ -26,6 +27,9 @@ use headers::{Field, Fields};
 use mime::{Disposition, Head, Leaf};
 pub use repairs::MAX_REPAIRS;
 use repairs::Repairs;
+
+/// The end of a Message-ID that stands in for a missing one. No mail outside refers to it.
+pub const SYNTHETIC: &str = "@synthetic.postroom.invalid";
 
 /// How much of a mail is read. What is over a limit is left out or cut, and noted as a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,7 +177,7 @@ pub fn synthetic_message_id(hash: &ContentHash, file: Option<&str>) -> String {
         None => hash.hex(),
     };
     id.truncate(32);
-    id.push_str("@synthetic.postroom.invalid");
+    id.push_str(SYNTHETIC);
     id
 }
 
@@ -434,14 +438,19 @@ pub(crate) fn text_of_html(html: &str, most: usize) -> String {
     html::to_text(html, most)
 }
 
-/// The text of an attachment with this charset.
-pub(crate) fn text_of(bytes: &[u8], charset: Option<&str>) -> String {
-    decode::text(
-        Cow::Borrowed(bytes),
+/// Decodes the first `most` bytes of an attachment as a text part of this charset is decoded, and returns at most `most` bytes of text.
+/// Line ends stay as they are.
+pub fn text_of(bytes: &[u8], charset: Option<&str>, most: usize) -> String {
+    let head = &bytes[..bytes.len().min(most)];
+    let was_cut = head.len() < bytes.len();
+    let mut text = decode::text(
+        Cow::Borrowed(head),
         charset,
-        false,
+        was_cut,
         &mut Repairs::default(),
-    )
+    );
+    decode::cut(&mut text, most);
+    text
 }
 
 /// The addresses of a header that is no part of a [`Message`].
@@ -538,15 +547,11 @@ fn append(to: &mut String, more: String) {
     }
 }
 
-/// A name without folders, control characters and the marks that turn text around.
+/// A name without folders and without hidden characters.
 fn file_name(name: &str, repairs: &mut Repairs) -> String {
     const LONGEST_NAME: usize = 255;
     let last = name.rsplit(['/', '\\']).next().unwrap_or("");
-    let turning = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut kept: String = last
-        .chars()
-        .filter(|c| !c.is_control() && !turning(*c))
-        .collect();
+    let mut kept: String = last.chars().filter(|c| !is_hidden(*c)).collect();
     decode::cut(&mut kept, LONGEST_NAME);
     let kept = match kept.trim() {
         "." | ".." => "",

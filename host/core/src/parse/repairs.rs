@@ -1,5 +1,7 @@
 //! The list of what had to be repaired in a mail: short, without doubles, and capped.
 
+use crate::harmless::harmless_chars;
+
 /// The most repairs noted for one mail; what comes after is repaired silently.
 pub const MAX_REPAIRS: usize = 32;
 
@@ -24,7 +26,7 @@ impl Repairs {
 
 /// A word from the mail made fit for a repair's sentence: printable and short.
 pub(crate) fn shown(text: &str) -> String {
-    let mut out: String = text.chars().filter(|c| !c.is_control()).take(40).collect();
+    let mut out: String = harmless_chars(text).take(40).collect();
     if out.len() < text.len() {
         out.push('…');
     }

@@ -275,7 +275,7 @@ impl Redactor {
         let content = if kind == "message/rfc822" && depth < DEPTH {
             self.mail_at(&attachment.bytes, depth + 1)
         } else if is_text(kind) {
-            let text = parse::text_of(&attachment.bytes, attachment.charset.as_deref());
+            let text = parse::text_of(&attachment.bytes, attachment.charset.as_deref(), usize::MAX);
             let mut text = text.replace("\r\n", "\n");
             if kind == "text/calendar" || kind.ends_with("vcard") {
                 // Folded anywhere, also within an address.

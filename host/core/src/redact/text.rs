@@ -16,43 +16,6 @@ const PHONE_DIGITS: usize = 7;
 /// What stands before a secret: a label. Of a password a few words may come between it and the colon.
 const LABEL: &str = r"(?:(?:password|passwort|kennwort|passcode|wachtwoord|contraseña|mot de passe)(?:[ \t]+[^\s:=]+){0,3}|passphrase|passwd|pwd|pin|puk|psk|otp|token|secret|(?:client|shared)[ _-]secret|(?:api|access|license|licence|product|private|session)[ _-]?key)";
 
-/// Named entities of addresses and of European names.
-const LETTERS: &[(&str, char)] = &[
-    ("commat", '@'),
-    ("period", '.'),
-    ("auml", 'ä'),
-    ("ouml", 'ö'),
-    ("uuml", 'ü'),
-    ("Auml", 'Ä'),
-    ("Ouml", 'Ö'),
-    ("Uuml", 'Ü'),
-    ("szlig", 'ß'),
-    ("aacute", 'á'),
-    ("eacute", 'é'),
-    ("iacute", 'í'),
-    ("oacute", 'ó'),
-    ("uacute", 'ú'),
-    ("Eacute", 'É'),
-    ("agrave", 'à'),
-    ("egrave", 'è'),
-    ("ograve", 'ò'),
-    ("acirc", 'â'),
-    ("ecirc", 'ê'),
-    ("icirc", 'î'),
-    ("ocirc", 'ô'),
-    ("iuml", 'ï'),
-    ("euml", 'ë'),
-    ("ccedil", 'ç'),
-    ("ntilde", 'ñ'),
-    ("atilde", 'ã'),
-    ("otilde", 'õ'),
-    ("aring", 'å'),
-    ("Aring", 'Å'),
-    ("oslash", 'ø'),
-    ("Oslash", 'Ø'),
-    ("aelig", 'æ'),
-];
-
 struct Patterns {
     url: Regex,
     www: Regex,
@@ -106,7 +69,7 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
         date: pattern(r"^[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}(?:[^0-9]|$)"),
         host: pattern(r"(?i)\b(?:[a-z0-9][a-z0-9-]*\.)+[a-z][a-z0-9-]*"),
         number: pattern(r"[0-9]{6,}"),
-        entity: pattern(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z]{4,6}));"),
+        entity: pattern(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z]{3,8}));"),
     }
 });
 
@@ -452,10 +415,9 @@ fn with_plain_characters(text: &str) -> std::borrow::Cow<'_, str> {
         let number = match (found.get(1), found.get(2), found.get(3)) {
             (Some(decimal), _, _) => decimal.as_str().parse().ok(),
             (_, Some(hex), _) => u32::from_str_radix(hex.as_str(), 16).ok(),
-            (_, _, Some(name)) => LETTERS
-                .iter()
-                .find(|(known, _)| *known == name.as_str())
-                .map(|(_, letter)| u32::from(*letter)),
+            (_, _, Some(name)) => postroom_html::named(name.as_str())
+                .filter(|c| matches!(c, '@' | '.' | 'À'..='ž'))
+                .map(u32::from),
             _ => None,
         };
         match number.and_then(char::from_u32) {

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use jiff::civil::Date;
 use jiff::fmt::strtime;
-use postroom_auth::text::harmless_chars;
+use postroom_core::harmless::harmless_chars;
 
 use super::wire::{Literal, Piece};
 

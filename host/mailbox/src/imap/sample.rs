@@ -1,5 +1,6 @@
 //! A look at the folder's newest mail, to find out whether mails can be fetched; it marks nothing.
 
+use postroom_core::harmless::harmless_chars;
 use postroom_core::{ParseLimits, parse};
 
 use super::connection::{Connection, Selected, ended_ok};
@@ -34,12 +35,7 @@ pub(super) async fn newest(connection: &mut Connection) -> Result<String, Source
         return Ok("the newest mail went away meanwhile".into());
     };
     let mail = parse(&body.bytes, &ParseLimits::default(), &[]);
-    let subject: String = mail
-        .subject
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(SUBJECT_CHARS)
-        .collect();
+    let subject: String = harmless_chars(&mail.subject).take(SUBJECT_CHARS).collect();
     let uid = uid.map_or_else(String::new, |uid| format!("UID {uid}, "));
     let size = size.unwrap_or(body.len);
     Ok(format!("newest mail: {uid}{size} bytes, \"{subject}\""))

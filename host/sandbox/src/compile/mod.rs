@@ -15,7 +15,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 use crate::error::LoadError;
-use crate::gate::Gate;
+use crate::semaphore::Semaphore;
 use notes::{Note, Notes};
 use postroom_core::Limits;
 
@@ -43,7 +43,7 @@ pub enum Compiler {
 pub(crate) struct Compilers {
     compiler: Compiler,
     /// One place.
-    queue: Gate,
+    queue: Semaphore,
     is_stopped: AtomicBool,
     notes: Notes,
 }
@@ -67,7 +67,7 @@ impl Compilers {
     pub(crate) fn new(compiler: Compiler, notes_dir: Option<PathBuf>) -> Self {
         Self {
             compiler,
-            queue: Gate::new(1),
+            queue: Semaphore::new(1),
             is_stopped: AtomicBool::new(false),
             notes: Notes::new(notes_dir),
         }
@@ -93,7 +93,7 @@ impl Compilers {
             return code
                 .map_err(|error| Failure::Invalid(format!("{error:#}")).error(name, limits));
         };
-        let _turn = self.queue.pass();
+        let _turn = self.queue.acquire();
         let before = self.notes.read(key);
         let unfinished = match before {
             // Limits that were raised since are tried.

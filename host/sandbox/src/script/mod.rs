@@ -6,6 +6,7 @@
 mod calls;
 mod image;
 mod init;
+pub mod lex;
 mod split;
 mod typescript;
 mod wrapper;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use postroom_core::Action;
 use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, Rule, Source};
 
-use crate::support::{SANDBOX, Shelf, context, decide, kind, mail, script, script_within};
+use crate::support::{SANDBOX, Shelf, context, decide, kind, mail, parsed, script, script_within};
 
 /// What a script says of the mail: the reason that it ignores it for.
 fn says(expression: &str) -> String {
@@ -36,6 +36,43 @@ fn sees_the_mail_and_its_context() {
     assert_eq!(says("ctx.settings.queue"), "ops");
     assert_eq!(says("ctx.client.name + ctx.thread.ticket"), "AcmeT-12");
     assert_eq!(says("new Date().toISOString()"), "2025-11-03T09:00:01.500Z");
+}
+
+/// The same bytes in a text part and in an attachment.
+#[test]
+fn an_attachment_reads_as_the_text_does() {
+    let rule = script("export function decide(mail) { return ignore(`${mail.text}|${mail.attachments[0].text()}`) }").unwrap();
+    for (parameter, bytes, expected) in [
+        ("", "=E4=80=F6", "ä€ö"),
+        ("", "=C3=A4", "ä"),
+        ("; charset=us-ascii", "=E4", "ä"),
+        ("; charset=utf-8", "=E4", "ä"),
+        ("; charset=x-unheard-of", "=E4", "ä"),
+        ("; charset=iso-8859-15", "=A4", "€"),
+        ("; charset=utf-7", "+AOQ-.", "ä."),
+        ("; charset=cp850", "=84", "ä"),
+        // A byte order mark decides.
+        ("", "=FF=FE=E4=00", "ä"),
+        ("; charset=us-ascii", "=FE=FF=00=E4", "ä"),
+        ("; charset=windows-1252", "=EF=BB=BF=C3=A4", "ä"),
+    ] {
+        let part = format!("Content-Transfer-Encoding: quoted-printable\r\n\r\n{bytes}=\r\n");
+        let raw = format!(
+            "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain{parameter}\r\n{part}--b\r\nContent-Type: text/csv{parameter}\r\nContent-Disposition: attachment; filename=r.csv\r\n{part}--b--\r\n"
+        );
+        let run = rule.decide(
+            &parsed(&raw),
+            &context(),
+            Arc::new(Shelf::default()),
+            Arc::new(NoLookup),
+        );
+        let verdict = run.verdict.unwrap().unwrap();
+        let expected = format!("{expected}|{expected}");
+        assert!(
+            matches!(&verdict[..], [Action::Ignore { reason }] if *reason == expected),
+            "{parameter} {bytes}: {verdict:?}"
+        );
+    }
 }
 
 #[test]

@@ -331,7 +331,7 @@ fn so_many_mails_are_replayed_as_are_asked_for() {
     let wrong = room.postroom(&["dev", "--mailbox", "drpo"]);
     assert!(!wrong.status.success());
     let told = both(&wrong);
-    assert!(told.contains("Did you mean drop?"), "{told}");
+    assert!(told.contains("did you mean `drop`?"), "{told}");
     for (option, value) in [("--mails", "0"), ("--mails", "2001"), ("--within", "1ms")] {
         let wrong = room.postroom(&["dev", option, value]);
         assert_eq!(

@@ -288,7 +288,11 @@ fn a_folder_is_tested_too_and_a_wrong_name_is_guessed() {
 
     let guessed = room.postroom(&["mailbox", "test", "dorp"]);
     assert_eq!(guessed.status.code(), Some(1));
-    assert!(both(&guessed).contains("is it drop?"), "{}", both(&guessed));
+    assert!(
+        both(&guessed).contains("did you mean `drop`?"),
+        "{}",
+        both(&guessed)
+    );
     let nowhere = room.postroom(&["mailbox", "test", "drop", "--send-to", "ann@client.example"]);
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(both(&nowhere).contains("no outgoing"), "{}", both(&nowhere));

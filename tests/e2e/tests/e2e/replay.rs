@@ -543,11 +543,11 @@ fn what_cannot_be_replayed_is_refused_with_the_cure() {
     let cases: &[(&[&str], &[&str])] = &[
         (
             &["--mailbox", "dorp"],
-            &["no such mailbox", "Did you mean drop?"],
+            &["no mailbox is named dorp", "did you mean `drop`?"],
         ),
         (
             &["--tenant", "acne"],
-            &["no such tenant", "Did you mean acme?"],
+            &["no tenant is named acne", "did you mean `acme`?"],
         ),
         (&["--since", "yesterday"], &["--since yesterday: a time"]),
         (
@@ -568,8 +568,11 @@ fn what_cannot_be_replayed_is_refused_with_the_cure() {
             ],
         ),
         (
-            &["--rule", "other.js", "--as", "rules/b.js"],
-            &["no chain has this rule", "Did you mean rules/a.js?"],
+            &["--rule", "other.js", "--as", "rules/a.ts"],
+            &[
+                "no rule of a chain is named rules/a.ts",
+                "did you mean `rules/a.js`?",
+            ],
         ),
         (
             &["--rule", "broken.js", "--as", "rules/a.js"],

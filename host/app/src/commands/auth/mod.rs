@@ -10,14 +10,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 use postroom_auth::advice::{self, Advice};
-use postroom_auth::text::harmless;
 use postroom_auth::vault::VaultError;
 use postroom_auth::{Account, AuthError, Profile, Tokens};
+use postroom_core::harmless::harmless;
 
 use crate::cli::Who;
 use crate::commands::{load_config, print, runtime};
-use crate::config::{Config, Credential, Source, Unavailable, closest};
+use crate::config::{Config, Credential, Source, Unavailable};
 use crate::{connections, tls};
+use postroom_config::suggest::no_such;
 
 pub use login::login;
 pub use status::status;
@@ -89,10 +90,8 @@ fn account_of(config: &Config, who: &Who) -> anyhow::Result<Account> {
         (None, None) => {
             let profiles = profile_names(config).into_iter();
             let mailboxes = config.mailboxes.iter().map(|mailbox| mailbox.name.as_str());
-            match closest(target, profiles.chain(mailboxes)) {
-                Some(near) => bail!("no profile and no mailbox is named {target}; is it {near}?"),
-                None => bail!("no profile and no mailbox is named {target}"),
-            }
+            let known: Vec<&str> = profiles.chain(mailboxes).collect();
+            bail!(no_such("profile and no mailbox", target, &known))
         }
     }
 }

@@ -10,8 +10,9 @@ use postroom_auth::runway::{About, Notice, State, Status};
 
 use super::{explained, profile_names, tokens};
 use crate::commands::{load_config, print, table};
-use crate::config::{Config, closest};
+use crate::config::Config;
 use crate::runway::notices;
+use postroom_config::suggest::no_such;
 
 pub fn status(config: &Path, profile: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
     let config = load_config(config)?;
@@ -57,10 +58,7 @@ fn known_profile(config: &Config, name: &str) -> anyhow::Result<()> {
     if names.contains(&name) {
         return Ok(());
     }
-    match closest(name, names.into_iter()) {
-        Some(near) => bail!("no profile is named {name}; is it {near}?"),
-        None => bail!("no profile is named {name}"),
-    }
+    bail!(no_such("profile", name, &names))
 }
 
 /// What a line per account has no room for.

@@ -149,12 +149,16 @@ fn a_command_line_names_one_account_or_is_told_which_there_are() {
         (
             "persn",
             None,
-            Err("no profile and no mailbox is named persn; is it person?"),
+            Err(
+                "no profile and no mailbox is named persn (known: app, person, team, idle, by-app, by-person, first, second, old, drop); did you mean `person`?",
+            ),
         ),
         (
             "xyzzy-42",
             None,
-            Err("no profile and no mailbox is named xyzzy-42"),
+            Err(
+                "no profile and no mailbox is named xyzzy-42 (known: app, person, team, idle, by-app, by-person, first, second, old, drop)",
+            ),
         ),
     ] {
         let who = Who {

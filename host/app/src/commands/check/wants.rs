@@ -1,9 +1,11 @@
 //! What a rule wants of its tenant, seen without running it: a component's imports; in a script the calls of `kv`, `lookup` and the constructors.
 
+use std::collections::VecDeque;
+
 use postroom_core::ActionKind;
 use postroom_sandbox::Grants;
+use postroom_sandbox::lex::{Bracket, Kind, Lexer, Token};
 
-use super::patterns::{Token, place, tokens};
 use crate::config::{Problem, RuleUse};
 
 /// What `check` and `rule try` say of `expect`.
@@ -16,6 +18,9 @@ const LOOKUP: &[&str] = &[
 /// After these words a name is made here, and no longer the one that scripts find around them.
 const DECLARING: &[&str] = &["function", "const", "let", "var", "class"];
 
+/// The tokens of `kv?.get(`, the longest call that is looked for.
+const LONGEST_CALL: usize = 5;
+
 /// One thing that a script wants, where it first does.
 #[derive(Debug, PartialEq)]
 pub struct Want {
@@ -27,19 +32,29 @@ pub struct Want {
 
 /// What a script calls, each once.
 pub fn of_script(script: &str) -> Vec<Want> {
-    let tokens = tokens(script);
     let mut wants: Vec<Want> = Vec::new();
-    for n in 0..tokens.len() {
-        let Some((what, word)) = call_at(&tokens, n) else {
-            continue;
-        };
-        if wants.iter().any(|want| want.what == what) {
-            continue;
+    let mut declared: Vec<ActionKind> = Vec::new();
+    let mut last: VecDeque<Token> = VecDeque::with_capacity(LONGEST_CALL + 1);
+    for token in Lexer::new(script) {
+        last.push_back(token);
+        if last.len() > LONGEST_CALL {
+            last.pop_front();
         }
-        let at = word.as_ptr() as usize - script.as_ptr() as usize;
-        let (line, column) = place(script, at);
-        wants.push(Want { what, line, column });
+        let kinds: Vec<Kind> = last.iter().map(|token| token.kind).collect();
+        if let [.., Kind::Word(declaring), Kind::Word(name)] = kinds[..]
+            && DECLARING.contains(&declaring)
+            && let Some(kind) = ActionKind::named(name)
+        {
+            declared.push(kind);
+        }
+        if let Some((what, length)) = call_at_end(&kinds)
+            && !wants.iter().any(|want| want.what == what)
+        {
+            let Token { line, column, .. } = last[last.len() - length];
+            wants.push(Want { what, line, column });
+        }
     }
+    wants.retain(|want| !declared.iter().any(|kind| kind.as_str() == want.what));
     wants
 }
 
@@ -87,48 +102,31 @@ fn grants(wanted: &RuleUse, what: &str) -> bool {
     }
 }
 
-/// The call that begins with a token, if it is one that needs a grant.
-fn call_at<'s>(tokens: &[Token<'s>], n: usize) -> Option<(&'static str, &'s str)> {
-    let Token::Word(word) = tokens[n] else {
+/// The call that ends with the last token, if it is one that needs a grant, and its length in tokens.
+fn call_at_end(kinds: &[Kind]) -> Option<(&'static str, usize)> {
+    let [before @ .., Kind::Open(Bracket::Round)] = kinds else {
         return None;
     };
-    let after = match &tokens[n + 1..] {
+    let (object, call, length) = match before {
         // It is always there: `?.` saves nobody from a missing grant.
-        [Token::Sign('?'), after @ ..] => after,
-        after => after,
+        [
+            ..,
+            Kind::Word(object),
+            Kind::Sign('?'),
+            Kind::Sign('.'),
+            Kind::Word(call),
+        ] => (object, call, 5),
+        [.., Kind::Word(object), Kind::Sign('.'), Kind::Word(call)] => (object, call, 4),
+        // Another thing's method of that name.
+        [.., Kind::Sign('.'), Kind::Word(_)] => return None,
+        [.., Kind::Word(name)] => return Some((ActionKind::named(name)?.as_str(), 2)),
+        _ => return None,
     };
-    let capability = match (word, after) {
-        ("kv", [Token::Sign('.'), Token::Word(call), Token::Sign('('), ..])
-            if KV.contains(call) =>
-        {
-            Some("kv")
-        }
-        ("lookup", [Token::Sign('.'), Token::Word(call), Token::Sign('('), ..])
-            if LOOKUP.contains(call) =>
-        {
-            Some("lookup")
-        }
+    match *object {
+        "kv" if KV.contains(call) => Some(("kv", length)),
+        "lookup" if LOOKUP.contains(call) => Some(("lookup", length)),
         _ => None,
-    };
-    if let Some(what) = capability {
-        return Some((what, word));
     }
-    let kind = ActionKind::named(word)?;
-    // Another thing's method of that name; three dots spread what is made.
-    let is_method = match &tokens[..n] {
-        [.., Token::Sign('.'), Token::Sign('.'), Token::Sign('.')] => false,
-        [.., Token::Sign('.')] => true,
-        _ => false,
-    };
-    let is_call = matches!(tokens.get(n + 1), Some(Token::Sign('(')));
-    (is_call && !is_method && !is_declared(tokens, word)).then_some((kind.as_str(), word))
-}
-
-fn is_declared(tokens: &[Token], name: &str) -> bool {
-    tokens.windows(2).any(|pair| {
-        matches!(pair, [Token::Word(declaring), Token::Word(declared)]
-            if DECLARING.contains(declaring) && *declared == name)
-    })
 }
 
 /// The grants that a component's imports need and its tenant lacks is what loading it says; this is the list of all of them.
@@ -181,6 +179,8 @@ mod tests {
     #[test]
     fn what_only_looks_like_one_is_let_be() {
         for script in [
+            "if (a) /[\"`]ticket(/.test(b)",
+            "`${ `ticket(` }ticket(`",
             "mail.reply.trim(); mail.forward(1); x.note()",
             "// forward({})\nconst text = \"ticket()\";",
             "function alert(x) { return x }\nalert(1)",

@@ -17,7 +17,7 @@ use crate::audience::Audience;
 use crate::cli::DevArgs;
 use crate::commands::run::stop_on_signals;
 use crate::commands::screen::{Ink, Line};
-use crate::commands::{USUAL_CONFIG, load_config, runtime, unknown};
+use crate::commands::{USUAL_CONFIG, load_config, no_mailbox, runtime};
 use crate::config::{Config, Source};
 use crate::directory::Reread;
 use crate::line::Mailbox;
@@ -59,8 +59,7 @@ fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result
     let config = Arc::new(load_config(config_file)?);
     for name in &args.mailbox {
         if config.mailbox(name).is_none() {
-            let all: Vec<&str> = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
-            return Err(unknown("--mailbox ", "mailbox", name, &all));
+            return Err(no_mailbox(&config, name));
         }
     }
     let dev = Arc::new(Dev::new(view.clone(), config.clone(), config_file, args));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use postroom_core::harmless::picture;
 use postroom_core::{Action, ActionKind, Decision};
 use postroom_sandbox::LoadError;
 use postroom_store::StoreError;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::view::{HANG, below, labelled};
 use crate::cases::{Mismatch, Tested};
 use crate::commands::replay::text;
-use crate::commands::screen::{Ink, Line, columns, fit, harmless};
+use crate::commands::screen::{Ink, Line, columns, fit};
 use crate::replay::{Compared, End, Rehearsed, Replayed, Verdict, mismatch};
 use crate::rulebook::{Change, Refusal, Reloaded, RuleId, Serves};
 
@@ -497,7 +498,7 @@ fn quoted(subject: &str) -> String {
 /// The line that an error names, with a mark below the place.
 fn excerpt(source: &str, line: u32, column: u32) -> Vec<Line> {
     let number = line.to_string();
-    let source: Vec<char> = source.chars().map(harmless).collect();
+    let source: Vec<char> = source.chars().map(picture).collect();
     let indent = source.iter().take_while(|c| **c == ' ').count();
     let place = (column.saturating_sub(1) as usize).min(source.len());
     // What is far to the left of the place, or blank, need not be seen.

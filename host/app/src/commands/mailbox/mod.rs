@@ -13,8 +13,8 @@ use postroom_auth::{Tokens, Trace};
 use postroom_core::Address;
 use rustls::ClientConfig;
 
-use crate::commands::{load_config, runtime, with_tokens};
-use crate::config::{Config, Mailbox, Outgoing, Ready, closest};
+use crate::commands::{load_config, no_mailbox, runtime, with_tokens};
+use crate::config::{Config, Mailbox, Outgoing, Ready};
 use crate::connections::{self, AnySource};
 use crate::tls;
 use advice::Place;
@@ -35,11 +35,7 @@ pub struct Options {
 pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<ExitCode> {
     let config = load_config(config)?;
     let Some(mailbox) = config.mailbox(name) else {
-        let names = config.mailboxes.iter().map(|mailbox| mailbox.name.as_str());
-        match closest(name, names) {
-            Some(near) => bail!("no mailbox is named {name}; is it {near}?"),
-            None => bail!("no mailbox is named {name}"),
-        }
+        return Err(no_mailbox(&config, name));
     };
     let outgoing = mailbox
         .outgoing

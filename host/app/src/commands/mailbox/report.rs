@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Error;
 use postroom_auth::Trace;
 use postroom_auth::advice::{Advice, advise_vault};
-use postroom_auth::text::harmless;
 use postroom_auth::trace::{Side, TraceLine};
 use postroom_auth::vault::VaultError;
+use postroom_core::harmless::harmless;
 use serde_json::json;
 
 use crate::commands::print;

@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{CandidateArgs, Filter};
 use crate::commands::listings::since;
 use crate::commands::run::stop_on_signals;
-use crate::commands::{BROKEN_PIPE, INTERRUPTED, load_config, open_reader, runtime, unknown};
+use crate::commands::{BROKEN_PIPE, INTERRUPTED, load_config, no_mailbox, open_reader, runtime};
 use crate::config::{Config, Mailbox};
 use crate::replay::{Candidate, Replay, Replayed, Report, prepare};
 use crate::rulebook;
+use postroom_config::suggest::no_such;
 
 pub(super) use json::{Lines, summary};
 pub(super) use text::{Text, counts};
@@ -119,13 +120,12 @@ fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c 
         && config.tenant(name).is_none()
     {
         let all: Vec<&str> = config.tenants.iter().map(|it| it.name.as_str()).collect();
-        return Err(unknown("--tenant ", "tenant", name, &all));
+        bail!(no_such("tenant", name, &all));
     }
     if let Some(name) = &filter.mailbox
         && config.mailbox(name).is_none()
     {
-        let all: Vec<&str> = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
-        return Err(unknown("--mailbox ", "mailbox", name, &all));
+        return Err(no_mailbox(config, name));
     }
     let is_meant = |mailbox: &&Mailbox| {
         let is =

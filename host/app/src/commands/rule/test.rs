@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use postroom_core::harmless::visible;
 use postroom_files::write_within;
 use postroom_sandbox::Sandbox;
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use crate::cases::{Case, Expected, Found, Loaded, Mismatch, Terms, Verdict, run}
 use crate::commands::screen::{Ink, Screen, wants_colour};
 use crate::commands::{USUAL_CONFIG, load_config, print};
 use crate::config::Config;
-use crate::output::{coloured_line, visible};
+use crate::output::coloured_line;
 use crate::rulebook;
 
 /// What is to be run, and how it is told.

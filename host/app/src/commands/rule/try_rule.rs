@@ -47,7 +47,7 @@ pub fn try_rule(
     ));
     let context = terms.context(&message, jiff::Timestamp::now());
     let lookup = Arc::new(Listed(directory(config.as_ref(), &wanted.tenant)?));
-    let answer = terms.ask(&loaded, &message, &context, Arc::new(NoKv), lookup);
+    let answer = terms.ask(&loaded, &message, context, Arc::new(NoKv), lookup)?;
     let (run, answer) = (answer.run, answer.result);
     let facts = json!({
         "rule": wanted.rule.name,

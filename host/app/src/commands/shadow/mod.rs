@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 
 use crate::cli::ShadowArgs;
 use crate::commands::replay::counts;
-use crate::commands::{load_config, open_reader, print, table, unknown};
-use crate::config::{self, closest};
+use crate::commands::{load_config, no_mailbox, open_reader, print, table};
+use crate::config;
 use crate::rulebook;
 use crate::shadow::{self, Put};
+use postroom_config::suggest::hint;
 
 pub use show::show;
 
@@ -27,8 +28,7 @@ const SHORT: usize = 12;
 pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> {
     let config = load_config(config_file)?;
     let Some(mailbox) = config.mailbox(&args.mailbox) else {
-        let all: Vec<&str> = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
-        return Err(unknown("", "mailbox", &args.mailbox, &all));
+        return Err(no_mailbox(&config, &args.mailbox));
     };
     let reader = open_reader(config_file)?;
     let sandbox = rulebook::sandbox(Some(&config.data_dir), 1)?;
@@ -156,10 +156,9 @@ fn newest(reader: &Reader, mailbox: &str) -> anyhow::Result<Shadow> {
         return Ok(shadow);
     }
     let all = reader.shadows()?;
-    let near = closest(mailbox, all.iter().map(|it| it.mailbox.as_str()));
-    let hint = near.map_or(String::new(), |near| format!(" Did you mean {near}?"));
+    let hint = hint(mailbox, all.iter().map(|it| it.mailbox.as_str()));
     bail!(
-        "{mailbox}: no shadow was begun for this mailbox. `postroom shadow list` shows those that were, `postroom shadow start` begins one.{hint}"
+        "{mailbox}: no shadow was begun for this mailbox (`postroom shadow list` shows those that were, `postroom shadow start` begins one){hint}"
     )
 }
 

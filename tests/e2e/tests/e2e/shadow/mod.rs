@@ -406,7 +406,7 @@ fn what_cannot_be_begun_ended_or_promoted_says_why() {
     for (args, words) in [
         (
             &["dorp", "--rule", "a.js"][..],
-            "dorp: the configuration has no such mailbox; it has: drop, quiet. Did you mean drop?",
+            "no mailbox is named dorp (known: drop, quiet); did you mean `drop`?",
         ),
         (
             &["drop", "--rule", "none.js"],
@@ -464,7 +464,7 @@ fn what_cannot_be_begun_ended_or_promoted_says_why() {
         "{error}"
     );
     let error = refused(&room, &["shadow", "stop", "dorp"]);
-    assert!(error.contains("Did you mean drop?"), "{error}");
+    assert!(error.contains("did you mean `drop`?"), "{error}");
     room.ok(&["shadow", "stop", "drop"]);
     let error = refused(&room, &["shadow", "stop", "drop"]);
     assert!(

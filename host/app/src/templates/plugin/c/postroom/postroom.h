@@ -124,7 +124,7 @@ typedef uint8_t postroom_plugin_types_verdict_t;
 #define POSTROOM_PLUGIN_TYPES_VERDICT_FAIL 1
 #define POSTROOM_PLUGIN_TYPES_VERDICT_NONE 2
 
-// What the trusted boundary said; `none` where nobody trustworthy said anything.
+// What the servers under `[authentication] trusted` said; all `none` without that setting.
 typedef struct postroom_plugin_types_authentication_t {
   postroom_plugin_types_verdict_t   spf;
   postroom_plugin_types_verdict_t   dkim;
@@ -155,7 +155,7 @@ typedef struct postroom_plugin_types_borrow_message_t {
 // Whose mail this is taken to be.
 typedef struct postroom_plugin_types_client_t {
   postroom_string_t   name;
-  // False when it is only a guess.
+  // False when a server under `[authentication] trusted` says `dmarc=fail`: From may be forged.
   bool   sure;
 } postroom_plugin_types_client_t;
 
@@ -269,13 +269,13 @@ typedef struct postroom_plugin_types_forward_t {
   postroom_list_string_t   to;
 } postroom_plugin_types_forward_t;
 
-// Raise an alert when no mail with this key arrives in time.
+// A mail with this key should arrive in time. Recorded with the decision only: this version watches for nothing.
 typedef struct postroom_plugin_types_expect_t {
   postroom_string_t   key;
   uint64_t   within_secs;
 } postroom_plugin_types_expect_t;
 
-// An action of a later Postroom, by name, with a JSON payload.
+// Reserved for a later Postroom, by name, with a JSON payload. Recorded with the decision only.
 typedef struct postroom_plugin_types_custom_t {
   postroom_string_t   name;
   postroom_string_t   payload;

@@ -1,24 +1,24 @@
-//! A counting semaphore: who finds all instance slots taken waits for one, where the pool itself would answer with an error.
+//! A counting semaphore: callers block until a permit is free, where wasmtime's pool itself would fail.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-pub(crate) struct Gate {
+pub(crate) struct Semaphore {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
-/// One slot; given back when dropped.
-pub(crate) struct Pass<'a>(&'a Gate);
+/// A permit, released when dropped.
+pub(crate) struct Permit<'a>(&'a Semaphore);
 
-impl Gate {
-    pub(crate) fn new(slots: usize) -> Self {
+impl Semaphore {
+    pub(crate) fn new(permits: usize) -> Self {
         Self {
-            free: Mutex::new(slots),
+            free: Mutex::new(permits),
             freed: Condvar::new(),
         }
     }
 
-    pub(crate) fn pass(&self) -> Pass<'_> {
+    pub(crate) fn acquire(&self) -> Permit<'_> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         while *free == 0 {
             free = self
@@ -27,11 +27,11 @@ impl Gate {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         *free -= 1;
-        Pass(self)
+        Permit(self)
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.freed.notify_one();

@@ -1,41 +1,39 @@
-//! Tenants whose rules see what earlier decisions changed: several mails are decided at once, each on what was there before all of
-//! them, and the first that would have seen a change is decided again, with those behind it.
+//! Speculative execution for tenants whose rules see what earlier decisions changed: several mails are decided at once against one
+//! snapshot; the first conflict and every mail after it are decided again.
 
 use std::collections::HashSet;
 
-use postroom_core::lookup::Question;
-use postroom_core::{Action, ticket_numbers};
+use postroom_core::{Touches, ticket_numbers};
 use postroom_store::Mark;
 
 use super::decide::{Decided, Parsed};
 use super::walk::SENT_BACK;
 use crate::rulebook::{Chain, MOST_TAKEN_BACK, Strikes};
 
-/// So many mails at once at most.
+/// The most mails that are decided at once.
 const WIDEST: usize = MOST_TAKEN_BACK;
 
-/// Waves after a decision in vain before more is tried again, at most.
+/// The most waves after a conflict before a wider batch is tried.
 const LONGEST_PAUSE: usize = 32;
 
-/// How many mails are decided at once: the more, the less they have to do with each other.
-pub struct Foresight {
+/// The number of mails that are decided at once: it grows while they do not conflict.
+pub struct SpeculativeBatch {
     width: usize,
-    /// Waves before more is tried.
+    /// Waves before a wider batch is tried.
     pause: usize,
-    /// The pause after the next decision in vain: it doubles until more than one mail holds at once.
+    /// The pause after the next conflict: it doubles until more than one mail of a batch holds.
     next_pause: usize,
 }
 
 /// What decisions that are not committed yet will change.
 #[derive(Default)]
 struct Changes<'a> {
-    tickets: bool,
-    alerts: bool,
+    records: Touches,
     /// Rules that wrote into their memory.
     memories: HashSet<&'a str>,
 }
 
-impl Default for Foresight {
+impl Default for SpeculativeBatch {
     fn default() -> Self {
         Self {
             width: 2,
@@ -45,22 +43,26 @@ impl Default for Foresight {
     }
 }
 
-impl Foresight {
-    /// Leaves as many mails as are to be decided at once, and answers the others.
+impl SpeculativeBatch {
+    /// Leaves the mails that are to be decided at once, and returns the others.
     pub fn cut(&self, wave: &mut Vec<Parsed>) -> Vec<Parsed> {
         wave.split_off(self.width.min(wave.len()))
     }
 
-    /// Leaves the decisions that would have been the same one by one, and answers the other mails, as if they had not been
-    /// decided. A mail that was decided alone is always left.
-    pub fn undo(&mut self, chain: &Chain, decided: &mut Vec<Decided>) -> Vec<Parsed> {
+    /// Leaves the decisions that would have been the same one by one, and returns the other mails undecided. A mail that was
+    /// decided alone is always left.
+    pub fn roll_back_conflicts(
+        &mut self,
+        chain: &Chain,
+        decided: &mut Vec<Decided>,
+    ) -> Vec<Parsed> {
         // Counted as they were done, which is not the order of the mails.
         decided.iter().rev().for_each(|mail| take_back(chain, mail));
         let is_alone = decided.len() == 1;
         let mut changes = Changes::default();
         let mut holding = 0;
         for mail in decided.iter() {
-            if !is_alone && changes.concern(mail, chain) {
+            if !is_alone && changes.conflict_with(mail, chain) {
                 break;
             }
             changes.add(mail);
@@ -94,20 +96,19 @@ impl Foresight {
 
 impl<'a> Changes<'a> {
     /// Whether a mail might be decided otherwise after these.
-    fn concern(&self, mail: &Decided, chain: &Chain) -> bool {
+    fn conflict_with(&self, mail: &Decided, chain: &Chain) -> bool {
         let Ok(answer) = &mail.result else {
             return false;
         };
-        let asks = |changed: bool, is_it: fn(&Question) -> bool| {
-            changed && answer.lookups.iter().any(|it| is_it(&it.question))
-        };
+        let mut lookups = answer.lookups.iter();
+        let has_read = lookups.any(|it| it.question.reads().overlap(self.records));
         let remembers = answer.spent.iter().any(|spent| {
             let rule = chain.rules.get(spent.rule);
             rule.is_some_and(|rule| self.memories.contains(rule.name.as_str()))
         });
         let troubles = &answer.decision.troubles;
         // What led into trouble is not always recorded.
-        let is_unsure = (self.tickets || self.alerts) && !troubles.is_empty();
+        let is_unsure = !self.records.is_nothing() && !troubles.is_empty();
         let is_in = |name: &str| {
             let mut rules = chain.rules.iter();
             rules.any(|rule| rule.name == name && !rule.strikes.is_out())
@@ -116,22 +117,14 @@ impl<'a> Changes<'a> {
             .iter()
             .any(|it| it.kind == SENT_BACK && is_in(&it.rule));
         // Who takes part in a ticket may have changed.
-        let is_thread = self.tickets && answer.decision.thread.is_some();
-        asks(self.tickets, |it| {
-            matches!(it, Question::Ticket(_) | Question::Tickets(_))
-        }) || asks(self.alerts, |it| {
-            matches!(it, Question::Alert(_) | Question::Alerts(_))
-        }) || remembers
-            || is_unsure
-            || went_without
-            || is_thread
-            || self.may_be_named(mail)
+        let is_thread = self.records.tickets && answer.decision.thread.is_some();
+        has_read || remembers || is_unsure || went_without || is_thread || self.may_be_named(mail)
     }
 
     /// Whether a mail's subject might name a ticket that is opened only now.
     fn may_be_named(&self, mail: &Decided) -> bool {
         let subject = mail.message.as_ref().map(|message| &message.subject);
-        self.tickets && subject.is_some_and(|subject| !ticket_numbers(subject).is_empty())
+        self.records.tickets && subject.is_some_and(|subject| !ticket_numbers(subject).is_empty())
     }
 
     fn add(&mut self, mail: &'a Decided) {
@@ -139,16 +132,7 @@ impl<'a> Changes<'a> {
             return;
         };
         for action in &answer.decision.actions {
-            match action {
-                Action::Ticket(_) | Action::Note(_) => self.tickets = true,
-                Action::Alert(_) => self.alerts = true,
-                Action::Reply(_)
-                | Action::Forward { .. }
-                | Action::Ignore { .. }
-                | Action::Quarantine { .. }
-                | Action::Expect(_)
-                | Action::Custom { .. } => {}
-            }
+            self.records = self.records.and(action.touches());
         }
         let writes = answer.kv_writes.iter();
         self.memories.extend(writes.map(|it| it.rule.as_str()));
@@ -184,41 +168,41 @@ fn count(chain: &Chain, mail: &Decided) -> bool {
 mod tests {
     use super::*;
 
-    /// How many decisions so many mails take, when `holding` of those decided at once hold.
+    /// The number of decisions that `mails` mails take when `holding` of those decided at once hold.
     fn decisions(mails: usize, holding: impl Fn(usize) -> usize) -> usize {
-        let mut foresight = Foresight::default();
+        let mut batch = SpeculativeBatch::default();
         let (mut left, mut made) = (mails, 0);
         while left > 0 {
-            let width = foresight.width.min(left);
+            let width = batch.width.min(left);
             let holding = holding(width).min(width);
             made += width;
             left -= holding;
-            foresight.learn(width, holding);
+            batch.learn(width, holding);
         }
         made
     }
 
     #[test]
-    fn little_is_decided_in_vain_whatever_the_mails_have_to_do_with_each_other() {
+    fn few_decisions_are_rolled_back_however_often_mails_conflict() {
         assert_eq!(decisions(256, |width| width), 256);
-        let in_vain = decisions(1000, |_| 1) - 1000;
-        assert!(in_vain < 50, "{in_vain}");
-        let in_vain = decisions(1000, |_| 10) - 1000;
-        assert!(in_vain < 500, "{in_vain}");
+        let rolled_back = decisions(1000, |_| 1) - 1000;
+        assert!(rolled_back < 50, "{rolled_back}");
+        let rolled_back = decisions(1000, |_| 10) - 1000;
+        assert!(rolled_back < 500, "{rolled_back}");
     }
 
     #[test]
-    fn mails_that_have_nothing_to_do_with_each_other_soon_go_together() {
-        let mut foresight = Foresight::default();
+    fn mails_without_conflicts_soon_go_together() {
+        let mut batch = SpeculativeBatch::default();
         for _ in 0..5 {
-            foresight.learn(foresight.width, foresight.width);
+            batch.learn(batch.width, batch.width);
         }
-        assert_eq!(foresight.width, WIDEST);
-        foresight.learn(WIDEST, 7);
-        assert_eq!(foresight.width, 7);
-        foresight.learn(7, 7);
-        assert_eq!(foresight.width, 7);
-        foresight.learn(7, 7);
-        assert_eq!(foresight.width, 14);
+        assert_eq!(batch.width, WIDEST);
+        batch.learn(WIDEST, 7);
+        assert_eq!(batch.width, 7);
+        batch.learn(7, 7);
+        assert_eq!(batch.width, 7);
+        batch.learn(7, 7);
+        assert_eq!(batch.width, 14);
     }
 }

@@ -1,0 +1,99 @@
+//! What of a tenant's records an action changes and a question reads, for deciding several mails at once.
+
+use crate::decision::Action;
+use crate::lookup::Question;
+
+/// Kinds of records that decisions change and later decisions may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Touches {
+    pub tickets: bool,
+    pub alerts: bool,
+}
+
+impl Touches {
+    pub const NOTHING: Self = Self {
+        tickets: false,
+        alerts: false,
+    };
+    pub const TICKETS: Self = Self {
+        tickets: true,
+        ..Self::NOTHING
+    };
+    pub const ALERTS: Self = Self {
+        alerts: true,
+        ..Self::NOTHING
+    };
+
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            tickets: self.tickets || other.tickets,
+            alerts: self.alerts || other.alerts,
+        }
+    }
+
+    pub fn is_nothing(self) -> bool {
+        self == Self::NOTHING
+    }
+
+    /// Whether both name the same kind of record.
+    pub fn overlap(self, other: Self) -> bool {
+        self.tickets && other.tickets || self.alerts && other.alerts
+    }
+}
+
+// Both matches name every variant: a new action or question is placed here, or nothing compiles.
+
+impl Action {
+    /// Returns what committing this action changes.
+    pub fn touches(&self) -> Touches {
+        match self {
+            Self::Ticket(_) | Self::Note(_) => Touches::TICKETS,
+            Self::Alert(_) => Touches::ALERTS,
+            Self::Reply(_)
+            | Self::Forward { .. }
+            | Self::Ignore { .. }
+            | Self::Quarantine { .. }
+            | Self::Expect(_)
+            | Self::Custom { .. } => Touches::NOTHING,
+        }
+    }
+}
+
+impl Question {
+    /// Returns what the answer depends on. Contacts and assets come from files, which no decision changes.
+    pub fn reads(&self) -> Touches {
+        match self {
+            Self::Ticket(_) | Self::Tickets(_) => Touches::TICKETS,
+            Self::Alert(_) | Self::Alerts(_) => Touches::ALERTS,
+            Self::Contact(_) | Self::Contacts(_) | Self::Asset(_) | Self::Assets(_) => {
+                Touches::NOTHING
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::{Note, Ticket};
+
+    #[test]
+    fn what_an_action_changes_overlaps_what_a_question_reads() {
+        let alert = Question::Alert("a".into()).reads();
+        let ticket = Question::Ticket("T-1".into()).reads();
+        let contact = Question::Contact("a@b.example".into()).reads();
+        for action in [
+            Action::Ticket(Ticket::default()),
+            Action::Note(Note::default()),
+        ] {
+            let touches = action.touches();
+            assert!(touches.overlap(ticket));
+            assert!(!touches.overlap(alert) && !touches.overlap(contact));
+            assert!(touches.and(Touches::ALERTS).overlap(alert));
+        }
+        let ignored = Action::Ignore {
+            reason: String::new(),
+        };
+        assert!(ignored.touches().is_nothing());
+    }
+}

@@ -1,0 +1,226 @@
+//! The tags, texts and character references of HTML as mails have it: one tokenizer for the host and for the guest that runs scripts.
+//!
+//! It reads any text in time proportional to its length and depends on nothing, so that the guest stays small.
+
+mod entities;
+
+pub use entities::{decode, named, reference};
+
+/// Elements whose content no reader sees.
+const HIDDEN: [&str; 5] = ["head", "style", "script", "title", "template"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Token<'h> {
+    /// Text as written, its references not decoded. One text may come as several tokens.
+    Text(&'h str),
+    Tag(Tag<'h>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag<'h> {
+    /// As written; empty for `<!` and `<?`.
+    pub name: &'h str,
+    pub is_closing: bool,
+}
+
+/// The tokens of a page in order. Comments and the content of hidden elements are left out.
+pub fn tokens(html: &str) -> Tokens<'_> {
+    Tokens {
+        html,
+        at: 0,
+        missing: Missing::default(),
+    }
+}
+
+pub struct Tokens<'h> {
+    html: &'h str,
+    at: usize,
+    missing: Missing,
+}
+
+/// What was searched for to the end of the page and not found: it is not searched for again, so that the whole stays linear.
+#[derive(Default)]
+struct Missing {
+    comment_end: bool,
+    tag_end: bool,
+    /// A `>` outside of quotes.
+    unquoted_end: bool,
+    closing: [bool; HIDDEN.len()],
+}
+
+impl Tag<'_> {
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+impl<'h> Iterator for Tokens<'h> {
+    type Item = Token<'h>;
+
+    fn next(&mut self) -> Option<Token<'h>> {
+        loop {
+            let rest = &self.html[self.at..];
+            if rest.is_empty() {
+                return None;
+            }
+            let text = rest.find('<').unwrap_or(rest.len());
+            if text > 0 {
+                self.at += text;
+                return Some(Token::Text(&rest[..text]));
+            }
+            if !self.missing.comment_end
+                && let Some(comment) = rest.strip_prefix("<!--")
+            {
+                match comment.find("-->") {
+                    Some(end) => {
+                        self.at += 4 + end + 3;
+                        continue;
+                    }
+                    None => self.missing.comment_end = true,
+                }
+            }
+            let Some((tag, length)) = self.tag(rest) else {
+                self.at += 1;
+                return Some(Token::Text("<"));
+            };
+            self.at += length;
+            if !self.skipped_hidden(tag) {
+                return Some(Token::Tag(tag));
+            }
+        }
+    }
+}
+
+impl<'h> Tokens<'h> {
+    /// The tag that begins here, and its length with both brackets. A `<` may also be a sign, as in `< 10 %`.
+    fn tag(&mut self, html: &'h str) -> Option<(Tag<'h>, usize)> {
+        let bytes = html.as_bytes();
+        let is_closing = bytes.get(1) == Some(&b'/');
+        let start = if is_closing { 2 } else { 1 };
+        match bytes.get(start) {
+            Some(b) if b.is_ascii_alphabetic() => {}
+            Some(b'!' | b'?') if !is_closing => {}
+            _ => return None,
+        }
+        if self.missing.tag_end {
+            return None;
+        }
+        let mut end = None;
+        if !self.missing.unquoted_end {
+            end = unquoted_end(bytes);
+            self.missing.unquoted_end = end.is_none();
+        }
+        let Some(end) = end.or_else(|| html.find('>')) else {
+            self.missing.tag_end = true;
+            return None;
+        };
+        let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b':' | b'-');
+        let name = bytes[start..end].iter().position(|b| !is_name(b));
+        let name_end = name.map_or(end, |length| start + length);
+        let tag = Tag {
+            name: &html[start..name_end],
+            is_closing,
+        };
+        Some((tag, end + 1))
+    }
+
+    /// Goes behind the content of a hidden element, whose opening tag ends here. Without its end tag, only the tag is left out.
+    fn skipped_hidden(&mut self, tag: Tag<'_>) -> bool {
+        let hidden = HIDDEN.iter().position(|name| tag.is(name));
+        let Some(hidden) = hidden.filter(|_| !tag.is_closing) else {
+            return false;
+        };
+        if self.missing.closing[hidden] {
+            return false;
+        }
+        match closing(&self.html[self.at..], HIDDEN[hidden]) {
+            Some(end) => self.at += end,
+            None => self.missing.closing[hidden] = true,
+        }
+        true
+    }
+}
+
+/// The offset of the `</name` that closes an element.
+fn closing(html: &str, name: &str) -> Option<usize> {
+    let bytes = html.as_bytes();
+    html.match_indices("</").map(|(at, _)| at).find(|at| {
+        let end = at + 2 + name.len();
+        let found = bytes.get(at + 2..end);
+        found.is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
+            && !bytes.get(end).is_some_and(u8::is_ascii_alphanumeric)
+    })
+}
+
+/// The offset of the `>` outside of the quotes of attributes.
+fn unquoted_end(bytes: &[u8]) -> Option<usize> {
+    let mut quote = None;
+    for (offset, b) in bytes.iter().enumerate() {
+        match (quote, b) {
+            (None, b'>') => return Some(offset),
+            (None, b'"' | b'\'') if bytes[offset - 1] == b'=' => quote = Some(*b),
+            (Some(open), b) if open == *b => quote = None,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tokens in short, blanks between them.
+    fn read(html: &str) -> String {
+        let shown: Vec<String> = tokens(html)
+            .map(|token| match token {
+                Token::Text(text) => text.to_owned(),
+                Token::Tag(tag) if tag.is_closing => format!("[/{}]", tag.name),
+                Token::Tag(tag) => format!("[{}]", tag.name),
+            })
+            .collect();
+        shown.join(" ")
+    }
+
+    #[test]
+    fn tags_texts_and_what_is_neither() {
+        for (html, expected) in [
+            ("a<b>c</B>d", "a [b] c [/B] d"),
+            ("<td title=\"a > b\" class='x>'>c", "[td] c"),
+            ("<td title=\"open>c</td>", "[td] c [/td]"),
+            ("free < 10 %, 1<2>", "free  <  10 %, 1 < 2>"),
+            ("<!doctype html><?xml x?>a", "[] [] a"),
+            ("a<!-- <b> -->c<!-- d", "a c < !-- d"),
+            ("a<b", "a < b"),
+            ("</ a>", "< / a>"),
+            // Where the two readers before this one disagreed.
+            ("<o:p>a</o:p><li-x>", "[o:p] a [/o:p] [li-x]"),
+            ("a<!-- >b", "a [] b"),
+            ("<head><title>a</title></head>b", "[/head] b"),
+            ("<title>a</title>b", "[/title] b"),
+            ("<head>a<header>b</header>c", "a [header] b [/header] c"),
+            ("<style>td > b { x }</STYLE >a", "[/STYLE] a"),
+            ("<script>'</p>'</script>a", "[/script] a"),
+            ("<script>a<script>b", "a [script] b"),
+        ] {
+            assert_eq!(read(html), expected, "{html}");
+        }
+    }
+
+    #[test]
+    fn any_page_is_read_to_its_end() {
+        for part in [
+            "<",
+            "<a",
+            "<a b=\"",
+            "<!--",
+            "<head>",
+            "</",
+            "<style>x</",
+            "&",
+        ] {
+            let html = part.repeat(1 << 16);
+            assert!(tokens(&html).count() <= html.len(), "{part}");
+        }
+    }
+}
