@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: where, what, and the cure, so that nobody has to guess.
+//! Problems of a configuration, each with its place, its cause and a help line.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub struct Problem {
     pub line: u32,
     /// From 1, in characters; 0 when the line as a whole is meant.
     pub column: u32,
-    /// The key's path, such as `mailboxes.acme.rules[0]`; empty where there is none.
+    /// The key's path, such as `mailboxes.acme.rules[0]`; empty without a key.
     pub key: String,
     pub message: String,
     pub cure: String,
@@ -46,7 +46,7 @@ pub struct Unavailable {
     pub help: String,
 }
 
-/// What a part needs, or why it cannot be had.
+/// A value that a part needs, or the reason why it is unavailable.
 pub type Ready<T> = Result<T, Unavailable>;
 
 impl From<&Problem> for Unavailable {
@@ -63,7 +63,7 @@ impl From<&Problem> for Unavailable {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// `None` when there are none. Sorted by place, each once.
+    /// Sorts the problems by place and removes duplicates. `None` without problems.
     pub fn of(mut problems: Vec<Problem>) -> Option<Self> {
         problems.sort_by(|a, b| {
             let place = |p: &Problem| (p.line, p.column);

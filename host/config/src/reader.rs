@@ -22,7 +22,7 @@ pub struct Reader<'r> {
     line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
-    /// What only the parts that need it cannot do without.
+    /// Missing secrets, keys and certificates, which concern only the parts that need them.
     unavailable: RefCell<Vec<Problem>>,
 }
 
@@ -31,7 +31,7 @@ pub struct Section<'r> {
     pub reader: &'r Reader<'r>,
     /// The table's path; empty for the whole file.
     pub path: String,
-    /// What the table describes, for messages: `a mailbox`.
+    /// The subject of the table, for messages: `a mailbox`.
     what: &'static str,
     at: usize,
     table: &'r DeTable<'r>,
@@ -124,7 +124,7 @@ impl<'r> Reader<'r> {
         in_order(&self.warnings)
     }
 
-    /// What could not be had so far, in the order of the file.
+    /// Returns what is unavailable so far, in the order of the file.
     pub fn unavailable(&self) -> Vec<Problem> {
         in_order(&self.unavailable)
     }
@@ -271,7 +271,7 @@ impl<'r> Item<'r> {
         self.reader.warning(self.at, &self.path, message, cure);
     }
 
-    /// Notes that what this item points to cannot be had, or is none.
+    /// Records that the target of this item is missing or invalid.
     pub fn unavailable(&self, message: impl Into<String>, cure: impl Into<String>) -> Unavailable {
         let reader = self.reader;
         let problem = reader.placed(self.at, &self.path, message.into(), cure.into());

@@ -11,7 +11,7 @@ use crate::items::ItemRow;
 const REFERENCES: usize = 20;
 /// Characters of a subject at most.
 const SUBJECT_CHARS: usize = 200;
-/// What core gives mails that came without a Message-ID: nobody else knows it.
+/// The domain of the Message-IDs that core makes for mails without one; no other system knows them.
 const SYNTHETIC: &str = "@synthetic.postroom.invalid";
 
 /// Why a mail leaves.
@@ -41,7 +41,7 @@ pub struct OutgoingMailPayload {
     pub references: Vec<String>,
 }
 
-/// What a sink receives.
+/// The event that a sink receives.
 #[derive(Serialize)]
 struct Event<'a> {
     #[serde(rename = "type")]
