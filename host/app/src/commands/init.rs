@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-/// What is written, by its path in the new folder.
+/// The files to write, by path in the new folder.
 const FILES: &[(&str, &str)] = &[
     ("postroom.toml", include_str!("../templates/postroom.toml")),
     ("rules/first.js", include_str!("../templates/first.js")),

@@ -12,12 +12,12 @@ use crate::config::{Config, Mailbox, Rule, RuleKind, RuleUse};
 use crate::replay::replaced;
 use crate::rulebook::{load_bytes, read_configured, read_rule};
 
-/// What is to be shadowed.
+/// The request to start a shadow.
 #[derive(Debug)]
 pub struct Asked<'a> {
     pub mailbox: &'a Mailbox,
     pub file: &'a Path,
-    /// The rule as the chain names it; else the one that is this file, or has its file name.
+    /// The rule as the chain names it; by default the rule with this file, or with its file name.
     pub in_place_of: Option<&'a str>,
     pub mails: u64,
     pub promote: bool,
@@ -101,7 +101,7 @@ fn told_of(error: LoadError, name: &str, file: &Path) -> String {
     }
 }
 
-/// Refuses a candidate that has modules beside it which are not those of the rule: only one file is promoted.
+/// Refuses a candidate with modules of its own that differ from the rule's: only one file is promoted.
 fn has_its_own_modules(
     sandbox: &Sandbox,
     wanted: &RuleUse,
@@ -119,7 +119,7 @@ fn has_its_own_modules(
         rule: Rule::of_file(&real),
         ..wanted.clone()
     };
-    // Without what it imports beside it, that of the rule is all there is.
+    // Without modules of its own, it uses those of the rule.
     let Ok(own) = load_bytes(sandbox, &own, bytes) else {
         return Ok(());
     };
@@ -140,7 +140,7 @@ fn has_its_own_modules(
     Ok(())
 }
 
-/// What a script imports, by the way from its folder.
+/// Returns a script's imports, by path from its folder.
 fn modules_from<'r>(rule: &'r Loaded, folder: Option<&Path>) -> Vec<(std::path::PathBuf, &'r str)> {
     let modules = rule.bundle().map_or(&[][..], Bundle::modules).iter();
     let folder = folder.unwrap_or(Path::new(""));

@@ -11,7 +11,7 @@ use crate::config::{Config, Mailbox, RuleKind, RuleUse, Tenant};
 use crate::rulebook::{load_bytes, read_configured};
 use postroom_files::{Astray, Inside};
 
-/// What putting a candidate in place did.
+/// The result of a promotion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
     Written,
@@ -94,7 +94,7 @@ fn is_in_place(
     Ok(false)
 }
 
-/// Where a shadow stands in the configuration as it is now.
+/// Locates a shadow in the current configuration.
 pub fn stands_at<'c>(
     config: &'c Config,
     shadow: &Shadow,
@@ -104,7 +104,7 @@ pub fn stands_at<'c>(
     };
     let tenant = config.tenant(&mailbox.tenant);
     let Some(tenant) = tenant.filter(|it| it.name == shadow.tenant) else {
-        bail!("its mailbox is another tenant's by now");
+        bail!("its mailbox now belongs to another tenant");
     };
     let mut rules = mailbox.rules.iter();
     let Some(rule) = rules.find(|rule| rule.name == shadow.rule) else {
@@ -113,7 +113,7 @@ pub fn stands_at<'c>(
     Ok((mailbox, tenant, tenant.use_of(rule)))
 }
 
-/// A version that was sent back or rolled back stays out, whatever its file says.
+/// A version that was rolled back stays refused, whatever its file contains.
 pub fn is_not_refused(
     reader: &Reader,
     tenant: &str,

@@ -1,4 +1,4 @@
-//! What a rule wants of its tenant, seen without running it: a component's imports; in a script the calls of `kv`, `lookup` and the constructors.
+//! The grants that a rule needs, found without running it: a component's imports; in a script the calls of `kv`, `lookup` and the constructors.
 
 use postroom_core::ActionKind;
 use postroom_sandbox::Grants;
@@ -6,7 +6,7 @@ use postroom_sandbox::Grants;
 use super::patterns::{Token, place, tokens};
 use crate::config::{Problem, RuleUse};
 
-/// What `check` and `rule try` say of `expect`.
+/// The warning of `check` and `rule try` on `expect`.
 pub const EXPECT_IS_NOT_WATCHED: &str =
     "expect is recorded with the decision only: no alert comes when the mail is missing";
 const KV: &[&str] = &["get", "set", "delete"];
@@ -25,7 +25,7 @@ pub struct Want {
     pub column: u32,
 }
 
-/// What a script calls, each once.
+/// Returns the capabilities that a script calls, each once.
 pub fn of_script(script: &str) -> Vec<Want> {
     let tokens = tokens(script);
     let mut wants: Vec<Want> = Vec::new();
@@ -60,7 +60,7 @@ pub fn missing(file: &str, wants: &[Want], wanted: &RuleUse) -> Vec<Problem> {
                 key: String::new(),
                 message: format!("wants {what}, which tenant \"{tenant}\" is not granted"),
                 cure: format!(
-                    "add \"{what}\" to {key} of [tenants.{tenant}], or do without: a mail that comes there goes on to the next rule"
+                    "add \"{what}\" to {key} of [tenants.{tenant}], or remove it: a mail that reaches it goes to the next rule"
                 ),
             }
         })

@@ -22,18 +22,18 @@ const NAME_CHARS: usize = 40;
 /// The line's own rules, which have no cases.
 const BUILT_IN: &[&str] = &["standard", "fallback"];
 
-/// What is to be pinned, and how.
+/// The request to pin a mail.
 #[derive(Debug, Default)]
 pub struct Pin {
     /// The decision's number.
     pub decision: String,
     /// Another rule than the one that decided.
     pub rule: Option<PathBuf>,
-    /// The case's name; made from the subject when there is none.
+    /// The case's name; by default made from the subject.
     pub name: Option<String>,
     /// Domains that are no secret.
     pub keep: Vec<String>,
-    /// Write it although the rule decides otherwise by now.
+    /// Write the case even if the rule now decides differently.
     pub force: bool,
 }
 
@@ -125,7 +125,7 @@ fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow
     Ok(path.strip_prefix(".").unwrap_or(path).to_owned())
 }
 
-/// The circumstances of the decision, as the rule was told of them.
+/// Returns the context of the decision that the rule received.
 fn told(row: &DecisionRow, terms: &Terms, raw: &Bytes) -> anyhow::Result<Expected> {
     let now: jiff::Timestamp = row.received.parse().context("the decision's time")?;
     let message = parse(raw, &terms.parse_limits, &terms.trusted);

@@ -38,7 +38,7 @@ impl Target {
     }
 }
 
-/// What is meant, each rule once.
+/// Returns the targets, each rule once.
 pub fn find(paths: &[PathBuf], config: Option<&Config>) -> anyhow::Result<Vec<Target>> {
     if !paths.is_empty() {
         let mut targets: Vec<Target> = Vec::new();
