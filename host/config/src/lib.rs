@@ -32,7 +32,7 @@ use url::Url;
 
 use accounts::Places;
 use mailboxes::Surroundings;
-pub use problem::{Problem, Problems, Ready, Unavailable};
+pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
 pub use reader::closest;
 use reader::{Item, Reader, Section};
 

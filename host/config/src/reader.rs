@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problem, Unavailable};
+use super::problem::{Problem, SourceLine, Unavailable};
 
 /// Looks up an environment variable.
 pub type Environment<'r> = dyn Fn(&str) -> Option<OsString> + 'r;
@@ -99,6 +99,8 @@ impl<'r> Reader<'r> {
         let line = self.line(at);
         let start = self.line_starts[line as usize - 1];
         let before = self.text.get(start..at).unwrap_or_default();
+        let text = self.text.get(start..).and_then(|rest| rest.lines().next());
+        let source = text.and_then(|text| SourceLine::of(text, at - start));
         Problem {
             file: self.file.into(),
             line,
@@ -106,6 +108,7 @@ impl<'r> Reader<'r> {
             key: path.into(),
             message,
             cure,
+            source,
         }
     }
 
@@ -426,7 +429,7 @@ impl<'r> Item<'r> {
 
     pub fn wrong_type(&self, wanted: &str, cure: &str) {
         self.problem(
-            format!("wants {wanted}, found {}", describe(self.value)),
+            format!("expected {wanted}, found {}", describe(self.value)),
             cure,
         );
     }
@@ -485,8 +488,8 @@ fn quoted<'w>(words: impl Iterator<Item = &'w str>) -> String {
 fn describe(value: &DeValue) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date or time",
         DeValue::Array(_) => "an array",

@@ -73,9 +73,9 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
             if json {
                 println!("{}", json_line(level, problem));
             } else if level == "warning" {
-                println!("{problem} (a warning)");
+                println!("{}\n", problem.as_warning());
             } else {
-                println!("{problem}");
+                println!("{}\n", problem.as_error());
             }
         }
     }
@@ -88,7 +88,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
                 tenant,
                 wants,
             } = wanted;
-            eprintln!("{rule} wants {} (tenant {tenant})", wants.join(", "));
+            eprintln!("{rule} needs {} (tenant {tenant})", wants.join(", "));
         }
     }
     let file = file.display();
@@ -128,6 +128,7 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &Gate) -> Findings) -> Report
                 key: "vault.key".into(),
                 message: why.reason,
                 cure: why.help,
+                source: None,
             }));
             report.warnings = config.warnings.clone();
             report.warnings.extend(expiring(config, file));
@@ -307,7 +308,7 @@ fn refused(error: LoadError, file: &str, wanted: &RuleUse) -> Problem {
         let tenant = &wanted.tenant;
         return of_file(
             file,
-            format!("wants {import}, which tenant \"{tenant}\" is not granted"),
+            format!("needs {import}, which tenant \"{tenant}\" is not granted"),
             &format!("add \"{import}\" to grants of [tenants.{tenant}], or build it without"),
         );
     }
@@ -329,6 +330,7 @@ fn in_script(file: String, line: u32, column: u32, message: String) -> Problem {
         key: String::new(),
         message,
         cure: "correct the script; until then its last good version serves".into(),
+        source: None,
     }
 }
 
@@ -360,6 +362,7 @@ fn of_file(file: &str, message: String, cure: &str) -> Problem {
         key: String::new(),
         message,
         cure: cure.into(),
+        source: None,
     }
 }
 
@@ -374,6 +377,7 @@ fn expiring(config: &Config, file: &Path) -> Vec<Problem> {
             key: notice.key,
             message: notice.message,
             cure: notice.cure,
+            source: None,
         })
         .collect()
 }

@@ -43,18 +43,15 @@ const USUAL_CONFIG: &str = "postroom.toml";
 
 /// The whole configuration, or every problem of it.
 fn load_config(file: &Path) -> anyhow::Result<Config> {
-    Config::load(file).map_err(|problems| {
-        anyhow::anyhow!("the configuration cannot be used as it is:\n{problems}")
-    })
+    Config::load(file).map_err(|problems| anyhow::anyhow!("invalid configuration\n\n{problems}"))
 }
 
 /// Loads the readable part of the configuration, for a command that needs only a part; other problems go to stderr.
 fn load_in_part(file: &Path) -> anyhow::Result<Config> {
-    let (config, problems) = Config::load_in_part(file).map_err(|problems| {
-        anyhow::anyhow!("the configuration cannot be used as it is:\n{problems}")
-    })?;
+    let (config, problems) = Config::load_in_part(file)
+        .map_err(|problems| anyhow::anyhow!("invalid configuration\n\n{problems}"))?;
     for problem in problems {
-        eprintln!("warning: {problem}");
+        eprintln!("{}\n", problem.as_warning());
     }
     Ok(config)
 }

@@ -64,6 +64,7 @@ impl<'f> Faults<'f> {
                 key: String::new(),
                 message: message.into(),
                 cure: cure.into(),
+                source: None,
             });
         }
     }

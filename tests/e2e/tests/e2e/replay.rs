@@ -529,10 +529,7 @@ fn what_cannot_be_replayed_is_refused_with_the_cure() {
     assert!(error.contains("holds no database yet"), "{error}");
     room.once();
     let error = refused(&room, &[]);
-    assert!(
-        error.contains("no recorded mail matches"),
-        "{error}"
-    );
+    assert!(error.contains("no recorded mail matches"), "{error}");
 
     take_in(&room, &["one"]);
     room.write(

@@ -58,10 +58,11 @@ pub fn missing(file: &str, wants: &[Want], wanted: &RuleUse) -> Vec<Problem> {
                 line: want.line,
                 column: want.column,
                 key: String::new(),
-                message: format!("wants {what}, which tenant \"{tenant}\" is not granted"),
+                message: format!("needs {what}, which tenant \"{tenant}\" is not granted"),
                 cure: format!(
                     "add \"{what}\" to {key} of [tenants.{tenant}], or remove it: a mail that reaches it goes to the next rule"
                 ),
+                source: None,
             }
         })
         .collect()
@@ -77,6 +78,7 @@ pub fn unwatched(file: &str, wants: &[Want]) -> Option<Problem> {
         key: String::new(),
         message: EXPECT_IS_NOT_WATCHED.into(),
         cure: "watch for the missing mail by other means until a later version does".into(),
+        source: None,
     })
 }
 
