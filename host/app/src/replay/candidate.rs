@@ -184,11 +184,11 @@ pub fn replaced(
     match named_so.as_slice() {
         [only] => Ok((*only).to_owned()),
         [] => bail!(
-            "--rule {}: no chain has a rule of this name. The chains have: {all}. Cure: say which one it is to replace, with --as NAME",
+            "--rule {}: no chain has a rule of this name. The chains have: {all}; help: say which one it is to replace, with --as NAME",
             file.display()
         ),
         several => bail!(
-            "--rule {}: it may stand for each of {}. Cure: say which one, with --as NAME",
+            "--rule {}: it may stand for each of {}; help: say which one, with --as NAME",
             file.display(),
             several.join(", ")
         ),

@@ -37,14 +37,14 @@ pub fn begin(
     let (rule, tenant) = rule.zip(tenant).context("the chain has no such rule")?;
     let Some(path) = rule.path() else {
         bail!(
-            "{name} is built in: there is no file that a promoted candidate could replace. Cure: `postroom replay` shows what the file would do in its place"
+            "{name} is built in: there is no file that a promoted candidate could replace; help: `postroom replay` shows what the file would do in its place"
         );
     };
     let file = asked.file.display();
     let extension = |path: &Path| path.extension().map(std::ffi::OsStr::to_owned);
     if extension(asked.file) != extension(path) {
         bail!(
-            "--rule {file}: {name} has another ending, and the candidate could not take its place. Cure: name a file that ends as {name} does, or write the new name into the configuration and see by `postroom replay` what it would do"
+            "--rule {file}: {name} has another ending, and the candidate could not take its place; help: name a file that ends as {name} does, or write the new name into the configuration and see by `postroom replay` what it would do"
         );
     }
     let bytes =
@@ -130,7 +130,7 @@ fn has_its_own_modules(
         if other.is_some_and(|(_, there)| *there != text) {
             let near = |path: &Path| path.with_file_name("").join(&way).display().to_string();
             bail!(
-                "{} is not what {} is, and a shadow puts one file to the test. Cure: save that module in its place first, or write what it has into {}",
+                "{} is not what {} is, and a shadow puts one file to the test; help: save that module in its place first, or write what it has into {}",
                 near(file),
                 near(place),
                 file.display()

@@ -107,7 +107,7 @@ fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow
     }
     if BUILT_IN.contains(&row.rule.as_str()) {
         bail!(
-            "decision {} was made by the built-in rule {}, which has no cases. Cure: name the rule the case is for, with --rule FILE",
+            "decision {} was made by the built-in rule {}, which has no cases; help: name the rule the case is for, with --rule FILE",
             row.id,
             row.rule
         );
@@ -118,7 +118,7 @@ fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow
         .find(|it| it.tenant == row.tenant && it.rule.name == row.rule);
     let path = found.and_then(|it| it.rule.path()).with_context(|| {
         format!(
-            "decision {} was made by {}, which the configuration has no more. Cure: name the rule the case is for, with --rule FILE",
+            "decision {} was made by {}, which the configuration has no more; help: name the rule the case is for, with --rule FILE",
             row.id, row.rule
         )
     })?;
@@ -249,7 +249,7 @@ fn free_case(
         let case = Case::named(&folder, name);
         if !wanted.force && !is_free(&case) {
             bail!(
-                "{} is there already. Cure: another --name, or --force",
+                "{} is there already; help: another --name, or --force",
                 case.mail.display()
             );
         }

@@ -58,7 +58,7 @@ pub fn find(paths: &[PathBuf], config: Option<&Config>) -> anyhow::Result<Vec<Ta
     }
     if !Path::new(RULES).is_dir() {
         bail!(
-            "there is neither a configuration nor a folder {RULES} here. Cure: name a rule, a folder of its cases or a folder of rules, or the configuration with --config FILE"
+            "there is neither a configuration nor a folder {RULES} here; help: name a rule, a folder of its cases or a folder of rules, or the configuration with --config FILE"
         );
     }
     in_folder(Path::new(RULES))

@@ -128,7 +128,7 @@ fn round(config: &Path, options: &Options, sandbox: &Sandbox) -> anyhow::Result<
             |target| target.folder().display().to_string(),
         );
         eprintln!(
-            "Nothing was tested. Cure: put a mail into {folder}/NAME.eml, then `postroom rule test --update` writes what the rule makes of it; or `postroom rule pin DECISION`"
+            "Nothing was tested; help: put a mail into {folder}/NAME.eml, then `postroom rule test --update` writes what the rule makes of it; or `postroom rule pin DECISION`"
         );
         return Ok(ExitCode::FAILURE);
     }

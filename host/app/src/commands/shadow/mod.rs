@@ -45,7 +45,7 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
         start_shadow(&config.data_dir, &new, &options).map_err(|error| match error {
             StoreError::ShadowMails { .. } => anyhow::anyhow!("--mails {}: {error}", args.mails),
             StoreError::ShadowRuns { .. } => anyhow::anyhow!(
-                "{error}. Cure: see what it came to with `postroom shadow show {0}`, and end it with `postroom shadow stop {0}`",
+                "{error}; help: see what it came to with `postroom shadow show {0}`, and end it with `postroom shadow stop {0}`",
                 args.mailbox
             ),
             error => error.into(),
