@@ -37,15 +37,15 @@ pub enum Command {
         /// Computing time, in seconds
         secs: u64,
     },
-    /// Run the built-in example: three clients, a dozen mails, JavaScript rules you can edit while it runs
+    /// Run the built-in example: three clients, 14 mails, JavaScript rules you can edit while it runs
     Demo(DemoArgs),
     /// Write a commented config, a first rule and its test
     Init {
-        /// Where to; made if it is not there
+        /// The folder; created if missing
         #[arg(default_value = ".")]
         dir: PathBuf,
     },
-    /// Check config, rules, grants and limits; every problem with its file, line and cure
+    /// Check the configuration, rules, grants and limits; every problem with file, line and help
     Check {
         #[command(flatten)]
         config: ConfigArg,
@@ -56,59 +56,59 @@ pub enum Command {
     Run {
         #[command(flatten)]
         config: ConfigArg,
-        /// Drain every mailbox, let shadows decide what came, try each due delivery once (begun within 10 s,
-        /// then ended) and exit; exit code 1 when a mailbox failed
+        /// Drain every mailbox, let shadows decide the new mail, try each due delivery once (none starts after 10 s)
+        /// and exit; exit code 1 when a mailbox failed
         #[arg(long)]
         once: bool,
         /// Start with an empty database although this data folder was in use; ticket numbers continue above those given out
         #[arg(long)]
         start_anew: bool,
     },
-    /// Run the service and show what happens: each save of a rule is tested and replayed, its difference shown, then it is live
+    /// Run the service with a live view: each saved rule is tested and replayed, its differences shown, then it goes live
     Dev {
         #[command(flatten)]
         config: ConfigArg,
         #[command(flatten)]
         args: DevArgs,
     },
-    /// What was decided about each mail, and why
+    /// List the decision about each mail, and why
     Decisions {
         #[command(flatten)]
         config: ConfigArg,
         #[command(flatten)]
         filter: Filter,
-        /// Only this outcome: ticket, note, alert, ignored or quarantined
+        /// Only mails with this outcome: ticket, note, alert, ignored or quarantined
         #[arg(long)]
         outcome: Option<String>,
         #[command(flatten)]
         output: Output,
     },
-    /// The tickets, notes and alerts that came of it
+    /// List tickets, notes and alerts
     Items {
         #[command(flatten)]
         config: ConfigArg,
         #[command(flatten)]
         filter: Filter,
-        /// Only this kind: ticket, note or alert
+        /// Only items of this kind: ticket, note or alert
         #[arg(long)]
         kind: Option<String>,
         #[command(flatten)]
         output: Output,
     },
-    /// Mails seen per mailbox and day, and what each became; exit code 1 when it does not balance
+    /// Count mails and their outcomes per mailbox and day; exit code 1 when the counts do not balance
     Ledger {
         #[command(flatten)]
         config: ConfigArg,
         /// Only this mailbox
         #[arg(long)]
         mailbox: Option<String>,
-        /// List the mails that came again, byte for byte, and were not decided again
+        /// List mails that arrived again, byte for byte, and were not decided again
         #[arg(long)]
         repeated: bool,
         #[command(flatten)]
         output: Output,
     },
-    /// Deliveries: what waits, what failed and why; retry or drop them
+    /// List, show, retry and drop deliveries
     Outbox {
         #[command(subcommand)]
         command: Option<OutboxCommand>,
@@ -119,8 +119,8 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Decide recorded mail again with changed rules, and show what would come out otherwise; nothing is stored or sent. Exit
-    /// code 1 when anything would
+    /// Run changed rules on recorded mail and show every decision that would differ; nothing is stored or sent. Exit code 1
+    /// when a decision differs
     Replay {
         #[command(flatten)]
         config: ConfigArg,
@@ -134,7 +134,7 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Mails kept aside for a person
+    /// List and show quarantined mails
     Quarantine {
         #[command(subcommand)]
         command: Option<QuarantineCommand>,
@@ -143,35 +143,35 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Sign in, see who is signed in and what ends next, sign out
+    /// Sign in and out, and show who is signed in and what expires next
     #[command(subcommand)]
     Auth(AuthCommand),
-    /// Find out whether a mailbox works
+    /// Test a mailbox step by step
     #[command(subcommand)]
     Mailbox(MailboxCommand),
-    /// Bring mail in from files
+    /// Import mail from files
     #[command(subcommand)]
     Mail(MailCommand),
-    /// Work on one rule
+    /// Try, test and pin one rule
     #[command(subcommand)]
     Rule(RuleCommand),
-    /// Which rules were live when, what changed, and the way back
+    /// Rule generations: list, show, diff, roll back
     #[command(subcommand)]
     Rules(RulesCommand),
-    /// Let a changed rule decide the next mails beside the one that serves, and promote it when it does what it should
+    /// Run a candidate rule alongside the live one, and promote it if the results match
     #[command(subcommand)]
     Shadow(ShadowCommand),
-    /// Work on rule components
+    /// Create, build and inspect rule components
     #[command(subcommand)]
     Plugin(PluginCommand),
 }
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Where the example is laid out, for you to edit
+    /// The folder for the example, which you can edit
     #[arg(default_value = "postroom-demo")]
     pub dir: PathBuf,
-    /// Exit when the spool is drained, as it also does when nobody watches
+    /// Exit when the spool is drained; this is the default without a terminal
     #[arg(long)]
     pub once: bool,
     #[command(flatten)]
@@ -180,13 +180,13 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub struct DevArgs {
-    /// How many of the last recorded mails are replayed at each save
+    /// Number of recorded mails to replay on each save
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = replayed_mails)]
     pub mails: usize,
     /// Replay only mail of this mailbox; may be given several times
     #[arg(long, value_name = "MAILBOX")]
     pub mailbox: Vec<String>,
-    /// How long a save waits for its replay before it goes live: 300ms, 2s
+    /// Time a save waits for its replay before it goes live: 300ms, 2s
     #[arg(long, value_name = "TIME", default_value = "700ms", value_parser = replay_time)]
     pub within: Duration,
     /// Start with an empty database although this data folder was in use; ticket numbers continue above those given out
@@ -221,24 +221,24 @@ pub struct Filter {
     /// Only this tenant
     #[arg(long)]
     pub tenant: Option<String>,
-    /// Only since then: a time (2026-01-31T12:00:00Z), a day (2026-01-31) or an age (90m, 24h, 7d)
+    /// Only newer rows: a time (2026-01-31T12:00:00Z), a day (2026-01-31) or an age (90m, 24h, 7d)
     #[arg(long)]
     pub since: Option<String>,
-    /// At most so many, the newest
+    /// Maximum number of rows, newest first
     #[arg(long)]
     pub limit: Option<usize>,
 }
 
-/// What a replay puts to the test; without any, every rule as its file is now.
+/// The rules that a replay tests; by default every rule's current file.
 #[derive(Debug, Args)]
 pub struct CandidateArgs {
-    /// This file in the place of the rule that has its name, the others as their files are now
+    /// Use this file in the place of the rule with its name, and the current files of the others
     #[arg(long, value_name = "FILE", conflicts_with = "generation")]
     pub rule: Option<PathBuf>,
     /// The rule that FILE replaces, as the mailboxes' chains name it
     #[arg(long = "as", value_name = "NAME", requires = "rule")]
     pub in_place_of: Option<String>,
-    /// The rules of this generation, as the store keeps them
+    /// The rules of this generation, from the store
     #[arg(long, value_name = "N")]
     pub generation: Option<u64>,
 }
@@ -246,24 +246,24 @@ pub struct CandidateArgs {
 /// Which entries `outbox list` shows.
 #[derive(Debug, Args)]
 pub struct OutboxFilter {
-    /// Only this state: waiting, delivered, dead or dropped
+    /// Only entries in this state: waiting, delivered, dead or dropped
     #[arg(long, global = true)]
     pub state: Option<String>,
-    /// At most so many rows, the newest
+    /// Maximum number of rows, newest first
     #[arg(long, global = true)]
     pub limit: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum OutboxCommand {
-    /// Print one line per entry (the default)
+    /// List entries, one per line (the default)
     List,
-    /// Print one entry with everything that is recorded of it, and what it sends
+    /// Show one entry with its whole record and payload
     Show {
         /// The entry's id, as `list` prints it
         id: i64,
     },
-    /// Make waiting and dead entries due now, with a fresh age; works beside a running service
+    /// Make waiting and dead entries due now, with a new age; works beside a running service
     #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
     Retry {
         /// These entries
@@ -276,12 +276,12 @@ pub enum OutboxCommand {
         #[arg(long, group = "which")]
         all_dead: bool,
     },
-    /// End waiting or dead entries without sending them; who did it and why is recorded
+    /// Drop waiting or dead entries without sending them; the user and reason are recorded
     Drop {
         /// These entries
         #[arg(required = true)]
         ids: Vec<i64>,
-        /// Why, for those who read the listing later
+        /// The reason, for the record
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
@@ -289,13 +289,13 @@ pub enum OutboxCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum QuarantineCommand {
-    /// One line per mail (the default)
+    /// List quarantined mails, one per line (the default)
     List,
-    /// Why one mail is here, and its raw bytes
+    /// Show why a mail is quarantined, and its raw bytes
     Show {
         /// The decision's id, as `list` shows it
         id: String,
-        /// Only the raw mail, byte for byte, to stdout
+        /// Print only the raw mail, byte for byte
         #[arg(long)]
         raw: bool,
     },
@@ -303,20 +303,20 @@ pub enum QuarantineCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum AuthCommand {
-    /// Sign in by the profile's grant: prints the address or code to open, waits, and keeps the tokens in the vault
+    /// Sign in by the profile's grant: print the address or code to open, wait, and store the tokens in the vault
     Login {
         #[command(flatten)]
         who: Who,
-        /// Open the page on another machine, and paste the address the browser ends on here
+        /// Open the page on another machine, and paste the final address of the browser here
         #[arg(long)]
         manual: bool,
-        /// How long to wait for the person: 90s, 10m, 1h
+        /// Time to wait for the person: 90s, 10m, 1h
         #[arg(long, value_name = "TIME", default_value = "10m", value_parser = waiting_time)]
         timeout: Duration,
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Grant, identity, expiries and what breaks next, asking no server; exit code 1 when something has failed
+    /// Show grant, identity, expiries and what breaks next, without contacting a server; exit code 1 when an account has failed
     Status {
         /// Only this profile
         profile: Option<String>,
@@ -325,7 +325,7 @@ pub enum AuthCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Forget the tokens that are kept; the provider is not told
+    /// Delete the stored tokens; the provider is not notified
     Logout {
         #[command(flatten)]
         who: Who,
@@ -340,22 +340,22 @@ pub struct Who {
     /// A profile, or a mailbox that signs in by one
     #[arg(value_name = "PROFILE|MAILBOX")]
     pub target: String,
-    /// Which login, where the profile has several
+    /// The login, if the profile has several
     #[arg(long = "as", value_name = "LOGIN")]
     pub login: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum MailboxCommand {
-    /// Connect, sign in, open the folder, fetch a sample, then the way out: each step timed, the failing one explained; nothing
-    /// is marked, moved or decided, and a running service is not disturbed. Exit code 1 when a step failed
+    /// Connect, sign in, open the folder and fetch a sample, then test the outgoing. Each step is timed, a failing one explained.
+    /// Nothing is marked, moved or decided, and a running service is not disturbed. Exit code 1 when a step failed
     Test {
         /// The mailbox's name in the configuration
         name: String,
         /// Also send a short test mail to this address by the mailbox's outgoing
         #[arg(long, value_name = "ADDRESS", value_parser = mail_address)]
         send_to: Option<String>,
-        /// Show what was said to the servers, without secrets and mails
+        /// Print the protocol log, without secrets and mails
         #[arg(long)]
         trace: bool,
         #[command(flatten)]
@@ -367,7 +367,7 @@ pub enum MailboxCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum MailCommand {
-    /// Take mbox files, maildirs or .eml files through the line, as if fetched
+    /// Process mbox files, maildirs or .eml files as if they had been fetched
     Import {
         /// The mailbox they belong to
         #[arg(long)]
@@ -375,11 +375,11 @@ pub enum MailCommand {
         /// mbox files, maildirs, folders of .eml files, .eml files
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Take all of it for old mail, which is decided and listed, never answered, and sent to no sink. Without this that is mail
-        /// more than a day old by its Date or the last server's Received, or without both
+        /// Treat all mail as old: it is decided and listed, but never answered and sent to no sink. By default mail is old when its
+        /// Date or its last Received is more than a day ago, or it has neither
         #[arg(long)]
         old: bool,
-        /// Send what becomes of old mail to the sinks; it is never answered all the same
+        /// Also send the items of old mail to the sinks; old mail is still never answered
         #[arg(long)]
         deliver: bool,
         /// Start with an empty database although this data folder was in use; ticket numbers continue above those given out
@@ -394,13 +394,13 @@ pub enum MailCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum RuleCommand {
-    /// The decision for one mail, with time, memory and log; nothing is stored
+    /// Show the decision for one mail, with time, memory and log; nothing is stored
     Try {
         /// A .js or .ts file, or a .wasm component
         rule: PathBuf,
         /// The mail
         mail: PathBuf,
-        /// Tenant, settings and grants are those of this mailbox of the config
+        /// Use the tenant, settings and grants of this mailbox
         #[arg(long)]
         mailbox: Option<String>,
         #[command(flatten)]
@@ -408,18 +408,17 @@ pub enum RuleCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Run the cases that lie beside rules (rules/mine.cases/NAME.eml, NAME.expected.json); exit code 1 when one fails or none
-    /// is there
+    /// Run the cases beside rules (rules/mine.cases/NAME.eml, NAME.expected.json); exit code 1 when one fails or there is none
     Test {
-        /// Rules, folders of cases, single mails, folders of rules; without any, every rule of the configuration, else of ./rules
+        /// Rules, folders of cases, single mails, folders of rules; by default every rule of the configuration, or of ./rules
         paths: Vec<PathBuf>,
-        /// Only as the tenant of this mailbox has the rules
+        /// Use the tenant of this mailbox only
         #[arg(long)]
         mailbox: Option<String>,
-        /// What the rules say now becomes what is expected
+        /// Overwrite the expected results with the current ones
         #[arg(long)]
         update: bool,
-        /// Run again at every save; Ctrl-C ends
+        /// Run again on every save, until Ctrl-C
         #[arg(long)]
         watch: bool,
         #[command(flatten)]
@@ -427,20 +426,20 @@ pub enum RuleCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Make a case of a mail that was decided, with stand-ins for addresses, names, numbers and secrets
+    /// Make a test case from a decided mail, with stand-ins for addresses, names, numbers and secrets
     Pin {
         /// The decision's id, as `decisions` shows it
         decision: String,
-        /// The rule the case is for, when another than the one that decided
+        /// The rule the case is for, if not the one that decided
         #[arg(long, value_name = "FILE")]
         rule: Option<PathBuf>,
-        /// The case's name; made from the subject unless given
+        /// The case's name; by default made from the subject
         #[arg(long)]
         name: Option<String>,
-        /// A domain that is no secret, such as a vendor's; may be given several times
+        /// A domain to keep, such as a vendor's; may be given several times
         #[arg(long, value_name = "DOMAIN")]
         keep: Vec<String>,
-        /// Write it although the rule decides otherwise by now, or another case has the name
+        /// Write the case even if the rule now decides differently, or a case of this name exists
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -450,9 +449,9 @@ pub enum RuleCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
-    /// The generations, the newest first, with what each changed; and the versions that are refused
+    /// List generations, newest first, with their changes, and the refused versions
     List {
-        /// At most so many
+        /// Maximum number of generations
         #[arg(long)]
         limit: Option<usize>,
         #[command(flatten)]
@@ -460,9 +459,9 @@ pub enum RulesCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Every rule of a generation; with --rule its text
+    /// Show the rules of a generation; with --rule its text
     Show {
-        /// The newest unless given
+        /// The generation; by default the newest
         generation: Option<u64>,
         #[command(flatten)]
         filter: RuleFilter,
@@ -471,11 +470,11 @@ pub enum RulesCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// What changed between two generations, file by file
+    /// Show the changes between two generations, file by file
     Diff {
-        /// The one before the other unless given
+        /// The older generation; by default the one before the other
         from: Option<u64>,
-        /// The newest unless given
+        /// The generation; by default the newest
         to: Option<u64>,
         #[command(flatten)]
         filter: RuleFilter,
@@ -484,9 +483,9 @@ pub enum RulesCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Put the versions of an earlier generation live again; those that they replace stay out until their file changes
+    /// Make the versions of an earlier generation live again; the replaced versions stay refused until their file changes
     Rollback {
-        /// The one before the newest unless given; with --tenant, the one before the newest that changed its rules
+        /// The generation; by default the one before the newest, with --tenant the one before the newest that changed its rules
         generation: Option<u64>,
         #[command(flatten)]
         filter: RuleFilter,
@@ -500,31 +499,31 @@ pub enum RulesCommand {
 /// Some of a generation's rules.
 #[derive(Debug, Args)]
 pub struct RuleFilter {
-    /// Only this tenant's
+    /// Only rules of this tenant
     #[arg(long)]
     pub tenant: Option<String>,
-    /// Only this one, as the configuration names it, such as rules/acme.js
+    /// Only this rule, as the configuration names it, such as rules/acme.js
     #[arg(long)]
     pub rule: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ShadowCommand {
-    /// Begin one: the service decides each mail that comes also with FILE, and keeps what would have come out otherwise
+    /// Start a shadow: the service also runs FILE on every new mail and records the differences
     Start {
         #[command(flatten)]
         shadow: ShadowArgs,
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Every shadow, the newest first, with what it came to
+    /// List shadows, newest first, with their results
     List {
         #[command(flatten)]
         config: ConfigArg,
         #[command(flatten)]
         output: Output,
     },
-    /// What the newest shadow of a mailbox would have done otherwise
+    /// Show the differences of a mailbox's newest shadow
     Show {
         /// The mailbox
         mailbox: String,
@@ -536,18 +535,18 @@ pub enum ShadowCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// End it before its time; what it came to is kept
+    /// Stop a shadow early; its results are kept
     Stop {
         /// The mailbox
         mailbox: String,
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Write the candidate over its rule's file, from where it goes live as any other save
+    /// Write the candidate over its rule's file, from where it goes live like any other save
     Promote {
         /// The mailbox
         mailbox: String,
-        /// Although the rule's file was changed since the shadow began; that change is lost
+        /// Promote even if the rule's file changed since the shadow started; that change is lost
         #[arg(long)]
         anyway: bool,
         #[command(flatten)]
@@ -560,39 +559,39 @@ pub enum ShadowCommand {
 pub struct ShadowArgs {
     /// The mailbox
     pub mailbox: String,
-    /// The candidate: it stands in the place of the rule that has its name, and imports what lies there
+    /// The candidate: it takes the place, and the imports, of the rule with its name
     #[arg(long, value_name = "FILE")]
     pub rule: PathBuf,
     /// The rule that FILE may replace, as the mailbox's chain names it
     #[arg(long = "as", value_name = "NAME")]
     pub in_place_of: Option<String>,
-    /// How many mails it decides
+    /// Number of mails to decide
     #[arg(long, value_name = "M", default_value_t = 100)]
     pub mails: u64,
-    /// Promote it by itself when all mails are decided the same
+    /// Promote the candidate automatically when every decision matches
     #[arg(long)]
     pub promote: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
-    /// Write a small project in another language: it builds, tests and runs as it stands
+    /// Create a small project that builds, tests and runs
     New {
-        /// What the rule is written in
+        /// The language of the rule
         #[arg(long = "lang", value_name = "LANGUAGE")]
         language: Language,
-        /// The folder, which must not be there; its last part is the rule's name, such as disk-full
+        /// The folder, which must not exist; its last part is the rule's name, such as disk-full
         name: PathBuf,
     },
-    /// Make a component from a core wasm module built against `wit/`
+    /// Turn a core wasm module built against `wit/` into a component
     Build {
         /// The core module
         module: PathBuf,
-        /// Where to write the component; beside the module, as NAME.component.wasm, unless given
+        /// The component's file; by default NAME.component.wasm beside the module
         #[arg(short, long)]
         output: Option<PathBuf>,
     },
-    /// World, imports, exports, size and hash of a component; what must be granted, and the limits it gets
+    /// Show world, imports, exports, size and hash of a component, the grants it needs and its limits
     Inspect {
         component: PathBuf,
         #[command(flatten)]
@@ -621,7 +620,7 @@ impl Language {
     }
 }
 
-/// What is wrong in finer ways is found when the mail is written.
+/// A coarse check; finer mistakes are found when the mail is built.
 fn mail_address(text: &str) -> Result<String, String> {
     let sound = text
         .rsplit_once('@')
@@ -653,7 +652,7 @@ fn replayed_mails(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("a number from 1 to {MOST_REPLAYED}; `postroom replay` takes any"))
 }
 
-/// The longest that a save waits for its replay.
+/// The longest wait of a save for its replay.
 const MAX_REPLAY_SECS: u64 = 60;
 
 fn replay_time(text: &str) -> Result<Duration, String> {

@@ -1,4 +1,4 @@
-//! Makes of the configuration what signs in, fetches and sends: for the service, and for whoever tests one mailbox.
+//! Builds tokens, sources and outgoings from the configuration, for the service and for `mailbox test`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub fn missing_key(config: &Config) -> Option<Unavailable> {
     if config.accounts.is_empty() {
         return None;
     }
-    // A key that the environment lacks was told of with the configuration.
+    // A missing key is already reported with the configuration.
     let source = config.vault_key.as_ref().ok()?;
     let found = VaultKey::check(source, &config.data_dir);
     found.err().map(|error| without(&error))
@@ -71,7 +71,7 @@ fn vault(config: &Config) -> Result<Vault, NoVault> {
 }
 
 fn without(error: &VaultError) -> Unavailable {
-    // Who shows it goes on with the sentence.
+    // The caller continues the sentence.
     let help = advise_vault(error).text;
     Unavailable {
         reason: error.to_string(),

@@ -24,8 +24,8 @@ pub fn start() {
     tracing_subscriber::registry().with(lines).init();
 }
 
-/// Starts logging to a view that tells of saves and mails itself. What the store does on its first day is no news there, nor that
-/// a watched folder went away.
+/// Starts logging to a view that shows saves and mails itself. The creation of the store and a missing watched folder are not logged
+/// there.
 pub fn start_in(layer: impl Layer<Registry> + Send + Sync) {
     let layer = layer.with_filter(filter(
         "warn,notify=error,postroom=info,postroom_store=warn",
@@ -33,7 +33,7 @@ pub fn start_in(layer: impl Layer<Registry> + Send + Sync) {
     tracing_subscriber::registry().with(layer).init();
 }
 
-/// What `RUST_LOG` says, else the usual.
+/// Returns the filter of `RUST_LOG`, or the default.
 fn filter(usual: &str) -> EnvFilter {
     EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual))
 }

@@ -1,4 +1,4 @@
-//! What of a configuration ends soon: secrets, certificates, and what vendors switch off.
+//! Expiries of a configuration: secrets, certificates, and announced vendor deadlines.
 
 use jiff::Timestamp;
 use postroom_auth::runway::{self, Notice, PasswordSubmission, Root, Watched};

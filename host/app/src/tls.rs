@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use rustls_platform_verifier::Verifier;
 
-/// What every TLS client of this process uses.
+/// Builds the TLS configuration of every client of this process.
 pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> anyhow::Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new_with_extra_roots(extra_roots.iter().cloned(), provider.clone())

@@ -59,7 +59,7 @@ struct Claims<'a> {
 }
 
 impl Certificate {
-    /// A PEM text with one certificate (others may stand beside it) and its unencrypted RSA key, in any order.
+    /// A PEM text with one certificate (others may follow) and its unencrypted RSA key, in any order.
     pub fn from_pem(pem: &Secret) -> Result<Self, CertificateError> {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(unencrypted(pem)?)
             .collect::<Result<_, _>>()

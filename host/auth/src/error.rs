@@ -29,7 +29,7 @@ pub enum AuthError {
         refusal: Box<Refusal>,
     },
 
-    /// What came back is no answer of an authorization server: HTML, nothing at all, or far too much.
+    /// The response is not that of an authorization server: HTML, empty, or oversized.
     #[error("profile {account}: the token address gave no token answer: {reason}")]
     Nonsense { account: Account, reason: String },
 
@@ -61,7 +61,7 @@ pub struct Refusal {
     pub correlation_id: Option<String>,
 }
 
-/// What may end a refusal.
+/// What ends a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     /// A person signs in again; asking with the same token is pointless.

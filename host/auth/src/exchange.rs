@@ -111,7 +111,7 @@ async fn send(
     judged(status, body, retry_after, &sent)
 }
 
-/// The secrets of a request: all it says, but for the fields that are none.
+/// Returns the secrets of a request: every field except the public ones.
 fn sent(request: &HttpRequest) -> Redactor {
     const PUBLIC: [&str; 6] = [
         "grant_type",
@@ -162,7 +162,7 @@ fn judged(
             denial.clean(sent);
             denial
         });
-    // A client that is taken for one in a loop must be told so even where the status only says "too many requests".
+    // A client that the server considers in a loop must be reported, even if the status is only "too many requests".
     let terminal = denial.as_ref().is_some_and(Denial::is_loop);
     if !terminal && (is_busy(status) || denial.as_ref().is_some_and(Denial::is_transient)) {
         return Err(ExchangeError::Transient {

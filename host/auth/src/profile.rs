@@ -1,4 +1,4 @@
-//! What is needed to sign in: a profile registered with a provider, the accounts that use it, and the login that a session holds.
+//! Profiles registered with a provider, the accounts that use them, and the login of a session.
 
 use std::fmt;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub enum SendSecret {
     Basic,
 }
 
-/// How tokens are come by.
+/// How tokens are obtained.
 #[derive(Debug, Clone)]
 pub enum Grant {
     /// RFC 6749 section 4.1 with PKCE (RFC 7636).
@@ -86,7 +86,7 @@ pub enum Grant {
     ServiceAccount(Arc<ServiceKey>),
 }
 
-/// What the sign-in page is asked to show (OpenID Connect Core section 3.1.2.1).
+/// What the sign-in page should show (OpenID Connect Core section 3.1.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prompt {
     Login,
@@ -95,7 +95,7 @@ pub enum Prompt {
     None,
 }
 
-/// Whose tokens: a profile's own, or those of one user who signed in through it.
+/// The owner of tokens: a profile itself, or one user who signed in through it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Account {
     pub profile: String,

@@ -1,8 +1,8 @@
-//! What each provider is known by, as data: hosts, paths, resources and scopes. A new cloud is a new row.
+//! Providers as data: hosts, paths, resources and scopes. A new cloud is a new row.
 
 use serde::{Deserialize, Serialize};
 
-/// What a mailbox or an outgoing needs a token for. From these the scopes of a token request follow.
+/// The purpose of a token for a mailbox or an outgoing. It determines the scopes of a token request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Need {
@@ -33,7 +33,7 @@ impl Need {
     }
 }
 
-/// Who runs the authorization server.
+/// The operator of the authorization server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
     Microsoft(&'static Cloud),
@@ -52,9 +52,9 @@ pub struct Cloud {
     pub mail_host: &'static str,
     pub smtp_host: &'static str,
     pub graph_host: &'static str,
-    /// What `Connect-ExchangeOnline -ExchangeEnvironmentName` takes; `None` is the usual one.
+    /// The argument of `Connect-ExchangeOnline -ExchangeEnvironmentName`; `None` for the default.
     pub exchange_environment: Option<&'static str>,
-    /// What `Connect-MgGraph -Environment` takes; `None` is the usual one.
+    /// The argument of `Connect-MgGraph -Environment`; `None` for the default.
     pub graph_environment: Option<&'static str>,
 }
 
@@ -113,7 +113,7 @@ const MICROSOFT_PERMISSIONS: &[(Need, &[&str])] = &[
 /// Google has one scope for IMAP, POP3 and SMTP.
 const GOOGLE_MAIL_SCOPE: &str = "https://mail.google.com/";
 
-/// How long a refresh token lives unless it is used (learn.microsoft.com, "Refresh tokens"); each use starts anew.
+/// Lifetime of an unused refresh token (learn.microsoft.com, "Refresh tokens"); each use restarts it.
 const MICROSOFT_REFRESH_DAYS: i64 = 90;
 
 impl Provider {
@@ -153,7 +153,7 @@ impl Provider {
         }
     }
 
-    /// What an authorization request carries besides the standard's parameters.
+    /// Returns the parameters of an authorization request beyond the standard's.
     pub fn authorize_extras(self) -> &'static [(&'static str, &'static str)] {
         match self {
             // Without these Google gives no refresh token, or only at the first consent.

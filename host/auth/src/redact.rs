@@ -10,10 +10,10 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::zeroize::Zeroizing;
 use url::form_urlencoded;
 
-/// Stands in the place of a secret.
+/// Replaces a secret.
 pub(crate) const REDACTED: &str = "[redacted]";
 
-/// A shorter secret stands by chance in ordinary words: only what is sent with it is removed.
+/// A shorter secret may be part of ordinary words: only what is sent with it is removed.
 const SECRET_BYTES_MIN: usize = 4;
 /// A piece of a secret, or of its encoding, that is this long is removed. A shorter encoding is removed as a whole.
 const PIECE_BYTES: usize = 12;
@@ -22,7 +22,7 @@ const PIECE_BYTES: usize = 12;
 #[derive(Clone, Default)]
 pub struct Redactor {
     secrets: Vec<Zeroizing<Vec<u8>>>,
-    /// What a sign-in sends in base64: with the user's name, which is no secret in clear.
+    /// What a sign-in sends in base64, with the user's name, which in clear is no secret.
     responses: Vec<Zeroizing<Vec<u8>>>,
 }
 

@@ -43,7 +43,7 @@ pub struct RedirectListener {
     sockets: Sockets,
 }
 
-/// The browser that brought the code: it waits to be told how the exchange ended. Dropping it closes the connection.
+/// The browser that delivered the code and waits for the result of the exchange. Dropping it closes the connection.
 pub struct Reply {
     ending: oneshot::Sender<Ending>,
     connections: JoinSet<Option<Ended>>,
@@ -55,7 +55,7 @@ enum Ending {
     Failed,
 }
 
-/// What a connection that ended had brought.
+/// The result of a closed connection.
 enum Ended {
     Code,
     Refusal(AuthError),
@@ -78,7 +78,7 @@ struct Place {
     addresses: &'static [IpAddr],
     /// `None`: any free one.
     port: Option<u16>,
-    /// What stands before and after the port.
+    /// The text before and after the port.
     written: [String; 2],
     path: String,
 }
@@ -112,8 +112,8 @@ impl RedirectListener {
         &self.url
     }
 
-    /// Waits for the redirect of this sign-in. A request with a wrong state is answered with a page that says so, and the wait goes on.
-    /// Dropping the wait closes all its connections.
+    /// Waits for the redirect of this sign-in. A request with a wrong state gets an error page, and the wait continues.
+    /// Dropping the future closes all its connections.
     pub async fn wait(self, sign_in: &CodeSignIn) -> Result<(Code, Reply), AuthError> {
         let mut connections = JoinSet::new();
         let (bring, mut brought) = mpsc::channel(1);
@@ -252,7 +252,7 @@ fn place(redirect: &str) -> Option<Place> {
     })
 }
 
-/// Answers the one request of a connection. What it brought ends the sign-in: a refusal after its page was sent, a code before.
+/// Answers the single request of a connection. A refusal ends the sign-in after its page was sent, a code before.
 async fn converse(
     stream: TcpStream,
     expected: Expected,
@@ -307,13 +307,13 @@ async fn converse(
 /// Hands the code over, and waits for how its exchange ends.
 async fn exchanged(code: Code, bring: &mpsc::Sender<Brought>) -> Response<Full<Bytes>> {
     let (ending, ended) = oneshot::channel();
-    // A second one, while the first is being exchanged, is told that it failed.
+    // A second code that arrives during the exchange of the first gets an error page.
     let _ = bring.try_send(Brought { code, ending });
     match ended.await {
         Ok(Ending::SignedIn) => page(
             StatusCode::OK,
             "You are signed in",
-            "This window can be closed. Postroom goes on where you started the sign-in.",
+            "This window can be closed. Postroom continues where you started the sign-in.",
         ),
         Ok(Ending::Failed) | Err(_) => page(
             StatusCode::OK,
@@ -323,7 +323,7 @@ async fn exchanged(code: Code, bring: &mpsc::Sender<Brought>) -> Response<Full<B
     }
 }
 
-/// What is to be done about a request.
+/// The handling of a request.
 enum Answer {
     Page(Response<Full<Bytes>>),
     Refused(AuthError),

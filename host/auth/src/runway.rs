@@ -17,13 +17,13 @@ use crate::{
 
 pub use roots::Root;
 
-/// How many days ahead the end of a secret, a certificate or a sign-in is told, and told again.
+/// Days before the expiry of a secret, certificate or sign-in at which a notice is logged.
 pub const NOTICE_DAYS: &[i64] = &[60, 30, 7];
-/// The same for ends that a vendor announced: these take a migration, not a click.
+/// The same for deadlines announced by vendors, which need a migration.
 pub const KNOWN_DATE_NOTICE_DAYS: &[i64] = &[365, 180, 60, 30, 7];
-/// A refresh that was interrupted is told of only when it surely is not one that still runs.
+/// A refresh that began longer ago than this was interrupted.
 const INTERRUPTED_SECS: i64 = 120;
-/// Trouble that may pass by itself is taken for a failure after so long.
+/// Temporary trouble counts as a failure after this time.
 const TROUBLE_SECS: i64 = 60 * 60;
 /// Why a sign-in ended although nobody ended it.
 const ANSWER_LOST: &str =
@@ -43,7 +43,7 @@ pub struct Status {
     pub secret_expires: Option<Timestamp>,
     pub last_refresh: Option<Timestamp>,
     pub state: State,
-    /// What breaks next and when, or what is broken and how to mend it; empty when nothing is in sight.
+    /// The next expiry with its date, or the failure and its fix; empty when neither is known.
     pub advice: String,
 }
 
@@ -73,7 +73,7 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownDate {
     pub concerns: Concern,
-    /// What ends, as a sentence without its date.
+    /// What expires, as a sentence without the date.
     pub what: &'static str,
     pub date: Date,
     pub cure: &'static str,
@@ -115,7 +115,7 @@ pub const KNOWN_DATES: &[KnownDate] = &[
     },
 ];
 
-/// What the configuration holds that can end.
+/// The parts of the configuration that can expire.
 #[derive(Debug, Clone, Copy)]
 pub struct Watched<'a> {
     pub profiles: &'a [Profile],
@@ -140,7 +140,7 @@ pub struct Notice {
     pub about: About,
     /// The key of the configuration it is about, such as `profiles.contoso.secret_expires`.
     pub key: String,
-    /// What ends or ended, with its day; no full stop.
+    /// What expires or expired, with the day; no full stop.
     pub message: String,
     pub cure: String,
     pub date: Date,
@@ -148,7 +148,7 @@ pub struct Notice {
     pub step_days: i64,
 }
 
-/// What a notice is about.
+/// The subject of a notice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum About {
@@ -234,7 +234,7 @@ struct View<'a> {
     account: &'a Account,
     scopes: &'a [String],
     kept: Option<&'a Record>,
-    /// What is kept was received for another registration.
+    /// The stored tokens belong to another registration.
     is_moved: bool,
     now: Timestamp,
 }
@@ -303,7 +303,7 @@ impl View<'_> {
         self.now.duration_since(at).as_secs()
     }
 
-    /// What ends next.
+    /// Returns the next expiry.
     fn ahead(&self) -> (State, String) {
         let mut ends = self.ends();
         ends.sort_by_key(|end| end.at);
@@ -389,7 +389,7 @@ impl View<'_> {
                 .filter(|known| known.concerns == Concern::ExchangeOnlineEws);
             for known in concerned {
                 let at = start_of(known.date);
-                // What an admin allowed beyond its day goes on working: only what lies ahead is an end.
+                // An admin may have extended it beyond this day: only a date in the future counts.
                 if at > self.now {
                     ends.push(End {
                         at,

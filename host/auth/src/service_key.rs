@@ -12,7 +12,7 @@ use crate::certificate::private_key;
 /// How long an assertion is good for: the most that Google takes (developers.google.com, "Using OAuth 2.0 for server to server").
 const ASSERTION_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 
-/// What a key file holds that a token request needs.
+/// The parts of a key file that a token request needs.
 pub struct ServiceKey {
     pub client_email: String,
     pub token_uri: Url,

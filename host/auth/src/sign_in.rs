@@ -32,11 +32,11 @@ pub(crate) struct Expected {
     pub issuer: Option<Url>,
 }
 
-/// What a redirect, or a person who pasted it, said.
+/// The code of a redirect, received or pasted.
 #[derive(Debug)]
 pub struct Code(pub(crate) Secret);
 
-/// Why a redirect is not the end of this sign-in; the sign-in goes on waiting.
+/// Why a redirect does not end this sign-in, which continues to wait.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     #[error(
@@ -102,7 +102,7 @@ impl Expected {
         code(value(&bare, "code"))
     }
 
-    /// What a listener was told: anybody on this machine can say it, so a no needs the state as well.
+    /// Reads the redirect that a listener received. Any program on this machine can send one, so a refusal needs the state as well.
     pub(crate) fn redirected(&self, query: &str) -> Result<Code, AnswerError> {
         if value(query, "state").is_none() {
             return Err(match value(query, "code").or(value(query, "error")) {

@@ -7,7 +7,7 @@ use postroom_auth::{Account, AccountUse, Need, Profile};
 use super::reader::{Item, Reader, join};
 use super::{Credential, Login, Mailbox, Outgoing, Source};
 
-/// Where each named thing stands in the file.
+/// The line of each named item in the file.
 pub struct Places(HashMap<String, usize>);
 
 impl Places {

@@ -1,4 +1,4 @@
-//! The configuration: TOML is turned into these types once, so that nothing after it has to doubt them.
+//! The configuration: TOML is parsed once into these types, so that no later code has to validate them.
 
 mod accounts;
 mod authentication;
@@ -33,7 +33,7 @@ use url::Url;
 
 use accounts::Places;
 use mailboxes::Surroundings;
-pub use problem::{Problem, Problems, Ready, Unavailable};
+pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
 use reader::{Item, Reader, Section};
 
 const DEFAULT_DATA_DIR: &str = "data";
@@ -74,9 +74,9 @@ pub struct Config {
     pub mailboxes: Vec<Mailbox>,
     pub outgoing: Vec<Outgoing>,
     pub sinks: Vec<Sink>,
-    /// What works, and is probably not what was meant; in the order of the file.
+    /// Valid settings that are probably mistakes, in the order of the file.
     pub warnings: Vec<Problem>,
-    /// What parts need and cannot have, in the order of the file. Each of these parts says so itself, too.
+    /// Missing or broken secrets, keys and certificates, in the order of the file. Each affected part carries its own, too.
     pub unavailable: Vec<Problem>,
 }
 
@@ -103,7 +103,7 @@ pub struct LineLimits {
     pub outbox_age: Duration,
     /// How many deliveries of one tenant may wait before its mail waits undecided.
     pub outbox_entries: u64,
-    /// On how many of its last mails a rule may fail before it is sent back.
+    /// When a rule that fails is rolled back automatically.
     pub strikes: StrikeLimits,
     /// How many generations of each tenant's rules are kept.
     pub generations: u64,
@@ -149,7 +149,7 @@ impl DirectoryFile {
         path.display().to_string()
     }
 
-    /// Else it is TOML.
+    /// Whether it is CSV rather than TOML.
     pub fn is_csv(&self) -> bool {
         self.path.extension().is_some_and(|it| it == "csv")
     }
@@ -162,11 +162,11 @@ pub struct Mailbox {
     /// The address its mail arrives by; lower-case domain. Always there for IMAP.
     pub address: Option<String>,
     pub source: Source,
-    /// How often it is looked at, besides when the server tells of news.
+    /// The polling interval, besides the server's notifications.
     pub every: Duration,
-    /// What becomes of a mail on the server once it is decided.
+    /// The acknowledgement of a decided mail.
     pub after_done: After,
-    /// What becomes of a quarantined one.
+    /// The acknowledgement of a quarantined mail.
     pub after_failed: After,
     /// The rule chain; the built-in fallback follows it in any case.
     pub rules: Vec<Rule>,
@@ -190,13 +190,13 @@ pub enum Source {
     },
 }
 
-/// What a mailbox's first contact takes in.
+/// The mail that a mailbox's first contact takes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Import {
     /// Only what arrives from then on.
     New,
     All,
-    /// What arrived on that day or later.
+    /// Mail that arrived on that day or later.
     Since(Date),
 }
 
@@ -217,7 +217,7 @@ pub enum Tls {
 
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// Whose mailbox is opened, or by whom mail is submitted; the account of the credential may be another's.
+    /// The user whose mailbox is opened, or who submits mail; the credential's account may be another user's.
     pub user: String,
     pub credential: Credential,
 }
@@ -295,7 +295,7 @@ pub struct RuleUse {
     pub on_failure: OnFailure,
 }
 
-/// What becomes of a mail on which a rule fails: it throws, traps, runs out of time or memory, returns nonsense, or is not loaded.
+/// The handling of a mail on which a rule fails: it throws, traps, exceeds a limit, returns an invalid decision, or is not loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFailure {
     /// The next rule decides.

@@ -12,7 +12,7 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// What a rule's memory may be set to. Under the lower bound no script engine starts.
+/// Allowed memory of a rule. Below the lower bound no script engine starts.
 const MEMORY: RangeInclusive<u64> = 4 * MIB..=Limits::MOST_MEMORY as u64;
 const TIME: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(60);
 /// Under the lower bound not even a small component compiles.
@@ -22,11 +22,11 @@ const MODULES: RangeInclusive<u64> = 1..=1000;
 const SOURCE: RangeInclusive<u64> = KIB..=64 * MIB;
 const OUTPUT: RangeInclusive<u64> = KIB..=64 * MIB;
 const LOG: RangeInclusive<u64> = 0..=MIB;
-/// What a rule remembers in all. It lies in the store, and is read through for its size.
+/// Allowed size of a rule's `kv`. The store reads all of it to determine the size.
 const KV: RangeInclusive<u64> = KIB..=256 * MIB;
 const COUNT: RangeInclusive<u64> = 1..=100_000;
 const MAILS_PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
-/// What a mail's size may be limited to. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
+/// Allowed limits on a mail's size. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
 const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
 /// A delivery survives at least a night.
 const OUTBOX_AGE: RangeInclusive<Duration> =
@@ -84,10 +84,10 @@ impl LineLimits {
     }
 }
 
-/// What a tenant may spend.
+/// The limits of a tenant.
 #[derive(Debug, Clone, Default)]
 pub struct TenantLimits {
-    /// Of each of its rules.
+    /// The limits of each of its rules.
     pub rule: Limits,
     /// How many of its mails are decided in a minute; any number by default.
     pub mails_per_minute: Option<u32>,

@@ -22,7 +22,7 @@ const SERVER_KEYS: &[&str] = &[
     "host", "port", "tls", "login", "profile", "password", "folder", "import",
 ];
 
-/// What mailboxes are checked against.
+/// The configuration that mailboxes are checked against.
 pub struct Surroundings<'s> {
     pub names: &'s Names,
     pub facts: &'s AllFacts,
@@ -43,7 +43,7 @@ enum Protocol {
     Spool,
 }
 
-/// What two mailboxes may not have in common.
+/// A property that two mailboxes must not share.
 #[derive(PartialEq, Eq, Hash)]
 enum Identity {
     Address(String),
@@ -55,7 +55,7 @@ enum Identity {
     Path(PathBuf),
 }
 
-/// Who has an identity first: the mailbox's path and line.
+/// The first mailbox with an identity: its path and line.
 type Taken = HashMap<Identity, (String, u32)>;
 
 pub fn read(entries: Vec<(&str, Item)>, around: &Surroundings) -> Read {
@@ -257,7 +257,7 @@ fn read_import(item: &Item) -> Option<Import> {
     since.map(Import::Since)
 }
 
-/// What becomes of a mail on its server: once decided, and once quarantined.
+/// Reads the acknowledgements of decided and of quarantined mail.
 fn read_after(
     section: &Section,
     protocol: Option<Protocol>,

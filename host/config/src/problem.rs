@@ -1,8 +1,22 @@
-//! What is wrong with a configuration: where, what, and the cure, so that nobody has to guess.
+//! Problems of a configuration, each with its place, its cause and a help line.
 
 use std::fmt;
+use std::ops::Range;
 
+use annotate_snippets::{Annotation, AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
+
+/// A line with one of these words is not shown: somebody may have written a secret into it.
+const MAY_HOLD_A_SECRET: [&str; 6] = [
+    "secret",
+    "password",
+    "key",
+    "certificate",
+    "service_account",
+    "url",
+];
+/// A longer line is not shown.
+const SHOWN_LINE_BYTES: usize = 400;
 
 /// One thing that is wrong, and how it is put right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -13,12 +27,28 @@ pub struct Problem {
     pub line: u32,
     /// From 1, in characters; 0 when the line as a whole is meant.
     pub column: u32,
-    /// The key's path, such as `mailboxes.acme.rules[0]`; empty where there is none.
+    /// The key's path, such as `mailboxes.acme.rules[0]`; empty without a key.
     pub key: String,
     pub message: String,
     pub cure: String,
+    /// The line of the file, where it is known and may be shown.
+    #[serde(skip)]
+    pub source: Option<SourceLine>,
 }
 
+impl Problem {
+    /// The problem as an error, as rustc prints one: message, place, source line and help.
+    pub fn as_error(&self) -> impl fmt::Display + '_ {
+        Shown(self, Level::ERROR)
+    }
+
+    /// The problem as a warning.
+    pub fn as_warning(&self) -> impl fmt::Display + '_ {
+        Shown(self, Level::WARNING)
+    }
+}
+
+/// One line, for logs and for sentences of others.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
@@ -28,11 +58,89 @@ impl fmt::Display for Problem {
                 write!(f, ":{}", self.column)?;
             }
         }
-        if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
+        write!(f, ": {}; help: {}", self.title(), self.cure)
+    }
+}
+
+struct Shown<'p>(&'p Problem, Level<'static>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(problem, level) = self;
+        let title = problem.title();
+        let report = level.clone().primary_title(&title);
+        let help = Level::HELP.message(&problem.cure);
+        let group = match &problem.source {
+            Some(source) => report.element(source.snippet(problem)).element(help),
+            None => {
+                let mut origin = Origin::path(&problem.file);
+                if problem.line > 0 {
+                    origin = origin.line(problem.line as usize);
+                }
+                if problem.column > 0 {
+                    origin = origin.char_column(problem.column as usize);
+                }
+                report.element(origin).element(help)
+            }
+        };
+        let text = Renderer::plain().render(&[group]);
+        f.write_str(text.trim_end())
+    }
+}
+
+impl Problem {
+    fn title(&self) -> String {
+        match self.key.as_str() {
+            "" => self.message.clone(),
+            key => format!("{key}: {}", self.message),
         }
-        let stop = if self.message.ends_with('?') { "" } else { "." };
-        write!(f, ": {}{stop} Cure: {}", self.message, self.cure)
+    }
+}
+
+/// The line of the file that a problem is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceLine {
+    text: String,
+    /// The marked bytes of the line.
+    marked: Range<usize>,
+}
+
+impl SourceLine {
+    /// `None` for a line that may hold a secret, although none belongs there, and for one that is too long to be shown.
+    pub(crate) fn of(line: &str, at: usize) -> Option<Self> {
+        let line = line.trim_end_matches(['\n', '\r']);
+        let rest = line.get(at..)?;
+        let lower = line.to_ascii_lowercase();
+        if line.len() > SHOWN_LINE_BYTES || MAY_HOLD_A_SECRET.iter().any(|it| lower.contains(it)) {
+            return None;
+        }
+        Some(Self {
+            text: line.to_owned(),
+            marked: at..at + token_bytes(rest),
+        })
+    }
+
+    fn snippet<'s>(&'s self, problem: &'s Problem) -> Snippet<'s, Annotation<'s>> {
+        Snippet::source(&self.text)
+            .line_start(problem.line as usize)
+            .path(&problem.file)
+            .annotation(AnnotationKind::Primary.span(self.marked.clone()))
+    }
+}
+
+/// The length of the string, word or sign that a text begins with.
+fn token_bytes(text: &str) -> usize {
+    let mut chars = text.char_indices();
+    let Some((_, first)) = chars.next() else {
+        return 0;
+    };
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '+');
+    match first {
+        '"' | '\'' => chars
+            .find(|(_, c)| *c == first)
+            .map_or(text.len(), |(end, c)| end + c.len_utf8()),
+        c if is_word(c) => text.find(|c| !is_word(c)).unwrap_or(text.len()),
+        c => c.len_utf8(),
     }
 }
 
@@ -46,7 +154,7 @@ pub struct Unavailable {
     pub help: String,
 }
 
-/// What a part needs, or why it cannot be had.
+/// A value that a part needs, or the reason why it is unavailable.
 pub type Ready<T> = Result<T, Unavailable>;
 
 impl From<&Problem> for Unavailable {
@@ -63,7 +171,7 @@ impl From<&Problem> for Unavailable {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// `None` when there are none. Sorted by place, each once.
+    /// Sorts the problems by place and removes duplicates. `None` without problems.
     pub fn of(mut problems: Vec<Problem>) -> Option<Self> {
         problems.sort_by(|a, b| {
             let place = |p: &Problem| (p.line, p.column);
@@ -82,6 +190,7 @@ impl Problems {
             key: String::new(),
             message,
             cure: cure.into(),
+            source: None,
         }])
     }
 
@@ -89,8 +198,8 @@ impl Problems {
     pub(super) fn unsaid(file: &str) -> Self {
         Self::of_file(
             file,
-            "is not understood, for a reason that went unsaid".into(),
-            "tell the makers of Postroom",
+            "internal error: rejected without a reason".into(),
+            "this is a bug in Postroom; please report it",
         )
     }
 
@@ -100,13 +209,13 @@ impl Problems {
 }
 
 impl fmt::Display for Problems {
-    /// One problem a line.
+    /// As rustc prints errors, with a blank line between them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, problem) in self.0.iter().enumerate() {
             if n > 0 {
-                f.write_str("\n")?;
+                f.write_str("\n\n")?;
             }
-            write!(f, "{problem}")?;
+            write!(f, "{}", problem.as_error())?;
         }
         Ok(())
     }

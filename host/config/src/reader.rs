@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problem, Unavailable};
+use super::problem::{Problem, SourceLine, Unavailable};
 use crate::suggest::{closest, hint};
 
 /// Looks up an environment variable.
@@ -23,7 +23,7 @@ pub struct Reader<'r> {
     line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
-    /// What only the parts that need it cannot do without.
+    /// Missing secrets, keys and certificates, which concern only the parts that need them.
     unavailable: RefCell<Vec<Problem>>,
 }
 
@@ -32,7 +32,7 @@ pub struct Section<'r> {
     pub reader: &'r Reader<'r>,
     /// The table's path; empty for the whole file.
     pub path: String,
-    /// What the table describes, for messages: `a mailbox`.
+    /// The subject of the table, for messages: `a mailbox`.
     what: &'static str,
     at: usize,
     table: &'r DeTable<'r>,
@@ -100,6 +100,8 @@ impl<'r> Reader<'r> {
         let line = self.line(at);
         let start = self.line_starts[line as usize - 1];
         let before = self.text.get(start..at).unwrap_or_default();
+        let text = self.text.get(start..).and_then(|rest| rest.lines().next());
+        let source = text.and_then(|text| SourceLine::of(text, at - start));
         Problem {
             file: self.file.into(),
             line,
@@ -107,6 +109,7 @@ impl<'r> Reader<'r> {
             key: path.into(),
             message,
             cure,
+            source,
         }
     }
 
@@ -125,7 +128,7 @@ impl<'r> Reader<'r> {
         in_order(&self.warnings)
     }
 
-    /// What could not be had so far, in the order of the file.
+    /// Returns what is unavailable so far, in the order of the file.
     pub fn unavailable(&self) -> Vec<Problem> {
         in_order(&self.unavailable)
     }
@@ -269,7 +272,7 @@ impl<'r> Item<'r> {
         self.reader.warning(self.at, &self.path, message, cure);
     }
 
-    /// Notes that what this item points to cannot be had, or is none.
+    /// Records that the target of this item is missing or invalid.
     pub fn unavailable(&self, message: impl Into<String>, cure: impl Into<String>) -> Unavailable {
         let reader = self.reader;
         let problem = reader.placed(self.at, &self.path, message.into(), cure.into());
@@ -421,7 +424,7 @@ impl<'r> Item<'r> {
 
     pub fn wrong_type(&self, wanted: &str, cure: &str) {
         self.problem(
-            format!("wants {wanted}, found {}", describe(self.value)),
+            format!("expected {wanted}, found {}", describe(self.value)),
             cure,
         );
     }
@@ -464,8 +467,8 @@ fn quoted<'w>(words: impl Iterator<Item = &'w str>) -> String {
 fn describe(value: &DeValue) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date or time",
         DeValue::Array(_) => "an array",

@@ -32,7 +32,7 @@ impl Tenant {
         }
     }
 
-    /// This tenant's settings for a rule, as one JSON object; `{}` when there are none.
+    /// Returns this tenant's settings for a rule as one JSON object, `{}` by default.
     pub fn settings_json(&self, rule: &str) -> String {
         self.settings
             .get(rule)
@@ -128,8 +128,8 @@ fn read_one(item: &Item, name: &str) -> Option<RuleKind> {
 
 /// The full path of a file that must lie in the configuration's folder, also behind its links. `what` is `rule` or the like.
 ///
-/// A name that leads out refuses the configuration. A file that is not there, or is none, concerns only the client that has it: it is
-/// noted as unavailable, and whoever reads it serves what it held when it last was good.
+/// A name that leads out refuses the configuration. A file that is missing or no file concerns only its client: it is recorded as
+/// unavailable, and its last valid version stays in use.
 pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     let inside = path

@@ -39,23 +39,23 @@ const START_TLS_PORTS: &[u16] = &[143, 110, 587];
 pub struct SignIn {
     /// The profile's name, even when the profile has problems.
     pub profile: Option<String>,
-    /// The outer `None` says that a problem was told; the inner one that nothing was given.
+    /// The outer `None` means that a problem was reported, the inner one that nothing was given.
     pub way: Option<Option<Way>>,
 }
 
-/// What is signed in with.
+/// The kind of credential.
 pub enum Way {
     /// By its name.
     Profile(String),
     Password(Ready<Secret>),
 }
 
-/// What is signed in to.
+/// The service that is signed in to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// A mailbox is opened, by one who may be another than its owner.
     Mailbox,
-    /// Mail is submitted; who signs in and who is named are the same.
+    /// Submission of mail; the user who signs in is the login.
     Submission,
 }
 
@@ -70,7 +70,7 @@ pub fn read_server(
     let host = match (section.item("host"), &sign_in.profile) {
         (Some(item), _) => item.host(),
         (None, Some(profile)) => {
-            // A profile with problems is told of already; whether its host is missing cannot be said.
+            // A profile with problems is already reported; whether its host is missing is unknown.
             let host = known_host(facts.get(profile)?.provider?);
             if host.is_none() {
                 section.missing(
@@ -163,7 +163,7 @@ pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
     }
 }
 
-/// Who signs in, and as whom: `address` is the mailbox's, or the one mail is sent from; `login` may name another.
+/// Reads the credential and the login: `address` is the mailbox's, or the sender's; `login` may name another user.
 pub fn read_login(
     section: &Section,
     way: Way,
@@ -186,7 +186,7 @@ pub fn read_login(
             });
         }
     };
-    // A profile with problems is told of already.
+    // A profile with problems is already reported.
     let facts = facts.get(&profile)?;
     let (provider, signer) = (facts.provider?, facts.signer.as_ref()?);
     // A shared mailbox at Microsoft is opened under its own address with the token of a user who may (learn.microsoft.com,

@@ -15,7 +15,7 @@ const ITEM_KINDS: &[(&str, ItemKind)] = &[
     ("note", ItemKind::Note),
     ("alert", ItemKind::Alert),
 ];
-/// What the Standard Webhooks scheme wants of a secret, in bytes once decoded.
+/// Length of a secret in the Standard Webhooks scheme, in decoded bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// The sinks without problems.

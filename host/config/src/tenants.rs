@@ -1,4 +1,4 @@
-//! Reads `[tenants.*]`: the clients, with what their rules are told, granted and limited to.
+//! Reads `[tenants.*]`: the clients, with the settings, grants and limits of their rules.
 
 use std::collections::BTreeMap;
 use std::path::Path;

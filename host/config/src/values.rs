@@ -436,7 +436,7 @@ impl<'r> Item<'r> {
     }
 }
 
-/// The value of a key that may be left out: the outer `None` says that a problem was told, the inner one that it is not there.
+/// The value of an optional key: the outer `None` means that a problem was reported, the inner one that the key is absent.
 pub fn optional<'r, T>(
     section: &Section<'r>,
     key: &'static str,

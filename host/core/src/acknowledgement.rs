@@ -1,6 +1,6 @@
-//! What an acknowledged mail becomes on its server, for every protocol.
+//! The acknowledgement of a mail on its server, for every protocol.
 
-/// What to do to a mail on its server.
+/// The treatment of an acknowledged mail on its server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum After {
     Keep,

@@ -1,4 +1,4 @@
-//! Who or what wrote a mail, judged from its headers alone, so that nobody answers a machine.
+//! Classifies the sender (person, auto-reply, bounce, list, machine) from headers alone, so that no reply goes to a machine.
 
 use crate::fold::{starts_with_any, without_tags};
 use crate::message::{Address, Classification, Header};

@@ -74,7 +74,7 @@ pub struct Manners<'a> {
     pub own_addresses: &'a [String],
     /// Whether the mailbox has an outgoing way configured.
     pub has_outgoing: bool,
-    /// What the tenant's rules may ask for.
+    /// The actions granted to the tenant's rules.
     pub granted: ActionKinds,
     pub limits: &'a DecisionLimits,
 }
@@ -152,7 +152,7 @@ pub struct Completed {
     pub outcome: Outcome,
     pub actions: Vec<Action>,
     pub refused: Vec<Refusal>,
-    /// What was cut to fit its limit; goes with the mail's own repairs.
+    /// Notes on values that were cut to their limit, for the mail's repairs.
     pub repairs: Vec<String>,
 }
 
@@ -268,8 +268,8 @@ pub fn complete(
     Ok(completed)
 }
 
-/// What the built-in `fallback` decides when no rule did: a plain ticket, so that no mail is lost. It is tagged
-/// [`FALLBACK_TAG`] when a rule had trouble.
+/// Returns the decision of the built-in `fallback`: a plain ticket, so that no mail is lost. It is tagged
+/// [`FALLBACK_TAG`] when a rule failed.
 pub fn fallback(mail: &Message, troubles: &[Trouble], limits: &DecisionLimits) -> Completed {
     let mut cutter = Cutter {
         limits,

@@ -1,8 +1,8 @@
-//! What a rule is told besides the mail: whose it is, what it seems to belong to, and what time it is.
+//! The context of a rule besides the mail: client, thread and time.
 
 use serde::{Deserialize, Serialize};
 
-/// Whose mail this is taken to be.
+/// The client that the mail is attributed to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     pub name: String,

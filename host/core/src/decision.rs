@@ -1,4 +1,4 @@
-//! What was decided about a mail: the actions a rule may ask for, and the one outcome that the ledger counts.
+//! Decisions: the actions a rule may request, and the one outcome that the ledger counts.
 
 use std::collections::BTreeMap;
 
@@ -102,7 +102,7 @@ pub enum Action {
     Custom { name: String, payload: Value },
 }
 
-/// What the ledger counts a mail as.
+/// The outcome of a mail in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -161,7 +161,7 @@ impl Decision {
     }
 }
 
-/// What was decided for one mail, and why.
+/// The decision about one mail, with its reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     pub outcome: Outcome,
@@ -176,7 +176,7 @@ pub struct Decision {
     pub thread: Option<Thread>,
     pub troubles: Vec<Trouble>,
     pub repairs: Vec<String>,
-    /// What the rules wrote to their log, oldest first, capped.
+    /// The log lines of the rules, oldest first, capped.
     pub log: Vec<String>,
     /// From the parsed mail to the decision, all rules together.
     pub elapsed_us: u64,

@@ -15,7 +15,7 @@ use crate::{AlertState, ContentHash};
 #[derive(Clone, PartialEq, Eq)]
 pub struct InstallationSecret([u8; SECRET_BYTES]);
 
-/// What tells one mail from every other.
+/// The identity of a mail.
 #[derive(Debug, Clone, Copy)]
 pub struct MailIdentity<'a> {
     pub tenant: &'a str,
@@ -28,7 +28,7 @@ pub struct MailIdentity<'a> {
 }
 
 const SECRET_BYTES: usize = 32;
-/// Of SHA-256.
+/// The block size of SHA-256.
 const BLOCK_BYTES: usize = 64;
 /// Bytes of the code that a key or a Message-ID shows: 128 bits, in 32 digits.
 const SHOWN_BYTES: usize = 16;

@@ -21,7 +21,7 @@ pub struct Limits {
     pub modules: usize,
     /// The text of all files of one script together.
     pub source_bytes: usize,
-    /// What a rule may hand over in one call: its decision, a log line, a pattern, a `kv` value.
+    /// The data a rule may pass to the host in one call: its decision, a log line, a pattern, a `kv` value.
     pub output_bytes: usize,
     /// Actions of one decision.
     pub actions: usize,
@@ -36,9 +36,9 @@ pub struct Limits {
     pub pattern_bytes: usize,
     /// One pattern once compiled.
     pub compiled_pattern_bytes: usize,
-    /// Matches that one `find-all` answers; the rest is left out.
+    /// Matches that one `find-all` returns; the rest is left out.
     pub matches: usize,
-    /// What one `match` or `find-all` may answer, groups and all.
+    /// The result of one `match` or `find-all`, groups included.
     pub match_bytes: usize,
     /// How much of a field is searched.
     pub haystack_bytes: usize,
@@ -53,9 +53,9 @@ pub struct Limits {
     pub kv_total_bytes: u64,
     /// Questions to `lookup` in one decision.
     pub lookups: usize,
-    /// Rows that one of them answers; the rest is left out.
+    /// Rows that one lookup returns; the rest is left out.
     pub lookup_rows: usize,
-    /// What all of them answer together.
+    /// The results of all lookups of one decision together.
     pub lookup_bytes: usize,
 }
 
@@ -96,14 +96,14 @@ impl Default for Limits {
     }
 }
 
-/// What is granted to a rule: capabilities, which are not linked else, and the actions it may ask for.
+/// The grants of a rule: capabilities, which are not linked otherwise, and the actions it may request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Grants {
     /// The rule's own small memory.
     pub kv: bool,
     /// Questions about the tenant's contacts, assets, tickets and alerts.
     pub lookup: bool,
-    /// All, where nothing is said.
+    /// All by default.
     pub actions: ActionKinds,
 }
 
@@ -130,12 +130,12 @@ impl Grants {
 /// Generations of each tenant's rules that are kept.
 pub const KEPT_GENERATIONS: u64 = 1000;
 
-/// When a version is out.
+/// When a rule version is rolled back automatically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StrikeLimits {
-    /// So many senders for whom it failed; 0 for never.
+    /// The number of senders for whom it failed; 0 for never.
     pub failures: usize,
-    /// Among so many mails, the last ones that it was asked about.
+    /// The number of its last mails that are considered.
     pub mails: usize,
 }
 
@@ -149,7 +149,7 @@ impl Default for StrikeLimits {
 }
 
 impl StrikeLimits {
-    /// For rules that are never out.
+    /// For rules that are never rolled back.
     pub const NEVER: Self = Self {
         failures: 0,
         mails: 0,

@@ -1,4 +1,4 @@
-//! What a rule may ask about its own tenant: contacts, assets, open tickets and alerts; each question and answer can be recorded and compared.
+//! Lookups of a rule about its own tenant: contacts, assets, open tickets and alerts. Each question and answer can be recorded and compared.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct Contact {
     pub phone: Option<String>,
     #[serde(default)]
     pub vip: bool,
-    /// What else its file has, by column.
+    /// The other columns of its file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
 }
@@ -93,7 +93,7 @@ pub struct KnownAlert {
 pub enum TicketSearch {
     /// The requester's address, compared without case.
     Requester(String),
-    /// What the title contains, without case.
+    /// A part of the title, without case.
     Subject(String),
     /// A field of the ticket's own and its value: a text, or a number or flag as JSON writes it.
     Field(String, String),
@@ -121,7 +121,7 @@ pub enum Question {
     Alerts(String),
 }
 
-/// What was found, in order; nothing is an empty list.
+/// The results, in order; an empty list without any.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Found {

@@ -13,7 +13,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// The part after the last `@`; empty when there is none.
+    /// Returns the part after the last `@`, or an empty text.
     pub fn domain(&self) -> &str {
         self.email.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
@@ -28,7 +28,7 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Who or what wrote the mail, judged from its headers.
+/// The kind of sender, judged from the mail's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Classification {
@@ -48,7 +48,7 @@ pub enum Verdict {
     None,
 }
 
-/// What the trusted boundary said of the sender.
+/// The trusted boundary's verdicts on the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authentication {
     pub spf: Verdict,

@@ -19,8 +19,8 @@ const SIGNATURE_LINES: usize = 30;
 /// The same after a delimiter that lost its blank.
 const DOUBTFUL_SIGNATURE_LINES: usize = 12;
 
-/// What the sender wrote anew. Of a forwarded mail everything is kept: it is the matter itself. Never empty when the text
-/// is not. `threaded` says that the mail names another one it answers.
+/// Returns the sender's new words. Keeps the whole text of a forwarded mail, which is the matter itself. Never empty unless the text
+/// is. `threaded` says that the mail references another mail.
 pub fn new_words(text: &str, subject: &str, threaded: bool) -> String {
     let prefix = subject_prefix(subject);
     if is_any(prefix, FORWARD_PREFIXES) {
@@ -440,7 +440,7 @@ const ATTRIBUTIONS: &[(&str, &[&str])] = &[
     ("dnia ", &["pisze:", "napisał"]),
 ];
 
-/// Lines that tell who wrote when.
+/// Lines that state an author and a date.
 struct Attribution {
     /// The line below it.
     after: usize,

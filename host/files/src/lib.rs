@@ -32,7 +32,7 @@ pub struct Inside {
     way: PathBuf,
 }
 
-/// Why a path is none inside a folder.
+/// Why a path is not inside a folder.
 #[derive(Debug)]
 pub enum Astray {
     /// Its links lead out.
@@ -200,8 +200,7 @@ impl Inside {
         open_in(&folder, name)
     }
 
-    /// Replaces its content at once, mode and owner kept: who reads it meanwhile has the old or the new. Fails where a link has
-    /// come into the way since.
+    /// Replaces its content atomically and keeps mode and owner. Fails if a link has taken a part of the path since.
     pub fn replace(&self, content: &[u8]) -> io::Result<()> {
         let (folder, name) = self.last_step()?;
         let about = open_in(&folder, name)?.metadata()?;
@@ -257,7 +256,7 @@ fn open_in(folder: &OwnedFd, name: &OsStr) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Makes a file that is not there yet; a link with its name is none of ours.
+/// Creates a new file; fails for an existing one or a link.
 fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)

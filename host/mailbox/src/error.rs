@@ -27,7 +27,7 @@ pub enum SourceError {
     #[error("authenticate: {user} was refused: {text}{}", challenged(challenge))]
     RefusedLogin {
         user: String,
-        /// What an XOAUTH2 server says of the token: JSON by convention.
+        /// An XOAUTH2 server's statement on the token: JSON by convention.
         challenge: Option<String>,
         /// The response code's name (RFC 5530 section 3), such as `AUTHENTICATIONFAILED`.
         code: Option<String>,
@@ -50,7 +50,7 @@ pub enum SourceError {
     #[error("tls: {reason}")]
     Tls {
         reason: String,
-        /// What TLS itself found wrong; `None` when it never began.
+        /// The error of TLS itself; `None` if TLS never began.
         cause: Option<rustls::Error>,
     },
 

@@ -16,7 +16,7 @@ pub struct InFlight {
 #[derive(Debug, Default)]
 pub struct Room(Option<OwnedSemaphorePermit>);
 
-/// What the budget is counted in: a semaphore counts to 2^32 at most.
+/// The unit of the budget: a semaphore counts to 2^32 at most.
 const UNIT_BYTES: u64 = 1024;
 const DEFAULT_BYTES: u64 = 512 * 1024 * 1024;
 

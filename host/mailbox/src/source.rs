@@ -1,4 +1,4 @@
-//! What every source of mail can do, whatever its protocol.
+//! The interface of every source of mail, whatever its protocol.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use postroom_core::{After, Cursor, Position, RawMessage};
 
 use crate::{InFlight, Room, SourceError};
 
-/// A mailbox's mail. After an error the source may be used on: it reconnects by itself when that is needed.
+/// A mailbox's mail. After an error the source remains usable: it reconnects by itself when needed.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Connects, signs in and opens the folder; does nothing when that is already so. The other calls do it
@@ -43,7 +43,7 @@ pub struct Batch {
     pub more: bool,
     /// The server gave the folder's mails other numbers, and they are read again.
     pub renumbering: Option<Renumbering>,
-    /// What these mails take of the bytes that may be in flight, given back when it is dropped.
+    /// The share of these mails in the bytes in flight, returned on drop.
     pub room: Room,
 }
 
@@ -76,7 +76,7 @@ pub struct FetchLimits {
 }
 
 impl FetchLimits {
-    /// Room for mails of this size; `None` when there is none now and waiting is not wanted.
+    /// Returns room for mails of this size; `None` if there is none now and the caller does not wait.
     pub(crate) async fn room(&self, bytes: u64) -> Option<Room> {
         match self.wait_for_room {
             true => Some(self.in_flight.take(bytes).await),

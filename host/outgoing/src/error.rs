@@ -98,7 +98,7 @@ pub enum SendError {
     #[error("{}: {problem}", Step::Tls)]
     Tls {
         problem: String,
-        /// What TLS itself found wrong; `None` when it never began.
+        /// The error of TLS itself; `None` if TLS never began.
         cause: Option<rustls::Error>,
     },
     /// No answer within the time limit.
@@ -111,7 +111,7 @@ pub enum SendError {
         code: Option<u16>,
         problem: String,
     },
-    /// The server's 5xx answer to this mail, or an address that is none (then without a code).
+    /// The server's 5xx answer to this mail, or an invalid address (without a code).
     #[error("{step}: {}{problem}", Coded(*.code))]
     Permanent {
         step: Step,
@@ -211,7 +211,7 @@ impl SendError {
         }
     }
 
-    /// Whether the server said so, and hence still listens.
+    /// Whether it is the server's answer, so that the server still listens.
     pub(crate) fn is_answer(&self) -> bool {
         matches!(
             self,

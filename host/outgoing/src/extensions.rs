@@ -1,4 +1,4 @@
-//! What a server offers (RFC 5321 section 4.1.1.1): the keywords of its answer to EHLO, in any case.
+//! The extensions of a server (RFC 5321 section 4.1.1.1): the keywords of its answer to EHLO, in any case.
 
 use crate::reply::Reply;
 

@@ -1,4 +1,4 @@
-//! What is to be sent, and how it becomes RFC 5322 text that no other machine answers.
+//! Outgoing mails, and their RFC 5322 text, marked so that no machine answers.
 
 use bytes::Bytes;
 use lettre::address::AddressError;
@@ -25,7 +25,7 @@ pub struct OutgoingMail {
     /// With or without angle brackets. Stable across tries, so that a repeated mail is known.
     pub message_id: String,
     pub in_reply_to: Option<String>,
-    /// Oldest first, as they stand in the header (RFC 5322 section 3.6.4).
+    /// Oldest first, as in the header (RFC 5322 section 3.6.4).
     pub references: Vec<String>,
     /// Marks an answer that no person wrote (RFC 3834 section 5).
     pub auto_submitted: bool,
@@ -57,7 +57,7 @@ pub(crate) struct Composed {
 pub(crate) struct Recipient {
     /// As it stands in [`OutgoingMail::to`]: a receipt names it so.
     pub given: String,
-    /// As a server is told it.
+    /// The address in the envelope.
     pub envelope: lettre::Address,
 }
 

@@ -11,7 +11,7 @@ pub(crate) const REPLY_BYTES: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub code: u16,
-    /// What follows the code in each line, in the server's own charset.
+    /// The text after the code of each line, in the server's charset.
     pub lines: Vec<Bytes>,
 }
 

@@ -162,8 +162,7 @@ pub(crate) async fn within<T>(
     })
 }
 
-/// The name that this machine introduces itself by: its full name, else the address that it is seen to use (RFC 5321 section
-/// 4.1.3).
+/// Returns the name for EHLO: the machine's full name, else its local address (RFC 5321 section 4.1.3).
 pub(crate) fn own_name(local: IpAddr) -> String {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_str().unwrap_or_default();

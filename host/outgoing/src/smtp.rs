@@ -60,7 +60,7 @@ pub struct SmtpSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     pub code: u16,
-    /// What the server said, often its queue's number.
+    /// The server's answer, often with its queue id.
     pub text: String,
     /// Those it will never take, while it took the others.
     pub refused: Vec<RefusedRecipient>,
@@ -123,7 +123,7 @@ impl Smtp {
         })
     }
 
-    /// Records from now on what is said to the server, secrets and mails left out.
+    /// Records the conversation with the server from now on, without secrets and mails.
     pub fn with_trace(mut self, trace: Trace) -> Self {
         self.trace = Some(trace);
         self

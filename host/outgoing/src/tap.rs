@@ -3,7 +3,7 @@
 
 use postroom_auth::trace::{self, Side, Trace};
 
-/// Of a line no more is looked at: what follows is counted.
+/// Longer lines are truncated; the rest is only counted.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 /// The end of a mail's text (RFC 5321 section 4.1.1.4).
 const TEXT_END: &[u8] = b"\r\n.\r\n";

@@ -22,7 +22,7 @@ const CHECKSUM: usize = 32;
 /// A folder of compiled modules and components, or none: then everything is compiled each time.
 pub(crate) struct Cache(Option<PathBuf>);
 
-/// What can be compiled and stored.
+/// Code that can be compiled and stored.
 pub(crate) trait Compiled: Sized {
     const EXTENSION: &'static str;
 
@@ -158,7 +158,7 @@ impl Compiled for Component {
     }
 }
 
-/// What is wrong with the folder, if anything.
+/// Returns what is wrong with the folder, if anything.
 fn prepare(path: &Path) -> io::Result<Option<&'static str>> {
     fs::DirBuilder::new()
         .recursive(true)

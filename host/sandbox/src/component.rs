@@ -14,7 +14,7 @@ const PACKAGE: &str = "postroom:plugin/";
 const INTERFACES: [&str; 5] = ["types", "log", "settings", "kv", "lookup"];
 /// The contract's version that this Postroom has.
 const VERSION: (u64, u64) = (1, 1);
-/// What a rule exports.
+/// The export of a rule.
 const ENTRY: &str = "decide";
 /// The contract, for core modules that carry none.
 const CONTRACT: &str = include_str!("../../../wit/plugin.wit");
@@ -24,7 +24,7 @@ const WORLD: &str = "rule";
 /// memory from mail to mail, stay those of small guests; and it is compiled once, not for the pool first.
 const LARGE_BYTES: usize = 4 << 20;
 
-/// What a WebAssembly file is.
+/// The kind of a WebAssembly file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Runs as it is.
@@ -33,7 +33,7 @@ pub enum Kind {
     CoreModule,
 }
 
-/// What is seen of a WebAssembly file from outside.
+/// The outside view of a WebAssembly file.
 #[derive(Debug, Clone)]
 pub struct Inspection {
     pub kind: Kind,
@@ -209,7 +209,7 @@ struct Outline {
 }
 
 impl Outline {
-    /// What shows that it was built for a contract of another major version, and which: nothing of such a one is known here.
+    /// Returns the interface and version that show a contract of another, unknown major version.
     fn stranger(&self) -> Option<(&str, (u64, u64))> {
         let mut names = self.imports.iter().chain(&self.exports);
         names.find_map(|name| {

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Who does not even get one part in so many of a processor is broken off all the same. A slow tenant's thread, which gives way to
-/// the others, has one in seventy beside eight busy ones on two cores.
+/// The wall-clock limit as a multiple of the CPU limit. The low-priority thread of a slow tenant gets a seventieth of a core beside
+/// eight busy threads on two cores.
 const MOST_WAIT: u32 = 100;
 
 /// The end of the time of one instance. It belongs to the thread that made it, where the instance has to run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
-    /// What the thread will have computed at the end.
+    /// The thread's CPU time at the deadline.
     computed: Duration,
     /// When that is at the earliest.
     earliest: Instant,
@@ -35,7 +35,7 @@ impl Deadline {
         now >= self.earliest && (now >= self.latest || self.left().is_zero())
     }
 
-    /// What may still be computed.
+    /// Returns the CPU time that is left.
     pub(crate) fn left(&self) -> Duration {
         self.computed.saturating_sub(thread_time())
     }

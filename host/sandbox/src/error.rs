@@ -1,4 +1,4 @@
-//! What can go wrong with the sandbox, with loading a rule, and with one decision: each by its type and in one sentence with the cure.
+//! Errors of the sandbox, of loading a rule, and of one decision, each with a type and a sentence with the fix.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -120,7 +120,7 @@ impl LoadError {
     }
 }
 
-/// Why a rule did not decide a mail. The mail goes on to the next rule.
+/// Why a rule did not decide a mail. The next rule decides.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     #[error("the rule crashed: {message}")]
@@ -131,7 +131,7 @@ pub enum Trouble {
     Memory { limit: usize },
     #[error("what the rule handed over was refused: {message}")]
     Output { message: String },
-    /// The rule said so itself.
+    /// The rule failed by itself.
     #[error("{message}")]
     Failure {
         message: String,
@@ -145,7 +145,7 @@ pub enum Trouble {
     /// The store behind `kv` failed: not the rule's fault.
     #[error("kv could not be read: {message}")]
     Kv { message: String },
-    /// What `lookup` answers from is not there: not the rule's fault.
+    /// The data behind `lookup` is unavailable: not the rule's fault.
     #[error("lookup has no answer: {message}")]
     Lookup { message: String },
 }
@@ -169,7 +169,7 @@ impl Trouble {
         }
     }
 
-    /// Where in the rule's source, as `file:line:column`, when the rule said so.
+    /// Returns the place in the rule's source, as `file:line:column`, if the rule stated it.
     pub fn location(&self) -> Option<&str> {
         match self {
             Trouble::Failure { location, .. } => location.as_deref(),

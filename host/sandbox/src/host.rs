@@ -1,4 +1,4 @@
-//! What an instance can call: the mail, the log, its settings, its `kv` and `lookup`, each call within the limits and before the deadline.
+//! The host functions of an instance: the mail, the log, settings, `kv` and `lookup`, each call within the limits and before the deadline.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ const ORIGIN_PLACES: usize = 10;
 /// Stands for the one mail of an instance; the mail itself is in [`Host`].
 pub struct Mail;
 
-/// What all instances of a rule share.
+/// The state shared by all instances of a rule.
 pub(crate) struct Terms {
     pub(crate) name: String,
     /// One JSON object.
@@ -92,7 +92,7 @@ impl Host {
         })
     }
 
-    /// Takes what the script engine tells of its decision's origin.
+    /// Records the origin of a decision, as the script engine reports it.
     pub(crate) fn note_origin(&mut self, mut path: Vec<String>) -> Result<(), Stop> {
         self.enter()?;
         path.truncate(ORIGIN_PLACES);

@@ -14,7 +14,7 @@ struct Book {
     lines: Vec<String>,
     left: usize,
     full: bool,
-    /// What an output stream has written since its last line end.
+    /// The output of a stream since its last line end.
     partial: Vec<u8>,
 }
 

@@ -13,7 +13,7 @@ pub trait Lookup: Send + Sync {
     fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError>;
 }
 
-/// What is behind `lookup` failed. The decision is broken off with [`Trouble::Lookup`](crate::Trouble::Lookup).
+/// The data source of `lookup` failed. The decision ends with [`Trouble::Lookup`](crate::Trouble::Lookup).
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LookupError(pub String);
@@ -30,7 +30,7 @@ impl Lookup for NoLookup {
 /// The questions of one decision.
 pub(crate) struct Inquiry {
     source: Arc<dyn Lookup>,
-    /// What was answered, in the order asked; each question once.
+    /// The answers, in the order asked, each question once.
     pub(crate) answers: Vec<(Question, Found)>,
     asked: usize,
     bytes: usize,

@@ -17,9 +17,9 @@ use crate::stepwise::{Halt, Stepwise};
 use postroom_core::Limits;
 
 /// The most that the engine may have to do in one go, in states of the pattern times bytes of the haystack: about half a second at the very worst.
-/// What could be more is searched stepwise.
+/// Searches that may take more steps run interruptibly.
 const STEPS: usize = 50_000_000;
-/// What a group costs besides its text when answers are bounded.
+/// The cost of a group besides its text in the limit on results.
 const GROUP_BYTES: usize = 16;
 
 /// The compiled patterns of one rule, shared by all its instances. When full it starts again.
@@ -30,7 +30,7 @@ pub(crate) struct PatternCache(RwLock<HashMap<Box<str>, Arc<Pattern>>>);
 #[derive(Debug, Default)]
 pub(crate) struct Patterns(HashMap<Box<str>, Arc<Pattern>>);
 
-/// A pattern, or why it is none.
+/// A pattern, or why it is invalid.
 #[derive(Debug)]
 pub(crate) enum Pattern {
     Ready(Box<Ready>),
@@ -221,7 +221,7 @@ impl Ready {
     }
 }
 
-/// What was found so far, and how much of it there may be.
+/// The results so far, with their limits.
 struct Answer<'a> {
     haystack: &'a str,
     limits: &'a Limits,

@@ -32,7 +32,7 @@ impl Kv for NoKv {
 /// The view of one decision.
 pub(crate) struct Memory {
     source: Arc<dyn Kv>,
-    /// What the store answered, in the order asked.
+    /// The store's answers, in the order asked.
     pub(crate) reads: Vec<(String, Option<String>)>,
     /// The last write of each key, `None` for a deletion.
     pub(crate) writes: Vec<(String, Option<String>)>,
@@ -125,8 +125,8 @@ impl Memory {
         Ok(Ok(()))
     }
 
-    /// What the rule holds before and after a write. The look at the store is not recorded as a read: the rule learns
-    /// nothing from it.
+    /// Returns the rule's totals before and after a write. This query is not recorded as a read, since the rule does not see its
+    /// result.
     fn held_with(&self, key: &str, value: Option<&str>) -> Result<Held, Stop> {
         let failed = |error: KvError| Stop::Kv(error.to_string());
         let before = match self.held {
@@ -165,7 +165,7 @@ struct Held {
     now: (u64, u64),
 }
 
-/// What makes it no worse is never refused, or a rule over a lowered limit could not mend itself.
+/// A write that does not increase the totals is never refused, so that a rule over a lowered limit can recover.
 fn check_total(held: Held, limits: &Limits) -> Result<(), String> {
     let (keys, bytes) = held.now;
     if keys > limits.kv_total_keys && keys > held.before.0 {

@@ -20,7 +20,7 @@ use crate::script::Calls;
 use crate::source::Bundle;
 use postroom_core::Grants;
 
-/// What is kept of a failure's own words.
+/// The recorded length of a failure's message.
 const FAILURE_BYTES: usize = 4 << 10;
 
 /// A rule ready to decide. Cheap to clone, shared by all threads; its engine lives as long as it does.
@@ -34,7 +34,7 @@ struct Loaded {
     terms: Arc<Terms>,
 }
 
-/// What a rule was made of, and what its making said.
+/// The parts of a loaded rule, and the log of its load.
 pub(crate) struct MadeOf {
     pub(crate) hash: ContentHash,
     /// A script's files.
@@ -54,18 +54,18 @@ impl MadeOf {
     }
 }
 
-/// What one decision came to.
+/// The result of one decision.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The actions asked for; `None` when the rule passed.
     pub verdict: Result<Option<Vec<Action>>, Trouble>,
     /// `level: message`, oldest first.
     pub log: Vec<String>,
-    /// What the store answered about each key, in the order asked.
+    /// The store's answer for each key, in the order of the reads.
     pub kv_reads: Vec<(String, Option<String>)>,
     /// To be committed with the decision; `None` deletes. Empty when there was trouble.
     pub kv_writes: Vec<(String, Option<String>)>,
-    /// What was asked about the tenant and answered, in the order asked, each question once.
+    /// The lookups with their results, in order, each question once.
     pub lookups: Vec<(Question, Found)>,
     /// Where a script made the action that decided, or its `pass()`: `file:line:column` in its own files, then the calls that led
     /// there. Empty where the script hid it; none when it returned nothing, and for components.
@@ -91,7 +91,7 @@ impl Rule {
         }))
     }
 
-    /// Of the component's bytes or of all the script's files, see [`Bundle::hash`].
+    /// Returns the hash of the component's bytes or of all the script's files, see [`Bundle::hash`].
     pub fn hash(&self) -> ContentHash {
         self.0.made_of.hash
     }
@@ -105,12 +105,12 @@ impl Rule {
         &self.0.terms.name
     }
 
-    /// What it was loaded with.
+    /// Returns the grants it was loaded with.
     pub fn grants(&self) -> &Grants {
         &self.0.terms.grants
     }
 
-    /// What the script's top level wrote to its log while it was loaded.
+    /// Returns the log lines of the script's top level.
     pub fn init_log(&self) -> &[String] {
         &self.0.made_of.init_log
     }

@@ -29,11 +29,11 @@ static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));
 static STANDARD: &[u8] = include_bytes!(env!("POSTROOM_GUEST_STANDARD"));
 /// The interface by which the script engine asks what is granted.
 const ENGINE: &str = "postroom:plugin/engine@1.1.0";
-/// The interface by which the script engine tells which line decided.
+/// The interface by which the script engine reports the line that decided.
 const ORIGIN: &str = "postroom:plugin/origin@1.1.0";
 const STANDARD_NAME: &str = "standard";
 
-/// Instances that may run at a time when nothing else is said.
+/// The default number of concurrent instances.
 const DEFAULT_WORKERS: usize = 16;
 
 /// How the sandbox is set up.
@@ -41,9 +41,9 @@ const DEFAULT_WORKERS: usize = 16;
 pub struct SandboxConfig {
     /// Where compiled code is kept, in a folder that is ours alone; none keeps none.
     pub cache_dir: Option<PathBuf>,
-    /// Instances that may run at a time; who comes later waits.
+    /// The number of concurrent instances; further callers wait.
     pub workers: usize,
-    /// What compiles the components of tenants.
+    /// Compiles the components of tenants.
     pub compiler: Compiler,
 }
 
@@ -245,7 +245,7 @@ fn linker(
     Ok(linker)
 }
 
-/// What the script engine alone may call.
+/// Links the functions that only the script engine may call.
 fn link_engine(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.instance(ENGINE)?.func_wrap(
         "granted",

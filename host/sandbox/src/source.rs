@@ -1,4 +1,4 @@
-//! What rules are made of: a component's bytes, or a script's files as they refer to each other.
+//! Sources of rules: a component's bytes, or a script's files as they refer to each other.
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::error::LoadError;
 
-/// What a rule is made of.
+/// The source of a rule.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
     /// JavaScript, or TypeScript when the name ends in `.ts`; the name is what errors bear. It imports nothing.
@@ -157,7 +157,7 @@ impl Imports for Bundle {
 
 impl Imports for NoImports {
     fn read(&self, _: &Import<'_>) -> Result<String, String> {
-        Err("this script is one file and stands alone".into())
+        Err("this script is a single file without imports".into())
     }
 }
 

@@ -95,7 +95,7 @@ impl HasData for Standing {
     type Data<'a> = StandingView<'a>;
 }
 
-/// What is always ready.
+/// A pollable that is always ready.
 struct Now;
 
 #[async_trait]

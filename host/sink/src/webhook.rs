@@ -15,7 +15,7 @@
 //! | none in time; any other, such as 403, 404, 500, 503 | the receiver or the item |
 //! | 400, 409, 410, 411, 413, 414, 415, 422, 431 | the item, unless the receiver or a proxy before it says so of every item |
 //!
-//! None of them is final: whoever sends decides by what the other items meet with.
+//! None of them is final: the caller decides by the results of the other items.
 
 use std::fmt;
 use std::time::Duration;
@@ -32,11 +32,11 @@ use reqwest::{Client, Response, StatusCode, Url, redirect};
 use rustls::ClientConfig;
 use sha2::Sha256;
 
-/// What a secret begins with; base64 follows.
+/// The prefix of a secret; base64 follows.
 const SECRET_PREFIX: &str = "whsec_";
 /// Bytes of a key: the scheme wants 24 to 64.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// Of an answer no more is read, and no more than that is shown.
+/// The part of an answer that is read and shown.
 const MAX_ANSWER_BYTES: usize = 2_048;
 /// No receiver may ask for a longer pause.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -59,7 +59,7 @@ pub struct Receipt {
     pub status: u16,
 }
 
-/// Why an item was not delivered. The receiver may have taken it all the same; it knows it again by its id.
+/// Why an item was not delivered. The receiver may still have taken it and recognises a repetition by its id.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     #[error("{}{problem}", Answered(*.status))]
@@ -75,7 +75,7 @@ pub enum SinkError {
     Settings { problem: String },
 }
 
-/// What a failure says something about.
+/// The subject of a failure: the receiver or the item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpeaksOf {
     /// No item would be taken now.
@@ -183,7 +183,7 @@ impl Key {
 /// A shorter part of an address's path names something; a longer one may be a token that lets somebody in.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// What a receiver may quote of a request and nobody else may read: the key, and what of the address lets somebody in.
+/// The secrets of a request that a receiver may quote: the key, and the credentials in the address.
 fn secrets(settings: &WebhookSettings, key: &Key) -> Redactor {
     let url = &settings.url;
     let secret = settings.secret.expose().trim();

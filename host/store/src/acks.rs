@@ -14,7 +14,7 @@ pub struct Ack {
     pub position: Position,
     /// The mail is quarantined: `after.failed` applies instead of `after.done`.
     pub failed: bool,
-    /// How often it was tried in vain.
+    /// Failed attempts so far.
     pub attempts: u32,
     /// Whether all of the mail is journalled here; if not, the server's copy is the only one.
     pub whole: bool,
@@ -57,7 +57,7 @@ impl Store {
 }
 
 impl Reader {
-    /// What a mailbox's server may be told now, the longest due first.
+    /// Returns the acknowledgements that are due at a mailbox's server, the oldest first.
     pub fn due_acks(
         &self,
         mailbox: &str,

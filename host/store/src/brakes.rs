@@ -45,7 +45,7 @@ impl Sending<'_> {
         Ok(None)
     }
 
-    /// What has had its share: its name, the limit's, and the figure.
+    /// Returns the first exceeded limit: whose it is, its name and its value.
     fn over(
         &self,
         conn: &Connection,

@@ -35,9 +35,9 @@ pub struct Verdict {
     pub decision: Decision,
     pub mail: MailFacts,
     pub kv_writes: Vec<KvWrite>,
-    /// What the rules read from their memory, kept so that the mail can be decided again.
+    /// The rules' reads of `kv`, recorded so that the mail can be decided again.
     pub kv_reads: Vec<KvRead>,
-    /// What they asked about the tenant, kept for the same.
+    /// The rules' lookups, recorded for the same reason.
     pub lookups: Vec<LookupRead>,
     pub routes: Routes,
     /// Whether the items of old mail go to the sinks like those of any other. It is never answered nor forwarded.
@@ -46,7 +46,7 @@ pub struct Verdict {
     pub outgoing: Option<OutgoingRoute>,
 }
 
-/// What the store needs to know of the mail that was decided.
+/// The facts of the decided mail that the store needs.
 #[derive(Debug, Clone, Default)]
 pub struct MailFacts {
     /// Without angle brackets, as journalled.
@@ -61,7 +61,7 @@ pub struct MailFacts {
     pub confirmed: bool,
 }
 
-/// What a rule read from its memory; no value where there was none.
+/// One read of a rule's `kv`; no value if the key was absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvRead {
     pub rule: String,
@@ -69,7 +69,7 @@ pub struct KvRead {
     pub value: Option<String>,
 }
 
-/// What a rule asked about its tenant, and what was found.
+/// One lookup of a rule, with its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LookupRead {
     pub rule: String,
@@ -102,7 +102,7 @@ pub struct OutgoingRoute {
     pub automatic: AutomaticLimits,
 }
 
-/// What a commit made.
+/// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     pub decision_id: DecisionId,
@@ -142,7 +142,7 @@ struct Desk<'a> {
     joins: bool,
 }
 
-/// What identifies a journalled mail, and what it is known by outside.
+/// The identity of a journalled mail, inside the store and outside.
 pub(crate) struct JournalledMail {
     pub tenant_row: i64,
     pub mailbox_row: i64,

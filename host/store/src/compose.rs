@@ -40,7 +40,7 @@ pub struct OutgoingMailPayload {
     pub references: Vec<String>,
 }
 
-/// What a sink receives.
+/// The event that a sink receives.
 #[derive(Serialize)]
 struct Event<'a> {
     #[serde(rename = "type")]

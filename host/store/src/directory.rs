@@ -1,4 +1,4 @@
-//! The tenants' files of contacts and assets as they last were good: a start must not depend on a file that is broken by now.
+//! The last valid versions of the tenants' contacts and assets files, so that a start does not depend on files that broke since.
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
@@ -36,7 +36,7 @@ impl Store {
             .await
     }
 
-    /// Forgets all files but these: what is no longer configured is nobody's business.
+    /// Deletes all files but these, which are the configured ones.
     pub async fn forget_files_but(&self, files: Vec<FileId>) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| {
@@ -60,7 +60,7 @@ impl Store {
 }
 
 impl Reader {
-    /// What is kept of a file; none where it never was good, or another one was configured since.
+    /// Returns the stored version of a file; `None` if it never was valid or another file was configured since.
     pub fn kept_file(&self, file: &FileId) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(|conn| {
             let bytes = conn

@@ -1,4 +1,4 @@
-//! What can go wrong in the store, typed so that callers decide from variants and never from text.
+//! Errors of the store, typed so that callers decide by variant and never by text.
 
 use std::path::PathBuf;
 use std::sync::Arc;

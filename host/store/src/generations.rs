@@ -1,5 +1,5 @@
-//! The sets of rules that went live, by number: so that a restart does not depend on a file that is broken by now, and that every
-//! change has a way back.
+//! Rule generations: the sets of rules that went live, by number. A restart does not depend on files that broke since, and every change
+//! can be rolled back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ pub struct RuleRecord {
     pub tenant: String,
     /// As the configuration names it.
     pub name: String,
-    /// Of `bytes`, which are stored once for each hash.
+    /// The hash of `bytes`, which are stored once for each hash.
     pub hash: ContentHash,
     pub bytes: Bytes,
     /// Opaque here, as are the grants.
@@ -33,13 +33,13 @@ pub struct Generation {
     pub saved: String,
     /// `saved`, or what else made it.
     pub cause: String,
-    /// Of every rule's name, files, settings and grants; none for generations of before it was kept.
+    /// Hash over every rule's name, files, settings and grants; `None` for generations stored before it was recorded.
     pub hash: Option<ContentHash>,
-    /// What the generation before it had otherwise.
+    /// The differences from the previous generation.
     pub changes: Vec<RuleChange>,
 }
 
-/// What became of one rule with a generation.
+/// The change of one rule with a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleChange {
     pub tenant: String,
@@ -145,10 +145,10 @@ impl Reader {
 
 const SELECT_RULE: &str = "SELECT v.tenant, v.name, v.hash, b.bytes, v.settings, v.grants
      FROM rule_version v JOIN rule_bytes b ON b.hash = v.hash";
-/// Of the rows of `rule_version v` those that may serve.
+/// Selects the rows of `rule_version v` that are not refused.
 const NOT_REFUSED: &str = "NOT EXISTS
     (SELECT 1 FROM rule_refused r WHERE r.tenant = v.tenant AND r.name = v.name AND r.hash = v.hash)";
-/// Of the rows of `rule_version v` those that generation ?1 has.
+/// Selects the rows of `rule_version v` that belong to generation ?1.
 const OF_GENERATION: &str = "v.since <= ?1 AND (v.until IS NULL OR v.until > ?1)";
 
 /// The generations that changed a rule of tenant ?1.
@@ -264,7 +264,7 @@ pub(crate) fn save(
     Ok(number.unsigned_abs())
 }
 
-/// What a generation has.
+/// Returns the rules of a generation.
 pub(crate) fn set_of(conn: &Connection, number: i64) -> Result<Set, StoreError> {
     let mut statement = conn.prepare_cached(&format!(
         "SELECT v.tenant, v.name, v.hash, v.settings, v.grants FROM rule_version v WHERE {OF_GENERATION}"

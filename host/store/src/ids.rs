@@ -48,7 +48,7 @@ pub(crate) const TICKET: i64 = 0;
 pub(crate) const NOTE: i64 = 1;
 pub(crate) const ALERT: i64 = 2;
 
-/// What an item is.
+/// The kind of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ItemKind {

@@ -34,7 +34,7 @@ struct Mark {
     /// None keeps no mark outside the database.
     file: Option<PathBuf>,
     recorded: Recorded,
-    /// What the file holds, or would hold had it been writable.
+    /// The mark in the file, or the one it would have if it were writable.
     tickets: i64,
 }
 
@@ -217,7 +217,7 @@ fn shown(data_dir: &Path) -> String {
     real.to_string_lossy().into_owned()
 }
 
-/// A file that is not there or cannot be used is none.
+/// Returns `None` for a missing or unusable file.
 fn read_file(path: &Path) -> Option<Recorded> {
     let read = || -> io::Result<Option<Recorded>> {
         let found = match fs::symlink_metadata(path) {

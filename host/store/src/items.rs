@@ -42,7 +42,7 @@ pub struct ItemRow {
     pub detail: ItemDetail,
 }
 
-/// What only some items have.
+/// Facts that only some items have.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ItemDetail {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ pub(crate) const COLUMNS: &str =
     "i.id, i.kind, t.name, i.ticket, i.title, i.body, i.priority, i.queue, i.detail, i.state,
      i.created_ms, i.updated_ms, i.alert_key, i.count, i.old";
 
-/// Whose item, from which decision, when.
+/// The tenant, decision and time of an item.
 #[derive(Clone, Copy)]
 pub(crate) struct Origin {
     pub tenant: i64,
@@ -201,7 +201,7 @@ pub(crate) fn put_alert(
     let before = before.and_then(|(json, _)| {
         serde_json::from_str(&json)
             .inspect_err(|error| {
-                tracing::error!(%error, key = %alert.key, "what was known of an alert cannot be read, and begins anew");
+                tracing::error!(%error, key = %alert.key, "the stored state of an alert cannot be read and is reset");
             })
             .ok()
     });

@@ -10,7 +10,7 @@ use crate::{Reader, Store, StoreError};
 /// Bytes after which a page of pending mail ends early.
 const PENDING_PAGE_BYTES: usize = 32 * 1024 * 1024;
 
-/// What one fetch brought: the mails and the cursor behind them become durable together.
+/// The result of one fetch: the mails and the cursor after them become durable together.
 #[derive(Debug, Clone)]
 pub struct JournalBatch {
     pub tenant: String,
@@ -78,7 +78,7 @@ impl Store {
             .await
     }
 
-    /// Records that the line of a mail failed, and answers how often it has by now.
+    /// Records a failure of the line on a mail, and returns the number of its failures.
     pub async fn failed_attempt(
         &self,
         id: JournalId,

@@ -1,7 +1,7 @@
 //! Everything Postroom must not forget, in one SQLite file: journal, cursors, decisions, items, outbox, acknowledgements,
 //! rule memory, generations, shadows and the ledger.
 //!
-//! One thread writes ([`Store`], async, durable when it answers); readers ask beside it ([`Reader`], blocking).
+//! One thread writes ([`Store`], async, durable when it returns); readers run concurrently ([`Reader`], blocking).
 //!
 //! ```text
 //! journal ─→ pending ─→ commit ─→ decision + items + outbox + kv, acknowledgement due
@@ -85,7 +85,7 @@ pub struct Store {
     crashes: u32,
     /// How many are kept.
     generations: u64,
-    /// Of one shadow, how many and how large.
+    /// The number and size of one shadow's differences.
     shadow_differences: u64,
     shadow_difference_bytes: u64,
 }

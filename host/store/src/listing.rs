@@ -22,7 +22,7 @@ use crate::{Reader, Store, StoreError, items};
 /// Rows read at a time.
 const PAGE: usize = 256;
 
-/// What a listing is narrowed to; by default nothing.
+/// The filter of a listing; by default everything is listed.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub tenant: Option<String>,
@@ -97,9 +97,9 @@ pub struct OutboxRow {
     pub due: Option<String>,
     pub finished: Option<String>,
     pub idempotency_key: String,
-    /// What the target said when it took it.
+    /// The target's answer to the delivery.
     pub receipt: Option<String>,
-    /// What went wrong last.
+    /// The last error.
     pub error: Option<String>,
     pub ticket: Option<String>,
     pub alert_key: Option<String>,

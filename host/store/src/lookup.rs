@@ -1,4 +1,4 @@
-//! What rules may look up in the store: the open tickets and the alerts of one tenant, each by an index that begins with that tenant.
+//! Lookups of rules in the store: the open tickets and the alerts of one tenant, each by an index that starts with the tenant.
 
 use std::collections::BTreeMap;
 

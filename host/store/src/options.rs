@@ -15,7 +15,7 @@ pub struct StoreOptions {
     pub group_bytes: usize,
     /// Read-only connections at most.
     pub readers: usize,
-    /// Of a new database; SQLite allows powers of two from 512 to 65536.
+    /// Page size of a new database; SQLite allows powers of two from 512 to 65536.
     pub page_bytes: u32,
     /// Pages of the write-ahead log after which they are moved into the database.
     pub checkpoint_pages: u32,

@@ -302,7 +302,7 @@ pub(crate) fn add(
     Ok(())
 }
 
-/// What keeps entries in order.
+/// The ordering key of entries.
 pub(crate) struct Lane {
     /// None for an entry that waits for no other.
     item: Option<i64>,
@@ -376,7 +376,7 @@ const ENTRY: &str = "SELECT o.id, o.kind, o.target, t.name, o.tenant, o.decision
             o.created_ms, coalesce(o.since_ms, o.created_ms), o.refused_ms IS NOT NULL
      FROM outbox o JOIN tenant t ON t.id = o.tenant WHERE o.id = ?1";
 
-/// What is due at a target, in the order of its turns.
+/// Returns the due entries of a target, in the order of its turns.
 fn due_ids(
     conn: &Connection,
     kind: OutboxKind,
@@ -515,7 +515,7 @@ mod tests {
         promote(conn, Some(lane)).unwrap();
     }
 
-    /// What SQLite's machine did since the last call, in its own steps.
+    /// Returns the virtual machine steps of SQLite since the last call.
     fn steps(conn: &Connection) -> i32 {
         [ADD, PROMOTE, ANY_DUE, NEXT_TENANT, DUE_OF_TENANT, NEXT_DUE]
             .iter()

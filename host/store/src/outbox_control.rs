@@ -1,4 +1,4 @@
-//! What a person does to outbox entries, beside a running service or without one: retry them, or drop them.
+//! Retries and drops outbox entries for a person, with or without a running service.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub enum OutboxSelection {
     Dead { target: Option<String> },
 }
 
-/// What became of one entry that was named.
+/// The result for one named entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutboxChange {
     Changed,
@@ -31,7 +31,7 @@ pub enum OutboxChange {
     Unknown,
     /// It has ended in this state, which allows no such change.
     Ended(&'static str),
-    /// What it would send is no longer kept.
+    /// Its payload was purged.
     Purged,
 }
 

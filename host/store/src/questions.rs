@@ -1,4 +1,4 @@
-//! What the line asks while a mail is decided: which ticket it belongs to, and what a rule remembers.
+//! Queries of the line while a mail is decided: the ticket it belongs to, and a rule's `kv`.
 
 use postroom_core::{Address, Thread};
 use rusqlite::{Connection, OptionalExtension};
@@ -53,7 +53,7 @@ impl Reader {
         })
     }
 
-    /// What a rule of a tenant remembers under a key.
+    /// Returns the `kv` value of a tenant's rule.
     pub fn kv(&self, tenant: &str, rule: &str, key: &str) -> Result<Option<String>, StoreError> {
         self.with(|conn| {
             Ok(conn

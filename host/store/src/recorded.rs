@@ -23,7 +23,7 @@ pub struct Selection {
     pub since_ms: Option<i64>,
     /// The newest so many, still from the oldest to the newest.
     pub limit: Option<usize>,
-    /// Of those decided since, none.
+    /// Excludes later decisions.
     pub upto: Option<DecisionId>,
 }
 
@@ -43,7 +43,7 @@ pub struct RecordedMail {
     pub outcome: Outcome,
 }
 
-/// What is kept of one decided mail.
+/// The record of one decided mail.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     record: String,
@@ -111,7 +111,7 @@ impl Reader {
         })
     }
 
-    /// What is kept of a decided mail; none when there is no such one.
+    /// Returns the record of a decided mail; `None` if it does not exist.
     pub fn evidence(&self, id: DecisionId) -> Result<Option<Evidence>, StoreError> {
         self.with(|conn| {
             let found = conn

@@ -1,4 +1,4 @@
-//! Versions of rules that must not go live again: rolled back by a person, or sent back because they failed on too many mails.
+//! Rule versions that must not go live again: rolled back by a person, or automatically after too many failures.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,7 +37,7 @@ pub struct Rollback {
     pub name: Option<String>,
 }
 
-/// What a rollback did.
+/// The result of a rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolledBack {
     /// The generation whose versions returned.

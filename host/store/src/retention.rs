@@ -1,4 +1,4 @@
-//! What is not kept for ever: the raw bytes of old mail, and the payloads of old deliveries.
+//! Retention: drops the raw bytes of old mail and the payloads of old deliveries.
 
 use postroom_core::Outcome;
 use rusqlite::Connection;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::installation::Installation;
 use crate::{Reader, Store, StoreError};
 
-/// How long a clean stop waits for listings beside it before it leaves the log to the next start.
+/// How long a clean stop waits for concurrent listings before it leaves the log to the next start.
 const CHECKPOINT_WAIT_MS: u32 = 500;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 

@@ -13,11 +13,11 @@ use crate::options::StoreOptions;
 use crate::{StoreError, lookup};
 
 const DATABASE: &str = "postroom.sqlite";
-/// Names the process that holds the folder's lock, for the wording of a refusal. Whoever removes it removes no lock.
+/// Names the process that holds the folder's lock, for the error message. Removing the file does not remove the lock.
 const HOLDER: &str = "postroom.lock";
 /// How often a start looks whether the lock is free.
 const LOCK_LOOK: Duration = Duration::from_millis(20);
-/// What SQLite appends to the database's name for its other files.
+/// Suffixes of SQLite's other files of a database.
 const COMPANIONS: &[&str] = &["-wal", "-shm", "-journal"];
 /// The mail of all clients is in these files: nobody else reads them, whatever the umask and the folder allow.
 const PRIVATE: u32 = 0o600;
@@ -170,7 +170,7 @@ pub(crate) fn open_writer(
     Ok(conn)
 }
 
-/// Takes a file from everybody else. It goes on when that cannot be done, as for a file of another user.
+/// Makes a file private. Continues when that is impossible, as for a file of another user.
 fn make_private(path: &Path) {
     let outcome = std::fs::metadata(path).and_then(|found| {
         match found.permissions().mode() & 0o777 & !PRIVATE {

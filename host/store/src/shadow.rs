@@ -1,5 +1,5 @@
-//! Shadows: a candidate that decides a mailbox's next mails beside the rule that serves, and what it said otherwise, mail by mail.
-//! What a shadow came to is written in one transaction a batch, so that a restart goes on exactly where it was.
+//! Shadows: a candidate rule that also decides a mailbox's next mails, and its differences from the live rule, mail by mail.
+//! Results are written in one transaction per batch, so that a restart resumes exactly where it stopped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,11 +24,11 @@ pub struct NewShadow {
     pub mailbox: String,
     /// The rule in whose place the candidate stands, as the chain names it.
     pub rule: String,
-    /// Of `bytes`.
+    /// The hash of `bytes`.
     pub hash: ContentHash,
     /// The candidate, as a generation keeps rules.
     pub bytes: Bytes,
-    /// Of the rule's own file as it is now.
+    /// The hash of the rule's own file at the start of the shadow.
     pub replaces: ContentHash,
     /// Under which the candidate runs.
     pub limit_us: u64,
@@ -89,7 +89,7 @@ pub struct ShadowMail {
     pub result: ShadowResult,
     /// Whether the candidate asked what was not asked then.
     pub unrecorded: bool,
-    /// What the candidate took; none when it was not asked.
+    /// The candidate's computing time; `None` if it did not run.
     pub elapsed_us: Option<u64>,
     pub memory_bytes: Option<u64>,
     /// The kind of trouble that the candidate was in.

@@ -17,7 +17,7 @@ pub struct StrikeRecord {
     pub last: Vec<Mark>,
 }
 
-/// What a sender is counted by.
+/// The key by which senders are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SenderKey(pub u64);
 
@@ -53,7 +53,7 @@ impl Store {
 }
 
 impl Reader {
-    /// What was kept last, by tenant and name.
+    /// Returns the last stored windows, by tenant and rule name.
     pub fn strikes(&self) -> Result<Vec<StrikeRecord>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(

@@ -18,22 +18,22 @@ use crate::config::{self, Config, Problem, RuleUse};
 use crate::directory::Directory;
 use crate::{connections, rulebook, runway};
 
-/// What a check found.
+/// The findings of a check.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Whatever must be cured first, in the order of the files.
     pub problems: Vec<Problem>,
-    /// What still works.
+    /// Problems that do not stop the service.
     pub warnings: Vec<Problem>,
     pub mailboxes: usize,
     pub tenants: usize,
     /// Rules that loaded, each counted once, however many tenants run it.
     pub rules: usize,
-    /// What each rule in a file wants, by file and tenant.
+    /// The grants that each rule in a file needs, by file and tenant.
     pub wants: Vec<Wanted>,
 }
 
-/// What one rule wants of one tenant.
+/// The grants that one rule needs from one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     pub rule: String,
@@ -42,7 +42,7 @@ pub struct Wanted {
     pub wants: Vec<&'static str>,
 }
 
-/// What looking at one rule found.
+/// The findings on one rule.
 #[derive(Debug, Default)]
 pub struct Findings {
     pub problems: Vec<Problem>,
@@ -73,9 +73,9 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
             if json {
                 println!("{}", json_line(level, problem));
             } else if level == "warning" {
-                println!("{problem} (a warning)");
+                println!("{}\n", problem.as_warning());
             } else {
-                println!("{problem}");
+                println!("{}\n", problem.as_error());
             }
         }
     }
@@ -88,7 +88,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
                 tenant,
                 wants,
             } = wanted;
-            eprintln!("{rule} wants {} (tenant {tenant})", wants.join(", "));
+            eprintln!("{rule} needs {} (tenant {tenant})", wants.join(", "));
         }
     }
     let file = file.display();
@@ -128,6 +128,7 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &Gate) -> Findings) -> Report
                 key: "vault.key".into(),
                 message: why.reason,
                 cure: why.help,
+                source: None,
             }));
             report.warnings = config.warnings.clone();
             report.warnings.extend(expiring(config, file));
@@ -140,7 +141,7 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &Gate) -> Findings) -> Report
     }
     let mut sound = BTreeSet::new();
     for wanted in &uses {
-        // What the configuration names and is not there was told of above.
+        // A missing file is already reported above.
         if wanted.rule.path().is_some_and(|path| !path.is_file()) {
             continue;
         }
@@ -259,7 +260,7 @@ impl<'c> Loader<'c> {
         findings
     }
 
-    /// What is to be said of a version that was rolled back or sent back: it is in the file, and does not serve.
+    /// Returns the warning on a version that was rolled back: it is in the file but not live.
     fn out(&self, file: &str, wanted: &RuleUse, rule: &Rule) -> Option<Problem> {
         let refused = self.refused.get_or_init(|| self.read_refused());
         let mut refused = refused.iter().flatten();
@@ -307,7 +308,7 @@ fn refused(error: LoadError, file: &str, wanted: &RuleUse) -> Problem {
         let tenant = &wanted.tenant;
         return of_file(
             file,
-            format!("wants {import}, which tenant \"{tenant}\" is not granted"),
+            format!("needs {import}, which tenant \"{tenant}\" is not granted"),
             &format!("add \"{import}\" to grants of [tenants.{tenant}], or build it without"),
         );
     }
@@ -329,6 +330,7 @@ fn in_script(file: String, line: u32, column: u32, message: String) -> Problem {
         key: String::new(),
         message,
         cure: "correct the script; until then its last good version serves".into(),
+        source: None,
     }
 }
 
@@ -360,10 +362,11 @@ fn of_file(file: &str, message: String, cure: &str) -> Problem {
         key: String::new(),
         message,
         cure: cure.into(),
+        source: None,
     }
 }
 
-/// What ends soon, or has ended.
+/// Returns what expires soon, or has expired.
 fn expiring(config: &Config, file: &Path) -> Vec<Problem> {
     runway::notices(config, Timestamp::now())
         .into_iter()
@@ -374,6 +377,7 @@ fn expiring(config: &Config, file: &Path) -> Vec<Problem> {
             key: notice.key,
             message: notice.message,
             cure: notice.cure,
+            source: None,
         })
         .collect()
 }

@@ -39,7 +39,7 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let watched = std::io::stdout().is_terminal() && !args.once;
     if !json {
         println!(
-            "Three clients, {} mails. What becomes of each, and the rule that said so:\n",
+            "Three clients, {} mails. The outcome of each, and the rule that decided:\n",
             mails().count()
         );
     }
@@ -73,8 +73,8 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Writes the example: configuration and rules unless they are there (they may be edited), data and spool anew. A folder that
-/// is not the demo's own is left alone.
+/// Writes the example: configuration and rules unless they exist (they may be edited), data and spool afresh. Refuses a folder
+/// that is not the demo's.
 fn lay_out(dir: &Path) -> anyhow::Result<()> {
     let marker = dir.join(MARKER);
     if !marker.exists()
@@ -216,7 +216,7 @@ fn invitation(dir: &Path, watching: bool) -> String {
         "Postroom is watching. Save the file, and the same mails come again under your rule. Ctrl-C ends it.".to_owned()
     } else {
         format!(
-            "Then see what it does with one mail:\n  postroom rule try {dir}/rules/people.js {dir}/mail/osprey/04-urgent.eml --config {dir}/postroom.toml --mailbox osprey\nor run `postroom demo` in a terminal: it goes on watching, and a saved rule is live at once."
+            "Then see what it does with one mail:\n  postroom rule try {dir}/rules/people.js {dir}/mail/osprey/04-urgent.eml --config {dir}/postroom.toml --mailbox osprey\nor run `postroom demo` in a terminal: it keeps watching, and a saved rule is live immediately."
         )
     };
     format!(

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-/// What is written, by its path in the new folder.
+/// The files to write, by path in the new folder.
 const FILES: &[(&str, &str)] = &[
     ("postroom.toml", include_str!("../templates/postroom.toml")),
     ("rules/first.js", include_str!("../templates/first.js")),
@@ -35,7 +35,7 @@ pub fn init(dir: &Path) -> anyhow::Result<ExitCode> {
         .collect();
     if !standing.is_empty() {
         bail!(
-            "{} has {} already, and nothing is overwritten. Cure: name an empty folder: postroom init my-mailroom",
+            "{} has {} already, and nothing is overwritten; help: name an empty folder: postroom init my-mailroom",
             dir.display(),
             standing.join(", ")
         );

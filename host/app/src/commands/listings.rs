@@ -183,7 +183,7 @@ pub fn list<T: Serialize>(
     }
 }
 
-/// What a listing's options ask for. People see at most a screenful; JSON is everything unless limited.
+/// Returns the filter for a listing's options. Tables are limited by default; JSON has all rows unless limited.
 pub fn wanted(filter: &Filter, json: bool) -> anyhow::Result<store::Filter> {
     Ok(store::Filter {
         tenant: filter.tenant.clone(),

@@ -1,4 +1,4 @@
-//! What became of a mail in a few words, for those who watch the line.
+//! The outcome of a mail in a few words, for live views.
 
 use postroom_core::{Action, AlertState, Decision};
 use postroom_store::Committed;
@@ -23,7 +23,7 @@ pub fn detail(decision: &Decision, committed: &Committed) -> String {
         .to_owned()
 }
 
-/// Of the first alert.
+/// Returns the state of the first alert.
 pub fn alert_state(decision: &Decision) -> Option<AlertState> {
     decision.actions.iter().find_map(|action| match action {
         Action::Alert(alert) => Some(alert.state),

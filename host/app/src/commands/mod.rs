@@ -1,4 +1,4 @@
-//! What each command of the command line does, one file a command.
+//! The commands of the command line, one file each.
 
 pub mod auth;
 pub mod check;
@@ -45,18 +45,15 @@ const USUAL_CONFIG: &str = "postroom.toml";
 
 /// The whole configuration, or every problem of it.
 fn load_config(file: &Path) -> anyhow::Result<Config> {
-    Config::load(file).map_err(|problems| {
-        anyhow::anyhow!("the configuration cannot be used as it is:\n{problems}")
-    })
+    Config::load(file).map_err(|problems| anyhow::anyhow!("invalid configuration\n\n{problems}"))
 }
 
-/// What can be made out of the configuration, for a command that needs a part of it; the problems of the others go to stderr.
+/// Loads the readable part of the configuration, for a command that needs only a part; other problems go to stderr.
 fn load_in_part(file: &Path) -> anyhow::Result<Config> {
-    let (config, problems) = Config::load_in_part(file).map_err(|problems| {
-        anyhow::anyhow!("the configuration cannot be used as it is:\n{problems}")
-    })?;
+    let (config, problems) = Config::load_in_part(file)
+        .map_err(|problems| anyhow::anyhow!("invalid configuration\n\n{problems}"))?;
     for problem in problems {
-        eprintln!("warning: {problem}");
+        eprintln!("{}\n", problem.as_warning());
     }
     Ok(config)
 }

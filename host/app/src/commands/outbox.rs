@@ -140,7 +140,7 @@ fn state(row: &OutboxRow) -> &str {
     }
 }
 
-/// What the entry is about: to whom it goes, or of which ticket or alert it is.
+/// Describes the entry: its recipients, or its ticket or alert.
 fn what(row: &OutboxRow) -> String {
     if !row.to.is_empty() {
         return row.to.join(", ");
@@ -271,7 +271,7 @@ fn data_dir(config: &Path) -> anyhow::Result<std::path::PathBuf> {
     config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
 
-/// Who runs the command, for the record.
+/// Returns the user who runs the command, for the record.
 fn operator() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"]
         .iter()

@@ -13,7 +13,7 @@ use crate::commands::listings::list;
 use crate::commands::open_reader;
 use crate::output;
 
-/// Of a raw mail, people are shown at most so much unless they ask with `--raw`.
+/// The part of a raw mail that is shown without `--raw`.
 const SHOWN_BYTES: usize = 4096;
 
 pub fn quarantine(

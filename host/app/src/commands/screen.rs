@@ -80,7 +80,7 @@ pub fn wants_colour(output: &impl IsTerminal) -> bool {
 }
 
 impl Ink {
-    /// Of a line of a difference, by its mark.
+    /// The colour of a line of a difference, by its mark.
     pub fn of_mark(mark: char) -> Self {
         match mark {
             '-' => Self::Red,
@@ -127,7 +127,7 @@ impl Line {
     }
 }
 
-/// What a text takes of a line, in columns.
+/// Returns the width of a text in columns.
 pub fn columns(text: &str) -> usize {
     text.chars().map(|c| columns_of(picture(c))).sum()
 }

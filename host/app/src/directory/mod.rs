@@ -431,6 +431,7 @@ fn read(
             key: String::new(),
             message,
             cure: cure.into(),
+            source: None,
         }
     })
 }

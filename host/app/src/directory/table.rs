@@ -65,6 +65,7 @@ impl<'f> Faults<'f> {
                 key: String::new(),
                 message: message.into(),
                 cure: cure.into(),
+                source: None,
             });
         }
     }

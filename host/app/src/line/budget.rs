@@ -29,7 +29,7 @@ struct Bucket {
     full_at: Instant,
 }
 
-/// Whether a beginning is told of, and with it its end: a tenant just at its budget would fill the log.
+/// Rate limit for "held back" messages, as start and end pairs: a tenant just at its budget would fill the log.
 #[derive(Default)]
 struct Telling {
     began: Option<Instant>,

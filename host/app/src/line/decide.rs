@@ -25,7 +25,7 @@ use crate::rulebook::Chain;
 /// Slow mails are committed as they are decided, not when all of their batch are.
 const COMMIT_AFTER: Duration = Duration::from_secs(1);
 
-/// Of a mail that is set aside unread, so much is searched for its headers.
+/// The part of an unparsed quarantined mail that is searched for headers.
 const HEADER_BYTES: usize = 64 * 1024;
 
 /// A journalled mail with what parsing made of it.
@@ -80,7 +80,7 @@ pub enum Failure {
     Defect(String),
 }
 
-/// What a fetched mail is recognised by, found without parsing all of it.
+/// Identifies a fetched mail without parsing all of it.
 pub fn recognise(raw: RawMessage) -> NewMail {
     let content_hash = ContentHash::of(&raw.bytes);
     let message_id = message_id(&raw.bytes).unwrap_or_else(|| {
@@ -253,7 +253,7 @@ fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
     Parsed { mail, content }
 }
 
-/// What the header section says; none when reading it panics.
+/// Parses the header section; `None` if that panics.
 fn headers(line: &Line, mail: &PendingMail) -> Option<Arc<Message>> {
     let beginning = &mail.bytes[..mail.bytes.len().min(HEADER_BYTES)];
     let end = beginning
@@ -378,7 +378,7 @@ impl CapabilityProvider for FromStore<'_> {
     }
 }
 
-/// What a rule remembers, read from the store and kept apart by tenant and rule.
+/// A rule's `kv` in the store, separate for each tenant and rule.
 struct RuleMemory {
     store: Store,
     tenant: String,

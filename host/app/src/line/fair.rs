@@ -1,24 +1,24 @@
-//! Who may compute next: slots go to tenants by the time they used, and slow tenants together never hold the last one.
+//! Fair queueing: slots go to tenants by the time they used, and slow tenants together never hold the last slot.
 //!
-//! Only the rules, without clocks or threads: [`super::slots`] lets the line wait by them.
+//! Only the policy, without clocks or threads: [`super::slots`] waits by it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-/// What a mail takes beyond this is slow time of its tenant. A mail cannot be interrupted, so others may wait for that long.
+/// A mail's time beyond this is slow time of its tenant. A mail cannot be interrupted, so others may wait for that long.
 const QUICK_MAIL: Duration = Duration::from_millis(5);
-/// So much slow time each mail makes good again.
+/// Slow time forgiven per mail.
 const FORGIVEN: Duration = Duration::from_millis(2);
 /// A tenant with more slow time than this is slow: one mail's full time limit, not a hiccup of the machine or a cold start.
 const SLOW: Duration = Duration::from_millis(200);
 /// No more is remembered, so that a hundred quick mails make up for any past.
 const MOST_SLOW: Duration = Duration::from_millis(400);
-/// What a slice is taken to use until it is known.
+/// The time reserved for a slice until its real time is known.
 const PLEDGE: Duration = Duration::from_millis(2);
 /// How far a tenant that may not be served falls behind the others at most: it catches up by so much and no more.
 const CREDIT: Duration = Duration::from_millis(100);
 
-/// What a slot is wanted for. A tenant may be quick at one and slow at the other.
+/// The purpose of a slot. A tenant may be quick at one and slow at the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
     Parse,
@@ -29,7 +29,7 @@ pub enum Work {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
-/// The slots, who holds them and who waits. Remembers one line for each tenant that ever asked.
+/// The slots with their holders and waiters. Stores one entry for each tenant that ever asked.
 pub struct Fair {
     slots: usize,
     held: usize,
@@ -40,7 +40,7 @@ pub struct Fair {
     lined_up: BTreeSet<usize>,
     tickets: HashMap<Ticket, Place>,
     asked: u64,
-    /// What the tenant that was served last had used: who comes anew begins there, neither ahead nor behind.
+    /// The current virtual time: the usage of the tenant served last, at which a new tenant starts.
     reached: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What a rule looks up while it decides: its tenant's tickets and alerts in the store, its contacts and assets in the directory.
+//! Lookups of a rule while it decides: its tenant's tickets and alerts in the store, contacts and assets in the directory.
 
 use std::sync::{Arc, OnceLock};
 

@@ -56,7 +56,7 @@ const REFUSED_PASSWORD: Backoff = Backoff {
 /// A batch under way when the service is stopped may go on for so long.
 const STOP_AFTER: Duration = Duration::from_secs(1);
 
-/// Of a batch, so many mails that came again are named in the log; the rest is counted.
+/// Repeated mails of a batch that are logged by name; the rest is counted.
 const REPEATS_NAMED: usize = 5;
 
 /// One mailbox as the line knows it, whatever protocol feeds it.
@@ -78,7 +78,7 @@ pub struct Mailbox {
 /// Told of every committed decision, as it happens.
 pub type Observer = Box<dyn Fn(&Mailbox, &Decided, &Committed) + Send + Sync>;
 
-/// What every mailbox shares.
+/// The state shared by all mailboxes.
 pub struct Line {
     pub store: Store,
     pub rules: Arc<RuleBook>,
@@ -95,11 +95,11 @@ pub struct Line {
     pub outbox_filled: watch::Sender<()>,
     /// One lock for each tenant whose rules are granted what earlier decisions change: a memory, or looking up tickets and alerts.
     pub memories: HashMap<String, Mutex<()>>,
-    /// Of the tenants that have one.
+    /// The budgets of tenants with `mails_per_minute`.
     pub budgets: HashMap<String, Budget>,
     /// How much of the outbox each tenant may fill.
     pub room: OutboxRoom,
-    /// Who is asked to stop leaves mail undecided in the journal rather than finish a batch of slow ones.
+    /// On shutdown, mail of a slow batch stays undecided in the journal.
     pub stop: CancellationToken,
     pub observer: Option<Observer>,
 }
@@ -249,7 +249,7 @@ impl Line {
                 let mut troubles = answer.decision.troubles.iter();
                 Some((mail.mail.id, troubles.find(|it| it.rule == rule.name)?))
             });
-            // The one that tells of the failure, rather than of those after it that were not even asked.
+            // The failure itself, rather than the mails after it that were not asked.
             let Some((mail, trouble)) = troubles.max_by_key(|(_, it)| it.kind != SENT_BACK) else {
                 continue;
             };

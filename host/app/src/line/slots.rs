@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 
 use super::fair::{Fair, Ticket, Work};
 
-/// How long a slot is held, unless its first mail takes longer. Waiting for a slot anew costs some 20 µs.
+/// How long a slot is held, unless its first mail takes longer. Waiting for the next slot costs some 20 µs.
 const SLICE: Duration = Duration::from_millis(2);
 
 /// How much nicer a thread is that works for a slow tenant: beside a busy one it gets a tenth of a processor.
 const GIVES_WAY: i32 = 10;
 
-/// All slots of the process. Who waits is bounded: each mailbox asks for as many as there are, each shadow for one.
+/// All slots of the process. The number of waiters is bounded: each mailbox asks for at most all slots, each shadow for one.
 pub struct Slots {
     state: Mutex<State>,
     count: usize,
@@ -23,7 +23,7 @@ pub struct Slots {
 
 struct State {
     fair: Fair,
-    /// What wakes those who wait.
+    /// Wakes the waiters.
     bells: HashMap<Ticket, oneshot::Sender<()>>,
 }
 
@@ -89,7 +89,7 @@ impl State {
 }
 
 impl Slot {
-    /// Works mail by mail until the slice is over or `one` answers that there is none left. Blocks.
+    /// Works mail by mail until the slice is over or `one` returns that none is left. Blocks.
     pub fn work(&mut self, mut one: impl FnMut() -> bool + Send) {
         let is_slow = self.slots.lock().fair.is_slow(self.ticket);
         let aside = is_slow.then(|| aside(|| slice(&mut one))).flatten();

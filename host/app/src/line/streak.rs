@@ -1,4 +1,4 @@
-//! How a mailbox's sessions went of late: one that ends soon after a good sign-in must not be repeated without a pause for ever.
+//! Flap detection of a mailbox's sessions: sessions that end soon after a sign-in are not repeated without a pause.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ impl Streak {
         is_short
     }
 
-    /// What the last failure was about is over.
+    /// The cause of the last failure is over.
     pub fn forgive(&mut self) {
         self.failed = 0;
     }

@@ -31,7 +31,7 @@ struct Bucket {
     left_out: u64,
 }
 
-/// What a bucket says of one line.
+/// A bucket's verdict on one line.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Passes,

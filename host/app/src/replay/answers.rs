@@ -1,4 +1,4 @@
-//! Answers from the record: a rule asked again is told what it was told then.
+//! Capabilities from the record: a rule that runs again receives the recorded answers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use postroom_store::{KvRead, LookupRead, Reader, StoreError};
 use super::{Asked, Unrecorded};
 use crate::line::walk::{CapabilityProvider, ChainOutcome};
 
-/// What was recorded with one mail.
+/// The record of one mail.
 pub struct FromRecord<'a> {
     pub reader: &'a Reader,
     pub tenant: &'a str,
@@ -32,7 +32,7 @@ impl CapabilityProvider for FromRecord<'_> {
         })
     }
 
-    /// What was recorded is at hand.
+    /// The record is always available.
     fn failure(&self) -> Option<StoreError> {
         None
     }
@@ -44,7 +44,7 @@ impl CapabilityProvider for FromRecord<'_> {
 }
 
 impl FromRecord<'_> {
-    /// What the candidate asked and the record does not have.
+    /// Returns the candidate's questions without a recorded answer.
     pub fn unrecorded(&self, answer: &ChainOutcome) -> Vec<Unrecorded> {
         let reads = answer.kv_reads.iter();
         let reads = reads
@@ -90,7 +90,7 @@ impl Kv for RecordedKv {
     }
 }
 
-/// What one rule was told of its tenant. To what it did not ask then, the answer is nothing.
+/// The recorded lookups of one rule. Other questions are answered as empty.
 struct RecordedLookup {
     lookups: Arc<Vec<LookupRead>>,
     rule: String,

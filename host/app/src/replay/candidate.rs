@@ -1,4 +1,4 @@
-//! The candidate: which rules stand in the chains of a replay. Nothing of them goes live or into the store.
+//! The candidate: the rules in the chains of a replay. None of them goes live or into the store.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::config::{Config, Mailbox, Rule, RuleKind, RuleUse};
 use crate::rulebook::{Chain, LiveRule, RuleId, load_bytes, load_now};
 use postroom_config::suggest::no_such;
 
-/// What is put to the test.
+/// The candidate of a replay.
 #[derive(Debug, Clone)]
 pub enum Candidate {
     /// Every rule as its files are now.
@@ -20,7 +20,7 @@ pub enum Candidate {
     /// A file in the place of one rule, the others as their files are now.
     File {
         file: PathBuf,
-        /// The rule as the chains name it; else the one that is this file, or has its file name.
+        /// The rule as the chains name it; by default the rule with this file, or with its file name.
         in_place_of: Option<String>,
     },
     /// The rules of a generation that the store keeps.
@@ -31,7 +31,7 @@ pub enum Candidate {
 pub struct Prepared {
     /// By mailbox; only those that the candidate has a part in.
     pub chains: HashMap<String, Chain>,
-    /// What was taken otherwise than asked for; for people.
+    /// Notes on deviations from the request, for people.
     pub notes: Vec<String>,
 }
 
@@ -183,11 +183,11 @@ pub fn replaced(
     match named_so.as_slice() {
         [only] => Ok((*only).to_owned()),
         [] => bail!(
-            "--rule {}: no chain has a rule of this name. The chains have: {all}. Cure: say which one it is to replace, with --as NAME",
+            "--rule {}: no chain has a rule of this name. The chains have: {all}; help: say which one it is to replace, with --as NAME",
             file.display()
         ),
         several => bail!(
-            "--rule {}: it may stand for each of {}. Cure: say which one, with --as NAME",
+            "--rule {}: it may stand for each of {}; help: say which one, with --as NAME",
             file.display(),
             several.join(", ")
         ),

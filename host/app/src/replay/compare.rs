@@ -1,4 +1,4 @@
-//! Compares two decisions about one mail: what is carried out counts, not which version of a rule said so.
+//! Compares two decisions about one mail by their effects, not by the rule version that decided.
 
 use std::collections::BTreeSet;
 

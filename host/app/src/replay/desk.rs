@@ -13,7 +13,7 @@ use crate::line::decide::panic_text;
 use crate::line::walk::{self, FALLBACK, Place};
 use crate::rulebook::Chain;
 
-/// What is needed whatever the mailbox; asks the store and writes nothing.
+/// The parts shared by all mailboxes; reads the store and writes nothing.
 pub struct Desk {
     pub reader: Reader,
     own_addresses: Vec<String>,
@@ -64,7 +64,7 @@ impl Desk {
         mail: &RecordedMail,
         evidence: Option<Evidence>,
     ) -> Result<End, StoreError> {
-        // It may be another tenant's by now.
+        // It may belong to another tenant now.
         let Some(room) = room.filter(|room| room.tenant == mail.tenant) else {
             return Ok(End::Skipped(Skip::NotConfigured));
         };

@@ -57,11 +57,11 @@ pub struct Compared {
     /// As the candidate decides.
     pub after: Decision,
     pub unrecorded: Vec<Unrecorded>,
-    /// Of each rule of the candidate's chain that was asked.
+    /// The cost of each rule of the candidate's chain that ran.
     pub spent: Vec<RuleCost>,
 }
 
-/// What a rule asked for that was not asked when the mail was decided; it was answered as not there.
+/// A question of a rule that was not asked when the mail was decided; it was answered as empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unrecorded {
     pub rule: String,
@@ -94,7 +94,7 @@ pub enum Skip {
     SetAside,
     /// Its bytes are older than `keep_raw`.
     Purged,
-    /// Its mailbox is no longer configured, or is another tenant's by now.
+    /// Its mailbox is no longer configured, or now belongs to another tenant.
     NotConfigured,
     /// The record cannot be read.
     Unreadable,
@@ -122,7 +122,7 @@ impl Skip {
         }
     }
 
-    /// What is told of such mails, after their number.
+    /// Describes such mails, after their number.
     pub fn words(self) -> &'static str {
         match self {
             Self::SetAside => "set aside by the line, no rule saw them",

@@ -16,7 +16,7 @@ use super::{End, Replay, Replayed, Report, Unrecorded, compare};
 use crate::config::Config;
 use crate::rulebook::{Chain, Change};
 
-/// So long before the time is over no further mail is begun: those under way may still end, and be told. Half the time at most.
+/// Stop starting new mails this long before the deadline, so that those in progress finish and are reported. At most half the time.
 const LAST_MAILS: Duration = Duration::from_millis(300);
 
 /// Replays the same few mails for each change.
@@ -30,7 +30,7 @@ pub struct Rehearsal {
     ending: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What a rehearsal showed.
+/// The result of a rehearsal.
 #[derive(Debug)]
 pub struct Rehearsed {
     /// The generation that it is compared with; none for the record.
@@ -39,13 +39,13 @@ pub struct Rehearsed {
     pub mailboxes: Vec<String>,
     /// Mails that there were to replay.
     pub mails: u64,
-    /// Of those, the ones that were compared in the time.
+    /// The mails that were compared in the time.
     pub report: Report,
-    /// Those that differ, the oldest first. `before` is what serves decides, or what was recorded.
+    /// Differing mails, oldest first. `before` is the live version's decision, or the recorded one.
     pub differing: Vec<Replayed>,
 }
 
-/// What one of the two replays says.
+/// An event of one of the two replays.
 enum Said {
     Serving(Box<Replayed>),
     Fresh(Box<Replayed>),
@@ -73,8 +73,8 @@ impl Rehearsal {
         2 * std::thread::available_parallelism().map_or(1, usize::from)
     }
 
-    /// Replays the newest mails of the mailboxes that the change concerns, with what serves and with what is about to. Ends when
-    /// the time is over, whatever a rule does. At the start, when nothing serves, it is compared with the record.
+    /// Replays the newest mails of the mailboxes that the change concerns, with the live version and the saved one. Ends at the
+    /// deadline, whatever a rule does. At the start, when nothing is live, compares with the recorded decisions.
     pub fn run(&self, change: &Change<'_>) -> Result<Rehearsed, StoreError> {
         let until = Instant::now() + self.time;
         self.finish();
@@ -195,7 +195,7 @@ impl Rehearsed {
                 let Some((before, unrecorded)) = serving.remove(&replayed.mail.id) else {
                     continue;
                 };
-                // What serves may be told too little as well.
+                // The live version may lack recorded answers as well.
                 compared.unrecorded.extend(unrecorded);
                 compared.verdict = compare(&before, &compared.after);
                 compared.before = before;

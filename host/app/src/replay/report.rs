@@ -1,4 +1,4 @@
-//! What a replay comes to: counts, and what each rule took. Its size does not depend on how many mails there were.
+//! The summary of a replay: counts, and the cost of each rule. Its size does not depend on the number of mails.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use postroom_sandbox::Limits;
 use super::{Compared, End, Replayed, Skip, Verdict};
 use crate::rulebook::RuleId;
 
-/// Changes that are told apart by their words; further ones count together.
+/// Kinds of changes that are counted apart; further ones are counted together.
 const CHANGES: usize = 100;
 const OTHER_CHANGES: &str = "other changes";
 
@@ -34,7 +34,7 @@ pub struct Report {
     pub interrupted: bool,
 }
 
-/// What one rule took.
+/// The cost of one rule.
 #[derive(Debug)]
 pub struct RuleReport {
     pub id: RuleId,
@@ -123,7 +123,7 @@ impl Report {
 }
 
 impl RuleReport {
-    /// Of a rule that was not asked yet.
+    /// The cost of a rule that did not run yet.
     pub fn new(id: RuleId, hash: String, limits: Limits) -> Self {
         Self {
             id,
@@ -154,7 +154,7 @@ impl Times {
         self.total += 1;
     }
 
-    /// What `share` (0 to 1) of the times do not exceed, by the nearest rank. Zero when there are none.
+    /// Returns the percentile `share` (0 to 1) of the times by nearest rank, or zero without times.
     pub fn percentile(&self, share: f64) -> Duration {
         let rank = ((self.total as f64 * share).ceil() as u64).clamp(1, self.total.max(1));
         let mut seen = 0;

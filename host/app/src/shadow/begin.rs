@@ -12,12 +12,12 @@ use crate::config::{Config, Mailbox, Rule, RuleKind, RuleUse};
 use crate::replay::replaced;
 use crate::rulebook::{load_bytes, read_configured, read_rule};
 
-/// What is to be shadowed.
+/// The request to start a shadow.
 #[derive(Debug)]
 pub struct Asked<'a> {
     pub mailbox: &'a Mailbox,
     pub file: &'a Path,
-    /// The rule as the chain names it; else the one that is this file, or has its file name.
+    /// The rule as the chain names it; by default the rule with this file, or with its file name.
     pub in_place_of: Option<&'a str>,
     pub mails: u64,
     pub promote: bool,
@@ -37,14 +37,14 @@ pub fn begin(
     let (rule, tenant) = rule.zip(tenant).context("the chain has no such rule")?;
     let Some(path) = rule.path() else {
         bail!(
-            "{name} is built in: there is no file that a promoted candidate could replace. Cure: `postroom replay` shows what the file would do in its place"
+            "{name} is built in: there is no file that a promoted candidate could replace; help: `postroom replay` shows what the file would do in its place"
         );
     };
     let file = asked.file.display();
     let extension = |path: &Path| path.extension().map(std::ffi::OsStr::to_owned);
     if extension(asked.file) != extension(path) {
         bail!(
-            "--rule {file}: {name} has another ending, and the candidate could not take its place. Cure: name a file that ends as {name} does, or write the new name into the configuration and see by `postroom replay` what it would do"
+            "--rule {file}: {name} has another ending, and the candidate could not take its place; help: name a file that ends as {name} does, or write the new name into the configuration and see by `postroom replay` what it would do"
         );
     }
     let bytes =
@@ -101,7 +101,7 @@ fn told_of(error: LoadError, name: &str, file: &Path) -> String {
     }
 }
 
-/// Refuses a candidate that has modules beside it which are not those of the rule: only one file is promoted.
+/// Refuses a candidate with modules of its own that differ from the rule's: only one file is promoted.
 fn has_its_own_modules(
     sandbox: &Sandbox,
     wanted: &RuleUse,
@@ -119,7 +119,7 @@ fn has_its_own_modules(
         rule: Rule::of_file(&real),
         ..wanted.clone()
     };
-    // Without what it imports beside it, that of the rule is all there is.
+    // Without modules of its own, it uses those of the rule.
     let Ok(own) = load_bytes(sandbox, &own, bytes) else {
         return Ok(());
     };
@@ -130,7 +130,7 @@ fn has_its_own_modules(
         if other.is_some_and(|(_, there)| *there != text) {
             let near = |path: &Path| path.with_file_name("").join(&way).display().to_string();
             bail!(
-                "{} is not what {} is, and a shadow puts one file to the test. Cure: save that module in its place first, or write what it has into {}",
+                "{} is not what {} is, and a shadow puts one file to the test; help: save that module in its place first, or write what it has into {}",
                 near(file),
                 near(place),
                 file.display()
@@ -140,7 +140,7 @@ fn has_its_own_modules(
     Ok(())
 }
 
-/// What a script imports, by the way from its folder.
+/// Returns a script's imports, by path from its folder.
 fn modules_from<'r>(rule: &'r Loaded, folder: Option<&Path>) -> Vec<(std::path::PathBuf, &'r str)> {
     let modules = rule.bundle().map_or(&[][..], Bundle::modules).iter();
     let folder = folder.unwrap_or(Path::new(""));

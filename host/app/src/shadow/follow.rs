@@ -16,7 +16,7 @@ use crate::rulebook::{Chain, LiveRule, load_bytes};
 
 /// Mails that are recorded in one transaction at most.
 const BATCH: u64 = 32;
-/// What slow mails came to is recorded after so long, not when all of their batch are done.
+/// Results of slow mails are recorded after this time, not only at the end of their batch.
 const RECORD_AFTER: Duration = Duration::from_secs(1);
 
 /// A shadow's candidate, loaded, and where it stands.
@@ -25,8 +25,8 @@ struct Follower<'a> {
     mailbox: &'a Mailbox,
     tenant: &'a Tenant,
     candidate: Arc<LiveRule>,
-    /// Whose computing time it is. Of its own for each tenant, as if shadows were one more client: a slow candidate is held back
-    /// as a slow client's rule is, and not even its own client's mail waits for it.
+    /// The account of its computing time. Each tenant has one for its shadows, as if they were one more client: a slow candidate is
+    /// held back like a slow client's rule, and no mail waits for it, not even its own client's.
     account: String,
     /// Up to this mail all are done with.
     reached: i64,
@@ -218,7 +218,7 @@ impl Follower<'_> {
     }
 }
 
-/// What a shadow that decided all its mails comes to.
+/// Returns the final state of a shadow that decided all its mails.
 fn outcome(shadow: &Shadow) -> (ShadowState, Option<String>) {
     if !shadow.promote {
         return (ShadowState::Finished, None);

@@ -1,4 +1,4 @@
-//! What is kept of each mail that a shadow decided, and how it is read back as a replay shows it.
+//! The record of each mail that a shadow decided, and its conversion to the form of a replay.
 
 use std::time::Duration;
 

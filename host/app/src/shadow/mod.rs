@@ -1,5 +1,5 @@
-//! Shadows: a candidate decides a mailbox's next mails beside the rule that serves, and what it says otherwise is recorded. A shadow
-//! is a replay that waits for the next mail: it reads what the line decided, and the line knows nothing of it.
+//! Shadows: a candidate also decides a mailbox's next mails, and its differences from the live rule are recorded. A shadow is a replay
+//! that waits for the next mail: it reads the line's decisions, and the line does not know it.
 //!
 //! ```text
 //! line ─commit→ store ─bell→ follower (a task a shadow) ─ a slot a mail ─→ decide again, compare ─→ record, one transaction a batch
@@ -119,7 +119,7 @@ impl Shadows {
     }
 
     /// Follows one shadow to its end, or, without a bell, as far as there is mail. Trouble ends the shadow and nothing else.
-    /// Answers whether that is recorded.
+    /// Returns whether that is recorded.
     async fn keep(
         self: Arc<Self>,
         shadow: Shadow,
@@ -156,7 +156,7 @@ impl Shadows {
         ended.await.map(|_| ())
     }
 
-    /// A candidate that serves by now is promoted, whoever saved it: perhaps a process that died before it said so.
+    /// A candidate that is live counts as promoted, whoever saved it: perhaps a process that died before it recorded so.
     async fn note_live(&self) -> Result<(), StoreError> {
         let mut newest = HashMap::new();
         for shadow in self.store.shadows()? {

@@ -11,7 +11,7 @@ use crate::config::{Config, Mailbox, RuleKind, RuleUse, Tenant};
 use crate::rulebook::{load_bytes, read_configured};
 use postroom_files::{Astray, Inside};
 
-/// What putting a candidate in place did.
+/// The result of a promotion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
     Written,
@@ -44,7 +44,7 @@ pub fn put(
     })?;
     if loaded.hash() != shadow.hash {
         bail!(
-            "{} changed since the shadow began, so it would not be what was compared. Cure: put that file back, or begin a new shadow",
+            "{} changed since the shadow began, so it would not be what was compared; help: put that file back, or begin a new shadow",
             changed_module(&modules, &loaded).unwrap_or("a module that it imports")
         );
     }
@@ -67,7 +67,7 @@ pub fn put(
         Astray::Nowhere(error) => anyhow::anyhow!("{name}: {error}"),
     })?;
     found.replace(main).with_context(|| {
-        format!("{name} could not be written. Cure: let this user write into its folder, or promote it as one who may")
+        format!("{name} could not be written; help: let this user write into its folder, or promote it as one who may")
     })?;
     Ok(Put::Written)
 }
@@ -87,14 +87,14 @@ fn is_in_place(
     }
     if ContentHash::of(&now) != shadow.replaces && !anyway {
         bail!(
-            "{name} changed since the shadow began, and that change would be lost. Cure: begin a new shadow, or give up the change with `postroom shadow promote {} --anyway`",
+            "{name} changed since the shadow began, and that change would be lost; help: begin a new shadow, or give up the change with `postroom shadow promote {} --anyway`",
             shadow.mailbox
         );
     }
     Ok(false)
 }
 
-/// Where a shadow stands in the configuration as it is now.
+/// Locates a shadow in the current configuration.
 pub fn stands_at<'c>(
     config: &'c Config,
     shadow: &Shadow,
@@ -104,7 +104,7 @@ pub fn stands_at<'c>(
     };
     let tenant = config.tenant(&mailbox.tenant);
     let Some(tenant) = tenant.filter(|it| it.name == shadow.tenant) else {
-        bail!("its mailbox is another tenant's by now");
+        bail!("its mailbox now belongs to another tenant");
     };
     let mut rules = mailbox.rules.iter();
     let Some(rule) = rules.find(|rule| rule.name == shadow.rule) else {
@@ -113,7 +113,7 @@ pub fn stands_at<'c>(
     Ok((mailbox, tenant, tenant.use_of(rule)))
 }
 
-/// A version that was sent back or rolled back stays out, whatever its file says.
+/// A version that was rolled back stays refused, whatever its file contains.
 pub fn is_not_refused(
     reader: &Reader,
     tenant: &str,
@@ -125,7 +125,7 @@ pub fn is_not_refused(
     let same = refused.find(|it| it.tenant == tenant && it.name == name && it.hash == hash);
     if let Some(refused) = same {
         bail!(
-            "this very version of {name} was {}, and would stay out. Cure: change it, or return to it with `postroom rules rollback`",
+            "this very version of {name} was {}, and would stay out; help: change it, or return to it with `postroom rules rollback`",
             refused.reason
         );
     }

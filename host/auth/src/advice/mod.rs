@@ -17,7 +17,7 @@ pub(crate) use table::PASSING;
 /// The configuration is read at the start only.
 const RESTART: &str = "after a change of the configuration or its secrets: restart the service";
 
-/// What to tell an admin.
+/// Advice for an admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advice {
     /// One or two sentences: what is wrong and what to do.
@@ -26,7 +26,7 @@ pub struct Advice {
     pub steps: Vec<String>,
 }
 
-/// What to do about a failed token request or sign-in. `profile` is the one it happened with, where it is known.
+/// Returns advice on a failed token request or sign-in. `profile` is the profile concerned, if known.
 pub fn advise(error: &AuthError, profile: Option<&Profile>) -> Advice {
     let account = error.account();
     let ids = Ids { profile, account };
@@ -74,7 +74,7 @@ pub fn advise(error: &AuthError, profile: Option<&Profile>) -> Advice {
     }
 }
 
-/// What to do about a vault that cannot be used.
+/// Returns advice on an unusable vault.
 pub fn advise_vault(error: &VaultError) -> Advice {
     let (text, steps) = match error {
         VaultError::OtherKey { .. } => (
@@ -101,7 +101,7 @@ pub fn advise_vault(error: &VaultError) -> Advice {
     Advice { text, steps }
 }
 
-/// What may end this refusal; decided by the structured codes alone.
+/// Returns what may end this refusal, from the structured codes alone.
 pub fn remedy(refusal: &Refusal, grant: &Grant) -> Remedy {
     let row = row(refusal, None, Some(grant));
     match row.remedy {
@@ -203,7 +203,7 @@ pub fn admin_consent_url(profile: &Profile) -> Option<String> {
     Some(url.into())
 }
 
-/// What the words in braces stand for.
+/// The values of the placeholders in braces.
 struct Ids<'a> {
     profile: Option<&'a Profile>,
     account: Option<&'a Account>,

@@ -1,4 +1,4 @@
-//! What refusals mean, as data: Microsoft's AADSTS numbers, each with its cure and what may end it. A new number is a new entry;
+//! Refusals as data: Microsoft's AADSTS numbers, each with its fix and what may end it. A new number is a new entry;
 //! error words stand in [`super::words`].
 //!
 //! Numbers: learn.microsoft.com, "Microsoft Entra authentication and authorization error codes". Names of pages are those of the
@@ -23,7 +23,7 @@ pub(super) struct Row {
     pub steps: &'static [&'static str],
 }
 
-/// What a row is found by.
+/// The key of a row.
 pub(super) enum On {
     Codes(&'static [u32]),
     Words(&'static [&'static str]),
@@ -151,7 +151,7 @@ pub(super) static CODES: &[Row] = &[
         Remedy::StayAway,
         "The account {account} is locked after too many wrong passwords, or this machine's address is on Microsoft's list of attackers. Find out who tries wrong passwords, and unlock the account; Postroom asks again only after an hour.",
         &[
-            "Entra admin center > Entra ID > Monitoring & health > Sign-in logs, error code 50053, tells which of the two it is",
+            "Entra admin center > Entra ID > Monitoring & health > Sign-in logs, error code 50053, shows which of the two it is",
         ],
     ),
     codes(

@@ -1,4 +1,4 @@
-//! What the error words mean, as data, for servers without numbers: the standards', Microsoft's and Google's. A new word is a new entry.
+//! Error words as data, for servers without numbers: the standards', Microsoft's and Google's. A new word is a new entry.
 
 use super::table::{
     ANOTHER_GRANT, At, By, GOOGLE_AUDIENCE, GOOGLE_CLIENTS, GOOGLE_DELEGATION, Row, words,

@@ -31,7 +31,7 @@ pub(crate) fn begin(
     let page = AuthUrl::new(authorize_url.to_owned())
         .map_err(|error| unusable(account, format!("authorize_url: {error}")))?;
     let mut extras = extras(profile, account);
-    // What the configured address says already is not said twice (RFC 6749 section 3.1).
+    // Parameters of the configured address are not repeated (RFC 6749 section 3.1).
     extras.retain(|(name, _)| page.url().query_pairs().all(|(said, _)| said != *name));
     let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
     let client = BasicClient::new(ClientId::new(profile.client_id.clone()))
@@ -67,7 +67,7 @@ pub(crate) async fn exchange(
     sign_in: &CodeSignIn,
     code: &Code,
 ) -> Result<Granted, AuthError> {
-    // Only Microsoft wants to be told here which of the resources comes first; the standard has no scope in this request.
+    // Only Microsoft takes a scope here, which selects the first resource; the standard has none in this request.
     let scope = matches!(request.profile.provider, Provider::Microsoft(_))
         .then(|| with_identity(request.profile, request.scopes).join(" "));
     let grant = Exchange {
@@ -97,7 +97,7 @@ impl Ask for Exchange<'_> {
     }
 }
 
-/// What the request carries besides the standard's parameters.
+/// Returns the parameters of the request beyond the standard's.
 fn extras(profile: &Profile, account: &Account) -> Vec<(&'static str, String)> {
     let prompt = match profile.grant {
         Grant::AuthorizationCode { prompt, .. } => prompt,

@@ -16,14 +16,14 @@ use crate::{Account, AuthError, Profile, Provider, Refusal};
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// How much longer the pauses become when the server says so (RFC 8628 section 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-/// What is taken for the server's shortest pause between two questions.
+/// Accepted values of the server's polling interval.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
-/// The longest time that a person is waited for.
+/// The longest wait for the person.
 const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest pause after network trouble.
 const TROUBLE_MAX: Duration = Duration::from_secs(60);
 
-/// What one question brought.
+/// The result of one poll.
 enum Step {
     /// The person is not done yet.
     Pending,
@@ -148,7 +148,7 @@ impl Ask for Poll<'_> {
 
     async fn ask(&self, client: &OauthClient, sender: &Sender<'_>) -> Result<TokenAnswer, Failure> {
         let mut request = client.exchange_client_credentials();
-        // Only Microsoft wants to be told here which of the resources comes first; the standard has no scope in this request.
+        // Only Microsoft takes a scope here, which selects the first resource; the standard has none in this request.
         if matches!(self.0.profile.provider, Provider::Microsoft(_)) {
             let scopes = with_identity(self.0.profile, self.0.scopes);
             request = request.add_scopes(scopes.into_iter().map(Scope::new));

@@ -25,7 +25,7 @@ use crate::advice::{self, PASSING};
 use crate::exchange::{Exchange, ExchangeError};
 use crate::{AccessToken, Account, AuthError, Profile, Provider, Redactor, Refusal, Secret};
 
-/// One token request: who asks, where, and for what.
+/// A token request: the client, the endpoint and the scopes.
 pub(crate) struct TokenRequest<'a> {
     pub exchange: &'a Exchange<'a>,
     pub profile: &'a Profile,
@@ -36,26 +36,26 @@ pub(crate) struct TokenRequest<'a> {
     pub scopes: &'a [String],
 }
 
-/// What a grant gave.
+/// The result of a grant.
 pub(crate) struct Granted {
-    /// The failure of an answer whose refresh token is good and whose access token is not: the refresh token has replaced the one
-    /// that was sent, and must be kept all the same.
+    /// The failure of an answer with a valid refresh token and an invalid access token: the refresh token replaced the one that
+    /// was sent, so it must be kept.
     pub token: Result<AccessToken, AuthError>,
-    /// What the server states, `None` when it states nothing.
+    /// The lifetime that the server states, if any.
     pub lifetime: Option<Duration>,
-    /// `None` when there is none, or the one that was sent goes on serving.
+    /// `None` when the answer has none; a refresh token that was sent then stays valid.
     pub refresh_token: Option<Secret>,
     pub refresh_lifetime: Option<Duration>,
-    /// Who signed in, by the identity token's `preferred_username`, `upn`, `email` or `sub`.
+    /// The user who signed in, from the identity token's `preferred_username`, `upn`, `email` or `sub`.
     pub identity: Option<String>,
 }
 
-/// A token answer (RFC 6749 section 5.1), read field by field: what is odd counts as absent, and does not lose the refresh token
-/// beside it. Microsoft's v1 endpoint writes `expires_in` as a string.
+/// A token answer (RFC 6749 section 5.1), read field by field: an invalid field counts as absent, so that it does not cost the refresh
+/// token. Microsoft's v1 endpoint writes `expires_in` as a string.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(from = "Map<String, Value>")]
 pub(crate) struct TokenAnswer {
-    /// Empty when there is none.
+    /// Empty when absent.
     access_token: oauth2::AccessToken,
     token_type: BasicTokenType,
     expires_in: Option<u64>,
@@ -167,7 +167,7 @@ impl Denial {
         }
     }
 
-    /// What the standard and Microsoft's documentation name as passing trouble.
+    /// Whether the standard or Microsoft's documentation calls this error temporary.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(
             self.error.as_str(),
@@ -304,7 +304,7 @@ pub(crate) fn unusable(account: &Account, reason: impl Into<String>) -> AuthErro
     }
 }
 
-/// The scopes by which a sign-in also tells who signed in. Configured scopes are asked for as they are.
+/// The scopes with those that add the user's identity. Configured scopes are requested unchanged.
 fn with_identity(profile: &Profile, scopes: &[String]) -> Vec<String> {
     let mut asked = scopes.to_vec();
     if matches!(profile.provider, Provider::Microsoft(_)) && profile.scopes.is_none() {
@@ -321,8 +321,8 @@ pub(crate) fn shortened(text: &str) -> String {
     harmless_chars(text).take(SHOWN_CHARS).collect()
 }
 
-/// Who an identity token is about. Its signature need not be checked: it came straight from the token address, over TLS (OpenID
-/// Connect Core section 3.1.3.7).
+/// Returns the user of an identity token. Its signature need not be checked, since the token came directly from the token endpoint over
+/// TLS (OpenID Connect Core section 3.1.3.7).
 fn identity(token: &Secret) -> Option<String> {
     let claims = token.expose().split('.').nth(1)?.trim_end_matches('=');
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;

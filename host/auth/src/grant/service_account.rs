@@ -6,7 +6,7 @@ use crate::{AuthError, Grant};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// The scopes stand in the assertion, not in the form.
+/// The assertion carries the scopes, not the form.
 struct ServiceAccount;
 
 /// Asks for a token of the account's login.

@@ -10,7 +10,7 @@ use super::{About, NOTICE_DAYS, Notice, day, step};
 
 /// Longest part of a certificate's name that is shown, in characters.
 const NAME_CHARS: usize = 80;
-const CURE: &str = "ask whoever runs that server for the CA certificate in use, and put it into the file that tls.ca names";
+const CURE: &str = "ask the operator of that server for the CA certificate in use, and put it into the file named by tls.ca";
 
 /// A trusted certificate, as far as a person has to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What a refusal of the application itself means for all its accounts: one of them asks, is told of, and waits for all.
+//! Refusals of the application itself, which concern all its accounts: one of them retries and reports for all.
 
 use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use super::{Env, blocking, telling};
 use crate::vault::{Cause, Failure, Record};
 use crate::{Account, AuthError, Grant, Profile, Provider, Refusal, Remedy, advice};
 
-/// A kept refusal of the application is asked about again after so long, even if the process is a new one: whoever corrected
-/// something at the provider restarts the service, and a supervisor does so without end.
+/// A stored refusal of the application is retried after this time, also by a new process: an admin who corrected something at the
+/// provider restarts the service, and a supervisor restarts it endlessly.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// What is known of an application at its authorization server.
+/// The state of an application at its authorization server.
 #[derive(Default)]
 pub(super) struct Client {
     /// A request of this process was not refused on the application's account.
@@ -123,7 +123,7 @@ impl Registration {
         self.client().recoveries
     }
 
-    /// Tells of a refusal of the application, once for all its accounts.
+    /// Logs a refusal of the application, once for all its accounts.
     pub(super) fn tell(&self, account: &Account, error: &AuthError) {
         let is_news = telling::is_news(&mut self.client().told, error);
         if is_news {
@@ -187,7 +187,7 @@ pub(super) fn refusal_of_client<'a>(
     .filter(|failure| worked.is_none_or(|worked| worked < failure.at))
 }
 
-/// Whether the server refused the application, whoever's token was asked for.
+/// Whether the server refused the application itself, not one account.
 pub(super) fn is_of_client(error: &AuthError, profile: &Profile) -> bool {
     let AuthError::Refused { refusal, .. } = error else {
         return false;

@@ -39,7 +39,7 @@ impl Tokens {
                 let work = (slot.used.account.clone(), scopes.clone());
                 if running.len() < AT_A_TIME && under_way.insert(work.clone()) {
                     running.push(async move {
-                        // Those who need the token are told, by their own request or the failure that this one leaves.
+                        // Callers learn the outcome from their own request, or from the failure that this one records.
                         let _ = self.token(&slot, &scopes).await;
                         work
                     });
@@ -115,7 +115,7 @@ impl Tokens {
                 if stamp == known {
                     continue;
                 }
-                // What cannot be read says nothing of a sign-out.
+                // An unreadable record is no sign-out.
                 if let Ok(record) = vault.read(account) {
                     let record =
                         record.filter(|it| renewal::serves(it, &slot.registration.profile));
@@ -127,7 +127,7 @@ impl Tokens {
         .await;
     }
 
-    /// What has to be renewed now, and when to look again.
+    /// Returns the tokens that need renewal now, and the time until the next check.
     async fn due(&self) -> (Vec<(Arc<Slot>, Vec<String>)>, Duration) {
         let now = Instant::now();
         let mut look_again = now + LOOK;

@@ -49,7 +49,7 @@ pub enum RefreshStep {
     Stored,
 }
 
-/// What every request needs.
+/// The environment of every request.
 #[derive(Clone)]
 struct Env {
     http: reqwest::Client,
@@ -57,7 +57,7 @@ struct Env {
     trace: Option<Trace>,
     retry: RetryPolicy,
     observer: Option<fn(RefreshStep)>,
-    /// Failures are told by who asks.
+    /// Failures are reported by the caller only.
     quiet: bool,
     vault: Arc<Vault>,
     /// Makes delays differ between accounts and between processes.
@@ -132,14 +132,14 @@ impl Tokens {
         self
     }
 
-    /// Tells of each step of each refresh, for tests that kill the process there.
+    /// Calls `observer` at each step of each refresh, for tests that kill the process there.
     pub fn on_step(mut self, observer: fn(RefreshStep)) -> Self {
         Arc::make_mut(&mut self.env).observer = Some(observer);
         self
     }
 
-    /// A token that is good for a while yet. One request at a time per account: who comes meanwhile shares its outcome, be it a
-    /// token or a failure.
+    /// Returns a token that stays valid for a while. There is one request at a time per account; concurrent callers share its outcome,
+    /// a token or a failure.
     pub async fn access_token(
         &self,
         account: &Account,
@@ -216,7 +216,7 @@ impl Tokens {
         })
     }
 
-    /// The token in memory, or a request's. Dropping this future loses nothing: a request that began goes on.
+    /// Returns the token in memory, or that of a request. Dropping this future loses nothing: a started request continues.
     async fn token(&self, slot: &Arc<Slot>, scopes: &[String]) -> Result<AccessToken, AuthError> {
         let asked = Instant::now();
         if let Some(token) = slot.memory().track(scopes).fresh() {
@@ -297,7 +297,7 @@ impl Slot {
         let serving = |record: &&Record| renewal::serves(record, profile);
         if let (Ok(kept), Some(shared)) = (record, shared)
             && kept.is_none_or(|it| serving(&it) && it.failure.is_none())
-            // Whoever is not signed in has nothing that could fail.
+            // Without a sign-in there is nothing that could fail.
             && (kept.is_some() || !profile.grant.is_interactive())
         {
             let mut record = match kept {
@@ -320,7 +320,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-/// A panic goes on to who waits. Otherwise the runtime is at its end, and nobody asks again.
+/// Resumes a panic in the caller. Without a panic the runtime is shutting down, and nobody polls again.
 async fn given_up<T>(error: tokio::task::JoinError) -> T {
     if error.is_panic() {
         std::panic::resume_unwind(error.into_panic());

@@ -21,11 +21,11 @@ pub(super) struct Registration {
     pub(super) accounts: Vec<Account>,
     /// A digest of what the application proves itself by.
     pub(super) credential: String,
-    /// Who holds it asks for all of them.
+    /// The holder makes the request for all of them.
     pub(super) gate: Mutex<()>,
     client: std::sync::Mutex<Client>,
     found: Mutex<Found>,
-    /// An odd lifetime is told of once.
+    /// An invalid lifetime is logged once.
     has_warned: AtomicBool,
 }
 

@@ -20,11 +20,11 @@ const LIFETIME_UNSTATED: Duration = Duration::from_secs(5 * 60);
 const LIFETIME_MIN: Duration = Duration::from_secs(5);
 /// How often another process's hold on the account is looked at.
 const HOLD_RETRY: Duration = Duration::from_millis(20);
-/// What a holder takes besides its requests.
+/// Time that a holder needs besides its requests.
 const HOLD_MARGIN: Duration = Duration::from_secs(10);
 
-/// Gets a token and remembers how that ended. The caller has the account's turn. `anew` asks whatever is kept and whatever
-/// failed before. A token that has not ended yet makes up for a failure.
+/// Gets a token and records the outcome. The caller holds the account's turn. With `anew` it requests one whatever is stored and whatever
+/// failed before. After a failure an unexpired token is returned.
 pub(super) async fn renew(
     env: &Env,
     slot: &Slot,
@@ -138,7 +138,7 @@ pub(super) fn enter(
     record.grant = profile.grant.name().into();
     record.registration = Some(profile.registration());
     record.identity = granted.identity.or(record.identity.take());
-    // Whoever can ask again without a person keeps no refresh token: one secret less.
+    // A grant that needs no person stores no refresh token: one secret less.
     if profile.grant.is_interactive() {
         if granted.refresh_token.is_some() {
             record.refresh_token = granted.refresh_token;
@@ -152,7 +152,7 @@ pub(super) fn enter(
     record.refreshing_since = None;
 }
 
-/// Ends the pause, and says so where an admin was told of it.
+/// Ends the pause, and logs the recovery if the failure was logged.
 pub(super) fn succeeded(env: &Env, slot: &Slot, scopes: &[String]) {
     let (had_failed, told) = {
         let mut memory = slot.memory();
@@ -193,7 +193,7 @@ fn failed(env: &Env, slot: &Slot, scopes: &[String], anew: bool, error: &AuthErr
                 recoveries: ends,
             },
         );
-        // Who asks on purpose is told by their own request.
+        // A caller with `anew` learns it from the request's result.
         is_told && of_client.is_none() && telling::is_news(&mut track.told, error)
     };
     if is_told && of_client.is_some() {
@@ -237,7 +237,7 @@ async fn attempt(
         }
         (_, false) => None,
     };
-    // Who asks on purpose asks whatever is known.
+    // A caller with `anew` ignores what is known.
     let passed = match anew {
         true => None,
         false => slot.registration.pass(env, account).await?,
@@ -336,7 +336,7 @@ fn is_over(cause: &Cause, grant: &Grant) -> bool {
     }
 }
 
-/// The account's record: what this process could not store yet, else the vault's.
+/// Returns the account's record: the one that this process could not store yet, or the vault's.
 pub(super) async fn current(slot: &Slot, held: &Arc<Held>) -> Result<Record, AuthError> {
     let account = &slot.used.account;
     let profile = &slot.registration.profile;

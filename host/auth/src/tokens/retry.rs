@@ -12,7 +12,7 @@ use crate::{AuthError, Grant, Remedy};
 pub struct RetryPolicy {
     /// After trouble that passes by itself. A `Retry-After` is added to it.
     pub transient: Backoff,
-    /// After an answer that is none.
+    /// After an invalid answer.
     pub nonsense: Backoff,
     /// After a refusal that an admin has to end.
     pub admin: Backoff,

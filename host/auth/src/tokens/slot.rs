@@ -14,7 +14,7 @@ use crate::{AccessToken, AccountUse, AuthError, Resource};
 pub(super) struct Slot {
     pub(super) registration: Arc<Registration>,
     pub(super) used: AccountUse,
-    /// Who holds it makes the account's next request.
+    /// The holder makes the account's next request.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     /// Counts how often it worked again after a failure.
     pub(super) recovered: watch::Sender<u64>,
@@ -45,7 +45,7 @@ pub(super) struct Track {
     pause: Option<Pause>,
     /// Failures in a row.
     pub(super) attempts: u32,
-    /// The failure that the admin was told of.
+    /// The failure that was logged.
     pub(super) told: Option<AuthError>,
 }
 
@@ -65,16 +65,16 @@ struct Pause {
     ends: Ends,
 }
 
-/// What ends a pause before its time: another file, or the application that works again, where it was what failed.
+/// The events that end a pause early: a changed file, or the recovery of a refused application.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends {
     pub(super) stamp: Stamp,
     pub(super) recoveries: Option<u64>,
 }
 
-/// What the keeper does next about a set of scopes.
+/// The keeper's next step for a set of scopes.
 pub(super) enum Next {
-    /// Nothing: nobody uses it, or the next one who asks makes the request.
+    /// Nothing: it is unused, or the next caller makes the request.
     Nothing,
     Now,
     At(Instant),
@@ -138,7 +138,7 @@ impl Memory {
         &mut self.tracks
     }
 
-    /// False when the token is kept all the same, because two were rejected within `apart`; true also when it is not the newest.
+    /// Returns false when the token is kept, because two were rejected within `apart`; true also when it is not the newest.
     pub(super) fn reject(&mut self, token: &AccessToken, apart: Duration) -> bool {
         let [last, before] = self.rejections;
         let is_newest =
@@ -155,7 +155,7 @@ impl Memory {
         true
     }
 
-    /// Takes over what the vault has, whoever put it there.
+    /// Adopts the vault's tokens, whichever process stored them.
     pub(super) fn adopt(&mut self, record: &Record) {
         let now = Timestamp::now();
         for access in &record.access {

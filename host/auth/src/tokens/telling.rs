@@ -1,4 +1,4 @@
-//! What an admin is told of a failure, once, and of its end.
+//! Logs a failure once, and its recovery once.
 
 use crate::advice;
 use crate::{Account, AuthError, Profile};

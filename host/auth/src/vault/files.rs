@@ -96,7 +96,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File, VaultError> {
         .map_err(|error| failed(path, &error))
 }
 
-/// The whole file; `None` when there is none.
+/// Returns the whole file; `None` when it does not exist.
 pub(super) fn read(path: &Path, largest: usize) -> Result<Option<Vec<u8>>, VaultError> {
     match postroom_files::read(path, largest as u64) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -125,7 +125,7 @@ pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Vau
     sync_folder(folder)
 }
 
-/// Moves the account's file to a free name beside it.
+/// Renames the account's file to an unused name.
 pub(super) fn set_aside(folder: &Path, name: &str) -> Result<(), VaultError> {
     let from = path(folder, name);
     let taken = set_aside_paths(folder, name)?;
@@ -142,7 +142,7 @@ pub(super) fn set_aside(folder: &Path, name: &str) -> Result<(), VaultError> {
     Ok(())
 }
 
-/// What was set aside of an account.
+/// Returns the files of an account that were set aside.
 pub(super) fn set_aside_paths(folder: &Path, name: &str) -> Result<Vec<PathBuf>, VaultError> {
     let beginning = format!("{name}{SET_ASIDE}");
     Ok(file_names(folder)?
@@ -176,7 +176,7 @@ pub(super) fn stamp(path: &Path) -> Stamp {
     }))
 }
 
-/// What stands before `ending` in the names of the folder's files, in order.
+/// Returns the file names with this ending, without the ending, in order.
 pub(super) fn names(folder: &Path, ending: &str) -> Result<Vec<String>, VaultError> {
     let mut names: Vec<String> = file_names(folder)?
         .iter()

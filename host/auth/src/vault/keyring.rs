@@ -8,7 +8,7 @@ use secret_service::{EncryptionType, Error, Item, SecretService};
 
 use super::{VaultError, VaultKey};
 
-/// What the entry is called in the keyring's own program.
+/// The label of the entry in the keyring's own program.
 const LABEL: &str = "Postroom vault key";
 /// How long a person may take to unlock the keyring.
 const UNLOCK_WAIT: Duration = Duration::from_secs(120);

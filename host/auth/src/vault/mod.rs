@@ -51,7 +51,7 @@ pub enum VaultError {
     /// Another process is at it, for longer than a token request takes.
     #[error("{}: another process has been holding it for too long", path.display())]
     Busy { path: PathBuf },
-    /// The key cannot be had, or is none.
+    /// The key is unavailable or invalid.
     #[error("the vault's key: {reason}")]
     Key { reason: String },
 }
@@ -89,7 +89,7 @@ impl Vault {
         Ok(vault)
     }
 
-    /// What is kept of an account; `None` when nothing is.
+    /// Returns the record of an account, if there is one.
     pub fn read(&self, account: &Account) -> Result<Option<Record>, VaultError> {
         read(&self.folder, &self.key, &name(account))
     }
@@ -138,7 +138,7 @@ impl Vault {
 }
 
 impl Held {
-    /// What is kept of the account now.
+    /// Returns the current record of the account.
     pub fn read(&self) -> Result<Option<Record>, VaultError> {
         read(&self.folder, &self.key, &self.name)
     }
@@ -177,7 +177,7 @@ impl Held {
     }
 }
 
-/// A file name that is the account's alone and says nothing of it.
+/// Returns a file name that is unique to the account and does not reveal it.
 fn name(account: &Account) -> String {
     let mut text = account.profile.clone();
     if let Some(login) = &account.login {

@@ -1,4 +1,4 @@
-//! What the vault keeps of one account.
+//! The vault's record of one account.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ pub struct Record {
     pub grant: String,
     /// The registration it was received for, as a digest: nothing of it is sent for another. `None` before the first answer.
     pub registration: Option<String>,
-    /// Who signed in, as the authorization server names them.
+    /// The user who signed in, as the authorization server names them.
     pub identity: Option<String>,
     pub refresh_token: Option<Secret>,
     pub refresh_expires: Option<Timestamp>,
@@ -46,7 +46,7 @@ pub struct Failure {
     pub answer_lost: bool,
 }
 
-/// What failed, of the failures that outlast a process.
+/// The cause of a failure that outlasts a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -78,7 +78,7 @@ impl Failure {
 }
 
 impl Cause {
-    /// What is kept of a failure; `None` when the vault itself tells it.
+    /// Returns the stored form of a failure; `None` when the vault itself failed.
     pub(crate) fn of(error: &AuthError) -> Option<Self> {
         match error {
             AuthError::Refused { refusal, .. } => Some(Self::Refused((**refusal).clone())),

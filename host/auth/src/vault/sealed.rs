@@ -127,7 +127,7 @@ pub(super) fn unseal(key: &VaultKey, name: &str, bytes: &[u8]) -> Result<Record,
         .map(Zeroizing::new)
         .map_err(|_| Problem::Damaged("it was changed or cut since it was written"))?;
     let kept: Kept = serde_json::from_slice(&plain)
-        .map_err(|_| Problem::Damaged("its content is none that this version writes"))?;
+        .map_err(|_| Problem::Damaged("its content does not match this version's format"))?;
     Ok(kept.into())
 }
 
@@ -140,7 +140,7 @@ pub(super) fn hex_digest(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// What is not encrypted but may not be changed either.
+/// Data that is authenticated but not encrypted.
 fn associated(key_id: &str, name: &str) -> Vec<u8> {
     [MAGIC, key_id.as_bytes(), name.as_bytes()].concat()
 }

@@ -11,10 +11,10 @@ use super::{GrantKind, Kind};
 /// Microsoft's names that stand for many directories.
 const SHARED_DIRECTORIES: &[&str] = &["common", "organizations", "consumers"];
 
-/// The provider, Microsoft's directory, and the addresses; each `None` when it cannot be told because of a problem.
+/// The provider, Microsoft's directory, and the addresses; each `None` when a problem leaves it unknown.
 type Read = (Option<Provider>, Option<Option<String>>, Option<Endpoints>);
 
-/// An address as far as it was written: the outer `None` says that a problem was told, the inner one that it was left out.
+/// An address as written: the outer `None` means that a problem was reported, the inner one that it was left out.
 type Written<T> = Option<Option<T>>;
 
 pub fn read(
@@ -85,7 +85,7 @@ pub fn read(
     (provider, directory, endpoints)
 }
 
-/// The addresses of a provider that is known, each as written or else the provider's own.
+/// Returns the addresses of a known provider, each as written or by default the provider's own.
 fn known(
     provider: Option<Provider>,
     directory: Option<&Option<String>>,

@@ -42,7 +42,7 @@ const GRANTS: &[(&str, GrantKind)] = &[
     ("service-account", GrantKind::ServiceAccount),
 ];
 
-/// The grants that a provider does not have for mail: why not, and what serves instead.
+/// The grants that a provider does not offer for mail, with the reason and the alternative.
 const IMPOSSIBLE: &[(Kind, GrantKind, &str, &str)] = &[
     (
         Kind::Google,
@@ -85,7 +85,7 @@ const ANY_GRANT: &[GrantKind] = &[
     GrantKind::Password,
     GrantKind::ServiceAccount,
 ];
-/// The grants of a registered application: a service account is none, its key file says who it is.
+/// The grants of a registered application. A service account has none: its key file identifies it.
 const OF_APPLICATIONS: &[GrantKind] = &[
     GrantKind::AuthorizationCode,
     GrantKind::DeviceCode,
@@ -127,7 +127,7 @@ const PROMPTS: &[(&str, Prompt)] = &[
     ("none", Prompt::None),
 ];
 
-/// What mailboxes and outgoings need of a profile, even of one that has problems.
+/// The facts of a profile that mailboxes and outgoings need, also of one with problems.
 #[derive(Default)]
 pub struct Facts {
     /// `None` when the profile does not say, or says it wrongly.
@@ -140,7 +140,7 @@ pub struct Facts {
     tenants: Option<Vec<String>>,
 }
 
-/// Who signs in by a profile.
+/// The identity that signs in by a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signer {
     /// The application, as itself.

@@ -50,7 +50,7 @@ struct Item {
 struct List<'a> {
     text: &'a str,
     at: usize,
-    /// A `>` was looked for and there is none further on.
+    /// No `>` follows: a search for one failed.
     no_more_ends: bool,
     carried: String,
 }

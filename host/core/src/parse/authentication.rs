@@ -1,4 +1,4 @@
-//! What the trusted boundary says of the sender: Authentication-Results (RFC 8601).
+//! Verdicts of the trusted boundary on the sender: Authentication-Results (RFC 8601).
 
 use super::headers::Field;
 use crate::message::{Authentication, Verdict};
@@ -104,7 +104,7 @@ impl<'a> Boundary<'a> {
     }
 }
 
-/// What one field says of SPF, DKIM and DMARC.
+/// Returns the SPF, DKIM and DMARC verdicts of one field.
 fn verdicts<'s>(statements: impl Iterator<Item = &'s str>) -> [Option<Verdict>; 3] {
     let mut found = [None; 3];
     for statement in statements {

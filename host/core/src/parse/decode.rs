@@ -230,7 +230,7 @@ fn quoted_printable(bytes: &[u8], repairs: &mut Repairs) -> Vec<u8> {
     out
 }
 
-/// What follows a soft line break that transport padded with blanks.
+/// Returns the rest after a soft line break that transport padded with blanks.
 fn after_padding(rest: &[u8]) -> Option<&[u8]> {
     const MOST_PADDING: usize = 80;
     let blanks = rest

@@ -7,7 +7,7 @@ use memchr::{memchr, memmem};
 use super::decode;
 use super::repairs::Repairs;
 
-/// One field as it stands in the mail.
+/// One raw header field.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field<'a> {
     pub name: &'a str,

@@ -22,7 +22,7 @@ pub(crate) enum Disposition {
     Attachment,
 }
 
-/// What the MIME headers of a mail or a part say.
+/// The MIME headers of a mail or a part.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     content_type: Option<Parameterised>,

@@ -181,7 +181,7 @@ pub fn synthetic_message_id(hash: &ContentHash, file: Option<&str>) -> String {
     id
 }
 
-/// What the top header section says.
+/// The contents of the top header section.
 #[derive(Default)]
 struct Top {
     head: Head,

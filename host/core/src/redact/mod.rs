@@ -3,8 +3,8 @@
 //! What is replaced: mail addresses (functions such as `support@` keep their local part), the hosts and query values of URLs,
 //! host names of a domain that was met, telephone numbers, runs of six digits and more, IP and MAC addresses, account numbers,
 //! what follows a label such as `password:`, random-looking texts of 20 characters and more, and the names of the people in the
-//! address headers, wherever they stand. Words of the language stay, so a name that stands in no header stays too: whoever
-//! keeps a case reads it first.
+//! address headers, wherever they occur. Ordinary words stay, so a name that is in no header stays too: read a case before
+//! you keep it.
 
 mod emit;
 mod stand_ins;
@@ -21,7 +21,7 @@ use stand_ins::StandIns;
 
 /// Mails within mails are redacted down to this depth; below it their content becomes filler.
 const DEPTH: usize = 3;
-/// What the content of an attachment is filled with.
+/// The filler of an attachment's content.
 const FILLER: &[u8] = b"redacted ";
 
 /// Headers that only say which way a mail went, by their beginning.
@@ -143,13 +143,13 @@ pub struct Redactor {
 #[derive(Debug, Default)]
 struct Names {
     parts: Vec<String>,
-    /// Any of the parts; none when there are none.
+    /// Matches any of the parts; `None` without parts.
     pattern: Option<Regex>,
-    /// Any of the local parts of addresses that tell a name; none when there are none.
+    /// Matches any local part that reveals a name; `None` without one.
     locals: Option<Regex>,
-    /// Any of the secrets that are no words; none when there are none.
+    /// Matches any secret that is no word; `None` without one.
     secrets: Option<Regex>,
-    /// So many local parts and secrets were known when these were made.
+    /// Cache key: the number of local parts and secrets known when these were built.
     known: (usize, usize),
     /// Parts came after the pattern was made.
     stale: bool,
@@ -164,8 +164,8 @@ impl Redactor {
         }
     }
 
-    /// The mail written anew: UTF-8, its text and HTML as alternatives, its attachments behind them. The content of an
-    /// attachment becomes filler of the same size, unless it is text or a mail. Total, as parsing is.
+    /// Rewrites the mail as UTF-8: text and HTML as alternatives, then the attachments. The content of an attachment becomes
+    /// filler of the same size, unless it is text or a mail. Total, like parsing.
     pub fn mail(&mut self, raw: &Bytes) -> Vec<u8> {
         self.mail_at(raw, 0)
     }
@@ -379,7 +379,7 @@ impl Names {
             secret.len() >= SHORTEST_SECRET && secret.contains(|c: char| c.is_ascii_digit())
         }));
         let small: Vec<String> = self.parts.iter().map(|it| it.to_lowercase()).collect();
-        // `buyers` may be a word; `j.doe` and, of a Jane Doe, `jdoe` are none.
+        // `buyers` may be a word; `j.doe`, and `jdoe` for a Jane Doe, are not.
         let is_name = |local: &&str| {
             local.len() >= SHORTEST_LOCAL
                 && (local.contains(['.', '_', '-'])

@@ -1,4 +1,4 @@
-//! What stands in for what: the same input always gets the same stand-in, and different inputs different ones.
+//! Stand-ins: equal values always get equal stand-ins, different values different ones.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -151,7 +151,7 @@ impl StandIns {
         self.locals.keys().map(String::as_str)
     }
 
-    /// Who is meant by the local part of an address alone. Some programs write `_` for its dots.
+    /// Returns the person meant by a bare local part. Some programs write `_` for its dots.
     pub(super) fn person(&self, local: &str) -> Option<String> {
         let local = local.to_lowercase();
         let dotted = || local.replace('_', ".");
@@ -337,7 +337,7 @@ fn base_labels(labels: &[&str]) -> usize {
     }
 }
 
-/// Whether an address with this local part is nobody's own: `support`, `nagios`.
+/// Whether a local part names a function and no person: `support`, `nagios`.
 pub(super) fn names_function(local: &str) -> bool {
     ROLES.contains(&local.to_ascii_lowercase().as_str()) || is_program(local)
 }

@@ -13,7 +13,7 @@ const TOKEN_CHARS: usize = 16;
 /// Fewest digits of a telephone number.
 const PHONE_DIGITS: usize = 7;
 
-/// What stands before a secret: a label. Of a password a few words may come between it and the colon.
+/// The label before a secret. For a password a few words may come between the label and the colon.
 const LABEL: &str = r"(?:(?:password|passwort|kennwort|passcode|wachtwoord|contraseña|mot de passe)(?:[ \t]+[^\s:=]+){0,3}|passphrase|passwd|pwd|pin|puk|psk|otp|token|secret|(?:client|shared)[ _-]secret|(?:api|access|license|licence|product|private|session)[ _-]?key)";
 
 struct Patterns {
@@ -79,7 +79,7 @@ enum Piece<'t> {
     Done(String),
 }
 
-/// What replaces a stretch of a text.
+/// A replacement of a range of the text.
 type Edit = (Range<usize>, String);
 
 /// Replaces the edits that `find` answers for each match in what is still raw.
@@ -356,14 +356,14 @@ pub(super) fn names_secret(header: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// What was written as a secret without the comma or full stop behind it, and where; `start` is where it begins.
+/// Returns a secret without a trailing comma or full stop, and its range; `start` is its offset.
 fn unended(value: &str, start: usize) -> (&str, Range<usize>) {
     let bare = value.trim_end_matches([',', ';', '.']);
     let bare = if bare.is_empty() { value } else { bare };
     (bare, start..start + bare.len())
 }
 
-/// Neither letter nor digit nor a dot with more digits touches it. What `%20` stands for is none.
+/// Whether no letter, digit or dot with more digits touches it. `%20` counts as a blank.
 fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     let joins = char::is_alphanumeric;
     let before = &text[..range.start];

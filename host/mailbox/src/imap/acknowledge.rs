@@ -43,7 +43,7 @@ impl ImapSource {
         let mut copied = std::mem::take(&mut self.copied);
         let connection = self.ready().await?;
         for (folder, kinds) in folders {
-            // However short the wait was: a folder made anew has other mails under the same UIDs.
+            // However short the wait was: a recreated folder has other mails under the same UIDs.
             let (uid_validity, next) = match connection.look(&folder).await {
                 Ok(selected) => (selected.uid_validity, selected.uid_next.unwrap_or(u32::MAX)),
                 Err(SourceError::Folder { missing: true, .. }) => {

@@ -199,7 +199,7 @@ async fn there(connection: &mut Connection, way: &Way<'_>) -> Result<(String, bo
     }
 }
 
-/// What is compared of a mail and its copy.
+/// The properties compared between a mail and its copy.
 type Likeness = (Vec<u8>, u64);
 
 /// Which of these mails lie in the target already. Leaves the mails' own folder open, which must be the same still.
@@ -283,7 +283,7 @@ async fn likenesses(
     ended_ok(STEP, done)
 }
 
-/// What moving mail to a folder will come to, in words. Changes nothing.
+/// Describes the effect of moving mail to a folder. Changes nothing.
 pub(super) async fn target_in_words(
     connection: &mut Connection,
     target: &str,

@@ -5,7 +5,7 @@ use super::response::{Code, Done, Folder, Namespace, Status, Untagged};
 use super::utf7;
 use crate::SourceError;
 
-/// What a folder that mail is moved to comes to on its server.
+/// The state of a folder on its server that mail is moved to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     /// As the server writes it, encoded.
@@ -68,7 +68,7 @@ async fn namespace(
     Ok(found)
 }
 
-/// Finds the folder that a name means: the one of that name, else the one of that name below the user's own prefix.
+/// Resolves a folder name: the folder of that name, else the one below the user's own prefix.
 pub(super) async fn resolve(
     connection: &mut Connection,
     step: &'static str,

@@ -15,7 +15,7 @@ use crate::{BEGINNING_BYTES, FetchLimits, Renumbering, SourceError};
 
 /// Mails that were listed and not fetched yet.
 pub(super) struct Backlog {
-    /// The cursor it goes on from: it serves only whoever asks for exactly that.
+    /// Valid only for a fetch from exactly this cursor.
     pub cursor: Cursor,
     pub waiting: VecDeque<Listed>,
     /// The highest UID that the listing looked at.
@@ -60,7 +60,7 @@ impl Backlog {
 }
 
 impl Listed {
-    /// What fetching it takes, in bytes.
+    /// Returns the bytes that fetching it takes.
     pub fn cost(&self, limits: &FetchLimits) -> u64 {
         match self.size > limits.raw_bytes {
             true => BEGINNING_BYTES,

@@ -60,7 +60,7 @@ pub enum TlsMode {
     None,
 }
 
-/// What to take of a folder that was never read before.
+/// The mail that the first contact with a folder takes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Import {
     /// Only what comes from now on.
@@ -174,7 +174,7 @@ impl Source for ImapSource {
 }
 
 impl ImapSource {
-    /// Records from now on what is said to the server, secrets and mails left out.
+    /// Records the conversation with the server from now on, without secrets and mails.
     pub fn with_trace(mut self, trace: Trace) -> Self {
         self.trace = Some(trace);
         self
@@ -230,7 +230,7 @@ impl ImapSource {
                 connection
             }
         };
-        // An open folder is left alone: asking anew would end an IDLE that is going on.
+        // An open folder stays as it is: another SELECT would end a running IDLE.
         let connection = self.connection.insert(connection);
         if connection
             .selected

@@ -1,4 +1,4 @@
-//! What a server's response means (RFC 9051 section 7): only what Postroom asks for is read, the rest is passed over.
+//! Parses server responses (RFC 9051 section 7): only what Postroom requests, the rest is skipped.
 //!
 //! The reading is flat, without recursion, so that no nesting a server thinks up can exhaust the stack.
 
@@ -140,7 +140,7 @@ impl Ids {
 /// Tags are this letter and a number.
 pub(super) const TAG: char = 'P';
 
-/// Reads one response; `None` when it is none.
+/// Parses one response; `None` if it is invalid.
 pub(super) fn read(pieces: &[Piece]) -> Option<Response> {
     let Some(Piece::Text(first)) = pieces.first() else {
         return None;
@@ -416,7 +416,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// What is left of the current text.
+    /// Returns the rest of the current text.
     fn rest(&self) -> &'a [u8] {
         self.text.trim_ascii_start()
     }

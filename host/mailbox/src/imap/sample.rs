@@ -11,7 +11,7 @@ use crate::{BEGINNING_BYTES, SourceError};
 /// The longest subject shown, in characters.
 const SUBJECT_CHARS: usize = 80;
 
-/// What the open folder's newest mail is, in words.
+/// Describes the newest mail of the open folder.
 pub(super) async fn newest(connection: &mut Connection) -> Result<String, SourceError> {
     const STEP: &str = "fetch";
     let newest = connection.selected.as_ref().map_or(0, |open| open.exists);

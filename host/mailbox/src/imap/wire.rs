@@ -65,7 +65,7 @@ pub(super) struct Wire {
 const LINE_BYTES: usize = 256 * 1024;
 /// The longest search result: one of a million mails fits.
 const SEARCH_BYTES: usize = 8 * 1024 * 1024;
-/// What a server may say about one command, literals apart. A listing takes 2 MB, and news of other mails' flags may come with it.
+/// Limit of a server's answers to one command, without literals. A listing takes 2 MB, and flag updates of other mails may come with it.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// Literals are kept up to this unless a body is being fetched.
 const KEEP_BYTES: u64 = 64 * 1024;
@@ -82,7 +82,7 @@ enum State {
 }
 
 impl Wire {
-    /// `tap` hears all that is said.
+    /// `tap` receives the whole conversation.
     pub fn new(stream: Box<dyn Stream>, tap: Option<Tap>) -> Self {
         Self {
             stream,

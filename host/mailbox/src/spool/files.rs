@@ -21,7 +21,7 @@ pub(super) struct Found {
     pub identity: Identity,
 }
 
-/// What tells a file from another that took its name, and from itself once it was written to. Stays when it is moved.
+/// The identity of a file: differs from a later file of the same name and after each write, and survives a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     device: u64,

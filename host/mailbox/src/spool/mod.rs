@@ -1,7 +1,7 @@
 //! The spool source: a folder of `.eml` files or a maildir on this machine, each file one mail.
 //!
-//! What was read is known by the files themselves: an acknowledged one is moved away or removed. The cursor only says
-//! which batch was journalled, so that a batch that was not is given again.
+//! The files themselves show what was read: acknowledged ones are moved away or removed. The cursor only says which batch was
+//! journalled, so that a batch that was not is fetched again.
 
 mod files;
 
@@ -71,7 +71,7 @@ pub struct SpoolSource {
     waiting: VecDeque<Found>,
     /// Given and still there: mails whose acknowledgement is due, or that are kept.
     taken: HashMap<PathBuf, Identity>,
-    /// Tried in vain and still there: tried again at each look, and warned of once.
+    /// Files that could not be read and still exist: retried at each look, with one warning.
     unreadable: HashSet<PathBuf>,
     /// Whether the last look found files that may still be growing.
     unsettled: bool,
@@ -203,7 +203,7 @@ impl Source for SpoolSource {
             timeout
         };
         let end = Instant::now() + longest.min(timeout);
-        // Late is as good as early: whoever waits looks again.
+        // Early or late makes no difference: the caller looks again.
         let _ = timeout_at(end, watch.news.notified()).await;
         Ok(())
     }

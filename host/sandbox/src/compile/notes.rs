@@ -1,7 +1,7 @@
-//! What is known of components whose compiling ended badly, as small files beside the compiled code.
+//! Notes on components that failed to compile, as small files beside the compiled code.
 //!
-//! A note is written before a component is compiled and removed when that ended well. So what ends the whole process, or the
-//! machine, leaves a note too.
+//! A note is written before a component is compiled and removed on success, so a crash of the process or the machine leaves a note
+//! too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -17,10 +17,10 @@ const NOTE_BYTES: u64 = 64;
 /// The folder of notes; none keeps none.
 pub(super) struct Notes(Option<PathBuf>);
 
-/// What a note says.
+/// The content of a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Note {
-    /// So many attempts began and did not end.
+    /// The number of attempts that started and did not finish.
     Unfinished(u32),
     /// It needs more than these bytes.
     Memory(usize),
@@ -33,7 +33,7 @@ impl Notes {
         Self(folder)
     }
 
-    /// What is noted of a component. A note that cannot be read is none.
+    /// Returns the note on a component; `None` for an unreadable one.
     pub(super) fn read(&self, key: &str) -> Option<Note> {
         let file = File::open(self.path(key)?).ok()?;
         let mut text = String::new();

@@ -14,8 +14,8 @@ const BLOCK: usize = 4 << 10;
 
 /// `memory` is all of it, in whole pages.
 ///
-/// Of a module from bytes, wasmtime keeps the data and makes a file with the same contents besides, which instances map copy-on-write.
-/// Of one from a file it keeps and maps that file.
+/// For a module from bytes, wasmtime keeps the data and also creates a file with it, which instances map copy-on-write.
+/// For a module from a file it maps that file.
 pub(super) fn module(engine: &Engine, memory: &[u8]) -> wasmtime::Result<Module> {
     let file = file(&engine.precompile_module(&wasm(memory))?)?;
     // SAFETY: this engine made the contents just now, and nobody changes them: the file has no name, its one descriptor goes to
@@ -60,7 +60,7 @@ fn wasm(memory: &[u8]) -> Vec<u8> {
     module.finish()
 }
 
-/// What is not zero, in as few pieces as blocks allow.
+/// Returns the non-zero parts, in as few pieces as blocks allow.
 fn runs(memory: &[u8]) -> Vec<(usize, &[u8])> {
     let mut runs = Vec::new();
     let mut begin = None;

@@ -34,7 +34,7 @@ const IMPORT: usize = 8 * WORD;
 /// Where the answer's content begins, behind the byte that says which it is.
 const CONTENT: usize = WORD;
 
-/// What came of handing a script's modules to the interpreter.
+/// The result of passing a script's modules to the interpreter.
 pub(super) enum Outcome {
     Evaluated {
         /// All of it, in whole pages.
@@ -262,7 +262,7 @@ fn log(mut caller: Caller<'_, Host>, level: u32, at: u32, length: u32) -> wasmti
     Ok(())
 }
 
-/// `[method]message.subject` of `postroom:plugin/types@1.1.0` is said as `message.subject`, `get` of `postroom:plugin/kv@1.1.0` as `kv.get`.
+/// Names `[method]message.subject` of `postroom:plugin/types@1.1.0` as `message.subject`, and `get` of `postroom:plugin/kv@1.1.0` as `kv.get`.
 fn not_yet(store: &mut Store<Host>, ty: FuncType, module: &str, name: &str) -> Func {
     let call = match name.split_once(']') {
         Some((_, call)) => call.to_owned(),

@@ -174,7 +174,7 @@ impl Scripts {
         typescript.strip(engines, terms, module, left).map(Some)
     }
 
-    /// What a script's instances are made of, given the linker of its imports.
+    /// Prepares a script's instances, given the linker of its imports.
     pub(crate) fn link(
         &self,
         linker: &mut wasmtime::component::Linker<Host>,

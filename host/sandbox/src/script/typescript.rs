@@ -19,7 +19,7 @@ use crate::source::Module;
 
 /// A core module built for the world `type-stripper`.
 static TYPE_STRIPPER: &[u8] = include_bytes!(env!("POSTROOM_GUEST_TYPESCRIPT"));
-/// What crosses besides the text itself.
+/// Bytes transferred besides the text itself.
 const EXTRA_BYTES: usize = 64 << 10;
 
 /// Ready to take types out.

@@ -176,7 +176,10 @@ fn imports_that_cannot_be_are_refused_where_they_stand() {
     let error = SANDBOX
         .load(lone, "{}", &Grants::default(), &Limits::default())
         .unwrap_err();
-    assert!(error.to_string().contains("stands alone"), "{error}");
+    assert!(
+        error.to_string().contains("a single file without imports"),
+        "{error}"
+    );
 }
 
 #[test]

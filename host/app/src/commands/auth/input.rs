@@ -1,4 +1,4 @@
-//! Lines from stdin beside something else that is waited for: reading ends when the wait does, whoever holds the other end.
+//! Lines from stdin while the program waits for something else: reading ends with the wait.
 
 use std::os::fd::AsFd;
 use std::time::Duration;

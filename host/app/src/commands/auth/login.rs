@@ -146,7 +146,7 @@ async fn answer(
     redirected.await
 }
 
-/// Reads lines until one ends the sign-in; what is no answer is told and asked for again.
+/// Reads lines until one ends the sign-in; reports invalid lines and asks again.
 async fn pasted(sign_in: &CodeSignIn, lines: &mut Lines) -> Result<Code, NoAnswer> {
     while let Some(line) = lines.next().await {
         if line.is_empty() {
@@ -216,7 +216,7 @@ fn report(account: &Account, status: &Status) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether somebody else signed in. An opaque id says nothing about an address.
+/// Whether another user signed in. An opaque id cannot be compared with an address.
 fn is_another(identity: &str, login: &str) -> bool {
     identity.contains('@') == login.contains('@') && !identity.eq_ignore_ascii_case(login)
 }

@@ -39,7 +39,7 @@ pub fn logout(config: &Path, who: &Who) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The tokens in the opened vault; nobody is asked yet, and a failure is told by the command alone.
+/// Opens the tokens of the vault; makes no request, and leaves failures to the command to report.
 fn tokens(config: &Config) -> anyhow::Result<Tokens> {
     let tls = tls::client_config(&config.extra_roots)?;
     let tokens = connections::tokens(config, &tls).map(Tokens::quiet);

@@ -42,7 +42,7 @@ pub fn status(config: &Path, profile: Option<&str>, json: bool) -> anyhow::Resul
     let mut failed = statuses.iter().any(|status| status.state == State::Failed);
     for (name, why) in misconfigured {
         failed = true;
-        // To people and programs alike: a program reads rows, and this is none.
+        // To stderr, for people and programs alike, since it is no row.
         eprintln!("profile {name} cannot be used: {}", why.reason);
         eprintln!("help: {}", why.help);
     }
@@ -61,7 +61,7 @@ fn known_profile(config: &Config, name: &str) -> anyhow::Result<()> {
     bail!(no_such("profile", name, &names))
 }
 
-/// What a line per account has no room for.
+/// Prints what does not fit into one line per account.
 fn tell(
     statuses: &[Status],
     config: &Config,
@@ -76,7 +76,7 @@ fn tell(
         });
         print(format!("\n{who}: {}", status.advice))?;
     }
-    // An account's advice tells of its own secret or certificate.
+    // An account's advice covers its own secret or certificate.
     let dates = notices(config, now);
     for notice in dates {
         let shown = match &notice.about {

@@ -21,6 +21,7 @@ pub fn refused(file: &str, script: &str, limits: &Limits) -> Vec<Problem> {
                 key: String::new(),
                 message,
                 cure,
+                source: None,
             })
         })
         .collect()

@@ -1,4 +1,4 @@
-//! What a rule wants of its tenant, seen without running it: a component's imports; in a script the calls of `kv`, `lookup` and the constructors.
+//! The grants that a rule needs, found without running it: a component's imports; in a script the calls of `kv`, `lookup` and the constructors.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use postroom_sandbox::lex::{Bracket, Kind, Lexer, Token};
 
 use crate::config::{Problem, RuleUse};
 
-/// What `check` and `rule try` say of `expect`.
+/// The warning of `check` and `rule try` on `expect`.
 pub const EXPECT_IS_NOT_WATCHED: &str =
     "expect is recorded with the decision only: no alert comes when the mail is missing";
 const KV: &[&str] = &["get", "set", "delete"];
@@ -30,7 +30,7 @@ pub struct Want {
     pub column: u32,
 }
 
-/// What a script calls, each once.
+/// Returns the capabilities that a script calls, each once.
 pub fn of_script(script: &str) -> Vec<Want> {
     let mut wants: Vec<Want> = Vec::new();
     let mut declared: Vec<ActionKind> = Vec::new();
@@ -73,10 +73,11 @@ pub fn missing(file: &str, wants: &[Want], wanted: &RuleUse) -> Vec<Problem> {
                 line: want.line,
                 column: want.column,
                 key: String::new(),
-                message: format!("wants {what}, which tenant \"{tenant}\" is not granted"),
+                message: format!("needs {what}, which tenant \"{tenant}\" is not granted"),
                 cure: format!(
-                    "add \"{what}\" to {key} of [tenants.{tenant}], or do without: a mail that comes there goes on to the next rule"
+                    "add \"{what}\" to {key} of [tenants.{tenant}], or remove it: a mail that reaches it goes to the next rule"
                 ),
+                source: None,
             }
         })
         .collect()
@@ -92,6 +93,7 @@ pub fn unwatched(file: &str, wants: &[Want]) -> Option<Problem> {
         key: String::new(),
         message: EXPECT_IS_NOT_WATCHED.into(),
         cure: "watch for the missing mail by other means until a later version does".into(),
+        source: None,
     })
 }
 

@@ -14,7 +14,7 @@ use crate::commands::screen::Ink;
 /// Shows each event as a line.
 pub struct InView(pub Arc<View>);
 
-/// What an event says.
+/// The fields of an event.
 #[derive(Default)]
 struct Said {
     message: String,

@@ -1,4 +1,4 @@
-//! A mail's lines: what became of it and which line of which rule said so, then the rules' own log.
+//! The lines of a mail: its outcome and the line of the rule that decided, then the rules' log.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ const WHAT_COLUMNS: usize = 34;
 /// Where there is no terminal, columns are as on one of so many.
 const USUAL_COLUMNS: usize = 100;
 
-/// What all mails' lines have in common.
+/// The layout shared by all mails' lines.
 pub struct Columns {
     /// As wide as the longest name; none where there is one mailbox only.
     mailbox: Option<usize>,
@@ -120,7 +120,7 @@ impl Columns {
         lines
     }
 
-    /// The line that decided, else the rule.
+    /// Returns the line that decided, or the rule.
     fn by(&self, decision: &Decision) -> String {
         let place = decision.decided_at.as_deref().and_then(|place| {
             let mut parts = place.rsplitn(3, ':');
@@ -139,7 +139,7 @@ impl Columns {
     }
 }
 
-/// What an outcome looks like at a glance: red needs somebody now, green is done.
+/// Returns the colour of an outcome: red needs attention now, green is done.
 fn ink(decision: &Decision) -> Ink {
     let firing = mail_line::alert_state(decision);
     match decision.outcome {

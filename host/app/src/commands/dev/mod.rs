@@ -1,4 +1,4 @@
-//! `postroom dev`: the service with a view for whoever writes its rules. A save is tested and rehearsed before it is live.
+//! `postroom dev`: the service with a view for rule authors. A save is tested and rehearsed before it goes live.
 
 mod log;
 mod mail;
@@ -40,7 +40,7 @@ struct Dev {
     config_option: String,
     bring_in: String,
     mails: usize,
-    /// The generation that serves, 0 before the first.
+    /// The live generation, 0 before the first.
     serving: AtomicU64,
     /// Since the start.
     decided: AtomicU64,
@@ -136,7 +136,7 @@ impl Dev {
             .show(|screen| self.columns.lines(screen, mailbox, decided, committed));
     }
 
-    /// What there was of it all.
+    /// Returns the summary at the end.
     fn sum(&self) -> Line {
         let count = |number: u64, what: &str| match number {
             1 => format!("1 {what}"),
@@ -166,7 +166,7 @@ impl Audience for Dev {
         let rehearsed = (!change.fresh().is_empty()).then(|| self.rehearsal.run(change));
         let telling = self.telling();
         let mut lines = Vec::new();
-        // At the start all are new, and stand in the head.
+        // At the start all rules are new, and the heading lists them.
         if change.generation().is_some() {
             lines.push(Line::new());
             lines.push(now().with(Ink::Bold, telling.title(change)).wrapped(HANG));
@@ -210,7 +210,7 @@ impl Audience for Dev {
     }
 }
 
-/// What is run, before it runs.
+/// Returns the heading, before the service starts.
 fn head(config: &Config, config_file: &Path, args: &DevArgs) -> Vec<Line> {
     let names = |names: &mut dyn Iterator<Item = &str>| names.collect::<Vec<_>>().join(", ");
     let mailboxes = names(&mut config.mailboxes.iter().map(|it| it.name.as_str()));

@@ -1,4 +1,4 @@
-//! The view: lines that scroll by, whole ones only, whoever says them. A terminal that takes none holds nobody up.
+//! The view: whole lines that scroll, from any part of the service. A paused terminal blocks nothing.
 
 use std::io::{Write, stdout};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -9,11 +9,11 @@ use jiff::Zoned;
 
 use crate::commands::screen::{Ink, Line, Screen};
 
-/// What a line begins with: the time or a word, to the right of this column.
+/// The width of the left column, with the time or the step.
 const GUTTER: usize = 8;
 /// The column at which everything else stands.
 pub const HANG: usize = GUTTER + 2;
-/// What is said while the terminal takes nothing (Ctrl-S) is kept, so many mails or saves; what comes after is counted.
+/// Mails or saves that are kept while the terminal is paused (Ctrl-S); further ones are counted.
 const WAITING: usize = 1000;
 
 /// Where everything is shown that happens.
@@ -27,7 +27,7 @@ struct Out {
     writes: Option<SyncSender<String>>,
     /// Whether the last line was blank, or none was.
     blank: bool,
-    /// What could not be said since the last that could.
+    /// Events lost since the last one that was shown.
     lost: usize,
 }
 

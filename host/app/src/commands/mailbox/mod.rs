@@ -27,7 +27,7 @@ const CONFIGURATION: &str = "configuration";
 pub struct Options {
     /// Whom to send a test mail to.
     pub send_to: Option<String>,
-    /// Shows what is said to the servers, secrets and mails left out.
+    /// Print the protocol log, without secrets and mails.
     pub trace: bool,
     pub json: bool,
 }

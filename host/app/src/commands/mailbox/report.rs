@@ -22,7 +22,7 @@ pub enum Part {
     Out,
 }
 
-/// What a failed step says: the error, and what to do about it.
+/// The error of a failed step, with advice.
 pub type Failure = (String, Advice);
 
 /// The failure of a part whose secret, key or certificate cannot be had.

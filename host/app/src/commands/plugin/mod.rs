@@ -94,7 +94,7 @@ pub fn inspect(component: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a tenant must grant before this component loads, and what it is given empty.
+/// Returns the grants that this component needs, and the empty interfaces it gets.
 fn needs(found: &Inspection) -> Vec<String> {
     let grants = found.needs().into_iter();
     let mut needs: Vec<String> = grants.map(|grant| format!("the grant {grant}")).collect();

@@ -45,13 +45,13 @@ fn name_of(dir: &Path) -> anyhow::Result<&str> {
         && name.len() <= NAME_BYTES;
     if !sound {
         bail!(
-            "{:?} is no name for a rule. Cure: begin with a lower-case letter, go on with those, digits and single hyphens, \
+            "{:?} is no name for a rule; help: begin with a lower-case letter, go on with those, digits and single hyphens, \
              {NAME_BYTES} at most: postroom plugin new --lang rust disk-full",
             dir.display().to_string()
         );
     }
     if name == "postroom-sdk" {
-        bail!("postroom-sdk is the SDK's name. Cure: name the rule for what it does");
+        bail!("postroom-sdk is the SDK's name; help: name the rule for what it does");
     }
     Ok(name)
 }
@@ -70,7 +70,7 @@ fn refuse_occupied(dir: &Path) -> anyhow::Result<()> {
         Ok(_) => {}
     }
     bail!(
-        "{} is there already, and nothing is overwritten. Cure: choose another name",
+        "{} is there already, and nothing is overwritten; help: choose another name",
         dir.display()
     );
 }

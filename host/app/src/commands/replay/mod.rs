@@ -24,7 +24,7 @@ use postroom_config::suggest::no_such;
 pub(super) use json::{Lines, summary};
 pub(super) use text::{Text, counts};
 
-/// What the command line asks for.
+/// The request of the command line.
 #[derive(Debug)]
 pub struct Options {
     pub filter: Filter,
@@ -92,7 +92,7 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     })?;
     progress.finish_and_clear();
     match printed.and_then(|()| printer.end(&report)) {
-        // Nobody reads the rest, so there is none.
+        // The reader is gone.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             return Ok(ExitCode::from(BROKEN_PIPE));
         }
@@ -103,7 +103,7 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     }
     if report.replayed() == 0 {
         let why = match report.skipped.is_empty() {
-            true => "there is none of what was asked for; `postroom decisions` lists them",
+            true => "no recorded mail matches; `postroom decisions` lists what there is",
             false => "each for the reason told above",
         };
         bail!("no recorded mail was replayed: {why}");

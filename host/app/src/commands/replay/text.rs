@@ -105,7 +105,7 @@ impl Printer for Text {
         if report.unrecorded > 0 {
             writeln!(
                 self.out,
-                "for {} mails a rule asked for what was not asked then, and was told that it is not there: what came of it may be otherwise in truth",
+                "{} mails: a rule made lookups that were not recorded; they were answered as empty, so the result may differ in production",
                 report.unrecorded
             )?;
         }
@@ -132,7 +132,7 @@ impl Printer for Text {
     }
 }
 
-/// What a difference of two decisions comes with: another rule, rules newly or no more in trouble.
+/// Returns remarks on a difference of two decisions: another rule, new failures, failures that are gone.
 pub fn remarks(before: &Decision, after: &Decision) -> Vec<String> {
     let by =
         (before.rule != after.rule).then(|| format!("decided by {} → {}", before.rule, after.rule));

@@ -22,18 +22,18 @@ const NAME_CHARS: usize = 40;
 /// The line's own rules, which have no cases.
 const BUILT_IN: &[&str] = &["standard", "fallback"];
 
-/// What is to be pinned, and how.
+/// The request to pin a mail.
 #[derive(Debug, Default)]
 pub struct Pin {
     /// The decision's number.
     pub decision: String,
     /// Another rule than the one that decided.
     pub rule: Option<PathBuf>,
-    /// The case's name; made from the subject when there is none.
+    /// The case's name; by default made from the subject.
     pub name: Option<String>,
     /// Domains that are no secret.
     pub keep: Vec<String>,
-    /// Write it although the rule decides otherwise by now.
+    /// Write the case even if the rule now decides differently.
     pub force: bool,
 }
 
@@ -107,7 +107,7 @@ fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow
     }
     if BUILT_IN.contains(&row.rule.as_str()) {
         bail!(
-            "decision {} was made by the built-in rule {}, which has no cases. Cure: name the rule the case is for, with --rule FILE",
+            "decision {} was made by the built-in rule {}, which has no cases; help: name the rule the case is for, with --rule FILE",
             row.id,
             row.rule
         );
@@ -118,14 +118,14 @@ fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow
         .find(|it| it.tenant == row.tenant && it.rule.name == row.rule);
     let path = found.and_then(|it| it.rule.path()).with_context(|| {
         format!(
-            "decision {} was made by {}, which the configuration has no more. Cure: name the rule the case is for, with --rule FILE",
+            "decision {} was made by {}, which the configuration has no more; help: name the rule the case is for, with --rule FILE",
             row.id, row.rule
         )
     })?;
     Ok(path.strip_prefix(".").unwrap_or(path).to_owned())
 }
 
-/// The circumstances of the decision, as the rule was told of them.
+/// Returns the context of the decision that the rule received.
 fn told(row: &DecisionRow, terms: &Terms, raw: &Bytes) -> anyhow::Result<Expected> {
     let now: jiff::Timestamp = row.received.parse().context("the decision's time")?;
     let message = parse(raw, &terms.parse_limits, &terms.trusted);
@@ -249,7 +249,7 @@ fn free_case(
         let case = Case::named(&folder, name);
         if !wanted.force && !is_free(&case) {
             bail!(
-                "{} is there already. Cure: another --name, or --force",
+                "{} is there already; help: another --name, or --force",
                 case.mail.display()
             );
         }

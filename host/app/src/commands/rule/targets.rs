@@ -38,7 +38,7 @@ impl Target {
     }
 }
 
-/// What is meant, each rule once.
+/// Returns the targets, each rule once.
 pub fn find(paths: &[PathBuf], config: Option<&Config>) -> anyhow::Result<Vec<Target>> {
     if !paths.is_empty() {
         let mut targets: Vec<Target> = Vec::new();
@@ -58,7 +58,7 @@ pub fn find(paths: &[PathBuf], config: Option<&Config>) -> anyhow::Result<Vec<Ta
     }
     if !Path::new(RULES).is_dir() {
         bail!(
-            "there is neither a configuration nor a folder {RULES} here. Cure: name a rule, a folder of its cases or a folder of rules, or the configuration with --config FILE"
+            "there is neither a configuration nor a folder {RULES} here; help: name a rule, a folder of its cases or a folder of rules, or the configuration with --config FILE"
         );
     }
     in_folder(Path::new(RULES))

@@ -18,21 +18,21 @@ use crate::config::Config;
 use crate::output::coloured_line;
 use crate::rulebook;
 
-/// What is to be run, and how it is told.
+/// The selection of cases, and the form of the report.
 #[derive(Debug, Default)]
 pub struct Options {
     /// Rules, folders of cases, mails, folders of rules; none for all that the configuration has.
     pub paths: Vec<PathBuf>,
     /// Only as this mailbox's tenant has the rules.
     pub mailbox: Option<String>,
-    /// What rules say now becomes what is expected.
+    /// Overwrite the expected results.
     pub update: bool,
     /// Again at every save.
     pub watch: bool,
     pub json: bool,
 }
 
-/// How one case ended, for whoever reads it.
+/// The result of one case.
 struct Row<'a> {
     rule: &'a str,
     tenant: Option<&'a str>,
@@ -51,7 +51,7 @@ enum State {
     NoCases,
 }
 
-/// What a round came to.
+/// The result of one round.
 #[derive(Debug, Default)]
 struct Tally {
     rules: usize,
@@ -93,7 +93,7 @@ pub fn test(config: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The configuration; none when none is named and there is none at the usual place.
+/// Reads the configuration; `None` if none is named and the default does not exist.
 fn read_config(file: &Path) -> anyhow::Result<Option<Config>> {
     if file == Path::new(USUAL_CONFIG) && !file.exists() {
         return Ok(None);
@@ -129,7 +129,7 @@ fn round(config: &Path, options: &Options, sandbox: &Sandbox) -> anyhow::Result<
             |target| target.folder().display().to_string(),
         );
         eprintln!(
-            "Nothing was tested. Cure: put a mail into {folder}/NAME.eml, then `postroom rule test --update` writes what the rule makes of it; or `postroom rule pin DECISION`"
+            "Nothing was tested; help: put a mail into {folder}/NAME.eml, then `postroom rule test --update` writes what the rule makes of it; or `postroom rule pin DECISION`"
         );
         return Ok(ExitCode::FAILURE);
     }
@@ -243,7 +243,7 @@ fn one_rule(
     Ok(())
 }
 
-/// What `--update` did to a case.
+/// The effect of `--update` on a case.
 enum Update {
     None,
     Written,

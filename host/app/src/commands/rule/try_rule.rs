@@ -118,7 +118,7 @@ fn for_people(
 ) -> Result<String, serde_json::Error> {
     let mut parts = Vec::new();
     parts.push(match facts["trouble"].as_str() {
-        Some(trouble) => format!("trouble: {trouble}\nThe mail goes on to the next rule."),
+        Some(trouble) => format!("trouble: {trouble}\nThe next rule decides the mail."),
         None => format!(
             "{} by {}",
             facts["outcome"].as_str().unwrap_or("pass"),

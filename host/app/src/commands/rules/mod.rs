@@ -1,4 +1,4 @@
-//! `postroom rules`: which rules were live when, what a generation changed, and the way back.
+//! `postroom rules`: lists, shows, compares and rolls back rule generations.
 
 mod diff;
 
@@ -270,7 +270,7 @@ fn short(hash: &ContentHash) -> String {
     hash.hex().chars().take(SHORT).collect()
 }
 
-/// A rule's files by name; a component is told in one line.
+/// Returns a rule's files by name; a component is one line.
 fn texts(rule: &RuleRecord) -> anyhow::Result<BTreeMap<String, String>> {
     if rule.name.ends_with(".wasm") {
         let told = format!("a component of {} bytes, {}\n", rule.bytes.len(), rule.hash);

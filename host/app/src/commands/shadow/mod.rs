@@ -45,13 +45,13 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
         start_shadow(&config.data_dir, &new, &options).map_err(|error| match error {
             StoreError::ShadowMails { .. } => anyhow::anyhow!("--mails {}: {error}", args.mails),
             StoreError::ShadowRuns { .. } => anyhow::anyhow!(
-                "{error}. Cure: see what it came to with `postroom shadow show {0}`, and end it with `postroom shadow stop {0}`",
+                "{error}; help: see what it came to with `postroom shadow show {0}`, and end it with `postroom shadow stop {0}`",
                 args.mailbox
             ),
             error => error.into(),
         })?;
     print(format!(
-        "{} decides beside {} on the next {} mails of {}; nothing of it is stored as a decision or sent\n`postroom shadow show {}` tells what it would have done otherwise. A running service begins within a second.",
+        "{} runs alongside {} on the next {} mails of {}; none of its decisions is stored or sent\n`postroom shadow show {}` shows the differences. A running service starts within a second.",
         args.rule.display(),
         begun.rule,
         begun.wanted,
@@ -108,7 +108,7 @@ pub fn stop(config_file: &Path, mailbox: &str) -> anyhow::Result<ExitCode> {
     if !end_shadow(&data_dir, shadow.id, ShadowState::Stopped, None, &options)? {
         let now = reader.shadow(shadow.id)?.unwrap_or(shadow);
         bail!(
-            "the shadow of {mailbox} does not run: it is {}. `postroom shadow show {mailbox}` tells what it came to",
+            "the shadow of {mailbox} does not run: it is {}. `postroom shadow show {mailbox}` shows its result",
             now.state.as_str()
         );
     }
@@ -162,7 +162,7 @@ fn newest(reader: &Reader, mailbox: &str) -> anyhow::Result<Shadow> {
     )
 }
 
-/// Who else gets what is promoted.
+/// Names the other mailboxes that a promotion changes.
 fn also(config: &config::Config, shadow: &Shadow) -> String {
     let mailbox = config.mailbox(&shadow.mailbox);
     let rule = mailbox.and_then(|it| it.rules.iter().find(|rule| rule.name == shadow.rule));

@@ -31,7 +31,7 @@ pub fn show(config: &Path, mailbox: &str, all: bool, json: bool) -> anyhow::Resu
     }
 }
 
-/// What a shadow came to, as the counts of a replay; what the candidate took is of the mails given.
+/// Returns a shadow's results as the counts of a replay; the candidate's cost covers the given mails.
 pub fn report(shadow: &Shadow, mails: &[ShadowMail]) -> Report {
     let limits = Limits {
         time: Duration::from_micros(shadow.limit_us),

@@ -418,7 +418,7 @@ fn what_cannot_be_begun_ended_or_promoted_says_why() {
         ),
         (
             &["drop", "--rule", "b.js"],
-            "no chain has a rule of this name. The chains have: rules/a.js, standard. Cure: say which one it is to replace, with --as NAME",
+            "no chain has a rule of this name. The chains have: rules/a.js, standard; help: say which one it is to replace, with --as NAME",
         ),
         (
             &["drop", "--rule", "b.js", "--as", "rules/b.js"],
@@ -460,7 +460,7 @@ fn what_cannot_be_begun_ended_or_promoted_says_why() {
     assert_eq!(shadow_of(&room, "drop")["mails"], 100);
     let error = start(&["drop", "--rule", "a.js"]);
     assert!(
-        error.contains("mailbox drop has a shadow of rules/a.js already. Cure:"),
+        error.contains("mailbox drop has a shadow of rules/a.js already; help:"),
         "{error}"
     );
     let error = refused(&room, &["shadow", "stop", "dorp"]);
