@@ -40,6 +40,7 @@ const CHARS_A_COLUMN: usize = 4;
 /// A terminal is taken to be at least so wide.
 const LEAST_COLUMNS: usize = 20;
 const ELLIPSIS: char = '…';
+
 impl Screen {
     /// As the output is now: a terminal may be resized any time.
     pub fn of(output: &(impl AsFd + IsTerminal)) -> Self {
