@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+/// Stands for a character without a picture: ␚. Some terminals drop U+FFFD.
 const SUBSTITUTE: char = '\u{241a}';
 
 /// The text with every [hidden](is_hidden) character as `\uXXXX`, which is also how JSON writes it. Line feeds and tabs stay, and a

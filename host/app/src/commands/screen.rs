@@ -40,7 +40,6 @@ const CHARS_A_COLUMN: usize = 4;
 /// A terminal is taken to be at least so wide.
 const LEAST_COLUMNS: usize = 20;
 const ELLIPSIS: char = '…';
-/// Stands for what has no picture: ␚. The usual sign for it is dropped by some terminals.
 
 impl Screen {
     /// As the output is now: a terminal may be resized any time.

@@ -422,7 +422,7 @@ fn what_cannot_be_begun_ended_or_promoted_says_why() {
         ),
         (
             &["drop", "--rule", "b.js", "--as", "rules/b.js"],
-            "--as rules/b.js: no chain has this rule",
+            "--as: no rule of a chain is named rules/b.js (known: rules/a.js, standard)\n",
         ),
         (
             &["drop", "--rule", "b.js", "--as", "standard"],
