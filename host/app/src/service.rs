@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use postroom_auth::Tokens;
 use postroom_auth::runway::Notice;
 use postroom_core::RawMessage;
-use postroom_mailbox::{FetchLimits, InFlight, Source};
+use postroom_mailbox::{FetchLimits, InFlight};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
 use postroom_store::{OutboxKind, OutgoingRoute, Routes, Store, StoreError, StoreOptions};
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audience::{Audience, Log};
 use crate::clock::ClockCheck;
 use crate::config::{self, Config, ItemKind, Ready, Unavailable};
-use crate::connections::{self, AnySource};
+use crate::connections;
 use crate::directory::Directories;
 use crate::line::budget::Budget;
 use crate::line::deliver::Deliveries;
@@ -168,7 +168,7 @@ impl Service {
             .map(|mailbox| Intake {
                 line: line.clone(),
                 mailbox: Arc::new(line_mailbox(&config, mailbox)),
-                source: source(mailbox, &tokens, &tls),
+                source: connections::source(mailbox, &tokens, &tls),
                 every: mailbox.every,
                 fetch: FetchLimits {
                     batch_mails: config.limits.batch_mails,
@@ -421,17 +421,6 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
             automatic: config.limits.automatic,
         }),
     }
-}
-
-fn source(
-    mailbox: &config::Mailbox,
-    tokens: &Ready<Arc<Tokens>>,
-    tls: &Arc<ClientConfig>,
-) -> Ready<Box<dyn Source>> {
-    Ok(match connections::source(mailbox, tokens, tls)? {
-        AnySource::Imap(source) => source,
-        AnySource::Spool(source) => source,
-    })
 }
 
 /// What changes when the login's account, which had failed, works again.

@@ -14,6 +14,7 @@ pub mod parse;
 pub mod raw;
 pub mod redact;
 pub mod reply;
+pub mod text;
 pub mod thread;
 
 pub use backoff::{Backoff, backoff};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postroom_core::{Cursor, Position, RawMessage};
+use postroom_net::{ProbeStep, Trace};
 
 use crate::{InFlight, Room, SourceError};
 
@@ -28,6 +29,12 @@ pub trait Source: Send + Sync {
     /// Returns when there may be new mail, or after `timeout`. Cancel-safe: the future may be dropped at any time,
     /// and the connection is used on.
     async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError>;
+
+    /// Finds out whether the mailbox can be read, and reports each step as it ends; a failed step is the last one. Takes no mail.
+    async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send));
+
+    /// Records from now on what is said to the server, without secrets and mails. A source without a server records nothing.
+    fn set_trace(&mut self, _trace: Trace) {}
 
     /// Says goodbye, briefly.
     async fn close(&mut self);

@@ -25,6 +25,7 @@ use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
 use postroom_core::Address;
 use postroom_mailbox::After;
+use postroom_net::TlsMode;
 use postroom_sandbox::{Grants, Limits};
 use postroom_store::AutomaticLimits;
 use rustls_pki_types::CertificateDer;
@@ -209,15 +210,7 @@ pub enum Import {
 pub struct Server {
     pub host: String,
     pub port: u16,
-    pub tls: Tls,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tls {
-    Implicit,
-    StartTls,
-    /// To this machine only.
-    None,
+    pub tls: TlsMode,
 }
 
 #[derive(Debug, Clone)]

@@ -1,12 +1,12 @@
 //! Reads what every mail server needs: host, port, TLS, and how to sign in.
 
 use postroom_auth::{Account, Provider, Resource, Secret};
+use postroom_net::{TlsMode, is_loopback};
 
 use super::problem::Ready;
 use super::profiles::{AllFacts, Signer};
 use super::reader::{Item, Section};
-use super::values::is_loopback;
-use super::{Credential, Login, Names, Server, Tls};
+use super::{Credential, Login, Names, Server};
 
 /// The ports a protocol is known by.
 pub struct Ports {
@@ -89,11 +89,7 @@ pub fn read_server(
     let tls_item = section.item("tls");
     let tls = tls_item.as_ref().map(|item| {
         item.choice(
-            &[
-                ("implicit", Tls::Implicit),
-                ("starttls", Tls::StartTls),
-                ("none", Tls::None),
-            ],
+            &[TlsMode::Implicit, TlsMode::StartTls, TlsMode::None].map(|mode| (mode.name(), mode)),
             &[],
         )
     });
@@ -103,9 +99,9 @@ pub fn read_server(
         (None, Some(tls)) => {
             let tls = tls?;
             let port = match tls {
-                Tls::Implicit => ports.implicit,
-                Tls::StartTls => ports.start_tls,
-                Tls::None => ports.plain,
+                TlsMode::Implicit => ports.implicit,
+                TlsMode::StartTls => ports.start_tls,
+                TlsMode::None => ports.plain,
             };
             (port, tls)
         }
@@ -123,7 +119,7 @@ pub fn read_server(
         (None, None) => (ports.default, tls_of(ports.default)?),
     };
     let host = host?;
-    if let (Tls::None, Some(item)) = (tls, &tls_item)
+    if let (TlsMode::None, Some(item)) = (tls, &tls_item)
         && !is_loopback(&host)
     {
         item.problem(
@@ -244,11 +240,11 @@ fn canonical(login: String) -> String {
     }
 }
 
-fn tls_of(port: u16) -> Option<Tls> {
+fn tls_of(port: u16) -> Option<TlsMode> {
     if IMPLICIT_PORTS.contains(&port) {
-        Some(Tls::Implicit)
+        Some(TlsMode::Implicit)
     } else if START_TLS_PORTS.contains(&port) {
-        Some(Tls::StartTls)
+        Some(TlsMode::StartTls)
     } else {
         None
     }

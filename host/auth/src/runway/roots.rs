@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use postroom_core::text::harmless;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{About, NOTICE_DAYS, Notice, day, step};
-use crate::text::harmless;
 
 /// Longest part of a certificate's name that is shown, in characters.
 const NAME_CHARS: usize = 80;

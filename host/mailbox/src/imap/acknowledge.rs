@@ -7,8 +7,9 @@ use super::copy::{self, Copied, Way};
 use super::list::uid_sets;
 use super::{ImapSource, Place};
 use crate::{Acknowledge, After, SourceError};
+use postroom_net::Step;
 
-const STEP: &str = "acknowledge";
+const STEP: Step = Step::Acknowledge;
 
 impl ImapSource {
     pub(super) async fn acknowledge_all(

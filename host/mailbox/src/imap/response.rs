@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use jiff::civil::Date;
 use jiff::fmt::strtime;
-use postroom_auth::text::harmless_chars;
+use postroom_core::text::harmless_chars;
 
 use super::wire::{Literal, Piece};
 
@@ -95,6 +95,25 @@ pub(super) enum Code {
     ReadOnly,
     /// Any other, by its name in upper case.
     Other(String),
+}
+
+impl Code {
+    /// Returns the name of a code that gives the reason of a refusal.
+    pub fn into_name(self) -> Option<String> {
+        match self {
+            Code::TryCreate => Some("TRYCREATE".into()),
+            Code::NonExistent => Some("NONEXISTENT".into()),
+            Code::AlreadyExists => Some("ALREADYEXISTS".into()),
+            Code::Limit => Some("LIMIT".into()),
+            Code::OverQuota => Some("OVERQUOTA".into()),
+            Code::Other(name) => Some(name),
+            Code::Capability(_)
+            | Code::UidValidity(_)
+            | Code::UidNext(_)
+            | Code::Passing
+            | Code::ReadOnly => None,
+        }
+    }
 }
 
 /// The attributes of one FETCH response that were asked for.

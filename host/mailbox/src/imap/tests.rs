@@ -371,7 +371,7 @@ async fn servers_that_are_none() {
             _ => "other",
         };
         assert_eq!(kind, expected, "{error}");
-        assert_eq!(error.step(), "greeting");
+        assert_eq!(error.step(), Step::Greeting);
         assert!(error.to_string().len() < 700);
     }
     for answer in [

@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use postroom_core::{Position, RawMessage};
 use postroom_files::Unread;
+use postroom_net::Step;
 use serde::{Deserialize, Serialize};
 
 use crate::{After, BEGINNING_BYTES, SourceError};
@@ -285,7 +286,7 @@ fn is(path: &Path, found: &Found) -> Result<bool, SourceError> {
 /// A folder in the spool to put mails into, created when missing.
 fn folder(root: &Path, name: &str) -> Result<PathBuf, SourceError> {
     let folder = inside(root, Path::new(name)).ok_or_else(|| SourceError::Unusable {
-        step: "acknowledge",
+        step: Step::Acknowledge,
         reason: format!("{name} is not a folder within the spool"),
     })?;
     postroom_files::make_private_folder(&folder).map_err(|error| at(&folder, error))?;

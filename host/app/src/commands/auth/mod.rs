@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 use postroom_auth::advice::{self, Advice};
-use postroom_auth::text::harmless;
 use postroom_auth::vault::VaultError;
 use postroom_auth::{Account, AuthError, Profile, Tokens};
+use postroom_core::text::harmless;
 
 use crate::cli::Who;
 use crate::commands::{load_config, print, runtime};

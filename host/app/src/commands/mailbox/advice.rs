@@ -3,11 +3,12 @@
 use postroom_auth::advice::{Advice, advise, exchange_commands};
 use postroom_auth::provider::CLOUDS;
 use postroom_auth::{AuthError, Grant, Profile, Provider};
-use postroom_mailbox::{SourceError, Unreachable};
-use postroom_outgoing::{EnhancedStatus, SendError};
+use postroom_mailbox::SourceError;
+use postroom_net::{Step, TlsMode, Unreachable};
+use postroom_outgoing::{EnhancedStatus, SendError, Step as SmtpStep};
 use rustls::{CertificateError, Error as TlsError};
 
-use crate::config::{Config, Credential, Login, Mailbox, Outgoing, Server, Source, Tls};
+use crate::config::{Config, Credential, Login, Mailbox, Outgoing, Server, Source};
 
 /// What is tested, as far as advice speaks of it.
 pub struct Place<'c> {
@@ -102,32 +103,36 @@ impl<'c> Place<'c> {
                 Unreachable::Other => self.no_way(),
             },
             SourceError::Timeout {
-                step: "connect", ..
+                step: Step::Connect,
+                ..
             } => self.no_way(),
             SourceError::Timeout {
-                step: "greeting" | "tls",
+                step: Step::Greeting | Step::Tls,
                 ..
             }
             | SourceError::Transient {
-                step: "greeting" | "tls",
+                step: Step::Greeting | Step::Tls,
                 ..
             }
             | SourceError::Protocol {
-                step: "greeting", ..
+                step: Step::Greeting,
+                ..
             } => self.no_greeting(),
             SourceError::Tls { cause, .. } => self.tls(cause.as_ref()),
             SourceError::Auth(error) => self.no_token(error),
             SourceError::RefusedLogin { code, .. } => self.refused_login(code.as_deref()),
             SourceError::Transient {
-                step: "authenticate",
+                step: Step::Authenticate,
                 ..
             }
             | SourceError::Timeout {
-                step: "authenticate",
+                step: Step::Authenticate,
                 ..
             } => self.cannot_check(),
             SourceError::NotConnected { .. } => self.not_connected(),
-            SourceError::Transient { step: "select", .. } => say(
+            SourceError::Transient {
+                step: Step::Select, ..
+            } => say(
                 "The sign-in was accepted, and then the server ended the session or could not open the mailbox. Exchange does so when too many sessions come and go: wait a few minutes and test again. When it stays so, treat it as a missing permission.",
                 self.let_in(),
             ),
@@ -142,8 +147,12 @@ impl<'c> Place<'c> {
                 "The mailbox has no room left. Remove mail, or raise its quota.",
                 Vec::new(),
             ),
-            SourceError::Refused { step: "target", .. }
-            | SourceError::Unusable { step: "target", .. } => say(
+            SourceError::Refused {
+                step: Step::Target, ..
+            }
+            | SourceError::Unusable {
+                step: Step::Target, ..
+            } => say(
                 "Decided mail could not be moved there. Name another folder in `after`, with the prefix and the separator that the server uses.",
                 vec![format!("[{}] after = {{ done = \"move:…\" }}", self.key)],
             ),
@@ -179,7 +188,6 @@ impl<'c> Place<'c> {
 
     /// What to do when mail cannot be sent.
     pub fn of_sending(&self, error: &SendError) -> Advice {
-        use postroom_outgoing::{Step, Unreachable};
         if let Some(advice) = error.enhanced_status().and_then(|it| self.by_status(it)) {
             return advice;
         }
@@ -190,15 +198,15 @@ impl<'c> Place<'c> {
                 Unreachable::Other => self.no_way(),
             },
             SendError::Timeout {
-                step: Step::Connect,
+                step: SmtpStep::Connect,
                 ..
             } => self.no_way(),
             SendError::Timeout {
-                step: Step::Tls | Step::Hello,
+                step: SmtpStep::Tls | SmtpStep::Hello,
                 ..
             }
             | SendError::Transient {
-                step: Step::Tls | Step::Hello,
+                step: SmtpStep::Tls | SmtpStep::Hello,
                 code: None,
                 ..
             } => self.no_greeting(),
@@ -206,21 +214,25 @@ impl<'c> Place<'c> {
             SendError::Auth(error) => self.no_token(error),
             SendError::RefusedLogin { .. } => self.refused_login(None),
             SendError::Transient {
-                step: Step::Login, ..
+                step: SmtpStep::Login,
+                ..
             }
             | SendError::Timeout {
-                step: Step::Login, ..
+                step: SmtpStep::Login,
+                ..
             } => self.cannot_check(),
             SendError::Denied { .. }
             | SendError::Unsupported {
-                step: Step::Login, ..
+                step: SmtpStep::Login,
+                ..
             } => say(
                 "The server offers no sign-in of this kind here. Submission is at port 587 (tls = \"starttls\") or 465 (\"implicit\"), not at 25; at an Exchange of your own the connector must allow it.",
                 self.ports(),
             ),
             SendError::Unsupported { .. } => self.tls(None),
             SendError::Permanent {
-                step: Step::Sender, ..
+                step: SmtpStep::Sender,
+                ..
             } => say(
                 format!(
                     "The server does not let {} send as {}. Give it that right, or write the address of the mailbox that signs in as `from`.",
@@ -328,7 +340,7 @@ impl<'c> Place<'c> {
 
     fn no_greeting(&self) -> Advice {
         let text = match self.server.map(|server| server.tls) {
-            Some(Tls::StartTls | Tls::None) => {
+            Some(TlsMode::StartTls | TlsMode::None) => {
                 "The connection stands, and no mail server greets on it in clear. Most likely the port expects TLS from the first byte: write tls = \"implicit\". Else something else listens there, or the server is overloaded."
             }
             _ => {
@@ -649,8 +661,8 @@ impl<'c> Place<'c> {
 
     fn certificate_command(&self) -> String {
         let start = match (self.server.map(|server| server.tls), self.protocol) {
-            (Some(Tls::StartTls), Protocol::Smtp) => " -starttls smtp",
-            (Some(Tls::StartTls), _) => " -starttls imap",
+            (Some(TlsMode::StartTls), Protocol::Smtp) => " -starttls smtp",
+            (Some(TlsMode::StartTls), _) => " -starttls imap",
             _ => "",
         };
         let (host, port) = (self.host(), self.port());
@@ -668,11 +680,9 @@ impl<'c> Place<'c> {
     }
 
     fn mode(&self) -> &'static str {
-        match self.server.map(|server| server.tls) {
-            Some(Tls::Implicit) => "implicit",
-            Some(Tls::StartTls) => "starttls",
-            Some(Tls::None) | None => "none",
-        }
+        self.server
+            .map_or(TlsMode::None, |server| server.tls)
+            .name()
     }
 }
 

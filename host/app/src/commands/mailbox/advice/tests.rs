@@ -1,7 +1,7 @@
 //! Each kind of failure has its own advice, with what the admin needs filled in.
 
 use postroom_auth::{ClientCredential, Endpoints};
-use postroom_outgoing::Step;
+use postroom_outgoing::Step as SmtpStep;
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn profile(provider: Provider, grant: Grant) -> Profile {
     }
 }
 
-fn server(host: &str, tls: Tls) -> Server {
+fn server(host: &str, tls: TlsMode) -> Server {
     Server {
         host: host.into(),
         port: 4711,
@@ -80,35 +80,39 @@ fn certificate(cause: CertificateError) -> SourceError {
 #[test]
 fn connections_and_certificates() {
     let silent = |step| SourceError::Timeout { step, secs: 30 };
-    let cases: [(Tls, SourceError, &[&str]); 8] = [
+    let cases: [(TlsMode, SourceError, &[&str]); 8] = [
         (
-            Tls::Implicit,
-            silent("connect"),
+            TlsMode::Implicit,
+            silent(Step::Connect),
             &["firewall", "nc -vz mail.example 4711"],
         ),
         (
-            Tls::StartTls,
-            silent("greeting"),
+            TlsMode::StartTls,
+            silent(Step::Greeting),
             &["tls = \"implicit\"", "port = 993"],
         ),
-        (Tls::Implicit, silent("greeting"), &["another protocol"]),
         (
-            Tls::Implicit,
+            TlsMode::Implicit,
+            silent(Step::Greeting),
+            &["another protocol"],
+        ),
+        (
+            TlsMode::Implicit,
             certificate(CertificateError::UnknownIssuer),
             &["[tls] ca", "openssl s_client -connect mail.example:4711"],
         ),
         (
-            Tls::StartTls,
+            TlsMode::StartTls,
             certificate(CertificateError::NotValidForName),
             &["not for the name mail.example", "-starttls imap"],
         ),
         (
-            Tls::Implicit,
+            TlsMode::Implicit,
             certificate(CertificateError::Expired),
             &["clock", "date --utc"],
         ),
         (
-            Tls::Implicit,
+            TlsMode::Implicit,
             SourceError::Tls {
                 reason: "no".into(),
                 cause: Some(TlsError::InvalidMessage(
@@ -118,7 +122,7 @@ fn connections_and_certificates() {
             &["tls = \"starttls\""],
         ),
         (
-            Tls::StartTls,
+            TlsMode::StartTls,
             SourceError::Tls {
                 reason: "STARTTLS refused".into(),
                 cause: None,
@@ -140,9 +144,9 @@ fn sign_ins_by_provider_and_grant() {
     let delegated = profile(microsoft, Grant::DeviceCode);
     let google = profile(Provider::Google, Grant::DeviceCode);
     let custom = profile(Provider::Custom, Grant::ClientCredentials);
-    let exchange = server("outlook.office365.com", Tls::Implicit);
-    let gmail = server("imap.gmail.com", Tls::Implicit);
-    let other = server("mail.example", Tls::Implicit);
+    let exchange = server("outlook.office365.com", TlsMode::Implicit);
+    let gmail = server("imap.gmail.com", TlsMode::Implicit);
+    let other = server("mail.example", TlsMode::Implicit);
     let mailbox = "-Identity 'o''hara@acme.example'";
     let bad = Some("AUTHENTICATIONFAILED");
     let not_connected = || SourceError::NotConnected { text: "no".into() };
@@ -217,7 +221,7 @@ fn sign_ins_by_provider_and_grant() {
     let advice = place.of_source(&refused(Some("PRIVACYREQUIRED")));
     assert_says(&advice, &["wants TLS first"], &"PRIVACYREQUIRED");
     let unavailable = SourceError::Transient {
-        step: "authenticate",
+        step: Step::Authenticate,
         reason: "[UNAVAILABLE]".into(),
     };
     assert_says(
@@ -229,11 +233,11 @@ fn sign_ins_by_provider_and_grant() {
 
 #[test]
 fn sending_by_status_code_and_step() {
-    let exchange = server("smtp.office365.com", Tls::StartTls);
-    let gmail = server("smtp.gmail.com", Tls::Implicit);
+    let exchange = server("smtp.office365.com", TlsMode::StartTls);
+    let gmail = server("smtp.gmail.com", TlsMode::Implicit);
     let app_only = profile(Provider::Microsoft(&CLOUDS[0]), Grant::ClientCredentials);
     let at_sender = |problem: &str| SendError::Permanent {
-        step: Step::Sender,
+        step: SmtpStep::Sender,
         code: Some(550),
         problem: problem.into(),
     };
@@ -289,7 +293,7 @@ fn sending_by_status_code_and_step() {
             &exchange,
             None,
             SendError::Unsupported {
-                step: Step::Login,
+                step: SmtpStep::Login,
                 feature: "AUTH XOAUTH2",
             },
             &["offers no sign-in", "port = 587"],
@@ -298,7 +302,7 @@ fn sending_by_status_code_and_step() {
             &exchange,
             None,
             SendError::Unsupported {
-                step: Step::Tls,
+                step: SmtpStep::Tls,
                 feature: "STARTTLS",
             },
             &["no STARTTLS"],

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use postroom_core::text::harmless_chars;
 use url::Url;
 
-use crate::redact::Redactor;
-use crate::text::harmless_chars;
+use crate::Redactor;
 
 /// A trace that all parts of one test write to. Cheap to clone.
 #[derive(Clone)]
