@@ -178,10 +178,10 @@ impl Service {
                     wait_for_room: true,
                 },
                 stop: stop.clone(),
-                signed_in: match &mailbox.source {
-                    config::Source::Imap { login, .. } => recovered(login, &tokens),
-                    config::Source::Spool { .. } => None,
-                },
+                signed_in: mailbox
+                    .source
+                    .login()
+                    .and_then(|login| recovered(login, &tokens)),
                 held: false,
                 crowded: false,
                 crowded_recorded: false,

@@ -11,6 +11,7 @@ mod reader;
 mod rules;
 mod servers;
 mod sinks;
+mod sources;
 mod tenants;
 mod values;
 mod vault;
@@ -20,7 +21,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::civil::Date;
 use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
 use postroom_core::Address;
@@ -36,9 +36,14 @@ use url::Url;
 
 use accounts::Places;
 use mailboxes::Surroundings;
+pub use outgoing::SUBMISSION;
 pub use problem::{Problem, Problems, Ready, Unavailable};
 pub(crate) use reader::closest;
 use reader::{Item, Reader, Section};
+pub use servers::ServerProtocol;
+#[cfg(test)]
+pub use sources::IMAP;
+pub use sources::{Import, Source};
 
 use crate::rulebook::StrikeLimits;
 
@@ -180,30 +185,6 @@ pub struct Mailbox {
     pub outgoing: Option<String>,
     /// Whether what becomes of old mail goes to the sinks. It is never answered nor forwarded.
     pub deliver_old: bool,
-}
-
-/// Where a mailbox's mail comes from.
-#[derive(Debug, Clone)]
-pub enum Source {
-    Imap {
-        server: Server,
-        login: Login,
-        folder: String,
-        import: Import,
-    },
-    Spool {
-        path: PathBuf,
-    },
-}
-
-/// What a mailbox's first contact takes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Import {
-    /// Only what arrives from then on.
-    New,
-    All,
-    /// What arrived on that day or later.
-    Since(Date),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,28 @@ use super::profiles::{AllFacts, Signer};
 use super::reader::{Item, Section};
 use super::{Credential, Login, Names, Server};
 
+/// What the configuration and advice know about a protocol with servers.
+#[derive(Debug)]
+pub struct ServerProtocol {
+    /// What its ports are for.
+    pub name: &'static str,
+    /// What providers call signing in by it.
+    pub sign_in: &'static str,
+    pub ports: Ports,
+    /// The name by which `openssl s_client -starttls` knows it.
+    pub starttls: &'static str,
+    /// The permission at Microsoft that a user consents to.
+    pub permission: &'static str,
+    /// The permission at Microsoft of an application.
+    pub app_permission: &'static str,
+    /// The option of `Set-CASMailbox` that allows it for a mailbox.
+    pub exchange_switch: &'static str,
+    /// Whether Exchange Online takes passwords for some mailboxes.
+    pub takes_passwords: bool,
+}
+
 /// The ports a protocol is known by.
+#[derive(Debug)]
 pub struct Ports {
     /// When the configuration says neither port nor TLS.
     pub default: u16,
@@ -16,21 +37,6 @@ pub struct Ports {
     pub start_tls: u16,
     pub plain: u16,
 }
-
-/// RFC 8314 section 3.2.
-pub const IMAP_PORTS: Ports = Ports {
-    default: 993,
-    implicit: 993,
-    start_tls: 143,
-    plain: 143,
-};
-/// RFC 6409 and RFC 8314 section 3.3; the large providers submit on 587.
-pub const SUBMISSION_PORTS: Ports = Ports {
-    default: 587,
-    implicit: 465,
-    start_tls: 587,
-    plain: 25,
-};
 
 const IMPLICIT_PORTS: &[u16] = &[993, 995, 465];
 const START_TLS_PORTS: &[u16] = &[143, 110, 587];

@@ -4,6 +4,7 @@ use postroom_auth::{ClientCredential, Endpoints};
 use postroom_outgoing::Step as SmtpStep;
 
 use super::*;
+use crate::config::IMAP;
 
 fn profile(provider: Provider, grant: Grant) -> Profile {
     Profile {
@@ -31,10 +32,14 @@ fn server(host: &str, tls: TlsMode) -> Server {
     }
 }
 
-fn place<'c>(protocol: Protocol, server: &'c Server, profile: Option<&'c Profile>) -> Place<'c> {
+fn place<'c>(
+    protocol: &'static ServerProtocol,
+    server: &'c Server,
+    profile: Option<&'c Profile>,
+) -> Place<'c> {
     Place {
         key: "mailboxes.support".into(),
-        protocol,
+        protocol: Some(protocol),
         server: Some(server),
         user: "o'hara@acme.example",
         account_login: profile.map(|_| "eva.o'hara@acme.example"),
@@ -132,7 +137,7 @@ fn connections_and_certificates() {
     ];
     for (tls, error, words) in cases {
         let server = server("mail.example", tls);
-        let advice = place(Protocol::Imap, &server, None).of_source(&error);
+        let advice = place(&IMAP, &server, None).of_source(&error);
         assert_says(&advice, words, &error);
     }
 }
@@ -214,10 +219,10 @@ fn sign_ins_by_provider_and_grant() {
         (&other, None, refused(bad), &["password is wrong"]),
     ];
     for (server, profile, error, words) in cases {
-        let place = place(Protocol::Imap, server, profile);
+        let place = place(&IMAP, server, profile);
         assert_says(&place.of_source(&error), words, &(server, &error));
     }
-    let place = place(Protocol::Imap, &other, None);
+    let place = place(&IMAP, &other, None);
     let advice = place.of_source(&refused(Some("PRIVACYREQUIRED")));
     assert_says(&advice, &["wants TLS first"], &"PRIVACYREQUIRED");
     let unavailable = SourceError::Transient {
@@ -317,7 +322,16 @@ fn sending_by_status_code_and_step() {
         ),
     ];
     for (server, profile, error, words) in cases {
-        let place = place(Protocol::Smtp, server, profile);
+        let place = place(&SUBMISSION, server, profile);
         assert_says(&place.of_sending(&error), words, &error);
     }
+}
+
+#[test]
+fn only_known_words_are_filled_in() {
+    let word = |word: &str| (word == "user").then(|| "{ann}".to_owned());
+    assert_eq!(
+        fill("[k] x = { env = \"A\" } {user}, {nobody} {user", word),
+        "[k] x = { env = \"A\" } {ann}, {nobody} {user"
+    );
 }
