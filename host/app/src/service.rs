@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use postroom_auth::Tokens;
 use postroom_auth::runway::Notice;
 use postroom_core::RawMessage;
-use postroom_mailbox::{FetchLimits, InFlight};
+use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
 use postroom_store::{OutboxKind, OutgoingRoute, Routes, Store, StoreError, StoreOptions};
@@ -26,6 +26,7 @@ use crate::directory::Directories;
 use crate::line::budget::Budget;
 use crate::line::deliver::Deliveries;
 use crate::line::intake::{self, Intake};
+use crate::line::positions::JournalPositions;
 use crate::line::room::OutboxRoom;
 use crate::line::slots::Slots;
 use crate::line::streak::Streak;
@@ -168,7 +169,7 @@ impl Service {
             .map(|mailbox| Intake {
                 line: line.clone(),
                 mailbox: Arc::new(line_mailbox(&config, mailbox)),
-                source: connections::source(mailbox, &tokens, &tls),
+                source: source(mailbox, &line.store, &tokens, &tls),
                 every: mailbox.every,
                 fetch: FetchLimits {
                     batch_mails: config.limits.batch_mails,
@@ -423,6 +424,21 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
     }
 }
 
+/// A mailbox's source, which may ask the journal what it knows.
+fn source(
+    mailbox: &config::Mailbox,
+    store: &Store,
+    tokens: &Ready<Arc<Tokens>>,
+    tls: &Arc<ClientConfig>,
+) -> Ready<Box<dyn Source>> {
+    let mut source = connections::source(mailbox, tokens, tls)?;
+    source.set_known(Arc::new(JournalPositions {
+        store: store.clone(),
+        mailbox: mailbox.name.clone(),
+    }));
+    Ok(source)
+}
+
 /// What changes when the login's account, which had failed, works again.
 fn recovered(login: &config::Login, tokens: &Ready<Arc<Tokens>>) -> Option<watch::Receiver<u64>> {
     match &login.credential {
@@ -524,3 +540,6 @@ fn shown(ms: Option<i64>) -> Timestamp {
     ms.and_then(|ms| Timestamp::from_millisecond(ms).ok())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,5 +12,7 @@ mod spool;
 pub use error::SourceError;
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};
 pub use in_flight::{InFlight, Room};
-pub use source::{Acknowledge, After, BEGINNING_BYTES, Batch, FetchLimits, Renumbering, Source};
+pub use source::{
+    Acknowledge, After, BEGINNING_BYTES, Batch, FetchLimits, KnownPositions, Renumbering, Source,
+};
 pub use spool::{SpoolSettings, SpoolSource, file_identity, spool};

@@ -384,7 +384,7 @@ fn refusals_are_told_apart() {
     // A position in a folder that is gone is done with; one that is none is an error.
     let mut source = desk.source(desk.bearer());
     let gone = Acknowledge {
-        position: Position(r#"{"folder":"Gone","uid_validity":1,"uid":1}"#.into()),
+        position: Position::OnServer(r#"{"folder":"Gone","uid_validity":1,"uid":1}"#.into()),
         after: After::Seen,
     };
     desk.runtime.block_on(source.acknowledge(&[gone])).unwrap();

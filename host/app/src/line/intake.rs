@@ -615,7 +615,16 @@ async fn journal(
     let Some(batch) = batch else {
         return Ok((Vec::new(), Room::default()));
     };
+    let positions = batch.remember.then(|| {
+        let mails = batch.messages.iter();
+        mails.map(|mail| mail.position.clone()).collect()
+    });
     let pending = line.journal(mailbox, batch.messages, batch.cursor).await?;
+    // After the mail itself: a crash in between lets it be fetched again, which the journal notices.
+    if let Some(positions) = positions {
+        let store = &line.store;
+        store.remember_positions(&mailbox.name, positions).await?;
+    }
     Ok((pending, batch.room))
 }
 

@@ -13,6 +13,7 @@ pub mod fair;
 mod foresight;
 pub mod intake;
 mod known;
+pub mod positions;
 pub mod room;
 pub mod slots;
 pub mod streak;

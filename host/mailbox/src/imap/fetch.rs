@@ -154,6 +154,7 @@ impl ImapSource {
             more,
             renumbering,
             room,
+            ..Batch::default()
         })
     }
 

@@ -272,6 +272,10 @@ impl Place {
         })
     }
 
+    fn at(position: &Position) -> Result<Self, SourceError> {
+        Self::read(position.on_server().unwrap_or_default())
+    }
+
     /// Whether a text that is no place was written by a source of another kind.
     fn is_foreign(text: &str) -> bool {
         serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
@@ -288,7 +292,7 @@ impl Place {
     }
 
     fn position(&self) -> Position {
-        Position(self.write())
+        Position::OnServer(self.write())
     }
 }
 

@@ -56,12 +56,12 @@ impl Found {
             spool: escaped(&self.path),
             file: self.identity,
         };
-        Position(serde_json::json!(place).to_string())
+        Position::OnServer(serde_json::json!(place).to_string())
     }
 
     /// The mail at a position; `None` when it is no position in a spool.
     pub fn at(position: &Position) -> Option<Self> {
-        let place: Place = serde_json::from_str(&position.0).ok()?;
+        let place: Place = serde_json::from_str(position.on_server()?).ok()?;
         Some(Self {
             path: unescaped(&place.spool)?,
             identity: place.file,

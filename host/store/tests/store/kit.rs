@@ -24,7 +24,7 @@ pub fn store() -> (TempDir, Store) {
 pub fn mail(name: &str) -> NewMail {
     let bytes = Bytes::from(format!("Message-ID: <{name}@x>\r\n\r\n{name}"));
     NewMail {
-        position: Position(format!("INBOX/{name}")),
+        position: Position::OnServer(format!("INBOX/{name}")),
         message_id: format!("{name}@x"),
         content_hash: ContentHash::of(&bytes),
         size: bytes.len() as u64,
