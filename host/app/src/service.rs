@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use postroom_auth::Tokens;
 use postroom_auth::runway::Notice;
-use postroom_core::RawMessage;
+use postroom_core::{MailboxState, RawMessage};
 use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
@@ -25,7 +25,7 @@ use crate::connections;
 use crate::directory::Directories;
 use crate::line::budget::Budget;
 use crate::line::deliver::Deliveries;
-use crate::line::intake::{self, Intake};
+use crate::line::intake::Intake;
 use crate::line::positions::JournalPositions;
 use crate::line::room::OutboxRoom;
 use crate::line::slots::Slots;
@@ -186,7 +186,7 @@ impl Service {
                 held: false,
                 crowded: false,
                 crowded_recorded: false,
-                said: Some(intake::STARTING),
+                said: Some(MailboxState::Starting),
                 streak: Streak::default(),
             })
             .collect();

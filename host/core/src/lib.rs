@@ -9,7 +9,9 @@ mod fold;
 pub mod grants;
 pub mod identity;
 pub mod lookup;
+pub mod mailbox;
 pub mod message;
+mod named;
 pub mod parse;
 mod position;
 pub mod raw;
@@ -20,13 +22,14 @@ pub mod thread;
 
 pub use backoff::{Backoff, backoff};
 pub use complete::{Completed, DecisionLimits, Manners, Nonsense, complete, fallback};
-pub use context::{Client, Context, Thread};
+pub use context::{Client, Context, Thread, ThreadMethod};
 pub use decision::{
     Action, Alert, AlertState, Decision, Expect, Note, Outcome, Refusal, Reply, Ticket, Trouble,
-    Value, Visibility,
+    TroubleKind, Value, Visibility,
 };
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
+pub use mailbox::MailboxState;
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
 pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id};
 pub use position::Position;

@@ -4,11 +4,10 @@
 use std::collections::HashSet;
 
 use postroom_core::lookup::Question;
-use postroom_core::{Action, ticket_numbers};
+use postroom_core::{Action, TroubleKind, ticket_numbers};
 use postroom_store::Mark;
 
 use super::decide::{Decided, Parsed};
-use super::walk::SENT_BACK;
 use crate::rulebook::{Chain, MOST_TAKEN_BACK, Strikes};
 
 /// So many mails at once at most.
@@ -114,7 +113,7 @@ impl<'a> Changes<'a> {
         };
         let went_without = troubles
             .iter()
-            .any(|it| it.kind == SENT_BACK && is_in(&it.rule));
+            .any(|it| it.kind == TroubleKind::SentBack && is_in(&it.rule));
         // Who takes part in a ticket may have changed.
         let is_thread = self.tickets && answer.decision.thread.is_some();
         asks(self.tickets, |it| {

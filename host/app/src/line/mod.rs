@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
-use postroom_core::{Cursor, RawMessage};
+use postroom_core::{Cursor, RawMessage, TroubleKind};
 use postroom_mailbox::After;
 use postroom_store::{
     Committed, DecisionId, JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute,
@@ -45,7 +45,6 @@ use decide::{Decided, Failure, Parsed};
 use foresight::Foresight;
 use room::OutboxRoom;
 use slots::Slots;
-use walk::SENT_BACK;
 
 /// The pauses after a refused password: directories lock who tries a wrong one often, and with it the person whose it is.
 const REFUSED_PASSWORD: Backoff = Backoff {
@@ -251,7 +250,9 @@ impl Line {
                 Some((mail.mail.id, troubles.find(|it| it.rule == rule.name)?))
             });
             // The one that tells of the failure, rather than of those after it that were not even asked.
-            let Some((mail, trouble)) = troubles.max_by_key(|(_, it)| it.kind != SENT_BACK) else {
+            let Some((mail, trouble)) =
+                troubles.max_by_key(|(_, it)| it.kind != TroubleKind::SentBack)
+            else {
                 continue;
             };
             let decision = DecisionId(mail.0);

@@ -123,7 +123,7 @@ pub fn note(journal: JournalId, name: &str, ticket: &str, authorised: bool) -> V
     let mut verdict = verdict(journal, name, Outcome::Note, vec![action]);
     verdict.decision.thread = Some(Thread {
         ticket: ticket.into(),
-        method: "message-id".into(),
+        method: postroom_core::ThreadMethod::MessageId,
         authorised,
     });
     verdict
