@@ -2,7 +2,7 @@
 
 use postroom_auth::{Need, Provider};
 
-use super::{AFTER_ON_SERVER, Identity, Import, Place, Protocol, Source, spool};
+use super::{AFTER_ON_SERVER, CheckedTarget, Identity, Import, Place, Protocol, Source, spool};
 use crate::config::mailboxes::{refuse_foreign, sound_folder};
 use crate::config::reader::{Item, Section};
 use crate::config::servers::{self, Ports, ServerProtocol, Target};
@@ -118,7 +118,7 @@ fn read_import(item: &Item) -> Option<Import> {
     since.map(Import::Since)
 }
 
-fn check_target(source: Option<&Source>, target: &str) -> Result<(), (String, &'static str)> {
+fn check_target(source: Option<&Source>, target: &str) -> CheckedTarget {
     match source.and_then(Source::folder) {
         Some(folder) if folder == target || (is_inbox(folder) && is_inbox(target)) => Err((
             format!("moves mail to \"{target}\", the folder it is read from"),

@@ -38,12 +38,15 @@ pub struct Protocol {
     /// Whether mail can be marked as seen.
     pub marks: bool,
     /// Refuses a folder that mail cannot be moved to, with the problem and the help.
-    pub check_target: fn(Option<&Source>, &str) -> Result<(), (String, &'static str)>,
+    pub check_target: fn(Option<&Source>, &str) -> CheckedTarget,
     /// What a token must allow; `None` without a sign-in.
     pub need: Option<Need>,
     /// `None` without a server.
     pub server: Option<&'static ServerProtocol>,
 }
+
+/// Whether mail can be moved to a folder; otherwise the problem and the help.
+pub type CheckedTarget = Result<(), (String, &'static str)>;
 
 /// What a protocol may need of the mailbox whose keys it reads.
 pub(super) struct Place<'p> {

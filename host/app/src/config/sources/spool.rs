@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use postroom_mailbox::After;
 
-use super::{Identity, Place, Protocol, Source, imap};
+use super::{CheckedTarget, Identity, Place, Protocol, Source, imap};
 use crate::config::reader::Section;
 
 pub static PROTOCOL: Protocol = Protocol {
@@ -30,7 +30,7 @@ fn read(section: &Section, _place: &Place) -> Option<Source> {
     Some(Source::Spool { path })
 }
 
-fn check_target(_source: Option<&Source>, target: &str) -> Result<(), (String, &'static str)> {
+fn check_target(_source: Option<&Source>, target: &str) -> CheckedTarget {
     match target.starts_with('.') || target.contains(['/', '\\']) {
         true => Err((
             format!("\"{target}\" is not a folder within the spool"),
