@@ -1,24 +1,17 @@
 //! Builds tokens, sources and outgoings from the configuration, for the service and for `mailbox test`.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use postroom_auth::advice::advise_vault;
 use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
-use postroom_mailbox::{After, ImapSettings, ImapSource, ImapTimeouts, SpoolSettings, SpoolSource};
+use postroom_mailbox::{After, ImapSettings, ImapTimeouts, Source, SpoolSettings};
 use postroom_outgoing::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
 
 use crate::config::{self, Config, Credential, Ready, Unavailable};
 use crate::tls;
-
-/// A mailbox's source by its kind.
-pub enum AnySource {
-    Imap(Box<ImapSource>),
-    Spool(Box<SpoolSource>),
-}
 
 /// Why the vault cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +86,7 @@ pub fn source(
     mailbox: &config::Mailbox,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
-) -> Ready<AnySource> {
+) -> Ready<Box<dyn Source>> {
     Ok(match &mailbox.source {
         config::Source::Imap {
             server,
@@ -105,11 +98,7 @@ pub fn source(
                 name: mailbox.name.clone(),
                 host: server.host.clone(),
                 port: server.port,
-                tls: match server.tls {
-                    config::Tls::Implicit => postroom_mailbox::TlsMode::Implicit,
-                    config::Tls::StartTls => postroom_mailbox::TlsMode::StartTls,
-                    config::Tls::None => postroom_mailbox::TlsMode::None,
-                },
+                tls: server.tls,
                 folder: folder.clone(),
                 import: match import {
                     config::Import::New => postroom_mailbox::Import::New,
@@ -121,10 +110,12 @@ pub fn source(
                 timeouts: ImapTimeouts::default(),
             };
             let login = login(sign_in, tokens)?;
-            let source = postroom_mailbox::imap(settings, login, tls.clone());
-            AnySource::Imap(Box::new(source))
+            Box::new(postroom_mailbox::imap(settings, login, tls.clone()))
         }
-        config::Source::Spool { path } => AnySource::Spool(Box::new(spool(&mailbox.name, path))),
+        config::Source::Spool { path } => Box::new(postroom_mailbox::spool(SpoolSettings::new(
+            &mailbox.name,
+            path,
+        ))),
     })
 }
 
@@ -141,10 +132,6 @@ fn targets(mailbox: &config::Mailbox) -> Vec<String> {
     targets
 }
 
-fn spool(name: &str, path: &Path) -> SpoolSource {
-    postroom_mailbox::spool(SpoolSettings::new(name, path))
-}
-
 /// Connects to nothing yet.
 pub fn smtp(
     way: &config::Outgoing,
@@ -155,11 +142,7 @@ pub fn smtp(
         name: way.name.clone(),
         host: way.server.host.clone(),
         port: way.server.port,
-        tls: match way.server.tls {
-            config::Tls::Implicit => postroom_outgoing::TlsMode::Implicit,
-            config::Tls::StartTls => postroom_outgoing::TlsMode::StartTls,
-            config::Tls::None => postroom_outgoing::TlsMode::None,
-        },
+        tls: way.server.tls,
         from: way.from.clone(),
         reply_to: way.reply_to.clone(),
         hello: way.hello.clone(),

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use postroom_auth::Tokens;
 use postroom_auth::runway::Notice;
-use postroom_core::RawMessage;
+use postroom_core::{MailboxState, RawMessage};
 use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
@@ -21,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 use crate::audience::{Audience, Log};
 use crate::clock::ClockCheck;
 use crate::config::{self, Config, ItemKind, Ready, Unavailable};
-use crate::connections::{self, AnySource};
+use crate::connections;
 use crate::directory::Directories;
 use crate::line::budget::Budget;
 use crate::line::deliver::Deliveries;
-use crate::line::intake::{self, Intake};
+use crate::line::intake::Intake;
+use crate::line::positions::JournalPositions;
 use crate::line::room::OutboxRoom;
 use crate::line::slots::Slots;
 use crate::line::streak::Streak;
@@ -168,7 +169,7 @@ impl Service {
             .map(|mailbox| Intake {
                 line: line.clone(),
                 mailbox: Arc::new(line_mailbox(&config, mailbox)),
-                source: source(mailbox, &tokens, &tls),
+                source: source(mailbox, &line.store, &tokens, &tls),
                 every: mailbox.every,
                 fetch: FetchLimits {
                     batch_mails: config.limits.batch_mails,
@@ -178,14 +179,14 @@ impl Service {
                     wait_for_room: true,
                 },
                 stop: stop.clone(),
-                signed_in: match &mailbox.source {
-                    config::Source::Imap { login, .. } => recovered(login, &tokens),
-                    config::Source::Spool { .. } => None,
-                },
+                signed_in: mailbox
+                    .source
+                    .login()
+                    .and_then(|login| recovered(login, &tokens)),
                 held: false,
                 crowded: false,
                 crowded_recorded: false,
-                said: Some(intake::STARTING),
+                said: Some(MailboxState::Starting),
                 streak: Streak::default(),
             })
             .collect();
@@ -423,15 +424,19 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
     }
 }
 
+/// A mailbox's source, which may ask the journal what it knows.
 fn source(
     mailbox: &config::Mailbox,
+    store: &Store,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
 ) -> Ready<Box<dyn Source>> {
-    Ok(match connections::source(mailbox, tokens, tls)? {
-        AnySource::Imap(source) => source,
-        AnySource::Spool(source) => source,
-    })
+    let mut source = connections::source(mailbox, tokens, tls)?;
+    source.set_known(Arc::new(JournalPositions {
+        store: store.clone(),
+        mailbox: mailbox.name.clone(),
+    }));
+    Ok(source)
 }
 
 /// What changes when the login's account, which had failed, works again.
@@ -535,3 +540,6 @@ fn shown(ms: Option<i64>) -> Timestamp {
     ms.and_then(|ms| Timestamp::from_millisecond(ms).ok())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use oauth2::http::StatusCode;
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
+use postroom_net::{Redactor, Trace};
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 use url::form_urlencoded;
 
 use crate::grant::Denial;
-use crate::{Redactor, Trace};
 
 /// Bounds on one request to an authorization server.
 #[derive(Debug, Clone, Copy)]

@@ -7,14 +7,12 @@ mod exchange;
 mod grant;
 mod profile;
 pub mod provider;
-mod redact;
 mod redirect;
 pub mod runway;
 mod secret;
 mod service_key;
 mod sign_in;
 mod tokens;
-pub mod trace;
 pub mod vault;
 
 pub use advice::Advice;
@@ -25,10 +23,8 @@ pub use profile::{
     Account, AccountUse, ClientCredential, Endpoints, Grant, Login, Profile, Prompt, SendSecret,
 };
 pub use provider::{Cloud, Need, Provider, Resource};
-pub use redact::Redactor;
 pub use redirect::{RedirectListener, Reply};
 pub use secret::{AccessToken, Secret};
 pub use service_key::{ServiceKey, ServiceKeyError};
 pub use sign_in::{AnswerError, Code, CodeSignIn, DeviceSignIn};
 pub use tokens::{RefreshStep, RetryPolicy, Tokens};
-pub use trace::Trace;

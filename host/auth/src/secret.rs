@@ -4,7 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::redact::REDACTED;
+use postroom_net::REDACTED;
 
 /// A client secret or a password. `Debug` and `Display` show nothing of it; the memory is wiped on drop.
 #[derive(Clone)]

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use postroom_net::Redactor;
 use url::{Url, form_urlencoded};
 
 use crate::grant::shortened;
-use crate::{Account, AuthError, Redactor, Refusal, Secret};
+use crate::{Account, AuthError, Refusal, Secret};
 
 /// The longest redirect or code read, in bytes; real ones stay below 4 KB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use postroom_auth::{Account, AccountUse, Need, Profile};
 
 use super::reader::{Item, Reader, join};
-use super::{Credential, Login, Mailbox, Outgoing, Source};
+use super::{Credential, Login, Mailbox, Outgoing};
 
 /// The line of each named item in the file.
 pub struct Places(HashMap<String, usize>);
@@ -34,8 +34,9 @@ pub fn of(
 ) -> Vec<AccountUse> {
     let mut uses: Vec<(usize, &Account, Need)> = Vec::new();
     for mailbox in mailboxes.0 {
-        if let Source::Imap { login, .. } = &mailbox.source {
-            uses.extend(account(login).map(|it| (mailboxes.1.at(&mailbox.name), it, Need::Imap)));
+        let source = &mailbox.source;
+        if let (Some(login), Some(need)) = (source.login(), source.protocol().need) {
+            uses.extend(account(login).map(|it| (mailboxes.1.at(&mailbox.name), it, need)));
         }
     }
     for way in outgoing.0 {

@@ -11,6 +11,7 @@ mod reader;
 mod rules;
 mod servers;
 mod sinks;
+mod sources;
 pub mod suggest;
 mod tenants;
 mod values;
@@ -21,10 +22,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::civil::Date;
 use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
 use postroom_core::{Address, After, AutomaticLimits, Grants, Limits, StrikeLimits};
+use postroom_net::TlsMode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use toml::Spanned;
@@ -33,8 +34,11 @@ use url::Url;
 
 use accounts::Places;
 use mailboxes::Surroundings;
+pub use outgoing::SUBMISSION;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
 use reader::{Item, Reader, Section};
+pub use servers::ServerProtocol;
+pub use sources::{IMAP, Import, Source};
 
 const DEFAULT_DATA_DIR: &str = "data";
 /// How long the raw bytes of a decided mail are kept.
@@ -176,43 +180,11 @@ pub struct Mailbox {
     pub deliver_old: bool,
 }
 
-/// Where a mailbox's mail comes from.
-#[derive(Debug, Clone)]
-pub enum Source {
-    Imap {
-        server: Server,
-        login: Login,
-        folder: String,
-        import: Import,
-    },
-    Spool {
-        path: PathBuf,
-    },
-}
-
-/// The mail that a mailbox's first contact takes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Import {
-    /// Only what arrives from then on.
-    New,
-    All,
-    /// Mail that arrived on that day or later.
-    Since(Date),
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     pub host: String,
     pub port: u16,
-    pub tls: Tls,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tls {
-    Implicit,
-    StartTls,
-    /// To this machine only.
-    None,
+    pub tls: TlsMode,
 }
 
 #[derive(Debug, Clone)]

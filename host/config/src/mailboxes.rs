@@ -1,27 +1,19 @@
 //! Reads `[mailboxes.*]`: where mail comes from, which rules decide it, and what becomes of it on the server.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use postroom_auth::Provider;
 use postroom_core::After;
 
 use super::profiles::AllFacts;
 use super::reader::{Item, Section};
 use super::rules::{self, Chain};
-use super::servers::{self, IMAP_PORTS, Target};
-use super::{Import, Mailbox, Names, Source};
+use super::sources::{self, Place, Protocol};
+use super::{Mailbox, Names, Source};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-const DEFAULT_FOLDER: &str = "INBOX";
-/// The keys that only a server's mailbox has.
-const SERVER_KEYS: &[&str] = &[
-    "host", "port", "tls", "login", "profile", "password", "folder", "import",
-];
-
 /// The configuration that mailboxes are checked against.
 pub struct Surroundings<'s> {
     pub names: &'s Names,
@@ -37,22 +29,11 @@ pub struct Read {
     pub chains: Vec<Chain>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Imap,
-    Spool,
-}
-
 /// A property that two mailboxes must not share.
 #[derive(PartialEq, Eq, Hash)]
 enum Identity {
     Address(String),
-    Folder {
-        host: String,
-        login: String,
-        folder: String,
-    },
-    Path(PathBuf),
+    Source(Vec<String>),
 }
 
 /// The first mailbox with an identity: its path and line.
@@ -82,10 +63,8 @@ fn read_one(
     let protocol = section
         .required("protocol", "add protocol = \"imap\" or \"spool\"")
         .and_then(|item| {
-            item.choice(
-                &[("imap", Protocol::Imap), ("spool", Protocol::Spool)],
-                &["pop3", "graph", "ews"],
-            )
+            let known = sources::PROTOCOLS.map(|protocol| (protocol.name, protocol));
+            item.choice(&known, sources::LATER)
         });
     let every = match section.item("every") {
         Some(item) => item.duration(EVERY),
@@ -109,16 +88,17 @@ fn read_one(
     let address_item = section.item("address");
     let address = address_item.as_ref().map(|item| item.address());
     let source = match protocol {
-        Some(Protocol::Imap) => read_imap(
-            &section,
-            tenant.as_deref(),
-            address_item.is_some(),
-            address.as_ref().and_then(Option::as_deref),
-            around,
-        ),
-        Some(Protocol::Spool) => read_spool(&section),
+        Some(protocol) => {
+            let place = Place {
+                tenant: tenant.as_deref(),
+                has_address: address_item.is_some(),
+                address: address.as_ref().and_then(Option::as_deref),
+                around,
+            };
+            (protocol.read)(&section, &place)
+        }
         None => {
-            for key in SERVER_KEYS.iter().chain(&["path"]) {
+            for key in sources::PROTOCOLS.iter().flat_map(|it| it.keys) {
                 section.item(key);
             }
             None
@@ -143,82 +123,6 @@ fn read_one(
     })
 }
 
-fn read_imap(
-    section: &Section,
-    tenant: Option<&str>,
-    has_address: bool,
-    address: Option<&str>,
-    around: &Surroundings,
-) -> Option<Source> {
-    section.misplaced(
-        &["path"],
-        "is a key of spool mailboxes",
-        "remove it, or set protocol = \"spool\"",
-    );
-    if !has_address {
-        section.missing(
-            "address",
-            "add address = \"support@acme.example\", by which its mail arrives",
-        );
-    }
-    let sign_in = servers::read_sign_in(section, around.names);
-    if let (Some(Some(_)) | None, Some(profile), Some(tenant)) =
-        (&sign_in.way, &sign_in.profile, tenant)
-        && let Some(item) = section.item("profile")
-    {
-        refuse_foreign(&item, profile, tenant, around);
-    }
-    if let Some(None) = sign_in.way {
-        section.problem(
-            "has neither profile nor password",
-            "add profile = \"NAME\", or password = { env = \"NAME\" } where the server still allows it",
-        );
-    }
-    let server = servers::read_server(
-        section,
-        &IMAP_PORTS,
-        &sign_in,
-        around.facts,
-        Provider::imap_host,
-    );
-    let login = match sign_in.way {
-        Some(Some(way)) => {
-            servers::read_login(section, way, Target::Mailbox, address, around.facts)
-        }
-        // Known, but without meaning until there is a way to sign in.
-        _ => {
-            section.item("login");
-            None
-        }
-    };
-    let folder = match section.item("folder") {
-        Some(item) => item.text().and_then(|text| sound_folder(&item, text)),
-        None => Some(DEFAULT_FOLDER.into()),
-    };
-    let import = match section.item("import") {
-        Some(item) => read_import(&item),
-        None => Some(Import::New),
-    };
-    Some(Source::Imap {
-        server: server?,
-        login: login?,
-        folder: folder?,
-        import: import?,
-    })
-}
-
-fn read_spool(section: &Section) -> Option<Source> {
-    section.misplaced(
-        SERVER_KEYS,
-        "has no meaning for a spool mailbox",
-        "remove it, or set protocol = \"imap\"",
-    );
-    let path = section
-        .required("path", "add path = \"spool\", the folder of the mails")?
-        .path()?;
-    Some(Source::Spool { path })
-}
-
 fn read_outgoing(item: &Item, tenant: Option<&str>, around: &Surroundings) -> Option<String> {
     let name = item.reference("outgoing", "outgoing", &around.names.outgoing)?;
     if let (Some(profile), Some(tenant)) = (around.outgoing_profiles.get(&name), tenant) {
@@ -228,7 +132,7 @@ fn read_outgoing(item: &Item, tenant: Option<&str>, around: &Surroundings) -> Op
 }
 
 /// Refuses a profile that does not serve this tenant.
-fn refuse_foreign(item: &Item, profile: &str, tenant: &str, around: &Surroundings) {
+pub fn refuse_foreign(item: &Item, profile: &str, tenant: &str, around: &Surroundings) {
     let facts = around.facts.get(profile);
     if facts.is_some_and(|facts| !facts.serves(tenant)) {
         item.problem(
@@ -238,39 +142,15 @@ fn refuse_foreign(item: &Item, profile: &str, tenant: &str, around: &Surrounding
     }
 }
 
-fn read_import(item: &Item) -> Option<Import> {
-    let text = item.text()?;
-    match text {
-        "new" => return Some(Import::New),
-        "all" => return Some(Import::All),
-        _ => {}
-    }
-    let since = text
-        .strip_prefix("since:")
-        .and_then(|date| date.parse().ok());
-    if since.is_none() {
-        item.problem(
-            format!("\"{text}\" is not known"),
-            "use \"new\", \"all\" or \"since:2026-01-31\"",
-        );
-    }
-    since.map(Import::Since)
-}
-
 /// Reads the acknowledgements of decided and of quarantined mail.
 fn read_after(
     section: &Section,
-    protocol: Option<Protocol>,
+    protocol: Option<&Protocol>,
     source: Option<&Source>,
 ) -> Option<(After, After)> {
-    let (mut done, mut failed) = match protocol {
-        Some(Protocol::Spool) => (
-            Some(After::Move("done".into())),
-            Some(After::Move("failed".into())),
-        ),
-        // A person who looks into the mailbox finds what failed unread.
-        _ => (Some(After::Seen), Some(After::Keep)),
-    };
+    let default = protocol.map_or(sources::AFTER_ON_SERVER, |protocol| protocol.after);
+    let (done, failed) = default();
+    let (mut done, mut failed) = (Some(done), Some(failed));
     if let Some(after) = section.section("after", "after") {
         if let Some(item) = after.item("done") {
             done = read_one_after(&item, protocol, source);
@@ -285,15 +165,15 @@ fn read_after(
 
 fn read_one_after(
     item: &Item,
-    protocol: Option<Protocol>,
+    protocol: Option<&Protocol>,
     source: Option<&Source>,
 ) -> Option<After> {
     let text = item.text()?;
-    let is_spool = protocol == Some(Protocol::Spool);
+    let marks = protocol.is_none_or(|protocol| protocol.marks);
     match text {
         "keep" => return Some(After::Keep),
         "delete" => return Some(After::Delete),
-        "seen" if is_spool => {
+        "seen" if !marks => {
             item.problem(
                 "\"seen\" has no meaning for a folder of files",
                 "use \"keep\", \"delete\" or \"move:FOLDER\"",
@@ -306,7 +186,7 @@ fn read_one_after(
     let Some(target) = text.strip_prefix("move:") else {
         item.problem(
             format!("\"{text}\" is not known"),
-            if is_spool {
+            if !marks {
                 "use \"keep\", \"delete\" or \"move:FOLDER\""
             } else {
                 "use \"keep\", \"seen\", \"delete\" or \"move:FOLDER\""
@@ -318,33 +198,18 @@ fn read_one_after(
         item.problem("names no folder", "write it as \"move:Processed\"");
         return None;
     }
-    if let Some(Source::Imap { folder, .. }) = source
-        && (folder == target || (is_inbox(folder) && is_inbox(target)))
+    if let Some(protocol) = protocol
+        && let Err((problem, help)) = (protocol.check_target)(source, target)
     {
-        item.problem(
-            format!("moves mail to \"{target}\", the folder it is read from"),
-            "name another folder, or use \"keep\"",
-        );
-        return None;
-    }
-    if is_spool && (target.starts_with('.') || target.contains(['/', '\\'])) {
-        item.problem(
-            format!("\"{target}\" is not a folder within the spool"),
-            "name a folder directly below the spool's path, such as \"move:done\"",
-        );
+        item.problem(problem, help);
         return None;
     }
     let target = sound_folder(item, target)?;
     Some(After::Move(target))
 }
 
-/// INBOX is one folder in any case (RFC 9051 section 5.1).
-fn is_inbox(folder: &str) -> bool {
-    folder.eq_ignore_ascii_case(DEFAULT_FOLDER)
-}
-
 /// A folder's name without what no server takes (RFC 9051 section 5.1).
-fn sound_folder(item: &Item, text: &str) -> Option<String> {
+pub fn sound_folder(item: &Item, text: &str) -> Option<String> {
     if text.contains(char::is_control) {
         item.problem(
             "holds a control character",
@@ -373,38 +238,14 @@ fn claim(
             "give each mailbox an address of its own, or remove one of the two",
         ));
     }
-    match source {
-        Some(Source::Imap {
-            server,
-            login,
-            folder,
-            ..
-        }) => {
-            let identity = Identity::Folder {
-                host: server.host.clone(),
-                login: login.user.to_lowercase(),
-                folder: match is_inbox(folder) {
-                    true => DEFAULT_FOLDER.into(),
-                    false => folder.clone(),
-                },
-            };
-            identities.push((
-                mailbox,
-                identity,
-                format!(
-                    "folder {folder} of {} on {} is read",
-                    login.user, server.host
-                ),
-                "read each folder by one mailbox only, or its mail is decided twice",
-            ));
-        }
-        Some(Source::Spool { path }) => identities.push((
+    if let Some(source) = source {
+        let identity = source.identity();
+        identities.push((
             mailbox,
-            Identity::Path(path.components().collect()),
-            format!("the folder {} is read", path.display()),
-            "give each spool mailbox a folder of its own",
-        )),
-        None => {}
+            Identity::Source(identity.key),
+            identity.what,
+            identity.help,
+        ));
     }
     let mut unique = true;
     for (item, identity, what, cure) in identities {

@@ -6,8 +6,25 @@ use postroom_auth::Provider;
 
 use super::profiles::AllFacts;
 use super::reader::Item;
-use super::servers::{self, SUBMISSION_PORTS, Target};
+use super::servers::{self, Ports, ServerProtocol, Target};
 use super::{Names, Outgoing};
+
+pub static SUBMISSION: ServerProtocol = ServerProtocol {
+    name: "submission",
+    sign_in: "SMTP AUTH",
+    // RFC 6409 and RFC 8314 section 3.3; the large providers submit on 587.
+    ports: Ports {
+        default: 587,
+        implicit: 465,
+        start_tls: 587,
+        plain: 25,
+    },
+    starttls: "smtp",
+    permission: "SMTP.Send",
+    app_permission: "SMTP.SendAsApp",
+    exchange_switch: "-SmtpClientAuthenticationDisabled $false",
+    takes_passwords: true,
+};
 
 /// The outgoings without problems, and the profile each one signs in by.
 pub struct Read {
@@ -46,7 +63,7 @@ fn read_one(
     let server = match protocol {
         Some(()) => servers::read_server(
             &section,
-            &SUBMISSION_PORTS,
+            &SUBMISSION.ports,
             &sign_in,
             facts,
             Provider::smtp_host,

@@ -1,14 +1,35 @@
 //! Reads what every mail server needs: host, port, TLS, and how to sign in.
 
 use postroom_auth::{Account, Provider, Resource, Secret};
+use postroom_net::{TlsMode, is_loopback};
 
 use super::problem::Ready;
 use super::profiles::{AllFacts, Signer};
 use super::reader::{Item, Section};
-use super::values::is_loopback;
-use super::{Credential, Login, Names, Server, Tls};
+use super::{Credential, Login, Names, Server};
+
+/// What the configuration and advice know about a protocol with servers.
+#[derive(Debug)]
+pub struct ServerProtocol {
+    /// What its ports are for.
+    pub name: &'static str,
+    /// What providers call signing in by it.
+    pub sign_in: &'static str,
+    pub ports: Ports,
+    /// The name by which `openssl s_client -starttls` knows it.
+    pub starttls: &'static str,
+    /// The permission at Microsoft that a user consents to.
+    pub permission: &'static str,
+    /// The permission at Microsoft of an application.
+    pub app_permission: &'static str,
+    /// The option of `Set-CASMailbox` that allows it for a mailbox.
+    pub exchange_switch: &'static str,
+    /// Whether Exchange Online takes passwords for some mailboxes.
+    pub takes_passwords: bool,
+}
 
 /// The ports a protocol is known by.
+#[derive(Debug)]
 pub struct Ports {
     /// When the configuration says neither port nor TLS.
     pub default: u16,
@@ -16,21 +37,6 @@ pub struct Ports {
     pub start_tls: u16,
     pub plain: u16,
 }
-
-/// RFC 8314 section 3.2.
-pub const IMAP_PORTS: Ports = Ports {
-    default: 993,
-    implicit: 993,
-    start_tls: 143,
-    plain: 143,
-};
-/// RFC 6409 and RFC 8314 section 3.3; the large providers submit on 587.
-pub const SUBMISSION_PORTS: Ports = Ports {
-    default: 587,
-    implicit: 465,
-    start_tls: 587,
-    plain: 25,
-};
 
 const IMPLICIT_PORTS: &[u16] = &[993, 995, 465];
 const START_TLS_PORTS: &[u16] = &[143, 110, 587];
@@ -89,11 +95,7 @@ pub fn read_server(
     let tls_item = section.item("tls");
     let tls = tls_item.as_ref().map(|item| {
         item.choice(
-            &[
-                ("implicit", Tls::Implicit),
-                ("starttls", Tls::StartTls),
-                ("none", Tls::None),
-            ],
+            &[TlsMode::Implicit, TlsMode::StartTls, TlsMode::None].map(|mode| (mode.name(), mode)),
             &[],
         )
     });
@@ -103,9 +105,9 @@ pub fn read_server(
         (None, Some(tls)) => {
             let tls = tls?;
             let port = match tls {
-                Tls::Implicit => ports.implicit,
-                Tls::StartTls => ports.start_tls,
-                Tls::None => ports.plain,
+                TlsMode::Implicit => ports.implicit,
+                TlsMode::StartTls => ports.start_tls,
+                TlsMode::None => ports.plain,
             };
             (port, tls)
         }
@@ -123,7 +125,7 @@ pub fn read_server(
         (None, None) => (ports.default, tls_of(ports.default)?),
     };
     let host = host?;
-    if let (Tls::None, Some(item)) = (tls, &tls_item)
+    if let (TlsMode::None, Some(item)) = (tls, &tls_item)
         && !is_loopback(&host)
     {
         item.problem(
@@ -244,11 +246,11 @@ fn canonical(login: String) -> String {
     }
 }
 
-fn tls_of(port: u16) -> Option<Tls> {
+fn tls_of(port: u16) -> Option<TlsMode> {
     if IMPLICIT_PORTS.contains(&port) {
-        Some(Tls::Implicit)
+        Some(TlsMode::Implicit)
     } else if START_TLS_PORTS.contains(&port) {
-        Some(Tls::StartTls)
+        Some(TlsMode::StartTls)
     } else {
         None
     }

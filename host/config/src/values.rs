@@ -9,6 +9,7 @@ use jiff::civil::Date;
 use postroom_auth::Secret;
 use postroom_core::Address;
 use postroom_files::Unread;
+use postroom_net::is_loopback;
 use toml::de::DeValue;
 use url::{Host, Url};
 
@@ -446,13 +447,6 @@ pub fn optional<'r, T>(
         Some(item) => read(&item).map(Some),
         None => Some(None),
     }
-}
-
-/// Whether a host name or address is this machine.
-pub fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The text of a file that should be small; the error finishes the sentence "the file … ".

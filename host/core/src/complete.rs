@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::context::Context;
-use crate::decision::{Action, Outcome, Refusal, Reply, Ticket, Trouble, Value};
+use crate::decision::{Action, Outcome, Refusal, Reply, Ticket, Trouble, TroubleKind, Value};
 use crate::grants::{ActionKinds, not_granted};
 use crate::message::{Classification, Message};
 
@@ -185,10 +185,10 @@ pub enum Nonsense {
 
 impl Nonsense {
     /// The kind of trouble that it is.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> TroubleKind {
         match self {
-            Nonsense::NotGranted { .. } => "not-granted",
-            _ => "nonsense",
+            Nonsense::NotGranted { .. } => TroubleKind::NotGranted,
+            _ => TroubleKind::Nonsense,
         }
     }
 }

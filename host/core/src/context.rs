@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::named::named;
+
 /// The client that the mail is attributed to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
@@ -15,10 +17,19 @@ pub struct Client {
 pub struct Thread {
     /// The ticket's number, such as `T-12`.
     pub ticket: String,
-    /// `message-id` or `subject`.
-    pub method: String,
+    pub method: ThreadMethod,
     /// Whether the sender may write to it: its requester, a participant, or of the same client.
     pub authorised: bool,
+}
+
+named! {
+    /// The evidence by which a mail was taken to belong to a ticket.
+    ThreadMethod {
+        /// It refers to a mail of the ticket.
+        MessageId = "message-id",
+        /// Its subject names the ticket.
+        Subject = "subject",
+    }
 }
 
 /// The context of one mail's decision. A rule's settings and `kv` belong to the rule, not to this.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Thread;
+use crate::named::named;
 
 /// A value of a ticket's or an alert's own fields.
 pub type Value = serde_json::Value;
@@ -130,11 +131,29 @@ impl Outcome {
 pub struct Trouble {
     /// The rule's name as configured.
     pub rule: String,
-    /// `trap`, `deadline`, `memory`, `output`, `failure`, `nonsense`, `not-granted` or `not-loaded`.
-    pub kind: String,
+    pub kind: TroubleKind,
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+}
+
+named! {
+    /// Why a rule had no answer.
+    TroubleKind {
+        Trap = "trap",
+        Deadline = "deadline",
+        Memory = "memory",
+        /// Its answer was over a limit.
+        Output = "output",
+        /// It threw, or what it asked for failed.
+        Failure = "failure",
+        /// Its answer cannot be a decision.
+        Nonsense = "nonsense",
+        NotGranted = "not-granted",
+        NotLoaded = "not-loaded",
+        /// It failed too often and is about to be rolled back.
+        SentBack = "sent-back",
+    }
 }
 
 /// An action a rule asked for that was not carried out, with the reason.

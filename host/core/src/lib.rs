@@ -12,8 +12,11 @@ pub mod harmless;
 pub mod identity;
 pub mod limits;
 pub mod lookup;
+pub mod mailbox;
 pub mod message;
+mod named;
 pub mod parse;
+mod position;
 pub mod raw;
 pub mod redact;
 pub mod reply;
@@ -23,17 +26,19 @@ mod touches;
 pub use acknowledgement::After;
 pub use backoff::{Backoff, backoff};
 pub use complete::{Completed, DecisionLimits, Manners, Nonsense, complete, fallback};
-pub use context::{Client, Context, Thread};
+pub use context::{Client, Context, Thread, ThreadMethod};
 pub use decision::{
     Action, Alert, AlertState, Decision, Expect, Note, Outcome, Refusal, Reply, Ticket, Trouble,
-    Value, Visibility,
+    TroubleKind, Value, Visibility,
 };
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
 pub use limits::{AutomaticLimits, Grants, KEPT_GENERATIONS, Limits, StrikeLimits};
+pub use mailbox::MailboxState;
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
 pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id};
-pub use raw::{ContentHash, Cursor, Position, RawMessage};
+pub use position::Position;
+pub use raw::{ContentHash, Cursor, RawMessage};
 pub use redact::Redactor;
 pub use thread::ticket_numbers;
 pub use touches::Touches;

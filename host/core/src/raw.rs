@@ -1,29 +1,14 @@
-//! A mail before anyone has read it: its bytes, where it lies on its server, and what it is recognised by.
+//! A mail before anyone has read it: its bytes, how far its mailbox was read, and its content's hash.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::Position;
+
 /// How far a mailbox was read. Opaque to everyone but the protocol that wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor(pub String);
-
-/// Where one mail lies on its server: enough to acknowledge it after a restart. Opaque like [`Cursor`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Position(pub String);
-
-impl Position {
-    const IMPORTED: &str = "imported:";
-
-    /// A mail that lies on no server: it came from a file, by hand, and needs no acknowledgement.
-    pub fn imported(name: &str) -> Self {
-        Self(format!("{}{name}", Self::IMPORTED))
-    }
-
-    pub fn is_imported(&self) -> bool {
-        self.0.starts_with(Self::IMPORTED)
-    }
-}
 
 /// One fetched mail.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use postroom_auth::AuthError;
+use postroom_net::{ConnectError, FailedStep, Step, Unreachable};
 
 /// A failed step of a source. What servers said is shown shortened and free of control characters.
 #[derive(Debug, thiserror::Error)]
@@ -14,10 +15,10 @@ pub enum SourceError {
 
     /// The network or the server failed, which passes.
     #[error("{step}: {reason}")]
-    Transient { step: &'static str, reason: String },
+    Transient { step: Step, reason: String },
 
     #[error("{step}: no answer within {secs} s")]
-    Timeout { step: &'static str, secs: u64 },
+    Timeout { step: Step, secs: u64 },
 
     /// No access token could be had.
     #[error("token: {0}")]
@@ -56,19 +57,24 @@ pub enum SourceError {
 
     /// The server refused a command.
     #[error("{step}: refused: {text}")]
-    Refused { step: &'static str, text: String },
+    Refused {
+        step: Step,
+        /// The server's machine-readable reason, in upper case for IMAP and POP3, or an HTTP API's error code.
+        code: Option<String>,
+        text: String,
+    },
 
     /// The server's limit on connections, commands or rates is reached, which passes.
     #[error("{step}: the server's limit is reached: {text}")]
-    OverLimit { step: &'static str, text: String },
+    OverLimit { step: Step, text: String },
 
     /// The mailbox has no room for what the command would add.
     #[error("{step}: the mailbox is over its quota: {text}")]
-    OverQuota { step: &'static str, text: String },
+    OverQuota { step: Step, text: String },
 
     /// The server does not keep to the protocol.
     #[error("{step}: the server breaks the protocol: {reason}")]
-    Protocol { step: &'static str, reason: String },
+    Protocol { step: Step, reason: String },
 
     /// The stored cursor or position is not one of this source's.
     #[error("cursor: not a position of this mailbox: {text}")]
@@ -76,20 +82,10 @@ pub enum SourceError {
 
     /// A value from the configuration cannot be sent.
     #[error("{step}: {reason}")]
-    Unusable { step: &'static str, reason: String },
+    Unusable { step: Step, reason: String },
 
     #[error("file: {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-}
-
-/// Why there is no connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreachable {
-    /// No address is known for the host's name.
-    UnknownHost,
-    /// The machine is there and nobody listens at the port.
-    Refused,
-    Other,
 }
 
 impl SourceError {
@@ -105,9 +101,8 @@ impl SourceError {
         }
     }
 
-    /// The step that failed: `connect`, `tls`, `greeting`, `token`, `authenticate`, `select`, `list`, `fetch`, `target`,
-    /// `acknowledge`, `wait`, `cursor` or `file`.
-    pub fn step(&self) -> &'static str {
+    /// Returns the step that failed.
+    pub fn step(&self) -> Step {
         match self {
             SourceError::Transient { step, .. }
             | SourceError::Timeout { step, .. }
@@ -115,14 +110,34 @@ impl SourceError {
             | SourceError::OverLimit { step, .. }
             | SourceError::OverQuota { step, .. }
             | SourceError::Protocol { step, .. }
-            | SourceError::Unusable { step, .. } => step,
-            SourceError::Auth(_) => "token",
-            SourceError::RefusedLogin { .. } => "authenticate",
-            SourceError::Folder { .. } | SourceError::NotConnected { .. } => "select",
-            SourceError::Unreachable { .. } => "connect",
-            SourceError::Tls { .. } => "tls",
-            SourceError::UnknownCursor { .. } => "cursor",
-            SourceError::File { .. } => "file",
+            | SourceError::Unusable { step, .. } => *step,
+            SourceError::Auth(_) => Step::Token,
+            SourceError::RefusedLogin { .. } => Step::Authenticate,
+            SourceError::Folder { .. } | SourceError::NotConnected { .. } => Step::Select,
+            SourceError::Unreachable { .. } => Step::Connect,
+            SourceError::Tls { .. } => Step::Tls,
+            SourceError::UnknownCursor { .. } => Step::Cursor,
+            SourceError::File { .. } => Step::File,
+        }
+    }
+}
+
+impl FailedStep for SourceError {
+    fn failed_step(&self) -> Step {
+        self.step()
+    }
+}
+
+impl From<ConnectError> for SourceError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Unreachable { why, reason } => SourceError::Unreachable { why, reason },
+            ConnectError::Tls { reason, cause } => SourceError::Tls { reason, cause },
+            ConnectError::Broken(error) => SourceError::Transient {
+                step: Step::Tls,
+                reason: error.to_string(),
+            },
+            ConnectError::Timeout { step, secs } => SourceError::Timeout { step, secs },
         }
     }
 }

@@ -9,10 +9,11 @@ mod source;
 mod imap;
 mod spool;
 
-pub use error::{SourceError, Unreachable};
-pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, TlsMode, imap};
+pub use error::SourceError;
+pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};
 pub use in_flight::{InFlight, Room};
 pub use postroom_core::After;
-pub use probe::ProbeStep;
-pub use source::{Acknowledge, BEGINNING_BYTES, Batch, FetchLimits, Renumbering, Source};
+pub use source::{
+    Acknowledge, BEGINNING_BYTES, Batch, FetchLimits, KnownPositions, Renumbering, Source,
+};
 pub use spool::{SpoolSettings, SpoolSource, file_identity, spool};

@@ -1,9 +1,12 @@
 //! The interface of every source of mail, whatever its protocol.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use postroom_core::{After, Cursor, Position, RawMessage};
+use postroom_net::{ProbeStep, Trace};
 
 use crate::{InFlight, Room, SourceError};
 
@@ -29,8 +32,26 @@ pub trait Source: Send + Sync {
     /// and the connection is used on.
     async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError>;
 
+    /// Finds out whether the mailbox can be read, and reports each step as it ends; a failed step is the last one. Takes no mail.
+    async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send));
+
+    /// Records from now on what is said to the server, without secrets and mails. A source without a server records nothing.
+    fn set_trace(&mut self, _trace: Trace) {}
+
+    /// Hands over the journal's answer to which positions are known. It is for a protocol whose server keeps no order to go on from,
+    /// such as POP3, so that a cursor cannot say what was read. A source whose cursor says it ignores this.
+    fn set_known(&mut self, _known: Arc<dyn KnownPositions>) {}
+
     /// Says goodbye, briefly.
     async fn close(&mut self);
+}
+
+/// The positions of a mailbox's journalled mail.
+#[async_trait]
+pub trait KnownPositions: Send + Sync {
+    /// Returns those of the positions whose mail was journalled from a [`Batch`] with `remember` set. Mail of the last batches may be
+    /// missing: the source itself knows what it gave since it was made.
+    async fn known(&self, positions: Vec<Position>) -> Result<HashSet<Position>, SourceError>;
 }
 
 /// The outcome of one fetch.
@@ -41,6 +62,8 @@ pub struct Batch {
     pub cursor: Option<Cursor>,
     /// Whether more mail is known to be waiting.
     pub more: bool,
+    /// Whether the positions of these mails are remembered, for a source that asks [`KnownPositions`].
+    pub remember: bool,
     /// The server gave the folder's mails other numbers, and they are read again.
     pub renumbering: Option<Renumbering>,
     /// The share of these mails in the bytes in flight, returned on drop.

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use postroom_auth::vault::{Vault, VaultKey};
 use postroom_auth::{
     Account, AccountUse, ClientCredential, Endpoints, Grant, Login, Need, Profile, Provider,
-    Resource, Secret, SendSecret, Tokens, Trace,
+    Resource, Secret, SendSecret, Tokens,
 };
 use postroom_core::{Cursor, Position, RawMessage};
 use postroom_mailbox::{
-    Acknowledge, After, Batch, FetchLimits, ImapSettings, ImapSource, ImapTimeouts, Import,
-    ProbeStep, Source, SourceError, TlsMode, Unreachable, imap,
+    Acknowledge, After, Batch, FetchLimits, ImapSettings, ImapSource, ImapTimeouts, Import, Source,
+    SourceError, imap,
 };
+use postroom_net::{ProbeStep, Step, TlsMode, Trace, Unreachable};
 use postroom_stand::{AuthorityFailure, MAIL_SCOPE, OTHER_SCOPE, Stand};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -148,9 +149,10 @@ impl Desk {
         self.runtime.block_on(source.connect())
     }
 
-    fn probe(&self, mut source: ImapSource) -> Vec<ProbeStep> {
+    fn probe(&self, mut source: ImapSource) -> Vec<ProbeStep<SourceError>> {
         let mut steps = Vec::new();
-        self.runtime.block_on(source.probe(|step| steps.push(step)));
+        self.runtime
+            .block_on(source.probe(&mut |step| steps.push(step)));
         steps
     }
 
@@ -159,7 +161,7 @@ impl Desk {
         let mut steps = self.probe(source);
         let last = steps.pop().unwrap();
         assert!(steps.iter().all(|step| step.outcome.is_ok()), "{steps:#?}");
-        (last.name, last.outcome.unwrap_err())
+        (last.step.name(), last.outcome.unwrap_err())
     }
 
     fn fetch(
@@ -382,7 +384,7 @@ fn refusals_are_told_apart() {
     // A position in a folder that is gone is done with; one that is none is an error.
     let mut source = desk.source(desk.bearer());
     let gone = Acknowledge {
-        position: Position(r#"{"folder":"Gone","uid_validity":1,"uid":1}"#.into()),
+        position: Position::OnServer(r#"{"folder":"Gone","uid_validity":1,"uid":1}"#.into()),
         after: After::Seen,
     };
     desk.runtime.block_on(source.acknowledge(&[gone])).unwrap();
@@ -406,9 +408,10 @@ fn a_probe_walks_every_step_and_changes_nothing() {
         tls: TlsMode::StartTls,
         ..desk.settings()
     };
-    let source = imap(settings, desk.bearer_of(tokens), desk.tls()).with_trace(trace.clone());
+    let mut source = imap(settings, desk.bearer_of(tokens), desk.tls());
+    source.set_trace(trace.clone());
     let steps = desk.probe(source);
-    let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
+    let names: Vec<&str> = steps.iter().map(|step| step.step.name()).collect();
     assert_eq!(
         names,
         [
@@ -548,7 +551,7 @@ fn tokens_and_servers_come_and_go() {
         .unwrap();
     let refused = desk.connect(&mut desk.source(desk.bearer())).unwrap_err();
     assert!(
-        !refused.is_transient() && refused.step() == "token",
+        !refused.is_transient() && refused.step() == Step::Token,
         "{refused}"
     );
     assert!(refused.to_string().contains("AADSTS7000215"));
@@ -704,7 +707,7 @@ fn a_probe_looks_for_the_folders_that_mail_is_moved_to() {
     let steps = desk.probe(imap(settings, login, desk.tls()));
     let told: Vec<&String> = steps
         .iter()
-        .filter(|step| step.name == "target")
+        .filter(|step| step.step == Step::Target)
         .map(|step| step.outcome.as_ref().unwrap())
         .collect();
     assert_eq!(told[0], "Done is there");

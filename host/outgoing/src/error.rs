@@ -4,6 +4,7 @@ use std::fmt;
 
 use postroom_auth::AuthError;
 use postroom_core::harmless::harmless_chars;
+use postroom_net::{FailedStep, Step as ProbedStep, Unreachable};
 
 /// At most this much of a server's own words is kept.
 const TEXT_CHARS: usize = 500;
@@ -53,25 +54,15 @@ impl Step {
     }
 
     /// The step of a probe that this is a part of.
-    fn probed(self) -> &'static str {
+    fn probed(self) -> ProbedStep {
         match self {
-            Step::Connect => "connect",
-            Step::Tls => "tls",
-            Step::Hello => "hello",
-            Step::Login => "authenticate",
-            Step::Sender | Step::Recipient | Step::Data | Step::Text => "send",
+            Step::Connect => ProbedStep::Connect,
+            Step::Tls => ProbedStep::Tls,
+            Step::Hello => ProbedStep::Hello,
+            Step::Login => ProbedStep::Authenticate,
+            Step::Sender | Step::Recipient | Step::Data | Step::Text => ProbedStep::Send,
         }
     }
-}
-
-/// Why there is no connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreachable {
-    /// No address is known for the host's name.
-    UnknownHost,
-    /// The machine is there and nobody listens at the port.
-    Refused,
-    Other,
 }
 
 /// A server's enhanced status code (RFC 3463), such as 5.7.139.
@@ -150,9 +141,6 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// The [`step`](Self::step) at which a token is asked for.
-    pub const TOKEN_STEP: &str = "token";
-
     /// Whether it is the way's trouble, the same for every mail: it came before anything was said of this one, or the server
     /// denies access at all.
     pub fn is_before_mail(&self) -> bool {
@@ -176,8 +164,8 @@ impl SendError {
         matches!(self, SendError::Permanent { .. })
     }
 
-    /// The step of a probe that failed: `connect`, `tls`, `hello`, `token`, `authenticate` or `send`.
-    pub fn step(&self) -> &'static str {
+    /// Returns the step of a probe that failed: connect, TLS, hello, token, authenticate or send.
+    pub fn step(&self) -> ProbedStep {
         match self {
             SendError::Unreachable { .. } => Step::Connect.probed(),
             SendError::Tls { .. } => Step::Tls.probed(),
@@ -186,7 +174,7 @@ impl SendError {
             | SendError::Permanent { step, .. }
             | SendError::Denied { step, .. }
             | SendError::Unsupported { step, .. } => step.probed(),
-            SendError::Auth(_) => Self::TOKEN_STEP,
+            SendError::Auth(_) => ProbedStep::Token,
             SendError::RefusedLogin { .. } => Step::Login.probed(),
             SendError::Lost { .. } | SendError::Settings { .. } => Step::Text.probed(),
         }
@@ -243,6 +231,12 @@ impl SendError {
             code: Some(code),
             problem,
         }
+    }
+}
+
+impl FailedStep for SendError {
+    fn failed_step(&self) -> ProbedStep {
+        self.step()
     }
 }
 

@@ -14,8 +14,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 
-pub use error::{EnhancedStatus, SendError, Step, Unreachable};
+pub use error::{EnhancedStatus, SendError, Step};
 pub use mail::OutgoingMail;
-pub use probe::ProbeStep;
 pub use session::SmtpTimeouts;
-pub use smtp::{Receipt, RefusedRecipient, Smtp, SmtpSettings, TlsMode};
+pub use smtp::{Receipt, RefusedRecipient, Smtp, SmtpSettings};

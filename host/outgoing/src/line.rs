@@ -11,15 +11,15 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use postroom_auth::Redactor;
+use postroom_net::{
+    ConnectError, Redactor, Step as ProbedStep, Stream, dial, handshake_after_starttls,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
-use crate::error::{SendError, Step, Unreachable, tidy};
+use crate::error::{SendError, Step, tidy};
 use crate::reply::{Replies, Reply, ReplyError};
 use crate::tap::Tap;
 
@@ -27,10 +27,6 @@ use crate::tap::Tap;
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;
 /// Read at a time.
 const READ_BYTES: usize = 4 * 1024;
-
-trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 /// The connection under an SMTP session.
 pub(crate) struct Line {
@@ -60,24 +56,9 @@ pub(crate) enum Written {
 impl Line {
     /// Resolves the name and connects to the first of its addresses that answers.
     pub async fn dial(host: &str, port: u16, tap: Option<Tap>) -> Result<Self, SendError> {
-        let unreachable = |why, problem| SendError::Unreachable { why, problem };
-        let addresses: Vec<SocketAddr> = lookup_host((host, port))
-            .await
-            .map_err(|error| unreachable(Unreachable::UnknownHost, format!("{host}: {error}")))?
-            .collect();
-        let connected = async {
-            let tcp = connect(&addresses).await?;
-            tcp.set_nodelay(true)?;
-            let (peer, local) = (tcp.peer_addr()?, tcp.local_addr()?.ip());
-            Ok((tcp, peer, local))
-        };
-        let (tcp, peer, local) = connected.await.map_err(|error: io::Error| {
-            let why = match error.kind() {
-                io::ErrorKind::ConnectionRefused => Unreachable::Refused,
-                _ => Unreachable::Other,
-            };
-            unreachable(why, format!("{host}:{port}: {error}"))
-        })?;
+        let tcp = dial(host, port, Some(SEND_BUFFER_BYTES)).await?;
+        let addresses = || Ok((tcp.peer_addr()?, tcp.local_addr()?.ip()));
+        let (peer, local) = addresses().map_err(|error| lost(Step::Connect, &error))?;
         Ok(Self {
             stream: Box::new(tcp),
             peer,
@@ -109,32 +90,9 @@ impl Line {
         tls: &Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<(Self, String), SendError> {
-        if !self.replies.is_empty() {
-            return Err(SendError::Tls {
-                problem: "data came between STARTTLS and the handshake".into(),
-                cause: None,
-            });
-        }
-        let connecting = TlsConnector::from(tls.clone()).connect(name, self.stream);
-        let stream = connecting.await.map_err(|error| {
-            let about_tls = error
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            match about_tls {
-                Some(cause) => SendError::Tls {
-                    problem: cause.to_string(),
-                    cause: Some(cause.clone()),
-                },
-                None => lost(Step::Tls, &error),
-            }
-        })?;
-        let version = stream.get_ref().1.protocol_version();
-        let version = version.and_then(|version| version.as_str());
-        let line = Self {
-            stream: Box::new(stream),
-            ..self
-        };
-        Ok((line, version.map_or_else(|| "TLS".into(), version_in_words)))
+        let drained = self.replies.is_empty().then_some(self.stream);
+        let (stream, version) = handshake_after_starttls(name, tls, drained).await?;
+        Ok((Self { stream, ..self }, version))
     }
 
     /// Writes a command with its end.
@@ -274,31 +232,6 @@ impl Line {
     }
 }
 
-async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        };
-        let connected = async {
-            let socket = socket?;
-            socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-            socket.connect(*address).await
-        };
-        match connected.await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
-}
-
-/// `TLSv1_3` as people write it.
-fn version_in_words(name: &str) -> String {
-    name.replace("TLSv", "TLS ").replace('_', ".")
-}
-
 fn lost(step: Step, error: &io::Error) -> SendError {
     SendError::Transient {
         step,
@@ -307,6 +240,29 @@ fn lost(step: Step, error: &io::Error) -> SendError {
             io::ErrorKind::UnexpectedEof => "the server closed the connection".into(),
             _ => error.to_string(),
         },
+    }
+}
+
+impl From<ConnectError> for SendError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Unreachable { why, reason } => SendError::Unreachable {
+                why,
+                problem: reason,
+            },
+            ConnectError::Tls { reason, cause } => SendError::Tls {
+                problem: reason,
+                cause,
+            },
+            ConnectError::Broken(error) => lost(Step::Tls, &error),
+            ConnectError::Timeout { step, secs } => SendError::Timeout {
+                step: match step {
+                    ProbedStep::Connect => Step::Connect,
+                    _ => Step::Tls,
+                },
+                secs,
+            },
+        }
     }
 }
 

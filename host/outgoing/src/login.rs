@@ -2,7 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use postroom_auth::{AccessToken, Login, Redactor, Secret, Trace};
+use postroom_auth::{AccessToken, Login, Secret};
+use postroom_net::{Redactor, Trace};
 
 use crate::error::{SendError, Step};
 use crate::reply::Reply;

@@ -7,13 +7,13 @@
 //! The commands are given one by one, so that each failure is known by its step: before the text
 //! was whole a mail was surely not accepted, after it nobody can tell.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use postroom_auth::{AccessToken, Login, Trace};
+use postroom_auth::{AccessToken, Login};
 use postroom_core::Address;
+use postroom_net::{Step as ProbedStep, TlsMode, Trace, is_loopback, server_name};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::sync::Mutex;
@@ -22,24 +22,13 @@ use crate::error::{SendError, Step};
 use crate::line::Line;
 use crate::login;
 use crate::mail::{Draft, OutgoingMail, REPLIED};
-use crate::probe::Walk;
+use crate::probe::{Reporter, limits};
 use crate::session::{Session, SmtpTimeouts, own_name, within};
 use crate::submit::submit;
 use crate::tap::Tap;
 
 /// A connection that was idle for longer is not used again: servers end them at leisure.
 const MAX_IDLE: Duration = Duration::from_secs(60);
-
-/// How the connection is secured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsMode {
-    /// TLS from the first byte (RFC 8314), as on port 465.
-    Implicit,
-    /// STARTTLS, required (RFC 3207), as on port 587.
-    StartTls,
-    /// No TLS: refused for any host but the machine itself.
-    None,
-}
 
 /// One `[outgoing.NAME]` of the configuration.
 #[derive(Debug, Clone)]
@@ -106,9 +95,9 @@ impl Smtp {
                 });
             }
             TlsMode::Implicit | TlsMode::StartTls => {
-                let name = ServerName::try_from(settings.host.clone());
-                let name = name.map_err(|_| SendError::Settings {
-                    problem: format!("{} is no name a certificate can have", settings.host),
+                let name = server_name(&settings.host);
+                let name = name.map_err(|error| SendError::Settings {
+                    problem: error.to_string(),
                 })?;
                 Some((tls, name))
             }
@@ -171,7 +160,7 @@ impl Smtp {
 
     /// The kept connection when it still serves, else a new one.
     async fn session(&self, idle: Option<Session>) -> Result<Session, SendError> {
-        let quiet = &mut Walk::quiet();
+        let quiet = &mut Reporter::quiet();
         let token = self.token().await?;
         if let Some(mut session) = idle {
             if self.still_serves(&mut session, token.as_ref()).await {
@@ -203,13 +192,13 @@ impl Smtp {
     }
 
     /// A connection that greeted us, under TLS where that is configured.
-    pub(crate) async fn connect(&self, walk: &mut Walk<'_>) -> Result<Session, SendError> {
+    pub(crate) async fn connect(&self, probe: &mut Reporter<'_>) -> Result<Session, SendError> {
         let SmtpSettings { host, port, .. } = &self.settings;
-        let timeouts = walk.limits(self.settings.timeouts);
+        let timeouts = limits(probe, self.settings.timeouts);
         let limit = timeouts.connect;
         let tap = self.trace.clone().map(Tap::new);
         let mut line = within(Step::Connect, limit, Line::dial(host, *port, tap)).await?;
-        walk.done("connect", || {
+        probe.passed(ProbedStep::Connect, || {
             format!("{host}:{port} ({})", line.peer().ip())
         });
         let own = self.settings.hello.clone();
@@ -227,7 +216,7 @@ impl Smtp {
                 }
                 let securing = line.secure(tls, name.clone());
                 let (line, version) = within(Step::Tls, limit, securing).await?;
-                walk.done("tls", || match start_tls {
+                probe.passed(ProbedStep::Tls, || match start_tls {
                     true => format!("STARTTLS, {version}"),
                     false => version,
                 });
@@ -238,7 +227,7 @@ impl Smtp {
             session.greeting().await?;
         }
         session.hello(Step::Hello, &own).await?;
-        walk.done("hello", || session.offers.server.clone());
+        probe.passed(ProbedStep::Hello, || session.offers.server.clone());
         Ok(session)
     }
 
@@ -261,7 +250,7 @@ impl Smtp {
                 tracing::debug!(outgoing = %self.settings.name, %refused, "asking for a new token");
                 tokens.reject(account, &stale).await;
                 let newer = self.token().await?;
-                let connection = self.connect(&mut Walk::quiet()).await?;
+                let connection = self.connect(&mut Reporter::quiet()).await?;
                 let signed_in = self.sign_in_once(connection, newer).await;
                 let again = matches!(signed_in, Err(SendError::RefusedLogin { .. }));
                 self.distrusted.store(again, Ordering::Relaxed);
@@ -296,12 +285,4 @@ impl Smtp {
         let (from, reply_to) = (&self.settings.from, self.settings.reply_to.as_ref());
         Draft::new(mail, from, reply_to, automatic)
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback())
 }

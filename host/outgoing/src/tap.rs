@@ -1,7 +1,7 @@
 //! Records an SMTP conversation for a trace. What is secret is known by its place: in a sign-in all that the client says, and
 //! the text of a mail.
 
-use postroom_auth::trace::{self, Side, Trace};
+use postroom_net::trace::{self, Side, Trace};
 
 /// Longer lines are truncated; the rest is only counted.
 const LINE_BYTES_MAX: usize = 8 * 1024;

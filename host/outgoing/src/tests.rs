@@ -15,14 +15,13 @@ use postroom_auth::{
     Resource, Secret, SendSecret, Tokens,
 };
 use postroom_core::Address;
+use postroom_net::{TlsMode, Unreachable};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{
-    OutgoingMail, SendError, Smtp, SmtpSettings, SmtpTimeouts, Step, TlsMode, Unreachable,
-};
+use crate::{OutgoingMail, SendError, Smtp, SmtpSettings, SmtpTimeouts, Step};
 
 /// One answer of the scripted server.
 #[derive(Clone, Copy)]

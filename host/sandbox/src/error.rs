@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use postroom_core::TroubleKind;
+
 /// The sandbox itself could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -157,15 +159,17 @@ impl Trouble {
     }
 
     /// The short name that stands in a recorded decision.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> TroubleKind {
         match self {
-            Trouble::Trap { .. } => "trap",
-            Trouble::Deadline { .. } => "deadline",
-            Trouble::Memory { .. } => "memory",
-            Trouble::Output { .. } => "output",
-            Trouble::Failure { .. } | Trouble::Kv { .. } | Trouble::Lookup { .. } => "failure",
-            Trouble::Nonsense { .. } => "nonsense",
-            Trouble::NotGranted { .. } => "not-granted",
+            Trouble::Trap { .. } => TroubleKind::Trap,
+            Trouble::Deadline { .. } => TroubleKind::Deadline,
+            Trouble::Memory { .. } => TroubleKind::Memory,
+            Trouble::Output { .. } => TroubleKind::Output,
+            Trouble::Failure { .. } | Trouble::Kv { .. } | Trouble::Lookup { .. } => {
+                TroubleKind::Failure
+            }
+            Trouble::Nonsense { .. } => TroubleKind::Nonsense,
+            Trouble::NotGranted { .. } => TroubleKind::NotGranted,
         }
     }
 

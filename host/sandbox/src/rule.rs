@@ -250,7 +250,7 @@ fn lower(context: &Context) -> types::Context {
         }),
         thread: context.thread.as_ref().map(|thread| types::Thread {
             ticket: thread.ticket.clone(),
-            method: thread.method.clone(),
+            method: thread.method.name().to_owned(),
             authorised: thread.authorised,
         }),
         now: context.now.clone(),

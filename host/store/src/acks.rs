@@ -76,7 +76,7 @@ impl Reader {
                 Ok(Ack {
                     id: row.get(0)?,
                     journal: row.get(1)?,
-                    position: Position(row.get(2)?),
+                    position: Position::from_stored(row.get(2)?),
                     failed: row.get(3)?,
                     attempts: row.get(4)?,
                     whole: row.get(5)?,

@@ -122,7 +122,7 @@ pub(crate) fn message_key(tenant: i64, message_id: &str) -> i64 {
 
 /// A place on a server or in a spool, for telling it from others.
 pub(crate) fn place_key(position: &Position) -> i64 {
-    first_bytes(&Sha256::digest(&position.0))
+    first_bytes(&Sha256::digest(position.stored().as_bytes()))
 }
 
 fn first_bytes(digest: &[u8]) -> i64 {

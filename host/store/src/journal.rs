@@ -337,7 +337,9 @@ fn add_position(
 ) -> Result<(), StoreError> {
     let held: Option<(i64, JournalId)> = conn
         .prepare_cached("SELECT id, journal FROM ack WHERE mailbox = ?1 AND position = ?2")?
-        .query_row((mailbox, &position.0), |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row((mailbox, position.stored()), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()?;
     match held {
         Some((_, journal)) if journal == id => return Ok(()),
@@ -351,6 +353,6 @@ fn add_position(
     conn.prepare_cached(
         "INSERT INTO ack (mailbox, journal, position, due_ms) VALUES (?1, ?2, ?3, ?4)",
     )?
-    .execute((mailbox, id, &position.0, due_ms))?;
+    .execute((mailbox, id, position.stored(), due_ms))?;
     Ok(())
 }

@@ -26,6 +26,7 @@ mod lookup;
 mod options;
 mod outbox;
 mod outbox_control;
+mod positions;
 mod questions;
 mod reader;
 mod record;

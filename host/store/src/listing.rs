@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use postroom_core::decision::{Refusal, Trouble};
-use postroom_core::{Action, AlertState, Outcome, Thread};
+use postroom_core::{Action, AlertState, MailboxState, Outcome, Thread};
 use rusqlite::{Connection, Row, ToSql};
 use serde::Serialize;
 
@@ -153,7 +153,8 @@ pub struct Quarantined {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MailboxRow {
     pub mailbox: String,
-    pub state: Option<String>,
+    /// `None` before its first service, and for a state of a newer version.
+    pub state: Option<MailboxState>,
     pub detail: Option<String>,
     /// Since when it is so, RFC 3339 in UTC.
     pub since: Option<String>,
@@ -201,11 +202,11 @@ impl Store {
     pub async fn set_mailbox_state(
         &self,
         mailbox: &str,
-        state: &str,
+        state: MailboxState,
         detail: &str,
     ) -> Result<(), StoreError> {
         let mailbox = mailbox.to_owned();
-        let (state, detail) = (state.to_owned(), detail.to_owned());
+        let (state, detail) = (state.name(), detail.to_owned());
         self.writer
             .submit(0, move |conn| {
                 let id = mailbox_row(conn, &mailbox)?;
@@ -317,7 +318,9 @@ impl Reader {
             let rows = statement.query_map([], |row| {
                 Ok(MailboxRow {
                     mailbox: row.get(0)?,
-                    state: row.get(1)?,
+                    state: row
+                        .get::<_, Option<String>>(1)?
+                        .and_then(|name| MailboxState::from_name(&name)),
                     detail: row.get(2)?,
                     since: row.get::<_, Option<i64>>(3)?.map(rfc3339),
                     pending: row.get::<_, i64>(4)?.unsigned_abs(),

@@ -1,6 +1,6 @@
 //! Queries of the line while a mail is decided: the ticket it belongs to, and a rule's `kv`.
 
-use postroom_core::{Address, Thread};
+use postroom_core::{Address, Thread, ThreadMethod};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::ids::{message_key, ticket_name, ticket_number};
@@ -33,7 +33,7 @@ impl Reader {
             };
             Ok(Some(Thread {
                 ticket: ticket_name(ticket),
-                method: method.to_owned(),
+                method,
                 authorised: match sender {
                     Some(sender) => may_write(conn, ticket, sender, tenant_domains)?,
                     None => false,
@@ -96,7 +96,7 @@ fn find_ticket(
     tenant: i64,
     references: &[String],
     numbers: &[String],
-) -> Result<Option<(i64, &'static str)>, StoreError> {
+) -> Result<Option<(i64, ThreadMethod)>, StoreError> {
     for message_id in references.iter().take(REFERENCES) {
         let key = message_key(tenant, message_id);
         for sql in [RECEIVED, SENT] {
@@ -105,7 +105,7 @@ fn find_ticket(
                 .query_row((key, message_id, tenant), |row| row.get(0))
                 .optional()?;
             if let Some(ticket) = found {
-                return Ok(Some((ticket, "message-id")));
+                return Ok(Some((ticket, ThreadMethod::MessageId)));
             }
         }
     }
@@ -116,7 +116,7 @@ fn find_ticket(
             )?
             .exists((number, tenant))?;
         if open {
-            return Ok(Some((number, "subject")));
+            return Ok(Some((number, ThreadMethod::Subject)));
         }
     }
     Ok(None)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use postroom_core::ContentHash;
+use postroom_core::{ContentHash, TroubleKind};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
 use crate::ids::{DecisionId, now_ms, rfc3339};
@@ -93,7 +93,7 @@ pub struct ShadowMail {
     pub elapsed_us: Option<u64>,
     pub memory_bytes: Option<u64>,
     /// The kind of trouble that the candidate was in.
-    pub trouble: Option<String>,
+    pub trouble: Option<TroubleKind>,
     /// Opaque here: what is needed to show it. None where it is the same, or where more is not kept.
     pub difference: Option<String>,
 }
@@ -427,7 +427,7 @@ fn record(
             mail.unrecorded,
             mail.elapsed_us.map(|it| it as i64),
             mail.memory_bytes.map(|it| it as i64),
-            &mail.trouble,
+            mail.trouble.map(TroubleKind::name),
             difference,
         ))?;
     if added == 0 {
@@ -551,7 +551,9 @@ fn shadow_mail(row: &Row<'_>) -> Result<ShadowMail, StoreError> {
         unrecorded: row.get(3)?,
         elapsed_us: count(4)?,
         memory_bytes: count(5)?,
-        trouble: row.get(6)?,
+        trouble: row
+            .get::<_, Option<String>>(6)?
+            .and_then(|name| TroubleKind::from_name(&name)),
         difference: row.get(7)?,
     })
 }

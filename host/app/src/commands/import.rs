@@ -75,7 +75,7 @@ pub fn import(
                 let old = options.old || is_old(&mail.bytes, young_since_ms);
                 counts.old += usize::from(old);
                 batch.push(RawMessage {
-                    position: Position::imported(&mail.name),
+                    position: Position::Imported(mail.name),
                     size: mail.size,
                     bytes: mail.bytes,
                     old,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
-use postroom_core::Outcome;
+use postroom_core::{MailboxState, Outcome};
 use postroom_store::{self as store, ItemKind, StoreError};
 use serde::Serialize;
 
@@ -119,7 +119,10 @@ pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resul
         },
     )?;
     for row in reader.mailboxes()? {
-        if let (false, Some(state)) = (json, row.state.filter(|state| state != "serving")) {
+        if let (false, Some(state)) = (
+            json,
+            row.state.filter(|state| *state != MailboxState::Serving),
+        ) {
             let since = row.since.unwrap_or_default();
             let detail = row.detail.unwrap_or_default();
             println!("{} is paused since {since}: {state}: {detail}", row.mailbox);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use postroom_core::Cursor;
 use postroom_core::backoff::backoff;
+use postroom_core::{Cursor, MailboxState};
 use postroom_mailbox::{
     Acknowledge, After, Batch, FetchLimits, Renumbering, Room, Source, SourceError,
 };
@@ -29,24 +29,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const SIGN_IN_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// A full disk is looked at again at least this often.
 const FULL_PAUSE: Duration = Duration::from_secs(10);
-const DISK_FULL: &str = "disk-full";
-/// The authorization server refuses the mailbox's account, or nobody is signed in.
-const SIGN_IN: &str = "sign-in";
-/// The server takes the sign-in and ends the session soon after, again and again.
-const UNSTEADY: &str = "unsteady";
-/// The tenant's share of the outbox is full: its mail waits in the journal.
-const OUTBOX_FULL: &str = "outbox-full";
-/// What it needs to sign in cannot be had.
-const MISCONFIGURED: &str = "misconfigured";
-/// The server gave the folder other numbers, and it is read again.
-const RENUMBERED: &str = "renumbered";
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
 /// Mail over the tenant's budget is looked at no more often.
 const HELD_PAUSE: Duration = Duration::from_secs(1);
-
-/// A mailbox that was not reached yet.
-pub const STARTING: &str = "starting";
 
 /// One mailbox's intake.
 pub struct Intake {
@@ -65,8 +51,8 @@ pub struct Intake {
     /// Whether it waits because the tenant's share of the outbox is full, and whether that is recorded.
     pub crowded: bool,
     pub crowded_recorded: bool,
-    /// The trouble that was last told of, while it lasts; [`STARTING`] at first.
-    pub said: Option<&'static str>,
+    /// The trouble that was last told of, while it lasts; [`MailboxState::Starting`] at first.
+    pub said: Option<MailboxState>,
     /// How the sessions went since the last good one.
     pub streak: Streak,
 }
@@ -125,7 +111,11 @@ impl Intake {
             tracing::info!(mailbox = %self.mailbox.name, "connection lost, connecting again: {error}");
         } else {
             let is_unsteady = is_short && in_a_row > 1;
-            let state = if is_unsteady { UNSTEADY } else { error.state() };
+            let state = if is_unsteady {
+                MailboxState::Unsteady
+            } else {
+                error.state()
+            };
             self.say_paused(error, state, pause).await;
         }
         self.close().await;
@@ -149,11 +139,15 @@ impl Intake {
 
     async fn session(&mut self, until: Until) -> Result<usize, IntakeError> {
         self.streak.begin();
-        if self.said == Some(DISK_FULL) {
+        if self.said == Some(MailboxState::DiskFull) {
             // Nothing is fetched that could not be kept.
             self.line
                 .store
-                .set_mailbox_state(&self.mailbox.name, DISK_FULL, "waiting for room")
+                .set_mailbox_state(
+                    &self.mailbox.name,
+                    MailboxState::DiskFull,
+                    "waiting for room",
+                )
                 .await?;
         }
         let mut decided = self.recover().await?;
@@ -220,7 +214,7 @@ impl Intake {
             match fetched.as_ref().and_then(|it| it.renumbering.as_ref()) {
                 Some(renumbering) => self.say_renumbered(renumbering).await,
                 // What was read again is not decided before this.
-                None if self.said == Some(RENUMBERED) && (more || working) => {}
+                None if self.said == Some(MailboxState::Renumbered) && (more || working) => {}
                 None => self.say_serving().await,
             }
             self.record_crowded().await;
@@ -442,16 +436,16 @@ impl Intake {
 
     /// Says that trouble is over, and at the start records that there is none.
     async fn say_serving(&mut self) {
-        if self.said == Some(UNSTEADY) && self.streak.short() > 0 {
+        if self.said == Some(MailboxState::Unsteady) && self.streak.short() > 0 {
             return;
         }
         let Some(before) = self.said.take() else {
             return;
         };
-        if before != STARTING {
+        if before != MailboxState::Starting {
             tracing::info!(mailbox = %self.mailbox.name, "serving again");
         }
-        self.record_state("serving", "").await;
+        self.record_state(MailboxState::Serving, "").await;
     }
 
     /// Records that mail waits for room in the outbox, and that it no longer does.
@@ -461,37 +455,37 @@ impl Intake {
             match self.crowded {
                 true => {
                     let detail = "the tenant's share of the outbox is full";
-                    self.record_state(OUTBOX_FULL, detail).await;
+                    self.record_state(MailboxState::OutboxFull, detail).await;
                 }
-                false => self.record_state("serving", "").await,
+                false => self.record_state(MailboxState::Serving, "").await,
             }
         }
     }
 
     /// Says it once for each time, and again when it is another one.
     async fn say_renumbered(&mut self, renumbering: &Renumbering) {
-        if self.said.replace(RENUMBERED) != Some(RENUMBERED) {
-            tracing::error!(mailbox = %self.mailbox.name, state = RENUMBERED, "{renumbering}");
-            self.record_state(RENUMBERED, &renumbering.to_string())
+        if self.said.replace(MailboxState::Renumbered) != Some(MailboxState::Renumbered) {
+            tracing::error!(mailbox = %self.mailbox.name, state = %MailboxState::Renumbered, "{renumbering}");
+            self.record_state(MailboxState::Renumbered, &renumbering.to_string())
                 .await;
         }
     }
 
     /// Says it once: the same trouble again is no news.
-    async fn say_paused(&mut self, error: &IntakeError, state: &'static str, pause: Duration) {
+    async fn say_paused(&mut self, error: &IntakeError, state: MailboxState, pause: Duration) {
         let retry_secs = pause.as_secs();
         if self.said.replace(state) == Some(state) {
-            tracing::debug!(mailbox = %self.mailbox.name, state, retry_secs, "still paused: {error}");
+            tracing::debug!(mailbox = %self.mailbox.name, %state, retry_secs, "still paused: {error}");
             return;
         }
         if let IntakeError::Misconfigured(why) = error {
             let help = format!("{}; then restart postroom", why.help);
-            tracing::error!(mailbox = %self.mailbox.name, state, help, "the mailbox is misconfigured, its mail stays on the server: {why}");
+            tracing::error!(mailbox = %self.mailbox.name, %state, help, "the mailbox is misconfigured, its mail stays on the server: {why}");
         } else if error.is_of_sign_in() {
             // Hundreds of mailboxes may share the account, and its trouble was told of once, with the cure.
-            tracing::debug!(mailbox = %self.mailbox.name, state, retry_secs, "mailbox paused: {error}");
+            tracing::debug!(mailbox = %self.mailbox.name, %state, retry_secs, "mailbox paused: {error}");
         } else {
-            tracing::error!(mailbox = %self.mailbox.name, state, retry_secs, "mailbox paused: {error}");
+            tracing::error!(mailbox = %self.mailbox.name, %state, retry_secs, "mailbox paused: {error}");
         }
         self.record_state(state, &error.to_string()).await;
     }
@@ -503,7 +497,7 @@ impl Intake {
     }
 
     /// For people who ask; a disk too full to note it must not become a second trouble.
-    async fn record_state(&self, state: &str, detail: &str) {
+    async fn record_state(&self, state: MailboxState, detail: &str) {
         if let Err(error) = self
             .line
             .store
@@ -516,16 +510,16 @@ impl Intake {
 }
 
 impl IntakeError {
-    /// One word for what stops the mailbox.
-    fn state(&self) -> &'static str {
+    /// Returns what stops the mailbox.
+    fn state(&self) -> MailboxState {
         match self {
-            IntakeError::Store(StoreError::Full) => DISK_FULL,
-            IntakeError::Store(_) => "store-failed",
-            IntakeError::Source(error) if error.is_transient() => "unreachable",
-            IntakeError::Source(SourceError::Auth(_)) => SIGN_IN,
-            IntakeError::Source(_) => "refused",
-            IntakeError::Misconfigured(_) => MISCONFIGURED,
-            IntakeError::Defect => "defect",
+            IntakeError::Store(StoreError::Full) => MailboxState::DiskFull,
+            IntakeError::Store(_) => MailboxState::StoreFailed,
+            IntakeError::Source(error) if error.is_transient() => MailboxState::Unreachable,
+            IntakeError::Source(SourceError::Auth(_)) => MailboxState::SignIn,
+            IntakeError::Source(_) => MailboxState::Refused,
+            IntakeError::Misconfigured(_) => MailboxState::Misconfigured,
+            IntakeError::Defect => MailboxState::Defect,
         }
     }
 
@@ -615,7 +609,16 @@ async fn journal(
     let Some(batch) = batch else {
         return Ok((Vec::new(), Room::default()));
     };
+    let positions = batch.remember.then(|| {
+        let mails = batch.messages.iter();
+        mails.map(|mail| mail.position.clone()).collect()
+    });
     let pending = line.journal(mailbox, batch.messages, batch.cursor).await?;
+    // After the mail itself: a crash in between lets it be fetched again, which the journal notices.
+    if let Some(positions) = positions {
+        let store = &line.store;
+        store.remember_positions(&mailbox.name, positions).await?;
+    }
     Ok((pending, batch.room))
 }
 

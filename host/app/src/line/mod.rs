@@ -12,6 +12,7 @@ pub mod deliver;
 pub mod fair;
 pub mod intake;
 mod known;
+pub mod positions;
 pub mod room;
 pub mod slots;
 mod speculation;
@@ -24,10 +25,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postroom_core::After;
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
-use postroom_core::{Cursor, RawMessage};
-use postroom_mailbox::After;
+use postroom_core::{Cursor, RawMessage, TroubleKind};
 use postroom_store::{
     Committed, DecisionId, JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute,
     PendingMail, Routes, Store, StoreError, Verdict,
@@ -44,7 +45,6 @@ use decide::{Decided, Failure, Parsed};
 use room::OutboxRoom;
 use slots::Slots;
 use speculation::SpeculativeBatch;
-use walk::SENT_BACK;
 
 /// The pauses after a refused password: directories lock who tries a wrong one often, and with it the person whose it is.
 const REFUSED_PASSWORD: Backoff = Backoff {
@@ -250,7 +250,9 @@ impl Line {
                 Some((mail.mail.id, troubles.find(|it| it.rule == rule.name)?))
             });
             // The failure itself, rather than the mails after it that were not asked.
-            let Some((mail, trouble)) = troubles.max_by_key(|(_, it)| it.kind != SENT_BACK) else {
+            let Some((mail, trouble)) =
+                troubles.max_by_key(|(_, it)| it.kind != TroubleKind::SentBack)
+            else {
                 continue;
             };
             let decision = DecisionId(mail.0);

@@ -3,11 +3,10 @@
 
 use std::collections::HashSet;
 
-use postroom_core::{Touches, ticket_numbers};
+use postroom_core::{Touches, TroubleKind, ticket_numbers};
 use postroom_store::Mark;
 
 use super::decide::{Decided, Parsed};
-use super::walk::SENT_BACK;
 use crate::rulebook::{Chain, MOST_TAKEN_BACK, Strikes};
 
 /// The most mails that are decided at once.
@@ -115,7 +114,7 @@ impl<'a> Changes<'a> {
         };
         let went_without = troubles
             .iter()
-            .any(|it| it.kind == SENT_BACK && is_in(&it.rule));
+            .any(|it| it.kind == TroubleKind::SentBack && is_in(&it.rule));
         // Who takes part in a ticket may have changed.
         let is_thread = self.records.tickets && answer.decision.thread.is_some();
         has_read || remembers || is_unsure || went_without || is_thread || self.may_be_named(mail)

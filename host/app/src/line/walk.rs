@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use postroom_core::{
     Action, Client, Completed, Context, Decision, DecisionLimits, Manners, Message, Outcome,
-    Thread, Trouble, complete, fallback,
+    Thread, Trouble, TroubleKind, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup, Run};
 use postroom_store::{KvRead, KvWrite, LookupRead, Mark, StoreError};
@@ -16,8 +16,6 @@ use crate::rulebook::{Chain, LiveRule, sender_key};
 
 /// The built-in rule at the end of every chain.
 pub const FALLBACK: &str = "fallback";
-/// The kind of trouble of a rule that is not asked any more.
-pub const SENT_BACK: &str = "sent-back";
 
 /// What a chain run asks besides the rules. It ends at the first failure: nothing is decided without an answer.
 pub trait CapabilityProvider {
@@ -208,11 +206,11 @@ impl ChainRun<'_> {
     fn ask(&mut self, number: usize, asked: &LiveRule) -> Result<Option<Completed>, StoreError> {
         let rule = match &asked.rule {
             Ok(rule) => rule,
-            Err(reason) => return Ok(self.trouble(asked, "not-loaded", reason, None)),
+            Err(reason) => return Ok(self.trouble(asked, TroubleKind::NotLoaded, reason, None)),
         };
         if asked.strikes.is_out() {
             let reason = format!("it {}, and is sent back", asked.strikes.in_words());
-            return Ok(self.trouble(asked, SENT_BACK, &reason, None));
+            return Ok(self.trouble(asked, TroubleKind::SentBack, &reason, None));
         }
         let kv = self.place.capabilities.kv(&asked.name);
         let lookup = self.place.capabilities.lookup(&asked.name);
@@ -280,7 +278,7 @@ impl ChainRun<'_> {
         &self,
         actions: Vec<Action>,
         grants: &Grants,
-    ) -> Result<Result<Completed, (&'static str, String)>, StoreError> {
+    ) -> Result<Result<Completed, (TroubleKind, String)>, StoreError> {
         let manners = Manners {
             own_addresses: self.place.own_addresses,
             has_outgoing: self.place.has_outgoing,
@@ -290,7 +288,7 @@ impl ChainRun<'_> {
         match complete(actions, self.message, &self.context, &manners) {
             Ok(completed) => {
                 let known = self.on_known_tickets(completed)?;
-                Ok(known.map_err(|reason| ("nonsense", reason)))
+                Ok(known.map_err(|reason| (TroubleKind::Nonsense, reason)))
             }
             Err(nonsense) => Ok(Err((nonsense.kind(), nonsense.to_string()))),
         }
@@ -325,13 +323,13 @@ impl ChainRun<'_> {
     fn trouble(
         &mut self,
         asked: &LiveRule,
-        kind: &str,
+        kind: TroubleKind,
         message: &str,
         location: Option<&str>,
     ) -> Option<Completed> {
         self.troubles.push(Trouble {
             rule: asked.name.clone(),
-            kind: kind.to_owned(),
+            kind,
             message: message.to_owned(),
             location: location.map(str::to_owned),
         });

@@ -146,7 +146,7 @@ mod tests {
             .iter()
             .map(|rule| Trouble {
                 rule: (*rule).into(),
-                kind: "failure".into(),
+                kind: postroom_core::TroubleKind::Failure,
                 message: "boom".into(),
                 location: None,
             })

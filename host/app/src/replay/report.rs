@@ -42,7 +42,7 @@ pub struct RuleReport {
     /// Mails it was asked about.
     pub asked: u64,
     /// How often it was in trouble, by kind.
-    pub troubles: BTreeMap<String, u64>,
+    pub troubles: BTreeMap<&'static str, u64>,
     pub times: Times,
     /// The most that an instance held.
     pub memory_bytes: usize,
@@ -116,7 +116,7 @@ impl Report {
                 rule.is_some_and(|rule| rule.id.name == trouble.rule)
             });
             if let Some(rule) = slot.and_then(|slot| self.rules.get_mut(slot)) {
-                *rule.troubles.entry(trouble.kind.clone()).or_default() += 1;
+                *rule.troubles.entry(trouble.kind.name()).or_default() += 1;
             }
         }
     }

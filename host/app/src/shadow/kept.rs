@@ -58,7 +58,7 @@ pub fn shadow_mail(
         unrecorded: !compared.unrecorded.is_empty(),
         elapsed_us: spent.map(|it| u64::try_from(it.elapsed.as_micros()).unwrap_or(u64::MAX)),
         memory_bytes: spent.map(|it| it.memory_bytes as u64),
-        trouble: trouble.map(|it| it.kind.clone()),
+        trouble: trouble.map(|it| it.kind),
         difference,
     })
 }

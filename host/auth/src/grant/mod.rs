@@ -17,13 +17,14 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use oauth2::basic::BasicTokenType;
 use oauth2::{ErrorResponse, RefreshToken, RequestTokenError, Scope, TokenResponse};
 use postroom_core::harmless::harmless_chars;
+use postroom_net::Redactor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
 
 use crate::advice::{self, PASSING};
 use crate::exchange::{Exchange, ExchangeError};
-use crate::{AccessToken, Account, AuthError, Profile, Provider, Redactor, Refusal, Secret};
+use crate::{AccessToken, Account, AuthError, Profile, Provider, Refusal, Secret};
 
 /// A token request: the client, the endpoint and the scopes.
 pub(crate) struct TokenRequest<'a> {

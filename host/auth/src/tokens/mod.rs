@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use postroom_net::Trace;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -24,7 +25,7 @@ pub use retry::RetryPolicy;
 use crate::exchange::{Exchange, ExchangeLimits};
 use crate::runway::{self, Status};
 use crate::vault::{Failure, Record, Vault, VaultError};
-use crate::{AccessToken, Account, AccountUse, AuthError, Profile, Resource, Trace};
+use crate::{AccessToken, Account, AccountUse, AuthError, Profile, Resource};
 use registration::Registration;
 use slot::Slot;
 

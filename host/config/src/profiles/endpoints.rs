@@ -2,10 +2,11 @@
 
 use postroom_auth::provider::CLOUDS;
 use postroom_auth::{Endpoints, Grant, Provider};
+use postroom_net::is_loopback;
 use url::Url;
 
 use super::super::reader::{Item, Section};
-use super::super::values::{self, is_loopback};
+use super::super::values;
 use super::{GrantKind, Kind};
 
 /// Microsoft's names that stand for many directories.

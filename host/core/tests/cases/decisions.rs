@@ -29,7 +29,7 @@ fn context(thread: Option<&str>) -> Context {
         client: None,
         thread: thread.map(|ticket| Thread {
             ticket: ticket.to_owned(),
-            method: "subject".to_owned(),
+            method: postroom_core::ThreadMethod::Subject,
             authorised: true,
         }),
         now: "2024-03-04T09:15:00.000Z".to_owned(),
@@ -307,7 +307,7 @@ fn what_is_not_granted_is_refused_by_name_and_never_costs_the_mail() {
         ),
     ] {
         let refused = decide(actions, &[granted]).expect_err("nothing is left");
-        assert_eq!(refused.kind(), "not-granted");
+        assert_eq!(refused.kind().name(), "not-granted");
         assert_eq!(
             refused.to_string(),
             format!("{kind} is not granted to tenant acme")
@@ -356,7 +356,7 @@ fn fallback_makes_a_plain_ticket() {
     );
     let trouble = Trouble {
         rule: "acme.js".to_owned(),
-        kind: "trap".to_owned(),
+        kind: postroom_core::TroubleKind::Trap,
         message: "unreachable".to_owned(),
         location: None,
     };

@@ -7,8 +7,9 @@ use super::copy::{self, Copied, Way};
 use super::list::uid_sets;
 use super::{ImapSource, Place};
 use crate::{Acknowledge, After, SourceError};
+use postroom_net::Step;
 
-const STEP: &str = "acknowledge";
+const STEP: Step = Step::Acknowledge;
 
 impl ImapSource {
     pub(super) async fn acknowledge_all(
@@ -19,7 +20,7 @@ impl ImapSource {
         let mut foreign = 0u32;
         let mut folders: BTreeMap<String, BTreeMap<&After, Vec<Place>>> = BTreeMap::new();
         for ack in acks.iter().filter(|ack| ack.after != After::Keep) {
-            match Place::read(&ack.position.0) {
+            match Place::at(&ack.position) {
                 Ok(place) => folders
                     .entry(place.folder.clone())
                     .or_default()

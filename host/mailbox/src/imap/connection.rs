@@ -1,25 +1,21 @@
 //! One IMAP connection: commands sent, their responses read to the end, each under a deadline.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postroom_auth::{Redactor, Trace};
-use rustls_pki_types::ServerName;
+use postroom_net::{
+    ProbeReporter, Redactor, Step, Stream, TlsMode, Trace, dial, handshake,
+    handshake_after_starttls, server_name, within,
+};
 use tokio::io::BufReader;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
+use tokio::time::{Instant, timeout_at};
 
 use super::response::{Code, Done, Response, Status, TAG, Untagged, read, shown};
 use super::tap::Tap;
-use super::wire::{Piece, Stream, Wire, WireError};
-use super::{ImapSettings, ImapTimeouts, TlsMode, folders, utf7};
+use super::wire::{Piece, Wire, WireError};
+use super::{ImapSettings, ImapTimeouts, folders, utf7};
 use crate::SourceError;
-use crate::error::Unreachable;
-use crate::probe::Walk;
 
 /// An open connection.
 pub(super) struct Connection {
@@ -77,17 +73,12 @@ impl Connection {
         settings: &ImapSettings,
         tls: &Arc<rustls::ClientConfig>,
         trace: Option<&Trace>,
-        walk: &mut Walk<'_>,
+        probe: &mut ProbeReporter<'_, SourceError>,
     ) -> Result<(Self, bool), SourceError> {
         let limit = settings.timeouts.connect;
-        let late = |step| SourceError::Timeout {
-            step,
-            secs: limit.as_secs(),
-        };
-        let tcp = timeout(limit, dial(settings))
-            .await
-            .map_err(|_| late("connect"))??;
-        walk.done("connect", || {
+        let dialling = dial(&settings.host, settings.port, None);
+        let tcp = within(Step::Connect, limit, dialling).await?;
+        probe.passed(Step::Connect, || {
             let address = tcp
                 .peer_addr()
                 .map_or_else(|_| String::new(), |peer| format!(" ({})", peer.ip()));
@@ -97,16 +88,16 @@ impl Connection {
         let tcp = BufReader::with_capacity(SOCKET_READ_BYTES, tcp);
         let stream: Box<dyn Stream> = match settings.tls {
             TlsMode::Implicit => {
-                let secured = timeout(limit, handshake(settings, tls, tcp)).await;
-                let (stream, version) = secured.map_err(|_| late("tls"))??;
-                walk.done("tls", || version);
+                let securing = handshake(server_name(&settings.host)?, tls, tcp);
+                let (stream, version) = within(Step::Tls, limit, securing).await?;
+                probe.passed(Step::Tls, || version);
                 stream
             }
             TlsMode::StartTls | TlsMode::None => Box::new(tcp),
         };
         let mut connection = Self::over(stream, settings, trace);
         let (signed_in, greeting) = connection.greeting().await?;
-        walk.done("greeting", || greeting);
+        probe.passed(Step::Greeting, || greeting);
         if settings.tls == TlsMode::StartTls {
             if signed_in {
                 return Err(SourceError::Tls {
@@ -114,22 +105,18 @@ impl Connection {
                     cause: None,
                 });
             }
-            let done = connection.command("tls", "STARTTLS").await?;
+            let done = connection.command(Step::Tls, "STARTTLS").await?;
             if done.status != Status::Ok {
                 return Err(SourceError::Tls {
                     reason: format!("STARTTLS refused: {}", done.text),
                     cause: None,
                 });
             }
-            let Some(plain) = connection.wire.into_stream() else {
-                return Err(SourceError::Tls {
-                    reason: "data came between STARTTLS and the handshake".into(),
-                    cause: None,
-                });
-            };
-            let secured = timeout(limit, handshake(settings, tls, plain)).await;
-            let (stream, version) = secured.map_err(|_| late("tls"))??;
-            walk.done("tls", || format!("STARTTLS, {version}"));
+            let name = server_name(&settings.host)?;
+            let plain = connection.wire.into_stream();
+            let securing = handshake_after_starttls(name, tls, plain);
+            let (stream, version) = within(Step::Tls, limit, securing).await?;
+            probe.passed(Step::Tls, || format!("STARTTLS, {version}"));
             connection = Self::over(stream, settings, trace);
         }
         Ok((connection, signed_in))
@@ -177,7 +164,7 @@ impl Connection {
             SourceError::Timeout { step, .. } => SourceError::Timeout { step, secs },
             error => error,
         };
-        let next = self.next("greeting", Instant::now() + limit).await;
+        let next = self.next(Step::Greeting, Instant::now() + limit).await;
         match next.map_err(late)? {
             Response::Untagged(Untagged::Status(done)) => match done.status {
                 Status::Ok | Status::PreAuth => {
@@ -188,11 +175,11 @@ impl Connection {
                     Ok((done.status == Status::PreAuth, words))
                 }
                 _ => Err(SourceError::Transient {
-                    step: "greeting",
+                    step: Step::Greeting,
                     reason: done.text,
                 }),
             },
-            _ => Err(protocol("greeting", "no greeting")),
+            _ => Err(protocol(Step::Greeting, "no greeting")),
         }
     }
 
@@ -205,7 +192,7 @@ impl Connection {
     /// Asks for the capabilities unless the server told them with its last answer.
     pub async fn learn_capabilities(&mut self) -> Result<(), SourceError> {
         if self.capabilities.is_empty() {
-            self.accepted("authenticate", "CAPABILITY").await?;
+            self.accepted(Step::Authenticate, "CAPABILITY").await?;
         }
         Ok(())
     }
@@ -236,9 +223,9 @@ impl Connection {
         self.selected = None;
         self.fresh = true;
         let (mut validity, mut next, mut exists) = (None, None, 0);
-        let command = format!("SELECT {}", quoted(&utf7::encode(folder), "select")?);
+        let command = format!("SELECT {}", quoted(&utf7::encode(folder), Step::Select)?);
         let done = self
-            .command_with("select", &command, 0, |untagged| {
+            .command_with(Step::Select, &command, 0, |untagged| {
                 match untagged {
                     Untagged::Status(Done {
                         code: Some(code), ..
@@ -255,7 +242,7 @@ impl Connection {
             .await?;
         if done.status != Status::Ok {
             if matches!(done.code, Some(Code::Passing | Code::Limit)) {
-                return Err(refusal("select", done));
+                return Err(refusal(Step::Select, done));
             }
             let listed = match self.lists(folder).await {
                 // Nothing works: it is not this folder's fault.
@@ -273,7 +260,7 @@ impl Connection {
         let selected = Selected {
             read_only: done.code == Some(Code::ReadOnly),
             folder: folder.to_owned(),
-            uid_validity: validity.ok_or_else(|| protocol("select", "no UIDVALIDITY"))?,
+            uid_validity: validity.ok_or_else(|| protocol(Step::Select, "no UIDVALIDITY"))?,
             uid_next: next,
             exists,
         };
@@ -284,33 +271,25 @@ impl Connection {
     /// Whether the server's list of folders has this one; `None` when it gives no list. Few servers say why they refuse to
     /// open a folder.
     async fn lists(&mut self, folder: &str) -> Result<Option<bool>, SourceError> {
-        let (listed, done) = folders::list(self, "select", &utf7::encode(folder)).await?;
+        let (listed, done) = folders::list(self, Step::Select, &utf7::encode(folder)).await?;
         let listed = listed.is_some();
         Ok((listed || done.status == Status::Ok).then_some(listed))
     }
 
     /// Runs a command and gives how it ended; data responses are noted and dropped.
-    pub async fn command(
-        &mut self,
-        step: &'static str,
-        command: &str,
-    ) -> Result<Done, SourceError> {
+    pub async fn command(&mut self, step: Step, command: &str) -> Result<Done, SourceError> {
         self.command_with(step, command, 0, |_| Ok(())).await
     }
 
     /// Like [`Self::command`], an end other than OK being an error.
-    pub async fn accepted(&mut self, step: &'static str, command: &str) -> Result<(), SourceError> {
+    pub async fn accepted(&mut self, step: Step, command: &str) -> Result<(), SourceError> {
         let done = self.command(step, command).await?;
         ended_ok(step, done)
     }
 
     /// Like [`Self::command`], for commands that a server may be silent about while it does them, such as copying: their
     /// whole time may pass without a byte.
-    pub async fn patiently(
-        &mut self,
-        step: &'static str,
-        command: &str,
-    ) -> Result<Done, SourceError> {
+    pub async fn patiently(&mut self, step: Step, command: &str) -> Result<Done, SourceError> {
         let stall = std::mem::replace(&mut self.timeouts.stall, self.timeouts.command);
         let done = self.command(step, command).await;
         self.timeouts.stall = stall;
@@ -320,7 +299,7 @@ impl Connection {
     /// Runs a command that may answer with `bytes` of literals, giving each data response to `each`.
     pub async fn command_with(
         &mut self,
-        step: &'static str,
+        step: Step,
         command: &str,
         bytes: u64,
         mut each: impl FnMut(Untagged) -> Result<(), SourceError>,
@@ -358,11 +337,7 @@ impl Connection {
     }
 
     /// Sends what was put into the send buffer. Cancel-safe.
-    pub async fn flush(
-        &mut self,
-        step: &'static str,
-        deadline: Instant,
-    ) -> Result<(), SourceError> {
+    pub async fn flush(&mut self, step: Step, deadline: Instant) -> Result<(), SourceError> {
         let stalled = Instant::now() + self.timeouts.stall;
         match timeout_at(deadline.min(stalled), self.wire.flush()).await {
             Ok(flushed) => flushed.map_err(|error| failed(step, &error)),
@@ -371,11 +346,7 @@ impl Connection {
     }
 
     /// The next response. What it says of the connection itself is noted here. Cancel-safe.
-    pub async fn next(
-        &mut self,
-        step: &'static str,
-        deadline: Instant,
-    ) -> Result<Response, SourceError> {
+    pub async fn next(&mut self, step: Step, deadline: Instant) -> Result<Response, SourceError> {
         loop {
             if let Some(response) = self.buffered(step)? {
                 return Ok(response);
@@ -389,7 +360,7 @@ impl Connection {
     }
 
     /// The next response that has arrived already. Never waits.
-    pub fn buffered(&mut self, step: &'static str) -> Result<Option<Response>, SourceError> {
+    pub fn buffered(&mut self, step: Step) -> Result<Option<Response>, SourceError> {
         let Some(pieces) = self.wire.response().map_err(|error| failed(step, &error))? else {
             return Ok(None);
         };
@@ -417,7 +388,7 @@ impl Connection {
         Ok(Some(response))
     }
 
-    fn note(&mut self, step: &'static str, response: &Response) -> Result<(), SourceError> {
+    fn note(&mut self, step: Step, response: &Response) -> Result<(), SourceError> {
         let code = match response {
             Response::Untagged(Untagged::Status(done)) if done.status == Status::Bye => {
                 let reason = format!("the server says goodbye: {}", done.text);
@@ -467,9 +438,9 @@ impl Connection {
         self.busy = true;
         self.wire.queue(b"DONE\r\n");
         let deadline = self.deadline(0);
-        self.flush("wait", deadline).await?;
+        self.flush(Step::Wait, deadline).await?;
         for _ in 0..RESPONSES_MAX {
-            if let Response::Tagged { tag: ended, .. } = self.next("wait", deadline).await?
+            if let Response::Tagged { tag: ended, .. } = self.next(Step::Wait, deadline).await?
                 && ended == tag
             {
                 self.idle = None;
@@ -477,10 +448,10 @@ impl Connection {
                 return Ok(());
             }
         }
-        Err(protocol("wait", "answers without end"))
+        Err(protocol(Step::Wait, "answers without end"))
     }
 
-    fn late(&self, step: &'static str, deadline: Instant) -> SourceError {
+    fn late(&self, step: Step, deadline: Instant) -> SourceError {
         let limit = if Instant::now() < deadline {
             self.timeouts.stall
         } else {
@@ -494,7 +465,7 @@ impl Connection {
 }
 
 /// An end other than OK as an error.
-pub(super) fn ended_ok(step: &'static str, done: Done) -> Result<(), SourceError> {
+pub(super) fn ended_ok(step: Step, done: Done) -> Result<(), SourceError> {
     match done.status {
         Status::Ok => Ok(()),
         _ => Err(refusal(step, done)),
@@ -502,18 +473,22 @@ pub(super) fn ended_ok(step: &'static str, done: Done) -> Result<(), SourceError
 }
 
 /// A refused command as an error.
-pub(super) fn refusal(step: &'static str, done: Done) -> SourceError {
+pub(super) fn refusal(step: Step, done: Done) -> SourceError {
     let text = done.text;
     match done.code {
         Some(Code::Passing) => SourceError::Transient { step, reason: text },
         Some(Code::Limit) => SourceError::OverLimit { step, text },
         Some(Code::OverQuota) => SourceError::OverQuota { step, text },
-        _ => SourceError::Refused { step, text },
+        code => SourceError::Refused {
+            step,
+            code: code.and_then(Code::into_name),
+            text,
+        },
     }
 }
 
 /// A quoted string (RFC 9051 section 4.3).
-pub(super) fn quoted(value: &str, step: &'static str) -> Result<String, SourceError> {
+pub(super) fn quoted(value: &str, step: Step) -> Result<String, SourceError> {
     if value.contains(['\r', '\n', '\0']) {
         return Err(SourceError::Unusable {
             step,
@@ -526,7 +501,7 @@ pub(super) fn quoted(value: &str, step: &'static str) -> Result<String, SourceEr
     ))
 }
 
-pub(super) fn protocol(step: &'static str, reason: &str) -> SourceError {
+pub(super) fn protocol(step: Step, reason: &str) -> SourceError {
     SourceError::Protocol {
         step,
         reason: reason.to_owned(),
@@ -536,7 +511,7 @@ pub(super) fn protocol(step: &'static str, reason: &str) -> SourceError {
 /// What is read from a socket at once.
 const SOCKET_READ_BYTES: usize = 16 * 1024;
 
-pub(super) fn failed(step: &'static str, error: &WireError) -> SourceError {
+pub(super) fn failed(step: Step, error: &WireError) -> SourceError {
     match error {
         WireError::Closed | WireError::Io(_) => transient(step, error),
         WireError::LongLine | WireError::TooLong | WireError::TooMuch => {
@@ -545,65 +520,9 @@ pub(super) fn failed(step: &'static str, error: &WireError) -> SourceError {
     }
 }
 
-fn transient(step: &'static str, error: &dyn std::error::Error) -> SourceError {
+fn transient(step: Step, error: &dyn std::error::Error) -> SourceError {
     SourceError::Transient {
         step,
         reason: error.to_string(),
-    }
-}
-
-/// Resolves the host's name and connects to the first of its addresses that answers.
-async fn dial(settings: &ImapSettings) -> Result<TcpStream, SourceError> {
-    let host = settings.host.as_str();
-    let unreachable = |why, reason| SourceError::Unreachable { why, reason };
-    let addresses: Vec<SocketAddr> = lookup_host((host, settings.port))
-        .await
-        .map_err(|error| unreachable(Unreachable::UnknownHost, format!("{host}: {error}")))?
-        .collect();
-    let tcp = TcpStream::connect(addresses.as_slice()).await;
-    let tcp = tcp.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
-    tcp.map_err(|error| {
-        let why = match error.kind() {
-            io::ErrorKind::ConnectionRefused => Unreachable::Refused,
-            _ => Unreachable::Other,
-        };
-        unreachable(why, format!("{host}:{}: {error}", settings.port))
-    })
-}
-
-/// `TLSv1_3` as people write it.
-fn version_in_words(name: &str) -> String {
-    name.replace("TLSv", "TLS ").replace('_', ".")
-}
-
-/// The stream under TLS, and TLS's version.
-async fn handshake(
-    settings: &ImapSettings,
-    tls: &Arc<rustls::ClientConfig>,
-    stream: impl Stream + 'static,
-) -> Result<(Box<dyn Stream>, String), SourceError> {
-    let name = ServerName::try_from(settings.host.clone()).map_err(|_| SourceError::Tls {
-        reason: format!("{} is no name a certificate can have", settings.host),
-        cause: None,
-    })?;
-    match TlsConnector::from(tls.clone()).connect(name, stream).await {
-        Ok(stream) => {
-            let version = stream.get_ref().1.protocol_version();
-            let version = version.and_then(|version| version.as_str());
-            let version = version.map_or_else(|| "TLS".into(), version_in_words);
-            Ok((Box::new(stream), version))
-        }
-        Err(error) => {
-            let about_tls = error
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            Err(match about_tls {
-                Some(cause) => SourceError::Tls {
-                    reason: cause.to_string(),
-                    cause: Some(cause.clone()),
-                },
-                None => transient("tls", &error),
-            })
-        }
     }
 }

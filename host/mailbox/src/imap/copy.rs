@@ -7,8 +7,9 @@ use super::list::{search, uid_sets};
 use super::response::{Code, Status, Untagged};
 use super::{folders, utf7};
 use crate::SourceError;
+use postroom_net::Step;
 
-const STEP: &str = "acknowledge";
+const STEP: Step = Step::Acknowledge;
 /// How many mails are copied by one command: so many may have to be looked for when its answer is lost.
 const COPY_MAILS: usize = 50;
 /// How many mails are moved by one command. Moving is repeated without harm.
@@ -169,6 +170,7 @@ fn refused(done: super::response::Done) -> SourceError {
     match done.code {
         Some(Code::Limit) => SourceError::Refused {
             step: STEP,
+            code: Some("LIMIT".into()),
             text: format!("the server's limit is reached: {}", done.text),
         },
         _ => refusal(STEP, done),
@@ -288,7 +290,7 @@ pub(super) async fn target_in_words(
     connection: &mut Connection,
     target: &str,
 ) -> Result<String, SourceError> {
-    const STEP: &str = "target";
+    const STEP: Step = Step::Target;
     let found = folders::resolve(connection, STEP, target).await?;
     let folder = connection.selected.as_ref().map(|open| open.folder.clone());
     let folder = folder.unwrap_or_default();

@@ -12,6 +12,7 @@ use super::response::{Code, Done, Status, Untagged};
 use super::wire::Literal;
 use super::{ImapSource, Place};
 use crate::{BEGINNING_BYTES, Batch, FetchLimits, SourceError};
+use postroom_net::Step;
 
 /// The mail at the head of the line that the server lists and does not give.
 #[derive(Debug, Clone, Copy)]
@@ -153,6 +154,7 @@ impl ImapSource {
             more,
             renumbering,
             room,
+            ..Batch::default()
         })
     }
 
@@ -184,7 +186,7 @@ impl ImapSource {
     ) -> Result<(), SourceError> {
         let uid = trouble.uid;
         let later = |reason: String| SourceError::Transient {
-            step: "fetch",
+            step: Step::Fetch,
             reason,
         };
         if trouble.passing {
@@ -273,7 +275,7 @@ async fn bodies(
     let mut trouble = None;
     let mut still = Vec::new();
     'missing: for set in uid_sets(&missing) {
-        for uid in search(connection, "fetch", &format!("UID {set}"), &missing).await? {
+        for uid in search(connection, Step::Fetch, &format!("UID {set}"), &missing).await? {
             // One unreadable mail can spoil a command for the others, so each is asked for alone.
             let single: Vec<Listed> = planned.iter().copied().filter(|l| l.uid == uid).collect();
             if single.iter().any(|listed| listed.again) {
@@ -360,7 +362,7 @@ async fn load(
     overrun: &mut bool,
     found: &mut HashMap<u32, Literal>,
 ) -> Result<Option<Done>, SourceError> {
-    const STEP: &str = "fetch";
+    const STEP: Step = Step::Fetch;
     let uids: Vec<u32> = wanted.iter().map(|listed| listed.uid).collect();
     let stated: u64 = wanted.iter().map(|l| l.size.min(limits.raw_bytes)).sum();
     // One by one, a mail may be as large as any.

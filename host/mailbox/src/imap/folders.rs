@@ -4,6 +4,7 @@ use super::connection::{Connection, quoted, refusal};
 use super::response::{Code, Done, Folder, Namespace, Status, Untagged};
 use super::utf7;
 use crate::SourceError;
+use postroom_net::Step;
 
 /// The state of a folder on its server that mail is moved to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ fn is_inbox(name: &str) -> bool {
 /// Asks for one folder by its encoded name. Wildcards in its name may bring others, which are passed over.
 pub(super) async fn list(
     connection: &mut Connection,
-    step: &'static str,
+    step: Step,
     name: &str,
 ) -> Result<(Option<Folder>, Done), SourceError> {
     let has_wildcards = name.contains(['*', '%']);
@@ -46,10 +47,7 @@ pub(super) async fn list(
 }
 
 /// Where the user's own folders lie: by NAMESPACE, or by the separator alone at servers that lack it.
-async fn namespace(
-    connection: &mut Connection,
-    step: &'static str,
-) -> Result<Namespace, SourceError> {
+async fn namespace(connection: &mut Connection, step: Step) -> Result<Namespace, SourceError> {
     let command = match connection.can("NAMESPACE") {
         true => "NAMESPACE",
         false => "LIST \"\" \"\"",
@@ -71,7 +69,7 @@ async fn namespace(
 /// Resolves a folder name: the folder of that name, else the one below the user's own prefix.
 pub(super) async fn resolve(
     connection: &mut Connection,
-    step: &'static str,
+    step: Step,
     name: &str,
 ) -> Result<Target, SourceError> {
     if is_inbox(name) {
@@ -108,7 +106,7 @@ pub(super) async fn resolve(
 /// Makes a folder, by its encoded name, and shows it in mail programs.
 pub(super) async fn create(
     connection: &mut Connection,
-    step: &'static str,
+    step: Step,
     name: &str,
 ) -> Result<(), SourceError> {
     let name = quoted(name, step)?;

@@ -12,6 +12,7 @@ use super::progress::{Age, Progress};
 use super::response::{Arrived, Untagged};
 use super::{Import, Place, utf7};
 use crate::{BEGINNING_BYTES, FetchLimits, Renumbering, SourceError};
+use postroom_net::Step;
 
 /// Mails that were listed and not fetched yet.
 pub(super) struct Backlog {
@@ -97,7 +98,7 @@ pub(super) fn uid_sets(uids: &[u32]) -> Vec<String> {
 /// Which of these mails match a search. `asked` is ascending.
 pub(super) async fn search(
     connection: &mut Connection,
-    step: &'static str,
+    step: Step,
     criteria: &str,
     asked: &[u32],
 ) -> Result<Vec<u32>, SourceError> {
@@ -115,7 +116,7 @@ pub(super) async fn search(
 /// Gives each UID that a search finds. There may be as many of them as the server likes.
 pub(super) async fn each_found(
     connection: &mut Connection,
-    step: &'static str,
+    step: Step,
     criteria: &str,
     mut each: impl FnMut(u32),
 ) -> Result<(), SourceError> {
@@ -167,7 +168,7 @@ pub(super) async fn take_up(
 
 /// The UID that the next mail will get. Not every SELECT tells it; STATUS does, and the last mail's UID comes close.
 async fn uid_next(connection: &mut Connection, selected: &Selected) -> Result<u32, SourceError> {
-    const STEP: &str = "list";
+    const STEP: Step = Step::List;
     if let Some(next) = selected.uid_next.filter(|next| *next > 0) {
         return Ok(next);
     }
@@ -215,7 +216,11 @@ async fn first_contact(
         Import::Since(date) => {
             let mut first = u32::MAX;
             let criteria = format!("SINCE {}", imap_date(date));
-            match each_found(connection, "list", &criteria, |uid| first = first.min(uid)).await {
+            match each_found(connection, Step::List, &criteria, |uid| {
+                first = first.min(uid)
+            })
+            .await
+            {
                 Ok(()) => first.saturating_sub(1).min(newest),
                 // The listing has the dates, too.
                 Err(SourceError::Refused { .. }) => 0,
@@ -243,7 +248,7 @@ pub(super) async fn list(
     import: Import,
     reconcile: bool,
 ) -> Result<Backlog, SourceError> {
-    const STEP: &str = "list";
+    const STEP: Step = Step::List;
     let now = Timestamp::now().as_second();
     let selected = connection.selected.clone();
     let (exists, uid_next) = selected.map_or((0, None), |open| (open.exists, open.uid_next));

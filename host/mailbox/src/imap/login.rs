@@ -2,12 +2,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use postroom_auth::{AccessToken, Login, Redactor, Secret};
+use postroom_auth::{AccessToken, Login, Secret};
+use postroom_net::{ProbeReporter, Redactor, Step};
 
 use super::connection::{Connection, protocol, quoted};
 use super::response::{Code, Done, Response, Status, Untagged, shown};
 use crate::SourceError;
-use crate::probe::Walk;
 
 /// Sees to it that there is a token, where one is needed: [`sign_in`] then finds it in memory.
 pub(super) async fn ask_for_token(login: &Login) -> Result<(), SourceError> {
@@ -29,7 +29,7 @@ pub(super) async fn sign_in(
     connection: &mut Connection,
     login: &Login,
     distrusted: &mut bool,
-    walk: &mut Walk<'_>,
+    probe: &mut ProbeReporter<'_, SourceError>,
 ) -> Result<(), SourceError> {
     connection.learn_capabilities().await?;
     let way = match login {
@@ -43,7 +43,7 @@ pub(super) async fn sign_in(
             tokens,
         } => {
             let token = tokens.access_token(account, *resource).await?;
-            walk.done("token", || account.to_string());
+            probe.passed(Step::Token, || account.to_string());
             match xoauth2(connection, user, &token).await {
                 Err(SourceError::RefusedLogin { .. }) if !*distrusted => {
                     tokens.reject(account, &token).await;
@@ -59,7 +59,7 @@ pub(super) async fn sign_in(
         }
     };
     connection.learn_capabilities().await?;
-    walk.done("authenticate", || format!("{way} as {}", login.user()));
+    probe.passed(Step::Authenticate, || format!("{way} as {}", login.user()));
     Ok(())
 }
 
@@ -97,11 +97,11 @@ async fn sign_in_by_password(
     }
     let command = format!(
         "LOGIN {} {}",
-        quoted(user, "authenticate")?,
-        quoted(password.expose(), "authenticate")?
+        quoted(user, Step::Authenticate)?,
+        quoted(password.expose(), Step::Authenticate)?
     );
     connection.forget_capabilities();
-    let done = connection.command("authenticate", &command).await?;
+    let done = connection.command(Step::Authenticate, &command).await?;
     signed_in(user, None, done)?;
     Ok("LOGIN")
 }
@@ -113,7 +113,7 @@ async fn authenticate(
     mechanism: &str,
     answer: &str,
 ) -> Result<(), SourceError> {
-    const STEP: &str = "authenticate";
+    const STEP: Step = Step::Authenticate;
     /// More lines than this before the end are no sign-in.
     const EXCHANGES_MAX: usize = 100;
     let answer = BASE64.encode(answer);
@@ -157,20 +157,17 @@ fn signed_in(user: &str, challenge: Option<String>, done: Done) -> Result<(), So
         (Status::Ok, _) => Ok(()),
         // The server's own trouble says nothing about the token or the password.
         (_, Some(Code::Passing)) => Err(SourceError::Transient {
-            step: "authenticate",
+            step: Step::Authenticate,
             reason: done.text,
         }),
         (_, Some(Code::Limit)) => Err(SourceError::OverLimit {
-            step: "authenticate",
+            step: Step::Authenticate,
             text: done.text,
         }),
         (_, code) => Err(SourceError::RefusedLogin {
             user: user.to_owned(),
             challenge,
-            code: code.and_then(|code| match code {
-                Code::Other(name) => Some(name),
-                _ => None,
-            }),
+            code: code.and_then(Code::into_name),
             text: done.text,
         }),
     }

@@ -23,12 +23,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::civil::Date;
-use postroom_auth::{Login, Trace};
+use postroom_auth::Login;
 use postroom_core::{Cursor, Position};
+use postroom_net::{ProbeReporter, ProbeStep, Step, TlsMode, Trace};
 use serde::{Deserialize, Serialize};
 
-use crate::probe::Walk;
-use crate::{Acknowledge, Batch, FetchLimits, ProbeStep, Source, SourceError};
+use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError};
 use connection::Connection;
 use copy::Copied;
 use fetch::Refused;
@@ -50,14 +50,6 @@ pub struct ImapSettings {
     /// Capabilities, in upper case, that are not used where the server has them.
     pub unused: Vec<String>,
     pub timeouts: ImapTimeouts,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsMode {
-    Implicit,
-    StartTls,
-    /// For servers on the same machine.
-    None,
 }
 
 /// The mail that the first contact with a folder takes in.
@@ -159,13 +151,29 @@ impl Source for ImapSource {
         self.judged(outcome)
     }
 
+    /// Changes nothing on the server. The steps are `connect`, `tls` (not to this machine in clear), `greeting`, `token` (not with a
+    /// password), `authenticate`, `select`, `fetch`, and `target` for each folder that mail is moved to.
+    async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send)) {
+        self.connection = None;
+        let mut probe = ProbeReporter::to(report);
+        let outcome = self.probe_steps(&mut probe).await;
+        if let Err(error) = self.judged(outcome) {
+            probe.failed(error);
+        }
+        self.close().await;
+    }
+
+    fn set_trace(&mut self, trace: Trace) {
+        self.trace = Some(trace);
+    }
+
     async fn close(&mut self) {
         if let Some(mut connection) = self.connection.take()
             && !connection.busy
         {
             let goodbye = async {
                 connection.end_idle().await?;
-                connection.command("close", "LOGOUT").await
+                connection.command(Step::Close, "LOGOUT").await
             };
             // The server's answer to LOGOUT begins with BYE, which reads as an error: there is nothing to learn from it.
             let _ = tokio::time::timeout(self.settings.timeouts.logout, goodbye).await;
@@ -174,34 +182,17 @@ impl Source for ImapSource {
 }
 
 impl ImapSource {
-    /// Records the conversation with the server from now on, without secrets and mails.
-    pub fn with_trace(mut self, trace: Trace) -> Self {
-        self.trace = Some(trace);
-        self
-    }
-
-    /// Finds out whether the mailbox can be read: connects, signs in, opens the folder, looks at the newest mail, and tells of
-    /// each step as it ends, the failed one being the last. Changes nothing on the server. The steps are `connect`, `tls`
-    /// (not to this machine in clear), `greeting`, `token` (not with a password), `authenticate`, `select`, `fetch`, and `target` for
-    /// each folder that mail is moved to.
-    pub async fn probe(&mut self, mut tell: impl FnMut(ProbeStep) + Send) {
-        self.connection = None;
-        let mut walk = Walk::telling(&mut tell);
-        let outcome = self.walk_through(&mut walk).await;
-        if let Err(error) = self.judged(outcome) {
-            walk.failed(error);
-        }
-        self.close().await;
-    }
-
-    async fn walk_through(&mut self, walk: &mut Walk<'_>) -> Result<(), SourceError> {
+    async fn probe_steps(
+        &mut self,
+        probe: &mut ProbeReporter<'_, SourceError>,
+    ) -> Result<(), SourceError> {
         let targets = self.settings.targets.clone();
-        let connection = self.ready_telling(walk).await?;
+        let connection = self.ready_reporting(probe).await?;
         let found = sample::newest(connection).await?;
-        walk.done("fetch", || found);
+        probe.passed(Step::Fetch, || found);
         for target in &targets {
             let found = copy::target_in_words(connection, target).await?;
-            walk.done("target", || found);
+            probe.passed(Step::Target, || found);
         }
         Ok(())
     }
@@ -212,19 +203,22 @@ impl ImapSource {
         if self.connection.as_ref().is_none_or(|open| open.busy) {
             login::ask_for_token(&self.login).await?;
         }
-        self.ready_telling(&mut Walk::quiet()).await
+        self.ready_reporting(&mut ProbeReporter::quiet()).await
     }
 
-    async fn ready_telling(&mut self, walk: &mut Walk<'_>) -> Result<&mut Connection, SourceError> {
+    async fn ready_reporting(
+        &mut self,
+        probe: &mut ProbeReporter<'_, SourceError>,
+    ) -> Result<&mut Connection, SourceError> {
         let usable = self.connection.take().filter(|open| !open.busy);
         let connection = match usable {
             Some(connection) => connection,
             None => {
                 let (mut connection, signed_in) =
-                    Connection::open(&self.settings, &self.tls, self.trace.as_ref(), walk).await?;
+                    Connection::open(&self.settings, &self.tls, self.trace.as_ref(), probe).await?;
                 if !signed_in {
                     let distrusted = &mut self.token_distrusted;
-                    login::sign_in(&mut connection, &self.login, distrusted, walk).await?;
+                    login::sign_in(&mut connection, &self.login, distrusted, probe).await?;
                 }
                 tracing::debug!(mailbox = self.settings.name, "signed in");
                 connection
@@ -238,7 +232,7 @@ impl ImapSource {
             .is_none_or(|s| s.folder != self.settings.folder)
         {
             let selected = connection.select(&self.settings.folder).await?;
-            walk.done("select", || selected.to_string());
+            probe.passed(Step::Select, || selected.to_string());
         }
         Ok(connection)
     }
@@ -278,6 +272,10 @@ impl Place {
         })
     }
 
+    fn at(position: &Position) -> Result<Self, SourceError> {
+        Self::read(position.on_server().unwrap_or_default())
+    }
+
     /// Whether a text that is no place was written by a source of another kind.
     fn is_foreign(text: &str) -> bool {
         serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
@@ -294,7 +292,7 @@ impl Place {
     }
 
     fn position(&self) -> Position {
-        Position(self.write())
+        Position::OnServer(self.write())
     }
 }
 

@@ -97,6 +97,25 @@ pub(super) enum Code {
     Other(String),
 }
 
+impl Code {
+    /// Returns the name of a code that gives the reason of a refusal.
+    pub fn into_name(self) -> Option<String> {
+        match self {
+            Code::TryCreate => Some("TRYCREATE".into()),
+            Code::NonExistent => Some("NONEXISTENT".into()),
+            Code::AlreadyExists => Some("ALREADYEXISTS".into()),
+            Code::Limit => Some("LIMIT".into()),
+            Code::OverQuota => Some("OVERQUOTA".into()),
+            Code::Other(name) => Some(name),
+            Code::Capability(_)
+            | Code::UidValidity(_)
+            | Code::UidNext(_)
+            | Code::Passing
+            | Code::ReadOnly => None,
+        }
+    }
+}
+
 /// The attributes of one FETCH response that were asked for.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {

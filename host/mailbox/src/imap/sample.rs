@@ -7,13 +7,14 @@ use super::connection::{Connection, Selected, ended_ok};
 use super::response::Untagged;
 use crate::probe::mails;
 use crate::{BEGINNING_BYTES, SourceError};
+use postroom_net::Step;
 
 /// The longest subject shown, in characters.
 const SUBJECT_CHARS: usize = 80;
 
 /// Describes the newest mail of the open folder.
 pub(super) async fn newest(connection: &mut Connection) -> Result<String, SourceError> {
-    const STEP: &str = "fetch";
+    const STEP: Step = Step::Fetch;
     let newest = connection.selected.as_ref().map_or(0, |open| open.exists);
     if newest == 0 {
         return Ok("the folder is empty".into());

@@ -1,7 +1,7 @@
 //! Records an IMAP conversation for a trace. What is secret is known by its place: in a sign-in all that the client says.
 
 use bytes::Bytes;
-use postroom_auth::trace::{self, Side, Trace};
+use postroom_net::trace::{self, Side, Trace};
 
 use super::wire::Piece;
 

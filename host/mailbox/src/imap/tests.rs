@@ -218,7 +218,7 @@ fn place(uid: u32) -> Place {
 }
 
 fn uids(batch: &Batch) -> Vec<u32> {
-    let uid = |m: &postroom_core::RawMessage| Place::read(&m.position.0).unwrap().uid;
+    let uid = |m: &postroom_core::RawMessage| Place::at(&m.position).unwrap().uid;
     batch.messages.iter().map(uid).collect()
 }
 
@@ -371,7 +371,7 @@ async fn servers_that_are_none() {
             _ => "other",
         };
         assert_eq!(kind, expected, "{error}");
-        assert_eq!(error.step(), "greeting");
+        assert_eq!(error.step(), Step::Greeting);
         assert!(error.to_string().len() < 700);
     }
     for answer in [

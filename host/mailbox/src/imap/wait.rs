@@ -8,8 +8,9 @@ use super::ImapSource;
 use super::connection::{Connection, Idle, failed};
 use super::response::{Response, Status};
 use crate::SourceError;
+use postroom_net::Step;
 
-const STEP: &str = "wait";
+const STEP: Step = Step::Wait;
 /// A server that ends an IDLE sooner than this does not really support it.
 const IDLE_MIN: Duration = Duration::from_secs(1);
 

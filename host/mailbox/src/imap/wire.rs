@@ -6,14 +6,10 @@
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use postroom_net::Stream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::tap::Tap;
-
-/// A byte stream to a server, plain or TLS.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 /// A part of a response.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use postroom_core::{Position, RawMessage};
 use postroom_files::Unread;
+use postroom_net::Step;
 use serde::{Deserialize, Serialize};
 
 use crate::{After, BEGINNING_BYTES, SourceError};
@@ -55,12 +56,12 @@ impl Found {
             spool: escaped(&self.path),
             file: self.identity,
         };
-        Position(serde_json::json!(place).to_string())
+        Position::OnServer(serde_json::json!(place).to_string())
     }
 
     /// The mail at a position; `None` when it is no position in a spool.
     pub fn at(position: &Position) -> Option<Self> {
-        let place: Place = serde_json::from_str(&position.0).ok()?;
+        let place: Place = serde_json::from_str(position.on_server()?).ok()?;
         Some(Self {
             path: unescaped(&place.spool)?,
             identity: place.file,
@@ -285,7 +286,7 @@ fn is(path: &Path, found: &Found) -> Result<bool, SourceError> {
 /// A folder in the spool to put mails into, created when missing.
 fn folder(root: &Path, name: &str) -> Result<PathBuf, SourceError> {
     let folder = inside(root, Path::new(name)).ok_or_else(|| SourceError::Unusable {
-        step: "acknowledge",
+        step: Step::Acknowledge,
         reason: format!("{name} is not a folder within the spool"),
     })?;
     postroom_files::make_private_folder(&folder).map_err(|error| at(&folder, error))?;

@@ -18,11 +18,12 @@ use async_trait::async_trait;
 use notify::event::{ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use postroom_core::{Cursor, RawMessage};
+use postroom_net::{ProbeReporter, ProbeStep, Step};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use crate::probe::{Walk, mails};
-use crate::{Acknowledge, After, Batch, FetchLimits, ProbeStep, Room, Source, SourceError};
+use crate::probe::mails;
+use crate::{Acknowledge, After, Batch, FetchLimits, Room, Source, SourceError};
 use files::{Found, Identity, Listing};
 
 #[derive(Debug, Clone)]
@@ -208,33 +209,32 @@ impl Source for SpoolSource {
         Ok(())
     }
 
+    /// The steps are `folder` (made if it is missing, as a service would), `write` and `list`.
+    async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send)) {
+        let mut probe = ProbeReporter::to(report);
+        let (root, settle) = (self.settings.path.clone(), self.settings.settle);
+        let path = root.clone();
+        let made = blocking(move || files::create(&path).map(|()| path.display().to_string()));
+        if !probe.ended(Step::Folder, made.await.flatten()) {
+            return;
+        }
+        let (path, name) = (root.clone(), format!(".postroom-{:016x}", self.nonce));
+        let written = blocking(move || files::try_to_write(&path, &name));
+        let said = |()| "files can be made and removed".into();
+        if !probe.ended(Step::Write, written.await.flatten().map(said)) {
+            return;
+        }
+        let listed = blocking(move || files::list(&root, settle));
+        let said = |listing: Listing| mails(listing.found.len());
+        probe.ended(Step::List, listed.await.flatten().map(said));
+    }
+
     async fn close(&mut self) {
         self.watch = None;
     }
 }
 
 impl SpoolSource {
-    /// Finds out whether the folder can be used, and tells of each step as it ends, the failed one being the last: `folder`
-    /// (made when missing, as a service would), `write` and `list`. Takes no mail.
-    pub async fn probe(&mut self, mut tell: impl FnMut(ProbeStep) + Send) {
-        let mut walk = Walk::telling(&mut tell);
-        let (root, settle) = (self.settings.path.clone(), self.settings.settle);
-        let path = root.clone();
-        let made = blocking(move || files::create(&path).map(|()| path.display().to_string()));
-        if !walk.ended("folder", made.await.flatten()) {
-            return;
-        }
-        let (path, name) = (root.clone(), format!(".postroom-{:016x}", self.nonce));
-        let written = blocking(move || files::try_to_write(&path, &name));
-        let said = |()| "files can be made and removed".into();
-        if !walk.ended("write", written.await.flatten().map(said)) {
-            return;
-        }
-        let listed = blocking(move || files::list(&root, settle));
-        let said = |listing: Listing| mails(listing.found.len());
-        walk.ended("list", listed.await.flatten().map(said));
-    }
-
     fn cursor(&self) -> Cursor {
         // The run is named, so that another run's cursor is never taken for one of ours.
         let run = format!("{:016x}", self.nonce);
@@ -364,7 +364,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| SourceError::Transient {
-            step: "file",
+            step: Step::File,
             reason: "the reading of files was interrupted".into(),
         })
 }

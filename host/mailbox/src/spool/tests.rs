@@ -300,12 +300,12 @@ async fn positions_of_other_sources_are_done_with() {
         String::new(),
     ];
     let metadata = files::list(root.path(), Duration::ZERO).unwrap();
-    let inside = metadata.found[0].position().0;
+    let inside = metadata.found[0].position().stored().into_owned();
     texts.push(inside.replace("outside.eml", "../outside.eml"));
     texts.push(inside.replace("outside.eml", &outside.display().to_string()));
     for text in texts {
         let foreign = Acknowledge {
-            position: Position(text),
+            position: Position::OnServer(text),
             after: After::Delete,
         };
         source.acknowledge(&[foreign]).await.unwrap();
@@ -386,5 +386,5 @@ async fn a_file_is_told_from_another_with_the_same_bytes_and_from_itself_never()
     // Written again, it is another mail, whatever its bytes.
     old(&path.join("a.eml"), b"same", 20);
     assert_ne!(look().await[0].1, first[0].1);
-    assert_eq!(file_identity(&Position("imported:a.eml".into())), None);
+    assert_eq!(file_identity(&Position::Imported("a.eml".into())), None);
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use postroom_auth::Trace;
+use postroom_net::Trace;
 
 use super::*;
 use crate::Receipt;

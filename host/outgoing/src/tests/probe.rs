@@ -1,15 +1,15 @@
 //! The probe: each step told once, the failing one last, and nothing secret in its trace.
 
-use postroom_auth::Trace;
+use postroom_net::{ProbeStep, Trace};
 
 use super::*;
-use crate::{EnhancedStatus, ProbeStep};
+use crate::EnhancedStatus;
 
 /// The steps' names, and why the last one failed.
 async fn probed(smtp: &Smtp, send_to: Option<&Address>) -> (Vec<&'static str>, Option<SendError>) {
-    let mut steps: Vec<ProbeStep> = Vec::new();
-    smtp.probe(send_to, |step| steps.push(step)).await;
-    let names = steps.iter().map(|step| step.name).collect();
+    let mut steps: Vec<ProbeStep<SendError>> = Vec::new();
+    smtp.probe(send_to, &mut |step| steps.push(step)).await;
+    let names = steps.iter().map(|step| step.step.name()).collect();
     let last = steps.pop().unwrap();
     assert!(steps.iter().all(|step| step.outcome.is_ok()), "{steps:#?}");
     (names, last.outcome.err())

@@ -193,7 +193,7 @@ fn errors_point_into_the_file() {
 
     let rule = script("export function decide(mail) {\n  return mail.nothing.there\n}").unwrap();
     let trouble = decide(&rule).verdict.unwrap_err();
-    assert_eq!(trouble.kind(), "failure");
+    assert_eq!(trouble.kind().name(), "failure");
     assert!(
         trouble.location().unwrap().starts_with("rules/test.js:2:"),
         "{trouble:?}"

@@ -61,7 +61,7 @@ pub fn context() -> Context {
         }),
         thread: Some(Thread {
             ticket: "T-12".into(),
-            method: "subject".into(),
+            method: postroom_core::ThreadMethod::Subject,
             authorised: false,
         }),
         now: "2025-11-03T09:00:01.500Z".into(),
@@ -115,6 +115,6 @@ pub fn kind(run: &Run) -> &'static str {
     match &run.verdict {
         Ok(None) => "pass",
         Ok(Some(_)) => "actions",
-        Err(trouble) => trouble.kind(),
+        Err(trouble) => trouble.kind().name(),
     }
 }

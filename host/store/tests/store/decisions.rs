@@ -112,9 +112,9 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
         store
             .thread_candidate(tenant, &references, subject, Some(&ann), &[])
             .unwrap()
-            .map(|thread| (thread.ticket, thread.method, thread.authorised))
+            .map(|thread| (thread.ticket, thread.method.name(), thread.authorised))
     };
-    let by = |ticket: &str, method: &str| Some((ticket.to_owned(), method.to_owned(), true));
+    let by = |ticket: &str, method: &'static str| Some((ticket.to_owned(), method, true));
     assert_eq!(
         find("acme", &["?@x", "a@x"], "[T-2]"),
         by("T-1", "message-id")

@@ -78,7 +78,7 @@ async fn every_place_a_mail_was_seen_at_is_acknowledged_once_it_is_decided() {
     let id = journal_one(&store, "a").await;
     let again = |position: &str| {
         let mut copy = mail("a");
-        copy.position = Position(position.into());
+        copy.position = Position::OnServer(position.into());
         batch(vec![copy])
     };
     store.journal(again("INBOX/a")).await.unwrap();
@@ -88,7 +88,10 @@ async fn every_place_a_mail_was_seen_at_is_acknowledged_once_it_is_decided() {
 
     store.commit(vec![ticket(id, "a")]).await.unwrap();
     let due = store.due_acks("support", 10, LATER).unwrap();
-    let places: Vec<_> = due.iter().map(|ack| ack.position.0.as_str()).collect();
+    let places: Vec<_> = due
+        .iter()
+        .map(|ack| ack.position.on_server().unwrap())
+        .collect();
     assert_eq!(places, ["INBOX/a", "INBOX/copy"]);
     assert!(due.iter().all(|ack| ack.journal == id && !ack.failed));
 
@@ -153,7 +156,7 @@ async fn a_mail_that_comes_again_is_counted_and_one_that_is_read_again_is_not() 
     assert!(!journal(&store, &["a"]).await[0].repeated);
     let elsewhere = |position: &str| {
         let mut again = mail("a");
-        again.position = Position(position.into());
+        again.position = Position::OnServer(position.into());
         JournalBatch {
             received_ms: NOON_MS + 24 * 60 * 60 * 1000,
             ..batch(vec![again])

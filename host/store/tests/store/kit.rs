@@ -23,7 +23,7 @@ pub fn store() -> (TempDir, Store) {
 pub fn mail(name: &str) -> NewMail {
     let bytes = Bytes::from(format!("Message-ID: <{name}@x>\r\n\r\n{name}"));
     NewMail {
-        position: Position(format!("INBOX/{name}")),
+        position: Position::OnServer(format!("INBOX/{name}")),
         message_id: format!("{name}@x"),
         content_hash: ContentHash::of(&bytes),
         size: bytes.len() as u64,
@@ -122,7 +122,7 @@ pub fn note(journal: JournalId, name: &str, ticket: &str, authorised: bool) -> V
     let mut verdict = verdict(journal, name, Outcome::Note, vec![action]);
     verdict.decision.thread = Some(Thread {
         ticket: ticket.into(),
-        method: "message-id".into(),
+        method: postroom_core::ThreadMethod::MessageId,
         authorised,
     });
     verdict

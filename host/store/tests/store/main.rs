@@ -14,6 +14,7 @@ mod leaving;
 mod lookup;
 mod operation;
 mod outbox;
+mod positions;
 mod recorded;
 mod shadow;
 mod upgrade;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use postroom_core::{AlertState, ContentHash};
+use postroom_core::{AlertState, ContentHash, MailboxState};
 use postroom_store::{Filter, OutboxKind, Reader, Store, StoreError, StoreOptions, Turn};
 
 use crate::kit::*;
@@ -306,25 +306,25 @@ async fn a_mailbox_says_how_it_is_and_since_when() {
         ("support", None, 1)
     );
     store
-        .set_mailbox_state("support", "disk-full", "no room")
+        .set_mailbox_state("support", MailboxState::DiskFull, "no room")
         .await
         .unwrap();
     let first = state();
     assert_eq!(first.detail.as_deref(), Some("no room"));
     std::thread::sleep(std::time::Duration::from_millis(5));
     store
-        .set_mailbox_state("support", "disk-full", "still")
+        .set_mailbox_state("support", MailboxState::DiskFull, "still")
         .await
         .unwrap();
     assert_eq!(state().since, first.since);
     store
-        .set_mailbox_state("support", "serving", "")
+        .set_mailbox_state("support", MailboxState::Serving, "")
         .await
         .unwrap();
     assert_ne!(state().since, first.since);
     assert_eq!(
-        (state().state.as_deref(), state().detail),
-        (Some("serving"), None)
+        (state().state, state().detail),
+        (Some(MailboxState::Serving), None)
     );
 }
 

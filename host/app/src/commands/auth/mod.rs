@@ -16,7 +16,7 @@ use postroom_core::harmless::harmless;
 
 use crate::cli::Who;
 use crate::commands::{load_config, print, runtime};
-use crate::config::{Config, Credential, Source, Unavailable};
+use crate::config::{Config, Credential, Unavailable};
 use crate::{connections, tls};
 use postroom_config::suggest::no_such;
 
@@ -75,17 +75,13 @@ fn account_of(config: &Config, who: &Who) -> anyhow::Result<Account> {
     }
     match (profile, config.mailbox(target)) {
         (Some(profile), _) => of_profile(config, profile, who.login.as_deref()),
-        (None, Some(mailbox)) => match &mailbox.source {
-            Source::Spool { .. } => {
-                bail!("mailbox {target} is a folder on this machine: nobody signs in to it")
-            }
-            Source::Imap { login, .. } => match &login.credential {
-                Credential::Password(_) => bail!(
-                    "mailbox {target} signs in with a password, not by OAuth: there is nothing to sign in to beforehand"
-                ),
-                Credential::Account { account, .. } => of_mailbox(target, account, who),
-                Credential::Unavailable(why) => Err(misconfigured(why)),
-            },
+        (None, Some(mailbox)) => match mailbox.source.login().map(|login| &login.credential) {
+            None => bail!("mailbox {target} is a folder on this machine: nobody signs in to it"),
+            Some(Credential::Password(_)) => bail!(
+                "mailbox {target} signs in with a password, not by OAuth: there is nothing to sign in to beforehand"
+            ),
+            Some(Credential::Account { account, .. }) => of_mailbox(target, account, who),
+            Some(Credential::Unavailable(why)) => Err(misconfigured(why)),
         },
         (None, None) => {
             let profiles = profile_names(config).into_iter();

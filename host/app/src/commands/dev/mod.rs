@@ -18,7 +18,7 @@ use crate::cli::DevArgs;
 use crate::commands::run::stop_on_signals;
 use crate::commands::screen::{Ink, Line};
 use crate::commands::{USUAL_CONFIG, load_config, no_mailbox, runtime};
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::directory::Reread;
 use crate::line::Mailbox;
 use crate::line::decide::Decided;
@@ -246,10 +246,7 @@ fn bring_in(config: &Config) -> String {
     let spool = config
         .mailboxes
         .iter()
-        .find_map(|mailbox| match &mailbox.source {
-            Source::Spool { path } => Some(path),
-            Source::Imap { .. } => None,
-        });
+        .find_map(|mailbox| mailbox.source.path());
     let mailbox = config
         .mailboxes
         .first()

@@ -6,22 +6,21 @@ mod report;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::bail;
-use postroom_auth::{Tokens, Trace};
+use postroom_auth::Tokens;
 use postroom_core::Address;
+use postroom_mailbox::SourceError;
+use postroom_net::Trace;
+use postroom_outgoing::SendError;
 use rustls::ClientConfig;
 
 use crate::commands::{load_config, no_mailbox, runtime, with_tokens};
 use crate::config::{Config, Mailbox, Outgoing, Ready};
-use crate::connections::{self, AnySource};
+use crate::connections;
 use crate::tls;
 use advice::Place;
-use report::{Part, Report, of_unavailable};
-
-/// The step that fails where a secret, key or certificate cannot be had.
-const CONFIGURATION: &str = "configuration";
+use report::{Part, Report};
 
 /// How a test was asked for.
 pub struct Options {
@@ -91,22 +90,15 @@ impl Parts<'_> {
     async fn way_in(&self, mailbox: &Mailbox, report: &mut Report) -> anyhow::Result<()> {
         let place = Place::of_mailbox(self.config, mailbox);
         report.begin(Part::In, &format!("in   mailbox {}", mailbox.name))?;
-        let tell = |step: postroom_mailbox::ProbeStep| {
-            let outcome = step
-                .outcome
-                .map_err(|error| (error.to_string(), place.of_source(&error)));
-            report.step(step.name, step.elapsed, outcome);
-        };
         match connections::source(mailbox, self.tokens, self.tls) {
-            Err(why) => report.step(CONFIGURATION, Duration::ZERO, Err(of_unavailable(why))),
-            Ok(AnySource::Imap(source)) => {
-                let mut source = match &self.trace {
-                    Some(trace) => source.with_trace(trace.clone()),
-                    None => *source,
-                };
-                source.probe(tell).await;
+            Err(why) => report.unavailable(why),
+            Ok(mut source) => {
+                if let Some(trace) = &self.trace {
+                    source.set_trace(trace.clone());
+                }
+                let advice = |error: &SourceError| place.of_source(error);
+                source.probe(&mut |step| report.probed(step, advice)).await;
             }
-            Ok(AnySource::Spool(mut source)) => source.probe(tell).await,
         }
         report.end()
     }
@@ -122,7 +114,7 @@ impl Parts<'_> {
         let smtp = match connections::smtp(way, self.tokens, self.tls)? {
             Ok(smtp) => smtp,
             Err(why) => {
-                report.step(CONFIGURATION, Duration::ZERO, Err(of_unavailable(why)));
+                report.unavailable(why);
                 return report.end();
             }
         };
@@ -130,13 +122,9 @@ impl Parts<'_> {
             Some(trace) => smtp.with_trace(trace.clone()),
             None => smtp,
         };
-        let tell = |step: postroom_outgoing::ProbeStep| {
-            let outcome = step
-                .outcome
-                .map_err(|error| (error.to_string(), place.of_sending(&error)));
-            report.step(step.name, step.elapsed, outcome);
-        };
-        smtp.probe(send_to, tell).await;
+        let advice = |error: &SendError| place.of_sending(error);
+        let mut listener = |step| report.probed(step, advice);
+        smtp.probe(send_to, &mut listener).await;
         report.end()
     }
 }

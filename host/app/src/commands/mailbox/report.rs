@@ -1,15 +1,16 @@
 //! Prints the steps of a test as they end: lines for people, or one JSON object a step.
 
+use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Error;
-use postroom_auth::Trace;
 use postroom_auth::advice::{Advice, advise_vault};
-use postroom_auth::trace::{Side, TraceLine};
 use postroom_auth::vault::VaultError;
 use postroom_core::harmless::harmless;
+use postroom_net::trace::{Side, Trace, TraceLine};
+use postroom_net::{ProbeStep, Step};
 use serde_json::json;
 
 use crate::commands::print;
@@ -23,10 +24,10 @@ pub enum Part {
 }
 
 /// The error of a failed step, with advice.
-pub type Failure = (String, Advice);
+type Failure = (String, Advice);
 
 /// The failure of a part whose secret, key or certificate cannot be had.
-pub fn of_unavailable(why: Unavailable) -> Failure {
+fn of_unavailable(why: Unavailable) -> Failure {
     let advice = Advice {
         text: format!("help: {}", why.help),
         steps: Vec::new(),
@@ -67,12 +68,29 @@ impl Report {
         Ok(())
     }
 
-    pub fn step(&mut self, name: &str, elapsed: Duration, outcome: Result<String, Failure>) {
+    /// Prints a step of a probe as it ended.
+    pub fn probed<E: Display>(&mut self, step: ProbeStep<E>, advice: impl Fn(&E) -> Advice) {
+        let outcome = step
+            .outcome
+            .map_err(|error| (error.to_string(), advice(&error)));
+        self.step(step.step, step.elapsed, outcome);
+    }
+
+    /// Prints that a secret, key or certificate cannot be had.
+    pub fn unavailable(&mut self, why: Unavailable) {
+        self.step(
+            Step::Configuration,
+            Duration::ZERO,
+            Err(of_unavailable(why)),
+        );
+    }
+
+    fn step(&mut self, step: Step, elapsed: Duration, outcome: Result<String, Failure>) {
         self.failed |= outcome.is_err();
         let text = if self.json {
-            self.object(name, elapsed, &outcome).to_string()
+            self.object(step, elapsed, &outcome).to_string()
         } else {
-            self.lines(name, elapsed, &outcome)
+            self.lines(step, elapsed, &outcome)
         };
         if let Err(error) = print(text) {
             self.trouble.get_or_insert(error);
@@ -81,7 +99,7 @@ impl Report {
 
     fn object(
         &self,
-        name: &str,
+        step: Step,
         elapsed: Duration,
         outcome: &Result<String, Failure>,
     ) -> serde_json::Value {
@@ -91,7 +109,7 @@ impl Report {
         };
         let failure = outcome.as_ref().err();
         let mut object = json!({
-            "step": name,
+            "step": step,
             "part": part,
             "ok": outcome.is_ok(),
             "elapsed_ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -106,13 +124,13 @@ impl Report {
         object
     }
 
-    fn lines(&self, name: &str, elapsed: Duration, outcome: &Result<String, Failure>) -> String {
+    fn lines(&self, step: Step, elapsed: Duration, outcome: &Result<String, Failure>) -> String {
         let (word, detail) = match outcome {
             Ok(detail) => ("ok  ", detail.as_str()),
             Err(_) => ("FAIL", ""),
         };
         let mut text = format!(
-            "{word} {name:<13}{:>6} ms  {}",
+            "{word} {step:<13}{:>6} ms  {}",
             elapsed.as_millis(),
             harmless(detail)
         );
@@ -153,7 +171,7 @@ impl Report {
                 (vault.to_string(), advise_vault(&vault))
             }
         };
-        self.step("vault", Duration::ZERO, Err(failure));
+        self.step(Step::Vault, Duration::ZERO, Err(failure));
         self.finish()
     }
 

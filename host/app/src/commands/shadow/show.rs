@@ -49,8 +49,8 @@ pub fn report(shadow: &Shadow, mails: &[ShadowMail]) -> Report {
             let memory = usize::try_from(memory).unwrap_or(usize::MAX);
             rule.add(Duration::from_micros(elapsed_us), memory);
         }
-        if let Some(kind) = &mail.trouble {
-            *rule.troubles.entry(kind.clone()).or_default() += 1;
+        if let Some(kind) = mail.trouble {
+            *rule.troubles.entry(kind.name()).or_default() += 1;
         }
         if let ShadowResult::Changed(words) = &mail.result {
             changes.count(&Verdict::Changed(words.clone()));

@@ -15,7 +15,7 @@ async fn a_search_keeps_what_was_asked_for() {
     .await;
     let mut source = server.source();
     let connection = source.ready().await.unwrap();
-    let found = search(connection, "fetch", "X", &[9, 10, 11])
+    let found = search(connection, Step::Fetch, "X", &[9, 10, 11])
         .await
         .unwrap();
     assert_eq!(
@@ -36,7 +36,7 @@ async fn untagged_floods_end_at_a_number_of_bytes() {
     let mut source = server.source();
     let connection = source.ready().await.unwrap();
     let mut found = 0usize;
-    let ended = each_found(connection, "fetch", "X", |_| found += 1).await;
+    let ended = each_found(connection, Step::Fetch, "X", |_| found += 1).await;
     assert!(
         matches!(ended, Err(SourceError::Protocol { .. })),
         "{ended:?}"
@@ -60,7 +60,7 @@ async fn lines_are_short_unless_they_are_search_results() {
         .await;
         let mut source = server.source();
         let connection = source.ready().await.unwrap();
-        let ended = connection.accepted("fetch", command).await;
+        let ended = connection.accepted(Step::Fetch, command).await;
         assert_eq!(ended.is_ok(), is_fine, "{word}: {ended:?}");
     }
 }

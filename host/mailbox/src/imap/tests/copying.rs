@@ -239,7 +239,9 @@ async fn a_probe_says_what_moving_will_come_to() {
     source.settings.targets = vec!["Done".into(), "Failed".into(), "inbox".into()];
     let mut steps = Vec::new();
     source
-        .probe(|step| steps.push((step.name, step.outcome.map_err(|it| it.to_string()))))
+        .probe(&mut |step| {
+            steps.push((step.step.name(), step.outcome.map_err(|it| it.to_string())))
+        })
         .await;
     let targets: Vec<_> = steps.into_iter().filter(|it| it.0 == "target").collect();
     assert_eq!(targets[0].1.as_deref(), Ok("Done is there, as INBOX.Done"));
@@ -265,7 +267,10 @@ async fn a_limit_on_connections_is_told_as_one() {
     for (server, step) in [(server, "authenticate"), (greeted, "greeting")] {
         let error = server.source().connect().await.unwrap_err();
         assert!(matches!(error, SourceError::OverLimit { .. }), "{error:?}");
-        assert!(error.is_transient() && error.step() == step, "{error}");
+        assert!(
+            error.is_transient() && error.step().name() == step,
+            "{error}"
+        );
     }
 }
 

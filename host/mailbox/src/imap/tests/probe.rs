@@ -2,13 +2,12 @@
 
 use super::tokens::{TOK1, TOK2, TokenServer};
 use super::*;
-use crate::ProbeStep;
 
 /// The steps' names and, for the last, why it failed.
 async fn probed(source: &mut ImapSource) -> (Vec<&'static str>, Option<SourceError>) {
-    let mut steps: Vec<ProbeStep> = Vec::new();
-    source.probe(|step| steps.push(step)).await;
-    let names = steps.iter().map(|step| step.name).collect();
+    let mut steps: Vec<ProbeStep<SourceError>> = Vec::new();
+    source.probe(&mut |step| steps.push(step)).await;
+    let names = steps.iter().map(|step| step.step.name()).collect();
     let failed = steps.iter().position(|step| step.outcome.is_err());
     assert!(failed.is_none_or(|at| at + 1 == steps.len()), "{steps:#?}");
     let last = steps.pop().unwrap();
@@ -35,12 +34,11 @@ async fn every_step_is_told_and_the_mailbox_stays_as_it_is() {
     })
     .await;
     let trace = Trace::new();
-    let mut source = server
-        .source_as(authority.login())
-        .with_trace(trace.clone());
+    let mut source = server.source_as(authority.login());
+    source.set_trace(trace.clone());
     let mut details = Vec::new();
     source
-        .probe(|step| details.push((step.name, step.outcome.unwrap())))
+        .probe(&mut |step| details.push((step.step.name(), step.outcome.unwrap())))
         .await;
     assert_eq!(
         details.iter().map(|step| step.0).collect::<Vec<_>>(),

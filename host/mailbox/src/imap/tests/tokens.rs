@@ -181,7 +181,7 @@ async fn without_a_token_no_server_is_dialled() {
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);
     // Who tests the mailbox still sees each step up to the one that fails.
     let mut steps = Vec::new();
-    source.probe(|step| steps.push(step.name)).await;
+    source.probe(&mut |step| steps.push(step.step.name())).await;
     assert_eq!(steps, ["connect", "greeting", "token"]);
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
 }

@@ -133,7 +133,7 @@ async fn what_another_kind_of_source_wrote_stops_nothing() {
     let batch = source.fetch(Some(&Cursor(foreign.into())), &limits).await;
     assert_eq!(reached(&batch.unwrap()), 12);
     let other = Acknowledge {
-        position: Position(r#"{"spool":"a.eml","file":{}}"#.into()),
+        position: Position::OnServer(r#"{"spool":"a.eml","file":{}}"#.into()),
         after: After::Delete,
     };
     source

@@ -1,9 +1,10 @@
 //! Each kind of failure has its own advice, with what the admin needs filled in.
 
 use postroom_auth::{ClientCredential, Endpoints};
-use postroom_outgoing::Step;
+use postroom_outgoing::Step as SmtpStep;
 
 use super::*;
+use crate::config::IMAP;
 
 fn profile(provider: Provider, grant: Grant) -> Profile {
     Profile {
@@ -23,7 +24,7 @@ fn profile(provider: Provider, grant: Grant) -> Profile {
     }
 }
 
-fn server(host: &str, tls: Tls) -> Server {
+fn server(host: &str, tls: TlsMode) -> Server {
     Server {
         host: host.into(),
         port: 4711,
@@ -31,10 +32,14 @@ fn server(host: &str, tls: Tls) -> Server {
     }
 }
 
-fn place<'c>(protocol: Protocol, server: &'c Server, profile: Option<&'c Profile>) -> Place<'c> {
+fn place<'c>(
+    protocol: &'static ServerProtocol,
+    server: &'c Server,
+    profile: Option<&'c Profile>,
+) -> Place<'c> {
     Place {
         key: "mailboxes.support".into(),
-        protocol,
+        protocol: Some(protocol),
         server: Some(server),
         user: "o'hara@acme.example",
         account_login: profile.map(|_| "eva.o'hara@acme.example"),
@@ -80,35 +85,39 @@ fn certificate(cause: CertificateError) -> SourceError {
 #[test]
 fn connections_and_certificates() {
     let silent = |step| SourceError::Timeout { step, secs: 30 };
-    let cases: [(Tls, SourceError, &[&str]); 8] = [
+    let cases: [(TlsMode, SourceError, &[&str]); 8] = [
         (
-            Tls::Implicit,
-            silent("connect"),
+            TlsMode::Implicit,
+            silent(Step::Connect),
             &["firewall", "nc -vz mail.example 4711"],
         ),
         (
-            Tls::StartTls,
-            silent("greeting"),
+            TlsMode::StartTls,
+            silent(Step::Greeting),
             &["tls = \"implicit\"", "port = 993"],
         ),
-        (Tls::Implicit, silent("greeting"), &["another protocol"]),
         (
-            Tls::Implicit,
+            TlsMode::Implicit,
+            silent(Step::Greeting),
+            &["another protocol"],
+        ),
+        (
+            TlsMode::Implicit,
             certificate(CertificateError::UnknownIssuer),
             &["[tls] ca", "openssl s_client -connect mail.example:4711"],
         ),
         (
-            Tls::StartTls,
+            TlsMode::StartTls,
             certificate(CertificateError::NotValidForName),
             &["not for the name mail.example", "-starttls imap"],
         ),
         (
-            Tls::Implicit,
+            TlsMode::Implicit,
             certificate(CertificateError::Expired),
             &["clock", "date --utc"],
         ),
         (
-            Tls::Implicit,
+            TlsMode::Implicit,
             SourceError::Tls {
                 reason: "no".into(),
                 cause: Some(TlsError::InvalidMessage(
@@ -118,7 +127,7 @@ fn connections_and_certificates() {
             &["tls = \"starttls\""],
         ),
         (
-            Tls::StartTls,
+            TlsMode::StartTls,
             SourceError::Tls {
                 reason: "STARTTLS refused".into(),
                 cause: None,
@@ -128,7 +137,7 @@ fn connections_and_certificates() {
     ];
     for (tls, error, words) in cases {
         let server = server("mail.example", tls);
-        let advice = place(Protocol::Imap, &server, None).of_source(&error);
+        let advice = place(&IMAP, &server, None).of_source(&error);
         assert_says(&advice, words, &error);
     }
 }
@@ -140,9 +149,9 @@ fn sign_ins_by_provider_and_grant() {
     let delegated = profile(microsoft, Grant::DeviceCode);
     let google = profile(Provider::Google, Grant::DeviceCode);
     let custom = profile(Provider::Custom, Grant::ClientCredentials);
-    let exchange = server("outlook.office365.com", Tls::Implicit);
-    let gmail = server("imap.gmail.com", Tls::Implicit);
-    let other = server("mail.example", Tls::Implicit);
+    let exchange = server("outlook.office365.com", TlsMode::Implicit);
+    let gmail = server("imap.gmail.com", TlsMode::Implicit);
+    let other = server("mail.example", TlsMode::Implicit);
     let mailbox = "-Identity 'o''hara@acme.example'";
     let bad = Some("AUTHENTICATIONFAILED");
     let not_connected = || SourceError::NotConnected { text: "no".into() };
@@ -210,14 +219,14 @@ fn sign_ins_by_provider_and_grant() {
         (&other, None, refused(bad), &["password is wrong"]),
     ];
     for (server, profile, error, words) in cases {
-        let place = place(Protocol::Imap, server, profile);
+        let place = place(&IMAP, server, profile);
         assert_says(&place.of_source(&error), words, &(server, &error));
     }
-    let place = place(Protocol::Imap, &other, None);
+    let place = place(&IMAP, &other, None);
     let advice = place.of_source(&refused(Some("PRIVACYREQUIRED")));
     assert_says(&advice, &["wants TLS first"], &"PRIVACYREQUIRED");
     let unavailable = SourceError::Transient {
-        step: "authenticate",
+        step: Step::Authenticate,
         reason: "[UNAVAILABLE]".into(),
     };
     assert_says(
@@ -229,11 +238,11 @@ fn sign_ins_by_provider_and_grant() {
 
 #[test]
 fn sending_by_status_code_and_step() {
-    let exchange = server("smtp.office365.com", Tls::StartTls);
-    let gmail = server("smtp.gmail.com", Tls::Implicit);
+    let exchange = server("smtp.office365.com", TlsMode::StartTls);
+    let gmail = server("smtp.gmail.com", TlsMode::Implicit);
     let app_only = profile(Provider::Microsoft(&CLOUDS[0]), Grant::ClientCredentials);
     let at_sender = |problem: &str| SendError::Permanent {
-        step: Step::Sender,
+        step: SmtpStep::Sender,
         code: Some(550),
         problem: problem.into(),
     };
@@ -289,7 +298,7 @@ fn sending_by_status_code_and_step() {
             &exchange,
             None,
             SendError::Unsupported {
-                step: Step::Login,
+                step: SmtpStep::Login,
                 feature: "AUTH XOAUTH2",
             },
             &["offers no sign-in", "port = 587"],
@@ -298,7 +307,7 @@ fn sending_by_status_code_and_step() {
             &exchange,
             None,
             SendError::Unsupported {
-                step: Step::Tls,
+                step: SmtpStep::Tls,
                 feature: "STARTTLS",
             },
             &["no STARTTLS"],
@@ -313,7 +322,16 @@ fn sending_by_status_code_and_step() {
         ),
     ];
     for (server, profile, error, words) in cases {
-        let place = place(Protocol::Smtp, server, profile);
+        let place = place(&SUBMISSION, server, profile);
         assert_says(&place.of_sending(&error), words, &error);
     }
+}
+
+#[test]
+fn only_known_words_are_filled_in() {
+    let word = |word: &str| (word == "user").then(|| "{ann}".to_owned());
+    assert_eq!(
+        fill("[k] x = { env = \"A\" } {user}, {nobody} {user", word),
+        "[k] x = { env = \"A\" } {ann}, {nobody} {user"
+    );
 }

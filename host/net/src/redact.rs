@@ -11,7 +11,7 @@ use secrecy::zeroize::Zeroizing;
 use url::form_urlencoded;
 
 /// Replaces a secret.
-pub(crate) const REDACTED: &str = "[redacted]";
+pub const REDACTED: &str = "[redacted]";
 
 /// A shorter secret may be part of ordinary words: only what is sent with it is removed.
 const SECRET_BYTES_MIN: usize = 4;

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use postroom_core::harmless::harmless_chars;
 use url::Url;
 
-use crate::redact::Redactor;
+use crate::Redactor;
 
 /// A trace that all parts of one test write to. Cheap to clone.
 #[derive(Clone)]

@@ -1,0 +1,94 @@
+//! A protocol that Postroom does not have, in one file: what it fetches walks the line.
+
+mod maildrop;
+
+use std::path::Path;
+
+use postroom_net::{Step, Trace};
+
+use super::*;
+use maildrop::{Drop, Maildrop};
+
+const CONFIGURATION: &str = r#"
+[tenants.acme]
+domains = ["acme.example"]
+
+[mailboxes.support]
+tenant = "acme"
+protocol = "spool"
+path = "spool"
+after = { done = "AFTER" }
+rules = ["standard"]
+"#;
+
+/// Drains a service whose one mailbox is a maildrop. Returns how many mails were decided.
+async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
+    let file = dir.join("postroom.toml");
+    std::fs::write(&file, CONFIGURATION.replace("AFTER", after)).unwrap();
+    let mut config = Config::load(&file).unwrap();
+    config.installations = dir.join("installations");
+    let stop = CancellationToken::new();
+    let mut service = Service::build(Arc::new(config), None, false, stop)
+        .await
+        .unwrap();
+    let mut source: Box<dyn Source> = Box::new(Maildrop::new(drop.clone()));
+    source.set_known(Arc::new(JournalPositions {
+        store: service.line.store.clone(),
+        mailbox: "support".into(),
+    }));
+    service.intakes[0].source = Ok(source);
+    service.intakes[0].fetch.batch_mails = 2;
+    let drained = service.once().await.unwrap();
+    assert!(drained.failed.is_empty(), "{:?}", drained.failed);
+    assert_eq!(drained.unacknowledged, 0);
+    drained.decided
+}
+
+#[tokio::test]
+async fn mail_without_an_order_is_fetched_once_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let drop = Drop::default();
+    for name in ["m", "x", "c", "k", "b"] {
+        drop.deliver(name);
+    }
+    assert_eq!(drain(dir.path(), &drop, "keep").await, 5);
+    assert_eq!(drop.retrieved(), 5);
+    // A server may list new mail anywhere.
+    drop.deliver("a");
+    drop.deliver("l");
+    assert_eq!(drain(dir.path(), &drop, "keep").await, 2);
+    assert_eq!(drain(dir.path(), &drop, "keep").await, 0);
+    assert_eq!(drop.retrieved(), 7);
+}
+
+#[tokio::test]
+async fn what_is_decided_is_removed_from_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let drop = Drop::default();
+    for name in ["m", "x", "c"] {
+        drop.deliver(name);
+    }
+    assert_eq!(drain(dir.path(), &drop, "delete").await, 3);
+    assert_eq!(drop.names(), [""; 0]);
+}
+
+#[tokio::test]
+async fn any_source_is_probed_and_traced() {
+    let drop = Drop::default();
+    drop.deliver("m");
+    let mut source: Box<dyn Source> = Box::new(Maildrop::new(drop));
+    let trace = Trace::new();
+    source.set_trace(trace.clone());
+    let mut steps = Vec::new();
+    source
+        .probe(&mut |step| steps.push((step.step, step.outcome.unwrap())))
+        .await;
+    assert_eq!(
+        steps,
+        [
+            (Step::Connect, "maildrop".to_owned()),
+            (Step::List, "1 mail".to_owned())
+        ]
+    );
+    assert_eq!(trace.take()[0].text, "UIDL");
+}

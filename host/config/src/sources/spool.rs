@@ -1,0 +1,51 @@
+//! Spool mailboxes: a folder of mail files on this machine.
+
+use std::path::{Path, PathBuf};
+
+use postroom_core::After;
+
+use super::{CheckedTarget, Identity, Place, Protocol, Source, imap};
+use crate::reader::Section;
+
+pub static PROTOCOL: Protocol = Protocol {
+    name: "spool",
+    keys: &["path"],
+    read,
+    after: || (After::Move("done".into()), After::Move("failed".into())),
+    marks: false,
+    check_target,
+    need: None,
+    server: None,
+};
+
+fn read(section: &Section, _place: &Place) -> Option<Source> {
+    section.misplaced(
+        imap::PROTOCOL.keys,
+        "has no meaning for a spool mailbox",
+        "remove it, or set protocol = \"imap\"",
+    );
+    let path = section
+        .required("path", "add path = \"spool\", the folder of the mails")?
+        .path()?;
+    Some(Source::Spool { path })
+}
+
+fn check_target(_source: Option<&Source>, target: &str) -> CheckedTarget {
+    match target.starts_with('.') || target.contains(['/', '\\']) {
+        true => Err((
+            format!("\"{target}\" is not a folder within the spool"),
+            "name a folder directly below the spool's path, such as \"move:done\"",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Returns what no two mailboxes may share: the folder.
+pub fn identity(path: &Path) -> Identity {
+    let normal: PathBuf = path.components().collect();
+    Identity {
+        key: vec![normal.to_string_lossy().into_owned()],
+        what: format!("the folder {} is read", path.display()),
+        help: "give each spool mailbox a folder of its own",
+    }
+}

@@ -1,0 +1,15 @@
+//! What every mail protocol shares: dialling, TLS, the steps of a probe, and the redacted protocol trace.
+
+mod dial;
+mod probe;
+mod redact;
+mod step;
+mod tls;
+pub mod trace;
+
+pub use dial::{ConnectError, Stream, Unreachable, dial, is_loopback, within};
+pub use probe::{FailedStep, ProbeReporter, ProbeStep};
+pub use redact::{REDACTED, Redactor};
+pub use step::Step;
+pub use tls::{TlsMode, handshake, handshake_after_starttls, server_name};
+pub use trace::Trace;
