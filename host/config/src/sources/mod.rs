@@ -3,7 +3,6 @@
 mod imap;
 mod spool;
 
-#[cfg(test)]
 pub use imap::SERVER as IMAP;
 
 use std::path::{Path, PathBuf};
