@@ -12,7 +12,7 @@ use postroom_core::RawMessage;
 use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
-use postroom_store::{OutboxKind, OutgoingRoute, Routes, Store, StoreError, StoreOptions};
+use postroom_store::{OutboxKind, OutgoingRoute, Outlets, Routes, Store, StoreError, StoreOptions};
 use rustls::ClientConfig;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -409,16 +409,18 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
             .unwrap_or_default(),
         after_done: mailbox.after_done.clone(),
         after_failed: mailbox.after_failed.clone(),
-        routes: Routes {
-            ticket: takers(ItemKind::Ticket),
-            note: takers(ItemKind::Note),
-            alert: takers(ItemKind::Alert),
-        },
-        deliver_old: mailbox.deliver_old,
-        outgoing: outgoing.map(|way| OutgoingRoute {
-            name: way.name.clone(),
-            from_domain: way.from.domain().to_owned(),
-            automatic: config.limits.automatic,
+        outlets: Arc::new(Outlets {
+            routes: Routes {
+                ticket: takers(ItemKind::Ticket),
+                note: takers(ItemKind::Note),
+                alert: takers(ItemKind::Alert),
+            },
+            deliver_old: mailbox.deliver_old,
+            outgoing: outgoing.map(|way| OutgoingRoute {
+                name: way.name.clone(),
+                from_domain: way.from.domain().to_owned(),
+                automatic: config.limits.automatic,
+            }),
         }),
     }
 }

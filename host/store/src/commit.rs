@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use postroom_core::decision::Refusal;
 use postroom_core::lookup::{Found, Question};
 use postroom_core::{
     Action, Address, ContentHash, Decision, InstallationSecret, MailIdentity, Outcome,
@@ -31,13 +31,25 @@ const OLD: &str = "old mail";
 #[derive(Debug, Clone)]
 pub struct Verdict {
     pub journal: JournalId,
-    pub decision: Decision,
+    pub conclusion: Arc<Conclusion>,
     pub mail: MailFacts,
+    pub outlets: Arc<Outlets>,
+}
+
+/// A decision with what the rules read and wrote on the way to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conclusion {
+    pub decision: Decision,
     pub kv_writes: Vec<KvWrite>,
     /// What the rules read from their memory, kept so that the mail can be decided again.
     pub kv_reads: Vec<KvRead>,
     /// What they asked about the tenant, kept for the same.
     pub lookups: Vec<LookupRead>,
+}
+
+/// Where what is decided about a mailbox's mail goes.
+#[derive(Debug, Clone, Default)]
+pub struct Outlets {
     pub routes: Routes,
     /// Whether the items of old mail go to the sinks like those of any other. It is never answered nor forwarded.
     pub deliver_old: bool,
@@ -191,7 +203,14 @@ fn weight_bytes(verdict: &Verdict) -> usize {
         Action::Note(n) => n.body.as_deref().map_or(0, str::len),
         _ => 0,
     };
-    verdict.decision.actions.iter().map(body).sum::<usize>() + 1024
+    verdict
+        .conclusion
+        .decision
+        .actions
+        .iter()
+        .map(body)
+        .sum::<usize>()
+        + 1024
 }
 
 fn write(
@@ -201,15 +220,11 @@ fn write(
 ) -> Result<Committed, StoreError> {
     let Verdict {
         journal,
-        mut decision,
+        conclusion,
         mail: facts,
-        kv_writes,
-        kv_reads,
-        lookups,
-        routes,
-        deliver_old,
-        outgoing,
+        outlets,
     } = verdict;
+    let decision = &conclusion.decision;
     let mail = undecided(conn, journal)?;
     let (tenant, mailbox_row) = (mail.tenant_row, mail.mailbox_row);
     let origin = Origin {
@@ -244,32 +259,32 @@ fn write(
         mail: &mail,
         secret: &installation.secret,
         facts: &facts,
-        routes: &routes,
-        delivers: deliver_old || !mail.old,
-        outgoing: outgoing.as_ref(),
+        routes: &outlets.routes,
+        delivers: outlets.deliver_old || !mail.old,
+        outgoing: outlets.outgoing.as_ref(),
         ticket,
-        joins: may_join(&decision),
+        joins: may_join(decision),
     };
-    let mut carried_out = Vec::with_capacity(decision.actions.len());
-    for (n, action) in std::mem::take(&mut decision.actions)
-        .into_iter()
-        .enumerate()
-    {
-        match desk.carry_out(n, &action, &mut numbers)? {
-            Ok(()) => carried_out.push(action),
-            Err(reason) => decision.refused.push(Refusal {
-                action,
-                reason: reason.into_owned(),
-                held_at: Some(n),
-            }),
+    let mut refused = Vec::new();
+    for (n, action) in decision.actions.iter().enumerate() {
+        if let Err(reason) = desk.carry_out(n, action, &mut numbers)? {
+            refused.push((n, reason.into_owned()));
         }
     }
-    decision.actions = carried_out;
 
-    for change in &kv_writes {
+    for change in &conclusion.kv_writes {
         write_kv(conn, tenant, change)?;
     }
-    let record = Record::new(facts.from, facts.subject, decision, kv_reads, lookups);
+    let record = Record {
+        from: facts.from.as_ref().map(Cow::Borrowed),
+        subject: Cow::Borrowed(&facts.subject),
+        decision: match refused.is_empty() {
+            true => Cow::Borrowed(decision),
+            false => Cow::Owned(decision.held_back(refused)),
+        },
+        kv_reads: Cow::Borrowed(&conclusion.kv_reads),
+        lookups: Cow::Borrowed(&conclusion.lookups),
+    };
     conn.prepare_cached("INSERT INTO decision_record (journal, record) VALUES (?1, ?2)")?
         .execute((journal, serde_json::to_string(&record)?))?;
     acks::release(conn, journal, origin.now_ms)?;

@@ -9,9 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::StoreError;
 
 /// A journalled mail. Its decision has the same number.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JournalId(pub i64);
 

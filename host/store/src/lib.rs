@@ -46,7 +46,8 @@ use std::time::Duration;
 pub use acks::Ack;
 pub use brakes::AutomaticLimits;
 pub use commit::{
-    Committed, KvRead, KvWrite, LookupRead, MailFacts, OutgoingRoute, Routes, Verdict,
+    Committed, Conclusion, KvRead, KvWrite, LookupRead, MailFacts, OutgoingRoute, Outlets, Routes,
+    Verdict,
 };
 pub use compose::{MailKind, OutgoingMailPayload};
 pub use directory::FileId;

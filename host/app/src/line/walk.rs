@@ -1,6 +1,7 @@
 //! The walk of one mail along its mailbox's rule chain. It asks nothing but rules and [`Answers`], so that the line, which answers
 //! from the store, and a replay, which answers from the record, decide by the same code.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use postroom_core::{
     Thread, Trouble, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup};
-use postroom_store::{KvRead, KvWrite, LookupRead, Mark, StoreError};
+use postroom_store::{Conclusion, KvRead, KvWrite, LookupRead, Mark, StoreError};
 
 use crate::config::OnFailure;
 use crate::rulebook::{Chain, LiveRule, sender_key};
@@ -45,14 +46,20 @@ pub struct Place<'a> {
     pub answers: &'a dyn Answers,
 }
 
-/// The decision and what commits with it.
+/// What a walk came to.
 pub struct Answer {
-    pub decision: Decision,
-    pub kv_reads: Vec<KvRead>,
-    pub kv_writes: Vec<KvWrite>,
-    pub lookups: Vec<LookupRead>,
+    /// Shared with the commit.
+    pub conclusion: Arc<Conclusion>,
     /// Of each rule that was asked, in order.
     pub spent: Vec<Spent>,
+}
+
+impl Deref for Answer {
+    type Target = Conclusion;
+
+    fn deref(&self) -> &Conclusion {
+        &self.conclusion
+    }
 }
 
 /// What asking one rule took.
@@ -143,7 +150,7 @@ pub fn walk(
     }
     let completed = completed.unwrap_or_else(|| fallback(message, &walk.troubles, &walk.limits));
     let mut origin = walk.origin.into_iter();
-    Ok(Answer {
+    let conclusion = Conclusion {
         decision: Decision {
             outcome: completed.outcome,
             actions: completed.actions,
@@ -162,6 +169,9 @@ pub fn walk(
         kv_reads: walk.kv_reads,
         kv_writes: walk.kv_writes,
         lookups: walk.lookups,
+    };
+    Ok(Answer {
+        conclusion: Arc::new(conclusion),
         spent: walk.spent,
     })
 }

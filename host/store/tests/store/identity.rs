@@ -68,7 +68,10 @@ impl House {
 async fn answer(store: &Store, name: &str) -> (String, Vec<String>) {
     let id = journal_one(store, name).await;
     let mut verdict = ticket(id, name);
-    verdict.decision.actions.push(reply("Noted as {ticket}"));
+    conclusion(&mut verdict)
+        .decision
+        .actions
+        .push(reply("Noted as {ticket}"));
     let committed = store.commit(vec![verdict]).await.unwrap().remove(0);
     let mut left = Vec::new();
     for (kind, target) in [

@@ -66,9 +66,15 @@ async fn a_reply_names_the_new_ticket_and_threads() {
     let id = journal_one(&store, "a").await;
     let mut verdict = ticket(id, "a");
     verdict.mail.references = vec!["newer@y".into(), "older@y".into()];
-    verdict.decision.actions.push(reply("This is {ticket}."));
+    conclusion(&mut verdict)
+        .decision
+        .actions
+        .push(reply("This is {ticket}."));
     let to = vec!["Boss <boss@acme.example>".to_owned()];
-    verdict.decision.actions.push(Action::Forward { to });
+    conclusion(&mut verdict)
+        .decision
+        .actions
+        .push(Action::Forward { to });
     store.commit(vec![verdict]).await.unwrap();
 
     // The second mail of a ticket waits for the first.
@@ -105,7 +111,7 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
     let ids: Vec<_> = journal(&store, &["a", "b", "c"])
         .await
         .iter()
-        .map(|j| j.id)
+        .map(|j| j.id())
         .collect();
     let verdicts = vec![
         ticket(ids[0], "a"),
@@ -194,8 +200,11 @@ async fn a_sink_and_an_outgoing_of_one_name_share_nothing() {
     let (_dir, store) = store();
     let id = journal_one(&store, "a").await;
     let mut verdict = ticket(id, "a");
-    verdict.routes.ticket = vec!["out".into()];
-    verdict.decision.actions.push(reply("Noted"));
+    outlets(&mut verdict).routes.ticket = vec!["out".into()];
+    conclusion(&mut verdict)
+        .decision
+        .actions
+        .push(reply("Noted"));
     store.commit(vec![verdict]).await.unwrap();
 
     let of = |kind| {

@@ -53,7 +53,7 @@ async fn tickets_are_found_as_if_they_were_made_today() {
             mailbox: format!("{}-support", row.tenant),
             ..batch(vec![mail(&title)])
         };
-        let id = new.journal(mails).await.unwrap()[0].id;
+        let id = new.journal(mails).await.unwrap()[0].id();
         let ticket = postroom_core::Ticket {
             title: Some(title.clone()),
             requester: row.detail.requester.clone(),
