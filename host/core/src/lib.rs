@@ -5,11 +5,14 @@ pub mod classify;
 pub mod complete;
 pub mod context;
 pub mod decision;
+pub mod effects;
+pub mod event;
 mod fold;
 pub mod grants;
 pub mod identity;
 pub mod lookup;
 pub mod message;
+pub mod outgoing;
 pub mod parse;
 pub mod raw;
 pub mod redact;
@@ -23,10 +26,13 @@ pub use decision::{
     Action, Alert, AlertState, Decision, Expect, Note, Outcome, Refusal, Reply, Ticket, Trouble,
     Value, Visibility,
 };
+pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
+pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
+pub use outgoing::{MailKind, OutgoingMail, bare_address};
 pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id};
 pub use raw::{ContentHash, Cursor, Position, RawMessage};
 pub use redact::Redactor;
-pub use thread::ticket_numbers;
+pub use thread::{ticket_name, ticket_number, ticket_numbers};

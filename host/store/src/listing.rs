@@ -4,16 +4,16 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use postroom_core::decision::{Refusal, Trouble};
-use postroom_core::{Action, AlertState, Outcome, Thread};
+use postroom_core::{
+    Action, AlertState, ItemKind, ItemSnapshot, Outcome, OutgoingMail, Thread, ticket_name,
+};
 use rusqlite::{Connection, Row, ToSql};
 use serde::Serialize;
 
 use crate::commit::{KvRead, LookupRead};
-use crate::compose::OutgoingMailPayload;
 use crate::ids::{
-    DecisionId, ItemKind, JournalId, now_ms, outcome_number, outcome_of, rfc3339, ticket_name,
+    DecisionId, JournalId, item_kind_number, now_ms, outcome_number, outcome_of, rfc3339,
 };
-pub use crate::items::ItemRow;
 use crate::journal::mailbox_row;
 use crate::outbox::{OutboxKind, state_name};
 use crate::record::Record;
@@ -240,7 +240,7 @@ impl Reader {
     }
 
     /// Tickets, notes and alerts in the order they were made.
-    pub fn items(&self, filter: &Filter) -> Result<Rows<ItemRow>, StoreError> {
+    pub fn items(&self, filter: &Filter) -> Result<Rows<ItemSnapshot>, StoreError> {
         let sql = format!(
             "SELECT {} FROM item i JOIN tenant t ON t.id = i.tenant
                   JOIN journal j ON j.id = i.decision JOIN mailbox m ON m.id = j.mailbox
@@ -417,7 +417,7 @@ fn bind(
     filter: &Filter,
 ) -> Result<(), StoreError> {
     let outcome = filter.outcome.map(outcome_number);
-    let kind = filter.kind.map(ItemKind::number);
+    let kind = filter.kind.map(item_kind_number);
     let values: [&dyn ToSql; 7] = [
         &after,
         &limit,
@@ -478,7 +478,7 @@ fn outbox_row(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
     let kind = OutboxKind::of(row.get(1)?)?;
     let created: i64 = row.get(7)?;
     // Only mails name recipients and a subject of their own.
-    let mail: Option<OutgoingMailPayload> = match kind {
+    let mail: Option<OutgoingMail> = match kind {
         OutboxKind::Mail => {
             serde_json::from_str(row.get_ref(20)?.as_str().unwrap_or_default()).ok()
         }

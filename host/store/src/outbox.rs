@@ -22,7 +22,7 @@ pub(crate) const DROPPED: i64 = 3;
 pub enum OutboxKind {
     /// To the sink named by the entry's target.
     Sink,
-    /// By the outgoing named by the entry's target; the payload is a [`crate::OutgoingMailPayload`].
+    /// By the outgoing named by the entry's target; the payload is a [`postroom_core::OutgoingMail`].
     Mail,
 }
 
@@ -66,8 +66,8 @@ pub(crate) struct NewEntry<'a> {
     pub tenant: i64,
     pub decision: DecisionId,
     pub lane: Option<i64>,
-    pub idempotency_key: String,
-    pub payload: String,
+    pub idempotency_key: &'a str,
+    pub payload: &'a str,
 }
 
 impl OutboxKind {
@@ -296,8 +296,8 @@ pub(crate) fn add(
         entry.decision.0,
         entry.lane,
         created_ms,
-        &entry.idempotency_key,
-        &entry.payload,
+        entry.idempotency_key,
+        entry.payload,
     ))?;
     Ok(())
 }
@@ -494,8 +494,8 @@ mod tests {
             tenant,
             decision: DecisionId(1),
             lane: Some(lane),
-            idempotency_key: "key".into(),
-            payload: "{}".into(),
+            idempotency_key: "key",
+            payload: "{}",
         };
         add(conn, &entry, 0).unwrap();
     }

@@ -1,9 +1,9 @@
 //! What the line asks while a mail is decided: which ticket it belongs to, and what a rule remembers.
 
-use postroom_core::{Address, Thread};
+use postroom_core::{Address, Thread, ticket_name, ticket_number};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::ids::{message_key, ticket_name, ticket_number};
+use crate::ids::message_key;
 use crate::{Reader, StoreError};
 
 /// References looked at, the newest first.

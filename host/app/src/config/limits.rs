@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use postroom_core::ParseLimits;
+use postroom_core::{AutomaticLimits, ParseLimits};
 use postroom_sandbox::Limits;
-use postroom_store::{AutomaticLimits, StoreOptions};
+use postroom_store::StoreOptions;
 
 use super::LineLimits;
 use super::reader::Section;

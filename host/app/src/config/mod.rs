@@ -23,10 +23,9 @@ use std::time::Duration;
 use jiff::civil::Date;
 use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
-use postroom_core::Address;
+use postroom_core::{Address, AutomaticLimits, ItemKind};
 use postroom_mailbox::After;
 use postroom_sandbox::{Grants, Limits};
-use postroom_store::AutomaticLimits;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use toml::Spanned;
@@ -344,13 +343,6 @@ pub struct Sink {
     /// The tenants it takes items of; `None` for all.
     pub tenants: Option<Vec<String>>,
     pub kinds: BTreeSet<ItemKind>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ItemKind {
-    Ticket,
-    Note,
-    Alert,
 }
 
 impl Sink {

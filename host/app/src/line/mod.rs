@@ -26,11 +26,11 @@ use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
-use postroom_core::{Cursor, RawMessage};
+use postroom_core::{Cursor, MailFacts, Outlets, RawMessage};
 use postroom_mailbox::After;
 use postroom_store::{
-    Committed, DecisionId, JournalBatch, JournalId, Journalled, MailFacts, Outlets, PendingMail,
-    Store, StoreError, Verdict,
+    Committed, DecisionId, JournalBatch, JournalId, Journalled, PendingMail, Store, StoreError,
+    Verdict,
 };
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -373,21 +373,9 @@ fn put_first(waves: &mut VecDeque<Vec<Parsed>>, mails: Vec<Parsed>) {
 
 fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict> {
     let answer = decided.result.as_ref().ok()?;
-    let mut mail = MailFacts {
-        message_id: decided.mail.message_id.clone(),
-        ..MailFacts::default()
-    };
-    if let Some(message) = decided.message() {
-        let people = message.from.iter().chain(&message.to).chain(&message.cc);
-        mail.references = message.references.clone();
-        mail.from = message.from.clone();
-        mail.subject = message.subject.clone();
-        mail.confirmed = message.authentication.confirms_sender();
-        mail.participants = people
-            .map(|address| address.email.clone())
-            .filter(|email| !line.is_own(email))
-            .collect();
-    }
+    let message = decided.message().map(|message| &**message);
+    let message_id = decided.mail.message_id.clone();
+    let mail = MailFacts::of(message_id, message, |email| line.is_own(email));
     Some(Verdict {
         journal: decided.mail.id,
         conclusion: answer.conclusion.clone(),

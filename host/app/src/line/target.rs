@@ -6,11 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use postroom_core::MailKind;
 use postroom_outgoing::{OutgoingMail, Receipt, SendError, Smtp, Step};
 use postroom_sink::{SinkError, SpeaksOf, Webhook};
-use postroom_store::{
-    MailKind, OutboxEntry, OutboxKind, OutgoingMailPayload, Store, StoreError, Turn,
-};
+use postroom_store::{JournalId, OutboxEntry, OutboxKind, Store, StoreError, Turn};
 
 use super::breaker::{CircuitBreaker, Fault, Pace, Report, Scope, Severity, Verdict};
 
@@ -193,13 +192,13 @@ fn scope(speaks_of: SpeaksOf) -> Scope {
 }
 
 async fn send(store: &Store, smtp: &Smtp, by_password: bool, entry: &OutboxEntry) -> Tried {
-    let payload: OutgoingMailPayload = match serde_json::from_str(&entry.payload) {
+    let payload: postroom_core::OutgoingMail = match serde_json::from_str(&entry.payload) {
         Ok(payload) => payload,
         Err(error) => return Tried::Final(format!("its payload cannot be read: {error}")),
     };
     let attached = match payload.kind {
-        MailKind::Reply => None,
-        MailKind::Forward => match store.raw(payload.journal) {
+        MailKind::Reply | MailKind::Notice => None,
+        MailKind::Forward => match store.raw(JournalId(entry.decision.0)) {
             Ok(Some(raw)) => Some(raw),
             Ok(None) => return Tried::Final("the mail to forward was purged".into()),
             Err(error) => return Tried::Failed(Fault::new(Scope::Entry, error.to_string())),
@@ -225,7 +224,7 @@ async fn send(store: &Store, smtp: &Smtp, by_password: bool, entry: &OutboxEntry
 }
 
 /// A mail that was accepted for those who are not deferred.
-fn sent(mut payload: OutgoingMailPayload, receipt: &Receipt) -> Tried {
+fn sent(mut payload: postroom_core::OutgoingMail, receipt: &Receipt) -> Tried {
     let mut text = format!("{} {}", receipt.code, receipt.text);
     if !receipt.refused.is_empty() {
         text = format!("{text}; refused: {}", named(&receipt.refused));
@@ -310,7 +309,6 @@ fn fault(error: &SendError, by_password: bool) -> Fault {
 mod tests {
     use postroom_core::Address;
     use postroom_outgoing::RefusedRecipient;
-    use postroom_store::JournalId;
 
     use super::*;
 
@@ -321,10 +319,9 @@ mod tests {
         }
     }
 
-    fn forward(to: &[&str]) -> OutgoingMailPayload {
-        OutgoingMailPayload {
+    fn forward(to: &[&str]) -> postroom_core::OutgoingMail {
+        postroom_core::OutgoingMail {
             kind: MailKind::Forward,
-            journal: JournalId(7),
             to: to.iter().map(|to| address(to)).collect(),
             subject: "Fwd: x".into(),
             text: String::new(),
@@ -360,7 +357,7 @@ mod tests {
         else {
             panic!("nobody is owed anything");
         };
-        let payload: OutgoingMailPayload = serde_json::from_str(&payload).unwrap();
+        let payload: postroom_core::OutgoingMail = serde_json::from_str(&payload).unwrap();
         assert_eq!(payload, forward(&["full@x.example"]));
         assert_eq!(receipt, "250 queued; refused: gone@x.example: 550 later");
         assert_eq!(problem, "deferred: Full@x.example: 451 later");

@@ -165,6 +165,9 @@ pub fn stated_times_ms(raw: &[u8]) -> Vec<i64> {
         .collect()
 }
 
+/// How the Message-IDs end that mails without one are given.
+pub(crate) const SYNTHETIC_DOMAIN: &str = "@synthetic.postroom.invalid";
+
 /// The Message-ID of a mail that has none, from the hash of its bytes and, where its source has one, from the identity of its file:
 /// an alarm that comes again byte for byte in another file is another mail.
 pub fn synthetic_message_id(hash: &ContentHash, file: Option<&str>) -> String {
@@ -173,7 +176,7 @@ pub fn synthetic_message_id(hash: &ContentHash, file: Option<&str>) -> String {
         None => hash.hex(),
     };
     id.truncate(32);
-    id.push_str("@synthetic.postroom.invalid");
+    id.push_str(SYNTHETIC_DOMAIN);
     id
 }
 

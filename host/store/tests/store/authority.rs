@@ -1,9 +1,7 @@
 //! Who is answered, who may write, and how much: old mail, brakes, participants.
 
-use postroom_core::{Action, AlertState};
-use postroom_store::{
-    AutomaticLimits, Filter, JournalId, NewMail, OutboxKind, Store, Turn, Verdict,
-};
+use postroom_core::{Action, AlertState, AutomaticLimits};
+use postroom_store::{Filter, JournalId, NewMail, OutboxKind, Store, Turn, Verdict};
 
 use crate::kit::*;
 

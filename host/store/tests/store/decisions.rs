@@ -1,9 +1,9 @@
 //! Commits: tickets, notes, alerts, threads, memory, listings and the ledger.
 
-use postroom_core::{Action, AlertState, Outcome};
+use postroom_core::{Action, AlertState, ItemKind, Outcome, OutgoingMail};
 use postroom_store::{
-    DecisionId, Filter, ItemKind, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind,
-    OutgoingMailPayload, Store, StoreError, Turn,
+    DecisionId, Filter, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind, Store, StoreError,
+    Turn,
 };
 use serde_json::{Value, json};
 
@@ -135,7 +135,7 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
     store.commit(vec![noted]).await.unwrap();
     assert_eq!(find("acme", &["c@x"], ""), by("T-2", "message-id"));
     let sent = store.due_outbox(OutboxKind::Mail, "out", i64::MAX, 1, &Turn::default());
-    let sent: OutgoingMailPayload = serde_json::from_str(&sent.unwrap().remove(0).payload).unwrap();
+    let sent: OutgoingMail = serde_json::from_str(&sent.unwrap().remove(0).payload).unwrap();
     let ours = sent.message_id;
     assert_eq!(find("acme", &[&ours], ""), by("T-2", "message-id"));
     assert_eq!(find("bolt", &[&ours], ""), None);

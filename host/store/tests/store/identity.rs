@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use postroom_store::{OutboxKind, OutgoingMailPayload, Store, StoreError, StoreOptions, Turn};
+use postroom_core::OutgoingMail;
+use postroom_store::{OutboxKind, Store, StoreError, StoreOptions, Turn};
 use tempfile::TempDir;
 
 use crate::kit::*;
@@ -85,7 +86,7 @@ async fn answer(store: &Store, name: &str) -> (String, Vec<String>) {
         let entry = due.into_iter().find(|entry| entry.decision.0 == id.0);
         let entry = entry.unwrap();
         if kind == OutboxKind::Mail {
-            let mail: OutgoingMailPayload = serde_json::from_str(&entry.payload).unwrap();
+            let mail: OutgoingMail = serde_json::from_str(&entry.payload).unwrap();
             left.push(mail.message_id);
         }
         left.push(entry.idempotency_key);

@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use postroom_core::{
-    Action, Address, Alert, AlertState, ContentHash, Cursor, Decision, Note, Outcome, Position,
-    Reply, Thread, Ticket,
+    Action, Address, Alert, AlertState, AutomaticLimits, ContentHash, Cursor, Decision, MailFacts,
+    Note, Outcome, OutgoingRoute, Outlets, Position, Reply, Routes, Thread, Ticket,
 };
-use postroom_store::{
-    AutomaticLimits, Conclusion, JournalBatch, JournalId, Journalled, MailFacts, NewMail,
-    OutgoingRoute, Outlets, Routes, Store, Verdict,
-};
+use postroom_store::{Conclusion, JournalBatch, JournalId, Journalled, NewMail, Store, Verdict};
 use tempfile::TempDir;
 
 /// 2025-07-20 in UTC.

@@ -1,7 +1,7 @@
 //! The outbox: payloads, keys, order and retries.
 
-use postroom_core::Action;
-use postroom_store::{MailKind, OutboxKind, OutgoingMailPayload, Store, Turn};
+use postroom_core::{Action, MailKind, OutgoingMail};
+use postroom_store::{OutboxKind, Store, Turn};
 use serde_json::Value;
 
 use crate::kit::*;
@@ -83,8 +83,8 @@ async fn a_reply_names_the_new_ticket_and_threads() {
         .unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].decision.0, id.0);
-    let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
-    assert_eq!((mail.kind, mail.journal), (MailKind::Reply, id));
+    let mail: OutgoingMail = serde_json::from_str(&entries[0].payload).unwrap();
+    assert_eq!(mail.kind, MailKind::Reply);
     assert_eq!(mail.to[0].email, "Ann@acme.example");
     assert_eq!(mail.subject, "Re: [T-1] About a");
     assert_eq!(mail.text, "This is T-1.");
@@ -97,7 +97,7 @@ async fn a_reply_names_the_new_ticket_and_threads() {
     let entries = store
         .due_outbox(OutboxKind::Mail, "out", LATER, 9, &Turn::default())
         .unwrap();
-    let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
+    let mail: OutgoingMail = serde_json::from_str(&entries[0].payload).unwrap();
     assert_eq!(
         (mail.kind, mail.to[0].email.as_str()),
         (MailKind::Forward, "boss@acme.example")
