@@ -13,6 +13,7 @@ use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
 use postroom_sink::{Webhook, WebhookSettings};
 use postroom_store::{OutboxKind, Store, StoreError, StoreOptions};
+use postroom_target::{SmtpTarget, WebhookTarget};
 use rustls::ClientConfig;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -29,7 +30,7 @@ use crate::line::intake::{self, Intake};
 use crate::line::room::OutboxRoom;
 use crate::line::slots::Slots;
 use crate::line::streak::Streak;
-use crate::line::target::{Sender, Target};
+use crate::line::target::GuardedTarget;
 use crate::line::{Line, Mailbox, Observer, Settled, suspects};
 use crate::rulebook::{self, RuleBook};
 use crate::shadow::Shadows;
@@ -365,11 +366,11 @@ fn deliveries(
         let webhook =
             Webhook::new(settings, http.clone()).with_context(|| format!("sinks.{}", sink.name))?;
         let id = (OutboxKind::Sink, sink.name.clone());
-        targets.insert(id, Target::new(Sender::Webhook(Box::new(webhook))));
+        targets.insert(id, GuardedTarget::new(WebhookTarget::new(webhook)));
     }
     for way in &config.outgoing {
         let smtp = match connections::smtp(way, tokens, tls)? {
-            Ok(smtp) => Box::new(smtp),
+            Ok(smtp) => smtp,
             Err(why) => {
                 misconfigured.push((format!("outgoing {}", way.name), why));
                 continue;
@@ -378,7 +379,7 @@ fn deliveries(
         let credential = way.login.as_ref().map(|login| &login.credential);
         let by_password = matches!(credential, Some(config::Credential::Password(_)));
         let id = (OutboxKind::Mail, way.name.clone());
-        targets.insert(id, Target::new(Sender::Smtp { smtp, by_password }));
+        targets.insert(id, GuardedTarget::new(SmtpTarget::new(smtp, by_password)));
     }
     Ok(Deliveries {
         store: store.clone(),

@@ -15,6 +15,7 @@ pub mod message;
 pub mod outgoing;
 pub mod parse;
 pub mod raw;
+pub mod receipt;
 pub mod redact;
 pub mod reply;
 pub mod thread;
@@ -34,5 +35,6 @@ pub use message::{Address, Attachment, Authentication, Classification, Header, M
 pub use outgoing::{MailKind, OutgoingMail, bare_address};
 pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id};
 pub use raw::{ContentHash, Cursor, Position, RawMessage};
+pub use receipt::{ExternalRef, Receipt};
 pub use redact::Redactor;
 pub use thread::{ticket_name, ticket_number, ticket_numbers};

@@ -8,16 +8,18 @@ use std::sync::Arc;
 
 use postroom_core::effects::{self, Committing, Dispatch, Effect, Effects, Facts, Needs, Notices};
 use postroom_core::lookup::{Found, Question};
-use postroom_core::{Action, ContentHash, Decision, MailFacts, MailIdentity, Outlets, ticket_name};
+use postroom_core::{
+    Action, ContentHash, Decision, Event, EventKind, MailFacts, MailIdentity, Outlets, ticket_name,
+};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DecisionId, JournalId, message_key, now_ms, outcome_number};
+use crate::ids::{DecisionId, JournalId, message_key, now_ms, outcome_number, rfc3339};
 use crate::installation::Installation;
 use crate::items::{self, Origin};
 use crate::outbox::{self, NewEntry, OutboxKind};
 use crate::record::Record;
-use crate::{Store, StoreError, acks, brakes, compose};
+use crate::{Store, StoreError, acks, brakes};
 
 /// A decision with all that must be written with it.
 #[derive(Debug, Clone)]
@@ -292,6 +294,25 @@ fn write_kv(conn: &Connection, tenant: i64, change: &KvWrite) -> Result<(), Stor
     Ok(())
 }
 
+/// What targets are told of an item as it stands, in JSON.
+pub(crate) fn event(
+    conn: &Connection,
+    kind: EventKind,
+    item: i64,
+    mail: &JournalledMail,
+    origin: Origin,
+) -> Result<String, StoreError> {
+    let event = Event {
+        kind,
+        timestamp: rfc3339(origin.now_ms),
+        item: items::read(conn, item)?,
+        decision: origin.decision.0,
+        mailbox: mail.mailbox.clone(),
+        message_id: mail.message_id.clone(),
+    };
+    Ok(serde_json::to_string(&event)?)
+}
+
 /// A journalled mail whose effects are applied.
 struct Desk<'a> {
     conn: &'a Connection,
@@ -381,7 +402,7 @@ impl Desk<'_> {
         if notices.targets.is_empty() {
             return Ok(());
         }
-        let payload = compose::event(self.conn, notices.kind, item, self.mail, self.origin)?;
+        let payload = event(self.conn, notices.kind, item, self.mail, self.origin)?;
         for (target, idempotency_key) in &notices.targets {
             let entry = NewEntry {
                 kind: OutboxKind::Sink,

@@ -12,7 +12,6 @@
 mod acks;
 mod brakes;
 mod commit;
-mod compose;
 mod directory;
 mod error;
 mod generations;

@@ -6,8 +6,7 @@ use std::path::Path;
 use postroom_core::{Alert, AlertState, ContentHash, EventKind, InstallationSecret};
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::commit::JournalledMail;
-use crate::compose;
+use crate::commit::{JournalledMail, event};
 use crate::generations::{self, Set, Version};
 use crate::ids::{DecisionId, JournalId, now_ms};
 use crate::items::{self, Origin};
@@ -255,7 +254,7 @@ fn tell(
         return Ok(());
     };
     let kind = EventKind::of(alert.state);
-    let payload = compose::event(conn, kind, item, &mail, origin)?;
+    let payload = event(conn, kind, item, &mail, origin)?;
     for sink in sinks {
         let identity = mail.identity();
         let entry = NewEntry {

@@ -233,8 +233,8 @@ async fn an_alert_is_one_item_by_tenant_and_key() {
         .iter()
         .map(|entry| serde_json::from_str(&entry.payload).unwrap())
         .collect();
-    assert_eq!(events[0]["type"], "alert.firing");
-    assert_eq!(events[0]["data"]["alert_key"], "disk");
+    assert_eq!(events[0]["kind"], "alert.firing");
+    assert_eq!(events[0]["item"]["alert_key"], "disk");
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! The outbox: payloads, keys, order and retries.
 
-use postroom_core::{Action, MailKind, OutgoingMail};
+use postroom_core::{
+    Action, Event, EventKind, ExternalRef, ItemKind, MailKind, OutgoingMail, Receipt,
+};
 use postroom_store::{OutboxKind, Store, Turn};
-use serde_json::Value;
 
 use crate::kit::*;
 
@@ -41,23 +42,23 @@ async fn an_item_goes_once_to_every_sink_of_its_kind() {
         (entry.kind, entry.tenant.as_str()),
         (OutboxKind::Sink, "acme")
     );
-    let event: Value = serde_json::from_str(&entry.payload).unwrap();
-    assert_eq!(event["type"], "ticket.created");
-    assert!(event["timestamp"].as_str().unwrap().ends_with('Z'));
-    let data = &event["data"];
+    let event: Event = serde_json::from_str(&entry.payload).unwrap();
+    assert_eq!(event.kind, EventKind::TicketCreated);
+    assert!(event.timestamp.ends_with('Z'));
+    let item = &event.item;
     assert_eq!(
-        (&data["ticket"], &data["kind"]),
-        (&"T-1".into(), &"ticket".into())
+        (item.ticket.as_deref(), item.kind),
+        (Some("T-1"), ItemKind::Ticket)
     );
     assert_eq!(
-        (&data["title"], &data["body"]),
-        (&"a".into(), &"It burns".into())
+        (item.title.as_deref(), item.body.as_deref()),
+        (Some("a"), Some("It burns"))
     );
     assert_eq!(
-        (&data["mailbox"], &data["message_id"]),
-        (&"support".into(), &"a@x".into())
+        (event.mailbox.as_str(), event.message_id.as_str()),
+        ("support", "a@x")
     );
-    assert_eq!(data["decision"], id.0);
+    assert_eq!(event.decision, id.0);
 }
 
 #[tokio::test]
@@ -175,6 +176,40 @@ async fn what_is_held_back_stays_due_loses_no_try_and_tells_why() {
     let row = rows.iter().find(|row| row.target == "psa").unwrap();
     assert_eq!((row.state, row.attempts), ("waiting", 0));
     assert_eq!(row.error.as_deref(), Some("refused"));
+}
+
+#[tokio::test]
+async fn what_a_target_calls_a_ticket_comes_with_what_it_is_told_next() {
+    let (_dir, store) = store();
+    let opened = journal_one(&store, "a").await;
+    let noted = journal_one(&store, "b").await;
+    store.commit(vec![ticket(opened, "a")]).await.unwrap();
+    let note = note(noted, "b", "T-1", true);
+    store.commit(vec![note]).await.unwrap();
+    let entry = |target| {
+        let entries = store.due_outbox(OutboxKind::Sink, target, LATER, 9, &Turn::default());
+        entries.unwrap().remove(0)
+    };
+    let external = ExternalRef {
+        id: "4711".into(),
+        number: Some("INC-9".into()),
+        url: None,
+    };
+    let first = entry("psa");
+    assert_eq!(first.reference, None);
+    let receipt = Receipt {
+        status: "201".into(),
+        external: Some(external.clone()),
+    };
+    store.delivered(first.id, receipt).await.unwrap();
+    let second = entry("psa");
+    assert_eq!(
+        (second.decision.0, second.reference),
+        (noted.0, Some(external))
+    );
+    // Another target calls it otherwise, or nothing.
+    store.delivered(entry("chat").id, "200").await.unwrap();
+    assert_eq!(entry("chat").reference, None);
 }
 
 #[tokio::test]
