@@ -8,7 +8,7 @@ use postroom_auth::advice::advise_vault;
 use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
 use postroom_mailbox::{After, ImapSettings, ImapSource, ImapTimeouts, SpoolSettings, SpoolSource};
-use postroom_outgoing::{Smtp, SmtpSettings, SmtpTimeouts};
+use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
 
 use crate::config::{self, Config, Credential, Ready, Unavailable};
@@ -156,9 +156,9 @@ pub fn smtp(
         host: way.server.host.clone(),
         port: way.server.port,
         tls: match way.server.tls {
-            config::Tls::Implicit => postroom_outgoing::TlsMode::Implicit,
-            config::Tls::StartTls => postroom_outgoing::TlsMode::StartTls,
-            config::Tls::None => postroom_outgoing::TlsMode::None,
+            config::Tls::Implicit => postroom_target::smtp::TlsMode::Implicit,
+            config::Tls::StartTls => postroom_target::smtp::TlsMode::StartTls,
+            config::Tls::None => postroom_target::smtp::TlsMode::None,
         },
         from: way.from.clone(),
         reply_to: way.reply_to.clone(),

@@ -11,9 +11,9 @@ use postroom_auth::runway::Notice;
 use postroom_core::{ItemKind, OutgoingRoute, Outlets, RawMessage, Routes};
 use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
-use postroom_sink::{Webhook, WebhookSettings};
 use postroom_store::{OutboxKind, Store, StoreError, StoreOptions};
-use postroom_target::{SmtpTarget, WebhookTarget};
+use postroom_target::smtp::SmtpTarget;
+use postroom_target::webhook::{Webhook, WebhookSettings, WebhookTarget};
 use rustls::ClientConfig;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -347,7 +347,7 @@ fn deliveries(
     stop: &CancellationToken,
     misconfigured: &mut Vec<(String, Unavailable)>,
 ) -> anyhow::Result<Deliveries> {
-    let http = postroom_sink::client((**tls).clone())?;
+    let http = postroom_target::webhook::client((**tls).clone())?;
     let mut targets = BTreeMap::new();
     for sink in &config.sinks {
         let secret = match &sink.secret {

@@ -1,17 +1,15 @@
 //! Where things go: one file or folder a kind of target, and [`Target`], by which the line delivers to any of them.
 
 mod fault;
-mod smtp;
-mod webhook;
+pub mod smtp;
+pub mod webhook;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::{Event, ExternalRef, OutgoingMail, Receipt};
-pub use postroom_outgoing::ProbeStep;
+pub use smtp::ProbeStep;
 
 pub use fault::{Fault, Pace, Scope, Severity};
-pub use smtp::SmtpTarget;
-pub use webhook::WebhookTarget;
 
 /// A system that deliveries go to. Tries of different entries may run side by side.
 #[async_trait]

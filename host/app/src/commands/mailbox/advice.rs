@@ -4,7 +4,7 @@ use postroom_auth::advice::{Advice, advise, exchange_commands};
 use postroom_auth::provider::CLOUDS;
 use postroom_auth::{AuthError, Grant, Profile, Provider};
 use postroom_mailbox::{SourceError, Unreachable};
-use postroom_outgoing::{EnhancedStatus, SendError};
+use postroom_target::smtp::{EnhancedStatus, SendError};
 use rustls::{CertificateError, Error as TlsError};
 
 use crate::config::{Config, Credential, Login, Mailbox, Outgoing, Server, Source, Tls};
@@ -179,7 +179,7 @@ impl<'c> Place<'c> {
 
     /// What to do when mail cannot be sent.
     pub fn of_sending(&self, error: &SendError) -> Advice {
-        use postroom_outgoing::{Step, Unreachable};
+        use postroom_target::smtp::{Step, Unreachable};
         if let Some(advice) = error.enhanced_status().and_then(|it| self.by_status(it)) {
             return advice;
         }

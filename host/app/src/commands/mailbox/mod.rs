@@ -134,7 +134,7 @@ impl Parts<'_> {
             Some(trace) => smtp.with_trace(trace.clone()),
             None => smtp,
         };
-        let tell = |step: postroom_outgoing::ProbeStep| {
+        let tell = |step: postroom_target::smtp::ProbeStep| {
             let outcome = step
                 .outcome
                 .map_err(|error| (error.to_string(), place.of_sending(&error)));

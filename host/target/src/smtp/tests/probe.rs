@@ -3,7 +3,7 @@
 use postroom_auth::Trace;
 
 use super::*;
-use crate::{EnhancedStatus, ProbeStep};
+use crate::smtp::{EnhancedStatus, ProbeStep};
 
 /// The steps' names, and why the last one failed.
 async fn probed(smtp: &Smtp, send_to: Option<&Address>) -> (Vec<&'static str>, Option<SendError>) {

@@ -1,9 +1,9 @@
 //! The target of kind `webhook`: posts each event as JSON, signed.
 
+use crate::webhook::{SinkError, SpeaksOf, Webhook};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use postroom_core::{Event, EventKind, ItemSnapshot};
-use postroom_sink::{SinkError, SpeaksOf, Webhook};
 use serde::Serialize;
 
 use crate::{Attempt, Content, Delivery, Fault, ProbeStep, Scope, Severity, Target};

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use postroom_auth::Login;
 use postroom_core::Address;
 
-use crate::mail::{Draft, GENERATED, OutgoingMail};
-use crate::submit::submit;
-use crate::{SendError, Smtp, SmtpTimeouts};
+use crate::smtp::mail::{Draft, GENERATED, OutgoingMail};
+use crate::smtp::submit::submit;
+use crate::smtp::{SendError, Smtp, SmtpTimeouts};
 
 /// One step of a probe.
 #[derive(Debug)]

@@ -1,11 +1,11 @@
 //! The target of an outgoing: submits replies and forwards by SMTP.
 
+use crate::smtp::{Receipt, RefusedRecipient, SendError, Smtp, Step};
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::{MailKind, OutgoingMail};
-use postroom_outgoing::{ProbeStep, Receipt, RefusedRecipient, SendError, Smtp, Step};
 
-use crate::{Attempt, Content, Delivery, Fault, Pace, Scope, Severity, Target};
+use crate::{Attempt, Content, Delivery, Fault, Pace, ProbeStep, Scope, Severity, Target};
 
 /// Submits mails one after the other over one connection.
 pub struct SmtpTarget {
@@ -20,7 +20,7 @@ impl SmtpTarget {
     }
 
     async fn send(&self, mail: &OutgoingMail, original: Option<Bytes>) -> Attempt {
-        let sending = postroom_outgoing::OutgoingMail {
+        let sending = crate::smtp::OutgoingMail {
             to: mail.to.clone(),
             subject: mail.subject.clone(),
             text: mail.text.clone(),

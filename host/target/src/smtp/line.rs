@@ -1,6 +1,6 @@
 //! The way to a submission server: name, TCP, TLS, and above them whole replies in and bytes out.
 //!
-//! What the server sends is bounded by [`crate::reply`]. Every await is cancel-safe: what was read in part stays in the buffer.
+//! What the server sends is bounded by [`crate::smtp::reply`]. Every await is cancel-safe: what was read in part stays in the buffer.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,9 +19,9 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::error::{SendError, Step, Unreachable, tidy};
-use crate::reply::{Replies, Reply, ReplyError};
-use crate::tap::Tap;
+use crate::smtp::error::{SendError, Step, Unreachable, tidy};
+use crate::smtp::reply::{Replies, Reply, ReplyError};
+use crate::smtp::tap::Tap;
 
 /// What the kernel holds of a mail that the network has not taken yet. More of it would hide a stall, and whether bytes move.
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;
