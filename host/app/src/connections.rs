@@ -7,7 +7,7 @@ use postroom_auth::advice::advise_vault;
 use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
 use postroom_mailbox::{After, ImapSettings, ImapTimeouts, Source, SpoolSettings};
-use postroom_outgoing::{Smtp, SmtpSettings, SmtpTimeouts};
+use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
 
 use crate::config::{self, Config, Credential, Ready, Unavailable};

@@ -8,11 +8,12 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use postroom_auth::Tokens;
 use postroom_auth::runway::Notice;
-use postroom_core::{MailboxState, RawMessage};
+use postroom_core::{ItemKind, MailboxState, OutgoingRoute, Outlets, RawMessage, Routes};
 use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
-use postroom_sink::{Webhook, WebhookSettings};
-use postroom_store::{OutboxKind, OutgoingRoute, Routes, Store, StoreError, StoreOptions};
+use postroom_store::{OutboxKind, Store, StoreError, StoreOptions};
+use postroom_target::smtp::SmtpTarget;
+use postroom_target::webhook::{Webhook, WebhookSettings, WebhookTarget};
 use rustls::ClientConfig;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audience::{Audience, Log};
 use crate::clock::ClockCheck;
-use crate::config::{self, Config, ItemKind, Ready, Unavailable};
+use crate::config::{self, Config, Ready, Unavailable};
 use crate::connections;
 use crate::directory::Directories;
 use crate::line::budget::Budget;
@@ -30,7 +31,7 @@ use crate::line::positions::JournalPositions;
 use crate::line::room::OutboxRoom;
 use crate::line::slots::Slots;
 use crate::line::streak::Streak;
-use crate::line::target::{Sender, Target};
+use crate::line::target::GuardedTarget;
 use crate::line::{Line, Mailbox, Observer, Settled, suspects};
 use crate::rulebook::{self, RuleBook};
 use crate::shadow::Shadows;
@@ -347,7 +348,7 @@ fn deliveries(
     stop: &CancellationToken,
     misconfigured: &mut Vec<(String, Unavailable)>,
 ) -> anyhow::Result<Deliveries> {
-    let http = postroom_sink::client((**tls).clone())?;
+    let http = postroom_target::webhook::client((**tls).clone())?;
     let mut targets = BTreeMap::new();
     for sink in &config.sinks {
         let secret = match &sink.secret {
@@ -366,11 +367,11 @@ fn deliveries(
         let webhook =
             Webhook::new(settings, http.clone()).with_context(|| format!("sinks.{}", sink.name))?;
         let id = (OutboxKind::Sink, sink.name.clone());
-        targets.insert(id, Target::new(Sender::Webhook(Box::new(webhook))));
+        targets.insert(id, GuardedTarget::new(WebhookTarget::new(webhook)));
     }
     for way in &config.outgoing {
         let smtp = match connections::smtp(way, tokens, tls)? {
-            Ok(smtp) => Box::new(smtp),
+            Ok(smtp) => smtp,
             Err(why) => {
                 misconfigured.push((format!("outgoing {}", way.name), why));
                 continue;
@@ -379,7 +380,7 @@ fn deliveries(
         let credential = way.login.as_ref().map(|login| &login.credential);
         let by_password = matches!(credential, Some(config::Credential::Password(_)));
         let id = (OutboxKind::Mail, way.name.clone());
-        targets.insert(id, Target::new(Sender::Smtp { smtp, by_password }));
+        targets.insert(id, GuardedTarget::new(SmtpTarget::new(smtp, by_password)));
     }
     Ok(Deliveries {
         store: store.clone(),
@@ -410,16 +411,18 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
             .unwrap_or_default(),
         after_done: mailbox.after_done.clone(),
         after_failed: mailbox.after_failed.clone(),
-        routes: Routes {
-            ticket: takers(ItemKind::Ticket),
-            note: takers(ItemKind::Note),
-            alert: takers(ItemKind::Alert),
-        },
-        deliver_old: mailbox.deliver_old,
-        outgoing: outgoing.map(|way| OutgoingRoute {
-            name: way.name.clone(),
-            from_domain: way.from.domain().to_owned(),
-            automatic: config.limits.automatic,
+        outlets: Arc::new(Outlets {
+            routes: Routes {
+                ticket: takers(ItemKind::Ticket),
+                note: takers(ItemKind::Note),
+                alert: takers(ItemKind::Alert),
+            },
+            deliver_old: mailbox.deliver_old,
+            outgoing: outgoing.map(|way| OutgoingRoute {
+                name: way.name.clone(),
+                from_domain: way.from.domain().to_owned(),
+                automatic: config.limits.automatic,
+            }),
         }),
     }
 }

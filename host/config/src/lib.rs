@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
-use postroom_core::{Address, After, AutomaticLimits, Grants, Limits, StrikeLimits};
+use postroom_core::{Address, After, AutomaticLimits, Grants, ItemKind, Limits, StrikeLimits};
 use postroom_net::TlsMode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -311,13 +311,6 @@ pub struct Sink {
     /// The tenants it takes items of; `None` for all.
     pub tenants: Option<Vec<String>>,
     pub kinds: BTreeSet<ItemKind>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ItemKind {
-    Ticket,
-    Note,
-    Alert,
 }
 
 impl Sink {

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use postroom_auth::Secret;
+use postroom_core::ItemKind;
 
 use super::reader::Item;
-use super::{ItemKind, Names, Sink};
+use super::{Names, Sink};
 
 const LATER_KINDS: &[&str] = &["http", "request-tracker", "alertmanager", "email"];
 const ITEM_KINDS: &[(&str, ItemKind)] = &[

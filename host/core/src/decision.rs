@@ -115,6 +115,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What stands in a decision that was read without its outcome, until that is filled in.
+    fn of_no_decision() -> Self {
+        Outcome::Ignored
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Ticket => "ticket",
@@ -168,6 +173,22 @@ pub struct Refusal {
 }
 
 impl Decision {
+    /// Returns the decision without the actions that its commit refuses, each given by its place and the reason. Undone by
+    /// [`Decision::as_decided`].
+    pub fn held_back(&self, refused: Vec<(usize, String)>) -> Self {
+        let mut decision = self.clone();
+        for (at, reason) in refused.into_iter().rev() {
+            let action = decision.actions.remove(at);
+            decision.refused.push(Refusal {
+                action,
+                reason,
+                held_at: Some(at),
+            });
+        }
+        decision.refused[self.refused.len()..].reverse();
+        decision
+    }
+
     /// The decision as it was made, before the circumstances of its commit held anything back.
     pub fn as_decided(mut self) -> Self {
         let held = self.refused.extract_if(.., |it| it.held_at.is_some());
@@ -183,6 +204,8 @@ impl Decision {
 /// The decision about one mail, with its reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
+    /// Kept beside a stored decision, where it is counted, and not in its serialised form.
+    #[serde(skip, default = "Outcome::of_no_decision")]
     pub outcome: Outcome,
     /// The actions to carry out, completed from the mail (titles, bodies, requesters, tickets are filled in).
     pub actions: Vec<Action>,
@@ -200,7 +223,45 @@ pub struct Decision {
     /// From the parsed mail to the decision, all rules together.
     pub elapsed_us: u64,
     /// `file:line:column` at which a script made the action that decided; none where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<String>,
     /// The calls in the rule's own files that led there, innermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub called_from: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_commit_holds_back_is_known_to_have_been_decided() {
+        let ignore = |reason: &str| Action::Ignore {
+            reason: reason.into(),
+        };
+        let decided = Decision {
+            outcome: Outcome::Ignored,
+            actions: ["a", "b", "c", "d"].map(ignore).to_vec(),
+            refused: vec![Refusal {
+                action: ignore("never"),
+                reason: "nonsense".into(),
+                held_at: None,
+            }],
+            rule: "r".into(),
+            rule_hash: "h".into(),
+            generation: 1,
+            thread: None,
+            troubles: Vec::new(),
+            repairs: Vec::new(),
+            log: Vec::new(),
+            elapsed_us: 1,
+            decided_at: None,
+            called_from: Vec::new(),
+        };
+        let held = decided.held_back(vec![(0, "old".into()), (2, "brake".into())]);
+        assert_eq!(held.actions, [ignore("b"), ignore("d")]);
+        let reasons: Vec<_> = held.refused.iter().map(|it| it.reason.as_str()).collect();
+        assert_eq!(reasons, ["nonsense", "old", "brake"]);
+        assert_eq!(held.as_decided(), decided);
+    }
 }

@@ -155,24 +155,3 @@ impl StrikeLimits {
         mails: 0,
     };
 }
-
-/// How many replies and forwards leave within an hour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AutomaticLimits {
-    /// To one address, from one tenant.
-    pub per_address: u32,
-    /// For one ticket.
-    pub per_ticket: u32,
-    /// From one tenant.
-    pub per_tenant: u32,
-}
-
-impl Default for AutomaticLimits {
-    fn default() -> Self {
-        Self {
-            per_address: 20,
-            per_ticket: 20,
-            per_tenant: 500,
-        }
-    }
-}

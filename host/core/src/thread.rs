@@ -1,4 +1,5 @@
-//! Ticket numbers in subjects: a hint to the thread a mail belongs to, to be checked against the store.
+//! Ticket numbers: as people write them, and in subjects, where they hint at the thread a mail belongs to, to be checked against
+//! the store.
 
 /// Most numbers taken from one subject.
 const MOST_NUMBERS: usize = 5;
@@ -6,6 +7,20 @@ const MOST_NUMBERS: usize = 5;
 const LONGEST_SUBJECT: usize = 1000;
 /// Longest number, in digits.
 const MOST_DIGITS: usize = 9;
+
+/// Returns `12` as `T-12`.
+pub fn ticket_name(number: i64) -> String {
+    format!("T-{number}")
+}
+
+/// Returns `T-12` as `12`; none for anything else.
+pub fn ticket_number(name: &str) -> Option<i64> {
+    let digits = name.strip_prefix("T-")?;
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
 
 /// The ticket numbers a subject names, as `T-12`, each once: first those written `T-12` or `[T-12]`, then those written `#12`.
 pub fn ticket_numbers(subject: &str) -> Vec<String> {
@@ -62,7 +77,15 @@ fn in_word(b: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::ticket_numbers;
+    use super::{ticket_number, ticket_numbers};
+
+    #[test]
+    fn a_ticket_has_one_spelling() {
+        assert_eq!(ticket_number("T-12"), Some(12));
+        for bad in ["T-", "T-+1", "12", "t-12", "T-99999999999999999999"] {
+            assert_eq!(ticket_number(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn numbers_are_found_where_they_stand_alone() {

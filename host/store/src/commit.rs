@@ -1,64 +1,44 @@
 //! The commit: a decision and everything that follows from it become durable in one transaction, or nothing does.
+//!
+//! What follows is a function of core ([`postroom_core::effects`]): here the facts that it needs are read, and its effects applied.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use postroom_core::decision::Refusal;
+use postroom_core::effects::{self, Committing, Dispatch, Effect, Effects, Facts, Needs, Notices};
 use postroom_core::lookup::{Found, Question};
 use postroom_core::{
-    Action, Address, AutomaticLimits, ContentHash, Decision, InstallationSecret, MailIdentity,
-    Outcome,
+    Action, ContentHash, Decision, Event, EventKind, MailFacts, MailIdentity, Outlets, ticket_name,
 };
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-use crate::brakes::Sending;
-use crate::compose::{self, OutgoingMailPayload};
-use crate::ids::{
-    DecisionId, JournalId, message_key, now_ms, outcome_number, ticket_name, ticket_number,
-};
+use crate::ids::{DecisionId, JournalId, message_key, now_ms, outcome_number, rfc3339};
 use crate::installation::Installation;
 use crate::items::{self, Origin};
 use crate::outbox::{self, NewEntry, OutboxKind};
 use crate::record::Record;
-use crate::{Store, StoreError, acks};
-
-/// Addresses of one mail that join a ticket at most.
-const PARTICIPANTS: usize = 50;
-/// Why an old mail is neither answered nor forwarded.
-const OLD: &str = "old mail";
+use crate::{Store, StoreError, acks, brakes};
 
 /// A decision with all that must be written with it.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     pub journal: JournalId,
-    pub decision: Decision,
+    pub conclusion: Arc<Conclusion>,
     pub mail: MailFacts,
+    pub outlets: Arc<Outlets>,
+}
+
+/// A decision with what the rules read and wrote on the way to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conclusion {
+    pub decision: Decision,
     pub kv_writes: Vec<KvWrite>,
     /// The rules' reads of `kv`, recorded so that the mail can be decided again.
     pub kv_reads: Vec<KvRead>,
     /// The rules' lookups, recorded for the same reason.
     pub lookups: Vec<LookupRead>,
-    pub routes: Routes,
-    /// Whether the items of old mail go to the sinks like those of any other. It is never answered nor forwarded.
-    pub deliver_old: bool,
-    /// None when the mailbox has no way to send; replies and forwards are then refused.
-    pub outgoing: Option<OutgoingRoute>,
-}
-
-/// The facts of the decided mail that the store needs.
-#[derive(Debug, Clone, Default)]
-pub struct MailFacts {
-    /// Without angle brackets, as journalled.
-    pub message_id: String,
-    /// The newest first.
-    pub references: Vec<String>,
-    pub from: Option<Address>,
-    pub subject: String,
-    /// From, To and Cc without our own addresses: who may write to the ticket.
-    pub participants: Vec<String>,
-    /// Whether the trusted boundary says that the mail comes from the domain of its From. Anybody can write any From.
-    pub confirmed: bool,
 }
 
 /// One read of a rule's `kv`; no value if the key was absent.
@@ -85,23 +65,6 @@ pub struct KvWrite {
     pub value: Option<String>,
 }
 
-/// The sinks that receive each kind of item, by name.
-#[derive(Debug, Clone, Default)]
-pub struct Routes {
-    pub ticket: Vec<String>,
-    pub note: Vec<String>,
-    pub alert: Vec<String>,
-}
-
-/// The mailbox's way to send.
-#[derive(Debug, Clone)]
-pub struct OutgoingRoute {
-    pub name: String,
-    /// The domain of its From address, for Message-IDs.
-    pub from_domain: String,
-    pub automatic: AutomaticLimits,
-}
-
 /// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
@@ -122,24 +85,6 @@ impl Store {
             })
             .await
     }
-}
-
-/// A journalled mail while its decision is written.
-struct Desk<'a> {
-    conn: &'a Connection,
-    journal: JournalId,
-    origin: Origin,
-    mail: &'a JournalledMail,
-    secret: &'a InstallationSecret,
-    facts: &'a MailFacts,
-    routes: &'a Routes,
-    /// Whether the mail's items go to the sinks.
-    delivers: bool,
-    outgoing: Option<&'a OutgoingRoute>,
-    /// The new ticket, or the one noted on.
-    ticket: Option<i64>,
-    /// Whom a rule forwards to takes part in the ticket.
-    joins: bool,
 }
 
 /// The identity of a journalled mail, inside the store and outside.
@@ -192,7 +137,14 @@ fn weight_bytes(verdict: &Verdict) -> usize {
         Action::Note(n) => n.body.as_deref().map_or(0, str::len),
         _ => 0,
     };
-    verdict.decision.actions.iter().map(body).sum::<usize>() + 1024
+    verdict
+        .conclusion
+        .decision
+        .actions
+        .iter()
+        .map(body)
+        .sum::<usize>()
+        + 1024
 }
 
 fn write(
@@ -202,15 +154,11 @@ fn write(
 ) -> Result<Committed, StoreError> {
     let Verdict {
         journal,
-        mut decision,
+        conclusion,
         mail: facts,
-        kv_writes,
-        kv_reads,
-        lookups,
-        routes,
-        deliver_old,
-        outgoing,
+        outlets,
     } = verdict;
+    let decision = &conclusion.decision;
     let mail = undecided(conn, journal)?;
     let (tenant, mailbox_row) = (mail.tenant_row, mail.mailbox_row);
     let origin = Origin {
@@ -219,13 +167,23 @@ fn write(
         now_ms: now_ms(),
         old: mail.old,
     };
+    let committing = Committing {
+        identity: mail.identity(),
+        is_old: mail.old,
+        decision,
+        mail: &facts,
+        outlets: &outlets,
+    };
+    let known = read_facts(
+        conn,
+        installation,
+        tenant,
+        &committing.needs(),
+        origin.now_ms,
+    )?;
+    let tickets = known.numbers.iter().copied().map(ticket_name).collect();
+    let effects = effects::effects(committing, &installation.secret, known);
 
-    let mut numbers = new_tickets(conn, installation, &decision.actions)?;
-    let ticket = numbers
-        .first()
-        .copied()
-        .or_else(|| noted_ticket(&decision.actions));
-    let tickets = numbers.iter().copied().map(ticket_name).collect();
     conn.prepare_cached("DELETE FROM pending WHERE mailbox = ?1 AND journal = ?2")?
         .execute((mailbox_row, journal))?;
     conn.prepare_cached(
@@ -234,43 +192,30 @@ fn write(
     .execute((
         journal,
         outcome_number(decision.outcome),
-        ticket,
+        effects.ticket,
         origin.now_ms,
     ))?;
-
-    let desk = Desk {
+    let mut desk = Desk {
         conn,
         journal,
         origin,
         mail: &mail,
-        secret: &installation.secret,
-        facts: &facts,
-        routes: &routes,
-        delivers: deliver_old || !mail.old,
-        outgoing: outgoing.as_ref(),
-        ticket,
-        joins: may_join(&decision),
+        ticket_rows: HashMap::new(),
     };
-    let mut carried_out = Vec::with_capacity(decision.actions.len());
-    for (n, action) in std::mem::take(&mut decision.actions)
-        .into_iter()
-        .enumerate()
-    {
-        match desk.carry_out(n, &action, &mut numbers)? {
-            Ok(()) => carried_out.push(action),
-            Err(reason) => decision.refused.push(Refusal {
-                action,
-                reason: reason.into_owned(),
-                held_at: Some(n),
-            }),
-        }
-    }
-    decision.actions = carried_out;
-
-    for change in &kv_writes {
+    desk.apply(&effects)?;
+    for change in &conclusion.kv_writes {
         write_kv(conn, tenant, change)?;
     }
-    let record = Record::new(facts.from, facts.subject, decision, kv_reads, lookups);
+    let record = Record {
+        from: facts.from.as_ref().map(Cow::Borrowed),
+        subject: Cow::Borrowed(&facts.subject),
+        decision: match effects.refused.is_empty() {
+            true => Cow::Borrowed(decision),
+            false => Cow::Owned(decision.held_back(effects.refused)),
+        },
+        kv_reads: Cow::Borrowed(&conclusion.kv_reads),
+        lookups: Cow::Borrowed(&conclusion.lookups),
+    };
     conn.prepare_cached("INSERT INTO decision_record (journal, record) VALUES (?1, ?2)")?
         .execute((journal, serde_json::to_string(&record)?))?;
     acks::release(conn, journal, origin.now_ms)?;
@@ -291,19 +236,40 @@ fn undecided(conn: &Connection, journal: JournalId) -> Result<JournalledMail, St
     }
 }
 
-/// One number for each new ticket, in order, from the one sequence.
-fn new_tickets(
+fn read_facts(
     conn: &Connection,
     installation: &Installation,
-    actions: &[Action],
+    tenant: i64,
+    needs: &Needs,
+    now_ms: i64,
+) -> Result<Facts, StoreError> {
+    let mut requesters = BTreeMap::new();
+    for ticket in &needs.requesters {
+        if let Some(requester) = items::requester(conn, *ticket)? {
+            requesters.insert(*ticket, requester);
+        }
+    }
+    let sent = match &needs.sent {
+        Some(needs) => brakes::sent_lately(conn, tenant, needs, now_ms)?,
+        None => effects::SentLately::default(),
+    };
+    Ok(Facts {
+        numbers: take_numbers(conn, installation, needs.numbers)?,
+        requesters,
+        sent,
+    })
+}
+
+/// One number for each new ticket, in order, from the one sequence.
+fn take_numbers(
+    conn: &Connection,
+    installation: &Installation,
+    wanted: usize,
 ) -> Result<Vec<i64>, StoreError> {
-    let wanted = actions
-        .iter()
-        .filter(|a| matches!(a, Action::Ticket(_)))
-        .count() as i64;
     if wanted == 0 {
         return Ok(Vec::new());
     }
+    let wanted = wanted as i64;
     let last: i64 = conn
         .prepare_cached(
             "UPDATE sequence SET last = last + ?1 WHERE name = 'ticket' RETURNING last",
@@ -311,22 +277,6 @@ fn new_tickets(
         .query_row([wanted], |row| row.get(0))?;
     installation.raise(last);
     Ok((last - wanted + 1..=last).collect())
-}
-
-fn noted_ticket(actions: &[Action]) -> Option<i64> {
-    actions.iter().find_map(|action| match action {
-        Action::Note(note) => note.ticket.as_deref().and_then(ticket_number),
-        _ => None,
-    })
-}
-
-/// Whether whom the decision writes to may join its ticket. A stranger's note must not bring it about.
-fn may_join(decision: &Decision) -> bool {
-    match decision.outcome {
-        Outcome::Ticket => true,
-        Outcome::Note => decision.thread.as_ref().is_some_and(|t| t.authorised),
-        _ => false,
-    }
 }
 
 fn write_kv(conn: &Connection, tenant: i64, change: &KvWrite) -> Result<(), StoreError> {
@@ -344,125 +294,101 @@ fn write_kv(conn: &Connection, tenant: i64, change: &KvWrite) -> Result<(), Stor
     Ok(())
 }
 
+/// What targets are told of an item as it stands, in JSON.
+pub(crate) fn event(
+    conn: &Connection,
+    kind: EventKind,
+    item: i64,
+    mail: &JournalledMail,
+    origin: Origin,
+) -> Result<String, StoreError> {
+    let event = Event {
+        kind,
+        timestamp: rfc3339(origin.now_ms),
+        item: items::read(conn, item)?,
+        decision: origin.decision.0,
+        mailbox: mail.mailbox.clone(),
+        message_id: mail.message_id.clone(),
+    };
+    Ok(serde_json::to_string(&event)?)
+}
+
+/// A journalled mail whose effects are applied.
+struct Desk<'a> {
+    conn: &'a Connection,
+    journal: JournalId,
+    origin: Origin,
+    mail: &'a JournalledMail,
+    /// Of the tickets that the mail opened or noted on.
+    ticket_rows: HashMap<i64, i64>,
+}
+
 impl Desk<'_> {
-    /// Writes one action. The inner error is a refusal, which is recorded; `numbers` holds those of tickets not made yet.
-    fn carry_out(
-        &self,
-        n: usize,
-        action: &Action,
-        numbers: &mut Vec<i64>,
-    ) -> Result<Result<(), Cow<'static, str>>, StoreError> {
-        match action {
-            Action::Ticket(ticket) => {
-                let number = numbers.remove(0);
-                let item = items::add_ticket(self.conn, self.origin, number, ticket)?;
-                let requester = ticket.requester.as_deref().map(compose::bare_address);
-                let from = self.facts.from.as_ref().map(|from| from.email.as_str());
-                self.join(
-                    number,
-                    requester.into_iter().chain(from).chain(self.people()),
-                )?;
-                self.tell(n, "ticket.created", item, &self.routes.ticket)?;
-            }
-            Action::Note(note) => {
-                let named = note.ticket.as_deref().unwrap_or_default();
-                let number = ticket_number(named);
-                let (number, lane) = match number {
-                    Some(number) => (
-                        number,
-                        items::ticket_row(self.conn, self.origin.tenant, number)?,
-                    ),
-                    None => (0, None),
-                };
-                let lane = lane.ok_or_else(|| StoreError::NoSuchTicket {
-                    journal: self.journal,
-                    ticket: named.to_owned(),
-                })?;
-                let item =
-                    items::add_note(self.conn, self.origin, number, &self.facts.subject, note)?;
-                if self.is_confirmed_requester(number)? {
-                    self.join(number, self.people())?;
-                }
-                self.tell_in_lane(n, "note.created", item, lane, &self.routes.note)?;
-            }
-            Action::Alert(alert) => {
-                if let Some(item) = items::put_alert(self.conn, self.origin, alert)? {
-                    let event = format!("alert.{}", items::alert_state(alert.state));
-                    self.tell(n, &event, item, &self.routes.alert)?;
-                }
-            }
-            Action::Reply(_) | Action::Forward { .. } if self.mail.old => {
-                return Ok(Err(OLD.into()));
-            }
-            Action::Reply(reply) => {
-                let Some(to) = &self.facts.from else {
-                    return Ok(Err("the mail names no sender".into()));
-                };
-                let Some(outgoing) = self.outgoing else {
-                    return Ok(Err("the mailbox has no outgoing".into()));
-                };
-                let ticket = self.ticket.map(ticket_name);
-                let id = self.message_id(n, outgoing);
-                let payload =
-                    compose::reply(self.journal, self.facts, to, reply, ticket.as_deref(), id);
-                return self.send(n, outgoing, &payload);
-            }
-            Action::Forward { to } => {
-                let Some(outgoing) = self.outgoing else {
-                    return Ok(Err("the mailbox has no outgoing".into()));
-                };
-                let id = self.message_id(n, outgoing);
-                let payload = compose::forward(self.journal, self.facts, to, id);
-                let sent = self.send(n, outgoing, &payload)?;
-                if let (Ok(()), true, Some(ticket)) = (&sent, self.joins, self.ticket) {
-                    self.join(ticket, payload.to.iter().map(|to| to.email.as_str()))?;
-                }
-                return Ok(sent);
-            }
-            // Their record is the decision itself.
-            Action::Ignore { .. }
-            | Action::Quarantine { .. }
-            | Action::Expect(_)
-            | Action::Custom { .. } => {}
+    fn apply(&mut self, effects: &Effects<'_>) -> Result<(), StoreError> {
+        for effect in &effects.applied {
+            self.apply_one(effect)?;
         }
-        Ok(Ok(()))
+        for brake in &effects.brakes {
+            brakes::report(self.conn, self.origin.tenant, brake, self.origin.now_ms)?;
+        }
+        Ok(())
     }
 
-    fn message_id(&self, n: usize, outgoing: &OutgoingRoute) -> String {
-        let identity = self.mail.identity();
-        identity.outgoing_message_id(self.secret, n, &outgoing.from_domain)
+    fn apply_one(&mut self, effect: &Effect<'_>) -> Result<(), StoreError> {
+        match effect {
+            Effect::Ticket {
+                number,
+                ticket,
+                participants,
+                notices,
+            } => {
+                let item = items::add_ticket(self.conn, self.origin, *number, ticket)?;
+                self.ticket_rows.insert(*number, item);
+                self.join(*number, participants)?;
+                self.notify(notices, item, item)
+            }
+            Effect::Note {
+                number,
+                note,
+                title,
+                participants,
+                notices,
+            } => {
+                let found = match number {
+                    Some(number) => self.ticket_row(*number)?.map(|lane| (*number, lane)),
+                    None => None,
+                };
+                let (number, lane) = found.ok_or_else(|| StoreError::NoSuchTicket {
+                    journal: self.journal,
+                    ticket: note.ticket.clone().unwrap_or_default(),
+                })?;
+                let item = items::add_note(self.conn, self.origin, number, title, note)?;
+                self.join(number, participants)?;
+                self.notify(notices, item, lane)
+            }
+            Effect::Alert { alert, notices } => {
+                match items::put_alert(self.conn, self.origin, alert)? {
+                    Some(item) => self.notify(notices, item, item),
+                    None => Ok(()),
+                }
+            }
+            Effect::Mail(dispatch) => self.dispatch(dispatch),
+        }
     }
 
-    fn idempotency_key(&self, n: usize, target: &str) -> String {
-        let identity = self.mail.identity();
-        identity.idempotency_key(self.secret, n, target)
-    }
-
-    fn people(&self) -> impl Iterator<Item = &str> {
-        self.facts.participants.iter().map(String::as_str)
-    }
-
-    /// Whether the mail is proven to be the requester's. Only then do those whom a note is addressed to join its ticket: a From alone
-    /// is anybody's, and who has joined may write for good.
-    fn is_confirmed_requester(&self, ticket: i64) -> Result<bool, StoreError> {
-        let Some(from) = self.facts.from.as_ref().filter(|_| self.facts.confirmed) else {
-            return Ok(false);
-        };
-        let requester = items::requester(self.conn, ticket)?;
-        Ok(requester.is_some_and(|requester| requester == from.email.to_lowercase()))
+    fn ticket_row(&mut self, number: i64) -> Result<Option<i64>, StoreError> {
+        if let Some(row) = self.ticket_rows.get(&number) {
+            return Ok(Some(*row));
+        }
+        let row = items::ticket_row(self.conn, self.origin.tenant, number)?;
+        if let Some(row) = row {
+            self.ticket_rows.insert(number, row);
+        }
+        Ok(row)
     }
 
     /// Makes people participants of a ticket.
-    fn join<'p>(
-        &self,
-        ticket: i64,
-        people: impl Iterator<Item = &'p str>,
-    ) -> Result<(), StoreError> {
-        let emails: BTreeSet<String> = people
-            .take(PARTICIPANTS)
-            .filter(|email| !email.is_empty())
-            .map(str::to_lowercase)
-            .collect();
+    fn join(&self, ticket: i64, emails: &BTreeSet<String>) -> Result<(), StoreError> {
         let mut insert = self
             .conn
             .prepare_cached("INSERT OR IGNORE INTO participant (ticket, email) VALUES (?1, ?2)")?;
@@ -472,86 +398,58 @@ impl Desk<'_> {
         Ok(())
     }
 
-    fn tell(&self, n: usize, event: &str, item: i64, sinks: &[String]) -> Result<(), StoreError> {
-        self.tell_in_lane(n, event, item, item, sinks)
-    }
-
-    fn tell_in_lane(
-        &self,
-        n: usize,
-        event: &str,
-        item: i64,
-        lane: i64,
-        sinks: &[String],
-    ) -> Result<(), StoreError> {
-        if sinks.is_empty() || !self.delivers {
+    fn notify(&self, notices: &Notices<'_>, item: i64, lane: i64) -> Result<(), StoreError> {
+        if notices.targets.is_empty() {
             return Ok(());
         }
-        let row = items::read(self.conn, item)?;
-        let payload = compose::event(
-            event,
-            &row,
-            self.origin.decision,
-            &self.mail.mailbox,
-            &self.facts.message_id,
-            self.origin.now_ms,
-        )?;
-        for sink in sinks {
-            self.add(n, OutboxKind::Sink, sink, Some(lane), payload.clone())?;
+        let payload = event(self.conn, notices.kind, item, self.mail, self.origin)?;
+        for (target, idempotency_key) in &notices.targets {
+            let entry = NewEntry {
+                kind: OutboxKind::Sink,
+                target,
+                tenant: self.origin.tenant,
+                decision: self.origin.decision,
+                lane: Some(lane),
+                idempotency_key,
+                payload: &payload,
+            };
+            outbox::add(self.conn, &entry, self.origin.now_ms)?;
         }
         Ok(())
     }
 
-    /// Queues a mail, and remembers its Message-ID so that an answer to it finds the ticket. The inner error is a refusal.
-    fn send(
-        &self,
-        n: usize,
-        outgoing: &OutgoingRoute,
-        payload: &OutgoingMailPayload,
-    ) -> Result<Result<(), Cow<'static, str>>, StoreError> {
-        let tenant = self.origin.tenant;
-        let sending = Sending {
+    /// Queues a mail, and remembers its Message-ID so that an answer to it finds the ticket.
+    fn dispatch(&mut self, dispatch: &Dispatch<'_>) -> Result<(), StoreError> {
+        let (tenant, now_ms) = (self.origin.tenant, self.origin.now_ms);
+        brakes::count(
+            self.conn,
             tenant,
-            to: &payload.to,
-            ticket: self.ticket,
-            now_ms: self.origin.now_ms,
-        };
-        if let Some(reason) = sending.count(self.conn, &outgoing.automatic)? {
-            return Ok(Err(reason.into()));
-        }
-        let lane = match self.ticket {
+            &dispatch.persons,
+            dispatch.ticket,
+            now_ms,
+        )?;
+        let lane = match dispatch.ticket {
             Some(ticket) => {
+                let id = &dispatch.mail.message_id;
                 self.conn
                     .prepare_cached(
                         "INSERT OR REPLACE INTO sent (message_key, message_id, ticket) VALUES (?1, ?2, ?3)",
                     )?
-                    .execute((message_key(tenant, &payload.message_id), &payload.message_id, ticket))?;
-                items::ticket_row(self.conn, tenant, ticket)?
+                    .execute((message_key(tenant, id), id, ticket))?;
+                self.join(ticket, &dispatch.participants)?;
+                self.ticket_row(ticket)?
             }
             None => None,
         };
-        let json = serde_json::to_string(payload)?;
-        self.add(n, OutboxKind::Mail, &outgoing.name, lane, json)?;
-        Ok(Ok(()))
-    }
-
-    fn add(
-        &self,
-        n: usize,
-        kind: OutboxKind,
-        target: &str,
-        lane: Option<i64>,
-        payload: String,
-    ) -> Result<(), StoreError> {
         let entry = NewEntry {
-            kind,
-            target,
-            tenant: self.origin.tenant,
+            kind: OutboxKind::Mail,
+            target: dispatch.outgoing,
+            tenant,
             decision: self.origin.decision,
             lane,
-            idempotency_key: self.idempotency_key(n, target),
-            payload,
+            idempotency_key: &dispatch.idempotency_key,
+            payload: &serde_json::to_string(&dispatch.mail)?,
         };
-        outbox::add(self.conn, &entry, self.origin.now_ms)
+        outbox::add(self.conn, &entry, now_ms)
     }
 }

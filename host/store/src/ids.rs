@@ -1,7 +1,7 @@
 //! Numbers and times as the database keeps them, and as everyone else reads them.
 
 use jiff::Timestamp;
-use postroom_core::{Outcome, Position};
+use postroom_core::{ItemKind, Outcome, Position};
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -9,9 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::StoreError;
 
 /// A journalled mail. Its decision has the same number.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JournalId(pub i64);
 
@@ -48,31 +46,20 @@ pub(crate) const TICKET: i64 = 0;
 pub(crate) const NOTE: i64 = 1;
 pub(crate) const ALERT: i64 = 2;
 
-/// The kind of an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ItemKind {
-    Ticket,
-    Note,
-    Alert,
+pub(crate) fn item_kind_number(kind: ItemKind) -> i64 {
+    match kind {
+        ItemKind::Ticket => TICKET,
+        ItemKind::Note => NOTE,
+        ItemKind::Alert => ALERT,
+    }
 }
 
-impl ItemKind {
-    pub(crate) fn number(self) -> i64 {
-        match self {
-            ItemKind::Ticket => TICKET,
-            ItemKind::Note => NOTE,
-            ItemKind::Alert => ALERT,
-        }
-    }
-
-    pub(crate) fn of(number: i64) -> Result<Self, StoreError> {
-        match number {
-            TICKET => Ok(ItemKind::Ticket),
-            NOTE => Ok(ItemKind::Note),
-            ALERT => Ok(ItemKind::Alert),
-            other => Err(StoreError::corrupt(format!("item kind {other}"))),
-        }
+pub(crate) fn item_kind_of(number: i64) -> Result<ItemKind, StoreError> {
+    match number {
+        TICKET => Ok(ItemKind::Ticket),
+        NOTE => Ok(ItemKind::Note),
+        ALERT => Ok(ItemKind::Alert),
+        other => Err(StoreError::corrupt(format!("item kind {other}"))),
     }
 }
 
@@ -95,20 +82,6 @@ pub(crate) fn outcome_of(number: i64) -> Result<Outcome, StoreError> {
         4 => Ok(Outcome::Quarantined),
         other => Err(StoreError::corrupt(format!("outcome {other}"))),
     }
-}
-
-/// `12` as `T-12`.
-pub(crate) fn ticket_name(number: i64) -> String {
-    format!("T-{number}")
-}
-
-/// `T-12` as `12`; none for anything else.
-pub(crate) fn ticket_number(name: &str) -> Option<i64> {
-    let digits = name.strip_prefix("T-")?;
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok()
 }
 
 /// The first look at a Message-ID within a tenant; equal keys still need comparing.
@@ -159,13 +132,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_tickets_read_as_people_write_them() {
+    fn times_read_as_people_write_them() {
         assert_eq!(rfc3339(1_753_000_000_120), "2025-07-20T08:26:40.120Z");
         assert_eq!(day(1_753_000_000_120), "2025-07-20");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(ticket_number("T-12"), Some(12));
-        for bad in ["T-", "T-+1", "12", "t-12", "T-99999999999999999999"] {
-            assert_eq!(ticket_number(bad), None, "{bad}");
-        }
     }
 }

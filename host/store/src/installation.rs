@@ -10,12 +10,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use postroom_core::InstallationSecret;
+use postroom_core::{InstallationSecret, ticket_name};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
-use crate::ids::ticket_name;
 
 /// The mark is raised to a multiple of this: one file write for so many tickets.
 const BLOCK: i64 = 100;

@@ -2,58 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use postroom_core::{Alert, AlertState, Note, Ticket, Value, Visibility};
+use postroom_core::{
+    Alert, AlertState, ItemDetail, ItemKind, ItemSnapshot, Note, Ticket, Value, Visibility,
+    bare_address, ticket_name,
+};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
-use crate::compose::bare_address;
-use crate::ids::{ALERT, DecisionId, ItemKind, NOTE, TICKET, rfc3339, ticket_name};
+use crate::ids::{ALERT, DecisionId, NOTE, TICKET, item_kind_of, rfc3339};
 use crate::{StoreError, lookup};
-
-/// One line of `items --json`. The keys after `updated` are only there when they have something to say.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ItemRow {
-    pub id: i64,
-    pub kind: ItemKind,
-    pub tenant: String,
-    /// `T-12`: a ticket's own, or the one a note belongs to.
-    pub ticket: Option<String>,
-    pub title: Option<String>,
-    pub body: Option<String>,
-    /// An alert's is its severity.
-    pub priority: Option<String>,
-    pub queue: Option<String>,
-    pub fields: BTreeMap<String, Value>,
-    /// A ticket's `open`, a note's `public` or `internal`, an alert's `firing` or `resolved`.
-    pub state: String,
-    /// RFC 3339 in UTC; an alert's first mail.
-    pub created: String,
-    /// An alert's last mail, a ticket's last note.
-    pub updated: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub alert_key: Option<String>,
-    /// How many mails an alert had.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-    /// Only old mail made it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub old: bool,
-    #[serde(flatten)]
-    pub detail: ItemDetail,
-}
-
-/// Facts that only some items have.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct ItemDetail {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requester: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<String>,
-}
 
 /// As stored: the fields beside the rest.
 #[derive(Serialize, Deserialize)]
@@ -254,7 +211,7 @@ pub(crate) fn alert_state(state: AlertState) -> &'static str {
     }
 }
 
-pub(crate) fn read(conn: &Connection, id: i64) -> Result<ItemRow, StoreError> {
+pub(crate) fn read(conn: &Connection, id: i64) -> Result<ItemSnapshot, StoreError> {
     let sql =
         format!("SELECT {COLUMNS} FROM item i JOIN tenant t ON t.id = i.tenant WHERE i.id = ?1");
     let mut statement = conn.prepare_cached(&sql)?;
@@ -265,11 +222,11 @@ pub(crate) fn read(conn: &Connection, id: i64) -> Result<ItemRow, StoreError> {
     }
 }
 
-pub(crate) fn read_row(row: &Row<'_>) -> Result<ItemRow, StoreError> {
-    let kind = ItemKind::of(row.get(1)?)?;
+pub(crate) fn read_row(row: &Row<'_>) -> Result<ItemSnapshot, StoreError> {
+    let kind = item_kind_of(row.get(1)?)?;
     let stored: StoredDetail = serde_json::from_str(&row.get::<_, String>(8)?)?;
     let count = row.get::<_, i64>(13)?.unsigned_abs();
-    Ok(ItemRow {
+    Ok(ItemSnapshot {
         id: row.get(0)?,
         kind,
         tenant: row.get(2)?,

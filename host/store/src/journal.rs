@@ -39,13 +39,17 @@ pub struct NewMail {
 }
 
 /// Where a mail of a batch ended up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Journalled {
-    pub id: JournalId,
-    /// False for a mail journalled before: it has its line already, only its position was added for acknowledging.
-    pub fresh: bool,
-    /// The mail was journalled before from another place, and is seen at this one for the first time: it came again.
-    pub repeated: bool,
+#[derive(Debug, Clone)]
+pub enum Journalled {
+    /// It is to be decided.
+    New(PendingMail),
+    /// It was journalled before, and only its position was added for acknowledging.
+    Known {
+        id: JournalId,
+        message_id: String,
+        /// The first time that it is seen at this place, which is not the first one: it came again.
+        repeated: bool,
+    },
 }
 
 /// An undecided mail that may have ended the process.
@@ -69,12 +73,29 @@ pub struct PendingMail {
     pub bytes: Bytes,
 }
 
+impl Journalled {
+    pub fn id(&self) -> JournalId {
+        match self {
+            Journalled::New(mail) => mail.id,
+            Journalled::Known { id, .. } => *id,
+        }
+    }
+
+    pub fn is_new(&self) -> bool {
+        matches!(self, Journalled::New(_))
+    }
+
+    pub fn is_repeated(&self) -> bool {
+        matches!(self, Journalled::Known { repeated: true, .. })
+    }
+}
+
 impl Store {
     /// Journals a batch and moves the cursor, in one transaction. The answers are in the order of the mails.
     pub async fn journal(&self, batch: JournalBatch) -> Result<Vec<Journalled>, StoreError> {
         let weight = batch.mails.iter().map(|m| m.bytes.len()).sum();
         self.writer
-            .submit(weight, move |conn| write_batch(conn, &batch))
+            .submit(weight, move |conn| write_batch(conn, batch))
             .await
     }
 
@@ -224,12 +245,12 @@ fn named_row(conn: &Connection, name: &str, find: &str, make: &str) -> Result<i6
     Ok(conn.prepare_cached(make)?.insert([name])?)
 }
 
-fn write_batch(conn: &Connection, batch: &JournalBatch) -> Result<Vec<Journalled>, StoreError> {
+fn write_batch(conn: &Connection, batch: JournalBatch) -> Result<Vec<Journalled>, StoreError> {
     let tenant = tenant_row(conn, &batch.tenant)?;
     let mailbox = mailbox_row(conn, &batch.mailbox)?;
     let journalled = batch
         .mails
-        .iter()
+        .into_iter()
         .map(|mail| write_mail(conn, tenant, mailbox, batch.received_ms, mail))
         .collect::<Result<_, _>>()?;
     if let Some(cursor) = &batch.cursor {
@@ -244,7 +265,7 @@ fn write_mail(
     tenant: i64,
     mailbox: i64,
     received_ms: i64,
-    mail: &NewMail,
+    mail: NewMail,
 ) -> Result<Journalled, StoreError> {
     let key = message_key(tenant, &mail.message_id);
     let place = place_key(&mail.position);
@@ -263,9 +284,9 @@ fn write_mail(
             .prepare_cached("SELECT 1 FROM decision WHERE journal = ?1")?
             .exists([id])?;
         add_position(conn, mailbox, id, &mail.position, decided.then(now_ms))?;
-        return Ok(Journalled {
+        return Ok(Journalled::Known {
             id,
-            fresh: false,
+            message_id: mail.message_id,
             repeated: note_repeat(conn, id, first_place, place, received_ms)?,
         });
     }
@@ -292,11 +313,15 @@ fn write_mail(
     conn.prepare_cached("INSERT INTO pending (mailbox, journal) VALUES (?1, ?2)")?
         .execute((mailbox, id))?;
     add_position(conn, mailbox, id, &mail.position, None)?;
-    Ok(Journalled {
+    Ok(Journalled::New(PendingMail {
         id,
-        fresh: true,
-        repeated: false,
-    })
+        message_id: mail.message_id,
+        received_ms,
+        attempts: 0,
+        whole: mail.whole,
+        size: mail.size,
+        bytes: mail.bytes,
+    }))
 }
 
 /// Notes that a known mail is seen at a place, and returns whether it came again: a mail that is read once more from its place, after

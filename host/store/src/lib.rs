@@ -12,7 +12,6 @@
 mod acks;
 mod brakes;
 mod commit;
-mod compose;
 mod directory;
 mod error;
 mod generations;
@@ -45,19 +44,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use acks::Ack;
-pub use commit::{
-    Committed, KvRead, KvWrite, LookupRead, MailFacts, OutgoingRoute, Routes, Verdict,
-};
-pub use compose::{MailKind, OutgoingMailPayload};
+pub use commit::{Committed, Conclusion, KvRead, KvWrite, LookupRead, Verdict};
 pub use directory::FileId;
 pub use error::StoreError;
 pub use generations::{Generation, RuleChange, RuleRecord};
-pub use ids::{DecisionId, ItemKind, JournalId};
+pub use ids::{DecisionId, JournalId};
 pub use journal::{JournalBatch, Journalled, NewMail, PendingMail, Suspect};
 pub use ledger::{LedgerRow, RepeatRow};
 pub use listing::{
-    DecisionRow, Filter, ItemRow, MailboxRow, OutboxDetail, OutboxRow, QuarantineRow, Quarantined,
-    Rows,
+    DecisionRow, Filter, MailboxRow, OutboxDetail, OutboxRow, QuarantineRow, Quarantined, Rows,
 };
 pub use options::StoreOptions;
 pub use outbox::{OutboxEntry, OutboxKind, Turn};

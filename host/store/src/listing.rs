@@ -4,16 +4,17 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use postroom_core::decision::{Refusal, Trouble};
-use postroom_core::{Action, AlertState, MailboxState, Outcome, Thread};
+use postroom_core::{
+    Action, AlertState, ItemKind, ItemSnapshot, MailboxState, Outcome, OutgoingMail, Thread,
+    ticket_name,
+};
 use rusqlite::{Connection, Row, ToSql};
 use serde::Serialize;
 
 use crate::commit::{KvRead, LookupRead};
-use crate::compose::OutgoingMailPayload;
 use crate::ids::{
-    DecisionId, ItemKind, JournalId, now_ms, outcome_number, outcome_of, rfc3339, ticket_name,
+    DecisionId, JournalId, item_kind_number, now_ms, outcome_number, outcome_of, rfc3339,
 };
-pub use crate::items::ItemRow;
 use crate::journal::mailbox_row;
 use crate::outbox::{OutboxKind, state_name};
 use crate::record::Record;
@@ -241,7 +242,7 @@ impl Reader {
     }
 
     /// Tickets, notes and alerts in the order they were made.
-    pub fn items(&self, filter: &Filter) -> Result<Rows<ItemRow>, StoreError> {
+    pub fn items(&self, filter: &Filter) -> Result<Rows<ItemSnapshot>, StoreError> {
         let sql = format!(
             "SELECT {} FROM item i JOIN tenant t ON t.id = i.tenant
                   JOIN journal j ON j.id = i.decision JOIN mailbox m ON m.id = j.mailbox
@@ -420,7 +421,7 @@ fn bind(
     filter: &Filter,
 ) -> Result<(), StoreError> {
     let outcome = filter.outcome.map(outcome_number);
-    let kind = filter.kind.map(ItemKind::number);
+    let kind = filter.kind.map(item_kind_number);
     let values: [&dyn ToSql; 7] = [
         &after,
         &limit,
@@ -438,8 +439,9 @@ fn bind(
 }
 
 fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
-    let record: Record = serde_json::from_str(&row.get::<_, String>(7)?)?;
-    let alert = record.actions.iter().find_map(|action| match action {
+    let record: Record<'_> = serde_json::from_str(&row.get::<_, String>(7)?)?;
+    let decision = record.decision.into_owned();
+    let alert = decision.actions.iter().find_map(|action| match action {
         Action::Alert(alert) => Some((alert.key.clone(), alert.state)),
         _ => None,
     });
@@ -450,26 +452,26 @@ fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
         mailbox: row.get(2)?,
         message_id: row.get(3)?,
         received: rfc3339(row.get(4)?),
-        from: record.from.map(|a| a.email),
-        subject: record.subject,
+        from: record.from.map(|a| a.into_owned().email),
+        subject: record.subject.into_owned(),
         outcome: outcome_of(row.get(5)?)?,
-        rule: record.rule,
-        rule_hash: record.rule_hash,
-        generation: record.generation,
+        rule: decision.rule,
+        rule_hash: decision.rule_hash,
+        generation: decision.generation,
         ticket: row.get::<_, Option<i64>>(6)?.map(ticket_name),
         alert_key,
         alert_state,
-        thread: record.thread,
-        actions: record.actions,
-        refused: record.refused,
-        repairs: record.repairs,
-        elapsed_us: record.elapsed_us,
-        troubles: record.troubles,
-        log: record.log,
-        kv_reads: record.kv_reads,
-        lookups: record.lookups,
-        decided_at: record.decided_at,
-        called_from: record.called_from,
+        thread: decision.thread,
+        actions: decision.actions,
+        refused: decision.refused,
+        repairs: decision.repairs,
+        elapsed_us: decision.elapsed_us,
+        troubles: decision.troubles,
+        log: decision.log,
+        kv_reads: record.kv_reads.into_owned(),
+        lookups: record.lookups.into_owned(),
+        decided_at: decision.decided_at,
+        called_from: decision.called_from,
         old: row.get(8)?,
     })
 }
@@ -480,7 +482,7 @@ fn outbox_row(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
     let kind = OutboxKind::of(row.get(1)?)?;
     let created: i64 = row.get(7)?;
     // Only mails name recipients and a subject of their own.
-    let mail: Option<OutgoingMailPayload> = match kind {
+    let mail: Option<OutgoingMail> = match kind {
         OutboxKind::Mail => {
             serde_json::from_str(row.get_ref(20)?.as_str().unwrap_or_default()).ok()
         }
@@ -517,21 +519,25 @@ fn outbox_row(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
 }
 
 fn quarantine_row(row: &Row<'_>) -> Result<QuarantineRow, StoreError> {
-    let record: Record = serde_json::from_str(&row.get::<_, String>(6)?)?;
-    let reason = record.actions.into_iter().find_map(|action| match action {
-        Action::Quarantine { reason } => Some(reason),
-        _ => None,
-    });
+    let record: Record<'_> = serde_json::from_str(&row.get::<_, String>(6)?)?;
+    let decision = record.decision.into_owned();
+    let reason = decision
+        .actions
+        .into_iter()
+        .find_map(|action| match action {
+            Action::Quarantine { reason } => Some(reason),
+            _ => None,
+        });
     Ok(QuarantineRow {
         id: DecisionId(row.get(0)?),
         tenant: row.get(1)?,
         mailbox: row.get(2)?,
         message_id: row.get(3)?,
         received: rfc3339(row.get(4)?),
-        from: record.from.map(|a| a.email),
-        subject: record.subject,
+        from: record.from.map(|a| a.into_owned().email),
+        subject: record.subject.into_owned(),
         reason: reason.unwrap_or_default(),
-        troubles: record.troubles,
+        troubles: decision.troubles,
         size: row.get::<_, i64>(5)?.unsigned_abs(),
     })
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use postroom_core::lookup::{
     Found, KnownAlert, OpenTicket, Question, TicketSearch, Wanted, field_key, requester_key,
 };
-use postroom_core::{AlertState, Value};
+use postroom_core::{AlertState, Value, ticket_name, ticket_number};
 use rusqlite::{Connection, Row};
 
-use crate::ids::{rfc3339, ticket_name, ticket_number};
+use crate::ids::rfc3339;
 use crate::items::StoredDetail;
 use crate::questions::tenant_id;
 use crate::{Reader, StoreError};

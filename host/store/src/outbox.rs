@@ -5,6 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use postroom_core::{ExternalRef, Receipt};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +21,9 @@ pub(crate) const DROPPED: i64 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutboxKind {
-    /// To the sink named by the entry's target.
+    /// To the sink named by the entry's target; the payload is a [`postroom_core::Event`].
     Sink,
-    /// By the outgoing named by the entry's target; the payload is a [`crate::OutgoingMailPayload`].
+    /// By the outgoing named by the entry's target; the payload is a [`postroom_core::OutgoingMail`].
     Mail,
 }
 
@@ -37,7 +38,7 @@ pub struct OutboxEntry {
     /// The tenant's place in the round; see [`Turn`].
     pub turn: i64,
     pub decision: DecisionId,
-    /// JSON.
+    /// A [`postroom_core::Event`] or [`postroom_core::OutgoingMail`] in JSON, by the kind.
     pub payload: String,
     /// The same on every attempt.
     pub idempotency_key: String,
@@ -48,6 +49,8 @@ pub struct OutboxEntry {
     pub since_ms: i64,
     /// Whether the target refused it while it took others.
     pub refused: bool,
+    /// What the target calls the ticket or alert that the entry is about, if it said so earlier.
+    pub reference: Option<ExternalRef>,
 }
 
 /// Where a target's round over its tenants stands.
@@ -66,8 +69,8 @@ pub(crate) struct NewEntry<'a> {
     pub tenant: i64,
     pub decision: DecisionId,
     pub lane: Option<i64>,
-    pub idempotency_key: String,
-    pub payload: String,
+    pub idempotency_key: &'a str,
+    pub payload: &'a str,
 }
 
 impl OutboxKind {
@@ -88,10 +91,9 @@ impl OutboxKind {
 }
 
 impl Store {
-    /// The target took the entry; `receipt` is what it said, kept for people. An entry dropped by hand meanwhile is delivered
-    /// all the same.
-    pub async fn delivered(&self, id: i64, receipt: impl Into<String>) -> Result<(), StoreError> {
-        let receipt = receipt.into();
+    /// The target took the entry; `receipt` is what it answered. An entry dropped by hand meanwhile is delivered all the same.
+    pub async fn delivered(&self, id: i64, receipt: impl Into<Receipt>) -> Result<(), StoreError> {
+        let Receipt { status, external } = receipt.into();
         self.writer
             .submit(0, move |conn| {
                 let lane = conn
@@ -100,8 +102,11 @@ impl Store {
                                 receipt = iif(receipt IS NULL, ?3, receipt || '; ' || ?3)
                          WHERE id = ?1 AND state IN (0, 3) RETURNING lane, target, kind",
                     )?
-                    .query_row((id, DELIVERED, receipt, now_ms()), Lane::of)
+                    .query_row((id, DELIVERED, status, now_ms()), Lane::of)
                     .optional()?;
+                if let (Some(_), Some(external)) = (&lane, &external) {
+                    note_external(conn, id, external)?;
+                }
                 promote(conn, lane)
             })
             .await
@@ -284,6 +289,16 @@ pub(crate) fn state_name(state: i64) -> Result<&'static str, StoreError> {
     }
 }
 
+/// Keeps what the target calls the item of a delivered event.
+fn note_external(conn: &Connection, id: i64, external: &ExternalRef) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO external_ref (item, target, id, number, url)
+         SELECT payload ->> '$.item.id', target, ?2, ?3, ?4 FROM outbox WHERE id = ?1 AND kind = 0",
+    )?
+    .execute((id, &external.id, &external.number, &external.url))?;
+    Ok(())
+}
+
 pub(crate) fn add(
     conn: &Connection,
     entry: &NewEntry<'_>,
@@ -296,8 +311,8 @@ pub(crate) fn add(
         entry.decision.0,
         entry.lane,
         created_ms,
-        &entry.idempotency_key,
-        &entry.payload,
+        entry.idempotency_key,
+        entry.payload,
     ))?;
     Ok(())
 }
@@ -373,8 +388,10 @@ const NEXT_DUE: &str = "SELECT due_ms FROM outbox
      WHERE state = 0 AND head = 1 AND kind = ?1 AND target = ?2 AND due_ms > ?3 ORDER BY due_ms LIMIT 1";
 
 const ENTRY: &str = "SELECT o.id, o.kind, o.target, t.name, o.tenant, o.decision, o.payload, o.idempotency_key, o.attempts,
-            o.created_ms, coalesce(o.since_ms, o.created_ms), o.refused_ms IS NOT NULL
-     FROM outbox o JOIN tenant t ON t.id = o.tenant WHERE o.id = ?1";
+            o.created_ms, coalesce(o.since_ms, o.created_ms), o.refused_ms IS NOT NULL, x.id, x.number, x.url
+     FROM outbox o JOIN tenant t ON t.id = o.tenant
+          LEFT JOIN external_ref x ON o.kind = 0 AND x.item = o.lane AND x.target = o.target
+     WHERE o.id = ?1";
 
 /// Returns the due entries of a target, in the order of its turns.
 fn due_ids(
@@ -461,6 +478,14 @@ fn entry(conn: &Connection, id: i64) -> Result<OutboxEntry, StoreError> {
         created_ms: row.get(9)?,
         since_ms: row.get(10)?,
         refused: row.get(11)?,
+        reference: match row.get(12)? {
+            Some(id) => Some(ExternalRef {
+                id,
+                number: row.get(13)?,
+                url: row.get(14)?,
+            }),
+            None => None,
+        },
     })
 }
 
@@ -494,8 +519,8 @@ mod tests {
             tenant,
             decision: DecisionId(1),
             lane: Some(lane),
-            idempotency_key: "key".into(),
-            payload: "{}".into(),
+            idempotency_key: "key",
+            payload: "{}",
         };
         add(conn, &entry, 0).unwrap();
     }

@@ -1,9 +1,9 @@
 //! Queries of the line while a mail is decided: the ticket it belongs to, and a rule's `kv`.
 
-use postroom_core::{Address, Thread, ThreadMethod};
+use postroom_core::{Address, Thread, ThreadMethod, ticket_name, ticket_number};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::ids::{message_key, ticket_name, ticket_number};
+use crate::ids::message_key;
 use crate::{Reader, StoreError};
 
 /// References looked at, the newest first.

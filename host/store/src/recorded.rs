@@ -1,5 +1,6 @@
 //! Recorded mail: what was journalled and what was decided about it, mail by mail, so that other rules can be asked the same again.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -139,27 +140,16 @@ impl Evidence {
 
     /// The decision, whose outcome stands with the mail.
     pub fn read(&self, outcome: Outcome) -> Result<Recorded, StoreError> {
-        let record: Record = serde_json::from_str(&self.record)?;
+        let record: Record<'_> = serde_json::from_str(&self.record)?;
         Ok(Recorded {
-            from: record.from,
-            subject: record.subject,
+            from: record.from.map(Cow::into_owned),
+            subject: record.subject.into_owned(),
             decision: Decision {
                 outcome,
-                actions: record.actions,
-                refused: record.refused,
-                rule: record.rule,
-                rule_hash: record.rule_hash,
-                generation: record.generation,
-                thread: record.thread,
-                troubles: record.troubles,
-                repairs: record.repairs,
-                log: record.log,
-                elapsed_us: record.elapsed_us,
-                decided_at: record.decided_at,
-                called_from: record.called_from,
+                ..record.decision.into_owned()
             },
-            kv_reads: record.kv_reads,
-            lookups: record.lookups,
+            kv_reads: record.kv_reads.into_owned(),
+            lookups: record.lookups.into_owned(),
         })
     }
 }

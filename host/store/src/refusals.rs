@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use postroom_core::{Alert, AlertState, ContentHash, InstallationSecret};
+use postroom_core::{Alert, AlertState, ContentHash, EventKind, InstallationSecret};
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::commit::JournalledMail;
-use crate::compose;
+use crate::commit::{JournalledMail, event};
 use crate::generations::{self, Set, Version};
 use crate::ids::{DecisionId, JournalId, now_ms};
 use crate::items::{self, Origin};
@@ -254,27 +253,18 @@ fn tell(
     let Some(item) = items::put_alert(conn, origin, &alert)? else {
         return Ok(());
     };
-    let row = items::read(conn, item)?;
-    let event = format!("alert.{}", items::alert_state(alert.state));
-    let payload = compose::event(
-        &event,
-        &row,
-        decision,
-        &mail.mailbox,
-        &mail.message_id,
-        origin.now_ms,
-    )?;
+    let kind = EventKind::of(alert.state);
+    let payload = event(conn, kind, item, &mail, origin)?;
     for sink in sinks {
+        let identity = mail.identity();
         let entry = NewEntry {
             kind: OutboxKind::Sink,
             target: sink,
             tenant: mail.tenant_row,
             decision,
             lane: Some(item),
-            idempotency_key: mail
-                .identity()
-                .rule_alert_key(secret, key, alert.state, sink),
-            payload: payload.clone(),
+            idempotency_key: &identity.rule_alert_key(secret, key, alert.state, sink),
+            payload: &payload,
         };
         outbox::add(conn, &entry, origin.now_ms)?;
     }

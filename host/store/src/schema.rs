@@ -36,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/010_identity.sql"),
     include_str!("../migrations/011_authority.sql"),
     include_str!("../migrations/013_positions.sql"),
+    include_str!("../migrations/014_targets.sql"),
 ];
 
 /// A step's part that SQL cannot do.
@@ -310,6 +311,45 @@ mod tests {
             assert_eq!(user_version(&upgraded).unwrap(), known_version());
             assert_eq!(shape(&upgraded), shape(&newest), "from version {version}");
         }
+    }
+
+    #[test]
+    fn events_of_before_targets_are_kept_in_the_neutral_form() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut old = Connection::open(database_path(dir.path())).unwrap();
+        let before = 12;
+        migrate(&mut old, &MIGRATIONS[..before]).unwrap();
+        let webhook = r#"{"type":"alert.firing","timestamp":"2026-11-30T08:00:00.000Z","data":{"id":4,"kind":"alert","tenant":"acme","ticket":null,"title":"disk","body":null,"priority":"critical","queue":null,"fields":{"load":1.5,"mailbox":"x"},"state":"firing","created":"c","updated":"u","alert_key":"disk","count":2,"host":"db1","decision":7,"mailbox":"support","message_id":"a@x"}}"#;
+        let mail = r#"{"kind":"reply","journal":7,"to":[],"subject":"s","text":"t","html":null,"message_id":"m@x","in_reply_to":null,"references":[]}"#;
+        old.execute_batch("PRAGMA foreign_keys = OFF; INSERT INTO tenant VALUES (1, 'acme')")
+            .unwrap();
+        for (id, kind, payload) in [(1, 0, webhook), (2, 1, mail), (3, 0, "")] {
+            old.execute(
+                "INSERT INTO outbox (id, kind, target, tenant, decision, created_ms, due_ms, idempotency_key, payload)
+                 VALUES (?1, ?2, 'psa', 1, 7, 0, 0, 'k', ?3)",
+                (id, kind, payload),
+            )
+            .unwrap();
+        }
+        drop(old);
+        let new = open_writer(dir.path(), &StoreOptions::default()).unwrap();
+        let payload = |id: i64| -> String {
+            new.query_row("SELECT payload FROM outbox WHERE id = ?1", [id], |row| {
+                row.get(0)
+            })
+            .unwrap()
+        };
+        let event: postroom_core::Event = serde_json::from_str(&payload(1)).unwrap();
+        assert_eq!(event.kind, postroom_core::EventKind::AlertFiring);
+        assert_eq!((event.decision, event.item.count), (7, Some(2)));
+        assert_eq!(event.item.detail.host.as_deref(), Some("db1"));
+        assert_eq!(event.item.fields["load"], 1.5);
+        assert_eq!(
+            (event.mailbox.as_str(), event.message_id.as_str()),
+            ("support", "a@x")
+        );
+        let kept: postroom_core::OutgoingMail = serde_json::from_str(&payload(2)).unwrap();
+        assert_eq!((kept.subject.as_str(), payload(3).as_str()), ("s", ""));
     }
 
     #[test]

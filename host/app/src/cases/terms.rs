@@ -177,7 +177,8 @@ impl Terms {
             has_outgoing: self.has_outgoing,
             capabilities: &stated,
         };
-        let decision = walk::walk(place, message, context)?.decision;
+        let outcome = walk::walk(place, message, context)?;
+        let decision = outcome.conclusion.decision.clone();
         let run = stated.run.into_inner();
         let run = run.unwrap_or_else(PoisonError::into_inner);
         let result = match decision.troubles.first() {

@@ -178,8 +178,7 @@ fn line(mailbox: &Mailbox, decided: &Decided, committed: &Committed) -> String {
     };
     let decision = &answer.decision;
     let subject = decided
-        .message
-        .as_ref()
+        .message()
         .map_or("(not parsed)", |message| message.subject.as_str());
     let mut text = format!(
         "  {:<11} {:<11} {} {} {}",
@@ -201,7 +200,7 @@ fn json_line(mailbox: &Mailbox, decided: &Decided, committed: &Committed) -> ser
         "id": committed.decision_id.to_string(),
         "mailbox": mailbox.name,
         "tenant": mailbox.tenant,
-        "subject": decided.message.as_ref().map(|message| &message.subject),
+        "subject": decided.message().map(|message| &message.subject),
         "outcome": decision.map(|decision| decision.outcome),
         "rule": decision.map(|decision| &decision.rule),
         "tickets": committed.tickets,

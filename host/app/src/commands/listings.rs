@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
-use postroom_core::{MailboxState, Outcome};
-use postroom_store::{self as store, ItemKind, StoreError};
+use postroom_core::{ItemKind, MailboxState, Outcome};
+use postroom_store::{self as store, StoreError};
 use serde::Serialize;
 
 use crate::cli::Filter;

@@ -18,6 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
+use postroom_target::{Fault, Pace, Scope, Severity};
 
 use super::REFUSED_PASSWORD;
 
@@ -37,49 +38,6 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(10 * 60);
 const FLAPPING: Duration = Duration::from_secs(60);
 /// Failed entries that are remembered.
 const SUSPECTS: usize = 1_000;
-
-/// What a failed try speaks of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// The target: no entry would have got further.
-    Target,
-    /// The target or the entry: only other entries can tell.
-    Unclear,
-    /// The entry, unless others are refused as well.
-    Entry,
-}
-
-/// How soon a target is probed again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    Usual,
-    /// A password was refused: directories lock an account that is tried often.
-    Password,
-    /// There is no token.
-    Token,
-}
-
-/// How loudly an outage is reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// It may pass.
-    Warning,
-    /// Somebody must act.
-    Error,
-    /// The account's trouble is reported once elsewhere, with the cure.
-    ReportedElsewhere,
-}
-
-/// Why a try failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    pub scope: Scope,
-    pub problem: String,
-    pub pace: Pace,
-    pub severity: Severity,
-    /// How long the target wants to be left alone.
-    pub retry_after: Option<Duration>,
-}
 
 /// What a failed try means for its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,18 +77,6 @@ struct Outage {
     until: Instant,
     problem: String,
     reported: Option<Instant>,
-}
-
-impl Fault {
-    pub fn new(scope: Scope, problem: impl Into<String>) -> Self {
-        Self {
-            scope,
-            problem: problem.into(),
-            pace: Pace::Usual,
-            severity: Severity::Warning,
-            retry_after: None,
-        }
-    }
 }
 
 impl CircuitBreaker {

@@ -11,7 +11,7 @@ use postroom_core::{
     synthetic_message_id,
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
-use postroom_store::{NewMail, PendingMail, Store, StoreError};
+use postroom_store::{Conclusion, NewMail, PendingMail, Store, StoreError};
 
 use super::fair::Work;
 use super::known::TenantKnown;
@@ -57,12 +57,20 @@ impl Parsed {
 /// A mail with its decision, ready to be committed.
 pub struct Decided {
     pub mail: PendingMail,
-    pub message: Option<Arc<Message>>,
     pub result: Result<ChainOutcome, Failure>,
     content: Content,
 }
 
 impl Decided {
+    /// The mail as it was read; of one that no rule was given, its headers, where they can be read.
+    pub fn message(&self) -> Option<&Arc<Message>> {
+        match &self.content {
+            Content::Message(message) => Some(message),
+            Content::Unreadable(_, headers) | Content::GivenUp(_, headers) => headers.as_ref(),
+            Content::Failed(_) => None,
+        }
+    }
+
     /// The mail as it was before.
     pub fn undecided(self) -> Parsed {
         Parsed {
@@ -273,30 +281,27 @@ fn decide_one(
     parsed: Parsed,
 ) -> Decided {
     let Parsed { mail, content } = parsed;
-    let (message, result) = match &content {
-        Content::Failed(reason) => (None, Err(Failure::Defect(reason.clone()))),
-        Content::Unreadable(reason, headers) | Content::GivenUp(reason, headers) => (
-            headers.clone(),
-            Ok(set_aside(reason.clone(), chain.generation)),
-        ),
+    let result = match &content {
+        Content::Failed(reason) => Err(Failure::Defect(reason.clone())),
+        Content::Unreadable(reason, _) | Content::GivenUp(reason, _) => {
+            Ok(set_aside(reason.clone(), chain.generation))
+        }
         Content::Message(message) => {
             let walked = catch_unwind(AssertUnwindSafe(|| {
                 walk_chain(line, mailbox, chain, directory, &mail, message)
             }));
-            let result = match walked {
+            match walked {
                 Ok(Ok(answer)) => Ok(answer),
                 Ok(Err(error)) => Err(Failure::Store(error)),
                 Err(panic) => Err(Failure::Defect(format!(
                     "deciding: {}",
                     panic_text(&*panic)
                 ))),
-            };
-            (Some(message.clone()), result)
+            }
         }
     };
     Decided {
         mail,
-        message,
         result,
         content,
     }
@@ -330,7 +335,7 @@ fn walk_chain(
     let place = Place {
         chain,
         own_addresses: &line.own_addresses,
-        has_outgoing: mailbox.outgoing.is_some(),
+        has_outgoing: mailbox.outlets.outgoing.is_some(),
         capabilities: &FromStore {
             store: &line.store,
             tenant: &mailbox.tenant,
@@ -408,7 +413,7 @@ impl RuleMemory {
 
 /// The line's own quarantine: no rule saw the mail.
 fn set_aside(reason: String, generation: u64) -> ChainOutcome {
-    ChainOutcome {
+    let conclusion = Conclusion {
         decision: Decision {
             outcome: Outcome::Quarantined,
             actions: vec![Action::Quarantine { reason }],
@@ -427,6 +432,9 @@ fn set_aside(reason: String, generation: u64) -> ChainOutcome {
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),
         lookups: Vec::new(),
+    };
+    ChainOutcome {
+        conclusion: Arc::new(conclusion),
         spent: Vec::new(),
     }
 }

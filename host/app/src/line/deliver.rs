@@ -10,13 +10,14 @@ use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use postroom_core::backoff::Backoff;
 use postroom_store::{OutboxEntry, OutboxKind, Store, StoreError};
+use postroom_target::{Attempt, Fault, Scope, Severity};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::breaker::{Fault, Report, Scope, Severity, Verdict};
-use super::target::{Target, Tried};
+use super::breaker::{Report, Verdict};
+use super::target::GuardedTarget;
 use crate::crash;
 
 /// The outbox is looked at this often even when nobody rings.
@@ -43,7 +44,7 @@ pub type TargetId = (OutboxKind, String);
 /// Where entries of the outbox go.
 pub struct Deliveries {
     pub store: Store,
-    pub targets: BTreeMap<TargetId, Target>,
+    pub targets: BTreeMap<TargetId, GuardedTarget>,
     /// An entry that is refused for longer is dead: it stays in the outbox for a person.
     pub age: Duration,
     pub stop: CancellationToken,
@@ -261,10 +262,10 @@ impl Deliveries {
         let attempt = AssertUnwindSafe(target.attempt(&self.store, entry)).catch_unwind();
         let tried = attempt.await.unwrap_or_else(|_| {
             let problem = "a defect of Postroom; the log has its panic";
-            Tried::Failed(Fault::new(Scope::Entry, problem))
+            Attempt::Failed(Fault::new(Scope::Entry, problem))
         });
         let verdict = match &tried {
-            Tried::Failed(fault) => {
+            Attempt::Failed(fault) => {
                 let (verdict, report) = target.failed(entry.id, fault);
                 self.report(&id, report, &fault.problem);
                 Some(verdict)
@@ -277,20 +278,27 @@ impl Deliveries {
         // The next mail goes while this one is recorded.
         drop(turn);
         match tried {
-            Tried::Delivered(receipt) => {
+            Attempt::Delivered(receipt) => {
                 crash::point(crash::Point::BeforeDeliveryRecord);
                 self.recorded(|| self.store.delivered(entry.id, receipt.clone()))
                     .await?;
                 Ok(Ended::Gone)
             }
-            Tried::Partly {
-                payload,
+            Attempt::Partly {
+                rest,
                 receipt,
                 problem,
             } => {
                 if self.is_over(entry) {
                     return self.give_up(entry, &problem).await;
                 }
+                let payload = match serde_json::to_string(&rest) {
+                    Ok(payload) => payload,
+                    Err(error) => {
+                        let problem = format!("its payload cannot be written: {error}");
+                        return self.give_up(entry, &problem).await;
+                    }
+                };
                 let pause = REFUSED_ENTRY.delay(entry.attempts + 1, entry.id.unsigned_abs());
                 tracing::warn!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "delivered to some recipients: {problem}");
                 let at = after(pause);
@@ -302,11 +310,11 @@ impl Deliveries {
                 .await?;
                 Ok(Ended::Waits)
             }
-            Tried::Failed(fault) => match verdict {
+            Attempt::Failed(fault) => match verdict {
                 Some(Verdict::Hold) => self.hold(entry, &fault.problem).await,
                 Some(Verdict::Refused) | None => self.refused(entry, &fault).await,
             },
-            Tried::Final(problem) => self.give_up(entry, &problem).await,
+            Attempt::Final(problem) => self.give_up(entry, &problem).await,
         }
     }
 

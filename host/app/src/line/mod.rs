@@ -28,10 +28,10 @@ use std::time::{Duration, Instant};
 use postroom_core::After;
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
-use postroom_core::{Cursor, RawMessage, TroubleKind};
+use postroom_core::{Cursor, MailFacts, Outlets, RawMessage, TroubleKind};
 use postroom_store::{
-    Committed, DecisionId, JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute,
-    PendingMail, Routes, Store, StoreError, Verdict,
+    Committed, DecisionId, JournalBatch, JournalId, Journalled, PendingMail, Store, StoreError,
+    Verdict,
 };
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -67,12 +67,7 @@ pub struct Mailbox {
     pub domains: Vec<String>,
     pub after_done: After,
     pub after_failed: After,
-    /// The sinks that take this tenant's items.
-    pub routes: Routes,
-    /// Whether the items of old mail go to the sinks.
-    pub deliver_old: bool,
-    /// Where replies and forwards leave.
-    pub outgoing: Option<OutgoingRoute>,
+    pub outlets: Arc<Outlets>,
 }
 
 /// Told of every committed decision, as it happens.
@@ -113,19 +108,7 @@ impl Line {
         cursor: Option<Cursor>,
     ) -> Result<Vec<PendingMail>, StoreError> {
         let received_ms = jiff::Timestamp::now().as_millisecond();
-        let mails: Vec<NewMail> = messages.into_iter().map(decide::recognise).collect();
-        let mut pending: Vec<PendingMail> = mails
-            .iter()
-            .map(|mail| PendingMail {
-                id: JournalId::default(),
-                bytes: mail.bytes.clone(),
-                message_id: mail.message_id.clone(),
-                received_ms,
-                attempts: 0,
-                whole: mail.whole,
-                size: mail.size,
-            })
-            .collect();
+        let mails = messages.into_iter().map(decide::recognise).collect();
         crash::point(crash::Point::BeforeJournal);
         let journalled = self
             .store
@@ -137,15 +120,23 @@ impl Line {
                 cursor,
             })
             .await?;
-        report_repeats(mailbox, &journalled, &pending);
-        let mut fresh = journalled.iter();
-        pending.retain_mut(|mail| {
-            fresh.next().is_some_and(|entry| {
-                mail.id = entry.id;
-                entry.fresh
-            })
+        let mut repeats = Repeats::default();
+        let new = journalled.into_iter().filter_map(|mail| match mail {
+            Journalled::New(mail) => Some(mail),
+            Journalled::Known {
+                id,
+                message_id,
+                repeated,
+            } => {
+                if repeated {
+                    repeats.report(mailbox, id, &message_id);
+                }
+                None
+            }
         });
-        Ok(pending)
+        let new = new.collect();
+        repeats.report_rest(mailbox);
+        Ok(new)
     }
 
     /// Steps 2 to 4 for journalled mails: parse, decide, commit. A mail that answers another one of the batch is decided
@@ -334,19 +325,24 @@ impl Settled {
 }
 
 /// Logs mails that came again and are not decided again; a flood of them is counted.
-fn report_repeats(mailbox: &Mailbox, journalled: &[Journalled], mails: &[PendingMail]) {
-    let mut repeated = journalled
-        .iter()
-        .zip(mails)
-        .filter(|(entry, _)| entry.repeated);
-    for (entry, mail) in repeated.by_ref().take(REPEATS_NAMED) {
-        tracing::info!(mailbox = %mailbox.name, message_id = %mail.message_id, mail = entry.id.0,
-            "a mail came again, byte for byte: it is not decided again");
+#[derive(Default)]
+struct Repeats(usize);
+
+impl Repeats {
+    fn report(&mut self, mailbox: &Mailbox, id: JournalId, message_id: &str) {
+        self.0 += 1;
+        if self.0 <= REPEATS_NAMED {
+            tracing::info!(mailbox = %mailbox.name, %message_id, mail = id.0,
+                "a mail came again, byte for byte: it is not decided again");
+        }
     }
-    let others = repeated.count();
-    if others > 0 {
-        tracing::info!(mailbox = %mailbox.name, mails = others,
-            "more mails came again and are not decided again: `postroom ledger --repeated` lists them");
+
+    fn report_rest(self, mailbox: &Mailbox) {
+        let others = self.0.saturating_sub(REPEATS_NAMED);
+        if others > 0 {
+            tracing::info!(mailbox = %mailbox.name, mails = others,
+                "more mails came again and are not decided again: `postroom ledger --repeated` lists them");
+        }
     }
 }
 
@@ -379,30 +375,13 @@ fn put_first(waves: &mut VecDeque<Vec<Parsed>>, mails: Vec<Parsed>) {
 
 fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict> {
     let answer = decided.result.as_ref().ok()?;
-    let mut mail = MailFacts {
-        message_id: decided.mail.message_id.clone(),
-        ..MailFacts::default()
-    };
-    if let Some(message) = &decided.message {
-        let people = message.from.iter().chain(&message.to).chain(&message.cc);
-        mail.references = message.references.clone();
-        mail.from = message.from.clone();
-        mail.subject = message.subject.clone();
-        mail.confirmed = message.authentication.confirms_sender();
-        mail.participants = people
-            .map(|address| address.email.clone())
-            .filter(|email| !line.is_own(email))
-            .collect();
-    }
+    let message = decided.message().map(|message| &**message);
+    let message_id = decided.mail.message_id.clone();
+    let mail = MailFacts::of(message_id, message, |email| line.is_own(email));
     Some(Verdict {
         journal: decided.mail.id,
-        decision: answer.decision.clone(),
+        conclusion: answer.conclusion.clone(),
         mail,
-        kv_writes: answer.kv_writes.clone(),
-        kv_reads: answer.kv_reads.clone(),
-        lookups: answer.lookups.clone(),
-        routes: mailbox.routes.clone(),
-        deliver_old: mailbox.deliver_old,
-        outgoing: mailbox.outgoing.clone(),
+        outlets: mailbox.outlets.clone(),
     })
 }

@@ -122,7 +122,7 @@ impl<'a> Changes<'a> {
 
     /// Whether a mail's subject might name a ticket that is opened only now.
     fn may_be_named(&self, mail: &Decided) -> bool {
-        let subject = mail.message.as_ref().map(|message| &message.subject);
+        let subject = mail.message().map(|message| &message.subject);
         self.records.tickets && subject.is_some_and(|subject| !ticket_numbers(subject).is_empty())
     }
 

@@ -1,6 +1,7 @@
 //! The run of one mail along its mailbox's rule chain. It asks nothing but rules and a [`CapabilityProvider`], so that the line, which answers
 //! from the store, a replay, which answers from the record, and a rule test, which answers from its case, decide by the same code.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use postroom_core::{
     Thread, Trouble, TroubleKind, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup, Run};
-use postroom_store::{KvRead, KvWrite, LookupRead, Mark, StoreError};
+use postroom_store::{Conclusion, KvRead, KvWrite, LookupRead, Mark, StoreError};
 
 use crate::config::OnFailure;
 use crate::rulebook::{Chain, LiveRule, sender_key};
@@ -46,14 +47,20 @@ pub struct Place<'a> {
     pub capabilities: &'a dyn CapabilityProvider,
 }
 
-/// The decision and what commits with it.
+/// The result of a chain run.
 pub struct ChainOutcome {
-    pub decision: Decision,
-    pub kv_reads: Vec<KvRead>,
-    pub kv_writes: Vec<KvWrite>,
-    pub lookups: Vec<LookupRead>,
+    /// Shared with the commit.
+    pub conclusion: Arc<Conclusion>,
     /// Of each rule that was asked, in order.
     pub spent: Vec<RuleCost>,
+}
+
+impl Deref for ChainOutcome {
+    type Target = Conclusion;
+
+    fn deref(&self) -> &Conclusion {
+        &self.conclusion
+    }
 }
 
 /// What asking one rule took.
@@ -144,7 +151,7 @@ pub fn walk(
     }
     let completed = completed.unwrap_or_else(|| fallback(message, &run.troubles, &run.limits));
     let mut origin = run.origin.into_iter();
-    Ok(ChainOutcome {
+    let conclusion = Conclusion {
         decision: Decision {
             outcome: completed.outcome,
             actions: completed.actions,
@@ -163,6 +170,9 @@ pub fn walk(
         kv_reads: run.kv_reads,
         kv_writes: run.kv_writes,
         lookups: run.lookups,
+    };
+    Ok(ChainOutcome {
+        conclusion: Arc::new(conclusion),
         spent: run.spent,
     })
 }

@@ -124,7 +124,7 @@ impl Desk {
             unrecorded: answers.unrecorded(&answer),
             spent: answer.spent,
             before,
-            after: answer.decision,
+            after: Arc::unwrap_or_clone(answer.conclusion).decision,
         })))
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use postroom_core::{Alert, AlertState, ContentHash};
+use postroom_core::{Alert, AlertState, ContentHash, ItemKind};
 use postroom_sandbox::Rule;
 use postroom_store::{DecisionId, RefusedRule, SentBack, StoreError, StrikeRecord};
 
 use super::{LiveRule, RuleBook, RuleId};
-use crate::config::{Config, ItemKind, OnFailure};
+use crate::config::{Config, OnFailure};
 
 /// An alert's key is no longer than this, as those of rules are not.
 const ALERT_KEY_BYTES: usize = 512;

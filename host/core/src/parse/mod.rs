@@ -29,7 +29,7 @@ pub use repairs::MAX_REPAIRS;
 use repairs::Repairs;
 
 /// The end of a Message-ID that stands in for a missing one. No mail outside refers to it.
-pub const SYNTHETIC: &str = "@synthetic.postroom.invalid";
+pub(crate) const SYNTHETIC: &str = "@synthetic.postroom.invalid";
 
 /// How much of a mail is read. What is over a limit is left out or cut, and noted as a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ async fn journal_old(store: &Store, name: &str) -> JournalId {
         old: true,
         ..mail(name)
     };
-    store.journal(batch(vec![old])).await.unwrap()[0].id
+    store.journal(batch(vec![old])).await.unwrap()[0].id()
 }
 
 fn targets(store: &Store) -> Vec<String> {
@@ -23,8 +23,11 @@ async fn old_mail_is_decided_and_listed_and_nothing_of_it_is_sent() {
     let (_dir, store) = store();
     let id = journal_old(&store, "old").await;
     let mut old = ticket(id, "old");
-    old.decision.actions.push(reply("We have it"));
-    old.decision.actions.push(Action::Forward {
+    conclusion(&mut old)
+        .decision
+        .actions
+        .push(reply("We have it"));
+    conclusion(&mut old).decision.actions.push(Action::Forward {
         to: vec!["boss@acme.example".into()],
     });
     let committed = store.commit(vec![old.clone()]).await.unwrap();
@@ -38,11 +41,11 @@ async fn old_mail_is_decided_and_listed_and_nothing_of_it_is_sent() {
     assert!(items[0].as_ref().unwrap().old);
 
     // Who asks for it has it in the sinks; answered it is never.
-    let delivered = Verdict {
+    let mut delivered = Verdict {
         journal: journal_old(&store, "asked").await,
-        deliver_old: true,
         ..old
     };
+    outlets(&mut delivered).deliver_old = true;
     store.commit(vec![delivered]).await.unwrap();
     assert_eq!(targets(&store), ["psa", "chat"]);
 }
@@ -71,10 +74,8 @@ async fn an_alert_of_old_mail_does_not_change_one_of_today() {
         .await
         .unwrap();
     let id = journal_old(&store, "o3").await;
-    let late = Verdict {
-        deliver_old: true,
-        ..alert(id, "o3", "disk", AlertState::Resolved)
-    };
+    let mut late = alert(id, "o3", "disk", AlertState::Resolved);
+    outlets(&mut late).deliver_old = true;
     store.commit(vec![late]).await.unwrap();
     assert_eq!(state(), ("firing".into(), Some(3), false));
     assert_eq!(targets(&store), ["pager"]);
@@ -98,8 +99,8 @@ async fn opened(
 ) -> Vec<String> {
     let mut verdict = ticket(journal_one(store, name).await, name);
     verdict.mail.from = Some(address(from));
-    verdict.decision.actions.extend(actions);
-    verdict.outgoing.as_mut().unwrap().automatic = automatic;
+    conclusion(&mut verdict).decision.actions.extend(actions);
+    outlets(&mut verdict).outgoing.as_mut().unwrap().automatic = automatic;
     let done = store.commit(vec![verdict]).await.unwrap().remove(0);
     assert_eq!(done.tickets.len(), 1, "the ticket is made all the same");
     let row = store.decision(done.decision_id).unwrap().unwrap();
@@ -167,9 +168,9 @@ async fn a_ticket_and_a_tenant_are_sent_so_much_an_hour_and_no_more() {
         mailbox: "bolt".into(),
         ..batch(vec![mail("b")])
     };
-    let id = store.journal(other).await.unwrap()[0].id;
+    let id = store.journal(other).await.unwrap()[0].id();
     let mut verdict = ticket_with(id, reply("Thanks"));
-    verdict.outgoing.as_mut().unwrap().automatic = few;
+    outlets(&mut verdict).outgoing.as_mut().unwrap().automatic = few;
     let done = store.commit(vec![verdict]).await.unwrap().remove(0);
     assert!(
         store
@@ -183,7 +184,7 @@ async fn a_ticket_and_a_tenant_are_sent_so_much_an_hour_and_no_more() {
 
 fn ticket_with(id: JournalId, action: Action) -> Verdict {
     let mut verdict = ticket(id, "b");
-    verdict.decision.actions.push(action);
+    conclusion(&mut verdict).decision.actions.push(action);
     verdict
 }
 
@@ -234,7 +235,7 @@ async fn whom_a_ticket_is_forwarded_to_takes_part_in_it() {
         ("stranger", false, "third@msp.example"),
     ] {
         let mut noted = note(journal_one(&store, name).await, name, "T-1", authorised);
-        noted.decision.actions.push(forward(&[to]));
+        conclusion(&mut noted).decision.actions.push(forward(&[to]));
         store.commit(vec![noted]).await.unwrap();
     }
     let may = |email: &str| {

@@ -28,10 +28,12 @@ fn victim() {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mails = journal(&store, &names).await;
             for mail in &mails {
-                println!("\njournalled {}", mail.id);
+                println!("\njournalled {}", mail.id());
             }
             let verdicts = mails.iter().zip(&names).take(6);
-            let verdicts = verdicts.map(|(mail, name)| ticket(mail.id, name)).collect();
+            let verdicts = verdicts
+                .map(|(mail, name)| ticket(mail.id(), name))
+                .collect();
             for committed in store.commit(verdicts).await.unwrap() {
                 println!("\ndecided {}", committed.decision_id);
             }

@@ -1,9 +1,9 @@
 //! Commits: tickets, notes, alerts, threads, memory, listings and the ledger.
 
-use postroom_core::{Action, AlertState, Outcome};
+use postroom_core::{Action, AlertState, ItemKind, Outcome, OutgoingMail};
 use postroom_store::{
-    DecisionId, Filter, ItemKind, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind,
-    OutgoingMailPayload, Store, StoreError, Turn,
+    DecisionId, Filter, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind, Store, StoreError,
+    Turn,
 };
 use serde_json::{Value, json};
 
@@ -28,7 +28,8 @@ async fn tickets_are_numbered_in_one_sequence_and_a_mail_is_decided_once() {
         journal_one(&store, "b").await,
     ];
     let mut two = ticket(b, "b");
-    two.decision.actions.push(two.decision.actions[0].clone());
+    let actions = &mut conclusion(&mut two).decision.actions;
+    actions.push(actions[0].clone());
     let committed = store.commit(vec![ticket(a, "a"), two]).await.unwrap();
     assert_eq!(committed[0].decision_id, DecisionId(a.0));
     assert_eq!(committed[0].tickets, ["T-1"]);
@@ -58,8 +59,8 @@ async fn one_refused_job_does_not_spoil_those_it_is_grouped_with() {
         .enumerate()
         .map(|(n, (mail, name))| {
             let verdict = match n % 4 {
-                3 => note(mail.id, name, "T-999", true),
-                _ => ticket(mail.id, name),
+                3 => note(mail.id(), name, "T-999", true),
+                _ => ticket(mail.id(), name),
             };
             store.commit(vec![verdict])
         });
@@ -127,11 +128,14 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
     // A mail noted on the ticket, and a mail of ours, lead to it as well.
     let id = journal_one(&store, "c").await;
     let mut noted = note(id, "c", "T-2", true);
-    noted.decision.actions.push(reply("Noted on {ticket}"));
+    conclusion(&mut noted)
+        .decision
+        .actions
+        .push(reply("Noted on {ticket}"));
     store.commit(vec![noted]).await.unwrap();
     assert_eq!(find("acme", &["c@x"], ""), by("T-2", "message-id"));
     let sent = store.due_outbox(OutboxKind::Mail, "out", i64::MAX, 1, &Turn::default());
-    let sent: OutgoingMailPayload = serde_json::from_str(&sent.unwrap().remove(0).payload).unwrap();
+    let sent: OutgoingMail = serde_json::from_str(&sent.unwrap().remove(0).payload).unwrap();
     let ours = sent.message_id;
     assert_eq!(find("acme", &[&ours], ""), by("T-2", "message-id"));
     assert_eq!(find("bolt", &[&ours], ""), None);
@@ -142,7 +146,7 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
         mailbox: "bolt".into(),
         ..batch(vec![mail("d")])
     };
-    let other = store.journal(other).await.unwrap()[0].id;
+    let other = store.journal(other).await.unwrap()[0].id();
     store.commit(vec![ticket(other, "d")]).await.unwrap();
     assert_eq!(find("acme", &["d@x"], "[T-3]"), None);
     assert_eq!(find("bolt", &["d@x"], ""), by("T-3", "message-id"));
@@ -192,7 +196,7 @@ async fn an_alert_is_one_item_by_tenant_and_key() {
         mailbox: "bolt".into(),
         ..batch(vec![mail("d")])
     };
-    let other = store.journal(other).await.unwrap()[0].id;
+    let other = store.journal(other).await.unwrap()[0].id();
     store
         .commit(vec![alert(other, "d", "disk", AlertState::Firing)])
         .await
@@ -229,8 +233,8 @@ async fn an_alert_is_one_item_by_tenant_and_key() {
         .iter()
         .map(|entry| serde_json::from_str(&entry.payload).unwrap())
         .collect();
-    assert_eq!(events[0]["type"], "alert.firing");
-    assert_eq!(events[0]["data"]["alert_key"], "disk");
+    assert_eq!(events[0]["kind"], "alert.firing");
+    assert_eq!(events[0]["item"]["alert_key"], "disk");
 }
 
 #[tokio::test]
@@ -247,12 +251,12 @@ async fn a_rule_remembers_per_tenant_and_only_with_its_decision() {
         journal_one(&store, "c").await,
     ];
     let mut first = ignored(a, "a");
-    first.kv_writes = vec![
+    conclusion(&mut first).kv_writes = vec![
         write("k", Some("1")),
         write("l", Some("2")),
         write("k", Some("3")),
     ];
-    first.kv_reads = vec![KvRead {
+    conclusion(&mut first).kv_reads = vec![KvRead {
         rule: "r".into(),
         key: "k".into(),
         value: None,
@@ -264,10 +268,10 @@ async fn a_rule_remembers_per_tenant_and_only_with_its_decision() {
     assert_eq!(store.kv_usage("acme", "r").unwrap(), (2, 4));
 
     let mut refused = note(b, "b", "T-404", true);
-    refused.kv_writes = vec![write("k", Some("lost"))];
+    conclusion(&mut refused).kv_writes = vec![write("k", Some("lost"))];
     store.commit(vec![refused]).await.unwrap_err();
     let mut second = ignored(c, "c");
-    second.kv_writes = vec![write("l", None)];
+    conclusion(&mut second).kv_writes = vec![write("l", None)];
     store.commit(vec![second]).await.unwrap();
     assert_eq!(store.kv("acme", "r", "k").unwrap().as_deref(), Some("3"));
     assert_eq!(store.kv("acme", "r", "l").unwrap(), None);
@@ -285,13 +289,20 @@ async fn a_mixed_day(store: &Store) -> Vec<JournalId> {
     let mut ids: Vec<JournalId> = journal(store, &["a", "b", "c", "d"])
         .await
         .iter()
-        .map(|j| j.id)
+        .map(|j| j.id())
         .collect();
     let next_day = JournalBatch {
         received_ms: NOON_MS + DAY_MS,
         ..batch(vec![mail("e"), mail("f")])
     };
-    ids.extend(store.journal(next_day).await.unwrap().iter().map(|j| j.id));
+    ids.extend(
+        store
+            .journal(next_day)
+            .await
+            .unwrap()
+            .iter()
+            .map(|j| j.id()),
+    );
     let verdicts = vec![
         ticket(ids[0], "a"),
         note(ids[1], "b", "T-1", true),
@@ -410,7 +421,7 @@ async fn listings_are_narrowed_and_limited_to_the_newest() {
     let verdicts = mails
         .iter()
         .zip(&names)
-        .map(|(m, name)| ignored(m.id, name));
+        .map(|(m, name)| ignored(m.id(), name));
     store.commit(verdicts.collect()).await.unwrap();
 
     let count = |filter: Filter| {
@@ -491,12 +502,18 @@ async fn what_cannot_be_answered_is_refused_and_recorded() {
     ];
     let mut senderless = ticket(a, "a");
     senderless.mail.from = None;
-    senderless.decision.actions.push(reply("Thanks"));
+    conclusion(&mut senderless)
+        .decision
+        .actions
+        .push(reply("Thanks"));
     let mut mute = ticket(b, "b");
-    mute.outgoing = None;
-    mute.decision.actions.push(Action::Forward {
-        to: vec!["x@y.example".into()],
-    });
+    outlets(&mut mute).outgoing = None;
+    conclusion(&mut mute)
+        .decision
+        .actions
+        .push(Action::Forward {
+            to: vec!["x@y.example".into()],
+        });
     store.commit(vec![senderless, mute]).await.unwrap();
     for row in store.decisions(&Filter::default()).unwrap() {
         let row = row.unwrap();
@@ -533,7 +550,7 @@ async fn a_flood_of_one_message_id_does_not_choose_the_ticket() {
         })
         .collect();
     let journalled = store.journal(batch(flood)).await.unwrap();
-    let verdicts = journalled.iter().map(|it| ticket(it.id, "a")).collect();
+    let verdicts = journalled.iter().map(|it| ticket(it.id(), "a")).collect();
     store.commit(verdicts).await.unwrap();
     let found = store
         .thread_candidate("acme", &["a@x".into()], "Re: hello", None, &[])

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use postroom_store::{OutboxKind, OutgoingMailPayload, Store, StoreError, StoreOptions, Turn};
+use postroom_core::OutgoingMail;
+use postroom_store::{OutboxKind, Store, StoreError, StoreOptions, Turn};
 use tempfile::TempDir;
 
 use crate::kit::*;
@@ -68,7 +69,10 @@ impl House {
 async fn answer(store: &Store, name: &str) -> (String, Vec<String>) {
     let id = journal_one(store, name).await;
     let mut verdict = ticket(id, name);
-    verdict.decision.actions.push(reply("Noted as {ticket}"));
+    conclusion(&mut verdict)
+        .decision
+        .actions
+        .push(reply("Noted as {ticket}"));
     let committed = store.commit(vec![verdict]).await.unwrap().remove(0);
     let mut left = Vec::new();
     for (kind, target) in [
@@ -82,7 +86,7 @@ async fn answer(store: &Store, name: &str) -> (String, Vec<String>) {
         let entry = due.into_iter().find(|entry| entry.decision.0 == id.0);
         let entry = entry.unwrap();
         if kind == OutboxKind::Mail {
-            let mail: OutgoingMailPayload = serde_json::from_str(&entry.payload).unwrap();
+            let mail: OutgoingMail = serde_json::from_str(&entry.payload).unwrap();
             left.push(mail.message_id);
         }
         left.push(entry.idempotency_key);

@@ -12,7 +12,7 @@ async fn mails_and_cursor_become_durable_together() {
     let (dir, store) = store();
     assert_eq!(store.cursor("support").unwrap(), None);
     let journalled = journal(&store, &["a", "b"]).await;
-    assert!(journalled.iter().all(|j| j.fresh));
+    assert!(journalled.iter().all(|j| j.is_new()));
     drop(store);
 
     let store = postroom_store::Store::open(dir.path()).unwrap();
@@ -42,7 +42,7 @@ async fn an_empty_batch_moves_the_cursor_and_no_cursor_leaves_it() {
 async fn a_mail_is_the_same_only_within_mailbox_tenant_id_and_content() {
     let (_dir, store) = store();
     let first = journal_one(&store, "a").await;
-    assert!(!journal(&store, &["a"]).await[0].fresh);
+    assert!(!journal(&store, &["a"]).await[0].is_new());
 
     let mut other_content = mail("other");
     other_content.message_id = "a@x".into();
@@ -64,12 +64,12 @@ async fn a_mail_is_the_same_only_within_mailbox_tenant_id_and_content() {
     ];
     for other in others {
         let journalled = store.journal(other).await.unwrap();
-        assert!(journalled[0].fresh && journalled[0].id != first);
+        assert!(journalled[0].is_new() && journalled[0].id() != first);
     }
     // Within one batch, too.
     let twice = journal(&store, &["z", "z"]).await;
-    assert_eq!((twice[0].fresh, twice[1].fresh), (true, false));
-    assert_eq!(twice[0].id, twice[1].id);
+    assert_eq!((twice[0].is_new(), twice[1].is_new()), (true, false));
+    assert_eq!(twice[0].id(), twice[1].id());
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn a_place_taken_by_another_mail_awaits_that_one_and_no_late_answer_counts
 
     let mut second = mail("b");
     second.position = mail("a").position;
-    let second = store.journal(batch(vec![second])).await.unwrap()[0].id;
+    let second = store.journal(batch(vec![second])).await.unwrap()[0].id();
     assert!(store.due_acks("support", 10, LATER).unwrap().is_empty());
     store.acked(vec![late[0].id]).await.unwrap();
     store.commit(vec![ignored(second, "b")]).await.unwrap();
@@ -153,7 +153,7 @@ async fn a_mail_that_comes_again_is_counted_and_one_that_is_read_again_is_not() 
     let (dir, store) = store();
     let id = journal_one(&store, "a").await;
     // Read once more from its place, as after a restart.
-    assert!(!journal(&store, &["a"]).await[0].repeated);
+    assert!(!journal(&store, &["a"]).await[0].is_repeated());
     let elsewhere = |position: &str| {
         let mut again = mail("a");
         again.position = Position::OnServer(position.into());
@@ -163,8 +163,11 @@ async fn a_mail_that_comes_again_is_counted_and_one_that_is_read_again_is_not() 
         }
     };
     for (position, expected) in [("INBOX/2", true), ("INBOX/2", false), ("INBOX/3", true)] {
-        let journalled = store.journal(elsewhere(position)).await.unwrap()[0];
-        assert_eq!((journalled.fresh, journalled.repeated), (false, expected));
+        let journalled = &store.journal(elsewhere(position)).await.unwrap()[0];
+        assert_eq!(
+            (journalled.is_new(), journalled.is_repeated()),
+            (false, expected)
+        );
     }
     let rows = store.ledger(&Filter::default()).unwrap();
     let counts: Vec<_> = rows
@@ -196,11 +199,11 @@ async fn suspects_are_the_oldest_of_each_mailbox_the_least_tried_first() {
         mailbox: "sales".into(),
         ..batch(vec![mail("d")])
     };
-    let d = store.journal(sales).await.unwrap()[0].id;
-    store.failed_attempt(ids[0].id, "died").await.unwrap();
+    let d = store.journal(sales).await.unwrap()[0].id();
+    store.failed_attempt(ids[0].id(), "died").await.unwrap();
     let suspects = store.suspects(2).unwrap();
     let order: Vec<_> = suspects.iter().map(|it| (it.id, it.attempts)).collect();
-    assert_eq!(order, [(ids[1].id, 0), (d, 0), (ids[0].id, 1)]);
+    assert_eq!(order, [(ids[1].id(), 0), (d, 0), (ids[0].id(), 1)]);
     let mail = store.pending_mail(d).unwrap().unwrap();
     assert_eq!(mail.message_id, "d@x");
     store.commit(vec![ignored(d, "d")]).await.unwrap();

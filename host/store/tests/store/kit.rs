@@ -1,13 +1,13 @@
 //! Mails and verdicts for the tests, as short as they can be said.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use postroom_core::{
-    Action, Address, Alert, AlertState, AutomaticLimits, ContentHash, Cursor, Decision, Note,
-    Outcome, Position, Reply, Thread, Ticket,
+    Action, Address, Alert, AlertState, AutomaticLimits, ContentHash, Cursor, Decision, MailFacts,
+    Note, Outcome, OutgoingRoute, Outlets, Position, Reply, Routes, Thread, Ticket,
 };
-use postroom_store::{
-    JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute, Routes, Store, Verdict,
-};
+use postroom_store::{Conclusion, JournalBatch, JournalId, Journalled, NewMail, Store, Verdict};
 use tempfile::TempDir;
 
 /// 2025-07-20 in UTC.
@@ -49,7 +49,7 @@ pub async fn journal(store: &Store, names: &[&str]) -> Vec<Journalled> {
 }
 
 pub async fn journal_one(store: &Store, name: &str) -> JournalId {
-    journal(store, &[name]).await[0].id
+    journal(store, &[name]).await[0].id()
 }
 
 pub fn address(email: &str) -> Address {
@@ -63,21 +63,26 @@ pub fn address(email: &str) -> Address {
 pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Action>) -> Verdict {
     Verdict {
         journal,
-        decision: Decision {
-            outcome,
-            actions,
-            refused: Vec::new(),
-            rule: "rules/acme.js".into(),
-            rule_hash: "ab12".into(),
-            generation: 3,
-            thread: None,
-            troubles: Vec::new(),
-            repairs: vec!["no Date".into()],
-            log: Vec::new(),
-            elapsed_us: 120,
-            decided_at: None,
-            called_from: Vec::new(),
-        },
+        conclusion: Arc::new(Conclusion {
+            decision: Decision {
+                outcome,
+                actions,
+                refused: Vec::new(),
+                rule: "rules/acme.js".into(),
+                rule_hash: "ab12".into(),
+                generation: 3,
+                thread: None,
+                troubles: Vec::new(),
+                repairs: vec!["no Date".into()],
+                log: Vec::new(),
+                elapsed_us: 120,
+                decided_at: None,
+                called_from: Vec::new(),
+            },
+            kv_writes: Vec::new(),
+            kv_reads: Vec::new(),
+            lookups: Vec::new(),
+        }),
         mail: MailFacts {
             message_id: format!("{name}@x"),
             references: Vec::new(),
@@ -86,21 +91,30 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
             participants: vec!["ann@acme.example".into(), "bob@partner.example".into()],
             confirmed: false,
         },
-        kv_writes: Vec::new(),
-        kv_reads: Vec::new(),
-        lookups: Vec::new(),
-        routes: Routes {
-            ticket: vec!["psa".into(), "chat".into()],
-            note: vec!["psa".into(), "chat".into()],
-            alert: vec!["pager".into()],
-        },
-        deliver_old: false,
-        outgoing: Some(OutgoingRoute {
-            name: "out".into(),
-            from_domain: "acme.example".into(),
-            automatic: AutomaticLimits::default(),
+        outlets: Arc::new(Outlets {
+            routes: Routes {
+                ticket: vec!["psa".into(), "chat".into()],
+                note: vec!["psa".into(), "chat".into()],
+                alert: vec!["pager".into()],
+            },
+            deliver_old: false,
+            outgoing: Some(OutgoingRoute {
+                name: "out".into(),
+                from_domain: "acme.example".into(),
+                automatic: AutomaticLimits::default(),
+            }),
         }),
     }
+}
+
+/// What a verdict holds, to be changed.
+pub fn conclusion(verdict: &mut Verdict) -> &mut Conclusion {
+    Arc::make_mut(&mut verdict.conclusion)
+}
+
+/// Where what a verdict holds goes, to be changed.
+pub fn outlets(verdict: &mut Verdict) -> &mut Outlets {
+    Arc::make_mut(&mut verdict.outlets)
 }
 
 pub fn ticket(journal: JournalId, name: &str) -> Verdict {
@@ -120,7 +134,7 @@ pub fn note(journal: JournalId, name: &str, ticket: &str, authorised: bool) -> V
         ..Note::default()
     });
     let mut verdict = verdict(journal, name, Outcome::Note, vec![action]);
-    verdict.decision.thread = Some(Thread {
+    conclusion(&mut verdict).decision.thread = Some(Thread {
         ticket: ticket.into(),
         method: postroom_core::ThreadMethod::MessageId,
         authorised,

@@ -1,8 +1,9 @@
 //! The outbox: payloads, keys, order and retries.
 
-use postroom_core::Action;
-use postroom_store::{MailKind, OutboxKind, OutgoingMailPayload, Store, Turn};
-use serde_json::Value;
+use postroom_core::{
+    Action, Event, EventKind, ExternalRef, ItemKind, MailKind, OutgoingMail, Receipt,
+};
+use postroom_store::{OutboxKind, Store, Turn};
 
 use crate::kit::*;
 
@@ -41,23 +42,23 @@ async fn an_item_goes_once_to_every_sink_of_its_kind() {
         (entry.kind, entry.tenant.as_str()),
         (OutboxKind::Sink, "acme")
     );
-    let event: Value = serde_json::from_str(&entry.payload).unwrap();
-    assert_eq!(event["type"], "ticket.created");
-    assert!(event["timestamp"].as_str().unwrap().ends_with('Z'));
-    let data = &event["data"];
+    let event: Event = serde_json::from_str(&entry.payload).unwrap();
+    assert_eq!(event.kind, EventKind::TicketCreated);
+    assert!(event.timestamp.ends_with('Z'));
+    let item = &event.item;
     assert_eq!(
-        (&data["ticket"], &data["kind"]),
-        (&"T-1".into(), &"ticket".into())
+        (item.ticket.as_deref(), item.kind),
+        (Some("T-1"), ItemKind::Ticket)
     );
     assert_eq!(
-        (&data["title"], &data["body"]),
-        (&"a".into(), &"It burns".into())
+        (item.title.as_deref(), item.body.as_deref()),
+        (Some("a"), Some("It burns"))
     );
     assert_eq!(
-        (&data["mailbox"], &data["message_id"]),
-        (&"support".into(), &"a@x".into())
+        (event.mailbox.as_str(), event.message_id.as_str()),
+        ("support", "a@x")
     );
-    assert_eq!(data["decision"], id.0);
+    assert_eq!(event.decision, id.0);
 }
 
 #[tokio::test]
@@ -66,9 +67,15 @@ async fn a_reply_names_the_new_ticket_and_threads() {
     let id = journal_one(&store, "a").await;
     let mut verdict = ticket(id, "a");
     verdict.mail.references = vec!["newer@y".into(), "older@y".into()];
-    verdict.decision.actions.push(reply("This is {ticket}."));
+    conclusion(&mut verdict)
+        .decision
+        .actions
+        .push(reply("This is {ticket}."));
     let to = vec!["Boss <boss@acme.example>".to_owned()];
-    verdict.decision.actions.push(Action::Forward { to });
+    conclusion(&mut verdict)
+        .decision
+        .actions
+        .push(Action::Forward { to });
     store.commit(vec![verdict]).await.unwrap();
 
     // The second mail of a ticket waits for the first.
@@ -77,8 +84,8 @@ async fn a_reply_names_the_new_ticket_and_threads() {
         .unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].decision.0, id.0);
-    let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
-    assert_eq!((mail.kind, mail.journal), (MailKind::Reply, id));
+    let mail: OutgoingMail = serde_json::from_str(&entries[0].payload).unwrap();
+    assert_eq!(mail.kind, MailKind::Reply);
     assert_eq!(mail.to[0].email, "Ann@acme.example");
     assert_eq!(mail.subject, "Re: [T-1] About a");
     assert_eq!(mail.text, "This is T-1.");
@@ -91,7 +98,7 @@ async fn a_reply_names_the_new_ticket_and_threads() {
     let entries = store
         .due_outbox(OutboxKind::Mail, "out", LATER, 9, &Turn::default())
         .unwrap();
-    let mail: OutgoingMailPayload = serde_json::from_str(&entries[0].payload).unwrap();
+    let mail: OutgoingMail = serde_json::from_str(&entries[0].payload).unwrap();
     assert_eq!(
         (mail.kind, mail.to[0].email.as_str()),
         (MailKind::Forward, "boss@acme.example")
@@ -105,7 +112,7 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
     let ids: Vec<_> = journal(&store, &["a", "b", "c"])
         .await
         .iter()
-        .map(|j| j.id)
+        .map(|j| j.id())
         .collect();
     let verdicts = vec![
         ticket(ids[0], "a"),
@@ -172,6 +179,40 @@ async fn what_is_held_back_stays_due_loses_no_try_and_tells_why() {
 }
 
 #[tokio::test]
+async fn what_a_target_calls_a_ticket_comes_with_what_it_is_told_next() {
+    let (_dir, store) = store();
+    let opened = journal_one(&store, "a").await;
+    let noted = journal_one(&store, "b").await;
+    store.commit(vec![ticket(opened, "a")]).await.unwrap();
+    let note = note(noted, "b", "T-1", true);
+    store.commit(vec![note]).await.unwrap();
+    let entry = |target| {
+        let entries = store.due_outbox(OutboxKind::Sink, target, LATER, 9, &Turn::default());
+        entries.unwrap().remove(0)
+    };
+    let external = ExternalRef {
+        id: "4711".into(),
+        number: Some("INC-9".into()),
+        url: None,
+    };
+    let first = entry("psa");
+    assert_eq!(first.reference, None);
+    let receipt = Receipt {
+        status: "201".into(),
+        external: Some(external.clone()),
+    };
+    store.delivered(first.id, receipt).await.unwrap();
+    let second = entry("psa");
+    assert_eq!(
+        (second.decision.0, second.reference),
+        (noted.0, Some(external))
+    );
+    // Another target calls it otherwise, or nothing.
+    store.delivered(entry("chat").id, "200").await.unwrap();
+    assert_eq!(entry("chat").reference, None);
+}
+
+#[tokio::test]
 async fn a_late_answer_changes_nothing() {
     let (_dir, store) = store();
     let id = journal_one(&store, "a").await;
@@ -194,8 +235,11 @@ async fn a_sink_and_an_outgoing_of_one_name_share_nothing() {
     let (_dir, store) = store();
     let id = journal_one(&store, "a").await;
     let mut verdict = ticket(id, "a");
-    verdict.routes.ticket = vec!["out".into()];
-    verdict.decision.actions.push(reply("Noted"));
+    outlets(&mut verdict).routes.ticket = vec!["out".into()];
+    conclusion(&mut verdict)
+        .decision
+        .actions
+        .push(reply("Noted"));
     store.commit(vec![verdict]).await.unwrap();
 
     let of = |kind| {

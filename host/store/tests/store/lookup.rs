@@ -5,7 +5,7 @@ use postroom_core::{Action, AlertState, Outcome, Ticket};
 use postroom_store::{JournalBatch, JournalId, LookupRead, Store};
 use serde_json::json;
 
-use crate::kit::{alert, batch, ignored, journal_one, mail, store, verdict};
+use crate::kit::{alert, batch, conclusion, ignored, journal_one, mail, store, verdict};
 
 const ALL: usize = 100;
 
@@ -16,7 +16,7 @@ async fn journal_of(store: &Store, tenant: &str, name: &str) -> JournalId {
         mailbox: format!("{tenant}-support"),
         ..batch(vec![mail(name)])
     };
-    store.journal(batch).await.unwrap()[0].id
+    store.journal(batch).await.unwrap()[0].id()
 }
 
 async fn open(store: &Store, tenant: &str, title: &str, requester: &str, job: &str) -> String {
@@ -165,12 +165,12 @@ async fn questions_and_answers_stay_with_the_decision() {
     let id = journal_one(&store, "asks").await;
     let mut asking = ignored(id, "asks");
     let question = by_field("job", "nightly");
-    asking.lookups = vec![LookupRead {
+    conclusion(&mut asking).lookups = vec![LookupRead {
         rule: "rules/acme.js".into(),
         found: question.nothing(),
         question,
     }];
-    let lookups = asking.lookups.clone();
+    let lookups = asking.conclusion.lookups.clone();
     store.commit(vec![asking]).await.unwrap();
     let rows = store.decisions(&Default::default()).unwrap();
     let rows: Vec<_> = rows.collect::<Result<_, _>>().unwrap();

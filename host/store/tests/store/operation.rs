@@ -215,7 +215,7 @@ async fn a_full_disk_is_told_to_every_job_and_is_over_when_there_is_room() {
     let full = loop {
         let name = format!("big{}", fitted.len());
         match store.journal(big(&name)).await {
-            Ok(journalled) => fitted.push((journalled[0].id, name)),
+            Ok(journalled) => fitted.push((journalled[0].id(), name)),
             Err(error) => break error,
         }
     };
@@ -248,8 +248,8 @@ async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
         .zip(&names)
         .enumerate()
         .map(|(n, (mail, name))| match n {
-            10 => quarantined(mail.id, name),
-            _ => ignored(mail.id, name),
+            10 => quarantined(mail.id(), name),
+            _ => ignored(mail.id(), name),
         });
     store.commit(verdicts.collect()).await.unwrap();
     assert_eq!(store.purge(NOON_MS).await.unwrap(), 0);
@@ -263,8 +263,8 @@ async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
     store.commit(vec![ignored(behind, "behind")]).await.unwrap();
     // What waits, perhaps for a sink that is gone, keeps nothing but itself.
     assert_eq!(store.purge(NOON_MS + 1).await.unwrap(), 600);
-    assert!(store.raw(old[0].id).unwrap().is_none());
-    assert!(store.raw(old[10].id).unwrap().is_some());
+    assert!(store.raw(old[0].id()).unwrap().is_none());
+    assert!(store.raw(old[10].id()).unwrap().is_some());
     assert!(store.raw(waiting).unwrap().is_some());
     assert!(store.raw(behind).unwrap().is_none());
 
@@ -291,7 +291,7 @@ async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
     // The rows are all still there.
     assert_eq!(store.decisions(&Filter::default()).unwrap().count(), 603);
     let shown = store
-        .quarantined(postroom_store::DecisionId(old[10].id.0))
+        .quarantined(postroom_store::DecisionId(old[10].id().0))
         .unwrap();
     assert!(shown.is_some());
 }

@@ -128,7 +128,10 @@ async fn a_partial_delivery_keeps_the_entry_for_the_rest() {
     let (_dir, store) = store();
     let id = journal_one(&store, "a").await;
     let mut verdict = ticket(id, "a");
-    verdict.decision.actions.push(reply("Noted"));
+    conclusion(&mut verdict)
+        .decision
+        .actions
+        .push(reply("Noted"));
     store.commit(vec![verdict]).await.unwrap();
     let of = || {
         store
@@ -170,7 +173,10 @@ async fn a_row_tells_what_it_is_about() {
     lane(&store, 1).await;
     let id = journal_one(&store, "a").await;
     let mut verdict = ticket(id, "a");
-    verdict.decision.actions.push(reply("Noted"));
+    conclusion(&mut verdict)
+        .decision
+        .actions
+        .push(reply("Noted"));
     store.commit(vec![verdict]).await.unwrap();
     let rows = rows(&store);
     assert_eq!(rows[0].alert_key.as_deref(), Some("disk/db1"));

@@ -18,12 +18,12 @@ async fn recorded_mail_comes_with_all_that_led_to_its_decision() {
             received_ms: NOON_MS + n as i64,
             ..batch(vec![mail(&format!("m{n}"))])
         };
-        ids.push(store.journal(mails).await.unwrap()[0].id);
+        ids.push(store.journal(mails).await.unwrap()[0].id());
     }
     // The last one is not decided yet.
     for (n, id) in ids[..3].iter().enumerate() {
         let mut verdict = ticket(*id, &format!("m{n}"));
-        verdict.kv_reads = vec![KvRead {
+        conclusion(&mut verdict).kv_reads = vec![KvRead {
             rule: "rules/acme.js".into(),
             key: "seen".into(),
             value: Some(n.to_string()),
@@ -83,7 +83,7 @@ async fn recorded_mail_comes_with_all_that_led_to_its_decision() {
     let evidence = store.evidence(first.id).unwrap().unwrap();
     assert_eq!(evidence.raw.as_deref(), Some(&mail("m1").bytes[..]));
     let recorded = evidence.read(first.outcome).unwrap();
-    let decided = ticket(ids[1], "m1").decision;
+    let decided = ticket(ids[1], "m1").conclusion.decision.clone();
     assert_eq!(recorded.decision, decided);
     assert_eq!(recorded.subject, "About m1");
     assert_eq!(recorded.kv_reads[0].value.as_deref(), Some("1"));

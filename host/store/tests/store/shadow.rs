@@ -81,7 +81,7 @@ async fn its_turn_are_the_mails_of_its_mailbox_decided_after_it_began() {
         mailbox: "sales".into(),
         ..batch(vec![mail("other")])
     };
-    let other = store.journal(other).await.unwrap()[0].id;
+    let other = store.journal(other).await.unwrap()[0].id();
     store.commit(vec![ignored(other, "other")]).await.unwrap();
     assert_eq!(turn(&store, &shadow, 10), [first.0]);
 

@@ -43,7 +43,7 @@ async fn tickets_are_found_as_if_they_were_made_today() {
     let (new_dir, new) = crate::kit::store();
     let rows = old.items(&Filter::default()).unwrap();
     let mut rows: Vec<_> = rows.collect::<Result<_, _>>().unwrap();
-    rows.retain(|row| row.kind == postroom_store::ItemKind::Ticket);
+    rows.retain(|row| row.kind == postroom_core::ItemKind::Ticket);
     rows.sort_by_key(|row| row.id);
     assert_eq!(rows.len(), 10);
     for row in &rows {
@@ -53,7 +53,7 @@ async fn tickets_are_found_as_if_they_were_made_today() {
             mailbox: format!("{}-support", row.tenant),
             ..batch(vec![mail(&title)])
         };
-        let id = new.journal(mails).await.unwrap()[0].id;
+        let id = new.journal(mails).await.unwrap()[0].id();
         let ticket = postroom_core::Ticket {
             title: Some(title.clone()),
             requester: row.detail.requester.clone(),

@@ -77,8 +77,7 @@ impl Columns {
         let end = ends.find(|at| what.is_char_boundary(*at));
         let (outcome, detail) = what.split_at(end.unwrap_or(0));
         let subject = decided
-            .message
-            .as_ref()
+            .message()
             .map_or("(not parsed)", |message| message.subject.as_str());
         line = line
             .with(ink(decision), outcome)

@@ -7,7 +7,7 @@ use postroom_auth::provider::CLOUDS;
 use postroom_auth::{AuthError, Grant, Profile, Provider};
 use postroom_mailbox::SourceError;
 use postroom_net::{Step, TlsMode, Unreachable};
-use postroom_outgoing::{EnhancedStatus, SendError, Step as SmtpStep};
+use postroom_target::smtp::{EnhancedStatus, SendError, Step as SmtpStep};
 use rustls::{CertificateError, Error as TlsError};
 
 use crate::config::{

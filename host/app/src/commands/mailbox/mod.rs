@@ -12,7 +12,7 @@ use postroom_auth::Tokens;
 use postroom_core::Address;
 use postroom_mailbox::SourceError;
 use postroom_net::Trace;
-use postroom_outgoing::SendError;
+use postroom_target::smtp::SendError;
 use rustls::ClientConfig;
 
 use crate::commands::{load_config, no_mailbox, runtime, with_tokens};

@@ -1,7 +1,7 @@
 //! Each kind of failure has its own advice, with what the admin needs filled in.
 
 use postroom_auth::{ClientCredential, Endpoints};
-use postroom_outgoing::Step as SmtpStep;
+use postroom_target::smtp::Step as SmtpStep;
 
 use super::*;
 use crate::config::IMAP;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use postroom_net::Trace;
 
 use super::*;
-use crate::Receipt;
+use crate::smtp::Receipt;
 
 /// What a server may do next.
 enum Act {

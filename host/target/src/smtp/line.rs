@@ -1,6 +1,6 @@
 //! The way to a submission server: name, TCP, TLS, and above them whole replies in and bytes out.
 //!
-//! What the server sends is bounded by [`crate::reply`]. Every await is cancel-safe: what was read in part stays in the buffer.
+//! What the server sends is bounded by [`crate::smtp::reply`]. Every await is cancel-safe: what was read in part stays in the buffer.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,9 +19,9 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
-use crate::error::{SendError, Step, tidy};
-use crate::reply::{Replies, Reply, ReplyError};
-use crate::tap::Tap;
+use crate::smtp::error::{SendError, Step, tidy};
+use crate::smtp::reply::{Replies, Reply, ReplyError};
+use crate::smtp::tap::Tap;
 
 /// What the kernel holds of a mail that the network has not taken yet. More of it would hide a stall, and whether bytes move.
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;

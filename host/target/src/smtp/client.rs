@@ -18,14 +18,14 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::sync::Mutex;
 
-use crate::error::{SendError, Step};
-use crate::line::Line;
-use crate::login;
-use crate::mail::{Draft, OutgoingMail, REPLIED};
-use crate::probe::{Reporter, limits};
-use crate::session::{Session, SmtpTimeouts, own_name, within};
-use crate::submit::submit;
-use crate::tap::Tap;
+use crate::smtp::error::{SendError, Step};
+use crate::smtp::line::Line;
+use crate::smtp::login;
+use crate::smtp::mail::{Draft, OutgoingMail, REPLIED};
+use crate::smtp::probe::{Reporter, limits};
+use crate::smtp::session::{Session, SmtpTimeouts, own_name, within};
+use crate::smtp::submit::submit;
+use crate::smtp::tap::Tap;
 
 /// A connection that was idle for longer is not used again: servers end them at leisure.
 const MAX_IDLE: Duration = Duration::from_secs(60);

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use postroom_auth::{AccessToken, Login, Secret};
 use postroom_net::{Redactor, Trace};
 
-use crate::error::{SendError, Step};
-use crate::reply::Reply;
-use crate::session::Session;
+use crate::smtp::error::{SendError, Step};
+use crate::smtp::reply::Reply;
+use crate::smtp::session::Session;
 
 /// The server has something to say, or wants to hear more.
 const CONTINUE: u16 = 334;

@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 use std::iter;
 
-use crate::error::{ACCESS_CODES, SendError, Step};
-use crate::line::Written;
-use crate::mail::{Composed, Draft};
-use crate::session::{Session, within};
-use crate::{Receipt, RefusedRecipient};
+use crate::smtp::error::{ACCESS_CODES, SendError, Step};
+use crate::smtp::line::Written;
+use crate::smtp::mail::{Composed, Draft};
+use crate::smtp::session::{Session, within};
+use crate::smtp::{Receipt, RefusedRecipient};
 
 /// A mail's text is written in pieces of this size.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -80,7 +80,7 @@ async fn text(
     session: &mut Session,
     bytes: &[u8],
     whole: &mut bool,
-) -> Result<crate::reply::Reply, SendError> {
+) -> Result<crate::smtp::reply::Reply, SendError> {
     let stall = session.timeouts.stall;
     match session
         .line

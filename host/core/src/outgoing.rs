@@ -1,12 +1,11 @@
-//! Writes out what leaves the house: the events that sinks receive and the mails that answer or forward one.
+//! Mail that leaves: what answers or forwards another mail, before anything knows how it is sent.
 
-use postroom_core::parse::SYNTHETIC;
-use postroom_core::{Address, Reply};
 use serde::{Deserialize, Serialize};
 
-use crate::commit::MailFacts;
-use crate::ids::{DecisionId, JournalId, rfc3339};
-use crate::items::ItemRow;
+use crate::decision::Reply;
+use crate::effects::MailFacts;
+use crate::message::Address;
+use crate::parse::SYNTHETIC;
 
 /// Message-IDs in one References header at most (RFC 5322 section 3.6.4 lets the middle be dropped).
 const REFERENCES: usize = 20;
@@ -18,78 +17,39 @@ const SUBJECT_CHARS: usize = 200;
 #[serde(rename_all = "lowercase")]
 pub enum MailKind {
     Reply,
+    /// Carries the mail that it forwards, whole.
     Forward,
+    /// Answers no mail, such as a test mail.
+    Notice,
 }
 
-/// The payload of an outbox entry of kind [`crate::OutboxKind::Mail`].
+/// One mail to send.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OutgoingMailPayload {
+pub struct OutgoingMail {
     pub kind: MailKind,
-    /// The mail it answers or forwards; [`crate::Reader::raw`] has the bytes.
-    pub journal: JournalId,
     pub to: Vec<Address>,
     /// A reply's names its ticket once, as `[T-12]`.
     pub subject: String,
     /// Empty in a forward, which carries the original.
     pub text: String,
     pub html: Option<String>,
-    /// Without angle brackets, as are all Message-IDs here.
+    /// Without angle brackets, as are all Message-IDs here. Stable across tries, so that a repeated mail is recognised.
     pub message_id: String,
     pub in_reply_to: Option<String>,
-    /// Oldest first.
+    /// Oldest first, as they stand in the header (RFC 5322 section 3.6.4).
     pub references: Vec<String>,
 }
 
-/// The event that a sink receives.
-#[derive(Serialize)]
-struct Event<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    timestamp: String,
-    data: EventData<'a>,
-}
-
-#[derive(Serialize)]
-struct EventData<'a> {
-    #[serde(flatten)]
-    item: &'a ItemRow,
-    decision: DecisionId,
-    mailbox: &'a str,
-    message_id: &'a str,
-}
-
-pub(crate) fn event(
-    kind: &str,
-    item: &ItemRow,
-    decision: DecisionId,
-    mailbox: &str,
-    message_id: &str,
-    now_ms: i64,
-) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&Event {
-        kind,
-        timestamp: rfc3339(now_ms),
-        data: EventData {
-            item,
-            decision,
-            mailbox,
-            message_id,
-        },
-    })
-}
-
 pub(crate) fn reply(
-    journal: JournalId,
     facts: &MailFacts,
     to: &Address,
     reply: &Reply,
     ticket: Option<&str>,
     message_id: String,
-) -> OutgoingMailPayload {
+) -> OutgoingMail {
     let named = |text: &str| text.replace("{ticket}", ticket.unwrap_or_default());
-    OutgoingMailPayload {
+    OutgoingMail {
         kind: MailKind::Reply,
-        journal,
         to: vec![to.clone()],
         subject: reply_subject(&facts.subject, ticket),
         text: named(&reply.text),
@@ -100,19 +60,13 @@ pub(crate) fn reply(
     }
 }
 
-pub(crate) fn forward(
-    journal: JournalId,
-    facts: &MailFacts,
-    to: &[String],
-    message_id: String,
-) -> OutgoingMailPayload {
+pub(crate) fn forward(facts: &MailFacts, to: &[String], message_id: String) -> OutgoingMail {
     let address = |to: &String| Address {
         name: None,
         email: bare_address(to).to_owned(),
     };
-    OutgoingMailPayload {
+    OutgoingMail {
         kind: MailKind::Forward,
-        journal,
         to: to.iter().map(address).collect(),
         subject: cut(&format!("Fwd: {}", facts.subject)),
         text: String::new(),
@@ -123,14 +77,15 @@ pub(crate) fn forward(
     }
 }
 
-/// `local@domain` out of `Name <local@domain>` or a bare address.
-pub(crate) fn bare_address(text: &str) -> &str {
+/// Returns `local@domain` out of `Name <local@domain>` or a bare address.
+pub fn bare_address(text: &str) -> &str {
     match text.rsplit_once('<') {
         Some((_, rest)) => rest.split('>').next().unwrap_or(rest).trim(),
         None => text.trim(),
     }
 }
 
+/// Nobody else knows the Message-ID of a mail that came without one.
 fn known_id(message_id: &str) -> Option<String> {
     (!message_id.is_empty() && !message_id.ends_with(SYNTHETIC)).then(|| message_id.to_owned())
 }

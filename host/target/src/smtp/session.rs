@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use postroom_auth::AccessToken;
 use tokio::time::timeout;
 
-use crate::error::{SendError, Step};
-use crate::extensions::Extensions;
-use crate::line::Line;
-use crate::reply::Reply;
+use crate::smtp::error::{SendError, Step};
+use crate::smtp::extensions::Extensions;
+use crate::smtp::line::Line;
+use crate::smtp::reply::Reply;
 
 /// A farewell may take no longer.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -6,8 +6,8 @@ use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, 
 use lettre::message::{Attachment, Body, Mailbox, MultiPart, SinglePart};
 use postroom_core::Address;
 
-use crate::RefusedRecipient;
-use crate::error::{SendError, Step};
+use crate::smtp::RefusedRecipient;
+use crate::smtp::error::{SendError, Step};
 
 /// One header line may hold no more than 998 characters (RFC 5322 section 2.1.1), and a word
 /// cannot be folded.

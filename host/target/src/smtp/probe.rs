@@ -6,9 +6,9 @@ use postroom_auth::Login;
 use postroom_core::Address;
 use postroom_net::{ProbeReporter, ProbeStep, Step};
 
-use crate::mail::{Draft, GENERATED, OutgoingMail};
-use crate::submit::submit;
-use crate::{SendError, Smtp, SmtpTimeouts};
+use crate::smtp::mail::{Draft, GENERATED, OutgoingMail};
+use crate::smtp::submit::submit;
+use crate::smtp::{SendError, Smtp, SmtpTimeouts};
 
 /// Reports the steps of a probe; a session that only sends has no listener.
 pub(crate) type Reporter<'t> = ProbeReporter<'t, SendError>;

@@ -1,5 +1,6 @@
-//! Sends the mail Postroom writes: one file a way out, so that a reply needs to know no protocol.
+//! The target of kind `smtp`: replies and forwards, by submission. The conversation is our own; lettre writes the mail.
 
+mod client;
 mod error;
 mod extensions;
 mod line;
@@ -8,13 +9,14 @@ mod mail;
 mod probe;
 mod reply;
 mod session;
-mod smtp;
 mod submit;
 mod tap;
+mod target;
 #[cfg(test)]
 mod tests;
 
+pub use client::{Receipt, RefusedRecipient, Smtp, SmtpSettings};
 pub use error::{EnhancedStatus, SendError, Step};
 pub use mail::OutgoingMail;
 pub use session::SmtpTimeouts;
-pub use smtp::{Receipt, RefusedRecipient, Smtp, SmtpSettings};
+pub use target::SmtpTarget;

@@ -1,6 +1,6 @@
 //! The extensions of a server (RFC 5321 section 4.1.1.1): the keywords of its answer to EHLO, in any case.
 
-use crate::reply::Reply;
+use crate::smtp::reply::Reply;
 
 /// The server's name and its extensions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{OutgoingMail, SendError, Smtp, SmtpSettings, SmtpTimeouts, Step};
+use crate::smtp::{OutgoingMail, SendError, Smtp, SmtpSettings, SmtpTimeouts, Step};
 
 /// One answer of the scripted server.
 #[derive(Clone, Copy)]
@@ -163,7 +163,7 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), line: &str) {
 }
 
 /// Runs one send against one scripted connection.
-async fn one(script: &'static [Say], to: &[&str]) -> Result<crate::Receipt, SendError> {
+async fn one(script: &'static [Say], to: &[&str]) -> Result<crate::smtp::Receipt, SendError> {
     let (listener, port) = listener().await;
     let smtp = Smtp::new(settings(port, TlsMode::None), None, tls(&[])).unwrap();
     beside(serve(listener, vec![Script(script)]), smtp.send(&mail(to))).await

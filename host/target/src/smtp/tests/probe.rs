@@ -3,7 +3,7 @@
 use postroom_net::{ProbeStep, Trace};
 
 use super::*;
-use crate::EnhancedStatus;
+use crate::smtp::EnhancedStatus;
 
 /// The steps' names, and why the last one failed.
 async fn probed(smtp: &Smtp, send_to: Option<&Address>) -> (Vec<&'static str>, Option<SendError>) {

@@ -1,0 +1,48 @@
+//! A kind of target for tests only: it keeps what it is given, and knows each ticket by a number of its own.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use postroom_core::{EventKind, ExternalRef, Receipt};
+use postroom_net::ProbeStep;
+use postroom_target::{Attempt, Content, Delivery, Fault, Scope, Target};
+
+/// What a recorder was told: the idempotency key, what happened, and the reference that came along.
+pub type Told = (String, EventKind, Option<ExternalRef>);
+
+#[derive(Clone, Default)]
+pub struct Recorder {
+    pub is_down: Arc<AtomicBool>,
+    pub told: Arc<Mutex<Vec<Told>>>,
+    pub closed: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Target for Recorder {
+    async fn deliver(&self, delivery: Delivery<'_>) -> Attempt {
+        if self.is_down.load(Ordering::Relaxed) {
+            return Attempt::Failed(Fault::new(Scope::Target, "out of paper"));
+        }
+        let Content::Event(event) = delivery.content else {
+            return Attempt::Final("a recorder takes no mail".into());
+        };
+        let key = delivery.idempotency_key.to_owned();
+        let mut told = self.told.lock().unwrap();
+        told.push((key, event.kind, delivery.reference.cloned()));
+        Attempt::Delivered(Receipt {
+            status: "written".into(),
+            external: event.item.ticket.clone().map(|ticket| ExternalRef {
+                id: format!("R-{ticket}"),
+                number: None,
+                url: None,
+            }),
+        })
+    }
+
+    async fn probe(&self, _report: &mut (dyn FnMut(ProbeStep<Fault>) + Send)) {}
+
+    async fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+}

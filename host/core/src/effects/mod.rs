@@ -1,0 +1,454 @@
+//! What follows from a decision: items, participants, events, mails and refusals, as a pure function of the decision, its mail and
+//! the few [`Facts`] that only the store knows. The store applies the effects and decides nothing.
+
+mod automatic;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use automatic::{AutomaticLimits, Brake, SentLately, person};
+
+use crate::decision::{Action, Alert, AlertState, Decision, Note, Outcome, Reply, Ticket};
+use crate::event::EventKind;
+use crate::identity::{InstallationSecret, MailIdentity};
+use crate::message::{Address, Message};
+use crate::outgoing::{self, OutgoingMail, bare_address};
+use crate::thread::{ticket_name, ticket_number};
+
+/// Addresses of one mail that join a ticket at most.
+const PARTICIPANTS: usize = 50;
+
+const OLD_MAIL: &str = "old mail";
+const NO_SENDER: &str = "the mail names no sender";
+const NO_OUTGOING: &str = "the mailbox has no outgoing";
+
+/// What is known of the mail that was decided.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MailFacts {
+    /// Without angle brackets, as journalled.
+    pub message_id: String,
+    /// The newest first.
+    pub references: Vec<String>,
+    pub from: Option<Address>,
+    pub subject: String,
+    /// From, To and Cc without our own addresses: who may write to the ticket.
+    pub participants: Vec<String>,
+    /// Whether the trusted boundary says that the mail comes from the domain of its From. Anybody can write any From.
+    pub confirmed: bool,
+}
+
+/// The targets that receive each kind of item, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Routes {
+    pub ticket: Vec<String>,
+    pub note: Vec<String>,
+    pub alert: Vec<String>,
+}
+
+/// The mailbox's way to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutgoingRoute {
+    pub name: String,
+    /// The domain of its From address, for Message-IDs.
+    pub from_domain: String,
+    pub automatic: AutomaticLimits,
+}
+
+/// Where the effects of a mailbox's decisions go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outlets {
+    pub routes: Routes,
+    /// Whether the items of old mail go to the targets like those of any other. It is never answered nor forwarded.
+    pub deliver_old: bool,
+    /// None when the mailbox has no way to send; replies and forwards are then refused.
+    pub outgoing: Option<OutgoingRoute>,
+}
+
+/// A decision about to be committed.
+#[derive(Debug, Clone, Copy)]
+pub struct Committing<'a> {
+    pub identity: MailIdentity<'a>,
+    /// Whether the mail is older than its mailbox's first contact.
+    pub is_old: bool,
+    pub decision: &'a Decision,
+    pub mail: &'a MailFacts,
+    pub outlets: &'a Outlets,
+}
+
+/// What the effects depend on and only the store can tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// How many tickets are opened.
+    pub numbers: usize,
+    /// The tickets whose requester matters.
+    pub requesters: Vec<i64>,
+    /// What was sent lately, where mail is to leave.
+    pub sent: Option<SentNeeds>,
+}
+
+/// Whose automatic mails of the last hour matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentNeeds {
+    pub persons: BTreeSet<String>,
+    /// The ticket, unless it is opened only now.
+    pub ticket: Option<i64>,
+}
+
+/// The answer to [`Needs`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// The numbers of the new tickets, in the order of the actions.
+    pub numbers: Vec<i64>,
+    /// The requesters' bare addresses in lower case, of tickets that have one.
+    pub requesters: BTreeMap<i64, String>,
+    pub sent: SentLately,
+}
+
+/// What a commit writes besides the decision itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effects<'a> {
+    /// The new ticket, or the one noted on.
+    pub ticket: Option<i64>,
+    /// In the order of the actions.
+    pub applied: Vec<Effect<'a>>,
+    /// The actions that are not carried out, each by its place, with the reason.
+    pub refused: Vec<(usize, String)>,
+    /// The limits that held mail back.
+    pub brakes: Vec<Brake>,
+}
+
+/// What one action comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect<'a> {
+    Ticket {
+        number: i64,
+        ticket: &'a Ticket,
+        participants: BTreeSet<String>,
+        notices: Notices<'a>,
+    },
+    Note {
+        /// None where the note names no ticket.
+        number: Option<i64>,
+        note: &'a Note,
+        title: &'a str,
+        participants: BTreeSet<String>,
+        notices: Notices<'a>,
+    },
+    Alert {
+        alert: &'a Alert,
+        notices: Notices<'a>,
+    },
+    Mail(Box<Dispatch<'a>>),
+}
+
+/// What targets are told of an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notices<'a> {
+    pub kind: EventKind,
+    /// Each target with the idempotency key.
+    pub targets: Vec<(&'a str, String)>,
+}
+
+/// A mail that leaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispatch<'a> {
+    pub outgoing: &'a str,
+    pub idempotency_key: String,
+    pub mail: OutgoingMail,
+    /// The ticket that it is about.
+    pub ticket: Option<i64>,
+    /// As whom its recipients are counted.
+    pub persons: Vec<String>,
+    /// The recipients who join the ticket.
+    pub participants: BTreeSet<String>,
+}
+
+impl MailFacts {
+    /// Returns the facts of a mail; of one that could not be read, little more than its Message-ID.
+    pub fn of(
+        message_id: String,
+        message: Option<&Message>,
+        is_own: impl Fn(&str) -> bool,
+    ) -> Self {
+        let Some(message) = message else {
+            return Self {
+                message_id,
+                ..Self::default()
+            };
+        };
+        let people = message.from.iter().chain(&message.to).chain(&message.cc);
+        Self {
+            message_id,
+            references: message.references.clone(),
+            from: message.from.clone(),
+            subject: message.subject.clone(),
+            participants: people
+                .filter(|address| !is_own(&address.email))
+                .map(|address| address.email.clone())
+                .collect(),
+            confirmed: message.authentication.confirms_sender(),
+        }
+    }
+}
+
+impl<'a> Committing<'a> {
+    /// Returns what the store is to find out before [`effects`] is called.
+    pub fn needs(&self) -> Needs {
+        let actions = &self.decision.actions;
+        let numbers = actions.iter().filter(|it| matches!(it, Action::Ticket(_)));
+        let mut needs = Needs {
+            numbers: numbers.count(),
+            ..Needs::default()
+        };
+        if self.mail.confirmed && self.mail.from.is_some() {
+            needs.requesters.extend(self.noted_tickets());
+        }
+        if self.is_old || self.outlets.outgoing.is_none() {
+            return needs;
+        }
+        for action in actions {
+            let persons: Vec<String> = match action {
+                Action::Reply(_) => {
+                    let from = self.mail.from.iter();
+                    from.map(|from| person(&from.email)).collect()
+                }
+                Action::Forward { to } => to.iter().map(|to| person(bare_address(to))).collect(),
+                _ => continue,
+            };
+            let sent = needs.sent.get_or_insert_with(|| SentNeeds {
+                persons: BTreeSet::new(),
+                ticket: self.noted_tickets().next().filter(|_| needs.numbers == 0),
+            });
+            sent.persons.extend(persons);
+        }
+        needs
+    }
+
+    fn noted_tickets(&self) -> impl Iterator<Item = i64> {
+        self.decision
+            .actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Note(note) => note_ticket(note),
+                _ => None,
+            })
+    }
+
+    /// Whether the people that the decision writes to may join its ticket. A stranger's note must not bring it about.
+    fn recipients_join(&self) -> bool {
+        match self.decision.outcome {
+            Outcome::Ticket => true,
+            Outcome::Note => self.decision.thread.as_ref().is_some_and(|t| t.authorised),
+            _ => false,
+        }
+    }
+}
+
+/// Returns what follows from a decision. `facts` answer what [`Committing::needs`] asks.
+pub fn effects<'a>(of: Committing<'a>, secret: &InstallationSecret, facts: Facts) -> Effects<'a> {
+    let mut numbers = facts.numbers.into_iter().peekable();
+    let mut builder = Builder {
+        of,
+        secret,
+        requesters: facts.requesters,
+        sent: facts.sent,
+        effects: Effects {
+            ticket: numbers
+                .peek()
+                .copied()
+                .or_else(|| of.noted_tickets().next()),
+            applied: Vec::with_capacity(of.decision.actions.len()),
+            refused: Vec::new(),
+            brakes: Vec::new(),
+        },
+    };
+    for (n, action) in of.decision.actions.iter().enumerate() {
+        let effect = match action {
+            // The store gave a number for each.
+            Action::Ticket(ticket) => numbers.next().map(|it| builder.ticket(n, it, ticket)),
+            Action::Note(note) => Some(builder.note(n, note)),
+            Action::Alert(alert) => Some(builder.alert(n, alert)),
+            Action::Reply(reply) => builder.reply(n, reply),
+            Action::Forward { to } => builder.forward(n, to),
+            // Their record is the decision itself.
+            Action::Ignore { .. }
+            | Action::Quarantine { .. }
+            | Action::Expect(_)
+            | Action::Custom { .. } => None,
+        };
+        builder.effects.applied.extend(effect);
+    }
+    builder.effects
+}
+
+struct Builder<'a, 's> {
+    of: Committing<'a>,
+    secret: &'s InstallationSecret,
+    requesters: BTreeMap<i64, String>,
+    /// With the mails of this decision.
+    sent: SentLately,
+    effects: Effects<'a>,
+}
+
+impl<'a> Builder<'a, '_> {
+    fn ticket(&self, n: usize, number: i64, ticket: &'a Ticket) -> Effect<'a> {
+        let requester = ticket.requester.as_deref().map(bare_address);
+        let from = self.of.mail.from.as_ref().map(|from| from.email.as_str());
+        let people = requester.into_iter().chain(from).chain(self.people());
+        Effect::Ticket {
+            number,
+            ticket,
+            participants: joining(people),
+            notices: self.notices(n, EventKind::TicketCreated, &self.of.outlets.routes.ticket),
+        }
+    }
+
+    fn note(&self, n: usize, note: &'a Note) -> Effect<'a> {
+        let number = note_ticket(note);
+        Effect::Note {
+            number,
+            note,
+            title: &self.of.mail.subject,
+            participants: match self.is_confirmed_requester(number) {
+                true => joining(self.people()),
+                false => BTreeSet::new(),
+            },
+            notices: self.notices(n, EventKind::NoteCreated, &self.of.outlets.routes.note),
+        }
+    }
+
+    fn alert(&self, n: usize, alert: &'a Alert) -> Effect<'a> {
+        let kind = EventKind::of(alert.state);
+        Effect::Alert {
+            alert,
+            notices: self.notices(n, kind, &self.of.outlets.routes.alert),
+        }
+    }
+
+    fn reply(&mut self, n: usize, reply: &Reply) -> Option<Effect<'a>> {
+        let facts = self.of.mail;
+        let to = facts.from.as_ref().ok_or(NO_SENDER);
+        let (to, route) = match self.route().and_then(|route| Ok((to?, route?))) {
+            Ok(found) => found,
+            Err(reason) => return self.refuse(n, reason),
+        };
+        let ticket = self.effects.ticket.map(ticket_name);
+        let id = self.message_id(n, route);
+        let mail = outgoing::reply(facts, to, reply, ticket.as_deref(), id);
+        self.dispatch(n, route, mail, false)
+    }
+
+    fn forward(&mut self, n: usize, to: &[String]) -> Option<Effect<'a>> {
+        let route = match self.route().and_then(|route| route) {
+            Ok(route) => route,
+            Err(reason) => return self.refuse(n, reason),
+        };
+        let id = self.message_id(n, route);
+        let mail = outgoing::forward(self.of.mail, to, id);
+        self.dispatch(n, route, mail, self.of.recipients_join())
+    }
+
+    /// The outer error is of the mail, the inner one of the mailbox.
+    fn route(&self) -> Result<Result<&'a OutgoingRoute, &'static str>, &'static str> {
+        match self.of.is_old {
+            true => Err(OLD_MAIL),
+            false => Ok(self.of.outlets.outgoing.as_ref().ok_or(NO_OUTGOING)),
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        n: usize,
+        route: &'a OutgoingRoute,
+        mail: OutgoingMail,
+        join: bool,
+    ) -> Option<Effect<'a>> {
+        let ticket = self.effects.ticket;
+        let persons: Vec<String> = mail.to.iter().map(|to| person(&to.email)).collect();
+        if let Err(brake) = self.sent.count(&route.automatic, &persons, ticket) {
+            let refused = self.refuse(n, brake.reason.clone());
+            self.effects.brakes.push(brake);
+            return refused;
+        }
+        let recipients = mail.to.iter().map(|to| to.email.as_str());
+        Some(Effect::Mail(Box::new(Dispatch {
+            outgoing: &route.name,
+            idempotency_key: self.idempotency_key(n, &route.name),
+            ticket,
+            persons,
+            participants: match join && ticket.is_some() {
+                true => joining(recipients),
+                false => BTreeSet::new(),
+            },
+            mail,
+        })))
+    }
+
+    fn refuse(&mut self, n: usize, reason: impl Into<String>) -> Option<Effect<'a>> {
+        self.effects.refused.push((n, reason.into()));
+        None
+    }
+
+    fn notices(&self, n: usize, kind: EventKind, targets: &'a [String]) -> Notices<'a> {
+        let delivers = self.of.outlets.deliver_old || !self.of.is_old;
+        let targets = targets.iter().filter(|_| delivers);
+        Notices {
+            kind,
+            targets: targets
+                .map(|target| (target.as_str(), self.idempotency_key(n, target)))
+                .collect(),
+        }
+    }
+
+    fn message_id(&self, n: usize, route: &OutgoingRoute) -> String {
+        let identity = self.of.identity;
+        identity.outgoing_message_id(self.secret, n, &route.from_domain)
+    }
+
+    fn idempotency_key(&self, n: usize, target: &str) -> String {
+        self.of.identity.idempotency_key(self.secret, n, target)
+    }
+
+    fn people(&self) -> impl Iterator<Item = &'a str> {
+        self.of.mail.participants.iter().map(String::as_str)
+    }
+
+    /// Whether the mail is proven to be the requester's. Only then do the addressees of a note join its ticket: a From alone is
+    /// anybody's, and a participant may write for good.
+    fn is_confirmed_requester(&self, ticket: Option<i64>) -> bool {
+        let requester = ticket.and_then(|ticket| self.requesters.get(&ticket));
+        let from = self
+            .of
+            .mail
+            .from
+            .as_ref()
+            .filter(|_| self.of.mail.confirmed);
+        match (from, requester) {
+            (Some(from), Some(requester)) => *requester == from.email.to_lowercase(),
+            _ => false,
+        }
+    }
+}
+
+impl EventKind {
+    /// Returns what an alert of this state is told as.
+    pub fn of(state: AlertState) -> Self {
+        match state {
+            AlertState::Firing => EventKind::AlertFiring,
+            AlertState::Resolved => EventKind::AlertResolved,
+        }
+    }
+}
+
+fn note_ticket(note: &Note) -> Option<i64> {
+    note.ticket.as_deref().and_then(ticket_number)
+}
+
+fn joining<'p>(people: impl Iterator<Item = &'p str>) -> BTreeSet<String> {
+    people
+        .take(PARTICIPANTS)
+        .filter(|email| !email.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}

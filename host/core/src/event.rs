@@ -1,0 +1,88 @@
+//! Events: what happened to a ticket, a note or an alert, in a form that no target prescribes. Each target renders them its own way.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decision::Value;
+
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ItemKind {
+    Ticket,
+    Note,
+    Alert,
+}
+
+/// A ticket, note or alert as it stands. The keys after `updated` are only there when they have something to say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ItemSnapshot {
+    pub id: i64,
+    pub kind: ItemKind,
+    pub tenant: String,
+    /// `T-12`: a ticket's own, or the one a note belongs to.
+    pub ticket: Option<String>,
+    pub title: Option<String>,
+    pub body: Option<String>,
+    /// An alert's is its severity.
+    pub priority: Option<String>,
+    pub queue: Option<String>,
+    pub fields: BTreeMap<String, Value>,
+    /// A ticket's `open`, a note's `public` or `internal`, an alert's `firing` or `resolved`.
+    pub state: String,
+    /// RFC 3339 in UTC; an alert's first mail.
+    pub created: String,
+    /// An alert's last mail, a ticket's last note.
+    pub updated: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert_key: Option<String>,
+    /// How many mails an alert had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Only old mail made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub old: bool,
+    #[serde(flatten)]
+    pub detail: ItemDetail,
+}
+
+/// What only some items have.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ItemDetail {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
+/// What happened to an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    #[serde(rename = "ticket.created")]
+    TicketCreated,
+    #[serde(rename = "note.created")]
+    NoteCreated,
+    #[serde(rename = "alert.firing")]
+    AlertFiring,
+    #[serde(rename = "alert.resolved")]
+    AlertResolved,
+}
+
+/// What happened to an item, and by which mail.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub kind: EventKind,
+    /// RFC 3339 in UTC.
+    pub timestamp: String,
+    pub item: ItemSnapshot,
+    /// The number of the mail's decision.
+    pub decision: i64,
+    pub mailbox: String,
+    /// Without angle brackets.
+    pub message_id: String,
+}
