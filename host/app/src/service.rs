@@ -117,6 +117,7 @@ impl Service {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let options = StoreOptions {
             generations: config.limits.generations,
+            generation_bytes: config.limits.generation_bytes,
             installations: Some(config.installations.clone()),
             start_anew,
             ..StoreOptions::default()

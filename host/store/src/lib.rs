@@ -16,6 +16,7 @@ mod compose;
 mod directory;
 mod error;
 mod generations;
+mod history;
 mod ids;
 mod installation;
 mod items;
@@ -71,6 +72,7 @@ pub use shadow::{
 };
 pub use strikes::{Mark, SenderKey, StrikeRecord};
 
+use history::Keep;
 use installation::Installation;
 use schema::Lock;
 use writer::Writer;
@@ -84,8 +86,7 @@ pub struct Store {
     installation: Arc<Installation>,
     /// Runs in a row, before this one, that did not stop cleanly.
     crashes: u32,
-    /// How many are kept.
-    generations: u64,
+    keep: Keep,
     /// Of one shadow, how many and how large.
     shadow_differences: u64,
     shadow_difference_bytes: u64,
@@ -126,7 +127,10 @@ impl Store {
             writer,
             installation,
             crashes,
-            generations: options.generations,
+            keep: Keep {
+                generations: options.generations,
+                bytes: options.generation_bytes,
+            },
             shadow_differences: options.shadow_differences,
             shadow_difference_bytes: options.shadow_difference_bytes,
         })

@@ -26,6 +26,8 @@ pub struct StoreOptions {
     pub lock_wait_ms: u64,
     /// Generations of each tenant's rules that are kept.
     pub generations: u64,
+    /// Bytes of each tenant's rules that are kept besides those that serve.
+    pub generation_bytes: u64,
     /// Mails that a shadow decides at most.
     pub shadow_mails: u64,
     /// Differences of a shadow that are kept to be shown; further ones are counted.
@@ -57,6 +59,7 @@ impl Default for StoreOptions {
             busy_timeout_ms: 5_000,
             lock_wait_ms: 2_000,
             generations: 1000,
+            generation_bytes: 256 << 20,
             shadow_mails: 10_000,
             shadow_differences: 500,
             shadow_difference_bytes: 8 * 1024 * 1024,

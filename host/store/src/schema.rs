@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/009_outbox_lanes.sql"),
     include_str!("../migrations/010_identity.sql"),
     include_str!("../migrations/011_authority.sql"),
+    include_str!("../migrations/012_rule_history.sql"),
 ];
 
 /// A step's part that SQL cannot do.

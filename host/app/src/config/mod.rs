@@ -112,6 +112,8 @@ pub struct LineLimits {
     pub strikes: StrikeLimits,
     /// How many generations of each tenant's rules are kept.
     pub generations: u64,
+    /// How many bytes of each tenant's rules are kept besides those that serve.
+    pub generation_bytes: u64,
     /// How many replies and forwards leave within an hour.
     pub automatic: AutomaticLimits,
 }
