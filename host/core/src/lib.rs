@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod classify;
 pub mod complete;
 pub mod context;
+mod counted;
 pub mod decision;
 mod fold;
 pub mod grants;
@@ -19,6 +20,7 @@ pub mod thread;
 pub use backoff::{Backoff, backoff};
 pub use complete::{Completed, DecisionLimits, Manners, Nonsense, complete, fallback};
 pub use context::{Client, Context, Thread};
+pub use counted::counted;
 pub use decision::{
     Action, Alert, AlertState, Decision, Expect, Note, Outcome, Refusal, Reply, Ticket, Trouble,
     Value, Visibility,

@@ -13,14 +13,6 @@ pub struct ProbeStep {
     pub outcome: Result<String, SourceError>,
 }
 
-/// So many mails, in words.
-pub(crate) fn mails(count: usize) -> String {
-    match count {
-        1 => "1 mail".into(),
-        _ => format!("{count} mails"),
-    }
-}
-
 /// Tells of the steps of opening a mailbox; a source that merely serves has nobody to tell.
 pub(crate) struct Walk<'t> {
     tell: Option<&'t mut (dyn FnMut(ProbeStep) + Send)>,

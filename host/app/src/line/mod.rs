@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
-use postroom_core::{Cursor, RawMessage};
+use postroom_core::{Cursor, RawMessage, counted};
 use postroom_mailbox::After;
 use postroom_store::{
     Committed, DecisionId, JournalBatch, JournalId, Journalled, MailFacts, NewMail, OutgoingRoute,
@@ -308,7 +308,7 @@ impl Line {
 
     async fn failed(&self, journal: JournalId, reason: &str) -> Result<(), StoreError> {
         let attempts = self.store.failed_attempt(journal, reason).await?;
-        tracing::error!(mail = journal.0, attempts, %reason, "the line failed on a mail; it is tried again, and set aside after {} times", self.limits.attempts);
+        tracing::error!(mail = journal.0, attempts, %reason, "the line failed on a mail; it is tried again, and set aside after {}", counted(self.limits.attempts, "attempt"));
         Ok(())
     }
 }

@@ -235,7 +235,7 @@ fn a_promotion_loses_no_newer_save_and_is_of_what_was_compared() {
     room.write("new/a.js", other_queue("one"));
     room.ok(&start);
     let error = refused(&room, &promote);
-    assert!(error.contains("1 of its 1 tests fail"), "{error}");
+    assert!(error.contains("1 of its 1 test failed"), "{error}");
     assert_eq!(rule_file(&room), candidate);
 }
 
