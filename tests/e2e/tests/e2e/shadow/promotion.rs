@@ -131,7 +131,7 @@ fn one_that_asks_for_what_was_not_asked_is_not_known_to_be_the_same() {
     assert_eq!(counts(&row), [1, 0, 0, 0]);
     let reason = row["reason"].as_str().unwrap();
     assert!(
-        reason.contains("for 1 of 1 mails it asked for what the rule had not asked"),
+        reason.contains("for 1 of 1 mail it asked for what the rule had not asked"),
         "{reason}"
     );
     assert_eq!(rule_file(&room), RULE);
