@@ -241,7 +241,7 @@ async fn a_generation_of_which_a_part_is_gone_says_so() {
     save(&store, &[rule("a.js", "v4"), quiet("two")]).await;
     assert_eq!(store.generation_rules(1).unwrap().unwrap(), [quiet("one")]);
     assert_eq!(store.partly_kept(1).unwrap(), ["acme"]);
-    assert_eq!(store.partly_kept(3).unwrap(), [String::new(); 0]);
+    assert!(store.partly_kept(3).unwrap().is_empty());
 
     // The way back is bolt's alone, and acme's rules stay; asked for acme, it is refused.
     let options = StoreOptions::default();
@@ -270,7 +270,7 @@ async fn tenants_that_left_share_one_allowance() {
         let letter = ["a", "b", "c", "d", "e"][n];
         save(&store, &[stays.clone(), sized(tenant, letter, 4_000)]).await;
     }
-    save(&store, &[stays.clone()]).await;
+    save(&store, std::slice::from_ref(&stays)).await;
     // t4 left last and does not count; of the others two fit.
     let kept = |tenant: &str| store.last_good(tenant, "a.js").unwrap().is_some();
     assert_eq!(tenants.map(kept), [false, false, true, true, true]);
