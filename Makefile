@@ -30,7 +30,7 @@ guests: ## compile the guests inside the program into target/guests
 build: guests ## target/release/postroom, with the guests inside
 	cargo build --release --locked
 
-demo: build ## a dozen mails become tickets, notes and alerts; edit a rule and see it change
+demo: build ## 14 mails become tickets, notes and alerts; edit a rule and see it change
 	target/release/postroom demo
 
 test-guests: guests

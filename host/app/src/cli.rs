@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::duration_of;
+
 const AFTER_HELP: &str = "\
 Start here:
-  postroom demo                 see a dozen mails become tickets, notes and alerts
+  postroom demo                 see 14 mails become tickets, notes and alerts
   postroom init my-mailroom     a config, a first rule and its test
   postroom check                find what is wrong before it runs
   postroom dev                  the service while you write rules: each save tested, replayed, live
@@ -396,7 +398,7 @@ pub enum MailCommand {
 pub enum RuleCommand {
     /// Show the decision for one mail, with time, memory and log; nothing is stored
     Try {
-        /// A .js or .ts file, or a .wasm component
+        /// A .js or .ts file, a .wasm component, or `standard`
         rule: PathBuf,
         /// The mail
         mail: PathBuf,
@@ -635,9 +637,7 @@ fn mail_address(text: &str) -> Result<String, String> {
 const MAX_WAITING_SECS: u64 = 24 * 3600;
 
 fn waiting_time(text: &str) -> Result<Duration, String> {
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|time| Duration::try_from(time).ok())
+    duration_of(text)
         .filter(|time| (1..=MAX_WAITING_SECS).contains(&time.as_secs()))
         .ok_or_else(|| "a time from 1s to 24h, such as 90s, 10m or 1h".into())
 }
@@ -656,9 +656,7 @@ fn replayed_mails(text: &str) -> Result<usize, String> {
 const MAX_REPLAY_SECS: u64 = 60;
 
 fn replay_time(text: &str) -> Result<Duration, String> {
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|time| Duration::try_from(time).ok())
+    duration_of(text)
         .filter(|time| (10..=MAX_REPLAY_SECS * 1000).contains(&(time.as_millis() as u64)))
         .ok_or_else(|| format!("a time from 10ms to {MAX_REPLAY_SECS}s, such as 300ms or 2s"))
 }

@@ -119,6 +119,7 @@ impl Service {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let options = StoreOptions {
             generations: config.limits.generations,
+            generation_bytes: config.limits.generation_bytes,
             installations: Some(config.installations.clone()),
             start_anew,
             ..StoreOptions::default()
@@ -266,17 +267,30 @@ impl Service {
     }
 
     /// Drains every mailbox, lets shadows decide what came, tries each due delivery once, and returns.
-    pub async fn once(mut self) -> anyhow::Result<Drained> {
+    pub async fn once(self) -> anyhow::Result<Drained> {
+        self.drain(usize::MAX).await
+    }
+
+    /// As [`Service::once`], one mailbox after the other: the same mail gets the same ticket numbers at each run.
+    pub async fn once_in_turn(self) -> anyhow::Result<Drained> {
+        self.drain(1).await
+    }
+
+    async fn drain(mut self, most_at_once: usize) -> anyhow::Result<Drained> {
         let mut drained = Drained {
             decided: suspects::decide(&mut self.intakes).await?,
             ..Drained::default()
         };
         let mut tasks = JoinSet::new();
-        for intake in std::mem::take(&mut self.intakes) {
-            let name = intake.mailbox.name.clone();
-            tasks.spawn(async move { (name, intake.drain().await) });
-        }
-        while let Some(ended) = tasks.join_next().await {
+        let mut waiting = std::mem::take(&mut self.intakes).into_iter();
+        loop {
+            for intake in waiting.by_ref().take(most_at_once - tasks.len()) {
+                let name = intake.mailbox.name.clone();
+                tasks.spawn(async move { (name, intake.drain().await) });
+            }
+            let Some(ended) = tasks.join_next().await else {
+                break;
+            };
             match ended {
                 Ok((_, Ok(decided))) => drained.decided += decided,
                 Ok((name, Err(error))) => drained.failed.push((name, error.to_string())),

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod authentication;
+mod bare;
 mod limits;
 mod mailboxes;
 mod outgoing;
@@ -33,12 +34,14 @@ use toml::de::DeTable;
 use url::Url;
 
 use accounts::Places;
+pub use bare::bare_text;
 use mailboxes::Surroundings;
 pub use outgoing::SUBMISSION;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
 use reader::{Item, Reader, Section};
 pub use servers::ServerProtocol;
 pub use sources::{IMAP, Import, Source};
+pub use values::duration_of;
 
 const DEFAULT_DATA_DIR: &str = "data";
 /// How long the raw bytes of a decided mail are kept.
@@ -111,6 +114,8 @@ pub struct LineLimits {
     pub strikes: StrikeLimits,
     /// How many generations of each tenant's rules are kept.
     pub generations: u64,
+    /// How many bytes of each tenant's rules are kept besides those that serve.
+    pub generation_bytes: u64,
     /// How many replies and forwards leave within an hour.
     pub automatic: AutomaticLimits,
 }
@@ -234,6 +239,21 @@ impl Rule {
         Self {
             name: path.display().to_string(),
             kind: kind(path.to_owned()),
+        }
+    }
+
+    /// A rule as a command names it: the built-in one of that name, else [a file](Self::of_file).
+    pub fn of_argument(argument: &Path) -> Self {
+        match argument.to_str() {
+            Some(name @ "standard") => Self {
+                name: name.into(),
+                kind: RuleKind::Standard,
+            },
+            Some(name @ "fallback") => Self {
+                name: name.into(),
+                kind: RuleKind::Fallback,
+            },
+            _ => Self::of_file(argument),
         }
     }
 
@@ -530,13 +550,28 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
 /// The document, or `None` with every place told where it is no TOML.
 fn parse<'r>(reader: &Reader, text: &'r str) -> Option<Spanned<DeTable<'r>>> {
     let (table, errors) = DeTable::parse_recoverable(text);
+    let mut last_bare = None;
     for error in &errors {
-        reader.problem(
-            error.span().map_or(0, |span| span.start),
-            "",
-            format!("is not TOML: {}", error.message()),
-            "write it as key = \"text\", key = 5, key = [\"a\", \"b\"] or [table], each key once",
-        );
+        let at = error.span().map_or(0, |span| span.start);
+        match bare_text(text, at) {
+            // One text may be several errors.
+            Some((begin, _)) if last_bare == Some(begin) => {}
+            Some((begin, bare)) => {
+                last_bare = Some(begin);
+                reader.problem(
+                    begin,
+                    "",
+                    format!("is not TOML: {bare} is text without quotes"),
+                    format!("write it in quotes: \"{bare}\""),
+                );
+            }
+            None => reader.problem(
+                at,
+                "",
+                format!("is not TOML: {}", error.message()),
+                "write it as key = \"text\", key = 5, key = [\"a\", \"b\"] or [table], each key once",
+            ),
+        }
     }
     errors.is_empty().then_some(table)
 }

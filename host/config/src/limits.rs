@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use postroom_core::{AutomaticLimits, KEPT_GENERATIONS, Limits, ParseLimits, StrikeLimits};
+use postroom_core::{
+    AutomaticLimits, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, Limits, ParseLimits, StrikeLimits,
+};
 
 use super::LineLimits;
 use super::reader::Section;
@@ -36,6 +38,7 @@ const OUTBOX_ENTRIES: RangeInclusive<u64> = 1..=10_000_000;
 const IN_FLIGHT: RangeInclusive<u64> = MIB..=64 * GIB;
 /// The newest, and at least one to go back to.
 const GENERATIONS: RangeInclusive<u64> = 2..=100_000;
+const GENERATION_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
 const LINE_KEYS: &[&str] = &[
     "message_bytes",
     "raw_bytes",
@@ -50,6 +53,7 @@ const LINE_KEYS: &[&str] = &[
     "strikes",
     "strikes_of",
     "generations",
+    "generation_bytes",
     "automatic",
 ];
 
@@ -68,6 +72,7 @@ impl Default for LineLimits {
             outbox_entries: 100_000,
             strikes: StrikeLimits::default(),
             generations: KEPT_GENERATIONS,
+            generation_bytes: KEPT_GENERATION_BYTES,
             automatic: AutomaticLimits::default(),
         }
     }
@@ -203,6 +208,12 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
     set_count(section, "strikes", 0..=1000, &mut strikes.failures);
     set_count(section, "strikes_of", 1..=1000, &mut strikes.mails);
     set_count(section, "generations", GENERATIONS, &mut limits.generations);
+    set_size(
+        section,
+        "generation_bytes",
+        GENERATION_BYTES,
+        &mut limits.generation_bytes,
+    );
     if let Some(section) = section.section("automatic", "the limits of automatic mail") {
         let automatic = &mut limits.automatic;
         set_count(&section, "per_address", COUNT, &mut automatic.per_address);

@@ -50,7 +50,7 @@ impl Item<'_> {
                 if bytes.is_none() {
                     self.problem(
                         format!("\"{text}\" is not a size"),
-                        "write a number and a unit, such as \"512KiB\", \"64MiB\" or \"1GiB\"",
+                        "write a number and right behind it a unit, such as \"512KiB\", \"64MiB\" or \"1GiB\"",
                     );
                 }
                 bytes?
@@ -81,14 +81,13 @@ impl Item<'_> {
             self.wrong_type("a duration", "write it with its unit, such as \"2m\"");
             return None;
         };
-        let Some(millis) = with_unit(text, DURATION_UNITS) else {
+        let Some(duration) = duration_of(text) else {
             self.problem(
                 format!("\"{text}\" is not a duration"),
-                "write a whole number and a unit (ms, s, m, h or d), such as \"250ms\" or \"2m\"",
+                "write a whole number and right behind it ms, s, m, h or d, such as \"250ms\" or \"2m\"",
             );
             return None;
         };
-        let duration = Duration::from_millis(millis);
         if !range.contains(&duration) {
             let bound = |d: &Duration| shown(d.as_millis() as u64, DURATION_UNITS);
             self.problem(
@@ -473,11 +472,15 @@ fn text_of(path: &Path, max_bytes: u64, read: Result<Vec<u8>, Unread>) -> Result
 }
 
 /// A whole number directly followed by one of the units.
+/// A span of time as the configuration and the command line write it: a whole number and its unit, without blanks.
+pub fn duration_of(text: &str) -> Option<Duration> {
+    with_unit(text, DURATION_UNITS).map(Duration::from_millis)
+}
+
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
@@ -518,7 +521,7 @@ mod tests {
 
     #[test]
     fn sizes_and_durations_are_read_with_their_units() {
-        for (text, bytes) in [("64MiB", 64 << 20), ("1 GiB", 1 << 30), ("5kB", 5000)] {
+        for (text, bytes) in [("64MiB", 64 << 20), ("1GiB", 1 << 30), ("5kB", 5000)] {
             assert_eq!(with_unit(text, SIZE_UNITS), Some(bytes), "{text}");
         }
         for (text, millis) in [("250ms", 250), ("2m", 120_000), ("90d", 7_776_000_000)] {
@@ -531,6 +534,9 @@ mod tests {
             "-2m",
             "2.5m",
             "2m30s",
+            "30 s",
+            " 30s",
+            "30s ",
             "2M",
             "99999999999999999999d",
         ] {

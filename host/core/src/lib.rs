@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod classify;
 pub mod complete;
 pub mod context;
+mod counted;
 pub mod decision;
 pub mod effects;
 pub mod event;
@@ -31,6 +32,7 @@ pub use acknowledgement::After;
 pub use backoff::{Backoff, backoff};
 pub use complete::{Completed, DecisionLimits, Manners, Nonsense, complete, fallback};
 pub use context::{Client, Context, Thread, ThreadMethod};
+pub use counted::counted;
 pub use decision::{
     Action, Alert, AlertState, Decision, Expect, Note, Outcome, Refusal, Reply, Ticket, Trouble,
     TroubleKind, Value, Visibility,
@@ -39,7 +41,7 @@ pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
 pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
-pub use limits::{Grants, KEPT_GENERATIONS, Limits, StrikeLimits};
+pub use limits::{Grants, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, Limits, StrikeLimits};
 pub use mailbox::MailboxState;
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
 pub use outgoing::{MailKind, OutgoingMail, bare_address};

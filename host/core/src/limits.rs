@@ -130,6 +130,9 @@ impl Grants {
 /// Generations of each tenant's rules that are kept.
 pub const KEPT_GENERATIONS: u64 = 1000;
 
+/// Bytes of each tenant's rule versions that are kept besides the live ones.
+pub const KEPT_GENERATION_BYTES: u64 = 256 << 20;
+
 /// When a rule version is rolled back automatically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StrikeLimits {

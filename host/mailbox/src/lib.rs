@@ -3,7 +3,6 @@
 mod error;
 pub mod import;
 mod in_flight;
-mod probe;
 mod source;
 
 mod imap;

@@ -65,6 +65,9 @@ pub enum StoreError {
     /// It never was, or is no longer kept. Nothing was written.
     #[error("generation {number} is not kept")]
     NoSuchGeneration { number: u64 },
+    /// The generation is kept, with other tenants' rules. Nothing was written.
+    #[error("the rules that {tenant} had in generation {number} are not kept")]
+    RulesNotKept { number: u64, tenant: String },
     /// One shadow a mailbox at a time. Nothing was written.
     #[error("mailbox {mailbox} has a shadow of {rule} already")]
     ShadowRuns { mailbox: String, rule: String },
@@ -96,6 +99,7 @@ impl StoreError {
             | StoreError::UnknownMail { .. }
             | StoreError::NoSuchTicket { .. }
             | StoreError::NoSuchGeneration { .. }
+            | StoreError::RulesNotKept { .. }
             | StoreError::ShadowRuns { .. }
             | StoreError::ShadowMails { .. }
             | StoreError::Corrupt { .. } => false,

@@ -8,6 +8,7 @@ use postroom_core::ContentHash;
 use rusqlite::{Connection, OptionalExtension, Row};
 use sha2::{Digest, Sha256};
 
+use crate::history::{self, Keep};
 use crate::ids::{now_ms, rfc3339};
 use crate::{Reader, Store, StoreError};
 
@@ -59,7 +60,7 @@ impl Store {
         cause: &'static str,
     ) -> Result<u64, StoreError> {
         let weight = rules.iter().map(|r| r.bytes.len()).sum();
-        let keep = self.generations;
+        let keep = self.keep;
         self.writer
             .submit(weight, move |conn| {
                 let rules: Vec<Version<'_>> = rules.iter().map(Version::from).collect();
@@ -112,6 +113,12 @@ impl Reader {
         })
     }
 
+    /// The tenants of whose rules [`Reader::generation_rules`] gives not all, because older versions of theirs are no longer kept.
+    pub fn partly_kept(&self, number: u64) -> Result<Vec<String>, StoreError> {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        self.with(|conn| history::partly_kept(conn, number))
+    }
+
     /// The version of a rule that served last and was not refused since.
     pub fn last_good(&self, tenant: &str, name: &str) -> Result<Option<RuleRecord>, StoreError> {
         self.with(|conn| {
@@ -152,7 +159,7 @@ const NOT_REFUSED: &str = "NOT EXISTS
 const OF_GENERATION: &str = "v.since <= ?1 AND (v.until IS NULL OR v.until > ?1)";
 
 /// The generations that changed a rule of tenant ?1.
-const CHANGES: &str = "SELECT since AS number FROM rule_version WHERE tenant = ?1
+pub(crate) const CHANGES: &str = "SELECT since AS number FROM rule_version WHERE tenant = ?1
      UNION SELECT until FROM rule_version WHERE tenant = ?1 AND until IS NOT NULL";
 
 /// A rule to be saved. Without bytes, they are in the store already.
@@ -194,7 +201,7 @@ pub(crate) fn save(
     conn: &Connection,
     rules: &[Version<'_>],
     cause: &str,
-    keep: u64,
+    keep: Keep,
 ) -> Result<u64, StoreError> {
     let newest = newest(conn)?;
     let before = set_of(conn, newest)?;
@@ -257,9 +264,8 @@ pub(crate) fn save(
         )
         .map(|((tenant, _), _)| tenant.as_str())
         .collect();
-    let keep = i64::try_from(keep.max(1)).unwrap_or(i64::MAX);
     for tenant in changed {
-        forget_old(conn, tenant, keep)?;
+        history::forget_old(conn, tenant, keep)?;
     }
     Ok(number.unsigned_abs())
 }
@@ -351,42 +357,6 @@ fn hash_of(set: &Set) -> [u8; 32] {
         }
     }
     hasher.finalize().into()
-}
-
-/// Drops the versions of a tenant that only generations of before its `keep` newest have, the bytes that nobody else has, and the
-/// generations that changed nothing of which a version is kept. A tenant's saves push out no other tenant's way back.
-fn forget_old(conn: &Connection, tenant: &str, keep: i64) -> Result<(), StoreError> {
-    let oldest: Option<i64> = conn
-        .prepare_cached(&format!("{CHANGES} ORDER BY number DESC LIMIT 1 OFFSET ?2"))?
-        .query_row((tenant, keep - 1), |row| row.get(0))
-        .optional()?;
-    let Some(oldest) = oldest else {
-        return Ok(());
-    };
-    let mut older =
-        conn.prepare_cached(&format!("SELECT number FROM ({CHANGES}) WHERE number < ?2"))?;
-    let older = older.query_map((tenant, oldest), |row| row.get(0))?;
-    let older: Vec<i64> = older.collect::<Result<_, _>>()?;
-    for number in older {
-        conn.prepare_cached(
-            "DELETE FROM generation WHERE number = ?2 AND NOT EXISTS
-                 (SELECT 1 FROM rule_version WHERE (since = ?2 OR until = ?2) AND tenant <> ?1)",
-        )?
-        .execute((tenant, number))?;
-    }
-    let mut gone = conn.prepare_cached(
-        "DELETE FROM rule_version WHERE tenant = ?1 AND until IS NOT NULL AND until <= ?2 RETURNING hash",
-    )?;
-    let hashes = gone.query_map((tenant, oldest), |row| row.get(0))?;
-    let hashes: Vec<[u8; 32]> = hashes.collect::<Result<_, _>>()?;
-    for hash in hashes {
-        conn.prepare_cached(
-            "DELETE FROM rule_bytes WHERE hash = ?1 AND NOT EXISTS
-                 (SELECT 1 FROM rule_version v WHERE v.hash = ?1)",
-        )?
-        .execute([hash])?;
-    }
-    Ok(())
 }
 
 /// The newest generation that changed a tenant's rules but one: what served it before.

@@ -15,6 +15,7 @@ mod commit;
 mod directory;
 mod error;
 mod generations;
+mod history;
 mod ids;
 mod installation;
 mod items;
@@ -66,6 +67,7 @@ pub use shadow::{
 };
 pub use strikes::{Mark, SenderKey, StrikeRecord};
 
+use history::Keep;
 use installation::Installation;
 use schema::Lock;
 use writer::Writer;
@@ -79,8 +81,7 @@ pub struct Store {
     installation: Arc<Installation>,
     /// Runs in a row, before this one, that did not stop cleanly.
     crashes: u32,
-    /// How many are kept.
-    generations: u64,
+    keep: Keep,
     /// The number and size of one shadow's differences.
     shadow_differences: u64,
     shadow_difference_bytes: u64,
@@ -121,7 +122,10 @@ impl Store {
             writer,
             installation,
             crashes,
-            generations: options.generations,
+            keep: Keep {
+                generations: options.generations,
+                bytes: options.generation_bytes,
+            },
             shadow_differences: options.shadow_differences,
             shadow_difference_bytes: options.shadow_difference_bytes,
         })

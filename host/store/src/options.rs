@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use postroom_core::KEPT_GENERATIONS;
+use postroom_core::{KEPT_GENERATION_BYTES, KEPT_GENERATIONS};
 
 /// How much the store takes: memory, disk and patience.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct StoreOptions {
     pub lock_wait_ms: u64,
     /// Generations of each tenant's rules that are kept.
     pub generations: u64,
+    /// Bytes of each tenant's rules that are kept besides those that serve.
+    pub generation_bytes: u64,
     /// Mails that a shadow decides at most.
     pub shadow_mails: u64,
     /// Differences of a shadow that are kept to be shown; further ones are counted.
@@ -59,6 +61,7 @@ impl Default for StoreOptions {
             busy_timeout_ms: 5_000,
             lock_wait_ms: 2_000,
             generations: KEPT_GENERATIONS,
+            generation_bytes: KEPT_GENERATION_BYTES,
             shadow_mails: 10_000,
             shadow_differences: 500,
             shadow_difference_bytes: 8 * 1024 * 1024,

@@ -8,6 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::commit::{JournalledMail, event};
 use crate::generations::{self, Set, Version};
+use crate::history::{self, Keep};
 use crate::ids::{DecisionId, JournalId, now_ms};
 use crate::items::{self, Origin};
 use crate::options::StoreOptions;
@@ -45,6 +46,8 @@ pub struct RolledBack {
     pub generation: Option<u64>,
     /// Tenant and name of each rule that went back.
     pub rules: Vec<(String, String)>,
+    /// The tenants whose rules stay as they are, because those of the generation are no longer kept.
+    pub not_kept: Vec<String>,
 }
 
 /// A rule that failed on too many mails.
@@ -67,7 +70,7 @@ pub struct SentBack {
 /// are kept is for those who save.
 ///
 /// # Errors
-/// [`StoreError::NoSuchGeneration`] when it is not kept.
+/// [`StoreError::NoSuchGeneration`] when it is not kept, [`StoreError::RulesNotKept`] when only the one tenant's rules are not.
 pub fn roll_back(
     data_dir: &Path,
     wanted: &Rollback,
@@ -164,11 +167,21 @@ fn write_rollback(conn: &Connection, wanted: &Rollback) -> Result<RolledBack, St
             number: to.unsigned_abs(),
         });
     }
+    let mut not_kept = history::partly_kept(conn, to)?;
+    not_kept.retain(|tenant| wanted.tenant.as_ref().is_none_or(|it| it == tenant));
+    if let (Some(tenant), false) = (&wanted.tenant, not_kept.is_empty()) {
+        return Err(StoreError::RulesNotKept {
+            number: to.unsigned_abs(),
+            tenant: tenant.clone(),
+        });
+    }
     let mut set = generations::set_of(conn, newest)?;
+    not_kept.retain(|tenant| set.keys().any(|(it, _)| it == tenant));
     let target = generations::set_of(conn, to)?;
     let concerned = |(tenant, name): &(String, String)| {
         wanted.tenant.as_ref().is_none_or(|it| it == tenant)
             && wanted.name.as_ref().is_none_or(|it| it == name)
+            && !not_kept.contains(tenant)
     };
     let mut rules = Vec::new();
     for (key, now) in set.iter_mut().filter(|(key, _)| concerned(key)) {
@@ -189,13 +202,14 @@ fn write_rollback(conn: &Connection, wanted: &Rollback) -> Result<RolledBack, St
         true => None,
         false => {
             let cause = format!("rolled back to {to}");
-            Some(generations::save(conn, &versions(&set), &cause, u64::MAX)?)
+            Some(generations::save(conn, &versions(&set), &cause, Keep::ALL)?)
         }
     };
     Ok(RolledBack {
         to: to.unsigned_abs(),
         generation,
         rules,
+        not_kept,
     })
 }
 

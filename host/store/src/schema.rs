@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/009_outbox_lanes.sql"),
     include_str!("../migrations/010_identity.sql"),
     include_str!("../migrations/011_authority.sql"),
+    include_str!("../migrations/012_rule_history.sql"),
     include_str!("../migrations/013_positions.sql"),
     include_str!("../migrations/014_targets.sql"),
 ];
@@ -317,7 +318,7 @@ mod tests {
     fn events_of_before_targets_are_kept_in_the_neutral_form() {
         let dir = tempfile::tempdir().unwrap();
         let mut old = Connection::open(database_path(dir.path())).unwrap();
-        let before = 12;
+        let before = 13;
         migrate(&mut old, &MIGRATIONS[..before]).unwrap();
         let webhook = r#"{"type":"alert.firing","timestamp":"2026-11-30T08:00:00.000Z","data":{"id":4,"kind":"alert","tenant":"acme","ticket":null,"title":"disk","body":null,"priority":"critical","queue":null,"fields":{"load":1.5,"mailbox":"x"},"state":"firing","created":"c","updated":"u","alert_key":"disk","count":2,"host":"db1","decision":7,"mailbox":"support","message_id":"a@x"}}"#;
         let mail = r#"{"kind":"reply","journal":7,"to":[],"subject":"s","text":"t","html":null,"message_id":"m@x","in_reply_to":null,"references":[]}"#;

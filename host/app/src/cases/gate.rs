@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use postroom_core::counted;
 use postroom_sandbox::{Rule, Sandbox};
 
 use super::{Case, Loaded, Mismatch, Terms, Verdict, folder_of, run};
@@ -156,8 +157,8 @@ impl Tested {
             more => format!("; and {more} more"),
         };
         Some(format!(
-            "{count} of its {} tests fail: {}{more}",
-            self.cases,
+            "{count} of its {} failed: {}{more}",
+            counted(self.cases, "test"),
             named.join("; ")
         ))
     }

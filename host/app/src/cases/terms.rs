@@ -48,7 +48,7 @@ impl Terms {
         Self {
             wanted: RuleUse {
                 tenant: NOBODY.into(),
-                rule: Rule::of_file(rule),
+                rule: Rule::of_argument(rule),
                 settings_json: "{}".into(),
                 grants: Grants::ALL,
                 limits: Default::default(),
@@ -73,7 +73,12 @@ impl Terms {
             .with_context(|| format!("the configuration has no mailbox {mailbox}"))?;
         let uses = config.rule_uses();
         let mut own = uses.into_iter().filter(|it| it.tenant == mailbox.tenant);
-        if let Some(wanted) = own.find(|wanted| is_file(wanted, rule)) {
+        let argument = Rule::of_argument(rule);
+        let is_it = |wanted: &RuleUse| match argument.path() {
+            Some(file) => is_file(wanted, file),
+            None => wanted.rule == argument,
+        };
+        if let Some(wanted) = own.find(is_it) {
             return Ok(Self::new(config, mailbox, wanted));
         }
         let wanted = RuleUse {
@@ -81,7 +86,7 @@ impl Terms {
             ..config
                 .tenant(&mailbox.tenant)
                 .with_context(|| format!("the configuration has no tenant {}", mailbox.tenant))?
-                .use_of(&Rule::of_file(rule))
+                .use_of(&argument)
         };
         Ok(Self {
             within: beside(rule),

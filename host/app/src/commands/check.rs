@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
+use postroom_core::counted;
 use postroom_sandbox::{LoadError, Rule, Sandbox, SandboxError};
 use postroom_store::{Reader, RefusedRule, StoreError};
 use serde_json::json;
@@ -95,11 +96,11 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     match report.problems.len() {
         0 => eprintln!(
             "{file}: all good: {}, {}, {}",
-            count(report.mailboxes, "mailbox", "mailboxes"),
-            count(report.tenants, "tenant", "tenants"),
-            count(report.rules, "rule", "rules"),
+            counted(report.mailboxes, "mailbox"),
+            counted(report.tenants, "tenant"),
+            counted(report.rules, "rule"),
         ),
-        n => eprintln!("{file}: {}", count(n, "problem", "problems")),
+        n => eprintln!("{file}: {}", counted(n, "problem")),
     }
     Ok(if report.problems.is_empty() {
         ExitCode::SUCCESS
@@ -401,8 +402,4 @@ fn wants_line(wanted: &Wanted) -> serde_json::Value {
         "tenant": wanted.tenant,
         "wants": wanted.wants,
     })
-}
-
-fn count(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }

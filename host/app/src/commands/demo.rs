@@ -4,11 +4,12 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use include_dir::{Dir, File, include_dir};
 use postroom_store::{Committed, Store, StoreOptions};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoArgs;
@@ -23,6 +24,8 @@ use crate::service::Service;
 static QUICKSTART: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");
 static TYPES: &str = include_str!("../../../../plugins/script/postroom.d.ts");
 
+/// The mailboxes of the example, in the order in which they get their mail.
+const MAILBOXES: [&str; 3] = ["brightwater", "larkfield", "osprey"];
 /// Says that a folder is the demo's to empty.
 const MARKER: &str = ".postroom-demo";
 /// How often the demo looks whether a saved rule went live.
@@ -43,7 +46,9 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             mails().count()
         );
     }
+    let (count, decided) = watch::channel(0);
     let observer = move |mailbox: &Mailbox, decided: &Decided, committed: &Committed| {
+        count.send_modify(|count| *count += 1);
         if json {
             println!("{}", json_line(mailbox, decided, committed));
         } else {
@@ -54,7 +59,10 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let stop = CancellationToken::new();
         let service = Service::build(config, Some(Box::new(observer)), false, stop.clone()).await?;
         if !watched {
-            let drained = service.once().await?;
+            for mailbox in MAILBOXES {
+                drop_mail(dir, mailbox, 1)?;
+            }
+            let drained = service.once_in_turn().await?;
             if !json {
                 println!("{}", invitation(dir, false));
             }
@@ -64,7 +72,12 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
                 ExitCode::FAILURE
             });
         }
-        let again = tokio::spawn(come_again(service.rules(), dir.clone(), stop.clone()));
+        let rounds = Rounds {
+            dir: dir.clone(),
+            decided,
+            stop: stop.clone(),
+        };
+        let again = tokio::spawn(rounds.follow(service.rules()));
         let signals = tokio::spawn(stop_on_signals(stop));
         let ended = service.run().await;
         signals.abort();
@@ -110,52 +123,74 @@ fn lay_out(dir: &Path) -> anyhow::Result<()> {
             std::fs::write(target, file.contents())?;
         }
     }
-    std::fs::write(dir.join("postroom.d.ts"), TYPES)?;
-    Ok(drop_mail(dir, 1)?)
+    Ok(std::fs::write(dir.join("postroom.d.ts"), TYPES)?)
 }
 
-/// Drops every mail of the example into its mailbox's spool. Each round differs in a header, so that none is taken for a copy
-/// of the last.
-fn drop_mail(dir: &Path, round: u32) -> std::io::Result<()> {
-    for mail in mails() {
-        let Ok(path) = mail.path().strip_prefix("mail") else {
-            continue;
-        };
-        let target = dir.join("spool").join(path);
-        let folder = target.parent().unwrap_or(dir);
-        std::fs::create_dir_all(folder)?;
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let target = folder.join(format!("{round:03}-{name}"));
+/// Drops the mails of one mailbox of the example into its spool, in their order. Each round differs in a header, so that none is
+/// taken for a copy of the last.
+fn drop_mail(dir: &Path, mailbox: &str, round: u32) -> std::io::Result<()> {
+    let folder = dir.join("spool").join(mailbox);
+    std::fs::create_dir_all(&folder)?;
+    // A spool takes the oldest first, and leaves alone what may still be written.
+    let mut written = SystemTime::now() - Duration::from_secs(60);
+    for mail in mails_of(mailbox) {
+        let name = mail.path().file_name().unwrap_or_default();
+        let target = folder.join(format!("{round:03}-{}", name.to_string_lossy()));
         let partial = target.with_extension("tmp");
         let mut bytes = format!("X-Demo-Round: {round}\r\n").into_bytes();
         bytes.extend_from_slice(mail.contents());
         std::fs::write(&partial, bytes)?;
+        let file = std::fs::File::options().write(true).open(&partial)?;
+        written += Duration::from_secs(1);
+        file.set_modified(written)?;
         std::fs::rename(&partial, &target)?;
     }
     Ok(())
 }
 
-/// Whenever an edited rule goes live, the mails come again, so that the difference shows.
-async fn come_again(
-    rules: Arc<RuleBook>,
+/// The mails of the example, sent again whenever an edited rule goes live, so that the difference shows.
+struct Rounds {
     dir: PathBuf,
+    /// How many mails were decided.
+    decided: watch::Receiver<usize>,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut generation = rules.generation();
-    let mut round = 1;
-    // The first round's decisions stand above the invitation.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    println!("{}", invitation(&dir, true));
-    while !stop.is_cancelled() {
-        tokio::time::sleep(LOOK_EVERY).await;
-        if rules.generation() != generation {
-            generation = rules.generation();
-            round += 1;
-            println!("\nYour rule is live as generation {generation}. The same mails again:\n");
-            drop_mail(&dir, round)?;
+}
+
+impl Rounds {
+    async fn follow(mut self, rules: Arc<RuleBook>) -> anyhow::Result<()> {
+        let mut generation = rules.generation();
+        let mut round = 1;
+        self.send(round).await?;
+        println!("{}", invitation(&self.dir, true));
+        while !self.stop.is_cancelled() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if rules.generation() != generation {
+                generation = rules.generation();
+                round += 1;
+                println!("\nYour rule is live as generation {generation}. The same mails again:\n");
+                self.send(round).await?;
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Sends each mailbox its mails when those of the one before are decided: every round has the same order.
+    async fn send(&mut self, round: u32) -> anyhow::Result<()> {
+        for mailbox in MAILBOXES {
+            let wanted = *self.decided.borrow() + mails_of(mailbox).count();
+            drop_mail(&self.dir, mailbox, round)?;
+            tokio::select! {
+                _ = self.decided.wait_for(|decided| *decided >= wanted) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mails_of(mailbox: &str) -> impl Iterator<Item = &'static File<'static>> {
+    let folder = Path::new("mail").join(mailbox);
+    mails().filter(move |mail| mail.path().starts_with(&folder))
 }
 
 fn mails() -> impl Iterator<Item = &'static File<'static>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use postroom_core::{Position, RawMessage, stated_times_ms};
+use postroom_core::{Position, RawMessage, counted, stated_times_ms};
 use postroom_mailbox::import;
 use postroom_store::StoreError;
 use tokio_util::sync::CancellationToken;
@@ -97,15 +97,15 @@ pub fn import(
             );
         } else {
             println!(
-                "{} mails read, {} decided, {} known already{}",
-                counts.read,
+                "{} read, {} decided, {} known already{}",
+                counted(counts.read, "mail"),
                 counts.decided,
                 counts.read - counts.decided - counts.failed,
-                if undelivered > 0 { format!("; {undelivered} deliveries stay pending") } else { String::new() }
+                if undelivered > 0 { format!("; {} pending", counted(undelivered, "delivery")) } else { String::new() }
             );
             if counts.old > 0 {
                 let sent = if delivers { "none of it was answered" } else { "nothing of it was sent" };
-                println!("{} of them are old mail: {sent}", counts.old);
+                println!("old mail among them: {}, {sent}", counts.old);
             }
         }
         Ok(if stop.is_cancelled() {

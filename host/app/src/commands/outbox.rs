@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
+use postroom_core::counted;
 use postroom_store::{
     Filter, OutboxChange, OutboxDetail, OutboxRow, OutboxSelection, Reader, StoreOptions,
     drop_outbox, retry_outbox,
@@ -248,17 +249,13 @@ fn report(changes: &[(i64, OutboxChange)], done: &str, json: bool) -> anyhow::Re
         }
     }
     if !json {
-        let entries = if changed.len() == 1 {
-            "entry"
-        } else {
-            "entries"
-        };
+        let entries = counted(changed.len(), "entry");
         let named = match changed.len() {
             0 => String::new(),
             1..=NAMED => format!(": {}", changed.join(", ")),
             _ => format!(": {} …", changed[..NAMED].join(", ")),
         };
-        print(format!("{} {entries} {done}{named}", changed.len()))?;
+        print(format!("{entries} {done}{named}"))?;
     }
     Ok(if all {
         ExitCode::SUCCESS

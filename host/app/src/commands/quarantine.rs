@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use postroom_core::counted;
 use postroom_core::harmless::on_one_line;
 use postroom_store::{DecisionId, Filter, Quarantined};
 
@@ -89,11 +90,15 @@ fn show(found: &Quarantined, raw: bool, json: bool) -> anyhow::Result<()> {
     } else {
         "its beginning"
     };
-    println!("size      {} bytes, {kept} is kept here", row.size);
+    println!(
+        "size      {}, {kept} is kept here",
+        counted(row.size, "byte")
+    );
     let shown = &found.raw[..found.raw.len().min(SHOWN_BYTES)];
     println!("\n{}", String::from_utf8_lossy(shown));
     if shown.len() < found.raw.len() {
-        println!("… {} bytes more: --raw", found.raw.len() - shown.len());
+        let more = counted(found.raw.len() - shown.len(), "byte");
+        println!("… {more} more: --raw");
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use postroom_core::counted;
 use postroom_store::Committed;
 use tokio_util::sync::CancellationToken;
 
@@ -67,20 +68,21 @@ async fn drain(
     let mut pending = Vec::new();
     if drained.undelivered > 0 {
         pending.push(format!(
-            "{} deliveries stay pending: see `postroom outbox`",
-            drained.undelivered
+            "{} pending: see `postroom outbox`",
+            counted(drained.undelivered, "delivery")
         ));
     }
     if drained.unacknowledged > 0 {
         pending.push(format!(
-            "{} mails are decided and not yet acknowledged on their server",
-            drained.unacknowledged
+            "{} decided and not yet acknowledged on the server",
+            counted(drained.unacknowledged, "mail")
         ));
     }
     if pending.is_empty() {
         pending.push("nothing is pending".into());
     }
-    eprintln!("drained {} mails; {}", drained.decided, pending.join("; "));
+    let decided = counted(drained.decided, "mail");
+    eprintln!("drained {decided}; {}", pending.join("; "));
     Ok(if stop.is_cancelled() {
         ExitCode::from(INTERRUPTED)
     } else if drained.failed.is_empty()

@@ -2,8 +2,8 @@
 
 use toml::de::{DeTable, DeValue};
 
-use crate::config::Problem;
 use postroom_config::suggest::closest;
+use postroom_config::{Problem, bare_text};
 
 /// The largest file.
 pub const FILE_BYTES: usize = 16 << 20;
@@ -345,14 +345,20 @@ fn read_toml(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let at = error.span().map_or(0, |span| span.start);
-        faults.add(
-            line_of(text, at),
-            format!("is not TOML: {}", error.message()),
-            format!(
-                "write [[{}]] above each one, and key = \"text\" below",
-                shape.name
+        let (message, help) = match bare_text(text, at) {
+            Some((_, bare)) => (
+                format!("is not TOML: {bare} is text without quotes"),
+                format!("write it in quotes: \"{bare}\""),
             ),
-        );
+            None => (
+                format!("is not TOML: {}", error.message()),
+                format!(
+                    "write [[{}]] above each one, and key = \"text\" below",
+                    shape.name
+                ),
+            ),
+        };
+        faults.add(line_of(text, at), message, help);
     }
     if !errors.is_empty() {
         return Vec::new();

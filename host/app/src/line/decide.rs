@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use postroom_core::{
-    Action, ContentHash, Decision, Message, Outcome, RawMessage, message_id, parse,
+    Action, ContentHash, Decision, Message, Outcome, RawMessage, counted, message_id, parse,
     synthetic_message_id,
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
@@ -225,7 +225,10 @@ fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
         // A mail that ended the process here, too, is not looked at any more.
         let headers = (mail.attempts == limits.attempts).then(|| headers(line, &mail));
         Content::GivenUp(
-            format!("the line failed on this mail {} times", mail.attempts),
+            format!(
+                "the line failed on this mail in {}",
+                counted(mail.attempts, "attempt")
+            ),
             headers.flatten(),
         )
     } else if !mail.whole && mail.size <= limits.raw_bytes {

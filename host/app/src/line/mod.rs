@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use postroom_core::After;
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
-use postroom_core::{Cursor, MailFacts, Outlets, RawMessage, TroubleKind};
+use postroom_core::{Cursor, MailFacts, Outlets, RawMessage, TroubleKind, counted};
 use postroom_store::{
     Committed, DecisionId, JournalBatch, JournalId, Journalled, PendingMail, Store, StoreError,
     Verdict,
@@ -301,7 +301,7 @@ impl Line {
 
     async fn failed(&self, journal: JournalId, reason: &str) -> Result<(), StoreError> {
         let attempts = self.store.failed_attempt(journal, reason).await?;
-        tracing::error!(mail = journal.0, attempts, %reason, "the line failed on a mail; it is tried again, and set aside after {} times", self.limits.attempts);
+        tracing::error!(mail = journal.0, attempts, %reason, "the line failed on a mail; it is tried again, and set aside after {}", counted(self.limits.attempts, "attempt"));
         Ok(())
     }
 }

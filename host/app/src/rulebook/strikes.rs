@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use postroom_core::{ContentHash, Message, StrikeLimits};
+use postroom_core::{ContentHash, Message, StrikeLimits, counted};
 use postroom_store::{Mark, SenderKey};
 
 /// So many of the last mails may be taken back, and those that they pushed out of the window are back in it.
@@ -126,10 +126,10 @@ impl Strikes {
     /// `failed for 5 senders among its last 20 mails`, for people.
     pub fn in_words(&self) -> String {
         let window = self.window();
-        let mails = self.counted(&window).count();
-        match self.failures(&window) {
-            1 => format!("failed for 1 sender among its last {mails} mails"),
-            senders => format!("failed for {senders} senders among its last {mails} mails"),
+        let senders = counted(self.failures(&window), "sender");
+        match self.counted(&window).count() {
+            1 => format!("failed for {senders} with its only mail"),
+            mails => format!("failed for {senders} among its last {mails} mails"),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postroom_core::counted;
 use postroom_store::{RecordedMail, Shadow, ShadowId, ShadowMail, ShadowState, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -114,7 +115,7 @@ impl Shadows {
         match put {
             Ok(_) => {
                 crash::point(crash::Point::BeforePromotionRecord);
-                let reason = format!("all {} mails were decided the same", shadow.decided());
+                let reason = format!("{} decided the same", counted(shadow.decided(), "mail"));
                 self.promoted(shadow, reason).await
             }
             Err(error) => {
@@ -234,15 +235,15 @@ fn unequal(shadow: &Shadow) -> Option<String> {
     let differ = shadow.decided() - shadow.same;
     if differ > 0 {
         return Some(format!(
-            "{differ} of {} mails came out otherwise",
-            shadow.decided()
+            "{differ} of {} came out otherwise",
+            counted(shadow.decided(), "mail")
         ));
     }
     if shadow.unrecorded > 0 {
         return Some(format!(
-            "for {} of {} mails it asked for what the rule had not asked, and the answer is not known",
+            "for {} of {} it asked for what the rule had not asked, and the answer is not known",
             shadow.unrecorded,
-            shadow.decided()
+            counted(shadow.decided(), "mail")
         ));
     }
     let wrong = [Skip::Unreadable, Skip::Defect];

@@ -5,8 +5,8 @@ use postroom_core::{ParseLimits, parse};
 
 use super::connection::{Connection, Selected, ended_ok};
 use super::response::Untagged;
-use crate::probe::mails;
 use crate::{BEGINNING_BYTES, SourceError};
+use postroom_core::counted;
 use postroom_net::Step;
 
 /// The longest subject shown, in characters.
@@ -44,7 +44,7 @@ pub(super) async fn newest(connection: &mut Connection) -> Result<String, Source
 
 impl std::fmt::Display for Selected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, {}", self.folder, mails(self.exists as usize))?;
+        write!(f, "{}, {}", self.folder, counted(self.exists, "mail"))?;
         if self.read_only {
             f.write_str("; read-only: none can be marked, moved or deleted")?;
         }

@@ -4,27 +4,24 @@
 //! journalled, so that a batch that was not is fetched again.
 
 mod files;
+mod watch;
 
 pub use files::file_identity;
 pub(crate) use files::{is_mail_name, read_limited};
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use notify::event::{ModifyKind, RenameMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use postroom_core::{Cursor, RawMessage};
+use postroom_core::{Cursor, RawMessage, counted};
 use postroom_net::{ProbeReporter, ProbeStep, Step};
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use crate::probe::mails;
 use crate::{Acknowledge, After, Batch, FetchLimits, Room, Source, SourceError};
 use files::{Found, Identity, Listing};
+use watch::FolderWatch;
 
 #[derive(Debug, Clone)]
 pub struct SpoolSettings {
@@ -67,7 +64,7 @@ pub fn spool(settings: SpoolSettings) -> SpoolSource {
 /// The spool source. See [`spool`].
 pub struct SpoolSource {
     settings: SpoolSettings,
-    watch: Option<Watch>,
+    watch: Option<FolderWatch>,
     /// Found and not given yet, oldest first.
     waiting: VecDeque<Found>,
     /// Given and still there: mails whose acknowledgement is due, or that are kept.
@@ -83,20 +80,13 @@ pub struct SpoolSource {
     nonce: u64,
 }
 
-struct Watch {
-    /// `None` where the system gives no notice.
-    watcher: Option<RecommendedWatcher>,
-    folders: HashSet<PathBuf>,
-    news: Arc<Notify>,
-}
-
 #[async_trait]
 impl Source for SpoolSource {
     async fn connect(&mut self) -> Result<(), SourceError> {
         if self.watch.is_none() {
             let path = self.settings.path.clone();
             blocking(move || files::create(&path)).await??;
-            self.watch = Some(Watch::new(&self.settings.name));
+            self.watch = Some(FolderWatch::new());
         }
         if let Some(watch) = &mut self.watch {
             for folder in files::folders(&self.settings.path) {
@@ -198,14 +188,14 @@ impl Source for SpoolSource {
         };
         let longest = if self.unsettled {
             self.settings.settle
-        } else if watch.watcher.is_none() || !self.unreadable.is_empty() {
+        } else if !watch.gives_notice() || !self.unreadable.is_empty() {
             self.settings.poll
         } else {
             timeout
         };
         let end = Instant::now() + longest.min(timeout);
         // Early or late makes no difference: the caller looks again.
-        let _ = timeout_at(end, watch.news.notified()).await;
+        let _ = timeout_at(end, watch.news()).await;
         Ok(())
     }
 
@@ -225,7 +215,7 @@ impl Source for SpoolSource {
             return;
         }
         let listed = blocking(move || files::list(&root, settle));
-        let said = |listing: Listing| mails(listing.found.len());
+        let said = |listing: Listing| counted(listing.found.len(), "mail");
         probe.ended(Step::List, listed.await.flatten().map(said));
     }
 
@@ -310,50 +300,6 @@ impl SpoolSource {
             }
         }
         Ok((messages, room))
-    }
-}
-
-impl Watch {
-    fn new(mailbox: &str) -> Self {
-        let news = Arc::new(Notify::new());
-        let wake = news.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.is_ok_and(|event| may_bring_mail(event.kind)) {
-                wake.notify_one();
-            }
-        });
-        Self {
-            watcher: watcher
-                .inspect_err(|error| tracing::warn!(mailbox, %error, "no notice of new files, looking at intervals"))
-                .ok(),
-            folders: HashSet::new(),
-            news,
-        }
-    }
-
-    fn add(&mut self, folder: &Path) {
-        if self.folders.contains(folder) {
-            return;
-        }
-        if let Some(watcher) = &mut self.watcher {
-            match watcher.watch(folder, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.folders.insert(folder.to_owned());
-                }
-                Err(error) => {
-                    tracing::warn!(folder = %folder.display(), %error, "no notice of new files, looking at intervals");
-                    self.watcher = None;
-                }
-            }
-        }
-    }
-}
-
-fn may_bring_mail(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(_) | EventKind::Remove(_) => false,
-        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => false,
-        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => true,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
 
 use postroom_core::Position;
 
@@ -387,4 +389,66 @@ async fn a_file_is_told_from_another_with_the_same_bytes_and_from_itself_never()
     old(&path.join("a.eml"), b"same", 20);
     assert_ne!(look().await[0].1, first[0].1);
     assert_eq!(file_identity(&Position::Imported("a.eml".into())), None);
+}
+
+/// How many inotify instances this process holds.
+fn watchers() -> usize {
+    let open = fs::read_dir("/proc/self/fd").unwrap();
+    open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| target.to_string_lossy().contains("inotify"))
+        .count()
+}
+
+#[tokio::test]
+async fn many_spools_share_one_watcher_and_each_hears_of_its_own_mail() {
+    let root = tempfile::tempdir().unwrap();
+    let mut sources: Vec<SpoolSource> = (0..200)
+        .map(|n| source(&root.path().join(n.to_string())))
+        .collect();
+    for source in &mut sources {
+        source.connect().await.unwrap();
+        assert!(source.watch.as_ref().unwrap().gives_notice());
+    }
+    assert_eq!(watchers(), 1);
+    let long = Duration::from_secs(3600);
+    for n in [0, 77, 199] {
+        let mail = root.path().join(format!("{n}/a.eml"));
+        let (waited, ()) = tokio::join!(sources[n].wait(long), async {
+            fs::write(&mail, "x").unwrap();
+        });
+        waited.unwrap();
+    }
+    // One that ends leaves the others their watch, and a new one of the same folder has its own again.
+    sources[77].close().await;
+    sources[78].close().await;
+    sources[78].connect().await.unwrap();
+    for n in [78, 79] {
+        let mail = root.path().join(format!("{n}/b.eml"));
+        let (waited, ()) = tokio::join!(sources[n].wait(long), async {
+            fs::write(&mail, "x").unwrap();
+        });
+        waited.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn two_spools_of_one_folder_both_hear_of_its_mail() {
+    let root = tempfile::tempdir().unwrap();
+    let real = root.path().join("real");
+    let link = root.path().join("link");
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let (mut one, mut other) = (source(&real), source(&link));
+    one.connect().await.unwrap();
+    other.connect().await.unwrap();
+    let long = Duration::from_secs(3600);
+    let (first, second, ()) = tokio::join!(one.wait(long), other.wait(long), async {
+        fs::write(real.join("a.eml"), "x").unwrap();
+    });
+    first.and(second).unwrap();
+    one.close().await;
+    let (waited, ()) = tokio::join!(other.wait(long), async {
+        fs::write(real.join("b.eml"), "x").unwrap();
+    });
+    waited.unwrap();
 }

@@ -175,6 +175,119 @@ async fn saves_of_one_tenant_push_out_no_other_tenants_way_back() {
     assert_eq!(serves, [rule("a.js", "v25"), quiet("one")]);
 }
 
+fn count(dir: &std::path::Path, sql: &str) -> i64 {
+    let conn = rusqlite::Connection::open(dir.join("postroom.sqlite")).unwrap();
+    conn.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+fn sized(tenant: &str, letter: &str, bytes: usize) -> RuleRecord {
+    rule_of(tenant, "a.js", &letter.repeat(bytes))
+}
+
+fn bounded(generations: u64, generation_bytes: u64) -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        generations,
+        generation_bytes,
+        ..StoreOptions::default()
+    };
+    let store = Store::open_with(dir.path(), &options).unwrap();
+    (dir, store)
+}
+
+#[tokio::test]
+async fn old_versions_of_a_tenant_go_by_their_bytes() {
+    let (dir, store) = bounded(1000, 10_000);
+    let bolt = sized("bolt", "b", 9_000);
+    let letters = ["a", "c", "d", "e", "f", "g"];
+    for letter in letters {
+        save(&store, &[sized("acme", letter, 3_000), bolt.clone()]).await;
+    }
+    // Three of 3,000 bytes and their settings are within the limit, what serves is not counted.
+    let acme = "SELECT count(*) FROM rule_version WHERE tenant = 'acme'";
+    assert_eq!(count(dir.path(), acme), 4);
+    let bytes = || count(dir.path(), "SELECT sum(length(bytes)) FROM rule_bytes");
+    assert_eq!(bytes(), 4 * 3_000 + 9_000);
+    assert_eq!(
+        store.generation_rules(3).unwrap().unwrap(),
+        [sized("acme", "d", 3_000), bolt.clone()]
+    );
+
+    // A version that is beyond the limit alone stays as long as it served just before.
+    save(&store, &[sized("acme", "x", 20_000), bolt.clone()]).await;
+    save(&store, &[sized("acme", "y", 20_000), bolt.clone()]).await;
+    assert_eq!(bytes(), 2 * 20_000 + 9_000);
+    assert_eq!(
+        store.generation_rules(7).unwrap().unwrap(),
+        [sized("acme", "x", 20_000), bolt.clone()]
+    );
+    // The same bytes again cost nothing: they serve.
+    for n in 0..5 {
+        let mut again = sized("acme", "z", 9_000);
+        again.settings_json = format!("{{\"n\":{n}}}");
+        save(&store, &[again, bolt.clone()]).await;
+    }
+    assert_eq!(count(dir.path(), acme), 5);
+}
+
+#[tokio::test]
+async fn a_generation_of_which_a_part_is_gone_says_so() {
+    let (dir, store) = bounded(3, u64::MAX);
+    let quiet = |text| rule_of("bolt", "b.js", text);
+    save(&store, &[rule("a.js", "v0"), quiet("one")]).await;
+    for n in 1..=4 {
+        save(&store, &[rule("a.js", &format!("v{n}")), quiet("one")]).await;
+    }
+    save(&store, &[rule("a.js", "v4"), quiet("two")]).await;
+    assert_eq!(store.generation_rules(1).unwrap().unwrap(), [quiet("one")]);
+    assert_eq!(store.partly_kept(1).unwrap(), ["acme"]);
+    assert!(store.partly_kept(3).unwrap().is_empty());
+
+    // The way back is bolt's alone, and acme's rules stay; asked for acme, it is refused.
+    let options = StoreOptions::default();
+    let wanted = Rollback {
+        tenant: Some("acme".into()),
+        ..back_to(1)
+    };
+    let refused = roll_back(dir.path(), &wanted, &options).unwrap_err();
+    assert!(
+        matches!(refused, StoreError::RulesNotKept { number: 1, .. }),
+        "{refused}"
+    );
+    let done = roll_back(dir.path(), &back_to(1), &options).unwrap();
+    assert_eq!(done.not_kept, ["acme"]);
+    assert_eq!(done.rules, [("bolt".to_owned(), "b.js".to_owned())]);
+    let serves = store.generation_rules(7).unwrap().unwrap();
+    assert_eq!(serves, [rule("a.js", "v4"), quiet("one")]);
+}
+
+#[tokio::test]
+async fn tenants_that_left_share_one_allowance() {
+    let (dir, store) = bounded(1000, 10_000);
+    let stays = sized("stays", "s", 100);
+    let tenants = ["t0", "t1", "t2", "t3", "t4"];
+    for (n, tenant) in tenants.iter().enumerate() {
+        let letter = ["a", "b", "c", "d", "e"][n];
+        save(&store, &[stays.clone(), sized(tenant, letter, 4_000)]).await;
+    }
+    save(&store, std::slice::from_ref(&stays)).await;
+    // t4 left last and does not count; of the others two fit.
+    let kept = |tenant: &str| store.last_good(tenant, "a.js").unwrap().is_some();
+    assert_eq!(tenants.map(kept), [false, false, true, true, true]);
+    let versions = "SELECT count(*) FROM rule_version";
+    assert_eq!(count(dir.path(), versions), 4);
+    assert_eq!(count(dir.path(), "SELECT count(*) FROM rule_bytes"), 4);
+    assert_eq!(store.generation_rules(6).unwrap().unwrap(), [stays]);
+
+    // By number, too.
+    let (dir, store) = bounded(2, u64::MAX);
+    for tenant in tenants {
+        save(&store, &[sized(tenant, "a", 10)]).await;
+    }
+    save(&store, &[sized("stays", "s", 100)]).await;
+    assert_eq!(count(dir.path(), versions), 3);
+}
+
 #[tokio::test]
 async fn a_rollback_makes_a_generation_and_refuses_what_it_replaced() {
     let (dir, store) = store();

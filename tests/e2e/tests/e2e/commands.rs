@@ -33,6 +33,24 @@ fn the_demo_shows_every_kind_of_decision_and_can_be_repeated() {
         .unwrap()
         .map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count())
         .sum();
+    // The README shows what it prints, and both help texts say of how many mails; each run is like the last.
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, shown) = readme
+        .split_once("postroom demo --once` prints this")
+        .unwrap();
+    let shown = shown.split("```\n").nth(1).unwrap();
+    assert!(out.starts_with(shown), "{out}\n--- README:\n{shown}");
+    assert_eq!(room.ok(&["demo", "--once"]), out);
+    let mentioned = format!("{count} mails");
+    assert!(
+        out.contains(&mentioned) && readme.contains(&mentioned),
+        "{out}"
+    );
+    assert_eq!(room.ok(&["--help"]).matches(&mentioned).count(), 2);
+    let again = room.postroom(&["demo", "--once"]);
+    let log = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!log.contains("schema"), "{log}");
+
     let json = room.rows(&["demo", "--once"]);
     assert_eq!(json.len(), count);
     assert!(
@@ -265,6 +283,35 @@ fn the_first_edit_of_the_readme_ends_live() {
     );
     room.ok(&["run", "--once"]);
     assert_eq!(room.rows(&["items"])[0]["queue"], "Hardware");
+}
+
+#[test]
+fn the_built_in_rule_is_tried_by_its_name() {
+    let room = room();
+    room.write(
+        "postroom.toml",
+        format!(
+            "{}[tenants.acme.settings.standard]\nqueue = \"Front desk\"\n",
+            spool("\"standard\"")
+        ),
+    );
+    room.write("a.eml", mail("hello", "world"));
+    let tried = room.ok(&["rule", "try", "standard", "a.eml"]);
+    assert!(tried.starts_with("ticket by standard"), "{tried}");
+    let tried = room.rows(&["rule", "try", "standard", "a.eml", "--mailbox", "drop"]);
+    assert_eq!(tried[0]["actions"][0]["queue"], "Front desk", "{tried:?}");
+    let refused = room.postroom(&["rule", "try", "fallback", "a.eml"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(both(&refused).contains("fallback is no rule to try"));
+}
+
+#[test]
+fn a_time_on_the_command_line_is_written_as_in_the_configuration() {
+    let room = room();
+    for text in ["10 m", "1m30s", "PT10M", "10 minutes"] {
+        let refused = room.postroom(&["dev", "--replay-time", text]);
+        assert_eq!(refused.status.code(), Some(2), "{text}: {}", both(&refused));
+    }
 }
 
 #[test]

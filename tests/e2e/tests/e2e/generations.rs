@@ -70,6 +70,51 @@ fn alerts(room: &Room) -> Vec<(String, u64)> {
 }
 
 #[test]
+fn a_generation_that_is_kept_in_part_names_whose_rules_are_gone() {
+    let room = Room::bare(stand());
+    let mailbox = |name: &str| {
+        format!(
+            "[tenants.{name}]\n[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nrules = [\"rules/{name}.js\"]\n"
+        )
+    };
+    let config = format!(
+        "{}{}[limits]\ngenerations = 2\n",
+        mailbox("acme"),
+        mailbox("bolt")
+    );
+    room.write("postroom.toml", config);
+    room.write("rules/bolt.js", marking("bolt"));
+    for word in ["one", "two", "three", "four"] {
+        room.write(RULE, marking(word));
+        room.once();
+    }
+    let diff = room.ok(&["rules", "diff", "1", "4"]);
+    assert_eq!(
+        diff,
+        "acme: its rules of generation 1 are no longer kept\ngenerations 1 and 4 have otherwise the same rules\n"
+    );
+    let rows = room.rows(&["rules", "diff", "1", "4"]);
+    assert_eq!(rows.len(), 1);
+    assert_eq!(
+        (&rows[0]["tenant"], &rows[0]["kept"]),
+        (&"acme".into(), &false.into())
+    );
+    let shown = room.ok(&["rules", "show", "1"]);
+    assert!(
+        shown.contains("acme: its rules of generation 1 are no longer kept")
+            && shown.contains("rules/bolt.js"),
+        "{shown}"
+    );
+    let refused = room.postroom(&["rules", "rollback", "1", "--tenant", "acme"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        both(&refused).contains("the rules that acme had in generation 1 are not kept"),
+        "{}",
+        both(&refused)
+    );
+}
+
+#[test]
 fn a_rollback_takes_effect_beside_the_service_and_holds_until_the_file_changes() {
     let (room, running) = started(&marking("one"), "");
     room.write(RULE, marking("two"));

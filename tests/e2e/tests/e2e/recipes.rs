@@ -155,6 +155,22 @@ fn blocks<'a>(page: &'a str, heading: &str, language: &str) -> Vec<&'a str> {
     blocks
 }
 
+/// What `rule try` prints of the first rule stands in the page, but for time and memory.
+#[test]
+fn the_first_rule_is_tried_as_the_page_shows_it() {
+    let page = std::fs::read_to_string(root().join("docs/rules.md")).unwrap();
+    let shown = page.split_once("\n## Trying a rule\n").unwrap().1;
+    let shown = shown.split_once("```\n").unwrap().1;
+    let shown = shown.split_once("```\n").unwrap().0;
+    let (command, shown) = shown.split_once('\n').unwrap();
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    room.ok(&["init", "."]);
+    let words: Vec<&str> = command.split(' ').skip(2).collect();
+    let said = room.ok(&words);
+    let without_figures = |text: &str| text.split_once("\n\ntime ").unwrap().0.to_owned();
+    assert_eq!(without_figures(&said), without_figures(shown));
+}
+
 #[test]
 fn the_tutorial_works_as_it_is_written() {
     let page = std::fs::read_to_string(root().join("docs/rules.md")).unwrap();

@@ -377,12 +377,12 @@ fn a_rule_whose_tests_fail_does_not_go_live_for_a_tenant_that_asks_so() {
     decided(&running, "first", "one");
 
     room.write(RULE, queueing("two"));
-    running.await_log("1 of its 1 tests fail: a: actions[0].queue is \"two\", expected \"one\"");
+    running.await_log("1 of its 1 test failed: a: actions[0].queue is \"two\", expected \"one\"");
     decided(&running, "second", "one");
     let check = room.postroom(&["check"]);
     assert_eq!(check.status.code(), Some(1), "{}", both(&check));
     assert!(
-        both(&check).contains("1 of its 1 tests fail"),
+        both(&check).contains("1 of its 1 test failed"),
         "{}",
         both(&check)
     );

@@ -164,7 +164,10 @@ fn once_tries_each_delivery_once_and_says_what_stays() {
     let output = room.postroom(&["run", "--once"]);
     assert_eq!(output.status.code(), Some(0));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("1 deliveries stay pending"), "{said}");
+    assert!(
+        said.contains("drained 1 mail; 1 delivery pending: see `postroom outbox`"),
+        "{said}"
+    );
     assert_eq!(room.posted().len(), 1);
     assert!(wait_for(Duration::from_secs(20), || {
         room.once();

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use postroom_core::counted;
 use postroom_store::{Committed, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -138,10 +139,6 @@ impl Dev {
 
     /// Returns the summary at the end.
     fn sum(&self) -> Line {
-        let count = |number: u64, what: &str| match number {
-            1 => format!("1 {what}"),
-            several => format!("{several} {what}s"),
-        };
         let decided = self.decided.load(Ordering::Relaxed);
         let saves = self.saves.load(Ordering::Relaxed);
         now()
@@ -149,8 +146,8 @@ impl Dev {
                 Ink::Plain,
                 format!(
                     "ended: {} decided, {} went live",
-                    count(decided, "mail"),
-                    count(saves, "save")
+                    counted(decided, "mail"),
+                    counted(saves, "save")
                 ),
             )
             .wrapped(HANG)

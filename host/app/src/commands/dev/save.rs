@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use postroom_core::harmless::picture;
-use postroom_core::{Action, ActionKind, Decision};
+use postroom_core::{Action, ActionKind, Decision, counted};
 use postroom_sandbox::LoadError;
 use postroom_store::StoreError;
 use serde_json::Value;
@@ -249,10 +249,7 @@ impl Telling<'_> {
         if report.unrecorded > 0 {
             note(format!(
                 "{} asked for what was not asked when the mail came: answered as not there",
-                match report.unrecorded {
-                    1 => "for one mail a rule".into(),
-                    several => format!("for {several} mails a rule"),
-                }
+                format_args!("for {} a rule", counted(report.unrecorded, "mail"))
             ));
         }
         for replayed in telling_most(&rehearsed.differing) {
@@ -419,7 +416,7 @@ fn difference(mismatch: &Mismatch) -> Vec<Line> {
         .collect();
     if all.len() > LINES {
         let left = all.len() - LINES;
-        lines.push(below().with(Ink::Dim, format!("  … {left} lines more")));
+        lines.push(below().with(Ink::Dim, format!("  … {} more", counted(left, "line"))));
     }
     lines
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{Stdout, Write};
 use std::time::Duration;
 
-use postroom_core::{Decision, Trouble};
+use postroom_core::{Decision, Trouble, counted};
 
 use super::Printer;
 use crate::commands::table;
@@ -63,8 +63,8 @@ impl Text {
         if lines.len() > most {
             let _ = writeln!(
                 text,
-                "  … {} lines more: --all shows them",
-                lines.len() - most
+                "  … {} more: --all shows them",
+                counted(lines.len() - most, "line")
             );
         }
         for it in &compared.unrecorded {
@@ -105,8 +105,8 @@ impl Printer for Text {
         if report.unrecorded > 0 {
             writeln!(
                 self.out,
-                "{} mails: a rule made lookups that were not recorded; they were answered as empty, so the result may differ in production",
-                report.unrecorded
+                "{}: a rule made lookups that were not recorded; they were answered as empty, so the result may differ in production",
+                counted(report.unrecorded, "mail")
             )?;
         }
         if report.interrupted {
@@ -125,8 +125,8 @@ impl Printer for Text {
         let secs = report.elapsed.as_secs_f64();
         writeln!(
             self.out,
-            "{} mails in {secs:.2} s, {:.0} a second",
-            report.replayed(),
+            "{} in {secs:.2} s, {:.0} a second",
+            counted(report.replayed(), "mail"),
             report.replayed() as f64 / secs.max(1e-6)
         )
     }
@@ -167,9 +167,8 @@ pub fn counts(report: &Report) -> String {
     }
     match report.failed {
         0 => {}
-        1 => text.push_str(" · 1 new failure"),
-        several => {
-            let _ = write!(text, " · {several} new failures");
+        failed => {
+            let _ = write!(text, " · {}", counted(failed, "new failure"));
         }
     }
     if report.mended > 0 {

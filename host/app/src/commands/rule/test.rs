@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use postroom_core::counted;
 use postroom_core::harmless::visible;
 use postroom_files::write_within;
 use postroom_sandbox::Sandbox;
@@ -401,8 +402,8 @@ impl Tally {
         let cases = self.ok + self.updated + self.failed;
         let mut parts = vec![format!(
             "{}, {}: {} ok",
-            count(self.rules, "rule"),
-            count(cases, "case"),
+            counted(self.rules, "rule"),
+            counted(cases, "case"),
             self.ok
         )];
         let others = [
@@ -415,9 +416,4 @@ impl Tally {
         parts.extend(others.map(|(n, what)| format!("{n} {what}")));
         parts.join(", ")
     }
-}
-
-fn count(n: usize, what: &str) -> String {
-    let ending = if n == 1 { "" } else { "s" };
-    format!("{n} {what}{ending}")
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use postroom_core::lookup::{Found, Question};
 use postroom_core::parse;
@@ -14,9 +14,9 @@ use serde_json::json;
 use crate::cases::Terms;
 use crate::commands::check::wants::EXPECT_IS_NOT_WATCHED;
 use crate::commands::{load_in_part, print};
-use crate::config::{Config, RuleUse};
+use crate::config::{Config, RuleKind, RuleUse};
 use crate::directory::Directory;
-use crate::rulebook::{self, load_bytes, read_rule};
+use crate::rulebook::{self, load_now};
 
 /// The largest mail that is tried: as large as one that a mailbox takes in whole, where nobody says otherwise.
 const MAIL_BYTES: u64 = 256 << 20;
@@ -34,12 +34,16 @@ pub fn try_rule(
         None => Terms::of_nobody(rule),
     };
     let wanted = &terms.wanted;
-    let bytes = read_rule(rule).map_err(|e| anyhow::anyhow!("{}: {e}", rule.display()))?;
+    if wanted.rule.kind == RuleKind::Fallback {
+        bail!(
+            "fallback is no rule to try: it makes a plain ticket of each mail that every rule of a mailbox passed"
+        );
+    }
     let raw = postroom_files::read_argument(mail, MAIL_BYTES)
         .with_context(|| mail.display().to_string())?;
 
     let sandbox = rulebook::sandbox(config.as_ref().map(|config| config.data_dir.as_path()), 1)?;
-    let loaded = load_bytes(&sandbox, wanted, &bytes)?;
+    let loaded = load_now(&sandbox, wanted).map_err(anyhow::Error::msg)?;
     let message = Arc::new(parse(
         &Bytes::from(raw),
         &terms.parse_limits,

@@ -9,7 +9,7 @@ use postroom_store::RuleRecord;
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use super::{newest_unless, rules_of, texts};
+use super::{newest_unless, not_kept, report_not_kept, rules_of, texts};
 use crate::cli::RuleFilter;
 use crate::commands::{open_reader, print};
 
@@ -31,8 +31,14 @@ pub fn diff(
         bail!("generation 1 is the first: there is nothing before it to compare with");
     }
     let (old, new) = (rules_of(&reader, from)?, rules_of(&reader, to)?);
+    let not_kept = not_kept(&reader, from.min(to), filter)?;
+    for tenant in &not_kept {
+        report_not_kept(from.min(to), tenant, json)?;
+    }
     let by_rule = |rules: &[RuleRecord]| -> BTreeMap<(String, String), RuleRecord> {
-        let wanted = rules.iter().filter(|rule| filter.takes(rule)).cloned();
+        let is_kept = |rule: &&RuleRecord| !not_kept.contains(&rule.tenant);
+        let wanted = rules.iter().filter(|rule| filter.takes(rule));
+        let wanted = wanted.filter(is_kept).cloned();
         wanted
             .map(|rule| ((rule.tenant.clone(), rule.name.clone()), rule))
             .collect()
@@ -74,7 +80,11 @@ pub fn diff(
         }
     }
     if equal && !json {
-        print(format!("generations {from} and {to} have the same rules"))?;
+        let which = match not_kept.is_empty() {
+            true => "the same rules",
+            false => "otherwise the same rules",
+        };
+        print(format!("generations {from} and {to} have {which}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

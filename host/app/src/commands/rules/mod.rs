@@ -72,6 +72,13 @@ pub fn show(
     let number = newest_unless(&reader, generation)?;
     let rules = rules_of(&reader, number)?;
     let mut wanted: Vec<&RuleRecord> = rules.iter().filter(|rule| filter.takes(rule)).collect();
+    let not_kept = not_kept(&reader, number, filter)?;
+    for tenant in &not_kept {
+        report_not_kept(number, tenant, json)?;
+    }
+    if wanted.is_empty() && !not_kept.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
     if wanted.is_empty() {
         bail!("generation {number} {}", lacks(filter, &rules));
     }
@@ -133,7 +140,7 @@ pub fn rollback(
             StoreError::NoSuchGeneration { number: 0 } => {
                 anyhow::anyhow!("there is no generation before the first")
             }
-            error @ StoreError::NoSuchGeneration { .. } => {
+            error @ (StoreError::NoSuchGeneration { .. } | StoreError::RulesNotKept { .. }) => {
                 anyhow::anyhow!("{error}; `postroom rules list` shows those that are")
             }
             error => error.into(),
@@ -144,8 +151,13 @@ pub fn rollback(
             .iter()
             .map(|(tenant, rule)| json!({ "tenant": tenant, "rule": rule }))
             .collect();
-        print(json!({ "to": done.to, "generation": done.generation, "rules": rules }))?;
+        print(
+            json!({ "to": done.to, "generation": done.generation, "rules": rules, "not_kept": done.not_kept }),
+        )?;
         return Ok(ExitCode::SUCCESS);
+    }
+    for tenant in &done.not_kept {
+        report_not_kept(done.to, tenant, false)?;
     }
     match done.generation {
         None => print(format!(
@@ -189,6 +201,24 @@ fn rules_of(reader: &Reader, number: u64) -> anyhow::Result<Vec<RuleRecord>> {
     reader.generation_rules(number)?.with_context(|| {
         format!("generation {number} is not kept; `postroom rules list` shows those that are")
     })
+}
+
+/// The tenants whose rules of a generation are no longer kept, of those that the filter takes.
+fn not_kept(reader: &Reader, number: u64, filter: &RuleFilter) -> anyhow::Result<Vec<String>> {
+    let mut tenants = reader.partly_kept(number)?;
+    tenants.retain(|tenant| filter.tenant.as_ref().is_none_or(|it| it == tenant));
+    Ok(tenants)
+}
+
+fn report_not_kept(number: u64, tenant: &str, json: bool) -> anyhow::Result<()> {
+    if json {
+        return Ok(print(
+            json!({ "generation": number, "tenant": tenant, "kept": false }),
+        )?);
+    }
+    Ok(print(format!(
+        "{tenant}: its rules of generation {number} are no longer kept"
+    ))?)
 }
 
 /// Why a filter finds nothing.

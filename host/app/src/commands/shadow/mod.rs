@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use postroom_core::counted;
 use postroom_store::{
     Reader, Shadow, ShadowState, StoreError, StoreOptions, end_shadow, start_shadow,
 };
@@ -51,10 +52,10 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
             error => error.into(),
         })?;
     print(format!(
-        "{} runs alongside {} on the next {} mails of {}; none of its decisions is stored or sent\n`postroom shadow show {}` shows the differences. A running service starts within a second.",
+        "{} runs alongside {} on the next {} of {}; none of its decisions is stored or sent\n`postroom shadow show {}` shows the differences. A running service starts within a second.",
         args.rule.display(),
         begun.rule,
-        begun.wanted,
+        counted(begun.wanted, "mail"),
         begun.mailbox,
         begun.mailbox
     ))?;
@@ -114,9 +115,9 @@ pub fn stop(config_file: &Path, mailbox: &str) -> anyhow::Result<ExitCode> {
     }
     let stopped = reader.shadow(shadow.id)?.unwrap_or(shadow);
     print(format!(
-        "stopped after {} of {} mails: {}",
+        "stopped after {} of {}: {}",
         stopped.decided(),
-        stopped.wanted,
+        counted(stopped.wanted, "mail"),
         counts(&show::report(&stopped, &[]))
     ))?;
     Ok(ExitCode::SUCCESS)
@@ -135,7 +136,7 @@ pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Resul
     let sandbox = rulebook::sandbox(Some(&config.data_dir), 1)?;
     let put = shadow::put(&config, &sandbox, &reader, &shadow, anyway)
         .with_context(|| format!("the shadow of {mailbox} was not promoted"))?;
-    let reason = format!("by hand, after {} mails", shadow.decided());
+    let reason = format!("by hand, after {}", counted(shadow.decided(), "mail"));
     let options = StoreOptions::default();
     let state = ShadowState::Promoted;
     end_shadow(&config.data_dir, shadow.id, state, Some(&reason), &options)?;

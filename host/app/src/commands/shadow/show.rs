@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use postroom_core::counted;
 use postroom_sandbox::Limits;
 use postroom_store::{Reader, Shadow, ShadowMail, ShadowResult};
 use serde_json::Value;
@@ -81,12 +82,12 @@ fn as_text(
     all: bool,
 ) -> anyhow::Result<()> {
     print(format!(
-        "shadow of {} on {}, begun {}: {} of {} mails, {}\n",
+        "shadow of {} on {}, begun {}: {} of {}, {}\n",
         shadow.rule,
         shadow.mailbox,
         shadow.began,
         shadow.decided(),
-        shadow.wanted,
+        counted(shadow.wanted, "mail"),
         state(shadow)
     ))?;
     let mut text = Text::new(all);
@@ -99,7 +100,8 @@ fn as_text(
     }
     if unkept > 0 {
         print(format!(
-            "… {unkept} mails more that were decided otherwise, of which no more is kept\n"
+            "… {} more decided otherwise, of which no more is kept\n",
+            counted(unkept, "mail")
         ))?;
     }
     Ok(text.end(report)?)

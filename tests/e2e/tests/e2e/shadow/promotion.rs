@@ -131,7 +131,7 @@ fn one_that_asks_for_what_was_not_asked_is_not_known_to_be_the_same() {
     assert_eq!(counts(&row), [1, 0, 0, 0]);
     let reason = row["reason"].as_str().unwrap();
     assert!(
-        reason.contains("for 1 of 1 mails it asked for what the rule had not asked"),
+        reason.contains("for 1 of 1 mail it asked for what the rule had not asked"),
         "{reason}"
     );
     assert_eq!(rule_file(&room), RULE);
@@ -235,7 +235,7 @@ fn a_promotion_loses_no_newer_save_and_is_of_what_was_compared() {
     room.write("new/a.js", other_queue("one"));
     room.ok(&start);
     let error = refused(&room, &promote);
-    assert!(error.contains("1 of its 1 tests fail"), "{error}");
+    assert!(error.contains("1 of its 1 test failed"), "{error}");
     assert_eq!(rule_file(&room), candidate);
 }
 
