@@ -14,6 +14,7 @@ mod gate;
 mod host;
 mod inquiries;
 mod limits;
+mod loaded;
 mod log;
 mod lookup;
 mod matching;
@@ -29,7 +30,7 @@ mod wasi;
 
 pub use compile::{Compiler, compile_for_parent};
 pub use component::{Inspection, Kind, componentize, inspect};
-pub use error::{BuildError, LoadError, SandboxError, Trouble};
+pub use error::{Budget, BuildError, LoadError, SandboxError, Trouble};
 pub use limits::{Grants, Limits};
 pub use lookup::{Lookup, LookupError, NoLookup};
 pub use memory::{Kv, KvError, NoKv};

@@ -16,6 +16,7 @@ use crate::engine::{self, Engines};
 use crate::error::{LoadError, SandboxError};
 use crate::host::{Host, Terms};
 use crate::limits::{Grants, Limits};
+use crate::loaded::{LoadedTotals, Share};
 use crate::lookup::NoLookup;
 use crate::matching::PatternCache;
 use crate::memory::NoKv;
@@ -35,6 +36,8 @@ const STANDARD_NAME: &str = "standard";
 
 /// Instances that may run at a time when nothing else is said.
 const DEFAULT_WORKERS: usize = 16;
+/// What all loaded rules may hold when nothing else is said.
+const DEFAULT_LOADED: usize = 4 << 30;
 
 /// How the sandbox is set up.
 #[derive(Debug, Clone)]
@@ -45,11 +48,14 @@ pub struct SandboxConfig {
     pub workers: usize,
     /// What compiles the components of tenants.
     pub compiler: Compiler,
+    /// What the loaded rules of all tenants may hold together. A tenant's own limit is [`Limits::loaded_bytes`].
+    pub loaded_bytes: usize,
 }
 
 /// Where rules are made. One for a process.
 pub struct Sandbox {
     engines: Arc<Engines>,
+    loaded: Arc<LoadedTotals>,
     /// Made with the first script: compiling the interpreter takes a second or two unless the cache has it.
     scripts: Mutex<Option<Arc<Scripts>>>,
     /// The component of the built-in rule.
@@ -62,6 +68,7 @@ impl Default for SandboxConfig {
             cache_dir: None,
             workers: DEFAULT_WORKERS,
             compiler: Compiler::default(),
+            loaded_bytes: DEFAULT_LOADED,
         }
     }
 }
@@ -75,6 +82,7 @@ impl Sandbox {
         })?;
         Ok(Self {
             engines: Arc::new(Engines::new(config.workers.max(1), cache, config.compiler)?),
+            loaded: Arc::new(LoadedTotals::new(config.loaded_bytes)),
             scripts: Mutex::new(None),
             standard,
         })
@@ -85,11 +93,35 @@ impl Sandbox {
         self.engines.compilers.stop();
     }
 
-    /// Makes a rule. Blocks: compiles a component that the cache does not have, or evaluates a script's top level, and starts one instance to see that it does.
-    ///
-    /// `settings` is one JSON object.
+    /// Makes a rule of no particular tenant, see [`Sandbox::load_for`].
     pub fn load(
         &self,
+        source: Source<'_>,
+        settings: &str,
+        grants: &Grants,
+        limits: &Limits,
+    ) -> Result<Rule, LoadError> {
+        self.load_for("", source, settings, grants, limits)
+    }
+
+    /// Makes a rule of a tenant. Blocks: compiles a component that the cache does not have, or evaluates a script's top level, and starts one instance to see that it does.
+    ///
+    /// `settings` is one JSON object.
+    pub fn load_for(
+        &self,
+        tenant: &str,
+        source: Source<'_>,
+        settings: &str,
+        grants: &Grants,
+        limits: &Limits,
+    ) -> Result<Rule, LoadError> {
+        self.make(tenant, source, settings, grants, limits)
+            .map_err(LoadError::cut)
+    }
+
+    fn make(
+        &self,
+        tenant: &str,
         source: Source<'_>,
         settings: &str,
         grants: &Grants,
@@ -99,6 +131,7 @@ impl Sandbox {
         | Source::Modules { name, .. }
         | Source::Component { name, .. }) = source;
         let terms = Arc::new(Terms {
+            tenant: tenant.to_owned(),
             name: name.to_owned(),
             settings: settings.to_owned(),
             grants: *grants,
@@ -109,7 +142,8 @@ impl Sandbox {
             Source::Script { text, .. } => self.script(&terms, text, &NoImports)?,
             Source::Modules { text, imports, .. } => self.script(&terms, text, imports)?,
             Source::Component { bytes, .. } => {
-                (self.component(&terms, bytes)?, MadeOf::component(bytes))
+                let (pre, share) = self.component(&terms, bytes)?;
+                (pre, MadeOf::component(bytes, share))
             }
         };
         let exports = || {
@@ -138,35 +172,46 @@ impl Sandbox {
         self.load(source, settings, grants, limits)
     }
 
-    fn component(&self, terms: &Arc<Terms>, bytes: &[u8]) -> Result<InstancePre<Host>, LoadError> {
+    fn component(
+        &self,
+        terms: &Arc<Terms>,
+        bytes: &[u8],
+    ) -> Result<(InstancePre<Host>, Option<Share>), LoadError> {
         let name = &terms.name;
         let wasi = component::check(name, bytes, &terms.grants)?;
         let is_ours = std::ptr::eq(bytes.as_ptr(), self.standard.as_ptr());
-        let component = match is_ours {
-            true => self
-                .engines
-                .compile(bytes, wasi)
-                .map_err(|error| LoadError::sandbox(name, format!("{error:#}")))?,
-            false => self
-                .engines
-                .compile_within(name, bytes, wasi, &terms.limits)?,
+        let (component, share) = if is_ours {
+            let component = self.engines.compile(bytes, wasi);
+            let failed = |error| LoadError::sandbox(name, format!("{error:#}"));
+            (component.map_err(failed)?, None)
+        } else {
+            let code = self.engines.compile_within(terms, bytes)?;
+            let share = self.share(terms, code.loaded_bytes())?;
+            let component = self.engines.component(name, &code, bytes.len(), wasi)?;
+            (component, Some(share))
         };
         // A component links what it is granted and nothing else.
         let linker = linker(component.engine(), &terms.grants, wasi)
             .map_err(|error| LoadError::sandbox(name, format!("{error:#}")))?;
-        linker
-            .instantiate_pre(&component)
-            .map_err(|error| match component::newer_import(bytes) {
-                Some((import, version)) => LoadError::NewerPostroom {
-                    name: name.clone(),
-                    import,
-                    version,
-                },
-                None => LoadError::UnknownImport {
-                    name: name.clone(),
-                    import: format!("{error:#}"),
-                },
-            })
+        let pre = linker.instantiate_pre(&component);
+        let pre = pre.map_err(|error| match component::newer_import(bytes) {
+            Some((import, version)) => LoadError::NewerPostroom {
+                name: name.clone(),
+                import,
+                version,
+            },
+            None => LoadError::UnknownImport {
+                name: name.clone(),
+                import: format!("{error:#}"),
+            },
+        })?;
+        Ok((pre, share))
+    }
+
+    /// Counts what a rule will hold while it is loaded.
+    fn share(&self, terms: &Terms, bytes: usize) -> Result<Share, LoadError> {
+        let limit = terms.limits.loaded_bytes;
+        self.loaded.take(&terms.tenant, &terms.name, bytes, limit)
     }
 
     fn script(
@@ -179,7 +224,9 @@ impl Sandbox {
         let scripts = self
             .scripts()
             .map_err(|error| LoadError::sandbox(&terms.name, error))?;
-        let script = scripts.evaluate(&self.engines, terms, text, imports)?;
+        let script = scripts.evaluate(&self.engines, terms, text, imports, &|bytes| {
+            self.share(terms, bytes)
+        })?;
         // The one interpreter imports all; what is not granted refuses when it is called.
         let mut linker = linker(&self.engines.small, &Grants::ALL, false).map_err(failed)?;
         link_engine(&mut linker).map_err(failed)?;
@@ -191,6 +238,7 @@ impl Sandbox {
                 init_log: script.log,
                 bundle: Some(script.bundle),
                 calls: script.calls,
+                _share: Some(script.share),
             },
         ))
     }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use postroom_core::ParseLimits;
-use postroom_sandbox::Limits;
+use postroom_sandbox::{Limits, SandboxConfig};
 use postroom_store::{AutomaticLimits, StoreOptions};
 
 use super::LineLimits;
@@ -21,6 +21,8 @@ const TIME: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from
 /// Under the lower bound not even a small component compiles.
 const COMPILE_MEMORY: RangeInclusive<u64> = 128 * MIB..=64 * GIB;
 const COMPILE_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// What loaded rules hold. Under the lower bound not even an empty script loads.
+const LOADED: RangeInclusive<u64> = MIB..=1024 * GIB;
 const MODULES: RangeInclusive<u64> = 1..=1000;
 const SOURCE: RangeInclusive<u64> = KIB..=64 * MIB;
 const OUTPUT: RangeInclusive<u64> = KIB..=64 * MIB;
@@ -54,6 +56,7 @@ const LINE_KEYS: &[&str] = &[
     "strikes_of",
     "generations",
     "automatic",
+    "loaded_total",
 ];
 
 impl Default for LineLimits {
@@ -72,6 +75,7 @@ impl Default for LineLimits {
             strikes: StrikeLimits::default(),
             generations: StoreOptions::default().generations,
             automatic: AutomaticLimits::default(),
+            loaded_total: SandboxConfig::default().loaded_bytes,
         }
     }
 }
@@ -162,6 +166,7 @@ fn read_rule(section: &Section, limits: &mut Limits) {
     {
         limits.compile_time = time;
     }
+    set_size(section, "loaded", LOADED, &mut limits.loaded_bytes);
     set_count(section, "modules", MODULES, &mut limits.modules);
     set_size(section, "source", SOURCE, &mut limits.source_bytes);
     set_size(section, "output", OUTPUT, &mut limits.output_bytes);
@@ -206,6 +211,7 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
     set_count(section, "strikes", 0..=1000, &mut strikes.failures);
     set_count(section, "strikes_of", 1..=1000, &mut strikes.mails);
     set_count(section, "generations", GENERATIONS, &mut limits.generations);
+    set_size(section, "loaded_total", LOADED, &mut limits.loaded_total);
     if let Some(section) = section.section("automatic", "the limits of automatic mail") {
         let automatic = &mut limits.automatic;
         set_count(&section, "per_address", COUNT, &mut automatic.per_address);

@@ -31,7 +31,7 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
         return Err(unknown("", "mailbox", &args.mailbox, &all));
     };
     let reader = open_reader(config_file)?;
-    let sandbox = rulebook::sandbox(Some(&config.data_dir), 1)?;
+    let sandbox = rulebook::configured_sandbox(&config, 1)?;
     let asked = shadow::Asked {
         mailbox,
         file: &args.rule,
@@ -132,7 +132,7 @@ pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Resul
             shadow.reason.as_deref().unwrap_or("by hand")
         );
     }
-    let sandbox = rulebook::sandbox(Some(&config.data_dir), 1)?;
+    let sandbox = rulebook::configured_sandbox(&config, 1)?;
     let put = shadow::put(&config, &sandbox, &reader, &shadow, anyway)
         .with_context(|| format!("the shadow of {mailbox} was not promoted"))?;
     let reason = format!("by hand, after {} mails", shadow.decided());
