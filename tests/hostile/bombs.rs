@@ -52,6 +52,40 @@ pub fn sparse_data(modules: usize, pages: u32) -> Vec<u8> {
     component(&vec![module; modules])
 }
 
+/// For what compiled code takes once it is unpacked: `width` to the power of `levels` instances of an empty module.
+pub fn fan_out(levels: u32, width: u32) -> Vec<u8> {
+    let mut inner = [
+        COMPONENT,
+        &section(1, MODULE),
+        &section(2, &[0x01, 0x00, 0x00, 0x00]),
+    ]
+    .concat();
+    for _ in 0..levels {
+        let mut instances = leb(width);
+        instances.extend([0x00, 0x00, 0x00].repeat(width as usize));
+        inner = [COMPONENT, &section(4, &inner), &section(5, &instances)].concat();
+    }
+    inner.extend(&component(&[MODULE.to_vec()])[COMPONENT.len()..]);
+    inner
+}
+
+/// For reading, which nothing limits: a core module that imports from as many modules.
+pub fn many_imports(count: u32) -> Vec<u8> {
+    let mut imports = leb(count);
+    for number in 0..count {
+        let module = number.to_string();
+        imports.extend(leb(module.len() as u32));
+        imports.extend(module.as_bytes());
+        imports.extend(b"\x01f\x00\x00");
+    }
+    [
+        MODULE,
+        &section(1, b"\x01\x60\x00\x00"),
+        &section(2, &imports),
+    ]
+    .concat()
+}
+
 /// A component that a run of the tests shares with none before: what was compiled or noted then says nothing about it.
 pub fn component(modules: &[Vec<u8>]) -> Vec<u8> {
     let mut component = [

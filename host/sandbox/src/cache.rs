@@ -23,6 +23,10 @@ const NOTES: usize = 1024;
 const CHECKSUM: usize = 32;
 /// Where wasmtime keeps the data of memories in compiled code.
 const DATA_SECTION: &str = ".rodata.wasm";
+/// Where it keeps what a component consists of, packed.
+const INFO_SECTION: &str = ".wasmtime.info";
+/// Unpacked it takes up to 20 times as much: a component of 300 bytes can consist of a million instances.
+const INFO_WEIGHT: usize = 24;
 
 /// A folder of compiled modules and components, or none: then everything is compiled each time.
 pub(crate) struct Cache(Option<PathBuf>);
@@ -116,15 +120,20 @@ impl Cache {
 pub(crate) struct Code(Vec<u8>);
 
 impl Code {
-    /// What a component made of it holds: the code, and its data once more, from which instances map their memories.
+    /// What a component made of it holds: the code, its data once more, from which instances map their memories, and its
+    /// description as it is in use.
     pub(crate) fn loaded_bytes(&self) -> usize {
         let code = self.0.len();
-        let data = File::parse(&*self.0).ok().map(|file| {
-            let section = file.section_by_name(DATA_SECTION);
+        let Ok(file) = File::parse(&*self.0) else {
+            // All of it could be description.
+            return code.saturating_mul(INFO_WEIGHT);
+        };
+        let size = |name: &str| {
+            let section = file.section_by_name(name);
             section.map_or(0, |section| section.size() as usize)
-        });
-        // Data that is not found could be all of it.
-        code.saturating_add(data.unwrap_or(code))
+        };
+        let info = size(INFO_SECTION).saturating_mul(INFO_WEIGHT);
+        code.saturating_add(size(DATA_SECTION)).saturating_add(info)
     }
 
     /// Fails where the engine is set up otherwise than the one it was compiled for, or has no room for what it needs.

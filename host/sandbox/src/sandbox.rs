@@ -256,6 +256,11 @@ impl Sandbox {
         );
         let mut store = engine::store(pre.engine(), host);
         match pre.instantiate(&mut store) {
+            // No deadline interrupts the copying of data.
+            Ok(_) if store.data().deadline.is_over() => Err(LoadError::InitDeadline {
+                name: terms.name.clone(),
+                limit: terms.limits.init_time,
+            }),
             Ok(_) => Ok(()),
             Err(error) => Err(script::failure(terms, store.data(), &error)),
         }

@@ -142,6 +142,86 @@ fn code_over_what_may_be_loaded_is_refused_and_not_kept() {
 }
 
 #[test]
+fn a_component_counts_as_it_is_in_memory() {
+    let place = tempfile::tempdir().unwrap();
+    let bytes = bombs::fan_out(5, 10);
+    assert!(bytes.len() < 500);
+    let limits = Limits {
+        loaded_bytes: 16 << 20,
+        ..Limits::default()
+    };
+    // 100,000 instances: 1 MiB of compiled code, and 20 MiB once it is unpacked.
+    let refused = load(&sandbox(place.path(), CHILD), &bytes, &limits).unwrap_err();
+    assert!(matches!(refused, LoadError::Loaded { .. }), "{refused}");
+    assert_eq!(kept(place.path(), "component").len(), 1);
+}
+
+/// Sections that give a component which has `modules` already `instances` of one more, each of which copies
+/// `pages` of data, one over the other.
+fn copies(modules: u32, instances: u32, pages: u32) -> Vec<u8> {
+    let mut data = bombs::leb(pages);
+    for _ in 0..pages {
+        // At 0 + 0: known only when it is computed.
+        data.extend([0x00, 0x41, 0x00, 0x41, 0x00, 0x6a, 0x0b]);
+        data.extend(bombs::leb(1 << 16));
+        data.extend([0x07; 1 << 16]);
+    }
+    let module = [
+        bombs::MODULE,
+        &bombs::section(5, &[0x01, 0x00, 0x01]),
+        &bombs::section(11, &data),
+    ]
+    .concat();
+    let mut made = bombs::leb(instances);
+    for _ in 0..instances {
+        made.push(0x00);
+        made.extend(bombs::leb(modules));
+        made.push(0x00);
+    }
+    [bombs::section(1, &module), bombs::section(2, &made)].concat()
+}
+
+/// A component with these sections after its own.
+fn with(sections: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
+    let mut bytes = good();
+    let payloads = wasmparser::Parser::new(0).parse_all(&bytes);
+    let modules =
+        payloads.filter(|payload| matches!(payload, Ok(wasmparser::Payload::ModuleSection { .. })));
+    let modules = modules.count() as u32;
+    bytes.extend(sections(modules));
+    bytes
+}
+
+#[test]
+fn what_starts_too_many_instances_or_copies_too_much_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let sandbox = sandbox(place.path(), CHILD);
+    let many = |instances| with(|modules| copies(modules, instances, 0));
+    load(&sandbox, &many(200), &Limits::default()).unwrap();
+    let refused = load(&sandbox, &many(300), &Limits::default()).unwrap_err();
+    assert!(refused.to_string().contains("instance count"), "{refused}");
+    // 800 MiB, which no deadline interrupts.
+    let copying = with(|modules| copies(modules, 200, 64));
+    let limits = Limits {
+        init_time: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let refused = load(&sandbox, &copying, &limits).unwrap_err();
+    assert!(
+        matches!(refused, LoadError::InitDeadline { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn reading_takes_time_in_proportion_to_the_size() {
+    // What compares each import with all before it takes hours.
+    let bytes = bombs::many_imports(1_000_000);
+    let found = postroom_sandbox::inspect(&bytes).unwrap();
+    assert_eq!(found.imports.len(), 1_000_000);
+}
+
+#[test]
 fn what_never_finished_is_given_up_after_three_attempts() {
     let place = tempfile::tempdir().unwrap();
     let bytes = good();

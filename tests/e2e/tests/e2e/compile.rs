@@ -89,7 +89,7 @@ fn running_count(room: &Room) -> usize {
 #[test]
 fn a_component_that_takes_too_long_to_compile_is_refused_until_the_limit_is_raised() {
     let room = room();
-    room.write(EVIL, bombs::loops(4_000, 8_000));
+    room.write(EVIL, bombs::deep_loops(100, 1_500));
     let config = CONFIG.replace("\"512MiB\"", "\"4GiB\"");
     room.write("postroom.toml", config.replace("\"30s\"", "\"1s\""));
     for _ in 0..2 {
@@ -105,4 +105,113 @@ fn a_component_that_takes_too_long_to_compile_is_refused_until_the_limit_is_rais
     let said = both(&room.postroom(&["check"]));
     // It is compiled now, and no rule.
     assert!(said.contains("this is not a rule"), "{said}");
+}
+
+/// Whether a process exists and has not ended.
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// The children of a process, whichever of its threads started them.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let lists = tasks
+        .into_iter()
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let all: String = lists.collect();
+    all.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+#[test]
+fn a_service_that_is_killed_takes_its_compiler_with_it() {
+    let room = room();
+    room.write(
+        "postroom.toml",
+        CONFIG
+            .replace("\"30s\"", "\"1h\"")
+            .replace("512MiB", "900MiB"),
+    );
+    let running = room.start();
+    deliver(&room, "victim", 1);
+    room.await_decision("victim 1");
+    room.write(EVIL, bombs::deep_loops(100, 6_000));
+    let pid = running.pid();
+    assert!(
+        wait_for(PATIENCE, || !children(pid).is_empty()),
+        "{}",
+        running.log()
+    );
+    let compilers = children(pid);
+    running.kill();
+    assert!(wait_for(PATIENCE, || !compilers
+        .iter()
+        .any(|compiler| is_alive(*compiler))));
+}
+
+/// A script that holds 12 MiB, and marks its tickets.
+fn holding(word: &str) -> String {
+    format!(
+        "const held = \"x\".repeat(12 << 20);\nexport function decide() {{\n  return held && ticket({{ queue: \"{word}\" }});\n}}\n"
+    )
+}
+
+#[test]
+fn what_loaded_rules_hold_is_limited_and_versions_take_the_place_of_earlier_ones() {
+    let room = room();
+    let rules = ["rules/a.js", "rules/b.js"];
+    room.write(
+        "postroom.toml",
+        CONFIG
+            .replace(
+                "[tenants.evil]",
+                "[tenants.evil]\nlimits.loaded = \"20MiB\"",
+            )
+            .replace("\"evil/e.wasm\"", "\"rules/a.js\", \"rules/b.js\""),
+    );
+    for rule in rules {
+        room.write(rule, holding("first"));
+    }
+    let running = room.start();
+    deliver(&room, "evil", 1);
+    // The first one decides; the second one is refused with the figures, and the tenant next door is served.
+    let decision = room.await_decision("evil 1");
+    assert_eq!(decision["actions"][0]["queue"], "first");
+    let refused = "rules/b.js: needs 12.";
+    let why = "MiB once loaded, and the other rules of this tenant hold 12.";
+    let log = running.log();
+    let line = log.lines().find(|line| line.contains(refused));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains(why) && line.contains("the limit `loaded` of 20 MiB"),
+        "{line}"
+    );
+    deliver(&room, "victim", 1);
+    assert_eq!(
+        room.await_decision("victim 1")["actions"][0]["queue"],
+        "served"
+    );
+    // However often it is saved, only what serves counts.
+    for number in 2..=6 {
+        room.write("rules/a.js", holding(&format!("version {number}")));
+        running.await_log(&format!("generation={number}"));
+        deliver(&room, "evil", number);
+        let decision = room.await_decision(&format!("evil {number}"));
+        assert_eq!(decision["actions"][0]["queue"], format!("version {number}"));
+    }
+    // What the first one gives up, the second one may have.
+    room.write("rules/a.js", "export function decide() {}\n");
+    running.await_log("generation=7");
+    room.write("rules/b.js", holding("second"));
+    running.await_log("generation=8");
+    deliver(&room, "evil", 7);
+    assert_eq!(
+        room.await_decision("evil 7")["actions"][0]["queue"],
+        "second"
+    );
+    assert_eq!(running.stop(), Some(0));
 }

@@ -562,6 +562,8 @@ fn bomb(expected: &Value) -> Option<Vec<u8>> {
         "loops" => bombs::loops(number("locals"), number("loops")),
         "deep loops" => bombs::deep_loops(number("locals"), number("loops")),
         "sparse data" => bombs::sparse_data(number("modules") as usize, number("pages")),
+        "fan out" => bombs::fan_out(number("levels"), number("width")),
+        "many imports" => bombs::many_imports(number("modules")),
         other => panic!("unknown bomb {other:?}"),
     })
 }
