@@ -298,25 +298,22 @@ fn the_child_is_confined_and_a_stop_ends_it_without_a_note() {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
-        assert_eq!(
-            limit(pid, "Max address space"),
-            Some((900 << 20).to_string())
-        );
-        // A signal from the terminal goes to our group.
-        assert_eq!(group, pid);
+        let address_space = limit(pid, "Max address space");
         let held: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        assert!(
-            held.iter().all(|fd| ["0", "1", "2"].contains(&fd.as_str())),
-            "{held:?}"
-        );
+        // Before anything else can fail: the loads end.
         sandbox.stop();
         for load in loads {
             let refused = load.join().unwrap().unwrap_err();
             assert!(matches!(refused, LoadError::Stopped { .. }), "{refused}");
         }
+        assert_eq!(address_space, Some((900 << 20).to_string()));
+        // A signal from the terminal goes to our group.
+        assert_eq!(group, pid);
+        let standard = |fd: &String| ["0", "1", "2"].contains(&fd.as_str());
+        assert!(held.iter().all(standard), "{held:?}");
     });
     assert!(kept(place.path(), "note").is_empty());
     drop(inherited);
@@ -341,7 +338,7 @@ fn loaded_rules_are_limited_by_tenant_and_in_total() {
         sandbox.load_for(tenant, source, "{}", &Grants::default(), &limits)
     };
     let refused = |loaded: Result<Rule, LoadError>, limit: &str| {
-        let message = loaded.err().expect("a refusal").to_string();
+        let message = loaded.expect_err("a refusal").to_string();
         assert!(message.contains(limit), "{message}");
         assert!(message.contains(" MiB once loaded"), "{message}");
         message
