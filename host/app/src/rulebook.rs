@@ -518,9 +518,22 @@ pub fn compile_in_children(argument: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The sandbox that every command uses. Compiled code is kept in the user's cache folder, so that one command warms it for the
+/// The sandbox of the service, and of commands that load the rules of many tenants at once.
+pub fn configured_sandbox(config: &Config, workers: usize) -> Result<Sandbox, SandboxError> {
+    make_sandbox(Some(&config.data_dir), workers, config.limits.loaded_total)
+}
+
+/// The sandbox of commands that load a few rules. Compiled code is kept in the user's cache folder, so that one command warms it for the
 /// next, or under `data_dir` for a user without one.
 pub fn sandbox(data_dir: Option<&Path>, workers: usize) -> Result<Sandbox, SandboxError> {
+    make_sandbox(data_dir, workers, SandboxConfig::default().loaded_bytes)
+}
+
+fn make_sandbox(
+    data_dir: Option<&Path>,
+    workers: usize,
+    loaded_bytes: usize,
+) -> Result<Sandbox, SandboxError> {
     let folder = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty());
     let user = folder("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -533,6 +546,7 @@ pub fn sandbox(data_dir: Option<&Path>, workers: usize) -> Result<Sandbox, Sandb
             cache_dir,
             workers,
             compiler: COMPILER.get().cloned().unwrap_or_default(),
+            loaded_bytes,
         })
     };
     match make(user.or_else(|| own.clone())) {
@@ -588,7 +602,8 @@ fn load(
             }
         }
     };
-    sandbox.load(
+    sandbox.load_for(
+        &wanted.tenant,
         source,
         &wanted.settings_json,
         &wanted.grants,

@@ -128,7 +128,7 @@ impl Service {
         let slots = Arc::new(Slots::new(cores));
         // One more than there are mails decided at a time: a rule that is slow to load holds up none.
         let workers = slots.count() + 1 + instances;
-        let sandbox = rulebook::sandbox(Some(&config.data_dir), workers)?;
+        let sandbox = rulebook::configured_sandbox(&config, workers)?;
         let sandbox = Arc::new(sandbox);
         let rules =
             RuleBook::open(&config, sandbox.clone(), store.clone(), audience.clone()).await?;

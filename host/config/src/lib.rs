@@ -118,6 +118,8 @@ pub struct LineLimits {
     pub generation_bytes: u64,
     /// How many replies and forwards leave within an hour.
     pub automatic: AutomaticLimits,
+    /// What the loaded rules of all tenants hold together.
+    pub loaded_total: usize,
 }
 
 /// A client of the managed service provider.

@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use postroom_core::{
-    AutomaticLimits, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, Limits, ParseLimits, StrikeLimits,
+    AutomaticLimits, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, LOADED_BYTES, Limits, ParseLimits,
+    StrikeLimits,
 };
 
 use super::LineLimits;
@@ -20,6 +21,8 @@ const TIME: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from
 /// Under the lower bound not even a small component compiles.
 const COMPILE_MEMORY: RangeInclusive<u64> = 128 * MIB..=64 * GIB;
 const COMPILE_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// What loaded rules hold. Under the lower bound not even an empty script loads.
+const LOADED: RangeInclusive<u64> = MIB..=1024 * GIB;
 const MODULES: RangeInclusive<u64> = 1..=1000;
 const SOURCE: RangeInclusive<u64> = KIB..=64 * MIB;
 const OUTPUT: RangeInclusive<u64> = KIB..=64 * MIB;
@@ -55,6 +58,7 @@ const LINE_KEYS: &[&str] = &[
     "generations",
     "generation_bytes",
     "automatic",
+    "loaded_total",
 ];
 
 impl Default for LineLimits {
@@ -74,6 +78,7 @@ impl Default for LineLimits {
             generations: KEPT_GENERATIONS,
             generation_bytes: KEPT_GENERATION_BYTES,
             automatic: AutomaticLimits::default(),
+            loaded_total: LOADED_BYTES,
         }
     }
 }
@@ -164,6 +169,7 @@ fn read_rule(section: &Section, limits: &mut Limits) {
     {
         limits.compile_time = time;
     }
+    set_size(section, "loaded", LOADED, &mut limits.loaded_bytes);
     set_count(section, "modules", MODULES, &mut limits.modules);
     set_size(section, "source", SOURCE, &mut limits.source_bytes);
     set_size(section, "output", OUTPUT, &mut limits.output_bytes);
@@ -214,6 +220,7 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
         GENERATION_BYTES,
         &mut limits.generation_bytes,
     );
+    set_size(section, "loaded_total", LOADED, &mut limits.loaded_total);
     if let Some(section) = section.section("automatic", "the limits of automatic mail") {
         let automatic = &mut limits.automatic;
         set_count(&section, "per_address", COUNT, &mut automatic.per_address);

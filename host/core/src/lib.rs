@@ -41,7 +41,9 @@ pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
 pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
-pub use limits::{Grants, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, Limits, StrikeLimits};
+pub use limits::{
+    Grants, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, LOADED_BYTES, Limits, StrikeLimits,
+};
 pub use mailbox::MailboxState;
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
 pub use outgoing::{MailKind, OutgoingMail, bare_address};

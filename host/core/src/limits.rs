@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::grants::ActionKinds;
 
-/// The limits of one rule. They hold for one mail, `init_time`, `modules` and `source_bytes` for one load, the totals of `kv` for as long as it remembers.
+/// The limits of one rule. They hold for one mail, `init_time`, `compile_*`, `modules` and `source_bytes` for one load, `loaded_bytes` and the totals of `kv` for as long as it remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// All memories of an instance together. Not above [`Limits::MOST_MEMORY`].
@@ -17,6 +17,8 @@ pub struct Limits {
     pub compile_memory_bytes: usize,
     /// Computing time, in whole seconds, of the process that compiles a component.
     pub compile_time: Duration,
+    /// What all loaded rules of the tenant hold: images of scripts, compiled code.
+    pub loaded_bytes: usize,
     /// The files of one script, itself included.
     pub modules: usize,
     /// The text of all files of one script together.
@@ -70,8 +72,10 @@ impl Default for Limits {
             memory_bytes: 64 << 20,
             time: Duration::from_millis(250),
             init_time: Duration::from_secs(2),
-            compile_memory_bytes: 2 << 30,
+            // Twice what the largest components in use need, which carry a whole language: 560 MiB and 15 s for JavaScript.
+            compile_memory_bytes: 1 << 30,
             compile_time: Duration::from_secs(60),
+            loaded_bytes: 512 << 20,
             modules: 64,
             source_bytes: 5 << 20,
             output_bytes: 1 << 20,
@@ -126,6 +130,9 @@ impl Grants {
         }
     }
 }
+
+/// Bytes that the loaded rules of all tenants may hold together.
+pub const LOADED_BYTES: usize = 4 << 30;
 
 /// Generations of each tenant's rules that are kept.
 pub const KEPT_GENERATIONS: u64 = 1000;

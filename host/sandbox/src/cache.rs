@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use object::{File, Object, ObjectSection};
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, Module, component::Component};
 
@@ -15,9 +16,17 @@ use crate::error::SandboxError;
 
 /// Entries kept; the least recently used go first.
 const ENTRIES: usize = 64;
+/// The size of all entries together: some sixty components that carry a whole language.
+const ENTRIES_BYTES: u64 = 2 << 30;
 /// Notes kept, of components whose compiling ended badly. They are small, and forgetting one tries again what ended badly.
 const NOTES: usize = 1024;
 const CHECKSUM: usize = 32;
+/// Where wasmtime keeps the data of memories in compiled code.
+const DATA_SECTION: &str = ".rodata.wasm";
+/// Where it keeps what a component consists of, packed.
+const INFO_SECTION: &str = ".wasmtime.info";
+/// Unpacked it takes up to 20 times as much: a component of 300 bytes can consist of a million instances.
+const INFO_WEIGHT: usize = 24;
 
 /// A folder of compiled modules and components, or none: then everything is compiled each time.
 pub(crate) struct Cache(Option<PathBuf>);
@@ -107,10 +116,26 @@ impl Cache {
     }
 }
 
-/// The compiled code of a component: what our own compiler made, in this process or in its child, or what the cache kept of that.
+/// Compiled code of a component: what our own compiler made, in this process or in its child, or what the cache kept of that.
 pub(crate) struct Code(Vec<u8>);
 
 impl Code {
+    /// What a component made of it holds: the code, its data once more, from which instances map their memories, and its
+    /// description as it is in use.
+    pub(crate) fn loaded_bytes(&self) -> usize {
+        let code = self.0.len();
+        let Ok(file) = File::parse(&*self.0) else {
+            // All of it could be description.
+            return code.saturating_mul(INFO_WEIGHT);
+        };
+        let size = |name: &str| {
+            let section = file.section_by_name(name);
+            section.map_or(0, |section| section.size() as usize)
+        };
+        let info = size(INFO_SECTION).saturating_mul(INFO_WEIGHT);
+        code.saturating_add(size(DATA_SECTION)).saturating_add(info)
+    }
+
     /// Fails where the engine is set up otherwise than the one it was compiled for, or has no room for what it needs.
     pub(crate) fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
         // SAFETY: the code is from our own compiler, or from the cache, whose folder is closed to everybody else and whose
@@ -176,29 +201,42 @@ fn prepare(path: &Path) -> io::Result<Option<&'static str>> {
     if folder.mode() & 0o077 != 0 {
         return Ok(Some("is open to other users (its mode must be 0700)"));
     }
-    if let Err(error) = prune(path) {
-        // Another process may be pruning at the same time.
+    if let Err(error) = prune(path, ENTRIES_BYTES) {
         tracing::debug!(path = %path.display(), %error, "the cache was not pruned");
     }
     Ok(None)
 }
 
-fn prune(folder: &Path) -> io::Result<()> {
+/// Removes the least recently used entries and notes over their limits. Another process may prune at the same time.
+fn prune(folder: &Path, entries_bytes: u64) -> io::Result<()> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let (mut entries, mut notes) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let used = entry.metadata()?.modified()?;
+        let metadata = match entry.metadata() {
+            Err(error) if gone(&error) => continue,
+            metadata => metadata?,
+        };
+        let used = metadata.modified()?;
         let is_note = entry
             .path()
             .extension()
             .is_some_and(|it| it == NOTE_EXTENSION);
         let kind = if is_note { &mut notes } else { &mut entries };
-        kind.push((used, entry.path()));
+        kind.push((used, entry.path(), metadata.len()));
     }
     for (mut kind, most) in [(entries, ENTRIES), (notes, NOTES)] {
-        kind.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
-        for (_, path) in kind.into_iter().skip(most) {
-            fs::remove_file(path)?;
+        kind.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
+        let mut sum = 0u64;
+        for (number, (_, path, size)) in kind.into_iter().enumerate() {
+            sum = sum.saturating_add(size);
+            if number < most && sum <= entries_bytes {
+                continue;
+            }
+            match fs::remove_file(path) {
+                Err(error) if gone(&error) => {}
+                removed => removed?,
+            }
         }
     }
     Ok(())
@@ -243,5 +281,48 @@ fn store(folder: &Path, path: &Path, code: &[u8]) -> io::Result<()> {
     file.write_all(&Sha256::digest(code))?;
     file.write_all(code)?;
     file.persist(path)?;
-    Ok(())
+    prune(folder, ENTRIES_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_kept_up_to_their_number_and_their_size_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = || {
+            let entries = fs::read_dir(dir.path()).unwrap();
+            let mut names: Vec<_> = entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        let put = |name: &str, size: usize, age: u64| {
+            let path = dir.path().join(name);
+            fs::write(&path, vec![0; size]).unwrap();
+            let used = SystemTime::now() - Duration::from_secs(age);
+            fs::File::options()
+                .append(true)
+                .open(path)
+                .and_then(|file| file.set_modified(used))
+                .unwrap();
+        };
+        put("newest.component", 400, 1);
+        put("older.component", 400, 2);
+        put("oldest.component", 400, 3);
+        put("bad.note", 10, 4);
+        prune(dir.path(), 1200).unwrap();
+        assert_eq!(names().len(), 4);
+        prune(dir.path(), 1000).unwrap();
+        assert_eq!(names(), ["bad.note", "newest.component", "older.component"]);
+        for age in 0..2 * ENTRIES as u64 {
+            put(&format!("{age:03}.component"), 1, age);
+        }
+        prune(dir.path(), u64::MAX).unwrap();
+        assert_eq!(names().len(), ENTRIES + 1);
+    }
 }

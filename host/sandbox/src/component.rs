@@ -1,5 +1,7 @@
 //! Looking into WebAssembly files before they are compiled: what they are, what they import, and turning a core module into a component.
 
+use std::collections::HashSet;
+
 use postroom_core::ContentHash;
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -231,6 +233,7 @@ fn outline(bytes: &[u8]) -> Result<Outline, BuildError> {
         exports: Vec::new(),
     };
     let mut depth = 0;
+    let mut modules = HashSet::new();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(damaged)? {
             Payload::Version { encoding, .. } => {
@@ -260,7 +263,7 @@ fn outline(bytes: &[u8]) -> Result<Outline, BuildError> {
             Payload::ImportSection(section) if depth == 1 => {
                 for import in section.into_imports() {
                     let module = import.map_err(damaged)?.module;
-                    if !outline.imports.iter().any(|known| known == module) {
+                    if modules.insert(module) {
                         outline.imports.push(module.into());
                     }
                 }

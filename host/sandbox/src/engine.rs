@@ -6,11 +6,11 @@ use wasmtime::{
     UpdateDeadline,
 };
 
-use crate::cache::{Cache, Compiled};
+use crate::cache::{Cache, Code, Compiled};
 use crate::compile::{Compiler, Compilers};
 use crate::component::on_demand;
 use crate::error::{LoadError, SandboxError, Stop};
-use crate::host::Host;
+use crate::host::{Host, Terms};
 use crate::semaphore::{Permit, Semaphore};
 use crate::ticker::{Ticker, Ticking};
 use postroom_core::Limits;
@@ -81,20 +81,23 @@ impl Engines {
         }
     }
 
-    /// Compiles a tenant's component within limits; it runs in the pool when it fits, else on demand.
-    pub(crate) fn compile_within(
+    /// The code of a tenant's component, from the cache or compiled within the limits.
+    pub(crate) fn compile_within(&self, terms: &Terms, bytes: &[u8]) -> Result<Code, LoadError> {
+        self.cache.code(&self.large, bytes, |key| {
+            self.compilers.compile(terms, key, &self.large, bytes)
+        })
+    }
+
+    /// A tenant's component of so many bytes, of its code: in the pool when it fits, else on demand.
+    pub(crate) fn component(
         &self,
         name: &str,
-        bytes: &[u8],
+        code: &Code,
+        size: usize,
         wasi: bool,
-        limits: &Limits,
     ) -> Result<Component, LoadError> {
-        let code = self.cache.code(&self.large, bytes, |key| {
-            self.compilers
-                .compile(name, key, &self.large, bytes, limits)
-        })?;
         // What does not fit into the pool shows only now: the large ones are not tried.
-        if !on_demand(bytes.len(), wasi) {
+        if !on_demand(size, wasi) {
             match code.component(&self.small) {
                 Ok(component) => return Ok(component),
                 Err(error) => {

@@ -1,9 +1,12 @@
 //! Errors of the sandbox, of loading a rule, and of one decision, each with a type and a sentence with the fix.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use postroom_core::TroubleKind;
+
+use crate::rule::cut;
 
 /// The sandbox itself could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,37 @@ pub enum LoadError {
     CompileWait { name: String, limit: Duration },
     #[error("{name}: compiling it failed: {message}; change it and save it again")]
     CompileFailed { name: String, message: String },
+    #[error(
+        "{name}: its compiled code is over {}; make it smaller, or raise the limit `loaded`",
+        size(*limit)
+    )]
+    CompileSize { name: String, limit: usize },
+    #[error(
+        "{name}: needs {} once loaded, and the other rules of {budget} hold {} of the limit `{}` of {}; \
+         keep less at the top level of scripts, or raise that limit",
+        size(*bytes), size(*others), budget.key(), size(*limit)
+    )]
+    Loaded {
+        name: String,
+        bytes: usize,
+        /// What the other rules hold.
+        others: usize,
+        limit: usize,
+        budget: Budget,
+    },
+    #[error(
+        "{name}: needs {} once loaded, and all versions of the rules of {budget} hold {} of twice the limit `{}` of {}, \
+         as mail is still being decided by those that were replaced; save it again, or raise that limit",
+        size(*bytes), size(*held), budget.key(), size(*limit)
+    )]
+    LoadedVersions {
+        name: String,
+        bytes: usize,
+        /// What all versions hold.
+        held: usize,
+        limit: usize,
+        budget: Budget,
+    },
     #[error("{name}: not loaded, as the service is stopping")]
     Stopped { name: String },
     #[error("{name}: not a whole WebAssembly component: {message}; save it again")]
@@ -112,8 +146,68 @@ pub enum LoadError {
     Sandbox { name: String, message: String },
 }
 
+/// Whose loaded rules are limited together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Budget {
+    Tenant,
+    Total,
+}
+
+impl Budget {
+    /// The limit's name in the configuration.
+    fn key(self) -> &'static str {
+        match self {
+            Budget::Tenant => "loaded",
+            Budget::Total => "loaded_total",
+        }
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Budget::Tenant => "this tenant",
+            Budget::Total => "all tenants",
+        })
+    }
+}
+
 impl LoadError {
-    /// The same error about another name, such as the file a rule was read from.
+    /// Cuts every text that a tenant's file may have written: an error is kept with each mail that its rule did not decide.
+    pub(crate) fn cut(mut self) -> Self {
+        let texts: &mut [&mut String] = match &mut self {
+            LoadError::Script { file, message, .. } => &mut [file, message],
+            LoadError::WrongWorld { found, .. } => &mut [found],
+            LoadError::NotGranted { import, .. } | LoadError::UnknownImport { import, .. } => {
+                &mut [import]
+            }
+            LoadError::OtherContract { by, version, .. } => &mut [by, version],
+            LoadError::NewerPostroom {
+                import, version, ..
+            } => &mut [import, version],
+            LoadError::CompileFailed { message, .. }
+            | LoadError::Invalid { message, .. }
+            | LoadError::InitTrap { message, .. }
+            | LoadError::Sandbox { message, .. } => &mut [message],
+            LoadError::InitCall { call, .. } => &mut [call],
+            LoadError::CoreModule { .. }
+            | LoadError::CompileMemory { .. }
+            | LoadError::CompileTime { .. }
+            | LoadError::CompileWait { .. }
+            | LoadError::CompileSize { .. }
+            | LoadError::Loaded { .. }
+            | LoadError::LoadedVersions { .. }
+            | LoadError::Stopped { .. }
+            | LoadError::SourceSize { .. }
+            | LoadError::InitDeadline { .. }
+            | LoadError::InitMemory { .. } => &mut [],
+        };
+        for text in texts {
+            **text = cut(std::mem::take(*text));
+        }
+        self
+    }
+
     pub(crate) fn sandbox(name: &str, error: impl std::fmt::Display) -> Self {
         Self::Sandbox {
             name: name.to_owned(),
@@ -221,5 +315,18 @@ fn place(file: &str, line: u32, column: u32) -> String {
         (0, _) => file.to_owned(),
         (line, 0) => format!("{file}:{line}"),
         (line, column) => format!("{file}:{line}:{column}"),
+    }
+}
+
+/// `1 GiB`, `1.5 MiB`, `12 bytes`.
+fn size(bytes: usize) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let Some((unit, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift > 0) else {
+        return format!("{bytes} bytes");
+    };
+    let tenths = (bytes as u128 * 10) >> shift;
+    match tenths % 10 {
+        0 => format!("{} {unit}", tenths / 10),
+        rest => format!("{}.{rest} {unit}", tenths / 10),
     }
 }

@@ -32,6 +32,8 @@ pub struct Mail;
 
 /// The state shared by all instances of a rule.
 pub(crate) struct Terms {
+    /// Whose rule it is; empty where that is nobody's.
+    pub(crate) tenant: String,
     pub(crate) name: String,
     /// One JSON object.
     pub(crate) settings: String,

@@ -4,6 +4,8 @@ use wasmtime::ResourceLimiter;
 
 /// Table entries of all tables of an instance. A table costs 8 bytes an entry and is not counted as memory.
 const TABLE_ENTRIES: usize = 100_000;
+/// Instances of core modules, each of which copies its data. A component that carries all of Python has 67.
+const INSTANCES: usize = 256;
 
 /// Sums over all memories of a store.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ impl Meter {
 }
 
 impl ResourceLimiter for Meter {
+    fn instances(&self) -> usize {
+        INSTANCES
+    }
+
     fn memory_growing(
         &mut self,
         current: usize,

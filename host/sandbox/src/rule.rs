@@ -14,6 +14,7 @@ use crate::deadline::Deadline;
 use crate::engine::{self, Engines};
 use crate::error::{Stop, Trouble};
 use crate::host::{Host, Terms};
+use crate::loaded::Share;
 use crate::lookup::Lookup;
 use crate::memory::Kv;
 use crate::script::Calls;
@@ -28,10 +29,11 @@ const FAILURE_BYTES: usize = 4 << 10;
 pub struct Rule(Arc<Loaded>);
 
 struct Loaded {
-    made_of: MadeOf,
     engines: Arc<Engines>,
     pre: RulePre<Host>,
     terms: Arc<Terms>,
+    // Dropped last: its share is free once everything it counts is.
+    made_of: MadeOf,
 }
 
 /// The parts of a loaded rule, and the log of its load.
@@ -41,15 +43,18 @@ pub(crate) struct MadeOf {
     pub(crate) bundle: Option<Bundle>,
     pub(crate) calls: Calls,
     pub(crate) init_log: Vec<String>,
+    /// What it holds of its tenant's limit; none for what is built in.
+    pub(crate) _share: Option<Share>,
 }
 
 impl MadeOf {
-    pub(crate) fn component(bytes: &[u8]) -> Self {
+    pub(crate) fn component(bytes: &[u8], share: Option<Share>) -> Self {
         Self {
             hash: ContentHash::of(bytes),
             bundle: None,
             calls: Calls::default(),
             init_log: Vec::new(),
+            _share: share,
         }
     }
 }

@@ -15,13 +15,14 @@ use crate::deadline::Deadline;
 use crate::engine::{self, Engines};
 use crate::error::{LoadError, SandboxError};
 use crate::host::{Host, Terms};
+use crate::loaded::{LoadedTotals, Share};
 use crate::lookup::NoLookup;
 use crate::matching::PatternCache;
 use crate::memory::NoKv;
 use crate::rule::{MadeOf, Rule};
 use crate::script::{self, Scripts};
 use crate::source::{Imports, NoImports, Source};
-use postroom_core::{Grants, Limits};
+use postroom_core::{Grants, LOADED_BYTES, Limits};
 
 /// The interpreter of scripts, a core module built for the world `script-engine`.
 static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));
@@ -45,11 +46,14 @@ pub struct SandboxConfig {
     pub workers: usize,
     /// Compiles the components of tenants.
     pub compiler: Compiler,
+    /// What the loaded rules of all tenants may hold together. A tenant's own limit is [`Limits::loaded_bytes`].
+    pub loaded_bytes: usize,
 }
 
 /// Where rules are made. One for a process.
 pub struct Sandbox {
     engines: Arc<Engines>,
+    loaded: Arc<LoadedTotals>,
     /// Made with the first script: compiling the interpreter takes a second or two unless the cache has it.
     scripts: Mutex<Option<Arc<Scripts>>>,
     /// The component of the built-in rule.
@@ -62,6 +66,7 @@ impl Default for SandboxConfig {
             cache_dir: None,
             workers: DEFAULT_WORKERS,
             compiler: Compiler::default(),
+            loaded_bytes: LOADED_BYTES,
         }
     }
 }
@@ -75,6 +80,7 @@ impl Sandbox {
         })?;
         Ok(Self {
             engines: Arc::new(Engines::new(config.workers.max(1), cache, config.compiler)?),
+            loaded: Arc::new(LoadedTotals::new(config.loaded_bytes)),
             scripts: Mutex::new(None),
             standard,
         })
@@ -85,11 +91,35 @@ impl Sandbox {
         self.engines.compilers.stop();
     }
 
-    /// Makes a rule. Blocks: compiles a component that the cache does not have, or evaluates a script's top level, and starts one instance to see that it does.
-    ///
-    /// `settings` is one JSON object.
+    /// Makes a rule of no particular tenant, see [`Sandbox::load_for`].
     pub fn load(
         &self,
+        source: Source<'_>,
+        settings: &str,
+        grants: &Grants,
+        limits: &Limits,
+    ) -> Result<Rule, LoadError> {
+        self.load_for("", source, settings, grants, limits)
+    }
+
+    /// Makes a rule of a tenant. Blocks: compiles a component that the cache does not have, or evaluates a script's top level, and starts one instance to see that it does.
+    ///
+    /// `settings` is one JSON object.
+    pub fn load_for(
+        &self,
+        tenant: &str,
+        source: Source<'_>,
+        settings: &str,
+        grants: &Grants,
+        limits: &Limits,
+    ) -> Result<Rule, LoadError> {
+        self.make(tenant, source, settings, grants, limits)
+            .map_err(LoadError::cut)
+    }
+
+    fn make(
+        &self,
+        tenant: &str,
         source: Source<'_>,
         settings: &str,
         grants: &Grants,
@@ -99,6 +129,7 @@ impl Sandbox {
         | Source::Modules { name, .. }
         | Source::Component { name, .. }) = source;
         let terms = Arc::new(Terms {
+            tenant: tenant.to_owned(),
             name: name.to_owned(),
             settings: settings.to_owned(),
             grants: *grants,
@@ -109,7 +140,8 @@ impl Sandbox {
             Source::Script { text, .. } => self.script(&terms, text, &NoImports)?,
             Source::Modules { text, imports, .. } => self.script(&terms, text, imports)?,
             Source::Component { bytes, .. } => {
-                (self.component(&terms, bytes)?, MadeOf::component(bytes))
+                let (pre, share) = self.component(&terms, bytes)?;
+                (pre, MadeOf::component(bytes, share))
             }
         };
         let exports = || {
@@ -138,35 +170,46 @@ impl Sandbox {
         self.load(source, settings, grants, limits)
     }
 
-    fn component(&self, terms: &Arc<Terms>, bytes: &[u8]) -> Result<InstancePre<Host>, LoadError> {
+    fn component(
+        &self,
+        terms: &Arc<Terms>,
+        bytes: &[u8],
+    ) -> Result<(InstancePre<Host>, Option<Share>), LoadError> {
         let name = &terms.name;
         let wasi = component::check(name, bytes, &terms.grants)?;
         let is_ours = std::ptr::eq(bytes.as_ptr(), self.standard.as_ptr());
-        let component = match is_ours {
-            true => self
-                .engines
-                .compile(bytes, wasi)
-                .map_err(|error| LoadError::sandbox(name, format!("{error:#}")))?,
-            false => self
-                .engines
-                .compile_within(name, bytes, wasi, &terms.limits)?,
+        let (component, share) = if is_ours {
+            let component = self.engines.compile(bytes, wasi);
+            let failed = |error| LoadError::sandbox(name, format!("{error:#}"));
+            (component.map_err(failed)?, None)
+        } else {
+            let code = self.engines.compile_within(terms, bytes)?;
+            let share = self.share(terms, code.loaded_bytes())?;
+            let component = self.engines.component(name, &code, bytes.len(), wasi)?;
+            (component, Some(share))
         };
         // A component links what it is granted and nothing else.
         let linker = linker(component.engine(), &terms.grants, wasi)
             .map_err(|error| LoadError::sandbox(name, format!("{error:#}")))?;
-        linker
-            .instantiate_pre(&component)
-            .map_err(|error| match component::newer_import(bytes) {
-                Some((import, version)) => LoadError::NewerPostroom {
-                    name: name.clone(),
-                    import,
-                    version,
-                },
-                None => LoadError::UnknownImport {
-                    name: name.clone(),
-                    import: format!("{error:#}"),
-                },
-            })
+        let pre = linker.instantiate_pre(&component);
+        let pre = pre.map_err(|error| match component::newer_import(bytes) {
+            Some((import, version)) => LoadError::NewerPostroom {
+                name: name.clone(),
+                import,
+                version,
+            },
+            None => LoadError::UnknownImport {
+                name: name.clone(),
+                import: format!("{error:#}"),
+            },
+        })?;
+        Ok((pre, share))
+    }
+
+    /// Counts what a rule will hold while it is loaded.
+    fn share(&self, terms: &Terms, bytes: usize) -> Result<Share, LoadError> {
+        let limit = terms.limits.loaded_bytes;
+        self.loaded.take(&terms.tenant, &terms.name, bytes, limit)
     }
 
     fn script(
@@ -179,7 +222,9 @@ impl Sandbox {
         let scripts = self
             .scripts()
             .map_err(|error| LoadError::sandbox(&terms.name, error))?;
-        let script = scripts.evaluate(&self.engines, terms, text, imports)?;
+        let script = scripts.evaluate(&self.engines, terms, text, imports, &|bytes| {
+            self.share(terms, bytes)
+        })?;
         // The one interpreter imports all; what is not granted refuses when it is called.
         let mut linker = linker(&self.engines.small, &Grants::ALL, false).map_err(failed)?;
         link_engine(&mut linker).map_err(failed)?;
@@ -191,6 +236,7 @@ impl Sandbox {
                 init_log: script.log,
                 bundle: Some(script.bundle),
                 calls: script.calls,
+                _share: Some(script.share),
             },
         ))
     }
@@ -208,6 +254,11 @@ impl Sandbox {
         );
         let mut store = engine::store(pre.engine(), host);
         match pre.instantiate(&mut store) {
+            // No deadline interrupts the copying of data.
+            Ok(_) if store.data().deadline.is_over() => Err(LoadError::InitDeadline {
+                name: terms.name.clone(),
+                limit: terms.limits.init_time,
+            }),
             Ok(_) => Ok(()),
             Err(error) => Err(script::failure(terms, store.data(), &error)),
         }

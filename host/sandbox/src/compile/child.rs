@@ -10,6 +10,9 @@ pub(super) const CODE: u8 = 0;
 /// A reason, for people, follows.
 pub(super) const INVALID: u8 = 1;
 pub(super) const OUT_OF_MEMORY: u8 = 2;
+/// The last of the descriptors that the parent gives to a child.
+#[cfg(target_os = "linux")]
+const STANDARD_ERROR: i32 = 2;
 /// The longest reason.
 const REASON_BYTES: usize = 4 << 10;
 /// Between the limit of CPU time and the end of a process that withstands it.
@@ -28,6 +31,8 @@ pub fn compile_for_parent(memory_bytes: u64, cpu_secs: u64) -> ExitCode {
 
 /// Nothing was read yet.
 fn confine(memory_bytes: u64, cpu_secs: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    close_inherited()?;
     limit(Resource::As, memory_bytes, memory_bytes)?;
     limit(Resource::Cpu, cpu_secs, cpu_secs.saturating_add(GRACE_SECS))?;
     // An abort is the expected end of a hostile component: it leaves no file.
@@ -51,6 +56,24 @@ fn limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
         maximum: Some(hard.min(most)),
     };
     Ok(setrlimit(resource, limit)?)
+}
+
+/// Files that the program opens close by themselves when it starts another one. Those that it was itself started with do not.
+#[cfg(target_os = "linux")]
+fn close_inherited() -> io::Result<()> {
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|fd| *fd > STANDARD_ERROR)
+        .collect();
+    for fd in open {
+        // SAFETY: the process has just begun. It opened nothing but this listing, which is closed again, so that nobody owns
+        // these descriptors.
+        #[allow(unsafe_code)]
+        unsafe {
+            rustix::io::close(fd);
+        }
+    }
+    Ok(())
 }
 
 fn answer() -> io::Result<()> {

@@ -7,6 +7,7 @@
 mod child;
 mod notes;
 mod parent;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +16,10 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 use crate::error::LoadError;
-use crate::semaphore::Semaphore;
+use crate::host::Terms;
 use notes::{Note, Notes};
 use postroom_core::Limits;
+use turns::Turns;
 
 pub use child::compile_for_parent;
 pub(crate) use notes::EXTENSION as NOTE_EXTENSION;
@@ -42,8 +44,7 @@ pub enum Compiler {
 /// The compiler of a sandbox, its queue and its notes.
 pub(crate) struct Compilers {
     compiler: Compiler,
-    /// One place.
-    queue: Semaphore,
+    turns: Turns,
     is_stopped: AtomicBool,
     notes: Notes,
 }
@@ -55,8 +56,8 @@ enum Failure {
     Time,
     /// By the clock.
     Wait(Duration),
-    /// Over so many bytes of code.
-    Size(usize),
+    /// Of the code: more than all loaded rules of the tenant may hold.
+    Size,
     /// Of the component itself.
     Invalid(String),
     Crash(String),
@@ -67,7 +68,7 @@ impl Compilers {
     pub(crate) fn new(compiler: Compiler, notes_dir: Option<PathBuf>) -> Self {
         Self {
             compiler,
-            queue: Semaphore::new(1),
+            turns: Turns::default(),
             is_stopped: AtomicBool::new(false),
             notes: Notes::new(notes_dir),
         }
@@ -82,18 +83,18 @@ impl Compilers {
     /// component and everything that shapes its code.
     pub(crate) fn compile(
         &self,
-        name: &str,
+        terms: &Terms,
         key: &str,
         engine: &Engine,
         bytes: &[u8],
-        limits: &Limits,
     ) -> Result<Vec<u8>, LoadError> {
+        let (name, limits) = (terms.name.as_str(), &terms.limits);
         let Compiler::Child { program, arguments } = &self.compiler else {
             let code = engine.precompile_component(bytes);
             return code
                 .map_err(|error| Failure::Invalid(format!("{error:#}")).error(name, limits));
         };
-        let _turn = self.queue.acquire();
+        let _turn = self.turns.wait(&terms.tenant);
         let before = self.notes.read(key);
         let unfinished = match before {
             // Limits that were raised since are tried.
@@ -115,7 +116,7 @@ impl Compilers {
         self.notes.write(key, began);
         let compiled = parent::compile(program, arguments, bytes, limits, &self.is_stopped);
         let note = match &compiled {
-            Ok(_) | Err(Failure::Invalid(_) | Failure::Size(_)) => None,
+            Ok(_) | Err(Failure::Invalid(_) | Failure::Size) => None,
             Err(Failure::Memory) => Some(Note::Memory(limits.compile_memory_bytes)),
             Err(Failure::Time) => Some(Note::Time(limits.compile_time)),
             // Neither a stop nor a busy machine says anything about the component.
@@ -140,9 +141,9 @@ impl Failure {
                 limit: limits.compile_time,
             },
             Failure::Wait(limit) => LoadError::CompileWait { name, limit },
-            Failure::Size(bytes) => LoadError::Invalid {
+            Failure::Size => LoadError::CompileSize {
                 name,
-                message: format!("its compiled code is over {} MiB", bytes >> 20),
+                limit: limits.loaded_bytes,
             },
             Failure::Invalid(message) => LoadError::Invalid { name, message },
             Failure::Crash(message) => LoadError::CompileFailed { name, message },

@@ -78,7 +78,7 @@ impl Note {
         match self {
             Note::Unfinished(times) => format!("unfinished {times}"),
             Note::Memory(bytes) => format!("memory {bytes}"),
-            Note::Time(time) => format!("time {}", time.as_secs()),
+            Note::Time(time) => format!("time {}", time.as_millis()),
         }
     }
 
@@ -87,7 +87,7 @@ impl Note {
         Some(match word {
             "unfinished" => Note::Unfinished(number.parse().ok()?),
             "memory" => Note::Memory(number.parse().ok()?),
-            "time" => Note::Time(Duration::from_secs(number.parse().ok()?)),
+            "time" => Note::Time(Duration::from_millis(number.parse().ok()?)),
             _ => return None,
         })
     }
@@ -103,7 +103,7 @@ mod tests {
         for note in [
             Note::Unfinished(2),
             Note::Memory(1 << 30),
-            Note::Time(Duration::from_secs(30)),
+            Note::Time(Duration::from_millis(1500)),
         ] {
             Notes::new(Some(dir.path().into())).write("a", Some(note));
             let notes = Notes::new(Some(dir.path().into()));

@@ -16,11 +16,11 @@ use super::child::{CODE, INVALID, OUT_OF_MEMORY};
 use postroom_core::Limits;
 
 /// By the clock a child may take so many times its CPU time: it gives way to everything else on the machine.
-const MOST_WAIT: u32 = 5;
+const MOST_WAIT: u32 = 10;
+/// And at least this long, as a child of little time waits for its turn on the processor too.
+const LEAST_WAIT: Duration = Duration::from_secs(60);
 /// How soon a stop is noticed.
 const LOOK: Duration = Duration::from_millis(50);
-/// The most compiled code of one component.
-const CODE_BYTES: usize = 512 << 20;
 /// What is kept of a child's last words.
 const WORDS: u64 = 4 << 10;
 /// Threads of the child, however many cores there are: each takes address space.
@@ -48,6 +48,8 @@ pub(super) fn compile(
         // glibc reserves 64 MiB of address space for each arena.
         .env("MALLOC_ARENA_MAX", "2")
         .current_dir("/")
+        // Ctrl-C in the terminal is for the program, which ends its child when it no longer needs it.
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -73,6 +75,7 @@ fn converse(
         return Err(Failure::Crash("it has no pipes".into()));
     };
     let (said, answered) = sync_channel(1);
+    let most = limits.loaded_bytes.saturating_add(1);
     // The threads end with the child: their pipes close then.
     thread::scope(|scope| {
         scope.spawn(move || {
@@ -89,18 +92,20 @@ fn converse(
         });
         scope.spawn(move || {
             let mut answer = Vec::new();
+            // The first byte is the kind of answer.
             let read = (&mut stdout)
-                .take(CODE_BYTES as u64 + 2)
+                .take(most.saturating_add(1) as u64)
                 .read_to_end(&mut answer);
             let _ = said.send(read.map(|_| answer));
         });
-        let wait = limits.compile_time.saturating_mul(MOST_WAIT);
+        let wait = limits
+            .compile_time
+            .saturating_mul(MOST_WAIT)
+            .max(LEAST_WAIT);
         let latest = Instant::now() + wait;
         let answer = loop {
             match answered.recv_timeout(LOOK) {
-                Ok(Ok(answer)) if answer.len() > CODE_BYTES + 1 => {
-                    break Err(Failure::Size(CODE_BYTES));
-                }
+                Ok(Ok(answer)) if answer.len() > most => break Err(Failure::Size),
                 Ok(Ok(answer)) => break Ok(answer),
                 Ok(Err(error)) => break Err(Failure::Crash(error.to_string())),
                 Err(RecvTimeoutError::Disconnected) => {

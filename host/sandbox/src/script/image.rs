@@ -12,12 +12,18 @@ use super::{MEMORY_NAME, PAGE};
 /// Zeros in such blocks are left out.
 const BLOCK: usize = 4 << 10;
 
-/// `memory` is all of it, in whole pages.
+/// The compiled module of a memory, which is all of it, in whole pages.
+pub(super) fn code(engine: &Engine, memory: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    engine.precompile_module(&wasm(memory))
+}
+
+/// The module of what [`code`] returned.
 ///
 /// For a module from bytes, wasmtime keeps the data and also creates a file with it, which instances map copy-on-write.
 /// For a module from a file it maps that file.
-pub(super) fn module(engine: &Engine, memory: &[u8]) -> wasmtime::Result<Module> {
-    let file = file(&engine.precompile_module(&wasm(memory))?)?;
+pub(super) fn module(engine: &Engine, code: Vec<u8>) -> wasmtime::Result<Module> {
+    let file = file(&code)?;
+    drop(code);
     // SAFETY: this engine made the contents just now, and nobody changes them: the file has no name, its one descriptor goes to
     // wasmtime, and where the system can seal a file it is sealed.
     #[allow(unsafe_code)]
@@ -117,7 +123,7 @@ mod tests {
         let mut contents = vec![0; 2 * PAGE];
         contents[PAGE + 5] = 7;
         let engine = Engine::default();
-        let module = module(&engine, &contents).unwrap();
+        let module = module(&engine, code(&engine, &contents).unwrap()).unwrap();
         let mut store = wasmtime::Store::new(&engine, ());
         let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
         let memory = instance.get_memory(&mut store, MEMORY_NAME).unwrap();

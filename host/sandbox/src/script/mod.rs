@@ -21,6 +21,7 @@ use crate::component::componentize;
 use crate::engine::Engines;
 use crate::error::{LoadError, SandboxError};
 use crate::host::{Host, Terms};
+use crate::loaded::Share;
 use crate::source::{self, Bundle, Import, Imports};
 use init::{Missing, Outcome};
 use typescript::TypeScript;
@@ -58,6 +59,7 @@ pub(crate) struct Script {
     pub(crate) log: Vec<String>,
     pub(crate) bundle: Bundle,
     pub(crate) calls: Calls,
+    pub(crate) share: Share,
 }
 
 /// Why a core module cannot serve as the interpreter.
@@ -98,12 +100,14 @@ impl Scripts {
     /// Evaluates a script's top level, with all that it imports, and keeps what it left in memory.
     ///
     /// The interpreter says what is imported, since nobody else knows it for sure; it is asked again until nothing is missing.
+    /// `share` is asked, before the image is made, whether its bytes fit.
     pub(crate) fn evaluate(
         &self,
         engines: &Engines,
         terms: &Arc<Terms>,
         text: &str,
         imports: &dyn Imports,
+        share: &dyn Fn(usize) -> Result<Share, LoadError>,
     ) -> Result<Script, LoadError> {
         let mut left = terms.limits.init_time;
         let mut modules = vec![source::Module {
@@ -134,7 +138,11 @@ impl Scripts {
             }
         };
         let failed = |error: wasmtime::Error| LoadError::sandbox(&terms.name, format!("{error:#}"));
-        let image = image::module(&engines.small, &memory).map_err(failed)?;
+        let code = image::code(&engines.small, &memory).map_err(failed)?;
+        drop(memory);
+        let text: usize = modules.iter().map(|module| module.text.len()).sum();
+        let share = share(code.len().saturating_add(text))?;
+        let image = image::module(&engines.small, code).map_err(failed)?;
         // Before the first mail, not during it.
         image.initialize_copy_on_write_image().map_err(failed)?;
         Ok(Script {
@@ -142,6 +150,7 @@ impl Scripts {
             log,
             bundle: Bundle::new(modules),
             calls,
+            share,
         })
     }
 

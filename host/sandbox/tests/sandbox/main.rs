@@ -2,7 +2,10 @@
 // A test may stop at what it did not expect, its helpers too.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../../tests/hostile/bombs.rs"]
+mod bombs;
 mod cache;
+mod compiling;
 mod components;
 mod contracts;
 mod guests;

@@ -3,6 +3,8 @@
 use postroom_e2e::{PATIENCE, Room, both, mail};
 use postroom_stand::{Stand, wait_for};
 
+use crate::bombs;
+
 const EVIL: &str = "evil/e.wasm";
 const CONFIG: &str = r#"[limits]
 compile_memory = "512MiB"
@@ -24,61 +26,6 @@ rules = ["rules/victim.js"]
 "#;
 const VICTIM: &str = "export function decide(mail) { return ticket({ queue: \"served\" }); }\n";
 
-/// A component of one function with so many locals and so many loops, each of which writes one local under a condition. What the
-/// compiler holds grows with their product.
-fn component(locals: u32, loops: u32) -> Vec<u8> {
-    let mut body = Vec::new();
-    for number in 0..loops {
-        // loop; local.get; i32.const 1; i32.add; local.set; local.get; br_if 0; end
-        body.extend([0x03, 0x40, 0x20]);
-        body.extend(leb(number % locals));
-        body.extend([0x41, 0x01, 0x6a, 0x21]);
-        body.extend(leb((number * 7 + 1) % locals));
-        body.push(0x20);
-        body.extend(leb((number + 3) % locals));
-        body.extend([0x0d, 0x00, 0x0b]);
-    }
-    // One group of i32 locals, the body, end.
-    let mut code = vec![0x01];
-    code.extend(leb(locals));
-    code.push(0x7f);
-    code.extend(body);
-    code.push(0x0b);
-    let mut codes = vec![0x01];
-    codes.extend(leb(code.len() as u32));
-    codes.extend(code);
-
-    let mut module = b"\0asm\x01\0\0\0".to_vec();
-    module.extend(section(1, &[0x01, 0x60, 0x00, 0x00]));
-    module.extend(section(3, &[0x01, 0x00]));
-    module.extend(section(10, &codes));
-    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
-    component.extend(section(1, &module));
-    // Export the module itself as `decide`: what is not named so is refused before it is compiled.
-    component.extend(section(11, b"\x01\x00\x06decide\x00\x11\x00\x00"));
-    component
-}
-
-fn section(id: u8, content: &[u8]) -> Vec<u8> {
-    let mut out = vec![id];
-    out.extend(leb(content.len() as u32));
-    out.extend(content);
-    out
-}
-
-fn leb(mut number: u32) -> Vec<u8> {
-    let mut out = Vec::new();
-    loop {
-        let byte = (number & 0x7f) as u8;
-        number >>= 7;
-        if number == 0 {
-            out.push(byte);
-            return out;
-        }
-        out.push(byte | 0x80);
-    }
-}
-
 /// A room with a cache of its own, so that nothing was compiled or noted before.
 fn room() -> Room<'static> {
     let mut room = Room::bare(Stand::shared().expect("the test stand"));
@@ -99,7 +46,7 @@ fn deliver(room: &Room, tenant: &str, number: u32) {
 #[test]
 fn a_component_that_needs_too_much_memory_to_compile_is_refused_and_not_tried_again() {
     let room = room();
-    room.write(EVIL, component(20_000, 20_000));
+    room.write(EVIL, bombs::loops(20_000, 20_000));
     let refused = "compiling it needs more than 512 MiB of memory";
     let environment = [("RUST_LOG", "postroom=info,postroom_sandbox=debug")];
     let running = room.start_with(&environment);
@@ -126,7 +73,7 @@ fn a_component_that_needs_too_much_memory_to_compile_is_refused_and_not_tried_ag
     assert_eq!(tried(), 1, "{}", running.log());
 
     // Saved while the service runs, another one of its kind leaves the others served.
-    room.write(EVIL, component(20_001, 20_000));
+    room.write(EVIL, bombs::loops(20_001, 20_000));
     deliver(&room, "victim", 3);
     room.await_decision("victim 3");
     assert!(wait_for(PATIENCE, || tried() == 2), "{}", running.log());
@@ -142,7 +89,7 @@ fn running_count(room: &Room) -> usize {
 #[test]
 fn a_component_that_takes_too_long_to_compile_is_refused_until_the_limit_is_raised() {
     let room = room();
-    room.write(EVIL, component(4_000, 8_000));
+    room.write(EVIL, bombs::deep_loops(100, 1_500));
     let config = CONFIG.replace("\"512MiB\"", "\"4GiB\"");
     room.write("postroom.toml", config.replace("\"30s\"", "\"1s\""));
     for _ in 0..2 {
@@ -158,4 +105,113 @@ fn a_component_that_takes_too_long_to_compile_is_refused_until_the_limit_is_rais
     let said = both(&room.postroom(&["check"]));
     // It is compiled now, and no rule.
     assert!(said.contains("this is not a rule"), "{said}");
+}
+
+/// Whether a process exists and has not ended.
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// The children of a process, whichever of its threads started them.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let lists = tasks
+        .into_iter()
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let all: String = lists.collect();
+    all.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+#[test]
+fn a_service_that_is_killed_takes_its_compiler_with_it() {
+    let room = room();
+    room.write(
+        "postroom.toml",
+        CONFIG
+            .replace("\"30s\"", "\"1h\"")
+            .replace("512MiB", "900MiB"),
+    );
+    let running = room.start();
+    deliver(&room, "victim", 1);
+    room.await_decision("victim 1");
+    room.write(EVIL, bombs::deep_loops(100, 6_000));
+    let pid = running.pid();
+    assert!(
+        wait_for(PATIENCE, || !children(pid).is_empty()),
+        "{}",
+        running.log()
+    );
+    let compilers = children(pid);
+    running.kill();
+    assert!(wait_for(PATIENCE, || !compilers
+        .iter()
+        .any(|compiler| is_alive(*compiler))));
+}
+
+/// A script that holds 12 MiB, and marks its tickets.
+fn holding(word: &str) -> String {
+    format!(
+        "const held = \"x\".repeat(12 << 20);\nexport function decide() {{\n  return held && ticket({{ queue: \"{word}\" }});\n}}\n"
+    )
+}
+
+#[test]
+fn what_loaded_rules_hold_is_limited_and_versions_take_the_place_of_earlier_ones() {
+    let room = room();
+    let rules = ["rules/a.js", "rules/b.js"];
+    room.write(
+        "postroom.toml",
+        CONFIG
+            .replace(
+                "[tenants.evil]",
+                "[tenants.evil]\nlimits.loaded = \"20MiB\"",
+            )
+            .replace("\"evil/e.wasm\"", "\"rules/a.js\", \"rules/b.js\""),
+    );
+    for rule in rules {
+        room.write(rule, holding("first"));
+    }
+    let running = room.start();
+    deliver(&room, "evil", 1);
+    // The first one decides; the second one is refused with the figures, and the tenant next door is served.
+    let decision = room.await_decision("evil 1");
+    assert_eq!(decision["actions"][0]["queue"], "first");
+    let refused = "rules/b.js: needs 12.";
+    let why = "MiB once loaded, and the other rules of this tenant hold 12.";
+    let log = running.log();
+    let line = log.lines().find(|line| line.contains(refused));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains(why) && line.contains("the limit `loaded` of 20 MiB"),
+        "{line}"
+    );
+    deliver(&room, "victim", 1);
+    assert_eq!(
+        room.await_decision("victim 1")["actions"][0]["queue"],
+        "served"
+    );
+    // However often it is saved, only what serves counts.
+    for number in 2..=6 {
+        room.write("rules/a.js", holding(&format!("version {number}")));
+        running.await_log(&format!("generation={number}"));
+        deliver(&room, "evil", number);
+        let decision = room.await_decision(&format!("evil {number}"));
+        assert_eq!(decision["actions"][0]["queue"], format!("version {number}"));
+    }
+    // What the first one gives up, the second one may have.
+    room.write("rules/a.js", "export function decide() {}\n");
+    running.await_log("generation=7");
+    room.write("rules/b.js", holding("second"));
+    running.await_log("generation=8");
+    deliver(&room, "evil", 7);
+    assert_eq!(
+        room.await_decision("evil 7")["actions"][0]["queue"],
+        "second"
+    );
+    assert_eq!(running.stop(), Some(0));
 }

@@ -8,8 +8,13 @@ use postroom_e2e::{PATIENCE, Room, Running, cases, mail, root};
 use postroom_stand::{Stand, wait_for};
 use serde_json::Value;
 
+use crate::bombs;
+
 /// Longer than the default: what is meant to end otherwise must not end for want of a processor.
 const CONFIG: &str = "data_dir = \"data\"\n[limits]\ntime = \"1s\"\n";
+
+/// The longest refusal: 4 KiB that the rule wrote, and our own words.
+const MOST_MESSAGE: usize = 5 << 10;
 
 /// One hostile rule with its own tenant and spool mailbox.
 struct Case {
@@ -36,6 +41,9 @@ impl Case {
             if let Some(list) = self.expected[key].as_array() {
                 let _ = writeln!(granted, "{key} = {}", Value::from(list.clone()));
             }
+        }
+        for (key, value) in self.expected["limits"].as_object().into_iter().flatten() {
+            let _ = writeln!(granted, "limits.{key} = {value}");
         }
         format!(
             "[tenants.{name}]\n{granted}[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool/{name}\"\nevery = \"1s\"\nrules = [{rule:?}]\n"
@@ -432,6 +440,9 @@ fn judge(case: &Case, decision: &Value) -> Result<(), String> {
 fn judge_refusal(case: &Case, message: &str) -> Result<(), String> {
     let expected = &case.expected;
     let load = text(&expected["load"]);
+    if message.len() > MOST_MESSAGE {
+        return Err(format!("{load}: a message of {} bytes", message.len()));
+    }
     for wanted in [words(load), text(&expected["message"])] {
         if !message.contains(wanted) {
             return Err(format!("{load}: the message does not say {wanted:?}"));
@@ -455,6 +466,10 @@ fn words(load: &str) -> &'static str {
     match load {
         "init-deadline" => "its start took longer",
         "init-memory" => "bytes of memory",
+        "compile-memory" => "compiling it needs more than",
+        "compile-time" => "compiling it takes more than",
+        "compile-size" => "its compiled code is over",
+        "loaded" => "once loaded, and the other rules of this tenant hold",
         "not-granted" => "not granted to this tenant",
         "wrong-world" => "this is not a rule",
         "unknown-import" => "which no rule is given",
@@ -506,6 +521,14 @@ fn components(room: &Room) -> Vec<Case> {
             let guest = expected["guest"]
                 .as_str()
                 .map_or(name_of(folder), str::to_owned);
+            if let Some(bytes) = bomb(&expected["bomb"]) {
+                return Case {
+                    files: vec![(rule.clone(), bytes)],
+                    expected,
+                    name,
+                    rule,
+                };
+            }
             let core = root().join(format!("target/guests/hostile/{guest}.wasm"));
             let bytes = match expected["as"].as_str() {
                 None => built(room, &core),
@@ -525,6 +548,24 @@ fn components(room: &Room) -> Vec<Case> {
             }
         })
         .collect()
+}
+
+/// A component that is generated, if it is one.
+fn bomb(expected: &Value) -> Option<Vec<u8>> {
+    let bomb = expected.as_object()?;
+    let number = |key: &str| {
+        let number = bomb.get(key).and_then(Value::as_u64);
+        u32::try_from(number.unwrap_or_else(|| panic!("no {key}"))).expect("a small number")
+    };
+    Some(match text(&bomb["of"]) {
+        "blocks" => bombs::blocks(number("locals"), number("blocks")),
+        "loops" => bombs::loops(number("locals"), number("loops")),
+        "deep loops" => bombs::deep_loops(number("locals"), number("loops")),
+        "sparse data" => bombs::sparse_data(number("modules") as usize, number("pages")),
+        "fan out" => bombs::fan_out(number("levels"), number("width")),
+        "many imports" => bombs::many_imports(number("modules")),
+        other => panic!("unknown bomb {other:?}"),
+    })
 }
 
 /// The component that `plugin build` makes of a core module.

@@ -14,6 +14,8 @@ mod auth_status;
 mod auth_trouble;
 mod bad_files;
 mod bad_mail;
+#[path = "../../../hostile/bombs.rs"]
+mod bombs;
 mod brakes;
 mod commands;
 mod compile;

@@ -55,7 +55,7 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
         upto: None,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let sandbox = rulebook::sandbox(Some(&config.data_dir), cores)?;
+    let sandbox = rulebook::configured_sandbox(&config, cores)?;
     let prepared = prepare(&config, &sandbox, &mailboxes, &candidate)?;
     for note in &prepared.notes {
         eprintln!("{note}");

@@ -32,7 +32,7 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
         return Err(no_mailbox(&config, &args.mailbox));
     };
     let reader = open_reader(config_file)?;
-    let sandbox = rulebook::sandbox(Some(&config.data_dir), 1)?;
+    let sandbox = rulebook::configured_sandbox(&config, 1)?;
     let asked = shadow::Asked {
         mailbox,
         file: &args.rule,
@@ -133,7 +133,7 @@ pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Resul
             shadow.reason.as_deref().unwrap_or("by hand")
         );
     }
-    let sandbox = rulebook::sandbox(Some(&config.data_dir), 1)?;
+    let sandbox = rulebook::configured_sandbox(&config, 1)?;
     let put = shadow::put(&config, &sandbox, &reader, &shadow, anyway)
         .with_context(|| format!("the shadow of {mailbox} was not promoted"))?;
     let reason = format!("by hand, after {}", counted(shadow.decided(), "mail"));
