@@ -12,7 +12,7 @@ use postroom_files::Unread;
 
 pub use compare::{Mismatch, first_difference};
 pub use expected::{Expected, Given};
-pub use gate::{Gate, Tested};
+pub use gate::{Gate, TestLimits, Tested};
 pub use run::{Found, Loaded, Verdict, run};
 pub use terms::Terms;
 

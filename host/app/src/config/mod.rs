@@ -39,6 +39,7 @@ pub use problem::{Problem, Problems, Ready, Unavailable};
 pub(crate) use reader::closest;
 use reader::{Item, Reader, Section};
 
+use crate::cases::TestLimits;
 use crate::rulebook::StrikeLimits;
 
 const DEFAULT_DATA_DIR: &str = "data";
@@ -133,6 +134,8 @@ pub struct Tenant {
     pub assets: Option<DirectoryFile>,
     /// The limits of this tenant's rules.
     pub limits: Limits,
+    /// What the tests of each of its rules may take.
+    pub test_limits: TestLimits,
     /// How many of its mails are decided in a minute; `None` for any number.
     pub mails_per_minute: Option<u32>,
     /// Whether a rule whose own tests fail must not go live.
@@ -297,6 +300,8 @@ pub struct RuleUse {
     pub settings_json: String,
     pub grants: Grants,
     pub limits: Limits,
+    /// What its own tests may take.
+    pub tests: TestLimits,
     pub on_failure: OnFailure,
 }
 
