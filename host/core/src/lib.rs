@@ -33,7 +33,7 @@ pub use decision::{
 };
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
-pub use limits::{AutomaticLimits, Grants, KEPT_GENERATIONS, Limits, StrikeLimits};
+pub use limits::{AutomaticLimits, Grants, KEPT_GENERATIONS, Limits, StrikeLimits, TestLimits};
 pub use mailbox::MailboxState;
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
 pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id};

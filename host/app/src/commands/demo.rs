@@ -141,6 +141,10 @@ async fn come_again(
     dir: PathBuf,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    tokio::select! {
+        () = rules.all_loaded() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
     let mut generation = rules.generation();
     let mut round = 1;
     // The first round's decisions stand above the invitation.
