@@ -7,6 +7,7 @@ use postroom_auth::RefreshStep;
 /// A point of the straight line. The names are those of the environment variable's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
+    BeforeLoad,
     BeforeJournal,
     BeforeDecision,
     BeforeCommit,
@@ -24,6 +25,7 @@ pub enum Point {
 impl Point {
     fn name(self) -> &'static str {
         match self {
+            Point::BeforeLoad => "before-load",
             Point::BeforeJournal => "before-journal",
             Point::BeforeDecision => "before-decision",
             Point::BeforeCommit => "before-commit",

@@ -1,13 +1,18 @@
-//! The rules that are live: loaded, numbered as a generation, swapped whole, and remembered so that a restart needs no good file.
+//! The rules that are live: loaded tenant by tenant, numbered as a generation, swapped whole, and remembered so that a restart needs
+//! no good file.
 
 mod change;
 mod files;
+mod look;
+mod pool;
 mod refusal;
 mod refused;
+mod rounds;
 mod strikes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -18,17 +23,25 @@ use postroom_sandbox::{
     Source,
 };
 use postroom_store::{RuleRecord, Store, StoreError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::audience::Audience;
 use crate::cases::{Gate, Tested};
 use crate::config::{Config, OnFailure, RuleKind, RuleUse};
+use crate::directory::Directories;
 use files::{CONFIGURATION, Files, Folder, Footprint, Spot, told};
-use refused::{Refused, alert_key, alert_sinks};
+use refused::alert_sinks;
+use rounds::TenantRules;
 
 pub use change::{Change, Serves};
 pub use files::{read_configured, read_rule};
+pub use pool::LoadPool;
 pub use refusal::Refusal;
 pub use strikes::{MOST_TAKEN_BACK, Strikes, sender_key};
+
+/// Tenants that one log line names; the others are counted.
+const NAMED: usize = 10;
 
 /// A tenant's rule: the tenant, and the rule's name as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,7 +127,6 @@ pub struct RuleBook {
     store: Store,
     /// Is told what becomes of every save.
     audience: Arc<dyn Audience>,
-    uses: Vec<RuleUse>,
     /// The tests that a rule must pass before it goes live.
     gate: Gate,
     /// When a version has failed too often.
@@ -123,20 +135,22 @@ pub struct RuleBook {
     alert_sinks: HashMap<String, Vec<String>>,
     /// Each mailbox's rules, in order.
     chains: HashMap<String, Vec<RuleId>>,
+    /// Each mailbox's tenant.
+    owners: HashMap<String, Arc<TenantRules>>,
+    tenants: Vec<Arc<TenantRules>>,
+    /// The tenants' contacts and assets, which are loaded with their rules.
+    directories: Arc<Directories>,
     live: ArcSwap<Generation>,
-    /// One reload at a time. Holds what was last found of each rule.
-    seen: Arc<tokio::sync::Mutex<HashMap<RuleId, Seen>>>,
-    sending_back: tokio::sync::Mutex<()>,
-}
-
-/// The files of a rule at the last look.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Seen {
-    files: Footprint,
-    /// Those of its tests, where they are run: one that is new changes no file that there was.
-    tests: Vec<PathBuf>,
-    /// Whether a rule could be made of them.
-    sound: bool,
+    pool: LoadPool,
+    publishing: tokio::sync::Mutex<()>,
+    /// The newest generation of the store that all tenants' rules follow, or are about to.
+    followed: AtomicU64,
+    /// How often anything went live or was looked at.
+    publications: watch::Sender<u64>,
+    /// Whether the first generation was made, or waited for long enough.
+    started: watch::Sender<bool>,
+    first_load_over: AtomicBool,
+    stop: CancellationToken,
 }
 
 /// A set of rules live together.
@@ -147,14 +161,16 @@ struct Generation {
 }
 
 impl RuleBook {
-    /// Loads every configured rule. One whose file is broken is served from its last good version; one that never was good is
-    /// passed over, which each mail's decision says.
-    pub async fn open(
+    /// A book of which nothing is loaded yet: [`RuleBook::load_first`] does that. A rule whose file is broken is served from its last
+    /// good version; one that never was good is passed over, which each mail's decision says.
+    pub fn open(
         config: &Config,
         sandbox: Arc<Sandbox>,
         store: Store,
+        directories: Arc<Directories>,
         audience: Arc<dyn Audience>,
-    ) -> Result<Arc<Self>, StoreError> {
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let chains = config.mailboxes.iter().map(|mailbox| {
             let ids = mailbox
                 .rules
@@ -166,10 +182,26 @@ impl RuleBook {
                 });
             (mailbox.name.clone(), ids.collect())
         });
-        let book = Arc::new(Self {
+        let mut uses: HashMap<String, Vec<RuleUse>> = HashMap::new();
+        for wanted in config.rule_uses() {
+            uses.entry(wanted.tenant.clone()).or_default().push(wanted);
+        }
+        let tenants: Vec<Arc<TenantRules>> = config
+            .tenants
+            .iter()
+            .map(|tenant| {
+                let uses = uses.remove(&tenant.name).unwrap_or_default();
+                Arc::new(TenantRules::new(&tenant.name, uses))
+            })
+            .collect();
+        let owners = config.mailboxes.iter().filter_map(|mailbox| {
+            let owner = tenants.iter().find(|it| it.name == mailbox.tenant)?;
+            Some((mailbox.name.clone(), owner.clone()))
+        });
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Self {
             sandbox,
             store,
-            uses: config.rule_uses(),
             gate: match audience.wants_tests() {
                 true => Gate::of_all(config),
                 false => Gate::of(config),
@@ -178,23 +210,90 @@ impl RuleBook {
             strikes: config.limits.strikes,
             alert_sinks: alert_sinks(config),
             chains: chains.collect(),
+            owners: owners.collect(),
+            tenants,
+            directories,
             live: ArcSwap::from_pointee(Generation::default()),
-            seen: Arc::default(),
-            sending_back: tokio::sync::Mutex::default(),
-        });
-        book.reload(None).await?;
-        book.resume_strikes()?;
-        Ok(book)
+            pool: LoadPool::new(cores, stop.clone()),
+            publishing: tokio::sync::Mutex::default(),
+            followed: AtomicU64::new(0),
+            publications: watch::Sender::new(0),
+            started: watch::Sender::new(false),
+            first_load_over: AtomicBool::new(false),
+            stop,
+        })
     }
 
-    /// The rules of one mailbox as they are now. What is answered stays the same whatever is saved meanwhile.
-    pub fn chain(&self, mailbox: &str) -> Chain {
+    /// The rules of one mailbox as they are now; none while its tenant's rules are not loaded yet. What is answered stays the same
+    /// whatever is saved meanwhile.
+    pub fn chain(&self, mailbox: &str) -> Option<Chain> {
+        // Asked first: the rules are live before they count as loaded.
+        let is_loaded = self.owners.get(mailbox).is_some_and(|it| it.is_loaded());
         let live = self.live.load();
         let ids = self.chains.get(mailbox).into_iter().flatten();
-        Chain {
+        is_loaded.then(|| Chain {
             generation: live.number,
             rules: ids.filter_map(|id| live.rules.get(id).cloned()).collect(),
+        })
+    }
+
+    /// Whether a tenant's rules and directory are loaded. Once they are, they stay so.
+    pub fn is_loaded(&self, tenant: &str) -> bool {
+        self.tenant(tenant).is_some_and(|it| it.is_loaded())
+    }
+
+    /// Waits until a tenant's rules and directory are loaded.
+    pub async fn loaded(&self, tenant: &str) {
+        self.published(|| self.is_loaded(tenant)).await;
+    }
+
+    /// Waits until a tenant's rules and directory are loaded, or the first load is over without them.
+    pub async fn first_load_of(&self, tenant: &str) {
+        let is_over = || self.is_loaded(tenant) || self.is_first_load_over();
+        self.published(is_over).await;
+    }
+
+    /// Waits until the rules of all tenants are loaded.
+    pub async fn all_loaded(&self) {
+        let all = || self.tenants.iter().all(|it| it.is_loaded());
+        self.published(all).await;
+    }
+
+    /// The tenants whose rules are not loaded, with the first few named; nothing when there are none.
+    pub fn not_loaded(&self) -> Option<String> {
+        let tenants = self.tenants.iter().filter(|it| !it.is_loaded());
+        let tenants: Vec<&str> = tenants.map(|it| it.name.as_str()).collect();
+        let mut shown = tenants[..tenants.len().min(NAMED)].join(", ");
+        if tenants.len() > NAMED {
+            shown.push_str(&format!(", and {} more", tenants.len() - NAMED));
         }
+        (!tenants.is_empty()).then_some(shown)
+    }
+
+    /// Whether the first load is over, as far as it went.
+    pub fn is_first_load_over(&self) -> bool {
+        self.first_load_over.load(Ordering::Acquire)
+    }
+
+    /// Waits until the first generation serves, with the rules that loaded soon enough.
+    pub async fn started(&self) {
+        let mut started = self.started.subscribe();
+        // It ends with the book, which is here.
+        let _ = started.wait_for(|started| *started).await;
+    }
+
+    async fn published(&self, is_so: impl Fn() -> bool) {
+        let mut publications = self.publications.subscribe();
+        let _ = publications.wait_for(|_| is_so()).await;
+    }
+
+    /// Counts looks and what they put live.
+    pub fn publications(&self) -> watch::Receiver<u64> {
+        self.publications.subscribe()
+    }
+
+    fn tenant(&self, name: &str) -> Option<&Arc<TenantRules>> {
+        self.tenants.iter().find(|it| it.name == name)
     }
 
     /// Ends the compiling under way: the service is about to end.
@@ -208,238 +307,15 @@ impl RuleBook {
     }
 
     /// The folders in which the rules' files lie, and those that they import or look for in vain, as of the last look.
-    pub async fn folders(&self) -> BTreeSet<PathBuf> {
-        let seen = self.seen.lock().await;
-        let files = seen.values().flat_map(|seen| seen.files.folders());
+    pub fn folders(&self) -> BTreeSet<PathBuf> {
+        let files = self.tenants.iter().flat_map(|it| it.folders());
         files.chain(self.gate.folders()).collect()
     }
 
-    /// Reads every rule's files again and puts what changed live, all of it at once. What does not load changes nothing. The
-    /// audience sees what changed before it is live, and is told afterwards; `noticed` is when a change was.
-    pub async fn reload(
-        self: &Arc<Self>,
-        noticed: Option<Instant>,
-    ) -> Result<Option<u64>, StoreError> {
-        let mut seen = self.seen.clone().lock_owned().await;
-        let book = self.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            let looked = book.look(&mut seen);
-            if let Ok(looked) = &looked {
-                let (serving, chains) = (book.live.load_full(), &book.chains);
-                let change = Change::new(&serving, looked, chains);
-                if change.is_news() {
-                    book.audience.rehearse(&change);
-                }
-            }
-            (seen, looked)
-        });
-        let (mut seen, looked) = looked
-            .await
-            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        let reloaded = match looked {
-            Ok(looked) => self.put_live(looked).await,
-            Err(error) => Err(error),
-        };
-        match reloaded {
-            Ok(reloaded) => {
-                let reloaded = Reloaded {
-                    noticed,
-                    ..reloaded
-                };
-                if reloaded.is_news() {
-                    self.audience.reloaded(&reloaded);
-                }
-                Ok(reloaded.generation)
-            }
-            Err(error) => {
-                // What was seen did not go live: the next look begins anew.
-                seen.clear();
-                Err(error)
-            }
-        }
-    }
-
-    async fn put_live(&self, looked: Looked) -> Result<Reloaded, StoreError> {
-        let mut reloaded = Reloaded {
-            refused: looked.refused,
-            passed: looked.passed,
-            ..Reloaded::default()
-        };
-        if !looked.changed.is_empty() || looked.newest > self.generation() {
-            let records = looked.rules.values().filter_map(|rule| rule.record.clone());
-            let number = self
-                .store
-                .save_generation(records.collect(), looked.cause)
-                .await?;
-            self.live.store(Arc::new(Generation {
-                number,
-                rules: looked.rules,
-            }));
-            reloaded.generation = Some(number);
-            reloaded.live = looked.sound;
-            reloaded.returned = looked.returned;
-        }
-        for id in looked.forgiven {
-            let (key, sinks) = (alert_key(&id.name), self.alert_sinks(&id.tenant));
-            self.store.forgive(id.tenant, id.name, key, sinks).await?;
-        }
-        Ok(reloaded)
-    }
-
-    /// Compares the files with those of the last look and loads what differs. Blocking: reads files, compiles.
-    fn look(&self, seen: &mut HashMap<RuleId, Seen>) -> Result<Looked, StoreError> {
-        let live = self.live.load_full();
-        let files = Files::default();
-        let refused = Refused(self.store.refused_rules()?);
-        let mut looked = Looked {
-            newest: self.store.newest_generation()?,
-            cause: "saved",
-            ..Looked::default()
-        };
-        for wanted in &self.uses {
-            let id = RuleId {
-                tenant: wanted.tenant.clone(),
-                name: wanted.rule.name.clone(),
-            };
-            let served = live.rules.get(&id);
-            let serving = served.filter(|rule| refused.reason(&id, &rule.hash).is_none());
-            let before = seen.get(&id);
-            let tests = self.gate.files(wanted);
-            if let Some(serving) = serving
-                && before.is_some_and(|it| it.files.holds(&files) && it.tests == tests)
-            {
-                looked.rules.insert(id, serving.clone());
-                continue;
-            }
-            let mut footprint = Footprint::default();
-            let loaded = load_file(&self.sandbox, wanted, self.strikes, &files, &mut footprint);
-            let mut passed = None;
-            let loaded = loaded.and_then(|fresh| match refused.reason(&id, &fresh.hash) {
-                Some(reason) => Err(Refusal::Returned {
-                    name: id.name.clone(),
-                    reason: reason.to_owned(),
-                }),
-                None => {
-                    for file in &tests {
-                        // What cannot be read fails its test, which says why.
-                        let _ = footprint.read(&files, Spot::anywhere(file));
-                    }
-                    let serves = serving.is_some_and(|it| it.hash == fresh.hash);
-                    passed = self.tested(wanted, &fresh, serves)?;
-                    Ok(fresh)
-                }
-            });
-            if loaded.is_ok() && refused.has(&id) {
-                looked.forgiven.push(id.clone());
-            }
-            let now = Seen {
-                files: footprint,
-                tests,
-                sound: loaded.is_ok(),
-            };
-            let is_news = before != Some(&now);
-            seen.insert(id.clone(), now);
-            if let Some(tested) = passed.filter(|_| is_news) {
-                looked.passed.push((id.clone(), tested));
-            }
-            let rule = match (loaded, serving) {
-                // Another way to what serves anyway, such as back from a broken save.
-                (Ok(fresh), Some(serving))
-                    if fresh.hash == serving.hash && serving.rule.is_ok() =>
-                {
-                    serving.clone()
-                }
-                (Ok(fresh), _) => {
-                    self.keep_without_predecessor(&id.tenant, &fresh)?;
-                    looked.changed.push(id.clone());
-                    looked.sound.push(id.clone());
-                    let told = served.is_some_and(|it| it.strikes.is_told());
-                    if told && !looked.forgiven.contains(&id) {
-                        looked.forgiven.push(id.clone());
-                    }
-                    Arc::new(fresh)
-                }
-                (Err(refusal), serving) => {
-                    let reason = refusal.to_string();
-                    if is_news {
-                        looked.refused.push((id.clone(), refusal));
-                    }
-                    match serving {
-                        Some(serving) => serving.clone(),
-                        None => {
-                            looked.changed.push(id.clone());
-                            if served.is_some() {
-                                looked.returned.push(id.clone());
-                                looked.cause = "sent back";
-                            }
-                            Arc::new(self.last_good(wanted, reason)?)
-                        }
-                    }
-                }
-            };
-            looked.rules.insert(id, rule);
-        }
-        Ok(looked)
-    }
-
-    /// A fresh rule whose own tests fail counts as one that does not load. Its tests are files of it like any other.
-    fn tested(
-        &self,
-        wanted: &RuleUse,
-        fresh: &LiveRule,
-        serves: bool,
-    ) -> Result<Option<Tested>, Refusal> {
-        let rule = fresh.rule.as_ref().ok();
-        match rule.and_then(|rule| self.gate.test(&self.sandbox, wanted, rule)) {
-            Some(tested) if tested.refusal().is_some() => Err(Refusal::Tests {
-                name: wanted.rule.name.clone(),
-                tested,
-                serves,
-            }),
-            tested => Ok(tested),
-        }
-    }
-
-    /// The version that last served, from the store; a rule that says why it cannot run when there is none.
-    fn last_good(&self, wanted: &RuleUse, reason: String) -> Result<LiveRule, StoreError> {
-        let name = wanted.rule.name.clone();
-        let Some(record) = self.store.last_good(&wanted.tenant, &name)? else {
-            return Ok(LiveRule {
-                name,
-                hash: String::new(),
-                rule: Err(reason),
-                strikes: Strikes::new(StrikeLimits::NEVER),
-                on_failure: wanted.on_failure,
-                record: None,
-            });
-        };
-        let rule = LiveRule {
-            name,
-            hash: record.hash.hex(),
-            rule: load_bytes(&self.sandbox, wanted, &record.bytes)
-                .map_err(|error| format!("{reason}; and its last good version: {error}")),
-            strikes: Strikes::new(self.strikes),
-            on_failure: wanted.on_failure,
-            record: Some(record),
-        };
-        self.keep_without_predecessor(&wanted.tenant, &rule)?;
-        Ok(rule)
-    }
-
-    /// A version that nothing served before stays whatever it does: switched off, it would protect from nothing.
-    fn keep_without_predecessor(&self, tenant: &str, rule: &LiveRule) -> Result<(), StoreError> {
-        let hash = rule.rule.as_ref().ok().map(Rule::hash);
-        if let Some(hash) = hash
-            && self.store.good_before(tenant, &rule.name, &hash)?.is_none()
-        {
-            rule.strikes.stay();
-        }
-        Ok(())
-    }
-
-    /// Whether another process made a generation that does not serve yet.
+    /// Whether another process made a generation that nobody looked at yet.
     pub fn is_behind(&self) -> Result<bool, StoreError> {
-        Ok(self.store.newest_generation()? > self.generation())
+        let followed = self.followed.load(Ordering::SeqCst);
+        Ok(self.store.newest_generation()? > followed)
     }
 
     fn alert_sinks(&self, tenant: &str) -> Vec<String> {
@@ -614,25 +490,4 @@ fn load(
 fn grants_json(grants: &Grants) -> String {
     let actions: Vec<_> = grants.actions.iter().collect();
     serde_json::json!({ "kv": grants.kv, "lookup": grants.lookup, "actions": actions }).to_string()
-}
-
-/// What a look at the files found.
-#[derive(Default)]
-struct Looked {
-    rules: BTreeMap<RuleId, Arc<LiveRule>>,
-    changed: Vec<RuleId>,
-    /// Of those that changed, the ones made of their files as they are.
-    sound: Vec<RuleId>,
-    /// Those whose serving version is refused by now.
-    returned: Vec<RuleId>,
-    /// Those of which versions were refused, and whose file changed since.
-    forgiven: Vec<RuleId>,
-    /// What is wrong with files that changed.
-    refused: Vec<(RuleId, Refusal)>,
-    /// Of files that changed, the tests that passed.
-    passed: Vec<(RuleId, Tested)>,
-    /// The newest generation in the store.
-    newest: u64,
-    /// Why there is a new generation, if there is.
-    cause: &'static str,
 }

@@ -16,7 +16,7 @@ use postroom_target::smtp::SmtpTarget;
 use postroom_target::webhook::{Webhook, WebhookSettings, WebhookTarget};
 use rustls::ClientConfig;
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::audience::{Audience, Log};
@@ -33,7 +33,7 @@ use crate::line::slots::Slots;
 use crate::line::streak::Streak;
 use crate::line::target::GuardedTarget;
 use crate::line::{Line, Mailbox, Observer, Settled, suspects};
-use crate::rulebook::{self, RuleBook};
+use crate::rulebook::{self, LoadPool, RuleBook};
 use crate::shadow::Shadows;
 use crate::{crash, runway, tls, watch as rule_watch};
 
@@ -59,7 +59,8 @@ pub struct Service {
     tokens: Ready<Arc<Tokens>>,
     /// Sinks and outgoings to which nothing is delivered, as `sink NAME` and `outgoing NAME`.
     misconfigured: Vec<(String, Unavailable)>,
-    audience: Arc<dyn Audience>,
+    /// The first load of the rules, for as long as it takes.
+    loading: JoinSet<Result<(), StoreError>>,
     stop: CancellationToken,
 }
 
@@ -88,7 +89,8 @@ pub struct Drained {
 }
 
 impl Service {
-    /// Opens the store, the sandbox and the rules, and prepares a session for each mailbox. Connects to nothing.
+    /// Opens the store, the sandbox and the rules, and prepares a session for each mailbox. Connects to nothing. Rules that are slow
+    /// to load are not waited for: mail of their tenants stays in the journal until they are loaded.
     pub async fn build(
         config: Arc<Config>,
         observer: Option<Observer>,
@@ -126,14 +128,33 @@ impl Service {
         };
         let store = Store::open_with(&config.data_dir, &options)?;
         let slots = Arc::new(Slots::new(cores));
-        // One more than there are mails decided at a time: a rule that is slow to load holds up none.
-        let workers = slots.count() + 1 + instances;
+        // Those of the mails that are decided at a time, and those of loads: a rule that is slow to load holds up none.
+        let workers = slots.count() + LoadPool::instances(cores) + instances;
         let sandbox = rulebook::configured_sandbox(&config, workers)?;
         let sandbox = Arc::new(sandbox);
-        let rules =
-            RuleBook::open(&config, sandbox.clone(), store.clone(), audience.clone()).await?;
-        let (directories, read) = Directories::open(&config, store.clone()).await?;
-        audience.reread(&read);
+        let directories = Directories::open(&config, store.clone()).await?;
+        let rules = RuleBook::open(
+            &config,
+            sandbox.clone(),
+            store.clone(),
+            directories.clone(),
+            audience,
+            stop.clone(),
+        );
+        let mut loading = JoinSet::new();
+        loading.spawn(rules.clone().load_first());
+        tokio::select! {
+            biased;
+            Some(ended) = loading.join_next() => first_load(ended)?,
+            () = rules.started() => {}
+            () = stop.cancelled() => {}
+        }
+        if let Some(tenants) = rules.not_loaded().filter(|_| !stop.is_cancelled()) {
+            tracing::warn!(
+                tenants,
+                "rules are still loading; mail of these tenants waits in the journal until then"
+            );
+        }
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens_if_ready(&config, &tls)?;
         let tokens = tokens.map(|tokens| Arc::new(tokens.on_step(crash::refresh)));
@@ -201,7 +222,7 @@ impl Service {
             filled,
             tokens,
             misconfigured,
-            audience,
+            loading,
             stop,
         })
     }
@@ -228,6 +249,14 @@ impl Service {
             self.stop.clone(),
         ));
         tasks.spawn(tell_notices(self.config.clone(), self.stop.clone()));
+        let mut loading = self.loading;
+        tasks.spawn(async move {
+            while let Some(ended) = loading.join_next().await {
+                if let Err(error) = first_load(ended) {
+                    tracing::error!(%error, "rules could not be stored; they are loaded again soon");
+                }
+            }
+        });
         // Nothing that might end the process begins beside a suspect.
         if let Err(error) = suspects::decide(&mut self.intakes).await {
             tracing::warn!(%error, "the mails that the last crashes may have come from are not decided alone yet");
@@ -238,7 +267,6 @@ impl Service {
         tasks.spawn(rule_watch::watch(
             self.line.rules.clone(),
             self.line.directories.clone(),
-            self.audience,
             self.stop.clone(),
         ));
         let committed = self.line.outbox_filled.subscribe();
@@ -297,6 +325,7 @@ impl Service {
                 Err(error) => bail!("a mailbox's task died: {error}"),
             }
         }
+        self.loading.try_join_next().map_or(Ok(()), first_load)?;
         drained.failed.sort();
         if let Err(error) = self.shadows.catch_up(ONCE_SHADOWS).await {
             // What is drained and delivered does not depend on it.
@@ -314,8 +343,19 @@ impl Service {
         Ok(drained)
     }
 
-    /// Settles what an earlier process left undecided in one mailbox.
+    /// Settles what an earlier process left undecided in one mailbox, once its rules are loaded.
     pub async fn recover(&mut self, mailbox: &str) -> anyhow::Result<()> {
+        if let Some(configured) = self.config.mailbox(mailbox) {
+            let tenant = &configured.tenant;
+            tokio::select! {
+                () = self.line.rules.first_load_of(tenant) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+            if !self.line.rules.is_loaded(tenant) {
+                self.loading.try_join_next().map_or(Ok(()), first_load)?;
+                bail!("the rules of {tenant} are not loaded: the log has the reason");
+            }
+        }
         suspects::decide(&mut self.intakes).await?;
         let intake = self.intakes.iter_mut().find(|i| i.mailbox.name == mailbox);
         if let Some(intake) = intake {
@@ -352,6 +392,11 @@ impl Service {
     pub fn rules(&self) -> Arc<RuleBook> {
         self.line.rules.clone()
     }
+}
+
+/// How the first load of the rules ended.
+fn first_load(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), StoreError> {
+    ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 fn deliveries(

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use postroom_store::StoreError;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::audience::Audience;
 use crate::directory::Directories;
 use crate::rulebook::RuleBook;
 
@@ -23,13 +24,9 @@ const NEWS: Duration = Duration::from_millis(250);
 /// File systems that announce nothing (network shares) are looked at this often.
 const RECHECK: Duration = Duration::from_secs(30);
 
-/// Reloads rules and directories as their files change, until stopped.
-pub async fn watch(
-    rules: Arc<RuleBook>,
-    directories: Arc<Directories>,
-    audience: Arc<dyn Audience>,
-    stop: CancellationToken,
-) {
+/// Reloads rules and directories as their files change, until stopped. A reload that takes long keeps nobody from noticing the next
+/// change.
+pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: CancellationToken) {
     // Carries when it rang. One place is enough: a bell that rang and was not yet heard need not ring twice.
     let (ring, mut bell) = mpsc::channel::<Instant>(1);
     let held = ring.clone();
@@ -46,42 +43,54 @@ pub async fn watch(
         }
     };
     let mut watched = BTreeSet::new();
+    // As many as there are tenants at most: one that is being loaded is not loaded beside that.
+    let mut reloads: JoinSet<Result<Option<u64>, StoreError>> = JoinSet::new();
+    let mut publications = rules.publications();
+    // What is imported since the first loads is watched from now on.
+    publications.mark_changed();
     // What was saved between the rules' first loading and this moment rang no bell.
     let _ = ring.try_send(Instant::now());
-    let mut recheck = tokio::time::interval(RECHECK);
+    let mut recheck = tokio::time::interval_at(tokio::time::Instant::now() + RECHECK, RECHECK);
     let mut news = tokio::time::interval(NEWS);
     news.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let mut noticed = None;
-        tokio::select! {
+        let noticed = tokio::select! {
             () = stop.cancelled() => return,
-            rung = bell.recv() => {
-                noticed = rung;
-                settle(&mut bell).await;
+            Some(ended) = reloads.join_next() => {
+                match ended {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => {
+                        tracing::error!(%error, "saved rules could not be stored; the live ones go on serving");
+                    }
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                }
+                continue;
             }
-            _ = recheck.tick() => {}
+            changed = publications.changed() => match changed {
+                Ok(()) => None,
+                Err(_) => return,
+            },
+            rung = bell.recv() => {
+                settle(&mut bell).await;
+                Some(rung)
+            }
+            _ = recheck.tick() => Some(None),
             _ = news.tick() => match rules.is_behind() {
-                Ok(true) => {}
+                Ok(true) => Some(None),
                 Ok(false) => continue,
                 Err(error) => {
                     tracing::debug!(%error, "whether rules were rolled back cannot be read");
                     continue;
                 }
             },
-        }
-        let look = async {
-            audience.reread(&directories.reread().await);
-            if let Err(error) = rules.reload(noticed).await {
-                tracing::error!(%error, "saved rules could not be stored; the live ones go on serving");
-            }
         };
-        // A load may take long, and a stop does not wait for it.
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = look => {}
+        if let Some(noticed) = noticed {
+            let rules = rules.clone();
+            reloads.spawn(async move { rules.reload(noticed).await });
+            continue;
         }
         if let Some(watcher) = &mut watcher {
-            let mut folders = rules.folders().await;
+            let mut folders = rules.folders();
             folders.extend(directories.folders());
             let fresh = keep_watching(watcher, &folders, &watched);
             watched = folders;

@@ -25,7 +25,9 @@ use std::time::Duration;
 
 use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
-use postroom_core::{Address, After, AutomaticLimits, Grants, ItemKind, Limits, StrikeLimits};
+use postroom_core::{
+    Address, After, AutomaticLimits, Grants, ItemKind, Limits, StrikeLimits, TestLimits,
+};
 use postroom_net::TlsMode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -139,6 +141,8 @@ pub struct Tenant {
     pub assets: Option<DirectoryFile>,
     /// The limits of this tenant's rules.
     pub limits: Limits,
+    /// What the tests of each of its rules may take.
+    pub test_limits: TestLimits,
     /// How many of its mails are decided in a minute; `None` for any number.
     pub mails_per_minute: Option<u32>,
     /// Whether a rule whose own tests fail must not go live.
@@ -286,6 +290,8 @@ pub struct RuleUse {
     pub settings_json: String,
     pub grants: Grants,
     pub limits: Limits,
+    /// What its own tests may take.
+    pub tests: TestLimits,
     pub on_failure: OnFailure,
 }
 

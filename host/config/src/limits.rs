@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postroom_core::{
     AutomaticLimits, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, LOADED_BYTES, Limits, ParseLimits,
-    StrikeLimits,
+    StrikeLimits, TestLimits,
 };
 
 use super::LineLimits;
@@ -30,6 +30,8 @@ const LOG: RangeInclusive<u64> = 0..=MIB;
 /// Allowed size of a rule's `kv`. The store reads all of it to determine the size.
 const KV: RangeInclusive<u64> = KIB..=256 * MIB;
 const COUNT: RangeInclusive<u64> = 1..=100_000;
+const TEST_CASES: RangeInclusive<u64> = 1..=100_000;
+const TEST_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 const MAILS_PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
 /// Allowed limits on a mail's size. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
 const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
@@ -99,6 +101,8 @@ impl LineLimits {
 pub struct TenantLimits {
     /// The limits of each of its rules.
     pub rule: Limits,
+    /// What the tests of each of its rules may take.
+    pub tests: TestLimits,
     /// How many of its mails are decided in a minute; any number by default.
     pub mails_per_minute: Option<u32>,
 }
@@ -146,6 +150,11 @@ pub fn read_tenant(tenant: &Section, all: &TenantLimits) -> TenantLimits {
 impl TenantLimits {
     fn read(&mut self, section: &Section) {
         read_rule(section, &mut self.rule);
+        set_count(section, "test_cases", TEST_CASES, &mut self.tests.cases);
+        let time = section.item("test_time");
+        if let Some(time) = time.and_then(|item| item.duration(TEST_TIME)) {
+            self.tests.time = time;
+        }
         let rate = section.item("mails_per_minute");
         if let Some(rate) = rate.and_then(|item| item.integer(MAILS_PER_MINUTE)) {
             self.mails_per_minute = u32::try_from(rate).ok();

@@ -28,6 +28,7 @@ impl Tenant {
             settings_json: self.settings_json(&rule.name),
             grants: self.grants,
             limits: self.limits.clone(),
+            tests: self.test_limits,
             on_failure: self.on_failure.get(&rule.name).copied().unwrap_or_default(),
         }
     }

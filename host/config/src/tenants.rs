@@ -125,6 +125,7 @@ fn read_one(
         contacts: contacts?,
         assets: assets?,
         limits: limits.rule,
+        test_limits: limits.tests,
         mails_per_minute: limits.mails_per_minute,
         rule_tests: rule_tests?,
     })

@@ -42,7 +42,7 @@ pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
 pub use limits::{
-    Grants, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, LOADED_BYTES, Limits, StrikeLimits,
+    Grants, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, LOADED_BYTES, Limits, StrikeLimits, TestLimits,
 };
 pub use mailbox::MailboxState;
 pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};

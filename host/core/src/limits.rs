@@ -131,6 +131,24 @@ impl Grants {
     }
 }
 
+/// The limits of a rule's own tests. A rule whose tests take more does not go live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TestLimits {
+    /// The number of cases. More fail as a whole, so that none is left out unnoticed.
+    pub cases: usize,
+    /// The running time of all of them together.
+    pub time: Duration,
+}
+
+impl Default for TestLimits {
+    fn default() -> Self {
+        Self {
+            cases: 200,
+            time: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Bytes that the loaded rules of all tenants may hold together.
 pub const LOADED_BYTES: usize = 4 << 30;
 

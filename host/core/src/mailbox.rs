@@ -20,6 +20,8 @@ named! {
         Renumbered = "renumbered",
         /// A secret, key or certificate that the sign-in needs is missing.
         Misconfigured = "misconfigured",
+        /// The tenant's rules could not be loaded: its mail waits in the journal.
+        NotLoaded = "not-loaded",
         /// The tenant's share of the outbox is full: its mail waits in the journal.
         OutboxFull = "outbox-full",
         DiskFull = "disk-full",

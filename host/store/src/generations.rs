@@ -52,18 +52,30 @@ pub struct RuleChange {
 }
 
 impl Store {
-    /// Saves the set of rules that goes live, and answers its number: one more than the last, or the last one's own when
-    /// it is the same set, as after a restart. `cause` is for people.
+    /// Saves the set of rules that goes live: these, and of the tenants in `unchanged` those that the newest generation has. Returns
+    /// its number: one more than the last, or the last one's own when it is the same set, as after a restart. `cause` is for people.
     pub async fn save_generation(
         &self,
         rules: Vec<RuleRecord>,
+        unchanged: BTreeSet<String>,
         cause: &'static str,
     ) -> Result<u64, StoreError> {
         let weight = rules.iter().map(|r| r.bytes.len()).sum();
         let keep = self.keep;
         self.writer
             .submit(weight, move |conn| {
-                let rules: Vec<Version<'_>> = rules.iter().map(Version::from).collect();
+                let mut set = set_of(conn, newest(conn)?)?;
+                set.retain(|(tenant, _), _| unchanged.contains(tenant));
+                let others = set.iter().map(|((tenant, name), standing)| Version {
+                    tenant,
+                    name,
+                    hash: standing.hash,
+                    bytes: None,
+                    settings: &standing.settings,
+                    grants: &standing.grants,
+                });
+                let rules: Vec<Version<'_>> =
+                    rules.iter().map(Version::from).chain(others).collect();
                 save(conn, &rules, cause, keep)
             })
             .await

@@ -1,5 +1,6 @@
 //! What stored generations cost a start: the questions it asks about rules, with one generation stored and with a thousand.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -32,7 +33,8 @@ pub fn run(rounds: usize) -> Result<()> {
         let store = Store::open(&dir.path().join(name))?;
         for number in 1..=generations {
             let began = Instant::now();
-            let saved = runtime.block_on(store.save_generation(rules(number), "saved"))?;
+            let saved =
+                runtime.block_on(store.save_generation(rules(number), BTreeSet::new(), "saved"))?;
             saving.push(began.elapsed());
             ensure!(
                 saved == number as u64,
@@ -51,7 +53,7 @@ pub fn run(rounds: usize) -> Result<()> {
             let refused = store.refused_rules()?;
             let strikes = store.strikes()?;
             let newest = store.newest_generation()?;
-            let number = runtime.block_on(store.save_generation(live, "saved"))?;
+            let number = runtime.block_on(store.save_generation(live, BTreeSet::new(), "saved"))?;
             times.push(began.elapsed());
             ensure!(
                 refused.is_empty() && strikes.is_empty() && newest == number,

@@ -4,16 +4,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use postroom_core::counted;
+use postroom_core::{TestLimits, counted};
 use postroom_sandbox::{Rule, Sandbox};
 
 use super::{Case, Loaded, Mismatch, Terms, Verdict, folder_of, run};
 use crate::config::{Config, RuleUse};
 
-/// Cases run for one rule; one with more does not go live, so that none is left out unnoticed.
-const MOST_CASES: usize = 200;
-/// The time that the cases of one rule may take together.
-const MOST_TIME: Duration = Duration::from_secs(10);
 /// Failing cases that are named with their reason.
 const NAMED: usize = 3;
 
@@ -93,12 +89,23 @@ impl Gate {
             .path()
             .filter(|_| self.terms_of(wanted).is_some());
         let cases = path.and_then(|path| Case::all(&folder_of(path)).ok());
-        let cases = cases.into_iter().flatten().take(MOST_CASES);
+        let cases = cases.into_iter().flatten().take(wanted.tests.cases);
         cases.flat_map(|case| [case.mail, case.expected]).collect()
     }
 
     /// Runs the tests of a rule that loaded; none when it need not pass any. Blocking, for up to the time limit.
     pub fn test(&self, sandbox: &Sandbox, wanted: &RuleUse, rule: &Rule) -> Option<Tested> {
+        self.test_while(sandbox, wanted, rule, &|| true)
+    }
+
+    /// The same. Before each case `go_on` is called, which may wait; when it returns false, the tests end without a meaning.
+    pub fn test_while(
+        &self,
+        sandbox: &Sandbox,
+        wanted: &RuleUse,
+        rule: &Rule,
+        go_on: &dyn Fn() -> bool,
+    ) -> Option<Tested> {
         let terms = self.terms_of(wanted)?;
         let path = wanted.rule.path()?;
         let mut tested = Tested::default();
@@ -110,24 +117,30 @@ impl Gate {
             }
         };
         tested.cases = cases.len();
-        if cases.len() > MOST_CASES {
+        let TestLimits { cases: most, time } = wanted.tests;
+        if cases.len() > most {
             let count = cases.len();
             tested.broken = Some(format!(
-                "its {count} tests are more than the {MOST_CASES} that are run before it goes live"
+                "its {count} tests are more than the {most} of the limit test_cases"
             ));
             return Some(tested);
         }
-        let started = Instant::now();
+        let mut spent = Duration::ZERO;
         let mut loaded = Loaded::with(sandbox, terms.clone(), rule.clone());
         for (done, case) in cases.iter().enumerate() {
-            if started.elapsed() > MOST_TIME {
-                let (count, seconds) = (cases.len(), MOST_TIME.as_secs());
+            if !go_on() {
+                break;
+            }
+            if spent > time {
+                let (count, seconds) = (cases.len(), time.as_secs());
                 tested.broken = Some(format!(
-                    "its tests take over {seconds} s: {done} of {count} ran"
+                    "its tests take over {seconds} s, the limit test_time: {done} of {count} ran"
                 ));
                 break;
             }
+            let began = Instant::now();
             tested.failing.extend(failure(case, &mut loaded));
+            spent += began.elapsed();
         }
         Some(tested)
     }

@@ -52,6 +52,7 @@ impl Terms {
                 settings_json: "{}".into(),
                 grants: Grants::ALL,
                 limits: Default::default(),
+                tests: Default::default(),
                 on_failure: Default::default(),
             },
             mailbox: NOBODY.into(),

@@ -158,6 +158,10 @@ struct Rounds {
 
 impl Rounds {
     async fn follow(mut self, rules: Arc<RuleBook>) -> anyhow::Result<()> {
+        tokio::select! {
+            () = rules.all_loaded() => {}
+            () = self.stop.cancelled() => return Ok(()),
+        }
         let mut generation = rules.generation();
         let mut round = 1;
         self.send(round).await?;

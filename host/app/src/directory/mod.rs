@@ -7,6 +7,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -62,8 +63,6 @@ pub struct Directories {
     store: Store,
     tenants: Vec<Files>,
     live: ArcSwap<HashMap<String, Arc<Directory>>>,
-    /// One look at a time. What each file was when it was last looked at.
-    seen: Mutex<HashMap<FileId, Seen>>,
 }
 
 /// A file at the last look.
@@ -90,14 +89,17 @@ struct Stamp([i128; 5]);
 /// How a file's bytes are read: into all that is in it, or every problem.
 type MadeOf<T> = fn(&[u8], &DirectoryFile) -> Result<T, Vec<Problem>>;
 
+/// One tenant's files.
 #[derive(Debug)]
 struct Files {
     tenant: String,
     contacts: Option<DirectoryFile>,
     assets: Option<DirectoryFile>,
+    /// One look at a time. What each file was when it was last looked at.
+    seen: Mutex<HashMap<FileId, Seen>>,
 }
 
-/// What a look at the files changed.
+/// What a look at a tenant's files changed.
 #[derive(Debug, Default)]
 pub struct Reread {
     /// Files of which the new content is live.
@@ -108,30 +110,35 @@ pub struct Reread {
     pub returned: Vec<(String, String)>,
 }
 
+impl Reread {
+    /// Whether there is anything to report.
+    pub fn is_news(&self) -> bool {
+        !(self.live.is_empty() && self.refused.is_empty() && self.returned.is_empty())
+    }
+}
+
 /// The same, with what is to be kept of it.
 #[derive(Default)]
-struct Looked {
+pub struct Looked {
     reread: Reread,
     good: Vec<(FileId, Bytes)>,
 }
 
 impl Directories {
-    /// Reads every file that the tenants name. One that is broken is told, and what it last held serves; where it never was good,
-    /// asking for what it holds fails.
-    pub async fn open(config: &Config, store: Store) -> Result<(Arc<Self>, Reread), StoreError> {
+    /// Directories of which no file is read yet. What is kept of files that no tenant names any more is forgotten.
+    pub async fn open(config: &Config, store: Store) -> Result<Arc<Self>, StoreError> {
         let tenants = config.tenants.iter().map(|tenant| Files {
             tenant: tenant.name.clone(),
             contacts: tenant.contacts.clone(),
             assets: tenant.assets.clone(),
+            seen: Mutex::default(),
         });
         let directories = Arc::new(Self {
             dir: config.dir.clone(),
             store,
             tenants: tenants.collect(),
             live: ArcSwap::default(),
-            seen: Mutex::default(),
         });
-        let reread = directories.reread().await;
         let files = directories.tenants.iter().flat_map(|it| {
             let contacts = it.contacts.iter().map(|file| (file, &CONTACTS));
             let assets = it.assets.iter().map(|file| (file, &ASSETS));
@@ -140,7 +147,7 @@ impl Directories {
         });
         let files = files.collect();
         directories.store.forget_files_but(files).await?;
-        Ok((directories, reread))
+        Ok(directories)
     }
 
     /// A tenant's directory as it is now. What is answered stays the same whatever is saved meanwhile.
@@ -163,14 +170,18 @@ impl Directories {
         folders.collect()
     }
 
-    /// Reads what was saved since the last look, and puts it live at once. What is broken changes nothing. What is good is kept for
-    /// a start at which it is broken.
-    pub async fn reread(self: &Arc<Self>) -> Reread {
-        let directories = self.clone();
-        let looked = tokio::task::spawn_blocking(move || directories.look());
-        let looked = looked
-            .await
-            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    /// Whether a tenant has any file.
+    pub fn has_files(&self, tenant: &str) -> bool {
+        self.files(tenant)
+            .is_some_and(|it| it.contacts.is_some() || it.assets.is_some())
+    }
+
+    fn files(&self, tenant: &str) -> Option<&Files> {
+        self.tenants.iter().find(|it| it.tenant == tenant)
+    }
+
+    /// Keeps what was good of a look for a start at which it is broken, and returns what the look changed.
+    pub async fn keep(&self, looked: Looked) -> Reread {
         for (file, bytes) in looked.good {
             let (tenant, name) = (file.tenant.clone(), file.name.clone());
             if let Err(error) = self.store.keep_file(file, bytes).await {
@@ -180,53 +191,52 @@ impl Directories {
         looked.reread
     }
 
-    /// Blocking.
-    fn look(&self) -> Looked {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.live.load_full();
-        let mut now = HashMap::with_capacity(before.len());
+    /// Reads what was saved of a tenant's files since the last look, and puts it live at once. One that is broken changes nothing;
+    /// at a start what it last held serves, and where it never was good, asking for what it holds fails. Blocks.
+    pub fn look(&self, tenant: &str) -> Looked {
         let mut looked = Looked::default();
-        for files in &self.tenants {
-            let serving = before.get(&files.tenant).cloned();
-            let mut look = |file: &Option<DirectoryFile>, shape: &Shape| {
-                let file = file.as_ref()?;
-                let id = file_id(&files.tenant, file, shape);
-                let read = read(&self.dir, file, seen.get(&id).and_then(|it| it.stamp));
-                let (bytes, stamp) = match read {
-                    Ok(None) => return None,
-                    Ok(Some(read)) => (Ok(Bytes::from(read.bytes)), read.stamp),
-                    Err(problem) => (Err(problem), None),
-                };
-                let held = match &bytes {
-                    Ok(bytes) => Ok(ContentHash::of(bytes)),
-                    Err(problem) => Err(problem.clone()),
-                };
-                let now = Seen {
-                    stamp,
-                    held: held.clone(),
-                };
-                let before = seen.insert(id.clone(), now);
-                let is_news = before.is_none_or(|before| before.held != held);
-                is_news.then_some((id, file.clone(), bytes))
+        let Some(files) = self.files(tenant) else {
+            return looked;
+        };
+        let mut seen = files.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let serving = self.live.load().get(tenant).cloned();
+        let mut look = |file: &Option<DirectoryFile>, shape: &Shape| {
+            let file = file.as_ref()?;
+            let id = file_id(tenant, file, shape);
+            let read = read(&self.dir, file, seen.get(&id).and_then(|it| it.stamp));
+            let (bytes, stamp) = match read {
+                Ok(None) => return None,
+                Ok(Some(read)) => (Ok(Bytes::from(read.bytes)), read.stamp),
+                Err(problem) => (Err(problem), None),
             };
-            let contacts = look(&files.contacts, &CONTACTS);
-            let assets = look(&files.assets, &ASSETS);
-            if let Some(serving) = &serving
-                && contacts.is_none()
-                && assets.is_none()
-            {
-                now.insert(files.tenant.clone(), serving.clone());
-                continue;
-            }
-            let serving = serving.as_deref();
-            let old = serving.map(|it| &it.contacts);
-            let contacts = self.refresh(contacts, old, &mut looked, contacts_of);
-            let old = serving.map(|it| &it.assets);
-            let assets = self.refresh(assets, old, &mut looked, assets_of);
-            let fresh = Directory { contacts, assets };
-            now.insert(files.tenant.clone(), Arc::new(fresh));
+            let held = match &bytes {
+                Ok(bytes) => Ok(ContentHash::of(bytes)),
+                Err(problem) => Err(problem.clone()),
+            };
+            let now = Seen {
+                stamp,
+                held: held.clone(),
+            };
+            let before = seen.insert(id.clone(), now);
+            let is_news = before.is_none_or(|before| before.held != held);
+            is_news.then_some((id, file.clone(), bytes))
+        };
+        let contacts = look(&files.contacts, &CONTACTS);
+        let assets = look(&files.assets, &ASSETS);
+        if serving.is_some() && contacts.is_none() && assets.is_none() {
+            return looked;
         }
-        self.live.store(Arc::new(now));
+        let serving = serving.as_deref();
+        let old = serving.map(|it| &it.contacts);
+        let contacts = self.refresh(contacts, old, &mut looked, contacts_of);
+        let old = serving.map(|it| &it.assets);
+        let assets = self.refresh(assets, old, &mut looked, assets_of);
+        let fresh = Arc::new(Directory { contacts, assets });
+        self.live.rcu(|live| {
+            let mut live = HashMap::clone(live);
+            live.insert(tenant.to_owned(), fresh.clone());
+            live
+        });
         looked
     }
 
@@ -243,7 +253,7 @@ impl Directories {
         };
         let made = bytes
             .map_err(|problem| vec![problem])
-            .and_then(|bytes| Ok((made_of(&bytes, &file)?, bytes)));
+            .and_then(|bytes| Ok((guarded(made_of, &bytes, &file)?, bytes)));
         let problems = match made {
             Ok((part, bytes)) => {
                 let live = (id.tenant.clone(), file.shown());
@@ -267,7 +277,7 @@ impl Directories {
             tracing::error!(%error, tenant = id.tenant, file = file.shown(), "what it last held cannot be read");
             None
         });
-        if let Some(part) = kept.and_then(|bytes| made_of(&bytes, &file).ok()) {
+        if let Some(part) = kept.and_then(|bytes| guarded(made_of, &bytes, &file).ok()) {
             looked.reread.returned.push((id.tenant, file.shown()));
             return Arc::new(part);
         }
@@ -433,6 +443,21 @@ fn read(
             cure: cure.into(),
             source: None,
         }
+    })
+}
+
+/// A panic of our own is the file's problem, and nobody else's.
+fn guarded<T>(made_of: MadeOf<T>, bytes: &[u8], file: &DirectoryFile) -> Result<T, Vec<Problem>> {
+    catch_unwind(AssertUnwindSafe(|| made_of(bytes, file))).unwrap_or_else(|_| {
+        Err(vec![Problem {
+            file: file.shown(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message: "could not be read, for reading it panicked".into(),
+            cure: "this is a bug in Postroom, please report it with the log".into(),
+            source: None,
+        }])
     })
 }
 

@@ -31,7 +31,7 @@ const SIGN_IN_PAUSE: Duration = Duration::from_secs(5 * 60);
 const FULL_PAUSE: Duration = Duration::from_secs(10);
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
-/// Mail over the tenant's budget is looked at no more often.
+/// Held mail is looked at no more often.
 const HELD_PAUSE: Duration = Duration::from_secs(1);
 
 /// One mailbox's intake.
@@ -46,7 +46,7 @@ pub struct Intake {
     pub stop: CancellationToken,
     /// Changes when the mailbox's account, which could not sign in, works again; `None` where it has none.
     pub signed_in: Option<watch::Receiver<u64>>,
-    /// Whether mail waits in the journal until the tenant's budget allows it. Newer mail waits behind it.
+    /// Whether mail waits in the journal until the tenant's budget allows it, or its rules are loaded. Newer mail waits behind it.
     pub held: bool,
     /// Whether it waits because the tenant's share of the outbox is full, and whether that is recorded.
     pub crowded: bool,
@@ -67,6 +67,11 @@ pub enum IntakeError {
     /// What it needs to sign in cannot be had. The journal's mail is decided nevertheless.
     #[error("{}; help: {}, then restart postroom", .0.reason, .0.help)]
     Misconfigured(#[from] Unavailable),
+    /// Nobody loads them again before the drain is over.
+    #[error(
+        "the tenant's rules are not loaded, the log has the reason; its mail stays in the journal"
+    )]
+    NotLoaded,
     #[error("a defect of Postroom ended the session; the log has its panic")]
     Defect,
 }
@@ -119,10 +124,14 @@ impl Intake {
             self.say_paused(error, state, pause).await;
         }
         self.close().await;
+        let (rules, tenant) = (self.line.rules.clone(), self.mailbox.tenant.clone());
+        let is_held = self.held && !self.is_loaded();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             // Waiting longer than the trouble lasts would be waiting for nothing.
             () = news(&mut self.signed_in), if error.is_of_sign_in() => self.streak.forgive(),
+            // The journal's mail needs no server.
+            () = rules.loaded(&tenant), if is_held => {}
             () = self.stop.cancelled() => {}
         }
     }
@@ -227,6 +236,10 @@ impl Intake {
                 return Ok(decided);
             }
             if until == Until::Drained {
+                // Asked in this order: the rules may be loaded between the two.
+                if self.line.rules.is_first_load_over() && !self.is_loaded() {
+                    return Err(IntakeError::NotLoaded);
+                }
                 // Drained is what is decided.
                 tokio::select! {
                     () = tokio::time::sleep(self.until_admitted()) => {}
@@ -293,6 +306,10 @@ impl Intake {
 
     /// How many of these mails may be decided now; the others are held.
     pub fn admit(&mut self, wanted: usize) -> Result<usize, StoreError> {
+        if wanted > 0 && !self.is_loaded() {
+            self.held = true;
+            return Ok(0);
+        }
         if wanted > 0 && !self.has_room()? {
             return Ok(0);
         }
@@ -313,13 +330,18 @@ impl Intake {
         Ok(has_room)
     }
 
+    /// Whether the tenant's rules are loaded. No mail is decided without them.
+    fn is_loaded(&self) -> bool {
+        self.line.rules.is_loaded(&self.mailbox.tenant)
+    }
+
     fn budget(&self) -> Option<&Budget> {
         self.line.budgets.get(&self.mailbox.tenant)
     }
 
     /// How long held mail waits: nothing when some of it may be decided now.
     fn until_admitted(&self) -> Duration {
-        if self.crowded {
+        if self.crowded || !self.is_loaded() {
             return HELD_PAUSE;
         }
         let until = self.budget().map_or(Duration::ZERO, Budget::until_next);
@@ -519,6 +541,7 @@ impl IntakeError {
             IntakeError::Source(SourceError::Auth(_)) => MailboxState::SignIn,
             IntakeError::Source(_) => MailboxState::Refused,
             IntakeError::Misconfigured(_) => MailboxState::Misconfigured,
+            IntakeError::NotLoaded => MailboxState::NotLoaded,
             IntakeError::Defect => MailboxState::Defect,
         }
     }

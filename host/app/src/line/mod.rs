@@ -153,7 +153,11 @@ impl Line {
         crash::point(crash::Point::BeforeDecision);
         let parsed = decide::parse_all(self, mailbox, mails).await;
         // A reload meanwhile concerns the next batch.
-        let mut chain = Arc::new(self.rules.chain(&mailbox.name));
+        let Some(chain) = self.rules.chain(&mailbox.name) else {
+            settled.left = parsed.len();
+            return Ok(settled);
+        };
+        let mut chain = Arc::new(chain);
         let directory = self.directories.of(&mailbox.tenant);
         // Rules that remember or look up must see what was written for the mail before, in the whole tenant.
         let mut batch = match self.memories.get(&mailbox.tenant) {
@@ -199,9 +203,11 @@ impl Line {
             }
             crash::point(crash::Point::AfterCommit);
             self.outbox_filled.send_replace(());
-            if self.send_back(mailbox, &chain, &answered).await? {
+            if self.send_back(mailbox, &chain, &answered).await?
+                && let Some(fresh) = self.rules.chain(&mailbox.name)
+            {
                 // The rest of the batch need not do without.
-                chain = Arc::new(self.rules.chain(&mailbox.name));
+                chain = Arc::new(fresh);
             }
         }
         Ok(settled)
@@ -312,7 +318,7 @@ pub struct Settled {
     pub decided: usize,
     /// Mails on which the line itself failed; they stay in the journal.
     pub failed: usize,
-    /// Mails that nobody looked at, because the service is being stopped; they stay in the journal too.
+    /// Mails that nobody looked at, because the service is being stopped or their rules are not loaded; they stay in the journal too.
     pub left: usize,
 }
 

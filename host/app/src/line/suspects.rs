@@ -37,6 +37,11 @@ pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
         if line.stop.is_cancelled() {
             return Ok(decided);
         }
+        // What is decided without its rules proves nothing.
+        tokio::select! {
+            () = line.rules.first_load_of(&intake.mailbox.tenant) => {}
+            () = line.stop.cancelled() => return Ok(decided),
+        }
         if intake.admit(1)? == 0 {
             continue;
         }

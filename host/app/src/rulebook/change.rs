@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Chain, Generation, LiveRule, Looked, Refusal, RuleId};
+use super::look::Looked;
+use super::{Chain, Generation, LiveRule, Refusal, RuleId};
 use crate::cases::Tested;
 
 /// Rules that changed, or whose files did.

@@ -8,6 +8,10 @@ use super::files::{Files, Footprint};
 use crate::cases::Tested;
 use crate::config::RuleUse;
 
+/// What a panic while a rule is loaded comes to.
+pub const DEFECT: &str =
+    "loading it panicked; this is a bug in Postroom, please report it with the log";
+
 /// What is wrong with the files of a rule. Displayed in one line, which begins with the file, and the place where it is known.
 #[derive(Debug)]
 pub enum Refusal {
@@ -28,6 +32,8 @@ pub enum Refusal {
         /// Whether this very version serves: then its tests changed, or what they rest on.
         serves: bool,
     },
+    /// A panic of our own ended its load.
+    Defect { name: String },
 }
 
 impl Refusal {
@@ -61,6 +67,7 @@ impl fmt::Display for Refusal {
                 let reason = tested.refusal().unwrap_or_default();
                 write!(f, "{name}: {reason}")
             }
+            Self::Defect { name } => write!(f, "{name}: {DEFECT}"),
         }
     }
 }

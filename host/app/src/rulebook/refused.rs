@@ -23,7 +23,10 @@ impl RuleBook {
         decision: DecisionId,
         last_trouble: &str,
     ) -> Result<bool, StoreError> {
-        let _one_at_a_time = self.sending_back.lock().await;
+        let Some(owner) = self.tenant(tenant) else {
+            return Ok(false);
+        };
+        let _one_at_a_time = owner.sending_back.lock().await;
         let id = RuleId {
             tenant: tenant.to_owned(),
             name: rule.name.clone(),
@@ -59,7 +62,7 @@ impl RuleBook {
             sinks: self.alert_sinks(tenant),
         };
         self.store.send_back(sent_back).await?;
-        self.reload(None).await?;
+        self.reload_tenant(owner).await?;
         Ok(true)
     }
 
@@ -93,24 +96,10 @@ impl RuleBook {
         Ok(false)
     }
 
-    /// Counts on where an earlier process ended.
-    pub(super) fn resume_strikes(&self) -> Result<(), StoreError> {
-        let live = self.live.load();
-        for record in self.store.strikes()? {
-            let id = RuleId {
-                tenant: record.tenant,
-                name: record.name,
-            };
-            let rule = live.rules.get(&id);
-            if let Some(rule) = rule.filter(|rule| rule.hash == record.hash.hex()) {
-                rule.strikes.resume(&record.last);
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps the count for the next process.
+    /// Keeps the count for the next process. That of tenants whose rules were never loaded stays as it is.
     pub async fn keep_strikes(&self) -> Result<(), StoreError> {
+        let mut kept = self.store.strikes()?;
+        kept.retain(|it| self.tenant(&it.tenant).is_some_and(|it| !it.is_loaded()));
         let live = self.live.load_full();
         let records = live.rules.iter().filter_map(|(id, rule)| {
             Some(StrikeRecord {
@@ -120,7 +109,8 @@ impl RuleBook {
                 last: rule.strikes.failing()?,
             })
         });
-        self.store.save_strikes(records.collect()).await
+        kept.extend(records);
+        self.store.save_strikes(kept).await
     }
 }
 

@@ -137,6 +137,9 @@ impl Follower<'_> {
         shadow: &Shadow,
         stop: &CancellationToken,
     ) -> Result<bool, StoreError> {
+        let Some(chain) = self.chain() else {
+            return Ok(false);
+        };
         let wanted = shadow.wanted.saturating_sub(shadow.decided());
         let (store, asked, reached) = (&self.shadows.store, shadow.clone(), self.reached);
         let reader = (**store).clone();
@@ -146,7 +149,7 @@ impl Follower<'_> {
         let page = looking
             .await
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-        let room = Arc::new(Room::new(self.tenant, self.mailbox, self.chain()));
+        let room = Arc::new(Room::new(self.tenant, self.mailbox, chain));
         let began = Instant::now();
         let mut done: Vec<ShadowMail> = Vec::new();
         for mail in &page.mails {
@@ -172,9 +175,9 @@ impl Follower<'_> {
         Ok(true)
     }
 
-    /// The live chain with the candidate in its rule's place.
-    fn chain(&self) -> Chain {
-        let live = self.shadows.rules.chain(&self.mailbox.name);
+    /// The live chain with the candidate in its rule's place; none while it is not loaded.
+    fn chain(&self) -> Option<Chain> {
+        let live = self.shadows.rules.chain(&self.mailbox.name)?;
         let rules = live.rules.iter().map(|rule| {
             let is_its_place = rule.name == self.candidate.name;
             match is_its_place {
@@ -182,10 +185,10 @@ impl Follower<'_> {
                 false => Arc::new(rule.beside()),
             }
         });
-        Chain {
+        Some(Chain {
             generation: live.generation,
             rules: rules.collect(),
-        }
+        })
     }
 
     /// Decides one mail in a slot. Nothing when it is stopped before it has one.

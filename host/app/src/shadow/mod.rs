@@ -68,7 +68,8 @@ impl Shadows {
         let mut tasks = JoinSet::new();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut generation = None;
+        let publications = self.rules.publications();
+        let mut noted = None;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -81,10 +82,10 @@ impl Shadows {
                 }
                 _ = looks.tick() => {}
             }
-            let now = self.rules.generation();
-            if generation != Some(now) {
+            let now = *publications.borrow();
+            if noted != Some(now) {
                 match self.note_live().await {
-                    Ok(()) => generation = Some(now),
+                    Ok(()) => noted = Some(now),
                     Err(error) => tracing::debug!(%error, "shadows cannot be read"),
                 }
             }
@@ -164,7 +165,9 @@ impl Shadows {
         }
         let may_be = |shadow: &Shadow| shadow.is_active() || shadow.state == ShadowState::Finished;
         for shadow in newest.into_values().filter(may_be) {
-            let chain = self.rules.chain(&shadow.mailbox);
+            let Some(chain) = self.rules.chain(&shadow.mailbox) else {
+                continue;
+            };
             let mut rules = chain.rules.iter();
             let serves = rules.any(|it| it.name == shadow.rule && it.hash == shadow.hash.hex());
             if serves {

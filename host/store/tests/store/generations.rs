@@ -1,5 +1,7 @@
 //! The rules' generations: numbered, kept by content, rolled back, sent back and forgiven.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use postroom_core::{Alert, AlertState, ContentHash};
 use postroom_store::{
@@ -30,7 +32,7 @@ fn hash(text: &str) -> Option<ContentHash> {
 
 async fn save(store: &Store, rules: &[RuleRecord]) -> u64 {
     store
-        .save_generation(rules.to_vec(), "saved")
+        .save_generation(rules.to_vec(), BTreeSet::new(), "saved")
         .await
         .unwrap()
 }
@@ -105,6 +107,32 @@ async fn a_generation_says_what_it_changed() {
         all.iter().map(|it| it.hash.unwrap().hex()).collect();
     assert_eq!(hashes.len(), 5);
     assert_eq!(store.generations(Some(2)).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_save_of_one_tenant_leaves_the_rules_of_the_others_as_they_are() {
+    let (dir, store) = store();
+    let quiet = |text| rule_of("bolt", "b.js", text);
+    save(&store, &[rule("a.js", "one"), quiet("one")]).await;
+    let one_of_acme = async |text| {
+        let (rules, others) = (vec![rule("a.js", text)], ["bolt".to_owned()].into());
+        let saved = store.save_generation(rules, others, "saved");
+        saved.await.unwrap()
+    };
+    assert_eq!(one_of_acme("two").await, 2);
+    let rules_of = |number| store.generation_rules(number).unwrap().unwrap();
+    assert_eq!(rules_of(2), [rule("a.js", "two"), quiet("one")]);
+    assert_eq!(one_of_acme("two").await, 2);
+
+    // What another process rolled back meanwhile stays rolled back.
+    save(&store, &[rule("a.js", "two"), quiet("two")]).await;
+    let only_bolt = Rollback {
+        tenant: Some("bolt".into()),
+        ..Rollback::default()
+    };
+    roll_back(dir.path(), &only_bolt, &StoreOptions::default()).unwrap();
+    assert_eq!(one_of_acme("three").await, 5);
+    assert_eq!(rules_of(5), [rule("a.js", "three"), quiet("one")]);
 }
 
 #[tokio::test]

@@ -72,6 +72,11 @@ fn check(room: &Room, person: &str, mails: usize, point: &str) {
 }
 
 #[test]
+fn before_load() {
+    killed_at("before-load");
+}
+
+#[test]
 fn before_journal() {
     killed_at("before-journal");
 }

@@ -28,6 +28,7 @@ mod hostile;
 mod identity;
 mod kv;
 mod line;
+mod loads;
 mod lookup;
 mod mailbox_test;
 mod misconfigured;

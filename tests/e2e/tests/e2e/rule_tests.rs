@@ -200,6 +200,37 @@ fn a_case_states_its_own_circumstances() {
 }
 
 #[test]
+fn what_the_tests_of_a_rule_may_take_is_a_limit_of_its_tenant() {
+    let room = room();
+    room.write(RULE, "export function decide() { while (true) {} }\n");
+    for case in 0..12 {
+        room.write(&format!("rules/acme.cases/{case}.eml"), mail("hello", "…"));
+        let expected = format!("rules/acme.cases/{case}.expected.json");
+        room.write(&expected, "{\"outcome\": \"ticket\"}");
+    }
+    // Each case takes the 250 ms that a mail may take.
+    for (limits, refusal) in [
+        (
+            "test_cases = 11",
+            "its 12 tests are more than the 11 of the limit test_cases",
+        ),
+        ("test_cases = 12", "12 of its 12 tests fail"),
+        (
+            "test_time = \"1s\"",
+            "its tests take over 1 s, the limit test_time",
+        ),
+    ] {
+        spool(
+            &room,
+            &format!("rule_tests = true\n[tenants.acme.limits]\n{limits}"),
+        );
+        let checked = room.postroom(&["check"]);
+        assert_eq!(checked.status.code(), Some(1), "{}", both(&checked));
+        assert!(both(&checked).contains(refusal), "{}", both(&checked));
+    }
+}
+
+#[test]
 fn no_case_at_all_is_a_failure_and_a_rule_in_trouble_too() {
     let room = room();
     spool(&room, "");
