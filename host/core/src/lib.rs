@@ -25,8 +25,12 @@ pub use decision::{
 };
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
-pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
-pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id};
+pub use message::{
+    Address, Attachment, Authentication, Classification, Header, Message, OverLimit, Verdict,
+};
+pub use parse::{
+    NO_AUTHSERV_ID, ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id,
+};
 pub use raw::{ContentHash, Cursor, Position, RawMessage};
 pub use redact::Redactor;
 pub use thread::ticket_numbers;

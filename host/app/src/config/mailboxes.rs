@@ -11,7 +11,7 @@ use super::profiles::AllFacts;
 use super::reader::{Item, Section};
 use super::rules::{self, Chain};
 use super::servers::{self, IMAP_PORTS, Target};
-use super::{Import, Mailbox, Names, Source};
+use super::{Import, Mailbox, Names, Source, authentication};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
@@ -26,6 +26,8 @@ const SERVER_KEYS: &[&str] = &[
 pub struct Surroundings<'s> {
     pub names: &'s Names,
     pub facts: &'s AllFacts,
+    /// What mailboxes without a list of their own trust; `None` when it could not be read.
+    pub trusted: Option<&'s [String]>,
     /// The profile each outgoing signs in by.
     pub outgoing_profiles: &'s HashMap<String, String>,
 }
@@ -102,6 +104,10 @@ fn read_one(
     let outgoing = section
         .item("outgoing")
         .map(|item| read_outgoing(&item, tenant.as_deref(), around));
+    let trusted = match authentication::read(&section) {
+        Some(None) => around.trusted.map(<[String]>::to_vec),
+        own => own.flatten(),
+    };
     let deliver_old = section
         .item("deliver_old")
         .map_or(Some(false), |item| item.flag());
@@ -134,6 +140,7 @@ fn read_one(
         tenant: tenant?,
         address: address.map_or(Some(None), |address| address.map(Some))?,
         source: source?,
+        trusted: trusted?,
         every: every?,
         after_done,
         after_failed,
