@@ -35,8 +35,12 @@ pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
 pub use limits::{AutomaticLimits, Grants, KEPT_GENERATIONS, Limits, StrikeLimits, TestLimits};
 pub use mailbox::MailboxState;
-pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
-pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id};
+pub use message::{
+    Address, Attachment, Authentication, Classification, Header, Message, OverLimit, Verdict,
+};
+pub use parse::{
+    NO_AUTHSERV_ID, ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id,
+};
 pub use position::Position;
 pub use raw::{ContentHash, Cursor, RawMessage};
 pub use redact::Redactor;
