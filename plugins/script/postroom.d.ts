@@ -36,7 +36,10 @@ interface Mail {
   readonly classification: "person" | "auto-reply" | "bounce" | "list" | "machine";
   /** What the servers under `[authentication] trusted` said of the sender; all "none" without that setting. */
   readonly authentication: { spf: Verdict; dkim: Verdict; dmarc: Verdict };
-  /** What was repaired while the mail was parsed, one sentence each. */
+  /**
+   * What was repaired while the mail was parsed, one sentence each. An attachment with several file names comes first:
+   * `the attachment "bill.pdf" is also named "bill.exe"`.
+   */
   readonly repairs: string[];
 
   /** All values of one header, decoded, top to bottom; the name is compared without case. */

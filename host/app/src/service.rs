@@ -174,7 +174,6 @@ impl Service {
             directories,
             limits: config.limits.clone(),
             parse_limits: config.limits.parsing(),
-            trusted: config.trusted.clone(),
             own_addresses: config.own_addresses().into_iter().collect(),
             slots,
             outbox_filled,
@@ -468,6 +467,7 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
             .tenant(&mailbox.tenant)
             .map(|tenant| tenant.domains.clone())
             .unwrap_or_default(),
+        trusted: mailbox.trusted.clone(),
         after_done: mailbox.after_done.clone(),
         after_failed: mailbox.after_failed.clone(),
         outlets: Arc::new(Outlets {

@@ -1,15 +1,18 @@
 //! Reads `[authentication]`: whose word on senders is taken.
 
+use postroom_core::NO_AUTHSERV_ID;
+
 use super::reader::{Item, Section};
 
-/// The authserv-ids (RFC 8601 section 2.5) whose Authentication-Results are believed. `None` when one of them cannot be.
-pub fn read(root: &Section) -> Option<Vec<String>> {
+/// Reads the authserv-ids (RFC 8601 section 2.5) whose Authentication-Results are believed, of all mailboxes or of one. Returns
+/// `None` if one of them is refused, and `Some(None)` if no list is there.
+pub fn read(root: &Section) -> Option<Option<Vec<String>>> {
     let Some(section) = root.section("authentication", "the authentication of senders") else {
-        return Some(Vec::new());
+        return Some(None);
     };
     let trusted = match section.item("trusted") {
-        Some(item) => read_trusted(&item),
-        None => Some(Vec::new()),
+        Some(item) => read_trusted(&item).map(Some),
+        None => Some(None),
     };
     section.finish();
     trusted
@@ -21,7 +24,7 @@ fn read_trusted(list: &Item) -> Option<Vec<String>> {
         let id = item.text().map(str::trim);
         let is_token = |id: &str| {
             let odd = |c: char| c.is_whitespace() || c.is_control() || ";()\"=".contains(c);
-            !id.is_empty() && !id.contains(odd)
+            id == NO_AUTHSERV_ID || (!id.is_empty() && !id.contains(odd))
         };
         match (id, &mut trusted) {
             (Some(id), Some(trusted)) if is_token(id) => trusted.push(id.to_owned()),
@@ -29,7 +32,7 @@ fn read_trusted(list: &Item) -> Option<Vec<String>> {
                 if let Some(id) = id.filter(|id| !is_token(id)) {
                     item.problem(
                         format!("\"{id}\" names no server"),
-                        "write the first word of its Authentication-Results, such as \"mx.example\"",
+                        "write the first word of its Authentication-Results, such as \"mx.example\", or \"(none)\" for a server that writes none",
                     );
                 }
                 trusted = None;

@@ -64,8 +64,6 @@ pub struct Config {
     /// The age at which the raw bytes of a decided mail are dropped.
     pub keep_raw: Duration,
     pub limits: LineLimits,
-    /// The authserv-ids whose Authentication-Results are believed.
-    pub trusted: Vec<String>,
     /// Trust roots besides the system's, from `[tls] ca`.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Where the vault's key comes from.
@@ -177,6 +175,8 @@ pub struct Mailbox {
     /// The address its mail arrives by; lower-case domain. Always there for IMAP.
     pub address: Option<String>,
     pub source: Source,
+    /// The authserv-ids whose Authentication-Results are believed: its own, or else those of all mailboxes.
+    pub trusted: Vec<String>,
     /// The polling interval, besides the server's notifications.
     pub every: Duration,
     /// The acknowledgement of a decided mail.
@@ -477,7 +477,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
     };
     let (tenant_limits, limits) = limits::read(&root);
     let extra_roots = read_roots(&root);
-    let trusted = authentication::read(&root);
+    let trusted = authentication::read(&root).map(Option::unwrap_or_default);
 
     let named = |key, what| root.item(key).map_or(Vec::new(), |item| item.named(what));
     let profiles = named("profiles", "a profile");
@@ -508,6 +508,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
         &Surroundings {
             names: &names,
             facts: &facts,
+            trusted: trusted.as_deref(),
             outgoing_profiles: &outgoing.profiles,
         },
     );
@@ -537,7 +538,6 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
             data_dir: data_dir?,
             keep_raw: keep_raw?,
             limits,
-            trusted: trusted?,
             extra_roots: extra_roots?,
             vault_key: vault_key?,
             installations,

@@ -9,7 +9,7 @@ use super::profiles::AllFacts;
 use super::reader::{Item, Section};
 use super::rules::{self, Chain};
 use super::sources::{self, Place, Protocol};
-use super::{Mailbox, Names, Source};
+use super::{Mailbox, Names, Source, authentication};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
@@ -18,6 +18,8 @@ const EVERY: std::ops::RangeInclusive<Duration> =
 pub struct Surroundings<'s> {
     pub names: &'s Names,
     pub facts: &'s AllFacts,
+    /// What mailboxes without a list of their own trust; `None` when it could not be read.
+    pub trusted: Option<&'s [String]>,
     /// The profile each outgoing signs in by.
     pub outgoing_profiles: &'s HashMap<String, String>,
 }
@@ -81,6 +83,10 @@ fn read_one(
     let outgoing = section
         .item("outgoing")
         .map(|item| read_outgoing(&item, tenant.as_deref(), around));
+    let trusted = match authentication::read(&section) {
+        Some(None) => around.trusted.map(<[String]>::to_vec),
+        own => own.flatten(),
+    };
     let deliver_old = section
         .item("deliver_old")
         .map_or(Some(false), |item| item.flag());
@@ -114,6 +120,7 @@ fn read_one(
         tenant: tenant?,
         address: address.map_or(Some(None), |address| address.map(Some))?,
         source: source?,
+        trusted: trusted?,
         every: every?,
         after_done,
         after_failed,

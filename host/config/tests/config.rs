@@ -161,9 +161,6 @@ fn summary(config: &Config) -> String {
         format!("{:?}", config.limits),
         format!("extra roots {}", config.extra_roots.len()),
     ];
-    if !config.trusted.is_empty() {
-        lines.push(format!("believes {:?}", config.trusted));
-    }
     lines.push(match &config.vault_key {
         Ok(key) => format!("vault key {key:?}"),
         Err(why) => format!("vault key unavailable {why:?}"),

@@ -45,9 +45,13 @@ pub use limits::{
     Grants, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, LOADED_BYTES, Limits, StrikeLimits, TestLimits,
 };
 pub use mailbox::MailboxState;
-pub use message::{Address, Attachment, Authentication, Classification, Header, Message, Verdict};
+pub use message::{
+    Address, Attachment, Authentication, Classification, Header, Message, OverLimit, Verdict,
+};
 pub use outgoing::{MailKind, OutgoingMail, bare_address};
-pub use parse::{ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id};
+pub use parse::{
+    NO_AUTHSERV_ID, ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id,
+};
 pub use position::Position;
 pub use raw::{ContentHash, Cursor, RawMessage};
 pub use receipt::{ExternalRef, Receipt};

@@ -56,6 +56,15 @@ pub struct Authentication {
     pub dmarc: Verdict,
 }
 
+/// A limit on its parts that a mail exceeds: rules would not see all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverLimit {
+    /// More MIME parts, multiparts included.
+    Parts { most: usize },
+    /// More multiparts within each other.
+    Depth { most: usize },
+}
+
 /// An attachment with its decoded content.
 #[derive(Debug, Clone)]
 pub struct Attachment {
@@ -105,6 +114,8 @@ pub struct Message {
     pub authentication: Authentication,
     /// One short sentence for each thing that had to be repaired.
     pub repairs: Vec<String>,
+    /// Parts are missing here because the mail has too many, or nests them too deeply.
+    pub over_limit: Option<OverLimit>,
 }
 
 impl Message {

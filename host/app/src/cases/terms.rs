@@ -119,7 +119,7 @@ impl Terms {
             configured: true,
             parse_limits: config.limits.parsing(),
             within: config.dir.clone(),
-            trusted: config.trusted.clone(),
+            trusted: mailbox.trusted.clone(),
             domains: config
                 .tenant(&wanted.tenant)
                 .map(|tenant| tenant.domains.clone())

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use postroom_core::{
-    Action, ContentHash, Decision, Message, Outcome, RawMessage, counted, message_id, parse,
-    synthetic_message_id,
+    Action, ContentHash, Decision, Message, Outcome, OverLimit, RawMessage, counted, message_id,
+    parse, synthetic_message_id,
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
 use postroom_store::{Conclusion, NewMail, PendingMail, Store, StoreError};
@@ -37,7 +37,7 @@ pub struct Parsed {
 enum Content {
     Message(Arc<Message>),
     // Of both that follow, the headers are read where that is safe, for people who look at the quarantine.
-    /// Over the size limits, or not given by the server: what came of it is kept, and never given to a rule.
+    /// Over the limits, or not given by the server: what came of it is kept, and never given to a rule.
     Unreadable(String, Option<Arc<Message>>),
     /// The line failed on it too often.
     GivenUp(String, Option<Arc<Message>>),
@@ -111,11 +111,11 @@ pub fn recognise(raw: RawMessage) -> NewMail {
 /// Parses a batch, in order.
 pub async fn parse_all(
     line: &Arc<Line>,
-    mailbox: &Mailbox,
+    mailbox: &Arc<Mailbox>,
     mails: Vec<PendingMail>,
 ) -> Vec<Parsed> {
-    let shared = line.clone();
-    let parse = move |mail| parse_one(&shared, mail);
+    let (shared, of) = (line.clone(), mailbox.clone());
+    let parse = move |mail| parse_one(&shared, &of, mail);
     let todo = Todo::new(mails, None);
     in_slices(&line.slots, &mailbox.tenant, Work::Parse, todo, parse)
         .await
@@ -219,11 +219,11 @@ fn lock<T>(todo: &Mutex<Todo<T>>) -> MutexGuard<'_, Todo<T>> {
     todo.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
+fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
     let limits = &line.limits;
     let content = if mail.attempts >= limits.attempts {
         // A mail that ended the process here, too, is not looked at any more.
-        let headers = (mail.attempts == limits.attempts).then(|| headers(line, &mail));
+        let headers = (mail.attempts == limits.attempts).then(|| headers(line, mailbox, &mail));
         Content::GivenUp(
             format!(
                 "the line failed on this mail in {}",
@@ -243,7 +243,7 @@ fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
                 "{} bytes, over limits.raw_bytes = {}: only its beginning is kept here, the mail itself stays on the server",
                 mail.size, limits.raw_bytes
             ),
-            headers(line, &mail),
+            headers(line, mailbox, &mail),
         )
     } else if mail.size > limits.message_bytes {
         Content::Unreadable(
@@ -251,28 +251,43 @@ fn parse_one(line: &Line, mail: PendingMail) -> Parsed {
                 "{} bytes, over limits.message_bytes = {}",
                 mail.size, limits.message_bytes
             ),
-            headers(line, &mail),
+            headers(line, mailbox, &mail),
         )
     } else {
         match catch_unwind(AssertUnwindSafe(|| {
-            parse(&mail.bytes, &line.parse_limits, &line.trusted)
+            parse(&mail.bytes, &line.parse_limits, &mailbox.trusted)
         })) {
-            Ok(message) => Content::Message(Arc::new(message)),
+            Ok(message) => match message.over_limit {
+                None => Content::Message(Arc::new(message)),
+                Some(over) => Content::Unreadable(over_limit(over), Some(Arc::new(message))),
+            },
             Err(panic) => Content::Failed(format!("parsing: {}", panic_text(&*panic))),
         }
     };
     Parsed { mail, content }
 }
 
+/// Returns why a mail is quarantined whose parts rules would not all see.
+fn over_limit(over: OverLimit) -> String {
+    match over {
+        OverLimit::Parts { most } => {
+            format!("more MIME parts than limits.parts = {most}: rules would not see all of them")
+        }
+        OverLimit::Depth { most } => format!(
+            "MIME parts nested deeper than limits.mime_depth = {most}: rules would not see all of them"
+        ),
+    }
+}
+
 /// Parses the header section; `None` if that panics.
-fn headers(line: &Line, mail: &PendingMail) -> Option<Arc<Message>> {
+fn headers(line: &Line, mailbox: &Mailbox, mail: &PendingMail) -> Option<Arc<Message>> {
     let beginning = &mail.bytes[..mail.bytes.len().min(HEADER_BYTES)];
     let end = beginning
         .windows(2)
         .position(|pair| pair == b"\n\n")
         .or_else(|| beginning.windows(4).position(|four| four == b"\r\n\r\n"));
     let section = mail.bytes.slice(..end.unwrap_or(beginning.len()));
-    let parsed = AssertUnwindSafe(|| parse(&section, &line.parse_limits, &line.trusted));
+    let parsed = AssertUnwindSafe(|| parse(&section, &line.parse_limits, &mailbox.trusted));
     catch_unwind(parsed).ok().map(Arc::new)
 }
 

@@ -65,6 +65,8 @@ pub struct Mailbox {
     pub tenant: String,
     /// The tenant's domains: a sender of one of them is this client.
     pub domains: Vec<String>,
+    /// The authserv-ids whose Authentication-Results are believed.
+    pub trusted: Vec<String>,
     pub after_done: After,
     pub after_failed: After,
     pub outlets: Arc<Outlets>,
@@ -80,8 +82,6 @@ pub struct Line {
     pub directories: Arc<Directories>,
     pub limits: LineLimits,
     pub parse_limits: ParseLimits,
-    /// The authserv-ids whose Authentication-Results are believed.
-    pub trusted: Vec<String>,
     /// Every address mail leaves or arrives by: none of them is ever answered.
     pub own_addresses: Vec<String>,
     /// Parsing and rules are all the computing there is.

@@ -18,7 +18,6 @@ pub struct Desk {
     pub reader: Reader,
     own_addresses: Vec<String>,
     parse_limits: ParseLimits,
-    trusted: Vec<String>,
     message_bytes: u64,
 }
 
@@ -26,6 +25,7 @@ pub struct Desk {
 pub struct Room {
     tenant: String,
     domains: Vec<String>,
+    trusted: Vec<String>,
     has_outgoing: bool,
     chain: Chain,
 }
@@ -35,6 +35,7 @@ impl Room {
         Self {
             tenant: tenant.name.clone(),
             domains: tenant.domains.clone(),
+            trusted: mailbox.trusted.clone(),
             has_outgoing: mailbox.outgoing.is_some(),
             chain,
         }
@@ -52,7 +53,6 @@ impl Desk {
             reader,
             own_addresses: config.own_addresses().into_iter().collect(),
             parse_limits: config.limits.parsing(),
-            trusted: config.trusted.clone(),
             message_bytes: config.limits.message_bytes,
         }
     }
@@ -98,7 +98,10 @@ impl Desk {
             capabilities: &answers,
         };
         let walked = catch_unwind(AssertUnwindSafe(|| {
-            let message = Arc::new(parse(raw, &self.parse_limits, &self.trusted));
+            let message = Arc::new(parse(raw, &self.parse_limits, &room.trusted));
+            if message.over_limit.is_some() {
+                return Ok(None);
+            }
             let context = walk::context(
                 &mail.tenant,
                 &mail.mailbox,
@@ -107,10 +110,12 @@ impl Desk {
                 before.thread.clone(),
                 mail.received_ms,
             );
-            walk::walk(place, &message, context)
+            walk::walk(place, &message, context).map(Some)
         }));
         let answer = match walked {
-            Ok(answer) => answer?,
+            Ok(Ok(None)) => return Ok(End::Skipped(Skip::SetAside)),
+            Ok(Ok(Some(answer))) => answer,
+            Ok(Err(error)) => return Err(error),
             Err(panic) => {
                 let reason = panic_text(&*panic);
                 tracing::error!(mail = mail.id.0, %reason, "a defect of Postroom: this mail could not be decided again");

@@ -3,6 +3,9 @@
 use super::headers::Field;
 use crate::message::{Authentication, Verdict};
 
+/// Stands among the trusted authserv-ids for a boundary that writes none, as Exchange Online may. No authserv-id has parentheses.
+pub const NO_AUTHSERV_ID: &str = "(none)";
+
 impl Authentication {
     /// Nobody trustworthy said anything.
     pub const UNKNOWN: Self = Self {
@@ -27,7 +30,7 @@ impl Authentication {
 ///
 /// The topmost Authentication-Results counts when its authserv-id is trusted, and with it those below it of the same id, up to the
 /// next Received: a boundary that checks SPF, DKIM and DMARC by different programs writes one field for each. Of fields that name a
-/// method twice, the upper one holds. All others may have come with the mail: RFC 8601 section 5 has the boundary remove forged ones,
+/// method twice, the upper one holds. Of fields without an authserv-id, which anybody could have written, the topmost alone counts. All others may have come with the mail: RFC 8601 section 5 has the boundary remove forged ones,
 /// and section 7.1 warns that not every boundary does.
 pub(crate) struct Boundary<'a> {
     trusted: &'a [String],
@@ -73,12 +76,19 @@ impl<'a> Boundary<'a> {
 
     fn read(&mut self, value: &str) {
         let (plain, is_sound) = without_comments(value);
-        let mut statements = plain.split(';');
-        let server = statements
-            .next()
-            .and_then(|first| first.split_whitespace().next())
-            .unwrap_or("")
-            .trim_matches('"');
+        let mut statements = plain.split(';').peekable();
+        let is_nameless = statements.peek().is_some_and(|first| first.contains('='));
+        let server = match is_nameless {
+            true => NO_AUTHSERV_ID,
+            false => {
+                let first = statements.next().unwrap_or("");
+                first
+                    .split_whitespace()
+                    .next()
+                    .unwrap_or("")
+                    .trim_matches('"')
+            }
+        };
         let is = |id: &String| id.eq_ignore_ascii_case(server);
         let is_ours = match &self.server {
             Some(above) => is(above),
@@ -89,6 +99,7 @@ impl<'a> Boundary<'a> {
             return;
         }
         self.server = Some(server.to_owned());
+        self.closed = is_nameless;
         let found = if is_sound {
             verdicts(statements)
         } else {

@@ -9,9 +9,12 @@ use super::decode::TransferEncoding;
 use super::headers::{Field, Fields};
 use super::params::Parameterised;
 use super::repairs::Repairs;
+use crate::message::OverLimit;
 
 /// Longest boundary honoured; RFC 2046 allows 70.
 const LONGEST_BOUNDARY: usize = 200;
+/// Most names kept of one part.
+const NAMES_MAX: usize = 8;
 const NO_BOUNDARY: &str = "a multipart without its boundary was read as text";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +31,8 @@ pub(crate) struct Head {
     content_type: Option<Parameterised>,
     disposition: Disposition,
     file_name: Option<String>,
+    /// Every file name that the part states, each once.
+    names: Vec<String>,
     pub encoding: TransferEncoding,
     pub content_id: Option<String>,
 }
@@ -38,13 +43,14 @@ impl Head {
             return;
         }
         if field.is("Content-Type") {
-            if self.content_type.is_none() {
-                self.content_type = Some(Parameterised::parse(field.value, repairs));
-            }
+            let content_type = Parameterised::parse(field.value, repairs);
+            self.keep_names(&content_type, "name");
+            self.content_type.get_or_insert(content_type);
         } else if field.is("Content-Transfer-Encoding") {
             self.encoding = TransferEncoding::of(&String::from_utf8_lossy(field.value), repairs);
         } else if field.is("Content-Disposition") {
             let disposition = Parameterised::parse(field.value, repairs);
+            self.keep_names(&disposition, "filename");
             self.file_name = disposition.param("filename").map(str::to_owned);
             self.disposition = match disposition.value.as_str() {
                 "inline" => Disposition::Inline,
@@ -77,6 +83,23 @@ impl Head {
             .filter(|name| !name.is_empty())
     }
 
+    /// The names that the part states besides [`Self::file_name`]. Mail programs differ in which one they save under.
+    pub(crate) fn other_names(&self) -> impl Iterator<Item = &str> {
+        let shown = self.file_name();
+        self.names
+            .iter()
+            .map(String::as_str)
+            .filter(move |name| Some(*name) != shown)
+    }
+
+    fn keep_names(&mut self, field: &Parameterised, param: &str) {
+        for name in field.all(param).filter(|name| !name.is_empty()) {
+            if self.names.len() < NAMES_MAX && !self.names.iter().any(|held| held == name) {
+                self.names.push(name.to_owned());
+            }
+        }
+    }
+
     pub(crate) fn disposition(&self) -> Disposition {
         self.disposition
     }
@@ -100,22 +123,23 @@ pub(crate) struct Leaf {
     pub unsplit: bool,
 }
 
-/// Splits the body that begins at `at` into its parts.
+/// Splits the body that begins at `at` into its parts; also returns the limit that kept it from splitting further.
 pub(crate) fn leaves(
     raw: &[u8],
     at: usize,
     head: Head,
     limits: &ParseLimits,
     repairs: &mut Repairs,
-) -> Vec<Leaf> {
+) -> (Vec<Leaf>, Option<OverLimit>) {
     let mut walk = Walk {
         raw,
         dashes: memmem::Finder::new(b"--"),
         open: Vec::new(),
         found: Vec::new(),
+        over_limit: None,
     };
     walk.run(at, head, limits, repairs);
-    walk.found
+    (walk.found, walk.over_limit)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -150,6 +174,7 @@ struct Walk<'a> {
     dashes: memmem::Finder<'static>,
     open: Vec<Open>,
     found: Vec<Leaf>,
+    over_limit: Option<OverLimit>,
 }
 
 impl Walk<'_> {
@@ -206,6 +231,8 @@ impl Walk<'_> {
                     "parts after the first {} were left out",
                     limits.parts
                 ));
+                self.over_limit
+                    .get_or_insert(OverLimit::Parts { most: limits.parts });
                 return;
             }
             (head, at) = self.part_head(at, repairs);
@@ -222,6 +249,8 @@ impl Walk<'_> {
                 "parts nested deeper than {} were kept as an attachment",
                 limits.depth
             ));
+            self.over_limit
+                .get_or_insert(OverLimit::Depth { most: limits.depth });
             return Entry::Leaf;
         }
         let Some(boundary) = head.boundary() else {

@@ -23,6 +23,7 @@ use crate::message::{Address, Attachment, Header, Message};
 use crate::raw::ContentHash;
 use crate::reply;
 use authentication::Boundary;
+pub use authentication::NO_AUTHSERV_ID;
 use headers::{Field, Fields};
 use mime::{Disposition, Head, Leaf};
 pub use repairs::MAX_REPAIRS;
@@ -49,8 +50,6 @@ pub struct ParseLimits {
     pub parts: usize,
     /// Multiparts within each other.
     pub depth: usize,
-    /// Attachments kept.
-    pub attachments: usize,
     /// Bytes of decoded text: rules see no more than this.
     pub text_bytes: usize,
     /// Bytes of decoded HTML.
@@ -67,12 +66,14 @@ impl Default for ParseLimits {
             references: 100,
             parts: 1000,
             depth: 32,
-            attachments: 200,
             text_bytes: 1024 * 1024,
             html_bytes: 2 * 1024 * 1024,
         }
     }
 }
+
+/// How many attachments with several names are noted one by one.
+const AMBIGUOUS_NOTED: usize = 16;
 
 /// Reads a mail. `trusted_boundaries` are the authserv-ids (RFC 8601) whose Authentication-Results are believed.
 pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -> Message {
@@ -90,7 +91,7 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
     let mut top = Top::default();
     let mut boundary = Boundary::new(trusted_boundaries);
     let body = top.read(raw, limits, &mut boundary, &mut repairs);
-    let leaves = mime::leaves(
+    let (leaves, over_limit) = mime::leaves(
         raw,
         body,
         std::mem::take(&mut top.head),
@@ -132,6 +133,7 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
         classification,
         null_sender,
         repairs: repairs.into_vec(),
+        over_limit,
     }
 }
 
@@ -287,6 +289,8 @@ struct Content<'l> {
     text_bytes: usize,
     html_bytes: usize,
     attachments: Vec<Attachment>,
+    /// A sentence for each attachment that states several names.
+    ambiguous: Vec<String>,
 }
 
 /// A stretch of the body: a text part, an HTML part, or the two of one multipart/alternative.
@@ -305,6 +309,7 @@ impl<'l> Content<'l> {
             text_bytes: 0,
             html_bytes: 0,
             attachments: Vec::new(),
+            ambiguous: Vec::new(),
         }
     }
 
@@ -378,23 +383,29 @@ impl<'l> Content<'l> {
     }
 
     fn attach(&mut self, raw: &Bytes, leaf: &Leaf, repairs: &mut Repairs) {
-        if self.attachments.len() >= self.limits.attachments {
-            repairs.note(format!(
-                "attachments after the first {} were left out",
-                self.limits.attachments
-            ));
-            return;
-        }
         let head = &leaf.head;
         let source = raw.slice(leaf.body.clone());
         let decoded = match head.encoding.decode(&source, repairs) {
             Cow::Borrowed(_) => None,
             Cow::Owned(bytes) => Some(Bytes::from(bytes)),
         };
+        let name = head
+            .file_name()
+            .map_or_else(String::new, |name| file_name(name, repairs));
+        let mut others: Vec<String> = head
+            .other_names()
+            .map(|other| file_name(other, repairs))
+            .filter(|other| *other != name)
+            .collect();
+        others.dedup();
+        if !others.is_empty() {
+            let others = others.join("\" and \"");
+            self.ambiguous.push(format!(
+                "the attachment \"{name}\" is also named \"{others}\""
+            ));
+        }
         self.attachments.push(Attachment {
-            name: head
-                .file_name()
-                .map_or_else(String::new, |name| file_name(name, repairs)),
+            name,
             content_type: head.content_type().to_owned(),
             charset: head.param("charset").map(str::to_owned),
             inline: match head.disposition() {
@@ -407,7 +418,14 @@ impl<'l> Content<'l> {
         });
     }
 
-    fn finish(self, repairs: &mut Repairs) -> (String, Option<String>, Vec<Attachment>) {
+    fn finish(mut self, repairs: &mut Repairs) -> (String, Option<String>, Vec<Attachment>) {
+        let more = self.ambiguous.len().saturating_sub(AMBIGUOUS_NOTED);
+        if more > 0 {
+            self.ambiguous.truncate(AMBIGUOUS_NOTED);
+            self.ambiguous
+                .push(format!("{more} more attachments have several names"));
+        }
+        repairs.note_first(std::mem::take(&mut self.ambiguous));
         let most = self.limits.text_bytes;
         let mut text = String::new();
         let mut html = String::new();

@@ -45,20 +45,22 @@ impl Parameterised {
             }
         }
         let mut params = joined(pieces, repairs);
+        // The encoded form of RFC 2231 is the better one of two (RFC 6266 section 4.3): it comes first.
         for (name, value) in plain {
-            // The encoded form of RFC 2231 is the better one of two (RFC 6266 section 4.3).
-            if !params.iter().any(|(known, _)| *known == name) {
-                let value = decode_words(&value, repairs).into_owned();
-                params.push((name, value));
-            }
+            params.push((name, decode_words(&value, repairs).into_owned()));
         }
         Self { value, params }
     }
 
     pub(crate) fn param(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
+    }
+
+    /// All values that a parameter has.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.params
             .iter()
-            .find(|(known, _)| known == name)
+            .filter(move |(known, _)| known == name)
             .map(|(_, value)| value.as_str())
     }
 }

@@ -19,6 +19,12 @@ impl Repairs {
         }
     }
 
+    /// Puts notes before all others, so that no number of others crowds them out.
+    pub(crate) fn note_first(&mut self, notes: Vec<String>) {
+        self.0.splice(0..0, notes);
+        self.0.truncate(MAX_REPAIRS);
+    }
+
     pub(crate) fn into_vec(self) -> Vec<String> {
         self.0
     }

@@ -73,3 +73,31 @@ fn without_a_trusted_boundary_nothing_is_believed() {
     let mail = postroom_core::parse(&raw, &postroom_core::ParseLimits::default(), &[]);
     assert_eq!(mail.authentication.dmarc, Nothing);
 }
+
+#[test]
+fn a_boundary_without_a_name_is_believed_where_that_is_said() {
+    let trusting = |trusted: &str, headers: &str| {
+        let raw = Bytes::from(format!("{headers}From: a@b.example\n\nx\n"));
+        let limits = postroom_core::ParseLimits::default();
+        let said = postroom_core::parse(&raw, &limits, &[trusted.to_owned()]).authentication;
+        [said.spf, said.dkim, said.dmarc]
+    };
+    // As Exchange Online is said to write it; it was never tried.
+    let exchange = "Authentication-Results: spf=fail (sender IP is 192.0.2.1)\n smtp.mailfrom=b.example; dkim=none (message not signed)\n header.d=none;dmarc=fail action=none header.from=b.example;compauth=fail reason=000\n";
+    let forged = "Authentication-Results: spf=pass; dkim=pass; dmarc=pass\n";
+    assert_eq!(trusting("(none)", exchange), [Fail, Nothing, Fail]);
+    assert_eq!(
+        trusting("(none)", &format!("{exchange}{forged}")),
+        [Fail, Nothing, Fail]
+    );
+    assert_eq!(
+        trusting("(none)", &format!("{exchange}{RECEIVED}{forged}")),
+        [Fail, Nothing, Fail]
+    );
+    // A name is a name.
+    assert_eq!(trusting("(none)", PASS), [Nothing; 3]);
+    assert_eq!(trusting("(none)", &format!("{PASS}{forged}")), [Nothing; 3]);
+    assert_eq!(trusting("mx.postroom.example", forged), [Nothing; 3]);
+    let hidden = "Authentication-Results: \"x; dmarc=pass\"; spf=fail\n";
+    assert_eq!(trusting("(none)", hidden), [Nothing; 3]);
+}

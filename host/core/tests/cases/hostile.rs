@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use postroom_core::{Message, ParseLimits};
+use postroom_core::{Message, OverLimit, ParseLimits};
 
 use crate::parse;
 
@@ -39,9 +39,10 @@ fn ten_thousand_parts() {
             &(part.repeat(10_000) + "--b--\r\n"),
         ),
     );
-    assert_eq!(mail.attachments.len(), ParseLimits::default().attachments);
+    let most = ParseLimits::default().parts;
+    assert_eq!(mail.attachments.len(), most - 1);
     assert!(repaired(&mail, "parts after the first 1000"));
-    assert!(repaired(&mail, "attachments after the first 200"));
+    assert_eq!(mail.over_limit, Some(OverLimit::Parts { most }));
 }
 
 #[test]
@@ -59,6 +60,7 @@ fn nesting_five_hundred_deep() {
     }
     let mail = soon("nesting", with_head("multipart/mixed; boundary=b0", &body));
     assert!(repaired(&mail, "nested deeper than 32"));
+    assert_eq!(mail.over_limit, Some(OverLimit::Depth { most: 32 }));
     let kept = &mail.attachments[0];
     assert!(
         kept.bytes
@@ -243,7 +245,6 @@ fn limits_are_obeyed() {
         references: 7,
         parts: 12,
         depth: 2,
-        attachments: 4,
         text_bytes: 101,
         html_bytes: 51,
     };
@@ -259,7 +260,7 @@ fn limits_are_obeyed() {
     assert_eq!(narrow.text.trim_end(), "ö".repeat(50));
     assert!(narrow.text.len() <= 101);
     assert_eq!(narrow.html.as_deref().map(str::len), Some(51));
-    assert_eq!(narrow.attachments.len(), 4);
+    assert_eq!(narrow.over_limit, Some(OverLimit::Depth { most: 2 }));
     assert_eq!(narrow.attachments[0].content_type, "multipart/mixed");
     for words in [
         "headers over the limit",
@@ -267,7 +268,6 @@ fn limits_are_obeyed() {
         "addresses after the first 5",
         "parts after the first 12",
         "nested deeper than 2",
-        "attachments after the first 4",
         "text over 101 bytes",
         "HTML over 51 bytes",
     ] {
@@ -292,4 +292,65 @@ fn repairs_are_capped() {
         with_head("multipart/mixed; boundary=b", &body),
     );
     assert_eq!(mail.repairs.len(), postroom_core::parse::MAX_REPAIRS);
+}
+
+/// Mail programs differ in which of the names they save a file under, so a rule must be able to see each.
+#[test]
+fn every_name_of_an_attachment_is_seen() {
+    let named = |fields: &str| {
+        let body = format!("--b\r\n{fields}\r\n\r\nMZ\r\n--b--\r\n");
+        soon("names", with_head("multipart/mixed; boundary=b", &body))
+    };
+    for (fields, shown, other) in [
+        (
+            "Content-Type: application/pdf; name=bill.exe\r\nContent-Disposition: attachment; filename=bill.pdf",
+            "bill.pdf",
+            "bill.exe",
+        ),
+        (
+            "Content-Disposition: attachment; filename*=utf-8''bill.pdf; filename=bill.exe",
+            "bill.pdf",
+            "bill.exe",
+        ),
+        (
+            "Content-Disposition: attachment; filename=bill.pdf; filename=bill.exe",
+            "bill.pdf",
+            "bill.exe",
+        ),
+        (
+            "Content-Disposition: attachment; filename=bill.exe\r\nContent-Disposition: attachment; filename=bill.pdf",
+            "bill.pdf",
+            "bill.exe",
+        ),
+        (
+            "Content-Type: application/pdf; name=bill.pdf\r\nContent-Type: application/pdf; name=bill.exe\r\nContent-Disposition: attachment",
+            "bill.pdf",
+            "bill.exe",
+        ),
+    ] {
+        let mail = named(fields);
+        assert_eq!(mail.attachments[0].name, shown, "{fields}");
+        let words = format!("the attachment \"{shown}\" is also named \"{other}\"");
+        assert!(repaired(&mail, &words), "{fields}: {:?}", mail.repairs);
+    }
+    let same = named(
+        "Content-Type: application/pdf; name=\"=?utf-8?q?R=C3=A4t.pdf?=\"\r\nContent-Disposition: attachment; filename*=utf-8''R%C3%A4t.pdf; filename=\"=?utf-8?q?R=C3=A4t.pdf?=\"",
+    );
+    assert_eq!(same.repairs, Vec::<String>::new());
+
+    // Neither other repairs nor many such attachments hide that there are some.
+    let mut body = String::new();
+    for n in 0..100 {
+        body += &format!(
+            "--b\r\nContent-Type: text/plain; charset=odd-{n}; name=b{n}\r\nContent-Disposition: attachment; filename=a{n}\r\n\r\nx\r\n\
+             --b\r\nContent-Type: text/plain; charset=odd-{n}\r\n\r\nx\r\n"
+        );
+    }
+    let many = soon(
+        "many names",
+        with_head("multipart/mixed; boundary=b", &body),
+    );
+    assert!(many.repairs[0].contains("\"a0\" is also named \"b0\""));
+    assert_eq!(many.repairs[16], "84 more attachments have several names");
+    assert_eq!(many.repairs.len(), postroom_core::parse::MAX_REPAIRS);
 }

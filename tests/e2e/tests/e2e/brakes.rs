@@ -115,6 +115,21 @@ fn a_sender_whom_the_trusted_boundary_disowns_is_not_authorised() {
     assert_eq!(forged(&room, &format!("{fail}{deeper}")), [false, false]);
     assert_eq!(room.decision("[T-1] forged")["outcome"], "ticket");
 
+    // The mailbox's own list holds in place of the common one.
+    let room = Room::bare(stand());
+    set_up(&room, TRUSTED);
+    let config = std::fs::read_to_string(room.path().join("postroom.toml")).unwrap();
+    let own = "[mailboxes.support]\nauthentication = { trusted = [\"(none)\"] }\n";
+    room.write(
+        "postroom.toml",
+        config.replace("[mailboxes.support]\n", own),
+    );
+    let nameless = "Authentication-Results: spf=pass (sender IP is 192.0.2.1);\r\n dmarc=fail action=none header.from=acme.example\r\n";
+    assert_eq!(
+        forged(&room, &format!("{nameless}{deeper}")),
+        [false, false]
+    );
+
     // The requester proven, whom the note is addressed to joins.
     let room = Room::bare(stand());
     set_up(&room, TRUSTED);

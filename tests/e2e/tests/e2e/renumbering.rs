@@ -30,15 +30,14 @@ fn old_mail_of_a_folder_made_anew_is_neither_ticketed_nor_answered() {
         .append(&room.user, "Tickets", "", [mail("first", "…")])
         .unwrap();
     room.await_decision("first");
-    // Dovecot shows a session that opens a folder between its making and its first mail an empty folder for as long as the session
-    // lasts, so nobody is signed in meanwhile.
-    assert_eq!(running.stop(), Some(0));
+    // Dovecot ends a session half a second after its folder was deleted. Until then that session overwrites the index of a folder
+    // with the same name, and every session sees an empty folder until a delivery makes Dovecot rebuild the index.
     stand.delete_folder(&room.user, "Tickets").unwrap();
+    running.await_log("mailbox paused");
     put_old().unwrap();
     stand
         .append(&room.user, "Tickets", "", [mail("second", "…")])
         .unwrap();
-    let running = room.start();
     room.await_decision("second");
     running.await_log("renumbered");
     running.await_log("serving again");
