@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::duration_of;
+use postroom_config::duration_of;
 
 const AFTER_HELP: &str = "\
 Start here:

@@ -10,8 +10,8 @@ use postroom_mailbox::{After, ImapSettings, ImapTimeouts, Source, SpoolSettings}
 use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
 
-use crate::config::{self, Config, Credential, Ready, Unavailable};
 use crate::tls;
+use postroom_config::{Config, Credential, Ready, Unavailable};
 
 /// Why the vault cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,12 +83,12 @@ fn in_vault(config: &Config, tls: &Arc<ClientConfig>, vault: Vault) -> anyhow::R
 
 /// Connects to nothing yet.
 pub fn source(
-    mailbox: &config::Mailbox,
+    mailbox: &postroom_config::Mailbox,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
 ) -> Ready<Box<dyn Source>> {
     Ok(match &mailbox.source {
-        config::Source::Imap {
+        postroom_config::Source::Imap {
             server,
             login: sign_in,
             folder,
@@ -101,9 +101,9 @@ pub fn source(
                 tls: server.tls,
                 folder: folder.clone(),
                 import: match import {
-                    config::Import::New => postroom_mailbox::Import::New,
-                    config::Import::All => postroom_mailbox::Import::All,
-                    config::Import::Since(day) => postroom_mailbox::Import::Since(*day),
+                    postroom_config::Import::New => postroom_mailbox::Import::New,
+                    postroom_config::Import::All => postroom_mailbox::Import::All,
+                    postroom_config::Import::Since(day) => postroom_mailbox::Import::Since(*day),
                 },
                 targets: targets(mailbox),
                 unused: Vec::new(),
@@ -112,15 +112,14 @@ pub fn source(
             let login = login(sign_in, tokens)?;
             Box::new(postroom_mailbox::imap(settings, login, tls.clone()))
         }
-        config::Source::Spool { path } => Box::new(postroom_mailbox::spool(SpoolSettings::new(
-            &mailbox.name,
-            path,
-        ))),
+        postroom_config::Source::Spool { path } => Box::new(postroom_mailbox::spool(
+            SpoolSettings::new(&mailbox.name, path),
+        )),
     })
 }
 
 /// The folders that a mailbox's mail is moved to, each once.
-fn targets(mailbox: &config::Mailbox) -> Vec<String> {
+fn targets(mailbox: &postroom_config::Mailbox) -> Vec<String> {
     let mut targets = Vec::new();
     for after in [&mailbox.after_done, &mailbox.after_failed] {
         if let After::Move(target) = after
@@ -134,7 +133,7 @@ fn targets(mailbox: &config::Mailbox) -> Vec<String> {
 
 /// Connects to nothing yet.
 pub fn smtp(
-    way: &config::Outgoing,
+    way: &postroom_config::Outgoing,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
 ) -> anyhow::Result<Ready<Smtp>> {
@@ -158,7 +157,7 @@ pub fn smtp(
         .with_context(|| format!("outgoing.{}", way.name))
 }
 
-fn login(login: &config::Login, tokens: &Ready<Arc<Tokens>>) -> Ready<Login> {
+fn login(login: &postroom_config::Login, tokens: &Ready<Arc<Tokens>>) -> Ready<Login> {
     Ok(match &login.credential {
         Credential::Account { account, resource } => Login::Bearer {
             user: login.user.clone(),

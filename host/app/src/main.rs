@@ -7,7 +7,8 @@ use postroom::cli::{
     AuthCommand, COMPILE, Cli, Command, MailCommand, MailboxCommand, PluginCommand, RuleCommand,
     RulesCommand, ShadowCommand,
 };
-use postroom::{commands, logging, output, rulebook};
+use postroom::{commands, logging, output};
+use postroom_rules::rulebook;
 use postroom_sandbox::compile_for_parent;
 
 fn main() -> ExitCode {

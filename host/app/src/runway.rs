@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use postroom_auth::runway::{self, Notice, PasswordSubmission, Root, Watched};
 
-use crate::config::{Config, Credential};
+use postroom_config::{Config, Credential};
 
 /// Everything that ends within its notice, or has ended; the soonest first.
 pub fn notices(config: &Config, now: Timestamp) -> Vec<Notice> {

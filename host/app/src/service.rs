@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use postroom_auth::Tokens;
 use postroom_auth::runway::Notice;
+use postroom_auth::{RefreshStep, Tokens};
 use postroom_core::{ItemKind, MailboxState, OutgoingRoute, Outlets, RawMessage, Routes};
 use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
@@ -19,23 +19,25 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::audience::{Audience, Log};
-use crate::clock::ClockCheck;
-use crate::config::{self, Config, Ready, Unavailable};
 use crate::connections;
-use crate::directory::Directories;
-use crate::line::budget::Budget;
-use crate::line::deliver::Deliveries;
-use crate::line::intake::Intake;
-use crate::line::positions::JournalPositions;
-use crate::line::room::OutboxRoom;
-use crate::line::slots::Slots;
-use crate::line::streak::Streak;
-use crate::line::target::GuardedTarget;
-use crate::line::{Line, Mailbox, Observer, Settled, suspects};
-use crate::rulebook::{self, LoadPool, RuleBook};
-use crate::shadow::Shadows;
-use crate::{crash, runway, tls, watch as rule_watch};
+use crate::{runway, tls};
+use postroom_config::{Config, Ready, Unavailable};
+use postroom_line::budget::Budget;
+use postroom_line::clock::ClockCheck;
+use postroom_line::deliver::Deliveries;
+use postroom_line::intake::Intake;
+use postroom_line::positions::JournalPositions;
+use postroom_line::room::OutboxRoom;
+use postroom_line::shadow::Shadows;
+use postroom_line::slots::Slots;
+use postroom_line::streak::Streak;
+use postroom_line::target::GuardedTarget;
+use postroom_line::{Line, Mailbox, Observer, Settled, suspects};
+use postroom_rules::audience::{Audience, Log};
+use postroom_rules::crash;
+use postroom_rules::directory::Directories;
+use postroom_rules::rulebook::{self, LoadPool, RuleBook};
+use postroom_rules::watch as rule_watch;
 
 /// One webhook delivery takes at most so long.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -157,7 +159,7 @@ impl Service {
         }
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens_if_ready(&config, &tls)?;
-        let tokens = tokens.map(|tokens| Arc::new(tokens.on_step(crash::refresh)));
+        let tokens = tokens.map(|tokens| Arc::new(tokens.on_step(crash_at)));
         let mut misconfigured = Vec::new();
         let deliveries = deliveries(&config, &store, &tls, &tokens, &stop, &mut misconfigured)?;
         let deliveries = Arc::new(deliveries);
@@ -436,7 +438,7 @@ fn deliveries(
             }
         };
         let credential = way.login.as_ref().map(|login| &login.credential);
-        let by_password = matches!(credential, Some(config::Credential::Password(_)));
+        let by_password = matches!(credential, Some(postroom_config::Credential::Password(_)));
         let id = (OutboxKind::Mail, way.name.clone());
         targets.insert(id, GuardedTarget::new(SmtpTarget::new(smtp, by_password)));
     }
@@ -448,7 +450,7 @@ fn deliveries(
     })
 }
 
-fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
+fn line_mailbox(config: &Config, mailbox: &postroom_config::Mailbox) -> Mailbox {
     let takers = |kind| {
         let sinks = config.sinks.iter();
         sinks
@@ -488,7 +490,7 @@ fn line_mailbox(config: &Config, mailbox: &config::Mailbox) -> Mailbox {
 
 /// A mailbox's source, which may ask the journal what it knows.
 fn source(
-    mailbox: &config::Mailbox,
+    mailbox: &postroom_config::Mailbox,
     store: &Store,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
@@ -502,12 +504,17 @@ fn source(
 }
 
 /// What changes when the login's account, which had failed, works again.
-fn recovered(login: &config::Login, tokens: &Ready<Arc<Tokens>>) -> Option<watch::Receiver<u64>> {
+fn recovered(
+    login: &postroom_config::Login,
+    tokens: &Ready<Arc<Tokens>>,
+) -> Option<watch::Receiver<u64>> {
     match &login.credential {
-        config::Credential::Account { account, .. } => {
+        postroom_config::Credential::Account { account, .. } => {
             Some(tokens.as_ref().ok()?.recovered(account))
         }
-        config::Credential::Password(_) | config::Credential::Unavailable(_) => None,
+        postroom_config::Credential::Password(_) | postroom_config::Credential::Unavailable(_) => {
+            None
+        }
     }
 }
 
@@ -601,6 +608,15 @@ async fn drop_old(store: &Store, keep: Duration, now_ms: i64) {
 fn shown(ms: Option<i64>) -> Timestamp {
     ms.and_then(|ms| Timestamp::from_millisecond(ms).ok())
         .unwrap_or_default()
+}
+
+/// The crash points of a token refresh.
+fn crash_at(step: RefreshStep) {
+    crash::point(match step {
+        RefreshStep::Begun => crash::Point::BeforeTokenRequest,
+        RefreshStep::Received => crash::Point::BeforeTokenStored,
+        RefreshStep::Stored => crash::Point::AfterTokenStored,
+    });
 }
 
 #[cfg(test)]

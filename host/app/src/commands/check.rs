@@ -14,10 +14,11 @@ use postroom_sandbox::{LoadError, Rule, Sandbox, SandboxError};
 use postroom_store::{Reader, RefusedRule, StoreError};
 use serde_json::json;
 
-use crate::cases::{Gate, folder_of};
-use crate::config::{self, Config, Problem, RuleUse};
-use crate::directory::Directory;
-use crate::{connections, rulebook, runway};
+use crate::{connections, runway};
+use postroom_config::{Config, Problem, RuleUse};
+use postroom_rules::cases::{Gate, folder_of};
+use postroom_rules::directory::Directory;
+use postroom_rules::rulebook;
 
 /// The findings of a check.
 #[derive(Debug, Default)]
@@ -279,7 +280,7 @@ impl<'c> Loader<'c> {
 
     /// Beside a running service. A store that is not there, or that the next start brings up to date, refuses nothing yet.
     fn read_refused(&self) -> Result<Vec<RefusedRule>, Problem> {
-        let Ok(data_dir) = config::data_dir(self.config) else {
+        let Ok(data_dir) = postroom_config::data_dir(self.config) else {
             return Ok(Vec::new());
         };
         match Reader::open(&data_dir).and_then(|reader| reader.refused_rules()) {
@@ -296,7 +297,7 @@ impl<'c> Loader<'c> {
     fn sandbox(&self) -> Option<&Sandbox> {
         let made = self.sandbox.get_or_init(|| {
             // A check leaves nothing behind: the data folder serves only where a service made one.
-            let data_dir = config::data_dir(self.config).ok();
+            let data_dir = postroom_config::data_dir(self.config).ok();
             rulebook::sandbox(data_dir.as_deref().filter(|dir| dir.is_dir()), 1)
         });
         made.as_ref().ok()

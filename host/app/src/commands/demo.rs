@@ -16,10 +16,10 @@ use crate::cli::DemoArgs;
 use crate::commands::run::stop_on_signals;
 use crate::commands::screen::pad;
 use crate::commands::{load_config, mail_line, runtime};
-use crate::line::Mailbox;
-use crate::line::decide::Decided;
-use crate::rulebook::RuleBook;
 use crate::service::Service;
+use postroom_line::Mailbox;
+use postroom_line::decide::Decided;
+use postroom_rules::rulebook::RuleBook;
 
 static QUICKSTART: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");
 static TYPES: &str = include_str!("../../../../plugins/script/postroom.d.ts");

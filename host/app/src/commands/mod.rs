@@ -31,8 +31,8 @@ use postroom_auth::Tokens;
 use postroom_core::harmless::visible;
 use postroom_store::Reader;
 
-use crate::config::{self, Config};
 use crate::output::write_line;
+use postroom_config::Config;
 use postroom_config::suggest::no_such;
 
 /// The exit code of a process that a signal ended (128 + SIGINT).
@@ -61,7 +61,7 @@ fn load_in_part(file: &Path) -> anyhow::Result<Config> {
 /// The store, opened beside a running service. Needs only `data_dir` of the configuration: no secret, no rule.
 fn open_reader(config: &Path) -> anyhow::Result<Reader> {
     let data_dir: PathBuf =
-        config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        postroom_config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     Reader::open(&data_dir).with_context(|| format!("the data folder {}", data_dir.display()))
 }
 

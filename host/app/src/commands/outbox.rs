@@ -16,7 +16,6 @@ use serde_json::json;
 use crate::cli::{OutboxCommand, OutboxFilter};
 use crate::commands::listings::{SCREENFUL, list, name_of};
 use crate::commands::{open_reader, print};
-use crate::config;
 
 const STATES: &[&str] = &["waiting", "delivered", "dead", "dropped"];
 /// Ids that a retry of many names at most.
@@ -265,7 +264,7 @@ fn report(changes: &[(i64, OutboxChange)], done: &str, json: bool) -> anyhow::Re
 }
 
 fn data_dir(config: &Path) -> anyhow::Result<std::path::PathBuf> {
-    config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))
+    postroom_config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
 
 /// Returns the user who runs the command, for the record.

@@ -9,10 +9,10 @@ use postroom_store::Committed;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::{INTERRUPTED, load_config, progress, runtime, signal};
-use crate::config::Config;
-use crate::line::Mailbox;
-use crate::line::decide::Decided;
 use crate::service::Service;
+use postroom_config::Config;
+use postroom_line::Mailbox;
+use postroom_line::decide::Decided;
 
 pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCode> {
     let config = Arc::new(load_config(config)?);

@@ -16,9 +16,9 @@ use postroom_core::harmless::harmless;
 
 use crate::cli::Who;
 use crate::commands::{load_config, print, runtime};
-use crate::config::{Config, Credential, Unavailable};
 use crate::{connections, tls};
 use postroom_config::suggest::no_such;
+use postroom_config::{Config, Credential, Unavailable};
 
 pub use login::login;
 pub use status::status;

@@ -10,8 +10,8 @@ use postroom_auth::runway::{About, Notice, State, Status};
 
 use super::{explained, profile_names, tokens};
 use crate::commands::{load_config, print, table};
-use crate::config::Config;
 use crate::runway::notices;
+use postroom_config::Config;
 use postroom_config::suggest::no_such;
 
 pub fn status(config: &Path, profile: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {

@@ -4,7 +4,7 @@ use postroom_sandbox::Limits;
 use postroom_sandbox::lex::{Bracket, Kind, Lexer, Token, text_value};
 use regex::RegexBuilder;
 
-use crate::config::Problem;
+use postroom_config::Problem;
 
 const FINDERS: &[&str] = &["match", "findAll"];
 

@@ -6,7 +6,7 @@ use postroom_core::ActionKind;
 use postroom_sandbox::Grants;
 use postroom_sandbox::lex::{Bracket, Kind, Lexer, Token};
 
-use crate::config::{Problem, RuleUse};
+use postroom_config::{Problem, RuleUse};
 
 /// The warning of `check` and `rule try` on `expect`.
 pub const EXPECT_IS_NOT_WATCHED: &str =

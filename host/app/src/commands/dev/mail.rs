@@ -10,9 +10,9 @@ use super::view::{HANG, labelled, now};
 use crate::commands::mail_line;
 use crate::commands::replay::text;
 use crate::commands::screen::{Ink, Line, Screen, columns, fit, pad};
-use crate::config::Config;
-use crate::line::Mailbox;
-use crate::line::decide::Decided;
+use postroom_config::Config;
+use postroom_line::Mailbox;
+use postroom_line::decide::Decided;
 
 /// Lines of a mail's log that are shown.
 const LOG_LINES: usize = 20;

@@ -14,20 +14,20 @@ use postroom_core::counted;
 use postroom_store::{Committed, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::audience::Audience;
 use crate::cli::DevArgs;
 use crate::commands::run::stop_on_signals;
 use crate::commands::screen::{Ink, Line};
 use crate::commands::{USUAL_CONFIG, load_config, no_mailbox, runtime};
-use crate::config::Config;
-use crate::directory::Reread;
-use crate::line::Mailbox;
-use crate::line::decide::Decided;
 use crate::logging;
-use crate::replay::Rehearsal;
-use crate::rulebook::{Change, Reloaded};
 use crate::service::{Service, Watchers};
 use mail::Columns;
+use postroom_config::Config;
+use postroom_line::Mailbox;
+use postroom_line::decide::Decided;
+use postroom_line::replay::Rehearsal;
+use postroom_rules::audience::Audience;
+use postroom_rules::directory::Reread;
+use postroom_rules::rulebook::{Change, Reloaded};
 use save::Telling;
 use view::{HANG, View, below, labelled, now};
 

@@ -9,11 +9,11 @@ use postroom_store::StoreError;
 use serde_json::Value;
 
 use super::view::{HANG, below, labelled};
-use crate::cases::{Mismatch, Tested};
 use crate::commands::replay::text;
 use crate::commands::screen::{Ink, Line, columns, fit};
-use crate::replay::{Compared, End, Rehearsed, Replayed, Verdict, mismatch};
-use crate::rulebook::{Change, Refusal, Reloaded, RuleId, Serves};
+use postroom_line::replay::{Compared, End, Rehearsed, Replayed, Verdict, mismatch};
+use postroom_rules::cases::{Mismatch, Tested};
+use postroom_rules::rulebook::{Change, Refusal, Reloaded, RuleId, Serves};
 
 /// Failing tests that are shown with their difference; the rest is counted.
 const FAILING: usize = 5;

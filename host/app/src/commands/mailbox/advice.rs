@@ -10,7 +10,7 @@ use postroom_net::{Step, TlsMode, Unreachable};
 use postroom_target::smtp::{EnhancedStatus, SendError, Step as SmtpStep};
 use rustls::{CertificateError, Error as TlsError};
 
-use crate::config::{
+use postroom_config::{
     Config, Credential, Login, Mailbox, Outgoing, SUBMISSION, Server, ServerProtocol,
 };
 use table::{Trouble, row};

@@ -16,10 +16,10 @@ use postroom_target::smtp::SendError;
 use rustls::ClientConfig;
 
 use crate::commands::{load_config, no_mailbox, runtime, with_tokens};
-use crate::config::{Config, Mailbox, Outgoing, Ready};
 use crate::connections;
 use crate::tls;
 use advice::Place;
+use postroom_config::{Config, Mailbox, Outgoing, Ready};
 use report::{Part, Report};
 
 /// How a test was asked for.

@@ -14,7 +14,7 @@ use postroom_net::{ProbeStep, Step};
 use serde_json::json;
 
 use crate::commands::print;
-use crate::config::Unavailable;
+use postroom_config::Unavailable;
 
 /// Which way of the mailbox is tested.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use postroom_sandbox::{Inspection, Kind, Limits};
 
-use crate::rulebook::read_rule;
+use postroom_rules::rulebook::read_rule;
 
 pub use new::new;
 

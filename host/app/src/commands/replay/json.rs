@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Printer;
 use crate::output;
-use crate::replay::{End, Replayed, Report, RuleReport, Skip, Unrecorded, Verdict};
+use postroom_line::replay::{End, Replayed, Report, RuleReport, Skip, Unrecorded, Verdict};
 
 pub struct Lines(BufWriter<StdoutLock<'static>>);
 

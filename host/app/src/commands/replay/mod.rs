@@ -16,10 +16,10 @@ use crate::cli::{CandidateArgs, Filter};
 use crate::commands::listings::since;
 use crate::commands::run::stop_on_signals;
 use crate::commands::{BROKEN_PIPE, INTERRUPTED, load_config, no_mailbox, open_reader, runtime};
-use crate::config::{Config, Mailbox};
-use crate::replay::{Candidate, Replay, Replayed, Report, prepare};
-use crate::rulebook;
 use postroom_config::suggest::no_such;
+use postroom_config::{Config, Mailbox};
+use postroom_line::replay::{Candidate, Replay, Replayed, Report, prepare};
+use postroom_rules::rulebook;
 
 pub(super) use json::{Lines, summary};
 pub(super) use text::{Text, counts};

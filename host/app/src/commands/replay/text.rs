@@ -8,7 +8,9 @@ use postroom_core::{Decision, Trouble, counted};
 
 use super::Printer;
 use crate::commands::table;
-use crate::replay::{Compared, End, Replayed, Report, RuleReport, Unrecorded, Verdict, mismatch};
+use postroom_line::replay::{
+    Compared, End, Replayed, Report, RuleReport, Unrecorded, Verdict, mismatch,
+};
 
 /// Mails that are shown unless all are.
 const SHOWN: u64 = 20;

@@ -12,10 +12,12 @@ use postroom_files::{make_private_folder, write_private};
 use postroom_store::{DecisionId, DecisionRow, JournalId};
 use serde_json::{Value, json};
 
-use crate::cases::{Case, Expected, Found, Given, Loaded, Terms, first_difference, folder_of};
 use crate::commands::{load_config, open_reader, print};
-use crate::config::Config;
-use crate::rulebook;
+use postroom_config::Config;
+use postroom_rules::cases::{
+    Case, Expected, Found, Given, Loaded, Terms, first_difference, folder_of,
+};
+use postroom_rules::rulebook;
 
 /// Characters of a name that is made from the subject.
 const NAME_CHARS: usize = 40;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::cases::{Case, folder_of};
-use crate::config::Config;
+use postroom_config::Config;
+use postroom_rules::cases::{Case, folder_of};
 
 /// Where rules are looked for when nothing says where they are.
 const RULES: &str = "rules";

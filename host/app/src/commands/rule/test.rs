@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::targets::{self, Target};
 use super::watch;
-use crate::cases::{Case, Expected, Found, Loaded, Mismatch, Terms, Verdict, run};
 use crate::commands::screen::{Ink, Screen, wants_colour};
 use crate::commands::{USUAL_CONFIG, load_config, print};
-use crate::config::Config;
 use crate::output::coloured_line;
-use crate::rulebook;
+use postroom_config::Config;
+use postroom_rules::cases::{Case, Expected, Found, Loaded, Mismatch, Terms, Verdict, run};
+use postroom_rules::rulebook;
 
 /// The selection of cases, and the form of the report.
 #[derive(Debug, Default)]

@@ -11,12 +11,12 @@ use postroom_core::parse;
 use postroom_sandbox::{Lookup, LookupError, NoKv, Run};
 use serde_json::json;
 
-use crate::cases::Terms;
 use crate::commands::check::wants::EXPECT_IS_NOT_WATCHED;
 use crate::commands::{load_in_part, print};
-use crate::config::{Config, RuleKind, RuleUse};
-use crate::directory::Directory;
-use crate::rulebook::{self, load_now};
+use postroom_config::{Config, RuleKind, RuleUse};
+use postroom_rules::cases::Terms;
+use postroom_rules::directory::Directory;
+use postroom_rules::rulebook::{self, load_now};
 
 /// The largest mail that is tried: as large as one that a mailbox takes in whole, where nobody says otherwise.
 const MAIL_BYTES: u64 = 256 << 20;

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 
 use crate::cli::RuleFilter;
 use crate::commands::{open_reader, print, table};
-use crate::config;
 
 pub use diff::diff;
 
@@ -123,7 +122,7 @@ pub fn rollback(
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let data_dir: PathBuf =
-        config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        postroom_config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     let reader = open_reader(config)?;
     let newest = reader.newest_generation()?;
     let rules = rules_of(&reader, newest)?;

@@ -16,10 +16,9 @@ use serde_json::{Value, json};
 use crate::cli::ShadowArgs;
 use crate::commands::replay::counts;
 use crate::commands::{load_config, no_mailbox, open_reader, print, table};
-use crate::config;
-use crate::rulebook;
-use crate::shadow::{self, Put};
 use postroom_config::suggest::hint;
+use postroom_line::shadow::{self, Put};
+use postroom_rules::rulebook;
 
 pub use show::show;
 
@@ -104,7 +103,7 @@ pub fn list(config_file: &Path, json: bool) -> anyhow::Result<ExitCode> {
 pub fn stop(config_file: &Path, mailbox: &str) -> anyhow::Result<ExitCode> {
     let reader = open_reader(config_file)?;
     let shadow = newest(&reader, mailbox)?;
-    let data_dir = config::data_dir(config_file).map_err(|it| anyhow::anyhow!("{it}"))?;
+    let data_dir = postroom_config::data_dir(config_file).map_err(|it| anyhow::anyhow!("{it}"))?;
     let options = StoreOptions::default();
     if !end_shadow(&data_dir, shadow.id, ShadowState::Stopped, None, &options)? {
         let now = reader.shadow(shadow.id)?.unwrap_or(shadow);
@@ -164,10 +163,10 @@ fn newest(reader: &Reader, mailbox: &str) -> anyhow::Result<Shadow> {
 }
 
 /// Names the other mailboxes that a promotion changes.
-fn also(config: &config::Config, shadow: &Shadow) -> String {
+fn also(config: &postroom_config::Config, shadow: &Shadow) -> String {
     let mailbox = config.mailbox(&shadow.mailbox);
     let rule = mailbox.and_then(|it| it.rules.iter().find(|rule| rule.name == shadow.rule));
-    let path = rule.and_then(config::Rule::path);
+    let path = rule.and_then(postroom_config::Rule::path);
     let others = path.map_or(Vec::new(), |path| {
         shadow::others(config, &shadow.mailbox, path)
     });

@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::{listed, newest, state};
 use crate::commands::replay::{Lines, Printer, Text, summary};
 use crate::commands::{open_reader, print};
-use crate::replay::{Report, RuleReport, Skip, Verdict};
-use crate::rulebook::RuleId;
-use crate::shadow::replayed;
+use postroom_line::replay::{Report, RuleReport, Skip, Verdict};
+use postroom_line::shadow::replayed;
+use postroom_rules::rulebook::RuleId;
 
 pub fn show(config: &Path, mailbox: &str, all: bool, json: bool) -> anyhow::Result<ExitCode> {
     let reader = open_reader(config)?;

@@ -4,7 +4,7 @@ use postroom_auth::{ClientCredential, Endpoints};
 use postroom_target::smtp::Step as SmtpStep;
 
 use super::*;
-use crate::config::IMAP;
+use postroom_config::IMAP;
 
 fn profile(provider: Provider, grant: Grant) -> Profile {
     Profile {

@@ -1,0 +1,466 @@
+//! Steps 2 and 3 of the line: a journalled mail is parsed and walks its mailbox's rule chain, the store answering. No I/O but the
+//! store's reads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use postroom_core::{
+    Action, ContentHash, Decision, Message, Outcome, OverLimit, RawMessage, counted, message_id,
+    parse, synthetic_message_id,
+};
+use postroom_sandbox::{Kv, KvError, Lookup};
+use postroom_store::{Conclusion, NewMail, PendingMail, Store, StoreError};
+
+use super::fair::Work;
+use super::known::TenantKnown;
+use super::slots::Slots;
+use super::{Line, Mailbox};
+use postroom_rules::crash;
+use postroom_rules::directory::Directory;
+use postroom_rules::rulebook::Chain;
+use postroom_rules::walk::{self, CapabilityProvider, ChainOutcome, FALLBACK, Place};
+
+/// Slow mails are committed as they are decided, not when all of their batch are.
+const COMMIT_AFTER: Duration = Duration::from_secs(1);
+
+/// The part of an unparsed quarantined mail that is searched for headers.
+const HEADER_BYTES: usize = 64 * 1024;
+
+/// A journalled mail with what parsing made of it.
+pub struct Parsed {
+    pub mail: PendingMail,
+    content: Content,
+}
+
+enum Content {
+    Message(Arc<Message>),
+    // Of both that follow, the headers are read where that is safe, for people who look at the quarantine.
+    /// Over the limits, or not given by the server: what came of it is kept, and never given to a rule.
+    Unreadable(String, Option<Arc<Message>>),
+    /// The line failed on it too often.
+    GivenUp(String, Option<Arc<Message>>),
+    /// Parsing panicked: a defect of ours, and not the mail's end.
+    Failed(String),
+}
+
+impl Parsed {
+    pub fn message(&self) -> Option<&Arc<Message>> {
+        match &self.content {
+            Content::Message(message) => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// A mail with its decision, ready to be committed.
+pub struct Decided {
+    pub mail: PendingMail,
+    pub result: Result<ChainOutcome, Failure>,
+    content: Content,
+}
+
+impl Decided {
+    /// The mail as it was read; of one that no rule was given, its headers, where they can be read.
+    pub fn message(&self) -> Option<&Arc<Message>> {
+        match &self.content {
+            Content::Message(message) => Some(message),
+            Content::Unreadable(_, headers) | Content::GivenUp(_, headers) => headers.as_ref(),
+            Content::Failed(_) => None,
+        }
+    }
+
+    /// The mail as it was before.
+    pub fn undecided(self) -> Parsed {
+        Parsed {
+            mail: self.mail,
+            content: self.content,
+        }
+    }
+}
+
+/// Why there is no decision yet.
+pub enum Failure {
+    /// The store could not be asked, which is no fault of the mail's.
+    Store(StoreError),
+    /// A defect of ours that this mail brought out.
+    Defect(String),
+}
+
+/// Identifies a fetched mail without parsing all of it.
+pub fn recognise(raw: RawMessage) -> NewMail {
+    let content_hash = ContentHash::of(&raw.bytes);
+    let message_id = message_id(&raw.bytes).unwrap_or_else(|| {
+        // Of an IMAP mail, UIDVALIDITY and UID are no part of it: a renumbered folder would bring all of its mail again, and what
+        // servers deliver differs at least in Received.
+        let file = postroom_mailbox::file_identity(&raw.position);
+        synthetic_message_id(&content_hash, file.as_deref())
+    });
+    NewMail {
+        whole: raw.is_whole(),
+        size: raw.size,
+        position: raw.position,
+        message_id,
+        content_hash,
+        bytes: raw.bytes,
+        old: raw.old,
+    }
+}
+
+/// Parses a batch, in order.
+pub async fn parse_all(
+    line: &Arc<Line>,
+    mailbox: &Arc<Mailbox>,
+    mails: Vec<PendingMail>,
+) -> Vec<Parsed> {
+    let (shared, of) = (line.clone(), mailbox.clone());
+    let parse = move |mail| parse_one(&shared, &of, mail);
+    let todo = Todo::new(mails, None);
+    in_slices(&line.slots, &mailbox.tenant, Work::Parse, todo, parse)
+        .await
+        .0
+}
+
+/// Decides mails in order, all by the same generation and directory. Answers those it got to within a second, so that they can be
+/// committed, and the others.
+pub async fn decide_some(
+    line: &Arc<Line>,
+    mailbox: &Arc<Mailbox>,
+    chain: &Arc<Chain>,
+    directory: &Arc<Directory>,
+    mails: Vec<Parsed>,
+) -> (Vec<Decided>, Vec<Parsed>) {
+    let (shared, owner, chain) = (line.clone(), mailbox.clone(), chain.clone());
+    let directory = directory.clone();
+    let decide = move |parsed| decide_one(&shared, &owner, &chain, &directory, parsed);
+    let todo = Todo::new(mails, Some(COMMIT_AFTER));
+    in_slices(&line.slots, &mailbox.tenant, Work::Decide, todo, decide).await
+}
+
+/// Mails that are handed out one by one.
+struct Todo<T> {
+    items: std::iter::Enumerate<std::vec::IntoIter<T>>,
+    /// Nothing is handed out any more this long after the first.
+    patience: Option<Duration>,
+    began: Option<Instant>,
+}
+
+impl<T> Todo<T> {
+    fn new(items: Vec<T>, patience: Option<Duration>) -> Self {
+        Self {
+            items: items.into_iter().enumerate(),
+            patience,
+            began: None,
+        }
+    }
+
+    fn next(&mut self) -> Option<(usize, T)> {
+        if self.is_over() {
+            return None;
+        }
+        self.began.get_or_insert_with(Instant::now);
+        self.items.next()
+    }
+
+    fn is_over(&self) -> bool {
+        let late = match (self.began, self.patience) {
+            (Some(began), Some(patience)) => began.elapsed() >= patience,
+            _ => false,
+        };
+        late || self.items.len() == 0
+    }
+}
+
+/// Does `work` on blocking threads, in as many slots as the tenant's turn gives, slice by slice. Answers what was done, in order,
+/// and what was not handed out.
+async fn in_slices<T, U, F>(
+    slots: &Arc<Slots>,
+    tenant: &str,
+    kind: Work,
+    todo: Todo<T>,
+    work: F,
+) -> (Vec<U>, Vec<T>)
+where
+    T: Send + 'static,
+    U: Send + 'static,
+    F: Fn(T) -> U + Clone + Send + Sync + 'static,
+{
+    let workers = slots.count().min(todo.items.len());
+    let todo = Arc::new(Mutex::new(todo));
+    let work_off = || async {
+        let mut done = Vec::new();
+        while !lock(&todo).is_over() {
+            let mut slot = slots.slot(tenant, kind).await;
+            let (todo, work) = (todo.clone(), work.clone());
+            let slice = tokio::task::spawn_blocking(move || {
+                let mut part = Vec::new();
+                slot.work(|| {
+                    let next = lock(&todo).next();
+                    next.map(|(at, item)| part.push((at, work(item)))).is_some()
+                });
+                part
+            });
+            match slice.await {
+                Ok(part) => done.extend(part),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        done
+    };
+    let parts = join_all((0..workers).map(|_| work_off())).await;
+    let mut done: Vec<(usize, U)> = parts.into_iter().flatten().collect();
+    done.sort_unstable_by_key(|(at, _)| *at);
+    let rest = lock(&todo).items.by_ref().map(|(_, item)| item).collect();
+    (done.into_iter().map(|(_, result)| result).collect(), rest)
+}
+
+fn lock<T>(todo: &Mutex<Todo<T>>) -> MutexGuard<'_, Todo<T>> {
+    todo.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
+    let limits = &line.limits;
+    let content = if mail.attempts >= limits.attempts {
+        // A mail that ended the process here, too, is not looked at any more.
+        let headers = (mail.attempts == limits.attempts).then(|| headers(line, mailbox, &mail));
+        Content::GivenUp(
+            format!(
+                "the line failed on this mail in {}",
+                counted(mail.attempts, "attempt")
+            ),
+            headers.flatten(),
+        )
+    } else if !mail.whole && mail.size <= limits.raw_bytes {
+        Content::Unreadable(
+            "the server listed this mail and did not give it: what is kept says what it answered"
+                .into(),
+            None,
+        )
+    } else if !mail.whole {
+        Content::Unreadable(
+            format!(
+                "{} bytes, over limits.raw_bytes = {}: only its beginning is kept here, the mail itself stays on the server",
+                mail.size, limits.raw_bytes
+            ),
+            headers(line, mailbox, &mail),
+        )
+    } else if mail.size > limits.message_bytes {
+        Content::Unreadable(
+            format!(
+                "{} bytes, over limits.message_bytes = {}",
+                mail.size, limits.message_bytes
+            ),
+            headers(line, mailbox, &mail),
+        )
+    } else {
+        match catch_unwind(AssertUnwindSafe(|| {
+            parse(&mail.bytes, &line.parse_limits, &mailbox.trusted)
+        })) {
+            Ok(message) => match message.over_limit {
+                None => Content::Message(Arc::new(message)),
+                Some(over) => Content::Unreadable(over_limit(over), Some(Arc::new(message))),
+            },
+            Err(panic) => Content::Failed(format!("parsing: {}", panic_text(&*panic))),
+        }
+    };
+    Parsed { mail, content }
+}
+
+/// Returns why a mail is quarantined whose parts rules would not all see.
+fn over_limit(over: OverLimit) -> String {
+    match over {
+        OverLimit::Parts { most } => {
+            format!("more MIME parts than limits.parts = {most}: rules would not see all of them")
+        }
+        OverLimit::Depth { most } => format!(
+            "MIME parts nested deeper than limits.mime_depth = {most}: rules would not see all of them"
+        ),
+    }
+}
+
+/// Parses the header section; `None` if that panics.
+fn headers(line: &Line, mailbox: &Mailbox, mail: &PendingMail) -> Option<Arc<Message>> {
+    let beginning = &mail.bytes[..mail.bytes.len().min(HEADER_BYTES)];
+    let end = beginning
+        .windows(2)
+        .position(|pair| pair == b"\n\n")
+        .or_else(|| beginning.windows(4).position(|four| four == b"\r\n\r\n"));
+    let section = mail.bytes.slice(..end.unwrap_or(beginning.len()));
+    let parsed = AssertUnwindSafe(|| parse(&section, &line.parse_limits, &mailbox.trusted));
+    catch_unwind(parsed).ok().map(Arc::new)
+}
+
+fn decide_one(
+    line: &Line,
+    mailbox: &Mailbox,
+    chain: &Chain,
+    directory: &Arc<Directory>,
+    parsed: Parsed,
+) -> Decided {
+    let Parsed { mail, content } = parsed;
+    let result = match &content {
+        Content::Failed(reason) => Err(Failure::Defect(reason.clone())),
+        Content::Unreadable(reason, _) | Content::GivenUp(reason, _) => {
+            Ok(set_aside(reason.clone(), chain.generation))
+        }
+        Content::Message(message) => {
+            let walked = catch_unwind(AssertUnwindSafe(|| {
+                walk_chain(line, mailbox, chain, directory, &mail, message)
+            }));
+            match walked {
+                Ok(Ok(answer)) => Ok(answer),
+                Ok(Err(error)) => Err(Failure::Store(error)),
+                Err(panic) => Err(Failure::Defect(format!(
+                    "deciding: {}",
+                    panic_text(&*panic)
+                ))),
+            }
+        }
+    };
+    Decided {
+        mail,
+        result,
+        content,
+    }
+}
+
+/// Walks the chain, everything beside the rules answered by the store and the directory.
+fn walk_chain(
+    line: &Line,
+    mailbox: &Mailbox,
+    chain: &Chain,
+    directory: &Arc<Directory>,
+    mail: &PendingMail,
+    message: &Arc<Message>,
+) -> Result<ChainOutcome, StoreError> {
+    crash::mail(&mail.bytes);
+    let thread = line.store.thread_candidate(
+        &mailbox.tenant,
+        &message.references,
+        &message.subject,
+        message.from.as_ref(),
+        &mailbox.domains,
+    )?;
+    let context = walk::context(
+        &mailbox.tenant,
+        &mailbox.name,
+        &mailbox.domains,
+        message,
+        thread,
+        mail.received_ms,
+    );
+    let place = Place {
+        chain,
+        own_addresses: &line.own_addresses,
+        has_outgoing: mailbox.outlets.outgoing.is_some(),
+        capabilities: &FromStore {
+            store: &line.store,
+            tenant: &mailbox.tenant,
+            directory,
+            failure: Arc::default(),
+        },
+    };
+    walk::walk(place, message, context)
+}
+
+/// The answers about one mail's tenant as things stand.
+struct FromStore<'a> {
+    store: &'a Store,
+    tenant: &'a str,
+    directory: &'a Arc<Directory>,
+    /// A rule never decides on what could not be read.
+    failure: Arc<OnceLock<StoreError>>,
+}
+
+impl CapabilityProvider for FromStore<'_> {
+    fn kv(&self, rule: &str) -> Arc<dyn Kv> {
+        Arc::new(RuleMemory {
+            store: self.store.clone(),
+            tenant: self.tenant.to_owned(),
+            rule: rule.to_owned(),
+            failure: self.failure.clone(),
+        })
+    }
+
+    fn lookup(&self, _rule: &str) -> Arc<dyn Lookup> {
+        Arc::new(TenantKnown {
+            store: self.store.clone(),
+            tenant: self.tenant.to_owned(),
+            directory: self.directory.clone(),
+            failure: self.failure.clone(),
+        })
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        self.failure.get().cloned()
+    }
+
+    fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError> {
+        self.store.ticket_exists(self.tenant, ticket)
+    }
+}
+
+/// A rule's `kv` in the store, separate for each tenant and rule.
+struct RuleMemory {
+    store: Store,
+    tenant: String,
+    rule: String,
+    failure: Arc<OnceLock<StoreError>>,
+}
+
+impl Kv for RuleMemory {
+    fn get(&self, key: &str) -> Result<Option<String>, KvError> {
+        self.store
+            .kv(&self.tenant, &self.rule, key)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn usage(&self) -> Result<(u64, u64), KvError> {
+        self.store
+            .kv_usage(&self.tenant, &self.rule)
+            .map_err(|error| self.failed(error))
+    }
+}
+
+impl RuleMemory {
+    fn failed(&self, error: StoreError) -> KvError {
+        KvError(self.failure.get_or_init(|| error).to_string())
+    }
+}
+
+/// The line's own quarantine: no rule saw the mail.
+fn set_aside(reason: String, generation: u64) -> ChainOutcome {
+    let conclusion = Conclusion {
+        decision: Decision {
+            outcome: Outcome::Quarantined,
+            actions: vec![Action::Quarantine { reason }],
+            refused: Vec::new(),
+            rule: FALLBACK.into(),
+            rule_hash: env!("CARGO_PKG_VERSION").into(),
+            generation,
+            thread: None,
+            troubles: Vec::new(),
+            repairs: Vec::new(),
+            log: Vec::new(),
+            elapsed_us: 0,
+            decided_at: None,
+            called_from: Vec::new(),
+        },
+        kv_reads: Vec::new(),
+        kv_writes: Vec::new(),
+        lookups: Vec::new(),
+    };
+    ChainOutcome {
+        conclusion: Arc::new(conclusion),
+        spent: Vec::new(),
+    }
+}
+
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}

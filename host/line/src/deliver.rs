@@ -1,0 +1,476 @@
+//! Delivery: the outbox is emptied target by target, at least once, in order per ticket, and nothing is decided again.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use postroom_core::backoff::Backoff;
+use postroom_store::{OutboxEntry, OutboxKind, Store, StoreError};
+use postroom_target::{Attempt, Fault, Scope, Severity};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::breaker::{Report, Verdict};
+use super::target::GuardedTarget;
+use postroom_rules::crash;
+
+/// The outbox is looked at this often even when nobody rings.
+const IDLE_LOOK: Duration = Duration::from_secs(30);
+/// What `postroom outbox retry` and `drop` did is looked for this often.
+const CHANGES_LOOK: Duration = Duration::from_millis(250);
+/// The pause after the store could not be read or written.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
+/// The pauses of an entry that its target refuses while it takes others.
+const REFUSED_ENTRY: Backoff = Backoff {
+    first: Duration::from_secs(2),
+    longest: Duration::from_secs(60 * 60),
+    spread_percent: 25,
+};
+/// However old an entry is, the target gets to refuse it so often before it is given up: it may have waited for the target, or for
+/// this service, for all of its age. The last of these tries is about an hour and a half after the first.
+const FEWEST_TRIES: u32 = 12;
+/// `run --once` ends a delivery that takes longer, so that a run by a timer ends.
+const ONCE_LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// A sink and an outgoing of one name are two.
+pub type TargetId = (OutboxKind, String);
+
+/// Where entries of the outbox go.
+pub struct Deliveries {
+    pub store: Store,
+    pub targets: BTreeMap<TargetId, GuardedTarget>,
+    /// An entry that is refused for longer is dead: it stays in the outbox for a person.
+    pub age: Duration,
+    pub stop: CancellationToken,
+}
+
+/// Deliveries under way.
+#[derive(Default)]
+struct Rounds {
+    tasks: JoinSet<(OutboxEntry, Result<Ended, StoreError>)>,
+    busy: HashMap<TargetId, HashSet<i64>>,
+    /// Up to when what was due was looked up. What was due earlier is under way, or is looked up when a delivery there ends.
+    looked_ms: HashMap<TargetId, i64>,
+    /// Entries that are tried only once, and were: those that stay in the outbox.
+    tried: Option<HashSet<i64>>,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Gone,
+    /// It stays in the outbox, waiting.
+    Waits,
+}
+
+impl Deliveries {
+    /// Delivers until stopped; deliveries under way end first. Each of `signed_in` changes when the account of the outgoing with
+    /// that name, which had failed, works again.
+    pub async fn serve(
+        self: Arc<Self>,
+        mut filled: watch::Receiver<()>,
+        mut signed_in: Vec<(String, watch::Receiver<u64>)>,
+    ) {
+        self.report_orphans();
+        let mut rounds = Rounds::default();
+        let mut changes_seen = None;
+        let mut ticks = tokio::time::interval(CHANGES_LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // A delivery that ended makes room at its own target only; else all are looked at.
+        let mut ended_at: Option<TargetId> = None;
+        let (mut look, mut wait) = (true, IDLE_LOOK);
+        let mut looked = Instant::now();
+        while !self.stop.is_cancelled() {
+            if std::mem::replace(&mut look, true) {
+                let started = self.start_due(&mut rounds, ended_at.take().as_ref());
+                looked = Instant::now();
+                wait = started
+                    .and_then(|()| self.until_next(&rounds))
+                    .unwrap_or_else(|error| {
+                        tracing::error!(%error, "the outbox cannot be used now; deliveries wait");
+                        STORE_PAUSE
+                    });
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep_until((looked + wait).into()) => {}
+                _ = filled.changed() => {}
+                name = any_news(&mut signed_in) => self.probe_now(&(OutboxKind::Mail, name)),
+                _ = ticks.tick() => look = self.follow_changes(&mut changes_seen),
+                Some(ended) = rounds.tasks.join_next() => match rounds.ended(ended) {
+                    (target, Ok(())) => ended_at = Some(target),
+                    (_, Err(_)) => tokio::time::sleep(STORE_PAUSE).await,
+                }
+            }
+        }
+        while let Some(ended) = rounds.tasks.join_next().await {
+            let _ = rounds.ended(ended);
+        }
+        self.close().await;
+    }
+
+    /// Tries each entry that is due, or becomes due by another's delivery, once. After `begin_for` no other try begins; those under
+    /// way end.
+    pub async fn try_once(self: Arc<Self>, begin_for: Duration) -> Result<(), StoreError> {
+        self.report_orphans();
+        let mut rounds = Rounds {
+            tried: Some(HashSet::new()),
+            ..Rounds::default()
+        };
+        let began = Instant::now();
+        let mut ended_at = None;
+        loop {
+            if began.elapsed() < begin_for && !self.stop.is_cancelled() {
+                self.start_due(&mut rounds, ended_at.as_ref())?;
+            }
+            let next = rounds.tasks.join_next();
+            let Ok(ended) = tokio::time::timeout_at((began + ONCE_LONGEST).into(), next).await
+            else {
+                self.cut_off(&mut rounds).await?;
+                break;
+            };
+            let Some(ended) = ended else {
+                break;
+            };
+            let (target, recorded) = rounds.ended(ended);
+            recorded?;
+            ended_at = Some(target);
+        }
+        self.close().await;
+        Ok(())
+    }
+
+    /// Ends what is under way, and records that it was tried.
+    async fn cut_off(&self, rounds: &mut Rounds) -> Result<(), StoreError> {
+        rounds.tasks.shutdown().await;
+        let busy = std::mem::take(&mut rounds.busy);
+        for ((_, to), entries) in busy {
+            for entry in entries {
+                tracing::warn!(%to, entry, "delivery took too long and was cut off; it is tried again by the next run");
+                let reason = format!("cut off after {} s", ONCE_LONGEST.as_secs());
+                self.store.cut_off(entry, reason).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn close(&self) {
+        for target in self.targets.values() {
+            target.close().await;
+        }
+    }
+
+    /// Starts what is due and not under way, at every target that has room, or at this one.
+    fn start_due(
+        self: &Arc<Self>,
+        rounds: &mut Rounds,
+        only: Option<&TargetId>,
+    ) -> Result<(), StoreError> {
+        let now = Timestamp::now().as_millisecond();
+        for (id, target) in &self.targets {
+            if only.is_some_and(|only| only != id) {
+                continue;
+            }
+            let busy = rounds.busy.entry(id.clone()).or_default();
+            let room = target.permits().saturating_sub(busy.len());
+            if room > 0 {
+                let tried = rounds.tried.iter().flatten();
+                let skip = busy.iter().chain(tried).copied().collect();
+                let due = target.due(&self.store, (id.0, &id.1), now, room, skip)?;
+                for entry in due {
+                    busy.insert(entry.id);
+                    let deliveries = self.clone();
+                    rounds.tasks.spawn(async move {
+                        let result = deliveries.deliver(&entry).await;
+                        (entry, result)
+                    });
+                }
+            }
+            rounds.looked_ms.insert(id.clone(), now);
+        }
+        Ok(())
+    }
+
+    /// How long nothing will have to be started, unless somebody rings or a delivery ends.
+    fn until_next(&self, rounds: &Rounds) -> Result<Duration, StoreError> {
+        let mut wait = IDLE_LOOK;
+        for (id, target) in &self.targets {
+            if let Some(left) = target.held_for() {
+                wait = wait.min(left);
+                continue;
+            }
+            let looked = rounds.looked_ms.get(id).copied().unwrap_or(i64::MIN);
+            let due = self.store.next_outbox_due(id.0, &id.1, looked)?;
+            let now = Timestamp::now().as_millisecond();
+            if let Some(due) = due {
+                let left = u64::try_from(due - now).unwrap_or(0);
+                wait = wait.min(Duration::from_millis(left));
+            }
+        }
+        Ok(wait)
+    }
+
+    /// Returns whether a person changed entries since the last look. What they want tried is tried, whatever the pauses.
+    fn follow_changes(&self, seen: &mut Option<i64>) -> bool {
+        // An error shows where entries are looked up.
+        let Ok(now) = self.store.outbox_changes() else {
+            return false;
+        };
+        let is_news = seen.replace(now).is_some_and(|before| before != now);
+        if is_news {
+            for target in self.targets.values() {
+                target.probe_now();
+            }
+        }
+        is_news
+    }
+
+    fn probe_now(&self, id: &TargetId) {
+        if let Some(target) = self.targets.get(id) {
+            target.probe_now();
+        }
+    }
+
+    /// Entries of a target that is not configured, or cannot be used as it is, wait: nobody would know.
+    fn report_orphans(&self) {
+        let waiting = self.store.outbox_waiting_by_target().unwrap_or_default();
+        for (kind, name, waiting) in waiting {
+            let id = (kind, name);
+            if !self.targets.contains_key(&id) {
+                tracing::warn!(to = %id.1, waiting, "entries wait for a target that is not in use; `postroom outbox drop` ends them");
+            }
+        }
+    }
+
+    async fn deliver(&self, entry: &OutboxEntry) -> Result<Ended, StoreError> {
+        let id = (entry.kind, entry.target.clone());
+        let Some(target) = self.targets.get(&id) else {
+            return Ok(Ended::Waits);
+        };
+        let turn = target.turn().await;
+        if turn.is_some()
+            && let Some(problem) = target.holds()
+        {
+            return self.hold(entry, &problem).await;
+        }
+        let attempt = AssertUnwindSafe(target.attempt(&self.store, entry)).catch_unwind();
+        let tried = attempt.await.unwrap_or_else(|_| {
+            let problem = "a defect of Postroom; the log has its panic";
+            Attempt::Failed(Fault::new(Scope::Entry, problem))
+        });
+        let verdict = match &tried {
+            Attempt::Failed(fault) => {
+                let (verdict, report) = target.failed(entry.id, fault);
+                self.report(&id, report, &fault.problem);
+                Some(verdict)
+            }
+            _ => {
+                self.report(&id, target.taken(entry.id), "");
+                None
+            }
+        };
+        // The next mail goes while this one is recorded.
+        drop(turn);
+        match tried {
+            Attempt::Delivered(receipt) => {
+                crash::point(crash::Point::BeforeDeliveryRecord);
+                self.recorded(|| self.store.delivered(entry.id, receipt.clone()))
+                    .await?;
+                Ok(Ended::Gone)
+            }
+            Attempt::Partly {
+                rest,
+                receipt,
+                problem,
+            } => {
+                if self.is_over(entry) {
+                    return self.give_up(entry, &problem).await;
+                }
+                let payload = match serde_json::to_string(&rest) {
+                    Ok(payload) => payload,
+                    Err(error) => {
+                        let problem = format!("its payload cannot be written: {error}");
+                        return self.give_up(entry, &problem).await;
+                    }
+                };
+                let pause = REFUSED_ENTRY.delay(entry.attempts + 1, entry.id.unsigned_abs());
+                tracing::warn!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "delivered to some recipients: {problem}");
+                let at = after(pause);
+                self.recorded(|| {
+                    let (payload, receipt) = (payload.clone(), receipt.clone());
+                    self.store
+                        .partly_delivered(entry.id, payload, receipt, problem.clone(), at)
+                })
+                .await?;
+                Ok(Ended::Waits)
+            }
+            Attempt::Failed(fault) => match verdict {
+                Some(Verdict::Hold) => self.hold(entry, &fault.problem).await,
+                Some(Verdict::Refused) | None => self.refused(entry, &fault).await,
+            },
+            Attempt::Final(problem) => self.give_up(entry, &problem).await,
+        }
+    }
+
+    async fn hold(&self, entry: &OutboxEntry, problem: &str) -> Result<Ended, StoreError> {
+        self.recorded(|| self.store.held_back(entry.id, problem))
+            .await?;
+        Ok(Ended::Waits)
+    }
+
+    async fn refused(&self, entry: &OutboxEntry, fault: &Fault) -> Result<Ended, StoreError> {
+        if self.is_over(entry) {
+            return self.give_up(entry, &fault.problem).await;
+        }
+        let own = REFUSED_ENTRY.delay(entry.attempts + 1, entry.id.unsigned_abs());
+        let pause = own.max(fault.retry_after.unwrap_or_default());
+        let retry_secs = pause.as_secs();
+        if entry.refused {
+            tracing::debug!(to = %entry.target, entry = entry.id, retry_secs, "entry still refused: {}", fault.problem);
+        } else {
+            tracing::warn!(to = %entry.target, entry = entry.id, retry_secs, "entry refused; it is tried again until it is {} old: {}", days(self.age), fault.problem);
+        }
+        let at = after(pause);
+        self.recorded(|| self.store.refused(entry.id, fault.problem.clone(), at))
+            .await?;
+        Ok(Ended::Waits)
+    }
+
+    async fn give_up(&self, entry: &OutboxEntry, problem: &str) -> Result<Ended, StoreError> {
+        tracing::error!(to = %entry.target, entry = entry.id, "delivery failed permanently; moved to dead letters: {problem}");
+        self.recorded(|| self.store.gave_up(entry.id, problem))
+            .await?;
+        Ok(Ended::Gone)
+    }
+
+    fn is_over(&self, entry: &OutboxEntry) -> bool {
+        let now = Timestamp::now().as_millisecond();
+        let waited = Duration::from_millis(u64::try_from(now - entry.since_ms).unwrap_or(0));
+        is_over(entry.attempts + 1, waited, self.age)
+    }
+
+    /// Logs what a circuit breaker reports, with how many entries wait.
+    fn report(&self, (kind, to): &TargetId, report: Option<Report>, problem: &str) {
+        let Some(report) = report else {
+            return;
+        };
+        let all = self.store.outbox_waiting_by_target().unwrap_or_default();
+        let of_it = all.iter().find(|it| it.0 == *kind && it.1 == *to);
+        let waiting = of_it.map_or(0, |it| it.2);
+        match report {
+            Report::Down(Severity::Error) => {
+                tracing::error!(%to, waiting, "target down; its entries wait: {problem}");
+            }
+            Report::Down(_) => {
+                tracing::warn!(%to, waiting, "target down; its entries wait: {problem}");
+            }
+            Report::StillDown(_) => {
+                tracing::warn!(%to, waiting, "target still down; its entries wait: {problem}");
+            }
+            Report::Recovered { problem } => {
+                tracing::info!(%to, waiting, was = %problem, "target works again");
+            }
+        }
+    }
+
+    /// Records how a try ended, until it is recorded: an entry that was delivered is not sent again because the disk is full.
+    async fn recorded<F>(&self, mut write: impl FnMut() -> F) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<(), StoreError>>,
+    {
+        loop {
+            match write().await {
+                Err(StoreError::Full | StoreError::Busy) if !self.stop.is_cancelled() => {
+                    tokio::select! {
+                        () = tokio::time::sleep(STORE_PAUSE) => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                }
+                recorded => return recorded,
+            }
+        }
+    }
+}
+
+impl Rounds {
+    /// Where the delivery went, and whether how it ended is recorded.
+    fn ended(
+        &mut self,
+        ended: Result<(OutboxEntry, Result<Ended, StoreError>), JoinError>,
+    ) -> (TargetId, Result<(), StoreError>) {
+        let (entry, result) =
+            ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let target = (entry.kind, entry.target);
+        if let Some(busy) = self.busy.get_mut(&target) {
+            busy.remove(&entry.id);
+        }
+        if let Err(error) = &result {
+            tracing::error!(%error, entry = entry.id, "a delivery could not be recorded; it is repeated under the same id");
+        }
+        if let (Some(tried), Ok(Ended::Waits)) = (&mut self.tried, &result) {
+            tried.insert(entry.id);
+        }
+        (target, result.map(|_| ()))
+    }
+}
+
+/// Ends when one of them changes, with its name.
+async fn any_news(signed_in: &mut [(String, watch::Receiver<u64>)]) -> String {
+    let changes = signed_in.iter_mut().map(|(name, it)| async {
+        it.changed().await.ok()?;
+        Some(name.clone())
+    });
+    let mut changes: FuturesUnordered<_> = changes.collect();
+    while let Some(changed) = changes.next().await {
+        if let Some(name) = changed {
+            return name;
+        }
+    }
+    std::future::pending().await
+}
+
+/// The time so far from now, in Unix milliseconds.
+fn after(pause: Duration) -> i64 {
+    let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
+    Timestamp::now().as_millisecond() + pause
+}
+
+/// Whether an entry that was refused so often, and waited so long, is given up.
+fn is_over(tries: u32, waited: Duration, age: Duration) -> bool {
+    tries >= FEWEST_TRIES && waited >= age
+}
+
+fn days(age: Duration) -> String {
+    match age.as_secs() {
+        secs if secs >= 86_400 => format!("{} d", secs / 86_400),
+        secs => format!("{secs} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    #[test]
+    fn an_entry_dies_of_age_and_never_of_a_count() {
+        assert!(!is_over(1_000_000, DAY * 13, DAY * 14));
+        assert!(is_over(300, DAY * 14, DAY * 14));
+    }
+
+    #[test]
+    fn an_entry_that_outlived_an_outage_is_tried_for_more_than_an_hour() {
+        assert!(!is_over(1, DAY * 100, DAY * 14));
+        let tries = (1..FEWEST_TRIES).map(|tries| REFUSED_ENTRY.delay(tries, 7));
+        let time: Duration = tries.sum();
+        assert!(time > Duration::from_secs(45 * 60), "{time:?}");
+        assert!(is_over(FEWEST_TRIES, DAY * 100, DAY * 14));
+    }
+}

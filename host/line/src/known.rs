@@ -1,0 +1,30 @@
+//! Lookups of a rule while it decides: its tenant's tickets and alerts in the store, contacts and assets in the directory.
+
+use std::sync::{Arc, OnceLock};
+
+use postroom_core::lookup::{Found, Question};
+use postroom_sandbox::{Lookup, LookupError};
+use postroom_store::{Store, StoreError};
+
+use postroom_rules::directory::Directory;
+
+/// One tenant's, and nobody else's: the tenant is no part of any question.
+pub struct TenantKnown {
+    pub store: Store,
+    pub tenant: String,
+    pub directory: Arc<Directory>,
+    /// Set when the store could not be asked, which is no fault of the rule's.
+    pub failure: Arc<OnceLock<StoreError>>,
+}
+
+impl Lookup for TenantKnown {
+    fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError> {
+        let listed = self.directory.answer(question, most).map_err(LookupError)?;
+        if let Some(found) = listed {
+            return Ok(found);
+        }
+        self.store
+            .lookup(&self.tenant, question, most)
+            .map_err(|error| LookupError(self.failure.get_or_init(|| error).to_string()))
+    }
+}

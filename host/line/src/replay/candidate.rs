@@ -1,0 +1,201 @@
+//! The candidate: the rules in the chains of a replay. None of them goes live or into the store.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::bail;
+use postroom_sandbox::Sandbox;
+use postroom_store::RuleRecord;
+
+use postroom_config::suggest::no_such;
+use postroom_config::{Config, Mailbox, Rule, RuleKind, RuleUse};
+use postroom_rules::rulebook::{Chain, LiveRule, RuleId, load_bytes, load_now};
+
+/// The candidate of a replay.
+#[derive(Debug, Clone)]
+pub enum Candidate {
+    /// Every rule as its files are now.
+    Files,
+    /// A file in the place of one rule, the others as their files are now.
+    File {
+        file: PathBuf,
+        /// The rule as the chains name it; by default the rule with this file, or with its file name.
+        in_place_of: Option<String>,
+    },
+    /// The rules of a generation that the store keeps.
+    Generation { number: u64, rules: Vec<RuleRecord> },
+}
+
+/// The chains of a candidate.
+pub struct Prepared {
+    /// By mailbox; only those that the candidate has a part in.
+    pub chains: HashMap<String, Chain>,
+    /// Notes on deviations from the request, for people.
+    pub notes: Vec<String>,
+}
+
+/// Loads the candidate's chains of these mailboxes. The error names every rule that does not load, with file, line and column.
+pub fn prepare(
+    config: &Config,
+    sandbox: &Sandbox,
+    mailboxes: &[&Mailbox],
+    candidate: &Candidate,
+) -> anyhow::Result<Prepared> {
+    let replaced = match candidate {
+        Candidate::File { file, in_place_of } => {
+            Some(replaced(mailboxes, file, in_place_of.as_deref())?)
+        }
+        _ => None,
+    };
+    let mut maker = Maker {
+        sandbox,
+        candidate,
+        replaced: replaced.as_deref(),
+        made: BTreeMap::new(),
+        refused: Vec::new(),
+        notes: Vec::new(),
+    };
+    let mut chains = HashMap::new();
+    for mailbox in mailboxes {
+        let has_part = maker
+            .replaced
+            .is_none_or(|name| rules_of(mailbox).any(|rule| rule.name == name));
+        if let (true, Some(tenant)) = (has_part, config.tenant(&mailbox.tenant)) {
+            let rules = rules_of(mailbox).filter_map(|rule| maker.rule(tenant.use_of(rule)));
+            let chain = Chain {
+                generation: match candidate {
+                    Candidate::Generation { number, .. } => *number,
+                    _ => 0,
+                },
+                rules: rules.collect(),
+            };
+            chains.insert(mailbox.name.clone(), chain);
+        }
+    }
+    if !maker.refused.is_empty() {
+        bail!("{}", maker.refused.join("\n"));
+    }
+    Ok(Prepared {
+        chains,
+        notes: maker.notes,
+    })
+}
+
+/// Makes each rule of each tenant once.
+struct Maker<'a> {
+    sandbox: &'a Sandbox,
+    candidate: &'a Candidate,
+    /// The name of the rule in whose place the candidate's file is taken.
+    replaced: Option<&'a str>,
+    made: BTreeMap<RuleId, Option<Arc<LiveRule>>>,
+    refused: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Maker<'_> {
+    /// None for a rule that does not load, which is noted.
+    fn rule(&mut self, wanted: RuleUse) -> Option<Arc<LiveRule>> {
+        let id = RuleId {
+            tenant: wanted.tenant.clone(),
+            name: wanted.rule.name.clone(),
+        };
+        if let Some(made) = self.made.get(&id) {
+            return made.clone();
+        }
+        let on_failure = wanted.on_failure;
+        let made = match self.load(wanted) {
+            Ok(rule) => Some(Arc::new(LiveRule::tried(&id.name, rule, on_failure))),
+            Err(reason) => {
+                // One file may be a rule of many tenants.
+                if !self.refused.contains(&reason) {
+                    self.refused.push(reason);
+                }
+                None
+            }
+        };
+        self.made.insert(id, made.clone());
+        made
+    }
+
+    fn load(&mut self, mut wanted: RuleUse) -> Result<postroom_sandbox::Rule, String> {
+        match self.candidate {
+            Candidate::File { file, .. } if self.replaced == Some(&wanted.rule.name) => {
+                wanted.rule = Rule::of_file(file);
+                load_now(self.sandbox, &wanted)
+            }
+            Candidate::Generation { number, rules } if wanted.rule.path().is_some() => {
+                let is_meant = |record: &&RuleRecord| {
+                    record.tenant == wanted.tenant && record.name == wanted.rule.name
+                };
+                let Some(record) = rules.iter().find(is_meant) else {
+                    self.notes.push(format!(
+                        "{} of tenant {} is not in generation {number}: taken as its file is now",
+                        wanted.rule.name, wanted.tenant
+                    ));
+                    return load_now(self.sandbox, &wanted);
+                };
+                wanted.settings_json = record.settings_json.clone();
+                load_bytes(self.sandbox, &wanted, &record.bytes)
+                    .map_err(|error| format!("generation {number}: {error}"))
+            }
+            _ => load_now(self.sandbox, &wanted),
+        }
+    }
+}
+
+/// The rule in whose place a file is taken: by the name given, as the very file, or by its file name.
+pub fn replaced(
+    mailboxes: &[&Mailbox],
+    file: &Path,
+    in_place_of: Option<&str>,
+) -> anyhow::Result<String> {
+    let rules: BTreeSet<&Rule> = mailboxes.iter().flat_map(|it| rules_of(it)).collect();
+    let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+    let all = names.join(", ");
+    if let Some(wanted) = in_place_of {
+        let wanted = wanted.strip_prefix("./").unwrap_or(wanted);
+        if names.contains(&wanted) {
+            return Ok(wanted.to_owned());
+        }
+        bail!("--as: {}", no_such("rule of a chain", wanted, &names));
+    }
+    if !file.is_file() {
+        bail!("--rule {}: it is not there, or not a file", file.display());
+    }
+    let real = file.canonicalize().ok();
+    let is_it = |rule: &&&Rule| {
+        let path = rule.path().and_then(|path| path.canonicalize().ok());
+        path.is_some() && path == real
+    };
+    let is_named_so = |rule: &&&Rule| {
+        let name = rule.path().and_then(Path::file_name);
+        name.is_some() && name == file.file_name()
+    };
+    if let Some(rule) = rules.iter().find(is_it) {
+        return Ok(rule.name.clone());
+    }
+    let named_so: Vec<&str> = rules
+        .iter()
+        .filter(is_named_so)
+        .map(|rule| rule.name.as_str())
+        .collect();
+    match named_so.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => bail!(
+            "--rule {}: no chain has a rule of this name. The chains have: {all}; help: say which one it is to replace, with --as NAME",
+            file.display()
+        ),
+        several => bail!(
+            "--rule {}: it may stand for each of {}; help: say which one, with --as NAME",
+            file.display(),
+            several.join(", ")
+        ),
+    }
+}
+
+/// The rules that are loaded: `fallback` follows every chain anyhow.
+fn rules_of(mailbox: &Mailbox) -> impl Iterator<Item = &Rule> {
+    let rules = mailbox.rules.iter();
+    rules.take_while(|rule| rule.kind != RuleKind::Fallback)
+}

@@ -1,0 +1,135 @@
+//! One recorded mail decided again by other rules: what a replay and a shadow have in common.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use postroom_core::{Outcome, ParseLimits, parse};
+use postroom_store::{Evidence, Reader, RecordedMail, StoreError};
+
+use super::answers::FromRecord;
+use super::{Compared, End, Skip, compare};
+use crate::decide::panic_text;
+use postroom_config::{Config, Mailbox, Tenant};
+use postroom_rules::rulebook::Chain;
+use postroom_rules::walk::{self, FALLBACK, Place};
+
+/// The parts shared by all mailboxes; reads the store and writes nothing.
+pub struct Desk {
+    pub reader: Reader,
+    own_addresses: Vec<String>,
+    parse_limits: ParseLimits,
+    message_bytes: u64,
+}
+
+/// A mailbox with its candidate chain.
+pub struct Room {
+    tenant: String,
+    domains: Vec<String>,
+    trusted: Vec<String>,
+    has_outgoing: bool,
+    chain: Chain,
+}
+
+impl Room {
+    pub fn new(tenant: &Tenant, mailbox: &Mailbox, chain: Chain) -> Self {
+        Self {
+            tenant: tenant.name.clone(),
+            domains: tenant.domains.clone(),
+            trusted: mailbox.trusted.clone(),
+            has_outgoing: mailbox.outgoing.is_some(),
+            chain,
+        }
+    }
+
+    /// The place of a rule in the chain.
+    pub fn place_of(&self, rule: &str) -> Option<usize> {
+        self.chain.rules.iter().position(|it| it.name == rule)
+    }
+}
+
+impl Desk {
+    pub fn new(config: &Config, reader: Reader) -> Self {
+        Self {
+            reader,
+            own_addresses: config.own_addresses().into_iter().collect(),
+            parse_limits: config.limits.parsing(),
+            message_bytes: config.limits.message_bytes,
+        }
+    }
+
+    /// Decides a mail again in its room and compares. Blocks for as long as the rules take.
+    pub fn decide(
+        &self,
+        room: Option<&Room>,
+        mail: &RecordedMail,
+        evidence: Option<Evidence>,
+    ) -> Result<End, StoreError> {
+        // It may belong to another tenant now.
+        let Some(room) = room.filter(|room| room.tenant == mail.tenant) else {
+            return Ok(End::Skipped(Skip::NotConfigured));
+        };
+        if !mail.whole || mail.size > self.message_bytes {
+            return Ok(End::Skipped(Skip::SetAside));
+        }
+        let read = evidence
+            .as_ref()
+            .map(|evidence| evidence.read(mail.outcome));
+        let (Some(evidence), Some(Ok(recorded))) = (&evidence, read) else {
+            tracing::error!(mail = mail.id.0, "the record of a decision cannot be read");
+            return Ok(End::Skipped(Skip::Unreadable));
+        };
+        let before = recorded.decision.as_decided();
+        if before.outcome == Outcome::Quarantined && before.rule == FALLBACK {
+            return Ok(End::Skipped(Skip::SetAside));
+        }
+        let Some(raw) = &evidence.raw else {
+            return Ok(End::Skipped(Skip::Purged));
+        };
+        let answers = FromRecord {
+            reader: &self.reader,
+            tenant: &mail.tenant,
+            kv_reads: Arc::new(recorded.kv_reads),
+            lookups: Arc::new(recorded.lookups),
+        };
+        let place = Place {
+            chain: &room.chain,
+            own_addresses: &self.own_addresses,
+            has_outgoing: room.has_outgoing,
+            capabilities: &answers,
+        };
+        let walked = catch_unwind(AssertUnwindSafe(|| {
+            let message = Arc::new(parse(raw, &self.parse_limits, &room.trusted));
+            if message.over_limit.is_some() {
+                return Ok(None);
+            }
+            let context = walk::context(
+                &mail.tenant,
+                &mail.mailbox,
+                &room.domains,
+                &message,
+                before.thread.clone(),
+                mail.received_ms,
+            );
+            walk::walk(place, &message, context).map(Some)
+        }));
+        let answer = match walked {
+            Ok(Ok(None)) => return Ok(End::Skipped(Skip::SetAside)),
+            Ok(Ok(Some(answer))) => answer,
+            Ok(Err(error)) => return Err(error),
+            Err(panic) => {
+                let reason = panic_text(&*panic);
+                tracing::error!(mail = mail.id.0, %reason, "a defect of Postroom: this mail could not be decided again");
+                return Ok(End::Skipped(Skip::Defect));
+            }
+        };
+        Ok(End::Decided(Box::new(Compared {
+            from: recorded.from,
+            subject: recorded.subject,
+            verdict: compare(&before, &answer.decision),
+            unrecorded: answers.unrecorded(&answer),
+            spent: answer.spent,
+            before,
+            after: Arc::unwrap_or_clone(answer.conclusion).decision,
+        })))
+    }
+}

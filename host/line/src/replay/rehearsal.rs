@@ -1,0 +1,235 @@
+//! A rehearsal: the newest recorded mails walk the chains that serve and those about to, side by side and for a limited time, so
+//! that a save shows what it changes before it is live.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use postroom_core::Decision;
+use postroom_store::{DecisionId, Reader, Selection, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use super::{End, Replay, Replayed, Report, Unrecorded, compare};
+use postroom_config::Config;
+use postroom_rules::rulebook::{Chain, Change};
+
+/// Stop starting new mails this long before the deadline, so that those in progress finish and are reported. At most half the time.
+const LAST_MAILS: Duration = Duration::from_millis(300);
+
+/// Replays the same few mails for each change.
+pub struct Rehearsal {
+    config: Arc<Config>,
+    /// Only the mails of these mailboxes.
+    mailboxes: Option<Vec<String>>,
+    mails: usize,
+    time: Duration,
+    /// Replays that ran out of time, each within its last mail.
+    ending: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The result of a rehearsal.
+#[derive(Debug)]
+pub struct Rehearsed {
+    /// The generation that it is compared with; none for the record.
+    pub against: Option<u64>,
+    /// Those that it concerns.
+    pub mailboxes: Vec<String>,
+    /// Mails that there were to replay.
+    pub mails: u64,
+    /// The mails that were compared in the time.
+    pub report: Report,
+    /// Differing mails, oldest first. `before` is the live version's decision, or the recorded one.
+    pub differing: Vec<Replayed>,
+}
+
+/// An event of one of the two replays.
+enum Said {
+    Serving(Box<Replayed>),
+    Fresh(Box<Replayed>),
+    Failed(StoreError),
+}
+
+impl Rehearsal {
+    pub fn new(
+        config: Arc<Config>,
+        mailboxes: Option<Vec<String>>,
+        mails: usize,
+        time: Duration,
+    ) -> Self {
+        Self {
+            config,
+            mailboxes,
+            mails,
+            time,
+            ending: Mutex::default(),
+        }
+    }
+
+    /// Instances of rules that are in use at most.
+    pub fn instances() -> usize {
+        2 * std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    /// Replays the newest mails of the mailboxes that the change concerns, with the live version and the saved one. Ends at the
+    /// deadline, whatever a rule does. At the start, when nothing is live, compares with the recorded decisions.
+    pub fn run(&self, change: &Change<'_>) -> Result<Rehearsed, StoreError> {
+        let until = Instant::now() + self.time;
+        self.finish();
+        let wanted = |name: &&str| {
+            let meant = self.mailboxes.as_ref();
+            meant.is_none_or(|names| names.iter().any(|it| it == name))
+        };
+        let names: Vec<String> = change
+            .mailboxes()
+            .into_iter()
+            .filter(wanted)
+            .map(str::to_owned)
+            .collect();
+        let mut rehearsed = Rehearsed {
+            against: change.generation(),
+            mailboxes: names.clone(),
+            mails: 0,
+            report: Report::default(),
+            differing: Vec::new(),
+        };
+        if names.is_empty() {
+            return Ok(rehearsed);
+        }
+        let reader = Reader::open(&self.config.data_dir)?;
+        let mut selection = Selection {
+            mailboxes: Some(names.clone()),
+            limit: Some(self.mails),
+            ..Selection::default()
+        };
+        let recorded = reader.recorded(&selection)?;
+        // Both replays are to see the same mails.
+        selection.upto = Some(recorded.upto());
+        rehearsed.mails = recorded.remaining()?;
+
+        let stop = CancellationToken::new();
+        // Room for all that there is to say, so that a replay never waits for its end.
+        let (say, heard) = sync_channel(2 * self.mails + 2);
+        let chains = |chain: &dyn Fn(&str) -> Option<Chain>| -> HashMap<String, Chain> {
+            let chains = names.iter();
+            chains
+                .filter_map(|name| Some((name.clone(), chain(name)?)))
+                .collect()
+        };
+        let start = |chains, say: &SyncSender<Said>, wrap: fn(Box<Replayed>) -> Said| {
+            let replay = Replay::new(&self.config, reader.clone(), chains);
+            spawn(replay, selection.clone(), stop.clone(), say.clone(), wrap)
+        };
+        let mut under_way = vec![start(
+            chains(&|name| Some(change.fresh_chain(name))),
+            &say,
+            Said::Fresh,
+        )?];
+        if change.generation().is_some() {
+            under_way.push(start(
+                chains(&|name| change.serving_chain(name)),
+                &say,
+                Said::Serving,
+            )?);
+        }
+        drop(say);
+        let outcome = rehearsed.hear(&heard, until, LAST_MAILS.min(self.time / 2), &stop);
+        stop.cancel();
+        self.lock().extend(under_way);
+        outcome.map(|()| rehearsed)
+    }
+
+    /// Waits for what is still under way.
+    pub fn finish(&self) {
+        let ending = std::mem::take(&mut *self.lock());
+        for thread in ending {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rehearsed {
+    /// Mails that were neither compared nor skipped, because the time was over.
+    pub fn left(&self) -> u64 {
+        let skipped: u64 = self.report.skipped.values().sum();
+        self.mails.saturating_sub(self.report.replayed() + skipped)
+    }
+
+    /// Takes what the replays say, until both have ended or the time is over; tells them to stop when it nearly is.
+    fn hear(
+        &mut self,
+        heard: &Receiver<Said>,
+        until: Instant,
+        last_mails: Duration,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let mut serving: HashMap<DecisionId, (Decision, Vec<Unrecorded>)> = HashMap::new();
+        let mut fresh: VecDeque<Replayed> = VecDeque::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let wait = match stop.is_cancelled() {
+                true => left,
+                false => left.saturating_sub(last_mails),
+            };
+            match heard.recv_timeout(wait) {
+                Ok(Said::Serving(replayed)) => {
+                    if let End::Decided(compared) = replayed.end {
+                        let said = (compared.after, compared.unrecorded);
+                        serving.insert(replayed.mail.id, said);
+                    }
+                }
+                Ok(Said::Fresh(replayed)) => fresh.push_back(*replayed),
+                Ok(Said::Failed(error)) => return Err(error),
+                Err(RecvTimeoutError::Timeout) if !stop.is_cancelled() => stop.cancel(),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        for mut replayed in fresh {
+            if let (End::Decided(compared), Some(_)) = (&mut replayed.end, self.against) {
+                let Some((before, unrecorded)) = serving.remove(&replayed.mail.id) else {
+                    continue;
+                };
+                // The live version may lack recorded answers as well.
+                compared.unrecorded.extend(unrecorded);
+                compared.verdict = compare(&before, &compared.after);
+                compared.before = before;
+            }
+            self.report.add(&replayed, &[]);
+            if replayed.differs() {
+                self.differing.push(replayed);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn spawn(
+    replay: Replay,
+    selection: Selection,
+    stop: CancellationToken,
+    say: SyncSender<Said>,
+    wrap: fn(Box<Replayed>) -> Said,
+) -> Result<JoinHandle<()>, StoreError> {
+    let run = move || {
+        // Nobody listens any more once the time is over.
+        let ended = replay.run(&selection, &stop, |replayed| {
+            let _ = say.try_send(wrap(Box::new(replayed.clone())));
+        });
+        if let Err(error) = ended {
+            let _ = say.try_send(Said::Failed(error));
+        }
+    };
+    Builder::new()
+        .name("rehearsal".into())
+        .spawn(run)
+        .map_err(|error| StoreError::Io {
+            path: "a thread".into(),
+            source: Arc::new(error),
+        })
+}

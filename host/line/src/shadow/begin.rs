@@ -1,0 +1,154 @@
+//! The beginning of a shadow: which rule the file is to replace, and whether it could. What is shadowed is loaded as it will be once
+//! it lies in the rule's place, so that its hash is the one that goes live when it is promoted.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use postroom_core::ContentHash;
+use postroom_sandbox::{Bundle, LoadError, Rule as Loaded, Sandbox};
+use postroom_store::{NewShadow, Reader};
+
+use crate::replay::replaced;
+use postroom_config::{Config, Mailbox, Rule, RuleKind, RuleUse};
+use postroom_rules::rulebook::{load_bytes, read_configured, read_rule};
+
+/// The request to start a shadow.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    pub mailbox: &'a Mailbox,
+    pub file: &'a Path,
+    /// The rule as the chain names it; by default the rule with this file, or with its file name.
+    pub in_place_of: Option<&'a str>,
+    pub mails: u64,
+    pub promote: bool,
+}
+
+/// Reads and loads the candidate. The error says what is wrong with it, and what to do.
+pub fn begin(
+    config: &Config,
+    sandbox: &Sandbox,
+    reader: &Reader,
+    asked: &Asked<'_>,
+) -> anyhow::Result<NewShadow> {
+    let name = replaced(&[asked.mailbox], asked.file, asked.in_place_of)?;
+    let mut rules = asked.mailbox.rules.iter();
+    let rule = rules.find(|rule| rule.name == name);
+    let tenant = config.tenant(&asked.mailbox.tenant);
+    let (rule, tenant) = rule.zip(tenant).context("the chain has no such rule")?;
+    let Some(path) = rule.path() else {
+        bail!(
+            "{name} is built in: there is no file that a promoted candidate could replace; help: `postroom replay` shows what the file would do in its place"
+        );
+    };
+    let file = asked.file.display();
+    let extension = |path: &Path| path.extension().map(std::ffi::OsStr::to_owned);
+    if extension(asked.file) != extension(path) {
+        bail!(
+            "--rule {file}: {name} has another ending, and the candidate could not take its place; help: name a file that ends as {name} does, or write the new name into the configuration and see by `postroom replay` what it would do"
+        );
+    }
+    let bytes =
+        read_rule(asked.file).map_err(|reason| anyhow::anyhow!("--rule {file}: {reason}"))?;
+    let wanted = tenant.use_of(rule);
+    let loaded = load_bytes(sandbox, &wanted, &bytes)
+        .map_err(|error| anyhow::anyhow!("{}", told_of(error, &name, asked.file)))?;
+    has_its_own_modules(sandbox, &wanted, &loaded, asked.file, &bytes)?;
+    let hash = loaded.hash();
+    let newest = reader.newest_generation()?;
+    let live = reader.generation_rules(newest)?.unwrap_or_default();
+    let mut live = live.iter();
+    if live.any(|it| it.tenant == tenant.name && it.name == name && it.hash == hash) {
+        bail!("--rule {file}: it is what serves as {name} already, so there is nothing to compare");
+    }
+    if asked.promote {
+        super::promote::is_not_refused(reader, &tenant.name, &name, hash)?;
+    }
+    let now = read_configured(rule).map_err(|reason| anyhow::anyhow!("{name}: {reason}"))?;
+    Ok(NewShadow {
+        tenant: tenant.name.clone(),
+        mailbox: asked.mailbox.name.clone(),
+        rule: name,
+        hash,
+        bytes: loaded.bundle().map_or(bytes.into(), Bundle::pack),
+        replaces: ContentHash::of(&now),
+        limit_us: u64::try_from(wanted.limits.time.as_micros()).unwrap_or(u64::MAX),
+        limit_memory_bytes: wanted.limits.memory_bytes as u64,
+        wanted: asked.mails,
+        promote: asked.promote,
+    })
+}
+
+/// The other mailboxes whose chain has the rule's file: they get what is promoted too.
+pub fn others(config: &Config, mailbox: &str, path: &Path) -> Vec<String> {
+    let real = path.canonicalize().ok();
+    let is_it = |rule: &Rule| {
+        let other = rule.path().and_then(|path| path.canonicalize().ok());
+        other.is_some() && other == real
+    };
+    let mailboxes = config.mailboxes.iter();
+    mailboxes
+        .filter(|it| it.name != mailbox && it.rules.iter().any(is_it))
+        .map(|it| format!("{} ({})", it.name, it.tenant))
+        .collect()
+}
+
+/// Loaded in the rule's place, and yet people look for the fault in the file that they named.
+fn told_of(error: LoadError, name: &str, file: &Path) -> String {
+    let text = error.to_string();
+    match text.strip_prefix(name).filter(|rest| rest.starts_with(':')) {
+        Some(rest) => format!("{}{rest}", file.display()),
+        None => text,
+    }
+}
+
+/// Refuses a candidate with modules of its own that differ from the rule's: only one file is promoted.
+fn has_its_own_modules(
+    sandbox: &Sandbox,
+    wanted: &RuleUse,
+    loaded: &Loaded,
+    file: &Path,
+    bytes: &[u8],
+) -> anyhow::Result<()> {
+    let Ok(real) = file.canonicalize() else {
+        return Ok(());
+    };
+    if matches!(wanted.rule.kind, RuleKind::Component(_)) {
+        return Ok(());
+    }
+    let own = RuleUse {
+        rule: Rule::of_file(&real),
+        ..wanted.clone()
+    };
+    // Without modules of its own, it uses those of the rule.
+    let Ok(own) = load_bytes(sandbox, &own, bytes) else {
+        return Ok(());
+    };
+    let place = Path::new(&wanted.rule.name);
+    let texts = modules_from(loaded, place.parent());
+    for (way, text) in modules_from(&own, real.parent()) {
+        let other = texts.iter().find(|(there, _)| *there == way);
+        if other.is_some_and(|(_, there)| *there != text) {
+            let near = |path: &Path| path.with_file_name("").join(&way).display().to_string();
+            bail!(
+                "{} is not what {} is, and a shadow puts one file to the test; help: save that module in its place first, or write what it has into {}",
+                near(file),
+                near(place),
+                file.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Returns a script's imports, by path from its folder.
+fn modules_from<'r>(rule: &'r Loaded, folder: Option<&Path>) -> Vec<(std::path::PathBuf, &'r str)> {
+    let modules = rule.bundle().map_or(&[][..], Bundle::modules).iter();
+    let folder = folder.unwrap_or(Path::new(""));
+    modules
+        .skip(1)
+        .filter_map(|module| {
+            let way = Path::new(&module.name).strip_prefix(folder).ok()?;
+            Some((way.to_owned(), module.text.as_str()))
+        })
+        .collect()
+}

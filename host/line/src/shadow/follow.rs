@@ -1,0 +1,257 @@
+//! Follows one shadow: its mailbox's mails as they are decided, each decided again with the candidate in the rule's place.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postroom_core::counted;
+use postroom_store::{RecordedMail, Shadow, ShadowId, ShadowMail, ShadowState, StoreError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{LOOK, Shadows, kept, promote};
+use crate::fair::Work;
+use crate::replay::{End, Room, Skip};
+use postroom_config::{Mailbox, Tenant};
+use postroom_rules::crash;
+use postroom_rules::rulebook::{Chain, LiveRule, load_bytes};
+
+/// Mails that are recorded in one transaction at most.
+const BATCH: u64 = 32;
+/// Results of slow mails are recorded after this time, not only at the end of their batch.
+const RECORD_AFTER: Duration = Duration::from_secs(1);
+
+/// A shadow's candidate, loaded, and where it stands.
+struct Follower<'a> {
+    shadows: &'a Shadows,
+    mailbox: &'a Mailbox,
+    tenant: &'a Tenant,
+    candidate: Arc<LiveRule>,
+    /// The account of its computing time. Each tenant has one for its shadows, as if they were one more client: a slow candidate is
+    /// held back like a slow client's rule, and no mail waits for it, not even its own client's.
+    account: String,
+    /// Up to this mail all are done with.
+    reached: i64,
+}
+
+impl Shadows {
+    /// Follows a shadow until it ends or all is stopped; without a bell, until there is no mail for it.
+    pub(super) async fn follow(
+        &self,
+        id: ShadowId,
+        mut bell: Option<&mut watch::Receiver<()>>,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let mut follower = None;
+        while let Some(shadow) = self.store.shadow(id)? {
+            match shadow.state {
+                ShadowState::Running => {}
+                ShadowState::Promoting => return self.promote(&shadow).await,
+                _ => return Ok(()),
+            }
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            let follower = match &mut follower {
+                Some(follower) => follower,
+                None => match self.follower(&shadow).await? {
+                    Ok(loaded) => follower.insert(loaded),
+                    Err(reason) => return self.fail(&shadow, reason).await,
+                },
+            };
+            if follower.advance(&shadow, stop).await? {
+                continue;
+            }
+            let Some(bell) = &mut bell else {
+                return Ok(());
+            };
+            tokio::select! {
+                // The line is gone, and so is the service soon.
+                rung = bell.changed() => if rung.is_err() { return Ok(()) },
+                () = tokio::time::sleep(LOOK) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the candidate. The inner error is why it cannot go on.
+    async fn follower(&self, shadow: &Shadow) -> Result<Result<Follower<'_>, String>, StoreError> {
+        let (mailbox, tenant, wanted) = match promote::stands_at(&self.config, shadow) {
+            Ok(place) => place,
+            Err(reason) => return Ok(Err(reason.to_string())),
+        };
+        let Some(bytes) = self.store.shadow_bytes(shadow.id)? else {
+            return Ok(Err("its candidate is not kept".into()));
+        };
+        let on_failure = wanted.on_failure;
+        let sandbox = self.sandbox.clone();
+        let loading = tokio::task::spawn_blocking(move || load_bytes(&sandbox, &wanted, &bytes));
+        let loaded = loading
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        Ok(match loaded {
+            Ok(rule) => Ok(Follower {
+                shadows: self,
+                mailbox,
+                tenant,
+                candidate: Arc::new(LiveRule::tried(&shadow.rule, rule, on_failure)),
+                account: format!("{} (shadow)", tenant.name),
+                reached: 0,
+            }),
+            Err(error) => Err(format!("the candidate does not load any more: {error}")),
+        })
+    }
+
+    /// Puts a candidate in place that decided all as the rule did. Where that cannot be, it has finished, and says why.
+    async fn promote(&self, shadow: &Shadow) -> Result<(), StoreError> {
+        let (config, sandbox) = (self.config.clone(), self.sandbox.clone());
+        let (reader, promoted) = ((*self.store).clone(), shadow.clone());
+        let putting = tokio::task::spawn_blocking(move || {
+            promote::put(&config, &sandbox, &reader, &promoted, false)
+        });
+        let put = putting
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        match put {
+            Ok(_) => {
+                crash::point(crash::Point::BeforePromotionRecord);
+                let reason = format!("{} decided the same", counted(shadow.decided(), "mail"));
+                self.promoted(shadow, reason).await
+            }
+            Err(error) => {
+                let reason = format!("all mails were decided the same; not promoted: {error:#}");
+                tracing::warn!(mailbox = %shadow.mailbox, rule = %shadow.rule, "a shadow has finished: {reason}");
+                let ended = self
+                    .store
+                    .end_shadow(shadow.id, ShadowState::Finished, Some(reason));
+                ended.await.map(|_| ())
+            }
+        }
+    }
+}
+
+impl Follower<'_> {
+    /// Decides the next batch of mails and records it. Answers whether there may be more to do at once.
+    async fn advance(
+        &mut self,
+        shadow: &Shadow,
+        stop: &CancellationToken,
+    ) -> Result<bool, StoreError> {
+        let Some(chain) = self.chain() else {
+            return Ok(false);
+        };
+        let wanted = shadow.wanted.saturating_sub(shadow.decided());
+        let (store, asked, reached) = (&self.shadows.store, shadow.clone(), self.reached);
+        let reader = (**store).clone();
+        let looking = tokio::task::spawn_blocking(move || {
+            reader.shadow_page(&asked, reached, wanted.min(BATCH) as usize)
+        });
+        let page = looking
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        let room = Arc::new(Room::new(self.tenant, self.mailbox, chain));
+        let began = Instant::now();
+        let mut done: Vec<ShadowMail> = Vec::new();
+        for mail in &page.mails {
+            if began.elapsed() >= RECORD_AFTER {
+                break;
+            }
+            let Some(end) = self.decide(&room, mail, stop).await? else {
+                break;
+            };
+            done.push(kept::shadow_mail(mail, &end, &shadow.rule, &room)?);
+        }
+        self.reached = page.reached(done.len());
+        if done.is_empty() {
+            return Ok(false);
+        }
+        crash::point(crash::Point::BeforeShadowRecord);
+        let recorded = store.record_shadow(shadow.id, done, self.reached, outcome);
+        let now = recorded.await?;
+        if let Some(now) = now.filter(|now| now.state == ShadowState::Finished) {
+            let why = now.reason.as_deref().unwrap_or("all mails are decided");
+            tracing::info!(mailbox = %now.mailbox, rule = %now.rule, same = now.same, of = now.decided(), "a shadow has finished: {why}");
+        }
+        Ok(true)
+    }
+
+    /// The live chain with the candidate in its rule's place; none while it is not loaded.
+    fn chain(&self) -> Option<Chain> {
+        let live = self.shadows.rules.chain(&self.mailbox.name)?;
+        let rules = live.rules.iter().map(|rule| {
+            let is_its_place = rule.name == self.candidate.name;
+            match is_its_place {
+                true => self.candidate.clone(),
+                false => Arc::new(rule.beside()),
+            }
+        });
+        Some(Chain {
+            generation: live.generation,
+            rules: rules.collect(),
+        })
+    }
+
+    /// Decides one mail in a slot. Nothing when it is stopped before it has one.
+    async fn decide(
+        &self,
+        room: &Arc<Room>,
+        mail: &RecordedMail,
+        stop: &CancellationToken,
+    ) -> Result<Option<End>, StoreError> {
+        let mut slot = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(None),
+            slot = self.shadows.slots.slot(&self.account, Work::Decide) => slot,
+        };
+        let (desk, room, mail) = (self.shadows.desk.clone(), room.clone(), mail.clone());
+        let deciding = tokio::task::spawn_blocking(move || {
+            let mut end = None;
+            slot.work(|| {
+                let is_first = end.is_none();
+                if is_first {
+                    let evidence = desk.reader.evidence(mail.id);
+                    end = Some(evidence.and_then(|it| desk.decide(Some(&room), &mail, it)));
+                }
+                is_first
+            });
+            end.transpose()
+        });
+        deciding
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+}
+
+/// Returns the final state of a shadow that decided all its mails.
+fn outcome(shadow: &Shadow) -> (ShadowState, Option<String>) {
+    if !shadow.promote {
+        return (ShadowState::Finished, None);
+    }
+    match unequal(shadow) {
+        None => (ShadowState::Promoting, None),
+        Some(why) => (ShadowState::Finished, Some(format!("not promoted: {why}"))),
+    }
+}
+
+/// Why a candidate is not known to do the same as the rule.
+fn unequal(shadow: &Shadow) -> Option<String> {
+    let differ = shadow.decided() - shadow.same;
+    if differ > 0 {
+        return Some(format!(
+            "{differ} of {} came out otherwise",
+            counted(shadow.decided(), "mail")
+        ));
+    }
+    if shadow.unrecorded > 0 {
+        return Some(format!(
+            "for {} of {} it asked for what the rule had not asked, and the answer is not known",
+            shadow.unrecorded,
+            counted(shadow.decided(), "mail")
+        ));
+    }
+    let wrong = [Skip::Unreadable, Skip::Defect];
+    let wrong = wrong
+        .iter()
+        .find(|it| shadow.skipped.contains_key(it.name()));
+    wrong.map(|skip| format!("there were mails {}", skip.words()))
+}

@@ -1,0 +1,102 @@
+//! The record of each mail that a shadow decided, and its conversion to the form of a replay.
+
+use std::time::Duration;
+
+use postroom_core::Decision;
+use postroom_store::{Reader, RecordedMail, ShadowMail, ShadowResult, StoreError};
+use serde::{Deserialize, Serialize};
+
+use crate::replay::{Compared, End, Replayed, Room, Unrecorded, Verdict};
+use postroom_rules::walk::RuleCost;
+
+/// A difference as stored. What was decided is in the record of the decision.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    after: Decision,
+    unrecorded: Vec<Unrecorded>,
+}
+
+/// One mail, as it is recorded; `rule` is the one in whose place the candidate stands.
+pub fn shadow_mail(
+    mail: &RecordedMail,
+    end: &End,
+    rule: &str,
+    room: &Room,
+) -> Result<ShadowMail, StoreError> {
+    let compared = match end {
+        End::Decided(compared) => compared,
+        End::Skipped(skip) => {
+            return Ok(ShadowMail {
+                mail: mail.id,
+                result: ShadowResult::Skipped(skip.name().to_owned()),
+                unrecorded: false,
+                elapsed_us: None,
+                memory_bytes: None,
+                trouble: None,
+                difference: None,
+            });
+        }
+    };
+    let place = room.place_of(rule);
+    let spent = compared.spent.iter().find(|it| Some(it.rule) == place);
+    let trouble = compared.after.troubles.iter().find(|it| it.rule == rule);
+    let difference = match compared.verdict {
+        Verdict::Same => None,
+        _ => Some(serde_json::to_string(&Kept {
+            after: compared.after.clone(),
+            unrecorded: compared.unrecorded.clone(),
+        })?),
+    };
+    Ok(ShadowMail {
+        mail: mail.id,
+        result: match &compared.verdict {
+            Verdict::Same => ShadowResult::Same,
+            Verdict::Changed(words) => ShadowResult::Changed(words.clone()),
+            Verdict::Failed => ShadowResult::Failed,
+            Verdict::Mended => ShadowResult::Mended,
+        },
+        unrecorded: !compared.unrecorded.is_empty(),
+        elapsed_us: spent.map(|it| u64::try_from(it.elapsed.as_micros()).unwrap_or(u64::MAX)),
+        memory_bytes: spent.map(|it| it.memory_bytes as u64),
+        trouble: trouble.map(|it| it.kind),
+        difference,
+    })
+}
+
+/// A mail that was decided otherwise, with both decisions; none where that is not kept.
+pub fn replayed(reader: &Reader, kept: &ShadowMail) -> Result<Option<Replayed>, StoreError> {
+    let verdict = match &kept.result {
+        ShadowResult::Changed(words) => Verdict::Changed(words.clone()),
+        ShadowResult::Failed => Verdict::Failed,
+        ShadowResult::Mended => Verdict::Mended,
+        ShadowResult::Same | ShadowResult::Skipped(_) => return Ok(None),
+    };
+    let (Some(difference), Some(mail), Some(evidence)) = (
+        &kept.difference,
+        reader.recorded_mail(kept.mail)?,
+        reader.evidence(kept.mail)?,
+    ) else {
+        return Ok(None);
+    };
+    let Kept { after, unrecorded } = serde_json::from_str(difference)?;
+    let recorded = evidence.read(mail.outcome)?;
+    let spent = kept.elapsed_us.zip(kept.memory_bytes);
+    let spent = spent.map(|(elapsed_us, memory_bytes)| RuleCost {
+        rule: 0,
+        elapsed: Duration::from_micros(elapsed_us),
+        memory_bytes: usize::try_from(memory_bytes).unwrap_or(usize::MAX),
+        mark: None,
+    });
+    Ok(Some(Replayed {
+        mail,
+        end: End::Decided(Box::new(Compared {
+            from: recorded.from,
+            subject: recorded.subject,
+            verdict,
+            before: recorded.decision,
+            after,
+            unrecorded,
+            spent: spent.into_iter().collect(),
+        })),
+    }))
+}

@@ -1,0 +1,145 @@
+//! A new kind of target is one file that implements `Target`, and one arm where targets are made: order, breaker and receipts come
+//! with the deliveries.
+
+// clippy.toml allows it in test functions; the helpers between them are tests too.
+#![allow(clippy::unwrap_used)]
+
+mod recorder;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postroom_core::{
+    Action, ContentHash, Decision, EventKind, MailFacts, Note, Outcome, Outlets, Position, Routes,
+    Ticket,
+};
+use postroom_line::deliver::Deliveries;
+use postroom_line::target::GuardedTarget;
+use postroom_store::{Conclusion, Filter, JournalBatch, NewMail, OutboxKind, Store, Verdict};
+use recorder::Recorder;
+use tokio_util::sync::CancellationToken;
+
+const LONG: Duration = Duration::from_secs(60 * 60);
+
+/// Journals a mail and commits what was decided about it.
+async fn decide(store: &Store, name: &str, outcome: Outcome, action: Action) {
+    let bytes = Bytes::from(format!("Message-ID: <{name}@x>\r\n\r\n{name}"));
+    let mail = NewMail {
+        position: Position::OnServer(name.into()),
+        message_id: format!("{name}@x"),
+        content_hash: ContentHash::of(&bytes),
+        size: bytes.len() as u64,
+        bytes,
+        whole: true,
+        old: false,
+    };
+    let batch = JournalBatch {
+        tenant: "acme".into(),
+        mailbox: "support".into(),
+        received_ms: 1_753_012_800_000,
+        mails: vec![mail],
+        cursor: None,
+    };
+    let journal = store.journal(batch).await.unwrap()[0].id();
+    let decision = Decision {
+        outcome,
+        actions: vec![action],
+        refused: Vec::new(),
+        rule: "r".into(),
+        rule_hash: "h".into(),
+        generation: 1,
+        thread: None,
+        troubles: Vec::new(),
+        repairs: Vec::new(),
+        log: Vec::new(),
+        elapsed_us: 1,
+        decided_at: None,
+        called_from: Vec::new(),
+    };
+    let conclusion = Conclusion {
+        decision,
+        kv_writes: Vec::new(),
+        kv_reads: Vec::new(),
+        lookups: Vec::new(),
+    };
+    let to = || vec!["recorder".to_owned()];
+    let verdict = Verdict {
+        journal,
+        conclusion: Arc::new(conclusion),
+        mail: MailFacts::of(format!("{name}@x"), None, |_| false),
+        outlets: Arc::new(Outlets {
+            routes: Routes {
+                ticket: to(),
+                note: to(),
+                alert: to(),
+            },
+            ..Outlets::default()
+        }),
+    };
+    store.commit(vec![verdict]).await.unwrap();
+}
+
+fn states(store: &Store) -> Vec<(&'static str, u32, Option<String>)> {
+    let rows = store.outbox(&Filter::default()).unwrap();
+    let rows = rows.map(Result::unwrap);
+    rows.map(|row| (row.state, row.attempts, row.error.or(row.receipt)))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    decide(
+        &store,
+        "a",
+        Outcome::Ticket,
+        Action::Ticket(Ticket::default()),
+    )
+    .await;
+    let note = Note {
+        ticket: Some("T-1".into()),
+        ..Note::default()
+    };
+    decide(&store, "b", Outcome::Note, Action::Note(note)).await;
+
+    let recorder = Recorder::default();
+    let id = (OutboxKind::Sink, "recorder".to_owned());
+    let deliveries = Arc::new(Deliveries {
+        store: store.clone(),
+        targets: BTreeMap::from([(id.clone(), GuardedTarget::new(recorder.clone()))]),
+        age: LONG,
+        stop: CancellationToken::new(),
+    });
+
+    // While it is down nothing counts against an entry.
+    recorder.is_down.store(true, Ordering::Relaxed);
+    deliveries.clone().try_once(LONG).await.unwrap();
+    let down = Some("out of paper".to_owned());
+    assert_eq!(states(&store), [("waiting", 0, down), ("waiting", 0, None)]);
+    assert!(deliveries.targets[&id].held_for().is_some());
+
+    recorder.is_down.store(false, Ordering::Relaxed);
+    deliveries.targets[&id].probe_now();
+    deliveries.clone().try_once(LONG).await.unwrap();
+    let written = || Some("written".to_owned());
+    assert_eq!(
+        states(&store),
+        [("delivered", 1, written()), ("delivered", 1, written())]
+    );
+    assert!(recorder.closed.load(Ordering::Relaxed));
+
+    // The note comes after its ticket, with what the target calls that.
+    let told = recorder.told.lock().unwrap();
+    let kinds: Vec<EventKind> = told.iter().map(|it| it.1).collect();
+    assert_eq!(kinds, [EventKind::TicketCreated, EventKind::NoteCreated]);
+    assert_ne!(told[0].0, told[1].0);
+    let references: Vec<_> = told
+        .iter()
+        .map(|it| it.2.as_ref().map(|it| it.id.as_str()))
+        .collect();
+    assert_eq!(references, [None, Some("R-T-1")]);
+}

@@ -1,0 +1,254 @@
+//! Whose rule it is taken to be when it is tried or tested: tenant, mailbox, settings, grants, limits, manners.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use postroom_core::{Context, Decision, Message, ParseLimits};
+use postroom_sandbox::{Grants, Kv, Lookup, Rule as LoadedRule, Run};
+use postroom_store::StoreError;
+
+use super::Given;
+use crate::rulebook::{Chain, LiveRule};
+use crate::walk::{self, CapabilityProvider, Place};
+use postroom_config::{Config, Mailbox, OnFailure, Rule, RuleUse};
+
+/// Without a configuration, tenant and mailbox are called so.
+const NOBODY: &str = "try";
+
+/// The terms of one rule for one tenant.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    pub wanted: RuleUse,
+    pub mailbox: String,
+    /// Whether a configuration says so, or nobody does.
+    pub configured: bool,
+    pub parse_limits: ParseLimits,
+    /// The folder that its cases must lie in, wherever links lead: the configuration's, or the rule's own.
+    pub within: PathBuf,
+    /// Whose Authentication-Results are believed.
+    pub trusted: Vec<String>,
+    domains: Vec<String>,
+    own_addresses: Vec<String>,
+    has_outgoing: bool,
+    /// Mailboxes of other tenants.
+    foreign: Vec<String>,
+}
+
+/// What a rule returned, and what the chain made of it.
+pub struct Answer {
+    /// The decision; none when the rule passed; or what was wrong.
+    pub result: Result<Option<Decision>, String>,
+    pub run: Run,
+}
+
+impl Terms {
+    /// Those of nobody. What the rule asks for is there, and empty; a reply is shown, not refused.
+    pub fn of_nobody(rule: &Path) -> Self {
+        Self {
+            wanted: RuleUse {
+                tenant: NOBODY.into(),
+                rule: Rule::of_argument(rule),
+                settings_json: "{}".into(),
+                grants: Grants::ALL,
+                limits: Default::default(),
+                tests: Default::default(),
+                on_failure: Default::default(),
+            },
+            mailbox: NOBODY.into(),
+            configured: false,
+            parse_limits: ParseLimits::default(),
+            within: beside(rule),
+            trusted: Vec::new(),
+            domains: Vec::new(),
+            own_addresses: Vec::new(),
+            has_outgoing: true,
+            foreign: Vec::new(),
+        }
+    }
+
+    /// Those of a mailbox's tenant, by the rule's name in the configuration where it stands there.
+    pub fn of_mailbox(config: &Config, mailbox: &str, rule: &Path) -> anyhow::Result<Self> {
+        let mailbox = config
+            .mailbox(mailbox)
+            .with_context(|| format!("the configuration has no mailbox {mailbox}"))?;
+        let uses = config.rule_uses();
+        let mut own = uses.into_iter().filter(|it| it.tenant == mailbox.tenant);
+        let argument = Rule::of_argument(rule);
+        let is_it = |wanted: &RuleUse| match argument.path() {
+            Some(file) => is_file(wanted, file),
+            None => wanted.rule == argument,
+        };
+        if let Some(wanted) = own.find(is_it) {
+            return Ok(Self::new(config, mailbox, wanted));
+        }
+        let wanted = RuleUse {
+            settings_json: "{}".into(),
+            ..config
+                .tenant(&mailbox.tenant)
+                .with_context(|| format!("the configuration has no tenant {}", mailbox.tenant))?
+                .use_of(&argument)
+        };
+        Ok(Self {
+            within: beside(rule),
+            ..Self::new(config, mailbox, wanted)
+        })
+    }
+
+    /// Those of every tenant whose mailboxes run this file; each with its first such mailbox.
+    pub fn of_users(config: &Config, rule: &Path) -> Vec<Self> {
+        let uses = config.rule_uses().into_iter();
+        uses.filter(|wanted| is_file(wanted, rule))
+            .filter_map(|wanted| Self::of_use(config, wanted))
+            .collect()
+    }
+
+    /// Those under which the configuration has a rule.
+    pub fn of_use(config: &Config, wanted: RuleUse) -> Option<Self> {
+        let runs_it = |mailbox: &&Mailbox| {
+            mailbox.tenant == wanted.tenant
+                && mailbox.rules.iter().any(|it| it.name == wanted.rule.name)
+        };
+        let mailbox = config.mailboxes.iter().find(runs_it)?;
+        Some(Self::new(config, mailbox, wanted))
+    }
+
+    fn new(config: &Config, mailbox: &Mailbox, wanted: RuleUse) -> Self {
+        Self {
+            mailbox: mailbox.name.clone(),
+            configured: true,
+            parse_limits: config.limits.parsing(),
+            within: config.dir.clone(),
+            trusted: mailbox.trusted.clone(),
+            domains: config
+                .tenant(&wanted.tenant)
+                .map(|tenant| tenant.domains.clone())
+                .unwrap_or_default(),
+            own_addresses: config.own_addresses().into_iter().collect(),
+            has_outgoing: mailbox.outgoing.is_some(),
+            foreign: config
+                .mailboxes
+                .iter()
+                .filter(|it| it.tenant != wanted.tenant)
+                .map(|it| it.name.clone())
+                .collect(),
+            wanted,
+        }
+    }
+
+    /// What the line would tell the rule of this mail, were it in no thread.
+    pub fn context(&self, message: &Message, now: jiff::Timestamp) -> Context {
+        walk::context(
+            &self.wanted.tenant,
+            &self.mailbox,
+            &self.domains,
+            message,
+            None,
+            now.as_millisecond(),
+        )
+    }
+
+    /// Whether a case is another tenant's, by the mailbox it names.
+    pub fn is_foreign(&self, given: Option<&Given>) -> bool {
+        let mailbox = given.and_then(|given| given.mailbox.as_ref());
+        mailbox.is_some_and(|mailbox| self.foreign.contains(mailbox))
+    }
+
+    /// Runs a chain of this one rule on a mail, by the code of the line.
+    pub fn ask(
+        &self,
+        rule: &LoadedRule,
+        message: &Arc<Message>,
+        context: Context,
+        kv: Arc<dyn Kv>,
+        lookup: Arc<dyn Lookup>,
+    ) -> anyhow::Result<Answer> {
+        let name = &self.wanted.rule.name;
+        let chain = Chain {
+            generation: 0,
+            rules: vec![Arc::new(LiveRule::tried(
+                name,
+                rule.clone(),
+                OnFailure::Pass,
+            ))],
+        };
+        let stated = Stated {
+            kv,
+            lookup,
+            run: Mutex::default(),
+        };
+        let place = Place {
+            chain: &chain,
+            own_addresses: &self.own_addresses,
+            has_outgoing: self.has_outgoing,
+            capabilities: &stated,
+        };
+        let outcome = walk::walk(place, message, context)?;
+        let decision = outcome.conclusion.decision.clone();
+        let run = stated.run.into_inner();
+        let run = run.unwrap_or_else(PoisonError::into_inner);
+        let result = match decision.troubles.first() {
+            Some(trouble) => Err(format!(
+                "{}{}: {}",
+                trouble.kind,
+                at(trouble.location.as_deref()),
+                trouble.message
+            )),
+            // The rule passed.
+            None if decision.rule != *name => Ok(None),
+            None => Ok(Some(decision)),
+        };
+        Ok(Answer {
+            result,
+            run: run.context("the rule was not run")?,
+        })
+    }
+}
+
+/// The capabilities that a case states. Every ticket exists.
+struct Stated {
+    kv: Arc<dyn Kv>,
+    lookup: Arc<dyn Lookup>,
+    /// What the rule returned, before it was completed.
+    run: Mutex<Option<Run>>,
+}
+
+impl CapabilityProvider for Stated {
+    fn kv(&self, _rule: &str) -> Arc<dyn Kv> {
+        self.kv.clone()
+    }
+
+    fn lookup(&self, _rule: &str) -> Arc<dyn Lookup> {
+        self.lookup.clone()
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        None
+    }
+
+    fn ticket_exists(&self, _ticket: &str) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    fn observe(&self, run: &Run) {
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.clone());
+    }
+}
+
+/// ` at file:line:column`, where known.
+fn at(place: Option<&str>) -> String {
+    place
+        .map(|place| format!(" at {place}"))
+        .unwrap_or_default()
+}
+
+/// The folder of a rule that no configuration names.
+fn beside(rule: &Path) -> PathBuf {
+    rule.parent().unwrap_or(Path::new("")).to_owned()
+}
+
+/// Whether this is the file that the configuration means.
+fn is_file(wanted: &RuleUse, file: &Path) -> bool {
+    let configured = wanted.rule.path().and_then(|path| path.canonicalize().ok());
+    configured.is_some() && configured == file.canonicalize().ok()
+}

@@ -1,0 +1,582 @@
+//! What is known of the tenants besides their mail: contacts and assets from files, which are read again when they are saved.
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use postroom_core::ContentHash;
+use postroom_core::lookup::{Asset, Contact, Found, Question, Wanted, folded};
+use postroom_store::{FileId, Store, StoreError};
+
+use postroom_config::{Config, DirectoryFile, Problem, Tenant};
+use postroom_files::{Unread, open_file, read_whole};
+use table::{Faults, Row, Shape};
+
+const CONTACTS: Shape = Shape {
+    name: "contacts",
+    key: "email",
+    known: &["email", "name", "phone", "vip"],
+};
+/// Between the words of a row.
+const BETWEEN: &str = "\0";
+const ASSETS: Shape = Shape {
+    name: "assets",
+    key: "name",
+    known: &["name", "serial", "host"],
+};
+
+/// A file that changed so shortly before it was read may have changed again within the same tick of its file system's clock.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// One tenant's contacts and assets, ready to be asked. It never changes: a batch asks the same one to its end.
+#[derive(Debug, Default)]
+pub struct Directory {
+    contacts: Arc<Part<Contact>>,
+    assets: Arc<Part<Asset>>,
+}
+
+/// What one file holds, with the words it is found by.
+#[derive(Debug)]
+struct Part<T> {
+    /// The reason, where there never was a good file: nobody decides on contacts that could not be read.
+    rows: Result<Vec<T>, String>,
+    /// By what each is found exactly, folded; the first one has it.
+    exact: HashMap<String, usize>,
+    /// All of a row's words, folded, with a NUL between two: no word has one.
+    words: Vec<String>,
+}
+
+/// The directories of all tenants, as they are now.
+pub struct Directories {
+    /// The configuration's folder, which no file leaves.
+    dir: PathBuf,
+    store: Store,
+    tenants: Vec<Files>,
+    live: ArcSwap<HashMap<String, Arc<Directory>>>,
+}
+
+/// A file at the last look.
+#[derive(Debug)]
+struct Seen {
+    /// While the file has it, it holds what it held; none where that is not sure.
+    stamp: Option<Stamp>,
+    /// What it held, or why that could not be read.
+    held: Result<ContentHash, Problem>,
+}
+
+/// What was read of a file, and its stamp if that is sure to change with it.
+#[derive(Default)]
+struct Content {
+    bytes: Vec<u8>,
+    stamp: Option<Stamp>,
+}
+
+/// What the file system tells of a file, which no write leaves as it is: device, inode, size, and the second and nanosecond of
+/// the last change of content or name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp([i128; 5]);
+
+/// How a file's bytes are read: into all that is in it, or every problem.
+type MadeOf<T> = fn(&[u8], &DirectoryFile) -> Result<T, Vec<Problem>>;
+
+/// One tenant's files.
+#[derive(Debug)]
+struct Files {
+    tenant: String,
+    contacts: Option<DirectoryFile>,
+    assets: Option<DirectoryFile>,
+    /// One look at a time. What each file was when it was last looked at.
+    seen: Mutex<HashMap<FileId, Seen>>,
+}
+
+/// What a look at a tenant's files changed.
+#[derive(Debug, Default)]
+pub struct Reread {
+    /// Files of which the new content is live.
+    pub live: Vec<(String, String)>,
+    /// Tenant and what is wrong with a file of it, each saved fault once.
+    pub refused: Vec<(String, Problem)>,
+    /// Files that are broken at a start: what they held when they last were good is live.
+    pub returned: Vec<(String, String)>,
+}
+
+impl Reread {
+    /// Whether there is anything to report.
+    pub fn is_news(&self) -> bool {
+        !(self.live.is_empty() && self.refused.is_empty() && self.returned.is_empty())
+    }
+}
+
+/// The same, with what is to be kept of it.
+#[derive(Default)]
+pub struct Looked {
+    reread: Reread,
+    good: Vec<(FileId, Bytes)>,
+}
+
+impl Directories {
+    /// Directories of which no file is read yet. What is kept of files that no tenant names any more is forgotten.
+    pub async fn open(config: &Config, store: Store) -> Result<Arc<Self>, StoreError> {
+        let tenants = config.tenants.iter().map(|tenant| Files {
+            tenant: tenant.name.clone(),
+            contacts: tenant.contacts.clone(),
+            assets: tenant.assets.clone(),
+            seen: Mutex::default(),
+        });
+        let directories = Arc::new(Self {
+            dir: config.dir.clone(),
+            store,
+            tenants: tenants.collect(),
+            live: ArcSwap::default(),
+        });
+        let files = directories.tenants.iter().flat_map(|it| {
+            let contacts = it.contacts.iter().map(|file| (file, &CONTACTS));
+            let assets = it.assets.iter().map(|file| (file, &ASSETS));
+            let all = contacts.chain(assets);
+            all.map(|(file, shape)| file_id(&it.tenant, file, shape))
+        });
+        let files = files.collect();
+        directories.store.forget_files_but(files).await?;
+        Ok(directories)
+    }
+
+    /// A tenant's directory as it is now. What is answered stays the same whatever is saved meanwhile.
+    pub fn of(&self, tenant: &str) -> Arc<Directory> {
+        self.live.load().get(tenant).cloned().unwrap_or_default()
+    }
+
+    /// The folders in which something has to happen before a directory changes.
+    pub fn folders(&self) -> BTreeSet<PathBuf> {
+        let files = self
+            .tenants
+            .iter()
+            .flat_map(|files| [&files.contacts, &files.assets]);
+        let folders = files
+            .flatten()
+            .filter_map(|file| match file.path.parent()? {
+                here if here.as_os_str().is_empty() => Some(PathBuf::from(".")),
+                folder => Some(folder.to_owned()),
+            });
+        folders.collect()
+    }
+
+    /// Whether a tenant has any file.
+    pub fn has_files(&self, tenant: &str) -> bool {
+        self.files(tenant)
+            .is_some_and(|it| it.contacts.is_some() || it.assets.is_some())
+    }
+
+    fn files(&self, tenant: &str) -> Option<&Files> {
+        self.tenants.iter().find(|it| it.tenant == tenant)
+    }
+
+    /// Keeps what was good of a look for a start at which it is broken, and returns what the look changed.
+    pub async fn keep(&self, looked: Looked) -> Reread {
+        for (file, bytes) in looked.good {
+            let (tenant, name) = (file.tenant.clone(), file.name.clone());
+            if let Err(error) = self.store.keep_file(file, bytes).await {
+                tracing::error!(%error, tenant, name, "contacts or assets are live, and not kept for the next start");
+            }
+        }
+        looked.reread
+    }
+
+    /// Reads what was saved of a tenant's files since the last look, and puts it live at once. One that is broken changes nothing;
+    /// at a start what it last held serves, and where it never was good, asking for what it holds fails. Blocks.
+    pub fn look(&self, tenant: &str) -> Looked {
+        let mut looked = Looked::default();
+        let Some(files) = self.files(tenant) else {
+            return looked;
+        };
+        let mut seen = files.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let serving = self.live.load().get(tenant).cloned();
+        let mut look = |file: &Option<DirectoryFile>, shape: &Shape| {
+            let file = file.as_ref()?;
+            let id = file_id(tenant, file, shape);
+            let read = read(&self.dir, file, seen.get(&id).and_then(|it| it.stamp));
+            let (bytes, stamp) = match read {
+                Ok(None) => return None,
+                Ok(Some(read)) => (Ok(Bytes::from(read.bytes)), read.stamp),
+                Err(problem) => (Err(problem), None),
+            };
+            let held = match &bytes {
+                Ok(bytes) => Ok(ContentHash::of(bytes)),
+                Err(problem) => Err(problem.clone()),
+            };
+            let now = Seen {
+                stamp,
+                held: held.clone(),
+            };
+            let before = seen.insert(id.clone(), now);
+            let is_news = before.is_none_or(|before| before.held != held);
+            is_news.then_some((id, file.clone(), bytes))
+        };
+        let contacts = look(&files.contacts, &CONTACTS);
+        let assets = look(&files.assets, &ASSETS);
+        if serving.is_some() && contacts.is_none() && assets.is_none() {
+            return looked;
+        }
+        let serving = serving.as_deref();
+        let old = serving.map(|it| &it.contacts);
+        let contacts = self.refresh(contacts, old, &mut looked, contacts_of);
+        let old = serving.map(|it| &it.assets);
+        let assets = self.refresh(assets, old, &mut looked, assets_of);
+        let fresh = Arc::new(Directory { contacts, assets });
+        self.live.rcu(|live| {
+            let mut live = HashMap::clone(live);
+            live.insert(tenant.to_owned(), fresh.clone());
+            live
+        });
+        looked
+    }
+
+    /// A part as it is after a look at its file: the new one, or the one that serves, or the one that last did.
+    fn refresh<T>(
+        &self,
+        news: Option<(FileId, DirectoryFile, Result<Bytes, Problem>)>,
+        serving: Option<&Arc<Part<T>>>,
+        looked: &mut Looked,
+        made_of: MadeOf<Part<T>>,
+    ) -> Arc<Part<T>> {
+        let Some((id, file, bytes)) = news else {
+            return serving.cloned().unwrap_or_default();
+        };
+        let made = bytes
+            .map_err(|problem| vec![problem])
+            .and_then(|bytes| Ok((guarded(made_of, &bytes, &file)?, bytes)));
+        let problems = match made {
+            Ok((part, bytes)) => {
+                let live = (id.tenant.clone(), file.shown());
+                looked.reread.live.push(live);
+                let kept = self.store.kept_file_hash(&id).ok().flatten();
+                if kept != Some(ContentHash::of(&bytes)) {
+                    looked.good.push((id, bytes));
+                }
+                return Arc::new(part);
+            }
+            Err(problems) => problems,
+        };
+        let reason = problems.first().map(ToString::to_string);
+        let refused = problems.into_iter();
+        let refused = refused.map(|problem| (id.tenant.clone(), problem));
+        looked.reread.refused.extend(refused);
+        if let Some(good) = serving.filter(|it| it.rows.is_ok()) {
+            return good.clone();
+        }
+        let kept = self.store.kept_file(&id).unwrap_or_else(|error| {
+            tracing::error!(%error, tenant = id.tenant, file = file.shown(), "what it last held cannot be read");
+            None
+        });
+        if let Some(part) = kept.and_then(|bytes| guarded(made_of, &bytes, &file).ok()) {
+            looked.reread.returned.push((id.tenant, file.shown()));
+            return Arc::new(part);
+        }
+        Arc::new(Part {
+            rows: Err(reason.unwrap_or_default()),
+            ..Part::default()
+        })
+    }
+}
+
+impl Directory {
+    /// Reads a tenant's files once.
+    pub fn read(config: &Config, tenant: &Tenant) -> Result<Self, Vec<Problem>> {
+        fn part<T: Default>(
+            config: &Config,
+            file: &Option<DirectoryFile>,
+            made_of: MadeOf<T>,
+        ) -> Result<Arc<T>, Vec<Problem>> {
+            let Some(file) = file else {
+                return Ok(Arc::default());
+            };
+            match read(&config.dir, file, None) {
+                Ok(read) => made_of(&read.unwrap_or_default().bytes, file).map(Arc::new),
+                Err(problem) => Err(vec![problem]),
+            }
+        }
+        let contacts = part(config, &tenant.contacts, contacts_of);
+        let assets = part(config, &tenant.assets, assets_of);
+        match (contacts, assets) {
+            (Ok(contacts), Ok(assets)) => Ok(Self { contacts, assets }),
+            (contacts, assets) => Err([contacts.err(), assets.err()]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect()),
+        }
+    }
+
+    /// The first `most` contacts or assets that a question is about; nothing for a question about something else. The reason when
+    /// the file never was good.
+    pub fn answer(&self, question: &Question, most: usize) -> Result<Option<Found>, String> {
+        Ok(Some(match question {
+            Question::Contact(email) => Found::Contacts(self.contacts.exactly(email, most)?),
+            Question::Contacts(text) => Found::Contacts(self.contacts.containing(text, most)?),
+            Question::Asset(name) => Found::Assets(self.assets.exactly(name, most)?),
+            Question::Assets(text) => Found::Assets(self.assets.containing(text, most)?),
+            Question::Ticket(_)
+            | Question::Tickets(_)
+            | Question::Alert(_)
+            | Question::Alerts(_) => return Ok(None),
+        }))
+    }
+}
+
+impl<T: Clone> Part<T> {
+    /// `names` are what a row is found by, `exact` those of them that find it alone.
+    fn new(
+        rows: Vec<T>,
+        names: impl Fn(&T) -> Vec<String>,
+        exact: impl Fn(&T, &str) -> bool,
+    ) -> Self {
+        let mut part = Self::default();
+        for (n, row) in rows.iter().enumerate() {
+            let folded: Vec<String> = names(row).iter().map(|name| folded(name)).collect();
+            for name in folded.iter().filter(|name| exact(row, name)) {
+                part.exact.entry(name.clone()).or_insert(n);
+            }
+            part.words.push(folded.join(BETWEEN));
+        }
+        part.rows = Ok(rows);
+        part
+    }
+
+    fn exactly(&self, name: &str, most: usize) -> Result<Vec<T>, String> {
+        let rows = self.rows.as_ref().map_err(Clone::clone)?;
+        let found = self.exact.get(&folded(name));
+        Ok(found
+            .and_then(|n| rows.get(*n))
+            .into_iter()
+            .take(most)
+            .cloned()
+            .collect())
+    }
+
+    fn containing(&self, text: &str, most: usize) -> Result<Vec<T>, String> {
+        let rows = self.rows.as_ref().map_err(Clone::clone)?;
+        if text.contains(BETWEEN) {
+            return Ok(Vec::new());
+        }
+        let text = Wanted::new(text);
+        let found = rows
+            .iter()
+            .zip(&self.words)
+            .filter(|(_, words)| text.is_in_folded(words));
+        Ok(found.take(most).map(|(row, _)| row.clone()).collect())
+    }
+}
+
+impl<T> Default for Part<T> {
+    fn default() -> Self {
+        Self {
+            rows: Ok(Vec::new()),
+            exact: HashMap::new(),
+            words: Vec::new(),
+        }
+    }
+}
+
+fn file_id(tenant: &str, file: &DirectoryFile, shape: &Shape) -> FileId {
+    FileId {
+        tenant: tenant.to_owned(),
+        kind: shape.name,
+        name: file.name.clone(),
+    }
+}
+
+/// Reads a file that must still lie in the configuration's folder, with the stamp by which the next look knows it again. Nothing
+/// when it has the stamp of the last look.
+fn read(
+    dir: &Path,
+    file: &DirectoryFile,
+    before: Option<Stamp>,
+) -> Result<Option<Content>, Problem> {
+    let read = || -> Result<_, Unread> {
+        let open: File = open_file(Some(dir), &file.path)?;
+        let (about, now) = (open.metadata()?, SystemTime::now());
+        let stamp = Stamp::of(&about);
+        if before == Some(stamp) {
+            return Ok(None);
+        }
+        let bytes = read_whole(&open, table::FILE_BYTES as u64)?;
+        Ok(Some(Content {
+            bytes,
+            stamp: stamp.is_settled(now).then_some(stamp),
+        }))
+    };
+    read().map_err(|unread| {
+        let (message, cure) = match unread {
+            Unread::Missing => (
+                "is not there".into(),
+                "put it back; without it, leave its key out of the configuration",
+            ),
+            Unread::LeadsOut => (
+                "leads out of the configuration's folder by a symbolic link".into(),
+                "put the file itself there",
+            ),
+            Unread::NoFile => ("is not a file".into(), "put the file itself there"),
+            Unread::TooLarge(_) => (
+                format!("is over {} bytes", table::FILE_BYTES),
+                "leave out the columns that no rule asks for",
+            ),
+            Unread::Other(reason) => (
+                format!("cannot be read ({reason})"),
+                "make the file readable for postroom",
+            ),
+        };
+        Problem {
+            file: file.shown(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message,
+            cure: cure.into(),
+            source: None,
+        }
+    })
+}
+
+/// A panic of our own is the file's problem, and nobody else's.
+fn guarded<T>(made_of: MadeOf<T>, bytes: &[u8], file: &DirectoryFile) -> Result<T, Vec<Problem>> {
+    catch_unwind(AssertUnwindSafe(|| made_of(bytes, file))).unwrap_or_else(|_| {
+        Err(vec![Problem {
+            file: file.shown(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message: "could not be read, for reading it panicked".into(),
+            cure: "this is a bug in Postroom, please report it with the log".into(),
+            source: None,
+        }])
+    })
+}
+
+impl Stamp {
+    fn of(about: &Metadata) -> Self {
+        Self([
+            about.dev().into(),
+            about.ino().into(),
+            about.size().into(),
+            about.ctime().into(),
+            about.ctime_nsec().into(),
+        ])
+    }
+
+    fn is_settled(self, now: SystemTime) -> bool {
+        let [.., secs, nanos] = self.0;
+        let changed = secs * 1_000_000_000 + nanos;
+        let now = now.duration_since(SystemTime::UNIX_EPOCH);
+        now.is_ok_and(|now| changed + (SETTLED.as_nanos() as i128) < now.as_nanos() as i128)
+    }
+}
+
+fn contacts_of(bytes: &[u8], file: &DirectoryFile) -> Result<Part<Contact>, Vec<Problem>> {
+    let shown = file.shown();
+    let mut faults = Faults::new(&shown);
+    let rows = table::read(bytes, file.is_csv(), &CONTACTS, &mut faults);
+    let mut known = HashSet::new();
+    let mut contacts = Vec::with_capacity(rows.len());
+    for row in rows {
+        let line = row.line;
+        let contact = contact(row, &mut faults);
+        if !is_address(&contact.email) {
+            let (message, cure) = match contact.email.as_str() {
+                "" => ("has no email".into(), "add it, or remove the contact"),
+                odd => (
+                    format!("\"{odd}\" is no address"),
+                    "write it as name@domain",
+                ),
+            };
+            faults.add(line, message, cure);
+        } else if !known.insert(folded(&contact.email)) {
+            faults.add(
+                line,
+                format!("{} is there twice", contact.email),
+                "keep one of the two",
+            );
+        }
+        contacts.push(contact);
+    }
+    match faults.problems.is_empty() {
+        true => Ok(Part::new(
+            contacts,
+            |it| vec![it.email.clone(), it.name.clone()],
+            |it, name| folded(&it.email) == name,
+        )),
+        false => Err(faults.problems),
+    }
+}
+
+fn contact(row: Row, faults: &mut Faults) -> Contact {
+    let mut contact = Contact::default();
+    for cell in row.cells {
+        match cell.name.as_str() {
+            "email" => contact.email = cell.value,
+            "name" => contact.name = cell.value,
+            "phone" => contact.phone = Some(cell.value),
+            "vip" => match cell.value.to_lowercase().as_str() {
+                "true" | "yes" | "y" | "x" | "1" => contact.vip = true,
+                "false" | "no" | "n" | "0" => contact.vip = false,
+                odd => faults.add(
+                    cell.line,
+                    format!("vip is \"{odd}\""),
+                    "write yes or no, or leave it empty",
+                ),
+            },
+            _ => {
+                contact.fields.insert(cell.name, cell.value);
+            }
+        }
+    }
+    contact
+}
+
+fn assets_of(bytes: &[u8], file: &DirectoryFile) -> Result<Part<Asset>, Vec<Problem>> {
+    let shown = file.shown();
+    let mut faults = Faults::new(&shown);
+    let rows = table::read(bytes, file.is_csv(), &ASSETS, &mut faults);
+    let mut assets = Vec::with_capacity(rows.len());
+    for row in rows {
+        let line = row.line;
+        let mut asset = Asset::default();
+        for cell in row.cells {
+            match cell.name.as_str() {
+                "name" => asset.name = cell.value,
+                "serial" => asset.serial = Some(cell.value),
+                "host" => asset.host = Some(cell.value),
+                _ => {
+                    asset.fields.insert(cell.name, cell.value);
+                }
+            }
+        }
+        if asset.name.is_empty() {
+            faults.add(line, "has no name", "add it, or remove the asset");
+        }
+        assets.push(asset);
+    }
+    match faults.problems.is_empty() {
+        true => Ok(Part::new(
+            assets,
+            |it| it.names().map(str::to_owned).collect(),
+            |_, _| true,
+        )),
+        false => Err(faults.problems),
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | ';');
+    text.rsplit_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+        && !text.contains(odd)
+}

@@ -1,0 +1,493 @@
+//! The rules that are live: loaded tenant by tenant, numbered as a generation, swapped whole, and remembered so that a restart needs
+//! no good file.
+
+mod change;
+mod files;
+mod look;
+mod pool;
+mod refusal;
+mod refused;
+mod rounds;
+mod strikes;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use postroom_core::StrikeLimits;
+use postroom_sandbox::{
+    Bundle, Compiler, Grants, Imports, LoadError, Rule, Sandbox, SandboxConfig, SandboxError,
+    Source,
+};
+use postroom_store::{RuleRecord, Store, StoreError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::audience::Audience;
+use crate::cases::{Gate, Tested};
+use crate::directory::Directories;
+use files::{CONFIGURATION, Files, Folder, Footprint, Spot, told};
+use postroom_config::{Config, OnFailure, RuleKind, RuleUse};
+use refused::alert_sinks;
+use rounds::TenantRules;
+
+pub use change::{Change, Serves};
+pub use files::{read_configured, read_rule};
+pub use pool::LoadPool;
+pub use refusal::Refusal;
+pub use strikes::{MOST_TAKEN_BACK, Strikes, sender_key};
+
+/// Tenants that one log line names; the others are counted.
+const NAMED: usize = 10;
+
+/// A tenant's rule: the tenant, and the rule's name as configured.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId {
+    pub tenant: String,
+    pub name: String,
+}
+
+/// One rule of a chain.
+pub struct LiveRule {
+    pub name: String,
+    /// Hexadecimal content hash.
+    pub hash: String,
+    /// The rule, or why there is none to run: then every mail goes on to the next.
+    pub rule: Result<Rule, String>,
+    /// How this version did on its last mails.
+    pub strikes: Strikes,
+    /// What becomes of a mail on which it fails.
+    pub on_failure: OnFailure,
+    /// What goes into the store with the generation; nothing for a built-in rule.
+    record: Option<RuleRecord>,
+}
+
+impl LiveRule {
+    /// A rule that is only tried: nothing of it is kept.
+    pub fn tried(name: &str, rule: Rule, on_failure: OnFailure) -> Self {
+        Self {
+            name: name.to_owned(),
+            hash: rule.hash().hex(),
+            rule: Ok(rule),
+            strikes: Strikes::new(StrikeLimits::NEVER),
+            on_failure,
+            record: None,
+        }
+    }
+
+    /// The same version for another walk, whose failures do not count against it.
+    pub fn beside(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            hash: self.hash.clone(),
+            rule: self.rule.clone(),
+            strikes: Strikes::new(StrikeLimits::NEVER),
+            on_failure: self.on_failure,
+            record: None,
+        }
+    }
+}
+
+/// A mailbox's rules, in their order, under one generation's number.
+pub struct Chain {
+    pub generation: u64,
+    pub rules: Vec<Arc<LiveRule>>,
+}
+
+/// What a look at the files changed.
+#[derive(Debug, Default)]
+pub struct Reloaded {
+    /// The new generation, when anything went live.
+    pub generation: Option<u64>,
+    /// Rules that went live.
+    pub live: Vec<RuleId>,
+    /// Rules that went back to what served before, or off where there was nothing.
+    pub returned: Vec<RuleId>,
+    /// Saves that changed nothing, each said once, with the reason.
+    pub refused: Vec<(RuleId, Refusal)>,
+    /// Rules whose files changed and whose tests passed, where tests are run.
+    pub passed: Vec<(RuleId, Tested)>,
+    /// When the first of the changes was noticed, where a change caused the look.
+    pub noticed: Option<Instant>,
+}
+
+impl Reloaded {
+    /// Whether there is anything to tell.
+    pub fn is_news(&self) -> bool {
+        self.generation.is_some() || !self.refused.is_empty() || !self.passed.is_empty()
+    }
+}
+
+/// Everything that is needed to load rules, and those that are live.
+pub struct RuleBook {
+    sandbox: Arc<Sandbox>,
+    store: Store,
+    /// Is told what becomes of every save.
+    audience: Arc<dyn Audience>,
+    /// The tests that a rule must pass before it goes live.
+    gate: Gate,
+    /// When a version has failed too often.
+    strikes: StrikeLimits,
+    /// The sinks that take a tenant's alerts.
+    alert_sinks: HashMap<String, Vec<String>>,
+    /// Each mailbox's rules, in order.
+    chains: HashMap<String, Vec<RuleId>>,
+    /// Each mailbox's tenant.
+    owners: HashMap<String, Arc<TenantRules>>,
+    tenants: Vec<Arc<TenantRules>>,
+    /// The tenants' contacts and assets, which are loaded with their rules.
+    directories: Arc<Directories>,
+    live: ArcSwap<Generation>,
+    pool: LoadPool,
+    publishing: tokio::sync::Mutex<()>,
+    /// The newest generation of the store that all tenants' rules follow, or are about to.
+    followed: AtomicU64,
+    /// How often anything went live or was looked at.
+    publications: watch::Sender<u64>,
+    /// Whether the first generation was made, or waited for long enough.
+    started: watch::Sender<bool>,
+    first_load_over: AtomicBool,
+    stop: CancellationToken,
+}
+
+/// A set of rules live together.
+#[derive(Default)]
+struct Generation {
+    number: u64,
+    rules: BTreeMap<RuleId, Arc<LiveRule>>,
+}
+
+impl RuleBook {
+    /// A book of which nothing is loaded yet: [`RuleBook::load_first`] does that. A rule whose file is broken is served from its last
+    /// good version; one that never was good is passed over, which each mail's decision says.
+    pub fn open(
+        config: &Config,
+        sandbox: Arc<Sandbox>,
+        store: Store,
+        directories: Arc<Directories>,
+        audience: Arc<dyn Audience>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let chains = config.mailboxes.iter().map(|mailbox| {
+            let ids = mailbox
+                .rules
+                .iter()
+                .take_while(|rule| rule.kind != RuleKind::Fallback)
+                .map(|rule| RuleId {
+                    tenant: mailbox.tenant.clone(),
+                    name: rule.name.clone(),
+                });
+            (mailbox.name.clone(), ids.collect())
+        });
+        let mut uses: HashMap<String, Vec<RuleUse>> = HashMap::new();
+        for wanted in config.rule_uses() {
+            uses.entry(wanted.tenant.clone()).or_default().push(wanted);
+        }
+        let tenants: Vec<Arc<TenantRules>> = config
+            .tenants
+            .iter()
+            .map(|tenant| {
+                let uses = uses.remove(&tenant.name).unwrap_or_default();
+                Arc::new(TenantRules::new(&tenant.name, uses))
+            })
+            .collect();
+        let owners = config.mailboxes.iter().filter_map(|mailbox| {
+            let owner = tenants.iter().find(|it| it.name == mailbox.tenant)?;
+            Some((mailbox.name.clone(), owner.clone()))
+        });
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Self {
+            sandbox,
+            store,
+            gate: match audience.wants_tests() {
+                true => Gate::of_all(config),
+                false => Gate::of(config),
+            },
+            audience,
+            strikes: config.limits.strikes,
+            alert_sinks: alert_sinks(config),
+            chains: chains.collect(),
+            owners: owners.collect(),
+            tenants,
+            directories,
+            live: ArcSwap::from_pointee(Generation::default()),
+            pool: LoadPool::new(cores, stop.clone()),
+            publishing: tokio::sync::Mutex::default(),
+            followed: AtomicU64::new(0),
+            publications: watch::Sender::new(0),
+            started: watch::Sender::new(false),
+            first_load_over: AtomicBool::new(false),
+            stop,
+        })
+    }
+
+    /// The rules of one mailbox as they are now; none while its tenant's rules are not loaded yet. What is answered stays the same
+    /// whatever is saved meanwhile.
+    pub fn chain(&self, mailbox: &str) -> Option<Chain> {
+        // Asked first: the rules are live before they count as loaded.
+        let is_loaded = self.owners.get(mailbox).is_some_and(|it| it.is_loaded());
+        let live = self.live.load();
+        let ids = self.chains.get(mailbox).into_iter().flatten();
+        is_loaded.then(|| Chain {
+            generation: live.number,
+            rules: ids.filter_map(|id| live.rules.get(id).cloned()).collect(),
+        })
+    }
+
+    /// Whether a tenant's rules and directory are loaded. Once they are, they stay so.
+    pub fn is_loaded(&self, tenant: &str) -> bool {
+        self.tenant(tenant).is_some_and(|it| it.is_loaded())
+    }
+
+    /// Waits until a tenant's rules and directory are loaded.
+    pub async fn loaded(&self, tenant: &str) {
+        self.published(|| self.is_loaded(tenant)).await;
+    }
+
+    /// Waits until a tenant's rules and directory are loaded, or the first load is over without them.
+    pub async fn first_load_of(&self, tenant: &str) {
+        let is_over = || self.is_loaded(tenant) || self.is_first_load_over();
+        self.published(is_over).await;
+    }
+
+    /// Waits until the rules of all tenants are loaded.
+    pub async fn all_loaded(&self) {
+        let all = || self.tenants.iter().all(|it| it.is_loaded());
+        self.published(all).await;
+    }
+
+    /// The tenants whose rules are not loaded, with the first few named; nothing when there are none.
+    pub fn not_loaded(&self) -> Option<String> {
+        let tenants = self.tenants.iter().filter(|it| !it.is_loaded());
+        let tenants: Vec<&str> = tenants.map(|it| it.name.as_str()).collect();
+        let mut shown = tenants[..tenants.len().min(NAMED)].join(", ");
+        if tenants.len() > NAMED {
+            shown.push_str(&format!(", and {} more", tenants.len() - NAMED));
+        }
+        (!tenants.is_empty()).then_some(shown)
+    }
+
+    /// Whether the first load is over, as far as it went.
+    pub fn is_first_load_over(&self) -> bool {
+        self.first_load_over.load(Ordering::Acquire)
+    }
+
+    /// Waits until the first generation serves, with the rules that loaded soon enough.
+    pub async fn started(&self) {
+        let mut started = self.started.subscribe();
+        // It ends with the book, which is here.
+        let _ = started.wait_for(|started| *started).await;
+    }
+
+    async fn published(&self, is_so: impl Fn() -> bool) {
+        let mut publications = self.publications.subscribe();
+        let _ = publications.wait_for(|_| is_so()).await;
+    }
+
+    /// Counts looks and what they put live.
+    pub fn publications(&self) -> watch::Receiver<u64> {
+        self.publications.subscribe()
+    }
+
+    fn tenant(&self, name: &str) -> Option<&Arc<TenantRules>> {
+        self.tenants.iter().find(|it| it.name == name)
+    }
+
+    /// Ends the compiling under way: the service is about to end.
+    pub fn stop_compiling(&self) {
+        self.sandbox.stop();
+    }
+
+    /// The number of the live generation.
+    pub fn generation(&self) -> u64 {
+        self.live.load().number
+    }
+
+    /// The folders in which the rules' files lie, and those that they import or look for in vain, as of the last look.
+    pub fn folders(&self) -> BTreeSet<PathBuf> {
+        let files = self.tenants.iter().flat_map(|it| it.folders());
+        files.chain(self.gate.folders()).collect()
+    }
+
+    /// Whether another process made a generation that nobody looked at yet.
+    pub fn is_behind(&self) -> Result<bool, StoreError> {
+        let followed = self.followed.load(Ordering::SeqCst);
+        Ok(self.store.newest_generation()? > followed)
+    }
+
+    fn alert_sinks(&self, tenant: &str) -> Vec<String> {
+        self.alert_sinks.get(tenant).cloned().unwrap_or_default()
+    }
+}
+
+/// Loads a rule as its files are now, and takes note of them.
+fn load_file(
+    sandbox: &Sandbox,
+    wanted: &RuleUse,
+    strikes: StrikeLimits,
+    files: &Files,
+    footprint: &mut Footprint,
+) -> Result<LiveRule, Refusal> {
+    let name = wanted.rule.name.clone();
+    let Some(spot) = Spot::of(&wanted.rule) else {
+        let rule = sandbox
+            .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
+            .map_err(|error| Refusal::NoRule {
+                error,
+                source_line: None,
+            })?;
+        return Ok(LiveRule {
+            name,
+            hash: rule.hash().hex(),
+            rule: Ok(rule),
+            // There is no other version of what is built in.
+            strikes: Strikes::new(StrikeLimits::NEVER),
+            on_failure: wanted.on_failure,
+            record: None,
+        });
+    };
+    let read = footprint.read(files, spot);
+    let bytes = read.map_err(|unread| Refusal::Unread {
+        name: name.clone(),
+        reason: told(unread, CONFIGURATION),
+    })?;
+    let folder = Folder::of(files, &wanted.rule);
+    let loaded = load(sandbox, wanted, &bytes, &folder);
+    footprint.add(folder.footprint());
+    let rule = loaded.map_err(|error| Refusal::no_rule(error, wanted, files, footprint))?;
+    Ok(LiveRule {
+        name,
+        hash: rule.hash().hex(),
+        record: Some(RuleRecord {
+            tenant: wanted.tenant.clone(),
+            name: wanted.rule.name.clone(),
+            hash: rule.hash(),
+            bytes: rule.bundle().map_or(bytes, Bundle::pack),
+            settings_json: wanted.settings_json.clone(),
+            grants_json: grants_json(&wanted.grants),
+        }),
+        rule: Ok(rule),
+        strikes: Strikes::new(strikes),
+        on_failure: wanted.on_failure,
+    })
+}
+
+/// What compiles components. Only the binary sets it: another executable with these parts cannot be its own child.
+static COMPILER: OnceLock<Compiler> = OnceLock::new();
+
+/// From now on this process compiles components in children of its own program, which are called with the argument given.
+pub fn compile_in_children(argument: &str) -> std::io::Result<()> {
+    // It names this very program even where its file was replaced meanwhile.
+    let running = Path::new("/proc/self/exe");
+    let program = match running.exists() {
+        true => running.to_owned(),
+        false => std::env::current_exe()?,
+    };
+    // A second call would set the same.
+    let _ = COMPILER.set(Compiler::Child {
+        program,
+        arguments: vec![argument.to_owned()],
+    });
+    Ok(())
+}
+
+/// The sandbox of the service, and of commands that load the rules of many tenants at once.
+pub fn configured_sandbox(config: &Config, workers: usize) -> Result<Sandbox, SandboxError> {
+    make_sandbox(Some(&config.data_dir), workers, config.limits.loaded_total)
+}
+
+/// The sandbox of commands that load a few rules. Compiled code is kept in the user's cache folder, so that one command warms it for the
+/// next, or under `data_dir` for a user without one.
+pub fn sandbox(data_dir: Option<&Path>, workers: usize) -> Result<Sandbox, SandboxError> {
+    make_sandbox(data_dir, workers, SandboxConfig::default().loaded_bytes)
+}
+
+fn make_sandbox(
+    data_dir: Option<&Path>,
+    workers: usize,
+    loaded_bytes: usize,
+) -> Result<Sandbox, SandboxError> {
+    let folder = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty());
+    let user = folder("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| folder("HOME").map(|home| Path::new(&home).join(".cache")))
+        .filter(|path| path.is_absolute())
+        .map(|path| path.join("postroom"));
+    let own = data_dir.map(|path| path.join("cache"));
+    let make = |cache_dir| {
+        Sandbox::new(SandboxConfig {
+            cache_dir,
+            workers,
+            compiler: COMPILER.get().cloned().unwrap_or_default(),
+            loaded_bytes,
+        })
+    };
+    match make(user.or_else(|| own.clone())) {
+        // A home that is read-only or somebody else's is no reason to stand still.
+        Err(SandboxError::Cache { .. } | SandboxError::CacheNotOurs { .. }) => make(own),
+        made => made,
+    }
+}
+
+/// Loads a rule's bytes as the kind its file's name says. What a script imports is read from its folder, unless the bytes are
+/// those of several files, as the store has them.
+pub fn load_bytes(sandbox: &Sandbox, wanted: &RuleUse, bytes: &[u8]) -> Result<Rule, LoadError> {
+    let files = Files::default();
+    let folder = Folder::of(&files, &wanted.rule);
+    load(sandbox, wanted, bytes, &folder)
+}
+
+/// Loads a rule as its files are now. The reason of a refusal is for people.
+pub fn load_now(sandbox: &Sandbox, wanted: &RuleUse) -> Result<Rule, String> {
+    let name = &wanted.rule.name;
+    let Some(path) = wanted.rule.path() else {
+        return sandbox
+            .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
+            .map_err(|error| error.to_string());
+    };
+    let bytes = read_rule(path).map_err(|reason| format!("{name}: {reason}"))?;
+    load_bytes(sandbox, wanted, &bytes).map_err(|error| error.to_string())
+}
+
+fn load(
+    sandbox: &Sandbox,
+    wanted: &RuleUse,
+    bytes: &[u8],
+    folder: &dyn Imports,
+) -> Result<Rule, LoadError> {
+    let name = wanted.rule.name.as_str();
+    let bundle;
+    let source = match wanted.rule.kind {
+        RuleKind::Component(_) => Source::Component { name, bytes },
+        _ => {
+            bundle = Bundle::unpack(name, bytes)?;
+            match bundle.modules() {
+                [only] => Source::Modules {
+                    name,
+                    text: &only.text,
+                    imports: folder,
+                },
+                all => Source::Modules {
+                    name,
+                    text: all.first().map_or("", |first| &first.text),
+                    imports: &bundle,
+                },
+            }
+        }
+    };
+    sandbox.load_for(
+        &wanted.tenant,
+        source,
+        &wanted.settings_json,
+        &wanted.grants,
+        &wanted.limits,
+    )
+}
+
+fn grants_json(grants: &Grants) -> String {
+    let actions: Vec<_> = grants.actions.iter().collect();
+    serde_json::json!({ "kv": grants.kv, "lookup": grants.lookup, "actions": actions }).to_string()
+}

@@ -1,0 +1,246 @@
+//! One look at a tenant's rule files: what changed since the last one is loaded and tested. It blocks, and nothing of it is live yet.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use postroom_sandbox::Rule;
+use postroom_store::StoreError;
+
+use super::files::{Files, Footprint, Spot};
+use super::pool::{LoadEnded, Pace};
+use super::refusal::DEFECT;
+use super::refused::Refused;
+use super::{LiveRule, Refusal, RuleBook, RuleId, StrikeLimits, Strikes, load_bytes, load_file};
+use crate::cases::Tested;
+use crate::crash;
+use postroom_config::RuleUse;
+
+/// The files of a rule at the last look.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub files: Footprint,
+    /// Those of its tests, where they are run: one that is new changes no file that there was.
+    tests: Vec<PathBuf>,
+    /// Whether a rule could be made of them.
+    sound: bool,
+}
+
+/// What a look at the files found.
+#[derive(Default)]
+pub struct Looked {
+    pub rules: BTreeMap<RuleId, Arc<LiveRule>>,
+    pub changed: Vec<RuleId>,
+    /// Of those that changed, the ones made of their files as they are.
+    pub sound: Vec<RuleId>,
+    /// Those whose serving version is refused by now.
+    pub returned: Vec<RuleId>,
+    /// Those of which versions were refused, and whose file changed since.
+    pub forgiven: Vec<RuleId>,
+    /// What is wrong with files that changed.
+    pub refused: Vec<(RuleId, Refusal)>,
+    /// Of files that changed, the tests that passed.
+    pub passed: Vec<(RuleId, Tested)>,
+}
+
+/// Why a look found nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Ended(#[from] LoadEnded),
+}
+
+impl Looked {
+    /// Adds what a look at another tenant's files found.
+    pub fn add(&mut self, other: Looked) {
+        self.rules.extend(other.rules);
+        self.changed.extend(other.changed);
+        self.sound.extend(other.sound);
+        self.returned.extend(other.returned);
+        self.forgiven.extend(other.forgiven);
+        self.refused.extend(other.refused);
+        self.passed.extend(other.passed);
+    }
+
+    /// Why there is a new generation, if there is.
+    pub fn cause(&self) -> &'static str {
+        match self.returned.is_empty() {
+            true => "saved",
+            false => "sent back",
+        }
+    }
+}
+
+impl RuleBook {
+    /// Compares a tenant's files with those of the last look and loads what differs.
+    pub(super) fn look(
+        &self,
+        uses: &[RuleUse],
+        seen: &mut HashMap<RuleId, Seen>,
+        pace: &Pace,
+    ) -> Result<Looked, LookError> {
+        let live = self.live.load_full();
+        let files = Files::default();
+        let refused = Refused(self.store.refused_rules()?);
+        let mut looked = Looked::default();
+        for wanted in uses {
+            let id = RuleId {
+                tenant: wanted.tenant.clone(),
+                name: wanted.rule.name.clone(),
+            };
+            let served = live.rules.get(&id);
+            let serving = served.filter(|rule| refused.reason(&id, &rule.hash).is_none());
+            let before = seen.get(&id);
+            let tests = self.gate.files(wanted);
+            if let Some(serving) = serving
+                && before.is_some_and(|it| it.files.holds(&files) && it.tests == tests)
+            {
+                looked.rules.insert(id, serving.clone());
+                continue;
+            }
+            pace.step()?;
+            let mut footprint = Footprint::default();
+            let mut passed = None;
+            let load = AssertUnwindSafe(|| {
+                crash::point(crash::Point::BeforeLoad);
+                let fresh = load_file(&self.sandbox, wanted, self.strikes, &files, &mut footprint)?;
+                if let Some(reason) = refused.reason(&id, &fresh.hash) {
+                    return Err(Refusal::Returned {
+                        name: id.name.clone(),
+                        reason: reason.to_owned(),
+                    });
+                }
+                for file in &tests {
+                    // What cannot be read fails its test, which says why.
+                    let _ = footprint.read(&files, Spot::anywhere(file));
+                }
+                let serves = serving.is_some_and(|it| it.hash == fresh.hash);
+                passed = self.tested(wanted, &fresh, serves, pace)?;
+                Ok(fresh)
+            });
+            let loaded = catch_unwind(load).unwrap_or_else(|_| {
+                Err(Refusal::Defect {
+                    name: id.name.clone(),
+                })
+            });
+            // Tests that the stop ended say nothing about the rule.
+            pace.step()?;
+            if loaded.is_ok() && refused.has(&id) {
+                looked.forgiven.push(id.clone());
+            }
+            let now = Seen {
+                files: footprint,
+                tests,
+                sound: loaded.is_ok(),
+            };
+            let is_news = before != Some(&now);
+            seen.insert(id.clone(), now);
+            if let Some(tested) = passed.filter(|_| is_news) {
+                looked.passed.push((id.clone(), tested));
+            }
+            let rule = match (loaded, serving) {
+                // Another way to what serves anyway, such as back from a broken save.
+                (Ok(fresh), Some(serving))
+                    if fresh.hash == serving.hash && serving.rule.is_ok() =>
+                {
+                    serving.clone()
+                }
+                (Ok(fresh), _) => {
+                    self.keep_without_predecessor(&id.tenant, &fresh)?;
+                    looked.changed.push(id.clone());
+                    looked.sound.push(id.clone());
+                    let told = served.is_some_and(|it| it.strikes.is_told());
+                    if told && !looked.forgiven.contains(&id) {
+                        looked.forgiven.push(id.clone());
+                    }
+                    Arc::new(fresh)
+                }
+                (Err(refusal), serving) => {
+                    let reason = refusal.to_string();
+                    if is_news {
+                        looked.refused.push((id.clone(), refusal));
+                    }
+                    match serving {
+                        Some(serving) => serving.clone(),
+                        None => {
+                            looked.changed.push(id.clone());
+                            if served.is_some() {
+                                looked.returned.push(id.clone());
+                            }
+                            Arc::new(self.last_good(wanted, reason)?)
+                        }
+                    }
+                }
+            };
+            looked.rules.insert(id, rule);
+        }
+        Ok(looked)
+    }
+
+    /// A fresh rule whose own tests fail counts as one that does not load. Its tests are files of it like any other.
+    fn tested(
+        &self,
+        wanted: &RuleUse,
+        fresh: &LiveRule,
+        serves: bool,
+        pace: &Pace,
+    ) -> Result<Option<Tested>, Refusal> {
+        let rule = fresh.rule.as_ref().ok();
+        let test = |rule| {
+            let go_on = || pace.step().is_ok();
+            self.gate.test_while(&self.sandbox, wanted, rule, &go_on)
+        };
+        match rule.and_then(test) {
+            Some(tested) if tested.refusal().is_some() => Err(Refusal::Tests {
+                name: wanted.rule.name.clone(),
+                tested,
+                serves,
+            }),
+            tested => Ok(tested),
+        }
+    }
+
+    /// The version that last served, from the store; a rule that says why it cannot run when there is none.
+    fn last_good(&self, wanted: &RuleUse, reason: String) -> Result<LiveRule, StoreError> {
+        let name = wanted.rule.name.clone();
+        let Some(record) = self.store.last_good(&wanted.tenant, &name)? else {
+            return Ok(LiveRule {
+                name,
+                hash: String::new(),
+                rule: Err(reason),
+                strikes: Strikes::new(StrikeLimits::NEVER),
+                on_failure: wanted.on_failure,
+                record: None,
+            });
+        };
+        let kept = |bytes: &[u8]| {
+            let load = || load_bytes(&self.sandbox, wanted, bytes).map_err(|it| it.to_string());
+            catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err(DEFECT.to_owned()))
+        };
+        let rule = LiveRule {
+            name,
+            hash: record.hash.hex(),
+            rule: kept(&record.bytes)
+                .map_err(|error| format!("{reason}; and its last good version: {error}")),
+            strikes: Strikes::new(self.strikes),
+            on_failure: wanted.on_failure,
+            record: Some(record),
+        };
+        self.keep_without_predecessor(&wanted.tenant, &rule)?;
+        Ok(rule)
+    }
+
+    /// A version that nothing served before stays whatever it does: switched off, it would protect from nothing.
+    fn keep_without_predecessor(&self, tenant: &str, rule: &LiveRule) -> Result<(), StoreError> {
+        let hash = rule.rule.as_ref().ok().map(Rule::hash);
+        if let Some(hash) = hash
+            && self.store.good_before(tenant, &rule.name, &hash)?.is_none()
+        {
+            rule.strikes.stay();
+        }
+        Ok(())
+    }
+}

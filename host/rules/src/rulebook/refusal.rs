@@ -1,0 +1,73 @@
+//! Why a rule as its files are now does not go live: by its type, so that whoever tells of it can show the place.
+
+use std::fmt;
+
+use postroom_sandbox::LoadError;
+
+use super::files::{Files, Footprint};
+use crate::cases::Tested;
+use postroom_config::RuleUse;
+
+/// What a panic while a rule is loaded comes to.
+pub const DEFECT: &str =
+    "loading it panicked; this is a bug in Postroom, please report it with the log";
+
+/// What is wrong with the files of a rule. Displayed in one line, which begins with the file, and the place where it is known.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Its file cannot be read.
+    Unread { name: String, reason: String },
+    /// No rule can be made of it.
+    NoRule {
+        error: LoadError,
+        /// The line of the source that the error names.
+        source_line: Option<String>,
+    },
+    /// This version was rolled back, or sent back.
+    Returned { name: String, reason: String },
+    /// Its own tests refuse it.
+    Tests {
+        name: String,
+        tested: Tested,
+        /// Whether this very version serves: then its tests changed, or what they rest on.
+        serves: bool,
+    },
+    /// A panic of our own ended its load.
+    Defect { name: String },
+}
+
+impl Refusal {
+    pub(super) fn no_rule(
+        error: LoadError,
+        wanted: &RuleUse,
+        files: &Files,
+        footprint: &Footprint,
+    ) -> Self {
+        let source_line = match &error {
+            LoadError::Script { file, line, .. } => {
+                let path = wanted.rule.base().join(file);
+                footprint.line(files, &path, *line as usize)
+            }
+            _ => None,
+        };
+        Self::NoRule { error, source_line }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unread { name, reason } => write!(f, "{name}: {reason}"),
+            Self::NoRule { error, .. } => error.fmt(f),
+            Self::Returned { name, reason } => write!(
+                f,
+                "{name}: this version was {reason}; it stays out until the file changes"
+            ),
+            Self::Tests { name, tested, .. } => {
+                let reason = tested.refusal().unwrap_or_default();
+                write!(f, "{name}: {reason}")
+            }
+            Self::Defect { name } => write!(f, "{name}: {DEFECT}"),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Versions of rules that must not serve: those that people rolled back, and those that failed on too many mails and are sent back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use postroom_core::{Alert, AlertState, ContentHash, ItemKind};
+use postroom_sandbox::Rule;
+use postroom_store::{DecisionId, RefusedRule, SentBack, StoreError, StrikeRecord};
+
+use super::{LiveRule, RuleBook, RuleId};
+use postroom_config::{Config, OnFailure};
+
+/// An alert's key is no longer than this, as those of rules are not.
+const ALERT_KEY_BYTES: usize = 512;
+
+impl RuleBook {
+    /// Sends a version back that failed for too many senders, on the last mail given: what served before it serves again until the
+    /// file changes. Where nothing did, the version stays. One alert tells of either. Answers whether another version serves now.
+    pub async fn send_back(
+        self: &Arc<Self>,
+        tenant: &str,
+        rule: &Arc<LiveRule>,
+        decision: DecisionId,
+        last_trouble: &str,
+    ) -> Result<bool, StoreError> {
+        let Some(owner) = self.tenant(tenant) else {
+            return Ok(false);
+        };
+        let _one_at_a_time = owner.sending_back.lock().await;
+        let id = RuleId {
+            tenant: tenant.to_owned(),
+            name: rule.name.clone(),
+        };
+        let serves = self
+            .live
+            .load()
+            .rules
+            .get(&id)
+            .is_some_and(|it| Arc::ptr_eq(it, rule));
+        let Some(hash) = rule.rule.as_ref().ok().map(Rule::hash).filter(|_| serves) else {
+            return Ok(false);
+        };
+        let failed = rule.strikes.in_words();
+        let Some(generation) = self.store.good_before(tenant, &rule.name, &hash)? else {
+            return self
+                .report_staying(tenant, rule, decision, last_trouble)
+                .await;
+        };
+        let sent_back = SentBack {
+            tenant: tenant.to_owned(),
+            name: rule.name.clone(),
+            hash,
+            reason: format!("sent back: it {failed}"),
+            decision,
+            alert: alert(
+                &rule.name,
+                &format!(
+                    "The rule {} {failed}: its version of generation {generation} serves again until the file changes. Last: {last_trouble}",
+                    rule.name
+                ),
+            ),
+            sinks: self.alert_sinks(tenant),
+        };
+        self.store.send_back(sent_back).await?;
+        self.reload_tenant(owner).await?;
+        Ok(true)
+    }
+
+    /// Raises the alert of a version that fails and stays, as nothing can take its place.
+    async fn report_staying(
+        &self,
+        tenant: &str,
+        rule: &LiveRule,
+        decision: DecisionId,
+        last_trouble: &str,
+    ) -> Result<bool, StoreError> {
+        rule.strikes.stay();
+        if !rule.strikes.must_tell() {
+            return Ok(false);
+        }
+        let failed = rule.strikes.in_words();
+        let what_then = match rule.on_failure {
+            OnFailure::Pass => "the next rule decides the mails it fails on",
+            OnFailure::Quarantine => "the mails it fails on are quarantined",
+            OnFailure::Fallback => "the mails it fails on become plain tickets",
+        };
+        let summary = format!(
+            "The rule {} {failed}. No version served before it, so it goes on being asked, and {what_then}. Last: {last_trouble}",
+            rule.name
+        );
+        let alert = alert(&rule.name, &summary);
+        self.store
+            .report_rule(tenant.to_owned(), decision, alert, self.alert_sinks(tenant))
+            .await?;
+        rule.strikes.told();
+        Ok(false)
+    }
+
+    /// Keeps the count for the next process. That of tenants whose rules were never loaded stays as it is.
+    pub async fn keep_strikes(&self) -> Result<(), StoreError> {
+        let mut kept = self.store.strikes()?;
+        kept.retain(|it| self.tenant(&it.tenant).is_some_and(|it| !it.is_loaded()));
+        let live = self.live.load_full();
+        let records = live.rules.iter().filter_map(|(id, rule)| {
+            Some(StrikeRecord {
+                tenant: id.tenant.clone(),
+                name: id.name.clone(),
+                hash: rule.rule.as_ref().ok()?.hash(),
+                last: rule.strikes.failing()?,
+            })
+        });
+        kept.extend(records);
+        self.store.save_strikes(kept).await
+    }
+}
+
+/// The versions that must not serve.
+pub struct Refused(pub Vec<RefusedRule>);
+
+impl Refused {
+    pub fn has(&self, id: &RuleId) -> bool {
+        self.0.iter().any(|it| is_of(it, id))
+    }
+
+    /// Why a version is refused, by its hash in hexadecimal.
+    pub fn reason(&self, id: &RuleId, hash: &str) -> Option<&str> {
+        let mut all = self.0.iter().filter(|it| is_of(it, id));
+        all.find(|it| it.hash.hex() == hash)
+            .map(|it| it.reason.as_str())
+    }
+}
+
+fn is_of(refused: &RefusedRule, id: &RuleId) -> bool {
+    refused.tenant == id.tenant && refused.name == id.name
+}
+
+/// The key of the alert that tells of a rule's return.
+pub fn alert_key(rule: &str) -> String {
+    let key = format!("postroom/rule/{rule}");
+    match key.len() > ALERT_KEY_BYTES {
+        // A path that long is known by its hash.
+        true => format!("postroom/rule/{}", ContentHash::of(rule.as_bytes())),
+        false => key,
+    }
+}
+
+fn alert(rule: &str, summary: &str) -> Alert {
+    Alert {
+        key: alert_key(rule),
+        state: AlertState::Firing,
+        severity: Some("major".into()),
+        host: None,
+        service: Some("postroom".into()),
+        summary: Some(summary.into()),
+        fields: BTreeMap::from([("rule".to_owned(), rule.into())]),
+    }
+}
+
+pub fn alert_sinks(config: &Config) -> HashMap<String, Vec<String>> {
+    let takers = |tenant: &str| {
+        let sinks = config.sinks.iter();
+        sinks
+            .filter(|sink| sink.takes(tenant, ItemKind::Alert))
+            .map(|sink| sink.name.clone())
+            .collect()
+    };
+    let tenants = config.tenants.iter();
+    tenants
+        .map(|tenant| (tenant.name.clone(), takers(&tenant.name)))
+        .collect()
+}

@@ -1,0 +1,367 @@
+//! Rounds of loading: the tenants' files are looked at beside each other, and what is ready goes live without waiting for the slow ones.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use postroom_store::StoreError;
+use tokio::sync::OwnedMutexGuard;
+
+use super::change::Change;
+use super::look::{LookError, Looked, Seen};
+use super::pool::LoadEnded;
+use super::refused::alert_key;
+use super::{Generation, LiveRule, Reloaded, RuleBook, RuleId};
+use crate::directory::Reread;
+use postroom_config::RuleUse;
+
+/// A start waits this long for all rules, so that they go live as one generation. Then it goes on with those that are loaded.
+const START_WAIT: Duration = Duration::from_secs(5);
+/// A save that touches the rules of several tenants goes live as one generation when they load within this time.
+const SAVE_WAIT: Duration = Duration::from_secs(1);
+
+/// The rules of one tenant, which are loaded together and beside those of the others.
+pub struct TenantRules {
+    pub name: String,
+    uses: Vec<RuleUse>,
+    /// One look at a time. What was last found of each rule.
+    seen: Arc<tokio::sync::Mutex<HashMap<RuleId, Seen>>>,
+    /// A look was asked for while another one was under way.
+    again: AtomicBool,
+    /// Whether its rules and its directory were ever loaded. Before that no mail of the tenant is decided.
+    loaded: AtomicBool,
+    /// Where its rules' files lie, and those that they import or look for, as of the last look.
+    folders: Mutex<BTreeSet<PathBuf>>,
+    /// One rule at a time is sent back.
+    pub sending_back: tokio::sync::Mutex<()>,
+}
+
+/// The right to look at one tenant's files. Dropped before what was found is live, it makes the next look begin anew.
+struct Claim {
+    tenant: Arc<TenantRules>,
+    seen: OwnedMutexGuard<HashMap<RuleId, Seen>>,
+    is_live: bool,
+}
+
+/// What a look found, with the claim that keeps others from looking until it is live.
+struct Found {
+    claim: Claim,
+    looked: Looked,
+    /// What became of its contacts and assets at the first look, which is reported after its rules.
+    reread: Reread,
+}
+
+impl TenantRules {
+    pub fn new(name: &str, uses: Vec<RuleUse>) -> Self {
+        let files = uses
+            .iter()
+            .filter_map(|wanted| wanted.rule.path()?.parent());
+        let folders = files.map(|folder| postroom_files::here(folder).to_owned());
+        Self {
+            name: name.to_owned(),
+            folders: Mutex::new(folders.filter(|it| it.is_dir()).collect()),
+            uses,
+            seen: Arc::default(),
+            again: AtomicBool::new(false),
+            loaded: AtomicBool::new(false),
+            sending_back: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    pub fn folders(&self) -> BTreeSet<PathBuf> {
+        let folders = self.folders.lock();
+        folders.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The right to look, unless somebody has it, who then looks once more.
+    fn claim(self: &Arc<Self>) -> Option<Claim> {
+        let claim = || {
+            let seen = self.seen.clone().try_lock_owned().ok()?;
+            Some(Claim::new(self, seen))
+        };
+        claim().or_else(|| {
+            self.again.store(true, Ordering::SeqCst);
+            // Whoever had it may have given it back before it could see the wish.
+            claim()
+        })
+    }
+}
+
+impl Claim {
+    fn new(tenant: &Arc<TenantRules>, seen: OwnedMutexGuard<HashMap<RuleId, Seen>>) -> Self {
+        tenant.again.store(false, Ordering::SeqCst);
+        Self {
+            tenant: tenant.clone(),
+            seen,
+            is_live: false,
+        }
+    }
+
+    /// Records that what was found is live.
+    fn live(mut self) {
+        let files = self.seen.values();
+        let folders = files.flat_map(|seen| seen.files.folders()).collect();
+        let mut place = self.tenant.folders.lock();
+        *place.as_deref_mut().unwrap_or_else(|it| it.get_mut()) = folders;
+        drop(place);
+        self.tenant.loaded.store(true, Ordering::Release);
+        self.is_live = true;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.is_live {
+            self.seen.clear();
+        }
+    }
+}
+
+impl RuleBook {
+    /// Loads all rules for the first time. Rules that are slow to load go live as later generations.
+    pub async fn load_first(self: Arc<Self>) -> Result<(), StoreError> {
+        let loaded = self.look_at_all(None, START_WAIT).await;
+        self.first_load_over.store(true, Ordering::Release);
+        self.publications.send_modify(|count| *count += 1);
+        self.started.send_replace(true);
+        loaded.map(|_| ())
+    }
+
+    /// Looks at the files of all tenants and puts live what changed, what loads within a second all at once. What does not load changes
+    /// nothing. The audience sees what changed before it is live, and is told afterwards; `noticed` is when a change was. A tenant
+    /// that is being loaded already is looked at once more by whoever does.
+    pub async fn reload(
+        self: &Arc<Self>,
+        noticed: Option<Instant>,
+    ) -> Result<Option<u64>, StoreError> {
+        self.look_at_all(noticed, SAVE_WAIT).await
+    }
+
+    async fn look_at_all(
+        self: &Arc<Self>,
+        noticed: Option<Instant>,
+        patience: Duration,
+    ) -> Result<Option<u64>, StoreError> {
+        // Read before the looks, so that each of them sees what was refused with it.
+        let newest = self.store.newest_generation()?;
+        self.followed.fetch_max(newest, Ordering::SeqCst);
+        let claims = self.tenants.iter().filter_map(TenantRules::claim);
+        let claims = claims.collect();
+        self.round(claims, noticed, patience).await
+    }
+
+    /// Looks at one tenant's files, once nobody else does. Returns early when the service stops.
+    pub(super) async fn reload_tenant(
+        self: &Arc<Self>,
+        tenant: &Arc<TenantRules>,
+    ) -> Result<(), StoreError> {
+        let claim = tokio::select! {
+            () = self.stop.cancelled() => return Ok(()),
+            seen = tenant.seen.clone().lock_owned() => Claim::new(tenant, seen),
+        };
+        let looked = self.round(vec![claim], None, Duration::ZERO).await;
+        looked.map(|_| ())
+    }
+
+    /// Looks at the files of these tenants beside each other. What is ready when the patience is over goes live, and each of the others
+    /// when it is ready. Returns the last generation that it made.
+    async fn round(
+        self: &Arc<Self>,
+        claims: Vec<Claim>,
+        noticed: Option<Instant>,
+        patience: Duration,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut generation = None;
+        let mut looks: FuturesUnordered<_> = claims
+            .into_iter()
+            .map(|claim| self.look_at(claim))
+            .collect();
+        let mut found: Vec<Found> = Vec::new();
+        let mut is_due = false;
+        let due = tokio::time::sleep(patience);
+        tokio::pin!(due);
+        while !looks.is_empty() {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                Some(one) = looks.next() => found.extend(one?),
+                () = &mut due, if !is_due => {
+                    is_due = true;
+                    self.started.send_replace(true);
+                }
+            }
+            if found.is_empty() || !(is_due || looks.is_empty()) {
+                continue;
+            }
+            let tenants: Vec<_> = found.iter().map(|it| it.claim.tenant.clone()).collect();
+            let published = self.publish(std::mem::take(&mut found), noticed).await?;
+            generation = published.or(generation);
+            is_due = false;
+            due.as_mut().reset(tokio::time::Instant::now() + SAVE_WAIT);
+            for tenant in tenants {
+                // Somebody asked for another look meanwhile.
+                if tenant.again.load(Ordering::SeqCst)
+                    && let Some(claim) = tenant.claim()
+                {
+                    looks.push(self.look_at(claim));
+                }
+            }
+        }
+        Ok(generation)
+    }
+
+    /// Looks at a tenant's contacts and assets, which are live at once, and at its rules. Nothing when the look ended before its time.
+    async fn look_at(self: &Arc<Self>, mut claim: Claim) -> Result<Option<Found>, StoreError> {
+        let tenant = claim.tenant.clone();
+        let looked = async {
+            let mut first_reread = Reread::default();
+            if self.directories.has_files(&tenant.name) {
+                let (directories, name) = (self.directories.clone(), tenant.name.clone());
+                let looked = self.pool.run(move |_| directories.look(&name)).await?;
+                let reread = self.directories.keep(looked).await;
+                if !tenant.is_loaded() {
+                    first_reread = reread;
+                } else if reread.is_news() {
+                    self.audience.reread(&reread);
+                }
+            }
+            let (book, uses) = (self.clone(), tenant.clone());
+            let look = self.pool.run(move |pace| {
+                let looked = book.look(&uses.uses, &mut claim.seen, pace);
+                looked.map(|looked| Found {
+                    claim,
+                    looked,
+                    reread: first_reread,
+                })
+            });
+            look.await?
+        };
+        match looked.await {
+            Ok(found) => Ok(Some(found)),
+            Err(LookError::Store(error)) => Err(error),
+            Err(LookError::Ended(LoadEnded::Stopped)) => Ok(None),
+            Err(LookError::Ended(ended)) => {
+                tracing::error!(tenant = %tenant.name, "loading rules failed: {ended}");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts live what was found, all of it at once, and reports it.
+    async fn publish(
+        self: &Arc<Self>,
+        mut found: Vec<Found>,
+        noticed: Option<Instant>,
+    ) -> Result<Option<u64>, StoreError> {
+        let _one_at_a_time = self.publishing.lock().await;
+        let mut looked = Looked::default();
+        let mut claims = Vec::with_capacity(found.len());
+        let mut rereads = Vec::new();
+        // Whichever was ready first.
+        found.sort_by(|a, b| a.claim.tenant.name.cmp(&b.claim.tenant.name));
+        for one in found {
+            looked.add(one.looked);
+            claims.push(one.claim);
+            rereads.push(one.reread);
+        }
+        let book = self.clone();
+        let rehearsed = tokio::task::spawn_blocking(move || {
+            let (serving, chains) = (book.live.load_full(), &book.chains);
+            let change = Change::new(&serving, &looked, chains);
+            if change.is_news() {
+                book.audience.rehearse(&change);
+            }
+            looked
+        });
+        let looked = rehearsed
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let reloaded = Reloaded {
+            noticed,
+            ..self.put_live(looked, &claims).await?
+        };
+        claims.into_iter().for_each(Claim::live);
+        self.publications.send_modify(|count| *count += 1);
+        if reloaded.is_news() {
+            self.audience.reloaded(&reloaded);
+        }
+        for reread in rereads.iter().filter(|it| it.is_news()) {
+            self.audience.reread(reread);
+        }
+        Ok(reloaded.generation)
+    }
+
+    async fn put_live(&self, looked: Looked, claims: &[Claim]) -> Result<Reloaded, StoreError> {
+        let cause = looked.cause();
+        let mut reloaded = Reloaded {
+            refused: looked.refused,
+            passed: looked.passed,
+            ..Reloaded::default()
+        };
+        let newest = self.store.newest_generation()?;
+        let live = self.live.load_full();
+        if !looked.changed.is_empty() || newest > live.number {
+            let ours: BTreeSet<&str> = claims.iter().map(|it| it.tenant.name.as_str()).collect();
+            let others = self.tenants.iter().map(|it| it.name.clone());
+            let others = others
+                .filter(|name| !ours.contains(name.as_str()))
+                .collect();
+            self.resume_strikes(&looked.rules, claims)?;
+            let records = looked.rules.values().filter_map(|rule| rule.record.clone());
+            let number = self
+                .store
+                .save_generation(records.collect(), others, cause)
+                .await?;
+            if newest <= self.followed.load(Ordering::SeqCst) && number <= newest + 1 {
+                // It is ours, and nobody else's came before it.
+                self.followed.fetch_max(number, Ordering::SeqCst);
+            }
+            let mut rules = live.rules.clone();
+            rules.retain(|id, _| !ours.contains(id.tenant.as_str()));
+            rules.extend(looked.rules);
+            self.live.store(Arc::new(Generation { number, rules }));
+            reloaded.generation = Some(number);
+            reloaded.live = looked.sound;
+            reloaded.returned = looked.returned;
+        }
+        for id in looked.forgiven {
+            let (key, sinks) = (alert_key(&id.name), self.alert_sinks(&id.tenant));
+            self.store.forgive(id.tenant, id.name, key, sinks).await?;
+        }
+        Ok(reloaded)
+    }
+
+    /// Counts on where an earlier process ended, for the tenants that are loaded for the first time.
+    fn resume_strikes(
+        &self,
+        rules: &BTreeMap<RuleId, Arc<LiveRule>>,
+        claims: &[Claim],
+    ) -> Result<(), StoreError> {
+        let is_new = |tenant: &str| {
+            let mut claims = claims.iter().map(|it| &it.tenant);
+            claims.any(|it| it.name == tenant && !it.is_loaded())
+        };
+        if claims.iter().all(|it| it.tenant.is_loaded()) {
+            return Ok(());
+        }
+        for record in self.store.strikes()? {
+            let id = RuleId {
+                tenant: record.tenant,
+                name: record.name,
+            };
+            let rule = rules.get(&id).filter(|_| is_new(&id.tenant));
+            if let Some(rule) = rule.filter(|rule| rule.hash == record.hash.hex()) {
+                rule.strikes.resume(&record.last);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,375 @@
+//! The run of one mail along its mailbox's rule chain. It asks nothing but rules and a [`CapabilityProvider`], so that the line, which answers
+//! from the store, a replay, which answers from the record, and a rule test, which answers from its case, decide by the same code.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postroom_core::{
+    Action, Client, Completed, Context, Decision, DecisionLimits, Manners, Message, Outcome,
+    Thread, Trouble, TroubleKind, complete, fallback,
+};
+use postroom_sandbox::{Grants, Kv, Lookup, Run};
+use postroom_store::{Conclusion, KvRead, KvWrite, LookupRead, Mark, StoreError};
+
+use crate::rulebook::{Chain, LiveRule, sender_key};
+use postroom_config::OnFailure;
+
+/// The built-in rule at the end of every chain.
+pub const FALLBACK: &str = "fallback";
+
+/// What a chain run asks besides the rules. It ends at the first failure: nothing is decided without an answer.
+pub trait CapabilityProvider {
+    /// What a rule remembers.
+    fn kv(&self, rule: &str) -> Arc<dyn Kv>;
+
+    /// What is known of the mail's tenant: contacts, assets, open tickets and alerts.
+    fn lookup(&self, rule: &str) -> Arc<dyn Lookup>;
+
+    /// Why a capability handed out before could not answer; looked at after each rule.
+    fn failure(&self) -> Option<StoreError>;
+
+    /// Whether the mail's tenant has a ticket of that number.
+    fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError>;
+
+    /// Looks at what a rule returned, before it is completed.
+    fn observe(&self, _run: &Run) {}
+}
+
+/// Where a mail is decided.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub chain: &'a Chain,
+    /// None of these is ever answered.
+    pub own_addresses: &'a [String],
+    /// Whether the mailbox has a way to send.
+    pub has_outgoing: bool,
+    pub capabilities: &'a dyn CapabilityProvider,
+}
+
+/// The result of a chain run.
+pub struct ChainOutcome {
+    /// Shared with the commit.
+    pub conclusion: Arc<Conclusion>,
+    /// Of each rule that was asked, in order.
+    pub spent: Vec<RuleCost>,
+}
+
+impl Deref for ChainOutcome {
+    type Target = Conclusion;
+
+    fn deref(&self) -> &Conclusion {
+        &self.conclusion
+    }
+}
+
+/// What asking one rule took.
+#[derive(Debug, Clone, Copy)]
+pub struct RuleCost {
+    /// The rule's place in the chain.
+    pub rule: usize,
+    pub elapsed: Duration,
+    /// The most memory its instance held.
+    pub memory_bytes: usize,
+    /// How it did, as its strikes count it; none where a failure was no fault of its own.
+    pub mark: Option<Mark>,
+}
+
+/// What the rules of a mailbox are told of a mail. Of a sender whom the trusted boundary disowns, From counts for nothing. The time is when it was journalled, in milliseconds since 1970 in UTC.
+pub fn context(
+    tenant: &str,
+    mailbox: &str,
+    domains: &[String],
+    message: &Message,
+    thread: Option<Thread>,
+    received_ms: i64,
+) -> Context {
+    let is_disowned = message.authentication.disowns_sender();
+    let is_client = message
+        .from
+        .as_ref()
+        .is_some_and(|from| domains.iter().any(|domain| domain == from.domain()));
+    Context {
+        tenant: tenant.to_owned(),
+        mailbox: mailbox.to_owned(),
+        client: is_client.then(|| Client {
+            name: tenant.to_owned(),
+            sure: !is_disowned,
+        }),
+        thread: thread.map(|thread| Thread {
+            authorised: thread.authorised && !is_disowned,
+            ..thread
+        }),
+        now: jiff::Timestamp::from_millisecond(received_ms)
+            .map(|time| format!("{time:.3}"))
+            .unwrap_or_default(),
+    }
+}
+
+/// The rules in their order, then `fallback`: the first that does not pass decides.
+pub fn walk(
+    place: Place<'_>,
+    message: &Arc<Message>,
+    context: Context,
+) -> Result<ChainOutcome, StoreError> {
+    let started = Instant::now();
+    let mut run = ChainRun {
+        place,
+        message,
+        context,
+        limits: DecisionLimits {
+            // The sandbox counted them already, against the tenant's own limit.
+            actions: usize::MAX,
+            ..DecisionLimits::default()
+        },
+        troubles: Vec::new(),
+        log: Vec::new(),
+        kv_reads: Vec::new(),
+        kv_writes: Vec::new(),
+        lookups: Vec::new(),
+        spent: Vec::with_capacity(place.chain.rules.len()),
+        origin: Vec::new(),
+    };
+    let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
+    let mut completed = None;
+    for (number, rule) in place.chain.rules.iter().enumerate() {
+        let troubles = run.troubles.len();
+        completed = run.ask(number, rule)?;
+        if completed.is_none()
+            && let Some(trouble) = run.troubles.get(troubles)
+        {
+            match rule.on_failure {
+                OnFailure::Pass => continue,
+                OnFailure::Fallback => break,
+                OnFailure::Quarantine => completed = Some(kept_aside(trouble)),
+            }
+        }
+        if completed.is_some() {
+            by = (&rule.name, &rule.hash);
+            break;
+        }
+    }
+    let completed = completed.unwrap_or_else(|| fallback(message, &run.troubles, &run.limits));
+    let mut origin = run.origin.into_iter();
+    let conclusion = Conclusion {
+        decision: Decision {
+            outcome: completed.outcome,
+            actions: completed.actions,
+            refused: completed.refused,
+            rule: by.0.to_owned(),
+            rule_hash: by.1.to_owned(),
+            generation: place.chain.generation,
+            thread: run.context.thread,
+            troubles: run.troubles,
+            repairs: [message.repairs.clone(), completed.repairs].concat(),
+            log: run.log,
+            elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            decided_at: origin.next(),
+            called_from: origin.collect(),
+        },
+        kv_reads: run.kv_reads,
+        kv_writes: run.kv_writes,
+        lookups: run.lookups,
+    };
+    Ok(ChainOutcome {
+        conclusion: Arc::new(conclusion),
+        spent: run.spent,
+    })
+}
+
+/// Quarantines a mail on which a protective rule failed.
+fn kept_aside(trouble: &Trouble) -> Completed {
+    let Trouble {
+        rule,
+        kind,
+        message,
+        ..
+    } = trouble;
+    Completed {
+        outcome: Outcome::Quarantined,
+        actions: vec![Action::Quarantine {
+            reason: format!("{rule} failed ({kind}): {message}"),
+        }],
+        refused: Vec::new(),
+        repairs: Vec::new(),
+    }
+}
+
+/// One mail on its way along the chain, with what the rules asked so far left behind.
+struct ChainRun<'a> {
+    place: Place<'a>,
+    message: &'a Arc<Message>,
+    context: Context,
+    limits: DecisionLimits,
+    troubles: Vec<Trouble>,
+    log: Vec<String>,
+    kv_reads: Vec<KvRead>,
+    kv_writes: Vec<KvWrite>,
+    lookups: Vec<LookupRead>,
+    spent: Vec<RuleCost>,
+    /// Where the rule that decided did so, innermost first.
+    origin: Vec<String>,
+}
+
+impl ChainRun<'_> {
+    /// Asks one rule. Answers nothing when it passes, and when it is in trouble, which is noted: then it has written nothing.
+    fn ask(&mut self, number: usize, asked: &LiveRule) -> Result<Option<Completed>, StoreError> {
+        let rule = match &asked.rule {
+            Ok(rule) => rule,
+            Err(reason) => return Ok(self.trouble(asked, TroubleKind::NotLoaded, reason, None)),
+        };
+        if asked.strikes.is_out() {
+            let reason = format!("it {}, and is sent back", asked.strikes.in_words());
+            return Ok(self.trouble(asked, TroubleKind::SentBack, &reason, None));
+        }
+        let kv = self.place.capabilities.kv(&asked.name);
+        let lookup = self.place.capabilities.lookup(&asked.name);
+        let run = rule.decide(self.message, &self.context, kv, lookup);
+        if let Some(failure) = self.place.capabilities.failure() {
+            return Err(failure);
+        }
+        self.place.capabilities.observe(&run);
+        self.spent.push(RuleCost {
+            rule: number,
+            elapsed: run.elapsed,
+            memory_bytes: run.memory_bytes,
+            mark: None,
+        });
+        let name = &asked.name;
+        self.log
+            .extend(run.log.iter().map(|line| format!("{name}: {line}")));
+        self.kv_reads
+            .extend(run.kv_reads.into_iter().map(|(key, value)| KvRead {
+                rule: name.clone(),
+                key,
+                value,
+            }));
+        self.lookups
+            .extend(run.lookups.into_iter().map(|(question, found)| LookupRead {
+                rule: name.clone(),
+                question,
+                found,
+            }));
+        let origin = run.decided_at.unwrap_or_default();
+        let completed = match run.verdict {
+            Err(error) => {
+                let (kind, text) = (error.kind(), error.to_string());
+                // Another version of it would have had no answer either.
+                if error.is_of_rule() {
+                    self.count(asked, Mark::Failed(sender_key(self.message)));
+                }
+                return Ok(self.trouble(asked, kind, &text, error.location()));
+            }
+            Ok(None) => None,
+            Ok(Some(actions)) => match self.complete(actions, rule.grants())? {
+                Ok(completed) => {
+                    self.origin = origin;
+                    Some(completed)
+                }
+                Err((kind, reason)) => {
+                    self.count(asked, Mark::Failed(sender_key(self.message)));
+                    let place = origin.first().map(String::as_str);
+                    return Ok(self.trouble(asked, kind, &reason, place));
+                }
+            },
+        };
+        self.count(asked, Mark::Held);
+        self.kv_writes
+            .extend(run.kv_writes.into_iter().map(|(key, value)| KvWrite {
+                rule: name.clone(),
+                key,
+                value,
+            }));
+        Ok(completed)
+    }
+
+    /// Completes what a rule asked for; a kind of trouble and a text say why it cannot be.
+    fn complete(
+        &self,
+        actions: Vec<Action>,
+        grants: &Grants,
+    ) -> Result<Result<Completed, (TroubleKind, String)>, StoreError> {
+        let manners = Manners {
+            own_addresses: self.place.own_addresses,
+            has_outgoing: self.place.has_outgoing,
+            granted: grants.actions,
+            limits: &self.limits,
+        };
+        match complete(actions, self.message, &self.context, &manners) {
+            Ok(completed) => {
+                let known = self.on_known_tickets(completed)?;
+                Ok(known.map_err(|reason| (TroubleKind::Nonsense, reason)))
+            }
+            Err(nonsense) => Ok(Err((nonsense.kind(), nonsense.to_string()))),
+        }
+    }
+
+    /// A note must name an open or closed ticket of its own tenant; another tenant's does not exist for it.
+    fn on_known_tickets(
+        &self,
+        completed: Completed,
+    ) -> Result<Result<Completed, String>, StoreError> {
+        for action in &completed.actions {
+            if let Action::Note(note) = action {
+                let number = note.ticket.as_deref().unwrap_or_default();
+                if !self.place.capabilities.ticket_exists(number)? {
+                    return Ok(Err(format!(
+                        "a note on {number}, which is not a ticket of {}",
+                        self.context.tenant
+                    )));
+                }
+            }
+        }
+        Ok(Ok(completed))
+    }
+
+    fn count(&mut self, asked: &LiveRule, mark: Mark) {
+        asked.strikes.count(mark);
+        if let Some(spent) = self.spent.last_mut() {
+            spent.mark = Some(mark);
+        }
+    }
+
+    fn trouble(
+        &mut self,
+        asked: &LiveRule,
+        kind: TroubleKind,
+        message: &str,
+        location: Option<&str>,
+    ) -> Option<Completed> {
+        self.troubles.push(Trouble {
+            rule: asked.name.clone(),
+            kind,
+            message: message.to_owned(),
+            location: location.map(str::to_owned),
+        });
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postroom_core::{Verdict, parse};
+
+    use super::*;
+
+    /// The client is one by its domain, and sure unless the trusted boundary disowns the sender.
+    #[test]
+    fn a_client_is_sure_unless_its_sender_is_disowned() {
+        let mail = b"From: a@acme.example\r\nSubject: x\r\n\r\nx".as_slice();
+        let mut message = parse(&mail.into(), &Default::default(), &[]);
+        for (dmarc, is_sure) in [
+            (Verdict::None, true),
+            (Verdict::Pass, true),
+            (Verdict::Fail, false),
+        ] {
+            message.authentication.dmarc = dmarc;
+            let told = |domain: &str| {
+                let domains = [domain.to_owned()];
+                context("acme", "support", &domains, &message, None, 0).client
+            };
+            assert_eq!(told("acme.example").map(|it| it.sure), Some(is_sure));
+            assert_eq!(told("other.example"), None);
+        }
+    }
+}
