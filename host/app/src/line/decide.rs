@@ -72,6 +72,28 @@ impl Decided {
     }
 }
 
+#[cfg(test)]
+impl Parsed {
+    pub fn of(mail: PendingMail, message: Message) -> Self {
+        Self {
+            mail,
+            content: Content::Message(Arc::new(message)),
+        }
+    }
+
+    pub fn decided(self, answer: Answer) -> Decided {
+        Decided {
+            mail: self.mail,
+            message: match &self.content {
+                Content::Message(message) => Some(message.clone()),
+                _ => None,
+            },
+            result: Ok(answer),
+            content: self.content,
+        }
+    }
+}
+
 /// Why there is no decision yet.
 pub enum Failure {
     /// The store could not be asked, which is no fault of the mail's.
