@@ -17,6 +17,7 @@ pub mod room;
 pub mod slots;
 pub mod streak;
 pub mod suspects;
+mod sync;
 pub mod target;
 pub mod walk;
 

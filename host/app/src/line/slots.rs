@@ -1,13 +1,14 @@
 //! The slots in which mails are parsed and decided: waited for by the rules of [`Fair`], held for a slice, given back when dropped.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
 use super::fair::{Fair, Ticket, Work};
+use super::sync::{Mutex, MutexGuard};
 
 /// How long a slot is held, unless its first mail takes longer. Waiting for a slot anew costs some 20 µs.
 const SLICE: Duration = Duration::from_millis(2);

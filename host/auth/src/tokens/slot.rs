@@ -8,14 +8,15 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::registration::Registration;
+use super::turn::Turn;
 use crate::vault::{Record, Stamp};
 use crate::{AccessToken, AccountUse, AuthError, Resource};
 
 pub(super) struct Slot {
     pub(super) registration: Arc<Registration>,
     pub(super) used: AccountUse,
-    /// Who holds it makes the account's next request.
-    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// Its holder makes the account's next request.
+    pub(super) turn: Turn,
     /// Counts how often it worked again after a failure.
     pub(super) recovered: watch::Sender<u64>,
     memory: Mutex<Memory>,
@@ -90,7 +91,7 @@ impl Slot {
         Self {
             registration,
             used,
-            turn: Arc::default(),
+            turn: Turn::default(),
             recovered: watch::Sender::default(),
             memory: Mutex::default(),
         }

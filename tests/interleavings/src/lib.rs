@@ -1,0 +1,16 @@
+//! Parts of Postroom that threads share, compiled with shuttle's locks: a model checker runs them in many orders.
+//!
+//! The files are the host's own, so that no build of Postroom needs a flag or a dependency for this.
+
+// Formatted with its own crate, where its tests are found.
+#[rustfmt::skip]
+#[path = "../../../host/app/src/line/fair.rs"]
+pub mod fair;
+#[path = "../../../host/app/src/line/slots.rs"]
+pub mod slots;
+#[path = "../../../host/auth/src/tokens/turn.rs"]
+pub mod turn;
+
+mod sync {
+    pub use shuttle::sync::{Mutex, MutexGuard};
+}
