@@ -2,6 +2,9 @@
 //!
 //! The files are the host's own, so that no build of Postroom needs a flag or a dependency for this.
 
+// The tests inside the files belong to their own crates.
+#![cfg(not(test))]
+
 // Formatted with its own crate, where its tests are found.
 #[rustfmt::skip]
 #[path = "../../../host/app/src/line/fair.rs"]

@@ -72,7 +72,7 @@ fn each_caller_gets_a_slot_and_no_more_are_held_than_there_are() {
             })
         });
         for thread in threads {
-            thread.join().unwrap();
+            thread.join().expect("it did not panic");
         }
         all_are_free(&slots);
     });
@@ -97,7 +97,7 @@ fn a_caller_that_leaves_at_any_time_loses_no_slot() {
                 caller.abort();
             }
             for caller in stays {
-                caller.await.unwrap();
+                caller.await.expect("it was not aborted");
             }
             for caller in leaves {
                 // Given up, or served before it was.

@@ -33,13 +33,13 @@ fn check(model: fn()) {
 /// Asks for a token; the request is a task of its own, as in `Tokens`.
 async fn token(account: Arc<Account>, server_fails: bool) -> Result<usize, &'static str> {
     let known = Known {
-        fresh: || *account.token.lock().unwrap(),
+        fresh: || *account.token.lock().expect("no task panicked"),
         good: || None,
-        failed: || *account.failed.lock().unwrap(),
+        failed: || *account.failed.lock().expect("no task panicked"),
     };
     let request = |holding| {
         let request = spawn(request(account.clone(), holding, server_fails));
-        async move { request.await.unwrap() }
+        async move { request.await.expect("it was not aborted") }
     };
     account.turn.share(known, request).await
 }
@@ -65,9 +65,9 @@ async fn request(
         Ok(token) => {
             let used = account.refresh_token.swap(token, Ordering::SeqCst);
             assert_eq!(used, sent, "a refresh token was sent twice");
-            *account.token.lock().unwrap() = Some(token);
+            *account.token.lock().expect("no task panicked") = Some(token);
         }
-        Err(error) => *account.failed.lock().unwrap() = Some(error),
+        Err(error) => *account.failed.lock().expect("no task panicked") = Some(error),
     }
     account.under_way.fetch_sub(1, Ordering::SeqCst);
     drop(holding);
@@ -84,7 +84,7 @@ fn callers(server_fails: bool) -> (Vec<Result<usize, &'static str>>, Arc<Account
         leaves.iter().for_each(|caller| caller.abort());
         let mut outcomes = Vec::new();
         for caller in stays {
-            outcomes.push(caller.await.unwrap());
+            outcomes.push(caller.await.expect("it was not aborted"));
         }
         for caller in leaves {
             let _ = caller.await;
