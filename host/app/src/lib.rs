@@ -21,3 +21,6 @@ mod service;
 mod shadow;
 mod tls;
 mod watch;
+
+#[doc(hidden)]
+pub use directory::fuzz;

@@ -6,6 +6,8 @@ pub mod complete;
 pub mod context;
 pub mod decision;
 mod fold;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod grants;
 pub mod identity;
 pub mod lookup;

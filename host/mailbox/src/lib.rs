@@ -10,6 +10,8 @@ mod imap;
 mod spool;
 
 pub use error::{SourceError, Unreachable};
+#[doc(hidden)]
+pub use imap::fuzz;
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, TlsMode, imap};
 pub use in_flight::{InFlight, Room};
 pub use probe::ProbeStep;

@@ -10,6 +10,8 @@ mod component;
 mod deadline;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod host;
 mod inquiries;

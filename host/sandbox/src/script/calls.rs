@@ -62,7 +62,7 @@ type Place = (u32, u32);
 impl Calls {
     /// `modules` are names and JavaScript. A file whose brackets do not fit, so that it was misread, has none, nor has one
     /// that is beyond the limits above. Takes time in proportion to the text, whatever is in it.
-    pub(super) fn of<'m>(modules: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
+    pub(crate) fn of<'m>(modules: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
         let all = modules.into_iter();
         Self(
             all.map(|(name, text)| (name.to_owned(), calls(text).0.unwrap_or_default()))
