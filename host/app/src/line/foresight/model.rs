@@ -202,6 +202,9 @@ fn mail(number: u64, habits: &Habits, random: &mut Random) -> PendingMail {
     }
 }
 
+/// What a rule writes and asks for, or the kind of trouble in which it ended.
+type Run = Result<(Vec<KvWrite>, Vec<Action>), &'static str>;
+
 /// What decisions see and change.
 struct World<'c> {
     case: &'c Case,
@@ -341,13 +344,8 @@ impl World<'_> {
         answer
     }
 
-    /// What a rule does: it depends on the rule, its version, the mail, and all that it reads. No actions are a pass.
-    fn ask(
-        &self,
-        rule: &LiveRule,
-        parsed: &Parsed,
-        answer: &mut Answer,
-    ) -> (Result<(Vec<KvWrite>, Vec<Action>), &'static str>, bool) {
+    /// What a rule does, and whether a failure is its own fault: it depends on the rule, its version, the mail, and all that it reads. No actions are a pass.
+    fn ask(&self, rule: &LiveRule, parsed: &Parsed, answer: &mut Answer) -> (Run, bool) {
         let habits = &self.case.habits;
         let seen = [&rule.name, &rule.hash].map(|text| text.bytes().map(u64::from).sum::<u64>());
         let mail = parsed.mail.id.0 as u64;
