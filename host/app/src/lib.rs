@@ -21,4 +21,6 @@ mod shadow;
 mod tls;
 mod watch;
 
+#[doc(hidden)]
+pub use directory::fuzz;
 pub use postroom_config as config;

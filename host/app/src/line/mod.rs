@@ -18,6 +18,7 @@ pub mod slots;
 mod speculation;
 pub mod streak;
 pub mod suspects;
+mod sync;
 pub mod target;
 pub mod walk;
 
