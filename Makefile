@@ -14,7 +14,7 @@ host := --release --locked --workspace
 # Workspaces of their own: the guests.
 guests := $(wildcard plugins/Cargo.toml tests/hostile/guests/Cargo.toml tests/bench/rules/Cargo.toml examples/rules/*/Cargo.toml)
 
-.PHONY: help setup servers guests build demo test-guests test hostile bench stand lint format clippy deny house clean
+.PHONY: help setup servers guests build demo test-guests test hostile fuzz bench stand lint format clippy deny house clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ hostile: setup test-guests ## each promise under attack by itself, bounded, with
 	cargo build $(host)
 	target/release/postroom-hostile $(ONLY)
 
+fuzz: guests ## look for inputs that break the parsers, a minute each; SECS=10, ONLY='mime html' narrow
+	SECS=$(or $(SECS),60) bash tests/fuzz/run $(ONLY)
+
 bench: setup guests ## throughput, sandbox cost, save-to-live and memory, beside other tools
 	scripts/guests bench
 	cargo build $(host)
@@ -60,7 +63,7 @@ lint: format clippy deny house ## format, clippy, licences, the house's rules
 
 format:
 	cargo fmt --all --check
-	for guest in $(guests); do cargo fmt --all --check --manifest-path "$$guest"; done
+	for guest in $(guests) tests/fuzz/engine/Cargo.toml; do cargo fmt --all --check --manifest-path "$$guest"; done
 
 # Guests are read as code of this machine: a distribution's wasm compiler brings no clippy.
 clippy: guests

@@ -10,6 +10,8 @@ pub mod decision;
 pub mod effects;
 pub mod event;
 mod fold;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod grants;
 pub mod harmless;
 pub mod identity;

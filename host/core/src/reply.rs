@@ -600,7 +600,8 @@ mod tests {
             let text = line.repeat(1_000_000 / line.len());
             let started = std::time::Instant::now();
             new_words(&text, "Re: x", true);
-            assert!(started.elapsed().as_secs() < 2, "{line:?}");
+            // Far below what quadratic work would take, also without optimisation on a busy machine.
+            assert!(started.elapsed().as_secs() < 20, "{line:?}");
         }
     }
 }

@@ -80,6 +80,24 @@ impl Decided {
     }
 }
 
+#[cfg(test)]
+impl Parsed {
+    pub fn of(mail: PendingMail, message: Message) -> Self {
+        Self {
+            mail,
+            content: Content::Message(Arc::new(message)),
+        }
+    }
+
+    pub fn decided(self, outcome: ChainOutcome) -> Decided {
+        Decided {
+            mail: self.mail,
+            result: Ok(outcome),
+            content: self.content,
+        }
+    }
+}
+
 /// Why there is no decision yet.
 pub enum Failure {
     /// The store could not be asked, which is no fault of the mail's.

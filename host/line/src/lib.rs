@@ -21,6 +21,7 @@ pub mod slots;
 mod speculation;
 pub mod streak;
 pub mod suspects;
+mod sync;
 pub mod target;
 
 use std::collections::{HashMap, HashSet, VecDeque};

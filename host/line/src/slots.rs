@@ -1,13 +1,13 @@
 //! The slots in which mails are parsed and decided: waited for by the rules of [`Fair`], held for a slice, given back when dropped.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use postroom_sandbox::thread_time;
 use tokio::sync::oneshot;
 
 use super::fair::{Fair, Ticket, Work};
+use super::sync::{Mutex, MutexGuard, thread_time};
 
 /// How long a slot is held, unless its first mail takes longer. Waiting for the next slot costs some 20 µs.
 const SLICE: Duration = Duration::from_millis(2);

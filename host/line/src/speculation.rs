@@ -67,7 +67,6 @@ impl SpeculativeBatch {
             changes.add(mail);
             holding += 1;
             if count(chain, mail) {
-                // What serves instead decides those behind.
                 break;
             }
         }
@@ -153,16 +152,19 @@ fn take_back(chain: &Chain, mail: &Decided) {
     }
 }
 
-/// Counts a mail once more, and answers whether it was one too many for a rule.
+/// Counts a mail once more. Returns whether it was one too many for a rule: then another version decides the mails behind it, or
+/// the alert that is raised is there for them to look up.
 fn count(chain: &Chain, mail: &Decided) -> bool {
-    let mut is_out = false;
+    let mut is_too_many = false;
     for (strikes, mark) in counted(chain, mail) {
         strikes.count(mark);
-        is_out |= strikes.is_out();
+        is_too_many |= strikes.is_out() || strikes.must_tell();
     }
-    is_out
+    is_too_many
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,8 @@ mod imap;
 mod spool;
 
 pub use error::SourceError;
+#[doc(hidden)]
+pub use imap::fuzz;
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};
 pub use in_flight::{InFlight, Room};
 pub use postroom_core::After;

@@ -78,6 +78,19 @@ impl LiveRule {
         }
     }
 
+    /// A version without a rule, for tests that decide for it.
+    #[doc(hidden)]
+    pub fn fake(name: &str, hash: &str, strikes: Strikes, on_failure: OnFailure) -> Self {
+        Self {
+            name: name.to_owned(),
+            hash: hash.to_owned(),
+            rule: Err("a fake".to_owned()),
+            strikes,
+            on_failure,
+            record: None,
+        }
+    }
+
     /// The same version for another walk, whose failures do not count against it.
     pub fn beside(&self) -> Self {
         Self {

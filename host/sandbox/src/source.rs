@@ -88,11 +88,14 @@ impl Bundle {
                 }),
             };
         };
-        let all: Vec<(String, String)> =
-            serde_json::from_slice(packed).map_err(|_| LoadError::Invalid {
+        let all: Option<Vec<(String, String)>> = serde_json::from_slice(packed).ok();
+        // The rule itself comes first, so that there is always one.
+        let Some(all) = all.filter(|modules| !modules.is_empty()) else {
+            return Err(LoadError::Invalid {
                 name,
                 message: "what was kept of it is damaged".into(),
-            })?;
+            });
+        };
         let modules = all.into_iter().map(|(name, text)| Module { name, text });
         Ok(Self(modules.collect()))
     }

@@ -99,7 +99,7 @@ impl Tokens {
         for slot in self.slots.values() {
             let memory = slot.memory();
             if memory.is_watched()
-                && let Ok(turn) = slot.turn.clone().try_lock_owned()
+                && let Some(turn) = slot.turn.try_take()
             {
                 watched.push((slot.clone(), memory.stamp, turn));
             }

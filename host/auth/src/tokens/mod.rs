@@ -8,6 +8,7 @@ mod retry;
 mod sign_in;
 mod slot;
 mod telling;
+mod turn;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,6 +29,7 @@ use crate::vault::{Failure, Record, Vault, VaultError};
 use crate::{AccessToken, Account, AccountUse, AuthError, Profile, Resource};
 use registration::Registration;
 use slot::Slot;
+use turn::{Holding, Known};
 
 /// The profiles, their accounts and their tokens.
 pub struct Tokens {
@@ -220,35 +222,26 @@ impl Tokens {
     /// Returns the token in memory, or that of a request. Dropping this future loses nothing: a started request continues.
     async fn token(&self, slot: &Arc<Slot>, scopes: &[String]) -> Result<AccessToken, AuthError> {
         let asked = Instant::now();
-        if let Some(token) = slot.memory().track(scopes).fresh() {
-            return Ok(token);
-        }
-        let good = slot.memory().track(scopes).good();
-        let turn = match (slot.turn.clone().try_lock_owned(), good) {
-            (Ok(turn), _) => turn,
-            (Err(_), Some(good)) => return Ok(good),
-            (Err(_), None) => slot.turn.clone().lock_owned().await,
+        let known = Known {
+            fresh: || slot.memory().track(scopes).fresh(),
+            good: || slot.memory().track(scopes).good(),
+            failed: || {
+                // A look at the file's date, nothing that waits for a disk.
+                let stamp = self.env.vault.stamp(&slot.used.account);
+                let recoveries = slot.registration.recoveries();
+                slot.memory().track(scopes).paused(asked, stamp, recoveries)
+            },
         };
-        {
-            let mut memory = slot.memory();
-            let track = memory.track(scopes);
-            if let Some(token) = track.fresh() {
-                return Ok(token);
-            }
-            // A look at the file's date, nothing that waits for a disk.
-            let stamp = self.env.vault.stamp(&slot.used.account);
-            if let Some(error) = track.paused(asked, stamp, slot.registration.recoveries()) {
-                return track.good().ok_or(error);
-            }
-        }
-        let (env, slot) = (self.env.clone(), slot.clone());
-        let scopes = scopes.to_vec();
-        self.finished(async move {
-            let token = renewal::renew(&env, &slot, &scopes, false).await;
-            drop(turn);
-            token
-        })
-        .await
+        let request = |holding| {
+            let (env, slot) = (self.env.clone(), slot.clone());
+            let scopes = scopes.to_vec();
+            self.finished(async move {
+                let token = renewal::renew(&env, &slot, &scopes, false).await;
+                drop::<Holding>(holding);
+                token
+            })
+        };
+        slot.turn.share(known, request).await
     }
 
     /// Runs work to its end, whether or not this future is dropped on the way.

@@ -93,7 +93,7 @@ impl Tokens {
         if slot.registration.profile.grant.is_interactive() {
             return Err(no_such_sign_in(slot));
         }
-        let turn = slot.turn.clone().lock_owned().await;
+        let turn = slot.turn.take().await;
         let (env, slot) = (self.env.clone(), slot.clone());
         self.finished(async move {
             renewal::renew(&env, &slot, &first_scopes(&slot), true).await?;
@@ -106,7 +106,7 @@ impl Tokens {
     /// Forgets all that is kept of an account. True when there was something.
     pub async fn sign_out(&self, account: &Account) -> Result<bool, AuthError> {
         let slot = self.slot(account)?;
-        let _turn = slot.turn.lock().await;
+        let _turn = slot.turn.take().await;
         let held = renewal::hold(&self.env, account).await?;
         let removed = blocking(move || held.remove())
             .await
@@ -125,7 +125,7 @@ async fn store(
 ) -> Result<Status, AuthError> {
     let account = &slot.used.account;
     let profile = &slot.registration.profile;
-    let _turn = slot.turn.lock().await;
+    let _turn = slot.turn.take().await;
     let held = renewal::hold(env, account).await?;
     let mut record = Record::new(account.clone(), profile.grant.name());
     renewal::enter(&mut record, &slot.registration, scopes, granted);

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::registration::Registration;
+use super::turn::Turn;
 use crate::vault::{Record, Stamp};
 use crate::{AccessToken, AccountUse, AuthError, Resource};
 
@@ -15,7 +16,7 @@ pub(super) struct Slot {
     pub(super) registration: Arc<Registration>,
     pub(super) used: AccountUse,
     /// The holder makes the account's next request.
-    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(super) turn: Turn,
     /// Counts how often it worked again after a failure.
     pub(super) recovered: watch::Sender<u64>,
     memory: Mutex<Memory>,
@@ -90,7 +91,7 @@ impl Slot {
         Self {
             registration,
             used,
-            turn: Arc::default(),
+            turn: Turn::default(),
             recovered: watch::Sender::default(),
             memory: Mutex::default(),
         }

@@ -8,6 +8,7 @@ mod connection;
 mod copy;
 mod fetch;
 mod folders;
+pub mod fuzz;
 mod list;
 mod login;
 mod progress;

@@ -1,5 +1,6 @@
 //! What is known of the tenants besides their mail: contacts and assets from files, which are read again when they are saved.
 
+pub mod fuzz;
 mod table;
 #[cfg(test)]
 mod tests;

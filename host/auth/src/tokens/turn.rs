@@ -1,0 +1,65 @@
+//! One request at a time: callers that come while it is under way share its outcome, and a caller that leaves stops nothing.
+//! `tests/interleavings` compiles this file by itself.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// The right to make the next request. The first to wait is the first to get it.
+#[derive(Default)]
+pub struct Turn(Arc<Mutex<()>>);
+
+/// The turn, until it is dropped.
+pub struct Holding {
+    _guard: OwnedMutexGuard<()>,
+}
+
+/// What earlier requests left in memory, looked up when it is needed.
+pub struct Known<Fresh, Good, Failed> {
+    /// An answer that need not be renewed yet.
+    pub fresh: Fresh,
+    /// An answer that can be used, though it is due.
+    pub good: Good,
+    /// The failure of a request that ended while the caller waited, or after which there is a pause.
+    pub failed: Failed,
+}
+
+impl Turn {
+    pub async fn take(&self) -> Holding {
+        let guard = self.0.clone().lock_owned().await;
+        Holding { _guard: guard }
+    }
+
+    pub fn try_take(&self) -> Option<Holding> {
+        let guard = self.0.clone().try_lock_owned().ok()?;
+        Some(Holding { _guard: guard })
+    }
+
+    /// Returns what is known, or the outcome of `request`. Callers with a good answer do not wait. `request` drops what it is
+    /// given when its outcome is known; it must run to its end even if its future is dropped.
+    pub async fn share<T, E, R>(
+        &self,
+        known: Known<impl Fn() -> Option<T>, impl Fn() -> Option<T>, impl Fn() -> Option<E>>,
+        request: impl FnOnce(Holding) -> R,
+    ) -> Result<T, E>
+    where
+        R: Future<Output = Result<T, E>>,
+    {
+        if let Some(fresh) = (known.fresh)() {
+            return Ok(fresh);
+        }
+        let holding = match (self.try_take(), (known.good)()) {
+            (Some(holding), _) => holding,
+            (None, Some(good)) => return Ok(good),
+            (None, None) => self.take().await,
+        };
+        if let Some(fresh) = (known.fresh)() {
+            return Ok(fresh);
+        }
+        if let Some(error) = (known.failed)() {
+            return (known.good)().ok_or(error);
+        }
+        request(holding).await
+    }
+}

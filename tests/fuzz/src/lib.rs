@@ -1,0 +1,9 @@
+//! Fuzz targets: what reads bytes of strangers must neither panic nor hang nor break its limits, whatever the bytes.
+//!
+//! `tests/fuzz/engine` runs them guided by coverage (`make fuzz`); `tests/fuzz/tests` runs them over their seeds.
+
+mod seeds;
+mod targets;
+
+pub use seeds::seeds;
+pub use targets::{TARGETS, Target};
