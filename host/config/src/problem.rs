@@ -33,7 +33,7 @@ pub struct Problem {
     pub cure: String,
     /// The line of the file, where it is known and may be shown.
     #[serde(skip)]
-    pub source: Option<SourceLine>,
+    pub source: Option<Box<SourceLine>>,
 }
 
 impl Problem {

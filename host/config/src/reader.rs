@@ -101,7 +101,9 @@ impl<'r> Reader<'r> {
         let start = self.line_starts[line as usize - 1];
         let before = self.text.get(start..at).unwrap_or_default();
         let text = self.text.get(start..).and_then(|rest| rest.lines().next());
-        let source = text.and_then(|text| SourceLine::of(text, at - start));
+        let source = text
+            .and_then(|text| SourceLine::of(text, at - start))
+            .map(Box::new);
         Problem {
             file: self.file.into(),
             line,
