@@ -180,7 +180,7 @@ fn without_good_contacts_the_next_rule_decides() {
     room.write("contacts.csv", "name\nAnn\n");
     let check = room.postroom(&["check"]);
     assert!(
-        both(&check).contains("contacts.csv:1: has no column email"),
+        both(&check).contains("error: has no column email\n--> contacts.csv:1\n"),
         "{}",
         both(&check)
     );

@@ -295,7 +295,7 @@ fn a_rule_is_tried_whatever_else_is_wrong_with_the_file() {
     ]);
     assert!(tried.status.success(), "{}", both(&tried));
     assert!(
-        both(&tried).contains("warning: postroom.toml"),
+        both(&tried).contains("\nwarning: tenants.sound.settings."),
         "{}",
         both(&tried)
     );

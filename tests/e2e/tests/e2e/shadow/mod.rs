@@ -199,7 +199,7 @@ fn what_is_otherwise_is_told_and_what_is_decided_is_as_without() {
         if shadowed {
             let said = room.ok(&["shadow", "start", "drop", "--rule", "a.js", "--mails", "9"]);
             assert!(
-                said.contains("a.js decides beside rules/a.js on the next 9 mails of drop"),
+                said.contains("a.js runs alongside rules/a.js on the next 9 mails of drop"),
                 "{said}"
             );
         }
