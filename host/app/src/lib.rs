@@ -7,6 +7,7 @@ pub mod cli;
 pub mod commands;
 mod connections;
 pub mod logging;
+mod parts;
 mod runway;
 mod service;
 mod tls;

@@ -20,6 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::connections;
+use crate::parts::Parts;
 use crate::{runway, tls};
 use postroom_config::{Config, Ready, Unavailable};
 use postroom_line::budget::Budget;
@@ -231,7 +232,7 @@ impl Service {
     /// Serves until stopped, then drains: batches and deliveries under way end, nothing new begins. A part that dies ends the
     /// service, so that whoever watches over it starts it anew.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let mut tasks = JoinSet::new();
+        let mut parts = Parts::default();
         let ways = self.config.outgoing.iter();
         let signed_in = ways
             .filter_map(|way| {
@@ -239,19 +240,25 @@ impl Service {
                 Some((way.name.clone(), news))
             })
             .collect();
-        tasks.spawn(self.deliveries.serve(self.filled, signed_in));
+        parts.spawn("deliveries", self.deliveries.serve(self.filled, signed_in));
         if let Ok(tokens) = self.tokens.clone() {
             let stop = self.stop.clone();
-            tasks.spawn(async move { tokens.keep(stop).await });
+            parts.spawn("tokens", async move { tokens.keep(stop).await });
         }
-        tasks.spawn(purge(
-            self.line.store.clone(),
-            self.config.keep_raw,
-            self.stop.clone(),
-        ));
-        tasks.spawn(tell_notices(self.config.clone(), self.stop.clone()));
+        parts.spawn(
+            "retention",
+            purge(
+                self.line.store.clone(),
+                self.config.keep_raw,
+                self.stop.clone(),
+            ),
+        );
+        parts.spawn(
+            "expiry notices",
+            tell_notices(self.config.clone(), self.stop.clone()),
+        );
         let mut loading = self.loading;
-        tasks.spawn(async move {
+        parts.spawn("first load of rules", async move {
             while let Some(ended) = loading.join_next().await {
                 if let Err(error) = first_load(ended) {
                     tracing::error!(%error, "rules could not be stored; they are loaded again soon");
@@ -263,26 +270,29 @@ impl Service {
             tracing::warn!(%error, "the mails that the last crashes may have come from are not decided alone yet");
         }
         for intake in self.intakes {
-            tasks.spawn(intake.serve());
+            parts.spawn(format!("mailbox {}", intake.mailbox.name), intake.serve());
         }
-        tasks.spawn(rule_watch::watch(
-            self.line.rules.clone(),
-            self.line.directories.clone(),
-            self.stop.clone(),
-        ));
+        parts.spawn(
+            "rule watcher",
+            rule_watch::watch(
+                self.line.rules.clone(),
+                self.line.directories.clone(),
+                self.stop.clone(),
+            ),
+        );
         let committed = self.line.outbox_filled.subscribe();
-        tasks.spawn(self.shadows.serve(committed));
+        parts.spawn("shadows", self.shadows.serve(committed));
         let (rules, stop) = (self.line.rules.clone(), self.stop.clone());
-        tasks.spawn(async move {
+        parts.spawn("compiler", async move {
             stop.cancelled().await;
             rules.stop_compiling();
         });
         let mut died = None;
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a part of the service died; the rest is drained");
+        while let Some(ended) = parts.next().await {
+            if let Err(part) = ended {
+                tracing::error!(error = %part.error, "{part}; shutting down");
                 self.stop.cancel();
-                died = Some(error);
+                died = Some(part);
             }
         }
         if let Ok(tokens) = &self.tokens {
@@ -290,7 +300,7 @@ impl Service {
         }
         self.line.close().await;
         match died {
-            Some(error) => Err(error).context("a part of the service died"),
+            Some(part) => Err(part.into()),
             None => Ok(()),
         }
     }
@@ -330,7 +340,7 @@ impl Service {
         drained.failed.sort();
         if let Err(error) = self.shadows.catch_up(ONCE_SHADOWS).await {
             // What is drained and delivered does not depend on it.
-            tracing::warn!(%error, "shadows cannot be read; the next run goes on with them");
+            tracing::warn!(%error, "shadows cannot be read; the next run continues them");
         }
         let mailboxes = self.line.store.mailboxes()?;
         drained.misconfigured = self.misconfigured.clone();
@@ -600,8 +610,8 @@ async fn drop_old(store: &Store, keep: Duration, now_ms: i64) {
     };
     match dropped {
         Ok(0) => {}
-        Ok(dropped) => tracing::info!(dropped, "raw mail past keep_raw is gone"),
-        Err(error) => tracing::warn!(%error, "raw mail past keep_raw could not be dropped"),
+        Ok(dropped) => tracing::info!(dropped, "purged raw mail older than keep_raw"),
+        Err(error) => tracing::warn!(%error, "raw mail older than keep_raw could not be purged"),
     }
 }
 

@@ -204,8 +204,8 @@ impl Decision {
 /// The decision about one mail, with its reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Kept beside a stored decision, where it is counted, and not in its serialised form.
-    #[serde(skip, default = "Outcome::of_no_decision")]
+    /// Records of earlier versions have it in its column only, which overrides this one.
+    #[serde(default = "Outcome::of_no_decision")]
     pub outcome: Outcome,
     /// The actions to carry out, completed from the mail (titles, bodies, requesters, tickets are filled in).
     pub actions: Vec<Action>,

@@ -30,7 +30,7 @@ const PROBES: Backoff = Backoff {
 };
 /// Without a token no server is asked: news of the account end the wait.
 const TOKEN_PAUSE: Duration = Duration::from_secs(30);
-/// So many entries refused in a row, and none taken, are the target's fault: a proxy answers for it.
+/// Consecutive refusals without a delivery that count as the target's fault, since a proxy may answer for it.
 const RUN: usize = 3;
 /// An outage that lasts is reported again this often.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -39,7 +39,7 @@ const FLAPPING: Duration = Duration::from_secs(60);
 /// Failed entries that are remembered.
 const SUSPECTS: usize = 1_000;
 
-/// What a failed try means for its entry.
+/// The consequence of a failed try for its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The target is down: the entry waits, and no try is counted.
@@ -48,7 +48,7 @@ pub enum Verdict {
     Refused,
 }
 
-/// What there is to log.
+/// An event to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     Down(Severity),

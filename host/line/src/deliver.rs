@@ -22,7 +22,7 @@ use postroom_rules::crash;
 
 /// The outbox is looked at this often even when nobody rings.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
-/// What `postroom outbox retry` and `drop` did is looked for this often.
+/// The interval of checks for changes by `postroom outbox retry` and `drop`.
 const CHANGES_LOOK: Duration = Duration::from_millis(250);
 /// The pause after the store could not be read or written.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ struct Rounds {
     tried: Option<HashSet<i64>>,
 }
 
-/// What became of an entry.
+/// The result of one try of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
     Gone,

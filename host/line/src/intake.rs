@@ -25,7 +25,7 @@ use postroom_rules::crash;
 const ACKNOWLEDGE_BATCH: usize = 512;
 /// A mailbox that is in trouble is tried again at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A mailbox whose account waits for a person looks again this often, and asks no server then: news of the account wake it.
+/// Pause of a mailbox whose account waits for a person. It contacts no server; news of the account wake it earlier.
 const SIGN_IN_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// A full disk is looked at again at least this often.
 const FULL_PAUSE: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ pub enum IntakeError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What it needs to sign in cannot be had. The journal's mail is decided nevertheless.
+    /// Its credential is unavailable. Mail in the journal is still decided.
     #[error("{}; help: {}, then restart postroom", .0.reason, .0.help)]
     Misconfigured(#[from] Unavailable),
     /// Nobody loads them again before the drain is over.
@@ -298,7 +298,7 @@ impl Intake {
             return Ok(Round::Held);
         }
         if !was_held {
-            tracing::info!(mailbox = %self.mailbox.name, mails = mails.len(), "deciding mail that the journal holds undecided");
+            tracing::info!(mailbox = %self.mailbox.name, mails = mails.len(), "deciding undecided mail of the journal");
         }
         let settled = line.settle(&self.mailbox, mails).await?;
         Ok(Round::Settled(settled.decided))
@@ -443,7 +443,7 @@ impl Intake {
         }))
     }
 
-    /// What becomes of the mail on its server. The only copy of a mail is never deleted, whatever the configuration says.
+    /// Returns the mail's acknowledgement. The only copy of a mail is never deleted, whatever the configuration says.
     fn after(&self, ack: &Ack) -> After {
         let after = if ack.failed {
             &self.mailbox.after_failed
@@ -456,7 +456,7 @@ impl Intake {
         }
     }
 
-    /// Says that trouble is over, and at the start records that there is none.
+    /// Reports that the failure is over; at the start, records that there is none.
     async fn say_serving(&mut self) {
         if self.said == Some(MailboxState::Unsteady) && self.streak.short() > 0 {
             return;
@@ -504,7 +504,7 @@ impl Intake {
             let help = format!("{}; then restart postroom", why.help);
             tracing::error!(mailbox = %self.mailbox.name, %state, help, "the mailbox is misconfigured, its mail stays on the server: {why}");
         } else if error.is_of_sign_in() {
-            // Hundreds of mailboxes may share the account, and its trouble was told of once, with the cure.
+            // Hundreds of mailboxes may share the account, whose failure was logged once, with help.
             tracing::debug!(mailbox = %self.mailbox.name, %state, retry_secs, "mailbox paused: {error}");
         } else {
             tracing::error!(mailbox = %self.mailbox.name, %state, retry_secs, "mailbox paused: {error}");
@@ -585,18 +585,18 @@ enum Until {
 enum Round {
     /// There was nothing.
     Done,
-    /// So many were decided, and there may be more.
+    /// The number of decided mails; there may be more.
     Settled(usize),
     /// There is something, which waits.
     Held,
 }
 
-/// What the talk with the server came to.
+/// The result of one exchange with the server.
 #[derive(Default)]
 struct Told {
     /// Something was due for acknowledging, and more may be.
     acknowledged: bool,
-    /// What lies after the cursor, unless it is nothing at all.
+    /// The mail after the cursor, if any.
     fetched: Option<Batch>,
     /// Whether more mail is known to be waiting.
     more: bool,

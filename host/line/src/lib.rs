@@ -264,7 +264,7 @@ impl Line {
                 Ok(done) => any |= done,
                 // The mail whose decision was to be named has none: the next one tells.
                 Err(error) if error.is_of_one_mail() => {
-                    tracing::error!(%error, rule = %rule.name, "a rule that fails too often could not be sent back yet");
+                    tracing::error!(%error, rule = %rule.name, "a rule that fails too often could not be rolled back yet");
                 }
                 Err(error) => return Err(error),
             }
@@ -297,7 +297,7 @@ impl Line {
     /// Ends it: nothing is decided any more.
     pub async fn close(&self) {
         if let Err(error) = self.rules.keep_strikes().await {
-            tracing::warn!(%error, "how rules did on their last mails is not kept: the count begins anew with the next start");
+            tracing::warn!(%error, "failure counters could not be saved; they restart at zero");
         }
         self.store.close();
     }
@@ -342,7 +342,7 @@ impl Repeats {
         self.0 += 1;
         if self.0 <= REPEATS_NAMED {
             tracing::info!(mailbox = %mailbox.name, %message_id, mail = id.0,
-                "a mail came again, byte for byte: it is not decided again");
+                "a mail arrived again, byte for byte, and is not decided again");
         }
     }
 
@@ -350,7 +350,7 @@ impl Repeats {
         let others = self.0.saturating_sub(REPEATS_NAMED);
         if others > 0 {
             tracing::info!(mailbox = %mailbox.name, mails = others,
-                "more mails came again and are not decided again: `postroom ledger --repeated` lists them");
+                "more mails arrived again and are not decided again; `postroom ledger --repeated` lists them");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Answers a source's question which positions are known, from the journal of its mailbox.
+//! The known positions of a mailbox, for its source, from the journal.
 
 use std::collections::HashSet;
 

@@ -24,7 +24,7 @@ pub struct SpeculativeBatch {
     next_pause: usize,
 }
 
-/// What decisions that are not committed yet will change.
+/// The changes of decisions that are not committed yet.
 #[derive(Default)]
 struct Changes<'a> {
     records: Touches,

@@ -19,7 +19,7 @@ const AT_ONCE: usize = 4;
 pub struct GuardedTarget {
     target: Box<dyn Target>,
     breaker: Mutex<CircuitBreaker>,
-    /// Whoever holds it sends a mail: those behind it learn of an outage before they run into it themselves.
+    /// Held while a mail is sent, so that the mails behind it learn of an outage before they meet it themselves.
     turn: tokio::sync::Mutex<()>,
     /// Where the round over the tenants stands.
     served: Mutex<i64>,
@@ -53,13 +53,13 @@ impl GuardedTarget {
         }
     }
 
-    /// What keeps everything waiting now.
+    /// Returns what currently keeps all entries waiting.
     pub fn holds(&self) -> Option<String> {
         let now = Instant::now();
         self.breaker().holds(now).map(str::to_owned)
     }
 
-    /// What kept it may be over: the next entry is tried.
+    /// Tries the next entry, since the cause of the wait may be over.
     pub fn probe_now(&self) {
         self.breaker().probe_now(Instant::now());
     }

@@ -1,4 +1,4 @@
-//! Who is told what becomes of saves: the log, unless somebody watches and wants to know before it is live.
+//! Observers of saves: the log, or a view that sees them before they go live.
 
 use crate::directory::Reread;
 use crate::rulebook::{Change, Refusal, Reloaded};
@@ -6,7 +6,7 @@ use crate::rulebook::{Change, Refusal, Reloaded};
 /// Rules that one line of the log names; the others are counted.
 const NAMED: usize = 10;
 
-/// Is told of each save of a rule, of contacts and of assets.
+/// Observes each save of a rule, of contacts and of assets.
 pub trait Audience: Send + Sync {
     /// Whether the rules of every tenant have to pass their own tests, not only of those with `rule_tests`.
     fn wants_tests(&self) -> bool {
@@ -31,7 +31,7 @@ impl Audience for Log {
         for (rule, reason) in &reloaded.refused {
             match reason {
                 Refusal::Returned { .. } => {
-                    tracing::info!(tenant = %rule.tenant, rule = %rule.name, "an earlier version serves: {reason}");
+                    tracing::info!(tenant = %rule.tenant, rule = %rule.name, "an earlier version is live: {reason}");
                 }
                 _ => {
                     tracing::error!(tenant = %rule.tenant, rule = %rule.name, "rule not loaded: {reason}");
@@ -55,19 +55,19 @@ impl Audience for Log {
         }
         for rule in &reloaded.returned {
             let generation = reloaded.generation.unwrap_or_default();
-            tracing::warn!(generation, tenant = %rule.tenant, rule = %rule.name, "what served before it serves again");
+            tracing::warn!(generation, tenant = %rule.tenant, rule = %rule.name, "rolled back to the previous version");
         }
     }
 
     fn reread(&self, reread: &Reread) {
         for (tenant, problem) in &reread.refused {
-            tracing::error!(%tenant, "not taken over: {problem}");
+            tracing::error!(%tenant, "not applied: {problem}");
         }
         for (tenant, file) in &reread.live {
             tracing::info!(%tenant, file, "contacts or assets are live");
         }
         for (tenant, file) in &reread.returned {
-            tracing::warn!(%tenant, file, "what it held when it last was good serves");
+            tracing::warn!(%tenant, file, "serving the last valid version");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What decides: rules as they are loaded, their generations, tests and directories, and the run of a mail along its chain.
+//! Rules: loading, generations, tests, directories, and the run of a mail along its rule chain.
 
 pub mod audience;
 pub mod cases;

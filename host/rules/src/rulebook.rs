@@ -55,13 +55,13 @@ pub struct LiveRule {
     pub name: String,
     /// Hexadecimal content hash.
     pub hash: String,
-    /// The rule, or why there is none to run: then every mail goes on to the next.
+    /// The rule, or why it cannot run; every mail then goes to the next rule.
     pub rule: Result<Rule, String>,
     /// How this version did on its last mails.
     pub strikes: Strikes,
-    /// What becomes of a mail on which it fails.
+    /// The handling of a mail on which it fails.
     pub on_failure: OnFailure,
-    /// What goes into the store with the generation; nothing for a built-in rule.
+    /// The record for the store; `None` for a built-in rule.
     record: Option<RuleRecord>,
 }
 
@@ -110,7 +110,7 @@ pub struct Chain {
     pub rules: Vec<Arc<LiveRule>>,
 }
 
-/// What a look at the files changed.
+/// The result of a reload.
 #[derive(Debug, Default)]
 pub struct Reloaded {
     /// The new generation, when anything went live.
@@ -138,7 +138,7 @@ impl Reloaded {
 pub struct RuleBook {
     sandbox: Arc<Sandbox>,
     store: Store,
-    /// Is told what becomes of every save.
+    /// Observes every save.
     audience: Arc<dyn Audience>,
     /// The tests that a rule must pass before it goes live.
     gate: Gate,
@@ -272,7 +272,7 @@ impl RuleBook {
         self.published(all).await;
     }
 
-    /// The tenants whose rules are not loaded, with the first few named; nothing when there are none.
+    /// Describes the tenants whose rules are not loaded, naming the first few; `None` if all are.
     pub fn not_loaded(&self) -> Option<String> {
         let tenants = self.tenants.iter().filter(|it| !it.is_loaded());
         let tenants: Vec<&str> = tenants.map(|it| it.name.as_str()).collect();
@@ -319,7 +319,7 @@ impl RuleBook {
         self.live.load().number
     }
 
-    /// The folders in which the rules' files lie, and those that they import or look for in vain, as of the last look.
+    /// Returns the folders of the rules' files and of their imports, also missing ones, as of the last look.
     pub fn folders(&self) -> BTreeSet<PathBuf> {
         let files = self.tenants.iter().flat_map(|it| it.folders());
         files.chain(self.gate.folders()).collect()
@@ -388,7 +388,7 @@ fn load_file(
     })
 }
 
-/// What compiles components. Only the binary sets it: another executable with these parts cannot be its own child.
+/// Compiles components. Only the binary sets it: another executable with these parts cannot be its own child.
 static COMPILER: OnceLock<Compiler> = OnceLock::new();
 
 /// From now on this process compiles components in children of its own program, which are called with the argument given.

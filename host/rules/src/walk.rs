@@ -18,12 +18,12 @@ use postroom_config::OnFailure;
 /// The built-in rule at the end of every chain.
 pub const FALLBACK: &str = "fallback";
 
-/// What a chain run asks besides the rules. It ends at the first failure: nothing is decided without an answer.
+/// Provides `kv`, `lookup` and tickets to a chain run. The run ends at the first failure: no decision is based on a failed answer.
 pub trait CapabilityProvider {
-    /// What a rule remembers.
+    /// Returns the `kv` of a rule.
     fn kv(&self, rule: &str) -> Arc<dyn Kv>;
 
-    /// What is known of the mail's tenant: contacts, assets, open tickets and alerts.
+    /// Returns the lookups of a rule: the tenant's contacts, assets, open tickets and alerts.
     fn lookup(&self, rule: &str) -> Arc<dyn Lookup>;
 
     /// Why a capability handed out before could not answer; looked at after each rule.
@@ -51,7 +51,7 @@ pub struct Place<'a> {
 pub struct ChainOutcome {
     /// Shared with the commit.
     pub conclusion: Arc<Conclusion>,
-    /// Of each rule that was asked, in order.
+    /// The cost of each rule that ran, in order.
     pub spent: Vec<RuleCost>,
 }
 
@@ -63,7 +63,7 @@ impl Deref for ChainOutcome {
     }
 }
 
-/// What asking one rule took.
+/// The cost of running one rule.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleCost {
     /// The rule's place in the chain.
@@ -75,7 +75,8 @@ pub struct RuleCost {
     pub mark: Option<Mark>,
 }
 
-/// What the rules of a mailbox are told of a mail. Of a sender whom the trusted boundary disowns, From counts for nothing. The time is when it was journalled, in milliseconds since 1970 in UTC.
+/// Returns the context of a mail for the rules of its mailbox. The From of a sender that the trusted boundary disowns does not count. The
+/// time is that of journalling, in milliseconds since 1970 in UTC.
 pub fn context(
     tenant: &str,
     mailbox: &str,

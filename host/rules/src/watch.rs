@@ -17,7 +17,7 @@ use crate::rulebook::RuleBook;
 
 /// A save is over when nothing happened in the folder for so long. Editors write in several steps.
 const QUIET: Duration = Duration::from_millis(50);
-/// A folder in which something happens all the time is looked at all the same after so long.
+/// The longest wait for quiet in a folder that changes all the time.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// Another process may have rolled rules back: looked for this often.
 const NEWS: Duration = Duration::from_millis(250);
@@ -60,7 +60,7 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
                 match ended {
                     Ok(Ok(_)) => {}
                     Ok(Err(error)) => {
-                        tracing::error!(%error, "saved rules could not be stored; the live ones go on serving");
+                        tracing::error!(%error, "saved rules could not be stored; the previous ones stay live");
                     }
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 }

@@ -183,7 +183,7 @@ fn make_private(path: &Path) {
     });
     match outcome {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "others on this machine may read this file, and it cannot be taken from them");
+            tracing::warn!(path = %path.display(), %error, "cannot restrict permissions: the file is readable by other users");
         }
         _ => {}
     }

@@ -331,7 +331,7 @@ fn in_script(file: String, line: u32, column: u32, message: String) -> Problem {
         column,
         key: String::new(),
         message,
-        cure: "correct the script; until then its last good version serves".into(),
+        cure: "correct the script; until then the last valid version stays live".into(),
         source: None,
     }
 }
@@ -340,7 +340,7 @@ fn in_script(file: String, line: u32, column: u32, message: String) -> Problem {
 fn failing(file: &str, wanted: &RuleUse, reason: String) -> Problem {
     let tenant = &wanted.tenant;
     let cure = format!(
-        "`postroom rule test {file}` shows more; until it passes, its last good version serves {tenant}"
+        "`postroom rule test {file}` shows more; until it passes, the last valid version stays live for {tenant}"
     );
     of_file(file, reason, &cure)
 }

@@ -103,7 +103,7 @@ async fn with_tokens(
     let outcome = tokio::select! {
         outcome = work => outcome,
         () = signal() => {
-            eprintln!("ending once no token request is under way; once more to quit at once");
+            eprintln!("waiting for a token request to finish; press Ctrl-C again to quit immediately");
             Ok(ExitCode::from(INTERRUPTED))
         }
     };

@@ -98,7 +98,7 @@ async fn drain(
 /// The first signal drains, the second quits.
 pub async fn stop_on_signals(stop: CancellationToken) {
     signal().await;
-    tracing::info!("draining; once more to quit at once");
+    tracing::info!("draining; press Ctrl-C again to quit immediately");
     stop.cancel();
     signal().await;
     std::process::exit(INTERRUPTED.into());

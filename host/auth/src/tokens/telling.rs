@@ -22,7 +22,7 @@ pub(super) fn is_news(told: &mut Option<AuthError>, error: &AuthError) -> bool {
 /// `others` are the accounts of the profile that it concerns as well.
 pub(super) fn failed(account: &Account, profile: &Profile, error: &AuthError, others: usize) {
     if error.is_transient() {
-        tracing::warn!(%account, %error, "no access token for now: it is asked for again and again");
+        tracing::warn!(%account, %error, "no access token; retrying");
         return;
     }
     let advice = advice::advise(error, Some(profile));
@@ -38,11 +38,11 @@ pub(super) fn failed(account: &Account, profile: &Profile, error: &AuthError, ot
 }
 
 pub(super) fn recovered(account: &Account, told: &AuthError) {
-    tracing::info!(%account, was = %told, "access tokens again: the mailboxes of this account go on");
+    tracing::info!(%account, was = %told, "access token acquired; resuming the mailboxes of this account");
 }
 
 pub(super) fn client_recovered(profile: &Profile, told: &AuthError) {
-    tracing::info!(profile = profile.name, was = %told, "the authorization server takes the application again: its mailboxes go on");
+    tracing::info!(profile = profile.name, was = %told, "the authorization server accepts the application again; resuming its mailboxes");
 }
 
 #[cfg(test)]

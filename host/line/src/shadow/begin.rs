@@ -58,7 +58,9 @@ pub fn begin(
     let live = reader.generation_rules(newest)?.unwrap_or_default();
     let mut live = live.iter();
     if live.any(|it| it.tenant == tenant.name && it.name == name && it.hash == hash) {
-        bail!("--rule {file}: it is what serves as {name} already, so there is nothing to compare");
+        bail!(
+            "--rule {file}: it is already the live version of {name}, so there is nothing to compare"
+        );
     }
     if asked.promote {
         super::promote::is_not_refused(reader, &tenant.name, &name, hash)?;

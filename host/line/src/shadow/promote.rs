@@ -1,5 +1,5 @@
 //! Promotion: the candidate is written over its rule's file, which is how every rule goes live. The file stays the truth, and tests,
-//! generations and the way back are those of any other save.
+//! generations and rollback work as for any other save.
 
 use anyhow::{Context, bail};
 use postroom_core::ContentHash;

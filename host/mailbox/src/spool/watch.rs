@@ -166,7 +166,7 @@ fn may_bring_mail(kind: EventKind) -> bool {
 
 fn report(error: &notify::Error) {
     if !REPORTED.swap(true, Ordering::Relaxed) {
-        tracing::warn!(%error, help = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches (sysctl)", "no notice of new files in spools: their folders are looked at every few seconds");
+        tracing::warn!(%error, help = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches (sysctl)", "file watching unavailable; polling spool folders every few seconds");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is known of the tenants besides their mail: contacts and assets from files, which are read again when they are saved.
+//! The tenants' contacts and assets, from files that are read again when they are saved.
 
 pub mod fuzz;
 mod table;
@@ -46,7 +46,7 @@ pub struct Directory {
     assets: Arc<Part<Asset>>,
 }
 
-/// What one file holds, with the words it is found by.
+/// The content of one file, with its search words.
 #[derive(Debug)]
 struct Part<T> {
     /// The reason, where there never was a good file: nobody decides on contacts that could not be read.
@@ -71,19 +71,19 @@ pub struct Directories {
 struct Seen {
     /// While the file has it, it holds what it held; none where that is not sure.
     stamp: Option<Stamp>,
-    /// What it held, or why that could not be read.
+    /// Its content hash, or why it could not be read.
     held: Result<ContentHash, Problem>,
 }
 
-/// What was read of a file, and its stamp if that is sure to change with it.
+/// The content of a file, and its stamp if the stamp is sure to change with the content.
 #[derive(Default)]
 struct Content {
     bytes: Vec<u8>,
     stamp: Option<Stamp>,
 }
 
-/// What the file system tells of a file, which no write leaves as it is: device, inode, size, and the second and nanosecond of
-/// the last change of content or name.
+/// The file system's view of a file, which every write changes: device, inode, size, and the time of the last change in seconds
+/// and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp([i128; 5]);
 
@@ -100,7 +100,7 @@ struct Files {
     seen: Mutex<HashMap<FileId, Seen>>,
 }
 
-/// What a look at a tenant's files changed.
+/// The changes found by a look at a tenant's files.
 #[derive(Debug, Default)]
 pub struct Reread {
     /// Files of which the new content is live.
@@ -241,7 +241,7 @@ impl Directories {
         looked
     }
 
-    /// A part as it is after a look at its file: the new one, or the one that serves, or the one that last did.
+    /// Returns a part after a look at its file: the new version, the live one, or the last valid one.
     fn refresh<T>(
         &self,
         news: Option<(FileId, DirectoryFile, Result<Bytes, Problem>)>,
@@ -275,7 +275,7 @@ impl Directories {
             return good.clone();
         }
         let kept = self.store.kept_file(&id).unwrap_or_else(|error| {
-            tracing::error!(%error, tenant = id.tenant, file = file.shown(), "what it last held cannot be read");
+            tracing::error!(%error, tenant = id.tenant, file = file.shown(), "the last valid version cannot be read");
             None
         });
         if let Some(part) = kept.and_then(|bytes| guarded(made_of, &bytes, &file).ok()) {

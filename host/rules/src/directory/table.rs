@@ -1,4 +1,4 @@
-//! Reads a tenant's contacts or assets from CSV or TOML into rows of named cells; what is wrong is told with its line and a cure.
+//! Reads a tenant's contacts or assets from CSV or TOML into rows of named cells; each problem has a line and help.
 
 use toml::de::{DeTable, DeValue};
 
@@ -14,7 +14,7 @@ const CELL_BYTES: usize = 4 << 10;
 /// Told of one file; who has that many wrong lines knows enough.
 const PROBLEMS: usize = 20;
 
-/// One contact or asset as it stands in the file.
+/// One contact or asset as written in the file.
 #[derive(Debug, PartialEq)]
 pub struct Row {
     /// From 1.
@@ -30,7 +30,7 @@ pub struct Cell {
     pub line: u32,
 }
 
-/// What kind of table a file holds.
+/// The kind of table in a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
     /// `contacts` or `assets`: the TOML tables' name.
@@ -41,7 +41,7 @@ pub struct Shape {
     pub known: &'static [&'static str],
 }
 
-/// What is wrong with one file.
+/// The problems of one file.
 pub struct Faults<'f> {
     file: &'f str,
     pub problems: Vec<Problem>,
@@ -173,13 +173,13 @@ fn read_csv(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
     rows
 }
 
-/// The records of a CSV text with their first lines; blank lines are none.
+/// The records of a CSV text with their first lines, without blank lines.
 struct Records<'t> {
     text: &'t str,
     at: usize,
     place: Place,
     delimiter: u8,
-    /// What is wrong with the quotes of the last record, and the cure: a reader takes them as well as it can, and with them rows.
+    /// The quoting fault of the last record, with help. Readers recover as well as they can, and may swallow rows.
     fault: Option<(&'static str, &'static str)>,
     reader: csv_core::Reader,
     output: Vec<u8>,
@@ -247,7 +247,7 @@ impl Iterator for Records<'_> {
     }
 }
 
-/// What is wrong with the quotes of one record, and the cure.
+/// Returns the quoting fault of one record, with help.
 fn quotes_fault(record: &[u8], delimiter: u8) -> Option<(&'static str, &'static str)> {
     let is_end = |byte: u8| byte == delimiter || byte == b'\r' || byte == b'\n';
     let mut rest = record;
@@ -279,7 +279,7 @@ fn quotes_fault(record: &[u8], delimiter: u8) -> Option<(&'static str, &'static 
     }
 }
 
-/// What the header line has most of: spreadsheets write what the country does.
+/// Returns the most frequent delimiter of the header line, which depends on the spreadsheet's locale.
 fn delimiter(text: &str) -> u8 {
     let header = text.lines().next().unwrap_or_default();
     let count = |c: char| header.matches(c).count();
@@ -387,7 +387,7 @@ fn read_toml(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
         faults.add(0, too_many(), "split the client, or leave some out");
         return Vec::new();
     }
-    // Counted along: a large file is not searched anew for each line.
+    // Counted incrementally, so that a large file is not searched again for each line.
     let mut place = Place::default();
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries.iter() {

@@ -1,4 +1,4 @@
-//! What a look at the files found, beside what serves, before any of it goes live.
+//! The changes found by a look at the files, compared with the live versions, before any of them goes live.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ pub struct Change<'a> {
     chains: &'a HashMap<String, Vec<RuleId>>,
 }
 
-/// What a mail meets in the place of a rule whose file is refused.
+/// The version that runs in the place of a rule whose file is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serves {
     /// The version that served until now.
     Same,
     /// A version that served before, from the store.
     Earlier,
-    /// Nothing: each mail goes on to the next rule.
+    /// None: each mail goes to the next rule.
     Nothing,
 }
 
@@ -38,13 +38,13 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Whether there is anything to tell. Files may change without news, such as a fault that was told already.
+    /// Whether there is anything to report. Files may change without news, such as a fault that was already reported.
     pub fn is_news(&self) -> bool {
         let looked = self.looked;
         !looked.changed.is_empty() || !looked.refused.is_empty() || !looked.passed.is_empty()
     }
 
-    /// The generation that serves; none at the start.
+    /// Returns the live generation; `None` at the start.
     pub fn generation(&self) -> Option<u64> {
         Some(self.serving.number).filter(|number| *number > 0)
     }

@@ -14,9 +14,9 @@ use postroom_files::{Unread, here, open_file, read_whole};
 
 /// The largest rule file that is read, in bytes: room for a component with an interpreter of its own.
 const RULE_FILE_BYTES: u64 = 64 << 20;
-/// What may be imported.
+/// The extensions of files that can be imported.
 const EXTENSIONS: [&str; 2] = ["js", "ts"];
-/// What a rule's file must not lead out of, as people call it.
+/// The name of the folder that a rule's file must not leave, for messages.
 pub const CONFIGURATION: &str = "the configuration's folder";
 
 /// A file, and the folder that it must lie in wherever links lead; none for a file that anybody may have anywhere.
@@ -34,7 +34,7 @@ pub struct Files(RefCell<HashMap<Spot, Result<Bytes, Unread>>>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Footprint(BTreeMap<Spot, Option<ContentHash>>);
 
-/// What one rule may import: the scripts in the first folder that its name goes through, seen from the configuration's.
+/// The files that one rule may import: the scripts in the first folder of its path below the configuration's.
 pub struct Folder<'f> {
     files: &'f Files,
     /// Where names begin.
@@ -153,7 +153,7 @@ impl<'f> Folder<'f> {
         }
     }
 
-    /// What was read so far, and what was looked for in vain.
+    /// Returns the files read so far, and those that were missing.
     pub fn footprint(&self) -> Footprint {
         self.footprint.borrow().clone()
     }
@@ -185,7 +185,7 @@ impl<'f> Folder<'f> {
         })
     }
 
-    /// What no import leaves, as people call it.
+    /// Returns the import root, for messages.
     fn told(&self) -> String {
         format!("the folder {}", here(&self.root).display())
     }

@@ -27,20 +27,20 @@ pub struct Seen {
     sound: bool,
 }
 
-/// What a look at the files found.
+/// The result of a look at the files.
 #[derive(Default)]
 pub struct Looked {
     pub rules: BTreeMap<RuleId, Arc<LiveRule>>,
     pub changed: Vec<RuleId>,
-    /// Of those that changed, the ones made of their files as they are.
+    /// Changed rules that were loaded from their current files.
     pub sound: Vec<RuleId>,
-    /// Those whose serving version is refused by now.
+    /// Rules whose live version is refused now.
     pub returned: Vec<RuleId>,
     /// Those of which versions were refused, and whose file changed since.
     pub forgiven: Vec<RuleId>,
-    /// What is wrong with files that changed.
+    /// The faults of changed files.
     pub refused: Vec<(RuleId, Refusal)>,
-    /// Of files that changed, the tests that passed.
+    /// The passed tests of changed files.
     pub passed: Vec<(RuleId, Tested)>,
 }
 
@@ -142,7 +142,7 @@ impl RuleBook {
                 looked.passed.push((id.clone(), tested));
             }
             let rule = match (loaded, serving) {
-                // Another way to what serves anyway, such as back from a broken save.
+                // The same version again, such as after a broken save was undone.
                 (Ok(fresh), Some(serving))
                     if fresh.hash == serving.hash && serving.rule.is_ok() =>
                 {
@@ -203,7 +203,7 @@ impl RuleBook {
         }
     }
 
-    /// The version that last served, from the store; a rule that says why it cannot run when there is none.
+    /// Returns the last live version from the store, or a rule that states why it cannot run.
     fn last_good(&self, wanted: &RuleUse, reason: String) -> Result<LiveRule, StoreError> {
         let name = wanted.rule.name.clone();
         let Some(record) = self.store.last_good(&wanted.tenant, &name)? else {

@@ -1,4 +1,4 @@
-//! Why a rule as its files are now does not go live: by its type, so that whoever tells of it can show the place.
+//! Why a rule's current files do not go live, typed so that reports can show the place.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use super::files::{Files, Footprint};
 use crate::cases::Tested;
 use postroom_config::RuleUse;
 
-/// What a panic while a rule is loaded comes to.
+/// The message for a panic during a load.
 pub const DEFECT: &str =
     "loading it panicked; this is a bug in Postroom, please report it with the log";
 
-/// What is wrong with the files of a rule. Displayed in one line, which begins with the file, and the place where it is known.
+/// The fault of a rule's files. Displays one line that begins with the file and, if known, the place.
 #[derive(Debug)]
 pub enum Refusal {
     /// Its file cannot be read.
@@ -23,7 +23,7 @@ pub enum Refusal {
         /// The line of the source that the error names.
         source_line: Option<String>,
     },
-    /// This version was rolled back, or sent back.
+    /// This version was rolled back, by a person or automatically.
     Returned { name: String, reason: String },
     /// Its own tests refuse it.
     Tests {

@@ -1,4 +1,4 @@
-//! Versions of rules that must not serve: those that people rolled back, and those that failed on too many mails and are sent back.
+//! Refused rule versions: rolled back by a person, or automatically after too many failures.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use postroom_config::{Config, OnFailure};
 const ALERT_KEY_BYTES: usize = 512;
 
 impl RuleBook {
-    /// Sends a version back that failed for too many senders, on the last mail given: what served before it serves again until the
+    /// Sends a version back that failed for too many senders, on the last mail given: rolled back to the previous version until the
     /// file changes. Where nothing did, the version stays. One alert tells of either. Answers whether another version serves now.
     pub async fn send_back(
         self: &Arc<Self>,
@@ -85,7 +85,7 @@ impl RuleBook {
             OnFailure::Fallback => "the mails it fails on become plain tickets",
         };
         let summary = format!(
-            "The rule {} {failed}. No version served before it, so it goes on being asked, and {what_then}. Last: {last_trouble}",
+            "The rule {} {failed}. No version served before it, so it stays in the chain, and {what_then}. Last: {last_trouble}",
             rule.name
         );
         let alert = alert(&rule.name, &summary);
@@ -134,7 +134,7 @@ fn is_of(refused: &RefusedRule, id: &RuleId) -> bool {
     refused.tenant == id.tenant && refused.name == id.name
 }
 
-/// The key of the alert that tells of a rule's return.
+/// Returns the key of the alert that reports a rule's rollback.
 pub fn alert_key(rule: &str) -> String {
     let key = format!("postroom/rule/{rule}");
     match key.len() > ALERT_KEY_BYTES {

@@ -19,7 +19,7 @@ use super::{Generation, LiveRule, Reloaded, RuleBook, RuleId};
 use crate::directory::Reread;
 use postroom_config::RuleUse;
 
-/// A start waits this long for all rules, so that they go live as one generation. Then it goes on with those that are loaded.
+/// A start waits this long for all rules, so that they go live as one generation. Then it continues with those that are loaded.
 const START_WAIT: Duration = Duration::from_secs(5);
 /// A save that touches the rules of several tenants goes live as one generation when they load within this time.
 const SAVE_WAIT: Duration = Duration::from_secs(1);
@@ -36,22 +36,22 @@ pub struct TenantRules {
     loaded: AtomicBool,
     /// Where its rules' files lie, and those that they import or look for, as of the last look.
     folders: Mutex<BTreeSet<PathBuf>>,
-    /// One rule at a time is sent back.
+    /// One rule at a time is rolled back.
     pub sending_back: tokio::sync::Mutex<()>,
 }
 
-/// The right to look at one tenant's files. Dropped before what was found is live, it makes the next look begin anew.
+/// The right to look at one tenant's files. If it is dropped before the result is live, the next look starts from scratch.
 struct Claim {
     tenant: Arc<TenantRules>,
     seen: OwnedMutexGuard<HashMap<RuleId, Seen>>,
     is_live: bool,
 }
 
-/// What a look found, with the claim that keeps others from looking until it is live.
+/// The result of a look, with the claim that keeps others from looking until it is live.
 struct Found {
     claim: Claim,
     looked: Looked,
-    /// What became of its contacts and assets at the first look, which is reported after its rules.
+    /// The changes of its contacts and assets at the first look, reported after its rules.
     reread: Reread,
 }
 
@@ -89,7 +89,7 @@ impl TenantRules {
         };
         claim().or_else(|| {
             self.again.store(true, Ordering::SeqCst);
-            // Whoever had it may have given it back before it could see the wish.
+            // The holder may have returned it before it could see the request.
             claim()
         })
     }

@@ -1,7 +1,7 @@
 //! Counts for how many senders a version of a rule failed among its last mails: one that fails for too many does not go on.
 //!
-//! Senders are counted and not mails, since an outsider chooses how many mails to send: whoever finds a mail on which a rule fails must
-//! not be able to switch the rule off with five of them.
+//! Senders are counted and not mails, since an outsider chooses how many mails to send: an outsider who finds a mail on which a rule fails
+//! must not be able to switch the rule off with five of them.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use postroom_core::{ContentHash, Message, StrikeLimits, counted};
 use postroom_store::{Mark, SenderKey};
 
-/// So many of the last mails may be taken back, and those that they pushed out of the window are back in it.
+/// Up to this many counts can be retracted; the window keeps that much extra history.
 pub const MOST_TAKEN_BACK: usize = 64;
 
 /// Returns what a mail's sender is counted by: the domain of From. All mails without one count as one sender.
@@ -35,7 +35,7 @@ struct Window {
     is_out: bool,
     /// Nothing served before this version, so it is asked whatever it does.
     stays: bool,
-    /// An alert tells that it stays although it fails.
+    /// An alert reports that it stays although it fails.
     is_told: bool,
 }
 
@@ -47,7 +47,7 @@ impl Strikes {
         }
     }
 
-    /// Of a version that nothing served before: it is never out, and [`Strikes::must_tell`] when it would be.
+    /// The window of a version without a predecessor: it never trips, and [`Strikes::must_tell`] is true instead.
     pub fn staying(limits: StrikeLimits) -> Self {
         let strikes = Self::new(limits);
         strikes.stay();
@@ -65,7 +65,7 @@ impl Strikes {
         self.limits.failures > 0 && window.is_out && !window.stays
     }
 
-    /// Whether an alert is due: it would be out, it stays, and nobody was told. Each such state is told once.
+    /// Whether an alert is due: the version would have been rolled back, stays, and was not reported yet.
     pub fn must_tell(&self) -> bool {
         let window = self.window();
         self.limits.failures > 0 && window.is_out && window.stays && !window.is_told
@@ -76,7 +76,7 @@ impl Strikes {
         self.window().is_told = true;
     }
 
-    /// Whether an alert stands that tells of this version.
+    /// Whether an alert reports this version.
     pub fn is_told(&self) -> bool {
         self.window().is_told
     }
@@ -114,7 +114,7 @@ impl Strikes {
         last.iter().any(|mark| *mark != Mark::Held).then_some(last)
     }
 
-    /// Begins with mails that it had before. What was told then is told.
+    /// Restores the window from stored marks, with what was reported then.
     pub fn resume(&self, last: &[Mark]) {
         for mark in last {
             self.count(*mark);

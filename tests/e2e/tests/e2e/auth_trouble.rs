@@ -169,7 +169,7 @@ fn a_revoked_sign_in_pauses_its_mailboxes_until_somebody_signs_in() {
         "{}",
         running.log()
     );
-    let recoveries = running.lines("INFO", "access tokens again");
+    let recoveries = running.lines("INFO", "access token acquired");
     assert_eq!(recoveries.len(), 1, "{}", running.log());
     assert_eq!(running.lines("ERROR", "").len(), 1, "{}", running.log());
     assert_eq!(running.stop(), Some(0));
@@ -189,7 +189,7 @@ fn a_busy_server_is_given_the_time_it_asks_for() {
     let waited = requests[1].time_ms - requests[0].time_ms;
     assert!(waited >= 3000, "only {waited} ms");
     assert_eq!(running.lines("WARN", "no access token for now").len(), 1);
-    assert_eq!(running.lines("INFO", "access tokens again").len(), 1);
+    assert_eq!(running.lines("INFO", "access token acquired").len(), 1);
     assert!(running.lines("ERROR", "").is_empty(), "{}", running.log());
 }
 
@@ -343,7 +343,7 @@ rules = ["standard"]
         .fail_only(Endpoint::Token, 100, only, refused)
         .expect("ordering a failure");
     let running = room.start();
-    running.await_log("access tokens again");
+    running.await_log("access token acquired");
     assert!(wait_for(PATIENCE, || server.sign_ins() > 0));
     let looks = || running.lines("DEBUG", "mailbox=ill").len();
     assert!(!wait_for(A_WHILE, || looks() > 1), "{}", running.log());

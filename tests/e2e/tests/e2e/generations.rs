@@ -394,7 +394,7 @@ fn check_warns_of_a_file_whose_version_is_refused() {
         assert_eq!(output.status.code(), Some(0), "{}", both(&output));
         both(&output)
     };
-    let refused = "rules/acme.js: was rolled back to generation 1 for acme, and stays out until the file changes";
+    let refused = "warning: was rolled back to generation 1 for acme, and stays out until the file changes\n--> rules/acme.js";
     assert!(!check().contains("was "), "{}", check());
     assert!(!room.path().join("data").exists());
     room.once();

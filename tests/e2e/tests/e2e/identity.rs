@@ -116,7 +116,10 @@ fn what_comes_again_under_one_message_id_is_counted_and_listed() {
     room.write("spool/2.eml", &copied);
     let output = room.postroom(&["run", "--once"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("a mail came again, byte for byte"), "{said}");
+    assert!(
+        said.contains("a mail arrived again, byte for byte"),
+        "{said}"
+    );
     assert_eq!(room.decisions().len(), 1);
     let ledger = room.rows(&["ledger"]);
     assert_eq!(
@@ -163,7 +166,7 @@ fn a_clock_that_leapt_drops_no_raw_mail() {
     // The same age, and a clock that was confirmed a moment ago.
     change("INSERT OR REPLACE INTO state (name, value) VALUES ('clock', unixepoch() * 1000)");
     let running = room.start();
-    running.await_log("raw mail past keep_raw is gone");
+    running.await_log("purged raw mail older than keep_raw");
     assert_eq!(running.stop(), Some(0));
     assert_eq!(raw(), 0);
 }

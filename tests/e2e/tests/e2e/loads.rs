@@ -100,7 +100,7 @@ fn a_save_that_loads_slowly_delays_no_save_of_another_tenant() {
     running.await_log("generation=2");
     room.write("rules/quick.js", quick("three"));
     running.await_log("generation=3");
-    // The version that serves goes on serving until the new one is loaded.
+    // The version that serves stays live until the new one is loaded.
     deliver(&room, "slow", "slow meanwhile");
     assert_eq!(queue_of(&room, "slow meanwhile"), "before");
     let live = running.lines("INFO", SLOW_IS_LIVE);

@@ -191,7 +191,7 @@ impl Audience for Dev {
 
     fn reread(&self, reread: &Reread) {
         let refused = reread.refused.iter().map(|(tenant, problem)| {
-            let text = format!("not taken over, of {tenant}: {problem}");
+            let text = format!("not applied, of {tenant}: {problem}");
             now().with(Ink::Red, text).wrapped(HANG)
         });
         let live = reread.live.iter().map(|(tenant, file)| {
@@ -199,7 +199,7 @@ impl Audience for Dev {
             now().with(Ink::Plain, text).wrapped(HANG)
         });
         let returned = reread.returned.iter().map(|(tenant, file)| {
-            let text = format!("{file} of {tenant}: what it held when it last was good serves");
+            let text = format!("{file} of {tenant}: serving the last valid version");
             now().with(Ink::Yellow, text).wrapped(HANG)
         });
         let lines = refused.chain(live).chain(returned).collect();

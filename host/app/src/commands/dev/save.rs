@@ -82,11 +82,11 @@ impl Telling<'_> {
         let (ink, text) = match reloaded.generation {
             Some(number) if !reloaded.returned.is_empty() && reloaded.live.is_empty() => (
                 Ink::Yellow,
-                format!("generation {number}, with what served before"),
+                format!("generation {number}, rolled back to the previous version"),
             ),
             Some(number) => (Ink::Green, format!("generation {number}{after}")),
             None if reloaded.refused.is_empty() => {
-                let text = format!("generation {serving} goes on serving: the rule is the same");
+                let text = format!("generation {serving} stays live: the rule is the same");
                 (Ink::Plain, text)
             }
             None => return None,
@@ -217,8 +217,8 @@ impl Telling<'_> {
             ];
         }
         let against = match rehearsed.against {
-            Some(generation) => format!("against what serves (generation {generation})"),
-            None => "against what was recorded".into(),
+            Some(generation) => format!("compared with the live version (generation {generation})"),
+            None => "compared with the recorded decisions".into(),
         };
         let counts = match report.replayed() {
             0 => "no mail could be replayed".into(),
@@ -323,18 +323,18 @@ impl Telling<'_> {
                 .all(|(_, refusal)| matches!(refusal, Refusal::Tests { serves: true, .. }));
             let text = match (serves, change.generation()) {
                 (Serves::Same, Some(generation)) if is_itself => {
-                    format!("generation {generation} goes on serving, with this very rule")
+                    format!("generation {generation} stays live, with this very rule")
                 }
                 (Serves::Same, Some(_)) if !change.fresh().is_empty() => {
-                    "what served before goes on".to_owned()
+                    "the previous versions stay live".to_owned()
                 }
                 (Serves::Same, Some(generation)) => {
-                    format!("generation {generation} goes on serving")
+                    format!("generation {generation} stays live")
                 }
-                (Serves::Same | Serves::Earlier, _) => "its last good version serves".to_owned(),
-                (Serves::Nothing, _) => {
-                    "no version of it ever served: mail passes it by".to_owned()
+                (Serves::Same | Serves::Earlier, _) => {
+                    "the last valid version stays live".to_owned()
                 }
+                (Serves::Nothing, _) => "no valid version: mail skips this rule".to_owned(),
             };
             lines.push(
                 labelled(Ink::Red, "not live")

@@ -434,7 +434,7 @@ fn what_cannot_be_begun_ended_or_promoted_says_why() {
         ),
         (
             &["drop", "--rule", "b.js", "--as", "rules/a.js"],
-            "--rule b.js: it is what serves as rules/a.js already",
+            "--rule b.js: it is already the live version of rules/a.js",
         ),
         (
             &["drop", "--rule", "a.js", "--mails", "0"],
