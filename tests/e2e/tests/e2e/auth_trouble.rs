@@ -188,7 +188,7 @@ fn a_busy_server_is_given_the_time_it_asks_for() {
     assert_eq!(requests.len(), 2, "{requests:#?}");
     let waited = requests[1].time_ms - requests[0].time_ms;
     assert!(waited >= 3000, "only {waited} ms");
-    assert_eq!(running.lines("WARN", "no access token for now").len(), 1);
+    assert_eq!(running.lines("WARN", "no access token; retrying").len(), 1);
     assert_eq!(running.lines("INFO", "access token acquired").len(), 1);
     assert!(running.lines("ERROR", "").is_empty(), "{}", running.log());
 }

@@ -217,7 +217,7 @@ impl Telling<'_> {
             ];
         }
         let against = match rehearsed.against {
-            Some(generation) => format!("compared with the live version (generation {generation})"),
+            Some(generation) => format!("compared with generation {generation}"),
             None => "compared with the recorded decisions".into(),
         };
         let counts = match report.replayed() {
