@@ -1,4 +1,4 @@
-//! Events: what happened to a ticket, a note or an alert, in a form that no target prescribes. Each target renders them its own way.
+//! Events: changes of tickets, notes and alerts in a neutral form, which each target renders in its own way.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::Value;
 
-/// What an item is.
+/// The kind of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ItemKind {
@@ -47,7 +47,7 @@ pub struct ItemSnapshot {
     pub detail: ItemDetail,
 }
 
-/// What only some items have.
+/// Facts that only some items have.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ItemDetail {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,7 +60,7 @@ pub struct ItemDetail {
     pub service: Option<String>,
 }
 
-/// What happened to an item.
+/// The change of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {
     #[serde(rename = "ticket.created")]

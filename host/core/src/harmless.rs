@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// Stands for a character without a picture: ␚. Some terminals drop U+FFFD.
 const SUBSTITUTE: char = '\u{241a}';
 
-/// The text with every [hidden](is_hidden) character as `\uXXXX`, which is also how JSON writes it. Line feeds and tabs stay, and a
+/// Returns the text with every [hidden](is_hidden) character as a JSON escape. Line feeds and tabs stay, and a
 /// carriage return before a line feed is left out.
 pub fn visible(text: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');

@@ -19,8 +19,6 @@ pub enum MailKind {
     Reply,
     /// Carries the mail that it forwards, whole.
     Forward,
-    /// Answers no mail, such as a test mail.
-    Notice,
 }
 
 /// One mail to send.

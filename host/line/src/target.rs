@@ -165,7 +165,7 @@ fn original(
     entry: &OutboxEntry,
 ) -> Result<Option<Bytes>, Attempt> {
     match mail.kind {
-        MailKind::Reply | MailKind::Notice => Ok(None),
+        MailKind::Reply => Ok(None),
         MailKind::Forward => match store.raw(JournalId(entry.decision.0)) {
             Ok(Some(raw)) => Ok(Some(raw)),
             Ok(None) => Err(Attempt::Final("the mail to forward was purged".into())),

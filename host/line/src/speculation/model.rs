@@ -202,10 +202,10 @@ fn mail(number: u64, habits: &Habits, random: &mut Random) -> PendingMail {
     }
 }
 
-/// What a rule writes and asks for, or the kind of trouble in which it ended.
+/// The writes and actions of a rule, or the kind of its failure.
 type Run = Result<(Vec<KvWrite>, Vec<Action>), TroubleKind>;
 
-/// What decisions see and change.
+/// The state that decisions read and change.
 struct World<'c> {
     case: &'c Case,
     chain: Chain,
@@ -347,7 +347,8 @@ impl World<'_> {
         outcome(answer, spent)
     }
 
-    /// What a rule does, and whether a failure is its own fault: it depends on the rule, its version, the mail, and all that it reads. No actions are a pass.
+    /// Runs a fake rule, and returns whether a failure is its own fault. The result depends on the rule, its version, the mail and all reads. No
+    /// actions mean pass.
     fn ask(&self, rule: &LiveRule, parsed: &Parsed, answer: &mut Conclusion) -> (Run, bool) {
         let habits = &self.case.habits;
         let seen = [&rule.name, &rule.hash].map(|text| text.bytes().map(u64::from).sum::<u64>());
@@ -440,7 +441,7 @@ impl World<'_> {
         self.tickets.get(number.checked_sub(1)?)
     }
 
-    /// The ticket of the mail that this one answers, else the one that its subject names.
+    /// Returns the ticket of the mail that this one answers, or the one named in the subject.
     fn thread(&self, parsed: &Parsed) -> Option<Thread> {
         let message = parsed.message()?;
         let answered = message.references.iter().find_map(|id| self.mails.get(id));
@@ -564,7 +565,7 @@ fn alert(key: String, seen: u64) -> Action {
     })
 }
 
-/// Of what is seen, as text.
+/// Hashes the debug text of a value.
 fn hash(seen: &impl std::fmt::Debug) -> u64 {
     let text = format!("{seen:?}");
     text.bytes()
