@@ -83,12 +83,12 @@ fn in_vault(config: &Config, tls: &Arc<ClientConfig>, vault: Vault) -> anyhow::R
 
 /// Connects to nothing yet.
 pub fn source(
-    mailbox: &postroom_config::Mailbox,
+    mailbox: &postroom_config::MailboxConfig,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
 ) -> Ready<Box<dyn Source>> {
     Ok(match &mailbox.source {
-        postroom_config::Source::Imap {
+        postroom_config::SourceConfig::Imap {
             server,
             login: sign_in,
             folder,
@@ -112,14 +112,14 @@ pub fn source(
             let login = login(sign_in, tokens)?;
             Box::new(postroom_mailbox::imap(settings, login, tls.clone()))
         }
-        postroom_config::Source::Spool { path } => Box::new(postroom_mailbox::spool(
+        postroom_config::SourceConfig::Spool { path } => Box::new(postroom_mailbox::spool(
             SpoolSettings::new(&mailbox.name, path),
         )),
     })
 }
 
 /// The folders that a mailbox's mail is moved to, each once.
-fn targets(mailbox: &postroom_config::Mailbox) -> Vec<String> {
+fn targets(mailbox: &postroom_config::MailboxConfig) -> Vec<String> {
     let mut targets = Vec::new();
     for after in [&mailbox.after_done, &mailbox.after_failed] {
         if let After::Move(target) = after
@@ -157,7 +157,7 @@ pub fn smtp(
         .with_context(|| format!("outgoing.{}", way.name))
 }
 
-fn login(login: &postroom_config::Login, tokens: &Ready<Arc<Tokens>>) -> Ready<Login> {
+fn login(login: &postroom_config::MailLogin, tokens: &Ready<Arc<Tokens>>) -> Ready<Login> {
     Ok(match &login.credential {
         Credential::Account { account, resource } => Login::Bearer {
             user: login.user.clone(),

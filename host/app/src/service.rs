@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use postroom_auth::runway::Notice;
+use postroom_auth::expiry::Notice;
 use postroom_auth::{RefreshStep, Tokens};
 use postroom_core::{ItemKind, MailboxState, OutgoingRoute, Outlets, RawMessage, Routes};
 use postroom_mailbox::{FetchLimits, InFlight, Source};
@@ -21,22 +21,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connections;
 use crate::parts::Parts;
-use crate::{runway, tls};
+use crate::{expiry, tls};
 use postroom_config::{Config, Ready, Unavailable};
-use postroom_line::budget::Budget;
 use postroom_line::clock::ClockCheck;
 use postroom_line::deliver::Deliveries;
 use postroom_line::intake::Intake;
 use postroom_line::positions::JournalPositions;
+use postroom_line::rate_limiter::RateLimiter;
 use postroom_line::room::OutboxRoom;
+use postroom_line::session_health::SessionHealth;
 use postroom_line::shadow::Shadows;
 use postroom_line::slots::Slots;
-use postroom_line::streak::Streak;
 use postroom_line::target::GuardedTarget;
-use postroom_line::{Line, Mailbox, Observer, Settled, suspects};
-use postroom_rules::audience::{Audience, Log};
+use postroom_line::{BatchOutcome, Line, Mailbox, Observer, suspects};
 use postroom_rules::crash;
 use postroom_rules::directory::Directories;
+use postroom_rules::reload_observer::{Log, ReloadObserver};
 use postroom_rules::rulebook::{self, LoadPool, RuleBook};
 use postroom_rules::watch as rule_watch;
 
@@ -70,7 +70,7 @@ pub struct Service {
 /// Who watches a service.
 pub struct Watchers {
     pub observer: Option<Observer>,
-    pub audience: Arc<dyn Audience>,
+    pub reload_observer: Arc<dyn ReloadObserver>,
     /// Instances of rules that the audience may hold at a time, so that no mail waits for one.
     pub instances: usize,
     /// Whether an empty database may take the place of one that is gone.
@@ -102,7 +102,7 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let watchers = Watchers {
             observer,
-            audience: Arc::new(Log),
+            reload_observer: Arc::new(Log),
             instances: 0,
             start_anew,
         };
@@ -117,7 +117,7 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let Watchers {
             observer,
-            audience,
+            reload_observer,
             instances,
             start_anew,
         } = watchers;
@@ -141,7 +141,7 @@ impl Service {
             sandbox.clone(),
             store.clone(),
             directories.clone(),
-            audience,
+            reload_observer,
             stop.clone(),
         );
         let mut loading = JoinSet::new();
@@ -180,7 +180,7 @@ impl Service {
             own_addresses: config.own_addresses().into_iter().collect(),
             slots,
             outbox_filled,
-            memories: memories(&config),
+            tenant_locks: tenant_locks(&config),
             budgets: budgets(&config),
             room: OutboxRoom::new(config.limits.outbox_entries),
             stop: stop.clone(),
@@ -212,7 +212,7 @@ impl Service {
                 crowded: false,
                 crowded_recorded: false,
                 said: Some(MailboxState::Starting),
-                streak: Streak::default(),
+                streak: SessionHealth::default(),
             })
             .collect();
         Ok(Self {
@@ -380,13 +380,13 @@ impl Service {
         &self,
         mailbox: &str,
         mails: Vec<RawMessage>,
-    ) -> Result<Settled, StoreError> {
+    ) -> Result<BatchOutcome, StoreError> {
         let intake = self.intakes.iter().find(|i| i.mailbox.name == mailbox);
         let Some(intake) = intake else {
-            return Ok(Settled::default());
+            return Ok(BatchOutcome::default());
         };
         let pending = self.line.journal(&intake.mailbox, mails, None).await?;
-        self.line.settle(&intake.mailbox, pending).await
+        self.line.process_batch(&intake.mailbox, pending).await
     }
 
     /// Tries each due delivery once, closes the store, and answers how many stay pending.
@@ -460,7 +460,7 @@ fn deliveries(
     })
 }
 
-fn line_mailbox(config: &Config, mailbox: &postroom_config::Mailbox) -> Mailbox {
+fn line_mailbox(config: &Config, mailbox: &postroom_config::MailboxConfig) -> Mailbox {
     let takers = |kind| {
         let sinks = config.sinks.iter();
         sinks
@@ -500,7 +500,7 @@ fn line_mailbox(config: &Config, mailbox: &postroom_config::Mailbox) -> Mailbox 
 
 /// A mailbox's source, which may ask the journal what it knows.
 fn source(
-    mailbox: &postroom_config::Mailbox,
+    mailbox: &postroom_config::MailboxConfig,
     store: &Store,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
@@ -515,7 +515,7 @@ fn source(
 
 /// What changes when the login's account, which had failed, works again.
 fn recovered(
-    login: &postroom_config::Login,
+    login: &postroom_config::MailLogin,
     tokens: &Ready<Arc<Tokens>>,
 ) -> Option<watch::Receiver<u64>> {
     match &login.credential {
@@ -529,7 +529,7 @@ fn recovered(
 }
 
 /// For each tenant whose rules may see what the mail before changed.
-fn memories(config: &Config) -> HashMap<String, Mutex<()>> {
+fn tenant_locks(config: &Config) -> HashMap<String, Mutex<()>> {
     let sees = |grants: &Grants| grants.kv || grants.lookup;
     let granted = config.tenants.iter().filter(|it| sees(&it.grants));
     granted
@@ -537,11 +537,11 @@ fn memories(config: &Config) -> HashMap<String, Mutex<()>> {
         .collect()
 }
 
-fn budgets(config: &Config) -> HashMap<String, Budget> {
+fn budgets(config: &Config) -> HashMap<String, RateLimiter> {
     let tenants = config.tenants.iter();
     tenants
         .filter_map(|tenant| Some((&tenant.name, tenant.mails_per_minute?)))
-        .map(|(name, rate)| (name.clone(), Budget::new(name, rate)))
+        .map(|(name, rate)| (name.clone(), RateLimiter::new(name, rate)))
         .collect()
 }
 
@@ -549,7 +549,7 @@ fn budgets(config: &Config) -> HashMap<String, Budget> {
 async fn tell_notices(config: Arc<Config>, stop: CancellationToken) {
     let mut told: Vec<Notice> = Vec::new();
     loop {
-        let notices = runway::notices(&config, Timestamp::now());
+        let notices = expiry::notices(&config, Timestamp::now());
         for notice in notices.iter().filter(|notice| !told.contains(notice)) {
             tracing::warn!(key = notice.key, cure = notice.cure, "{}", notice.message);
         }

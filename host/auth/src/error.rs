@@ -26,7 +26,7 @@ pub enum AuthError {
     #[error("profile {account}: the authorization server refused: {refusal}")]
     Refused {
         account: Account,
-        refusal: Box<Refusal>,
+        refusal: Box<ServerRefusal>,
     },
 
     /// The response is not that of an authorization server: HTML, empty, or oversized.
@@ -51,7 +51,7 @@ pub enum AuthError {
 
 /// An authorization server's no, as it is kept in the vault and shown to admins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct ServerRefusal {
     /// The standard's error word, such as `invalid_client`.
     pub error: String,
     /// Microsoft's AADSTS numbers; empty elsewhere.
@@ -86,7 +86,7 @@ impl AuthError {
         }
     }
 
-    pub fn refusal(&self) -> Option<&Refusal> {
+    pub fn refusal(&self) -> Option<&ServerRefusal> {
         match self {
             AuthError::Refused { refusal, .. } => Some(refusal),
             _ => None,
@@ -119,7 +119,7 @@ impl AuthError {
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for ServerRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.error)?;
         for code in &self.codes {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use oauth2::http::StatusCode;
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
-use postroom_net::{Redactor, Trace};
+use postroom_net::{Trace, TraceRedactor};
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
@@ -112,7 +112,7 @@ async fn send(
 }
 
 /// Returns the secrets of a request: every field except the public ones.
-fn sent(request: &HttpRequest) -> Redactor {
+fn sent(request: &HttpRequest) -> TraceRedactor {
     const PUBLIC: [&str; 6] = [
         "grant_type",
         "scope",
@@ -143,7 +143,7 @@ fn sent(request: &HttpRequest) -> Redactor {
                 .extend(form_urlencoded::parse(&plain).map(|(_, value)| value.into_owned().into()));
         }
     }
-    Redactor::new(secrets.iter().map(|secret| secret.as_str()))
+    TraceRedactor::new(secrets.iter().map(|secret| secret.as_str()))
 }
 
 /// Lets through what OAuth can read. The headers stay behind: some servers call their JSON plain text.
@@ -151,7 +151,7 @@ fn judged(
     status: StatusCode,
     body: Vec<u8>,
     retry_after: Option<Duration>,
-    sent: &Redactor,
+    sent: &TraceRedactor,
 ) -> Result<HttpResponse, ExchangeError> {
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
     // Read as the library does, which minds nothing that comes after.
@@ -253,7 +253,7 @@ mod tests {
             status,
             body.into(),
             Some(Duration::from_secs(7)),
-            &Redactor::new(SENT),
+            &TraceRedactor::new(SENT),
         ) {
             Ok(answer) => format!("ok {}", String::from_utf8_lossy(answer.body())),
             Err(ExchangeError::Transient {

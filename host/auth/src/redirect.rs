@@ -44,7 +44,7 @@ pub struct RedirectListener {
 }
 
 /// The browser that delivered the code and waits for the result of the exchange. Dropping it closes the connection.
-pub struct Reply {
+pub struct PageReply {
     ending: oneshot::Sender<Ending>,
     connections: JoinSet<Option<Ended>>,
 }
@@ -58,7 +58,7 @@ enum Ending {
 /// The result of a closed connection.
 enum Ended {
     Code,
-    Refusal(AuthError),
+    ServerRefusal(AuthError),
 }
 
 /// A code, and where its browser waits.
@@ -114,16 +114,16 @@ impl RedirectListener {
 
     /// Waits for the redirect of this sign-in. A request with a wrong state gets an error page, and the wait continues.
     /// Dropping the future closes all its connections.
-    pub async fn wait(self, sign_in: &CodeSignIn) -> Result<(Code, Reply), AuthError> {
+    pub async fn wait(self, sign_in: &CodeSignIn) -> Result<(Code, PageReply), AuthError> {
         let mut connections = JoinSet::new();
         let (bring, mut brought) = mpsc::channel(1);
         loop {
             tokio::select! {
                 Some(Brought { code, ending }) = brought.recv() => {
-                    return Ok((code, Reply { ending, connections }));
+                    return Ok((code, PageReply { ending, connections }));
                 }
                 Some(ended) = connections.join_next() => {
-                    if let Ok(Some(Ended::Refusal(error))) = ended {
+                    if let Ok(Some(Ended::ServerRefusal(error))) = ended {
                         return Err(error);
                     }
                 }
@@ -142,7 +142,7 @@ impl RedirectListener {
     }
 }
 
-impl Reply {
+impl PageReply {
     /// Tells the browser that the code was exchanged; returns when the page was sent.
     pub async fn signed_in(self) {
         self.send(Ending::SignedIn).await;
@@ -268,7 +268,7 @@ async fn converse(
                 Answer::Page(page) => page,
                 Answer::Refused(error) => {
                     // The first one counts.
-                    let _ = outcome.set(Ended::Refusal(error));
+                    let _ = outcome.set(Ended::ServerRefusal(error));
                     page(
                         StatusCode::OK,
                         "The sign-in was refused",

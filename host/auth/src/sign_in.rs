@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use postroom_net::Redactor;
+use postroom_net::TraceRedactor;
 use url::{Url, form_urlencoded};
 
 use crate::grant::shortened;
-use crate::{Account, AuthError, Refusal, Secret};
+use crate::{Account, AuthError, Secret, ServerRefusal};
 
 /// The longest redirect or code read, in bytes; real ones stay below 4 KB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -138,12 +138,12 @@ impl Expected {
     /// `AADSTS65004: …`.
     fn refused(&self, query: &str, error: &str) -> AuthError {
         let code = value(query, "code").unwrap_or_default();
-        let sent = Redactor::new([self.state.expose(), &code]);
+        let sent = TraceRedactor::new([self.state.expose(), &code]);
         let description = value(query, "error_description").map(|text| sent.redact(&text));
         let text = description.as_deref().unwrap_or_default();
         AuthError::Refused {
             account: self.account.clone(),
-            refusal: Box::new(Refusal {
+            refusal: Box::new(ServerRefusal {
                 error: shortened(error),
                 codes: aadsts(text),
                 description: description.as_deref().map(shortened),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use postroom_auth::{Account, AccountUse, Need, Profile};
 
-use super::reader::{Item, Reader, join};
-use super::{Credential, Login, Mailbox, Outgoing};
+use super::reader::{Item, TomlReader, join};
+use super::{Credential, MailLogin, MailboxConfig, Outgoing};
 
 /// The line of each named item in the file.
 pub struct Places(HashMap<String, usize>);
@@ -27,8 +27,8 @@ impl Places {
 
 /// Every account in the order of the file, then those of application profiles that nobody uses yet.
 pub fn of(
-    reader: &Reader,
-    mailboxes: (&[Mailbox], &Places),
+    reader: &TomlReader,
+    mailboxes: (&[MailboxConfig], &Places),
     outgoing: (&[Outgoing], &Places),
     profiles: (&[Profile], &Places),
 ) -> Vec<AccountUse> {
@@ -85,7 +85,7 @@ pub fn of(
     accounts
 }
 
-fn account(login: &Login) -> Option<&Account> {
+fn account(login: &MailLogin) -> Option<&Account> {
     match &login.credential {
         Credential::Account { account, .. } => Some(account),
         Credential::Password(_) | Credential::Unavailable(_) => None,

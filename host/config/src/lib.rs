@@ -40,9 +40,9 @@ pub use bare::bare_text;
 use mailboxes::Surroundings;
 pub use outgoing::SUBMISSION;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
-use reader::{Item, Reader, Section};
+use reader::{Item, Section, TomlReader};
 pub use servers::ServerProtocol;
-pub use sources::{IMAP, Import, Source};
+pub use sources::{IMAP, Import, SourceConfig};
 pub use values::duration_of;
 
 const DEFAULT_DATA_DIR: &str = "data";
@@ -78,7 +78,7 @@ pub struct Config {
     /// profiles that nothing uses.
     pub accounts: Vec<AccountUse>,
     pub tenants: Vec<Tenant>,
-    pub mailboxes: Vec<Mailbox>,
+    pub mailboxes: Vec<MailboxConfig>,
     pub outgoing: Vec<Outgoing>,
     pub sinks: Vec<Sink>,
     /// Valid settings that are probably mistakes, in the order of the file.
@@ -169,12 +169,12 @@ impl DirectoryFile {
 }
 
 #[derive(Debug, Clone)]
-pub struct Mailbox {
+pub struct MailboxConfig {
     pub name: String,
     pub tenant: String,
     /// The address its mail arrives by; lower-case domain. Always there for IMAP.
     pub address: Option<String>,
-    pub source: Source,
+    pub source: SourceConfig,
     /// The authserv-ids whose Authentication-Results are believed: its own, or else those of all mailboxes.
     pub trusted: Vec<String>,
     /// The polling interval, besides the server's notifications.
@@ -184,7 +184,7 @@ pub struct Mailbox {
     /// The acknowledgement of a quarantined mail.
     pub after_failed: After,
     /// The rule chain; the built-in fallback follows it in any case.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<RuleConfig>,
     /// The name in `outgoing` by which replies leave.
     pub outgoing: Option<String>,
     /// Whether what becomes of old mail goes to the sinks. It is never answered nor forwarded.
@@ -199,7 +199,7 @@ pub struct Server {
 }
 
 #[derive(Debug, Clone)]
-pub struct Login {
+pub struct MailLogin {
     /// The user whose mailbox is opened, or who submits mail; the credential's account may be another user's.
     pub user: String,
     pub credential: Credential,
@@ -219,7 +219,7 @@ pub enum Credential {
 
 /// One rule of a mailbox's chain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rule {
+pub struct RuleConfig {
     /// `standard`, `fallback`, or the path as written, without a leading `./`.
     pub name: String,
     pub kind: RuleKind,
@@ -233,7 +233,7 @@ pub enum RuleKind {
     Component(PathBuf),
 }
 
-impl Rule {
+impl RuleConfig {
     /// A file outside of any configuration, named as it was given: a component when it ends in `.wasm`, else a script.
     pub fn of_file(path: &Path) -> Self {
         let is_component = path.extension().is_some_and(|e| e == "wasm");
@@ -285,7 +285,7 @@ impl Rule {
 #[derive(Debug, Clone)]
 pub struct RuleUse {
     pub tenant: String,
-    pub rule: Rule,
+    pub rule: RuleConfig,
     /// One JSON object.
     pub settings_json: String,
     pub grants: Grants,
@@ -326,7 +326,7 @@ pub struct Outgoing {
     /// The name that EHLO says.
     pub hello: Option<String>,
     /// `None` for a relay that asks for none.
-    pub login: Option<Login>,
+    pub login: Option<MailLogin>,
 }
 
 /// A webhook that every item it takes is posted to.
@@ -373,7 +373,7 @@ impl Config {
             Ok(text) => text,
             Err(problems) => return (Err(problems), Vec::new()),
         };
-        let reader = Reader::new(&name, &text, folder(file), environment);
+        let reader = TomlReader::new(&name, &text, folder(file), environment);
         let table = parse(&reader, &text);
         let (config, uses) = match &table {
             Some(table) => read(Section::root(&reader, table), file),
@@ -394,7 +394,7 @@ impl Config {
         let name = file.to_string_lossy();
         let text = text(file, &name)?;
         let environment = |name: &str| std::env::var_os(name);
-        let reader = Reader::new(&name, &text, folder(file), &environment);
+        let reader = TomlReader::new(&name, &text, folder(file), &environment);
         let table = parse(&reader, &text);
         let config = table
             .as_ref()
@@ -413,7 +413,7 @@ impl Config {
         self.tenants.iter().find(|tenant| tenant.name == name)
     }
 
-    pub fn mailbox(&self, name: &str) -> Option<&Mailbox> {
+    pub fn mailbox(&self, name: &str) -> Option<&MailboxConfig> {
         self.mailboxes.iter().find(|mailbox| mailbox.name == name)
     }
 
@@ -446,7 +446,7 @@ impl Config {
 pub fn data_dir(file: &Path) -> Result<PathBuf, Problems> {
     let name = file.to_string_lossy();
     let text = text(file, &name)?;
-    let reader = Reader::new(&name, &text, folder(file), &|_| None);
+    let reader = TomlReader::new(&name, &text, folder(file), &|_| None);
     let table = parse(&reader, &text);
     let data_dir = table
         .as_ref()
@@ -556,7 +556,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
 }
 
 /// The document, or `None` with every place told where it is no TOML.
-fn parse<'r>(reader: &Reader, text: &'r str) -> Option<Spanned<DeTable<'r>>> {
+fn parse<'r>(reader: &TomlReader, text: &'r str) -> Option<Spanned<DeTable<'r>>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut last_bare = None;
     for error in &errors {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use postroom_core::After;
 
-use super::profiles::AllFacts;
+use super::profiles::AllProfileFacts;
 use super::reader::{Item, Section};
-use super::rules::{self, Chain};
+use super::rules::{self, ChainConfig};
 use super::sources::{self, Place, Protocol};
-use super::{Mailbox, Names, Source, authentication};
+use super::{MailboxConfig, Names, SourceConfig, authentication};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
@@ -17,7 +17,7 @@ const EVERY: std::ops::RangeInclusive<Duration> =
 /// The configuration that mailboxes are checked against.
 pub struct Surroundings<'s> {
     pub names: &'s Names,
-    pub facts: &'s AllFacts,
+    pub facts: &'s AllProfileFacts,
     /// What mailboxes without a list of their own trust; `None` when it could not be read.
     pub trusted: Option<&'s [String]>,
     /// The profile each outgoing signs in by.
@@ -27,8 +27,8 @@ pub struct Surroundings<'s> {
 /// The mailboxes without problems, and every chain as far as it could be read.
 #[derive(Default)]
 pub struct Read {
-    pub mailboxes: Vec<Mailbox>,
-    pub chains: Vec<Chain>,
+    pub mailboxes: Vec<MailboxConfig>,
+    pub chains: Vec<ChainConfig>,
 }
 
 /// A property that two mailboxes must not share.
@@ -55,9 +55,9 @@ fn read_one(
     name: &str,
     item: &Item,
     around: &Surroundings,
-    chains: &mut Vec<Chain>,
+    chains: &mut Vec<ChainConfig>,
     taken: &mut Taken,
-) -> Option<Mailbox> {
+) -> Option<MailboxConfig> {
     let section = item.section("a mailbox")?;
     let tenant = section
         .required("tenant", "add tenant = \"…\", the client it belongs to")
@@ -74,7 +74,7 @@ fn read_one(
     };
     let (names, rules, sound) = rules::read(section.item("rules"));
     if let Some(tenant) = &tenant {
-        chains.push(Chain {
+        chains.push(ChainConfig {
             tenant: tenant.clone(),
             names,
             rules: rules.clone(),
@@ -115,7 +115,7 @@ fn read_one(
     let unique = claim(item, address_item, &address, source.as_ref(), taken);
     let (after_done, after_failed) = after?;
     (sound && unique).then_some(())?;
-    Some(Mailbox {
+    Some(MailboxConfig {
         name: name.into(),
         tenant: tenant?,
         address: address.map_or(Some(None), |address| address.map(Some))?,
@@ -153,7 +153,7 @@ pub fn refuse_foreign(item: &Item, profile: &str, tenant: &str, around: &Surroun
 fn read_after(
     section: &Section,
     protocol: Option<&Protocol>,
-    source: Option<&Source>,
+    source: Option<&SourceConfig>,
 ) -> Option<(After, After)> {
     let default = protocol.map_or(sources::AFTER_ON_SERVER, |protocol| protocol.after);
     let (done, failed) = default();
@@ -173,7 +173,7 @@ fn read_after(
 fn read_one_after(
     item: &Item,
     protocol: Option<&Protocol>,
-    source: Option<&Source>,
+    source: Option<&SourceConfig>,
 ) -> Option<After> {
     let text = item.text()?;
     let marks = protocol.is_none_or(|protocol| protocol.marks);
@@ -232,7 +232,7 @@ fn claim(
     mailbox: &Item,
     address_item: Option<Item>,
     address: &Option<Option<String>>,
-    source: Option<&Source>,
+    source: Option<&SourceConfig>,
     taken: &mut Taken,
 ) -> bool {
     let mut identities = Vec::new();

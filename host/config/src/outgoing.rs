@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use postroom_auth::Provider;
 
-use super::profiles::AllFacts;
+use super::profiles::AllProfileFacts;
 use super::reader::Item;
-use super::servers::{self, Ports, ServerProtocol, Target};
+use super::servers::{self, Ports, ServerProtocol, SignInService};
 use super::{Names, Outgoing};
 
 pub static SUBMISSION: ServerProtocol = ServerProtocol {
@@ -32,7 +32,7 @@ pub struct Read {
     pub profiles: HashMap<String, String>,
 }
 
-pub fn read(entries: Vec<(&str, Item)>, names: &Names, facts: &AllFacts) -> Read {
+pub fn read(entries: Vec<(&str, Item)>, names: &Names, facts: &AllProfileFacts) -> Read {
     let mut read = Read {
         outgoing: Vec::new(),
         profiles: HashMap::new(),
@@ -48,7 +48,7 @@ fn read_one(
     name: &str,
     item: &Item,
     names: &Names,
-    facts: &AllFacts,
+    facts: &AllProfileFacts,
     profiles: &mut HashMap<String, String>,
 ) -> Option<Outgoing> {
     let section = item.section("an outgoing")?;
@@ -85,7 +85,7 @@ fn read_one(
     let login = match sign_in.way {
         Some(Some(way)) => {
             let address = from.as_ref().map(|from| from.email.as_str());
-            servers::read_login(&section, way, Target::Submission, address, facts).map(Some)
+            servers::read_login(&section, way, SignInService::Submission, address, facts).map(Some)
         }
         Some(None) => match login_item {
             Some(item) => {

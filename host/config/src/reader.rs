@@ -14,7 +14,7 @@ use crate::suggest::{closest, hint};
 pub type Environment<'r> = dyn Fn(&str) -> Option<OsString> + 'r;
 
 /// One file being read: where its lines start, and what was found wrong so far.
-pub struct Reader<'r> {
+pub struct TomlReader<'r> {
     file: &'r str,
     text: &'r str,
     /// The folder that relative paths start from.
@@ -29,7 +29,7 @@ pub struct Reader<'r> {
 
 /// One table. Its keys are asked for by name; `finish` refuses those nobody asked for.
 pub struct Section<'r> {
-    pub reader: &'r Reader<'r>,
+    pub reader: &'r TomlReader<'r>,
     /// The table's path; empty for the whole file.
     pub path: String,
     /// The subject of the table, for messages: `a mailbox`.
@@ -43,7 +43,7 @@ pub struct Section<'r> {
 
 /// One value with its key and place.
 pub struct Item<'r> {
-    pub reader: &'r Reader<'r>,
+    pub reader: &'r TomlReader<'r>,
     /// The value's path, such as `mailboxes.acme.rules[0]`.
     pub path: String,
     /// Offset in the file, in bytes.
@@ -51,7 +51,7 @@ pub struct Item<'r> {
     value: &'r DeValue<'r>,
 }
 
-impl<'r> Reader<'r> {
+impl<'r> TomlReader<'r> {
     pub fn new(
         file: &'r str,
         text: &'r str,
@@ -137,7 +137,7 @@ impl<'r> Reader<'r> {
 }
 
 impl<'r> Section<'r> {
-    pub fn root(reader: &'r Reader<'r>, table: &'r Spanned<DeTable<'r>>) -> Self {
+    pub fn root(reader: &'r TomlReader<'r>, table: &'r Spanned<DeTable<'r>>) -> Self {
         Self {
             reader,
             path: String::new(),

@@ -4,24 +4,24 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::reader::Item;
-use super::{Rule, RuleKind, RuleUse, Tenant};
+use super::{RuleConfig, RuleKind, RuleUse, Tenant};
 use crate::suggest::{closest, did_you_mean, hint};
-use postroom_files::{Astray, Inside};
+use postroom_files::{ConfinedPath, EscapesRoot};
 
 const BUILT_IN: &[&str] = &["standard", "fallback"];
 
 /// One mailbox's chain as far as it could be read.
-pub struct Chain {
+pub struct ChainConfig {
     pub tenant: String,
     /// Every name that stands in it.
     pub names: Vec<String>,
     /// The rules that are there.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<RuleConfig>,
 }
 
 impl Tenant {
     /// A rule with this tenant's settings for it, its grants and its limits.
-    pub fn use_of(&self, rule: &Rule) -> RuleUse {
+    pub fn use_of(&self, rule: &RuleConfig) -> RuleUse {
         RuleUse {
             tenant: self.name.clone(),
             rule: rule.clone(),
@@ -42,9 +42,9 @@ impl Tenant {
 }
 
 /// A chain of rules, and whether all of it is sound. Without the key, it is the standard rule.
-pub fn read(item: Option<Item>) -> (Vec<String>, Vec<Rule>, bool) {
+pub fn read(item: Option<Item>) -> (Vec<String>, Vec<RuleConfig>, bool) {
     let Some(item) = item else {
-        let standard = Rule {
+        let standard = RuleConfig {
             name: "standard".into(),
             kind: RuleKind::Standard,
         };
@@ -54,7 +54,7 @@ pub fn read(item: Option<Item>) -> (Vec<String>, Vec<Rule>, bool) {
         return (Vec::new(), Vec::new(), false);
     };
     let mut names: Vec<String> = Vec::new();
-    let mut rules: Vec<Rule> = Vec::new();
+    let mut rules: Vec<RuleConfig> = Vec::new();
     let mut sound = true;
     for item in &items {
         if rules.last().is_some_and(|r| r.kind == RuleKind::Fallback) {
@@ -74,7 +74,7 @@ pub fn read(item: Option<Item>) -> (Vec<String>, Vec<Rule>, bool) {
             continue;
         }
         match read_one(item, &name) {
-            Some(kind) => rules.push(Rule {
+            Some(kind) => rules.push(RuleConfig {
                 name: name.clone(),
                 kind,
             }),
@@ -88,7 +88,7 @@ pub fn read(item: Option<Item>) -> (Vec<String>, Vec<Rule>, bool) {
 /// Every rule of every tenant that has to be loaded, each once, with what it is loaded with.
 pub fn uses<'r>(
     tenants: &[Tenant],
-    chains: impl Iterator<Item = (&'r str, &'r [Rule])>,
+    chains: impl Iterator<Item = (&'r str, &'r [RuleConfig])>,
 ) -> Vec<RuleUse> {
     let mut uses = BTreeMap::new();
     for (tenant, rules) in chains {
@@ -146,14 +146,14 @@ pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
         return None;
     }
     let full = item.reader.dir.join(path);
-    match Inside::find(item.reader.dir, &full) {
+    match ConfinedPath::find(item.reader.dir, &full) {
         Ok(found) if found.is_file() => return Some(full),
         Ok(_) => item.unavailable(format!("{name} is not a file"), "name the file itself"),
-        Err(Astray::Out) => item.unavailable(
+        Err(EscapesRoot::Out) => item.unavailable(
             format!("{name} leads out of the configuration's folder by a symbolic link"),
             "put the file itself there",
         ),
-        Err(Astray::Nowhere(_)) => {
+        Err(EscapesRoot::Nowhere(_)) => {
             let near = neighbour(item.reader.dir, path);
             let (hint, cure) = match near {
                 Some(near) => (

@@ -4,9 +4,9 @@ use postroom_auth::{Account, Provider, Resource, Secret};
 use postroom_net::{TlsMode, is_loopback};
 
 use super::problem::Ready;
-use super::profiles::{AllFacts, Signer};
+use super::profiles::{AllProfileFacts, Signer};
 use super::reader::{Item, Section};
-use super::{Credential, Login, Names, Server};
+use super::{Credential, MailLogin, Names, Server};
 
 /// What the configuration and advice know about a protocol with servers.
 #[derive(Debug)]
@@ -46,11 +46,11 @@ pub struct SignIn {
     /// The profile's name, even when the profile has problems.
     pub profile: Option<String>,
     /// The outer `None` means that a problem was reported, the inner one that nothing was given.
-    pub way: Option<Option<Way>>,
+    pub way: Option<Option<CredentialKind>>,
 }
 
 /// The kind of credential.
-pub enum Way {
+pub enum CredentialKind {
     /// By its name.
     Profile(String),
     Password(Ready<Secret>),
@@ -58,7 +58,7 @@ pub enum Way {
 
 /// The service that is signed in to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum SignInService {
     /// A mailbox is opened, by one who may be another than its owner.
     Mailbox,
     /// Submission of mail; the user who signs in is the login.
@@ -70,7 +70,7 @@ pub fn read_server(
     section: &Section,
     ports: &Ports,
     sign_in: &SignIn,
-    facts: &AllFacts,
+    facts: &AllProfileFacts,
     known_host: fn(Provider) -> Option<&'static str>,
 ) -> Option<Server> {
     let host = match (section.item("host"), &sign_in.profile) {
@@ -155,8 +155,8 @@ pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
             }
             None
         }
-        (Some(profile), None) => profile.clone().map(Way::Profile).map(Some),
-        (None, Some(password)) => password.map(Way::Password).map(Some),
+        (Some(profile), None) => profile.clone().map(CredentialKind::Profile).map(Some),
+        (None, Some(password)) => password.map(CredentialKind::Password).map(Some),
         (None, None) => Some(None),
     };
     SignIn {
@@ -168,11 +168,11 @@ pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
 /// Reads the credential and the login: `address` is the mailbox's, or the sender's; `login` may name another user.
 pub fn read_login(
     section: &Section,
-    way: Way,
-    target: Target,
+    way: CredentialKind,
+    target: SignInService,
     address: Option<&str>,
-    facts: &AllFacts,
-) -> Option<Login> {
+    facts: &AllProfileFacts,
+) -> Option<MailLogin> {
     let login_item = section.item("login");
     let login = match &login_item {
         Some(item) => Some(item.text()?),
@@ -180,9 +180,9 @@ pub fn read_login(
     };
     let named = || Some(login.or(address)?.to_owned());
     let profile = match way {
-        Way::Profile(profile) => profile,
-        Way::Password(password) => {
-            return Some(Login {
+        CredentialKind::Profile(profile) => profile,
+        CredentialKind::Password(password) => {
+            return Some(MailLogin {
                 user: named()?,
                 credential: password.map_or_else(Credential::Unavailable, Credential::Password),
             });
@@ -193,7 +193,7 @@ pub fn read_login(
     let (provider, signer) = (facts.provider?, facts.signer.as_ref()?);
     // A shared mailbox at Microsoft is opened under its own address with the token of a user who may (learn.microsoft.com,
     // "Authenticate an IMAP, POP or SMTP connection using OAuth").
-    let by_address = target == Target::Mailbox && matches!(provider, Provider::Microsoft(_));
+    let by_address = target == SignInService::Mailbox && matches!(provider, Provider::Microsoft(_));
     let (user, account_login) = match signer {
         Signer::Application => (named()?, None),
         Signer::Fixed(username) => {
@@ -234,7 +234,7 @@ pub fn read_login(
             resource: Resource::Mail,
         },
     };
-    Some(Login { user, credential })
+    Some(MailLogin { user, credential })
 }
 
 /// One user, one account, however the address is spelled.

@@ -7,14 +7,14 @@ use postroom_core::Grants;
 use postroom_core::{ActionKind, ActionKinds};
 
 use super::limits::{self, TenantLimits};
-use super::reader::{Item, Reader, Section};
-use super::rules::Chain;
+use super::reader::{Item, Section, TomlReader};
+use super::rules::ChainConfig;
 use super::{DirectoryFile, OnFailure, Tenant, rules};
 use crate::suggest::hint;
 
 /// The rules that tenants name besides in chains, with their places.
 pub struct SettingsKeys<'r> {
-    reader: &'r Reader<'r>,
+    reader: &'r TomlReader<'r>,
     keys: Vec<SettingsKey>,
 }
 
@@ -27,7 +27,7 @@ struct SettingsKey {
 
 /// The tenants without problems, and every rule that they name outside of chains.
 pub fn read<'r>(
-    reader: &'r Reader<'r>,
+    reader: &'r TomlReader<'r>,
     entries: Vec<(&'r str, Item<'r>)>,
     all_limits: &TenantLimits,
 ) -> (Vec<Tenant>, SettingsKeys<'r>) {
@@ -151,7 +151,7 @@ fn directory_file(tenant: &Section, key: &'static str) -> Option<Option<Director
 
 impl SettingsKeys<'_> {
     /// Refuses settings and the like for a rule that none of the tenant's mailboxes runs.
-    pub fn check(&self, chains: &[Chain]) {
+    pub fn check(&self, chains: &[ChainConfig]) {
         for key in &self.keys {
             let rules: Vec<&str> = chains
                 .iter()

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use postroom_auth::vault::KeySource;
 
 use super::problem::Ready;
-use super::reader::{Item, Reader, Section};
+use super::reader::{Item, Section, TomlReader};
 
 const CURE: &str =
     "write { file = \"path\" }, { env = \"NAME\" } or { keyring = \"NAME\" }, or remove [vault]";
@@ -40,7 +40,7 @@ pub fn read(root: &Section, data_dir: Option<&Path>) -> Option<Ready<KeySource>>
 }
 
 /// Returns the folder of the installations' files: beside the key's file, or where that would be by default.
-pub fn installations(key: Option<&Ready<KeySource>>, reader: &Reader) -> PathBuf {
+pub fn installations(key: Option<&Ready<KeySource>>, reader: &TomlReader) -> PathBuf {
     let file = match key {
         Some(Ok(KeySource::File(file))) => file.clone(),
         _ => default_file(reader),
@@ -100,7 +100,7 @@ fn read_file(item: &Item, data_dir: Option<&Path>) -> Option<KeySource> {
 }
 
 /// By the XDG Base Directory Specification, which lets no relative path serve.
-fn default_file(reader: &Reader) -> PathBuf {
+fn default_file(reader: &TomlReader) -> PathBuf {
     let folder = |name: &str| {
         let path = PathBuf::from((reader.environment)(name)?);
         path.is_absolute().then_some(path)

@@ -69,7 +69,7 @@ impl Default for DecisionLimits {
 
 /// Whom we may write to, and how.
 #[derive(Debug, Clone)]
-pub struct Manners<'a> {
+pub struct ReplyPolicy<'a> {
     /// Every address this Postroom fetches or sends for: no mail is sent to them.
     pub own_addresses: &'a [String],
     /// Whether the mailbox has an outgoing way configured.
@@ -79,7 +79,7 @@ pub struct Manners<'a> {
     pub limits: &'a DecisionLimits,
 }
 
-impl Manners<'_> {
+impl ReplyPolicy<'_> {
     fn is_own(&self, email: &str) -> bool {
         let email = email.trim();
         self.own_addresses
@@ -158,7 +158,7 @@ pub struct Completed {
 
 /// Why a rule's answer makes no sense. The mail goes to the next rule.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Nonsense {
+pub enum InvalidDecision {
     #[error("an empty list of actions: answer pass for a mail that is not yours")]
     Empty,
     #[error("{found} actions, more than the {most} allowed")]
@@ -183,12 +183,12 @@ pub enum Nonsense {
     NotGranted { kind: &'static str, tenant: String },
 }
 
-impl Nonsense {
+impl InvalidDecision {
     /// The kind of trouble that it is.
     pub fn kind(&self) -> TroubleKind {
         match self {
-            Nonsense::NotGranted { .. } => TroubleKind::NotGranted,
-            _ => TroubleKind::Nonsense,
+            InvalidDecision::NotGranted { .. } => TroubleKind::NotGranted,
+            _ => TroubleKind::InvalidDecision,
         }
     }
 }
@@ -204,14 +204,14 @@ pub fn complete(
     actions: Vec<Action>,
     mail: &Message,
     context: &Context,
-    manners: &Manners<'_>,
-) -> Result<Completed, Nonsense> {
+    manners: &ReplyPolicy<'_>,
+) -> Result<Completed, InvalidDecision> {
     let most = manners.limits.actions;
     if actions.is_empty() {
-        return Err(Nonsense::Empty);
+        return Err(InvalidDecision::Empty);
     }
     if actions.len() > most {
-        return Err(Nonsense::TooMany {
+        return Err(InvalidDecision::TooMany {
             found: actions.len(),
             most,
         });
@@ -289,7 +289,7 @@ pub fn fallback(mail: &Message, troubles: &[Trouble], limits: &DecisionLimits) -
 }
 
 /// The one disposition; none when there are side actions only.
-fn disposition(actions: &[Action]) -> Result<Option<Outcome>, Nonsense> {
+fn disposition(actions: &[Action]) -> Result<Option<Outcome>, InvalidDecision> {
     let mut found: Option<(Outcome, &'static str)> = None;
     for action in actions {
         let this = match action {
@@ -309,11 +309,11 @@ fn disposition(actions: &[Action]) -> Result<Option<Outcome>, Nonsense> {
             None => found = Some(this),
             Some((outcome, name)) if outcome == this.0 => {
                 if matches!(outcome, Outcome::Ignored | Outcome::Quarantined) {
-                    return Err(Nonsense::Twice(name));
+                    return Err(InvalidDecision::Twice(name));
                 }
             }
             Some((_, first)) => {
-                return Err(Nonsense::Mixed {
+                return Err(InvalidDecision::Mixed {
                     first,
                     second: this.1,
                 });
@@ -328,17 +328,19 @@ fn check_granted(
     has_disposition: bool,
     context: &Context,
     granted: ActionKinds,
-) -> Result<(), Nonsense> {
+) -> Result<(), InvalidDecision> {
     let mut accounting = actions
         .iter()
         .map(Action::kind)
         .filter(|kind| !has_disposition || kind.is_disposition());
     let first = accounting.clone().next();
     match first {
-        Some(kind) if !accounting.any(|kind| granted.has(kind)) => Err(Nonsense::NotGranted {
-            kind: kind.as_str(),
-            tenant: context.tenant.clone(),
-        }),
+        Some(kind) if !accounting.any(|kind| granted.has(kind)) => {
+            Err(InvalidDecision::NotGranted {
+                kind: kind.as_str(),
+                tenant: context.tenant.clone(),
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -348,7 +350,7 @@ fn fill(
     mail: &Message,
     context: &Context,
     cutter: &mut Cutter<'_>,
-) -> Result<(), Nonsense> {
+) -> Result<(), InvalidDecision> {
     match action {
         Action::Ticket(ticket) => fill_ticket(ticket, mail, cutter),
         Action::Note(note) => {
@@ -357,7 +359,10 @@ fn fill(
                 .as_deref()
                 .is_none_or(|number| number.trim().is_empty())
             {
-                let thread = context.thread.as_ref().ok_or(Nonsense::NoteWithoutTicket)?;
+                let thread = context
+                    .thread
+                    .as_ref()
+                    .ok_or(InvalidDecision::NoteWithoutTicket)?;
                 note.ticket = Some(thread.ticket.clone());
             }
             cutter.body(
@@ -384,7 +389,7 @@ fn fill(
         Action::Expect(expect) => {
             cutter.key(&mut expect.key, "an expectation")?;
             if expect.within_secs == 0 {
-                return Err(Nonsense::ExpectAtOnce);
+                return Err(InvalidDecision::ExpectAtOnce);
             }
         }
         Action::Custom { name, .. } => cutter.key(name, "a custom action")?,
@@ -505,14 +510,14 @@ impl Cutter<'_> {
     }
 
     /// A key is never cut: two long ones might become the same.
-    fn key(&mut self, key: &mut String, kind: &'static str) -> Result<(), Nonsense> {
+    fn key(&mut self, key: &mut String, kind: &'static str) -> Result<(), InvalidDecision> {
         one_line(key);
         if key.is_empty() {
-            return Err(Nonsense::EmptyKey(kind));
+            return Err(InvalidDecision::EmptyKey(kind));
         }
         let most = self.limits.key_chars;
         if key.chars().nth(most).is_some() {
-            return Err(Nonsense::LongKey { kind, most });
+            return Err(InvalidDecision::LongKey { kind, most });
         }
         Ok(())
     }

@@ -153,7 +153,7 @@ named! {
         /// It threw, or what it asked for failed.
         Failure = "failure",
         /// Its answer cannot be a decision.
-        Nonsense = "nonsense",
+        InvalidDecision = "nonsense",
         NotGranted = "not-granted",
         NotLoaded = "not-loaded",
         /// It failed too often and is about to be rolled back.

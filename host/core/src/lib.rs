@@ -32,7 +32,7 @@ mod touches;
 
 pub use acknowledgement::After;
 pub use backoff::{Backoff, backoff};
-pub use complete::{Completed, DecisionLimits, Manners, Nonsense, complete, fallback};
+pub use complete::{Completed, DecisionLimits, InvalidDecision, ReplyPolicy, complete, fallback};
 pub use context::{Client, Context, Thread, ThreadMethod};
 pub use counted::counted;
 pub use decision::{
@@ -48,7 +48,7 @@ pub use limits::{
 };
 pub use mailbox::MailboxState;
 pub use message::{
-    Address, Attachment, Authentication, Classification, Header, Message, OverLimit, Verdict,
+    Address, Attachment, AuthVerdict, Authentication, Classification, Header, Message, OverLimit,
 };
 pub use outgoing::{MailKind, OutgoingMail, bare_address};
 pub use parse::{

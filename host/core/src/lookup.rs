@@ -102,7 +102,7 @@ pub enum TicketSearch {
 /// One question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Question {
+pub enum Query {
     /// The contact with this address, without case.
     Contact(String),
     /// Contacts whose name or address contains this, without case.
@@ -124,21 +124,21 @@ pub enum Question {
 /// The results, in order; an empty list without any.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Found {
+pub enum QueryResult {
     Contacts(Vec<Contact>),
     Assets(Vec<Asset>),
     Tickets(Vec<OpenTicket>),
     Alerts(Vec<KnownAlert>),
 }
 
-impl Question {
+impl Query {
     /// The answer where there is nothing.
-    pub fn nothing(&self) -> Found {
+    pub fn nothing(&self) -> QueryResult {
         match self {
-            Self::Contact(_) | Self::Contacts(_) => Found::Contacts(Vec::new()),
-            Self::Asset(_) | Self::Assets(_) => Found::Assets(Vec::new()),
-            Self::Ticket(_) | Self::Tickets(_) => Found::Tickets(Vec::new()),
-            Self::Alert(_) | Self::Alerts(_) => Found::Alerts(Vec::new()),
+            Self::Contact(_) | Self::Contacts(_) => QueryResult::Contacts(Vec::new()),
+            Self::Asset(_) | Self::Assets(_) => QueryResult::Assets(Vec::new()),
+            Self::Ticket(_) | Self::Tickets(_) => QueryResult::Tickets(Vec::new()),
+            Self::Alert(_) | Self::Alerts(_) => QueryResult::Alerts(Vec::new()),
         }
     }
 
@@ -161,7 +161,7 @@ impl Question {
 }
 
 /// As people read it: `contact ann@acme.example`, `tickets with site = lab`.
-impl fmt::Display for Question {
+impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Contact(text) => write!(f, "contact {text}"),
@@ -180,7 +180,7 @@ impl fmt::Display for Question {
     }
 }
 
-impl Found {
+impl QueryResult {
     pub fn len(&self) -> usize {
         match self {
             Self::Contacts(rows) => rows.len(),
@@ -211,7 +211,7 @@ impl Found {
 }
 
 impl Contact {
-    pub fn contains(&self, text: &Wanted) -> bool {
+    pub fn contains(&self, text: &Needle) -> bool {
         text.is_in(&self.name) || text.is_in(&self.email)
     }
 }
@@ -225,13 +225,13 @@ impl Asset {
             .map(String::as_str)
     }
 
-    pub fn contains(&self, text: &Wanted) -> bool {
+    pub fn contains(&self, text: &Needle) -> bool {
         self.names().any(|name| text.is_in(name))
     }
 }
 
 impl KnownAlert {
-    pub fn contains(&self, text: &Wanted) -> bool {
+    pub fn contains(&self, text: &Needle) -> bool {
         text.is_in(&self.key)
             || text.is_in(&self.summary)
             || self.host.as_deref().is_some_and(|host| text.is_in(host))
@@ -241,9 +241,9 @@ impl KnownAlert {
 
 /// A text that is looked for without case; no character of it stands for others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted(String);
+pub struct Needle(String);
 
-impl Wanted {
+impl Needle {
     pub fn new(text: &str) -> Self {
         Self(folded(text))
     }
@@ -252,7 +252,7 @@ impl Wanted {
         self.0.is_empty() || folded(text).contains(&self.0)
     }
 
-    /// As [`Wanted::is_in`], for a text that is [`folded`] already.
+    /// As [`Needle::is_in`], for a text that is [`folded`] already.
     pub fn is_in_folded(&self, text: &str) -> bool {
         text.contains(&self.0)
     }
@@ -309,7 +309,7 @@ impl Known {
     }
 
     /// Takes in what was found, each row once.
-    pub fn add(&mut self, found: Found) {
+    pub fn add(&mut self, found: QueryResult) {
         fn merge<T: PartialEq>(known: &mut Vec<T>, rows: Vec<T>) {
             for row in rows {
                 if !known.contains(&row) {
@@ -318,44 +318,46 @@ impl Known {
             }
         }
         match found {
-            Found::Contacts(rows) => merge(&mut self.contacts, rows),
-            Found::Assets(rows) => merge(&mut self.assets, rows),
-            Found::Tickets(rows) => merge(&mut self.tickets, rows),
-            Found::Alerts(rows) => merge(&mut self.alerts, rows),
+            QueryResult::Contacts(rows) => merge(&mut self.contacts, rows),
+            QueryResult::Assets(rows) => merge(&mut self.assets, rows),
+            QueryResult::Tickets(rows) => merge(&mut self.tickets, rows),
+            QueryResult::Alerts(rows) => merge(&mut self.alerts, rows),
         }
     }
 
     /// The first `most` rows that a question is about.
-    pub fn answer(&self, question: &Question, most: usize) -> Found {
+    pub fn answer(&self, question: &Query, most: usize) -> QueryResult {
         match question {
-            Question::Contact(email) => {
+            Query::Contact(email) => {
                 let email = folded(email);
-                Found::Contacts(first(&self.contacts, most, |it| folded(&it.email) == email))
+                QueryResult::Contacts(first(&self.contacts, most, |it| folded(&it.email) == email))
             }
-            Question::Contacts(text) => {
-                let text = Wanted::new(text);
-                Found::Contacts(first(&self.contacts, most, |it| it.contains(&text)))
+            Query::Contacts(text) => {
+                let text = Needle::new(text);
+                QueryResult::Contacts(first(&self.contacts, most, |it| it.contains(&text)))
             }
-            Question::Asset(name) => {
+            Query::Asset(name) => {
                 let name = folded(name);
                 let is_it = |it: &Asset| it.names().any(|known| folded(known) == name);
-                Found::Assets(first(&self.assets, most, is_it))
+                QueryResult::Assets(first(&self.assets, most, is_it))
             }
-            Question::Assets(text) => {
-                let text = Wanted::new(text);
-                Found::Assets(first(&self.assets, most, |it| it.contains(&text)))
+            Query::Assets(text) => {
+                let text = Needle::new(text);
+                QueryResult::Assets(first(&self.assets, most, |it| it.contains(&text)))
             }
-            Question::Ticket(number) => {
-                Found::Tickets(first(&self.tickets, most, |it| it.ticket == *number))
+            Query::Ticket(number) => {
+                QueryResult::Tickets(first(&self.tickets, most, |it| it.ticket == *number))
             }
-            Question::Tickets(search) => {
-                Found::Tickets(first(&self.tickets, most, |it| is_sought(it, search)))
+            Query::Tickets(search) => {
+                QueryResult::Tickets(first(&self.tickets, most, |it| is_sought(it, search)))
             }
-            Question::Alert(key) => Found::Alerts(first(&self.alerts, most, |it| it.key == *key)),
-            Question::Alerts(text) => {
-                let text = Wanted::new(text);
+            Query::Alert(key) => {
+                QueryResult::Alerts(first(&self.alerts, most, |it| it.key == *key))
+            }
+            Query::Alerts(text) => {
+                let text = Needle::new(text);
                 let is_it = |it: &KnownAlert| it.state == AlertState::Firing && it.contains(&text);
-                Found::Alerts(first(&self.alerts, most, is_it))
+                QueryResult::Alerts(first(&self.alerts, most, is_it))
             }
         }
     }
@@ -367,7 +369,7 @@ fn is_sought(ticket: &OpenTicket, search: &TicketSearch) -> bool {
             .requester
             .as_deref()
             .is_some_and(|it| requester_key(it) == requester_key(email)),
-        TicketSearch::Subject(text) => Wanted::new(text).is_in(&ticket.title),
+        TicketSearch::Subject(text) => Needle::new(text).is_in(&ticket.title),
         TicketSearch::Field(name, value) => {
             let field = ticket.fields.get(name).and_then(field_key);
             field.as_deref() == Some(value)
@@ -407,13 +409,13 @@ mod tests {
         .expect("what is known")
     }
 
-    fn count(question: Question) -> usize {
+    fn count(question: Query) -> usize {
         known().answer(&question, 10).len()
     }
 
     #[test]
     fn finds_by_words_and_by_whole_names() {
-        use Question::*;
+        use Query::*;
         for (question, expected) in [
             (Contact(" ANN@acme.example".into()), 1),
             (Contact("ann".into()), 0),
@@ -445,24 +447,24 @@ mod tests {
             let shown = format!("{question:?}");
             assert_eq!(count(question), expected, "{shown}");
         }
-        let one = known().answer(&Question::Contacts("".into()), 1);
+        let one = known().answer(&Query::Contacts("".into()), 1);
         assert_eq!(one.len(), 1);
     }
 
     #[test]
     fn questions_and_answers_are_json_and_back() {
         for question in [
-            Question::Contact("a@b".into()),
-            Question::Tickets(TicketSearch::Field("a".into(), "b".into())),
+            Query::Contact("a@b".into()),
+            Query::Tickets(TicketSearch::Field("a".into(), "b".into())),
         ] {
             let json = serde_json::to_string(&question).expect("JSON");
             assert_eq!(
-                serde_json::from_str::<Question>(&json).ok(),
+                serde_json::from_str::<Query>(&json).ok(),
                 Some(question.clone())
             );
             let found = known().answer(&question, 9);
             let json = serde_json::to_string(&found).expect("JSON");
-            assert_eq!(serde_json::from_str::<Found>(&json).ok(), Some(found));
+            assert_eq!(serde_json::from_str::<QueryResult>(&json).ok(), Some(found));
         }
     }
 }

@@ -42,7 +42,7 @@ pub enum Classification {
 /// One outcome of an authentication method (RFC 8601 section 2.7), folded to three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum AuthVerdict {
     Pass,
     Fail,
     None,
@@ -51,9 +51,9 @@ pub enum Verdict {
 /// The trusted boundary's verdicts on the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authentication {
-    pub spf: Verdict,
-    pub dkim: Verdict,
-    pub dmarc: Verdict,
+    pub spf: AuthVerdict,
+    pub dkim: AuthVerdict,
+    pub dmarc: AuthVerdict,
 }
 
 /// A limit on its parts that a mail exceeds: rules would not see all of them.

@@ -1,7 +1,7 @@
 //! What of a tenant's records an action changes and a question reads, for deciding several mails at once.
 
 use crate::decision::Action;
-use crate::lookup::Question;
+use crate::lookup::Query;
 
 /// Kinds of records that decisions change and later decisions may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +59,7 @@ impl Action {
     }
 }
 
-impl Question {
+impl Query {
     /// Returns what the answer depends on. Contacts and assets come from files, which no decision changes.
     pub fn reads(&self) -> Touches {
         match self {
@@ -79,9 +79,9 @@ mod tests {
 
     #[test]
     fn what_an_action_changes_overlaps_what_a_question_reads() {
-        let alert = Question::Alert("a".into()).reads();
-        let ticket = Question::Ticket("T-1".into()).reads();
-        let contact = Question::Contact("a@b.example".into()).reads();
+        let alert = Query::Alert("a".into()).reads();
+        let ticket = Query::Ticket("T-1".into()).reads();
+        let contact = Query::Contact("a@b.example".into()).reads();
         for action in [
             Action::Ticket(Ticket::default()),
             Action::Note(Note::default()),

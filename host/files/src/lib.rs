@@ -26,7 +26,7 @@ const PRIVATE: u32 = 0o600;
 const PRIVATE_FOLDER: u32 = 0o700;
 
 /// Something that is there, in a folder or below it.
-pub struct Inside {
+pub struct ConfinedPath {
     folder: PathBuf,
     /// From the folder on, without links.
     way: PathBuf,
@@ -34,7 +34,7 @@ pub struct Inside {
 
 /// Why a path is not inside a folder.
 #[derive(Debug)]
-pub enum Astray {
+pub enum EscapesRoot {
     /// Its links lead out.
     Out,
     /// It leads nowhere.
@@ -58,7 +58,7 @@ pub fn open_file(within: Option<&Path>, path: &Path) -> Result<File, Unread> {
     let Some(folder) = within else {
         return open(path);
     };
-    file_only(Inside::find(folder, path)?.open()?)
+    file_only(ConfinedPath::find(folder, path)?.open()?)
 }
 
 /// Opens a file that may lie anywhere, links followed: a key, a secret, a mail of a spool. Never waits for the other end of a pipe.
@@ -97,9 +97,9 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Writes a file that must lie in a folder. One that is there keeps its mode, a new one has that of the file `like`.
 pub fn write_within(folder: &Path, path: &Path, content: &[u8], like: &Path) -> io::Result<()> {
-    match Inside::find(folder, path) {
+    match ConfinedPath::find(folder, path) {
         Ok(found) => found.replace(content),
-        Err(Astray::Nowhere(error)) if error.kind() == io::ErrorKind::NotFound => {
+        Err(EscapesRoot::Nowhere(error)) if error.kind() == io::ErrorKind::NotFound => {
             let mode = like
                 .metadata()
                 .map_or(PRIVATE, |about| about.mode() & 0o666);
@@ -168,21 +168,21 @@ impl From<Unread> for io::Error {
     }
 }
 
-impl From<Astray> for Unread {
-    fn from(astray: Astray) -> Self {
+impl From<EscapesRoot> for Unread {
+    fn from(astray: EscapesRoot) -> Self {
         match astray {
-            Astray::Out => Unread::LeadsOut,
-            Astray::Nowhere(error) => error.into(),
+            EscapesRoot::Out => Unread::LeadsOut,
+            EscapesRoot::Nowhere(error) => error.into(),
         }
     }
 }
 
-impl Inside {
+impl ConfinedPath {
     /// Follows a path. Links that stay in the folder are as good as files.
-    pub fn find(folder: &Path, path: &Path) -> Result<Self, Astray> {
-        let real = |path: &Path| here(path).canonicalize().map_err(Astray::Nowhere);
+    pub fn find(folder: &Path, path: &Path) -> Result<Self, EscapesRoot> {
+        let real = |path: &Path| here(path).canonicalize().map_err(EscapesRoot::Nowhere);
         let (folder, path) = (real(folder)?, real(path)?);
-        let way = path.strip_prefix(&folder).map_err(|_| Astray::Out)?;
+        let way = path.strip_prefix(&folder).map_err(|_| EscapesRoot::Out)?;
         Ok(Self {
             way: way.to_owned(),
             folder,
@@ -311,8 +311,8 @@ mod tests {
         symlink(at("outside/a"), at("room/out")).unwrap();
         symlink(at("outside"), at("room/folder-out")).unwrap();
         symlink("nowhere", at("room/dangling")).unwrap();
-        let find = |name: &str| Inside::find(&room, &room.join(name));
-        let text = |inside: Inside| {
+        let find = |name: &str| ConfinedPath::find(&room, &room.join(name));
+        let text = |inside: ConfinedPath| {
             let mut text = String::new();
             inside.open().unwrap().read_to_string(&mut text).unwrap();
             text
@@ -321,10 +321,10 @@ mod tests {
         assert_eq!(text(find("relative").unwrap()), "room/sub/b");
         assert_eq!(text(find("absolute/b").unwrap()), "room/sub/b");
         for name in ["out", "folder-out/a", "../outside/a"] {
-            assert!(matches!(find(name), Err(Astray::Out)), "{name}");
+            assert!(matches!(find(name), Err(EscapesRoot::Out)), "{name}");
         }
         for name in ["dangling", "missing"] {
-            assert!(matches!(find(name), Err(Astray::Nowhere(_))), "{name}");
+            assert!(matches!(find(name), Err(EscapesRoot::Nowhere(_))), "{name}");
         }
         // Found while it was inside, and swapped before it is opened: the file, and a folder on the way to it.
         let (file, below) = (find("a").unwrap(), find("sub/b").unwrap());
@@ -343,7 +343,7 @@ mod tests {
         std::fs::write(at("room/sub/a"), "old").unwrap();
         std::fs::set_permissions(at("room/sub/a"), Permissions::from_mode(0o640)).unwrap();
         symlink("sub/a", at("room/link")).unwrap();
-        let found = Inside::find(&at("room"), &at("room/link")).unwrap();
+        let found = ConfinedPath::find(&at("room"), &at("room/link")).unwrap();
         found.replace(b"new").unwrap();
         assert_eq!(std::fs::read(at("room/sub/a")).unwrap(), b"new");
         assert!(at("room/link").is_symlink());

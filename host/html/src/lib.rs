@@ -24,15 +24,15 @@ pub struct Tag<'h> {
 }
 
 /// The tokens of a page in order. Comments and the content of hidden elements are left out.
-pub fn tokens(html: &str) -> Tokens<'_> {
-    Tokens {
+pub fn tokens(html: &str) -> Tokenizer<'_> {
+    Tokenizer {
         html,
         at: 0,
         missing: Missing::default(),
     }
 }
 
-pub struct Tokens<'h> {
+pub struct Tokenizer<'h> {
     html: &'h str,
     at: usize,
     missing: Missing,
@@ -54,7 +54,7 @@ impl Tag<'_> {
     }
 }
 
-impl<'h> Iterator for Tokens<'h> {
+impl<'h> Iterator for Tokenizer<'h> {
     type Item = Token<'h>;
 
     fn next(&mut self) -> Option<Token<'h>> {
@@ -91,7 +91,7 @@ impl<'h> Iterator for Tokens<'h> {
     }
 }
 
-impl<'h> Tokens<'h> {
+impl<'h> Tokenizer<'h> {
     /// The tag that begins here, and its length with both brackets. A `<` may also be a sign, as in `< 10 %`.
     fn tag(&mut self, html: &'h str) -> Option<(Tag<'h>, usize)> {
         let bytes = html.as_bytes();

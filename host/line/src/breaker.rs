@@ -41,7 +41,7 @@ const SUSPECTS: usize = 1_000;
 
 /// The consequence of a failed try for its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Consequence {
     /// The target is down: the entry waits, and no try is counted.
     Hold,
     /// The target refused this entry.
@@ -50,7 +50,7 @@ pub enum Verdict {
 
 /// An event to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
+pub enum BreakerEvent {
     Down(Severity),
     StillDown(Severity),
     Recovered { problem: String },
@@ -119,14 +119,14 @@ impl CircuitBreaker {
     }
 
     /// Notes that the target took an entry, or spoke a final word on it: it works.
-    pub fn taken(&mut self, entry: i64) -> Option<Report> {
+    pub fn taken(&mut self, entry: i64) -> Option<BreakerEvent> {
         self.taken += 1;
         self.suspects.remove(&entry);
         self.run.clear();
         self.probed.clear();
         let outage = self.outage.take()?;
         outage.reported?;
-        Some(Report::Recovered {
+        Some(BreakerEvent::Recovered {
             problem: outage.problem,
         })
     }
@@ -138,7 +138,7 @@ impl CircuitBreaker {
         fault: &Fault,
         now: Instant,
         seed: u64,
-    ) -> (Verdict, Option<Report>) {
+    ) -> (Consequence, Option<BreakerEvent>) {
         let others_taken = self.suspects.get(&entry).is_some_and(|at| *at < self.taken);
         if self.suspects.len() >= SUSPECTS {
             self.suspects.clear();
@@ -151,10 +151,10 @@ impl CircuitBreaker {
                 Scope::Entry => others_taken || !self.completes_run(entry),
             };
             if is_the_entrys {
-                return (Verdict::Refused, None);
+                return (Consequence::Refused, None);
             }
         }
-        (Verdict::Hold, self.opens(entry, fault, now, seed))
+        (Consequence::Hold, self.opens(entry, fault, now, seed))
     }
 
     /// Whether too many entries in a row were refused, this one among them.
@@ -165,7 +165,13 @@ impl CircuitBreaker {
         self.run.len() >= RUN
     }
 
-    fn opens(&mut self, entry: i64, fault: &Fault, now: Instant, seed: u64) -> Option<Report> {
+    fn opens(
+        &mut self,
+        entry: i64,
+        fault: &Fault,
+        now: Instant,
+        seed: u64,
+    ) -> Option<BreakerEvent> {
         self.probed.insert(entry);
         let outage = self.outage.get_or_insert_with(|| Outage {
             failures: 0,
@@ -186,11 +192,11 @@ impl CircuitBreaker {
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         let report = match since(outage.reported) {
             Some(passed) if passed < SUMMARY_EVERY => return None,
-            Some(_) => Report::StillDown(fault.severity),
+            Some(_) => BreakerEvent::StillDown(fault.severity),
             None if since(self.last_reported).is_some_and(|passed| passed < FLAPPING) => {
                 return None;
             }
-            None => Report::Down(fault.severity),
+            None => BreakerEvent::Down(fault.severity),
         };
         outage.reported = Some(now);
         self.last_reported = Some(now);

@@ -17,10 +17,10 @@ use super::fair::Work;
 use super::known::TenantKnown;
 use super::slots::Slots;
 use super::{Line, Mailbox};
+use postroom_rules::chain_run::{self, CapabilityProvider, ChainOutcome, FALLBACK, Place};
 use postroom_rules::crash;
 use postroom_rules::directory::Directory;
 use postroom_rules::rulebook::Chain;
-use postroom_rules::walk::{self, CapabilityProvider, ChainOutcome, FALLBACK, Place};
 
 /// Slow mails are committed as they are decided, not when all of their batch are.
 const COMMIT_AFTER: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ impl Parsed {
 /// A mail with its decision, ready to be committed.
 pub struct Decided {
     pub mail: PendingMail,
-    pub result: Result<ChainOutcome, Failure>,
+    pub result: Result<ChainOutcome, LineFailure>,
     content: Content,
 }
 
@@ -99,7 +99,7 @@ impl Parsed {
 }
 
 /// Why there is no decision yet.
-pub enum Failure {
+pub enum LineFailure {
     /// The store could not be asked, which is no fault of the mail's.
     Store(StoreError),
     /// A defect of ours that this mail brought out.
@@ -107,7 +107,7 @@ pub enum Failure {
 }
 
 /// Identifies a fetched mail without parsing all of it.
-pub fn recognise(raw: RawMessage) -> NewMail {
+pub fn identify(raw: RawMessage) -> NewMail {
     let content_hash = ContentHash::of(&raw.bytes);
     let message_id = message_id(&raw.bytes).unwrap_or_else(|| {
         // Of an IMAP mail, UIDVALIDITY and UID are no part of it: a renumbered folder would bring all of its mail again, and what
@@ -318,7 +318,7 @@ fn decide_one(
 ) -> Decided {
     let Parsed { mail, content } = parsed;
     let result = match &content {
-        Content::Failed(reason) => Err(Failure::Defect(reason.clone())),
+        Content::Failed(reason) => Err(LineFailure::Defect(reason.clone())),
         Content::Unreadable(reason, _) | Content::GivenUp(reason, _) => {
             Ok(set_aside(reason.clone(), chain.generation))
         }
@@ -328,8 +328,8 @@ fn decide_one(
             }));
             match walked {
                 Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(error)) => Err(Failure::Store(error)),
-                Err(panic) => Err(Failure::Defect(format!(
+                Ok(Err(error)) => Err(LineFailure::Store(error)),
+                Err(panic) => Err(LineFailure::Defect(format!(
                     "deciding: {}",
                     panic_text(&*panic)
                 ))),
@@ -360,7 +360,7 @@ fn walk_chain(
         message.from.as_ref(),
         &mailbox.domains,
     )?;
-    let context = walk::context(
+    let context = chain_run::context(
         &mailbox.tenant,
         &mailbox.name,
         &mailbox.domains,
@@ -379,7 +379,7 @@ fn walk_chain(
             failure: Arc::default(),
         },
     };
-    walk::walk(place, message, context)
+    chain_run::run_chain(place, message, context)
 }
 
 /// The answers about one mail's tenant as things stand.

@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::breaker::{Report, Verdict};
+use super::breaker::{BreakerEvent, Consequence};
 use super::target::GuardedTarget;
 use postroom_rules::crash;
 
@@ -311,8 +311,8 @@ impl Deliveries {
                 Ok(Ended::Waits)
             }
             Attempt::Failed(fault) => match verdict {
-                Some(Verdict::Hold) => self.hold(entry, &fault.problem).await,
-                Some(Verdict::Refused) | None => self.refused(entry, &fault).await,
+                Some(Consequence::Hold) => self.hold(entry, &fault.problem).await,
+                Some(Consequence::Refused) | None => self.refused(entry, &fault).await,
             },
             Attempt::Final(problem) => self.give_up(entry, &problem).await,
         }
@@ -356,7 +356,7 @@ impl Deliveries {
     }
 
     /// Logs what a circuit breaker reports, with how many entries wait.
-    fn report(&self, (kind, to): &TargetId, report: Option<Report>, problem: &str) {
+    fn report(&self, (kind, to): &TargetId, report: Option<BreakerEvent>, problem: &str) {
         let Some(report) = report else {
             return;
         };
@@ -364,16 +364,16 @@ impl Deliveries {
         let of_it = all.iter().find(|it| it.0 == *kind && it.1 == *to);
         let waiting = of_it.map_or(0, |it| it.2);
         match report {
-            Report::Down(Severity::Error) => {
+            BreakerEvent::Down(Severity::Error) => {
                 tracing::error!(%to, waiting, "target down; its entries wait: {problem}");
             }
-            Report::Down(_) => {
+            BreakerEvent::Down(_) => {
                 tracing::warn!(%to, waiting, "target down; its entries wait: {problem}");
             }
-            Report::StillDown(_) => {
+            BreakerEvent::StillDown(_) => {
                 tracing::warn!(%to, waiting, "target still down; its entries wait: {problem}");
             }
-            Report::Recovered { problem } => {
+            BreakerEvent::Recovered { problem } => {
                 tracing::info!(%to, waiting, was = %problem, "target works again");
             }
         }

@@ -27,7 +27,7 @@ pub enum Work {
 
 /// A request for a slot, by its number in the order of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
+pub struct SlotRequest(u64);
 
 /// The slots with their holders and waiters. Stores one entry for each tenant that ever asked.
 pub struct Fair {
@@ -38,7 +38,7 @@ pub struct Fair {
     by_name: HashMap<String, usize>,
     /// Tenants that wait for a slot.
     lined_up: BTreeSet<usize>,
-    tickets: HashMap<Ticket, Place>,
+    tickets: HashMap<SlotRequest, Place>,
     asked: u64,
     /// The current virtual time: the usage of the tenant served last, at which a new tenant starts.
     reached: Duration,
@@ -50,7 +50,7 @@ struct Tenant {
     used: Duration,
     held: usize,
     held_unproven: usize,
-    waiting: [VecDeque<Ticket>; 2],
+    waiting: [VecDeque<SlotRequest>; 2],
     /// Slow time not made good, for each kind of work; `None` before the first mail.
     slow: [Option<Duration>; 2],
 }
@@ -91,10 +91,10 @@ impl Fair {
     }
 
     /// Lines up for one slot.
-    pub fn ask(&mut self, tenant: &str, work: Work) -> Ticket {
+    pub fn ask(&mut self, tenant: &str, work: Work) -> SlotRequest {
         let index = self.index(tenant);
         let reached = self.reached;
-        let ticket = Ticket(self.asked);
+        let ticket = SlotRequest(self.asked);
         self.asked += 1;
         let tenant = &mut self.tenants[index];
         if tenant.held == 0 && !tenant.waits() {
@@ -113,7 +113,7 @@ impl Fair {
     }
 
     /// Gives one free slot to whose turn it is. To be asked again until it answers `None`.
-    pub fn give(&mut self) -> Option<Ticket> {
+    pub fn give(&mut self) -> Option<SlotRequest> {
         if self.held == self.slots {
             return None;
         }
@@ -142,13 +142,13 @@ impl Fair {
     }
 
     /// Whether the slot of this ticket was given to a slow tenant.
-    pub fn is_slow(&self, ticket: Ticket) -> bool {
+    pub fn is_slow(&self, ticket: SlotRequest) -> bool {
         let place = self.tickets.get(&ticket);
         place.is_some_and(|place| place.held == Some(Speed::Slow))
     }
 
     /// Ends a ticket. A slot comes back, with the mails it served and the time they took; who was still waiting goes away.
-    pub fn leave(&mut self, ticket: Ticket, mails: u32, spent: Duration) {
+    pub fn leave(&mut self, ticket: SlotRequest, mails: u32, spent: Duration) {
         let Some(place) = self.tickets.remove(&ticket) else {
             return;
         };
@@ -171,7 +171,7 @@ impl Fair {
     }
 
     /// The tenant's oldest request that may be served now, behind what the tenant has used.
-    fn candidate(&self, tenant: &Tenant) -> Option<(Duration, Ticket)> {
+    fn candidate(&self, tenant: &Tenant) -> Option<(Duration, SlotRequest)> {
         let first = [Work::Parse, Work::Decide].into_iter().filter_map(|work| {
             let ticket = tenant.waiting[work as usize].front()?;
             self.may_start(tenant, work).then_some(*ticket)

@@ -9,14 +9,14 @@ use futures::FutureExt;
 use postroom_core::backoff::backoff;
 use postroom_core::{Cursor, MailboxState};
 use postroom_mailbox::{
-    Acknowledge, After, Batch, FetchLimits, Renumbering, Room, Source, SourceError,
+    Acknowledge, After, Batch, FetchLimits, InFlightPermit, Renumbering, Source, SourceError,
 };
 use postroom_store::{Ack, PendingMail, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::budget::Budget;
-use super::streak::Streak;
+use super::rate_limiter::RateLimiter;
+use super::session_health::SessionHealth;
 use super::{Line, Mailbox, REFUSED_PASSWORD};
 use postroom_config::{Ready, Unavailable};
 use postroom_rules::crash;
@@ -54,7 +54,7 @@ pub struct Intake {
     /// The trouble that was last told of, while it lasts; [`MailboxState::Starting`] at first.
     pub said: Option<MailboxState>,
     /// How the sessions went since the last good one.
-    pub streak: Streak,
+    pub streak: SessionHealth,
 }
 
 /// Why a session with a mailbox ended before its time.
@@ -169,7 +169,7 @@ impl Intake {
         let mut more = true;
         let mut fetched: Option<Batch> = None;
         let mut journalled: Vec<PendingMail> = Vec::new();
-        let mut journalled_room = Room::default();
+        let mut journalled_room = InFlightPermit::default();
         loop {
             if self.held {
                 // What was journalled lies behind those.
@@ -182,7 +182,7 @@ impl Intake {
             if self.held
                 && journalled.is_empty()
                 && (self.crowded || self.until_admitted().is_zero())
-                && let Round::Settled(mails) = self.settle_undecided().await?
+                && let Round::BatchOutcome(mails) = self.settle_undecided().await?
             {
                 (resuming, decided) = (true, decided + mails);
             }
@@ -196,12 +196,12 @@ impl Intake {
             // behind. What came meanwhile is looked for once all else is done.
             let (settled, pending, told) = tokio::join!(
                 async {
-                    let settled = line.settle(&mailbox, deciding).await;
+                    let settled = line.process_batch(&mailbox, deciding).await;
                     drop(deciding_room);
                     settled
                 },
                 journal(&line, &mailbox, fetched.take()),
-                self.converse(&mut cursor, (more || !working) && !stopping),
+                self.sync_with_server(&mut cursor, (more || !working) && !stopping),
             );
             let settled = settled?;
             decided += settled.decided;
@@ -210,7 +210,7 @@ impl Intake {
             fetched = told.fetched;
             more = told.more && !stopping;
             if settled.left > 0 {
-                self.converse(&mut cursor, false).await?;
+                self.sync_with_server(&mut cursor, false).await?;
                 return Ok(decided);
             }
             if settled.failed > 0 {
@@ -268,7 +268,7 @@ impl Intake {
     /// the store could not take.
     pub async fn recover(&mut self) -> Result<usize, StoreError> {
         let mut decided = 0;
-        while let Round::Settled(mails) = self.settle_undecided().await? {
+        while let Round::BatchOutcome(mails) = self.settle_undecided().await? {
             decided += mails;
         }
         Ok(decided)
@@ -281,7 +281,7 @@ impl Intake {
         if !self.has_room()? {
             return Ok(Round::Held);
         }
-        let room = self.budget().map_or(RECOVER_BATCH, Budget::left);
+        let room = self.budget().map_or(RECOVER_BATCH, RateLimiter::left);
         let mut mails = line
             .store
             .pending(&self.mailbox.name, room.clamp(1, RECOVER_BATCH))?;
@@ -300,8 +300,8 @@ impl Intake {
         if !was_held {
             tracing::info!(mailbox = %self.mailbox.name, mails = mails.len(), "deciding undecided mail of the journal");
         }
-        let settled = line.settle(&self.mailbox, mails).await?;
-        Ok(Round::Settled(settled.decided))
+        let settled = line.process_batch(&self.mailbox, mails).await?;
+        Ok(Round::BatchOutcome(settled.decided))
     }
 
     /// How many of these mails may be decided now; the others are held.
@@ -335,7 +335,7 @@ impl Intake {
         self.line.rules.is_loaded(&self.mailbox.tenant)
     }
 
-    fn budget(&self) -> Option<&Budget> {
+    fn budget(&self) -> Option<&RateLimiter> {
         self.line.budgets.get(&self.mailbox.tenant)
     }
 
@@ -344,7 +344,9 @@ impl Intake {
         if self.crowded || !self.is_loaded() {
             return HELD_PAUSE;
         }
-        let until = self.budget().map_or(Duration::ZERO, Budget::until_next);
+        let until = self
+            .budget()
+            .map_or(Duration::ZERO, RateLimiter::until_next);
         match until.is_zero() {
             true => until,
             false => until.max(HELD_PAUSE),
@@ -352,7 +354,7 @@ impl Intake {
     }
 
     /// The talk with the server: what is committed is acknowledged, then more is fetched when that is `wanted`.
-    async fn converse(
+    async fn sync_with_server(
         &mut self,
         cursor: &mut Option<Cursor>,
         wanted: bool,
@@ -586,7 +588,7 @@ enum Round {
     /// There was nothing.
     Done,
     /// The number of decided mails; there may be more.
-    Settled(usize),
+    BatchOutcome(usize),
     /// There is something, which waits.
     Held,
 }
@@ -628,9 +630,9 @@ async fn journal(
     line: &Line,
     mailbox: &Mailbox,
     batch: Option<Batch>,
-) -> Result<(Vec<PendingMail>, Room), StoreError> {
+) -> Result<(Vec<PendingMail>, InFlightPermit), StoreError> {
     let Some(batch) = batch else {
-        return Ok((Vec::new(), Room::default()));
+        return Ok((Vec::new(), InFlightPermit::default()));
     };
     let positions = batch.remember.then(|| {
         let mails = batch.messages.iter();

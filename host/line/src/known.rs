@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use postroom_core::lookup::{Found, Question};
+use postroom_core::lookup::{Query, QueryResult};
 use postroom_sandbox::{Lookup, LookupError};
 use postroom_store::{Store, StoreError};
 
@@ -18,7 +18,7 @@ pub struct TenantKnown {
 }
 
 impl Lookup for TenantKnown {
-    fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError> {
+    fn ask(&self, question: &Query, most: usize) -> Result<QueryResult, LookupError> {
         let listed = self.directory.answer(question, most).map_err(LookupError)?;
         if let Some(found) = listed {
             return Ok(found);

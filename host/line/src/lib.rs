@@ -6,7 +6,6 @@
 //! ```
 
 mod breaker;
-pub mod budget;
 pub mod clock;
 pub mod decide;
 pub mod deliver;
@@ -14,12 +13,13 @@ pub mod fair;
 pub mod intake;
 mod known;
 pub mod positions;
+pub mod rate_limiter;
 pub mod replay;
 pub mod room;
+pub mod session_health;
 pub mod shadow;
 pub mod slots;
 mod speculation;
-pub mod streak;
 pub mod suspects;
 mod sync;
 pub mod target;
@@ -39,12 +39,12 @@ use postroom_store::{
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use budget::Budget;
-use decide::{Decided, Failure, Parsed};
+use decide::{Decided, LineFailure, Parsed};
 use postroom_config::LineLimits;
 use postroom_rules::crash;
 use postroom_rules::directory::Directories;
 use postroom_rules::rulebook::{Chain, LiveRule, RuleBook};
+use rate_limiter::RateLimiter;
 use room::OutboxRoom;
 use slots::Slots;
 use speculation::SpeculativeBatch;
@@ -92,9 +92,9 @@ pub struct Line {
     /// Rung after a commit that may have filled the outbox.
     pub outbox_filled: watch::Sender<()>,
     /// One lock for each tenant whose rules are granted what earlier decisions change: a memory, or looking up tickets and alerts.
-    pub memories: HashMap<String, Mutex<()>>,
+    pub tenant_locks: HashMap<String, Mutex<()>>,
     /// The budgets of tenants with `mails_per_minute`.
-    pub budgets: HashMap<String, Budget>,
+    pub budgets: HashMap<String, RateLimiter>,
     /// How much of the outbox each tenant may fill.
     pub room: OutboxRoom,
     /// On shutdown, mail of a slow batch stays undecided in the journal.
@@ -111,7 +111,7 @@ impl Line {
         cursor: Option<Cursor>,
     ) -> Result<Vec<PendingMail>, StoreError> {
         let received_ms = jiff::Timestamp::now().as_millisecond();
-        let mails = messages.into_iter().map(decide::recognise).collect();
+        let mails = messages.into_iter().map(decide::identify).collect();
         crash::point(crash::Point::BeforeJournal);
         let journalled = self
             .store
@@ -144,12 +144,12 @@ impl Line {
 
     /// Steps 2 to 4 for journalled mails: parse, decide, commit. A mail that answers another one of the batch is decided
     /// after that one is committed, so that it finds its ticket.
-    pub async fn settle(
+    pub async fn process_batch(
         self: &Arc<Self>,
         mailbox: &Arc<Mailbox>,
         mails: Vec<PendingMail>,
-    ) -> Result<Settled, StoreError> {
-        let mut settled = Settled::default();
+    ) -> Result<BatchOutcome, StoreError> {
+        let mut settled = BatchOutcome::default();
         if mails.is_empty() {
             return Ok(settled);
         }
@@ -163,7 +163,7 @@ impl Line {
         let mut chain = Arc::new(chain);
         let directory = self.directories.of(&mailbox.tenant);
         // Rules that remember or look up must see what was written for the mail before, in the whole tenant.
-        let mut batch = match self.memories.get(&mailbox.tenant) {
+        let mut batch = match self.tenant_locks.get(&mailbox.tenant) {
             Some(memory) => Some((memory.lock().await, SpeculativeBatch::default())),
             None => None,
         };
@@ -187,8 +187,8 @@ impl Line {
             for mail in decided {
                 match mail.result {
                     Ok(_) => answered.push(mail),
-                    Err(Failure::Store(error)) => return Err(error),
-                    Err(Failure::Defect(reason)) => {
+                    Err(LineFailure::Store(error)) => return Err(error),
+                    Err(LineFailure::Defect(reason)) => {
                         self.failed(mail.mail.id, &reason).await?;
                         settled.failed += 1;
                     }
@@ -197,7 +197,7 @@ impl Line {
             crash::point(crash::Point::BeforeCommit);
             match self.commit(mailbox, &answered).await {
                 Ok(()) => settled.decided += answered.len(),
-                Err(error) if error.is_of_one_mail() => {
+                Err(error) if error.affects_single_mail() => {
                     for one in &answered {
                         settled.add(self.commit_alone(mailbox, one).await?);
                     }
@@ -263,7 +263,7 @@ impl Line {
             match done {
                 Ok(done) => any |= done,
                 // The mail whose decision was to be named has none: the next one tells.
-                Err(error) if error.is_of_one_mail() => {
+                Err(error) if error.affects_single_mail() => {
                     tracing::error!(%error, rule = %rule.name, "a rule that fails too often could not be rolled back yet");
                 }
                 Err(error) => return Err(error),
@@ -277,14 +277,14 @@ impl Line {
         &self,
         mailbox: &Mailbox,
         decided: &Decided,
-    ) -> Result<Settled, StoreError> {
-        let mut settled = Settled::default();
+    ) -> Result<BatchOutcome, StoreError> {
+        let mut settled = BatchOutcome::default();
         match self.commit(mailbox, std::slice::from_ref(decided)).await {
             Ok(()) => settled.decided = 1,
             Err(StoreError::AlreadyDecided { journal }) => {
                 tracing::debug!(mail = journal.0, "decided already");
             }
-            Err(error) if error.is_of_one_mail() => {
+            Err(error) if error.affects_single_mail() => {
                 self.failed(decided.mail.id, &format!("committing: {error}"))
                     .await?;
                 settled.failed = 1;
@@ -317,7 +317,7 @@ impl Line {
 
 /// How a batch ended.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Settled {
+pub struct BatchOutcome {
     pub decided: usize,
     /// Mails on which the line itself failed; they stay in the journal.
     pub failed: usize,
@@ -325,8 +325,8 @@ pub struct Settled {
     pub left: usize,
 }
 
-impl Settled {
-    fn add(&mut self, other: Settled) {
+impl BatchOutcome {
+    fn add(&mut self, other: BatchOutcome) {
         self.decided += other.decided;
         self.failed += other.failed;
         self.left += other.left;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::fair::{Fair, Ticket, Work};
+use super::fair::{Fair, SlotRequest, Work};
 use super::sync::{Mutex, MutexGuard, thread_time};
 
 /// How long a slot is held, unless its first mail takes longer. Waiting for the next slot costs some 20 µs.
@@ -24,13 +24,13 @@ pub struct Slots {
 struct State {
     fair: Fair,
     /// Wakes the waiters.
-    bells: HashMap<Ticket, oneshot::Sender<()>>,
+    bells: HashMap<SlotRequest, oneshot::Sender<()>>,
 }
 
 /// One slot, or a place in the queue for one; dropped, it is free for the next.
 pub struct Slot {
     slots: Arc<Slots>,
-    ticket: Ticket,
+    ticket: SlotRequest,
     mails: u32,
     spent: Duration,
 }

@@ -7,7 +7,7 @@ use postroom_core::{Touches, TroubleKind, ticket_numbers};
 use postroom_store::Mark;
 
 use super::decide::{Decided, Parsed};
-use postroom_rules::rulebook::{Chain, MOST_TAKEN_BACK, Strikes};
+use postroom_rules::rulebook::{Chain, FailureWindow, MOST_TAKEN_BACK};
 
 /// The most mails that are decided at once.
 const WIDEST: usize = MOST_TAKEN_BACK;
@@ -29,7 +29,7 @@ pub struct SpeculativeBatch {
 struct Changes<'a> {
     records: Touches,
     /// Rules that wrote into their memory.
-    memories: HashSet<&'a str>,
+    tenant_locks: HashSet<&'a str>,
 }
 
 impl Default for SpeculativeBatch {
@@ -102,7 +102,7 @@ impl<'a> Changes<'a> {
         let has_read = lookups.any(|it| it.question.reads().overlap(self.records));
         let remembers = answer.spent.iter().any(|spent| {
             let rule = chain.rules.get(spent.rule);
-            rule.is_some_and(|rule| self.memories.contains(rule.name.as_str()))
+            rule.is_some_and(|rule| self.tenant_locks.contains(rule.name.as_str()))
         });
         let troubles = &answer.decision.troubles;
         // What led into trouble is not always recorded.
@@ -133,12 +133,15 @@ impl<'a> Changes<'a> {
             self.records = self.records.and(action.touches());
         }
         let writes = answer.kv_writes.iter();
-        self.memories.extend(writes.map(|it| it.rule.as_str()));
+        self.tenant_locks.extend(writes.map(|it| it.rule.as_str()));
     }
 }
 
 /// How each rule did on a mail, as its strikes counted it.
-fn counted<'a>(chain: &'a Chain, mail: &'a Decided) -> impl Iterator<Item = (&'a Strikes, Mark)> {
+fn counted<'a>(
+    chain: &'a Chain,
+    mail: &'a Decided,
+) -> impl Iterator<Item = (&'a FailureWindow, Mark)> {
     let spent = mail.result.iter().flat_map(|answer| &answer.spent);
     spent.filter_map(|spent| {
         let rule = chain.rules.get(spent.rule)?;

@@ -56,7 +56,7 @@ pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
             )
             .await?;
         let mailbox = Arc::clone(&intake.mailbox);
-        decided += line.settle(&mailbox, vec![mail]).await?.decided;
+        decided += line.process_batch(&mailbox, vec![mail]).await?.decided;
     }
     line.store.forget_crashes().await?;
     Ok(decided)

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postroom_core::{MailKind, OutgoingMail};
-use postroom_store::{JournalId, OutboxEntry, OutboxKind, Store, StoreError, Turn};
+use postroom_store::{JournalId, OutboxEntry, OutboxKind, RoundRobin, Store, StoreError};
 use postroom_target::{Attempt, Content, Delivery, Fault, Scope, Target};
 
-use super::breaker::{CircuitBreaker, Report, Verdict};
+use super::breaker::{BreakerEvent, CircuitBreaker, Consequence};
 
 /// Deliveries to one target under way at a time: one that hangs holds up no other, and is not flooded.
 const AT_ONCE: usize = 4;
@@ -73,14 +73,14 @@ impl GuardedTarget {
         limit: usize,
         skip: HashSet<i64>,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
-        let turn = Turn {
+        let turn = RoundRobin {
             after: *self.served(),
             skip,
         };
         let probed = self.breaker().probed().cloned();
         let mut due = Vec::new();
         if let Some(probed) = probed {
-            let others = Turn {
+            let others = RoundRobin {
                 after: turn.after,
                 skip: turn.skip.union(&probed).copied().collect(),
             };
@@ -99,11 +99,11 @@ impl GuardedTarget {
     }
 
     /// Notes that the target took the entry, or spoke a final word on it.
-    pub fn taken(&self, entry: i64) -> Option<Report> {
+    pub fn taken(&self, entry: i64) -> Option<BreakerEvent> {
         self.breaker().taken(entry)
     }
 
-    pub fn failed(&self, entry: i64, fault: &Fault) -> (Verdict, Option<Report>) {
+    pub fn failed(&self, entry: i64, fault: &Fault) -> (Consequence, Option<BreakerEvent>) {
         let seed = RandomState::new().hash_one(());
         self.breaker().failed(entry, fault, Instant::now(), seed)
     }

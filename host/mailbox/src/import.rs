@@ -11,7 +11,7 @@ use crate::spool::{is_mail_name, read_limited};
 
 /// One mail of a file.
 #[derive(Debug, Clone)]
-pub struct Mail {
+pub struct ImportedMail {
     /// The file, and for an mbox `#` and the mail's number in it, counted from 1.
     pub name: String,
     /// The mail, or its beginning when it is over the raw limit.
@@ -30,7 +30,7 @@ pub enum ImportError {
 
 /// The mails at a path, read one at a time. A folder is a maildir or holds `.eml` files; a file that begins with
 /// `From ` is an mbox; any other file is one mail. Of mails over `raw_bytes` the beginning is kept.
-pub fn open(path: &Path, raw_bytes: u64) -> Result<Mails, ImportError> {
+pub fn open(path: &Path, raw_bytes: u64) -> Result<ImportedMails, ImportError> {
     let at = |source| ImportError::File {
         path: path.to_owned(),
         source,
@@ -68,17 +68,17 @@ pub fn open(path: &Path, raw_bytes: u64) -> Result<Mails, ImportError> {
             Kind::Files(vec![path.to_owned()])
         }
     };
-    Ok(Mails { kind, raw_bytes })
+    Ok(ImportedMails { kind, raw_bytes })
 }
 
 /// The mails of one path. See [`open`].
-pub struct Mails {
+pub struct ImportedMails {
     kind: Kind,
     raw_bytes: u64,
 }
 
-impl Iterator for Mails {
-    type Item = Result<Mail, ImportError>;
+impl Iterator for ImportedMails {
+    type Item = Result<ImportedMail, ImportError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.kind {
@@ -102,14 +102,14 @@ fn open_file(path: &Path) -> io::Result<File> {
     postroom_files::open(path).map_err(io::Error::from)
 }
 
-fn read_file(path: PathBuf, raw_bytes: u64) -> Result<Mail, ImportError> {
+fn read_file(path: PathBuf, raw_bytes: u64) -> Result<ImportedMail, ImportError> {
     let read = || {
         let file = open_file(&path)?;
         let stated = file.metadata()?.len();
         read_limited(file, stated, raw_bytes)
     };
     match read() {
-        Ok((bytes, size)) => Ok(Mail {
+        Ok((bytes, size)) => Ok(ImportedMail {
             name: path.display().to_string(),
             bytes: bytes.into(),
             size,
@@ -139,7 +139,7 @@ impl<R: BufRead> Mbox<R> {
         }
     }
 
-    fn next(&mut self, raw_bytes: u64) -> Option<Result<Mail, ImportError>> {
+    fn next(&mut self, raw_bytes: u64) -> Option<Result<ImportedMail, ImportError>> {
         if self.ended {
             return None;
         }
@@ -155,7 +155,7 @@ impl<R: BufRead> Mbox<R> {
             .transpose()
     }
 
-    fn read_mail(&mut self, raw_bytes: u64) -> io::Result<Option<Mail>> {
+    fn read_mail(&mut self, raw_bytes: u64) -> io::Result<Option<ImportedMail>> {
         let mut mail = Gathered::new(raw_bytes);
         // The blank line that stands before a separator belongs to it, not to the mail.
         let mut blank: Vec<u8> = Vec::new();
@@ -256,8 +256,8 @@ impl Gathered {
         }
     }
 
-    fn into_mail(self, path: &Path, number: u64) -> Mail {
-        Mail {
+    fn into_mail(self, path: &Path, number: u64) -> ImportedMail {
+        ImportedMail {
             name: format!("{}#{number}", path.display()),
             bytes: self.bytes.into(),
             size: self.size,
@@ -269,7 +269,7 @@ impl Gathered {
 mod tests {
     use super::*;
 
-    fn mbox(text: &[u8], raw_bytes: u64) -> Vec<Mail> {
+    fn mbox(text: &[u8], raw_bytes: u64) -> Vec<ImportedMail> {
         let mut mbox = Mbox::new(Path::new("m"), text);
         std::iter::from_fn(|| mbox.next(raw_bytes))
             .map(Result::unwrap)

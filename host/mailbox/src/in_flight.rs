@@ -14,7 +14,7 @@ pub struct InFlight {
 
 /// Some of the budget, given back when it is dropped.
 #[derive(Debug, Default)]
-pub struct Room(Option<OwnedSemaphorePermit>);
+pub struct InFlightPermit(Option<OwnedSemaphorePermit>);
 
 /// The unit of the budget: a semaphore counts to 2^32 at most.
 const UNIT_BYTES: u64 = 1024;
@@ -30,17 +30,17 @@ impl InFlight {
     }
 
     /// Waits for room. What is larger than the whole budget takes all of it.
-    pub async fn take(&self, bytes: u64) -> Room {
+    pub async fn take(&self, bytes: u64) -> InFlightPermit {
         let units = self.units(bytes);
         // It is never closed.
-        Room(self.room.clone().acquire_many_owned(units).await.ok())
+        InFlightPermit(self.room.clone().acquire_many_owned(units).await.ok())
     }
 
     /// Room, if there is some now that nobody waits for.
-    pub fn try_take(&self, bytes: u64) -> Option<Room> {
+    pub fn try_take(&self, bytes: u64) -> Option<InFlightPermit> {
         let units = self.units(bytes);
         let room = self.room.clone().try_acquire_many_owned(units).ok()?;
-        Some(Room(Some(room)))
+        Some(InFlightPermit(Some(room)))
     }
 
     fn units(&self, bytes: u64) -> u32 {
@@ -55,9 +55,9 @@ impl Default for InFlight {
     }
 }
 
-impl Room {
+impl InFlightPermit {
     /// Both together.
-    pub fn join(&mut self, other: Room) {
+    pub fn join(&mut self, other: InFlightPermit) {
         match (&mut self.0, other.0) {
             (Some(held), Some(more)) => held.merge(more),
             (held @ None, more) => *held = more,
@@ -104,7 +104,7 @@ mod tests {
         let budget = InFlight::new(4 * 1024);
         let mut room = budget.try_take(1024).unwrap();
         room.join(budget.try_take(1024).unwrap());
-        room.join(Room::default());
+        room.join(InFlightPermit::default());
         assert!(budget.try_take(3 * 1024).is_none());
         drop(room);
         assert!(budget.try_take(4 * 1024).is_some());

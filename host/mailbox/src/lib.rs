@@ -12,7 +12,7 @@ pub use error::SourceError;
 #[doc(hidden)]
 pub use imap::fuzz;
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};
-pub use in_flight::{InFlight, Room};
+pub use in_flight::{InFlight, InFlightPermit};
 pub use postroom_core::After;
 pub use source::{
     Acknowledge, BEGINNING_BYTES, Batch, FetchLimits, KnownPositions, Renumbering, Source,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use postroom_core::{After, Cursor, Position, RawMessage};
 use postroom_net::{ProbeStep, Trace};
 
-use crate::{InFlight, Room, SourceError};
+use crate::{InFlight, InFlightPermit, SourceError};
 
 /// A mailbox's mail. After an error the source remains usable: it reconnects by itself when needed.
 #[async_trait]
@@ -67,7 +67,7 @@ pub struct Batch {
     /// The server gave the folder's mails other numbers, and they are read again.
     pub renumbering: Option<Renumbering>,
     /// The share of these mails in the bytes in flight, returned on drop.
-    pub room: Room,
+    pub room: InFlightPermit,
 }
 
 /// Why a folder is read again.
@@ -100,7 +100,7 @@ pub struct FetchLimits {
 
 impl FetchLimits {
     /// Returns room for mails of this size; `None` if there is none now and the caller does not wait.
-    pub(crate) async fn room(&self, bytes: u64) -> Option<Room> {
+    pub(crate) async fn room(&self, bytes: u64) -> Option<InFlightPermit> {
         match self.wait_for_room {
             true => Some(self.in_flight.take(bytes).await),
             false => self.in_flight.try_take(bytes),

@@ -9,7 +9,7 @@ pub mod trace;
 
 pub use dial::{ConnectError, Stream, Unreachable, dial, is_loopback, within};
 pub use probe::{FailedStep, ProbeReporter, ProbeStep};
-pub use redact::{REDACTED, Redactor};
+pub use redact::{REDACTED, TraceRedactor};
 pub use step::Step;
 pub use tls::{TlsMode, handshake, handshake_after_starttls, server_name};
 pub use trace::Trace;

@@ -1,6 +1,6 @@
 //! Removes secrets from what servers say: some quote the command or the field that they refuse.
 //!
-//! Every text that comes from a server and ends in an error, a log line, a trace or the database passes [`Redactor::redact`]
+//! Every text that comes from a server and ends in an error, a log line, a trace or the database passes [`TraceRedactor::redact`]
 //! where it enters. A quoted secret may be encoded, and cut off anywhere: from [`PIECE_BYTES`] on each piece of an encoding counts.
 
 use std::collections::HashMap;
@@ -20,13 +20,13 @@ const PIECE_BYTES: usize = 12;
 
 /// The secrets that a server was sent.
 #[derive(Clone, Default)]
-pub struct Redactor {
+pub struct TraceRedactor {
     secrets: Vec<Zeroizing<Vec<u8>>>,
     /// What a sign-in sends in base64, with the user's name, which in clear is no secret.
     responses: Vec<Zeroizing<Vec<u8>>>,
 }
 
-impl Redactor {
+impl TraceRedactor {
     pub fn new<S: AsRef<[u8]>>(secrets: impl IntoIterator<Item = S>) -> Self {
         let long = secrets
             .into_iter()
@@ -47,7 +47,7 @@ impl Redactor {
     }
 
     /// Adds the secrets of another.
-    pub fn extend(&mut self, other: &Redactor) {
+    pub fn extend(&mut self, other: &TraceRedactor) {
         for (known, new) in [
             (&mut self.secrets, &other.secrets),
             (&mut self.responses, &other.responses),
@@ -82,7 +82,7 @@ impl Redactor {
     }
 }
 
-impl std::fmt::Debug for Redactor {
+impl std::fmt::Debug for TraceRedactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(REDACTED)
     }
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_secret_is_removed_in_every_encoding() {
         let secret = "a b~/+*\"ü";
-        let redactor = Redactor::new([secret, "", "plain"]);
+        let redactor = TraceRedactor::new([secret, "", "plain"]);
         let quoted = |text: &str| redactor.redact(text);
         for text in [
             secret,
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn base64_is_removed_at_every_alignment_and_cut_off_anywhere() {
         let secret = "hunter2/hunter3?hunter4>";
-        let redactor = Redactor::new([secret]);
+        let redactor = TraceRedactor::new([secret]);
         for before in ["", "a", "ab", "abc"] {
             for whole in [
                 STANDARD.encode(format!("{before}{secret}tail")),
@@ -297,7 +297,7 @@ mod tests {
             }
         }
         let response = format!("\0support@acme.example\0{secret}");
-        let redactor = Redactor::new([secret]).with_response(&response);
+        let redactor = TraceRedactor::new([secret]).with_response(&response);
         let whole = STANDARD.encode(&response);
         for end in PIECE_BYTES..=whole.len() {
             let text = redactor.redact(&format!("501 AUTH PLAIN {}", &whole[..end]));
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_short_secret_does_not_eat_the_text() {
-        let redactor = Redactor::new(["", "a", "ab", "abc"]).with_response("\0ann\0abc");
+        let redactor = TraceRedactor::new(["", "a", "ab", "abc"]).with_response("\0ann\0abc");
         assert_eq!(
             redactor.redact("a cab for abc, ann: AGFubgBhYmM="),
             "a cab for abc, ann: [redacted]="
@@ -322,13 +322,13 @@ mod tests {
 
     #[test]
     fn the_work_does_not_grow_with_the_square_of_a_hostile_answer() {
-        let redactor = Redactor::new(["x".repeat(4096)]);
+        let redactor = TraceRedactor::new(["x".repeat(4096)]);
         let text = redactor.redact(&"x".repeat(512 * 1024));
         assert_eq!(text, REDACTED);
     }
 
     #[test]
     fn nothing_of_it_is_printed() {
-        assert_eq!(format!("{:?}", Redactor::new(["hunter2"])), REDACTED);
+        assert_eq!(format!("{:?}", TraceRedactor::new(["hunter2"])), REDACTED);
     }
 }

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use postroom_core::harmless::harmless_chars;
 use url::Url;
 
-use crate::Redactor;
+use crate::TraceRedactor;
 
 /// A trace that all parts of one test write to. Cheap to clone.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ struct Kept {
     /// Lines recorded so far, those taken out included.
     count: usize,
     /// Removed from every line.
-    secrets: Redactor,
+    secrets: TraceRedactor,
 }
 
 /// One line of a trace, free of control characters.
@@ -62,7 +62,7 @@ impl Trace {
     }
 
     /// Removes these secrets from every line that is recorded from now on.
-    pub fn hide(&self, secrets: &Redactor) {
+    pub fn hide(&self, secrets: &TraceRedactor) {
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.secrets.extend(secrets);
     }
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_hidden_secret_is_removed_wherever_it_stands() {
         let trace = Trace::new();
-        trace.hide(&Redactor::new(["hunter2"]));
+        trace.hide(&TraceRedactor::new(["hunter2"]));
         trace.record(Side::Server, b"501 AUTH LOGIN aHVudGVyMg== hunter2?");
         assert_eq!(
             trace.take()[0].text,

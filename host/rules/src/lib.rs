@@ -1,9 +1,9 @@
 //! Rules: loading, generations, tests, directories, and the run of a mail along its rule chain.
 
-pub mod audience;
 pub mod cases;
+pub mod chain_run;
 pub mod crash;
 pub mod directory;
+pub mod reload_observer;
 pub mod rulebook;
-pub mod walk;
 pub mod watch;

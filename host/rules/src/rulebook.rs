@@ -2,13 +2,13 @@
 //! no good file.
 
 mod change;
+mod failure_window;
 mod files;
 mod look;
 mod pool;
 mod refusal;
 mod refused;
 mod rounds;
-mod strikes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -26,19 +26,19 @@ use postroom_store::{RuleRecord, Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::audience::Audience;
-use crate::cases::{Gate, Tested};
+use crate::cases::{ReleaseGate, Tested};
 use crate::directory::Directories;
-use files::{CONFIGURATION, Files, Folder, Footprint, Spot, told};
+use crate::reload_observer::ReloadObserver;
+use files::{CONFIGURATION, FileRef, Files, Fingerprint, Folder, described};
 use postroom_config::{Config, OnFailure, RuleKind, RuleUse};
 use refused::alert_sinks;
 use rounds::TenantRules;
 
 pub use change::{Change, Serves};
+pub use failure_window::{FailureWindow, MOST_TAKEN_BACK, sender_key};
 pub use files::{read_configured, read_rule};
 pub use pool::LoadPool;
-pub use refusal::Refusal;
-pub use strikes::{MOST_TAKEN_BACK, Strikes, sender_key};
+pub use refusal::LoadRefusal;
 
 /// Tenants that one log line names; the others are counted.
 const NAMED: usize = 10;
@@ -58,7 +58,7 @@ pub struct LiveRule {
     /// The rule, or why it cannot run; every mail then goes to the next rule.
     pub rule: Result<Rule, String>,
     /// How this version did on its last mails.
-    pub strikes: Strikes,
+    pub strikes: FailureWindow,
     /// The handling of a mail on which it fails.
     pub on_failure: OnFailure,
     /// The record for the store; `None` for a built-in rule.
@@ -72,7 +72,7 @@ impl LiveRule {
             name: name.to_owned(),
             hash: rule.hash().hex(),
             rule: Ok(rule),
-            strikes: Strikes::new(StrikeLimits::NEVER),
+            strikes: FailureWindow::new(StrikeLimits::NEVER),
             on_failure,
             record: None,
         }
@@ -80,7 +80,7 @@ impl LiveRule {
 
     /// A version without a rule, for tests that decide for it.
     #[doc(hidden)]
-    pub fn fake(name: &str, hash: &str, strikes: Strikes, on_failure: OnFailure) -> Self {
+    pub fn fake(name: &str, hash: &str, strikes: FailureWindow, on_failure: OnFailure) -> Self {
         Self {
             name: name.to_owned(),
             hash: hash.to_owned(),
@@ -97,7 +97,7 @@ impl LiveRule {
             name: self.name.clone(),
             hash: self.hash.clone(),
             rule: self.rule.clone(),
-            strikes: Strikes::new(StrikeLimits::NEVER),
+            strikes: FailureWindow::new(StrikeLimits::NEVER),
             on_failure: self.on_failure,
             record: None,
         }
@@ -120,7 +120,7 @@ pub struct Reloaded {
     /// Rules that went back to what served before, or off where there was nothing.
     pub returned: Vec<RuleId>,
     /// Saves that changed nothing, each said once, with the reason.
-    pub refused: Vec<(RuleId, Refusal)>,
+    pub refused: Vec<(RuleId, LoadRefusal)>,
     /// Rules whose files changed and whose tests passed, where tests are run.
     pub passed: Vec<(RuleId, Tested)>,
     /// When the first of the changes was noticed, where a change caused the look.
@@ -139,9 +139,9 @@ pub struct RuleBook {
     sandbox: Arc<Sandbox>,
     store: Store,
     /// Observes every save.
-    audience: Arc<dyn Audience>,
+    reload_observer: Arc<dyn ReloadObserver>,
     /// The tests that a rule must pass before it goes live.
-    gate: Gate,
+    gate: ReleaseGate,
     /// When a version has failed too often.
     strikes: StrikeLimits,
     /// The sinks that take a tenant's alerts.
@@ -181,7 +181,7 @@ impl RuleBook {
         sandbox: Arc<Sandbox>,
         store: Store,
         directories: Arc<Directories>,
-        audience: Arc<dyn Audience>,
+        reload_observer: Arc<dyn ReloadObserver>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let chains = config.mailboxes.iter().map(|mailbox| {
@@ -215,11 +215,11 @@ impl RuleBook {
         Arc::new(Self {
             sandbox,
             store,
-            gate: match audience.wants_tests() {
-                true => Gate::of_all(config),
-                false => Gate::of(config),
+            gate: match reload_observer.wants_tests() {
+                true => ReleaseGate::of_all(config),
+                false => ReleaseGate::of(config),
             },
-            audience,
+            reload_observer,
             strikes: config.limits.strikes,
             alert_sinks: alert_sinks(config),
             chains: chains.collect(),
@@ -342,13 +342,13 @@ fn load_file(
     wanted: &RuleUse,
     strikes: StrikeLimits,
     files: &Files,
-    footprint: &mut Footprint,
-) -> Result<LiveRule, Refusal> {
+    footprint: &mut Fingerprint,
+) -> Result<LiveRule, LoadRefusal> {
     let name = wanted.rule.name.clone();
-    let Some(spot) = Spot::of(&wanted.rule) else {
+    let Some(spot) = FileRef::of(&wanted.rule) else {
         let rule = sandbox
             .load_standard(&wanted.settings_json, &wanted.grants, &wanted.limits)
-            .map_err(|error| Refusal::NoRule {
+            .map_err(|error| LoadRefusal::NoRule {
                 error,
                 source_line: None,
             })?;
@@ -357,20 +357,20 @@ fn load_file(
             hash: rule.hash().hex(),
             rule: Ok(rule),
             // There is no other version of what is built in.
-            strikes: Strikes::new(StrikeLimits::NEVER),
+            strikes: FailureWindow::new(StrikeLimits::NEVER),
             on_failure: wanted.on_failure,
             record: None,
         });
     };
     let read = footprint.read(files, spot);
-    let bytes = read.map_err(|unread| Refusal::Unread {
+    let bytes = read.map_err(|unread| LoadRefusal::Unread {
         name: name.clone(),
-        reason: told(unread, CONFIGURATION),
+        reason: described(unread, CONFIGURATION),
     })?;
     let folder = Folder::of(files, &wanted.rule);
     let loaded = load(sandbox, wanted, &bytes, &folder);
     footprint.add(folder.footprint());
-    let rule = loaded.map_err(|error| Refusal::no_rule(error, wanted, files, footprint))?;
+    let rule = loaded.map_err(|error| LoadRefusal::no_rule(error, wanted, files, footprint))?;
     Ok(LiveRule {
         name,
         hash: rule.hash().hex(),
@@ -383,7 +383,7 @@ fn load_file(
             grants_json: grants_json(&wanted.grants),
         }),
         rule: Ok(rule),
-        strikes: Strikes::new(strikes),
+        strikes: FailureWindow::new(strikes),
         on_failure: wanted.on_failure,
     })
 }

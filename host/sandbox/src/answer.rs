@@ -6,7 +6,7 @@ use postroom_core::decision;
 use postroom_core::{Action, AlertState, Value, Visibility};
 
 use crate::bindings::types;
-use crate::error::Trouble;
+use crate::error::RuleTrouble;
 use postroom_core::Limits;
 
 /// Integers up to here are exact in a double.
@@ -16,12 +16,12 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 pub(crate) fn actions(
     decision: types::Decision,
     limits: &Limits,
-) -> Result<Option<Vec<Action>>, Trouble> {
+) -> Result<Option<Vec<Action>>, RuleTrouble> {
     let types::Decision::Actions(list) = decision else {
         return Ok(None);
     };
     if list.len() > limits.actions {
-        return Err(Trouble::Output {
+        return Err(RuleTrouble::Output {
             message: format!(
                 "{} actions, over the limit of {}",
                 list.len(),
@@ -35,7 +35,7 @@ pub(crate) fn actions(
         .map(Some)
 }
 
-fn action(action: types::Action, limits: &Limits) -> Result<Action, Trouble> {
+fn action(action: types::Action, limits: &Limits) -> Result<Action, RuleTrouble> {
     Ok(match action {
         types::Action::Ticket(ticket) => Action::Ticket(decision::Ticket {
             title: ticket.title,
@@ -87,7 +87,7 @@ fn action(action: types::Action, limits: &Limits) -> Result<Action, Trouble> {
 fn fields(
     fields: Vec<(String, types::Value)>,
     limits: &Limits,
-) -> Result<BTreeMap<String, Value>, Trouble> {
+) -> Result<BTreeMap<String, Value>, RuleTrouble> {
     fields
         .into_iter()
         .map(|(name, value)| {
@@ -102,29 +102,29 @@ fn fields(
         .collect()
 }
 
-fn number(field: &str, number: f64) -> Result<Value, Trouble> {
+fn number(field: &str, number: f64) -> Result<Value, RuleTrouble> {
     // What JavaScript writes as 5 should not be stored as 5.0.
     if number.fract() == 0.0 && number.abs() <= EXACT {
         return Ok(Value::from(number as i64));
     }
     serde_json::Number::from_f64(number)
         .map(Value::Number)
-        .ok_or_else(|| Trouble::Nonsense {
+        .ok_or_else(|| RuleTrouble::InvalidDecision {
             message: format!("the field {field} is {number}, which is not a number to be stored"),
         })
 }
 
-fn json(what: &str, text: &str, limits: &Limits) -> Result<Value, Trouble> {
+fn json(what: &str, text: &str, limits: &Limits) -> Result<Value, RuleTrouble> {
     let depth = depth(text);
     if depth > limits.json_depth {
-        return Err(Trouble::Output {
+        return Err(RuleTrouble::Output {
             message: format!(
                 "{what} is nested {depth} levels deep, over the limit of {}",
                 limits.json_depth
             ),
         });
     }
-    serde_json::from_str(text).map_err(|error| Trouble::Nonsense {
+    serde_json::from_str(text).map_err(|error| RuleTrouble::InvalidDecision {
         message: format!("{what} is not JSON: {error}"),
     })
 }
@@ -149,12 +149,12 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-fn key(what: &str, key: String, limits: &Limits) -> Result<String, Trouble> {
+fn key(what: &str, key: String, limits: &Limits) -> Result<String, RuleTrouble> {
     match key.len() {
-        0 => Err(Trouble::Nonsense {
+        0 => Err(RuleTrouble::InvalidDecision {
             message: format!("{what} is empty"),
         }),
-        size if size > limits.key_bytes => Err(Trouble::Nonsense {
+        size if size > limits.key_bytes => Err(RuleTrouble::InvalidDecision {
             message: format!(
                 "{what} has {size} bytes, over the limit of {}",
                 limits.key_bytes

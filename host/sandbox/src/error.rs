@@ -108,7 +108,7 @@ pub enum LoadError {
         /// What the other rules hold.
         others: usize,
         limit: usize,
-        budget: Budget,
+        budget: LoadedScope,
     },
     #[error(
         "{name}: needs {} once loaded, and all versions of the rules of {budget} hold {} of twice the limit `{}` of {}, \
@@ -121,7 +121,7 @@ pub enum LoadError {
         /// What all versions hold.
         held: usize,
         limit: usize,
-        budget: Budget,
+        budget: LoadedScope,
     },
     #[error("{name}: not loaded, as the service is stopping")]
     Stopped { name: String },
@@ -148,26 +148,26 @@ pub enum LoadError {
 
 /// Whose loaded rules are limited together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Budget {
+pub enum LoadedScope {
     Tenant,
     Total,
 }
 
-impl Budget {
+impl LoadedScope {
     /// The limit's name in the configuration.
     fn key(self) -> &'static str {
         match self {
-            Budget::Tenant => "loaded",
-            Budget::Total => "loaded_total",
+            LoadedScope::Tenant => "loaded",
+            LoadedScope::Total => "loaded_total",
         }
     }
 }
 
-impl fmt::Display for Budget {
+impl fmt::Display for LoadedScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Budget::Tenant => "this tenant",
-            Budget::Total => "all tenants",
+            LoadedScope::Tenant => "this tenant",
+            LoadedScope::Total => "all tenants",
         })
     }
 }
@@ -218,7 +218,7 @@ impl LoadError {
 
 /// Why a rule did not decide a mail. The next rule decides.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
+pub enum RuleTrouble {
     #[error("the rule crashed: {message}")]
     Trap { message: String },
     #[error("the rule took longer than {limit:?}")]
@@ -235,7 +235,7 @@ pub enum Trouble {
         location: Option<String>,
     },
     #[error("the rule's answer makes no sense: {message}")]
-    Nonsense { message: String },
+    InvalidDecision { message: String },
     #[error("{import} is not granted to this tenant")]
     NotGranted { import: &'static str },
     /// The store behind `kv` failed: not the rule's fault.
@@ -246,31 +246,31 @@ pub enum Trouble {
     Lookup { message: String },
 }
 
-impl Trouble {
+impl RuleTrouble {
     /// Whether the rule is at fault, rather than what is behind its capabilities.
     pub fn is_of_rule(&self) -> bool {
-        !matches!(self, Trouble::Kv { .. } | Trouble::Lookup { .. })
+        !matches!(self, RuleTrouble::Kv { .. } | RuleTrouble::Lookup { .. })
     }
 
     /// The short name that stands in a recorded decision.
     pub fn kind(&self) -> TroubleKind {
         match self {
-            Trouble::Trap { .. } => TroubleKind::Trap,
-            Trouble::Deadline { .. } => TroubleKind::Deadline,
-            Trouble::Memory { .. } => TroubleKind::Memory,
-            Trouble::Output { .. } => TroubleKind::Output,
-            Trouble::Failure { .. } | Trouble::Kv { .. } | Trouble::Lookup { .. } => {
+            RuleTrouble::Trap { .. } => TroubleKind::Trap,
+            RuleTrouble::Deadline { .. } => TroubleKind::Deadline,
+            RuleTrouble::Memory { .. } => TroubleKind::Memory,
+            RuleTrouble::Output { .. } => TroubleKind::Output,
+            RuleTrouble::Failure { .. } | RuleTrouble::Kv { .. } | RuleTrouble::Lookup { .. } => {
                 TroubleKind::Failure
             }
-            Trouble::Nonsense { .. } => TroubleKind::Nonsense,
-            Trouble::NotGranted { .. } => TroubleKind::NotGranted,
+            RuleTrouble::InvalidDecision { .. } => TroubleKind::InvalidDecision,
+            RuleTrouble::NotGranted { .. } => TroubleKind::NotGranted,
         }
     }
 
     /// Returns the place in the rule's source, as `file:line:column`, if the rule stated it.
     pub fn location(&self) -> Option<&str> {
         match self {
-            Trouble::Failure { location, .. } => location.as_deref(),
+            RuleTrouble::Failure { location, .. } => location.as_deref(),
             _ => None,
         }
     }

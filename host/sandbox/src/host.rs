@@ -14,12 +14,12 @@ use crate::bindings::{kv, log, settings};
 use crate::deadline::Deadline;
 use crate::error::Stop;
 use crate::log::Log;
-use crate::lookup::{Inquiry, Lookup};
+use crate::lookup::{Lookup, LookupSession};
 use crate::matching::{PatternCache, Patterns, field};
 use crate::memory::{Kv, Memory};
 use crate::meter::Meter;
 use crate::rule::cut;
-use crate::wasi::Still;
+use crate::wasi::DeterministicWasi;
 use postroom_core::{Grants, Limits};
 
 /// Bytes of an attachment in one call, as the contract says.
@@ -53,11 +53,11 @@ pub(crate) struct Host {
     pub(crate) meter: Meter,
     pub(crate) log: Log,
     pub(crate) memory: Memory,
-    pub(crate) inquiry: Inquiry,
+    pub(crate) inquiry: LookupSession,
     /// See [`crate::Run::decided_at`].
     pub(crate) decided_at: Option<Vec<String>>,
     patterns: Patterns,
-    wasi: Option<Box<Still>>,
+    wasi: Option<Box<DeterministicWasi>>,
 }
 
 impl Host {
@@ -79,7 +79,7 @@ impl Host {
             meter,
             log,
             memory: Memory::new(kv),
-            inquiry: Inquiry::new(lookup),
+            inquiry: LookupSession::new(lookup),
             decided_at: None,
             patterns: Patterns::default(),
             wasi: None,
@@ -87,10 +87,10 @@ impl Host {
     }
 
     /// The world without files, network or time, made when a component first asks for it.
-    pub(crate) fn still(&mut self) -> &mut Still {
+    pub(crate) fn still(&mut self) -> &mut DeterministicWasi {
         self.wasi.get_or_insert_with(|| {
             let seed = self.mail.as_ref().map_or("", |mail| &mail.message_id);
-            Box::new(Still::new(&self.now, seed, &self.log))
+            Box::new(DeterministicWasi::new(&self.now, seed, &self.log))
         })
     }
 
@@ -319,11 +319,11 @@ fn address(address: &core::Address) -> Address {
     }
 }
 
-fn verdict(verdict: core::Verdict) -> Verdict {
+fn verdict(verdict: core::AuthVerdict) -> Verdict {
     match verdict {
-        core::Verdict::Pass => Verdict::Pass,
-        core::Verdict::Fail => Verdict::Fail,
-        core::Verdict::None => Verdict::None,
+        core::AuthVerdict::Pass => Verdict::Pass,
+        core::AuthVerdict::Fail => Verdict::Fail,
+        core::AuthVerdict::None => Verdict::None,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Budget, LoadError};
+use crate::error::{LoadError, LoadedScope};
 
 /// While versions replace each other, all of them together may hold so many times the limit.
 const VERSIONS: usize = 2;
@@ -71,8 +71,8 @@ impl LoadedTotals {
             .map_or(0, |versions| largest(versions));
         let sums = of_tenant.map(|it| it.sums).unwrap_or_default();
         for (sums, limit, budget) in [
-            (sums, limit, Budget::Tenant),
-            (held.sums, self.limit, Budget::Total),
+            (sums, limit, LoadedScope::Tenant),
+            (held.sums, self.limit, LoadedScope::Total),
         ] {
             let others = sums.rules - largest;
             if others.saturating_add(bytes.max(largest)) > limit {
@@ -174,7 +174,7 @@ mod tests {
                 others: 6,
                 bytes: 5,
                 limit: 10,
-                budget: Budget::Tenant,
+                budget: LoadedScope::Tenant,
                 ..
             })
         ));
@@ -189,7 +189,7 @@ mod tests {
                 others: 25,
                 bytes: 1,
                 limit: 25,
-                budget: Budget::Total,
+                budget: LoadedScope::Total,
                 ..
             })
         ));

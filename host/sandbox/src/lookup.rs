@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postroom_core::lookup::{Found, Question};
+use postroom_core::lookup::{Query, QueryResult};
 
 use crate::error::Stop;
 use postroom_core::Limits;
@@ -10,10 +10,10 @@ use postroom_core::Limits;
 /// Where a rule's questions are answered from when a mail is decided. One value per tenant: it knows of no other.
 pub trait Lookup: Send + Sync {
     /// The first `most` rows. The answer is of the question's kind.
-    fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError>;
+    fn ask(&self, question: &Query, most: usize) -> Result<QueryResult, LookupError>;
 }
 
-/// The data source of `lookup` failed. The decision ends with [`Trouble::Lookup`](crate::Trouble::Lookup).
+/// The data source of `lookup` failed. The decision ends with [`RuleTrouble::Lookup`](crate::Trouble::Lookup).
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LookupError(pub String);
@@ -22,21 +22,21 @@ pub struct LookupError(pub String);
 pub struct NoLookup;
 
 impl Lookup for NoLookup {
-    fn ask(&self, question: &Question, _most: usize) -> Result<Found, LookupError> {
+    fn ask(&self, question: &Query, _most: usize) -> Result<QueryResult, LookupError> {
         Ok(question.nothing())
     }
 }
 
 /// The questions of one decision.
-pub(crate) struct Inquiry {
+pub(crate) struct LookupSession {
     source: Arc<dyn Lookup>,
     /// The answers, in the order asked, each question once.
-    pub(crate) answers: Vec<(Question, Found)>,
+    pub(crate) answers: Vec<(Query, QueryResult)>,
     asked: usize,
     bytes: usize,
 }
 
-impl Inquiry {
+impl LookupSession {
     pub(crate) fn new(source: Arc<dyn Lookup>) -> Self {
         Self {
             source,
@@ -47,7 +47,7 @@ impl Inquiry {
     }
 
     /// Asked again, a question has the same answer and counts again.
-    pub(crate) fn ask(&mut self, question: Question, limits: &Limits) -> Result<Found, Stop> {
+    pub(crate) fn ask(&mut self, question: Query, limits: &Limits) -> Result<QueryResult, Stop> {
         if self.asked >= limits.lookups {
             return Err(Stop::Output(format!(
                 "more than {} questions to lookup in one decision",
@@ -91,21 +91,21 @@ mod tests {
     struct Crowd;
 
     impl Lookup for Crowd {
-        fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError> {
+        fn ask(&self, question: &Query, most: usize) -> Result<QueryResult, LookupError> {
             match question {
-                Question::Contacts(_) => Ok(Found::Contacts(vec![Contact::default(); most])),
-                Question::Ticket(_) => Err(LookupError("the disk is gone".into())),
+                Query::Contacts(_) => Ok(QueryResult::Contacts(vec![Contact::default(); most])),
+                Query::Ticket(_) => Err(LookupError("the disk is gone".into())),
                 other => Ok(other.nothing()),
             }
         }
     }
 
-    fn contacts(text: &str) -> Question {
-        Question::Contacts(text.into())
+    fn contacts(text: &str) -> Query {
+        Query::Contacts(text.into())
     }
 
-    fn inquiry() -> Inquiry {
-        Inquiry::new(Arc::new(Crowd))
+    fn inquiry() -> LookupSession {
+        LookupSession::new(Arc::new(Crowd))
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn answers_are_bounded_together() {
-        let one = Found::Contacts(vec![Contact::default()]).bytes();
+        let one = QueryResult::Contacts(vec![Contact::default()]).bytes();
         let limits = Limits {
             lookup_rows: 1,
             lookup_bytes: 2 * one,
@@ -151,7 +151,7 @@ mod tests {
         assert!(inquiry.ask(contacts(&long), &limits).unwrap().is_empty());
         assert!(
             inquiry
-                .ask(Question::Ticket(long), &limits)
+                .ask(Query::Ticket(long), &limits)
                 .unwrap()
                 .is_empty()
         );
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_failing_source_is_not_an_empty_one() {
-        let asked = inquiry().ask(Question::Ticket("T-1".into()), &Limits::default());
+        let asked = inquiry().ask(Query::Ticket("T-1".into()), &Limits::default());
         assert!(matches!(asked, Err(Stop::Lookup(_))));
     }
 }

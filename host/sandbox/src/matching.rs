@@ -13,7 +13,7 @@ use regex_automata::{Anchored, Input};
 use crate::bindings::types::{Captures, Field, PatternError};
 use crate::deadline::Deadline;
 use crate::error::Stop;
-use crate::stepwise::{Halt, Stepwise};
+use crate::interruptible::{Interrupted, InterruptibleRegex};
 use postroom_core::Limits;
 
 /// The most that the engine may have to do in one go, in states of the pattern times bytes of the haystack: about half a second at the very worst.
@@ -47,7 +47,7 @@ pub(crate) struct Ready {
     states: usize,
     text: Box<str>,
     /// Made when a field is first too large for the engine.
-    stepwise: OnceLock<Option<Stepwise>>,
+    interruptible: OnceLock<Option<InterruptibleRegex>>,
 }
 
 impl PatternCache {
@@ -112,7 +112,7 @@ impl Pattern {
                 states: states(text),
                 regex,
                 text: text.into(),
-                stepwise: OnceLock::new(),
+                interruptible: OnceLock::new(),
             })),
             Err(error) => match error.syntax_error() {
                 Some(error) => Pattern::Syntax(error.to_string()),
@@ -193,14 +193,17 @@ impl Ready {
         most: usize,
         deadline: Deadline,
     ) -> Result<(), Broken> {
-        let Some(stepwise) = self.stepwise.get_or_init(|| Stepwise::new(&self.text)) else {
+        let Some(interruptible) = self
+            .interruptible
+            .get_or_init(|| InterruptibleRegex::new(&self.text))
+        else {
             return Err(Broken::Limit("the pattern is too large".into()));
         };
         let mut captures = self.regex.create_captures();
-        for found in stepwise.matches(answer.haystack, deadline).take(most) {
+        for found in interruptible.matches(answer.haystack, deadline).take(most) {
             let found = found.map_err(|halt| match halt {
-                Halt::Deadline => Broken::Deadline,
-                Halt::WordBoundary => Broken::Limit(format!(
+                Interrupted::Deadline => Broken::Deadline,
+                Interrupted::WordBoundary => Broken::Limit(format!(
                     "the pattern is too large for a field of {} bytes with a Unicode word boundary; say (?-u:\\b)",
                     answer.haystack.len()
                 )),

@@ -15,7 +15,7 @@ pub trait Kv: Send + Sync {
     }
 }
 
-/// The store behind `kv` failed. The decision is broken off with [`Trouble::Kv`](crate::Trouble::Kv).
+/// The store behind `kv` failed. The decision is broken off with [`RuleTrouble::Kv`](crate::Trouble::Kv).
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct KvError(pub String);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postroom_core::lookup::{Found, Question};
+use postroom_core::lookup::{Query, QueryResult};
 use postroom_core::{Action, ContentHash, Context, Message};
 use wasmtime::component::Resource;
 use wasmtime::{Store, Trap};
@@ -12,7 +12,7 @@ use crate::answer;
 use crate::bindings::{RulePre, types};
 use crate::deadline::Deadline;
 use crate::engine::{self, Engines};
-use crate::error::{Stop, Trouble};
+use crate::error::{RuleTrouble, Stop};
 use crate::host::{Host, Terms};
 use crate::loaded::Share;
 use crate::lookup::Lookup;
@@ -63,7 +63,7 @@ impl MadeOf {
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The actions asked for; `None` when the rule passed.
-    pub verdict: Result<Option<Vec<Action>>, Trouble>,
+    pub verdict: Result<Option<Vec<Action>>, RuleTrouble>,
     /// `level: message`, oldest first.
     pub log: Vec<String>,
     /// The store's answer for each key, in the order of the reads.
@@ -71,7 +71,7 @@ pub struct Run {
     /// To be committed with the decision; `None` deletes. Empty when there was trouble.
     pub kv_writes: Vec<(String, Option<String>)>,
     /// The lookups with their results, in order, each question once.
-    pub lookups: Vec<(Question, Found)>,
+    pub lookups: Vec<(Query, QueryResult)>,
     /// Where a script made the action that decided, or its `pass()`: `file:line:column` in its own files, then the calls that led
     /// there. Empty where the script hid it; none when it returned nothing, and for components.
     pub decided_at: Option<Vec<String>>,
@@ -174,40 +174,40 @@ impl std::fmt::Debug for Rule {
 }
 
 /// Why wasm broke off, by the type of the error and what the host noted, never by its text.
-pub(crate) fn trouble(error: &wasmtime::Error, host: &Host) -> Trouble {
+pub(crate) fn trouble(error: &wasmtime::Error, host: &Host) -> RuleTrouble {
     let limits = &host.terms.limits;
     match error.downcast_ref::<Stop>() {
         Some(Stop::Deadline) => {
-            return Trouble::Deadline { limit: limits.time };
+            return RuleTrouble::Deadline { limit: limits.time };
         }
         Some(Stop::Output(message)) => {
-            return Trouble::Output {
+            return RuleTrouble::Output {
                 message: message.clone(),
             };
         }
-        Some(Stop::NotGranted(import)) => return Trouble::NotGranted { import },
+        Some(Stop::NotGranted(import)) => return RuleTrouble::NotGranted { import },
         Some(Stop::Kv(message)) => {
-            return Trouble::Kv {
+            return RuleTrouble::Kv {
                 message: message.clone(),
             };
         }
         Some(Stop::Lookup(message)) => {
-            return Trouble::Lookup {
+            return RuleTrouble::Lookup {
                 message: message.clone(),
             };
         }
         Some(Stop::TopLevel(_)) | None => {}
     }
     if host.meter.refused {
-        return Trouble::Memory {
+        return RuleTrouble::Memory {
             limit: limits.memory_bytes,
         };
     }
     let message = format!("{:#}", error.root_cause());
     match error.downcast_ref::<Trap>() {
-        Some(_) => Trouble::Trap { message },
+        Some(_) => RuleTrouble::Trap { message },
         // What is no trap arose while the host read what the guest handed over.
-        None => Trouble::Output {
+        None => RuleTrouble::Output {
             message: format!(
                 "over {} bytes in one call, or malformed ({message})",
                 limits.output_bytes
@@ -220,7 +220,7 @@ fn call(
     pre: &RulePre<Host>,
     store: &mut Store<Host>,
     context: &Context,
-) -> Result<Option<Vec<Action>>, Trouble> {
+) -> Result<Option<Vec<Action>>, RuleTrouble> {
     let context = lower(context);
     let answer = pre
         .instantiate(&mut *store)
@@ -229,10 +229,10 @@ fn call(
     match answer {
         Ok(Ok(decision)) => answer::actions(decision, &host.terms.limits),
         // An interpreter reports a refused growth as an error of its own.
-        Ok(Err(_)) if host.meter.refused => Err(Trouble::Memory {
+        Ok(Err(_)) if host.meter.refused => Err(RuleTrouble::Memory {
             limit: host.terms.limits.memory_bytes,
         }),
-        Ok(Err(failure)) => Err(Trouble::Failure {
+        Ok(Err(failure)) => Err(RuleTrouble::Failure {
             message: cut(failure.message),
             location: failure.location.map(cut),
         }),

@@ -28,12 +28,12 @@ const RANDOM_BYTES: u64 = 64 << 10;
 const RANDOM_CYCLE: usize = 4096;
 
 /// The WASI side of one instance.
-pub(crate) struct Still {
+pub(crate) struct DeterministicWasi {
     wasi: WasiCtx,
     table: ResourceTable,
 }
 
-impl Still {
+impl DeterministicWasi {
     /// `now` is RFC 3339; the same `seed` gives the same random numbers.
     pub(crate) fn new(now: &str, seed: &str, log: &Log) -> Self {
         let since_epoch = now

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use postroom_core::effects::{self, Committing, Dispatch, Effect, Effects, Facts, Needs, Notices};
-use postroom_core::lookup::{Found, Question};
+use postroom_core::lookup::{Query, QueryResult};
 use postroom_core::{
     Action, ContentHash, Decision, Event, EventKind, MailFacts, MailIdentity, Outlets, ticket_name,
 };
@@ -53,8 +53,8 @@ pub struct KvRead {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LookupRead {
     pub rule: String,
-    pub question: Question,
-    pub found: Found,
+    pub question: Query,
+    pub found: QueryResult,
 }
 
 /// A change of a rule's memory; no value deletes the key.

@@ -85,15 +85,15 @@ impl StoreError {
     }
 
     /// Whether another mail's commit may well succeed: the error is of what one job asked for.
-    pub fn is_of_one_mail(&self) -> bool {
+    pub fn affects_single_mail(&self) -> bool {
         match self {
             StoreError::Corrupt { .. } => true,
-            error => !error.spoils_group(),
+            error => !error.aborts_transaction(),
         }
     }
 
     /// Whether the error is of the database rather than of one job, so that the whole group is rolled back.
-    pub(crate) fn spoils_group(&self) -> bool {
+    pub(crate) fn aborts_transaction(&self) -> bool {
         match self {
             StoreError::AlreadyDecided { .. }
             | StoreError::UnknownMail { .. }

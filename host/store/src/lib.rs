@@ -56,7 +56,7 @@ pub use listing::{
     DecisionRow, Filter, MailboxRow, OutboxDetail, OutboxRow, QuarantineRow, Quarantined, Rows,
 };
 pub use options::StoreOptions;
-pub use outbox::{OutboxEntry, OutboxKind, Turn};
+pub use outbox::{OutboxEntry, OutboxKind, RoundRobin};
 pub use outbox_control::{OutboxChange, OutboxSelection, drop_outbox, retry_outbox};
 pub use reader::Reader;
 pub use recorded::{Evidence, Recorded, RecordedMail, RecordedMails, Selection};

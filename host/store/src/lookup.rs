@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use postroom_core::lookup::{
-    Found, KnownAlert, OpenTicket, Question, TicketSearch, Wanted, field_key, requester_key,
+    KnownAlert, Needle, OpenTicket, Query, QueryResult, TicketSearch, field_key, requester_key,
 };
 use postroom_core::{AlertState, Value, ticket_name, ticket_number};
 use rusqlite::{Connection, Row};
@@ -25,16 +25,16 @@ impl Reader {
     pub fn lookup(
         &self,
         tenant: &str,
-        question: &Question,
+        question: &Query,
         most: usize,
-    ) -> Result<Found, StoreError> {
+    ) -> Result<QueryResult, StoreError> {
         self.with(|conn| {
             let Some(tenant) = tenant_id(conn, tenant)? else {
                 return Ok(question.nothing());
             };
             Ok(match question {
-                Question::Ticket(number) => Found::Tickets(by_number(conn, tenant, number)?),
-                Question::Tickets(search) => Found::Tickets(match search {
+                Query::Ticket(number) => QueryResult::Tickets(by_number(conn, tenant, number)?),
+                Query::Tickets(search) => QueryResult::Tickets(match search {
                     TicketSearch::Requester(email) => {
                         by_word(conn, tenant, REQUESTER, &requester_key(email), most)?
                     }
@@ -42,8 +42,8 @@ impl Reader {
                     TicketSearch::Field(name, value) => by_word(conn, tenant, name, value, most)?,
                     TicketSearch::Subject(text) => by_title(conn, tenant, text, most)?,
                 }),
-                Question::Alert(key) => Found::Alerts(by_key(conn, tenant, key)?),
-                Question::Alerts(text) => Found::Alerts(firing(conn, tenant, text, most)?),
+                Query::Alert(key) => QueryResult::Alerts(by_key(conn, tenant, key)?),
+                Query::Alerts(text) => QueryResult::Alerts(firing(conn, tenant, text, most)?),
                 other => other.nothing(),
             })
         })
@@ -152,7 +152,7 @@ fn by_title(
     text: &str,
     most: usize,
 ) -> Result<Vec<OpenTicket>, StoreError> {
-    let text = Wanted::new(text);
+    let text = Needle::new(text);
     let mut statement = conn.prepare_cached(BY_TITLE)?;
     let mut rows = statement.query((tenant, limit(LOOKED_THROUGH)))?;
     let mut found = Vec::new();
@@ -182,7 +182,7 @@ fn firing(
     text: &str,
     most: usize,
 ) -> Result<Vec<KnownAlert>, StoreError> {
-    let text = Wanted::new(text);
+    let text = Needle::new(text);
     let mut statement = conn.prepare_cached(FIRING)?;
     let mut rows = statement.query((tenant, limit(LOOKED_THROUGH)))?;
     let mut found = Vec::new();

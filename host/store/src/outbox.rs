@@ -35,7 +35,7 @@ pub struct OutboxEntry {
     /// The sink's or the outgoing's name.
     pub target: String,
     pub tenant: String,
-    /// The tenant's place in the round; see [`Turn`].
+    /// The tenant's place in the round; see [`RoundRobin`].
     pub turn: i64,
     pub decision: DecisionId,
     /// A [`postroom_core::Event`] or [`postroom_core::OutgoingMail`] in JSON, by the kind.
@@ -55,7 +55,7 @@ pub struct OutboxEntry {
 
 /// Where a target's round over its tenants stands.
 #[derive(Debug, Clone, Default)]
-pub struct Turn {
+pub struct RoundRobin {
     /// The place of the tenant served last; the tenants behind it come first.
     pub after: i64,
     /// Entries that are left out, such as those under way.
@@ -215,7 +215,7 @@ impl Reader {
         target: &str,
         now_ms: i64,
         limit: usize,
-        turn: &Turn,
+        turn: &RoundRobin,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
         self.with(|conn| {
             let ids = due_ids(conn, kind, target, now_ms, limit, turn)?;
@@ -400,7 +400,7 @@ fn due_ids(
     target: &str,
     now_ms: i64,
     limit: usize,
-    turn: &Turn,
+    turn: &RoundRobin,
 ) -> Result<Vec<i64>, StoreError> {
     let kind = kind.number();
     // Most looks find nothing, and then no tenant need be asked.
@@ -525,7 +525,7 @@ mod tests {
         add(conn, &entry, 0).unwrap();
     }
 
-    fn due(conn: &Connection, turn: &Turn, limit: usize) -> Vec<i64> {
+    fn due(conn: &Connection, turn: &RoundRobin, limit: usize) -> Vec<i64> {
         due_ids(conn, OutboxKind::Sink, "psa", LATER, limit, turn).unwrap()
     }
 
@@ -560,10 +560,10 @@ mod tests {
                 put(&conn, 1, 7);
             }
             steps(&conn);
-            let first = due(&conn, &Turn::default(), 4);
+            let first = due(&conn, &RoundRobin::default(), 4);
             assert_eq!(first, [1]);
             deliver(&conn, 1);
-            assert_eq!(due(&conn, &Turn::default(), 4), [2]);
+            assert_eq!(due(&conn, &RoundRobin::default(), 4), [2]);
             put(&conn, 1, 7);
             conn.prepare_cached(NEXT_DUE)
                 .unwrap()
@@ -583,7 +583,7 @@ mod tests {
         }
         put(&conn, 9, 1_000);
         put(&conn, 1, 1_001);
-        let tenants = |turn: &Turn, limit| -> Vec<i64> {
+        let tenants = |turn: &RoundRobin, limit| -> Vec<i64> {
             let ids = due(&conn, turn, limit);
             let tenant = |id| {
                 let sql = "SELECT tenant FROM outbox WHERE id = ?1";
@@ -591,7 +591,7 @@ mod tests {
             };
             ids.into_iter().map(tenant).collect()
         };
-        let mut turn = Turn::default();
+        let mut turn = RoundRobin::default();
         assert_eq!(tenants(&turn, 5), [1, 3, 9, 3, 3]);
         turn.after = 3;
         assert_eq!(tenants(&turn, 2), [9, 1]);

@@ -104,7 +104,7 @@ pub enum ShadowResult {
     /// The text is what changed.
     Changed(String),
     Failed,
-    Mended,
+    Fixed,
     /// The text is why.
     Skipped(String),
 }
@@ -403,7 +403,7 @@ fn record(
         ShadowResult::Same => (0, "same", None),
         ShadowResult::Changed(words) => (1, "changed", Some(words)),
         ShadowResult::Failed => (2, "failed", None),
-        ShadowResult::Mended => (3, "mended", None),
+        ShadowResult::Fixed => (3, "mended", None),
         ShadowResult::Skipped(reason) => (SKIPPED, "", Some(reason)),
     };
     let (kept, kept_bytes): (i64, i64) = conn
@@ -544,7 +544,7 @@ fn shadow_mail(row: &Row<'_>) -> Result<ShadowMail, StoreError> {
             0 => ShadowResult::Same,
             1 => ShadowResult::Changed(words),
             2 => ShadowResult::Failed,
-            3 => ShadowResult::Mended,
+            3 => ShadowResult::Fixed,
             SKIPPED => ShadowResult::Skipped(words),
             other => return Err(StoreError::corrupt(format!("a shadow's result {other}"))),
         },

@@ -188,7 +188,7 @@ fn run_job(conn: &Connection, job: &mut dyn Job) -> Result<(), StoreError> {
     execute(conn, "SAVEPOINT job")?;
     match job.run(conn) {
         Ok(()) => execute(conn, "RELEASE job"),
-        Err(error) if error.spoils_group() || conn.is_autocommit() => Err(error),
+        Err(error) if error.aborts_transaction() || conn.is_autocommit() => Err(error),
         Err(_) => {
             execute(conn, "ROLLBACK TO job")?;
             execute(conn, "RELEASE job")

@@ -14,9 +14,9 @@ use postroom_sandbox::{LoadError, Rule, Sandbox, SandboxError};
 use postroom_store::{Reader, RefusedRule, StoreError};
 use serde_json::json;
 
-use crate::{connections, runway};
+use crate::{connections, expiry};
 use postroom_config::{Config, Problem, RuleUse};
-use postroom_rules::cases::{Gate, folder_of};
+use postroom_rules::cases::{ReleaseGate, folder_of};
 use postroom_rules::directory::Directory;
 use postroom_rules::rulebook;
 
@@ -112,13 +112,13 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
 
 /// Reads the configuration and gives every rule that could be made out to `load`, which answers what is wrong with it. The
 /// gate guards nothing while the configuration has problems.
-pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &Gate) -> Findings) -> Report {
+pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &ReleaseGate) -> Findings) -> Report {
     let (config, uses) = Config::survey(file, &|name| std::env::var_os(name));
     let mut report = Report::default();
-    let mut gate = Gate::default();
+    let mut gate = ReleaseGate::default();
     match &config {
         Ok(config) => {
-            gate = Gate::of(config);
+            gate = ReleaseGate::of(config);
             report.mailboxes = config.mailboxes.len();
             report.tenants = config.tenants.len();
             report.problems.extend(config.unavailable.iter().cloned());
@@ -197,7 +197,7 @@ impl<'c> Loader<'c> {
         }
     }
 
-    fn load(&self, wanted: &RuleUse, gate: &Gate) -> Findings {
+    fn load(&self, wanted: &RuleUse, gate: &ReleaseGate) -> Findings {
         let Some(sandbox) = self.sandbox() else {
             return Findings::default();
         };
@@ -370,7 +370,7 @@ fn of_file(file: &str, message: String, cure: &str) -> Problem {
 
 /// Returns what expires soon, or has expired.
 fn expiring(config: &Config, file: &Path) -> Vec<Problem> {
-    runway::notices(config, Timestamp::now())
+    expiry::notices(config, Timestamp::now())
         .into_iter()
         .map(|notice| Problem {
             file: file.display().to_string(),

@@ -5,7 +5,7 @@ mod words;
 
 use url::Url;
 
-use crate::error::Refusal;
+use crate::error::ServerRefusal;
 use crate::profile::Endpoints;
 use crate::vault::VaultError;
 use crate::{Account, AuthError, Cloud, Grant, Need, Profile, Provider, Remedy, Resource};
@@ -102,7 +102,7 @@ pub fn advise_vault(error: &VaultError) -> Advice {
 }
 
 /// Returns what may end this refusal, from the structured codes alone.
-pub fn remedy(refusal: &Refusal, grant: &Grant) -> Remedy {
+pub fn remedy(refusal: &ServerRefusal, grant: &Grant) -> Remedy {
     let row = row(refusal, None, Some(grant));
     match row.remedy {
         // Where no person signs in, nobody can sign in again.
@@ -210,7 +210,7 @@ struct Ids<'a> {
 }
 
 impl Ids<'_> {
-    fn refused(&self, refusal: &Refusal) -> Advice {
+    fn refused(&self, refusal: &ServerRefusal) -> Advice {
         let grant = self.profile.map(|profile| &profile.grant);
         let row = row(refusal, self.profile.map(|profile| profile.provider), grant);
         let mut advice = self.advice(row.text, row.steps);
@@ -322,7 +322,7 @@ impl Ids<'_> {
 }
 
 /// The row that fits: by number where one is known, else by the error word.
-fn row(refusal: &Refusal, provider: Option<Provider>, grant: Option<&Grant>) -> &'static Row {
+fn row(refusal: &ServerRefusal, provider: Option<Provider>, grant: Option<&Grant>) -> &'static Row {
     let fits = |row: &&Row| row.fits(provider, grant);
     let by_code = refusal.codes.iter().find_map(|code| {
         let on_code = |row: &&Row| matches!(row.on, On::Codes(codes) if codes.contains(code));

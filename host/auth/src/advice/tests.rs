@@ -42,7 +42,7 @@ struct Registration {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Failing {
-    Refused(Refusal),
+    Refused(ServerRefusal),
     Transient(String),
     Nonsense(String),
     Unusable(String),
@@ -98,7 +98,7 @@ fn every_number_and_word_has_advice_for_every_grant_and_without_a_profile() {
         On::Words(words) => words,
         On::Codes(_) => &[],
     });
-    let refusals: Vec<Refusal> = codes
+    let refusals: Vec<ServerRefusal> = codes
         .map(|code| refusal("nobody_knows_this", &[*code]))
         .chain(words.map(|word| refusal(word, &[])))
         .collect();
@@ -244,12 +244,12 @@ fn shown(case: &Case) -> String {
     let mut shown = String::new();
     if case.tables {
         for row in CODES.iter().chain(WORDS) {
-            let refusals: Vec<Refusal> = match row.on {
+            let refusals: Vec<ServerRefusal> = match row.on {
                 On::Codes(codes) => codes.iter().map(|code| refusal("", &[*code])).collect(),
                 On::Words(words) => words.iter().map(|word| refusal(word, &[])).collect(),
             };
             let profile = profile.as_ref().unwrap();
-            let of_row: Vec<&Refusal> = refusals
+            let of_row: Vec<&ServerRefusal> = refusals
                 .iter()
                 .filter(|it| {
                     std::ptr::eq(
@@ -344,8 +344,8 @@ fn error(failing: &Failing, account: &Account) -> AuthError {
     }
 }
 
-fn refusal(error: &str, codes: &[u32]) -> Refusal {
-    Refusal {
+fn refusal(error: &str, codes: &[u32]) -> ServerRefusal {
+    ServerRefusal {
         error: error.into(),
         codes: codes.to_vec(),
         description: None,

@@ -11,7 +11,7 @@ use super::client::{Ask, Extension, OauthClient, Sender, ask};
 use super::{Failure, Granted, TokenAnswer, TokenRequest, granted, shortened, with_identity};
 use crate::exchange::Exchange;
 use crate::sign_in::DeviceSignIn;
-use crate::{Account, AuthError, Profile, Provider, Refusal};
+use crate::{Account, AuthError, Profile, Provider, ServerRefusal};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// How much longer the pauses become when the server says so (RFC 8628 section 3.5).
@@ -160,7 +160,7 @@ impl Ask for Poll<'_> {
 fn expired(account: &Account) -> AuthError {
     AuthError::Refused {
         account: account.clone(),
-        refusal: Box::new(Refusal {
+        refusal: Box::new(ServerRefusal {
             error: "expired_token".into(),
             codes: Vec::new(),
             description: Some("nobody typed the code in time".into()),

@@ -17,14 +17,14 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use oauth2::basic::BasicTokenType;
 use oauth2::{ErrorResponse, RefreshToken, RequestTokenError, Scope, TokenResponse};
 use postroom_core::harmless::harmless_chars;
-use postroom_net::Redactor;
+use postroom_net::TraceRedactor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
 
 use crate::advice::{self, PASSING};
 use crate::exchange::{Exchange, ExchangeError};
-use crate::{AccessToken, Account, AuthError, Profile, Provider, Refusal, Secret};
+use crate::{AccessToken, Account, AuthError, Profile, Provider, Secret, ServerRefusal};
 
 /// A token request: the client, the endpoint and the scopes.
 pub(crate) struct TokenRequest<'a> {
@@ -153,7 +153,7 @@ impl ErrorResponse for Denial {}
 
 impl Denial {
     /// Takes out what a server quotes of the request's secrets. A word that decides what is done stays as it is.
-    pub(crate) fn clean(&mut self, sent: &Redactor) {
+    pub(crate) fn clean(&mut self, sent: &TraceRedactor) {
         const OF_THE_PROTOCOL: [&str; 4] = [
             "authorization_pending",
             "slow_down",
@@ -253,7 +253,7 @@ pub(crate) fn failed(account: &Account, error: Failure) -> AuthError {
     match error {
         RequestTokenError::ServerResponse(denial) => AuthError::Refused {
             account: account.clone(),
-            refusal: Box::new(Refusal {
+            refusal: Box::new(ServerRefusal {
                 error: shortened(&denial.error),
                 codes: denial.error_codes,
                 description: denial.error_description.as_deref().map(shortened),

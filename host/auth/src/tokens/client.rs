@@ -9,7 +9,7 @@ use tokio::sync::MutexGuard;
 use super::registration::{Registration, is_of, of_account};
 use super::{Env, blocking, telling};
 use crate::vault::{Cause, Failure, Record};
-use crate::{Account, AuthError, Grant, Profile, Provider, Refusal, Remedy, advice};
+use crate::{Account, AuthError, Grant, Profile, Provider, Remedy, ServerRefusal, advice};
 
 /// A stored refusal of the application is retried after this time, also by a new process: an admin who corrected something at the
 /// provider restarts the service, and a supervisor restarts it endlessly.
@@ -192,7 +192,7 @@ pub(super) fn is_of_client(error: &AuthError, profile: &Profile) -> bool {
     let AuthError::Refused { refusal, .. } = error else {
         return false;
     };
-    let Refusal { error, codes, .. } = &**refusal;
+    let ServerRefusal { error, codes, .. } = &**refusal;
     // A secret that is wrong or expired, a certificate that is unknown, a client in a loop.
     const ANYWHERE: [u32; 4] = [7_000_215, 7_000_222, 700_027, 50_196];
     // An application that a directory does not know, or does not allow this.

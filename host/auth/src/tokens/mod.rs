@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 pub use retry::RetryPolicy;
 
 use crate::exchange::{Exchange, ExchangeLimits};
-use crate::runway::{self, Status};
+use crate::expiry::{self, Status};
 use crate::vault::{Failure, Record, Vault, VaultError};
 use crate::{AccessToken, Account, AccountUse, AuthError, Profile, Resource};
 use registration::Registration;
@@ -300,9 +300,9 @@ impl Slot {
             };
             record.registration = Some(profile.registration());
             record.failure = Some(shared.clone());
-            return runway::status(profile, account, scopes, Ok(Some(&record)), now);
+            return expiry::status(profile, account, scopes, Ok(Some(&record)), now);
         }
-        runway::status(profile, account, scopes, record, now)
+        expiry::status(profile, account, scopes, record, now)
     }
 }
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::slot::Slot;
 use super::{Env, Tokens, blocking, renewal};
+use crate::expiry::Status;
 use crate::grant::{Granted, TokenRequest, authorization_code, device_code, unusable};
-use crate::runway::Status;
 use crate::sign_in::{Code, CodeSignIn, DeviceSignIn};
 use crate::vault::Record;
 use crate::{Account, AuthError, Grant, Resource};

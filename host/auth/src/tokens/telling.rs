@@ -50,7 +50,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::Refusal;
+    use crate::ServerRefusal;
 
     #[test]
     fn an_admin_is_told_once_and_again_of_another_failure() {
@@ -65,7 +65,7 @@ mod tests {
         };
         let refused = |code: u32, correlation_id: &str| AuthError::Refused {
             account: account.clone(),
-            refusal: Box::new(Refusal {
+            refusal: Box::new(ServerRefusal {
                 error: "invalid_client".into(),
                 codes: vec![code],
                 description: None,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Refusal;
+use crate::error::ServerRefusal;
 use crate::{AccessToken, Account, AuthError, Secret};
 
 /// Everything received for one account, and how the last request ended.
@@ -50,7 +50,7 @@ pub struct Failure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    Refused(Refusal),
+    Refused(ServerRefusal),
     Nonsense(String),
     Unusable(String),
     /// May pass by itself; kept because it may not.

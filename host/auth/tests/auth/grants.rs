@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postroom_auth::runway::State;
+use postroom_auth::expiry::State;
 use postroom_auth::{
     AuthError, Certificate, ClientCredential, Endpoints, Grant, Need, Profile, Provider, Resource,
     Secret, SendSecret, ServiceKey,

@@ -112,7 +112,7 @@ impl Room {
     pub async fn sign_in(
         &self,
         tokens: &Tokens,
-    ) -> Result<postroom_auth::runway::Status, AuthError> {
+    ) -> Result<postroom_auth::expiry::Status, AuthError> {
         let sign_in = tokens.begin_code(&self.account(), REDIRECT).await?;
         let (stand, url, user) = (self.stand, sign_in.url.clone(), self.user());
         let redirected =

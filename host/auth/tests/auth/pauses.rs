@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use postroom_auth::runway::State;
+use postroom_auth::expiry::State;
 use postroom_auth::vault::Cause;
 use postroom_auth::{
     Account, AccountUse, AuthError, ClientCredential, Grant, Need, Resource, RetryPolicy, Secret,

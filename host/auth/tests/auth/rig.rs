@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 
 use jiff::Timestamp;
-use postroom_auth::runway::Status;
+use postroom_auth::expiry::Status;
 use postroom_auth::vault::{Vault, VaultKey};
 use postroom_auth::{
     Account, AccountUse, AuthError, ClientCredential, Endpoints, Grant, Need, Profile, Secret,

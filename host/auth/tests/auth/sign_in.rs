@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use postroom_auth::runway::State;
+use postroom_auth::expiry::State;
 use postroom_auth::{
     AnswerError, AuthError, Code, Endpoints, Grant, Need, Profile, Prompt, RedirectListener,
 };

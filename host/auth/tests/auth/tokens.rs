@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use postroom_auth::runway::State;
+use postroom_auth::expiry::State;
 use postroom_auth::vault::{Access, Record, VaultError};
 use postroom_auth::{AccessToken, Account, AuthError, Need, RefreshStep, Resource, Tokens};
 use postroom_stand::{AuthorityFailure, Behaviour};

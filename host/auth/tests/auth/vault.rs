@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use postroom_auth::vault::{
     Access, Cause, Failure, KeySource, Record, Vault, VaultError, VaultKey,
 };
-use postroom_auth::{AccessToken, Account, Refusal, Secret};
+use postroom_auth::{AccessToken, Account, Secret, ServerRefusal};
 
 const NO_WAIT: Duration = Duration::ZERO;
 const SOON: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ fn record(account: &Account, mark: &str) -> Record {
         last_refresh: Some(now),
         refreshing_since: Some(now),
         failure: Some(Failure {
-            cause: Cause::Refused(Refusal {
+            cause: Cause::Refused(ServerRefusal {
                 error: "invalid_grant".into(),
                 codes: vec![50173],
                 description: Some("revoked".into()),

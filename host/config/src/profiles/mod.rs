@@ -129,7 +129,7 @@ const PROMPTS: &[(&str, Prompt)] = &[
 
 /// The facts of a profile that mailboxes and outgoings need, also of one with problems.
 #[derive(Default)]
-pub struct Facts {
+pub struct ProfileFacts {
     /// `None` when the profile does not say, or says it wrongly.
     pub provider: Option<Provider>,
     /// `None` likewise.
@@ -152,9 +152,9 @@ pub enum Signer {
 }
 
 /// By the profile's name.
-pub type AllFacts = HashMap<String, Facts>;
+pub type AllProfileFacts = HashMap<String, ProfileFacts>;
 
-impl Facts {
+impl ProfileFacts {
     pub fn serves(&self, tenant: &str) -> bool {
         let tenants = self.tenants.as_ref();
         tenants.is_none_or(|names| names.iter().any(|name| name == tenant))
@@ -209,9 +209,9 @@ impl Key {
 }
 
 /// The profiles that can be used, and facts about all of them.
-pub fn read(entries: Vec<(&str, Item)>, names: &Names) -> (Vec<Profile>, AllFacts) {
+pub fn read(entries: Vec<(&str, Item)>, names: &Names) -> (Vec<Profile>, AllProfileFacts) {
     let mut profiles = Vec::new();
-    let mut facts = AllFacts::new();
+    let mut facts = AllProfileFacts::new();
     for (name, item) in entries {
         let Some(section) = item.section("a profile") else {
             continue;
@@ -223,7 +223,7 @@ pub fn read(entries: Vec<(&str, Item)>, names: &Names) -> (Vec<Profile>, AllFact
     (profiles, facts)
 }
 
-fn read_one(name: &str, section: Section, names: &Names) -> (Facts, Option<Profile>) {
+fn read_one(name: &str, section: Section, names: &Names) -> (ProfileFacts, Option<Profile>) {
     let kind = section
         .required(
             "provider",
@@ -252,7 +252,7 @@ fn read_one(name: &str, section: Section, names: &Names) -> (Facts, Option<Profi
     warn_of_lost_sign_ins(&section, kind, grant_kind, &scopes);
     section.finish();
 
-    let facts = Facts {
+    let facts = ProfileFacts {
         provider,
         signer,
         unavailable: unavailable(&client).or_else(|| unavailable(&grant)),

@@ -2,11 +2,13 @@
 
 use postroom_auth::{Need, Provider};
 
-use super::{AFTER_ON_SERVER, CheckedTarget, Identity, Import, Place, Protocol, Source, spool};
+use super::{
+    AFTER_ON_SERVER, CheckedTarget, Identity, Import, Place, Protocol, SourceConfig, spool,
+};
 use crate::mailboxes::{refuse_foreign, sound_folder};
 use crate::reader::{Item, Section};
-use crate::servers::{self, Ports, ServerProtocol, Target};
-use crate::{Login, Server};
+use crate::servers::{self, Ports, ServerProtocol, SignInService};
+use crate::{MailLogin, Server};
 
 const INBOX: &str = "INBOX";
 
@@ -40,7 +42,7 @@ pub static SERVER: ServerProtocol = ServerProtocol {
     takes_passwords: false,
 };
 
-fn read(section: &Section, place: &Place) -> Option<Source> {
+fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
     let around = place.around;
     section.misplaced(
         spool::PROTOCOL.keys,
@@ -74,9 +76,13 @@ fn read(section: &Section, place: &Place) -> Option<Source> {
         Provider::imap_host,
     );
     let login = match sign_in.way {
-        Some(Some(way)) => {
-            servers::read_login(section, way, Target::Mailbox, place.address, around.facts)
-        }
+        Some(Some(way)) => servers::read_login(
+            section,
+            way,
+            SignInService::Mailbox,
+            place.address,
+            around.facts,
+        ),
         // Known, but without meaning until there is a way to sign in.
         _ => {
             section.item("login");
@@ -91,7 +97,7 @@ fn read(section: &Section, place: &Place) -> Option<Source> {
         Some(item) => read_import(&item),
         None => Some(Import::New),
     };
-    Some(Source::Imap {
+    Some(SourceConfig::Imap {
         server: server?,
         login: login?,
         folder: folder?,
@@ -118,8 +124,8 @@ fn read_import(item: &Item) -> Option<Import> {
     since.map(Import::Since)
 }
 
-fn check_target(source: Option<&Source>, target: &str) -> CheckedTarget {
-    match source.and_then(Source::folder) {
+fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
+    match source.and_then(SourceConfig::folder) {
         Some(folder) if folder == target || (is_inbox(folder) && is_inbox(target)) => Err((
             format!("moves mail to \"{target}\", the folder it is read from"),
             "name another folder, or use \"keep\"",
@@ -129,7 +135,7 @@ fn check_target(source: Option<&Source>, target: &str) -> CheckedTarget {
 }
 
 /// Returns what no two mailboxes may share: one folder of one user.
-pub fn identity(server: &Server, login: &Login, folder: &str) -> Identity {
+pub fn identity(server: &Server, login: &MailLogin, folder: &str) -> Identity {
     let unique = if is_inbox(folder) { INBOX } else { folder };
     Identity {
         key: vec![

@@ -14,7 +14,7 @@ use postroom_core::After;
 use super::mailboxes::Surroundings;
 use super::reader::Section;
 use super::servers::ServerProtocol;
-use super::{Login, Server};
+use super::{MailLogin, Server};
 
 /// Every protocol, in the order in which messages list them.
 pub static PROTOCOLS: [&Protocol; 2] = [&imap::PROTOCOL, &spool::PROTOCOL];
@@ -31,13 +31,13 @@ pub struct Protocol {
     /// The keys of a mailbox that belong to the protocol.
     pub keys: &'static [&'static str],
     /// Reads these keys.
-    pub(super) read: fn(&Section, &Place) -> Option<Source>,
+    pub(super) read: fn(&Section, &Place) -> Option<SourceConfig>,
     /// What becomes of a decided and of a failed mail unless `after` says otherwise.
     pub after: fn() -> (After, After),
     /// Whether mail can be marked as seen.
     pub marks: bool,
     /// Refuses a folder that mail cannot be moved to, with the problem and the help.
-    pub check_target: fn(Option<&Source>, &str) -> CheckedTarget,
+    pub check_target: fn(Option<&SourceConfig>, &str) -> CheckedTarget,
     /// What a token must allow; `None` without a sign-in.
     pub need: Option<Need>,
     /// `None` without a server.
@@ -58,10 +58,10 @@ pub(super) struct Place<'p> {
 
 /// Where a mailbox's mail comes from.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum SourceConfig {
     Imap {
         server: Server,
-        login: Login,
+        login: MailLogin,
         folder: String,
         import: Import,
     },
@@ -88,55 +88,55 @@ pub struct Identity {
     pub help: &'static str,
 }
 
-impl Source {
+impl SourceConfig {
     pub fn protocol(&self) -> &'static Protocol {
         match self {
-            Source::Imap { .. } => &imap::PROTOCOL,
-            Source::Spool { .. } => &spool::PROTOCOL,
+            SourceConfig::Imap { .. } => &imap::PROTOCOL,
+            SourceConfig::Spool { .. } => &spool::PROTOCOL,
         }
     }
 
     /// Returns the mail server; `None` for a folder of this machine.
     pub fn server(&self) -> Option<&Server> {
         match self {
-            Source::Imap { server, .. } => Some(server),
-            Source::Spool { .. } => None,
+            SourceConfig::Imap { server, .. } => Some(server),
+            SourceConfig::Spool { .. } => None,
         }
     }
 
     /// Returns who signs in; `None` if nobody does.
-    pub fn login(&self) -> Option<&Login> {
+    pub fn login(&self) -> Option<&MailLogin> {
         match self {
-            Source::Imap { login, .. } => Some(login),
-            Source::Spool { .. } => None,
+            SourceConfig::Imap { login, .. } => Some(login),
+            SourceConfig::Spool { .. } => None,
         }
     }
 
     /// Returns the folder on the server.
     pub fn folder(&self) -> Option<&str> {
         match self {
-            Source::Imap { folder, .. } => Some(folder),
-            Source::Spool { .. } => None,
+            SourceConfig::Imap { folder, .. } => Some(folder),
+            SourceConfig::Spool { .. } => None,
         }
     }
 
     /// Returns the folder of this machine that people may put mail files into.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Source::Imap { .. } => None,
-            Source::Spool { path } => Some(path),
+            SourceConfig::Imap { .. } => None,
+            SourceConfig::Spool { path } => Some(path),
         }
     }
 
     pub fn identity(&self) -> Identity {
         match self {
-            Source::Imap {
+            SourceConfig::Imap {
                 server,
                 login,
                 folder,
                 ..
             } => imap::identity(server, login, folder),
-            Source::Spool { path } => spool::identity(path),
+            SourceConfig::Spool { path } => spool::identity(path),
         }
     }
 }

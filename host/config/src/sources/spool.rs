@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use postroom_core::After;
 
-use super::{CheckedTarget, Identity, Place, Protocol, Source, imap};
+use super::{CheckedTarget, Identity, Place, Protocol, SourceConfig, imap};
 use crate::reader::Section;
 
 pub static PROTOCOL: Protocol = Protocol {
@@ -18,7 +18,7 @@ pub static PROTOCOL: Protocol = Protocol {
     server: None,
 };
 
-fn read(section: &Section, _place: &Place) -> Option<Source> {
+fn read(section: &Section, _place: &Place) -> Option<SourceConfig> {
     section.misplaced(
         imap::PROTOCOL.keys,
         "has no meaning for a spool mailbox",
@@ -27,10 +27,10 @@ fn read(section: &Section, _place: &Place) -> Option<Source> {
     let path = section
         .required("path", "add path = \"spool\", the folder of the mails")?
         .path()?;
-    Some(Source::Spool { path })
+    Some(SourceConfig::Spool { path })
 }
 
-fn check_target(_source: Option<&Source>, target: &str) -> CheckedTarget {
+fn check_target(_source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
     match target.starts_with('.') || target.contains(['/', '\\']) {
         true => Err((
             format!("\"{target}\" is not a folder within the spool"),

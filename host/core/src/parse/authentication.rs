@@ -1,7 +1,7 @@
 //! Verdicts of the trusted boundary on the sender: Authentication-Results (RFC 8601).
 
 use super::headers::Field;
-use crate::message::{Authentication, Verdict};
+use crate::message::{AuthVerdict, Authentication};
 
 /// Stands among the trusted authserv-ids for a boundary that writes none, as Exchange Online may. No authserv-id has parentheses.
 pub const NO_AUTHSERV_ID: &str = "(none)";
@@ -9,20 +9,20 @@ pub const NO_AUTHSERV_ID: &str = "(none)";
 impl Authentication {
     /// Nobody trustworthy said anything.
     pub const UNKNOWN: Self = Self {
-        spf: Verdict::None,
-        dkim: Verdict::None,
-        dmarc: Verdict::None,
+        spf: AuthVerdict::None,
+        dkim: AuthVerdict::None,
+        dmarc: AuthVerdict::None,
     };
 
     /// Whether the mail is proven to come from the domain of its From. Only DMARC compares that domain (RFC 7489 section 3.1).
     pub fn confirms_sender(&self) -> bool {
-        self.dmarc == Verdict::Pass
+        self.dmarc == AuthVerdict::Pass
     }
 
     /// Whether the boundary says that the mail does not come from the domain of its From. SPF and DKIM say nothing of that: both fail
     /// for mail that somebody's provider forwards.
     pub fn disowns_sender(&self) -> bool {
-        self.dmarc == Verdict::Fail
+        self.dmarc == AuthVerdict::Fail
     }
 }
 
@@ -37,9 +37,9 @@ pub(crate) struct Boundary<'a> {
     /// The authserv-id whose fields are read.
     server: Option<String>,
     closed: bool,
-    spf: Option<Verdict>,
-    dkim: Option<Verdict>,
-    dmarc: Option<Verdict>,
+    spf: Option<AuthVerdict>,
+    dkim: Option<AuthVerdict>,
+    dmarc: Option<AuthVerdict>,
 }
 
 impl<'a> Boundary<'a> {
@@ -68,9 +68,9 @@ impl<'a> Boundary<'a> {
 
     pub(crate) fn said(&self) -> Authentication {
         Authentication {
-            spf: self.spf.unwrap_or(Verdict::None),
-            dkim: self.dkim.unwrap_or(Verdict::None),
-            dmarc: self.dmarc.unwrap_or(Verdict::None),
+            spf: self.spf.unwrap_or(AuthVerdict::None),
+            dkim: self.dkim.unwrap_or(AuthVerdict::None),
+            dmarc: self.dmarc.unwrap_or(AuthVerdict::None),
         }
     }
 
@@ -104,7 +104,7 @@ impl<'a> Boundary<'a> {
             verdicts(statements)
         } else {
             // The rest of the field is within a quoted string or a comment that does not end.
-            [Some(Verdict::Fail); 3]
+            [Some(AuthVerdict::Fail); 3]
         };
         for (slot, found) in [&mut self.spf, &mut self.dkim, &mut self.dmarc]
             .into_iter()
@@ -116,7 +116,7 @@ impl<'a> Boundary<'a> {
 }
 
 /// Returns the SPF, DKIM and DMARC verdicts of one field.
-fn verdicts<'s>(statements: impl Iterator<Item = &'s str>) -> [Option<Verdict>; 3] {
+fn verdicts<'s>(statements: impl Iterator<Item = &'s str>) -> [Option<AuthVerdict>; 3] {
     let mut found = [None; 3];
     for statement in statements {
         let Some((method, rest)) = statement.split_once('=') else {
@@ -131,23 +131,23 @@ fn verdicts<'s>(statements: impl Iterator<Item = &'s str>) -> [Option<Verdict>; 
         if let Some(at) = named {
             // One valid signature of several is enough (RFC 6376 section 6.1).
             found[at] = Some(match (found[at], verdict(result)) {
-                (Some(Verdict::Pass), _) | (_, Verdict::Pass) => Verdict::Pass,
-                (Some(Verdict::Fail), _) | (_, Verdict::Fail) => Verdict::Fail,
-                _ => Verdict::None,
+                (Some(AuthVerdict::Pass), _) | (_, AuthVerdict::Pass) => AuthVerdict::Pass,
+                (Some(AuthVerdict::Fail), _) | (_, AuthVerdict::Fail) => AuthVerdict::Fail,
+                _ => AuthVerdict::None,
             });
         }
     }
     found
 }
 
-fn verdict(result: &str) -> Verdict {
+fn verdict(result: &str) -> AuthVerdict {
     let is = |name| result.eq_ignore_ascii_case(name);
     if is("pass") {
-        Verdict::Pass
+        AuthVerdict::Pass
     } else if is("fail") || is("softfail") || is("hardfail") || is("policy") {
-        Verdict::Fail
+        AuthVerdict::Fail
     } else {
-        Verdict::None
+        AuthVerdict::None
     }
 }
 

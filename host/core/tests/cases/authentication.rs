@@ -1,12 +1,12 @@
 //! Authentication-Results: the trusted boundary's count, and nobody else's (RFC 8601 sections 5 and 7.1).
 
 use bytes::Bytes;
-use postroom_core::Verdict::{self, Fail, None as Nothing, Pass};
+use postroom_core::AuthVerdict::{self, Fail, None as Nothing, Pass};
 
 use crate::parse;
 
 /// SPF, DKIM and DMARC of a mail with these headers.
-fn said(headers: &str) -> [Verdict; 3] {
+fn said(headers: &str) -> [AuthVerdict; 3] {
     let mail = parse(&Bytes::from(format!("{headers}From: a@b.example\n\nx\n")));
     let said = mail.authentication;
     [said.spf, said.dkim, said.dmarc]

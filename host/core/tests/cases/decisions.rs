@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use postroom_core::decision::Trouble;
 use postroom_core::{
-    Action, ActionKind, ActionKinds, Completed, Context, DecisionLimits, Manners, Message,
-    Nonsense, Note, Outcome, Thread, Ticket, complete, fallback,
+    Action, ActionKind, ActionKinds, Completed, Context, DecisionLimits, InvalidDecision, Message,
+    Note, Outcome, ReplyPolicy, Thread, Ticket, complete, fallback,
 };
 use serde_json::{Value, json};
 
@@ -41,12 +41,16 @@ fn asked(json: Value) -> Vec<Action> {
     serde_json::from_value(json).expect("actions")
 }
 
-fn decide(actions: Value, mail: &Message, thread: Option<&str>) -> Result<Completed, Nonsense> {
+fn decide(
+    actions: Value,
+    mail: &Message,
+    thread: Option<&str>,
+) -> Result<Completed, InvalidDecision> {
     complete(
         asked(actions),
         mail,
         &context(thread),
-        &Manners {
+        &ReplyPolicy {
             own_addresses: &[OWN.to_owned()],
             has_outgoing: true,
             granted: ActionKinds::ALL,
@@ -111,48 +115,51 @@ fn a_note_goes_to_the_named_ticket_or_the_thread() {
 #[test]
 fn nonsense_is_told_apart() {
     let cases = [
-        (json!([]), Nonsense::Empty),
-        (json!([{"kind": "note"}]), Nonsense::NoteWithoutTicket),
+        (json!([]), InvalidDecision::Empty),
+        (
+            json!([{"kind": "note"}]),
+            InvalidDecision::NoteWithoutTicket,
+        ),
         (
             json!([{"kind": "ticket"}, {"kind": "note", "ticket": "T-1"}]),
-            Nonsense::Mixed {
+            InvalidDecision::Mixed {
                 first: "ticket",
                 second: "note",
             },
         ),
         (
             json!([{"kind": "ignore", "reason": "a"}, {"kind": "quarantine", "reason": "b"}]),
-            Nonsense::Mixed {
+            InvalidDecision::Mixed {
                 first: "ignore",
                 second: "quarantine",
             },
         ),
         (
             json!([{"kind": "ignore", "reason": "a"}, {"kind": "ignore", "reason": "b"}]),
-            Nonsense::Twice("ignore"),
+            InvalidDecision::Twice("ignore"),
         ),
         (
             json!([{"kind": "alert", "key": " ", "state": "firing"}]),
-            Nonsense::EmptyKey("an alert"),
+            InvalidDecision::EmptyKey("an alert"),
         ),
         (
             json!([{"kind": "alert", "key": "k".repeat(256), "state": "firing"}]),
-            Nonsense::LongKey {
+            InvalidDecision::LongKey {
                 kind: "an alert",
                 most: 255,
             },
         ),
         (
             json!([{"kind": "expect", "key": "", "within_secs": 5}]),
-            Nonsense::EmptyKey("an expectation"),
+            InvalidDecision::EmptyKey("an expectation"),
         ),
         (
             json!([{"kind": "expect", "key": "k", "within_secs": 0}]),
-            Nonsense::ExpectAtOnce,
+            InvalidDecision::ExpectAtOnce,
         ),
         (
             Value::Array(vec![json!({"kind": "ticket"}); 51]),
-            Nonsense::TooMany {
+            InvalidDecision::TooMany {
                 found: 51,
                 most: 50,
             },
@@ -257,7 +264,7 @@ fn answers_against_good_manners_are_refused() {
             done.refused[0].reason
         );
     }
-    let mute = Manners {
+    let mute = ReplyPolicy {
         own_addresses: &[],
         has_outgoing: false,
         granted: ActionKinds::ALL,
@@ -274,7 +281,7 @@ fn what_is_not_granted_is_refused_by_name_and_never_costs_the_mail() {
             asked(actions),
             &from_anna(),
             &context(None),
-            &Manners {
+            &ReplyPolicy {
                 own_addresses: &[],
                 has_outgoing: true,
                 granted: granted.iter().copied().collect(),

@@ -8,7 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Bench {
     breaker: CircuitBreaker,
     now: Instant,
-    reports: Vec<Report>,
+    reports: Vec<BreakerEvent>,
 }
 
 impl Bench {
@@ -20,7 +20,7 @@ impl Bench {
         }
     }
 
-    fn fails(&mut self, entry: i64, fault: &Fault) -> Verdict {
+    fn fails(&mut self, entry: i64, fault: &Fault) -> Consequence {
         let (verdict, report) = self.breaker.failed(entry, fault, self.now, 7);
         self.reports.extend(report);
         verdict
@@ -57,7 +57,7 @@ fn a_weekend_without_the_target_counts_against_no_entry() {
     let weekend = bench.now + Duration::from_secs(62 * 60 * 60);
     let mut probes = 0;
     while bench.now < weekend {
-        assert_eq!(bench.fails(probes % 30, &away), Verdict::Hold);
+        assert_eq!(bench.fails(probes % 30, &away), Consequence::Hold);
         assert_eq!(bench.permits(), 0);
         let pause = bench.waits();
         assert!(pause <= PROBES.longest, "{pause:?}");
@@ -66,11 +66,11 @@ fn a_weekend_without_the_target_counts_against_no_entry() {
     }
     assert!(probes < 6_000, "{probes}");
     // One line at the beginning, one in ten minutes, one at the end.
-    assert_eq!(bench.reports[0], Report::Down(Severity::Warning));
+    assert_eq!(bench.reports[0], BreakerEvent::Down(Severity::Warning));
     assert!(bench.reports.len() < 62 * 6 + 2, "{}", bench.reports.len());
     bench.takes(5);
     assert!(
-        matches!(bench.reports.last(), Some(Report::Recovered { problem }) if problem == "503 away")
+        matches!(bench.reports.last(), Some(BreakerEvent::Recovered { problem }) if problem == "503 away")
     );
     assert_eq!(bench.permits(), 4, "at full speed");
 }
@@ -79,7 +79,7 @@ fn a_weekend_without_the_target_counts_against_no_entry() {
 fn tries_that_began_before_the_outage_do_not_lengthen_it() {
     let mut bench = Bench::new();
     for entry in 0..4 {
-        assert_eq!(bench.fails(entry, &fault(Scope::Target)), Verdict::Hold);
+        assert_eq!(bench.fails(entry, &fault(Scope::Target)), Consequence::Hold);
     }
     assert!(bench.waits() <= SECOND);
 }
@@ -88,12 +88,12 @@ fn tries_that_began_before_the_outage_do_not_lengthen_it() {
 fn a_proxy_that_refuses_everything_is_an_outage() {
     let mut bench = Bench::new();
     let bad = Fault::new(Scope::Entry, "400 bad request");
-    assert_eq!(bench.fails(1, &bad), Verdict::Refused);
-    assert_eq!(bench.fails(2, &bad), Verdict::Refused);
-    assert_eq!(bench.fails(3, &bad), Verdict::Hold);
+    assert_eq!(bench.fails(1, &bad), Consequence::Refused);
+    assert_eq!(bench.fails(2, &bad), Consequence::Refused);
+    assert_eq!(bench.fails(3, &bad), Consequence::Hold);
     assert_eq!(bench.permits(), 0);
     bench.waits();
-    assert_eq!(bench.fails(4, &bad), Verdict::Hold);
+    assert_eq!(bench.fails(4, &bad), Consequence::Hold);
     assert_eq!(bench.reports.len(), 1);
     bench.waits();
     bench.takes(5);
@@ -105,14 +105,14 @@ fn one_refused_entry_does_not_hold_up_the_others() {
     let mut bench = Bench::new();
     let bad = fault(Scope::Entry);
     for round in 0..50 {
-        assert_eq!(bench.fails(1, &bad), Verdict::Refused);
+        assert_eq!(bench.fails(1, &bad), Consequence::Refused);
         bench.takes(100 + round);
         assert_eq!(bench.permits(), 4);
     }
     assert!(bench.reports.is_empty());
     // Alone it goes on being refused by itself.
     for _ in 0..50 {
-        assert_eq!(bench.fails(1, &bad), Verdict::Refused);
+        assert_eq!(bench.fails(1, &bad), Consequence::Refused);
     }
 }
 
@@ -120,15 +120,15 @@ fn one_refused_entry_does_not_hold_up_the_others() {
 fn an_entry_that_the_target_chokes_on_is_found_out_by_the_others() {
     let mut bench = Bench::new();
     let crash = Fault::new(Scope::Unclear, "500 oops");
-    assert_eq!(bench.fails(1, &crash), Verdict::Hold);
+    assert_eq!(bench.fails(1, &crash), Consequence::Hold);
     bench.waits();
     // The probe is another one.
     assert!(bench.breaker.probed().unwrap().contains(&1));
     bench.takes(2);
-    assert_eq!(bench.fails(1, &crash), Verdict::Refused);
+    assert_eq!(bench.fails(1, &crash), Consequence::Refused);
     assert_eq!(bench.permits(), 4);
     // Without others in between nobody can tell.
-    assert_eq!(bench.fails(1, &crash), Verdict::Hold);
+    assert_eq!(bench.fails(1, &crash), Consequence::Hold);
     bench.waits();
     bench.breaker.next_round();
     assert!(bench.breaker.probed().is_none());
@@ -159,7 +159,7 @@ fn a_refused_password_is_tried_ever_more_seldom_and_a_missing_token_is_not_repor
     assert!(bench.waits() >= SECOND * 45);
     bench.fails(1, &refused);
     assert!(bench.waits() >= SECOND * 90);
-    assert_eq!(bench.reports, [Report::Down(Severity::Error)]);
+    assert_eq!(bench.reports, [BreakerEvent::Down(Severity::Error)]);
 
     let mut bench = Bench::new();
     let signed_out = Fault {

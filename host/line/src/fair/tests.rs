@@ -8,7 +8,7 @@ const HOG: Duration = Duration::from_millis(250);
 /// The gate with names for its tickets.
 struct Room {
     fair: Fair,
-    names: HashMap<Ticket, &'static str>,
+    names: HashMap<SlotRequest, &'static str>,
 }
 
 impl Room {
@@ -35,14 +35,14 @@ impl Room {
         room
     }
 
-    fn ask(&mut self, tenant: &'static str) -> Ticket {
+    fn ask(&mut self, tenant: &'static str) -> SlotRequest {
         let ticket = self.fair.ask(tenant, Work::Decide);
         self.names.insert(ticket, tenant);
         ticket
     }
 
-    fn give(&mut self) -> Vec<Ticket> {
-        let given: Vec<Ticket> = std::iter::from_fn(|| self.fair.give()).collect();
+    fn give(&mut self) -> Vec<SlotRequest> {
+        let given: Vec<SlotRequest> = std::iter::from_fn(|| self.fair.give()).collect();
         assert!(self.fair.held <= self.fair.slots);
         assert!(self.fair.held_slow < self.fair.slots);
         given
@@ -67,7 +67,7 @@ fn simulate(
         .iter()
         .map(|(who, each, _)| (*who, *each))
         .collect();
-    let mut running: BTreeSet<(Duration, Ticket)> = BTreeSet::new();
+    let mut running: BTreeSet<(Duration, SlotRequest)> = BTreeSet::new();
     let mut used = HashMap::new();
     for (who, _, most) in backlogs {
         for _ in 0..*most {
@@ -310,7 +310,7 @@ fn whatever_happens_no_free_slot_stands_idle_while_a_quick_tenant_waits() {
     };
     for slots in 1..5 {
         let mut room = Room::new(slots);
-        let mut open: Vec<Ticket> = Vec::new();
+        let mut open: Vec<SlotRequest> = Vec::new();
         for _ in 0..20_000 {
             if open.is_empty() || (open.len() < 40 && chance(2) == 0) {
                 open.push(room.ask(TENANTS[chance(5) as usize]));

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use postroom_core::lookup::{Found, Question};
+use postroom_core::lookup::{Query, QueryResult};
 use postroom_sandbox::{Kv, KvError, Lookup, LookupError};
 use postroom_store::{KvRead, LookupRead, Reader, StoreError};
 
 use super::{Asked, Unrecorded};
-use postroom_rules::walk::{CapabilityProvider, ChainOutcome};
+use postroom_rules::chain_run::{CapabilityProvider, ChainOutcome};
 
 /// The record of one mail.
 pub struct FromRecord<'a> {
@@ -71,7 +71,7 @@ fn kv_read<'r>(reads: &'r [KvRead], rule: &str, key: &str) -> Option<&'r KvRead>
     reads.find(|read| read.rule == rule && read.key == key)
 }
 
-fn lookup<'r>(lookups: &'r [LookupRead], rule: &str, question: &Question) -> Option<&'r Found> {
+fn lookup<'r>(lookups: &'r [LookupRead], rule: &str, question: &Query) -> Option<&'r QueryResult> {
     let mut lookups = lookups.iter();
     let known = lookups.find(|it| it.rule == rule && it.question == *question)?;
     Some(&known.found)
@@ -97,7 +97,7 @@ struct RecordedLookup {
 }
 
 impl Lookup for RecordedLookup {
-    fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError> {
+    fn ask(&self, question: &Query, most: usize) -> Result<QueryResult, LookupError> {
         let known = lookup(&self.lookups, &self.rule, question);
         let mut found = known.cloned().unwrap_or_else(|| question.nothing());
         found.truncate(most);

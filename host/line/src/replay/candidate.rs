@@ -9,7 +9,7 @@ use postroom_sandbox::Sandbox;
 use postroom_store::RuleRecord;
 
 use postroom_config::suggest::no_such;
-use postroom_config::{Config, Mailbox, Rule, RuleKind, RuleUse};
+use postroom_config::{Config, MailboxConfig, RuleConfig, RuleKind, RuleUse};
 use postroom_rules::rulebook::{Chain, LiveRule, RuleId, load_bytes, load_now};
 
 /// The candidate of a replay.
@@ -39,7 +39,7 @@ pub struct Prepared {
 pub fn prepare(
     config: &Config,
     sandbox: &Sandbox,
-    mailboxes: &[&Mailbox],
+    mailboxes: &[&MailboxConfig],
     candidate: &Candidate,
 ) -> anyhow::Result<Prepared> {
     let replaced = match candidate {
@@ -121,7 +121,7 @@ impl Maker<'_> {
     fn load(&mut self, mut wanted: RuleUse) -> Result<postroom_sandbox::Rule, String> {
         match self.candidate {
             Candidate::File { file, .. } if self.replaced == Some(&wanted.rule.name) => {
-                wanted.rule = Rule::of_file(file);
+                wanted.rule = RuleConfig::of_file(file);
                 load_now(self.sandbox, &wanted)
             }
             Candidate::Generation { number, rules } if wanted.rule.path().is_some() => {
@@ -146,11 +146,11 @@ impl Maker<'_> {
 
 /// The rule in whose place a file is taken: by the name given, as the very file, or by its file name.
 pub fn replaced(
-    mailboxes: &[&Mailbox],
+    mailboxes: &[&MailboxConfig],
     file: &Path,
     in_place_of: Option<&str>,
 ) -> anyhow::Result<String> {
-    let rules: BTreeSet<&Rule> = mailboxes.iter().flat_map(|it| rules_of(it)).collect();
+    let rules: BTreeSet<&RuleConfig> = mailboxes.iter().flat_map(|it| rules_of(it)).collect();
     let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
     let all = names.join(", ");
     if let Some(wanted) = in_place_of {
@@ -164,11 +164,11 @@ pub fn replaced(
         bail!("--rule {}: it is not there, or not a file", file.display());
     }
     let real = file.canonicalize().ok();
-    let is_it = |rule: &&&Rule| {
+    let is_it = |rule: &&&RuleConfig| {
         let path = rule.path().and_then(|path| path.canonicalize().ok());
         path.is_some() && path == real
     };
-    let is_named_so = |rule: &&&Rule| {
+    let is_named_so = |rule: &&&RuleConfig| {
         let name = rule.path().and_then(Path::file_name);
         name.is_some() && name == file.file_name()
     };
@@ -195,7 +195,7 @@ pub fn replaced(
 }
 
 /// The rules that are loaded: `fallback` follows every chain anyhow.
-fn rules_of(mailbox: &Mailbox) -> impl Iterator<Item = &Rule> {
+fn rules_of(mailbox: &MailboxConfig) -> impl Iterator<Item = &RuleConfig> {
     let rules = mailbox.rules.iter();
     rules.take_while(|rule| rule.kind != RuleKind::Fallback)
 }

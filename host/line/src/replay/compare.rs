@@ -11,42 +11,42 @@ use postroom_rules::cases::Mismatch;
 
 /// How a candidate's decision stands to the recorded one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Comparison {
     Same,
     /// Decided otherwise; the text is what changed, in two or three words: `ticket → alert`, `queue`.
     Changed(String),
     /// A rule is in trouble that was not then.
     Failed,
     /// A rule that was in trouble is not any more, and none is instead.
-    Mended,
+    Fixed,
 }
 
-impl Verdict {
+impl Comparison {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Same => "same",
             Self::Changed(_) => "changed",
             Self::Failed => "failed",
-            Self::Mended => "mended",
+            Self::Fixed => "mended",
         }
     }
 }
 
 /// Compares outcome, actions, refusals, and which rules were in trouble.
-pub fn compare(before: &Decision, after: &Decision) -> Verdict {
+pub fn compare(before: &Decision, after: &Decision) -> Comparison {
     let (was, is) = (troubled(before), troubled(after));
     if is.difference(&was).next().is_some() {
-        return Verdict::Failed;
+        return Comparison::Failed;
     }
     if was.difference(&is).next().is_some() {
-        return Verdict::Mended;
+        return Comparison::Fixed;
     }
     let is_same = before.outcome == after.outcome
         && is_same(&before.actions, &after.actions)
         && is_same(&before.refused, &after.refused);
     match is_same {
-        true => Verdict::Same,
-        false => Verdict::Changed(change(before, after)),
+        true => Comparison::Same,
+        false => Comparison::Changed(change(before, after)),
     }
 }
 
@@ -161,9 +161,9 @@ mod tests {
         by_another.rule_hash = "cd".into();
         by_another.rule = "rules/b.js".into();
         by_another.log = vec!["hm".into()];
-        assert_eq!(compare(&plain, &by_another), Verdict::Same);
+        assert_eq!(compare(&plain, &by_another), Comparison::Same);
 
-        let changed = |words: &str| Verdict::Changed(words.into());
+        let changed = |words: &str| Comparison::Changed(words.into());
         assert_eq!(compare(&plain, &ticket("b", json!({}))), changed("queue"));
         assert_eq!(
             compare(&plain, &ticket("a", json!({"site": "x"}))),
@@ -201,7 +201,7 @@ mod tests {
             let number = f64::from(n).powi(7) / 3.0e19;
             let fresh = ticket("a", json!({ "n": number }));
             let stored = serde_json::from_str(&serde_json::to_string(&fresh).unwrap()).unwrap();
-            assert_eq!(compare(&stored, &fresh), Verdict::Same, "{number}");
+            assert_eq!(compare(&stored, &fresh), Comparison::Same, "{number}");
         }
     }
 
@@ -209,16 +209,19 @@ mod tests {
     fn a_rule_newly_in_trouble_is_a_failure_whatever_is_decided() {
         let plain = ticket("a", json!({}));
         let troubled = |rules: &[&str]| in_trouble(plain.clone(), rules);
-        assert_eq!(compare(&plain, &troubled(&["x"])), Verdict::Failed);
-        assert_eq!(compare(&troubled(&["x"]), &plain), Verdict::Mended);
-        assert_eq!(compare(&troubled(&["x"]), &troubled(&["x"])), Verdict::Same);
+        assert_eq!(compare(&plain, &troubled(&["x"])), Comparison::Failed);
+        assert_eq!(compare(&troubled(&["x"]), &plain), Comparison::Fixed);
+        assert_eq!(
+            compare(&troubled(&["x"]), &troubled(&["x"])),
+            Comparison::Same
+        );
         assert_eq!(
             compare(&troubled(&["x"]), &troubled(&["y"])),
-            Verdict::Failed
+            Comparison::Failed
         );
         assert_eq!(
             compare(&troubled(&["x", "y"]), &troubled(&["y"])),
-            Verdict::Mended
+            Comparison::Fixed
         );
     }
 }

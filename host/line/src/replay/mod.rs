@@ -8,7 +8,7 @@
 mod answers;
 mod candidate;
 mod compare;
-mod desk;
+mod decider;
 mod rehearsal;
 mod report;
 mod run;
@@ -17,11 +17,11 @@ use postroom_core::{Address, Decision};
 use postroom_store::RecordedMail;
 use serde::{Deserialize, Serialize};
 
-use postroom_rules::walk::RuleCost;
+use postroom_rules::chain_run::RuleCost;
 
 pub use candidate::{Candidate, prepare, replaced};
-pub use compare::{Verdict, compare, mismatch};
-pub use desk::{Desk, Room};
+pub use compare::{Comparison, compare, mismatch};
+pub use decider::{MailboxUnderTest, ReplayDecider};
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub use report::{Report, RuleReport};
 pub use run::Replay;
@@ -36,7 +36,7 @@ pub struct Replayed {
 impl Replayed {
     /// Whether it was decided again, and not the same.
     pub fn differs(&self) -> bool {
-        matches!(&self.end, End::Decided(compared) if compared.verdict != Verdict::Same)
+        matches!(&self.end, End::Decided(compared) if compared.verdict != Comparison::Same)
     }
 }
 
@@ -51,7 +51,7 @@ pub enum End {
 pub struct Compared {
     pub from: Option<Address>,
     pub subject: String,
-    pub verdict: Verdict,
+    pub verdict: Comparison,
     /// As it was recorded.
     pub before: Decision,
     /// As the candidate decides.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postroom_sandbox::Limits;
 
-use super::{Compared, End, Replayed, Skip, Verdict};
+use super::{Compared, Comparison, End, Replayed, Skip};
 use postroom_rules::rulebook::RuleId;
 
 /// Kinds of changes that are counted apart; further ones are counted together.
@@ -87,12 +87,12 @@ impl Report {
     }
 
     /// Counts one mail that was decided again.
-    pub fn count(&mut self, verdict: &Verdict) {
+    pub fn count(&mut self, verdict: &Comparison) {
         match verdict {
-            Verdict::Same => self.same += 1,
-            Verdict::Failed => self.failed += 1,
-            Verdict::Mended => self.mended += 1,
-            Verdict::Changed(words) => {
+            Comparison::Same => self.same += 1,
+            Comparison::Failed => self.failed += 1,
+            Comparison::Fixed => self.mended += 1,
+            Comparison::Changed(words) => {
                 self.changed += 1;
                 let is_told_apart =
                     self.changes.len() < CHANGES || self.changes.contains_key(words);

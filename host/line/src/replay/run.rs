@@ -12,7 +12,7 @@ use postroom_store::{Evidence, Reader, RecordedMail, Selection, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::Replayed;
-use super::desk::{Desk, Room};
+use super::decider::{MailboxUnderTest, ReplayDecider};
 use super::report::{Report, RuleReport};
 use postroom_config::Config;
 use postroom_rules::rulebook::{Chain, LiveRule, RuleId};
@@ -25,9 +25,9 @@ const AHEAD: usize = 4;
 
 /// Everything that is needed to decide recorded mail again; asks the store and writes nothing.
 pub struct Replay {
-    desk: Desk,
+    desk: ReplayDecider,
     /// By mailbox, with the places of the chain's rules in `rules`.
-    rooms: HashMap<String, (Room, Vec<usize>)>,
+    rooms: HashMap<String, (MailboxUnderTest, Vec<usize>)>,
     /// Every rule of the chains, once for each tenant.
     rules: Vec<(RuleId, String, Limits)>,
     cores: usize,
@@ -62,11 +62,11 @@ impl Replay {
                 })
             };
             let slots = chain.rules.iter().map(|rule| slot_of(rule)).collect();
-            let room = Room::new(tenant, mailbox, chain);
+            let room = MailboxUnderTest::new(tenant, mailbox, chain);
             rooms.insert(mailbox.name.clone(), (room, slots));
         }
         Self {
-            desk: Desk::new(config, reader),
+            desk: ReplayDecider::new(config, reader),
             rooms,
             rules,
             cores: std::thread::available_parallelism().map_or(1, usize::from),

@@ -9,13 +9,13 @@ use postroom_sandbox::{Bundle, LoadError, Rule as Loaded, Sandbox};
 use postroom_store::{NewShadow, Reader};
 
 use crate::replay::replaced;
-use postroom_config::{Config, Mailbox, Rule, RuleKind, RuleUse};
+use postroom_config::{Config, MailboxConfig, RuleConfig, RuleKind, RuleUse};
 use postroom_rules::rulebook::{load_bytes, read_configured, read_rule};
 
 /// The request to start a shadow.
 #[derive(Debug)]
 pub struct Asked<'a> {
-    pub mailbox: &'a Mailbox,
+    pub mailbox: &'a MailboxConfig,
     pub file: &'a Path,
     /// The rule as the chain names it; by default the rule with this file, or with its file name.
     pub in_place_of: Option<&'a str>,
@@ -83,7 +83,7 @@ pub fn begin(
 /// The other mailboxes whose chain has the rule's file: they get what is promoted too.
 pub fn others(config: &Config, mailbox: &str, path: &Path) -> Vec<String> {
     let real = path.canonicalize().ok();
-    let is_it = |rule: &Rule| {
+    let is_it = |rule: &RuleConfig| {
         let other = rule.path().and_then(|path| path.canonicalize().ok());
         other.is_some() && other == real
     };
@@ -118,7 +118,7 @@ fn has_its_own_modules(
         return Ok(());
     }
     let own = RuleUse {
-        rule: Rule::of_file(&real),
+        rule: RuleConfig::of_file(&real),
         ..wanted.clone()
     };
     // Without modules of its own, it uses those of the rule.

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{LOOK, Shadows, kept, promote};
 use crate::fair::Work;
-use crate::replay::{End, Room, Skip};
-use postroom_config::{Mailbox, Tenant};
+use crate::replay::{End, MailboxUnderTest, Skip};
+use postroom_config::{MailboxConfig, Tenant};
 use postroom_rules::crash;
 use postroom_rules::rulebook::{Chain, LiveRule, load_bytes};
 
@@ -23,7 +23,7 @@ const RECORD_AFTER: Duration = Duration::from_secs(1);
 /// A shadow's candidate, loaded, and where it stands.
 struct Follower<'a> {
     shadows: &'a Shadows,
-    mailbox: &'a Mailbox,
+    mailbox: &'a MailboxConfig,
     tenant: &'a Tenant,
     candidate: Arc<LiveRule>,
     /// The account of its computing time. Each tenant has one for its shadows, as if they were one more client: a slow candidate is
@@ -149,7 +149,7 @@ impl Follower<'_> {
         let page = looking
             .await
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-        let room = Arc::new(Room::new(self.tenant, self.mailbox, chain));
+        let room = Arc::new(MailboxUnderTest::new(self.tenant, self.mailbox, chain));
         let began = Instant::now();
         let mut done: Vec<ShadowMail> = Vec::new();
         for mail in &page.mails {
@@ -194,7 +194,7 @@ impl Follower<'_> {
     /// Decides one mail in a slot. Nothing when it is stopped before it has one.
     async fn decide(
         &self,
-        room: &Arc<Room>,
+        room: &Arc<MailboxUnderTest>,
         mail: &RecordedMail,
         stop: &CancellationToken,
     ) -> Result<Option<End>, StoreError> {

@@ -6,8 +6,8 @@ use postroom_core::Decision;
 use postroom_store::{Reader, RecordedMail, ShadowMail, ShadowResult, StoreError};
 use serde::{Deserialize, Serialize};
 
-use crate::replay::{Compared, End, Replayed, Room, Unrecorded, Verdict};
-use postroom_rules::walk::RuleCost;
+use crate::replay::{Compared, Comparison, End, MailboxUnderTest, Replayed, Unrecorded};
+use postroom_rules::chain_run::RuleCost;
 
 /// A difference as stored. What was decided is in the record of the decision.
 #[derive(Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub fn shadow_mail(
     mail: &RecordedMail,
     end: &End,
     rule: &str,
-    room: &Room,
+    room: &MailboxUnderTest,
 ) -> Result<ShadowMail, StoreError> {
     let compared = match end {
         End::Decided(compared) => compared,
@@ -41,7 +41,7 @@ pub fn shadow_mail(
     let spent = compared.spent.iter().find(|it| Some(it.rule) == place);
     let trouble = compared.after.troubles.iter().find(|it| it.rule == rule);
     let difference = match compared.verdict {
-        Verdict::Same => None,
+        Comparison::Same => None,
         _ => Some(serde_json::to_string(&Kept {
             after: compared.after.clone(),
             unrecorded: compared.unrecorded.clone(),
@@ -50,10 +50,10 @@ pub fn shadow_mail(
     Ok(ShadowMail {
         mail: mail.id,
         result: match &compared.verdict {
-            Verdict::Same => ShadowResult::Same,
-            Verdict::Changed(words) => ShadowResult::Changed(words.clone()),
-            Verdict::Failed => ShadowResult::Failed,
-            Verdict::Mended => ShadowResult::Mended,
+            Comparison::Same => ShadowResult::Same,
+            Comparison::Changed(words) => ShadowResult::Changed(words.clone()),
+            Comparison::Failed => ShadowResult::Failed,
+            Comparison::Fixed => ShadowResult::Fixed,
         },
         unrecorded: !compared.unrecorded.is_empty(),
         elapsed_us: spent.map(|it| u64::try_from(it.elapsed.as_micros()).unwrap_or(u64::MAX)),
@@ -66,9 +66,9 @@ pub fn shadow_mail(
 /// A mail that was decided otherwise, with both decisions; none where that is not kept.
 pub fn replayed(reader: &Reader, kept: &ShadowMail) -> Result<Option<Replayed>, StoreError> {
     let verdict = match &kept.result {
-        ShadowResult::Changed(words) => Verdict::Changed(words.clone()),
-        ShadowResult::Failed => Verdict::Failed,
-        ShadowResult::Mended => Verdict::Mended,
+        ShadowResult::Changed(words) => Comparison::Changed(words.clone()),
+        ShadowResult::Failed => Comparison::Failed,
+        ShadowResult::Fixed => Comparison::Fixed,
         ShadowResult::Same | ShadowResult::Skipped(_) => return Ok(None),
     };
     let (Some(difference), Some(mail), Some(evidence)) = (

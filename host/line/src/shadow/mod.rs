@@ -24,7 +24,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::Line;
-use crate::replay::Desk;
+use crate::replay::ReplayDecider;
 use crate::slots::Slots;
 use postroom_config::Config;
 use postroom_rules::rulebook::RuleBook;
@@ -45,7 +45,7 @@ pub struct Shadows {
     rules: Arc<RuleBook>,
     sandbox: Arc<Sandbox>,
     slots: Arc<Slots>,
-    desk: Arc<Desk>,
+    desk: Arc<ReplayDecider>,
     stop: CancellationToken,
 }
 
@@ -57,7 +57,7 @@ impl Shadows {
             rules: line.rules.clone(),
             sandbox,
             slots: line.slots.clone(),
-            desk: Arc::new(Desk::new(config, (*line.store).clone())),
+            desk: Arc::new(ReplayDecider::new(config, (*line.store).clone())),
             stop: line.stop.clone(),
         }
     }

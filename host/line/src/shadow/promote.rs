@@ -6,9 +6,9 @@ use postroom_core::ContentHash;
 use postroom_sandbox::{Bundle, Module, Rule as Loaded, Sandbox};
 use postroom_store::{Reader, Shadow};
 
-use postroom_config::{Config, Mailbox, RuleKind, RuleUse, Tenant};
-use postroom_files::{Astray, Inside};
-use postroom_rules::cases::Gate;
+use postroom_config::{Config, MailboxConfig, RuleKind, RuleUse, Tenant};
+use postroom_files::{ConfinedPath, EscapesRoot};
+use postroom_rules::cases::ReleaseGate;
 use postroom_rules::rulebook::{load_bytes, read_configured};
 
 /// The result of a promotion.
@@ -51,7 +51,7 @@ pub fn put(
     if is_in_place(shadow, &wanted, main, anyway)? {
         return Ok(Put::WasThere);
     }
-    let tested = Gate::of(config).test(sandbox, &wanted, &loaded);
+    let tested = ReleaseGate::of(config).test(sandbox, &wanted, &loaded);
     if let Some(reason) = tested.and_then(|tested| tested.refusal()) {
         bail!(
             "it would not go live, for its tenant asks for rules that pass their tests: {reason}"
@@ -62,9 +62,9 @@ pub fn put(
         return Ok(Put::WasThere);
     }
     let path = wanted.rule.path().context("it is built in")?;
-    let found = Inside::find(&wanted.rule.base(), path).map_err(|astray| match astray {
-        Astray::Out => anyhow::anyhow!("{name} leads out of the configuration's folder"),
-        Astray::Nowhere(error) => anyhow::anyhow!("{name}: {error}"),
+    let found = ConfinedPath::find(&wanted.rule.base(), path).map_err(|astray| match astray {
+        EscapesRoot::Out => anyhow::anyhow!("{name} leads out of the configuration's folder"),
+        EscapesRoot::Nowhere(error) => anyhow::anyhow!("{name}: {error}"),
     })?;
     found.replace(main).with_context(|| {
         format!("{name} could not be written; help: let this user write into its folder, or promote it as one who may")
@@ -98,7 +98,7 @@ fn is_in_place(
 pub fn stands_at<'c>(
     config: &'c Config,
     shadow: &Shadow,
-) -> anyhow::Result<(&'c Mailbox, &'c Tenant, RuleUse)> {
+) -> anyhow::Result<(&'c MailboxConfig, &'c Tenant, RuleUse)> {
     let Some(mailbox) = config.mailbox(&shadow.mailbox) else {
         bail!("its mailbox is no longer configured");
     };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postroom_core::lookup::{Question, TicketSearch};
+use postroom_core::lookup::{Query, TicketSearch};
 use postroom_core::{
     Action, Alert, AlertState, Decision, Note, Outcome, ParseLimits, StrikeLimits, Thread,
     ThreadMethod, Ticket, Trouble, TroubleKind, parse, ticket_numbers,
@@ -19,8 +19,8 @@ use super::SpeculativeBatch;
 use crate::decide::{Decided, Parsed};
 use crate::{put_first, waves};
 use postroom_config::OnFailure;
-use postroom_rules::rulebook::{Chain, LiveRule, Strikes, sender_key};
-use postroom_rules::walk::{ChainOutcome, FALLBACK, RuleCost};
+use postroom_rules::chain_run::{ChainOutcome, FALLBACK, RuleCost};
+use postroom_rules::rulebook::{Chain, FailureWindow, LiveRule, sender_key};
 
 const CASES: u64 = 1_000;
 const LIMITS: StrikeLimits = StrikeLimits {
@@ -150,8 +150,8 @@ impl Case {
     fn run(&self, decide: fn(&mut World, Vec<Parsed>)) -> World<'_> {
         let rules = self.rules.iter().map(|(name, on_failure, stays)| {
             let strikes = match stays {
-                true => Strikes::staying(LIMITS),
-                false => Strikes::new(LIMITS),
+                true => FailureWindow::staying(LIMITS),
+                false => FailureWindow::new(LIMITS),
             };
             Arc::new(LiveRule::fake(name, "2", strikes, *on_failure))
         });
@@ -231,7 +231,7 @@ fn one_by_one(world: &mut World, mails: Vec<Parsed>) {
     }
 }
 
-/// Mails decided as [`super::super::Line::settle`] does.
+/// Mails decided as [`super::super::Line::process_batch`] does.
 fn in_batches(world: &mut World, mails: Vec<Parsed>) {
     let mut batch = SpeculativeBatch::default();
     let mut waves: VecDeque<Vec<Parsed>> = waves(mails);
@@ -400,7 +400,7 @@ impl World<'_> {
                 None => format!("T-{}", 1 + random.below(NAMES)),
             };
             if self.ticket(&named).is_none() {
-                return (Err(TroubleKind::Nonsense), true);
+                return (Err(TroubleKind::InvalidDecision), true);
             }
             actions.push(Action::Note(Note {
                 ticket: Some(named),
@@ -415,24 +415,24 @@ impl World<'_> {
         (Ok((write.into_iter().collect(), actions)), false)
     }
 
-    fn look(&self, random: &mut Random) -> (Question, u64) {
+    fn look(&self, random: &mut Random) -> (Query, u64) {
         let number = random.below(NAMES);
         match random.below(4) {
             0 => {
                 let ticket = format!("T-{}", 1 + number);
                 let found = hash(&self.ticket(&ticket));
-                (Question::Ticket(ticket), found)
+                (Query::Ticket(ticket), found)
             }
             1 => (
-                Question::Tickets(TicketSearch::Subject(String::new())),
+                Query::Tickets(TicketSearch::Subject(String::new())),
                 hash(&self.tickets),
             ),
             2 => {
                 let key = format!("alert-{number}");
                 let found = hash(&self.alerts.get(&key));
-                (Question::Alert(key), found)
+                (Query::Alert(key), found)
             }
-            _ => (Question::Alerts(String::new()), hash(&self.alerts)),
+            _ => (Query::Alerts(String::new()), hash(&self.alerts)),
         }
     }
 
@@ -517,7 +517,7 @@ impl World<'_> {
     fn send_back(&mut self) {
         for rule in &mut self.chain.rules {
             if rule.strikes.is_out() {
-                let strikes = Strikes::staying(LIMITS);
+                let strikes = FailureWindow::staying(LIMITS);
                 let before = LiveRule::fake(&rule.name, "1", strikes, rule.on_failure);
                 *rule = Arc::new(before);
             } else if !rule.strikes.must_tell() {

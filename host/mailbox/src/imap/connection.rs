@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postroom_net::{
-    ProbeReporter, Redactor, Step, Stream, TlsMode, Trace, dial, handshake,
+    ProbeReporter, Step, Stream, TlsMode, Trace, TraceRedactor, dial, handshake,
     handshake_after_starttls, server_name, within,
 };
 use tokio::io::BufReader;
@@ -40,7 +40,7 @@ pub(super) struct Connection {
     /// Set while a command is under way: a connection left in that state is out of step and must be thrown away.
     pub busy: bool,
     /// Removed from all that the server says.
-    secrets: Redactor,
+    secrets: TraceRedactor,
     trace: Option<Trace>,
 }
 
@@ -137,13 +137,13 @@ impl Connection {
             idle: None,
             idle_refused: false,
             busy: false,
-            secrets: Redactor::default(),
+            secrets: TraceRedactor::default(),
             trace: trace.cloned(),
         }
     }
 
     /// Removes these secrets from all that the server says from now on.
-    pub fn hide(&mut self, secrets: Redactor) {
+    pub fn hide(&mut self, secrets: TraceRedactor) {
         if let Some(trace) = &self.trace {
             trace.hide(&secrets);
         }

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use postroom_auth::{AccessToken, Login, Secret};
-use postroom_net::{ProbeReporter, Redactor, Step};
+use postroom_net::{ProbeReporter, Step, TraceRedactor};
 
 use super::connection::{Connection, protocol, quoted};
 use super::response::{Code, Done, Response, Status, Untagged, shown};
@@ -71,7 +71,7 @@ async fn xoauth2(
     token: &AccessToken,
 ) -> Result<(), SourceError> {
     let answer = format!("user={user}\x01auth=Bearer {}\x01\x01", token.expose());
-    connection.hide(Redactor::new([token.expose()]).with_response(&answer));
+    connection.hide(TraceRedactor::new([token.expose()]).with_response(&answer));
     authenticate(connection, user, XOAUTH2, &answer).await
 }
 
@@ -82,7 +82,7 @@ async fn sign_in_by_password(
     password: &Secret,
 ) -> Result<&'static str, SourceError> {
     let answer = format!("\0{user}\0{}", password.expose());
-    connection.hide(Redactor::new([password.expose()]).with_response(&answer));
+    connection.hide(TraceRedactor::new([password.expose()]).with_response(&answer));
     if connection.can("AUTH=PLAIN") {
         authenticate(connection, user, "PLAIN", &answer).await?;
         return Ok("PLAIN");

@@ -19,7 +19,7 @@ use postroom_core::{Cursor, RawMessage, counted};
 use postroom_net::{ProbeReporter, ProbeStep, Step};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Acknowledge, After, Batch, FetchLimits, Room, Source, SourceError};
+use crate::{Acknowledge, After, Batch, FetchLimits, InFlightPermit, Source, SourceError};
 use files::{Found, Identity, Listing};
 use watch::FolderWatch;
 
@@ -251,7 +251,10 @@ impl SpoolSource {
     }
 
     /// Reads the next batch of those waiting.
-    async fn read(&mut self, limits: &FetchLimits) -> Result<(Vec<RawMessage>, Room), SourceError> {
+    async fn read(
+        &mut self,
+        limits: &FetchLimits,
+    ) -> Result<(Vec<RawMessage>, InFlightPermit), SourceError> {
         let mut planned: Vec<Found> = Vec::new();
         let mut bytes = 0u64;
         while let Some(next) = self.waiting.front() {
@@ -267,7 +270,7 @@ impl SpoolSource {
             for found in planned.into_iter().rev() {
                 self.waiting.push_front(found);
             }
-            return Ok((Vec::new(), Room::default()));
+            return Ok((Vec::new(), InFlightPermit::default()));
         };
         let (root, raw_bytes) = (self.settings.path.clone(), limits.raw_bytes);
         let read = blocking(move || {

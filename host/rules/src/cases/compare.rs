@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use super::expected::{Expected, Outcome};
-use super::run::Found;
+use super::expected::{CaseOutcome, Expected};
+use super::run::RuleResult;
 
 /// Equal lines shown around a difference.
 const AROUND: usize = 3;
@@ -20,12 +20,12 @@ pub struct Mismatch {
 
 impl Expected {
     /// None when the case holds.
-    pub fn mismatch(&self, found: &Found) -> Option<Mismatch> {
+    pub fn mismatch(&self, found: &RuleResult) -> Option<Mismatch> {
         mismatch(self, found)
     }
 }
 
-fn mismatch(expected: &Expected, found: &Found) -> Option<Mismatch> {
+fn mismatch(expected: &Expected, found: &RuleResult) -> Option<Mismatch> {
     let (mut left, mut right) = (Map::new(), Map::new());
     let mut put = |key: &str, expected: Value, found: Value| {
         left.insert(key.to_owned(), expected);
@@ -35,7 +35,7 @@ fn mismatch(expected: &Expected, found: &Found) -> Option<Mismatch> {
     if let Some(outcome) = expected.outcome {
         put("outcome", json!(outcome), json!(found.outcome));
     }
-    let passes = expected.outcome == Some(Outcome::Pass);
+    let passes = expected.outcome == Some(CaseOutcome::Pass);
     let actions = expected.actions.clone().or(passes.then(Vec::new));
     if let Some(mut actions) = actions {
         let found_actions = json!(found.actions);

@@ -17,7 +17,7 @@ const FILE_BYTES: u64 = 4 << 20;
 #[serde(default, deny_unknown_fields)]
 pub struct Expected {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<CaseOutcome>,
     /// As `rule try --json` shows them. What the mail filled in may be left out of an action; what the rule said may not.
     #[serde(
         skip_serializing_if = "Option::is_none",
@@ -50,7 +50,7 @@ pub struct Expected {
 /// What becomes of the mail, or that the next rule is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum CaseOutcome {
     Ticket,
     Note,
     Alert,
@@ -95,7 +95,7 @@ impl Expected {
             format!("{shown}:{}:{}: {what}", error.line(), error.column())
         })?;
         let expected = expected.unwrap_or(Self {
-            outcome: Some(Outcome::Pass),
+            outcome: Some(CaseOutcome::Pass),
             ..Self::default()
         });
         if expected.outcome.is_none() && expected.actions.is_none() {

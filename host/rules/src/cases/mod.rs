@@ -2,7 +2,7 @@
 
 mod compare;
 mod expected;
-mod gate;
+mod release_gate;
 mod run;
 mod terms;
 
@@ -12,8 +12,8 @@ use postroom_files::Unread;
 
 pub use compare::{Mismatch, first_difference};
 pub use expected::{Expected, Given};
-pub use gate::{Gate, Tested};
-pub use run::{Found, Loaded, Verdict, run};
+pub use release_gate::{ReleaseGate, Tested};
+pub use run::{CaseVerdict, Loaded, RuleResult, run};
 pub use terms::Terms;
 
 /// How the name of what is expected of a case's mail ends.

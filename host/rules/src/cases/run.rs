@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use postroom_core::lookup::{self, Known, Question};
+use postroom_core::lookup::{self, Known, Query};
 use postroom_core::{Action, parse};
 use postroom_files::{Unread, read_within};
 use postroom_sandbox::{Kv, KvError, Lookup, LookupError, Rule, Sandbox};
 use serde_json::Value;
 
 use super::compare::Mismatch;
-use super::expected::{Expected, Given, Outcome};
+use super::expected::{CaseOutcome, Expected, Given};
 use super::{Case, Terms};
 use crate::rulebook::load_now;
 use postroom_config::RuleUse;
@@ -33,8 +33,8 @@ pub struct Loaded<'s> {
 
 /// What a rule made of a case's mail.
 #[derive(Debug, Clone)]
-pub struct Found {
-    pub outcome: Outcome,
+pub struct RuleResult {
+    pub outcome: CaseOutcome,
     pub actions: Vec<Action>,
     /// What the rule itself said, before the mail filled in the rest; as JSON.
     pub said: Vec<Value>,
@@ -47,14 +47,14 @@ pub struct Found {
 
 /// How a case ended.
 #[derive(Debug)]
-pub enum Verdict {
-    Ok(Found),
+pub enum CaseVerdict {
+    Ok(RuleResult),
     /// The rule says otherwise.
-    Differs(Box<Found>, Box<Expected>, Mismatch),
+    Differs(Box<RuleResult>, Box<Expected>, Mismatch),
     /// It names a mailbox of another tenant.
     Foreign,
     /// There is no expected file.
-    Unpinned(Box<Found>),
+    Unpinned(Box<RuleResult>),
     /// The case cannot be read, or the rule is in trouble.
     Broken(String),
 }
@@ -101,7 +101,7 @@ impl<'s> Loaded<'s> {
     }
 
     /// Asks the rule about a mail under the circumstances of a case.
-    pub fn ask(&mut self, mail: Bytes, expected: Option<&Expected>) -> Result<Found, String> {
+    pub fn ask(&mut self, mail: Bytes, expected: Option<&Expected>) -> Result<RuleResult, String> {
         let rule = self.rule_with(expected)?.clone();
         let message = Arc::new(parse(&mail, &self.terms.parse_limits, &self.terms.trusted));
         let sent = message.date.as_deref().and_then(|date| date.parse().ok());
@@ -132,10 +132,10 @@ impl<'s> Loaded<'s> {
             _ => Vec::new(),
         };
         let decision = answer.result?;
-        Ok(Found {
+        Ok(RuleResult {
             outcome: decision
                 .as_ref()
-                .map_or(Outcome::Pass, |it| it.outcome.into()),
+                .map_or(CaseOutcome::Pass, |it| it.outcome.into()),
             refused: match &decision {
                 Some(decision) => json_of(&decision.refused)?,
                 None => Vec::new(),
@@ -154,35 +154,35 @@ impl<'s> Loaded<'s> {
 }
 
 /// Runs one case.
-pub fn run(case: &Case, loaded: &mut Loaded<'_>) -> Verdict {
+pub fn run(case: &Case, loaded: &mut Loaded<'_>) -> CaseVerdict {
     let expected = match Expected::read(&loaded.terms.within, &case.expected) {
         Ok(expected) => expected,
-        Err(reason) => return Verdict::Broken(reason),
+        Err(reason) => return CaseVerdict::Broken(reason),
     };
     let given = expected.as_ref().and_then(|it| it.context.as_ref());
     if loaded.terms.is_foreign(given) {
-        return Verdict::Foreign;
+        return CaseVerdict::Foreign;
     }
     let asked =
         read_mail(&loaded.terms.within, case).and_then(|mail| loaded.ask(mail, expected.as_ref()));
     match (asked, expected) {
-        (Err(reason), _) => Verdict::Broken(reason),
-        (Ok(found), None) => Verdict::Unpinned(Box::new(found)),
+        (Err(reason), _) => CaseVerdict::Broken(reason),
+        (Ok(found), None) => CaseVerdict::Unpinned(Box::new(found)),
         (Ok(found), Some(expected)) => match expected.mismatch(&found) {
-            None => Verdict::Ok(found),
-            Some(mismatch) => Verdict::Differs(Box::new(found), Box::new(expected), mismatch),
+            None => CaseVerdict::Ok(found),
+            Some(mismatch) => CaseVerdict::Differs(Box::new(found), Box::new(expected), mismatch),
         },
     }
 }
 
-impl Found {
+impl RuleResult {
     /// What the expected file is to hold, so that it says this; the circumstances stay, and what it compares.
     pub fn pinned(&self, before: Option<&Expected>) -> Result<Expected, String> {
         let before = before.cloned().unwrap_or_default();
         Ok(Expected {
             outcome: Some(self.outcome),
             actions: match self.outcome {
-                Outcome::Pass => None,
+                CaseOutcome::Pass => None,
                 _ => Some(json_of(&self.actions)?),
             },
             refused: before.refused.map(|_| self.refused.clone()),
@@ -194,7 +194,7 @@ impl Found {
     }
 }
 
-impl From<postroom_core::Outcome> for Outcome {
+impl From<postroom_core::Outcome> for CaseOutcome {
     fn from(outcome: postroom_core::Outcome) -> Self {
         match outcome {
             postroom_core::Outcome::Ticket => Self::Ticket,
@@ -228,7 +228,7 @@ impl Kv for Remembered {
 struct Stated(Known);
 
 impl Lookup for Stated {
-    fn ask(&self, question: &Question, most: usize) -> Result<lookup::Found, LookupError> {
+    fn ask(&self, question: &Query, most: usize) -> Result<lookup::QueryResult, LookupError> {
         Ok(self.0.answer(question, most))
     }
 }

@@ -9,9 +9,9 @@ use postroom_sandbox::{Grants, Kv, Lookup, Rule as LoadedRule, Run};
 use postroom_store::StoreError;
 
 use super::Given;
+use crate::chain_run::{self, CapabilityProvider, Place};
 use crate::rulebook::{Chain, LiveRule};
-use crate::walk::{self, CapabilityProvider, Place};
-use postroom_config::{Config, Mailbox, OnFailure, Rule, RuleUse};
+use postroom_config::{Config, MailboxConfig, OnFailure, RuleConfig, RuleUse};
 
 /// Without a configuration, tenant and mailbox are called so.
 const NOBODY: &str = "try";
@@ -48,7 +48,7 @@ impl Terms {
         Self {
             wanted: RuleUse {
                 tenant: NOBODY.into(),
-                rule: Rule::of_argument(rule),
+                rule: RuleConfig::of_argument(rule),
                 settings_json: "{}".into(),
                 grants: Grants::ALL,
                 limits: Default::default(),
@@ -74,7 +74,7 @@ impl Terms {
             .with_context(|| format!("the configuration has no mailbox {mailbox}"))?;
         let uses = config.rule_uses();
         let mut own = uses.into_iter().filter(|it| it.tenant == mailbox.tenant);
-        let argument = Rule::of_argument(rule);
+        let argument = RuleConfig::of_argument(rule);
         let is_it = |wanted: &RuleUse| match argument.path() {
             Some(file) => is_file(wanted, file),
             None => wanted.rule == argument,
@@ -105,7 +105,7 @@ impl Terms {
 
     /// Those under which the configuration has a rule.
     pub fn of_use(config: &Config, wanted: RuleUse) -> Option<Self> {
-        let runs_it = |mailbox: &&Mailbox| {
+        let runs_it = |mailbox: &&MailboxConfig| {
             mailbox.tenant == wanted.tenant
                 && mailbox.rules.iter().any(|it| it.name == wanted.rule.name)
         };
@@ -113,7 +113,7 @@ impl Terms {
         Some(Self::new(config, mailbox, wanted))
     }
 
-    fn new(config: &Config, mailbox: &Mailbox, wanted: RuleUse) -> Self {
+    fn new(config: &Config, mailbox: &MailboxConfig, wanted: RuleUse) -> Self {
         Self {
             mailbox: mailbox.name.clone(),
             configured: true,
@@ -138,7 +138,7 @@ impl Terms {
 
     /// What the line would tell the rule of this mail, were it in no thread.
     pub fn context(&self, message: &Message, now: jiff::Timestamp) -> Context {
-        walk::context(
+        chain_run::context(
             &self.wanted.tenant,
             &self.mailbox,
             &self.domains,
@@ -183,7 +183,7 @@ impl Terms {
             has_outgoing: self.has_outgoing,
             capabilities: &stated,
         };
-        let outcome = walk::walk(place, message, context)?;
+        let outcome = chain_run::run_chain(place, message, context)?;
         let decision = outcome.conclusion.decision.clone();
         let run = stated.run.into_inner();
         let run = run.unwrap_or_else(PoisonError::into_inner);

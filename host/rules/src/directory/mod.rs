@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use postroom_core::ContentHash;
-use postroom_core::lookup::{Asset, Contact, Found, Question, Wanted, folded};
+use postroom_core::lookup::{Asset, Contact, Needle, Query, QueryResult, folded};
 use postroom_store::{FileId, Store, StoreError};
 
 use postroom_config::{Config, DirectoryFile, Problem, Tenant};
@@ -102,7 +102,7 @@ struct Files {
 
 /// The changes found by a look at a tenant's files.
 #[derive(Debug, Default)]
-pub struct Reread {
+pub struct DirectoryReloaded {
     /// Files of which the new content is live.
     pub live: Vec<(String, String)>,
     /// Tenant and what is wrong with a file of it, each saved fault once.
@@ -111,7 +111,7 @@ pub struct Reread {
     pub returned: Vec<(String, String)>,
 }
 
-impl Reread {
+impl DirectoryReloaded {
     /// Whether there is anything to report.
     pub fn is_news(&self) -> bool {
         !(self.live.is_empty() && self.refused.is_empty() && self.returned.is_empty())
@@ -121,7 +121,7 @@ impl Reread {
 /// The same, with what is to be kept of it.
 #[derive(Default)]
 pub struct Looked {
-    reread: Reread,
+    reread: DirectoryReloaded,
     good: Vec<(FileId, Bytes)>,
 }
 
@@ -182,7 +182,7 @@ impl Directories {
     }
 
     /// Keeps what was good of a look for a start at which it is broken, and returns what the look changed.
-    pub async fn keep(&self, looked: Looked) -> Reread {
+    pub async fn keep(&self, looked: Looked) -> DirectoryReloaded {
         for (file, bytes) in looked.good {
             let (tenant, name) = (file.tenant.clone(), file.name.clone());
             if let Err(error) = self.store.keep_file(file, bytes).await {
@@ -319,16 +319,15 @@ impl Directory {
 
     /// The first `most` contacts or assets that a question is about; nothing for a question about something else. The reason when
     /// the file never was good.
-    pub fn answer(&self, question: &Question, most: usize) -> Result<Option<Found>, String> {
+    pub fn answer(&self, question: &Query, most: usize) -> Result<Option<QueryResult>, String> {
         Ok(Some(match question {
-            Question::Contact(email) => Found::Contacts(self.contacts.exactly(email, most)?),
-            Question::Contacts(text) => Found::Contacts(self.contacts.containing(text, most)?),
-            Question::Asset(name) => Found::Assets(self.assets.exactly(name, most)?),
-            Question::Assets(text) => Found::Assets(self.assets.containing(text, most)?),
-            Question::Ticket(_)
-            | Question::Tickets(_)
-            | Question::Alert(_)
-            | Question::Alerts(_) => return Ok(None),
+            Query::Contact(email) => QueryResult::Contacts(self.contacts.exactly(email, most)?),
+            Query::Contacts(text) => QueryResult::Contacts(self.contacts.containing(text, most)?),
+            Query::Asset(name) => QueryResult::Assets(self.assets.exactly(name, most)?),
+            Query::Assets(text) => QueryResult::Assets(self.assets.containing(text, most)?),
+            Query::Ticket(_) | Query::Tickets(_) | Query::Alert(_) | Query::Alerts(_) => {
+                return Ok(None);
+            }
         }))
     }
 }
@@ -368,7 +367,7 @@ impl<T: Clone> Part<T> {
         if text.contains(BETWEEN) {
             return Ok(Vec::new());
         }
-        let text = Wanted::new(text);
+        let text = Needle::new(text);
         let found = rows
             .iter()
             .zip(&self.words)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use postroom_core::lookup::{Found, Question};
+use postroom_core::lookup::{Query, QueryResult};
 
 use super::*;
 
@@ -24,15 +24,15 @@ fn on_runtime<T>(work: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(work)
 }
 
-fn open(config: &Config) -> (Arc<Directories>, Reread) {
+fn open(config: &Config) -> (Arc<Directories>, DirectoryReloaded) {
     let store = Store::open(&config.data_dir).unwrap();
     let directories = on_runtime(Directories::open(config, store)).unwrap();
     let read = again(&directories);
     (directories, read)
 }
 
-fn again(directories: &Arc<Directories>) -> Reread {
-    let mut all = Reread::default();
+fn again(directories: &Arc<Directories>) -> DirectoryReloaded {
+    let mut all = DirectoryReloaded::default();
     for tenant in ["acme", "bolt"] {
         let looked = directories.look(tenant);
         let read = on_runtime(directories.keep(looked));
@@ -44,15 +44,15 @@ fn again(directories: &Arc<Directories>) -> Reread {
 }
 
 fn names(directory: &Directory, text: &str) -> Result<Vec<String>, String> {
-    match directory.answer(&Question::Contacts(text.into()), 10)? {
-        Some(Found::Contacts(rows)) => Ok(rows.into_iter().map(|row| row.name).collect()),
+    match directory.answer(&Query::Contacts(text.into()), 10)? {
+        Some(QueryResult::Contacts(rows)) => Ok(rows.into_iter().map(|row| row.name).collect()),
         other => panic!("{other:?}"),
     }
 }
 
 fn asset(directory: &Directory, name: &str) -> Option<String> {
-    match directory.answer(&Question::Asset(name.into()), 10).unwrap() {
-        Some(Found::Assets(rows)) => rows.into_iter().next().map(|row| row.name),
+    match directory.answer(&Query::Asset(name.into()), 10).unwrap() {
+        Some(QueryResult::Assets(rows)) => rows.into_iter().next().map(|row| row.name),
         other => panic!("{other:?}"),
     }
 }
@@ -275,7 +275,7 @@ fn a_text_is_found_within_one_word_only() {
         assert!(names(&acme, text).unwrap().is_empty(), "{text:?}");
     }
     for text in ["db1\nh1", "db1\0h1"] {
-        let question = Question::Assets(text.into());
+        let question = Query::Assets(text.into());
         let found = acme.answer(&question, 10).unwrap().unwrap();
         assert!(found.is_empty(), "{text:?}");
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::look::Looked;
-use super::{Chain, Generation, LiveRule, Refusal, RuleId};
+use super::{Chain, Generation, LiveRule, LoadRefusal, RuleId};
 use crate::cases::Tested;
 
 /// Rules that changed, or whose files did.
@@ -60,7 +60,7 @@ impl<'a> Change<'a> {
     }
 
     /// The rules whose files are refused.
-    pub fn refused(&self) -> &'a [(RuleId, Refusal)] {
+    pub fn refused(&self) -> &'a [(RuleId, LoadRefusal)] {
         &self.looked.refused
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use postroom_core::ContentHash;
 use postroom_sandbox::{Import, Imports, module_text};
 
-use postroom_config::Rule;
+use postroom_config::RuleConfig;
 use postroom_config::suggest::did_you_mean;
 use postroom_files::{Unread, here, open_file, read_whole};
 
@@ -21,18 +21,18 @@ pub const CONFIGURATION: &str = "the configuration's folder";
 
 /// A file, and the folder that it must lie in wherever links lead; none for a file that anybody may have anywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Spot {
+pub struct FileRef {
     path: PathBuf,
     within: Option<PathBuf>,
 }
 
 /// The files as they were when first read: all rules of one look see the same.
 #[derive(Default)]
-pub struct Files(RefCell<HashMap<Spot, Result<Bytes, Unread>>>);
+pub struct Files(RefCell<HashMap<FileRef, Result<Bytes, Unread>>>);
 
 /// The files that a rule was made of, or would have been, with what they held; `None` for what could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Footprint(BTreeMap<Spot, Option<ContentHash>>);
+pub struct Fingerprint(BTreeMap<FileRef, Option<ContentHash>>);
 
 /// The files that one rule may import: the scripts in the first folder of its path below the configuration's.
 pub struct Folder<'f> {
@@ -41,12 +41,12 @@ pub struct Folder<'f> {
     base: PathBuf,
     /// The folder that no import leaves, as a name; empty for the base itself.
     root: PathBuf,
-    footprint: RefCell<Footprint>,
+    footprint: RefCell<Fingerprint>,
 }
 
-impl Spot {
+impl FileRef {
     /// A configured rule's file, which lies in the configuration's folder; none for a built-in rule.
-    pub fn of(rule: &Rule) -> Option<Self> {
+    pub fn of(rule: &RuleConfig) -> Option<Self> {
         Some(Self {
             path: rule.path()?.to_owned(),
             within: Some(rule.base()),
@@ -67,7 +67,7 @@ impl Spot {
 }
 
 /// Why a rule's file was not read, for people, who call the folder that must not be left so.
-pub fn told(unread: Unread, folder: &str) -> String {
+pub fn described(unread: Unread, folder: &str) -> String {
     match unread {
         Unread::Missing => "it is not there".into(),
         Unread::LeadsOut => format!("it leads out of {folder} by a symbolic link"),
@@ -81,7 +81,7 @@ pub fn told(unread: Unread, folder: &str) -> String {
 
 impl Files {
     /// A file's content.
-    pub fn read(&self, spot: &Spot) -> Result<Bytes, Unread> {
+    pub fn read(&self, spot: &FileRef) -> Result<Bytes, Unread> {
         if let Some(known) = self.0.borrow().get(spot) {
             return known.clone();
         }
@@ -91,15 +91,15 @@ impl Files {
     }
 }
 
-impl Footprint {
+impl Fingerprint {
     /// Whether all of these files hold what they held.
     pub fn holds(&self, files: &Files) -> bool {
-        let now = |spot: &Spot| files.read(spot).ok().map(|bytes| ContentHash::of(&bytes));
+        let now = |spot: &FileRef| files.read(spot).ok().map(|bytes| ContentHash::of(&bytes));
         self.0.iter().all(|(spot, hash)| now(spot) == *hash)
     }
 
     /// Reads a file and takes note of it.
-    pub fn read(&mut self, files: &Files, spot: Spot) -> Result<Bytes, Unread> {
+    pub fn read(&mut self, files: &Files, spot: FileRef) -> Result<Bytes, Unread> {
         let read = files.read(&spot);
         let hash = read.as_ref().ok().map(|bytes| ContentHash::of(bytes));
         self.0.insert(spot, hash);
@@ -117,7 +117,7 @@ impl Footprint {
     }
 
     /// Takes note of all that another one has.
-    pub fn add(&mut self, other: Footprint) {
+    pub fn add(&mut self, other: Fingerprint) {
         self.0.extend(other.0);
     }
 
@@ -136,7 +136,7 @@ impl Footprint {
 
 impl<'f> Folder<'f> {
     /// The folder of a rule that is a file.
-    pub fn of(files: &'f Files, rule: &Rule) -> Self {
+    pub fn of(files: &'f Files, rule: &RuleConfig) -> Self {
         let name = Path::new(&rule.name);
         let mut parts = name.components();
         let root = match (parts.next(), parts.next()) {
@@ -154,12 +154,12 @@ impl<'f> Folder<'f> {
     }
 
     /// Returns the files read so far, and those that were missing.
-    pub fn footprint(&self) -> Footprint {
+    pub fn footprint(&self) -> Fingerprint {
         self.footprint.borrow().clone()
     }
 
     /// Where a module's file is.
-    fn spot_of(&self, import: &Import<'_>) -> Result<Spot, String> {
+    fn spot_of(&self, import: &Import<'_>) -> Result<FileRef, String> {
         let specifier = import.specifier;
         if !specifier.starts_with("./") && !specifier.starts_with("../") {
             return Err(
@@ -167,7 +167,7 @@ impl<'f> Folder<'f> {
             );
         }
         let name = Path::new(import.name);
-        let leads_out = || format!("it leads out of {}", self.told());
+        let leads_out = || format!("it leads out of {}", self.described());
         let inside = name.strip_prefix(&self.root).map_err(|_| leads_out())?;
         if !is_plain(inside) {
             return Err(leads_out());
@@ -179,14 +179,14 @@ impl<'f> Folder<'f> {
                 None => "it ends in neither .js nor .ts".into(),
             });
         }
-        Ok(Spot {
+        Ok(FileRef {
             path: self.base.join(name),
             within: Some(self.base.join(&self.root)),
         })
     }
 
     /// Returns the import root, for messages.
-    fn told(&self) -> String {
+    fn described(&self) -> String {
         format!("the folder {}", here(&self.root).display())
     }
 
@@ -215,22 +215,23 @@ impl Imports for Folder<'_> {
                 Some(near) => format!("{} is not there; {}", import.name, did_you_mean(&near)),
                 None => format!("{} is not there", import.name),
             }),
-            Err(unread) => Err(told(unread, &self.told())),
+            Err(unread) => Err(described(unread, &self.described())),
         }
     }
 }
 
 /// Reads the file of a rule that a person named; the reason is for people.
 pub fn read_rule(path: &Path) -> Result<Vec<u8>, String> {
-    Spot::anywhere(path)
+    FileRef::anywhere(path)
         .read()
-        .map_err(|unread| told(unread, CONFIGURATION))
+        .map_err(|unread| described(unread, CONFIGURATION))
 }
 
 /// Reads a configured rule's file; the reason is for people.
-pub fn read_configured(rule: &Rule) -> Result<Vec<u8>, String> {
-    let spot = Spot::of(rule).ok_or("it is built in")?;
-    spot.read().map_err(|unread| told(unread, CONFIGURATION))
+pub fn read_configured(rule: &RuleConfig) -> Result<Vec<u8>, String> {
+    let spot = FileRef::of(rule).ok_or("it is built in")?;
+    spot.read()
+        .map_err(|unread| described(unread, CONFIGURATION))
 }
 
 /// Whether a path goes straight down.
@@ -250,7 +251,7 @@ mod tests {
 
     /// The folder of a configuration, and what reading an import from its rule comes to.
     fn imported(dir: &Path, rule: &str, specifier: &str, name: &str) -> Result<String, String> {
-        let rule = Rule {
+        let rule = RuleConfig {
             name: rule.into(),
             kind: RuleKind::Script(dir.join(rule)),
         };
@@ -332,12 +333,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (there, missing) = (dir.path().join("a.js"), dir.path().join("lib/b.js"));
         std::fs::write(&there, "1").unwrap();
-        let spot = |path| Spot {
+        let spot = |path| FileRef {
             path,
             within: Some(dir.path().to_owned()),
         };
         let (there, absent) = (spot(there), spot(missing.clone()));
-        let mut footprint = Footprint::default();
+        let mut footprint = Fingerprint::default();
         assert!(footprint.read(&Files::default(), there).is_ok());
         assert!(footprint.read(&Files::default(), absent).is_err());
         assert!(footprint.holds(&Files::default()));

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use postroom_sandbox::Rule;
 use postroom_store::StoreError;
 
-use super::files::{Files, Footprint, Spot};
-use super::pool::{LoadEnded, Pace};
+use super::files::{FileRef, Files, Fingerprint};
+use super::pool::{LoadEnded, LoadPace};
 use super::refusal::DEFECT;
 use super::refused::Refused;
-use super::{LiveRule, Refusal, RuleBook, RuleId, StrikeLimits, Strikes, load_bytes, load_file};
+use super::{
+    FailureWindow, LiveRule, LoadRefusal, RuleBook, RuleId, StrikeLimits, load_bytes, load_file,
+};
 use crate::cases::Tested;
 use crate::crash;
 use postroom_config::RuleUse;
@@ -20,7 +22,7 @@ use postroom_config::RuleUse;
 /// The files of a rule at the last look.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    pub files: Footprint,
+    pub files: Fingerprint,
     /// Those of its tests, where they are run: one that is new changes no file that there was.
     tests: Vec<PathBuf>,
     /// Whether a rule could be made of them.
@@ -39,7 +41,7 @@ pub struct Looked {
     /// Those of which versions were refused, and whose file changed since.
     pub forgiven: Vec<RuleId>,
     /// The faults of changed files.
-    pub refused: Vec<(RuleId, Refusal)>,
+    pub refused: Vec<(RuleId, LoadRefusal)>,
     /// The passed tests of changed files.
     pub passed: Vec<(RuleId, Tested)>,
 }
@@ -80,7 +82,7 @@ impl RuleBook {
         &self,
         uses: &[RuleUse],
         seen: &mut HashMap<RuleId, Seen>,
-        pace: &Pace,
+        pace: &LoadPace,
     ) -> Result<Looked, LookError> {
         let live = self.live.load_full();
         let files = Files::default();
@@ -102,27 +104,27 @@ impl RuleBook {
                 continue;
             }
             pace.step()?;
-            let mut footprint = Footprint::default();
+            let mut footprint = Fingerprint::default();
             let mut passed = None;
             let load = AssertUnwindSafe(|| {
                 crash::point(crash::Point::BeforeLoad);
                 let fresh = load_file(&self.sandbox, wanted, self.strikes, &files, &mut footprint)?;
                 if let Some(reason) = refused.reason(&id, &fresh.hash) {
-                    return Err(Refusal::Returned {
+                    return Err(LoadRefusal::Returned {
                         name: id.name.clone(),
                         reason: reason.to_owned(),
                     });
                 }
                 for file in &tests {
                     // What cannot be read fails its test, which says why.
-                    let _ = footprint.read(&files, Spot::anywhere(file));
+                    let _ = footprint.read(&files, FileRef::anywhere(file));
                 }
                 let serves = serving.is_some_and(|it| it.hash == fresh.hash);
                 passed = self.tested(wanted, &fresh, serves, pace)?;
                 Ok(fresh)
             });
             let loaded = catch_unwind(load).unwrap_or_else(|_| {
-                Err(Refusal::Defect {
+                Err(LoadRefusal::Defect {
                     name: id.name.clone(),
                 })
             });
@@ -186,15 +188,15 @@ impl RuleBook {
         wanted: &RuleUse,
         fresh: &LiveRule,
         serves: bool,
-        pace: &Pace,
-    ) -> Result<Option<Tested>, Refusal> {
+        pace: &LoadPace,
+    ) -> Result<Option<Tested>, LoadRefusal> {
         let rule = fresh.rule.as_ref().ok();
         let test = |rule| {
             let go_on = || pace.step().is_ok();
             self.gate.test_while(&self.sandbox, wanted, rule, &go_on)
         };
         match rule.and_then(test) {
-            Some(tested) if tested.refusal().is_some() => Err(Refusal::Tests {
+            Some(tested) if tested.refusal().is_some() => Err(LoadRefusal::Tests {
                 name: wanted.rule.name.clone(),
                 tested,
                 serves,
@@ -211,7 +213,7 @@ impl RuleBook {
                 name,
                 hash: String::new(),
                 rule: Err(reason),
-                strikes: Strikes::new(StrikeLimits::NEVER),
+                strikes: FailureWindow::new(StrikeLimits::NEVER),
                 on_failure: wanted.on_failure,
                 record: None,
             });
@@ -225,7 +227,7 @@ impl RuleBook {
             hash: record.hash.hex(),
             rule: kept(&record.bytes)
                 .map_err(|error| format!("{reason}; and its last good version: {error}")),
-            strikes: Strikes::new(self.strikes),
+            strikes: FailureWindow::new(self.strikes),
             on_failure: wanted.on_failure,
             record: Some(record),
         };

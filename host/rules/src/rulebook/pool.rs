@@ -22,7 +22,7 @@ pub struct LoadPool {
 }
 
 /// The pace of one load.
-pub struct Pace {
+pub struct LoadPace {
     slow: Arc<Semaphore>,
     stop: CancellationToken,
     state: Mutex<State>,
@@ -70,11 +70,11 @@ impl LoadPool {
     /// Runs one load. When the service stops, its thread ends after the step that it is at, and nobody waits for it.
     pub async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Pace) -> T + Send + 'static,
+        work: impl FnOnce(&LoadPace) -> T + Send + 'static,
     ) -> Result<T, LoadEnded> {
         let load = async {
             let place = self.quick.clone().acquire_owned().await.ok();
-            let pace = Arc::new(Pace {
+            let pace = Arc::new(LoadPace {
                 slow: self.slow.clone(),
                 stop: self.stop.clone(),
                 state: Mutex::new(State {
@@ -110,7 +110,7 @@ impl LoadPool {
     }
 }
 
-impl Pace {
+impl LoadPace {
     /// Called before each step of a load. A slow load waits here for its turn. Fails when the service stops.
     pub fn step(&self) -> Result<(), LoadEnded> {
         if self.stop.is_cancelled() {

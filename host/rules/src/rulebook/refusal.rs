@@ -4,7 +4,7 @@ use std::fmt;
 
 use postroom_sandbox::LoadError;
 
-use super::files::{Files, Footprint};
+use super::files::{Files, Fingerprint};
 use crate::cases::Tested;
 use postroom_config::RuleUse;
 
@@ -14,7 +14,7 @@ pub const DEFECT: &str =
 
 /// The fault of a rule's files. Displays one line that begins with the file and, if known, the place.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum LoadRefusal {
     /// Its file cannot be read.
     Unread { name: String, reason: String },
     /// No rule can be made of it.
@@ -36,12 +36,12 @@ pub enum Refusal {
     Defect { name: String },
 }
 
-impl Refusal {
+impl LoadRefusal {
     pub(super) fn no_rule(
         error: LoadError,
         wanted: &RuleUse,
         files: &Files,
-        footprint: &Footprint,
+        footprint: &Fingerprint,
     ) -> Self {
         let source_line = match &error {
             LoadError::Script { file, line, .. } => {
@@ -54,7 +54,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for LoadRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unread { name, reason } => write!(f, "{name}: {reason}"),

@@ -16,7 +16,7 @@ use super::look::{LookError, Looked, Seen};
 use super::pool::LoadEnded;
 use super::refused::alert_key;
 use super::{Generation, LiveRule, Reloaded, RuleBook, RuleId};
-use crate::directory::Reread;
+use crate::directory::DirectoryReloaded;
 use postroom_config::RuleUse;
 
 /// A start waits this long for all rules, so that they go live as one generation. Then it continues with those that are loaded.
@@ -52,7 +52,7 @@ struct Found {
     claim: Claim,
     looked: Looked,
     /// The changes of its contacts and assets at the first look, reported after its rules.
-    reread: Reread,
+    reread: DirectoryReloaded,
 }
 
 impl TenantRules {
@@ -222,7 +222,7 @@ impl RuleBook {
     async fn look_at(self: &Arc<Self>, mut claim: Claim) -> Result<Option<Found>, StoreError> {
         let tenant = claim.tenant.clone();
         let looked = async {
-            let mut first_reread = Reread::default();
+            let mut first_reread = DirectoryReloaded::default();
             if self.directories.has_files(&tenant.name) {
                 let (directories, name) = (self.directories.clone(), tenant.name.clone());
                 let looked = self.pool.run(move |_| directories.look(&name)).await?;
@@ -230,7 +230,7 @@ impl RuleBook {
                 if !tenant.is_loaded() {
                     first_reread = reread;
                 } else if reread.is_news() {
-                    self.audience.reread(&reread);
+                    self.reload_observer.reread(&reread);
                 }
             }
             let (book, uses) = (self.clone(), tenant.clone());
@@ -277,7 +277,7 @@ impl RuleBook {
             let (serving, chains) = (book.live.load_full(), &book.chains);
             let change = Change::new(&serving, &looked, chains);
             if change.is_news() {
-                book.audience.rehearse(&change);
+                book.reload_observer.before_publish(&change);
             }
             looked
         });
@@ -291,10 +291,10 @@ impl RuleBook {
         claims.into_iter().for_each(Claim::live);
         self.publications.send_modify(|count| *count += 1);
         if reloaded.is_news() {
-            self.audience.reloaded(&reloaded);
+            self.reload_observer.reloaded(&reloaded);
         }
         for reread in rereads.iter().filter(|it| it.is_news()) {
-            self.audience.reread(reread);
+            self.reload_observer.reread(reread);
         }
         Ok(reloaded.generation)
     }

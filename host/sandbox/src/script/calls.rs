@@ -3,7 +3,7 @@
 //!
 //! All calls are found once, when a script is loaded, so that a decision takes a search among them and reads no text.
 
-use super::lex::{Bracket, Kind, Lexer, Token};
+use super::lex::{Bracket, JsToken, Kind, Lexer};
 
 /// What makes an action, see `plugins/script/src/prelude.js`.
 const CONSTRUCTORS: [&str; 9] = [
@@ -109,7 +109,7 @@ fn calls(text: &str) -> Option<Vec<Call>> {
 }
 
 /// The constructor's name before a bracket: in its line, and no other thing's method.
-fn called<'t>(before: [Option<Token<'t>>; 2], bracket: Token<'_>) -> Option<Token<'t>> {
+fn called<'t>(before: [Option<JsToken<'t>>; 2], bracket: JsToken<'_>) -> Option<JsToken<'t>> {
     let [dot, name] = before;
     let name = name?;
     let is_method = dot.is_some_and(|token| token.kind == Kind::Sign('.'));
@@ -119,7 +119,7 @@ fn called<'t>(before: [Option<Token<'t>>; 2], bracket: Token<'_>) -> Option<Toke
     is_called.then_some(name)
 }
 
-fn place(token: Token<'_>) -> Place {
+fn place(token: JsToken<'_>) -> Place {
     let before = token.line_bytes as u32;
     match token.line {
         1 => (1, before.max(1)),

@@ -24,12 +24,12 @@ const BEFORE_VALUES: [&str; 15] = [
 ];
 /// A `/` after their round brackets begins a regular expression.
 const BEFORE_STATEMENTS: [&str; 4] = ["if", "while", "for", "with"];
-/// U+2028 and U+2029 end a line too (ECMA-262 section 12.3); the interpreter does not count those lines, and neither does [`Token::line`].
+/// U+2028 and U+2029 end a line too (ECMA-262 section 12.3); the interpreter does not count those lines, and neither does [`JsToken::line`].
 const LINE_SEPARATORS: [[u8; 3]; 2] = [[0xe2, 0x80, 0xa8], [0xe2, 0x80, 0xa9]];
 
 /// One token and where it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token<'t> {
+pub struct JsToken<'t> {
     pub kind: Kind<'t>,
     /// From 1.
     pub line: u32,
@@ -151,11 +151,11 @@ impl<'t> Lexer<'t> {
     }
 
     /// A token that begins here, as yet of no kind.
-    fn begin(&mut self) -> Token<'t> {
+    fn begin(&mut self) -> JsToken<'t> {
         let (counted, characters) = self.counted;
         let characters = characters + self.text[counted..self.at].chars().count() as u32;
         self.counted = (self.at, characters);
-        Token {
+        JsToken {
             kind: Kind::Number,
             line: self.line,
             column: characters + 1,
@@ -386,9 +386,9 @@ impl<'t> Lexer<'t> {
 }
 
 impl<'t> Iterator for Lexer<'t> {
-    type Item = Token<'t>;
+    type Item = JsToken<'t>;
 
-    fn next(&mut self) -> Option<Token<'t>> {
+    fn next(&mut self) -> Option<JsToken<'t>> {
         if !self.in_template {
             self.skip_blanks();
         }

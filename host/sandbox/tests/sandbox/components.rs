@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::Action;
-use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, Source, Trouble, componentize};
+use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, RuleTrouble, Source, componentize};
 
 use crate::guests::{core, foreign, rule};
 use crate::support::{SANDBOX, Shelf, component, context, decide, kind, mail, parsed};
@@ -101,7 +101,10 @@ fn time_is_limited_in_the_guest_and_in_the_host() {
         let rule = component(&bytes, &limits).unwrap();
         let started = Instant::now();
         let run = decide(&rule);
-        assert_eq!(run.verdict, Err(Trouble::Deadline { limit: limits.time }));
+        assert_eq!(
+            run.verdict,
+            Err(RuleTrouble::Deadline { limit: limits.time })
+        );
         assert!(run.elapsed >= limits.time);
         assert!(started.elapsed() < Duration::from_secs(2));
     }
@@ -336,7 +339,7 @@ fn more_threads_than_slots_wait_for_each_other() {
                 let run = decide(&rule);
                 assert!(matches!(
                     run.verdict,
-                    Ok(None) | Err(Trouble::Deadline { .. })
+                    Ok(None) | Err(RuleTrouble::Deadline { .. })
                 ));
             });
         }

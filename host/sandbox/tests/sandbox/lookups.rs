@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use postroom_core::lookup::{Found, Known, Question};
+use postroom_core::lookup::{Known, Query, QueryResult};
 use postroom_core::{Action, ActionKind};
-use postroom_sandbox::{Grants, Limits, Lookup, LookupError, NoKv, Rule, Run, Source, Trouble};
+use postroom_sandbox::{Grants, Limits, Lookup, LookupError, NoKv, Rule, RuleTrouble, Run, Source};
 use serde_json::json;
 
 use crate::support::{SANDBOX, context, kind, mail};
@@ -12,7 +12,7 @@ use crate::support::{SANDBOX, context, kind, mail};
 struct Stated(Known);
 
 impl Lookup for Stated {
-    fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError> {
+    fn ask(&self, question: &Query, most: usize) -> Result<QueryResult, LookupError> {
         Ok(self.0.answer(question, most))
     }
 }
@@ -103,7 +103,7 @@ fn a_question_of_another_shape_is_told() {
         ),
     ] {
         let run = run(body, &Grants::ALL, &Limits::default());
-        let Err(Trouble::Failure { message, location }) = run.verdict else {
+        let Err(RuleTrouble::Failure { message, location }) = run.verdict else {
             panic!("{body}: {:?}", run.verdict);
         };
         assert!(message.contains(words), "{message}");
@@ -125,8 +125,8 @@ fn questions_and_answers_are_told_with_the_run() {
     assert_eq!(
         asked,
         [
-            (Question::Ticket("T-8".into()), 0),
-            (Question::Contacts("ann".into()), 1)
+            (Query::Ticket("T-8".into()), 0),
+            (Query::Contacts("ann".into()), 1)
         ]
     );
 }
@@ -161,7 +161,7 @@ fn without_its_grant_lookup_refuses_by_name() {
         ..Grants::ALL
     };
     let run = run("ctx.lookup.contact('a@b')", &grants, &Limits::default());
-    let expected = Trouble::NotGranted { import: "lookup" };
+    let expected = RuleTrouble::NotGranted { import: "lookup" };
     assert_eq!(run.verdict, Err(expected));
     assert!(run.lookups.is_empty());
 }
@@ -176,7 +176,7 @@ fn an_action_that_is_not_granted_is_refused_where_it_is_made() {
     };
     let forward = "return [ticket(),\n forward({ to: 'a@b.example' })]";
     let refused = run(forward, &grants, &Limits::default());
-    let Err(Trouble::Failure { message, location }) = refused.verdict else {
+    let Err(RuleTrouble::Failure { message, location }) = refused.verdict else {
         panic!("{:?}", refused.verdict);
     };
     assert!(

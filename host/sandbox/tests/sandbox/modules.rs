@@ -2,7 +2,7 @@
 
 use postroom_core::Action;
 use postroom_sandbox::{
-    Bundle, Grants, Import, Imports, Limits, LoadError, Module, Rule, Source, Trouble,
+    Bundle, Grants, Import, Imports, Limits, LoadError, Module, Rule, RuleTrouble, Source,
 };
 
 use crate::support::{SANDBOX, decide};
@@ -50,7 +50,7 @@ fn refused(files: &[(&str, &str)]) -> String {
 fn fails_at(files: &[(&str, &str)]) -> String {
     let rule = load(files).unwrap_or_else(|error| panic!("{error}"));
     match decide(&rule).verdict {
-        Err(Trouble::Failure {
+        Err(RuleTrouble::Failure {
             location: Some(location),
             ..
         }) => location,

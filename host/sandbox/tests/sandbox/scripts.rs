@@ -155,7 +155,7 @@ fn trouble_writes_nothing_and_a_broken_store_is_told() {
     let rule = script("export function decide(mail, ctx) { ctx.kv.get('broken') }").unwrap();
     assert!(matches!(
         decide(&rule).verdict,
-        Err(postroom_sandbox::Trouble::Kv { .. })
+        Err(postroom_sandbox::RuleTrouble::Kv { .. })
     ));
 }
 

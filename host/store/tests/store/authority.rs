@@ -1,7 +1,7 @@
 //! Who is answered, who may write, and how much: old mail, brakes, participants.
 
 use postroom_core::{Action, AlertState, AutomaticLimits};
-use postroom_store::{Filter, JournalId, NewMail, OutboxKind, Store, Turn, Verdict};
+use postroom_store::{Filter, JournalId, NewMail, OutboxKind, RoundRobin, Store, Verdict};
 
 use crate::kit::*;
 
@@ -79,7 +79,13 @@ async fn an_alert_of_old_mail_does_not_change_one_of_today() {
     store.commit(vec![late]).await.unwrap();
     assert_eq!(state(), ("firing".into(), Some(3), false));
     assert_eq!(targets(&store), ["pager"]);
-    let sink = store.due_outbox(OutboxKind::Sink, "pager", i64::MAX, 9, &Turn::default());
+    let sink = store.due_outbox(
+        OutboxKind::Sink,
+        "pager",
+        i64::MAX,
+        9,
+        &RoundRobin::default(),
+    );
     assert!(sink.unwrap()[0].payload.contains("alert.firing"));
 }
 

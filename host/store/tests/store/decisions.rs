@@ -2,8 +2,8 @@
 
 use postroom_core::{Action, AlertState, ItemKind, Outcome, OutgoingMail};
 use postroom_store::{
-    DecisionId, Filter, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind, Store, StoreError,
-    Turn,
+    DecisionId, Filter, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind, RoundRobin, Store,
+    StoreError,
 };
 use serde_json::{Value, json};
 
@@ -134,7 +134,7 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
         .push(reply("Noted on {ticket}"));
     store.commit(vec![noted]).await.unwrap();
     assert_eq!(find("acme", &["c@x"], ""), by("T-2", "message-id"));
-    let sent = store.due_outbox(OutboxKind::Mail, "out", i64::MAX, 1, &Turn::default());
+    let sent = store.due_outbox(OutboxKind::Mail, "out", i64::MAX, 1, &RoundRobin::default());
     let sent: OutgoingMail = serde_json::from_str(&sent.unwrap().remove(0).payload).unwrap();
     let ours = sent.message_id;
     assert_eq!(find("acme", &[&ours], ""), by("T-2", "message-id"));
@@ -227,7 +227,7 @@ async fn an_alert_is_one_item_by_tenant_and_key() {
             "pager",
             i64::MAX,
             1,
-            &postroom_store::Turn::default(),
+            &postroom_store::RoundRobin::default(),
         )
         .unwrap()
         .iter()
@@ -526,7 +526,7 @@ async fn what_cannot_be_answered_is_refused_and_recorded() {
                 "out",
                 i64::MAX,
                 9,
-                &postroom_store::Turn::default()
+                &postroom_store::RoundRobin::default()
             )
             .unwrap()
             .is_empty()

@@ -447,7 +447,7 @@ async fn a_rule_that_is_sent_back_raises_one_alert_until_it_is_forgiven() {
             "pager",
             i64::MAX,
             1,
-            &postroom_store::Turn::default(),
+            &postroom_store::RoundRobin::default(),
         )
         .unwrap()
         .into_iter()

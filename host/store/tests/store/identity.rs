@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use postroom_core::OutgoingMail;
-use postroom_store::{OutboxKind, Store, StoreError, StoreOptions, Turn};
+use postroom_store::{OutboxKind, RoundRobin, Store, StoreError, StoreOptions};
 use tempfile::TempDir;
 
 use crate::kit::*;
@@ -81,7 +81,7 @@ async fn answer(store: &Store, name: &str) -> (String, Vec<String>) {
         (OutboxKind::Mail, "out"),
     ] {
         let due = store
-            .due_outbox(kind, target, i64::MAX, 999, &Turn::default())
+            .due_outbox(kind, target, i64::MAX, 999, &RoundRobin::default())
             .unwrap();
         let entry = due.into_iter().find(|entry| entry.decision.0 == id.0);
         let entry = entry.unwrap();

@@ -3,7 +3,7 @@
 use postroom_core::{
     Action, Event, EventKind, ExternalRef, ItemKind, MailKind, OutgoingMail, Receipt,
 };
-use postroom_store::{OutboxKind, Store, Turn};
+use postroom_store::{OutboxKind, RoundRobin, Store};
 
 use crate::kit::*;
 
@@ -12,7 +12,7 @@ const LATER: i64 = i64::MAX - 1;
 /// Entries that are due, each with its decision.
 fn due(store: &Store, target: &str) -> Vec<(i64, i64)> {
     let entries = store
-        .due_outbox(OutboxKind::Sink, target, LATER, 99, &Turn::default())
+        .due_outbox(OutboxKind::Sink, target, LATER, 99, &RoundRobin::default())
         .unwrap();
     entries
         .into_iter()
@@ -30,7 +30,7 @@ async fn an_item_goes_once_to_every_sink_of_its_kind() {
     let id = journal_one(&store, "a").await;
     store.commit(vec![ticket(id, "a")]).await.unwrap();
     let entries = store
-        .due_outbox(OutboxKind::Sink, "psa", LATER, 9, &Turn::default())
+        .due_outbox(OutboxKind::Sink, "psa", LATER, 9, &RoundRobin::default())
         .unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(sent(&store, "chat"), [id.0]);
@@ -80,7 +80,7 @@ async fn a_reply_names_the_new_ticket_and_threads() {
 
     // The second mail of a ticket waits for the first.
     let entries = store
-        .due_outbox(OutboxKind::Mail, "out", LATER, 9, &Turn::default())
+        .due_outbox(OutboxKind::Mail, "out", LATER, 9, &RoundRobin::default())
         .unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].decision.0, id.0);
@@ -96,7 +96,7 @@ async fn a_reply_names_the_new_ticket_and_threads() {
 
     store.delivered(entries[0].id, "250 ok").await.unwrap();
     let entries = store
-        .due_outbox(OutboxKind::Mail, "out", LATER, 9, &Turn::default())
+        .due_outbox(OutboxKind::Mail, "out", LATER, 9, &RoundRobin::default())
         .unwrap();
     let mail: OutgoingMail = serde_json::from_str(&entries[0].payload).unwrap();
     assert_eq!(
@@ -140,7 +140,13 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
     // Once it is dead, they go on.
     store.gave_up(first[0].0, "410").await.unwrap();
     let behind = store
-        .due_outbox(OutboxKind::Sink, "psa", LATER + 1, 9, &Turn::default())
+        .due_outbox(
+            OutboxKind::Sink,
+            "psa",
+            LATER + 1,
+            9,
+            &RoundRobin::default(),
+        )
         .unwrap();
     assert_eq!(behind[0].decision.0, of(1));
     store.delivered(behind[0].id, "200").await.unwrap();
@@ -187,7 +193,7 @@ async fn what_a_target_calls_a_ticket_comes_with_what_it_is_told_next() {
     let note = note(noted, "b", "T-1", true);
     store.commit(vec![note]).await.unwrap();
     let entry = |target| {
-        let entries = store.due_outbox(OutboxKind::Sink, target, LATER, 9, &Turn::default());
+        let entries = store.due_outbox(OutboxKind::Sink, target, LATER, 9, &RoundRobin::default());
         entries.unwrap().remove(0)
     };
     let external = ExternalRef {
@@ -244,7 +250,7 @@ async fn a_sink_and_an_outgoing_of_one_name_share_nothing() {
 
     let of = |kind| {
         store
-            .due_outbox(kind, "out", LATER, 1, &Turn::default())
+            .due_outbox(kind, "out", LATER, 1, &RoundRobin::default())
             .unwrap()
     };
     let (sink, sent) = (of(OutboxKind::Sink), of(OutboxKind::Mail));

@@ -1,6 +1,6 @@
 //! What rules look up: the tickets and alerts of their own tenant, found by what they say.
 
-use postroom_core::lookup::{Found, Question, TicketSearch};
+use postroom_core::lookup::{Query, QueryResult, TicketSearch};
 use postroom_core::{Action, AlertState, Outcome, Ticket};
 use postroom_store::{JournalBatch, JournalId, LookupRead, Store};
 use serde_json::json;
@@ -34,23 +34,23 @@ async fn open(store: &Store, tenant: &str, title: &str, requester: &str, job: &s
     committed.remove(0).tickets.remove(0)
 }
 
-fn tickets(store: &Store, tenant: &str, question: Question) -> Vec<String> {
+fn tickets(store: &Store, tenant: &str, question: Query) -> Vec<String> {
     match store.lookup(tenant, &question, ALL).unwrap() {
-        Found::Tickets(rows) => rows.into_iter().map(|row| row.ticket).collect(),
+        QueryResult::Tickets(rows) => rows.into_iter().map(|row| row.ticket).collect(),
         other => panic!("{other:?}"),
     }
 }
 
-fn by_requester(email: &str) -> Question {
-    Question::Tickets(TicketSearch::Requester(email.into()))
+fn by_requester(email: &str) -> Query {
+    Query::Tickets(TicketSearch::Requester(email.into()))
 }
 
-fn by_subject(text: &str) -> Question {
-    Question::Tickets(TicketSearch::Subject(text.into()))
+fn by_subject(text: &str) -> Query {
+    Query::Tickets(TicketSearch::Subject(text.into()))
 }
 
-fn by_field(name: &str, value: &str) -> Question {
-    Question::Tickets(TicketSearch::Field(name.into(), value.into()))
+fn by_field(name: &str, value: &str) -> Query {
+    Query::Tickets(TicketSearch::Field(name.into(), value.into()))
 }
 
 #[tokio::test]
@@ -60,15 +60,15 @@ async fn tickets_are_found_by_number_requester_title_and_field() {
     let first = open(&store, "acme", "Disk full on db1", ann, "nightly").await;
     let second = open(&store, "acme", "Printer", ann, "weekly").await;
     let find = |question| tickets(&store, "acme", question);
-    assert_eq!(find(Question::Ticket(first.clone())), [&*first]);
+    assert_eq!(find(Query::Ticket(first.clone())), [&*first]);
     assert_eq!(find(by_requester("ann@acme.example")), [&*second, &*first]);
     assert_eq!(find(by_subject("DISK")), [&*first]);
     assert_eq!(find(by_subject("")), [&*second, &*first]);
     assert_eq!(find(by_field("job", "nightly")), [&*first]);
     assert_eq!(find(by_field("code", "7")), [&*second, &*first]);
     for nothing in [
-        Question::Ticket("T-99".into()),
-        Question::Ticket("T-%".into()),
+        Query::Ticket("T-99".into()),
+        Query::Ticket("T-%".into()),
         by_requester("%"),
         by_requester("ann"),
         by_subject("%"),
@@ -81,7 +81,7 @@ async fn tickets_are_found_by_number_requester_title_and_field() {
         let shown = format!("{nothing:?}");
         assert!(find(nothing).is_empty(), "{shown}");
     }
-    let Found::Tickets(rows) = store.lookup("acme", &by_subject(""), 1).unwrap() else {
+    let QueryResult::Tickets(rows) = store.lookup("acme", &by_subject(""), 1).unwrap() else {
         panic!("no tickets");
     };
     assert_eq!(rows.len(), 1);
@@ -99,12 +99,12 @@ async fn another_tenants_tickets_and_alerts_are_not_there() {
     let own = open(&store, "acme", "Printer", "ann@acme.example", "weekly").await;
     let questions = || {
         [
-            Question::Ticket(foreign.clone()),
+            Query::Ticket(foreign.clone()),
             by_requester("bob@bolt.example"),
             by_subject("disk"),
             by_field("job", "nightly"),
-            Question::Alert("disk/db9".into()),
-            Question::Alerts(String::new()),
+            Query::Alert("disk/db9".into()),
+            Query::Alerts(String::new()),
         ]
     };
     for question in questions() {
@@ -121,11 +121,8 @@ async fn another_tenants_tickets_and_alerts_are_not_there() {
 #[tokio::test]
 async fn an_alert_tells_since_when_it_is_so() {
     let (_dir, store) = store();
-    let see = |key: &str| match store
-        .lookup("acme", &Question::Alert(key.into()), 1)
-        .unwrap()
-    {
-        Found::Alerts(mut rows) => rows.remove(0),
+    let see = |key: &str| match store.lookup("acme", &Query::Alert(key.into()), 1).unwrap() {
+        QueryResult::Alerts(mut rows) => rows.remove(0),
         other => panic!("{other:?}"),
     };
     let put = async |name: &str, state| {
@@ -148,7 +145,7 @@ async fn an_alert_tells_since_when_it_is_so() {
     );
     assert!(again.updated > first.updated);
     let firing = |text: &str| {
-        let question = Question::Alerts(text.into());
+        let question = Query::Alerts(text.into());
         store.lookup("acme", &question, ALL).unwrap().len()
     };
     assert_eq!((firing("DB1"), firing(""), firing("db2")), (1, 1, 0));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use postroom_core::{AlertState, ContentHash, MailboxState};
-use postroom_store::{Filter, OutboxKind, Reader, Store, StoreError, StoreOptions, Turn};
+use postroom_store::{Filter, OutboxKind, Reader, RoundRobin, Store, StoreError, StoreOptions};
 
 use crate::kit::*;
 
@@ -129,7 +129,13 @@ async fn what_a_wrong_clock_scheduled_is_due_once_the_clock_is_right() {
     let hour = 60 * 60 * 1000;
     for (target, ahead) in [("psa", year), ("chat", hour)] {
         let entry = &store
-            .due_outbox(OutboxKind::Sink, target, i64::MAX, 1, &Turn::default())
+            .due_outbox(
+                OutboxKind::Sink,
+                target,
+                i64::MAX,
+                1,
+                &RoundRobin::default(),
+            )
             .unwrap()[0];
         store.refused(entry.id, "503", now + ahead).await.unwrap();
     }
@@ -140,7 +146,7 @@ async fn what_a_wrong_clock_scheduled_is_due_once_the_clock_is_right() {
     assert_eq!(store.bring_forward(now).await.unwrap(), 2);
     let due = |target| {
         store
-            .due_outbox(OutboxKind::Sink, target, now, 9, &Turn::default())
+            .due_outbox(OutboxKind::Sink, target, now, 9, &RoundRobin::default())
             .unwrap()
             .len()
     };
@@ -275,7 +281,7 @@ async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
                 target,
                 i64::MAX,
                 1,
-                &postroom_store::Turn::default(),
+                &postroom_store::RoundRobin::default(),
             )
             .unwrap()[0];
         store.delivered(entry.id, "200").await.unwrap();

@@ -2,7 +2,7 @@
 
 use postroom_core::AlertState;
 use postroom_store::{
-    Filter, OutboxChange, OutboxKind, OutboxRow, OutboxSelection, Store, StoreOptions, Turn,
+    Filter, OutboxChange, OutboxKind, OutboxRow, OutboxSelection, RoundRobin, Store, StoreOptions,
     drop_outbox, retry_outbox,
 };
 
@@ -30,7 +30,7 @@ fn rows(store: &Store) -> Vec<OutboxRow> {
 
 fn due(store: &Store) -> Vec<i64> {
     let due = store
-        .due_outbox(OutboxKind::Sink, "pager", LATER, 99, &Turn::default())
+        .due_outbox(OutboxKind::Sink, "pager", LATER, 99, &RoundRobin::default())
         .unwrap();
     due.into_iter().map(|entry| entry.id).collect()
 }
@@ -135,7 +135,7 @@ async fn a_partial_delivery_keeps_the_entry_for_the_rest() {
     store.commit(vec![verdict]).await.unwrap();
     let of = || {
         store
-            .due_outbox(OutboxKind::Mail, "out", LATER, 1, &Turn::default())
+            .due_outbox(OutboxKind::Mail, "out", LATER, 1, &RoundRobin::default())
             .unwrap()
             .remove(0)
     };

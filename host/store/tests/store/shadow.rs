@@ -215,7 +215,7 @@ async fn what_is_kept_of_differences_and_of_ended_shadows_is_bounded() {
     let shadow = start(dir.path(), 10);
     let mut mails = Vec::new();
     for (name, bytes) in [("a", 6), ("b", 5), ("c", 4), ("d", 0)] {
-        let mut mail = said(decided(&store, name).await, ShadowResult::Mended);
+        let mut mail = said(decided(&store, name).await, ShadowResult::Fixed);
         mail.difference = Some("x".repeat(bytes));
         mails.push(mail);
     }

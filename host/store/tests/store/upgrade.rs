@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use postroom_core::lookup::{Found, Question, TicketSearch};
+use postroom_core::lookup::{Query, QueryResult, TicketSearch};
 use postroom_store::{Filter, JournalBatch, Store};
 use rusqlite::Connection;
 
@@ -71,8 +71,8 @@ async fn tickets_are_found_as_if_they_were_made_today() {
     assert_eq!(old_words, new_words);
 
     let find = |search| {
-        let found = old.lookup("acme", &Question::Tickets(search), 100).unwrap();
-        let Found::Tickets(rows) = found else {
+        let found = old.lookup("acme", &Query::Tickets(search), 100).unwrap();
+        let QueryResult::Tickets(rows) = found else {
             panic!("{found:?}")
         };
         let tickets: Vec<_> = rows.into_iter().map(|row| row.ticket).collect();
@@ -115,16 +115,16 @@ async fn all_else_is_as_it_was() {
     }
     let last = store.last_good("bolt", "rules/b.js").unwrap().unwrap();
     assert!(String::from_utf8_lossy(&last.bytes).contains("\"y\""));
-    let alert = |key: &str| match store.lookup("acme", &Question::Alert(key.into()), 1) {
-        Ok(Found::Alerts(mut rows)) => rows.remove(0),
+    let alert = |key: &str| match store.lookup("acme", &Query::Alert(key.into()), 1) {
+        Ok(QueryResult::Alerts(mut rows)) => rows.remove(0),
         other => panic!("{other:?}"),
     };
     let (disk, cpu) = (alert("disk/db1"), alert("cpu/db1"));
     assert_eq!((disk.count, cpu.count), (2, 2));
     let firing = store
-        .lookup("acme", &Question::Alerts(String::new()), 9)
+        .lookup("acme", &Query::Alerts(String::new()), 9)
         .unwrap();
-    assert_eq!(firing, Found::Alerts(vec![disk]));
+    assert_eq!(firing, QueryResult::Alerts(vec![disk]));
     assert_eq!(
         store.kv("acme", "rules/a.js", "seen").unwrap().as_deref(),
         Some("1")

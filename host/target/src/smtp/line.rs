@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use postroom_net::{
-    ConnectError, Redactor, Step as ProbedStep, Stream, dial, handshake_after_starttls,
+    ConnectError, Step as ProbedStep, Stream, TraceRedactor, dial, handshake_after_starttls,
 };
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -35,7 +35,7 @@ pub(crate) struct Line {
     local: IpAddr,
     replies: Replies,
     /// Removed from all that the server says.
-    secrets: Redactor,
+    secrets: TraceRedactor,
     tap: Option<Tap>,
 }
 
@@ -64,7 +64,7 @@ impl Line {
             peer,
             local,
             replies: Replies::default(),
-            secrets: Redactor::default(),
+            secrets: TraceRedactor::default(),
             tap,
         })
     }
@@ -80,7 +80,7 @@ impl Line {
     }
 
     /// Removes these secrets from all that the server says from now on.
-    pub fn hide(&mut self, secrets: Redactor) {
+    pub fn hide(&mut self, secrets: TraceRedactor) {
         self.secrets = secrets;
     }
 

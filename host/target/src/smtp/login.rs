@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use postroom_auth::{AccessToken, Login, Secret};
-use postroom_net::{Redactor, Trace};
+use postroom_net::{Trace, TraceRedactor};
 
 use crate::smtp::error::{SendError, Step};
 use crate::smtp::reply::Reply;
@@ -34,7 +34,7 @@ pub(crate) async fn sign_in(
             });
         }
     };
-    let secrets = Redactor::new([secret]).with_response(response.expose());
+    let secrets = TraceRedactor::new([secret]).with_response(response.expose());
     if let Some(trace) = trace {
         trace.hide(&secrets);
     }

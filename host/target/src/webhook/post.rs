@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use postroom_auth::Secret;
 use postroom_core::harmless::harmless;
-use postroom_net::Redactor;
+use postroom_net::TraceRedactor;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use rustls::ClientConfig;
@@ -92,7 +92,7 @@ pub struct Webhook {
     settings: WebhookSettings,
     key: Key,
     /// Removed from what the receiver says.
-    secrets: Redactor,
+    secrets: TraceRedactor,
     http: Client,
 }
 
@@ -185,7 +185,7 @@ impl Key {
 const TOKEN_BYTES_MIN: usize = 16;
 
 /// The secrets of a request that a receiver may quote: the key, and the credentials in the address.
-fn secrets(settings: &WebhookSettings, key: &Key) -> Redactor {
+fn secrets(settings: &WebhookSettings, key: &Key) -> TraceRedactor {
     let url = &settings.url;
     let secret = settings.secret.expose().trim();
     let user = percent_decode_str(url.username()).decode_utf8_lossy();
@@ -204,7 +204,7 @@ fn secrets(settings: &WebhookSettings, key: &Key) -> Redactor {
         .chain(values.iter().map(AsRef::as_ref))
         .chain(segments.filter(|segment| segment.len() >= TOKEN_BYTES_MIN))
         .map(str::as_bytes);
-    let secrets = Redactor::new(texts.chain([key.0.as_slice()]));
+    let secrets = TraceRedactor::new(texts.chain([key.0.as_slice()]));
     match user.is_empty() {
         true => secrets,
         false => secrets.with_response(format!("{user}:{password}")),
@@ -228,7 +228,7 @@ fn unreached(error: &reqwest::Error) -> SinkError {
     }
 }
 
-async fn refusal(answer: Response, now: Timestamp, secrets: &Redactor) -> SinkError {
+async fn refusal(answer: Response, now: Timestamp, secrets: &TraceRedactor) -> SinkError {
     let status = answer.status();
     let retry_after = retry_after(answer.headers(), now);
     let text = beginning(answer, secrets).await;
@@ -274,7 +274,7 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// The beginning of an answer's text on one line.
-async fn beginning(mut answer: Response, secrets: &Redactor) -> String {
+async fn beginning(mut answer: Response, secrets: &TraceRedactor) -> String {
     let mut bytes = Vec::new();
     while bytes.len() < MAX_ANSWER_BYTES {
         match answer.chunk().await {

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use postroom_auth::runway::Status;
+use postroom_auth::expiry::Status;
 use postroom_auth::{
-    Account, AnswerError, AuthError, Code, CodeSignIn, Grant, RedirectListener, Reply, Tokens,
+    Account, AnswerError, AuthError, Code, CodeSignIn, Grant, PageReply, RedirectListener, Tokens,
 };
 
 use super::input::Lines;
@@ -125,7 +125,7 @@ enum NoAnswer {
 async fn answer(
     sign_in: &CodeSignIn,
     listener: Option<RedirectListener>,
-) -> Result<(Code, Option<Reply>), NoAnswer> {
+) -> Result<(Code, Option<PageReply>), NoAnswer> {
     let mut lines = Lines::of_stdin();
     let Some(listener) = listener else {
         return Ok((pasted(sign_in, &mut lines).await?, None));

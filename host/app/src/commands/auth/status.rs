@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use anyhow::bail;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use postroom_auth::runway::{About, Notice, State, Status};
+use postroom_auth::expiry::{About, Notice, State, Status};
 
 use super::{explained, profile_names, tokens};
 use crate::commands::{load_config, print, table};
-use crate::runway::notices;
+use crate::expiry::notices;
 use postroom_config::Config;
 use postroom_config::suggest::no_such;
 

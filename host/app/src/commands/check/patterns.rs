@@ -1,7 +1,7 @@
 //! Finds the patterns that stand as plain text in a script's `match` and `findAll`, and tries them, so that a bad one is told before a mail meets it.
 
 use postroom_sandbox::Limits;
-use postroom_sandbox::lex::{Bracket, Kind, Lexer, Token, text_value};
+use postroom_sandbox::lex::{Bracket, JsToken, Kind, Lexer, text_value};
 use regex::RegexBuilder;
 
 use postroom_config::Problem;
@@ -36,10 +36,10 @@ struct Open {
 
 /// The second arguments of the finders that are a literal and nothing else, as in `.match(field, "pattern")`: a literal to which
 /// something is added is not the whole pattern. A string's own `match` has one argument.
-fn literals(script: &str) -> Vec<(Token<'_>, &str)> {
+fn literals(script: &str) -> Vec<(JsToken<'_>, &str)> {
     let mut found = Vec::new();
     let mut open: Vec<Open> = Vec::new();
-    let mut before: [Option<Token>; 2] = [None; 2];
+    let mut before: [Option<JsToken>; 2] = [None; 2];
     for token in Lexer::new(script) {
         let kinds = before.map(|token| token.map(|token| token.kind));
         let ends_argument = matches!(token.kind, Kind::Sign(',') | Kind::Close(Bracket::Round));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use postroom_core::ActionKind;
 use postroom_sandbox::Grants;
-use postroom_sandbox::lex::{Bracket, Kind, Lexer, Token};
+use postroom_sandbox::lex::{Bracket, JsToken, Kind, Lexer};
 
 use postroom_config::{Problem, RuleUse};
 
@@ -34,7 +34,7 @@ pub struct Want {
 pub fn of_script(script: &str) -> Vec<Want> {
     let mut wants: Vec<Want> = Vec::new();
     let mut declared: Vec<ActionKind> = Vec::new();
-    let mut last: VecDeque<Token> = VecDeque::with_capacity(LONGEST_CALL + 1);
+    let mut last: VecDeque<JsToken> = VecDeque::with_capacity(LONGEST_CALL + 1);
     for token in Lexer::new(script) {
         last.push_back(token);
         if last.len() > LONGEST_CALL {
@@ -50,7 +50,7 @@ pub fn of_script(script: &str) -> Vec<Want> {
         if let Some((what, length)) = call_at_end(&kinds)
             && !wants.iter().any(|want| want.what == what)
         {
-            let Token { line, column, .. } = last[last.len() - length];
+            let JsToken { line, column, .. } = last[last.len() - length];
             wants.push(Want { what, line, column });
         }
     }

@@ -25,10 +25,10 @@ use postroom_config::Config;
 use postroom_line::Mailbox;
 use postroom_line::decide::Decided;
 use postroom_line::replay::Rehearsal;
-use postroom_rules::audience::Audience;
-use postroom_rules::directory::Reread;
+use postroom_rules::directory::DirectoryReloaded;
+use postroom_rules::reload_observer::ReloadObserver;
 use postroom_rules::rulebook::{Change, Reloaded};
-use save::Telling;
+use save::SaveReport;
 use view::{HANG, View, below, labelled, now};
 
 /// Shows what becomes of mails and saves.
@@ -74,7 +74,7 @@ fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result
     };
     let watchers = Watchers {
         observer: Some(Box::new(observer)),
-        audience: dev.clone(),
+        reload_observer: dev.clone(),
         instances: Rehearsal::instances(),
         start_anew: args.start_anew,
     };
@@ -121,8 +121,8 @@ impl Dev {
         }
     }
 
-    fn telling(&self) -> Telling<'_> {
-        Telling {
+    fn save_report(&self) -> SaveReport<'_> {
+        SaveReport {
             tenants: self.tenants,
             several_mailboxes: self.several_mailboxes,
             config: &self.config_option,
@@ -154,28 +154,32 @@ impl Dev {
     }
 }
 
-impl Audience for Dev {
+impl ReloadObserver for Dev {
     fn wants_tests(&self) -> bool {
         true
     }
 
-    fn rehearse(&self, change: &Change<'_>) {
+    fn before_publish(&self, change: &Change<'_>) {
         let rehearsed = (!change.fresh().is_empty()).then(|| self.rehearsal.run(change));
-        let telling = self.telling();
+        let save_report = self.save_report();
         let mut lines = Vec::new();
         // At the start all rules are new, and the heading lists them.
         if change.generation().is_some() {
             lines.push(Line::new());
-            lines.push(now().with(Ink::Bold, telling.title(change)).wrapped(HANG));
+            lines.push(
+                now()
+                    .with(Ink::Bold, save_report.title(change))
+                    .wrapped(HANG),
+            );
         }
-        lines.extend(telling.change(change, rehearsed.as_ref()));
+        lines.extend(save_report.change(change, rehearsed.as_ref()));
         self.view.show(|_| lines);
     }
 
     fn reloaded(&self, reloaded: &Reloaded) {
         let before = self.serving.load(Ordering::Relaxed);
         let mut lines: Vec<Line> = Vec::new();
-        lines.extend(self.telling().ending(reloaded, before));
+        lines.extend(self.save_report().ending(reloaded, before));
         if let Some(number) = reloaded.generation {
             self.serving.store(number, Ordering::Relaxed);
             if before == 0 {
@@ -189,7 +193,7 @@ impl Audience for Dev {
         self.view.show(|_| lines);
     }
 
-    fn reread(&self, reread: &Reread) {
+    fn reread(&self, reread: &DirectoryReloaded) {
         let refused = reread.refused.iter().map(|(tenant, problem)| {
             let text = format!("not applied, of {tenant}: {problem}");
             now().with(Ink::Red, text).wrapped(HANG)

@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::view::{HANG, below, labelled};
 use crate::commands::replay::text;
 use crate::commands::screen::{Ink, Line, columns, fit};
-use postroom_line::replay::{Compared, End, Rehearsed, Replayed, Verdict, mismatch};
+use postroom_line::replay::{Compared, Comparison, End, Rehearsed, Replayed, mismatch};
 use postroom_rules::cases::{Mismatch, Tested};
-use postroom_rules::rulebook::{Change, Refusal, Reloaded, RuleId, Serves};
+use postroom_rules::rulebook::{Change, LoadRefusal, Reloaded, RuleId, Serves};
 
 /// Failing tests that are shown with their difference; the rest is counted.
 const FAILING: usize = 5;
@@ -27,7 +27,7 @@ const NAMES: usize = 4;
 const AROUND: usize = 30;
 
 /// What there is to tell besides the change.
-pub struct Telling<'a> {
+pub struct SaveReport<'a> {
     /// Whether rules are told with their tenants.
     pub tenants: bool,
     pub several_mailboxes: bool,
@@ -39,7 +39,7 @@ pub struct Telling<'a> {
     pub mails: usize,
 }
 
-impl Telling<'_> {
+impl SaveReport<'_> {
     /// The names of what was saved, or went back.
     pub fn title(&self, change: &Change<'_>) -> String {
         let mut ids: Vec<&RuleId> = change.passed().iter().map(|(id, _)| id).collect();
@@ -100,7 +100,7 @@ impl Telling<'_> {
         for (_, refusal) in change.refused() {
             let text = refusal.to_string();
             // One file may be a rule of many tenants.
-            if matches!(refusal, Refusal::Tests { .. }) || told.contains(&text) {
+            if matches!(refusal, LoadRefusal::Tests { .. }) || told.contains(&text) {
                 continue;
             }
             lines.push(
@@ -108,7 +108,7 @@ impl Telling<'_> {
                     .with(Ink::Red, &text)
                     .wrapped(HANG),
             );
-            if let Refusal::NoRule {
+            if let LoadRefusal::NoRule {
                 error: LoadError::Script { line, column, .. },
                 source_line: Some(source),
             } = refusal
@@ -125,7 +125,7 @@ impl Telling<'_> {
             .refused()
             .iter()
             .filter_map(|(id, refusal)| match refusal {
-                Refusal::Tests { tested, .. } => Some((id, tested)),
+                LoadRefusal::Tests { tested, .. } => Some((id, tested)),
                 _ => None,
             });
         let passed = change.passed().iter().map(|(id, tested)| (id, tested));
@@ -276,8 +276,8 @@ impl Telling<'_> {
     /// One mail that differs.
     fn mail(&self, replayed: &Replayed, compared: &Compared) -> Vec<Line> {
         let (ink, head) = match &compared.verdict {
-            Verdict::Changed(words) => (Ink::Bold, words.as_str()),
-            Verdict::Failed => (Ink::Red, "new failure"),
+            Comparison::Changed(words) => (Ink::Bold, words.as_str()),
+            Comparison::Failed => (Ink::Red, "new failure"),
             verdict => (Ink::Bold, verdict.name()),
         };
         let mail = &replayed.mail;
@@ -320,7 +320,7 @@ impl Telling<'_> {
             let is_itself = change
                 .refused()
                 .iter()
-                .all(|(_, refusal)| matches!(refusal, Refusal::Tests { serves: true, .. }));
+                .all(|(_, refusal)| matches!(refusal, LoadRefusal::Tests { serves: true, .. }));
             let text = match (serves, change.generation()) {
                 (Serves::Same, Some(generation)) if is_itself => {
                     format!("generation {generation} stays live, with this very rule")
@@ -349,7 +349,7 @@ impl Telling<'_> {
     /// How to accept what tests refused, for an author who meant it.
     fn help(&self, change: &Change<'_>) -> Option<Line> {
         let refused = change.refused().iter();
-        let by_tests = refused.filter(|(_, refusal)| matches!(refusal, Refusal::Tests { .. }));
+        let by_tests = refused.filter(|(_, refusal)| matches!(refusal, LoadRefusal::Tests { .. }));
         let mut rules: Vec<&str> = by_tests.map(|(id, _)| id.name.as_str()).collect();
         rules.dedup();
         if rules.is_empty() {
@@ -428,11 +428,11 @@ fn telling_most(differing: &[Replayed]) -> Vec<&Replayed> {
     for replayed in differing {
         if let End::Decided(compared) = &replayed.end {
             let kind = match &compared.verdict {
-                Verdict::Changed(words) => words.as_str(),
+                Comparison::Changed(words) => words.as_str(),
                 verdict => verdict.name(),
             };
             let rank = seen.entry(kind.to_owned()).or_default();
-            ranked.push((*rank, compared.verdict != Verdict::Failed, replayed));
+            ranked.push((*rank, compared.verdict != Comparison::Failed, replayed));
             *rank += 1;
         }
     }

@@ -11,7 +11,7 @@ use postroom_target::smtp::{EnhancedStatus, SendError, Step as SmtpStep};
 use rustls::{CertificateError, Error as TlsError};
 
 use postroom_config::{
-    Config, Credential, Login, Mailbox, Outgoing, SUBMISSION, Server, ServerProtocol,
+    Config, Credential, MailLogin, MailboxConfig, Outgoing, SUBMISSION, Server, ServerProtocol,
 };
 use table::{Trouble, row};
 
@@ -34,7 +34,7 @@ pub struct Place<'c> {
 }
 
 impl<'c> Place<'c> {
-    pub fn of_mailbox(config: &'c Config, mailbox: &'c Mailbox) -> Self {
+    pub fn of_mailbox(config: &'c Config, mailbox: &'c MailboxConfig) -> Self {
         let source = &mailbox.source;
         let user = source.login().map(|login| login.user.as_str());
         Self::new(
@@ -60,7 +60,7 @@ impl<'c> Place<'c> {
         config: &'c Config,
         key: String,
         protocol: Option<&'static ServerProtocol>,
-        (server, login): (Option<&'c Server>, Option<&'c Login>),
+        (server, login): (Option<&'c Server>, Option<&'c MailLogin>),
         address: &'c str,
     ) -> Self {
         let account = login.and_then(|login| match &login.credential {

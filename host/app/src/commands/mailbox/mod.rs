@@ -19,7 +19,7 @@ use crate::commands::{load_config, no_mailbox, runtime, with_tokens};
 use crate::connections;
 use crate::tls;
 use advice::Place;
-use postroom_config::{Config, Mailbox, Outgoing, Ready};
+use postroom_config::{Config, MailboxConfig, Outgoing, Ready};
 use report::{Part, Report};
 
 /// How a test was asked for.
@@ -87,7 +87,7 @@ struct Parts<'c> {
 }
 
 impl Parts<'_> {
-    async fn way_in(&self, mailbox: &Mailbox, report: &mut Report) -> anyhow::Result<()> {
+    async fn way_in(&self, mailbox: &MailboxConfig, report: &mut Report) -> anyhow::Result<()> {
         let place = Place::of_mailbox(self.config, mailbox);
         report.begin(Part::In, &format!("in   mailbox {}", mailbox.name))?;
         match connections::source(mailbox, self.tokens, self.tls) {

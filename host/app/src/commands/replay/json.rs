@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Printer;
 use crate::output;
-use postroom_line::replay::{End, Replayed, Report, RuleReport, Skip, Unrecorded, Verdict};
+use postroom_line::replay::{Comparison, End, Replayed, Report, RuleReport, Skip, Unrecorded};
 
 pub struct Lines(BufWriter<StdoutLock<'static>>);
 
@@ -116,7 +116,7 @@ fn decided(end: &End) -> Option<Decided<'_>> {
     let End::Decided(compared) = end else {
         return None;
     };
-    let differs = compared.verdict != Verdict::Same;
+    let differs = compared.verdict != Comparison::Same;
     let spent = compared.spent.iter();
     Some(Decided {
         from: compared.from.as_ref().map(|from| from.email.as_str()),
@@ -124,7 +124,7 @@ fn decided(end: &End) -> Option<Decided<'_>> {
         outcome: compared.after.outcome,
         rule: &compared.after.rule,
         change: match &compared.verdict {
-            Verdict::Changed(words) => Some(words),
+            Comparison::Changed(words) => Some(words),
             _ => None,
         },
         before: differs.then(|| said(&compared.before)),

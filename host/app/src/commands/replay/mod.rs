@@ -17,7 +17,7 @@ use crate::commands::listings::since;
 use crate::commands::run::stop_on_signals;
 use crate::commands::{BROKEN_PIPE, INTERRUPTED, load_config, no_mailbox, open_reader, runtime};
 use postroom_config::suggest::no_such;
-use postroom_config::{Config, Mailbox};
+use postroom_config::{Config, MailboxConfig};
 use postroom_line::replay::{Candidate, Replay, Replayed, Report, prepare};
 use postroom_rules::rulebook;
 
@@ -115,7 +115,7 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
 }
 
 /// The mailboxes that are meant.
-fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c Mailbox>> {
+fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c MailboxConfig>> {
     if let Some(name) = &filter.tenant
         && config.tenant(name).is_none()
     {
@@ -127,12 +127,12 @@ fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c 
     {
         return Err(no_mailbox(config, name));
     }
-    let is_meant = |mailbox: &&Mailbox| {
+    let is_meant = |mailbox: &&MailboxConfig| {
         let is =
             |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|it| it == name);
         is(&filter.mailbox, &mailbox.name) && is(&filter.tenant, &mailbox.tenant)
     };
-    let meant: Vec<&Mailbox> = config.mailboxes.iter().filter(is_meant).collect();
+    let meant: Vec<&MailboxConfig> = config.mailboxes.iter().filter(is_meant).collect();
     if meant.is_empty() {
         bail!("no mailbox of the configuration is of that tenant");
     }

@@ -9,7 +9,7 @@ use postroom_core::{Decision, Trouble, counted};
 use super::Printer;
 use crate::commands::table;
 use postroom_line::replay::{
-    Compared, End, Replayed, Report, RuleReport, Unrecorded, Verdict, mismatch,
+    Compared, Comparison, End, Replayed, Report, RuleReport, Unrecorded, mismatch,
 };
 
 /// Mails that are shown unless all are.
@@ -46,7 +46,7 @@ impl Text {
         let received = received.map_or(String::new(), |time| format!("{time:.0}"));
         let subject = cut(&compared.subject);
         let head = match &compared.verdict {
-            Verdict::Failed => "new failure",
+            Comparison::Failed => "new failure",
             verdict => verdict.name(),
         };
         let _ = writeln!(

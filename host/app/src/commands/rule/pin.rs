@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::commands::{load_config, open_reader, print};
 use postroom_config::Config;
 use postroom_rules::cases::{
-    Case, Expected, Found, Given, Loaded, Terms, first_difference, folder_of,
+    Case, Expected, Given, Loaded, RuleResult, Terms, first_difference, folder_of,
 };
 use postroom_rules::rulebook;
 
@@ -189,7 +189,7 @@ fn redacted_texts(value: Value, redactor: &mut Redactor) -> Value {
 }
 
 /// Where the rule says something else today: outcome and kinds of action.
-fn against_recorded(row: &DecisionRow, found: &Found) -> Option<String> {
+fn against_recorded(row: &DecisionRow, found: &RuleResult) -> Option<String> {
     let recorded = json!({
         "outcome": row.outcome,
         "actions": kinds(&json!(row.actions)),
@@ -202,8 +202,12 @@ fn against_recorded(row: &DecisionRow, found: &Found) -> Option<String> {
 }
 
 /// Where redaction led the rule another way: the parts of its answer that are decided, not copied.
-fn against_own(on_mail: &Found, found: &Found, redactor: &mut Redactor) -> Option<String> {
-    let mut shape = |found: &Found, redacts: bool| {
+fn against_own(
+    on_mail: &RuleResult,
+    found: &RuleResult,
+    redactor: &mut Redactor,
+) -> Option<String> {
+    let mut shape = |found: &RuleResult, redacts: bool| {
         let mut actions = json!(found.actions);
         for action in actions.as_array_mut().into_iter().flatten() {
             let decided = [

@@ -16,7 +16,9 @@ use crate::commands::screen::{Ink, Screen, wants_colour};
 use crate::commands::{USUAL_CONFIG, load_config, print};
 use crate::output::coloured_line;
 use postroom_config::Config;
-use postroom_rules::cases::{Case, Expected, Found, Loaded, Mismatch, Terms, Verdict, run};
+use postroom_rules::cases::{
+    Case, CaseVerdict, Expected, Loaded, Mismatch, RuleResult, Terms, run,
+};
 use postroom_rules::rulebook;
 
 /// The selection of cases, and the form of the report.
@@ -212,23 +214,23 @@ fn one_rule(
             let verdict = run(case, one);
             let mut row = Row::of(&name, tenant.as_deref(), Some(&case.name), State::Failed);
             match verdict {
-                Verdict::Foreign => continue,
-                Verdict::Ok(found) => {
+                CaseVerdict::Foreign => continue,
+                CaseVerdict::Ok(found) => {
                     row.state = match update {
                         Update::Written => State::Updated,
                         _ => State::Ok,
                     };
                     row.elapsed_us = u64::try_from(found.elapsed.as_micros()).ok();
                 }
-                Verdict::Differs(_, _, mismatch) => {
+                CaseVerdict::Differs(_, _, mismatch) => {
                     row.reason = Some(mismatch.summary());
                     row.mismatch = Some(mismatch);
                 }
-                Verdict::Unpinned(_) => {
+                CaseVerdict::Unpinned(_) => {
                     let file = case.expected.display();
                     row.reason = Some(format!("{file} is missing; --update writes it"));
                 }
-                Verdict::Broken(reason) => row.reason = Some(reason),
+                CaseVerdict::Broken(reason) => row.reason = Some(reason),
             }
             if let (State::Failed, Update::Refused(reason)) = (row.state, update) {
                 row.reason = Some(reason.clone());
@@ -253,25 +255,25 @@ enum Update {
 
 /// Writes what the rule says now, if it says otherwise, and the same for all tenants.
 fn update_case(case: &Case, loaded: &mut [Loaded<'_>]) -> anyhow::Result<Update> {
-    let mut found: Vec<(String, Box<Found>)> = Vec::new();
+    let mut found: Vec<(String, Box<RuleResult>)> = Vec::new();
     let mut pinned: Option<Expected> = None;
     let mut within = PathBuf::new();
     for one in loaded {
         within.clone_from(&one.terms.within);
         let tenant = one.terms.wanted.tenant.clone();
         match run(case, one) {
-            Verdict::Foreign => {}
-            Verdict::Ok(it) => found.push((tenant, Box::new(it))),
-            Verdict::Differs(it, before, _) => {
+            CaseVerdict::Foreign => {}
+            CaseVerdict::Ok(it) => found.push((tenant, Box::new(it))),
+            CaseVerdict::Differs(it, before, _) => {
                 pinned = Some(it.pinned(Some(&before)).map_err(anyhow::Error::msg)?);
                 found.push((tenant, it));
             }
-            Verdict::Unpinned(it) => {
+            CaseVerdict::Unpinned(it) => {
                 pinned = Some(it.pinned(None).map_err(anyhow::Error::msg)?);
                 found.push((tenant, it));
             }
             // Trouble is not what anybody expects.
-            Verdict::Broken(_) => return Ok(Update::None),
+            CaseVerdict::Broken(_) => return Ok(Update::None),
         }
     }
     let Some(pinned) = pinned else {

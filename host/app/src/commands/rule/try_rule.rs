@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use postroom_core::lookup::{Found, Question};
+use postroom_core::lookup::{Query, QueryResult};
 use postroom_core::parse;
 use postroom_sandbox::{Lookup, LookupError, NoKv, Run};
 use serde_json::json;
@@ -84,7 +84,7 @@ pub fn try_rule(
 struct Listed(Directory);
 
 impl Lookup for Listed {
-    fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError> {
+    fn ask(&self, question: &Query, most: usize) -> Result<QueryResult, LookupError> {
         let found = self.0.answer(question, most).map_err(LookupError)?;
         Ok(found.unwrap_or_else(|| question.nothing()))
     }

@@ -166,7 +166,7 @@ fn newest(reader: &Reader, mailbox: &str) -> anyhow::Result<Shadow> {
 fn also(config: &postroom_config::Config, shadow: &Shadow) -> String {
     let mailbox = config.mailbox(&shadow.mailbox);
     let rule = mailbox.and_then(|it| it.rules.iter().find(|rule| rule.name == shadow.rule));
-    let path = rule.and_then(postroom_config::Rule::path);
+    let path = rule.and_then(postroom_config::RuleConfig::path);
     let others = path.map_or(Vec::new(), |path| {
         shadow::others(config, &shadow.mailbox, path)
     });

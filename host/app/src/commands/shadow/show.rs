@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{listed, newest, state};
 use crate::commands::replay::{Lines, Printer, Text, summary};
 use crate::commands::{open_reader, print};
-use postroom_line::replay::{Report, RuleReport, Skip, Verdict};
+use postroom_line::replay::{Comparison, Report, RuleReport, Skip};
 use postroom_line::shadow::replayed;
 use postroom_rules::rulebook::RuleId;
 
@@ -54,7 +54,7 @@ pub fn report(shadow: &Shadow, mails: &[ShadowMail]) -> Report {
             *rule.troubles.entry(kind.name()).or_default() += 1;
         }
         if let ShadowResult::Changed(words) = &mail.result {
-            changes.count(&Verdict::Changed(words.clone()));
+            changes.count(&Comparison::Changed(words.clone()));
         }
     }
     let skips = Skip::ALL.into_iter();

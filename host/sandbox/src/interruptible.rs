@@ -17,11 +17,11 @@ const CACHE_BYTES: usize = 2 << 20;
 
 /// A pattern for such searches.
 #[derive(Debug)]
-pub(crate) struct Stepwise(Regex);
+pub(crate) struct InterruptibleRegex(Regex);
 
 /// Why a search ended without an answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Halt {
+pub(crate) enum Interrupted {
     Deadline,
     /// A Unicode word boundary next to a byte that is not ASCII: no automaton of this kind can tell.
     WordBoundary,
@@ -36,7 +36,7 @@ pub(crate) struct Matches<'a> {
     deadline: Deadline,
 }
 
-impl Stepwise {
+impl InterruptibleRegex {
     /// None when the pattern is none.
     pub(crate) fn new(pattern: &str) -> Option<Self> {
         let automaton = Config::new()
@@ -58,7 +58,7 @@ impl Stepwise {
 }
 
 impl Iterator for Matches<'_> {
-    type Item = Result<Match, Halt>;
+    type Item = Result<Match, Interrupted>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut halt = None;
@@ -89,7 +89,7 @@ fn find(
     reverse: &mut Cache,
     mut input: Input<'_>,
     deadline: Deadline,
-) -> Result<Option<Match>, Halt> {
+) -> Result<Option<Match>, Interrupted> {
     while !input.is_done() {
         let Some(end) = run_forward(regex.forward(), forward, &input, deadline)? else {
             return Ok(None);
@@ -113,15 +113,15 @@ fn run_forward(
     cache: &mut Cache,
     input: &Input<'_>,
     deadline: Deadline,
-) -> Result<Option<usize>, Halt> {
+) -> Result<Option<usize>, Interrupted> {
     let mut state = dfa
         .start_state_forward(cache, input)
-        .map_err(|_| Halt::WordBoundary)?;
+        .map_err(|_| Interrupted::WordBoundary)?;
     let haystack = input.haystack();
     let mut found = None;
     for at in input.get_range() {
         if at % LOOK == 0 && deadline.is_over() {
-            return Err(Halt::Deadline);
+            return Err(Interrupted::Deadline);
         }
         state = stepped(dfa.next_state(cache, state, haystack[at]))?;
         // The automaton tells of a match one byte late.
@@ -146,15 +146,15 @@ fn run_reverse(
     cache: &mut Cache,
     input: &Input<'_>,
     deadline: Deadline,
-) -> Result<Option<usize>, Halt> {
+) -> Result<Option<usize>, Interrupted> {
     let mut state = dfa
         .start_state_reverse(cache, input)
-        .map_err(|_| Halt::WordBoundary)?;
+        .map_err(|_| Interrupted::WordBoundary)?;
     let haystack = input.haystack();
     let mut found = None;
     for at in input.get_range().rev() {
         if at % LOOK == 0 && deadline.is_over() {
-            return Err(Halt::Deadline);
+            return Err(Interrupted::Deadline);
         }
         state = stepped(dfa.next_state(cache, state, haystack[at]))?;
         if state.is_match() {
@@ -173,12 +173,12 @@ fn run_reverse(
     Ok(found)
 }
 
-fn stepped(next: Result<LazyStateID, CacheError>) -> Result<LazyStateID, Halt> {
+fn stepped(next: Result<LazyStateID, CacheError>) -> Result<LazyStateID, Interrupted> {
     match next {
-        Ok(state) if state.is_quit() => Err(Halt::WordBoundary),
+        Ok(state) if state.is_quit() => Err(Interrupted::WordBoundary),
         Ok(state) => Ok(state),
         // The cache is cleared when full, and no limit is set on how often: this does not arise.
-        Err(_) => Err(Halt::Deadline),
+        Err(_) => Err(Interrupted::Deadline),
     }
 }
 
@@ -235,10 +235,10 @@ mod tests {
         let mut compared = 0;
         for pattern in PATTERNS {
             let engine = regex_automata::meta::Regex::new(pattern).unwrap();
-            let stepwise = Stepwise::new(pattern).unwrap();
+            let interruptible = InterruptibleRegex::new(pattern).unwrap();
             for haystack in HAYSTACKS {
-                let found: Result<Vec<_>, _> = stepwise.matches(haystack, deadline).collect();
-                if found == Err(Halt::WordBoundary) {
+                let found: Result<Vec<_>, _> = interruptible.matches(haystack, deadline).collect();
+                if found == Err(Interrupted::WordBoundary) {
                     assert!(pattern.contains('\\') && !haystack.is_ascii());
                     continue;
                 }
@@ -263,11 +263,11 @@ mod tests {
             .collect();
         let started = Instant::now();
         let deadline = Deadline::after(Duration::from_millis(50));
-        let first = Stepwise::new(pattern)
+        let first = InterruptibleRegex::new(pattern)
             .unwrap()
             .matches(&haystack, deadline)
             .next();
-        assert_eq!(first, Some(Err(Halt::Deadline)));
+        assert_eq!(first, Some(Err(Interrupted::Deadline)));
         assert!(started.elapsed() < Duration::from_secs(1));
     }
 }

@@ -23,7 +23,7 @@ pub fn sender_key(message: &Message) -> SenderKey {
 
 /// The last mails of one version, as long as it serves.
 #[derive(Debug)]
-pub struct Strikes {
+pub struct FailureWindow {
     limits: StrikeLimits,
     window: Mutex<Window>,
 }
@@ -39,7 +39,7 @@ struct Window {
     is_told: bool,
 }
 
-impl Strikes {
+impl FailureWindow {
     pub fn new(limits: StrikeLimits) -> Self {
         Self {
             limits,
@@ -47,7 +47,7 @@ impl Strikes {
         }
     }
 
-    /// The window of a version without a predecessor: it never trips, and [`Strikes::must_tell`] is true instead.
+    /// The window of a version without a predecessor: it never trips, and [`FailureWindow::must_tell`] is true instead.
     pub fn staying(limits: StrikeLimits) -> Self {
         let strikes = Self::new(limits);
         strikes.stay();
@@ -169,7 +169,7 @@ mod tests {
 
     /// Whether it is out after each mail.
     fn outs(failures: usize, mails: usize, run: &str) -> String {
-        let strikes = Strikes::new(StrikeLimits { failures, mails });
+        let strikes = FailureWindow::new(StrikeLimits { failures, mails });
         run.chars()
             .map(|mail| {
                 strikes.count(mark(mail));
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_nothing_served_before_stays_and_is_told_once() {
-        let strikes = Strikes::staying(StrikeLimits {
+        let strikes = FailureWindow::staying(StrikeLimits {
             failures: 2,
             mails: 5,
         });
@@ -232,7 +232,7 @@ mod tests {
     }
     #[test]
     fn what_is_taken_back_was_not_counted() {
-        let strikes = Strikes::new(StrikeLimits {
+        let strikes = FailureWindow::new(StrikeLimits {
             failures: 2,
             mails: 5,
         });
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_back_pushed_nothing_out() {
-        let strikes = Strikes::new(StrikeLimits {
+        let strikes = FailureWindow::new(StrikeLimits {
             failures: 3,
             mails: 4,
         });
@@ -292,7 +292,7 @@ mod tests {
             let mut kept: Option<Vec<Mark>> = None;
             let mut out = false;
             for run in runs {
-                let strikes = Strikes::new(limits);
+                let strikes = FailureWindow::new(limits);
                 strikes.resume(&kept.take().unwrap_or_default());
                 run.chars().for_each(|mail| strikes.count(mark(mail)));
                 (kept, out) = (strikes.failing(), strikes.is_out());
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn it_says_how_many() {
-        let strikes = Strikes::new(StrikeLimits {
+        let strikes = FailureWindow::new(StrikeLimits {
             failures: 2,
             mails: 3,
         });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use postroom_core::{TestLimits, counted};
 use postroom_sandbox::{Rule, Sandbox};
 
-use super::{Case, Loaded, Mismatch, Terms, Verdict, folder_of, run};
+use super::{Case, CaseVerdict, Loaded, Mismatch, Terms, folder_of, run};
 use postroom_config::{Config, RuleUse};
 
 /// Failing cases that are named with their reason.
@@ -15,7 +15,7 @@ const NAMED: usize = 3;
 
 /// The rules that have to pass their tests, each under its tenant's terms.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct ReleaseGate {
     /// By tenant and rule.
     terms: HashMap<(String, String), Terms>,
 }
@@ -40,7 +40,7 @@ pub struct Failing {
     pub mismatch: Option<Mismatch>,
 }
 
-impl Gate {
+impl ReleaseGate {
     /// The rules of all tenants with `rule_tests`.
     pub fn of(config: &Config) -> Self {
         Self::around(config, |wanted| {
@@ -180,14 +180,14 @@ impl Tested {
 /// None when the case holds, or is another tenant's.
 fn failure(case: &Case, loaded: &mut Loaded<'_>) -> Option<Failing> {
     let (reason, mismatch) = match run(case, loaded) {
-        Verdict::Ok(_) | Verdict::Foreign => return None,
-        Verdict::Differs(_, _, mismatch) => (mismatch.summary(), Some(mismatch)),
-        Verdict::Unpinned(_) => {
+        CaseVerdict::Ok(_) | CaseVerdict::Foreign => return None,
+        CaseVerdict::Differs(_, _, mismatch) => (mismatch.summary(), Some(mismatch)),
+        CaseVerdict::Unpinned(_) => {
             let file = case.expected.display();
             let reason = format!("{file} is missing; `postroom rule test --update` writes it");
             (reason, None)
         }
-        Verdict::Broken(reason) => (reason, None),
+        CaseVerdict::Broken(reason) => (reason, None),
     };
     Some(Failing {
         case: case.name.clone(),

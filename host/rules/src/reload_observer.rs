@@ -1,36 +1,36 @@
 //! Observers of saves: the log, or a view that sees them before they go live.
 
-use crate::directory::Reread;
-use crate::rulebook::{Change, Refusal, Reloaded};
+use crate::directory::DirectoryReloaded;
+use crate::rulebook::{Change, LoadRefusal, Reloaded};
 
 /// Rules that one line of the log names; the others are counted.
 const NAMED: usize = 10;
 
 /// Observes each save of a rule, of contacts and of assets.
-pub trait Audience: Send + Sync {
+pub trait ReloadObserver: Send + Sync {
     /// Whether the rules of every tenant have to pass their own tests, not only of those with `rule_tests`.
     fn wants_tests(&self) -> bool {
         false
     }
 
     /// Shows what changed. It goes live when this returns, one change at a time; called where it may block.
-    fn rehearse(&self, _change: &Change<'_>) {}
+    fn before_publish(&self, _change: &Change<'_>) {}
 
     /// Says what became of it, once.
     fn reloaded(&self, reloaded: &Reloaded);
 
     /// Says what a look at the contacts and assets did, once.
-    fn reread(&self, reread: &Reread);
+    fn reread(&self, reread: &DirectoryReloaded);
 }
 
 /// Tells the log.
 pub struct Log;
 
-impl Audience for Log {
+impl ReloadObserver for Log {
     fn reloaded(&self, reloaded: &Reloaded) {
         for (rule, reason) in &reloaded.refused {
             match reason {
-                Refusal::Returned { .. } => {
+                LoadRefusal::Returned { .. } => {
                     tracing::info!(tenant = %rule.tenant, rule = %rule.name, "an earlier version is live: {reason}");
                 }
                 _ => {
@@ -59,7 +59,7 @@ impl Audience for Log {
         }
     }
 
-    fn reread(&self, reread: &Reread) {
+    fn reread(&self, reread: &DirectoryReloaded) {
         for (tenant, problem) in &reread.refused {
             tracing::error!(%tenant, "not applied: {problem}");
         }

@@ -100,7 +100,7 @@ fn a_person_has_to_sign_in_and_a_machine_has_not() {
 fn a_failure_is_told_with_its_code_and_its_cure() {
     let mut record = record();
     record.failure = Some(Failure {
-        cause: Cause::Refused(Refusal {
+        cause: Cause::Refused(ServerRefusal {
             error: "invalid_grant".into(),
             codes: vec![700082],
             description: Some("long words of the server".into()),

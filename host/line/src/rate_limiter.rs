@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The budget of one tenant, shared by its mailboxes.
-pub struct Budget {
+pub struct RateLimiter {
     tenant: String,
     state: Mutex<State>,
 }
@@ -17,7 +17,7 @@ struct State {
     bucket: Bucket,
     /// Mailboxes of which mail is held back.
     holding: BTreeSet<String>,
-    telling: Telling,
+    hold_log: HoldLog,
 }
 
 /// The bucket itself, given the time.
@@ -31,19 +31,19 @@ struct Bucket {
 
 /// Rate limit for "held back" messages, as start and end pairs: a tenant just at its budget would fill the log.
 #[derive(Default)]
-struct Telling {
+struct HoldLog {
     began: Option<Instant>,
     aloud: bool,
 }
 
-impl Budget {
+impl RateLimiter {
     pub fn new(tenant: &str, per_minute: u32) -> Self {
         Self {
             tenant: tenant.to_owned(),
             state: Mutex::new(State {
                 bucket: Bucket::new(per_minute, Instant::now()),
                 holding: BTreeSet::new(),
-                telling: Telling::default(),
+                hold_log: HoldLog::default(),
             }),
         }
     }
@@ -56,7 +56,7 @@ impl Budget {
         if admitted < wanted {
             let is_first = state.holding.is_empty();
             state.holding.insert(mailbox.to_owned());
-            if is_first && state.telling.begin(now) {
+            if is_first && state.hold_log.begin(now) {
                 tracing::warn!(tenant = %self.tenant, mailbox, mails_per_minute = state.bucket.per_minute,
                     "mail is held back by the tenant's mails_per_minute: it is journalled and safe, and is decided as the budget allows");
             }
@@ -68,7 +68,7 @@ impl Budget {
     pub fn release(&self, mailbox: &str) {
         let mut state = self.lock();
         let is_last = state.holding.remove(mailbox) && state.holding.is_empty();
-        if is_last && state.telling.aloud {
+        if is_last && state.hold_log.aloud {
             tracing::info!(tenant = %self.tenant, "all mail that was held back by mails_per_minute is decided");
         }
     }
@@ -116,7 +116,7 @@ impl Bucket {
     }
 }
 
-impl Telling {
+impl HoldLog {
     fn begin(&mut self, now: Instant) -> bool {
         self.aloud = self.began.is_none_or(|began| now - began >= MINUTE);
         if self.aloud {
@@ -170,14 +170,14 @@ mod tests {
     #[test]
     fn a_tenant_just_at_its_budget_is_told_of_once_a_minute() {
         let start = Instant::now();
-        let mut telling = Telling::default();
-        let told = [0, 1, 59, 60, 100, 119, 120].map(|secs| telling.begin(start + secs * SECOND));
+        let mut hold_log = HoldLog::default();
+        let told = [0, 1, 59, 60, 100, 119, 120].map(|secs| hold_log.begin(start + secs * SECOND));
         assert_eq!(told, [true, false, false, true, false, false, true]);
     }
 
     #[test]
     fn mailboxes_share_one_budget_and_the_last_one_ends_the_holding() {
-        let budget = Budget::new("acme", 2);
+        let budget = RateLimiter::new("acme", 2);
         assert_eq!(budget.admit("first", 2), 2);
         assert_eq!(budget.admit("first", 1), 0);
         assert_eq!(budget.admit("second", 1), 0);

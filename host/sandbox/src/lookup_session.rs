@@ -1,6 +1,6 @@
 //! The interface `lookup` as instances call it: their words become questions, and what was found goes back to them.
 
-use postroom_core::lookup::{self as domain, Found, Question};
+use postroom_core::lookup::{self as domain, Query, QueryResult};
 use postroom_core::{AlertState, Value};
 
 use crate::bindings::lookup::{
@@ -11,7 +11,7 @@ use crate::error::Stop;
 use crate::host::Host;
 
 impl Host {
-    fn inquire(&mut self, question: Question) -> Result<Found, Stop> {
+    fn inquire(&mut self, question: Query) -> Result<QueryResult, Stop> {
         self.enter()?;
         if !self.terms.grants.lookup {
             return Err(Stop::NotGranted("lookup"));
@@ -19,30 +19,30 @@ impl Host {
         self.inquiry.ask(question, &self.terms.limits)
     }
 
-    fn contacts_for(&mut self, question: Question) -> Result<Vec<KnownContact>, Stop> {
+    fn contacts_for(&mut self, question: Query) -> Result<Vec<KnownContact>, Stop> {
         match self.inquire(question)? {
-            Found::Contacts(rows) => Ok(rows.into_iter().map(contact).collect()),
+            QueryResult::Contacts(rows) => Ok(rows.into_iter().map(contact).collect()),
             _ => Err(another_kind()),
         }
     }
 
-    fn assets_for(&mut self, question: Question) -> Result<Vec<KnownAsset>, Stop> {
+    fn assets_for(&mut self, question: Query) -> Result<Vec<KnownAsset>, Stop> {
         match self.inquire(question)? {
-            Found::Assets(rows) => Ok(rows.into_iter().map(asset).collect()),
+            QueryResult::Assets(rows) => Ok(rows.into_iter().map(asset).collect()),
             _ => Err(another_kind()),
         }
     }
 
-    fn tickets_for(&mut self, question: Question) -> Result<Vec<OpenTicket>, Stop> {
+    fn tickets_for(&mut self, question: Query) -> Result<Vec<OpenTicket>, Stop> {
         match self.inquire(question)? {
-            Found::Tickets(rows) => Ok(rows.into_iter().map(ticket).collect()),
+            QueryResult::Tickets(rows) => Ok(rows.into_iter().map(ticket).collect()),
             _ => Err(another_kind()),
         }
     }
 
-    fn alerts_for(&mut self, question: Question) -> Result<Vec<KnownAlert>, Stop> {
+    fn alerts_for(&mut self, question: Query) -> Result<Vec<KnownAlert>, Stop> {
         match self.inquire(question)? {
-            Found::Alerts(rows) => Ok(rows.into_iter().map(alert).collect()),
+            QueryResult::Alerts(rows) => Ok(rows.into_iter().map(alert).collect()),
             _ => Err(another_kind()),
         }
     }
@@ -50,25 +50,25 @@ impl Host {
 
 impl Lookup for Host {
     fn contact(&mut self, email: String) -> wasmtime::Result<Option<KnownContact>> {
-        let found = self.contacts_for(Question::Contact(email))?;
+        let found = self.contacts_for(Query::Contact(email))?;
         Ok(found.into_iter().next())
     }
 
     fn contacts(&mut self, text: String) -> wasmtime::Result<Vec<KnownContact>> {
-        Ok(self.contacts_for(Question::Contacts(text))?)
+        Ok(self.contacts_for(Query::Contacts(text))?)
     }
 
     fn asset(&mut self, name: String) -> wasmtime::Result<Option<KnownAsset>> {
-        let found = self.assets_for(Question::Asset(name))?;
+        let found = self.assets_for(Query::Asset(name))?;
         Ok(found.into_iter().next())
     }
 
     fn assets(&mut self, text: String) -> wasmtime::Result<Vec<KnownAsset>> {
-        Ok(self.assets_for(Question::Assets(text))?)
+        Ok(self.assets_for(Query::Assets(text))?)
     }
 
     fn ticket(&mut self, number: String) -> wasmtime::Result<Option<OpenTicket>> {
-        let found = self.tickets_for(Question::Ticket(number))?;
+        let found = self.tickets_for(Query::Ticket(number))?;
         Ok(found.into_iter().next())
     }
 
@@ -78,16 +78,16 @@ impl Lookup for Host {
             TicketSearch::Subject(text) => domain::TicketSearch::Subject(text),
             TicketSearch::Field((name, value)) => domain::TicketSearch::Field(name, value),
         };
-        Ok(self.tickets_for(Question::Tickets(search))?)
+        Ok(self.tickets_for(Query::Tickets(search))?)
     }
 
     fn alert(&mut self, key: String) -> wasmtime::Result<Option<KnownAlert>> {
-        let found = self.alerts_for(Question::Alert(key))?;
+        let found = self.alerts_for(Query::Alert(key))?;
         Ok(found.into_iter().next())
     }
 
     fn alerts(&mut self, text: String) -> wasmtime::Result<Vec<KnownAlert>> {
-        Ok(self.alerts_for(Question::Alerts(text))?)
+        Ok(self.alerts_for(Query::Alerts(text))?)
     }
 }
 

@@ -9,12 +9,12 @@ use postroom_store::{Evidence, Reader, RecordedMail, StoreError};
 use super::answers::FromRecord;
 use super::{Compared, End, Skip, compare};
 use crate::decide::panic_text;
-use postroom_config::{Config, Mailbox, Tenant};
+use postroom_config::{Config, MailboxConfig, Tenant};
+use postroom_rules::chain_run::{self, FALLBACK, Place};
 use postroom_rules::rulebook::Chain;
-use postroom_rules::walk::{self, FALLBACK, Place};
 
 /// The parts shared by all mailboxes; reads the store and writes nothing.
-pub struct Desk {
+pub struct ReplayDecider {
     pub reader: Reader,
     own_addresses: Vec<String>,
     parse_limits: ParseLimits,
@@ -22,7 +22,7 @@ pub struct Desk {
 }
 
 /// A mailbox with its candidate chain.
-pub struct Room {
+pub struct MailboxUnderTest {
     tenant: String,
     domains: Vec<String>,
     trusted: Vec<String>,
@@ -30,8 +30,8 @@ pub struct Room {
     chain: Chain,
 }
 
-impl Room {
-    pub fn new(tenant: &Tenant, mailbox: &Mailbox, chain: Chain) -> Self {
+impl MailboxUnderTest {
+    pub fn new(tenant: &Tenant, mailbox: &MailboxConfig, chain: Chain) -> Self {
         Self {
             tenant: tenant.name.clone(),
             domains: tenant.domains.clone(),
@@ -47,7 +47,7 @@ impl Room {
     }
 }
 
-impl Desk {
+impl ReplayDecider {
     pub fn new(config: &Config, reader: Reader) -> Self {
         Self {
             reader,
@@ -60,7 +60,7 @@ impl Desk {
     /// Decides a mail again in its room and compares. Blocks for as long as the rules take.
     pub fn decide(
         &self,
-        room: Option<&Room>,
+        room: Option<&MailboxUnderTest>,
         mail: &RecordedMail,
         evidence: Option<Evidence>,
     ) -> Result<End, StoreError> {
@@ -102,7 +102,7 @@ impl Desk {
             if message.over_limit.is_some() {
                 return Ok(None);
             }
-            let context = walk::context(
+            let context = chain_run::context(
                 &mail.tenant,
                 &mail.mailbox,
                 &room.domains,
@@ -110,7 +110,7 @@ impl Desk {
                 before.thread.clone(),
                 mail.received_ms,
             );
-            walk::walk(place, &message, context).map(Some)
+            chain_run::run_chain(place, &message, context).map(Some)
         }));
         let answer = match walked {
             Ok(Ok(None)) => return Ok(End::Skipped(Skip::SetAside)),

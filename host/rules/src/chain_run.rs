@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::{
-    Action, Client, Completed, Context, Decision, DecisionLimits, Manners, Message, Outcome,
+    Action, Client, Completed, Context, Decision, DecisionLimits, Message, Outcome, ReplyPolicy,
     Thread, Trouble, TroubleKind, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup, Run};
@@ -108,7 +108,7 @@ pub fn context(
 }
 
 /// The rules in their order, then `fallback`: the first that does not pass decides.
-pub fn walk(
+pub fn run_chain(
     place: Place<'_>,
     message: &Arc<Message>,
     context: Context,
@@ -290,7 +290,7 @@ impl ChainRun<'_> {
         actions: Vec<Action>,
         grants: &Grants,
     ) -> Result<Result<Completed, (TroubleKind, String)>, StoreError> {
-        let manners = Manners {
+        let manners = ReplyPolicy {
             own_addresses: self.place.own_addresses,
             has_outgoing: self.place.has_outgoing,
             granted: grants.actions,
@@ -299,7 +299,7 @@ impl ChainRun<'_> {
         match complete(actions, self.message, &self.context, &manners) {
             Ok(completed) => {
                 let known = self.on_known_tickets(completed)?;
-                Ok(known.map_err(|reason| (TroubleKind::Nonsense, reason)))
+                Ok(known.map_err(|reason| (TroubleKind::InvalidDecision, reason)))
             }
             Err(nonsense) => Ok(Err((nonsense.kind(), nonsense.to_string()))),
         }
@@ -350,7 +350,7 @@ impl ChainRun<'_> {
 
 #[cfg(test)]
 mod tests {
-    use postroom_core::{Verdict, parse};
+    use postroom_core::{AuthVerdict, parse};
 
     use super::*;
 
@@ -360,9 +360,9 @@ mod tests {
         let mail = b"From: a@acme.example\r\nSubject: x\r\n\r\nx".as_slice();
         let mut message = parse(&mail.into(), &Default::default(), &[]);
         for (dmarc, is_sure) in [
-            (Verdict::None, true),
-            (Verdict::Pass, true),
-            (Verdict::Fail, false),
+            (AuthVerdict::None, true),
+            (AuthVerdict::Pass, true),
+            (AuthVerdict::Fail, false),
         ] {
             message.authentication.dmarc = dmarc;
             let told = |domain: &str| {

@@ -1,7 +1,7 @@
 //! Expiries of a configuration: secrets, certificates, and announced vendor deadlines.
 
 use jiff::Timestamp;
-use postroom_auth::runway::{self, Notice, PasswordSubmission, Root, Watched};
+use postroom_auth::expiry::{self, Notice, PasswordSubmission, Root, Watched};
 
 use postroom_config::{Config, Credential};
 
@@ -20,7 +20,7 @@ pub fn notices(config: &Config, now: Timestamp) -> Vec<Notice> {
         })
         .collect();
     let roots: Vec<Root> = config.extra_roots.iter().filter_map(Root::of).collect();
-    runway::notices(
+    expiry::notices(
         &Watched {
             profiles: &config.profiles,
             accounts: &config.accounts,

@@ -12,7 +12,8 @@ use crate::provider::CLOUDS;
 use crate::tokens::registration;
 use crate::vault::{Cause, Failure, Record, VaultError};
 use crate::{
-    Account, AccountUse, AuthError, ClientCredential, Need, Profile, Provider, Refusal, Remedy,
+    Account, AccountUse, AuthError, ClientCredential, Need, Profile, Provider, Remedy,
+    ServerRefusal,
 };
 
 pub use roots::Root;
@@ -648,7 +649,7 @@ fn distance(today: Date, end: Date) -> String {
 }
 
 /// The refusal's codes without the server's prose.
-fn raw(refusal: &Refusal) -> String {
+fn raw(refusal: &ServerRefusal) -> String {
     let mut text = refusal.error.clone();
     for code in &refusal.codes {
         text.push_str(&format!(" AADSTS{code}"));

@@ -7,7 +7,7 @@ const GOOD: Duration = Duration::from_secs(60);
 
 /// Sessions that failed, since the last good one.
 #[derive(Debug, Default)]
-pub struct Streak {
+pub struct SessionHealth {
     failed: u32,
     /// Those among them that were served, and lost the connection soon after.
     short: u32,
@@ -16,7 +16,7 @@ pub struct Streak {
     is_good: bool,
 }
 
-impl Streak {
+impl SessionHealth {
     /// A session begins.
     pub fn begin(&mut self) {
         self.served = None;
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn sessions_are_short_until_one_lasts_or_brings_mail() {
         let start = Instant::now();
-        let mut streak = Streak::default();
+        let mut streak = SessionHealth::default();
         for failures in 1..=3 {
             streak.begin();
             streak.served(false, start);
