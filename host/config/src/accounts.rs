@@ -7,32 +7,33 @@ use postroom_auth::{Account, AccountUse, Need, Profile};
 use super::reader::{Item, TomlReader, join};
 use super::{Credential, MailLogin, MailboxConfig, Outgoing};
 
-/// The line of each named item in the file.
-pub struct Places(HashMap<String, usize>);
+/// The file and offset of each named item of one table.
+pub struct Places<'r>(HashMap<&'r str, (&'r TomlReader<'r>, usize)>);
 
-impl Places {
-    pub fn of(entries: &[(&str, Item)]) -> Self {
+impl<'r> Places<'r> {
+    pub fn of(entries: &[(&'r str, Item<'r>)]) -> Self {
         let places = entries.iter();
         Self(
             places
-                .map(|(name, item)| ((*name).to_owned(), item.at))
+                .map(|(name, item)| (*name, (item.reader, item.at)))
                 .collect(),
         )
     }
 
-    fn at(&self, name: &str) -> usize {
-        self.0.get(name).copied().unwrap_or_default()
+    /// The position of an item among those of all files.
+    fn at(&self, name: &str) -> (usize, usize) {
+        let place = self.0.get(name);
+        place.map_or_else(Default::default, |(reader, at)| (reader.order, *at))
     }
 }
 
 /// Every account in the order of the file, then those of application profiles that nobody uses yet.
 pub fn of(
-    reader: &TomlReader,
     mailboxes: (&[MailboxConfig], &Places),
     outgoing: (&[Outgoing], &Places),
     profiles: (&[Profile], &Places),
 ) -> Vec<AccountUse> {
-    let mut uses: Vec<(usize, &Account, Need)> = Vec::new();
+    let mut uses: Vec<((usize, usize), &Account, Need)> = Vec::new();
     for mailbox in mailboxes.0 {
         let source = &mailbox.source;
         if let (Some(login), Some(need)) = (source.login(), source.protocol().need) {
@@ -73,9 +74,9 @@ pub fn of(
                 },
                 needs: vec![Need::Imap, Need::Smtp],
             });
-        } else {
+        } else if let Some((reader, at)) = profiles.1.0.get(profile.name.as_str()) {
             reader.warning(
-                profiles.1.at(&profile.name),
+                *at,
                 &join("profiles", &profile.name),
                 "is used by no mailbox and no outgoing, so nobody can sign in by it",
                 "name it as a mailbox's profile, or remove it",

@@ -3,8 +3,10 @@
 mod accounts;
 mod authentication;
 mod bare;
+mod include;
 mod limits;
 mod mailboxes;
+mod misconfigured;
 mod outgoing;
 mod problem;
 mod profiles;
@@ -18,7 +20,8 @@ mod tenants;
 mod values;
 mod vault;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,7 +43,7 @@ pub use bare::bare_text;
 use mailboxes::Surroundings;
 pub use outgoing::SUBMISSION;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
-use reader::{Item, Section, TomlReader};
+use reader::{Environment, Item, Part, Section, TomlReader};
 pub use servers::ServerProtocol;
 pub use sources::{IMAP, Import, SourceConfig};
 pub use values::duration_of;
@@ -81,6 +84,8 @@ pub struct Config {
     pub mailboxes: Vec<MailboxConfig>,
     pub outgoing: Vec<Outgoing>,
     pub sinks: Vec<Sink>,
+    /// Mailboxes and files that cannot be used until their problems are solved. Empty unless the configuration was loaded in part.
+    pub misconfigured: Vec<Misconfigured>,
     /// Valid settings that are probably mistakes, in the order of the file.
     pub warnings: Vec<Problem>,
     /// Missing or broken secrets, keys and certificates, in the order of the file. Each affected part carries its own, too.
@@ -120,6 +125,19 @@ pub struct LineLimits {
     pub automatic: AutomaticLimits,
     /// What the loaded rules of all tenants hold together.
     pub loaded_total: usize,
+}
+
+/// A mailbox that cannot run because of problems in its own part of the configuration, or a file that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misconfigured {
+    /// `None` for a file.
+    pub mailbox: Option<String>,
+    /// `None` also for a mailbox without a valid tenant.
+    pub tenant: Option<String>,
+    /// The address that its mail arrives by; lower-case domain.
+    pub address: Option<String>,
+    /// Never empty.
+    pub problems: Vec<Problem>,
 }
 
 /// A client of the managed service provider.
@@ -349,8 +367,8 @@ impl Sink {
 }
 
 impl Config {
-    /// Reads a configuration with the secrets it points to. Problems are all of them, not only the first. A secret that is not there
-    /// is none unless there are others: only the parts that need it cannot be used.
+    /// Reads a configuration with the secrets that it names. Returns every problem, not only the first. A missing secret is a problem
+    /// only beside others: by itself it stops no more than the parts that need it.
     pub fn load(file: &Path) -> Result<Self, Problems> {
         Self::load_with(file, &|name| std::env::var_os(name))
     }
@@ -368,45 +386,42 @@ impl Config {
         file: &Path,
         environment: &dyn Fn(&str) -> Option<OsString>,
     ) -> (Result<Self, Problems>, Vec<RuleUse>) {
-        let name = file.to_string_lossy();
-        let text = match text(file, &name) {
-            Ok(text) => text,
-            Err(problems) => return (Err(problems), Vec::new()),
-        };
-        let reader = TomlReader::new(&name, &text, folder(file), environment);
-        let table = parse(&reader, &text);
-        let (config, uses) = match &table {
-            Some(table) => read(Section::root(&reader, table), file),
-            None => (None, Vec::new()),
-        };
-        let result = match (config, reader.problems()) {
-            (Some(config), problems) if problems.is_empty() => Ok(config),
-            (_, problems) => {
-                let all = [problems, reader.unavailable()].concat();
-                Err(Problems::of(all).unwrap_or_else(|| Problems::unsaid(&name)))
-            }
-        };
-        (result, uses)
+        match text(file) {
+            Ok(text) => with_files(file, &text, environment, |files| {
+                let Outcome { config, uses, .. } = read(files, file);
+                let result = match config {
+                    Some(config) if files.problems().is_empty() => Ok(config),
+                    _ => Err(files.all_problems()),
+                };
+                (result, uses)
+            }),
+            Err(problems) => (Err(problems), Vec::new()),
+        }
     }
 
-    /// Reads what can be made out of a configuration, for whoever needs only a part of it; with every problem of the others.
-    pub fn load_in_part(file: &Path) -> Result<(Self, Vec<Problem>), Problems> {
-        let name = file.to_string_lossy();
-        let text = text(file, &name)?;
-        let environment = |name: &str| std::env::var_os(name);
-        let reader = TomlReader::new(&name, &text, folder(file), &environment);
-        let table = parse(&reader, &text);
-        let config = table
-            .as_ref()
-            .and_then(|table| read(Section::root(&reader, table), file).0);
-        let problems = Problems::of([reader.problems(), reader.unavailable()].concat());
-        match (config, problems) {
-            (Some(config), problems) => {
-                let problems = problems.iter().flat_map(Problems::iter).cloned();
-                Ok((config, problems.collect()))
+    /// Reads the usable part of a configuration: a problem in the part of one client disables that client's mailboxes alone. Fails if
+    /// a problem concerns everything, or if no mailbox can be used.
+    pub fn load_in_part(file: &Path) -> Result<Self, Problems> {
+        Self::load_in_part_with(file, &|name| std::env::var_os(name))
+    }
+
+    /// As [`Config::load_in_part`], with another environment than the process's.
+    pub fn load_in_part_with(
+        file: &Path,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Problems> {
+        with_files(file, &text(file)?, environment, |files| {
+            let Outcome {
+                config, declared, ..
+            } = read(files, file);
+            let problems = files.problems();
+            let concerns_all = problems.iter().any(|(part, _)| *part == Part::Whole);
+            match config.filter(|_| !concerns_all) {
+                Some(config) => misconfigured::disable(config, &declared, problems),
+                None => None,
             }
-            (None, problems) => Err(problems.unwrap_or_else(|| Problems::unsaid(&name))),
-        }
+            .ok_or_else(|| files.all_problems())
+        })
     }
 
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
@@ -438,23 +453,91 @@ impl Config {
                 .chain(&outgoing.reply_to)
                 .map(|address| address.email.as_str())
         });
-        arriving.chain(leaving).map(str::to_lowercase).collect()
+        let disabled = self.misconfigured.iter();
+        let disabled = disabled.filter_map(|it| it.address.as_deref());
+        let all = arriving.chain(leaving).chain(disabled);
+        all.map(str::to_lowercase).collect()
     }
 }
 
 /// The data folder alone: no secret is read and no rule looked for, so that listings work where those are not at hand.
 pub fn data_dir(file: &Path) -> Result<PathBuf, Problems> {
     let name = file.to_string_lossy();
-    let text = text(file, &name)?;
-    let reader = TomlReader::new(&name, &text, folder(file), &|_| None);
-    let table = parse(&reader, &text);
-    let data_dir = table
-        .as_ref()
-        .and_then(|table| read_data_dir(&Section::root(&reader, table)));
-    match (data_dir, Problems::of(reader.problems())) {
+    let text = text(file)?;
+    let reader = TomlReader::new((0, &name), &text, folder(file), &|_| None);
+    let table = parse(&reader, &text, Part::Whole);
+    let data_dir = table.is_sound.then(|| Section::root(&reader, &table.table, WHOLE));
+    let data_dir = data_dir.and_then(|root| read_data_dir(&root));
+    let problems = reader.problems().into_iter().map(|(_, problem)| problem);
+    match (data_dir, Problems::of(problems.collect())) {
         (Some(data_dir), None) => Ok(data_dir),
         (_, problems) => Err(problems.unwrap_or_else(|| Problems::unsaid(&name))),
     }
+}
+
+const WHOLE: &str = "the configuration";
+
+/// The files of a configuration, the main one first.
+struct Files<'r> {
+    readers: Vec<&'r TomlReader<'r>>,
+    tables: Vec<&'r Parsed<'r>>,
+}
+
+/// A document. Where it is not TOML, the table holds what could be recovered.
+struct Parsed<'r> {
+    table: Spanned<DeTable<'r>>,
+    is_sound: bool,
+}
+
+impl Files<'_> {
+    fn problems(&self) -> Vec<(Part<'_>, Problem)> {
+        self.readers.iter().flat_map(|it| it.problems()).collect()
+    }
+
+    /// Problems and what is unavailable, of each file in turn.
+    fn all_problems(&self) -> Problems {
+        let all = self.readers.iter().flat_map(|reader| {
+            let problems = reader.problems().into_iter().map(|(_, problem)| problem);
+            problems.chain(reader.unavailable())
+        });
+        let name = self.readers.first().map_or("", |reader| reader.file);
+        Problems::of(all.collect()).unwrap_or_else(|| Problems::unsaid(name))
+    }
+
+    fn of_each<T>(&self, list: fn(&TomlReader) -> Vec<T>) -> Vec<T> {
+        self.readers.iter().flat_map(|it| list(it)).collect()
+    }
+}
+
+/// Parses the main file and every file that it includes.
+fn with_files<T>(
+    file: &Path,
+    text: &str,
+    environment: &Environment,
+    then: impl FnOnce(&Files) -> T,
+) -> T {
+    let name = file.to_string_lossy();
+    let main = TomlReader::new((0, &name), text, folder(file), environment);
+    let main_table = parse(&main, text, Part::Whole);
+    let included = match main_table.is_sound {
+        true => include::read(&Section::root(&main, &main_table.table, WHOLE), file),
+        false => Vec::new(),
+    };
+    let others: Vec<TomlReader> = included
+        .iter()
+        .enumerate()
+        .map(|(n, it)| {
+            let numbered = (n + 1, it.name.as_str());
+            TomlReader::new(numbered, &it.text, folder(file), environment)
+        })
+        .collect();
+    let other_tables: Vec<Parsed> = std::iter::zip(&others, &included)
+        .map(|(reader, it)| parse(reader, &it.text, Part::File))
+        .collect();
+    then(&Files {
+        readers: std::iter::once(&main).chain(&others).collect(),
+        tables: std::iter::once(&main_table).chain(&other_tables).collect(),
+    })
 }
 
 /// Every name that others may refer to, whether or not what it names is sound.
@@ -464,9 +547,36 @@ struct Names {
     outgoing: Vec<String>,
 }
 
-/// Reads the whole document. There is a configuration unless something in it is unreadable; the rules are all that were made out.
-fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
-    let reader = root.reader;
+/// The result of reading every file.
+#[derive(Default)]
+struct Outcome<'r> {
+    /// `None` where something that every client needs is unreadable.
+    config: Option<Config>,
+    /// Every rule that could be made out.
+    uses: Vec<RuleUse>,
+    /// Every mailbox that the files name.
+    declared: Vec<Declared<'r>>,
+}
+
+/// A mailbox that a file names, and the parts that it needs.
+struct Declared<'r> {
+    name: &'r str,
+    tenant: Option<String>,
+    address: Option<String>,
+    outgoing: Option<String>,
+    /// Its own profile, and its outgoing's.
+    profiles: Vec<String>,
+}
+
+fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
+    let (Some(reader), Some(main)) = (files.readers.first(), files.tables.first()) else {
+        return Outcome::default();
+    };
+    if !main.is_sound {
+        return Outcome::default();
+    }
+    let root = Section::root(reader, &main.table, WHOLE);
+    root.item("include");
     root.later(&["store"]);
     let data_dir = read_data_dir(&root);
     let vault_key = vault::read(&root, data_dir.as_deref());
@@ -479,19 +589,31 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
     let extra_roots = read_roots(&root);
     let trusted = authentication::read(&root).map(Option::unwrap_or_default);
 
-    let named = |key, what| root.item(key).map_or(Vec::new(), |item| item.named(what));
-    let profiles = named("profiles", "a profile");
-    let tenants = named("tenants", "a tenant");
-    let mailboxes = named("mailboxes", "a mailbox");
-    let outgoing = named("outgoing", "an outgoing");
-    let sinks = named("sinks", "a sink");
-    let names = Names {
-        tenants: names_of(&tenants),
-        profiles: names_of(&profiles),
-        outgoing: names_of(&outgoing),
+    let (sound, broken) = included(files);
+    let roots: Vec<&Section> = std::iter::once(&root).chain(&sound).collect();
+    let profiles = named(&roots, "profiles", "a profile", Part::Profile);
+    let tenants = named(&roots, "tenants", "a tenant", Part::Tenant);
+    let mailboxes = named(&roots, "mailboxes", "a mailbox", Part::Mailbox);
+    let outgoing = named(&roots, "outgoing", "an outgoing", Part::Outgoing);
+    let sinks = named(&roots, "sinks", "a sink", |_| Part::Whole);
+    // Others may refer to a name in a file that could not be read.
+    let with_broken = |entries: &[(&str, Item)], key| {
+        let recovered = broken.iter().filter_map(|root| root.item(key));
+        let recovered = recovered.filter(|item| item.value().is_table());
+        let recovered = recovered.flat_map(|item| item.section("").map(|it| it.names()));
+        let mut names = names_of(entries);
+        names.extend(recovered.flatten());
+        names
     };
-    if mailboxes.is_empty() && root.item("mailboxes").is_none_or(|item| item.is_empty()) {
+    let names = Names {
+        tenants: with_broken(&tenants, "tenants"),
+        profiles: with_broken(&profiles, "profiles"),
+        outgoing: with_broken(&outgoing, "outgoing"),
+    };
+    let nothing_named = |root: &&Section| root.item("mailboxes").is_none_or(|it| it.is_empty());
+    if mailboxes.is_empty() && broken.is_empty() && roots.iter().all(nothing_named) {
         reader.problem(
+            Part::Whole,
             0,
             "mailboxes",
             "there is no mailbox",
@@ -501,7 +623,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
 
     let places = [&mailboxes, &outgoing, &profiles].map(|entries| Places::of(entries));
     let (profiles, facts) = profiles::read(profiles, &names);
-    let (tenants, settings) = tenants::read(reader, tenants, &tenant_limits);
+    let (tenants, settings) = tenants::read(tenants, &tenant_limits);
     let outgoing = outgoing::read(outgoing, &names, &facts);
     let mailboxes = mailboxes::read(
         mailboxes,
@@ -515,6 +637,9 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
     let sinks = sinks::read(sinks, &names);
     settings.check(&mailboxes.chains);
     root.finish();
+    for root in sound {
+        root.finish();
+    }
 
     let chains = mailboxes.chains.iter();
     let uses = rules::uses(
@@ -523,7 +648,6 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
     );
     let [mailbox_places, outgoing_places, profile_places] = &places;
     let accounts = accounts::of(
-        reader,
         (&mailboxes.mailboxes, mailbox_places),
         (&outgoing.outgoing, outgoing_places),
         (&profiles, profile_places),
@@ -548,15 +672,66 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
             mailboxes: mailboxes.mailboxes,
             outgoing: outgoing.outgoing,
             sinks,
-            warnings: reader.warnings(),
-            unavailable: reader.unavailable(),
+            misconfigured: Vec::new(),
+            warnings: files.of_each(|file| file.warnings()),
+            unavailable: files.of_each(|file| file.unavailable()),
         })
     })();
-    (config, uses)
+    Outcome {
+        config,
+        uses,
+        declared: mailboxes.declared,
+    }
 }
 
-/// The document, or `None` with every place told where it is no TOML.
-fn parse<'r>(reader: &TomlReader, text: &'r str) -> Option<Spanned<DeTable<'r>>> {
+/// The included files: those that are TOML, and those that are not.
+fn included<'r>(files: &Files<'r>) -> (Vec<Section<'r>>, Vec<Section<'r>>) {
+    let others = std::iter::zip(&files.readers, &files.tables).skip(1);
+    let (mut sound, mut broken) = (Vec::new(), Vec::new());
+    for (reader, parsed) in others {
+        let root = Section::root(reader, &parsed.table, "an included file");
+        if !parsed.is_sound {
+            broken.push(root);
+            continue;
+        }
+        root.misplaced(
+            include::MAIN_FILE_KEYS,
+            "belongs into the main file",
+            "move it there, or remove it",
+        );
+        sound.push(root);
+    }
+    (sound, broken)
+}
+
+/// The entries of one table in every file. A name that two files give is a problem of the later one.
+fn named<'r>(
+    roots: &[&Section<'r>],
+    key: &'static str,
+    what: &'static str,
+    part: fn(&'r str) -> Part<'r>,
+) -> Vec<(&'r str, Item<'r>)> {
+    let mut places: HashMap<&str, String> = HashMap::new();
+    let mut all = Vec::new();
+    let entries = roots.iter().filter_map(|root| root.item(key));
+    for (name, mut item) in entries.flat_map(|item| item.named(what)) {
+        item.part = part(name);
+        match places.entry(name) {
+            Entry::Occupied(first) => item.problem(
+                format!("is defined at {}, too", first.get()),
+                "give each a name of its own, or remove one of the two",
+            ),
+            Entry::Vacant(place) => {
+                place.insert(item.reader.place(item.at));
+                all.push((name, item));
+            }
+        }
+    }
+    all
+}
+
+/// Parses a document, and reports each place where it is not TOML.
+fn parse<'r>(reader: &TomlReader<'r>, text: &'r str, part: Part<'r>) -> Parsed<'r> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut last_bare = None;
     for error in &errors {
@@ -567,6 +742,7 @@ fn parse<'r>(reader: &TomlReader, text: &'r str) -> Option<Spanned<DeTable<'r>>>
             Some((begin, bare)) => {
                 last_bare = Some(begin);
                 reader.problem(
+                    part,
                     begin,
                     "",
                     format!("is not TOML: {bare} is text without quotes"),
@@ -574,6 +750,7 @@ fn parse<'r>(reader: &TomlReader, text: &'r str) -> Option<Spanned<DeTable<'r>>>
                 );
             }
             None => reader.problem(
+                part,
                 at,
                 "",
                 format!("is not TOML: {}", error.message()),
@@ -581,7 +758,10 @@ fn parse<'r>(reader: &TomlReader, text: &'r str) -> Option<Spanned<DeTable<'r>>>
             ),
         }
     }
-    errors.is_empty().then_some(table)
+    Parsed {
+        is_sound: errors.is_empty(),
+        table,
+    }
 }
 
 fn read_data_dir(root: &Section) -> Option<PathBuf> {
@@ -635,13 +815,13 @@ fn folder(file: &Path) -> &Path {
 }
 
 /// The text of the configuration file.
-fn text(file: &Path, name: &str) -> Result<String, Problems> {
+fn text(file: &Path) -> Result<String, Problems> {
     values::read_argument(file, MAX_FILE_BYTES).map_err(|reason| {
         let cure = if file.exists() {
             "it must be a TOML file in UTF-8 that postroom may read"
         } else {
             "name the configuration with --config FILE, or make one with `postroom init`"
         };
-        Problems::of_file(name, reason, cure)
+        Problems::of_file(&file.to_string_lossy(), reason, cure)
     })
 }

@@ -9,7 +9,7 @@ use super::profiles::AllProfileFacts;
 use super::reader::{Item, Section};
 use super::rules::{self, ChainConfig};
 use super::sources::{self, Place, Protocol};
-use super::{MailboxConfig, Names, SourceConfig, authentication};
+use super::{Declared, MailboxConfig, Names, SourceConfig, authentication};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
@@ -26,9 +26,11 @@ pub struct Surroundings<'s> {
 
 /// The mailboxes without problems, and every chain as far as it could be read.
 #[derive(Default)]
-pub struct Read {
+pub struct Read<'r> {
     pub mailboxes: Vec<MailboxConfig>,
     pub chains: Vec<ChainConfig>,
+    /// Every mailbox that is named, with or without problems.
+    pub declared: Vec<Declared<'r>>,
 }
 
 /// A property that two mailboxes must not share.
@@ -38,30 +40,35 @@ enum Identity {
     Source(Vec<String>),
 }
 
-/// The first mailbox with an identity: its path and line.
-type Taken = HashMap<Identity, (String, u32)>;
+/// The first mailbox with an identity: its path and place.
+type Taken = HashMap<Identity, (String, String)>;
 
-pub fn read(entries: Vec<(&str, Item)>, around: &Surroundings) -> Read {
+pub fn read<'r>(entries: Vec<(&'r str, Item<'r>)>, around: &Surroundings) -> Read<'r> {
     let mut read = Read::default();
     let mut taken = Taken::new();
     for (name, item) in entries {
-        let mailbox = read_one(name, &item, around, &mut read.chains, &mut taken);
+        let mut declared = Declared::of(name);
+        let mailbox = read_one(&item, around, &mut read.chains, &mut taken, &mut declared);
         read.mailboxes.extend(mailbox);
+        read.declared.push(declared);
     }
     read
 }
 
 fn read_one(
-    name: &str,
     item: &Item,
     around: &Surroundings,
     chains: &mut Vec<ChainConfig>,
     taken: &mut Taken,
+    declared: &mut Declared,
 ) -> Option<MailboxConfig> {
+    let name = declared.name;
     let section = item.section("a mailbox")?;
     let tenant = section
         .required("tenant", "add tenant = \"…\", the client it belongs to")
         .and_then(|item| item.reference("tenant", "tenants", &around.names.tenants));
+    declared.tenant.clone_from(&tenant);
+    declared.profiles = profiles(&section, around);
     let protocol = section
         .required("protocol", "add protocol = \"imap\" or \"spool\"")
         .and_then(|item| {
@@ -83,6 +90,7 @@ fn read_one(
     let outgoing = section
         .item("outgoing")
         .map(|item| read_outgoing(&item, tenant.as_deref(), around));
+    declared.outgoing = outgoing.clone().flatten();
     let trusted = match authentication::read(&section) {
         Some(None) => around.trusted.map(<[String]>::to_vec),
         own => own.flatten(),
@@ -93,6 +101,7 @@ fn read_one(
     section.later(&["new_tickets"]);
     let address_item = section.item("address");
     let address = address_item.as_ref().map(|item| item.address());
+    declared.address = address.clone().flatten();
     let source = match protocol {
         Some(protocol) => {
             let place = Place {
@@ -128,6 +137,14 @@ fn read_one(
         outgoing: outgoing.map_or(Some(None), |outgoing| outgoing.map(Some))?,
         deliver_old: deliver_old?,
     })
+}
+
+/// The profiles that a mailbox and its outgoing sign in by, as far as they can be made out.
+fn profiles(section: &Section, around: &Surroundings) -> Vec<String> {
+    let text = |key| section.item(key)?.value().as_str();
+    let own = text("profile").map(str::to_owned);
+    let outgoing = text("outgoing").and_then(|name| around.outgoing_profiles.get(name).cloned());
+    own.into_iter().chain(outgoing).collect()
 }
 
 fn read_outgoing(item: &Item, tenant: Option<&str>, around: &Surroundings) -> Option<String> {
@@ -228,9 +245,9 @@ pub fn sound_folder(item: &Item, text: &str) -> Option<String> {
 }
 
 /// Refuses a mailbox that another one is already. False when it was refused.
-fn claim(
-    mailbox: &Item,
-    address_item: Option<Item>,
+fn claim<'r>(
+    mailbox: &Item<'r>,
+    address_item: Option<Item<'r>>,
     address: &Option<Option<String>>,
     source: Option<&SourceConfig>,
     taken: &mut Taken,
@@ -256,19 +273,19 @@ fn claim(
     }
     let mut unique = true;
     for (item, identity, what, cure) in identities {
-        if let Some((other, line)) = taken.get(&identity) {
+        if let Some((other, place)) = taken.get(&identity) {
             // One word is enough: who shares the address mostly shares the folder.
             if unique {
                 let what = match identity {
-                    Identity::Address(_) => format!("{what} of {other}, too (line {line})"),
-                    _ => format!("{what} by {other}, too (line {line})"),
+                    Identity::Address(_) => format!("{what} of {other}, too ({place})"),
+                    _ => format!("{what} by {other}, too ({place})"),
                 };
                 item.problem(what, cure);
             }
             unique = false;
         } else {
-            let line = mailbox.reader.line(item.at);
-            taken.insert(identity, (mailbox.path.clone(), line));
+            let place = mailbox.reader.place(item.at);
+            taken.insert(identity, (mailbox.path.clone(), place));
         }
     }
     unique

@@ -171,11 +171,17 @@ impl From<&Problem> for Unavailable {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Sorts the problems by place and removes duplicates. `None` without problems.
+    /// Sorts the problems by place, files in the order in which they appear first, and removes duplicates. `None` without problems.
     pub fn of(mut problems: Vec<Problem>) -> Option<Self> {
-        problems.sort_by(|a, b| {
-            let place = |p: &Problem| (p.line, p.column);
-            place(a).cmp(&place(b)).then_with(|| a.key.cmp(&b.key))
+        let mut files: Vec<String> = Vec::new();
+        for problem in &problems {
+            if files.last() != Some(&problem.file) && !files.contains(&problem.file) {
+                files.push(problem.file.clone());
+            }
+        }
+        problems.sort_by_cached_key(|it| {
+            let file = files.iter().position(|file| *file == it.file);
+            (file, it.line, it.column, it.key.clone())
         });
         problems.dedup();
         (!problems.is_empty()).then_some(Self(problems))

@@ -13,15 +13,31 @@ use crate::suggest::{closest, hint};
 /// Looks up an environment variable.
 pub type Environment<'r> = dyn Fn(&str) -> Option<OsString> + 'r;
 
+/// The part of a configuration that a problem concerns: a problem of one client's part concerns no other client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'r> {
+    /// Everything, such as a limit or a sink.
+    Whole,
+    /// An included file that is not TOML.
+    File,
+    Tenant(&'r str),
+    Mailbox(&'r str),
+    Outgoing(&'r str),
+    Profile(&'r str),
+}
+
 /// One file being read: where its lines start, and what was found wrong so far.
 pub struct TomlReader<'r> {
-    file: &'r str,
+    /// The file as the user named it.
+    pub file: &'r str,
+    /// The file's number: 0 is the main one.
+    pub order: usize,
     text: &'r str,
     /// The folder that relative paths start from.
     pub dir: &'r Path,
     pub environment: &'r Environment<'r>,
     line_starts: Vec<usize>,
-    problems: RefCell<Vec<Problem>>,
+    problems: RefCell<Vec<(Part<'r>, Problem)>>,
     warnings: RefCell<Vec<Problem>>,
     /// Missing secrets, keys and certificates, which concern only the parts that need them.
     unavailable: RefCell<Vec<Problem>>,
@@ -35,6 +51,7 @@ pub struct Section<'r> {
     /// The subject of the table, for messages: `a mailbox`.
     what: &'static str,
     at: usize,
+    part: Part<'r>,
     table: &'r DeTable<'r>,
     asked: RefCell<Vec<&'static str>>,
     /// Keys that are known and refused: told once, and never proposed.
@@ -48,12 +65,13 @@ pub struct Item<'r> {
     pub path: String,
     /// Offset in the file, in bytes.
     pub at: usize,
+    pub part: Part<'r>,
     value: &'r DeValue<'r>,
 }
 
 impl<'r> TomlReader<'r> {
     pub fn new(
-        file: &'r str,
+        (order, file): (usize, &'r str),
         text: &'r str,
         dir: &'r Path,
         environment: &'r Environment<'r>,
@@ -63,6 +81,7 @@ impl<'r> TomlReader<'r> {
             .collect();
         Self {
             file,
+            order,
             text,
             dir,
             environment,
@@ -75,13 +94,14 @@ impl<'r> TomlReader<'r> {
 
     pub fn problem(
         &self,
+        part: Part<'r>,
         at: usize,
         path: &str,
         message: impl Into<String>,
         cure: impl Into<String>,
     ) {
         let problem = self.placed(at, path, message.into(), cure.into());
-        self.problems.borrow_mut().push(problem);
+        self.problems.borrow_mut().push((part, problem));
     }
 
     /// Notes what works, and is probably not what was meant.
@@ -115,13 +135,18 @@ impl<'r> TomlReader<'r> {
         }
     }
 
+    /// The place of an offset, as `FILE:LINE`.
+    pub fn place(&self, at: usize) -> String {
+        format!("{}:{}", self.file, self.line(at))
+    }
+
     /// The line an offset lies in, from 1.
-    pub fn line(&self, at: usize) -> u32 {
+    fn line(&self, at: usize) -> u32 {
         self.line_starts.partition_point(|start| *start <= at) as u32
     }
 
-    /// The problems that refuse the whole file.
-    pub fn problems(&self) -> Vec<Problem> {
+    /// Returns every problem with the part that it concerns.
+    pub fn problems(&self) -> Vec<(Part<'r>, Problem)> {
         self.problems.borrow().clone()
     }
 
@@ -137,12 +162,18 @@ impl<'r> TomlReader<'r> {
 }
 
 impl<'r> Section<'r> {
-    pub fn root(reader: &'r TomlReader<'r>, table: &'r Spanned<DeTable<'r>>) -> Self {
+    /// The whole of a file; `what` is the subject of the file.
+    pub fn root(
+        reader: &'r TomlReader<'r>,
+        table: &'r Spanned<DeTable<'r>>,
+        what: &'static str,
+    ) -> Self {
         Self {
             reader,
             path: String::new(),
-            what: "the configuration",
+            what,
             at: 0,
+            part: Part::Whole,
             table: table.get_ref(),
             asked: RefCell::default(),
             refused: RefCell::default(),
@@ -160,6 +191,7 @@ impl<'r> Section<'r> {
             reader: self.reader,
             path: join(&self.path, key),
             at: value.span().start,
+            part: self.part,
             value: value.get_ref(),
         })
     }
@@ -189,6 +221,7 @@ impl<'r> Section<'r> {
                     reader: self.reader,
                     path: join(&self.path, name),
                     at: key.span().start,
+                    part: self.part,
                     value: value.get_ref(),
                 };
                 (name, item)
@@ -198,11 +231,18 @@ impl<'r> Section<'r> {
         entries
     }
 
+    /// The keys of this table.
+    pub fn names(&self) -> Vec<String> {
+        let keys = self.table.keys();
+        keys.map(|key| key.get_ref().to_string()).collect()
+    }
+
     /// Refuses the keys of a later stage.
     pub fn later(&self, keys: &[&'static str]) {
         for key in keys {
             if let Some(at) = self.refuse(key) {
                 self.reader.problem(
+                    self.part,
                     at,
                     &join(&self.path, key),
                     "is not yet supported by this version",
@@ -217,19 +257,21 @@ impl<'r> Section<'r> {
         for key in keys {
             if let Some(at) = self.refuse(key) {
                 self.reader
-                    .problem(at, &join(&self.path, key), message, cure);
+                    .problem(self.part, at, &join(&self.path, key), message, cure);
             }
         }
     }
 
     /// A problem of the table as a whole.
     pub fn problem(&self, message: impl Into<String>, cure: impl Into<String>) {
-        self.reader.problem(self.at, &self.path, message, cure);
+        self.reader
+            .problem(self.part, self.at, &self.path, message, cure);
     }
 
     pub fn missing(&self, key: &str, cure: &str) {
+        let path = join(&self.path, key);
         self.reader
-            .problem(self.at, &join(&self.path, key), "is missing", cure);
+            .problem(self.part, self.at, &path, "is missing", cure);
     }
 
     /// Refuses every key that was not asked for.
@@ -246,6 +288,7 @@ impl<'r> Section<'r> {
             let near = closest(name, asked.iter().copied());
             let hint = hint(name, asked.iter().copied());
             self.reader.problem(
+                self.part,
                 at,
                 &path,
                 format!("is not a key of {}{hint}", self.what),
@@ -267,7 +310,14 @@ impl<'r> Section<'r> {
 
 impl<'r> Item<'r> {
     pub fn problem(&self, message: impl Into<String>, cure: impl Into<String>) {
-        self.reader.problem(self.at, &self.path, message, cure);
+        self.reader
+            .problem(self.part, self.at, &self.path, message, cure);
+    }
+
+    /// Reports a problem of the file that this item names, which concerns only the clients in it.
+    pub fn problem_of_file(&self, message: impl Into<String>, cure: impl Into<String>) {
+        self.reader
+            .problem(Part::File, self.at, &self.path, message, cure);
     }
 
     pub fn warning(&self, message: impl Into<String>, cure: impl Into<String>) {
@@ -354,6 +404,7 @@ impl<'r> Item<'r> {
             reader: self.reader,
             path: format!("{}[{n}]", self.path),
             at: value.span().start,
+            part: self.part,
             value: value.get_ref(),
         });
         Some(items.collect())
@@ -370,6 +421,7 @@ impl<'r> Item<'r> {
             path: self.path.clone(),
             what,
             at: self.at,
+            part: self.part,
             table,
             asked: RefCell::default(),
             refused: RefCell::default(),

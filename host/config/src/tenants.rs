@@ -7,34 +7,29 @@ use postroom_core::Grants;
 use postroom_core::{ActionKind, ActionKinds};
 
 use super::limits::{self, TenantLimits};
-use super::reader::{Item, Section, TomlReader};
+use super::reader::{Item, Section};
 use super::rules::ChainConfig;
 use super::{DirectoryFile, OnFailure, Tenant, rules};
 use crate::suggest::hint;
 
 /// The rules that tenants name besides in chains, with their places.
+#[derive(Default)]
 pub struct SettingsKeys<'r> {
-    reader: &'r TomlReader<'r>,
-    keys: Vec<SettingsKey>,
+    keys: Vec<SettingsKey<'r>>,
 }
 
-struct SettingsKey {
-    tenant: String,
-    rule: String,
-    path: String,
-    at: usize,
+struct SettingsKey<'r> {
+    tenant: &'r str,
+    rule: &'r str,
+    item: Item<'r>,
 }
 
 /// The tenants without problems, and every rule that they name outside of chains.
 pub fn read<'r>(
-    reader: &'r TomlReader<'r>,
     entries: Vec<(&'r str, Item<'r>)>,
     all_limits: &TenantLimits,
 ) -> (Vec<Tenant>, SettingsKeys<'r>) {
-    let mut keys = SettingsKeys {
-        reader,
-        keys: Vec::new(),
-    };
+    let mut keys = SettingsKeys::default();
     let tenants = entries
         .into_iter()
         .filter_map(|(name, item)| read_one(name, &item, all_limits, &mut keys))
@@ -42,11 +37,11 @@ pub fn read<'r>(
     (tenants, keys)
 }
 
-fn read_one(
-    name: &str,
-    item: &Item,
+fn read_one<'r>(
+    name: &'r str,
+    item: &Item<'r>,
     all_limits: &TenantLimits,
-    keys: &mut SettingsKeys,
+    keys: &mut SettingsKeys<'r>,
 ) -> Option<Tenant> {
     let section = item.section("a tenant")?;
     let domains = match section.item("domains") {
@@ -77,12 +72,6 @@ fn read_one(
     let mut settings = Some(BTreeMap::new());
     if let Some(table) = section.section("settings", "a tenant's settings") {
         for (rule, item) in table.entries() {
-            keys.keys.push(SettingsKey {
-                tenant: name.into(),
-                rule: rule.into(),
-                path: item.path.clone(),
-                at: item.at,
-            });
             // A rule is given an object, never a bare value.
             let value = item.section("a rule's settings").and_then(|_| item.json());
             match (value, &mut settings) {
@@ -91,24 +80,28 @@ fn read_one(
                 }
                 _ => settings = None,
             }
+            keys.keys.push(SettingsKey {
+                tenant: name,
+                rule,
+                item,
+            });
         }
     }
     let mut on_failure = Some(BTreeMap::new());
     if let Some(table) = section.section("on_failure", "what becomes of mails on which rules fail")
     {
         for (rule, item) in table.entries() {
-            keys.keys.push(SettingsKey {
-                tenant: name.into(),
-                rule: rule.into(),
-                path: item.path.clone(),
-                at: item.at,
-            });
             match (item.choice(&OnFailure::ALL, &[]), &mut on_failure) {
                 (Some(choice), Some(all)) => {
                     all.insert(rule.to_owned(), choice);
                 }
                 _ => on_failure = None,
             }
+            keys.keys.push(SettingsKey {
+                tenant: name,
+                rule,
+                item,
+            });
         }
     }
     section.finish();
@@ -158,14 +151,12 @@ impl SettingsKeys<'_> {
                 .filter(|chain| chain.tenant == key.tenant)
                 .flat_map(|chain| chain.names.iter().map(String::as_str))
                 .collect();
-            if rules.contains(&key.rule.as_str()) {
+            if rules.contains(&key.rule) {
                 continue;
             }
             let cure = "name the rule as it stands in the mailbox's rules, in quotes, such as \"rules/acme.js\"";
-            let hint = hint(&key.rule, rules.iter().copied());
-            self.reader.problem(
-                key.at,
-                &key.path,
+            let hint = hint(key.rule, rules.iter().copied());
+            key.item.problem(
                 format!(
                     "no mailbox of tenant \"{}\" has this rule{hint}",
                     key.tenant

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use postroom_auth::vault::KeySource;
 
 use super::problem::Ready;
-use super::reader::{Item, Section, TomlReader};
+use super::reader::{Item, Part, Section, TomlReader};
 
 const CURE: &str =
     "write { file = \"path\" }, { env = \"NAME\" } or { keyring = \"NAME\" }, or remove [vault]";
@@ -22,6 +22,7 @@ pub fn read(root: &Section, data_dir: Option<&Path>) -> Option<Ready<KeySource>>
         {
             let at = root.item("data_dir").map_or(0, |item| item.at);
             root.reader.problem(
+                Part::Whole,
                 at,
                 "data_dir",
                 format!("holds the vault's key, {}: a copy of the folder would open the vault", file.display()),

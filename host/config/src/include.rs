@@ -1,0 +1,110 @@
+//! The files of a configuration: the main one, and the client files that `include` names.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+
+use super::reader::{Item, Section};
+use super::{MAX_FILE_BYTES, values};
+
+/// Keys that only the main file may have: they concern every client.
+pub const MAIN_FILE_KEYS: &[&str] = &[
+    "include",
+    "data_dir",
+    "keep_raw",
+    "limits",
+    "tls",
+    "vault",
+    "authentication",
+    "store",
+];
+/// The most files that one configuration may include.
+const MAX_FILES: usize = 10_000;
+
+/// An included file with its text.
+pub struct Included {
+    /// The file as the user would name it.
+    pub name: String,
+    pub text: String,
+}
+
+/// Reads the files that the main file includes, ordered by name, each once. Files that cannot be read are reported.
+pub fn read(root: &Section, main_file: &Path) -> Vec<Included> {
+    let Some(patterns) = root.item("include").and_then(|item| item.list()) else {
+        return Vec::new();
+    };
+    let mut files = BTreeSet::new();
+    let mut included = Vec::new();
+    for pattern in &patterns {
+        for file in matches(pattern).unwrap_or_default() {
+            if file == main_file || !files.insert(file.clone()) {
+                continue;
+            }
+            if files.len() > MAX_FILES {
+                pattern.problem(
+                    format!("includes more than {MAX_FILES} files"),
+                    "name fewer files, or put several clients into one",
+                );
+                return included;
+            }
+            let name = file.display().to_string();
+            match values::read_limited(&file, MAX_FILE_BYTES) {
+                Ok(text) => included.push(Included { name, text }),
+                Err(reason) => pattern.problem_of_file(
+                    format!("{name} {reason}"),
+                    "make it a TOML file in UTF-8 that postroom may read",
+                ),
+            }
+        }
+    }
+    included.sort_by(|a, b| a.name.cmp(&b.name));
+    included
+}
+
+/// The files that one pattern matches, as the user would name them. A pattern without wildcards must match.
+fn matches(item: &Item) -> Option<Vec<PathBuf>> {
+    let text = item.text()?;
+    let dir = item.reader.dir;
+    let pattern = Path::new(&Pattern::escape(&dir.to_string_lossy())).join(text);
+    let options = MatchOptions {
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+        ..MatchOptions::new()
+    };
+    let found = match glob::glob_with(&pattern.to_string_lossy(), options) {
+        Ok(found) => found,
+        Err(error) => {
+            item.problem(
+                format!("\"{text}\" is not a pattern of files: {}", error.msg),
+                "write it as \"clients/*.toml\"",
+            );
+            return None;
+        }
+    };
+    let mut files = Vec::new();
+    for entry in found {
+        match entry {
+            Ok(path) if path.is_dir() => {}
+            Ok(path) => files.push(path.strip_prefix(".").map(Path::to_owned).unwrap_or(path)),
+            Err(error) => item.problem_of_file(
+                format!("{} cannot be read: {}", error.path().display(), error.error()),
+                "make the folder readable for postroom",
+            ),
+        }
+    }
+    if files.is_empty() {
+        let is_pattern = text.contains(['*', '?', '[']);
+        match is_pattern {
+            true => item.warning(
+                format!("\"{text}\" matches no file"),
+                "make the first file, or correct the pattern: it starts at the configuration's folder",
+            ),
+            false => item.problem_of_file(
+                format!("{text} is not there"),
+                "make the file, or correct the path: it starts at the configuration's folder",
+            ),
+        }
+    }
+    Some(files)
+}
