@@ -170,6 +170,7 @@ impl Service {
                 "{part} is misconfigured, its entries wait in the outbox: {why}"
             );
         }
+        report_misconfigured(&config, &store).await?;
         let (outbox_filled, filled) = watch::channel(());
         let line = Arc::new(Line {
             store,
@@ -344,6 +345,15 @@ impl Service {
         }
         let mailboxes = self.line.store.mailboxes()?;
         drained.misconfigured = self.misconfigured.clone();
+        for it in &self.config.misconfigured {
+            let part = it.mailbox.as_ref().map(|name| format!("mailbox {name}"));
+            drained
+                .misconfigured
+                .extend(it.problems.iter().map(|problem| {
+                    let part = part.clone().unwrap_or_else(|| problem.file.clone());
+                    (part, Unavailable::from(problem))
+                }));
+        }
         drained.unacknowledged = mailboxes
             .iter()
             // What a mailbox that was taken out of the configuration still owes is nobody's to mend.
@@ -458,6 +468,30 @@ fn deliveries(
         age: config.limits.outbox_age,
         stop: stop.clone(),
     })
+}
+
+/// Logs and records which mailboxes cannot run until their part of the configuration is corrected.
+async fn report_misconfigured(config: &Config, store: &Store) -> Result<(), StoreError> {
+    for it in &config.misconfigured {
+        for problem in &it.problems {
+            let (at, help, why) = (problem.place(), &problem.cure, Unavailable::from(problem));
+            match &it.mailbox {
+                Some(mailbox) => {
+                    let tenant = it.tenant.as_deref();
+                    tracing::error!(%mailbox, tenant, at, %help, "the mailbox is misconfigured and does not run: {why}");
+                }
+                None => tracing::error!(at, %help, "the clients of a file do not run: {why}"),
+            }
+        }
+        if let Some(mailbox) = &it.mailbox {
+            let problems: Vec<String> = it.problems.iter().map(ToString::to_string).collect();
+            let state = MailboxState::Misconfigured;
+            store
+                .set_mailbox_state(mailbox, state, &problems.join("; "))
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 fn line_mailbox(config: &Config, mailbox: &postroom_config::MailboxConfig) -> Mailbox {

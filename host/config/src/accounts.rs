@@ -20,6 +20,11 @@ impl<'r> Places<'r> {
         )
     }
 
+    /// The file of an item, and the offset in it.
+    pub fn get(&self, name: &str) -> Option<(&'r TomlReader<'r>, usize)> {
+        self.0.get(name).copied()
+    }
+
     /// The position of an item among those of all files.
     fn at(&self, name: &str) -> (usize, usize) {
         let place = self.0.get(name);
@@ -74,9 +79,9 @@ pub fn of(
                 },
                 needs: vec![Need::Imap, Need::Smtp],
             });
-        } else if let Some((reader, at)) = profiles.1.0.get(profile.name.as_str()) {
+        } else if let Some((reader, at)) = profiles.1.get(&profile.name) {
             reader.warning(
-                *at,
+                at,
                 &join("profiles", &profile.name),
                 "is used by no mailbox and no outgoing, so nobody can sign in by it",
                 "name it as a mailbox's profile, or remove it",

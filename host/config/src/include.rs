@@ -88,7 +88,11 @@ fn matches(item: &Item) -> Option<Vec<PathBuf>> {
             Ok(path) if path.is_dir() => {}
             Ok(path) => files.push(path.strip_prefix(".").map(Path::to_owned).unwrap_or(path)),
             Err(error) => item.problem_of_file(
-                format!("{} cannot be read: {}", error.path().display(), error.error()),
+                format!(
+                    "{} cannot be read: {}",
+                    error.path().display(),
+                    error.error()
+                ),
                 "make the folder readable for postroom",
             ),
         }

@@ -3,6 +3,7 @@
 mod accounts;
 mod authentication;
 mod bare;
+mod documents;
 mod include;
 mod limits;
 mod mailboxes;
@@ -20,8 +21,7 @@ mod tenants;
 mod values;
 mod vault;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,16 +34,15 @@ use postroom_core::{
 use postroom_net::TlsMode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use toml::Spanned;
-use toml::de::DeTable;
 use url::Url;
 
 use accounts::Places;
 pub use bare::bare_text;
+use documents::{Files, WHOLE, folder, included, named, parse, text, with_files};
 use mailboxes::Surroundings;
 pub use outgoing::SUBMISSION;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
-use reader::{Environment, Item, Part, Section, TomlReader};
+use reader::{Item, Part, Section, TomlReader};
 pub use servers::ServerProtocol;
 pub use sources::{IMAP, Import, SourceConfig};
 pub use values::duration_of;
@@ -424,6 +423,19 @@ impl Config {
         })
     }
 
+    /// Reads everything that could be made out, parts with problems included, and every problem: for trying a rule, which needs little.
+    pub fn load_readable(file: &Path) -> Result<(Self, Vec<Problem>), Problems> {
+        let environment = |name: &str| std::env::var_os(name);
+        with_files(file, &text(file)?, &environment, |files| {
+            let config = read(files, file).config;
+            let problems = files.all();
+            match config {
+                Some(config) => Ok((config, problems)),
+                None => Err(files.all_problems()),
+            }
+        })
+    }
+
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
         self.tenants.iter().find(|tenant| tenant.name == name)
     }
@@ -465,79 +477,16 @@ pub fn data_dir(file: &Path) -> Result<PathBuf, Problems> {
     let name = file.to_string_lossy();
     let text = text(file)?;
     let reader = TomlReader::new((0, &name), &text, folder(file), &|_| None);
-    let table = parse(&reader, &text, Part::Whole);
-    let data_dir = table.is_sound.then(|| Section::root(&reader, &table.table, WHOLE));
+    let table = parse(&reader, &text);
+    let data_dir = table
+        .is_sound
+        .then(|| Section::root(&reader, &table.table, WHOLE));
     let data_dir = data_dir.and_then(|root| read_data_dir(&root));
     let problems = reader.problems().into_iter().map(|(_, problem)| problem);
     match (data_dir, Problems::of(problems.collect())) {
         (Some(data_dir), None) => Ok(data_dir),
         (_, problems) => Err(problems.unwrap_or_else(|| Problems::unsaid(&name))),
     }
-}
-
-const WHOLE: &str = "the configuration";
-
-/// The files of a configuration, the main one first.
-struct Files<'r> {
-    readers: Vec<&'r TomlReader<'r>>,
-    tables: Vec<&'r Parsed<'r>>,
-}
-
-/// A document. Where it is not TOML, the table holds what could be recovered.
-struct Parsed<'r> {
-    table: Spanned<DeTable<'r>>,
-    is_sound: bool,
-}
-
-impl Files<'_> {
-    fn problems(&self) -> Vec<(Part<'_>, Problem)> {
-        self.readers.iter().flat_map(|it| it.problems()).collect()
-    }
-
-    /// Problems and what is unavailable, of each file in turn.
-    fn all_problems(&self) -> Problems {
-        let all = self.readers.iter().flat_map(|reader| {
-            let problems = reader.problems().into_iter().map(|(_, problem)| problem);
-            problems.chain(reader.unavailable())
-        });
-        let name = self.readers.first().map_or("", |reader| reader.file);
-        Problems::of(all.collect()).unwrap_or_else(|| Problems::unsaid(name))
-    }
-
-    fn of_each<T>(&self, list: fn(&TomlReader) -> Vec<T>) -> Vec<T> {
-        self.readers.iter().flat_map(|it| list(it)).collect()
-    }
-}
-
-/// Parses the main file and every file that it includes.
-fn with_files<T>(
-    file: &Path,
-    text: &str,
-    environment: &Environment,
-    then: impl FnOnce(&Files) -> T,
-) -> T {
-    let name = file.to_string_lossy();
-    let main = TomlReader::new((0, &name), text, folder(file), environment);
-    let main_table = parse(&main, text, Part::Whole);
-    let included = match main_table.is_sound {
-        true => include::read(&Section::root(&main, &main_table.table, WHOLE), file),
-        false => Vec::new(),
-    };
-    let others: Vec<TomlReader> = included
-        .iter()
-        .enumerate()
-        .map(|(n, it)| {
-            let numbered = (n + 1, it.name.as_str());
-            TomlReader::new(numbered, &it.text, folder(file), environment)
-        })
-        .collect();
-    let other_tables: Vec<Parsed> = std::iter::zip(&others, &included)
-        .map(|(reader, it)| parse(reader, &it.text, Part::File))
-        .collect();
-    then(&Files {
-        readers: std::iter::once(&main).chain(&others).collect(),
-        tables: std::iter::once(&main_table).chain(&other_tables).collect(),
-    })
 }
 
 /// Every name that others may refer to, whether or not what it names is sound.
@@ -561,6 +510,8 @@ struct Outcome<'r> {
 /// A mailbox that a file names, and the parts that it needs.
 struct Declared<'r> {
     name: &'r str,
+    /// The number of its file.
+    file: usize,
     tenant: Option<String>,
     address: Option<String>,
     outgoing: Option<String>,
@@ -591,11 +542,11 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
 
     let (sound, broken) = included(files);
     let roots: Vec<&Section> = std::iter::once(&root).chain(&sound).collect();
-    let profiles = named(&roots, "profiles", "a profile", Part::Profile);
-    let tenants = named(&roots, "tenants", "a tenant", Part::Tenant);
-    let mailboxes = named(&roots, "mailboxes", "a mailbox", Part::Mailbox);
-    let outgoing = named(&roots, "outgoing", "an outgoing", Part::Outgoing);
-    let sinks = named(&roots, "sinks", "a sink", |_| Part::Whole);
+    let profiles = named(&roots, "profiles", "a profile", Some(Part::Profile));
+    let tenants = named(&roots, "tenants", "a tenant", Some(Part::Tenant));
+    let mailboxes = named(&roots, "mailboxes", "a mailbox", Some(Part::Mailbox));
+    let outgoing = named(&roots, "outgoing", "an outgoing", Some(Part::Outgoing));
+    let sinks = named(&roots, "sinks", "a sink", None);
     // Others may refer to a name in a file that could not be read.
     let with_broken = |entries: &[(&str, Item)], key| {
         let recovered = broken.iter().filter_map(|root| root.item(key));
@@ -621,7 +572,15 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         );
     }
 
-    let places = [&mailboxes, &outgoing, &profiles].map(|entries| Places::of(entries));
+    let all = [&mailboxes, &outgoing, &profiles, &tenants, &sinks];
+    let places = all.map(|entries| Places::of(entries));
+    let [
+        mailbox_places,
+        outgoing_places,
+        profile_places,
+        tenant_places,
+        sink_places,
+    ] = places;
     let (profiles, facts) = profiles::read(profiles, &names);
     let (tenants, settings) = tenants::read(tenants, &tenant_limits);
     let outgoing = outgoing::read(outgoing, &names, &facts);
@@ -635,6 +594,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         },
     );
     let sinks = sinks::read(sinks, &names);
+    let sinks = misconfigured::confine(sinks, &sink_places, &tenant_places);
     settings.check(&mailboxes.chains);
     root.finish();
     for root in sound {
@@ -646,11 +606,10 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         &tenants,
         chains.map(|chain| (chain.tenant.as_str(), chain.rules.as_slice())),
     );
-    let [mailbox_places, outgoing_places, profile_places] = &places;
     let accounts = accounts::of(
-        (&mailboxes.mailboxes, mailbox_places),
-        (&outgoing.outgoing, outgoing_places),
-        (&profiles, profile_places),
+        (&mailboxes.mailboxes, &mailbox_places),
+        (&outgoing.outgoing, &outgoing_places),
+        (&profiles, &profile_places),
     );
     let unavailable_profiles = facts
         .iter()
@@ -681,86 +640,6 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         config,
         uses,
         declared: mailboxes.declared,
-    }
-}
-
-/// The included files: those that are TOML, and those that are not.
-fn included<'r>(files: &Files<'r>) -> (Vec<Section<'r>>, Vec<Section<'r>>) {
-    let others = std::iter::zip(&files.readers, &files.tables).skip(1);
-    let (mut sound, mut broken) = (Vec::new(), Vec::new());
-    for (reader, parsed) in others {
-        let root = Section::root(reader, &parsed.table, "an included file");
-        if !parsed.is_sound {
-            broken.push(root);
-            continue;
-        }
-        root.misplaced(
-            include::MAIN_FILE_KEYS,
-            "belongs into the main file",
-            "move it there, or remove it",
-        );
-        sound.push(root);
-    }
-    (sound, broken)
-}
-
-/// The entries of one table in every file. A name that two files give is a problem of the later one.
-fn named<'r>(
-    roots: &[&Section<'r>],
-    key: &'static str,
-    what: &'static str,
-    part: fn(&'r str) -> Part<'r>,
-) -> Vec<(&'r str, Item<'r>)> {
-    let mut places: HashMap<&str, String> = HashMap::new();
-    let mut all = Vec::new();
-    let entries = roots.iter().filter_map(|root| root.item(key));
-    for (name, mut item) in entries.flat_map(|item| item.named(what)) {
-        item.part = part(name);
-        match places.entry(name) {
-            Entry::Occupied(first) => item.problem(
-                format!("is defined at {}, too", first.get()),
-                "give each a name of its own, or remove one of the two",
-            ),
-            Entry::Vacant(place) => {
-                place.insert(item.reader.place(item.at));
-                all.push((name, item));
-            }
-        }
-    }
-    all
-}
-
-/// Parses a document, and reports each place where it is not TOML.
-fn parse<'r>(reader: &TomlReader<'r>, text: &'r str, part: Part<'r>) -> Parsed<'r> {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    let mut last_bare = None;
-    for error in &errors {
-        let at = error.span().map_or(0, |span| span.start);
-        match bare_text(text, at) {
-            // One text may be several errors.
-            Some((begin, _)) if last_bare == Some(begin) => {}
-            Some((begin, bare)) => {
-                last_bare = Some(begin);
-                reader.problem(
-                    part,
-                    begin,
-                    "",
-                    format!("is not TOML: {bare} is text without quotes"),
-                    format!("write it in quotes: \"{bare}\""),
-                );
-            }
-            None => reader.problem(
-                part,
-                at,
-                "",
-                format!("is not TOML: {}", error.message()),
-                "write it as key = \"text\", key = 5, key = [\"a\", \"b\"] or [table], each key once",
-            ),
-        }
-    }
-    Parsed {
-        is_sound: errors.is_empty(),
-        table,
     }
 }
 
@@ -805,23 +684,4 @@ fn read_roots(root: &Section) -> Option<Vec<CertificateDer<'static>>> {
 
 fn names_of(entries: &[(&str, Item)]) -> Vec<String> {
     entries.iter().map(|(name, _)| (*name).to_owned()).collect()
-}
-
-fn folder(file: &Path) -> &Path {
-    match file.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    }
-}
-
-/// The text of the configuration file.
-fn text(file: &Path) -> Result<String, Problems> {
-    values::read_argument(file, MAX_FILE_BYTES).map_err(|reason| {
-        let cure = if file.exists() {
-            "it must be a TOML file in UTF-8 that postroom may read"
-        } else {
-            "name the configuration with --config FILE, or make one with `postroom init`"
-        };
-        Problems::of_file(&file.to_string_lossy(), reason, cure)
-    })
 }

@@ -47,7 +47,7 @@ pub fn read<'r>(entries: Vec<(&'r str, Item<'r>)>, around: &Surroundings) -> Rea
     let mut read = Read::default();
     let mut taken = Taken::new();
     for (name, item) in entries {
-        let mut declared = Declared::of(name);
+        let mut declared = Declared::of(name, item.reader.order);
         let mailbox = read_one(&item, around, &mut read.chains, &mut taken, &mut declared);
         read.mailboxes.extend(mailbox);
         read.declared.push(declared);
@@ -141,9 +141,10 @@ fn read_one(
 
 /// The profiles that a mailbox and its outgoing sign in by, as far as they can be made out.
 fn profiles(section: &Section, around: &Surroundings) -> Vec<String> {
-    let text = |key| section.item(key)?.value().as_str();
-    let own = text("profile").map(str::to_owned);
-    let outgoing = text("outgoing").and_then(|name| around.outgoing_profiles.get(name).cloned());
+    let own = section.peek("profile").map(str::to_owned);
+    let outgoing = section
+        .peek("outgoing")
+        .and_then(|name| around.outgoing_profiles.get(name).cloned());
     own.into_iter().chain(outgoing).collect()
 }
 

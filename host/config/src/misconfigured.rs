@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::reader::Part;
-use super::{Config, Declared, Misconfigured, Problem};
+use super::accounts::Places;
+use super::reader::{Part, join};
+use super::{Config, Declared, Misconfigured, Problem, Sink};
 
 /// Removes every mailbox that has a problem, or needs a part that has one. Returns `None` where no mailbox is left.
 pub fn disable(
@@ -11,30 +12,31 @@ pub fn disable(
     declared: &[Declared],
     problems: Vec<(Part, Problem)>,
 ) -> Option<Config> {
-    let of_files: Vec<Problem> = problems
+    let unread: Vec<Problem> = problems
         .iter()
-        .filter(|(part, _)| *part == Part::File)
+        .filter(|(part, _)| *part == Part::Unread)
         .map(|(_, problem)| problem.clone())
         .collect();
     let mut disabled = BTreeSet::new();
     for mailbox in declared {
-        let own: Vec<Problem> = problems
+        let mut why: Vec<Problem> = problems
             .iter()
             .filter(|(part, _)| mailbox.needs(part))
             .map(|(_, problem)| problem.clone())
             .collect();
-        let is_read = config.mailbox(mailbox.name).is_some();
-        if is_read && own.is_empty() {
+        if why.is_empty() && !mailbox.lacks_a_part(&config) {
             continue;
         }
-        // A mailbox that needs something in a file that cannot be read.
-        let problems = if own.is_empty() { of_files.clone() } else { own };
+        // Without a problem of its own, it lacks something in a file that could not be read.
+        if why.is_empty() {
+            why.clone_from(&unread);
+        }
         disabled.insert(mailbox.name);
         config.misconfigured.push(Misconfigured {
             mailbox: Some(mailbox.name.to_owned()),
             tenant: mailbox.tenant.clone(),
             address: mailbox.address.clone(),
-            problems,
+            problems: why,
         });
     }
     config
@@ -49,15 +51,43 @@ pub fn disable(
     config
         .outgoing
         .retain(|outgoing| !has_problem(&problems, Part::Outgoing(&outgoing.name)));
-    if !of_files.is_empty() {
+    if !unread.is_empty() {
         config.misconfigured.push(Misconfigured {
             mailbox: None,
             tenant: None,
             address: None,
-            problems: of_files,
+            problems: unread,
         });
     }
     (!config.mailboxes.is_empty()).then_some(config)
+}
+
+/// Refuses a sink in an included file that takes items of clients in other files: it would miss them while a fault disables its file.
+pub fn confine(sinks: Vec<Sink>, places: &Places, tenants: &Places) -> Vec<Sink> {
+    let is_confined = |sink: &Sink| {
+        let Some((reader, at)) = places.get(&sink.name).filter(|(it, _)| it.order > 0) else {
+            return true;
+        };
+        let is_own = |tenant: &String| {
+            let place = tenants.get(tenant);
+            place.is_none_or(|(it, _)| it.order == reader.order)
+        };
+        let all_own = sink
+            .tenants
+            .as_ref()
+            .is_some_and(|it| it.iter().all(is_own));
+        if !all_own {
+            reader.problem(
+                reader.part(),
+                at,
+                &join("sinks", &sink.name),
+                "takes items of clients in other files",
+                "narrow it by tenants = [\"…\"] to the clients of this file, or move it to the main file",
+            );
+        }
+        all_own
+    };
+    sinks.into_iter().filter(is_confined).collect()
 }
 
 fn has_problem(problems: &[(Part, Problem)], part: Part) -> bool {
@@ -66,9 +96,10 @@ fn has_problem(problems: &[(Part, Problem)], part: Part) -> bool {
 
 impl<'r> Declared<'r> {
     /// A mailbox of which nothing is read yet.
-    pub fn of(name: &'r str) -> Self {
+    pub fn of(name: &'r str, file: usize) -> Self {
         Self {
             name,
+            file,
             tenant: None,
             address: None,
             outgoing: None,
@@ -76,10 +107,20 @@ impl<'r> Declared<'r> {
         }
     }
 
+    /// Whether it, its tenant or its outgoing is not there to be used.
+    fn lacks_a_part(&self, config: &Config) -> bool {
+        let outgoing = self.outgoing.as_deref();
+        let tenant = self.tenant.as_deref();
+        config.mailbox(self.name).is_none()
+            || tenant.is_none_or(|name| config.tenant(name).is_none())
+            || outgoing.is_some_and(|name| config.outgoing(name).is_none())
+    }
+
     fn needs(&self, part: &Part) -> bool {
         let is = |name: &Option<String>, other: &str| name.as_deref() == Some(other);
         match part {
-            Part::Whole | Part::File => false,
+            Part::Whole | Part::Unread => false,
+            Part::File(order) => self.file == *order,
             Part::Mailbox(name) => self.name == *name,
             Part::Tenant(name) => is(&self.tenant, name),
             Part::Outgoing(name) => is(&self.outgoing, name),

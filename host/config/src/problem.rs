@@ -51,14 +51,7 @@ impl Problem {
 /// One line, for logs and for sentences of others.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if self.line > 0 {
-            write!(f, ":{}", self.line)?;
-            if self.column > 0 {
-                write!(f, ":{}", self.column)?;
-            }
-        }
-        write!(f, ": {}; help: {}", self.title(), self.cure)
+        write!(f, "{}: {}; help: {}", self.place(), self.title(), self.cure)
     }
 }
 
@@ -89,6 +82,15 @@ impl fmt::Display for Shown<'_> {
 }
 
 impl Problem {
+    /// The place as `FILE:LINE:COLUMN`, as far as it is known.
+    pub fn place(&self) -> String {
+        match (self.line, self.column) {
+            (0, _) => self.file.clone(),
+            (line, 0) => format!("{}:{line}", self.file),
+            (line, column) => format!("{}:{line}:{column}", self.file),
+        }
+    }
+
     fn title(&self) -> String {
         match self.key.as_str() {
             "" => self.message.clone(),

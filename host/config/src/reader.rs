@@ -18,8 +18,10 @@ pub type Environment<'r> = dyn Fn(&str) -> Option<OsString> + 'r;
 pub enum Part<'r> {
     /// Everything, such as a limit or a sink.
     Whole,
-    /// An included file that is not TOML.
-    File,
+    /// The clients of one included file, by its number.
+    File(usize),
+    /// The clients of an included file that could not be read, whose names are unknown.
+    Unread,
     Tenant(&'r str),
     Mailbox(&'r str),
     Outgoing(&'r str),
@@ -135,6 +137,14 @@ impl<'r> TomlReader<'r> {
         }
     }
 
+    /// The part that a problem of the whole file concerns.
+    pub fn part(&self) -> Part<'r> {
+        match self.order {
+            0 => Part::Whole,
+            order => Part::File(order),
+        }
+    }
+
     /// The place of an offset, as `FILE:LINE`.
     pub fn place(&self, at: usize) -> String {
         format!("{}:{}", self.file, self.line(at))
@@ -173,7 +183,7 @@ impl<'r> Section<'r> {
             path: String::new(),
             what,
             at: 0,
-            part: Part::Whole,
+            part: reader.part(),
             table: table.get_ref(),
             asked: RefCell::default(),
             refused: RefCell::default(),
@@ -194,6 +204,11 @@ impl<'r> Section<'r> {
             part: self.part,
             value: value.get_ref(),
         })
+    }
+
+    /// The text of a key, which counts as asked for only once [`Section::item`] asks.
+    pub fn peek(&self, key: &str) -> Option<&'r str> {
+        self.table.get(key)?.get_ref().as_str()
     }
 
     /// The value of a key that must be there.
@@ -314,10 +329,10 @@ impl<'r> Item<'r> {
             .problem(self.part, self.at, &self.path, message, cure);
     }
 
-    /// Reports a problem of the file that this item names, which concerns only the clients in it.
+    /// Reports that a file which this item names could not be read.
     pub fn problem_of_file(&self, message: impl Into<String>, cure: impl Into<String>) {
         self.reader
-            .problem(Part::File, self.at, &self.path, message, cure);
+            .problem(Part::Unread, self.at, &self.path, message, cure);
     }
 
     pub fn warning(&self, message: impl Into<String>, cure: impl Into<String>) {

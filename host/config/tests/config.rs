@@ -26,8 +26,14 @@ fn every_configuration_reads_as_expected() {
         let expected_part = folder.join("expected.part");
         if expected_part.exists() {
             in_part += 1;
-            let read = shown(folder, Config::load_in_part_with(&file_of(folder), &environment));
-            wrong.extend(compare(&expected_part, &read.unwrap_or_else(|problems| problems)));
+            let read = shown(
+                folder,
+                Config::load_in_part_with(&file_of(folder), &environment),
+            );
+            wrong.extend(compare(
+                &expected_part,
+                &read.unwrap_or_else(|problems| problems),
+            ));
         }
         match (folder.join("expected.ok").exists(), read(folder)) {
             (true, Ok(read)) => {

@@ -12,7 +12,7 @@ use postroom_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::run::stop_on_signals;
-use crate::commands::{INTERRUPTED, load_config, no_mailbox, progress, runtime};
+use crate::commands::{INTERRUPTED, load_in_part, no_mailbox, progress, runtime};
 use crate::service::Service;
 
 /// Mails are journalled and decided so many at a time, or fewer when they are large.
@@ -36,7 +36,7 @@ pub fn import(
     files: &[PathBuf],
     options: &Options,
 ) -> anyhow::Result<ExitCode> {
-    let mut config = load_config(config)?;
+    let mut config = load_in_part(config)?;
     if config.mailbox(mailbox).is_none() {
         return Err(no_mailbox(&config, mailbox));
     }

@@ -32,8 +32,8 @@ use postroom_core::harmless::visible;
 use postroom_store::Reader;
 
 use crate::output::write_line;
-use postroom_config::Config;
 use postroom_config::suggest::no_such;
+use postroom_config::{Config, Problem};
 
 /// The exit code of a process that a signal ended (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
@@ -48,12 +48,22 @@ fn load_config(file: &Path) -> anyhow::Result<Config> {
     Config::load(file).map_err(|problems| anyhow::anyhow!("invalid configuration\n\n{problems}"))
 }
 
-/// Loads the readable part of the configuration, for a command that needs only a part; other problems go to stderr.
+/// The usable part of the configuration, for the service: the parts of other clients run.
 fn load_in_part(file: &Path) -> anyhow::Result<Config> {
-    let (config, problems) = Config::load_in_part(file)
-        .map_err(|problems| anyhow::anyhow!("invalid configuration\n\n{problems}"))?;
-    for problem in problems {
-        eprintln!("{}\n", problem.as_warning());
+    Config::load_in_part(file)
+        .map_err(|problems| anyhow::anyhow!("invalid configuration\n\n{problems}"))
+}
+
+/// The usable part of the configuration, for a command about one part. Prints the problems of the others to stderr.
+fn load_with_warnings(file: &Path) -> anyhow::Result<Config> {
+    let config = load_in_part(file)?;
+    let problems = config.misconfigured.iter().flat_map(|it| &it.problems);
+    let mut printed: Vec<&Problem> = Vec::new();
+    for problem in problems.chain(&config.unavailable) {
+        if !printed.contains(&problem) {
+            eprintln!("{}\n", problem.as_warning());
+            printed.push(problem);
+        }
     }
     Ok(config)
 }
@@ -65,8 +75,23 @@ fn open_reader(config: &Path) -> anyhow::Result<Reader> {
     Reader::open(&data_dir).with_context(|| format!("the data folder {}", data_dir.display()))
 }
 
+/// Everything that could be read of the configuration, for a command that needs little of it. Prints the problems to stderr.
+fn load_readable(file: &Path) -> anyhow::Result<Config> {
+    let (config, problems) = Config::load_readable(file)
+        .map_err(|problems| anyhow::anyhow!("invalid configuration\n\n{problems}"))?;
+    for problem in problems {
+        eprintln!("{}\n", problem.as_warning());
+    }
+    Ok(config)
+}
+
 /// The error for a mailbox that the configuration does not have.
 fn no_mailbox(config: &Config, name: &str) -> anyhow::Error {
+    let mut misconfigured = config.misconfigured.iter();
+    if let Some(it) = misconfigured.find(|it| it.mailbox.as_deref() == Some(name)) {
+        let problems: Vec<String> = it.problems.iter().map(ToString::to_string).collect();
+        return anyhow::anyhow!("mailbox {name} is misconfigured: {}", problems.join("; "));
+    }
     let known: Vec<&str> = config.mailboxes.iter().map(|it| it.name.as_str()).collect();
     anyhow::anyhow!(no_such("mailbox", name, &known))
 }

@@ -8,14 +8,14 @@ use postroom_core::counted;
 use postroom_store::Committed;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{INTERRUPTED, load_config, progress, runtime, signal};
+use crate::commands::{INTERRUPTED, load_in_part, progress, runtime, signal};
 use crate::service::Service;
 use postroom_config::Config;
 use postroom_line::Mailbox;
 use postroom_line::decide::Decided;
 
 pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCode> {
-    let config = Arc::new(load_config(config)?);
+    let config = Arc::new(load_in_part(config)?);
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();

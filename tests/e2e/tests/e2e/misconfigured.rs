@@ -47,6 +47,86 @@ fn state(room: &Room, mailbox: &str) -> String {
     line.unwrap_or_default().to_owned()
 }
 
+/// A client in a file of its own, with a folder and further keys of its mailbox.
+fn client(room: &Room, name: &str, more: &str) {
+    room.write(
+        &format!("clients/{name}.toml"),
+        format!("[tenants.{name}]\n[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"spool\"\npath = \"spool-{name}\"\nevery = \"1s\"\n{more}"),
+    );
+}
+
+#[test]
+fn a_fault_in_one_clients_file_stops_that_client_and_no_other() {
+    let room = room();
+    config(&room, "include = [\"clients/*.toml\"]\n");
+    client(&room, "good", "");
+    client(&room, "typo", "ruls = [\"rules/sound.js\"]\n");
+    client(&room, "torn", "rules = [\n");
+    let check = room.postroom(&["check"]);
+    assert_eq!(check.status.code(), Some(1), "{}", both(&check));
+    for place in ["clients/typo.toml:7:1", "clients/torn.toml:7"] {
+        assert!(both(&check).contains(place), "{place}: {}", both(&check));
+    }
+
+    room.write("spool/one.eml", mail("drained", "first"));
+    room.write("spool-good/one.eml", mail("of-good", "first"));
+    room.write("spool-typo/one.eml", mail("of-typo", "first"));
+    let once = room.postroom(&["run", "--once"]);
+    assert_eq!(once.status.code(), Some(1), "{}", both(&once));
+    for line in [
+        "mailbox typo is misconfigured: mailboxes.typo.ruls: is not a key of a mailbox",
+        "clients/torn.toml is misconfigured: ",
+    ] {
+        assert!(both(&once).contains(line), "{line}: {}", both(&once));
+    }
+    let state = state(&room, "typo");
+    assert!(state.contains("clients/typo.toml:7:1"), "{state}");
+    assert_eq!(room.decision("drained")["outcome"], "ticket");
+    assert_eq!(room.decision("of-good")["outcome"], "ticket");
+    assert!(
+        room.path().join("spool-typo/one.eml").exists(),
+        "the mail was taken"
+    );
+
+    let running = room.start();
+    room.write("spool-good/two.eml", mail("served", "second"));
+    room.await_decision("served");
+    let errors = running.lines("ERROR", "is misconfigured and does not run");
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(
+        errors[0].contains("mailbox=typo") && errors[0].contains("help="),
+        "{errors:#?}"
+    );
+    assert_eq!(
+        running
+            .lines("ERROR", "the clients of a file do not run")
+            .len(),
+        1
+    );
+    assert_eq!(running.stop(), Some(0));
+
+    // Corrected, they run: nothing was lost.
+    client(&room, "typo", "rules = [\"standard\"]\n");
+    client(&room, "torn", "");
+    room.ok(&["check"]);
+    room.ok(&["run", "--once"]);
+    assert_eq!(room.decision("of-typo")["outcome"], "ticket");
+    assert_eq!(self::state(&room, "typo"), "");
+
+    // What concerns every client stops every client.
+    room.write(
+        "postroom.toml",
+        format!("data_dir = \"data\"\nkeep_raw = 5\ninclude = [\"clients/*.toml\"]\n{SOUND}"),
+    );
+    let refused = room.postroom(&["run", "--once"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", both(&refused));
+    assert!(
+        both(&refused).contains("invalid configuration"),
+        "{}",
+        both(&refused)
+    );
+}
+
 #[test]
 fn a_missing_secret_stops_the_mailboxes_that_need_it_and_no_other() {
     let room = room();

@@ -14,7 +14,7 @@ use postroom_auth::{
 use super::input::Lines;
 use super::{account_of, explained, harmless, profile_of, tokens};
 use crate::cli::Who;
-use crate::commands::{load_config, print, runtime, with_tokens};
+use crate::commands::{load_with_warnings, print, runtime, with_tokens};
 
 /// Where a browser is sent when the redirect is pasted by hand and none is configured: providers take it for native applications.
 const PASTED_REDIRECT: &str = "http://localhost";
@@ -25,7 +25,7 @@ pub fn login(
     manual: bool,
     timeout: Duration,
 ) -> anyhow::Result<ExitCode> {
-    let config = load_config(config)?;
+    let config = load_with_warnings(config)?;
     let account = account_of(&config, who)?;
     runtime()?.block_on(async {
         let tokens = tokens(&config)?;

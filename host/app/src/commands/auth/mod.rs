@@ -15,7 +15,7 @@ use postroom_auth::{Account, AuthError, Profile, Tokens};
 use postroom_core::harmless::harmless;
 
 use crate::cli::Who;
-use crate::commands::{load_config, print, runtime};
+use crate::commands::{load_with_warnings, print, runtime};
 use crate::{connections, tls};
 use postroom_config::suggest::no_such;
 use postroom_config::{Config, Credential, Unavailable};
@@ -24,7 +24,7 @@ pub use login::login;
 pub use status::status;
 
 pub fn logout(config: &Path, who: &Who) -> anyhow::Result<ExitCode> {
-    let config = load_config(config)?;
+    let config = load_with_warnings(config)?;
     let account = account_of(&config, who)?;
     runtime()?.block_on(async {
         let tokens = tokens(&config)?;

@@ -9,13 +9,13 @@ use jiff::tz::TimeZone;
 use postroom_auth::expiry::{About, Notice, State, Status};
 
 use super::{explained, profile_names, tokens};
-use crate::commands::{load_config, print, table};
+use crate::commands::{load_with_warnings, print, table};
 use crate::expiry::notices;
 use postroom_config::Config;
 use postroom_config::suggest::no_such;
 
 pub fn status(config: &Path, profile: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    let config = load_config(config)?;
+    let config = load_with_warnings(config)?;
     if let Some(name) = profile {
         known_profile(&config, name)?;
     }

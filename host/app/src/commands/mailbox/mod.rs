@@ -15,7 +15,7 @@ use postroom_net::Trace;
 use postroom_target::smtp::SendError;
 use rustls::ClientConfig;
 
-use crate::commands::{load_config, no_mailbox, runtime, with_tokens};
+use crate::commands::{load_with_warnings, no_mailbox, runtime, with_tokens};
 use crate::connections;
 use crate::tls;
 use advice::Place;
@@ -32,7 +32,7 @@ pub struct Options {
 }
 
 pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<ExitCode> {
-    let config = load_config(config)?;
+    let config = load_with_warnings(config)?;
     let Some(mailbox) = config.mailbox(name) else {
         return Err(no_mailbox(&config, name));
     };

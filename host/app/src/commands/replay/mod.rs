@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{CandidateArgs, Filter};
 use crate::commands::listings::since;
 use crate::commands::run::stop_on_signals;
-use crate::commands::{BROKEN_PIPE, INTERRUPTED, load_config, no_mailbox, open_reader, runtime};
+use crate::commands::{
+    BROKEN_PIPE, INTERRUPTED, load_with_warnings, no_mailbox, open_reader, runtime,
+};
 use postroom_config::suggest::no_such;
 use postroom_config::{Config, MailboxConfig};
 use postroom_line::replay::{Candidate, Replay, Replayed, Report, prepare};
@@ -43,7 +45,7 @@ pub(super) trait Printer {
 }
 
 pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode> {
-    let config = load_config(config_file)?;
+    let config = load_with_warnings(config_file)?;
     let reader = open_reader(config_file)?;
     let filter = &options.filter;
     let mailboxes = mailboxes(&config, filter)?;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::targets::{self, Target};
 use super::watch;
 use crate::commands::screen::{Ink, Screen, wants_colour};
-use crate::commands::{USUAL_CONFIG, load_config, print};
+use crate::commands::{USUAL_CONFIG, load_with_warnings, print};
 use crate::output::coloured_line;
 use postroom_config::Config;
 use postroom_rules::cases::{
@@ -101,7 +101,7 @@ fn read_config(file: &Path) -> anyhow::Result<Option<Config>> {
     if file == Path::new(USUAL_CONFIG) && !file.exists() {
         return Ok(None);
     }
-    load_config(file).map(Some)
+    load_with_warnings(file).map(Some)
 }
 
 fn round(config: &Path, options: &Options, sandbox: &Sandbox) -> anyhow::Result<ExitCode> {

@@ -12,7 +12,7 @@ use postroom_sandbox::{Lookup, LookupError, NoKv, Run};
 use serde_json::json;
 
 use crate::commands::check::wants::EXPECT_IS_NOT_WATCHED;
-use crate::commands::{load_in_part, print};
+use crate::commands::{load_readable, print};
 use postroom_config::{Config, RuleKind, RuleUse};
 use postroom_rules::cases::Terms;
 use postroom_rules::directory::Directory;
@@ -28,7 +28,7 @@ pub fn try_rule(
     mailbox: Option<&str>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let config = mailbox.map(|_| load_in_part(config)).transpose()?;
+    let config = mailbox.map(|_| load_readable(config)).transpose()?;
     let terms = match config.as_ref().zip(mailbox) {
         Some((config, mailbox)) => Terms::of_mailbox(config, mailbox, rule)?,
         None => Terms::of_nobody(rule),

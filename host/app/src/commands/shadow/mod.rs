@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cli::ShadowArgs;
 use crate::commands::replay::counts;
-use crate::commands::{load_config, no_mailbox, open_reader, print, table};
+use crate::commands::{load_with_warnings, no_mailbox, open_reader, print, table};
 use postroom_config::suggest::hint;
 use postroom_line::shadow::{self, Put};
 use postroom_rules::rulebook;
@@ -26,7 +26,7 @@ pub use show::show;
 const SHORT: usize = 12;
 
 pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> {
-    let config = load_config(config_file)?;
+    let config = load_with_warnings(config_file)?;
     let Some(mailbox) = config.mailbox(&args.mailbox) else {
         return Err(no_mailbox(&config, &args.mailbox));
     };
@@ -123,7 +123,7 @@ pub fn stop(config_file: &Path, mailbox: &str) -> anyhow::Result<ExitCode> {
 }
 
 pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Result<ExitCode> {
-    let config = load_config(config_file)?;
+    let config = load_with_warnings(config_file)?;
     let reader = open_reader(config_file)?;
     let shadow = newest(&reader, mailbox)?;
     if shadow.state == ShadowState::Promoted {
