@@ -143,6 +143,8 @@ pub struct Misconfigured {
 #[derive(Debug, Clone)]
 pub struct Tenant {
     pub name: String,
+    /// The file that defines it, as the user would name it.
+    pub file: String,
     /// Lower case.
     pub domains: Vec<String>,
     /// By the rule's name as configured.

@@ -1,6 +1,6 @@
 //! Reads `[tenants.*]`: the clients, with the settings, grants and limits of their rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use postroom_core::Grants;
@@ -30,9 +30,10 @@ pub fn read<'r>(
     all_limits: &TenantLimits,
 ) -> (Vec<Tenant>, SettingsKeys<'r>) {
     let mut keys = SettingsKeys::default();
+    let mut domains = HashMap::new();
     let tenants = entries
         .into_iter()
-        .filter_map(|(name, item)| read_one(name, &item, all_limits, &mut keys))
+        .filter_map(|(name, item)| read_one(name, &item, all_limits, &mut keys, &mut domains))
         .collect();
     (tenants, keys)
 }
@@ -42,10 +43,17 @@ fn read_one<'r>(
     item: &Item<'r>,
     all_limits: &TenantLimits,
     keys: &mut SettingsKeys<'r>,
+    taken: &mut HashMap<String, (&'r str, String)>,
 ) -> Option<Tenant> {
     let section = item.section("a tenant")?;
     let domains = match section.item("domains") {
-        Some(item) => item.each(|domain| domain.domain()),
+        Some(list) => {
+            if list.value().is_array() {
+                let items = list.list().into_iter().flatten();
+                items.for_each(|item| warn_if_taken(name, &item, taken));
+            }
+            list.each(|domain| domain.domain())
+        }
         None => Some(Vec::new()),
     };
     let capabilities = match section.item("grants") {
@@ -107,6 +115,7 @@ fn read_one<'r>(
     section.finish();
     Some(Tenant {
         name: name.into(),
+        file: item.reader.file.into(),
         domains: domains?,
         settings: settings?,
         on_failure: on_failure?,
@@ -122,6 +131,26 @@ fn read_one<'r>(
         mails_per_minute: limits.mails_per_minute,
         rule_tests: rule_tests?,
     })
+}
+
+/// Warns of a domain that another tenant has, too: only one of them can be a sender's client.
+fn warn_if_taken<'r>(
+    tenant: &'r str,
+    item: &Item<'r>,
+    taken: &mut HashMap<String, (&'r str, String)>,
+) {
+    let Some(domain) = item.value().as_str().map(str::to_lowercase) else {
+        return;
+    };
+    match taken.get(&domain) {
+        Some((other, place)) if *other != tenant => item.warning(
+            format!("{domain} is a domain of tenant \"{other}\", too ({place})"),
+            "give the domain to the one client whose people write from it",
+        ),
+        _ => {
+            taken.insert(domain, (tenant, item.reader.place(item.at)));
+        }
+    }
 }
 
 /// A file of contacts or assets; an outer `None` when something is wrong with it.

@@ -27,7 +27,7 @@ use postroom_core::{Grants, LOADED_BYTES, Limits};
 /// The interpreter of scripts, a core module built for the world `script-engine`.
 static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));
 /// The default rule, a core module built for the world `rule`.
-static STANDARD: &[u8] = include_bytes!(env!("POSTROOM_GUEST_STANDARD"));
+pub(crate) static STANDARD: &[u8] = include_bytes!(env!("POSTROOM_GUEST_STANDARD"));
 /// The interface by which the script engine asks what is granted.
 const ENGINE: &str = "postroom:plugin/engine@1.1.0";
 /// The interface by which the script engine reports the line that decided.

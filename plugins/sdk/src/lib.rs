@@ -70,3 +70,21 @@ macro_rules! rule {
         };
     };
 }
+
+/// Declares the settings that the rule reads, so that `postroom check` finds a misspelt key: `declare_settings!("queue", "priority")`.
+#[macro_export]
+macro_rules! declare_settings {
+    ($($name:literal),+ $(,)?) => {
+        const _: () = {
+            const NAMES: &[u8] = ::core::concat!($($name, "\n"),+).as_bytes();
+            // A custom section holds an array, not a reference to one.
+            #[used]
+            #[cfg_attr(target_arch = "wasm32", unsafe(link_section = "postroom:settings"))]
+            static SECTION: [u8; NAMES.len()] = {
+                let mut bytes = [0; NAMES.len()];
+                bytes.copy_from_slice(NAMES);
+                bytes
+            };
+        };
+    };
+}

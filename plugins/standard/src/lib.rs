@@ -6,6 +6,7 @@
 use postroom_sdk::{Action, Classification, Context, Mail, note, reply, settings, ticket};
 
 postroom_sdk::rule!(decide);
+postroom_sdk::declare_settings!("queue", "priority", "acknowledge");
 
 fn decide(mail: &Mail, ctx: &Context) -> Vec<Action> {
     if ctx.thread.as_ref().is_some_and(|thread| thread.authorised) {

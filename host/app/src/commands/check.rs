@@ -2,15 +2,18 @@
 
 mod patterns;
 pub mod wants;
+mod whole;
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use jiff::Timestamp;
 use postroom_core::counted;
-use postroom_sandbox::{LoadError, Rule, Sandbox, SandboxError};
+use postroom_sandbox::{
+    LoadError, Rule, Sandbox, SandboxError, component_settings, script_settings,
+};
 use postroom_store::{Reader, RefusedRule, StoreError};
 use serde_json::json;
 
@@ -19,6 +22,11 @@ use postroom_config::{Config, Problem, RuleUse};
 use postroom_rules::cases::{ReleaseGate, folder_of};
 use postroom_rules::directory::Directory;
 use postroom_rules::rulebook;
+
+/// Problems, warnings and needs of rules that a person is shown, each.
+const SHOWN: usize = 20;
+/// Tenants that are named where several share a need; more are counted.
+const NAMED_TENANTS: usize = 5;
 
 /// The findings of a check.
 #[derive(Debug, Default)]
@@ -50,6 +58,10 @@ pub struct Findings {
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
     pub wants: Vec<&'static str>,
+    /// The settings that it declares.
+    pub declared: Option<Vec<String>>,
+    /// Every file that it consists of.
+    pub files: Vec<PathBuf>,
 }
 
 impl From<Problem> for Findings {
@@ -71,7 +83,8 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
         return Err(error.into());
     }
     for (level, found) in [("problem", &report.problems), ("warning", &report.warnings)] {
-        for problem in found {
+        let most = if json { usize::MAX } else { SHOWN };
+        for problem in found.iter().take(most) {
             if json {
                 println!("{}", json_line(level, problem));
             } else if level == "warning" {
@@ -80,18 +93,17 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
                 println!("{}\n", problem.as_error());
             }
         }
-    }
-    for wanted in &report.wants {
-        if json {
-            println!("{}", wants_line(wanted));
-        } else {
-            let Wanted {
-                rule,
-                tenant,
-                wants,
-            } = wanted;
-            eprintln!("{rule} needs {} (tenant {tenant})", wants.join(", "));
+        if let Some(more) = found.len().checked_sub(most).filter(|more| *more > 0) {
+            let more = counted(more, &format!("more {level}"));
+            println!("and {more}: `postroom check --json` prints all of them\n");
         }
+    }
+    if json {
+        for wanted in &report.wants {
+            println!("{}", wants_line(wanted));
+        }
+    } else {
+        print_wants(&report.wants);
     }
     let file = file.display();
     match report.problems.len() {
@@ -108,6 +120,28 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Prints the needs of rules, tenants with the same need together.
+fn print_wants(wants: &[Wanted]) {
+    let mut tenants: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
+    for wanted in wants {
+        let need = (wanted.rule.as_str(), wanted.wants.join(", "));
+        tenants.entry(need).or_default().push(&wanted.tenant);
+    }
+    let most = tenants.len().saturating_sub(SHOWN);
+    for ((rule, wants), tenants) in tenants.into_iter().take(SHOWN) {
+        let who = match tenants[..] {
+            [tenant] => format!("tenant {tenant}"),
+            _ if tenants.len() <= NAMED_TENANTS => format!("tenants {}", tenants.join(", ")),
+            _ => counted(tenants.len(), "tenant"),
+        };
+        eprintln!("{rule} needs {wants} ({who})");
+    }
+    if most > 0 {
+        let more = counted(most, "more rule");
+        eprintln!("and {more}: `postroom check --json` prints all of them");
+    }
 }
 
 /// Reads the configuration and gives every rule that could be made out to `load`, which answers what is wrong with it. The
@@ -142,6 +176,7 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &ReleaseGate) -> Findings) ->
         Err(problems) => report.problems.extend(problems.iter().cloned()),
     }
     let mut sound = BTreeSet::new();
+    let (mut files, mut declared) = (BTreeSet::new(), BTreeMap::new());
     for wanted in &uses {
         // A missing file is already reported above.
         if wanted.rule.path().is_some_and(|path| !path.is_file()) {
@@ -156,6 +191,8 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &ReleaseGate) -> Findings) ->
         }
         report.add(findings.problems);
         report.warnings.extend(findings.warnings);
+        files.extend(findings.files);
+        declared.extend(findings.declared.map(|it| (wanted.rule.name.clone(), it)));
         if !findings.wants.is_empty() {
             report.wants.push(Wanted {
                 rule: wanted.rule.name.clone(),
@@ -165,6 +202,16 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &ReleaseGate) -> Findings) ->
         }
     }
     report.rules = sound.len();
+    if let Ok(config) = &config {
+        report.add(whole::unknown_settings(config, &uses, &declared));
+        let warnings = &mut report.warnings;
+        warnings.extend(whole::mute(config, &report.wants));
+        warnings.extend(whole::signed_out(config));
+        // The files of a rule that does not load are unknown.
+        if report.problems.is_empty() {
+            warnings.extend(whole::unused(&uses, &files));
+        }
+    }
     report
 }
 
@@ -243,9 +290,12 @@ impl<'c> Loader<'c> {
         findings.warnings.extend(self.out(&shown, wanted, &rule));
         let Some(bundle) = rule.bundle() else {
             findings.wants = wants::of_component(&bytes);
+            findings.declared = component_settings(&bytes);
             return findings;
         };
+        findings.declared = str::from_utf8(&bytes).ok().and_then(script_settings);
         for module in bundle.modules() {
+            findings.files.push(wanted.rule.base().join(&module.name));
             let file = path_of(&module.name);
             let bad = patterns::refused(&file, &module.text, &wanted.limits);
             findings.problems.extend(bad);

@@ -66,8 +66,8 @@ const FOLDER: &str = "vault";
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 impl Vault {
-    /// Whether records are kept below `data_dir`.
-    pub(super) fn is_used(data_dir: &Path) -> Result<bool, VaultError> {
+    /// Whether records are kept below `data_dir`. Creates nothing.
+    pub fn is_used(data_dir: &Path) -> Result<bool, VaultError> {
         let folder = data_dir.join(FOLDER);
         if !folder.exists() {
             return Ok(false);
