@@ -55,7 +55,7 @@ fn a_configuration_that_is_not_there_says_how_to_make_one() {
 fn the_manuals_sample_is_sound() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let manual = fs::read_to_string(root.join("docs/configuration.md")).unwrap();
-    let (_, sample) = manual.split_once("## A whole one").unwrap();
+    let (_, sample) = manual.split_once("## A complete example").unwrap();
     let (_, sample) = sample.split_once("```toml\n").unwrap();
     let (sample, _) = sample.split_once("```").unwrap();
     let dir = tempfile::tempdir().unwrap();
