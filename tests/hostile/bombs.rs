@@ -86,7 +86,8 @@ pub fn many_imports(count: u32) -> Vec<u8> {
     .concat()
 }
 
-/// A component that a run of the tests shares with none before: what was compiled or noted then says nothing about it.
+/// Returns a component that a run of the tests shares with none before: what was compiled or noted then says nothing about
+/// it.
 pub fn component(modules: &[Vec<u8>]) -> Vec<u8> {
     let mut component = [
         COMPONENT,
@@ -104,7 +105,7 @@ pub fn component(modules: &[Vec<u8>]) -> Vec<u8> {
 pub const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 pub const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// A section of a module or a component; a custom one begins with its name.
+/// Returns a section of a module or a component; a custom one begins with its name.
 pub fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [&[id][..], &leb(content.len() as u32), content].concat()
 }
@@ -144,7 +145,8 @@ fn change(body: &mut Vec<u8>, local: u32) {
     body.extend(leb(local));
 }
 
-/// A component of one function `(param) -> i32` that returns the sum of its locals, so that all of them live to its end.
+/// Returns a component of one function `(param) -> i32` that returns the sum of its locals, so that all of them live to its
+/// end.
 fn of_function(locals: u32, body: Vec<u8>) -> Vec<u8> {
     // One group of i32 locals.
     let mut code = [&[0x01][..], &leb(locals), &[0x7f], &body].concat();

@@ -59,7 +59,7 @@ struct Claims<'a> {
 }
 
 impl Certificate {
-    /// A PEM text with one certificate (others may follow) and its unencrypted RSA key, in any order.
+    /// Returns a PEM text with one certificate (others may follow) and its unencrypted RSA key, in any order.
     pub fn from_pem(pem: &Secret) -> Result<Self, CertificateError> {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(unencrypted(pem)?)
             .collect::<Result<_, _>>()
@@ -89,7 +89,7 @@ impl Certificate {
         self.not_after
     }
 
-    /// A signed statement that the request comes from the application, for one address.
+    /// Returns a signed statement that the request comes from the application, for one address.
     pub(crate) fn assertion(&self, client_id: &str, audience: &Url) -> Result<Secret, String> {
         let begin = Timestamp::now() - CLOCK_SKEW;
         let claims = Claims {
@@ -144,7 +144,7 @@ pub(crate) struct RsaKey {
     modulus: Vec<u8>,
 }
 
-/// The first private key of a PEM text, proved to be able to sign.
+/// Returns the first private key of a PEM text, proved to be able to sign.
 pub(crate) fn private_key(pem: &Secret) -> Result<RsaKey, CertificateError> {
     let der = PrivateKeyDer::pem_slice_iter(unencrypted(pem)?)
         .next()
@@ -174,7 +174,7 @@ pub(crate) fn private_key(pem: &Secret) -> Result<RsaKey, CertificateError> {
     })
 }
 
-/// The text, unless a key in it is encrypted (RFC 7468 section 11, RFC 1421 section 4.6.1.1).
+/// Returns the text, unless a key in it is encrypted (RFC 7468 section 11, RFC 1421 section 4.6.1.1).
 fn unencrypted(pem: &Secret) -> Result<&[u8], CertificateError> {
     let is_encrypted = pem.expose().lines().any(|line| {
         line.contains("ENCRYPTED")
@@ -188,7 +188,7 @@ fn unencrypted(pem: &Secret) -> Result<&[u8], CertificateError> {
     Ok(pem.expose().as_bytes())
 }
 
-/// The RSA key inside a PKCS#8 wrapping (RFC 5958 section 2).
+/// Returns the RSA key inside a PKCS#8 wrapping (RFC 5958 section 2).
 fn inner_key(pkcs8: &[u8]) -> Result<&[u8], CertificateError> {
     let damaged = || broken("the private key is damaged");
     let (_, wrapping) = parse_der(pkcs8).map_err(|_| damaged())?;

@@ -73,7 +73,7 @@ pub enum Remedy {
 }
 
 impl AuthError {
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Returns whether the same request may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         matches!(self, AuthError::Transient { .. })
     }
@@ -105,7 +105,7 @@ impl AuthError {
         }
     }
 
-    /// The account it happened with; `None` where there is not even a profile.
+    /// Returns the account it happened with; `None` where there is not even a profile.
     pub fn account(&self) -> Option<&Account> {
         match self {
             AuthError::UnknownProfile { .. } => None,

@@ -128,7 +128,7 @@ pub enum Login {
 }
 
 impl Login {
-    /// The user name that is signed in as.
+    /// Returns the user name that is signed in as.
     pub fn user(&self) -> &str {
         match self {
             Login::Bearer { user, .. } | Login::Password { user, .. } => user,
@@ -137,7 +137,7 @@ impl Login {
 }
 
 impl Profile {
-    /// The day the client secret or certificate stops working, where it is known.
+    /// Returns the day the client secret or certificate stops working, where it is known.
     pub fn credential_expires(&self) -> Option<Date> {
         match &self.client {
             ClientCredential::Secret { expires, .. } => *expires,
@@ -148,7 +148,7 @@ impl Profile {
         }
     }
 
-    /// The scopes of one token request for this resource.
+    /// Returns the scopes of one token request for this resource.
     pub fn scopes_for(&self, resource: Resource, needs: &[Need]) -> Vec<String> {
         match &self.scopes {
             Some(scopes) => scopes.clone(),
@@ -158,7 +158,7 @@ impl Profile {
         }
     }
 
-    /// The scopes of a sign-in: those of every resource that is needed, each once.
+    /// Returns the scopes of a sign-in: those of every resource that is needed, each once.
     pub fn sign_in_scopes(&self, needs: &[Need]) -> Vec<String> {
         let mut scopes = Vec::new();
         for resource in needs.iter().map(|need| need.resource()) {
@@ -173,7 +173,7 @@ impl Profile {
 }
 
 impl Grant {
-    /// The name in the configuration and in listings.
+    /// Returns the name in the configuration and in listings.
     pub fn name(&self) -> &'static str {
         match self {
             Grant::AuthorizationCode { .. } => "authorization-code",
@@ -184,12 +184,12 @@ impl Grant {
         }
     }
 
-    /// Whether the tokens are the application's own, and not a user's.
+    /// Returns whether the tokens are the application's own, and not a user's.
     pub fn is_app_only(&self) -> bool {
         matches!(self, Grant::ClientCredentials)
     }
 
-    /// Whether a person has to sign in before the first token.
+    /// Returns whether a person has to sign in before the first token.
     pub fn is_interactive(&self) -> bool {
         matches!(self, Grant::AuthorizationCode { .. } | Grant::DeviceCode)
     }

@@ -117,7 +117,8 @@ const GOOGLE_MAIL_SCOPE: &str = "https://mail.google.com/";
 const MICROSOFT_REFRESH_DAYS: i64 = 90;
 
 impl Provider {
-    /// The scopes of one token request: those of `needs` that `resource` serves. `app_only` is a service signing in as itself.
+    /// Returns the scopes of one token request: those of `needs` that `resource` serves. `app_only` is a service signing in
+    /// as itself.
     pub fn scopes(self, resource: Resource, needs: &[Need], app_only: bool) -> Vec<String> {
         match self {
             Provider::Microsoft(cloud) => {
@@ -178,7 +179,7 @@ impl Provider {
         }
     }
 
-    /// The authorize, token and device addresses. `tenant` is Microsoft's directory; `None` for a custom provider.
+    /// Returns the authorize, token and device addresses. `tenant` is Microsoft's directory; `None` for a custom provider.
     pub fn urls(self, tenant: &str) -> Option<[String; 3]> {
         match self {
             Provider::Microsoft(cloud) => {

@@ -107,7 +107,7 @@ impl RedirectListener {
         }))
     }
 
-    /// The redirect address to register with the request: as configured, or with the port that was free.
+    /// Returns the redirect address to register with the request: as configured, or with the port that was free.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -361,7 +361,7 @@ fn answer(request: &Request<Incoming>, expected: &Expected, path: &str) -> Answe
     Answer::Page(page(StatusCode::BAD_REQUEST, heading, text))
 }
 
-/// Whether the request's `Host` is a name of this machine. Ports do not count: they may be forwarded.
+/// Returns whether the request's `Host` is a name of this machine. Ports do not count: they may be forwarded.
 fn is_for_this_machine(request: &Request<Incoming>) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -375,7 +375,7 @@ fn is_for_this_machine(request: &Request<Incoming>) -> bool {
     })
 }
 
-/// A page of our own words: what came with the request is never echoed.
+/// Returns a page of our own words: what came with the request is never echoed.
 fn page(status: StatusCode, heading: &str, text: &str) -> Response<Full<Bytes>> {
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{heading} - Postroom</title></head>\

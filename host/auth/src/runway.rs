@@ -58,7 +58,7 @@ pub enum State {
 }
 
 impl State {
-    /// The name in listings.
+    /// Returns the name in listings.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Ok => "ok",
@@ -293,7 +293,7 @@ impl View<'_> {
         }
     }
 
-    /// A failure that may pass by itself.
+    /// Returns a failure that may pass by itself.
     fn trouble(&self) -> Option<&Failure> {
         let failure = self.kept?.failure.as_ref()?;
         matches!(failure.cause, Cause::Transient(_)).then_some(failure)
@@ -450,7 +450,7 @@ impl View<'_> {
         format!("{text} ({raw}, since {:.0})", failure.at)
     }
 
-    /// A credential whose day has passed, unless the server took it later still.
+    /// Returns a credential whose day has passed, unless the server took it later still.
     fn credential_ended(&self) -> Option<String> {
         let at = secret_expires(self.profile)?;
         let ended = match self.profile.client {
@@ -468,7 +468,7 @@ impl View<'_> {
         })
     }
 
-    /// Whether the server gave a token after the day on which the secret should have ended.
+    /// Returns whether the server gave a token after the day on which the secret should have ended.
     fn works_beyond(&self, end: Date) -> bool {
         let last = self.kept.and_then(|record| record.last_refresh);
         let is_secret = matches!(self.profile.client, ClientCredential::Secret { .. });
@@ -484,7 +484,7 @@ impl View<'_> {
         self.access_expires().is_some_and(|at| at > self.now)
     }
 
-    /// The newest access token's end.
+    /// Returns the newest access token's end.
     fn access_expires(&self) -> Option<Timestamp> {
         self.kept?.access.iter().map(|access| access.expires).max()
     }
@@ -499,8 +499,8 @@ impl View<'_> {
         })
     }
 
-    /// A refresh token that each use renews is near its end once two thirds of its life went by unused, and never more than
-    /// the first step ahead.
+    /// Returns a refresh token that each use renews is near its end once two thirds of its life went by unused, and never
+    /// more than the first step ahead.
     fn refresh_is_near(&self, at: Timestamp) -> bool {
         let in_notice = step(day(self.now), day(at), NOTICE_DAYS).is_some();
         if self.profile.provider == Provider::Google {
@@ -579,7 +579,7 @@ fn renewal(profile: &Profile) -> String {
     }
 }
 
-/// The moment from which the secret or certificate may be refused.
+/// Returns the moment from which the secret or certificate may be refused.
 fn secret_expires(profile: &Profile) -> Option<Timestamp> {
     match &profile.client {
         ClientCredential::Certificate(certificate) => Some(certificate.not_after()),
@@ -587,7 +587,7 @@ fn secret_expires(profile: &Profile) -> Option<Timestamp> {
     }
 }
 
-/// Whether a profile gets tokens for EWS of a Microsoft cloud.
+/// Returns whether a profile gets tokens for EWS of a Microsoft cloud.
 fn uses_ews_online(profile: &Profile, accounts: &[AccountUse]) -> bool {
     let needs_ews = accounts
         .iter()
@@ -607,7 +607,7 @@ fn names_ews_online(scopes: &[String]) -> bool {
     })
 }
 
-/// Whether a host is one of Exchange Online's, in any of Microsoft's clouds.
+/// Returns whether a host is one of Exchange Online's, in any of Microsoft's clouds.
 fn is_exchange_online(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let host = host.trim_end_matches(['.', '/']);
@@ -623,7 +623,7 @@ fn is_exchange_online(host: &str) -> bool {
     })
 }
 
-/// The smallest of the steps that is reached; 0 once the day has passed, `None` while it is further away than all.
+/// Returns the smallest of the steps that is reached; 0 once the day has passed, `None` while it is further away than all.
 fn step(today: Date, end: Date, steps: &[i64]) -> Option<i64> {
     let left = days_between(today, end);
     if left < 0 {
@@ -647,7 +647,7 @@ fn distance(today: Date, end: Date) -> String {
     }
 }
 
-/// The refusal's codes without the server's prose.
+/// Returns the refusal's codes without the server's prose.
 fn raw(refusal: &Refusal) -> String {
     let mut text = refusal.error.clone();
     for code in &refusal.codes {

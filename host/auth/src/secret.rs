@@ -15,7 +15,7 @@ impl Secret {
         Self(SecretString::from(value.into()))
     }
 
-    /// The secret itself, for the moment it goes onto the wire.
+    /// Returns the secret itself, for the moment it goes onto the wire.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -48,7 +48,7 @@ impl AccessToken {
         Self(Secret::new(value))
     }
 
-    /// The token itself, for the moment it goes onto the wire.
+    /// Returns the token itself, for the moment it goes onto the wire.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }

@@ -73,7 +73,7 @@ impl ServiceKey {
         })
     }
 
-    /// A signed request to act for `user`.
+    /// Returns a signed request to act for `user`.
     pub(crate) fn assertion(
         &self,
         user: &str,

@@ -126,7 +126,7 @@ impl Expected {
         }
     }
 
-    /// Whether the redirect names its issuer (RFC 9207 section 2), and it is not the one that was discovered.
+    /// Returns whether the redirect names its issuer (RFC 9207 section 2), and it is not the one that was discovered.
     fn is_of_another_issuer(&self, query: &str) -> bool {
         match (&self.issuer, value(query, "iss")) {
             (Some(issuer), Some(named)) => Url::parse(&named).as_ref() != Ok(issuer),
@@ -134,8 +134,8 @@ impl Expected {
         }
     }
 
-    /// The page's no (RFC 6749 section 4.1.2.1). A redirect has no field for Microsoft's numbers: they stand in its description, as
-    /// `AADSTS65004: …`.
+    /// Returns the page's no (RFC 6749 section 4.1.2.1). A redirect has no field for Microsoft's numbers: they stand in its
+    /// description, as `AADSTS65004: …`.
     fn refused(&self, query: &str, error: &str) -> AuthError {
         let code = value(query, "code").unwrap_or_default();
         let sent = Redactor::new([self.state.expose(), &code]);
@@ -191,7 +191,7 @@ fn aadsts(text: &str) -> Vec<u32> {
     codes
 }
 
-/// The word after a label.
+/// Returns the word after a label.
 fn after(text: &str, label: &str) -> Option<String> {
     let (_, rest) = text.split_once(label)?;
     rest.split_whitespace().next().map(shortened)

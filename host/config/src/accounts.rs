@@ -25,7 +25,7 @@ impl Places {
     }
 }
 
-/// Every account in the order of the file, then those of application profiles that nobody uses yet.
+/// Returns every account in the order of the file, then those of application profiles that nobody uses yet.
 pub fn of(
     reader: &Reader,
     mailboxes: (&[Mailbox], &Places),

@@ -156,13 +156,13 @@ pub struct DirectoryFile {
 }
 
 impl DirectoryFile {
-    /// The file as people see it: from the folder that the configuration was named from.
+    /// Returns the file as people see it: from the folder that the configuration was named from.
     pub fn shown(&self) -> String {
         let path = self.path.strip_prefix(".").unwrap_or(&self.path);
         path.display().to_string()
     }
 
-    /// Whether it is CSV rather than TOML.
+    /// Returns whether it is CSV rather than TOML.
     pub fn is_csv(&self) -> bool {
         self.path.extension().is_some_and(|it| it == "csv")
     }
@@ -234,7 +234,8 @@ pub enum RuleKind {
 }
 
 impl Rule {
-    /// A file outside of any configuration, named as it was given: a component when it ends in `.wasm`, else a script.
+    /// Returns a file outside of any configuration, named as it was given: a component when it ends in `.wasm`, else a
+    /// script.
     pub fn of_file(path: &Path) -> Self {
         let is_component = path.extension().is_some_and(|e| e == "wasm");
         let kind = if is_component {
@@ -248,7 +249,7 @@ impl Rule {
         }
     }
 
-    /// A rule as a command names it: the built-in one of that name, else [a file](Self::of_file).
+    /// Returns a rule as a command names it: the built-in one of that name, else [a file](Self::of_file).
     pub fn of_argument(argument: &Path) -> Self {
         match argument.to_str() {
             Some(name @ "standard") => Self {
@@ -263,7 +264,7 @@ impl Rule {
         }
     }
 
-    /// The rule's file; `None` for a built-in rule.
+    /// Returns the rule's file; `None` for a built-in rule.
     pub fn path(&self) -> Option<&Path> {
         match &self.kind {
             RuleKind::Script(path) | RuleKind::Component(path) => Some(path),
@@ -271,7 +272,7 @@ impl Rule {
         }
     }
 
-    /// The folder that its name begins at: the configuration's.
+    /// Returns the folder that its name begins at: the configuration's.
     pub fn base(&self) -> PathBuf {
         let mut base = self.path().unwrap_or(Path::new("")).to_owned();
         for _ in Path::new(&self.name).components() {
@@ -421,7 +422,7 @@ impl Config {
         self.outgoing.iter().find(|outgoing| outgoing.name == name)
     }
 
-    /// Every rule of every tenant, each once, the built-in ones included.
+    /// Returns every rule of every tenant, each once, the built-in ones included.
     pub fn rule_uses(&self) -> Vec<RuleUse> {
         let chains = self.mailboxes.iter();
         rules::uses(
@@ -430,7 +431,7 @@ impl Config {
         )
     }
 
-    /// Every address mail arrives or leaves by, lower case, each once.
+    /// Returns every address mail arrives or leaves by, lower case, each once.
     pub fn own_addresses(&self) -> BTreeSet<String> {
         let arriving = self.mailboxes.iter().filter_map(|m| m.address.as_deref());
         let leaving = self.outgoing.iter().flat_map(|outgoing| {
@@ -442,7 +443,8 @@ impl Config {
     }
 }
 
-/// The data folder alone: no secret is read and no rule looked for, so that listings work where those are not at hand.
+/// Returns the data folder alone: no secret is read and no rule looked for, so that listings work where those are not at
+/// hand.
 pub fn data_dir(file: &Path) -> Result<PathBuf, Problems> {
     let name = file.to_string_lossy();
     let text = text(file, &name)?;
@@ -555,7 +557,7 @@ fn read(root: Section, file: &Path) -> (Option<Config>, Vec<RuleUse>) {
     (config, uses)
 }
 
-/// The document, or `None` with every place told where it is no TOML.
+/// Returns the document, or `None` with every place told where it is no TOML.
 fn parse<'r>(reader: &Reader, text: &'r str) -> Option<Spanned<DeTable<'r>>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut last_bare = None;
@@ -591,7 +593,7 @@ fn read_data_dir(root: &Section) -> Option<PathBuf> {
     }
 }
 
-/// The certificates of `[tls] ca`, a PEM file.
+/// Returns the certificates of `[tls] ca`, a PEM file.
 fn read_roots(root: &Section) -> Option<Vec<CertificateDer<'static>>> {
     let Some(item) = root.item("tls") else {
         return Some(Vec::new());
@@ -634,7 +636,7 @@ fn folder(file: &Path) -> &Path {
     }
 }
 
-/// The text of the configuration file.
+/// Returns the text of the configuration file.
 fn text(file: &Path, name: &str) -> Result<String, Problems> {
     values::read_argument(file, MAX_FILE_BYTES).map_err(|reason| {
         let cure = if file.exists() {

@@ -107,7 +107,7 @@ pub struct TenantLimits {
     pub mails_per_minute: Option<u32>,
 }
 
-/// The limits of all tenants and of the line. What cannot be read keeps its default, the problem being told.
+/// Returns the limits of all tenants and of the line. What cannot be read keeps its default, the problem being told.
 pub fn read(root: &Section) -> (TenantLimits, LineLimits) {
     let mut tenants = TenantLimits::default();
     let mut line = LineLimits::default();
@@ -132,7 +132,7 @@ pub fn read(root: &Section) -> (TenantLimits, LineLimits) {
     (tenants, line)
 }
 
-/// A tenant's limits: those of all, save what it sets itself.
+/// Returns a tenant's limits: those of all, save what it sets itself.
 pub fn read_tenant(tenant: &Section, all: &TenantLimits) -> TenantLimits {
     let mut limits = all.clone();
     if let Some(section) = tenant.section("limits", "a tenant's limits") {

@@ -215,7 +215,7 @@ fn read_one_after(
     Some(After::Move(target))
 }
 
-/// A folder's name without what no server takes (RFC 9051 section 5.1).
+/// Returns a folder's name without what no server takes (RFC 9051 section 5.1).
 pub fn sound_folder(item: &Item, text: &str) -> Option<String> {
     if text.contains(char::is_control) {
         item.problem(

@@ -37,12 +37,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The problem as an error, as rustc prints one: message, place, source line and help.
+    /// Returns the problem as an error, as rustc prints one: message, place, source line and help.
     pub fn as_error(&self) -> impl fmt::Display + '_ {
         Shown(self, Level::ERROR)
     }
 
-    /// The problem as a warning.
+    /// Returns the problem as a warning.
     pub fn as_warning(&self) -> impl fmt::Display + '_ {
         Shown(self, Level::WARNING)
     }
@@ -128,7 +128,7 @@ impl SourceLine {
     }
 }
 
-/// The length of the string, word or sign that a text begins with.
+/// Returns the length of the string, word or sign that a text begins with.
 fn token_bytes(text: &str) -> usize {
     let mut chars = text.char_indices();
     let Some((_, first)) = chars.next() else {
@@ -181,7 +181,7 @@ impl Problems {
         (!problems.is_empty()).then_some(Self(problems))
     }
 
-    /// The one problem of a file that could not be read at all.
+    /// Returns the one problem of a file that could not be read at all.
     pub(super) fn of_file(file: &str, message: String, cure: &str) -> Self {
         Self(vec![Problem {
             file: file.into(),

@@ -115,17 +115,17 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// The line an offset lies in, from 1.
+    /// Returns the line an offset lies in, from 1.
     pub fn line(&self, at: usize) -> u32 {
         self.line_starts.partition_point(|start| *start <= at) as u32
     }
 
-    /// The problems that refuse the whole file.
+    /// Returns the problems that refuse the whole file.
     pub fn problems(&self) -> Vec<Problem> {
         self.problems.borrow().clone()
     }
 
-    /// The warnings so far, in the order of the file.
+    /// Returns the warnings so far, in the order of the file.
     pub fn warnings(&self) -> Vec<Problem> {
         in_order(&self.warnings)
     }
@@ -149,7 +149,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// The value of a key that may be left out.
+    /// Returns the value of a key that may be left out.
     pub fn item(&self, key: &'static str) -> Option<Item<'r>> {
         let mut asked = self.asked.borrow_mut();
         if !asked.contains(&key) {
@@ -164,7 +164,7 @@ impl<'r> Section<'r> {
         })
     }
 
-    /// The value of a key that must be there.
+    /// Returns the value of a key that must be there.
     pub fn required(&self, key: &'static str, cure: &str) -> Option<Item<'r>> {
         let item = self.item(key);
         if item.is_none() {
@@ -173,12 +173,12 @@ impl<'r> Section<'r> {
         item
     }
 
-    /// A table within this one; `None` when it is left out, or is no table.
+    /// Returns a table within this one; `None` when it is left out, or is no table.
     pub fn section(&self, key: &'static str, what: &'static str) -> Option<Section<'r>> {
         self.item(key)?.section(what)
     }
 
-    /// Every entry of a table whose keys are names, in the order of the file.
+    /// Returns every entry of a table whose keys are names, in the order of the file.
     pub fn entries(&self) -> Vec<(&'r str, Item<'r>)> {
         let mut entries: Vec<_> = self
             .table
@@ -287,14 +287,14 @@ impl<'r> Item<'r> {
         self.value
     }
 
-    /// Whether this is a table with that key.
+    /// Returns whether this is a table with that key.
     pub fn has(&self, key: &str) -> bool {
         self.value
             .as_table()
             .is_some_and(|table| table.contains_key(key))
     }
 
-    /// Whether this is a table or an array with nothing in it.
+    /// Returns whether this is a table or an array with nothing in it.
     pub fn is_empty(&self) -> bool {
         match self.value {
             DeValue::Table(table) => table.is_empty(),
@@ -316,7 +316,7 @@ impl<'r> Item<'r> {
         Some(text)
     }
 
-    /// A whole number within a range.
+    /// Returns a whole number within a range.
     pub fn integer(&self, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let Some(integer) = self.value.as_integer() else {
             self.wrong_type("a whole number", "write it without quotes");
@@ -344,7 +344,7 @@ impl<'r> Item<'r> {
         flag
     }
 
-    /// The elements of an array.
+    /// Returns the elements of an array.
     pub fn list(&self) -> Option<Vec<Item<'r>>> {
         let Some(array) = self.value.as_array() else {
             self.wrong_type("an array", "write it in brackets: [\"…\"]");
@@ -359,7 +359,7 @@ impl<'r> Item<'r> {
         Some(items.collect())
     }
 
-    /// A table; `what` says what it describes.
+    /// Returns a table; `what` says what it describes.
     pub fn section(&self, what: &'static str) -> Option<Section<'r>> {
         let Some(table) = self.value.as_table() else {
             self.wrong_type("a table", &format!("write [{}] above its keys", self.path));
@@ -394,7 +394,7 @@ impl<'r> Item<'r> {
         None
     }
 
-    /// The name of something defined elsewhere in the file, such as a tenant.
+    /// Returns the name of something defined elsewhere in the file, such as a tenant.
     pub fn reference(&self, what: &str, table: &str, names: &[String]) -> Option<String> {
         let text = self.text()?;
         if names.iter().any(|name| name == text) {
@@ -438,7 +438,7 @@ fn in_order(problems: &RefCell<Vec<Problem>>) -> Vec<Problem> {
     problems
 }
 
-/// The path of a key within a table; quoted as TOML wants it.
+/// Returns the path of a key within a table; quoted as TOML wants it.
 pub fn join(path: &str, key: &str) -> String {
     let bare = !key.is_empty()
         && key

@@ -43,7 +43,7 @@ pub fn no_such(what: &str, name: &str, known: &[&str]) -> String {
     format!("no {what} is named {name}{known_names}{hint}")
 }
 
-/// The texts without the folder and the ending that both have.
+/// Returns the texts without the folder and the ending that both have.
 fn different_parts<'t>(a: &'t str, b: &'t str) -> (&'t str, &'t str) {
     let shared = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     let folder = a.as_bytes()[..shared]

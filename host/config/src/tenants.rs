@@ -25,7 +25,7 @@ struct SettingsKey {
     at: usize,
 }
 
-/// The tenants without problems, and every rule that they name outside of chains.
+/// Returns the tenants without problems, and every rule that they name outside of chains.
 pub fn read<'r>(
     reader: &'r Reader<'r>,
     entries: Vec<(&'r str, Item<'r>)>,
@@ -131,7 +131,7 @@ fn read_one(
     })
 }
 
-/// A file of contacts or assets; an outer `None` when something is wrong with it.
+/// Returns a file of contacts or assets; an outer `None` when something is wrong with it.
 fn directory_file(tenant: &Section, key: &'static str) -> Option<Option<DirectoryFile>> {
     let Some(item) = tenant.item(key) else {
         return Some(None);

@@ -117,7 +117,7 @@ pub fn make_private_folder(path: &Path) -> io::Result<()> {
         .create(path)
 }
 
-/// All that a file holds, if that is no more than so many bytes. A file that grows meanwhile is not read further.
+/// Returns all that a file holds, if that is no more than so many bytes. A file that grows meanwhile is not read further.
 pub fn read_whole(file: &File, most: u64) -> Result<Vec<u8>, Unread> {
     // In one piece: of a secret no copy is left behind by growing.
     let stated = file.metadata()?.len().min(most).saturating_add(1);
@@ -233,7 +233,7 @@ impl Inside {
         written
     }
 
-    /// The folder that it lies in, reached without links, and its name there.
+    /// Returns the folder that it lies in, reached without links, and its name there.
     fn last_step(&self) -> io::Result<(OwnedFd, &OsStr)> {
         let flags = STEP | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut at = openat(CWD, &self.folder, flags, Mode::empty())?;
@@ -273,7 +273,7 @@ fn file_only(file: File) -> Result<File, Unread> {
     }
 }
 
-/// A socket cannot even be opened.
+/// Returns a socket cannot even be opened.
 fn of_errno(error: Errno) -> Unread {
     match error {
         Errno::NXIO => Unread::NoFile,
@@ -281,7 +281,7 @@ fn of_errno(error: Errno) -> Unread {
     }
 }
 
-/// The path, where an empty one is the folder we are in.
+/// Returns the path, where an empty one is the folder we are in.
 pub fn here(path: &Path) -> &Path {
     match path.as_os_str().is_empty() {
         true => Path::new("."),

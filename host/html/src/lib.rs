@@ -23,7 +23,7 @@ pub struct Tag<'h> {
     pub is_closing: bool,
 }
 
-/// The tokens of a page in order. Comments and the content of hidden elements are left out.
+/// Returns the tokens of a page in order. Comments and the content of hidden elements are left out.
 pub fn tokens(html: &str) -> Tokens<'_> {
     Tokens {
         html,
@@ -92,7 +92,7 @@ impl<'h> Iterator for Tokens<'h> {
 }
 
 impl<'h> Tokens<'h> {
-    /// The tag that begins here, and its length with both brackets. A `<` may also be a sign, as in `< 10 %`.
+    /// Returns the tag that begins here, and its length with both brackets. A `<` may also be a sign, as in `< 10 %`.
     fn tag(&mut self, html: &'h str) -> Option<(Tag<'h>, usize)> {
         let bytes = html.as_bytes();
         let is_closing = bytes.get(1) == Some(&b'/');
@@ -141,7 +141,7 @@ impl<'h> Tokens<'h> {
     }
 }
 
-/// The offset of the `</name` that closes an element.
+/// Returns the offset of the `</name` that closes an element.
 fn closing(html: &str, name: &str) -> Option<usize> {
     let bytes = html.as_bytes();
     html.match_indices("</").map(|(at, _)| at).find(|at| {
@@ -152,7 +152,7 @@ fn closing(html: &str, name: &str) -> Option<usize> {
     })
 }
 
-/// The offset of the `>` outside of the quotes of attributes.
+/// Returns the offset of the `>` outside of the quotes of attributes.
 fn unquoted_end(bytes: &[u8]) -> Option<usize> {
     let mut quote = None;
     for (offset, b) in bytes.iter().enumerate() {
@@ -170,7 +170,7 @@ fn unquoted_end(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// The tokens in short, blanks between them.
+    /// Returns the tokens in short, blanks between them.
     fn read(html: &str) -> String {
         let shown: Vec<String> = tokens(html)
             .map(|token| match token {

@@ -89,7 +89,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// Whether the same may succeed later without anybody changing anything.
+    /// Returns whether the same may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
             SourceError::Transient { .. }

@@ -28,7 +28,7 @@ pub enum ImportError {
     NoMail { path: PathBuf },
 }
 
-/// The mails at a path, read one at a time. A folder is a maildir or holds `.eml` files; a file that begins with
+/// Returns the mails at a path, read one at a time. A folder is a maildir or holds `.eml` files; a file that begins with
 /// `From ` is an mbox; any other file is one mail. Of mails over `raw_bytes` the beginning is kept.
 pub fn open(path: &Path, raw_bytes: u64) -> Result<Mails, ImportError> {
     let at = |source| ImportError::File {
@@ -209,14 +209,14 @@ impl<R: BufRead> Mbox<R> {
     }
 }
 
-/// The line without the `>`s before it.
+/// Returns the line without the `>`s before it.
 fn unquoted(line: &[u8]) -> &[u8] {
     let quotes = line.iter().take_while(|b| **b == b'>').count();
     &line[quotes..]
 }
 
-/// Whether a line that begins with `From ` ends in a date, as separators do: a time of day and a year.
-/// Old programs left such lines of a mail's text unquoted.
+/// Returns whether a line that begins with `From ` ends in a date, as separators do: a time of day and a year. Old programs
+/// left such lines of a mail's text unquoted.
 fn is_separator(line: &[u8]) -> bool {
     let digits = |word: &[u8]| word.iter().all(u8::is_ascii_digit);
     let is_time = |word: &[u8]| {

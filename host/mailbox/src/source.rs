@@ -17,7 +17,8 @@ pub trait Source: Send + Sync {
     /// themselves: this one is for finding out whether it works.
     async fn connect(&mut self) -> Result<(), SourceError>;
 
-    /// The next mails after the cursor, oldest first. Asked again with an older cursor, it gives the same mails again.
+    /// Returns the next mails after the cursor, oldest first. Asked again with an older cursor, it gives the same mails
+    /// again.
     async fn fetch(
         &mut self,
         cursor: Option<&Cursor>,

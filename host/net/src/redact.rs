@@ -144,8 +144,8 @@ impl<'t> Cover<'t> {
     }
 }
 
-/// A secret as text formats write it: a form (WHATWG URL section 5), an address (RFC 3986 section 2.1), quoted-printable
-/// (RFC 2045 section 6.7), JSON (RFC 8259 section 7).
+/// Returns a secret as text formats write it: a form (WHATWG URL section 5), an address (RFC 3986 section 2.1),
+/// quoted-printable (RFC 2045 section 6.7), JSON (RFC 8259 section 7).
 fn escaped(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let form: String = form_urlencoded::byte_serialize(secret).collect();
     let address = by_byte(secret, '%', is_unreserved);
@@ -172,7 +172,7 @@ fn escaped(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     forms.map(Zeroizing::new).collect()
 }
 
-/// A secret in base64 (RFC 4648 sections 4 and 5) wherever it begins in its group of three bytes, and in hex.
+/// Returns a secret in base64 (RFC 4648 sections 4 and 5) wherever it begins in its group of three bytes, and in hex.
 fn encoded(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     // By itself, as AUTH LOGIN sends it, its last character counts, too.
     let mut forms = vec![
@@ -189,7 +189,7 @@ fn encoded(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     forms.into_iter().map(Zeroizing::new).collect()
 }
 
-/// The characters that the secret alone decides when `before` bytes precede it, whatever follows.
+/// Returns the characters that the secret alone decides when `before` bytes precede it, whatever follows.
 fn aligned(engine: &impl Engine, secret: &[u8], before: usize) -> Vec<u8> {
     let mut whole = Zeroizing::new(vec![0; before]);
     whole.extend_from_slice(secret);
@@ -203,7 +203,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Each byte that may not stand for itself as `mark` and two hex digits.
+/// Returns each byte that may not stand for itself as `mark` and two hex digits.
 fn by_byte(secret: &[u8], mark: char, is_plain: impl Fn(u8) -> bool) -> String {
     let mut text = String::new();
     for byte in secret {

@@ -140,7 +140,7 @@ pub fn redacted(bytes: usize) -> String {
     }
 }
 
-/// A server's challenge (RFC 4422 section 3.6) in clear: it tells why a token was refused, and holds no secret.
+/// Returns a server's challenge (RFC 4422 section 3.6) in clear: it tells why a token was refused, and holds no secret.
 pub fn challenge(text: &[u8]) -> String {
     match BASE64.decode(text.trim_ascii()) {
         Ok(decoded) if !decoded.is_empty() => format!("[decoded] {}", shown(&decoded)),

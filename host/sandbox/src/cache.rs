@@ -61,8 +61,8 @@ impl Cache {
         self.0.clone()
     }
 
-    /// The compiled code of a component, from the cache, else as `compile` makes it, which is given the component's key; then it
-    /// is stored.
+    /// Returns the compiled code of a component, from the cache, else as `compile` makes it, which is given the component's
+    /// key; then it is stored.
     pub(crate) fn code<E>(
         &self,
         engine: &Engine,
@@ -242,7 +242,7 @@ fn prune(folder: &Path, entries_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The hash covers the wasm, wasmtime's version and every setting that shapes its code.
+/// Returns the hash covers the wasm, wasmtime's version and every setting that shapes its code.
 fn key(engine: &Engine, bytes: &[u8]) -> String {
     struct Feed(Sha256);
     impl Hasher for Feed {

@@ -50,12 +50,12 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Whether it expects WASI.
+    /// Returns whether it expects WASI.
     pub fn needs_wasi(&self) -> bool {
         self.imports.iter().any(|import| is_wasi(import))
     }
 
-    /// The imports that have to be granted, by the grants' names.
+    /// Returns the imports that have to be granted, by the grants' names.
     pub fn needs(&self) -> Vec<&'static str> {
         let imports = |grant: &&str| {
             self.imports
@@ -65,14 +65,14 @@ impl Inspection {
         Grants::CAPABILITIES.into_iter().filter(imports).collect()
     }
 
-    /// Whether each mail's instance is made on demand, outside the pool. One that is small and without WASI may still not fit
-    /// into the pool, which only loading it shows.
+    /// Returns whether each mail's instance is made on demand, outside the pool. One that is small and without WASI may
+    /// still not fit into the pool, which only loading it shows.
     pub fn runs_on_demand(&self) -> bool {
         on_demand(self.size, self.needs_wasi())
     }
 }
 
-/// Whether a component is never tried in the pool.
+/// Returns whether a component is never tried in the pool.
 pub(crate) fn on_demand(size: usize, wasi: bool) -> bool {
     wasi || size > LARGE_BYTES
 }
@@ -184,7 +184,7 @@ pub(crate) fn check(name: &str, bytes: &[u8], grants: &Grants) -> Result<bool, L
     Ok(wasi)
 }
 
-/// The version of the contract that a component was built against, when it is newer than ours: (import, `1.3`).
+/// Returns the version of the contract that a component was built against, when it is newer than ours: (import, `1.3`).
 pub(crate) fn newer_import(bytes: &[u8]) -> Option<(String, String)> {
     let outline = outline(bytes).ok()?;
     outline.imports.into_iter().find_map(|import| {
@@ -221,7 +221,7 @@ impl Outline {
     }
 }
 
-/// The names at the outermost level. Reads every section's frame, so that a file cut short does not pass.
+/// Returns the names at the outermost level. Reads every section's frame, so that a file cut short does not pass.
 fn outline(bytes: &[u8]) -> Result<Outline, BuildError> {
     if !bytes.starts_with(b"\0asm") {
         return Err(BuildError::NotWasm);
@@ -345,7 +345,7 @@ fn spell((major, minor): (u64, u64)) -> String {
     format!("{major}.{minor}")
 }
 
-/// An error with its causes in one line.
+/// Returns an error with its causes in one line.
 fn chain(error: &(impl std::fmt::Display + ?Sized)) -> String {
     format!("{error:#}")
 }

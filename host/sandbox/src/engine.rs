@@ -81,14 +81,14 @@ impl Engines {
         }
     }
 
-    /// The code of a tenant's component, from the cache or compiled within the limits.
+    /// Returns the code of a tenant's component, from the cache or compiled within the limits.
     pub(crate) fn compile_within(&self, terms: &Terms, bytes: &[u8]) -> Result<Code, LoadError> {
         self.cache.code(&self.large, bytes, |key| {
             self.compilers.compile(terms, key, &self.large, bytes)
         })
     }
 
-    /// A tenant's component of so many bytes, of its code: in the pool when it fits, else on demand.
+    /// Returns a tenant's component of so many bytes, of its code: in the pool when it fits, else on demand.
     pub(crate) fn component(
         &self,
         name: &str,
@@ -131,12 +131,13 @@ impl Engines {
     }
 }
 
-/// The engine of the process that compiles for another one. It runs nothing, and makes the same code as [`Engines::large`].
+/// Returns the engine of the process that compiles for another one. It runs nothing, and makes the same code as
+/// [`Engines::large`].
 pub(crate) fn compiling() -> wasmtime::Result<Engine> {
     Engine::new(&settings())
 }
 
-/// A store with the limits of `host`, its deadline included.
+/// Returns a store with the limits of `host`, its deadline included.
 pub(crate) fn store(engine: &Engine, host: Host) -> Store<Host> {
     let output = host.terms.limits.output_bytes;
     let mut store = Store::new(engine, host);

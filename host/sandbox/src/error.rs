@@ -154,7 +154,7 @@ pub enum Budget {
 }
 
 impl Budget {
-    /// The limit's name in the configuration.
+    /// Returns the limit's name in the configuration.
     fn key(self) -> &'static str {
         match self {
             Budget::Tenant => "loaded",
@@ -247,12 +247,12 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Whether the rule is at fault, rather than what is behind its capabilities.
+    /// Returns whether the rule is at fault, rather than what is behind its capabilities.
     pub fn is_of_rule(&self) -> bool {
         !matches!(self, Trouble::Kv { .. } | Trouble::Lookup { .. })
     }
 
-    /// The short name that stands in a recorded decision.
+    /// Returns the short name that stands in a recorded decision.
     pub fn kind(&self) -> TroubleKind {
         match self {
             Trouble::Trap { .. } => TroubleKind::Trap,

@@ -86,7 +86,7 @@ impl Host {
         }
     }
 
-    /// The world without files, network or time, made when a component first asks for it.
+    /// Returns the world without files, network or time, made when a component first asks for it.
     pub(crate) fn still(&mut self) -> &mut Still {
         self.wasi.get_or_insert_with(|| {
             let seed = self.mail.as_ref().map_or("", |mail| &mail.message_id);

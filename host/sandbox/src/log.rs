@@ -49,7 +49,7 @@ impl Log {
         });
     }
 
-    /// The entries so far, oldest first; leaves the log empty.
+    /// Returns the entries so far, oldest first; leaves the log empty.
     pub(crate) fn take(&self) -> Vec<String> {
         self.book(|book| {
             book.end_line();

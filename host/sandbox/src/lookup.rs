@@ -9,7 +9,7 @@ use postroom_core::Limits;
 
 /// Where a rule's questions are answered from when a mail is decided. One value per tenant: it knows of no other.
 pub trait Lookup: Send + Sync {
-    /// The first `most` rows. The answer is of the question's kind.
+    /// Returns the first `most` rows. The answer is of the question's kind.
     fn ask(&self, question: &Question, most: usize) -> Result<Found, LookupError>;
 }
 

@@ -69,7 +69,7 @@ impl PatternCache {
 }
 
 impl Patterns {
-    /// The compiled form of `text`; counts it when it is new to this decision.
+    /// Returns the compiled form of `text`; counts it when it is new to this decision.
     pub(crate) fn pattern(
         &mut self,
         text: &str,
@@ -121,7 +121,7 @@ impl Pattern {
         }
     }
 
-    /// The first `most` matches in `haystack`.
+    /// Returns the first `most` matches in `haystack`.
     ///
     /// Looks at the deadline between matches, and within them when they could take long.
     pub(crate) fn search(
@@ -261,7 +261,7 @@ impl Answer<'_> {
     }
 }
 
-/// The text of a field as patterns see it.
+/// Returns the text of a field as patterns see it.
 pub(crate) fn field<'a>(mail: &'a Message, field: &'a Field) -> Cow<'a, str> {
     match field {
         Field::Subject => mail.subject.as_str().into(),

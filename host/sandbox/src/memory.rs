@@ -152,7 +152,7 @@ impl Memory {
         })
     }
 
-    /// An upper bound: a key both read and written counts twice.
+    /// Returns an upper bound: a key both read and written counts twice.
     fn keys(&self) -> usize {
         self.reads.len() + self.writes.len()
     }

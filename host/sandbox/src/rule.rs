@@ -101,7 +101,7 @@ impl Rule {
         self.0.made_of.hash
     }
 
-    /// The script's files, the rule itself first; `None` for a component.
+    /// Returns the script's files, the rule itself first; `None` for a component.
     pub fn bundle(&self) -> Option<&Bundle> {
         self.0.made_of.bundle.as_ref()
     }

@@ -156,7 +156,7 @@ impl Sandbox {
         Ok(Rule::new(made_of, self.engines.clone(), pre, terms))
     }
 
-    /// The built-in rule: replies to known tickets become notes, everything else a ticket.
+    /// Returns the built-in rule: replies to known tickets become notes, everything else a ticket.
     pub fn load_standard(
         &self,
         settings: &str,

@@ -28,7 +28,7 @@ pub enum Source<'a> {
 
 /// Where the modules come from that a script imports.
 pub trait Imports {
-    /// The text of the module that is meant; the reason, for people, when it may not be had.
+    /// Returns the text of the module that is meant; the reason, for people, when it may not be had.
     fn read(&self, import: &Import<'_>) -> Result<String, String>;
 }
 
@@ -66,7 +66,7 @@ const MARK: &[u8] = b"\xffmodules\n";
 const NOT_UTF8: &str = "the file is not in UTF-8 from here on; save it as UTF-8";
 
 impl Bundle {
-    /// The rule itself comes first.
+    /// Returns the rule itself comes first.
     pub fn new(modules: Vec<Module>) -> Self {
         Self(modules)
     }
@@ -123,10 +123,9 @@ impl Bundle {
     }
 }
 
-/// The text of a module's file, for [`Imports`].
+/// Returns the text of a module's file, for [`Imports`].
 ///
-/// # Errors
-/// It is no UTF-8; the reason, for people, says in which line.
+/// # Errors It is no UTF-8; the reason, for people, says in which line.
 pub fn module_text(bytes: &[u8]) -> Result<String, String> {
     utf8(bytes).map_err(|place| format!("line {}: {NOT_UTF8}", place.line))
 }

@@ -82,7 +82,7 @@ impl Iterator for Matches<'_> {
     }
 }
 
-/// The leftmost match: its end by running forwards, then its start by running backwards from there.
+/// Returns the leftmost match: its end by running forwards, then its start by running backwards from there.
 fn find(
     regex: &Regex,
     forward: &mut Cache,

@@ -12,11 +12,10 @@ use crate::trouble::shown;
 /// The escape of U+FFFD.
 const HALF: &str = "\\ufffd";
 
-/// The decision in a returned value, with the action that decides: the first disposition, else the first there is; none when
-/// nothing was returned. `class` is the class of everything the constructors make.
+/// Returns the decision in a returned value, with the action that decides: the first disposition, else the first there is;
+/// none when nothing was returned. `class` is the class of everything the constructors make.
 ///
-/// # Errors
-/// One sentence that names what came instead.
+/// # Errors One sentence that names what came instead.
 pub fn decision<'js>(
     ctx: &Ctx<'js>,
     class: &Object<'js>,
@@ -134,7 +133,7 @@ fn actions<'js>(
     Ok((Decision::Actions(actions), disposition.or(first)))
 }
 
-/// Whether it says what becomes of the mail, rather than what is done besides.
+/// Returns whether it says what becomes of the mail, rather than what is done besides.
 fn is_disposition(action: &Action) -> bool {
     matches!(
         action,
@@ -146,7 +145,7 @@ fn is_disposition(action: &Action) -> bool {
     )
 }
 
-/// A text without halves of surrogate pairs: U+FFFD stands in for each.
+/// Returns a text without halves of surrogate pairs: U+FFFD stands in for each.
 pub fn well_formed(text: &rquickjs::String<'_>) -> rquickjs::Result<String> {
     text.to_string().or_else(|_| {
         let class: Object = text.ctx().globals().get("String")?;
@@ -156,7 +155,7 @@ pub fn well_formed(text: &rquickjs::String<'_>) -> rquickjs::Result<String> {
     })
 }
 
-/// The same for JSON, where `JSON.stringify` leaves each half as an escape that other readers refuse.
+/// Returns the same for JSON, where `JSON.stringify` leaves each half as an escape that other readers refuse.
 fn without_halves(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut rest = json;
@@ -172,7 +171,7 @@ fn without_halves(json: &str) -> String {
     out + rest
 }
 
-/// The kind of an object made by a constructor; `None` for everything else.
+/// Returns the kind of an object made by a constructor; `None` for everything else.
 fn made<'a, 'js>(class: &Object<'js>, value: &'a Value<'js>) -> Option<(String, &'a Object<'js>)> {
     let object = value.as_object()?;
     if !object.is_instance_of(class) {
@@ -193,7 +192,7 @@ struct Content<'a, 'js> {
 }
 
 impl<'js> Content<'_, 'js> {
-    /// A property; `None` where it is left out, undefined or null.
+    /// Returns a property; `None` where it is left out, undefined or null.
     fn value(&mut self, name: &'static str) -> Result<Option<Value<'js>>, String> {
         self.known.push(name);
         if !self.names.iter().any(|own| own == name) {

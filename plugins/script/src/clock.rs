@@ -18,7 +18,7 @@ pub fn pin(context: &Context) {
     SEED.set(Some(context.now.clone()));
 }
 
-/// A number from 0 up to 1, the same for the same mail and call.
+/// Returns a number from 0 up to 1, the same for the same mail and call.
 pub fn random(message_id: impl FnOnce() -> String) -> f64 {
     if let Some(mut seed) = SEED.take() {
         seed.push_str(&message_id());

@@ -203,7 +203,7 @@ fn surroundings<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
     prelude.call((host::functions(ctx)?,))
 }
 
-/// The script's exports; `None` when its top level is still waiting for something.
+/// Returns the script's exports; `None` when its top level is still waiting for something.
 fn top_level<'js>(module: Module<'js, Declared>) -> rquickjs::Result<Option<Object<'js>>> {
     let (module, promise) = module.eval()?;
     match promise.state() {

@@ -44,7 +44,7 @@ impl Drop for Loan<'_> {
     }
 }
 
-/// An object with every function of the host.
+/// Returns an object with every function of the host.
 pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     let host = Object::new(ctx.clone())?;
     host.set("maxMatches", MAX_MATCHES)?;
@@ -152,7 +152,7 @@ fn refuse_what_is_not_granted(ctx: &Ctx<'_>, kind: &str) -> Result<()> {
     Err(Exception::throw_message(ctx, &message))
 }
 
-/// A client, a thread and a match, as every mail may bring them.
+/// Returns a client, a thread and a match, as every mail may bring them.
 fn samples(ctx: Ctx<'_>) -> Result<Vec<Value<'_>>> {
     let named = |name: &str| Captures {
         start: 0,
@@ -362,7 +362,7 @@ fn field(ctx: &Ctx<'_>, name: &str) -> Result<Field> {
     })
 }
 
-/// The text that patterns on a field are matched with.
+/// Returns the text that patterns on a field are matched with.
 fn field_text(ctx: &Ctx<'_>, name: &str) -> Result<String> {
     let field = field(ctx, name)?;
     mail(ctx, |mail| match field {
@@ -394,7 +394,7 @@ fn every<'js>(ctx: &Ctx<'js>, name: &str, pattern: &str) -> Result<Value<'js>> {
     all_matched(ctx, found)
 }
 
-/// A RegExp's first or every match; undefined where JavaScript must match by itself.
+/// Returns a RegExp's first or every match; undefined where JavaScript must match by itself.
 fn reg_exp<'js>(
     ctx: Ctx<'js>,
     name: String,
@@ -425,7 +425,7 @@ fn reg_exp<'js>(
     }
 }
 
-/// Whether a field's text has certain characters; asked once per mail.
+/// Returns whether a field's text has certain characters; asked once per mail.
 fn has(ctx: &Ctx<'_>, name: &str, field: &Field, characters: &'static str) -> Result<bool> {
     let known = TRAITS.with_borrow(|traits| {
         traits
@@ -469,7 +469,7 @@ pub fn all_matched<'js>(ctx: &Ctx<'js>, found: Vec<Captures>) -> Result<Value<'j
     Ok(list.into_value())
 }
 
-/// A match in the shape of `RegExp.prototype.exec`'s.
+/// Returns a match in the shape of `RegExp.prototype.exec`'s.
 fn captured<'js>(ctx: &Ctx<'js>, captures: Captures) -> Result<Value<'js>> {
     let list = Array::new(ctx.clone())?;
     let groups = Object::new(ctx.clone())?;

@@ -80,7 +80,7 @@ impl State {
     }
 }
 
-/// The class of a small block; `None` for what the system allocator takes.
+/// Returns the class of a small block; `None` for what the system allocator takes.
 fn class(layout: &Layout) -> Option<usize> {
     (layout.size() <= LARGEST && layout.align() <= GRAIN)
         .then(|| layout.size().saturating_sub(1) / GRAIN)

@@ -39,7 +39,7 @@ impl Modules {
         self.0.borrow().names.clone()
     }
 
-    /// The rule itself, the first of its files.
+    /// Returns the rule itself, the first of its files.
     pub fn entry(&self) -> Option<(String, Rc<str>)> {
         let state = self.0.borrow();
         Some((state.names.first()?.clone(), state.sources.first()?.clone()))
@@ -49,12 +49,12 @@ impl Modules {
         !self.0.borrow().missing.is_empty()
     }
 
-    /// The imports that lead to no file handed over.
+    /// Returns the imports that lead to no file handed over.
     pub fn take_missing(&self) -> Vec<ScriptImport> {
         std::mem::take(&mut self.0.borrow_mut().missing)
     }
 
-    /// An import that cannot be, whatever is handed over.
+    /// Returns an import that cannot be, whatever is handed over.
     pub fn take_refused(&self) -> Option<Trouble> {
         self.0.borrow_mut().refused.take()
     }
@@ -157,7 +157,7 @@ impl Loader for Modules {
     }
 }
 
-/// The name of the module that is meant. It may lead out, upwards: the host judges it.
+/// Returns the name of the module that is meant. It may lead out, upwards: the host judges it.
 fn target(importer: &str, specifier: &str) -> String {
     if !specifier.starts_with("./") && !specifier.starts_with("../") {
         return specifier.to_owned();

@@ -34,7 +34,8 @@ pub struct Translated {
 }
 
 impl Translated {
-    /// Whether the host may look in a text for the first match, or for all; `has` tells whether that text matches a pattern.
+    /// Returns whether the host may look in a text for the first match, or for all; `has` tells whether that text matches a
+    /// pattern.
     pub fn holds<E>(
         &self,
         all: bool,
@@ -347,7 +348,7 @@ impl Parser {
         count
     }
 
-    /// The character that an escape stands for; the backslash is read already.
+    /// Returns the character that an escape stands for; the backslash is read already.
     fn escape(&mut self, in_class: bool) -> Option<char> {
         Some(match self.next()? {
             'n' => '\n',
@@ -495,7 +496,8 @@ fn push_char(out: &mut String, c: char) {
     }
 }
 
-/// A character and its other case as ECMA-262's Canonicalize pairs them without `u`; `None` where that is not as simple.
+/// Returns a character and its other case as ECMA-262's Canonicalize pairs them without `u`; `None` where that is not as
+/// simple.
 fn folded(c: char) -> Option<(char, Option<char>)> {
     match c {
         'a'..='z' => Some((c, Some(c.to_ascii_uppercase()))),

@@ -61,7 +61,7 @@ impl Trouble {
         }
     }
 
-    /// An import of what is not exported is the one error whose place the interpreter does not tell.
+    /// Returns an import of what is not exported is the one error whose place the interpreter does not tell.
     pub fn with_place_of_import(mut self, modules: &Modules) -> Self {
         if self.place.is_some() {
             return self;
@@ -83,7 +83,7 @@ impl Trouble {
     }
 }
 
-/// A value in a few words, for messages about it.
+/// Returns a value in a few words, for messages about it.
 pub fn shown(value: &Value<'_>) -> String {
     const CHARS: usize = 60;
     if let Some(text) = value.as_string() {
@@ -110,8 +110,8 @@ pub fn shown(value: &Value<'_>) -> String {
     }
 }
 
-/// The places on a stack that lie in one of the files, innermost first. The same place many times in a row, as recursion leaves
-/// it, is told once.
+/// Returns the places on a stack that lie in one of the files, innermost first. The same place many times in a row, as
+/// recursion leaves it, is told once.
 pub fn path(stack: &str, files: &[String]) -> Vec<Place> {
     let mut path: Vec<Place> = places(stack, files).collect();
     path.dedup();

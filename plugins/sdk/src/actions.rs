@@ -4,7 +4,7 @@ use crate::{
     Action, Alert, AlertState, Expect, Failure, Forward, Note, Reply, Ticket, Value, Visibility,
 };
 
-/// A new ticket; what is left out is filled in from the mail.
+/// Returns a new ticket; what is left out is filled in from the mail.
 pub fn ticket() -> Ticket {
     Ticket {
         title: None,
@@ -17,7 +17,7 @@ pub fn ticket() -> Ticket {
     }
 }
 
-/// A public note on the context's thread, its body the mail's new words.
+/// Returns a public note on the context's thread, its body the mail's new words.
 pub fn note() -> Note {
     Note {
         ticket: None,
@@ -26,7 +26,7 @@ pub fn note() -> Note {
     }
 }
 
-/// A firing alert. Mails with the same key are one alert.
+/// Returns a firing alert. Mails with the same key are one alert.
 pub fn alert(key: impl Into<String>) -> Alert {
     Alert {
         key: key.into(),
@@ -49,7 +49,7 @@ pub fn quarantine(reason: impl Into<String>) -> Action {
     Action::Quarantine(reason.into())
 }
 
-/// An answer to the sender.
+/// Returns an answer to the sender.
 pub fn reply(text: impl Into<String>) -> Reply {
     Reply {
         text: text.into(),
@@ -63,7 +63,7 @@ pub fn forward<T: Into<String>>(to: impl IntoIterator<Item = T>) -> Forward {
     }
 }
 
-/// An alert is due when no mail with this key arrives within so many seconds.
+/// Returns an alert is due when no mail with this key arrives within so many seconds.
 pub fn expect(key: impl Into<String>, within_secs: u64) -> Expect {
     Expect {
         key: key.into(),

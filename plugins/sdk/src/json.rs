@@ -1,6 +1,7 @@
 //! Just enough JSON to read one text out of the settings: a JSON crate would triple a small rule's size.
 
-/// The text of a member of the outermost object; `None` when it is missing or no text, or the JSON is malformed before it.
+/// Returns the text of a member of the outermost object; `None` when it is missing or no text, or the JSON is malformed
+/// before it.
 pub fn text_member(json: &str, name: &str) -> Option<String> {
     let mut reader = Reader { rest: json };
     reader.eat('{')?;

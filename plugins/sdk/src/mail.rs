@@ -17,18 +17,17 @@ impl<'a> Mail<'a> {
         Mail(message)
     }
 
-    /// The first match of a pattern in the syntax of the `regex` crate. The host runs it, in linear time, without copying the field.
+    /// Returns the first match of a pattern in the syntax of the `regex` crate. The host runs it, in linear time, without
+    /// copying the field.
     ///
-    /// # Errors
-    /// The pattern is malformed, or over a limit.
+    /// # Errors The pattern is malformed, or over a limit.
     pub fn find(&self, field: Field, pattern: &str) -> Result<Option<Match>, Failure> {
         Ok(self.0.match_(&field, pattern)?.map(Match))
     }
 
-    /// Every match, up to the host's cap.
+    /// Returns every match, up to the host's cap.
     ///
-    /// # Errors
-    /// The pattern is malformed, or over a limit.
+    /// # Errors The pattern is malformed, or over a limit.
     pub fn find_all(&self, field: Field, pattern: &str) -> Result<Vec<Match>, Failure> {
         Ok(self
             .0
@@ -48,12 +47,12 @@ impl Deref for Mail<'_> {
 }
 
 impl Match {
-    /// A group by number; `None` when it took no part. Group 0 is the whole match.
+    /// Returns a group by number; `None` when it took no part. Group 0 is the whole match.
     pub fn group(&self, number: usize) -> Option<&str> {
         self.0.groups.get(number)?.as_deref()
     }
 
-    /// A group by name.
+    /// Returns a group by name.
     pub fn named(&self, name: &str) -> Option<&str> {
         let (_, number) = self.0.names.iter().find(|(n, _)| n == name)?;
         self.group(*number as usize)

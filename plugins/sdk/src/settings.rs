@@ -3,7 +3,7 @@
 use crate::bindings::postroom::plugin::settings;
 use crate::json;
 
-/// All settings as one JSON object, for a JSON crate of your choice.
+/// Returns all settings as one JSON object, for a JSON crate of your choice.
 pub fn all() -> String {
     settings::all()
 }

@@ -23,7 +23,7 @@ fn decide(mail: &Mail, ctx: &Context) -> Vec<Action> {
     actions
 }
 
-/// Whether an automatic answer can neither loop nor annoy (RFC 3834 section 2).
+/// Returns whether an automatic answer can neither loop nor annoy (RFC 3834 section 2).
 fn may_be_answered(mail: &Mail) -> bool {
     let has = |name: &str| !mail.headers(name).is_empty();
     let says = |name: &str, words: &[&str]| {

@@ -18,7 +18,7 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number under `bound`.
+    /// Returns a number under `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.draw() % bound
     }

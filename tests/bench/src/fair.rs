@@ -212,7 +212,7 @@ fn decided(room: &Room, tenants: std::ops::Range<usize>) -> Result<u64> {
         .sum())
 }
 
-/// The last of the tenants is the hog.
+/// Returns the last of the tenants is the hog.
 fn configuration() -> String {
     // Else the hog would be switched off before long.
     let mut text = String::from("data_dir = \"data\"\n[limits]\nstrikes = 0\n");

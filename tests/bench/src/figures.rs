@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The value below which `share` (0 to 1) of the values lie, by the nearest rank. Zero when there are none.
+/// Returns the value below which `share` (0 to 1) of the values lie, by the nearest rank. Zero when there are none.
 pub fn percentile(values: &[Duration], share: f64) -> Duration {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();

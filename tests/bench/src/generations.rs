@@ -85,7 +85,7 @@ pub fn run(rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// The rules of a generation: one of them differs from the one before.
+/// Returns the rules of a generation: one of them differs from the one before.
 fn rules(generation: usize) -> Vec<RuleRecord> {
     (0..RULES)
         .map(|rule| {

@@ -152,7 +152,7 @@ fn save_all(room: &Room, log: &Path, saves: u32) -> Result<Vec<Save>> {
     Ok(all)
 }
 
-/// The script in its version of this number, told apart by the queue of its tickets.
+/// Returns the script in its version of this number, told apart by the queue of its tickets.
 fn version(number: u32) -> String {
     TEN_JS.replace("Service desk", &format!("v{number}"))
 }

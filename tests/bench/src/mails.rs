@@ -168,7 +168,7 @@ const WORDS: [&str; 64] = [
     "meeting",
 ];
 
-/// The mail of this number.
+/// Returns the mail of this number.
 pub fn sample(number: u32) -> Sample {
     let mut chance = Chance::new(u64::from(number));
     let size = size(&mut chance);
@@ -181,7 +181,7 @@ pub fn sample(number: u32) -> Sample {
     }
 }
 
-/// A mail's size in bytes: log-normal.
+/// Returns a mail's size in bytes: log-normal.
 fn size(chance: &mut Chance) -> usize {
     let size = MEDIAN * (SPREAD * chance.normal()).exp();
     (size as usize).clamp(SMALLEST, LARGEST)
@@ -217,7 +217,7 @@ fn kind(number: u32) -> Kind {
     }
 }
 
-/// The mail that a reply of this number answers.
+/// Returns the mail that a reply of this number answers.
 fn target(number: u32) -> Option<u32> {
     let newest = number.checked_sub(REPLY_DISTANCE)?;
     (newest.saturating_sub(100)..=newest)
@@ -516,7 +516,7 @@ fn headers(number: u32, content: &Content) -> String {
     out
 }
 
-/// An encoded word (RFC 2047) where the text is not ASCII.
+/// Returns an encoded word (RFC 2047) where the text is not ASCII.
 fn word(text: &str) -> String {
     if text.is_ascii() {
         text.to_owned()
@@ -577,7 +577,7 @@ fn fill(text: &mut String, size: usize, ascii: bool, chance: &mut Chance) {
     }
 }
 
-/// The text as a mail program's HTML, with styles up to about `size` bytes.
+/// Returns the text as a mail program's HTML, with styles up to about `size` bytes.
 fn html(plain: &str, size: usize, chance: &mut Chance) -> String {
     let mut out = String::from("<html><head><style>\n");
     let styles = size.saturating_sub(plain.len() * 2) / 2;

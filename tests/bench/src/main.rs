@@ -155,7 +155,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The median time the disk of the data folders takes to make a page durable.
+/// Returns the median time the disk of the data folders takes to make a page durable.
 fn sync_time() -> Result<Duration> {
     let mut file = tempfile::tempfile_in(room::target()?)?;
     file.write_all(&[0; 4096])?;

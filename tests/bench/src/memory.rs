@@ -66,7 +66,7 @@ pub fn idle(stand: &Stand, count: u32) -> Result<()> {
     Ok(())
 }
 
-/// The service's memory once all its mailboxes have signed in and nothing moves any more, in bytes.
+/// Returns the service's memory once all its mailboxes have signed in and nothing moves any more, in bytes.
 fn settled_rss(stand: &Stand, tag: &str, count: u32) -> Result<u64> {
     let users: Vec<String> = (0..count)
         .map(|number| format!("idle-{tag}-{number}@acme.example"))

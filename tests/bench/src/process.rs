@@ -135,7 +135,7 @@ impl Drop for Background {
     }
 }
 
-/// A program's state letter and its processor time so far.
+/// Returns a program's state letter and its processor time so far.
 fn stat(pid: u32) -> Result<(char, Duration)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name before may hold anything, so fields are counted from its closing parenthesis.
@@ -157,7 +157,7 @@ fn memory(pid: u32, label: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// The time all processors together were busy since the machine started.
+/// Returns the time all processors together were busy since the machine started.
 fn machine_cpu() -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().context("an empty /proc/stat")?;

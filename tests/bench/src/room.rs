@@ -29,12 +29,12 @@ pub struct Room {
 }
 
 impl Room {
-    /// A room for these mailboxes on the stand, all with `rule` (a file's name) as their one rule.
+    /// Returns a room for these mailboxes on the stand, all with `rule` (a file's name) as their one rule.
     pub fn new(stand: &Stand, users: &[String], rule: &str, content: &[u8]) -> Result<Self> {
         Self::with_profiles(stand, &["acme".to_owned()], users, rule, content)
     }
 
-    /// A room on no server: its one mailbox `drop` is fed from files.
+    /// Returns a room on no server: its one mailbox `drop` is fed from files.
     pub fn of_files(rule: &str, content: &[u8]) -> Result<Self> {
         let configuration = format!(
             "data_dir = \"data\"\n[tenants.acme]\ndomains = [\"acme.example\"]\n[mailboxes.drop]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"spool\"\nrules = [\"rules/{rule}\"]\n"
@@ -42,7 +42,7 @@ impl Room {
         Self::local(&configuration, &[(rule, content)])
     }
 
-    /// The same with several profiles, each of a directory of its own name, which the mailboxes use in turn.
+    /// Returns the same with several profiles, each of a directory of its own name, which the mailboxes use in turn.
     pub fn with_profiles(
         stand: &Stand,
         profiles: &[String],
@@ -56,7 +56,7 @@ impl Room {
         Ok(room)
     }
 
-    /// A room that needs no server, with these rules by their files' names.
+    /// Returns a room that needs no server, with these rules by their files' names.
     pub fn local(configuration: &str, rules: &[(&str, &[u8])]) -> Result<Self> {
         let room = Self {
             // Beside the build: on a disk, where durable means something, and not in a memory file system.
@@ -90,7 +90,7 @@ impl Room {
         Ok(command)
     }
 
-    /// A listing's rows.
+    /// Returns a listing's rows.
     pub fn rows(&self, listing: &str) -> Result<Vec<Value>> {
         let output = self.postroom(&[listing, "--json"])?.output()?;
         ensure!(
@@ -146,7 +146,7 @@ pub fn await_sign_ins(stand: &Stand, count: usize, log: &Path) -> Result<()> {
     }
 }
 
-/// The end of a log, which a thousand mailboxes may have filled.
+/// Returns the end of a log, which a thousand mailboxes may have filled.
 pub fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
@@ -160,7 +160,7 @@ pub fn target() -> Result<PathBuf> {
     Ok(target.to_owned())
 }
 
-/// A rule that `scripts/guests bench` built, as the component that `postroom plugin build` makes of it.
+/// Returns a rule that `scripts/guests bench` built, as the component that `postroom plugin build` makes of it.
 pub fn component(name: &str) -> Result<Vec<u8>> {
     let file = target()?.join(format!("../guests/bench/{name}.wasm"));
     let core = fs::read(&file)
@@ -168,7 +168,7 @@ pub fn component(name: &str) -> Result<Vec<u8>> {
     Ok(postroom_sandbox::componentize(&core)?)
 }
 
-/// The program under measurement.
+/// Returns the program under measurement.
 pub fn postroom() -> Result<PathBuf> {
     let binary = target()?.join("postroom");
     ensure!(

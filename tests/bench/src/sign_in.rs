@@ -316,7 +316,7 @@ fn paths(requests: &[TokenRequest]) -> Vec<(&str, Option<u16>)> {
         .collect()
 }
 
-/// The longest pause after so many failures: the shortest is next to none, and chance picks one between.
+/// Returns the longest pause after so many failures: the shortest is next to none, and chance picks one between.
 fn window(failures: usize) -> Duration {
     let longest = Backoff {
         spread_percent: 0,
@@ -325,7 +325,7 @@ fn window(failures: usize) -> Duration {
     longest.delay(u32::try_from(failures).unwrap_or(u32::MAX), 0)
 }
 
-/// The largest number of moments that lie within one `span`.
+/// Returns the largest number of moments that lie within one `span`.
 fn most_within(moments: &[Duration], span: Duration) -> usize {
     let mut sorted = moments.to_vec();
     sorted.sort_unstable();
@@ -338,7 +338,7 @@ fn most_within(moments: &[Duration], span: Duration) -> usize {
     sorted.iter().map(from).max().unwrap_or(0)
 }
 
-/// A record as a signed-in user's grows: a refresh token, and access tokens for two resources.
+/// Returns a record as a signed-in user's grows: a refresh token, and access tokens for two resources.
 fn record(turn: usize) -> Result<Record> {
     let mut letters = format!("{turn}.");
     while letters.len() < ACCESS_LETTERS {

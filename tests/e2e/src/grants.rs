@@ -95,12 +95,12 @@ pub struct Walk<'a> {
 }
 
 impl Case {
-    /// Every case, by name.
+    /// Returns every case, by name.
     pub fn all() -> Vec<Self> {
         cases("tests/cases/grants").into_iter().map(read).collect()
     }
 
-    /// The case with this name.
+    /// Returns the case with this name.
     pub fn named(name: &str) -> Self {
         let mut all = Self::all().into_iter();
         all.find(|case| case.name == name)
@@ -150,7 +150,7 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// The text with its placeholders filled in.
+    /// Returns the text with its placeholders filled in.
     fn filled(&self, text: &str) -> String {
         text.replace("@STAND@", &self.room.stand.authority().issuer())
             .replace("@TENANT@", &self.room.directory())
@@ -184,7 +184,7 @@ impl<'a> Walk<'a> {
         assert_eq!(sent[answered].to, [person], "{name}");
     }
 
-    /// The one row of `auth status --json`.
+    /// Returns the one row of `auth status --json`.
     pub fn status(&self) -> Value {
         let rows = self.room.rows(&["auth", "status"]);
         assert_eq!(rows.len(), 1, "{rows:#?}");
@@ -324,7 +324,7 @@ pub fn follow(redirect: &str) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-/// A parameter of an address's query; none of the stand's needs decoding.
+/// Returns a parameter of an address's query; none of the stand's needs decoding.
 pub fn parameter(address: &str, name: &str) -> String {
     let (_, query) = address.split_once('?').expect("an address with a query");
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -334,13 +334,13 @@ pub fn parameter(address: &str, name: &str) -> String {
     value.to_owned()
 }
 
-/// A time of a listing.
+/// Returns a time of a listing.
 pub fn timestamp(value: &Value) -> Timestamp {
     let text = value.as_str().unwrap_or_else(|| panic!("no time: {value}"));
     text.parse().expect("RFC 3339")
 }
 
-/// Whether this asked about a code that nobody had typed yet.
+/// Returns whether this asked about a code that nobody had typed yet.
 fn is_pending(request: &TokenRequest) -> bool {
     request.form.contains_key("device_code")
 }

@@ -39,7 +39,7 @@ impl Needles {
         Self { automaton, names }
     }
 
-    /// The secrets in a text, each once, with what stands before it.
+    /// Returns the secrets in a text, each once, with what stands before it.
     pub fn found_in(&self, text: &[u8]) -> Vec<String> {
         let mut known = BTreeSet::new();
         let mut found = Vec::new();
@@ -56,7 +56,7 @@ impl Needles {
         found
     }
 
-    /// The secrets in every file below a folder but those to be passed over, each file named.
+    /// Returns the secrets in every file below a folder but those to be passed over, each file named.
     pub fn found_below(&self, folder: &Path, but: &[PathBuf]) -> Vec<String> {
         let mut found = Vec::new();
         for file in files(folder) {
@@ -71,8 +71,8 @@ impl Needles {
     }
 }
 
-/// A secret as logs and files may hold it, each form once, by name. Of a text of several lines each line counts, since whoever
-/// prints it may break it up.
+/// Returns a secret as logs and files may hold it, each form once, by name. Of a text of several lines each line counts,
+/// since whoever prints it may break it up.
 pub fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut forms = vec![("raw", secret.to_vec())];
     let lines = secret.split(|byte| *byte == b'\n');
@@ -99,7 +99,8 @@ pub fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     forms
 }
 
-/// The characters that a secret alone decides when so many bytes go before it in its group of three, whatever comes after.
+/// Returns the characters that a secret alone decides when so many bytes go before it in its group of three, whatever comes
+/// after.
 fn aligned(engine: &impl Engine, secret: &[u8], alignment: usize) -> Vec<u8> {
     let mut whole = vec![0; alignment];
     whole.extend_from_slice(secret);

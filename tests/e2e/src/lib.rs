@@ -44,14 +44,14 @@ pub struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// A room whose mailbox `support` has the rule chain `rules`, a webhook sink and a way out by submission.
+    /// Returns a room whose mailbox `support` has the rule chain `rules`, a webhook sink and a way out by submission.
     pub fn new(stand: &'a Stand, rules: &[&str]) -> Self {
         let room = Self::bare(stand);
         room.write("postroom.toml", room.config(rules, ""));
         room
     }
 
-    /// A room without a configuration.
+    /// Returns a room without a configuration.
     pub fn bare(stand: &'a Stand) -> Self {
         static ROOMS: AtomicU32 = AtomicU32::new(0);
         let tag = format!("room{}", ROOMS.fetch_add(1, Ordering::Relaxed));
@@ -64,7 +64,8 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// A directory of its own at the authorization server, by which its token requests are told from those of other rooms.
+    /// Returns a directory of its own at the authorization server, by which its token requests are told from those of other
+    /// rooms.
     pub fn directory(&self) -> String {
         format!("{}.onmicrosoft.example", self.tag)
     }
@@ -74,7 +75,7 @@ impl<'a> Room<'a> {
         self.environment.push((name.into(), value.into()));
     }
 
-    /// The token requests that went to this room's directory, oldest first.
+    /// Returns the token requests that went to this room's directory, oldest first.
     pub fn token_requests(&self) -> Vec<TokenRequest> {
         let all = self.stand.authority().token_requests().expect("asking");
         let mine = self.directory();
@@ -87,7 +88,7 @@ impl<'a> Room<'a> {
         all.into_iter().filter(|it| it.from == self.user).collect()
     }
 
-    /// The configuration of [`Room::new`], with `more` appended.
+    /// Returns the configuration of [`Room::new`], with `more` appended.
     pub fn config(&self, rules: &[&str], more: &str) -> String {
         let profile = format!(
             r#"provider = "custom"
@@ -103,7 +104,7 @@ grant = "client-credentials""#,
         self.config_with(&profile, rules, more)
     }
 
-    /// The same with another profile: the lines below `[profiles.acme]`.
+    /// Returns the same with another profile: the lines below `[profiles.acme]`.
     pub fn config_with(&self, profile: &str, rules: &[&str], more: &str) -> String {
         let ports = self.stand.ports();
         let hook = format!("{}/{}", self.stand.webhook().url(), self.tag);
@@ -177,7 +178,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
             .expect("delivering a mail");
     }
 
-    /// The binary with its environment; the working folder is the room's.
+    /// Returns the binary with its environment; the working folder is the room's.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command
@@ -265,7 +266,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
         Running::start(command.stdout(Stdio::null()).stderr(file), log)
     }
 
-    /// A listing's rows.
+    /// Returns a listing's rows.
     pub fn rows(&self, args: &[&str]) -> Vec<Value> {
         let mut all = args.to_vec();
         all.push("--json");
@@ -284,7 +285,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
         self.rows(&["items"])
     }
 
-    /// The decision about the mail with this subject, of which there must be one.
+    /// Returns the decision about the mail with this subject, of which there must be one.
     pub fn decision(&self, subject: &str) -> Value {
         let all = self.decisions();
         let mut found = all.iter().filter(|row| row["subject"] == subject);
@@ -345,7 +346,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
             .collect()
     }
 
-    /// The distinct webhook ids: what a receiver that honours idempotency took.
+    /// Returns the distinct webhook ids: what a receiver that honours idempotency took.
     pub fn posted_once(&self) -> usize {
         let posted = self.posted();
         let ids: std::collections::BTreeSet<_> = posted
@@ -376,7 +377,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
     }
 }
 
-/// A stand whose access tokens live for seconds, so that tests see them end; shared by the tests of a binary.
+/// Returns a stand whose access tokens live for seconds, so that tests see them end; shared by the tests of a binary.
 pub fn short_lived() -> &'static Stand {
     static STAND: OnceLock<Stand> = OnceLock::new();
     STAND.get_or_init(|| {
@@ -388,12 +389,12 @@ pub fn short_lived() -> &'static Stand {
     })
 }
 
-/// A plain mail from a person of the client.
+/// Returns a plain mail from a person of the client.
 pub fn mail(subject: &str, body: &str) -> String {
     mail_from("dana@acme.example", subject, body, "")
 }
 
-/// A mail with more header lines, each ended by CRLF.
+/// Returns a mail with more header lines, each ended by CRLF.
 pub fn mail_from(from: &str, subject: &str, body: &str, headers: &str) -> String {
     static MAILS: AtomicU32 = AtomicU32::new(0);
     let number = MAILS.fetch_add(1, Ordering::Relaxed);
@@ -413,12 +414,12 @@ pub fn mail_from(from: &str, subject: &str, body: &str, headers: &str) -> String
     text
 }
 
-/// The repository's root.
+/// Returns the repository's root.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The folders of a folder of cases. None is a failure: then nothing would be tested.
+/// Returns the folders of a folder of cases. None is a failure: then nothing would be tested.
 pub fn cases(folder: &str) -> Vec<PathBuf> {
     let folder = root().join(folder);
     let mut cases: Vec<PathBuf> = std::fs::read_dir(&folder)
@@ -441,7 +442,7 @@ pub fn both(output: &Output) -> String {
     )
 }
 
-/// The binary under test, built beside the tests.
+/// Returns the binary under test, built beside the tests.
 pub fn binary() -> PathBuf {
     let tests = std::env::current_exe().expect("the test's own path");
     let binary = tests

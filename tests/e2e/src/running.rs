@@ -33,7 +33,7 @@ impl Running {
         );
     }
 
-    /// The log's lines with this level that hold `text`.
+    /// Returns the log's lines with this level that hold `text`.
     pub fn lines(&self, level: &str, text: &str) -> Vec<String> {
         let log = self.log();
         let lines = log.lines().filter(|line| {

@@ -42,12 +42,12 @@ impl<'r, 's> Session<'r, 's> {
         }
     }
 
-    /// The address it printed on a line of its own, to be opened in a browser.
+    /// Returns the address it printed on a line of its own, to be opened in a browser.
     pub fn address(&self) -> String {
         self.await_line("an address", |line| line.starts_with("https://"))
     }
 
-    /// The code it printed on a line of its own, to be typed on a device's page.
+    /// Returns the code it printed on a line of its own, to be typed on a device's page.
     pub fn user_code(&self) -> String {
         self.await_line("a code", |line| {
             let mut halves = line.split('-');

@@ -86,17 +86,17 @@ impl Terminal {
         }
     }
 
-    /// All that was shown so far.
+    /// Returns all that was shown so far.
     pub fn text(&self) -> String {
         self.state().parser.screen().contents()
     }
 
-    /// All that was written so far.
+    /// Returns all that was written so far.
     pub fn raw(&self) -> Vec<u8> {
         self.state().raw.clone()
     }
 
-    /// The rows that were too long for the terminal.
+    /// Returns the rows that were too long for the terminal.
     pub fn overlong(&self) -> Vec<String> {
         let state = self.state();
         let screen = state.parser.screen();
@@ -161,7 +161,7 @@ impl Terminal {
         status.unwrap_or_else(|| panic!("it does not end:\n{}", self.text()))
     }
 
-    /// Whether the terminal is as it was before: its modes, colours and cursor.
+    /// Returns whether the terminal is as it was before: its modes, colours and cursor.
     pub fn is_as_before(&self) -> bool {
         let now = tcgetattr(&self.slave).expect("the terminal's modes");
         let modes = |it: &Termios| {

@@ -37,7 +37,7 @@ pub const USER_SCOPES: &str = "https://outlook.office.com/IMAP.AccessAsUser.All 
 /// Google's scope for IMAP, POP3 and SMTP.
 pub const GOOGLE_SCOPE: &str = "https://mail.google.com/";
 
-/// The applications as the server's configuration has them.
+/// Returns the applications as the server's configuration has them.
 pub(crate) fn registered() -> Value {
     let application = |id: &str, kind: &str, single_tenant: bool, secrets: &[&str]| {
         json!({
@@ -63,7 +63,7 @@ pub(crate) fn registered() -> Value {
     ])
 }
 
-/// A self-signed certificate for an RSA key (PKCS#8 PEM) that ends `days` from now; with a negative number it has
+/// Returns a self-signed certificate for an RSA key (PKCS#8 PEM) that ends `days` from now; with a negative number it has
 /// ended.
 pub(crate) fn certify(key_pem: &str, days: i64) -> Result<String> {
     let key = KeyPair::from_pkcs8_pem_and_sign_algo(key_pem, &rcgen::PKCS_RSA_SHA256)?;
@@ -79,7 +79,7 @@ pub(crate) fn certify(key_pem: &str, days: i64) -> Result<String> {
     Ok(certificate.self_signed(&key)?.pem())
 }
 
-/// A service account's key file, as the Google Cloud console gives it.
+/// Returns a service account's key file, as the Google Cloud console gives it.
 pub(crate) fn service_account_json(key_pem: &str, token_url: &str) -> String {
     json!({
         "type": "service_account",

@@ -199,74 +199,74 @@ impl Authority {
         self.ports.http
     }
 
-    /// The issuer, for OpenID Connect Discovery 1.0: the document is at its `/.well-known/openid-configuration`, and
-    /// its endpoints answer as the standard has it, without AADSTS.
+    /// Returns the issuer, for OpenID Connect Discovery 1.0: the document is at its `/.well-known/openid-configuration`,
+    /// and its endpoints answer as the standard has it, without AADSTS.
     pub fn issuer(&self) -> String {
         format!("https://localhost:{}", self.ports.https)
     }
 
-    /// The v2.0 token endpoint of a tenant.
+    /// Returns the v2.0 token endpoint of a tenant.
     pub fn token_url(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/v2.0/token", self.issuer())
     }
 
-    /// The v2.0 authorize endpoint of a tenant.
+    /// Returns the v2.0 authorize endpoint of a tenant.
     pub fn authorize_url(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/v2.0/authorize", self.issuer())
     }
 
-    /// The v2.0 device endpoint of a tenant.
+    /// Returns the v2.0 device endpoint of a tenant.
     pub fn device_url(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/v2.0/devicecode", self.issuer())
     }
 
-    /// The v1 token endpoint of a tenant.
+    /// Returns the v1 token endpoint of a tenant.
     pub fn v1_token_url(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/token", self.issuer())
     }
 
-    /// The v1 authorize endpoint of a tenant.
+    /// Returns the v1 authorize endpoint of a tenant.
     pub fn v1_authorize_url(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/authorize", self.issuer())
     }
 
-    /// The Google-shaped authorize endpoint.
+    /// Returns the Google-shaped authorize endpoint.
     pub fn google_authorize_url(&self) -> String {
         format!("{}/o/oauth2/v2/auth", self.issuer())
     }
 
-    /// The Google-shaped token endpoint.
+    /// Returns the Google-shaped token endpoint.
     pub fn google_token_url(&self) -> String {
         format!("{}/google/token", self.issuer())
     }
 
-    /// The Google-shaped device endpoint.
+    /// Returns the Google-shaped device endpoint.
     pub fn google_device_url(&self) -> String {
         format!("{}/google/device", self.issuer())
     }
 
-    /// Every request to a token endpoint since the start or the last [`clear`](Self::clear), oldest first.
+    /// Returns every request to a token endpoint since the start or the last [`clear`](Self::clear), oldest first.
     pub fn token_requests(&self) -> Result<Vec<TokenRequest>> {
         self.requests("token")
     }
 
-    /// Every request to an authorize endpoint, the same way.
+    /// Returns every request to an authorize endpoint, the same way.
     pub fn authorize_requests(&self) -> Result<Vec<EndpointRequest>> {
         self.requests("authorize")
     }
 
-    /// Every request to a device endpoint, the same way.
+    /// Returns every request to a device endpoint, the same way.
     pub fn device_requests(&self) -> Result<Vec<EndpointRequest>> {
         self.requests("device")
     }
 
-    /// Every request for a discovery document, the same way.
+    /// Returns every request for a discovery document, the same way.
     pub fn discovery_requests(&self) -> Result<Vec<EndpointRequest>> {
         self.requests("discovery")
     }
 
-    /// Every secret the server issued or received since its start: access, refresh and identity tokens, codes, device
-    /// codes, client secrets, assertions, private keys, passwords, PKCE verifiers.
+    /// Returns every secret the server issued or received since its start: access, refresh and identity tokens, codes,
+    /// device codes, client secrets, assertions, private keys, passwords, PKCE verifiers.
     pub fn secrets(&self) -> Result<Vec<String>> {
         let mut secrets: BTreeSet<String> =
             serde_json::from_value(self.control("GET", "secrets", &Value::Null)?)?;
@@ -405,7 +405,7 @@ impl Authority {
         )
     }
 
-    /// A new RSA key, PKCS#8 PEM. Making one takes a while.
+    /// Returns a new RSA key, PKCS#8 PEM. Making one takes a while.
     pub fn rsa_key(&self) -> Result<String> {
         Ok(serde_json::from_value(self.control(
             "POST",
@@ -414,13 +414,14 @@ impl Authority {
         )?)?)
     }
 
-    /// A new certificate with its key, in one PEM, that ends `days` from now and is registered nowhere yet.
+    /// Returns a new certificate with its key, in one PEM, that ends `days` from now and is registered nowhere yet.
     pub fn new_certificate(&self, days: i64) -> Result<String> {
         let key = self.rsa_key()?;
         Ok(applications::certify(&key, days)? + &key)
     }
 
-    /// The certificate registered with [`CERTIFICATE_CLIENT_ID`] and its key, in one PEM; made when first asked for.
+    /// Returns the certificate registered with [`CERTIFICATE_CLIENT_ID`] and its key, in one PEM; made when first asked
+    /// for.
     pub fn certificate_pem(&self) -> Result<String> {
         once(&self.certificate, || {
             let pem = self.new_certificate(CERTIFICATE_DAYS)?;
@@ -429,7 +430,7 @@ impl Authority {
         })
     }
 
-    /// The key file of [`SERVICE_ACCOUNT`], JSON; made when first asked for.
+    /// Returns the key file of [`SERVICE_ACCOUNT`], JSON; made when first asked for.
     pub fn service_account_json(&self) -> Result<String> {
         once(&self.service_account, || {
             let key = self.rsa_key()?;
@@ -492,7 +493,7 @@ fn home() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("authority")
 }
 
-/// The Node.js to use: the one the set-up fetched when the machine's own was missing or too old, else the
+/// Returns the Node.js to use: the one the set-up fetched when the machine's own was missing or too old, else the
 /// machine's.
 pub fn node() -> Result<PathBuf> {
     let fetched = home().join(".node/bin/node");

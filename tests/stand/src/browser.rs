@@ -113,7 +113,7 @@ impl Browser {
         self.act(css, "click", &json!({}))
     }
 
-    /// The page's text, as a person sees it.
+    /// Returns the page's text, as a person sees it.
     pub fn text(&self) -> Result<String> {
         let script = json!({
             "script": "return document.body?.innerText ?? ''", "args": [],
@@ -122,7 +122,7 @@ impl Browser {
         Ok(value.as_str().context("no text")?.to_owned())
     }
 
-    /// The address the browser is at.
+    /// Returns the address the browser is at.
     pub fn url(&self) -> Result<String> {
         let value = self.call("GET", "/url", &Value::Null)?;
         Ok(value.as_str().context("no address")?.to_owned())
@@ -213,7 +213,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The port chromedriver says it listens on.
+/// Returns the port chromedriver says it listens on.
 fn port_in(log: &str) -> Option<u16> {
     let (_, rest) = log.split_once("started successfully on port ")?;
     rest.split_once('.')?.0.parse().ok()

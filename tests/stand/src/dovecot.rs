@@ -244,7 +244,7 @@ fn write_token_checks(dir: &Path, neighbours: &Neighbours) -> Result<String> {
     Ok(settings)
 }
 
-/// The settings that let Dovecot run as an ordinary user: every role is that user, and nothing is chrooted.
+/// Returns the settings that let Dovecot run as an ordinary user: every role is that user, and nothing is chrooted.
 fn unprivileged() -> Result<String> {
     let id = |option: &str| -> Result<String> {
         let output = Command::new("id").arg(option).output()?;

@@ -43,7 +43,7 @@ pub struct Only<'a> {
 }
 
 impl AuthorityFailure {
-    /// A Microsoft-shaped error body, such as `microsoft(400, "invalid_grant", 50173)`.
+    /// Returns a Microsoft-shaped error body, such as `microsoft(400, "invalid_grant", 50173)`.
     pub fn microsoft(code: u16, error: &str, aadsts: u32) -> Self {
         let body = json!({
             "error": error,
@@ -55,13 +55,13 @@ impl AuthorityFailure {
         Self::status(code, &body.to_string())
     }
 
-    /// An error body of the bare standard (RFC 6749 section 5.2), as Google's are.
+    /// Returns an error body of the bare standard (RFC 6749 section 5.2), as Google's are.
     pub fn oauth(code: u16, error: &str) -> Self {
         let body = json!({ "error": error, "error_description": "Ordered by the test." });
         Self::status(code, &body.to_string())
     }
 
-    /// A status with a body.
+    /// Returns a status with a body.
     pub fn status(code: u16, body: &str) -> Self {
         Self::Status {
             code,
@@ -70,7 +70,7 @@ impl AuthorityFailure {
         }
     }
 
-    /// A status with Retry-After, such as `retry_after(429, 7)`.
+    /// Returns a status with Retry-After, such as `retry_after(429, 7)`.
     pub fn retry_after(code: u16, secs: u64) -> Self {
         Self::Status {
             code,
@@ -79,7 +79,7 @@ impl AuthorityFailure {
         }
     }
 
-    /// A page of HTML with status 200, as a proxy or a wrong address gives it.
+    /// Returns a page of HTML with status 200, as a proxy or a wrong address gives it.
     pub fn html() -> Self {
         Self::status(200, "<!DOCTYPE html><title>Log in to the network</title>")
     }

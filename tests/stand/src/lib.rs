@@ -166,7 +166,7 @@ impl Stand {
         })
     }
 
-    /// The one stand that the tests of a binary share; it goes when the process does.
+    /// Returns the one stand that the tests of a binary share; it goes when the process does.
     pub fn shared() -> Result<&'static Self> {
         static SHARED: OnceLock<Result<Stand, String>> = OnceLock::new();
         SHARED
@@ -175,12 +175,12 @@ impl Stand {
             .map_err(|error| anyhow!("{error}"))
     }
 
-    /// The stand's folder: configs, logs (`dovecot.log`, `authority.log`) and mail.
+    /// Returns the stand's folder: configs, logs (`dovecot.log`, `authority.log`) and mail.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The certificate to trust, PEM.
+    /// Returns the certificate to trust, PEM.
     pub fn ca_pem(&self) -> &Path {
         &self.ca_pem
     }
@@ -190,27 +190,27 @@ impl Stand {
         self.ports
     }
 
-    /// The token endpoint (v2.0) of a tenant; any tenant will do.
+    /// Returns the token endpoint (v2.0) of a tenant; any tenant will do.
     pub fn token_url(&self, tenant: &str) -> String {
         self.authority.token_url(tenant)
     }
 
-    /// The registered application, whose tokens open every mailbox.
+    /// Returns the registered application, whose tokens open every mailbox.
     pub fn client_id(&self) -> &'static str {
         CLIENT_ID
     }
 
-    /// The application's secret.
+    /// Returns the application's secret.
     pub fn client_secret(&self) -> &'static str {
         CLIENT_SECRET
     }
 
-    /// The password of every mailbox.
+    /// Returns the password of every mailbox.
     pub fn password(&self) -> &'static str {
         PASSWORD
     }
 
-    /// An access token by client credentials, such as for [`MAIL_SCOPE`].
+    /// Returns an access token by client credentials, such as for [`MAIL_SCOPE`].
     pub fn access_token(&self, scope: &str) -> Result<String> {
         let form = format!(
             "grant_type=client_credentials&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}&scope={scope}"
@@ -233,12 +233,12 @@ impl Stand {
             .to_owned())
     }
 
-    /// The certificate of [`CERTIFICATE_CLIENT_ID`] and its key, in one PEM.
+    /// Returns the certificate of [`CERTIFICATE_CLIENT_ID`] and its key, in one PEM.
     pub fn certificate_pem(&self) -> Result<String> {
         self.authority.certificate_pem()
     }
 
-    /// The key file of [`SERVICE_ACCOUNT`], JSON.
+    /// Returns the key file of [`SERVICE_ACCOUNT`], JSON.
     pub fn service_account_json(&self) -> Result<String> {
         self.authority.service_account_json()
     }
@@ -254,7 +254,7 @@ impl Stand {
         self.visitor(user, password, true).redirect(authorize_url)
     }
 
-    /// The same, but declines the consent: the redirect carries `error=access_denied`.
+    /// Returns the same, but declines the consent: the redirect carries `error=access_denied`.
     pub fn decline_by_http(
         &self,
         authorize_url: &str,
@@ -276,12 +276,12 @@ impl Stand {
             .device(&self.device_page(), user_code)
     }
 
-    /// The address to type a device's code at, as the device answer names it.
+    /// Returns the address to type a device's code at, as the device answer names it.
     pub fn device_page(&self) -> String {
         format!("{}/device", self.authority.issuer())
     }
 
-    /// A browser without a window that trusts the stand's servers. It takes seconds to start.
+    /// Returns a browser without a window that trusts the stand's servers. It takes seconds to start.
     pub fn browser(&self) -> Result<Browser> {
         Browser::start(&self.dir)
     }
@@ -337,7 +337,7 @@ impl Stand {
         self.imap(user)?.delete(folder)
     }
 
-    /// Every mail of a folder, in UID order; none when it does not exist. Sets no flag.
+    /// Returns every mail of a folder, in UID order; none when it does not exist. Sets no flag.
     pub fn folder(&self, user: &str, folder: &str) -> Result<Vec<StoredMail>> {
         self.imap(user)?.folder(folder)
     }
@@ -347,17 +347,17 @@ impl Stand {
         self.imap(user)?.message_count(folder)
     }
 
-    /// The authorization server.
+    /// Returns the authorization server.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// The SMTP sink.
+    /// Returns the SMTP sink.
     pub fn smtp(&self) -> &SmtpSink {
         &self.smtp
     }
 
-    /// The webhook receiver.
+    /// Returns the webhook receiver.
     pub fn webhook(&self) -> &Webhook {
         &self.webhook
     }

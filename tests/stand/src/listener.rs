@@ -69,7 +69,7 @@ impl<F: Clone> Failures<F> {
     }
 }
 
-/// A lock that a panicking test does not spoil for the others.
+/// Returns a lock that a panicking test does not spoil for the others.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

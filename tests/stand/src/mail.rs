@@ -67,7 +67,7 @@ impl Imap {
         Ok(imap)
     }
 
-    /// Every mail of a folder in UID order; a folder that does not exist holds none.
+    /// Returns every mail of a folder in UID order; a folder that does not exist holds none.
     pub(crate) fn folder(&mut self, folder: &str) -> Result<Vec<StoredMail>> {
         let (exists, _) = self.run(&format!("EXAMINE {}", quoted(folder)))?;
         if !exists {

@@ -181,7 +181,7 @@ impl<'a> Visitor<'a> {
     }
 }
 
-/// An attribute of the first tag that begins with `tag`.
+/// Returns an attribute of the first tag that begins with `tag`.
 fn attribute(page: &str, tag: &str, name: &str) -> Option<String> {
     let (_, rest) = page.split_once(tag)?;
     let (tag, _) = rest.split_once('>')?;

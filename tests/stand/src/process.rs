@@ -61,7 +61,7 @@ impl Group {
         })
     }
 
-    /// Whether the server itself still runs.
+    /// Returns whether the server itself still runs.
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }

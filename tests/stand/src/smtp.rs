@@ -82,7 +82,7 @@ impl SmtpSink {
         self.listener.port
     }
 
-    /// Every mail taken since the start or the last [`clear`](Self::clear), oldest first.
+    /// Returns every mail taken since the start or the last [`clear`](Self::clear), oldest first.
     pub fn received(&self) -> Vec<SmtpMail> {
         locked(&self.shared.received).clone()
     }
@@ -100,7 +100,7 @@ impl SmtpSink {
 }
 
 impl Shared {
-    /// The failing reply ordered for this stage, if any.
+    /// Returns the failing reply ordered for this stage, if any.
     fn refusal(&self, at: SmtpStage) -> Option<String> {
         let fits =
             |failure: &SmtpFailure| matches!(failure, SmtpFailure::Reply(stage, _) if *stage == at);
@@ -228,7 +228,7 @@ async fn data(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// The address between the angle brackets of MAIL or RCPT.
+/// Returns the address between the angle brackets of MAIL or RCPT.
 fn path(command: &str) -> String {
     command
         .split_once('<')

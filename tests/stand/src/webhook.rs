@@ -68,14 +68,14 @@ struct Shared {
 }
 
 impl WebhookRequest {
-    /// A header by its name in any case.
+    /// Returns a header by its name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .get(&name.to_ascii_lowercase())
             .map(String::as_str)
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
         Ok(serde_json::from_slice(&self.body)?)
     }
@@ -113,7 +113,7 @@ impl Webhook {
         format!("http://127.0.0.1:{}/hook", self.port())
     }
 
-    /// Every request taken since the start or the last [`clear`](Self::clear), oldest first.
+    /// Returns every request taken since the start or the last [`clear`](Self::clear), oldest first.
     pub fn received(&self) -> Vec<WebhookRequest> {
         locked(&self.shared.received).clone()
     }

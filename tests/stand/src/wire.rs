@@ -66,7 +66,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The next line, without its line end. An end of the connection is an error.
+    /// Returns the next line, without its line end. An end of the connection is an error.
     pub fn line(&mut self) -> Result<String> {
         let mut line = Vec::new();
         if self.stream.read_until(b'\n', &mut line)? == 0 {
@@ -90,7 +90,7 @@ impl Wire {
         self.reply()
     }
 
-    /// The last line of the next SMTP or LMTP reply.
+    /// Returns the last line of the next SMTP or LMTP reply.
     pub fn reply(&mut self) -> Result<String> {
         loop {
             let line = self.line()?;
@@ -112,7 +112,7 @@ impl Wire {
         Ok((answer.status, answer.body))
     }
 
-    /// The same with any headers, and the answer's; the connection is used up.
+    /// Returns the same with any headers, and the answer's; the connection is used up.
     pub fn exchange(
         mut self,
         method: &str,
@@ -168,7 +168,7 @@ impl Wire {
 }
 
 impl Answer {
-    /// The first header of that name, given in lower case.
+    /// Returns the first header of that name, given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()

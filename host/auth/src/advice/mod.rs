@@ -111,14 +111,14 @@ pub fn remedy(refusal: &Refusal, grant: &Grant) -> Remedy {
     }
 }
 
-/// Whether it is one of the error words that the tables know.
+/// Returns whether it is one of the error words that the tables know.
 pub(crate) fn is_known(word: &str) -> bool {
     WORDS
         .iter()
         .any(|row| matches!(row.on, On::Words(words) if words.contains(&word)))
 }
 
-/// The command by which somebody signs in to an account.
+/// Returns the command by which somebody signs in to an account.
 pub fn sign_in_command(account: &Account) -> String {
     let profile = &account.profile;
     match &account.login {
@@ -127,8 +127,8 @@ pub fn sign_in_command(account: &Account) -> String {
     }
 }
 
-/// The Exchange Online commands by which an app-only profile is let into a mailbox (learn.microsoft.com, "Authenticate an IMAP,
-/// POP or SMTP connection using OAuth"). Empty for profiles that need none.
+/// Returns the Exchange Online commands by which an app-only profile is let into a mailbox (learn.microsoft.com,
+/// "Authenticate an IMAP, POP or SMTP connection using OAuth"). Empty for profiles that need none.
 pub fn exchange_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
     let (Provider::Microsoft(cloud), Grant::ClientCredentials) = (profile.provider, &profile.grant)
     else {
@@ -180,7 +180,7 @@ pub fn exchange_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
     ]
 }
 
-/// The page on which an admin of the directory consents to the application. `None` outside Microsoft.
+/// Returns the page on which an admin of the directory consents to the application. `None` outside Microsoft.
 pub fn admin_consent_url(profile: &Profile) -> Option<String> {
     let Provider::Microsoft(cloud) = profile.provider else {
         return None;
@@ -321,7 +321,7 @@ impl Ids<'_> {
     }
 }
 
-/// The row that fits: by number where one is known, else by the error word.
+/// Returns the row that fits: by number where one is known, else by the error word.
 fn row(refusal: &Refusal, provider: Option<Provider>, grant: Option<&Grant>) -> &'static Row {
     let fits = |row: &&Row| row.fits(provider, grant);
     let by_code = refusal.codes.iter().find_map(|code| {
@@ -374,7 +374,7 @@ pub(crate) fn capitalized(text: &str) -> String {
         .unwrap_or_default()
 }
 
-/// A word as a POSIX shell reads it.
+/// Returns a word as a POSIX shell reads it.
 fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -384,7 +384,7 @@ fn shell_word(text: &str) -> String {
     }
 }
 
-/// A word as PowerShell reads it (about_Quoting_Rules).
+/// Returns a word as PowerShell reads it (about_Quoting_Rules).
 fn power_shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -360,7 +360,7 @@ fn account(login: Option<&str>) -> Account {
     }
 }
 
-/// A profile of a provider, `google`, `custom` or one of Microsoft's clouds, and a grant.
+/// Returns a profile of a provider, `google`, `custom` or one of Microsoft's clouds, and a grant.
 pub(crate) fn profile(provider: &str, grant: &str) -> Profile {
     registered(&Registration {
         provider: provider.into(),
@@ -371,7 +371,7 @@ pub(crate) fn profile(provider: &str, grant: &str) -> Profile {
     })
 }
 
-/// A certificate that is good for 100 years.
+/// Returns a certificate that is good for 100 years.
 pub(crate) fn certificate() -> ClientCredential {
     let pem = fs::read_to_string(cases().join("keys/test-app.pem")).unwrap();
     ClientCredential::Certificate(Arc::new(Certificate::from_pem(&Secret::new(pem)).unwrap()))

@@ -20,7 +20,8 @@ struct Exchange<'a> {
     scope: Option<String>,
 }
 
-/// The address of the sign-in page, with a fresh state and PKCE verifier. `scopes` are those of all resources that are needed.
+/// Returns the address of the sign-in page, with a fresh state and PKCE verifier. `scopes` are those of all resources that
+/// are needed.
 pub(crate) fn begin(
     profile: &Profile,
     account: &Account,

@@ -25,7 +25,7 @@ struct Document {
     device_authorization_endpoint: Option<String>,
 }
 
-/// The profile's addresses. Asks the issuer where the configuration names one, and nobody otherwise.
+/// Returns the profile's addresses. Asks the issuer where the configuration names one, and nobody otherwise.
 pub(crate) async fn resolve(
     exchange: &Exchange<'_>,
     profile: &Profile,
@@ -105,7 +105,7 @@ fn endpoints(issuer: &Url, published: Document) -> Result<ResolvedEndpoints, Str
     })
 }
 
-/// Whether a secret may be sent there: over TLS, or without leaving this machine.
+/// Returns whether a secret may be sent there: over TLS, or without leaving this machine.
 fn is_safe(url: &Url) -> bool {
     match url.scheme() {
         "https" => url.has_host(),

@@ -168,7 +168,7 @@ impl Denial {
         }
     }
 
-    /// Whether the standard or Microsoft's documentation calls this error temporary.
+    /// Returns whether the standard or Microsoft's documentation calls this error temporary.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(
             self.error.as_str(),
@@ -305,7 +305,7 @@ pub(crate) fn unusable(account: &Account, reason: impl Into<String>) -> AuthErro
     }
 }
 
-/// The scopes with those that add the user's identity. Configured scopes are requested unchanged.
+/// Returns the scopes with those that add the user's identity. Configured scopes are requested unchanged.
 fn with_identity(profile: &Profile, scopes: &[String]) -> Vec<String> {
     let mut asked = scopes.to_vec();
     if matches!(profile.provider, Provider::Microsoft(_)) && profile.scopes.is_none() {
@@ -317,7 +317,7 @@ fn with_identity(profile: &Profile, scopes: &[String]) -> Vec<String> {
 /// The longest text of a server that is shown, in characters.
 const SHOWN_CHARS: usize = 1000;
 
-/// A server's text as it may be shown: bounded, on one line, without control characters.
+/// Returns a server's text as it may be shown: bounded, on one line, without control characters.
 pub(crate) fn shortened(text: &str) -> String {
     harmless_chars(text).take(SHOWN_CHARS).collect()
 }

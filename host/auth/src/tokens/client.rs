@@ -36,7 +36,7 @@ struct Refused {
 }
 
 impl Client {
-    /// The refusal for one who asked at `asked`.
+    /// Returns the refusal for one who asked at `asked`.
     fn refusal(&self, asked: Instant) -> Option<AuthError> {
         let refused = self.refused.as_ref()?;
         let lasts = refused.until.is_none_or(|until| Instant::now() < until);
@@ -144,7 +144,7 @@ impl Registration {
         });
     }
 
-    /// The refusal that an earlier process met, and how much longer it counts.
+    /// Returns the refusal that an earlier process met, and how much longer it counts.
     async fn kept_refusal(&self, env: &Env) -> Option<(Failure, Duration)> {
         let (vault, accounts) = (env.vault.clone(), self.accounts.clone());
         let records = blocking(move || -> Vec<Record> {
@@ -172,7 +172,7 @@ impl Registration {
     }
 }
 
-/// The newest refusal of the application among the records of its accounts, unless it worked since.
+/// Returns the newest refusal of the application among the records of its accounts, unless it worked since.
 pub(super) fn refusal_of_client<'a>(
     records: impl Iterator<Item = &'a Record> + Clone,
     profile: &Profile,
@@ -187,7 +187,7 @@ pub(super) fn refusal_of_client<'a>(
     .filter(|failure| worked.is_none_or(|worked| worked < failure.at))
 }
 
-/// Whether the server refused the application itself, not one account.
+/// Returns whether the server refused the application itself, not one account.
 pub(super) fn is_of_client(error: &AuthError, profile: &Profile) -> bool {
     let AuthError::Refused { refusal, .. } = error else {
         return false;
@@ -208,7 +208,7 @@ pub(super) fn is_of_client(error: &AuthError, profile: &Profile) -> bool {
     }
 }
 
-/// Whether what one account's directory says of the application holds for all of them.
+/// Returns whether what one account's directory says of the application holds for all of them.
 fn is_of_one_directory(profile: &Profile) -> bool {
     const OF_SEVERAL: [&str; 3] = ["common", "organizations", "consumers"];
     let directory = profile.directory.as_deref();

@@ -182,7 +182,7 @@ impl Tokens {
         &self.accounts
     }
 
-    /// Every account's state as the vault has it, without asking anybody.
+    /// Returns every account's state as the vault has it, without asking anybody.
     pub fn statuses(&self, now: Timestamp) -> Result<Vec<Status>, AuthError> {
         let mut statuses = Vec::new();
         let mut records = Vec::new();

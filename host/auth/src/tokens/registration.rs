@@ -65,7 +65,7 @@ impl Registration {
         }
     }
 
-    /// The profile's addresses. The issuer is asked once; who waited while that failed shares the failure.
+    /// Returns the profile's addresses. The issuer is asked once; who waited while that failed shares the failure.
     pub(super) async fn endpoints(
         &self,
         env: &Env,
@@ -99,8 +99,8 @@ impl Registration {
 }
 
 impl Profile {
-    /// A digest of what tells the registration from others: where it asks, and as which application. What was received for one is
-    /// never sent for another.
+    /// Returns a digest of what tells the registration from others: where it asks, and as which application. What was
+    /// received for one is never sent for another.
     pub fn registration(&self) -> String {
         let (kind, url) = match &self.endpoints {
             Endpoints::Fixed { token, .. } => ("token", token),
@@ -138,12 +138,12 @@ fn credential(profile: &Profile) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, parts.join("\0").as_bytes()))
 }
 
-/// Whether what the record holds was received for this very registration.
+/// Returns whether what the record holds was received for this very registration.
 pub(crate) fn is_of(record: &Record, profile: &Profile) -> bool {
     record.registration.as_ref() == Some(&profile.registration())
 }
 
-/// The same failure, said of another account of the profile.
+/// Returns the same failure, said of another account of the profile.
 pub(super) fn of_account(mut error: AuthError, of: &Account) -> AuthError {
     match &mut error {
         AuthError::UnknownProfile { .. } => {}

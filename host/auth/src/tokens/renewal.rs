@@ -59,7 +59,7 @@ pub(super) async fn renew(
     }
 }
 
-/// The longest that a request holds an account: a discovery, the request, and the one with the second secret.
+/// Returns the longest that a request holds an account: a discovery, the request, and the one with the second secret.
 pub(super) fn longest(env: &Env) -> Duration {
     3 * env.limits.timeout + HOLD_MARGIN
 }
@@ -326,7 +326,7 @@ async fn request(
     }
 }
 
-/// Whether only a sign-in ends the failure.
+/// Returns whether only a sign-in ends the failure.
 fn is_over(cause: &Cause, grant: &Grant) -> bool {
     match cause {
         Cause::Refused(refusal) => {
@@ -373,12 +373,12 @@ pub(super) async fn current(slot: &Slot, held: &Arc<Held>) -> Result<Record, Aut
     }
 }
 
-/// Whether what the record holds may be used for the profile.
+/// Returns whether what the record holds may be used for the profile.
 pub(super) fn serves(record: &Record, profile: &Profile) -> bool {
     is_by_this_grant(record, &profile.grant) && registration::is_of(record, profile)
 }
 
-/// Whether what was received by the record's grant serves this one: a person's sign-in does, however it was made.
+/// Returns whether what was received by the record's grant serves this one: a person's sign-in does, however it was made.
 fn is_by_this_grant(record: &Record, grant: &Grant) -> bool {
     const BY_A_PERSON: [&str; 2] = ["authorization-code", "device-code"];
     record.grant == grant.name()

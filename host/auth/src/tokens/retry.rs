@@ -54,7 +54,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The pause after the `attempts`-th failure in a row; `None` when only a sign-in ends it.
+    /// Returns the pause after the `attempts`-th failure in a row; `None` when only a sign-in ends it.
     pub(super) fn pause(
         &self,
         error: &AuthError,

@@ -13,7 +13,7 @@ use crate::vault::Record;
 use crate::{Account, AuthError, Grant, Resource};
 
 impl Tokens {
-    /// The address of the sign-in page, with PKCE and a fresh state. `redirect` is where the answer will arrive.
+    /// Returns the address of the sign-in page, with PKCE and a fresh state. `redirect` is where the answer will arrive.
     pub async fn begin_code(
         &self,
         account: &Account,
@@ -87,7 +87,7 @@ impl Tokens {
             .await
     }
 
-    /// A new token by a grant that needs no person, whatever failed before.
+    /// Returns a new token by a grant that needs no person, whatever failed before.
     pub async fn sign_in_directly(&self, account: &Account) -> Result<Status, AuthError> {
         let slot = self.slot(account)?;
         if slot.registration.profile.grant.is_interactive() {
@@ -146,7 +146,7 @@ async fn store(
     Ok(state(env, slot).await)
 }
 
-/// The scopes of the first resource: a token request names one, and the sign-in serves for the others as well.
+/// Returns the scopes of the first resource: a token request names one, and the sign-in serves for the others as well.
 fn first_scopes(slot: &Slot) -> Vec<String> {
     let first = slot.used.needs.first();
     slot.scopes(first.map_or(Resource::Mail, |need| need.resource()))

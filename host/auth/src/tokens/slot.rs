@@ -103,7 +103,7 @@ impl Slot {
             .scopes_for(resource, &self.used.needs)
     }
 
-    /// Whether a refresh token is in memory only.
+    /// Returns whether a refresh token is in memory only.
     pub(super) fn has_unsaved_sign_in(&self) -> bool {
         let memory = self.memory();
         let unsaved = memory.unsaved.as_ref();
@@ -200,7 +200,7 @@ impl Memory {
         }
     }
 
-    /// Whether tokens are kept here that a sign-out by another process should end.
+    /// Returns whether tokens are kept here that a sign-out by another process should end.
     pub(super) fn is_watched(&self) -> bool {
         let mut tracks = self.tracks.iter();
         tracks.any(|it| it.is_used && it.kept.is_some() && it.pause.is_none())
@@ -217,12 +217,12 @@ impl Memory {
 }
 
 impl Track {
-    /// A token that is not due yet.
+    /// Returns a token that is not due yet.
     pub(super) fn fresh(&self) -> Option<AccessToken> {
         self.before(|kept| kept.due)
     }
 
-    /// A token that has not ended yet.
+    /// Returns a token that has not ended yet.
     pub(super) fn good(&self) -> Option<AccessToken> {
         self.before(|kept| kept.expires)
     }
@@ -232,7 +232,7 @@ impl Track {
         (Timestamp::now() < end(kept)).then(|| kept.token.clone())
     }
 
-    /// The failure for one who asked at `asked`: during the pause, or when the request failed while they waited.
+    /// Returns the failure for one who asked at `asked`: during the pause, or when the request failed while they waited.
     pub(super) fn paused(
         &self,
         asked: Instant,

@@ -3,7 +3,7 @@
 use crate::advice;
 use crate::{Account, AuthError, Profile};
 
-/// Whether the admin does not know of this failure yet; remembers that they will.
+/// Returns whether the admin does not know of this failure yet; remembers that they will.
 pub(super) fn is_news(told: &mut Option<AuthError>, error: &AuthError) -> bool {
     let is_news = match (told.as_ref(), error) {
         (None, _) => true,

@@ -79,14 +79,14 @@ impl VaultKey {
         }
     }
 
-    /// A new random key.
+    /// Returns a new random key.
     pub fn random() -> Result<Self, VaultError> {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         fill(key.as_mut())?;
         Ok(Self::new(key))
     }
 
-    /// The first digits of a digest of the key, to tell keys apart.
+    /// Returns the first digits of a digest of the key, to tell keys apart.
     pub fn id(&self) -> &str {
         &self.id
     }

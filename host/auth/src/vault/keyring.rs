@@ -13,7 +13,7 @@ const LABEL: &str = "Postroom vault key";
 /// How long a person may take to unlock the keyring.
 const UNLOCK_WAIT: Duration = Duration::from_secs(120);
 
-/// The text of the entry, made from `new` when it is not there yet; `None` when it may not be made either.
+/// Returns the text of the entry, made from `new` when it is not there yet; `None` when it may not be made either.
 pub(super) fn load(
     entry: &str,
     new: Option<&VaultKey>,
@@ -68,7 +68,7 @@ async fn ask(entry: &str, new: Option<&str>) -> Result<Option<Vec<u8>>, Error> {
     made.ok_or(Error::NoResult).map(Some)
 }
 
-/// The oldest entry's text.
+/// Returns the oldest entry's text.
 async fn kept(
     service: &SecretService<'_>,
     attributes: &HashMap<&str, &str>,

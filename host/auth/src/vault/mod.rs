@@ -66,7 +66,7 @@ const FOLDER: &str = "vault";
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 impl Vault {
-    /// Whether records are kept below `data_dir`.
+    /// Returns whether records are kept below `data_dir`.
     pub(super) fn is_used(data_dir: &Path) -> Result<bool, VaultError> {
         let folder = data_dir.join(FOLDER);
         if !folder.exists() {
@@ -119,7 +119,7 @@ impl Vault {
         })
     }
 
-    /// Whether the account's file changed since the stamp was taken; cheap.
+    /// Returns whether the account's file changed since the stamp was taken; cheap.
     pub fn stamp(&self, account: &Account) -> Stamp {
         files::stamp(&files::path(&self.folder, &name(account)))
     }

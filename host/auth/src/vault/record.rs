@@ -58,7 +58,7 @@ pub enum Cause {
 }
 
 impl Failure {
-    /// The failure as it was met.
+    /// Returns the failure as it was met.
     pub fn error(&self, account: &Account) -> AuthError {
         let account = account.clone();
         match self.cause.clone() {
@@ -93,7 +93,7 @@ impl Cause {
 }
 
 impl Record {
-    /// The record of an account of which nothing was received yet.
+    /// Returns the record of an account of which nothing was received yet.
     pub fn new(account: Account, grant: &str) -> Self {
         Self {
             account,

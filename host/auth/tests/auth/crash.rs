@@ -62,7 +62,7 @@ fn victim() {
     });
 }
 
-/// A room whose key another process can read, and whose user is signed in.
+/// Returns a room whose key another process can read, and whose user is signed in.
 async fn room() -> (Room, tempfile::TempDir) {
     let keys = tempfile::tempdir().unwrap();
     let mut room = Room::new();

@@ -54,12 +54,12 @@ impl Room {
         self.vault().read(account).unwrap()
     }
 
-    /// A user whom no other test has.
+    /// Returns a user whom no other test has.
     pub fn user(&self) -> String {
         format!("ana@{}", self.tenant)
     }
 
-    /// The account of that user.
+    /// Returns the account of that user.
     pub fn account(&self) -> Account {
         Account {
             profile: PROFILE.into(),
@@ -75,7 +75,7 @@ impl Room {
         delegated(&self.tenant, endpoints(self.stand, &self.tenant))
     }
 
-    /// The tokens of a new process.
+    /// Returns the tokens of a new process.
     pub fn tokens(&self, profile: Profile) -> Tokens {
         self.tokens_for(profile, &[Need::Imap, Need::Smtp])
     }
@@ -124,14 +124,14 @@ impl Room {
         tokens.finish_code(sign_in, code).await
     }
 
-    /// The token requests of this room, oldest first.
+    /// Returns the token requests of this room, oldest first.
     pub fn requests(&self) -> Vec<TokenRequest> {
         let mut requests = self.stand.authority().token_requests().unwrap();
         requests.retain(|request| request.tenant == self.tenant);
         requests
     }
 
-    /// The refresh tokens sent by this room.
+    /// Returns the refresh tokens sent by this room.
     pub fn refreshes(&self) -> Vec<String> {
         self.requests()
             .iter()
@@ -139,7 +139,7 @@ impl Room {
             .collect()
     }
 
-    /// The newest refresh token issued to this room.
+    /// Returns the newest refresh token issued to this room.
     pub fn newest_refresh_token(&self) -> String {
         let issued = self.requests().into_iter().rev();
         issued.filter_map(|it| it.refresh_token).next().unwrap()
@@ -158,7 +158,7 @@ impl Room {
     }
 }
 
-/// The stand that all tests share. Its servers have a runtime of their own, which no other may start.
+/// Returns the stand that all tests share. Its servers have a runtime of their own, which no other may start.
 pub fn stand() -> &'static Stand {
     let shared = std::thread::spawn(|| Stand::shared().unwrap());
     shared.join().unwrap()
@@ -180,7 +180,7 @@ pub fn endpoints(stand: &Stand, tenant: &str) -> Endpoints {
     }
 }
 
-/// An application that signs in as itself.
+/// Returns an application that signs in as itself.
 pub fn app_only(tenant: &str, endpoints: Endpoints) -> Profile {
     Profile {
         name: PROFILE.into(),
@@ -200,7 +200,7 @@ pub fn app_only(tenant: &str, endpoints: Endpoints) -> Profile {
     }
 }
 
-/// An application that a person signs in to by the authorization code.
+/// Returns an application that a person signs in to by the authorization code.
 pub fn delegated(tenant: &str, endpoints: Endpoints) -> Profile {
     Profile {
         client_id: PUBLIC_CLIENT_ID.into(),
@@ -213,7 +213,7 @@ pub fn delegated(tenant: &str, endpoints: Endpoints) -> Profile {
     }
 }
 
-/// A client that trusts the certificates of this file.
+/// Returns a client that trusts the certificates of this file.
 pub fn http(ca_pem: &Path) -> reqwest::Client {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;

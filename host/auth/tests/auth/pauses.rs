@@ -181,7 +181,7 @@ async fn a_command_that_tells_its_outcome_is_told_of_no_failure_twice() {
     }
 }
 
-/// The tokens of a new process with ten accounts of one password profile.
+/// Returns the tokens of a new process with ten accounts of one password profile.
 fn ten_accounts(room: &Room) -> Tokens {
     let mut profile = room.app_only();
     profile.grant = Grant::Password {

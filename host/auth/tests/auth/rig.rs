@@ -20,7 +20,7 @@ pub fn stand() -> &'static Stand {
     thread::spawn(|| Stand::shared().unwrap()).join().unwrap()
 }
 
-/// An app-only profile, in a tenant of its own.
+/// Returns an app-only profile, in a tenant of its own.
 pub fn app_only(tenant: &str) -> Profile {
     Profile {
         name: tenant.into(),
@@ -28,7 +28,7 @@ pub fn app_only(tenant: &str) -> Profile {
     }
 }
 
-/// A user's profile at a public application.
+/// Returns a user's profile at a public application.
 pub fn delegated(tenant: &str, grant: Grant) -> Profile {
     Profile {
         name: tenant.into(),
@@ -51,7 +51,7 @@ pub fn password_grant(user: &str) -> Grant {
     }
 }
 
-/// The stand's v2.0 addresses of a tenant.
+/// Returns the stand's v2.0 addresses of a tenant.
 pub fn microsoft(tenant: &str) -> Endpoints {
     kit::endpoints(stand(), tenant)
 }
@@ -108,7 +108,7 @@ impl Rig {
         }
     }
 
-    /// The token requests of this rig's tenant so far.
+    /// Returns the token requests of this rig's tenant so far.
     pub fn requests(&self) -> Vec<TokenRequest> {
         requests_of(&self.tenant)
     }
@@ -147,7 +147,7 @@ pub fn requests_of(tenant: &str) -> Vec<TokenRequest> {
     requests
 }
 
-/// The fields by which an application proves itself.
+/// Returns the fields by which an application proves itself.
 pub fn proof(request: &TokenRequest) -> Vec<&str> {
     let mut fields: Vec<_> = [
         "client_id",
@@ -164,7 +164,7 @@ pub fn proof(request: &TokenRequest) -> Vec<&str> {
     fields
 }
 
-/// The words of a `scope`, in order.
+/// Returns the words of a `scope`, in order.
 pub fn words(scope: &str) -> Vec<&str> {
     scope.split_whitespace().collect()
 }

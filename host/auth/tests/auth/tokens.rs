@@ -114,7 +114,7 @@ async fn a_rejected_token_is_replaced_and_an_older_one_is_not() {
     assert!(mail_token(&tokens).await.unwrap_err().is_transient());
 }
 
-/// A record whose access token is due and good for ten minutes yet.
+/// Returns a record whose access token is due and good for ten minutes yet.
 fn due_record(room: &Room, account: &Account, grant: &str) -> Record {
     let now = Timestamp::now();
     let scopes = match account.login {
@@ -484,7 +484,7 @@ async fn what_could_not_be_stored_is_stored_at_the_end() {
     assert_eq!(kept().expose(), room.newest_refresh_token());
 }
 
-/// The vault's file of the room's only account.
+/// Returns the vault's file of the room's only account.
 fn sealed_file(room: &Room) -> std::path::PathBuf {
     fs::read_dir(room.data_dir().join("vault"))
         .unwrap()

@@ -22,7 +22,7 @@ fn account(login: &str) -> Account {
     }
 }
 
-/// A record with a secret in every place that can hold one.
+/// Returns a record with a secret in every place that can hold one.
 fn record(account: &Account, mark: &str) -> Record {
     let now = Timestamp::from_second(1_790_000_000).unwrap();
     Record {
@@ -68,7 +68,7 @@ fn write(vault: &Vault, record: &Record) {
     held.write(record).unwrap();
 }
 
-/// The files of the vault with this ending.
+/// Returns the files of the vault with this ending.
 fn files(data_dir: &Path, ending: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(data_dir.join("vault"))
         .unwrap()

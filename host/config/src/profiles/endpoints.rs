@@ -119,7 +119,7 @@ fn known(
     })
 }
 
-/// The addresses of a custom provider, all of them written.
+/// Returns the addresses of a custom provider, all of them written.
 fn own(
     section: &Section,
     grant: Option<GrantKind>,
@@ -172,7 +172,7 @@ fn read_cloud(section: &Section) -> Option<Provider> {
     cloud.map(Provider::Microsoft)
 }
 
-/// The token address of a service account's key file, held to the same rule as a written one.
+/// Returns the token address of a service account's key file, held to the same rule as a written one.
 fn safe_key_uri(section: &Section, url: &Url) -> Option<Url> {
     let safe = match url.scheme() {
         "https" => true,
@@ -241,7 +241,7 @@ fn read_directory(
     Some(Some(text.into()))
 }
 
-/// The issuer, which stands for all addresses (OpenID Connect Discovery 1.0).
+/// Returns the issuer, which stands for all addresses (OpenID Connect Discovery 1.0).
 fn read_discovery(section: &Section, item: &Item, grant: Option<GrantKind>) -> Option<Endpoints> {
     let replaced: &[&'static str] = match grant {
         Some(GrantKind::AuthorizationCode) => &["authorize_url", "token_url"],

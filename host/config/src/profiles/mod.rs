@@ -208,7 +208,7 @@ impl Key {
     }
 }
 
-/// The profiles that can be used, and facts about all of them.
+/// Returns the profiles that can be used, and facts about all of them.
 pub fn read(entries: Vec<(&str, Item)>, names: &Names) -> (Vec<Profile>, AllFacts) {
     let mut profiles = Vec::new();
     let mut facts = AllFacts::new();
@@ -275,7 +275,7 @@ fn read_one(name: &str, section: Section, names: &Names) -> (Facts, Option<Profi
     (facts, profile)
 }
 
-/// A grant that the provider has.
+/// Returns a grant that the provider has.
 fn possible_grant(item: &Item, kind: Option<Kind>) -> Option<GrantKind> {
     let grant = item.choice(GRANTS, &[])?;
     let impossible = IMPOSSIBLE

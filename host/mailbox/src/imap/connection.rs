@@ -150,12 +150,12 @@ impl Connection {
         self.secrets = secrets;
     }
 
-    /// A text of the server as it may be shown and kept.
+    /// Returns a text of the server as it may be shown and kept.
     pub fn redacted(&self, text: &str) -> String {
         self.secrets.redact(text)
     }
 
-    /// Whether the server calls us signed in, and its words.
+    /// Returns whether the server calls us signed in, and its words.
     async fn greeting(&mut self) -> Result<(bool, String), SourceError> {
         let limit = self.timeouts.connect;
         let secs = limit.min(self.timeouts.stall).as_secs();
@@ -183,7 +183,7 @@ impl Connection {
         }
     }
 
-    /// Whether the server has a capability that is to be used; `name` in upper case.
+    /// Returns whether the server has a capability that is to be used; `name` in upper case.
     pub fn can(&self, name: &str) -> bool {
         self.capabilities.iter().any(|known| known == name)
             && !self.unused.iter().any(|unused| unused == name)
@@ -268,8 +268,8 @@ impl Connection {
         Ok(self.selected.insert(selected).clone())
     }
 
-    /// Whether the server's list of folders has this one; `None` when it gives no list. Few servers say why they refuse to
-    /// open a folder.
+    /// Returns whether the server's list of folders has this one; `None` when it gives no list. Few servers say why they
+    /// refuse to open a folder.
     async fn lists(&mut self, folder: &str) -> Result<Option<bool>, SourceError> {
         let (listed, done) = folders::list(self, Step::Select, &utf7::encode(folder)).await?;
         let listed = listed.is_some();
@@ -345,7 +345,7 @@ impl Connection {
         }
     }
 
-    /// The next response. What it says of the connection itself is noted here. Cancel-safe.
+    /// Returns the next response. What it says of the connection itself is noted here. Cancel-safe.
     pub async fn next(&mut self, step: Step, deadline: Instant) -> Result<Response, SourceError> {
         loop {
             if let Some(response) = self.buffered(step)? {
@@ -359,7 +359,7 @@ impl Connection {
         }
     }
 
-    /// The next response that has arrived already. Never waits.
+    /// Returns the next response that has arrived already. Never waits.
     pub fn buffered(&mut self, step: Step) -> Result<Option<Response>, SourceError> {
         let Some(pieces) = self.wire.response().map_err(|error| failed(step, &error))? else {
             return Ok(None);
@@ -472,7 +472,7 @@ pub(super) fn ended_ok(step: Step, done: Done) -> Result<(), SourceError> {
     }
 }
 
-/// A refused command as an error.
+/// Returns a refused command as an error.
 pub(super) fn refusal(step: Step, done: Done) -> SourceError {
     let text = done.text;
     match done.code {
@@ -487,7 +487,7 @@ pub(super) fn refusal(step: Step, done: Done) -> SourceError {
     }
 }
 
-/// A quoted string (RFC 9051 section 4.3).
+/// Returns a quoted string (RFC 9051 section 4.3).
 pub(super) fn quoted(value: &str, step: Step) -> Result<String, SourceError> {
     if value.contains(['\r', '\n', '\0']) {
         return Err(SourceError::Unusable {

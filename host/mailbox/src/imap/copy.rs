@@ -165,7 +165,7 @@ async fn put(
     Ok((taken, failure))
 }
 
-/// A limit on what one acknowledges is no reason to fetch nothing: it is tried again like any refusal.
+/// Returns a limit on what one acknowledges is no reason to fetch nothing: it is tried again like any refusal.
 fn refused(done: super::response::Done) -> SourceError {
     match done.code {
         Some(Code::Limit) => SourceError::Refused {

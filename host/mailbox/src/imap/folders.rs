@@ -15,7 +15,7 @@ pub(super) struct Target {
     pub namespace: Namespace,
 }
 
-/// Whether two names mean one folder: INBOX is written in any case (RFC 9051 section 5.1).
+/// Returns whether two names mean one folder: INBOX is written in any case (RFC 9051 section 5.1).
 pub(super) fn is_same(one: &str, other: &str) -> bool {
     one == other || (is_inbox(one) && is_inbox(other))
 }

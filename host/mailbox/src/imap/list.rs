@@ -70,7 +70,7 @@ impl Listed {
     }
 }
 
-/// A sequence set (RFC 9051 section 9) in commands' portions, from ascending UIDs.
+/// Returns a sequence set (RFC 9051 section 9) in commands' portions, from ascending UIDs.
 pub(super) fn uid_sets(uids: &[u32]) -> Vec<String> {
     let mut sets: Vec<String> = Vec::new();
     let mut rest = uids;
@@ -166,7 +166,8 @@ pub(super) async fn take_up(
     Ok((known.renumbered(is, next), Some(renumbering)))
 }
 
-/// The UID that the next mail will get. Not every SELECT tells it; STATUS does, and the last mail's UID comes close.
+/// Returns the UID that the next mail will get. Not every SELECT tells it; STATUS does, and the last mail's UID comes
+/// close.
 async fn uid_next(connection: &mut Connection, selected: &Selected) -> Result<u32, SourceError> {
     const STEP: Step = Step::List;
     if let Some(next) = selected.uid_next.filter(|next| *next > 0) {

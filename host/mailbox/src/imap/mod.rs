@@ -95,7 +95,7 @@ impl Default for ImapTimeouts {
     }
 }
 
-/// A source for one folder of one mailbox. Connects when it is first used.
+/// Returns a source for one folder of one mailbox. Connects when it is first used.
 pub fn imap(settings: ImapSettings, login: Login, tls: Arc<rustls::ClientConfig>) -> ImapSource {
     ImapSource {
         settings,
@@ -198,8 +198,8 @@ impl ImapSource {
         Ok(())
     }
 
-    /// The connection, signed in and with the mailbox's folder open; a new one when there is none that is in step. Without a
-    /// token no server is dialled: a mailbox whose account waits for a person would do so for weeks.
+    /// Returns the connection, signed in and with the mailbox's folder open; a new one when there is none that is in step.
+    /// Without a token no server is dialled: a mailbox whose account waits for a person would do so for weeks.
     async fn ready(&mut self) -> Result<&mut Connection, SourceError> {
         if self.connection.as_ref().is_none_or(|open| open.busy) {
             login::ask_for_token(&self.login).await?;
@@ -277,7 +277,7 @@ impl Place {
         Self::read(position.on_server().unwrap_or_default())
     }
 
-    /// Whether a text that is no place was written by a source of another kind.
+    /// Returns whether a text that is no place was written by a source of another kind.
     fn is_foreign(text: &str) -> bool {
         serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
             .is_ok_and(|fields| !fields.contains_key("uid_validity"))

@@ -114,7 +114,8 @@ impl Progress {
         self
     }
 
-    /// The same folder under other UIDs: all of it is read again, and what was journalled before is known by its content.
+    /// Returns the same folder under other UIDs: all of it is read again, and what was journalled before is known by its
+    /// content.
     pub fn renumbered(self, uid_validity: u32, next: u32) -> Self {
         Self {
             version: VERSION,
@@ -141,12 +142,13 @@ impl Progress {
         }
     }
 
-    /// The UID after which mail is listed that became visible late.
+    /// Returns the UID after which mail is listed that became visible late.
     pub fn reconciled_from(&self) -> u32 {
         self.window.saturating_sub(1).min(self.uid)
     }
 
-    /// Whether a listed mail is to be fetched: it is above all that was read, or was passed over, or is due to be asked for again.
+    /// Returns whether a listed mail is to be fetched: it is above all that was read, or was passed over, or is due to be
+    /// asked for again.
     pub fn wants(&self, uid: u32, now: i64) -> bool {
         match self.again.iter().find(|it| it.uid == uid) {
             Some(again) => again.due <= now,
@@ -154,7 +156,7 @@ impl Progress {
         }
     }
 
-    /// Whether a mail was given up and is asked for once more.
+    /// Returns whether a mail was given up and is asked for once more.
     pub fn is_again(&self, uid: u32) -> bool {
         self.again.iter().any(|it| it.uid == uid)
     }

@@ -182,7 +182,7 @@ pub(super) fn read(pieces: &[Piece]) -> Option<Response> {
     }
 }
 
-/// A server's text as it may be shown.
+/// Returns a server's text as it may be shown.
 pub(super) fn shown(text: &[u8]) -> String {
     harmless_chars(String::from_utf8_lossy(text).trim())
         .take(SHOWN_CHARS)
@@ -268,7 +268,7 @@ fn code(inner: &[u8]) -> Code {
     }
 }
 
-/// The first ones: honest servers have some dozens.
+/// Returns the first ones: honest servers have some dozens.
 fn capabilities(list: &[u8]) -> Vec<String> {
     list[..list.len().min(CAPABILITY_BYTES)]
         .split(|b| *b == b' ')
@@ -303,7 +303,7 @@ fn folder(words: &mut Scanner) -> Option<Folder> {
     })
 }
 
-/// The first of the user's own namespaces: `((prefix separator)) …`
+/// Returns the first of the user's own namespaces: `((prefix separator)) …`
 fn namespace(words: &mut Scanner) -> Option<Namespace> {
     for _ in 0..2 {
         if !matches!(words.next()?, Token::Open) {
@@ -386,7 +386,7 @@ enum Token<'a> {
 }
 
 impl Token<'_> {
-    /// The text of a string or an atom.
+    /// Returns the text of a string or an atom.
     fn text(self) -> Option<Vec<u8>> {
         match self {
             Token::Word(word) => Some(word.to_vec()),
@@ -396,7 +396,7 @@ impl Token<'_> {
         }
     }
 
-    /// The bytes of a string; NIL is empty.
+    /// Returns the bytes of a string; NIL is empty.
     fn literal(self) -> Option<Literal> {
         match self {
             Token::Literal(literal) => Some(literal.clone()),
@@ -427,7 +427,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The next token when it is a word.
+    /// Returns the next token when it is a word.
     fn word(&mut self) -> Option<&'a [u8]> {
         match self.next()? {
             Token::Word(word) => Some(word),
@@ -479,7 +479,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A word; a bracketed section in it, such as `BODY[HEADER.FIELDS (TO)]`, belongs to it.
+    /// Returns a word; a bracketed section in it, such as `BODY[HEADER.FIELDS (TO)]`, belongs to it.
     fn atom(&mut self) -> &'a [u8] {
         let mut bracketed = false;
         let end = self

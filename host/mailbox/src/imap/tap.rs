@@ -72,7 +72,8 @@ impl Tap {
     }
 }
 
-/// A response with the sizes of its literals in their places, and of its quoted strings where those may be parts of a mail.
+/// Returns a response with the sizes of its literals in their places, and of its quoted strings where those may be parts of
+/// a mail.
 fn without_mail(response: &[Piece]) -> String {
     let mut shown = String::new();
     for piece in response {
@@ -88,7 +89,7 @@ fn without_mail(response: &[Piece]) -> String {
     if is_fetch { unquoted(&shown) } else { shown }
 }
 
-/// Each quoted string as its size.
+/// Returns each quoted string as its size.
 fn unquoted(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut chars = text.chars();

@@ -137,7 +137,7 @@ impl Server {
         imap(settings, login, tls())
     }
 
-    /// The commands after the folder was first opened.
+    /// Returns the commands after the folder was first opened.
     async fn after_select(&self) -> Vec<String> {
         let commands = self.commands.lock().await;
         let selected = commands.iter().position(|c| c.starts_with("SELECT"));
@@ -198,7 +198,7 @@ const STALL: Duration = Duration::from_millis(500);
 
 const SELECT: &str = "SELECT \"INBOX\"";
 
-/// A cursor of the first form, which had no more than a place.
+/// Returns a cursor of the first form, which had no more than a place.
 fn cursor(uid: u32) -> Cursor {
     Cursor(place(uid).write())
 }

@@ -100,7 +100,7 @@ impl Wire {
         self.spent = 0;
     }
 
-    /// The stream itself, when nothing that was read is left over (for STARTTLS: bytes that came before the
+    /// Returns the stream itself, when nothing that was read is left over (for STARTTLS: bytes that came before the
     /// handshake could have been slipped in by anybody).
     pub fn into_stream(self) -> Option<Box<dyn Stream>> {
         self.input.is_empty().then_some(self.stream)
@@ -150,7 +150,7 @@ impl Wire {
         }
     }
 
-    /// The next response that is complete in the buffer.
+    /// Returns the next response that is complete in the buffer.
     pub fn response(&mut self) -> Result<Option<Vec<Piece>>, WireError> {
         loop {
             match self.state {
@@ -212,7 +212,7 @@ impl Wire {
         }
     }
 
-    /// The next line in the buffer, without its end.
+    /// Returns the next line in the buffer, without its end.
     fn line(&mut self) -> Result<Option<Bytes>, WireError> {
         let found = self.input[self.searched..].iter().position(|b| *b == b'\n');
         let end = found.map_or(self.input.len(), |at| self.searched + at + 1);

@@ -59,7 +59,7 @@ impl Found {
         Position::OnServer(serde_json::json!(place).to_string())
     }
 
-    /// The mail at a position; `None` when it is no position in a spool.
+    /// Returns the mail at a position; `None` when it is no position in a spool.
     pub fn at(position: &Position) -> Option<Self> {
         let place: Place = serde_json::from_str(position.on_server()?).ok()?;
         Some(Self {
@@ -120,7 +120,7 @@ pub(super) fn try_to_write(root: &Path, name: &str) -> Result<(), SourceError> {
         .map_err(|source| at(&path, source))
 }
 
-/// The folders that mail may appear in.
+/// Returns the folders that mail may appear in.
 pub(super) fn folders(root: &Path) -> Vec<PathBuf> {
     let mut folders = vec![root.to_owned()];
     folders.extend(
@@ -274,7 +274,7 @@ pub(super) fn put_away(
     }
 }
 
-/// Whether the file at a path is this mail.
+/// Returns whether the file at a path is this mail.
 fn is(path: &Path, found: &Found) -> Result<bool, SourceError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(Identity::of(&metadata) == found.identity),
@@ -283,7 +283,7 @@ fn is(path: &Path, found: &Found) -> Result<bool, SourceError> {
     }
 }
 
-/// A folder in the spool to put mails into, created when missing.
+/// Returns a folder in the spool to put mails into, created when missing.
 fn folder(root: &Path, name: &str) -> Result<PathBuf, SourceError> {
     let folder = inside(root, Path::new(name)).ok_or_else(|| SourceError::Unusable {
         step: Step::Acknowledge,
@@ -337,7 +337,7 @@ fn free_name(folder: &Path, name: &OsStr) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// A path as text that leads back to it: `%XX` stands for a percent sign and for what is no printable UTF-8.
+/// Returns a path as text that leads back to it: `%XX` stands for a percent sign and for what is no printable UTF-8.
 fn escaped(path: &Path) -> String {
     use std::fmt::Write;
     let mut text = String::new();
@@ -359,7 +359,7 @@ fn escaped(path: &Path) -> String {
     text
 }
 
-/// The path that a text stands for; `None` when it leads out of the spool.
+/// Returns the path that a text stands for; `None` when it leads out of the spool.
 fn unescaped(text: &str) -> Option<PathBuf> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -46,7 +46,7 @@ impl SpoolSettings {
     }
 }
 
-/// A source for one folder. Created and watched when it is first used.
+/// Returns a source for one folder. Created and watched when it is first used.
 pub fn spool(settings: SpoolSettings) -> SpoolSource {
     SpoolSource {
         settings,

@@ -51,7 +51,7 @@ impl Calls {
         )
     }
 
-    /// The place of the call around a place, both as `file:line:column`; `None` where there is none.
+    /// Returns the place of the call around a place, both as `file:line:column`; `None` where there is none.
     pub(crate) fn around(&self, place: &str) -> Option<String> {
         let (rest, column) = place.rsplit_once(':')?;
         let (file, line) = rest.rsplit_once(':')?;
@@ -68,7 +68,7 @@ impl Calls {
     }
 }
 
-/// The calls of a file in the order in which they begin; `None` when its brackets do not fit or a limit is passed.
+/// Returns the calls of a file in the order in which they begin; `None` when its brackets do not fit or a limit is passed.
 fn calls(text: &str) -> Option<Vec<Call>> {
     let mut calls: Vec<Call> = Vec::new();
     // The call that each open bracket begins, and the innermost of them last.
@@ -108,7 +108,7 @@ fn calls(text: &str) -> Option<Vec<Call>> {
     tokens.is_whole().then_some(calls)
 }
 
-/// The constructor's name before a bracket: in its line, and no other thing's method.
+/// Returns the constructor's name before a bracket: in its line, and no other thing's method.
 fn called<'t>(before: [Option<Token<'t>>; 2], bracket: Token<'_>) -> Option<Token<'t>> {
     let [dot, name] = before;
     let name = name?;

@@ -12,15 +12,15 @@ use super::{MEMORY_NAME, PAGE};
 /// Zeros in such blocks are left out.
 const BLOCK: usize = 4 << 10;
 
-/// The compiled module of a memory, which is all of it, in whole pages.
+/// Returns the compiled module of a memory, which is all of it, in whole pages.
 pub(super) fn code(engine: &Engine, memory: &[u8]) -> wasmtime::Result<Vec<u8>> {
     engine.precompile_module(&wasm(memory))
 }
 
-/// The module of what [`code`] returned.
+/// Returns the module of what [`code`] returned.
 ///
-/// For a module from bytes, wasmtime keeps the data and also creates a file with it, which instances map copy-on-write.
-/// For a module from a file it maps that file.
+/// For a module from bytes, wasmtime keeps the data and also creates a file with it, which instances map copy-on-write. For
+/// a module from a file it maps that file.
 pub(super) fn module(engine: &Engine, code: Vec<u8>) -> wasmtime::Result<Module> {
     let file = file(&code)?;
     drop(code);
@@ -32,7 +32,7 @@ pub(super) fn module(engine: &Engine, code: Vec<u8>) -> wasmtime::Result<Module>
     }
 }
 
-/// A file in memory that takes no more writes.
+/// Returns a file in memory that takes no more writes.
 #[cfg(target_os = "linux")]
 fn file(contents: &[u8]) -> io::Result<File> {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};

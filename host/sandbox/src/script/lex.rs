@@ -123,8 +123,8 @@ impl<'t> Lexer<'t> {
         lexer
     }
 
-    /// Whether all brackets, strings, templates and comments read so far ended as they should. Where they did not, the text is no
-    /// script or was misread.
+    /// Returns whether all brackets, strings, templates and comments read so far ended as they should. Where they did not,
+    /// the text is no script or was misread.
     pub fn is_whole(&self) -> bool {
         self.is_whole && self.open.is_empty() && !self.in_template
     }
@@ -150,7 +150,7 @@ impl<'t> Lexer<'t> {
         self.at += rest.find(|c| !is_part(c)).unwrap_or(rest.len());
     }
 
-    /// A token that begins here, as yet of no kind.
+    /// Returns a token that begins here, as yet of no kind.
     fn begin(&mut self) -> Token<'t> {
         let (counted, characters) = self.counted;
         let characters = characters + self.text[counted..self.at].chars().count() as u32;
@@ -267,7 +267,7 @@ impl<'t> Lexer<'t> {
         (Kind::Open(bracket), Before::Other)
     }
 
-    /// A bracket that matches none is passed over.
+    /// Returns a bracket that matches none is passed over.
     fn close(&mut self, bracket: Bracket) -> (Kind<'t>, Before) {
         let is_before_statement = match self.open.last() {
             Some(Open(open, is_before_statement)) if *open == bracket => {
@@ -425,7 +425,7 @@ pub fn text_value(quoted: &str) -> Option<String> {
     }
 }
 
-/// The character that an escape stands for; none for a line's end. `None` at the end of the text.
+/// Returns the character that an escape stands for; none for a line's end. `None` at the end of the text.
 fn escaped(chars: &mut Peekable<impl Iterator<Item = char>>) -> Option<Option<char>> {
     Some(match chars.next()? {
         'n' => Some('\n'),
@@ -446,7 +446,7 @@ fn escaped(chars: &mut Peekable<impl Iterator<Item = char>>) -> Option<Option<ch
     })
 }
 
-/// The character of `\x41`, `\u0041` or `\u{41}`; the replacement character if there is none.
+/// Returns the character of `\x41`, `\u0041` or `\u{41}`; the replacement character if there is none.
 fn code(chars: &mut Peekable<impl Iterator<Item = char>>, digits: usize) -> char {
     let is_braced = chars.next_if_eq(&'{').is_some();
     let mut value = 0u32;
@@ -485,7 +485,7 @@ fn is_blank(c: char) -> bool {
 mod tests {
     use super::*;
 
-    /// Each token in short: words and texts as written, `/` a regular expression, `%` a division.
+    /// Returns each token in short: words and texts as written, `/` a regular expression, `%` a division.
     fn read(text: &str) -> String {
         let mut shown = String::new();
         let mut lexer = Lexer::new(text);

@@ -154,7 +154,7 @@ impl Scripts {
         })
     }
 
-    /// The JavaScript of a TypeScript module; `None` when it is JavaScript.
+    /// Returns the JavaScript of a TypeScript module; `None` when it is JavaScript.
     fn without_types(
         &self,
         engines: &Engines,

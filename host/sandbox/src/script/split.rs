@@ -151,7 +151,7 @@ pub(super) fn split(wasm: &[u8]) -> Result<Split, Unfit> {
     }
 }
 
-/// The imports with the memory added at their end, where it shifts no function's number.
+/// Returns the imports with the memory added at their end, where it shifts no function's number.
 fn imports(wasm: &[u8]) -> Result<ImportSection, Unfit> {
     let mut imports = ImportSection::new();
     let mut memory = None;

@@ -225,7 +225,7 @@ fn engines(with: impl FnOnce(&Engines<'_>)) {
     context.with(|ctx| with(&Engines::new(ctx, looks)));
 }
 
-/// The shortest expression and text, made from these by leaving characters out, on which the engines still differ.
+/// Returns the shortest expression and text, made from these by leaving characters out, on which the engines still differ.
 fn shrunk(engines: &Engines<'_>, source: &str, flags: &str, text: &str, all: bool) -> [String; 3] {
     let mut smallest = [source, flags, text].map(str::to_owned);
     let differs = |[source, flags, text]: &[String; 3]| {

@@ -165,7 +165,8 @@ fn executables(areas: &[Area]) -> HashMap<Target, PathBuf> {
         .collect()
 }
 
-/// The name in a package id: `path+file:///…/host/store#postroom-store@0.1.0`, or without it where the folder has that name.
+/// Returns the name in a package id: `path+file:///…/host/store#postroom-store@0.1.0`, or without it where the folder has
+/// that name.
 fn package_name(id: &str) -> &str {
     let (place, version) = id.rsplit_once('#').unwrap_or((id, ""));
     match version.split_once('@') {
@@ -292,7 +293,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// The resident memory of a process with all its descendants.
+/// Returns the resident memory of a process with all its descendants.
 fn resident_mib(root: u32) -> u64 {
     let mut parents: HashMap<u32, u32> = HashMap::new();
     let mut resident_kib: HashMap<u32, u64> = HashMap::new();

@@ -190,7 +190,7 @@ fn servers_that_quote_a_sign_in_leave_no_secret_behind() {
     }
 }
 
-/// Every word that any part of the program could say is said.
+/// Returns every word that any part of the program could say is said.
 fn loud(mut walk: Walk) -> Walk {
     walk.room.set_env("RUST_LOG", "trace");
     walk.room.set_env("RUST_BACKTRACE", "full");

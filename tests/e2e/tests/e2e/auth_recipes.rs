@@ -82,7 +82,7 @@ fn tririga_carries_mail() {
     carries(&room, &config);
 }
 
-/// A room with the recipe's configuration on the stand's servers, its user the recipe's mailbox.
+/// Returns a room with the recipe's configuration on the stand's servers, its user the recipe's mailbox.
 fn swapped(name: &str, client_id: &str) -> (Room<'static>, Table) {
     let stand = Stand::shared().expect("the test stand");
     let mut room = Room::bare(stand);

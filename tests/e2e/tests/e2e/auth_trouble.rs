@@ -17,7 +17,7 @@ fn shared() -> &'static Stand {
     Stand::shared().expect("the test stand")
 }
 
-/// The addresses of a room's three mailboxes; the first is its user's own.
+/// Returns the addresses of a room's three mailboxes; the first is its user's own.
 fn addresses(room: &Room) -> [String; 3] {
     let user = &room.user;
     [
@@ -27,7 +27,7 @@ fn addresses(room: &Room) -> [String; 3] {
     ]
 }
 
-/// A room with three mailboxes on one account, and a folder of mails whose answers go out through it as well.
+/// Returns a room with three mailboxes on one account, and a folder of mails whose answers go out through it as well.
 fn three_on_one_account<'a>(stand: &'a Stand, profile: &str) -> Room<'a> {
     let room = Room::bare(stand);
     let [user, shared @ ..] = addresses(&room);
@@ -234,7 +234,8 @@ fn a_token_that_dies_under_a_session_is_replaced_and_one_that_cannot_be_checked_
     room.assert_balanced(9);
 }
 
-/// A mailbox with a password on a server that misbehaves, by the lines below `[mailboxes.support]` of a room of its own.
+/// Returns a mailbox with a password on a server that misbehaves, by the lines below `[mailboxes.support]` of a room of its
+/// own.
 fn password_mailbox<'a>(stand: &'a Stand, server: &Misbehaving) -> Room<'a> {
     let mut room = Room::bare(stand);
     room.set_env("MAILBOX_PASSWORD", "a-password-of-old");

@@ -76,8 +76,8 @@ fn a_mail_that_comes_back_by_an_alias_is_forwarded_once() {
     room.assert_balanced(2);
 }
 
-/// A ticket of Dana's; then a mail with her From, its Cc and these headers; then one that Eve of the Cc sends by her own name. Returns
-/// whether each of the two is authorised.
+/// Returns a ticket of Dana's; then a mail with her From, its Cc and these headers; then one that Eve of the Cc sends by
+/// her own name. Returns whether each of the two is authorised.
 fn forged(room: &Room<'_>, headers: &str) -> [bool; 2] {
     room.deliver(mail("The printer", "It jams."));
     room.once();

@@ -26,7 +26,7 @@ rules = ["rules/victim.js"]
 "#;
 const VICTIM: &str = "export function decide(mail) { return ticket({ queue: \"served\" }); }\n";
 
-/// A room with a cache of its own, so that nothing was compiled or noted before.
+/// Returns a room with a cache of its own, so that nothing was compiled or noted before.
 fn room() -> Room<'static> {
     let mut room = Room::bare(Stand::shared().expect("the test stand"));
     let cache = room.path().join("cache-home");
@@ -107,14 +107,14 @@ fn a_component_that_takes_too_long_to_compile_is_refused_until_the_limit_is_rais
     assert!(said.contains("this is not a rule"), "{said}");
 }
 
-/// Whether a process exists and has not ended.
+/// Returns whether a process exists and has not ended.
 fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-/// The children of a process, whichever of its threads started them.
+/// Returns the children of a process, whichever of its threads started them.
 fn children(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
     let lists = tasks
@@ -153,7 +153,7 @@ fn a_service_that_is_killed_takes_its_compiler_with_it() {
         .any(|compiler| is_alive(*compiler))));
 }
 
-/// A script that holds 12 MiB, and marks its tickets.
+/// Returns a script that holds 12 MiB, and marks its tickets.
 fn holding(word: &str) -> String {
     format!(
         "const held = \"x\".repeat(12 << 20);\nexport function decide() {{\n  return held && ticket({{ queue: \"{word}\" }});\n}}\n"

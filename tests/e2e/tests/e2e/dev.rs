@@ -231,7 +231,7 @@ fn normal(text: &str) -> String {
     out.trim_end().to_owned()
 }
 
-/// A room with one spool mailbox, whose rule says this, and with so many recorded mails.
+/// Returns a room with one spool mailbox, whose rule says this, and with so many recorded mails.
 fn spooled(rule: &str, recorded: usize) -> Room<'static> {
     let room = Room::bare(stand());
     room.write(

@@ -6,7 +6,7 @@ use postroom_e2e::{Room, root};
 use postroom_stand::Stand;
 use serde_json::Value;
 
-/// The mails of the example and what is expected of them.
+/// Returns the mails of the example and what is expected of them.
 fn mails() -> Vec<(String, Value)> {
     let folder = root().join("examples/rules/cases");
     let mut mails: Vec<(String, Value)> = std::fs::read_dir(&folder)

@@ -11,12 +11,12 @@ fn stand() -> &'static Stand {
     Stand::shared().expect("the test stand")
 }
 
-/// A rule that marks its tickets with a word, and throws on mails that say so.
+/// Returns a rule that marks its tickets with a word, and throws on mails that say so.
 fn marking(word: &str) -> String {
     format!("export function decide(mail) {{\n  return ticket({{ queue: \"{word}\" }});\n}}\n")
 }
 
-/// The same with a fault in its second line.
+/// Returns the same with a fault in its second line.
 fn faulty(word: &str) -> String {
     format!(
         "export function decide(mail) {{\n  if (mail.subject.startsWith(\"bad\")) mail.nothing.there;\n  return ticket({{ queue: \"{word}\" }});\n}}\n"
@@ -33,7 +33,7 @@ fn started(rule: &str, more: &str) -> (Room<'static>, Running) {
     (room, running)
 }
 
-/// A mail of a sender of its own.
+/// Returns a mail of a sender of its own.
 fn from_somebody(subject: &str) -> String {
     let domain = subject.replace(' ', "-");
     mail_from(&format!("Ann <ann@{domain}.example>"), subject, "…", "")

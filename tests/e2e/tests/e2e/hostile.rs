@@ -33,7 +33,7 @@ impl Case {
         }
     }
 
-    /// A tenant and a spool mailbox for this case alone.
+    /// Returns a tenant and a spool mailbox for this case alone.
     fn config(&self) -> String {
         let Case { name, rule, .. } = self;
         let mut granted = String::new();
@@ -50,7 +50,7 @@ impl Case {
         )
     }
 
-    /// The folder that its files lie in.
+    /// Returns the folder that its files lie in.
     fn folder(&self) -> &str {
         self.rule.rsplit_once('/').map_or("", |(folder, _)| folder)
     }
@@ -550,7 +550,7 @@ fn components(room: &Room) -> Vec<Case> {
         .collect()
 }
 
-/// A component that is generated, if it is one.
+/// Returns a component that is generated, if it is one.
 fn bomb(expected: &Value) -> Option<Vec<u8>> {
     let bomb = expected.as_object()?;
     let number = |key: &str| {
@@ -568,7 +568,7 @@ fn bomb(expected: &Value) -> Option<Vec<u8>> {
     })
 }
 
-/// The component that `plugin build` makes of a core module.
+/// Returns the component that `plugin build` makes of a core module.
 fn built(room: &Room, core: &Path) -> Vec<u8> {
     room.ok(&[
         "plugin",
@@ -580,7 +580,7 @@ fn built(room: &Room, core: &Path) -> Vec<u8> {
     std::fs::read(room.path().join("built.wasm")).expect("a component")
 }
 
-/// All files of a folder and those below it, by their paths within.
+/// Returns all files of a folder and those below it, by their paths within.
 fn files_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {

@@ -21,7 +21,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The ids of what the sink was sent, and the Message-IDs of the answers to a person.
+/// Returns the ids of what the sink was sent, and the Message-IDs of the answers to a person.
 fn left(room: &Room) -> BTreeSet<String> {
     let posted = room.posted();
     let ids = posted.iter().filter_map(|it| it.header("webhook-id"));

@@ -226,7 +226,7 @@ fn the_reconciling_poll_finds_what_idle_missed() {
     room.await_decision("two");
 }
 
-/// A proxy to an IMAP port that swallows what the server says while the client idles: no news of new mail arrives.
+/// Returns a proxy to an IMAP port that swallows what the server says while the client idles: no news of new mail arrives.
 fn deaf_proxy(port: u16) -> u16 {
     use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream};

@@ -21,7 +21,7 @@ every = "1s"
 rules = ["rules/acme.js"]
 "#;
 
-/// A room with contacts, an asset and one rule.
+/// Returns a room with contacts, an asset and one rule.
 fn room(rule: &str) -> Room<'static> {
     let room = Room::bare(Stand::shared().expect("the test stand"));
     room.write("postroom.toml", CONFIG);

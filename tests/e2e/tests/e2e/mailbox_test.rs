@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const TEST: [&str; 3] = ["mailbox", "test", "support"];
 
-/// The steps that a test prints with `--json`, and its exit code.
+/// Returns the steps that a test prints with `--json`, and its exit code.
 fn tested(room: &Room, more: &[&str]) -> (Vec<Value>, Option<i32>) {
     let args = [&TEST, more, &["--json"]].concat();
     let output = room.postroom(&args);
@@ -25,7 +25,7 @@ fn names(steps: &[Value], part: &str) -> Vec<String> {
         .collect()
 }
 
-/// The one step that failed.
+/// Returns the one step that failed.
 fn failing(steps: &[Value]) -> &Value {
     let mut failed = steps.iter().filter(|step| step["ok"] == false);
     let first = failed.next().expect("a step that failed");

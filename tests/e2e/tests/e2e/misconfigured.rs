@@ -25,7 +25,7 @@ fn config(room: &Room, more: &str) {
     );
 }
 
-/// A client whose mailbox signs in by `credential`, a line.
+/// Returns a client whose mailbox signs in by `credential`, a line.
 fn imap(name: &str, credential: &str) -> String {
     format!(
         "[tenants.{name}]\n[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"imap\"\nhost = \"localhost\"\nport = 9\ntls = \"implicit\"\naddress = \"{name}@acme.example\"\n{credential}\n"
@@ -38,7 +38,7 @@ fn profile(name: &str, secret: &str) -> String {
     )
 }
 
-/// The state of a mailbox as the ledger shows it to people.
+/// Returns the state of a mailbox as the ledger shows it to people.
 fn state(room: &Room, mailbox: &str) -> String {
     let ledger = room.ok(&["ledger"]);
     let line = ledger

@@ -21,7 +21,7 @@ struct Outside {
 }
 
 impl Outside {
-    /// A file of somebody else, beside the room.
+    /// Returns a file of somebody else, beside the room.
     fn new() -> Self {
         let dir = TempDir::with_prefix("postroom-outside-").unwrap();
         std::fs::write(dir.path().join("mail"), mail(SECRET, SECRET)).unwrap();

@@ -98,7 +98,7 @@ fn case(room: &Room, folder: &Path) -> Case {
     }
 }
 
-/// All of a folder's files, `expected.json` left out.
+/// Returns all of a folder's files, `expected.json` left out.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -157,7 +157,7 @@ fn same(found: &Value, expected: &Value) -> Result<(), String> {
     }
 }
 
-/// The lines that `rule try` says for people.
+/// Returns the lines that `rule try` says for people.
 fn words(case: &Case) -> Vec<String> {
     match (&case.outcome, case.path.as_deref()) {
         (None, _) => Vec::new(),

@@ -13,7 +13,7 @@ use serde_json::Value;
 /// Far less than a receiver may take for its answer.
 const SOON: Duration = Duration::from_secs(15);
 
-/// A receiver that answers one request after the other with these codes and tells of each; none after the last.
+/// Returns a receiver that answers one request after the other with these codes and tells of each; none after the last.
 fn receiver(codes: &'static [u16]) -> (String, Receiver<u16>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -168,7 +168,7 @@ impl Hook {
     }
 }
 
-/// A room whose tenants have a spool folder each and share one sink.
+/// Returns a room whose tenants have a spool folder each and share one sink.
 fn room(hook: &Hook, tenants: &[&str], limits: &str) -> Room<'static> {
     let room = Room::bare(Stand::shared().expect("the test stand"));
     room.write("secret", WEBHOOK_SECRET);
@@ -190,7 +190,7 @@ fn put(room: &Room, tenant: &str, subject: &str) {
     room.write(&file, mail(subject, "…"));
 }
 
-/// The outbox entry about a subject, once it is as wanted.
+/// Returns the outbox entry about a subject, once it is as wanted.
 fn await_entry(room: &Room, subject: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let mut found = None;
     let is_there = wait_for(PATIENCE, || {

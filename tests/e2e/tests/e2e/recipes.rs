@@ -64,7 +64,7 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The actions of a case, none for a mail that passes.
+/// Returns the actions of a case, none for a mail that passes.
 fn actions(case: &Case) -> &[Value] {
     case.expected["actions"]
         .as_array()
@@ -141,7 +141,7 @@ fn the_pages_show_each_recipe_as_it_is() {
     }
 }
 
-/// The fenced blocks of a language between a heading and the next.
+/// Returns the fenced blocks of a language between a heading and the next.
 fn blocks<'a>(page: &'a str, heading: &str, language: &str) -> Vec<&'a str> {
     let part = page.split_once(heading).unwrap().1;
     let part = part.split("\n## ").next().unwrap();

@@ -14,7 +14,7 @@ fn stand() -> &'static Stand {
     Stand::shared().expect("the test stand")
 }
 
-/// A rule that marks its tickets with a word.
+/// Returns a rule that marks its tickets with a word.
 fn marking(word: &str) -> String {
     format!("export function decide(mail) {{\n  return ticket({{ queue: \"{word}\" }});\n}}\n")
 }

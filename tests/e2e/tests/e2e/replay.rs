@@ -16,7 +16,7 @@ const RULE: &str = r#"export function decide(mail, ctx) {
 }
 "#;
 
-/// A room with a spool and one rule, whose mails are decided.
+/// Returns a room with a spool and one rule, whose mails are decided.
 fn room(tenant: &str, rule: &str, subjects: &[&str]) -> Room<'static> {
     let room = Room::bare(Stand::shared().expect("the test stand"));
     configure(&room, tenant, "");
@@ -62,7 +62,7 @@ fn replay(room: &Room<'_>, args: &[&str], code: i32) -> (Vec<Value>, Value) {
     (lines, summary)
 }
 
-/// A replay that does not begin: what it says.
+/// Returns a replay that does not begin: what it says.
 fn refused(room: &Room<'_>, args: &[&str]) -> String {
     let args = [&["replay"][..], args].concat();
     let output = room.postroom(&args);
@@ -79,7 +79,7 @@ fn database(room: &Room<'_>) -> std::path::PathBuf {
     room.path().join("data/postroom.sqlite")
 }
 
-/// Every row of every table.
+/// Returns every row of every table.
 fn dump(database: &Path) -> Vec<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = Connection::open_with_flags(database, flags).unwrap();

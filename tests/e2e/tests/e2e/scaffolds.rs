@@ -57,7 +57,7 @@ fn decides_its_cases(language: &str, on_demand: bool) {
     assert_eq!(tried["actions"][0]["key"], "disk/srv-01.acme.example");
 }
 
-/// All files below a folder, by their path in it.
+/// Returns all files below a folder, by their path in it.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut open) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(dir) = open.pop() {

@@ -88,7 +88,7 @@ fn parsed(complaint: &str) -> Option<(Place, String)> {
     Some(((file.into(), line.parse().ok()?), code.into()))
 }
 
-/// The marks of a wrong rule: `// TS2345 or TS2741` at the end of a line, where compilers differ.
+/// Returns the marks of a wrong rule: `// TS2345 or TS2741` at the end of a line, where compilers differ.
 fn marks(rule: &Path) -> BTreeMap<Place, BTreeSet<String>> {
     let name = rule.file_name().unwrap().to_string_lossy().into_owned();
     let text = std::fs::read_to_string(rule).unwrap();

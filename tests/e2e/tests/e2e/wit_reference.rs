@@ -197,7 +197,7 @@ impl Page<'_> {
         out
     }
 
-    /// A type as it is written.
+    /// Returns a type as it is written.
     fn named(&self, type_: &Type) -> String {
         let Type::Id(id) = type_ else {
             return match type_ {
@@ -242,7 +242,7 @@ impl Page<'_> {
     }
 }
 
-/// A comment on one line; a table's cells hold no line end.
+/// Returns a comment on one line; a table's cells hold no line end.
 fn docs(docs: &Docs) -> String {
     let text = docs.contents.as_deref().unwrap_or_default();
     let paragraphs = text.split("\n\n").map(|it| it.replace('\n', " "));

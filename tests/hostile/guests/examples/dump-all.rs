@@ -81,7 +81,7 @@ impl Guest for Dump {
     }
 }
 
-/// The first page that memory grew by; `usize::MAX` when it did not.
+/// Returns the first page that memory grew by; `usize::MAX` when it did not.
 fn grow() -> usize {
     #[cfg(target_arch = "wasm32")]
     return core::arch::wasm32::memory_grow(0, PAGES);

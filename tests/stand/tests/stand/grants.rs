@@ -496,7 +496,7 @@ fn changed(claims: &Value, change: &Value) -> Value {
     claims
 }
 
-/// An assertion that names the certificate of one PEM and is signed by the key of another.
+/// Returns an assertion that names the certificate of one PEM and is signed by the key of another.
 fn assertion(named: &str, signed: &str, claims: &Value) -> Result<String> {
     let certificate = CertificateDer::from_pem_slice(named.as_bytes())?;
     let mut header = Header::new(Algorithm::PS256);

@@ -26,7 +26,7 @@ pub(crate) fn token(stand: &Stand, path: &str, form: &str) -> Result<(u16, Value
     Ok((status, serde_json::from_slice(&body)?))
 }
 
-/// The same with fields, which it encodes.
+/// Returns the same with fields, which it encodes.
 pub(crate) fn ask(stand: &Stand, path: &str, fields: &[(&str, &str)]) -> Result<(u16, Value)> {
     let form = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(fields)
@@ -34,7 +34,7 @@ pub(crate) fn ask(stand: &Stand, path: &str, fields: &[(&str, &str)]) -> Result<
     token(stand, path, &form)
 }
 
-/// A user's tokens by the password grant.
+/// Returns a user's tokens by the password grant.
 pub(crate) fn tokens_of(stand: &Stand, user: &str, scope: &str) -> Result<Value> {
     let fields = [
         ("grant_type", "password"),
@@ -59,7 +59,7 @@ pub(crate) fn renew(stand: &Stand, refresh_token: &str, scope: &str) -> Result<(
     ask(stand, TOKEN, &fields)
 }
 
-/// A text of an answer.
+/// Returns a text of an answer.
 pub(crate) fn text(body: &Value, name: &str) -> Result<String> {
     let value = body[name]
         .as_str()
@@ -67,7 +67,7 @@ pub(crate) fn text(body: &Value, name: &str) -> Result<String> {
     Ok(value.to_owned())
 }
 
-/// The first AADSTS number of an error body; 0 when it has none.
+/// Returns the first AADSTS number of an error body; 0 when it has none.
 pub(crate) fn aadsts(body: &Value) -> u64 {
     body["error_codes"][0].as_u64().unwrap_or_default()
 }

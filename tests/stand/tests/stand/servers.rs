@@ -496,7 +496,7 @@ fn a_killed_process_leaves_nothing_behind() -> Result<()> {
     Ok(())
 }
 
-/// An authenticated session with Dovecot's submission.
+/// Returns an authenticated session with Dovecot's submission.
 fn submission(stand: &Stand) -> Result<Wire> {
     let mut smtp = Wire::tls(stand.ports().submissions, stand.ca_pem())?;
     smtp.reply()?;
@@ -530,7 +530,7 @@ fn send(smtp: &mut Wire, expected: u16) -> Result<()> {
     Ok(())
 }
 
-/// A signed webhook request, as bytes of HTTP.
+/// Returns a signed webhook request, as bytes of HTTP.
 fn hook(id: &str, timestamp: u64, body: &[u8]) -> Result<Vec<u8>> {
     let key = STANDARD.decode(WEBHOOK_SECRET.trim_start_matches("whsec_"))?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key)?;

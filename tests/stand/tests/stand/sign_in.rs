@@ -359,7 +359,7 @@ fn a_browser_signs_in_on_the_pages() -> Result<()> {
     Ok(())
 }
 
-/// An authorize request's address, with PKCE (RFC 7636) and a state.
+/// Returns an authorize request's address, with PKCE (RFC 7636) and a state.
 fn page(authorize: &str, client: &str, scope: &str, extra: &[(&str, &str)]) -> Result<String> {
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
     let url = Url::parse_with_params(

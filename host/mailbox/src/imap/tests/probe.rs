@@ -3,7 +3,7 @@
 use super::tokens::{TOK1, TOK2, TokenServer};
 use super::*;
 
-/// The steps' names and, for the last, why it failed.
+/// Returns the steps' names and, for the last, why it failed.
 async fn probed(source: &mut ImapSource) -> (Vec<&'static str>, Option<SourceError>) {
     let mut steps: Vec<ProbeStep<SourceError>> = Vec::new();
     source.probe(&mut |step| steps.push(step)).await;

@@ -90,7 +90,7 @@ fn folder(uid_validity: u32, mails: &[(u32, &'static str)]) -> Folder {
     }
 }
 
-/// All that comes after a cursor: UIDs, which of them are old, and where it leads.
+/// Returns all that comes after a cursor: UIDs, which of them are old, and where it leads.
 async fn drained(
     source: &mut ImapSource,
     cursor: Option<Cursor>,

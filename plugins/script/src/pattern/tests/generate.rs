@@ -125,7 +125,7 @@ impl Chance {
         Self(seed)
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -169,7 +169,7 @@ impl Expression {
         }
     }
 
-    /// A text with something in it that the expression could match, and some noise.
+    /// Returns a text with something in it that the expression could match, and some noise.
     pub fn text(&self, chance: &mut Chance) -> String {
         let mut text: Vec<char> = Vec::new();
         for _ in 0..chance.of(&[1, 1, 1, 2, 3]) {
@@ -196,7 +196,7 @@ impl Expression {
     }
 }
 
-/// A letter in its other case where that is one character.
+/// Returns a letter in its other case where that is one character.
 fn other_case(c: char) -> char {
     let mut cases = c.to_uppercase().chain(c.to_lowercase());
     cases.find(|other| *other != c).unwrap_or(c)
@@ -440,7 +440,7 @@ impl Grammar<'_> {
         }
     }
 
-    /// The same part, perhaps repeated.
+    /// Returns the same part, perhaps repeated.
     fn quantified(&mut self, part: Part, times: u64) -> Part {
         if !self.chance.percent(times) {
             return part;

@@ -17,7 +17,7 @@ const RULE: &str = r#"export function decide(mail, ctx) {
 "#;
 const BURNS: &str = "export function decide() { while (true) {} }\n";
 
-/// A room with a spool for each tenant, `drop` of `acme` with the rule `rules/a.js` and `quiet` of `quiet`.
+/// Returns a room with a spool for each tenant, `drop` of `acme` with the rule `rules/a.js` and `quiet` of `quiet`.
 fn room() -> Room<'static> {
     room_with(RULE, "", "")
 }
@@ -44,13 +44,13 @@ fn configure(room: &Room<'_>, acme: &str, more: &str) {
     room.write("postroom.toml", config);
 }
 
-/// A candidate with another queue for some mails.
+/// Returns a candidate with another queue for some mails.
 fn other_queue(subject: &str) -> String {
     let queue = format!("mail.subject.startsWith({subject:?}) ? \"Other\" : \"Desk\"");
     RULE.replace("\"Desk\"", &queue)
 }
 
-/// The same as [`RULE`], said otherwise.
+/// Returns the same as [`RULE`], said otherwise.
 fn reworded() -> String {
     format!("// The same.\n{RULE}")
 }
@@ -69,7 +69,7 @@ fn take_in_raw(room: &Room<'_>, (subject, text): &(&str, String)) {
     room.await_decision(subject);
 }
 
-/// The newest shadow of a mailbox.
+/// Returns the newest shadow of a mailbox.
 fn shadow_of(room: &Room<'_>, mailbox: &str) -> Value {
     let all = room.rows(&["shadow", "list"]);
     let newest = all.into_iter().find(|row| row["mailbox"] == mailbox);
@@ -95,7 +95,7 @@ fn counts(row: &Value) -> [u64; 4] {
     ["same", "changed", "failed", "mended"].map(|key| row[key].as_u64().unwrap())
 }
 
-/// A command that must fail: what it says.
+/// Returns a command that must fail: what it says.
 fn refused(room: &Room<'_>, args: &[&str]) -> String {
     let output = room.postroom(args);
     assert_eq!(output.status.code(), Some(1), "{args:?}: {}", both(&output));
@@ -116,7 +116,7 @@ fn ask(room: &Room<'_>, sql: &str) -> i64 {
     conn.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// All that the line made, without times, tries and what shadows keep.
+/// Returns all that the line made, without times, tries and what shadows keep.
 fn made(room: &Room<'_>) -> Vec<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = Connection::open_with_flags(database(room), flags).unwrap();
