@@ -1,4 +1,4 @@
-//! //! Retry delays: growing and spread out, shared by everything that retries.
+//! Retry delays: growing and spread out, shared by everything that retries.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! //! Case-insensitive comparison without building lower-case copies; the known words are written in lower case.
+//! Case-insensitive comparison without building lower-case copies; the known words are written in lower case.
 
 pub(crate) fn starts_with(text: &str, known: &str) -> bool {
     let ascii = |word: &str| word.bytes().next().filter(u8::is_ascii);

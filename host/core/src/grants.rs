@@ -1,4 +1,4 @@
-//! //! Grants of actions: the kinds that a tenant's rules may request, and the refusal of others by name.
+//! Grants of actions: the kinds that a tenant's rules may request, and the refusal of others by name.
 
 use serde::{Deserialize, Serialize};
 

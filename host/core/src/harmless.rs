@@ -1,4 +1,4 @@
-//! //! Makes foreign text harmless for terminals, logs and listings: the one list of characters that control a terminal or
+//! Makes foreign text harmless for terminals, logs and listings: the one list of characters that control a terminal or
 //! are invisible.
 //!
 //! [`visible`] escapes these characters, so that nothing is lost; [`harmless`] removes them from a server's text;

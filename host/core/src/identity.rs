@@ -1,4 +1,4 @@
-//! //! Identity of outgoing deliveries: idempotency keys and Message-IDs, derived from the mail that they answer and never
+//! Identity of outgoing deliveries: idempotency keys and Message-IDs, derived from the mail that they answer and never
 //! from a row.
 //!
 //! A mail that is decided again, for example after a restore, repeats its keys. A different mail never gets one of them,
@@ -34,7 +34,7 @@ const BLOCK_BYTES: usize = 64;
 /// Bytes of the code in a key or a Message-ID: 128 bits, in 32 digits.
 const SHOWN_BYTES: usize = 16;
 
-// // The purpose of a code, so that codes of different purposes never match.
+// The purpose of a code, so that codes of different purposes never match.
 const DELIVERY: &str = "postroom delivery 1";
 const RULE_ALERT: &str = "postroom rule alert 1";
 const MESSAGE_ID: &str = "postroom message-id 1";

@@ -1,4 +1,4 @@
-//! //! Postroom's domain: mails, the context of a rule, decisions, and the logic that needs no I/O.
+//! Postroom's domain: mails, the context of a rule, decisions, and the logic that needs no I/O.
 
 pub mod acknowledgement;
 pub mod backoff;

@@ -1,4 +1,4 @@
-//! //! Limits and grants of rules, failure windows and automatic mail. Each limit has a name, so that configuration can set
+//! Limits and grants of rules, failure windows and automatic mail. Each limit has a name, so that configuration can set
 //! it and a test can exceed it.
 
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Default for Limits {
             memory_bytes: 64 << 20,
             time: Duration::from_millis(250),
             init_time: Duration::from_secs(2),
-            // // Twice the need of the largest components in use, which contain a whole language: 560 MiB and 15 s for
+            // Twice the need of the largest components in use, which contain a whole language: 560 MiB and 15 s for
             // JavaScript.
             compile_memory_bytes: 1 << 30,
             compile_time: Duration::from_secs(60),

@@ -1,4 +1,4 @@
-//! //! Lookups of a rule about its own tenant: contacts, assets, open tickets and alerts. Each query and its result can be
+//! Lookups of a rule about its own tenant: contacts, assets, open tickets and alerts. Each query and its result can be
 //! recorded and compared.
 
 use std::collections::BTreeMap;
@@ -262,7 +262,7 @@ impl Wanted {
 /// Returns the form of a text for case-insensitive comparison.
 pub fn folded(text: &str) -> String {
     let folded = text.trim().to_lowercase();
-    // // A sigma has another form at the end of a word, but the searched part may end inside a word.
+    // A sigma has another form at the end of a word, but the searched part may end inside a word.
     match folded.contains('ς') {
         true => folded.replace('ς', "σ"),
         false => folded,

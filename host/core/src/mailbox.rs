@@ -1,4 +1,4 @@
-//! //! The states of a mailbox.
+//! The states of a mailbox.
 
 use crate::named::named;
 

@@ -1,4 +1,4 @@
-//! //! A mail as rules and threading see it: decoded, classified, with its repairs noted.
+//! A mail as rules and threading see it: decoded, classified, with its repairs noted.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

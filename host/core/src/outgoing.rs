@@ -1,4 +1,4 @@
-//! //! Outgoing mail: replies and forwards, independent of how they are sent.
+//! Outgoing mail: replies and forwards, independent of how they are sent.
 
 use serde::{Deserialize, Serialize};
 

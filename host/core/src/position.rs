@@ -1,4 +1,4 @@
-//! //! The position of one mail: on its server, or in an imported file.
+//! The position of one mail: on its server, or in an imported file.
 
 use std::borrow::Cow;
 

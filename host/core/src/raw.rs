@@ -1,4 +1,4 @@
-//! //! A mail before it is parsed: its bytes, the cursor of its mailbox, and its content hash.
+//! A mail before it is parsed: its bytes, the cursor of its mailbox, and its content hash.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! //! Receipts: a target's response when it accepts a delivery.
+//! Receipts: a target's response when it accepts a delivery.
 
 use serde::{Deserialize, Serialize};
 

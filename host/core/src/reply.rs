@@ -1,4 +1,4 @@
-//! //! Extracts the new text of a mail: without the quoted history and the signature. In doubt, more is kept.
+//! Extracts the new text of a mail: without the quoted history and the signature. In doubt, more is kept.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -97,7 +97,7 @@ impl<'a> Lines<'a> {
 /// Returns the lines that are not quoted history. A mail that is not a reply may be a form, a log or a forwarded mail under
 /// another subject: in it, only quotes below an attribution are history.
 fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
-    // // Quotes at the end count as history even without an attribution.
+    // Quotes at the end count as history even without an attribution.
     let mut trailing = lines.len();
     while is_reply
         && trailing > 0
@@ -122,7 +122,7 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
             return kept;
         }
         if line.starts_with('>') {
-            // // Apple's mailers quote the mails that they forward.
+            // Apple's mailers quote the mails that they forward.
             if !attributed && is_forward_line(line.trim_start_matches(['>', ' '])) {
                 kept.extend(index..lines.len());
                 return kept;
@@ -139,7 +139,7 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
             return kept;
         }
         if is_reply && (is_original_line(line) || starts_header_block(lines, index)) {
-            // // If the quoted mail has quote marks too, answers may be between them.
+            // If the quoted mail has quote marks too, answers may be between them.
             if let Some(body) = lines.below_block(index)
                 && lines.is_quoted(body)
             {
@@ -148,7 +148,7 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
                 continue;
             }
             if !any_words {
-                // // The history comes first: the text below it may be the answer.
+                // The history comes first: the text below it may be the answer.
                 kept.extend(index..lines.len());
             }
             return kept;
@@ -478,7 +478,7 @@ fn attribution(lines: &Lines<'_>, index: usize) -> Option<Attribution> {
             }
         }
     }
-    // // `2024-05-01 12:00 GMT+02:00 Name <a@b>:` and `Name <a@b> wrote:` in any language, if quotes follow directly. A
+    // `2024-05-01 12:00 GMT+02:00 Name <a@b>:` and `Name <a@b> wrote:` in any language, if quotes follow directly. A
     // long one is wrapped before the address.
     let (line, after) = if first.ends_with('<') {
         (
@@ -602,7 +602,7 @@ mod tests {
             let text = line.repeat(1_000_000 / line.len());
             let started = std::time::Instant::now();
             new_words(&text, "Re: x", true);
-            // // Far below the time of quadratic work, even without optimisation on a busy machine.
+            // Far below the time of quadratic work, even without optimisation on a busy machine.
             assert!(started.elapsed().as_secs() < 20, "{line:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! //! Ticket numbers: parsed from names, and from subjects, where they suggest a mail's thread and have to be checked
+//! Ticket numbers: parsed from names, and from subjects, where they suggest a mail's thread and have to be checked
 //! against the store.
 
 /// The most numbers taken from one subject.

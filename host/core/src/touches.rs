@@ -1,4 +1,4 @@
-//! //! Which of a tenant's records an action changes and a query reads; used for speculative batches.
+//! Which of a tenant's records an action changes and a query reads; used for speculative batches.
 
 use crate::decision::Action;
 use crate::lookup::Question;
@@ -41,7 +41,7 @@ impl Touches {
     }
 }
 
-// // Both matches name every variant, so that a new action or query does not compile until it is added here.
+// Both matches name every variant, so that a new action or query does not compile until it is added here.
 
 impl Action {
     /// Returns which records the commit of this action changes.

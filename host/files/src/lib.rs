@@ -1,4 +1,4 @@
-//! //! Opens files that somebody else may have placed: without waiting, no device, pipe or folder, no more bytes than a
+//! Opens files that somebody else may have placed: without waiting, no device, pipe or folder, no more bytes than a
 //! limit, and, if required, no symbolic link that leads out of a folder.
 
 use std::ffi::{OsStr, OsString};
@@ -121,7 +121,7 @@ pub fn make_private_folder(path: &Path) -> io::Result<()> {
 
 /// Returns the whole content of a file, if it has at most `most` bytes. If the file grows meanwhile, no more is read.
 pub fn read_whole(file: &File, most: u64) -> Result<Vec<u8>, Unread> {
-    // // Allocated at once, so that growing leaves no copy of a secret behind.
+    // Allocated at once, so that growing leaves no copy of a secret behind.
     let stated = file.metadata()?.len().min(most).saturating_add(1);
     let mut bytes = Vec::with_capacity(usize::try_from(stated).unwrap_or_default());
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -210,7 +210,7 @@ impl Inside {
         let mut fresh_name = OsString::from(".");
         fresh_name.push(name);
         fresh_name.push(".postroom-new");
-        // // Left by a process that died.
+        // Left by a process that died.
         let _ = unlinkat(&folder, &fresh_name, AtFlags::empty());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -218,13 +218,13 @@ impl Inside {
         let written = (|| {
             let mut fresh = File::from(fresh);
             fresh.write_all(content)?;
-            // // Only root can give a file away; for all others the file already has its owner.
+            // Only root can give a file away; for all others the file already has its owner.
             let _ = fchown(&fresh, Some(about.uid()), Some(about.gid()));
             fresh.set_permissions(Permissions::from_mode(about.mode()))?;
             fresh.sync_all()?;
             renameat(&folder, &fresh_name, &folder, name)?;
             let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            // // A folder that may not be listed becomes durable a little later.
+            // A folder that may not be listed becomes durable a little later.
             if let Ok(folder) = openat(&folder, ".", readable, Mode::empty()) {
                 File::from(folder).sync_all()?;
             }
@@ -249,7 +249,7 @@ impl Inside {
                 Mode::empty(),
             )?;
         }
-        // // The folder itself counts as inside itself.
+        // The folder itself counts as inside itself.
         Ok((at, self.way.file_name().unwrap_or(OsStr::new("."))))
     }
 }
@@ -329,7 +329,7 @@ mod tests {
         for name in ["dangling", "missing"] {
             assert!(matches!(find(name), Err(Astray::Nowhere(_))), "{name}");
         }
-        // // Found while inside, then swapped before it is opened: the file, and a folder on the path to it.
+        // Found while inside, then swapped before it is opened: the file, and a folder on the path to it.
         let (file, below) = (find("a").unwrap(), find("sub/b").unwrap());
         std::fs::rename(at("room/out"), at("room/a")).unwrap();
         std::fs::rename(at("room/sub"), at("room/old")).unwrap();
@@ -352,7 +352,7 @@ mod tests {
         assert!(at("room/link").is_symlink());
         let mode = std::fs::metadata(at("room/sub/a")).unwrap().mode();
         assert_eq!(mode & 0o777, 0o640);
-        // // Nothing is left in the folder, and nothing is written through a symbolic link that appeared later.
+        // Nothing is left in the folder, and nothing is written through a symbolic link that appeared later.
         let beside = || std::fs::read_dir(at("room/sub")).unwrap().count();
         assert_eq!(beside(), 1);
         std::fs::rename(at("room/sub/a"), at("elsewhere")).unwrap();
@@ -383,7 +383,7 @@ mod tests {
         std::fs::create_dir_all(&inside).unwrap();
         std::fs::write(&outside, "secret").unwrap();
         let at = |name: &str| inside.join(name);
-        // // It has no writer.
+        // It has no writer.
         rustix::fs::mkfifoat(CWD, at("pipe"), Mode::RUSR).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         symlink("/dev/zero", at("zero")).unwrap();
@@ -399,7 +399,7 @@ mod tests {
                 other => panic!("{odd}: {other:?}"),
             }
         }
-        // // A secret may be a symbolic link: orchestrators mount secrets that way.
+        // A secret may be a symbolic link: orchestrators mount secrets that way.
         assert_eq!(super::read(&at("out"), 9).unwrap(), b"secret");
         assert!(matches!(read_argument(&inside, 9), Err(Unread::NoFile)));
     }

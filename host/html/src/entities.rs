@@ -1,4 +1,4 @@
-//! //! Character references of HTML: all names that represent one character, and numbers.
+//! Character references of HTML: all names that represent one character, and numbers.
 
 /// `NAME CODE` in hexadecimal, one per line, sorted by name (WHATWG HTML section 13.5). The 93 names that represent two
 /// characters, mathematical signs, are left out.
@@ -70,7 +70,7 @@ fn numbered(number: &str) -> Option<char> {
     if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
         return None;
     }
-    // // Only a number too large for any character overflows.
+    // Only a number too large for any character overflows.
     let code = u32::from_str_radix(digits, radix).unwrap_or(u32::MAX);
     Some(match code {
         0 => char::REPLACEMENT_CHARACTER,

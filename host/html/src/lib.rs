@@ -1,4 +1,4 @@
-//! //! Tokenizes the HTML of mails into tags, texts and character references, for both the host and the guest that runs
+//! Tokenizes the HTML of mails into tags, texts and character references, for both the host and the guest that runs
 //! scripts.
 //!
 //! It accepts any text, takes time proportional to its length, and has no dependencies, so that the guest stays small.
@@ -196,7 +196,7 @@ mod tests {
             ("a<!-- <b> -->c<!-- d", "a c < !-- d"),
             ("a<b", "a < b"),
             ("</ a>", "< / a>"),
-            // // Inputs on which the two former parsers disagreed.
+            // Inputs on which the two former parsers disagreed.
             ("<o:p>a</o:p><li-x>", "[o:p] a [/o:p] [li-x]"),
             ("a<!-- >b", "a [] b"),
             ("<head><title>a</title></head>b", "[/head] b"),

@@ -1,4 +1,4 @@
-//! //! Resolves a host's name and opens a TCP connection.
+//! Resolves a host's name and opens a TCP connection.
 
 use std::future::Future;
 use std::io;

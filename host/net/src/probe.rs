@@ -1,4 +1,4 @@
-//! //! The steps of a probe: each is named, timed and reported when it ends.
+//! The steps of a probe: each is named, timed and reported when it ends.
 
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,7 @@ impl<E: FailedStep> ProbeReporter<'_, E> {
     /// Ends the current step with an error.
     pub fn failed(&mut self, error: E) {
         let step = match error.failed_step() {
-            // // The server refused the first token: the second one belongs to the sign-in.
+            // The server refused the first token: the second one belongs to the sign-in.
             Step::Token if self.has_token => Step::Authenticate,
             step => step,
         };

@@ -1,4 +1,4 @@
-//! //! Removes secrets from the texts of servers, some of which quote the command or the field that they refuse.
+//! Removes secrets from the texts of servers, some of which quote the command or the field that they refuse.
 //!
 //! Every text of a server that ends up in an error, a log line, a trace or the database passes through [`Redactor::redact`]
 //! when it is received. A quoted secret may be encoded, and cut off anywhere; every piece of an encoding from
@@ -176,7 +176,7 @@ fn escaped(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
 
 /// Returns a secret in base64 (RFC 4648 sections 4 and 5) for every offset in its group of three bytes, and in hex.
 fn encoded(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
-    // // By itself, as AUTH LOGIN sends it, its last character counts as well.
+    // By itself, as AUTH LOGIN sends it, its last character counts as well.
     let mut forms = vec![
         STANDARD_NO_PAD.encode(secret).into_bytes(),
         URL_SAFE_NO_PAD.encode(secret).into_bytes(),
@@ -304,7 +304,7 @@ mod tests {
         for end in PIECE_BYTES..=whole.len() {
             let text = redactor.redact(&format!("501 AUTH PLAIN {}", &whole[..end]));
             let rest = text.strip_prefix("501 AUTH PLAIN [redacted]");
-            // // Padding may remain.
+            // Padding may remain.
             assert!(rest.is_some_and(|rest| rest.len() <= 2), "{text}");
         }
         assert_eq!(

@@ -1,4 +1,4 @@
-//! //! TLS: the security modes of a connection, and the handshake.
+//! TLS: the security modes of a connection, and the handshake.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! //! Protocol trace of a session, for an admin who tests a mailbox. Secrets are removed from a line by their position in
+//! Protocol trace of a session, for an admin who tests a mailbox. Secrets are removed from a line by their position in
 //! the protocol, and again wherever they occur. Nothing is recorded unless a trace was passed in.
 
 use std::fmt;

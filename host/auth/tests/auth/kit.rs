@@ -1,4 +1,5 @@
-//! What the tests share: a data folder with its key, profiles of the stand's applications, and what its server saw.
+//! Shared parts of the tests: a data folder with its key, profiles of the stand's applications, and the requests its
+//! server received.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub const PROFILE: &str = "contoso";
 /// Where a code's redirect would go; the stand's visitor reads it instead.
 pub const REDIRECT: &str = "http://localhost:1";
 
-/// A service with a data folder, and a directory of the stand's that is its own.
+/// A service with a data folder and its own directory at the stand.
 pub struct Room {
     pub stand: &'static Stand,
     pub tenant: String,
@@ -54,7 +55,7 @@ impl Room {
         self.vault().read(account).unwrap()
     }
 
-    /// Returns a user whom no other test has.
+    /// Returns a user that no other test has.
     pub fn user(&self) -> String {
         format!("ana@{}", self.tenant)
     }
@@ -158,7 +159,7 @@ impl Room {
     }
 }
 
-/// Returns the stand that all tests share. Its servers have a runtime of their own, which no other may start.
+/// Returns the stand that all tests share. Its servers have their own runtime, inside which no other may be started.
 pub fn stand() -> &'static Stand {
     let shared = std::thread::spawn(|| Stand::shared().unwrap());
     shared.join().unwrap()
@@ -235,7 +236,7 @@ pub fn http(ca_pem: &Path) -> reqwest::Client {
         .unwrap()
 }
 
-/// Pauses that are over at once, for tests of what comes after them.
+/// Returns a policy whose pauses end at once, for tests of what follows them.
 pub fn no_pauses() -> RetryPolicy {
     let none = Backoff {
         first: Duration::ZERO,
@@ -251,7 +252,7 @@ pub fn no_pauses() -> RetryPolicy {
     }
 }
 
-/// Pauses that outlast any test.
+/// Returns a policy whose pauses outlast any test.
 pub fn long_pauses() -> RetryPolicy {
     let long = Backoff {
         first: Duration::from_secs(3600),
@@ -267,7 +268,7 @@ pub fn long_pauses() -> RetryPolicy {
     }
 }
 
-/// Counts what the crate says of failures: set it as the thread's subscriber, in a test of one thread.
+/// Counts the crate's log messages about failures. Set it as the thread's subscriber, in a single-threaded test.
 #[derive(Clone, Default)]
 pub struct Said {
     pub errors: Arc<AtomicUsize>,

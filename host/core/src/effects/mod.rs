@@ -1,4 +1,4 @@
-//! //! Effects of a decision: items, participants, events, mails and refusals, as a pure function of the decision, its mail
+//! Effects of a decision: items, participants, events, mails and refusals, as a pure function of the decision, its mail
 //! and the few [`Facts`] that only the store knows. The store applies the effects and decides nothing.
 
 mod automatic;
@@ -266,13 +266,13 @@ pub fn effects<'a>(of: Committing<'a>, secret: &InstallationSecret, facts: Facts
     };
     for (n, action) in of.decision.actions.iter().enumerate() {
         let effect = match action {
-            // // The store allotted a number to each.
+            // The store allotted a number to each.
             Action::Ticket(ticket) => numbers.next().map(|it| builder.ticket(n, it, ticket)),
             Action::Note(note) => Some(builder.note(n, note)),
             Action::Alert(alert) => Some(builder.alert(n, alert)),
             Action::Reply(reply) => builder.reply(n, reply),
             Action::Forward { to } => builder.forward(n, to),
-            // // The decision itself is their record.
+            // The decision itself is their record.
             Action::Ignore { .. }
             | Action::Quarantine { .. }
             | Action::Expect(_)

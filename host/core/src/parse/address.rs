@@ -1,4 +1,4 @@
-//! //! Parses address lists (RFC 5322 section 3.4), tolerating what mailers write.
+//! Parses address lists (RFC 5322 section 3.4), tolerating what mailers write.
 
 use memchr::memchr;
 
@@ -211,7 +211,7 @@ impl Item {
             let named = name(&words, repairs).or_else(|| name(&self.comment, repairs));
             return Some(Address { name: named, email });
         }
-        // // Some mailers encode the whole of `Name <address>`.
+        // Some mailers encode the whole of `Name <address>`.
         if self.phrase.contains("=?") {
             let text = decode_words(&self.phrase, repairs).into_owned();
             let angled = text.split_once('<').and_then(|(words, rest)| {

@@ -106,7 +106,7 @@ impl<'a> Boundary<'a> {
         let found = if is_sound {
             verdicts(statements)
         } else {
-            // // The rest of the field is inside a quoted string or a comment that does not end.
+            // The rest of the field is inside a quoted string or a comment that does not end.
             [Some(Verdict::Fail); 3]
         };
         for (slot, found) in [&mut self.spf, &mut self.dkim, &mut self.dmarc]

@@ -1,4 +1,4 @@
-//! //! Decodes bytes to text: transfer encodings (RFC 2045 section 6) and charsets, as far as they can be decoded.
+//! Decodes bytes to text: transfer encodings (RFC 2045 section 6) and charsets, as far as they can be decoded.
 
 use std::borrow::Cow;
 
@@ -141,7 +141,7 @@ pub(crate) fn normalise(text: String, repairs: &mut Repairs) -> String {
         if bytes[at] == 0 {
             repairs.note("NUL characters were removed");
         } else if bytes.get(at + 1) != Some(&b'\n') {
-            // // `\r\r\n` is one line end with a stray CR; any other bare CR is its own line end.
+            // `\r\r\n` is one line end with a stray CR; any other bare CR is its own line end.
             if !bytes[from..].starts_with(b"\r\n") {
                 out.push('\n');
             }
@@ -182,7 +182,7 @@ fn utf8(bytes: Cow<'_, [u8]>, cut: bool) -> Result<String, Cow<'_, [u8]>> {
 }
 
 fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
-    // // The fast decoder treats 0xFF as its end mark.
+    // The fast decoder treats 0xFF as its end mark.
     if memchr(0xff, bytes).is_none()
         && let Some(decoded) = base64_decode(bytes)
     {
@@ -195,7 +195,7 @@ fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
         .collect();
     let blank = bytes.iter().filter(|b| b.is_ascii_whitespace()).count();
     let foreign = bytes.len() - kept.len() - blank;
-    // // The sender did not encode the content, which has words and punctuation.
+    // The sender did not encode the content, which has words and punctuation.
     if foreign * 16 > bytes.len() {
         repairs.note("a part said to be base64 is not: kept as it stands");
         return Cow::Borrowed(bytes);

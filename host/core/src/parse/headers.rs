@@ -1,4 +1,4 @@
-//! //! Header sections: the limits of fields (RFC 5322 section 2.2), unfolding, and encoded words (RFC 2047).
+//! Header sections: the limits of fields (RFC 5322 section 2.2), unfolding, and encoded words (RFC 2047).
 
 use std::borrow::Cow;
 
@@ -252,7 +252,7 @@ struct Word<'a> {
 }
 
 impl<'a> Word<'a> {
-    /// // Far above the RFC's 75 characters, but still a bound for the search.
+    /// Far above the RFC's 75 characters, but still a bound for the search.
     const MOST: usize = 2048;
 
     fn at(text: &'a str) -> Option<Self> {

@@ -1,4 +1,4 @@
-//! //! Converts HTML to text for mails without a text part: lines as a reader sees them, tabs between table cells, `> ` for
+//! Converts HTML to text for mails without a text part: lines as a reader sees them, tabs between table cells, `> ` for
 //! quotes.
 
 use postroom_html::{Tag, Token};
@@ -96,7 +96,7 @@ impl Writer {
     }
 
     fn hard_break(&mut self) {
-        // // Two in a row make an empty line; more have no further effect.
+        // Two in a row make an empty line; more have no further effect.
         self.breaks = (self.breaks + 1).min(2);
         self.space = false;
         self.cell = false;

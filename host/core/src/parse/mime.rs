@@ -55,7 +55,7 @@ impl Head {
             self.disposition = match disposition.value.as_str() {
                 "inline" => Disposition::Inline,
                 "" => Disposition::Unstated,
-                // // RFC 2183 section 2.8: an unknown disposition counts as an attachment.
+                // RFC 2183 section 2.8: an unknown disposition counts as an attachment.
                 _ => Disposition::Attachment,
             };
         } else if field.is("Content-ID") {
@@ -293,7 +293,7 @@ impl Walk<'_> {
                 }
                 search = at + 2;
             } else {
-                // // Not at the start of a line: a run of dashes contains no boundary line either.
+                // Not at the start of a line: a run of dashes contains no boundary line either.
                 search = at + self.raw[at..].iter().take_while(|b| **b == b'-').count();
             }
             if search >= self.raw.len() {

@@ -1,4 +1,4 @@
-//! //! Parses a mail's bytes into a [`Message`]: total, linear, within named limits, with every repair noted.
+//! Parses a mail's bytes into a [`Message`]: total, linear, within named limits, with every repair noted.
 
 mod address;
 mod authentication;
@@ -437,7 +437,7 @@ impl<'l> Content<'l> {
                 append(&mut text, plain);
             } else {
                 let derived = html::to_text(&page, most);
-                // // Careless senders put both forms side by side in a multipart/mixed.
+                // Careless senders put both forms side by side in a multipart/mixed.
                 if !text.split_whitespace().eq(derived.split_whitespace()) {
                     append(&mut text, derived);
                 }
@@ -508,7 +508,7 @@ fn own_message_id(field: &Field<'_>) -> Option<String> {
     const LONGEST_FIELD: usize = 4096;
     let value = &field.value[..field.value.len().min(LONGEST_FIELD)];
     message_ids(value).into_iter().next().or_else(|| {
-        // // Some programs write an id without `<`, `>` and `@`.
+        // Some programs write an id without `<`, `>` and `@`.
         let text = String::from_utf8_lossy(value);
         let word = text.split_whitespace().next()?;
         let id: String = word

@@ -1,4 +1,4 @@
-//! //! Content-Type and Content-Disposition: the value and its parameters (RFC 2045, 2183), including continued and encoded
+//! Content-Type and Content-Disposition: the value and its parameters (RFC 2045, 2183), including continued and encoded
 //! ones (RFC 2231).
 
 use std::borrow::Cow;
@@ -46,7 +46,7 @@ impl Parameterised {
             }
         }
         let mut params = joined(pieces, repairs);
-        // // The encoded form of RFC 2231 is preferred if both exist (RFC 6266 section 4.3), so it comes first.
+        // The encoded form of RFC 2231 is preferred if both exist (RFC 6266 section 4.3), so it comes first.
         for (name, value) in plain {
             params.push((name, decode_words(&value, repairs).into_owned()));
         }

@@ -1,4 +1,4 @@
-//! //! The repairs of a mail: short, without duplicates, and capped.
+//! The repairs of a mail: short, without duplicates, and capped.
 
 use crate::harmless::harmless_chars;
 

@@ -1,4 +1,4 @@
-//! //! Writes a mail that people can read and review: UTF-8, line feeds, nothing encoded except content that is not text.
+//! Writes a mail that people can read and review: UTF-8, line feeds, nothing encoded except content that is not text.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -93,7 +93,7 @@ pub(super) fn header(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
     for word in value.trim().split(' ') {
-        // // Some programs take a line of spaces alone for the end of the headers.
+        // Some programs take a line of spaces alone for the end of the headers.
         if !word.is_empty() && line + 1 + word.len() > FOLD && line > name.len() + 1 {
             out.push(b'\n');
             line = 0;

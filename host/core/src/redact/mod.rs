@@ -1,4 +1,4 @@
-//! //! Redacts a mail, so that it can be kept as a test case: addresses, names, numbers and secrets get stand-ins;
+//! Redacts a mail, so that it can be kept as a test case: addresses, names, numbers and secrets get stand-ins;
 //! everything else stays.
 //!
 //! Replaced are mail addresses (functions such as `support@` keep their local part), the hosts and query values of URLs,
@@ -173,7 +173,7 @@ impl Redactor {
 
     fn mail_at(&mut self, raw: &Bytes, depth: usize) -> Vec<u8> {
         let mail = parse::parse(raw, &ParseLimits::default(), &[]);
-        // // Names and domains found at the end of a mail are also replaced at its beginning.
+        // Names and domains found at the end of a mail are also replaced at its beginning.
         self.written(&mail, depth);
         self.written(&mail, depth)
     }
@@ -279,7 +279,7 @@ impl Redactor {
             let text = parse::text_of(&attachment.bytes, attachment.charset.as_deref(), usize::MAX);
             let mut text = text.replace("\r\n", "\n");
             if kind == "text/calendar" || kind.ends_with("vcard") {
-                // // Folded anywhere, even inside an address.
+                // Folded anywhere, even inside an address.
                 text = text.replace("\n ", "").replace("\n\t", "");
             }
             let is_html = matches!(kind, "text/html" | "application/xhtml+xml");
@@ -380,7 +380,7 @@ impl Names {
             secret.len() >= SHORTEST_SECRET && secret.contains(|c: char| c.is_ascii_digit())
         }));
         let small: Vec<String> = self.parts.iter().map(|it| it.to_lowercase()).collect();
-        // // `buyers` may be a word; `j.doe`, or `jdoe` for a Jane Doe, is not.
+        // `buyers` may be a word; `j.doe`, or `jdoe` for a Jane Doe, is not.
         let is_name = |local: &&str| {
             local.len() >= SHORTEST_LOCAL
                 && (local.contains(['.', '_', '-'])
@@ -399,7 +399,7 @@ impl Names {
             .iter()
             .flat_map(|part| [part.clone(), part.to_uppercase()])
             .collect();
-        // // Too many names for one pattern: the earlier pattern stays in use.
+        // Too many names for one pattern: the earlier pattern stays in use.
         if let Some(pattern) = stand_ins::any_of(forms.iter().map(String::as_str)) {
             self.pattern = Some(pattern);
         }

@@ -310,7 +310,7 @@ impl StandIns {
 /// Returns a pattern that matches any of these texts, the longest first; `None` for no text, or for too many.
 pub(super) fn any_of<'t>(texts: impl Iterator<Item = &'t str>) -> Option<Regex> {
     let mut texts: Vec<&str> = texts.collect();
-    // // If two texts have the same prefix, the longer one matches.
+    // If two texts have the same prefix, the longer one matches.
     texts.sort_by_key(|text| (std::cmp::Reverse(text.len()), *text));
     texts.dedup();
     let texts: Vec<String> = texts.iter().map(|text| regex::escape(text)).collect();

@@ -1,4 +1,4 @@
-//! //! Finds private data in a text: addresses, hosts, numbers, secrets, names. Words of the language stay.
+//! Finds private data in a text: addresses, hosts, numbers, secrets, names. Words of the language stay.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -157,7 +157,7 @@ impl Redactor {
         let stand_ins = &mut self.stand_ins;
         let whole = |found: &Captures<'_>| found.get_match().range();
         let pieces = pass(pieces, &PATTERNS.told, |_, found| {
-            // // `the password is about to expire` contains no password.
+            // `the password is about to expire` contains no password.
             let value = found.get(1).map(|it| unended(it.as_str(), it.start()));
             let value = value.filter(|(value, _)| value.contains(|c: char| c.is_ascii_digit()));
             value
@@ -389,7 +389,7 @@ fn looks_random(text: &str) -> bool {
     }
     let class = |c: char| (c.is_ascii_digit(), c.is_ascii_uppercase());
     let changes = known.windows(2).filter(|pair| {
-        // // A capital letter followed by small letters begins a word.
+        // A capital letter followed by small letters begins a word.
         let begins_word = pair[0].is_ascii_uppercase() && pair[1].is_ascii_lowercase();
         class(pair[0]) != class(pair[1]) && !begins_word
     });
