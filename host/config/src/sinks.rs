@@ -16,7 +16,7 @@ const ITEM_KINDS: &[(&str, ItemKind)] = &[
     ("note", ItemKind::Note),
     ("alert", ItemKind::Alert),
 ];
-/// Length of a secret in the Standard Webhooks scheme, in decoded bytes.
+/// The length of a secret in the Standard Webhooks scheme, in decoded bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// Returns the sinks without problems.

@@ -1,4 +1,4 @@
-//! The kinds of value a configuration is made of: sizes, durations, addresses, hosts, secrets.
+//! The kinds of values in a configuration: sizes, durations, addresses, hosts, secrets.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -75,7 +75,7 @@ impl Item<'_> {
         Some(bytes)
     }
 
-    /// Returns a span of time with its unit: `"250ms"`, `"2m"`, `"90d"`.
+    /// Returns a duration with its unit: `"250ms"`, `"2m"`, `"90d"`.
     pub fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         let Some(text) = self.value().as_str() else {
             self.wrong_type("a duration", "write it with its unit, such as \"2m\"");
@@ -211,7 +211,7 @@ impl Item<'_> {
         Some(domain)
     }
 
-    /// Returns an https URL; http to this machine only, so that no token or mail crosses a network in clear.
+    /// Returns an https URL, or http to this machine only, so that no token or mail crosses a network in clear text.
     pub fn url(&self) -> Option<Url> {
         let text = self.text()?;
         let Ok(url) = Url::parse(text) else {
@@ -246,8 +246,8 @@ impl Item<'_> {
         }
     }
 
-    /// Returns a secret that stands elsewhere: `{ env = "NAME" }` or `{ file = "path" }`. Nothing of it comes into a
-    /// message. `None` says that a problem was told; a secret that is not there is no problem of the file.
+    /// Returns a secret that is stored elsewhere: `{ env = "NAME" }` or `{ file = "path" }`. No message contains any of it.
+    /// `None` means that a problem was reported; a missing secret is not a problem of the file.
     pub fn secret(&self) -> Option<Ready<Secret>> {
         if self.value().is_str() {
             self.problem("is a secret in clear", SECRET_CURE);
@@ -340,7 +340,7 @@ impl Item<'_> {
         Ok(Secret::new(value))
     }
 
-    /// Any value as JSON: dates become text.
+    /// Returns any value as JSON; dates become strings.
     pub fn json(&self) -> Option<serde_json::Value> {
         use serde_json::Value;
         Some(match self.value() {
@@ -380,8 +380,8 @@ impl Item<'_> {
         })
     }
 
-    /// Returns every element of an array through `read`; problems in one do not hide those of the next. Refuses an empty
-    /// array and one that says something twice.
+    /// Returns every element of an array, read by `read`; problems in one do not hide those of the next. Refuses an empty
+    /// array and one with duplicates.
     pub fn each<T: PartialEq>(&self, read: impl Fn(&Item) -> Option<T>) -> Option<Vec<T>> {
         let items = self.list()?;
         if items.is_empty() {
@@ -405,7 +405,7 @@ impl Item<'_> {
 }
 
 impl<'r> Item<'r> {
-    /// Returns every entry of a table whose keys are names, the names being sound.
+    /// Returns every entry of a table whose keys are names, if the names are valid.
     pub fn named(&self, what: &'static str) -> Vec<(&'r str, Item<'r>)> {
         if !self.value().is_table() {
             let cure = format!("write [{}.NAME] above the keys of each one", self.path);
@@ -472,8 +472,7 @@ fn text_of(path: &Path, max_bytes: u64, read: Result<Vec<u8>, Unread>) -> Result
     }
 }
 
-/// Returns a whole number directly followed by one of the units. A span of time as the configuration and the command line
-/// write it: a whole number and its unit, without blanks.
+/// Parses a duration as the configuration and the command line write it: an integer directly followed by one of the units.
 pub fn duration_of(text: &str) -> Option<Duration> {
     with_unit(text, DURATION_UNITS).map(Duration::from_millis)
 }
@@ -503,7 +502,8 @@ fn bare_address(text: &str) -> Option<String> {
     (local_sound && is_host_name(domain)).then(|| format!("{local}@{}", domain.to_lowercase()))
 }
 
-/// Labels of letters, digits, hyphens and underscores; other scripts are letters too (RFC 5890).
+/// Returns whether a text consists of labels of letters, digits, hyphens and underscores; other scripts are letters too
+/// (RFC 5890).
 fn is_host_name(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {
