@@ -8,7 +8,7 @@ pub fn all() -> String {
     settings::all()
 }
 
-/// One setting that is a text; `None` when it is missing, empty, or something else.
+/// Returns a setting that is a string; `None` if it is missing, empty, or of another type.
 pub fn text(name: &str) -> Option<String> {
     json::text_member(&settings::all(), name).filter(|text| !text.is_empty())
 }
