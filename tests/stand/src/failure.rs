@@ -1,25 +1,25 @@
-//! How the authorization server can be told to fail, at which endpoint and for whom.
+//! Failures of the authorization server that tests can order, by endpoint and request.
 
 use serde_json::{Value, json};
 
-/// How the server can be told to fail.
+/// A failure that the server can be ordered to produce.
 #[derive(Clone, Debug)]
 pub enum AuthorityFailure {
-    /// Answers a status with a body, and a Retry-After in seconds when given.
+    /// Responds with a status and a body, and a Retry-After in seconds if given.
     Status {
         code: u16,
         body: String,
         retry_after_secs: Option<u64>,
     },
-    /// Never answers.
+    /// Never responds.
     Hang,
-    /// Processes the request, so that a refresh token is rotated, and drops the connection instead of answering.
+    /// Processes the request, so that a refresh token is rotated, and drops the connection instead of responding.
     AnswerLost,
     /// Waits, then processes the request as usual.
     Delay { millis: u64 },
-    /// Refuses a token request, and quotes all that it said.
+    /// Refuses a token request, and quotes all of it.
     Echo,
-    /// A token answer whose token has this many bytes.
+    /// Returns a token response whose token has this many bytes.
     Large { bytes: usize },
 }
 
@@ -33,7 +33,7 @@ pub enum Endpoint {
     Discovery,
 }
 
-/// Which requests a failure waits for; `None` is any.
+/// The requests that a failure applies to; `None` means any.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Only<'a> {
     pub client_id: Option<&'a str>,
@@ -79,12 +79,12 @@ impl AuthorityFailure {
         }
     }
 
-    /// Returns a page of HTML with status 200, as a proxy or a wrong address gives it.
+    /// Returns a page of HTML with status 200, as a proxy or a wrong URL returns it.
     pub fn html() -> Self {
         Self::status(200, "<!DOCTYPE html><title>Log in to the network</title>")
     }
 
-    /// Status 200 and nothing else.
+    /// Returns status 200 and nothing else.
     pub fn empty() -> Self {
         Self::status(200, "")
     }
