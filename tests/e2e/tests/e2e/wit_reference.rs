@@ -1,4 +1,4 @@
-//! `docs/wit.md`, the reference of the contract with rules, is what `wit/plugin.wit` says. UPDATE=1 writes it anew.
+//! `docs/wit.md`, the reference of the contract with rules, is generated from `wit/plugin.wit`. UPDATE=1 writes it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -100,7 +100,7 @@ impl Page<'_> {
         self.paragraph(format!("## Interface `{name}`"));
         self.paragraph(docs(&interface.docs));
         for (name, id) in &interface.types {
-            // Told of where it is defined.
+            // Described where it is defined.
             if matches!(self.resolve.types[*id].kind, TypeDefKind::Type(_)) {
                 continue;
             }
@@ -183,7 +183,7 @@ impl Page<'_> {
         self.line("");
     }
 
-    /// As it stands in WIT, without the parameter a method has itself.
+    /// Returns the signature as in WIT, without a method's `self` parameter.
     fn signature(&self, function: &Function) -> String {
         let own = usize::from(matches!(function.kind, FunctionKind::Method(_)));
         let params: Vec<String> = function.params[own..]
