@@ -1,4 +1,4 @@
-//! Works out which accounts a configuration signs in by, and what each is needed for.
+//! Determines the accounts that a configuration signs in with, and the purposes of each.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ impl Places {
     }
 }
 
-/// Every account in the order of the file, then those of application profiles that nobody uses yet.
+/// Returns every account in the order of the file, then those of application profiles that nothing uses yet.
 pub fn of(
     reader: &TomlReader,
     mailboxes: (&[MailboxConfig], &Places),

@@ -12,7 +12,7 @@ use super::rules::ChainConfig;
 use super::{DirectoryFile, OnFailure, Tenant, rules};
 use crate::suggest::hint;
 
-/// The rules that tenants name besides in chains, with their places.
+/// The rules that tenants name outside of chains, with their positions.
 pub struct SettingsKeys<'r> {
     reader: &'r TomlReader<'r>,
     keys: Vec<SettingsKey>,
@@ -25,7 +25,7 @@ struct SettingsKey {
     at: usize,
 }
 
-/// The tenants without problems, and every rule that they name outside of chains.
+/// Returns the tenants without problems, and every rule that they name outside of chains.
 pub fn read<'r>(
     reader: &'r TomlReader<'r>,
     entries: Vec<(&'r str, Item<'r>)>,
@@ -83,7 +83,7 @@ fn read_one(
                 path: item.path.clone(),
                 at: item.at,
             });
-            // A rule is given an object, never a bare value.
+            // A rule receives an object, never a bare value.
             let value = item.section("a rule's settings").and_then(|_| item.json());
             match (value, &mut settings) {
                 (Some(value), Some(settings)) => {
@@ -131,7 +131,7 @@ fn read_one(
     })
 }
 
-/// A file of contacts or assets; an outer `None` when something is wrong with it.
+/// Returns a file of contacts or assets; an outer `None` if it has a problem.
 fn directory_file(tenant: &Section, key: &'static str) -> Option<Option<DirectoryFile>> {
     let Some(item) = tenant.item(key) else {
         return Some(None);
@@ -150,7 +150,7 @@ fn directory_file(tenant: &Section, key: &'static str) -> Option<Option<Director
 }
 
 impl SettingsKeys<'_> {
-    /// Refuses settings and the like for a rule that none of the tenant's mailboxes runs.
+    /// Refuses settings and similar keys for a rule that none of the tenant's mailboxes runs.
     pub fn check(&self, chains: &[ChainConfig]) {
         for key in &self.keys {
             let rules: Vec<&str> = chains
