@@ -1,4 +1,4 @@
-//! Names the built guests to the compiler, which embeds them.
+//! Passes the paths of the built guests to the compiler, which embeds them.
 
 use std::env;
 use std::path::PathBuf;

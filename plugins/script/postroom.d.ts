@@ -1,73 +1,76 @@
 /// <reference no-default-lib="true" />
 /// <reference lib="es2023" />
 
-// What a Postroom script finds around it. With this file and `jsconfig.json` beside your rules, editors complete and check
-// them. A rule is one file that says what its function is, so that `mail` and `ctx` are known:
+// The API of Postroom scripts. With this file and `jsconfig.json` beside your rules, editors complete and check them. A rule
+// declares the type of its function, so that editors know `mail` and `ctx`:
 //
 //   /** @type {Decide} */
 //   export function decide(mail, ctx) { … }
 //
-// No clock, no randomness, no files, no network: a decision follows from the mail, the context and the rule's own `kv`.
-// `Date` stands at `ctx.now` (1970 while the file's top level runs) and `Math.random` is seeded from the mail.
-// Files of the rules' own folder can be imported (`import { host } from "./lib/common.js"`); timers, `Intl` and async rules
+// A script has no clock, randomness, files or network: a decision depends only on the mail, the context and the rule's own `kv`.
+// `Date` is fixed at `ctx.now` (1970 while the file's top level runs), and `Math.random` is seeded from the mail.
+// Files of the rules' own folder can be imported (`import { host } from "./lib/common.js"`). Timers, `Intl` and async rules
 // are not available.
 
-/** What every rule exports. Nothing returned means pass. */
+/** The function that every rule exports. Returning nothing means pass. */
 type Decide = (mail: Mail, ctx: Context) => Action | Action[] | null | undefined | void;
 
-/** The mail. Each part is fetched when it is first read. */
+/** The mail. The script fetches each part when it first reads it. */
 interface Mail {
   readonly subject: string;
-  /** The first address of From; null when there is no readable one. */
+  /** The first address of From; null if no address can be parsed. */
   readonly from: Address | null;
   readonly to: Address[];
   readonly cc: Address[];
   readonly replyTo: Address[];
-  /** The Date header as RFC 3339. */
+  /** The Date header as RFC 3339, if it can be parsed. */
   readonly date: string | null;
-  /** Without angle brackets; a synthetic one where the mail has none. */
+  /** The Message-ID without angle brackets; a synthetic one if the mail has none. */
   readonly messageId: string;
-  /** The decoded text; derived from the HTML when there is no text part. */
+  /** The decoded text; derived from the HTML if there is no text part. */
   readonly text: string;
   readonly html: string | null;
-  /** The new words of a reply: the text without quotes and signature. */
+  /** The new text of a reply, without quotes and signature. */
   readonly reply: string;
   readonly attachments: Attachment[];
   readonly classification: "person" | "auto-reply" | "bounce" | "list" | "machine";
-  /** What the servers under `[authentication] trusted` said of the sender; all "none" without that setting. */
+  /** The verdicts of the servers under `[authentication] trusted` on the sender; all "none" without that setting. */
   readonly authentication: { spf: Verdict; dkim: Verdict; dmarc: Verdict };
   /**
-   * What was repaired while the mail was parsed, one sentence each. An attachment with several file names comes first:
+   * The repairs made while the mail was parsed, one sentence each. An attachment with several file names comes first:
    * `the attachment "bill.pdf" is also named "bill.exe"`.
    */
   readonly repairs: string[];
 
-  /** All values of one header, decoded, top to bottom; the name is compared without case. */
+  /** Returns all values of one header, decoded, top to bottom. The name is compared case-insensitively. */
   headers(name: string): string[];
 
   /**
-   * The first match of a pattern in a field.
+   * Returns the first match of a pattern in a field.
    *
-   * A text is a pattern of Rust's `regex` crate (`(?i)` in front ignores case). The host runs it in linear time. A RegExp
-   * runs there too where it means the same, which most do; one with look-around, back-references, captures in repeated
+   * A string is a pattern of Rust's `regex` crate (`(?i)` in front ignores case), which the host runs in linear time. The host
+   * also runs a RegExp if it means the same there, as most do. A RegExp with look-around, back-references, captures in repeated
    * groups or the flags `v` and `y` runs in the script, under the rule's deadline. `lastIndex` is neither read nor set.
    */
   match(field: Field, pattern: string | RegExp): Match | null;
-  /** Every match, up to 1000. The flag `g` is not needed. */
+  /** Returns all matches, up to 1000. The flag `g` is not needed. */
   findAll(field: Field, pattern: string | RegExp): Match[];
 
   /**
-   * The text after `LABEL:` or `LABEL =` on the first line of the text that has it, `""` when there is none on that line. Case,
-   * dots before the colon, bullets and quote marks before the label do not count.
+   * Returns the text after `LABEL:` or `LABEL =` on the first line that has the label, or `""` if that line has nothing after it.
+   * Case, dots before the colon, and bullets and quote marks before the label are ignored.
    */
   field(label: string): string | null;
-  /** The lines of the text. */
+  /** Returns the lines of the text. */
   lines(): string[];
-  /** The lines of the text after the first one that contains `from`, up to the next that contains `to`; without case. */
+  /**
+   * Returns the lines of the text after the first one that contains `from`, up to the next one that contains `to`, compared
+   * case-insensitively.
+   */
   section(from: string, to?: string): string | null;
   /**
-   * The rows of one table of the HTML, counted from 0; cells as plain text. Empty when there is none. A cell over several
-   * columns or rows counts once; a table within a cell is one of its own.
+   * Returns the rows of one table of the HTML, with cells as plain text. Tables are counted from 0. The result is empty if there is
+   * no such table. A cell over several columns or rows counts once; a table inside a cell counts as a separate table.
    */
   table(number?: number): string[][];
 }
@@ -82,22 +85,22 @@ interface Address {
 }
 
 interface Attachment {
-  /** Empty when the mail gives none. */
+  /** The decoded file name; empty if the mail has none. */
   readonly name: string;
   /** Lower-case `type/subtype`. */
   readonly contentType: string;
-  /** Bytes after decoding. */
+  /** Size in bytes after decoding. */
   readonly size: number;
-  /** Shown within the HTML rather than attached. */
+  /** Whether it is shown inside the HTML rather than attached. */
   readonly inline: boolean;
   readonly contentId: string | null;
-  /** Decoded in its charset; at most 1 MiB of it. */
+  /** Returns its text, decoded from its charset; at most the first 1 MiB. */
   text(): string;
-  /** At most 1 MiB from `offset` on, counted from 0; empty past the end. */
+  /** Returns at most 1 MiB from `offset`, counted from 0; empty past the end. */
   bytes(offset?: number, length?: number): Uint8Array;
 }
 
-/** Group 0 is the whole match; a group that took no part is undefined, whatever its type says. */
+/** Group 0 is the whole match; a group that did not participate is undefined, despite its type. */
 interface Match extends Array<string> {
   0: string;
   /** The named groups. */
@@ -109,62 +112,68 @@ interface Match extends Array<string> {
 interface Context {
   readonly tenant: string;
   readonly mailbox: string;
-  /** Whose mail this is taken to be; `sure` is false when a trusted server says `dmarc=fail`: From may be forged. */
+  /** The client that the sender belongs to; `sure` is false if a trusted server reports `dmarc=fail`: From may be forged. */
   readonly client: { name: string; sure: boolean } | null;
-  /** The open ticket this mail seems to belong to; `authorised` when the sender may write to it. */
+  /** The open ticket that this mail appears to belong to; `authorised` is true if the sender may write to it. */
   readonly thread: { ticket: string; method: string; authorised: boolean } | null;
-  /** The tenant's settings for this rule, as the configuration has them; `{}` without. */
+  /** The tenant's settings for this rule, as in the configuration; `{}` if there are none. */
   readonly settings: Record<string, any>;
   readonly kv: KV;
   readonly lookup: Lookup;
-  /** When the mail was journalled, RFC 3339 in UTC. */
+  /** The time at which the mail was journalled, RFC 3339 in UTC. */
   readonly now: string;
 }
 
-/** A small memory of this rule for this tenant, where `kv` is granted. Writes commit together with the decision. */
+/** A small key-value store of this rule for this tenant, if `kv` is granted. Writes commit together with the decision. */
 interface KV {
   get(key: string): string | null;
-  /** Throws when the key, the value or the whole is over its limit. */
+  /** Throws if the key, the value or the whole store is over its limit. */
   set(key: string, value: string): void;
   delete(key: string): void;
 }
 
 /**
- * What is known of this tenant, and of no other, where `lookup` is granted. Contacts and assets come from the files that the
- * configuration names. Texts are taken as they are: no character stands for others. A list has 50 rows at most, unless the
- * limit `lookup_rows` says otherwise. What was asked and answered is recorded with the decision.
+ * Queries about this tenant, and no other, if `lookup` is granted. Contacts and assets come from the files that the
+ * configuration names. Texts are compared literally, without wildcards. A list has at most 50 rows, unless the limit
+ * `lookup_rows` is changed. Queries and results are recorded with the decision.
  */
 interface Lookup {
-  /** The contact with this address, compared without case. */
+  /** Returns the contact with this address, compared case-insensitively. */
   contact(email: string): Contact | null;
-  /** The contacts whose name or address contains this, without case; in the order of the file. */
+  /** Returns the contacts whose name or address contains this text, compared case-insensitively, in the order of the file. */
   contacts(text: string): Contact[];
-  /** The asset with this name, serial number or host, compared without case; the first such. */
+  /** Returns the first asset with this name, serial number or host, compared case-insensitively. */
   asset(name: string): Asset | null;
-  /** The assets whose name, serial number or host contains this, without case; in the order of the file. */
+  /**
+   * Returns the assets whose name, serial number or host contains this text, compared case-insensitively, in the order of the
+   * file.
+   */
   assets(text: string): Asset[];
-  /** The open ticket with this number, such as `T-12`. */
+  /** Returns the open ticket with this number, such as `T-12`. */
   ticket(number: string): OpenTicket | null;
   /**
-   * Open tickets, the newest first: by the requester's address, by what the title contains (of the newest 1000 open ones), or by
-   * a field of the ticket's own and its value (200 bytes at most).
+   * Returns open tickets, newest first: by the requester's address, by a part of the title (among the newest 1000 open tickets), or
+   * by a custom field and its value (at most 200 bytes).
    */
   tickets(
     search: { requester: string } | { subject: string } | { field: { name: string; value: string | number | boolean } },
   ): OpenTicket[];
-  /** The alert with this key, firing or not. */
+  /** Returns the alert with this key, firing or not. */
   alert(key: string): KnownAlert | null;
-  /** The firing alerts whose key, host, service or summary contains this, without case; the newest first. All without a text. */
+  /**
+   * Returns the firing alerts whose key, host, service or summary contains this text, compared case-insensitively, newest first.
+   * Without a text, returns all of them.
+   */
   alerts(text?: string): KnownAlert[];
 }
 
 interface Contact {
-  /** Empty when the file gives none. */
+  /** Empty if the file has none. */
   name: string;
   email: string;
   phone: string | null;
   vip: boolean;
-  /** The other columns of the file that are not empty. */
+  /** The other, non-empty columns of the file. */
   fields: Record<string, string>;
 }
 
@@ -172,12 +181,12 @@ interface Asset {
   name: string;
   serial: string | null;
   host: string | null;
-  /** The other columns of the file that are not empty. */
+  /** The other, non-empty columns of the file. */
   fields: Record<string, string>;
 }
 
 interface OpenTicket {
-  /** Such as `T-12`; what `note({ ticket })` takes. */
+  /** The ticket's number, such as `T-12`; use it in `note({ ticket })`. */
   ticket: string;
   title: string;
   requester: string | null;
@@ -187,7 +196,7 @@ interface OpenTicket {
   fields: Record<string, any>;
   /** RFC 3339 in UTC. */
   created: string;
-  /** When it was last noted on. */
+  /** The time of its last note. */
   updated: string;
 }
 
@@ -198,28 +207,31 @@ interface KnownAlert {
   host: string | null;
   service: string | null;
   summary: string;
-  /** Since when it is in this state, RFC 3339 in UTC. */
+  /** The time at which it entered this state, RFC 3339 in UTC. */
   since: string;
-  /** When its last mail came. */
+  /** The time of its last mail. */
   updated: string;
-  /** How many mails it had. */
+  /** The number of its mails. */
   count: number;
 }
 
 declare namespace Postroom {
-  /** Marks what the functions below have made; a script never sees it. */
+  /** Marks values made by the functions below; a script never sees it. */
   const made: unique symbol;
 }
 
-/** Made by the functions below and by nothing else; one that the tenant is not granted throws. What is left out of a ticket or note is filled in from the mail. */
+/**
+ * An action. Only the functions below make one, and they throw if the tenant is not granted that action. Omitted fields of a ticket
+ * or note are filled in from the mail.
+ */
 interface Action {
   readonly [Postroom.made]: true;
   readonly kind: "ticket" | "note" | "alert" | "reply" | "forward" | "expect" | "ignore" | "quarantine" | "pass";
 }
 
-/** Numbers are accepted where a text is expected; null counts as left out. An unknown key is an error. */
+/** A number is accepted in place of a string; null counts as omitted. An unknown key is an error. */
 type Text = string | number | null;
-/** Texts, numbers and flags stay what they are; other plain data is kept as JSON; null is left out. */
+/** Strings, numbers and booleans are kept as they are, and other plain data as JSON; null is omitted. */
 type Fields = Record<string, unknown>;
 
 declare function ticket(ticket?: {
@@ -231,9 +243,9 @@ declare function ticket(ticket?: {
   fields?: Fields | null;
   tags?: (string | number)[] | null;
 }): Action;
-/** A note on the ticket named, else on `ctx.thread`. Public unless said otherwise. */
+/** A note on the named ticket, or on the ticket of `ctx.thread` if none is named. Public by default. */
 declare function note(note?: { ticket?: Text; body?: Text; visibility?: "public" | "internal" | null }): Action;
-/** Mails with the same key are one alert; `resolved` closes it. */
+/** An alert. Mails with the same key belong to one alert; `resolved` closes it. */
 declare function alert(alert: {
   key: string | number;
   state: "firing" | "resolved";
@@ -243,22 +255,22 @@ declare function alert(alert: {
   summary?: Text;
   fields?: Fields | null;
 }): Action;
-/** An answer to the sender. The host refuses it for machines, lists, bounces and its own addresses. */
+/** A reply to the sender. The host refuses to send it to machines, lists, bounces and its own addresses. */
 declare function reply(reply: { text: string | number; html?: Text }): Action;
 declare function forward(forward: { to: string | string[] }): Action;
 /**
- * A mail with this key should arrive in time: seconds, or a text such as "90m", "24h" or "7d". In this version that is recorded with the
- * decision only: nothing watches for the mail, and no alert comes when it is missing.
+ * A mail with this key should arrive in time: seconds, or a string such as "90m", "24h" or "7d". This version only records it with the
+ * decision: it does not watch for the mail, and raises no alert if the mail is missing.
  */
 declare function expect(expect: { key: string | number; within: number | string }): Action;
-/** No ticket, for this reason. */
+/** Makes no ticket, for this reason. */
 declare function ignore(reason: string): Action;
-/** Kept aside for a person, for this reason. */
+/** Keeps the mail aside for a person, for this reason. */
 declare function quarantine(reason: string): Action;
-/** Not mine: the next rule decides. */
+/** The rule does not decide this mail; the next rule does. */
 declare function pass(): Action;
 
-/** Written to the log that is stored with the decision. Capped; what is over the cap is cut. */
+/** Writes to the log that is stored with the decision. Anything over its limit is cut. */
 declare const console: {
   debug(...values: unknown[]): void;
   log(...values: unknown[]): void;

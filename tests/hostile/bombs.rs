@@ -1,6 +1,7 @@
-//! Components that cost far more than their size: what a tenant's file may hold. Generated, so that none lies in the repository.
+//! Components that cost far more than their size, as a tenant's file may contain. They are generated, so that the
+//! repository contains none.
 
-/// For memory: many locals that live through many blocks.
+/// Returns a bomb for memory: many locals that live through many blocks.
 pub fn blocks(locals: u32, blocks: u32) -> Vec<u8> {
     let mut body = Vec::new();
     for number in 0..blocks {
@@ -12,7 +13,7 @@ pub fn blocks(locals: u32, blocks: u32) -> Vec<u8> {
     of_function(locals, body)
 }
 
-/// For memory too: many loops one after the other, each of which writes one local under a condition.
+/// Returns another bomb for memory: many loops in sequence, each of which writes one local under a condition.
 pub fn loops(locals: u32, loops: u32) -> Vec<u8> {
     let mut body = Vec::new();
     for number in 0..loops {
@@ -26,7 +27,7 @@ pub fn loops(locals: u32, loops: u32) -> Vec<u8> {
     of_function(locals, body)
 }
 
-/// For time: loops within each other, each of which changes a local. With more locals for memory.
+/// Returns a bomb for time: nested loops, each of which changes a local. With more locals it is one for memory.
 pub fn deep_loops(locals: u32, loops: u32) -> Vec<u8> {
     let mut body = Vec::new();
     for number in 0..loops {
@@ -39,7 +40,8 @@ pub fn deep_loops(locals: u32, loops: u32) -> Vec<u8> {
     of_function(locals, body)
 }
 
-/// For what compiled code takes: so many modules, each with a memory of `pages` of which two bytes are set, far from each other.
+/// Returns a bomb for the size of compiled code: many modules, each with a memory of `pages` of which two bytes are set,
+/// far apart.
 pub fn sparse_data(modules: usize, pages: u32) -> Vec<u8> {
     let mut data = vec![0x02];
     for at in [0, (pages << 16) - 1] {
@@ -52,7 +54,8 @@ pub fn sparse_data(modules: usize, pages: u32) -> Vec<u8> {
     component(&vec![module; modules])
 }
 
-/// For what compiled code takes once it is unpacked: `width` to the power of `levels` instances of an empty module.
+/// Returns a bomb for the size of compiled code once unpacked: `width` to the power of `levels` instances of an empty
+/// module.
 pub fn fan_out(levels: u32, width: u32) -> Vec<u8> {
     let mut inner = [
         COMPONENT,
@@ -69,7 +72,7 @@ pub fn fan_out(levels: u32, width: u32) -> Vec<u8> {
     inner
 }
 
-/// For reading, which nothing limits: a core module that imports from as many modules.
+/// Returns a bomb for reading, which has no limit: a core module that imports from as many modules.
 pub fn many_imports(count: u32) -> Vec<u8> {
     let mut imports = leb(count);
     for number in 0..count {
@@ -86,7 +89,7 @@ pub fn many_imports(count: u32) -> Vec<u8> {
     .concat()
 }
 
-/// A component that a run of the tests shares with none before: what was compiled or noted then says nothing about it.
+/// Returns a component that no other run of the tests has used: earlier compiled code and notes do not apply to it.
 pub fn component(modules: &[Vec<u8>]) -> Vec<u8> {
     let mut component = [
         COMPONENT,
@@ -96,7 +99,8 @@ pub fn component(modules: &[Vec<u8>]) -> Vec<u8> {
     for module in modules {
         component.extend(section(1, module));
     }
-    // The first module itself is exported as `decide`: what has none of that name is refused before it is compiled.
+    // The first module itself is exported as `decide`: a component without an export of that name is refused before it is
+    // compiled.
     component.extend(section(11, b"\x01\x00\x06decide\x00\x11\x00\x00"));
     component
 }
@@ -104,7 +108,7 @@ pub fn component(modules: &[Vec<u8>]) -> Vec<u8> {
 pub const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 pub const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// A section of a module or a component; a custom one begins with its name.
+/// Returns a section of a module or a component; a custom one begins with its name.
 pub fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [&[id][..], &leb(content.len() as u32), content].concat()
 }
@@ -136,7 +140,7 @@ fn signed_leb(mut number: i32) -> Vec<u8> {
     }
 }
 
-/// local = local + first local
+/// Appends `local = local + first local`.
 fn change(body: &mut Vec<u8>, local: u32) {
     body.push(0x20);
     body.extend(leb(local));
@@ -144,7 +148,8 @@ fn change(body: &mut Vec<u8>, local: u32) {
     body.extend(leb(local));
 }
 
-/// A component of one function `(param) -> i32` that returns the sum of its locals, so that all of them live to its end.
+/// Returns a component of one function `(param) -> i32` that returns the sum of its locals, so that all of them live to its
+/// end.
 fn of_function(locals: u32, body: Vec<u8>) -> Vec<u8> {
     // One group of i32 locals.
     let mut code = [&[0x01][..], &leb(locals), &[0x7f], &body].concat();

@@ -1,4 +1,5 @@
-//! A certificate by which an application proves who it is (RFC 7523): the PEM read once, the assertion signed for each request.
+//! Certificates by which an application proves its identity (RFC 7523): the PEM is read once, and the assertion is
+//! signed for each request.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -19,9 +20,9 @@ use x509_parser::public_key::PublicKey;
 
 use crate::Secret;
 
-/// How long an assertion is good for; Microsoft allows ten minutes.
+/// The lifetime of an assertion; Microsoft allows ten minutes.
 const ASSERTION_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
-/// An assertion begins so much earlier, for a server whose clock is behind ours.
+/// How far the start of an assertion is set back, for a server whose clock is behind ours.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(2);
 
 /// A certificate with its private key.
@@ -31,7 +32,7 @@ pub struct Certificate {
     not_after: Timestamp,
 }
 
-/// Why a PEM file does not serve.
+/// Why a PEM file is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     #[error("holds no certificate")]
@@ -59,7 +60,7 @@ struct Claims<'a> {
 }
 
 impl Certificate {
-    /// A PEM text with one certificate (others may follow) and its unencrypted RSA key, in any order.
+    /// Reads a PEM text with one certificate (others may follow) and its unencrypted RSA key, in any order.
     pub fn from_pem(pem: &Secret) -> Result<Self, CertificateError> {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(unencrypted(pem)?)
             .collect::<Result<_, _>>()
@@ -72,7 +73,7 @@ impl Certificate {
         for (place, der) in certificates.iter().enumerate() {
             match Self::matched(&key, der) {
                 Ok(certificate) => return Ok(certificate),
-                // What is wrong with the first is most likely what the admin has to mend.
+                // The error of the first certificate is most likely the one that the admin has to fix.
                 Err(error) if place == 0 => refused = error,
                 Err(_) => {}
             }
@@ -89,7 +90,7 @@ impl Certificate {
         self.not_after
     }
 
-    /// A signed statement that the request comes from the application, for one address.
+    /// Returns a signed statement, for one URL, that the request comes from the application.
     pub(crate) fn assertion(&self, client_id: &str, audience: &Url) -> Result<Secret, String> {
         let begin = Timestamp::now() - CLOCK_SKEW;
         let claims = Claims {
@@ -116,7 +117,7 @@ impl Certificate {
             Ok(PublicKey::EC(_)) => return Err(CertificateError::NotRsa("an elliptic curve key")),
             _ => return Err(CertificateError::NotRsa("another kind of key")),
         };
-        // DER writes a leading zero where the first bit is set.
+        // DER writes a leading zero if the first bit is set.
         let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
         if modulus != key.modulus {
             return Err(CertificateError::WrongKey);
@@ -137,14 +138,14 @@ impl std::fmt::Debug for Certificate {
     }
 }
 
-/// A private RSA key that signs.
+/// A private RSA key for signing.
 pub(crate) struct RsaKey {
     pub signing: EncodingKey,
     /// Big-endian, without leading zeros.
     modulus: Vec<u8>,
 }
 
-/// The first private key of a PEM text, proved to be able to sign.
+/// Returns the first private key of a PEM text, after checking that it can sign.
 pub(crate) fn private_key(pem: &Secret) -> Result<RsaKey, CertificateError> {
     let der = PrivateKeyDer::pem_slice_iter(unencrypted(pem)?)
         .next()
@@ -161,7 +162,7 @@ pub(crate) fn private_key(pem: &Secret) -> Result<RsaKey, CertificateError> {
         }
         _ => return Err(CertificateError::NotRsa("an elliptic curve key")),
     };
-    // ring's words, such as TooSmall, say nothing of the key itself.
+    // ring's words, such as TooSmall, do not describe the key.
     let pair = pair.map_err(|words| {
         broken(&format!(
             "the private key does not serve ({words}); RSA with 2048 to 4096 bits does"
@@ -174,7 +175,7 @@ pub(crate) fn private_key(pem: &Secret) -> Result<RsaKey, CertificateError> {
     })
 }
 
-/// The text, unless a key in it is encrypted (RFC 7468 section 11, RFC 1421 section 4.6.1.1).
+/// Returns the text; fails if a key in it is encrypted (RFC 7468 section 11, RFC 1421 section 4.6.1.1).
 fn unencrypted(pem: &Secret) -> Result<&[u8], CertificateError> {
     let is_encrypted = pem.expose().lines().any(|line| {
         line.contains("ENCRYPTED")
@@ -188,7 +189,7 @@ fn unencrypted(pem: &Secret) -> Result<&[u8], CertificateError> {
     Ok(pem.expose().as_bytes())
 }
 
-/// The RSA key inside a PKCS#8 wrapping (RFC 5958 section 2).
+/// Returns the RSA key inside a PKCS#8 structure (RFC 5958 section 2).
 fn inner_key(pkcs8: &[u8]) -> Result<&[u8], CertificateError> {
     let damaged = || broken("the private key is damaged");
     let (_, wrapping) = parse_der(pkcs8).map_err(|_| damaged())?;
@@ -230,7 +231,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Runs the machine's `openssl` and answers its output.
+    /// Runs the machine's `openssl` and returns its output.
     pub(crate) fn openssl(arguments: &str, input: &str) -> String {
         let mut child = Command::new("openssl")
             .args(arguments.split_whitespace())

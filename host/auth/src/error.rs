@@ -1,4 +1,4 @@
-//! Why no token could be had: typed, so that advice and retries never hang on a text.
+//! The reasons for not obtaining a token: typed, so that advice and retries never depend on a text.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 use crate::Account;
 use crate::vault::VaultError;
 
-/// A failed sign-in or token request. Cheap to clone, since all who waited for one request share its failure.
+/// A failed sign-in or token request. Cheap to clone, since all callers that waited for one request share its failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     #[error("there is no profile named {profile}")]
     UnknownProfile { profile: String },
 
-    /// The authorization server is out of reach, busy or ill: trying again may help.
+    /// The authorization server is unreachable, busy or faulty: a retry may help.
     #[error("profile {account}: the authorization server could not answer: {reason}")]
     Transient {
         account: Account,
         reason: String,
-        /// How long the server asks us to stay away, counted from when this error was made.
+        /// How long the server asks us to wait, counted from the time of this error.
         retry_after: Option<Duration>,
     },
 
-    /// The authorization server said no (RFC 6749 section 5.2).
+    /// The authorization server refused (RFC 6749 section 5.2).
     #[error("profile {account}: the authorization server refused: {refusal}")]
     Refused {
         account: Account,
@@ -33,15 +33,15 @@ pub enum AuthError {
     #[error("profile {account}: the token address gave no token answer: {reason}")]
     Nonsense { account: Account, reason: String },
 
-    /// Nobody signed in yet, or the sign-in was given up.
+    /// Nobody has signed in yet, or the sign-in was abandoned.
     #[error("profile {account}: nobody is signed in")]
     SignedOut { account: Account },
 
-    /// The profile cannot do what was asked of it, such as a sign-in page without an authorize address.
+    /// The profile does not support the request, such as a sign-in page without an authorize URL.
     #[error("profile {account}: {reason}")]
     Unusable { account: Account, reason: String },
 
-    /// The tokens cannot be kept or read.
+    /// The tokens cannot be stored or read.
     #[error("profile {account}: {source}")]
     Vault {
         account: Account,
@@ -49,7 +49,7 @@ pub enum AuthError {
     },
 }
 
-/// An authorization server's no, as it is kept in the vault and shown to admins.
+/// A refusal of an authorization server, as stored in the vault and shown to admins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRefusal {
     /// The standard's error word, such as `invalid_client`.
@@ -64,21 +64,21 @@ pub struct ServerRefusal {
 /// What ends a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// A person signs in again; asking with the same token is pointless.
+    /// A person signs in again; a retry with the same token is pointless.
     SignIn,
-    /// Somebody changes something at the provider or in the configuration: asked again now and then.
+    /// Somebody changes something at the provider or in the configuration; retried now and then.
     Admin,
-    /// The server takes us for a client in a loop (AADSTS50196): asked again only much later.
+    /// The server considers us a client in a loop (AADSTS50196); retried only much later.
     StayAway,
 }
 
 impl AuthError {
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Returns whether the same request may succeed later without any change.
     pub fn is_transient(&self) -> bool {
         matches!(self, AuthError::Transient { .. })
     }
 
-    /// How long the server asks us to stay away.
+    /// Returns how long the server asks us to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             AuthError::Transient { retry_after, .. } => *retry_after,
@@ -105,7 +105,7 @@ impl AuthError {
         }
     }
 
-    /// The account it happened with; `None` where there is not even a profile.
+    /// Returns the account concerned; `None` if there is not even a profile.
     pub fn account(&self) -> Option<&Account> {
         match self {
             AuthError::UnknownProfile { .. } => None,

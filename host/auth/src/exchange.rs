@@ -1,4 +1,5 @@
-//! One request to an authorization server, with its time and its answer bounded, and the answer judged before OAuth reads it.
+//! Sends one request to an authorization server, with bounds on time and response, and checks the response before the
+//! OAuth library reads it.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -20,9 +21,9 @@ use crate::grant::Denial;
 /// Bounds on one request to an authorization server.
 #[derive(Debug, Clone, Copy)]
 pub struct ExchangeLimits {
-    /// From the connection to the last byte of the answer.
+    /// The time from the connection to the last byte of the response.
     pub timeout: Duration,
-    /// The longest answer read.
+    /// The longest response read.
     pub answer_bytes: usize,
     /// The longest `Retry-After` honoured.
     pub retry_after_max: Duration,
@@ -38,7 +39,7 @@ impl Default for ExchangeLimits {
     }
 }
 
-/// Why an answer never reached the OAuth layer. No text of it quotes the answer: it may hold a token.
+/// Why a response did not reach the OAuth library. The texts never quote the response, which may contain a token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExchangeError {
     #[error("{reason}")]
@@ -50,7 +51,8 @@ pub(crate) enum ExchangeError {
     Nonsense(String),
 }
 
-/// The HTTP client that `oauth2` is given. What it passes on is neither empty nor HTML, and no denial quotes a secret of the request.
+/// The HTTP client passed to `oauth2`. The responses it returns are neither empty nor HTML, and no denial quotes a secret
+/// of the request.
 pub(crate) struct Exchange<'a> {
     pub http: &'a reqwest::Client,
     pub limits: ExchangeLimits,
@@ -59,7 +61,7 @@ pub(crate) struct Exchange<'a> {
 
 impl<'c> AsyncHttpClient<'c> for Exchange<'_> {
     type Error = ExchangeError;
-    // A named type: with an opaque one the compiler cannot see that the whole grant's future is `Send`.
+    // A named type: with an opaque one the compiler cannot prove that the whole grant's future is `Send`.
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, ExchangeError>> + Send + 'c>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
@@ -137,7 +139,7 @@ fn sent(request: &HttpRequest) -> TraceRedactor {
             .and_then(|pair| std::str::from_utf8(pair).ok())
             .and_then(|pair| pair.split_once(':'))
         {
-            // RFC 6749 section 2.3.1: as in a form.
+            // RFC 6749 section 2.3.1: encoded as in a form.
             let plain = format!("secret={secret}").into_bytes();
             secrets
                 .extend(form_urlencoded::parse(&plain).map(|(_, value)| value.into_owned().into()));
@@ -146,7 +148,7 @@ fn sent(request: &HttpRequest) -> TraceRedactor {
     TraceRedactor::new(secrets.iter().map(|secret| secret.as_str()))
 }
 
-/// Lets through what OAuth can read. The headers stay behind: some servers call their JSON plain text.
+/// Passes on what the OAuth library can read. The headers are dropped: some servers label their JSON as plain text.
 fn judged(
     status: StatusCode,
     body: Vec<u8>,
@@ -154,7 +156,7 @@ fn judged(
     sent: &TraceRedactor,
 ) -> Result<HttpResponse, ExchangeError> {
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
-    // Read as the library does, which minds nothing that comes after.
+    // Parsed as the library does it, which ignores anything after the JSON.
     let denial = (status != StatusCode::OK)
         .then(|| Denial::deserialize(&mut serde_json::Deserializer::from_slice(text)))
         .and_then(Result::ok)
@@ -216,7 +218,7 @@ fn too_long(
     }
 }
 
-/// Parses a Retry-After header: seconds or a date (RFC 9110 section 10.2.3). A date that has passed is no wait.
+/// Parses a Retry-After header: seconds or a date (RFC 9110 section 10.2.3). A date in the past means no wait.
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if let Ok(secs) = value.parse() {
@@ -312,7 +314,7 @@ mod tests {
                 r#"{"error":"invalid_request"}"#,
                 "transient: HTTP 429 Too Many Requests: invalid_request",
             ),
-            // What it quotes of the request.
+            // It quotes parts of the request.
             (
                 400,
                 "\u{feff}{\"error\":\"no hunter2\",\"error_description\":\"bad hunter\\u0032\",\"correlation_id\":\"hunter2\"} more",
@@ -323,7 +325,7 @@ mod tests {
                 r#"{"error":"hunter2"}"#,
                 "transient: HTTP 503 Service Unavailable: [redacted]",
             ),
-            // A secret that is an error word, too.
+            // A secret that is also an error word.
             (
                 400,
                 r#"{"error":"invalid_grant","error_description":"invalid_client"}"#,

@@ -1,4 +1,4 @@
-//! The runway: what of an account will stop working, and when.
+//! Expiry: what of an account will stop working, and when.
 
 mod roots;
 
@@ -22,11 +22,11 @@ pub use roots::Root;
 pub const NOTICE_DAYS: &[i64] = &[60, 30, 7];
 /// The same for deadlines announced by vendors, which need a migration.
 pub const KNOWN_DATE_NOTICE_DAYS: &[i64] = &[365, 180, 60, 30, 7];
-/// A refresh that began longer ago than this was interrupted.
+/// A refresh that started longer ago than this was interrupted.
 const INTERRUPTED_SECS: i64 = 120;
 /// Temporary trouble counts as a failure after this time.
 const TROUBLE_SECS: i64 = 60 * 60;
-/// Why a sign-in ended although nobody ended it.
+/// The reason for a sign-in that ended without a cause at the provider.
 const ANSWER_LOST: &str =
     "The answer to a refresh was lost on its way, and with it the new refresh token. ";
 
@@ -40,7 +40,7 @@ pub struct Status {
     pub scopes: Vec<String>,
     pub access_expires: Option<Timestamp>,
     pub refresh_expires: Option<Timestamp>,
-    /// The client secret's or certificate's end, whichever the profile has.
+    /// The expiry of the client secret or certificate, whichever the profile has.
     pub secret_expires: Option<Timestamp>,
     pub last_refresh: Option<Timestamp>,
     pub state: State,
@@ -52,14 +52,14 @@ pub struct Status {
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     Ok,
-    /// Something ends within 60 days.
+    /// Something expires within 60 days.
     Expiring,
     Failed,
     SignedOut,
 }
 
 impl State {
-    /// The name in listings.
+    /// Returns the name in listings.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Ok => "ok",
@@ -82,7 +82,7 @@ pub struct KnownDate {
     pub source: &'static str,
 }
 
-/// Whom a known date concerns.
+/// The profiles or outgoings that a known date applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concern {
     /// Profiles that get tokens for Exchange Web Services of a Microsoft cloud.
@@ -91,7 +91,7 @@ pub enum Concern {
     ExchangeOnlineSmtpPassword,
 }
 
-/// Announced ends. A new one is a new entry.
+/// Announced dates. A new one is a new entry.
 pub const KNOWN_DATES: &[KnownDate] = &[
     KnownDate {
         concerns: Concern::ExchangeOnlineEws,
@@ -122,7 +122,7 @@ pub struct Watched<'a> {
     pub profiles: &'a [Profile],
     pub accounts: &'a [AccountUse],
     pub submissions: &'a [PasswordSubmission<'a>],
-    /// Certificates that are trusted besides the system's.
+    /// Certificates that are trusted in addition to the system's.
     pub roots: &'a [Root],
 }
 
@@ -134,18 +134,18 @@ pub struct PasswordSubmission<'a> {
     pub host: &'a str,
 }
 
-/// Something that ends soon, or has ended. Two are equal until the next step of the notice is reached, so who keeps those that
-/// were told tells each step once.
+/// Something that expires soon, or has expired. Two notices are equal until the next step is reached, so a caller that
+/// remembers the reported ones reports each step once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Notice {
     pub about: About,
-    /// The key of the configuration it is about, such as `profiles.contoso.secret_expires`.
+    /// The configuration key concerned, such as `profiles.contoso.secret_expires`.
     pub key: String,
     /// What expires or expired, with the day; no full stop.
     pub message: String,
     pub cure: String,
     pub date: Date,
-    /// The smallest number of days' notice that is reached; 0 once the day has passed.
+    /// The smallest number of days' notice reached; 0 once the day has passed.
     pub step_days: i64,
 }
 
@@ -159,11 +159,11 @@ pub enum About {
     Profile(String),
     /// A vendor's date that concerns this outgoing.
     Outgoing(String),
-    /// A certificate that is trusted besides the system's.
+    /// A certificate that is trusted in addition to the system's.
     Root,
 }
 
-/// Everything of a configuration that ends within its notice, or has ended; the soonest first.
+/// Returns everything in a configuration that expires within its notice, or has expired; the soonest first.
 pub fn notices(watched: &Watched, now: Timestamp) -> Vec<Notice> {
     let today = day(now);
     let mut notices: Vec<Notice> = watched
@@ -193,7 +193,7 @@ pub fn notices(watched: &Watched, now: Timestamp) -> Vec<Notice> {
     notices
 }
 
-/// Judges one account. `scopes` are those it is used with.
+/// Determines the status of one account. `scopes` are those it is used with.
 pub fn status(
     profile: &Profile,
     account: &Account,
@@ -229,7 +229,7 @@ pub fn status(
     }
 }
 
-/// One account with all that its state hangs on.
+/// One account with everything that its state depends on.
 struct View<'a> {
     profile: &'a Profile,
     account: &'a Account,
@@ -240,12 +240,12 @@ struct View<'a> {
     now: Timestamp,
 }
 
-/// Something that ends, with what to do about it.
+/// Something that expires, with the advice.
 struct End {
     at: Timestamp,
     what: String,
     cure: String,
-    /// Whether it is near enough for a notice.
+    /// Whether it is close enough for a notice.
     is_near: bool,
 }
 
@@ -294,7 +294,7 @@ impl View<'_> {
         }
     }
 
-    /// A failure that may pass by itself.
+    /// Returns a failure that may be temporary.
     fn trouble(&self) -> Option<&Failure> {
         let failure = self.kept?.failure.as_ref()?;
         matches!(failure.cause, Cause::Transient(_)).then_some(failure)
@@ -390,7 +390,7 @@ impl View<'_> {
                 .filter(|known| known.concerns == Concern::ExchangeOnlineEws);
             for known in concerned {
                 let at = start_of(known.date);
-                // An admin may have extended it beyond this day: only a date in the future counts.
+                // An admin may have extended it beyond this day, so only a date in the future counts.
                 if at > self.now {
                     ends.push(End {
                         at,
@@ -451,12 +451,12 @@ impl View<'_> {
         format!("{text} ({raw}, since {:.0})", failure.at)
     }
 
-    /// A credential whose day has passed, unless the server took it later still.
+    /// Returns a credential whose day has passed, unless the server accepted it later.
     fn credential_ended(&self) -> Option<String> {
         let at = secret_expires(self.profile)?;
         let ended = match self.profile.client {
             ClientCredential::Certificate(_) => at <= self.now,
-            // Of a secret only the day is known: it is taken for good until that day is over.
+            // For a secret only the day is known: it counts as valid until that day is over.
             _ => day(at) < day(self.now),
         };
         (ended && !self.works_beyond(day(at))).then(|| {
@@ -469,7 +469,7 @@ impl View<'_> {
         })
     }
 
-    /// Whether the server gave a token after the day on which the secret should have ended.
+    /// Returns whether the server issued a token after the day on which the secret should have expired.
     fn works_beyond(&self, end: Date) -> bool {
         let last = self.kept.and_then(|record| record.last_refresh);
         let is_secret = matches!(self.profile.client, ClientCredential::Secret { .. });
@@ -485,7 +485,7 @@ impl View<'_> {
         self.access_expires().is_some_and(|at| at > self.now)
     }
 
-    /// The newest access token's end.
+    /// Returns the expiry of the newest access token.
     fn access_expires(&self) -> Option<Timestamp> {
         self.kept?.access.iter().map(|access| access.expires).max()
     }
@@ -500,12 +500,12 @@ impl View<'_> {
         })
     }
 
-    /// A refresh token that each use renews is near its end once two thirds of its life went by unused, and never more than
-    /// the first step ahead.
+    /// Returns whether a refresh token is close to its expiry. If each use renews it, it is close once two thirds of its
+    /// life have passed unused, but at most the first step ahead.
     fn refresh_is_near(&self, at: Timestamp) -> bool {
         let in_notice = step(day(self.now), day(at), NOTICE_DAYS).is_some();
         if self.profile.provider == Provider::Google {
-            // Google gives a life to those only that no use renews.
+            // Google states a lifetime only for tokens that no use renews.
             return in_notice;
         }
         let last = self.kept.and_then(|record| record.last_refresh);
@@ -513,7 +513,7 @@ impl View<'_> {
         in_notice && life.is_none_or(|life| at.duration_since(self.now) * 3 <= life * 2)
     }
 
-    /// When the last token ended that a running service would have renewed long since.
+    /// Returns when the last token expired, if a running service would have renewed it long ago.
     fn unrenewed_since(&self) -> Option<Timestamp> {
         let at = self.access_expires()?;
         let is_long_ago = self.age_secs(at) >= TROUBLE_SECS;
@@ -580,7 +580,7 @@ fn renewal(profile: &Profile) -> String {
     }
 }
 
-/// The moment from which the secret or certificate may be refused.
+/// Returns the time from which the secret or certificate may be refused.
 fn secret_expires(profile: &Profile) -> Option<Timestamp> {
     match &profile.client {
         ClientCredential::Certificate(certificate) => Some(certificate.not_after()),
@@ -588,7 +588,7 @@ fn secret_expires(profile: &Profile) -> Option<Timestamp> {
     }
 }
 
-/// Whether a profile gets tokens for EWS of a Microsoft cloud.
+/// Returns whether a profile gets tokens for EWS of a Microsoft cloud.
 fn uses_ews_online(profile: &Profile, accounts: &[AccountUse]) -> bool {
     let needs_ews = accounts
         .iter()
@@ -608,13 +608,13 @@ fn names_ews_online(scopes: &[String]) -> bool {
     })
 }
 
-/// Whether a host is one of Exchange Online's, in any of Microsoft's clouds.
+/// Returns whether a host belongs to Exchange Online, in any of Microsoft's clouds.
 fn is_exchange_online(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let host = host.trim_end_matches(['.', '/']);
     CLOUDS.iter().any(|cloud| {
         let known = [cloud.mail_host, cloud.smtp_host, cloud.delegated_mail_host];
-        // A cloud has more names for its servers than are written down: those of one domain are all its own.
+        // A cloud has more server names than are listed here; all names of its domain belong to it.
         known.iter().any(|known| {
             *known == host
                 || known
@@ -624,7 +624,7 @@ fn is_exchange_online(host: &str) -> bool {
     })
 }
 
-/// The smallest of the steps that is reached; 0 once the day has passed, `None` while it is further away than all.
+/// Returns the smallest step reached; 0 once the day has passed, `None` while the day is further away than all steps.
 fn step(today: Date, end: Date, steps: &[i64]) -> Option<i64> {
     let left = days_between(today, end);
     if left < 0 {
@@ -648,7 +648,7 @@ fn distance(today: Date, end: Date) -> String {
     }
 }
 
-/// The refusal's codes without the server's prose.
+/// Returns the refusal's codes without the server's text.
 fn raw(refusal: &ServerRefusal) -> String {
     let mut text = refusal.error.clone();
     for code in &refusal.codes {

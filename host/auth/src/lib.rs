@@ -1,4 +1,4 @@
-//! Signing in: the one crate that holds secrets, so that no other can leak them.
+//! Sign-in: the one crate that holds secrets, so that no other can leak them.
 
 pub mod advice;
 mod certificate;

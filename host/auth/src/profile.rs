@@ -27,11 +27,11 @@ pub struct Profile {
     pub grant: Grant,
     /// As configured, used for every token; `None` derives them from the provider and the account's needs.
     pub scopes: Option<Vec<String>>,
-    /// The tenants that may use it; `None` is every tenant.
+    /// The tenants that may use it; `None` means every tenant.
     pub tenants: Option<Vec<String>>,
 }
 
-/// Where to ask. Configured addresses are used exactly as written, never rewritten.
+/// The endpoints. Configured URLs are used exactly as written.
 #[derive(Debug, Clone)]
 pub enum Endpoints {
     Fixed {
@@ -39,18 +39,18 @@ pub enum Endpoints {
         token: Url,
         device: Option<Url>,
     },
-    /// The issuer of OpenID Connect Discovery 1.0; asked once, when first needed.
+    /// The issuer of OpenID Connect Discovery 1.0; requested once, when first needed.
     Discovered { issuer: Url },
 }
 
-/// How the application itself proves who it is (RFC 6749 section 2.3).
+/// How the application proves its identity (RFC 6749 section 2.3).
 #[derive(Debug, Clone)]
 pub enum ClientCredential {
-    /// A public client: sends neither secret nor assertion (AADSTS700025).
+    /// A public client, which sends neither secret nor assertion (AADSTS700025).
     None,
     Secret {
         secret: Secret,
-        /// The one from before a rotation: tried when the server takes the first for wrong or expired.
+        /// The secret before a rotation, tried if the server considers the current one wrong or expired.
         previous: Option<Secret>,
         send: SendSecret,
         expires: Option<Date>,
@@ -61,9 +61,9 @@ pub enum ClientCredential {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendSecret {
-    /// As a field of the form.
+    /// In a field of the form.
     Body,
-    /// HTTP Basic (RFC 6749 section 2.3.1).
+    /// With HTTP Basic (RFC 6749 section 2.3.1).
     Basic,
 }
 
@@ -82,7 +82,7 @@ pub enum Grant {
     ClientCredentials,
     /// RFC 6749 section 4.3.
     Password { username: String, password: Secret },
-    /// Google's, by RFC 7523 with `sub`.
+    /// Google's own grant, by RFC 7523 with `sub`.
     ServiceAccount(Arc<ServiceKey>),
 }
 
@@ -103,7 +103,7 @@ pub struct Account {
     pub login: Option<String>,
 }
 
-/// An account and all that the configuration needs its tokens for.
+/// An account and all purposes that the configuration needs its tokens for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountUse {
     pub account: Account,
@@ -111,7 +111,7 @@ pub struct AccountUse {
     pub needs: Vec<Need>,
 }
 
-/// How one mailbox or submission server is signed in to.
+/// How a session with a mailbox or a submission server is authenticated.
 #[derive(Debug, Clone)]
 pub enum Login {
     /// An access token (XOAUTH2). `user` is the mailbox that is opened.
@@ -128,7 +128,7 @@ pub enum Login {
 }
 
 impl Login {
-    /// The user name that is signed in as.
+    /// Returns the user name that signs in.
     pub fn user(&self) -> &str {
         match self {
             Login::Bearer { user, .. } | Login::Password { user, .. } => user,
@@ -137,7 +137,7 @@ impl Login {
 }
 
 impl Profile {
-    /// The day the client secret or certificate stops working, where it is known.
+    /// Returns the day on which the client secret or certificate expires, if known.
     pub fn credential_expires(&self) -> Option<Date> {
         match &self.client {
             ClientCredential::Secret { expires, .. } => *expires,
@@ -148,7 +148,7 @@ impl Profile {
         }
     }
 
-    /// The scopes of one token request for this resource.
+    /// Returns the scopes of one token request for this resource.
     pub fn scopes_for(&self, resource: Resource, needs: &[Need]) -> Vec<String> {
         match &self.scopes {
             Some(scopes) => scopes.clone(),
@@ -158,7 +158,7 @@ impl Profile {
         }
     }
 
-    /// The scopes of a sign-in: those of every resource that is needed, each once.
+    /// Returns the scopes of a sign-in: those of every needed resource, each once.
     pub fn sign_in_scopes(&self, needs: &[Need]) -> Vec<String> {
         let mut scopes = Vec::new();
         for resource in needs.iter().map(|need| need.resource()) {
@@ -173,7 +173,7 @@ impl Profile {
 }
 
 impl Grant {
-    /// The name in the configuration and in listings.
+    /// Returns the name in the configuration and in listings.
     pub fn name(&self) -> &'static str {
         match self {
             Grant::AuthorizationCode { .. } => "authorization-code",
@@ -184,12 +184,12 @@ impl Grant {
         }
     }
 
-    /// Whether the tokens are the application's own, and not a user's.
+    /// Returns whether the tokens belong to the application itself rather than to a user.
     pub fn is_app_only(&self) -> bool {
         matches!(self, Grant::ClientCredentials)
     }
 
-    /// Whether a person has to sign in before the first token.
+    /// Returns whether a person has to sign in before the first token.
     pub fn is_interactive(&self) -> bool {
         matches!(self, Grant::AuthorizationCode { .. } | Grant::DeviceCode)
     }

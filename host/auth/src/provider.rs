@@ -13,7 +13,8 @@ pub enum Need {
     Ews,
 }
 
-/// The server a token is good for. A token request names one (AADSTS70011, AADSTS28000), a sign-in may name several.
+/// The server that accepts a token. A token request names one resource (AADSTS70011, AADSTS28000); a sign-in may name
+/// several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resource {
@@ -41,8 +42,8 @@ pub enum Provider {
     Custom,
 }
 
-/// One of Microsoft's clouds (learn.microsoft.com, "National clouds"). The hosts of the sovereign ones are from
-/// Microsoft's pages; none could be tried.
+/// One of Microsoft's clouds (learn.microsoft.com, "National clouds"). The hosts of the sovereign ones are from Microsoft's
+/// pages and were never tried.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cloud {
     pub name: &'static str,
@@ -101,7 +102,7 @@ pub const CLOUDS: &[Cloud] = &[
     },
 ];
 
-/// The delegated permission of each need at Microsoft; the resource's host goes before it.
+/// The delegated permissions for each need at Microsoft; each is prefixed with the resource's host.
 const MICROSOFT_PERMISSIONS: &[(Need, &[&str])] = &[
     (Need::Imap, &["IMAP.AccessAsUser.All"]),
     (Need::Pop, &["POP.AccessAsUser.All"]),
@@ -113,11 +114,12 @@ const MICROSOFT_PERMISSIONS: &[(Need, &[&str])] = &[
 /// Google has one scope for IMAP, POP3 and SMTP.
 const GOOGLE_MAIL_SCOPE: &str = "https://mail.google.com/";
 
-/// Lifetime of an unused refresh token (learn.microsoft.com, "Refresh tokens"); each use restarts it.
+/// The lifetime of an unused refresh token (learn.microsoft.com, "Refresh tokens"); each use restarts it.
 const MICROSOFT_REFRESH_DAYS: i64 = 90;
 
 impl Provider {
-    /// The scopes of one token request: those of `needs` that `resource` serves. `app_only` is a service signing in as itself.
+    /// Returns the scopes of one token request: those of `needs` that belong to `resource`. `app_only` is true for a
+    /// service that signs in as itself.
     pub fn scopes(self, resource: Resource, needs: &[Need], app_only: bool) -> Vec<String> {
         match self {
             Provider::Microsoft(cloud) => {
@@ -145,7 +147,7 @@ impl Provider {
         }
     }
 
-    /// Days until an unused refresh token dies, where the provider documents it.
+    /// Returns the days after which an unused refresh token expires, if the provider documents them.
     pub fn refresh_days(self) -> Option<i64> {
         match self {
             Provider::Microsoft(_) => Some(MICROSOFT_REFRESH_DAYS),
@@ -156,7 +158,7 @@ impl Provider {
     /// Returns the parameters of an authorization request beyond the standard's.
     pub fn authorize_extras(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            // Without these Google gives no refresh token, or only at the first consent.
+            // Without these Google returns no refresh token, or only at the first consent.
             Provider::Google => &[("access_type", "offline"), ("prompt", "consent")],
             Provider::Microsoft(_) | Provider::Custom => &[],
         }
@@ -178,7 +180,8 @@ impl Provider {
         }
     }
 
-    /// The authorize, token and device addresses. `tenant` is Microsoft's directory; `None` for a custom provider.
+    /// Returns the authorize, token and device URLs. `tenant` is Microsoft's directory; the result is `None` for a custom
+    /// provider.
     pub fn urls(self, tenant: &str) -> Option<[String; 3]> {
         match self {
             Provider::Microsoft(cloud) => {

@@ -1,4 +1,4 @@
-//! The loopback listener that a browser is redirected to at the end of a sign-in (RFC 8252 section 7.3).
+//! The loopback listener that the browser is redirected to at the end of a sign-in (RFC 8252 section 7.3).
 
 use std::convert::Infallible;
 use std::io;
@@ -23,17 +23,18 @@ use url::{Host, Url};
 use crate::AuthError;
 use crate::sign_in::{AnswerError, Code, CodeSignIn, Expected};
 
-/// Browsers open connections ahead and leave some unused.
+/// The most connections; browsers open connections ahead of time and leave some unused.
 const CONNECTIONS_MAX: usize = 32;
-/// From a connection to the last byte of its answer, the exchange of a code left out.
+/// The time from a connection to the last byte of its response, not counting the exchange of a code.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a browser may take to fetch the last page.
+/// The time in which a browser has to fetch the last page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest head of a request, in bytes: the code, and cookies that other programs on this machine have set for `localhost`.
+/// The longest head of a request, in bytes: the code, and cookies that other programs on this machine have set for
+/// `localhost`.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
-/// A free port may be taken for IPv6 only: so many are tried.
+/// The number of free ports tried, since a free port may be in use for IPv6 only.
 const FREE_PORTS_TRIED: usize = 8;
-/// The pause after a connection that could not be taken, such as for want of file handles.
+/// The pause after a connection could not be accepted, for example because file handles ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens on this machine only, for one sign-in.
@@ -61,22 +62,22 @@ enum Ended {
     ServerRefusal(AuthError),
 }
 
-/// A code, and where its browser waits.
+/// A code, and the connection of its browser.
 struct Brought {
     code: Code,
     ending: oneshot::Sender<Ending>,
 }
 
-/// `localhost` is two addresses, and a browser may try either first.
+/// The sockets of `localhost`, which has two addresses; a browser may try either first.
 struct Sockets {
     first: TcpListener,
     second: Option<TcpListener>,
 }
 
-/// Where a redirect address points, as far as it can be listened on.
+/// The target of a redirect URL, as far as it can be listened on.
 struct Place {
     addresses: &'static [IpAddr],
-    /// `None`: any free one.
+    /// `None` means any free port.
     port: Option<u16>,
     /// The text before and after the port.
     written: [String; 2],
@@ -89,8 +90,8 @@ const LOCALHOST: &[IpAddr] = &[
 ];
 
 impl RedirectListener {
-    /// Binds the port of `redirect`, or a free one when it is `None` or names no port; `Ok(None)` when `redirect` is not on this
-    /// machine, so that the address has to be pasted.
+    /// Binds the port of `redirect`, or a free one if it is `None` or names no port. Returns `Ok(None)` if `redirect` is
+    /// not on this machine, so that the URL has to be pasted.
     pub async fn bind(redirect: Option<&str>) -> io::Result<Option<Self>> {
         let Some(place) = place(redirect.unwrap_or("http://localhost")) else {
             return Ok(None);
@@ -107,7 +108,7 @@ impl RedirectListener {
         }))
     }
 
-    /// The redirect address to register with the request: as configured, or with the port that was free.
+    /// Returns the redirect URL to register with the request: as configured, or with the port that was free.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -143,18 +144,18 @@ impl RedirectListener {
 }
 
 impl PageReply {
-    /// Tells the browser that the code was exchanged; returns when the page was sent.
+    /// Tells the browser that the code was exchanged; returns once the page is sent.
     pub async fn signed_in(self) {
         self.send(Ending::SignedIn).await;
     }
 
-    /// Tells the browser that the exchange failed; returns when the page was sent.
+    /// Tells the browser that the exchange failed; returns once the page is sent.
     pub async fn failed(self) {
         self.send(Ending::Failed).await;
     }
 
     async fn send(mut self, ending: Ending) {
-        // A browser that left needs no page.
+        // If the browser is gone, it needs no page.
         if self.ending.send(ending).is_err() {
             return;
         }
@@ -221,7 +222,7 @@ async fn listen(address: Option<&IpAddr>, port: u16) -> io::Result<TcpListener> 
     TcpListener::bind(SocketAddr::new(address, port)).await
 }
 
-/// `None` for an address that is not on this machine, or needs TLS.
+/// Parses a redirect URL; returns `None` if it is not on this machine, or needs TLS.
 fn place(redirect: &str) -> Option<Place> {
     const SCHEME: &str = "http://";
     let url = Url::parse(redirect)
@@ -236,7 +237,7 @@ fn place(redirect: &str) -> Option<Place> {
     let rest = redirect.get(SCHEME.len()..)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, after) = rest.split_at(end);
-    // The parser drops a port 80 that was written.
+    // The parser drops an explicit port 80.
     let port = url
         .port()
         .or_else(|| authority.ends_with(":80").then_some(80));
@@ -252,7 +253,7 @@ fn place(redirect: &str) -> Option<Place> {
     })
 }
 
-/// Answers the single request of a connection. A refusal ends the sign-in after its page was sent, a code before.
+/// Serves the single request of a connection. A refusal ends the sign-in after its page is sent, a code before.
 async fn converse(
     stream: TcpStream,
     expected: Expected,
@@ -267,7 +268,7 @@ async fn converse(
             Ok::<_, Infallible>(match answered {
                 Answer::Page(page) => page,
                 Answer::Refused(error) => {
-                    // The first one counts.
+                    // The first outcome counts.
                     let _ = outcome.set(Ended::ServerRefusal(error));
                     page(
                         StatusCode::OK,
@@ -291,20 +292,20 @@ async fn converse(
                 .serve_connection(TokioIo::new(stream), service)
         );
         match tokio::time::timeout(CONNECTION_TIMEOUT, connection.as_mut()).await {
-            // The exchange has its own end, and drops the reply.
+            // The exchange has its own timeout, and then drops the reply.
             Err(_) if matches!(outcome.get(), Some(Ended::Code)) => connection.await,
             Err(_) => Ok(()),
             Ok(ended) => ended,
         }
     };
-    // How a browser leaves is its own affair: what it brought counts, not the connection's end.
+    // The way the browser disconnects does not matter: the code counts, not the end of the connection.
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the sign-in's listener broke off");
     }
     outcome.into_inner()
 }
 
-/// Hands the code over, and waits for how its exchange ends.
+/// Passes on the code, and waits for the result of its exchange.
 async fn exchanged(code: Code, bring: &mpsc::Sender<Brought>) -> Response<Full<Bytes>> {
     let (ending, ended) = oneshot::channel();
     // A second code that arrives during the exchange of the first gets an error page.
@@ -332,7 +333,7 @@ enum Answer {
 
 fn answer(request: &Request<Incoming>, expected: &Expected, path: &str) -> Answer {
     const WAITS: &str = "This address waits for the end of a sign-in.";
-    // Else a page elsewhere could come here by a name of its own that it points to this machine.
+    // Otherwise a page elsewhere could reach us through its own name that resolves to this machine.
     if !is_for_this_machine(request) {
         return Answer::Page(page(StatusCode::BAD_REQUEST, "Not this way", WAITS));
     }
@@ -361,7 +362,7 @@ fn answer(request: &Request<Incoming>, expected: &Expected, path: &str) -> Answe
     Answer::Page(page(StatusCode::BAD_REQUEST, heading, text))
 }
 
-/// Whether the request's `Host` is a name of this machine. Ports do not count: they may be forwarded.
+/// Returns whether the request's `Host` is a name of this machine. Ports are ignored: they may be forwarded.
 fn is_for_this_machine(request: &Request<Incoming>) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -375,7 +376,7 @@ fn is_for_this_machine(request: &Request<Incoming>) -> bool {
     })
 }
 
-/// A page of our own words: what came with the request is never echoed.
+/// Returns a page with our own text: content of the request is never echoed.
 fn page(status: StatusCode, heading: &str, text: &str) -> Response<Full<Bytes>> {
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{heading} - Postroom</title></head>\
@@ -389,7 +390,7 @@ fn page(status: StatusCode, heading: &str, text: &str) -> Response<Full<Bytes>> 
         HeaderValue::from_static("text/html; charset=utf-8"),
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // The address holds the code.
+    // The URL contains the code.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer
 }
@@ -423,12 +424,12 @@ mod tests {
         Url::parse(listener.url()).unwrap().port().unwrap()
     }
 
-    /// Says it as a browser does, and answers all that comes back until the connection ends.
+    /// Sends the text as a browser does, and returns the whole response until the connection ends.
     async fn say(address: &str, port: u16, text: &str) -> String {
         let mut stream = TcpStream::connect(format!("{address}:{port}"))
             .await
             .unwrap();
-        // The listener may hang up on what is too long before all of it is sent.
+        // The listener may close a connection with too much data before all of it is sent.
         let _ = stream.write_all(text.as_bytes()).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
@@ -449,7 +450,7 @@ mod tests {
         assert_eq!(listener.url(), format!("http://localhost:{port}/cb?a=b"));
         let sign_in = sign_in();
         let browser = async {
-            // A connection opened ahead, and one that never says more.
+            // A connection opened ahead of time, which never sends anything.
             let _idle = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             let mut slow = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             slow.write_all(b"GET /cb").await.unwrap();
@@ -461,7 +462,7 @@ mod tests {
                 (get("/cb?code=evil"), "400"),
                 (get("/cb?state=s1"), "400"),
                 (get("/cb"), "400"),
-                // Anybody can say no; only the server knows the state.
+                // Anybody can send a refusal; only the server knows the state.
                 (get("/cb?error=access_denied&error_description=evil"), "400"),
                 (get("/cb?error=access_denied&state=evil"), "400"),
                 (

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use postroom_net::REDACTED;
 
-/// A client secret or a password. `Debug` and `Display` show nothing of it; the memory is wiped on drop.
+/// A client secret or a password. `Debug` and `Display` reveal nothing of it; the memory is wiped on drop.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
@@ -15,7 +15,7 @@ impl Secret {
         Self(SecretString::from(value.into()))
     }
 
-    /// The secret itself, for the moment it goes onto the wire.
+    /// Returns the secret itself, for sending it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -48,7 +48,7 @@ impl AccessToken {
         Self(Secret::new(value))
     }
 
-    /// The token itself, for the moment it goes onto the wire.
+    /// Returns the token itself, for sending it.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }

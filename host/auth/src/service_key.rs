@@ -9,7 +9,8 @@ use url::Url;
 use crate::Secret;
 use crate::certificate::private_key;
 
-/// How long an assertion is good for: the most that Google takes (developers.google.com, "Using OAuth 2.0 for server to server").
+/// The lifetime of an assertion: the longest that Google accepts (developers.google.com, "Using OAuth 2.0 for server to
+/// server").
 const ASSERTION_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 
 /// The parts of a key file that a token request needs.
@@ -20,7 +21,7 @@ pub struct ServiceKey {
     key: EncodingKey,
 }
 
-/// Why a key file does not serve.
+/// Why a key file is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceKeyError {
     #[error("is no JSON key file of a service account: {0}")]
@@ -43,7 +44,7 @@ struct Claims<'a> {
 
 impl ServiceKey {
     pub fn from_json(json: &Secret) -> Result<Self, ServiceKeyError> {
-        // Only the place: serde's own message may quote a value.
+        // Only the position: serde's own message may quote a value.
         let file: Value = serde_json::from_str(json.expose()).map_err(|error| {
             shape(&format!(
                 "no JSON at line {} column {}",
@@ -73,7 +74,7 @@ impl ServiceKey {
         })
     }
 
-    /// A signed request to act for `user`.
+    /// Returns a signed request to act for `user`.
     pub(crate) fn assertion(
         &self,
         user: &str,

@@ -1,4 +1,5 @@
-//! Signing in by a person: the authorization code with PKCE (RFC 6749 section 4.1, RFC 7636) and the device code (RFC 8628).
+//! Sign-in by a person: the authorization code with PKCE (RFC 6749 section 4.1, RFC 7636) and the device code (RFC
+//! 8628).
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -15,21 +16,21 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// A sign-in that waits for its redirect.
 pub struct CodeSignIn {
     pub account: Account,
-    /// To be opened in a browser.
+    /// The URL to open in a browser.
     pub url: String,
-    /// Where the browser is sent afterwards, exactly as registered.
+    /// The URL that the browser is sent to afterwards, exactly as registered.
     pub redirect: String,
     pub(crate) expected: Expected,
-    /// Proves at the token address that the code was asked for here (RFC 7636 section 4.5).
+    /// Proves to the token endpoint that the code was requested here (RFC 7636 section 4.5).
     pub(crate) verifier: Secret,
 }
 
-/// By what a redirect is known to belong to a sign-in.
+/// The values that identify a redirect of this sign-in.
 #[derive(Clone)]
 pub(crate) struct Expected {
     pub account: Account,
     pub state: Secret,
-    /// Where it is known by discovery.
+    /// The issuer, if known by discovery.
     pub issuer: Option<Url>,
 }
 
@@ -44,12 +45,12 @@ pub enum AnswerError {
         "the state is not the one of this sign-in: the address belongs to another one, or somebody made it up"
     )]
     WrongState,
-    /// RFC 9207: else one server could pass off another's code, or have ours sent to itself.
+    /// RFC 9207: otherwise one server could pass off another's code, or have ours sent to itself.
     #[error("another authorization server sent it than the one of this sign-in")]
     WrongIssuer,
     #[error("there is no code in it")]
     NoCode,
-    /// The page said no, such as a declined consent: the sign-in is over.
+    /// The page reported a refusal, such as a declined consent: the sign-in is over.
     #[error("{0}")]
     Refused(AuthError),
 }
@@ -59,26 +60,26 @@ pub struct DeviceSignIn {
     pub account: Account,
     pub verification_url: String,
     pub user_code: String,
-    /// The provider's own words to the person, where it gave some.
+    /// The provider's text for the person, if it sent one.
     pub message: Option<String>,
-    /// Counted from when it was begun.
+    /// Counted from the start of the sign-in.
     pub expires_in: Duration,
     pub(crate) device_code: Secret,
-    /// Between two questions, at least.
+    /// The shortest time between two polls.
     pub(crate) interval: Duration,
     pub(crate) begun: Instant,
 }
 
 impl CodeSignIn {
-    /// Reads what came back: the whole redirected URL, its query (as a listener sees it), or the bare code. The state is checked
-    /// wherever there is a URL or query.
+    /// Parses the result: the whole redirected URL, its query (as a listener receives it), or the bare code. The state is
+    /// checked if there is a URL or query.
     pub fn answer(&self, text: &str) -> Result<Code, AnswerError> {
         self.expected.answer(text)
     }
 }
 
 impl Expected {
-    /// As [`CodeSignIn::answer`].
+    /// Like [`CodeSignIn::answer`].
     pub(crate) fn answer(&self, text: &str) -> Result<Code, AnswerError> {
         let text = text
             .trim()
@@ -98,12 +99,13 @@ impl Expected {
             return self.query(text);
         }
         let bare = text.strip_prefix("code=").unwrap_or(text);
-        // By hand nobody writes a space as `+`.
+        // Nobody writes a space as `+` by hand.
         let bare = format!("code={}", bare.replace('+', "%2B"));
         code(value(&bare, "code"))
     }
 
-    /// Reads the redirect that a listener received. Any program on this machine can send one, so a refusal needs the state as well.
+    /// Parses the redirect that a listener received. Any program on this machine can send one, so a refusal needs the state
+    /// as well.
     pub(crate) fn redirected(&self, query: &str) -> Result<Code, AnswerError> {
         if value(query, "state").is_none() {
             return Err(match value(query, "code").or(value(query, "error")) {
@@ -119,14 +121,14 @@ impl Expected {
         match (value(query, "state"), error) {
             (Some(state), _) if state != self.state.expose() => Err(AnswerError::WrongState),
             _ if self.is_of_another_issuer(query) => Err(AnswerError::WrongIssuer),
-            // A server that refuses without the state it was given: there is nothing to steal in a no.
+            // The server refuses without the state that it was given. A refusal contains nothing to steal.
             (_, Some(error)) => Err(AnswerError::Refused(self.refused(query, &error))),
             (None, None) if value(query, "code").is_some() => Err(AnswerError::WrongState),
             (_, None) => code(value(query, "code")),
         }
     }
 
-    /// Whether the redirect names its issuer (RFC 9207 section 2), and it is not the one that was discovered.
+    /// Returns whether the redirect names an issuer (RFC 9207 section 2) other than the one that was discovered.
     fn is_of_another_issuer(&self, query: &str) -> bool {
         match (&self.issuer, value(query, "iss")) {
             (Some(issuer), Some(named)) => Url::parse(&named).as_ref() != Ok(issuer),
@@ -134,8 +136,8 @@ impl Expected {
         }
     }
 
-    /// The page's no (RFC 6749 section 4.1.2.1). A redirect has no field for Microsoft's numbers: they stand in its description, as
-    /// `AADSTS65004: …`.
+    /// Returns the page's refusal (RFC 6749 section 4.1.2.1). A redirect has no field for Microsoft's numbers: they are in
+    /// its description, as `AADSTS65004: …`.
     fn refused(&self, query: &str, error: &str) -> AuthError {
         let code = value(query, "code").unwrap_or_default();
         let sent = TraceRedactor::new([self.state.expose(), &code]);
@@ -171,7 +173,7 @@ fn value(query: &str, name: &str) -> Option<String> {
         .map(|(_, value)| value.into_owned())
 }
 
-/// RFC 6749 appendix A.11 allows visible characters only.
+/// Checks that a code has only visible characters, as RFC 6749 appendix A.11 requires.
 fn code(code: Option<String>) -> Result<Code, AnswerError> {
     code.filter(|code| !code.is_empty() && code.bytes().all(|b| b.is_ascii_graphic()))
         .map(|code| Code(Secret::new(code)))
@@ -191,7 +193,7 @@ fn aadsts(text: &str) -> Vec<u32> {
     codes
 }
 
-/// The word after a label.
+/// Returns the word after a label.
 fn after(text: &str, label: &str) -> Option<String> {
     let (_, rest) = text.split_once(label)?;
     rest.split_whitespace().next().map(shortened)
@@ -259,7 +261,7 @@ mod tests {
             ("code=abc", "abc"),
             ("4%2F0Ab", "4/0Ab"),
             ("4/0A+b=", "4/0A+b="),
-            // Somebody else's.
+            // The state of another sign-in.
             ("http://h/?code=abc&state=s1", "WrongState"),
             ("http://h/?code=abc", "WrongState"),
             ("?code=abc", "WrongState"),

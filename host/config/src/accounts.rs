@@ -1,4 +1,4 @@
-//! Works out which accounts a configuration signs in by, and what each is needed for.
+//! Determines the accounts that a configuration signs in with, and the purposes of each.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ impl<'r> Places<'r> {
     }
 }
 
-/// Every account in the order of the file, then those of application profiles that nobody uses yet.
+/// Returns every account in the order of the file, then those of application profiles that nothing uses yet.
 pub fn of(
     mailboxes: (&[MailboxConfig], &Places),
     outgoing: (&[Outgoing], &Places),

@@ -1,11 +1,11 @@
-//! Reads `[authentication]`: whose word on senders is taken.
+//! Reads `[authentication]`: the servers whose verdicts on senders are trusted.
 
 use postroom_core::NO_AUTHSERV_ID;
 
 use super::reader::{Item, Section};
 
-/// Reads the authserv-ids (RFC 8601 section 2.5) whose Authentication-Results are believed, of all mailboxes or of one. Returns
-/// `None` if one of them is refused, and `Some(None)` if no list is there.
+/// Reads the authserv-ids (RFC 8601 section 2.5) whose Authentication-Results are believed, for all mailboxes or for one.
+/// Returns `None` if one of them is refused, and `Some(None)` if there is no list.
 pub fn read(root: &Section) -> Option<Option<Vec<String>>> {
     let Some(section) = root.section("authentication", "the authentication of senders") else {
         return Some(None);

@@ -1,9 +1,9 @@
-//! Finds text that stands without quotes where TOML wants a value, the commonest fault of who writes it for the first time.
+//! Finds unquoted text where TOML requires a value, the most common mistake of first-time authors.
 
-/// What ends a value without quotes.
+/// The characters that end an unquoted value.
 const ENDS: [char; 8] = [',', ']', '}', '#', '\n', '\r', '"', '\''];
 
-/// Returns the text without quotes that begins or ends at the place of a syntax error, with the offset where it begins.
+/// Returns the unquoted text that begins or ends at the offset of a syntax error, with the offset of its start.
 pub fn bare_text(text: &str, at: usize) -> Option<(usize, &str)> {
     let begin = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
     let line = text[begin..].split('\n').next()?;
@@ -12,7 +12,7 @@ pub fn bare_text(text: &str, at: usize) -> Option<(usize, &str)> {
     }
     let opens = ['=', '[', ','];
     let opened = text[begin..at].rfind(opens).or_else(|| line.find('='));
-    // A line without any is one of an array.
+    // A line without any belongs to an array.
     let begin = begin + opened.map_or(0, |it| it + 1);
     let value = &text[begin..];
     let begin = begin + (value.len() - value.trim_start_matches([' ', '\t']).len());
@@ -32,7 +32,7 @@ mod tests {
 
     use super::*;
 
-    /// What is said of a document's first error.
+    /// Returns the text reported in a document's first error.
     fn found(text: &str) -> Option<&str> {
         let (_, errors) = DeTable::parse_recoverable(text);
         let at = errors.first().expect("an error").span().unwrap().start;

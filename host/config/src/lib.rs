@@ -42,6 +42,7 @@ use documents::{Files, WHOLE, folder, included, named, parse, text, with_files};
 use mailboxes::Surroundings;
 pub use outgoing::SUBMISSION;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
+pub use reader::key_path;
 use reader::{Item, Part, Section, TomlReader};
 pub use servers::ServerProtocol;
 pub use sources::{IMAP, Import, SourceConfig};
@@ -55,7 +56,7 @@ const MAX_KEEP_RAW: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 const MAX_FILE_BYTES: u64 = 16 << 20;
 const MAX_CA_BYTES: u64 = 4 << 20;
 
-/// A whole configuration. Every name in it stands for something that is there; lists are in the order of the file.
+/// A complete configuration. Every name in it refers to something defined; lists are in the order of the file.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file as the user named it.
@@ -66,18 +67,18 @@ pub struct Config {
     /// The age at which the raw bytes of a decided mail are dropped.
     pub keep_raw: Duration,
     pub limits: LineLimits,
-    /// Trust roots besides the system's, from `[tls] ca`.
+    /// Trust roots in addition to the system's, from `[tls] ca`.
     pub extra_roots: Vec<CertificateDer<'static>>,
-    /// Where the vault's key comes from.
+    /// The source of the vault's key.
     pub vault_key: Ready<KeySource>,
-    /// Where the identity of each data folder and its ticket mark are kept: beside the vault's key.
+    /// The folder of each data folder's identity and ticket mark, in the same folder as the vault's key.
     pub installations: PathBuf,
-    /// Those whose secrets, keys and certificates could be read.
+    /// The profiles whose secrets, keys and certificates could be read.
     pub profiles: Vec<Profile>,
-    /// The other ones, by name.
+    /// The other profiles, by name.
     pub unavailable_profiles: BTreeMap<String, Unavailable>,
-    /// Every account that a mailbox or an outgoing signs in by, each once, with all it is needed for; then those of application
-    /// profiles that nothing uses.
+    /// Every account that a mailbox or an outgoing signs in with, each once, with all its purposes; then those of
+    /// application profiles that nothing uses.
     pub accounts: Vec<AccountUse>,
     pub tenants: Vec<Tenant>,
     pub mailboxes: Vec<MailboxConfig>,
@@ -87,42 +88,43 @@ pub struct Config {
     pub misconfigured: Vec<Misconfigured>,
     /// Valid settings that are probably mistakes, in the order of the file.
     pub warnings: Vec<Problem>,
-    /// Missing or broken secrets, keys and certificates, in the order of the file. Each affected part carries its own, too.
+    /// Missing or broken secrets, keys and certificates, in the order of the file. Each affected part also contains its
+    /// own.
     pub unavailable: Vec<Problem>,
 }
 
-/// The limits of the line itself; those of rules stand with their tenant.
+/// The limits of the line itself; those of rules belong to their tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineLimits {
     /// The largest mail that is parsed; a larger one is quarantined.
     pub message_bytes: u64,
-    /// The largest mail that is journalled whole; of a larger one only the beginning is fetched.
+    /// The largest mail that is journalled in full; only the beginning of a larger one is fetched.
     pub raw_bytes: u64,
-    /// How deep MIME parts may nest before the rest is taken as an attachment.
+    /// The deepest nesting of MIME parts; deeper parts become an attachment.
     pub mime_depth: usize,
-    /// How many MIME parts are looked at.
+    /// The most MIME parts that are read.
     pub parts: usize,
-    /// How many mails are fetched and decided together.
+    /// The most mails that are fetched and decided together.
     pub batch_mails: usize,
-    /// How many bytes of mail are fetched together.
+    /// The most bytes of mail that are fetched together.
     pub batch_bytes: u64,
-    /// How many bytes of mail all mailboxes together hold in memory between their servers and their decision.
+    /// The most bytes of mail that all mailboxes together hold in memory between their servers and their decisions.
     pub in_flight_bytes: u64,
-    /// How often the line may fail on a mail before it is quarantined.
+    /// The number of failures of the line on a mail before the mail is quarantined.
     pub attempts: u32,
-    /// How long a delivery that its target refuses is tried before it is given up.
+    /// The age at which a delivery that its target refuses is given up.
     pub outbox_age: Duration,
-    /// How many deliveries of one tenant may wait before its mail waits undecided.
+    /// The most waiting deliveries of one tenant; beyond it the tenant's mail waits undecided.
     pub outbox_entries: u64,
-    /// When a rule that fails is rolled back automatically.
+    /// When a failing rule is rolled back automatically.
     pub strikes: StrikeLimits,
-    /// How many generations of each tenant's rules are kept.
+    /// The number of generations kept of each tenant's rules.
     pub generations: u64,
-    /// How many bytes of each tenant's rules are kept besides those that serve.
+    /// The most bytes kept of each tenant's rules in addition to the live ones.
     pub generation_bytes: u64,
-    /// How many replies and forwards leave within an hour.
+    /// The most replies and forwards within an hour.
     pub automatic: AutomaticLimits,
-    /// What the loaded rules of all tenants hold together.
+    /// The most memory that the loaded rules of all tenants hold together.
     pub loaded_total: usize,
 }
 
@@ -145,22 +147,22 @@ pub struct Tenant {
     pub name: String,
     /// The file that defines it, as the user would name it.
     pub file: String,
-    /// Lower case.
+    /// In lower case.
     pub domains: Vec<String>,
-    /// By the rule's name as configured.
+    /// By the rule's name in the configuration.
     pub settings: BTreeMap<String, serde_json::Value>,
-    /// By the rule's name as configured.
+    /// By the rule's name in the configuration.
     pub on_failure: BTreeMap<String, OnFailure>,
     pub grants: Grants,
-    /// Its people, which its rules may look up.
+    /// Its people, for lookups of its rules.
     pub contacts: Option<DirectoryFile>,
-    /// Its machines and other things.
+    /// Its machines and other assets, for lookups of its rules.
     pub assets: Option<DirectoryFile>,
     /// The limits of this tenant's rules.
     pub limits: Limits,
-    /// What the tests of each of its rules may take.
+    /// The limits of the tests of each of its rules.
     pub test_limits: TestLimits,
-    /// How many of its mails are decided in a minute; `None` for any number.
+    /// The most mails decided in a minute; `None` for any number.
     pub mails_per_minute: Option<u32>,
     /// Whether a rule whose own tests fail must not go live.
     pub rule_tests: bool,
@@ -175,13 +177,13 @@ pub struct DirectoryFile {
 }
 
 impl DirectoryFile {
-    /// The file as people see it: from the folder that the configuration was named from.
+    /// Returns the file's path for display: relative to the folder from which the configuration was named.
     pub fn shown(&self) -> String {
         let path = self.path.strip_prefix(".").unwrap_or(&self.path);
         path.display().to_string()
     }
 
-    /// Whether it is CSV rather than TOML.
+    /// Returns whether it is CSV rather than TOML.
     pub fn is_csv(&self) -> bool {
         self.path.extension().is_some_and(|it| it == "csv")
     }
@@ -191,12 +193,12 @@ impl DirectoryFile {
 pub struct MailboxConfig {
     pub name: String,
     pub tenant: String,
-    /// The address its mail arrives by; lower-case domain. Always there for IMAP.
+    /// The address that its mail is sent to, with a lower-case domain. Required for IMAP.
     pub address: Option<String>,
     pub source: SourceConfig,
-    /// The authserv-ids whose Authentication-Results are believed: its own, or else those of all mailboxes.
+    /// The authserv-ids whose Authentication-Results are believed: its own, or those of all mailboxes.
     pub trusted: Vec<String>,
-    /// The polling interval, besides the server's notifications.
+    /// The polling interval, in addition to the server's notifications.
     pub every: Duration,
     /// The acknowledgement of a decided mail.
     pub after_done: After,
@@ -204,9 +206,9 @@ pub struct MailboxConfig {
     pub after_failed: After,
     /// The rule chain; the built-in fallback follows it in any case.
     pub rules: Vec<RuleConfig>,
-    /// The name in `outgoing` by which replies leave.
+    /// The name of the outgoing that sends its replies.
     pub outgoing: Option<String>,
-    /// Whether what becomes of old mail goes to the sinks. It is never answered nor forwarded.
+    /// Whether the items of old mail go to the sinks. Old mail is never answered or forwarded.
     pub deliver_old: bool,
 }
 
@@ -219,7 +221,7 @@ pub struct Server {
 
 #[derive(Debug, Clone)]
 pub struct MailLogin {
-    /// The user whose mailbox is opened, or who submits mail; the credential's account may be another user's.
+    /// The user whose mailbox is opened, or who submits mail; the credential may belong to another user's account.
     pub user: String,
     pub credential: Credential,
 }
@@ -253,7 +255,8 @@ pub enum RuleKind {
 }
 
 impl RuleConfig {
-    /// A file outside of any configuration, named as it was given: a component when it ends in `.wasm`, else a script.
+    /// Returns a file outside of any configuration, with its name as given: a component if it ends in `.wasm`, otherwise a
+    /// script.
     pub fn of_file(path: &Path) -> Self {
         let is_component = path.extension().is_some_and(|e| e == "wasm");
         let kind = if is_component {
@@ -267,7 +270,7 @@ impl RuleConfig {
         }
     }
 
-    /// A rule as a command names it: the built-in one of that name, else [a file](Self::of_file).
+    /// Returns a rule named on a command line: the built-in one of that name, otherwise [a file](Self::of_file).
     pub fn of_argument(argument: &Path) -> Self {
         match argument.to_str() {
             Some(name @ "standard") => Self {
@@ -282,7 +285,7 @@ impl RuleConfig {
         }
     }
 
-    /// The rule's file; `None` for a built-in rule.
+    /// Returns the rule's file; `None` for a built-in rule.
     pub fn path(&self) -> Option<&Path> {
         match &self.kind {
             RuleKind::Script(path) | RuleKind::Component(path) => Some(path),
@@ -290,7 +293,7 @@ impl RuleConfig {
         }
     }
 
-    /// The folder that its name begins at: the configuration's.
+    /// Returns the folder that its name is relative to: the configuration's.
     pub fn base(&self) -> PathBuf {
         let mut base = self.path().unwrap_or(Path::new("")).to_owned();
         for _ in Path::new(&self.name).components() {
@@ -300,7 +303,7 @@ impl RuleConfig {
     }
 }
 
-/// A rule with all it is loaded with: one tenant's settings, grants and limits.
+/// A rule with everything that it is loaded with: one tenant's settings, grants and limits.
 #[derive(Debug, Clone)]
 pub struct RuleUse {
     pub tenant: String,
@@ -309,7 +312,7 @@ pub struct RuleUse {
     pub settings_json: String,
     pub grants: Grants,
     pub limits: Limits,
-    /// What its own tests may take.
+    /// The limits of its own tests.
     pub tests: TestLimits,
     pub on_failure: OnFailure,
 }
@@ -320,9 +323,9 @@ pub enum OnFailure {
     /// The next rule decides.
     #[default]
     Pass,
-    /// It is quarantined: for rules that protect.
+    /// The mail is quarantined; for rules that protect.
     Quarantine,
-    /// The built-in fallback makes a plain ticket; no other rule is asked.
+    /// The built-in fallback makes a plain ticket; no other rule runs.
     Fallback,
 }
 
@@ -335,27 +338,27 @@ impl OnFailure {
     ];
 }
 
-/// A way out for replies and forwards, by SMTP submission (RFC 6409).
+/// A server that sends replies and forwards, by SMTP submission (RFC 6409).
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     pub name: String,
     pub server: Server,
     pub from: Address,
     pub reply_to: Option<Address>,
-    /// The name that EHLO says.
+    /// The name sent with EHLO.
     pub hello: Option<String>,
-    /// `None` for a relay that asks for none.
+    /// `None` for a relay without sign-in.
     pub login: Option<MailLogin>,
 }
 
-/// A webhook that every item it takes is posted to.
+/// A webhook that receives every item of its tenants and kinds.
 #[derive(Debug, Clone)]
 pub struct Sink {
     pub name: String,
     pub url: Url,
     /// `whsec_` and base64, checked.
     pub secret: Ready<Secret>,
-    /// The tenants it takes items of; `None` for all.
+    /// The tenants whose items it receives; `None` for all.
     pub tenants: Option<Vec<String>>,
     pub kinds: BTreeSet<ItemKind>,
 }
@@ -374,7 +377,7 @@ impl Config {
         Self::load_with(file, &|name| std::env::var_os(name))
     }
 
-    /// As [`Config::load`], with another environment than the process's.
+    /// Like [`Config::load`], with another environment than the process's.
     pub fn load_with(
         file: &Path,
         environment: &dyn Fn(&str) -> Option<OsString>,
@@ -382,7 +385,7 @@ impl Config {
         Self::survey(file, environment).0
     }
 
-    /// As [`Config::load_with`], with the rules that could be made out: all of them, even when other things are wrong.
+    /// Like [`Config::load_with`], but also returns all rules that could be read, even if other things are wrong.
     pub fn survey(
         file: &Path,
         environment: &dyn Fn(&str) -> Option<OsString>,
@@ -450,7 +453,7 @@ impl Config {
         self.outgoing.iter().find(|outgoing| outgoing.name == name)
     }
 
-    /// Every rule of every tenant, each once, the built-in ones included.
+    /// Returns every rule of every tenant, each once, the built-in ones included.
     pub fn rule_uses(&self) -> Vec<RuleUse> {
         let chains = self.mailboxes.iter();
         rules::uses(
@@ -459,7 +462,7 @@ impl Config {
         )
     }
 
-    /// Every address mail arrives or leaves by, lower case, each once.
+    /// Returns every address that mail arrives at or is sent from, in lower case, each once.
     pub fn own_addresses(&self) -> BTreeSet<String> {
         let arriving = self.mailboxes.iter().filter_map(|m| m.address.as_deref());
         let leaving = self.outgoing.iter().flat_map(|outgoing| {
@@ -474,7 +477,7 @@ impl Config {
     }
 }
 
-/// The data folder alone: no secret is read and no rule looked for, so that listings work where those are not at hand.
+/// Returns only the data folder. Reads no secret and checks no rule, so that listings work where those are unavailable.
 pub fn data_dir(file: &Path) -> Result<PathBuf, Problems> {
     let name = file.to_string_lossy();
     let text = text(file)?;
@@ -491,7 +494,7 @@ pub fn data_dir(file: &Path) -> Result<PathBuf, Problems> {
     }
 }
 
-/// Every name that others may refer to, whether or not what it names is sound.
+/// Every name that others may refer to, whether or not its definition is valid.
 struct Names {
     tenants: Vec<String>,
     profiles: Vec<String>,
@@ -652,7 +655,7 @@ fn read_data_dir(root: &Section) -> Option<PathBuf> {
     }
 }
 
-/// The certificates of `[tls] ca`, a PEM file.
+/// Returns the certificates of `[tls] ca`, a PEM file.
 fn read_roots(root: &Section) -> Option<Vec<CertificateDer<'static>>> {
     let Some(item) = root.item("tls") else {
         return Some(Vec::new());

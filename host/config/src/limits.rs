@@ -1,4 +1,4 @@
-//! Reads `[limits]` and a tenant's own: what rules and the line may spend.
+//! Reads `[limits]` and a tenant's own: the limits of rules and of the line.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -18,10 +18,10 @@ const GIB: u64 = 1 << 30;
 /// Allowed memory of a rule. Below the lower bound no script engine starts.
 const MEMORY: RangeInclusive<u64> = 4 * MIB..=Limits::MOST_MEMORY as u64;
 const TIME: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(60);
-/// Under the lower bound not even a small component compiles.
+/// Allowed memory for compiling. Below the lower bound not even a small component compiles.
 const COMPILE_MEMORY: RangeInclusive<u64> = 128 * MIB..=64 * GIB;
 const COMPILE_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
-/// What loaded rules hold. Under the lower bound not even an empty script loads.
+/// Allowed memory of loaded rules. Below the lower bound not even an empty script loads.
 const LOADED: RangeInclusive<u64> = MIB..=1024 * GIB;
 const MODULES: RangeInclusive<u64> = 1..=1000;
 const SOURCE: RangeInclusive<u64> = KIB..=64 * MIB;
@@ -35,13 +35,13 @@ const TEST_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::f
 const MAILS_PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
 /// Allowed limits on a mail's size. SQLite holds no value over 2 GiB, and memory must hold a mail several times.
 const MAIL: RangeInclusive<u64> = 64 * KIB..=GIB;
-/// A delivery survives at least a night.
+/// Allowed ages. A delivery survives at least a night.
 const OUTBOX_AGE: RangeInclusive<Duration> =
     Duration::from_secs(12 * 60 * 60)..=Duration::from_secs(365 * 24 * 60 * 60);
 const OUTBOX_ENTRIES: RangeInclusive<u64> = 1..=10_000_000;
-/// A mail that is larger than all of it is fetched while no other is.
+/// Allowed bytes in flight. A mail larger than the limit is fetched while no other mail is in flight.
 const IN_FLIGHT: RangeInclusive<u64> = MIB..=64 * GIB;
-/// The newest, and at least one to go back to.
+/// Allowed numbers of generations: the newest, and at least one to roll back to.
 const GENERATIONS: RangeInclusive<u64> = 2..=100_000;
 const GENERATION_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
 const LINE_KEYS: &[&str] = &[
@@ -86,7 +86,7 @@ impl Default for LineLimits {
 }
 
 impl LineLimits {
-    /// Those of them that parsing keeps.
+    /// Returns the limits that apply to parsing.
     pub fn parsing(&self) -> ParseLimits {
         ParseLimits {
             depth: self.mime_depth,
@@ -101,13 +101,14 @@ impl LineLimits {
 pub struct TenantLimits {
     /// The limits of each of its rules.
     pub rule: Limits,
-    /// What the tests of each of its rules may take.
+    /// The limits of the tests of each of its rules.
     pub tests: TestLimits,
-    /// How many of its mails are decided in a minute; any number by default.
+    /// The most mails decided in a minute; any number by default.
     pub mails_per_minute: Option<u32>,
 }
 
-/// The limits of all tenants and of the line. What cannot be read keeps its default, the problem being told.
+/// Returns the limits of all tenants and of the line. A value that cannot be read keeps its default, and the problem is
+/// reported.
 pub fn read(root: &Section) -> (TenantLimits, LineLimits) {
     let mut tenants = TenantLimits::default();
     let mut line = LineLimits::default();
@@ -132,7 +133,7 @@ pub fn read(root: &Section) -> (TenantLimits, LineLimits) {
     (tenants, line)
 }
 
-/// A tenant's limits: those of all, save what it sets itself.
+/// Returns a tenant's limits: those of all tenants, except for those it sets itself.
 pub fn read_tenant(tenant: &Section, all: &TenantLimits) -> TenantLimits {
     let mut limits = all.clone();
     if let Some(section) = tenant.section("limits", "a tenant's limits") {

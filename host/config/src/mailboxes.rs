@@ -1,4 +1,4 @@
-//! Reads `[mailboxes.*]`: where mail comes from, which rules decide it, and what becomes of it on the server.
+//! Reads `[mailboxes.*]`: the sources of mail, the rules that decide it, and its handling on the server.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,9 +18,9 @@ const EVERY: std::ops::RangeInclusive<Duration> =
 pub struct Surroundings<'s> {
     pub names: &'s Names,
     pub facts: &'s AllProfileFacts,
-    /// What mailboxes without a list of their own trust; `None` when it could not be read.
+    /// The list that mailboxes without their own list trust; `None` if it could not be read.
     pub trusted: Option<&'s [String]>,
-    /// The profile each outgoing signs in by.
+    /// The profile that each outgoing signs in with.
     pub outgoing_profiles: &'s HashMap<String, String>,
 }
 
@@ -156,7 +156,7 @@ fn read_outgoing(item: &Item, tenant: Option<&str>, around: &Surroundings) -> Op
     Some(name)
 }
 
-/// Refuses a profile that does not serve this tenant.
+/// Refuses a profile that this tenant may not use.
 pub fn refuse_foreign(item: &Item, profile: &str, tenant: &str, around: &Surroundings) {
     let facts = around.facts.get(profile);
     if facts.is_some_and(|facts| !facts.serves(tenant)) {
@@ -233,7 +233,7 @@ fn read_one_after(
     Some(After::Move(target))
 }
 
-/// A folder's name without what no server takes (RFC 9051 section 5.1).
+/// Returns a folder's name, if it contains nothing that no server accepts (RFC 9051 section 5.1).
 pub fn sound_folder(item: &Item, text: &str) -> Option<String> {
     if text.contains(char::is_control) {
         item.problem(
@@ -245,7 +245,7 @@ pub fn sound_folder(item: &Item, text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Refuses a mailbox that another one is already. False when it was refused.
+/// Refuses a mailbox with the same identity as an earlier one. Returns false if it was refused.
 fn claim<'r>(
     mailbox: &Item<'r>,
     address_item: Option<Item<'r>>,
@@ -275,7 +275,7 @@ fn claim<'r>(
     let mut unique = true;
     for (item, identity, what, cure) in identities {
         if let Some((other, place)) = taken.get(&identity) {
-            // One word is enough: who shares the address mostly shares the folder.
+            // One problem is enough: mailboxes that share the address mostly share the folder.
             if unique {
                 let what = match identity {
                     Identity::Address(_) => format!("{what} of {other}, too ({place})"),

@@ -1,4 +1,4 @@
-//! Reads `[outgoing.*]`: the ways out for replies and forwards.
+//! Reads `[outgoing.*]`: the servers that send replies and forwards.
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ pub static SUBMISSION: ServerProtocol = ServerProtocol {
     takes_passwords: true,
 };
 
-/// The outgoings without problems, and the profile each one signs in by.
+/// The outgoings without problems, and the profile that each one signs in with.
 pub struct Read {
     pub outgoing: Vec<Outgoing>,
     pub profiles: HashMap<String, String>,
@@ -59,7 +59,7 @@ fn read_one(
     if let Some(profile) = &sign_in.profile {
         profiles.insert(name.into(), profile.clone());
     }
-    // What the other protocols need is another matter: no word on it.
+    // The keys of other protocols are not reported here.
     let server = match protocol {
         Some(()) => servers::read_server(
             &section,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use annotate_snippets::{Annotation, AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
-/// A line with one of these words is not shown: somebody may have written a secret into it.
+/// Words that mark a line as not to be displayed, since somebody may have written a secret into it.
 const MAY_HOLD_A_SECRET: [&str; 6] = [
     "secret",
     "password",
@@ -15,40 +15,40 @@ const MAY_HOLD_A_SECRET: [&str; 6] = [
     "service_account",
     "url",
 ];
-/// A longer line is not shown.
+/// The longest line that is displayed.
 const SHOWN_LINE_BYTES: usize = 400;
 
-/// One thing that is wrong, and how it is put right.
+/// One problem and its fix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The file as the user named it.
     pub file: String,
-    /// From 1; 0 when the file as a whole is meant.
+    /// From 1; 0 for the file as a whole.
     pub line: u32,
-    /// From 1, in characters; 0 when the line as a whole is meant.
+    /// From 1, in characters; 0 for the line as a whole.
     pub column: u32,
     /// The key's path, such as `mailboxes.acme.rules[0]`; empty without a key.
     pub key: String,
     pub message: String,
     pub cure: String,
-    /// The line of the file, where it is known and may be shown.
+    /// The line of the file, if it is known and may be displayed.
     #[serde(skip)]
     pub source: Option<Box<SourceLine>>,
 }
 
 impl Problem {
-    /// The problem as an error, as rustc prints one: message, place, source line and help.
+    /// Returns the problem as an error, as rustc prints one: message, place, source line and help.
     pub fn as_error(&self) -> impl fmt::Display + '_ {
         Shown(self, Level::ERROR)
     }
 
-    /// The problem as a warning.
+    /// Returns the problem as a warning.
     pub fn as_warning(&self) -> impl fmt::Display + '_ {
         Shown(self, Level::WARNING)
     }
 }
 
-/// One line, for logs and for sentences of others.
+/// Prints the problem on one line, for logs and as a part of other sentences.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; help: {}", self.place(), self.title(), self.cure)
@@ -108,7 +108,7 @@ pub struct SourceLine {
 }
 
 impl SourceLine {
-    /// `None` for a line that may hold a secret, although none belongs there, and for one that is too long to be shown.
+    /// Returns the line for display; `None` for a line that may contain a secret, and for one that is too long.
     pub(crate) fn of(line: &str, at: usize) -> Option<Self> {
         let line = line.trim_end_matches(['\n', '\r']);
         let rest = line.get(at..)?;
@@ -130,7 +130,7 @@ impl SourceLine {
     }
 }
 
-/// The length of the string, word or sign that a text begins with.
+/// Returns the length of the string, word or sign at the start of a text.
 fn token_bytes(text: &str) -> usize {
     let mut chars = text.char_indices();
     let Some((_, first)) = chars.next() else {
@@ -146,12 +146,12 @@ fn token_bytes(text: &str) -> usize {
     }
 }
 
-/// Why a part of the configuration cannot be used, where only what it points to is at fault: a secret, key or certificate that cannot
-/// be had, or is none. Every other part can be used.
+/// Why a part of the configuration is unusable although the file itself is valid: a secret, key or certificate that it
+/// refers to is missing or invalid. Every other part can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unavailable {
-    /// Begins with the key's path.
+    /// The reason, which begins with the key's path.
     pub reason: String,
     pub help: String,
 }
@@ -189,7 +189,7 @@ impl Problems {
         (!problems.is_empty()).then_some(Self(problems))
     }
 
-    /// The one problem of a file that could not be read at all.
+    /// Returns the one problem of a file that could not be read at all.
     pub(super) fn of_file(file: &str, message: String, cure: &str) -> Self {
         Self(vec![Problem {
             file: file.into(),
@@ -202,7 +202,7 @@ impl Problems {
         }])
     }
 
-    /// For a defect of ours: nothing was read, and nobody said why.
+    /// Returns the problem of a bug in Postroom: nothing was read, and no problem was reported.
     pub(super) fn unsaid(file: &str) -> Self {
         Self::of_file(
             file,
@@ -217,7 +217,7 @@ impl Problems {
 }
 
 impl fmt::Display for Problems {
-    /// As rustc prints errors, with a blank line between them.
+    /// Prints the problems as rustc prints errors, with a blank line between them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, problem) in self.0.iter().enumerate() {
             if n > 0 {

@@ -1,4 +1,4 @@
-//! Walks a TOML document by hand, so that every problem is collected with its place, and no key is ever ignored.
+//! Walks a TOML document by hand, so that every problem is collected with its position, and no key is ever ignored.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -28,14 +28,14 @@ pub enum Part<'r> {
     Profile(&'r str),
 }
 
-/// One file being read: where its lines start, and what was found wrong so far.
+/// One file being read: the starts of its lines, and the problems found so far.
 pub struct TomlReader<'r> {
     /// The file as the user named it.
     pub file: &'r str,
     /// The file's number: 0 is the main one.
     pub order: usize,
     text: &'r str,
-    /// The folder that relative paths start from.
+    /// The folder that relative paths are resolved against.
     pub dir: &'r Path,
     pub environment: &'r Environment<'r>,
     line_starts: Vec<usize>,
@@ -45,7 +45,7 @@ pub struct TomlReader<'r> {
     unavailable: RefCell<Vec<Problem>>,
 }
 
-/// One table. Its keys are asked for by name; `finish` refuses those nobody asked for.
+/// One table. Its keys are requested by name; `finish` refuses keys that were never requested.
 pub struct Section<'r> {
     pub reader: &'r TomlReader<'r>,
     /// The table's path; empty for the whole file.
@@ -56,16 +56,16 @@ pub struct Section<'r> {
     part: Part<'r>,
     table: &'r DeTable<'r>,
     asked: RefCell<Vec<&'static str>>,
-    /// Keys that are known and refused: told once, and never proposed.
+    /// Known keys that are refused: each is reported once, and never suggested.
     refused: RefCell<Vec<&'static str>>,
 }
 
-/// One value with its key and place.
+/// One value with its key and position.
 pub struct Item<'r> {
     pub reader: &'r TomlReader<'r>,
     /// The value's path, such as `mailboxes.acme.rules[0]`.
     pub path: String,
-    /// Offset in the file, in bytes.
+    /// The offset in the file, in bytes.
     pub at: usize,
     pub part: Part<'r>,
     value: &'r DeValue<'r>,
@@ -106,7 +106,7 @@ impl<'r> TomlReader<'r> {
         self.problems.borrow_mut().push((part, problem));
     }
 
-    /// Notes what works, and is probably not what was meant.
+    /// Records a valid setting that is probably a mistake.
     pub fn warning(
         &self,
         at: usize,
@@ -150,7 +150,7 @@ impl<'r> TomlReader<'r> {
         format!("{}:{}", self.file, self.line(at))
     }
 
-    /// The line an offset lies in, from 1.
+    /// Returns the line of an offset, from 1.
     fn line(&self, at: usize) -> u32 {
         self.line_starts.partition_point(|start| *start <= at) as u32
     }
@@ -160,7 +160,7 @@ impl<'r> TomlReader<'r> {
         self.problems.borrow().clone()
     }
 
-    /// The warnings so far, in the order of the file.
+    /// Returns the warnings so far, in the order of the file.
     pub fn warnings(&self) -> Vec<Problem> {
         in_order(&self.warnings)
     }
@@ -190,7 +190,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// The value of a key that may be left out.
+    /// Returns the value of an optional key.
     pub fn item(&self, key: &'static str) -> Option<Item<'r>> {
         let mut asked = self.asked.borrow_mut();
         if !asked.contains(&key) {
@@ -211,7 +211,7 @@ impl<'r> Section<'r> {
         self.table.get(key)?.get_ref().as_str()
     }
 
-    /// The value of a key that must be there.
+    /// Returns the value of a required key.
     pub fn required(&self, key: &'static str, cure: &str) -> Option<Item<'r>> {
         let item = self.item(key);
         if item.is_none() {
@@ -220,12 +220,12 @@ impl<'r> Section<'r> {
         item
     }
 
-    /// A table within this one; `None` when it is left out, or is no table.
+    /// Returns a table inside this one; `None` if it is left out, or is not a table.
     pub fn section(&self, key: &'static str, what: &'static str) -> Option<Section<'r>> {
         self.item(key)?.section(what)
     }
 
-    /// Every entry of a table whose keys are names, in the order of the file.
+    /// Returns every entry of a table whose keys are names, in the order of the file.
     pub fn entries(&self) -> Vec<(&'r str, Item<'r>)> {
         let mut entries: Vec<_> = self
             .table
@@ -267,7 +267,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// Refuses keys that have a meaning elsewhere, but none here.
+    /// Refuses keys that have a meaning elsewhere, but not here.
     pub fn misplaced(&self, keys: &[&'static str], message: &str, cure: &str) {
         for key in keys {
             if let Some(at) = self.refuse(key) {
@@ -277,7 +277,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// A problem of the table as a whole.
+    /// Records a problem of the table as a whole.
     pub fn problem(&self, message: impl Into<String>, cure: impl Into<String>) {
         self.reader
             .problem(self.part, self.at, &self.path, message, cure);
@@ -289,7 +289,7 @@ impl<'r> Section<'r> {
             .problem(self.part, self.at, &path, "is missing", cure);
     }
 
-    /// Refuses every key that was not asked for.
+    /// Refuses every key that was not requested.
     pub fn finish(self) {
         let asked = self.asked.into_inner();
         let refused = self.refused.into_inner();
@@ -315,7 +315,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// Marks a key as refused; where it stands, if it does.
+    /// Marks a key as refused. Returns its position if it is present.
     fn refuse(&self, key: &'static str) -> Option<usize> {
         self.refused.borrow_mut().push(key);
         let (key, _) = self.table.get_key_value(key)?;
@@ -352,14 +352,14 @@ impl<'r> Item<'r> {
         self.value
     }
 
-    /// Whether this is a table with that key.
+    /// Returns whether this is a table with that key.
     pub fn has(&self, key: &str) -> bool {
         self.value
             .as_table()
             .is_some_and(|table| table.contains_key(key))
     }
 
-    /// Whether this is a table or an array with nothing in it.
+    /// Returns whether this is an empty table or array.
     pub fn is_empty(&self) -> bool {
         match self.value {
             DeValue::Table(table) => table.is_empty(),
@@ -368,7 +368,7 @@ impl<'r> Item<'r> {
         }
     }
 
-    /// Text that says something.
+    /// Returns a non-empty string.
     pub fn text(&self) -> Option<&'r str> {
         let Some(text) = self.value.as_str() else {
             self.wrong_type("a string", "write it in quotes");
@@ -381,7 +381,7 @@ impl<'r> Item<'r> {
         Some(text)
     }
 
-    /// A whole number within a range.
+    /// Returns an integer within a range.
     pub fn integer(&self, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let Some(integer) = self.value.as_integer() else {
             self.wrong_type("a whole number", "write it without quotes");
@@ -400,7 +400,7 @@ impl<'r> Item<'r> {
         }
     }
 
-    /// `true` or `false`.
+    /// Returns `true` or `false`.
     pub fn flag(&self) -> Option<bool> {
         let flag = self.value.as_bool();
         if flag.is_none() {
@@ -409,7 +409,7 @@ impl<'r> Item<'r> {
         flag
     }
 
-    /// The elements of an array.
+    /// Returns the elements of an array.
     pub fn list(&self) -> Option<Vec<Item<'r>>> {
         let Some(array) = self.value.as_array() else {
             self.wrong_type("an array", "write it in brackets: [\"…\"]");
@@ -425,7 +425,7 @@ impl<'r> Item<'r> {
         Some(items.collect())
     }
 
-    /// A table; `what` says what it describes.
+    /// Returns a table; `what` describes it in messages.
     pub fn section(&self, what: &'static str) -> Option<Section<'r>> {
         let Some(table) = self.value.as_table() else {
             self.wrong_type("a table", &format!("write [{}] above its keys", self.path));
@@ -443,7 +443,7 @@ impl<'r> Item<'r> {
         })
     }
 
-    /// One of a few words. Those of a later stage are refused as such.
+    /// Returns one of a few words. Words of a later version are refused as such.
     pub fn choice<T: Copy>(&self, known: &[(&str, T)], later: &[&str]) -> Option<T> {
         let text = self.text()?;
         if let Some((_, choice)) = known.iter().find(|(word, _)| *word == text) {
@@ -461,7 +461,7 @@ impl<'r> Item<'r> {
         None
     }
 
-    /// The name of something defined elsewhere in the file, such as a tenant.
+    /// Returns the name of something defined elsewhere in the file, such as a tenant.
     pub fn reference(&self, what: &str, table: &str, names: &[String]) -> Option<String> {
         let text = self.text()?;
         if names.iter().any(|name| name == text) {
@@ -505,7 +505,7 @@ fn in_order(problems: &RefCell<Vec<Problem>>) -> Vec<Problem> {
     problems
 }
 
-/// The path of a key within a table; quoted as TOML wants it.
+/// Returns the path of a key within a table, quoted if TOML requires it.
 pub fn join(path: &str, key: &str) -> String {
     let bare = !key.is_empty()
         && key
@@ -523,7 +523,7 @@ pub fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// `"a", "b" or "c"`.
+/// Returns the words as `"a", "b" or "c"`.
 fn quoted<'w>(words: impl Iterator<Item = &'w str>) -> String {
     let words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
     match words.split_last() {

@@ -1,4 +1,4 @@
-//! Reads a mailbox's rule chain: built-in names, and files, which must lie in the configuration's folder.
+//! Reads a mailbox's rule chain: built-in names, and files, which must be in the configuration's folder.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -13,14 +13,14 @@ const BUILT_IN: &[&str] = &["standard", "fallback"];
 /// One mailbox's chain as far as it could be read.
 pub struct ChainConfig {
     pub tenant: String,
-    /// Every name that stands in it.
+    /// Every name in it.
     pub names: Vec<String>,
-    /// The rules that are there.
+    /// The rules that exist.
     pub rules: Vec<RuleConfig>,
 }
 
 impl Tenant {
-    /// A rule with this tenant's settings for it, its grants and its limits.
+    /// Returns a rule with this tenant's settings for it, its grants and its limits.
     pub fn use_of(&self, rule: &RuleConfig) -> RuleUse {
         RuleUse {
             tenant: self.name.clone(),
@@ -41,7 +41,7 @@ impl Tenant {
     }
 }
 
-/// A chain of rules, and whether all of it is sound. Without the key, it is the standard rule.
+/// Returns a chain of rules, and whether all of it is valid. Without the key, it is the standard rule.
 pub fn read(item: Option<Item>) -> (Vec<String>, Vec<RuleConfig>, bool) {
     let Some(item) = item else {
         let standard = RuleConfig {
@@ -85,7 +85,7 @@ pub fn read(item: Option<Item>) -> (Vec<String>, Vec<RuleConfig>, bool) {
     (names, rules, sound)
 }
 
-/// Every rule of every tenant that has to be loaded, each once, with what it is loaded with.
+/// Returns every rule of every tenant that has to be loaded, each once, with what it is loaded with.
 pub fn uses<'r>(
     tenants: &[Tenant],
     chains: impl Iterator<Item = (&'r str, &'r [RuleConfig])>,
@@ -127,10 +127,11 @@ fn read_one(item: &Item, name: &str) -> Option<RuleKind> {
     Some(kind(file_inside(item, name, "rule")?))
 }
 
-/// The full path of a file that must lie in the configuration's folder, also behind its links. `what` is `rule` or the like.
+/// Returns the full path of a file that must be in the configuration's folder, symbolic links resolved. `what` is `rule` or
+/// similar.
 ///
-/// A name that leads out refuses the configuration. A file that is missing or no file concerns only its client: it is recorded as
-/// unavailable, and its last valid version stays in use.
+/// A name that leads out of the folder refuses the configuration. A path that is missing or not a file affects only its
+/// client: it is recorded as unavailable, and its last valid version stays in use.
 pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     let inside = path
@@ -172,7 +173,7 @@ pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
     Some(full)
 }
 
-/// The path without `./` and doubled slashes, so that one file has one name.
+/// Returns the path without `./` and double slashes, so that one file has one name.
 pub fn tidy(text: &str) -> String {
     let path = text.trim_start_matches("./");
     let parts: Vec<&str> = path
@@ -184,7 +185,7 @@ pub fn tidy(text: &str) -> String {
     parts.join("/")
 }
 
-/// A file beside the missing one whose name is close to it.
+/// Returns a file in the same folder whose name is close to the missing one.
 fn neighbour(dir: &Path, missing: &Path) -> Option<String> {
     let folder = missing.parent()?;
     let wanted = missing.file_name()?.to_str()?;

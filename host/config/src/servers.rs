@@ -1,4 +1,4 @@
-//! Reads what every mail server needs: host, port, TLS, and how to sign in.
+//! Reads the settings common to mail servers: host, port, TLS, and sign-in.
 
 use postroom_auth::{Account, Provider, Resource, Secret};
 use postroom_net::{TlsMode, is_loopback};
@@ -8,30 +8,30 @@ use super::profiles::{AllProfileFacts, Signer};
 use super::reader::{Item, Section};
 use super::{Credential, MailLogin, Names, Server};
 
-/// What the configuration and advice know about a protocol with servers.
+/// The facts about a protocol with servers, for configuration and advice.
 #[derive(Debug)]
 pub struct ServerProtocol {
-    /// What its ports are for.
+    /// The protocol's name in messages about ports.
     pub name: &'static str,
-    /// What providers call signing in by it.
+    /// The providers' term for signing in with it.
     pub sign_in: &'static str,
     pub ports: Ports,
-    /// The name by which `openssl s_client -starttls` knows it.
+    /// Its name for `openssl s_client -starttls`.
     pub starttls: &'static str,
     /// The permission at Microsoft that a user consents to.
     pub permission: &'static str,
-    /// The permission at Microsoft of an application.
+    /// The permission at Microsoft for an application.
     pub app_permission: &'static str,
-    /// The option of `Set-CASMailbox` that allows it for a mailbox.
+    /// The option of `Set-CASMailbox` that enables it for a mailbox.
     pub exchange_switch: &'static str,
-    /// Whether Exchange Online takes passwords for some mailboxes.
+    /// Whether Exchange Online accepts passwords for some mailboxes.
     pub takes_passwords: bool,
 }
 
-/// The ports a protocol is known by.
+/// The usual ports of a protocol.
 #[derive(Debug)]
 pub struct Ports {
-    /// When the configuration says neither port nor TLS.
+    /// The port if the configuration sets neither port nor TLS.
     pub default: u16,
     pub implicit: u16,
     pub start_tls: u16,
@@ -41,31 +41,31 @@ pub struct Ports {
 const IMPLICIT_PORTS: &[u16] = &[993, 995, 465];
 const START_TLS_PORTS: &[u16] = &[143, 110, 587];
 
-/// How a section signs in.
+/// The sign-in of a section.
 pub struct SignIn {
-    /// The profile's name, even when the profile has problems.
+    /// The profile's name, even if the profile has problems.
     pub profile: Option<String>,
-    /// The outer `None` means that a problem was reported, the inner one that nothing was given.
+    /// The outer `None` means that a problem was reported, the inner one that there is no credential.
     pub way: Option<Option<CredentialKind>>,
 }
 
 /// The kind of credential.
 pub enum CredentialKind {
-    /// By its name.
+    /// A profile, by name.
     Profile(String),
     Password(Ready<Secret>),
 }
 
-/// The service that is signed in to.
+/// The kind of service that is signed in to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SignInService {
-    /// A mailbox is opened, by one who may be another than its owner.
+    /// A mailbox, which may be opened by another user than its owner.
     Mailbox,
     /// Submission of mail; the user who signs in is the login.
     Submission,
 }
 
-/// Host, port and TLS. `known_host` picks the provider's host, for a section that signs in by a profile.
+/// Reads host, port and TLS. `known_host` returns the provider's host, for a section that signs in with a profile.
 pub fn read_server(
     section: &Section,
     ports: &Ports,
@@ -137,7 +137,7 @@ pub fn read_server(
     Some(Server { host, port, tls })
 }
 
-/// `profile` or `password`, not both.
+/// Reads `profile` or `password`; both together are refused.
 pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
     let profile_item = section.item("profile");
     let password_item = section.item("password");
@@ -165,7 +165,7 @@ pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
     }
 }
 
-/// Reads the credential and the login: `address` is the mailbox's, or the sender's; `login` may name another user.
+/// Reads the credential and the login. `address` is the mailbox's, or the sender's; `login` may name another user.
 pub fn read_login(
     section: &Section,
     way: CredentialKind,
@@ -191,8 +191,8 @@ pub fn read_login(
     // A profile with problems is already reported.
     let facts = facts.get(&profile)?;
     let (provider, signer) = (facts.provider?, facts.signer.as_ref()?);
-    // A shared mailbox at Microsoft is opened under its own address with the token of a user who may (learn.microsoft.com,
-    // "Authenticate an IMAP, POP or SMTP connection using OAuth").
+    // At Microsoft a shared mailbox is opened under its own address with the token of a user who has access
+    // (learn.microsoft.com, "Authenticate an IMAP, POP or SMTP connection using OAuth").
     let by_address = target == SignInService::Mailbox && matches!(provider, Provider::Microsoft(_));
     let (user, account_login) = match signer {
         Signer::Application => (named()?, None),
@@ -237,7 +237,8 @@ pub fn read_login(
     Some(MailLogin { user, credential })
 }
 
-/// One user, one account, however the address is spelled.
+/// Returns the login in the form that identifies its account, so that each user has one account, however the address is
+/// spelled.
 fn canonical(login: String) -> String {
     if login.contains('@') {
         login.to_lowercase()

@@ -16,10 +16,10 @@ const ITEM_KINDS: &[(&str, ItemKind)] = &[
     ("note", ItemKind::Note),
     ("alert", ItemKind::Alert),
 ];
-/// Length of a secret in the Standard Webhooks scheme, in decoded bytes.
+/// The length of a secret in the Standard Webhooks scheme, in decoded bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// The sinks without problems.
+/// Returns the sinks without problems.
 pub fn read(entries: Vec<(&str, Item)>, names: &Names) -> Vec<Sink> {
     entries
         .into_iter()

@@ -1,10 +1,10 @@
-//! Names that were probably meant: the one "did you mean" of configuration, rules and commands.
+//! Suggests names: the one "did you mean" of configuration, rules and commands.
 
 /// The most known names that a message lists.
 const MOST_LISTED: usize = 20;
 
-/// Returns the known name that is closest to `name`, if a slip of the pen explains the difference. The folder and the ending that two
-/// paths share count for neither: `rules/xerox.js` is not close to `rules/first.js`.
+/// Returns the known name that is closest to `name`, if a typing error explains the difference. The folder and the
+/// extension that two paths share count for neither: `rules/xerox.js` is not close to `rules/first.js`.
 pub fn closest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let lower = name.to_lowercase();
     known
@@ -21,17 +21,17 @@ pub fn closest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns the one sentence for a name that was probably meant.
+/// Returns the sentence that suggests a name.
 pub fn did_you_mean(near: &str) -> String {
     format!("did you mean `{near}`?")
 }
 
-/// Returns `; did you mean …?` to put behind what is wrong with a name, or nothing.
+/// Returns `; did you mean …?` to append to the problem with a name, or an empty string.
 pub fn hint<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     closest(name, known).map_or_else(String::new, |near| format!("; {}", did_you_mean(near)))
 }
 
-/// Returns what is wrong with a name that is not there, the names that are, and the one that was probably meant.
+/// Returns the message for an unknown name: the problem, the known names, and the suggestion.
 pub fn no_such(what: &str, name: &str, known: &[&str]) -> String {
     let listed = known[..known.len().min(MOST_LISTED)].join(", ");
     let known_names = match known.len() {
@@ -43,7 +43,7 @@ pub fn no_such(what: &str, name: &str, known: &[&str]) -> String {
     format!("no {what} is named {name}{known_names}{hint}")
 }
 
-/// The texts without the folder and the ending that both have.
+/// Returns the texts without the folder and the extension that both share.
 fn different_parts<'t>(a: &'t str, b: &'t str) -> (&'t str, &'t str) {
     let shared = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     let folder = a.as_bytes()[..shared]

@@ -12,7 +12,7 @@ use super::rules::ChainConfig;
 use super::{DirectoryFile, OnFailure, Tenant, rules};
 use crate::suggest::hint;
 
-/// The rules that tenants name besides in chains, with their places.
+/// The rules that tenants name outside of chains, with their positions.
 #[derive(Default)]
 pub struct SettingsKeys<'r> {
     keys: Vec<SettingsKey<'r>>,
@@ -24,7 +24,7 @@ struct SettingsKey<'r> {
     item: Item<'r>,
 }
 
-/// The tenants without problems, and every rule that they name outside of chains.
+/// Returns the tenants without problems, and every rule that they name outside of chains.
 pub fn read<'r>(
     entries: Vec<(&'r str, Item<'r>)>,
     all_limits: &TenantLimits,
@@ -80,7 +80,7 @@ fn read_one<'r>(
     let mut settings = Some(BTreeMap::new());
     if let Some(table) = section.section("settings", "a tenant's settings") {
         for (rule, item) in table.entries() {
-            // A rule is given an object, never a bare value.
+            // A rule receives an object, never a bare value.
             let value = item.section("a rule's settings").and_then(|_| item.json());
             match (value, &mut settings) {
                 (Some(value), Some(settings)) => {
@@ -153,7 +153,7 @@ fn warn_if_taken<'r>(
     }
 }
 
-/// A file of contacts or assets; an outer `None` when something is wrong with it.
+/// Returns a file of contacts or assets; an outer `None` if it has a problem.
 fn directory_file(tenant: &Section, key: &'static str) -> Option<Option<DirectoryFile>> {
     let Some(item) = tenant.item(key) else {
         return Some(None);
@@ -172,7 +172,7 @@ fn directory_file(tenant: &Section, key: &'static str) -> Option<Option<Director
 }
 
 impl SettingsKeys<'_> {
-    /// Refuses settings and the like for a rule that none of the tenant's mailboxes runs.
+    /// Refuses settings and similar keys for a rule that none of the tenant's mailboxes runs.
     pub fn check(&self, chains: &[ChainConfig]) {
         for key in &self.keys {
             let rules: Vec<&str> = chains

@@ -1,4 +1,4 @@
-//! The kinds of value a configuration is made of: sizes, durations, addresses, hosts, secrets.
+//! The kinds of values in a configuration: sizes, durations, addresses, hosts, secrets.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -42,7 +42,7 @@ const DURATION_UNITS: &[(&str, u64)] = &[
 ];
 
 impl Item<'_> {
-    /// A size in bytes: `"64MiB"`, or a number of bytes.
+    /// Returns a size in bytes: `"64MiB"`, or a number of bytes.
     pub fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
         let bytes = match self.value() {
             DeValue::String(text) => {
@@ -75,7 +75,7 @@ impl Item<'_> {
         Some(bytes)
     }
 
-    /// A span of time with its unit: `"250ms"`, `"2m"`, `"90d"`.
+    /// Returns a duration with its unit: `"250ms"`, `"2m"`, `"90d"`.
     pub fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         let Some(text) = self.value().as_str() else {
             self.wrong_type("a duration", "write it with its unit, such as \"2m\"");
@@ -103,7 +103,7 @@ impl Item<'_> {
         Some(duration)
     }
 
-    /// A day: `2027-05-01`, with or without quotes.
+    /// Returns a day: `2027-05-01`, with or without quotes.
     pub fn date(&self) -> Option<Date> {
         let date = match self.value() {
             DeValue::String(text) => text.parse().ok(),
@@ -118,12 +118,12 @@ impl Item<'_> {
         date
     }
 
-    /// A path, joined to the configuration's folder.
+    /// Returns a path, joined to the configuration's folder.
     pub fn path(&self) -> Option<PathBuf> {
         Some(self.reader.dir.join(self.text()?))
     }
 
-    /// A host name or address, without scheme or port.
+    /// Returns a host name or address, without scheme or port.
     pub fn host(&self) -> Option<String> {
         let text = self.text()?;
         if let Some((_, rest)) = text.split_once("://") {
@@ -159,7 +159,7 @@ impl Item<'_> {
             .map(|port| port as u16)
     }
 
-    /// A bare mailbox address, its domain in lower case.
+    /// Returns a bare mailbox address, its domain in lower case.
     pub fn address(&self) -> Option<String> {
         let text = self.text()?;
         let address = bare_address(text.trim());
@@ -172,7 +172,7 @@ impl Item<'_> {
         address
     }
 
-    /// An address with or without a display name: `Acme Support <support@acme.example>`.
+    /// Returns an address with or without a display name: `Acme Support <support@acme.example>`.
     pub fn named_address(&self) -> Option<Address> {
         let text = self.text()?.trim();
         let address = match text.strip_suffix('>').and_then(|t| t.rsplit_once('<')) {
@@ -195,7 +195,7 @@ impl Item<'_> {
         address
     }
 
-    /// A domain name, in lower case.
+    /// Returns a domain name, in lower case.
     pub fn domain(&self) -> Option<String> {
         let text = self.text()?;
         let domain = text.strip_prefix('@').unwrap_or(text).to_lowercase();
@@ -211,7 +211,7 @@ impl Item<'_> {
         Some(domain)
     }
 
-    /// An https URL; http to this machine only, so that no token or mail crosses a network in clear.
+    /// Returns an https URL, or http to this machine only, so that no token or mail crosses a network in clear text.
     pub fn url(&self) -> Option<Url> {
         let text = self.text()?;
         let Ok(url) = Url::parse(text) else {
@@ -246,8 +246,8 @@ impl Item<'_> {
         }
     }
 
-    /// A secret that stands elsewhere: `{ env = "NAME" }` or `{ file = "path" }`. Nothing of it comes into a message. `None` says that
-    /// a problem was told; a secret that is not there is no problem of the file.
+    /// Returns a secret that is stored elsewhere: `{ env = "NAME" }` or `{ file = "path" }`. No message contains any of it.
+    /// `None` means that a problem was reported; a missing secret is not a problem of the file.
     pub fn secret(&self) -> Option<Ready<Secret>> {
         if self.value().is_str() {
             self.problem("is a secret in clear", SECRET_CURE);
@@ -280,7 +280,7 @@ impl Item<'_> {
         secret
     }
 
-    /// A whole document with a key in it, such as a PEM file: `{ file = "path" }` or `{ env = "NAME" }`.
+    /// Returns a whole document with a key in it, such as a PEM file: `{ file = "path" }` or `{ env = "NAME" }`.
     pub fn document(&self) -> Option<Ready<Secret>> {
         if self.value().is_str() {
             self.wrong_type("{ file = … } or { env = … }", DOCUMENT_CURE);
@@ -289,7 +289,7 @@ impl Item<'_> {
         self.secret()
     }
 
-    /// The value of an environment variable that this item names.
+    /// Returns the value of an environment variable that this item names.
     pub fn secret_of_environment(&self) -> Option<Ready<Secret>> {
         let name = self.text()?;
         Some(self.in_environment(name))
@@ -340,7 +340,7 @@ impl Item<'_> {
         Ok(Secret::new(value))
     }
 
-    /// Any value as JSON: dates become text.
+    /// Returns any value as JSON; dates become strings.
     pub fn json(&self) -> Option<serde_json::Value> {
         use serde_json::Value;
         Some(match self.value() {
@@ -380,8 +380,8 @@ impl Item<'_> {
         })
     }
 
-    /// Every element of an array through `read`; problems in one do not hide those of the next. Refuses an empty array
-    /// and one that says something twice.
+    /// Returns every element of an array, read by `read`; problems in one do not hide those of the next. Refuses an empty
+    /// array and one with duplicates.
     pub fn each<T: PartialEq>(&self, read: impl Fn(&Item) -> Option<T>) -> Option<Vec<T>> {
         let items = self.list()?;
         if items.is_empty() {
@@ -405,7 +405,7 @@ impl Item<'_> {
 }
 
 impl<'r> Item<'r> {
-    /// Every entry of a table whose keys are names, the names being sound.
+    /// Returns every entry of a table whose keys are names, if the names are valid.
     pub fn named(&self, what: &'static str) -> Vec<(&'r str, Item<'r>)> {
         if !self.value().is_table() {
             let cure = format!("write [{}.NAME] above the keys of each one", self.path);
@@ -436,7 +436,8 @@ impl<'r> Item<'r> {
     }
 }
 
-/// The value of an optional key: the outer `None` means that a problem was reported, the inner one that the key is absent.
+/// Returns the value of an optional key: the outer `None` means that a problem was reported, the inner one that the key is
+/// absent.
 pub fn optional<'r, T>(
     section: &Section<'r>,
     key: &'static str,
@@ -448,12 +449,12 @@ pub fn optional<'r, T>(
     }
 }
 
-/// The text of a file that should be small; the error finishes the sentence "the file … ".
+/// Returns the text of a file that should be small; the error finishes the sentence "the file … ".
 pub fn read_limited(path: &Path, max_bytes: u64) -> Result<String, String> {
     text_of(path, max_bytes, postroom_files::read(path, max_bytes))
 }
 
-/// The same for the file that a command line names.
+/// Returns the same for the file that a command line names.
 pub fn read_argument(path: &Path, max_bytes: u64) -> Result<String, String> {
     text_of(
         path,
@@ -471,8 +472,7 @@ fn text_of(path: &Path, max_bytes: u64, read: Result<Vec<u8>, Unread>) -> Result
     }
 }
 
-/// A whole number directly followed by one of the units.
-/// A span of time as the configuration and the command line write it: a whole number and its unit, without blanks.
+/// Parses a duration as the configuration and the command line write it: an integer directly followed by one of the units.
 pub fn duration_of(text: &str) -> Option<Duration> {
     with_unit(text, DURATION_UNITS).map(Duration::from_millis)
 }
@@ -484,7 +484,7 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// A number in the largest unit that divides it.
+/// Returns a number in the largest unit that divides it.
 fn shown(number: u64, units: &[(&str, u64)]) -> String {
     let unit = units
         .iter()
@@ -502,7 +502,8 @@ fn bare_address(text: &str) -> Option<String> {
     (local_sound && is_host_name(domain)).then(|| format!("{local}@{}", domain.to_lowercase()))
 }
 
-/// Labels of letters, digits, hyphens and underscores; other scripts are letters too (RFC 5890).
+/// Returns whether a text consists of labels of letters, digits, hyphens and underscores; other scripts are letters too
+/// (RFC 5890).
 fn is_host_name(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {

@@ -1,4 +1,4 @@
-//! Reads `[vault]`: where the key of the stored tokens comes from, which is never the folder that they lie in.
+//! Reads `[vault]`: the source of the key of the stored tokens, which is never in the folder of the tokens.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,11 +9,11 @@ use super::reader::{Item, Part, Section, TomlReader};
 
 const CURE: &str =
     "write { file = \"path\" }, { env = \"NAME\" } or { keyring = \"NAME\" }, or remove [vault]";
-/// Below the user's or the system's folder of configurations.
+/// The path below the user's or the system's configuration folder.
 const DEFAULT_FILE: &str = "postroom/vault.key";
 const SYSTEM_FOLDER: &str = "/etc";
 
-/// `data_dir` is `None` when it could not be read.
+/// Reads the key's source. `data_dir` is `None` if it could not be read.
 pub fn read(root: &Section, data_dir: Option<&Path>) -> Option<Ready<KeySource>> {
     let Some(item) = root.item("vault") else {
         let file = default_file(root.reader);
@@ -40,7 +40,7 @@ pub fn read(root: &Section, data_dir: Option<&Path>) -> Option<Ready<KeySource>>
     key
 }
 
-/// Returns the folder of the installations' files: beside the key's file, or where that would be by default.
+/// Returns the folder of the installations' files: next to the key's file, or to its default.
 pub fn installations(key: Option<&Ready<KeySource>>, reader: &TomlReader) -> PathBuf {
     let file = match key {
         Some(Ok(KeySource::File(file))) => file.clone(),
@@ -100,7 +100,7 @@ fn read_file(item: &Item, data_dir: Option<&Path>) -> Option<KeySource> {
     Some(KeySource::File(file))
 }
 
-/// By the XDG Base Directory Specification, which lets no relative path serve.
+/// Returns the default file, by the XDG Base Directory Specification, which ignores relative paths.
 fn default_file(reader: &TomlReader) -> PathBuf {
     let folder = |name: &str| {
         let path = PathBuf::from((reader.environment)(name)?);
@@ -116,7 +116,7 @@ fn lies_in(file: &Path, folder: &Path) -> bool {
     resolved(file).starts_with(resolved(folder))
 }
 
-/// Where a path leads, links followed as far as it is there.
+/// Resolves a path, following symbolic links as far as the path exists.
 fn resolved(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut real = PathBuf::new();

@@ -1,4 +1,5 @@
-//! Reads every configuration of `tests/cases/config` and compares what comes of it, word for word. `UPDATE=1` rewrites what is expected.
+//! Reads every configuration of `tests/cases/config` and compares the result word for word. `UPDATE=1` rewrites the
+//! expected files.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,10 +12,10 @@ use postroom_core::Limits;
 const CLIENT_SECRET: &str = "hunter2-never-shown";
 const CLIENT_CERTIFICATE: &str = include_str!("../../../tests/cases/keys/test-pkcs1.pem");
 const SERVICE_KEY: &str = include_str!("../../../tests/cases/keys/test-service-account.json");
-/// What Microsoft calls a secret's id.
+/// A secret's id, as Microsoft calls it.
 const SECRET_ID: &str = "5ec2e700-0000-4000-8000-00000000c1ea";
 const VAULT_KEY: &str = "aHVudGVyMi1odW50ZXIyLWh1bnRlcjItaHVudGVyMi0=";
-/// Of which none is ever shown, base64 of keys included.
+/// Secrets that must never be printed, including the base64 of keys.
 const SECRETS: &[&str] = &["hunter2", "aHVudGVyMi", "5ec2e700", "PRIVATE KEY", "MII"];
 const WEBHOOK_SECRET: &str = "whsec_aHVudGVyMi1uZXZlci1zaG93bi1odW50ZXIy";
 
@@ -63,12 +64,12 @@ fn a_configuration_that_is_not_there_says_how_to_make_one() {
     );
 }
 
-/// The sample of the manual, as it stands there.
+/// The manual's example is valid as printed there.
 #[test]
 fn the_manuals_sample_is_sound() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let manual = fs::read_to_string(root.join("docs/configuration.md")).unwrap();
-    let (_, sample) = manual.split_once("## A whole one").unwrap();
+    let (_, sample) = manual.split_once("## A complete example").unwrap();
     let (_, sample) = sample.split_once("```toml\n").unwrap();
     let (sample, _) = sample.split_once("```").unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -108,7 +109,7 @@ fn the_manuals_sample_is_sound() {
     );
 }
 
-/// Not a case in a folder: a built component is never committed.
+/// Not a case in a folder, because a built component is never committed.
 #[test]
 fn a_component_is_a_rule_by_its_name() {
     let dir = tempfile::tempdir().unwrap();
@@ -140,7 +141,7 @@ fn environment(name: &str) -> Option<OsString> {
         "POSTROOM_TEST_KEY" => SERVICE_KEY,
         "POSTROOM_TEST_GUID" => SECRET_ID,
         "POSTROOM_TEST_VAULT" => VAULT_KEY,
-        // Nobody's: the default place of the vault's key.
+        // Not a real home: the default folder of the vault's key.
         "HOME" => "/home/postroom",
         _ => return None,
     };
@@ -267,7 +268,7 @@ fn summary(config: &Config) -> String {
     lines.join("\n") + "\n"
 }
 
-/// A profile, its addresses as they go onto the wire, and the scopes it asks for.
+/// Returns a summary of a profile: its URLs as they are sent, and the scopes it requests.
 fn profile_summary(profile: &Profile) -> String {
     let endpoints = match &profile.endpoints {
         Endpoints::Fixed {

@@ -1,11 +1,12 @@
 //! The acknowledgement of a mail on its server, for every protocol.
 
-/// The treatment of an acknowledged mail on its server.
+/// How an acknowledged mail is treated on its server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum After {
     Keep,
     Seen,
     Delete,
-    /// Into this folder, which is created when missing. The name is as the server writes it, hierarchy separator included.
+    /// Moves it into this folder, which is created when missing. The name is as the server writes it, hierarchy separator
+    /// included.
     Move(String),
 }

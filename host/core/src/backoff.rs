@@ -1,4 +1,4 @@
-//! When to try again: a growing, spread-out delay shared by everything that retries.
+//! Retry delays: growing and spread out, shared by everything that retries.
 
 use std::time::Duration;
 
@@ -7,10 +7,9 @@ use std::time::Duration;
 pub struct Backoff {
     /// The delay after the first failure; each later one doubles it.
     pub first: Duration,
-    /// No delay is longer, spread included.
+    /// The longest delay, spread included.
     pub longest: Duration,
-    /// The part of a delay that is left to chance, in per cent (0 to 100): entries that failed
-    /// together do not come back together.
+    /// The random part of a delay, in per cent (0 to 100), so that entries that failed together are not retried together.
     pub spread_percent: u32,
 }
 
@@ -25,8 +24,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The delay after `attempts` failures (1 for the first). `seed` is any number of the thing
-    /// retried, such as its row id: the same seed and attempts always give the same delay.
+    /// Returns the delay after `attempts` failures (1 for the first). `seed` is any number of the thing retried, such as
+    /// its row id: the same seed and attempts always give the same delay.
     pub fn delay(&self, attempts: u32, seed: u64) -> Duration {
         let doublings = attempts.saturating_sub(1).min(32);
         let full = self
@@ -39,12 +38,12 @@ impl Backoff {
     }
 }
 
-/// The default delay after `attempts` failures; see [`Backoff::delay`].
+/// Returns the default delay after `attempts` failures; see [`Backoff::delay`].
 pub fn backoff(attempts: u32, seed: u64) -> Duration {
     Backoff::default().delay(attempts, seed)
 }
 
-/// SplitMix64's finaliser: neighbouring numbers give unrelated ones.
+/// SplitMix64's finaliser: adjacent numbers give unrelated results.
 fn mix(n: u64) -> u64 {
     let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -22,7 +22,7 @@ pub fn classify(headers: &[Header], from: Option<&Address>) -> (Classification, 
     (marks.judge(), marks.null_sender)
 }
 
-/// A sender that answers nobody: no-reply addresses and the like.
+/// Returns whether an address accepts no replies, such as a no-reply address.
 pub fn is_no_reply(email: &str) -> bool {
     let local: String = local_part(email)
         .chars()
@@ -153,7 +153,7 @@ impl Marks {
     }
 }
 
-/// Whether a name begins with that of a program that watches, backs up or schedules.
+/// Returns whether a name begins with the name of a monitoring, backup or scheduling program.
 pub(crate) fn is_program(name: &str) -> bool {
     starts_with_any(name, PROGRAMS)
 }
@@ -167,7 +167,7 @@ const PROGRAM_HEADERS: &[&str] = &[
     "X-RT-Loop-Prevention",
 ];
 
-/// Local parts under which programs send where nobody has set another sender; no person has them.
+/// Local parts that programs send from by default; no person has them.
 const PROGRAM_ACCOUNTS: &[&str] = &[
     "asterisk",
     "cron",
@@ -181,8 +181,8 @@ const PROGRAM_ACCOUNTS: &[&str] = &[
     "zabbix",
 ];
 
-/// Zabbix sets no mark of a machine, but threads the mails of an event: `EVENT.MD5-IN-HEX.MEDIA.INSTANCE@zabbix.com`, here
-/// without angle brackets.
+/// Returns whether an id, without angle brackets, has the form `EVENT.MD5-IN-HEX.MEDIA.INSTANCE@zabbix.com`. Zabbix sets no
+/// mark of a machine, but threads the mails of an event by such ids.
 pub(crate) fn is_zabbix_event(id: &str) -> bool {
     let parts = id
         .strip_suffix("@zabbix.com")
@@ -194,7 +194,7 @@ pub(crate) fn is_zabbix_event(id: &str) -> bool {
     })
 }
 
-/// Beginnings of the X-Mailer or User-Agent of programs that watch, back up and schedule, in lower case.
+/// Prefixes of the X-Mailer or User-Agent of monitoring, backup and scheduling programs, in lower case.
 const PROGRAMS: &[&str] = &[
     "acronis",
     "altaro",
@@ -237,7 +237,7 @@ const PROGRAMS: &[&str] = &[
     "zabbix",
 ];
 
-/// Beginnings of the subject of out-of-office notices, in lower case.
+/// Prefixes of the subjects of out-of-office notices, in lower case.
 const AWAY: &[&str] = &[
     "automatic reply",
     "auto-reply",

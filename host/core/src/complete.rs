@@ -10,15 +10,15 @@ use crate::decision::{Action, Outcome, Refusal, Reply, Ticket, Trouble, TroubleK
 use crate::grants::{ActionKinds, not_granted};
 use crate::message::{Classification, Message};
 
-/// The header that marks our own outgoing mail, so that two desks do not answer each other for ever.
+/// The header that marks our own outgoing mail, so that two Postrooms do not reply to each other for ever.
 pub const LOOP_HEADER: &str = "X-Postroom-Loop";
-/// The tag of a ticket that `fallback` made after a rule had trouble.
+/// The tag of a ticket that `fallback` opened after a rule failed.
 pub const FALLBACK_TAG: &str = "postroom-fallback";
 /// The reason of an `ignore` that stands for side actions alone.
 pub const HANDLED: &str = "handled";
 
-/// How long and how many the parts of a decision may be. Text over its limit is cut and noted as a repair; too many actions
-/// or an overlong key are nonsense; too many recipients are a refusal.
+/// Limits on the size and number of a decision's parts. Text over its limit is cut and noted as a repair; too many actions
+/// or an overlong key make the decision invalid; too many recipients are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DecisionLimits {
@@ -44,7 +44,7 @@ pub struct DecisionLimits {
     pub recipients: usize,
     /// Replies and forwards of one decision to one address.
     pub same_address: usize,
-    /// Received headers of a mail that is answered or forwarded: one with more goes round in a loop (RFC 5321 section 6.3).
+    /// Received headers of a mail that is replied to or forwarded: a mail with more is in a loop (RFC 5321 section 6.3).
     pub hops: usize,
 }
 
@@ -67,12 +67,12 @@ impl Default for DecisionLimits {
     }
 }
 
-/// Whom we may write to, and how.
+/// Where replies and forwards may go, and how.
 #[derive(Debug, Clone)]
 pub struct ReplyPolicy<'a> {
-    /// Every address this Postroom fetches or sends for: no mail is sent to them.
+    /// Every address that this Postroom fetches or sends for; no mail is sent to them.
     pub own_addresses: &'a [String],
-    /// Whether the mailbox has an outgoing way configured.
+    /// Whether the mailbox has an outgoing configured.
     pub has_outgoing: bool,
     /// The actions granted to the tenant's rules.
     pub granted: ActionKinds,
@@ -87,7 +87,7 @@ impl ReplyPolicy<'_> {
             .any(|own| own.eq_ignore_ascii_case(email))
     }
 
-    /// Why the sender gets no answer. None when one may be sent.
+    /// Returns why the sender gets no reply; `None` if a reply may be sent.
     fn against_reply(&self, mail: &Message) -> Option<String> {
         let Some(from) = &mail.from else {
             return Some("the mail has no readable sender".to_owned());
@@ -146,7 +146,7 @@ impl ReplyPolicy<'_> {
     }
 }
 
-/// A decision made complete.
+/// A completed decision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completed {
     pub outcome: Outcome,
@@ -156,7 +156,7 @@ pub struct Completed {
     pub repairs: Vec<String>,
 }
 
-/// Why a rule's answer makes no sense. The mail goes to the next rule.
+/// Why a rule's decision is invalid. The mail goes to the next rule.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidDecision {
     #[error("an empty list of actions: answer pass for a mail that is not yours")]
@@ -178,13 +178,13 @@ pub enum InvalidDecision {
     LongKey { kind: &'static str, most: usize },
     #[error("an expectation within 0 seconds")]
     ExpectAtOnce,
-    /// Nothing is left of the answer that would account for the mail.
+    /// Nothing is left of the decision that would account for the mail.
     #[error("{}", not_granted(kind, tenant))]
     NotGranted { kind: &'static str, tenant: String },
 }
 
 impl InvalidDecision {
-    /// The kind of trouble that it is.
+    /// Returns the kind of trouble that this is.
     pub fn kind(&self) -> TroubleKind {
         match self {
             InvalidDecision::NotGranted { .. } => TroubleKind::NotGranted,
@@ -288,7 +288,7 @@ pub fn fallback(mail: &Message, troubles: &[Trouble], limits: &DecisionLimits) -
     }
 }
 
-/// The one disposition; none when there are side actions only.
+/// Returns the one disposition; `None` if there are only side actions.
 fn disposition(actions: &[Action]) -> Result<Option<Outcome>, InvalidDecision> {
     let mut found: Option<(Outcome, &'static str)> = None;
     for action in actions {
@@ -433,7 +433,7 @@ fn title_of(mail: &Message) -> String {
     }
 }
 
-/// Counts whom the replies and forwards of one decision go to.
+/// Counts the recipients of the replies and forwards of one decision.
 #[derive(Default)]
 struct Recipients {
     by_address: BTreeMap<String, usize>,
@@ -441,7 +441,7 @@ struct Recipients {
 }
 
 impl Recipients {
-    /// Adds the recipients of one mail. Returns why it is one too many, if it is.
+    /// Adds the recipients of one mail. Returns the reason if they exceed a limit.
     fn add<'a>(
         &mut self,
         to: impl Iterator<Item = &'a str>,
@@ -463,7 +463,7 @@ impl Recipients {
     }
 }
 
-/// Cuts what is too long, and says so.
+/// Cuts overlong text, and notes each cut.
 struct Cutter<'a> {
     limits: &'a DecisionLimits,
     repairs: Vec<String>,
@@ -483,7 +483,7 @@ impl Cutter<'_> {
         }
     }
 
-    /// One line: line ends and other control characters become blanks.
+    /// Reduces a text to one line: line ends and other control characters become spaces.
     fn title(&mut self, text: &mut String, what: &str) {
         one_line(text);
         self.chars(text, self.limits.title_chars, what);
@@ -509,7 +509,7 @@ impl Cutter<'_> {
         }
     }
 
-    /// A key is never cut: two long ones might become the same.
+    /// Fails if a key is too long. A key is never cut, since two long keys could become equal.
     fn key(&mut self, key: &mut String, kind: &'static str) -> Result<(), InvalidDecision> {
         one_line(key);
         if key.is_empty() {
@@ -558,7 +558,7 @@ impl Cutter<'_> {
     }
 }
 
-/// Roughly the bytes of a value's JSON.
+/// Returns the approximate size of a value's JSON, in bytes.
 fn size_of(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) => 4,

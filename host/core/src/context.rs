@@ -8,26 +8,26 @@ use crate::named::named;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     pub name: String,
-    /// False when a server under `[authentication] trusted` says `dmarc=fail`: From may be forged.
+    /// False if a server under `[authentication] trusted` reports `dmarc=fail`: From may be forged.
     pub sure: bool,
 }
 
-/// The ticket a mail seems to belong to, with the evidence.
+/// The ticket that a mail appears to belong to, with the evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {
     /// The ticket's number, such as `T-12`.
     pub ticket: String,
     pub method: ThreadMethod,
-    /// Whether the sender may write to it: its requester, a participant, or of the same client.
+    /// Whether the sender may write to it: its requester, a participant, or a sender of the same client.
     pub authorised: bool,
 }
 
 named! {
-    /// The evidence by which a mail was taken to belong to a ticket.
+    /// The evidence that a mail belongs to a ticket.
     ThreadMethod {
-        /// It refers to a mail of the ticket.
+        /// The mail refers to a mail of the ticket.
         MessageId = "message-id",
-        /// Its subject names the ticket.
+        /// The mail's subject names the ticket.
         Subject = "subject",
     }
 }
@@ -39,6 +39,6 @@ pub struct Context {
     pub mailbox: String,
     pub client: Option<Client>,
     pub thread: Option<Thread>,
-    /// When the mail was journalled: RFC 3339 in UTC, milliseconds.
+    /// The time at which the mail was journalled: RFC 3339 in UTC, milliseconds.
     pub now: String,
 }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::context::Thread;
 use crate::named::named;
 
-/// A value of a ticket's or an alert's own fields.
+/// The value of a custom field of a ticket or an alert.
 pub type Value = serde_json::Value;
 
-/// A new ticket. What is left out is filled in from the mail.
+/// A new ticket. Omitted fields are filled in from the mail.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ticket {
@@ -38,7 +38,7 @@ pub enum Visibility {
     Internal,
 }
 
-/// A note on the ticket named, else on the context's thread.
+/// A note on the named ticket, or on the context's thread if none is named.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Note {
@@ -56,7 +56,7 @@ pub enum AlertState {
     Resolved,
 }
 
-/// An alert, known by its key within the tenant.
+/// An alert, identified by its key within the tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     pub key: String,
@@ -73,7 +73,7 @@ pub struct Alert {
     pub fields: BTreeMap<String, Value>,
 }
 
-/// An answer to the sender.
+/// A reply to the sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     pub text: String,
@@ -81,14 +81,14 @@ pub struct Reply {
     pub html: Option<String>,
 }
 
-/// An alert is due when no mail with this key arrives in time.
+/// An alert is due if no mail with this key arrives in time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expect {
     pub key: String,
     pub within_secs: u64,
 }
 
-/// One thing a rule asks for. In JSON: `{"kind":"ticket","title":…}`.
+/// One action that a rule requests. In JSON: `{"kind":"ticket","title":…}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Action {
@@ -115,7 +115,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What stands in a decision that was read without its outcome, until that is filled in.
+    /// Returns the placeholder outcome of a decision that was read without one, until the outcome is filled in.
     fn of_no_decision() -> Self {
         Outcome::Ignored
     }
@@ -131,7 +131,7 @@ impl Outcome {
     }
 }
 
-/// Something that went wrong with one rule of the chain; the mail went on to the next.
+/// A failure of one rule of the chain; the mail went on to the next rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// The rule's name as configured.
@@ -143,16 +143,16 @@ pub struct Trouble {
 }
 
 named! {
-    /// Why a rule had no answer.
+    /// Why a rule returned no decision.
     TroubleKind {
         Trap = "trap",
         Deadline = "deadline",
         Memory = "memory",
-        /// Its answer was over a limit.
+        /// Its output was over a limit.
         Output = "output",
-        /// It threw, or what it asked for failed.
+        /// It threw, or a call of it failed.
         Failure = "failure",
-        /// Its answer cannot be a decision.
+        /// Its decision is invalid.
         InvalidDecision = "nonsense",
         NotGranted = "not-granted",
         NotLoaded = "not-loaded",
@@ -161,20 +161,20 @@ named! {
     }
 }
 
-/// An action a rule asked for that was not carried out, with the reason.
+/// An action that a rule requested and that was not carried out, with the reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
     pub action: Action,
     pub reason: String,
-    /// Where it stood among the actions, when nothing was wrong with the answer: the circumstances of its commit held it back, such as
-    /// a brake or that the mail is old.
+    /// Its position among the actions, if the decision was valid and the circumstances of its commit held it back, such as
+    /// a limit of automatic mail or the age of the mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_at: Option<usize>,
 }
 
 impl Decision {
-    /// Returns the decision without the actions that its commit refuses, each given by its place and the reason. Undone by
-    /// [`Decision::as_decided`].
+    /// Returns the decision without the actions that its commit refuses, each given by its position and the reason.
+    /// [`Decision::as_decided`] reverses this.
     pub fn held_back(&self, refused: Vec<(usize, String)>) -> Self {
         let mut decision = self.clone();
         for (at, reason) in refused.into_iter().rev() {
@@ -189,7 +189,7 @@ impl Decision {
         decision
     }
 
-    /// The decision as it was made, before the circumstances of its commit held anything back.
+    /// Returns the decision as it was made, before the circumstances of its commit held anything back.
     pub fn as_decided(mut self) -> Self {
         let held = self.refused.extract_if(.., |it| it.held_at.is_some());
         for refusal in held {
@@ -204,7 +204,7 @@ impl Decision {
 /// The decision about one mail, with its reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Records of earlier versions have it in its column only, which overrides this one.
+    /// Records of earlier versions have the outcome only in its column, which overrides this one.
     #[serde(default = "Outcome::of_no_decision")]
     pub outcome: Outcome,
     /// The actions to carry out, completed from the mail (titles, bodies, requesters, tickets are filled in).
@@ -222,7 +222,7 @@ pub struct Decision {
     pub log: Vec<String>,
     /// From the parsed mail to the decision, all rules together.
     pub elapsed_us: u64,
-    /// `file:line:column` at which a script made the action that decided; none where that is not known.
+    /// `file:line:column` at which a script made the action that decided; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<String>,
     /// The calls in the rule's own files that led there, innermost first.

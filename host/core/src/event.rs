@@ -15,32 +15,32 @@ pub enum ItemKind {
     Alert,
 }
 
-/// A ticket, note or alert as it stands. The keys after `updated` are only there when they have something to say.
+/// A ticket, note or alert in its current state. The keys after `updated` are present only if they are not empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ItemSnapshot {
     pub id: i64,
     pub kind: ItemKind,
     pub tenant: String,
-    /// `T-12`: a ticket's own, or the one a note belongs to.
+    /// `T-12`: a ticket's own number, or that of the ticket a note belongs to.
     pub ticket: Option<String>,
     pub title: Option<String>,
     pub body: Option<String>,
-    /// An alert's is its severity.
+    /// For an alert, its severity.
     pub priority: Option<String>,
     pub queue: Option<String>,
     pub fields: BTreeMap<String, Value>,
-    /// A ticket's `open`, a note's `public` or `internal`, an alert's `firing` or `resolved`.
+    /// `open` for a ticket, `public` or `internal` for a note, `firing` or `resolved` for an alert.
     pub state: String,
-    /// RFC 3339 in UTC; an alert's first mail.
+    /// RFC 3339 in UTC; for an alert, the time of its first mail.
     pub created: String,
-    /// An alert's last mail, a ticket's last note.
+    /// The time of an alert's last mail or a ticket's last note.
     pub updated: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert_key: Option<String>,
-    /// How many mails an alert had.
+    /// The number of mails of an alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// Only old mail made it.
+    /// True if only old mail made it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub old: bool,
     #[serde(flatten)]

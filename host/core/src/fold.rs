@@ -1,4 +1,4 @@
-//! Comparing words without case and without building lower-case copies; the known words are written in lower case.
+//! Case-insensitive comparison without building lower-case copies; the known words are written in lower case.
 
 pub(crate) fn starts_with(text: &str, known: &str) -> bool {
     let ascii = |word: &str| word.bytes().next().filter(u8::is_ascii);
@@ -22,7 +22,7 @@ pub(crate) fn is_any(text: &str, known: &[&str]) -> bool {
     })
 }
 
-/// A subject without what gateways and ticket systems put before it: `[EXTERNAL] Re: x` is `Re: x`.
+/// Returns a subject without the prefixes of gateways and ticket systems: `[EXTERNAL] Re: x` is `Re: x`.
 pub(crate) fn without_tags(subject: &str) -> &str {
     const LONGEST_TAG: usize = 40;
     let mut rest = subject.trim_start();

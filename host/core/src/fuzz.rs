@@ -1,4 +1,4 @@
-//! Entry points of the fuzz targets (`tests/fuzz`) to functions that are private otherwise.
+//! Entry points for the fuzz targets (`tests/fuzz`) to private functions.
 
 /// Converts HTML to text, cut near `most` bytes.
 pub fn html_to_text(html: &str, most: usize) -> String {

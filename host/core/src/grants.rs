@@ -1,10 +1,10 @@
-//! Which kinds of action a rule may ask for: what a tenant grants, and what is refused by name.
+//! Grants of actions: the kinds that a tenant's rules may request, and the refusal of others by name.
 
 use serde::{Deserialize, Serialize};
 
 use crate::decision::Action;
 
-/// The kinds of action, as configuration and JSON name them.
+/// The kinds of action, named as in configuration and JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActionKind {
@@ -46,7 +46,7 @@ impl ActionKind {
         }
     }
 
-    /// Whether it says what becomes of the mail; what does not rides along.
+    /// Returns whether the action is a disposition; all others are side actions.
     pub fn is_disposition(self) -> bool {
         match self {
             Self::Ticket | Self::Note | Self::Alert | Self::Ignore | Self::Quarantine => true,
@@ -75,7 +75,7 @@ impl Action {
     }
 }
 
-/// A set of kinds; all of them where nobody chose.
+/// A set of kinds; all kinds by default.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ActionKinds(u16);
 
@@ -117,7 +117,7 @@ impl std::fmt::Debug for ActionKinds {
     }
 }
 
-/// Why an action is refused that its tenant was not granted.
+/// Returns why an action that its tenant was not granted is refused.
 pub fn not_granted(what: &str, tenant: &str) -> String {
     format!("{what} is not granted to tenant {tenant}")
 }

@@ -1,7 +1,8 @@
-//! What others wrote, made harmless for terminals, logs and listings: the one list of characters that steer a terminal or are not seen.
+//! Makes foreign text harmless for terminals, logs and listings: the one list of characters that control a terminal or
+//! are invisible.
 //!
-//! [`visible`] escapes them, so that nothing is lost; [`harmless`] leaves them out of a server's words; [`picture`] keeps one column
-//! for each on a screen.
+//! [`visible`] escapes these characters, so that nothing is lost; [`harmless`] removes them from a server's text;
+//! [`picture`] keeps one column for each on a screen.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -32,7 +33,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The text on one line: as [`visible`], with line ends and tabs as blanks.
+/// Returns the text on one line: like [`visible`], with line ends and tabs as spaces.
 pub fn on_one_line(text: &str) -> String {
     let flat: String = text
         .chars()
@@ -46,8 +47,9 @@ fn is_layout(c: char) -> bool {
     matches!(c, '\n' | '\t')
 }
 
-/// Whether a character moves the cursor, changes colours, rings, breaks a line, turns the direction of reading (Unicode UAX #9), or is
-/// not seen and changes what is read. The joiners U+200C and U+200D are letters' own in several scripts and stay.
+/// Returns whether a character moves the cursor, changes colours, rings, breaks a line, changes the reading direction
+/// (Unicode UAX #9), or is invisible and changes what is read. The joiners U+200C and U+200D belong to letters in several
+/// scripts and stay.
 pub fn is_hidden(c: char) -> bool {
     matches!(c,
         '\0'..='\x1f'
@@ -65,12 +67,13 @@ pub fn is_hidden(c: char) -> bool {
         | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Returns the text on one line: control characters and line ends become blanks, every other [hidden](is_hidden) character is dropped.
+/// Returns the text on one line: control characters and line ends become spaces, all other [hidden](is_hidden) characters
+/// are dropped.
 pub fn harmless(text: &str) -> String {
     harmless_chars(text).collect()
 }
 
-/// Returns the characters of [`harmless`], for callers with a limit of their own.
+/// Returns the characters of [`harmless`], for callers with their own limit.
 pub fn harmless_chars(text: &str) -> impl Iterator<Item = char> {
     text.chars().filter_map(|c| match c {
         c if c.is_control() || breaks(c) => Some(' '),
@@ -79,7 +82,7 @@ pub fn harmless_chars(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// Returns the one character that stands for this one on a screen: the picture of a control character, a blank for a line's end.
+/// Returns the character that represents this one on a screen: the picture of a control character, a space for a line end.
 pub fn picture(c: char) -> char {
     match c {
         '\t' | '\n' | '\r' => ' ',
@@ -90,7 +93,7 @@ pub fn picture(c: char) -> char {
     }
 }
 
-/// Line ends that are no control characters.
+/// Returns whether a character is a line end but not a control character.
 fn breaks(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}')
 }
@@ -130,7 +133,7 @@ mod tests {
         }
     }
 
-    /// The three ways to show a text agree on what is hidden.
+    /// The three ways to display a text agree on which characters are hidden.
     #[test]
     fn whatever_is_hidden_is_shown_by_none() {
         for c in (0..=0x10ffff).filter_map(char::from_u32) {

@@ -1,8 +1,9 @@
-//! The identity of what leaves the house: idempotency keys and Message-IDs, derived from the mail that they answer and never from a row.
+//! Identity of outgoing deliveries: idempotency keys and Message-IDs, derived from the mail that they answer and never
+//! from a row.
 //!
-//! A mail that is decided again, after a restore for example, repeats its keys. A different mail never meets one of them, because
-//! Message-ID and content are part of the key. The installation's secret keeps both unguessable for the people who wrote the mail,
-//! and apart from those of every other installation.
+//! A mail that is decided again, for example after a restore, repeats its keys. A different mail never gets one of them,
+//! because Message-ID and content are part of the key. The installation's secret makes both unguessable for the senders of
+//! mail, and different from those of every other installation.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -11,7 +12,7 @@ use sha2::Sha256;
 
 use crate::{AlertState, ContentHash};
 
-/// The secret of one installation. Prints nothing of itself.
+/// The secret of one installation. Its `Debug` output reveals nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InstallationSecret([u8; SECRET_BYTES]);
 
@@ -23,17 +24,17 @@ pub struct MailIdentity<'a> {
     /// Without angle brackets, as journalled.
     pub message_id: &'a str,
     pub content: &'a ContentHash,
-    /// 0, and one more each time the mail is decided again on purpose.
+    /// 0, plus one each time the mail is deliberately decided again.
     pub repetition: u32,
 }
 
 const SECRET_BYTES: usize = 32;
 /// The block size of SHA-256.
 const BLOCK_BYTES: usize = 64;
-/// Bytes of the code that a key or a Message-ID shows: 128 bits, in 32 digits.
+/// Bytes of the code in a key or a Message-ID: 128 bits, in 32 digits.
 const SHOWN_BYTES: usize = 16;
 
-// What a code is for, so that no code of one purpose equals one of another.
+// The purpose of a code, so that codes of different purposes never match.
 const DELIVERY: &str = "postroom delivery 1";
 const RULE_ALERT: &str = "postroom rule alert 1";
 const MESSAGE_ID: &str = "postroom message-id 1";
@@ -43,18 +44,19 @@ impl InstallationSecret {
         Self(random)
     }
 
-    /// Base64, as it is stored.
+    /// Returns the secret in base64, as it is stored.
     pub fn encode(&self) -> String {
         BASE64_STANDARD.encode(self.0)
     }
 
-    /// Returns none for anything but the base64 of 32 bytes.
+    /// Returns `None` for anything but the base64 of 32 bytes.
     pub fn decode(text: &str) -> Option<Self> {
         let bytes = BASE64_STANDARD.decode(text.trim()).ok()?;
         Some(Self(bytes.try_into().ok()?))
     }
 
-    /// HMAC-SHA-256 over the parts, each preceded by its length, so that no two lists of parts are one text.
+    /// Returns the HMAC-SHA-256 of the parts, each preceded by its length, so that two lists of parts never form the same
+    /// text.
     fn code(&self, purpose: &str, mail: &MailIdentity<'_>, parts: &[&[u8]]) -> String {
         use std::fmt::Write;
         let repetition = mail.repetition.to_be_bytes();
@@ -92,7 +94,7 @@ impl std::fmt::Debug for InstallationSecret {
 }
 
 impl MailIdentity<'_> {
-    /// Returns the idempotency key of what action number `action` sends to a target.
+    /// Returns the idempotency key of the delivery that action number `action` sends to a target.
     pub fn idempotency_key(
         &self,
         secret: &InstallationSecret,

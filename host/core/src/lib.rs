@@ -1,4 +1,4 @@
-//! Postroom's domain: what a mail, a rule's context and a decision are, and the judgement that needs no I/O.
+//! Postroom's domain: mails, the context of a rule, decisions, and the logic that needs no I/O.
 
 pub mod acknowledgement;
 pub mod backoff;

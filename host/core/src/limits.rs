@@ -1,23 +1,25 @@
-//! Limits and grants of rules, failure windows and automatic mail: each has a name, so that configuration can set it and a test can break it.
+//! Limits and grants of rules, failure windows and automatic mail. Each limit has a name, so that configuration can set
+//! it and a test can exceed it.
 
 use std::time::Duration;
 
 use crate::grants::ActionKinds;
 
-/// The limits of one rule. They hold for one mail, `init_time`, `compile_*`, `modules` and `source_bytes` for one load, `loaded_bytes` and the totals of `kv` for as long as it remembers.
+/// The limits of one rule. They hold for one mail; `init_time`, `compile_*`, `modules` and `source_bytes` hold for one
+/// load, `loaded_bytes` while the rule is loaded, and the totals of `kv` for all that the rule stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// All memories of an instance together. Not above [`Limits::MOST_MEMORY`].
+    /// All memories of an instance together, at most [`Limits::MOST_MEMORY`].
     pub memory_bytes: usize,
-    /// Computing time of one decision; a hundred times as long by the wall clock.
+    /// Computing time of one decision; the limit in wall-clock time is a hundred times as long.
     pub time: Duration,
-    /// Computing time, likewise, of a script's top level, or of a component's start.
+    /// Computing time of a script's top level or of a component's start, counted likewise.
     pub init_time: Duration,
     /// Address space of the process that compiles a component.
     pub compile_memory_bytes: usize,
     /// Computing time, in whole seconds, of the process that compiles a component.
     pub compile_time: Duration,
-    /// What all loaded rules of the tenant hold: images of scripts, compiled code.
+    /// Memory of all loaded rules of the tenant: images of scripts, compiled code.
     pub loaded_bytes: usize,
     /// The files of one script, itself included.
     pub modules: usize,
@@ -27,10 +29,10 @@ pub struct Limits {
     pub output_bytes: usize,
     /// Actions of one decision.
     pub actions: usize,
-    /// Arrays and objects within each other in one JSON value. What is stored wraps it in a few more, and a JSON reader
-    /// takes 127 at most.
+    /// Nesting depth of arrays and objects in one JSON value. The stored form adds a few levels, and a JSON reader accepts
+    /// at most 127.
     pub json_depth: usize,
-    /// The log of one decision. What is over it is cut.
+    /// The log of one decision. Anything over the limit is cut.
     pub log_bytes: usize,
     /// Different patterns in one decision.
     pub patterns: usize,
@@ -44,16 +46,16 @@ pub struct Limits {
     pub match_bytes: usize,
     /// How much of a field is searched.
     pub haystack_bytes: usize,
-    /// A `kv` key, the key of an alert or an expectation, the name of a field, a text that `lookup` is asked for.
+    /// Size of a `kv` key, the key of an alert or an expectation, the name of a field, or a text passed to `lookup`.
     pub key_bytes: usize,
     pub kv_value_bytes: usize,
     /// Different `kv` keys touched in one decision.
     pub kv_keys: usize,
-    /// Keys that one rule of a tenant may hold in its `kv` in all.
+    /// Keys that one rule of a tenant may hold in its whole `kv`.
     pub kv_total_keys: u64,
-    /// Bytes of keys and values that one rule of a tenant may hold in its `kv` in all.
+    /// Bytes of keys and values that one rule of a tenant may hold in its whole `kv`.
     pub kv_total_bytes: u64,
-    /// Questions to `lookup` in one decision.
+    /// Queries to `lookup` in one decision.
     pub lookups: usize,
     /// Rows that one lookup returns; the rest is left out.
     pub lookup_rows: usize,
@@ -62,7 +64,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The highest `memory_bytes`; what is above it counts as this.
+    /// The highest `memory_bytes`; a higher value counts as this one.
     pub const MOST_MEMORY: usize = 1 << 30;
 }
 
@@ -72,7 +74,8 @@ impl Default for Limits {
             memory_bytes: 64 << 20,
             time: Duration::from_millis(250),
             init_time: Duration::from_secs(2),
-            // Twice what the largest components in use need, which carry a whole language: 560 MiB and 15 s for JavaScript.
+            // Twice the need of the largest components in use, which contain a whole language: 560 MiB and 15 s for
+            // JavaScript.
             compile_memory_bytes: 1 << 30,
             compile_time: Duration::from_secs(60),
             loaded_bytes: 512 << 20,
@@ -100,12 +103,12 @@ impl Default for Limits {
     }
 }
 
-/// The grants of a rule: capabilities, which are not linked otherwise, and the actions it may request.
+/// The grants of a rule: capabilities, which are linked only if granted, and the actions that it may request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Grants {
-    /// The rule's own small memory.
+    /// The rule's own key-value store.
     pub kv: bool,
-    /// Questions about the tenant's contacts, assets, tickets and alerts.
+    /// Queries about the tenant's contacts, assets, tickets and alerts.
     pub lookup: bool,
     /// All by default.
     pub actions: ActionKinds,
@@ -118,10 +121,10 @@ impl Grants {
         actions: ActionKinds::ALL,
     };
 
-    /// The interfaces that have to be granted, by their names.
+    /// The interfaces that need a grant, by name.
     pub const CAPABILITIES: [&str; 2] = ["kv", "lookup"];
 
-    /// Whether an interface is linked: one that needs no grant is.
+    /// Returns whether an interface is linked; an interface that needs no grant always is.
     pub fn links(&self, interface: &str) -> bool {
         match interface {
             "kv" => self.kv,
@@ -131,10 +134,10 @@ impl Grants {
     }
 }
 
-/// The limits of a rule's own tests. A rule whose tests take more does not go live.
+/// The limits of a rule's own tests. A rule whose tests exceed them does not go live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TestLimits {
-    /// The number of cases. More fail as a whole, so that none is left out unnoticed.
+    /// The number of cases. If there are more, the tests fail as a whole, so that no case is silently skipped.
     pub cases: usize,
     /// The running time of all of them together.
     pub time: Duration,
@@ -155,13 +158,13 @@ pub const LOADED_BYTES: usize = 4 << 30;
 /// Generations of each tenant's rules that are kept.
 pub const KEPT_GENERATIONS: u64 = 1000;
 
-/// Bytes of each tenant's rule versions that are kept besides the live ones.
+/// Bytes of each tenant's rule versions that are kept in addition to the live ones.
 pub const KEPT_GENERATION_BYTES: u64 = 256 << 20;
 
 /// When a rule version is rolled back automatically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StrikeLimits {
-    /// The number of senders for whom it failed; 0 for never.
+    /// The number of senders for whom it failed; 0 means never.
     pub failures: usize,
     /// The number of its last mails that are considered.
     pub mails: usize,
@@ -177,7 +180,7 @@ impl Default for StrikeLimits {
 }
 
 impl StrikeLimits {
-    /// For rules that are never rolled back.
+    /// The limits of rules that are never rolled back.
     pub const NEVER: Self = Self {
         failures: 0,
         mails: 0,

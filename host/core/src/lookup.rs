@@ -1,4 +1,5 @@
-//! Lookups of a rule about its own tenant: contacts, assets, open tickets and alerts. Each question and answer can be recorded and compared.
+//! Lookups of a rule about its own tenant: contacts, assets, open tickets and alerts. Each query and its result can be
+//! recorded and compared.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,12 +19,12 @@ pub struct Contact {
     pub phone: Option<String>,
     #[serde(default)]
     pub vip: bool,
-    /// The other columns of its file.
+    /// The other columns of the file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
 }
 
-/// A machine or another thing of the tenant.
+/// A machine or other asset of the tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asset {
@@ -57,12 +58,12 @@ pub struct OpenTicket {
     /// RFC 3339 in UTC.
     #[serde(default)]
     pub created: String,
-    /// When it was last noted on.
+    /// The time of its last note.
     #[serde(default)]
     pub updated: String,
 }
 
-/// An alert as it stands.
+/// An alert in its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownAlert {
@@ -76,52 +77,52 @@ pub struct KnownAlert {
     pub service: Option<String>,
     #[serde(default)]
     pub summary: String,
-    /// Since when it is in this state, RFC 3339 in UTC.
+    /// The time at which it entered this state, RFC 3339 in UTC.
     #[serde(default)]
     pub since: String,
-    /// Its last mail.
+    /// The time of its last mail.
     #[serde(default)]
     pub updated: String,
-    /// The mails it had.
+    /// The number of its mails.
     #[serde(default)]
     pub count: u64,
 }
 
-/// How tickets are looked for.
+/// A search for tickets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TicketSearch {
-    /// The requester's address, compared without case.
+    /// The requester's address, compared case-insensitively.
     Requester(String),
-    /// A part of the title, without case.
+    /// A part of the title, compared case-insensitively.
     Subject(String),
-    /// A field of the ticket's own and its value: a text, or a number or flag as JSON writes it.
+    /// A custom field of the ticket and its value: a text, or a number or flag written as in JSON.
     Field(String, String),
 }
 
-/// One question.
+/// One query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Query {
-    /// The contact with this address, without case.
+    /// The contact with this address, compared case-insensitively.
     Contact(String),
-    /// Contacts whose name or address contains this, without case.
+    /// The contacts whose name or address contains this text, compared case-insensitively.
     Contacts(String),
-    /// The asset with this name, serial number or host, without case.
+    /// The asset with this name, serial number or host, compared case-insensitively.
     Asset(String),
-    /// Assets whose name, serial number or host contains this, without case.
+    /// The assets whose name, serial number or host contains this text, compared case-insensitively.
     Assets(String),
     /// The open ticket with this number.
     Ticket(String),
-    /// Open tickets, the newest first.
+    /// Open tickets, newest first.
     Tickets(TicketSearch),
     /// The alert with this key, firing or not.
     Alert(String),
-    /// Firing alerts whose key, host, service or summary contains this, without case; the newest first.
+    /// The firing alerts whose key, host, service or summary contains this text, compared case-insensitively, newest first.
     Alerts(String),
 }
 
-/// The results, in order; an empty list without any.
+/// The results, in order; an empty list if there are none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueryResult {
@@ -132,7 +133,7 @@ pub enum QueryResult {
 }
 
 impl Query {
-    /// The answer where there is nothing.
+    /// Returns the result of a query that finds nothing.
     pub fn nothing(&self) -> QueryResult {
         match self {
             Self::Contact(_) | Self::Contacts(_) => QueryResult::Contacts(Vec::new()),
@@ -142,7 +143,7 @@ impl Query {
         }
     }
 
-    /// The longest text in it, in bytes.
+    /// Returns the length of its longest text, in bytes.
     pub fn longest(&self) -> usize {
         match self {
             Self::Contact(text)
@@ -160,7 +161,7 @@ impl Query {
     }
 }
 
-/// As people read it: `contact ann@acme.example`, `tickets with site = lab`.
+/// Formats the query for people: `contact ann@acme.example`, `tickets with site = lab`.
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -194,7 +195,7 @@ impl QueryResult {
         self.len() == 0
     }
 
-    /// Keeps the first so many rows.
+    /// Keeps only the first `most` rows.
     pub fn truncate(&mut self, most: usize) {
         match self {
             Self::Contacts(rows) => rows.truncate(most),
@@ -204,7 +205,7 @@ impl QueryResult {
         }
     }
 
-    /// Roughly the bytes of its JSON.
+    /// Returns the approximate size of its JSON, in bytes.
     pub fn bytes(&self) -> usize {
         serde_json::to_vec(self).map_or(usize::MAX, |json| json.len())
     }
@@ -217,7 +218,7 @@ impl Contact {
 }
 
 impl Asset {
-    /// The words it is known by.
+    /// Returns the words that identify it.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         [Some(&self.name), self.serial.as_ref(), self.host.as_ref()]
             .into_iter()
@@ -239,7 +240,7 @@ impl KnownAlert {
     }
 }
 
-/// A text that is looked for without case; no character of it stands for others.
+/// A text to search for, case-insensitively and without wildcards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needle(String);
 
@@ -252,23 +253,23 @@ impl Needle {
         self.0.is_empty() || folded(text).contains(&self.0)
     }
 
-    /// As [`Needle::is_in`], for a text that is [`folded`] already.
+    /// Like [`Needle::is_in`], for a text that is already [`folded`].
     pub fn is_in_folded(&self, text: &str) -> bool {
         text.contains(&self.0)
     }
 }
 
-/// How texts are compared that are compared without case.
+/// Returns the form of a text for case-insensitive comparison.
 pub fn folded(text: &str) -> String {
     let folded = text.trim().to_lowercase();
-    // A sigma is written otherwise at a word's end, which the end of a part is not.
+    // A sigma has another form at the end of a word, but the searched part may end inside a word.
     match folded.contains('ς') {
         true => folded.replace('ς', "σ"),
         false => folded,
     }
 }
 
-/// The bare address in what a ticket has as its requester, folded: `Ann <ann@acme.example>` is `ann@acme.example`.
+/// Returns the bare address in a ticket's requester, folded: `Ann <ann@acme.example>` becomes `ann@acme.example`.
 pub fn requester_key(requester: &str) -> String {
     let bare = requester
         .rsplit_once('<')
@@ -277,7 +278,7 @@ pub fn requester_key(requester: &str) -> String {
     folded(bare)
 }
 
-/// A field's value as a question has it; none for what cannot be asked for.
+/// Returns a field's value in the form of a query; `None` for a value that cannot be searched for.
 pub fn field_key(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -287,7 +288,7 @@ pub fn field_key(value: &Value) -> Option<String> {
     }
 }
 
-/// All there is to know of a tenant, where it is little: what a test of a rule states.
+/// All records of a tenant, if there are few: the `lookup` data of a rule's test.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Known {
@@ -295,10 +296,10 @@ pub struct Known {
     pub contacts: Vec<Contact>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub assets: Vec<Asset>,
-    /// Open ones, the newest first.
+    /// Open tickets, newest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tickets: Vec<OpenTicket>,
-    /// The newest first.
+    /// Newest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<KnownAlert>,
 }
@@ -308,7 +309,7 @@ impl Known {
         *self == Self::default()
     }
 
-    /// Takes in what was found, each row once.
+    /// Adds results, each row once.
     pub fn add(&mut self, found: QueryResult) {
         fn merge<T: PartialEq>(known: &mut Vec<T>, rows: Vec<T>) {
             for row in rows {
@@ -325,7 +326,7 @@ impl Known {
         }
     }
 
-    /// The first `most` rows that a question is about.
+    /// Returns the first `most` rows that match a query.
     pub fn answer(&self, question: &Query, most: usize) -> QueryResult {
         match question {
             Query::Contact(email) => {

@@ -1,9 +1,9 @@
-//! How a mailbox is doing.
+//! The states of a mailbox.
 
 use crate::named::named;
 
 named! {
-    /// What a mailbox does, or what stops it.
+    /// The activity of a mailbox, or the reason that it waits.
     MailboxState {
         /// Not reached yet.
         Starting = "starting",
@@ -12,11 +12,11 @@ named! {
         Unreachable = "unreachable",
         /// The authorization server refuses the mailbox's account, or nobody is signed in.
         SignIn = "sign-in",
-        /// The server refuses what the mailbox needs.
+        /// The server refuses something that the mailbox needs.
         Refused = "refused",
         /// The server accepts the sign-in and soon ends the session, repeatedly.
         Unsteady = "unsteady",
-        /// The server gave the folder other numbers, and the folder is read again.
+        /// The server gave the folder new numbers, and the folder is read again.
         Renumbered = "renumbered",
         /// A secret, key or certificate that the sign-in needs is missing.
         Misconfigured = "misconfigured",
@@ -27,7 +27,7 @@ named! {
         DiskFull = "disk-full",
         /// The store cannot be written.
         StoreFailed = "store-failed",
-        /// A defect of Postroom ended the session.
+        /// A bug in Postroom ended the session.
         Defect = "defect",
     }
 }

@@ -13,7 +13,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// Returns the part after the last `@`, or an empty text.
+    /// Returns the part after the last `@`, or an empty string.
     pub fn domain(&self) -> &str {
         self.email.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
@@ -39,7 +39,7 @@ pub enum Classification {
     Machine,
 }
 
-/// One outcome of an authentication method (RFC 8601 section 2.7), folded to three.
+/// The result of an authentication method (RFC 8601 section 2.7), reduced to three values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthVerdict {
@@ -56,19 +56,19 @@ pub struct Authentication {
     pub dmarc: AuthVerdict,
 }
 
-/// A limit on its parts that a mail exceeds: rules would not see all of them.
+/// A limit on MIME parts that a mail exceeds: rules would not see all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverLimit {
-    /// More MIME parts, multiparts included.
+    /// It has more MIME parts, multiparts included.
     Parts { most: usize },
-    /// More multiparts within each other.
+    /// It nests multiparts more deeply.
     Depth { most: usize },
 }
 
 /// An attachment with its decoded content.
 #[derive(Debug, Clone)]
 pub struct Attachment {
-    /// The decoded file name, free of path parts; empty when the mail gives none.
+    /// The decoded file name, without folders; empty if the mail has none.
     pub name: String,
     /// Lower-case `type/subtype`.
     pub content_type: String,
@@ -90,36 +90,36 @@ pub struct Header {
 #[derive(Debug, Clone)]
 pub struct Message {
     pub subject: String,
-    /// The first readable address of From.
+    /// The first address of From that can be parsed.
     pub from: Option<Address>,
     pub to: Vec<Address>,
     pub cc: Vec<Address>,
     pub reply_to: Vec<Address>,
     /// The Date header as RFC 3339.
     pub date: Option<String>,
-    /// Without angle brackets; `HASH@synthetic.postroom.invalid` where the mail has none.
+    /// Without angle brackets; `HASH@synthetic.postroom.invalid` if the mail has none.
     pub message_id: String,
     /// Message-IDs of In-Reply-To, then References from the newest to the oldest, each once.
     pub references: Vec<String>,
-    /// The decoded text; derived from the HTML when there is no text part.
+    /// The decoded text; derived from the HTML if there is no text part.
     pub text: String,
     pub html: Option<String>,
-    /// The new words: `text` without quotes and signature.
+    /// The new text: `text` without quotes and signature.
     pub reply: String,
     pub headers: Vec<Header>,
     pub attachments: Vec<Attachment>,
     pub classification: Classification,
-    /// True when the mail was sent with a null return path (`Return-Path: <>`).
+    /// True if the mail was sent with a null return path (`Return-Path: <>`).
     pub null_sender: bool,
     pub authentication: Authentication,
     /// One short sentence for each thing that had to be repaired.
     pub repairs: Vec<String>,
-    /// Parts are missing here because the mail has too many, or nests them too deeply.
+    /// Set if parts are missing here because the mail has too many, or nests them too deeply.
     pub over_limit: Option<OverLimit>,
 }
 
 impl Message {
-    /// All values of a header, the name compared without case.
+    /// Returns all values of a header, whose name is compared case-insensitively.
     pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
         self.headers
             .iter()

@@ -1,4 +1,4 @@
-//! Enumerations whose values have one name each: in the database, in JSON, in logs and in listings.
+//! Enumerations whose values have one name each, which is used in the database, JSON, logs and listings.
 
 /// Declares an enumeration with the names of its values. Reading an unknown name fails.
 macro_rules! named {

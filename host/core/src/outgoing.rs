@@ -1,4 +1,4 @@
-//! Mail that leaves: what answers or forwards another mail, before anything knows how it is sent.
+//! Outgoing mail: replies and forwards, independent of how they are sent.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,17 +7,17 @@ use crate::effects::MailFacts;
 use crate::message::Address;
 use crate::parse::SYNTHETIC;
 
-/// Message-IDs in one References header at most (RFC 5322 section 3.6.4 lets the middle be dropped).
+/// The most Message-IDs in one References header (RFC 5322 section 3.6.4 allows dropping the middle).
 const REFERENCES: usize = 20;
-/// Characters of a subject at most.
+/// The most characters of a subject.
 const SUBJECT_CHARS: usize = 200;
 
-/// Why a mail leaves.
+/// The reason that a mail is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MailKind {
     Reply,
-    /// Carries the mail that it forwards, whole.
+    /// It contains the mail that it forwards, in full.
     Forward,
 }
 
@@ -26,15 +26,15 @@ pub enum MailKind {
 pub struct OutgoingMail {
     pub kind: MailKind,
     pub to: Vec<Address>,
-    /// A reply's names its ticket once, as `[T-12]`.
+    /// In a reply, contains the ticket's number once, as `[T-12]`.
     pub subject: String,
-    /// Empty in a forward, which carries the original.
+    /// Empty in a forward, which contains the original.
     pub text: String,
     pub html: Option<String>,
-    /// Without angle brackets, as are all Message-IDs here. Stable across tries, so that a repeated mail is recognised.
+    /// Without angle brackets, like all Message-IDs here. Stable across tries, so that a repeated mail is recognised.
     pub message_id: String,
     pub in_reply_to: Option<String>,
-    /// Oldest first, as they stand in the header (RFC 5322 section 3.6.4).
+    /// Oldest first, as in the header (RFC 5322 section 3.6.4).
     pub references: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn forward(facts: &MailFacts, to: &[String], message_id: String) -> O
     }
 }
 
-/// Returns `local@domain` out of `Name <local@domain>` or a bare address.
+/// Returns `local@domain` from `Name <local@domain>` or from a bare address.
 pub fn bare_address(text: &str) -> &str {
     match text.rsplit_once('<') {
         Some((_, rest)) => rest.split('>').next().unwrap_or(rest).trim(),
@@ -83,7 +83,7 @@ pub fn bare_address(text: &str) -> &str {
     }
 }
 
-/// Nobody else knows the Message-ID of a mail that came without one.
+/// Returns `None` for a synthetic Message-ID, which nobody else knows.
 fn known_id(message_id: &str) -> Option<String> {
     (!message_id.is_empty() && !message_id.ends_with(SYNTHETIC)).then(|| message_id.to_owned())
 }

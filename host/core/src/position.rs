@@ -1,23 +1,23 @@
-//! Where one mail lies: on its server, or in a file that somebody imported.
+//! The position of one mail: on its server, or in an imported file.
 
 use std::borrow::Cow;
 
-/// Where one mail lies: enough to acknowledge it after a restart.
+/// The position of one mail, sufficient to acknowledge it after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Position {
-    /// On the mailbox's server. Opaque to everyone but the protocol that wrote it, like [`crate::Cursor`].
+    /// On the mailbox's server. Opaque to all code but the protocol that wrote it, like [`crate::Cursor`].
     OnServer(String),
-    /// In a file, by its name: nothing is to be acknowledged.
+    /// In a file, by its name; nothing has to be acknowledged.
     Imported(String),
 }
 
 /// Marks an imported mail in the stored form.
 const IMPORTED: &str = "imported:";
-/// Marks a server's position that would be taken for something else.
+/// Marks a server's position that would otherwise be read as another kind.
 const ON_SERVER: &str = "server:";
 
 impl Position {
-    /// Returns the position as it is stored.
+    /// Returns the position in its stored form.
     pub fn stored(&self) -> Cow<'_, str> {
         match self {
             Position::OnServer(text)

@@ -1,4 +1,4 @@
-//! A mail before anyone has read it: its bytes, how far its mailbox was read, and its content's hash.
+//! A mail before it is parsed: its bytes, the cursor of its mailbox, and its content hash.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Position;
 
-/// How far a mailbox was read. Opaque to everyone but the protocol that wrote it.
+/// How far a mailbox was read. Opaque to all code but the protocol that wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor(pub String);
 
@@ -14,23 +14,23 @@ pub struct Cursor(pub String);
 #[derive(Debug, Clone)]
 pub struct RawMessage {
     pub position: Position,
-    /// The mail as the server gave it, or its beginning when it is over the raw limit.
+    /// The mail as the server returned it, or its beginning if it exceeds the raw limit.
     pub bytes: Bytes,
-    /// The size the server states, in bytes. Larger than `bytes` when only the beginning was fetched.
+    /// The size that the server states, in bytes. Larger than `bytes` if only the beginning was fetched.
     pub size: u64,
-    /// Whether it is older than the mailbox's first contact. Old mail is decided and listed; it is never answered, and it goes to
-    /// no target unless somebody asked for that.
+    /// Whether it is older than the mailbox's first contact. Old mail is decided and listed; it is never answered, and its
+    /// items go to no target unless the configuration or the import asks for that.
     pub old: bool,
 }
 
 impl RawMessage {
-    /// Whether all of the mail is here.
+    /// Returns whether the mail is complete.
     pub fn is_whole(&self) -> bool {
         self.bytes.len() as u64 >= self.size
     }
 }
 
-/// SHA-256 over a mail's bytes, a rule's source or a component.
+/// The SHA-256 of a mail's bytes, a rule's source or a component.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentHash(pub [u8; 32]);
 

@@ -1,21 +1,21 @@
-//! Receipts: what a target answers when it takes a delivery.
+//! Receipts: a target's response when it accepts a delivery.
 
 use serde::{Deserialize, Serialize};
 
-/// What a target answered when it took a delivery.
+/// A target's response when it accepted a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Receipt {
-    /// Its words or status, kept for people.
+    /// Its text or status, kept for people.
     pub status: String,
-    /// Where the item is over there; none where the target does not say.
+    /// The item's reference in the target; `None` if the target does not return one.
     pub external: Option<ExternalRef>,
 }
 
-/// A ticket or alert as a target knows it.
+/// A ticket or alert as the target identifies it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExternalRef {
     pub id: String,
-    /// As people there call it, where that is not the id.
+    /// The number that people there use, if it differs from the id.
     pub number: Option<String>,
     pub url: Option<String>,
 }

@@ -1,26 +1,26 @@
-//! The new words of a mail: its text without the quoted history and the signature. When in doubt, more is kept.
+//! Extracts the new text of a mail: without the quoted history and the signature. In doubt, more is kept.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::fold::{is_any, starts_with, starts_with_any, without_tags};
 
-/// Put into outgoing mails above the history; what a reply holds from this line on is not new.
+/// The line that outgoing mails have above the history; in a reply, everything from this line on is old.
 pub const DELIMITER: &str = "## reply above this line ##";
 
-/// Longest line looked at closely, in bytes. Longer ones are prose.
+/// The longest line that is examined, in bytes. Longer ones are prose.
 const LONGEST_LINE: usize = 400;
-/// Lines that one attribution ("On … wrote:") may be wrapped over.
+/// The most lines that one attribution ("On … wrote:") may be wrapped over.
 const ATTRIBUTION_LINES: usize = 4;
-/// Lines within which a header block must show its labels.
+/// The number of lines within which a header block must show its labels.
 const BLOCK_LINES: usize = 8;
-/// Most lines of a signature; what is longer is kept as text.
+/// The most lines of a signature; a longer one is kept as text.
 const SIGNATURE_LINES: usize = 30;
-/// The same after a delimiter that lost its blank.
+/// The same limit after a delimiter that lost its trailing space.
 const DOUBTFUL_SIGNATURE_LINES: usize = 12;
 
-/// Returns the sender's new words. Keeps the whole text of a forwarded mail, which is the matter itself. Never empty unless the text
-/// is. `threaded` says that the mail references another mail.
+/// Returns the sender's new text. Keeps the whole text of a forwarded mail, since that is what it is about. The result is
+/// empty only if the text is. `threaded` means that the mail references another mail.
 pub fn new_words(text: &str, subject: &str, threaded: bool) -> String {
     let prefix = subject_prefix(subject);
     if is_any(prefix, FORWARD_PREFIXES) {
@@ -63,7 +63,7 @@ impl<'a> Lines<'a> {
         &self.text[self.spans[index].clone()]
     }
 
-    /// The line without blanks around it; empty past the end.
+    /// Returns the line without surrounding spaces; empty past the end.
     fn get(&self, index: usize) -> &'a str {
         match self.spans.get(index) {
             Some(span) => self.text[span.clone()].trim(),
@@ -81,7 +81,7 @@ impl<'a> Lines<'a> {
         None
     }
 
-    /// The first full line below the block of full lines at `index`.
+    /// Returns the first full line below the block of full lines at `index`.
     fn below_block(&self, mut index: usize) -> Option<usize> {
         while index < self.len() && !self.get(index).is_empty() {
             index += 1;
@@ -94,10 +94,10 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The lines that are not quoted history. What is no reply may be a form, a log or a forwarded mail under another subject: there
-/// only quotes below an attribution are history.
+/// Returns the lines that are not quoted history. A mail that is not a reply may be a form, a log or a forwarded mail under
+/// another subject: in it, only quotes below an attribution are history.
 fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
-    // A trailing run of quotes needs no attribution to be one.
+    // Quotes at the end count as history even without an attribution.
     let mut trailing = lines.len();
     while is_reply
         && trailing > 0
@@ -122,7 +122,7 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
             return kept;
         }
         if line.starts_with('>') {
-            // Apple's mailers quote what they forward.
+            // Apple's mailers quote the mails that they forward.
             if !attributed && is_forward_line(line.trim_start_matches(['>', ' '])) {
                 kept.extend(index..lines.len());
                 return kept;
@@ -139,7 +139,7 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
             return kept;
         }
         if is_reply && (is_original_line(line) || starts_header_block(lines, index)) {
-            // Where the quoted mail has its marks too, answers may stand between them.
+            // If the quoted mail has quote marks too, answers may be between them.
             if let Some(body) = lines.below_block(index)
                 && lines.is_quoted(body)
             {
@@ -148,7 +148,7 @@ fn without_history(lines: &Lines<'_>, is_reply: bool) -> Vec<usize> {
                 continue;
             }
             if !any_words {
-                // History first: what is below it may be the answer.
+                // The history comes first: the text below it may be the answer.
                 kept.extend(index..lines.len());
             }
             return kept;
@@ -191,7 +191,8 @@ fn without_signature(lines: &Lines<'_>, mut kept: Vec<usize>) -> Vec<usize> {
     kept
 }
 
-/// Where the delimiter of RFC 3676 section 4.3 stands. Many mailers lose its blank; then it must be the only such line.
+/// Returns the position of the delimiter of RFC 3676 section 4.3. Many mailers lose its trailing space; then it must be the
+/// only such line.
 fn signature(lines: &Lines<'_>, kept: &[usize]) -> Option<usize> {
     let below = |at: usize| kept.len() - at - 1;
     let exact = kept.iter().position(|index| lines.raw(*index) == "-- ");
@@ -208,7 +209,7 @@ fn signature(lines: &Lines<'_>, kept: &[usize]) -> Option<usize> {
     }
 }
 
-/// Takes off the line above our delimiter that tells in some language who wrote when.
+/// Removes the attribution above our delimiter, in whatever language.
 fn drop_attribution(lines: &Lines<'_>, kept: &mut Vec<usize>) {
     let last = kept.iter().rposition(|index| !lines.get(*index).is_empty());
     if let Some(last) = last
@@ -226,7 +227,7 @@ fn is_delimiter(line: &str) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(DELIMITER))
 }
 
-/// The `Re` of `Re:`, `RE :`, `Re[2]:` and `[EXTERNAL] Re:`; the whole subject where there is no colon.
+/// Returns the `Re` of `Re:`, `RE :`, `Re[2]:` and `[EXTERNAL] Re:`; the whole subject if there is no colon.
 fn subject_prefix(subject: &str) -> &str {
     let subject = without_tags(subject);
     let prefix = subject.split([':', '：']).next().unwrap_or_default();
@@ -301,7 +302,7 @@ fn is_forward_line(line: &str) -> bool {
     }
 }
 
-/// The words of `---- words ----`.
+/// Returns the words of `---- words ----`.
 fn between_dashes(line: &str) -> Option<&str> {
     let words = line
         .strip_prefix("--")?
@@ -325,7 +326,7 @@ const FROM_LABELS: &[&str] = &[
     "kimden",
     "差出人",
 ];
-/// Labels of the time, which some web mails put above the sender.
+/// Labels of the time, which some web mail programs put above the sender.
 const TIME_FIRST_LABELS: &[&str] = &["gesendet", "sent"];
 const OTHER_LABELS: &[&str] = &[
     "sent",
@@ -391,7 +392,8 @@ const OTHER_LABELS: &[&str] = &[
     "件名", // ja
 ];
 
-/// A `From:` line, perhaps under a rule, with two more labels close below, and a date or a time of day.
+/// Returns whether a header block begins here: a `From:` line, perhaps below a rule, closely followed by two more labels
+/// and a date or a time of day.
 fn starts_header_block(lines: &Lines<'_>, index: usize) -> bool {
     let line = lines.get(index);
     let mut first = index;
@@ -417,7 +419,7 @@ fn starts_header_block(lines: &Lines<'_>, index: usize) -> bool {
     others >= 2 && dated
 }
 
-/// The word before a line's colon, without the stars of bold text.
+/// Returns the word before a line's colon, without the asterisks of bold text.
 fn label(line: &str) -> Option<&str> {
     const LONGEST_LABEL: usize = 24;
     let line = line.trim_start_matches('*');
@@ -425,7 +427,7 @@ fn label(line: &str) -> Option<&str> {
     Some(line[..colon].trim_matches(|c: char| c == '*' || c.is_whitespace()))
 }
 
-/// First words of an attribution, in lower case, and the words one of which must end it (nothing: any ending).
+/// First words of an attribution, in lower case, and the words of which one must end it (an empty list: any ending).
 const ATTRIBUTIONS: &[(&str, &[&str])] = &[
     ("on ", &["wrote:", "writes:", "schrieb:"]),
     ("am ", &["schrieb", "geschrieben:"]),
@@ -444,11 +446,11 @@ const ATTRIBUTIONS: &[(&str, &[&str])] = &[
 struct Attribution {
     /// The line below it.
     after: usize,
-    /// It holds an address, or a time of day and a year, as programs write it and people do not.
+    /// Whether it contains an address, or a time of day and a year: programs write these, people do not.
     sure: bool,
 }
 
-/// The attribution that begins at `index`.
+/// Returns the attribution that begins at `index`.
 fn attribution(lines: &Lines<'_>, index: usize) -> Option<Attribution> {
     let first = lines.get(index);
     let known = ATTRIBUTIONS
@@ -476,8 +478,8 @@ fn attribution(lines: &Lines<'_>, index: usize) -> Option<Attribution> {
             }
         }
     }
-    // `2024-05-01 12:00 GMT+02:00 Name <a@b>:` and `Name <a@b> wrote:` in any language, when quotes follow at once. A long
-    // one is wrapped before the address.
+    // `2024-05-01 12:00 GMT+02:00 Name <a@b>:` and `Name <a@b> wrote:` in any language, if quotes follow directly. A
+    // long one is wrapped before the address.
     let (line, after) = if first.ends_with('<') {
         (
             Cow::Owned(format!("{first}{}", lines.get(index + 1))),
@@ -496,7 +498,7 @@ fn attribution(lines: &Lines<'_>, index: usize) -> Option<Attribution> {
     None
 }
 
-/// Lines that phones and apps put under a mail, alone below a blank line, in lower case.
+/// Lines that phones and apps add below a mail, alone after a blank line, in lower case.
 const DEVICE: &[&str] = &[
     "sent from my ",
     "sent from mail for windows",
@@ -548,7 +550,7 @@ fn is_device_line(line: &str) -> bool {
     line.len() <= 160 && starts_with_any(line, DEVICE)
 }
 
-/// `9:30`, `9.30`, `9h30`, and dates of digits.
+/// Returns whether a text contains `9:30`, `9.30`, `9h30`, or a date in digits.
 fn has_date_or_time(text: &str) -> bool {
     text.as_bytes().windows(3).any(|w| {
         w[0].is_ascii_digit()
@@ -600,7 +602,7 @@ mod tests {
             let text = line.repeat(1_000_000 / line.len());
             let started = std::time::Instant::now();
             new_words(&text, "Re: x", true);
-            // Far below what quadratic work would take, also without optimisation on a busy machine.
+            // Far below the time of quadratic work, even without optimisation on a busy machine.
             assert!(started.elapsed().as_secs() < 20, "{line:?}");
         }
     }

@@ -1,9 +1,9 @@
-//! Ticket numbers: as people write them, and in subjects, where they hint at the thread a mail belongs to, to be checked against
-//! the store.
+//! Ticket numbers: parsed from names, and from subjects, where they suggest a mail's thread and have to be checked
+//! against the store.
 
-/// Most numbers taken from one subject.
+/// The most numbers taken from one subject.
 const MOST_NUMBERS: usize = 5;
-/// Bytes of the subject that are looked at.
+/// Bytes of the subject that are searched.
 const LONGEST_SUBJECT: usize = 1000;
 /// Longest number, in digits.
 const MOST_DIGITS: usize = 9;
@@ -13,7 +13,7 @@ pub fn ticket_name(number: i64) -> String {
     format!("T-{number}")
 }
 
-/// Returns `T-12` as `12`; none for anything else.
+/// Returns `T-12` as `12`; `None` for anything else.
 pub fn ticket_number(name: &str) -> Option<i64> {
     let digits = name.strip_prefix("T-")?;
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -22,7 +22,8 @@ pub fn ticket_number(name: &str) -> Option<i64> {
     digits.parse().ok()
 }
 
-/// The ticket numbers a subject names, as `T-12`, each once: first those written `T-12` or `[T-12]`, then those written `#12`.
+/// Returns the ticket numbers in a subject, as `T-12`, each once: first those written `T-12` or `[T-12]`, then those
+/// written `#12`.
 pub fn ticket_numbers(subject: &str) -> Vec<String> {
     let subject = &subject.as_bytes()[..subject.len().min(LONGEST_SUBJECT)];
     let mut sure = Vec::new();

@@ -1,4 +1,4 @@
-//! What of a tenant's records an action changes and a question reads, for deciding several mails at once.
+//! Which of a tenant's records an action changes and a query reads; used for speculative batches.
 
 use crate::decision::Action;
 use crate::lookup::Query;
@@ -35,16 +35,16 @@ impl Touches {
         self == Self::NOTHING
     }
 
-    /// Whether both name the same kind of record.
+    /// Returns whether both name the same kind of record.
     pub fn overlap(self, other: Self) -> bool {
         self.tickets && other.tickets || self.alerts && other.alerts
     }
 }
 
-// Both matches name every variant: a new action or question is placed here, or nothing compiles.
+// Both matches name every variant, so that a new action or query does not compile until it is added here.
 
 impl Action {
-    /// Returns what committing this action changes.
+    /// Returns which records the commit of this action changes.
     pub fn touches(&self) -> Touches {
         match self {
             Self::Ticket(_) | Self::Note(_) => Touches::TICKETS,
@@ -60,7 +60,7 @@ impl Action {
 }
 
 impl Query {
-    /// Returns what the answer depends on. Contacts and assets come from files, which no decision changes.
+    /// Returns which records the result depends on. Contacts and assets come from files, which no decision changes.
     pub fn reads(&self) -> Touches {
         match self {
             Self::Ticket(_) | Self::Tickets(_) => Touches::TICKETS,

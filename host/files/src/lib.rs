@@ -1,4 +1,5 @@
-//! The one way to open a file that somebody else can place: without waiting, no device, pipe or folder, no more bytes than a limit, and where that is asked no link that leads out of a folder.
+//! Opens files that somebody else may have placed: without waiting, no device, pipe or folder, no more bytes than a
+//! limit, and, if required, no symbolic link that leads out of a folder.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -11,13 +12,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-/// How a folder on the way is opened: to go on from it, which needs no right to list it.
+/// Flags for opening a folder on the path: to continue from it, which needs no right to list it.
 #[cfg(target_os = "linux")]
 const STEP: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
 const STEP: OFlags = OFlags::RDONLY;
 
-/// How a file is opened for reading: a pipe without a writer is not waited for, and no terminal becomes ours.
+/// Flags for opening a file to read: they do not wait for a pipe's writer, and no terminal becomes ours.
 const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
@@ -25,19 +26,19 @@ const READ: OFlags = OFlags::RDONLY
 const PRIVATE: u32 = 0o600;
 const PRIVATE_FOLDER: u32 = 0o700;
 
-/// Something that is there, in a folder or below it.
+/// An existing path in a folder or below it.
 pub struct ConfinedPath {
     folder: PathBuf,
-    /// From the folder on, without links.
+    /// The path from the folder, without symbolic links.
     way: PathBuf,
 }
 
 /// Why a path is not inside a folder.
 #[derive(Debug)]
 pub enum EscapesRoot {
-    /// Its links lead out.
+    /// Its symbolic links lead out of the folder.
     Out,
-    /// It leads nowhere.
+    /// It does not exist or cannot be followed.
     Nowhere(io::Error),
 }
 
@@ -46,14 +47,14 @@ pub enum EscapesRoot {
 pub enum Unread {
     Missing,
     LeadsOut,
-    /// A folder, a pipe, a device or the like.
+    /// It is a folder, a pipe, a device or similar.
     NoFile,
-    /// It has so many bytes.
+    /// It exceeds the limit; the value is its size in bytes.
     TooLarge(u64),
     Other(String),
 }
 
-/// Opens a file that must lie in a folder, wherever its links lead; without a folder as [`open`] does.
+/// Opens a file that must be inside a folder, wherever its symbolic links lead; without a folder, like [`open`].
 pub fn open_file(within: Option<&Path>, path: &Path) -> Result<File, Unread> {
     let Some(folder) = within else {
         return open(path);
@@ -61,24 +62,25 @@ pub fn open_file(within: Option<&Path>, path: &Path) -> Result<File, Unread> {
     file_only(ConfinedPath::find(folder, path)?.open()?)
 }
 
-/// Opens a file that may lie anywhere, links followed: a key, a secret, a mail of a spool. Never waits for the other end of a pipe.
+/// Opens a file at any path, following symbolic links: a key, a secret, a mail of a spool. Never waits for the other end of
+/// a pipe.
 pub fn open(path: &Path) -> Result<File, Unread> {
     let opened = openat(CWD, path, READ, Mode::empty());
     file_only(File::from(opened.map_err(of_errno)?))
 }
 
-/// Reads a file that may lie anywhere, links followed, if it has no more bytes than `most`.
+/// Reads a file at any path, following symbolic links, if it has at most `most` bytes.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
     read_whole(&open(path)?, most)
 }
 
-/// Reads a file that must lie in a folder, if it has no more bytes than `most`.
+/// Reads a file that must be inside a folder, if it has at most `most` bytes.
 pub fn read_within(folder: &Path, path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
     read_whole(&open_file(Some(folder), path)?, most)
 }
 
-/// Reads what the caller of a command names on its command line, if it has no more bytes than `most`: only there a pipe is as
-/// good as a file (`<(…)`), and is waited for.
+/// Reads a file named on a command line, if it has at most `most` bytes. Only here a pipe is accepted (`<(…)`), and waited
+/// for.
 pub fn read_argument(path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
     let file = File::open(path)?;
     match file.metadata()?.is_dir() {
@@ -87,7 +89,7 @@ pub fn read_argument(path: &Path, most: u64) -> Result<Vec<u8>, Unread> {
     }
 }
 
-/// Writes a file that only its owner may read, in place of what had its name; a link is replaced, not followed.
+/// Writes a file that only its owner may read, replacing an existing one; a symbolic link is replaced, not followed.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -95,7 +97,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Writes a file that must lie in a folder. One that is there keeps its mode, a new one has that of the file `like`.
+/// Writes a file that must be inside a folder. An existing file keeps its mode; a new one gets the mode of the file `like`.
 pub fn write_within(folder: &Path, path: &Path, content: &[u8], like: &Path) -> io::Result<()> {
     match ConfinedPath::find(folder, path) {
         Ok(found) => found.replace(content),
@@ -109,7 +111,7 @@ pub fn write_within(folder: &Path, path: &Path, content: &[u8], like: &Path) -> 
     }
 }
 
-/// Makes a folder that only its owner may look into, with those above it that are missing. One that is there keeps its mode.
+/// Creates a folder that only its owner may access, with its missing parents. An existing folder keeps its mode.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -117,9 +119,9 @@ pub fn make_private_folder(path: &Path) -> io::Result<()> {
         .create(path)
 }
 
-/// All that a file holds, if that is no more than so many bytes. A file that grows meanwhile is not read further.
+/// Returns the whole content of a file, if it has at most `most` bytes. If the file grows meanwhile, no more is read.
 pub fn read_whole(file: &File, most: u64) -> Result<Vec<u8>, Unread> {
-    // In one piece: of a secret no copy is left behind by growing.
+    // Allocated at once, so that growing leaves no copy of a secret behind.
     let stated = file.metadata()?.len().min(most).saturating_add(1);
     let mut bytes = Vec::with_capacity(usize::try_from(stated).unwrap_or_default());
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -130,13 +132,13 @@ pub fn read_whole(file: &File, most: u64) -> Result<Vec<u8>, Unread> {
     }
 }
 
-/// Makes renamed and removed names of a folder durable.
+/// Makes renames and removals in a folder durable.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 impl fmt::Display for Unread {
-    /// Finishes the sentence "the file … ".
+    /// Writes the end of the sentence "the file … ".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unread::Missing => f.write_str("is not there"),
@@ -178,7 +180,7 @@ impl From<EscapesRoot> for Unread {
 }
 
 impl ConfinedPath {
-    /// Follows a path. Links that stay in the folder are as good as files.
+    /// Resolves a path. Symbolic links that stay inside the folder are allowed.
     pub fn find(folder: &Path, path: &Path) -> Result<Self, EscapesRoot> {
         let real = |path: &Path| here(path).canonicalize().map_err(EscapesRoot::Nowhere);
         let (folder, path) = (real(folder)?, real(path)?);
@@ -193,21 +195,22 @@ impl ConfinedPath {
         self.folder.join(&self.way).is_file()
     }
 
-    /// Opens it for reading, step by step from the folder, and fails where a link has come into the way since. Never waits for
-    /// the other end of a pipe.
+    /// Opens it for reading, step by step from the folder, and fails if a symbolic link has replaced a part of the path
+    /// since. Never waits for the other end of a pipe.
     fn open(&self) -> io::Result<File> {
         let (folder, name) = self.last_step()?;
         open_in(&folder, name)
     }
 
-    /// Replaces its content atomically and keeps mode and owner. Fails if a link has taken a part of the path since.
+    /// Replaces its content atomically and keeps mode and owner. Fails if a symbolic link has replaced a part of the path
+    /// since.
     pub fn replace(&self, content: &[u8]) -> io::Result<()> {
         let (folder, name) = self.last_step()?;
         let about = open_in(&folder, name)?.metadata()?;
         let mut fresh_name = OsString::from(".");
         fresh_name.push(name);
         fresh_name.push(".postroom-new");
-        // What a process left that died meanwhile.
+        // Left by a process that died.
         let _ = unlinkat(&folder, &fresh_name, AtFlags::empty());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -215,13 +218,13 @@ impl ConfinedPath {
         let written = (|| {
             let mut fresh = File::from(fresh);
             fresh.write_all(content)?;
-            // Only root may give a file away, and for everybody else it is theirs already.
+            // Only root can give a file away; for all others the file already has its owner.
             let _ = fchown(&fresh, Some(about.uid()), Some(about.gid()));
             fresh.set_permissions(Permissions::from_mode(about.mode()))?;
             fresh.sync_all()?;
             renameat(&folder, &fresh_name, &folder, name)?;
             let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            // A folder that may not be listed is on disk a little later.
+            // A folder that may not be listed becomes durable a little later.
             if let Ok(folder) = openat(&folder, ".", readable, Mode::empty()) {
                 File::from(folder).sync_all()?;
             }
@@ -233,7 +236,7 @@ impl ConfinedPath {
         written
     }
 
-    /// The folder that it lies in, reached without links, and its name there.
+    /// Returns the folder that contains it, reached without symbolic links, and its name there.
     fn last_step(&self) -> io::Result<(OwnedFd, &OsStr)> {
         let flags = STEP | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut at = openat(CWD, &self.folder, flags, Mode::empty())?;
@@ -246,7 +249,7 @@ impl ConfinedPath {
                 Mode::empty(),
             )?;
         }
-        // The folder itself is in itself.
+        // The folder itself counts as inside itself.
         Ok((at, self.way.file_name().unwrap_or(OsStr::new("."))))
     }
 }
@@ -256,7 +259,7 @@ fn open_in(folder: &OwnedFd, name: &OsStr) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Creates a new file; fails for an existing one or a link.
+/// Creates a new file; fails if there is a file or a symbolic link.
 fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -273,7 +276,7 @@ fn file_only(file: File) -> Result<File, Unread> {
     }
 }
 
-/// A socket cannot even be opened.
+/// Converts an error. A socket cannot even be opened.
 fn of_errno(error: Errno) -> Unread {
     match error {
         Errno::NXIO => Unread::NoFile,
@@ -281,7 +284,7 @@ fn of_errno(error: Errno) -> Unread {
     }
 }
 
-/// The path, where an empty one is the folder we are in.
+/// Returns the path; an empty path becomes the current folder.
 pub fn here(path: &Path) -> &Path {
     match path.as_os_str().is_empty() {
         true => Path::new("."),
@@ -326,7 +329,7 @@ mod tests {
         for name in ["dangling", "missing"] {
             assert!(matches!(find(name), Err(EscapesRoot::Nowhere(_))), "{name}");
         }
-        // Found while it was inside, and swapped before it is opened: the file, and a folder on the way to it.
+        // Found while inside, then swapped before it is opened: the file, and a folder on the path to it.
         let (file, below) = (find("a").unwrap(), find("sub/b").unwrap());
         std::fs::rename(at("room/out"), at("room/a")).unwrap();
         std::fs::rename(at("room/sub"), at("room/old")).unwrap();
@@ -349,7 +352,7 @@ mod tests {
         assert!(at("room/link").is_symlink());
         let mode = std::fs::metadata(at("room/sub/a")).unwrap().mode();
         assert_eq!(mode & 0o777, 0o640);
-        // Nothing is left beside it, and nothing is written through a link that came late.
+        // Nothing is left in the folder, and nothing is written through a symbolic link that appeared later.
         let beside = || std::fs::read_dir(at("room/sub")).unwrap().count();
         assert_eq!(beside(), 1);
         std::fs::rename(at("room/sub/a"), at("elsewhere")).unwrap();
@@ -380,7 +383,7 @@ mod tests {
         std::fs::create_dir_all(&inside).unwrap();
         std::fs::write(&outside, "secret").unwrap();
         let at = |name: &str| inside.join(name);
-        // Nobody will ever write into it.
+        // It has no writer.
         rustix::fs::mkfifoat(CWD, at("pipe"), Mode::RUSR).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         symlink("/dev/zero", at("zero")).unwrap();
@@ -396,7 +399,7 @@ mod tests {
                 other => panic!("{odd}: {other:?}"),
             }
         }
-        // A secret may be a link: orchestrators mount them so.
+        // A secret may be a symbolic link: orchestrators mount secrets that way.
         assert_eq!(super::read(&at("out"), 9).unwrap(), b"secret");
         assert!(matches!(read_argument(&inside, 9), Err(Unread::NoFile)));
     }

@@ -1,17 +1,17 @@
-//! Character references of HTML: every name that stands for one character, and numbers.
+//! Character references of HTML: all names that represent one character, and numbers.
 
-/// `NAME CODE` in hexadecimal, a line each, sorted by name (WHATWG HTML section 13.5). The 93 names that stand for two characters,
-/// signs of mathematics, are left out.
+/// `NAME CODE` in hexadecimal, one per line, sorted by name (WHATWG HTML section 13.5). The 93 names that represent two
+/// characters, mathematical signs, are left out.
 const NAMES: &str = include_str!("entities.txt");
-/// The characters of numbers from 128 to 159: those of windows-1252, since mailers write these (WHATWG HTML section 13.2.5.84).
+/// The characters of the numbers 128 to 159: those of windows-1252, as mailers use them (WHATWG HTML section 13.2.5.84).
 const C1: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
     '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
-/// The most bytes between `&` and `;`: more than the longest name has, and room for zeros before a number.
+/// The most bytes between `&` and `;`: more than the longest name, and room for zeros before a number.
 const LONGEST: usize = 32;
 
-/// Decodes the references of a text. Text that is no reference stays as it is.
+/// Decodes the references of a text. Other text stays unchanged.
 pub fn decode(text: &str) -> String {
     let mut decoded = String::with_capacity(text.len());
     let mut rest = text;
@@ -26,8 +26,8 @@ pub fn decode(text: &str) -> String {
     decoded
 }
 
-/// Returns the character of the reference with which a text begins, and the reference's length in bytes. A number that is no
-/// character's stands for U+FFFD.
+/// Returns the character of the reference at the start of a text, and the reference's length in bytes. A number that is not
+/// a character's becomes U+FFFD.
 pub fn reference(text: &str) -> Option<(char, usize)> {
     let inner = text.strip_prefix('&')?;
     let end = inner.bytes().take(LONGEST + 1).position(|b| b == b';')?;
@@ -39,7 +39,7 @@ pub fn reference(text: &str) -> Option<(char, usize)> {
     Some((c, end + 2))
 }
 
-/// Returns the character of a name such as `auml`; names have a case.
+/// Returns the character of a name such as `auml`; names are case-sensitive.
 pub fn named(name: &str) -> Option<char> {
     let (mut from, mut to) = (0, NAMES.len());
     while from < to {
@@ -70,7 +70,7 @@ fn numbered(number: &str) -> Option<char> {
     if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
         return None;
     }
-    // Only a number too large for any character does not fit.
+    // Only a number too large for any character overflows.
     let code = u32::from_str_radix(digits, radix).unwrap_or(u32::MAX);
     Some(match code {
         0 => char::REPLACEMENT_CHARACTER,

@@ -1,17 +1,18 @@
-//! The tags, texts and character references of HTML as mails have it: one tokenizer for the host and for the guest that runs scripts.
+//! Tokenizes the HTML of mails into tags, texts and character references, for both the host and the guest that runs
+//! scripts.
 //!
-//! It reads any text in time proportional to its length and depends on nothing, so that the guest stays small.
+//! It accepts any text, takes time proportional to its length, and has no dependencies, so that the guest stays small.
 
 mod entities;
 
 pub use entities::{decode, named, reference};
 
-/// Elements whose content no reader sees.
+/// Elements whose content is not displayed.
 const HIDDEN: [&str; 5] = ["head", "style", "script", "title", "template"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token<'h> {
-    /// Text as written, its references not decoded. One text may come as several tokens.
+    /// Text as written, its references not decoded. A text may be split over several tokens.
     Text(&'h str),
     Tag(Tag<'h>),
 }
@@ -23,7 +24,7 @@ pub struct Tag<'h> {
     pub is_closing: bool,
 }
 
-/// The tokens of a page in order. Comments and the content of hidden elements are left out.
+/// Returns the tokens of a page in order. Comments and the content of hidden elements are left out.
 pub fn tokens(html: &str) -> Tokenizer<'_> {
     Tokenizer {
         html,
@@ -38,12 +39,12 @@ pub struct Tokenizer<'h> {
     missing: Missing,
 }
 
-/// What was searched for to the end of the page and not found: it is not searched for again, so that the whole stays linear.
+/// Searches that reached the end of the page without a match. They are not repeated, so that the whole stays linear.
 #[derive(Default)]
 struct Missing {
     comment_end: bool,
     tag_end: bool,
-    /// A `>` outside of quotes.
+    /// The search for a `>` outside of quotes.
     unquoted_end: bool,
     closing: [bool; HIDDEN.len()],
 }
@@ -92,7 +93,8 @@ impl<'h> Iterator for Tokenizer<'h> {
 }
 
 impl<'h> Tokenizer<'h> {
-    /// The tag that begins here, and its length with both brackets. A `<` may also be a sign, as in `< 10 %`.
+    /// Returns the tag at this position, and its length with both brackets. A `<` may also be a plain character, as in `<
+    /// 10 %`.
     fn tag(&mut self, html: &'h str) -> Option<(Tag<'h>, usize)> {
         let bytes = html.as_bytes();
         let is_closing = bytes.get(1) == Some(&b'/');
@@ -124,7 +126,8 @@ impl<'h> Tokenizer<'h> {
         Some((tag, end + 1))
     }
 
-    /// Goes behind the content of a hidden element, whose opening tag ends here. Without its end tag, only the tag is left out.
+    /// Skips the content of a hidden element whose opening tag ends here. If the end tag is missing, only the tag is
+    /// skipped.
     fn skipped_hidden(&mut self, tag: Tag<'_>) -> bool {
         let hidden = HIDDEN.iter().position(|name| tag.is(name));
         let Some(hidden) = hidden.filter(|_| !tag.is_closing) else {
@@ -141,7 +144,7 @@ impl<'h> Tokenizer<'h> {
     }
 }
 
-/// The offset of the `</name` that closes an element.
+/// Returns the offset of the `</name` that closes an element.
 fn closing(html: &str, name: &str) -> Option<usize> {
     let bytes = html.as_bytes();
     html.match_indices("</").map(|(at, _)| at).find(|at| {
@@ -152,7 +155,7 @@ fn closing(html: &str, name: &str) -> Option<usize> {
     })
 }
 
-/// The offset of the `>` outside of the quotes of attributes.
+/// Returns the offset of the `>` outside of the quotes of attributes.
 fn unquoted_end(bytes: &[u8]) -> Option<usize> {
     let mut quote = None;
     for (offset, b) in bytes.iter().enumerate() {
@@ -170,7 +173,7 @@ fn unquoted_end(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// The tokens in short, blanks between them.
+    /// Returns the tokens in short form, separated by spaces.
     fn read(html: &str) -> String {
         let shown: Vec<String> = tokens(html)
             .map(|token| match token {
@@ -193,7 +196,7 @@ mod tests {
             ("a<!-- <b> -->c<!-- d", "a c < !-- d"),
             ("a<b", "a < b"),
             ("</ a>", "< / a>"),
-            // Where the two readers before this one disagreed.
+            // Inputs on which the two former parsers disagreed.
             ("<o:p>a</o:p><li-x>", "[o:p] a [/o:p] [li-x]"),
             ("a<!-- >b", "a [] b"),
             ("<head><title>a</title></head>b", "[/head] b"),

@@ -1,4 +1,4 @@
-//! Why mail could not be fetched: typed, so that retries and advice never hang on a text.
+//! Errors of fetching mail: typed, so that retries and advice never depend on a text.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,21 +6,21 @@ use std::path::PathBuf;
 use postroom_auth::AuthError;
 use postroom_net::{ConnectError, FailedStep, Step, Unreachable};
 
-/// A failed step of a source. What servers said is shown shortened and free of control characters.
+/// A failed step of a source. Server texts are shortened and free of control characters.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// No connection comes about, which may pass.
+    /// No connection can be made; may be temporary.
     #[error("connect: {reason}")]
     Unreachable { why: Unreachable, reason: String },
 
-    /// The network or the server failed, which passes.
+    /// The network or the server failed; temporary.
     #[error("{step}: {reason}")]
     Transient { step: Step, reason: String },
 
     #[error("{step}: no answer within {secs} s")]
     Timeout { step: Step, secs: u64 },
 
-    /// No access token could be had.
+    /// No access token could be obtained.
     #[error("token: {0}")]
     Auth(#[from] AuthError),
 
@@ -28,22 +28,23 @@ pub enum SourceError {
     #[error("authenticate: {user} was refused: {text}{}", challenged(challenge))]
     RefusedLogin {
         user: String,
-        /// An XOAUTH2 server's statement on the token: JSON by convention.
+        /// An XOAUTH2 server's statement about the token: JSON by convention.
         challenge: Option<String>,
         /// The response code's name (RFC 5530 section 3), such as `AUTHENTICATIONFAILED`.
         code: Option<String>,
         text: String,
     },
 
-    /// The sign-in was accepted, and nothing that needs the mailbox is: Exchange's "User is authenticated but not connected".
+    /// The sign-in succeeded, but everything that needs the mailbox fails: Exchange's "User is authenticated but not
+    /// connected".
     #[error("select: signed in, but not connected to the mailbox: {text}")]
     NotConnected { text: String },
 
-    /// The sign-in went well and the folder cannot be opened.
+    /// The sign-in succeeded, but the folder cannot be opened.
     #[error("select: folder {folder} cannot be opened: {text}")]
     Folder {
         folder: String,
-        /// The server says that there is no such folder.
+        /// Whether the server reports that the folder does not exist.
         missing: bool,
         text: String,
     },
@@ -64,7 +65,7 @@ pub enum SourceError {
         text: String,
     },
 
-    /// The server's limit on connections, commands or rates is reached, which passes.
+    /// The server's limit on connections, commands or rates is reached; temporary.
     #[error("{step}: the server's limit is reached: {text}")]
     OverLimit { step: Step, text: String },
 
@@ -72,11 +73,11 @@ pub enum SourceError {
     #[error("{step}: the mailbox is over its quota: {text}")]
     OverQuota { step: Step, text: String },
 
-    /// The server does not keep to the protocol.
+    /// The server violates the protocol.
     #[error("{step}: the server breaks the protocol: {reason}")]
     Protocol { step: Step, reason: String },
 
-    /// The stored cursor or position is not one of this source's.
+    /// The stored cursor or position does not belong to this source.
     #[error("cursor: not a position of this mailbox: {text}")]
     UnknownCursor { text: String },
 
@@ -89,7 +90,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// Whether the same may succeed later without anybody changing anything.
+    /// Returns whether the same call may succeed later without any change.
     pub fn is_transient(&self) -> bool {
         match self {
             SourceError::Transient { .. }

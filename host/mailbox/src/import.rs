@@ -1,4 +1,4 @@
-//! Reading mail from files for an import: mbox, maildir, a folder of `.eml` files or a single mail, one at a time.
+//! Reads mail from files for an import: mbox, maildir, a folder of `.eml` files or a single mail, one at a time.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -12,9 +12,9 @@ use crate::spool::{is_mail_name, read_limited};
 /// One mail of a file.
 #[derive(Debug, Clone)]
 pub struct ImportedMail {
-    /// The file, and for an mbox `#` and the mail's number in it, counted from 1.
+    /// The file's name; for an mbox followed by `#` and the mail's number in it, counted from 1.
     pub name: String,
-    /// The mail, or its beginning when it is over the raw limit.
+    /// The mail, or its beginning if it is over the raw limit.
     pub bytes: Bytes,
     /// Its true size in bytes.
     pub size: u64,
@@ -28,8 +28,8 @@ pub enum ImportError {
     NoMail { path: PathBuf },
 }
 
-/// The mails at a path, read one at a time. A folder is a maildir or holds `.eml` files; a file that begins with
-/// `From ` is an mbox; any other file is one mail. Of mails over `raw_bytes` the beginning is kept.
+/// Returns the mails at a path, read one at a time. A folder is a maildir or contains `.eml` files; a file that begins with
+/// `From ` is an mbox; any other file is one mail. Only the beginning is kept of mails over `raw_bytes`.
 pub fn open(path: &Path, raw_bytes: u64) -> Result<ImportedMails, ImportError> {
     let at = |source| ImportError::File {
         path: path.to_owned(),
@@ -97,7 +97,7 @@ enum Kind {
 const READ_BYTES: usize = 64 * 1024;
 const FROM: &[u8] = b"From ";
 
-/// Opens what must be a file: an import ends, which a device or a pipe may not.
+/// Opens a path that must be a file: an import has to end, which a device or a pipe may not.
 fn open_file(path: &Path) -> io::Result<File> {
     postroom_files::open(path).map_err(io::Error::from)
 }
@@ -157,14 +157,14 @@ impl<R: BufRead> Mbox<R> {
 
     fn read_mail(&mut self, raw_bytes: u64) -> io::Result<Option<ImportedMail>> {
         let mut mail = Gathered::new(raw_bytes);
-        // The blank line that stands before a separator belongs to it, not to the mail.
+        // The blank line before a separator belongs to it, not to the mail.
         let mut blank: Vec<u8> = Vec::new();
         let mut after_blank = !self.begun;
         let mut line_start = true;
         let mut piece = Vec::new();
         loop {
             piece.clear();
-            // A line without an end is read in pieces.
+            // An endless line is read in pieces.
             let limited = &mut io::Read::take(&mut self.reader, READ_BYTES as u64);
             if limited.read_until(b'\n', &mut piece)? == 0 {
                 self.ended = true;
@@ -209,14 +209,14 @@ impl<R: BufRead> Mbox<R> {
     }
 }
 
-/// The line without the `>`s before it.
+/// Returns the line without the `>`s before it.
 fn unquoted(line: &[u8]) -> &[u8] {
     let quotes = line.iter().take_while(|b| **b == b'>').count();
     &line[quotes..]
 }
 
-/// Whether a line that begins with `From ` ends in a date, as separators do: a time of day and a year.
-/// Old programs left such lines of a mail's text unquoted.
+/// Returns whether a line that begins with `From ` ends in a date, as separators do: a time of day and a year. Old programs
+/// left such lines of a mail's text unquoted.
 fn is_separator(line: &[u8]) -> bool {
     let digits = |word: &[u8]| word.iter().all(u8::is_ascii_digit);
     let is_time = |word: &[u8]| {
@@ -230,7 +230,7 @@ fn is_separator(line: &[u8]) -> bool {
     words().any(is_time) && words().any(|word| word.len() == 4 && digits(word))
 }
 
-/// A mail's bytes as they come, bounded.
+/// A mail's bytes as they are read, bounded.
 struct Gathered {
     bytes: Vec<u8>,
     size: u64,

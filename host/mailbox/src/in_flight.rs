@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A budget of bytes, shared by its clones. First come, first served: a large mail waits for its room, and small ones that come
-/// after it cannot keep it waiting for ever.
+/// A budget of bytes, shared by its clones. First come, first served: a large mail waits for its room, and later small
+/// mails cannot delay it for ever.
 #[derive(Debug, Clone)]
 pub struct InFlight {
     room: Arc<Semaphore>,
     total: u32,
 }
 
-/// Some of the budget, given back when it is dropped.
+/// A part of the budget, returned when dropped.
 #[derive(Debug, Default)]
 pub struct InFlightPermit(Option<OwnedSemaphorePermit>);
 
-/// The unit of the budget: a semaphore counts to 2^32 at most.
+/// The unit of the budget: a semaphore counts to at most 2^32.
 const UNIT_BYTES: u64 = 1024;
 const DEFAULT_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -29,14 +29,14 @@ impl InFlight {
         }
     }
 
-    /// Waits for room. What is larger than the whole budget takes all of it.
+    /// Waits for room. A mail larger than the whole budget takes all of it.
     pub async fn take(&self, bytes: u64) -> InFlightPermit {
         let units = self.units(bytes);
         // It is never closed.
         InFlightPermit(self.room.clone().acquire_many_owned(units).await.ok())
     }
 
-    /// Room, if there is some now that nobody waits for.
+    /// Returns room, if some is free now and nobody waits for it.
     pub fn try_take(&self, bytes: u64) -> Option<InFlightPermit> {
         let units = self.units(bytes);
         let room = self.room.clone().try_acquire_many_owned(units).ok()?;
@@ -56,7 +56,7 @@ impl Default for InFlight {
 }
 
 impl InFlightPermit {
-    /// Both together.
+    /// Merges other room into this.
     pub fn join(&mut self, other: InFlightPermit) {
         match (&mut self.0, other.0) {
             (Some(held), Some(more)) => held.merge(more),

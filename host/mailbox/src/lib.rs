@@ -1,4 +1,4 @@
-//! Where mail comes from: one trait for all sources, one folder a protocol, and the reading of mail files.
+//! Sources of mail: one trait for all of them, one folder per protocol, and the reading of mail files.
 
 mod error;
 pub mod import;

@@ -13,58 +13,60 @@ use crate::{InFlight, InFlightPermit, SourceError};
 /// A mailbox's mail. After an error the source remains usable: it reconnects by itself when needed.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Connects, signs in and opens the folder; does nothing when that is already so. The other calls do it
-    /// themselves: this one is for finding out whether it works.
+    /// Connects, signs in and opens the folder; does nothing if that is already done. The other calls do it themselves;
+    /// this one only checks whether it works.
     async fn connect(&mut self) -> Result<(), SourceError>;
 
-    /// The next mails after the cursor, oldest first. Asked again with an older cursor, it gives the same mails again.
+    /// Returns the next mails after the cursor, oldest first. With an older cursor, it returns the same mails again.
     async fn fetch(
         &mut self,
         cursor: Option<&Cursor>,
         limits: &FetchLimits,
     ) -> Result<Batch, SourceError>;
 
-    /// Does to each mail what is to be done after its decision. Safe to repeat; a mail that is gone is done with.
-    /// When one of them fails the others are tried nevertheless.
+    /// Acknowledges each mail as its decision requires. Safe to repeat; a mail that is gone counts as acknowledged. If one
+    /// of them fails, the others are tried nevertheless.
     async fn acknowledge(&mut self, acks: &[Acknowledge]) -> Result<(), SourceError>;
 
-    /// Returns when there may be new mail, or after `timeout`. Cancel-safe: the future may be dropped at any time,
-    /// and the connection is used on.
+    /// Returns when there may be new mail, or after `timeout`. Cancel-safe: the future may be dropped at any time, and the
+    /// connection stays in use.
     async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError>;
 
-    /// Finds out whether the mailbox can be read, and reports each step as it ends; a failed step is the last one. Takes no mail.
+    /// Checks whether the mailbox can be read, and reports each step as it ends; a failed step is the last one. Takes no
+    /// mail.
     async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send));
 
-    /// Records from now on what is said to the server, without secrets and mails. A source without a server records nothing.
+    /// Records the conversation with the server from now on, without secrets and mails. A source without a server records
+    /// nothing.
     fn set_trace(&mut self, _trace: Trace) {}
 
-    /// Hands over the journal's answer to which positions are known. It is for a protocol whose server keeps no order to go on from,
-    /// such as POP3, so that a cursor cannot say what was read. A source whose cursor says it ignores this.
+    /// Sets the journal's lookup of known positions. It is for a protocol whose server keeps no order, such as POP3, so
+    /// that a cursor cannot record what was read. A source with a sufficient cursor ignores this.
     fn set_known(&mut self, _known: Arc<dyn KnownPositions>) {}
 
-    /// Says goodbye, briefly.
+    /// Ends the session, with a short time limit.
     async fn close(&mut self);
 }
 
 /// The positions of a mailbox's journalled mail.
 #[async_trait]
 pub trait KnownPositions: Send + Sync {
-    /// Returns those of the positions whose mail was journalled from a [`Batch`] with `remember` set. Mail of the last batches may be
-    /// missing: the source itself knows what it gave since it was made.
+    /// Returns those of the positions whose mail was journalled from a [`Batch`] with `remember` set. Mail of the last
+    /// batches may be missing: the source itself knows what it returned since it was created.
     async fn known(&self, positions: Vec<Position>) -> Result<HashSet<Position>, SourceError>;
 }
 
-/// The outcome of one fetch.
+/// The result of one fetch.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub messages: Vec<RawMessage>,
-    /// Where to go on once these mails are journalled; the cursor that was given when there was nothing new.
+    /// The cursor to continue from once these mails are journalled; the given cursor if there was nothing new.
     pub cursor: Option<Cursor>,
     /// Whether more mail is known to be waiting.
     pub more: bool,
-    /// Whether the positions of these mails are remembered, for a source that asks [`KnownPositions`].
+    /// Whether the positions of these mails are remembered, for a source that uses [`KnownPositions`].
     pub remember: bool,
-    /// The server gave the folder's mails other numbers, and they are read again.
+    /// Set if the server gave the folder's mails new numbers, so that they are read again.
     pub renumbering: Option<Renumbering>,
     /// The share of these mails in the bytes in flight, returned on drop.
     pub room: InFlightPermit,
@@ -77,7 +79,7 @@ pub enum Renumbering {
         "the server has renumbered the folder (UIDVALIDITY {was} became {is}): it is read again, and mail from before the first contact stays as it is"
     )]
     UidValidity { was: u32, is: u32 },
-    /// As after a server was restored from a backup.
+    /// As after a restore of the server from a backup.
     #[error(
         "the folder's numbers went back (read up to UID {read}, and the next one is {next}): it is read again, and mail from before the first contact stays as it is"
     )]
@@ -90,11 +92,11 @@ pub struct FetchLimits {
     pub batch_mails: usize,
     /// The sum of the mails' sizes; a single larger mail still makes a batch.
     pub batch_bytes: u64,
-    /// Of a larger mail only the first [`BEGINNING_BYTES`] are fetched.
+    /// The size above which only the first [`BEGINNING_BYTES`] of a mail are fetched.
     pub raw_bytes: u64,
     /// The bytes of mail that all mailboxes together hold in memory.
     pub in_flight: InFlight,
-    /// Whether to wait for room in it. Who holds some must not: everybody could wait for everybody else.
+    /// Whether to wait for room in it. A caller that holds some must not wait, or all could wait for each other.
     pub wait_for_room: bool,
 }
 

@@ -21,12 +21,12 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
 
-/// One mailbox on the shared stand, with a runtime to use it in: the stand's own calls block.
+/// One mailbox on the shared stand, with a runtime to use it in, because the stand's own calls block.
 struct Desk {
     stand: &'static Stand,
     user: String,
     runtime: Runtime,
-    /// Where the vaults are.
+    /// The folder of the vaults.
     folder: tempfile::TempDir,
 }
 
@@ -110,7 +110,7 @@ impl Desk {
         Tokens::new(http, vec![profile], vec![used], vault)
     }
 
-    /// A directory of its own at the authorization server.
+    /// Returns the mailbox's own directory at the authorization server.
     fn directory(&self) -> String {
         self.user.replace('@', ".")
     }
@@ -156,7 +156,7 @@ impl Desk {
         steps
     }
 
-    /// The step a probe ends with, which must have failed, and why.
+    /// Returns the step that a probe ends with, which must have failed, and the reason.
     fn failing(&self, source: ImapSource) -> (&'static str, SourceError) {
         let mut steps = self.probe(source);
         let last = steps.pop().unwrap();
@@ -613,7 +613,7 @@ fn tokens_and_servers_come_and_go() {
 const LONG_AGO: &str = "01-Nov-2020 10:00:00 +0000";
 
 impl Desk {
-    /// A source of another folder than INBOX, which a case may delete.
+    /// Returns a source of another folder than INBOX, which a case may delete.
     fn source_of(&self, folder: &str, import: Import) -> ImapSource {
         let settings = ImapSettings {
             folder: folder.into(),

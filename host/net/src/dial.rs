@@ -1,4 +1,4 @@
-//! Dialling: a host's name becomes a TCP connection.
+//! Resolves a host's name and opens a TCP connection.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::Step;
 
-/// A connection, in clear or under TLS.
+/// A connection, in clear text or over TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
@@ -21,12 +21,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 pub enum Unreachable {
     /// The host's name has no address.
     UnknownHost,
-    /// The machine answers, and no server listens at the port.
+    /// The machine responds, but no server listens at the port.
     Refused,
     Other,
 }
 
-/// Why no secured connection was made. Each protocol turns it into an error of its own.
+/// Why no secured connection was made. Each protocol converts it into its own error.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("{reason}")]
@@ -44,8 +44,8 @@ pub enum ConnectError {
     Timeout { step: Step, secs: u64 },
 }
 
-/// Resolves a host's name and connects to the first of its addresses that answers. `send_buffer_bytes` limits what the kernel holds
-/// of what was written and not sent yet.
+/// Resolves a host's name and connects to the first of its addresses that responds. `send_buffer_bytes` limits how much
+/// written but unsent data the kernel holds.
 pub async fn dial(
     host: &str,
     port: u16,
@@ -70,7 +70,7 @@ pub async fn dial(
     })
 }
 
-/// Runs a step of a connection under its time limit.
+/// Runs a step of a connection with its time limit.
 pub async fn within<T>(
     step: Step,
     limit: Duration,

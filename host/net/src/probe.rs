@@ -1,4 +1,4 @@
-//! The steps of a probe: each is named, timed and reported as soon as it ends.
+//! The steps of a probe: each is named, timed and reported when it ends.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use crate::Step;
 pub struct ProbeStep<E> {
     pub step: Step,
     pub elapsed: Duration,
-    /// What was found, for people.
+    /// The finding, as text for people.
     pub outcome: Result<String, E>,
 }
 
-/// An error that knows which step it ended.
+/// An error that names the step it ended.
 pub trait FailedStep {
     fn failed_step(&self) -> Step;
 }
@@ -26,7 +26,7 @@ pub struct ProbeReporter<'t, E> {
 }
 
 impl<'t, E> ProbeReporter<'t, E> {
-    /// Reports to nobody.
+    /// Creates a reporter without a listener.
     pub fn quiet() -> Self {
         Self {
             listener: None,
@@ -35,7 +35,7 @@ impl<'t, E> ProbeReporter<'t, E> {
         }
     }
 
-    /// Reports each step to `listener`.
+    /// Creates a reporter that passes each step to `listener`.
     pub fn to(listener: &'t mut (dyn FnMut(ProbeStep<E>) + Send)) -> Self {
         Self {
             listener: Some(listener),
@@ -43,12 +43,12 @@ impl<'t, E> ProbeReporter<'t, E> {
         }
     }
 
-    /// Returns whether somebody waits for the steps.
+    /// Returns whether there is a listener.
     pub fn is_probe(&self) -> bool {
         self.listener.is_some()
     }
 
-    /// Ends the current step well and begins the next. `detail` is called only if somebody listens.
+    /// Ends the current step successfully and begins the next. `detail` is called only if there is a listener.
     pub fn passed(&mut self, step: Step, detail: impl FnOnce() -> String) {
         self.has_token |= step == Step::Token;
         if self.is_probe() {
@@ -56,7 +56,7 @@ impl<'t, E> ProbeReporter<'t, E> {
         }
     }
 
-    /// Ends the current step with its outcome. Returns whether it went well.
+    /// Ends the current step with its outcome. Returns whether it succeeded.
     pub fn ended(&mut self, step: Step, outcome: Result<String, E>) -> bool {
         let is_ok = outcome.is_ok();
         let now = Instant::now();
@@ -76,7 +76,7 @@ impl<E: FailedStep> ProbeReporter<'_, E> {
     /// Ends the current step with an error.
     pub fn failed(&mut self, error: E) {
         let step = match error.failed_step() {
-            // The first token was obtained and refused by the server: the second one belongs to the sign-in.
+            // The server refused the first token: the second one belongs to the sign-in.
             Step::Token if self.has_token => Step::Authenticate,
             step => step,
         };

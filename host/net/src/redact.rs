@@ -1,7 +1,8 @@
-//! Removes secrets from what servers say: some quote the command or the field that they refuse.
+//! Removes secrets from the texts of servers, some of which quote the command or the field that they refuse.
 //!
-//! Every text that comes from a server and ends in an error, a log line, a trace or the database passes [`TraceRedactor::redact`]
-//! where it enters. A quoted secret may be encoded, and cut off anywhere: from [`PIECE_BYTES`] on each piece of an encoding counts.
+//! Every text of a server that ends up in an error, a log line, a trace or the database passes through [`TraceRedactor::redact`]
+//! when it is received. A quoted secret may be encoded, and cut off anywhere; every piece of an encoding from
+//! [`PIECE_BYTES`] on counts.
 
 use std::collections::HashMap;
 
@@ -10,19 +11,19 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::zeroize::Zeroizing;
 use url::form_urlencoded;
 
-/// Replaces a secret.
+/// The replacement for a secret.
 pub const REDACTED: &str = "[redacted]";
 
-/// A shorter secret may be part of ordinary words: only what is sent with it is removed.
+/// A shorter secret may occur in ordinary words: only the sign-in response that contains it is removed.
 const SECRET_BYTES_MIN: usize = 4;
-/// A piece of a secret, or of its encoding, that is this long is removed. A shorter encoding is removed as a whole.
+/// A piece of a secret, or of its encoding, of this length is removed. A shorter encoding is removed only as a whole.
 const PIECE_BYTES: usize = 12;
 
-/// The secrets that a server was sent.
+/// The secrets that were sent to a server.
 #[derive(Clone, Default)]
 pub struct TraceRedactor {
     secrets: Vec<Zeroizing<Vec<u8>>>,
-    /// What a sign-in sends in base64, with the user's name, which in clear is no secret.
+    /// The base64 responses of a sign-in, which contain the user's name; in clear text that name is no secret.
     responses: Vec<Zeroizing<Vec<u8>>>,
 }
 
@@ -39,14 +40,14 @@ impl TraceRedactor {
         }
     }
 
-    /// Adds a response of a sign-in (RFC 4422 section 3.4), which is removed where it is encoded.
+    /// Adds a response of a sign-in (RFC 4422 section 3.4), which is removed in encoded form.
     pub fn with_response(mut self, response: impl AsRef<[u8]>) -> Self {
         self.responses
             .push(Zeroizing::new(response.as_ref().to_vec()));
         self
     }
 
-    /// Adds the secrets of another.
+    /// Adds the secrets of another redactor.
     pub fn extend(&mut self, other: &TraceRedactor) {
         for (known, new) in [
             (&mut self.secrets, &other.secrets),
@@ -60,7 +61,7 @@ impl TraceRedactor {
         }
     }
 
-    /// Returns the text with `[redacted]` in the place of each secret, encoded in any usual way or not.
+    /// Returns the text with `[redacted]` in place of each secret, whether plain or in any usual encoding.
     pub fn redact(&self, text: &str) -> String {
         let bytes = text.as_bytes();
         if bytes.len() < SECRET_BYTES_MIN || (self.secrets.is_empty() && self.responses.is_empty())
@@ -92,7 +93,8 @@ impl std::fmt::Debug for TraceRedactor {
 struct Cover<'t> {
     text: &'t [u8],
     covered: Vec<bool>,
-    /// Where each piece of the text stands. A piece that was found is taken out: the work stays in proportion to the text.
+    /// The offsets of each piece of the text. A piece that was found is removed from the map, so that the work stays
+    /// proportional to the text.
     pieces: HashMap<&'t [u8], Vec<usize>>,
 }
 
@@ -144,7 +146,7 @@ impl<'t> Cover<'t> {
     }
 }
 
-/// A secret as text formats write it: a form (WHATWG URL section 5), an address (RFC 3986 section 2.1), quoted-printable
+/// Returns a secret as text formats write it: a form (WHATWG URL section 5), a URL (RFC 3986 section 2.1), quoted-printable
 /// (RFC 2045 section 6.7), JSON (RFC 8259 section 7).
 fn escaped(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let form: String = form_urlencoded::byte_serialize(secret).collect();
@@ -172,9 +174,9 @@ fn escaped(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     forms.map(Zeroizing::new).collect()
 }
 
-/// A secret in base64 (RFC 4648 sections 4 and 5) wherever it begins in its group of three bytes, and in hex.
+/// Returns a secret in base64 (RFC 4648 sections 4 and 5) for every offset in its group of three bytes, and in hex.
 fn encoded(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
-    // By itself, as AUTH LOGIN sends it, its last character counts, too.
+    // By itself, as AUTH LOGIN sends it, its last character counts as well.
     let mut forms = vec![
         STANDARD_NO_PAD.encode(secret).into_bytes(),
         URL_SAFE_NO_PAD.encode(secret).into_bytes(),
@@ -189,7 +191,7 @@ fn encoded(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     forms.into_iter().map(Zeroizing::new).collect()
 }
 
-/// The characters that the secret alone decides when `before` bytes precede it, whatever follows.
+/// Returns the characters that depend on the secret alone if `before` bytes precede it, whatever follows.
 fn aligned(engine: &impl Engine, secret: &[u8], before: usize) -> Vec<u8> {
     let mut whole = Zeroizing::new(vec![0; before]);
     whole.extend_from_slice(secret);
@@ -203,7 +205,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Each byte that may not stand for itself as `mark` and two hex digits.
+/// Returns the text with each byte that must be escaped as `mark` and two hex digits.
 fn by_byte(secret: &[u8], mark: char, is_plain: impl Fn(u8) -> bool) -> String {
     let mut text = String::new();
     for byte in secret {
@@ -232,7 +234,7 @@ fn with_small_digits(encoded: &str, mark: char) -> String {
         .collect()
 }
 
-/// JSON text with each character beyond ASCII as `\u` and its UTF-16 units.
+/// Returns JSON text with each character beyond ASCII as `\u` and its UTF-16 units.
 fn ascii_json(inner: &str) -> String {
     let mut text = String::new();
     for c in inner.chars() {
@@ -302,7 +304,7 @@ mod tests {
         for end in PIECE_BYTES..=whole.len() {
             let text = redactor.redact(&format!("501 AUTH PLAIN {}", &whole[..end]));
             let rest = text.strip_prefix("501 AUTH PLAIN [redacted]");
-            // Padding may stay.
+            // Padding may remain.
             assert!(rest.is_some_and(|rest| rest.len() <= 2), "{text}");
         }
         assert_eq!(

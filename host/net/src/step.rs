@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// The part of a session that is under way, or that failed. A probe reports one outcome per step.
+/// The current or failed part of a session. A probe reports one outcome per step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     /// Reading the settings, secrets included.
@@ -13,7 +13,7 @@ pub enum Step {
     Vault,
     /// Resolving the host's name, and TCP.
     Connect,
-    /// The TLS handshake, and STARTTLS where it comes first.
+    /// The TLS handshake, preceded by STARTTLS if required.
     Tls,
     /// The server's first line.
     Greeting,
@@ -25,11 +25,11 @@ pub enum Step {
     Authenticate,
     /// Opening the folder.
     Select,
-    /// Listing what the mailbox holds.
+    /// Listing the contents of the mailbox.
     List,
     /// Reading mail.
     Fetch,
-    /// Looking for a folder that mail is moved to.
+    /// Checking a folder that mail is moved to.
     Target,
     /// Marking, moving or deleting a mail after its decision.
     Acknowledge,

@@ -1,4 +1,4 @@
-//! TLS: how a connection is secured, and the handshake.
+//! TLS: the security modes of a connection, and the handshake.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub enum TlsMode {
 }
 
 impl TlsMode {
-    /// Returns the mode as the configuration writes it.
+    /// Returns the mode's name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             TlsMode::Implicit => "implicit",
@@ -44,7 +44,7 @@ impl Serialize for TlsMode {
     }
 }
 
-/// Returns a host as the name that its certificate must be for.
+/// Returns a host as the name that its certificate must match.
 pub fn server_name(host: &str) -> Result<ServerName<'static>, ConnectError> {
     ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::Tls {
         reason: format!("{host} is no name a certificate can have"),
@@ -52,7 +52,7 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, ConnectError> {
     })
 }
 
-/// Puts TLS over a stream. Returns the version of TLS, too, as people write it.
+/// Starts TLS on a stream. Also returns the TLS version as text for people.
 pub async fn handshake(
     name: ServerName<'static>,
     tls: &Arc<ClientConfig>,
@@ -77,8 +77,9 @@ pub async fn handshake(
     Ok((Box::new(stream), version))
 }
 
-/// Puts TLS over a stream whose server agreed to STARTTLS. `drained` is the stream if nothing that the server sent before the handshake
-/// is left unread: such bytes could come from somebody else and would be taken for a part of the secured session (CVE-2011-0411).
+/// Starts TLS on a stream whose server agreed to STARTTLS. `drained` is the stream, if no bytes that the server sent before
+/// the handshake are left unread: such bytes could come from an attacker and would be treated as part of the secured
+/// session (CVE-2011-0411).
 pub async fn handshake_after_starttls(
     name: ServerName<'static>,
     tls: &Arc<ClientConfig>,
@@ -93,7 +94,7 @@ pub async fn handshake_after_starttls(
     }
 }
 
-/// Returns `TLSv1_3` as people write it.
+/// Returns `TLSv1_3` in the usual spelling.
 fn version_in_words(name: &str) -> String {
     name.replace("TLSv", "TLS ").replace('_', ".")
 }

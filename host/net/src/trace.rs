@@ -1,5 +1,5 @@
-//! A record of what was said to servers, for an admin who tests a mailbox. The secrets of a line are left out by its place in the
-//! protocol, and once more wherever they stand; nothing is recorded unless a trace was handed over.
+//! Protocol trace of a session, for an admin who tests a mailbox. Secrets are removed from a line by their position in
+//! the protocol, and again wherever they occur. Nothing is recorded unless a trace was passed in.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,33 +24,33 @@ struct Inner {
 #[derive(Default)]
 struct Kept {
     lines: Vec<TraceLine>,
-    /// Lines recorded so far, those taken out included.
+    /// The number of lines recorded so far, including those taken out.
     count: usize,
-    /// Removed from every line.
+    /// The secrets to remove from every line.
     secrets: TraceRedactor,
 }
 
 /// One line of a trace, free of control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceLine {
-    /// Since the trace began.
+    /// The time since the trace began.
     pub at: Duration,
     pub side: Side,
     pub text: String,
 }
 
-/// Who said it.
+/// The sender of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Client,
     Server,
-    /// Neither: a remark, such as on a token request.
+    /// Neither side: a remark, such as on a token request.
     Note,
 }
 
-/// A trace holds no more lines.
+/// The most lines of a trace.
 pub const LINES_MAX: usize = 2000;
-/// A line holds no more characters.
+/// The most characters of a line.
 pub const LINE_CHARS_MAX: usize = 1000;
 
 impl Trace {
@@ -67,7 +67,7 @@ impl Trace {
         kept.secrets.extend(secrets);
     }
 
-    /// Records a line. A secret that was not handed to [`Trace::hide`] must be left out already.
+    /// Records a line. Secrets that were not passed to [`Trace::hide`] must already be removed.
     pub fn record(&self, side: Side, text: &[u8]) {
         let at = self.0.started.elapsed();
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +92,7 @@ impl Trace {
         kept.lines.push(line);
     }
 
-    /// Records an HTTP request by its address without the query, and how it ended. The bodies hold secrets.
+    /// Records an HTTP request: its URL without the query, and its outcome. The bodies contain secrets.
     pub fn request(&self, method: &str, url: &str, outcome: &str) {
         let place = Url::parse(url).map_or_else(
             |_| "?".into(),
@@ -102,7 +102,7 @@ impl Trace {
         self.record(Side::Note, text.as_bytes());
     }
 
-    /// Takes out what was recorded since the last time.
+    /// Takes out the lines recorded since the last call.
     pub fn take(&self) -> Vec<TraceLine> {
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut kept.lines)
@@ -132,7 +132,7 @@ impl fmt::Display for TraceLine {
     }
 }
 
-/// What stands in a trace for a secret of so many bytes.
+/// Returns the replacement for a secret of this many bytes.
 pub fn redacted(bytes: usize) -> String {
     match bytes {
         0 => "[empty]".into(),
@@ -140,7 +140,8 @@ pub fn redacted(bytes: usize) -> String {
     }
 }
 
-/// A server's challenge (RFC 4422 section 3.6) in clear: it tells why a token was refused, and holds no secret.
+/// Returns a server's challenge (RFC 4422 section 3.6) in clear text: it explains why a token was refused, and contains no
+/// secret.
 pub fn challenge(text: &[u8]) -> String {
     match BASE64.decode(text.trim_ascii()) {
         Ok(decoded) if !decoded.is_empty() => format!("[decoded] {}", shown(&decoded)),

@@ -1,4 +1,4 @@
-//! From a rule's answer to the domain's actions: counted, bounded and free of what JSON cannot say.
+//! Converts a rule's decision into the domain's actions: counted, bounded and free of values that JSON cannot express.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::bindings::types;
 use crate::error::RuleTrouble;
 use postroom_core::Limits;
 
-/// Integers up to here are exact in a double.
+/// Integers up to this one are exact in a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// `None` for pass.
+/// Converts a decision; returns `None` for pass.
 pub(crate) fn actions(
     decision: types::Decision,
     limits: &Limits,
@@ -103,7 +103,7 @@ fn fields(
 }
 
 fn number(field: &str, number: f64) -> Result<Value, RuleTrouble> {
-    // What JavaScript writes as 5 should not be stored as 5.0.
+    // A number that JavaScript writes as 5 must not be stored as 5.0.
     if number.fract() == 0.0 && number.abs() <= EXACT {
         return Ok(Value::from(number as i64));
     }
@@ -129,7 +129,7 @@ fn json(what: &str, text: &str, limits: &Limits) -> Result<Value, RuleTrouble> {
     })
 }
 
-/// How many arrays and objects are within each other at most. Of what is no JSON it is a number of no meaning.
+/// Returns the nesting depth of arrays and objects. For text that is not JSON the number has no meaning.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let mut bytes = json.bytes();
@@ -216,7 +216,7 @@ mod tests {
             stored(types::Value::Json(text))
         };
         assert!(nested(32).is_ok());
-        // The last two are more than the JSON reader itself takes.
+        // The last two exceed what the JSON reader itself accepts.
         for levels in [33, 126, 128, 100_000] {
             assert_eq!(nested(levels), Err("output"), "{levels}");
         }

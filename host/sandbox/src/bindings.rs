@@ -9,7 +9,7 @@ wasmtime::component::bindgen!({
 
 pub(crate) use self::postroom::plugin::{kv, log, lookup, settings, types};
 
-/// The guest that takes types out.
+/// The guest that removes types.
 pub(crate) mod stripper {
     wasmtime::component::bindgen!({
         path: "../../wit",

@@ -1,4 +1,5 @@
-//! Compiled code on disk, so that a restart does not compile again. Compiled code is trusted: the folder is ours alone.
+//! Compiled code on disk, so that a restart does not compile again. Compiled code is trusted: only this user can write to
+//! the folder.
 
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -14,21 +15,23 @@ use wasmtime::{Engine, Module, component::Component};
 use crate::compile::NOTE_EXTENSION;
 use crate::error::SandboxError;
 
-/// Entries kept; the least recently used go first.
+/// The number of entries kept; the least recently used are removed first.
 const ENTRIES: usize = 64;
-/// The size of all entries together: some sixty components that carry a whole language.
+/// The size of all entries together: about sixty components that contain a whole language.
 const ENTRIES_BYTES: u64 = 2 << 30;
-/// Notes kept, of components whose compiling ended badly. They are small, and forgetting one tries again what ended badly.
+/// The number of notes kept on components whose compilation failed. Notes are small, and after one is removed its component
+/// is tried again.
 const NOTES: usize = 1024;
 const CHECKSUM: usize = 32;
-/// Where wasmtime keeps the data of memories in compiled code.
+/// The section in which wasmtime keeps the data of memories in compiled code.
 const DATA_SECTION: &str = ".rodata.wasm";
-/// Where it keeps what a component consists of, packed.
+/// The section in which it keeps the description of a component, packed.
 const INFO_SECTION: &str = ".wasmtime.info";
-/// Unpacked it takes up to 20 times as much: a component of 300 bytes can consist of a million instances.
+/// The factor between packed and unpacked description, which is up to 20: a component of 300 bytes can consist of a million
+/// instances.
 const INFO_WEIGHT: usize = 24;
 
-/// A folder of compiled modules and components, or none: then everything is compiled each time.
+/// A folder of compiled modules and components. Without one, everything is compiled each time.
 pub(crate) struct Cache(Option<PathBuf>);
 
 /// Code that can be compiled and stored.
@@ -38,13 +41,13 @@ pub(crate) trait Compiled: Sized {
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
     fn serialize(&self) -> wasmtime::Result<Vec<u8>>;
     /// # Safety
-    /// `code` must be what [`Compiled::serialize`] answered.
+    /// `code` must be the result of [`Compiled::serialize`].
     #[allow(unsafe_code)]
     unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self>;
 }
 
 impl Cache {
-    /// Makes the folder when it is missing. Refuses one that anybody else could write to.
+    /// Creates the folder if it is missing. Refuses a folder that another user could write to.
     pub(crate) fn open(path: Option<PathBuf>) -> Result<Self, SandboxError> {
         let Some(path) = path else {
             return Ok(Self(None));
@@ -56,13 +59,13 @@ impl Cache {
         }
     }
 
-    /// Where entries and notes are kept.
+    /// Returns the folder of entries and notes.
     pub(crate) fn folder(&self) -> Option<PathBuf> {
         self.0.clone()
     }
 
-    /// The compiled code of a component, from the cache, else as `compile` makes it, which is given the component's key; then it
-    /// is stored.
+    /// Returns the compiled code of a component from the cache, or from `compile`, which receives the component's key; new
+    /// code is stored.
     pub(crate) fn code<E>(
         &self,
         engine: &Engine,
@@ -86,7 +89,8 @@ impl Cache {
         Ok(Code(code))
     }
 
-    /// From the cache, else compiled and stored. A damaged or unwritable cache costs time and nothing else.
+    /// Returns a module or component from the cache, or compiles and stores it. A damaged or unwritable cache only costs
+    /// time.
     pub(crate) fn compiled<C: Compiled>(
         &self,
         engine: &Engine,
@@ -97,8 +101,9 @@ impl Cache {
         };
         let path = folder.join(format!("{}.{}", key(engine, bytes), C::EXTENSION));
         if let Some(code) = read(&path) {
-            // SAFETY: the folder is ours and closed to everybody else (checked in `open`), its files are written by `store`
-            // only, and the checksum says that this is what was written. wasmtime itself compares version and settings.
+            // SAFETY: the folder belongs to this user and is closed to others (checked in `open`), its files are written by
+            // `store` only, and the checksum proves that the content is what was written. wasmtime itself compares version
+            // and settings.
             #[allow(unsafe_code)]
             match unsafe { C::deserialize(engine, &code) } {
                 Ok(compiled) => return Ok(compiled),
@@ -116,12 +121,12 @@ impl Cache {
     }
 }
 
-/// Compiled code of a component: what our own compiler made, in this process or in its child, or what the cache kept of that.
+/// Compiled code of a component, made by our own compiler in this process or its child, or loaded from the cache.
 pub(crate) struct Code(Vec<u8>);
 
 impl Code {
-    /// What a component made of it holds: the code, its data once more, from which instances map their memories, and its
-    /// description as it is in use.
+    /// Returns the memory of a component made from it: the code, its data once more, from which instances map their
+    /// memories, and its description in use.
     pub(crate) fn loaded_bytes(&self) -> usize {
         let code = self.0.len();
         let Ok(file) = File::parse(&*self.0) else {
@@ -136,10 +141,11 @@ impl Code {
         code.saturating_add(size(DATA_SECTION)).saturating_add(info)
     }
 
-    /// Fails where the engine is set up otherwise than the one it was compiled for, or has no room for what it needs.
+    /// Makes a component. Fails if the engine is configured differently from the one it was compiled for, or lacks the room
+    /// it needs.
     pub(crate) fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
-        // SAFETY: the code is from our own compiler, or from the cache, whose folder is closed to everybody else and whose
-        // checksums hold. wasmtime itself compares version and settings.
+        // SAFETY: the code is from our own compiler, or from the cache, whose folder is closed to others and whose
+        // checksums match. wasmtime itself compares version and settings.
         #[allow(unsafe_code)]
         unsafe {
             Component::deserialize(engine, &self.0)
@@ -160,7 +166,7 @@ impl Compiled for Module {
 
     #[allow(unsafe_code)]
     unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { Module::deserialize(engine, code) }
     }
 }
@@ -178,7 +184,7 @@ impl Compiled for Component {
 
     #[allow(unsafe_code)]
     unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { Component::deserialize(engine, code) }
     }
 }
@@ -193,7 +199,7 @@ fn prepare(path: &Path) -> io::Result<Option<&'static str>> {
     if !folder.is_dir() {
         return Ok(Some("is not a folder"));
     }
-    // A file that we make belongs to us: the cheapest way to learn who we are.
+    // A file that we create belongs to us: this is the cheapest way to learn our user id.
     let ours = tempfile::tempfile_in(path)?.metadata()?.uid();
     if folder.uid() != ours {
         return Ok(Some("belongs to another user"));
@@ -242,7 +248,7 @@ fn prune(folder: &Path, entries_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The hash covers the wasm, wasmtime's version and every setting that shapes its code.
+/// Returns the key of a cache entry: a hash over the wasm, wasmtime's version and every setting that affects its code.
 fn key(engine: &Engine, bytes: &[u8]) -> String {
     struct Feed(Sha256);
     impl Hasher for Feed {
@@ -269,7 +275,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
         tracing::warn!(path = %path.display(), "compiled code is damaged; compiling again");
         return None;
     }
-    // Marks it as used; a file that cannot be marked is pruned a little early.
+    // Marks it as used. If that fails, the file is pruned a little early.
     if let Ok(file) = fs::File::open(path) {
         let _ = file.set_modified(SystemTime::now());
     }

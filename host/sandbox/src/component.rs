@@ -1,4 +1,4 @@
-//! Looking into WebAssembly files before they are compiled: what they are, what they import, and turning a core module into a component.
+//! Inspects WebAssembly files before they are compiled: their kind and imports; also turns a core module into a component.
 
 use std::collections::HashSet;
 
@@ -12,26 +12,26 @@ use postroom_core::Grants;
 
 /// The package of the contract, as imports name it.
 const PACKAGE: &str = "postroom:plugin/";
-/// The interfaces of the contract as this Postroom has them.
+/// The interfaces of the contract in this version of Postroom.
 const INTERFACES: [&str; 5] = ["types", "log", "settings", "kv", "lookup"];
-/// The contract's version that this Postroom has.
+/// The contract's version in this version of Postroom.
 const VERSION: (u64, u64) = (1, 1);
 /// The export of a rule.
 const ENTRY: &str = "decide";
-/// The contract, for core modules that carry none.
+/// The contract, for core modules that contain none.
 const CONTRACT: &str = include_str!("../../../wit/plugin.wit");
-/// The world such a module is taken to be of; its imports that are not used are left out.
+/// The world assumed for such a module; unused imports are left out.
 const WORLD: &str = "rule";
-/// A component larger than this carries a language's whole runtime. It runs on demand, so that the pool's slots, which keep
-/// memory from mail to mail, stay those of small guests; and it is compiled once, not for the pool first.
+/// A component larger than this contains a language's whole runtime. It runs on demand, so that the slots of the pool,
+/// which keep memory from mail to mail, serve small guests only; and it is compiled once, not for the pool first.
 const LARGE_BYTES: usize = 4 << 20;
 
 /// The kind of a WebAssembly file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Runs as it is.
+    /// It runs as it is.
     Component,
-    /// Has to be made into a component first: [`componentize`].
+    /// It must be made into a component first: [`componentize`].
     CoreModule,
 }
 
@@ -39,23 +39,23 @@ pub enum Kind {
 #[derive(Debug, Clone)]
 pub struct Inspection {
     pub kind: Kind,
-    /// The world it was built for, such as `postroom:plugin/rule@1.1.0`; none when it is no rule of ours.
+    /// The world it was built for, such as `postroom:plugin/rule@1.1.0`; `None` if it is not a rule of ours.
     pub world: Option<String>,
-    /// Interfaces, such as `postroom:plugin/kv@1.1.0`; `wasi:` ones are linked with nothing in them.
+    /// Interfaces, such as `postroom:plugin/kv@1.1.0`; `wasi:` interfaces are linked to an empty environment.
     pub imports: Vec<String>,
     pub exports: Vec<String>,
-    /// Bytes.
+    /// The size in bytes.
     pub size: usize,
     pub hash: ContentHash,
 }
 
 impl Inspection {
-    /// Whether it expects WASI.
+    /// Returns whether it needs WASI.
     pub fn needs_wasi(&self) -> bool {
         self.imports.iter().any(|import| is_wasi(import))
     }
 
-    /// The imports that have to be granted, by the grants' names.
+    /// Returns the grants that its imports need, by name.
     pub fn needs(&self) -> Vec<&'static str> {
         let imports = |grant: &&str| {
             self.imports
@@ -65,20 +65,20 @@ impl Inspection {
         Grants::CAPABILITIES.into_iter().filter(imports).collect()
     }
 
-    /// Whether each mail's instance is made on demand, outside the pool. One that is small and without WASI may still not fit
-    /// into the pool, which only loading it shows.
+    /// Returns whether each mail's instance is allocated on demand, outside the pool. A small component without WASI may
+    /// also not fit into the pool, which shows only when it is loaded.
     pub fn runs_on_demand(&self) -> bool {
         on_demand(self.size, self.needs_wasi())
     }
 }
 
-/// Whether a component is never tried in the pool.
+/// Returns whether a component is never tried in the pool.
 pub(crate) fn on_demand(size: usize, wasi: bool) -> bool {
     wasi || size > LARGE_BYTES
 }
 
-/// Makes a component of a core module. It says which world it was built for, as `wit-bindgen` writes it down, or it exports
-/// `decide` and is taken for a rule.
+/// Makes a component from a core module. The module either names the world it was built for, as `wit-bindgen` records it,
+/// or exports `decide` and is assumed to be a rule.
 pub fn componentize(core_wasm: &[u8]) -> Result<Vec<u8>, BuildError> {
     let outline = outline(core_wasm)?;
     if outline.kind == Kind::Component {
@@ -104,7 +104,7 @@ pub fn componentize(core_wasm: &[u8]) -> Result<Vec<u8>, BuildError> {
         .map_err(|e| BuildError::Encode(chain(&e)))
 }
 
-/// Writes into a core module that it is of the world [`WORLD`].
+/// Declares in a core module that its world is [`WORLD`].
 fn embed_world(module: &mut Vec<u8>) -> Result<(), BuildError> {
     let mut resolve = Resolve::default();
     resolve
@@ -114,10 +114,10 @@ fn embed_world(module: &mut Vec<u8>) -> Result<(), BuildError> {
         .map_err(|e| BuildError::Encode(chain(&e)))
 }
 
-/// Looks into a component or a core module without running any of it.
+/// Inspects a component or a core module without running any of it.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, BuildError> {
     let mut found = outline(bytes)?;
-    // The imports of a core module are functions; the world that it carries, if any, says what they come from.
+    // The imports of a core module are functions; the world in it, if any, shows which interfaces they belong to.
     if found.kind == Kind::CoreModule {
         let (_, metadata) =
             wit_component::metadata::decode(bytes).map_err(|e| BuildError::Damaged(chain(&e)))?;
@@ -150,7 +150,7 @@ fn inspection(found: Outline, bytes: &[u8]) -> Inspection {
     }
 }
 
-/// Refuses what could not run anyway, before time is spent on compiling it. Answers whether it needs WASI.
+/// Refuses a file that could not run anyway, before time is spent on compiling it. Returns whether it needs WASI.
 pub(crate) fn check(name: &str, bytes: &[u8], grants: &Grants) -> Result<bool, LoadError> {
     let outline = outline(bytes).map_err(|error| LoadError::Invalid {
         name: name.to_owned(),
@@ -184,7 +184,7 @@ pub(crate) fn check(name: &str, bytes: &[u8], grants: &Grants) -> Result<bool, L
     Ok(wasi)
 }
 
-/// The version of the contract that a component was built against, when it is newer than ours: (import, `1.3`).
+/// Returns the version of the contract that a component was built against, if it is newer than ours: (import, `1.3`).
 pub(crate) fn newer_import(bytes: &[u8]) -> Option<(String, String)> {
     let outline = outline(bytes).ok()?;
     outline.imports.into_iter().find_map(|import| {
@@ -221,7 +221,7 @@ impl Outline {
     }
 }
 
-/// The names at the outermost level. Reads every section's frame, so that a file cut short does not pass.
+/// Returns the names at the outermost level. Reads the frame of every section, so that a truncated file is refused.
 fn outline(bytes: &[u8]) -> Result<Outline, BuildError> {
     if !bytes.starts_with(b"\0asm") {
         return Err(BuildError::NotWasm);
@@ -254,7 +254,7 @@ fn outline(bytes: &[u8]) -> Result<Outline, BuildError> {
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
                     let import = import.map_err(damaged)?;
-                    // Types are named beside the interfaces that they come from.
+                    // Types are named alongside the interfaces that they come from.
                     if !matches!(import.ty, ComponentTypeRef::Type(_)) {
                         outline.imports.push(import.name.name.into());
                     }
@@ -321,7 +321,7 @@ fn check_import(name: &str, import: &str, grants: &Grants) -> Result<(), LoadErr
     }
 }
 
-/// Interface and version of an import or export of the contract: `postroom:plugin/kv@1.1.0` is (`kv`, (1, 1)).
+/// Returns the interface and version of an import or export of the contract: `postroom:plugin/kv@1.1.0` is (`kv`, (1, 1)).
 fn interface(import: &str) -> Option<(&str, (u64, u64))> {
     let (name, version) = import.strip_prefix(PACKAGE)?.split_once('@')?;
     let mut numbers = version.split('.').map(str::parse);
@@ -331,7 +331,7 @@ fn interface(import: &str) -> Option<(&str, (u64, u64))> {
     }
 }
 
-/// The packages of WASI that are linked; there is no `wasi:http`, for one.
+/// The packages of WASI that are linked; `wasi:http`, for example, is not.
 const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
 
 fn is_wasi(import: &str) -> bool {
@@ -345,7 +345,7 @@ fn spell((major, minor): (u64, u64)) -> String {
     format!("{major}.{minor}")
 }
 
-/// An error with its causes in one line.
+/// Returns an error with its causes in one line.
 fn chain(error: &(impl std::fmt::Display + ?Sized)) -> String {
     format!("{error:#}")
 }

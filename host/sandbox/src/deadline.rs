@@ -1,25 +1,25 @@
-//! How long an instance may compute: its own time counts, not what a busy machine gives to others meanwhile.
+//! Deadlines of instances: their own computing time counts, not the time that a busy machine gives to others meanwhile.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The wall-clock limit as a multiple of the CPU limit. The low-priority thread of a slow tenant gets a seventieth of a core beside
-/// eight busy threads on two cores.
+/// The wall-clock limit as a multiple of the CPU limit. The low-priority thread of a slow tenant gets a seventieth of a
+/// core in competition with eight busy threads on two cores.
 const MOST_WAIT: u32 = 100;
 
-/// The end of the time of one instance. It belongs to the thread that made it, where the instance has to run.
+/// The deadline of one instance. It belongs to the thread that created it, where the instance has to run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     /// The thread's CPU time at the deadline.
     computed: Duration,
-    /// When that is at the earliest.
+    /// The earliest time at which the deadline can pass.
     earliest: Instant,
     latest: Instant,
 }
 
 impl Deadline {
-    /// Begins now.
+    /// Creates a deadline that counts from now.
     pub(crate) fn after(time: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -31,7 +31,7 @@ impl Deadline {
 
     pub(crate) fn is_over(&self) -> bool {
         let now = Instant::now();
-        // The thread's time is asked for last: it takes a system call.
+        // The thread's time is checked last, since it takes a system call.
         now >= self.earliest && (now >= self.latest || self.left().is_zero())
     }
 
@@ -41,7 +41,7 @@ impl Deadline {
     }
 }
 
-/// Returns the computing time of this thread so far, which a busy machine does not add to.
+/// Returns the computing time of this thread so far, which excludes the time of other programs on a busy machine.
 pub fn thread_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn who_waits_for_a_processor_has_its_time_left_up_to_a_point() {
         let deadline = Deadline::after(TIME);
-        // As the thread sees it, sleeping is having no processor.
+        // For the thread, sleeping is like having no processor.
         std::thread::sleep(TIME * 2);
         assert!(!deadline.is_over());
         assert!(deadline.left() > TIME / 2);
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_gives_way_to_eight_busy_ones_has_its_time() {
-        // It has one part in seventy of one, as measured on two cores.
+        // It gets a seventieth of a core, as measured on two cores.
         let deadline = Deadline::after(TIME / 10);
         std::thread::sleep(TIME / 10 * 71);
         assert!(!deadline.is_over());

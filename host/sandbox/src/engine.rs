@@ -1,4 +1,5 @@
-//! The two wasmtime engines: a pool with warm slots for small guests, and on-demand memory for those that do not fit into it.
+//! The two wasmtime engines: a pool with warm slots for small guests, and on-demand memory for those that do not fit into
+//! it.
 
 use wasmtime::component::Component;
 use wasmtime::{
@@ -15,20 +16,21 @@ use crate::semaphore::{Permit, Semaphore};
 use crate::ticker::{Ticker, Ticking};
 use postroom_core::Limits;
 
-/// The stack of wasm code. The threads that decide need at least twice as much.
+/// The stack of wasm code. The deciding threads need at least twice as much.
 const WASM_STACK: usize = 1 << 20;
-/// Memory that a slot keeps from one mail to the next, instead of giving it back to the system and faulting it in again. Halves the
-/// cost of a script when all of its image fits.
+/// The memory that a slot keeps from one mail to the next, instead of returning it to the system and faulting it in again.
+/// Halves the cost of a script whose whole image fits.
 const KEEP_MEMORY: usize = 2 << 20;
 const KEEP_TABLE: usize = 64 << 10;
-/// Core modules, memories and tables that one pooled component may have; larger ones run on demand.
+/// The core modules, memories and tables that one pooled component may have; larger ones run on demand.
 const CORE_INSTANCES: u32 = 16;
 const MEMORIES: u32 = 2;
 const TABLES: u32 = 4;
 /// The largest script image that is mapped copy-on-write.
 const IMAGE_BYTES: u64 = 32 << 20;
 
-/// The engines with their clock, their semaphore and their cache. Shared by the sandbox and all its rules; the last one stops the clock.
+/// The engines with their clock, their semaphore and their cache. Shared by the sandbox and all its rules; dropping the
+/// last one stops the clock.
 pub(crate) struct Engines {
     pub(crate) small: Engine,
     pub(crate) large: Engine,
@@ -38,7 +40,7 @@ pub(crate) struct Engines {
     semaphore: Semaphore,
 }
 
-/// Leave to run one instance: a slot, and a clock that goes.
+/// The right to run one instance: a slot, and a running clock.
 pub(crate) struct Turn<'a> {
     _permit: Permit<'a>,
     _ticking: Ticking<'a>,
@@ -81,14 +83,14 @@ impl Engines {
         }
     }
 
-    /// The code of a tenant's component, from the cache or compiled within the limits.
+    /// Returns the code of a tenant's component, from the cache or compiled within the limits.
     pub(crate) fn compile_within(&self, terms: &Terms, bytes: &[u8]) -> Result<Code, LoadError> {
         self.cache.code(&self.large, bytes, |key| {
             self.compilers.compile(terms, key, &self.large, bytes)
         })
     }
 
-    /// A tenant's component of so many bytes, of its code: in the pool when it fits, else on demand.
+    /// Returns a tenant's component of this size, made from its code: in the pool if it fits, otherwise on demand.
     pub(crate) fn component(
         &self,
         name: &str,
@@ -96,7 +98,7 @@ impl Engines {
         size: usize,
         wasi: bool,
     ) -> Result<Component, LoadError> {
-        // What does not fit into the pool shows only now: the large ones are not tried.
+        // Only this shows whether it fits into the pool; large ones are not tried.
         if !on_demand(size, wasi) {
             match code.component(&self.small) {
                 Ok(component) => return Ok(component),
@@ -112,9 +114,9 @@ impl Engines {
             })
     }
 
-    /// One of our own components, in the pool when it fits, else on demand.
+    /// Compiles one of our own components: in the pool if it fits, otherwise on demand.
     pub(crate) fn compile(&self, bytes: &[u8], wasi: bool) -> wasmtime::Result<Component> {
-        // What does not fit into the pool shows only once it is compiled: the large ones are not tried.
+        // Only compiling shows whether it fits into the pool; large ones are not tried.
         if !on_demand(bytes.len(), wasi) {
             match self.cache.compiled(&self.small, bytes) {
                 Ok(component) => return Ok(component),
@@ -131,12 +133,13 @@ impl Engines {
     }
 }
 
-/// The engine of the process that compiles for another one. It runs nothing, and makes the same code as [`Engines::large`].
+/// Returns the engine of the process that compiles for another one. It runs nothing, and makes the same code as
+/// [`Engines::large`].
 pub(crate) fn compiling() -> wasmtime::Result<Engine> {
     Engine::new(&settings())
 }
 
-/// A store with the limits of `host`, its deadline included.
+/// Returns a store with the limits of `host`, including its deadline.
 pub(crate) fn store(engine: &Engine, host: Host) -> Store<Host> {
     let output = host.terms.limits.output_bytes;
     let mut store = Store::new(engine, host);
@@ -175,7 +178,7 @@ fn pool(slots: usize) -> InstanceAllocationStrategy {
         .max_memory_size(Limits::MOST_MEMORY)
         .linear_memory_keep_resident(KEEP_MEMORY)
         .table_keep_resident(KEEP_TABLE)
-        // An open report says that it leaks (wasmtime PR 14357).
+        // Disabled because of an open report of a leak (wasmtime PR 14357).
         .pagemap_scan(Enabled::No);
     InstanceAllocationStrategy::Pooling(pool)
 }

@@ -1,4 +1,4 @@
-//! Errors of the sandbox, of loading a rule, and of one decision, each with a type and a sentence with the fix.
+//! Errors of the sandbox, of loading a rule, and of one decision, each with a type and a sentence that includes the fix.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub enum SandboxError {
         path: PathBuf,
         source: std::io::Error,
     },
-    /// Compiled code is trusted, so nobody else may write where it is kept.
+    /// Compiled code is trusted, so no other user may be able to write to its folder.
     #[error("the cache folder {path} {problem}; remove it, or give Postroom a folder of its own")]
     CacheNotOurs {
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum SandboxError {
     },
     #[error("the sandbox's clock thread cannot start: {0}")]
     Thread(std::io::Error),
-    /// A guest that is built into the program does not work: a fault of the build.
+    /// A built-in guest does not work, which is a fault of the build.
     #[error("the built-in {guest} is unusable: {message}")]
     Guest {
         guest: &'static str,
@@ -41,9 +41,9 @@ pub enum LoadError {
     #[error("{}: {message}", place(file, *line, *column))]
     Script {
         file: String,
-        /// From 1; 0 where unknown.
+        /// From 1; 0 if unknown.
         line: u32,
-        /// From 1; 0 where unknown.
+        /// From 1; 0 if unknown.
         column: u32,
         message: String,
     },
@@ -60,7 +60,7 @@ pub enum LoadError {
     )]
     OtherContract {
         name: String,
-        /// The import or export that says so.
+        /// The import or export that shows this.
         by: String,
         /// `2.0`
         version: String,
@@ -105,7 +105,7 @@ pub enum LoadError {
     Loaded {
         name: String,
         bytes: usize,
-        /// What the other rules hold.
+        /// The bytes that the other rules hold.
         others: usize,
         limit: usize,
         budget: LoadedScope,
@@ -118,7 +118,7 @@ pub enum LoadError {
     LoadedVersions {
         name: String,
         bytes: usize,
-        /// What all versions hold.
+        /// The bytes that all versions hold.
         held: usize,
         limit: usize,
         budget: LoadedScope,
@@ -146,7 +146,7 @@ pub enum LoadError {
     Sandbox { name: String, message: String },
 }
 
-/// Whose loaded rules are limited together.
+/// The owner of a limit on loaded rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadedScope {
     Tenant,
@@ -154,7 +154,7 @@ pub enum LoadedScope {
 }
 
 impl LoadedScope {
-    /// The limit's name in the configuration.
+    /// Returns the limit's name in the configuration.
     fn key(self) -> &'static str {
         match self {
             LoadedScope::Tenant => "loaded",
@@ -173,7 +173,8 @@ impl fmt::Display for LoadedScope {
 }
 
 impl LoadError {
-    /// Cuts every text that a tenant's file may have written: an error is kept with each mail that its rule did not decide.
+    /// Cuts every text that may come from a tenant's file, since an error is stored with each mail that its rule did not
+    /// decide.
     pub(crate) fn cut(mut self) -> Self {
         let texts: &mut [&mut String] = match &mut self {
             LoadError::Script { file, message, .. } => &mut [file, message],
@@ -238,21 +239,21 @@ pub enum RuleTrouble {
     InvalidDecision { message: String },
     #[error("{import} is not granted to this tenant")]
     NotGranted { import: &'static str },
-    /// The store behind `kv` failed: not the rule's fault.
+    /// The store behind `kv` failed, which is not the rule's fault.
     #[error("kv could not be read: {message}")]
     Kv { message: String },
-    /// The data behind `lookup` is unavailable: not the rule's fault.
+    /// The data behind `lookup` is unavailable, which is not the rule's fault.
     #[error("lookup has no answer: {message}")]
     Lookup { message: String },
 }
 
 impl RuleTrouble {
-    /// Whether the rule is at fault, rather than what is behind its capabilities.
+    /// Returns whether the rule is at fault, rather than the data behind its capabilities.
     pub fn is_of_rule(&self) -> bool {
         !matches!(self, RuleTrouble::Kv { .. } | RuleTrouble::Lookup { .. })
     }
 
-    /// The short name that stands in a recorded decision.
+    /// Returns the short name in a recorded decision.
     pub fn kind(&self) -> TroubleKind {
         match self {
             RuleTrouble::Trap { .. } => TroubleKind::Trap,
@@ -267,7 +268,7 @@ impl RuleTrouble {
         }
     }
 
-    /// Returns the place in the rule's source, as `file:line:column`, if the rule stated it.
+    /// Returns the position in the rule's source, as `file:line:column`, if the rule stated it.
     pub fn location(&self) -> Option<&str> {
         match self {
             RuleTrouble::Failure { location, .. } => location.as_deref(),
@@ -276,7 +277,7 @@ impl RuleTrouble {
     }
 }
 
-/// A file could not be turned into a component, or could not be looked into.
+/// A file could not be made into a component, or could not be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error("this is not WebAssembly; name the .wasm file that the compiler wrote")]
@@ -293,7 +294,7 @@ pub enum BuildError {
     Encode(String),
 }
 
-/// Why a decision was broken off from the host's side; travels through wasmtime as the cause of the trap.
+/// The reason that the host aborted a decision; passed through wasmtime as the cause of the trap.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stop {
     #[error("the deadline passed")]

@@ -1,4 +1,5 @@
-//! The host functions of an instance: the mail, the log, settings, `kv` and `lookup`, each call within the limits and before the deadline.
+//! The host functions of an instance: the mail, the log, settings, `kv` and `lookup`, each call within the limits and
+//! before the deadline.
 
 use std::sync::Arc;
 
@@ -22,17 +23,17 @@ use crate::rule::cut;
 use crate::wasi::DeterministicWasi;
 use postroom_core::{Grants, Limits};
 
-/// Bytes of an attachment in one call, as the contract says.
+/// Bytes of an attachment in one call, as specified in the contract.
 const ATTACHMENT_CHUNK: usize = 1 << 20;
-/// Places kept of a decision's origin; the interpreter tells as many unless a script asks it for more.
+/// The positions kept of a decision's origin; the interpreter reports as many unless a script requests more.
 const ORIGIN_PLACES: usize = 10;
 
-/// Stands for the one mail of an instance; the mail itself is in [`Host`].
+/// The handle of the one mail of an instance; the mail itself is in [`Host`].
 pub struct Mail;
 
 /// The state shared by all instances of a rule.
 pub(crate) struct Terms {
-    /// Whose rule it is; empty where that is nobody's.
+    /// The tenant of the rule; empty if it has none.
     pub(crate) tenant: String,
     pub(crate) name: String,
     /// One JSON object.
@@ -45,7 +46,7 @@ pub(crate) struct Terms {
 /// The host's side of one instance.
 pub(crate) struct Host {
     pub(crate) terms: Arc<Terms>,
-    /// None while a component starts: no mail is handed out yet.
+    /// `None` while a component starts, since there is no mail yet.
     mail: Option<Arc<Message>>,
     /// RFC 3339.
     pub(crate) now: String,
@@ -86,7 +87,7 @@ impl Host {
         }
     }
 
-    /// The world without files, network or time, made when a component first asks for it.
+    /// Returns the environment without files, network or time, created when a component first uses it.
     pub(crate) fn still(&mut self) -> &mut DeterministicWasi {
         self.wasi.get_or_insert_with(|| {
             let seed = self.mail.as_ref().map_or("", |mail| &mail.message_id);
@@ -102,7 +103,7 @@ impl Host {
         Ok(())
     }
 
-    /// Every call of an instance begins here: epochs do not interrupt the host.
+    /// Begins every host call of an instance by checking the deadline: epochs do not interrupt the host.
     pub(crate) fn enter(&self) -> Result<(), Stop> {
         match self.deadline.is_over() {
             true => Err(Stop::Deadline),

@@ -1,6 +1,7 @@
-//! A search that can be broken off: the same answers as the regex engine's, byte by byte with a look at the deadline.
+//! Interruptible regex search: the same results as the regex engine's, computed byte by byte with checks of the deadline.
 //!
-//! The engine's own search is linear, but in the pattern's size as well: a large pattern over a large field can take it half a minute, which nothing interrupts.
+//! The engine's own search is linear, but in the size of the pattern as well: a large pattern over a large field can take
+//! it half a minute, which nothing interrupts.
 
 use regex_automata::hybrid::dfa::{Cache, Config, DFA};
 use regex_automata::hybrid::regex::{Builder, Regex};
@@ -10,24 +11,25 @@ use regex_automata::{Anchored, Input, Match, PatternID};
 
 use crate::deadline::Deadline;
 
-/// Bytes between two looks at the deadline. A byte costs a nanosecond, or many microseconds when a new state has to be made for it.
+/// The number of bytes between two checks of the deadline. A byte costs a nanosecond, or many microseconds if a new state
+/// has to be built for it.
 const LOOK: usize = 256;
 /// Memory for the states of one direction.
 const CACHE_BYTES: usize = 2 << 20;
 
-/// A pattern for such searches.
+/// A pattern for interruptible searches.
 #[derive(Debug)]
 pub(crate) struct InterruptibleRegex(Regex);
 
-/// Why a search ended without an answer.
+/// Why a search ended without a result.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Interrupted {
     Deadline,
-    /// A Unicode word boundary next to a byte that is not ASCII: no automaton of this kind can tell.
+    /// A Unicode word boundary next to a non-ASCII byte, which no automaton of this kind can handle.
     WordBoundary,
 }
 
-/// The matches in a haystack, one after the other.
+/// Iterates over the matches in a haystack.
 pub(crate) struct Matches<'a> {
     regex: &'a Regex,
     forward: Cache,
@@ -37,7 +39,7 @@ pub(crate) struct Matches<'a> {
 }
 
 impl InterruptibleRegex {
-    /// None when the pattern is none.
+    /// Compiles a pattern. Returns `None` if it is not a pattern.
     pub(crate) fn new(pattern: &str) -> Option<Self> {
         let automaton = Config::new()
             .cache_capacity(CACHE_BYTES)
@@ -82,7 +84,7 @@ impl Iterator for Matches<'_> {
     }
 }
 
-/// The leftmost match: its end by running forwards, then its start by running backwards from there.
+/// Returns the leftmost match: a forward run finds its end, and a backward run from there finds its start.
 fn find(
     regex: &Regex,
     forward: &mut Cache,
@@ -102,7 +104,7 @@ fn find(
         if start < end || input.is_char_boundary(end) {
             return Ok(Some(Match::new(PatternID::ZERO, start..end)));
         }
-        // An empty match within a character is none.
+        // An empty match inside a character does not count.
         input.set_start(end + 1);
     }
     Ok(None)
@@ -124,7 +126,7 @@ fn run_forward(
             return Err(Interrupted::Deadline);
         }
         state = stepped(dfa.next_state(cache, state, haystack[at]))?;
-        // The automaton tells of a match one byte late.
+        // The automaton reports a match one byte late.
         if state.is_match() {
             found = Some(at);
         } else if state.is_dead() {
@@ -177,7 +179,7 @@ fn stepped(next: Result<LazyStateID, CacheError>) -> Result<LazyStateID, Interru
     match next {
         Ok(state) if state.is_quit() => Err(Interrupted::WordBoundary),
         Ok(state) => Ok(state),
-        // The cache is cleared when full, and no limit is set on how often: this does not arise.
+        // The cache is cleared when full, without a limit on how often, so this does not happen.
         Err(_) => Err(Interrupted::Deadline),
     }
 }
@@ -252,7 +254,7 @@ mod tests {
 
     #[test]
     fn is_broken_off_in_time() {
-        // Every byte leads to a state that was never seen.
+        // Every byte leads to a state that was never built.
         let pattern = "(?-u)a[ab]{2000}[0-9]";
         let mut seed = 1u32;
         let haystack: String = (0..1 << 20)

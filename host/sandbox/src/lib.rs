@@ -1,6 +1,7 @@
-//! Runs rules: each mail in a fresh WebAssembly instance that can reach the mail, its settings, its log and what it was granted, within limits.
+//! Runs rules: each mail in a fresh WebAssembly instance with access to the mail, its settings, its log and its grants,
+//! within limits.
 //!
-//! [`Sandbox::load`] makes a [`Rule`] of a script or a component; [`Rule::decide`] runs it on one mail.
+//! [`Sandbox::load`] makes a [`Rule`] from a script or a component; [`Rule::decide`] runs it on one mail.
 
 mod answer;
 mod bindings;

@@ -1,22 +1,22 @@
-//! What loaded rules hold for as long as they are loaded, by tenant and in total: script images, which are files in memory and count
-//! in no process's RSS, and compiled code.
+//! The memory of loaded rules, by tenant and in total: script images, which are files in memory and not part of any
+//! process's RSS, and compiled code.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{LoadError, LoadedScope};
 
-/// While versions replace each other, all of them together may hold so many times the limit.
+/// The factor by which all versions together may exceed the limit while versions replace each other.
 const VERSIONS: usize = 2;
 
 /// The totals of a process.
 pub(crate) struct LoadedTotals {
-    /// Of all tenants together.
+    /// The limit of all tenants together.
     limit: usize,
     held: Mutex<Held>,
 }
 
-/// What one version of a rule holds. Returned when dropped.
+/// The memory of one version of a rule, returned when dropped.
 pub(crate) struct Share {
     totals: Arc<LoadedTotals>,
     tenant: String,
@@ -33,15 +33,15 @@ struct Held {
 #[derive(Default)]
 struct Tenant {
     sums: Sums,
-    /// The sizes of the versions of each rule that are loaded.
+    /// The sizes of the loaded versions of each rule.
     rules: HashMap<String, Vec<usize>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Sums {
-    /// The largest version of each rule: what is loaded once the batches in progress have ended.
+    /// The sum of the largest version of each rule: what stays loaded once the batches in progress have ended.
     rules: usize,
-    /// Every version.
+    /// The sum of all versions.
     versions: usize,
 }
 
@@ -56,7 +56,7 @@ impl LoadedTotals {
     /// Takes a share for a version of a tenant's rule. `limit` is that of the tenant.
     ///
     /// # Errors
-    /// The version does not fit beside the tenant's other rules, or beside those of all tenants.
+    /// Fails if the version does not fit together with the tenant's other rules, or with those of all tenants.
     pub(crate) fn take(
         self: &Arc<Self>,
         tenant: &str,

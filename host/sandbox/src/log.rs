@@ -1,11 +1,11 @@
-//! A rule's log of one decision: capped, whatever it writes.
+//! The log of a rule for one decision: capped, whatever the rule writes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A line that an output stream has begun is kept up to this size before it counts as a line.
+/// The size up to which an unfinished line of an output stream is buffered; then it counts as a line.
 const LONGEST_LINE: usize = 4 << 10;
 
-/// Shared with the output streams of components that have some.
+/// A log, shared with the output streams of a component.
 #[derive(Debug, Clone)]
 pub(crate) struct Log(Arc<Mutex<Book>>);
 
@@ -32,7 +32,7 @@ impl Log {
         self.book(|book| book.add(level, message));
     }
 
-    /// Bytes of an output stream; each whole line becomes an entry.
+    /// Writes bytes of an output stream; each complete line becomes an entry.
     pub(crate) fn write(&self, bytes: &[u8]) {
         self.book(|book| {
             for piece in bytes.split_inclusive(|b| *b == b'\n') {
@@ -49,7 +49,7 @@ impl Log {
         });
     }
 
-    /// The entries so far, oldest first; leaves the log empty.
+    /// Returns the entries so far, oldest first, and empties the log.
     pub(crate) fn take(&self) -> Vec<String> {
         self.book(|book| {
             book.end_line();
@@ -67,7 +67,7 @@ impl Book {
         if self.full {
             return;
         }
-        // Each entry costs its level and a separator too, so that empty messages run out as well.
+        // Each entry also costs its level and a separator, so that empty messages are limited as well.
         let cost = level.len() + 2;
         let room = self.left.saturating_sub(cost);
         let kept = &message[..message.floor_char_boundary(room)];

@@ -1,4 +1,4 @@
-//! A rule's questions about its tenant within one decision: counted, bounded, and recorded with what was answered.
+//! The lookups of a rule within one decision: counted, bounded, and recorded with their results.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use postroom_core::lookup::{Query, QueryResult};
 use crate::error::Stop;
 use postroom_core::Limits;
 
-/// Where a rule's questions are answered from when a mail is decided. One value per tenant: it knows of no other.
+/// The data source of a rule's lookups during a decision. One value per tenant; it contains no other tenant's data.
 pub trait Lookup: Send + Sync {
-    /// The first `most` rows. The answer is of the question's kind.
+    /// Returns the first `most` rows. The result has the kind of the query.
     fn ask(&self, question: &Query, most: usize) -> Result<QueryResult, LookupError>;
 }
 
@@ -18,7 +18,7 @@ pub trait Lookup: Send + Sync {
 #[error("{0}")]
 pub struct LookupError(pub String);
 
-/// A `lookup` that knows of nothing, for rules that have no tenant behind them.
+/// An empty `lookup`, for rules without a tenant.
 pub struct NoLookup;
 
 impl Lookup for NoLookup {
@@ -27,10 +27,10 @@ impl Lookup for NoLookup {
     }
 }
 
-/// The questions of one decision.
+/// The lookups of one decision.
 pub(crate) struct LookupSession {
     source: Arc<dyn Lookup>,
-    /// The answers, in the order asked, each question once.
+    /// The results, in the order of the queries, each query once.
     pub(crate) answers: Vec<(Query, QueryResult)>,
     asked: usize,
     bytes: usize,
@@ -46,7 +46,7 @@ impl LookupSession {
         }
     }
 
-    /// Asked again, a question has the same answer and counts again.
+    /// Runs a query. A repeated query gets the same result and counts again.
     pub(crate) fn ask(&mut self, question: Query, limits: &Limits) -> Result<QueryResult, Stop> {
         if self.asked >= limits.lookups {
             return Err(Stop::Output(format!(
@@ -55,7 +55,7 @@ impl LookupSession {
             )));
         }
         self.asked += 1;
-        // Nothing has such a name, number or key.
+        // No record has such a long name, number or key.
         if question.longest() > limits.key_bytes {
             return Ok(question.nothing());
         }
@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers any question about contacts with as many as are let through.
+    /// Returns as many contacts as permitted, for any query about contacts.
     struct Crowd;
 
     impl Lookup for Crowd {

@@ -1,4 +1,4 @@
-//! The interface `lookup` as instances call it: their words become questions, and what was found goes back to them.
+//! The interface `lookup`: converts an instance's calls into queries, and the results back.
 
 use postroom_core::lookup::{self as domain, Query, QueryResult};
 use postroom_core::{AlertState, Value};

@@ -1,4 +1,4 @@
-//! Patterns over a mail's fields, run by the host in linear time: compiled once per rule, bounded in every direction.
+//! Patterns over a mail's fields, run by the host in linear time: compiled once per rule, bounded in every respect.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,13 +16,13 @@ use crate::error::Stop;
 use crate::interruptible::{Interrupted, InterruptibleRegex};
 use postroom_core::Limits;
 
-/// The most that the engine may have to do in one go, in states of the pattern times bytes of the haystack: about half a second at the very worst.
-/// Searches that may take more steps run interruptibly.
+/// The most work for the engine in one call, as states of the pattern times bytes of the haystack: about half a second in
+/// the worst case. Longer searches run interruptibly.
 const STEPS: usize = 50_000_000;
-/// The cost of a group besides its text in the limit on results.
+/// The cost of a group, in addition to its text, in the limit on results.
 const GROUP_BYTES: usize = 16;
 
-/// The compiled patterns of one rule, shared by all its instances. When full it starts again.
+/// The compiled patterns of one rule, shared by all its instances. It is emptied when full.
 #[derive(Debug, Default)]
 pub(crate) struct PatternCache(RwLock<HashMap<Box<str>, Arc<Pattern>>>);
 
@@ -43,10 +43,10 @@ pub(crate) struct Ready {
     regex: Regex,
     /// The named groups and their numbers.
     names: Vec<(String, u32)>,
-    /// How large the pattern is for the engine.
+    /// The number of the pattern's states in the engine.
     states: usize,
     text: Box<str>,
-    /// Made when a field is first too large for the engine.
+    /// Created when a field is first too large for the engine.
     interruptible: OnceLock<Option<InterruptibleRegex>>,
 }
 
@@ -59,7 +59,7 @@ impl PatternCache {
         drop(known);
         let pattern = Arc::new(Pattern::compile(text, limits));
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        // A rule that makes up a new pattern for every mail would grow without end.
+        // A rule that creates a new pattern for every mail would make it grow without end.
         if known.len() >= limits.patterns.saturating_mul(2) {
             known.clear();
         }
@@ -69,7 +69,7 @@ impl PatternCache {
 }
 
 impl Patterns {
-    /// The compiled form of `text`; counts it when it is new to this decision.
+    /// Returns the compiled form of `text`, and counts it if it is new to this decision.
     pub(crate) fn pattern(
         &mut self,
         text: &str,
@@ -121,9 +121,9 @@ impl Pattern {
         }
     }
 
-    /// The first `most` matches in `haystack`.
+    /// Returns the first `most` matches in `haystack`.
     ///
-    /// Looks at the deadline between matches, and within them when they could take long.
+    /// Checks the deadline between matches, and during them if they could take long.
     pub(crate) fn search(
         &self,
         haystack: &str,
@@ -161,7 +161,7 @@ impl Pattern {
     }
 }
 
-/// Why a search has no answer.
+/// Why a search has no result.
 enum Broken {
     Deadline,
     Limit(String),
@@ -264,7 +264,7 @@ impl Answer<'_> {
     }
 }
 
-/// The text of a field as patterns see it.
+/// Returns the text of a field as patterns see it.
 pub(crate) fn field<'a>(mail: &'a Message, field: &'a Field) -> Cow<'a, str> {
     match field {
         Field::Subject => mail.subject.as_str().into(),
@@ -285,7 +285,7 @@ pub(crate) fn field<'a>(mail: &'a Message, field: &'a Field) -> Cow<'a, str> {
     }
 }
 
-/// How large a pattern is for the engine; it has compiled already.
+/// Returns the number of a pattern's states in the engine; the pattern has compiled already.
 fn states(text: &str) -> usize {
     let config = NFA::config().which_captures(WhichCaptures::Implicit);
     NFA::compiler()
@@ -294,7 +294,7 @@ fn states(text: &str) -> usize {
         .map_or(usize::MAX, |nfa| nfa.states().len())
 }
 
-/// Joins, without a copy when there is only one.
+/// Joins the parts, without a copy if there is only one.
 fn join<'a>(mut parts: impl Iterator<Item = Cow<'a, str>>, separator: &str) -> Cow<'a, str> {
     let mut all = parts.next().unwrap_or_default();
     for part in parts {
@@ -315,7 +315,7 @@ struct Position {
 impl Position {
     fn advance(&mut self, text: &str, to: usize) -> usize {
         let between = &text.as_bytes()[self.byte..to];
-        // A character is one unit, and one more when its UTF-8 takes four bytes.
+        // A character is one unit, or two if its UTF-8 takes four bytes.
         self.utf16 += between
             .iter()
             .map(|byte| usize::from(byte & 0xC0 != 0x80) + usize::from(*byte >= 0xF0))
@@ -444,7 +444,7 @@ mod tests {
     fn a_large_pattern_in_a_large_field_takes_no_longer_than_it_may() {
         let limits = Limits::default();
         let started = Instant::now();
-        // Half a minute for the engine as it is.
+        // Would take the engine itself half a minute.
         let pattern = Pattern::compile("(?-u)[a-z ]{1,2000}[0-9]", &limits);
         let haystack = "ab cd ".repeat(170_000);
         let deadline = Deadline::after(Duration::from_millis(100));
@@ -486,7 +486,7 @@ mod tests {
             Patterns::default().pattern("long", &cache, &limits),
             Err(PatternError::Limit(_))
         ));
-        // The cache outlives the decision, and starts again when full.
+        // The cache outlives the decision, and is emptied when full.
         for text in ["d", "e", "f"] {
             assert!(Patterns::default().pattern(text, &cache, &limits).is_ok());
         }

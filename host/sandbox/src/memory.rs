@@ -1,26 +1,26 @@
-//! A rule's `kv` within one decision: reads are recorded, writes are held back until the decision commits.
+//! The `kv` of a rule within one decision: reads are recorded, and writes are held back until the decision commits.
 
 use std::sync::Arc;
 
 use crate::error::Stop;
 use postroom_core::Limits;
 
-/// Where a rule's `kv` is read from when a mail is decided. One value per tenant and rule.
+/// The data source of a rule's `kv` during a decision. One value per tenant and rule.
 pub trait Kv: Send + Sync {
     fn get(&self, key: &str) -> Result<Option<String>, KvError>;
 
-    /// How many keys it holds, and how many bytes of keys and values. A `kv` that keeps nothing answers zeros.
+    /// Returns the number of keys, and the bytes of keys and values. A `kv` that stores nothing returns zeros.
     fn usage(&self) -> Result<(u64, u64), KvError> {
         Ok((0, 0))
     }
 }
 
-/// The store behind `kv` failed. The decision is broken off with [`RuleTrouble::Kv`](crate::Trouble::Kv).
+/// The store behind `kv` failed. The decision is aborted with [`RuleTrouble::Kv`](crate::Trouble::Kv).
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct KvError(pub String);
 
-/// A `kv` without entries, for rules that have no store behind them.
+/// An empty `kv`, for rules without a store.
 pub struct NoKv;
 
 impl Kv for NoKv {
@@ -29,10 +29,10 @@ impl Kv for NoKv {
     }
 }
 
-/// The view of one decision.
+/// The state of `kv` as one decision sees it.
 pub(crate) struct Memory {
     source: Arc<dyn Kv>,
-    /// The store's answers, in the order asked.
+    /// The store's results, in the order of the reads.
     pub(crate) reads: Vec<(String, Option<String>)>,
     /// The last write of each key, `None` for a deletion.
     pub(crate) writes: Vec<(String, Option<String>)>,
@@ -51,7 +51,7 @@ impl Memory {
     }
 
     pub(crate) fn get(&mut self, key: String, limits: &Limits) -> Result<Option<String>, Stop> {
-        // Nothing can have been stored under such a key.
+        // Nothing can be stored under such a key.
         if check_key(&key, limits).is_err() {
             return Ok(None);
         }
@@ -72,7 +72,7 @@ impl Memory {
         Ok(value)
     }
 
-    /// Refused with the reason, the inner error, when it is over a limit.
+    /// Sets a value. Returns the reason, the inner error, if it exceeds a limit.
     pub(crate) fn set(
         &mut self,
         key: String,
@@ -92,7 +92,7 @@ impl Memory {
         self.write(key, Some(value), limits)
     }
 
-    /// The contract gives a deletion no way to be refused: over the limit it ends the decision.
+    /// Deletes a key. The contract has no way to refuse a deletion, so a deletion over the limit ends the decision.
     pub(crate) fn delete(&mut self, key: String, limits: &Limits) -> Result<(), Stop> {
         match check_key(&key, limits) {
             Ok(()) => self.write(key, None, limits)?.map_err(Stop::Output),
@@ -152,7 +152,7 @@ impl Memory {
         })
     }
 
-    /// An upper bound: a key both read and written counts twice.
+    /// Returns an upper bound: a key both read and written counts twice.
     fn keys(&self) -> usize {
         self.reads.len() + self.writes.len()
     }
@@ -165,7 +165,8 @@ struct Held {
     now: (u64, u64),
 }
 
-/// A write that does not increase the totals is never refused, so that a rule over a lowered limit can recover.
+/// Fails if a write exceeds the limits. A write that does not increase the totals is never refused, so that a rule over a
+/// lowered limit can recover.
 fn check_total(held: Held, limits: &Limits) -> Result<(), String> {
     let (keys, bytes) = held.now;
     if keys > limits.kv_total_keys && keys > held.before.0 {
@@ -284,7 +285,7 @@ mod tests {
         ));
     }
 
-    /// Holds the keys `old1` to `old3` with a byte each: 15 bytes.
+    /// Contains the keys `old1` to `old3` with one byte each: 15 bytes.
     struct Filled;
 
     impl Kv for Filled {
@@ -311,7 +312,7 @@ mod tests {
         set(&mut memory, "a", "1", &limits).unwrap();
         let refused = set(&mut memory, "b", "1", &limits).unwrap_err();
         assert!(refused.contains("5 keys in all"), "{refused}");
-        // What is there may change, and what goes makes room.
+        // Existing values may change, and deletions make room.
         set(&mut memory, "a", "2", &limits).unwrap();
         set(&mut memory, "old1", "longer", &limits).unwrap();
         memory.delete("absent".into(), &limits).unwrap();
@@ -338,7 +339,7 @@ mod tests {
         set(&mut memory, "old1", "", &limits).unwrap();
         set(&mut memory, "b", "", &limits).unwrap();
 
-        // Over a limit that was lowered it may still shrink.
+        // Over a lowered limit it may still shrink.
         let lowered = Limits {
             kv_total_bytes: 10,
             kv_total_keys: 1,

@@ -1,10 +1,10 @@
-//! Counts an instance's memory and refuses what is over its limit.
+//! Counts an instance's memory and refuses growth over its limit.
 
 use wasmtime::ResourceLimiter;
 
-/// Table entries of all tables of an instance. A table costs 8 bytes an entry and is not counted as memory.
+/// The entries of all tables of an instance. An entry costs 8 bytes and does not count as memory.
 const TABLE_ENTRIES: usize = 100_000;
-/// Instances of core modules, each of which copies its data. A component that carries all of Python has 67.
+/// Instances of core modules, each of which copies its data. A component that contains all of Python has 67.
 const INSTANCES: usize = 256;
 
 /// Sums over all memories of a store.
@@ -13,7 +13,7 @@ pub(crate) struct Meter {
     limit: usize,
     used: usize,
     table_entries: usize,
-    /// Whether a growth was refused: what trouble follows is about memory.
+    /// Whether a growth was refused: a failure that follows is about memory.
     pub(crate) refused: bool,
 }
 
@@ -27,7 +27,7 @@ impl Meter {
         }
     }
 
-    /// Bytes in use; memories never shrink, so this is the peak too.
+    /// Returns the bytes in use; memories never shrink, so this is also the peak.
     pub(crate) fn used(&self) -> usize {
         self.used
     }

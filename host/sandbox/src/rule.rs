@@ -1,4 +1,4 @@
-//! A loaded rule, and one decision of it: a fresh instance that is thrown away afterwards.
+//! A loaded rule and its decisions, each in a fresh instance that is then discarded.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::script::Calls;
 use crate::source::Bundle;
 use postroom_core::Grants;
 
-/// The recorded length of a failure's message.
+/// The most bytes recorded of a failure's message.
 const FAILURE_BYTES: usize = 4 << 10;
 
 /// A rule ready to decide. Cheap to clone, shared by all threads; its engine lives as long as it does.
@@ -32,7 +32,7 @@ struct Loaded {
     engines: Arc<Engines>,
     pre: RulePre<Host>,
     terms: Arc<Terms>,
-    // Dropped last: its share is free once everything it counts is.
+    // Dropped last: its share is released once everything it counts is released.
     made_of: MadeOf,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct MadeOf {
     pub(crate) bundle: Option<Bundle>,
     pub(crate) calls: Calls,
     pub(crate) init_log: Vec<String>,
-    /// What it holds of its tenant's limit; none for what is built in.
+    /// Its share of its tenant's limit; `None` for built-in rules.
     pub(crate) _share: Option<Share>,
 }
 
@@ -62,22 +62,22 @@ impl MadeOf {
 /// The result of one decision.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// The actions asked for; `None` when the rule passed.
+    /// The requested actions; `None` if the rule passed.
     pub verdict: Result<Option<Vec<Action>>, RuleTrouble>,
     /// `level: message`, oldest first.
     pub log: Vec<String>,
-    /// The store's answer for each key, in the order of the reads.
+    /// The store's result for each key, in the order of the reads.
     pub kv_reads: Vec<(String, Option<String>)>,
-    /// To be committed with the decision; `None` deletes. Empty when there was trouble.
+    /// Writes to commit with the decision; `None` deletes. Empty if the rule failed.
     pub kv_writes: Vec<(String, Option<String>)>,
-    /// The lookups with their results, in order, each question once.
+    /// The lookups with their results, in order, each query once.
     pub lookups: Vec<(Query, QueryResult)>,
-    /// Where a script made the action that decided, or its `pass()`: `file:line:column` in its own files, then the calls that led
-    /// there. Empty where the script hid it; none when it returned nothing, and for components.
+    /// Where a script made the action that decided, or its `pass()`: `file:line:column` in its own files, then the calls
+    /// that led there. Empty if the script hid it; `None` if it returned nothing, and for components.
     pub decided_at: Option<Vec<String>>,
-    /// From the instance's making to its answer, without the wait for a slot.
+    /// The time from the creation of the instance to its result, without the wait for a slot.
     pub elapsed: Duration,
-    /// The most memory it held.
+    /// The peak of its memory.
     pub memory_bytes: usize,
 }
 
@@ -101,7 +101,7 @@ impl Rule {
         self.0.made_of.hash
     }
 
-    /// The script's files, the rule itself first; `None` for a component.
+    /// Returns the script's files, the rule itself first; `None` for a component.
     pub fn bundle(&self) -> Option<&Bundle> {
         self.0.made_of.bundle.as_ref()
     }
@@ -120,7 +120,8 @@ impl Rule {
         &self.0.made_of.init_log
     }
 
-    /// Decides one mail. Blocks for up to the rule's time limit, and before that while all slots are taken. Needs a thread with 2 MiB of stack, not an async task.
+    /// Decides one mail. Blocks while all slots are taken, and then for up to the rule's time limit. Needs a thread with 2
+    /// MiB of stack, not an async task.
     pub fn decide(
         &self,
         mail: &Arc<Message>,
@@ -173,7 +174,7 @@ impl std::fmt::Debug for Rule {
     }
 }
 
-/// Why wasm broke off, by the type of the error and what the host noted, never by its text.
+/// Returns why wasm aborted, based on the type of the error and the host's records, never on its text.
 pub(crate) fn trouble(error: &wasmtime::Error, host: &Host) -> RuleTrouble {
     let limits = &host.terms.limits;
     match error.downcast_ref::<Stop>() {
@@ -206,7 +207,7 @@ pub(crate) fn trouble(error: &wasmtime::Error, host: &Host) -> RuleTrouble {
     let message = format!("{:#}", error.root_cause());
     match error.downcast_ref::<Trap>() {
         Some(_) => RuleTrouble::Trap { message },
-        // What is no trap arose while the host read what the guest handed over.
+        // An error that is not a trap arose while the host read the guest's data.
         None => RuleTrouble::Output {
             message: format!(
                 "over {} bytes in one call, or malformed ({message})",
@@ -228,7 +229,7 @@ fn call(
     let host = store.data();
     match answer {
         Ok(Ok(decision)) => answer::actions(decision, &host.terms.limits),
-        // An interpreter reports a refused growth as an error of its own.
+        // An interpreter reports a refused growth as its own error.
         Ok(Err(_)) if host.meter.refused => Err(RuleTrouble::Memory {
             limit: host.terms.limits.memory_bytes,
         }),

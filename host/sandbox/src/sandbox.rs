@@ -1,4 +1,4 @@
-//! The sandbox: makes rules of scripts and components, and holds what they share.
+//! The sandbox: makes rules from scripts and components, and holds the parts that they share.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,33 +28,33 @@ use postroom_core::{Grants, LOADED_BYTES, Limits};
 static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));
 /// The default rule, a core module built for the world `rule`.
 pub(crate) static STANDARD: &[u8] = include_bytes!(env!("POSTROOM_GUEST_STANDARD"));
-/// The interface by which the script engine asks what is granted.
+/// The interface through which the script engine queries grants.
 const ENGINE: &str = "postroom:plugin/engine@1.1.0";
-/// The interface by which the script engine reports the line that decided.
+/// The interface through which the script engine reports the line that decided.
 const ORIGIN: &str = "postroom:plugin/origin@1.1.0";
 const STANDARD_NAME: &str = "standard";
 
 /// The default number of concurrent instances.
 const DEFAULT_WORKERS: usize = 16;
 
-/// How the sandbox is set up.
+/// The settings of the sandbox.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
-    /// Where compiled code is kept, in a folder that is ours alone; none keeps none.
+    /// The folder of compiled code, which only this user may access; `None` stores nothing.
     pub cache_dir: Option<PathBuf>,
     /// The number of concurrent instances; further callers wait.
     pub workers: usize,
-    /// Compiles the components of tenants.
+    /// The compiler of the tenants' components.
     pub compiler: Compiler,
-    /// What the loaded rules of all tenants may hold together. A tenant's own limit is [`Limits::loaded_bytes`].
+    /// The memory that the loaded rules of all tenants may hold together. A tenant's own limit is [`Limits::loaded_bytes`].
     pub loaded_bytes: usize,
 }
 
-/// Where rules are made. One for a process.
+/// Makes rules. There is one per process.
 pub struct Sandbox {
     engines: Arc<Engines>,
     loaded: Arc<LoadedTotals>,
-    /// Made with the first script: compiling the interpreter takes a second or two unless the cache has it.
+    /// Created with the first script: compiling the interpreter takes a second or two unless the cache has it.
     scripts: Mutex<Option<Arc<Scripts>>>,
     /// The component of the built-in rule.
     standard: Vec<u8>,
@@ -86,12 +86,12 @@ impl Sandbox {
         })
     }
 
-    /// Ends what is being compiled and refuses components that come later: the program is about to end.
+    /// Stops the current compilation and refuses later components, because the program is about to end.
     pub fn stop(&self) {
         self.engines.compilers.stop();
     }
 
-    /// Makes a rule of no particular tenant, see [`Sandbox::load_for`].
+    /// Makes a rule without a tenant, see [`Sandbox::load_for`].
     pub fn load(
         &self,
         source: Source<'_>,
@@ -102,7 +102,8 @@ impl Sandbox {
         self.load_for("", source, settings, grants, limits)
     }
 
-    /// Makes a rule of a tenant. Blocks: compiles a component that the cache does not have, or evaluates a script's top level, and starts one instance to see that it does.
+    /// Makes a rule of a tenant. Blocks: compiles a component that is not in the cache, or evaluates a script's top level,
+    /// and starts one instance as a test.
     ///
     /// `settings` is one JSON object.
     pub fn load_for(
@@ -156,7 +157,7 @@ impl Sandbox {
         Ok(Rule::new(made_of, self.engines.clone(), pre, terms))
     }
 
-    /// The built-in rule: replies to known tickets become notes, everything else a ticket.
+    /// Returns the built-in rule: replies to known tickets become notes, everything else a ticket.
     pub fn load_standard(
         &self,
         settings: &str,
@@ -188,7 +189,7 @@ impl Sandbox {
             let component = self.engines.component(name, &code, bytes.len(), wasi)?;
             (component, Some(share))
         };
-        // A component links what it is granted and nothing else.
+        // A component is linked only to its grants.
         let linker = linker(component.engine(), &terms.grants, wasi)
             .map_err(|error| LoadError::sandbox(name, format!("{error:#}")))?;
         let pre = linker.instantiate_pre(&component);
@@ -206,7 +207,7 @@ impl Sandbox {
         Ok((pre, share))
     }
 
-    /// Counts what a rule will hold while it is loaded.
+    /// Counts the memory that a rule will hold while it is loaded.
     fn share(&self, terms: &Terms, bytes: usize) -> Result<Share, LoadError> {
         let limit = terms.limits.loaded_bytes;
         self.loaded.take(&terms.tenant, &terms.name, bytes, limit)
@@ -225,7 +226,7 @@ impl Sandbox {
         let script = scripts.evaluate(&self.engines, terms, text, imports, &|bytes| {
             self.share(terms, bytes)
         })?;
-        // The one interpreter imports all; what is not granted refuses when it is called.
+        // The single interpreter imports everything; an import that is not granted fails when it is called.
         let mut linker = linker(&self.engines.small, &Grants::ALL, false).map_err(failed)?;
         link_engine(&mut linker).map_err(failed)?;
         let pre = scripts.link(&mut linker, &script).map_err(failed)?;
@@ -241,7 +242,7 @@ impl Sandbox {
         ))
     }
 
-    /// One instance is started and thrown away, so that what cannot start never goes live.
+    /// Starts one instance and discards it, so that a rule that cannot start never goes live.
     fn start(&self, pre: &RulePre<Host>, terms: &Arc<Terms>) -> Result<(), LoadError> {
         let _turn = self.engines.turn();
         let host = Host::new(

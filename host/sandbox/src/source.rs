@@ -1,4 +1,4 @@
-//! Sources of rules: a component's bytes, or a script's files as they refer to each other.
+//! Sources of rules: a component's bytes, or a script's files as they import each other.
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
@@ -9,12 +9,12 @@ use crate::error::LoadError;
 /// The source of a rule.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
-    /// JavaScript, or TypeScript when the name ends in `.ts`; the name is what errors bear. It imports nothing.
+    /// JavaScript, or TypeScript if the name ends in `.ts`; errors use the name. It imports nothing.
     Script {
         name: &'a str,
         text: &'a str,
     },
-    /// A script that may import others. Each name is a path with `/`, from wherever the first one's begins.
+    /// A script that may import others. Each name is a path with `/`, all relative to the same folder as the first.
     Modules {
         name: &'a str,
         text: &'a str,
@@ -26,20 +26,20 @@ pub enum Source<'a> {
     },
 }
 
-/// Where the modules come from that a script imports.
+/// The source of the modules that a script imports.
 pub trait Imports {
-    /// The text of the module that is meant; the reason, for people, when it may not be had.
+    /// Returns the text of the imported module, or the reason, as text for people, that it is not available.
     fn read(&self, import: &Import<'_>) -> Result<String, String>;
 }
 
-/// One `import` that stands in a script.
+/// One `import` in a script.
 #[derive(Debug, Clone, Copy)]
 pub struct Import<'a> {
-    /// The module it stands in.
+    /// The module that contains it.
     pub importer: &'a str,
-    /// As written.
+    /// The specifier as written.
     pub specifier: &'a str,
-    /// The module that is meant: the specifier seen from the importer. It may lead anywhere.
+    /// The name of the imported module: the specifier resolved from the importer. It may point anywhere.
     pub name: &'a str,
 }
 
@@ -47,34 +47,36 @@ pub struct Import<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
     pub name: String,
-    /// As written, types and all.
+    /// The text as written, including types.
     pub text: String,
 }
 
-/// For scripts of one file.
+/// The imports of a script of one file.
 pub(crate) struct NoImports;
 
-/// The modules of a script together: what its content hash is taken of, and what is kept to load it again.
+/// All modules of a script: the input of its content hash, and the form in which it is stored to load it again.
 ///
-/// A script of one file is that file's text. Several are a mark that no text begins with, and a JSON array of names and texts.
+/// The bundle of a single file is that file's text. A bundle of several files is a mark that no text begins with, and a
+/// JSON array of names and texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle(Vec<Module>);
 
-/// No UTF-8 text has this byte.
+/// A mark with a byte that no UTF-8 text contains.
 const MARK: &[u8] = b"\xffmodules\n";
-/// Read by guesswork, a rule would look for other words than are written in it.
+/// The error for a file in another encoding: if the encoding were guessed, a rule would look for other words than are
+/// written in it.
 const NOT_UTF8: &str = "the file is not in UTF-8 from here on; save it as UTF-8";
 
 impl Bundle {
-    /// The rule itself comes first.
+    /// Creates a bundle; the rule itself comes first.
     pub fn new(modules: Vec<Module>) -> Self {
         Self(modules)
     }
 
-    /// `name` is that of a script of one file; several have their own.
+    /// Unpacks a bundle. `name` is that of a script of one file; several files have their own names.
     ///
     /// # Errors
-    /// The file's text is no UTF-8, or what was packed is damaged.
+    /// Fails if the file's text is not UTF-8, or the packed form is damaged.
     pub fn unpack(name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
         let name = name.to_owned();
         let Some(packed) = bytes.strip_prefix(MARK) else {
@@ -89,7 +91,7 @@ impl Bundle {
             };
         };
         let all: Option<Vec<(String, String)>> = serde_json::from_slice(packed).ok();
-        // The rule itself comes first, so that there is always one.
+        // The rule itself comes first, so there is always one.
         let Some(all) = all.filter(|modules| !modules.is_empty()) else {
             return Err(LoadError::Invalid {
                 name,
@@ -123,15 +125,15 @@ impl Bundle {
     }
 }
 
-/// The text of a module's file, for [`Imports`].
+/// Returns the text of a module's file, for [`Imports`].
 ///
 /// # Errors
-/// It is no UTF-8; the reason, for people, says in which line.
+/// Fails if it is not UTF-8; the reason, as text for people, names the line.
 pub fn module_text(bytes: &[u8]) -> Result<String, String> {
     utf8(bytes).map_err(|place| format!("line {}: {NOT_UTF8}", place.line))
 }
 
-/// Where a text is no UTF-8. Both count from 1.
+/// The position at which a text is not UTF-8. Both numbers count from 1.
 struct Place {
     line: u32,
     column: u32,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How exact a deadline is.
+/// The precision of a deadline.
 const TICK: Duration = Duration::from_millis(2);
-/// Ticks without a running rule before the thread sleeps. Waking it costs more than a small rule does.
+/// The ticks without a running rule after which the thread sleeps. Waking it costs more than a small rule does.
 const IDLE_TICKS: u32 = 250;
 
 /// Owns the thread; dropping it stops and joins it.
@@ -19,7 +19,7 @@ pub(crate) struct Ticker {
     handle: Thread,
 }
 
-/// Epochs advance as long as one of these is held.
+/// Keeps epochs advancing while it is held.
 pub(crate) struct Ticking<'a>(&'a State);
 
 struct State {
@@ -47,7 +47,7 @@ impl Ticker {
     }
 
     pub(crate) fn run(&self) -> Ticking<'_> {
-        // Sequentially consistent on both sides: either the thread sees this rule, or this sees the thread asleep.
+        // Sequentially consistent on both sides: either the thread sees this rule, or this code sees the thread asleep.
         self.state.running.fetch_add(1, Ordering::SeqCst);
         if self.state.asleep.load(Ordering::SeqCst) {
             self.handle.unpark();
@@ -61,7 +61,7 @@ impl Drop for Ticker {
         self.state.stop.store(true, Ordering::SeqCst);
         self.handle.unpark();
         if let Some(thread) = self.thread.take() {
-            // A panic of the clock thread has been printed already; there is nobody to hand it to.
+            // A panic of the clock thread has already been printed, and there is no caller to report it to.
             let _ = thread.join();
         }
     }

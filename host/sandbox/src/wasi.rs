@@ -1,4 +1,5 @@
-//! The world of components that expect WASI: no files, no network, no environment, and a clock that stands at the mail's time.
+//! A deterministic environment for components that expect WASI: no files, network or environment variables, and a clock
+//! that is fixed at the mail's time.
 
 use std::time::Duration;
 
@@ -18,13 +19,13 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::host::Host;
 use crate::log::Log;
 
-/// Streams, pollables and the like that an instance may hold at a time.
+/// Streams, pollables and similar objects that an instance may hold at a time.
 const RESOURCES: usize = 1000;
 /// Bytes of one write to an output stream.
 const WRITE_BYTES: usize = 64 << 10;
 /// Random bytes in one call.
 const RANDOM_BYTES: u64 = 64 << 10;
-/// After how many bytes the random numbers repeat.
+/// The number of bytes after which the random numbers repeat.
 const RANDOM_CYCLE: usize = 4096;
 
 /// The WASI side of one instance.
@@ -34,7 +35,7 @@ pub(crate) struct DeterministicWasi {
 }
 
 impl DeterministicWasi {
-    /// `now` is RFC 3339; the same `seed` gives the same random numbers.
+    /// Creates the environment. `now` is RFC 3339; the same `seed` gives the same random numbers.
     pub(crate) fn new(now: &str, seed: &str, log: &Log) -> Self {
         let since_epoch = now
             .parse::<jiff::Timestamp>()
@@ -73,11 +74,11 @@ impl WasiView for Host {
     }
 }
 
-/// Links WASI 0.2 with nothing in it.
+/// Links WASI 0.2 to an empty environment.
 pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
-    // A sleep would hold a thread of ours for as long as the rule likes, and no epoch interrupts it. As the clock stands, every
-    // wait is over at once.
+    // A sleep would block one of our threads for as long as the rule likes, and no epoch interrupts it. Since the clock is
+    // fixed, every wait ends at once.
     linker.allow_shadowing(true);
     monotonic_clock::add_to_linker::<Host, Standing>(linker, |host| {
         StandingView(&mut host.still().table)
@@ -165,7 +166,7 @@ impl HostMonotonicClock for Fixed {
     }
 }
 
-/// stdout and stderr: the rule's log.
+/// Writes stdout and stderr to the rule's log.
 #[derive(Clone)]
 struct Output(Log);
 
@@ -180,7 +181,7 @@ impl StdoutStream for Output {
         Box::new(self.clone())
     }
 
-    // Only WASI 0.3 asks for this one, which is not linked.
+    // Only WASI 0.3 calls this one, which is not linked.
     fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
         MemoryOutputPipe::new(0).async_stream()
     }

@@ -1,4 +1,4 @@
-//! What a script's `decide` returned, as a decision; anything unexpected is refused by name.
+//! Converts the value returned by a script's `decide` into a decision; anything unexpected is refused by name.
 
 use rquickjs::function::This;
 use rquickjs::{Array, Ctx, Function, Object, Value};
@@ -12,11 +12,11 @@ use crate::trouble::shown;
 /// The escape of U+FFFD.
 const HALF: &str = "\\ufffd";
 
-/// The decision in a returned value, with the action that decides: the first disposition, else the first there is; none when
-/// nothing was returned. `class` is the class of everything the constructors make.
+/// Returns the decision in a returned value, with the action that decides: the first disposition, or else the first action;
+/// `None` if nothing was returned. `class` is the class of everything the constructors make.
 ///
 /// # Errors
-/// One sentence that names what came instead.
+/// Fails with one sentence that names the unexpected value.
 pub fn decision<'js>(
     ctx: &Ctx<'js>,
     class: &Object<'js>,
@@ -41,10 +41,10 @@ pub fn decision<'js>(
     Ok((decision, Some(object.clone())))
 }
 
-/// One action, from the object its constructor made.
+/// Reads one action from the object that its constructor made.
 ///
 /// # Errors
-/// A sentence such as `ticket: title must be text, not a list`.
+/// Fails with a sentence such as `ticket: title must be text, not a list`.
 pub fn action<'js>(ctx: &Ctx<'js>, kind: &str, object: &Object<'js>) -> Result<Action, String> {
     let mut content = Content {
         ctx,
@@ -134,7 +134,7 @@ fn actions<'js>(
     Ok((Decision::Actions(actions), disposition.or(first)))
 }
 
-/// Whether it says what becomes of the mail, rather than what is done besides.
+/// Returns whether the action is a disposition rather than a side action.
 fn is_disposition(action: &Action) -> bool {
     matches!(
         action,
@@ -146,7 +146,7 @@ fn is_disposition(action: &Action) -> bool {
     )
 }
 
-/// A text without halves of surrogate pairs: U+FFFD stands in for each.
+/// Returns a text in which U+FFFD replaces each unpaired surrogate.
 pub fn well_formed(text: &rquickjs::String<'_>) -> rquickjs::Result<String> {
     text.to_string().or_else(|_| {
         let class: Object = text.ctx().globals().get("String")?;
@@ -156,7 +156,7 @@ pub fn well_formed(text: &rquickjs::String<'_>) -> rquickjs::Result<String> {
     })
 }
 
-/// The same for JSON, where `JSON.stringify` leaves each half as an escape that other readers refuse.
+/// Does the same for JSON, in which `JSON.stringify` leaves each unpaired surrogate as an escape that other parsers refuse.
 fn without_halves(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut rest = json;
@@ -164,7 +164,7 @@ fn without_halves(json: &str) -> String {
         let (before, escape) = rest.split_at(at);
         out.push_str(before);
         let is_half = escape.starts_with("\\ud");
-        // Of an escape the first two characters say what it is; a whole pair is never escaped.
+        // The first two characters of an escape determine its kind; a complete pair is never escaped.
         let length = if is_half { HALF.len() } else { 2 };
         out.push_str(if is_half { HALF } else { &escape[..length] });
         rest = &escape[length..];
@@ -172,7 +172,7 @@ fn without_halves(json: &str) -> String {
     out + rest
 }
 
-/// The kind of an object made by a constructor; `None` for everything else.
+/// Returns the kind of an object made by a constructor; `None` for everything else.
 fn made<'a, 'js>(class: &Object<'js>, value: &'a Value<'js>) -> Option<(String, &'a Object<'js>)> {
     let object = value.as_object()?;
     if !object.is_instance_of(class) {
@@ -186,14 +186,14 @@ struct Content<'a, 'js> {
     ctx: &'a Ctx<'js>,
     kind: &'a str,
     object: &'a Object<'js>,
-    /// What it has.
+    /// The names of its properties.
     names: Vec<String>,
-    /// Every name that was asked for.
+    /// Every name that was requested.
     known: Vec<&'static str>,
 }
 
 impl<'js> Content<'_, 'js> {
-    /// A property; `None` where it is left out, undefined or null.
+    /// Returns a property; `None` if it is left out, undefined or null.
     fn value(&mut self, name: &'static str) -> Result<Option<Value<'js>>, String> {
         self.known.push(name);
         if !self.names.iter().any(|own| own == name) {
@@ -251,7 +251,7 @@ impl<'js> Content<'_, 'js> {
             .collect()
     }
 
-    /// One address or several.
+    /// Returns one address or several.
     fn addresses(&mut self, name: &'static str) -> Result<Vec<String>, String> {
         let one = self.value(name)?.filter(Value::is_string);
         let addresses = match one {
@@ -317,7 +317,7 @@ impl<'js> Content<'_, 'js> {
         Some(FieldValue::Json(without_halves(&json.to_string().ok()?)))
     }
 
-    /// Seconds, from a number of them or a text such as `90m`, `24h` or `7d`.
+    /// Returns seconds, from a number or a string such as `90m`, `24h` or `7d`.
     fn duration(&mut self, name: &'static str) -> Result<u64, String> {
         let kind = self.kind;
         let wrong = || {
@@ -356,7 +356,7 @@ impl<'js> Content<'_, 'js> {
         }
     }
 
-    /// A name that nobody asked for is a slip of the pen.
+    /// Fails if there is a property that was never requested, which is a typing error.
     fn nothing_else(&self) -> Result<(), String> {
         for name in &self.names {
             if !self.known.contains(&name.as_str()) {

@@ -1,30 +1,30 @@
-//! Time and chance as a rule may have them: the clock stands at the mail's `now`, and random numbers follow from the mail.
+//! Time and randomness of a rule: the clock is fixed at the mail's `now`, and random numbers are seeded from the mail.
 
 use std::cell::{Cell, RefCell};
 
 use crate::bindings::postroom::plugin::types::Context;
 
 thread_local! {
-    /// Microseconds since 1970. While a script's top level runs it is 1970.
+    /// Microseconds since 1970. The time is 1970 while a script's top level runs.
     static NOW_MICROS: Cell<f64> = const { Cell::new(0.0) };
     static RANDOM: Cell<u64> = const { Cell::new(1) };
-    /// What the random numbers of this mail start from; taken when the first is asked for.
+    /// The seed of this mail's random numbers; set when the first is requested.
     static SEED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Sets both for one mail.
+/// Sets clock and seed for one mail.
 pub fn pin(context: &Context) {
     NOW_MICROS.set(epoch_micros(&context.now).unwrap_or(0.0));
     SEED.set(Some(context.now.clone()));
 }
 
-/// A number from 0 up to 1, the same for the same mail and call.
+/// Returns a number from 0 up to 1, the same for the same mail and call.
 pub fn random(message_id: impl FnOnce() -> String) -> f64 {
     if let Some(mut seed) = SEED.take() {
         seed.push_str(&message_id());
         RANDOM.set(fnv(seed.as_bytes()));
     }
-    // SplitMix64: sound for any seed.
+    // SplitMix64: works with any seed.
     let state = RANDOM.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
     RANDOM.set(state);
     let mut z = state;
@@ -34,22 +34,22 @@ pub fn random(message_id: impl FnOnce() -> String) -> f64 {
     (z >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// The one thing QuickJS asks of its host.
+/// Returns the time. It is the only function that QuickJS needs from its host.
 #[allow(unsafe_code)]
-// SAFETY: the name and the type are what rquickjs declares; nothing else defines it.
+// SAFETY: name and type are those that rquickjs declares; nothing else defines the symbol.
 #[unsafe(no_mangle)]
 extern "C" fn __rquickjs_host_now_us() -> f64 {
     NOW_MICROS.get()
 }
 
-/// Hash of FNV-1a, 64 bits.
+/// Returns the 64-bit FNV-1a hash.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
     })
 }
 
-/// `YYYY-MM-DDTHH:MM:SS[.fraction]Z` (RFC 3339 in UTC, as the host writes it).
+/// Parses `YYYY-MM-DDTHH:MM:SS[.fraction]Z` (RFC 3339 in UTC, as the host writes it).
 fn epoch_micros(text: &str) -> Option<f64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<i64> { text.get(from..to)?.parse().ok() };

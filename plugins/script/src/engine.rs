@@ -1,4 +1,4 @@
-//! The life of one interpreter: brought up with a script, then asked for one decision.
+//! The life of one interpreter: it is started with a script, then called for one decision.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -21,10 +21,11 @@ use crate::modules::Modules;
 use crate::trouble::Trouble;
 use crate::{answer, clock, host, trouble};
 
-/// Of the guest's own stack. Each call takes several times as much of the host's, which must not end first: then deep recursion
-/// is a RangeError of the script with its place, not a trap.
+/// The limit on the guest's own stack. Each call takes several times as much of the host's stack, which must not end first:
+/// then deep recursion is a RangeError of the script with its position, not a trap.
 const STACK_BYTES: usize = 256 << 10;
-/// A mail's run seldom lives long enough to be worth a collection, which would touch every page of the image.
+/// The collection threshold. A mail's run is rarely long enough for a collection to pay off, which would touch every page
+/// of the image.
 const GC_THRESHOLD_BYTES: usize = 16 << 20;
 const PRELUDE: &str = include_str!("prelude.js");
 const PRELUDE_NAME: &str = "postroom:prelude";
@@ -33,10 +34,10 @@ struct Engine {
     context: Context,
     /// The names of the script's files.
     names: Rc<[String]>,
-    /// Calls `decide` with a mail and a context made of its arguments.
+    /// The function that calls `decide` with a mail and a context made from its arguments.
     run: Persistent<Function<'static>>,
     decide: Persistent<Function<'static>>,
-    /// The class of what the constructors make.
+    /// The class of the values that the constructors make.
     action: Persistent<Object<'static>>,
 }
 
@@ -44,7 +45,7 @@ thread_local! {
     static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };
 }
 
-/// Brings up the interpreter and evaluates the script's top level, unless something that it imports was not handed over.
+/// Starts the interpreter and evaluates the script's top level, unless an imported file was not passed in.
 pub fn init(modules: Vec<ScriptModule>) -> Result<Vec<ScriptImport>, ScriptError> {
     let modules = Modules::new(modules);
     let prepared = prepare(&modules).map_err(|trouble| {
@@ -67,7 +68,7 @@ pub fn init(modules: Vec<ScriptModule>) -> Result<Vec<ScriptImport>, ScriptError
     }
 }
 
-/// Decides about one mail.
+/// Decides one mail.
 pub fn decide(message: &Message, context: MailContext) -> Result<Decision, Failure> {
     ENGINE.with_borrow(|engine| {
         let engine = engine.as_ref().ok_or_else(|| Failure {
@@ -104,7 +105,7 @@ impl Engine {
         Ok(decision)
     }
 
-    /// Where an action was made, and the calls that led there, innermost first; empty where the script hid it.
+    /// Returns where an action was made, and the calls that led there, innermost first; empty if the script hid it.
     fn path(&self, ctx: &Ctx<'_>, action: &Object<'_>) -> Vec<String> {
         let stack = action.get::<_, Value>("stack").catch(ctx).ok();
         let stack = stack.and_then(|stack| stack.into_string()?.to_string().ok());
@@ -142,7 +143,7 @@ fn prepare(modules: &Modules) -> Result<Prepared, Trouble> {
     let Some((run, decide, action)) = handles? else {
         return Ok(Prepared::Lacking(modules.take_missing()));
     };
-    // The image should hold no garbage.
+    // The image should contain no garbage.
     runtime.run_gc();
     Ok(Prepared::Ready(Box::new(Engine {
         context,
@@ -159,7 +160,7 @@ type Handles = (
     Persistent<Object<'static>>,
 );
 
-/// `None` when something that is imported is missing.
+/// Evaluates the modules; returns `None` if an imported module is missing.
 fn load(ctx: &Ctx<'_>, modules: &Modules) -> Result<Option<Handles>, Trouble> {
     let names = modules.names();
     let caught = |error: rquickjs::CaughtError<'_>| match modules.take_refused() {
@@ -195,7 +196,7 @@ fn load(ctx: &Ctx<'_>, modules: &Modules) -> Result<Option<Handles>, Trouble> {
     )))
 }
 
-/// Runs the prelude, which puts the globals in place.
+/// Runs the prelude, which defines the globals.
 fn surroundings<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
     let mut options = EvalOptions::default();
     options.filename = Some(PRELUDE_NAME.into());
@@ -203,7 +204,7 @@ fn surroundings<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
     prelude.call((host::functions(ctx)?,))
 }
 
-/// The script's exports; `None` when its top level is still waiting for something.
+/// Returns the script's exports; `None` if its top level still waits for something.
 fn top_level<'js>(module: Module<'js, Declared>) -> rquickjs::Result<Option<Object<'js>>> {
     let (module, promise) = module.eval()?;
     match promise.state() {

@@ -1,4 +1,4 @@
-//! The functions that the prelude builds the script's world from: each asks the host for one thing about the mail.
+//! The functions from which the prelude builds the script's API: each calls the host for one property of the mail.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
@@ -20,13 +20,13 @@ pub const MAX_MATCHES: usize = 1000;
 
 thread_local! {
     static MAIL: Cell<Option<NonNull<Message>>> = const { Cell::new(None) };
-    /// Whose mail it is.
+    /// The tenant of the mail.
     static TENANT: RefCell<String> = const { RefCell::new(String::new()) };
-    /// What was asked of a field's text so far: (field, pattern, found).
+    /// The results of checks on a field's text so far: (field, pattern, found).
     static TRAITS: RefCell<Vec<(String, &'static str, bool)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lets the functions reach a mail until the loan is dropped.
+/// Gives the functions access to a mail until the loan is dropped.
 pub fn lend<'m>(message: &'m Message, tenant: &str) -> Loan<'m> {
     MAIL.set(Some(NonNull::from(message)));
     TENANT.set(tenant.to_owned());
@@ -44,7 +44,7 @@ impl Drop for Loan<'_> {
     }
 }
 
-/// An object with every function of the host.
+/// Returns an object with every function of the host.
 pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     let host = Object::new(ctx.clone())?;
     host.set("maxMatches", MAX_MATCHES)?;
@@ -142,8 +142,8 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     Ok(host)
 }
 
-/// What a tenant is not granted is told where it is made. At the top level nobody can be asked: the host refuses it when it is
-/// returned.
+/// Fails if the action is not granted, at the position where it is made. At the top level grants cannot be queried; then
+/// the host refuses the action when it is returned.
 fn refuse_what_is_not_granted(ctx: &Ctx<'_>, kind: &str) -> Result<()> {
     if MAIL.get().is_none() || engine::granted(kind) {
         return Ok(());
@@ -152,7 +152,7 @@ fn refuse_what_is_not_granted(ctx: &Ctx<'_>, kind: &str) -> Result<()> {
     Err(Exception::throw_message(ctx, &message))
 }
 
-/// A client, a thread and a match, as every mail may bring them.
+/// Returns a client, a thread and a match, in the form that every mail may have.
 fn samples(ctx: Ctx<'_>) -> Result<Vec<Value<'_>>> {
     let named = |name: &str| Captures {
         start: 0,
@@ -203,7 +203,7 @@ pub fn thread<'js>(ctx: &Ctx<'js>, thread: Option<&Thread>) -> Result<Value<'js>
     Ok(object.into_value())
 }
 
-/// Where the functions go.
+/// The object that the functions are added to.
 pub struct Put<'a, 'js> {
     ctx: &'a Ctx<'js>,
     host: &'a Object<'js>,
@@ -216,7 +216,7 @@ impl<'js> Put<'_, 'js> {
     }
 }
 
-/// A script's text. Half of a pair of surrogates, as `slice` leaves of an emoji, is replaced as anywhere else.
+/// A script's text. An unpaired surrogate, such as `slice` leaves of an emoji, is replaced as everywhere else.
 pub struct Text(pub String);
 
 impl<'js> FromJs<'js> for Text {
@@ -230,7 +230,7 @@ impl<'js> FromJs<'js> for Text {
     }
 }
 
-/// What scripts see as null where there is nothing; a bare `None` would be undefined.
+/// A value that scripts see as null if there is none; a bare `None` would be undefined.
 pub struct OrNull<T>(pub Option<T>);
 
 impl<'js, T: IntoJs<'js>> IntoJs<'js> for OrNull<T> {
@@ -242,11 +242,11 @@ impl<'js, T: IntoJs<'js>> IntoJs<'js> for OrNull<T> {
     }
 }
 
-/// Asks the mail under decision something. While the top level runs there is none.
+/// Reads a property of the mail that is being decided. While the top level runs there is no mail.
 #[allow(unsafe_code)]
 fn mail<T>(ctx: &Ctx<'_>, ask: impl FnOnce(&Message) -> T) -> Result<T> {
     match MAIL.get() {
-        // SAFETY: the pointer is set by `lend` and taken back when the loan ends, which the mail outlives.
+        // SAFETY: the pointer is set by `lend` and cleared when the loan ends, and the mail outlives the loan.
         Some(message) => Ok(ask(unsafe { message.as_ref() })),
         None => Err(Exception::throw_message(
             ctx,
@@ -325,7 +325,7 @@ fn attachment_bytes<'js>(
     offset: f64,
     length: f64,
 ) -> Result<TypedArray<'js, u8>> {
-    // What is below 0 counts as 0, what is over the most as that.
+    // A number below 0 counts as 0, and a number over the maximum as the maximum.
     let bytes = mail(&ctx, |mail| {
         mail.attachment_bytes(index, offset as u64, length as u32)
     })?;
@@ -362,7 +362,7 @@ fn field(ctx: &Ctx<'_>, name: &str) -> Result<Field> {
     })
 }
 
-/// The text that patterns on a field are matched with.
+/// Returns the text that patterns on a field are matched with.
 fn field_text(ctx: &Ctx<'_>, name: &str) -> Result<String> {
     let field = field(ctx, name)?;
     mail(ctx, |mail| match field {
@@ -370,7 +370,7 @@ fn field_text(ctx: &Ctx<'_>, name: &str) -> Result<String> {
         Field::Text => mail.text(),
         Field::Html => mail.html().unwrap_or_default(),
         Field::Reply => mail.reply(),
-        // How the host writes these is the host's business: it finds them whole.
+        // The host determines the text of these fields, so it is fetched complete.
         Field::From | Field::To | Field::Header(_) => {
             let whole = mail.match_(&field, r"(?s)\A.*\z").ok().flatten();
             whole
@@ -394,7 +394,7 @@ fn every<'js>(ctx: &Ctx<'js>, name: &str, pattern: &str) -> Result<Value<'js>> {
     all_matched(ctx, found)
 }
 
-/// A RegExp's first or every match; undefined where JavaScript must match by itself.
+/// Returns the first match or all matches of a RegExp; undefined if JavaScript must match by itself.
 fn reg_exp<'js>(
     ctx: Ctx<'js>,
     name: String,
@@ -411,7 +411,7 @@ fn reg_exp<'js>(
         return by_script();
     }
     let pattern = translated.pattern;
-    // A pattern that the host finds too large may still be a fair one for JavaScript.
+    // A pattern that is too large for the host may still be acceptable for JavaScript.
     if all {
         match mail(&ctx, |mail| mail.find_all(&field, &pattern))? {
             Ok(found) => all_matched(&ctx, found),
@@ -425,7 +425,7 @@ fn reg_exp<'js>(
     }
 }
 
-/// Whether a field's text has certain characters; asked once per mail.
+/// Returns whether a field's text has certain characters; checked once per mail.
 fn has(ctx: &Ctx<'_>, name: &str, field: &Field, characters: &'static str) -> Result<bool> {
     let known = TRAITS.with_borrow(|traits| {
         traits
@@ -469,7 +469,7 @@ pub fn all_matched<'js>(ctx: &Ctx<'js>, found: Vec<Captures>) -> Result<Value<'j
     Ok(list.into_value())
 }
 
-/// A match in the shape of `RegExp.prototype.exec`'s.
+/// Returns a match in the form of `RegExp.prototype.exec`'s.
 fn captured<'js>(ctx: &Ctx<'js>, captures: Captures) -> Result<Value<'js>> {
     let list = Array::new(ctx.clone())?;
     let groups = Object::new(ctx.clone())?;

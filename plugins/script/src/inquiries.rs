@@ -1,4 +1,4 @@
-//! `ctx.lookup`: questions about the tenant, and what was found as plain objects.
+//! `ctx.lookup`: queries about the tenant, with the results as plain objects.
 
 use rquickjs::{Ctx, IntoJs, Object, Result, Value};
 
@@ -8,7 +8,7 @@ use crate::bindings::postroom::plugin::lookup::{
 use crate::bindings::postroom::plugin::types::{AlertState, Value as FieldValue};
 use crate::host::{OrNull, Put, Text};
 
-/// Puts the functions behind `ctx.lookup` in place.
+/// Adds the functions behind `ctx.lookup`.
 pub fn functions<'js>(put: &Put<'_, 'js>) -> Result<()> {
     put.function("contact", |ctx: Ctx<'js>, email: Text| {
         one(&ctx, lookup::contact(&email.0), contact)

@@ -1,8 +1,9 @@
-//! Reading the layouts that programs send: labelled lines, sections, and HTML tables.
+//! Parses the layouts that programs send: labelled lines, sections, and HTML tables.
 
 use postroom_html::Token;
 
-/// The text after `LABEL:` or `LABEL =` on the first line that has it; case and leading dots do not count, and a colon may be a wide one.
+/// Returns the text after `LABEL:` or `LABEL =` on the first line that has it. Case and leading dots are ignored, and the
+/// colon may be full-width.
 pub fn labelled<'a>(text: &'a str, label: &str) -> Option<&'a str> {
     let label = label.trim().trim_end_matches([':', '=']).trim_end();
     if label.is_empty() {
@@ -18,7 +19,8 @@ pub fn labelled<'a>(text: &'a str, label: &str) -> Option<&'a str> {
     })
 }
 
-/// The lines after the first one that contains `from`, up to the next that contains `to`, else to the end. Case does not count.
+/// Returns the lines after the first one that contains `from`, up to the next one that contains `to`, or to the end,
+/// compared case-insensitively.
 pub fn section(text: &str, from: &str, to: Option<&str>) -> Option<String> {
     let contains = |line: &str, part: &str| line.to_lowercase().contains(&part.to_lowercase());
     let mut lines = text.lines().skip_while(|line| !contains(line, from));
@@ -29,8 +31,8 @@ pub fn section(text: &str, from: &str, to: Option<&str>) -> Option<String> {
     Some(lines.join("\n"))
 }
 
-/// The rows of one table of an HTML text, counted from 0 in the order in which tables begin; cells as plain text.
-/// A table within a cell is a table of its own, and its text no part of the cell.
+/// Returns the rows of one table of an HTML text, with cells as plain text. Tables are counted from 0 in the order of their
+/// starts. A table inside a cell is a separate table, and its text is not part of the cell.
 pub fn table(html: &str, number: usize) -> Vec<Vec<String>> {
     let mut tables: Vec<Table> = Vec::new();
     let mut open: Vec<usize> = Vec::new();

@@ -1,7 +1,7 @@
-//! The engine behind script rules: QuickJS in a sandbox, prepared once per script and copied for every mail.
+//! The engine of script rules: QuickJS in a sandbox, prepared once per script and copied for every mail.
 //!
-//! `init` brings up the interpreter and runs the script's top level; the host keeps the memory as it is then. `decide` runs in
-//! a copy of that memory. Nothing here may hold a resource of the host between the two.
+//! `init` starts the interpreter and runs the script's top level; the host keeps the resulting memory. `decide` runs in a
+//! copy of that memory. Nothing here may hold a resource of the host between the two.
 
 mod answer;
 mod clock;
@@ -16,7 +16,7 @@ mod trouble;
 
 #[allow(unsafe_code)]
 mod bindings {
-    //! What `wit-bindgen` makes of the world `script-engine`.
+    //! The bindings that `wit-bindgen` generates for the world `script-engine`.
     wit_bindgen::generate!({
         path: "../../wit",
         world: "script-engine",
@@ -27,7 +27,7 @@ use bindings::{
     Context, Decision, Failure, Guest, Message, ScriptError, ScriptImport, ScriptModule,
 };
 
-/// The tests run on many threads, which this allocator does not know.
+/// Not used in tests, which run on many threads: this allocator supports only one.
 #[cfg_attr(target_arch = "wasm32", global_allocator)]
 static MEMORY: memory::Memory = memory::Memory::new();
 

@@ -1,21 +1,21 @@
-//! Memory for Rust and QuickJS alike, laid out so that one mail touches few pages.
+//! The allocator of Rust and QuickJS, laid out so that one mail touches few pages.
 //!
-//! Every mail starts from a copy-on-write image, where the first touch of a page costs about a microsecond. An allocator that
-//! reuses what the script's top level left free would scatter a mail's small objects all over the image; this one gives them
-//! a fresh run of pages instead, one after the other.
+//! Every mail starts from a copy-on-write image, where the first touch of a page costs about a microsecond. An allocator
+//! that reuses memory freed by the script's top level would scatter a mail's small objects over the whole image; this one
+//! gives them a fresh run of pages, one after the other.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr::null_mut;
 
-/// Small blocks come in multiples of this, which is also their alignment.
+/// The unit of the sizes of small blocks, which is also their alignment.
 const GRAIN: usize = 16;
 const CLASSES: usize = 64;
-/// Larger blocks are the system allocator's.
+/// The largest small block; larger blocks belong to the system allocator.
 const LARGEST: usize = GRAIN * CLASSES;
 const RUN_BYTES: usize = 64 << 10;
-/// The run that mails start with: enough that most need no more memory.
+/// The run of memory that mails start with: enough for most of them.
 const FRESH_RUN_BYTES: usize = 256 << 10;
 
 /// The guest's allocator.
@@ -40,9 +40,9 @@ impl Memory {
         }))
     }
 
-    /// Ends the preparation: what is allocated from here on lies together on pages of its own.
+    /// Ends the preparation: blocks allocated from here on are adjacent, on separate pages.
     pub fn settle(&self) {
-        // SAFETY: one thread, and no other reference is alive here.
+        // SAFETY: there is one thread, and no other reference is alive here.
         let state = unsafe { &mut *self.0.get() };
         state.free = [null_mut(); CLASSES];
         state.begin_run(FRESH_RUN_BYTES);
@@ -64,7 +64,7 @@ impl State {
     fn small(&mut self, class: usize) -> *mut u8 {
         let freed = self.free[class];
         if !freed.is_null() {
-            // SAFETY: a freed block holds the link to the next one.
+            // SAFETY: a freed block contains the link to the next one.
             self.free[class] = unsafe { freed.cast::<*mut u8>().read() };
             return freed;
         }
@@ -80,27 +80,27 @@ impl State {
     }
 }
 
-/// The class of a small block; `None` for what the system allocator takes.
+/// Returns the class of a small block; `None` for a block of the system allocator.
 fn class(layout: &Layout) -> Option<usize> {
     (layout.size() <= LARGEST && layout.align() <= GRAIN)
         .then(|| layout.size().saturating_sub(1) / GRAIN)
 }
 
-// SAFETY: blocks are disjoint, large and aligned enough, and stay where they are until freed; a block's class follows from its
+// SAFETY: blocks are disjoint, large and aligned enough, and stay in place until freed; a block's class follows from its
 // layout alone, so it returns to the list it came from.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match class(&layout) {
-            // SAFETY: one thread; the reference ends with the call.
+            // SAFETY: there is one thread, and the reference ends with the call.
             Some(class) => unsafe { (*self.0.get()).small(class) },
-            // SAFETY: the caller's promise about the layout.
+            // SAFETY: the caller guarantees the layout.
             None => unsafe { System.alloc(layout) },
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match class(&layout) {
-            // SAFETY: the block is the caller's to give, and has room for a link.
+            // SAFETY: the block belongs to the caller, and has room for a link.
             Some(class) => unsafe {
                 let state = &mut *self.0.get();
                 block.cast::<*mut u8>().write(state.free[class]);
@@ -112,13 +112,13 @@ unsafe impl GlobalAlloc for Memory {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise about the new size.
+        // SAFETY: the caller guarantees the new size.
         let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         match (class(&layout), class(&new)) {
             (Some(old), Some(new)) if old == new => block,
-            // SAFETY: both sizes are the system allocator's.
+            // SAFETY: both sizes belong to the system allocator.
             (None, None) => unsafe { System.realloc(block, layout, size) },
-            // SAFETY: both blocks are valid for the smaller of the two sizes, and apart.
+            // SAFETY: both blocks are valid for the smaller of the two sizes, and do not overlap.
             _ => unsafe {
                 let moved = self.alloc(new);
                 if !moved.is_null() {
@@ -156,7 +156,7 @@ mod tests {
         for step in 0..20_000 {
             let layout = Layout::from_size_align(1 + below(2000) as usize, 8).expect("a layout");
             let mark = step as u8;
-            // SAFETY: layouts are those the blocks were allocated with, and every size is above zero.
+            // SAFETY: the layouts are those that the blocks were allocated with, and every size is above zero.
             unsafe {
                 match below(4) {
                     0 | 1 => blocks.push((memory.alloc(layout), layout, mark)),

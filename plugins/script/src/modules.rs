@@ -1,4 +1,4 @@
-//! The files of a script: what one imports of another is looked up among those that the host handed over, and nowhere else.
+//! The files of a script: imports are resolved among the files that the host passed in, and nowhere else.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use rquickjs::{Ctx, Error, Module, Result};
 use crate::bindings::{ScriptImport, ScriptModule};
 use crate::trouble::{Place, Trouble};
 
-/// A script's files and what was asked for beyond them. Clones share them.
+/// A script's files, and the imports that are not among them. Clones share them.
 #[derive(Clone)]
 pub struct Modules(Rc<RefCell<State>>);
 
@@ -39,7 +39,7 @@ impl Modules {
         self.0.borrow().names.clone()
     }
 
-    /// The rule itself, the first of its files.
+    /// Returns the rule itself, the first of its files.
     pub fn entry(&self) -> Option<(String, Rc<str>)> {
         let state = self.0.borrow();
         Some((state.names.first()?.clone(), state.sources.first()?.clone()))
@@ -49,22 +49,23 @@ impl Modules {
         !self.0.borrow().missing.is_empty()
     }
 
-    /// The imports that lead to no file handed over.
+    /// Returns the imports of files that were not passed in.
     pub fn take_missing(&self) -> Vec<ScriptImport> {
         std::mem::take(&mut self.0.borrow_mut().missing)
     }
 
-    /// An import that cannot be, whatever is handed over.
+    /// Returns an import that is invalid, whatever files are passed in.
     pub fn take_refused(&self) -> Option<Trouble> {
         self.0.borrow_mut().refused.take()
     }
 
-    /// Lets go of the sources: nothing is imported once the top level has run.
+    /// Releases the sources: nothing is imported once the top level has run.
     pub fn seal(&self) {
         self.0.borrow_mut().sources = Vec::new();
     }
 
-    /// Where a name that its module does not export is imported. The interpreter says neither by whom nor where.
+    /// Returns where a name that its module does not export is imported. The interpreter reports neither the importer nor
+    /// the position.
     pub fn place_of_name(&self, module: &str, name: &str) -> Option<Place> {
         let state = self.0.borrow();
         let places = state.names.iter().zip(&state.sources);
@@ -91,7 +92,7 @@ impl State {
         self.sources.get(index)
     }
 
-    /// Where an import stands, 0 where it cannot be made out.
+    /// Returns the position of an import, or 0 if it cannot be determined.
     fn place(&self, importer: &str, specifier: &str) -> (u32, u32) {
         let Some(source) = self.source(importer) else {
             return (0, 0);
@@ -151,13 +152,14 @@ impl Loader for Modules {
         name: &str,
         _: Option<ImportAttributes<'js>>,
     ) -> Result<Module<'js, Declared>> {
-        // What is missing is an empty module for now, so that all that is missing is found at once. Nothing is evaluated then.
+        // A missing module is treated as empty for now, so that all missing modules are found at once. Nothing is evaluated
+        // then.
         let source = self.0.borrow().source(name).cloned();
         Module::declare(ctx.clone(), name, source.as_deref().unwrap_or_default())
     }
 }
 
-/// The name of the module that is meant. It may lead out, upwards: the host judges it.
+/// Returns the name of the imported module. It may lead upwards out of the folder: the host checks it.
 fn target(importer: &str, specifier: &str) -> String {
     if !specifier.starts_with("./") && !specifier.starts_with("../") {
         return specifier.to_owned();
@@ -177,14 +179,15 @@ fn target(importer: &str, specifier: &str) -> String {
 /// An `import … from "…"`, an `import "…"` or an `export … from "…"`.
 struct Written<'s> {
     specifier: &'s str,
-    /// In bytes, of its opening quote.
+    /// The offset of its opening quote, in bytes.
     specifier_at: usize,
-    /// What stands between the keyword and the specifier.
+    /// The text between the keyword and the specifier.
     clause: &'s str,
     clause_at: usize,
 }
 
-/// What looks like a static import, for error messages: the interpreter, which knows for sure, keeps no places of them.
+/// Finds texts that look like static imports, for error messages: the interpreter, which parses them properly, keeps no
+/// positions.
 fn imports(source: &str) -> impl Iterator<Item = Written<'_>> {
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -219,14 +222,14 @@ fn imports(source: &str) -> impl Iterator<Item = Written<'_>> {
                         clause_at,
                     });
                 }
-                // Perhaps no string: an apostrophe in a comment or a pattern.
+                // Perhaps not a string: an apostrophe in a comment or a pattern.
                 None => from = open + 1,
             }
         }
     })
 }
 
-/// Where a name stands in a text as a word of its own, in bytes.
+/// Returns the offset of a name in a text as a separate word, in bytes.
 fn word(text: &str, name: &str) -> Option<usize> {
     let part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     text.match_indices(name).map(|(at, _)| at).find(|at| {

@@ -1,12 +1,13 @@
-//! Turns a JavaScript regular expression into a pattern for the host's linear-time engine, where both surely mean the same.
+//! Translates JavaScript regular expressions into patterns for the host's linear-time engine, if both certainly mean the
+//! same.
 //!
-//! Only a whitelist passes: what differs between backtracking by ECMA-262 (section 22.2) and the `regex` crate, or is merely
-//! doubtful, is left to JavaScript. Two differences depend on the text and are checked there: without the `u` flag JavaScript
-//! counts UTF-16 units, and its multiline anchors know more line ends than `\n`.
+//! Only a whitelist is translated: anything that differs between backtracking by ECMA-262 (section 22.2) and the `regex`
+//! crate, or is merely doubtful, is left to JavaScript. Two differences depend on the text and are checked there: without
+//! the `u` flag JavaScript counts UTF-16 units, and its multiline anchors accept more line ends than `\n`.
 
-/// The longest source that is looked at.
+/// The longest source that is translated.
 const SOURCE_CHARS: usize = 4096;
-/// How deep groups may nest.
+/// The deepest nesting of groups.
 const DEPTH: usize = 32;
 /// The largest count in `{n,m}`.
 const REPEAT: u32 = 1000;
@@ -16,25 +17,26 @@ const WORD: &str = "0-9A-Za-z_";
 const SPACE: &str =
     r"\t\n\x0b\f\r \u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
 
-/// Characters that JavaScript without the `u` flag takes for two.
+/// Characters that count as two in JavaScript without the `u` flag.
 const BEYOND_BMP: &str = r"[\u{10000}-\u{10ffff}]";
-/// Line ends that only JavaScript knows.
+/// Line ends that only JavaScript recognises.
 const OTHER_LINE_ENDS: &str = r"[\r\u{2028}\u{2029}]";
 
-/// A pattern of the `regex` crate, and where it means what the JavaScript one did.
+/// A pattern of the `regex` crate, and the conditions under which it means the same as the JavaScript one.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Translated {
     pub pattern: String,
-    /// It can match the empty text; the two engines step on differently after that.
+    /// Whether it can match the empty text; the two engines continue differently after such a match.
     nullable: bool,
-    /// Same meaning only in a text without characters beyond U+FFFF.
+    /// Whether it means the same only in a text without characters beyond U+FFFF.
     needs_bmp: bool,
-    /// Same meaning only in a text whose line ends are all `\n`.
+    /// Whether it means the same only in a text whose line ends are all `\n`.
     needs_lf: bool,
 }
 
 impl Translated {
-    /// Whether the host may look in a text for the first match, or for all; `has` tells whether that text matches a pattern.
+    /// Returns whether the host may search a text for the first match, or for all; `has` checks whether that text matches a
+    /// pattern.
     pub fn holds<E>(
         &self,
         all: bool,
@@ -47,7 +49,7 @@ impl Translated {
     }
 }
 
-/// `None` where JavaScript must match by itself.
+/// Translates a pattern; returns `None` if JavaScript must match by itself.
 pub fn translate(source: &str, flags: &str) -> Option<Translated> {
     let mut parser = Parser {
         rest: source.chars().collect(),
@@ -90,7 +92,7 @@ pub fn translate(source: &str, flags: &str) -> Option<Translated> {
     })
 }
 
-/// What decides whether a part may be repeated.
+/// The properties that decide whether a part may be repeated.
 #[derive(Clone, Copy)]
 struct Part {
     nullable: bool,
@@ -112,7 +114,7 @@ struct Parser {
     multiline: bool,
     dot_all: bool,
     unicode: bool,
-    /// Something can match half of a surrogate pair.
+    /// Whether it can match half of a surrogate pair.
     wide: bool,
     anchored_lines: bool,
 }
@@ -325,7 +327,8 @@ impl Parser {
             _ => return Some(atom),
         };
         self.at += 1;
-        // JavaScript forgets a group's capture at each turn and refuses empty turns; the other engine does neither.
+        // JavaScript resets a group's capture at each iteration and refuses empty iterations; the other engine does
+        // neither.
         if atom.nullable || (atom.captures && many) {
             return None;
         }
@@ -347,7 +350,7 @@ impl Parser {
         count
     }
 
-    /// The character that an escape stands for; the backslash is read already.
+    /// Returns the character of an escape; the backslash is read already.
     fn escape(&mut self, in_class: bool) -> Option<char> {
         Some(match self.next()? {
             'n' => '\n',
@@ -365,7 +368,7 @@ impl Parser {
                 }
                 char::from_u32(u32::from_str_radix(&digits, 16).ok()?)?
             }
-            // Halves of a surrogate pair are no characters: `from_u32` refuses them.
+            // Halves of a surrogate pair are not characters: `from_u32` refuses them.
             'u' => char::from_u32(self.hex(4)?)?,
             syntax if r"^$\.*+?()[]{}|/".contains(syntax) => syntax,
             '-' if in_class || !self.unicode => '-',
@@ -393,7 +396,7 @@ impl Parser {
         }
         while !self.eat("]") {
             let Some(low) = self.class_atom()? else {
-                // `[\w-x]` is a relic that means something else than a range.
+                // `[\w-x]` is a legacy form that is not a range.
                 if self.peek() == Some('-') && self.rest.get(self.at + 1) != Some(&']') {
                     return None;
                 }
@@ -413,7 +416,7 @@ impl Parser {
         Some(CHARACTER)
     }
 
-    /// One character of a class; `Some(None)` when it was a set such as `\d`, written out already.
+    /// Returns one character of a class; `Some(None)` for a set such as `\d`, which is written out already.
     fn class_atom(&mut self) -> Option<Option<char>> {
         let atom = match self.next()? {
             '\\' => {
@@ -479,7 +482,7 @@ impl Parser {
     }
 }
 
-/// A character as itself where it is plainly one in every place of a pattern, else by its number.
+/// Appends a character as itself if it is literal everywhere in a pattern, otherwise by its number.
 fn push_char(out: &mut String, c: char) {
     if c.is_ascii_alphanumeric()
         || matches!(
@@ -495,13 +498,14 @@ fn push_char(out: &mut String, c: char) {
     }
 }
 
-/// A character and its other case as ECMA-262's Canonicalize pairs them without `u`; `None` where that is not as simple.
+/// Returns a character and its other case as ECMA-262's Canonicalize pairs them without `u`; `None` if it is not that
+/// simple.
 fn folded(c: char) -> Option<(char, Option<char>)> {
     match c {
         'a'..='z' => Some((c, Some(c.to_ascii_uppercase()))),
         'A'..='Z' => Some((c, Some(c.to_ascii_lowercase()))),
         '\0'..='\u{7f}' => Some((c, None)),
-        // Latin-1: the micro sign, sharp s and y with diaeresis pair with letters elsewhere.
+        // Latin-1: the micro sign, sharp s and y with diaeresis pair with letters outside of it.
         'µ' | 'ß' | 'ÿ' => None,
         '×' | '÷' | '\u{80}'..='\u{bf}' => Some((c, None)),
         'À'..='Þ' => Some((c, char::from_u32(u32::from(c) + 32))),

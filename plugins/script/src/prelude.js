@@ -1,5 +1,5 @@
-// What a script finds around it: `mail`, `ctx` and the constructors, over the few functions of `host`.
-// Runs once per script; what it makes is part of the memory image that every mail starts from.
+// The API of scripts: `mail`, `ctx` and the constructors, based on the few functions of `host`. Runs once per script; its
+// results are part of the memory image that every mail starts from.
 (function (host) {
   "use strict";
   const { defineProperty, assign } = Object;
@@ -21,7 +21,7 @@
 
   const { captureStackTrace } = Error;
   class Action {
-    // Keeps the stack from the caller of `maker` on, out of sight, as what made this action.
+    // Keeps the stack above `maker`, hidden from the script, as the origin of this action.
     constructor(kind, content, maker) {
       assign(this, content);
       this.kind = kind;
@@ -44,13 +44,13 @@
     const make = { [kind]: (reason) => new Action(kind, { reason: mustBeText(kind, "the reason", reason) }, make[kind]) };
     global(kind, make[kind]);
   }
-  // One for each call, as each has its own place.
+  // A new object for each call, since each has its own position.
   const pass = () => new Action("pass", {}, pass);
   global("pass", pass);
 
   // Patterns
 
-  // What is left of the flags where every call starts at the beginning of the field.
+  // The flags that remain, since every call starts at the beginning of the field.
   const ownFlags = (pattern) => pattern.flags.replace(/[gy]/g, "");
   const matchByScript = (field, pattern) => {
     const sticky = pattern.sticky ? "y" : "";
@@ -201,13 +201,13 @@
       return { ...this, settings: this.settings };
     }
   }
-  // All contexts share them, so that a mail whose rule does not ask touches neither.
+  // All contexts share these, so that a mail whose rule does not use them touches neither.
   defineProperty(Context.prototype, "kv", { value: kv });
   defineProperty(Context.prototype, "lookup", { value: lookup });
 
-  // Around
+  // Globals
 
-  // A stack tells of the script's own files, not of what lies beneath them.
+  // A stack contains only the script's own files, not the code below them.
   const stack = Object.getOwnPropertyDescriptor(Error.prototype, "stack");
   const isOurs = (frame) => frame.includes("(postroom:prelude:");
   defineProperty(Error.prototype, "stack", {
@@ -230,7 +230,7 @@
       if (value instanceof Error) return `${value.name}: ${value.message}\n${value.stack}`.trimEnd();
       return JSON.stringify(value) ?? String(value);
     } catch {
-      // A cycle, or an object that does not want to be looked at: the log is no reason to fail.
+      // A cycle, or an object that cannot be inspected: the log must not make a rule fail.
       return "[object]";
     }
   };
@@ -241,7 +241,7 @@
   const run = (decide, tenant, mailbox, now, client, thread) =>
     decide(new Mail(), new Context(tenant, mailbox, now, client, thread));
 
-  // Made once and kept: the interpreter then has the layouts of these objects ready in the image, where a mail only reads them.
+  // Made once and kept: the interpreter then has the layouts of these objects in the image, where a mail only reads them.
   const [client, thread, found] = host.samples();
   run.rehearsed = [
     run((mail, ctx) => [mail, ctx], "", "", "", client, thread),

@@ -1,4 +1,4 @@
-//! JavaScript exceptions as a message and a place in the rule's own file.
+//! JavaScript exceptions as a message and a position in the rule's own file.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use rquickjs::{CaughtError, Value};
 
 use crate::modules::Modules;
 
-/// Where in a script.
+/// A position in a script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     /// The name of one of the script's files.
@@ -22,7 +22,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// An exception, told in terms of the script.
+/// An exception, described in terms of the script.
 pub struct Trouble {
     pub message: String,
     pub place: Option<Place>,
@@ -36,7 +36,7 @@ impl Trouble {
         }
     }
 
-    /// `files` are the names that the script's sources were evaluated under.
+    /// Converts an exception. `files` are the names that the script's sources were evaluated under.
     pub fn from_caught(caught: &CaughtError<'_>, files: &[String]) -> Self {
         match caught {
             CaughtError::Exception(exception) => {
@@ -61,7 +61,8 @@ impl Trouble {
         }
     }
 
-    /// An import of what is not exported is the one error whose place the interpreter does not tell.
+    /// Adds the position to an error about the import of a name that is not exported, which is the only error without one
+    /// from the interpreter.
     pub fn with_place_of_import(mut self, modules: &Modules) -> Self {
         if self.place.is_some() {
             return self;
@@ -83,7 +84,7 @@ impl Trouble {
     }
 }
 
-/// A value in a few words, for messages about it.
+/// Returns a short description of a value, for messages.
 pub fn shown(value: &Value<'_>) -> String {
     const CHARS: usize = 60;
     if let Some(text) = value.as_string() {
@@ -110,15 +111,15 @@ pub fn shown(value: &Value<'_>) -> String {
     }
 }
 
-/// The places on a stack that lie in one of the files, innermost first. The same place many times in a row, as recursion leaves
-/// it, is told once.
+/// Returns the positions on a stack that are in one of the files, innermost first. Repeated positions in a row, as
+/// recursion leaves them, are listed once.
 pub fn path(stack: &str, files: &[String]) -> Vec<Place> {
     let mut path: Vec<Place> = places(stack, files).collect();
     path.dedup();
     path
 }
 
-/// Reads `    at decide (NAME:LINE:COLUMN)` or `    at NAME:LINE:COLUMN`.
+/// Parses `    at decide (NAME:LINE:COLUMN)` or `    at NAME:LINE:COLUMN`.
 fn places<'a>(stack: &'a str, files: &'a [String]) -> impl Iterator<Item = Place> + 'a {
     stack.lines().filter_map(|line| {
         let line = line.trim_end().trim_end_matches(')');
@@ -128,7 +129,7 @@ fn places<'a>(stack: &'a str, files: &'a [String]) -> impl Iterator<Item = Place
             let before = front.strip_suffix(file.as_str());
             before.is_some_and(|before| before.ends_with('(') || before.ends_with(' '))
         };
-        // Names may hold blanks: the longest is the whole one.
+        // Names may contain spaces: the longest match is the complete one.
         let file = files.iter().filter(named).max_by_key(|file| file.len())?;
         Some(Place {
             file: file.clone(),

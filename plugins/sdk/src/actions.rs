@@ -1,10 +1,10 @@
-//! Builders for the actions: start with `ticket()`, `note()`, `alert(key)` and the like, then say what differs from the mail.
+//! Builders for the actions: start with `ticket()`, `note()`, `alert(key)` and so on, then set what differs from the mail.
 
 use crate::{
     Action, Alert, AlertState, Expect, Failure, Forward, Note, Reply, Ticket, Value, Visibility,
 };
 
-/// A new ticket; what is left out is filled in from the mail.
+/// Returns a new ticket; omitted fields are filled in from the mail.
 pub fn ticket() -> Ticket {
     Ticket {
         title: None,
@@ -17,7 +17,7 @@ pub fn ticket() -> Ticket {
     }
 }
 
-/// A public note on the context's thread, its body the mail's new words.
+/// Returns a public note on the context's thread; by default its body is the mail's new text.
 pub fn note() -> Note {
     Note {
         ticket: None,
@@ -26,7 +26,7 @@ pub fn note() -> Note {
     }
 }
 
-/// A firing alert. Mails with the same key are one alert.
+/// Returns a firing alert. Mails with the same key belong to one alert.
 pub fn alert(key: impl Into<String>) -> Alert {
     Alert {
         key: key.into(),
@@ -39,17 +39,17 @@ pub fn alert(key: impl Into<String>) -> Alert {
     }
 }
 
-/// No ticket, for this reason.
+/// Returns an action that makes no ticket, for this reason.
 pub fn ignore(reason: impl Into<String>) -> Action {
     Action::Ignore(reason.into())
 }
 
-/// Kept aside for a person, for this reason.
+/// Returns an action that keeps the mail aside for a person, for this reason.
 pub fn quarantine(reason: impl Into<String>) -> Action {
     Action::Quarantine(reason.into())
 }
 
-/// An answer to the sender.
+/// Returns a reply to the sender.
 pub fn reply(text: impl Into<String>) -> Reply {
     Reply {
         text: text.into(),
@@ -63,7 +63,7 @@ pub fn forward<T: Into<String>>(to: impl IntoIterator<Item = T>) -> Forward {
     }
 }
 
-/// An alert is due when no mail with this key arrives within so many seconds.
+/// Returns an expectation: an alert is due if no mail with this key arrives within this many seconds.
 pub fn expect(key: impl Into<String>, within_secs: u64) -> Expect {
     Expect {
         key: key.into(),
@@ -71,7 +71,8 @@ pub fn expect(key: impl Into<String>, within_secs: u64) -> Expect {
     }
 }
 
-/// Reserved for a later Postroom, by name, with a JSON payload. Recorded with the decision only.
+/// Returns an action reserved for later versions of Postroom: a name and a JSON payload. It is only recorded with the
+/// decision.
 pub fn custom(name: impl Into<String>, payload: impl Into<String>) -> Action {
     Action::Custom(crate::bindings::postroom::plugin::types::Custom {
         name: name.into(),
@@ -95,7 +96,7 @@ macro_rules! texts {
 impl Ticket {
     texts!(title, body, queue, priority, requester);
 
-    /// One of the ticket's own fields.
+    /// Sets a custom field of the ticket.
     #[must_use]
     pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.fields.push((name.into(), value.into()));
@@ -112,7 +113,7 @@ impl Ticket {
 impl Note {
     texts!(ticket, body);
 
-    /// Not shown to the client.
+    /// Hides the note from the client.
     #[must_use]
     pub fn internal(mut self) -> Self {
         self.visibility = Visibility::Internal;
@@ -130,7 +131,7 @@ impl Alert {
         self
     }
 
-    /// One of the alert's own fields.
+    /// Sets a custom field of the alert.
     #[must_use]
     pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.fields.push((name.into(), value.into()));
@@ -142,7 +143,7 @@ impl Reply {
     texts!(html);
 }
 
-/// `From` for each action that has a type of its own.
+/// Implements `From` for each action that has its own type.
 macro_rules! actions {
     ($($name:ident),*) => {
         $(

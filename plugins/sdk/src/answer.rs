@@ -1,8 +1,8 @@
-//! What a rule's function may return, so that a rule of few words needs no wrapping.
+//! Return types of a rule's function, so that a short rule needs no wrapping.
 
 use crate::{Action, Decision, Failure};
 
-/// Anything that is an answer: an action, a list of them, `None` for pass, a [`Decision`], or a result of any of these.
+/// A return value of a rule: an action, a list of them, `None` for pass, a [`Decision`], or a result of any of these.
 pub trait Answer {
     fn answer(self) -> Result<Decision, Failure>;
 }

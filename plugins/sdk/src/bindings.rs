@@ -1,4 +1,4 @@
-//! What `wit-bindgen` makes of the contract; the rest of the crate gives it its everyday names.
+//! The bindings that `wit-bindgen` generates for the contract; the rest of the crate gives them convenient names.
 #![allow(unsafe_code)]
 
 wit_bindgen::generate!({

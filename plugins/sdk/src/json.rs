@@ -1,6 +1,7 @@
-//! Just enough JSON to read one text out of the settings: a JSON crate would triple a small rule's size.
+//! Just enough JSON to read one string from the settings: a JSON crate would triple the size of a small rule.
 
-/// The text of a member of the outermost object; `None` when it is missing or no text, or the JSON is malformed before it.
+/// Returns a string member of the outermost object; `None` if it is missing or not a string, or if the JSON is malformed
+/// before it.
 pub fn text_member(json: &str, name: &str) -> Option<String> {
     let mut reader = Reader { rest: json };
     reader.eat('{')?;
@@ -79,7 +80,7 @@ impl Reader<'_> {
         u32::from_str_radix(digits, 16).ok()
     }
 
-    /// Steps over one value; brackets within texts do not count.
+    /// Skips one value; brackets inside strings do not count.
     fn skip_value(&mut self) -> Option<()> {
         let mut depth = 0usize;
         loop {

@@ -1,5 +1,5 @@
-//! A small memory of this rule for this tenant. A rule that uses it loads only where `kv` is granted.
-//! Writes commit together with the decision.
+//! A small key-value store of this rule for this tenant. A rule that uses it loads only if `kv` is granted. Writes commit
+//! together with the decision.
 
 use crate::Failure;
 use crate::bindings::postroom::plugin::kv;
@@ -9,7 +9,7 @@ pub fn get(key: &str) -> Option<String> {
 }
 
 /// # Errors
-/// The key, the value or the whole is over its limit.
+/// Fails if the key, the value or the whole store is over its limit.
 pub fn set(key: &str, value: &str) -> Result<(), Failure> {
     kv::set(key, value).map_err(Failure::from)
 }

@@ -1,4 +1,4 @@
-//! Everything a rule written in Rust needs: the mail, the context, and builders for what to do about it.
+//! Everything that a rule written in Rust needs: the mail, the context, and builders for actions.
 //!
 //! ```text
 //! use postroom_sdk::{Context, Failure, Field, Mail, Action, alert};
@@ -11,11 +11,12 @@
 //! }
 //! ```
 //!
-//! Build it as a `cdylib` for `wasm32-unknown-unknown`, then `postroom plugin build FILE.wasm`.
-//! The host clears a rule's memory after every mail, so ask for a small stack in `build.rs`
-//! (`cargo::rustc-link-arg-cdylib=-zstack-size=131072`): with the linker's usual mebibyte a decision takes twice as long.
+//! Build it as a `cdylib` for `wasm32-unknown-unknown`, then run `postroom plugin build FILE.wasm`. The host clears a
+//! rule's memory after every mail, so request a small stack in `build.rs`
+//! (`cargo::rustc-link-arg-cdylib=-zstack-size=131072`): with the linker's default of one mebibyte a decision takes twice
+//! as long.
 
-// The bindings name this crate as rules do.
+// The bindings refer to this crate by the name that rules use.
 extern crate self as postroom_sdk;
 
 mod actions;
@@ -42,12 +43,12 @@ pub use bindings::postroom::plugin::types::{
 };
 pub use mail::{Mail, Match};
 
-/// A rule with an allocator of its own leaves the feature `memory` out.
+/// A rule with its own allocator disables the feature `memory`.
 #[cfg(all(target_arch = "wasm32", feature = "memory"))]
 #[global_allocator]
 static MEMORY: memory::Arena = memory::Arena::new();
 
-/// Not mine: the next rule decides.
+/// Returns pass: the next rule decides.
 pub fn pass() -> Decision {
     Decision::Pass
 }

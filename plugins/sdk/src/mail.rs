@@ -1,14 +1,14 @@
-//! The mail as a rule sees it: the host's resource, with matches that are pleasant to use.
+//! The mail as a rule sees it: the host's resource, with matches that are convenient to use.
 
 use std::ops::{Deref, Index};
 
 use crate::bindings::postroom::plugin::types::{Captures, Message, PatternError};
 use crate::{Failure, Field};
 
-/// The mail under decision. Its parts stay with the host; each method fetches one (see the methods of the resource).
+/// The mail that is decided. Its parts stay in the host; each method fetches one (see the methods of the resource).
 pub struct Mail<'a>(&'a Message);
 
-/// One match of a pattern. `m[1]` and `m["name"]` are a group's text, empty when the group took no part.
+/// One match of a pattern. `m[1]` and `m["name"]` are a group's text, which is empty if the group did not participate.
 pub struct Match(Captures);
 
 impl<'a> Mail<'a> {
@@ -17,18 +17,19 @@ impl<'a> Mail<'a> {
         Mail(message)
     }
 
-    /// The first match of a pattern in the syntax of the `regex` crate. The host runs it, in linear time, without copying the field.
+    /// Returns the first match of a pattern in the syntax of the `regex` crate. The host runs it, in linear time, without
+    /// copying the field.
     ///
     /// # Errors
-    /// The pattern is malformed, or over a limit.
+    /// Fails if the pattern is malformed, or over a limit.
     pub fn find(&self, field: Field, pattern: &str) -> Result<Option<Match>, Failure> {
         Ok(self.0.match_(&field, pattern)?.map(Match))
     }
 
-    /// Every match, up to the host's cap.
+    /// Returns all matches, up to the host's limit.
     ///
     /// # Errors
-    /// The pattern is malformed, or over a limit.
+    /// Fails if the pattern is malformed, or over a limit.
     pub fn find_all(&self, field: Field, pattern: &str) -> Result<Vec<Match>, Failure> {
         Ok(self
             .0
@@ -48,18 +49,18 @@ impl Deref for Mail<'_> {
 }
 
 impl Match {
-    /// A group by number; `None` when it took no part. Group 0 is the whole match.
+    /// Returns a group by number; `None` if it did not participate. Group 0 is the whole match.
     pub fn group(&self, number: usize) -> Option<&str> {
         self.0.groups.get(number)?.as_deref()
     }
 
-    /// A group by name.
+    /// Returns a group by name.
     pub fn named(&self, name: &str) -> Option<&str> {
         let (_, number) = self.0.names.iter().find(|(n, _)| n == name)?;
         self.group(*number as usize)
     }
 
-    /// Where the match starts, in bytes of the field.
+    /// Returns where the match starts, in bytes of the field.
     pub fn start(&self) -> usize {
         self.0.start as usize
     }

@@ -1,15 +1,17 @@
-//! Memory for a rule's objects out of what its instance has from the start: growing it would cost the host two system calls a mail.
+//! Allocates a rule's objects from the initial memory of its instance: growing the memory would cost the host two system
+//! calls a mail.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
 
-/// Enough for most mails; what is over it is the system allocator's.
+/// The size of the arena, enough for most mails; further blocks belong to the system allocator.
 const ARENA_BYTES: usize = 64 << 10;
-/// Of every block, and what sizes are rounded up to.
+/// The alignment of every block, and the unit to which sizes are rounded up.
 const GRAIN: usize = 16;
 
-/// Hands out its bytes from the first to the last. Only the newest block is taken back or grown: the instance ends with its mail.
+/// Hands out its bytes from the first to the last. Only the newest block is taken back or grown: the instance ends with its
+/// mail.
 #[repr(C, align(16))]
 pub struct Arena {
     bytes: UnsafeCell<[u8; ARENA_BYTES]>,
@@ -27,7 +29,7 @@ impl Arena {
         }
     }
 
-    /// Where a block lies in the arena; `None` for one of the system allocator.
+    /// Returns the offset of a block in the arena; `None` for a block of the system allocator.
     fn offset(&self, block: *mut u8) -> Option<usize> {
         let offset = (block as usize).wrapping_sub(self.bytes.get() as usize);
         (offset < ARENA_BYTES).then_some(offset)
@@ -38,12 +40,12 @@ fn rounded(size: usize) -> usize {
     size.saturating_add(GRAIN - 1) & !(GRAIN - 1)
 }
 
-// SAFETY: blocks are apart, of the size and alignment asked for, and stay where they are until they are given back.
+// SAFETY: blocks do not overlap, have the requested size and alignment, and stay in place until they are freed.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (used, size) = (self.used.get(), rounded(layout.size()));
         if layout.align() > GRAIN || size > ARENA_BYTES - used {
-            // SAFETY: the caller's promise about the layout.
+            // SAFETY: the caller guarantees the layout.
             return unsafe { System.alloc(layout) };
         }
         self.used.set(used + size);
@@ -76,7 +78,7 @@ unsafe impl GlobalAlloc for Arena {
             self.used.set(offset + new);
             return block;
         }
-        // SAFETY: the new block is longer than the old one, and apart from it.
+        // SAFETY: the new block is longer than the old one, and does not overlap it.
         unsafe {
             let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !moved.is_null() {
@@ -113,12 +115,12 @@ mod tests {
         for step in 0..20_000 {
             let layout = Layout::from_size_align(1 + below(900) as usize, 16).expect("a layout");
             let mark = step as u8;
-            // The newest block most of the time, so that the arena is used up again and again.
+            // Mostly the newest block, so that the arena is used up repeatedly.
             let chosen = |count: usize, draw: u64| match draw % 4 {
                 0 => draw as usize / 4 % count,
                 _ => count - 1,
             };
-            // SAFETY: layouts are those the blocks were allocated with, and every size is above zero.
+            // SAFETY: the layouts are those that the blocks were allocated with, and every size is above zero.
             unsafe {
                 match below(4) {
                     0 | 1 => blocks.push((arena.alloc(layout), layout, mark)),

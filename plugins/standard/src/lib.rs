@@ -1,7 +1,7 @@
-//! The rule for mailboxes without one of their own: a reply to a known ticket becomes a note, everything else a ticket.
+//! The default rule for mailboxes: a reply to a known ticket becomes a note, everything else a ticket.
 //!
-//! Settings: `queue` and `priority` of new tickets; `acknowledge`, the text sent back to a person who opens one
-//! (`{ticket}` becomes the ticket's number).
+//! Settings: `queue` and `priority` of new tickets; `acknowledge`, the text sent to a person who opens one (`{ticket}`
+//! becomes the ticket's number).
 
 use postroom_sdk::{Action, Classification, Context, Mail, note, reply, settings, ticket};
 
@@ -24,7 +24,7 @@ fn decide(mail: &Mail, ctx: &Context) -> Vec<Action> {
     actions
 }
 
-/// Whether an automatic answer can neither loop nor annoy (RFC 3834 section 2).
+/// Returns whether an automatic reply can neither loop nor annoy (RFC 3834 section 2).
 fn may_be_answered(mail: &Mail) -> bool {
     let has = |name: &str| !mail.headers(name).is_empty();
     let says = |name: &str, words: &[&str]| {

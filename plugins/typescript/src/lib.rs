@@ -1,6 +1,7 @@
-//! Takes the types out of TypeScript, so that scripts may be written in it.
+//! Removes the types from TypeScript, so that scripts may be written in it.
 //!
-//! A guest rather than a part of the host: a parser of anything at all may run out of stack or time, and here that costs one rule.
+//! This is a guest rather than a part of the host: a parser of untrusted input may exhaust its stack or time, and here that
+//! affects only one rule.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use swc_ts_fast_strip::{Options, operate};
 
 #[allow(unsafe_code)]
 mod bindings {
-    //! What `wit-bindgen` makes of the world `type-stripper`.
+    //! The bindings that `wit-bindgen` generates for the world `type-stripper`.
     wit_bindgen::generate!({
         path: "../../wit",
         world: "type-stripper",
@@ -32,10 +33,10 @@ const _: () = {
     bindings::export!(TypeScript with_types_in bindings);
 };
 
-/// What makes a property of a constructor's parameter.
+/// The modifiers that turn a constructor's parameter into a property.
 const MODIFIERS: [&str; 5] = ["private", "protected", "public", "readonly", "override"];
 
-/// The first thing that is wrong, and where.
+/// The first error, with its position.
 type Complaint = Arc<Mutex<Option<(String, Option<Span>)>>>;
 
 struct First(Complaint);
@@ -64,7 +65,7 @@ fn strip(source: String) -> Result<String, StripError> {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let (message, span) = first.unwrap_or((error.message, None));
-        // The only file begins at position 1; 0 is nowhere.
+        // The only file begins at position 1; 0 means no position.
         let at = span.and_then(|span| span.lo.0.checked_sub(1));
         let (before, text) = at
             .and_then(|at| source.split_at_checked(at as usize))
@@ -79,10 +80,10 @@ fn strip(source: String) -> Result<String, StripError> {
     })
 }
 
-/// What to write in place of the TypeScript that stands here and is more than types.
+/// Returns what to write in place of TypeScript that is more than types.
 fn instead(before: &str, text: &str) -> Option<&'static str> {
     let is_sign = |c: char| !c.is_alphanumeric() && c != '_';
-    // A parameter's own place is behind what makes a property of it.
+    // A parameter's own position is after the modifier that makes it a property.
     if before.ends_with(char::is_whitespace)
         && MODIFIERS.contains(&before.trim_end().rsplit(is_sign).next()?)
     {

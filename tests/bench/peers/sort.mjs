@@ -1,5 +1,5 @@
-// imapflow and mailparser doing the bench's sorting by ten patterns: fetch, decode, sort, note the outcome, move to Processed.
-// One mail at a time, as its documentation begins; with --bulk, many with one command.
+// The bench's sorting by ten patterns with imapflow and mailparser: fetch, decode, sort, record the outcome, move to
+// Processed. One mail at a time, as in the first examples of their documentation; with --bulk, many with one command.
 
 import { createWriteStream, readFileSync } from "node:fs";
 import { finished } from "node:stream/promises";
@@ -23,7 +23,7 @@ function place(mail) {
     return `alert zabbix/${m[3]}/${m[2]} ${state(m[1] === "Problem")}`;
   }
   if (/\b(out of office|automatic reply|abwesend)\b/i.test(subject)) return "ignored out of office";
-  // mailparser folds the List- headers into one.
+  // mailparser merges the List- headers into one.
   if (/\S/.test(mail.headers.get("list")?.unsubscribe?.url ?? "")) return "ignored newsletter";
   if (tickets.has(mail.inReplyTo) && /^(re|aw|sv): /i.test(subject)) return "note";
   const text = mail.text ?? "";

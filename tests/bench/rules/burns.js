@@ -1,4 +1,4 @@
-// Burns the whole of its time limit for each mail.
+// Uses its whole time limit for each mail.
 
 export function decide() {
   while (true) {}

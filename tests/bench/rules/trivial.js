@@ -1,4 +1,4 @@
-// The least a script can do: what it costs is what the sandbox costs.
+// The smallest script: its cost is the cost of the sandbox.
 
 export function decide() {
   return ticket({ queue: "Service desk" });

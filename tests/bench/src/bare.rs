@@ -1,4 +1,4 @@
-//! The same call without Postroom: a fresh instance on a wasmtime set up like the sandbox's, and nothing around it.
+//! The same call without Postroom: a fresh instance on a wasmtime configured like the sandbox's, and nothing around it.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use wasmtime::{
     Store,
 };
 
-/// The mail that is never looked at.
+/// The mail, which is never read.
 pub type Mail = ();
 
 mod bindings {
@@ -22,7 +22,7 @@ mod bindings {
 use bindings::RulePre;
 use bindings::postroom::plugin::types::{Context, Decision};
 
-/// As `host/sandbox/src/engine.rs` has them.
+/// As in `host/sandbox/src/engine.rs`.
 const WASM_STACK: usize = 1 << 20;
 const KEEP_MEMORY: usize = 2 << 20;
 const KEEP_TABLE: usize = 64 << 10;
@@ -30,7 +30,7 @@ const MOST_MEMORY: usize = 1 << 30;
 const SLOTS: u32 = 16;
 const EACH: u32 = 16;
 
-/// A component, ready to be called. Whatever it imports traps.
+/// A component that is ready to be called. All of its imports trap.
 pub struct Bare {
     engine: Engine,
     pre: RulePre<()>,
@@ -57,7 +57,7 @@ impl Bare {
         })
     }
 
-    /// Store, instance, call and their end.
+    /// Creates store and instance, calls, and drops both.
     pub fn decide(&self) -> Result<Duration> {
         let started = Instant::now();
         let mut store = Store::new(&self.engine, ());

@@ -1,6 +1,7 @@
-//! Reproducible chance (SplitMix64), so that the same number makes the same mail on every machine and in every release.
+//! Reproducible random numbers (SplitMix64), so that the same number makes the same mail on every machine and in every
+//! release.
 
-/// A sequence of numbers that its seed determines.
+/// A sequence of numbers determined by its seed.
 pub struct Chance(u64);
 
 impl Chance {
@@ -18,12 +19,12 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number under `bound`.
+    /// Returns a number under `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.draw() % bound
     }
 
-    /// Normally distributed, by the method of Box and Muller.
+    /// Returns a normally distributed number, by the method of Box and Muller.
     pub fn normal(&mut self) -> f64 {
         let mut uniform = || (self.draw() >> 11) as f64 / (1u64 << 53) as f64;
         let (radius, angle) = (1.0 - uniform(), uniform());

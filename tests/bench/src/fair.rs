@@ -1,7 +1,8 @@
-//! Fair scheduling: nine quiet tenants, without and beside a hog whose rule burns its full time limit for each of a backlog of mails.
+//! Fair scheduling: nine quiet tenants, without and with a hog whose rule uses its full time limit for each mail of a
+//! backlog.
 //!
-//! Measured is the time from a mail's rename into its maildir until Postroom has removed it there, which it does once the decision is
-//! on disk. The arms take turns, each with a service and a data folder of its own.
+//! Measures the time from a mail's rename into its maildir until Postroom has removed it there, which it does once the
+//! decision is on disk. The arms alternate, each with its own service and data folder.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,18 +18,18 @@ use crate::room::{Room, TEN_JS, tail};
 
 const BURNS_JS: &str = include_str!("../rules/burns.js");
 const QUIET: usize = 9;
-/// Of all quiet tenants together, between two mails: each has some five a second.
+/// The pause between two mails of all quiet tenants together: each gets about five a second.
 const PAUSE: Duration = Duration::from_micros(22_222);
-/// More than can be decided meanwhile, at a quarter of a second each.
+/// More mails than can be decided meanwhile, at a quarter of a second each.
 const BACKLOG: u32 = 2000;
-/// Between two looks at the mails under way.
+/// The interval of checks of the mails in flight.
 const LOOK: Duration = Duration::from_micros(200);
-/// Mails of the first seconds are not counted: all is cold, and nobody knows yet who is slow.
+/// The time at the start whose mails are not counted: caches are cold, and it is not known yet which tenant is slow.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// How long a mail may take at most, however the hog is served.
+/// The time limit of a mail, however the hog is served.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// What one arm came to.
+/// The results of one arm.
 struct Arm {
     taken: Vec<Duration>,
     hog_mails_per_sec: f64,
@@ -164,7 +165,7 @@ fn arm(round: usize, lasts: Duration, with_hog: bool) -> Result<Arm> {
 struct Flow<'a> {
     room: &'a Room,
     chance: Chance,
-    /// Files that Postroom has not removed yet, since when, and whether they count.
+    /// The files that Postroom has not removed yet, with their start times, and whether they count.
     under_way: Vec<(PathBuf, Instant, bool)>,
     sent: u64,
     taken: Vec<Duration>,
@@ -200,7 +201,7 @@ impl Flow<'_> {
     }
 }
 
-/// How many mails of these tenants are decided.
+/// Returns how many mails of these tenants are decided.
 fn decided(room: &Room, tenants: std::ops::Range<usize>) -> Result<u64> {
     let names: Vec<String> = tenants.map(|tenant| format!("box{tenant}")).collect();
     let rows = room.rows("ledger")?;
@@ -212,9 +213,9 @@ fn decided(room: &Room, tenants: std::ops::Range<usize>) -> Result<u64> {
         .sum())
 }
 
-/// The last of the tenants is the hog.
+/// Returns the configuration. The last of the tenants is the hog.
 fn configuration() -> String {
-    // Else the hog would be switched off before long.
+    // Otherwise the hog would soon be switched off.
     let mut text = String::from("data_dir = \"data\"\n[limits]\nstrikes = 0\n");
     for tenant in 0..=QUIET {
         let rule = if tenant == QUIET {

@@ -1,8 +1,8 @@
-//! Medians and percentiles, and how figures are printed.
+//! Medians and percentiles, and the printing of figures.
 
 use std::time::Duration;
 
-/// The value below which `share` (0 to 1) of the values lie, by the nearest rank. Zero when there are none.
+/// Returns the value below which `share` (0 to 1) of the values are, by the nearest rank. Zero if there are no values.
 pub fn percentile(values: &[Duration], share: f64) -> Duration {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
@@ -15,7 +15,7 @@ pub fn median(values: &[Duration]) -> Duration {
     percentile(values, 0.5)
 }
 
-/// Such as `41.3 µs`, `7.2 ms` or `3.41 s`.
+/// Formats a duration, such as `41.3 µs`, `7.2 ms` or `3.41 s`.
 pub fn time(duration: Duration) -> String {
     let secs = duration.as_secs_f64();
     if secs >= 1.0 {

@@ -1,4 +1,5 @@
-//! What stored generations cost a start: the questions it asks about rules, with one generation stored and with a thousand.
+//! The cost of stored generations at a start: its store queries about rules, with one generation stored and with a
+//! thousand.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,12 +12,12 @@ use postroom_store::{RuleRecord, Store};
 use crate::figures::{median, percentile, table, time};
 use crate::room::target;
 
-/// Of a provider with a hundred clients.
+/// As many as a provider with a hundred clients has.
 const RULES: usize = 300;
 const GENERATIONS: usize = 1000;
 const GOAL: Duration = Duration::from_millis(1);
 
-/// Starts on both stores in turn, `rounds` times each, and prints what the questions took.
+/// Starts on both stores in turn, `rounds` times each, and prints the time of the queries.
 pub fn run(rounds: usize) -> Result<()> {
     println!(
         "Generations: {RULES} rules, one of which changes with each of {GENERATIONS} generations; what a start asks of the store, {rounds} starts each"
@@ -85,11 +86,11 @@ pub fn run(rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// The rules of a generation: one of them differs from the one before.
+/// Returns the rules of a generation; one of them differs from the previous generation.
 fn rules(generation: usize) -> Vec<RuleRecord> {
     (0..RULES)
         .map(|rule| {
-            // The last generation in which it was this one's turn to change.
+            // The last generation in which it was this rule's turn to change.
             let version = (generation + RULES - rule) / RULES;
             let text = format!("export function decide() {{}} // {rule} {version}");
             RuleRecord {

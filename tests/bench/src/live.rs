@@ -1,7 +1,8 @@
-//! From save to live: a script is saved again and again while mail flows, and no mail may be lost, decided twice, or decided by half a rule.
+//! From save to live: a script is saved repeatedly while mail flows, and no mail may be lost, decided twice, or decided by
+//! half a rule.
 //!
-//! Measured is the time from the save (the rename that replaces the file) to the log line `rules are live`, which is written
-//! right after the new generation took over; both by the same clock. It contains the watcher's wait for the folder to settle.
+//! Measures the time from the save (the rename that replaces the file) to the log line `rules are live`, which is written
+//! as soon as the new generation is live, both by the same clock. The time includes the watcher's debounce.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -21,11 +22,11 @@ use crate::room::{Room, TEN_JS};
 const USER: &str = "live@acme.example";
 const RULE: &str = "ten.js";
 const LIVE: &str = "rules are live";
-/// Between two mails: some thirty a second.
+/// The pause between two mails: about thirty a second.
 const MAIL_PAUSE: Duration = Duration::from_millis(30);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Saves the rule `saves` times and prints how long it took to be live.
+/// Saves the rule `saves` times and prints the time until it was live.
 pub fn run(stand: &Stand, saves: u32) -> Result<()> {
     println!("Save to live: a script of ten patterns, saved {saves} times while mail flows");
     let room = Room::new(stand, &[USER.to_owned()], RULE, version(0).as_bytes())?;
@@ -50,7 +51,7 @@ pub fn run(stand: &Stand, saves: u32) -> Result<()> {
         }
     })?;
     service.stop()?;
-    // What came last may still lie on the server.
+    // The last mails may still be on the server.
     measure(
         &mut room.postroom(&["run", "--once"])?,
         &room.path().join("once.log"),
@@ -71,12 +72,13 @@ pub fn run(stand: &Stand, saves: u32) -> Result<()> {
     dev(&room, saves)
 }
 
-/// The same saves in `postroom dev`, which replays the last 50 of the mails first: to the difference on the screen, and to live.
+/// Makes the same saves in `postroom dev`, which first replays the last 50 of the mails, and measures the time to the
+/// difference on the screen, and to live.
 fn dev(room: &Room, saves: u32) -> Result<()> {
     let log = room.path().join("dev.log");
     let service = Background::start(&mut room.postroom(&["dev"])?, &log)?;
     let (replayed, live) = ("  replay  ", "    live  ");
-    // The first are the start's.
+    // The first lines belong to the start.
     await_begins(&log, live, 1)?;
     let rule = room.path().join("rules").join(RULE);
     let fresh = room.path().join("rules/.saving");
@@ -109,7 +111,7 @@ fn dev(room: &Room, saves: u32) -> Result<()> {
     Ok(())
 }
 
-/// Waits until so many lines of the log begin so.
+/// Waits until this many lines of the log have this prefix.
 fn await_begins(log: &Path, begin: &str, count: usize) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -127,7 +129,7 @@ fn await_begins(log: &Path, begin: &str, count: usize) -> Result<()> {
 
 struct Save {
     taken: Duration,
-    /// When its version was live.
+    /// The time at which its version was live.
     live: Timestamp,
 }
 
@@ -140,7 +142,7 @@ fn save_all(room: &Room, log: &Path, saves: u32) -> Result<Vec<Save>> {
         std::fs::write(&fresh, version(number))?;
         let saved = Timestamp::now();
         std::fs::rename(&fresh, &rule)?;
-        // The first line is the start's.
+        // The first line belongs to the start.
         let lines = await_lines(log, number as usize + 1)?;
         let line = lines.last().context("a log without lines")?;
         let live: Timestamp = line.split_whitespace().next().unwrap_or_default().parse()?;
@@ -152,12 +154,12 @@ fn save_all(room: &Room, log: &Path, saves: u32) -> Result<Vec<Save>> {
     Ok(all)
 }
 
-/// The script in its version of this number, told apart by the queue of its tickets.
+/// Returns the script in the version with this number, identified by the queue of its tickets.
 fn version(number: u32) -> String {
     TEN_JS.replace("Service desk", &format!("v{number}"))
 }
 
-/// Waits until the log says so many times that rules are live.
+/// Waits until the log has reported this many times that rules are live.
 fn await_lines(log: &Path, count: usize) -> Result<Vec<String>> {
     let started = Instant::now();
     loop {
@@ -199,7 +201,7 @@ fn check(room: &Room, sent: u32, saved: &[Save]) -> Result<()> {
             "{id}: version {by} answered {queue:?}"
         );
         let received: Timestamp = row["received"].as_str().unwrap_or_default().parse()?;
-        // A batch under way keeps its rules, so only what was journalled after the change must have the new ones.
+        // A running batch keeps its rules, so only mail journalled after the change must have the new ones.
         let replaced = saved.get(by as usize).map(|next| next.live);
         ensure!(
             replaced.is_none_or(|at| received <= at),

@@ -1,7 +1,7 @@
-//! Lookup: what two questions a mail cost, with many contacts, and many open tickets of the client's own and of others.
+//! The cost of two lookups a mail, with many contacts, and many open tickets of the client's own and of others.
 //!
-//! All arms run in one data folder, in turns, each in a mailbox of its own, so that what disturbs the machine disturbs all alike.
-//! The time of a decision is the one that Postroom records with it.
+//! All arms run in one data folder, in turns, each in its own mailbox, so that disturbances affect all alike. The time of a
+//! decision is the time that Postroom records with it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,34 +17,34 @@ use crate::room::{Room, component};
 
 const ASKS_JS: &str = include_str!("../rules/asks.js");
 const CONTACTS: u32 = 100_000;
-/// Open tickets of the client whose mail it is.
+/// Open tickets of the client that receives the mail.
 const OWN: u32 = 10_000;
-/// Each other client has as many, by the same requesters.
+/// The number of other clients; each has as many, by the same requesters.
 const OTHERS: u32 = 100;
-/// Who has tickets: each of them two.
+/// The number of requesters; each has two tickets.
 const REQUESTERS: u32 = OWN / 2;
-/// The number of the first of them: the warm-up may have made some.
+/// The number of the first of them; the warm-up may have made earlier ones.
 const FIRST: u32 = 1000;
-/// Questions of one mail.
+/// Lookups of one mail.
 const QUESTIONS: u32 = 2;
-/// What the one mail of a warm-up is called.
+/// The number of the warm-up's one mail.
 const WARM_UP: u32 = u32::MAX;
 
-/// One way to decide.
+/// One kind of rule.
 struct Arm {
-    /// Also its mailbox.
+    /// The name, also of its mailbox.
     name: &'static str,
     what: &'static str,
     tenant: &'static str,
     rule: &'static str,
-    /// What its settings say.
+    /// The value in its settings.
     asks: Option<&'static str>,
-    /// Without the program's start.
+    /// The times without the program's start.
     taken: Vec<Duration>,
     peak_rss: u64,
 }
 
-/// Takes `mails` through each arm `rounds` times and prints medians. Fails when an answer is not what it must be.
+/// Imports `mails` through each arm `rounds` times and prints medians. Fails if a result is wrong.
 pub fn run(mails: u32, rounds: usize) -> Result<()> {
     println!(
         "Lookup: {CONTACTS} contacts, {OWN} open tickets beside {} of {OTHERS} other clients; {mails} mails an arm, {rounds} rounds",
@@ -89,7 +89,7 @@ pub fn run(mails: u32, rounds: usize) -> Result<()> {
         fs::write(room.path().join(arm.file()), content)?;
     }
     fs::write(room.path().join("contacts.csv"), contacts())?;
-    // Makes the store, and compiles what is to be compiled.
+    // Creates the store, and compiles what has to be compiled.
     for arm in &mut arms {
         take(&room, arm, WARM_UP, 1)?;
         arm.taken.clear();
@@ -148,7 +148,7 @@ impl Arm {
     }
 }
 
-/// Imports so many mails from `first` on, and answers how long that took.
+/// Imports this many mails from `first` on, and returns the time it took.
 fn take(room: &Room, arm: &mut Arm, first: u32, mails: u32) -> Result<Duration> {
     let folder = room.path().join("mails");
     fs::create_dir(&folder)?;
@@ -170,7 +170,7 @@ fn take(room: &Room, arm: &mut Arm, first: u32, mails: u32) -> Result<Duration> 
     Ok(usage.wall)
 }
 
-/// Mailbox and time of each decision but those of the warm-up. Fails when one says what it must not.
+/// Returns mailbox and time of each decision except those of the warm-up. Fails if one has a wrong text.
 fn decided(room: &Room) -> Result<Vec<(String, Duration)>> {
     let mut decided = Vec::new();
     for row in room.rows("decisions")? {
@@ -211,7 +211,7 @@ fn contacts() -> String {
     text
 }
 
-/// Writes the tickets into the store: through the line they would take minutes.
+/// Writes the tickets into the store, since making them through the line would take minutes.
 fn fill(room: &Room) -> Result<()> {
     let store = Connection::open(room.path().join("data/postroom.sqlite"))?;
     store.execute_batch(&format!(

@@ -1,4 +1,4 @@
-//! The mails of the bench: made from their number alone, so that every run and every contender meets the same ones.
+//! The mails of the bench, derived from their numbers alone, so that every run and every contender gets the same ones.
 
 use std::fmt::Write as _;
 
@@ -7,26 +7,28 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::chance::Chance;
 
-/// What half of all mails are smaller than, in bytes.
+/// The median size of all mails, in bytes.
 const MEDIAN: f64 = 8.0 * 1024.0;
-/// Of the logarithm of the size: puts the 90th percentile at four times the median (ln 4 / 1.2816).
+/// The standard deviation of the logarithm of the size: it puts the 90th percentile at four times the median (ln 4 /
+/// 1.2816).
 const SPREAD: f64 = 1.0817;
 const SMALLEST: usize = 2 * 1024;
 const LARGEST: usize = 1024 * 1024;
-/// One mail in so many has an attachment.
+/// One mail in this many has an attachment.
 const ATTACHED: u64 = 10;
-/// What an attachment takes of its mail.
+/// The attachment's share of its mail's size.
 const ATTACHMENT_SHARE: f64 = 0.6;
-/// A reply answers a mail at least so many earlier, which surely is a ticket by then.
+/// The least distance of a reply from the mail that it answers, which is certainly a ticket at that time.
 const REPLY_DISTANCE: u32 = 1000;
-/// Bytes of the header section and of what stands between the parts, roughly.
+/// The approximate size of the header section and of the lines between the parts, in bytes.
 const FRAME: usize = 1200;
 
-/// One mail and where it belongs.
+/// One mail and its right place.
 pub struct Sample {
     pub message_id: String,
     pub bytes: Vec<u8>,
-    /// The outcome and what tells it from its like: an alert's key and state, a ticket's queue, the reason of an ignored mail.
+    /// The outcome and its distinguishing detail: an alert's key and state, a ticket's queue, the reason of an ignored
+    /// mail.
     pub place: String,
 }
 
@@ -45,7 +47,7 @@ enum Kind {
     Person,
 }
 
-/// How a text is put into a part.
+/// The encoding of a text in a part.
 #[derive(Clone, Copy)]
 enum Encoding {
     SevenBit,
@@ -53,7 +55,7 @@ enum Encoding {
     Base64,
 }
 
-/// Of each hundred mails.
+/// The shares of each hundred mails.
 const MIX: [(Kind, u64); 11] = [
     (Kind::Nagios, 22),
     (Kind::Veeam, 14),
@@ -100,7 +102,7 @@ const SERVICES: [&str; 6] = ["HTTP", "Disk C:", "Load", "SMTP", "PostgreSQL", "S
 const HOSTS: [&str; 6] = ["web", "db", "mail", "vpn", "files", "term"];
 const CLIENT: &str = "acme.example";
 
-/// The words that texts are filled with; no pattern of the rules is among them.
+/// The words that texts are filled with; none of them matches a pattern of the rules.
 const WORDS: [&str; 64] = [
     "the",
     "server",
@@ -168,7 +170,7 @@ const WORDS: [&str; 64] = [
     "meeting",
 ];
 
-/// The mail of this number.
+/// Returns the mail of this number.
 pub fn sample(number: u32) -> Sample {
     let mut chance = Chance::new(u64::from(number));
     let size = size(&mut chance);
@@ -181,19 +183,19 @@ pub fn sample(number: u32) -> Sample {
     }
 }
 
-/// A mail's size in bytes: log-normal.
+/// Returns a mail's size in bytes: log-normal.
 fn size(chance: &mut Chance) -> usize {
     let size = MEDIAN * (SPREAD * chance.normal()).exp();
     (size as usize).clamp(SMALLEST, LARGEST)
 }
 
-/// What one mail says, before it is put into parts.
+/// The content of one mail, before it is put into parts.
 struct Content {
     from: String,
     subject: String,
-    /// More header lines, each ended by CRLF.
+    /// Additional header lines, each ended by CRLF.
     headers: String,
-    /// Stands between the filling.
+    /// The text in the middle of the filling.
     core: String,
     html: bool,
     encoding: Encoding,
@@ -201,7 +203,7 @@ struct Content {
 }
 
 fn kind(number: u32) -> Kind {
-    // Apart from the sample's own chances, so that a reply can look its target's kind up.
+    // Separate from the sample's own random numbers, so that a reply can look up its target's kind.
     let mut draw = Chance::new(u64::from(number) ^ 0x6b69_6e64).below(100);
     let drawn = MIX.iter().find_map(|(kind, share)| {
         if draw < *share {
@@ -217,7 +219,7 @@ fn kind(number: u32) -> Kind {
     }
 }
 
-/// The mail that a reply of this number answers.
+/// Returns the mail that the reply with this number answers.
 fn target(number: u32) -> Option<u32> {
     let newest = number.checked_sub(REPLY_DISTANCE)?;
     (newest.saturating_sub(100)..=newest)
@@ -404,7 +406,7 @@ fn subject_of_ticket(number: u32) -> String {
     topic(number)
 }
 
-/// Puts headers and parts together, filled up to about `size` bytes.
+/// Assembles headers and parts, filled up to about `size` bytes.
 fn assemble(
     number: u32,
     content: &Content,
@@ -422,7 +424,7 @@ fn assemble(
     let mut out = headers(number, content);
     let mut inner = String::new();
     if content.html {
-        // A third is the plain text; mail programs send the rest as its HTML twin.
+        // A third is the plain text; the rest is its HTML version, as mail programs send it.
         let plain = filled(
             &content.core,
             decoded(text / 3, content.encoding),
@@ -516,7 +518,7 @@ fn headers(number: u32, content: &Content) -> String {
     out
 }
 
-/// An encoded word (RFC 2047) where the text is not ASCII.
+/// Returns an encoded word (RFC 2047) if the text is not ASCII.
 fn word(text: &str) -> String {
     if text.is_ascii() {
         text.to_owned()
@@ -525,7 +527,7 @@ fn word(text: &str) -> String {
     }
 }
 
-/// How much text gives `encoded` bytes in this encoding.
+/// Returns the length of text that gives `encoded` bytes in this encoding.
 fn decoded(encoded: usize, encoding: Encoding) -> usize {
     match encoding {
         Encoding::SevenBit => encoded,
@@ -534,7 +536,7 @@ fn decoded(encoded: usize, encoding: Encoding) -> usize {
     }
 }
 
-/// Text of about `size` bytes with `core` after its first quarter. Only ASCII where the encoding takes nothing else.
+/// Returns text of about `size` bytes with `core` after its first quarter; only ASCII if the encoding accepts nothing else.
 fn filled(core: &str, size: usize, encoding: Encoding, chance: &mut Chance) -> String {
     let mut text = String::with_capacity(size + 100);
     let size = size.saturating_sub(core.len());
@@ -557,7 +559,7 @@ fn filled(core: &str, size: usize, encoding: Encoding, chance: &mut Chance) -> S
     text
 }
 
-/// Words in lines of a mail's usual length.
+/// Appends words in lines of the usual length in mails.
 fn fill(text: &mut String, size: usize, ascii: bool, chance: &mut Chance) {
     let end = text.len() + size;
     let mut column = 0;
@@ -577,7 +579,7 @@ fn fill(text: &mut String, size: usize, ascii: bool, chance: &mut Chance) {
     }
 }
 
-/// The text as a mail program's HTML, with styles up to about `size` bytes.
+/// Returns the text as the HTML of a mail program, with styles up to about `size` bytes.
 fn html(plain: &str, size: usize, chance: &mut Chance) -> String {
     let mut out = String::from("<html><head><style>\n");
     let styles = size.saturating_sub(plain.len() * 2) / 2;
@@ -620,7 +622,7 @@ fn part(out: &mut String, content_type: &str, encoding: Encoding, text: &str) {
     }
 }
 
-/// RFC 2045 section 6.8.
+/// Encodes as in RFC 2045 section 6.8.
 fn wrapped_base64(out: &mut String, bytes: &[u8]) {
     for line in bytes.chunks(57) {
         BASE64.encode_string(line, out);
@@ -628,7 +630,7 @@ fn wrapped_base64(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// RFC 2045 section 6.7.
+/// Encodes as in RFC 2045 section 6.7.
 fn quoted_printable(out: &mut String, text: &str) {
     for line in text.split_terminator('\n') {
         let mut column = 0;

@@ -1,6 +1,7 @@
-//! The bench: Postroom on real servers, beside other tools, as figures and as ratios of one run.
+//! The bench: Postroom on real servers, compared with other tools, as figures and as ratios within one run.
 //!
-//! It fails when a mail is lost, doubled or misplaced or a token is asked for too often, never because a machine is slow.
+//! It fails if a mail is lost, duplicated or misplaced or a token is requested too often, but never because a machine is
+//! slow.
 
 mod bare;
 mod chance;
@@ -27,14 +28,14 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use postroom_stand::Stand;
 
-/// How often the disk is asked to make a page durable, to learn what that costs.
+/// How often the disk makes a page durable, to measure the cost.
 const SYNCS: u64 = 50;
 /// Starts on each store of generations.
 const GENERATION_STARTS: usize = 50;
-/// Mails of each arm of the lookup.
+/// Mails of each arm of the lookup bench.
 const LOOKUP_MAILS: u32 = 1000;
 
-/// Measures Postroom beside imap_tools, imapflow + mailparser and mbsync.
+/// Measures Postroom in comparison with imap_tools, imapflow + mailparser and mbsync.
 #[derive(Debug, Parser)]
 struct Options {
     /// Only these parts
@@ -155,7 +156,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The median time the disk of the data folders takes to make a page durable.
+/// Returns the median time the disk of the data folders takes to make a page durable.
 fn sync_time() -> Result<Duration> {
     let mut file = tempfile::tempfile_in(room::target()?)?;
     file.write_all(&[0; 4096])?;

@@ -1,4 +1,4 @@
-//! What Postroom holds in memory: over a long backlog, and with many mailboxes that wait for mail.
+//! Postroom's memory: over a long backlog, and with many mailboxes that wait for mail.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,16 @@ use crate::process::{Background, measure};
 use crate::room::{Room, TEN_JS, await_sign_ins, sign_ins};
 use crate::{mails, throughput};
 
-/// The long backlog, as a multiple of the throughput's.
+/// The long backlog, as a multiple of the throughput bench's.
 const LONGER: u32 = 4;
 /// Mails stored by one command.
 const APPENDED: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How long memory must stay as it is to be taken for settled.
+/// The time for which memory must not change to count as settled.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Drains a backlog four times as long and prints its peak memory beside `short`, that of the throughput's, where it was measured.
+/// Drains a backlog four times as long and prints its peak memory next to `short`, that of the throughput bench, if it was
+/// measured.
 pub fn backlog(stand: &Stand, count: u32, short: Option<u64>) -> Result<()> {
     let (user, longer) = ("backlog@acme.example", count * LONGER);
     println!("Memory: a backlog of {longer} mails, JS rule");
@@ -49,7 +50,7 @@ pub fn backlog(stand: &Stand, count: u32, short: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Starts the service on one and on `count` idle mailboxes and prints what each of them takes.
+/// Starts the service on one and on `count` idle mailboxes and prints the memory of each mailbox.
 pub fn idle(stand: &Stand, count: u32) -> Result<()> {
     println!("Memory: idle mailboxes, each with its session in IDLE");
     let one = settled_rss(stand, "one", 1)?;
@@ -66,7 +67,7 @@ pub fn idle(stand: &Stand, count: u32) -> Result<()> {
     Ok(())
 }
 
-/// The service's memory once all its mailboxes have signed in and nothing moves any more, in bytes.
+/// Returns the service's memory once all its mailboxes have signed in and it no longer changes, in bytes.
 fn settled_rss(stand: &Stand, tag: &str, count: u32) -> Result<u64> {
     let users: Vec<String> = (0..count)
         .map(|number| format!("idle-{tag}-{number}@acme.example"))

@@ -1,4 +1,4 @@
-//! Runs a program and measures it from outside, by what the kernel says of it in /proc.
+//! Runs a program and measures it from outside, through /proc.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Between two looks at a program under measurement.
+/// The interval of measurements.
 const LOOK: Duration = Duration::from_millis(5);
-/// The unit in which Linux counts what a file takes.
+/// The unit in which Linux counts the size of a file.
 const BLOCK: u64 = 512;
-/// No contender takes that long unless it hangs.
+/// The time limit of a contender, which it exceeds only if it hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Linux counts processor time for programs in hundredths of a second (USER_HZ).
 const TICKS_PER_SEC: u64 = 100;
 
-/// What one run took.
+/// The resource usage of one run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     pub wall: Duration,
     /// The program's own processor time, user and system.
     pub cpu: Duration,
-    /// The processor time of the whole machine meanwhile: the program's, its server's, and whoever else was busy.
+    /// The processor time of the whole machine meanwhile: the program's, its server's, and that of all others.
     pub machine_cpu: Duration,
     /// In bytes.
     pub peak_rss: u64,
@@ -43,7 +43,7 @@ pub fn measure(command: &mut Command, log: &Path) -> Result<Usage> {
         .with_context(|| format!("starting {:?}", command.get_program()))?;
     let mut usage = Usage::default();
     loop {
-        // A program that ended is read before it is reaped: then its processor time is complete.
+        // A program that has ended is read before it is reaped: then its processor time is complete.
         let (state, cpu) = stat(child.id())?;
         usage.cpu = cpu;
         if state == 'Z' {
@@ -75,7 +75,7 @@ pub fn measure(command: &mut Command, log: &Path) -> Result<Usage> {
 pub struct Background(Child);
 
 impl Background {
-    /// Starts it, its output appended to `log`.
+    /// Starts it, and appends its output to `log`.
     pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let file = fs::OpenOptions::new().create(true).append(true).open(log)?;
         let child = command
@@ -87,24 +87,24 @@ impl Background {
         Ok(Self(child))
     }
 
-    /// Resident memory in bytes.
+    /// Returns its resident memory in bytes.
     pub fn rss(&self) -> Result<u64> {
         memory(self.0.id(), "VmRSS").context("the program is gone")
     }
 
-    /// Resident memory that is not of memory files, in bytes.
+    /// Returns its resident memory without memory files, in bytes.
     pub fn unshared(&self) -> Result<u64> {
         let shared = memory(self.0.id(), "RssShmem").context("the program is gone")?;
         Ok(self.rss()?.saturating_sub(shared))
     }
 
-    /// What its open memory files hold, in bytes, mapped or not.
+    /// Returns the size of its open memory files in bytes, mapped or not.
     pub fn memory_files(&self) -> Result<u64> {
         let folder = format!("/proc/{}/fd", self.0.id());
         let mut bytes = 0;
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            // A file may be closed between the two looks.
+            // A file may be closed meanwhile.
             let is_memory = fs::read_link(&path)
                 .is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:"));
             if is_memory {
@@ -114,7 +114,7 @@ impl Background {
         Ok(bytes)
     }
 
-    /// Ctrl-C, then waits for a good end.
+    /// Sends Ctrl-C, then waits for a successful end.
     pub fn stop(mut self) -> Result<()> {
         let pid = i32::try_from(self.0.id())
             .ok()
@@ -129,16 +129,16 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // It fails only when the program is gone already.
+        // It fails only if the program is already gone.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A program's state letter and its processor time so far.
+/// Returns a program's state letter and its processor time so far.
 fn stat(pid: u32) -> Result<(char, Duration)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name before may hold anything, so fields are counted from its closing parenthesis.
+    // The name before may contain anything, so fields are counted from its closing parenthesis.
     let (_, rest) = text.rsplit_once(')').context("an unreadable stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
@@ -149,7 +149,7 @@ fn stat(pid: u32) -> Result<(char, Duration)> {
     }
 }
 
-/// One of the memory lines of a program's status, in bytes; none once it ended.
+/// Returns one of the memory lines of a program's status, in bytes; `None` once it has ended.
 fn memory(pid: u32, label: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find(|line| line.starts_with(label))?;
@@ -157,7 +157,7 @@ fn memory(pid: u32, label: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// The time all processors together were busy since the machine started.
+/// Returns the total busy time of all processors since the machine started.
 fn machine_cpu() -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().context("an empty /proc/stat")?;

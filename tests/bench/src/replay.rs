@@ -1,4 +1,5 @@
-//! Recorded mail through a candidate: the throughput's mails, journalled and decided before, are decided again and compared.
+//! Recorded mail through a candidate: the throughput bench's mails, journalled and decided before, are decided again and
+//! compared.
 
 use std::fs;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use crate::process::{Usage, measure};
 use crate::room::{Room, TEN_JS};
 
 const RULE: &str = "ten.js";
-/// What a view of the last mails takes.
+/// The number of mails in a view of the last mails.
 const FEW: &str = "50";
 
-/// Replays `count` mails `rounds` times and prints medians. Fails unless each mail is decided as it was.
+/// Replays `count` mails `rounds` times and prints medians. Fails unless each mail is decided as before.
 pub fn run(count: u32, rounds: usize) -> Result<()> {
     println!(
         "Replay: {count} recorded mails, parsed and decided again by ten patterns, {rounds} rounds"
@@ -72,7 +73,7 @@ fn row(what: &str, usages: &[Usage], mails: u32) -> Vec<String> {
     ]
 }
 
-/// All are the same, and a rule that says otherwise is seen to do so.
+/// Checks that all decisions are the same, and that a different rule changes some.
 fn check(room: &Room, count: u32) -> Result<()> {
     let summary = |args: &[&str]| -> Result<Value> {
         let output = room.postroom(args)?.output()?;

@@ -1,4 +1,4 @@
-//! A mail room to be measured: a folder with a configuration and rules, its mailboxes on the stand's Dovecot.
+//! A mailroom to be measured: a folder with a configuration and rules, and its mailboxes on the stand's Dovecot.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,30 +11,30 @@ use postroom_stand::{MAIL_SCOPE, Stand};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The variable the configuration takes the client secret from.
+/// The variable from which the configuration takes the client secret.
 const SECRET: &str = "POSTROOM_BENCH_SECRET";
-/// How long thousands of mailboxes may take to sign in.
+/// The time in which thousands of mailboxes have to sign in.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// Lines of a log that a failure shows.
+/// The number of lines of a log that a failure prints.
 const TAIL: usize = 20;
 /// The ten patterns as a script.
 pub const TEN_JS: &str = include_str!("../rules/ten.js");
-/// The least a script can do.
+/// The smallest script.
 pub const TRIVIAL_JS: &str = include_str!("../rules/trivial.js");
 
-/// A folder to run `postroom` in. It goes when this does.
+/// A folder in which `postroom` runs; removed when dropped.
 pub struct Room {
     dir: TempDir,
     client_secret: String,
 }
 
 impl Room {
-    /// A room for these mailboxes on the stand, all with `rule` (a file's name) as their one rule.
+    /// Returns a room for these mailboxes on the stand, all with `rule` (a file's name) as their only rule.
     pub fn new(stand: &Stand, users: &[String], rule: &str, content: &[u8]) -> Result<Self> {
         Self::with_profiles(stand, &["acme".to_owned()], users, rule, content)
     }
 
-    /// A room on no server: its one mailbox `drop` is fed from files.
+    /// Returns a room without a server: its one mailbox `drop` is fed from files.
     pub fn of_files(rule: &str, content: &[u8]) -> Result<Self> {
         let configuration = format!(
             "data_dir = \"data\"\n[tenants.acme]\ndomains = [\"acme.example\"]\n[mailboxes.drop]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"spool\"\nrules = [\"rules/{rule}\"]\n"
@@ -42,7 +42,7 @@ impl Room {
         Self::local(&configuration, &[(rule, content)])
     }
 
-    /// The same with several profiles, each of a directory of its own name, which the mailboxes use in turn.
+    /// Returns the same with several profiles, each with a directory of its own name, which the mailboxes use in turn.
     pub fn with_profiles(
         stand: &Stand,
         profiles: &[String],
@@ -56,10 +56,10 @@ impl Room {
         Ok(room)
     }
 
-    /// A room that needs no server, with these rules by their files' names.
+    /// Returns a room that needs no server, with these rules by file name.
     pub fn local(configuration: &str, rules: &[(&str, &[u8])]) -> Result<Self> {
         let room = Self {
-            // Beside the build: on a disk, where durable means something, and not in a memory file system.
+            // In the folder of the build: on a disk, where durability has a cost, and not in a memory file system.
             dir: tempfile::Builder::new()
                 .prefix("bench-")
                 .tempdir_in(target()?)?,
@@ -77,20 +77,20 @@ impl Room {
         self.dir.path()
     }
 
-    /// `postroom` with arguments, in this folder.
+    /// Returns `postroom` with arguments, in this folder.
     pub fn postroom(&self, args: &[&str]) -> Result<Command> {
         let mut command = Command::new(postroom()?);
         command
             .args(args)
             .current_dir(self.path())
             .env(SECRET, &self.client_secret)
-            // The vault's key is made there, and not in the home of whoever runs the bench.
+            // The vault's key is created there, and not in the user's home.
             .env("XDG_CONFIG_HOME", self.path())
             .env_remove("RUST_LOG");
         Ok(command)
     }
 
-    /// A listing's rows.
+    /// Returns a listing's rows.
     pub fn rows(&self, listing: &str) -> Result<Vec<Value>> {
         let output = self.postroom(&[listing, "--json"])?.output()?;
         ensure!(
@@ -120,7 +120,7 @@ impl Room {
     }
 }
 
-/// How many mailbox sessions Dovecot has let in so far.
+/// Returns how many mailbox sessions Dovecot has accepted so far.
 pub fn sign_ins(stand: &Stand) -> usize {
     stand
         .dovecot_log()
@@ -128,7 +128,7 @@ pub fn sign_ins(stand: &Stand) -> usize {
         .count()
 }
 
-/// Waits until Dovecot has let in so many; `log` is the service's, for when it does not come to that.
+/// Waits until Dovecot has accepted this many; `log` is the service's, printed if that does not happen.
 pub fn await_sign_ins(stand: &Stand, count: usize, log: &Path) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -146,21 +146,21 @@ pub fn await_sign_ins(stand: &Stand, count: usize, log: &Path) -> Result<()> {
     }
 }
 
-/// The end of a log, which a thousand mailboxes may have filled.
+/// Returns the end of a log, which a thousand mailboxes may have filled.
 pub fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL)..].join("\n")
 }
 
-/// Where this program and `postroom` were built.
+/// Returns the folder in which this program and `postroom` were built.
 pub fn target() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = program.parent().context("a program without a folder")?;
     Ok(target.to_owned())
 }
 
-/// A rule that `scripts/guests bench` built, as the component that `postroom plugin build` makes of it.
+/// Returns a rule that `scripts/guests bench` built, as the component that `postroom plugin build` makes from it.
 pub fn component(name: &str) -> Result<Vec<u8>> {
     let file = target()?.join(format!("../guests/bench/{name}.wasm"));
     let core = fs::read(&file)
@@ -168,7 +168,7 @@ pub fn component(name: &str) -> Result<Vec<u8>> {
     Ok(postroom_sandbox::componentize(&core)?)
 }
 
-/// The program under measurement.
+/// Returns the program under measurement.
 pub fn postroom() -> Result<PathBuf> {
     let binary = target()?.join("postroom");
     ensure!(

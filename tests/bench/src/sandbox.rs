@@ -1,4 +1,4 @@
-//! What the sandbox costs a mail: one decision in a fresh instance, again and again, without anything around it.
+//! The cost of the sandbox for a mail: one decision in a fresh instance, repeated, without anything around it.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::bare::Bare;
 use crate::figures::{median, percentile, table, time};
 use crate::room::{TEN_JS, TRIVIAL_JS, component};
 
-/// Before measuring: caches fill, patterns are compiled.
+/// The runs before measuring, in which caches fill and patterns are compiled.
 const WARM_UP: usize = 200;
-/// The mail's text, in bytes.
+/// The size of the mail's text, in bytes.
 const TEXT: usize = 8 * 1024;
 
 struct Case {
@@ -25,7 +25,7 @@ struct Case {
     taken: Vec<Duration>,
 }
 
-/// Measures each rule `runs` times, in turn, so that what disturbs the machine disturbs all alike.
+/// Measures each rule `runs` times, in turn, so that disturbances affect all alike.
 pub fn run(runs: usize) -> Result<()> {
     println!("Sandbox: one decision in a fresh instance, a mail of 8 KiB text, {runs} runs each");
     let cache = tempfile::tempdir_in(crate::room::target()?)?;
@@ -113,7 +113,7 @@ pub fn run(runs: usize) -> Result<()> {
     Ok(())
 }
 
-/// `unit` is what a bare call takes.
+/// Formats a row; `unit` is the time of a bare call.
 fn row(name: &str, taken: &[Duration], unit: Duration, goal: &str) -> Vec<String> {
     let median = median(taken);
     vec![
@@ -125,7 +125,7 @@ fn row(name: &str, taken: &[Duration], unit: Duration, goal: &str) -> Vec<String
     ]
 }
 
-/// One decision, the instance's end included. The mail is nobody's pattern: all ten are looked for.
+/// Returns the time of one decision, including the end of the instance. No pattern matches the mail, so all ten run.
 fn decide(rule: &Rule, mail: &Arc<Message>) -> Result<Duration> {
     let context = Context {
         tenant: "acme".into(),

@@ -1,4 +1,4 @@
-//! What a hundred scripts take: a service that runs them, beside the same service with one.
+//! The memory of a hundred scripts: a service that runs them, compared with the same service with one.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,10 +16,10 @@ use crate::room;
 const SCRIPTS: usize = 100;
 const GOAL: u64 = 150 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Of one kind of mail each, as real rules are.
+/// The scripts, each for one kind of mail, as real rules are.
 const RECIPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/recipes");
 
-/// Starts the service with one and with a hundred rules and prints what they take, once a mail was put to all of them.
+/// Starts the service with one and with a hundred rules and prints their memory, after a mail that all rules ran on.
 pub fn run() -> Result<()> {
     let recipes = recipes()?;
     let bytes: usize = recipes.iter().map(|(_, text)| text.len()).sum();
@@ -54,9 +54,9 @@ pub fn run() -> Result<()> {
 
 /// In bytes.
 struct Held {
-    /// Of the process, without what it maps of memory files.
+    /// The memory of the process, without mapped memory files.
     resident: u64,
-    /// The images of scripts, which the kernel keeps for the process even where it does not map them.
+    /// The images of scripts, which the kernel keeps for the process even if they are not mapped.
     files: u64,
 }
 
@@ -66,7 +66,7 @@ impl Held {
     }
 }
 
-/// Name and text of every recipe.
+/// Returns name and text of every recipe.
 fn recipes() -> Result<Vec<(String, String)>> {
     let mut files: Vec<PathBuf> = fs::read_dir(RECIPES)
         .context(RECIPES)?
@@ -87,7 +87,7 @@ fn recipes() -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// What a service with so many rules holds once each was asked.
+/// Returns the memory of a service with this many rules, once each has run.
 fn settled(recipes: &[(String, String)], count: usize) -> Result<Held> {
     let dir = TempDir::with_prefix_in("bench-", room::target()?)?;
     fs::create_dir(dir.path().join("rules"))?;
@@ -106,7 +106,7 @@ fn settled(recipes: &[(String, String)], count: usize) -> Result<Held> {
         rules.join(", ")
     );
     fs::write(dir.path().join("postroom.toml"), config)?;
-    // The first start compiles the interpreter, which is not what is measured.
+    // The first start compiles the interpreter, which is not measured.
     let log = dir.path().join("run.log");
     crate::process::measure(&mut postroom(dir.path(), &["run", "--once"])?, &log)?;
     let service = Background::start(&mut postroom(dir.path(), &["run"])?, &log)?;
@@ -136,7 +136,7 @@ fn postroom(dir: &Path, args: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// How many mails were decided; all must have passed every rule.
+/// Returns how many mails were decided; all must have passed every rule.
 fn decisions(dir: &Path) -> Result<usize> {
     let output = postroom(dir, &["decisions", "--json"])?.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

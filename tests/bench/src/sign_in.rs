@@ -1,4 +1,5 @@
-//! Signing in: how many token requests many mailboxes cause, how refreshes spread over time, and what the vault costs them.
+//! Signing in: the number of token requests for many mailboxes, the spread of refreshes over time, and the cost of the
+//! vault.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,29 +18,29 @@ use crate::room::{Room, TRIVIAL_JS, await_sign_ins, sign_ins, tail, target};
 
 /// Reads and writes of the vault.
 const VAULT_TURNS: usize = 1000;
-/// Accounts they are spread over.
+/// Profiles that the accounts are spread over.
 const PROFILES: usize = 50;
-/// The letters of a token of Microsoft's, roughly.
+/// The approximate length of a Microsoft token.
 const ACCESS_LETTERS: usize = 2000;
 const REFRESH_LETTERS: usize = 1500;
 
-/// From when the last profile met the outage to its end.
+/// The time from the moment the last profile sees the outage to the outage's end.
 const OUTAGE: Duration = Duration::from_secs(6);
-/// More token requests than an outage can see.
+/// More token requests than an outage can cause.
 const ALL: usize = 1_000_000;
-/// Of the tokens that are granted after the outage, so that their renewals can be waited for.
+/// The lifetime of tokens granted after the outage, short enough to wait for their renewals.
 const SHORT_LIFETIME: Duration = Duration::from_secs(20);
-/// What the stand's tokens have otherwise.
+/// The lifetime of the stand's tokens otherwise.
 const LIFETIME_SECS: u64 = 3600;
 /// The part of a lifetime after which a token is renewed, in per cent.
 const RENEWAL_PERCENT: [f64; 2] = [70.0, 85.0];
-/// A renewal as early as that is none: the token was asked for twice. It leaves room for answers that were long under way.
+/// A renewal this early is not one: the token was requested twice. The margin allows for slow responses.
 const TWICE_PERCENT: f64 = 55.0;
-/// Refreshes as close as this count as having come together.
+/// Refreshes within this time count as simultaneous.
 const TOGETHER: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The vault's file of one account, written and read again and again.
+/// Writes and reads the vault's file of one account repeatedly.
 pub fn vault() -> Result<()> {
     let dir = tempfile::tempdir_in(target()?)?;
     let vault = Vault::open(dir.path(), VaultKey::random()?)?;
@@ -81,8 +82,9 @@ pub fn vault() -> Result<()> {
     Ok(())
 }
 
-/// The service on `mailboxes` mailboxes that share fifty app-only profiles: token requests at its first start and at its next
-/// one, then through an outage of the authorization server and of all sessions, then as the tokens come to their end.
+/// Runs the service on `mailboxes` mailboxes that share fifty app-only profiles, and counts token requests at its first and
+/// its next start, during an outage of the authorization server and of all sessions, and when the tokens are about to
+/// expire.
 pub fn run(stand: &Stand, mailboxes: u32) -> Result<()> {
     println!("Signing in: {mailboxes} mailboxes share {PROFILES} app-only profiles");
     let profiles: Vec<String> = (0..PROFILES).map(|n| format!("tenant{n}")).collect();
@@ -99,7 +101,7 @@ pub fn run(stand: &Stand, mailboxes: u32) -> Result<()> {
     Ok(())
 }
 
-/// Two starts of the service; the second one goes on.
+/// Starts the service twice; the second one keeps running.
 fn starts(stand: &Stand, room: &Room, profiles: &[String], mailboxes: usize) -> Result<Background> {
     let (service, taken, requests) = start(stand, room, mailboxes)?;
     let granted = times(&requests, 200);
@@ -132,7 +134,8 @@ fn starts(stand: &Stand, room: &Room, profiles: &[String], mailboxes: usize) -> 
     Ok(service)
 }
 
-/// Starts the service and waits until all mailboxes have signed in. Answers how long it took, and the token requests meanwhile.
+/// Starts the service and waits until all mailboxes have signed in. Returns the time it took, and the token requests
+/// meanwhile.
 fn start(
     stand: &Stand,
     room: &Room,
@@ -148,8 +151,8 @@ fn start(
     Ok((service, taken, stand.authority().token_requests()?))
 }
 
-/// Revokes all tokens and ends all sessions while the authorization server answers 503, and looks how refreshes come back when it
-/// is well again. Answers when that was, by profile, in Unix milliseconds.
+/// Revokes all tokens and ends all sessions while the authorization server responds 503, and observes the refreshes after
+/// it has recovered. Returns their times by profile, in Unix milliseconds.
 fn outage(stand: &Stand, room: &Room, mailboxes: usize) -> Result<BTreeMap<String, u64>> {
     let authority = stand.authority();
     authority.clear()?;
@@ -235,7 +238,7 @@ fn report_spread(arrivals: &[Duration], windows: &[Duration]) -> Result<()> {
         time(percentile(windows, 1.0)),
         time(median(windows))
     );
-    // A slow machine draws them apart, never together.
+    // A slow machine spreads them out, and never brings them together.
     ensure!(
         last.saturating_sub(first) * 4 >= median(windows),
         "the refreshes came together"
@@ -243,7 +246,7 @@ fn report_spread(arrivals: &[Duration], windows: &[Duration]) -> Result<()> {
     Ok(())
 }
 
-/// Waits for each profile's next token and looks how old the one before was by then.
+/// Waits for each profile's next token and checks the age of the previous one at that time.
 fn renewals(stand: &Stand, room: &Room, refreshed: &BTreeMap<String, u64>) -> Result<()> {
     let renewed = await_requests(stand, room, |requests| {
         let second: BTreeMap<String, u64> = times(requests, 200)
@@ -276,7 +279,7 @@ fn renewals(stand: &Stand, room: &Room, refreshed: &BTreeMap<String, u64>) -> Re
     Ok(())
 }
 
-/// Looks at the token requests until `found` has what it looks for.
+/// Checks the token requests until `found` returns a result.
 fn await_requests<T>(
     stand: &Stand,
     room: &Room,
@@ -298,7 +301,7 @@ fn await_requests<T>(
     }
 }
 
-/// When each profile was answered that status, in Unix milliseconds.
+/// Returns the times at which each profile received that status, in Unix milliseconds.
 fn times(requests: &[TokenRequest], status: u16) -> BTreeMap<String, Vec<u64>> {
     let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for request in requests.iter().filter(|r| r.status == Some(status)) {
@@ -308,7 +311,7 @@ fn times(requests: &[TokenRequest], status: u16) -> BTreeMap<String, Vec<u64>> {
     times
 }
 
-/// What was asked and answered, without the secrets.
+/// Returns requests and responses, without the secrets.
 fn paths(requests: &[TokenRequest]) -> Vec<(&str, Option<u16>)> {
     requests
         .iter()
@@ -316,7 +319,7 @@ fn paths(requests: &[TokenRequest]) -> Vec<(&str, Option<u16>)> {
         .collect()
 }
 
-/// The longest pause after so many failures: the shortest is next to none, and chance picks one between.
+/// Returns the longest pause after this many failures: with full jitter, the pause is random between almost zero and this.
 fn window(failures: usize) -> Duration {
     let longest = Backoff {
         spread_percent: 0,
@@ -325,7 +328,7 @@ fn window(failures: usize) -> Duration {
     longest.delay(u32::try_from(failures).unwrap_or(u32::MAX), 0)
 }
 
-/// The largest number of moments that lie within one `span`.
+/// Returns the largest number of moments within one `span`.
 fn most_within(moments: &[Duration], span: Duration) -> usize {
     let mut sorted = moments.to_vec();
     sorted.sort_unstable();
@@ -338,7 +341,7 @@ fn most_within(moments: &[Duration], span: Duration) -> usize {
     sorted.iter().map(from).max().unwrap_or(0)
 }
 
-/// A record as a signed-in user's grows: a refresh token, and access tokens for two resources.
+/// Returns a record like that of a signed-in user: a refresh token, and access tokens for two resources.
 fn record(turn: usize) -> Result<Record> {
     let mut letters = format!("{turn}.");
     while letters.len() < ACCESS_LETTERS {

@@ -17,11 +17,11 @@ use crate::room::{Room, TEN_JS, component, target};
 
 /// The mailbox that is filled; the contenders get copies.
 const MASTER: &str = "master@acme.example";
-/// Tells a peer to fetch and move many mails with one command. Without, it takes one after the other, as their documentation
-/// begins, and a mail that was moved is one whose outcome was noted.
+/// Makes a peer fetch and move many mails with one command. Without it, a peer takes one mail at a time, as in the first
+/// examples of its documentation, and moves a mail only after its outcome was recorded.
 const BULK: &str = "--bulk";
 
-/// Who sorts the mail.
+/// The program that sorts the mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Contender {
     #[value(name = "rust")]
@@ -52,12 +52,12 @@ const CONTENDERS: [Contender; 7] = [
 /// The right place of every mail, by Message-ID.
 struct Expected(HashMap<String, String>);
 
-/// Measures the contenders (all when none is named), `rounds` times each, and prints a table of medians. Answers the peak memory
-/// of the script run.
+/// Measures the contenders (all if none is named), `rounds` times each, and prints a table of medians. Returns the peak
+/// memory of the script run.
 pub fn run(stand: &Stand, count: u32, rounds: usize, wanted: &[Contender]) -> Result<Option<u64>> {
     println!("Throughput: {count} mails, IMAP to durable tickets by ten patterns, {rounds} rounds");
     let expected = fill(stand, count)?;
-    // Thrown away at the end only: a file system may be busy for seconds with thousands of files that have just been deleted.
+    // Removed at the end only: a file system may be busy for seconds after thousands of files were deleted.
     let scratch = tempfile::tempdir_in(target()?)?;
     let mut usages: HashMap<&str, Vec<Usage>> = HashMap::new();
     for round in 0..rounds {
@@ -79,7 +79,7 @@ pub fn run(stand: &Stand, count: u32, rounds: usize, wanted: &[Contender]) -> Re
     Ok(script.map(|runs| peak(runs)))
 }
 
-/// Fails unless the mailbox is empty and Processed holds all of its mails.
+/// Fails unless the mailbox is empty and Processed contains all of its mails.
 pub fn check_moved(stand: &Stand, user: &str, count: u32) -> Result<()> {
     let left = stand.message_count(user, "INBOX")?;
     let moved = stand.message_count(user, "Processed")?;
@@ -115,7 +115,7 @@ impl Contender {
         }
     }
 
-    /// How many times the peers' speed is aimed at.
+    /// Returns the goal as a multiple of the peers' speed.
     fn goal(self) -> &'static str {
         match self {
             Contender::PostroomRust => ">= 10x both",
@@ -124,7 +124,7 @@ impl Contender {
         }
     }
 
-    /// One run, its own files below `dir`.
+    /// Runs the contender once, with its files below `dir`.
     fn run(self, stand: &Stand, user: &str, expected: &Expected, dir: &Path) -> Result<Usage> {
         match self {
             Contender::PostroomRust => {
@@ -204,8 +204,8 @@ fn fresh_folder(within: &Path) -> Result<PathBuf> {
     Ok(folder.path().to_owned())
 }
 
-/// Copies a mailbox that nobody has open: much quicker than delivering everything again. Mails never change, so their files are
-/// shared; the indexes are copied.
+/// Copies a mailbox that nobody has open, which is much faster than delivering everything again. Mails never change, so
+/// their files are shared; the indexes are copied.
 fn copy_mailbox(stand: &Stand, from: &str, to: &str) -> Result<()> {
     const COPY: &str = r#"cp -al "$1" "$2" && cd "$1" &&
         find . -type f ! -name 'u.*' -exec cp -p --remove-destination --parents {} "$2" \;"#;
@@ -303,7 +303,7 @@ fn run_mbsync(stand: &Stand, user: &str, expected: &Expected, dir: &Path) -> Res
     Ok(usage)
 }
 
-/// Where a decision put its mail, in the words of [`mails::Sample::place`].
+/// Returns where a decision put its mail, in the words of [`mails::Sample::place`].
 fn place(row: &Value) -> String {
     let action = &row["actions"][0];
     match row["outcome"].as_str() {

@@ -1,4 +1,4 @@
-//! The cases of `tests/cases/grants`: each a profile, signed in to as its grant wants it, that carries mails in and answers out.
+//! The cases of `tests/cases/grants`: each is a profile that is signed in to by its grant, receives mail and sends replies.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ use crate::{PATIENCE, Room, both, cases, mail_from};
 
 /// A secret that no application has.
 pub const UNKNOWN_SECRET: &str = "Qm3T~stand.unknown-secret_5555555555";
-/// Makes the standard rule answer.
+/// Settings that make the standard rule reply.
 pub const ANSWERING: &str =
     "\n[tenants.acme.settings.standard]\nacknowledge = \"We have it as {ticket}.\"\n";
 
@@ -30,20 +30,20 @@ pub struct Case {
     /// The lines below `[profiles.acme]`, with placeholders.
     #[serde(skip)]
     profile: String,
-    /// What it is there for; for whoever reads a failure.
+    /// The purpose of the case, for a reader of a failure.
     pub about: String,
     #[serde(default)]
     pub person: Person,
     pub renewal: Renewal,
-    /// Whether each renewal brings a new refresh token.
+    /// Whether each renewal returns a new refresh token.
     #[serde(default = "yes")]
     pub rotates: bool,
     /// Whether the first token request is refused, and the second granted.
     #[serde(default)]
     pub refused_first: bool,
-    /// Whether the server says who signed in.
+    /// Whether the server reports the user who signed in.
     pub identity: bool,
-    /// Those of `auth status`.
+    /// The scopes shown by `auth status`.
     pub scopes: Vec<String>,
     pub request: Expected,
     /// Parameters of the authorize request.
@@ -51,7 +51,7 @@ pub struct Case {
     authorize: BTreeMap<String, String>,
 }
 
-/// Who signs in, and how the answer comes back.
+/// The person who signs in, and how the result is returned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Person {
@@ -63,17 +63,17 @@ pub enum Person {
     Device,
 }
 
-/// How a token follows one that ended.
+/// How an expired token is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Renewal {
-    /// By the refresh token.
+    /// With the refresh token.
     Refresh,
-    /// By the same request as the first.
+    /// With the same request as the first.
     Request,
 }
 
-/// What a token request looks like.
+/// The expected form of a token request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
@@ -85,22 +85,22 @@ pub struct Expected {
     basic: bool,
 }
 
-/// A case in a room of its own.
+/// A case in its own room.
 pub struct Walk<'a> {
     pub case: &'a Case,
     pub room: Room<'a>,
-    /// As the profile names it.
+    /// The grant, as in the profile.
     pub grant: String,
     port: u16,
 }
 
 impl Case {
-    /// Every case, by name.
+    /// Returns every case, by name.
     pub fn all() -> Vec<Self> {
         cases("tests/cases/grants").into_iter().map(read).collect()
     }
 
-    /// The case with this name.
+    /// Returns the case with this name.
     pub fn named(name: &str) -> Self {
         let mut all = Self::all().into_iter();
         all.find(|case| case.name == name)
@@ -109,7 +109,7 @@ impl Case {
 }
 
 impl<'a> Walk<'a> {
-    /// Writes the configuration, with the standard rule answering each mail; nothing was asked of anybody yet.
+    /// Writes the configuration, with the standard rule replying to each mail; no request is sent yet.
     pub fn new(case: &'a Case, stand: &'a Stand) -> Self {
         let mut room = Room::bare(stand);
         for (name, value) in [
@@ -150,7 +150,7 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// The text with its placeholders filled in.
+    /// Returns the text with its placeholders filled in.
     fn filled(&self, text: &str) -> String {
         text.replace("@STAND@", &self.room.stand.authority().issuer())
             .replace("@TENANT@", &self.room.directory())
@@ -163,14 +163,14 @@ impl<'a> Walk<'a> {
             .replace("@GOOGLE_ID@", GOOGLE_CLIENT_ID)
     }
 
-    /// A person signs in, where the grant needs one.
+    /// Signs a person in, if the grant needs one.
     pub fn sign_in(&self) {
         if self.case.person != Person::Nobody {
             sign_in(&self.room, "acme", self.case.person);
         }
     }
 
-    /// A mail comes in by IMAP and becomes a ticket, its answer goes out by submission.
+    /// Carries a mail: it arrives by IMAP and becomes a ticket, and the reply is submitted.
     pub fn carry(&self, subject: &str) {
         let (room, name) = (&self.room, &self.case.name);
         let answered = room.sent().len();
@@ -184,21 +184,21 @@ impl<'a> Walk<'a> {
         assert_eq!(sent[answered].to, [person], "{name}");
     }
 
-    /// The one row of `auth status --json`.
+    /// Returns the one row of `auth status --json`.
     pub fn status(&self) -> Value {
         let rows = self.room.rows(&["auth", "status"]);
         assert_eq!(rows.len(), 1, "{rows:#?}");
         rows[0].clone()
     }
 
-    /// Waits until the access token that is kept has ended, whichever way its end was rounded.
+    /// Waits until the stored access token has expired, however its expiry was rounded.
     pub fn outlive_token(&self) {
         let ends = timestamp(&self.status()["access_expires"]) + 1.second();
         let over = || Timestamp::now() > ends;
         assert!(wait_for(PATIENCE, over), "a token that lives until {ends}");
     }
 
-    /// This room's token requests, oldest first.
+    /// Returns this room's token requests, oldest first.
     pub fn requests(&self) -> Vec<TokenRequest> {
         if self.expected_path().starts_with("/google/") {
             let all = self.room.stand.authority().token_requests();
@@ -212,7 +212,7 @@ impl<'a> Walk<'a> {
         self.room.token_requests()
     }
 
-    /// The token request that was granted first is what the case says, and so is the page's.
+    /// Checks that the first granted token request, and that of the page, are as the case expects.
     pub fn assert_requests(&self) {
         let (name, expected) = (&self.case.name, &self.case.request);
         let requests = self.requests();
@@ -242,7 +242,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Each renewal was asked for with the newest refresh token, or by another request like the first.
+    /// Checks that each renewal was requested with the newest refresh token, or by another request like the first.
     pub fn assert_renewed(&self, since: usize) {
         let name = &self.case.name;
         let requests = self.requests();
@@ -311,7 +311,7 @@ pub fn sign_in(room: &Room, profile: &str, person: Person) {
     assert!(output.status.success(), "{}", both(&output));
 }
 
-/// Goes where a browser is redirected to on this machine; answers the page.
+/// Follows a browser's redirect to this machine, and returns the page.
 pub fn follow(redirect: &str) -> String {
     let rest = redirect.strip_prefix("http://localhost:");
     let (port, path) = rest
@@ -324,7 +324,7 @@ pub fn follow(redirect: &str) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-/// A parameter of an address's query; none of the stand's needs decoding.
+/// Returns a parameter of a URL's query; none of the stand's needs decoding.
 pub fn parameter(address: &str, name: &str) -> String {
     let (_, query) = address.split_once('?').expect("an address with a query");
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -334,13 +334,13 @@ pub fn parameter(address: &str, name: &str) -> String {
     value.to_owned()
 }
 
-/// A time of a listing.
+/// Returns a time of a listing.
 pub fn timestamp(value: &Value) -> Timestamp {
     let text = value.as_str().unwrap_or_else(|| panic!("no time: {value}"));
     text.parse().expect("RFC 3339")
 }
 
-/// Whether this asked about a code that nobody had typed yet.
+/// Returns whether this is a poll for a code that nobody had typed yet.
 fn is_pending(request: &TokenRequest) -> bool {
     request.form.contains_key("device_code")
 }

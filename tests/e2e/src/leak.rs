@@ -1,4 +1,4 @@
-//! The search for secrets in what a run left behind: each as it is, in base64 at every alignment, percent-encoded and in hex.
+//! Searches the results of a run for secrets: each unchanged, in base64 at every alignment, percent-encoded and in hex.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,18 +8,18 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-/// A shorter one would be found in places where it is none.
+/// The shortest secret: a shorter one would also match other text.
 const SHORTEST: usize = 8;
 
-/// Every form of every secret, ready to be looked for.
+/// Every form of every secret, ready for searching.
 pub struct Needles {
     automaton: AhoCorasick,
-    /// What each pattern is, for whoever reads a failure.
+    /// The description of each pattern, for a reader of a failure.
     names: Vec<String>,
 }
 
 impl Needles {
-    /// Panics without any secret: nothing would be looked for.
+    /// Builds the search. Panics without any secret, since nothing would be searched for.
     pub fn new<S: AsRef<[u8]>>(secrets: impl IntoIterator<Item = S>) -> Self {
         let (mut patterns, mut names) = (Vec::new(), Vec::new());
         for secret in secrets {
@@ -39,7 +39,7 @@ impl Needles {
         Self { automaton, names }
     }
 
-    /// The secrets in a text, each once, with what stands before it.
+    /// Returns the secrets in a text, each once, with the text before it.
     pub fn found_in(&self, text: &[u8]) -> Vec<String> {
         let mut known = BTreeSet::new();
         let mut found = Vec::new();
@@ -56,7 +56,7 @@ impl Needles {
         found
     }
 
-    /// The secrets in every file below a folder but those to be passed over, each file named.
+    /// Returns the secrets in every file below a folder, with the file's name, except in the files to skip.
     pub fn found_below(&self, folder: &Path, but: &[PathBuf]) -> Vec<String> {
         let mut found = Vec::new();
         for file in files(folder) {
@@ -71,8 +71,8 @@ impl Needles {
     }
 }
 
-/// A secret as logs and files may hold it, each form once, by name. Of a text of several lines each line counts, since whoever
-/// prints it may break it up.
+/// Returns the forms of a secret in logs and files, each once, by name. Each line of a multi-line text counts, since it may
+/// be printed separately.
 pub fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut forms = vec![("raw", secret.to_vec())];
     let lines = secret.split(|byte| *byte == b'\n');
@@ -99,7 +99,8 @@ pub fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     forms
 }
 
-/// The characters that a secret alone decides when so many bytes go before it in its group of three, whatever comes after.
+/// Returns the characters that depend on the secret alone if this many bytes precede it in its group of three, whatever
+/// follows.
 fn aligned(engine: &impl Engine, secret: &[u8], alignment: usize) -> Vec<u8> {
     let mut whole = vec![0; alignment];
     whole.extend_from_slice(secret);

@@ -1,4 +1,4 @@
-//! A mail room under test: the real binary on a folder of its own, its mailbox on the real servers of the stand.
+//! A mailroom under test: the real binary on its own folder, with its mailbox on the real servers of the stand.
 
 pub mod grants;
 pub mod leak;
@@ -26,13 +26,13 @@ pub use crate::running::{Running, interrupt};
 pub use crate::session::Session;
 pub use crate::terminal::Terminal;
 
-/// Long enough for a loaded machine; nothing waits that long when things are right.
+/// The time limit of waits: enough for a loaded machine, and never reached when everything works.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// The variable the configuration takes the client secret from.
+/// The variable from which the configuration takes the client secret.
 const CLIENT_SECRET: &str = "POSTROOM_TEST_CLIENT_SECRET";
 const HOOK_SECRET: &str = "POSTROOM_TEST_HOOK_SECRET";
 
-/// A folder with a configuration, a mailbox of its own on the stand, and the binary to run on them.
+/// A folder with a configuration, its own mailbox on the stand, and the binary to run on them.
 pub struct Room<'a> {
     pub stand: &'a Stand,
     /// The mailbox's address and IMAP login.
@@ -44,14 +44,14 @@ pub struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// A room whose mailbox `support` has the rule chain `rules`, a webhook sink and a way out by submission.
+    /// Returns a room whose mailbox `support` has the rule chain `rules`, a webhook sink and an outgoing by submission.
     pub fn new(stand: &'a Stand, rules: &[&str]) -> Self {
         let room = Self::bare(stand);
         room.write("postroom.toml", room.config(rules, ""));
         room
     }
 
-    /// A room without a configuration.
+    /// Returns a room without a configuration.
     pub fn bare(stand: &'a Stand) -> Self {
         static ROOMS: AtomicU32 = AtomicU32::new(0);
         let tag = format!("room{}", ROOMS.fetch_add(1, Ordering::Relaxed));
@@ -64,7 +64,8 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// A directory of its own at the authorization server, by which its token requests are told from those of other rooms.
+    /// Returns the room's own directory at the authorization server, which distinguishes its token requests from those of
+    /// other rooms.
     pub fn directory(&self) -> String {
         format!("{}.onmicrosoft.example", self.tag)
     }
@@ -74,20 +75,20 @@ impl<'a> Room<'a> {
         self.environment.push((name.into(), value.into()));
     }
 
-    /// The token requests that went to this room's directory, oldest first.
+    /// Returns the token requests that went to this room's directory, oldest first.
     pub fn token_requests(&self) -> Vec<TokenRequest> {
         let all = self.stand.authority().token_requests().expect("asking");
         let mine = self.directory();
         all.into_iter().filter(|it| it.tenant == mine).collect()
     }
 
-    /// What this room sent by mail, oldest first.
+    /// Returns the mails that this room sent, oldest first.
     pub fn sent(&self) -> Vec<SmtpMail> {
         let all = self.stand.smtp().received();
         all.into_iter().filter(|it| it.from == self.user).collect()
     }
 
-    /// The configuration of [`Room::new`], with `more` appended.
+    /// Returns the configuration of [`Room::new`], with `more` appended.
     pub fn config(&self, rules: &[&str], more: &str) -> String {
         let profile = format!(
             r#"provider = "custom"
@@ -103,7 +104,7 @@ grant = "client-credentials""#,
         self.config_with(&profile, rules, more)
     }
 
-    /// The same with another profile: the lines below `[profiles.acme]`.
+    /// Returns the same with another profile: the lines below `[profiles.acme]`.
     pub fn config_with(&self, profile: &str, rules: &[&str], more: &str) -> String {
         let ports = self.stand.ports();
         let hook = format!("{}/{}", self.stand.webhook().url(), self.tag);
@@ -170,14 +171,14 @@ secret = {{ env = "{HOOK_SECRET}" }}
         std::fs::write(&path, content).expect("writing a file");
     }
 
-    /// Puts a mail into the mailbox by LMTP.
+    /// Delivers a mail to the mailbox by LMTP.
     pub fn deliver(&self, mail: impl AsRef<[u8]>) {
         self.stand
             .deliver(&self.user, mail.as_ref())
             .expect("delivering a mail");
     }
 
-    /// The binary with its environment; the working folder is the room's.
+    /// Returns the binary with its environment; the working folder is the room's.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command
@@ -185,7 +186,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
             .current_dir(self.path())
             .env(CLIENT_SECRET, self.stand.client_secret())
             .env(HOOK_SECRET, WEBHOOK_SECRET)
-            // The vault's key is made there, and not in the home of whoever runs the tests.
+            // The vault's key is created there, and not in the tester's home.
             .env("XDG_CONFIG_HOME", self.path().join("config"))
             .env_remove("RUST_LOG")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -193,19 +194,19 @@ secret = {{ env = "{HOOK_SECRET}" }}
         command
     }
 
-    /// Runs to its end. What it prints is also kept in the room, in `output.log`.
+    /// Runs a command to its end. Its output is also stored in the room, in `output.log`.
     pub fn postroom(&self, args: &[&str]) -> Output {
         let output = self.command(args).output().expect("starting postroom");
         self.keep_output(&output);
         output
     }
 
-    /// Starts a command that a person talks to, such as `auth login`.
+    /// Starts a command that a person interacts with, such as `auth login`.
     pub fn talk(&self, args: &[&str]) -> Session<'_, 'a> {
         Session::start(self, args)
     }
 
-    /// Keeps what a command printed in the room, in `output.log`.
+    /// Stores a command's output in the room, in `output.log`.
     pub fn keep_output(&self, output: &Output) {
         let file = std::fs::File::options()
             .create(true)
@@ -217,19 +218,19 @@ secret = {{ env = "{HOOK_SECRET}" }}
         }
     }
 
-    /// Runs to success and answers stdout.
+    /// Runs a command, which must succeed, and returns its stdout.
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.postroom(args);
         assert!(output.status.success(), "{args:?}: {}", both(&output));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// `postroom run --once`, which must succeed.
+    /// Runs `postroom run --once`, which must succeed.
     pub fn once(&self) {
         self.ok(&["run", "--once"]);
     }
 
-    /// `postroom run --once` with SIGKILL at a point of the line.
+    /// Runs `postroom run --once`, killed by SIGKILL at a crash point.
     pub fn once_killed_at(&self, point: &str) {
         let output = self
             .command(&["run", "--once"])
@@ -246,7 +247,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
         );
     }
 
-    /// `postroom run` in the background.
+    /// Starts `postroom run` in the background.
     pub fn start(&self) -> Running {
         self.start_with(&[])
     }
@@ -265,7 +266,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
         Running::start(command.stdout(Stdio::null()).stderr(file), log)
     }
 
-    /// A listing's rows.
+    /// Returns a listing's rows.
     pub fn rows(&self, args: &[&str]) -> Vec<Value> {
         let mut all = args.to_vec();
         all.push("--json");
@@ -275,7 +276,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
             .collect()
     }
 
-    /// Decisions, oldest first.
+    /// Returns the decisions, oldest first.
     pub fn decisions(&self) -> Vec<Value> {
         self.rows(&["decisions"])
     }
@@ -284,7 +285,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
         self.rows(&["items"])
     }
 
-    /// The decision about the mail with this subject, of which there must be one.
+    /// Returns the decision about the mail with this subject; there must be exactly one.
     pub fn decision(&self, subject: &str) -> Value {
         let all = self.decisions();
         let mut found = all.iter().filter(|row| row["subject"] == subject);
@@ -300,7 +301,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
     pub fn await_decision(&self, subject: &str) -> Value {
         let mut found = None;
         wait_for(PATIENCE, || {
-            // Right after the start there may be no store to read yet.
+            // Directly after the start there may be no store yet.
             let output = self.postroom(&["decisions", "--json"]);
             found = String::from_utf8_lossy(&output.stdout)
                 .lines()
@@ -311,7 +312,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
         found.unwrap_or_else(|| panic!("no decision about {subject:?}\n{}", self.log()))
     }
 
-    /// Waits until something was decided.
+    /// Waits until there is a decision.
     pub fn await_any_decision(&self) {
         let decided = || {
             let output = self.postroom(&["decisions", "--limit", "1", "--json"]);
@@ -336,7 +337,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
             .expect("looking into a folder")
     }
 
-    /// What the sink of this room was sent, oldest first.
+    /// Returns the requests that the sink of this room received, oldest first.
     pub fn posted(&self) -> Vec<WebhookRequest> {
         let mine = format!("/{}", self.tag);
         let all = self.stand.webhook().received();
@@ -345,7 +346,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
             .collect()
     }
 
-    /// The distinct webhook ids: what a receiver that honours idempotency took.
+    /// Returns the number of distinct webhook ids: the items accepted by a receiver that honours idempotency.
     pub fn posted_once(&self) -> usize {
         let posted = self.posted();
         let ids: std::collections::BTreeSet<_> = posted
@@ -355,7 +356,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
         ids.len()
     }
 
-    /// The ledger balances and counts `seen` mails.
+    /// Checks that the ledger balances and counts `seen` mails.
     pub fn assert_balanced(&self, seen: u64) {
         let rows = self.rows(&["ledger"]);
         let sum = |key: &str| rows.iter().filter_map(|row| row[key].as_u64()).sum::<u64>();
@@ -376,7 +377,7 @@ secret = {{ env = "{HOOK_SECRET}" }}
     }
 }
 
-/// A stand whose access tokens live for seconds, so that tests see them end; shared by the tests of a binary.
+/// Returns a stand whose access tokens live for seconds, so that they expire during tests; shared by the tests of a binary.
 pub fn short_lived() -> &'static Stand {
     static STAND: OnceLock<Stand> = OnceLock::new();
     STAND.get_or_init(|| {
@@ -388,12 +389,12 @@ pub fn short_lived() -> &'static Stand {
     })
 }
 
-/// A plain mail from a person of the client.
+/// Returns a plain mail from a person of the client.
 pub fn mail(subject: &str, body: &str) -> String {
     mail_from("dana@acme.example", subject, body, "")
 }
 
-/// A mail with more header lines, each ended by CRLF.
+/// Returns a mail with additional header lines, each ended by CRLF.
 pub fn mail_from(from: &str, subject: &str, body: &str, headers: &str) -> String {
     static MAILS: AtomicU32 = AtomicU32::new(0);
     let number = MAILS.fetch_add(1, Ordering::Relaxed);
@@ -413,12 +414,12 @@ pub fn mail_from(from: &str, subject: &str, body: &str, headers: &str) -> String
     text
 }
 
-/// The repository's root.
+/// Returns the repository's root.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The folders of a folder of cases. None is a failure: then nothing would be tested.
+/// Returns the folders in a folder of cases. Panics if there is none, since nothing would be tested.
 pub fn cases(folder: &str) -> Vec<PathBuf> {
     let folder = root().join(folder);
     let mut cases: Vec<PathBuf> = std::fs::read_dir(&folder)
@@ -431,7 +432,7 @@ pub fn cases(folder: &str) -> Vec<PathBuf> {
     cases
 }
 
-/// stdout and stderr, for a failing assertion.
+/// Returns stdout and stderr, for a failing assertion.
 pub fn both(output: &Output) -> String {
     format!(
         "{}\n{}{}",
@@ -441,7 +442,7 @@ pub fn both(output: &Output) -> String {
     )
 }
 
-/// The binary under test, built beside the tests.
+/// Returns the binary under test, which is built in the same folder as the tests.
 pub fn binary() -> PathBuf {
     let tests = std::env::current_exe().expect("the test's own path");
     let binary = tests

@@ -1,4 +1,5 @@
-//! Mail servers that misbehave in ways real ones cannot be told to: scripted, on a port of their own, counting what is done to them.
+//! Mail servers that misbehave in ways that real ones cannot be configured to: scripted, on their own ports, counting the
+//! requests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// What is wrong with the server.
+/// The fault of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// IMAP: says BYE to each IDLE.
+    /// IMAP: ends each IDLE with BYE.
     EndsSessions,
     /// IMAP: refuses every sign-in.
     RefusesLogins,
-    /// IMAP: quotes every sign-in, now in its refusal, now in a line that is no response.
+    /// IMAP: quotes every sign-in, alternately in its refusal and in a line that is not a response.
     QuotesLogins,
     /// SMTP: refuses every sign-in, until [`Misbehaving::mend`].
     RefusesSenders,
@@ -58,7 +59,7 @@ impl Misbehaving {
                 let Ok(stream) = stream else { continue };
                 serving.connections.fetch_add(1, Ordering::SeqCst);
                 let serving = serving.clone();
-                // A client that hangs up is none of the server's matter.
+                // A client's disconnect is not the server's concern.
                 std::thread::spawn(move || match serving.fault {
                     Fault::EndsSessions | Fault::RefusesLogins | Fault::QuotesLogins => {
                         serving.imap(stream).ok()
@@ -78,7 +79,7 @@ impl Misbehaving {
         self.port
     }
 
-    /// Lets everybody in from now on.
+    /// Accepts every sign-in from now on.
     pub fn mend(&self) {
         self.shared.is_mended.store(true, Ordering::SeqCst);
     }
@@ -108,7 +109,7 @@ impl Drop for Misbehaving {
 }
 
 impl Shared {
-    /// One IMAP session with an empty mailbox (RFC 9051).
+    /// Serves one IMAP session with an empty mailbox (RFC 9051).
     fn imap(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut say = stream.try_clone()?;
         let capabilities = "CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN AUTH=XOAUTH2 IDLE UIDPLUS MOVE";
@@ -145,7 +146,7 @@ impl Shared {
         Ok(())
     }
 
-    /// One SMTP session (RFC 5321, RFC 4954).
+    /// Serves one SMTP session (RFC 5321, RFC 4954).
     fn smtp(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut say = stream.try_clone()?;
         write!(say, "220 localhost ESMTP\r\n")?;

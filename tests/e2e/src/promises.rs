@@ -1,4 +1,4 @@
-//! The promises of `tests/hostile/promises`: what must hold under attack, and the test that proves each.
+//! The promises of `tests/hostile/promises`: properties that must hold under attack, each with the test that proves it.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub struct Area {
 pub struct Promise {
     /// The faults that it answers, by their numbers in the reports.
     pub fault: String,
-    /// One sentence.
+    /// The promise, one sentence.
     pub promise: String,
     /// The cargo package of the test.
     pub package: String,
@@ -32,7 +32,7 @@ pub struct Promise {
     pub target: String,
     /// The test's whole name within that target.
     pub test: String,
-    /// The resident memory, in MiB, that the test and its children may take together.
+    /// The limit of resident memory, in MiB, of the test with its children.
     #[serde(default = "default_memory")]
     pub memory_mib: u64,
 }
@@ -48,9 +48,9 @@ fn default_memory() -> u64 {
     2048
 }
 
-/// Reads every file of the folder, in the order of their names.
+/// Reads every file of the folder, ordered by name.
 ///
-/// Panics with the file's name when one cannot be read, when there is none, or when one holds no case.
+/// Panics with the file's name if one cannot be read or contains no case, and panics if there is no file.
 pub fn areas() -> Vec<Area> {
     let folder = root().join(FOLDER);
     let entries = std::fs::read_dir(&folder).expect(FOLDER);

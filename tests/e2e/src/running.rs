@@ -7,7 +7,7 @@ use postroom_stand::wait_for;
 
 use crate::PATIENCE;
 
-/// A `postroom run` under way; killed when dropped.
+/// A running `postroom run`; killed when dropped.
 pub struct Running {
     child: Child,
     log: PathBuf,
@@ -24,7 +24,7 @@ impl Running {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until the log holds `text`.
+    /// Waits until the log contains `text`.
     pub fn await_log(&self, text: &str) {
         assert!(
             wait_for(PATIENCE, || self.log().contains(text)),
@@ -33,7 +33,7 @@ impl Running {
         );
     }
 
-    /// The log's lines with this level that hold `text`.
+    /// Returns the log's lines with this level that contain `text`.
     pub fn lines(&self, level: &str, text: &str) -> Vec<String> {
         let log = self.log();
         let lines = log.lines().filter(|line| {
@@ -47,13 +47,13 @@ impl Running {
         self.child.id()
     }
 
-    /// SIGKILL.
+    /// Kills it with SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("killing postroom");
         self.child.wait().expect("waiting for postroom");
     }
 
-    /// Ctrl-C, and the exit code after the drain.
+    /// Sends Ctrl-C, and returns the exit code after the drain.
     pub fn stop(mut self) -> Option<i32> {
         signal(self.child.id(), rustix::process::Signal::INT);
         self.child.wait().expect("waiting for postroom").code()
@@ -71,7 +71,7 @@ impl Drop for Running {
     }
 }
 
-/// Ctrl-C for any process of a test.
+/// Sends Ctrl-C to a process of a test.
 pub fn interrupt(pid: u32) {
     signal(pid, rustix::process::Signal::INT);
 }

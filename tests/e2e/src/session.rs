@@ -1,4 +1,4 @@
-//! A command that a person talks to: its output is read while it runs, and lines can be typed.
+//! A command that a person interacts with: its output is read while it runs, and lines can be typed.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ExitStatus, Output, Stdio};
@@ -10,7 +10,7 @@ use postroom_stand::wait_for;
 use crate::running::signal;
 use crate::{PATIENCE, Room};
 
-/// The command under way; killed when dropped.
+/// The running command; killed when dropped.
 pub struct Session<'r, 's> {
     room: &'r Room<'s>,
     child: Child,
@@ -19,7 +19,7 @@ pub struct Session<'r, 's> {
     stderr: Stream,
 }
 
-/// What came out so far.
+/// The output so far.
 struct Stream {
     text: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
@@ -42,12 +42,12 @@ impl<'r, 's> Session<'r, 's> {
         }
     }
 
-    /// The address it printed on a line of its own, to be opened in a browser.
+    /// Returns the URL that it printed on a separate line, to be opened in a browser.
     pub fn address(&self) -> String {
         self.await_line("an address", |line| line.starts_with("https://"))
     }
 
-    /// The code it printed on a line of its own, to be typed on a device's page.
+    /// Returns the code that it printed on a separate line, to be typed on a device's page.
     pub fn user_code(&self) -> String {
         self.await_line("a code", |line| {
             let mut halves = line.split('-');
@@ -64,7 +64,7 @@ impl<'r, 's> Session<'r, 's> {
         let mut found = None;
         wait_for(PATIENCE, || {
             let text = self.stdout.so_far();
-            // Up to the last line that is complete.
+            // Up to the last complete line.
             let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
             found = whole.lines().find(|line| fits(line)).map(str::to_owned);
             found.is_some() || self.stdout.has_ended()
@@ -82,7 +82,7 @@ impl<'r, 's> Session<'r, 's> {
         self.stdout.so_far()
     }
 
-    /// Waits until stderr holds `text`.
+    /// Waits until stderr contains `text`.
     pub fn await_stderr(&self, text: &str) {
         let said = || self.stderr.so_far().contains(text);
         assert!(
@@ -98,12 +98,12 @@ impl<'r, 's> Session<'r, 's> {
         writeln!(stdin, "{line}").expect("typing a line");
     }
 
-    /// Ctrl-C.
+    /// Sends Ctrl-C.
     pub fn interrupt(&self) {
         signal(self.child.id(), rustix::process::Signal::INT);
     }
 
-    /// Waits for its end; stdin stays open until then.
+    /// Waits for the end of the command; stdin stays open until then.
     pub fn end(mut self) -> Output {
         let mut status: Option<ExitStatus> = None;
         wait_for(PATIENCE, || {

@@ -1,4 +1,4 @@
-//! A command on a terminal of its own: what it writes is read as the terminal would show it.
+//! A command on its own terminal: its output is read as the terminal would show it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,16 +12,16 @@ use rustix::termios::{Termios, tcgetattr, tcsetwinsize};
 
 use crate::PATIENCE;
 
-/// So many that nothing scrolls away.
+/// Enough rows that nothing scrolls away.
 const ROWS: u16 = 2000;
-/// What the command is told.
+/// The number of rows reported to the command.
 const SHOWN_ROWS: u16 = 24;
 
-/// The command under way; killed when dropped.
+/// The running command; killed when dropped.
 pub struct Terminal {
     child: Child,
     master: File,
-    /// Kept open, so that its modes can be looked at when the command has ended.
+    /// Kept open, so that its modes can be read after the command has ended.
     slave: OwnedFd,
     before: Termios,
     state: Arc<Mutex<State>>,
@@ -33,7 +33,7 @@ struct State {
 }
 
 impl Terminal {
-    /// Starts the command as the one that Ctrl-C reaches.
+    /// Starts the command as the terminal's foreground process, which Ctrl-C reaches.
     pub fn start(command: &Command, columns: u16) -> Self {
         let size = Winsize {
             ws_row: SHOWN_ROWS,
@@ -43,7 +43,7 @@ impl Terminal {
         };
         let pty = openpty(Some(&size), None).expect("a terminal");
         let before = tcgetattr(&pty.slave).expect("the terminal's modes");
-        // Makes the terminal the command's own, which the standard library cannot.
+        // Makes this the command's controlling terminal, which the standard library cannot.
         let mut own = Command::new("setsid");
         own.arg("--ctty")
             .arg(command.get_program())
@@ -86,17 +86,17 @@ impl Terminal {
         }
     }
 
-    /// All that was shown so far.
+    /// Returns everything shown so far.
     pub fn text(&self) -> String {
         self.state().parser.screen().contents()
     }
 
-    /// All that was written so far.
+    /// Returns everything written so far.
     pub fn raw(&self) -> Vec<u8> {
         self.state().raw.clone()
     }
 
-    /// The rows that were too long for the terminal.
+    /// Returns the rows that were too long for the terminal.
     pub fn overlong(&self) -> Vec<String> {
         let state = self.state();
         let screen = state.parser.screen();
@@ -116,7 +116,7 @@ impl Terminal {
         );
     }
 
-    /// Waits until it shows `text` so many times.
+    /// Waits until it shows `text` this many times.
     pub fn await_times(&self, text: &str, times: usize) {
         assert!(
             wait_for(PATIENCE, || self.text().matches(text).count() >= times),
@@ -125,7 +125,7 @@ impl Terminal {
         );
     }
 
-    /// As when the window is dragged.
+    /// Resizes the terminal, as when a window is dragged.
     pub fn resize(&self, columns: u16) {
         let size = rustix::termios::Winsize {
             ws_row: SHOWN_ROWS,
@@ -141,7 +141,7 @@ impl Terminal {
         self.child.id()
     }
 
-    /// Ctrl-C, typed.
+    /// Types Ctrl-C.
     pub fn interrupt(&mut self) {
         self.press(b'\x03');
     }
@@ -151,7 +151,7 @@ impl Terminal {
         self.master.write_all(&[key]).expect("typing");
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the command.
     pub fn end(&mut self) -> ExitStatus {
         let mut status = None;
         wait_for(PATIENCE, || {
@@ -161,7 +161,7 @@ impl Terminal {
         status.unwrap_or_else(|| panic!("it does not end:\n{}", self.text()))
     }
 
-    /// Whether the terminal is as it was before: its modes, colours and cursor.
+    /// Returns whether the terminal is as before: its modes, colours and cursor.
     pub fn is_as_before(&self) -> bool {
         let now = tcgetattr(&self.slave).expect("the terminal's modes");
         let modes = |it: &Termios| {

@@ -1,4 +1,4 @@
-//! Fuzz targets: what reads bytes of strangers must neither panic nor hang nor break its limits, whatever the bytes.
+//! Fuzz targets: code that reads untrusted bytes must not panic, hang or exceed its limits, whatever the bytes.
 //!
 //! `tests/fuzz/engine` runs them guided by coverage (`make fuzz`); `tests/fuzz/tests` runs them over their seeds.
 

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use postroom_core::{ParseLimits, parse};
 
-/// Larger files make a fuzzer slow and find nothing that smaller ones do not.
+/// The size limit of seeds: larger files make a fuzzer slow and find nothing that smaller ones do not.
 const SEED_BYTES: u64 = 64 * 1024;
 
-/// Returns the seeds of a target: the inputs in `tests/cases/fuzz/TARGET`, and what other cases hold that fits.
+/// Returns the seeds of a target: the inputs in `tests/cases/fuzz/TARGET`, and suitable files of other cases.
 pub fn seeds(target: &str) -> io::Result<Vec<Vec<u8>>> {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
     let of = |folder: &str, extension: &str| files(&cases.join(folder), Some(extension));
@@ -43,7 +43,7 @@ pub fn seeds(target: &str) -> io::Result<Vec<Vec<u8>>> {
     Ok(seeds)
 }
 
-/// Returns the files below a folder, in the order of their names; none without the folder.
+/// Returns the files below a folder, ordered by name; none if there is no folder.
 fn files(folder: &Path, extension: Option<&str>) -> io::Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

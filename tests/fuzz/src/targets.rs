@@ -8,7 +8,7 @@ use postroom_core::{ParseLimits, message_id, parse, stated_times_ms};
 use postroom_sandbox::Bundle;
 use postroom_sandbox::lex::{Kind, Lexer, text_value};
 
-/// A function that reads bytes of strangers, and its name in `make fuzz ONLY=NAME`.
+/// A function that reads untrusted bytes, and its name in `make fuzz ONLY=NAME`.
 pub struct Target {
     pub name: &'static str,
     pub run: fn(&[u8]),
@@ -45,10 +45,10 @@ pub const TARGETS: [Target; 7] = [
     },
 ];
 
-/// Literals up to this length are kept whole, so that short inputs have longer ones too.
+/// The length up to which literals are kept complete, so that short inputs contain longer ones too.
 const KEEP_BYTES: u64 = 64 * 1024;
 
-/// Small enough for an input of some kilobytes to reach each of them.
+/// Limits small enough for an input of a few kilobytes to reach each of them.
 const SMALL: ParseLimits = ParseLimits {
     header_bytes: 1024,
     header_value_bytes: 100,
@@ -60,10 +60,10 @@ const SMALL: ParseLimits = ParseLimits {
     text_bytes: 200,
     html_bytes: 200,
 };
-/// Text is cut at the end of what was read last, which may be a character or an entity.
+/// A small limit: text is cut at the end of the last piece read, which may be a character or an entity.
 const CUT_BYTES: usize = 64;
 
-/// IMAP framing and responses: the same whatever the pieces in which the bytes arrive.
+/// IMAP framing and responses: the same, whatever pieces the bytes arrive in.
 fn imap(bytes: &[u8]) {
     let whole = postroom_mailbox::fuzz::responses(bytes, usize::MAX, KEEP_BYTES);
     for chunk in [1, 7] {
@@ -95,7 +95,7 @@ fn mime(bytes: &[u8]) {
     }
 }
 
-/// HTML to text: within the limit, and without a character that HTML does not show.
+/// HTML to text: within the limit, and without characters that HTML does not show.
 fn html(bytes: &[u8]) {
     let html = String::from_utf8_lossy(bytes);
     for most in [100, 64 * 1024] {
@@ -103,7 +103,7 @@ fn html(bytes: &[u8]) {
     }
 }
 
-/// New words of a reply: lines of the text, and some where the text has some.
+/// New text of a reply: lines of the text, and not empty unless the text is.
 fn reply(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let lines: HashSet<&str> = text.lines().map(str::trim).collect();
@@ -124,7 +124,7 @@ fn reply(bytes: &[u8]) {
     }
 }
 
-/// Rule bundles as the store keeps them: what is unpacked packs to the same bundle.
+/// Rule bundles in their stored form: an unpacked bundle packs to the same bytes.
 fn bundle(bytes: &[u8]) {
     let Ok(unpacked) = Bundle::unpack("rules/rule.js", bytes) else {
         return;
@@ -145,7 +145,7 @@ fn table(bytes: &[u8]) {
     }
 }
 
-/// The JavaScript lexer: tokens in the order of their places, and each string that ended has a value.
+/// The JavaScript lexer: tokens in the order of their positions, and a value for each string that ended.
 fn javascript(bytes: &[u8]) {
     let script = String::from_utf8_lossy(bytes);
     let mut lexer = Lexer::new(&script);

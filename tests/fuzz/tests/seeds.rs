@@ -1,4 +1,4 @@
-//! Runs each fuzz target over its seeds, whole and cut, so that no target rots and no finding comes back.
+//! Runs each fuzz target over its seeds, complete and cut, so that every target keeps working and no finding returns.
 
 use std::panic::catch_unwind;
 

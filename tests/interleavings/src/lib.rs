@@ -1,11 +1,11 @@
-//! Parts of Postroom that threads share, compiled with shuttle's locks and a clock that stands still: a model checker runs them in many orders.
+//! Model checking of code that threads share: compiled with shuttle's locks and a fixed clock, and run in many orders.
 //!
 //! The files are the host's own, so that no build of Postroom needs a flag or a dependency for this.
 
 // The tests inside the files belong to their own crates.
 #![cfg(not(test))]
 
-// Formatted with its own crate, where its tests are found.
+// Formatted with its own crate, which contains its tests.
 #[rustfmt::skip]
 #[path = "../../../host/line/src/fair.rs"]
 pub mod fair;
@@ -17,7 +17,7 @@ pub mod turn;
 mod sync {
     use std::time::Duration;
 
-    /// Stands still, so that a schedule runs the same way again.
+    /// Returns a fixed time, so that a schedule can be repeated.
     pub fn thread_time() -> Duration {
         Duration::ZERO
     }

@@ -11,18 +11,18 @@ use postroom_interleavings::slots::{Slot, Slots};
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::{check_pct, check_random, thread};
 
-/// Schedules tried of each model.
+/// The number of schedules tried for each model.
 const SCHEDULES: usize = 2_000;
-/// Points at which a schedule of the PCT scheduler deviates from the threads' priorities.
+/// The number of points at which a schedule of the PCT scheduler deviates from the threads' priorities.
 const DEPTH: usize = 4;
 
-/// Runs a model under both schedulers. A deadlock, which is a lost wakeup, fails it.
+/// Runs a model under both schedulers. A deadlock, which is a lost wakeup, makes it fail.
 fn check(model: fn()) {
     check_random(model, SCHEDULES);
     check_pct(model, SCHEDULES, DEPTH);
 }
 
-/// Works on one mail, so that the tenant is not new any more.
+/// Works on one mail, so that the tenant is no longer new.
 fn work(slot: &mut Slot) {
     let mut left = 1;
     slot.work(|| std::mem::take(&mut left) == 1);
@@ -100,7 +100,7 @@ fn a_caller_that_leaves_at_any_time_loses_no_slot() {
                 caller.await.expect("it was not aborted");
             }
             for caller in leaves {
-                // Given up, or served before it was.
+                // Cancelled, or served before that.
                 let _ = caller.await;
             }
         });

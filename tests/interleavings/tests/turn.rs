@@ -1,4 +1,4 @@
-//! Token requests in random orders: one at a time, none repeated, and its answer is kept when its caller leaves.
+//! Token requests in random orders: one at a time, none repeated, and the result is kept if its caller leaves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,17 +8,17 @@ use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::sync::Mutex;
 use shuttle::{check_pct, check_random};
 
-/// Schedules tried of each model.
+/// The number of schedules tried for each model.
 const SCHEDULES: usize = 2_000;
-/// Points at which a schedule of the PCT scheduler deviates from the tasks' priorities.
+/// The number of points at which a schedule of the PCT scheduler deviates from the tasks' priorities.
 const DEPTH: usize = 4;
 
-/// An account whose server takes each refresh token once: a second request with the same one would sign it out.
+/// An account whose server accepts each refresh token once: a second request with the same one would sign it out.
 #[derive(Default)]
 struct Account {
     turn: Turn,
     token: Mutex<Option<usize>>,
-    /// The failure of the last request, for callers that came before it ended.
+    /// The failure of the last request, for callers that arrived before it ended.
     failed: Mutex<Option<&'static str>>,
     refresh_token: AtomicUsize,
     under_way: AtomicUsize,
@@ -30,7 +30,7 @@ fn check(model: fn()) {
     check_pct(model, SCHEDULES, DEPTH);
 }
 
-/// Asks for a token; the request is a task of its own, as in `Tokens`.
+/// Requests a token; the request is a separate task, as in `Tokens`.
 async fn token(account: Arc<Account>, server_fails: bool) -> Result<usize, &'static str> {
     let known = Known {
         fresh: || *account.token.lock().expect("no task panicked"),
@@ -74,7 +74,7 @@ async fn request(
     answer
 }
 
-/// Callers that stay and callers that leave, at once; returns the outcomes of those that stay, and the account.
+/// Runs callers that stay and callers that leave, concurrently; returns the outcomes of those that stay, and the account.
 fn callers(server_fails: bool) -> (Vec<Result<usize, &'static str>>, Arc<Account>) {
     let account = Arc::new(Account::default());
     let outcomes = block_on(async {

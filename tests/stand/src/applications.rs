@@ -1,4 +1,4 @@
-//! The applications registered with the authorization server, and the keys some of them prove themselves with.
+//! The applications registered with the authorization server, and the keys that some of them prove their identity with.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 pub const CLIENT_ID: &str = "7c9d1a52-3e0b-4a57-9d55-0c4f1f6b2a10";
 /// Its secret.
 pub const CLIENT_SECRET: &str = "Xq8Q~stand.client-secret_0123456789";
-/// Its second secret, good at the same time.
+/// Its second secret, valid at the same time.
 pub const SECOND_CLIENT_SECRET: &str = "Yr9R~stand.second-secret_9876543210";
-/// The application with a certificate: client credentials, and the sign-ins of a user.
+/// The application with a certificate: client credentials, and a user's sign-ins.
 pub const CERTIFICATE_CLIENT_ID: &str = "2f1c6b0e-8f0d-4d6c-9a6d-5b7f3e1d4c20";
 /// The public application: authorization code with PKCE, device code, password.
 pub const PUBLIC_CLIENT_ID: &str = "a5e3f7d4-0b1c-4e2a-8f3d-6c9b8a7d5e30";
-/// The confidential application users sign in to, in a single directory: authorization code with PKCE, device code.
+/// The confidential application that users sign in to, in a single directory: authorization code with PKCE, device code.
 pub const DELEGATED_CLIENT_ID: &str = "d0b9c8a7-4f5e-4a3b-9c2d-1e0f9a8b7c40";
-/// Its secret. It holds characters that Basic authentication must escape.
+/// Its secret. It contains characters that Basic authentication must escape.
 pub const DELEGATED_CLIENT_SECRET: &str = "Zs0S~stand.delegated+secret/%41=56";
 /// The Google-like application: authorization code, device code; its refresh tokens are not rotated.
 pub const GOOGLE_CLIENT_ID: &str = "314159265358-stand.apps.googleusercontent.com";
@@ -37,7 +37,7 @@ pub const USER_SCOPES: &str = "https://outlook.office.com/IMAP.AccessAsUser.All 
 /// Google's scope for IMAP, POP3 and SMTP.
 pub const GOOGLE_SCOPE: &str = "https://mail.google.com/";
 
-/// The applications as the server's configuration has them.
+/// Returns the applications in the form of the server's configuration.
 pub(crate) fn registered() -> Value {
     let application = |id: &str, kind: &str, single_tenant: bool, secrets: &[&str]| {
         json!({
@@ -63,8 +63,8 @@ pub(crate) fn registered() -> Value {
     ])
 }
 
-/// A self-signed certificate for an RSA key (PKCS#8 PEM) that ends `days` from now; with a negative number it has
-/// ended.
+/// Returns a self-signed certificate for an RSA key (PKCS#8 PEM) that expires `days` from now; with a negative number it
+/// has expired.
 pub(crate) fn certify(key_pem: &str, days: i64) -> Result<String> {
     let key = KeyPair::from_pkcs8_pem_and_sign_algo(key_pem, &rcgen::PKCS_RSA_SHA256)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
@@ -79,7 +79,7 @@ pub(crate) fn certify(key_pem: &str, days: i64) -> Result<String> {
     Ok(certificate.self_signed(&key)?.pem())
 }
 
-/// A service account's key file, as the Google Cloud console gives it.
+/// Returns a service account's key file, as the Google Cloud console gives it.
 pub(crate) fn service_account_json(key_pem: &str, token_url: &str) -> String {
     json!({
         "type": "service_account",

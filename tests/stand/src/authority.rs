@@ -1,5 +1,4 @@
-//! The authorization server: starts `authority/server.mjs` and reads and steers it through its control
-//! endpoint.
+//! The authorization server: starts `authority/server.mjs`, and reads and controls it through its control endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,36 +27,36 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The oldest Node.js the server runs on.
 const MIN_NODE_MAJOR: u32 = 20;
 
-/// How long codes live until a test says otherwise, in seconds, as at Microsoft.
+/// The lifetime of codes until a test changes it, in seconds, as at Microsoft.
 const CODE_LIFETIME_SECS: u64 = 600;
 const DEVICE_LIFETIME_SECS: u64 = 900;
 const REFRESH_LIFETIME_SECS: u64 = 90 * 86_400;
-/// How often a device may ask; Microsoft says 5, which tests need not wait for.
+/// The polling interval of a device; Microsoft's is 5, but tests need not wait that long.
 const DEVICE_INTERVAL_SECS: u64 = 1;
-/// How long the certificate of [`Authority::certificate_pem`] runs.
+/// The validity of the certificate of [`Authority::certificate_pem`].
 const CERTIFICATE_DAYS: i64 = 365;
 
-/// A request to the token endpoint, as the server saw it.
+/// A request to the token endpoint, as the server received it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct TokenRequest {
     /// Unix milliseconds.
     pub time_ms: u64,
-    /// The path asked for, such as `/acme/oauth2/v2.0/token`.
+    /// The requested path, such as `/acme/oauth2/v2.0/token`.
     pub path: String,
-    /// The tenant in the path; empty where the path has none.
+    /// The tenant in the path; empty if the path has none.
     pub tenant: String,
     /// The form's fields.
     pub form: BTreeMap<String, String>,
-    /// The form's `grant_type`; empty when it has none.
+    /// The form's `grant_type`; empty if it has none.
     pub grant_type: String,
-    /// Whether the client proved itself by HTTP Basic.
+    /// Whether the client authenticated with HTTP Basic.
     pub basic: bool,
-    /// The status answered; `None` while, or because, it was left hanging, or when the answer was lost.
+    /// The status of the response; `None` if the request was left hanging, or the response was lost.
     pub status: Option<u16>,
-    /// The access token issued, where one was.
+    /// The access token issued, if any.
     #[serde(default)]
     pub access_token: Option<String>,
-    /// The refresh token issued, where one was.
+    /// The refresh token issued, if any.
     #[serde(default)]
     pub refresh_token: Option<String>,
 }
@@ -67,19 +66,20 @@ pub struct TokenRequest {
 pub struct EndpointRequest {
     /// Unix milliseconds.
     pub time_ms: u64,
-    /// The path asked for.
+    /// The requested path.
     pub path: String,
-    /// The tenant in the path; empty where the path has none.
+    /// The tenant in the path; empty if the path has none.
     pub tenant: String,
-    /// The form's fields, or the query's of an authorize request.
+    /// The form's fields, or those of an authorize request's query.
     pub form: BTreeMap<String, String>,
 }
 
-/// What a user meets. Every address is a user, with [`PASSWORD`], and all is well until a test says otherwise.
+/// The server's behaviour towards a user. Every address is a user, with [`PASSWORD`], and everything works until a test
+/// changes that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
     Ok,
-    /// The password grant and a renewal are refused (AADSTS50076); the pages let the user in.
+    /// The password grant and a renewal are refused (AADSTS50076); the pages admit the user.
     Mfa,
     /// AADSTS50053.
     Locked,
@@ -87,13 +87,13 @@ pub enum Behaviour {
     Expired,
     /// AADSTS50057, also for a renewal.
     Disabled,
-    /// There is no such user (AADSTS50034).
+    /// The user does not exist (AADSTS50034).
     Unknown,
     /// AADSTS65001 for the password grant and a renewal; the consent page cannot be accepted (AADSTS90094).
     NoConsent,
 }
 
-/// Lifetimes of what is issued from now on, in seconds; `None` leaves one as it is.
+/// Lifetimes of tokens issued from now on, in seconds; `None` leaves one unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lifetimes {
     pub access_secs: Option<u64>,
@@ -132,7 +132,7 @@ impl Behaviour {
 }
 
 impl Authority {
-    /// Starts the server; the certificate is expected in `dir` already.
+    /// Starts the server; the certificate must already be in `dir`.
     pub(crate) fn start(dir: &Path, token_lifetime_secs: u64) -> Result<Self> {
         let script = home().join("server.mjs");
         ensure!(
@@ -199,74 +199,74 @@ impl Authority {
         self.ports.http
     }
 
-    /// The issuer, for OpenID Connect Discovery 1.0: the document is at its `/.well-known/openid-configuration`, and
-    /// its endpoints answer as the standard has it, without AADSTS.
+    /// Returns the issuer, for OpenID Connect Discovery 1.0: the document is at its `/.well-known/openid-configuration`,
+    /// and its endpoints respond according to the standard, without AADSTS.
     pub fn issuer(&self) -> String {
         format!("https://localhost:{}", self.ports.https)
     }
 
-    /// The v2.0 token endpoint of a tenant.
+    /// Returns the v2.0 token endpoint of a tenant.
     pub fn token_url(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/v2.0/token", self.issuer())
     }
 
-    /// The v2.0 authorize endpoint of a tenant.
+    /// Returns the v2.0 authorize endpoint of a tenant.
     pub fn authorize_url(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/v2.0/authorize", self.issuer())
     }
 
-    /// The v2.0 device endpoint of a tenant.
+    /// Returns the v2.0 device endpoint of a tenant.
     pub fn device_url(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/v2.0/devicecode", self.issuer())
     }
 
-    /// The v1 token endpoint of a tenant.
+    /// Returns the v1 token endpoint of a tenant.
     pub fn v1_token_url(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/token", self.issuer())
     }
 
-    /// The v1 authorize endpoint of a tenant.
+    /// Returns the v1 authorize endpoint of a tenant.
     pub fn v1_authorize_url(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/authorize", self.issuer())
     }
 
-    /// The Google-shaped authorize endpoint.
+    /// Returns the Google-shaped authorize endpoint.
     pub fn google_authorize_url(&self) -> String {
         format!("{}/o/oauth2/v2/auth", self.issuer())
     }
 
-    /// The Google-shaped token endpoint.
+    /// Returns the Google-shaped token endpoint.
     pub fn google_token_url(&self) -> String {
         format!("{}/google/token", self.issuer())
     }
 
-    /// The Google-shaped device endpoint.
+    /// Returns the Google-shaped device endpoint.
     pub fn google_device_url(&self) -> String {
         format!("{}/google/device", self.issuer())
     }
 
-    /// Every request to a token endpoint since the start or the last [`clear`](Self::clear), oldest first.
+    /// Returns every request to a token endpoint since the start or the last [`clear`](Self::clear), oldest first.
     pub fn token_requests(&self) -> Result<Vec<TokenRequest>> {
         self.requests("token")
     }
 
-    /// Every request to an authorize endpoint, the same way.
+    /// Returns every request to an authorize endpoint since then.
     pub fn authorize_requests(&self) -> Result<Vec<EndpointRequest>> {
         self.requests("authorize")
     }
 
-    /// Every request to a device endpoint, the same way.
+    /// Returns every request to a device endpoint since then.
     pub fn device_requests(&self) -> Result<Vec<EndpointRequest>> {
         self.requests("device")
     }
 
-    /// Every request for a discovery document, the same way.
+    /// Returns every request for a discovery document since then.
     pub fn discovery_requests(&self) -> Result<Vec<EndpointRequest>> {
         self.requests("discovery")
     }
 
-    /// Every secret the server issued or received since its start: access, refresh and identity tokens, codes, device
-    /// codes, client secrets, assertions, private keys, passwords, PKCE verifiers.
+    /// Returns every secret the server issued or received since its start: access, refresh and identity tokens, codes,
+    /// device codes, client secrets, assertions, private keys, passwords, PKCE verifiers.
     pub fn secrets(&self) -> Result<Vec<String>> {
         let mut secrets: BTreeSet<String> =
             serde_json::from_value(self.control("GET", "secrets", &Value::Null)?)?;
@@ -279,7 +279,7 @@ impl Authority {
         self.fail(Endpoint::Token, count, failure)
     }
 
-    /// Orders Dovecot's next `count` introspections to fail: the login then meets a temporary failure.
+    /// Orders Dovecot's next `count` introspections to fail: the login then gets a temporary failure.
     pub fn fail_introspection(&self, count: usize, failure: AuthorityFailure) -> Result<()> {
         self.fail(Endpoint::Introspection, count, failure)
     }
@@ -289,7 +289,7 @@ impl Authority {
         self.fail_only(endpoint, count, Only::default(), failure)
     }
 
-    /// The same for the requests of one client, tenant or grant; others are served in between.
+    /// Orders requests of one client, tenant or grant to fail; others are served meanwhile.
     pub fn fail_only(
         &self,
         endpoint: Endpoint,
@@ -303,7 +303,7 @@ impl Authority {
         self.order("fail", &failure.order(endpoint, count, only))
     }
 
-    /// Answers `slow_down` to the next `count` questions after a device's token.
+    /// Responds `slow_down` to the next `count` polls for a device's token.
     pub fn slow_down(&self, count: usize) -> Result<()> {
         let only = Only {
             grant_type: Some("urn:ietf:params:oauth:grant-type:device_code"),
@@ -313,7 +313,7 @@ impl Authority {
         self.fail_only(Endpoint::Token, count, only, failure)
     }
 
-    /// The lifetime of access tokens granted from now on.
+    /// Sets the lifetime of access tokens granted from now on.
     pub fn set_token_lifetime(&self, secs: u64) -> Result<()> {
         self.set_lifetimes(Lifetimes {
             access_secs: Some(secs),
@@ -321,7 +321,7 @@ impl Authority {
         })
     }
 
-    /// Lifetimes of what is issued from now on.
+    /// Sets the lifetimes of tokens issued from now on.
     pub fn set_lifetimes(&self, lifetimes: Lifetimes) -> Result<()> {
         let changed: BTreeMap<&str, u64> = [
             ("access_secs", lifetimes.access_secs),
@@ -336,12 +336,12 @@ impl Authority {
         self.order("lifetimes", &json!(changed))
     }
 
-    /// Makes every token, code and sign-in so far worthless, whatever its lifetime.
+    /// Revokes every token, code and sign-in so far, whatever its lifetime.
     pub fn revoke_tokens(&self) -> Result<()> {
         self.order("revoke", &json!({}))
     }
 
-    /// Makes every access token so far worthless; refresh tokens go on serving.
+    /// Revokes every access token so far; refresh tokens remain valid.
     pub fn revoke_access_tokens(&self) -> Result<()> {
         self.order(
             "revoke",
@@ -349,17 +349,17 @@ impl Authority {
         )
     }
 
-    /// Withdraws all that was granted to a user: the refresh token then meets `invalid_grant` (AADSTS50173).
+    /// Revokes everything granted to a user: the refresh token then gets `invalid_grant` (AADSTS50173).
     pub fn revoke_user(&self, user: &str) -> Result<()> {
         self.order("revoke", &json!({ "user": user }))
     }
 
-    /// Changes a user's password, for the pages and the password grant; tokens stay good.
+    /// Changes a user's password, for the pages and the password grant; tokens remain valid.
     pub fn set_password(&self, user: &str, password: &str) -> Result<()> {
         self.order("user", &json!({ "user": user, "password": password }))
     }
 
-    /// What a user meets from now on.
+    /// Sets the behaviour towards a user from now on.
     pub fn set_behaviour(&self, user: &str, behaviour: Behaviour) -> Result<()> {
         self.order(
             "user",
@@ -367,13 +367,13 @@ impl Authority {
         )
     }
 
-    /// Gives a user a shared mailbox, so that XOAUTH2 with the user's token and `user=` the shared address opens it.
-    /// A user has three at most.
+    /// Gives a user a shared mailbox, so that XOAUTH2 with the user's token and `user=` the shared address opens it. A user
+    /// has at most three.
     pub fn share(&self, user: &str, mailbox: &str) -> Result<()> {
         self.order("share", &json!({ "user": user, "shared": mailbox }))
     }
 
-    /// The secrets of an application that are good from now on.
+    /// Sets the secrets of an application that are valid from now on.
     pub fn set_secrets(&self, client_id: &str, secrets: &[&str]) -> Result<()> {
         self.order(
             "application",
@@ -381,7 +381,7 @@ impl Authority {
         )
     }
 
-    /// The secrets of an application that have expired (AADSTS7000222).
+    /// Sets the secrets of an application that have expired (AADSTS7000222).
     pub fn expire_secrets(&self, client_id: &str, secrets: &[&str]) -> Result<()> {
         self.order(
             "application",
@@ -389,7 +389,7 @@ impl Authority {
         )
     }
 
-    /// Registers a redirect address with an application; `http://localhost` with any port and path is good anyway.
+    /// Registers a redirect URL with an application; `http://localhost` with any port and path is always valid.
     pub fn register_redirect(&self, client_id: &str, redirect: &str) -> Result<()> {
         self.order(
             "application",
@@ -397,7 +397,7 @@ impl Authority {
         )
     }
 
-    /// Registers a certificate with an application; those registered before stay good.
+    /// Registers a certificate with an application; certificates registered before remain valid.
     pub fn register_certificate(&self, client_id: &str, pem: &str) -> Result<()> {
         self.order(
             "application",
@@ -405,7 +405,7 @@ impl Authority {
         )
     }
 
-    /// A new RSA key, PKCS#8 PEM. Making one takes a while.
+    /// Returns a new RSA key, PKCS#8 PEM. Generating one takes a while.
     pub fn rsa_key(&self) -> Result<String> {
         Ok(serde_json::from_value(self.control(
             "POST",
@@ -414,13 +414,13 @@ impl Authority {
         )?)?)
     }
 
-    /// A new certificate with its key, in one PEM, that ends `days` from now and is registered nowhere yet.
+    /// Returns a new certificate with its key, in one PEM, that expires `days` from now and is not registered anywhere yet.
     pub fn new_certificate(&self, days: i64) -> Result<String> {
         let key = self.rsa_key()?;
         Ok(applications::certify(&key, days)? + &key)
     }
 
-    /// The certificate registered with [`CERTIFICATE_CLIENT_ID`] and its key, in one PEM; made when first asked for.
+    /// Returns the certificate registered with [`CERTIFICATE_CLIENT_ID`] and its key, in one PEM; created on first use.
     pub fn certificate_pem(&self) -> Result<String> {
         once(&self.certificate, || {
             let pem = self.new_certificate(CERTIFICATE_DAYS)?;
@@ -429,7 +429,7 @@ impl Authority {
         })
     }
 
-    /// The key file of [`SERVICE_ACCOUNT`], JSON; made when first asked for.
+    /// Returns the key file of [`SERVICE_ACCOUNT`], JSON; created on first use.
     pub fn service_account_json(&self) -> Result<String> {
         once(&self.service_account, || {
             let key = self.rsa_key()?;
@@ -444,7 +444,7 @@ impl Authority {
         })
     }
 
-    /// Forgets the recorded requests and the failures still waiting. Users, applications and secrets stay.
+    /// Clears the recorded requests and the waiting failures. Users, applications and secrets stay.
     pub fn clear(&self) -> Result<()> {
         self.order("clear", &Value::Null)
     }
@@ -492,8 +492,8 @@ fn home() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("authority")
 }
 
-/// The Node.js to use: the one the set-up fetched when the machine's own was missing or too old, else the
-/// machine's.
+/// Returns the Node.js to use: the one that the set-up fetched because the machine's own was missing or too old, otherwise
+/// the machine's.
 pub fn node() -> Result<PathBuf> {
     let fetched = home().join(".node/bin/node");
     let node = if fetched.exists() {

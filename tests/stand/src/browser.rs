@@ -1,5 +1,5 @@
-//! A real browser, Chromium without a window, driven through chromedriver (W3C WebDriver): for sign-ins as a person
-//! makes them.
+//! A real browser, Chromium without a window, driven through chromedriver (W3C WebDriver), for sign-ins as a person does
+//! them.
 
 use std::fmt;
 use std::fs;
@@ -15,9 +15,9 @@ use crate::wait_for;
 use crate::wire::Wire;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to wait for an element that is not there yet.
+/// The time limit for an element to appear.
 const ELEMENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a page may take.
+/// The time limit of a page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The key under which WebDriver names an element (W3C WebDriver section 12).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -25,7 +25,7 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// WebDriver's error for an element of a page that is no longer shown (section 6.6).
 const STALE: &str = "stale element reference";
 
-/// What chromedriver says to a command it could not do.
+/// chromedriver's response to a command that failed.
 #[derive(Debug)]
 struct Refusal {
     error: String,
@@ -40,7 +40,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts chromedriver and Chromium; profile and logs lie in `dir`, a folder of the stand.
+    /// Starts chromedriver and Chromium; profile and logs are in `dir`, a folder of the stand.
     pub(crate) fn start(dir: &Path) -> Result<Self> {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let name = format!("browser-{}", STARTED.fetch_add(1, Ordering::Relaxed));
@@ -96,13 +96,13 @@ impl Browser {
         Ok(browser)
     }
 
-    /// Opens an address and waits until the page is loaded.
+    /// Opens a URL and waits until the page is loaded.
     pub fn open(&self, url: &str) -> Result<()> {
         self.call("POST", "/url", &json!({ "url": url }))?;
         Ok(())
     }
 
-    /// Types a text into the element of a CSS selector, in place of what is there.
+    /// Types a text into the element of a CSS selector, replacing its content.
     pub fn fill(&self, css: &str, text: &str) -> Result<()> {
         self.act(css, "clear", &json!({}))?;
         self.act(css, "value", &json!({ "text": text }))
@@ -113,7 +113,7 @@ impl Browser {
         self.act(css, "click", &json!({}))
     }
 
-    /// The page's text, as a person sees it.
+    /// Returns the page's text, as a person sees it.
     pub fn text(&self) -> Result<String> {
         let script = json!({
             "script": "return document.body?.innerText ?? ''", "args": [],
@@ -122,13 +122,13 @@ impl Browser {
         Ok(value.as_str().context("no text")?.to_owned())
     }
 
-    /// The address the browser is at.
+    /// Returns the browser's current URL.
     pub fn url(&self) -> Result<String> {
         let value = self.call("GET", "/url", &Value::Null)?;
         Ok(value.as_str().context("no address")?.to_owned())
     }
 
-    /// Waits until the page shows a text: a click returns before the next page is there.
+    /// Waits until the page shows a text: a click returns before the next page is loaded.
     pub fn see(&self, text: &str) -> Result<()> {
         let shown = || self.text().is_ok_and(|page| page.contains(text));
         ensure!(
@@ -139,8 +139,7 @@ impl Browser {
         Ok(())
     }
 
-    /// Waits until the browser is at an address that begins so, whether or not anything answers there, and returns
-    /// the whole address.
+    /// Waits until the browser's URL has this prefix, whether or not a server responds there, and returns the whole URL.
     pub fn arrive(&self, prefix: &str) -> Result<String> {
         let there = || self.url().is_ok_and(|url| url.starts_with(prefix));
         ensure!(
@@ -151,7 +150,7 @@ impl Browser {
         self.url()
     }
 
-    /// Does something to an element, which is looked for anew when the page changed in between.
+    /// Performs an action on an element, which is searched for again if the page changed meanwhile.
     fn act(&self, css: &str, action: &str, body: &Value) -> Result<()> {
         let deadline = Instant::now() + ELEMENT_TIMEOUT;
         loop {
@@ -165,7 +164,7 @@ impl Browser {
         }
     }
 
-    /// One WebDriver command; without a session it asks for one.
+    /// Sends one WebDriver command; without a session it requests one.
     fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, Refusal> {
         let path = if self.session.is_empty() {
             "/session".to_owned()
@@ -213,7 +212,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The port chromedriver says it listens on.
+/// Returns the port that chromedriver reports.
 fn port_in(log: &str) -> Option<u16> {
     let (_, rest) = log.split_once("started successfully on port ")?;
     rest.split_once('.')?.0.parse().ok()

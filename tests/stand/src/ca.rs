@@ -1,4 +1,4 @@
-//! The stand's private certificate authority: every TLS server of the stand presents a certificate it signed.
+//! The stand's private certificate authority, which signs the certificates of all its TLS servers.
 
 use std::fs;
 use std::io::Write;

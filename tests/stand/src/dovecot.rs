@@ -1,4 +1,4 @@
-//! Dovecot as the stand's mail server: a config of its own, free ports, in the foreground as our child.
+//! Dovecot as the stand's mail server: its own configuration, free ports, in the foreground as our child.
 
 use std::collections::hash_map::RandomState;
 use std::fs;
@@ -18,19 +18,19 @@ use crate::wire::Wire;
 /// The password of every mailbox, for PLAIN and LOGIN.
 pub const PASSWORD: &str = "stand-password";
 
-/// Below the range from which Linux takes ports for outgoing connections, so that no such connection can
-/// hold one of ours while Dovecot is stopped.
+/// Below the range from which Linux takes ports for outgoing connections, so that no such connection can hold one of ours
+/// while Dovecot is stopped.
 const PORT_RANGE: std::ops::Range<u16> = 20_000..32_000;
-/// How often to try anew when another process was quicker to take a port.
+/// The number of retries if another process takes a port first.
 const PORT_ATTEMPTS: usize = 10;
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The protocols that take tokens, by Dovecot's names.
+/// The protocols that accept tokens, by Dovecot's names.
 const TOKEN_PROTOCOLS: [&str; 3] = ["imap", "pop3", "submission"];
-/// The ways a token can open a mailbox, tried in this order: the claim that says so and its value, the claim that
-/// must equal the login, and the format both are put into. An app-only token opens any mailbox, so a constant
-/// format makes all logins equal; a user's token opens the user's own mailbox and the shared ones.
+/// The conditions under which a token opens a mailbox, tried in this order: the claim and its value, the claim that must
+/// equal the login, and the format of both. An app-only token opens any mailbox, so a constant format makes all logins
+/// equal; a user's token opens the user's own mailbox and the shared ones.
 const TOKEN_WAYS: [(&str, &str, &str, &str); 5] = [
     ("mail", "any", "mail", "app-only"),
     ("delegated", "yes", "owner", "%Lu"),
@@ -39,7 +39,7 @@ const TOKEN_WAYS: [(&str, &str, &str, &str); 5] = [
     ("delegated", "yes", "shared3", "%Lu"),
 ];
 
-/// Where Dovecot listens.
+/// Dovecot's ports.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DovecotPorts {
     pub(crate) imap: u16,
@@ -51,7 +51,7 @@ pub(crate) struct DovecotPorts {
     pub(crate) lmtp: u16,
 }
 
-/// What the config needs to know of the rest of the stand.
+/// What the configuration needs to know about the rest of the stand.
 pub(crate) struct Neighbours {
     pub(crate) introspection_port: u16,
     pub(crate) smtp_sink_port: u16,
@@ -66,7 +66,7 @@ pub(crate) struct Dovecot {
 }
 
 impl Dovecot {
-    /// Writes the config and starts; the certificate is expected in `dir` already.
+    /// Writes the configuration and starts; the certificate must already be in `dir`.
     pub(crate) fn start(dir: &Path, neighbours: &Neighbours) -> Result<Self> {
         let binary = binary()?;
         fs::create_dir(dir.join("mail"))?;
@@ -97,7 +97,7 @@ impl Dovecot {
         self.ports
     }
 
-    /// Starts on the ports it had; does nothing when it runs.
+    /// Starts on its previous ports; does nothing if it is running.
     pub(crate) fn resume(&mut self) -> Result<()> {
         if self.running.is_some() {
             return Ok(());
@@ -124,7 +124,7 @@ impl Dovecot {
         Ok(())
     }
 
-    /// Stops, closing every connection; does nothing when it is stopped.
+    /// Stops, closing every connection; does nothing if it is stopped.
     pub(crate) fn stop(&mut self) -> Result<()> {
         self.running
             .take()
@@ -147,13 +147,13 @@ impl Dovecot {
         Ok(())
     }
 
-    /// Dovecot's log so far.
+    /// Returns Dovecot's log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("dovecot.log")).unwrap_or_default()
     }
 }
 
-/// Dovecot's binary, once it is sure that all of the server is there.
+/// Returns Dovecot's binary, after checking that the whole server is installed.
 fn binary() -> Result<PathBuf> {
     let binary = ["/usr/sbin/dovecot", "/usr/local/sbin/dovecot"]
         .into_iter()
@@ -211,8 +211,8 @@ fn write_config(dir: &Path, ports: &DovecotPorts, neighbours: &Neighbours) -> Re
     Ok(())
 }
 
-/// Writes what each protocol asks about a token, and returns the settings that make Dovecot ask it. The protocol is
-/// named in the question's address, for Dovecot does not say it otherwise.
+/// Writes the query of each protocol about a token, and returns the settings that make Dovecot send it. The query's URL
+/// names the protocol, since Dovecot does not pass it otherwise.
 fn write_token_checks(dir: &Path, neighbours: &Neighbours) -> Result<String> {
     let mut settings = String::new();
     for protocol in TOKEN_PROTOCOLS {
@@ -232,7 +232,7 @@ fn write_token_checks(dir: &Path, neighbours: &Neighbours) -> Result<String> {
                 .replace("@CLAIM@", claim)
                 .replace("@FORMAT@", format);
             fs::write(&path, check)?;
-            // A question that fails ends the login: the next way must not make up for it.
+            // A query that fails ends the login: the next condition must not hide the failure.
             settings.push_str(&format!(
                 "  passdb {{\n    driver = oauth2\n    mechanisms = xoauth2 oauthbearer\n    args = {}\n    \
                  result_internalfail = return-fail\n  }}\n",
@@ -244,7 +244,7 @@ fn write_token_checks(dir: &Path, neighbours: &Neighbours) -> Result<String> {
     Ok(settings)
 }
 
-/// The settings that let Dovecot run as an ordinary user: every role is that user, and nothing is chrooted.
+/// Returns the settings that let Dovecot run as an ordinary user: every role is that user, and nothing is chrooted.
 fn unprivileged() -> Result<String> {
     let id = |option: &str| -> Result<String> {
         let output = Command::new("id").arg(option).output()?;
@@ -266,7 +266,7 @@ fn unprivileged() -> Result<String> {
     Ok(settings)
 }
 
-/// Ports nobody listens on just now.
+/// Returns ports that nothing listens on at the moment.
 fn free_ports() -> Result<DovecotPorts> {
     let mut seed = RandomState::new().build_hasher();
     seed.write_u32(std::process::id());

@@ -1,25 +1,25 @@
-//! How the authorization server can be told to fail, at which endpoint and for whom.
+//! Failures of the authorization server that tests can order, by endpoint and request.
 
 use serde_json::{Value, json};
 
-/// How the server can be told to fail.
+/// A failure that the server can be ordered to produce.
 #[derive(Clone, Debug)]
 pub enum AuthorityFailure {
-    /// Answers a status with a body, and a Retry-After in seconds when given.
+    /// Responds with a status and a body, and a Retry-After in seconds if given.
     Status {
         code: u16,
         body: String,
         retry_after_secs: Option<u64>,
     },
-    /// Never answers.
+    /// Never responds.
     Hang,
-    /// Processes the request, so that a refresh token is rotated, and drops the connection instead of answering.
+    /// Processes the request, so that a refresh token is rotated, and drops the connection instead of responding.
     AnswerLost,
     /// Waits, then processes the request as usual.
     Delay { millis: u64 },
-    /// Refuses a token request, and quotes all that it said.
+    /// Refuses a token request, and quotes all of it.
     Echo,
-    /// A token answer whose token has this many bytes.
+    /// Returns a token response whose token has this many bytes.
     Large { bytes: usize },
 }
 
@@ -33,7 +33,7 @@ pub enum Endpoint {
     Discovery,
 }
 
-/// Which requests a failure waits for; `None` is any.
+/// The requests that a failure applies to; `None` means any.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Only<'a> {
     pub client_id: Option<&'a str>,
@@ -43,7 +43,7 @@ pub struct Only<'a> {
 }
 
 impl AuthorityFailure {
-    /// A Microsoft-shaped error body, such as `microsoft(400, "invalid_grant", 50173)`.
+    /// Returns a Microsoft-shaped error body, such as `microsoft(400, "invalid_grant", 50173)`.
     pub fn microsoft(code: u16, error: &str, aadsts: u32) -> Self {
         let body = json!({
             "error": error,
@@ -55,13 +55,13 @@ impl AuthorityFailure {
         Self::status(code, &body.to_string())
     }
 
-    /// An error body of the bare standard (RFC 6749 section 5.2), as Google's are.
+    /// Returns an error body of the bare standard (RFC 6749 section 5.2), as Google's are.
     pub fn oauth(code: u16, error: &str) -> Self {
         let body = json!({ "error": error, "error_description": "Ordered by the test." });
         Self::status(code, &body.to_string())
     }
 
-    /// A status with a body.
+    /// Returns a status with a body.
     pub fn status(code: u16, body: &str) -> Self {
         Self::Status {
             code,
@@ -70,7 +70,7 @@ impl AuthorityFailure {
         }
     }
 
-    /// A status with Retry-After, such as `retry_after(429, 7)`.
+    /// Returns a status with Retry-After, such as `retry_after(429, 7)`.
     pub fn retry_after(code: u16, secs: u64) -> Self {
         Self::Status {
             code,
@@ -79,12 +79,12 @@ impl AuthorityFailure {
         }
     }
 
-    /// A page of HTML with status 200, as a proxy or a wrong address gives it.
+    /// Returns a page of HTML with status 200, as a proxy or a wrong URL returns it.
     pub fn html() -> Self {
         Self::status(200, "<!DOCTYPE html><title>Log in to the network</title>")
     }
 
-    /// Status 200 and nothing else.
+    /// Returns status 200 and nothing else.
     pub fn empty() -> Self {
         Self::status(200, "")
     }

@@ -1,9 +1,8 @@
-//! The test stand: real servers (Dovecot, an authorization server, an SMTP sink, a webhook receiver, a
-//! private CA) on free loopback ports, for tests that run Postroom as a subprocess.
+//! The test stand: real servers (Dovecot, an authorization server, an SMTP sink, a webhook receiver, a private CA) on free
+//! loopback ports, for tests that run Postroom as a subprocess.
 //!
-//! A test brings up a [`Stand`], or shares one with the other tests of its binary through
-//! [`Stand::shared`] and keeps to mailboxes of its own; every address is a mailbox that exists. Whatever
-//! ends the process, no server and no file stays behind.
+//! A test starts a [`Stand`], or shares one with the other tests of its binary through [`Stand::shared`] and uses its own
+//! mailboxes; every address is an existing mailbox. However the process ends, no server and no file is left behind.
 
 mod applications;
 mod authority;
@@ -48,17 +47,17 @@ pub use crate::smtp::{SmtpFailure, SmtpMail, SmtpSink, SmtpStage};
 pub use crate::webhook::{WEBHOOK_SECRET, Webhook, WebhookFailure, WebhookRequest};
 pub use crate::wire::{Answer, Wire};
 
-/// What a stand can be made with.
+/// The options of a stand.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long access tokens live; [`Authority::set_token_lifetime`] changes it later.
+    /// The lifetime of access tokens; [`Authority::set_token_lifetime`] changes it later.
     pub token_lifetime_secs: u64,
     /// Envelope sender of [`Stand::deliver`]; empty for the null sender, which makes a mail look like a
     /// bounce.
     pub sender: String,
 }
 
-/// Where the servers listen, all on 127.0.0.1; certificates are for `localhost` and 127.0.0.1.
+/// The ports of the servers, all on 127.0.0.1; certificates are for `localhost` and 127.0.0.1.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
     /// IMAP, unencrypted or STARTTLS.
@@ -83,9 +82,9 @@ pub struct Ports {
     pub authority: u16,
 }
 
-/// The servers, up. Dropping it takes them down and removes its folder.
+/// The running servers. Dropping it stops them and removes its folder.
 pub struct Stand {
-    // Dropped in this order: the servers, then the runtime of ours, then the janitor, who removes the folder.
+    // Dropped in this order: the servers, then our runtime, then the janitor, which removes the folder.
     dovecot: Mutex<Dovecot>,
     authority: Authority,
     smtp: SmtpSink,
@@ -108,16 +107,16 @@ impl Default for Options {
 }
 
 impl Stand {
-    /// Brings up a stand with the default options.
+    /// Starts a stand with the default options.
     pub fn start() -> Result<Self> {
         Self::start_with(Options::default())
     }
 
-    /// Brings up a stand.
+    /// Starts a stand.
     pub fn start_with(options: Options) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("postroom-stand-")
-            // Dovecot's unprivileged processes must pass through.
+            // Dovecot's unprivileged processes need to traverse it.
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir()?
             .keep();
@@ -166,7 +165,7 @@ impl Stand {
         })
     }
 
-    /// The one stand that the tests of a binary share; it goes when the process does.
+    /// Returns the one stand that the tests of a binary share; it ends with the process.
     pub fn shared() -> Result<&'static Self> {
         static SHARED: OnceLock<Result<Stand, String>> = OnceLock::new();
         SHARED
@@ -175,42 +174,42 @@ impl Stand {
             .map_err(|error| anyhow!("{error}"))
     }
 
-    /// The stand's folder: configs, logs (`dovecot.log`, `authority.log`) and mail.
+    /// Returns the stand's folder: configs, logs (`dovecot.log`, `authority.log`) and mail.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The certificate to trust, PEM.
+    /// Returns the certificate to trust, PEM.
     pub fn ca_pem(&self) -> &Path {
         &self.ca_pem
     }
 
-    /// Where the servers listen.
+    /// Returns the ports of the servers.
     pub fn ports(&self) -> Ports {
         self.ports
     }
 
-    /// The token endpoint (v2.0) of a tenant; any tenant will do.
+    /// Returns the token endpoint (v2.0) of a tenant; any tenant works.
     pub fn token_url(&self, tenant: &str) -> String {
         self.authority.token_url(tenant)
     }
 
-    /// The registered application, whose tokens open every mailbox.
+    /// Returns the registered application, whose tokens open every mailbox.
     pub fn client_id(&self) -> &'static str {
         CLIENT_ID
     }
 
-    /// The application's secret.
+    /// Returns the application's secret.
     pub fn client_secret(&self) -> &'static str {
         CLIENT_SECRET
     }
 
-    /// The password of every mailbox.
+    /// Returns the password of every mailbox.
     pub fn password(&self) -> &'static str {
         PASSWORD
     }
 
-    /// An access token by client credentials, such as for [`MAIL_SCOPE`].
+    /// Returns an access token by client credentials, for example for [`MAIL_SCOPE`].
     pub fn access_token(&self, scope: &str) -> Result<String> {
         let form = format!(
             "grant_type=client_credentials&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}&scope={scope}"
@@ -233,18 +232,18 @@ impl Stand {
             .to_owned())
     }
 
-    /// The certificate of [`CERTIFICATE_CLIENT_ID`] and its key, in one PEM.
+    /// Returns the certificate of [`CERTIFICATE_CLIENT_ID`] and its key, in one PEM.
     pub fn certificate_pem(&self) -> Result<String> {
         self.authority.certificate_pem()
     }
 
-    /// The key file of [`SERVICE_ACCOUNT`], JSON.
+    /// Returns the key file of [`SERVICE_ACCOUNT`], JSON.
     pub fn service_account_json(&self) -> Result<String> {
         self.authority.service_account_json()
     }
 
-    /// Signs in on the pages behind an authorize address, accepting the consent, and returns the redirect's address
-    /// without following it. A refused password is an error with what the page said.
+    /// Signs in on the pages of an authorize URL, accepting the consent, and returns the redirect URL without following it.
+    /// A refused password is an error with the page's message.
     pub fn sign_in_by_http(
         &self,
         authorize_url: &str,
@@ -254,7 +253,7 @@ impl Stand {
         self.visitor(user, password, true).redirect(authorize_url)
     }
 
-    /// The same, but declines the consent: the redirect carries `error=access_denied`.
+    /// Does the same, but declines the consent: the redirect contains `error=access_denied`.
     pub fn decline_by_http(
         &self,
         authorize_url: &str,
@@ -276,12 +275,12 @@ impl Stand {
             .device(&self.device_page(), user_code)
     }
 
-    /// The address to type a device's code at, as the device answer names it.
+    /// Returns the URL where a device's code is typed, as in the device response.
     pub fn device_page(&self) -> String {
         format!("{}/device", self.authority.issuer())
     }
 
-    /// A browser without a window that trusts the stand's servers. It takes seconds to start.
+    /// Returns a browser without a window that trusts the stand's servers. It takes seconds to start.
     pub fn browser(&self) -> Result<Browser> {
         Browser::start(&self.dir)
     }
@@ -292,7 +291,7 @@ impl Stand {
         self.deliver_from(&self.sender, rcpt, mail)
     }
 
-    /// The same with an envelope sender of its own; an empty one is the null sender.
+    /// Does the same with another envelope sender; an empty one is the null sender.
     pub fn deliver_from(&self, sender: &str, rcpt: &str, mail: &[u8]) -> Result<()> {
         Lmtp::connect(self.ports.lmtp)?.deliver(sender, rcpt, mail)
     }
@@ -309,8 +308,8 @@ impl Stand {
             .try_for_each(|mail| lmtp.deliver(&self.sender, rcpt, mail.as_ref()))
     }
 
-    /// Stores mails as they are, without any header added, in a folder made when missing; flags such as
-    /// `\Seen`. By far the quickest for thousands of mails, but an empty mail cannot be stored this way.
+    /// Stores mails unchanged, without any added header, in a folder that is created if missing; with flags such as
+    /// `\Seen`. By far the fastest way for thousands of mails, but an empty mail cannot be stored this way.
     pub fn append<B: AsRef<[u8]>>(
         &self,
         user: &str,
@@ -321,7 +320,7 @@ impl Stand {
         self.imap(user)?.append(folder, flags, None, mails)
     }
 
-    /// Puts mails into a folder, made when missing, as if they had arrived at a date such as `01-Nov-2020 10:00:00 +0000`.
+    /// Stores mails in a folder, created if missing, as if they had arrived at a date such as `01-Nov-2020 10:00:00 +0000`.
     pub fn append_dated<B: AsRef<[u8]>>(
         &self,
         user: &str,
@@ -332,52 +331,52 @@ impl Stand {
         self.imap(user)?.append(folder, "", Some(date), mails)
     }
 
-    /// Deletes a folder with its mails. Made again, it has another UIDVALIDITY.
+    /// Deletes a folder with its mails. If it is recreated, it has another UIDVALIDITY.
     pub fn delete_folder(&self, user: &str, folder: &str) -> Result<()> {
         self.imap(user)?.delete(folder)
     }
 
-    /// Every mail of a folder, in UID order; none when it does not exist. Sets no flag.
+    /// Returns every mail of a folder, in UID order; none if it does not exist. Sets no flag.
     pub fn folder(&self, user: &str, folder: &str) -> Result<Vec<StoredMail>> {
         self.imap(user)?.folder(folder)
     }
 
-    /// How many mails a folder holds; 0 when it does not exist.
+    /// Returns the number of mails in a folder; 0 if it does not exist.
     pub fn message_count(&self, user: &str, folder: &str) -> Result<usize> {
         self.imap(user)?.message_count(folder)
     }
 
-    /// The authorization server.
+    /// Returns the authorization server.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// The SMTP sink.
+    /// Returns the SMTP sink.
     pub fn smtp(&self) -> &SmtpSink {
         &self.smtp
     }
 
-    /// The webhook receiver.
+    /// Returns the webhook receiver.
     pub fn webhook(&self) -> &Webhook {
         &self.webhook
     }
 
-    /// Takes IMAP, POP3, submission and LMTP down, closing every connection.
+    /// Stops IMAP, POP3, submission and LMTP, closing every connection.
     pub fn stop_dovecot(&self) -> Result<()> {
         locked(&self.dovecot).stop()
     }
 
-    /// Brings them up again, on the same ports and with the same mail.
+    /// Starts them again, on the same ports and with the same mail.
     pub fn start_dovecot(&self) -> Result<()> {
         locked(&self.dovecot).resume()
     }
 
-    /// Ends every session of a user: Dovecot says BYE, as Exchange does when a token runs out mid-session.
+    /// Ends every session of a user: Dovecot sends BYE, as Exchange does when a token expires during a session.
     pub fn kick(&self, user: &str) -> Result<()> {
         locked(&self.dovecot).kick(user)
     }
 
-    /// Dovecot's log so far.
+    /// Returns Dovecot's log so far.
     pub fn dovecot_log(&self) -> String {
         locked(&self.dovecot).log()
     }
@@ -391,7 +390,7 @@ impl Stand {
     }
 }
 
-/// Waits until `condition` holds, looking every 20 ms; says whether it did within `timeout`.
+/// Waits until `condition` holds, checking every 20 ms; returns whether it did within `timeout`.
 pub fn wait_for(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + timeout;
     loop {
@@ -405,7 +404,7 @@ pub fn wait_for(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool 
     }
 }
 
-/// The runtime of the stand's own servers; it goes without waiting, also inside another runtime.
+/// The runtime of the stand's own servers; dropping it does not wait, so it works inside another runtime too.
 struct Background(Option<Runtime>);
 
 impl Drop for Background {

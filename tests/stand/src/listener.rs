@@ -1,4 +1,4 @@
-//! What the stand's own servers share: the accept loop, and the queue of failures ordered by tests.
+//! Shared parts of the stand's own servers: the accept loop, and the queue of failures ordered by tests.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -47,7 +47,7 @@ impl Drop for Listener {
     }
 }
 
-/// Failures to play, first come first served.
+/// Failures to produce, first in, first out.
 pub(crate) struct Failures<F>(Mutex<VecDeque<F>>);
 
 impl<F: Clone> Failures<F> {
@@ -59,7 +59,7 @@ impl<F: Clone> Failures<F> {
         locked(&self.0).extend(std::iter::repeat_n(failure, count));
     }
 
-    /// Takes the first failure when it is one that `fits`.
+    /// Takes the first failure if it `fits`.
     pub(crate) fn take_if(&self, fits: impl FnOnce(&F) -> bool) -> Option<F> {
         locked(&self.0).pop_front_if(|failure| fits(failure))
     }
@@ -69,12 +69,12 @@ impl<F: Clone> Failures<F> {
     }
 }
 
-/// A lock that a panicking test does not spoil for the others.
+/// Returns a lock, even if a test panicked while holding it.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Answers no more, until the other side gives up.
+/// Sends nothing more, until the other side disconnects.
 pub(crate) async fn hang(stream: &mut (impl AsyncRead + Unpin)) {
     let mut ignored = [0; 4096];
     while matches!(stream.read(&mut ignored).await, Ok(1..)) {}

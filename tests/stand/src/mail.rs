@@ -1,17 +1,17 @@
-//! Putting mail into Dovecot (LMTP, IMAP APPEND) and looking at what lies there (IMAP with a password).
+//! Delivers mail to Dovecot (LMTP, IMAP APPEND) and reads its folders (IMAP with a password).
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::wire::Wire;
 
-/// A mail as it lies in a folder.
+/// A mail in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredMail {
     /// IMAP UID.
     pub uid: u32,
     /// Flags as the server spells them, such as `\Seen`, without `\Recent`.
     pub flags: Vec<String>,
-    /// The whole mail, CRLF line ends.
+    /// The whole mail, with CRLF line ends.
     pub bytes: Vec<u8>,
 }
 
@@ -30,9 +30,9 @@ impl Lmtp {
 
     /// Delivers one mail; an empty `sender` is the null sender.
     ///
-    /// BDAT (RFC 3030) carries the bytes unaltered, be they NULs, bare CRs or lines that start with a dot.
+    /// BDAT (RFC 3030) transfers the bytes unchanged, even NULs, bare CRs or lines that start with a dot.
     ///
-    /// What is refused for now is tried once more: Dovecot makes a mailbox at the first visit, and two may come at once.
+    /// A temporary refusal is retried once: Dovecot creates a mailbox at the first visit, and two visits may be concurrent.
     pub(crate) fn deliver(&mut self, sender: &str, rcpt: &str, mail: &[u8]) -> Result<()> {
         let mut replies = self.exchange(sender, rcpt, mail)?;
         if replies.iter().any(|reply| reply.starts_with('4')) {
@@ -67,7 +67,7 @@ impl Imap {
         Ok(imap)
     }
 
-    /// Every mail of a folder in UID order; a folder that does not exist holds none.
+    /// Returns every mail of a folder in UID order; none if the folder does not exist.
     pub(crate) fn folder(&mut self, folder: &str) -> Result<Vec<StoredMail>> {
         let (exists, _) = self.run(&format!("EXAMINE {}", quoted(folder)))?;
         if !exists {
@@ -82,7 +82,7 @@ impl Imap {
             .collect()
     }
 
-    /// How many mails a folder holds; 0 when it does not exist.
+    /// Returns the number of mails in a folder; 0 if it does not exist.
     pub(crate) fn message_count(&mut self, folder: &str) -> Result<usize> {
         let (exists, answers) = self.run(&format!("STATUS {} (MESSAGES)", quoted(folder)))?;
         if !exists {
@@ -101,7 +101,7 @@ impl Imap {
         Ok(())
     }
 
-    /// Stores mails in a folder, made when missing, in one MULTIAPPEND (RFC 3502). `date` is when they arrived, such as
+    /// Stores mails in a folder, created if missing, in one MULTIAPPEND (RFC 3502). `date` is the date of arrival, such as
     /// `01-Nov-2020 10:00:00 +0000`; now by default.
     pub(crate) fn append<B: AsRef<[u8]>>(
         &mut self,
@@ -110,7 +110,7 @@ impl Imap {
         date: Option<&str>,
         mails: impl IntoIterator<Item = B>,
     ) -> Result<()> {
-        // A folder that is there already is no trouble.
+        // An existing folder is not an error.
         self.run(&format!("CREATE {}", quoted(folder)))?;
         let mut command = format!("APPEND {}", quoted(folder)).into_bytes();
         let date = date.map_or_else(String::new, |date| format!(" {}", quoted(date)));
@@ -129,7 +129,7 @@ impl Imap {
         self.run_bytes(command.as_bytes())
     }
 
-    /// Runs one command; says whether it succeeded and what came back untagged.
+    /// Runs one command; returns whether it succeeded, and the untagged responses.
     fn run_bytes(&mut self, command: &[u8]) -> Result<(bool, Vec<Answer>)> {
         self.wire.send(&[b"t ", command, b"\r\n"].concat())?;
         let mut answers = Vec::new();

@@ -1,4 +1,4 @@
-//! The program `stand`: brings the test stand up, says how to reach it, and stays until Ctrl-C.
+//! The program `stand`: starts the test stand, prints how to reach it, and runs until Ctrl-C.
 
 use anyhow::Result;
 use postroom_stand::{
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Ports, credentials and a config for Postroom that fits them.
+/// Returns ports, credentials and a matching configuration for Postroom.
 fn description(stand: &Stand) -> String {
     let ports = stand.ports();
     let dir = stand.dir().display();

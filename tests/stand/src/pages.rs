@@ -1,5 +1,5 @@
-//! A person at the authorization server's pages, played by a small HTTP client with cookies: types the password
-//! and a device's code, accepts or declines.
+//! A person on the authorization server's pages, simulated by a small HTTP client with cookies: types the password and a
+//! device's code, accepts or declines.
 
 use std::path::Path;
 
@@ -27,11 +27,11 @@ struct Cookie {
     value: String,
 }
 
-/// What a request leads to.
+/// The result of a request.
 enum Step {
-    /// Within the server.
+    /// A redirect within the server.
     Go(String),
-    /// Elsewhere: the end of a sign-in.
+    /// A redirect elsewhere: the end of a sign-in.
     Leave(String),
     Page(String),
 }
@@ -54,7 +54,7 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// Walks from an authorize address to the redirect that leaves the server.
+    /// Follows the pages from an authorize URL to the redirect that leaves the server.
     pub(crate) fn redirect(mut self, authorize_url: &str) -> Result<String> {
         match self.walk(authorize_url, None)? {
             Step::Leave(address) => Ok(address),
@@ -63,7 +63,7 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// Walks through the pages of a device's code.
+    /// Follows the pages of a device's code.
     pub(crate) fn device(mut self, page_url: &str, user_code: &str) -> Result<()> {
         let Step::Page(page) = self.walk(page_url, Some(user_code))? else {
             bail!("the device's page led elsewhere");
@@ -160,7 +160,7 @@ impl<'a> Visitor<'a> {
         })
     }
 
-    /// Keeps a cookie in place of an older one of its name; one without a value is dropped.
+    /// Stores a cookie, replacing an older one of its name; a cookie without a value is dropped.
     fn keep(&mut self, set_cookie: &str) {
         let mut parts = set_cookie.split(';').map(str::trim);
         let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else {
@@ -181,7 +181,7 @@ impl<'a> Visitor<'a> {
     }
 }
 
-/// An attribute of the first tag that begins with `tag`.
+/// Returns an attribute of the first tag that begins with `tag`.
 fn attribute(page: &str, tag: &str, name: &str) -> Option<String> {
     let (_, rest) = page.split_once(tag)?;
     let (tag, _) = rest.split_once('>')?;
@@ -201,7 +201,7 @@ fn hidden_fields(page: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What the page's message is, or the page when it has none.
+/// Returns the page's message, or the page if it has none.
 fn said(page: &str) -> &str {
     page.split_once(r#"<p id="message">"#)
         .and_then(|(_, rest)| rest.split_once("</p>"))

@@ -1,5 +1,5 @@
-//! Child processes that cannot outlive the stand: each in a process group of its own, and a janitor that
-//! cleans up after a test process that was killed.
+//! Child processes that cannot outlive the stand: each in its own process group, with a janitor that cleans up after a
+//! killed test process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,14 @@ use anyhow::{Context, Result};
 pub(crate) struct Group {
     child: Child,
     pgid_file: PathBuf,
-    // A server that watches its standard input leaves when this closes.
+    // A server that watches its standard input exits when this closes.
     _stdin: Option<ChildStdin>,
 }
 
 impl Group {
-    /// Starts `program` with `args`, its output appended to `log`.
+    /// Starts `program` with `args`, and appends its output to `log`.
     ///
-    /// The shell in front records the group in `dir` before the program runs, so that the janitor finds it
-    /// whenever the stand dies.
+    /// A shell records the group in `dir` before the program runs, so that the janitor finds it whenever the stand dies.
     pub(crate) fn spawn(
         dir: &Path,
         name: &str,
@@ -61,12 +60,12 @@ impl Group {
         })
     }
 
-    /// Whether the server itself still runs.
+    /// Returns whether the server itself still runs.
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// Asks the server to leave (SIGTERM) and waits for it; what has not left by `timeout` is killed.
+    /// Asks the server to exit (SIGTERM) and waits for it; kills it after `timeout`.
     pub(crate) fn terminate(mut self, timeout: Duration) -> Result<()> {
         signal("TERM", &self.child.id().to_string());
         let deadline = Instant::now() + timeout;
@@ -80,14 +79,14 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         signal("KILL", &format!("-{}", self.child.id()));
-        // Nothing is left to be done when the group is already gone.
+        // Nothing remains to be done if the group is already gone.
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.pgid_file);
     }
 }
 
-/// A shell that waits for the stand's end, whatever ends it, then kills every recorded group and removes
-/// the stand's folder.
+/// A shell that waits for the stand's end, whatever its cause, then kills every recorded group and removes the stand's
+/// folder.
 pub(crate) struct Janitor {
     child: Child,
 }
@@ -129,9 +128,9 @@ fn in_own_group(command: &mut Command) -> &mut Command {
     command.process_group(0)
 }
 
-/// Sends a signal through the shell: the standard library knows only SIGKILL, and no groups.
+/// Sends a signal through the shell: the standard library supports only SIGKILL, and no groups.
 fn signal(name: &str, target: &str) {
-    // It fails only when the target is gone, which is what is wanted.
+    // It fails only if the target is already gone, which is the goal.
     let _ = Command::new("sh")
         .args(["-c", r#"kill -s "$1" -- "$2""#, "sh", name, target])
         .stdin(Stdio::null())

@@ -1,5 +1,5 @@
-//! The SMTP sink: takes any mail, remembers it in order of arrival, and fails on command. It is the relay
-//! behind Dovecot's submission and can be spoken to directly.
+//! The SMTP sink: accepts any mail, records it in order of arrival, and fails on command. It is the relay behind Dovecot's
+//! submission and can also be used directly.
 
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -11,33 +11,33 @@ use tokio::runtime::Handle;
 
 use crate::listener::{Failures, Listener, hang, locked};
 
-/// A mail the sink took.
+/// A mail that the sink accepted.
 #[derive(Clone, Debug)]
 pub struct SmtpMail {
     /// Envelope sender; empty for the null sender.
     pub from: String,
     /// Envelope recipients.
     pub to: Vec<String>,
-    /// The mail as sent, dot-stuffing undone, CRLF line ends.
+    /// The mail as sent, without dot-stuffing, with CRLF line ends.
     pub data: Vec<u8>,
-    /// When its last line arrived.
+    /// The arrival time of its last line.
     pub received: SystemTime,
-    /// Whether the sender was told that it was taken.
+    /// Whether the sender received the success reply.
     pub answered: bool,
 }
 
-/// How the sink can be told to fail.
+/// A failure that the sink can be ordered to produce.
 #[derive(Clone, Debug)]
 pub enum SmtpFailure {
-    /// Answers with a reply code such as 451 or 550 at a stage; the mail is not taken.
+    /// Replies with a code such as 451 or 550 at a stage; the mail is not accepted.
     Reply(SmtpStage, u16),
-    /// Takes and remembers the mail, then closes the connection without an answer.
+    /// Accepts and records the mail, then closes the connection without a reply.
     DropAfterData,
-    /// Takes and remembers the mail, then says nothing more.
+    /// Accepts and records the mail, then sends nothing more.
     HangAfterData,
 }
 
-/// Where in a transaction a failing reply is given.
+/// The stage of a transaction at which a failing reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmtpStage {
     /// At `MAIL FROM`.
@@ -70,7 +70,7 @@ impl SmtpSink {
             move |stream| {
                 let shared = Arc::clone(&shared);
                 async move {
-                    // A connection that breaks is the client's matter.
+                    // A broken connection is the client's concern.
                     let _ = converse(stream, &shared).await;
                 }
             }
@@ -82,17 +82,17 @@ impl SmtpSink {
         self.listener.port
     }
 
-    /// Every mail taken since the start or the last [`clear`](Self::clear), oldest first.
+    /// Returns every mail accepted since the start or the last [`clear`](Self::clear), oldest first.
     pub fn received(&self) -> Vec<SmtpMail> {
         locked(&self.shared.received).clone()
     }
 
-    /// Orders `count` failures; they wait for a transaction they apply to, in the order they were given.
+    /// Orders `count` failures; each waits for a transaction that it applies to, in the order given.
     pub fn fail_next(&self, count: usize, failure: SmtpFailure) {
         self.shared.failures.order(count, failure);
     }
 
-    /// Forgets the mails and the failures still waiting.
+    /// Clears the mails and the waiting failures.
     pub fn clear(&self) {
         locked(&self.shared.received).clear();
         self.shared.failures.clear();
@@ -100,7 +100,7 @@ impl SmtpSink {
 }
 
 impl Shared {
-    /// The failing reply ordered for this stage, if any.
+    /// Returns the failing reply ordered for this stage, if any.
     fn refusal(&self, at: SmtpStage) -> Option<String> {
         let fits =
             |failure: &SmtpFailure| matches!(failure, SmtpFailure::Reply(stage, _) if *stage == at);
@@ -113,7 +113,7 @@ impl Shared {
     }
 }
 
-/// One SMTP session (RFC 5321).
+/// Serves one SMTP session (RFC 5321).
 async fn converse(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 localhost ESMTP sink\r\n").await?;
@@ -192,7 +192,7 @@ enum Outcome {
     Hang,
 }
 
-/// Decides on a complete mail, and remembers it unless it is refused.
+/// Decides on a complete mail, and records it unless it is refused.
 fn take(shared: &Shared, mut mail: SmtpMail) -> Outcome {
     if let Some(refusal) = shared.refusal(SmtpStage::Data) {
         return Outcome::Reply(refusal);
@@ -210,7 +210,7 @@ fn take(shared: &Shared, mut mail: SmtpMail) -> Outcome {
     }
 }
 
-/// Reads a mail up to the line with the single dot, undoing the dot-stuffing (RFC 5321 section 4.5.2).
+/// Reads a mail up to the line with the single dot, removing the dot-stuffing (RFC 5321 section 4.5.2).
 async fn data(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
     let mut data = Vec::new();
     loop {
@@ -228,7 +228,7 @@ async fn data(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// The address between the angle brackets of MAIL or RCPT.
+/// Returns the address between the angle brackets of MAIL or RCPT.
 fn path(command: &str) -> String {
     command
         .split_once('<')

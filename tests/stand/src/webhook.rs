@@ -1,5 +1,4 @@
-//! The webhook receiver: takes any POST, checks its Standard Webhooks signature, remembers it, and fails on
-//! command.
+//! The webhook receiver: accepts any POST, checks its Standard Webhooks signature, records it, and fails on command.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,42 +15,42 @@ use tokio::runtime::Handle;
 
 use crate::listener::{Failures, Listener, hang, locked};
 
-/// The receiver's secret, as a sender is configured with it.
+/// The receiver's secret, in the form used by a sender's configuration.
 pub const WEBHOOK_SECRET: &str = "whsec_c3RhbmQtd2ViaG9vay1zZWNyZXQtMzItYnl0ZXMtbG9uZyE=";
 
-/// How far a request's timestamp may be from now (Standard Webhooks).
+/// The allowed difference between a request's timestamp and now (Standard Webhooks).
 const TIMESTAMP_TOLERANCE: Duration = Duration::from_secs(5 * 60);
-/// A head beyond this is no webhook.
+/// The size limit of a head; a larger one is not a webhook.
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
 
-/// A request the receiver took.
+/// A request that the receiver accepted.
 #[derive(Clone, Debug)]
 pub struct WebhookRequest {
     /// Path and query.
     pub path: String,
-    /// Headers by their names in lower case.
+    /// Headers by name, in lower case.
     pub headers: BTreeMap<String, String>,
     /// The body as sent.
     pub body: Vec<u8>,
-    /// When its last byte arrived.
+    /// The arrival time of its last byte.
     pub received: SystemTime,
-    /// Whether the Standard Webhooks signature held, or why it did not.
+    /// Whether the Standard Webhooks signature was valid, or why not.
     pub signature: Result<(), String>,
-    /// The status it was answered with; `None` when it was left without an answer.
+    /// The status of the response; `None` if there was none.
     pub status: Option<u16>,
 }
 
-/// How the receiver can be told to fail; the request is remembered in every case.
+/// A failure that the receiver can be ordered to produce; the request is always recorded.
 #[derive(Clone, Debug)]
 pub enum WebhookFailure {
-    /// Answers a status, with a Retry-After in seconds when given.
+    /// Responds with a status, and a Retry-After in seconds if given.
     Status {
         code: u16,
         retry_after_secs: Option<u64>,
     },
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     Drop,
-    /// Never answers.
+    /// Never responds.
     Hang,
 }
 
@@ -68,14 +67,14 @@ struct Shared {
 }
 
 impl WebhookRequest {
-    /// A header by its name in any case.
+    /// Returns a header by name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .get(&name.to_ascii_lowercase())
             .map(String::as_str)
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
         Ok(serde_json::from_slice(&self.body)?)
     }
@@ -96,7 +95,7 @@ impl Webhook {
             move |stream| {
                 let shared = Arc::clone(&shared);
                 async move {
-                    // A connection that breaks is the client's matter.
+                    // A broken connection is the client's concern.
                     let _ = converse(stream, &shared).await;
                 }
             }
@@ -108,12 +107,12 @@ impl Webhook {
         self.listener.port
     }
 
-    /// Where to post.
+    /// Returns the URL to post to.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/hook", self.port())
     }
 
-    /// Every request taken since the start or the last [`clear`](Self::clear), oldest first.
+    /// Returns every request accepted since the start or the last [`clear`](Self::clear), oldest first.
     pub fn received(&self) -> Vec<WebhookRequest> {
         locked(&self.shared.received).clone()
     }
@@ -123,14 +122,14 @@ impl Webhook {
         self.shared.failures.order(count, failure);
     }
 
-    /// Forgets the requests and the failures still waiting.
+    /// Clears the requests and the waiting failures.
     pub fn clear(&self) {
         locked(&self.shared.received).clear();
         self.shared.failures.clear();
     }
 }
 
-/// One HTTP/1.1 connection, kept alive as long as the client likes.
+/// Serves one HTTP/1.1 connection, which stays open as long as the client keeps it.
 async fn converse(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
@@ -158,7 +157,7 @@ async fn converse(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             Some(WebhookFailure::Status { .. }) | None => String::new(),
         };
         let code = answer.unwrap_or_default();
-        // 204 has no body, and says so by having no length (RFC 9110 section 8.6).
+        // 204 has no body, and therefore no length (RFC 9110 section 8.6).
         let length = if code == 204 {
             ""
         } else {
@@ -170,7 +169,7 @@ async fn converse(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Reads one request; `None` when the client is done or does not speak HTTP with a Content-Length.
+/// Reads one request; returns `None` if the client is done or does not send HTTP with a Content-Length.
 async fn read(
     stream: &mut BufReader<TcpStream>,
     shared: &Shared,
@@ -222,7 +221,7 @@ async fn read(
     }))
 }
 
-/// Checks a request as the Standard Webhooks specification asks: HMAC-SHA256 over `id.timestamp.body`.
+/// Checks a request according to the Standard Webhooks specification: HMAC-SHA256 over `id.timestamp.body`.
 fn verify(key: &[u8], headers: &BTreeMap<String, String>, body: &[u8]) -> Result<(), String> {
     let header = |name: &str| {
         headers

@@ -1,5 +1,4 @@
-//! A blocking, line-based connection to a port of the stand, plain or over TLS: what the stand and its
-//! tests speak LMTP, IMAP, SMTP and HTTP with.
+//! A blocking, line-based connection to a port of the stand, plain or over TLS, for LMTP, IMAP, SMTP and HTTP.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,20 +11,20 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// How long a server may stay silent before a read fails.
+/// The time that a server may stay silent before a read fails.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One connection.
 pub struct Wire {
     stream: BufReader<Box<dyn Stream>>,
-    /// As HTTP's Host header names it.
+    /// The host in HTTP's Host header.
     host: String,
 }
 
 /// An HTTP answer.
 pub struct Answer {
     pub status: u16,
-    /// Names in lower case, in the order they came.
+    /// Names in lower case, in the order of arrival.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -58,7 +57,7 @@ impl Wire {
         })
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let stream = self.stream.get_mut();
         stream.write_all(bytes)?;
@@ -66,7 +65,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The next line, without its line end. An end of the connection is an error.
+    /// Returns the next line without its line end. The end of the connection is an error.
     pub fn line(&mut self) -> Result<String> {
         let mut line = Vec::new();
         if self.stream.read_until(b'\n', &mut line)? == 0 {
@@ -77,7 +76,7 @@ impl Wire {
             .to_owned())
     }
 
-    /// Exactly `length` bytes.
+    /// Returns exactly `length` bytes.
     pub fn exact(&mut self, length: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.stream.read_exact(&mut bytes)?;
@@ -90,7 +89,7 @@ impl Wire {
         self.reply()
     }
 
-    /// The last line of the next SMTP or LMTP reply.
+    /// Returns the last line of the next SMTP or LMTP reply.
     pub fn reply(&mut self) -> Result<String> {
         loop {
             let line = self.line()?;
@@ -100,7 +99,7 @@ impl Wire {
         }
     }
 
-    /// Sends one HTTP request and returns status and body; the connection is used up.
+    /// Sends one HTTP request and returns status and body; the connection cannot be used again.
     pub fn http(
         self,
         method: &str,
@@ -112,7 +111,7 @@ impl Wire {
         Ok((answer.status, answer.body))
     }
 
-    /// The same with any headers, and the answer's; the connection is used up.
+    /// Does the same with any headers, and also returns the response's headers; the connection cannot be used again.
     pub fn exchange(
         mut self,
         method: &str,
@@ -120,7 +119,7 @@ impl Wire {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer> {
-        // chromedriver does not answer HTTP/1.0.
+        // chromedriver does not support HTTP/1.0.
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
             self.host
@@ -168,7 +167,7 @@ impl Wire {
 }
 
 impl Answer {
-    /// The first header of that name, given in lower case.
+    /// Returns the first header of that name, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()

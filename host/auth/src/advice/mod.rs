@@ -1,4 +1,4 @@
-//! Advice: what an admin should do about a failure, in sentences, beside the raw code.
+//! Advice: what an admin should do about a failure, as sentences in addition to the raw code.
 
 mod table;
 mod words;
@@ -22,7 +22,7 @@ const RESTART: &str = "after a change of the configuration or its secrets: resta
 pub struct Advice {
     /// One or two sentences: what is wrong and what to do.
     pub text: String,
-    /// Commands, pages or links to use, each a line of its own, filled in with the profile's ids.
+    /// Commands, pages or links to use, one per line, with the profile's ids filled in.
     pub steps: Vec<String>,
 }
 
@@ -101,24 +101,24 @@ pub fn advise_vault(error: &VaultError) -> Advice {
     Advice { text, steps }
 }
 
-/// Returns what may end this refusal, from the structured codes alone.
+/// Returns what may end this refusal, based on the structured codes alone.
 pub fn remedy(refusal: &ServerRefusal, grant: &Grant) -> Remedy {
     let row = row(refusal, None, Some(grant));
     match row.remedy {
-        // Where no person signs in, nobody can sign in again.
+        // Without a person, nobody can sign in again.
         Remedy::SignIn if !grant.is_interactive() => Remedy::Admin,
         remedy => remedy,
     }
 }
 
-/// Whether it is one of the error words that the tables know.
+/// Returns whether the tables contain this error word.
 pub(crate) fn is_known(word: &str) -> bool {
     WORDS
         .iter()
         .any(|row| matches!(row.on, On::Words(words) if words.contains(&word)))
 }
 
-/// The command by which somebody signs in to an account.
+/// Returns the command that signs in to an account.
 pub fn sign_in_command(account: &Account) -> String {
     let profile = &account.profile;
     match &account.login {
@@ -127,8 +127,8 @@ pub fn sign_in_command(account: &Account) -> String {
     }
 }
 
-/// The Exchange Online commands by which an app-only profile is let into a mailbox (learn.microsoft.com, "Authenticate an IMAP,
-/// POP or SMTP connection using OAuth"). Empty for profiles that need none.
+/// Returns the Exchange Online commands that give an app-only profile access to a mailbox (learn.microsoft.com,
+/// "Authenticate an IMAP, POP or SMTP connection using OAuth"). Empty for profiles that need none.
 pub fn exchange_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
     let (Provider::Microsoft(cloud), Grant::ClientCredentials) = (profile.provider, &profile.grant)
     else {
@@ -148,7 +148,7 @@ pub fn exchange_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
         Some(name) => format!(" -Environment {name}"),
         None => String::new(),
     };
-    // OData writes a quote twice, and PowerShell twice again.
+    // OData doubles a quote, and PowerShell doubles each of these again.
     let filter = format!("appId eq '{}'", profile.client_id.replace('\'', "''"));
     let filter = power_shell_word(&filter);
     let environment = match cloud.exchange_environment {
@@ -180,7 +180,7 @@ pub fn exchange_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
     ]
 }
 
-/// The page on which an admin of the directory consents to the application. `None` outside Microsoft.
+/// Returns the page on which an admin of the directory consents to the application. `None` outside Microsoft.
 pub fn admin_consent_url(profile: &Profile) -> Option<String> {
     let Provider::Microsoft(cloud) = profile.provider else {
         return None;
@@ -221,7 +221,7 @@ impl Ids<'_> {
         if row.remedy != Remedy::SignIn && row.text.contains("profiles.{profile}") {
             advice.steps.push(RESTART.into());
         }
-        // No row knows the number, or it would have been found by it.
+        // No row has the number, otherwise the row would have been found by it.
         if let (On::Words(_), Some(code)) = (&row.on, refusal.codes.first()) {
             let host = self.cloud().login_host;
             advice.steps.push(format!(
@@ -321,7 +321,7 @@ impl Ids<'_> {
     }
 }
 
-/// The row that fits: by number where one is known, else by the error word.
+/// Returns the matching row: by number if known, otherwise by the error word.
 fn row(refusal: &ServerRefusal, provider: Option<Provider>, grant: Option<&Grant>) -> &'static Row {
     let fits = |row: &&Row| row.fits(provider, grant);
     let by_code = refusal.codes.iter().find_map(|code| {
@@ -352,7 +352,7 @@ impl Row {
     }
 }
 
-/// Replaces each `{word}` of a template; `None` when one of them is not known.
+/// Replaces each `{word}` of a template; returns `None` if one of them is unknown.
 fn fill(template: &str, word: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut filled = String::new();
     let mut rest = template;
@@ -374,7 +374,7 @@ pub(crate) fn capitalized(text: &str) -> String {
         .unwrap_or_default()
 }
 
-/// A word as a POSIX shell reads it.
+/// Returns a word quoted for a POSIX shell.
 fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -384,7 +384,7 @@ fn shell_word(text: &str) -> String {
     }
 }
 
-/// A word as PowerShell reads it (about_Quoting_Rules).
+/// Returns a word quoted for PowerShell (about_Quoting_Rules).
 fn power_shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

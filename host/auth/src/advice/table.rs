@@ -1,19 +1,20 @@
 //! Refusals as data: Microsoft's AADSTS numbers, each with its fix and what may end it. A new number is a new entry;
-//! error words stand in [`super::words`].
+//! error words are in [`super::words`].
 //!
-//! Numbers: learn.microsoft.com, "Microsoft Entra authentication and authorization error codes". Names of pages are those of the
-//! Entra admin center and the Google Cloud and Admin consoles in 2026. Words in braces are filled in by [`super::fill`]; a step with
-//! a word that is not known is left out.
+//! Numbers: learn.microsoft.com, "Microsoft Entra authentication and authorization error codes". Names of pages are those
+//! of the Entra admin center and the Google Cloud and Admin consoles in 2026. [`super::fill`] fills in words in braces; a
+//! step with an unknown word is left out.
 
 use crate::Remedy;
 
-/// Numbers that name passing trouble of Microsoft's own: the same request may succeed later.
+/// Numbers of temporary failures at Microsoft: the same request may succeed later.
 pub(crate) const PASSING: &[u32] = &[
     40010, 50033, 50087, 50088, 50166, 70012, 80002, 80005, 80014, 90006, 90012, 90024, 90033,
     90055, 90090, 90091, 501621,
 ];
 
-/// One kind of refusal. Of two rows on one number or word the first that fits the grant and the provider counts.
+/// One kind of refusal. If two rows have the same number or word, the first that matches the grant and the provider is
+/// used.
 pub(super) struct Row {
     pub on: On,
     pub by: By,
@@ -29,7 +30,7 @@ pub(super) enum On {
     Words(&'static [&'static str]),
 }
 
-/// The grants a row is about.
+/// The grants that a row applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
     Any,
@@ -40,14 +41,14 @@ pub(super) enum By {
     ServiceAccount,
 }
 
-/// The providers a row is about.
+/// The providers that a row applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum At {
     Any,
     Google,
 }
 
-/// For a refusal that no row knows.
+/// The row for a refusal that no other row matches.
 pub(super) static UNKNOWN: Row = Row {
     on: On::Words(&[]),
     by: By::Any,

@@ -1,4 +1,4 @@
-//! Advice as admins read it: one text file a case in `tests/cases/advice`. `UPDATE=1` rewrites what is expected.
+//! Advice as admins read it: one text file per case in `tests/cases/advice`. `UPDATE=1` rewrites the expected files.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,14 +12,14 @@ use super::*;
 use crate::provider::CLOUDS;
 use crate::{Certificate, ClientCredential, Secret, SendSecret, ServiceKey};
 
-/// One file: a profile, and what goes wrong with it.
+/// One file: a profile and a failure.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// `None`: the profile is not known.
+    /// `None` if the profile is unknown.
     profile: Option<Registration>,
     login: Option<String>,
-    /// Whether everything that the tables know for this profile is printed.
+    /// Whether to print everything that the tables contain for this profile.
     #[serde(default)]
     tables: bool,
     /// The mailbox that Exchange Online commands are printed for.
@@ -171,7 +171,7 @@ fn only_a_person_can_end_a_refusal_by_signing_in() {
             Remedy::Admin,
             Remedy::Admin,
         ),
-        // An admin's consent makes the tokens good again without a new sign-in.
+        // After an admin's consent the tokens work again without a new sign-in.
         (
             "invalid_grant",
             &[65001],
@@ -200,7 +200,7 @@ fn only_a_person_can_end_a_refusal_by_signing_in() {
             Remedy::StayAway,
             Remedy::StayAway,
         ),
-        // A number that nobody knows leaves the word to decide; a known one wins over it.
+        // With an unknown number the word decides; a known number takes precedence.
         (
             "invalid_grant",
             &[1],
@@ -360,7 +360,7 @@ fn account(login: Option<&str>) -> Account {
     }
 }
 
-/// A profile of a provider, `google`, `custom` or one of Microsoft's clouds, and a grant.
+/// Returns a profile of a provider, `google`, `custom` or one of Microsoft's clouds, and a grant.
 pub(crate) fn profile(provider: &str, grant: &str) -> Profile {
     registered(&Registration {
         provider: provider.into(),
@@ -371,7 +371,7 @@ pub(crate) fn profile(provider: &str, grant: &str) -> Profile {
     })
 }
 
-/// A certificate that is good for 100 years.
+/// Returns a certificate that is valid for 100 years.
 pub(crate) fn certificate() -> ClientCredential {
     let pem = fs::read_to_string(cases().join("keys/test-app.pem")).unwrap();
     ClientCredential::Certificate(Arc::new(Certificate::from_pem(&Secret::new(pem)).unwrap()))

@@ -1,4 +1,5 @@
-//! Error words as data, for servers without numbers: the standards', Microsoft's and Google's. A new word is a new entry.
+//! Error words as data, for servers without numbers: those of the standards, Microsoft and Google. A new word is a new
+//! entry.
 
 use super::table::{
     ANOTHER_GRANT, At, By, GOOGLE_AUDIENCE, GOOGLE_CLIENTS, GOOGLE_DELEGATION, Row, words,

@@ -1,4 +1,5 @@
-//! Certificates that are trusted besides the system's: TLS takes a root for good whatever its dates say, and people do not.
+//! Trusted certificates in addition to the system's: TLS trusts a root regardless of its dates, but admins need a
+//! warning.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -8,11 +9,11 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{About, NOTICE_DAYS, Notice, day, step};
 
-/// Longest part of a certificate's name that is shown, in characters.
+/// The most characters of a part of a certificate's name that are shown.
 const NAME_CHARS: usize = 80;
 const CURE: &str = "ask the operator of that server for the CA certificate in use, and put it into the file named by tls.ca";
 
-/// A trusted certificate, as far as a person has to know of it.
+/// A trusted certificate, as described to people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// Its subject.
@@ -22,7 +23,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// `None` for one that cannot be read, which TLS refuses to trust by itself.
+    /// Returns `None` for a certificate that cannot be parsed, which TLS does not trust either.
     pub fn of(der: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let validity = certificate.validity();

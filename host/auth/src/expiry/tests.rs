@@ -1,4 +1,4 @@
-//! The judgement on accounts in every state, and what is told how long ahead.
+//! The status of accounts in every state, and how far ahead notices are given.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::advice::tests::{certificate, profile};
 use crate::vault::Access;
 use crate::{AccessToken, Secret, SendSecret};
 
-/// Noon, so that a day is neither rounded up nor down by accident.
+/// Returns noon, so that a day is not rounded up or down by accident.
 fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
@@ -81,7 +81,7 @@ fn a_person_has_to_sign_in_and_a_machine_has_not() {
     for grant in ["client-credentials", "password", "service-account"] {
         says(judged(&profile("global", grant), None), State::Ok, "");
     }
-    // An access token alone is a sign-in for as long as it lives.
+    // An access token alone is a sign-in until it expires.
     let mut record = Record {
         refresh_token: None,
         ..record()
@@ -118,7 +118,7 @@ fn a_failure_is_told_with_its_code_and_its_cure() {
     ] {
         assert!(found.1.contains(part), "{}", found.1);
     }
-    // Nobody can sign in where there is no person.
+    // Without a person, nobody can sign in.
     let found = judged(&profile("global", "password"), Some(&record));
     assert!(!found.1.contains("auth login"), "{}", found.1);
 
@@ -153,7 +153,7 @@ fn trouble_that_lasts_is_a_failure() {
             "(HTTP 503 Service Unavailable, since 2026-11-23T1",
         );
     }
-    // Nothing failed, and yet nobody renewed the token.
+    // Nothing failed, but nobody renewed the token.
     let mut record = Record {
         refresh_token: None,
         ..record()
@@ -216,7 +216,7 @@ fn a_secret_is_told_of_within_sixty_days_and_fails_after_its_day() {
         says(judged(&profile, Some(&old)), state, part);
         says(judged(&profile, None), state, part);
     }
-    // A token that came after that day shows that somebody changed the secret and not the day.
+    // A token received after that day shows that somebody changed the secret but not the date.
     let profile = with_secret_until(profile("global", "client-credentials"), "2026-11-01");
     says(
         judged(&profile, Some(&record())),
@@ -265,7 +265,7 @@ fn a_short_life_that_each_use_renews_is_no_news() {
     record.last_refresh = Some(now() - Span::new().hours(12));
     says(judged(&custom, Some(&record)), State::Expiring, "tomorrow");
 
-    // Google names a life only where no use renews it: an application in Testing.
+    // Google states a lifetime only if no use renews the token: an application in Testing.
     let google = profile("google", "authorization-code");
     record.last_refresh = Some(now());
     record.refresh_expires = Some(days(7));
@@ -368,7 +368,7 @@ fn vendors_dates_concern_whom_they_concern() {
         assert_eq!(ews(provider, scope), concerned, "{provider} {scope}");
     }
 
-    // Without scopes the needs tell.
+    // Without scopes the needs decide.
     let profiles = [profile("global", "client-credentials")];
     let accounts = [AccountUse {
         account: account(),

@@ -1,4 +1,4 @@
-//! The authorization code grant with PKCE (RFC 6749 section 4.1, RFC 7636): a person signs in in a browser.
+//! The authorization code grant with PKCE (RFC 6749 section 4.1, RFC 7636): a person signs in with a browser.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,8 @@ struct Exchange<'a> {
     scope: Option<String>,
 }
 
-/// The address of the sign-in page, with a fresh state and PKCE verifier. `scopes` are those of all resources that are needed.
+/// Returns the URL of the sign-in page, with a fresh state and PKCE verifier. `scopes` are those of all resources that are
+/// needed.
 pub(crate) fn begin(
     profile: &Profile,
     account: &Account,
@@ -31,7 +32,7 @@ pub(crate) fn begin(
     let page = AuthUrl::new(authorize_url.to_owned())
         .map_err(|error| unusable(account, format!("authorize_url: {error}")))?;
     let mut extras = extras(profile, account);
-    // Parameters of the configured address are not repeated (RFC 6749 section 3.1).
+    // Parameters of the configured URL are not repeated (RFC 6749 section 3.1).
     extras.retain(|(name, _)| page.url().query_pairs().all(|(said, _)| said != *name));
     let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
     let client = BasicClient::new(ClientId::new(profile.client_id.clone()))
@@ -67,7 +68,7 @@ pub(crate) async fn exchange(
     sign_in: &CodeSignIn,
     code: &Code,
 ) -> Result<Granted, AuthError> {
-    // Only Microsoft takes a scope here, which selects the first resource; the standard has none in this request.
+    // Only Microsoft accepts a scope here, which selects the first resource; the standard has none in this request.
     let scope = matches!(request.profile.provider, Provider::Microsoft(_))
         .then(|| with_identity(request.profile, request.scopes).join(" "));
     let grant = Exchange {

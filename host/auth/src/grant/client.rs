@@ -1,4 +1,4 @@
-//! How the application itself proves who it is in a token request: not at all, by its secret, or by a signed assertion.
+//! How the application proves its identity in a token request: not at all, by its secret, or by a signed assertion.
 
 use oauth2::basic::{BasicRevocationErrorResponse, BasicTokenIntrospectionResponse};
 use oauth2::{
@@ -14,8 +14,8 @@ use crate::{AuthError, ClientCredential, Secret, SendSecret};
 /// The type of a signed assertion of the application (RFC 7523 section 2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// The library's client with our own answer types, which keep what the standard ones drop. Its token and its device address are both
-/// the one asked.
+/// The library's client with our own response types, which keep fields that the standard ones drop. Its token URL and its
+/// device URL are both the URL of the request.
 pub(super) type OauthClient = Client<
     Denial,
     TokenAnswer,
@@ -29,13 +29,13 @@ pub(super) type OauthClient = Client<
     EndpointSet,
 >;
 
-/// A grant that the library does not know (RFC 6749 section 4.5): sent in place of the client credentials grant.
+/// A grant that the library does not support (RFC 6749 section 4.5), sent in place of the client credentials grant.
 pub(super) struct Extension<'a> {
     pub grant_type: &'static str,
     pub fields: Vec<(&'static str, &'a Secret)>,
 }
 
-/// The HTTP client of one token request. It completes the library's form on its way out.
+/// The HTTP client of one token request. It completes the library's form before sending.
 pub(super) struct Sender<'a> {
     exchange: &'a Exchange<'a>,
     extension: Option<Extension<'a>>,
@@ -60,7 +60,7 @@ impl Sender<'_> {
                 ("grant_type", Some(extension)) => {
                     fields.append_pair(&name, extension.grant_type);
                 }
-                // A service account has no client id, and the library always writes one.
+                // A service account has no client id, but the library always writes one.
                 ("client_id", _) if value.is_empty() => {}
                 _ => {
                     fields.append_pair(&name, &value);
@@ -79,7 +79,7 @@ impl Sender<'_> {
     }
 }
 
-/// One grant's request, as the library makes it of the client.
+/// A grant's request, built by the library from the client.
 pub(super) trait Ask: Sync {
     type Answer: Send;
 
@@ -90,8 +90,7 @@ pub(super) trait Ask: Sync {
     ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 }
 
-/// Sends `grant`. Where the server takes the secret for wrong or expired, the one from before a rotation is
-/// tried once.
+/// Sends `grant`. If the server considers the secret wrong or expired, the previous secret is tried once.
 pub(super) async fn ask<A: Ask>(
     request: &TokenRequest<'_>,
     extension: Option<Extension<'_>>,

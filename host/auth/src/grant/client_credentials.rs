@@ -6,7 +6,7 @@ use crate::AuthError;
 
 struct ClientCredentials<'a>(&'a TokenRequest<'a>);
 
-/// Asks for a new access token.
+/// Requests a new access token.
 pub(crate) async fn request(request: &TokenRequest<'_>) -> Result<Granted, AuthError> {
     let answer = ask(request, None, &ClientCredentials(request)).await?;
     granted(request.account, &answer)

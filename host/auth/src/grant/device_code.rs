@@ -1,4 +1,4 @@
-//! The device code grant (RFC 8628): a person types a short code on another device while we ask again and again.
+//! The device code grant (RFC 8628): a person types a short code on another device while we poll.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -14,20 +14,20 @@ use crate::sign_in::DeviceSignIn;
 use crate::{Account, AuthError, Profile, Provider, ServerRefusal};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// How much longer the pauses become when the server says so (RFC 8628 section 3.5).
+/// How much longer the pauses become if the server requests it (RFC 8628 section 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
 /// Accepted values of the server's polling interval.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 /// The longest wait for the person.
 const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// The longest pause after network trouble.
+/// The longest pause after network failures.
 const TROUBLE_MAX: Duration = Duration::from_secs(60);
 
 /// The result of one poll.
 enum Step {
-    /// The person is not done yet.
+    /// The person has not finished yet.
     Pending,
-    /// Not done yet, and the server wants longer pauses.
+    /// The person has not finished yet, and the server requests longer pauses.
     SlowDown,
     Granted(Granted),
 }
@@ -43,7 +43,7 @@ struct Begin<'a>(&'a TokenRequest<'a>);
 
 struct Poll<'a>(&'a TokenRequest<'a>);
 
-/// Asks for a code that the person is to type. `scopes` are those of all resources that are needed.
+/// Requests a code for the person to type. `scopes` are those of all resources that are needed.
 pub(crate) async fn begin(
     exchange: &Exchange<'_>,
     profile: &Profile,
@@ -76,7 +76,8 @@ fn sign_in(account: &Account, answer: &DeviceAuthorizationResponse<Message>) -> 
     }
 }
 
-/// Asks as often as the server allows, until the person is done, declined, or came too late. Network trouble is passed over.
+/// Polls as often as the server allows, until the person has finished or declined, or the code has expired. Network
+/// failures are ignored.
 pub(crate) async fn finish(
     request: &TokenRequest<'_>,
     sign_in: DeviceSignIn,
@@ -148,7 +149,7 @@ impl Ask for Poll<'_> {
 
     async fn ask(&self, client: &OauthClient, sender: &Sender<'_>) -> Result<TokenAnswer, Failure> {
         let mut request = client.exchange_client_credentials();
-        // Only Microsoft takes a scope here, which selects the first resource; the standard has none in this request.
+        // Only Microsoft accepts a scope here, which selects the first resource; the standard has none in this request.
         if matches!(self.0.profile.provider, Provider::Microsoft(_)) {
             let scopes = with_identity(self.0.profile, self.0.scopes);
             request = request.add_scopes(scopes.into_iter().map(Scope::new));

@@ -1,4 +1,4 @@
-//! Where to ask: the addresses of the configuration, or those that an issuer publishes (OpenID Connect Discovery 1.0).
+//! Discovery of endpoints: the configured URLs, or those that an issuer publishes (OpenID Connect Discovery 1.0).
 
 use oauth2::{AsyncHttpClient, HttpRequest};
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use super::{nonsense, not_exchanged, unusable};
 use crate::exchange::Exchange;
 use crate::{Account, AuthError, Endpoints, Profile};
 
-/// The addresses of one profile's authorization server.
+/// The URLs of one profile's authorization server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ResolvedEndpoints {
     pub authorize: Option<String>,
@@ -25,7 +25,7 @@ struct Document {
     device_authorization_endpoint: Option<String>,
 }
 
-/// The profile's addresses. Asks the issuer where the configuration names one, and nobody otherwise.
+/// Returns the profile's URLs. Sends a request only if the configuration names an issuer.
 pub(crate) async fn resolve(
     exchange: &Exchange<'_>,
     profile: &Profile,
@@ -79,7 +79,7 @@ async fn discover(
 }
 
 fn endpoints(issuer: &Url, published: Document) -> Result<ResolvedEndpoints, String> {
-    // Section 4.3: else a document could be passed off as another issuer's.
+    // Section 4.3: otherwise a document could be passed off as another issuer's.
     if Url::parse(&published.issuer).as_ref() != Ok(issuer) {
         return Err("it is another issuer's".into());
     }
@@ -105,7 +105,7 @@ fn endpoints(issuer: &Url, published: Document) -> Result<ResolvedEndpoints, Str
     })
 }
 
-/// Whether a secret may be sent there: over TLS, or without leaving this machine.
+/// Returns whether a secret may be sent to this URL: over TLS, or without leaving this machine.
 fn is_safe(url: &Url) -> bool {
     match url.scheme() {
         "https" => url.has_host(),

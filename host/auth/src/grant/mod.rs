@@ -1,4 +1,4 @@
-//! The ways to get a token, one file a grant, and what their answers have in common.
+//! The grants, one file each, and the handling of their responses.
 
 pub(crate) mod authorization_code;
 mod client;
@@ -31,7 +31,7 @@ pub(crate) struct TokenRequest<'a> {
     pub exchange: &'a Exchange<'a>,
     pub profile: &'a Profile,
     pub account: &'a Account,
-    /// The token address, as configured or discovered.
+    /// The token URL, as configured or discovered.
     pub token_url: &'a Url,
     /// One resource's scopes.
     pub scopes: &'a [String],
@@ -39,24 +39,24 @@ pub(crate) struct TokenRequest<'a> {
 
 /// The result of a grant.
 pub(crate) struct Granted {
-    /// The failure of an answer with a valid refresh token and an invalid access token: the refresh token replaced the one that
+    /// Fails for a response with a valid refresh token but an invalid access token. The refresh token replaced the one that
     /// was sent, so it must be kept.
     pub token: Result<AccessToken, AuthError>,
     /// The lifetime that the server states, if any.
     pub lifetime: Option<Duration>,
-    /// `None` when the answer has none; a refresh token that was sent then stays valid.
+    /// `None` if the response has none; a refresh token that was sent then stays valid.
     pub refresh_token: Option<Secret>,
     pub refresh_lifetime: Option<Duration>,
     /// The user who signed in, from the identity token's `preferred_username`, `upn`, `email` or `sub`.
     pub identity: Option<String>,
 }
 
-/// A token answer (RFC 6749 section 5.1), read field by field: an invalid field counts as absent, so that it does not cost the refresh
-/// token. Microsoft's v1 endpoint writes `expires_in` as a string.
+/// A token response (RFC 6749 section 5.1), parsed field by field: an invalid field counts as absent, so that the refresh
+/// token is not lost with it. Microsoft's v1 endpoint writes `expires_in` as a string.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(from = "Map<String, Value>")]
 pub(crate) struct TokenAnswer {
-    /// Empty when absent.
+    /// Empty if absent.
     access_token: oauth2::AccessToken,
     token_type: BasicTokenType,
     expires_in: Option<u64>,
@@ -82,7 +82,7 @@ impl From<Map<String, Value>> for TokenAnswer {
             refresh_token: text(&mut answer, "refresh_token")
                 .filter(|token| !token.is_empty())
                 .map(RefreshToken::new),
-            // Microsoft's and Google's word, and Keycloak's.
+            // The name used by Microsoft and Google, and Keycloak's.
             refresh_expires_in: ["refresh_token_expires_in", "refresh_expires_in"]
                 .iter()
                 .find_map(|name| answer.get(*name).and_then(seconds)),
@@ -115,8 +115,8 @@ impl TokenResponse for TokenAnswer {
     }
 }
 
-/// A denial (RFC 6749 section 5.2) with Microsoft's additions. Only its error word has to be there: a field of an odd type counts as
-/// absent, since the word alone decides whether a token is sent again.
+/// A denial (RFC 6749 section 5.2) with Microsoft's additions. Only its error word is required: a field of an unexpected
+/// type counts as absent, since the word alone decides whether a token is sent again.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(try_from = "Map<String, Value>")]
 pub(crate) struct Denial {
@@ -152,7 +152,7 @@ impl fmt::Display for Denial {
 impl ErrorResponse for Denial {}
 
 impl Denial {
-    /// Takes out what a server quotes of the request's secrets. A word that decides what is done stays as it is.
+    /// Removes secrets of the request that the server quotes. A word that decides the handling stays unchanged.
     pub(crate) fn clean(&mut self, sent: &TraceRedactor) {
         const OF_THE_PROTOCOL: [&str; 4] = [
             "authorization_pending",
@@ -168,7 +168,7 @@ impl Denial {
         }
     }
 
-    /// Whether the standard or Microsoft's documentation calls this error temporary.
+    /// Returns whether the standard or Microsoft's documentation calls this error temporary.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(
             self.error.as_str(),
@@ -176,12 +176,12 @@ impl Denial {
         ) || self.error_codes.iter().any(|code| PASSING.contains(code))
     }
 
-    /// Microsoft takes us for a client in a loop: asking on would prolong it.
+    /// Returns whether Microsoft considers us a client in a loop; further requests would prolong that.
     pub(crate) fn is_loop(&self) -> bool {
         self.error_codes.contains(&50196)
     }
 
-    /// The server takes the client secret for wrong or expired.
+    /// Returns whether the server considers the client secret wrong or expired.
     fn doubts_secret(&self) -> bool {
         const WRONG_OR_EXPIRED: [u32; 2] = [7000215, 7000222];
         self.error == "invalid_client"
@@ -192,7 +192,7 @@ impl Denial {
     }
 }
 
-/// How a request through the library ends without an answer.
+/// A request through the library that failed.
 type Failure = RequestTokenError<ExchangeError, Denial>;
 
 impl TokenRequest<'_> {
@@ -201,14 +201,14 @@ impl TokenRequest<'_> {
     }
 }
 
-/// Takes the tokens out of an answer that is of no use without an access token.
+/// Extracts the tokens from a response that is useless without an access token.
 pub(crate) fn granted(account: &Account, answer: &TokenAnswer) -> Result<Granted, AuthError> {
     let token = bearer(account, answer)?;
     Ok(received(answer, Ok(token)))
 }
 
-/// As [`granted`], for an answer to a refresh token: a new refresh token counts even beside a bad access token, since the old one may
-/// be used up.
+/// Like [`granted`], for the response to a refresh token: a new refresh token counts even if the access token is invalid,
+/// since the old one may be used up.
 pub(crate) fn refreshed(account: &Account, answer: &TokenAnswer) -> Result<Granted, AuthError> {
     match bearer(account, answer) {
         Err(error) if answer.refresh_token.is_none() => Err(error),
@@ -218,7 +218,7 @@ pub(crate) fn refreshed(account: &Account, answer: &TokenAnswer) -> Result<Grant
 
 fn bearer(account: &Account, answer: &TokenAnswer) -> Result<AccessToken, AuthError> {
     let token = answer.access_token.secret();
-    // A token goes into SASL and HTTP headers: RFC 6750 section 2.1 allows only visible characters.
+    // A token is sent in SASL and HTTP headers: RFC 6750 section 2.1 allows only visible characters.
     if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(nonsense(
             account,
@@ -239,7 +239,7 @@ fn received(answer: &TokenAnswer, token: Result<AccessToken, AuthError>) -> Gran
             .refresh_token
             .as_ref()
             .map(|token| Secret::new(token.secret().as_str())),
-        // Keycloak writes 0 for a refresh token without an end.
+        // Keycloak writes 0 for a refresh token that does not expire.
         refresh_lifetime: answer
             .refresh_expires_in
             .filter(|secs| *secs > 0)
@@ -248,7 +248,7 @@ fn received(answer: &TokenAnswer, token: Result<AccessToken, AuthError>) -> Gran
     }
 }
 
-/// Folds the library's error into ours. Parts of the answer's body are never shown: it may hold a token.
+/// Converts the library's error into ours. Parts of the response body are never included: it may contain a token.
 pub(crate) fn failed(account: &Account, error: Failure) -> AuthError {
     match error {
         RequestTokenError::ServerResponse(denial) => AuthError::Refused {
@@ -262,7 +262,7 @@ pub(crate) fn failed(account: &Account, error: Failure) -> AuthError {
         },
         RequestTokenError::Request(error) => not_exchanged(account, error),
         RequestTokenError::Parse(error, _) => {
-            // Only the place: serde's own message may quote a value.
+            // Only the position: serde's own message may quote a value.
             let inner = error.inner();
             let place = format!(
                 "an answer that is no JSON of an authorization server, at `{}` (line {} column {})",
@@ -276,7 +276,7 @@ pub(crate) fn failed(account: &Account, error: Failure) -> AuthError {
     }
 }
 
-/// Folds what the exchange says into our error.
+/// Converts the error of the exchange into ours.
 pub(crate) fn not_exchanged(account: &Account, error: ExchangeError) -> AuthError {
     match error {
         ExchangeError::Transient {
@@ -305,7 +305,7 @@ pub(crate) fn unusable(account: &Account, reason: impl Into<String>) -> AuthErro
     }
 }
 
-/// The scopes with those that add the user's identity. Configured scopes are requested unchanged.
+/// Returns the scopes with those that request the user's identity. Configured scopes are requested unchanged.
 fn with_identity(profile: &Profile, scopes: &[String]) -> Vec<String> {
     let mut asked = scopes.to_vec();
     if matches!(profile.provider, Provider::Microsoft(_)) && profile.scopes.is_none() {
@@ -314,10 +314,10 @@ fn with_identity(profile: &Profile, scopes: &[String]) -> Vec<String> {
     asked
 }
 
-/// The longest text of a server that is shown, in characters.
+/// The most characters of a server's text that are shown.
 const SHOWN_CHARS: usize = 1000;
 
-/// A server's text as it may be shown: bounded, on one line, without control characters.
+/// Returns a server's text for display: bounded, on one line, without control characters.
 pub(crate) fn shortened(text: &str) -> String {
     harmless_chars(text).take(SHOWN_CHARS).collect()
 }
@@ -335,7 +335,7 @@ fn identity(token: &Secret) -> Option<String> {
         .map(shortened)
 }
 
-/// Seconds as a number or a text.
+/// Returns seconds given as a number or a string.
 fn seconds(value: &Value) -> Option<u64> {
     match value {
         Value::String(text) => text.trim().parse().ok(),
@@ -346,7 +346,7 @@ fn seconds(value: &Value) -> Option<u64> {
     }
 }
 
-/// Numbers, or texts of digits, in a list or alone.
+/// Returns numbers given as numbers or strings of digits, in a list or alone.
 fn numbers(value: &Value) -> Vec<u32> {
     match value {
         Value::Array(values) => values.iter().flat_map(number).collect(),
@@ -358,7 +358,7 @@ fn number(value: &Value) -> Option<u32> {
     seconds(value).and_then(|number| number.try_into().ok())
 }
 
-/// Takes out a field that is a text.
+/// Removes a string field and returns it.
 fn text(fields: &mut Map<String, Value>, name: &str) -> Option<String> {
     match fields.remove(name) {
         Some(Value::String(text)) => Some(text),

@@ -1,4 +1,5 @@
-//! The password grant (RFC 6749 section 4.3): a user's name and password from the configuration. It knows no second factor.
+//! The password grant (RFC 6749 section 4.3): a user's name and password from the configuration. It does not support a
+//! second factor.
 
 use oauth2::{ResourceOwnerPassword, ResourceOwnerUsername};
 
@@ -12,7 +13,7 @@ struct Password<'a> {
     password: ResourceOwnerPassword,
 }
 
-/// Asks for a token with the profile's user name and password.
+/// Requests a token with the profile's user name and password.
 pub(crate) async fn request(request: &TokenRequest<'_>) -> Result<Granted, AuthError> {
     let Grant::Password { username, password } = &request.profile.grant else {
         return Err(unusable(request.account, "it has no password grant"));

@@ -11,7 +11,7 @@ struct Refresh<'a> {
     refresh_token: RefreshToken,
 }
 
-/// Asks for a new access token, and takes the new refresh token where the server rotates it.
+/// Requests a new access token, and accepts the new refresh token if the server rotates it.
 pub(crate) async fn request(
     request: &TokenRequest<'_>,
     refresh_token: &Secret,

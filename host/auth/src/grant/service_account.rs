@@ -6,10 +6,10 @@ use crate::{AuthError, Grant};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// The assertion carries the scopes, not the form.
+/// The assertion, not the form, contains the scopes.
 struct ServiceAccount;
 
-/// Asks for a token of the account's login.
+/// Requests a token for the account's login.
 pub(crate) async fn request(request: &TokenRequest<'_>) -> Result<Granted, AuthError> {
     let Grant::ServiceAccount(key) = &request.profile.grant else {
         return Err(unusable(request.account, "it has no service account"));

@@ -1,4 +1,4 @@
-//! What the grants make of answers; what they send is seen by the stand's server.
+//! How the grants handle responses; the requests they send are checked by the stand's server.
 
 use serde_json::{Value, json};
 
@@ -202,13 +202,13 @@ fn a_refusal_is_shown_bounded_and_on_one_line() {
     assert!(!description.contains(char::is_control));
 }
 
-/// The library's callers cannot send one code twice, and a browser's back button can.
+/// The library's callers cannot send one code twice, but a browser's back button can.
 #[tokio::test]
 async fn a_code_that_was_used_is_refused() {
     use postroom_stand::{PASSWORD, PUBLIC_CLIENT_ID, Stand};
     use rustls::pki_types::pem::PemObject;
 
-    // It blocks while it starts, which a runtime's own thread may not.
+    // It blocks during its start, which is not allowed on a runtime's own thread.
     let stand = std::thread::spawn(|| Stand::shared().unwrap());
     let stand = stand.join().unwrap();
     let mut roots = rustls::RootCertStore::empty();

@@ -18,13 +18,13 @@ const KEPT: Duration = Duration::from_secs(60);
 /// The state of an application at its authorization server.
 #[derive(Default)]
 pub(super) struct Client {
-    /// A request of this process was not refused on the application's account.
+    /// Whether a request of this process was answered without a refusal of the application.
     is_known: bool,
     refused: Option<Refused>,
     /// Refusals in a row.
     attempts: u32,
     told: Option<AuthError>,
-    /// How often it worked again.
+    /// How often the application has recovered.
     recoveries: u64,
 }
 
@@ -36,7 +36,7 @@ struct Refused {
 }
 
 impl Client {
-    /// The refusal for one who asked at `asked`.
+    /// Returns the refusal for a caller that started waiting at `asked`.
     fn refusal(&self, asked: Instant) -> Option<AuthError> {
         let refused = self.refused.as_ref()?;
         let lasts = refused.until.is_none_or(|until| Instant::now() < until);
@@ -45,8 +45,8 @@ impl Client {
 }
 
 impl Registration {
-    /// Lets a request of one of the accounts through. While it is unknown whether the server takes the application, one account
-    /// asks and the others wait for its answer, of which the guard is a part.
+    /// Admits a request of one of the accounts. While it is unknown whether the server accepts the application, one account
+    /// sends its request and the others wait for the result, for which this one holds the guard.
     pub(super) async fn pass(
         &self,
         env: &Env,
@@ -76,7 +76,7 @@ impl Registration {
         Ok(Some(gate))
     }
 
-    /// Notes how a request ended.
+    /// Records how a request ended.
     pub(super) fn answered<T>(&self, env: &Env, outcome: &Result<T, AuthError>) {
         match outcome {
             Err(error) if is_of_client(error, &self.profile) => {
@@ -90,7 +90,7 @@ impl Registration {
         }
     }
 
-    /// The server took the application at that time.
+    /// Records that the server accepted the application at that time.
     pub(super) fn works(&self, env: &Env, when: Timestamp) {
         let mut client = self.client();
         if client.refused.as_ref().is_some_and(|it| when <= it.when) {
@@ -107,7 +107,7 @@ impl Registration {
         }
     }
 
-    /// How long the pause after this error is, when it is one of the application; and which recovery ends it.
+    /// Returns the length of the pause after this error, if it concerns the application, and the recovery that ends it.
     pub(super) fn pause_of(&self, error: &AuthError) -> Option<(Option<Duration>, u64)> {
         if !is_of_client(error, &self.profile) {
             return None;
@@ -144,7 +144,7 @@ impl Registration {
         });
     }
 
-    /// The refusal that an earlier process met, and how much longer it counts.
+    /// Returns the refusal that an earlier process received, and how much longer it counts.
     async fn kept_refusal(&self, env: &Env) -> Option<(Failure, Duration)> {
         let (vault, accounts) = (env.vault.clone(), self.accounts.clone());
         let records = blocking(move || -> Vec<Record> {
@@ -161,7 +161,7 @@ impl Registration {
         let seed = env.random.hash_one(&self.profile.name);
         let pause = env.retry.pause(&error, &self.profile.grant, 1, seed)?;
         let pause = if stays_away { pause } else { pause.min(KEPT) };
-        // A clock that was set back gives no age.
+        // If the clock was set back, there is no age.
         let age = Duration::try_from(Timestamp::now().duration_since(failure.at)).ok()?;
         let left = pause.checked_sub(age).filter(|left| !left.is_zero())?;
         let same_credential = records.iter().any(|record| {
@@ -172,7 +172,7 @@ impl Registration {
     }
 }
 
-/// The newest refusal of the application among the records of its accounts, unless it worked since.
+/// Returns the newest refusal of the application among the records of its accounts, unless it has recovered since.
 pub(super) fn refusal_of_client<'a>(
     records: impl Iterator<Item = &'a Record> + Clone,
     profile: &Profile,
@@ -187,15 +187,15 @@ pub(super) fn refusal_of_client<'a>(
     .filter(|failure| worked.is_none_or(|worked| worked < failure.at))
 }
 
-/// Whether the server refused the application itself, not one account.
+/// Returns whether the server refused the application itself, not one account.
 pub(super) fn is_of_client(error: &AuthError, profile: &Profile) -> bool {
     let AuthError::Refused { refusal, .. } = error else {
         return false;
     };
     let ServerRefusal { error, codes, .. } = &**refusal;
-    // A secret that is wrong or expired, a certificate that is unknown, a client in a loop.
+    // A wrong or expired secret, an unknown certificate, a client in a loop.
     const ANYWHERE: [u32; 4] = [7_000_215, 7_000_222, 700_027, 50_196];
-    // An application that a directory does not know, or does not allow this.
+    // An application that a directory does not know or does not allow.
     const IN_ONE_DIRECTORY: [u32; 2] = [700_016, 7_000_229];
     if codes.iter().any(|code| ANYWHERE.contains(code)) {
         return true;
@@ -208,12 +208,12 @@ pub(super) fn is_of_client(error: &AuthError, profile: &Profile) -> bool {
     }
 }
 
-/// Whether what one account's directory says of the application holds for all of them.
+/// Returns whether one account's directory speaks for all accounts of the application.
 fn is_of_one_directory(profile: &Profile) -> bool {
     const OF_SEVERAL: [&str; 3] = ["common", "organizations", "consumers"];
     let directory = profile.directory.as_deref();
     match profile.provider {
-        // Each Workspace lets a service account in, or does not.
+        // Each Workspace admits a service account or does not.
         _ if matches!(profile.grant, Grant::ServiceAccount(_)) => false,
         Provider::Microsoft(_) => directory.is_some_and(|it| !OF_SEVERAL.contains(&it)),
         _ => true,

@@ -1,4 +1,4 @@
-//! Keeping tokens fresh: those in use are renewed ahead of their end, and sign-ins by other processes are noticed.
+//! Token keeper: renews the tokens in use ahead of their expiry, and notices sign-ins by other processes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use super::slot::{Next, Slot};
 use super::{Tokens, blocking, renewal};
 use crate::{Account, advice};
 
-/// How many renewals are under way at a time.
+/// The most renewals at a time.
 const AT_A_TIME: usize = 8;
-/// How often the vault's files are looked at.
+/// How often the vault's files are checked.
 const LOOK: Duration = Duration::from_secs(2);
-/// How often storing a token that the vault did not take is tried again at the end.
+/// The pause between tries, at shutdown, to store a token that the vault did not accept.
 const SAVE_RETRY: Duration = Duration::from_millis(500);
 
 /// An account and one of its sets of scopes.
 type Work = (Account, Vec<String>);
 
 impl Tokens {
-    /// Renews the tokens in use ahead of their end and notices sign-ins by other processes, until stopped. Then waits for the
-    /// requests under way, so that none of their answers is lost.
+    /// Renews the tokens in use ahead of their expiry and notices sign-ins by other processes, until stopped. Then waits
+    /// for the running requests, so that none of their responses is lost.
     pub async fn keep(&self, stop: CancellationToken) {
         let mut running = FuturesUnordered::new();
         let mut under_way: HashSet<Work> = HashSet::new();
@@ -57,8 +57,8 @@ impl Tokens {
         self.finish().await;
     }
 
-    /// Waits for the requests under way and stores what could not be stored yet, so that none of their answers is lost: the last
-    /// thing before the process ends.
+    /// Waits for the running requests and stores what could not be stored yet, so that none of their responses is lost. It
+    /// is the last step before the process ends.
     pub async fn finish(&self) {
         self.under_way.close();
         let longest = renewal::longest(&self.env);
@@ -72,7 +72,7 @@ impl Tokens {
         futures::future::join_all(saved).await;
     }
 
-    /// Stores a refresh token that is in memory only. The timeout of a request is its time, too.
+    /// Stores a refresh token that is in memory only. The time limit is that of a request.
     async fn save(&self, slot: &Slot) {
         let deadline = Instant::now() + self.env.limits.timeout;
         while slot.has_unsaved_sign_in() {
@@ -93,7 +93,7 @@ impl Tokens {
         }
     }
 
-    /// Takes over what other processes did to the files of tokens in use: a sign-out there ends them here.
+    /// Adopts changes by other processes to the files of tokens in use; a sign-out there ends the tokens here.
     async fn follow(&self) {
         let mut watched = Vec::new();
         for slot in self.slots.values() {
@@ -115,7 +115,7 @@ impl Tokens {
                 if stamp == known {
                     continue;
                 }
-                // An unreadable record is no sign-out.
+                // An unreadable record is not a sign-out.
                 if let Ok(record) = vault.read(account) {
                     let record =
                         record.filter(|it| renewal::serves(it, &slot.registration.profile));
@@ -162,13 +162,13 @@ impl Tokens {
                 .map(|(slot, scopes, _)| (slot, scopes)),
             );
         }
-        // Work that found no place is looked at when a place is free, or soon.
+        // Work that found no free place is checked when a place becomes free, or soon.
         let soon = if due.is_empty() { Duration::ZERO } else { SOON };
         (due, look_again.saturating_duration_since(now).max(soon))
     }
 }
 
-/// Between two looks at work that is under way or waits for a place.
+/// The pause between two checks of work that is running or waits for a place.
 const SOON: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
@@ -181,7 +181,7 @@ mod tests {
     async fn the_end_waits_as_long_as_another_process_would() {
         let folder = tempfile::tempdir().unwrap();
         let vault = Vault::open(folder.path(), VaultKey::random().unwrap()).unwrap();
-        // The client asks nobody, and yet wants a provider.
+        // The client sends no request, but needs a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let timeout = Duration::from_millis(10);

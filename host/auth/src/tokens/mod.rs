@@ -1,4 +1,4 @@
-//! The tokens in use: one refresh at a time per account, kept in the vault before they are used, renewed ahead of their end.
+//! The tokens in use: one refresh at a time per account, stored in the vault before use, renewed ahead of their expiry.
 
 mod client;
 mod keeper;
@@ -37,18 +37,18 @@ pub struct Tokens {
     registrations: HashMap<String, Arc<Registration>>,
     accounts: Vec<AccountUse>,
     slots: HashMap<Account, Arc<Slot>>,
-    /// The requests under way. They are finished and stored even when those who wait for them go away.
+    /// The running requests. They are finished and stored even if their callers go away.
     under_way: TaskTracker,
 }
 
-/// The moments of a refresh between which a crash must lose nothing; told to [`Tokens::on_step`]'s observer.
+/// The steps of a refresh at which a crash must lose nothing, reported to the observer of [`Tokens::on_step`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshStep {
-    /// The vault says that a refresh began; nothing was sent.
+    /// The vault records that a refresh started; nothing was sent.
     Begun,
-    /// The answer is here and not yet stored.
+    /// The response has arrived and is not yet stored.
     Received,
-    /// The answer is durable and not yet used.
+    /// The response is durable and not yet used.
     Stored,
 }
 
@@ -60,15 +60,15 @@ struct Env {
     trace: Option<Trace>,
     retry: RetryPolicy,
     observer: Option<fn(RefreshStep)>,
-    /// Failures are reported by the caller only.
+    /// Whether only the caller reports failures.
     quiet: bool,
     vault: Arc<Vault>,
-    /// Makes delays differ between accounts and between processes.
+    /// The source of randomness, so that delays differ between accounts and between processes.
     random: RandomState,
 }
 
 impl Tokens {
-    /// `http` must follow no redirects: a token request carries a secret.
+    /// Creates the tokens. `http` must not follow redirects: a token request contains a secret.
     pub fn new(
         http: reqwest::Client,
         profiles: Vec<Profile>,
@@ -118,7 +118,7 @@ impl Tokens {
         self
     }
 
-    /// Records the address and the outcome of each request from now on.
+    /// Records the URL and the outcome of each request from now on.
     pub fn with_trace(mut self, trace: Trace) -> Self {
         Arc::make_mut(&mut self.env).trace = Some(trace);
         self
@@ -129,7 +129,7 @@ impl Tokens {
         self
     }
 
-    /// Writes no failure and no recovery to the log: for commands that tell their outcome themselves.
+    /// Writes no failure and no recovery to the log; for commands that report their outcome themselves.
     pub fn quiet(mut self) -> Self {
         Arc::make_mut(&mut self.env).quiet = true;
         self
@@ -141,8 +141,8 @@ impl Tokens {
         self
     }
 
-    /// Returns a token that stays valid for a while. There is one request at a time per account; concurrent callers share its outcome,
-    /// a token or a failure.
+    /// Returns a token that stays valid for a while. There is one request at a time per account; concurrent callers share
+    /// its outcome, a token or a failure.
     pub async fn access_token(
         &self,
         account: &Account,
@@ -154,8 +154,8 @@ impl Tokens {
         self.token(slot, &scopes).await
     }
 
-    /// Forgets a token that a server refused, unless a newer one has taken its place. Where the newest ones were refused as well
-    /// ([`RetryPolicy::rejections`]) the fault lies elsewhere, and the token stays.
+    /// Discards a token that a server refused, unless a newer one has replaced it. If the newest tokens were refused as
+    /// well ([`RetryPolicy::rejections`]), the fault lies elsewhere, and the token stays.
     pub async fn reject(&self, account: &Account, token: &AccessToken) {
         if let Some(slot) = self.slots.get(account) {
             let apart = self.env.retry.rejections;
@@ -165,8 +165,8 @@ impl Tokens {
         }
     }
 
-    /// Changes whenever this account, which had failed, works again. One that the configuration does not use has no news: waiting
-    /// for it fails at once.
+    /// Returns a receiver that changes whenever this account recovers from a failure. For an account that the configuration
+    /// does not use, waiting fails at once.
     pub fn recovered(&self, account: &Account) -> watch::Receiver<u64> {
         match self.slots.get(account) {
             Some(slot) => slot.recovered.subscribe(),
@@ -182,7 +182,7 @@ impl Tokens {
         &self.accounts
     }
 
-    /// Every account's state as the vault has it, without asking anybody.
+    /// Returns every account's state as stored in the vault, without sending a request.
     pub fn statuses(&self, now: Timestamp) -> Result<Vec<Status>, AuthError> {
         let mut statuses = Vec::new();
         let mut records = Vec::new();
@@ -226,7 +226,7 @@ impl Tokens {
             fresh: || slot.memory().track(scopes).fresh(),
             good: || slot.memory().track(scopes).good(),
             failed: || {
-                // A look at the file's date, nothing that waits for a disk.
+                // Reads only the file's date, which does not wait for a disk.
                 let stamp = self.env.vault.stamp(&slot.used.account);
                 let recoveries = slot.registration.recoveries();
                 slot.memory().track(scopes).paused(asked, stamp, recoveries)
@@ -244,7 +244,7 @@ impl Tokens {
         slot.turn.share(known, request).await
     }
 
-    /// Runs work to its end, whether or not this future is dropped on the way.
+    /// Runs work to its end, even if this future is dropped.
     async fn finished<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -278,7 +278,7 @@ impl Slot {
         self.status_of(record.as_ref().map(Option::as_ref), None, now)
     }
 
-    /// `shared` is the refusal of the application that another account met.
+    /// Returns the status of an account. `shared` is the refusal of the application that another account received.
     fn status_of(
         &self,
         record: Result<Option<&Record>, &VaultError>,
@@ -306,7 +306,7 @@ impl Slot {
     }
 }
 
-/// Runs work that waits for the disk where it holds up nobody.
+/// Runs work that waits for the disk on a thread for blocking work.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,

@@ -1,4 +1,4 @@
-//! A profile in use, with the addresses of its authorization server, found once for all its accounts.
+//! A profile in use, with the endpoints of its authorization server, discovered once for all its accounts.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,15 +17,15 @@ use crate::{Account, AuthError, ClientCredential, Endpoints, Grant, Profile, Sec
 
 pub(super) struct Registration {
     pub(super) profile: Profile,
-    /// Those that use it.
+    /// The accounts that use it.
     pub(super) accounts: Vec<Account>,
-    /// A digest of what the application proves itself by.
+    /// A digest of the application's credential.
     pub(super) credential: String,
-    /// The holder makes the request for all of them.
+    /// The lock whose holder makes the discovery request for all.
     pub(super) gate: Mutex<()>,
     client: std::sync::Mutex<Client>,
     found: Mutex<Found>,
-    /// An invalid lifetime is logged once.
+    /// Whether an invalid lifetime was already logged.
     has_warned: AtomicBool,
 }
 
@@ -48,12 +48,12 @@ impl Registration {
         }
     }
 
-    /// Never held while waiting for anything.
+    /// Returns the application's state. The lock is never held while waiting for anything.
     pub(super) fn client(&self) -> std::sync::MutexGuard<'_, Client> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says once that tokens live shorter than is believed.
+    /// Logs once that the stated lifetime of tokens is too short to be believed.
     pub(super) fn warn_of_lifetime(&self, stated: Duration, taken: Duration) {
         if !self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -65,7 +65,8 @@ impl Registration {
         }
     }
 
-    /// The profile's addresses. The issuer is asked once; who waited while that failed shares the failure.
+    /// Returns the profile's endpoints. The issuer is requested once; callers that waited while that failed share the
+    /// failure.
     pub(super) async fn endpoints(
         &self,
         env: &Env,
@@ -99,8 +100,8 @@ impl Registration {
 }
 
 impl Profile {
-    /// A digest of what tells the registration from others: where it asks, and as which application. What was received for one is
-    /// never sent for another.
+    /// Returns a digest that identifies the registration: the endpoints and the application. Tokens received for one
+    /// registration are never sent for another.
     pub fn registration(&self) -> String {
         let (kind, url) = match &self.endpoints {
             Endpoints::Fixed { token, .. } => ("token", token),
@@ -112,7 +113,7 @@ impl Profile {
     }
 }
 
-/// It is kept in the vault, sealed, to tell whether a secret was changed since it was refused.
+/// Returns the digest stored in the vault, encrypted, which shows whether a secret was changed since it was refused.
 fn credential(profile: &Profile) -> String {
     let proof: Vec<&str> = match &profile.client {
         ClientCredential::None => Vec::new(),
@@ -138,12 +139,12 @@ fn credential(profile: &Profile) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, parts.join("\0").as_bytes()))
 }
 
-/// Whether what the record holds was received for this very registration.
+/// Returns whether the contents of the record were received for this registration.
 pub(crate) fn is_of(record: &Record, profile: &Profile) -> bool {
     record.registration.as_ref() == Some(&profile.registration())
 }
 
-/// The same failure, said of another account of the profile.
+/// Returns the same failure for another account of the profile.
 pub(super) fn of_account(mut error: AuthError, of: &Account) -> AuthError {
     match &mut error {
         AuthError::UnknownProfile { .. } => {}

@@ -1,5 +1,5 @@
-//! One token request from the vault to the vault: what another process received is taken over, what is received is durable
-//! before it is used.
+//! One token request, from the vault to the vault: tokens that another process received are adopted, and received
+//! tokens are durable before they are used.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::grant::{Granted, TokenRequest, client_credentials, password, refresh,
 use crate::vault::{Access, Cause, Failure, Held, Record, Stamp, VaultError};
 use crate::{AccessToken, Account, AuthError, Grant, Profile, Remedy, Secret, advice};
 
-/// A lifetime that no server stated.
+/// The assumed lifetime if no server states one.
 const LIFETIME_UNSTATED: Duration = Duration::from_secs(5 * 60);
-/// A shorter one is not believed: a token would be asked for without end.
+/// The shortest lifetime that is believed: with a shorter one tokens would be requested without end.
 const LIFETIME_MIN: Duration = Duration::from_secs(5);
-/// How often another process's hold on the account is looked at.
+/// How often another process's lock on the account is checked.
 const HOLD_RETRY: Duration = Duration::from_millis(20);
-/// Time that a holder needs besides its requests.
+/// The time that a lock holder needs besides its requests.
 const HOLD_MARGIN: Duration = Duration::from_secs(10);
 
-/// Gets a token and records the outcome. The caller holds the account's turn. With `anew` it requests one whatever is stored and whatever
-/// failed before. After a failure an unexpired token is returned.
+/// Obtains a token and records the outcome. The caller holds the account's turn. With `anew` it requests one regardless of
+/// stored tokens and earlier failures. After a failure, an unexpired token is returned.
 pub(super) async fn renew(
     env: &Env,
     slot: &Slot,
@@ -59,12 +59,13 @@ pub(super) async fn renew(
     }
 }
 
-/// The longest that a request holds an account: a discovery, the request, and the one with the second secret.
+/// Returns the longest time that a request may hold an account: a discovery, the request, and the one with the second
+/// secret.
 pub(super) fn longest(env: &Env) -> Duration {
     3 * env.limits.timeout + HOLD_MARGIN
 }
 
-/// Takes the account, so that no other process asks meanwhile.
+/// Locks the account, so that no other process requests tokens meanwhile.
 pub(super) async fn hold(env: &Env, account: &Account) -> Result<Arc<Held>, AuthError> {
     let deadline = Instant::now() + longest(env);
     loop {
@@ -86,7 +87,7 @@ pub(super) async fn hold(env: &Env, account: &Account) -> Result<Arc<Held>, Auth
     }
 }
 
-/// Writes a record; durable when this returns.
+/// Writes a record, which is durable when this returns.
 pub(super) async fn write(
     account: &Account,
     held: &Arc<Held>,
@@ -98,7 +99,7 @@ pub(super) async fn write(
         .map_err(|error| of_vault(account, error))
 }
 
-/// Puts what was granted into the record, where it takes the place of what it replaces.
+/// Enters what was granted into the record, replacing the earlier values.
 pub(super) fn enter(
     record: &mut Record,
     registration: &Registration,
@@ -138,7 +139,7 @@ pub(super) fn enter(
     record.grant = profile.grant.name().into();
     record.registration = Some(profile.registration());
     record.identity = granted.identity.or(record.identity.take());
-    // A grant that needs no person stores no refresh token: one secret less.
+    // A grant that needs no person stores no refresh token, which is one secret less.
     if profile.grant.is_interactive() {
         if granted.refresh_token.is_some() {
             record.refresh_token = granted.refresh_token;
@@ -237,7 +238,7 @@ async fn attempt(
         }
         (_, false) => None,
     };
-    // A caller with `anew` ignores what is known.
+    // A caller with `anew` ignores known failures.
     let passed = match anew {
         true => None,
         false => slot.registration.pass(env, account).await?,
@@ -254,7 +255,8 @@ async fn attempt(
                 Ok(()) => env.step(RefreshStep::Stored),
                 Err(error) => {
                     slot.memory().unsaved = Some(record.clone());
-                    // An unsaved refresh token would go with this process, and the next one would send the old.
+                    // An unsaved refresh token would be lost with this process, and the next one would send the old
+                    // token.
                     if record.refresh_token.is_some() {
                         return Err(error);
                     }
@@ -265,7 +267,7 @@ async fn attempt(
             token
         }
         Err(error) => {
-            // Of trouble that may pass the first is kept, and the reason that was there before it.
+            // Of failures that may be temporary, the first is kept, and an earlier lasting failure is kept as well.
             let is_noted = error.is_transient() && record.failure.is_some();
             if let Some(cause) = Cause::of(&error).filter(|_| !is_noted) {
                 let answer_lost = lost.is_some() && is_over(&cause, &profile.grant);
@@ -290,7 +292,7 @@ async fn attempt(
     outcome
 }
 
-/// Sends the request. Before a refresh token goes out the vault says so.
+/// Sends the request. Before a refresh token is sent, the vault records it.
 async fn request(
     env: &Env,
     slot: &Slot,
@@ -326,7 +328,7 @@ async fn request(
     }
 }
 
-/// Whether only a sign-in ends the failure.
+/// Returns whether only a sign-in ends the failure.
 fn is_over(cause: &Cause, grant: &Grant) -> bool {
     match cause {
         Cause::Refused(refusal) => {
@@ -368,17 +370,17 @@ pub(super) async fn current(slot: &Slot, held: &Arc<Held>) -> Result<Record, Aut
         }
         Ok(_) => Ok(Record::new(account.clone(), grant.name())),
         Err(error) if grant.is_interactive() => Err(of_vault(account, error)),
-        // A new token costs nobody anything. Writing sets the file aside, and says so.
+        // A new token needs nobody's action. Writing sets the file aside and logs that.
         Err(_) => Ok(Record::new(account.clone(), grant.name())),
     }
 }
 
-/// Whether what the record holds may be used for the profile.
+/// Returns whether the contents of the record may be used for the profile.
 pub(super) fn serves(record: &Record, profile: &Profile) -> bool {
     is_by_this_grant(record, &profile.grant) && registration::is_of(record, profile)
 }
 
-/// Whether what was received by the record's grant serves this one: a person's sign-in does, however it was made.
+/// Returns whether tokens received with the record's grant also suit this one; any sign-in by a person does.
 fn is_by_this_grant(record: &Record, grant: &Grant) -> bool {
     const BY_A_PERSON: [&str; 2] = ["authorization-code", "device-code"];
     record.grant == grant.name()

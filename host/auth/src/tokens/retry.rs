@@ -1,4 +1,4 @@
-//! When a failed request is made again.
+//! Retry policy of failed token requests.
 
 use std::time::Duration;
 
@@ -7,19 +7,20 @@ use postroom_core::backoff::Backoff;
 use crate::advice;
 use crate::{AuthError, Grant, Remedy};
 
-/// The pauses after failures. During a pause nobody asks: all get the failure that began it. A sign-in ends every pause.
+/// The pauses after failures. During a pause no request is sent: all callers get the failure that began it. A sign-in ends
+/// every pause.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
-    /// After trouble that passes by itself. A `Retry-After` is added to it.
+    /// After a temporary failure. A `Retry-After` is added to it.
     pub transient: Backoff,
     /// After an invalid answer.
     pub nonsense: Backoff,
     /// After a refusal that an admin has to end.
     pub admin: Backoff,
-    /// After the server took us for a client in a loop.
+    /// After the server considered us a client in a loop.
     pub stay_away: Backoff,
-    /// Within so long two tokens of an account are replaced because a server refused them, and no more: where a mailbox lacks a
-    /// permission each new token is refused as well.
+    /// The time within which at most two tokens of an account are replaced because a server refused them: if a mailbox
+    /// lacks a permission, every new token is refused as well.
     pub rejections: Duration,
 }
 
@@ -27,7 +28,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
         Self {
-            // All to chance: accounts that failed together come back all over the window.
+            // Full jitter: accounts that failed together are spread over the whole window.
             transient: Backoff {
                 first: Duration::from_secs(1),
                 longest: 5 * MINUTE,
@@ -54,7 +55,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The pause after the `attempts`-th failure in a row; `None` when only a sign-in ends it.
+    /// Returns the pause after the `attempts`-th failure in a row; `None` if only a sign-in ends it.
     pub(super) fn pause(
         &self,
         error: &AuthError,
@@ -63,7 +64,7 @@ impl RetryPolicy {
         seed: u64,
     ) -> Option<Duration> {
         let backoff = match error {
-            // The vault is at hand: looking again costs nothing.
+            // The vault is local: checking again costs nothing.
             AuthError::Transient { .. } | AuthError::Vault { .. } => self.transient,
             AuthError::Nonsense { .. } => self.nonsense,
             AuthError::Refused { refusal, .. } => match advice::remedy(refusal, grant) {

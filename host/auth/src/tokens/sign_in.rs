@@ -1,4 +1,5 @@
-//! Signing in and out: what a person's sign-in brings is stored like a refresh, whatever state the vault is in.
+//! Signing in and out: the tokens of a person's sign-in are stored like those of a refresh, whatever state the vault is
+//! in.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::vault::Record;
 use crate::{Account, AuthError, Grant, Resource};
 
 impl Tokens {
-    /// The address of the sign-in page, with PKCE and a fresh state. `redirect` is where the answer will arrive.
+    /// Returns the URL of the sign-in page, with PKCE and a fresh state. The result will arrive at `redirect`.
     pub async fn begin_code(
         &self,
         account: &Account,
@@ -32,7 +33,7 @@ impl Tokens {
         authorization_code::begin(profile, account, &page, &scopes, redirect)
     }
 
-    /// Exchanges the code and stores what it brings.
+    /// Exchanges the code and stores the tokens.
     pub async fn finish_code(&self, sign_in: CodeSignIn, code: Code) -> Result<Status, AuthError> {
         let slot = self.slot(&sign_in.account)?.clone();
         let env = self.env.clone();
@@ -53,7 +54,7 @@ impl Tokens {
         .await
     }
 
-    /// Asks for a code that a person types on another device.
+    /// Requests a code that a person types on another device.
     pub async fn begin_device(&self, account: &Account) -> Result<DeviceSignIn, AuthError> {
         let slot = self.slot(account)?;
         let profile = &slot.registration.profile;
@@ -68,7 +69,7 @@ impl Tokens {
         device_code::begin(&self.env.exchange(), profile, account, &device_url, &scopes).await
     }
 
-    /// Asks as often as the server allows until the person is done, declined, or came too late.
+    /// Polls as often as the server allows, until the person has finished or declined, or the code has expired.
     pub async fn finish_device(&self, sign_in: DeviceSignIn) -> Result<Status, AuthError> {
         let slot = self.slot(&sign_in.account)?;
         let account = &slot.used.account;
@@ -87,7 +88,7 @@ impl Tokens {
             .await
     }
 
-    /// A new token by a grant that needs no person, whatever failed before.
+    /// Returns a new token by a grant that needs no person, regardless of earlier failures.
     pub async fn sign_in_directly(&self, account: &Account) -> Result<Status, AuthError> {
         let slot = self.slot(account)?;
         if slot.registration.profile.grant.is_interactive() {
@@ -103,7 +104,7 @@ impl Tokens {
         .await
     }
 
-    /// Forgets all that is kept of an account. True when there was something.
+    /// Deletes everything stored for an account. Returns true if there was something.
     pub async fn sign_out(&self, account: &Account) -> Result<bool, AuthError> {
         let slot = self.slot(account)?;
         let _turn = slot.turn.take().await;
@@ -116,7 +117,7 @@ impl Tokens {
     }
 }
 
-/// Replaces whatever was kept of the account: somebody else may have signed in.
+/// Replaces everything stored for the account, since somebody else may have signed in.
 async fn store(
     env: &Env,
     slot: &Arc<Slot>,
@@ -146,7 +147,7 @@ async fn store(
     Ok(state(env, slot).await)
 }
 
-/// The scopes of the first resource: a token request names one, and the sign-in serves for the others as well.
+/// Returns the scopes of the first resource: a token request names one, and the sign-in covers the others as well.
 fn first_scopes(slot: &Slot) -> Vec<String> {
     let first = slot.used.needs.first();
     slot.scopes(first.map_or(Resource::Mail, |need| need.resource()))

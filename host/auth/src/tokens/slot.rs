@@ -1,4 +1,4 @@
-//! One account in memory: its tokens, its pauses after failures, and whose turn it is to ask.
+//! One account in memory: its tokens, its pauses after failures, and the turn to make a request.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,20 +17,20 @@ pub(super) struct Slot {
     pub(super) used: AccountUse,
     /// The holder makes the account's next request.
     pub(super) turn: Turn,
-    /// Counts how often it worked again after a failure.
+    /// Counts the recoveries from failures.
     pub(super) recovered: watch::Sender<u64>,
     memory: Mutex<Memory>,
 }
 
 #[derive(Default)]
 pub(super) struct Memory {
-    /// One for each set of scopes.
+    /// One per set of scopes.
     tracks: Vec<Track>,
-    /// Received and not yet durable, because the vault could not be written.
+    /// A record that was received but is not durable yet, because the vault could not be written.
     pub(super) unsaved: Option<Record>,
     /// The vault's file when it was last read or written here.
     pub(super) stamp: Stamp,
-    /// When servers last refused a token, and the time before.
+    /// The times of the last two refusals of a token by servers.
     rejections: [Option<Instant>; 2],
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Memory {
 #[derive(Default)]
 pub(super) struct Track {
     pub(super) scopes: Vec<String>,
-    /// Somebody in this process wants these tokens.
+    /// Whether a caller in this process wants these tokens.
     pub(super) is_used: bool,
     kept: Option<Kept>,
     /// A token of the vault that a server refused.
@@ -52,16 +52,16 @@ pub(super) struct Track {
 
 struct Kept {
     token: AccessToken,
-    /// When it is renewed.
+    /// The time at which it is renewed.
     due: Timestamp,
     expires: Timestamp,
 }
 
-/// After a failure: no request until then, or until the vault's file changed.
+/// The pause after a failure: no request until then, or until the vault's file has changed.
 struct Pause {
     error: AuthError,
     at: Instant,
-    /// `None` is never.
+    /// `None` means never.
     until: Option<Instant>,
     ends: Ends,
 }
@@ -79,7 +79,7 @@ pub(super) enum Next {
     Nothing,
     Now,
     At(Instant),
-    /// A pause that ends by the clock, if at all, or before its time.
+    /// A pause that ends at a given time, if at all, or early by an event.
     Paused(Option<Instant>, Ends),
 }
 
@@ -103,14 +103,14 @@ impl Slot {
             .scopes_for(resource, &self.used.needs)
     }
 
-    /// Whether a refresh token is in memory only.
+    /// Returns whether a refresh token is in memory only.
     pub(super) fn has_unsaved_sign_in(&self) -> bool {
         let memory = self.memory();
         let unsaved = memory.unsaved.as_ref();
         unsaved.is_some_and(|record| record.refresh_token.is_some())
     }
 
-    /// Never held while waiting for anything.
+    /// Returns the account's memory. The lock is never held while waiting for anything.
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,7 +139,8 @@ impl Memory {
         &mut self.tracks
     }
 
-    /// Returns false when the token is kept, because two were rejected within `apart`; true also when it is not the newest.
+    /// Discards a refused token. Returns false if it is kept because two were refused within `apart`; returns true as well
+    /// if it is not the newest.
     pub(super) fn reject(&mut self, token: &AccessToken, apart: Duration) -> bool {
         let [last, before] = self.rejections;
         let is_newest =
@@ -165,7 +166,7 @@ impl Memory {
             if known == Some(&access.token) || track.rejected.as_ref() == Some(&access.token) {
                 continue;
             }
-            // An end that lies too far ahead is one of a clock that went wrong.
+            // An expiry too far ahead comes from a wrong clock.
             let is_believed = access.expires.duration_since(now) <= signed(LIFETIME_MAX);
             track.kept = is_believed.then(|| Kept {
                 token: access.token.clone(),
@@ -175,7 +176,7 @@ impl Memory {
         }
     }
 
-    /// Takes over what another process wrote; what the vault has no more serves no more.
+    /// Adopts what another process wrote; tokens that the vault no longer has are no longer used.
     pub(super) fn follow(&mut self, record: Option<&Record>) {
         if self.unsaved.is_some() {
             return;
@@ -192,7 +193,8 @@ impl Memory {
         }
     }
 
-    /// A failure was noted in the file: that alone ends no pause of the account's other scopes.
+    /// Records a new stamp after a failure was stored in the file, since that alone ends no pause of the account's other
+    /// scopes.
     pub(super) fn restamp(&mut self, before: Stamp, after: Stamp) {
         let pauses = self.tracks.iter_mut().filter_map(|it| it.pause.as_mut());
         for pause in pauses.filter(|pause| pause.ends.stamp == before) {
@@ -200,13 +202,13 @@ impl Memory {
         }
     }
 
-    /// Whether tokens are kept here that a sign-out by another process should end.
+    /// Returns whether tokens are kept here that a sign-out by another process should end.
     pub(super) fn is_watched(&self) -> bool {
         let mut tracks = self.tracks.iter();
         tracks.any(|it| it.is_used && it.kept.is_some() && it.pause.is_none())
     }
 
-    /// Forgets every token; failures stay until something works again.
+    /// Discards every token; failures stay until a request succeeds.
     pub(super) fn forget_tokens(&mut self) {
         self.unsaved = None;
         for track in &mut self.tracks {
@@ -217,12 +219,12 @@ impl Memory {
 }
 
 impl Track {
-    /// A token that is not due yet.
+    /// Returns a token that is not due for renewal.
     pub(super) fn fresh(&self) -> Option<AccessToken> {
         self.before(|kept| kept.due)
     }
 
-    /// A token that has not ended yet.
+    /// Returns a token that has not expired.
     pub(super) fn good(&self) -> Option<AccessToken> {
         self.before(|kept| kept.expires)
     }
@@ -232,7 +234,8 @@ impl Track {
         (Timestamp::now() < end(kept)).then(|| kept.token.clone())
     }
 
-    /// The failure for one who asked at `asked`: during the pause, or when the request failed while they waited.
+    /// Returns the failure for a caller that started waiting at `asked`: during the pause, or if the request failed while
+    /// it waited.
     pub(super) fn paused(
         &self,
         asked: Instant,
@@ -269,7 +272,7 @@ impl Track {
         });
     }
 
-    /// True when there was one.
+    /// Ends the pause. Returns true if there was one.
     pub(super) fn end_pause(&mut self) -> bool {
         self.attempts = 0;
         self.pause.take().is_some()
@@ -295,7 +298,7 @@ impl Track {
     }
 }
 
-/// After 70 to 85 per cent of its life a token is renewed; the place in between is left to chance, so that tokens received
+/// Returns when a token is renewed: at a random point between 70 and 85 per cent of its life, so that tokens received
 /// together are not renewed together.
 fn due(received: Timestamp, expires: Timestamp) -> Timestamp {
     let lifetime = expires.duration_since(received);

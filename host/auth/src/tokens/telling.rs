@@ -3,7 +3,7 @@
 use crate::advice;
 use crate::{Account, AuthError, Profile};
 
-/// Whether the admin does not know of this failure yet; remembers that they will.
+/// Returns whether the admin has not been informed of this failure yet, and records that they now are.
 pub(super) fn is_news(told: &mut Option<AuthError>, error: &AuthError) -> bool {
     let is_news = match (told.as_ref(), error) {
         (None, _) => true,
@@ -19,7 +19,7 @@ pub(super) fn is_news(told: &mut Option<AuthError>, error: &AuthError) -> bool {
     is_news
 }
 
-/// `others` are the accounts of the profile that it concerns as well.
+/// Logs a failure. `others` is the number of other accounts of the profile that it concerns.
 pub(super) fn failed(account: &Account, profile: &Profile, error: &AuthError, others: usize) {
     if error.is_transient() {
         tracing::warn!(%account, %error, "no access token; retrying");

@@ -1,12 +1,12 @@
-//! One request at a time: callers that come while it is under way share its outcome, and a caller that leaves stops nothing.
-//! `tests/interleavings` compiles this file by itself.
+//! Coalesces requests: callers that arrive during a request share its outcome, and a caller that leaves does not stop
+//! it. `tests/interleavings` compiles this file by itself.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// The right to make the next request. The first to wait is the first to get it.
+/// The right to make the next request, granted in the order of waiting.
 #[derive(Default)]
 pub struct Turn(Arc<Mutex<()>>);
 
@@ -15,13 +15,13 @@ pub struct Holding {
     _guard: OwnedMutexGuard<()>,
 }
 
-/// What earlier requests left in memory, looked up when it is needed.
+/// Results of earlier requests in memory, looked up when needed.
 pub struct Known<Fresh, Good, Failed> {
-    /// An answer that need not be renewed yet.
+    /// A result that need not be renewed yet.
     pub fresh: Fresh,
-    /// An answer that can be used, though it is due.
+    /// A result that can be used, although it is due for renewal.
     pub good: Good,
-    /// The failure of a request that ended while the caller waited, or after which there is a pause.
+    /// The failure of a request that ended while the caller waited, or that began a pause.
     pub failed: Failed,
 }
 
@@ -36,8 +36,8 @@ impl Turn {
         Some(Holding { _guard: guard })
     }
 
-    /// Returns what is known, or the outcome of `request`. Callers with a good answer do not wait. `request` drops what it is
-    /// given when its outcome is known; it must run to its end even if its future is dropped.
+    /// Returns what is known, or the outcome of `request`. Callers with a usable result do not wait. `request` drops its
+    /// argument when its outcome is known; it must run to its end even if its future is dropped.
     pub async fn share<T, E, R>(
         &self,
         known: Known<impl Fn() -> Option<T>, impl Fn() -> Option<T>, impl Fn() -> Option<E>>,

@@ -1,4 +1,4 @@
-//! The vault's files: replaced whole or not at all, for this user alone.
+//! The vault's files: replaced completely or not at all, and readable by this user only.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -9,9 +9,9 @@ use postroom_files::Unread;
 
 use super::{Stamp, VaultError};
 
-/// The ending of a record's file.
+/// The extension of a record's file.
 pub(super) const SEALED: &str = ".sealed";
-/// The ending of a record that is being written, or never was finished.
+/// The extension of a record that is being written, or was never finished.
 pub(super) const HALF_WRITTEN: &str = ".half-written";
 const LOCK: &str = ".lock";
 const SET_ASIDE: &str = ".set-aside";
@@ -28,8 +28,8 @@ pub(super) fn half_written_path(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}{HALF_WRITTEN}"))
 }
 
-/// Makes a folder and those above it (0700), durably. One that is there is closed to others, and refused when it is not our own: what
-/// is behind a link may be anybody's.
+/// Creates a folder and its parents (0700), durably. An existing folder is closed to others. It is refused if it belongs to
+/// another user, who could control what a symbolic link points to.
 pub(super) fn make_folder(folder: &Path) -> Result<(), VaultError> {
     let refused = |reason: String| VaultError::File {
         path: folder.to_owned(),
@@ -64,7 +64,7 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), VaultError> {
     }
 }
 
-/// Makes a folder, with those above it that are missing, so that a power cut leaves all of their names.
+/// Creates a folder with its missing parents, so that all of their names survive a power failure.
 fn make_durably(folder: &Path) -> io::Result<()> {
     let missing = folder
         .ancestors()
@@ -84,8 +84,8 @@ fn make_durably(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the lock of an account, making it when it is not there. Lock files stay: removing one would let two processes hold
-/// two locks of the same name.
+/// Opens the lock file of an account, creating it if it does not exist. Lock files stay: removing one would let two
+/// processes hold two locks of the same name.
 pub(super) fn open_lock(path: &Path) -> Result<File, VaultError> {
     OpenOptions::new()
         .create(true)
@@ -96,7 +96,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File, VaultError> {
         .map_err(|error| failed(path, &error))
 }
 
-/// Returns the whole file; `None` when it does not exist.
+/// Returns the whole file; `None` if it does not exist.
 pub(super) fn read(path: &Path, largest: usize) -> Result<Option<Vec<u8>>, VaultError> {
     match postroom_files::read(path, largest as u64) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -109,8 +109,8 @@ pub(super) fn read(path: &Path, largest: usize) -> Result<Option<Vec<u8>>, Vault
     }
 }
 
-/// Puts `bytes` in the place of the account's file, durably. A process killed on the way leaves the old file. The account is
-/// locked, so the half-written file is ours alone.
+/// Replaces the account's file with `bytes`, durably. If the process is killed meanwhile, the old file remains. The account
+/// is locked, so no other process uses the half-written file.
 pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), VaultError> {
     let half_written = half_written_path(folder, name);
     OpenOptions::new()
@@ -152,7 +152,7 @@ pub(super) fn set_aside_paths(folder: &Path, name: &str) -> Result<Vec<PathBuf>,
         .collect())
 }
 
-/// Removes a file; false when there was none.
+/// Removes a file. Returns false if there was none.
 pub(super) fn remove(path: &Path) -> Result<bool, VaultError> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
@@ -161,7 +161,7 @@ pub(super) fn remove(path: &Path) -> Result<bool, VaultError> {
     }
 }
 
-/// Makes renamed and removed names durable.
+/// Makes renames and removals durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), VaultError> {
     postroom_files::sync_folder(folder).map_err(|error| failed(folder, &error))
 }
@@ -176,7 +176,7 @@ pub(super) fn stamp(path: &Path) -> Stamp {
     }))
 }
 
-/// Returns the file names with this ending, without the ending, in order.
+/// Returns the file names with this extension, without the extension, in order.
 pub(super) fn names(folder: &Path, ending: &str) -> Result<Vec<String>, VaultError> {
     let mut names: Vec<String> = file_names(folder)?
         .iter()

@@ -15,39 +15,40 @@ use secrecy::zeroize::Zeroizing;
 use super::{Vault, VaultError, keyring, sealed};
 use crate::Secret;
 
-/// The key. Prints only its id.
+/// The key. Its `Debug` output contains only its id.
 #[derive(Clone)]
 pub struct VaultKey {
     id: String,
     key: Zeroizing<[u8; KEY_BYTES]>,
 }
 
-/// Where the key comes from.
+/// The source of the key.
 #[derive(Debug, Clone)]
 pub enum KeySource {
-    /// Made there, 0600, when it is not there yet.
+    /// A file, created with mode 0600 if it does not exist.
     File(PathBuf),
     /// Base64 of 32 bytes.
     Given(Secret),
-    /// An entry of the operating system's keyring, made when it is not there yet.
+    /// An entry of the operating system's keyring, created if it does not exist.
     Keyring { entry: String },
 }
 
 const KEY_BYTES: usize = 32;
 /// Digits of a key's id.
 const ID_DIGITS: usize = 8;
-/// No key's text is longer, blanks and line end included.
+/// The longest text of a key, spaces and line end included.
 const TEXT_BYTES: u64 = 1024;
 const NOT_A_KEY: &str = "is not the base64 of 32 bytes";
 const HOW_TO_MAKE_ONE: &str = "one is made by: head -c 32 /dev/urandom | base64";
 
 impl VaultKey {
-    /// Reads the key, or makes it where its source allows that.
+    /// Reads the key, or creates it if its source allows that.
     pub fn load(source: &KeySource) -> Result<Self, VaultError> {
         Self::load_or_make(source, true)
     }
 
-    /// Whether the key of the vault below `data_dir` can be read, or made when the vault is first used. Makes nothing.
+    /// Checks whether the key of the vault below `data_dir` can be read, or created when the vault is first used. Creates
+    /// nothing.
     pub fn check(source: &KeySource, data_dir: &Path) -> Result<(), VaultError> {
         if let KeySource::File(path) = source
             && matches!(open(path), Err(Unread::Missing))
@@ -56,14 +57,14 @@ impl VaultKey {
             return Ok(());
         }
         match source {
-            // Asking a keyring may unlock it, or ask a person to.
+            // A request to a keyring may unlock it, or prompt a person.
             KeySource::Keyring { .. } => Ok(()),
             source => Self::load_or_make(source, false).map(|_| ()),
         }
     }
 
-    /// Reads the key of the vault below `data_dir`. Makes one only where nothing is kept yet: a missing key of a vault in use is most
-    /// often a volume that is not mounted, and a new one would not open what is there.
+    /// Reads the key of the vault below `data_dir`. Creates one only if nothing is stored yet: a missing key of a vault in
+    /// use usually means that a volume is not mounted, and a new key would not open the existing records.
     pub fn load_for(source: &KeySource, data_dir: &Path) -> Result<Self, VaultError> {
         let is_used = Vault::is_used(data_dir)?;
         Self::load_or_make(source, !is_used)
@@ -79,14 +80,14 @@ impl VaultKey {
         }
     }
 
-    /// A new random key.
+    /// Returns a new random key.
     pub fn random() -> Result<Self, VaultError> {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         fill(key.as_mut())?;
         Ok(Self::new(key))
     }
 
-    /// The first digits of a digest of the key, to tell keys apart.
+    /// Returns the first digits of a digest of the key, which distinguish keys.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -104,7 +105,7 @@ impl VaultKey {
         Self { id, key }
     }
 
-    /// As it is written into a file or a keyring.
+    /// Returns the key as it is written into a file or a keyring.
     pub(super) fn encode(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64_STANDARD.encode(self.key.as_ref()))
     }
@@ -116,7 +117,7 @@ impl fmt::Debug for VaultKey {
     }
 }
 
-/// Random bytes of the operating system.
+/// Fills a buffer with random bytes of the operating system.
 pub(super) fn fill(bytes: &mut [u8]) -> Result<(), VaultError> {
     SystemRandom::new()
         .fill(bytes)
@@ -154,7 +155,7 @@ fn load_file(path: &Path, may_make: bool) -> Result<VaultKey, VaultError> {
         .ok_or_else(|| refused(&shown, NOT_A_KEY))
 }
 
-/// Makes a key file, whole from the moment it has its name. Another process that was quicker is let win.
+/// Creates a key file that is complete as soon as it has its name. If another process was faster, its file stays.
 fn make_file(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

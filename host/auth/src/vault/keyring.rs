@@ -1,4 +1,5 @@
-//! The vault's key in the operating system's keyring, by the Secret Service interface that GNOME Keyring and KWallet speak.
+//! The vault's key in the operating system's keyring, through the Secret Service interface of GNOME Keyring and
+//! KWallet.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,12 +9,12 @@ use secret_service::{EncryptionType, Error, Item, SecretService};
 
 use super::{VaultError, VaultKey};
 
-/// The label of the entry in the keyring's own program.
+/// The entry's label in the keyring's own program.
 const LABEL: &str = "Postroom vault key";
-/// How long a person may take to unlock the keyring.
+/// The time in which a person has to unlock the keyring.
 const UNLOCK_WAIT: Duration = Duration::from_secs(120);
 
-/// The text of the entry, made from `new` when it is not there yet; `None` when it may not be made either.
+/// Returns the text of the entry, created from `new` if it does not exist; `None` if it may not be created either.
 pub(super) fn load(
     entry: &str,
     new: Option<&VaultKey>,
@@ -22,7 +23,8 @@ pub(super) fn load(
         reason: format!("the keyring's entry {entry}: {problem}"),
     };
     let new = new.map(VaultKey::encode);
-    // A thread of its own, since the caller may be inside a runtime, where no other may be started. It ends with this function.
+    // A separate thread, since the caller may be inside a runtime, where no other may be started. It ends with this
+    // function.
     let asked = std::thread::scope(|scope| {
         scope
             .spawn(|| {
@@ -54,7 +56,7 @@ async fn ask(entry: &str, new: Option<&str>) -> Result<Option<Vec<u8>>, Error> {
     };
     let collection = service.get_default_collection().await?;
     collection.ensure_unlocked().await?;
-    // Not replaced but added: a process that was quicker may use its key already, and `kept` takes the older one.
+    // Added, not replaced: a process that was faster may already use its key, and `kept` takes the older one.
     collection
         .create_item(
             LABEL,
@@ -68,7 +70,7 @@ async fn ask(entry: &str, new: Option<&str>) -> Result<Option<Vec<u8>>, Error> {
     made.ok_or(Error::NoResult).map(Some)
 }
 
-/// The oldest entry's text.
+/// Returns the oldest entry's text.
 async fn kept(
     service: &SecretService<'_>,
     attributes: &HashMap<&str, &str>,

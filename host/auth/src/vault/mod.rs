@@ -1,4 +1,4 @@
-//! The vault: what was received from authorization servers, encrypted, one file an account, durable before it is used.
+//! The vault: what was received from authorization servers, encrypted, one file per account, durable before use.
 
 mod files;
 mod key;
@@ -22,33 +22,34 @@ pub struct Vault {
     key: VaultKey,
 }
 
-/// One account's file and the right to replace it: no other process refreshes this account meanwhile. Dropping it lets go.
+/// One account's file and the right to replace it: no other process refreshes this account meanwhile. Dropping it releases
+/// the account.
 #[derive(Debug)]
 pub struct Held {
     folder: PathBuf,
     key: VaultKey,
     account: Account,
     name: String,
-    /// The kernel drops the lock with the file, however the process ends.
+    /// The kernel releases the lock with the file, however the process ends.
     _lock: File,
 }
 
 /// Why the vault cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
-    /// The file was written under another key.
+    /// The file was encrypted with another key.
     #[error("{} was written under another key ({written_under}) than the one in use ({in_use})", path.display())]
     OtherKey {
         path: PathBuf,
         written_under: String,
         in_use: String,
     },
-    /// The file is cut, changed, or no file of a vault.
+    /// The file is truncated, modified, or not a vault file.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error("{}: {reason}", path.display())]
     File { path: PathBuf, reason: String },
-    /// Another process is at it, for longer than a token request takes.
+    /// Another process holds the lock for longer than a token request takes.
     #[error("{}: another process has been holding it for too long", path.display())]
     Busy { path: PathBuf },
     /// The key is unavailable or invalid.
@@ -56,13 +57,13 @@ pub enum VaultError {
     Key { reason: String },
 }
 
-/// A file's identity at one moment.
+/// Identifies the version of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp(pub Option<(u64, i64, u64)>);
 
 /// The vault's folder below `data_dir`.
 const FOLDER: &str = "vault";
-/// How often a taken lock is tried again.
+/// How often a lock that is held elsewhere is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 impl Vault {
@@ -75,7 +76,7 @@ impl Vault {
         files::names(&folder, files::SEALED).map(|names| !names.is_empty())
     }
 
-    /// Opens the vault, making its folder (0700) when it is not there. Reads no record.
+    /// Opens the vault, creating its folder (0700) if it does not exist. Reads no record.
     pub fn open(data_dir: &Path, key: VaultKey) -> Result<Self, VaultError> {
         let vault = Self {
             folder: data_dir.join(FOLDER),
@@ -83,7 +84,7 @@ impl Vault {
         };
         files::make_folder(&vault.folder)?;
         if let Err(error) = vault.clear_leftovers() {
-            // It is in nobody's way until its account is written.
+            // It does no harm until its account is written.
             tracing::warn!(%error, "a half-written file of the vault cannot be removed");
         }
         Ok(vault)
@@ -94,7 +95,7 @@ impl Vault {
         read(&self.folder, &self.key, &name(account))
     }
 
-    /// Takes the account for a change. Waits for another process or task that has it, at most `wait`.
+    /// Locks the account for a change. Waits at most `wait` for another process or task that holds it.
     pub fn hold(&self, account: &Account, wait: Duration) -> Result<Held, VaultError> {
         let name = name(account);
         let path = files::lock_path(&self.folder, &name);
@@ -119,12 +120,12 @@ impl Vault {
         })
     }
 
-    /// Whether the account's file changed since the stamp was taken; cheap.
+    /// Returns the current version of the account's file; cheap.
     pub fn stamp(&self, account: &Account) -> Stamp {
         files::stamp(&files::path(&self.folder, &name(account)))
     }
 
-    /// Removes what a killed process left half written. What belongs to a process that is still at it stays.
+    /// Removes half-written files of killed processes. Those of a process that is still running stay.
     fn clear_leftovers(&self) -> Result<(), VaultError> {
         for name in files::names(&self.folder, files::HALF_WRITTEN)? {
             let lock = files::open_lock(&files::lock_path(&self.folder, &name))?;
@@ -143,7 +144,7 @@ impl Held {
         read(&self.folder, &self.key, &self.name)
     }
 
-    /// Replaces the record; durable when this returns. An unreadable file is kept aside, as `NAME.set-aside`.
+    /// Replaces the record, which is durable when this returns. An unreadable file is set aside, as `NAME.set-aside`.
     pub fn write(&self, record: &Record) -> Result<(), VaultError> {
         debug_assert_eq!(record.account, self.account);
         let sealed = sealed::seal(&self.key, &self.name, record)?;
@@ -154,14 +155,14 @@ impl Held {
                 reason: format!("its record is larger than {} bytes", sealed::LARGEST_BYTES),
             });
         }
-        // What could not be read for another reason, such as a want of file handles, is replaced as a good one is.
+        // A file that could not be read for another reason, such as a lack of file handles, is replaced like a good one.
         if let Err(VaultError::OtherKey { .. } | VaultError::Damaged { .. }) = self.read() {
             files::set_aside(&self.folder, &self.name)?;
         }
         files::replace(&self.folder, &self.name, &sealed)
     }
 
-    /// Forgets the account, and what was set aside of it. True when there was something.
+    /// Deletes the account's file, and the files of it that were set aside. Returns true if there was something.
     pub fn remove(&self) -> Result<bool, VaultError> {
         let mut removed = files::remove(&files::path(&self.folder, &self.name))?;
         for path in files::set_aside_paths(&self.folder, &self.name)? {
@@ -171,7 +172,7 @@ impl Held {
         Ok(removed)
     }
 
-    /// As [`Vault::stamp`].
+    /// Like [`Vault::stamp`].
     pub fn stamp(&self) -> Stamp {
         files::stamp(&files::path(&self.folder, &self.name))
     }

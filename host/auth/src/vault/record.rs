@@ -10,28 +10,30 @@ use crate::{AccessToken, Account, AuthError, Secret};
 #[derive(Debug, Clone)]
 pub struct Record {
     pub account: Account,
-    /// The configuration's name of the grant it was received by.
+    /// The name, as in the configuration, of the grant that it was received with.
     pub grant: String,
-    /// The registration it was received for, as a digest: nothing of it is sent for another. `None` before the first answer.
+    /// The registration that it was received for, as a digest: tokens are never sent for another. `None` before the first
+    /// response.
     pub registration: Option<String>,
-    /// The user who signed in, as the authorization server names them.
+    /// The name of the user who signed in, as the authorization server states it.
     pub identity: Option<String>,
     pub refresh_token: Option<Secret>,
     pub refresh_expires: Option<Timestamp>,
-    /// One for each set of scopes.
+    /// One per set of scopes.
     pub access: Vec<Access>,
     pub last_refresh: Option<Timestamp>,
-    /// Set before a refresh token is sent, cleared with its answer: a process that died, or an answer that was lost, leaves it.
+    /// Set before a refresh token is sent, and cleared with the response; it stays set if the process died or the response
+    /// was lost.
     pub refreshing_since: Option<Timestamp>,
-    /// A digest of what the application proved itself by when it failed.
+    /// A digest of the application's credential at the time of the failure.
     pub credential: Option<String>,
-    /// The last request's failure that no retry cures, or the first of a series of those that may pass by themselves.
+    /// The failure of the last request if no retry helps, or else the first of a series of failures that may be temporary.
     pub failure: Option<Failure>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// As asked for, in order.
+    /// The requested scopes, in order.
     pub scopes: Vec<String>,
     pub token: AccessToken,
     pub expires: Timestamp,
@@ -41,7 +43,8 @@ pub struct Access {
 pub struct Failure {
     pub cause: Cause,
     pub at: Timestamp,
-    /// An earlier refresh got no answer: the server may have replaced the refresh token with one that never arrived.
+    /// Whether an earlier refresh got no response: the server may have replaced the refresh token with one that never
+    /// arrived.
     #[serde(default)]
     pub answer_lost: bool,
 }
@@ -53,12 +56,12 @@ pub enum Cause {
     Refused(ServerRefusal),
     Nonsense(String),
     Unusable(String),
-    /// May pass by itself; kept because it may not.
+    /// May be temporary; stored because it may not be.
     Transient(String),
 }
 
 impl Failure {
-    /// The failure as it was met.
+    /// Returns the failure as it was received.
     pub fn error(&self, account: &Account) -> AuthError {
         let account = account.clone();
         match self.cause.clone() {
@@ -93,7 +96,7 @@ impl Cause {
 }
 
 impl Record {
-    /// The record of an account of which nothing was received yet.
+    /// Returns the record of an account before anything was received for it.
     pub fn new(account: Account, grant: &str) -> Self {
         Self {
             account,

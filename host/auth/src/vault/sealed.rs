@@ -14,21 +14,21 @@ use serde::{Deserialize, Serialize};
 use super::{Access, Failure, Record, VaultError, VaultKey};
 use crate::{AccessToken, Account, Secret};
 
-/// The longest file.
+/// The largest size of a file.
 pub(super) const LARGEST_BYTES: usize = 1024 * 1024;
 
 /// The beginning of every file, and its version.
 const MAGIC: &[u8] = b"postroom-vault-1\n";
 const NONCE_BYTES: usize = 24;
 
-/// Why bytes are no record.
+/// Why bytes are not a record.
 #[derive(Debug)]
 pub(super) enum Problem {
     OtherKey { written_under: String },
     Damaged(&'static str),
 }
 
-/// A record as it is kept. The only place where secrets are written out; it never leaves this file.
+/// A record in its stored form. Only here are secrets written out; this form never leaves this file.
 #[derive(Serialize, Deserialize)]
 struct Kept<'a> {
     account: Account,
@@ -76,7 +76,7 @@ impl Problem {
 /// Encrypts a record for the file `name`.
 pub(super) fn seal(key: &VaultKey, name: &str, record: &Record) -> Result<Vec<u8>, VaultError> {
     let kept = Kept::from(record);
-    // Grown step by step the buffer would leave copies of its contents behind.
+    // If the buffer grew step by step, it would leave copies of its contents behind.
     let mut length = Length(0);
     let mut plain = Zeroizing::new(Vec::new());
     serde_json::to_writer(&mut length, &kept)
@@ -210,7 +210,7 @@ impl From<Kept<'_>> for Record {
     }
 }
 
-/// Counts what is written.
+/// Counts the bytes written.
 struct Length(usize);
 
 impl io::Write for Length {

@@ -1,4 +1,5 @@
-//! A process that dies at any moment of a refresh: the vault is readable, and the newest token that was received is there.
+//! A process that dies at any point of a refresh: the vault is readable and contains the newest token that was
+//! received.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ const LOGIN: &str = "AUTH_CRASH_LOGIN";
 const DIE_AT: &str = "AUTH_CRASH_DIE_AT";
 const ROUNDS: u32 = 6;
 
-/// The victim: refreshes for ever, and says what it was given.
+/// The victim, which refreshes for ever and prints the tokens it received.
 #[test]
 #[ignore = "run by the tests below, which kill it"]
 fn victim() {
@@ -62,7 +63,7 @@ fn victim() {
     });
 }
 
-/// A room whose key another process can read, and whose user is signed in.
+/// Returns a room whose key another process can read, and whose user is signed in.
 async fn room() -> (Room, tempfile::TempDir) {
     let keys = tempfile::tempdir().unwrap();
     let mut room = Room::new();
@@ -114,7 +115,7 @@ async fn each_step_of_a_refresh_can_be_the_last() {
         assert_eq!(kept.expose(), expected, "{step:?}");
         assert_eq!(record.refreshing_since.is_none(), is_stored, "{step:?}");
 
-        // The next process, which cannot use the access token that is still there.
+        // The next process, which cannot use the access token that is still stored.
         let tokens = room.tokens(room.delegated()).with_retries(no_pauses());
         let token = mail_token(&tokens).await.unwrap();
         tokens.reject(&account, &token).await;
@@ -171,7 +172,7 @@ async fn what_was_handed_out_survives_a_kill_at_any_time() {
             assert_eq!(kept.expose(), room.newest_refresh_token());
         }
 
-        // The next process goes on, or knows at once that somebody has to sign in.
+        // The next process continues, or reports at once that somebody has to sign in.
         let tokens = room.tokens(room.delegated());
         let token = mail_token(&tokens).await.unwrap();
         tokens.reject(&account, &token).await;

@@ -1,4 +1,4 @@
-//! Every grant against the authorization server: what is sent, what comes back, and what a person sees.
+//! Every grant against the authorization server: the requests, the responses, and the pages for people.
 
 use std::time::Duration;
 
@@ -168,14 +168,14 @@ async fn while_a_secret_is_rotated_the_previous_one_serves_on() {
             .collect();
         assert_eq!(secrets, sent, "{tenant}");
     }
-    // Neither: the first one's refusal counts, and there is no third try.
+    // Both secrets are wrong: the first one's refusal counts, and there is no third try.
     let profile = Profile {
         client: both("wrong", "wrong too"),
         ..app_only("rotate-3.example")
     };
     let error = Rig::new(profile, None, MAIL).failure(2).await;
     assert_eq!(error.refusal().unwrap().codes, [7000215]);
-    // A refusal that is not about the secret is no reason to try another.
+    // A refusal that is not about the secret does not lead to a try with another.
     let profile = Profile {
         client: both(CLIENT_SECRET, SECOND_CLIENT_SECRET),
         scopes: Some(vec!["https://unknown.example/.default".into()]),
@@ -183,7 +183,7 @@ async fn while_a_secret_is_rotated_the_previous_one_serves_on() {
     };
     let error = Rig::new(profile, None, MAIL).failure(1).await;
     assert_eq!(error.refusal().unwrap().codes, [500011]);
-    // The previous one is taken, and what it was shown for is refused.
+    // The first secret is refused; with the previous one the server fails temporarily.
     let profile = Profile {
         client: both("wrong", CLIENT_SECRET),
         ..app_only("rotate-5.example")
@@ -392,7 +392,7 @@ async fn a_custom_provider_is_discovered_once() {
         .unwrap();
     assert_eq!(asked(), 1);
 
-    // An issuer with a path, and trouble on the way.
+    // An issuer with a path, and failures on the way.
     let tenant = "discovered.example";
     let issuer = format!("{}/{tenant}/v2.0", server.issuer());
     let only = Only {

@@ -1,4 +1,4 @@
-//! What goes on without a caller: renewals ahead of time, requests that nobody waits for, sign-ins by other processes.
+//! Work without a caller: renewals ahead of time, requests whose callers are gone, sign-ins by other processes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::kit::*;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Waits for a condition without holding up the runtime.
+/// Waits for a condition without blocking the runtime.
 async fn until(condition: impl FnMut() -> bool + Send + 'static) {
     let held = tokio::task::spawn_blocking(move || wait_for(LONG, condition));
     assert!(held.await.unwrap(), "it did not come about in {LONG:?}");
@@ -36,14 +36,14 @@ async fn a_dropped_caller_loses_no_refresh_token() {
         let tokens = tokens.clone();
         async move { mail_token(&tokens).await.map(drop) }
     });
-    // Begun is in the vault just before the request goes out.
+    // The vault records the start just before the request is sent.
     let vault = room.vault();
     let of = account.clone();
     until(move || vault.read(&of).unwrap().unwrap().refreshing_since.is_some()).await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
 
-    // Stopping waits for what is under way.
+    // Stopping waits for running requests.
     let stop = CancellationToken::new();
     stop.cancel();
     tokens.keep(stop).await;
@@ -102,7 +102,7 @@ async fn a_sign_out_by_another_process_ends_the_tokens_here() {
     tokio::time::timeout(LONG, ended).await.unwrap();
     let error = mail_token(&tokens).await.unwrap_err();
     assert!(matches!(error, AuthError::SignedOut { .. }), "{error}");
-    // What another process received takes the place of what is here.
+    // A token that another process received replaces the one here.
     let login = room.signed_in(room.delegated()).await;
     let newer = mail_token(&login).await.unwrap();
     let followed = async {
@@ -118,7 +118,7 @@ async fn a_sign_out_by_another_process_ends_the_tokens_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_keeper_renews_ahead_of_the_end_and_tries_again_after_trouble() {
-    // A stand of its own: lifetimes are the same for all.
+    // A separate stand, since lifetimes are the same for all users of a stand.
     let options = Options {
         token_lifetime_secs: 6,
         ..Options::default()
@@ -191,14 +191,14 @@ async fn the_keeper_renews_ahead_of_the_end_and_tries_again_after_trouble() {
         let times = times(&stand, &format!("{name}.example"));
         ages.push(times[1] - times[0]);
     }
-    // 70 to 85 per cent of six seconds, with room for a busy machine; and not all at once.
+    // 70 to 85 per cent of six seconds, with a margin for a busy machine, and not all at once.
     assert!(
         ages.iter().all(|age| (4_150..6_000).contains(age)),
         "{ages:?}"
     );
     let (first, last) = (ages.iter().min().unwrap(), ages.iter().max().unwrap());
     assert!(last - first > 150, "{ages:?}");
-    // Nobody asked for the last one's token.
+    // No caller requested the last one's token.
     assert!(times(&stand, "profile-19.example").is_empty());
 }
 
@@ -230,14 +230,14 @@ async fn the_news_of_an_account_is_its_own() {
     works.unwrap();
     let told: Vec<bool> = news.iter().map(|it| it.has_changed().unwrap()).collect();
     assert_eq!(told, [false, true, false]);
-    // Nobody waits for an account that is not there.
+    // Waiting for an account that does not exist fails.
     assert!(tokens.recovered(&account(9)).changed().await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_issuer_is_asked_once_for_all_its_accounts() {
     let room = Room::new();
-    // A stand of its own: nothing tells whose discovery a request is.
+    // A separate stand: discovery requests do not show which test they belong to.
     let start = || Stand::start_with(Options::default()).unwrap();
     let stand = tokio::task::spawn_blocking(start).await.unwrap();
     let authority = stand.authority();

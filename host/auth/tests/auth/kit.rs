@@ -1,4 +1,5 @@
-//! What the tests share: a data folder with its key, profiles of the stand's applications, and what its server saw.
+//! Shared parts of the tests: a data folder with its key, profiles of the stand's applications, and the requests its
+//! server received.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub const PROFILE: &str = "contoso";
 /// Where a code's redirect would go; the stand's visitor reads it instead.
 pub const REDIRECT: &str = "http://localhost:1";
 
-/// A service with a data folder, and a directory of the stand's that is its own.
+/// A service with a data folder and its own directory at the stand.
 pub struct Room {
     pub stand: &'static Stand,
     pub tenant: String,
@@ -54,12 +55,12 @@ impl Room {
         self.vault().read(account).unwrap()
     }
 
-    /// A user whom no other test has.
+    /// Returns a user that no other test has.
     pub fn user(&self) -> String {
         format!("ana@{}", self.tenant)
     }
 
-    /// The account of that user.
+    /// Returns the account of that user.
     pub fn account(&self) -> Account {
         Account {
             profile: PROFILE.into(),
@@ -75,7 +76,7 @@ impl Room {
         delegated(&self.tenant, endpoints(self.stand, &self.tenant))
     }
 
-    /// The tokens of a new process.
+    /// Returns the tokens of a new process.
     pub fn tokens(&self, profile: Profile) -> Tokens {
         self.tokens_for(profile, &[Need::Imap, Need::Smtp])
     }
@@ -124,14 +125,14 @@ impl Room {
         tokens.finish_code(sign_in, code).await
     }
 
-    /// The token requests of this room, oldest first.
+    /// Returns the token requests of this room, oldest first.
     pub fn requests(&self) -> Vec<TokenRequest> {
         let mut requests = self.stand.authority().token_requests().unwrap();
         requests.retain(|request| request.tenant == self.tenant);
         requests
     }
 
-    /// The refresh tokens sent by this room.
+    /// Returns the refresh tokens sent by this room.
     pub fn refreshes(&self) -> Vec<String> {
         self.requests()
             .iter()
@@ -139,7 +140,7 @@ impl Room {
             .collect()
     }
 
-    /// The newest refresh token issued to this room.
+    /// Returns the newest refresh token issued to this room.
     pub fn newest_refresh_token(&self) -> String {
         let issued = self.requests().into_iter().rev();
         issued.filter_map(|it| it.refresh_token).next().unwrap()
@@ -158,7 +159,7 @@ impl Room {
     }
 }
 
-/// The stand that all tests share. Its servers have a runtime of their own, which no other may start.
+/// Returns the stand that all tests share. Its servers have their own runtime, inside which no other may be started.
 pub fn stand() -> &'static Stand {
     let shared = std::thread::spawn(|| Stand::shared().unwrap());
     shared.join().unwrap()
@@ -180,7 +181,7 @@ pub fn endpoints(stand: &Stand, tenant: &str) -> Endpoints {
     }
 }
 
-/// An application that signs in as itself.
+/// Returns an application that signs in as itself.
 pub fn app_only(tenant: &str, endpoints: Endpoints) -> Profile {
     Profile {
         name: PROFILE.into(),
@@ -200,7 +201,7 @@ pub fn app_only(tenant: &str, endpoints: Endpoints) -> Profile {
     }
 }
 
-/// An application that a person signs in to by the authorization code.
+/// Returns an application that a person signs in to by the authorization code.
 pub fn delegated(tenant: &str, endpoints: Endpoints) -> Profile {
     Profile {
         client_id: PUBLIC_CLIENT_ID.into(),
@@ -213,7 +214,7 @@ pub fn delegated(tenant: &str, endpoints: Endpoints) -> Profile {
     }
 }
 
-/// A client that trusts the certificates of this file.
+/// Returns a client that trusts the certificates of this file.
 pub fn http(ca_pem: &Path) -> reqwest::Client {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
@@ -235,7 +236,7 @@ pub fn http(ca_pem: &Path) -> reqwest::Client {
         .unwrap()
 }
 
-/// Pauses that are over at once, for tests of what comes after them.
+/// Returns a policy whose pauses end at once, for tests of what follows them.
 pub fn no_pauses() -> RetryPolicy {
     let none = Backoff {
         first: Duration::ZERO,
@@ -251,7 +252,7 @@ pub fn no_pauses() -> RetryPolicy {
     }
 }
 
-/// Pauses that outlast any test.
+/// Returns a policy whose pauses outlast any test.
 pub fn long_pauses() -> RetryPolicy {
     let long = Backoff {
         first: Duration::from_secs(3600),
@@ -267,7 +268,7 @@ pub fn long_pauses() -> RetryPolicy {
     }
 }
 
-/// Counts what the crate says of failures: set it as the thread's subscriber, in a test of one thread.
+/// Counts the crate's log messages about failures. Set it as the thread's subscriber, in a single-threaded test.
 #[derive(Clone, Default)]
 pub struct Said {
     pub errors: Arc<AtomicUsize>,

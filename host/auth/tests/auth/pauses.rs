@@ -1,4 +1,4 @@
-//! Tokens that are not to be had: who asks again and when, and who is told.
+//! Tokens that cannot be obtained: which accounts retry and when, and what is logged.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -27,11 +27,11 @@ async fn who_waited_shares_the_failure_and_a_pause_costs_no_request() {
     assert!(mail_token(&tokens).await.unwrap_err().is_transient());
     assert_eq!(room.requests().len(), 1);
 
-    // Without pauses each who comes later asks again, and the trouble's end is told.
+    // Without pauses each later caller sends a request, and the recovery is logged.
     let tokens = room.tokens(room.app_only()).with_retries(no_pauses());
     let recovered = tokens.recovered(&app_account());
     mail_token(&tokens).await.unwrap_err();
-    // Trouble that may pass is noted once.
+    // A failure that may be temporary is stored once.
     let noted = || room.record(&app_account()).unwrap().failure;
     let failure = noted().unwrap();
     assert!(matches!(failure.cause, Cause::Transient(_)));
@@ -77,11 +77,11 @@ async fn refusals_that_an_admin_ends_are_remembered_and_end() {
         tokens.statuses(Timestamp::now()).unwrap()[0].state,
         State::Failed
     );
-    // Asking on purpose asks.
+    // An explicit request ignores the pause.
     tokens.sign_in_directly(&app_account()).await.unwrap_err();
     assert_eq!(room.requests().len(), 2);
 
-    // With the right secret a restart asks at once, and all is well; so does a login beside the service.
+    // With the right secret a restart sends a request at once and succeeds; so does a login while the service runs.
     let fixed = room.tokens(room.app_only());
     let status = fixed.sign_in_directly(&app_account()).await.unwrap();
     assert_eq!(status.state, State::Ok);
@@ -113,7 +113,7 @@ async fn a_server_that_sees_a_loop_is_left_alone() {
         assert_eq!(room.refreshes().len(), 1, "{failure:?}");
         let status = tokens.statuses(Timestamp::now()).unwrap().remove(0);
         assert_eq!(status.state, State::Failed, "{failure:?}");
-        // Nothing is lost by it.
+        // Nothing is lost.
         let record = room.record(&room.account()).unwrap();
         assert_eq!(
             record.refresh_token.unwrap().expose(),
@@ -134,7 +134,7 @@ async fn tokens_that_are_refused_one_after_the_other_are_not_asked_for_on_and_on
         tokens.reject(&app_account(), &token).await;
         seen.insert(token.expose().to_owned());
     }
-    // A token that was revoked is replaced at once, and once more.
+    // A revoked token is replaced at once, and once more.
     assert_eq!((room.requests().len(), seen.len()), (3, 3));
 }
 
@@ -181,7 +181,7 @@ async fn a_command_that_tells_its_outcome_is_told_of_no_failure_twice() {
     }
 }
 
-/// The tokens of a new process with ten accounts of one password profile.
+/// Returns the tokens of a new process with ten accounts of one password profile.
 fn ten_accounts(room: &Room) -> Tokens {
     let mut profile = room.app_only();
     profile.grant = Grant::Password {
@@ -225,14 +225,14 @@ async fn a_refused_application_is_asked_for_and_told_of_once_for_all_its_account
         all(&tokens).await;
         assert_eq!(room.requests().len(), 1);
         assert_eq!(said.errors.load(Ordering::Relaxed), told + 1);
-        // Each of them is shown as failed, and the next process remembers.
+        // Each of them is shown as failed, and the next process remembers that.
         let failed = tokens.statuses(Timestamp::now()).unwrap();
         assert!(failed.iter().all(|status| status.state == State::Failed));
         for _restart in 0..3 {
             all(&ten_accounts(&room)).await;
         }
         assert_eq!(room.requests().len(), 1);
-        // Asking on purpose asks.
+        // An explicit request ignores the pause.
         let on_purpose = ten_accounts(&room);
         on_purpose.sign_in_directly(&tenth(3)).await.unwrap_err();
         assert_eq!(room.requests().len(), 2);

@@ -1,4 +1,5 @@
-//! Everything that can be wrong at a token request: each a clear error after one request, and nothing lost.
+//! Everything that can go wrong in a token request: each case ends in a clear error after one request, and loses
+//! nothing.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::rig::{Rig, app_only, code_grant, delegated, microsoft, password_grant
 
 const MAIL: &[Need] = &[Need::Imap, Need::Smtp];
 
-/// Error word and AADSTS number of a refusal.
+/// Returns the error word and AADSTS number of a refusal.
 fn codes(error: &AuthError) -> (&str, u32) {
     let refusal = error
         .refusal()
@@ -159,7 +160,7 @@ async fn what_is_wrong_with_a_user_is_said_by_its_number() {
     assert_eq!(codes(&error), ("invalid_grant", 50126));
 }
 
-/// Orders one failure and answers what becomes of one token request.
+/// Orders one failure and returns the outcome of one token request.
 async fn ordered(tenant: &str, failure: AuthorityFailure) -> AuthError {
     let only = Only {
         tenant: Some(tenant),
@@ -177,7 +178,7 @@ async fn ordered(tenant: &str, failure: AuthorityFailure) -> AuthError {
         tokens.with_limits(limits)
     });
     let error = rig.failure(1).await;
-    // Nothing stays broken.
+    // The failure does not persist.
     rig.tokens.sign_in_directly(&rig.account).await.unwrap();
     error
 }
@@ -258,7 +259,7 @@ async fn passing_trouble_is_told_from_a_refusal() {
         );
     }
     for (place, (failure, expected)) in [
-        // A clock that is wrong, on either side.
+        // A wrong clock, on either side.
         (
             AuthorityFailure::microsoft(401, "invalid_client", 700024),
             ("invalid_client", 700024),
@@ -409,7 +410,7 @@ async fn a_rotated_refresh_token_counts_whatever_stands_beside_it() {
         rig.tokens.reject(&rig.account, &token).await;
         let error = ask().await.unwrap_err();
         assert!(matches!(error, AuthError::Nonsense { .. }), "{error}");
-        // The server knows nothing of it; sent it was.
+        // The server did not record the request, but it was sent.
         let error = ask().await.unwrap_err();
         assert_eq!(error.refusal().unwrap().error, "invalid_grant");
         let sent: Vec<_> = rig

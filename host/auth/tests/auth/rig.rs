@@ -1,4 +1,4 @@
-//! What the tests of the grants share: profiles in tenants of their own, and one account of each with its vault.
+//! Shared parts of the grant tests: profiles in their own tenants, and one account of each with its vault.
 
 use std::sync::Arc;
 use std::thread;
@@ -16,11 +16,11 @@ use tempfile::TempDir;
 use crate::kit::{self, REDIRECT};
 
 pub fn stand() -> &'static Stand {
-    // It blocks while it starts, which a runtime's own thread may not.
+    // It blocks during its start, which is not allowed on a runtime's own thread.
     thread::spawn(|| Stand::shared().unwrap()).join().unwrap()
 }
 
-/// An app-only profile, in a tenant of its own.
+/// Returns an app-only profile in its own tenant.
 pub fn app_only(tenant: &str) -> Profile {
     Profile {
         name: tenant.into(),
@@ -28,7 +28,7 @@ pub fn app_only(tenant: &str) -> Profile {
     }
 }
 
-/// A user's profile at a public application.
+/// Returns a user's profile at a public application.
 pub fn delegated(tenant: &str, grant: Grant) -> Profile {
     Profile {
         name: tenant.into(),
@@ -51,7 +51,7 @@ pub fn password_grant(user: &str) -> Grant {
     }
 }
 
-/// The stand's v2.0 addresses of a tenant.
+/// Returns the stand's v2.0 URLs of a tenant.
 pub fn microsoft(tenant: &str) -> Endpoints {
     kit::endpoints(stand(), tenant)
 }
@@ -65,7 +65,7 @@ pub fn secret(value: &str) -> ClientCredential {
     }
 }
 
-/// One account of one profile, with a vault of its own.
+/// One account of one profile, with its own vault.
 pub struct Rig {
     pub tokens: Arc<Tokens>,
     pub account: Account,
@@ -108,12 +108,12 @@ impl Rig {
         }
     }
 
-    /// The token requests of this rig's tenant so far.
+    /// Returns the token requests of this rig's tenant so far.
     pub fn requests(&self) -> Vec<TokenRequest> {
         requests_of(&self.tenant)
     }
 
-    /// Why one token request fails, and that it was `asked` times.
+    /// Returns the failure of one token request, and checks that the server received `asked` requests.
     pub async fn failure(&self, asked: usize) -> AuthError {
         let before = self.requests().len();
         let error = self.tokens.sign_in_directly(&self.account).await;
@@ -122,7 +122,7 @@ impl Rig {
         error
     }
 
-    /// Signs in on the pages at the end of a code's sign-in; answers what `auth status` would show.
+    /// Signs in on the pages at the end of a code's sign-in; returns the status that `auth status` would print.
     pub async fn sign_in(&self, user: &str) -> Status {
         let sign_in = self
             .tokens
@@ -147,7 +147,7 @@ pub fn requests_of(tenant: &str) -> Vec<TokenRequest> {
     requests
 }
 
-/// The fields by which an application proves itself.
+/// Returns the fields that prove the application's identity.
 pub fn proof(request: &TokenRequest) -> Vec<&str> {
     let mut fields: Vec<_> = [
         "client_id",
@@ -164,7 +164,7 @@ pub fn proof(request: &TokenRequest) -> Vec<&str> {
     fields
 }
 
-/// The words of a `scope`, in order.
+/// Returns the words of a `scope`, in order.
 pub fn words(scope: &str) -> Vec<&str> {
     scope.split_whitespace().collect()
 }

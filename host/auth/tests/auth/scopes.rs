@@ -5,7 +5,7 @@ use postroom_auth::{Need, Profile, Provider, Resource};
 
 use crate::rig::{Rig, app_only, code_grant, delegated, requests_of, stand, words};
 
-/// By cloud, as Microsoft's pages have them: the hosts of delegated mail, app-only mail, and Graph.
+/// By cloud, according to Microsoft's pages: the hosts of delegated mail, app-only mail, and Graph.
 const HOSTS: [(&str, &str, &str, &str); 4] = [
     (
         "global",

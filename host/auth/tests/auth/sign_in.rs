@@ -1,4 +1,4 @@
-//! Signing in by a person: the page that is asked for, the redirect, the pasted answer, the device's code.
+//! Sign-in by a person: the requested page, the redirect, the pasted result, the device's code.
 
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,7 @@ async fn a_sign_in_page_is_asked_as_configured() {
         let token = rig.requests().remove(0);
         assert_eq!(token.path, path.replace("authorize", "token"));
         assert_eq!(token.form["redirect_uri"], REDIRECT);
-        // v1 states its lifetime as a text.
+        // v1 states its lifetime as a string.
         let left = rig
             .status()
             .access_expires
@@ -148,7 +148,7 @@ async fn a_pasted_answer_counts_only_for_its_own_sign_in() {
     );
     assert!(rig.requests().is_empty(), "nothing was sent for it");
 
-    // The bare code has no state: PKCE tells a stranger's.
+    // The bare code has no state: PKCE detects another sign-in's.
     let bare = |redirect: &str| {
         let (_, code) = redirect.split_once("code=").unwrap();
         code.split('&').next().unwrap().to_owned()

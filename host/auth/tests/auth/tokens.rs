@@ -1,4 +1,5 @@
-//! Tokens against the stand's authorization server: shared, rotated, stored before use, and asked for no more than needed.
+//! Tokens against the stand's authorization server: shared, rotated, stored before use, and requested no more often
+//! than needed.
 
 use std::collections::HashSet;
 use std::fs;
@@ -67,7 +68,7 @@ async fn a_refresh_token_is_rotated_in_the_vault_and_buys_tokens_of_several_reso
     assert_eq!(record.access.len(), 2);
     assert_eq!(record.identity, Some(room.user()));
 
-    // A new process needs nobody for either.
+    // A new process needs no request for either.
     let again = room.tokens_for(room.delegated(), &[Need::Imap, Need::Smtp, Need::Graph]);
     assert_eq!(mail_token(&again).await.unwrap(), mail);
     let kept = again.access_token(&account, Resource::Graph).await;
@@ -91,7 +92,7 @@ async fn two_processes_never_send_one_refresh_token_twice() {
     let sent = room.refreshes();
     let distinct: HashSet<_> = sent.iter().collect();
     assert_eq!(sent.len(), distinct.len());
-    // Each rejected token costs one request at most, whoever rejected it.
+    // Each rejected token costs at most one request, however many callers rejected it.
     assert!((8..32).contains(&sent.len()), "{} refreshes", sent.len());
     assert!(room.requests().iter().all(|it| it.status == Some(200)));
 }
@@ -108,13 +109,13 @@ async fn a_rejected_token_is_replaced_and_an_older_one_is_not() {
     tokens.reject(&account, &first).await;
     assert_eq!(mail_token(&tokens).await.unwrap(), second);
     assert_eq!(room.requests().len(), 2);
-    // Nor does it come back from the vault when there is no newer one.
+    // Nor does it return from the vault if there is no newer one.
     tokens.reject(&account, &second).await;
     room.fail(1, AuthorityFailure::status(503, ""));
     assert!(mail_token(&tokens).await.unwrap_err().is_transient());
 }
 
-/// A record whose access token is due and good for ten minutes yet.
+/// Returns a record whose access token is due for renewal, and valid for ten more minutes.
 fn due_record(room: &Room, account: &Account, grant: &str) -> Record {
     let now = Timestamp::now();
     let scopes = match account.login {
@@ -157,7 +158,7 @@ async fn a_token_is_renewed_ahead_of_its_end_and_used_on_when_that_fails() {
     let tokens = room.tokens(room.app_only());
     assert_ne!(mail_token(&tokens).await.unwrap().expose(), "due-and-good");
 
-    // What another grant received serves nobody, nor does a token that a wrong clock made.
+    // A token received with another grant is not used, nor is one stored with a wrong clock.
     let mut far = record.clone();
     far.access[0].expires = Timestamp::now() + SignedDuration::from_hours(24 * 365);
     far.last_refresh = Some(Timestamp::now() + SignedDuration::from_hours(24 * 364));
@@ -195,14 +196,14 @@ async fn a_lost_answer_ends_in_one_more_request_and_a_clear_state() {
     let status = tokens.statuses(Timestamp::now()).unwrap().remove(0);
     assert_eq!(status.state, State::Failed);
     assert!(status.advice.contains("auth login"), "{}", status.advice);
-    // A restart uses what has not ended yet, and asks nobody either.
+    // A restart uses tokens that have not expired, without a request.
     let restarted = room.tokens(room.delegated());
     let good = mail_token(&restarted).await.unwrap();
     restarted.reject(&account, &good).await;
     mail_token(&restarted).await.unwrap_err();
     assert_eq!(room.refreshes().len(), 2);
 
-    // A sign-in by another process ends it for all.
+    // A sign-in by another process ends the pause for all.
     let login = room.signed_in(room.delegated()).await;
     assert_eq!(
         login.statuses(Timestamp::now()).unwrap()[0].state,
@@ -271,7 +272,7 @@ async fn what_could_not_be_stored_is_not_used_and_not_forgotten() {
     let account = room.account();
     let tokens = room.signed_in(room.delegated()).await;
     *BLOCKED.lock().unwrap() = Some(sealed_file(&room).with_extension("half-written"));
-    // From the moment the answer is here the vault cannot be written: a folder is in the way.
+    // After the response has arrived the vault cannot be written: a folder has the file's name.
     let tokens = tokens.with_retries(no_pauses()).on_step(|step| {
         if step == RefreshStep::Received {
             fs::create_dir_all(BLOCKED.lock().unwrap().as_ref().unwrap()).unwrap();
@@ -399,7 +400,7 @@ async fn a_vault_under_another_key_costs_a_token_or_a_sign_in_and_is_kept() {
         .filter(|path| path.extension().is_some_and(|it| it == "set-aside"))
         .collect();
     assert_eq!(aside.len(), 2);
-    // With the old key and the old files back the old tokens serve.
+    // With the old key and the old files the old tokens work again.
     for path in aside {
         fs::rename(&path, path.with_extension("sealed")).unwrap();
     }
@@ -440,12 +441,12 @@ async fn a_sign_in_serves_no_other_registration() {
     elsewhere.endpoints = endpoints(room.stand, &format!("other-{}", room.tenant));
     mail_token(&room.tokens(elsewhere)).await.unwrap_err();
     assert_eq!(room.requests().len(), 1);
-    // Back at the old one the sign-in serves as before.
+    // With the old registration the sign-in works as before.
     assert!(room.record(&account).unwrap().refresh_token.is_some());
     mail_token(&room.tokens(room.delegated())).await.unwrap();
     assert_eq!(room.requests().len(), 1);
 
-    // Who needs no person asks for a token of the new one.
+    // A grant that needs no person requests a token from the new registration.
     let first = mail_token(&room.tokens(room.app_only())).await.unwrap();
     let mut renamed = room.app_only();
     renamed.directory = Some("renamed.example".into());
@@ -475,7 +476,7 @@ async fn what_could_not_be_stored_is_stored_at_the_end() {
     mail_token(&tokens).await.unwrap_err();
     let kept = || room.record(&account).unwrap().refresh_token.unwrap();
     assert_ne!(kept().expose(), room.newest_refresh_token());
-    // It becomes possible while the end is under way.
+    // The vault becomes writable during the shutdown.
     let free = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         fs::remove_dir(BLOCKED.lock().unwrap().as_ref().unwrap()).unwrap();
@@ -484,7 +485,7 @@ async fn what_could_not_be_stored_is_stored_at_the_end() {
     assert_eq!(kept().expose(), room.newest_refresh_token());
 }
 
-/// The vault's file of the room's only account.
+/// Returns the vault's file of the room's only account.
 fn sealed_file(room: &Room) -> std::path::PathBuf {
     fs::read_dir(room.data_dir().join("vault"))
         .unwrap()

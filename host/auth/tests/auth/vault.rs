@@ -1,4 +1,4 @@
-//! The vault's files: what survives, what is noticed, and what never reaches the disk in clear.
+//! The vault's files: what survives, what is detected, and what never reaches the disk in clear text.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ fn account(login: &str) -> Account {
     }
 }
 
-/// A record with a secret in every place that can hold one.
+/// Returns a record with a secret in every field that can contain one.
 fn record(account: &Account, mark: &str) -> Record {
     let now = Timestamp::from_second(1_790_000_000).unwrap();
     Record {
@@ -68,7 +68,7 @@ fn write(vault: &Vault, record: &Record) {
     held.write(record).unwrap();
 }
 
-/// The files of the vault with this ending.
+/// Returns the files of the vault with this extension.
 fn files(data_dir: &Path, ending: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(data_dir.join("vault"))
         .unwrap()
@@ -105,7 +105,7 @@ fn a_record_comes_back_whole_and_for_its_account_alone() {
     for other in [account("bob"), account(""), app_only] {
         assert!(vault.read(&other).unwrap().is_none(), "{other}");
     }
-    // Another process with the same key, later.
+    // A later process with the same key.
     let again = Vault::open(dir.path(), key).unwrap();
     assert!(same(&again.read(&ana).unwrap().unwrap(), &written));
     write(&again, &record(&ana, "two"));
@@ -167,7 +167,7 @@ fn a_file_under_another_key_is_named_and_kept() {
         }
         other => panic!("{other}"),
     }
-    // Signing in works nevertheless, twice, and what was there is kept.
+    // Signing in works nevertheless, twice, and the old files are kept.
     write(&vault, &record(&ana, "new"));
     assert!(same(
         &vault.read(&ana).unwrap().unwrap(),
@@ -176,12 +176,12 @@ fn a_file_under_another_key_is_named_and_kept() {
     write(&vault, &record(&ana, "newer"));
     let kept = files(dir.path(), ".set-aside");
     assert_eq!(kept.len(), 1);
-    // A second change of keys takes a name of its own.
+    // A second change of keys uses another name.
     let third = Vault::open(dir.path(), VaultKey::random().unwrap()).unwrap();
     write(&third, &record(&ana, "third"));
     assert_eq!(files(dir.path(), ".set-aside.2").len(), 1);
 
-    // With the old key and the old file back all is as it was.
+    // With the old key and the old file everything is as before.
     fs::rename(&kept[0], kept[0].with_extension("sealed")).unwrap();
     let old = Vault::open(dir.path(), old_key).unwrap();
     assert!(same(&old.read(&ana).unwrap().unwrap(), &written));
@@ -224,7 +224,7 @@ fn damage_is_noticed_wherever_it_is_and_the_file_is_kept() {
     write(&vault, &record(&ana, "again"));
     assert_eq!(files(dir.path(), ".set-aside").len(), 1);
 
-    // One account's file in another's place.
+    // One account's file in place of another's.
     write(&vault, &record(&bob, "bob"));
     let other = files(dir.path(), ".sealed");
     let other = other.iter().find(|path| **path != file).unwrap();
@@ -289,7 +289,7 @@ fn leftovers_go_unless_somebody_is_at_them() {
     let held = vault.hold(&account("ana"), NO_WAIT).unwrap();
     let again = Vault::open(dir.path(), key).unwrap();
     assert_eq!(files(dir.path(), ".half-written").len(), 1);
-    // The one that stayed is in nobody's way.
+    // The one that stayed does no harm.
     held.write(&record(&account("ana"), "new")).unwrap();
     assert!(files(dir.path(), ".half-written").is_empty());
     for login in ["ana", "bob"] {
@@ -302,7 +302,7 @@ fn key_files_are_made_once_private_and_read_strictly() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config/postroom/vault.key");
     let source = KeySource::File(path.clone());
-    // Many at once end with one key.
+    // Many concurrent creations end with one key.
     let ids: Vec<String> = std::thread::scope(|scope| {
         let starting: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| VaultKey::load(&source).unwrap().id().to_owned()))
@@ -329,7 +329,7 @@ fn key_files_are_made_once_private_and_read_strictly() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let pipe = path.with_file_name("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
-    // Nobody writes into it: waiting for that would be for ever.
+    // The pipe has no writer: waiting for one would never end.
     let error = VaultKey::load(&KeySource::File(pipe.clone())).unwrap_err();
     assert!(error.to_string().ends_with("pipe is no file"), "{error}");
     fs::remove_file(pipe).unwrap();
@@ -364,7 +364,7 @@ fn a_missing_key_of_a_vault_in_use_is_not_made_anew() {
     let error = load().unwrap_err().to_string();
     assert!(error.contains("Put the key back"), "{error}");
     assert!(!path.exists());
-    // Either cure.
+    // Either fix works.
     fs::rename(&away, &path).unwrap();
     assert_eq!(load().unwrap().id(), key.id());
     fs::remove_file(&path).unwrap();
@@ -404,7 +404,7 @@ fn only_an_unreadable_content_is_set_aside() {
     let ana = account("ana");
     write(&vault, &record(&ana, "one"));
     let path = files(dir.path(), ".sealed").remove(0);
-    // It leads in a circle: reading fails, and not for what is in it.
+    // It is a circular link: reading fails, but not because of its content.
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(&path, &path).unwrap();
     assert!(matches!(vault.read(&ana), Err(VaultError::File { .. })));
@@ -470,7 +470,7 @@ fn a_keyring_keeps_the_key() {
     };
     let first = run("one");
     assert_eq!(first[0], first[1]);
-    // The keyring's file is what is left of that session.
+    // Only the keyring's file remains of that session.
     assert_eq!(run("one"), first);
     assert_ne!(run("two")[0], first[0]);
 }

@@ -1,4 +1,4 @@
-//! Reads how a registered application proves who it is: a secret, a certificate, or nothing.
+//! Reads how a registered application proves its identity: by a secret, by a certificate, or not at all.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::super::reader::{Item, Section};
 use super::super::values;
 use super::{GrantKind, Kind};
 
-/// The keys that say more of a `client_secret`.
+/// The keys that depend on `client_secret`.
 const SECRET_KEYS: &[&str] = &["previous_client_secret", "secret_expires", "client_auth"];
 
 pub fn read(
@@ -127,7 +127,7 @@ fn certificate_of(item: &Item, document: &Secret) -> Ready<ClientCredential> {
     }
 }
 
-/// Microsoft names a secret by a GUID; no value of one looks like that.
+/// Returns whether a secret is a GUID. Microsoft identifies secrets by GUIDs; no value of a secret is one.
 fn is_guid(secret: &Secret) -> bool {
     const DASHES: [usize; 4] = [8, 13, 18, 23];
     let text = secret.expose().as_bytes();

@@ -1,4 +1,4 @@
-//! Reads where a profile asks for its tokens: the provider's own addresses, those of the configuration, or discovery.
+//! Reads a profile's endpoints: the provider's own, those of the configuration, or discovery.
 
 use postroom_auth::provider::CLOUDS;
 use postroom_auth::{Endpoints, Grant, Provider};
@@ -9,13 +9,13 @@ use super::super::reader::{Item, Section};
 use super::super::values;
 use super::{GrantKind, Kind};
 
-/// Microsoft's names that stand for many directories.
+/// Microsoft's names that represent many directories.
 const SHARED_DIRECTORIES: &[&str] = &["common", "organizations", "consumers"];
 
-/// The provider, Microsoft's directory, and the addresses; each `None` when a problem leaves it unknown.
+/// The provider, Microsoft's directory, and the endpoints; each `None` if a problem leaves it unknown.
 type Read = (Option<Provider>, Option<Option<String>>, Option<Endpoints>);
 
-/// An address as written: the outer `None` means that a problem was reported, the inner one that it was left out.
+/// A URL as written: the outer `None` means that a problem was reported, the inner one that it was left out.
 type Written<T> = Option<Option<T>>;
 
 pub fn read(
@@ -86,7 +86,7 @@ pub fn read(
     (provider, directory, endpoints)
 }
 
-/// Returns the addresses of a known provider, each as written or by default the provider's own.
+/// Returns the endpoints of a known provider: each URL as written, or the provider's own by default.
 fn known(
     provider: Option<Provider>,
     directory: Option<&Option<String>>,
@@ -119,7 +119,7 @@ fn known(
     })
 }
 
-/// The addresses of a custom provider, all of them written.
+/// Returns the endpoints of a custom provider, whose URLs must all be written.
 fn own(
     section: &Section,
     grant: Option<GrantKind>,
@@ -140,7 +140,7 @@ fn own(
     if let Some(Some(None)) = device {
         missing("device_url");
     }
-    // A service account's key file names the address; without a known grant it may be one.
+    // A service account's key file contains the URL; without a known grant it may be one.
     let of_key = match grant {
         Some(grant) => grant == GrantKind::ServiceAccount,
         None => section.item("service_account").is_some(),
@@ -172,7 +172,7 @@ fn read_cloud(section: &Section) -> Option<Provider> {
     cloud.map(Provider::Microsoft)
 }
 
-/// The token address of a service account's key file, held to the same rule as a written one.
+/// Returns the token URL of a service account's key file, which must meet the same conditions as a written one.
 fn safe_key_uri(section: &Section, url: &Url) -> Option<Url> {
     let safe = match url.scheme() {
         "https" => true,
@@ -188,7 +188,7 @@ fn safe_key_uri(section: &Section, url: &Url) -> Option<Url> {
     safe.then(|| url.clone())
 }
 
-/// Microsoft's directory; needed where an address is made from it.
+/// Reads Microsoft's directory, which is required if a URL is built from it.
 fn read_directory(
     section: &Section,
     grant: Option<GrantKind>,
@@ -241,7 +241,7 @@ fn read_directory(
     Some(Some(text.into()))
 }
 
-/// The issuer, which stands for all addresses (OpenID Connect Discovery 1.0).
+/// Returns the issuer, which replaces all URLs (OpenID Connect Discovery 1.0).
 fn read_discovery(section: &Section, item: &Item, grant: Option<GrantKind>) -> Option<Endpoints> {
     let replaced: &[&'static str] = match grant {
         Some(GrantKind::AuthorizationCode) => &["authorize_url", "token_url"],
@@ -274,15 +274,15 @@ fn read_discovery(section: &Section, item: &Item, grant: Option<GrantKind>) -> O
     Some(Endpoints::Discovered { issuer })
 }
 
-/// Kept as written, since some servers compare it letter by letter.
+/// Reads the authorize URL. It is kept as written, since some servers compare it byte by byte.
 fn read_authorize_address(item: &Item) -> Option<String> {
     let url = item.url()?;
     without_fragment(item, &url)?;
     Some(item.text()?.to_owned())
 }
 
-/// Where the browser is sent after the sign-in: only the browser goes there, and the code in it is worth nothing without the
-/// verifier that stays here.
+/// Reads the URL that the browser is sent to after the sign-in. Only the browser goes there, and the code in it is useless
+/// without the verifier, which stays here.
 pub fn read_redirect_address(item: &Item) -> Option<String> {
     let text = item.text()?;
     let Ok(url) = Url::parse(text) else {
@@ -310,7 +310,7 @@ pub fn read_redirect_address(item: &Item) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// RFC 6749 sections 3.1 and 3.1.2.
+/// Refuses a URL with a fragment (RFC 6749 sections 3.1 and 3.1.2).
 fn without_fragment(item: &Item, url: &Url) -> Option<()> {
     if url.fragment().is_some() {
         item.problem(

@@ -1,4 +1,4 @@
-//! Reads `[profiles.*]`: named OAuth registrations. Which keys a profile has follows from its provider and its grant.
+//! Reads `[profiles.*]`: named OAuth registrations. The keys of a profile depend on its provider and its grant.
 
 mod client;
 mod endpoints;
@@ -70,7 +70,7 @@ const IMPOSSIBLE: &[(Kind, GrantKind, &str, &str)] = &[
     ),
 ];
 
-/// A key that only some profiles have.
+/// A key of some profiles only.
 struct Key {
     name: &'static str,
     kinds: &'static [Kind],
@@ -127,27 +127,27 @@ const PROMPTS: &[(&str, Prompt)] = &[
     ("none", Prompt::None),
 ];
 
-/// The facts of a profile that mailboxes and outgoings need, also of one with problems.
+/// The facts of a profile that mailboxes and outgoings need, also of a profile with problems.
 #[derive(Default)]
 pub struct ProfileFacts {
-    /// `None` when the profile does not say, or says it wrongly.
+    /// `None` if the profile does not state it, or states it wrongly.
     pub provider: Option<Provider>,
     /// `None` likewise.
     pub signer: Option<Signer>,
-    /// Why nobody can sign in by it, although nothing is wrong with what the file says.
+    /// Why nobody can sign in with it, although the file itself is valid.
     pub unavailable: Option<Unavailable>,
-    /// The tenants it may serve; `None` for all.
+    /// The tenants that may use it; `None` for all.
     tenants: Option<Vec<String>>,
 }
 
-/// The identity that signs in by a profile.
+/// The identity that signs in with a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signer {
     /// The application, as itself.
     Application,
     /// The one user whose password the profile holds.
     Fixed(String),
-    /// Whom the mailbox or outgoing names.
+    /// The user named by the mailbox or outgoing.
     Named,
 }
 
@@ -170,7 +170,7 @@ impl Key {
         }
     }
 
-    /// Refuses the key where the provider or the grant does not have it, once.
+    /// Refuses the key, once, if the provider or the grant does not have it.
     fn place(&self, section: &Section, kind: Option<Kind>, grant: Option<GrantKind>) {
         let refuse = |message: String, cure: &str| section.misplaced(&[self.name], &message, cure);
         match (kind, grant) {
@@ -208,7 +208,7 @@ impl Key {
     }
 }
 
-/// The profiles that can be used, and facts about all of them.
+/// Returns the profiles that can be used, and facts about all of them.
 pub fn read(entries: Vec<(&str, Item)>, names: &Names) -> (Vec<Profile>, AllProfileFacts) {
     let mut profiles = Vec::new();
     let mut facts = AllProfileFacts::new();
@@ -256,7 +256,7 @@ fn read_one(name: &str, section: Section, names: &Names) -> (ProfileFacts, Optio
         provider,
         signer,
         unavailable: unavailable(&client).or_else(|| unavailable(&grant)),
-        // Unreadable names were told of already: nobody is refused because of them.
+        // Unreadable names were already reported, so no use is refused because of them.
         tenants: tenants.clone().flatten(),
     };
     let profile = (|| {
@@ -275,7 +275,7 @@ fn read_one(name: &str, section: Section, names: &Names) -> (ProfileFacts, Optio
     (facts, profile)
 }
 
-/// A grant that the provider has.
+/// Returns a grant that the provider has.
 fn possible_grant(item: &Item, kind: Option<Kind>) -> Option<GrantKind> {
     let grant = item.choice(GRANTS, &[])?;
     let impossible = IMPOSSIBLE
@@ -290,7 +290,7 @@ fn possible_grant(item: &Item, kind: Option<Kind>) -> Option<GrantKind> {
     }
 }
 
-/// Empty for a service account, which has none.
+/// Reads the client id, which is empty for a service account.
 fn read_client_id(section: &Section, grant: Option<GrantKind>) -> Option<String> {
     if grant == Some(GrantKind::ServiceAccount) {
         return Some(String::new());
@@ -298,7 +298,7 @@ fn read_client_id(section: &Section, grant: Option<GrantKind>) -> Option<String>
     match section.item("client_id") {
         Some(item) => item.text().map(str::to_owned),
         None => {
-            // Without a known grant a service account may be meant.
+            // Without a known grant it may be a service account.
             if grant.is_some() || section.item("service_account").is_none() {
                 section.missing(
                     "client_id",
@@ -364,7 +364,8 @@ fn unavailable<T>(read: &Option<Ready<T>>) -> Option<Unavailable> {
     read.as_ref()?.as_ref().err().cloned()
 }
 
-/// `has_grant` tells whether the keys of the grant are sound, whatever became of its secrets.
+/// Returns the identity that signs in. `has_grant` is true if the keys of the grant are valid, whether or not its secrets
+/// are available.
 fn signer(section: &Section, kind: Option<GrantKind>, has_grant: bool) -> Option<Signer> {
     match kind? {
         GrantKind::ClientCredentials => Some(Signer::Application),
@@ -382,7 +383,7 @@ fn signer(section: &Section, kind: Option<GrantKind>, has_grant: bool) -> Option
 fn read_scopes(item: &Item) -> Option<Vec<String>> {
     item.each(|scope| {
         let text = scope.text()?;
-        // RFC 6749 section 3.3: scopes travel as one list divided by spaces.
+        // RFC 6749 section 3.3: scopes are sent as one list separated by spaces.
         if text.contains(char::is_whitespace) {
             scope.problem(
                 format!("\"{text}\" holds a space"),
@@ -394,7 +395,8 @@ fn read_scopes(item: &Item) -> Option<Vec<String>> {
     })
 }
 
-/// Microsoft gives a refresh token only where `offline_access` is asked for: without one each sign-in ends with its first token.
+/// Warns about a missing `offline_access`. Microsoft returns a refresh token only if it is requested: without one each
+/// sign-in ends with its first token.
 fn warn_of_lost_sign_ins(
     section: &Section,
     kind: Option<Kind>,

@@ -134,7 +134,7 @@ fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
     }
 }
 
-/// Returns what no two mailboxes may share: one folder of one user.
+/// Returns the identity that no two mailboxes may share: one folder of one user.
 pub fn identity(server: &Server, login: &MailLogin, folder: &str) -> Identity {
     let unique = if is_inbox(folder) { INBOX } else { folder };
     Identity {
@@ -151,7 +151,7 @@ pub fn identity(server: &Server, login: &MailLogin, folder: &str) -> Identity {
     }
 }
 
-/// INBOX is one folder in any case (RFC 9051 section 5.1).
+/// Returns whether the folder is INBOX, in any case (RFC 9051 section 5.1).
 fn is_inbox(folder: &str) -> bool {
     folder.eq_ignore_ascii_case(INBOX)
 }

@@ -1,4 +1,4 @@
-//! Where mailboxes get their mail: one file per protocol, with its keys and what advice must know of it.
+//! Sources of mailboxes: one file per protocol, with its keys and the facts that advice needs.
 
 mod imap;
 mod spool;
@@ -23,22 +23,22 @@ pub const LATER: &[&str] = &["pop3", "graph", "ews"];
 /// A person who looks into the mailbox finds unread what failed.
 pub const AFTER_ON_SERVER: fn() -> (After, After) = || (After::Seen, After::Keep);
 
-/// What the configuration and advice know about a protocol.
+/// The facts about a protocol, for configuration and advice.
 #[derive(Debug)]
 pub struct Protocol {
-    /// As `protocol` names it.
+    /// The value of `protocol`.
     pub name: &'static str,
     /// The keys of a mailbox that belong to the protocol.
     pub keys: &'static [&'static str],
     /// Reads these keys.
     pub(super) read: fn(&Section, &Place) -> Option<SourceConfig>,
-    /// What becomes of a decided and of a failed mail unless `after` says otherwise.
+    /// The default handling of a decided and of a failed mail, without `after`.
     pub after: fn() -> (After, After),
     /// Whether mail can be marked as seen.
     pub marks: bool,
     /// Refuses a folder that mail cannot be moved to, with the problem and the help.
     pub check_target: fn(Option<&SourceConfig>, &str) -> CheckedTarget,
-    /// What a token must allow; `None` without a sign-in.
+    /// The purpose of its tokens; `None` without a sign-in.
     pub need: Option<Need>,
     /// `None` without a server.
     pub server: Option<&'static ServerProtocol>,
@@ -47,7 +47,7 @@ pub struct Protocol {
 /// Whether mail can be moved to a folder; otherwise the problem and the help.
 pub type CheckedTarget = Result<(), (String, &'static str)>;
 
-/// What a protocol may need of the mailbox whose keys it reads.
+/// The settings of a mailbox that a protocol may need to read its own keys.
 pub(super) struct Place<'p> {
     pub tenant: Option<&'p str>,
     pub has_address: bool,
@@ -56,7 +56,7 @@ pub(super) struct Place<'p> {
     pub around: &'p Surroundings<'p>,
 }
 
-/// Where a mailbox's mail comes from.
+/// The source of a mailbox's mail.
 #[derive(Debug, Clone)]
 pub enum SourceConfig {
     Imap {
@@ -70,20 +70,20 @@ pub enum SourceConfig {
     },
 }
 
-/// What a mailbox's first contact takes in.
+/// The mails that a mailbox's first contact imports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Import {
-    /// Only what arrives from then on.
+    /// Only mails that arrive afterwards.
     New,
     All,
-    /// What arrived on that day or later.
+    /// Mails that arrived on that day or later.
     Since(Date),
 }
 
-/// What no two mailboxes may share: they would decide each mail twice.
+/// The identity that no two mailboxes may share, since they would decide each mail twice.
 pub struct Identity {
     pub key: Vec<String>,
-    /// What the other mailbox does with it, up to "by NAME".
+    /// The other mailbox's use of it, up to "by NAME".
     pub what: String,
     pub help: &'static str,
 }
@@ -104,7 +104,7 @@ impl SourceConfig {
         }
     }
 
-    /// Returns who signs in; `None` if nobody does.
+    /// Returns the login; `None` if there is no sign-in.
     pub fn login(&self) -> Option<&MailLogin> {
         match self {
             SourceConfig::Imap { login, .. } => Some(login),
@@ -120,7 +120,7 @@ impl SourceConfig {
         }
     }
 
-    /// Returns the folder of this machine that people may put mail files into.
+    /// Returns the folder on this machine that people may put mail files into.
     pub fn path(&self) -> Option<&Path> {
         match self {
             SourceConfig::Imap { .. } => None,

@@ -40,7 +40,7 @@ fn check_target(_source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
     }
 }
 
-/// Returns what no two mailboxes may share: the folder.
+/// Returns the identity that no two mailboxes may share: the folder.
 pub fn identity(path: &Path) -> Identity {
     let normal: PathBuf = path.components().collect();
     Identity {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::thread::ticket_name;
 
-/// How many replies and forwards leave within an hour.
+/// How many replies and forwards may be sent within an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AutomaticLimits {
     /// To one address, from one tenant.
@@ -15,7 +15,7 @@ pub struct AutomaticLimits {
     pub per_tenant: u32,
 }
 
-/// How many left within the last hour, from one tenant.
+/// How many were sent within the last hour by one tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SentLately {
     /// By person, see [`person`].
@@ -28,9 +28,9 @@ pub struct SentLately {
 /// A limit that holds a mail back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Brake {
-    /// What has had its share: a person, a ticket, or the tenant.
+    /// The person, ticket or tenant that reached the limit.
     pub what: String,
-    /// For people.
+    /// The reason, as text for people.
     pub reason: String,
 }
 
@@ -45,7 +45,7 @@ impl Default for AutomaticLimits {
 }
 
 impl SentLately {
-    /// Counts a mail to these persons. Fails if a limit holds it back: then it is not counted.
+    /// Counts a mail to these persons. Fails without counting it if a limit holds it back.
     pub(super) fn count(
         &mut self,
         limits: &AutomaticLimits,

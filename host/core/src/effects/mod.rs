@@ -1,5 +1,5 @@
-//! What follows from a decision: items, participants, events, mails and refusals, as a pure function of the decision, its mail and
-//! the few [`Facts`] that only the store knows. The store applies the effects and decides nothing.
+//! Effects of a decision: items, participants, events, mails and refusals, as a pure function of the decision, its mail
+//! and the few [`Facts`] that only the store knows. The store applies the effects and decides nothing.
 
 mod automatic;
 #[cfg(test)]
@@ -16,14 +16,14 @@ use crate::message::{Address, Message};
 use crate::outgoing::{self, OutgoingMail, bare_address};
 use crate::thread::{ticket_name, ticket_number};
 
-/// Addresses of one mail that join a ticket at most.
+/// The most addresses of one mail that join a ticket.
 const PARTICIPANTS: usize = 50;
 
 const OLD_MAIL: &str = "old mail";
 const NO_SENDER: &str = "the mail names no sender";
 const NO_OUTGOING: &str = "the mailbox has no outgoing";
 
-/// What is known of the mail that was decided.
+/// Facts about the mail that was decided.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MailFacts {
     /// Without angle brackets, as journalled.
@@ -34,7 +34,7 @@ pub struct MailFacts {
     pub subject: String,
     /// From, To and Cc without our own addresses: who may write to the ticket.
     pub participants: Vec<String>,
-    /// Whether the trusted boundary says that the mail comes from the domain of its From. Anybody can write any From.
+    /// Whether the trusted boundary confirms that the mail comes from the domain of its From. Anybody can write any From.
     pub confirmed: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct Routes {
     pub alert: Vec<String>,
 }
 
-/// The mailbox's way to send.
+/// The mailbox's outgoing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutgoingRoute {
     pub name: String,
@@ -55,13 +55,13 @@ pub struct OutgoingRoute {
     pub automatic: AutomaticLimits,
 }
 
-/// Where the effects of a mailbox's decisions go.
+/// The targets of the effects of a mailbox's decisions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outlets {
     pub routes: Routes,
-    /// Whether the items of old mail go to the targets like those of any other. It is never answered nor forwarded.
+    /// Whether the items of old mail go to the targets like those of other mail. Old mail is never answered or forwarded.
     pub deliver_old: bool,
-    /// None when the mailbox has no way to send; replies and forwards are then refused.
+    /// `None` if the mailbox has no outgoing; replies and forwards are then refused.
     pub outgoing: Option<OutgoingRoute>,
 }
 
@@ -76,49 +76,49 @@ pub struct Committing<'a> {
     pub outlets: &'a Outlets,
 }
 
-/// What the effects depend on and only the store can tell.
+/// The facts that the effects depend on and that only the store knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// How many tickets are opened.
+    /// The number of tickets that are opened.
     pub numbers: usize,
-    /// The tickets whose requester matters.
+    /// The tickets whose requester has to be known.
     pub requesters: Vec<i64>,
-    /// What was sent lately, where mail is to leave.
+    /// The counts of automatic mail, if the decision sends mail.
     pub sent: Option<SentNeeds>,
 }
 
-/// Whose automatic mails of the last hour matter.
+/// The persons and the ticket whose automatic mails of the last hour count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentNeeds {
     pub persons: BTreeSet<String>,
-    /// The ticket, unless it is opened only now.
+    /// The ticket, unless this decision opens it.
     pub ticket: Option<i64>,
 }
 
-/// The answer to [`Needs`].
+/// The facts that [`Needs`] requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
     /// The numbers of the new tickets, in the order of the actions.
     pub numbers: Vec<i64>,
-    /// The requesters' bare addresses in lower case, of tickets that have one.
+    /// The bare addresses of the requesters in lower case, for tickets that have one.
     pub requesters: BTreeMap<i64, String>,
     pub sent: SentLately,
 }
 
-/// What a commit writes besides the decision itself.
+/// All that a commit writes besides the decision itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effects<'a> {
-    /// The new ticket, or the one noted on.
+    /// The new ticket, or the ticket that gets a note.
     pub ticket: Option<i64>,
     /// In the order of the actions.
     pub applied: Vec<Effect<'a>>,
-    /// The actions that are not carried out, each by its place, with the reason.
+    /// The actions that are not carried out, each by its position, with the reason.
     pub refused: Vec<(usize, String)>,
     /// The limits that held mail back.
     pub brakes: Vec<Brake>,
 }
 
-/// What one action comes to.
+/// The effect of one action.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect<'a> {
     Ticket {
@@ -128,7 +128,7 @@ pub enum Effect<'a> {
         notices: Notices<'a>,
     },
     Note {
-        /// None where the note names no ticket.
+        /// `None` if the note names no ticket.
         number: Option<i64>,
         note: &'a Note,
         title: &'a str,
@@ -142,7 +142,7 @@ pub enum Effect<'a> {
     Mail(Box<Dispatch<'a>>),
 }
 
-/// What targets are told of an item.
+/// The event that targets receive about an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notices<'a> {
     pub kind: EventKind,
@@ -150,7 +150,7 @@ pub struct Notices<'a> {
     pub targets: Vec<(&'a str, String)>,
 }
 
-/// A mail that leaves.
+/// A mail to send.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dispatch<'a> {
     pub outgoing: &'a str,
@@ -158,14 +158,14 @@ pub struct Dispatch<'a> {
     pub mail: OutgoingMail,
     /// The ticket that it is about.
     pub ticket: Option<i64>,
-    /// As whom its recipients are counted.
+    /// The persons that its recipients are counted as.
     pub persons: Vec<String>,
     /// The recipients who join the ticket.
     pub participants: BTreeSet<String>,
 }
 
 impl MailFacts {
-    /// Returns the facts of a mail; of one that could not be read, little more than its Message-ID.
+    /// Returns the facts of a mail; for a mail that could not be parsed, little more than its Message-ID.
     pub fn of(
         message_id: String,
         message: Option<&Message>,
@@ -193,7 +193,7 @@ impl MailFacts {
 }
 
 impl<'a> Committing<'a> {
-    /// Returns what the store is to find out before [`effects`] is called.
+    /// Returns the facts that the store has to look up before [`effects`] is called.
     pub fn needs(&self) -> Needs {
         let actions = &self.decision.actions;
         let numbers = actions.iter().filter(|it| matches!(it, Action::Ticket(_)));
@@ -235,7 +235,8 @@ impl<'a> Committing<'a> {
             })
     }
 
-    /// Whether the people that the decision writes to may join its ticket. A stranger's note must not bring it about.
+    /// Returns whether the recipients of the decision's mails may join its ticket. A stranger's note must not let anybody
+    /// join.
     fn recipients_join(&self) -> bool {
         match self.decision.outcome {
             Outcome::Ticket => true,
@@ -245,7 +246,7 @@ impl<'a> Committing<'a> {
     }
 }
 
-/// Returns what follows from a decision. `facts` answer what [`Committing::needs`] asks.
+/// Returns the effects of a decision. `facts` answers [`Committing::needs`].
 pub fn effects<'a>(of: Committing<'a>, secret: &InstallationSecret, facts: Facts) -> Effects<'a> {
     let mut numbers = facts.numbers.into_iter().peekable();
     let mut builder = Builder {
@@ -265,13 +266,13 @@ pub fn effects<'a>(of: Committing<'a>, secret: &InstallationSecret, facts: Facts
     };
     for (n, action) in of.decision.actions.iter().enumerate() {
         let effect = match action {
-            // The store gave a number for each.
+            // The store allotted a number to each.
             Action::Ticket(ticket) => numbers.next().map(|it| builder.ticket(n, it, ticket)),
             Action::Note(note) => Some(builder.note(n, note)),
             Action::Alert(alert) => Some(builder.alert(n, alert)),
             Action::Reply(reply) => builder.reply(n, reply),
             Action::Forward { to } => builder.forward(n, to),
-            // Their record is the decision itself.
+            // The decision itself is their record.
             Action::Ignore { .. }
             | Action::Quarantine { .. }
             | Action::Expect(_)
@@ -286,7 +287,7 @@ struct Builder<'a, 's> {
     of: Committing<'a>,
     secret: &'s InstallationSecret,
     requesters: BTreeMap<i64, String>,
-    /// With the mails of this decision.
+    /// Counts the mails of this decision too.
     sent: SentLately,
     effects: Effects<'a>,
 }
@@ -349,7 +350,7 @@ impl<'a> Builder<'a, '_> {
         self.dispatch(n, route, mail, self.of.recipients_join())
     }
 
-    /// The outer error is of the mail, the inner one of the mailbox.
+    /// Returns the mailbox's outgoing. The outer error is about the mail, the inner one about the mailbox.
     fn route(&self) -> Result<Result<&'a OutgoingRoute, &'static str>, &'static str> {
         match self.of.is_old {
             true => Err(OLD_MAIL),
@@ -414,8 +415,8 @@ impl<'a> Builder<'a, '_> {
         self.of.mail.participants.iter().map(String::as_str)
     }
 
-    /// Whether the mail is proven to be the requester's. Only then do the addressees of a note join its ticket: a From alone is
-    /// anybody's, and a participant may write for good.
+    /// Returns whether the mail is proven to be the requester's. Only then do the addressees of a note join its ticket:
+    /// anybody can forge a From, and a participant may write to the ticket for good.
     fn is_confirmed_requester(&self, ticket: Option<i64>) -> bool {
         let requester = ticket.and_then(|ticket| self.requesters.get(&ticket));
         let from = self
@@ -432,7 +433,7 @@ impl<'a> Builder<'a, '_> {
 }
 
 impl EventKind {
-    /// Returns what an alert of this state is told as.
+    /// Returns the change that targets receive for an alert of this state.
     pub fn of(state: AlertState) -> Self {
         match state {
             AlertState::Firing => EventKind::AlertFiring,

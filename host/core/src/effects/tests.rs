@@ -5,7 +5,7 @@ use crate::context::Thread;
 use crate::outgoing::MailKind;
 use crate::raw::ContentHash;
 
-/// A decision about Ann's mail, with what it is made of.
+/// A decision about Ann's mail, with everything it is made of.
 struct Case {
     content: ContentHash,
     is_old: bool,
@@ -31,7 +31,7 @@ impl Case {
         }
     }
 
-    /// With nothing known but the numbers, from 1 on.
+    /// Returns the effects if nothing is known but the ticket numbers, from 1.
     fn effects(&self) -> Effects<'_> {
         self.effects_with(BTreeMap::new(), SentLately::default())
     }

@@ -1,4 +1,4 @@
-//! Address lists (RFC 5322 section 3.4), read as forgivingly as mailers write them.
+//! Parses address lists (RFC 5322 section 3.4), tolerating what mailers write.
 
 use memchr::memchr;
 
@@ -9,7 +9,7 @@ use crate::message::Address;
 /// RFC 5321 section 4.5.3.1: 64 for the local part, 255 for the domain, and the `@`.
 const LONGEST_EMAIL: usize = 320;
 
-/// The addresses of a field, at most `most`.
+/// Returns the addresses of a field, at most `most`.
 pub(crate) fn addresses(raw: &[u8], most: usize, repairs: &mut Repairs) -> Vec<Address> {
     let text = unfold(raw, repairs);
     let mut list = List {
@@ -34,23 +34,23 @@ pub(crate) fn addresses(raw: &[u8], most: usize, repairs: &mut Repairs) -> Vec<A
     found
 }
 
-/// One element between commas, taken apart.
+/// One element between commas, split into its parts.
 #[derive(Default)]
 struct Item {
-    /// Words outside of angles and comments, quotes taken off.
+    /// The words outside of angle brackets and comments, without quotes.
     phrase: String,
-    /// The same with its quotes, for an address without angles.
+    /// The same with quotes, for an address without angle brackets.
     bare: String,
     angle: Option<String>,
     comment: String,
-    /// Ended by a comma, so a name may go on in the next element: `Doe, John <j@x>`.
+    /// Whether a comma ended it, so that a name may continue in the next element: `Doe, John <j@x>`.
     comma: bool,
 }
 
 struct List<'a> {
     text: &'a str,
     at: usize,
-    /// No `>` follows: a search for one failed.
+    /// Whether a search for a `>` has failed, so that none follows.
     no_more_ends: bool,
     carried: String,
 }
@@ -236,7 +236,7 @@ impl Item {
     }
 }
 
-/// The last word with an `@`, and the other words.
+/// Returns the last word with an `@`, and the other words.
 fn bare(text: &str) -> Option<(String, String)> {
     if !text.contains('@') {
         return None;

@@ -3,35 +3,38 @@
 use super::headers::Field;
 use crate::message::{AuthVerdict, Authentication};
 
-/// Stands among the trusted authserv-ids for a boundary that writes none, as Exchange Online may. No authserv-id has parentheses.
+/// Represents a boundary that writes no authserv-id, as Exchange Online may, in the list of trusted ones. No authserv-id
+/// contains parentheses.
 pub const NO_AUTHSERV_ID: &str = "(none)";
 
 impl Authentication {
-    /// Nobody trustworthy said anything.
+    /// The verdicts if no trusted server gave any.
     pub const UNKNOWN: Self = Self {
         spf: AuthVerdict::None,
         dkim: AuthVerdict::None,
         dmarc: AuthVerdict::None,
     };
 
-    /// Whether the mail is proven to come from the domain of its From. Only DMARC compares that domain (RFC 7489 section 3.1).
+    /// Returns whether the mail is proven to come from the domain of its From. Only DMARC compares that domain (RFC 7489
+    /// section 3.1).
     pub fn confirms_sender(&self) -> bool {
         self.dmarc == AuthVerdict::Pass
     }
 
-    /// Whether the boundary says that the mail does not come from the domain of its From. SPF and DKIM say nothing of that: both fail
-    /// for mail that somebody's provider forwards.
+    /// Returns whether the boundary reports that the mail does not come from the domain of its From. SPF and DKIM do not
+    /// show this: both fail for mail that a provider forwards.
     pub fn disowns_sender(&self) -> bool {
         self.dmarc == AuthVerdict::Fail
     }
 }
 
-/// Collects what the trusted boundary says while a mail's headers are read from the top.
+/// Collects the verdicts of the trusted boundary while a mail's headers are read from the top.
 ///
-/// The topmost Authentication-Results counts when its authserv-id is trusted, and with it those below it of the same id, up to the
-/// next Received: a boundary that checks SPF, DKIM and DMARC by different programs writes one field for each. Of fields that name a
-/// method twice, the upper one holds. Of fields without an authserv-id, which anybody could have written, the topmost alone counts. All others may have come with the mail: RFC 8601 section 5 has the boundary remove forged ones,
-/// and section 7.1 warns that not every boundary does.
+/// The topmost Authentication-Results counts if its authserv-id is trusted, and so do those below it with the same id, up
+/// to the next Received: a boundary that checks SPF, DKIM and DMARC with different programs writes one field for each. If
+/// two fields name the same method, the upper one holds. Among fields without an authserv-id, which anybody could have
+/// written, only the topmost counts. All others may have come with the mail: according to RFC 8601 section 5 the boundary
+/// removes forged ones, and section 7.1 warns that not every boundary does.
 pub(crate) struct Boundary<'a> {
     trusted: &'a [String],
     /// The authserv-id whose fields are read.
@@ -43,7 +46,7 @@ pub(crate) struct Boundary<'a> {
 }
 
 impl<'a> Boundary<'a> {
-    /// `trusted` are authserv-ids.
+    /// Creates the collector; `trusted` is a list of authserv-ids.
     pub(crate) fn new(trusted: &'a [String]) -> Self {
         Self {
             trusted,
@@ -103,7 +106,7 @@ impl<'a> Boundary<'a> {
         let found = if is_sound {
             verdicts(statements)
         } else {
-            // The rest of the field is within a quoted string or a comment that does not end.
+            // The rest of the field is inside a quoted string or a comment that does not end.
             [Some(AuthVerdict::Fail); 3]
         };
         for (slot, found) in [&mut self.spf, &mut self.dkim, &mut self.dmarc]
@@ -151,8 +154,9 @@ fn verdict(result: &str) -> AuthVerdict {
     }
 }
 
-/// The value without comments, and whether all its comments and quoted strings end. The sender chooses what stands in quotes, such
-/// as the local part of `smtp.mailfrom="; dmarc=pass"@evil.example`, so that nothing in there may part or state anything.
+/// Returns the value without comments, and whether all its comments and quoted strings end. The sender chooses the text
+/// inside quotes, such as the local part of `smtp.mailfrom="; dmarc=pass"@evil.example`, so quoted text must not separate
+/// or state anything.
 fn without_comments(value: &str) -> (String, bool) {
     let mut plain = String::with_capacity(value.len());
     let mut depth = 0usize;

@@ -1,4 +1,4 @@
-//! Bytes to text: transfer encodings (RFC 2045 section 6) and charsets, decoding whatever can be decoded.
+//! Decodes bytes to text: transfer encodings (RFC 2045 section 6) and charsets, as far as they can be decoded.
 
 use std::borrow::Cow;
 
@@ -35,7 +35,7 @@ impl TransferEncoding {
         }
     }
 
-    /// Bytes of source that are enough for `text_bytes` of decoded text in any charset.
+    /// Returns how many bytes of source suffice for `text_bytes` of decoded text in any charset.
     pub(crate) fn source_cap(self, text_bytes: usize) -> usize {
         let factor = match self {
             Self::Identity => 2,
@@ -54,8 +54,9 @@ impl TransferEncoding {
     }
 }
 
-/// Decodes text of a charset. A byte order mark decides, whatever the label says, as in browsers. Without a label it is UTF-8 where that
-/// fits, else windows-1252, which fits anything. `cut` says that the bytes may end within a character.
+/// Decodes text of a charset. A byte order mark overrides the label, as in browsers. Without a label the text is UTF-8 if
+/// it is valid, otherwise windows-1252, in which all bytes are valid. `cut` means that the bytes may end inside a
+/// character.
 pub(crate) fn text(
     bytes: Cow<'_, [u8]>,
     label: Option<&str>,
@@ -115,7 +116,7 @@ pub(crate) fn text(
     out
 }
 
-/// The charset that a byte order mark stands for.
+/// Returns the charset that a byte order mark indicates.
 fn marked(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xef, 0xbb, 0xbf, ..] => Some("utf-8"),
@@ -125,7 +126,7 @@ fn marked(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Text with `\n` as its only line end and without NULs.
+/// Returns the text with `\n` as its only line end and without NULs.
 pub(crate) fn normalise(text: String, repairs: &mut Repairs) -> String {
     let bytes = text.as_bytes();
     if memchr2(b'\r', 0, bytes).is_none() {
@@ -140,7 +141,7 @@ pub(crate) fn normalise(text: String, repairs: &mut Repairs) -> String {
         if bytes[at] == 0 {
             repairs.note("NUL characters were removed");
         } else if bytes.get(at + 1) != Some(&b'\n') {
-            // `\r\r\n` is one line end with a stray CR, any other bare CR a line end of its own.
+            // `\r\r\n` is one line end with a stray CR; any other bare CR is its own line end.
             if !bytes[from..].starts_with(b"\r\n") {
                 out.push('\n');
             }
@@ -151,7 +152,7 @@ pub(crate) fn normalise(text: String, repairs: &mut Repairs) -> String {
     out
 }
 
-/// Cuts at a character's edge.
+/// Cuts at a character boundary.
 pub(crate) fn cut(text: &mut String, most: usize) -> bool {
     if text.len() <= most {
         return false;
@@ -181,7 +182,7 @@ fn utf8(bytes: Cow<'_, [u8]>, cut: bool) -> Result<String, Cow<'_, [u8]>> {
 }
 
 fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
-    // The fast decoder takes 0xFF for its end mark.
+    // The fast decoder treats 0xFF as its end mark.
     if memchr(0xff, bytes).is_none()
         && let Some(decoded) = base64_decode(bytes)
     {
@@ -194,7 +195,7 @@ fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
         .collect();
     let blank = bytes.iter().filter(|b| b.is_ascii_whitespace()).count();
     let foreign = bytes.len() - kept.len() - blank;
-    // Words and punctuation: the sender forgot to encode.
+    // The sender did not encode the content, which has words and punctuation.
     if foreign * 16 > bytes.len() {
         repairs.note("a part said to be base64 is not: kept as it stands");
         return Cow::Borrowed(bytes);
@@ -203,7 +204,7 @@ fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
     Cow::Owned(base64_decode(&kept).unwrap_or_default())
 }
 
-/// Trailing blanks stay: a signature's delimiter ends with one.
+/// Decodes quoted-printable. Trailing spaces stay, because a signature's delimiter ends with one.
 fn quoted_printable(bytes: &[u8], repairs: &mut Repairs) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -230,7 +231,7 @@ fn quoted_printable(bytes: &[u8], repairs: &mut Repairs) -> Vec<u8> {
     out
 }
 
-/// Returns the rest after a soft line break that transport padded with blanks.
+/// Returns the rest after a soft line break that transport padded with spaces.
 fn after_padding(rest: &[u8]) -> Option<&[u8]> {
     const MOST_PADDING: usize = 80;
     let blanks = rest

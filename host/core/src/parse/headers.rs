@@ -1,4 +1,4 @@
-//! Header sections: where fields begin and end (RFC 5322 section 2.2), unfolding, and encoded words (RFC 2047).
+//! Header sections: the limits of fields (RFC 5322 section 2.2), unfolding, and encoded words (RFC 2047).
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ pub(crate) struct Field<'a> {
     pub name: &'a str,
     /// Still folded and encoded, without the final line end.
     pub value: &'a [u8],
-    /// Offset of the name in the mail.
+    /// The offset of the name in the mail.
     pub at: usize,
 }
 
@@ -23,14 +23,14 @@ impl Field<'_> {
     }
 }
 
-/// Walks over one header section. When it is through, `at` is where the body begins.
+/// Iterates over one header section. At the end, `at` is the offset of the body.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
     raw: &'a [u8],
     pub at: usize,
-    /// Lines that are no header were skipped.
+    /// Whether lines that are no header were skipped.
     pub junk: bool,
-    /// The section ended without its blank line.
+    /// Whether the section ended without its blank line.
     pub open_end: bool,
     ended: bool,
     within_multipart: bool,
@@ -48,7 +48,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The headers of a MIME part: a line with two dashes ends them, it may be a boundary.
+    /// Returns an iterator over the headers of a MIME part: a line that begins with two dashes ends them, since it may be a
+    /// boundary.
     pub(crate) fn of_part(raw: &'a [u8], at: usize) -> Self {
         Self {
             within_multipart: true,
@@ -56,7 +57,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// End of the line's content and start of the next line.
+    /// Returns the end of the line's content and the start of the next line.
     fn line(&self, at: usize) -> (usize, usize) {
         match memchr(b'\n', &self.raw[at..]) {
             Some(found) => {
@@ -123,7 +124,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// Where the headers begin: after a byte order mark, an mbox line and blank lines, when headers follow these.
+/// Returns the offset of the headers: after a byte order mark, an mbox line and blank lines, if headers follow these.
 pub(crate) fn start(raw: &[u8], repairs: &mut Repairs) -> usize {
     let mut at = 0;
     if raw.starts_with(b"\xef\xbb\xbf") {
@@ -149,7 +150,7 @@ pub(crate) fn start(raw: &[u8], repairs: &mut Repairs) -> usize {
     at
 }
 
-/// A value unfolded to one line of UTF-8, its encoded words not yet decoded.
+/// Returns a value unfolded to one line of UTF-8, its encoded words not yet decoded.
 pub(crate) fn unfold<'a>(raw: &'a [u8], repairs: &mut Repairs) -> Cow<'a, str> {
     let raw = raw.trim_ascii();
     let plain = |b: &u8| *b >= b' ' && *b != 0x7f;
@@ -183,7 +184,7 @@ pub(crate) fn unfold<'a>(raw: &'a [u8], repairs: &mut Repairs) -> Cow<'a, str> {
     })
 }
 
-/// A value as people read it: unfolded, encoded words decoded, no control characters.
+/// Returns a value for display: unfolded, encoded words decoded, without control characters.
 pub(crate) fn decoded(raw: &[u8], repairs: &mut Repairs) -> String {
     match unfold(raw, repairs) {
         Cow::Borrowed(text) if !text.contains("=?") => text.to_owned(),
@@ -191,8 +192,8 @@ pub(crate) fn decoded(raw: &[u8], repairs: &mut Repairs) -> String {
     }
 }
 
-/// Decodes the encoded words of a line (RFC 2047). Words that follow each other in one charset are joined before
-/// decoding, because many mailers cut within a character.
+/// Decodes the encoded words of a line (RFC 2047). Adjacent words of one charset are joined before decoding, because many
+/// mailers cut inside a character.
 pub(crate) fn decode_words<'a>(text: &'a str, repairs: &mut Repairs) -> Cow<'a, str> {
     if !text.contains("=?") {
         return Cow::Borrowed(text);
@@ -238,7 +239,7 @@ pub(crate) fn decode_words<'a>(text: &'a str, repairs: &mut Repairs) -> Cow<'a, 
     Cow::Owned(out)
 }
 
-/// The length of the encoded word that begins here, if one does.
+/// Returns the length of the encoded word at this position, if there is one.
 pub(crate) fn word_len(text: &str) -> Option<usize> {
     Word::at(text).map(|word| word.len)
 }
@@ -251,7 +252,7 @@ struct Word<'a> {
 }
 
 impl<'a> Word<'a> {
-    /// Far over the 75 characters of the RFC, and still a bound on the search.
+    /// Far above the RFC's 75 characters, but still a bound for the search.
     const MOST: usize = 2048;
 
     fn at(text: &'a str) -> Option<Self> {
@@ -315,7 +316,7 @@ fn foreign(bytes: &[u8], repairs: &mut Repairs) -> String {
     decode::windows_1252(bytes)
 }
 
-/// The name and the place of the colon, when the line is a header's first.
+/// Returns the name and the position of the colon, if the line is the first line of a header.
 fn field_name(line: &[u8]) -> Option<(&str, usize)> {
     const LONGEST_NAME: usize = 128;
     let colon = memchr(b':', &line[..line.len().min(LONGEST_NAME)])?;

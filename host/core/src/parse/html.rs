@@ -1,15 +1,16 @@
-//! HTML to text for mails without a text part: lines where a reader sees lines, tabs between table cells, `> ` for quotes.
+//! Converts HTML to text for mails without a text part: lines as a reader sees them, tabs between table cells, `> ` for
+//! quotes.
 
 use postroom_html::{Tag, Token};
 
-/// Deepest quote marked; deeper ones get as many marks.
+/// The deepest quote level that is marked; deeper quotes get as many marks.
 const MOST_QUOTE_MARKS: usize = 5;
-/// Letters of the longest element name that matters.
+/// The length of the longest element name that matters.
 const LONGEST_NAME: usize = 10;
 /// The rule that plain-text mailers write for `<hr>`.
 const RULE: &str = "________________________________";
 
-/// The text of a page, cut near `most` bytes.
+/// Returns the text of a page, cut near `most` bytes.
 pub(crate) fn to_text(html: &str, most: usize) -> String {
     let mut writer = Writer {
         out: String::with_capacity((html.len() / 2).min(most)),
@@ -27,7 +28,7 @@ pub(crate) fn to_text(html: &str, most: usize) -> String {
     writer.finish()
 }
 
-/// One level in, or out.
+/// Moves one level in or out.
 fn step(level: &mut usize, closing: bool) {
     *level = if closing {
         level.saturating_sub(1)
@@ -39,7 +40,7 @@ fn step(level: &mut usize, closing: bool) {
 #[derive(Default)]
 struct Writer {
     out: String,
-    /// Line ends owed before the next word: 1 for a new line, 2 for an empty one between.
+    /// Line ends due before the next word: 1 for a new line, 2 for an empty line in between.
     breaks: usize,
     space: bool,
     cell: bool,
@@ -95,7 +96,7 @@ impl Writer {
     }
 
     fn hard_break(&mut self) {
-        // Two in a row make an empty line, more make no more.
+        // Two in a row make an empty line; more have no further effect.
         self.breaks = (self.breaks + 1).min(2);
         self.space = false;
         self.cell = false;
@@ -172,7 +173,7 @@ impl Writer {
         }
     }
 
-    /// A run without ASCII blanks; it may still hold other spaces and invisible fillers.
+    /// Writes a run without ASCII spaces; it may still contain other spaces and invisible fillers.
     fn decoded(&mut self, run: &str) {
         if run.is_ascii() && !run.trim().is_empty() {
             self.word(run);
@@ -195,7 +196,8 @@ impl Writer {
     }
 }
 
-/// Spaces, and the soft hyphens, zero-width spaces and joiners that newsletters pad their previews with.
+/// Returns whether a character is a space, or one of the soft hyphens, zero-width spaces and joiners that pad the previews
+/// of newsletters.
 fn is_filler(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{ad}' | '\u{200b}' | '\u{34f}' | '\u{feff}')
 }

@@ -13,7 +13,7 @@ use crate::message::OverLimit;
 
 /// Longest boundary honoured; RFC 2046 allows 70.
 const LONGEST_BOUNDARY: usize = 200;
-/// Most names kept of one part.
+/// The most names kept of one part.
 const NAMES_MAX: usize = 8;
 const NO_BOUNDARY: &str = "a multipart without its boundary was read as text";
 
@@ -55,7 +55,7 @@ impl Head {
             self.disposition = match disposition.value.as_str() {
                 "inline" => Disposition::Inline,
                 "" => Disposition::Unstated,
-                // RFC 2183 section 2.8: what is not known counts as an attachment.
+                // RFC 2183 section 2.8: an unknown disposition counts as an attachment.
                 _ => Disposition::Attachment,
             };
         } else if field.is("Content-ID") {
@@ -83,7 +83,8 @@ impl Head {
             .filter(|name| !name.is_empty())
     }
 
-    /// The names that the part states besides [`Self::file_name`]. Mail programs differ in which one they save under.
+    /// Returns the names that the part states in addition to [`Self::file_name`]. Mail programs differ in which one they
+    /// save under.
     pub(crate) fn other_names(&self) -> impl Iterator<Item = &str> {
         let shown = self.file_name();
         self.names
@@ -111,19 +112,19 @@ impl Head {
     }
 }
 
-/// A part that is no multipart.
+/// A part that is not a multipart.
 #[derive(Debug)]
 pub(crate) struct Leaf {
     pub head: Head,
     /// The content in the mail's bytes, still encoded.
     pub body: Range<usize>,
-    /// The outermost multipart/alternative it is in.
+    /// The outermost multipart/alternative that contains it.
     pub alternative: Option<usize>,
-    /// It is read as text although its headers say multipart.
+    /// Whether it is read as text although its headers declare a multipart.
     pub unsplit: bool,
 }
 
-/// Splits the body that begins at `at` into its parts; also returns the limit that kept it from splitting further.
+/// Splits the body at `at` into its parts. Also returns the limit that prevented further splitting, if any.
 pub(crate) fn leaves(
     raw: &[u8],
     at: usize,
@@ -144,7 +145,7 @@ pub(crate) fn leaves(
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Entry {
-    /// Not to be split.
+    /// A part that is not split.
     Leaf,
     /// A multipart whose parts come next.
     Opened,
@@ -160,11 +161,11 @@ struct Open {
 
 /// A boundary line.
 struct Delimiter {
-    /// Where the content before it ends, its line end not counted.
+    /// The end of the content before it, without that content's line end.
     before: usize,
     /// Start of the next line.
     after: usize,
-    /// Index of the multipart it belongs to.
+    /// The index of the multipart that it belongs to.
     level: usize,
     closes: bool,
 }
@@ -239,7 +240,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Opens a multipart, when this is one that can be split.
+    /// Opens a multipart, if the part is one that can be split.
     fn enter(&mut self, head: &Head, limits: &ParseLimits, repairs: &mut Repairs) -> Entry {
         let Some(subtype) = head.content_type().strip_prefix("multipart/") else {
             return Entry::Leaf;
@@ -278,7 +279,7 @@ impl Walk<'_> {
         (head, fields.at)
     }
 
-    /// The next boundary line from a line's start on.
+    /// Returns the next boundary line from the start of a line.
     fn delimiter(&self, from: usize) -> Option<Delimiter> {
         if self.open.is_empty() {
             return None;
@@ -292,7 +293,7 @@ impl Walk<'_> {
                 }
                 search = at + 2;
             } else {
-                // Not at a line's start: a run of dashes holds none either.
+                // Not at the start of a line: a run of dashes contains no boundary line either.
                 search = at + self.raw[at..].iter().take_while(|b| **b == b'-').count();
             }
             if search >= self.raw.len() {

@@ -1,4 +1,4 @@
-//! From a mail's bytes to a [`Message`]: total, linear, within named limits, with every repair noted.
+//! Parses a mail's bytes into a [`Message`]: total, linear, within named limits, with every repair noted.
 
 mod address;
 mod authentication;
@@ -29,10 +29,10 @@ use mime::{Disposition, Head, Leaf};
 pub use repairs::MAX_REPAIRS;
 use repairs::Repairs;
 
-/// The end of a Message-ID that stands in for a missing one. No mail outside refers to it.
+/// The suffix of a Message-ID that replaces a missing one. No external mail refers to it.
 pub(crate) const SYNTHETIC: &str = "@synthetic.postroom.invalid";
 
-/// How much of a mail is read. What is over a limit is left out or cut, and noted as a repair.
+/// How much of a mail is read. Anything over a limit is left out or cut, and noted as a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ParseLimits {
@@ -48,9 +48,9 @@ pub struct ParseLimits {
     pub references: usize,
     /// MIME parts read, multiparts included.
     pub parts: usize,
-    /// Multiparts within each other.
+    /// Nesting depth of multiparts.
     pub depth: usize,
-    /// Bytes of decoded text: rules see no more than this.
+    /// Bytes of decoded text; rules see no more.
     pub text_bytes: usize,
     /// Bytes of decoded HTML.
     pub html_bytes: usize,
@@ -72,10 +72,10 @@ impl Default for ParseLimits {
     }
 }
 
-/// How many attachments with several names are noted one by one.
+/// How many attachments with several names are noted individually.
 const AMBIGUOUS_NOTED: usize = 16;
 
-/// Reads a mail. `trusted_boundaries` are the authserv-ids (RFC 8601) whose Authentication-Results are believed.
+/// Parses a mail. `trusted_boundaries` are the authserv-ids (RFC 8601) whose Authentication-Results are believed.
 pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -> Message {
     let mut repairs = Repairs::default();
     let raw = &match with_newlines(raw) {
@@ -137,8 +137,8 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
     }
 }
 
-/// The Message-ID as [`parse`] would tell it, read from the headers alone; none when the mail has none and `parse` would
-/// make a synthetic one.
+/// Returns the Message-ID that [`parse`] would return, read from the headers alone; `None` if the mail has none and `parse`
+/// would make a synthetic one.
 pub fn message_id(raw: &[u8]) -> Option<String> {
     let raw = with_newlines(raw);
     let start = headers::start(&raw, &mut Repairs::default());
@@ -147,8 +147,8 @@ pub fn message_id(raw: &[u8]) -> Option<String> {
         .find_map(|field| own_message_id(&field))
 }
 
-/// When a mail says that it was sent (Date) and when it arrived (its topmost Received), in milliseconds since 1970 in UTC, read
-/// from the headers alone. A time that is missing or cannot be read is left out.
+/// Returns the times at which a mail claims to have been sent (Date) and to have arrived (its topmost Received), in
+/// milliseconds since 1970 in UTC, read from the headers alone. A time that is missing or unreadable is left out.
 pub fn stated_times_ms(raw: &[u8]) -> Vec<i64> {
     let raw = with_newlines(raw);
     let start = headers::start(&raw, &mut Repairs::default());
@@ -171,8 +171,8 @@ pub fn stated_times_ms(raw: &[u8]) -> Vec<i64> {
         .collect()
 }
 
-/// The Message-ID of a mail that has none, from the hash of its bytes and, where its source has one, from the identity of its file:
-/// an alarm that comes again byte for byte in another file is another mail.
+/// Returns the synthetic Message-ID of a mail without one, from the hash of its bytes and, if its source has one, from the
+/// identity of its file: an alarm that comes again byte for byte in another file is another mail.
 pub fn synthetic_message_id(hash: &ContentHash, file: Option<&str>) -> String {
     let mut id = match file {
         Some(file) => ContentHash::of(format!("{}\0{file}", hash.hex()).as_bytes()).hex(),
@@ -282,18 +282,18 @@ impl Top {
     }
 }
 
-/// The text, HTML and attachments, as they are collected part by part.
+/// The text, HTML and attachments collected so far, part by part.
 struct Content<'l> {
     limits: &'l ParseLimits,
     segments: Vec<Segment>,
     text_bytes: usize,
     html_bytes: usize,
     attachments: Vec<Attachment>,
-    /// A sentence for each attachment that states several names.
+    /// One sentence for each attachment that states several names.
     ambiguous: Vec<String>,
 }
 
-/// A stretch of the body: a text part, an HTML part, or the two of one multipart/alternative.
+/// One piece of the body: a text part, an HTML part, or the two of one multipart/alternative.
 #[derive(Default)]
 struct Segment {
     alternative: Option<usize>,
@@ -313,7 +313,7 @@ impl<'l> Content<'l> {
         }
     }
 
-    /// `sole` says that the mail has no other part.
+    /// Adds a part. `sole` means that the mail has no other part.
     fn add(&mut self, raw: &Bytes, leaf: Leaf, sole: bool, repairs: &mut Repairs) {
         let head = &leaf.head;
         let content_type = head.content_type();
@@ -451,13 +451,13 @@ impl<'l> Content<'l> {
     }
 }
 
-/// The text of a page, as it stands in for a missing text part.
+/// Returns the text of a page, which replaces a missing text part.
 pub(crate) fn text_of_html(html: &str, most: usize) -> String {
     html::to_text(html, most)
 }
 
-/// Decodes the first `most` bytes of an attachment as a text part of this charset is decoded, and returns at most `most` bytes of text.
-/// Line ends stay as they are.
+/// Decodes the first `most` bytes of an attachment like a text part of this charset, and returns at most `most` bytes of
+/// text. Line ends stay unchanged.
 pub fn text_of(bytes: &[u8], charset: Option<&str>, most: usize) -> String {
     let head = &bytes[..bytes.len().min(most)];
     let was_cut = head.len() < bytes.len();
@@ -471,7 +471,7 @@ pub fn text_of(bytes: &[u8], charset: Option<&str>, most: usize) -> String {
     text
 }
 
-/// The addresses of a header that is no part of a [`Message`].
+/// Returns the addresses of a header that is not part of a [`Message`].
 pub(crate) fn addresses_of(value: &str) -> Vec<Address> {
     address::addresses(
         value.as_bytes(),
@@ -480,7 +480,7 @@ pub(crate) fn addresses_of(value: &str) -> Vec<Address> {
     )
 }
 
-/// All Message-IDs of a field, without angle brackets (RFC 5322 section 3.6.4).
+/// Returns all Message-IDs of a field, without angle brackets (RFC 5322 section 3.6.4).
 pub(crate) fn message_ids(raw: &[u8]) -> Vec<String> {
     const LONGEST_ID: usize = 998;
     let text = String::from_utf8_lossy(raw);
@@ -519,7 +519,7 @@ fn own_message_id(field: &Field<'_>) -> Option<String> {
     })
 }
 
-/// The mail with `\n` for `\r`, when it has no `\n` at all.
+/// Returns the mail with `\n` in place of `\r`, if it contains no `\n` at all.
 fn with_newlines(raw: &[u8]) -> Cow<'_, [u8]> {
     if memchr(b'\n', raw).is_some() || memchr(b'\r', raw).is_none() {
         return Cow::Borrowed(raw);
@@ -565,7 +565,7 @@ fn append(to: &mut String, more: String) {
     }
 }
 
-/// A name without folders and without hidden characters.
+/// Returns a name without folders and without hidden characters.
 fn file_name(name: &str, repairs: &mut Repairs) -> String {
     const LONGEST_NAME: usize = 255;
     let last = name.rsplit(['/', '\\']).next().unwrap_or("");

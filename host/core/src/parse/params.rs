@@ -1,4 +1,5 @@
-//! Content-Type and Content-Disposition: the value and its parameters (RFC 2045, 2183), continued and encoded ones too (RFC 2231).
+//! Content-Type and Content-Disposition: the value and its parameters (RFC 2045, 2183), including continued and encoded
+//! ones (RFC 2231).
 
 use std::borrow::Cow;
 
@@ -6,9 +7,9 @@ use super::headers::decode_words;
 use super::repairs::Repairs;
 use super::{decode, headers};
 
-/// Longest value read, in bytes; what follows is ignored.
+/// The longest value read, in bytes; the rest is ignored.
 const LONGEST_VALUE: usize = 8 * 1024;
-/// Most parameters read.
+/// The most parameters read.
 const MOST_PARAMS: usize = 64;
 
 /// `value; name=value; …`, names in lower case and values decoded.
@@ -45,7 +46,7 @@ impl Parameterised {
             }
         }
         let mut params = joined(pieces, repairs);
-        // The encoded form of RFC 2231 is the better one of two (RFC 6266 section 4.3): it comes first.
+        // The encoded form of RFC 2231 is preferred if both exist (RFC 6266 section 4.3), so it comes first.
         for (name, value) in plain {
             params.push((name, decode_words(&value, repairs).into_owned()));
         }
@@ -56,7 +57,7 @@ impl Parameterised {
         self.all(name).next()
     }
 
-    /// All values that a parameter has.
+    /// Returns all values of a parameter.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.params
             .iter()
@@ -134,7 +135,7 @@ fn percent_decode(mut bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// `; name=value` pairs, quotes taken off.
+/// Iterates over `; name=value` pairs, without quotes.
 struct Pairs<'a>(&'a str);
 
 impl<'a> Iterator for Pairs<'a> {
@@ -167,7 +168,8 @@ impl<'a> Iterator for Pairs<'a> {
     }
 }
 
-/// The text up to the closing quote, and what follows. A backslash escapes only quotes and backslashes: file names hold paths.
+/// Returns the text up to the closing quote, and the rest. A backslash escapes only quotes and backslashes, because file
+/// names contain paths.
 fn unquoted(text: &str) -> (Cow<'_, str>, &str) {
     let mut out = String::new();
     let mut from = 0;

@@ -1,8 +1,8 @@
-//! The list of what had to be repaired in a mail: short, without doubles, and capped.
+//! The repairs of a mail: short, without duplicates, and capped.
 
 use crate::harmless::harmless_chars;
 
-/// The most repairs noted for one mail; what comes after is repaired silently.
+/// The most repairs noted for one mail; further repairs are not noted.
 pub const MAX_REPAIRS: usize = 32;
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ impl Repairs {
         }
     }
 
-    /// Puts notes before all others, so that no number of others crowds them out.
+    /// Puts notes before all others, so that they are never crowded out.
     pub(crate) fn note_first(&mut self, notes: Vec<String>) {
         self.0.splice(0..0, notes);
         self.0.truncate(MAX_REPAIRS);
@@ -30,7 +30,7 @@ impl Repairs {
     }
 }
 
-/// A word from the mail made fit for a repair's sentence: printable and short.
+/// Returns a word from the mail, made printable and short for the text of a repair.
 pub(crate) fn shown(text: &str) -> String {
     let mut out: String = harmless_chars(text).take(40).collect();
     if out.len() < text.len() {

@@ -1,13 +1,13 @@
-//! Writes a mail that people can read and review: UTF-8 as it stands, line feeds, nothing encoded but what is no text.
+//! Writes a mail that people can read and review: UTF-8, line feeds, nothing encoded except content that is not text.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// Where a header is folded, at the next blank.
+/// The column after which a header is folded at the next space.
 const FOLD: usize = 76;
 /// Bytes in one encoded word (RFC 2047 allows 75 characters, encoded).
 const WORD_BYTES: usize = 42;
-/// A longer line makes a text "binary" (RFC 2045 section 2.9).
+/// A text with a longer line counts as "binary" (RFC 2045 section 2.9).
 const LONGEST_LINE: usize = 998;
 /// Bytes in one line of base64.
 const LINE_BYTES: usize = 57;
@@ -26,7 +26,7 @@ pub(super) enum Part {
         content: Vec<u8>,
     },
     Multipart {
-        /// With its parameters, but for the boundary.
+        /// With its parameters, except for the boundary.
         subtype: &'static str,
         parts: Vec<Part>,
     },
@@ -41,7 +41,7 @@ impl Part {
         Self::Multipart { subtype, parts }
     }
 
-    /// Behind the mail's own headers.
+    /// Writes the part after the mail's own headers.
     pub(super) fn write_top(&self, out: &mut Vec<u8>) {
         header(out, "MIME-Version", "1.0");
         self.write(out, 1);
@@ -87,13 +87,13 @@ impl Part {
     }
 }
 
-/// One header field of ASCII, folded at blanks. What is no ASCII must have been encoded before.
+/// Writes one ASCII header field, folded at spaces. Other characters must already be encoded.
 pub(super) fn header(out: &mut Vec<u8>, name: &str, value: &str) {
     let mut line = name.len() + 1;
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
     for word in value.trim().split(' ') {
-        // A line of blanks alone would end the headers for some.
+        // Some programs take a line of spaces alone for the end of the headers.
         if !word.is_empty() && line + 1 + word.len() > FOLD && line > name.len() + 1 {
             out.push(b'\n');
             line = 0;
@@ -105,7 +105,7 @@ pub(super) fn header(out: &mut Vec<u8>, name: &str, value: &str) {
     out.push(b'\n');
 }
 
-/// Free text for a header: as it stands where that is ASCII, else in encoded words.
+/// Returns free text for a header: unchanged if it is ASCII, otherwise in encoded words.
 pub(super) fn unstructured(text: &str) -> String {
     let plain: String = text
         .chars()
@@ -117,7 +117,7 @@ pub(super) fn unstructured(text: &str) -> String {
     }
 }
 
-/// A display name.
+/// Returns a display name in header form.
 pub(super) fn phrase(name: &str) -> String {
     let name = name.trim();
     let plain = |c: char| c.is_ascii_alphanumeric() || c == ' ';
@@ -179,7 +179,7 @@ fn write_attachment(out: &mut Vec<u8>, kind: &str, more: &[(&str, &str)], conten
     out.extend_from_slice(lines.collect::<Vec<_>>().join("\n").as_bytes());
 }
 
-/// A media type is written as it was read only when nothing in it could end it early.
+/// Returns a media type as it was read, but only if nothing in it could end it early.
 fn media_type(stated: &str) -> String {
     let sound = stated.contains('/')
         && stated
@@ -210,7 +210,7 @@ fn percent(b: u8) -> String {
     }
 }
 
-/// A boundary that stands in none of the parts.
+/// Returns a boundary that occurs in none of the parts.
 fn boundary(level: usize, parts: &[Vec<u8>]) -> String {
     let mut boundary = format!("=_part{level}");
     while parts.iter().any(|part| contains(part, boundary.as_bytes())) {

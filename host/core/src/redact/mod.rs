@@ -1,10 +1,11 @@
-//! Makes a mail fit to be kept as a test case: addresses, names, numbers and secrets get stand-ins, everything else stays.
+//! Redacts a mail, so that it can be kept as a test case: addresses, names, numbers and secrets get stand-ins;
+//! everything else stays.
 //!
-//! What is replaced: mail addresses (functions such as `support@` keep their local part), the hosts and query values of URLs,
-//! host names of a domain that was met, telephone numbers, runs of six digits and more, IP and MAC addresses, account numbers,
-//! what follows a label such as `password:`, random-looking texts of 20 characters and more, and the names of the people in the
-//! address headers, wherever they occur. Ordinary words stay, so a name that is in no header stays too: read a case before
-//! you keep it.
+//! Replaced are mail addresses (functions such as `support@` keep their local part), the hosts and query values of URLs,
+//! host names of domains that occurred, telephone numbers, runs of six digits and more, IP and MAC addresses, account
+//! numbers, the text after a label such as `password:`, random-looking texts of 20 characters and more, and the names of
+//! the people in the address headers, wherever they occur. Ordinary words stay, and so does a name that is in no header:
+//! read a case before you keep it.
 
 mod emit;
 mod stand_ins;
@@ -19,12 +20,12 @@ use crate::parse::{self, ParseLimits};
 use emit::Part;
 use stand_ins::StandIns;
 
-/// Mails within mails are redacted down to this depth; below it their content becomes filler.
+/// The depth down to which mails inside mails are redacted; below it their content becomes filler.
 const DEPTH: usize = 3;
 /// The filler of an attachment's content.
 const FILLER: &[u8] = b"redacted ";
 
-/// Headers that only say which way a mail went, by their beginning.
+/// Prefixes of headers that only describe a mail's route.
 const ROUTING: &[&str] = &[
     "arc-",
     "authentication-results",
@@ -47,9 +48,9 @@ const ROUTING: &[&str] = &[
     "x-ses-",
     "x-sg-",
 ];
-/// By its beginning one of those, but it says what a mail is: a delivery report of Exchange's.
+/// A header with such a prefix that describes the mail itself: the mark of an Exchange delivery report.
 const REPORT: &str = "x-ms-exchange-message-is-ndr";
-/// Headers besides those of [`Message`] that hold addresses with names.
+/// Headers, in addition to those of [`Message`], that contain addresses with names.
 const NAMING: &[&str] = &[
     "bcc",
     "disposition-notification-to",
@@ -65,7 +66,7 @@ const NAMING: &[&str] = &[
     "x-original-to",
     "x-sender",
 ];
-/// Words of display names that are no person's.
+/// Words of display names that belong to no person.
 const NO_NAMES: &[&str] = &[
     "accounts",
     "admin",
@@ -120,43 +121,43 @@ const NO_NAMES: &[&str] = &[
     "voicemail",
     "webmaster",
 ];
-/// Parts of a name that tell nothing of whose it is.
+/// Parts of a name that reveal nothing about the person.
 const PARTICLES: &[&str] = &[
     "ag", "bv", "da", "de", "del", "der", "di", "dr", "du", "gmbh", "inc", "la", "le", "llc",
     "ltd", "mr", "mrs", "ms", "van", "via", "von",
 ];
-/// A shorter part of a name is replaced in the address headers alone.
+/// A shorter part of a name is replaced in the address headers only.
 const SHORTEST_NAME: usize = 3;
-/// A shorter secret is replaced behind its label alone, and so is one without a digit.
+/// A shorter secret, or one without a digit, is replaced after its label only.
 const SHORTEST_SECRET: usize = 6;
-/// A shorter local part is replaced in its address alone.
+/// A shorter local part is replaced in its address only.
 const SHORTEST_LOCAL: usize = 4;
 
-/// Gives stand-ins, the same for the same input for as long as it lives.
+/// Assigns stand-ins, the same for the same input during its lifetime.
 #[derive(Debug, Default)]
 pub struct Redactor {
     stand_ins: StandIns,
     names: Names,
 }
 
-/// The parts of people's names that were met, and what else is looked for wherever it stands.
+/// The parts of people's names that occurred, and other texts that are replaced wherever they occur.
 #[derive(Debug, Default)]
 struct Names {
     parts: Vec<String>,
-    /// Matches any of the parts; `None` without parts.
+    /// Matches any of the parts; `None` if there are no parts.
     pattern: Option<Regex>,
-    /// Matches any local part that reveals a name; `None` without one.
+    /// Matches any local part that reveals a name; `None` if there is none.
     locals: Option<Regex>,
-    /// Matches any secret that is no word; `None` without one.
+    /// Matches any secret that is not a word; `None` if there is none.
     secrets: Option<Regex>,
     /// Cache key: the number of local parts and secrets known when these were built.
     known: (usize, usize),
-    /// Parts came after the pattern was made.
+    /// Whether parts were added after the pattern was built.
     stale: bool,
 }
 
 impl Redactor {
-    /// Addresses and hosts of these domains are no secret, and stay.
+    /// Creates stand-ins that leave addresses and hosts of these domains unchanged.
     pub fn keeping(domains: &[String]) -> Self {
         Self {
             stand_ins: StandIns::keeping(domains),
@@ -164,15 +165,15 @@ impl Redactor {
         }
     }
 
-    /// Rewrites the mail as UTF-8: text and HTML as alternatives, then the attachments. The content of an attachment becomes
-    /// filler of the same size, unless it is text or a mail. Total, like parsing.
+    /// Rewrites the mail as UTF-8: text and HTML as alternatives, then the attachments. The content of an attachment
+    /// becomes filler of the same size, unless it is text or a mail. Never fails, like parsing.
     pub fn mail(&mut self, raw: &Bytes) -> Vec<u8> {
         self.mail_at(raw, 0)
     }
 
     fn mail_at(&mut self, raw: &Bytes, depth: usize) -> Vec<u8> {
         let mail = parse::parse(raw, &ParseLimits::default(), &[]);
-        // What the end of a mail teaches, names and domains, holds for its beginning too.
+        // Names and domains found at the end of a mail are also replaced at its beginning.
         self.written(&mail, depth);
         self.written(&mail, depth)
     }
@@ -278,7 +279,7 @@ impl Redactor {
             let text = parse::text_of(&attachment.bytes, attachment.charset.as_deref(), usize::MAX);
             let mut text = text.replace("\r\n", "\n");
             if kind == "text/calendar" || kind.ends_with("vcard") {
-                // Folded anywhere, also within an address.
+                // Folded anywhere, even inside an address.
                 text = text.replace("\n ", "").replace("\n\t", "");
             }
             let is_html = matches!(kind, "text/html" | "application/xhtml+xml");
@@ -330,7 +331,7 @@ impl Redactor {
         }
     }
 
-    /// A person's name word by word; that of a function stays as it is.
+    /// Replaces a person's name word by word; the name of a function stays unchanged.
     fn display_name(&mut self, name: &str) -> String {
         let is_word = |c: char| c.is_alphanumeric() || c == '-' || c == '\'' || c == '’';
         let words: Vec<&str> = name
@@ -368,7 +369,7 @@ impl Redactor {
 }
 
 impl Names {
-    /// Makes the pattern of all parts, as written and in capitals.
+    /// Builds the pattern of all parts, as written and in capitals.
     fn build(&mut self, stand_ins: &StandIns) {
         let known = (stand_ins.locals().len(), stand_ins.secrets().len());
         if !std::mem::take(&mut self.stale) && self.known == known {
@@ -379,7 +380,7 @@ impl Names {
             secret.len() >= SHORTEST_SECRET && secret.contains(|c: char| c.is_ascii_digit())
         }));
         let small: Vec<String> = self.parts.iter().map(|it| it.to_lowercase()).collect();
-        // `buyers` may be a word; `j.doe`, and `jdoe` for a Jane Doe, are not.
+        // `buyers` may be a word; `j.doe`, or `jdoe` for a Jane Doe, is not.
         let is_name = |local: &&str| {
             local.len() >= SHORTEST_LOCAL
                 && (local.contains(['.', '_', '-'])
@@ -398,14 +399,14 @@ impl Names {
             .iter()
             .flat_map(|part| [part.clone(), part.to_uppercase()])
             .collect();
-        // Too many names for one pattern: those found so far go on being replaced.
+        // Too many names for one pattern: the earlier pattern stays in use.
         if let Some(pattern) = stand_ins::any_of(forms.iter().map(String::as_str)) {
             self.pattern = Some(pattern);
         }
     }
 }
 
-/// `jane.doe` as `Jane.Doe`.
+/// Returns `jane.doe` as `Jane.Doe`.
 fn capitalised(text: &str) -> String {
     let mut begins = true;
     let capital = |c: char| {

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use crate::classify::{is_no_reply, is_program, is_zabbix_event};
 
-/// Local parts that name a function and nobody.
+/// Local parts that name a function, not a person.
 const ROLES: &[&str] = &[
     "abuse",
     "accounts",
@@ -52,7 +52,7 @@ const ROLES: &[&str] = &[
     "voicemail",
     "webmaster",
 ];
-/// Host labels that say nothing of whose host it is.
+/// Host labels that do not reveal the owner of the host.
 const COMMON_LABELS: &[&str] = &[
     "api",
     "app",
@@ -70,16 +70,16 @@ const COMMON_LABELS: &[&str] = &[
     "vpn",
     "www",
 ];
-/// Where a country's domains have one more label.
+/// Second-level labels below which country domains are registered.
 const SECOND_LEVEL: &[&str] = &[
     "ac", "co", "com", "edu", "gov", "gv", "ne", "net", "or", "org",
 ];
-/// The first domains' stand-ins (RFC 2606); the others are numbered.
+/// The stand-ins of the first domains (RFC 2606); the others are numbered.
 const DOMAINS: &[&str] = &["example.org", "example.net", "example.com"];
 /// The documentation networks of RFC 5737.
 const NETWORKS: [[u8; 3]; 3] = [[192, 0, 2], [198, 51, 100], [203, 0, 113]];
 
-/// Numbers different texts from 1 on, in the order they come.
+/// Numbers different texts from 1, in order of occurrence.
 #[derive(Debug, Default)]
 pub(super) struct Numbered(HashMap<String, usize>);
 
@@ -100,12 +100,12 @@ impl Numbered {
 
 #[derive(Debug, Default)]
 pub(super) struct StandIns {
-    /// Domains that are no secret, lower case.
+    /// Domains that are not redacted, in lower case.
     kept: Vec<String>,
     bases: Numbered,
     labels: Numbered,
     people: Numbered,
-    /// The people by the local parts of their addresses.
+    /// The people, by the local parts of their addresses.
     locals: BTreeMap<String, usize>,
     ids: Numbered,
     names: Numbered,
@@ -125,7 +125,7 @@ impl StandIns {
         }
     }
 
-    /// An address, `local@domain`; a Message-ID that was met as such keeps its own stand-in.
+    /// Returns the stand-in of an address, `local@domain`; a Message-ID that occurred as such keeps its own stand-in.
     pub(super) fn email(&mut self, local: &str, domain: &str) -> String {
         let whole = format!("{}@{}", local.to_lowercase(), domain.to_lowercase());
         if self.ids.knows(&whole) {
@@ -146,12 +146,12 @@ impl StandIns {
         }
     }
 
-    /// The local parts of people's addresses that were met, lower case.
+    /// Returns the local parts of people's addresses that occurred, in lower case.
     pub(super) fn locals(&self) -> impl ExactSizeIterator<Item = &str> {
         self.locals.keys().map(String::as_str)
     }
 
-    /// Returns the person meant by a bare local part. Some programs write `_` for its dots.
+    /// Returns the person that a bare local part refers to. Some programs write `_` in place of its dots.
     pub(super) fn person(&self, local: &str) -> Option<String> {
         let local = local.to_lowercase();
         let dotted = || local.replace('_', ".");
@@ -162,7 +162,8 @@ impl StandIns {
         person.map(|person| format!("person{person}"))
     }
 
-    /// A Message-ID or Content-ID, without angle brackets. One by which a machine is known stays such a one.
+    /// Returns the stand-in of a Message-ID or Content-ID, without angle brackets. An id that marks a machine still marks
+    /// one.
     pub(super) fn message_id(&mut self, id: &str) -> String {
         let id = id.to_lowercase();
         let number = self.ids.of(&id);
@@ -199,7 +200,7 @@ impl StandIns {
         out.join(".")
     }
 
-    /// Whether a host's domain was met in an address or a URL.
+    /// Returns whether a host's domain occurred in an address or a URL.
     pub(super) fn knows_host(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         let labels: Vec<&str> = host.split('.').collect();
@@ -215,17 +216,17 @@ impl StandIns {
         format!("secret{}", self.secrets.of(secret))
     }
 
-    /// The secrets that were met.
+    /// Returns the secrets that occurred.
     pub(super) fn secrets(&self) -> impl ExactSizeIterator<Item = &str> {
         self.secrets.0.keys().map(String::as_str)
     }
 
-    /// A value of a URL's query.
+    /// Returns the stand-in of a value in a URL's query.
     pub(super) fn value(&mut self, value: &str) -> String {
         format!("value{}", self.values.of(value))
     }
 
-    /// Replaces the digits of a number digit by digit: its length and its punctuation stay.
+    /// Replaces the digits of a number one by one; its length and punctuation stay.
     pub(super) fn number(&mut self, written: &str) -> String {
         let digits: String = written.chars().filter(char::is_ascii_digit).collect();
         let number = self.numbers.of(&digits);
@@ -239,7 +240,8 @@ impl StandIns {
             .collect()
     }
 
-    /// Replaces what looks random, keeping its length and where letters, digits and marks stand: `xxxx00xx1`.
+    /// Replaces a random-looking text, keeping its length and the positions of letters, digits and punctuation:
+    /// `xxxx00xx1`.
     pub(super) fn token(&mut self, token: &str) -> String {
         let number = self.tokens.of(token).to_string();
         let hex = token
@@ -268,7 +270,7 @@ impl StandIns {
             .collect()
     }
 
-    /// An address of the documentation networks; one that names no host stays.
+    /// Returns an address of the documentation networks; an address that names no host stays unchanged.
     pub(super) fn v4(&mut self, address: Ipv4Addr) -> Ipv4Addr {
         let [first, ..] = address.octets();
         if address.is_loopback() || address.is_unspecified() || first == 255 {
@@ -279,7 +281,7 @@ impl StandIns {
         Ipv4Addr::new(a, b, c, u8::try_from(number % 254 + 1).unwrap_or(1))
     }
 
-    /// An address of the documentation prefix (RFC 3849).
+    /// Returns an address of the documentation prefix (RFC 3849).
     pub(super) fn v6(&mut self, address: Ipv6Addr) -> Ipv6Addr {
         if address.is_loopback() || address.is_unspecified() {
             return address;
@@ -305,10 +307,10 @@ impl StandIns {
     }
 }
 
-/// A pattern of any of these texts, the longest first; none for no text, or for too many.
+/// Returns a pattern that matches any of these texts, the longest first; `None` for no text, or for too many.
 pub(super) fn any_of<'t>(texts: impl Iterator<Item = &'t str>) -> Option<Regex> {
     let mut texts: Vec<&str> = texts.collect();
-    // Of two that begin alike the whole one is found.
+    // If two texts have the same prefix, the longer one matches.
     texts.sort_by_key(|text| (std::cmp::Reverse(text.len()), *text));
     texts.dedup();
     let texts: Vec<String> = texts.iter().map(|text| regex::escape(text)).collect();
@@ -317,7 +319,7 @@ pub(super) fn any_of<'t>(texts: impl Iterator<Item = &'t str>) -> Option<Regex> 
         .and_then(|pattern| Regex::new(&pattern).ok())
 }
 
-/// `number` at the end of `width` places that begin with `first`; its last places when it has more.
+/// Returns `number` right-aligned in `width` places that begin with `first`; only its last digits if it is longer.
 fn counted(number: usize, width: usize, first: char) -> Vec<char> {
     let mut out = vec!['0'; width];
     for (place, digit) in out.iter_mut().rev().zip(number.to_string().chars().rev()) {
@@ -329,7 +331,7 @@ fn counted(number: usize, width: usize, first: char) -> Vec<char> {
     out
 }
 
-/// How many labels at the end are the domain somebody registered.
+/// Returns the number of trailing labels that form the registered domain.
 fn base_labels(labels: &[&str]) -> usize {
     match labels {
         [.., _, second, country] if country.len() == 2 && SECOND_LEVEL.contains(second) => 3,
@@ -337,7 +339,7 @@ fn base_labels(labels: &[&str]) -> usize {
     }
 }
 
-/// Whether a local part names a function and no person: `support`, `nagios`.
+/// Returns whether a local part names a function, not a person: `support`, `nagios`.
 pub(super) fn names_function(local: &str) -> bool {
     ROLES.contains(&local.to_ascii_lowercase().as_str()) || is_program(local)
 }

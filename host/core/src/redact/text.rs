@@ -1,4 +1,4 @@
-//! Finds in a text what must not leave the house: addresses, hosts, numbers, secrets, names. Words of the language stay.
+//! Finds private data in a text: addresses, hosts, numbers, secrets, names. Words of the language stay.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -8,12 +8,12 @@ use regex::{Captures, Regex};
 
 use super::Redactor;
 
-/// Fewest letters and digits of a token; the patterns ask for 20 characters with its marks.
+/// The fewest letters and digits of a token; with punctuation, the patterns require 20 characters.
 const TOKEN_CHARS: usize = 16;
-/// Fewest digits of a telephone number.
+/// The fewest digits of a telephone number.
 const PHONE_DIGITS: usize = 7;
 
-/// The label before a secret. For a password a few words may come between the label and the colon.
+/// The label before a secret. For a password, a few words may precede the colon.
 const LABEL: &str = r"(?:(?:password|passwort|kennwort|passcode|wachtwoord|contraseña|mot de passe)(?:[ \t]+[^\s:=]+){0,3}|passphrase|passwd|pwd|pin|puk|psk|otp|token|secret|(?:client|shared)[ _-]secret|(?:api|access|license|licence|product|private|session)[ _-]?key)";
 
 struct Patterns {
@@ -73,7 +73,7 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
     }
 });
 
-/// A text as it is taken apart: what is done is not looked at again.
+/// A piece of a text that is split up; finished pieces are not examined again.
 enum Piece<'t> {
     Raw(&'t str),
     Done(String),
@@ -82,7 +82,7 @@ enum Piece<'t> {
 /// A replacement of a range of the text.
 type Edit = (Range<usize>, String);
 
-/// Replaces the edits that `find` answers for each match in what is still raw.
+/// Applies the edits that `find` returns for each match in the pieces that are still raw.
 fn pass<'t>(
     pieces: Vec<Piece<'t>>,
     pattern: &Regex,
@@ -112,7 +112,7 @@ fn pass<'t>(
 }
 
 impl Redactor {
-    /// A text with stand-ins for all that is one's own.
+    /// Returns a text with stand-ins for all private data.
     pub fn text(&mut self, text: &str) -> String {
         let pieces = pass(vec![Piece::Raw(text)], &PATTERNS.url, |_, found| {
             let url = found[0].trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '*']);
@@ -122,7 +122,7 @@ impl Redactor {
         self.within(pieces)
     }
 
-    /// HTML: its tags and the texts between them.
+    /// Redacts HTML: its tags and the texts between them.
     pub(super) fn html(&mut self, html: &str) -> String {
         let mut out = String::with_capacity(html.len());
         let mut secret_next = false;
@@ -151,13 +151,13 @@ impl Redactor {
         out
     }
 
-    /// Everything but URLs.
+    /// Redacts everything except URLs.
     fn within(&mut self, pieces: Vec<Piece<'_>>) -> String {
         self.names.build(&self.stand_ins);
         let stand_ins = &mut self.stand_ins;
         let whole = |found: &Captures<'_>| found.get_match().range();
         let pieces = pass(pieces, &PATTERNS.told, |_, found| {
-            // `the password is about to expire` tells none.
+            // `the password is about to expire` contains no password.
             let value = found.get(1).map(|it| unended(it.as_str(), it.start()));
             let value = value.filter(|(value, _)| value.contains(|c: char| c.is_ascii_digit()));
             value
@@ -287,7 +287,7 @@ impl Redactor {
             })
     }
 
-    /// Scheme, port and the names of query values stay; who signs in by it goes.
+    /// Redacts a URL. Scheme, port and the names of query values stay; user information is removed.
     fn url(&mut self, url: &str) -> String {
         let Some((scheme, rest)) = url.split_once("://") else {
             return url.to_owned();
@@ -348,7 +348,7 @@ impl Redactor {
     }
 }
 
-/// Whether a header's name says that its value is a secret.
+/// Returns whether a header's name indicates that its value is a secret.
 pub(super) fn names_secret(header: &str) -> bool {
     let name = header.to_ascii_lowercase();
     ["token", "secret", "password", "api-key", "apikey"]
@@ -363,7 +363,7 @@ fn unended(value: &str, start: usize) -> (&str, Range<usize>) {
     (bare, start..start + bare.len())
 }
 
-/// Whether no letter, digit or dot with more digits touches it. `%20` counts as a blank.
+/// Returns whether the text is not adjacent to a letter, a digit, or a dot with more digits. `%20` counts as a space.
 fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     let joins = char::is_alphanumeric;
     let before = &text[..range.start];
@@ -377,7 +377,7 @@ fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     !before.is_some_and(joins) && !next.is_some_and(|c| c.is_alphanumeric()) && !dotted
 }
 
-/// Letters of both cases and digits change places too often for words: hashes, keys, base64.
+/// Returns whether upper case, lower case and digits alternate too often for words: hashes, keys, base64.
 fn looks_random(text: &str) -> bool {
     let known: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
     if known.len() < TOKEN_CHARS {
@@ -389,14 +389,14 @@ fn looks_random(text: &str) -> bool {
     }
     let class = |c: char| (c.is_ascii_digit(), c.is_ascii_uppercase());
     let changes = known.windows(2).filter(|pair| {
-        // A capital followed by small letters begins a word.
+        // A capital letter followed by small letters begins a word.
         let begins_word = pair[0].is_ascii_uppercase() && pair[1].is_ascii_lowercase();
         class(pair[0]) != class(pair[1]) && !begins_word
     });
     changes.count() * 5 >= known.len()
 }
 
-/// The check digits of ISO 13616.
+/// Returns whether the check digits of an IBAN (ISO 13616) are right.
 fn is_iban(text: &str) -> bool {
     let text: Vec<u8> = text.bytes().filter(|b| *b != b' ').collect();
     if !(15..=34).contains(&text.len()) {
@@ -409,7 +409,8 @@ fn is_iban(text: &str) -> bool {
     rest == 1
 }
 
-/// Characters that need not be written as entities: `&#64;` hides an address from us, `J&ouml;rg` a name, and not from readers.
+/// Returns the text with unnecessary entities decoded: `&#64;` hides an address from the patterns, and `J&ouml;rg` a name,
+/// but not from readers.
 fn with_plain_characters(text: &str) -> std::borrow::Cow<'_, str> {
     PATTERNS.entity.replace_all(text, |found: &Captures<'_>| {
         let number = match (found.get(1), found.get(2), found.get(3)) {
@@ -429,7 +430,7 @@ fn with_plain_characters(text: &str) -> std::borrow::Cow<'_, str> {
     })
 }
 
-/// Tags, comments, and the texts between them.
+/// Iterates over tags, comments, and the texts between them.
 struct Segments<'h>(&'h str);
 
 impl<'h> Iterator for Segments<'h> {

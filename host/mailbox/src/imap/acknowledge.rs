@@ -1,4 +1,4 @@
-//! Acknowledging: flags, moves and deletions by UID, in as few commands as there are kinds.
+//! Acknowledges mail: flags, moves and deletions by UID, with one command per kind if possible.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl ImapSource {
                     .entry(&ack.after)
                     .or_default()
                     .push(place),
-                // It will not become ours by trying again.
+                // Retrying will not make it ours.
                 Err(_) => foreign += 1,
             }
         }
@@ -44,7 +44,7 @@ impl ImapSource {
         let mut copied = std::mem::take(&mut self.copied);
         let connection = self.ready().await?;
         for (folder, kinds) in folders {
-            // However short the wait was: a recreated folder has other mails under the same UIDs.
+            // Checked even after a short wait: a recreated folder has other mails under the same UIDs.
             let (uid_validity, next) = match connection.look(&folder).await {
                 Ok(selected) => (selected.uid_validity, selected.uid_next.unwrap_or(u32::MAX)),
                 Err(SourceError::Folder { missing: true, .. }) => {

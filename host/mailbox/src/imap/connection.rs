@@ -1,4 +1,4 @@
-//! One IMAP connection: commands sent, their responses read to the end, each under a deadline.
+//! One IMAP connection: sends commands and reads their responses to the end, each with a deadline.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,21 +25,21 @@ pub(super) struct Connection {
     capabilities: Vec<String>,
     unused: Vec<String>,
     pub selected: Option<Selected>,
-    /// Whether the folder was opened just now, and nobody relied on what that told yet.
+    /// Whether the folder was opened just now, and the result has not been used yet.
     fresh: bool,
-    /// When mail that became visible late was last looked for.
+    /// The time of the last check for mail that became visible late.
     pub reconciled: Option<Instant>,
-    /// The true names of folders that mail is moved to, by the names that the configuration has.
+    /// The true names of folders that mail is moved to, by their names in the configuration.
     pub targets: HashMap<String, String>,
-    /// Whether mail may have come since the folder was last listed.
+    /// Whether mail may have arrived since the folder was last listed.
     pub news: bool,
-    /// The IDLE that is going on.
+    /// The running IDLE.
     pub idle: Option<Idle>,
-    /// Whether the server refused to IDLE although it offers it.
+    /// Whether the server refused IDLE although it advertises it.
     pub idle_refused: bool,
-    /// Set while a command is under way: a connection left in that state is out of step and must be thrown away.
+    /// Set while a command is running: a connection left in that state is out of step and must be discarded.
     pub busy: bool,
-    /// Removed from all that the server says.
+    /// The secrets to remove from all server texts.
     secrets: TraceRedactor,
     trace: Option<Trace>,
 }
@@ -51,7 +51,7 @@ pub(super) struct Selected {
     pub uid_validity: u32,
     pub uid_next: Option<u32>,
     pub exists: u32,
-    /// The server lets mails be read, not marked, moved or deleted.
+    /// Whether the server permits reading mails, but not marking, moving or deleting them.
     pub read_only: bool,
 }
 
@@ -60,15 +60,16 @@ pub(super) struct Idle {
     pub since: Instant,
 }
 
-/// More data responses than this to one command are a server gone wild.
+/// The most data responses to one command; a server that sends more is broken.
 const RESPONSES_MAX: usize = 5_000_000;
-/// This much is quoted of a line that is no response.
+/// How much is quoted of a line that is not a response.
 const QUOTED_BYTES: usize = 80;
-/// A command's deadline is extended by the time that its data takes at this rate.
+/// The rate at which a command's deadline is extended for its data.
 const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
 
 impl Connection {
-    /// Connects, with TLS as configured, and reads the greeting. Returns whether the server calls us signed in already.
+    /// Connects, with TLS as configured, and reads the greeting. Returns whether the server reports that we are already
+    /// signed in.
     pub async fn open(
         settings: &ImapSettings,
         tls: &Arc<rustls::ClientConfig>,
@@ -84,7 +85,7 @@ impl Connection {
                 .map_or_else(|_| String::new(), |peer| format!(" ({})", peer.ip()));
             format!("{}:{}{address}", settings.host, settings.port)
         });
-        // rustls reads in small pieces: the buffer below it saves most of the system calls.
+        // rustls reads in small pieces: a buffer below it saves most of the system calls.
         let tcp = BufReader::with_capacity(SOCKET_READ_BYTES, tcp);
         let stream: Box<dyn Stream> = match settings.tls {
             TlsMode::Implicit => {
@@ -142,7 +143,7 @@ impl Connection {
         }
     }
 
-    /// Removes these secrets from all that the server says from now on.
+    /// Removes these secrets from all server texts from now on.
     pub fn hide(&mut self, secrets: TraceRedactor) {
         if let Some(trace) = &self.trace {
             trace.hide(&secrets);
@@ -150,17 +151,17 @@ impl Connection {
         self.secrets = secrets;
     }
 
-    /// A text of the server as it may be shown and kept.
+    /// Returns a server text that may be shown and stored.
     pub fn redacted(&self, text: &str) -> String {
         self.secrets.redact(text)
     }
 
-    /// Whether the server calls us signed in, and its words.
+    /// Returns whether the server reports that we are signed in, and its text.
     async fn greeting(&mut self) -> Result<(bool, String), SourceError> {
         let limit = self.timeouts.connect;
         let secs = limit.min(self.timeouts.stall).as_secs();
         let late = |error| match error {
-            // Its own bound is shorter than those of commands.
+            // The greeting's time limit is shorter than that of commands.
             SourceError::Timeout { step, .. } => SourceError::Timeout { step, secs },
             error => error,
         };
@@ -183,13 +184,13 @@ impl Connection {
         }
     }
 
-    /// Whether the server has a capability that is to be used; `name` in upper case.
+    /// Returns whether the server has a capability that may be used; `name` is in upper case.
     pub fn can(&self, name: &str) -> bool {
         self.capabilities.iter().any(|known| known == name)
             && !self.unused.iter().any(|unused| unused == name)
     }
 
-    /// Asks for the capabilities unless the server told them with its last answer.
+    /// Requests the capabilities, unless the server's last response contained them.
     pub async fn learn_capabilities(&mut self) -> Result<(), SourceError> {
         if self.capabilities.is_empty() {
             self.accepted(Step::Authenticate, "CAPABILITY").await?;
@@ -202,8 +203,8 @@ impl Connection {
         self.capabilities.clear();
     }
 
-    /// What the server says of a folder now. An open folder is opened again: it may have been deleted and made anew since, and
-    /// only SELECT shows that at every server.
+    /// Returns the current state of a folder. An open folder is opened again: it may have been deleted and recreated since,
+    /// and only SELECT shows that on every server.
     pub async fn look(&mut self, folder: &str) -> Result<Selected, SourceError> {
         if std::mem::take(&mut self.fresh)
             && let Some(selected) = &self.selected
@@ -245,7 +246,7 @@ impl Connection {
                 return Err(refusal(Step::Select, done));
             }
             let listed = match self.lists(folder).await {
-                // Nothing works: it is not this folder's fault.
+                // Nothing works, so this folder is not the cause.
                 Ok(None) | Err(_) if done.status == Status::Bad => {
                     return Err(SourceError::NotConnected { text: done.text });
                 }
@@ -268,27 +269,27 @@ impl Connection {
         Ok(self.selected.insert(selected).clone())
     }
 
-    /// Whether the server's list of folders has this one; `None` when it gives no list. Few servers say why they refuse to
-    /// open a folder.
+    /// Returns whether the server's list of folders contains this one; `None` if it returns no list. Few servers give a
+    /// reason for refusing to open a folder.
     async fn lists(&mut self, folder: &str) -> Result<Option<bool>, SourceError> {
         let (listed, done) = folders::list(self, Step::Select, &utf7::encode(folder)).await?;
         let listed = listed.is_some();
         Ok((listed || done.status == Status::Ok).then_some(listed))
     }
 
-    /// Runs a command and gives how it ended; data responses are noted and dropped.
+    /// Runs a command and returns how it ended; data responses are recorded and dropped.
     pub async fn command(&mut self, step: Step, command: &str) -> Result<Done, SourceError> {
         self.command_with(step, command, 0, |_| Ok(())).await
     }
 
-    /// Like [`Self::command`], an end other than OK being an error.
+    /// Like [`Self::command`], but any end other than OK is an error.
     pub async fn accepted(&mut self, step: Step, command: &str) -> Result<(), SourceError> {
         let done = self.command(step, command).await?;
         ended_ok(step, done)
     }
 
-    /// Like [`Self::command`], for commands that a server may be silent about while it does them, such as copying: their
-    /// whole time may pass without a byte.
+    /// Like [`Self::command`], for commands such as copying, during which a server may be silent: their whole time may pass
+    /// without a byte.
     pub async fn patiently(&mut self, step: Step, command: &str) -> Result<Done, SourceError> {
         let stall = std::mem::replace(&mut self.timeouts.stall, self.timeouts.command);
         let done = self.command(step, command).await;
@@ -296,7 +297,7 @@ impl Connection {
         done
     }
 
-    /// Runs a command that may answer with `bytes` of literals, giving each data response to `each`.
+    /// Runs a command whose response may contain `bytes` of literals, and passes each data response to `each`.
     pub async fn command_with(
         &mut self,
         step: Step,
@@ -322,7 +323,7 @@ impl Connection {
         Err(protocol(step, "answers without end"))
     }
 
-    /// Puts a tagged command into the send buffer and gives its tag.
+    /// Puts a tagged command into the send buffer and returns its tag.
     pub fn send(&mut self, command: &str) -> u32 {
         self.last_tag = self.last_tag.wrapping_add(1);
         self.wire.begin();
@@ -331,12 +332,12 @@ impl Connection {
         self.last_tag
     }
 
-    /// When a command must have ended whose answer carries `bytes` of literals.
+    /// Returns the deadline of a command whose response contains `bytes` of literals.
     pub fn deadline(&self, bytes: u64) -> Instant {
         Instant::now() + self.timeouts.command + Duration::from_secs(bytes / BYTES_PER_SEC_MIN)
     }
 
-    /// Sends what was put into the send buffer. Cancel-safe.
+    /// Sends the contents of the send buffer. Cancel-safe.
     pub async fn flush(&mut self, step: Step, deadline: Instant) -> Result<(), SourceError> {
         let stalled = Instant::now() + self.timeouts.stall;
         match timeout_at(deadline.min(stalled), self.wire.flush()).await {
@@ -345,7 +346,7 @@ impl Connection {
         }
     }
 
-    /// The next response. What it says of the connection itself is noted here. Cancel-safe.
+    /// Returns the next response. Information about the connection itself is recorded here. Cancel-safe.
     pub async fn next(&mut self, step: Step, deadline: Instant) -> Result<Response, SourceError> {
         loop {
             if let Some(response) = self.buffered(step)? {
@@ -359,7 +360,7 @@ impl Connection {
         }
     }
 
-    /// The next response that has arrived already. Never waits.
+    /// Returns the next response that has already arrived. Never waits.
     pub fn buffered(&mut self, step: Step) -> Result<Option<Response>, SourceError> {
         let Some(pieces) = self.wire.response().map_err(|error| failed(step, &error))? else {
             return Ok(None);
@@ -405,7 +406,7 @@ impl Connection {
                 if let Some(selected) = &mut self.selected {
                     if *n > selected.exists {
                         self.news = true;
-                        // Its UID lies beyond what SELECT told.
+                        // Its UID is beyond what SELECT reported.
                         self.fresh = false;
                     }
                     selected.exists = *n;
@@ -429,7 +430,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Leaves the IDLE that is going on, if any (RFC 2177).
+    /// Ends the running IDLE, if any (RFC 2177).
     pub async fn end_idle(&mut self) -> Result<(), SourceError> {
         let Some(idle) = &self.idle else {
             return Ok(());
@@ -464,7 +465,7 @@ impl Connection {
     }
 }
 
-/// An end other than OK as an error.
+/// Returns an error for any end other than OK.
 pub(super) fn ended_ok(step: Step, done: Done) -> Result<(), SourceError> {
     match done.status {
         Status::Ok => Ok(()),
@@ -472,7 +473,7 @@ pub(super) fn ended_ok(step: Step, done: Done) -> Result<(), SourceError> {
     }
 }
 
-/// A refused command as an error.
+/// Returns a refused command as an error.
 pub(super) fn refusal(step: Step, done: Done) -> SourceError {
     let text = done.text;
     match done.code {
@@ -487,7 +488,7 @@ pub(super) fn refusal(step: Step, done: Done) -> SourceError {
     }
 }
 
-/// A quoted string (RFC 9051 section 4.3).
+/// Returns a quoted string (RFC 9051 section 4.3).
 pub(super) fn quoted(value: &str, step: Step) -> Result<String, SourceError> {
     if value.contains(['\r', '\n', '\0']) {
         return Err(SourceError::Unusable {
@@ -508,7 +509,7 @@ pub(super) fn protocol(step: Step, reason: &str) -> SourceError {
     }
 }
 
-/// What is read from a socket at once.
+/// The number of bytes read from a socket at once.
 const SOCKET_READ_BYTES: usize = 16 * 1024;
 
 pub(super) fn failed(step: Step, error: &WireError) -> SourceError {

@@ -1,4 +1,5 @@
-//! Putting mail into another folder: the folder's true name, small sets, and no second copy where the first one was not answered.
+//! Copies and moves mail to another folder: finds the folder's true name, uses small sets, and makes no second copy if the
+//! response to the first was lost.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,23 +11,23 @@ use crate::SourceError;
 use postroom_net::Step;
 
 const STEP: Step = Step::Acknowledge;
-/// How many mails are copied by one command: so many may have to be looked for when its answer is lost.
+/// The mails copied by one command: this many may have to be searched for if its response is lost.
 const COPY_MAILS: usize = 50;
-/// How many mails are moved by one command. Moving is repeated without harm.
+/// The mails moved by one command. Repeating a move does no harm.
 const MOVE_MAILS: usize = 500;
-/// How many of the newest mails of a folder are looked through for copies. What was copied last lies at its end.
+/// The number of a folder's newest mails that are searched for copies. Recent copies are at its end.
 const NEWEST: u32 = 1000;
 
-/// Which mails may lie in their new folder already.
+/// The mails that may already be in their new folder.
 #[derive(Debug, Default)]
 pub(super) struct Copied {
-    /// Mails that were copied while nobody knows whether the server did it, or that are not yet removed: UIDVALIDITY and UID.
+    /// Mails that were copied without a response, or that are not removed yet: UIDVALIDITY and UID.
     doubtful: BTreeSet<(u32, u32)>,
-    /// Whether copies that an earlier process left behind were looked for.
+    /// Whether copies left behind by an earlier process were searched for.
     has_looked: bool,
 }
 
-/// Where mails are put: from an open folder to one that the configuration names.
+/// The route of moved mails: from an open folder to a folder named in the configuration.
 pub(super) struct Way<'w> {
     pub folder: &'w str,
     pub uid_validity: u32,
@@ -34,7 +35,7 @@ pub(super) struct Way<'w> {
 }
 
 impl Way<'_> {
-    /// Refuses to move mail onto itself: it would be new mail again.
+    /// Refuses to move mail into its own folder, where it would become new mail again.
     fn check(&self, name: &str) -> Result<(), SourceError> {
         if folders::is_same(self.target, self.folder) || name == utf7::encode(self.folder) {
             return Err(SourceError::Unusable {
@@ -49,7 +50,7 @@ impl Way<'_> {
     }
 }
 
-/// Moves mails. What one of them is refused for does not stop the others.
+/// Moves mails. A refusal of one of them does not stop the others.
 pub(super) async fn move_all(
     connection: &mut Connection,
     copied: &mut Copied,
@@ -66,7 +67,7 @@ pub(super) async fn move_all(
     }
     let mut uncopied = Vec::new();
     for set in uid_sets(uids) {
-        // Mails that carry \Deleted were copied by an attempt that did not get to its end.
+        // Mails marked \Deleted were copied by an attempt that did not finish.
         uncopied.extend(search(connection, STEP, &format!("UID {set} UNDELETED"), uids).await?);
     }
     uncopied.sort_unstable();
@@ -103,7 +104,8 @@ pub(super) async fn move_all(
     failure.map_or(Ok(()), Err)
 }
 
-/// Removes mails. Without UIDPLUS (RFC 4315) they stay marked as deleted: a plain EXPUNGE would remove other people's too.
+/// Removes mails. Without UIDPLUS (RFC 4315) they stay marked as deleted: a plain EXPUNGE would also remove other people's
+/// mails.
 pub(super) async fn remove(connection: &mut Connection, uids: &[u32]) -> Result<(), SourceError> {
     for set in uid_sets(uids) {
         let store = format!("UID STORE {set} +FLAGS.SILENT (\\Deleted)");
@@ -117,8 +119,8 @@ pub(super) async fn remove(connection: &mut Connection, uids: &[u32]) -> Result<
     Ok(())
 }
 
-/// Copies or moves mails. Answers which of them the server took, and what it refused one of the others for. A refused set is
-/// halved, so that one mail, or the last of the room, does not decide about all.
+/// Copies or moves mails. Returns those that the server accepted, and its refusal of one of the others. A refused set is
+/// halved, so that one mail, or the last free space, does not affect them all.
 async fn put(
     connection: &mut Connection,
     verb: &str,
@@ -146,7 +148,7 @@ async fn put(
             return Err(refusal(STEP, done));
         }
         if !std::mem::replace(&mut is_resolved, true) {
-            // Few servers say that the folder is missing so that one could tell.
+            // Few servers report a missing folder in a recognisable way.
             let (resolved, is_new) = there(connection, way).await?;
             if is_new || resolved != name {
                 connection
@@ -165,7 +167,8 @@ async fn put(
     Ok((taken, failure))
 }
 
-/// A limit on what one acknowledges is no reason to fetch nothing: it is tried again like any refusal.
+/// Returns the error of a refused copy. A limit that an acknowledgement reaches must not stop fetching: the copy is retried
+/// like any refusal.
 fn refused(done: super::response::Done) -> SourceError {
     match done.code {
         Some(Code::Limit) => SourceError::Refused {
@@ -177,7 +180,7 @@ fn refused(done: super::response::Done) -> SourceError {
     }
 }
 
-/// Finds the folder's true name and makes the folder when it is missing. Answers whether it was made.
+/// Finds the folder's true name and creates the folder if it is missing. Returns whether it was created.
 async fn there(connection: &mut Connection, way: &Way<'_>) -> Result<(String, bool), SourceError> {
     let target = folders::resolve(connection, STEP, way.target).await?;
     way.check(&target.name)?;
@@ -189,7 +192,7 @@ async fn there(connection: &mut Connection, way: &Way<'_>) -> Result<(String, bo
         Err(error @ SourceError::Refused { .. }) => error,
         Err(error) => return Err(error),
     };
-    // Servers without NAMESPACE may want all folders below INBOX nevertheless.
+    // Servers without NAMESPACE may require all folders below INBOX nevertheless.
     let Some(separator) = target.namespace.separator else {
         return Err(refused);
     };
@@ -204,7 +207,7 @@ async fn there(connection: &mut Connection, way: &Way<'_>) -> Result<(String, bo
 /// The properties compared between a mail and its copy.
 type Likeness = (Vec<u8>, u64);
 
-/// Which of these mails lie in the target already. Leaves the mails' own folder open, which must be the same still.
+/// Returns which of these mails are already in the target. Leaves the mails' own folder open, which must still be the same.
 async fn already_there(
     connection: &mut Connection,
     way: &Way<'_>,
@@ -263,7 +266,7 @@ async fn already_there(
     Ok(there)
 }
 
-/// Gives the UID and the likeness of each mail that has a Message-ID.
+/// Returns the UID and the likeness of each mail that has a Message-ID.
 async fn likenesses(
     connection: &mut Connection,
     fetch: &str,

@@ -1,4 +1,4 @@
-//! Fetching: what was listed is loaded in batches, within the limits; a mail that is not given is asked for again.
+//! Fetches listed mails in batches, within the limits; requests a mail again that the server did not return.
 
 use std::collections::HashMap;
 
@@ -14,22 +14,22 @@ use super::{ImapSource, Place};
 use crate::{BEGINNING_BYTES, Batch, FetchLimits, SourceError};
 use postroom_net::Step;
 
-/// The mail at the head of the line that the server lists and does not give.
+/// The mail at the head of the line that the server lists but does not return.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refused {
     uid_validity: u32,
     uid: u32,
-    /// How many fetches it has stopped so far.
+    /// The number of fetches that it has stopped so far.
     fetches: u32,
 }
 
-/// A whole mail, left unread.
+/// The item of a whole mail, which leaves the mail unread.
 const WHOLE: &str = "BODY.PEEK[]";
-/// What the mails of a batch may exceed their stated sizes by, besides being twice as large.
+/// How far the mails of a batch may exceed their stated sizes, besides being twice as large.
 const SIZE_SLACK_BYTES: u64 = 1024 * 1024;
-/// A mail that is refused while others are given is given up at this fetch.
+/// The number of the fetch at which a mail is given up that is refused while others are returned.
 const REFUSALS_MAX: u32 = 5;
-/// A mail that is refused while no other is given: the fault may well be the server's, and pass.
+/// The same for a mail that is refused while no other is returned: the fault may be the server's, and temporary.
 const REFUSALS_ALONE_MAX: u32 = 20;
 
 impl ImapSource {
@@ -67,7 +67,7 @@ impl ImapSource {
         };
         let mut planned = backlog.plan(mails, limits);
         let cost = match self.one_by_one {
-            // Stated sizes are lies.
+            // The stated sizes are wrong.
             true if !planned.is_empty() => limits.raw_bytes,
             _ => planned.iter().map(|it| it.cost(limits)).sum(),
         };
@@ -98,7 +98,8 @@ impl ImapSource {
             still,
         } = outcome?;
         if let Some(trouble) = refused {
-            // What lies before it is given now. Then it heads the line, which stops until it is given or given up.
+            // The mails before it are passed on now. Then it is at the head of the line, which stops until the mail is
+            // returned or given up.
             let others = !given.is_empty();
             given.retain(|body| body.uid < trouble.uid);
             let mut kept = planned.partition_point(|listed| listed.uid < trouble.uid);
@@ -122,7 +123,7 @@ impl ImapSource {
         for mut body in given {
             let listed = planned.iter().find(|listed| listed.uid == body.uid);
             if body.bytes.is_empty() {
-                // A mail without a byte is none: the server does not give it, and says so by a size of 0.
+                // A mail without a byte is not a mail: the server does not return it, and shows that by a size of 0.
                 let trouble = Trouble {
                     uid: body.uid,
                     passing: false,
@@ -158,7 +159,7 @@ impl ImapSource {
         })
     }
 
-    /// What the cursor says of this folder; `None` when it was never read.
+    /// Returns what the cursor contains about this folder; `None` if the folder was never read.
     fn known(&self, cursor: Option<&Cursor>) -> Result<Option<Progress>, SourceError> {
         let Some(cursor) = cursor else {
             return Ok(None);
@@ -177,7 +178,7 @@ impl ImapSource {
         }
     }
 
-    /// An error as long as the mail at the head of the line is worth another try.
+    /// Returns an error as long as the mail at the head of the line should be tried again.
     fn refuse_or_give_up(
         &mut self,
         trouble: &Trouble,
@@ -229,30 +230,30 @@ struct Body {
     uid: u32,
     bytes: bytes::Bytes,
     size: u64,
-    /// A note in place of a mail that was not given.
+    /// Whether it is a note in place of a mail that was not returned.
     is_stand_in: bool,
 }
 
-/// What came of a batch.
+/// The result of a batch.
 #[derive(Default)]
 struct Bodies {
     given: Vec<Body>,
-    /// The first mail that the server lists and does not give.
+    /// The first mail that the server lists but does not return.
     refused: Option<Trouble>,
-    /// Mails that were given up before, and are not given now either.
+    /// Mails that were given up before and were not returned this time either.
     still: Vec<u32>,
 }
 
-/// A mail that the server lists and does not give.
+/// A mail that the server lists but does not return.
 struct Trouble {
     uid: u32,
-    /// The server says itself that it may be had later.
+    /// Whether the server itself indicates that the mail may be available later.
     passing: bool,
     text: String,
 }
 
-/// Loads the mails' bodies. A mail that vanished meanwhile is left out; at the first that the server lists and does not
-/// give the loading stops.
+/// Loads the mails' bodies. A mail that has vanished is left out; loading stops at the first mail that the server lists but
+/// does not return.
 async fn bodies(
     connection: &mut Connection,
     planned: &[Listed],
@@ -276,7 +277,7 @@ async fn bodies(
     let mut still = Vec::new();
     'missing: for set in uid_sets(&missing) {
         for uid in search(connection, Step::Fetch, &format!("UID {set}"), &missing).await? {
-            // One unreadable mail can spoil a command for the others, so each is asked for alone.
+            // One unreadable mail can make a command fail for the others, so each is requested separately.
             let single: Vec<Listed> = planned.iter().copied().filter(|l| l.uid == uid).collect();
             if single.iter().any(|listed| listed.again) {
                 still.push(uid);
@@ -306,7 +307,7 @@ async fn bodies(
             let cut = got < body.len
                 || got == 0
                 || (listed.size > limits.raw_bytes && got >= BEGINNING_BYTES);
-            // Stated sizes are not always exact: a mail that came whole is as large as it is.
+            // Stated sizes are not always exact: for a mail that arrived complete, its true size is used.
             let size = if cut {
                 body.len.max(listed.size).max(1)
             } else {
@@ -327,8 +328,8 @@ async fn bodies(
     })
 }
 
-/// What is handed on for a mail that was given up, so that somebody sees it: a note that is larger than what there is of
-/// it, like a mail of which only the beginning is here. It names the mail, so that no two notes are the same mail.
+/// Returns the note that replaces a mail that was given up, so that somebody sees it. The note states a larger size than it
+/// has, like a mail of which only the beginning was fetched. It names the mail, so that no two notes are the same mail.
 fn stand_in(trouble: &Trouble, progress: &Progress, size: u64) -> Body {
     let (uid, uid_validity) = (trouble.uid, progress.uid_validity);
     let note = format!(
@@ -353,7 +354,7 @@ fn stand_in(trouble: &Trouble, progress: &Progress, size: u64) -> Body {
     }
 }
 
-/// Loads some mails and puts what comes into `found`. Answers how the server refused the others, if it did.
+/// Loads some mails and adds the results to `found`. Returns the server's refusal of the others, if there was one.
 async fn load(
     connection: &mut Connection,
     wanted: &[Listed],
@@ -365,7 +366,7 @@ async fn load(
     const STEP: Step = Step::Fetch;
     let uids: Vec<u32> = wanted.iter().map(|listed| listed.uid).collect();
     let stated: u64 = wanted.iter().map(|l| l.size.min(limits.raw_bytes)).sum();
-    // One by one, a mail may be as large as any.
+    // Loaded one by one, a mail may have any size.
     let allowed = match *overrun {
         true => u64::MAX,
         false => stated.saturating_mul(2).saturating_add(SIZE_SLACK_BYTES),
@@ -389,7 +390,7 @@ async fn load(
                 if found.get(&uid).is_some_and(|held| held.len > 0) {
                     return Ok(());
                 }
-                // Some servers give nothing (NIL, or no bytes) where they should say NO.
+                // Some servers return nothing (NIL, or no bytes) where they should respond NO.
                 if body.len == 0 && wanted[at].size > 0 {
                     return Ok(());
                 }
@@ -404,7 +405,7 @@ async fn load(
             .await?;
         match done.status {
             Status::Ok => {}
-            // A NO after some of the mails is how servers report the one that they cannot read.
+            // A NO after some of the mails is how servers report a mail that they cannot read.
             Status::No => refusal = Some(done),
             _ => {
                 connection.wire.keep_literals(0);

@@ -1,4 +1,4 @@
-//! Folder names: how the server lists them, and which folder a name of the configuration means there.
+//! Folder names: the names that the server lists, and which of them a name in the configuration refers to.
 
 use super::connection::{Connection, quoted, refusal};
 use super::response::{Code, Done, Folder, Namespace, Status, Untagged};
@@ -6,16 +6,16 @@ use super::utf7;
 use crate::SourceError;
 use postroom_net::Step;
 
-/// The state of a folder on its server that mail is moved to.
+/// The state of a folder on the server that mail is moved to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
-    /// As the server writes it, encoded.
+    /// The name as the server writes it, encoded.
     pub name: String,
     pub exists: bool,
     pub namespace: Namespace,
 }
 
-/// Whether two names mean one folder: INBOX is written in any case (RFC 9051 section 5.1).
+/// Returns whether two names refer to the same folder: INBOX is written in any case (RFC 9051 section 5.1).
 pub(super) fn is_same(one: &str, other: &str) -> bool {
     one == other || (is_inbox(one) && is_inbox(other))
 }
@@ -24,7 +24,7 @@ fn is_inbox(name: &str) -> bool {
     name.eq_ignore_ascii_case("INBOX")
 }
 
-/// Asks for one folder by its encoded name. Wildcards in its name may bring others, which are passed over.
+/// Requests the list entry of one folder by its encoded name. Wildcards in the name may match others, which are ignored.
 pub(super) async fn list(
     connection: &mut Connection,
     step: Step,
@@ -46,7 +46,7 @@ pub(super) async fn list(
     Ok((found, done))
 }
 
-/// Where the user's own folders lie: by NAMESPACE, or by the separator alone at servers that lack it.
+/// Returns the user's own namespace: from NAMESPACE, or only the separator on servers without it.
 async fn namespace(connection: &mut Connection, step: Step) -> Result<Namespace, SourceError> {
     let command = match connection.can("NAMESPACE") {
         true => "NAMESPACE",
@@ -66,7 +66,7 @@ async fn namespace(connection: &mut Connection, step: Step) -> Result<Namespace,
     Ok(found)
 }
 
-/// Resolves a folder name: the folder of that name, else the one below the user's own prefix.
+/// Resolves a folder name: the folder of that name, or else the one below the user's own prefix.
 pub(super) async fn resolve(
     connection: &mut Connection,
     step: Step,
@@ -103,7 +103,7 @@ pub(super) async fn resolve(
     })
 }
 
-/// Makes a folder, by its encoded name, and shows it in mail programs.
+/// Creates a folder by its encoded name, and makes it visible in mail programs.
 pub(super) async fn create(
     connection: &mut Connection,
     step: Step,
@@ -112,7 +112,7 @@ pub(super) async fn create(
     let name = quoted(name, step)?;
     let created = connection.command(step, &format!("CREATE {name}")).await?;
     if created.status == Status::Ok {
-        // Mail programs show subscribed folders only; that it fails somewhere is no harm.
+        // Mail programs show subscribed folders only; a failure does no harm.
         connection
             .command(step, &format!("SUBSCRIBE {name}"))
             .await?;

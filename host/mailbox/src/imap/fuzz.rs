@@ -1,4 +1,4 @@
-//! Entry points of the fuzz targets (`tests/fuzz`) to functions that are private otherwise.
+//! Entry points for the fuzz targets (`tests/fuzz`) to private functions.
 
 use std::future::Future;
 use std::io;
@@ -17,8 +17,8 @@ struct Sent {
     chunk: usize,
 }
 
-/// Returns each response that the bytes of a server hold, and the error that ends them, as text. Literals up to `keep` bytes are
-/// kept whole. The result must not depend on `chunk`.
+/// Returns each response in a server's bytes, and the error that ends them, as text. Literals up to `keep` bytes are kept
+/// complete. The result must not depend on `chunk`.
 pub fn responses(bytes: &[u8], chunk: usize, keep: u64) -> Vec<String> {
     let sent = Sent {
         left: bytes.to_vec(),

@@ -1,4 +1,4 @@
-//! Listing: where to go on in a folder, and which mails there are with their sizes and dates, whatever the server says.
+//! Lists mails: where to continue in a folder, and the UIDs, sizes and dates of its mails, whatever the server sends.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,9 +19,9 @@ pub(super) struct Backlog {
     /// Valid only for a fetch from exactly this cursor.
     pub cursor: Cursor,
     pub waiting: VecDeque<Listed>,
-    /// The highest UID that the listing looked at.
+    /// The highest UID that the listing covered.
     pub end: u32,
-    /// Whether the listing reached the folder's end.
+    /// Whether the listing reached the end of the folder.
     pub complete: bool,
     pub renumbering: Option<Renumbering>,
 }
@@ -29,16 +29,16 @@ pub(super) struct Backlog {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Listed {
     pub uid: u32,
-    /// As the server states it, in bytes; not every server is exact.
+    /// The size that the server states, in bytes; not every server is exact.
     pub size: u64,
     pub old: bool,
-    /// It was given up before, and is asked for once more.
+    /// Whether it was given up before, and is requested once more.
     pub again: bool,
 }
 
-/// How many UIDs are listed at once.
+/// The number of UIDs listed at once.
 const LIST_UIDS: u32 = 16 * 1024;
-/// How many listed mails are kept.
+/// The most listed mails that are kept.
 const LISTED: usize = LIST_UIDS as usize * 2;
 /// The longest set of UIDs in one command, in bytes; servers limit their command lines.
 const SET_BYTES: usize = 6000;
@@ -61,7 +61,7 @@ impl Backlog {
 }
 
 impl Listed {
-    /// Returns the bytes that fetching it takes.
+    /// Returns the number of bytes needed to fetch it.
     pub fn cost(&self, limits: &FetchLimits) -> u64 {
         match self.size > limits.raw_bytes {
             true => BEGINNING_BYTES,
@@ -70,7 +70,7 @@ impl Listed {
     }
 }
 
-/// A sequence set (RFC 9051 section 9) in commands' portions, from ascending UIDs.
+/// Returns sequence sets (RFC 9051 section 9), split to fit into commands, from ascending UIDs.
 pub(super) fn uid_sets(uids: &[u32]) -> Vec<String> {
     let mut sets: Vec<String> = Vec::new();
     let mut rest = uids;
@@ -95,7 +95,7 @@ pub(super) fn uid_sets(uids: &[u32]) -> Vec<String> {
     sets
 }
 
-/// Which of these mails match a search. `asked` is ascending.
+/// Returns which of these mails match a search. `asked` is ascending.
 pub(super) async fn search(
     connection: &mut Connection,
     step: Step,
@@ -113,7 +113,7 @@ pub(super) async fn search(
     Ok(matching.map(|(uid, _)| *uid).collect())
 }
 
-/// Gives each UID that a search finds. There may be as many of them as the server likes.
+/// Passes on each UID that a search finds. The server determines how many there are.
 pub(super) async fn each_found(
     connection: &mut Connection,
     step: Step,
@@ -131,7 +131,7 @@ pub(super) async fn each_found(
     ended_ok(step, done)
 }
 
-/// Looks at the folder: where to go on, and whether its UIDs are still the ones that were read.
+/// Determines where to continue in the folder, and whether its UIDs are still the ones that were read.
 pub(super) async fn take_up(
     connection: &mut Connection,
     folder: &str,
@@ -166,7 +166,7 @@ pub(super) async fn take_up(
     Ok((known.renumbered(is, next), Some(renumbering)))
 }
 
-/// The UID that the next mail will get. Not every SELECT tells it; STATUS does, and the last mail's UID comes close.
+/// Returns the UID that the next mail will get. Not every SELECT reports it; STATUS does, and the last mail's UID is close.
 async fn uid_next(connection: &mut Connection, selected: &Selected) -> Result<u32, SourceError> {
     const STEP: Step = Step::List;
     if let Some(next) = selected.uid_next.filter(|next| *next > 0) {
@@ -201,7 +201,7 @@ async fn uid_next(connection: &mut Connection, selected: &Selected) -> Result<u3
     Ok(last.saturating_add(1))
 }
 
-/// Where reading begins in a folder that was never read.
+/// Determines where reading begins in a folder that was never read.
 async fn first_contact(
     connection: &mut Connection,
     selected: &Selected,
@@ -222,7 +222,7 @@ async fn first_contact(
             .await
             {
                 Ok(()) => first.saturating_sub(1).min(newest),
-                // The listing has the dates, too.
+                // The listing contains the dates as well.
                 Err(SourceError::Refused { .. }) => 0,
                 Err(error) => return Err(error),
             }
@@ -236,12 +236,12 @@ async fn first_contact(
     Ok(Progress::first(&at, next, import, now))
 }
 
-/// `date` in IMAP's form, such as `01-Feb-2026`.
+/// Returns `date` in IMAP's form, such as `01-Feb-2026`.
 fn imap_date(date: Date) -> String {
     date.strftime("%d-%b-%Y").to_string()
 }
 
-/// Lists the mails that are to be read. The listing goes to the folder's end, or so far that it holds at least one mail.
+/// Lists the mails to read. The listing extends to the end of the folder, or at least until it contains a mail.
 pub(super) async fn list(
     connection: &mut Connection,
     progress: &Progress,
@@ -271,8 +271,8 @@ pub(super) async fn list(
         let last = first.saturating_add(width);
         let to_end =
             exists <= LIST_UIDS || uid_next.is_some_and(|next| last >= next) || last == u32::MAX;
-        // `n:*` names the folder's last mail even when its UID is below n. No honest server lists mail that it has not yet
-        // told of by UIDNEXT, save what came just now; that is found when it is announced.
+        // `n:*` includes the folder's last mail even if its UID is below n. No honest server lists mail at or above its
+        // UIDNEXT, except mail that has just arrived, which is found when it is announced.
         let end = uid_next.map_or(u32::MAX, |next| next.saturating_sub(1));
         let last_named = if to_end { end } else { last.min(end) };
         let command = if to_end {

@@ -9,7 +9,7 @@ use super::connection::{Connection, protocol, quoted};
 use super::response::{Code, Done, Response, Status, Untagged, shown};
 use crate::SourceError;
 
-/// Sees to it that there is a token, where one is needed: [`sign_in`] then finds it in memory.
+/// Obtains a token if one is needed; [`sign_in`] then finds it in memory.
 pub(super) async fn ask_for_token(login: &Login) -> Result<(), SourceError> {
     if let Login::Bearer {
         account,
@@ -23,8 +23,8 @@ pub(super) async fn ask_for_token(login: &Login) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// Signs in. A refused token is forgotten and a new one tried once; not so when `distrusted` is set, which says that
-/// the last new token was refused as well: then the fault lies elsewhere and the other mailboxes keep their token.
+/// Signs in. A refused token is discarded and a new one tried once, unless `distrusted` is set, which means that the last
+/// new token was refused as well: then the fault lies elsewhere, and the other mailboxes keep their token.
 pub(super) async fn sign_in(
     connection: &mut Connection,
     login: &Login,
@@ -75,7 +75,7 @@ async fn xoauth2(
     authenticate(connection, user, XOAUTH2, &answer).await
 }
 
-/// Gives the way that was taken.
+/// Signs in with a password, and returns the method that was used.
 async fn sign_in_by_password(
     connection: &mut Connection,
     user: &str,
@@ -106,7 +106,7 @@ async fn sign_in_by_password(
     Ok("LOGIN")
 }
 
-/// One SASL exchange with a single client answer (RFC 9051 section 6.2.2; RFC 4959 for the initial response).
+/// Runs one SASL exchange with a single client response (RFC 9051 section 6.2.2; RFC 4959 for the initial response).
 async fn authenticate(
     connection: &mut Connection,
     user: &str,
@@ -114,7 +114,7 @@ async fn authenticate(
     answer: &str,
 ) -> Result<(), SourceError> {
     const STEP: Step = Step::Authenticate;
-    /// More lines than this before the end are no sign-in.
+    /// The most lines of a sign-in.
     const EXCHANGES_MAX: usize = 100;
     let answer = BASE64.encode(answer);
     let mut unsent = Some(answer.as_str()).filter(|_| !connection.can("SASL-IR"));
@@ -131,8 +131,8 @@ async fn authenticate(
     for _ in 0..EXCHANGES_MAX {
         match connection.next(STEP, deadline).await? {
             Response::Continue(text) => {
-                // After its answer a client has nothing more to say: what comes then is the error's details, to be
-                // acknowledged with an empty line before the server ends the exchange.
+                // After its response a client has nothing more to send: further challenges contain the details of the
+                // error, and have to be acknowledged with an empty line before the server ends the exchange.
                 let line = unsent.take().unwrap_or_else(|| {
                     challenge = Some(connection.redacted(&decoded(&text)));
                     ""
@@ -155,7 +155,7 @@ async fn authenticate(
 fn signed_in(user: &str, challenge: Option<String>, done: Done) -> Result<(), SourceError> {
     match (done.status, done.code) {
         (Status::Ok, _) => Ok(()),
-        // The server's own trouble says nothing about the token or the password.
+        // The server's own failure says nothing about the token or the password.
         (_, Some(Code::Passing)) => Err(SourceError::Transient {
             step: Step::Authenticate,
             reason: done.text,

@@ -1,7 +1,8 @@
-//! The IMAP source (RFC 9051, and RFC 3501 servers): a folder read by UID, whatever others do to its flags.
+//! The IMAP source (RFC 9051, and RFC 3501 servers): a folder read by UID, regardless of changes to its flags by others.
 //!
-//! The client is our own. It needs few commands, and it must hold what no library at hand holds: memory bounded
-//! against a lying server, no token in any log, a lost connection never taken for an empty folder, bodies without a copy.
+//! The client is our own. It needs few commands, and it must guarantee properties that no available library does: memory
+//! bounded against a dishonest server, no token in any log, a lost connection never mistaken for an empty folder, bodies
+//! without a copy.
 
 mod acknowledge;
 mod connection;
@@ -35,7 +36,7 @@ use copy::Copied;
 use fetch::Refused;
 use list::Backlog;
 
-/// Where a mailbox lies and how to talk to its server.
+/// The location of a mailbox and the settings of its connection.
 #[derive(Debug, Clone)]
 pub struct ImapSettings {
     /// The mailbox's name, for the log.
@@ -46,38 +47,38 @@ pub struct ImapSettings {
     /// As people write it, in UTF-8, with the server's own hierarchy separator.
     pub folder: String,
     pub import: Import,
-    /// The folders that mail is moved to, which a probe looks for.
+    /// The folders that mail is moved to, which a probe checks.
     pub targets: Vec<String>,
-    /// Capabilities, in upper case, that are not used where the server has them.
+    /// Capabilities, in upper case, that are not used even if the server has them.
     pub unused: Vec<String>,
     pub timeouts: ImapTimeouts,
 }
 
-/// The mail that the first contact with a folder takes in.
+/// The mail that the first contact with a folder imports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Import {
-    /// Only what comes from now on.
+    /// Only mail that arrives afterwards.
     New,
     All,
-    /// From the first mail on, in the folder's order, that arrived on this day or later.
+    /// From the first mail, in the folder's order, that arrived on this day or later.
     Since(Date),
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct ImapTimeouts {
-    /// For the connection, the TLS handshake and the greeting, each.
+    /// The time limit of the connection, of the TLS handshake and of the greeting, each.
     pub connect: Duration,
-    /// Without a byte from the server while an answer is due.
+    /// The time without a byte from the server while a response is due.
     pub stall: Duration,
-    /// For one command, to which the time for its data at 16 KiB/s is added.
+    /// The time limit of one command, plus the time for its data at 16 KiB/s.
     pub command: Duration,
-    /// After this long an IDLE is renewed; servers may hang up after 30 minutes (RFC 2177).
+    /// The age at which an IDLE is renewed; servers may disconnect after 30 minutes (RFC 2177).
     pub idle: Duration,
-    /// Between two questions for news where the server has no IDLE.
+    /// The interval between polls if the server has no IDLE.
     pub poll: Duration,
-    /// Between two looks for mail that became visible below what was read.
+    /// The interval between checks for mail that became visible below what was read.
     pub reconcile: Duration,
-    /// For the goodbye.
+    /// The time limit of LOGOUT.
     pub logout: Duration,
 }
 
@@ -95,7 +96,7 @@ impl Default for ImapTimeouts {
     }
 }
 
-/// A source for one folder of one mailbox. Connects when it is first used.
+/// Returns a source for one folder of one mailbox. Connects when it is first used.
 pub fn imap(settings: ImapSettings, login: Login, tls: Arc<rustls::ClientConfig>) -> ImapSource {
     ImapSource {
         settings,
@@ -121,7 +122,7 @@ pub struct ImapSource {
     backlog: Option<Backlog>,
     refused: Option<Refused>,
     token_distrusted: bool,
-    /// The server was caught stating wrong sizes: mails are fetched singly, so that memory stays bounded.
+    /// Whether the server was caught stating wrong sizes: mails are then fetched one by one, so that memory stays bounded.
     one_by_one: bool,
     copied: Copied,
 }
@@ -152,8 +153,9 @@ impl Source for ImapSource {
         self.judged(outcome)
     }
 
-    /// Changes nothing on the server. The steps are `connect`, `tls` (not to this machine in clear), `greeting`, `token` (not with a
-    /// password), `authenticate`, `select`, `fetch`, and `target` for each folder that mail is moved to.
+    /// Changes nothing on the server. The steps are `connect`, `tls` (not for clear text to this machine), `greeting`,
+    /// `token` (not with a password), `authenticate`, `select`, `fetch`, and `target` for each folder that mail is moved
+    /// to.
     async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send)) {
         self.connection = None;
         let mut probe = ProbeReporter::to(report);
@@ -176,7 +178,7 @@ impl Source for ImapSource {
                 connection.end_idle().await?;
                 connection.command(Step::Close, "LOGOUT").await
             };
-            // The server's answer to LOGOUT begins with BYE, which reads as an error: there is nothing to learn from it.
+            // The server's response to LOGOUT begins with BYE, which reads as an error and is of no interest.
             let _ = tokio::time::timeout(self.settings.timeouts.logout, goodbye).await;
         }
     }
@@ -198,8 +200,8 @@ impl ImapSource {
         Ok(())
     }
 
-    /// The connection, signed in and with the mailbox's folder open; a new one when there is none that is in step. Without a
-    /// token no server is dialled: a mailbox whose account waits for a person would do so for weeks.
+    /// Returns the connection, signed in and with the mailbox's folder open; a new one if there is none in step. Without a
+    /// token no connection is made: a mailbox whose account waits for a person would otherwise do so for weeks.
     async fn ready(&mut self) -> Result<&mut Connection, SourceError> {
         if self.connection.as_ref().is_none_or(|open| open.busy) {
             login::ask_for_token(&self.login).await?;
@@ -225,7 +227,7 @@ impl ImapSource {
                 connection
             }
         };
-        // An open folder stays as it is: another SELECT would end a running IDLE.
+        // An open folder stays open: another SELECT would end a running IDLE.
         let connection = self.connection.insert(connection);
         if connection
             .selected
@@ -238,7 +240,7 @@ impl ImapSource {
         Ok(connection)
     }
 
-    /// Throws the connection away after an error that leaves it in doubt.
+    /// Discards the connection after an error that leaves it in doubt.
     fn judged<T>(&mut self, outcome: Result<T, SourceError>) -> Result<T, SourceError> {
         if let Err(error) = &outcome {
             let in_step = matches!(
@@ -277,7 +279,7 @@ impl Place {
         Self::read(position.on_server().unwrap_or_default())
     }
 
-    /// Whether a text that is no place was written by a source of another kind.
+    /// Returns whether a text that is not a place was written by another kind of source.
     fn is_foreign(text: &str) -> bool {
         serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
             .is_ok_and(|fields| !fields.contains_key("uid_validity"))

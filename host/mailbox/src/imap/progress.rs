@@ -1,4 +1,4 @@
-//! How far a folder was read: the cursor's content, and what it says of mail that is older than the first contact.
+//! Progress in a folder: the content of the cursor, and which mails are older than the first contact.
 
 use postroom_core::Cursor;
 use serde::{Deserialize, Serialize};
@@ -10,34 +10,36 @@ use crate::SourceError;
 /// How far a folder was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Progress {
-    /// The form of this cursor. The first form had no number and the three fields that follow.
+    /// The version of this cursor. The first version had no number and lacked the three fields that follow.
     #[serde(default = "first_version")]
     version: u32,
     pub folder: String,
     pub uid_validity: u32,
     /// The highest UID that was read.
     pub uid: u32,
-    /// When the mailbox was first read, in seconds since 1970; unknown where a cursor of the first form meets a renumbered folder.
+    /// The time of the first contact with the mailbox, in seconds since 1970; unknown if a cursor of the first version
+    /// meets a renumbered folder.
     #[serde(default)]
     contact: Option<i64>,
-    /// UIDNEXT when these UIDs were met: mails below it were there already.
+    /// UIDNEXT when these UIDs were first seen: mails below it were already there.
     #[serde(default)]
     there_below: u32,
-    /// The UIDs were met after the first contact, because the server had renumbered the folder: what was there may be old or not.
+    /// Whether the UIDs were first seen after the first contact, because the server had renumbered the folder: mail that
+    /// was there may be old or not.
     #[serde(default)]
     renumbered: bool,
-    /// From this UID on `seen` knows which were read. Mails below it are not looked for again.
+    /// The UID from which `seen` records which mails were read. Mails below it are not checked again.
     #[serde(default)]
     window: u32,
     /// The UIDs that were read, as ranges, ascending.
     #[serde(default)]
     seen: Vec<(u32, u32)>,
-    /// Mails that the server did not give: it is asked for them again.
+    /// Mails that the server did not return: they are requested again.
     #[serde(default)]
     again: Vec<Again>,
 }
 
-/// A mail that was given up and is asked for again, more and more seldom.
+/// A mail that was given up and is requested again, at growing intervals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Again {
     uid: u32,
@@ -47,33 +49,34 @@ struct Again {
 }
 
 const VERSION: u32 = 2;
-/// How many UIDs below the highest one are looked at again for mail that became visible late.
+/// The number of UIDs below the highest one that are checked again for mail that became visible late.
 pub(super) const WINDOW_UIDS: u32 = 512;
-/// How many ranges of read UIDs a cursor holds. Each takes some 20 bytes.
+/// The most ranges of read UIDs in a cursor. Each takes about 20 bytes.
 const RANGES: usize = 64;
-/// How many mails are asked for again.
+/// The most mails that are requested again.
 const AGAIN: usize = 32;
-/// The first pause before a mail is asked for again; it doubles.
+/// The first pause before a mail is requested again; each further pause is twice as long.
 const AGAIN_SECS: i64 = 60;
-/// With doubled pauses this makes three days.
+/// The number of requests; with doubled pauses they take three days.
 const AGAIN_TRIES: u32 = 12;
-/// Mail that arrived so shortly before the first contact is taken in as new where it is taken in at all.
+/// The time before the first contact within which an imported mail counts as new.
 const DAY_SECS: i64 = 24 * 60 * 60;
-/// Mail that arrives is taken for old only when its date is older than the first contact by more than clocks differ.
+/// The margin for clocks: an arriving mail counts as old only if its date is older than the first contact by more.
 const CLOCK_SECS: i64 = 60 * 60;
 
-/// What becomes of a listed mail.
+/// The classification of a listed mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Age {
     New,
     /// Older than the first contact.
     Old,
-    /// Older than what `import` takes in.
+    /// Older than what `import` includes.
     LeftOut,
 }
 
 impl Progress {
-    /// Nothing was read yet of a folder that is met at `now`. `from` is the UID after which reading begins.
+    /// Returns the progress of a folder of which nothing was read, first seen at `now`. `from` is the UID after which
+    /// reading begins.
     pub fn first(at: &Place, next: u32, import: Import, now: i64) -> Self {
         Self {
             version: VERSION,
@@ -103,7 +106,7 @@ impl Progress {
         }
     }
 
-    /// Brings a cursor of the first form up to date: what was read until now counts as older than the first contact.
+    /// Upgrades a cursor of the first version: mails read so far count as older than the first contact.
     pub fn upgraded(mut self, next: u32, now: i64) -> Self {
         if self.version != VERSION {
             self.version = VERSION;
@@ -114,7 +117,8 @@ impl Progress {
         self
     }
 
-    /// The same folder under other UIDs: all of it is read again, and what was journalled before is known by its content.
+    /// Returns the progress of the same folder under new UIDs: all of it is read again, and mail that was journalled before
+    /// is recognised by its content.
     pub fn renumbered(self, uid_validity: u32, next: u32) -> Self {
         Self {
             version: VERSION,
@@ -141,12 +145,13 @@ impl Progress {
         }
     }
 
-    /// The UID after which mail is listed that became visible late.
+    /// Returns the UID above which mail that became visible late is listed.
     pub fn reconciled_from(&self) -> u32 {
         self.window.saturating_sub(1).min(self.uid)
     }
 
-    /// Whether a listed mail is to be fetched: it is above all that was read, or was passed over, or is due to be asked for again.
+    /// Returns whether a listed mail is to be fetched: it is above all that was read, or was skipped, or is due to be
+    /// requested again.
     pub fn wants(&self, uid: u32, now: i64) -> bool {
         match self.again.iter().find(|it| it.uid == uid) {
             Some(again) => again.due <= now,
@@ -154,7 +159,7 @@ impl Progress {
         }
     }
 
-    /// Whether a mail was given up and is asked for once more.
+    /// Returns whether a mail was given up and is requested once more.
     pub fn is_again(&self, uid: u32) -> bool {
         self.again.iter().any(|it| it.uid == uid)
     }
@@ -176,8 +181,8 @@ impl Progress {
         if !is_old {
             return Age::New;
         }
-        // Without a date, or a first contact to compare it with, nothing is left out: it is decided, and answers nobody. A folder
-        // that was made anew may be filled for hours: mail is judged by its date there, however late it comes.
+        // Without a date, or a first contact to compare it with, no mail is left out: it is decided, and not answered. A
+        // recreated folder may take hours to fill: mail in it is judged by its date, however late it arrives.
         let is_certain = match self.renumbered {
             true => arrived.is_some() && self.contact.is_some(),
             false => was_there,
@@ -187,7 +192,7 @@ impl Progress {
             Import::Since(day) => is_certain && arrived.is_some_and(|it| it.day < day),
             Import::All => false,
         };
-        // What came within the last day is not too old to answer, as in an import of files.
+        // Mail of the last day is not too old to answer, as in an import of files.
         let is_recent = arrived.is_some_and(|it| it.secs.saturating_add(DAY_SECS) >= contact);
         match left_out {
             true => Age::LeftOut,
@@ -196,7 +201,7 @@ impl Progress {
         }
     }
 
-    /// A mail was read, or given up for now.
+    /// Records that a mail was read, or given up for now.
     pub fn read_uid(&mut self, uid: u32) {
         self.uid = self.uid.max(uid);
         self.again.retain(|it| it.uid != uid);
@@ -209,13 +214,13 @@ impl Progress {
         self.forget_oldest();
     }
 
-    /// All UIDs up to this one were listed.
+    /// Records that all UIDs up to this one were listed.
     pub fn listed_to(&mut self, uid: u32) {
         self.uid = self.uid.max(uid);
         self.forget_oldest();
     }
 
-    /// The server did not give a mail: it is asked for again, unless it was asked often enough.
+    /// Records that the server did not return a mail: it is requested again, unless it was requested often enough.
     pub fn ask_again(&mut self, uid: u32, now: i64) {
         let tries = self
             .again
@@ -283,10 +288,10 @@ mod tests {
         let all = progress(Import::All);
         assert_eq!(all.age(49, arrived(900_000), Import::All), Age::Old);
         assert_eq!(all.age(49, None, Import::All), Age::Old);
-        // Of the day before the first contact.
+        // From the day before the first contact.
         assert_eq!(all.age(49, arrived(920_000), Import::All), Age::New);
         assert_eq!(all.age(50, arrived(999_000), Import::All), Age::New);
-        // Copied in later, with its date.
+        // Copied in later, with its original date.
         assert_eq!(all.age(50, arrived(900_000), Import::All), Age::Old);
         assert_eq!(all.age(50, None, Import::All), Age::New);
         let new = progress(Import::New);
@@ -300,14 +305,14 @@ mod tests {
         assert_eq!(new.age(3, arrived(999_999), Import::New), Age::LeftOut);
         assert_eq!(new.age(3, arrived(1_000_000), Import::New), Age::New);
         assert_eq!(new.age(3, None, Import::New), Age::Old);
-        // A restore that goes on.
+        // A restore that is still running.
         assert_eq!(new.age(30, arrived(900_000), Import::New), Age::LeftOut);
         assert_eq!(new.age(30, arrived(999_999), Import::New), Age::New);
         assert_eq!(new.age(3, arrived(900_000), Import::All), Age::Old);
         let day = Import::Since(jiff::civil::date(1970, 1, 10));
         assert_eq!(new.age(3, arrived(0), day), Age::LeftOut);
         assert_eq!(new.age(3, arrived(9 * 86_400), day), Age::Old);
-        // Nobody knows when the first contact was.
+        // The time of the first contact is unknown.
         let first = r#"{"folder":"INBOX","uid_validity":7,"uid":9}"#;
         let first = Progress::read(first).unwrap().renumbered(8, 20);
         assert_eq!(first.age(3, arrived(1), Import::New), Age::Old);

@@ -1,6 +1,6 @@
-//! Parses server responses (RFC 9051 section 7): only what Postroom requests, the rest is skipped.
+//! Parses server responses (RFC 9051 section 7): only what Postroom requests; the rest is skipped.
 //!
-//! The reading is flat, without recursion, so that no nesting a server thinks up can exhaust the stack.
+//! The parser is flat, without recursion, so that no nesting can exhaust the stack.
 
 use bytes::Bytes;
 use jiff::civil::Date;
@@ -21,7 +21,7 @@ pub(super) enum Response {
     Untagged(Untagged),
 }
 
-/// Data the server sends on its own or before a command's end.
+/// Data that the server sends on its own or before a command's end.
 #[derive(Debug)]
 pub(super) enum Untagged {
     Status(Done),
@@ -37,7 +37,7 @@ pub(super) enum Untagged {
     Other,
 }
 
-/// The numbers of a search result, read one by one: a list of them would be as long as the server likes.
+/// The numbers of a search result, read one by one: the server determines how many there are.
 #[derive(Debug)]
 pub(super) struct Ids(Bytes);
 
@@ -45,13 +45,13 @@ pub(super) struct Ids(Bytes);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Folder {
     pub name: Vec<u8>,
-    /// Between the levels of its name; `None` without levels.
+    /// The separator between the levels of its name; `None` without levels.
     pub separator: Option<char>,
-    /// Mail can lie in it.
+    /// Whether it can contain mail.
     pub selectable: bool,
 }
 
-/// Where a user's own folders lie (RFC 2342).
+/// The location of a user's own folders (RFC 2342).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Namespace {
     pub prefix: String,
@@ -67,12 +67,12 @@ pub(super) enum Status {
     PreAuth,
 }
 
-/// A status response: how a command ended, or news of the connection.
+/// A status response: the end of a command, or information about the connection.
 #[derive(Debug)]
 pub(super) struct Done {
     pub status: Status,
     pub code: Option<Code>,
-    /// For people: shortened, without control characters.
+    /// The text for people: shortened, without control characters.
     pub text: String,
 }
 
@@ -85,20 +85,21 @@ pub(super) enum Code {
     TryCreate,
     NonExistent,
     AlreadyExists,
-    /// The server names trouble of its own that passes: UNAVAILABLE, INUSE and SERVERBUG.
+    /// The server reports a temporary failure of its own: UNAVAILABLE, INUSE and SERVERBUG.
     Passing,
-    /// A limit on connections, commands or rates: LIMIT, and THROTTLED, which large providers use and no RFC names.
+    /// A limit on connections, commands or rates: LIMIT, and THROTTLED, which large providers use although no RFC defines
+    /// it.
     Limit,
     /// The mailbox is full.
     OverQuota,
-    /// The folder is open for reading alone.
+    /// The folder is open read-only.
     ReadOnly,
-    /// Any other, by its name in upper case.
+    /// Any other code, by its name in upper case.
     Other(String),
 }
 
 impl Code {
-    /// Returns the name of a code that gives the reason of a refusal.
+    /// Returns the name of a code that states the reason of a refusal.
     pub fn into_name(self) -> Option<String> {
         match self {
             Code::TryCreate => Some("TRYCREATE".into()),
@@ -116,7 +117,7 @@ impl Code {
     }
 }
 
-/// The attributes of one FETCH response that were asked for.
+/// The requested attributes of one FETCH response.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
     pub uid: Option<u32>,
@@ -124,21 +125,21 @@ pub(super) struct Fetched {
     pub arrived: Option<Arrived>,
     /// `BODY[HEADER.FIELDS …]`.
     pub header: Option<Literal>,
-    /// `BODY[]`, whole or a part of it. NIL reads as empty.
+    /// `BODY[]`, complete or in part. NIL reads as empty.
     pub body: Option<Literal>,
 }
 
-/// When a mail reached its server: INTERNALDATE.
+/// The time at which a mail reached its server: INTERNALDATE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Arrived {
     /// Seconds since 1970 in UTC.
     pub secs: i64,
-    /// The day on the server's own clock, which SEARCH SINCE goes by.
+    /// The day on the server's own clock, which SEARCH SINCE uses.
     pub day: Date,
 }
 
 impl Arrived {
-    /// Reads ` 7-Feb-2026 21:52:25 -0800`.
+    /// Parses ` 7-Feb-2026 21:52:25 -0800`.
     fn read(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?.trim();
         let read = strtime::parse("%d-%b-%Y %H:%M:%S %z", text).ok()?;
@@ -156,7 +157,7 @@ impl Ids {
     }
 }
 
-/// Tags are this letter and a number.
+/// The letter of tags, which is followed by a number.
 pub(super) const TAG: char = 'P';
 
 /// Parses one response; `None` if it is invalid.
@@ -182,7 +183,7 @@ pub(super) fn read(pieces: &[Piece]) -> Option<Response> {
     }
 }
 
-/// A server's text as it may be shown.
+/// Returns a server's text for display.
 pub(super) fn shown(text: &[u8]) -> String {
     harmless_chars(String::from_utf8_lossy(text).trim())
         .take(SHOWN_CHARS)
@@ -193,7 +194,7 @@ pub(super) fn shown(text: &[u8]) -> String {
 const SHOWN_CHARS: usize = 500;
 /// How much of a list of capabilities is read, in bytes.
 const CAPABILITY_BYTES: usize = 64 * 1024;
-/// How many capabilities are kept.
+/// The most capabilities that are kept.
 const CAPABILITIES: usize = 512;
 /// The longest name of a response code that is kept, in characters.
 const CODE_CHARS: usize = 40;
@@ -268,7 +269,7 @@ fn code(inner: &[u8]) -> Code {
     }
 }
 
-/// The first ones: honest servers have some dozens.
+/// Returns the first capabilities of a list: honest servers have a few dozen.
 fn capabilities(list: &[u8]) -> Vec<String> {
     list[..list.len().min(CAPABILITY_BYTES)]
         .split(|b| *b == b' ')
@@ -278,7 +279,7 @@ fn capabilities(list: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// `(\Noselect) "/" name`
+/// Parses `(\Noselect) "/" name`.
 fn folder(words: &mut Scanner) -> Option<Folder> {
     if !matches!(words.next()?, Token::Open) {
         return None;
@@ -303,7 +304,7 @@ fn folder(words: &mut Scanner) -> Option<Folder> {
     })
 }
 
-/// The first of the user's own namespaces: `((prefix separator)) …`
+/// Returns the first of the user's own namespaces: `((prefix separator)) …`
 fn namespace(words: &mut Scanner) -> Option<Namespace> {
     for _ in 0..2 {
         if !matches!(words.next()?, Token::Open) {
@@ -324,7 +325,7 @@ fn separator(token: &Token) -> Option<char> {
     }
 }
 
-/// `name (UIDNEXT n)`
+/// Parses `name (UIDNEXT n)`.
 fn uid_next(words: &mut Scanner) -> Option<u32> {
     words.next()?.text()?;
     if !matches!(words.next()?, Token::Open) {
@@ -386,7 +387,7 @@ enum Token<'a> {
 }
 
 impl Token<'_> {
-    /// The text of a string or an atom.
+    /// Returns the text of a string or an atom.
     fn text(self) -> Option<Vec<u8>> {
         match self {
             Token::Word(word) => Some(word.to_vec()),
@@ -396,7 +397,7 @@ impl Token<'_> {
         }
     }
 
-    /// The bytes of a string; NIL is empty.
+    /// Returns the bytes of a string; NIL is empty.
     fn literal(self) -> Option<Literal> {
         match self {
             Token::Literal(literal) => Some(literal.clone()),
@@ -413,7 +414,7 @@ impl Token<'_> {
     }
 }
 
-/// Walks over a response's tokens.
+/// Iterates over a response's tokens.
 struct Scanner<'a> {
     text: &'a [u8],
     rest: &'a [Piece],
@@ -427,7 +428,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The next token when it is a word.
+    /// Returns the next token if it is a word.
     fn word(&mut self) -> Option<&'a [u8]> {
         match self.next()? {
             Token::Word(word) => Some(word),
@@ -440,7 +441,7 @@ impl<'a> Scanner<'a> {
         self.text.trim_ascii_start()
     }
 
-    /// Passes over everything up to the end of the list that was just opened.
+    /// Skips everything up to the end of the list that was just opened.
     fn close(&mut self) -> Option<()> {
         let mut depth = 1u32;
         while depth > 0 {
@@ -479,7 +480,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A word; a bracketed section in it, such as `BODY[HEADER.FIELDS (TO)]`, belongs to it.
+    /// Returns a word, including a bracketed section in it, such as `BODY[HEADER.FIELDS (TO)]`.
     fn atom(&mut self) -> &'a [u8] {
         let mut bracketed = false;
         let end = self

@@ -1,4 +1,4 @@
-//! A look at the folder's newest mail, to find out whether mails can be fetched; it marks nothing.
+//! Samples the folder's newest mail, to check whether mails can be fetched; it marks nothing.
 
 use postroom_core::harmless::harmless_chars;
 use postroom_core::{ParseLimits, parse};

@@ -1,14 +1,15 @@
-//! Records an IMAP conversation for a trace. What is secret is known by its place: in a sign-in all that the client says.
+//! Records an IMAP conversation for a trace. Secrets are recognised by their position: everything that the client sends
+//! during a sign-in.
 
 use bytes::Bytes;
 use postroom_net::trace::{self, Side, Trace};
 
 use super::wire::Piece;
 
-/// Listens to one connection.
+/// The trace of one connection.
 pub(super) struct Tap {
     trace: Trace,
-    /// From a sign-in command to its tagged end.
+    /// Whether a sign-in command is running, up to its tagged end.
     signing_in: bool,
 }
 
@@ -20,7 +21,7 @@ impl Tap {
         }
     }
 
-    /// A line of the client, with its end.
+    /// Records a line of the client, with its end.
     pub fn sent(&mut self, line: &[u8]) {
         let line = line.strip_suffix(b"\r\n").unwrap_or(line);
         let shown = if self.signing_in {
@@ -54,7 +55,7 @@ impl Tap {
         text.into_owned()
     }
 
-    /// A whole response of the server.
+    /// Records a complete response of the server.
     pub fn received(&mut self, response: &[Piece]) {
         let first: &Bytes = match response.first() {
             Some(Piece::Text(text)) => text,
@@ -72,7 +73,8 @@ impl Tap {
     }
 }
 
-/// A response with the sizes of its literals in their places, and of its quoted strings where those may be parts of a mail.
+/// Returns a response with its literals replaced by their sizes, and its quoted strings as well if those may be parts of a
+/// mail.
 fn without_mail(response: &[Piece]) -> String {
     let mut shown = String::new();
     for piece in response {
@@ -88,7 +90,7 @@ fn without_mail(response: &[Piece]) -> String {
     if is_fetch { unquoted(&shown) } else { shown }
 }
 
-/// Each quoted string as its size.
+/// Returns a text with each quoted string replaced by its size.
 fn unquoted(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut chars = text.chars();
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
     use crate::imap::wire::Literal;
 
-    /// Client lines begin with `C:`, server lines with `S:`.
+    /// Returns the recorded conversation; client lines begin with `C:`, server lines with `S:`.
     fn recorded(said: &[&str]) -> Vec<String> {
         let trace = Trace::new();
         let mut tap = Tap::new(trace.clone());

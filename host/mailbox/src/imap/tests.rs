@@ -1,4 +1,4 @@
-//! A scripted server: what real ones do seldom, and what no honest one does.
+//! A scripted server: rare behaviour of real servers, and dishonest behaviour.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,14 +20,14 @@ mod renumbering;
 mod tokens;
 mod trouble;
 
-/// What the server does about a line. `{tag}` in an answer becomes the tag of the last command that had one.
+/// The server's reaction to a line. `{tag}` in a response becomes the tag of the last command that had one.
 enum Act {
     Say(String),
-    /// Says it after twice the time that a silent server is waited for.
+    /// Sends a text after twice the time that the client waits for a silent server.
     SayLater(String),
-    /// Says it and hangs up.
+    /// Sends a text and disconnects.
     SayAndClose(String),
-    /// Answers as an ordinary server with three mails would.
+    /// Responds like an ordinary server with three mails.
     Usual,
 }
 
@@ -45,7 +45,8 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// `script` is asked about each line a client sends, tag removed, with the number of its connection.
+    /// Starts a server. `script` is called with each line of a client, without the tag, and with the number of its
+    /// connection.
     async fn start(script: impl FnMut(usize, &str) -> Act + Send + 'static) -> Self {
         Self::greeting("* OK [CAPABILITY IMAP4REV1 AUTH=PLAIN] ready\r\n", script).await
     }
@@ -137,7 +138,7 @@ impl Server {
         imap(settings, login, tls())
     }
 
-    /// The commands after the folder was first opened.
+    /// Returns the commands after the folder was first opened.
     async fn after_select(&self) -> Vec<String> {
         let commands = self.commands.lock().await;
         let selected = commands.iter().position(|c| c.starts_with("SELECT"));
@@ -145,7 +146,7 @@ impl Server {
     }
 }
 
-/// Three mails: UIDs 10, 11 and 12.
+/// Returns the responses of a server with three mails: UIDs 10, 11 and 12.
 fn usual(command: &str) -> String {
     let word = command.split(' ').next().unwrap_or_default();
     match word {
@@ -198,12 +199,12 @@ const STALL: Duration = Duration::from_millis(500);
 
 const SELECT: &str = "SELECT \"INBOX\"";
 
-/// A cursor of the first form, which had no more than a place.
+/// Returns a cursor of the first version, which contained only a place.
 fn cursor(uid: u32) -> Cursor {
     Cursor(place(uid).write())
 }
 
-/// How far a batch leads.
+/// Returns the UID that a batch leads to.
 fn reached(batch: &Batch) -> u32 {
     let cursor = batch.cursor.as_ref().unwrap();
     progress::Progress::read(&cursor.0).unwrap().uid
@@ -245,7 +246,7 @@ async fn the_last_mail_that_n_to_star_names_is_not_new() {
     assert_eq!(reached(&second), 12);
     let third = source.fetch(second.cursor.as_ref(), &limits).await.unwrap();
     assert!(third.messages.is_empty() && third.cursor == second.cursor && !third.more);
-    // The backlog served the second batch without another listing.
+    // The backlog provided the second batch without another listing.
     assert_eq!(
         server.after_select().await,
         [
@@ -256,7 +257,7 @@ async fn the_last_mail_that_n_to_star_names_is_not_new() {
             "UID FETCH 13:* (UID RFC822.SIZE INTERNALDATE)",
         ]
     );
-    // Whoever goes back gets the same mails again.
+    // An earlier cursor gives the same mails again.
     let again = source.fetch(first.cursor.as_ref(), &limits).await.unwrap();
     assert_eq!(uids(&again), [12]);
 }
@@ -523,7 +524,7 @@ async fn idle_is_left_properly_and_renewed_by_our_own_clock() {
         .fetch(Some(&cursor(12)), &FetchLimits::default())
         .await
         .unwrap();
-    // Dropped while it waits, the connection serves on.
+    // Dropped while it waits, the connection remains usable.
     let waited = tokio::time::timeout(
         Duration::from_millis(200),
         source.wait(Duration::from_secs(60)),

@@ -5,7 +5,7 @@ use base64::alphabet::IMAP_MUTF7;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::NO_PAD;
 
-/// A folder name as it is sent.
+/// Returns a folder name as it is sent.
 pub(super) fn encode(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
     let mut other = Vec::new();

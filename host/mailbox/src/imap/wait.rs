@@ -1,4 +1,4 @@
-//! Waiting for new mail: IDLE by our own clock (RFC 2177), or questions at intervals where the server lacks it.
+//! Waits for new mail: IDLE, renewed by our own clock (RFC 2177), or polling if the server lacks it.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::SourceError;
 use postroom_net::Step;
 
 const STEP: Step = Step::Wait;
-/// A server that ends an IDLE sooner than this does not really support it.
+/// The shortest IDLE; a server that ends it sooner does not really support it.
 const IDLE_MIN: Duration = Duration::from_secs(1);
 
 impl ImapSource {
-    /// Leaves an IDLE going when it returns or is dropped: the next command ends it.
+    /// Waits for news. An IDLE keeps running when this returns or is dropped; the next command ends it.
     pub(super) async fn wait_for_news(&mut self, timeout: Duration) -> Result<(), SourceError> {
         let end = Instant::now() + timeout;
         let timeouts = self.settings.timeouts;

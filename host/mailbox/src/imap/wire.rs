@@ -1,7 +1,8 @@
-//! IMAP framing (RFC 9051 section 2.2): bytes in, whole responses out, with the memory bounded whatever the server sends.
+//! IMAP framing (RFC 9051 section 2.2): reads bytes, returns complete responses, and bounds memory whatever the server
+//! sends.
 //!
-//! Bodies are handed out as slices of the read buffer, without a copy. Every await is cancel-safe: a response that
-//! was read in part stays in the buffers until the next call.
+//! Bodies are returned as slices of the read buffer, without a copy. Every await is cancel-safe: a partially read response
+//! stays in the buffers until the next call.
 
 use std::io;
 
@@ -18,7 +19,7 @@ pub(super) enum Piece {
     Literal(Literal),
 }
 
-/// A literal, or its beginning when it is longer than what is kept.
+/// A literal, or its beginning if it is longer than the limit.
 #[derive(Debug, Clone)]
 pub(super) struct Literal {
     pub bytes: Bytes,
@@ -44,7 +45,7 @@ pub(super) enum WireError {
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
     input: BytesMut,
-    /// How far `input` was searched for a line end.
+    /// The offset up to which `input` was searched for a line end.
     searched: usize,
     output: BytesMut,
     response: Vec<Piece>,
@@ -52,22 +53,23 @@ pub(super) struct Wire {
     literal_bytes: u64,
     state: State,
     keep: u64,
-    /// The bytes of responses since the last command, literals apart.
+    /// The bytes of responses since the last command, without literals.
     spent: usize,
     tap: Option<Tap>,
 }
 
-/// The longest response, literals apart. Honest ones are short; a folder's flags may take some kilobytes.
+/// The longest response, without literals. Honest ones are short; a folder's flags may take a few kilobytes.
 const LINE_BYTES: usize = 256 * 1024;
-/// The longest search result: one of a million mails fits.
+/// The longest search result: a result with a million mails fits.
 const SEARCH_BYTES: usize = 8 * 1024 * 1024;
-/// Limit of a server's answers to one command, without literals. A listing takes 2 MB, and flag updates of other mails may come with it.
+/// The limit on a server's responses to one command, without literals. A listing takes 2 MB, and flag updates of other
+/// mails may arrive with it.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// Literals are kept up to this unless a body is being fetched.
+/// The size up to which literals are kept, unless a body is being fetched.
 const KEEP_BYTES: u64 = 64 * 1024;
-/// The read buffer while bodies are fetched.
+/// The size of the read buffer while bodies are fetched.
 const BODIES_BUFFER_BYTES: usize = 128 * 1024;
-/// The read buffer else: most connections idle most of the time, and there may be thousands.
+/// The size of the read buffer otherwise: most connections are idle most of the time, and there may be thousands.
 const BUFFER_BYTES: usize = 4 * 1024;
 
 #[derive(Clone, Copy)]
@@ -78,7 +80,7 @@ enum State {
 }
 
 impl Wire {
-    /// `tap` receives the whole conversation.
+    /// Creates the framing; `tap` receives the whole conversation.
     pub fn new(stream: Box<dyn Stream>, tap: Option<Tap>) -> Self {
         Self {
             stream,
@@ -95,21 +97,21 @@ impl Wire {
         }
     }
 
-    /// A new command begins: what the server said before it no longer counts.
+    /// Begins a new command: earlier data no longer counts towards the limit.
     pub fn begin(&mut self) {
         self.spent = 0;
     }
 
-    /// The stream itself, when nothing that was read is left over (for STARTTLS: bytes that came before the
-    /// handshake could have been slipped in by anybody).
+    /// Returns the stream itself, if no read bytes are left over (for STARTTLS: an attacker could have inserted bytes that
+    /// arrived before the handshake).
     pub fn into_stream(self) -> Option<Box<dyn Stream>> {
         self.input.is_empty().then_some(self.stream)
     }
 
-    /// Literals up to this length are kept whole from now on; of longer ones the beginning.
+    /// Keeps literals up to this length complete from now on, and only the beginning of longer ones.
     pub fn keep_literals(&mut self, bytes: u64) {
         self.keep = bytes.max(KEEP_BYTES);
-        // The buffer of a large mail must not outlive it here.
+        // The buffer of a large mail must not stay allocated here.
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
@@ -123,7 +125,7 @@ impl Wire {
         self.output.extend_from_slice(line);
     }
 
-    /// Sends what is in the send buffer.
+    /// Sends the contents of the send buffer.
     pub async fn flush(&mut self) -> Result<(), WireError> {
         while self.output.has_remaining() {
             if self.stream.write_buf(&mut self.output).await? == 0 {
@@ -150,7 +152,7 @@ impl Wire {
         }
     }
 
-    /// The next response that is complete in the buffer.
+    /// Returns the next response that is complete in the buffer.
     pub fn response(&mut self) -> Result<Option<Vec<Piece>>, WireError> {
         loop {
             match self.state {
@@ -212,7 +214,7 @@ impl Wire {
         }
     }
 
-    /// The next line in the buffer, without its end.
+    /// Returns the next line in the buffer, without its end.
     fn line(&mut self) -> Result<Option<Bytes>, WireError> {
         let found = self.input[self.searched..].iter().position(|b| *b == b'\n');
         let end = found.map_or(self.input.len(), |at| self.searched + at + 1);
@@ -237,7 +239,7 @@ impl Wire {
         Ok(Some(line))
     }
 
-    /// How long the response may get that is being read.
+    /// Returns the length limit of the response that is being read.
     fn longest(&self) -> usize {
         const SEARCH: &[u8] = b"* SEARCH";
         let beginning = match self.response.first() {
@@ -250,7 +252,8 @@ impl Wire {
         }
     }
 
-    /// Only data responses carry literals; the free text of a status response may end like one.
+    /// Returns whether a response may contain literals: only data responses do, although the free text of a status response
+    /// may end like one.
     fn takes_literals(&self, text: &[u8]) -> bool {
         let first = match self.response.first() {
             Some(Piece::Text(first)) => first,
@@ -266,7 +269,7 @@ impl Wire {
     }
 }
 
-/// Where a literal's `{n}` begins at the end of a line, and its n.
+/// Returns the offset of a literal's `{n}` at the end of a line, and its n.
 fn literal_length(line: &[u8]) -> Option<(usize, u64)> {
     let inner = line.strip_suffix(b"}")?;
     let start = inner.iter().rposition(|b| *b == b'{')?;

@@ -1,4 +1,4 @@
-//! The files of a spool: which of them are mails, reading them, and putting them away.
+//! The files of a spool: lists the mails among them, reads them, and puts them away.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -22,7 +22,8 @@ pub(super) struct Found {
     pub identity: Identity,
 }
 
-/// The identity of a file: differs from a later file of the same name and after each write, and survives a move.
+/// The identity of a file: it differs from that of a later file with the same name, changes with each write, and survives a
+/// move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     device: u64,
@@ -30,11 +31,11 @@ pub(super) struct Identity {
     pub size: u64,
     /// Since 1970.
     modified_nanos: i64,
-    /// Since 1970, where the file system knows it. Inodes are used again, and times of change are copied along with files.
+    /// Since 1970, if the file system records it. Inodes are reused, and modification times are copied along with files.
     born_nanos: Option<i64>,
 }
 
-/// A position as it is written.
+/// A position in its stored form.
 #[derive(Serialize, Deserialize)]
 struct Place {
     /// The path within the spool, see [`escaped`].
@@ -59,7 +60,7 @@ impl Found {
         Position::OnServer(serde_json::json!(place).to_string())
     }
 
-    /// The mail at a position; `None` when it is no position in a spool.
+    /// Returns the mail at a position; `None` if it is not a position in a spool.
     pub fn at(position: &Position) -> Option<Self> {
         let place: Place = serde_json::from_str(position.on_server()?).ok()?;
         Some(Self {
@@ -69,9 +70,9 @@ impl Found {
     }
 }
 
-/// Returns what tells the file at a position from every other that had the same bytes: another file, or the same one written again.
-/// None for a position outside a spool. Neither name nor device are part of it: the one changes when a mail reader marks a mail of a
-/// maildir, the other with a restart of the machine.
+/// Returns what distinguishes the file at a position from every other with the same bytes: another file, or the same one
+/// written again. `None` for a position outside a spool. Neither name nor device is part of it: the name changes when a
+/// mail reader marks a mail of a maildir, the device when the machine restarts.
 pub fn file_identity(position: &Position) -> Option<String> {
     let Identity {
         device: _,
@@ -105,14 +106,14 @@ impl Identity {
     }
 }
 
-/// The subfolders of a maildir that hold mail; files appear in them by a rename, complete.
+/// The subfolders of a maildir that contain mail; files appear in them by a rename, complete.
 const MAILDIR: [&str; 2] = ["new", "cur"];
 
 pub(super) fn create(root: &Path) -> Result<(), SourceError> {
     fs::create_dir_all(root).map_err(|source| at(root, source))
 }
 
-/// Makes a file that is no mail, and removes it.
+/// Creates a file that is not a mail, and removes it.
 pub(super) fn try_to_write(root: &Path, name: &str) -> Result<(), SourceError> {
     let path = root.join(name);
     File::create_new(&path)
@@ -120,7 +121,7 @@ pub(super) fn try_to_write(root: &Path, name: &str) -> Result<(), SourceError> {
         .map_err(|source| at(&path, source))
 }
 
-/// The folders that mail may appear in.
+/// Returns the folders in which mail may appear.
 pub(super) fn folders(root: &Path) -> Vec<PathBuf> {
     let mut folders = vec![root.to_owned()];
     folders.extend(
@@ -132,7 +133,7 @@ pub(super) fn folders(root: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Lists the mails of a spool. Links are no mails: they could lead anywhere.
+/// Lists the mails of a spool. Symbolic links are not mails, since they could point anywhere.
 pub(super) fn list(root: &Path, settle: Duration) -> Result<Listing, SourceError> {
     let mut listing = Listing::default();
     for folder in folders(root) {
@@ -144,7 +145,7 @@ pub(super) fn list(root: &Path, settle: Duration) -> Result<Listing, SourceError
             if !is_mail_name(&name, maildir) {
                 continue;
             }
-            // `metadata` of an entry follows no link.
+            // `metadata` of an entry does not follow symbolic links.
             let Ok(metadata) = entry.metadata() else {
                 continue;
             };
@@ -152,7 +153,7 @@ pub(super) fn list(root: &Path, settle: Duration) -> Result<Listing, SourceError
                 continue;
             }
             let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
-            // A time in the future is a clock that is off, not a file that is being written.
+            // A time in the future means a wrong clock, not a file that is being written.
             let settled = modified.elapsed().map_or(true, |age| age >= settle);
             if !maildir && !settled {
                 listing.unsettled = true;
@@ -174,7 +175,7 @@ pub(super) fn list(root: &Path, settle: Duration) -> Result<Listing, SourceError
     Ok(listing)
 }
 
-/// Reads a mail; `None` when it is gone, was written to, or another file has taken its place since it was listed.
+/// Reads a mail; returns `None` if it is gone, was written to, or was replaced by another file since it was listed.
 pub(super) fn read(
     root: &Path,
     found: &Found,
@@ -209,7 +210,7 @@ pub(super) fn read(
     }
 }
 
-/// Reads all of a file, or its beginning when it is over the limit; with its true size.
+/// Reads all of a file, or its beginning if it is over the limit; also returns its true size.
 pub(crate) fn read_limited(
     file: impl Read,
     stated: u64,
@@ -224,7 +225,7 @@ pub(crate) fn read_limited(
         if size <= raw_bytes {
             return Ok((bytes, size));
         }
-        // It has grown over the limit while it was read.
+        // It grew over the limit while it was read.
         bytes.truncate(BEGINNING_BYTES as usize);
         return Ok((bytes, size));
     }
@@ -232,9 +233,9 @@ pub(crate) fn read_limited(
     Ok((bytes, stated))
 }
 
-/// Puts a mail away once it is decided. It need not be there any more; a file that has taken its name stays.
+/// Puts a mail away once it is decided. The file may be gone; a file that has taken its name stays.
 ///
-/// `spare` is a name for mails of which no other file in the spool bears one.
+/// `spare` is a name for mails that no other file in the spool has.
 pub(super) fn put_away(
     root: &Path,
     found: &Found,
@@ -250,8 +251,8 @@ pub(super) fn put_away(
     if !is(&from, found)? {
         return Ok(());
     }
-    // Another file may take the name between this look and the move. A moved file is itself still, so it is looked at
-    // again; and what is to be deleted stands under a mail's name until then, where it is found again whatever happens.
+    // Another file may take the name between this check and the move. A moved file keeps its identity, so it is checked
+    // again. Until then a file to be deleted has the name of a mail, so that it is found again whatever happens.
     let beside = from.parent().unwrap_or(root);
     let spared = |name: &Path| free_name(beside, name.as_os_str()).map_err(|e| at(beside, e));
     let to = match &target {
@@ -274,7 +275,7 @@ pub(super) fn put_away(
     }
 }
 
-/// Whether the file at a path is this mail.
+/// Returns whether the file at a path is this mail.
 fn is(path: &Path, found: &Found) -> Result<bool, SourceError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(Identity::of(&metadata) == found.identity),
@@ -283,7 +284,7 @@ fn is(path: &Path, found: &Found) -> Result<bool, SourceError> {
     }
 }
 
-/// A folder in the spool to put mails into, created when missing.
+/// Returns a folder in the spool to put mails into, created if missing.
 fn folder(root: &Path, name: &str) -> Result<PathBuf, SourceError> {
     let folder = inside(root, Path::new(name)).ok_or_else(|| SourceError::Unusable {
         step: Step::Acknowledge,
@@ -296,7 +297,8 @@ fn folder(root: &Path, name: &str) -> Result<PathBuf, SourceError> {
     Ok(folder)
 }
 
-/// Only `.eml` in the folder itself, everything in a maildir's; never hidden or half-written files.
+/// Returns whether a name is that of a mail: only `.eml` in the folder itself, everything in a maildir's; never hidden or
+/// half-written files.
 pub(crate) fn is_mail_name(name: &OsStr, maildir: bool) -> bool {
     let extension = Path::new(name).extension();
     let is = |wanted: &str| extension.is_some_and(|e| e.eq_ignore_ascii_case(wanted));
@@ -314,7 +316,7 @@ fn inside(root: &Path, relative: &Path) -> Option<PathBuf> {
     (plain && !relative.as_os_str().is_empty()).then(|| root.join(relative))
 }
 
-/// `name`, or `name` with a number when that is taken. Only this process puts files there.
+/// Returns `name`, or `name` with a number if that is taken. Only this process puts files there.
 fn free_name(folder: &Path, name: &OsStr) -> io::Result<PathBuf> {
     let plain = folder.join(name);
     if !plain.try_exists()? {
@@ -337,7 +339,8 @@ fn free_name(folder: &Path, name: &OsStr) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// A path as text that leads back to it: `%XX` stands for a percent sign and for what is no printable UTF-8.
+/// Returns a path as text that can be converted back: `%XX` represents a percent sign and everything that is not printable
+/// UTF-8.
 fn escaped(path: &Path) -> String {
     use std::fmt::Write;
     let mut text = String::new();
@@ -359,7 +362,7 @@ fn escaped(path: &Path) -> String {
     text
 }
 
-/// The path that a text stands for; `None` when it leads out of the spool.
+/// Returns the path that a text represents; `None` if it leads out of the spool.
 fn unescaped(text: &str) -> Option<PathBuf> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,7 +1,7 @@
 //! The spool source: a folder of `.eml` files or a maildir on this machine, each file one mail.
 //!
-//! The files themselves show what was read: acknowledged ones are moved away or removed. The cursor only says which batch was
-//! journalled, so that a batch that was not is fetched again.
+//! The files themselves show what was read: acknowledged ones are moved away or removed. The cursor only records which
+//! batch was journalled, so that a batch that was not is fetched again.
 
 mod files;
 mod watch;
@@ -27,11 +27,12 @@ use watch::FolderWatch;
 pub struct SpoolSettings {
     /// The mailbox's name, for the log.
     pub name: String,
-    /// Created when missing.
+    /// Created if missing.
     pub path: PathBuf,
-    /// A file in the folder itself is taken once it was left alone for this long; files of a maildir are complete.
+    /// The time for which a file directly in the folder must be unchanged before it is taken; files of a maildir are
+    /// complete.
     pub settle: Duration,
-    /// How often the folder is looked at where the system gives no notice of changes.
+    /// The interval of checks of the folder if the system sends no notifications.
     pub poll: Duration,
 }
 
@@ -46,7 +47,7 @@ impl SpoolSettings {
     }
 }
 
-/// A source for one folder. Created and watched when it is first used.
+/// Returns a source for one folder. The folder is created and watched on first use.
 pub fn spool(settings: SpoolSettings) -> SpoolSource {
     SpoolSource {
         settings,
@@ -65,18 +66,18 @@ pub fn spool(settings: SpoolSettings) -> SpoolSource {
 pub struct SpoolSource {
     settings: SpoolSettings,
     watch: Option<FolderWatch>,
-    /// Found and not given yet, oldest first.
+    /// Found and not returned yet, oldest first.
     waiting: VecDeque<Found>,
-    /// Given and still there: mails whose acknowledgement is due, or that are kept.
+    /// Returned and still there: mails whose acknowledgement is due, or that are kept.
     taken: HashMap<PathBuf, Identity>,
-    /// Files that could not be read and still exist: retried at each look, with one warning.
+    /// Files that could not be read and still exist: retried at each check, with one warning.
     unreadable: HashSet<PathBuf>,
-    /// Whether the last look found files that may still be growing.
+    /// Whether the last check found files that may still be growing.
     unsettled: bool,
     /// The last batch, until it is known to be journalled.
     last: Vec<PathBuf>,
     batches: u64,
-    /// Random: what this run of the source is known by.
+    /// A random number that identifies this run of the source.
     nonce: u64,
 }
 
@@ -194,12 +195,12 @@ impl Source for SpoolSource {
             timeout
         };
         let end = Instant::now() + longest.min(timeout);
-        // Early or late makes no difference: the caller looks again.
+        // Early or late makes no difference: the caller checks again.
         let _ = timeout_at(end, watch.news()).await;
         Ok(())
     }
 
-    /// The steps are `folder` (made if it is missing, as a service would), `write` and `list`.
+    /// The steps are `folder` (created if missing, as a service would), `write` and `list`.
     async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send)) {
         let mut probe = ProbeReporter::to(report);
         let (root, settle) = (self.settings.path.clone(), self.settings.settle);
@@ -226,12 +227,12 @@ impl Source for SpoolSource {
 
 impl SpoolSource {
     fn cursor(&self) -> Cursor {
-        // The run is named, so that another run's cursor is never taken for one of ours.
+        // The run is named, so that another run's cursor is never mistaken for one of ours.
         let run = format!("{:016x}", self.nonce);
         Cursor(serde_json::json!({"spool": run, "batch": self.batches}).to_string())
     }
 
-    /// Lists the folder for files that were not given yet.
+    /// Lists the folder for files that were not returned yet.
     async fn look(&mut self) -> Result<(), SourceError> {
         let (root, settle) = (self.settings.path.clone(), self.settings.settle);
         let Listing { found, unsettled } = blocking(move || files::list(&root, settle)).await??;
@@ -250,7 +251,7 @@ impl SpoolSource {
         Ok(())
     }
 
-    /// Reads the next batch of those waiting.
+    /// Reads the next batch of the waiting files.
     async fn read(
         &mut self,
         limits: &FetchLimits,
@@ -292,10 +293,10 @@ impl SpoolSource {
                     self.last.push(found.path.clone());
                     self.taken.insert(found.path, found.identity);
                 }
-                // Gone, or changed while it was looked at: then the next look finds it.
+                // Gone, or changed during the check: then the next check finds it.
                 Ok(None) => self.unsettled = true,
                 Err(error) => {
-                    // One file without permission must not stop the others, and may be given it later.
+                    // One file without permission must not stop the others, and may become readable later.
                     if self.unreadable.insert(found.path) {
                         tracing::warn!(mailbox = self.settings.name, %error, "a mail file cannot be read: it is left where it is and tried again");
                     }
@@ -306,7 +307,7 @@ impl SpoolSource {
     }
 }
 
-/// Runs file work on a thread where waiting for a disk holds up nobody.
+/// Runs file work on a thread for blocking work.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SourceError> {

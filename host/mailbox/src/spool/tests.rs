@@ -1,4 +1,4 @@
-//! A spool's life on a real file system.
+//! A spool on a real file system.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -89,7 +89,7 @@ async fn files_are_given_once_oldest_first_and_put_away() {
             .is_empty()
     );
 
-    // A second mail of the same name is another mail, and what lies in `done` is not overwritten.
+    // A second mail of the same name is another mail, and files in `done` are not overwritten.
     old(&path.join("a.eml"), b"again", 5);
     let again = source.fetch(third.cursor.as_ref(), &limits).await.unwrap();
     assert_eq!(names(&again), ["a.eml"]);
@@ -99,7 +99,7 @@ async fn files_are_given_once_oldest_first_and_put_away() {
         .unwrap();
     assert_eq!(fs::read(path.join("done/a-1.eml")).unwrap(), b"again");
     assert_eq!(fs::read(path.join("done/a.eml")).unwrap(), b"one");
-    // Clients' mail piles up there.
+    // Clients' mail accumulates there.
     let mode = fs::metadata(path.join("done"))
         .unwrap()
         .permissions()
@@ -203,7 +203,7 @@ async fn an_acknowledgement_touches_no_file_that_was_not_read() {
         let first = source.fetch(None, &limits).await.unwrap();
         assert_eq!(first.messages.len(), 3);
 
-        // Same size, same time of change.
+        // Same size, same modification time.
         old(&path.join("other"), b"two", 9);
         let before = fs::metadata(path.join("renamed.eml")).unwrap();
         fs::File::options()
@@ -228,7 +228,7 @@ async fn an_acknowledgement_touches_no_file_that_was_not_read() {
         bodies.sort();
         assert_eq!(bodies, [&b"2nd"[..], b"two"]);
 
-        // Another run acknowledges them just as well.
+        // Another run acknowledges them as well.
         let acks: Vec<_> = second
             .messages
             .iter()
@@ -329,7 +329,7 @@ async fn a_file_that_could_not_be_read_is_tried_again() {
     let mut source = source(root.path());
     source.connect().await.unwrap();
     source.look().await.unwrap();
-    // A file in a folder's place: reading fails, not with "not found".
+    // A file in place of a folder: reading fails, but not with "not found".
     source.settings.path = root.path().join("a.eml");
     assert!(source.read(&limits).await.unwrap().0.is_empty());
     assert_eq!(source.unreadable.len(), 1);
@@ -348,7 +348,7 @@ async fn the_cursor_of_another_run_is_not_ours() {
     let mut source = source(root.path());
     let first = source.fetch(None, &limits).await.unwrap();
     assert_ne!(before.cursor, first.cursor);
-    // Asked with that cursor, the batch is not taken for journalled.
+    // With that cursor, the batch does not count as journalled.
     let again = source.fetch(before.cursor.as_ref(), &limits).await.unwrap();
     assert_eq!(names(&again), ["a.eml"]);
 }
@@ -391,7 +391,7 @@ async fn a_file_is_told_from_another_with_the_same_bytes_and_from_itself_never()
     assert_eq!(file_identity(&Position::Imported("a.eml".into())), None);
 }
 
-/// How many inotify instances this process holds.
+/// Returns how many inotify instances this process holds.
 fn watchers() -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap();
     open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
@@ -418,7 +418,7 @@ async fn many_spools_share_one_watcher_and_each_hears_of_its_own_mail() {
         });
         waited.unwrap();
     }
-    // One that ends leaves the others their watch, and a new one of the same folder has its own again.
+    // One that ends leaves the others their watch, and a new one of the same folder gets its own again.
     sources[77].close().await;
     sources[78].close().await;
     sources[78].connect().await.unwrap();

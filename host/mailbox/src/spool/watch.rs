@@ -1,5 +1,5 @@
-//! Notices of new files in spool folders. All spools of the process share one watcher: the kernel gives a user few of them (Debian:
-//! 128 inotify instances).
+//! Notifications of new files in spool folders. All spools of the process share one watcher: the kernel limits them per
+//! user (Debian: 128 inotify instances).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 /// The watcher of the process, as long as a spool uses it.
 static SHARED: Mutex<Weak<SharedWatcher>> = Mutex::new(Weak::new());
-/// Whether it was said that there are no notices: once is enough, however many spools there are.
+/// Whether missing notifications were already reported: once is enough, however many spools there are.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
 /// The spools to wake, by watched folder.
@@ -23,11 +23,11 @@ struct SharedWatcher {
     listeners: Listeners,
 }
 
-/// The watch of one spool over its folders. Ends when it is dropped.
+/// The watch of one spool on its folders. Ends when dropped.
 pub(super) struct FolderWatch {
-    /// `None` where the system gives no notice.
+    /// `None` if the system sends no notifications.
     shared: Option<Arc<SharedWatcher>>,
-    /// As they were named, with their real paths: folders that are the same on disk share a watch.
+    /// The folders as named, with their real paths: folders that are the same on disk share a watch.
     folders: HashMap<PathBuf, PathBuf>,
     news: Arc<Notify>,
 }
@@ -46,7 +46,7 @@ impl FolderWatch {
         self.shared.is_some()
     }
 
-    /// Waits for a sign that mail may have come.
+    /// Waits for a notification that mail may have arrived.
     pub(super) async fn news(&self) {
         self.news.notified().await;
     }
@@ -104,7 +104,7 @@ impl SharedWatcher {
 
     fn add(&self, folder: &Path, news: &Arc<Notify>) -> notify::Result<()> {
         let mut watcher = locked(&self.watcher);
-        // Also where it is watched already: it may have been removed and made again.
+        // Repeated even if it is already watched: it may have been removed and recreated.
         watcher.watch(folder, RecursiveMode::NonRecursive)?;
         let mut listeners = locked(&self.listeners);
         listeners
@@ -125,13 +125,13 @@ impl SharedWatcher {
             listeners.remove(folder);
             // The watcher's thread may be waiting for it.
             drop(listeners);
-            // Gone with its folder, perhaps.
+            // Possibly gone with its folder.
             let _ = watcher.unwatch(folder);
         }
     }
 }
 
-/// Wakes the spools whose folders an event is of; all of them where it says of none, as when events were lost.
+/// Wakes the spools whose folders an event concerns; all of them if it names none, as when events were lost.
 fn wake(listeners: &Listeners, event: notify::Result<Event>) {
     let listeners = locked(listeners);
     let all = || listeners.values().flatten().for_each(|it| it.notify_one());

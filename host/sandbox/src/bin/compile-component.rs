@@ -1,4 +1,4 @@
-//! The compiling child of the sandbox's own tests, which are not part of the program.
+//! The compiling child process for the sandbox's own tests, which are not part of the program.
 
 use std::process::ExitCode;
 

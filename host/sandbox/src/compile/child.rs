@@ -1,21 +1,22 @@
-//! The child process that compiles one component: limits itself, reads the component from standard input, writes the code to standard output.
+//! The child process that compiles one component: it limits itself, reads the component from standard input, and writes the
+//! code to standard output.
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The first byte of an answer: compiled code follows.
+/// The first byte of a result that is compiled code.
 pub(super) const CODE: u8 = 0;
-/// A reason, for people, follows.
+/// The first byte of a result that is a reason, as text for people.
 pub(super) const INVALID: u8 = 1;
 pub(super) const OUT_OF_MEMORY: u8 = 2;
-/// The last of the descriptors that the parent gives to a child.
+/// The last of the file descriptors that the parent passes to a child.
 #[cfg(target_os = "linux")]
 const STANDARD_ERROR: i32 = 2;
 /// The longest reason.
 const REASON_BYTES: usize = 4 << 10;
-/// Between the limit of CPU time and the end of a process that withstands it.
+/// The time between the limit of CPU time and the kill of a process that ignores it.
 const GRACE_SECS: u64 = 5;
 
 /// Compiles the component on standard input for the process that started this one.
@@ -29,26 +30,26 @@ pub fn compile_for_parent(memory_bytes: u64, cpu_secs: u64) -> ExitCode {
     }
 }
 
-/// Nothing was read yet.
+/// Limits this process, before anything is read.
 fn confine(memory_bytes: u64, cpu_secs: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     close_inherited()?;
     limit(Resource::As, memory_bytes, memory_bytes)?;
     limit(Resource::Cpu, cpu_secs, cpu_secs.saturating_add(GRACE_SECS))?;
-    // An abort is the expected end of a hostile component: it leaves no file.
+    // An abort is the expected end of a hostile component: no core file is written.
     limit(Resource::Core, 0, 0)?;
-    // Mail goes first.
+    // Mail has priority.
     let _ = rustix::process::nice(10);
     #[cfg(target_os = "linux")]
     {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-        // Where the machine's memory runs out all the same, this is the process to end.
+        // If the machine's memory runs out nevertheless, this is the process to kill.
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     }
     Ok(())
 }
 
-/// A limit may only become stricter than what this process was started with.
+/// Sets a limit, which may only become stricter than the inherited one.
 fn limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let limit = Rlimit {
@@ -58,7 +59,8 @@ fn limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     Ok(setrlimit(resource, limit)?)
 }
 
-/// Files that the program opens close by themselves when it starts another one. Those that it was itself started with do not.
+/// Closes inherited file descriptors. Files that the program opens itself close when it starts another one; inherited files
+/// do not.
 #[cfg(target_os = "linux")]
 fn close_inherited() -> io::Result<()> {
     let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
@@ -66,7 +68,7 @@ fn close_inherited() -> io::Result<()> {
         .filter(|fd| *fd > STANDARD_ERROR)
         .collect();
     for fd in open {
-        // SAFETY: the process has just begun. It opened nothing but this listing, which is closed again, so that nobody owns
+        // SAFETY: the process has just started. It has opened only this listing, which is closed again, so nothing owns
         // these descriptors.
         #[allow(unsafe_code)]
         unsafe {
@@ -94,7 +96,7 @@ fn answer() -> io::Result<()> {
     stdout.flush()
 }
 
-/// Reads all of the component. Fails on a part of it: the parent is gone then.
+/// Reads the whole component. Fails on a partial one: the parent is gone then.
 fn read() -> io::Result<Vec<u8>> {
     let mut stdin = io::stdin().lock();
     let mut length = [0; 8];

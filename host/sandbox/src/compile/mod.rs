@@ -1,8 +1,9 @@
 //! Compiles the components of tenants outside of this process, one at a time, within limits.
 //!
-//! Cranelift may need time and memory out of proportion to what it is given, and ends the process when memory runs out. So a child
-//! of our own program compiles ([`child`]): it limits itself before it reads anything, and has neither an environment nor files. A
-//! note beside the cache says that a load began ([`notes`]), so that what ended badly is not tried at each start.
+//! Cranelift may need time and memory out of proportion to its input, and ends the process when memory runs out. Therefore
+//! a child of our own program compiles ([`child`]): it limits itself before it reads anything, and has neither an
+//! environment nor files. A note in the cache folder records that a load began ([`notes`]), so that a component whose
+//! compilation failed is not tried at each start.
 
 mod child;
 mod notes;
@@ -24,17 +25,17 @@ use turns::Turns;
 pub use child::compile_for_parent;
 pub(crate) use notes::EXTENSION as NOTE_EXTENSION;
 
-/// Attempts that began and did not end, after which a component is refused.
+/// The number of unfinished attempts after which a component is refused.
 const MOST_UNFINISHED: u32 = 3;
 
-/// Where components are compiled.
+/// The place where components are compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Compiler {
-    /// In this process, without limits: for components that are trusted.
+    /// This process, without limits; for components that are trusted.
     #[default]
     InProcess,
-    /// In a child process of this program, which is called with these arguments, then the limits of memory in bytes and of CPU
-    /// time in seconds, and calls [`compile_for_parent`].
+    /// A child process of this program. It is called with these arguments, followed by the limits of memory in bytes and of
+    /// CPU time in seconds, and calls [`compile_for_parent`].
     Child {
         program: PathBuf,
         arguments: Vec<String>,
@@ -49,16 +50,16 @@ pub(crate) struct Compilers {
     notes: Notes,
 }
 
-/// How an attempt ended without compiled code.
+/// The reason for an attempt without compiled code.
 #[derive(Debug)]
 enum Failure {
     Memory,
     Time,
-    /// By the clock.
+    /// The limit of wall-clock time.
     Wait(Duration),
-    /// Of the code: more than all loaded rules of the tenant may hold.
+    /// The size of the code: more than all loaded rules of the tenant may hold.
     Size,
-    /// Of the component itself.
+    /// The component itself.
     Invalid(String),
     Crash(String),
     Stopped,
@@ -74,13 +75,13 @@ impl Compilers {
         }
     }
 
-    /// Ends what is being compiled and refuses all that comes later.
+    /// Stops the current compilation and refuses all later ones.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
     }
 
-    /// Returns the compiled code of a tenant's component. Blocks until its turn has come and it is compiled. `key` identifies the
-    /// component and everything that shapes its code.
+    /// Returns the compiled code of a tenant's component. Blocks until its turn has come and it is compiled. `key`
+    /// identifies the component and every setting that affects its code.
     pub(crate) fn compile(
         &self,
         terms: &Terms,

@@ -1,7 +1,7 @@
-//! Notes on components that failed to compile, as small files beside the compiled code.
+//! Notes on components that failed to compile, as small files in the folder of the compiled code.
 //!
-//! A note is written before a component is compiled and removed on success, so a crash of the process or the machine leaves a note
-//! too.
+//! A note is written before a component is compiled and removed on success, so a crash of the process or the machine leaves
+//! a note too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -9,12 +9,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How the name of a note ends.
+/// The extension of a note.
 pub(crate) const EXTENSION: &str = "note";
-/// A note is a word and a number.
+/// The size limit of a note, which is a word and a number.
 const NOTE_BYTES: u64 = 64;
 
-/// The folder of notes; none keeps none.
+/// The folder of notes; without a folder no notes are kept.
 pub(super) struct Notes(Option<PathBuf>);
 
 /// The content of a note.
@@ -22,7 +22,7 @@ pub(super) struct Notes(Option<PathBuf>);
 pub(super) enum Note {
     /// The number of attempts that started and did not finish.
     Unfinished(u32),
-    /// It needs more than these bytes.
+    /// It needs more than this many bytes.
     Memory(usize),
     /// It takes more CPU time than this.
     Time(Duration),
@@ -41,7 +41,8 @@ impl Notes {
         Note::parse(&text)
     }
 
-    /// Notes durably, or forgets. A folder that cannot be written costs an attempt at the next start and nothing else.
+    /// Writes a note durably, or removes it. If the folder cannot be written, the only cost is an attempt at the next
+    /// start.
     pub(super) fn write(&self, key: &str, note: Option<Note>) {
         let Some(path) = self.path(key) else { return };
         let written = match note {
@@ -65,7 +66,7 @@ impl Notes {
         }
     }
 
-    /// Another version of the program has notes of its own.
+    /// Returns the path of a note. Each version of the program has its own notes.
     fn path(&self, key: &str) -> Option<PathBuf> {
         let version = env!("CARGO_PKG_VERSION");
         let folder = self.0.as_ref()?;

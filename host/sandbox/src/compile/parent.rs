@@ -1,4 +1,5 @@
-//! The side that starts the compiling child, feeds it, and ends it when it takes too long or nobody needs it any more.
+//! The parent of the compiling child: starts it, sends it the component, and kills it if it takes too long or its result is
+//! no longer needed.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -15,15 +16,15 @@ use super::Failure;
 use super::child::{CODE, INVALID, OUT_OF_MEMORY};
 use postroom_core::Limits;
 
-/// By the clock a child may take so many times its CPU time: it gives way to everything else on the machine.
+/// The wall-clock limit of a child as a multiple of its CPU time: the child yields to everything else on the machine.
 const MOST_WAIT: u32 = 10;
-/// And at least this long, as a child of little time waits for its turn on the processor too.
+/// The least wall-clock limit, since a child with a short time limit also waits for the processor.
 const LEAST_WAIT: Duration = Duration::from_secs(60);
-/// How soon a stop is noticed.
+/// The interval of checks for a stop.
 const LOOK: Duration = Duration::from_millis(50);
-/// What is kept of a child's last words.
+/// The number of bytes kept of a child's standard error.
 const WORDS: u64 = 4 << 10;
-/// Threads of the child, however many cores there are: each takes address space.
+/// The number of the child's threads, regardless of the number of cores: each takes address space.
 const THREADS: usize = 4;
 
 pub(super) fn compile(
@@ -56,14 +57,14 @@ pub(super) fn compile(
         .spawn()
         .map_err(failed)?;
     let compiled = converse(&mut child, bytes, limits, stopped);
-    // Whatever happened: nothing of it is left behind.
+    // Whatever happened, nothing of the child is left behind.
     let _ = child.kill();
     let status = child.wait();
     let (answer, words) = compiled?;
     judge(answer, words, status)
 }
 
-/// Returns what the child answered and what it wrote on its standard error.
+/// Returns the child's result and what it wrote to its standard error.
 fn converse(
     child: &mut Child,
     bytes: &[u8],
@@ -76,10 +77,10 @@ fn converse(
     };
     let (said, answered) = sync_channel(1);
     let most = limits.loaded_bytes.saturating_add(1);
-    // The threads end with the child: their pipes close then.
+    // The threads end with the child, because their pipes close then.
     thread::scope(|scope| {
         scope.spawn(move || {
-            // A child that dies early does not read all of it; its status says why.
+            // A child that dies early does not read all of it; its exit status shows why.
             let _ = stdin
                 .write_all(&(bytes.len() as u64).to_le_bytes())
                 .and_then(|()| stdin.write_all(bytes));
@@ -92,7 +93,7 @@ fn converse(
         });
         scope.spawn(move || {
             let mut answer = Vec::new();
-            // The first byte is the kind of answer.
+            // The first byte is the kind of the result.
             let read = (&mut stdout)
                 .take(most.saturating_add(1) as u64)
                 .read_to_end(&mut answer);
@@ -121,7 +122,7 @@ fn converse(
             }
         };
         match answer {
-            // It said all that it has to say. Without a status yet, it is about to end.
+            // The child has sent everything. If it has no exit status yet, it is about to end.
             Ok(answer) => {
                 while matches!(child.try_wait(), Ok(None)) && Instant::now() < latest {
                     thread::sleep(Duration::from_millis(1));
@@ -168,7 +169,7 @@ fn judge(
     }
 }
 
-/// `RLIMIT_CPU` counts whole seconds.
+/// Returns whole seconds, as `RLIMIT_CPU` counts.
 fn whole_secs(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

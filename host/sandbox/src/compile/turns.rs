@@ -1,4 +1,5 @@
-//! The queue before the compiler: one component at a time, and tenants take turns, so that the many of one do not hold up the others.
+//! The queue of the compiler: one component at a time, and tenants take turns, so that many components of one do not delay
+//! the others.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,14 +13,14 @@ pub(super) struct Turns {
 #[derive(Default)]
 struct Queue {
     is_taken: bool,
-    /// The tickets of each tenant that waits, tenants by their next turn.
+    /// The waiting tickets of each tenant, tenants in the order of their next turn.
     waiting: VecDeque<(String, VecDeque<u64>)>,
     tickets: u64,
-    /// The ticket whose turn has come and that has not noticed yet.
+    /// The ticket that was called and has not started yet.
     called: Option<u64>,
 }
 
-/// The one place. Free when dropped.
+/// The right to compile, released when dropped.
 pub(super) struct Turn<'a>(&'a Turns);
 
 impl Turns {

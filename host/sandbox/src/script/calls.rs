@@ -1,11 +1,11 @@
-//! Where in a script's files the constructors of actions are called: the interpreter tells a place within the call, on its last
-//! argument where that is more than a plain value, and people look for the call itself.
+//! Finds the calls of action constructors in a script's files. The interpreter reports a position inside the call, on its
+//! last argument if that is more than a plain value, but people look for the call itself.
 //!
-//! All calls are found once, when a script is loaded, so that a decision takes a search among them and reads no text.
+//! All calls are found once, when a script is loaded, so that a decision needs only a search among them and reads no text.
 
 use super::lex::{Bracket, JsToken, Kind, Lexer};
 
-/// What makes an action, see `plugins/script/src/prelude.js`.
+/// The functions that make an action, see `plugins/script/src/prelude.js`.
 const CONSTRUCTORS: [&str; 9] = [
     "ticket",
     "note",
@@ -18,31 +18,32 @@ const CONSTRUCTORS: [&str; 9] = [
     "pass",
 ];
 
-/// The most calls of one file that are kept. A file with more has none.
+/// The most calls kept of one file. A file with more has none.
 const MOST_CALLS: usize = 1 << 16;
-/// The most calls within each other. A file with more has none; a decision walks from the innermost to the outermost.
+/// The deepest nesting of calls. A file with deeper nesting has none; a decision walks from the innermost to the outermost.
 const MOST_NESTED: usize = 256;
 
-/// The calls in each of a script's files, by its name.
+/// The calls in each of a script's files, by the file's name.
 #[derive(Default)]
 pub(crate) struct Calls(Vec<(String, Vec<Call>)>);
 
-/// From the constructor's name to the closing bracket.
+/// The range from the constructor's name to the closing bracket.
 struct Call {
     from: Place,
     to: Place,
-    /// The column that people count: characters, from 1.
+    /// The column as people count: characters, from 1.
     column: u32,
-    /// The call that it stands in.
+    /// The call that contains it.
     outer: Option<usize>,
 }
 
-/// A line from 1, and a column as the interpreter counts: bytes, from 1 but in the first line, where it counts them from 0 and says 1 for 0.
+/// A line from 1, and a column as the interpreter counts: bytes from 1, except in the first line, where it counts from 0
+/// and reports 1 for 0.
 type Place = (u32, u32);
 
 impl Calls {
-    /// `modules` are names and JavaScript. A file whose brackets do not fit, so that it was misread, has none, nor has one
-    /// that is beyond the limits above. Takes time in proportion to the text, whatever is in it.
+    /// Finds the calls. `modules` are names and JavaScript. A file with unbalanced brackets was misread and has no calls,
+    /// nor has a file beyond the limits above. Takes time proportional to the text, for any text.
     pub(super) fn of<'m>(modules: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
         let all = modules.into_iter();
         Self(
@@ -51,7 +52,7 @@ impl Calls {
         )
     }
 
-    /// The place of the call around a place, both as `file:line:column`; `None` where there is none.
+    /// Returns the position of the call around a position, both as `file:line:column`; `None` if there is none.
     pub(crate) fn around(&self, place: &str) -> Option<String> {
         let (rest, column) = place.rsplit_once(':')?;
         let (file, line) = rest.rsplit_once(':')?;
@@ -68,10 +69,10 @@ impl Calls {
     }
 }
 
-/// The calls of a file in the order in which they begin; `None` when its brackets do not fit or a limit is passed.
+/// Returns the calls of a file in the order of their starts; `None` if its brackets are unbalanced or a limit is exceeded.
 fn calls(text: &str) -> Option<Vec<Call>> {
     let mut calls: Vec<Call> = Vec::new();
-    // The call that each open bracket begins, and the innermost of them last.
+    // For each open bracket the call that it belongs to, the innermost last.
     let mut brackets: Vec<Option<usize>> = Vec::new();
     let mut open: Vec<usize> = Vec::new();
     let mut before = [None; 2];
@@ -108,7 +109,7 @@ fn calls(text: &str) -> Option<Vec<Call>> {
     tokens.is_whole().then_some(calls)
 }
 
-/// The constructor's name before a bracket: in its line, and no other thing's method.
+/// Returns the constructor's name before a bracket, if it is on the same line and not a method.
 fn called<'t>(before: [Option<JsToken<'t>>; 2], bracket: JsToken<'_>) -> Option<JsToken<'t>> {
     let [dot, name] = before;
     let name = name?;
@@ -131,7 +132,7 @@ fn place(token: JsToken<'_>) -> Place {
 mod tests {
     use super::*;
 
-    /// Each case has `«` before the call that is expected and `‸` before the place that the interpreter tells.
+    /// Each case has `«` before the expected call and `‸` before the position that the interpreter reports.
     #[test]
     fn the_call_around_a_place_is_found() {
         let cases = [
@@ -208,7 +209,7 @@ mod tests {
             "x\nalert({ key }); a(‸b)",
             "x\n\"alert(\"; a(‸b)",
             "x\n/alert(/; a(‸b)",
-            // Brackets that do not fit: all of it is misread.
+            // Unbalanced brackets: the whole file is misread.
             "x\nalert({ key: ‸key ))",
             "x\nalert({ key: ‸key }",
             "x\n)alert({ key: ‸key })",

@@ -1,4 +1,4 @@
-//! A memory's contents as a core module that defines nothing but this memory, held once: in a file that wasmtime maps.
+//! Turns a memory's contents into a core module that defines only this memory, stored once: in a file that wasmtime maps.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,30 +9,30 @@ use wasmtime::{Engine, Module};
 use super::split::memory_type;
 use super::{MEMORY_NAME, PAGE};
 
-/// Zeros in such blocks are left out.
+/// Blocks of this size that contain only zeros are left out.
 const BLOCK: usize = 4 << 10;
 
-/// The compiled module of a memory, which is all of it, in whole pages.
+/// Returns the compiled module of a whole memory, in full pages.
 pub(super) fn code(engine: &Engine, memory: &[u8]) -> wasmtime::Result<Vec<u8>> {
     engine.precompile_module(&wasm(memory))
 }
 
-/// The module of what [`code`] returned.
+/// Returns the module of what [`code`] returned.
 ///
-/// For a module from bytes, wasmtime keeps the data and also creates a file with it, which instances map copy-on-write.
-/// For a module from a file it maps that file.
+/// For a module from bytes, wasmtime keeps the data and also creates a file with it, which instances map copy-on-write. For
+/// a module from a file it maps that file.
 pub(super) fn module(engine: &Engine, code: Vec<u8>) -> wasmtime::Result<Module> {
     let file = file(&code)?;
     drop(code);
-    // SAFETY: this engine made the contents just now, and nobody changes them: the file has no name, its one descriptor goes to
-    // wasmtime, and where the system can seal a file it is sealed.
+    // SAFETY: this engine has just made the contents, and nobody changes them: the file has no name, its one descriptor
+    // goes to wasmtime, and the file is sealed if the system supports that.
     #[allow(unsafe_code)]
     unsafe {
         Module::deserialize_open_file(engine, file)
     }
 }
 
-/// A file in memory that takes no more writes.
+/// Returns a file in memory that accepts no more writes.
 #[cfg(target_os = "linux")]
 fn file(contents: &[u8]) -> io::Result<File> {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -66,7 +66,7 @@ fn wasm(memory: &[u8]) -> Vec<u8> {
     module.finish()
 }
 
-/// Returns the non-zero parts, in as few pieces as blocks allow.
+/// Returns the non-zero parts, in as few pieces as whole blocks allow.
 fn runs(memory: &[u8]) -> Vec<(usize, &[u8])> {
     let mut runs = Vec::new();
     let mut begin = None;
@@ -104,7 +104,7 @@ mod tests {
         assert!(runs(&[0; PAGE]).is_empty());
     }
 
-    /// Where an address is mapped from.
+    /// Returns the file that an address is mapped from.
     #[cfg(target_os = "linux")]
     fn mapped_from(address: usize) -> String {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();

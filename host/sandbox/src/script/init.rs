@@ -1,6 +1,7 @@
-//! Evaluates a script's top level in the bare interpreter, before there is a component around it.
+//! Evaluates a script's top level in the bare interpreter, before the component is built around it.
 //!
-//! Only a core module lets its memory be read back. So this side speaks the canonical ABI by hand, for the one function `init` and the one import `log`.
+//! Only the memory of a core module can be read back. Therefore this side implements the canonical ABI by hand, for the one
+//! function `init` and the one import `log`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,35 +23,35 @@ const LOG: (&str, &str) = ("postroom:plugin/log@1.1.0", "log");
 const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 /// `init: func(modules: list<script-module>) -> result<list<script-import>, script-error>`.
 const INIT: &str = "init";
-/// Frees what `init` answered.
+/// Frees the result of `init`.
 const AFTER_INIT: &str = "cabi_post_init";
 const ALLOCATE: &str = "cabi_realloc";
-/// Bytes of a pointer, a length or a number, and how they are aligned.
+/// The size and alignment of a pointer, a length or a number, in bytes.
 const WORD: usize = 4;
-/// A `script-module`: two strings.
+/// The size of a `script-module`: two strings.
 const MODULE: usize = 4 * WORD;
-/// A `script-import`: three strings and two numbers.
+/// The size of a `script-import`: three strings and two numbers.
 const IMPORT: usize = 8 * WORD;
-/// Where the answer's content begins, behind the byte that says which it is.
+/// The offset of the result's content, after the byte that selects the variant.
 const CONTENT: usize = WORD;
 
 /// The result of passing a script's modules to the interpreter.
 pub(super) enum Outcome {
     Evaluated {
-        /// All of it, in whole pages.
+        /// The whole memory, in full pages.
         memory: Vec<u8>,
         log: Vec<String>,
     },
-    /// Nothing was evaluated: these are missing.
+    /// Nothing was evaluated, because these modules are missing.
     Lacking(Vec<Missing>),
 }
 
-/// An import of a module that was not handed over.
+/// An import of a module that was not passed in.
 pub(super) struct Missing {
     pub(super) importer: String,
     pub(super) specifier: String,
     pub(super) name: String,
-    /// From 1, as is the column; 0 where unknown.
+    /// From 1, as is the column; 0 if unknown.
     pub(super) line: u32,
     pub(super) column: u32,
 }
@@ -64,7 +65,8 @@ struct ScriptError {
 
 type Answer = Result<Vec<Missing>, ScriptError>;
 
-/// `modules` are names and JavaScript, the rule itself first. What it takes goes off the time that is left.
+/// Runs `init`. `modules` are names and JavaScript, the rule itself first. The time that it takes is deducted from the
+/// remaining time.
 pub(super) fn run(
     scripts: &Scripts,
     engines: &Engines,
@@ -105,7 +107,7 @@ pub(super) fn run(
     }
 }
 
-/// Why a start broke off, by type.
+/// Returns why a start was aborted, by type.
 pub(crate) fn failure(terms: &Terms, host: &Host, error: &wasmtime::Error) -> LoadError {
     let name = terms.name.clone();
     match error.downcast_ref::<Stop>() {
@@ -183,7 +185,7 @@ fn evaluate(
     Ok((memory, result))
 }
 
-/// Reads an answer; of what is missing, one more than `most`.
+/// Reads a result; of the missing modules, at most one more than `most`.
 fn read(memory: &[u8], at: usize, most: usize) -> Option<Answer> {
     let is_error = *memory.get(at)? != 0;
     let mut words = Words {
@@ -252,7 +254,7 @@ fn log(mut caller: Caller<'_, Host>, level: u32, at: u32, length: u32) -> wasmti
     };
     let (memory, host) = memory.data_and_store_mut(&mut caller);
     let level = LEVELS.get(level as usize).unwrap_or(&LEVELS[1]);
-    // What is over the log's cap would be cut anyway, and need not be copied.
+    // Anything over the log's limit would be cut anyway, and need not be copied.
     let length = (length as usize).min(host.terms.limits.log_bytes.saturating_add(4));
     let message = (at as usize)
         .checked_add(length)
@@ -262,7 +264,8 @@ fn log(mut caller: Caller<'_, Host>, level: u32, at: u32, length: u32) -> wasmti
     Ok(())
 }
 
-/// Names `[method]message.subject` of `postroom:plugin/types@1.1.0` as `message.subject`, and `get` of `postroom:plugin/kv@1.1.0` as `kv.get`.
+/// Creates the placeholder of a host function, named for people: `[method]message.subject` of `postroom:plugin/types@1.1.0`
+/// is `message.subject`, and `get` of `postroom:plugin/kv@1.1.0` is `kv.get`.
 fn not_yet(store: &mut Store<Host>, ty: FuncType, module: &str, name: &str) -> Func {
     let call = match name.split_once(']') {
         Some((_, call)) => call.to_owned(),

@@ -1,10 +1,11 @@
-//! The tokens of JavaScript and TypeScript: the one reader of scripts outside of the interpreter.
+//! Tokens of JavaScript and TypeScript: the only lexer of scripts outside of the interpreter.
 //!
-//! It reads any text in time proportional to its length and never fails; [`Lexer::is_whole`] says afterwards whether the brackets matched.
+//! It reads any text in time proportional to its length and never fails; [`Lexer::is_whole`] reports afterwards whether the
+//! brackets matched.
 
 use std::iter::Peekable;
 
-/// A `/` after one of these begins a regular expression; after any other word it divides.
+/// A `/` after one of these words begins a regular expression; after any other word it is a division.
 const BEFORE_VALUES: [&str; 15] = [
     "return",
     "typeof",
@@ -22,20 +23,21 @@ const BEFORE_VALUES: [&str; 15] = [
     "yield",
     "await",
 ];
-/// A `/` after their round brackets begins a regular expression.
+/// A `/` after the parentheses of these words begins a regular expression.
 const BEFORE_STATEMENTS: [&str; 4] = ["if", "while", "for", "with"];
-/// U+2028 and U+2029 end a line too (ECMA-262 section 12.3); the interpreter does not count those lines, and neither does [`JsToken::line`].
+/// U+2028 and U+2029, which also end a line (ECMA-262 section 12.3). The interpreter does not count those lines, and
+/// neither does [`JsToken::line`].
 const LINE_SEPARATORS: [[u8; 3]; 2] = [[0xe2, 0x80, 0xa8], [0xe2, 0x80, 0xa9]];
 
-/// One token and where it begins.
+/// One token and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsToken<'t> {
     pub kind: Kind<'t>,
     /// From 1.
     pub line: u32,
-    /// In characters, from 1.
+    /// The column in characters, from 1.
     pub column: u32,
-    /// Bytes before it in its line.
+    /// The number of bytes before it in its line.
     pub line_bytes: usize,
 }
 
@@ -46,7 +48,7 @@ pub enum Kind<'t> {
     Number,
     /// A string, or a template without holes, with its quotes. [`text_value`] decodes it.
     Text(&'t str),
-    /// A regular expression without its flags, which are a word.
+    /// A regular expression without its flags, which are a separate word.
     RegExp,
     Open(Bracket),
     Close(Bracket),
@@ -54,7 +56,7 @@ pub enum Kind<'t> {
     TemplateEnd,
     /// `...`
     Spread,
-    /// Any other character; `++` and `--` are one.
+    /// Any other character; `++` and `--` are one token.
     Sign(char),
 }
 
@@ -67,12 +69,12 @@ pub enum Bracket {
     Hole,
 }
 
-/// The tokens of a text, in order; comments and blanks are left out.
+/// The tokens of a text, in order, without comments and white space.
 pub struct Lexer<'t> {
     text: &'t str,
     at: usize,
     line: u32,
-    /// Where the line begins.
+    /// The offset of the current line.
     line_start: usize,
     /// The offset up to which the characters of this line are counted, and their number.
     counted: (usize, u32),
@@ -81,9 +83,9 @@ pub struct Lexer<'t> {
     /// Whether the next token is a part of a template.
     in_template: bool,
     is_whole: bool,
-    /// The end of the line in which a `/` was found to begin no regular expression.
+    /// The end of the line in which a `/` was found not to begin a regular expression.
     no_regexp_until: usize,
-    /// Bytes read more than once.
+    /// The number of bytes read more than once.
     reread: usize,
 }
 
@@ -91,10 +93,10 @@ pub struct Lexer<'t> {
 #[derive(Clone, Copy)]
 struct Open(Bracket, bool);
 
-/// The token before, as far as it decides what a `/` and a bracket mean.
+/// The previous token, as far as it determines the meaning of a `/` or a bracket.
 #[derive(Clone, Copy, PartialEq)]
 enum Before {
-    /// A value ended: a `/` divides.
+    /// The end of a value: a `/` is a division.
     Value,
     /// A name of [`BEFORE_STATEMENTS`].
     Statement,
@@ -123,7 +125,7 @@ impl<'t> Lexer<'t> {
         lexer
     }
 
-    /// Whether all brackets, strings, templates and comments read so far ended as they should. Where they did not, the text is no
+    /// Returns whether all brackets, strings, templates and comments read so far ended properly. If not, the text is not a
     /// script or was misread.
     pub fn is_whole(&self) -> bool {
         self.is_whole && self.open.is_empty() && !self.in_template
@@ -133,7 +135,7 @@ impl<'t> Lexer<'t> {
         self.text.as_bytes().get(self.at + ahead).copied()
     }
 
-    /// Takes one byte. Everything that may hold a line end is taken here.
+    /// Consumes one byte. Every byte that may be a line end is consumed here.
     fn bump(&mut self) -> Option<u8> {
         let byte = self.byte(0)?;
         self.at += 1;
@@ -150,7 +152,7 @@ impl<'t> Lexer<'t> {
         self.at += rest.find(|c| !is_part(c)).unwrap_or(rest.len());
     }
 
-    /// A token that begins here, as yet of no kind.
+    /// Returns the start of a token whose kind is not known yet.
     fn begin(&mut self) -> JsToken<'t> {
         let (counted, characters) = self.counted;
         let characters = characters + self.text[counted..self.at].chars().count() as u32;
@@ -267,7 +269,7 @@ impl<'t> Lexer<'t> {
         (Kind::Open(bracket), Before::Other)
     }
 
-    /// A bracket that matches none is passed over.
+    /// Closes a bracket; a bracket without an opening one is ignored.
     fn close(&mut self, bracket: Bracket) -> (Kind<'t>, Before) {
         let is_before_statement = match self.open.last() {
             Some(Open(open, is_before_statement)) if *open == bracket => {
@@ -282,7 +284,7 @@ impl<'t> Lexer<'t> {
         };
         self.at += 1;
         let before = match bracket {
-            // More often a block's end than an object's that is divided.
+            // More often the end of a block than of an object that is divided.
             Bracket::Curly => Before::Other,
             Bracket::Round if is_before_statement => Before::Other,
             _ => Before::Value,
@@ -290,7 +292,7 @@ impl<'t> Lexer<'t> {
         (Kind::Close(bracket), before)
     }
 
-    /// `1`, `1.5`, `1.`, `.5`, `0x1f`, `1_000n`; the sign of an exponent ends one and its digits are another.
+    /// Skips `1`, `1.5`, `1.`, `.5`, `0x1f` or `1_000n`; the sign of an exponent ends a number, and its digits are another.
     fn skip_number(&mut self) {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let from = self.at;
@@ -303,7 +305,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// A line's end in it ends it, as no script's string goes over one without a backslash.
+    /// Skips a string. A line end ends it, since a string spans lines only with a backslash.
     fn skip_string(&mut self, quote: u8) {
         self.at += 1;
         loop {
@@ -327,7 +329,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// From within a template to its end, or into the next hole in it.
+    /// Reads from inside a template to its end, or into its next hole.
     fn template_part(&mut self, from: usize) -> (Kind<'t>, Before) {
         let is_first = self.text.as_bytes().get(from) == Some(&b'`') && !self.in_template;
         self.in_template = false;
@@ -352,9 +354,9 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// Skips a regular expression that ends in its line; where none does, the `/` is a sign.
+    /// Skips a regular expression that ends in its line; if none does, the `/` is a plain character.
     fn skip_regexp(&mut self) -> bool {
-        // A search that failed in this line read all that follows. This one can only end otherwise before the next
+        // A search that failed in this line has read the rest of it. This one can end differently only before the next
         // bracket of a class: from there on both are in the same state.
         let failed_before = self.at < self.no_regexp_until;
         let mut in_class = false;
@@ -365,7 +367,7 @@ impl<'t> Lexer<'t> {
             match bytes.get(at) {
                 None => break None,
                 Some(_) if ends_line(bytes, at) => break None,
-                // No line ends within a regular expression, not even behind a backslash.
+                // A regular expression contains no line end, not even after a backslash.
                 Some(b'\\') if at + 1 < bytes.len() && !ends_line(bytes, at + 1) => at += 1,
                 Some(b'[' | b']') if failed_before => break None,
                 Some(b'[') => in_class = true,
@@ -415,7 +417,7 @@ pub fn text_value(quoted: &str) -> Option<String> {
         match chars.next()? {
             c if c == quote => return Some(value),
             '\\' => value.extend(escaped(&mut chars)?),
-            // A template's line ends are all line feeds.
+            // All line ends of a template are line feeds.
             '\r' => {
                 chars.next_if_eq(&'\n');
                 value.push('\n');
@@ -425,7 +427,7 @@ pub fn text_value(quoted: &str) -> Option<String> {
     }
 }
 
-/// The character that an escape stands for; none for a line's end. `None` at the end of the text.
+/// Returns the character of an escape; the inner `None` is a line end, the outer one the end of the text.
 fn escaped(chars: &mut Peekable<impl Iterator<Item = char>>) -> Option<Option<char>> {
     Some(match chars.next()? {
         'n' => Some('\n'),
@@ -446,7 +448,7 @@ fn escaped(chars: &mut Peekable<impl Iterator<Item = char>>) -> Option<Option<ch
     })
 }
 
-/// The character of `\x41`, `\u0041` or `\u{41}`; the replacement character if there is none.
+/// Returns the character of `\x41`, `\u0041` or `\u{41}`; the replacement character if there is none.
 fn code(chars: &mut Peekable<impl Iterator<Item = char>>, digits: usize) -> char {
     let is_braced = chars.next_if_eq(&'{').is_some();
     let mut value = 0u32;
@@ -485,7 +487,7 @@ fn is_blank(c: char) -> bool {
 mod tests {
     use super::*;
 
-    /// Each token in short: words and texts as written, `/` a regular expression, `%` a division.
+    /// Returns each token in short form: words and texts as written, `/` for a regular expression, `%` for a division.
     fn read(text: &str) -> String {
         let mut shown = String::new();
         let mut lexer = Lexer::new(text);
@@ -519,7 +521,7 @@ mod tests {
         for (text, expected) in [
             ("a / b / c", "a % b % c"),
             ("a = /b/g", "a = / g"),
-            // Where the two readers before this one disagreed.
+            // Inputs on which the two former lexers disagreed.
             ("if (a) /[\"'`(]/.test(b)", "if ( a ) / . test ( b )"),
             ("f(a) /2/ b", "f ( a ) % 1 % b"),
             ("a.if(b) /2/ c", "a . if ( b ) % 1 % c"),
@@ -610,7 +612,7 @@ mod tests {
         }
     }
 
-    /// Texts that once took time in proportion to the square of their length.
+    /// Texts that once took time proportional to the square of their length.
     #[test]
     fn any_text_is_read_in_time_proportional_to_its_length() {
         let long = 1 << 20;
@@ -643,7 +645,7 @@ mod tests {
         }
     }
 
-    /// What a search without a memory finds, at every `/` of texts made up of what matters to it.
+    /// Compares the lexer with a search without memory, at every `/` of texts made of the characters that matter.
     #[test]
     fn a_search_that_failed_before_changes_no_answer() {
         fn plain(bytes: &[u8], from: usize) -> Option<usize> {
@@ -680,7 +682,7 @@ mod tests {
                         continue;
                     }
                 }
-                // As the lexer does: an escaped byte is never read as a beginning.
+                // Like the lexer: an escaped byte is never a beginning.
                 if lexer.bump() == Some(b'\\') {
                     lexer.bump();
                 }

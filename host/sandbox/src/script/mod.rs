@@ -1,7 +1,9 @@
-//! Scripts: an interpreter that is compiled once, and for each script an image of its memory with the script already evaluated.
+//! Scripts: an interpreter that is compiled once, and for each script an image of its memory with the script already
+//! evaluated.
 //!
-//! The interpreter's core module imports its memory. Loading a script instantiates it over its first contents, evaluates the script's top level under
-//! the limits, reads the memory back and makes a module of it that holds no code. A mail's instance then begins from that image, copy-on-write.
+//! The interpreter's core module imports its memory. Loading a script instantiates the module with its initial memory
+//! contents, evaluates the script's top level under the limits, reads the memory back and makes a module of it that
+//! contains no code. The instance of a mail then starts from that image, copy-on-write.
 
 mod calls;
 mod image;
@@ -33,17 +35,17 @@ const MEMORY_MODULE: &str = "env";
 const MEMORY_NAME: &str = "memory";
 const INTERPRETER_IMPORT: &str = "interpreter";
 const IMAGE_IMPORT: &str = "image";
-/// How the name of a module with types ends.
+/// The extension of a module with types.
 const TYPESCRIPT: &str = ".ts";
 /// A page of wasm memory.
 const PAGE: usize = 64 << 10;
 
-/// The interpreter, ready to take scripts.
+/// The interpreter, ready for scripts.
 pub(crate) struct Scripts {
     interpreter: Module,
     wrapper: Component,
     base: Base,
-    /// Made with the first script that has types.
+    /// Created with the first script that has types.
     typescript: Mutex<Option<Arc<TypeScript>>>,
 }
 
@@ -53,7 +55,7 @@ struct Base {
     data: Vec<(usize, Vec<u8>)>,
 }
 
-/// A script evaluated.
+/// An evaluated script.
 pub(crate) struct Script {
     image: Module,
     pub(crate) log: Vec<String>,
@@ -62,7 +64,7 @@ pub(crate) struct Script {
     pub(crate) share: Share,
 }
 
-/// Why a core module cannot serve as the interpreter.
+/// Why a core module cannot be used as the interpreter.
 #[derive(Debug, thiserror::Error)]
 enum Unfit {
     #[error("memory is not all of its state: {0}")]
@@ -76,7 +78,7 @@ enum Unfit {
 }
 
 impl Scripts {
-    /// Compiles the interpreter, or takes it from the cache. `wasm` is a core module built for the world `script-engine`.
+    /// Compiles the interpreter, or loads it from the cache. `wasm` is a core module built for the world `script-engine`.
     pub(crate) fn new(engines: &Engines, wasm: &[u8]) -> Result<Self, SandboxError> {
         let unfit = |error: &dyn std::fmt::Display| SandboxError::Guest {
             guest: "script engine",
@@ -97,10 +99,10 @@ impl Scripts {
         })
     }
 
-    /// Evaluates a script's top level, with all that it imports, and keeps what it left in memory.
+    /// Evaluates a script's top level with all its imports, and keeps the resulting memory.
     ///
-    /// The interpreter says what is imported, since nobody else knows it for sure; it is asked again until nothing is missing.
-    /// `share` is asked, before the image is made, whether its bytes fit.
+    /// Only the interpreter knows the imports for certain, so it is called again until none is missing. `share` is called
+    /// before the image is made, to check that its bytes fit.
     pub(crate) fn evaluate(
         &self,
         engines: &Engines,
@@ -143,7 +145,7 @@ impl Scripts {
         let text: usize = modules.iter().map(|module| module.text.len()).sum();
         let share = share(code.len().saturating_add(text))?;
         let image = image::module(&engines.small, code).map_err(failed)?;
-        // Before the first mail, not during it.
+        // Done now, not during the first mail.
         image.initialize_copy_on_write_image().map_err(failed)?;
         Ok(Script {
             image,
@@ -154,7 +156,7 @@ impl Scripts {
         })
     }
 
-    /// The JavaScript of a TypeScript module; `None` when it is JavaScript.
+    /// Returns the JavaScript of a TypeScript module; `None` if it already is JavaScript.
     fn without_types(
         &self,
         engines: &Engines,
@@ -197,7 +199,7 @@ impl Scripts {
     }
 }
 
-/// Reads one module more, if the limits have room for it.
+/// Reads one more module, if the limits have room for it.
 fn fetch(
     missing: &Missing,
     modules: &[source::Module],

@@ -1,4 +1,4 @@
-//! Takes the interpreter's core module apart: code that imports its memory, and the contents that this memory begins with.
+//! Splits the interpreter's core module into code that imports its memory, and the initial contents of this memory.
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{EntityType, ImportSection, MemoryType, Module, RawSection, SectionId};
@@ -8,13 +8,13 @@ use super::{MEMORY_MODULE, MEMORY_NAME, PAGE, Unfit};
 
 /// The interpreter without its memory.
 pub(super) struct Split {
-    /// Imports `env.memory`; otherwise what it was.
+    /// The code, which imports `env.memory` and is otherwise unchanged.
     pub(super) code: Vec<u8>,
-    /// Pages of 64 KiB that the memory has at first.
+    /// The initial size of the memory, in pages of 64 KiB.
     pub(super) pages: u64,
-    /// Where in the memory which bytes belong.
+    /// The initial contents of the memory, by offset.
     pub(super) data: Vec<(usize, Vec<u8>)>,
-    /// Function imports, the memory left out: module, name, type.
+    /// Function imports, without the memory: module, name, type.
     pub(super) imports: Vec<(String, String, FuncType)>,
     /// Exported functions.
     pub(super) exports: Vec<(String, FuncType)>,
@@ -22,7 +22,7 @@ pub(super) struct Split {
     pub(super) memory_exports: Vec<String>,
 }
 
-/// Splits `wasm`, and makes sure that memory is all of its state.
+/// Splits `wasm`, and checks that memory is its only state.
 pub(super) fn split(wasm: &[u8]) -> Result<Split, Unfit> {
     let mut module = Module::new();
     let mut types: Vec<FuncType> = Vec::new();
@@ -121,7 +121,7 @@ pub(super) fn split(wasm: &[u8]) -> Result<Split, Unfit> {
             Payload::CustomSection(section) if section.name() != "name" => continue,
             _ => {}
         }
-        // The memory takes its place among the imports, which come after the types.
+        // The memory is added to the imports, which come after the types.
         if let Some((id, range)) = payload.as_section() {
             module.section(&RawSection {
                 id,
@@ -132,7 +132,7 @@ pub(super) fn split(wasm: &[u8]) -> Result<Split, Unfit> {
             }
         }
     }
-    // The one left is the stack pointer, which is back where it was whenever no function runs.
+    // The remaining one is the stack pointer, which has its initial value whenever no function runs.
     if mutable_globals != 1 {
         return Err(Unfit::State(
             "it has other mutable globals than the stack pointer",
@@ -151,7 +151,7 @@ pub(super) fn split(wasm: &[u8]) -> Result<Split, Unfit> {
     }
 }
 
-/// The imports with the memory added at their end, where it shifts no function's number.
+/// Returns the imports with the memory added at the end, where it does not change the index of a function.
 fn imports(wasm: &[u8]) -> Result<ImportSection, Unfit> {
     let mut imports = ImportSection::new();
     let mut memory = None;
@@ -177,7 +177,7 @@ fn imports(wasm: &[u8]) -> Result<ImportSection, Unfit> {
     Ok(imports)
 }
 
-/// How the interpreter, its image and the wrapper speak of the memory: at least this many pages.
+/// Returns the memory's type in the interpreter, its image and the wrapper: at least this many pages.
 pub(super) fn memory_type(pages: u64) -> MemoryType {
     MemoryType {
         minimum: pages,
@@ -199,7 +199,7 @@ fn offset(expression: &ConstExpr<'_>) -> Result<usize, Unfit> {
     }
 }
 
-/// Tables and dropped segments are state that an image of the memory does not hold.
+/// Fails on instructions that use tables or dropped segments as state, which an image of the memory does not contain.
 fn check(operator: &Operator<'_>) -> Result<(), Unfit> {
     match operator {
         Operator::TableSet { .. }

@@ -1,4 +1,4 @@
-//! Takes the types out of scripts, in the sandbox like everything else that reads what others wrote.
+//! Removes the types from scripts, in the sandbox like all other code that reads untrusted input.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ static TYPE_STRIPPER: &[u8] = include_bytes!(env!("POSTROOM_GUEST_TYPESCRIPT"));
 /// Bytes transferred besides the text itself.
 const EXTRA_BYTES: usize = 64 << 10;
 
-/// Ready to take types out.
+/// The type stripper, ready for use.
 pub(super) struct TypeScript(TypeStripperPre<Host>);
 
 impl TypeScript {
@@ -40,7 +40,8 @@ impl TypeScript {
         TypeStripperPre::new(pre).map(Self).map_err(failed)
     }
 
-    /// JavaScript in which everything stands where it stood. What it takes goes off the time that is left.
+    /// Returns JavaScript in which everything keeps its position. The time that it takes is deducted from the remaining
+    /// time.
     pub(super) fn strip(
         &self,
         engines: &Engines,

@@ -1,4 +1,5 @@
-//! The component around the interpreter, rewritten so that it imports the interpreter's code and the memory image instead of holding them.
+//! The component around the interpreter, rewritten to import the interpreter's code and the memory image instead of
+//! containing them.
 //!
 //! It is compiled once. For each script only another image is linked.
 
@@ -14,7 +15,7 @@ use wasmparser::{FuncType, Instance, InstantiationArgKind, Parser, Payload};
 use super::split::{Split, memory_type};
 use super::{IMAGE_IMPORT, INTERPRETER_IMPORT, MEMORY_MODULE, MEMORY_NAME, Unfit};
 
-/// `component` is what `wit-component` made of the interpreter: its core module 0 is the interpreter itself.
+/// Rewrites `component`, which `wit-component` made from the interpreter: its core module 0 is the interpreter itself.
 pub(super) fn wrap(component: &[u8], split: &Split) -> Result<Vec<u8>, Unfit> {
     let mut wrapper = Wrapper {
         split,
@@ -34,7 +35,7 @@ pub(super) fn wrap(component: &[u8], split: &Split) -> Result<Vec<u8>, Unfit> {
 
 struct Wrapper<'a> {
     split: &'a Split,
-    /// Core modules met so far.
+    /// The number of core modules so far.
     modules: u32,
     image_made: bool,
     interpreter_made: bool,
@@ -45,7 +46,7 @@ impl Reencode for Wrapper<'_> {
 }
 
 impl ReencodeComponent for Wrapper<'_> {
-    // Imported module 0 is the interpreter, 1 the image; what `wit-component` added comes after.
+    // Imported module 0 is the interpreter, 1 the image; the modules added by `wit-component` follow.
     fn module_index(&mut self, index: u32) -> u32 {
         match index {
             0 => 0,

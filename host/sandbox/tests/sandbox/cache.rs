@@ -1,4 +1,4 @@
-//! The folder of compiled code: ours alone, and never believed when damaged.
+//! The folder of compiled code: closed to other users, and ignored when damaged.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,5 @@
-//! Components of tenants are compiled in a child process within limits, and what ended badly is not tried again.
+//! Components of tenants are compiled in a child process within limits, and a component whose compilation failed is not
+//! tried again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::bombs;
 use crate::guests::rule;
 
 const CHILD: &str = env!("CARGO_BIN_EXE_compile-component");
-/// Is no program: what is compiled by it differs from what is not tried.
+/// A program that does not exist, to tell components that are compiled from those that are not tried.
 const NOBODY: &str = "/nowhere/compile-component";
 
 fn sandbox(folder: &Path, program: impl Into<PathBuf>) -> Sandbox {
@@ -37,7 +38,7 @@ fn good() -> Vec<u8> {
     rule("", "(i32.const 16)")
 }
 
-/// What lies in the cache, by the ends of names.
+/// Returns the files in the cache with this extension.
 fn kept(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder.join("cache")).unwrap();
     entries
@@ -80,7 +81,7 @@ fn too_much_memory_is_refused_with_the_figure_and_not_tried_again() {
             "{message}"
         );
         assert_eq!(refused(NOBODY, &limits), message);
-        // A higher limit is worth another try.
+        // A higher limit allows another try.
         let more = Limits {
             compile_memory_bytes: 257 << 20,
             ..limits.clone()
@@ -131,7 +132,7 @@ fn code_over_what_may_be_loaded_is_refused_and_not_kept() {
         "rules/e.wasm: its compiled code is over 40 MiB; make it smaller, or raise the limit `loaded`"
     );
     assert!(kept(place.path(), "component").is_empty());
-    // What is within it is compiled, and is no rule.
+    // A component within the limit is compiled, but is not a rule.
     let loaded = load(&sandbox(place.path(), CHILD), &small, &limits);
     assert!(
         matches!(loaded, Err(LoadError::WrongWorld { .. })),
@@ -156,12 +157,12 @@ fn a_component_counts_as_it_is_in_memory() {
     assert_eq!(kept(place.path(), "component").len(), 1);
 }
 
-/// Sections that give a component which has `modules` already `instances` of one more, each of which copies
-/// `pages` of data, one over the other.
+/// Returns sections that add `instances` of one more module to a component with `modules`; each instance copies `pages` of
+/// data, one over the other.
 fn copies(modules: u32, instances: u32, pages: u32) -> Vec<u8> {
     let mut data = bombs::leb(pages);
     for _ in 0..pages {
-        // At 0 + 0: known only when it is computed.
+        // At 0 + 0, which is known only when it is computed.
         data.extend([0x00, 0x41, 0x00, 0x41, 0x00, 0x6a, 0x0b]);
         data.extend(bombs::leb(1 << 16));
         data.extend([0x07; 1 << 16]);
@@ -181,7 +182,7 @@ fn copies(modules: u32, instances: u32, pages: u32) -> Vec<u8> {
     [bombs::section(1, &module), bombs::section(2, &made)].concat()
 }
 
-/// A component with these sections after its own.
+/// Returns a component with these sections after its own.
 fn with(sections: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
     let mut bytes = good();
     let payloads = wasmparser::Parser::new(0).parse_all(&bytes);
@@ -215,7 +216,7 @@ fn what_starts_too_many_instances_or_copies_too_much_is_refused() {
 
 #[test]
 fn reading_takes_time_in_proportion_to_the_size() {
-    // What compares each import with all before it takes hours.
+    // A compiler that compares each import with all earlier ones takes hours.
     let bytes = bombs::many_imports(1_000_000);
     let found = postroom_sandbox::inspect(&bytes).unwrap();
     assert_eq!(found.imports.len(), 1_000_000);
@@ -225,7 +226,7 @@ fn reading_takes_time_in_proportion_to_the_size() {
 fn what_never_finished_is_given_up_after_three_attempts() {
     let place = tempfile::tempdir().unwrap();
     let bytes = good();
-    // Dies without a word, as if the machine had ended it.
+    // It dies without output, as if the machine had killed it.
     let dies = sandbox(place.path(), "/bin/false");
     for _ in 0..3 {
         let refused = load(&dies, &bytes, &Limits::default()).unwrap_err();
@@ -243,7 +244,7 @@ fn what_never_finished_is_given_up_after_three_attempts() {
     load(&child, &bytes, &Limits::default()).unwrap();
 }
 
-/// The processes whose parent this one is, by their numbers, and their process groups.
+/// Returns the child processes of this process, by process id, and their process groups.
 #[cfg(target_os = "linux")]
 fn children() -> Vec<(u32, u32)> {
     let me = std::process::id().to_string();
@@ -267,7 +268,7 @@ fn the_child_is_confined_and_a_stop_ends_it_without_a_note() {
     use std::os::fd::AsFd;
 
     let place = tempfile::tempdir().unwrap();
-    // As a file that the program itself was started with.
+    // Like a file that the program inherited at its start.
     let inherited = std::fs::File::open("/dev/null").unwrap();
     let inherited = rustix::io::dup(inherited.as_fd()).unwrap();
     let sandbox = sandbox(place.path(), CHILD);
@@ -292,7 +293,7 @@ fn the_child_is_confined_and_a_stop_ends_it_without_a_note() {
         let loads = [0, 1].map(|_| scope.spawn(|| load(&sandbox, &bytes, &limits)));
         let (pid, group) = loop {
             let mut found = children().into_iter();
-            // Other tests of this process have children of their own.
+            // Other tests of this process have their own children.
             if let Some(found) = found.find(|(pid, _)| limit(*pid, "Max cpu time") == cpu_secs()) {
                 break found;
             }
@@ -303,7 +304,7 @@ fn the_child_is_confined_and_a_stop_ends_it_without_a_note() {
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        // Before anything else can fail: the loads end.
+        // Before anything else can fail, so that the loads end.
         sandbox.stop();
         for load in loads {
             let refused = load.join().unwrap().unwrap_err();
@@ -352,11 +353,11 @@ fn loaded_rules_are_limited_by_tenant_and_in_total() {
         message.contains("the limit `loaded` of 20 MiB"),
         "{message}"
     );
-    // A saved version takes the place of the one before, which batches may still use.
+    // A saved version replaces the previous one, which batches may still use.
     let replaced = load("acme", "a.js").unwrap();
     drop(first);
     let again = load("acme", "a.js").unwrap();
-    // Others have limits of their own, until all of it is taken.
+    // Others have their own limits, until the total is used up.
     let other = load("beta", "a.js").unwrap();
     let message = refused(
         load("gamma", "a.js").and_then(|_one| load("delta", "a.js")),
@@ -366,7 +367,7 @@ fn loaded_rules_are_limited_by_tenant_and_in_total() {
         message.contains("the limit `loaded_total` of 40 MiB"),
         "{message}"
     );
-    // What is not loaded any more counts no more, a clone in a batch as the rule itself.
+    // A version that is no longer loaded no longer counts; a clone in a batch counts like the rule itself.
     let batch = again.clone();
     drop((again, replaced, second));
     load("acme", "b.js").unwrap();

@@ -1,4 +1,4 @@
-//! Components: what they answer, what they are refused for, and what happens when they misbehave.
+//! Components: their decisions, the reasons for refusing them, and their misbehaviour.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, RuleTrouble, Source,
 use crate::guests::{core, foreign, rule};
 use crate::support::{SANDBOX, Shelf, component, context, decide, kind, mail, parsed};
 
-/// Answers `pass`: a result of zeros.
+/// Returns `pass`: a result of zeros.
 const PASS: &str = "(i32.const 16)";
 const LOG: &str = r#"(import "postroom:plugin/log@1.1.0" "log" (func $log (param i32 i32 i32)))"#;
 const CLASSIFY: &str = r#"(import "postroom:plugin/types@1.1.0" "[method]message.classification" (func $classify (param i32) (result i32)))"#;
@@ -21,7 +21,7 @@ fn run(bytes: &[u8], limits: &Limits) -> postroom_sandbox::Run {
     decide(&component(bytes, limits).unwrap())
 }
 
-/// `ignore` with a reason of so many bytes, which lie in the second page.
+/// Returns `ignore` with a reason of this many bytes, which are in the second page.
 fn ignore(bytes: u32) -> String {
     format!(
         "(i32.store8 (i32.const 1028) (i32.const 1))
@@ -128,7 +128,7 @@ fn memory_is_limited() {
     let obeyed = run(&grow(15), &limits);
     assert_eq!((kind(&obeyed), obeyed.memory_bytes), ("pass", 1 << 20));
     assert_eq!(kind(&run(&grow(16), &limits)), "memory");
-    // The highest limit is more than the pool's slots start with.
+    // The highest limit is more than the initial size of the pool's slots.
     let most = Limits {
         memory_bytes: Limits::MOST_MEMORY,
         ..Limits::default()
@@ -155,7 +155,7 @@ fn output_is_limited() {
 
 #[test]
 fn actions_are_limited() {
-    // The memory behind the first one is zero: tickets without anything.
+    // The memory behind the first one is zero: empty tickets.
     let many = |count: u32| {
         let body = format!(
             "(drop (memory.grow (i32.const 1)))
@@ -257,7 +257,7 @@ fn refuses_what_is_no_rule() {
     let whole = rule("", PASS);
     for length in 8..whole.len() {
         let cut = match component(&whole[..length], &limits) {
-            // What comes last says how it was made, and may be missing.
+            // The last section names the tool that made it, and may be missing.
             Ok(rule) => {
                 assert_eq!(decide(&rule).verdict, Ok(None));
                 continue;

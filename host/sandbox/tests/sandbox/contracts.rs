@@ -1,4 +1,5 @@
-//! Components built against an earlier 1.x of the contract go on loading and running: `tests/contracts` has every release as it was.
+//! Components built against an earlier 1.x of the contract still load and run: `tests/contracts` has every release
+//! unchanged.
 
 use std::fmt::Write as _;
 
@@ -11,7 +12,7 @@ use crate::support::{SANDBOX, component, decide};
 
 const PASS: &str = "(i32.const 16)";
 
-/// A core module that imports every function of a contract's world, and passes.
+/// Returns a core module that imports every function of a contract's world, and passes.
 fn importing_all(wit: &str, world: &str) -> (String, Resolve, wit_parser::PackageId) {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("plugin.wit", wit).unwrap();
@@ -78,7 +79,7 @@ fn what_was_built_against_an_earlier_release_runs() {
                 .unwrap_or_else(|error| panic!("{world} of {version}: {error}"));
             assert_eq!(decide(&rule).verdict, Ok(None));
 
-            // One that says nothing of its world is taken for a rule of the release that its imports name.
+            // A module that does not name its world is assumed to be a rule of the release that its imports name.
             let bare = wat::parse_str(&core).unwrap();
             let built = componentize(&bare)
                 .unwrap_or_else(|error| panic!("bare {world} of {version}: {error}"));

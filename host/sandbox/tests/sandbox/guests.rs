@@ -1,10 +1,11 @@
-//! Small components written as text, each for one way to behave.
+//! Small components written as text, each for one kind of behaviour.
 
 use postroom_sandbox::componentize;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// A component for the world `rule`: `imports` are core imports, `body` is that of `decide`, which gets the pointer to its arguments (the mail's handle comes first) and answers that of its result.
+/// Returns a component for the world `rule`. `imports` are core imports; `body` is the body of `decide`, which receives the
+/// pointer to its arguments (the mail's handle first) and returns the pointer to its result.
 pub fn rule(imports: &str, body: &str) -> Vec<u8> {
     componentize(&core(imports, 1, body, "")).unwrap()
 }
@@ -15,7 +16,7 @@ pub fn core(imports: &str, pages: u32, body: &str, rest: &str) -> Vec<u8> {
     embed(&text(imports, pages, body, rest), &resolve, package, "rule")
 }
 
-/// A component for the world `rule` with what else `wit` gives to the world `other`.
+/// Returns a component for the world `rule`, extended by what `wit` adds to the world `other`.
 pub fn extended(wit: &str, imports: &str, body: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve.push_dir("../../wit").unwrap();
@@ -29,7 +30,7 @@ pub fn extended(wit: &str, imports: &str, body: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// The text of a core module that says nothing of its world.
+/// Returns the text of a core module that does not name its world.
 pub fn text(imports: &str, pages: u32, body: &str, rest: &str) -> String {
     format!(
         r#"(module
@@ -62,7 +63,7 @@ pub fn embed(
     wasm
 }
 
-/// A component of another contract.
+/// Returns a component of another contract.
 pub fn foreign(wit: &str, text: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("other.wit", wit).unwrap();

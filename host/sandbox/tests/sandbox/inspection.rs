@@ -1,4 +1,4 @@
-//! What `inspect` and `componentize` say of files.
+//! The results of `inspect` and `componentize` for files.
 
 use postroom_sandbox::{BuildError, Kind, componentize, inspect};
 
@@ -44,7 +44,7 @@ fn names_what_is_wrong_with_a_file() {
     let plain = wat::parse_str("(module)").unwrap();
     assert!(inspect(&plain).unwrap().world.is_none());
     assert!(matches!(componentize(&plain), Err(BuildError::NoWorld(_))));
-    // It calls itself a rule, and is not one.
+    // It claims to be a rule, but is not one.
     let other = wat::parse_str(r#"(module (func (export "decide")))"#).unwrap();
     assert!(matches!(componentize(&other), Err(BuildError::Encode(_))));
 }

@@ -1,4 +1,5 @@
-//! What a script is granted: `ctx.lookup` answers and is recorded, within its limits; actions that are not granted are refused by name.
+//! Grants of a script: `ctx.lookup` returns results and is recorded, within its limits; actions that are not granted are
+//! refused by name.
 
 use std::sync::Arc;
 
@@ -184,14 +185,14 @@ fn an_action_that_is_not_granted_is_refused_where_it_is_made() {
         "{message}"
     );
     assert!(location.unwrap().starts_with("rules/test.js:2:"));
-    // One that catches it goes on.
+    // A script that catches the error continues.
     let caught = "try { return note() } catch { return ticket() }";
     assert_eq!(kind(&run(caught, &grants, &Limits::default())), "actions");
     assert_eq!(
         kind(&run(forward, &Grants::ALL, &Limits::default())),
         "actions"
     );
-    // At the top level there is nobody to ask; the host refuses it when it is returned.
+    // At the top level no grant can be queried; the host refuses the action when it is returned.
     let early = load(
         "const early = forward({ to: 'a@b.example' }); export function decide() { return [ticket(), early] }",
         &grants,

@@ -1,5 +1,5 @@
-//! The sandbox as a whole: rules of each kind decide, and every limit holds when it is broken.
-// A test may stop at what it did not expect, its helpers too.
+//! The sandbox as a whole: rules of each kind decide, and every limit holds when it is exceeded.
+// A test may stop at anything unexpected, and so may its helpers.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../../../tests/hostile/bombs.rs"]

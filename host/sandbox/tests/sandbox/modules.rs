@@ -1,4 +1,4 @@
-//! Scripts of several files and scripts with types: what they import, where their errors point, and what they may cost.
+//! Scripts of several files and scripts with types: their imports, the positions of their errors, and their costs.
 
 use postroom_core::Action;
 use postroom_sandbox::{
@@ -7,7 +7,7 @@ use postroom_sandbox::{
 
 use crate::support::{SANDBOX, decide};
 
-/// Files by their names, the rule itself first.
+/// Files by name, the rule itself first.
 struct Shelf<'a>(&'a [(&'a str, &'a str)]);
 
 impl Imports for Shelf<'_> {
@@ -33,7 +33,7 @@ fn load(files: &[(&str, &str)]) -> Result<Rule, LoadError> {
     load_within(files, &Limits::default())
 }
 
-/// What the rule says: the reason that it ignores the mail for.
+/// Returns the rule's text: the reason with which it ignores the mail.
 fn said(files: &[(&str, &str)]) -> String {
     let rule = load(files).unwrap_or_else(|error| panic!("{error}"));
     match decide(&rule).verdict.unwrap().unwrap().as_slice() {
@@ -46,7 +46,7 @@ fn refused(files: &[(&str, &str)]) -> String {
     load(files).unwrap_err().to_string()
 }
 
-/// Where the rule's decision fails.
+/// Returns where the rule's decision fails.
 fn fails_at(files: &[(&str, &str)]) -> String {
     let rule = load(files).unwrap_or_else(|error| panic!("{error}"));
     match decide(&rule).verdict {
@@ -89,7 +89,7 @@ fn a_cycle_works_as_cycles_do() {
     let b =
         "import { even } from './a.js'; export function odd(n) { return n !== 0 && even(n - 1) }";
     assert_eq!(said(&[("rules/a.js", a), ("rules/b.js", b)]), "true");
-    // What is not there yet is missed where it is used.
+    // A value that does not exist yet fails where it is used.
     let early = "import { table } from './a.js';\nexport const size = table.length;";
     let late =
         "import { size } from './b.js';\nexport const table = [size];\nexport function decide() {}";
@@ -107,7 +107,7 @@ fn errors_name_the_file_they_are_in() {
         at("export function host(mail) {\n  return mail.no.where;\n}"),
         "rules/lib.js:2:10"
     );
-    // The host and the prelude lie between.
+    // The host and the prelude are in between.
     let within = "export const host = (mail) => mail.findAll('text', 'job').map((m) => {\n  throw new Error(m[0]);\n});";
     assert_eq!(at(within), "rules/lib.js:2:19");
     let getter =

@@ -1,4 +1,4 @@
-//! RegExps in the real host: what `match` and `findAll` answer is what JavaScript itself finds in the same field.
+//! RegExps in the real host: the results of `match` and `findAll` are what JavaScript itself finds in the same field.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use postroom_sandbox::{Limits, NoLookup};
 
 use crate::support::{Shelf, context, parsed, script_within};
 
-/// One pattern a line, after whose it is. `plugins/script` tests which are translated; here all must agree.
+/// One pattern per line, after the name of its origin. `plugins/script` tests which are translated; here all must agree.
 const PATTERNS: &str = include_str!("../../../../plugins/script/cases/patterns.txt");
 const TEXTS: [&str; 7] = [
     "Backup job \"Files (daily)\" on srv-01.acme.example FAILED: 93,5 % of 120 GB",
@@ -54,7 +54,7 @@ fn a_regexp_finds_in_the_host_what_it_finds_in_javascript() {
         let _ = write!(cases, "[String.raw`{source}`, \"{flags}\"],");
     }
     cases.push_str("];");
-    // Whatever a slow machine makes of backtracking.
+    // However slowly the machine backtracks.
     let limits = Limits {
         time: Duration::from_secs(60),
         ..Limits::default()

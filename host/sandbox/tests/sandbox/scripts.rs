@@ -1,4 +1,4 @@
-//! Scripts: what they see, what they answer, how they are loaded, and what happens when they misbehave.
+//! Scripts: what they see, what they return, how they are loaded, and how they misbehave.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, Rule, Source};
 
 use crate::support::{SANDBOX, Shelf, context, decide, kind, mail, parsed, script, script_within};
 
-/// What a script says of the mail: the reason that it ignores it for.
+/// Returns a script's text about the mail: the reason with which it ignores the mail.
 fn says(expression: &str) -> String {
     let text =
         format!("export function decide(mail, ctx) {{ return ignore(String({expression})) }}");
@@ -38,7 +38,7 @@ fn sees_the_mail_and_its_context() {
     assert_eq!(says("new Date().toISOString()"), "2025-11-03T09:00:01.500Z");
 }
 
-/// The same bytes in a text part and in an attachment.
+/// The same bytes in a text part and in an attachment give the same text.
 #[test]
 fn an_attachment_reads_as_the_text_does() {
     let rule = script("export function decide(mail) { return ignore(`${mail.text}|${mail.attachments[0].text()}`) }").unwrap();
@@ -78,7 +78,7 @@ fn an_attachment_reads_as_the_text_does() {
 #[test]
 fn matches_on_the_host() {
     assert_eq!(says("mail.match('text', 'job=(\\\\w+)')[1]"), "nightly");
-    // The emoji is two units of JavaScript's, four bytes here.
+    // The emoji is two units in JavaScript, and four bytes here.
     assert_eq!(says("mail.match('text', 'job=').index"), "9");
     assert_eq!(
         says("mail.findAll('text', 'job=(?<name>\\\\w+)').map(m => m.groups.name)"),
@@ -246,7 +246,7 @@ fn time_memory_and_depth_are_limited() {
         "{:?}",
         deep.verdict
     );
-    // And the next mail is decided as if nothing had been.
+    // The next mail is decided as if nothing had happened.
     assert_eq!(kind(&run("return pass()")), "pass");
 }
 

@@ -1,4 +1,4 @@
-//! What all tests share: one sandbox, one mail, and a short way to load and decide.
+//! Shared parts of the tests: one sandbox, one mail, and a short way to load and decide.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use postroom_sandbox::{
     Grants, Kv, KvError, Limits, LoadError, NoLookup, Rule, Run, Sandbox, SandboxConfig, Source,
 };
 
-/// With a cache, so that the interpreter is compiled once for all runs of the tests.
+/// The sandbox, with a cache, so that the interpreter is compiled once for all runs of the tests.
 pub static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
     Sandbox::new(SandboxConfig {
         cache_dir: Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")),
@@ -110,7 +110,7 @@ pub fn decide(rule: &Rule) -> Run {
     )
 }
 
-/// The kind of trouble a rule got into, or what it answered instead.
+/// Returns the kind of a rule's trouble, or of its decision.
 pub fn kind(run: &Run) -> &'static str {
     match &run.verdict {
         Ok(None) => "pass",

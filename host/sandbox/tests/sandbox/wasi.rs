@@ -1,4 +1,4 @@
-//! Components that expect WASI find a world in which nothing can be reached and no time passes.
+//! Components that expect WASI run in an environment in which nothing can be reached and no time passes.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ const IMPORTS: &str = r#"
     (import "wasi:clocks/wall-clock@0.2.0" "now" (func $now (param i32)))
     (import "wasi:random/random@0.2.0" "get-random-u64" (func $random (result i64)))"#;
 
-/// Sleeps for an hour, prints, checks the time, and ignores the mail for a reason of random length.
+/// Sleeps for an hour, prints, reads the clock, and ignores the mail with a reason of random length.
 const BODY: &str = r#"
     (call $wait (call $after (i64.const 3600000000000)))
     (i64.store (i32.const 256) (i64.const 0x0a6f6c6c6568))

@@ -1,4 +1,5 @@
-//! Proves translated patterns equal to JavaScript's: the host's engine and QuickJS must find the same in the same text.
+//! Tests that translated patterns are equal to JavaScript's: the host's engine and QuickJS must find the same in the same
+//! text.
 
 mod generate;
 
@@ -14,11 +15,11 @@ use crate::bindings::postroom::plugin::types::Captures;
 use crate::host::{MAX_MATCHES, all_matched, matched};
 use generate::{Chance, Expression};
 
-/// Compiled patterns that are larger are left to JavaScript: `compiled_pattern_bytes` of the host's limits.
+/// The size above which compiled patterns are left to JavaScript: `compiled_pattern_bytes` of the host's limits.
 const COMPILED_BYTES: usize = 1 << 20;
-/// Looks at the clock after which QuickJS gives a match up; it looks every ten thousand steps.
+/// The number of checks of the clock after which QuickJS aborts a match; it checks every ten thousand steps.
 const LOOKS: u32 = 200;
-/// Names another seed than the test's own.
+/// The variable that sets another seed than the test's own.
 const SEED: &str = "POSTROOM_PATTERN_SEED";
 
 const TEXTS: [&str; 25] = [
@@ -49,25 +50,25 @@ const TEXTS: [&str; 25] = [
     "٣ 3 K İ ı i I",
 ];
 
-/// What comparing both engines on one text came to.
+/// The result of comparing both engines on one text.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// JavaScript matches by itself there.
+    /// JavaScript matches by itself.
     ByScript,
-    /// QuickJS did not come to an end.
+    /// QuickJS did not finish.
     Endless,
     Same,
-    /// What is said of it is for people.
+    /// The engines differ; the text describes how.
     Different(String),
 }
 
 /// A regular expression as the script's engine has it.
 struct Compiled<'js> {
-    /// The RegExp; none when JavaScript takes the source for none.
+    /// The RegExp; `None` if JavaScript does not accept the source.
     regexp: Option<Object<'js>>,
-    /// In the host's syntax, and what it is in the host's engine.
+    /// The translation, and its compiled form in the host's engine.
     translated: Option<(super::Translated, Regex)>,
-    /// The host takes what JavaScript does not, or refuses what was made for it.
+    /// The host accepts what JavaScript does not, or refuses a translation.
     fault: Option<String>,
 }
 
@@ -86,7 +87,7 @@ impl<'js> Engines<'js> {
             compile: function(
                 "(source, flags) => { try { return new RegExp(source, flags) } catch { return null } }",
             ),
-            // What the host found is in the shape that scripts get; JavaScript's own answer is what must be in it.
+            // The host's result is in the form that scripts get; JavaScript's own result is compared with it.
             judge: function(
                 "(regexp, text, all, most, found) => {
                    const plain = (match) => match && [match.index, [...match], Object.entries(match.groups ?? {})];
@@ -103,7 +104,7 @@ impl<'js> Engines<'js> {
 
     fn compile(&self, source: &str, flags: &str) -> Compiled<'js> {
         let regexp: Option<Object> = self.compile.call((source, flags)).expect("a RegExp");
-        // The interpreter writes some characters of a source otherwise; what it hands over is what is translated.
+        // The interpreter writes some characters of a source differently; its form is the one that is translated.
         let own = |key| regexp.as_ref().map(|regexp| regexp.get::<_, String>(key));
         let (own_source, own_flags) = match (own("source"), own("flags")) {
             (Some(Ok(source)), Some(Ok(flags))) => (source, flags),
@@ -137,7 +138,7 @@ impl<'js> Engines<'js> {
         compiled
     }
 
-    /// Compares both engines on one text wherever the translation claims that they agree: the first match, or all.
+    /// Compares both engines on one text if the translation claims that they agree: the first match, or all.
     fn compare(&self, compiled: &Compiled<'js>, text: &str, all: bool) -> Outcome {
         if let Some(fault) = &compiled.fault {
             return Outcome::Different(fault.clone());
@@ -174,7 +175,7 @@ impl<'js> Engines<'js> {
     }
 }
 
-/// Looks for one of the classes of characters that [`super::Translated::holds`] asks for.
+/// Searches for one of the classes of characters that [`super::Translated::holds`] checks.
 fn contains(text: &str, characters: &str) -> bool {
     thread_local! {
         static KNOWN: std::cell::RefCell<std::collections::HashMap<String, Regex>> = Default::default();
@@ -187,7 +188,7 @@ fn contains(text: &str, characters: &str) -> bool {
     })
 }
 
-/// What the host answers, in the contract's shape.
+/// Returns the host's result, in the contract's form.
 fn by_host(regex: &Regex, text: &str, most: usize) -> Vec<Captures> {
     let names = || {
         regex
@@ -212,7 +213,7 @@ fn by_host(regex: &Regex, text: &str, most: usize) -> Vec<Captures> {
     regex.captures_iter(text).take(most).map(captures).collect()
 }
 
-/// Both engines, for as long as `with` runs.
+/// Provides both engines while `with` runs.
 fn engines(with: impl FnOnce(&Engines<'_>)) {
     let runtime = Runtime::new().expect("a runtime");
     let looks = Rc::new(Cell::new(LOOKS));
@@ -225,7 +226,7 @@ fn engines(with: impl FnOnce(&Engines<'_>)) {
     context.with(|ctx| with(&Engines::new(ctx, looks)));
 }
 
-/// The shortest expression and text, made from these by leaving characters out, on which the engines still differ.
+/// Returns the shortest expression and text, made from these by removing characters, on which the engines still differ.
 fn shrunk(engines: &Engines<'_>, source: &str, flags: &str, text: &str, all: bool) -> [String; 3] {
     let mut smallest = [source, flags, text].map(str::to_owned);
     let differs = |[source, flags, text]: &[String; 3]| {
@@ -288,7 +289,7 @@ fn listed_patterns_run_where_they_should_and_agree() {
     });
 }
 
-/// Prints, when it fails, the seed and the smallest difference. Another seed: `POSTROOM_PATTERN_SEED=7`.
+/// Prints the seed and the smallest difference if it fails. Another seed: `POSTROOM_PATTERN_SEED=7`.
 #[test]
 fn patterns_made_up_from_the_grammar_agree_on_texts_made_for_them() {
     const EXPRESSIONS: u32 = 30_000;

@@ -1,7 +1,7 @@
-//! `make hostile`: runs the test of each promise by itself, bounded in time and memory, and prints what held.
+//! `make hostile`: runs the test of each promise separately, bounded in time and memory, and prints the results.
 //!
-//! `hostile [--check] [WORD…]`: words narrow to promises whose area, fault, sentence or test holds one of them. `--check` runs nothing
-//! and fails when a test is not there.
+//! `hostile [--check] [WORD…]`: words select promises whose area, fault, sentence or test contains one of them. `--check`
+//! runs nothing and fails if a test does not exist.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
@@ -15,19 +15,19 @@ use postroom_e2e::root;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-/// The longest time of one test.
+/// The time limit of one test.
 const TIME: Duration = Duration::from_secs(300);
-/// How often time and memory are looked at.
+/// The interval of checks of time and memory.
 const LOOK: Duration = Duration::from_millis(50);
-/// The end of a failed test's output that is shown.
+/// The size of the end of a failed test's output that is printed.
 const SHOWN_BYTES: usize = 4000;
 
 /// A package and a target's name.
 type Target = (String, String);
 
-/// How a test ended.
+/// The result of a test.
 struct Ran {
-    /// What went wrong, if anything did.
+    /// The fault, if there was one.
     fault: Option<String>,
     took: Duration,
     peak_mib: u64,
@@ -128,7 +128,7 @@ fn target(promise: &Promise) -> Target {
     (promise.package.clone(), promise.target.clone())
 }
 
-/// Builds the tests of the named packages and returns where each target's executable is.
+/// Builds the tests of the named packages and returns the path of each target's executable.
 fn executables(areas: &[Area]) -> HashMap<Target, PathBuf> {
     let all = areas.iter().flat_map(|area| &area.promises);
     let packages: BTreeSet<&str> = all.map(|promise| promise.package.as_str()).collect();
@@ -165,7 +165,8 @@ fn executables(areas: &[Area]) -> HashMap<Target, PathBuf> {
         .collect()
 }
 
-/// The name in a package id: `path+file:///…/host/store#postroom-store@0.1.0`, or without it where the folder has that name.
+/// Returns the name in a package id: `path+file:///…/host/store#postroom-store@0.1.0`, or without it if the folder has that
+/// name.
 fn package_name(id: &str) -> &str {
     let (place, version) = id.rsplit_once('#').unwrap_or((id, ""));
     match version.split_once('@') {
@@ -197,7 +198,7 @@ impl Ran {
     }
 }
 
-/// Runs one test in a process group of its own and ends the group when a bound is reached.
+/// Runs one test in its own process group, and kills the group when a bound is reached.
 fn run_one(executable: &PathBuf, promise: &Promise) -> Ran {
     let began = Instant::now();
     let package = package_folder(promise);
@@ -240,7 +241,7 @@ fn run_one(executable: &PathBuf, promise: &Promise) -> Ran {
     let parts = readers.into_iter().flatten().map(|it| it.join());
     let output: String = parts.map(Result::unwrap_or_default).collect();
     if fault.is_none() {
-        // A name that fits no test runs none and succeeds.
+        // A name that matches no test runs none and succeeds.
         let passed = output.contains("test result: ok. 1 passed");
         fault = match status.is_some_and(|status| status.success()) && passed {
             true => None,
@@ -262,13 +263,13 @@ fn run_one(executable: &PathBuf, promise: &Promise) -> Ran {
 fn reader(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What was read before an error is shown all the same.
+        // Output before an error is printed nevertheless.
         let _ = from.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-/// Cargo runs tests in the folder of their package; some read their cases from there.
+/// Returns the folder of a package. Cargo runs tests there, and some read their cases from there.
 fn package_folder(promise: &Promise) -> PathBuf {
     let short = promise
         .package
@@ -292,7 +293,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// The resident memory of a process with all its descendants.
+/// Returns the resident memory of a process with all its descendants.
 fn resident_mib(root: u32) -> u64 {
     let mut parents: HashMap<u32, u32> = HashMap::new();
     let mut resident_kib: HashMap<u32, u64> = HashMap::new();
@@ -301,7 +302,7 @@ fn resident_mib(root: u32) -> u64 {
         let Some(pid) = entry.file_name().to_str().and_then(|it| it.parse().ok()) else {
             continue;
         };
-        // A process may end while it is looked at.
+        // A process may end meanwhile.
         let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
         let number = |label: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(label))?;

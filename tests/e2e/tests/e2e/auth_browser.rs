@@ -1,4 +1,4 @@
-//! Signing in as a person does: a real browser on the real pages, redirected to the listener of `auth login`.
+//! Sign-in as a person does it: a real browser on the real pages, redirected to the listener of `auth login`.
 
 use postroom_e2e::both;
 use postroom_e2e::grants::{Case, Walk};

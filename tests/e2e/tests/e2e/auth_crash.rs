@@ -1,4 +1,5 @@
-//! Killed around a refresh, or its answer lost: the vault stays readable, and what was lost is said at once instead of looped over.
+//! Kills around a refresh, and lost responses: the vault stays readable, and a lost token is reported at once instead of
+//! causing a loop.
 
 use postroom_e2e::both;
 use postroom_e2e::grants::{Case, Walk};
@@ -11,7 +12,7 @@ const POINTS: [&str; 3] = [
     "after-token-stored",
 ];
 
-/// Signed in, one mail carried, and the access token has ended: the next run begins with a refresh.
+/// Returns a case after sign-in and one mail, with an expired access token: the next run begins with a refresh.
 fn with_an_ended_token(case: &Case) -> Walk<'_> {
     let walk = Walk::new(case, short_lived());
     walk.sign_in();
@@ -20,7 +21,7 @@ fn with_an_ended_token(case: &Case) -> Walk<'_> {
     walk
 }
 
-/// The next refresh is refused for good, once; who signs in again goes on.
+/// Checks that the next refresh is refused permanently, once, and that a new sign-in fixes it.
 fn assert_asks_for_a_sign_in(walk: &Walk) {
     let asked = walk.requests().len();
     let refused = walk.room.postroom(&["run", "--once"]);
@@ -40,7 +41,7 @@ fn assert_asks_for_a_sign_in(walk: &Walk) {
         "{advice}"
     );
 
-    // Who is told already is not asked again, by whatever process.
+    // A failure that was already reported is not reported again, by any process.
     assert_eq!(
         walk.room.postroom(&["run", "--once"]).status.code(),
         Some(1)

@@ -1,4 +1,5 @@
-//! Every grant and its variants: signed in, a mail in and an answer out, and again when the access token has ended.
+//! Every grant and its variants: sign-in, a mail received and a reply sent, and the same again after the access token has
+//! expired.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,4 +1,5 @@
-//! No leak: every grant and its failures with all logging on, and hostile rules, then a search for every secret in all that is left.
+//! Leak test: runs every grant and its failures with all logging on, and hostile rules, then searches all results for every
+//! secret.
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use postroom_stand::{
     Options, PASSWORD, Stand, WEBHOOK_SECRET, wait_for,
 };
 
-/// What the listings are asked for.
+/// The arguments of the listings.
 const LISTINGS: &[&[&str]] = &[
     &["auth", "status", "--json"],
     &["auth", "status"],
@@ -44,7 +45,7 @@ fn a_planted_secret_is_found_in_every_form() {
         let planted = [log.as_bytes(), &pattern, log.as_bytes()].concat();
         assert_eq!(needles.found_in(&planted).len(), 1, "{form}");
     }
-    // As a sign-in carries it, wherever it stands in there.
+    // As a sign-in sends it, at every alignment.
     for before in ["user=a", "user=ab", "user=abc"] {
         let sasl = format!(
             "{before}\u{1}auth=Bearer {}\u{1}\u{1}",
@@ -98,13 +99,13 @@ fn no_secret_is_in_anything_that_is_left() {
 
     let mut found = Vec::new();
     for walk in &walks {
-        // What is searched must be what was written: all logging was on.
+        // The searched text must be what was written: all logging was on.
         let log = std::fs::read_to_string(walk.room.path().join("output.log")).unwrap();
         assert!(log.contains("TRACE"), "{}: no trace", walk.case.name);
         let but =
             ["certificate.pem", "service-account.json"].map(|name| walk.room.path().join(name));
         let but = [&but[..], &[vault_key(walk)]].concat();
-        // Where a secret must be it is found.
+        // A secret is found where it must be.
         let key = std::fs::read(vault_key(walk)).unwrap();
         assert!(!needles.found_in(&key).is_empty());
         let hits = needles.found_below(walk.room.path(), &but).into_iter();
@@ -157,7 +158,7 @@ fn servers_that_quote_a_sign_in_leave_no_secret_behind() {
         assert!(wait_for(PATIENCE, || imap.sign_ins() > 1));
         room.await_decision("quoted");
         for _ in 0..2 {
-            // The test fails, by one kind of quotation and then by the other.
+            // The test fails, with each of the two kinds of quotation.
             room.postroom(&[
                 "mailbox",
                 "test",
@@ -190,7 +191,7 @@ fn servers_that_quote_a_sign_in_leave_no_secret_behind() {
     }
 }
 
-/// Every word that any part of the program could say is said.
+/// Returns the case with all logging of every part of the program switched on.
 fn loud(mut walk: Walk) -> Walk {
     walk.room.set_env("RUST_LOG", "trace");
     walk.room.set_env("RUST_BACKTRACE", "full");
@@ -224,7 +225,7 @@ fn trouble<'a>(walk: Walk<'a>) -> Walk<'a> {
         assert_eq!(failed.status.code(), Some(1), "{}", both(&failed));
     }
     panic_at(&walk, "before-token-stored");
-    // A rotated refresh token is lost by now: the next one is refused for good.
+    // A rotated refresh token is lost at this point: the next one is refused permanently.
     walk.room.postroom(&["run", "--once"]);
     for listing in LISTINGS {
         walk.room.postroom(listing);
@@ -243,7 +244,7 @@ fn trouble<'a>(walk: Walk<'a>) -> Walk<'a> {
     walk
 }
 
-/// Rules that hand out all they can reach.
+/// Runs rules that reveal everything they can reach.
 fn dumped<'a>(walk: Walk<'a>) -> Walk<'a> {
     let room = &walk.room;
     let core = root().join("target/guests/hostile/dump-all.wasm");
@@ -284,7 +285,7 @@ fn dumped<'a>(walk: Walk<'a>) -> Walk<'a> {
     walk
 }
 
-/// Orders a failure for the next token request of this walk only.
+/// Orders a failure for the next token request of this case only.
 fn order(walk: &Walk, failure: AuthorityFailure) {
     let directory = walk.room.directory();
     let google = walk.case.name == "code-google" || walk.case.name == "service-account";
@@ -301,7 +302,7 @@ fn order(walk: &Walk, failure: AuthorityFailure) {
     ordered.expect("ordering a failure");
 }
 
-/// `run --once` with a defect at this point.
+/// Runs `run --once` with a panic at this point.
 fn panic_at(walk: &Walk, point: &str) {
     let mut command = walk.room.command(&["run", "--once"]);
     command.env("POSTROOM_CRASH_AT", format!("panic:{point}"));

@@ -1,4 +1,5 @@
-//! Every recipe of `docs/recipes`: its configuration is a case, and runs with only the servers and the registration swapped.
+//! Every recipe of `docs/recipes`: its configuration is a case, and runs with only the servers and the registration
+//! changed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -82,7 +83,7 @@ fn tririga_carries_mail() {
     carries(&room, &config);
 }
 
-/// A room with the recipe's configuration on the stand's servers, its user the recipe's mailbox.
+/// Returns a room with the recipe's configuration on the stand's servers; its user is the recipe's mailbox.
 fn swapped(name: &str, client_id: &str) -> (Room<'static>, Table) {
     let stand = Stand::shared().expect("the test stand");
     let mut room = Room::bare(stand);
@@ -126,7 +127,7 @@ fn tables<'a>(config: &'a mut Table, section: &str) -> Vec<&'a mut Table> {
     entries.filter_map(|(_, it)| it.as_table_mut()).collect()
 }
 
-/// What was there stays, what comes becomes a ticket and is answered.
+/// Checks that old mail stays, and that new mail becomes a ticket and is answered.
 fn carries(room: &Room, config: &Table) {
     let person = format!("dana.{}", room.user);
     room.ok(&["check"]);

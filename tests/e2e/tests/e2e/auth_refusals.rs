@@ -1,4 +1,5 @@
-//! Refusals and nonsense at a token request: each a clear error with its cure, nothing lost, and well again once it is cured.
+//! Refusals and invalid responses at a token request: each leads to a clear error with help, loses nothing, and is over
+//! once it is fixed.
 
 use postroom_e2e::grants::{Case, UNKNOWN_SECRET, Walk};
 use postroom_e2e::{Room, both};
@@ -10,7 +11,7 @@ fn shared() -> &'static Stand {
     Stand::shared().expect("the test stand")
 }
 
-/// `run --once` fails and says each of these.
+/// Runs `run --once`, which must fail and report each of these.
 fn refused(room: &Room, words: &[&str]) {
     let output = room.postroom(&["run", "--once"]);
     assert_eq!(output.status.code(), Some(1), "{}", both(&output));

@@ -1,4 +1,4 @@
-//! Signing in by a person: wrong answers, used codes, declined consents, and a vault that cannot be read any more.
+//! Sign-in by a person: wrong results, used codes, declined consents, and a vault that can no longer be read.
 
 use base64::Engine;
 use postroom_e2e::both;
@@ -56,7 +56,7 @@ fn a_code_that_was_used_is_told() {
     session.type_line(&code);
     assert!(session.end().status.success());
 
-    // In another sign-in it does not even fit (PKCE); Microsoft may find that it was used first.
+    // In another sign-in it does not even match (PKCE); Microsoft may report that it was used before.
     let used = AuthorityFailure::microsoft(400, "invalid_grant", 54005);
     for (failure, words) in [(None, "501481"), (Some(used), "54005")] {
         let mut session = walk.room.talk(&["auth", "login", "acme"]);
@@ -80,7 +80,7 @@ fn a_code_that_was_used_is_told() {
             "{said}"
         );
     }
-    // What was signed in before stays so.
+    // The earlier sign-in remains valid.
     walk.carry("signed in");
 }
 
@@ -137,7 +137,7 @@ fn a_vault_under_another_key_is_told_and_signing_in_mends_it() {
     walk.carry("first");
     let key = walk.room.path().join("config/postroom/vault.key");
     std::fs::remove_file(&key).expect("the vault's key");
-    // An unmounted volume, most often: nothing is made in its place.
+    // Usually an unmounted volume: nothing is created in its place.
     let refused = walk.room.postroom(&["auth", "status"]);
     assert!(!refused.status.success(), "{}", both(&refused));
     let said = String::from_utf8_lossy(&refused.stderr);

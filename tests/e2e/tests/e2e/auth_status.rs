@@ -1,4 +1,4 @@
-//! `auth status` and the runway: what is signed in, what ends next, how it exits; nobody is asked.
+//! `auth status` and expiry: which accounts are signed in, what expires next, and the exit code; no request is sent.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use postroom_e2e::{Room, both};
 use postroom_stand::Stand;
 use serde_json::Value;
 
-/// The keys of a row, in their order.
+/// The keys of a row, in order.
 const KEYS: [&str; 11] = [
     "profile",
     "login",
@@ -28,7 +28,7 @@ fn shared() -> &'static Stand {
     Stand::shared().expect("the test stand")
 }
 
-/// A configuration whose profiles' secrets end so many days from now, `None` without a day; nobody is asked.
+/// Writes a configuration whose profiles' secrets expire in this many days, `None` without a date; no request is sent.
 fn with_secrets_that_end_in(room: &Room, days: &[Option<i64>]) {
     let mut config = String::from("data_dir = \"data\"\n[tenants.acme]\n");
     for (number, days) in days.iter().enumerate() {
@@ -109,7 +109,7 @@ fn what_has_ended_fails_the_command() {
     let states: Vec<_> = rows.iter().map(|row| row["state"].clone()).collect();
     assert_eq!(states, ["ok", "failed"]);
     assert!(rows[1]["advice"].as_str().unwrap().contains(&day(-1)));
-    // Of one profile only.
+    // For one profile only.
     let (code, rows) = statuses(&room, &["p0"]);
     assert_eq!((code, rows.len()), (Some(0), 1));
     let unknown = room.postroom(&["auth", "status", "p9"]);
@@ -136,7 +136,7 @@ fn nobody_signed_in_is_no_failure_and_says_how_to() {
     assert!(advice.contains("postroom auth login acme"), "{advice}");
     assert!(walk.requests().is_empty());
 
-    // Signed in, beside a service that runs.
+    // Signed in while a service runs.
     walk.sign_in();
     let running = walk.room.start();
     running.await_log("rules are live");

@@ -1,4 +1,4 @@
-//! Trouble with tokens while the service runs: told once with its cure, nothing lost, and it goes on by itself.
+//! Token failures while the service runs: reported once with help, nothing lost, and resumed without intervention.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use postroom_stand::{
     AuthorityFailure, CLIENT_ID, Endpoint, Only, PUBLIC_CLIENT_ID, Stand, wait_for,
 };
 
-/// Long enough for whatever would loop to do so several times.
+/// Long enough for a loop to repeat several times.
 const A_WHILE: Duration = Duration::from_secs(4);
 
 fn shared() -> &'static Stand {
     Stand::shared().expect("the test stand")
 }
 
-/// The addresses of a room's three mailboxes; the first is its user's own.
+/// Returns the addresses of a room's three mailboxes; the first is its user's own.
 fn addresses(room: &Room) -> [String; 3] {
     let user = &room.user;
     [
@@ -27,7 +27,7 @@ fn addresses(room: &Room) -> [String; 3] {
     ]
 }
 
-/// A room with three mailboxes on one account, and a folder of mails whose answers go out through it as well.
+/// Returns a room with three mailboxes on one account, and a folder of mails whose replies are sent through it as well.
 fn three_on_one_account<'a>(stand: &'a Stand, profile: &str) -> Room<'a> {
     let room = Room::bare(stand);
     let [user, shared @ ..] = addresses(&room);
@@ -91,7 +91,7 @@ grant = "client-credentials""#
     )
 }
 
-/// One mail for each mailbox, named after its place in the story.
+/// Delivers one mail to each mailbox, named after the stage of the test.
 fn deliver_to_all(room: &Room, when: &str) {
     for (number, address) in addresses(room).iter().enumerate() {
         let subject = format!("{when} {number}");
@@ -112,7 +112,7 @@ fn kick_all(room: &Room) {
     }
 }
 
-/// The next token requests of this room only.
+/// Orders failures for the next token requests of this room only.
 fn fail(room: &Room, count: usize, failure: AuthorityFailure) {
     let directory = room.directory();
     let only = Only {
@@ -138,7 +138,7 @@ fn a_revoked_sign_in_pauses_its_mailboxes_until_somebody_signs_in() {
     room.stand.authority().revoke_user(&room.user).unwrap();
     kick_all(&room);
     running.await_log("ERROR");
-    // An answer that comes up meanwhile waits, and no try is counted.
+    // A reply made meanwhile waits, and no try is counted.
     let held = mail_from(&format!("dana.{}", room.user), "held", "…", "");
     room.write("spool/held.eml", held);
     room.await_decision("held");
@@ -163,7 +163,7 @@ fn a_revoked_sign_in_pauses_its_mailboxes_until_somebody_signs_in() {
 
     sign_in(&room, "acme", Person::Listener);
     await_all(&room, "meanwhile");
-    // The one that was held back is not left to wait for its next look.
+    // The held-back one does not wait for its next check.
     assert!(
         wait_for(Duration::from_secs(20), || room.sent().len() == 7),
         "{}",
@@ -222,7 +222,7 @@ fn a_token_that_dies_under_a_session_is_replaced_and_one_that_cannot_be_checked_
     await_all(&room, "revoked");
     assert_eq!(room.token_requests().len(), 2);
 
-    // Dovecot says [UNAVAILABLE]: nothing is known against the token.
+    // Dovecot responds [UNAVAILABLE], which says nothing about the token.
     let ill = AuthorityFailure::status(500, "");
     stand.authority().fail_introspection(4, ill).unwrap();
     kick_all(&room);
@@ -234,7 +234,7 @@ fn a_token_that_dies_under_a_session_is_replaced_and_one_that_cannot_be_checked_
     room.assert_balanced(9);
 }
 
-/// A mailbox with a password on a server that misbehaves, by the lines below `[mailboxes.support]` of a room of its own.
+/// Returns a room with a mailbox that signs in with a password, on a server that misbehaves.
 fn password_mailbox<'a>(stand: &'a Stand, server: &Misbehaving) -> Room<'a> {
     let mut room = Room::bare(stand);
     room.set_env("MAILBOX_PASSWORD", "a-password-of-old");
@@ -378,7 +378,7 @@ fn a_way_out_that_lets_nobody_in_holds_the_replies_and_is_told_of_once() {
     let running = room.start();
     running.await_log("target down");
     room.await_decision("reply 4");
-    // A refused token is replaced once; then one sign-in a pause, however many replies wait.
+    // A refused token is replaced once; then there is one sign-in per pause, however many replies wait.
     assert!(
         !wait_for(A_WHILE, || server.sign_ins() > 5),
         "{}",

@@ -1,4 +1,4 @@
-//! Files of one client that are gone or are no files any more at a start: what they last held serves, and nobody else notices.
+//! Missing or invalid files of one client at a start: their last valid version is used, and no other client is affected.
 
 use std::path::Path;
 
@@ -29,10 +29,10 @@ const RULE: &str = r#"export function decide(mail, ctx) {
 "#;
 const FILES: [&str; 3] = ["rules/acme.js", "known/contacts.csv", "known/assets.csv"];
 
-/// Spoils a file; the other path is outside of the room.
+/// Damages a file; the other path is outside of the room.
 type Spoil = fn(&Path, &Path);
 
-/// How a file is spoiled.
+/// The ways to damage a file.
 const WAYS: [(&str, Spoil); 5] = [
     ("deleted", |file, _| std::fs::remove_file(file).unwrap()),
     ("a folder", |file, _| {

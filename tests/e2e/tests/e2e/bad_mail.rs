@@ -1,4 +1,5 @@
-//! Bad mail: none of it stops the mailbox; each ends as a decision with its repairs noted, or in quarantine with its bytes kept.
+//! Bad mail: none of it stops the mailbox; each ends as a decision with its repairs noted, or in quarantine with its bytes
+//! kept.
 
 use postroom_e2e::{Room, mail};
 use postroom_stand::Stand;
@@ -7,7 +8,7 @@ use serde_json::Value;
 /// Larger than any mail that is parsed by default.
 const HUGE_BYTES: usize = 60 << 20;
 
-/// A bad mail, and what its decision must say.
+/// A bad mail, and the expected content of its decision.
 struct Bad {
     name: &'static str,
     bytes: Vec<u8>,
@@ -138,7 +139,7 @@ fn every_bad_mail_from_a_spool_is_decided_or_set_aside() {
             row["reason"].as_str().unwrap().contains(bad.note),
             "{row:#}"
         );
-        // Who looks at it sees from whom it is.
+        // The listing shows the sender.
         assert_eq!(row["subject"], bad.name, "{row:#}");
     }
     assert_eq!(held.len(), 3);
@@ -184,7 +185,7 @@ fn two_mails_with_one_message_id_both_count_and_a_copy_does_not() {
     stand.append(&room.user, "INBOX", "", &mails).unwrap();
     room.once();
     assert_eq!(room.decisions().len(), 2);
-    // The copy is no new mail, and yet it is taken out of the way.
+    // The copy is not a new mail, but it is acknowledged nevertheless.
     assert_eq!(room.count("INBOX"), 0);
     assert_eq!(room.count("Processed"), 3);
     room.assert_balanced(2);
@@ -206,6 +207,6 @@ fn a_mail_over_the_raw_limit_keeps_its_beginning_here_and_itself_on_the_server()
     let held = room.rows(&["quarantine", "list"]);
     assert_eq!(held.len(), 1);
     assert!(held[0]["size"].as_u64().unwrap() > 2 << 20);
-    // Only its beginning is here, so the server's copy is never deleted, whatever `failed` says.
+    // Only its beginning is stored, so the server's copy is never deleted, whatever `failed` is set to.
     assert_eq!(room.count("INBOX"), 1);
 }

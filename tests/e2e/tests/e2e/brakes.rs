@@ -1,4 +1,4 @@
-//! Automatic mail has brakes, and a forged sender gains nothing that stays.
+//! Limits on automatic mail, and forged senders, who gain nothing lasting.
 
 use postroom_e2e::{Room, both, mail, mail_from};
 use postroom_stand::Stand;
@@ -42,7 +42,7 @@ fn a_responder_without_any_mark_is_answered_so_often_and_no_more() {
     let told = both(&once).matches("automatic mail is refused").count();
     assert_eq!(told, 1, "{}", both(&once));
 
-    // It is counted for longer than a process lives.
+    // The count outlives the process.
     room.deliver(mail_from(
         "bot@acme.example",
         "away again",
@@ -76,8 +76,8 @@ fn a_mail_that_comes_back_by_an_alias_is_forwarded_once() {
     room.assert_balanced(2);
 }
 
-/// A ticket of Dana's; then a mail with her From, its Cc and these headers; then one that Eve of the Cc sends by her own name. Returns
-/// whether each of the two is authorised.
+/// Delivers a mail that opens Dana's ticket, a mail with her From, a Cc and these headers, and a mail that Eve of the Cc
+/// sends under her own name. Returns whether each of the last two is authorised.
 fn forged(room: &Room<'_>, headers: &str) -> [bool; 2] {
     room.deliver(mail("The printer", "It jams."));
     room.once();
@@ -115,7 +115,7 @@ fn a_sender_whom_the_trusted_boundary_disowns_is_not_authorised() {
     assert_eq!(forged(&room, &format!("{fail}{deeper}")), [false, false]);
     assert_eq!(room.decision("[T-1] forged")["outcome"], "ticket");
 
-    // The mailbox's own list holds in place of the common one.
+    // The mailbox's own list replaces the common one.
     let room = Room::bare(stand());
     set_up(&room, TRUSTED);
     let config = std::fs::read_to_string(room.path().join("postroom.toml")).unwrap();
@@ -130,7 +130,7 @@ fn a_sender_whom_the_trusted_boundary_disowns_is_not_authorised() {
         [false, false]
     );
 
-    // The requester proven, whom the note is addressed to joins.
+    // If the requester is proven, the addressees of the note join.
     let room = Room::bare(stand());
     set_up(&room, TRUSTED);
     let pass = "Authentication-Results: mx.example; dmarc=pass header.from=acme.example\r\n";

@@ -1,4 +1,4 @@
-//! The commands as a newcomer and a script meet them: what they print, and how they exit.
+//! The commands as newcomers and scripts use them: their output and exit codes.
 
 use postroom_e2e::{Room, both, mail, mail_from, root};
 use postroom_stand::{Stand, wait_for};
@@ -33,7 +33,7 @@ fn the_demo_shows_every_kind_of_decision_and_can_be_repeated() {
         .unwrap()
         .map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count())
         .sum();
-    // The README shows what it prints, and both help texts say of how many mails; each run is like the last.
+    // The README shows its output, and both help texts state the number of mails; each run is like the last.
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let (_, shown) = readme
         .split_once("postroom demo --once` prints this")
@@ -60,7 +60,7 @@ fn the_demo_shows_every_kind_of_decision_and_can_be_repeated() {
     let config = ["--config", "postroom-demo/postroom.toml"];
     assert_eq!(room.rows(&["decisions", config[0], config[1]]).len(), count);
 
-    // A folder that is not the demo's own is left alone.
+    // A folder that does not belong to the demo is left alone.
     room.write("mine/data/precious", "");
     assert_eq!(
         room.postroom(&["demo", "--once", "mine"]).status.code(),
@@ -254,7 +254,7 @@ fn side_actions_alone_are_handled_and_several_items_of_one_kind_are_one_outcome(
     }));
 }
 
-/// The first steps of the README, its own edit of the rule included.
+/// The first steps of the README, including its edit of the rule.
 #[test]
 fn the_first_edit_of_the_readme_ends_live() {
     let room = room();

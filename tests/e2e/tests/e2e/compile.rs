@@ -1,4 +1,4 @@
-//! Components that cost a compiler more than they weigh: refused by name with the figure, while the others are served.
+//! Components that are expensive to compile: refused by name with the figure, while the other rules run.
 
 use postroom_e2e::{PATIENCE, Room, both, mail};
 use postroom_stand::{Stand, wait_for};
@@ -26,7 +26,7 @@ rules = ["rules/victim.js"]
 "#;
 const VICTIM: &str = "export function decide(mail) { return ticket({ queue: \"served\" }); }\n";
 
-/// A room with a cache of its own, so that nothing was compiled or noted before.
+/// Returns a room with its own cache, so that nothing was compiled or noted before.
 fn room() -> Room<'static> {
     let mut room = Room::bare(Stand::shared().expect("the test stand"));
     let cache = room.path().join("cache-home");
@@ -64,7 +64,7 @@ fn a_component_that_needs_too_much_memory_to_compile_is_refused_and_not_tried_ag
     assert_eq!(tried(), 1, "{}", running.log());
     assert_eq!(running.stop(), Some(0));
 
-    // It is named, and costs nothing any more.
+    // It is reported by name, and costs nothing further.
     let running = room.start_with(&environment);
     deliver(&room, "evil", 2);
     let decision = room.await_decision("evil 2");
@@ -72,7 +72,7 @@ fn a_component_that_needs_too_much_memory_to_compile_is_refused_and_not_tried_ag
     assert!(why.contains(refused), "{why}");
     assert_eq!(tried(), 1, "{}", running.log());
 
-    // Saved while the service runs, another one of its kind leaves the others served.
+    // A similar one saved while the service runs does not stop the other rules.
     room.write(EVIL, bombs::loops(20_001, 20_000));
     deliver(&room, "victim", 3);
     room.await_decision("victim 3");
@@ -80,7 +80,7 @@ fn a_component_that_needs_too_much_memory_to_compile_is_refused_and_not_tried_ag
     assert_eq!(running.stop(), Some(0));
 }
 
-/// How often a component was compiled, over all starts: the log is appended to.
+/// Returns how often a component was compiled, over all starts: the log is appended to.
 fn running_count(room: &Room) -> usize {
     let log = std::fs::read_to_string(room.path().join("run.log")).unwrap_or_default();
     log.matches("compiling in a child process").count()
@@ -103,18 +103,18 @@ fn a_component_that_takes_too_long_to_compile_is_refused_until_the_limit_is_rais
     }
     room.write("postroom.toml", config.replace("\"30s\"", "\"10m\""));
     let said = both(&room.postroom(&["check"]));
-    // It is compiled now, and no rule.
+    // It is compiled now, but is not a rule.
     assert!(said.contains("this is not a rule"), "{said}");
 }
 
-/// Whether a process exists and has not ended.
+/// Returns whether a process exists and has not ended.
 fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-/// The children of a process, whichever of its threads started them.
+/// Returns the children of a process, whichever of its threads started them.
 fn children(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
     let lists = tasks
@@ -153,7 +153,7 @@ fn a_service_that_is_killed_takes_its_compiler_with_it() {
         .any(|compiler| is_alive(*compiler))));
 }
 
-/// A script that holds 12 MiB, and marks its tickets.
+/// Returns a script that holds 12 MiB, and marks its tickets.
 fn holding(word: &str) -> String {
     format!(
         "const held = \"x\".repeat(12 << 20);\nexport function decide() {{\n  return held && ticket({{ queue: \"{word}\" }});\n}}\n"
@@ -178,7 +178,7 @@ fn what_loaded_rules_hold_is_limited_and_versions_take_the_place_of_earlier_ones
     }
     let running = room.start();
     deliver(&room, "evil", 1);
-    // The first one decides; the second one is refused with the figures, and the tenant next door is served.
+    // The first one decides; the second one is refused with the figures, and the other tenant's rules run.
     let decision = room.await_decision("evil 1");
     assert_eq!(decision["actions"][0]["queue"], "first");
     let refused = "rules/b.js: needs 12.";
@@ -195,7 +195,7 @@ fn what_loaded_rules_hold_is_limited_and_versions_take_the_place_of_earlier_ones
         room.await_decision("victim 1")["actions"][0]["queue"],
         "served"
     );
-    // However often it is saved, only what serves counts.
+    // However often it is saved, only the live version counts.
     for number in 2..=6 {
         room.write("rules/a.js", holding(&format!("version {number}")));
         running.await_log(&format!("generation={number}"));
@@ -203,7 +203,7 @@ fn what_loaded_rules_hold_is_limited_and_versions_take_the_place_of_earlier_ones
         let decision = room.await_decision(&format!("evil {number}"));
         assert_eq!(decision["actions"][0]["queue"], format!("version {number}"));
     }
-    // What the first one gives up, the second one may have.
+    // The memory that the first one releases is available to the second.
     room.write("rules/a.js", "export function decide() {}\n");
     running.await_log("generation=7");
     room.write("rules/b.js", holding("second"));

@@ -1,4 +1,5 @@
-//! Killed at every named point of the line: nothing lost, nothing twice, acknowledged on the server, the ledger balanced.
+//! Kills at every crash point of the line: nothing lost, nothing duplicated, acknowledged on the server, the ledger
+//! balanced.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +8,8 @@ use postroom_stand::{Stand, wait_for};
 
 const MAILS: usize = 3;
 
-/// Three mails that each become a ticket, a webhook and an answer by SMTP; the process dies at the point, first under
-/// `run --once`, then, with three more, under `run`.
+/// Delivers three mails that each become a ticket, a webhook and a reply by SMTP; the process dies at the point, first
+/// under `run --once`, then, with three more, under `run`.
 fn killed_at(point: &str) {
     let stand = Stand::shared().expect("the test stand");
     let room = Room::new(stand, &["standard"]);
@@ -55,7 +56,7 @@ fn check(room: &Room, person: &str, mails: usize, point: &str) {
     assert_eq!(room.count("INBOX"), 0, "after {point}");
     assert_eq!(room.count("Processed"), mails, "after {point}");
     assert_eq!(room.posted_once(), mails, "after {point}");
-    // An answer sent twice carries one Message-ID, by which it is known as one.
+    // A reply sent twice has one Message-ID, which identifies it.
     let sent = room.stand.smtp().received();
     let answers: BTreeSet<String> = sent
         .iter()
@@ -134,13 +135,13 @@ fn a_mail_that_kills_the_process_each_time_is_set_aside() {
     room.assert_balanced(1);
 }
 
-/// Mailboxes of tenants beside each other, and how many innocent mails each has.
+/// The number of mailboxes, each of another tenant, and of innocent mails in each.
 const MAILBOXES: usize = 8;
 const INNOCENT: usize = 4;
-/// Deaths of the process, of which a guilty mail needs no more.
+/// The most deaths of the process that a guilty mail may cause.
 const DEATHS: usize = 9;
 
-/// Eight tenants, each with a spool of its own.
+/// Returns a room with eight tenants, each with its own spool.
 fn many_mailboxes() -> Room<'static> {
     let room = Room::bare(Stand::shared().expect("the test stand"));
     let mut config = String::from("data_dir = \"data\"\n");
@@ -183,7 +184,7 @@ fn a_mail_that_kills_is_set_aside_and_takes_no_innocent_of_another_tenant_with_i
     let rows = room.rows(&["quarantine", "list"]);
     assert_eq!(rows.len(), 1, "{rows:#?}");
     assert_eq!(rows[0]["mailbox"], "m3");
-    // Who sent it, and what about, was read from its headers alone.
+    // Sender and subject were read from the headers alone.
     assert_eq!(rows[0]["subject"], "guilty", "{rows:#?}");
     assert!(
         rows[0]["from"].to_string().contains("eve@t3.example"),
@@ -233,7 +234,7 @@ fn a_removed_lock_file_lets_no_second_service_in() {
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .filter(|name| name.starts_with("postroom.sqlite-"))
         .collect();
-    // Listings have opened it beside the service; the service alone leaves none behind.
+    // Listings opened it while the service ran; the service alone leaves none behind.
     let sizes = left
         .iter()
         .filter(|name| name.ends_with("-wal"))

@@ -1,4 +1,4 @@
-//! `postroom dev` on a terminal: what it shows of saves and mails, in `tests/cases/dev`, and that it serves as `run` does.
+//! `postroom dev` on a terminal: what it shows of saves and mails, in `tests/cases/dev`, and that it serves like `run`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use postroom_stand::{Stand, wait_for};
 use serde::Deserialize;
 
 const RULE: &str = "rules/first.js";
-/// With `UPDATE=1` a step is over when nothing was shown for so long.
+/// With `UPDATE=1` a step is over when nothing was shown for this long.
 const SETTLED: Duration = Duration::from_millis(1000);
 
 fn stand() -> &'static Stand {
@@ -18,7 +18,7 @@ fn stand() -> &'static Stand {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// What it is there for; for whoever reads a failure.
+    /// The purpose of the case, for a reader of a failure.
     about: String,
     #[serde(default = "usual_columns")]
     columns: u16,
@@ -36,7 +36,7 @@ fn yes() -> bool {
     true
 }
 
-/// Where `postroom dev` shows what it shows.
+/// The place where `postroom dev` writes its view.
 enum Shown<'r, 's> {
     Terminal(Terminal),
     Pipe(Session<'r, 's>),
@@ -53,7 +53,7 @@ impl Shown<'_, '_> {
     }
 }
 
-/// Every save and mail of a case shows what its `screen.txt` says; none of it is wider than the terminal.
+/// Every save and mail of a case shows the text of its `screen.txt`, and no line is wider than the terminal.
 #[test]
 fn each_case_shows_its_screen() {
     let update = std::env::var_os("UPDATE").is_some();
@@ -66,7 +66,7 @@ fn each_case_shows_its_screen() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// The screen in the manual is the one of the case `save`.
+/// The screen in the manual is that of the case `save`.
 #[test]
 fn the_manual_shows_a_true_screen() {
     let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
@@ -115,7 +115,7 @@ fn run(folder: &Path, update: bool) -> Result<(), String> {
         .split("\n\n=== ")
         .enumerate()
         .map(|(number, part)| {
-            // The first line of the others names their step.
+            // The first line of later steps names the step.
             match number {
                 0 => part,
                 _ => part.split_once('\n').map_or("", |(_, part)| part),
@@ -165,7 +165,7 @@ fn run(folder: &Path, update: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// What is shown more, once nothing more comes.
+/// Returns the further output, once no more comes.
 fn settled(shown: &Shown<'_, '_>, so_far: &str) -> String {
     let mut last = shown.text();
     loop {
@@ -203,7 +203,7 @@ fn in_order(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Times of the day and how long something took are other ones each time.
+/// Replaces times of day and durations, which differ each time.
 fn normal(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
@@ -231,7 +231,7 @@ fn normal(text: &str) -> String {
     out.trim_end().to_owned()
 }
 
-/// A room with one spool mailbox, whose rule says this, and with so many recorded mails.
+/// Returns a room with one spool mailbox with this rule, and with this many recorded mails.
 fn spooled(rule: &str, recorded: usize) -> Room<'static> {
     let room = Room::bare(stand());
     room.write(
@@ -256,7 +256,7 @@ fn queueing(queue: &str) -> String {
     format!("export function decide(mail) {{\n  return ticket({{ queue: \"{queue}\" }});\n}}\n")
 }
 
-/// A rule that never comes to an end.
+/// A rule that never ends.
 const ENDLESS: &str = "export function decide(mail) {\n  for (;;) {}\n}\n";
 
 fn save(room: &Room<'_>, rule: &str) {
@@ -288,7 +288,8 @@ fn on_terminal(room: &Room<'_>, args: &[&str]) -> Terminal {
     terminal
 }
 
-/// The replay of a rule that hangs on every mail ends with its time, and the save is live; with time enough all are replayed.
+/// The replay of a rule that hangs on every mail ends after its time, and the save goes live; with enough time all mails
+/// are replayed.
 #[test]
 fn a_slow_rule_keeps_no_save_from_going_live() {
     let room = spooled(&queueing("one"), 20);
@@ -310,14 +311,14 @@ fn a_slow_rule_keeps_no_save_from_going_live() {
     terminal.await_text("20 new failures");
     terminal.await_text("the last 20 mails, compared with generation 3");
     terminal.await_text("live  generation 4,");
-    // Twenty strikes would be enough to send it back: those of a rehearsal are not counted on what serves.
+    // Twenty failures would be enough to roll it back, but those of a rehearsal do not count against the live version.
     drop_in(&room, 0);
     terminal.await_text("trouble  rules/first.js: deadline");
     terminal.interrupt();
     assert!(terminal.end().success(), "{}", terminal.text());
 }
 
-/// A replay of the last mails is no replay of all, and only of the mailboxes that are named.
+/// A replay covers only the last mails, and only those of the named mailboxes.
 #[test]
 fn so_many_mails_are_replayed_as_are_asked_for() {
     let room = spooled(&queueing("one"), 9);
@@ -352,7 +353,7 @@ fn a_resized_terminal_is_written_as_wide_as_it_is_now() {
         let queue =
             format!("{number} and a name that is far too long for most terminals there are");
         save(&room, &queueing(&queue));
-        // As much as the narrowest shows of it.
+        // As much of it as the narrowest terminal shows.
         terminal.await_times("    live  generation", number + 2);
         drop_in(&room, number);
         let shown = if columns == 20 { "ticket" } else { "flow" };
@@ -385,7 +386,7 @@ fn colours_are_for_terminals_whose_owner_wants_them() {
     assert!(!terminal.raw().contains(&0x1b), "{}", terminal.text());
 }
 
-/// Whoever stops the terminal to read stops no mail, and misses none of the view.
+/// Stopping the terminal to read stops no mail, and nothing is missing from the view.
 #[test]
 fn a_terminal_that_takes_nothing_holds_no_mail_up() {
     const CTRL_S: u8 = 0x13;
@@ -421,7 +422,7 @@ fn one_service_at_a_time_and_the_hint_what_works_beside_it() {
     assert!(room.postroom(&["replay"]).status.success());
 }
 
-/// Another process rolls a rule back; a rule that fails too often is sent back: both are told.
+/// A rollback by another process and an automatic rollback are both shown.
 #[test]
 fn what_goes_back_is_told() {
     let room = spooled(&queueing("one"), 2);
@@ -444,7 +445,7 @@ fn what_goes_back_is_told() {
     assert!(terminal.overlong().is_empty(), "{:#?}", terminal.overlong());
 }
 
-/// What `run` writes to its log stands in the view, as wide as the terminal, and a save goes its way.
+/// The log lines of `run` are shown in the view, as wide as the terminal, and a save works as usual.
 #[test]
 fn troubles_of_mailboxes_are_shown_and_do_not_garble_the_rest() {
     let room = Room::bare(stand());

@@ -1,4 +1,4 @@
-//! The example rule in JavaScript, Rust and Python: built, run, and the same in all three.
+//! The example rule in JavaScript, Rust and Python: built and run, with the same results in all three.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use postroom_e2e::{Room, root};
 use postroom_stand::Stand;
 use serde_json::Value;
 
-/// The mails of the example and what is expected of them.
+/// Returns the mails of the example and the expected results.
 fn mails() -> Vec<(String, Value)> {
     let folder = root().join("examples/rules/cases");
     let mut mails: Vec<(String, Value)> = std::fs::read_dir(&folder)
@@ -35,7 +35,7 @@ fn decides_every_case(room: &Room, rule: &Path) {
     }
 }
 
-/// What is expected is there; the host may have filled in more (a ticket's body, say).
+/// Checks that the expected values are present; the host may have filled in more (a ticket's body, for example).
 fn assert_covers(found: &Value, expected: &Value, mail: &str) {
     match (found, expected) {
         (Value::Object(found), Value::Object(expected)) => {

@@ -1,4 +1,4 @@
-//! Tenants beside each other: a busy rule slows no other client's mail, and a budget of mails a minute holds back only its own.
+//! Several tenants: a busy rule slows no other client's mail, and a budget of mails a minute holds back only its own.
 
 use postroom_e2e::{PATIENCE, Room, mail};
 use postroom_stand::{Stand, wait_for};
@@ -8,7 +8,7 @@ const BURNS: &str = "export function decide() { while (true) {} }\n";
 const HELD: &str = "mail is held back by the tenant's mails_per_minute";
 const FREE: &str = "all mail that was held back by mails_per_minute is decided";
 
-/// Two tenants, each with a spool of its own: `acme` in the folder `acme`, and `quiet`.
+/// Returns a room with two tenants, each with its own spool: `acme` in the folder `acme`, and `quiet`.
 fn room(limits: &str) -> Room<'static> {
     let room = Room::bare(Stand::shared().expect("the test stand"));
     configure(&room, limits);
@@ -17,7 +17,7 @@ fn room(limits: &str) -> Room<'static> {
 }
 
 fn configure(room: &Room, acme: &str) {
-    // Else the rule would be switched off before long.
+    // Otherwise the rule would soon be switched off.
     let mut config = format!(
         "data_dir = \"data\"\n[limits]\nstrikes = 0\n[tenants.quiet]\n[tenants.acme]\n{acme}\n"
     );
@@ -55,9 +55,9 @@ fn a_tenant_that_burns_all_its_time_lets_another_one_pass() {
     room.await_any_decision();
     room.write("quiet/1.eml", mail("Quiet", "Please."));
     room.await_decision("Quiet");
-    // Fifteen seconds of it on one slot, which it does not wait for.
+    // It takes fifteen seconds on one slot, which the other tenant does not wait for.
     assert!(ledger(&room, "acme")["pending"].as_u64() > Some(0));
-    // What is decided is committed meanwhile, and neither the stop waits for the rest nor is it lost.
+    // Decided mail is committed meanwhile; the stop does not wait for the rest, which is not lost.
     assert_eq!(running.stop(), Some(0));
     let row = ledger(&room, "acme");
     assert!(
@@ -89,7 +89,7 @@ fn mail_over_the_budget_waits_in_the_journal_and_no_other_tenant_with_it() {
     assert!(wait_for(PATIENCE, || ledger(&room, "acme")["tickets"]
         .as_u64()
         >= Some(2)));
-    // All five are safe in the journal, so the folder may be emptied of what is decided only.
+    // All five are safe in the journal; only decided mail may be removed from the folder.
     let row = ledger(&room, "acme");
     assert_eq!(row["seen"], 5);
     assert!(row["pending"].as_u64() >= Some(2), "{row}");
@@ -97,7 +97,7 @@ fn mail_over_the_budget_waits_in_the_journal_and_no_other_tenant_with_it() {
     assert_eq!(running.stop(), Some(0));
     room.assert_balanced(6);
 
-    // Without the budget the rest is decided, in the order in which it came.
+    // Without the budget the rest is decided, in the order of arrival.
     configure(&room, "");
     room.once();
     let acme = room.rows(&["decisions", "--mailbox", "acme"]);

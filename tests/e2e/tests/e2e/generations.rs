@@ -1,4 +1,5 @@
-//! Every set of rules that went live has a number, and there is a way back: by hand, and by itself when a rule fails too often.
+//! Generations: every set of rules that went live has a number, and can be rolled back, by hand or automatically when a
+//! rule fails too often.
 
 use postroom_e2e::{PATIENCE, Room, Running, both, mail, mail_from};
 use postroom_stand::{Stand, wait_for};
@@ -11,12 +12,12 @@ fn stand() -> &'static Stand {
     Stand::shared().expect("the test stand")
 }
 
-/// A rule that marks its tickets with a word, and throws on mails that say so.
+/// Returns a rule that marks its tickets with a word, and throws on mails that request it.
 fn marking(word: &str) -> String {
     format!("export function decide(mail) {{\n  return ticket({{ queue: \"{word}\" }});\n}}\n")
 }
 
-/// The same with a fault in its second line.
+/// Returns the same rule with a fault in its second line.
 fn faulty(word: &str) -> String {
     format!(
         "export function decide(mail) {{\n  if (mail.subject.startsWith(\"bad\")) mail.nothing.there;\n  return ticket({{ queue: \"{word}\" }});\n}}\n"
@@ -33,7 +34,7 @@ fn started(rule: &str, more: &str) -> (Room<'static>, Running) {
     (room, running)
 }
 
-/// A mail of a sender of its own.
+/// Returns a mail from a new sender.
 fn from_somebody(subject: &str) -> String {
     let domain = subject.replace(' ', "-");
     mail_from(&format!("Ann <ann@{domain}.example>"), subject, "…", "")
@@ -133,7 +134,7 @@ fn a_rollback_takes_effect_beside_the_service_and_holds_until_the_file_changes()
     assert_eq!(back["actions"][0]["queue"], "one");
     assert_eq!(back["generation"], 3);
 
-    // What is there to see of it.
+    // The rollback is visible in the listings.
     let list = room.rows(&["rules", "list"]);
     let story: Vec<_> = list
         .iter()
@@ -164,7 +165,7 @@ fn a_rollback_takes_effect_beside_the_service_and_holds_until_the_file_changes()
         "{diff}"
     );
 
-    // Over a restart too.
+    // After a restart as well.
     assert_eq!(running.stop(), Some(0));
     let running = room.start();
     let back = decided(&room, "after the restart");
@@ -174,7 +175,7 @@ fn a_rollback_takes_effect_beside_the_service_and_holds_until_the_file_changes()
     room.write(RULE, marking("three"));
     await_generation(&room, 4);
     assert_eq!(queue_of(&room, "changed"), "three");
-    // The file is what counts again, and what was refused may come back.
+    // The file counts again, and the refused version may return.
     room.write(RULE, marking("two"));
     await_generation(&room, 5);
     assert_eq!(queue_of(&room, "and back"), "two");
@@ -268,7 +269,7 @@ fn a_rule_that_fails_too_often_goes_back_with_one_alert_until_it_is_mended() {
         String::from_utf8_lossy(&post.body).contains(ALERT_KEY)
     })));
 
-    // Over a restart too; the same text is not tried again.
+    // After a restart as well; the same text is not tried again.
     assert_eq!(running.stop(), Some(0));
     let running = room.start();
     assert_eq!(queue_of(&room, "bad 7"), "one");
@@ -281,7 +282,7 @@ fn a_rule_that_fails_too_often_goes_back_with_one_alert_until_it_is_mended() {
     room.assert_balanced(10);
 }
 
-/// Whoever finds a mail on which a rule fails must not be able to switch it off.
+/// Somebody who finds a mail on which a rule fails must not be able to switch the rule off.
 #[test]
 fn a_rule_without_a_version_before_stays_and_one_alert_reports_it() {
     let (room, running) = started(&faulty("one"), "\n[limits]\nstrikes = 2\nstrikes_of = 3\n");
@@ -292,7 +293,7 @@ fn a_rule_without_a_version_before_stays_and_one_alert_reports_it() {
     }
     assert_eq!(queue_of(&room, "good 1"), "one");
     assert_eq!(alerts(&room), [("firing".to_owned(), 1)]);
-    // Nor does a restart switch it off or tell of it again.
+    // A restart neither switches it off nor reports it again.
     assert_eq!(running.stop(), Some(0));
     let running = room.start();
     decided(&room, "bad 5");
@@ -311,7 +312,7 @@ fn many_mails_of_one_sender_send_no_rule_back() {
     running.await_log("generation=2");
     for number in 1..=6 {
         let subject = format!("bad {number}");
-        // Another address each time, and one mail without any.
+        // A different address each time, and one mail without any.
         let from = match number {
             6 => "nobody".to_owned(),
             number => format!("Eve <eve{number}@evil.example>"),
@@ -379,7 +380,7 @@ fn so_many_generations_are_kept_as_the_configuration_says() {
     assert_eq!(numbers(), [3, 2]);
     let gone = room.postroom(&["rules", "show", "1"]);
     assert!(!gone.status.success(), "{}", both(&gone));
-    // The way back does not depend on how many are kept, and takes none away.
+    // A rollback does not depend on how many generations are kept, and removes none.
     room.ok(&["rules", "rollback"]);
     assert_eq!(numbers(), [4, 3, 2]);
 }
@@ -403,7 +404,7 @@ fn check_warns_of_a_file_whose_version_is_refused() {
     assert!(!check().contains("was "), "{}", check());
     room.ok(&["rules", "rollback"]);
     assert!(check().contains(refused), "{}", check());
-    // Beside the service that holds the store, too.
+    // Works while a service holds the store as well.
     let running = room.start();
     assert!(check().contains(refused), "{}", check());
     assert_eq!(running.stop(), Some(0));

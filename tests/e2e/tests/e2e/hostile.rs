@@ -1,4 +1,5 @@
-//! Hostile rules in the real line, all at once: each mail falls to the next rule and at last to `fallback`, and the line goes on.
+//! Hostile rules in the real line, all at once: each mail goes to the next rule and finally to `fallback`, and the line
+//! keeps running.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,10 +11,10 @@ use serde_json::Value;
 
 use crate::bombs;
 
-/// Longer than the default: what is meant to end otherwise must not end for want of a processor.
+/// A longer time limit than the default: a rule that should end for another reason must not time out on a busy machine.
 const CONFIG: &str = "data_dir = \"data\"\n[limits]\ntime = \"1s\"\n";
 
-/// The longest refusal: 4 KiB that the rule wrote, and our own words.
+/// The longest refusal: 4 KiB written by the rule, and our own text.
 const MOST_MESSAGE: usize = 5 << 10;
 
 /// One hostile rule with its own tenant and spool mailbox.
@@ -21,7 +22,7 @@ struct Case {
     name: String,
     /// The rule's file, relative to the room.
     rule: String,
-    /// What the rule's file holds, and all that it imports before it, relative to the room.
+    /// The content of the rule's file, and before it all files that it imports, relative to the room.
     files: Vec<(String, Vec<u8>)>,
     expected: Value,
 }
@@ -33,7 +34,7 @@ impl Case {
         }
     }
 
-    /// A tenant and a spool mailbox for this case alone.
+    /// Returns a tenant and a spool mailbox for this case alone.
     fn config(&self) -> String {
         let Case { name, rule, .. } = self;
         let mut granted = String::new();
@@ -50,7 +51,7 @@ impl Case {
         )
     }
 
-    /// The folder that its files lie in.
+    /// Returns the folder of its files.
     fn folder(&self) -> &str {
         self.rule.rsplit_once('/').map_or("", |(folder, _)| folder)
     }
@@ -95,10 +96,10 @@ fn every_hostile_rule_costs_its_mails_nothing() {
     room.assert_balanced(2 * cases.len() as u64 + 2);
 }
 
-/// What nobody but the victim may ever see.
+/// A text that nobody but the victim may ever see.
 const SECRET: &str = "secret-of-the-victim";
 
-/// Makes a tenant with something of everything that can be looked up, and answers its configuration.
+/// Creates a tenant with something of everything that can be looked up, and returns its configuration.
 fn next_door(room: &Room) -> String {
     let rule = format!(
         r#"export function decide(mail) {{
@@ -122,7 +123,7 @@ fn next_door(room: &Room) -> String {
     for subject in ["ticket", "alert"] {
         room.write(&format!("spool/victim/{subject}.eml"), mail(subject, "…"));
     }
-    // It has them before anybody looks.
+    // The tenant has them before any rule looks.
     room.once();
     let items = room.items();
     assert_eq!(items.len(), 2, "{items:?}");
@@ -156,7 +157,7 @@ fn what_a_rule_remembers_in_all_is_limited_by_the_configuration() {
     }
     room.write("postroom.toml", config);
     room.once();
-    // Each mail is one more to remember; which of them is the third, the spool says.
+    // Each mail stores one more key; the order in the spool determines which is the third.
     for (name, refused) in [("wide", 0), ("keys", 1), ("bytes", 1)] {
         let decisions = (1..=3).map(|number| room.decision(&format!("{name} {number}")));
         let over: Vec<Value> = decisions.filter(|it| it["rule"] == "fallback").collect();
@@ -299,7 +300,7 @@ fn a_hostile_rule_leaves_the_mail_to_the_next_one() {
 
 #[test]
 fn limits_come_from_the_configuration_and_are_obeyed_and_violated() {
-    /// A rule that needs something, the limit it is within and the one it is beyond, and the trouble that is then.
+    /// A rule that needs something, a limit that suffices and one that does not, and the resulting trouble.
     struct Limit {
         key: &'static str,
         rule: &'static str,
@@ -340,7 +341,7 @@ fn limits_come_from_the_configuration_and_are_obeyed_and_violated() {
         );
         room.write(&format!("rules/{key}.js"), rule);
         for (way, value) in [("wide", limit.wide), ("strict", limit.strict)] {
-            // Nothing but the limit in question may be what ends the rule.
+            // Only the limit in question may end the rule.
             let time = if key == "time" {
                 ""
             } else {
@@ -436,7 +437,7 @@ fn judge(case: &Case, decision: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a rule that does not load is refused for the reason it should be, and its place told.
+/// Checks that a rule that does not load is refused for the right reason, with its position.
 fn judge_refusal(case: &Case, message: &str) -> Result<(), String> {
     let expected = &case.expected;
     let load = text(&expected["load"]);
@@ -461,7 +462,7 @@ fn judge_refusal(case: &Case, message: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What a load error of this kind says.
+/// Returns the text of a load error of this kind.
 fn words(load: &str) -> &'static str {
     match load {
         "init-deadline" => "its start took longer",
@@ -550,7 +551,7 @@ fn components(room: &Room) -> Vec<Case> {
         .collect()
 }
 
-/// A component that is generated, if it is one.
+/// Returns a generated component, if the case has one.
 fn bomb(expected: &Value) -> Option<Vec<u8>> {
     let bomb = expected.as_object()?;
     let number = |key: &str| {
@@ -568,7 +569,7 @@ fn bomb(expected: &Value) -> Option<Vec<u8>> {
     })
 }
 
-/// The component that `plugin build` makes of a core module.
+/// Returns the component that `plugin build` makes of a core module.
 fn built(room: &Room, core: &Path) -> Vec<u8> {
     room.ok(&[
         "plugin",
@@ -580,7 +581,7 @@ fn built(room: &Room, core: &Path) -> Vec<u8> {
     std::fs::read(room.path().join("built.wasm")).expect("a component")
 }
 
-/// All files of a folder and those below it, by their paths within.
+/// Returns all files of a folder and its subfolders, by relative path.
 fn files_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {

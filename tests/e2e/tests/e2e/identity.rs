@@ -1,4 +1,4 @@
-//! What leaves the house is named after the mail: over restores, lost databases and repeated alarms.
+//! Identities of deliveries come from the mail: over restores, lost databases and repeated alarms.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The ids of what the sink was sent, and the Message-IDs of the answers to a person.
+/// Returns the ids that the sink received, and the Message-IDs of the replies to a person.
 fn left(room: &Room) -> BTreeSet<String> {
     let posted = room.posted();
     let ids = posted.iter().filter_map(|it| it.header("webhook-id"));
@@ -155,7 +155,7 @@ fn a_clock_that_leapt_drops_no_raw_mail() {
         let count = conn.query_row("SELECT count(*) FROM raw", [], |row| row.get(0));
         count.unwrap_or(0_i64)
     };
-    // As if the clock were 400 days ahead of everything that is known.
+    // As if the clock were 400 days ahead of every known time.
     change(
         "UPDATE journal SET received_ms = received_ms - 34560000000; DELETE FROM state WHERE name = 'clock'",
     );
@@ -163,7 +163,7 @@ fn a_clock_that_leapt_drops_no_raw_mail() {
     running.await_log("no raw mail is dropped until it has run for a day");
     assert_eq!(running.stop(), Some(0));
     assert_eq!(raw(), 1);
-    // The same age, and a clock that was confirmed a moment ago.
+    // The same age, with a clock that was confirmed just now.
     change("INSERT OR REPLACE INTO state (name, value) VALUES ('clock', unixepoch() * 1000)");
     let running = room.start();
     running.await_log("purged raw mail older than keep_raw");

@@ -1,4 +1,4 @@
-//! What a rule remembers and looks up, over a batch that is decided several mails at a time: as if it were one by one.
+//! `kv` and lookups in a batch that is decided several mails at a time: the results are as if they were decided one by one.
 
 use postroom_e2e::{Room, mail, mail_from};
 use postroom_stand::Stand;
@@ -21,7 +21,7 @@ fn room(grants: &str, rules: &[(&str, &str)]) -> Room<'static> {
     room
 }
 
-/// In the order in which they are decided.
+/// Delivers mails in the order in which they are decided.
 fn drop_in(room: &Room, mails: impl IntoIterator<Item = String>) {
     for (number, mail) in (100..).zip(mails) {
         room.write(&format!("spool/{number}.eml"), mail);
@@ -56,7 +56,7 @@ fn a_rule_writes_with_its_decision_and_only_then() {
         ("nonsense", "second saw throws"),
         ("c", "first saw b"),
         ("passes", "second saw nonsense"),
-        // A pass is a decision: what it wrote counts.
+        // A pass is a decision: its writes count.
         ("d", "first saw passes"),
     ];
     drop_in(&room, mails.map(|(subject, _)| mail(subject, "…")));
@@ -69,7 +69,7 @@ fn a_rule_writes_with_its_decision_and_only_then() {
 
 #[test]
 fn a_full_memory_is_seen_as_it_is_when_the_mails_turn_comes() {
-    // Says nothing of its memory but whether there is room; every third mail makes some.
+    // Returns only whether there is room in its `kv`; every third mail frees some.
     let rule = r#"export function decide(mail, ctx) {
   const number = Number(mail.subject);
   if (number % 3 === 2) { ctx.kv.delete(String(number - 2)); return ignore("made room"); }
@@ -115,7 +115,7 @@ fn each_mail_of_a_batch_finds_the_tickets_and_alerts_of_those_before() {
     let of = |kind: &str| -> Vec<&Value> { items.iter().filter(|it| it["kind"] == kind).collect() };
     assert_eq!((of("ticket").len(), of("note").len()), (3, 15));
     for alert in of("alert") {
-        // Each was told of all before it.
+        // Each saw all mails before it.
         assert_eq!(alert["count"], 6, "{alert}");
         assert_eq!(alert["title"], "after 5", "{alert}");
     }
@@ -169,11 +169,11 @@ fn no_mail_of_a_batch_goes_without_the_rule_that_serves_when_its_turn_comes() {
     let config = config.replace("strikes = 0", "strikes = 5\nstrikes_of = 20");
     room.write("postroom.toml", config);
     let subject = |number: usize| match number {
-        // Four of the last twenty are not too many, however many are decided at once.
+        // Four failures in the last twenty are not too many, however many mails are decided at once.
         10..=13 | 60.. => format!("bad {number}"),
         _ => format!("good {number}"),
     };
-    // A version that held, for the faulty one to go back to.
+    // A good version, to which the faulty one can be rolled back.
     room.write("rules/faulty.js", "export function decide() {}\n");
     room.once();
     room.write("rules/faulty.js", faulty);

@@ -1,4 +1,4 @@
-//! The straight line: a mail goes from Dovecot to a ticket, a webhook and an answer.
+//! The straight line: a mail goes from Dovecot to a ticket, a webhook and a reply.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -131,7 +131,7 @@ fn a_reply_leaves_by_submission_and_machines_are_never_answered() {
     ] {
         room.deliver(mail_from(&machine, subject, "…", header));
     }
-    // A bounce: null sender at LMTP, and a DSN's look.
+    // A bounce: null sender at LMTP, and the form of a DSN.
     let bounce = mail_from(
         &machine,
         "Undelivered Mail Returned to Sender",
@@ -165,7 +165,7 @@ fn a_reply_leaves_by_submission_and_machines_are_never_answered() {
     assert!(mine(&room.user).is_empty(), "our own address was answered");
     room.assert_balanced(6);
 
-    // The answer to our answer finds its ticket by our Message-ID.
+    // The answer to our reply finds its ticket by our Message-ID.
     let ours = answer
         .lines()
         .find_map(|line| line.strip_prefix("Message-ID: "))
@@ -193,7 +193,7 @@ fn a_running_service_takes_mail_as_it_arrives_and_drains_on_ctrl_c() {
     let running = room.start();
     room.deliver(mail("one", "…"));
     room.await_decision("one");
-    // The service idles now: only IDLE can tell it of this one, the poll is ten minutes away.
+    // The service is in IDLE now: only IDLE can report this mail in time, since the next poll is ten minutes away.
     room.deliver(mail("two", "…"));
     room.await_decision("two");
     assert!(
@@ -226,7 +226,8 @@ fn the_reconciling_poll_finds_what_idle_missed() {
     room.await_decision("two");
 }
 
-/// A proxy to an IMAP port that swallows what the server says while the client idles: no news of new mail arrives.
+/// Returns a proxy to an IMAP port that drops what the server sends while the client is in IDLE, so that new mail is not
+/// reported.
 fn deaf_proxy(port: u16) -> u16 {
     use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream};
@@ -324,7 +325,7 @@ fn no_secret_and_no_token_is_in_the_log_or_the_store() {
     );
     assert!(secrets.len() > 2, "no token was issued");
     assert_eq!(stand.smtp().received().len(), 1, "no answer was sent");
-    // As they travel: within base64, at any of its three alignments.
+    // As they are sent: inside base64, at any of its three alignments.
     let plain = secrets.clone();
     for secret in &plain {
         for shift in 0..3 {

@@ -1,20 +1,20 @@
-//! Tenants load beside each other: rules that take long to load delay no start, no stop, no save and no mail of another tenant.
+//! Tenants load in parallel: rules that load slowly do not delay the start, stop, saves or mail of another tenant.
 
 use postroom_e2e::{PATIENCE, Room, Running, mail};
 use postroom_stand::{Stand, wait_for};
 
 /// A rule whose top level takes many seconds of computing time, and then decides.
 const SLOW: &str = "let n = 0;\nfor (let i = 0; i < 300000000; i++) n += i & 3;\nexport function decide(mail) {\n  return ticket({ queue: \"slow\" });\n}\n";
-/// A rule that never loads, and takes all of `init_time` for that.
+/// A rule that never loads, and takes all of `init_time` to fail.
 const ENDLESS: &str = "while (true) {}\nexport function decide() {}\n";
-/// What the log holds once the slow tenant's rule is live.
+/// The log text that shows that the slow tenant's rule is live.
 const SLOW_IS_LIVE: &str = "slow/rules/slow.js";
 
 fn quick(word: &str) -> String {
     format!("export function decide(mail) {{\n  return ticket({{ queue: \"{word}\" }});\n}}\n")
 }
 
-/// Two tenants, each with a spool of its own: `slow` with these rules, and `quick` with `rules/quick.js`.
+/// Returns a room with two tenants, each with its own spool: `slow` with these rules, and `quick` with `rules/quick.js`.
 fn room(slow_rules: &[&str], more: &str) -> Room<'static> {
     let room = Room::bare(Stand::shared().expect("the test stand"));
     let rules: Vec<String> = slow_rules.iter().map(|it| format!("{it:?}")).collect();
@@ -68,7 +68,7 @@ fn a_rule_that_loads_slowly_delays_no_start_no_mail_and_no_save_of_another_tenan
     assert!(!is_slow_live(), "{}", running.log());
     assert_held(&room, &running);
 
-    // Fetched and kept meanwhile, and decided by no other rule than its own.
+    // Fetched and kept meanwhile, and decided only by its own rule.
     assert_eq!(queue_of(&room, "slow at the start"), "slow");
     assert!(is_slow_live(), "{}", running.log());
     deliver(&room, "slow", "slow afterwards");
@@ -100,7 +100,7 @@ fn a_save_that_loads_slowly_delays_no_save_of_another_tenant() {
     running.await_log("generation=2");
     room.write("rules/quick.js", quick("three"));
     running.await_log("generation=3");
-    // The version that serves stays live until the new one is loaded.
+    // The live version stays until the new one is loaded.
     deliver(&room, "slow", "slow meanwhile");
     assert_eq!(queue_of(&room, "slow meanwhile"), "before");
     let live = running.lines("INFO", SLOW_IS_LIVE);

@@ -1,4 +1,5 @@
-//! `lookup` in the running program: a rule finds its tenant's people, things, tickets and alerts, also those of the mail before, and saved files are live.
+//! `lookup` in the running program: a rule finds its tenant's contacts, assets, tickets and alerts, including those of the
+//! previous mail, and saved files go live.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ every = "1s"
 rules = ["rules/acme.js"]
 "#;
 
-/// A room with contacts, an asset and one rule.
+/// Returns a room with contacts, an asset and one rule.
 fn room(rule: &str) -> Room<'static> {
     let room = Room::bare(Stand::shared().expect("the test stand"));
     room.write("postroom.toml", CONFIG);
@@ -38,7 +39,7 @@ fn room(rule: &str) -> Room<'static> {
 }
 
 fn drop_in(room: &Room, name: &str, raw: String) {
-    // As the spool wants it: whole when it appears under its name.
+    // As the spool requires: complete when it gets its name.
     room.write(&format!("spool/acme/.{name}"), raw);
     let dir = room.path().join("spool/acme");
     std::fs::rename(
@@ -69,7 +70,7 @@ fn a_rule_finds_what_its_tenant_has_and_what_it_asked_is_recorded() {
             mail_from("Ann <Ann@acme.example>", name, "…", ""),
         );
     };
-    // All in one batch: each sees what the one before made.
+    // All in one batch: each sees what the previous one made.
     for name in ["alert 1", "first", "second", "third"] {
         write(name);
     }
@@ -184,7 +185,7 @@ fn without_good_contacts_the_next_rule_decides() {
         "{}",
         both(&check)
     );
-    // One more than a rule may fail on: it is not sent back for what is not its fault.
+    // One more than the allowed failures: the rule is not rolled back for a failure that is not its own.
     let names = ["one", "two", "three", "four", "five", "six"];
     for name in names {
         drop_in(&room, name, mail(name, "…"));

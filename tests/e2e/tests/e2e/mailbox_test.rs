@@ -1,4 +1,4 @@
-//! `postroom mailbox test`: every step of a mailbox that works, and for one that does not the step, the reason and the cure.
+//! `postroom mailbox test`: every step of a working mailbox; for one that fails, the step, the reason and the help.
 
 use postroom_e2e::{PATIENCE, Room, both, mail};
 use postroom_stand::{AuthorityFailure, Endpoint, MAIL_SCOPE, OTHER_SCOPE, Only, Stand, wait_for};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const TEST: [&str; 3] = ["mailbox", "test", "support"];
 
-/// The steps that a test prints with `--json`, and its exit code.
+/// Returns the steps that a test prints with `--json`, and its exit code.
 fn tested(room: &Room, more: &[&str]) -> (Vec<Value>, Option<i32>) {
     let args = [&TEST, more, &["--json"]].concat();
     let output = room.postroom(&args);
@@ -25,7 +25,7 @@ fn names(steps: &[Value], part: &str) -> Vec<String> {
         .collect()
 }
 
-/// The one step that failed.
+/// Returns the one step that failed.
 fn failing(steps: &[Value]) -> &Value {
     let mut failed = steps.iter().filter(|step| step["ok"] == false);
     let first = failed.next().expect("a step that failed");
@@ -86,7 +86,7 @@ fn every_step_is_shown_beside_a_running_service_and_for_one_token() {
     assert_eq!(sent[0].to, ["ann@client.example"]);
     let text = String::from_utf8_lossy(&sent[0].data);
     assert!(text.contains("Auto-Submitted: auto-generated"), "{text}");
-    // The running service and both ways of the test share one token.
+    // The running service and both parts of the test share one token.
     assert_eq!(room.token_requests().len(), 1);
     assert_eq!(running.stop(), Some(0));
 }
@@ -135,7 +135,7 @@ fn the_failing_step_is_named_with_its_cure() {
             stand.client_id(),
         )
     };
-    // What is changed in a configuration that works, the step that fails then, and words of its advice.
+    // A change to a working configuration, the step that then fails, and words of its advice.
     let cases: &[(&str, String, &str, &[&str])] = &[
         (
             "host = \"localhost\"",
@@ -184,7 +184,7 @@ fn the_failing_step_is_named_with_its_cure() {
         for word in *words {
             assert!(advice.contains(word), "{word}: {advice}");
         }
-        // The way out is tried nevertheless.
+        // The outgoing is tested nevertheless.
         assert_eq!(
             names(&steps, "out").last().map(String::as_str),
             Some("authenticate")
@@ -211,7 +211,7 @@ fn the_failing_step_is_named_with_its_cure() {
         assert!(commands.contains(word), "{word}: {commands}");
     }
 
-    // A certificate of nobody that this machine trusts.
+    // A certificate of an authority that this machine does not trust.
     let room = Room::new(stand, &["standard"]);
     let config = room.config(&["standard"], "");
     let (_, rest) = config.split_once("[profiles.acme]").unwrap();
@@ -275,7 +275,7 @@ fn a_folder_is_tested_too_and_a_wrong_name_is_guessed() {
     );
     room.write("spool/one.eml", mail("one", "…"));
     let test = || room.ok(&["mailbox", "test", "drop"]);
-    // A file counts once it was left alone for a moment.
+    // A file counts once it was unchanged for a moment.
     assert!(
         wait_for(PATIENCE, || test().contains("1 mail\n")),
         "{}",

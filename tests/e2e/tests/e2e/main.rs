@@ -1,6 +1,6 @@
-//! End to end: the real binary on real servers. One module a slice of the line's promises.
+//! End-to-end tests: the real binary on real servers. Each module covers a part of the line's promises.
 
-// clippy.toml allows it in test functions; the helpers between them are tests too.
+// clippy.toml allows it in test functions, and the helpers between them are tests too.
 #![allow(clippy::unwrap_used)]
 
 mod auth_browser;

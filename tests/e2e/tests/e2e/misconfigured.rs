@@ -1,4 +1,4 @@
-//! A secret, key or certificate that cannot be had: the parts that need it say so and wait, every other client goes on.
+//! Missing secrets, keys and certificates: the parts that need them report it and wait, and every other client is served.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -11,7 +11,7 @@ fn room() -> Room<'static> {
     Room::bare(Stand::shared().expect("the test stand"))
 }
 
-/// A client with a folder, who is in no trouble.
+/// A client with a folder and no problem.
 const SOUND: &str = "[tenants.sound]\ndomains = [\"acme.example\"]\n[mailboxes.sound]\ntenant = \"sound\"\nprotocol = \"spool\"\npath = \"spool\"\nevery = \"1s\"\nrules = [\"rules/sound.js\", \"standard\"]\n";
 
 fn config(room: &Room, more: &str) {
@@ -25,7 +25,7 @@ fn config(room: &Room, more: &str) {
     );
 }
 
-/// A client whose mailbox signs in by `credential`, a line.
+/// Returns a client whose mailbox signs in with `credential`, a line.
 fn imap(name: &str, credential: &str) -> String {
     format!(
         "[tenants.{name}]\n[mailboxes.{name}]\ntenant = \"{name}\"\nprotocol = \"imap\"\nhost = \"localhost\"\nport = 9\ntls = \"implicit\"\naddress = \"{name}@acme.example\"\n{credential}\n"
@@ -38,7 +38,7 @@ fn profile(name: &str, secret: &str) -> String {
     )
 }
 
-/// The state of a mailbox as the ledger shows it to people.
+/// Returns the state of a mailbox as the ledger prints it for people.
 fn state(room: &Room, mailbox: &str) -> String {
     let ledger = room.ok(&["ledger"]);
     let line = ledger
@@ -180,7 +180,7 @@ fn a_missing_secret_stops_the_mailboxes_that_need_it_and_no_other() {
     );
     assert_eq!(running.stop(), Some(0));
 
-    // Whoever only looks needs no secret.
+    // Listings need no secret.
     let row = room.decision("served");
     let id = row["id"].to_string();
     for args in [
@@ -285,7 +285,7 @@ fn what_a_sink_or_an_outgoing_waits_for_waits_uncounted() {
         }
         assert_eq!(of("other")["state"], "delivered", "{rows:#?}");
     }
-    // The cure came.
+    // The secret is set now.
     room.set_env(MISSING, WEBHOOK_SECRET);
     room.postroom(&["run", "--once"]);
     let rows = room.rows(&["outbox"]);
@@ -333,7 +333,7 @@ fn a_vault_that_stays_shut_stops_who_needs_a_token() {
                 open(&room);
             }
             "garbled" => write(&room, "no key at all\n"),
-            // A vault in use, of which the key is gone.
+            // A vault in use whose key is gone.
             "missing" => room.write(&format!("data/vault/{}.sealed", "0".repeat(32)), "x"),
             _ => {}
         }
@@ -347,7 +347,7 @@ fn a_vault_that_stays_shut_stops_who_needs_a_token() {
         assert_eq!(room.decision("goes on")["outcome"], "ticket", "{kind}");
         let by_token = state(&room, "by-token");
         assert!(by_token.contains("misconfigured: "), "{kind}: {by_token}");
-        // Nobody listens there: it came as far as that.
+        // No server listens there, but the configuration was accepted.
         let by_password = state(&room, "by-password");
         assert!(
             by_password.contains("unreachable: "),

@@ -1,4 +1,5 @@
-//! Files that are none, or lead elsewhere, where a client or an admin can put them: nothing hangs, nothing is shown, the others go on.
+//! Paths that are not regular files, or lead elsewhere, where a client or an admin can put them: nothing hangs, nothing is
+//! revealed, and the others are served.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -9,11 +10,12 @@ use postroom_stand::Stand;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
-/// Memory that is written to, not addresses: of those a rule's engine reserves many gigabytes. An endless file takes it all.
+/// The limit of written memory, not of address space, of which a rule's engine reserves many gigabytes. An endless file
+/// uses all of it.
 const MEMORY_KIB: u64 = 1 << 20;
-/// What no log and no listing may show.
+/// A text that no log and no listing may contain.
 const SECRET: &str = "SECRET-OF-ANOTHER-CLIENT";
-/// Each is put where a case, a key or a secret belongs.
+/// Each is placed where a case, a key or a secret belongs.
 const ODD: [&str; 3] = ["zero", "pipe", "out"];
 
 struct Outside {
@@ -21,7 +23,7 @@ struct Outside {
 }
 
 impl Outside {
-    /// A file of somebody else, beside the room.
+    /// Creates another client's file outside of the room.
     fn new() -> Self {
         let dir = TempDir::with_prefix("postroom-outside-").unwrap();
         std::fs::write(dir.path().join("mail"), mail(SECRET, SECRET)).unwrap();
@@ -30,7 +32,7 @@ impl Outside {
         Self { dir }
     }
 
-    /// Makes something odd at a path; `out` links to the file `name` outside.
+    /// Creates one of these at a path; `out` links to the file `name` outside.
     fn place(&self, odd: &str, at: &Path, name: &str) {
         std::fs::create_dir_all(at.parent().unwrap()).unwrap();
         match odd {
@@ -45,7 +47,7 @@ fn room() -> Room<'static> {
     Room::bare(Stand::shared().expect("the test stand"))
 }
 
-/// Runs to an end by itself: neither hung nor out of memory.
+/// Runs a command, which must end by itself: neither hang nor run out of memory.
 fn bounded(room: &Room, args: &[&str]) -> Output {
     let script = format!("ulimit -d {MEMORY_KIB}; exec timeout -s KILL 60 \"$@\"");
     let command = room.command(args);
@@ -68,7 +70,7 @@ fn bounded(room: &Room, args: &[&str]) -> Output {
     output
 }
 
-/// A client whose rule must pass its tests, beside one without.
+/// Configures a client whose rule must pass its tests, and another one without.
 fn two_clients(room: &Room) {
     room.write(
         "rules/evil.js",
@@ -140,7 +142,7 @@ fn a_pipe_among_a_clients_cases_keeps_no_other_client_from_its_mail() {
     room.write("spool/acme/one.eml", mail("at the start", "first"));
     let running = room.start();
     room.await_decision("at the start");
-    // A save makes it look again.
+    // A save triggers a check.
     room.write(
         "rules/evil.js",
         "export function decide() { return null; }\n",

@@ -1,4 +1,4 @@
-//! Old mail: decided and listed, never answered, sent to no sink unless somebody asks for that.
+//! Old mail: decided and listed, never answered, and delivered to no sink unless somebody asks for it.
 
 use postroom_e2e::{Room, mail_from};
 use postroom_stand::Stand;
@@ -45,7 +45,7 @@ fn an_import_of_old_mail_answers_nobody_and_sends_nothing() {
     assert_eq!(decision["refused"][0]["reason"], "old mail");
     room.once();
     assert!(room.posted().is_empty() && room.sent().is_empty());
-    // What was held back is no change of the rules.
+    // An action that was held back is not a change of the rules.
     room.ok(&["replay"]);
 }
 

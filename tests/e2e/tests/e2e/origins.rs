@@ -1,4 +1,5 @@
-//! Which line decided: `rule try` and the recorded decision name the place in the rule's own files, as each case expects.
+//! The origin of a decision: `rule try` and the recorded decision name the position in the rule's own files, as each case
+//! expects.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,9 @@ struct Case {
     name: String,
     /// The rule's file, relative to the room.
     rule: String,
-    /// None for a rule that fails.
+    /// `None` for a rule that fails.
     outcome: Option<String>,
-    /// Innermost first; none when nothing is returned.
+    /// Innermost first; `None` if nothing is returned.
     path: Option<Vec<String>>,
 }
 
@@ -98,7 +99,7 @@ fn case(room: &Room, folder: &Path) -> Case {
     }
 }
 
-/// All of a folder's files, `expected.json` left out.
+/// Returns all files of a folder except `expected.json`.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -128,7 +129,7 @@ fn judge_try(case: &Case, tried: &Value) -> Result<(), String> {
     )
 }
 
-/// A mail that the rule passes, or fails on, is decided by `fallback`, which has no lines.
+/// Checks a decision. A mail that the rule passes or fails on is decided by `fallback`, which has no lines.
 fn judge_decision(case: &Case, decision: &Value) -> Result<(), String> {
     let path = case.path.as_deref().unwrap_or_default();
     let decides = case.outcome.as_deref().is_some_and(|it| it != "pass");
@@ -157,7 +158,7 @@ fn same(found: &Value, expected: &Value) -> Result<(), String> {
     }
 }
 
-/// The lines that `rule try` says for people.
+/// Returns the lines that `rule try` prints for people.
 fn words(case: &Case) -> Vec<String> {
     match (&case.outcome, case.path.as_deref()) {
         (None, _) => Vec::new(),

@@ -1,4 +1,4 @@
-//! Deliveries: clients beside each other, receivers that are down, entries that are refused, and what a person does about them.
+//! Deliveries: several clients, receivers that are down, refused entries, and manual intervention.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,10 +10,11 @@ use postroom_e2e::{PATIENCE, Room, mail};
 use postroom_stand::{Stand, WEBHOOK_SECRET, wait_for};
 use serde_json::Value;
 
-/// Far less than a receiver may take for its answer.
+/// Much shorter than the time a receiver has for its response.
 const SOON: Duration = Duration::from_secs(15);
 
-/// A receiver that answers one request after the other with these codes and tells of each; none after the last.
+/// Returns a receiver that responds to successive requests with these codes and reports each; it stops responding after the
+/// last.
 fn receiver(codes: &'static [u16]) -> (String, Receiver<u16>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -74,7 +75,7 @@ fn a_receiver_that_hangs_delays_no_other_clients_retry() {
         );
     }
     room.write("postroom.toml", config);
-    // More than are under way at a time.
+    // More than run at a time.
     for number in 0..6 {
         room.write(
             &format!("spool/slow/{number}.eml"),
@@ -91,7 +92,7 @@ fn a_receiver_that_hangs_delays_no_other_clients_retry() {
     drop(running);
 }
 
-/// What a [`Hook`] answers to the requests whose text contains `about`.
+/// The response of a [`Hook`] to requests whose text contains `about`.
 #[derive(Clone)]
 struct Answer {
     about: &'static str,
@@ -100,11 +101,11 @@ struct Answer {
     delay: Duration,
 }
 
-/// A receiver that answers as it is told, 204 unless told otherwise, and remembers what it was asked.
+/// A receiver that responds as configured, by default with 204, and records its requests.
 struct Hook {
     url: String,
     answers: Arc<Mutex<Vec<Answer>>>,
-    /// The code of each answer, and the request.
+    /// The code of each response, and the request.
     seen: Arc<Mutex<Vec<(u16, String)>>>,
 }
 
@@ -160,7 +161,7 @@ impl Hook {
         self.seen.lock().unwrap().len()
     }
 
-    /// What it took, in order.
+    /// Returns what it accepted, in order.
     fn taken(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         let taken = seen.iter().filter(|(code, _)| *code == 204);
@@ -168,7 +169,7 @@ impl Hook {
     }
 }
 
-/// A room whose tenants have a spool folder each and share one sink.
+/// Returns a room whose tenants have a spool folder each and share one sink.
 fn room(hook: &Hook, tenants: &[&str], limits: &str) -> Room<'static> {
     let room = Room::bare(Stand::shared().expect("the test stand"));
     room.write("secret", WEBHOOK_SECRET);
@@ -190,7 +191,7 @@ fn put(room: &Room, tenant: &str, subject: &str) {
     room.write(&file, mail(subject, "…"));
 }
 
-/// The outbox entry about a subject, once it is as wanted.
+/// Returns the outbox entry about a subject, once it meets a condition.
 fn await_entry(room: &Room, subject: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let mut found = None;
     let is_there = wait_for(PATIENCE, || {
@@ -207,7 +208,8 @@ fn await_entry(room: &Room, subject: &str, wanted: impl Fn(&Value) -> bool) -> V
     found.unwrap()
 }
 
-/// A receiver, or a proxy before it, that refuses everything for a while: nothing dies, nothing is lost, and the log has a few lines.
+/// Tests a receiver, or a proxy in front of it, that refuses everything for a while: no entry is dead, nothing is lost, and
+/// the log has a few lines.
 fn outage(code: u16) {
     let hook = Hook::start();
     let room = room(&hook, &["acme"], "");
@@ -222,7 +224,7 @@ fn outage(code: u16) {
     assert!(room.rows(&["outbox", "--state", "dead"]).is_empty());
     let waiting = room.rows(&["outbox", "--state", "waiting"]);
     assert_eq!(waiting.len(), 30);
-    // Of a proxy that refuses each item, the first few count.
+    // With a proxy that refuses each item, the first few count.
     let tries: u64 = waiting
         .iter()
         .map(|row| row["attempts"].as_u64().unwrap())
@@ -311,7 +313,7 @@ fn a_refused_entry_is_dropped_or_retried_beside_the_running_service() {
     assert_eq!(row["dropped_reason"], "typed in by hand");
     assert!(row["dropped_by"].is_string() && row["finished"].is_string());
 
-    // Its own time is in an hour.
+    // Its own next try is in an hour.
     hook.works();
     room.ok(&["outbox", "retry", &two["id"].to_string()]);
     let row = await_entry(&room, "poison two", |row| row["state"] == "delivered");
@@ -388,7 +390,7 @@ fn a_client_that_fills_its_share_of_the_outbox_waits_and_others_do_not() {
     let full = || room.ok(&["ledger"]).contains("outbox-full");
     assert!(wait_for(PATIENCE, full), "{}", room.ok(&["ledger"]));
     assert_eq!(running.lines("WARN", "outbox share full").len(), 1);
-    // Nothing is lost: what waits is in the journal.
+    // Nothing is lost: the waiting mail is in the journal.
     hook.works();
     assert!(
         wait_for(PATIENCE, || hook.taken().len() == 31),
@@ -408,7 +410,7 @@ fn once_lets_a_delivery_under_way_end() {
         about: "",
         code: 204,
         retry_after_secs: None,
-        // Beyond the time in which `--once` begins deliveries.
+        // Beyond the time in which `--once` starts deliveries.
         delay: Duration::from_secs(12),
     }];
     put(&room, "acme", "slow");

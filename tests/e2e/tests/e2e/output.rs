@@ -1,4 +1,4 @@
-//! What commands print: a reader that goes away ends none of them with a panic, and nothing from a mail steers a terminal.
+//! Output of commands: a reader that goes away causes no panic, and nothing from a mail controls a terminal.
 
 use std::process::{Command, Stdio};
 
@@ -11,7 +11,7 @@ fn room() -> Room<'static> {
 
 const CONFIG: &str = "[tenants.acme]\n[mailboxes.drop]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"spool\"\nrules = [\"rules/all.js\"]\n";
 
-/// Quarantines, and repeats whatever the subject holds wherever a rule can put text.
+/// Quarantines the mail, and repeats its subject wherever a rule can put text.
 const RULE: &str = r#"export function decide(mail) {
   console.log(mail.subject);
   if (mail.subject.startsWith("alert")) return alert({ key: mail.subject, state: "firing", summary: mail.subject });
@@ -20,7 +20,8 @@ const RULE: &str = r#"export function decide(mail) {
 }
 "#;
 
-/// What steers a terminal: ESC, BEL, C1's CSI, DEL, an override of direction, an isolate, a line separator, a zero-width space.
+/// Characters that control a terminal: ESC, BEL, C1's CSI, DEL, an override of direction, an isolate, a line separator, a
+/// zero-width space.
 const HIDDEN: &str = "\u{1b}[2J\u{7}\u{9b}31m\u{7f}\u{202e}\u{2066}\u{2028}\u{200b}";
 
 fn hostile_mail(word: &str) -> String {
@@ -78,7 +79,7 @@ fn no_listing_and_no_log_line_steers_a_terminal() {
         let out = room.postroom(command);
         assert_plain(&command.join(" "), &both(&out));
     }
-    // What is escaped means the same: no byte of the subject is lost to a script.
+    // Escaped text is lossless: a script gets every byte of the subject.
     let subjects: Vec<String> = room
         .rows(&["decisions"])
         .iter()
@@ -88,7 +89,7 @@ fn no_listing_and_no_log_line_steers_a_terminal() {
         subjects.iter().any(|it| it.contains('\u{202e}')),
         "{subjects:?}"
     );
-    // The bytes themselves are there for who asks for them.
+    // The raw bytes are available on request.
     let raw = room.postroom(&["quarantine", "show", &id, "--raw"]);
     assert!(raw.stdout.contains(&0x1b));
 }

@@ -1,4 +1,5 @@
-//! The recipes for rules (`examples/recipes`): each decides its mails as its cases say, and stands in the pages as it is.
+//! The recipes for rules (`examples/recipes`): each decides its mails as its cases expect, and the pages contain it
+//! unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ const PAGES: &[&str] = &[
     "docs/rule-recipes-monitoring.md",
     "docs/rule-recipes-office.md",
 ];
-/// Mails of a recipe at least: what raises it, what closes it, an odd one, and one that is none of its business.
+/// The fewest mails of a recipe: one that raises the alert, one that closes it, an odd one, and an unrelated one.
 const FEWEST_CASES: usize = 4;
 
 struct Case {
@@ -21,7 +22,7 @@ struct Case {
     expected: Value,
 }
 
-/// `NAME.js` and the mails of `NAME.cases`, by name.
+/// Returns `NAME.js` and the mails of `NAME.cases`, by name.
 fn recipes() -> BTreeMap<String, Vec<Case>> {
     let folder = root().join("examples/recipes");
     let recipes: BTreeMap<String, Vec<Case>> = files(&folder, "js")
@@ -64,7 +65,7 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The actions of a case, none for a mail that passes.
+/// Returns the actions of a case; none for a mail that passes.
 fn actions(case: &Case) -> &[Value] {
     case.expected["actions"]
         .as_array()
@@ -141,7 +142,7 @@ fn the_pages_show_each_recipe_as_it_is() {
     }
 }
 
-/// The fenced blocks of a language between a heading and the next.
+/// Returns the fenced blocks of a language between a heading and the next.
 fn blocks<'a>(page: &'a str, heading: &str, language: &str) -> Vec<&'a str> {
     let part = page.split_once(heading).unwrap().1;
     let part = part.split("\n## ").next().unwrap();
@@ -155,7 +156,7 @@ fn blocks<'a>(page: &'a str, heading: &str, language: &str) -> Vec<&'a str> {
     blocks
 }
 
-/// What `rule try` prints of the first rule stands in the page, but for time and memory.
+/// The page shows the output of `rule try` for the first rule, except for time and memory.
 #[test]
 fn the_first_rule_is_tried_as_the_page_shows_it() {
     let page = std::fs::read_to_string(root().join("docs/rules.md")).unwrap();

@@ -1,4 +1,4 @@
-//! The tables of `docs/reliability.md` are what `tests/hostile/promises` says. UPDATE=1 writes them.
+//! The tables of `docs/reliability.md` are generated from `tests/hostile/promises`. UPDATE=1 writes them.
 
 use std::fmt::Write as _;
 

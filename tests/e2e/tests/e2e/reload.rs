@@ -1,4 +1,4 @@
-//! Saving a rule is a release: live without a restart, whole or not at all, and never at the cost of a mail.
+//! Saving a rule is a release: live without a restart, completely or not at all, and never losing a mail.
 
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -14,7 +14,7 @@ fn stand() -> &'static Stand {
     Stand::shared().expect("the test stand")
 }
 
-/// A rule that marks its tickets with a word.
+/// Returns a rule that marks its tickets with a word.
 fn marking(word: &str) -> String {
     format!("export function decide(mail) {{\n  return ticket({{ queue: \"{word}\" }});\n}}\n")
 }
@@ -57,7 +57,7 @@ fn a_saved_rule_is_live_by_rename_by_truncation_and_in_two_steps() {
     let mut file = std::fs::File::create(&path).unwrap();
     file.write_all(head.as_bytes()).unwrap();
     file.sync_all().unwrap();
-    // Longer than any debounce: the half is seen, refused, and the last good one serves.
+    // Longer than any debounce: the half-written file is seen and refused, and the last good version stays live.
     running.await_log("rule not loaded");
     assert_eq!(queue_of(&room, "half"), "by-truncation");
     file.write_all(tail.as_bytes()).unwrap();
@@ -111,7 +111,7 @@ fn broken_saves_change_nothing_and_say_where() {
         assert_eq!(queue_of(&room, &format!("after broken {number}")), "good");
     }
 
-    // The same broken text after a good one is news again.
+    // The same broken text after a good one is reported again.
     room.write(RULE, marking("good"));
     let before = running.log().matches("rule not loaded").count();
     std::thread::sleep(Duration::from_millis(300));
@@ -122,7 +122,7 @@ fn broken_saves_change_nothing_and_say_where() {
         .count()
         > before));
 
-    // The file is still broken: a restart serves the last good rule, stored by its content.
+    // The file is still broken: after a restart the last good rule is live, stored by its content.
     assert_eq!(running.stop(), Some(0));
     let _again = room.start();
     assert_eq!(queue_of(&room, "after the restart"), "good");
@@ -150,7 +150,7 @@ fn an_imported_file_is_part_of_the_rule() {
     running.await_log("generation=2");
     assert_eq!(queue_of(&room, "imported file saved"), "two");
 
-    // Broken: its own place is told, and the last good one serves.
+    // Broken: its own position is reported, and the last good version stays live.
     room.write(COMMON, "\nexport const queue = ;\n");
     running.await_log("rules/lib/common.ts:2:22: SyntaxError");
     assert_eq!(queue_of(&room, "imported file broken"), "two");
@@ -159,7 +159,7 @@ fn an_imported_file_is_part_of_the_rule() {
     running.await_log("rules/lib/common.ts:2:22: SyntaxError");
     assert_eq!(queue_of(&room, "after the restart"), "two");
 
-    // A name changes in two saves: what is between is refused where it is imported.
+    // A name changes in two saves: the state in between is refused at the import.
     room.write(COMMON, common("team", "three"));
     running.await_log("rules/acme.js:1:10: SyntaxError: rules/lib/common.ts exports no");
     assert_eq!(queue_of(&room, "half renamed"), "two");
@@ -167,7 +167,7 @@ fn an_imported_file_is_part_of_the_rule() {
     running.await_log("generation=3");
     assert_eq!(queue_of(&room, "renamed"), "three");
 
-    // Imported before it is there, in a folder that is not there either.
+    // Imported before it exists, in a folder that does not exist either.
     let far = "import { far } from \"./new/far.js\";\nexport function decide() {\n  return ticket({ queue: far });\n}\n";
     room.write(RULE, far);
     running.await_log("rules/acme.js:1:21: import of");
@@ -223,7 +223,7 @@ fn a_link_swapped_in_serves_when_it_stays_in_the_folder_and_is_refused_when_it_l
 
     room.assert_balanced(4);
 
-    // A restart serves what last was good, too.
+    // After a restart the last good version is live as well.
     assert_eq!(running.stop(), Some(0));
     room.deliver(mail("after a restart", "…"));
     let again = room.postroom(&["run", "--once"]);
@@ -261,7 +261,7 @@ fn a_component_is_replaced_and_a_wrong_one_refused() {
     let first = room.await_decision("Backup Files daily on srv-01.acme.example: FAILED");
     assert_eq!(first["rule"], "rules/acme.wasm");
 
-    // A core module, a truncated component, another world: each refused, the first goes on.
+    // A core module, a truncated component, another world: each is refused, and the first stays live.
     let good = std::fs::read(&rule).unwrap();
     let wrong_world = room.path().join("wrong-world.wasm");
     component("hostile/wrong-world.wasm", &wrong_world);
@@ -296,7 +296,7 @@ fn a_component_is_replaced_and_a_wrong_one_refused() {
 #[test]
 fn while_mail_flows_no_mail_is_lost_decided_twice_or_by_half_a_generation() {
     const MAILS: usize = 300;
-    // Both rules of a generation carry its word: a mail that saw two words saw half a generation.
+    // Both rules of a generation have its word: a mail with two words saw half a generation.
     let pair = |word: &str| {
         (
             format!("export function decide(mail) {{ console.log(\"{word}\"); return pass(); }}\n"),
@@ -340,7 +340,7 @@ fn while_mail_flows_no_mail_is_lost_decided_twice_or_by_half_a_generation() {
 
     let decisions = room.decisions();
     assert_eq!(decisions.len(), MAILS);
-    // Two files saved apart may go live apart; but all mails of one generation saw the same pair of contents.
+    // Two files saved separately may go live separately; but all mails of one generation saw the same pair of contents.
     let mut pairs = std::collections::BTreeMap::<u64, (String, String)>::new();
     for decision in &decisions {
         assert_eq!(decision["rule"], "rules/second.js", "{decision:#}");
@@ -360,7 +360,7 @@ fn while_mail_flows_no_mail_is_lost_decided_twice_or_by_half_a_generation() {
     room.assert_balanced(MAILS as u64);
 }
 
-/// Tests that take ten seconds hold up neither a stop during the start nor one after a save.
+/// Tests that take ten seconds delay neither a stop during the start nor one after a save.
 #[test]
 fn a_stop_waits_for_no_rule_that_is_loaded() {
     let room = Room::bare(Stand::shared().expect("the test stand"));

@@ -1,4 +1,4 @@
-//! Folders that are made anew, and folders that mail is moved to: no flood of old mail, and no silence about a refused move.
+//! Recreated folders, and folders that mail is moved to: no flood of old mail, and a refused move is reported.
 
 use postroom_e2e::{PATIENCE, Room, mail};
 use postroom_stand::{Stand, wait_for};
@@ -30,8 +30,8 @@ fn old_mail_of_a_folder_made_anew_is_neither_ticketed_nor_answered() {
         .append(&room.user, "Tickets", "", [mail("first", "…")])
         .unwrap();
     room.await_decision("first");
-    // Dovecot ends a session half a second after its folder was deleted. Until then that session overwrites the index of a folder
-    // with the same name, and every session sees an empty folder until a delivery makes Dovecot rebuild the index.
+    // Dovecot ends a session half a second after its folder was deleted. Until then that session overwrites the index of a
+    // folder with the same name, and every session sees an empty folder until a delivery makes Dovecot rebuild the index.
     stand.delete_folder(&room.user, "Tickets").unwrap();
     running.await_log("mailbox paused");
     put_old().unwrap();
@@ -52,7 +52,7 @@ fn old_mail_of_a_folder_made_anew_is_neither_ticketed_nor_answered() {
 fn a_refused_move_is_told_by_the_exit_code() {
     let stand = Stand::shared().expect("the test stand");
     let room = Room::new(stand, &["standard"]);
-    // Dovecot has no folder of such a name.
+    // Dovecot has no folder of this name.
     let config = room
         .config(&["standard"], "")
         .replace("move:Processed", "move:a//b");

@@ -1,4 +1,4 @@
-//! `postroom replay`: what a change of the rules would do to the mail that came, told before it does it, and nothing else.
+//! `postroom replay`: reports what a change of the rules would do to received mail, and changes nothing.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -16,7 +16,7 @@ const RULE: &str = r#"export function decide(mail, ctx) {
 }
 "#;
 
-/// A room with a spool and one rule, whose mails are decided.
+/// Returns a room with a spool and one rule, whose mails are decided.
 fn room(tenant: &str, rule: &str, subjects: &[&str]) -> Room<'static> {
     let room = Room::bare(Stand::shared().expect("the test stand"));
     configure(&room, tenant, "");
@@ -36,13 +36,13 @@ fn configure(room: &Room<'_>, tenant: &str, more: &str) {
 
 fn take_in(room: &Room<'_>, subjects: &[&str]) {
     for (number, subject) in subjects.iter().enumerate() {
-        // Decided in their order.
+        // Decided in this order.
         room.write(&format!("spool/{number:02}.eml"), mail(subject, "body"));
         room.once();
     }
 }
 
-/// Runs to the exit code and answers the JSON lines: the mails, and the summary.
+/// Runs a replay, which must end with this exit code, and returns the JSON lines: the mails, and the summary.
 fn replay(room: &Room<'_>, args: &[&str], code: i32) -> (Vec<Value>, Value) {
     let args = [&["replay", "--json"][..], args].concat();
     let output = room.postroom(&args);
@@ -62,7 +62,7 @@ fn replay(room: &Room<'_>, args: &[&str], code: i32) -> (Vec<Value>, Value) {
     (lines, summary)
 }
 
-/// A replay that does not begin: what it says.
+/// Returns the error of a replay that does not start.
 fn refused(room: &Room<'_>, args: &[&str]) -> String {
     let args = [&["replay"][..], args].concat();
     let output = room.postroom(&args);
@@ -79,7 +79,7 @@ fn database(room: &Room<'_>) -> std::path::PathBuf {
     room.path().join("data/postroom.sqlite")
 }
 
-/// Every row of every table.
+/// Returns every row of every table.
 fn dump(database: &Path) -> Vec<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = Connection::open_with_flags(database, flags).unwrap();
@@ -135,7 +135,7 @@ fn the_same_rules_decide_the_same_and_the_store_is_left_as_it_was() {
     let text = room.ok(&["replay"]);
     assert!(text.starts_with("4 same\n"), "{text}");
 
-    // A candidate that is in every way another one.
+    // A candidate that differs in every respect.
     let other = "export function decide(mail, ctx) { if (mail.subject === \"two\") null.x; return alert({ key: \"k\", state: \"firing\" }); }\n";
     room.write("a.js", other);
     replay(&room, &["--rule", "a.js"], 1);
@@ -205,7 +205,7 @@ fn a_screenful_of_differences_is_shown_unless_all_are_asked_for() {
 
 #[test]
 fn a_candidate_that_throws_is_a_new_failure_and_one_that_no_longer_does_is_mended() {
-    // What it decides when it throws is the same: the next rule and fallback make the same ticket.
+    // When it throws, the decision is the same: the next rule and fallback make the same ticket.
     let throws = "export function decide(mail) {\n  if (mail.subject === \"bad\") null.x;\n}\n";
     let room = room("", throws, &["good", "bad"]);
     let recorded = room.decision("bad");
@@ -250,7 +250,8 @@ const COUNTING: &str = r#"export function decide(mail, ctx) {
 fn a_memory_is_answered_as_it_was_then_and_other_questions_are_told() {
     let room = room("grants = [\"kv\"]", COUNTING, &["a", "b", "c"]);
     let before = dump(&database(&room));
-    // By now the store holds 3; what each mail was told is what counts. Writing without having read asks nothing.
+    // The store now contains 3; but the replay returns what each mail received then. Writing without reading needs no
+    // query.
     let (lines, summary) = replay(&room, &[], 0);
     assert_eq!(results(&lines), ["same"; 3]);
     assert_eq!(summary["unrecorded"], 0);
@@ -295,7 +296,7 @@ fn what_was_looked_up_is_answered_as_it_was_then_and_other_questions_are_told() 
 }
 "#;
     let room = room("grants = [\"lookup\"]", looking, &["a", "b", "c"]);
-    // By now there are three open tickets; what each mail's rule was told is what counts.
+    // There are now three open tickets; but the replay returns what each mail's rule received then.
     let (lines, summary) = replay(&room, &[], 0);
     assert_eq!(results(&lines), ["same"; 3]);
     assert_eq!(summary["unrecorded"], 0);
@@ -328,7 +329,7 @@ fn a_thread_and_the_time_are_as_they_were() {
     assert_eq!(room.decision("Re: first [T-1]")["outcome"], "note");
     let (lines, _) = replay(&room, &[], 0);
     assert_eq!(results(&lines), ["same"; 3]);
-    // A ticket that is not there is none for a candidate either.
+    // A ticket that does not exist does not exist for a candidate either.
     room.write(
         "a.js",
         "export function decide() { return note({ ticket: \"T-77\" }); }\n",
@@ -368,7 +369,7 @@ fn mail_that_cannot_be_replayed_is_counted_and_said() {
     assert_eq!(reasons, expected);
     assert_eq!(summary["replayed"], 1);
 
-    // What is only gone is no failure, what is damaged is.
+    // A missing record is not a failure, but a damaged one is.
     set(&record);
     let text = room.ok(&["replay"]);
     for words in [
@@ -378,7 +379,7 @@ fn mail_that_cannot_be_replayed_is_counted_and_said() {
     ] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
     }
-    // All of it gone is no reason to say that all is well.
+    // If everything is missing, the replay must not report success.
     let error = refused(&room, &["--since", "2030-01-01"]);
     assert!(error.contains("no recorded mail was replayed"), "{error}");
     conn.execute("DELETE FROM raw", []).unwrap();
@@ -427,7 +428,7 @@ fn mails_are_chosen_by_mailbox_tenant_time_and_number() {
     assert_eq!(subjects(&["--since", "1h"]), ["m0", "m1", "m2", "m3"]);
     let received = room.decision("m2")["received"].as_str().unwrap().to_owned();
     assert_eq!(subjects(&["--since", &received]), ["m2", "m3"]);
-    // A candidate for one rule concerns the mailboxes that have it, of all tenants.
+    // A candidate for one rule affects the mailboxes that have it, of all tenants.
     assert_eq!(subjects(&["--rule", "rules/b.js"]), ["m1"]);
     assert_eq!(subjects(&["--rule", "rules/a.js"]), ["m0", "m2", "m3"]);
     assert_eq!(
@@ -435,7 +436,7 @@ fn mails_are_chosen_by_mailbox_tenant_time_and_number() {
         ["m2"]
     );
 
-    // A mailbox that is no longer configured is told of.
+    // A mailbox that is no longer configured is reported.
     room.write("postroom.toml", all[..3].concat());
     let (lines, summary) = replay(&room, &[], 0);
     assert_eq!(results(&lines), ["same", "same", "skipped", "same"]);

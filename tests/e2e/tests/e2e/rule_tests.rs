@@ -1,4 +1,4 @@
-//! A rule's own tests: run, updated, pinned from a mail that came, and kept as a gate before a rule goes live.
+//! Tests of rules: run, updated, pinned from a received mail, and required before a rule goes live.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -14,7 +14,7 @@ fn room() -> Room<'static> {
     Room::bare(Stand::shared().expect("the test stand"))
 }
 
-/// A mailbox that is a folder, with `more` lines of the tenant.
+/// Configures a mailbox that is a folder, with `more` lines for the tenant.
 fn spool(room: &Room, more: &str) {
     room.write(
         "postroom.toml",
@@ -28,7 +28,7 @@ fn queueing(word: &str) -> String {
     format!("export function decide(mail) {{\n  return ticket({{ queue: \"{word}\" }});\n}}\n")
 }
 
-/// Runs the tests; the exit code and the rows.
+/// Runs the tests; returns the exit code and the rows.
 fn tested(room: &Room, args: &[&str]) -> (Option<i32>, Vec<Value>) {
     let all = [&["rule", "test", "--json"], args].concat();
     let output = room.postroom(&all);
@@ -75,7 +75,7 @@ fn cases_come_as_other_programs_save_them_and_none_is_passed_over() {
     let (code, rows) = tested(&room, &["rules/acme.cases/SAVED.EML"]);
     assert_eq!((code, rows.len()), (Some(0), 1), "{rows:#?}");
 
-    // Somebody renamed the mail, and the case would never run again.
+    // Somebody renamed the mail, so the case would never run again.
     room.write("rules/acme.cases/gone.expected.json", expected);
     for args in [&[RULE][..], &[RULE, "--update"]] {
         let (code, rows) = tested(&room, args);
@@ -128,7 +128,7 @@ fn a_difference_is_shown_and_update_takes_it() {
     assert_eq!(rows[0]["state"], "updated", "{rows:#?}");
     assert_eq!(tested(&room, &[]).0, Some(0));
 
-    // What the mail filled in may be left out, what the rule said may not, and nothing else may be there.
+    // Values filled in from the mail may be left out, values set by the rule may not, and there may be no others.
     for (text, code) in [
         (
             r#"{"outcome":"ticket","actions":[{"kind":"ticket","queue":"two"}]}"#,
@@ -185,7 +185,7 @@ fn a_case_states_its_own_circumstances() {
     let (code, rows) = tested(&room, &[]);
     assert_eq!(code, Some(0), "{rows:#?}");
 
-    // Circumstances outlive an update.
+    // An update keeps the case's inputs.
     let wrong = expected.replace("mine 4", "mine 9");
     room.write("rules/acme.cases/a.expected.json", &wrong);
     assert_eq!(tested(&room, &["--update"]).0, Some(0));
@@ -239,7 +239,7 @@ fn no_case_at_all_is_a_failure_and_a_rule_in_trouble_too() {
     assert_eq!(none.status.code(), Some(1), "{}", both(&none));
     assert!(both(&none).contains("rules/acme.cases"), "{}", both(&none));
 
-    // Beside a rule that has some, one without is only told.
+    // A rule without tests is only mentioned if another rule has some.
     room.write("rules/other.js", queueing("one"));
     room.write("rules/other.cases/a.eml", mail("hello", "…"));
     room.ok(&["rule", "test", "rules", "--update"]);
@@ -283,7 +283,7 @@ fn watch_runs_again_at_each_save() {
     let mut rows = BufReader::new(stdout).lines();
     let mut next = || -> Value { serde_json::from_str(&rows.next().unwrap().unwrap()).unwrap() };
     assert_eq!(next()["state"], "ok");
-    // The first round's row comes before the watch begins: saves are repeated until one is seen.
+    // The first run's row comes before the watch begins: saves are repeated until one is seen.
     let saving = std::sync::atomic::AtomicBool::new(true);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -350,7 +350,7 @@ fn a_mail_that_came_becomes_a_case_without_what_is_the_clients_own() {
     assert!(mail.contains(phone), "{phone} is not in\n{mail}");
     assert_eq!(tested(&room, &[]).0, Some(0));
 
-    // The vendor's domain decides: with a stand-in for it the rule goes another way.
+    // The vendor's domain decides: with a stand-in for it the rule decides differently.
     let vendor = id("Vendor");
     let refused = room.postroom(&["rule", "pin", &vendor, "--name", "vendor"]);
     assert_eq!(refused.status.code(), Some(1), "{}", both(&refused));
@@ -371,7 +371,7 @@ fn a_mail_that_came_becomes_a_case_without_what_is_the_clients_own() {
     ]);
     assert_eq!(tested(&room, &[]).0, Some(0));
 
-    // The rule changed: what it says now is not what was recorded.
+    // The rule changed: its current result is not the recorded one.
     room.write(
         RULE,
         "export function decide() { return ignore(\"gone\"); }\n",
@@ -418,7 +418,7 @@ fn a_rule_whose_tests_fail_does_not_go_live_for_a_tenant_that_asks_so() {
         both(&check)
     );
 
-    // The test is what is mended: saving it is enough.
+    // The test is fixed, not the rule: saving it is enough.
     room.ok(&["rule", "test", "--update"]);
     running.await_log("generation=2");
     decided(&running, "third", "two");

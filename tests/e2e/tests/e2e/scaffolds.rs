@@ -1,4 +1,4 @@
-//! What `postroom plugin new` writes: each language's project, built as its README says, decides its own cases.
+//! The output of `postroom plugin new`: each language's project, built as its README says, decides its own cases.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ fn is_built(language: &str) -> PathBuf {
         .join(format!("{NAME}.wasm"))
 }
 
-/// The project that was built is the one `plugin new` writes; its cases hold, and it needs no grant.
+/// Checks that the project that was built is the one `plugin new` writes, that its cases pass, and that it needs no grant.
 fn decides_its_cases(language: &str, on_demand: bool) {
     let room = room();
     let built = is_built(language);
@@ -57,7 +57,7 @@ fn decides_its_cases(language: &str, on_demand: bool) {
     assert_eq!(tried["actions"][0]["key"], "disk/srv-01.acme.example");
 }
 
-/// All files below a folder, by their path in it.
+/// Returns all files below a folder, by their path in it.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut open) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(dir) = open.pop() {
@@ -122,14 +122,14 @@ fn nothing_is_overwritten_and_names_are_checked() {
     assert_eq!(kept, "mine");
 }
 
-/// `postroom.c` and `postroom.h` of a project in C. UPDATE=1 writes them anew.
+/// Compares `postroom.c` and `postroom.h` of a project in C with the generated ones. UPDATE=1 writes them.
 #[test]
 fn the_bindings_for_c_are_what_the_contract_says() {
     let mut resolve = wit_parser::Resolve::default();
     let package = resolve.push_file(root().join(CONTRACT)).unwrap();
     let world = resolve.select_world(&[package], Some("rule")).unwrap();
     let options = Opts {
-        // `postroom plugin build` says which world it is.
+        // `postroom plugin build` determines the world.
         no_object_file: true,
         autodrop_borrows: Enabled::Yes,
         rename_world: Some("postroom".into()),

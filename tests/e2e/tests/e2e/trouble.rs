@@ -1,4 +1,5 @@
-//! Trouble around the line: a full disk, servers that are down, receivers that fail. Nothing is lost, and it goes on by itself.
+//! Failures around the line: a full disk, servers that are down, receivers that fail. Nothing is lost, and the service
+//! resumes by itself.
 
 use std::process::Command;
 use std::time::Duration;
@@ -93,7 +94,7 @@ fn an_authorization_server_in_trouble_is_tried_again_and_a_refusal_is_explained(
     room.await_decision("patience");
     assert_eq!(running.stop(), Some(0));
 
-    // The token that is kept would serve for an hour.
+    // The stored token would be valid for an hour.
     room.ok(&["auth", "logout", "acme"]);
     stand
         .authority()
@@ -118,7 +119,7 @@ fn a_token_that_the_server_forgot_is_replaced() {
     let running = room.start();
     room.deliver(mail("before", "…"));
     room.await_decision("before");
-    // The next login presents a token the introspection does not know any more.
+    // The next login uses a token that the introspection no longer accepts.
     stand.authority().revoke_tokens().unwrap();
     stand.stop_dovecot().unwrap();
     running.await_log("mailbox paused");
@@ -179,7 +180,7 @@ fn once_tries_each_delivery_once_and_says_what_stays() {
 fn a_refused_answer_is_tried_again_and_a_lost_one_keeps_its_message_id() {
     let stand = Stand::start().expect("a stand of its own");
     let room = Room::bare(&stand);
-    // Straight to the sink: Dovecot in between would hide what the sink does.
+    // Directly to the sink: Dovecot in between would hide the sink's behaviour.
     let settings = "\n[tenants.acme.settings.standard]\nacknowledge = \"Got it.\"\n";
     let config = room.config(&["standard"], settings);
     let (before, after) = config.split_once("[outgoing.out]").unwrap();
@@ -223,7 +224,7 @@ fn an_answer_that_was_sent_is_not_sent_again_because_the_disk_is_full() {
     let disk = SmallDisk::mount(room.path().join("data"));
     let settings = "\n[tenants.acme.settings.standard]\nacknowledge = \"Got it.\"\n";
     room.write("postroom.toml", room.config(&["standard"], settings));
-    // The webhook hangs while the disk fills: its try and the answer's end when nothing can be recorded.
+    // The webhook hangs while the disk fills: its try and the reply's end when nothing can be recorded.
     stand.webhook().fail_next(1, WebhookFailure::Hang);
     let running = room.start();
     running.await_log("rules are live");
@@ -253,7 +254,7 @@ fn two_services_on_one_data_folder_are_refused() {
     let second = room.postroom(&["run", "--once"]);
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("data"));
-    // Killed, it leaves nothing that stands in the way.
+    // Killed, it leaves nothing behind that prevents a start.
     running.kill();
     room.once();
 }

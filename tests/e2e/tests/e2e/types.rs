@@ -1,4 +1,5 @@
-//! The types of rules: TypeScript compilers read every example, and rules that are wrong, in the folder `postroom init` writes.
+//! The types of rules: TypeScript compilers check every example, and rules with mistakes, in the folder that `postroom
+//! init` writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,9 +8,9 @@ use std::process::Command;
 use postroom_e2e::{binary, both, root};
 use tempfile::TempDir;
 
-/// The compilers, as `tests/types/package.json` names them.
+/// The compilers, by their names in `tests/types/package.json`.
 const COMPILERS: &[&str] = &["typescript", "typescript-native"];
-/// Where rules are that must be right, beside the one that `init` writes.
+/// The folders of rules that must be correct, in addition to the one that `init` writes.
 const RIGHT: &[&str] = &[
     "examples/recipes",
     "examples/quickstart/rules",
@@ -17,13 +18,13 @@ const RIGHT: &[&str] = &[
     "tests/types/right",
 ];
 const WRONG: &str = "tests/types/wrong";
-/// Without it an editor knows nothing of `mail` and `ctx`, and finds no mistake.
+/// The line without which an editor does not know the types of `mail` and `ctx`, and finds no mistake.
 const TYPED: &str = "/** @type {Decide} */";
 
 /// A line of a rule in which a compiler must find, or found, a mistake.
 type Place = (String, usize);
 
-/// What `postroom init` writes.
+/// Returns the folder that `postroom init` writes.
 fn folder() -> TempDir {
     let folder = TempDir::with_prefix("postroom-types-").unwrap();
     let output = Command::new(binary())
@@ -56,7 +57,7 @@ fn copy(rules: &[PathBuf], folder: &Path) {
     }
 }
 
-/// What a compiler says of the folder, a line each.
+/// Returns a compiler's messages about the folder, one per line.
 fn complaints(compiler: &str, folder: &Path) -> Vec<String> {
     let tsc = root()
         .join("tests/types/node_modules")
@@ -80,7 +81,8 @@ fn complaints(compiler: &str, folder: &Path) -> Vec<String> {
     lines
 }
 
-/// `rules/name.js(6,5): error TS2561: …` as the place and the code. The lines that explain more are indented.
+/// Parses `rules/name.js(6,5): error TS2561: …` into the position and the code. Lines with further explanation are
+/// indented.
 fn parsed(complaint: &str) -> Option<(Place, String)> {
     let (file, rest) = complaint.strip_prefix("rules/")?.split_once('(')?;
     let (line, rest) = rest.split_once(',')?;
@@ -88,7 +90,7 @@ fn parsed(complaint: &str) -> Option<(Place, String)> {
     Some(((file.into(), line.parse().ok()?), code.into()))
 }
 
-/// The marks of a wrong rule: `// TS2345 or TS2741` at the end of a line, where compilers differ.
+/// Returns the marks of a wrong rule: `// TS2345 or TS2741` at the end of a line, for compilers that differ.
 fn marks(rule: &Path) -> BTreeMap<Place, BTreeSet<String>> {
     let name = rule.file_name().unwrap().to_string_lossy().into_owned();
     let text = std::fs::read_to_string(rule).unwrap();

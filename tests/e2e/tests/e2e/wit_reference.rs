@@ -1,4 +1,4 @@
-//! `docs/wit.md`, the reference of the contract with rules, is what `wit/plugin.wit` says. UPDATE=1 writes it anew.
+//! `docs/wit.md`, the reference of the contract with rules, is generated from `wit/plugin.wit`. UPDATE=1 writes it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -100,7 +100,7 @@ impl Page<'_> {
         self.paragraph(format!("## Interface `{name}`"));
         self.paragraph(docs(&interface.docs));
         for (name, id) in &interface.types {
-            // Told of where it is defined.
+            // Described where it is defined.
             if matches!(self.resolve.types[*id].kind, TypeDefKind::Type(_)) {
                 continue;
             }
@@ -183,7 +183,7 @@ impl Page<'_> {
         self.line("");
     }
 
-    /// As it stands in WIT, without the parameter a method has itself.
+    /// Returns the signature as in WIT, without a method's `self` parameter.
     fn signature(&self, function: &Function) -> String {
         let own = usize::from(matches!(function.kind, FunctionKind::Method(_)));
         let params: Vec<String> = function.params[own..]
@@ -197,7 +197,7 @@ impl Page<'_> {
         out
     }
 
-    /// A type as it is written.
+    /// Returns a type as it is written.
     fn named(&self, type_: &Type) -> String {
         let Type::Id(id) = type_ else {
             return match type_ {
@@ -242,7 +242,7 @@ impl Page<'_> {
     }
 }
 
-/// A comment on one line; a table's cells hold no line end.
+/// Returns a comment on one line; a table's cells hold no line end.
 fn docs(docs: &Docs) -> String {
     let text = docs.contents.as_deref().unwrap_or_default();
     let paragraphs = text.split("\n\n").map(|it| it.replace('\n', " "));

@@ -1,4 +1,4 @@
-//! Calls itself until the stack ends.
+//! Calls itself until the stack is exhausted.
 
 use std::hint::black_box;
 

@@ -1,5 +1,5 @@
-//! Hands out all a component can reach, in the ticket, the log and an answer: its context, settings and memory, and what WASI
-//! would give a program of its environment and files.
+//! Reveals everything that a component can reach, in the ticket, the log and a reply: its context, settings and memory, and
+//! the environment and files that WASI would give a program.
 
 mod bindings {
     wit_bindgen::generate!({
@@ -81,23 +81,23 @@ impl Guest for Dump {
     }
 }
 
-/// The first page that memory grew by; `usize::MAX` when it did not.
+/// Returns the first page by which memory grew; `usize::MAX` if it did not grow.
 fn grow() -> usize {
     #[cfg(target_arch = "wasm32")]
     return core::arch::wasm32::memory_grow(0, PAGES);
-    // Clippy reads guests as code of this machine.
+    // Clippy treats guests as code for this machine.
     #[cfg(not(target_arch = "wasm32"))]
     usize::MAX
 }
 
-/// What memory holds that was never written: an earlier rule's or the host's, if anything.
+/// Returns never-written memory: an earlier rule's or the host's, if anything.
 fn fresh_memory() -> String {
     let first = grow();
     if first == usize::MAX {
         return "not given".into();
     }
     (first * PAGE..(first + PAGES) * PAGE)
-        // SAFETY: these pages were granted a moment ago, and nobody else knows of them.
+        // SAFETY: these pages were just allocated, and nothing else refers to them.
         .map(|address| unsafe { (address as *const u8).read_volatile() })
         .filter(|byte| *byte != 0)
         .map(|byte| format!("{byte:02x}"))

@@ -1,4 +1,4 @@
-//! Spends its time in the host, where no interrupt of the guest reaches.
+//! Spends its time in the host, where no interrupt of the guest applies.
 
 use postroom_sdk::{Context, Decision, Field, Mail};
 

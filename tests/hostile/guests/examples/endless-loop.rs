@@ -1,4 +1,4 @@
-//! Never answers.
+//! Never returns.
 
 use postroom_sdk::{Context, Decision, Mail};
 

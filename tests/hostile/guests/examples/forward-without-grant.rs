@@ -1,4 +1,4 @@
-//! Asks for an action that its tenant was not granted, and for nothing else.
+//! Requests an action that its tenant was not granted, and nothing else.
 
 use postroom_sdk::{Action, Context, Mail, forward};
 

@@ -1,4 +1,4 @@
-//! Answers with far more than a decision may carry.
+//! Returns far more than a decision may contain.
 
 use postroom_sdk::{Context, Mail, Ticket, ticket};
 

@@ -1,4 +1,4 @@
-//! Wants `kv`, which its tenant was not granted.
+//! Uses `kv`, which its tenant was not granted.
 
 use postroom_sdk::{Action, Context, Failure, Mail, kv, ticket};
 

@@ -1,4 +1,4 @@
-//! Looks for what the tenant next door has, by all it may have heard of and by all that might stand for anything.
+//! Searches for another tenant's data, by everything it may have heard of and by everything that might be a wildcard.
 
 use postroom_sdk::{Action, Context, Failure, Mail, ignore, lookup, ticket};
 

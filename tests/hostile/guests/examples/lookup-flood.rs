@@ -1,4 +1,4 @@
-//! Asks ten thousand questions.
+//! Makes ten thousand lookups.
 
 use postroom_sdk::{Action, Context, Mail, lookup, ticket};
 

@@ -1,4 +1,4 @@
-//! Wants `lookup`, which its tenant was not granted.
+//! Uses `lookup`, which its tenant was not granted.
 
 use postroom_sdk::{Action, Context, Mail, lookup, ticket};
 

@@ -1,4 +1,4 @@
-//! Takes memory until it is refused.
+//! Allocates memory until it is refused.
 
 use postroom_sdk::{Context, Decision, Mail};
 

@@ -1,4 +1,4 @@
-//! Panics, as a rule does whose author trusted the mail too much.
+//! Panics, like a rule whose author trusted the mail too much.
 
 use postroom_sdk::{Context, Mail, Ticket, ticket};
 

@@ -1,4 +1,4 @@
-//! Traps as soon as it is asked.
+//! Traps as soon as it is called.
 
 use postroom_sdk::{Context, Decision, Mail};
 

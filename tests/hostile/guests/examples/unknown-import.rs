@@ -1,4 +1,4 @@
-//! A rule that wants something no rule is given.
+//! Imports something that no rule may use.
 
 mod bindings {
     wit_bindgen::generate!({

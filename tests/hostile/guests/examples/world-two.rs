@@ -1,4 +1,4 @@
-//! A rule built against a contract that does not exist yet: it decides, and takes what it needs from version 2.
+//! A rule built against a contract that does not exist yet: it decides, and imports what it needs from version 2.
 
 mod bindings {
     wit_bindgen::generate!({

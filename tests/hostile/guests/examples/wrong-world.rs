@@ -1,4 +1,4 @@
-//! A sound component of some other world.
+//! A valid component of another world.
 
 mod bindings {
     wit_bindgen::generate!({

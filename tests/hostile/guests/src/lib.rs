@@ -1,1 +1,1 @@
-//! Nothing: the guests are the examples, so that one crate builds them all.
+//! Empty: the guests are the examples, so that one crate builds them all.

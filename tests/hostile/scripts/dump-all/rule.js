@@ -1,4 +1,4 @@
-// Hands out all it can reach, in the ticket, the log and an answer: whatever secret were among it would be found there.
+// Reveals everything that it can reach, in the ticket, the log and a reply: a secret among it would be found there.
 const atTopLevel = found({ globalThis });
 
 function found(roots) {
@@ -34,7 +34,7 @@ function attempt(label, reach) {
 
 export function decide(mail, ctx) {
   const names = ["process", "require", "std", "os", "Deno", "Bun", "scriptArgs", "environment"];
-  // Only where kv is granted: asking for it without ends the rule.
+  // Only if kv is granted: using it without the grant ends the rule.
   const keys = ctx.settings.keys ?? [];
   const lines = [
     ...found({ settings: ctx.settings, ctx, mail }),

@@ -1,4 +1,4 @@
-// What `slice` leaves of an emoji is no Unicode text. Mails have emojis, so no rule may fail of it.
+// What `slice` leaves of an emoji is not valid Unicode. Mails contain emojis, so this must not make a rule fail.
 export function decide(mail) {
   const cut = "Backup 😀".slice(0, 8);
   console.log(cut, [cut]);

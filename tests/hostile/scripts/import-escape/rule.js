@@ -1,4 +1,4 @@
-// The way out of the rules.
+// The path out of the rules' folder.
 import secret from "../../../etc/passwd";
 export function decide() {
   return ticket({ title: secret });

@@ -1,4 +1,4 @@
-// Looks for what the tenant next door has, by all it may have heard of and by all that might stand for anything.
+// Searches for another tenant's data, by everything it may have heard of and by everything that might be a wildcard.
 export function decide(mail, ctx) {
   const { lookup } = ctx;
   const anything = ["%", "_", "*", "?", ".*", "", "' OR 1=1 --", "\" OR \"\"=\"", "x'; DROP TABLE item; --", "\0", "victim", "../victim"];
@@ -20,6 +20,6 @@ export function decide(mail, ctx) {
   for (const text of ["vault", "%", "victim"]) ask("alerts", text);
   for (const long of ["x".repeat(600), "%".repeat(100000)]) ask("contacts", long);
   if (found.length > 0) return ticket({ body: JSON.stringify(found) });
-  // What is public of a ticket is its number: a note on it must not pass either.
+  // Only the number of a ticket is public: a note on it must not be accepted either.
   return ignore("nothing found");
 }

@@ -1,4 +1,4 @@
-// Being over the limit is no exception that a rule may catch and go on from.
+// Exceeding the limit is not an exception that a rule may catch.
 export function decide(mail, ctx) {
   for (let i = 0; i < 10000; i++) {
     try {

@@ -1,7 +1,7 @@
 let ask;
 export function decide(mail, ctx) {
   ask ??= ctx.lookup;
-  // The functions stay the host's, whatever is put in their place.
+  // The functions remain the host's, whatever replaces them.
   try {
     ctx.lookup.contact = () => ({ email: "vera@victim.example" });
   } catch {}

@@ -1,4 +1,4 @@
-// Breaks the world it runs in; the next mail starts from the image, where it is whole.
+// Damages its environment; the next mail starts from the image, where it is intact.
 export function decide(mail) {
   if (Array.prototype.broken) throw new Error("the last mail left something behind");
   Array.prototype.broken = true;

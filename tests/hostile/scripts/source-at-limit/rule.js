@@ -1,4 +1,4 @@
-// Filled up with blanks to all that a rule may have.
+// Filled up with spaces to the size limit of a rule.
 export function decide() {
   return ticket();
 }

@@ -1,4 +1,4 @@
-// Filled up with blanks to one byte more than a rule may have.
+// Filled up with spaces to one byte more than the size limit of a rule.
 export function decide() {
   return ticket();
 }

@@ -1,4 +1,4 @@
-// Refused by its length alone, before there is memory to refuse.
+// Refused because of its length alone, before any memory is allocated.
 export function decide() {
   return ticket({ title: "x".repeat(2 ** 31) });
 }

@@ -1,5 +1,5 @@
-//! The grants without a page: by secret, certificate, password, service account and refresh token, with what each
-//! refuses; and the server failing on command.
+//! The grants without a page: by secret, certificate, password, service account and refresh token, with the refusals of
+//! each; and the server failing on command.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -138,7 +138,7 @@ fn a_wrong_place_client_or_scope_is_refused_as_microsoft_does() -> Result<()> {
         ("refresh_token", "any"),
     ];
     assert_eq!(aadsts(&ask(stand, TOKEN, &no_proof)?.1), 7000218);
-    // Every cloud's resources are there.
+    // Every cloud's resources exist.
     for host in [
         "outlook.office.com",
         "outlook.office365.us",
@@ -286,7 +286,7 @@ fn a_refresh_token_is_rotated_and_buys_tokens_of_several_resources() -> Result<(
     let requests = authority.token_requests()?;
     assert_eq!(requests[2].refresh_token.as_ref(), Some(&third));
 
-    // A spent one ends all that came of it.
+    // Reuse of a spent token revokes everything issued from it.
     assert_eq!(aadsts(&renew(&stand, &first, USER_SCOPES)?.1), 50173);
     assert_eq!(aadsts(&renew(&stand, &third, USER_SCOPES)?.1), 50173);
     assert_eq!(xoauth2(&stand, USER, &mail)?, "AUTHENTICATIONFAILED");
@@ -379,7 +379,7 @@ fn an_endpoint_fails_for_whom_it_was_ordered_to_and_as_it_was() -> Result<()> {
     let refresh = text(&tokens_of(&stand, USER, USER_SCOPES)?, "refresh_token")?;
     authority.clear()?;
 
-    // A lost answer leaves the token rotated.
+    // After a lost response the token is rotated nevertheless.
     authority.fail_next(1, AuthorityFailure::AnswerLost)?;
     assert!(renew(&stand, &refresh, USER_SCOPES).is_err());
     let lost = authority.token_requests()?.remove(0);
@@ -468,7 +468,7 @@ fn a_discovery_document_names_endpoints_that_work() -> Result<()> {
     }
     assert_eq!(authority.token_requests()?.len(), 2);
     assert_eq!(authority.discovery_requests()?.len(), 2);
-    // Without Microsoft's numbers, at the paths of the standard.
+    // Without Microsoft's numbers, at the standard's paths.
     let (status, body) = token(
         &stand,
         "/token",
@@ -487,7 +487,7 @@ fn unix_now() -> Result<u64> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
 }
 
-/// `claims` with some of them replaced.
+/// Returns `claims` with some of them replaced.
 fn changed(claims: &Value, change: &Value) -> Value {
     let mut claims = claims.clone();
     if let (Value::Object(claims), Value::Object(change)) = (&mut claims, change) {
@@ -496,7 +496,7 @@ fn changed(claims: &Value, change: &Value) -> Value {
     claims
 }
 
-/// An assertion that names the certificate of one PEM and is signed by the key of another.
+/// Returns an assertion that names the certificate of one PEM and is signed by the key of another.
 fn assertion(named: &str, signed: &str, claims: &Value) -> Result<String> {
     let certificate = CertificateDer::from_pem_slice(named.as_bytes())?;
     let mut header = Header::new(Algorithm::PS256);

@@ -1,4 +1,4 @@
-//! Which mailboxes a token opens at Dovecot, and by which protocol.
+//! Which mailboxes a token opens at Dovecot, and through which protocol.
 
 use anyhow::Result;
 use base64::Engine;
@@ -41,7 +41,7 @@ fn a_users_token_opens_the_users_mailboxes_and_no_others() -> Result<()> {
     )?;
     assert_eq!(xoauth2(&stand, "support@acme.example", &ann)?, REFUSED);
 
-    // Trouble in the middle of the ways a token can open a mailbox is trouble, not a refusal.
+    // A failure of one of the conditions for opening a mailbox is a failure, not a refusal.
     let trouble = AuthorityFailure::status(500, "");
     authority.fail_introspection(1, trouble.clone())?;
     assert_eq!(xoauth2(&stand, "jo@acme.example", &jo)?, "UNAVAILABLE");

@@ -1,4 +1,4 @@
-//! The stand proves itself: what the end-to-end tests rely on holds on the real servers.
+//! Tests of the stand itself: the properties that the end-to-end tests rely on hold on the real servers.
 
 mod grants;
 mod mailboxes;
@@ -15,7 +15,7 @@ use url::form_urlencoded;
 /// The path of a tenant's token endpoint.
 pub(crate) const TOKEN: &str = "/acme/oauth2/v2.0/token";
 
-/// Asks for a token; the status and the JSON answered.
+/// Requests a token; returns the status and the JSON of the response.
 pub(crate) fn token(stand: &Stand, path: &str, form: &str) -> Result<(u16, Value)> {
     let (status, body) = Wire::tls(stand.ports().authority, stand.ca_pem())?.http(
         "POST",
@@ -26,7 +26,7 @@ pub(crate) fn token(stand: &Stand, path: &str, form: &str) -> Result<(u16, Value
     Ok((status, serde_json::from_slice(&body)?))
 }
 
-/// The same with fields, which it encodes.
+/// Does the same with fields, which it encodes.
 pub(crate) fn ask(stand: &Stand, path: &str, fields: &[(&str, &str)]) -> Result<(u16, Value)> {
     let form = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(fields)
@@ -34,7 +34,7 @@ pub(crate) fn ask(stand: &Stand, path: &str, fields: &[(&str, &str)]) -> Result<
     token(stand, path, &form)
 }
 
-/// A user's tokens by the password grant.
+/// Returns a user's tokens by the password grant.
 pub(crate) fn tokens_of(stand: &Stand, user: &str, scope: &str) -> Result<Value> {
     let fields = [
         ("grant_type", "password"),
@@ -48,7 +48,7 @@ pub(crate) fn tokens_of(stand: &Stand, user: &str, scope: &str) -> Result<Value>
     Ok(body)
 }
 
-/// Asks for a new access token by a public client's refresh token.
+/// Requests a new access token with a public client's refresh token.
 pub(crate) fn renew(stand: &Stand, refresh_token: &str, scope: &str) -> Result<(u16, Value)> {
     let fields = [
         ("grant_type", "refresh_token"),
@@ -59,7 +59,7 @@ pub(crate) fn renew(stand: &Stand, refresh_token: &str, scope: &str) -> Result<(
     ask(stand, TOKEN, &fields)
 }
 
-/// A text of an answer.
+/// Returns a string of a response.
 pub(crate) fn text(body: &Value, name: &str) -> Result<String> {
     let value = body[name]
         .as_str()
@@ -67,7 +67,7 @@ pub(crate) fn text(body: &Value, name: &str) -> Result<String> {
     Ok(value.to_owned())
 }
 
-/// The first AADSTS number of an error body; 0 when it has none.
+/// Returns the first AADSTS number of an error body; 0 when it has none.
 pub(crate) fn aadsts(body: &Value) -> u64 {
     body["error_codes"][0].as_u64().unwrap_or_default()
 }
@@ -83,7 +83,7 @@ pub(crate) fn oauthbearer(stand: &Stand, user: &str, token: &str) -> Result<Stri
     authenticate(stand, "OAUTHBEARER", &response, "AQ==")
 }
 
-/// Logs in over IMAPS and says `OK`, or the code of the refusal.
+/// Logs in over IMAPS and returns `OK`, or the code of the refusal.
 fn authenticate(
     stand: &Stand,
     mechanism: &str,

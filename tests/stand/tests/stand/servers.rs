@@ -1,4 +1,5 @@
-//! What the end-to-end tests rely on of the servers, each by itself: tokens, mail, the sink, the webhook, outages.
+//! The properties of the servers that the end-to-end tests rely on, one by one: tokens, mail, the sink, the webhook,
+//! outages.
 
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -125,7 +126,7 @@ fn the_token_endpoint_fails_on_command() -> Result<()> {
         .fail_next(1, AuthorityFailure::microsoft(400, "invalid_grant", 50173))?;
     stand.authority().fail_next(1, AuthorityFailure::Hang)?;
 
-    // The status and the header, as a client on the wire sees them.
+    // The status and the header, as received by a client.
     let mut wire = Wire::tls(stand.ports().authority, stand.ca_pem())?;
     wire.send(b"POST /acme/oauth2/v2.0/token HTTP/1.0\r\nContent-Length: 0\r\n\r\n")?;
     assert!(wire.line()?.contains(" 503 "));
@@ -324,7 +325,7 @@ fn idle_hears_of_a_delivery_at_once() -> Result<()> {
     stand.deliver(user, MAIL)?;
     let delivered = SystemTime::now();
     while !imap.line()?.ends_with("1 EXISTS") {}
-    // Dovecot gathers changes for half a second.
+    // Dovecot collects changes for half a second.
     assert!(delivered.elapsed()? < Duration::from_secs(2));
     Ok(())
 }
@@ -496,7 +497,7 @@ fn a_killed_process_leaves_nothing_behind() -> Result<()> {
     Ok(())
 }
 
-/// An authenticated session with Dovecot's submission.
+/// Returns an authenticated session with Dovecot's submission.
 fn submission(stand: &Stand) -> Result<Wire> {
     let mut smtp = Wire::tls(stand.ports().submissions, stand.ca_pem())?;
     smtp.reply()?;
@@ -508,7 +509,7 @@ fn submission(stand: &Stand) -> Result<Wire> {
     Ok(smtp)
 }
 
-/// Sends one mail; the first reply that is not the usual one must have `expected` as its code.
+/// Sends one mail; the first unusual reply must have the code `expected`.
 fn send(smtp: &mut Wire, expected: u16) -> Result<()> {
     let steps = [
         ("MAIL FROM:<support@acme.example>", "250"),
@@ -530,7 +531,7 @@ fn send(smtp: &mut Wire, expected: u16) -> Result<()> {
     Ok(())
 }
 
-/// A signed webhook request, as bytes of HTTP.
+/// Returns a signed webhook request, as bytes of HTTP.
 fn hook(id: &str, timestamp: u64, body: &[u8]) -> Result<Vec<u8>> {
     let key = STANDARD.decode(WEBHOOK_SECRET.trim_start_matches("whsec_"))?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key)?;
@@ -545,7 +546,7 @@ fn hook(id: &str, timestamp: u64, body: &[u8]) -> Result<Vec<u8>> {
     Ok([head.as_bytes(), body].concat())
 }
 
-/// Posts it on a connection of its own; the status answered.
+/// Posts it on a separate connection; returns the status.
 fn post(port: u16, request: &[u8]) -> Result<u16> {
     let mut wire = Wire::plain(port)?;
     wire.send(request)?;
@@ -557,12 +558,12 @@ fn post(port: u16, request: &[u8]) -> Result<u16> {
         .parse()?)
 }
 
-/// How many running processes name a stand's folder on their command line.
+/// Returns the number of running processes with the stand's folder on their command line.
 fn processes_of(dir: &std::path::Path) -> Result<usize> {
     let dir = dir.to_string_lossy();
     let mut count = 0;
     for entry in std::fs::read_dir("/proc")? {
-        // Processes come and go while the list is read.
+        // Processes start and end while the list is read.
         let Ok(command) = std::fs::read(entry?.path().join("cmdline")) else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! Signing in on the pages: the authorization code and the device code, by a small HTTP client and by a browser.
+//! Sign-in on the pages: the authorization code and the device code, by a small HTTP client and by a browser.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -107,7 +107,7 @@ fn a_code_buys_tokens_at_every_shape_of_paths() -> Result<()> {
         again.extend(secret.map(|secret| ("client_secret", secret)));
         let (status, renewed) = ask(&stand, token_path, &again)?;
         assert_eq!(status, 200, "{url}: {renewed}");
-        // Google's goes on serving and is not repeated.
+        // Google's refresh token remains valid and is not returned again.
         assert_eq!(
             renewed["refresh_token"].is_null(),
             client == GOOGLE_CLIENT_ID
@@ -186,7 +186,7 @@ fn the_pages_refuse_in_microsofts_words() -> Result<()> {
     assert_eq!(declined["error"], "access_denied");
     assert!(!declined.contains_key("error_description"));
 
-    // Some refusals go no further than the page.
+    // Some refusals are shown on the page only.
     let nowhere = authority.authorize_url(UNKNOWN_TENANT);
     let common = authority.authorize_url("common");
     let elsewhere = url
@@ -359,7 +359,7 @@ fn a_browser_signs_in_on_the_pages() -> Result<()> {
     Ok(())
 }
 
-/// An authorize request's address, with PKCE (RFC 7636) and a state.
+/// Returns the URL of an authorize request, with PKCE (RFC 7636) and a state.
 fn page(authorize: &str, client: &str, scope: &str, extra: &[(&str, &str)]) -> Result<String> {
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
     let url = Url::parse_with_params(
@@ -379,7 +379,7 @@ fn page(authorize: &str, client: &str, scope: &str, extra: &[(&str, &str)]) -> R
     Ok(url.into())
 }
 
-/// Signs in and returns what the redirect carries.
+/// Signs in and returns the parameters of the redirect.
 fn redirect(stand: &Stand, url: &str) -> Result<HashMap<String, String>> {
     let address = stand.sign_in_by_http(url, USER, PASSWORD)?;
     assert!(address.starts_with(REDIRECT), "{address}");

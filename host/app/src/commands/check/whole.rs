@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use postroom_auth::expiry::State;
 use postroom_auth::vault::Vault;
 use postroom_config::suggest::{closest, hint};
-use postroom_config::{Config, Problem, RuleKind, RuleUse};
+use postroom_config::{Config, Problem, RuleKind, RuleUse, key_path};
 use postroom_sandbox::standard_settings;
 
 use super::{Wanted, of_file};
@@ -162,10 +162,7 @@ pub fn unknown_settings(
                 None => format!("remove it; the rule declares {}", declared.join(", ")),
             };
             problems.push(Problem {
-                key: format!(
-                    "tenants.{}.settings.\"{}\".{key}",
-                    tenant.name, wanted.rule.name
-                ),
+                key: key_path(&["tenants", &tenant.name, "settings", &wanted.rule.name, key]),
                 ..of_file(
                     &tenant.file,
                     format!(

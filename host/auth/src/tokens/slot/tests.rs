@@ -1,4 +1,4 @@
-//! When tokens are due, and what a pause lets through.
+//! Tests of when tokens are due, and of what a pause lets through.
 
 use super::*;
 use crate::{Account, Secret};
@@ -46,7 +46,7 @@ fn a_pause_ends_by_the_clock_or_by_a_changed_file() {
         assert_eq!(track.paused(later, before, 0), Some(error.clone()));
         assert!(track.paused(later, other, 0).is_none());
     }
-    // Where the application was refused, its working again ends it as well.
+    // If the application was refused, its recovery ends the pause as well.
     let of_client = Ends {
         recoveries: Some(4),
         ..ends
@@ -54,14 +54,14 @@ fn a_pause_ends_by_the_clock_or_by_a_changed_file() {
     track.pause(error.clone(), None, of_client);
     assert!(track.paused(asked, before, 4).is_some());
     assert!(track.paused(asked, before, 5).is_none());
-    // Over at once: only who was waiting already shares it.
+    // Over at once: only callers that were already waiting share it.
     track.pause(error.clone(), Some(Duration::ZERO), ends);
     assert_eq!(track.paused(asked, before, 0), Some(error));
     assert!(track.paused(Instant::now() + hour, before, 0).is_none());
     assert!(track.end_pause());
     assert!(!track.end_pause());
 
-    // What is left of a server's wish shrinks.
+    // The rest of a server's requested wait shrinks.
     let busy = AuthError::Transient {
         account,
         reason: "busy".into(),

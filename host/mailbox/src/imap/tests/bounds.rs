@@ -1,4 +1,4 @@
-//! Servers that say too much: what is kept of it is counted, in numbers and bytes.
+//! Servers that send too much: the data kept is bounded in number and bytes.
 
 use super::super::list::{each_found, search};
 use super::*;
@@ -114,13 +114,13 @@ async fn bytes_in_flight_are_bounded_over_all_mailboxes() {
     let mut third = server.source();
     let first = sources[0].fetch(None, &limits(true)).await.unwrap();
     let second = sources[1].fetch(None, &limits(true)).await.unwrap();
-    // Who holds mail does not wait, and gets none.
+    // A source that holds mail does not wait, and gets none.
     let none = sources[0]
         .fetch(first.cursor.as_ref(), &limits(false))
         .await
         .unwrap();
     assert!(none.messages.is_empty() && none.more && none.cursor == first.cursor);
-    // Who holds none waits.
+    // A source that holds none waits.
     let wait = limits(true);
     let waiting = third.fetch(None, &wait);
     let mut waiting = std::pin::pin!(waiting);

@@ -1,4 +1,4 @@
-//! Putting mail away: into the folder that is meant, once, and as much of it as there is room for.
+//! Moving mail: into the right folder, once, and as much of it as there is room for.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn moved(uids: std::ops::RangeInclusive<u32>, target: &str) -> Vec<Acknowledge> 
         .collect()
 }
 
-/// Answers of a server that has many mails and can do what these words say.
+/// Returns the responses of a server that has many mails and these capabilities.
 fn with(capabilities: &str, command: &str) -> Option<Act> {
     match command {
         "CAPABILITY" => Some(Act::Say(format!(
@@ -110,7 +110,7 @@ async fn copies_go_in_small_sets() {
 #[tokio::test]
 async fn a_refused_set_is_halved_and_the_quota_is_named() {
     for (capabilities, verb) in [("UIDPLUS", "UID COPY"), ("UIDPLUS MOVE", "UID MOVE")] {
-        // There is room for one mail less than four.
+        // There is room for fewer than four mails.
         let server = Server::start(move |_, command| match command {
             _ if command.starts_with(verb) => match command.split(' ').nth(2).unwrap() {
                 "1:2" | "3" => Act::Usual,

@@ -1,9 +1,9 @@
-//! The probe: each step told once, the failing one last, and nothing secret in its trace.
+//! The probe: each step reported once, the failing one last, and no secret in its trace.
 
 use super::tokens::{TOK1, TOK2, TokenServer};
 use super::*;
 
-/// The steps' names and, for the last, why it failed.
+/// Returns the names of the steps and the reason that the last one failed, if it did.
 async fn probed(source: &mut ImapSource) -> (Vec<&'static str>, Option<SourceError>) {
     let mut steps: Vec<ProbeStep<SourceError>> = Vec::new();
     source.probe(&mut |step| steps.push(step)).await;

@@ -1,14 +1,15 @@
-//! Folders whose UIDs mean other mails than before, and mails that come where nobody looks: none is lost, and none floods.
+//! Folders whose UIDs refer to other mails than before, and mails that appear late: none is lost, and old mail does not
+//! flood the line.
 
 use super::*;
 use crate::Renumbering;
 
-/// A folder that a case changes as it goes.
+/// A folder that a case changes while it runs.
 #[derive(Clone)]
 struct Folder {
     uid_validity: u32,
     uid_next: Option<u32>,
-    /// UID, the day of November 2020 or later (2027 and on) it arrived at, and its body; `None` is given as NIL.
+    /// UID, date of arrival, and body; `None` is sent as NIL.
     mails: Vec<(u32, &'static str, Option<&'static str>)>,
 }
 
@@ -90,7 +91,7 @@ fn folder(uid_validity: u32, mails: &[(u32, &'static str)]) -> Folder {
     }
 }
 
-/// All that comes after a cursor: UIDs, which of them are old, and where it leads.
+/// Returns everything after a cursor: UIDs, which of them are old, and the last cursor.
 async fn drained(
     source: &mut ImapSource,
     cursor: Option<Cursor>,
@@ -135,7 +136,7 @@ async fn old_mail_stays_out() {
         renumbering,
         Some(Renumbering::UidValidity { was: 1, is: 2 })
     );
-    // What comes now comes as ever, unless it is more of the old.
+    // New mail is handled as usual, unless it is part of the old mail.
     {
         let mut folder = shared.lock().unwrap();
         folder.mails.push((62, BEFORE, Some("restored")));
@@ -170,7 +171,7 @@ async fn uids_that_went_back_are_read_again() {
     let mut source = server.source();
     source.settings.import = Import::New;
     let (_, _, cursor, _) = drained(&mut source, None).await;
-    // Restored from yesterday's backup, and three mails came since.
+    // Restored from yesterday's backup, and three mails arrived since.
     let mut restored = folder(1, &mails[..45]);
     restored
         .mails
@@ -199,7 +200,7 @@ async fn ghosts_do_not_deafen_a_mailbox() {
         .push((u32::MAX - 1, AFTER, Some("ghost")));
     let (got, _, cursor, _) = drained(&mut source, cursor).await;
     assert!(got.is_empty(), "{got:?}");
-    // Even where UIDNEXT belongs to the lie, the truth is heard again.
+    // Even if UIDNEXT is wrong as well, later correct values are accepted.
     shared.lock().unwrap().uid_next = Some(u32::MAX);
     let (_, _, cursor, _) = drained(&mut source, cursor).await;
     *shared.lock().unwrap() = folder(1, &[(1, AFTER), (2, AFTER)]);
@@ -223,7 +224,7 @@ async fn a_mail_that_becomes_visible_late_is_found() {
     assert_eq!(got, [3]);
     let (got, _, again, _) = drained(&mut source, cursor.clone()).await;
     assert!(got.is_empty() && again == cursor);
-    // A new process knows what was read, too.
+    // A new process also knows what was read.
     let mut source = server.source();
     let (got, ..) = drained(&mut source, cursor).await;
     assert!(got.is_empty());
@@ -278,7 +279,7 @@ async fn a_mail_given_as_nil_is_asked_for_again() {
 
 #[tokio::test]
 async fn a_select_without_uidnext_begins_at_the_end() {
-    // As Courier, which answers STATUS and finds nothing by UID *; as imap4d, which refuses the search; and neither.
+    // Like Courier, which answers STATUS and finds nothing by UID *; like imap4d, which refuses the search; and neither.
     for (status, search) in [
         (
             "* STATUS \"INBOX\" (UIDNEXT 11)\r\n{tag} OK\r\n",
@@ -323,7 +324,7 @@ async fn acknowledgements_never_reach_the_mails_of_a_folder_made_anew() {
     source.acknowledge(&acks[..1]).await.unwrap();
     *shared.lock().unwrap() = folder(2, &[(1, AFTER), (2, AFTER)]);
     source.acknowledge(&acks[1..]).await.unwrap();
-    // The numbers of a restored folder went back: what is to come by them was never read.
+    // The numbers of a restored folder went back: mail that will get them was never read.
     let mut restored = folder(1, &[(1, AFTER)]);
     restored.uid_next = Some(2);
     *shared.lock().unwrap() = restored;

@@ -1,4 +1,4 @@
-//! Tokens that a server refuses: replaced once, and not blamed for the server's own trouble.
+//! Tokens that a server refuses: replaced once, and not blamed for the server's own failures.
 
 use postroom_auth::vault::{Vault, VaultKey};
 use postroom_auth::{
@@ -8,12 +8,12 @@ use postroom_auth::{
 
 use super::*;
 
-/// Hands out the tokens tok1, tok2, …
+/// Issues the tokens tok1, tok2, …
 pub struct TokenServer {
     tokens: Arc<Tokens>,
     requests: Arc<AtomicUsize>,
     task: JoinHandle<()>,
-    /// Where the vault is.
+    /// The vault's folder.
     _folder: tempfile::TempDir,
 }
 
@@ -128,7 +128,7 @@ async fn a_refused_token_is_replaced_once_and_the_challenge_is_kept() {
         "",
     ];
     assert_eq!(*server.commands.lock().await, once);
-    // The fault is not the token's: the other mailboxes of the profile keep it.
+    // The token is not at fault: the other mailboxes of the profile keep it.
     source.connect().await.unwrap_err();
     assert_eq!(
         server.commands.lock().await[6..],
@@ -179,7 +179,7 @@ async fn without_a_token_no_server_is_dialled() {
         assert!(matches!(error, SourceError::Auth(_)), "{error}");
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);
-    // Who tests the mailbox still sees each step up to the one that fails.
+    // A probe still reports each step up to the one that fails.
     let mut steps = Vec::new();
     source.probe(&mut |step| steps.push(step.step.name())).await;
     assert_eq!(steps, ["connect", "greeting", "token"]);

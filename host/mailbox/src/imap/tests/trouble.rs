@@ -1,4 +1,4 @@
-//! Servers in trouble, calls that are dropped, and what other sources wrote: no mail may be lost by any of it.
+//! Failing servers, dropped calls, and cursors of other sources: none of these may lose a mail.
 
 use super::*;
 
@@ -31,7 +31,7 @@ async fn a_connection_lost_while_fetching_loses_nothing() {
 #[tokio::test]
 async fn mails_that_do_not_come() {
     let server = Server::start(|_, command| match command {
-        // 10 has vanished, 11 cannot be read, 12 comes with an inexact size.
+        // 10 has vanished, 11 cannot be read, 12 arrives with an inexact size.
         "UID FETCH 10:12 (UID BODY.PEEK[])" => {
             Act::Say(format!("{}{{tag}} NO some failed\r\n", mail(12, "longer")))
         }
@@ -63,7 +63,7 @@ async fn mails_that_do_not_come() {
 
 #[tokio::test]
 async fn a_server_in_trouble_costs_no_mail() {
-    // The answer to a body's fetch, and how many fetches it stops.
+    // The response to the fetch of a body, and the number of fetches it stops.
     for (answer, fetches) in [
         ("{tag} NO [UNAVAILABLE] try later\r\n", 30),
         ("{tag} NO [INUSE] try later\r\n", 30),
@@ -146,7 +146,7 @@ async fn what_another_kind_of_source_wrote_stops_nothing() {
     );
 }
 
-/// Polls a future so many times, then drops it. Whether it came to its end.
+/// Polls a future this many times, then drops it. Returns whether it finished.
 async fn cut_off<T>(future: impl Future<Output = T>, polls: usize) -> bool {
     let mut future = std::pin::pin!(future);
     for _ in 0..polls {

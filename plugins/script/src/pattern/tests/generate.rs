@@ -1,9 +1,10 @@
-//! Makes up regular expressions from a grammar that covers what is translated and what lies just beyond, and texts that fit them.
+//! Generates regular expressions from a grammar that covers what is translated and slightly more, and texts that match
+//! them.
 
-/// Numbers that look random and are the same for the same seed (splitmix64).
+/// Pseudo-random numbers, the same for the same seed (SplitMix64).
 pub struct Chance(u64);
 
-/// A regular expression, and what its matches are made of.
+/// A regular expression, and the parts of its matches.
 pub struct Expression {
     pub source: String,
     pub flags: String,
@@ -20,18 +21,18 @@ enum Sample {
     Nothing,
     /// One of these characters.
     One(Vec<char>),
-    /// All, one after the other.
+    /// All of these, in sequence.
     All(Vec<Sample>),
-    /// One of them.
+    /// One of these.
     Any(Vec<Sample>),
     Times(Box<Sample>, u64, u64),
 }
 
-/// Letters whose other cases lie near and far, digits, blanks, line ends, syntax, and characters of two UTF-16 units.
+/// Letters whose other cases are near or far, digits, spaces, line ends, syntax, and characters of two UTF-16 units.
 const LITERALS: &str = "aabbckKsSzZ_019 -:,é\u{c9}åÅßẞÿŸµμΜſ\u{212a}\u{212b}İıiIσςΣΩω\u{2126}ǆǅﬀﬆΐỶѢᲇ\u{1c80}×÷/&~#\"%=<>@!`\u{301}\u{85}\u{a0}\u{180e}\u{feff}\u{2028}\u{2029}\u{ffff}\u{e000}\n\r\t\0\u{7f}😀\u{10400}\u{10428}\u{10ffff}";
-/// What texts have besides what an expression asks for.
+/// Characters added to the texts that an expression requires.
 const NOISE: &str = "abkKsSz_01 .-éÉÅåſ\u{212a}ßıµ\n\n\r\u{2028}\u{2029}\u{b}\u{85}\u{a0}\u{feff}\u{180e}\u{301}😀\u{10400}\u{10428}x,;[]()\\";
-/// Escapes that stand for one character.
+/// Escapes of one character.
 const ESCAPES: [(&str, char); 34] = [
     (r"\n", '\n'),
     (r"\r", '\r'),
@@ -98,7 +99,7 @@ const RANGES: [(&str, &str); 18] = [
     (r"\x00-\x1f", "\n\r\0"),
     (r"\t-\r", "\t\n\r"),
 ];
-/// Odd things to find in a class.
+/// Legacy forms in a class.
 const RELICS: [(&str, &str); 14] = [
     ("-", "-"),
     ("&&", "&"),
@@ -115,7 +116,7 @@ const RELICS: [(&str, &str); 14] = [
     ("(|)", "(|)"),
     ("$*+?{}", "$+"),
 ];
-/// Sources that are no regular expression, or only by indulgence.
+/// Sources that are not regular expressions, or only by tolerance.
 const ODDITIES: [&str; 12] = [
     "*", "+", "?", "{", "}", "]", ")", "{1", "{,2}", "(?", "(?<", "\\",
 ];
@@ -125,7 +126,7 @@ impl Chance {
         Self(seed)
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -134,7 +135,7 @@ impl Chance {
         (mixed ^ (mixed >> 31)) % limit
     }
 
-    /// True so many times of a hundred.
+    /// Returns true in this many of a hundred cases.
     fn percent(&mut self, times: u64) -> bool {
         self.below(100) < times
     }
@@ -154,7 +155,7 @@ impl Chance {
 
 impl Expression {
     pub fn new(chance: &mut Chance) -> Self {
-        // What is beyond the whitelist ends a translation at once: most expressions have little or none of it.
+        // Anything beyond the whitelist ends a translation: most expressions contain little or none of it.
         let border = chance.of(&[0, 0, 0, 3, 3, 12]);
         let mut grammar = Grammar { chance, border };
         let part = grammar.disjunction(0);
@@ -169,7 +170,7 @@ impl Expression {
         }
     }
 
-    /// A text with something in it that the expression could match, and some noise.
+    /// Returns a text that contains something the expression could match, and some noise.
     pub fn text(&self, chance: &mut Chance) -> String {
         let mut text: Vec<char> = Vec::new();
         for _ in 0..chance.of(&[1, 1, 1, 2, 3]) {
@@ -196,7 +197,7 @@ impl Expression {
     }
 }
 
-/// A letter in its other case where that is one character.
+/// Returns a letter in its other case, if that is one character.
 fn other_case(c: char) -> char {
     let mut cases = c.to_uppercase().chain(c.to_lowercase());
     cases.find(|other| *other != c).unwrap_or(c)
@@ -228,7 +229,7 @@ impl Sample {
 
 struct Grammar<'c> {
     chance: &'c mut Chance,
-    /// How often, of a hundred times, something beyond the whitelist is taken.
+    /// How many times in a hundred something beyond the whitelist is chosen.
     border: u64,
 }
 
@@ -383,7 +384,7 @@ impl Grammar<'_> {
                 true => self.chance.letter("abkKsS1 "),
                 false => self.chance.letter(LITERALS),
             };
-            // Only JavaScript takes such as it is without `u`.
+            // Only JavaScript accepts such a character without `u`.
             if literal <= '\u{ffff}' || self.border > 0 {
                 return (literal, literal.into());
             }
@@ -440,7 +441,7 @@ impl Grammar<'_> {
         }
     }
 
-    /// The same part, perhaps repeated.
+    /// Returns the same part, possibly repeated.
     fn quantified(&mut self, part: Part, times: u64) -> Part {
         if !self.chance.percent(times) {
             return part;

@@ -1,4 +1,4 @@
-//! Asks two questions of each mail, unless its settings say otherwise. ../asks.js does the same.
+//! Makes two lookups for each mail, unless its settings say otherwise. ../asks.js does the same.
 
 use postroom_sdk::{Action, Context, Failure, Mail, ignore, lookup, settings};
 

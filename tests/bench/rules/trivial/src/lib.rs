@@ -1,4 +1,4 @@
-//! The least a rule can do: what it costs is what the sandbox costs.
+//! The smallest rule: its cost is the cost of the sandbox.
 
 use postroom_sdk::{Context, Mail, Ticket, ticket};
 

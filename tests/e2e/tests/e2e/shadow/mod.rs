@@ -1,4 +1,5 @@
-//! `postroom shadow`: a candidate decides the next mails beside the rule that serves; nothing else changes until it is promoted.
+//! `postroom shadow`: a candidate decides the next mails alongside the live rule; nothing else changes until it is
+//! promoted.
 
 mod promotion;
 
@@ -17,7 +18,7 @@ const RULE: &str = r#"export function decide(mail, ctx) {
 "#;
 const BURNS: &str = "export function decide() { while (true) {} }\n";
 
-/// A room with a spool for each tenant, `drop` of `acme` with the rule `rules/a.js` and `quiet` of `quiet`.
+/// Returns a room with a spool for each tenant: `drop` of `acme` with the rule `rules/a.js`, and `quiet` of `quiet`.
 fn room() -> Room<'static> {
     room_with(RULE, "", "")
 }
@@ -44,13 +45,13 @@ fn configure(room: &Room<'_>, acme: &str, more: &str) {
     room.write("postroom.toml", config);
 }
 
-/// A candidate with another queue for some mails.
+/// Returns a candidate with another queue for some mails.
 fn other_queue(subject: &str) -> String {
     let queue = format!("mail.subject.startsWith({subject:?}) ? \"Other\" : \"Desk\"");
     RULE.replace("\"Desk\"", &queue)
 }
 
-/// The same as [`RULE`], said otherwise.
+/// Returns a rule equivalent to [`RULE`], but written differently.
 fn reworded() -> String {
     format!("// The same.\n{RULE}")
 }
@@ -63,20 +64,20 @@ fn take_in(room: &Room<'_>, subjects: &[&str]) {
     }
 }
 
-/// A mail that is the same in every room.
+/// Delivers a mail that is the same in every room.
 fn take_in_raw(room: &Room<'_>, (subject, text): &(&str, String)) {
     room.write(&format!("drop/{}.eml", subject.replace(' ', "-")), text);
     room.await_decision(subject);
 }
 
-/// The newest shadow of a mailbox.
+/// Returns the newest shadow of a mailbox.
 fn shadow_of(room: &Room<'_>, mailbox: &str) -> Value {
     let all = room.rows(&["shadow", "list"]);
     let newest = all.into_iter().find(|row| row["mailbox"] == mailbox);
     newest.unwrap_or_default()
 }
 
-/// Waits for what is said of the shadow of `drop`.
+/// Waits until the shadow of `drop` meets a condition.
 fn await_shadow(room: &Room<'_>, is: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     let seen = wait_for(PATIENCE, || {
@@ -95,7 +96,7 @@ fn counts(row: &Value) -> [u64; 4] {
     ["same", "changed", "failed", "mended"].map(|key| row[key].as_u64().unwrap())
 }
 
-/// A command that must fail: what it says.
+/// Returns the error of a command that must fail.
 fn refused(room: &Room<'_>, args: &[&str]) -> String {
     let output = room.postroom(args);
     assert_eq!(output.status.code(), Some(1), "{args:?}: {}", both(&output));
@@ -116,7 +117,7 @@ fn ask(room: &Room<'_>, sql: &str) -> i64 {
     conn.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// All that the line made, without times, tries and what shadows keep.
+/// Returns everything that the line made, without times, tries and the data of shadows.
 fn made(room: &Room<'_>) -> Vec<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = Connection::open_with_flags(database(room), flags).unwrap();
@@ -124,7 +125,7 @@ fn made(room: &Room<'_>) -> Vec<String> {
     for (table, columns) in [
         (
             "journal",
-            // Which mailbox is written first, and so has which number, is chance.
+            // The order in which mailboxes are first written, and so their numbers, is random.
             "id, (SELECT name FROM tenant WHERE tenant.id = journal.tenant), (SELECT name FROM mailbox WHERE mailbox.id = journal.mailbox), size, message_id",
         ),
         ("decision", "journal, outcome, ticket"),
@@ -137,7 +138,7 @@ fn made(room: &Room<'_>) -> Vec<String> {
             "item",
             "id, kind, ticket, state, count, title, queue, detail, body",
         ),
-        // The key is another one in each installation.
+        // The key differs between installations.
         (
             "outbox",
             "id, kind, target, decision, length(idempotency_key)",
@@ -164,7 +165,7 @@ fn made(room: &Room<'_>) -> Vec<String> {
 
 #[test]
 fn what_is_otherwise_is_told_and_what_is_decided_is_as_without() {
-    // A rule before it fails on some mails, which counts once; and what the candidate would remember, nobody does.
+    // An earlier rule fails on some mails, which counts once; and nobody stores what the candidate would write to `kv`.
     let first =
         "export function decide(mail) {\n  if (mail.subject.startsWith(\"bad\")) null.x;\n}\n";
     let rule = r#"export function decide(mail, ctx) {
@@ -299,7 +300,7 @@ fn a_candidate_is_granted_what_its_tenant_is() {
 #[test]
 fn killed_in_the_middle_it_goes_on_where_it_was_and_counts_no_mail_twice() {
     let room = room();
-    // Slow, so that there is a middle; the same, but for one mail.
+    // Slow, so that there is a middle; the same decisions except for one mail.
     let slow = other_queue("m 07").replace(
         "return ticket",
         "for (let i = 0; i < 2e5; i++);\n  return ticket",
@@ -363,7 +364,7 @@ fn a_candidate_that_never_ends_holds_up_nobody() {
         );
     }
     await_shadow(&room, |row| row["failed"].as_u64() > Some(0));
-    // Half a minute of it, for which nobody waits: another tenant, its own, and who stops it.
+    // Half a minute of work that nothing waits for: another tenant, its own, and the stop.
     room.write("quiet/1.eml", mail("Quiet", "Please."));
     room.await_decision("Quiet");
     take_in(&room, &["its own"]);
@@ -372,7 +373,7 @@ fn a_candidate_that_never_ends_holds_up_nobody() {
     assert!(row["decided"].as_u64() < Some(121), "{row:#}");
     assert_eq!(room.decision("its own")["rule"], "rules/a.js");
     assert_eq!(running.stop(), Some(0));
-    // The mail it had is done with, and the rest is there for the next start.
+    // The mail in progress is finished, and the rest remains for the next start.
     let row = shadow_of(&room, "drop");
     assert_eq!((&row["state"], counts(&row)[0]), (&json!("running"), 0));
     let shown = room.rows(&["shadow", "show", "drop"]);
@@ -380,7 +381,7 @@ fn a_candidate_that_never_ends_holds_up_nobody() {
     let running = room.start();
     await_shadow(&room, |now| now["failed"].as_u64() > row["failed"].as_u64());
 
-    // Stopped beside the service, it counts nothing more.
+    // Stopped while the service runs, it counts nothing more.
     room.ok(&["shadow", "stop", "drop"]);
     let row = shadow_of(&room, "drop");
     take_in(&room, &["after"]);
@@ -502,7 +503,7 @@ fn a_save_meanwhile_and_a_second_mailbox_are_each_compared_with_what_serves() {
     ]);
     take_in(&room, &["x one"]);
     await_shadow(&room, |row| row["changed"] == 1);
-    // What is saved does what the candidate would have done.
+    // The saved rule does what the candidate would have done.
     room.write(
         "rules/a.js",
         other_queue("x").replace("export", "// By hand.\nexport"),
@@ -528,7 +529,7 @@ fn mails_that_no_rule_saw_or_that_are_gone_do_not_count() {
     room.write("a.js", reworded());
     room.once();
     room.ok(&["shadow", "start", "drop", "--rule", "a.js", "--mails", "2"]);
-    // Decided, while nobody follows the shadow; then its bytes are past their time.
+    // Decided while nothing follows the shadow; then its bytes are older than `keep_raw`.
     room.write("gone.eml", mail("gone", "…"));
     room.ok(&["mail", "import", "--mailbox", "drop", "gone.eml"]);
     assert_eq!(shadow_of(&room, "drop")["decided"], 0);
@@ -549,7 +550,7 @@ fn mails_that_no_rule_saw_or_that_are_gone_do_not_count() {
         "{text}"
     );
 
-    // Its mailbox leaves the configuration.
+    // Its mailbox is removed from the configuration.
     let config = std::fs::read_to_string(room.path().join("postroom.toml")).unwrap();
     room.write(
         "postroom.toml",

@@ -1,4 +1,4 @@
-//! Promotion: by itself when all was the same, by hand, and never at the cost of somebody's save.
+//! Promotion: automatic if all decisions matched, by hand, and never overwriting somebody's save.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -42,7 +42,7 @@ fn a_candidate_that_does_the_same_is_promoted_and_serves() {
         (&row["hash"], &json!(2))
     );
     assert_eq!(room.rows(&["rules", "list"]).len(), 2);
-    // The way back is that of any other save.
+    // It can be rolled back like any other save.
     room.ok(&["rules", "rollback"]);
     running.await_log("it stays out until the file changes");
     take_in(&room, &["back"]);
@@ -185,7 +185,7 @@ fn a_promotion_loses_no_newer_save_and_is_of_what_was_compared() {
     let start = ["shadow", "start", "drop", "--rule", "new/a.js"];
     let promote = ["shadow", "promote", "drop"];
 
-    // Its own module beside it is not what it would import in its place.
+    // The module in its own folder is not the one it would import in its rule's place.
     let candidate = format!("// New.\n{rule}");
     room.write("new/a.js", &candidate);
     room.write("new/lib/q.js", module("Other"));
@@ -208,7 +208,7 @@ fn a_promotion_loses_no_newer_save_and_is_of_what_was_compared() {
     assert!(error.contains("rules/lib/q.js is not there"), "{error}");
     room.write("rules/lib/q.js", module("Desk"));
 
-    // Somebody's save. As `root` may write anywhere, the folder is made unfit in another way.
+    // Somebody's save. Since `root` may write anywhere, the folder is made unwritable in another way.
     room.write("rules/a.js", format!("{rule}// Newer.\n"));
     let error = refused(&room, &promote);
     assert!(
@@ -231,7 +231,7 @@ fn a_promotion_loses_no_newer_save_and_is_of_what_was_compared() {
         shadow_of(&room, "drop")["hash"]
     );
 
-    // What its tests would keep out is not written either.
+    // A candidate whose tests fail is not written either.
     room.write("new/a.js", other_queue("one"));
     room.ok(&start);
     let error = refused(&room, &promote);

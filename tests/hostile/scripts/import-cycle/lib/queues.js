@@ -1,3 +1,3 @@
-// The rule is asked for what it has not made yet.
+// Uses what the rule has not created yet.
 import { names } from "../rule.js";
 export const one = names[0];

@@ -35,13 +35,13 @@ typedef struct {
 
 // One mailbox address, decoded (RFC 5322 section 3.4).
 typedef struct postroom_plugin_types_address_t {
-  // The display name, where there is one.
+  // The display name, if there is one.
   postroom_option_string_t   name;
   // `local@domain`; the domain in lower case.
   postroom_string_t   email;
 } postroom_plugin_types_address_t;
 
-// The part of the mail a pattern is looked for in.
+// The part of the mail that a pattern is matched against.
 typedef struct postroom_plugin_types_field_t {
   uint8_t tag;
   union {
@@ -54,12 +54,12 @@ typedef struct postroom_plugin_types_field_t {
 #define POSTROOM_PLUGIN_TYPES_FIELD_FROM 1
 // Every address of To, comma-separated.
 #define POSTROOM_PLUGIN_TYPES_FIELD_TO 2
-// The decoded text; derived from the HTML when there is no text part.
+// The decoded text; derived from the HTML if there is no text part.
 #define POSTROOM_PLUGIN_TYPES_FIELD_TEXT 3
 #define POSTROOM_PLUGIN_TYPES_FIELD_HTML 4
-// The new words of a reply: the text without quotes and signature.
+// The new text of a reply, without quotes and signature.
 #define POSTROOM_PLUGIN_TYPES_FIELD_REPLY 5
-// All values of one header, one a line. The name is compared without case.
+// All values of one header, one per line. The name is compared case-insensitively.
 #define POSTROOM_PLUGIN_TYPES_FIELD_HEADER 6
 
 typedef struct {
@@ -77,19 +77,19 @@ typedef struct {
   size_t len;
 } postroom_list_tuple2_string_u32_t;
 
-// What one match of a pattern found.
+// One match of a pattern.
 typedef struct postroom_plugin_types_captures_t {
   // Where the match starts, in bytes of the field's UTF-8.
   uint32_t   start;
   // Where the match starts, in UTF-16 code units, as JavaScript counts.
   uint32_t   start_utf16;
-  // Group 0 is the whole match; a group that took no part is `none`.
+  // Group 0 is the whole match; a group that did not participate is `none`.
   postroom_list_option_string_t   groups;
   // The named groups and their numbers.
   postroom_list_tuple2_string_u32_t   names;
 } postroom_plugin_types_captures_t;
 
-// Why a pattern was not run.
+// The reason that a pattern was not run.
 typedef struct postroom_plugin_types_pattern_error_t {
   uint8_t tag;
   union {
@@ -98,48 +98,48 @@ typedef struct postroom_plugin_types_pattern_error_t {
   } val;
 } postroom_plugin_types_pattern_error_t;
 
-// Not a pattern of the linear-time engine (the syntax of Rust's `regex` crate); the text says where.
+// The pattern is not in the syntax of the linear-time engine (Rust's `regex` crate); the text names the position.
 #define POSTROOM_PLUGIN_TYPES_PATTERN_ERROR_SYNTAX 0
-// Too long, too many patterns in one rule, or too large once compiled.
+// The pattern is too long or too large once compiled, or the rule has too many patterns.
 #define POSTROOM_PLUGIN_TYPES_PATTERN_ERROR_LIMIT 1
 
-// Who or what wrote the mail, judged from its headers.
+// The kind of author of the mail, judged from its headers.
 typedef uint8_t postroom_plugin_types_classification_t;
 
 #define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_PERSON 0
-// Out of office, read receipts and the like: Auto-Submitted `auto-replied` (RFC 3834), X-Autoreply, Precedence
+// An out-of-office reply, read receipt or similar: Auto-Submitted `auto-replied` (RFC 3834), X-Autoreply, Precedence
 // auto_reply.
 #define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_AUTO_REPLY 1
 // A delivery status notification (RFC 3464), or a null return path.
 #define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_BOUNCE 2
 // A mailing list or bulk mail: List-Id, List-Unsubscribe, Precedence list or bulk.
 #define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_LIST 3
-// A program: monitoring, backup and the like, by Auto-Submitted `auto-generated`, X-Mailer and other marks.
+// A program, such as monitoring or backup, recognised by Auto-Submitted `auto-generated`, X-Mailer and other marks.
 #define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_MACHINE 4
 
-// One of the outcomes of an authentication method (RFC 8601 section 2.7).
+// The result of an authentication method (RFC 8601 section 2.7).
 typedef uint8_t postroom_plugin_types_verdict_t;
 
 #define POSTROOM_PLUGIN_TYPES_VERDICT_PASS 0
 #define POSTROOM_PLUGIN_TYPES_VERDICT_FAIL 1
 #define POSTROOM_PLUGIN_TYPES_VERDICT_NONE 2
 
-// What the servers under `[authentication] trusted` said; all `none` without that setting.
+// The verdicts of the servers under `[authentication] trusted`; all `none` without that setting.
 typedef struct postroom_plugin_types_authentication_t {
   postroom_plugin_types_verdict_t   spf;
   postroom_plugin_types_verdict_t   dkim;
   postroom_plugin_types_verdict_t   dmarc;
 } postroom_plugin_types_authentication_t;
 
-// What is known of an attachment before it is read.
+// An attachment, without its content.
 typedef struct postroom_plugin_types_attachment_t {
-  // The decoded file name; empty when the mail gives none.
+  // The decoded file name; empty if the mail has none.
   postroom_string_t   name;
   // Lower-case `type/subtype`.
   postroom_string_t   content_type;
   // Size in bytes after decoding.
   uint64_t   size;
-  // Shown within the HTML rather than attached.
+  // Whether it is shown inside the HTML rather than attached.
   bool   inline_;
   postroom_option_string_t   content_id;
 } postroom_plugin_types_attachment_t;
@@ -152,20 +152,20 @@ typedef struct postroom_plugin_types_borrow_message_t {
   int32_t __handle;
 } postroom_plugin_types_borrow_message_t;
 
-// Whose mail this is taken to be.
+// The client that the sender belongs to.
 typedef struct postroom_plugin_types_client_t {
   postroom_string_t   name;
-  // False when a server under `[authentication] trusted` says `dmarc=fail`: From may be forged.
+  // False if a server under `[authentication] trusted` reports `dmarc=fail`: From may be forged.
   bool   sure;
 } postroom_plugin_types_client_t;
 
-// The open ticket this mail seems to belong to.
+// The open ticket that this mail appears to belong to.
 typedef struct postroom_plugin_types_thread_t {
   // The ticket's number, such as `T-12`.
   postroom_string_t   ticket;
   // How it was found: `message-id` or `subject`.
   postroom_string_t   method;
-  // Whether the sender may write to it: its requester, a participant, or of the same client.
+  // Whether the sender may write to it: its requester, a participant, or a sender of the same client.
   bool   authorised;
 } postroom_plugin_types_thread_t;
 
@@ -184,11 +184,11 @@ typedef struct postroom_plugin_types_context_t {
   postroom_string_t   mailbox;
   postroom_plugin_types_option_client_t   client;
   postroom_plugin_types_option_thread_t   thread;
-  // When the mail was journalled, RFC 3339 in UTC: the only clock a rule has.
+  // The time at which the mail was journalled, RFC 3339 in UTC; the only clock of a rule.
   postroom_string_t   now;
 } postroom_plugin_types_context_t;
 
-// A value of a ticket's or an alert's own fields.
+// The value of a custom field of a ticket or an alert.
 typedef struct postroom_plugin_types_value_t {
   uint8_t tag;
   union {
@@ -220,7 +220,8 @@ typedef struct {
   size_t len;
 } postroom_list_string_t;
 
-// A new ticket. What is left out is filled in from the mail: its subject, its reply text, its sender.
+// A new ticket. Omitted fields are filled in from the mail: title from its subject, body from its reply text, requester from
+// its sender.
 typedef struct postroom_plugin_types_ticket_t {
   postroom_option_string_t   title;
   postroom_option_string_t   body;
@@ -236,7 +237,7 @@ typedef uint8_t postroom_plugin_types_visibility_t;
 #define POSTROOM_PLUGIN_TYPES_VISIBILITY_PUBLIC 0
 #define POSTROOM_PLUGIN_TYPES_VISIBILITY_INTERNAL 1
 
-// A note on a ticket: the one named, else the context's thread.
+// A note on a ticket. Without `ticket` it goes to the ticket of the context's thread.
 typedef struct postroom_plugin_types_note_t {
   postroom_option_string_t   ticket;
   postroom_option_string_t   body;
@@ -248,7 +249,7 @@ typedef uint8_t postroom_plugin_types_alert_state_t;
 #define POSTROOM_PLUGIN_TYPES_ALERT_STATE_FIRING 0
 #define POSTROOM_PLUGIN_TYPES_ALERT_STATE_RESOLVED 1
 
-// An alert. Mails with the same key are one alert; `resolved` closes it.
+// An alert. Mails with the same key belong to one alert; `resolved` closes it.
 typedef struct postroom_plugin_types_alert_t {
   postroom_string_t   key;
   postroom_plugin_types_alert_state_t   state;
@@ -259,7 +260,7 @@ typedef struct postroom_plugin_types_alert_t {
   postroom_plugin_types_list_tuple2_string_value_t   fields;
 } postroom_plugin_types_alert_t;
 
-// An answer to the sender. The host refuses it for machines, lists, bounces and its own addresses.
+// A reply to the sender. The host refuses to send it to machines, lists, bounces and its own addresses.
 typedef struct postroom_plugin_types_reply_t {
   postroom_string_t   text;
   postroom_option_string_t   html;
@@ -269,13 +270,13 @@ typedef struct postroom_plugin_types_forward_t {
   postroom_list_string_t   to;
 } postroom_plugin_types_forward_t;
 
-// A mail with this key should arrive in time. Recorded with the decision only: this version watches for nothing.
+// A mail with this key should arrive in time. It is only recorded with the decision; this version does not watch for the mail.
 typedef struct postroom_plugin_types_expect_t {
   postroom_string_t   key;
   uint64_t   within_secs;
 } postroom_plugin_types_expect_t;
 
-// Reserved for a later Postroom, by name, with a JSON payload. Recorded with the decision only.
+// An action reserved for later versions of Postroom: a name and a JSON payload. It is only recorded with the decision.
 typedef struct postroom_plugin_types_custom_t {
   postroom_string_t   name;
   postroom_string_t   payload;
@@ -301,9 +302,9 @@ typedef struct postroom_plugin_types_action_t {
 #define POSTROOM_PLUGIN_TYPES_ACTION_ALERT 2
 #define POSTROOM_PLUGIN_TYPES_ACTION_REPLY 3
 #define POSTROOM_PLUGIN_TYPES_ACTION_FORWARD 4
-// No ticket, for this reason.
+// Makes no ticket, for this reason.
 #define POSTROOM_PLUGIN_TYPES_ACTION_IGNORE 5
-// Kept aside for a person, for this reason.
+// Keeps the mail aside for a person, for this reason.
 #define POSTROOM_PLUGIN_TYPES_ACTION_QUARANTINE 6
 #define POSTROOM_PLUGIN_TYPES_ACTION_EXPECT 7
 #define POSTROOM_PLUGIN_TYPES_ACTION_CUSTOM 8
@@ -313,8 +314,8 @@ typedef struct {
   size_t len;
 } postroom_plugin_types_list_action_t;
 
-// What a rule answers. One disposition (one or more tickets, notes or alerts, or an ignore, or a quarantine) and any
-// side actions (reply, forward, expect, custom). Side actions alone count as ignored("handled").
+// The decision that a rule returns: one disposition (one or more tickets, notes or alerts, or an ignore, or a quarantine) and
+// any side actions (reply, forward, expect, custom). Side actions alone count as ignored("handled").
 typedef struct postroom_plugin_types_decision_t {
   uint8_t tag;
   union {
@@ -322,14 +323,14 @@ typedef struct postroom_plugin_types_decision_t {
   } val;
 } postroom_plugin_types_decision_t;
 
-// Not mine: the next rule decides.
+// The rule does not decide this mail; the next rule does.
 #define POSTROOM_PLUGIN_TYPES_DECISION_PASS 0
 #define POSTROOM_PLUGIN_TYPES_DECISION_ACTIONS 1
 
-// The rule could not decide. It counts as passed, with the trouble recorded.
+// The rule failed to decide. It counts as a pass, and the trouble is recorded.
 typedef struct postroom_plugin_types_failure_t {
   postroom_string_t   message;
-  // `file:line:column`, where known.
+  // `file:line:column`, if known.
   postroom_option_string_t   location;
 } postroom_plugin_types_failure_t;
 
@@ -395,22 +396,22 @@ typedef struct {
 
 // A person of the tenant.
 typedef struct postroom_plugin_lookup_known_contact_t {
-  // Empty when the file gives none.
+  // Empty if the file has none.
   postroom_string_t   name;
   postroom_string_t   email;
   postroom_option_string_t   phone;
-  // Marked as a person to hurry for.
+  // Whether the file marks the person as VIP.
   bool   vip;
-  // The other columns of the file that are not empty.
+  // The other, non-empty columns of the file.
   postroom_list_tuple2_string_string_t   fields;
 } postroom_plugin_lookup_known_contact_t;
 
-// A machine or another thing of the tenant.
+// A machine or other asset of the tenant.
 typedef struct postroom_plugin_lookup_known_asset_t {
   postroom_string_t   name;
   postroom_option_string_t   serial;
   postroom_option_string_t   host;
-  // The other columns of the file that are not empty.
+  // The other, non-empty columns of the file.
   postroom_list_tuple2_string_string_t   fields;
 } postroom_plugin_lookup_known_asset_t;
 
@@ -425,7 +426,7 @@ typedef struct {
 } postroom_plugin_lookup_list_tuple2_string_value_t;
 
 typedef struct postroom_plugin_lookup_open_ticket_t {
-  // Such as `T-12`; what a note's `ticket` takes.
+  // The ticket's number, such as `T-12`; use it as a note's `ticket`.
   postroom_string_t   ticket;
   postroom_string_t   title;
   postroom_option_string_t   requester;
@@ -435,7 +436,7 @@ typedef struct postroom_plugin_lookup_open_ticket_t {
   postroom_plugin_lookup_list_tuple2_string_value_t   fields;
   // RFC 3339 in UTC.
   postroom_string_t   created;
-  // When it was last noted on.
+  // The time of its last note.
   postroom_string_t   updated;
 } postroom_plugin_lookup_open_ticket_t;
 
@@ -446,11 +447,11 @@ typedef struct postroom_plugin_lookup_known_alert_t {
   postroom_option_string_t   host;
   postroom_option_string_t   service;
   postroom_string_t   summary;
-  // Since when it is in this state, RFC 3339 in UTC.
+  // The time at which it entered this state, RFC 3339 in UTC.
   postroom_string_t   since;
-  // When its last mail came.
+  // The time of its last mail.
   postroom_string_t   updated;
-  // How many mails it had.
+  // The number of its mails.
   uint64_t   count;
 } postroom_plugin_lookup_known_alert_t;
 
@@ -463,12 +464,12 @@ typedef struct postroom_plugin_lookup_ticket_search_t {
   } val;
 } postroom_plugin_lookup_ticket_search_t;
 
-// The requester's address, compared without case.
+// The requester's address, compared case-insensitively.
 #define POSTROOM_PLUGIN_LOOKUP_TICKET_SEARCH_REQUESTER 0
-// What the title contains, without case. The newest 1000 open tickets are looked at.
+// A part of the title, compared case-insensitively. Only the newest 1000 open tickets are searched.
 #define POSTROOM_PLUGIN_LOOKUP_TICKET_SEARCH_SUBJECT 1
-// A field of the ticket's own: its name and its value; a number or flag as JSON writes it. A value over 200 bytes
-// is not found.
+// A custom field of the ticket: its name and its value, with a number or flag written as in JSON. Values over 200 bytes
+// are not found.
 #define POSTROOM_PLUGIN_LOOKUP_TICKET_SEARCH_FIELD 2
 
 typedef struct {
@@ -536,20 +537,20 @@ extern void postroom_plugin_settings_all(postroom_string_t *ret);
 
 // Imported Functions from `postroom:plugin/kv@1.1.0`
 extern bool postroom_plugin_kv_get(postroom_string_t *key, postroom_string_t *ret);
-// Refused with a reason when the key, the value or the whole is over its limit.
+// Fails with a reason if the key, the value or the whole store is over its limit.
 extern bool postroom_plugin_kv_set(postroom_string_t *key, postroom_string_t *value, postroom_string_t *err);
 extern void postroom_plugin_kv_delete(postroom_string_t *key);
 
 // Imported Functions from `postroom:plugin/types@1.1.0`
 extern void postroom_plugin_types_method_message_subject(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret);
-// The first address of From; none when there is no readable one.
+// The first address of From; `none` if no address can be parsed.
 extern bool postroom_plugin_types_method_message_from(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_address_t *ret);
 extern void postroom_plugin_types_method_message_to(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_list_address_t *ret);
 extern void postroom_plugin_types_method_message_cc(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_list_address_t *ret);
 extern void postroom_plugin_types_method_message_reply_to(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_list_address_t *ret);
-// The Date header as RFC 3339, where it can be read.
+// The Date header as RFC 3339, if it can be parsed.
 extern bool postroom_plugin_types_method_message_date(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret);
-// The Message-ID without angle brackets; a synthetic one where the mail has none.
+// The Message-ID without angle brackets; a synthetic one if the mail has none.
 extern void postroom_plugin_types_method_message_message_id(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret);
 extern void postroom_plugin_types_method_message_text(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret);
 extern bool postroom_plugin_types_method_message_html(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret);
@@ -557,36 +558,37 @@ extern void postroom_plugin_types_method_message_reply(postroom_plugin_types_bor
 // All values of one header, unfolded and decoded, top to bottom.
 extern void postroom_plugin_types_method_message_headers(postroom_plugin_types_borrow_message_t self, postroom_string_t *name, postroom_list_string_t *ret);
 extern void postroom_plugin_types_method_message_attachments(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_list_attachment_t *ret);
-// Bytes of an attachment, decoded. Past the end the list is shorter or empty. One read is at most 1 MiB.
+// Bytes of an attachment, decoded. At the end of the attachment the list is shorter or empty. One read returns at most
+// 1 MiB.
 extern void postroom_plugin_types_method_message_attachment_bytes(postroom_plugin_types_borrow_message_t self, uint32_t index, uint64_t offset, uint32_t length, postroom_list_u8_t *ret);
-// An attachment as text in its charset, at most 1 MiB of it.
+// An attachment as text, decoded from its charset; at most its first 1 MiB.
 extern void postroom_plugin_types_method_message_attachment_text(postroom_plugin_types_borrow_message_t self, uint32_t index, postroom_string_t *ret);
 extern postroom_plugin_types_classification_t postroom_plugin_types_method_message_classification(postroom_plugin_types_borrow_message_t self);
 extern void postroom_plugin_types_method_message_authentication(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_authentication_t *ret);
-// What was repaired while parsing, one short sentence each.
+// The repairs made while the mail was parsed, one short sentence each.
 extern void postroom_plugin_types_method_message_repairs(postroom_plugin_types_borrow_message_t self, postroom_list_string_t *ret);
-// The first match of a pattern, run by the host in linear time.
+// The first match of a pattern. The host runs the pattern in linear time.
 extern bool postroom_plugin_types_method_message_match(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_field_t *field, postroom_string_t *pattern, postroom_plugin_types_option_captures_t *ret, postroom_plugin_types_pattern_error_t *err);
-// Every match, up to the host's cap.
+// All matches, up to the host's limit.
 extern bool postroom_plugin_types_method_message_find_all(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_field_t *field, postroom_string_t *pattern, postroom_plugin_types_list_captures_t *ret, postroom_plugin_types_pattern_error_t *err);
 
 // Imported Functions from `postroom:plugin/lookup@1.1.0`
-// The contact with this address, compared without case.
+// The contact with this address, compared case-insensitively.
 extern bool postroom_plugin_lookup_contact(postroom_string_t *email, postroom_plugin_lookup_known_contact_t *ret);
-// The contacts whose name or address contains this, without case; in the order of the file.
+// The contacts whose name or address contains this text, compared case-insensitively, in the order of the file.
 extern void postroom_plugin_lookup_contacts(postroom_string_t *text, postroom_plugin_lookup_list_known_contact_t *ret);
-// The asset with this name, serial number or host, compared without case; the first such.
+// The first asset with this name, serial number or host, compared case-insensitively.
 extern bool postroom_plugin_lookup_asset(postroom_string_t *name, postroom_plugin_lookup_known_asset_t *ret);
-// The assets whose name, serial number or host contains this, without case; in the order of the file.
+// The assets whose name, serial number or host contains this text, compared case-insensitively, in the order of the file.
 extern void postroom_plugin_lookup_assets(postroom_string_t *text, postroom_plugin_lookup_list_known_asset_t *ret);
 // The open ticket with this number, such as `T-12`.
 extern bool postroom_plugin_lookup_ticket(postroom_string_t *number, postroom_plugin_lookup_open_ticket_t *ret);
-// Open tickets, the newest first.
+// The open tickets that match, newest first.
 extern void postroom_plugin_lookup_tickets(postroom_plugin_lookup_ticket_search_t *search, postroom_plugin_lookup_list_open_ticket_t *ret);
 // The alert with this key, firing or not.
 extern bool postroom_plugin_lookup_alert(postroom_string_t *key, postroom_plugin_lookup_known_alert_t *ret);
-// The firing alerts whose key, host, service or summary contains this, without case; the newest first. The newest 1000
-// are looked at.
+// The firing alerts whose key, host, service or summary contains this text, compared case-insensitively, newest first. Only
+// the newest 1000 are searched.
 extern void postroom_plugin_lookup_alerts(postroom_string_t *text, postroom_plugin_lookup_list_known_alert_t *ret);
 
 // Exported Functions from `rule`

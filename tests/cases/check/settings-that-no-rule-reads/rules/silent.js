@@ -1,0 +1,3 @@
+export function decide(mail, ctx) {
+  return ticket({ title: ctx.settings.anything });
+}
