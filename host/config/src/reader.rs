@@ -523,6 +523,12 @@ pub fn join(path: &str, key: &str) -> String {
     }
 }
 
+/// The path of a key by its parts.
+pub fn key_path(parts: &[&str]) -> String {
+    let parts = parts.iter();
+    parts.fold(String::new(), |path, key| join(&path, key))
+}
+
 /// Returns the words as `"a", "b" or "c"`.
 fn quoted<'w>(words: impl Iterator<Item = &'w str>) -> String {
     let words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
