@@ -42,6 +42,7 @@ use documents::{Files, WHOLE, folder, included, named, parse, text, with_files};
 use mailboxes::Surroundings;
 pub use outgoing::SUBMISSION;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
+use profiles::directories::Directories;
 pub use reader::key_path;
 use reader::{Item, Part, Section, TomlReader};
 pub use servers::ServerProtocol;
@@ -499,6 +500,7 @@ struct Names {
     tenants: Vec<String>,
     profiles: Vec<String>,
     outgoing: Vec<String>,
+    directories: Directories,
 }
 
 /// The result of reading every file.
@@ -565,6 +567,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         tenants: with_broken(&tenants, "tenants"),
         profiles: with_broken(&profiles, "profiles"),
         outgoing: with_broken(&outgoing, "outgoing"),
+        directories: Directories::of(&profiles, &tenants, &mailboxes, &outgoing),
     };
     let nothing_named = |root: &&Section| root.item("mailboxes").is_none_or(|it| it.is_empty());
     if mailboxes.is_empty() && broken.is_empty() && roots.iter().all(nothing_named) {
@@ -618,6 +621,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
     );
     let unavailable_profiles = facts
         .iter()
+        .filter(|(name, _)| names.profiles.contains(name))
         .filter_map(|(name, facts)| Some((name.clone(), facts.unavailable.clone()?)));
     let config = (|| {
         Some(Config {

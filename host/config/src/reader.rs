@@ -53,7 +53,7 @@ pub struct Section<'r> {
     /// The subject of the table, for messages: `a mailbox`.
     what: &'static str,
     at: usize,
-    part: Part<'r>,
+    pub part: Part<'r>,
     table: &'r DeTable<'r>,
     asked: RefCell<Vec<&'static str>>,
     /// Known keys that are refused: each is reported once, and never suggested.
@@ -353,6 +353,11 @@ impl<'r> Item<'r> {
     }
 
     /// Returns whether this is a table with that key.
+    /// Returns the text of a key of this table, before the table is read.
+    pub fn peek(&self, key: &str) -> Option<&'r str> {
+        self.value.as_table()?.get(key)?.get_ref().as_str()
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.value
             .as_table()

@@ -155,7 +155,15 @@ pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
             }
             None
         }
-        (Some(profile), None) => profile.clone().map(CredentialKind::Profile).map(Some),
+        (Some(profile), None) => {
+            profile_item
+                .as_ref()
+                .zip(profile.clone())
+                .and_then(|(item, profile)| {
+                    let profile = names.directories.resolve(section, item, profile)?;
+                    Some(Some(CredentialKind::Profile(profile)))
+                })
+        }
         (None, Some(password)) => password.map(CredentialKind::Password).map(Some),
         (None, None) => Some(None),
     };

@@ -7,6 +7,7 @@ use postroom_core::Grants;
 use postroom_core::{ActionKind, ActionKinds};
 
 use super::limits::{self, TenantLimits};
+use super::profiles::sound_directory;
 use super::reader::{Item, Section};
 use super::rules::ChainConfig;
 use super::{DirectoryFile, OnFailure, Tenant, rules};
@@ -70,6 +71,11 @@ fn read_one<'r>(
         }
         None => Some(ActionKinds::ALL),
     };
+    // Used by the mailboxes that sign in to it.
+    let directory = match section.item("directory") {
+        Some(item) => sound_directory(&item).map(Some),
+        None => Some(None),
+    };
     let contacts = directory_file(&section, "contacts");
     let assets = directory_file(&section, "assets");
     let limits = limits::read_tenant(&section, all_limits);
@@ -113,6 +119,7 @@ fn read_one<'r>(
         }
     }
     section.finish();
+    directory?;
     Some(Tenant {
         name: name.into(),
         file: item.reader.file.into(),

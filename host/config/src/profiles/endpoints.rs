@@ -7,6 +7,7 @@ use url::Url;
 
 use super::super::reader::{Item, Section};
 use super::super::values;
+use super::directories::{BY_CLIENT, PLACEHOLDER};
 use super::{GrantKind, Kind};
 
 /// Microsoft's names that represent many directories.
@@ -228,17 +229,26 @@ fn read_directory(
             _ => return Some(Some(text.into())),
         }
     }
+    if text == BY_CLIENT {
+        return Some(Some(PLACEHOLDER.into()));
+    }
+    sound_directory(&item).map(Some)
+}
+
+/// A directory's id, or one of its domains.
+pub fn sound_directory(item: &Item) -> Option<String> {
+    let text = item.text()?;
     let sound = text
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
-    if !sound {
+    if !sound || SHARED_DIRECTORIES.contains(&text) || text == BY_CLIENT {
         item.problem(
             format!("\"{text}\" is neither a directory id nor a domain"),
             "write it as \"acme.onmicrosoft.com\" or as the id the directory's overview shows",
         );
         return None;
     }
-    Some(Some(text.into()))
+    Some(text.into())
 }
 
 /// Returns the issuer, which replaces all URLs (OpenID Connect Discovery 1.0).

@@ -1,6 +1,7 @@
 //! Reads `[profiles.*]`: named OAuth registrations. The keys of a profile depend on its provider and its grant.
 
 mod client;
+pub mod directories;
 mod endpoints;
 
 use std::collections::HashMap;
@@ -11,6 +12,8 @@ use postroom_auth::{Grant, Prompt, Provider, ServiceKey};
 use super::problem::{Ready, Unavailable};
 use super::reader::{Item, Section};
 use super::{Names, Profile, values};
+
+pub use endpoints::sound_directory;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -128,7 +131,7 @@ const PROMPTS: &[(&str, Prompt)] = &[
 ];
 
 /// The facts of a profile that mailboxes and outgoings need, also of a profile with problems.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ProfileFacts {
     /// `None` if the profile does not state it, or states it wrongly.
     pub provider: Option<Provider>,
@@ -217,8 +220,14 @@ pub fn read(entries: Vec<(&str, Item)>, names: &Names) -> (Vec<Profile>, AllProf
             continue;
         };
         let (fact, profile) = read_one(name, section, names);
+        for directory in names.directories.used_with(name) {
+            facts.insert(directories::in_directory(name, directory), fact.clone());
+            let profile = profile.as_ref();
+            profiles.extend(profile.and_then(|it| directories::for_directory(it, directory)));
+        }
         facts.insert(name.into(), fact);
-        profiles.extend(profile);
+        let is_of_one = |it: &Profile| it.directory.as_deref() != Some(directories::PLACEHOLDER);
+        profiles.extend(profile.filter(is_of_one));
     }
     (profiles, facts)
 }

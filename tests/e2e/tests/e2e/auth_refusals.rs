@@ -2,7 +2,7 @@
 //! once it is fixed.
 
 use postroom_e2e::grants::{Case, UNKNOWN_SECRET, Walk};
-use postroom_e2e::{Room, both};
+use postroom_e2e::{Room, both, mail};
 use postroom_stand::{
     AuthorityFailure, Behaviour, CLIENT_ID, CLIENT_SECRET, Endpoint, Only, PUBLIC_CLIENT_ID, Stand,
 };
@@ -152,4 +152,49 @@ fn a_profile_limited_to_tenants_serves_no_other() {
         config.replace("grant = \"client-credentials\"", limited),
     );
     refused(&room, &["postroom.toml", "acme", "tenants"]);
+}
+
+/// One application of the MSP, which two clients consented to: each mailbox gets its token from its own client's directory.
+#[test]
+fn one_profile_signs_in_to_the_directory_of_each_client() {
+    let stand = shared();
+    let room = Room::bare(stand);
+    let profile = format!(
+        "provider = \"microsoft\"\ntenant = \"by-client\"\ntoken_url = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nclient_secret = {{ env = \"POSTROOM_TEST_CLIENT_SECRET\" }}\ngrant = \"client-credentials\"",
+        stand.token_url("{tenant}"),
+    );
+    let (first, second) = (room.directory(), format!("second-{}", room.directory()));
+    let other = format!("other-{}", room.user);
+    let more = format!(
+        "[tenants.bolt]\ndirectory = \"{second}\"\n[mailboxes.bolt]\ntenant = \"bolt\"\nprotocol = \"imap\"\nhost = \"localhost\"\nport = {}\ntls = \"implicit\"\naddress = \"{other}\"\nprofile = \"acme\"\nimport = \"all\"\n",
+        stand.ports().imaps
+    );
+    let config = room.config_with(&profile, &["standard"], &more).replace(
+        "domains = [\"acme.example\"]",
+        &format!("domains = [\"acme.example\"]\ndirectory = \"{first}\""),
+    );
+    room.write("postroom.toml", config);
+    room.deliver(mail("for acme", "first"));
+    let second_mail = mail("for bolt", "second");
+    stand.deliver(&other, second_mail.as_bytes()).unwrap();
+    room.once();
+    assert_eq!(room.decision("for acme")["tenant"], "acme");
+    assert_eq!(room.decision("for bolt")["tenant"], "bolt");
+
+    let requests = stand.authority().token_requests().unwrap();
+    for directory in [&first, &second] {
+        let asked = requests.iter().filter(|it| it.tenant == *directory);
+        assert_eq!(asked.count(), 1, "{directory}");
+    }
+    assert!(requests.iter().all(|it| !it.tenant.contains("tenant")));
+    let rows = room.rows(&["auth", "status"]);
+    let mut profiles: Vec<&str> = rows
+        .iter()
+        .filter_map(|it| it["profile"].as_str())
+        .collect();
+    profiles.sort_unstable();
+    let mut expected = [format!("acme/{first}"), format!("acme/{second}")];
+    expected.sort();
+    assert_eq!(profiles, expected);
+    assert!(rows.iter().all(|it| it["state"] == "ok"), "{rows:#?}");
 }
