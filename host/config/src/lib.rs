@@ -42,7 +42,7 @@ pub use outgoing::SUBMISSION;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
 use reader::{Item, Reader, Section};
 pub use servers::ServerProtocol;
-pub use sources::{IMAP, Import, Source};
+pub use sources::{IMAP, Import, POP3, Source};
 pub use values::duration_of;
 
 const DEFAULT_DATA_DIR: &str = "data";
@@ -172,7 +172,7 @@ impl DirectoryFile {
 pub struct Mailbox {
     pub name: String,
     pub tenant: String,
-    /// The address its mail arrives by; lower-case domain. Always there for IMAP.
+    /// The address its mail arrives by; lower-case domain. Always there for a mail server's mailbox.
     pub address: Option<String>,
     pub source: Source,
     /// The authserv-ids whose Authentication-Results are believed: its own, or else those of all mailboxes.

@@ -28,6 +28,11 @@ pub trait Source: Send + Sync {
     /// When one of them fails the others are tried nevertheless.
     async fn acknowledge(&mut self, acks: &[Acknowledge]) -> Result<(), SourceError>;
 
+    /// Whether acknowledgements end the session, so that they wait until all known mail is fetched.
+    fn acknowledges_last(&self) -> bool {
+        false
+    }
+
     /// Returns when there may be new mail, or after `timeout`. Cancel-safe: the future may be dropped at any time,
     /// and the connection is used on.
     async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError>;
@@ -52,6 +57,12 @@ pub trait KnownPositions: Send + Sync {
     /// Returns those of the positions whose mail was journalled from a [`Batch`] with `remember` set. Mail of the last batches may be
     /// missing: the source itself knows what it gave since it was made.
     async fn known(&self, positions: Vec<Position>) -> Result<HashSet<Position>, SourceError>;
+
+    /// Returns how many positions are known.
+    async fn count(&self) -> Result<u64, SourceError>;
+
+    /// Forgets all positions but these: the server no longer lists the other mails.
+    async fn forget_all_but(&self, positions: Vec<Position>) -> Result<(), SourceError>;
 }
 
 /// The outcome of one fetch.
@@ -64,6 +75,8 @@ pub struct Batch {
     pub more: bool,
     /// Whether the positions of these mails are remembered, for a source that asks [`KnownPositions`].
     pub remember: bool,
+    /// The positions of mails that are left out for good: they are remembered, too.
+    pub passed: Vec<Position>,
     /// The server gave the folder's mails other numbers, and they are read again.
     pub renumbering: Option<Renumbering>,
     /// The share of these mails in the bytes in flight, returned on drop.

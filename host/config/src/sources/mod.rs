@@ -1,9 +1,12 @@
 //! Where mailboxes get their mail: one file per protocol, with its keys and what advice must know of it.
 
 mod imap;
+mod mail_server;
+mod pop3;
 mod spool;
 
 pub use imap::SERVER as IMAP;
+pub use pop3::SERVER as POP3;
 
 use std::path::{Path, PathBuf};
 
@@ -17,9 +20,9 @@ use super::servers::ServerProtocol;
 use super::{Login, Server};
 
 /// Every protocol, in the order in which messages list them.
-pub static PROTOCOLS: [&Protocol; 2] = [&imap::PROTOCOL, &spool::PROTOCOL];
+pub static PROTOCOLS: [&Protocol; 3] = [&imap::PROTOCOL, &pop3::PROTOCOL, &spool::PROTOCOL];
 /// Protocols that a later version will read.
-pub const LATER: &[&str] = &["pop3", "graph", "ews"];
+pub const LATER: &[&str] = &["graph", "ews"];
 /// A person who looks into the mailbox finds unread what failed.
 pub const AFTER_ON_SERVER: fn() -> (After, After) = || (After::Seen, After::Keep);
 
@@ -36,6 +39,8 @@ pub struct Protocol {
     pub after: fn() -> (After, After),
     /// Whether mail can be marked as seen.
     pub marks: bool,
+    /// Whether mail can be moved to another folder.
+    pub moves: bool,
     /// Refuses a folder that mail cannot be moved to, with the problem and the help.
     pub check_target: fn(Option<&Source>, &str) -> CheckedTarget,
     /// What a token must allow; `None` without a sign-in.
@@ -65,6 +70,11 @@ pub enum Source {
         folder: String,
         import: Import,
     },
+    Pop3 {
+        server: Server,
+        login: Login,
+        import: Import,
+    },
     Spool {
         path: PathBuf,
     },
@@ -92,6 +102,7 @@ impl Source {
     pub fn protocol(&self) -> &'static Protocol {
         match self {
             Source::Imap { .. } => &imap::PROTOCOL,
+            Source::Pop3 { .. } => &pop3::PROTOCOL,
             Source::Spool { .. } => &spool::PROTOCOL,
         }
     }
@@ -99,7 +110,7 @@ impl Source {
     /// Returns the mail server; `None` for a folder of this machine.
     pub fn server(&self) -> Option<&Server> {
         match self {
-            Source::Imap { server, .. } => Some(server),
+            Source::Imap { server, .. } | Source::Pop3 { server, .. } => Some(server),
             Source::Spool { .. } => None,
         }
     }
@@ -107,7 +118,7 @@ impl Source {
     /// Returns who signs in; `None` if nobody does.
     pub fn login(&self) -> Option<&Login> {
         match self {
-            Source::Imap { login, .. } => Some(login),
+            Source::Imap { login, .. } | Source::Pop3 { login, .. } => Some(login),
             Source::Spool { .. } => None,
         }
     }
@@ -116,14 +127,14 @@ impl Source {
     pub fn folder(&self) -> Option<&str> {
         match self {
             Source::Imap { folder, .. } => Some(folder),
-            Source::Spool { .. } => None,
+            Source::Pop3 { .. } | Source::Spool { .. } => None,
         }
     }
 
     /// Returns the folder of this machine that people may put mail files into.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Source::Imap { .. } => None,
+            Source::Imap { .. } | Source::Pop3 { .. } => None,
             Source::Spool { path } => Some(path),
         }
     }
@@ -136,6 +147,7 @@ impl Source {
                 folder,
                 ..
             } => imap::identity(server, login, folder),
+            Source::Pop3 { server, login, .. } => pop3::identity(server, login),
             Source::Spool { path } => spool::identity(path),
         }
     }

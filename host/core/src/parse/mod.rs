@@ -150,6 +150,17 @@ pub fn message_id(raw: &[u8]) -> Option<String> {
 /// When a mail says that it was sent (Date) and when it arrived (its topmost Received), in milliseconds since 1970 in UTC, read
 /// from the headers alone. A time that is missing or cannot be read is left out.
 pub fn stated_times_ms(raw: &[u8]) -> Vec<i64> {
+    let (sent, arrived) = sent_and_arrived_ms(raw);
+    sent.into_iter().chain(arrived).collect()
+}
+
+/// When a mail arrived by its topmost Received, or else by its Date; like [`stated_times_ms`].
+pub fn arrived_ms(raw: &[u8]) -> Option<i64> {
+    let (sent, arrived) = sent_and_arrived_ms(raw);
+    arrived.or(sent)
+}
+
+fn sent_and_arrived_ms(raw: &[u8]) -> (Option<i64>, Option<i64>) {
     let raw = with_newlines(raw);
     let start = headers::start(&raw, &mut Repairs::default());
     let (mut sent, mut arrived) = (None, None);
@@ -163,12 +174,11 @@ pub fn stated_times_ms(raw: &[u8]) -> Vec<i64> {
             break;
         }
     }
-    [sent, arrived]
-        .into_iter()
-        .flatten()
-        .filter_map(|date| date.parse::<jiff::Timestamp>().ok())
-        .map(|time| time.as_millisecond())
-        .collect()
+    let ms = |date: Option<String>| {
+        let time: jiff::Timestamp = date?.parse().ok()?;
+        Some(time.as_millisecond())
+    };
+    (ms(sent), ms(arrived))
 }
 
 /// The Message-ID of a mail that has none, from the hash of its bytes and, where its source has one, from the identity of its file:

@@ -147,7 +147,8 @@ impl Connection {
         if let Some(trace) = &self.trace {
             trace.hide(&secrets);
         }
-        self.secrets = secrets;
+        // A refused token may be quoted after the next one was sent.
+        self.secrets.extend(&secrets);
     }
 
     /// A text of the server as it may be shown and kept.
