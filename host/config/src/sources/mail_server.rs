@@ -1,4 +1,4 @@
-//! What mailboxes of mail servers share, whatever the protocol: the server, the sign-in and the import.
+//! Reads the keys that IMAP and POP3 mailboxes share: the server, the sign-in and the import.
 
 use postroom_auth::Provider;
 
@@ -8,7 +8,7 @@ use crate::reader::{Item, Section};
 use crate::servers::{self, ServerProtocol, Target};
 use crate::{Login, Server};
 
-/// Reads what mailboxes of mail servers share: the server, the login, and what the first contact takes in.
+/// Reads the server, the login, and the mail that the first contact takes in. `known_host` picks the provider's host.
 pub(super) fn read_at_server(
     section: &Section,
     place: &Place,

@@ -12,7 +12,7 @@ use super::Pop3Source;
 use super::list::{Listed, list};
 use super::progress::{Age, Progress, position};
 use super::reply::{Code, Reply};
-use super::session::{Given, protocol};
+use super::session::{Given, Session, protocol};
 use super::wire::Body;
 use crate::{BEGINNING_BYTES, Batch, FetchLimits, Import, SourceError};
 
@@ -30,7 +30,7 @@ struct Waiting {
     may_be_old: bool,
 }
 
-/// What came of a listed mail.
+/// The result of reading a listed mail.
 enum Taken {
     Mail(RawMessage),
     /// Older than what `import` takes in.
@@ -39,14 +39,16 @@ enum Taken {
     Skipped,
 }
 
-/// What a mail may exceed its stated size by, besides being twice as large.
+/// A mail may have twice its stated size and this much more.
 const SIZE_SLACK_BYTES: u64 = 1024 * 1024;
-/// Of a mail over the limit so many lines are asked for.
+/// The lines of the body that are requested of a mail over the limit.
 const BEGINNING_LINES: u64 = BEGINNING_BYTES / 64;
 /// The server may send more than is kept of a mail's beginning, up to this, before we hang up.
 const BEGINNING_SENT_BYTES: u64 = 4 * BEGINNING_BYTES;
 /// A mail that the server lists and does not give is given up at this try. No other mail waits for it.
 pub(super) const TRIES_MAX: u32 = 20;
+/// The batches that may be between the server and the journal at a time, and one more.
+const UNDER_WAY: u64 = 4;
 /// How many positions are looked up at a time.
 const LOOKUP: usize = 4096;
 
@@ -88,7 +90,10 @@ impl Pop3Source {
         limits: &FetchLimits,
     ) -> Result<Batch, SourceError> {
         let progress = cursor.and_then(|cursor| Progress::read(cursor, &self.mailbox));
-        self.journalled(progress.as_ref().map_or(0, |progress| progress.batch));
+        self.go_on_from(progress.as_ref().map_or(0, |progress| progress.batch));
+        if self.session.as_ref().is_none_or(|open| open.busy) {
+            self.left_session();
+        }
         let is_due = self.session.is_some() || Instant::now() >= self.check_at;
         let (mut progress, mut passed) = match progress {
             Some(progress) if self.backlog.is_some() => (progress, Vec::new()),
@@ -189,16 +194,18 @@ impl Pop3Source {
         })
     }
 
-    /// The journal has every batch up to this one. What later ones gave is given again.
-    fn journalled(&mut self, batch: u64) {
-        let later = self.given.split_off(&batch.saturating_add(1));
-        for keys in std::mem::replace(&mut self.given, later).into_values() {
-            self.known.extend(keys);
-        }
-        if !self.given.is_empty() {
-            self.given.clear();
+    /// The caller goes on from this batch: what later ones gave is given again. The last ones before it may still be on their way into
+    /// the journal.
+    fn go_on_from(&mut self, batch: u64) {
+        let lost = self.given.split_off(&batch.saturating_add(1));
+        if !lost.is_empty() {
             self.backlog = None;
         }
+        let under_way = self
+            .given
+            .split_off(&batch.saturating_sub(UNDER_WAY).saturating_add(1));
+        let journalled = std::mem::replace(&mut self.given, under_way);
+        self.known.extend(journalled.into_values().flatten());
     }
 
     /// Lists the mailbox and finds what is to be read. Returns also what is passed over without being read.
@@ -216,12 +223,16 @@ impl Pop3Source {
             let last = last.as_deref().filter(|_| import != Import::New);
             Progress::first(self.mailbox.clone(), last, Timestamp::now().as_second())
         });
-        let before = std::mem::take(&mut self.known);
+        let known = self.known_of(&listed).await?;
+        let mut before = std::mem::replace(&mut self.known, known);
+        before.extend(self.given.values().flatten().cloned());
         let deleted = std::mem::take(&mut self.deleted);
-        self.known = self.known_of(&listed, &before).await?;
         let keys: HashSet<&str> = listed.iter().map(|it| &*it.key).collect();
-        let is_kept = |key: &&Arc<str>| keys.contains(&***key);
-        let still = deleted.iter().filter(is_kept).count();
+        let is_kept = |key: &Arc<str>| keys.contains(&**key);
+        for given in self.given.values_mut() {
+            given.retain(is_kept);
+        }
+        let still = deleted.iter().filter(|key| is_kept(key)).count();
         if still > 0 {
             tracing::warn!(
                 mailbox = self.settings.name,
@@ -240,6 +251,7 @@ impl Pop3Source {
             && progress.old.is_none()
             && !is_first
             && self.known.is_empty()
+            && self.given.values().all(Vec::is_empty)
             && self.journal_has_more_than(deleted.len()).await?
         {
             tracing::warn!(
@@ -250,7 +262,7 @@ impl Pop3Source {
             progress.renumbered(last);
         }
         // A listing without mail may be a server's mistake, unless we emptied the mailbox.
-        let gone = before.iter().any(|key| !is_kept(&key));
+        let gone = before.iter().any(|key| !is_kept(key));
         let forgets = match listed.is_empty() {
             true => gone && before.iter().all(|key| deleted.contains(key)),
             false => gone || self.forgets,
@@ -264,16 +276,17 @@ impl Pop3Source {
         Ok((progress, Vec::new()))
     }
 
-    /// The mails of a listing that were not read, the ones last that were asked for in vain.
+    /// Returns the listed mails that are not known. Mails that failed before come last.
     fn unread(&self, listed: &[Listed], progress: &Progress) -> Backlog {
         let old_to = progress.old.as_ref().map(|old| {
             let last = listed.iter().position(|it| *it.key == *old.last);
             // Without its last mail the old listing may reach to the end.
             last.map_or(listed.len(), |at| at + 1)
         });
+        let given: HashSet<&Arc<str>> = self.given.values().flatten().collect();
         let waiting = listed.iter().zip(1..);
         let mut waiting: Vec<Waiting> = waiting
-            .filter(|(it, _)| !self.known.contains(&it.key))
+            .filter(|(it, _)| !self.known.contains(&it.key) && !given.contains(&it.key))
             .map(|(it, place)| Waiting {
                 listed: it.clone(),
                 may_be_old: old_to.is_some_and(|old_to| place <= old_to),
@@ -286,17 +299,11 @@ impl Pop3Source {
         }
     }
 
-    /// Those of the listed mails that the journal knows. `before` are known already.
-    async fn known_of(
-        &self,
-        listed: &[Listed],
-        before: &HashSet<Arc<str>>,
-    ) -> Result<HashSet<Arc<str>>, SourceError> {
-        let (mut known, asked): (HashSet<Arc<str>>, Vec<Arc<str>>) = {
-            let keys = listed.iter().map(|it| it.key.clone());
-            let (known, asked): (Vec<_>, Vec<_>) = keys.partition(|key| before.contains(key));
-            (known.into_iter().collect(), asked)
-        };
+    /// Those of the listed mails that are in the journal.
+    async fn known_of(&self, listed: &[Listed]) -> Result<HashSet<Arc<str>>, SourceError> {
+        let keys = listed.iter().map(|it| it.key.clone());
+        let (known, asked): (Vec<_>, Vec<_>) = keys.partition(|key| self.known.contains(key));
+        let mut known: HashSet<Arc<str>> = known.into_iter().collect();
         let Some(journal) = &self.journal else {
             return Ok(known);
         };
@@ -377,7 +384,7 @@ impl Pop3Source {
 
     /// When a mail arrived, by its header; `None` also where the server gives no header alone.
     async fn arrival(&mut self, listed: &Listed) -> Result<Option<i64>, SourceError> {
-        let session = self.ready().await?;
+        let session = self.open_session()?;
         if session.has_no_top {
             return Ok(None);
         }
@@ -401,7 +408,7 @@ impl Pop3Source {
     ) -> Result<Option<(Vec<u8>, u64)>, SourceError> {
         let is_large = listed.size > limits.raw_bytes;
         let sizes_lie = self.sizes_lie;
-        let session = self.ready().await?;
+        let session = self.open_session()?;
         if is_large && !session.has_no_top {
             let body = Body::new(BEGINNING_BYTES, BEGINNING_BYTES, BEGINNING_SENT_BYTES);
             let command = format!("TOP {} {BEGINNING_LINES}", listed.number);
@@ -463,6 +470,15 @@ impl Pop3Source {
         }
     }
 
+    /// The session that was listed. A new one would have other numbers.
+    fn open_session(&mut self) -> Result<&mut Session, SourceError> {
+        let open = self.session.as_mut().filter(|open| !open.busy);
+        open.ok_or_else(|| SourceError::Transient {
+            step: Step::Fetch,
+            reason: "the session has ended".into(),
+        })
+    }
+
     /// Logs the first refusal of a mail.
     fn warn_skipped(&self, listed: &Listed, answer: &str) {
         if self.tries.get(&listed.key) == Some(&1) {
@@ -475,8 +491,8 @@ impl Pop3Source {
         }
     }
 
-    /// What is handed on for a mail that is given up, so that somebody sees it: a note that is larger than what there is of it, like a
-    /// mail of which only the beginning is here. It names the mail, so that no two notes are the same mail.
+    /// Returns a note in place of a mail that is given up, so that a person sees it. Its stated size is larger than the note, so that it
+    /// is quarantined like an incomplete mail. It names the mail, so that no two notes are the same mail.
     fn stand_in(&self, listed: &Listed) -> RawMessage {
         let (uid, size) = (&listed.key, listed.size);
         tracing::error!(

@@ -9,7 +9,7 @@ use super::session::{Session, protocol};
 use crate::SourceError;
 
 const STEP: Step = Step::List;
-/// A mailbox with more mails is not read: its listing alone takes a hundred bytes a mail.
+/// A mailbox with more mails is refused: each takes about a hundred bytes of memory.
 pub(super) const MAILS_MAX: usize = 250_000;
 /// The longest unique id. RFC 1939 allows 70 characters.
 const UID_BYTES: usize = 255;
@@ -21,7 +21,7 @@ pub(super) struct Listed {
     pub number: u32,
     /// As the server states it, in bytes; 0 where it does not.
     pub size: u64,
-    /// What the mail is known by: its unique id, which holds no blank. Mails that share one are told apart by their order and size.
+    /// Identifies the mail: its unique id, which holds no blank. The order and size are added where several mails share one.
     pub key: Arc<str>,
     /// Others have the same unique id: it is not certain enough to delete the mail by.
     pub is_shared: bool,

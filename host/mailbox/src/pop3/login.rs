@@ -149,7 +149,7 @@ fn signed_in(user: &str, challenge: Option<String>, reply: Reply) -> Result<(), 
         return Ok(());
     }
     match reply.code {
-        // The server's own trouble says nothing about the token or the password.
+        // A failure of the server itself: the token or the password may be right.
         Some(Code::InUse | Code::LoginDelay | Code::Temporary | Code::Permanent) => {
             Err(reply.refusal(STEP))
         }
@@ -162,7 +162,7 @@ fn signed_in(user: &str, challenge: Option<String>, reply: Reply) -> Result<(), 
     }
 }
 
-/// What a continuation says; `None` for a status line.
+/// Returns the text of a continuation; `None` for a status line.
 fn challenge(line: &[u8]) -> Option<&[u8]> {
     let rest = line.strip_prefix(b"+")?;
     (rest.is_empty() || rest.starts_with(b" ")).then_some(rest)

@@ -97,7 +97,7 @@ pub struct Pop3Source {
     login: Login,
     tls: Arc<rustls::ClientConfig>,
     trace: Option<Trace>,
-    /// What the journal knows.
+    /// Looks up the mails that the journal knows.
     journal: Option<Arc<dyn KnownPositions>>,
     session: Option<Session>,
     /// The mails of the open session.
@@ -108,11 +108,11 @@ pub struct Pop3Source {
     check_at: Instant,
     /// The keys of mail in batches that may not be in the journal yet, by the batch's number.
     given: BTreeMap<u64, Vec<Arc<str>>>,
-    /// The keys of the last listing, and of batches since, that the journal knows.
+    /// The keys of the last listing, and of older batches since, that the journal knows.
     known: HashSet<Arc<str>>,
     /// Keys whose deletion the server has confirmed since the last listing.
     deleted: HashSet<Arc<str>>,
-    /// How often a mail was asked for in vain.
+    /// The failed tries of a mail.
     tries: HashMap<Arc<str>, u32>,
     /// Whether the journal may hold positions of mail that is gone.
     forgets: bool,
@@ -201,8 +201,8 @@ impl Pop3Source {
         Ok(())
     }
 
-    /// The session, signed in; a new one when there is none that is in step. Without a token no server is dialled: a mailbox whose
-    /// account waits for a person would do so for weeks.
+    /// Returns the session, signed in; opens one if none is in step. Without a token no server is dialled: a mailbox whose account waits
+    /// for a person would do so for weeks.
     async fn ready(&mut self) -> Result<&mut Session, SourceError> {
         if self.session.as_ref().is_none_or(|open| open.busy) {
             bearer::ask_for_token(&self.login).await?;

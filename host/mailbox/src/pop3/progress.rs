@@ -42,7 +42,7 @@ struct Place {
     uid: String,
 }
 
-/// What becomes of a listed mail.
+/// The age of a listed mail, and with it how the mail is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Age {
     New,
@@ -52,7 +52,7 @@ pub(super) enum Age {
     LeftOut,
 }
 
-/// What came this shortly before the first contact is not too old to answer.
+/// Mail that arrived this shortly before the first contact is recent enough to answer.
 const DAY_SECS: i64 = 24 * 60 * 60;
 
 impl Progress {

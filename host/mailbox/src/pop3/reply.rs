@@ -9,7 +9,7 @@ use crate::SourceError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reply {
     pub is_ok: bool,
-    /// Of an error.
+    /// The response code of an error.
     pub code: Option<Code>,
     /// As it may be shown, the code included.
     pub text: String,
@@ -37,7 +37,7 @@ const SHOWN_CHARS: usize = 500;
 const CODE_CHARS: usize = 40;
 
 impl Reply {
-    /// Reads a status line; `None` if it is none.
+    /// Reads a status line; returns `None` for any other line.
     pub fn read(line: &[u8]) -> Option<Self> {
         let (is_ok, rest) = match (after(line, b"+OK"), after(line, b"-ERR")) {
             (Some(rest), _) => (true, rest),

@@ -20,7 +20,7 @@ mod probe;
 mod sign_in;
 mod trouble;
 
-/// What the server does about a line.
+/// The server's reaction to a line.
 enum Act {
     Say(String),
     /// Says it and hangs up.
@@ -28,7 +28,7 @@ enum Act {
     /// Says it one byte at a time.
     Trickle(String),
     Hush,
-    /// Answers as an ordinary server with three mails would.
+    /// The reply of an ordinary server with three mails.
     Usual,
 }
 
@@ -223,7 +223,7 @@ fn ack(uid: &str, after: After) -> Acknowledge {
     }
 }
 
-/// A journal in memory, which has all that it was told.
+/// A journal in memory.
 #[derive(Default)]
 struct Journal(Mutex<HashSet<Position>>);
 
@@ -337,7 +337,7 @@ async fn between_two_checks_no_server_is_dialled() {
         cursor = batch.cursor;
     }
     assert_eq!(server.connections(), 1);
-    // Whoever connects asks for a check.
+    // Connecting makes a check due.
     source.connect().await.unwrap();
     source.fetch(cursor.as_ref(), &limits).await.unwrap();
     assert_eq!(server.count_of("UIDL"), 2);

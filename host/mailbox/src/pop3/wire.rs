@@ -61,7 +61,7 @@ pub(super) enum Reading {
 const LINE_BYTES: usize = 16 * 1024;
 /// Limit of a server's lines about one command. A listing of 250,000 mails takes up to 20 MB.
 const ANSWER_BYTES: usize = 24 * 1024 * 1024;
-/// What is read from the stream at once.
+/// The read buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Memory for a mail is reserved up to this size: the server only states how large the mail is.
 const RESERVED_BYTES: u64 = 1024 * 1024;

@@ -278,7 +278,9 @@ impl<'c> Place<'c> {
         };
         match self.profile {
             Some(profile) if profile.grant.is_app_only() => {
-                self.exchange_commands(profile, self.mailbox())
+                let mut commands = self.exchange_commands(profile, self.mailbox());
+                commands.push(self.allow_protocol());
+                commands
             }
             _ => {
                 let login = self.account_login;

@@ -90,7 +90,7 @@ async fn a_mail_without_end_ends_at_the_limit() {
     let batch = source.fetch(None, &limits).await.unwrap();
     assert_eq!(uids(&batch), ["a"]);
     assert!(batch.messages[0].bytes.len() == 65_536 && !batch.messages[0].is_whole());
-    // The session was out of step: the others come by another one.
+    // The session was out of step, so the other mails come from a new one.
     let batch = source.fetch(batch.cursor.as_ref(), &limits).await.unwrap();
     assert_eq!(
         (uids(&batch), server.connections()),

@@ -78,6 +78,9 @@ async fn a_batch_that_the_journal_did_not_take_is_given_again() {
     assert_eq!(uids(&again), ["x"]);
     let last = source.fetch(again.cursor.as_ref(), &limits).await.unwrap();
     assert_eq!(uids(&last), ["c"]);
+    // Not even the first one was taken.
+    let all = source.fetch(None, &FetchLimits::default()).await.unwrap();
+    assert_eq!(uids(&all), ["m", "x", "c"]);
 }
 
 #[tokio::test]
