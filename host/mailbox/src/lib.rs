@@ -4,6 +4,7 @@ mod bearer;
 mod error;
 pub mod import;
 mod in_flight;
+mod sent;
 mod source;
 #[cfg(test)]
 mod token_server;
@@ -12,9 +13,14 @@ mod imap;
 mod pop3;
 mod spool;
 
-pub use error::SourceError;
+/// Entry points of the fuzz targets.
 #[doc(hidden)]
-pub use imap::fuzz;
+pub mod fuzz {
+    pub use crate::imap::fuzz as imap;
+    pub use crate::pop3::fuzz as pop3;
+}
+
+pub use error::SourceError;
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};
 pub use in_flight::{InFlight, Room};
 pub use pop3::{Pop3Settings, Pop3Source, Pop3Timeouts, pop3};

@@ -395,7 +395,7 @@ impl Pop3Source {
             Given::Overrun(_) => Err(protocol(Step::Fetch, "a header without end")),
             Given::Refused(reply) => {
                 session.has_no_top = reply.code.is_none();
-                passing(reply).map_or(Ok(None), Err)
+                self.passing(listed, reply).map_or(Ok(None), Err)
             }
         }
     }
@@ -407,26 +407,11 @@ impl Pop3Source {
         limits: &FetchLimits,
     ) -> Result<Option<(Vec<u8>, u64)>, SourceError> {
         let is_large = listed.size > limits.raw_bytes;
+        if is_large && let Some(beginning) = self.beginning(listed).await? {
+            return Ok(Some(beginning));
+        }
         let sizes_lie = self.sizes_lie;
         let session = self.open_session()?;
-        if is_large && !session.has_no_top {
-            let body = Body::new(BEGINNING_BYTES, BEGINNING_BYTES, BEGINNING_SENT_BYTES);
-            let command = format!("TOP {} {BEGINNING_LINES}", listed.number);
-            match session.mail(&command, BEGINNING_BYTES, body).await? {
-                Given::Whole(body) if body.len > 0 => return Ok(Some(cut(body, listed))),
-                Given::Whole(_) => {}
-                Given::Overrun(body) => {
-                    self.session = None;
-                    return Ok(Some(cut(body, listed)));
-                }
-                Given::Refused(reply) => {
-                    session.has_no_top = reply.code.is_none();
-                    if let Some(error) = passing(reply) {
-                        return Err(error);
-                    }
-                }
-            }
-        }
         let by_size = listed
             .size
             .saturating_mul(2)
@@ -449,7 +434,7 @@ impl Pop3Source {
             }
             Given::Refused(reply) => {
                 let text = reply.text.clone();
-                if let Some(error) = passing(reply) {
+                if let Some(error) = self.passing(listed, reply) {
                     return Err(error);
                 }
                 self.warn_skipped(listed, &text);
@@ -470,6 +455,28 @@ impl Pop3Source {
         }
     }
 
+    /// The beginning of a mail, without the rest of it; `None` where the server has no TOP.
+    async fn beginning(&mut self, listed: &Listed) -> Result<Option<(Vec<u8>, u64)>, SourceError> {
+        let session = self.open_session()?;
+        if session.has_no_top {
+            return Ok(None);
+        }
+        let body = Body::new(BEGINNING_BYTES, BEGINNING_BYTES, BEGINNING_SENT_BYTES);
+        let command = format!("TOP {} {BEGINNING_LINES}", listed.number);
+        match session.mail(&command, BEGINNING_BYTES, body).await? {
+            Given::Whole(body) if body.len > 0 => Ok(Some(cut(body, listed))),
+            Given::Whole(_) => Ok(None),
+            Given::Overrun(body) => {
+                self.session = None;
+                Ok(Some(cut(body, listed)))
+            }
+            Given::Refused(reply) => {
+                session.has_no_top = reply.code.is_none();
+                self.passing(listed, reply).map_or(Ok(None), Err)
+            }
+        }
+    }
+
     /// The session that was listed. A new one would have other numbers.
     fn open_session(&mut self) -> Result<&mut Session, SourceError> {
         let open = self.session.as_mut().filter(|open| !open.busy);
@@ -477,6 +484,18 @@ impl Pop3Source {
             step: Step::Fetch,
             reason: "the session has ended".into(),
         })
+    }
+
+    /// The error of a refusal that says itself that it passes. It does not count against the mail.
+    fn passing(&mut self, listed: &Listed, reply: Reply) -> Option<SourceError> {
+        let passes = matches!(
+            reply.code,
+            Some(Code::Temporary | Code::InUse | Code::LoginDelay)
+        );
+        if passes && let Some(tries) = self.tries.get_mut(&listed.key) {
+            *tries = tries.saturating_sub(1);
+        }
+        passes.then(|| reply.refusal(Step::Fetch))
     }
 
     /// Logs the first refusal of a mail.
@@ -531,13 +550,4 @@ fn cut(mut body: Body, listed: &Listed) -> (Vec<u8>, u64) {
     let more = body.bytes.len() as u64 + 1;
     let size = listed.size.max(body.len).max(more);
     (body.bytes, size)
-}
-
-/// The error of a refusal that says itself that it passes.
-fn passing(reply: Reply) -> Option<SourceError> {
-    matches!(
-        reply.code,
-        Some(Code::Temporary | Code::InUse | Code::LoginDelay)
-    )
-    .then(|| reply.refusal(Step::Fetch))
 }

@@ -136,7 +136,7 @@ fn with_sizes(
 }
 
 /// A line `number text`.
-fn numbered(line: &[u8]) -> Result<(u32, &str), SourceError> {
+pub(super) fn numbered(line: &[u8]) -> Result<(u32, &str), SourceError> {
     let read = || {
         let (number, text) = std::str::from_utf8(line).ok()?.trim().split_once(' ')?;
         let number = number.parse().ok().filter(|number| *number > 0)?;

@@ -5,6 +5,7 @@
 
 mod delete;
 mod fetch;
+pub mod fuzz;
 mod list;
 mod login;
 mod progress;

@@ -201,6 +201,7 @@ async fn trouble_that_passes_is_not_held_against_a_mail() {
         .await
         .unwrap_err();
     assert!(error.is_transient(), "{error}");
+    assert!(source.tries.values().all(|tries| *tries == 0));
 }
 
 #[tokio::test]
