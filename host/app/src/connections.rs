@@ -6,7 +6,9 @@ use anyhow::Context;
 use postroom_auth::advice::advise_vault;
 use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
-use postroom_mailbox::{After, ImapSettings, ImapTimeouts, Source, SpoolSettings};
+use postroom_mailbox::{
+    After, ImapSettings, ImapTimeouts, Pop3Settings, Pop3Timeouts, Source, SpoolSettings,
+};
 use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
 
@@ -100,11 +102,7 @@ pub fn source(
                 port: server.port,
                 tls: server.tls,
                 folder: folder.clone(),
-                import: match import {
-                    postroom_config::Import::New => postroom_mailbox::Import::New,
-                    postroom_config::Import::All => postroom_mailbox::Import::All,
-                    postroom_config::Import::Since(day) => postroom_mailbox::Import::Since(*day),
-                },
+                import: imported(*import),
                 targets: targets(mailbox),
                 unused: Vec::new(),
                 timeouts: ImapTimeouts::default(),
@@ -112,10 +110,35 @@ pub fn source(
             let login = login(sign_in, tokens)?;
             Box::new(postroom_mailbox::imap(settings, login, tls.clone()))
         }
+        postroom_config::SourceConfig::Pop3 {
+            server,
+            login: sign_in,
+            import,
+        } => {
+            let settings = Pop3Settings {
+                name: mailbox.name.clone(),
+                host: server.host.clone(),
+                port: server.port,
+                tls: server.tls,
+                import: imported(*import),
+                every: mailbox.every,
+                timeouts: Pop3Timeouts::default(),
+            };
+            let login = login(sign_in, tokens)?;
+            Box::new(postroom_mailbox::pop3(settings, login, tls.clone()))
+        }
         postroom_config::SourceConfig::Spool { path } => Box::new(postroom_mailbox::spool(
             SpoolSettings::new(&mailbox.name, path),
         )),
     })
+}
+
+fn imported(import: postroom_config::Import) -> postroom_mailbox::Import {
+    match import {
+        postroom_config::Import::New => postroom_mailbox::Import::New,
+        postroom_config::Import::All => postroom_mailbox::Import::All,
+        postroom_config::Import::Since(day) => postroom_mailbox::Import::Since(day),
+    }
 }
 
 /// The folders that a mailbox's mail is moved to, each once.

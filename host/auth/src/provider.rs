@@ -172,6 +172,14 @@ impl Provider {
         }
     }
 
+    pub fn pop_host(self) -> Option<&'static str> {
+        match self {
+            Provider::Microsoft(cloud) => Some(cloud.mail_host),
+            Provider::Google => Some("pop.gmail.com"),
+            Provider::Custom => None,
+        }
+    }
+
     pub fn smtp_host(self) -> Option<&'static str> {
         match self {
             Provider::Microsoft(cloud) => Some(cloud.smtp_host),

@@ -46,7 +46,7 @@ use profiles::directories::Directories;
 pub use reader::key_path;
 use reader::{Item, Part, Section, TomlReader};
 pub use servers::ServerProtocol;
-pub use sources::{IMAP, Import, SourceConfig};
+pub use sources::{IMAP, Import, POP3, SourceConfig};
 pub use values::duration_of;
 
 const DEFAULT_DATA_DIR: &str = "data";
@@ -194,7 +194,7 @@ impl DirectoryFile {
 pub struct MailboxConfig {
     pub name: String,
     pub tenant: String,
-    /// The address that its mail is sent to, with a lower-case domain. Required for IMAP.
+    /// The address its mail arrives by; lower-case domain. Always there for a mail server's mailbox.
     pub address: Option<String>,
     pub source: SourceConfig,
     /// The authserv-ids whose Authentication-Results are believed: its own, or those of all mailboxes.

@@ -70,7 +70,7 @@ fn read_one(
     declared.tenant.clone_from(&tenant);
     declared.profiles = profiles(&section, around);
     let protocol = section
-        .required("protocol", "add protocol = \"imap\" or \"spool\"")
+        .required("protocol", "add protocol = \"imap\", \"pop3\" or \"spool\"")
         .and_then(|item| {
             let known = sources::PROTOCOLS.map(|protocol| (protocol.name, protocol));
             item.choice(&known, sources::LATER)
@@ -195,28 +195,29 @@ fn read_one_after(
 ) -> Option<After> {
     let text = item.text()?;
     let marks = protocol.is_none_or(|protocol| protocol.marks);
+    let moves = protocol.is_none_or(|protocol| protocol.moves);
+    let choices = match (marks, moves) {
+        (true, true) => "use \"keep\", \"seen\", \"delete\" or \"move:FOLDER\"",
+        (true, false) => "use \"keep\", \"seen\" or \"delete\"",
+        (false, true) => "use \"keep\", \"delete\" or \"move:FOLDER\"",
+        (false, false) => "use \"keep\" or \"delete\"",
+    };
     match text {
         "keep" => return Some(After::Keep),
         "delete" => return Some(After::Delete),
         "seen" if !marks => {
-            item.problem(
-                "\"seen\" has no meaning for a folder of files",
-                "use \"keep\", \"delete\" or \"move:FOLDER\"",
-            );
+            let place = match protocol.and_then(|protocol| protocol.server) {
+                Some(server) => server.name,
+                None => "a folder of files",
+            };
+            item.problem(format!("\"seen\" has no meaning for {place}"), choices);
             return None;
         }
         "seen" => return Some(After::Seen),
         _ => {}
     }
     let Some(target) = text.strip_prefix("move:") else {
-        item.problem(
-            format!("\"{text}\" is not known"),
-            if !marks {
-                "use \"keep\", \"delete\" or \"move:FOLDER\""
-            } else {
-                "use \"keep\", \"seen\", \"delete\" or \"move:FOLDER\""
-            },
-        );
+        item.problem(format!("\"{text}\" is not known"), choices);
         return None;
     };
     if target.trim().is_empty() {

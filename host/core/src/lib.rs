@@ -52,7 +52,8 @@ pub use message::{
 };
 pub use outgoing::{MailKind, OutgoingMail, bare_address};
 pub use parse::{
-    NO_AUTHSERV_ID, ParseLimits, message_id, parse, stated_times_ms, synthetic_message_id,
+    NO_AUTHSERV_ID, ParseLimits, arrived_ms, message_id, parse, stated_times_ms,
+    synthetic_message_id,
 };
 pub use position::Position;
 pub use raw::{ContentHash, Cursor, RawMessage};

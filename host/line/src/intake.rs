@@ -167,6 +167,8 @@ impl Intake {
         let (line, mailbox) = (self.line.clone(), self.mailbox.clone());
         let mut cursor = line.store.cursor(&mailbox.name)?;
         let mut more = true;
+        // The last fetch told of more mail.
+        let mut told_more = false;
         let mut fetched: Option<Batch> = None;
         let mut journalled: Vec<PendingMail> = Vec::new();
         let mut journalled_room = InFlightPermit::default();
@@ -201,7 +203,11 @@ impl Intake {
                     settled
                 },
                 journal(&line, &mailbox, fetched.take()),
-                self.sync_with_server(&mut cursor, (more || !working) && !stopping),
+                self.sync_with_server(
+                    &mut cursor,
+                    (more || !working) && !stopping,
+                    told_more && !stopping
+                ),
             );
             let settled = settled?;
             decided += settled.decided;
@@ -209,8 +215,9 @@ impl Intake {
             let told = told?;
             fetched = told.fetched;
             more = told.more && !stopping;
+            told_more = more;
             if settled.left > 0 {
-                self.sync_with_server(&mut cursor, false).await?;
+                self.sync_with_server(&mut cursor, false, false).await?;
                 return Ok(decided);
             }
             if settled.failed > 0 {
@@ -353,14 +360,19 @@ impl Intake {
         }
     }
 
-    /// The talk with the server: what is committed is acknowledged, then more is fetched when that is `wanted`.
+    /// The talk with the server: what is committed is acknowledged, then more is fetched when that is `wanted`. With `more` mail known
+    /// to be waiting, a source that acknowledges last is not asked to.
     async fn sync_with_server(
         &mut self,
         cursor: &mut Option<Cursor>,
         wanted: bool,
+        more: bool,
     ) -> Result<Told, IntakeError> {
         let store = self.line.store.clone();
-        let done = self.acknowledge_due().await?;
+        let done = match more && ready(&mut self.source)?.acknowledges_last() {
+            true => None,
+            false => self.acknowledge_due().await?,
+        };
         let mut told = Told {
             acknowledged: done.is_some(),
             ..Told::default()
@@ -634,6 +646,13 @@ async fn journal(
     let Some(batch) = batch else {
         return Ok((Vec::new(), InFlightPermit::default()));
     };
+    // Before the cursor, which says that they were passed.
+    if !batch.passed.is_empty() {
+        let store = &line.store;
+        store
+            .remember_positions(&mailbox.name, batch.passed)
+            .await?;
+    }
     let positions = batch.remember.then(|| {
         let mails = batch.messages.iter();
         mails.map(|mail| mail.position.clone()).collect()

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use postroom_core::Position;
 use postroom_mailbox::{KnownPositions, SourceError};
 use postroom_net::Step;
-use postroom_store::Store;
+use postroom_store::{Store, StoreError};
 
 /// One mailbox's positions.
 pub struct JournalPositions {
@@ -17,15 +17,35 @@ pub struct JournalPositions {
 #[async_trait]
 impl KnownPositions for JournalPositions {
     async fn known(&self, positions: Vec<Position>) -> Result<HashSet<Position>, SourceError> {
+        self.read(move |store, mailbox| store.known_positions(mailbox, positions))
+            .await
+    }
+
+    async fn count(&self) -> Result<u64, SourceError> {
+        self.read(|store, mailbox| store.known_position_count(mailbox))
+            .await
+    }
+
+    async fn forget_all_but(&self, positions: Vec<Position>) -> Result<(), SourceError> {
+        let forgotten = self.store.forget_positions_but(&self.mailbox, &positions);
+        forgotten.await.map_err(failed)
+    }
+}
+
+impl JournalPositions {
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store, &str) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, SourceError> {
         let (store, mailbox) = (self.store.clone(), self.mailbox.clone());
-        let asked =
-            tokio::task::spawn_blocking(move || store.known_positions(&mailbox, positions)).await;
-        let failed = |reason| SourceError::Transient {
-            step: Step::Cursor,
-            reason,
-        };
-        asked
-            .map_err(|error| failed(error.to_string()))?
-            .map_err(|error| failed(error.to_string()))
+        let reading = tokio::task::spawn_blocking(move || read(&store, &mailbox));
+        reading.await.map_err(failed)?.map_err(failed)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> SourceError {
+    SourceError::Transient {
+        step: Step::Cursor,
+        reason: error.to_string(),
     }
 }

@@ -49,6 +49,14 @@ pub enum SourceError {
         text: String,
     },
 
+    /// Another session has the mailbox, which passes: a POP3 server may open it for one session at a time.
+    #[error("select: another session has the mailbox open: {text}")]
+    InUse { text: String },
+
+    /// The POP3 server has no UIDL: no mail is known again in another session.
+    #[error("list: the server gives mails no unique ids (UIDL): {text}")]
+    NoUniqueIds { text: String },
+
     #[error("tls: {reason}")]
     Tls {
         reason: String,
@@ -96,6 +104,7 @@ impl SourceError {
             SourceError::Transient { .. }
             | SourceError::Timeout { .. }
             | SourceError::OverLimit { .. }
+            | SourceError::InUse { .. }
             | SourceError::Unreachable { .. } => true,
             SourceError::Auth(error) => error.is_transient(),
             _ => false,
@@ -114,7 +123,10 @@ impl SourceError {
             | SourceError::Unusable { step, .. } => *step,
             SourceError::Auth(_) => Step::Token,
             SourceError::RefusedLogin { .. } => Step::Authenticate,
-            SourceError::Folder { .. } | SourceError::NotConnected { .. } => Step::Select,
+            SourceError::Folder { .. }
+            | SourceError::NotConnected { .. }
+            | SourceError::InUse { .. } => Step::Select,
+            SourceError::NoUniqueIds { .. } => Step::List,
             SourceError::Unreachable { .. } => Step::Connect,
             SourceError::Tls { .. } => Step::Tls,
             SourceError::UnknownCursor { .. } => Step::Cursor,

@@ -1,18 +1,29 @@
 //! Sources of mail: one trait for all of them, one folder per protocol, and the reading of mail files.
 
+mod bearer;
 mod error;
 pub mod import;
 mod in_flight;
+mod sent;
 mod source;
+#[cfg(test)]
+mod token_server;
 
 mod imap;
+mod pop3;
 mod spool;
 
-pub use error::SourceError;
+/// Entry points of the fuzz targets.
 #[doc(hidden)]
-pub use imap::fuzz;
+pub mod fuzz {
+    pub use crate::imap::fuzz as imap;
+    pub use crate::pop3::fuzz as pop3;
+}
+
+pub use error::SourceError;
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};
 pub use in_flight::{InFlight, InFlightPermit};
+pub use pop3::{Pop3Settings, Pop3Source, Pop3Timeouts, pop3};
 pub use postroom_core::After;
 pub use source::{
     Acknowledge, BEGINNING_BYTES, Batch, FetchLimits, KnownPositions, Renumbering, Source,

@@ -28,6 +28,11 @@ pub trait Source: Send + Sync {
     /// of them fails, the others are tried nevertheless.
     async fn acknowledge(&mut self, acks: &[Acknowledge]) -> Result<(), SourceError>;
 
+    /// Whether acknowledgements end the session, so that they wait until all known mail is fetched.
+    fn acknowledges_last(&self) -> bool {
+        false
+    }
+
     /// Returns when there may be new mail, or after `timeout`. Cancel-safe: the future may be dropped at any time, and the
     /// connection stays in use.
     async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError>;
@@ -54,6 +59,12 @@ pub trait KnownPositions: Send + Sync {
     /// Returns those of the positions whose mail was journalled from a [`Batch`] with `remember` set. Mail of the last
     /// batches may be missing: the source itself knows what it returned since it was created.
     async fn known(&self, positions: Vec<Position>) -> Result<HashSet<Position>, SourceError>;
+
+    /// Returns how many positions are known.
+    async fn count(&self) -> Result<u64, SourceError>;
+
+    /// Forgets all positions but these: the server no longer lists the other mails.
+    async fn forget_all_but(&self, positions: Vec<Position>) -> Result<(), SourceError>;
 }
 
 /// The result of one fetch.
@@ -66,6 +77,8 @@ pub struct Batch {
     pub more: bool,
     /// Whether the positions of these mails are remembered, for a source that uses [`KnownPositions`].
     pub remember: bool,
+    /// The positions of mails that are left out for good: they are remembered, too.
+    pub passed: Vec<Position>,
     /// Set if the server gave the folder's mails new numbers, so that they are read again.
     pub renumbering: Option<Renumbering>,
     /// The share of these mails in the bytes in flight, returned on drop.

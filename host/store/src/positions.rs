@@ -28,9 +28,44 @@ impl Store {
             })
             .await
     }
+
+    /// Forgets all positions of a mailbox but these.
+    pub async fn forget_positions_but(
+        &self,
+        mailbox: &str,
+        positions: &[Position],
+    ) -> Result<(), StoreError> {
+        let mailbox = mailbox.to_owned();
+        let stored: Vec<_> = positions.iter().map(Position::stored).collect();
+        let kept = serde_json::Value::from(stored).to_string();
+        self.writer
+            .submit(0, move |conn| {
+                conn.prepare_cached(
+                    "DELETE FROM known_position
+                     WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?1)
+                       AND position NOT IN (SELECT value FROM json_each(?2))",
+                )?
+                .execute((mailbox, kept))?;
+                Ok(())
+            })
+            .await
+    }
 }
 
 impl Reader {
+    /// Returns how many positions of a mailbox are recorded.
+    pub fn known_position_count(&self, mailbox: &str) -> Result<u64, StoreError> {
+        self.with(|conn| {
+            let count: i64 = conn
+                .prepare_cached(
+                    "SELECT count(*) FROM known_position
+                     WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?1)",
+                )?
+                .query_row([mailbox], |row| row.get(0))?;
+            Ok(count.unsigned_abs())
+        })
+    }
+
     /// Returns those of the positions that were recorded by [`Store::remember_positions`].
     pub fn known_positions(
         &self,

@@ -14,10 +14,14 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "imap",
         run: imap,
+    },
+    Target {
+        name: "pop3",
+        run: pop3,
     },
     Target {
         name: "mime",
@@ -65,10 +69,21 @@ const CUT_BYTES: usize = 64;
 
 /// IMAP framing and responses: the same, whatever pieces the bytes arrive in.
 fn imap(bytes: &[u8]) {
-    let whole = postroom_mailbox::fuzz::responses(bytes, usize::MAX, KEEP_BYTES);
+    let whole = postroom_mailbox::fuzz::imap::responses(bytes, usize::MAX, KEEP_BYTES);
     for chunk in [1, 7] {
-        let pieces = postroom_mailbox::fuzz::responses(bytes, chunk, KEEP_BYTES);
+        let pieces = postroom_mailbox::fuzz::imap::responses(bytes, chunk, KEEP_BYTES);
         assert_eq!(pieces, whole, "in chunks of {chunk}");
+    }
+}
+
+/// POP3 framing, replies and listings: the same whatever the pieces in which the bytes arrive.
+fn pop3(bytes: &[u8]) {
+    for keep in [100, KEEP_BYTES] {
+        let whole = postroom_mailbox::fuzz::pop3::session(bytes, usize::MAX, keep);
+        for chunk in [1, 7] {
+            let pieces = postroom_mailbox::fuzz::pop3::session(bytes, chunk, keep);
+            assert_eq!(pieces, whole, "in chunks of {chunk}");
+        }
     }
 }
 

@@ -73,6 +73,17 @@ async fn what_is_decided_is_removed_from_the_server() {
 }
 
 #[tokio::test]
+async fn a_session_that_acknowledging_ends_is_used_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let drop = Drop::default();
+    for number in 0..11 {
+        drop.deliver(&format!("m{number}"));
+    }
+    assert_eq!(drain(dir.path(), &drop, "delete").await, 11);
+    assert_eq!((drop.names().len(), drop.ended_early()), (0, false));
+}
+
+#[tokio::test]
 async fn any_source_is_probed_and_traced() {
     let drop = Drop::default();
     drop.deliver("m");

@@ -2,15 +2,14 @@
 
 use postroom_auth::{Need, Provider};
 
-use super::{
-    AFTER_ON_SERVER, CheckedTarget, Identity, Import, Place, Protocol, SourceConfig, spool,
-};
-use crate::mailboxes::{refuse_foreign, sound_folder};
-use crate::reader::{Item, Section};
-use crate::servers::{self, Ports, ServerProtocol, SignInService};
+use super::mail_server::read_at_server;
+use super::{AFTER_ON_SERVER, CheckedTarget, Identity, Place, Protocol, SourceConfig, spool};
+use crate::mailboxes::sound_folder;
+use crate::reader::Section;
+use crate::servers::{Ports, ServerProtocol};
 use crate::{MailLogin, Server};
 
-const INBOX: &str = "INBOX";
+pub(super) const INBOX: &str = "INBOX";
 
 pub static PROTOCOL: Protocol = Protocol {
     name: "imap",
@@ -20,6 +19,7 @@ pub static PROTOCOL: Protocol = Protocol {
     read,
     after: AFTER_ON_SERVER,
     marks: true,
+    moves: true,
     check_target,
     need: Some(Need::Imap),
     server: Some(&SERVER),
@@ -43,85 +43,23 @@ pub static SERVER: ServerProtocol = ServerProtocol {
 };
 
 fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
-    let around = place.around;
     section.misplaced(
         spool::PROTOCOL.keys,
         "is a key of spool mailboxes",
         "remove it, or set protocol = \"spool\"",
     );
-    if !place.has_address {
-        section.missing(
-            "address",
-            "add address = \"support@acme.example\", by which its mail arrives",
-        );
-    }
-    let sign_in = servers::read_sign_in(section, around.names);
-    if let (Some(Some(_)) | None, Some(profile), Some(tenant)) =
-        (&sign_in.way, &sign_in.profile, place.tenant)
-        && let Some(item) = section.item("profile")
-    {
-        refuse_foreign(&item, profile, tenant, around);
-    }
-    if let Some(None) = sign_in.way {
-        section.problem(
-            "has neither profile nor password",
-            "add profile = \"NAME\", or password = { env = \"NAME\" } where the server still allows it",
-        );
-    }
-    let server = servers::read_server(
-        section,
-        &SERVER.ports,
-        &sign_in,
-        around.facts,
-        Provider::imap_host,
-    );
-    let login = match sign_in.way {
-        Some(Some(way)) => servers::read_login(
-            section,
-            way,
-            SignInService::Mailbox,
-            place.address,
-            around.facts,
-        ),
-        // Known, but without meaning until there is a way to sign in.
-        _ => {
-            section.item("login");
-            None
-        }
-    };
+    let at_server = read_at_server(section, place, &SERVER, Provider::imap_host);
     let folder = match section.item("folder") {
         Some(item) => item.text().and_then(|text| sound_folder(&item, text)),
         None => Some(INBOX.into()),
     };
-    let import = match section.item("import") {
-        Some(item) => read_import(&item),
-        None => Some(Import::New),
-    };
+    let (server, login, import) = at_server?;
     Some(SourceConfig::Imap {
-        server: server?,
-        login: login?,
+        server,
+        login,
         folder: folder?,
-        import: import?,
+        import,
     })
-}
-
-fn read_import(item: &Item) -> Option<Import> {
-    let text = item.text()?;
-    match text {
-        "new" => return Some(Import::New),
-        "all" => return Some(Import::All),
-        _ => {}
-    }
-    let since = text
-        .strip_prefix("since:")
-        .and_then(|date| date.parse().ok());
-    if since.is_none() {
-        item.problem(
-            format!("\"{text}\" is not known"),
-            "use \"new\", \"all\" or \"since:2026-01-31\"",
-        );
-    }
-    since.map(Import::Since)
 }
 
 fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {

@@ -1,9 +1,12 @@
 //! Sources of mailboxes: one file per protocol, with its keys and the facts that advice needs.
 
 mod imap;
+mod mail_server;
+mod pop3;
 mod spool;
 
 pub use imap::SERVER as IMAP;
+pub use pop3::SERVER as POP3;
 
 use std::path::{Path, PathBuf};
 
@@ -17,9 +20,9 @@ use super::servers::ServerProtocol;
 use super::{MailLogin, Server};
 
 /// Every protocol, in the order in which messages list them.
-pub static PROTOCOLS: [&Protocol; 2] = [&imap::PROTOCOL, &spool::PROTOCOL];
+pub static PROTOCOLS: [&Protocol; 3] = [&imap::PROTOCOL, &pop3::PROTOCOL, &spool::PROTOCOL];
 /// Protocols that a later version will read.
-pub const LATER: &[&str] = &["pop3", "graph", "ews"];
+pub const LATER: &[&str] = &["graph", "ews"];
 /// A person who looks into the mailbox finds unread what failed.
 pub const AFTER_ON_SERVER: fn() -> (After, After) = || (After::Seen, After::Keep);
 
@@ -36,6 +39,8 @@ pub struct Protocol {
     pub after: fn() -> (After, After),
     /// Whether mail can be marked as seen.
     pub marks: bool,
+    /// Whether mail can be moved to another folder.
+    pub moves: bool,
     /// Refuses a folder that mail cannot be moved to, with the problem and the help.
     pub check_target: fn(Option<&SourceConfig>, &str) -> CheckedTarget,
     /// The purpose of its tokens; `None` without a sign-in.
@@ -65,6 +70,11 @@ pub enum SourceConfig {
         folder: String,
         import: Import,
     },
+    Pop3 {
+        server: Server,
+        login: MailLogin,
+        import: Import,
+    },
     Spool {
         path: PathBuf,
     },
@@ -92,6 +102,7 @@ impl SourceConfig {
     pub fn protocol(&self) -> &'static Protocol {
         match self {
             SourceConfig::Imap { .. } => &imap::PROTOCOL,
+            SourceConfig::Pop3 { .. } => &pop3::PROTOCOL,
             SourceConfig::Spool { .. } => &spool::PROTOCOL,
         }
     }
@@ -99,7 +110,7 @@ impl SourceConfig {
     /// Returns the mail server; `None` for a folder of this machine.
     pub fn server(&self) -> Option<&Server> {
         match self {
-            SourceConfig::Imap { server, .. } => Some(server),
+            SourceConfig::Imap { server, .. } | SourceConfig::Pop3 { server, .. } => Some(server),
             SourceConfig::Spool { .. } => None,
         }
     }
@@ -107,7 +118,7 @@ impl SourceConfig {
     /// Returns the login; `None` if there is no sign-in.
     pub fn login(&self) -> Option<&MailLogin> {
         match self {
-            SourceConfig::Imap { login, .. } => Some(login),
+            SourceConfig::Imap { login, .. } | SourceConfig::Pop3 { login, .. } => Some(login),
             SourceConfig::Spool { .. } => None,
         }
     }
@@ -116,14 +127,14 @@ impl SourceConfig {
     pub fn folder(&self) -> Option<&str> {
         match self {
             SourceConfig::Imap { folder, .. } => Some(folder),
-            SourceConfig::Spool { .. } => None,
+            SourceConfig::Pop3 { .. } | SourceConfig::Spool { .. } => None,
         }
     }
 
     /// Returns the folder on this machine that people may put mail files into.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            SourceConfig::Imap { .. } => None,
+            SourceConfig::Imap { .. } | SourceConfig::Pop3 { .. } => None,
             SourceConfig::Spool { path } => Some(path),
         }
     }
@@ -136,6 +147,7 @@ impl SourceConfig {
                 folder,
                 ..
             } => imap::identity(server, login, folder),
+            SourceConfig::Pop3 { server, login, .. } => pop3::identity(server, login),
             SourceConfig::Spool { path } => spool::identity(path),
         }
     }

@@ -13,6 +13,7 @@ pub static PROTOCOL: Protocol = Protocol {
     read,
     after: || (After::Move("done".into()), After::Move("failed".into())),
     marks: false,
+    moves: true,
     check_target,
     need: None,
     server: None,

@@ -150,6 +150,17 @@ pub fn message_id(raw: &[u8]) -> Option<String> {
 /// Returns the times at which a mail claims to have been sent (Date) and to have arrived (its topmost Received), in
 /// milliseconds since 1970 in UTC, read from the headers alone. A time that is missing or unreadable is left out.
 pub fn stated_times_ms(raw: &[u8]) -> Vec<i64> {
+    let (sent, arrived) = sent_and_arrived_ms(raw);
+    sent.into_iter().chain(arrived).collect()
+}
+
+/// When a mail arrived by its topmost Received, or else by its Date; like [`stated_times_ms`].
+pub fn arrived_ms(raw: &[u8]) -> Option<i64> {
+    let (sent, arrived) = sent_and_arrived_ms(raw);
+    arrived.or(sent)
+}
+
+fn sent_and_arrived_ms(raw: &[u8]) -> (Option<i64>, Option<i64>) {
     let raw = with_newlines(raw);
     let start = headers::start(&raw, &mut Repairs::default());
     let (mut sent, mut arrived) = (None, None);
@@ -163,12 +174,11 @@ pub fn stated_times_ms(raw: &[u8]) -> Vec<i64> {
             break;
         }
     }
-    [sent, arrived]
-        .into_iter()
-        .flatten()
-        .filter_map(|date| date.parse::<jiff::Timestamp>().ok())
-        .map(|time| time.as_millisecond())
-        .collect()
+    let ms = |date: Option<String>| {
+        let time: jiff::Timestamp = date?.parse().ok()?;
+        Some(time.as_millisecond())
+    };
+    (ms(sent), ms(arrived))
 }
 
 /// Returns the synthetic Message-ID of a mail without one, from the hash of its bytes and, if its source has one, from the

@@ -148,7 +148,8 @@ impl Connection {
         if let Some(trace) = &self.trace {
             trace.hide(&secrets);
         }
-        self.secrets = secrets;
+        // A refused token may be quoted after the next one was sent.
+        self.secrets.extend(&secrets);
     }
 
     /// Returns a server text that may be shown and stored.

@@ -7,24 +7,9 @@ use postroom_net::{ProbeReporter, Step, TraceRedactor};
 
 use super::connection::{Connection, protocol, quoted};
 use super::response::{Code, Done, Response, Status, Untagged, shown};
-use crate::SourceError;
+use crate::{SourceError, bearer};
 
-/// Obtains a token if one is needed; [`sign_in`] then finds it in memory.
-pub(super) async fn ask_for_token(login: &Login) -> Result<(), SourceError> {
-    if let Login::Bearer {
-        account,
-        resource,
-        tokens,
-        ..
-    } = login
-    {
-        tokens.access_token(account, *resource).await?;
-    }
-    Ok(())
-}
-
-/// Signs in. A refused token is discarded and a new one tried once, unless `distrusted` is set, which means that the last
-/// new token was refused as well: then the fault lies elsewhere, and the other mailboxes keep their token.
+/// Signs in; see [`bearer::Tries::is_over`] on `distrusted`.
 pub(super) async fn sign_in(
     connection: &mut Connection,
     login: &Login,
@@ -36,25 +21,15 @@ pub(super) async fn sign_in(
         Login::Password { user, password } => {
             sign_in_by_password(connection, user, password).await?
         }
-        Login::Bearer {
-            user,
-            account,
-            resource,
-            tokens,
-        } => {
-            let token = tokens.access_token(account, *resource).await?;
-            probe.passed(Step::Token, || account.to_string());
-            match xoauth2(connection, user, &token).await {
-                Err(SourceError::RefusedLogin { .. }) if !*distrusted => {
-                    tokens.reject(account, &token).await;
-                    let newer = tokens.access_token(account, *resource).await?;
-                    let outcome = xoauth2(connection, user, &newer).await;
-                    *distrusted = matches!(outcome, Err(SourceError::RefusedLogin { .. }));
-                    outcome?;
+        Login::Bearer { user, .. } => {
+            if let Some(mut tries) = bearer::Tries::begin(login, probe).await? {
+                loop {
+                    let outcome = xoauth2(connection, user, tries.token()).await;
+                    if tries.is_over(outcome, distrusted).await? {
+                        break;
+                    }
                 }
-                outcome => outcome?,
             }
-            *distrusted = false;
             XOAUTH2
         }
     };

@@ -30,7 +30,7 @@ use postroom_core::{Cursor, Position};
 use postroom_net::{ProbeReporter, ProbeStep, Step, TlsMode, Trace};
 use serde::{Deserialize, Serialize};
 
-use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError};
+use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError, bearer};
 use connection::Connection;
 use copy::Copied;
 use fetch::Refused;
@@ -204,7 +204,7 @@ impl ImapSource {
     /// token no connection is made: a mailbox whose account waits for a person would otherwise do so for weeks.
     async fn ready(&mut self) -> Result<&mut Connection, SourceError> {
         if self.connection.as_ref().is_none_or(|open| open.busy) {
-            login::ask_for_token(&self.login).await?;
+            bearer::ask_for_token(&self.login).await?;
         }
         self.ready_reporting(&mut ProbeReporter::quiet()).await
     }

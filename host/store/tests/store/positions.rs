@@ -36,3 +36,28 @@ async fn only_recorded_positions_of_the_mailbox_are_known() {
     let other = store.known_positions("sales", on_server(&["a"])).unwrap();
     assert!(other.is_empty());
 }
+
+#[tokio::test]
+async fn positions_that_the_server_no_longer_lists_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let recorded = on_server(&["a", "it's", "imported:b"]);
+    for mailbox in ["support", "sales"] {
+        store
+            .remember_positions(mailbox, recorded.clone())
+            .await
+            .unwrap();
+    }
+    let kept = on_server(&["it's", "imported:b", "never seen"]);
+    store.forget_positions_but("support", &kept).await.unwrap();
+    assert_eq!(store.known_position_count("support").unwrap(), 2);
+    let known = store.known_positions("support", recorded.clone()).unwrap();
+    assert_eq!(
+        known,
+        HashSet::from_iter(on_server(&["it's", "imported:b"]))
+    );
+    assert_eq!(store.known_position_count("sales").unwrap(), 3);
+    store.forget_positions_but("sales", &[]).await.unwrap();
+    assert_eq!(store.known_position_count("sales").unwrap(), 0);
+    assert_eq!(store.known_position_count("nobody").unwrap(), 0);
+}

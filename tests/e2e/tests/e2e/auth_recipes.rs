@@ -83,6 +83,13 @@ fn tririga_carries_mail() {
     carries(&room, &config);
 }
 
+#[test]
+fn tririga_by_pop3_carries_mail() {
+    let (mut room, config) = swapped("tririga-pop3", CLIENT_ID);
+    room.set_env("TRIRIGA_SECRET", CLIENT_SECRET);
+    carries(&room, &config);
+}
+
 /// Returns a room with the recipe's configuration on the stand's servers; its user is the recipe's mailbox.
 fn swapped(name: &str, client_id: &str) -> (Room<'static>, Table) {
     let stand = Stand::shared().expect("the test stand");
@@ -105,6 +112,11 @@ fn swapped(name: &str, client_id: &str) -> (Room<'static>, Table) {
             }
         }
     }
+    let mailbox = tables(&mut config, "mailboxes").remove(0);
+    let port = match mailbox["protocol"].as_str() {
+        Some("pop3") => ports.pop3s,
+        _ => ports.imaps,
+    };
     let mut serve = |section: &str, port: u16, tls: &str| {
         for table in tables(&mut config, section) {
             table.insert("host".into(), "localhost".into());
@@ -112,7 +124,7 @@ fn swapped(name: &str, client_id: &str) -> (Room<'static>, Table) {
             table.insert("tls".into(), tls.into());
         }
     };
-    serve("mailboxes", ports.imaps, "implicit");
+    serve("mailboxes", port, "implicit");
     serve("outgoing", ports.submission, "starttls");
     let mailbox = tables(&mut config, "mailboxes").remove(0);
     room.user = mailbox["address"].as_str().expect("an address").into();
@@ -147,6 +159,13 @@ fn carries(room: &Room, config: &Table) {
         .next()
         .unwrap();
     let after = mailbox["after"]["done"].as_str().unwrap();
+    if after == "delete" {
+        let kept = room.folder("INBOX");
+        assert_eq!(kept.len(), 1);
+        let text = String::from_utf8_lossy(&kept[0].bytes);
+        assert!(text.contains("Subject: from before"), "{text}");
+        return;
+    }
     let folder = after.strip_prefix("move:").unwrap_or("INBOX");
     let kept = room.folder(folder);
     let done = kept.iter().find(|mail| {

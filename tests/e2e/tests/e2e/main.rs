@@ -37,6 +37,7 @@ mod old_mail;
 mod origins;
 mod outbox;
 mod output;
+mod pop3;
 mod recipes;
 mod reliability;
 mod reload;

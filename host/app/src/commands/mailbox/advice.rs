@@ -95,6 +95,8 @@ impl<'c> Place<'c> {
             SourceError::NotConnected { .. } => Trouble::NotConnected,
             SourceError::OverLimit { .. } => Trouble::OverLimit,
             SourceError::OverQuota { .. } => Trouble::OverQuota,
+            SourceError::InUse { .. } => Trouble::InUse,
+            SourceError::NoUniqueIds { .. } => Trouble::NoUniqueIds,
             SourceError::Folder {
                 missing,
                 folder: name,
@@ -127,8 +129,9 @@ impl<'c> Place<'c> {
                 Step::Greeting => self.no_greeting(),
                 _ => Trouble::NoMailServer,
             },
-            SourceError::Refused { step, .. } => match step {
-                Step::Target => Trouble::NoMoveThere,
+            SourceError::Refused { step, code, .. } => match (step, code.as_deref()) {
+                (Step::Target, _) => Trouble::NoMoveThere,
+                (_, Some("SYS/PERM")) => Trouble::MailboxBroken,
                 _ => Trouble::NoMailServer,
             },
             SourceError::Unusable { step, .. } => match step {
@@ -275,7 +278,9 @@ impl<'c> Place<'c> {
         };
         match self.profile {
             Some(profile) if profile.grant.is_app_only() => {
-                self.exchange_commands(profile, self.mailbox())
+                let mut commands = self.exchange_commands(profile, self.mailbox());
+                commands.push(self.allow_protocol());
+                commands
             }
             _ => {
                 let login = self.account_login;

@@ -20,6 +20,8 @@ pub struct Drop(Arc<Mutex<Held>>);
 struct Held {
     mails: BTreeMap<String, String>,
     retrieved: usize,
+    /// Whether a session was ended while mail waited to be retrieved.
+    ended_early: bool,
 }
 
 impl Drop {
@@ -37,6 +39,10 @@ impl Drop {
     /// How many mails were retrieved, repetitions included.
     pub fn retrieved(&self) -> usize {
         self.0.lock().unwrap().retrieved
+    }
+
+    pub fn ended_early(&self) -> bool {
+        self.0.lock().unwrap().ended_early
     }
 
     fn retrieve(&self, name: &str) -> String {
@@ -145,9 +151,15 @@ impl Source for Maildrop {
                 self.deleted.push(name.to_owned());
             }
         }
+        let waits = self.list().iter().any(|name| !self.given.contains(name));
+        self.drop.0.lock().unwrap().ended_early |= waits;
         // A deletion holds after the end of the session only.
         self.close().await;
         Ok(())
+    }
+
+    fn acknowledges_last(&self) -> bool {
+        true
     }
 
     async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError> {

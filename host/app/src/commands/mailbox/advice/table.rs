@@ -44,6 +44,9 @@ pub(super) enum Trouble {
     FilesForbidden,
     OverLimit,
     OverQuota,
+    InUse,
+    NoUniqueIds,
+    MailboxBroken,
 
     NoSendAs,
     SenderRefused,
@@ -149,13 +152,13 @@ pub(super) const fn row(trouble: Trouble) -> Row {
             &[STATUS, POWER_SHELL, "{allow_protocol}"],
         ),
         Trouble::ServiceAccountRefused => say(
-            "There is a token, and Gmail does not take it for {user}. The service account needs domain-wide delegation for the scope https://mail.google.com/, {user} must be a user of that domain, and its Gmail be switched on with IMAP allowed.",
+            "There is a token, and Gmail does not take it for {user}. The service account needs domain-wide delegation for the scope https://mail.google.com/, {user} must be a user of that domain, and its Gmail be switched on with {protocol} allowed.",
             &[
                 "Google Admin console > Security > Access and data control > API controls > Domain-wide delegation",
             ],
         ),
         Trouble::GoogleTokenRefused => say(
-            "There is a token, and Gmail does not take it for {user}. Sign in as {user} in the browser, and not as another account; in a company's domain an administrator must allow IMAP and this application.",
+            "There is a token, and Gmail does not take it for {user}. Sign in as {user} in the browser, and not as another account; in a company's domain an administrator must allow {protocol} and this application.",
             &[
                 STATUS,
                 "Google Admin console > Apps > Google Workspace > Gmail > End User Access",
@@ -196,7 +199,7 @@ pub(super) const fn row(trouble: Trouble) -> Row {
         ),
 
         Trouble::NotConnected => say(
-            "The sign-in is valid, and its user has no way into the mailbox {user}. Either the right to the mailbox is missing, or the token is of another user than the mailbox it asks for, or IMAP is switched off for it. Exchange says the same for a while when too many sessions come and go.",
+            "The sign-in is valid, and its user has no way into the mailbox {user}. Either the right to the mailbox is missing, or the token is of another user than the mailbox it asks for, or {protocol} is switched off for it. Exchange says the same for a while when too many sessions come and go.",
             &["{let_in}"],
         ),
         Trouble::SessionEnded => say(
@@ -225,6 +228,19 @@ pub(super) const fn row(trouble: Trouble) -> Row {
         ),
         Trouble::OverQuota => say(
             "The mailbox has no room left. Remove mail, or raise its quota.",
+            &[],
+        ),
+
+        Trouble::InUse => say(
+            "Another session has the mailbox open, and this server opens it for one at a time. Close other programs that read {user} by POP3, or give them another protocol. A session that was cut off may hold the mailbox for 10 minutes. Postroom tries again by itself.",
+            &[],
+        ),
+        Trouble::NoUniqueIds => say(
+            "This POP3 server has no UIDL command, so Postroom cannot recognize a mail that it has already read. Read the mailbox by IMAP, or have the server forward its mail to another mailbox.",
+            &["[{key}] protocol = \"imap\""],
+        ),
+        Trouble::MailboxBroken => say(
+            "The server reports a permanent failure of its own (SYS/PERM), such as a damaged mailbox. The sign-in is not the cause. The server's administrator must repair it; the server's log has the reason.",
             &[],
         ),
 

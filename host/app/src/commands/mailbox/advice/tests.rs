@@ -4,7 +4,7 @@ use postroom_auth::{ClientCredential, Endpoints};
 use postroom_target::smtp::Step as SmtpStep;
 
 use super::*;
-use postroom_config::IMAP;
+use postroom_config::{IMAP, POP3};
 
 fn profile(provider: Provider, grant: Grant) -> Profile {
     Profile {
@@ -234,6 +234,41 @@ fn sign_ins_by_provider_and_grant() {
         &["cannot check sign-ins"],
         &unavailable,
     );
+}
+
+#[test]
+fn what_only_pop3_servers_refuse() {
+    let exchange = server("outlook.office365.com", TlsMode::Implicit);
+    let app_only = profile(Provider::Microsoft(&CLOUDS[0]), Grant::ClientCredentials);
+    let text = || "no".to_owned();
+    let broken = SourceError::Refused {
+        step: Step::Authenticate,
+        code: Some("SYS/PERM".into()),
+        text: text(),
+    };
+    let cases: [(SourceError, &[&str]); 4] = [
+        (
+            SourceError::InUse { text: text() },
+            &["one at a time", "tries again by itself"],
+        ),
+        (
+            SourceError::NoUniqueIds { text: text() },
+            &["no UIDL", "protocol = \"imap\""],
+        ),
+        (broken, &["permanent failure", "sign-in is not the cause"]),
+        (
+            refused(Some("AUTH")),
+            &[
+                "POP.AccessAsApp",
+                "-PopEnabled $true",
+                "Add-MailboxPermission",
+            ],
+        ),
+    ];
+    for (error, words) in cases {
+        let advice = place(&POP3, &exchange, Some(&app_only)).of_source(&error);
+        assert_says(&advice, words, &error);
+    }
 }
 
 #[test]
