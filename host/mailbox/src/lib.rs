@@ -5,10 +5,14 @@ pub mod import;
 mod in_flight;
 mod source;
 
+mod graph;
 mod imap;
 mod spool;
+#[cfg(test)]
+mod token_server;
 
 pub use error::SourceError;
+pub use graph::{GraphSettings, GraphSource, GraphTimeouts, graph};
 #[doc(hidden)]
 pub use imap::fuzz;
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};

@@ -1,7 +1,8 @@
 //! The probe: each step told once, the failing one last, and nothing secret in its trace.
 
-use super::tokens::{TOK1, TOK2, TokenServer};
+use super::tokens::{TOK1, TOK2};
 use super::*;
+use crate::token_server::TokenServer;
 
 /// The steps' names and, for the last, why it failed.
 async fn probed(source: &mut ImapSource) -> (Vec<&'static str>, Option<SourceError>) {
