@@ -6,7 +6,9 @@ use anyhow::Context;
 use postroom_auth::advice::advise_vault;
 use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
-use postroom_mailbox::{After, ImapSettings, ImapTimeouts, Source, SpoolSettings};
+use postroom_mailbox::{
+    After, GraphSettings, GraphTimeouts, ImapSettings, ImapTimeouts, Import, Source, SpoolSettings,
+};
 use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
 
@@ -100,11 +102,7 @@ pub fn source(
                 port: server.port,
                 tls: server.tls,
                 folder: folder.clone(),
-                import: match import {
-                    postroom_config::Import::New => postroom_mailbox::Import::New,
-                    postroom_config::Import::All => postroom_mailbox::Import::All,
-                    postroom_config::Import::Since(day) => postroom_mailbox::Import::Since(*day),
-                },
+                import: to_import(*import),
                 targets: targets(mailbox),
                 unused: Vec::new(),
                 timeouts: ImapTimeouts::default(),
@@ -112,10 +110,36 @@ pub fn source(
             let login = login(sign_in, tokens)?;
             Box::new(postroom_mailbox::imap(settings, login, tls.clone()))
         }
+        postroom_config::Source::Graph {
+            base,
+            login: sign_in,
+            folder,
+            import,
+            ..
+        } => {
+            let settings = GraphSettings {
+                name: mailbox.name.clone(),
+                base: base.clone(),
+                folder: folder.clone(),
+                import: to_import(*import),
+                targets: targets(mailbox),
+                timeouts: GraphTimeouts::default(),
+            };
+            let login = login(sign_in, tokens)?;
+            Box::new(postroom_mailbox::graph(settings, login, tls.clone()))
+        }
         postroom_config::Source::Spool { path } => Box::new(postroom_mailbox::spool(
             SpoolSettings::new(&mailbox.name, path),
         )),
     })
+}
+
+fn to_import(import: postroom_config::Import) -> Import {
+    match import {
+        postroom_config::Import::New => Import::New,
+        postroom_config::Import::All => Import::All,
+        postroom_config::Import::Since(day) => Import::Since(day),
+    }
 }
 
 /// The folders that a mailbox's mail is moved to, each once.

@@ -18,6 +18,8 @@ pub struct ServerProtocol {
     pub ports: Ports,
     /// The name by which `openssl s_client -starttls` knows it.
     pub starttls: &'static str,
+    /// The key of the whole address, for a protocol that has it in place of host and port.
+    pub url_key: Option<&'static str>,
     /// The permission at Microsoft that a user consents to.
     pub permission: &'static str,
     /// The permission at Microsoft of an application.
@@ -61,6 +63,8 @@ pub enum Way {
 pub enum Target {
     /// A mailbox is opened, by one who may be another than its owner.
     Mailbox,
+    /// A mailbox at Microsoft Graph is opened: each request names it, whoever signs in.
+    Graph,
     /// Submission of mail; the user who signs in is the login.
     Submission,
 }
@@ -193,7 +197,11 @@ pub fn read_login(
     let (provider, signer) = (facts.provider?, facts.signer.as_ref()?);
     // A shared mailbox at Microsoft is opened under its own address with the token of a user who may (learn.microsoft.com,
     // "Authenticate an IMAP, POP or SMTP connection using OAuth").
-    let by_address = target == Target::Mailbox && matches!(provider, Provider::Microsoft(_));
+    let by_address = match target {
+        Target::Mailbox => matches!(provider, Provider::Microsoft(_)),
+        Target::Graph => true,
+        Target::Submission => false,
+    };
     let (user, account_login) = match signer {
         Signer::Application => (named()?, None),
         Signer::Fixed(username) => {
@@ -231,7 +239,10 @@ pub fn read_login(
                 profile,
                 login: account_login.map(canonical),
             },
-            resource: Resource::Mail,
+            resource: match target {
+                Target::Mailbox | Target::Submission => Resource::Mail,
+                Target::Graph => Resource::Graph,
+            },
         },
     };
     Some(Login { user, credential })

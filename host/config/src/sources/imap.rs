@@ -34,6 +34,7 @@ pub static SERVER: ServerProtocol = ServerProtocol {
         plain: 143,
     },
     starttls: "imap",
+    url_key: None,
     permission: "IMAP.AccessAsUser.All",
     app_permission: "IMAP.AccessAsApp",
     exchange_switch: "-ImapEnabled $true",
@@ -46,6 +47,11 @@ fn read(section: &Section, place: &Place) -> Option<Source> {
         spool::PROTOCOL.keys,
         "is a key of spool mailboxes",
         "remove it, or set protocol = \"spool\"",
+    );
+    section.misplaced(
+        &["base_url"],
+        "is a key of graph mailboxes",
+        "remove it, or set protocol = \"graph\"",
     );
     if !place.has_address {
         section.missing(
@@ -99,7 +105,7 @@ fn read(section: &Section, place: &Place) -> Option<Source> {
     })
 }
 
-fn read_import(item: &Item) -> Option<Import> {
+pub(super) fn read_import(item: &Item) -> Option<Import> {
     let text = item.text()?;
     match text {
         "new" => return Some(Import::New),

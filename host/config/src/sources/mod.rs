@@ -1,5 +1,6 @@
 //! Where mailboxes get their mail: one file per protocol, with its keys and what advice must know of it.
 
+mod graph;
 mod imap;
 mod spool;
 
@@ -10,16 +11,17 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Date;
 use postroom_auth::Need;
 use postroom_core::After;
+use url::Url;
 
 use super::mailboxes::Surroundings;
 use super::reader::Section;
 use super::servers::ServerProtocol;
-use super::{Login, Server};
+use super::{Credential, Login, Server};
 
 /// Every protocol, in the order in which messages list them.
-pub static PROTOCOLS: [&Protocol; 2] = [&imap::PROTOCOL, &spool::PROTOCOL];
+pub static PROTOCOLS: [&Protocol; 3] = [&imap::PROTOCOL, &graph::PROTOCOL, &spool::PROTOCOL];
 /// Protocols that a later version will read.
-pub const LATER: &[&str] = &["pop3", "graph", "ews"];
+pub const LATER: &[&str] = &["pop3", "ews"];
 /// A person who looks into the mailbox finds unread what failed.
 pub const AFTER_ON_SERVER: fn() -> (After, After) = || (After::Seen, After::Keep);
 
@@ -65,6 +67,14 @@ pub enum Source {
         folder: String,
         import: Import,
     },
+    Graph {
+        server: Server,
+        /// The version included.
+        base: Url,
+        login: Login,
+        folder: String,
+        import: Import,
+    },
     Spool {
         path: PathBuf,
     },
@@ -92,6 +102,7 @@ impl Source {
     pub fn protocol(&self) -> &'static Protocol {
         match self {
             Source::Imap { .. } => &imap::PROTOCOL,
+            Source::Graph { .. } => &graph::PROTOCOL,
             Source::Spool { .. } => &spool::PROTOCOL,
         }
     }
@@ -99,7 +110,7 @@ impl Source {
     /// Returns the mail server; `None` for a folder of this machine.
     pub fn server(&self) -> Option<&Server> {
         match self {
-            Source::Imap { server, .. } => Some(server),
+            Source::Imap { server, .. } | Source::Graph { server, .. } => Some(server),
             Source::Spool { .. } => None,
         }
     }
@@ -107,15 +118,37 @@ impl Source {
     /// Returns who signs in; `None` if nobody does.
     pub fn login(&self) -> Option<&Login> {
         match self {
-            Source::Imap { login, .. } => Some(login),
+            Source::Imap { login, .. } | Source::Graph { login, .. } => Some(login),
             Source::Spool { .. } => None,
         }
+    }
+
+    /// Returns what a token for this mailbox must allow; `None` without a sign-in.
+    pub fn need(&self) -> Option<Need> {
+        match self {
+            Source::Graph { login, .. } => Some(graph::need(login)),
+            Source::Imap { .. } | Source::Spool { .. } => self.protocol().need,
+        }
+    }
+
+    /// Returns the same source for another mailbox, opened by the same account; `None` without an account whose tokens may open several.
+    pub fn for_mailbox(&self, address: &str) -> Option<Self> {
+        let mut other = self.clone();
+        let login = match &mut other {
+            Source::Imap { login, .. } | Source::Graph { login, .. } => login,
+            Source::Spool { .. } => return None,
+        };
+        if let Credential::Password(_) = login.credential {
+            return None;
+        }
+        address.clone_into(&mut login.user);
+        Some(other)
     }
 
     /// Returns the folder on the server.
     pub fn folder(&self) -> Option<&str> {
         match self {
-            Source::Imap { folder, .. } => Some(folder),
+            Source::Imap { folder, .. } | Source::Graph { folder, .. } => Some(folder),
             Source::Spool { .. } => None,
         }
     }
@@ -123,7 +156,7 @@ impl Source {
     /// Returns the folder of this machine that people may put mail files into.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Source::Imap { .. } => None,
+            Source::Imap { .. } | Source::Graph { .. } => None,
             Source::Spool { path } => Some(path),
         }
     }
@@ -136,6 +169,12 @@ impl Source {
                 folder,
                 ..
             } => imap::identity(server, login, folder),
+            Source::Graph {
+                server,
+                login,
+                folder,
+                ..
+            } => graph::identity(server, login, folder),
             Source::Spool { path } => spool::identity(path),
         }
     }
