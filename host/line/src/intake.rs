@@ -559,11 +559,15 @@ impl IntakeError {
     /// `seed` differs between mailboxes, so that those that failed together do not come back together.
     fn pause(&self, failures: u32, seed: u64, has_account: bool) -> Duration {
         match self {
-            IntakeError::Source(SourceError::Auth(error)) if !error.is_transient() => SIGN_IN_PAUSE,
+            IntakeError::Source(SourceError::Auth(error)) if error.is_transient() => {
+                let asked = error.retry_after().unwrap_or_default();
+                backoff(failures, seed).min(LONGEST_PAUSE).max(asked)
+            }
+            IntakeError::Source(SourceError::Auth(_)) => SIGN_IN_PAUSE,
             IntakeError::Source(SourceError::RefusedLogin { .. }) if !has_account => {
                 REFUSED_PASSWORD.delay(failures, seed)
             }
-            IntakeError::Source(error) => {
+            IntakeError::Source(error @ SourceError::OverLimit { .. }) => {
                 let asked = error.retry_after().unwrap_or_default();
                 backoff(failures, seed).min(LONGEST_PAUSE).max(asked)
             }

@@ -1,5 +1,5 @@
 //! The test stand: real servers (Dovecot, an authorization server, an SMTP sink, a webhook receiver, a
-//! private CA) on free loopback ports, for tests that run Postroom as a subprocess.
+//! private CA) and a double of Microsoft Graph, on free loopback ports, for tests that run Postroom as a subprocess.
 //!
 //! A test brings up a [`Stand`], or shares one with the other tests of its binary through
 //! [`Stand::shared`] and keeps to mailboxes of its own; every address is a mailbox that exists. Whatever
@@ -11,6 +11,7 @@ mod browser;
 mod ca;
 mod dovecot;
 mod failure;
+mod graph;
 mod listener;
 mod mail;
 mod pages;
@@ -43,6 +44,7 @@ pub use crate::authority::{
 pub use crate::browser::Browser;
 pub use crate::dovecot::PASSWORD;
 pub use crate::failure::{AuthorityFailure, Endpoint, Only};
+pub use crate::graph::{Graph, GraphFailure, GraphMail, GraphRequest, GraphSent, NO_MAILBOX};
 pub use crate::mail::StoredMail;
 pub use crate::smtp::{SmtpFailure, SmtpMail, SmtpSink, SmtpStage};
 pub use crate::webhook::{WEBHOOK_SECRET, Webhook, WebhookFailure, WebhookRequest};
@@ -81,6 +83,8 @@ pub struct Ports {
     pub webhook: u16,
     /// The authorization server, HTTPS.
     pub authority: u16,
+    /// The double of Microsoft Graph, HTTPS.
+    pub graph: u16,
 }
 
 /// The servers, up. Dropping it takes them down and removes its folder.
@@ -90,6 +94,7 @@ pub struct Stand {
     authority: Authority,
     smtp: SmtpSink,
     webhook: Webhook,
+    graph: Graph,
     _runtime: Background,
     _janitor: Janitor,
     dir: PathBuf,
@@ -132,6 +137,7 @@ impl Stand {
         let smtp = SmtpSink::start(&handle)?;
         let webhook = Webhook::start(&handle)?;
         let authority = Authority::start(&dir, options.token_lifetime_secs)?;
+        let graph = Graph::start(&handle, &dir, authority.introspection_port())?;
         let dovecot = Dovecot::start(
             &dir,
             &Neighbours {
@@ -151,12 +157,14 @@ impl Stand {
             smtp_sink: smtp.port(),
             webhook: webhook.port(),
             authority: authority.port(),
+            graph: graph.port(),
         };
         Ok(Self {
             dovecot: Mutex::new(dovecot),
             authority,
             smtp,
             webhook,
+            graph,
             _runtime: runtime,
             _janitor: janitor,
             ca_pem: dir.join("ca.pem"),
@@ -360,6 +368,11 @@ impl Stand {
     /// The webhook receiver.
     pub fn webhook(&self) -> &Webhook {
         &self.webhook
+    }
+
+    /// The double of Microsoft Graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// Takes IMAP, POP3, submission and LMTP down, closing every connection.
