@@ -316,12 +316,13 @@ fn segments(path: &str) -> Vec<String> {
 }
 
 fn decoded(part: &str) -> String {
-    // In a path, unlike in a form, a plus sign is itself.
-    let part = part.replace('+', "%2B");
-    form_urlencoded::parse(part.as_bytes())
-        .map(|(name, value)| match value.is_empty() {
-            true => name.into_owned(),
-            false => format!("{name}={value}"),
-        })
-        .collect()
+    // In a path, unlike in a form, these stand for themselves.
+    let part = part
+        .replace('+', "%2B")
+        .replace('=', "%3D")
+        .replace('&', "%26");
+    let mut pairs = form_urlencoded::parse(part.as_bytes());
+    pairs
+        .next()
+        .map_or_else(String::new, |(name, _)| name.into_owned())
 }

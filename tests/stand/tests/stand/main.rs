@@ -1,6 +1,7 @@
 //! The stand proves itself: what the end-to-end tests rely on holds on the real servers.
 
 mod grants;
+mod graph;
 mod mailboxes;
 mod servers;
 mod sign_in;
