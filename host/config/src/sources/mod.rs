@@ -4,6 +4,7 @@ mod graph;
 mod imap;
 mod spool;
 
+pub use graph::SERVER as GRAPH;
 pub use imap::SERVER as IMAP;
 
 use std::path::{Path, PathBuf};

@@ -121,7 +121,7 @@ impl<'c> Place<'c> {
             SourceError::Transient { step, .. } => match step {
                 Step::Greeting | Step::Tls => self.no_greeting(),
                 Step::Authenticate => Trouble::SignInNotChecked,
-                Step::Select => Trouble::SessionEnded,
+                Step::Select if self.url_key().is_none() => Trouble::SessionEnded,
                 _ => Trouble::Passing,
             },
             SourceError::Protocol { step, .. } => match step {
