@@ -63,7 +63,7 @@ pub enum Way {
 pub enum Target {
     /// A mailbox is opened, by one who may be another than its owner.
     Mailbox,
-    /// A mailbox at Microsoft Graph is opened: each request names it, whoever signs in.
+    /// A mailbox at Microsoft Graph is opened: each request names it.
     Graph,
     /// Submission of mail; the user who signs in is the login.
     Submission,

@@ -1,4 +1,4 @@
-//! What is done to mails after their decision: marked, moved or deleted, four at a time. Categories and all else stay as they are.
+//! Acknowledgements: mails are marked, moved or deleted after their decision, four at a time. Everything else of a mail stays.
 
 use std::collections::HashMap;
 

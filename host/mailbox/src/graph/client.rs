@@ -332,7 +332,7 @@ impl Client {
         outcome
     }
 
-    /// What a refusal means for the mailbox; one that may be the fault of the thing asked for stays a refusal.
+    /// Turns a refusal into the mailbox's error, unless the requested item may be at fault.
     fn judged(&self, step: Step, refusal: Refusal) -> Failure {
         let text = refusal.to_string();
         let user = self.login.user().to_owned();

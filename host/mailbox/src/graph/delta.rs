@@ -75,7 +75,7 @@ struct Item {
     removed: Option<IgnoredAny>,
 }
 
-/// Asks for the page at which reading goes on. `known` filters the mails that were journalled before.
+/// Fetches the next page of the listing, without the mails that were journalled before (`known`) or given by this source.
 pub(super) async fn page(
     client: &Client,
     progress: &Progress,

@@ -26,7 +26,7 @@ const BATCH_MAILS_MAX: usize = 64;
 const REFUSALS_ALONE_MAX: u32 = 20;
 const STEP: Step = Step::Fetch;
 
-/// What became of one listed mail.
+/// The outcome of loading one listed mail.
 enum Loaded {
     Mail(RawMessage),
     Gone,
@@ -387,7 +387,7 @@ struct Held<'s, 'l> {
     space: &'s Space<'l>,
     /// The room that is taken for it.
     room: u64,
-    /// What it counts in the batch.
+    /// Its bytes in the batch's sum.
     counted: u64,
 }
 

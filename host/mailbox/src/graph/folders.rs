@@ -36,10 +36,10 @@ const WELL_KNOWN: [&str; 8] = [
     "sentitems",
 ];
 const FIELDS: &str = "id,displayName,totalItemCount";
-/// What separates the folders of a path.
+/// Separates the folders of a path.
 const SEPARATOR: char = '/';
 
-/// Finds a folder; `None` if there is none. Also returns the server's clock, in seconds since 1970, if it tells it.
+/// Finds a folder; `None` if there is no such folder. Also returns the time of the answer by the server's clock, in seconds since 1970.
 pub(super) async fn find(
     client: &Client,
     step: Step,

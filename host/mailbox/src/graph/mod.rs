@@ -116,7 +116,7 @@ struct Backlog {
     cursor: Option<Cursor>,
     progress: Progress,
     waiting: VecDeque<Listed>,
-    /// What follows the page once all of it is given.
+    /// The link behind the page, for when all of its mails are given.
     next: Option<Next>,
 }
 
@@ -150,7 +150,7 @@ impl Source for GraphSource {
         self.acknowledge_all(acks).await
     }
 
-    /// Sleeps: Graph sends notifications only to a public HTTPS address, which a mail room has not.
+    /// Sleeps: Graph sends notifications only to a public HTTPS address, and a mail room has none.
     async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError> {
         let is_waiting = |backlog: &Backlog| !backlog.waiting.is_empty();
         if !self.backlog.as_ref().is_some_and(is_waiting) {

@@ -33,7 +33,7 @@ impl GraphSource {
         let client = self.client()?;
         let account = client.ask_for_token().await?;
         probe.passed(Step::Token, || account);
-        // No request with the permissions for mail only shows who is signed in: finding the folder does both.
+        // With permissions for mail only, no request shows who is signed in: finding the folder tests both.
         let (_, folder) = self.open_folder(Step::Select).await?;
         let user = self.login.user().to_owned();
         probe.passed(Step::Authenticate, || format!("token accepted for {user}"));
@@ -59,7 +59,7 @@ impl GraphSource {
         Ok(())
     }
 
-    /// Connects once by itself, so that a wrong name, a firewall and a bad certificate are told apart.
+    /// Connects once without HTTP, to distinguish a wrong name, a firewall and a bad certificate.
     async fn dial(&self, probe: &mut ProbeReporter<'_, SourceError>) -> Result<(), SourceError> {
         let base = &self.settings.base;
         let host = base.host_str().unwrap_or_default().to_owned();

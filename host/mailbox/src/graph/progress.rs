@@ -1,4 +1,4 @@
-//! How far a folder was read: the cursor's content, and what it says of mail that is older than the first contact.
+//! The cursor's content: how far a folder was read, and which mail is older than the first contact.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -39,11 +39,11 @@ enum Round {
     First,
     /// All of the folder once more, because the server lost its place (HTTP 410).
     Restarted,
-    /// What changed since the listing before.
+    /// The changes since the listing before.
     Later,
 }
 
-/// What follows a page.
+/// The link at the end of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
     Page(String),
@@ -61,7 +61,7 @@ struct Again {
     due: i64,
 }
 
-/// What becomes of a listed mail.
+/// The age of a listed mail, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Age {
     New,

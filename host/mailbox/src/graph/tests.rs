@@ -20,11 +20,11 @@ use crate::{After, InFlight};
 
 const USER: &str = "support@acme.example";
 
-/// What the server does with a request.
+/// The server's reaction to a request.
 enum Act {
     /// Status, more headers, content type and body.
     Answer(u16, String, &'static str, Vec<u8>),
-    /// Says nothing.
+    /// Never answers.
     Silence,
     /// A head, and then a byte now and then.
     Trickle,
@@ -145,7 +145,7 @@ impl Scripted {
         graph(settings, login, tls())
     }
 
-    /// What was asked so far.
+    /// Returns the requests so far.
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

@@ -7,7 +7,7 @@ use postroom_stand::{
     CLIENT_ID, GraphFailure, GraphRequest, NO_MAILBOX, PASSWORD, PUBLIC_CLIENT_ID, Stand, wait_for,
 };
 
-/// The mailbox of the room at Graph, by an application of Microsoft's as a profile has it. `more` stands in the mailbox's table.
+/// Returns a room whose mailbox is at Graph, opened by an application. `more` is appended to the mailbox's table.
 fn at_graph<'a>(stand: &'a Stand, more: &str) -> Room<'a> {
     let room = Room::bare(stand);
     let profile = format!(

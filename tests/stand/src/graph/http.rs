@@ -1,4 +1,4 @@
-//! HTTP for the double: reads a request, finds out who asks, answers, and remembers it.
+//! The HTTP server of the double: checks the token, answers, and records the request.
 
 use std::convert::Infallible;
 use std::sync::Arc;

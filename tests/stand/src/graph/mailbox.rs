@@ -245,7 +245,7 @@ impl GraphMail {
         format!("AAMkPlace{}{}", self.moves, self.id)
     }
 
-    /// The subject, as it stands in the header.
+    /// Returns the subject as the header has it.
     pub fn subject(&self) -> String {
         message::header(&self.mime, "subject").unwrap_or_default()
     }

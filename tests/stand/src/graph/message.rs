@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::mailbox::GraphMail;
 
-/// What `$select` knows of a message.
+/// The properties of a message that `$select` accepts.
 const PROPERTIES: [&str; 23] = [
     "id",
     "bccRecipients",

@@ -32,7 +32,7 @@ pub use mailbox::GraphMail;
 
 /// The one address without a mailbox.
 pub const NO_MAILBOX: &str = "nobody@acme.example";
-/// So many requests of an application on one mailbox are served at a time.
+/// The most requests of an application on one mailbox that are served at a time.
 const CONCURRENT_REQUESTS_MAX: usize = 4;
 
 /// A request the double took.
@@ -50,7 +50,7 @@ pub struct GraphRequest {
     pub status: u16,
 }
 
-/// How the double can be told to fail.
+/// A failure on command.
 #[derive(Clone, Debug)]
 pub enum GraphFailure {
     /// 429 with `Retry-After`.

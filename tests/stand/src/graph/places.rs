@@ -16,7 +16,7 @@ pub(super) struct Place {
     pub folder: String,
     pub select: Option<Vec<String>>,
     pub created_only: bool,
-    /// What is left of the listing under way; `None` for a deltatoken.
+    /// The rest of the listing under way; `None` for a deltatoken.
     pub left: Option<Vec<Entry>>,
     /// The mailbox's counter when that listing began, or after which changes are listed.
     pub counter: u64,

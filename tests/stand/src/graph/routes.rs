@@ -1,4 +1,4 @@
-//! What each address answers. What the real service refuses is refused here as well.
+//! The routes: the answer to a request on a mailbox. Requests that the real service refuses are refused here, too.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ const PAGE_MAILS_MAX: usize = 1000;
 /// The properties that a client may change here.
 const CHANGEABLE: [&str; 4] = ["isRead", "categories", "flag", "importance"];
 
-/// Answers a request on one mailbox.
+/// Returns the answer to a request on one mailbox.
 pub(super) fn answer(state: &mut State, asked: &Asked, caller: &Caller, address: &str) -> Answer {
     let is_own = caller.user.as_deref() == Some(address);
     let at = if asked.segments.first().is_some_and(|it| it == "me") {
@@ -81,7 +81,7 @@ pub(super) fn answer(state: &mut State, asked: &Asked, caller: &Caller, address:
     }
 }
 
-/// Answers an address that is not known.
+/// Returns the answer to a request for an unknown address.
 pub(super) fn no_segment(asked: &Asked) -> Answer {
     let last = asked.segments.last().map_or("", String::as_str);
     let text = format!("Resource not found for the segment '{last}'.");
@@ -422,7 +422,7 @@ fn delta(state: &mut State, asked: &Asked, address: &str, folder: &str, base: &s
     answer
 }
 
-/// What a folder's listing holds: all of it, newest first, or what changed since.
+/// Lists a folder: all its mails, newest first, or the changes since the last listing.
 fn changes(mailbox: &Mailbox, place: &Place, is_first: bool) -> Vec<Entry> {
     let mut mails = mailbox.listed(&place.folder);
     mails.reverse();

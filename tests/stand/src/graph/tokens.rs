@@ -1,4 +1,4 @@
-//! Who asks: an access token of the authority, and what it allows.
+//! Access tokens: their owners and permissions, by the authority's introspection.
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -21,7 +21,7 @@ pub(super) struct Caller {
     permissions: Vec<String>,
 }
 
-/// What a token's owner may be asked for.
+/// A permission that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Permission {
     ReadWrite,

@@ -172,7 +172,7 @@ fn a_delta_query_lists_each_mail_once_and_then_what_changed() -> Result<()> {
         br#"{"destinationId":"archive"}"#,
     )?;
     assert_eq!(moved.status, 201);
-    // Who asks for no immutable id gets another one after a move.
+    // Without the preference for immutable ids, a move changes the id.
     let moved: Value = serde_json::from_slice(&moved.body)?;
     assert_ne!(text(&moved, "id")?, ids[0]);
     assert_eq!(

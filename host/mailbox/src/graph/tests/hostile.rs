@@ -1,4 +1,4 @@
-//! Answers that no honest server gives: each ends in an error or a timeout, with memory bounded.
+//! Hostile answers: each ends in an error or a timeout, with memory bounded.
 
 use super::*;
 

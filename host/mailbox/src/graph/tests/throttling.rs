@@ -22,7 +22,7 @@ async fn a_short_pause_is_waited_for_and_a_long_one_is_handed_on() {
     assert!(error.is_transient());
     let pause = error.retry_after().unwrap();
     assert_eq!(pause, Duration::from_secs(900));
-    // The server is left alone, whoever asks.
+    // No request is sent during the pause.
     assert_eq!(server.asked().len(), 4);
     let error = source.connect().await.unwrap_err();
     assert!(
