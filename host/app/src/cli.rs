@@ -357,6 +357,9 @@ pub enum MailboxCommand {
         /// Also send a short test mail to this address by the mailbox's outgoing
         #[arg(long, value_name = "ADDRESS", value_parser = mail_address)]
         send_to: Option<String>,
+        /// Also try to open this mailbox with the same account; the test fails if it opens. May be given several times
+        #[arg(long, value_name = "ADDRESS", value_parser = mail_address)]
+        must_not_open: Vec<String>,
         /// Print the protocol log, without secrets and mails
         #[arg(long)]
         trace: bool,

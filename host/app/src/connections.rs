@@ -7,7 +7,8 @@ use postroom_auth::advice::advise_vault;
 use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
 use postroom_mailbox::{
-    After, ImapSettings, ImapTimeouts, Pop3Settings, Pop3Timeouts, Source, SpoolSettings,
+    After, GraphSettings, GraphTimeouts, ImapSettings, ImapTimeouts, Pop3Settings, Pop3Timeouts,
+    Source, SpoolSettings,
 };
 use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
@@ -109,6 +110,24 @@ pub fn source(
             };
             let login = login(sign_in, tokens)?;
             Box::new(postroom_mailbox::imap(settings, login, tls.clone()))
+        }
+        postroom_config::SourceConfig::Graph {
+            base,
+            login: sign_in,
+            folder,
+            import,
+            ..
+        } => {
+            let settings = GraphSettings {
+                name: mailbox.name.clone(),
+                base: base.clone(),
+                folder: folder.clone(),
+                import: imported(*import),
+                targets: targets(mailbox),
+                timeouts: GraphTimeouts::default(),
+            };
+            let login = login(sign_in, tokens)?;
+            Box::new(postroom_mailbox::graph(settings, login, tls.clone()))
         }
         postroom_config::SourceConfig::Pop3 {
             server,

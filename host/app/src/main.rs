@@ -103,12 +103,14 @@ fn main() -> ExitCode {
         Command::Mailbox(MailboxCommand::Test {
             name,
             send_to,
+            must_not_open,
             trace,
             config,
             output,
         }) => {
             let options = commands::mailbox::Options {
                 send_to,
+                must_not_open,
                 trace,
                 json: output.json,
             };

@@ -9,7 +9,12 @@ pub enum Need {
     Imap,
     Pop,
     Smtp,
+    /// Reading and changing the signed-in user's own mailbox.
     Graph,
+    /// The same in mailboxes of others that the user may open.
+    GraphShared,
+    /// Sending as the signed-in user.
+    GraphSend,
     Ews,
 }
 
@@ -28,7 +33,7 @@ impl Need {
     pub fn resource(self) -> Resource {
         match self {
             Need::Imap | Need::Pop | Need::Smtp => Resource::Mail,
-            Need::Graph => Resource::Graph,
+            Need::Graph | Need::GraphShared | Need::GraphSend => Resource::Graph,
             Need::Ews => Resource::Ews,
         }
     }
@@ -107,7 +112,9 @@ const MICROSOFT_PERMISSIONS: &[(Need, &[&str])] = &[
     (Need::Imap, &["IMAP.AccessAsUser.All"]),
     (Need::Pop, &["POP.AccessAsUser.All"]),
     (Need::Smtp, &["SMTP.Send"]),
-    (Need::Graph, &["Mail.ReadWrite", "Mail.Send"]),
+    (Need::Graph, &["Mail.ReadWrite"]),
+    (Need::GraphShared, &["Mail.ReadWrite.Shared"]),
+    (Need::GraphSend, &["Mail.Send"]),
     (Need::Ews, &["EWS.AccessAsUser.All"]),
 ];
 

@@ -41,7 +41,7 @@ pub fn of(
     let mut uses: Vec<((usize, usize), &Account, Need)> = Vec::new();
     for mailbox in mailboxes.0 {
         let source = &mailbox.source;
-        if let (Some(login), Some(need)) = (source.login(), source.protocol().need) {
+        if let (Some(login), Some(need)) = (source.login(), source.need()) {
             uses.extend(account(login).map(|it| (mailboxes.1.at(&mailbox.name), it, need)));
         }
     }

@@ -20,6 +20,7 @@ pub static SUBMISSION: ServerProtocol = ServerProtocol {
         plain: 25,
     },
     starttls: "smtp",
+    url_key: None,
     permission: "SMTP.Send",
     app_permission: "SMTP.SendAsApp",
     exchange_switch: "-SmtpClientAuthenticationDisabled $false",

@@ -18,6 +18,8 @@ pub struct ServerProtocol {
     pub ports: Ports,
     /// Its name for `openssl s_client -starttls`.
     pub starttls: &'static str,
+    /// The key of the whole address, for a protocol that has it in place of host and port.
+    pub url_key: Option<&'static str>,
     /// The permission at Microsoft that a user consents to.
     pub permission: &'static str,
     /// The permission at Microsoft for an application.
@@ -61,6 +63,8 @@ pub enum CredentialKind {
 pub enum SignInService {
     /// A mailbox, which may be opened by another user than its owner.
     Mailbox,
+    /// A mailbox at Microsoft Graph is opened: each request names it.
+    Graph,
     /// Submission of mail; the user who signs in is the login.
     Submission,
 }
@@ -201,7 +205,11 @@ pub fn read_login(
     let (provider, signer) = (facts.provider?, facts.signer.as_ref()?);
     // At Microsoft a shared mailbox is opened under its own address with the token of a user who has access
     // (learn.microsoft.com, "Authenticate an IMAP, POP or SMTP connection using OAuth").
-    let by_address = target == SignInService::Mailbox && matches!(provider, Provider::Microsoft(_));
+    let by_address = match target {
+        SignInService::Mailbox => matches!(provider, Provider::Microsoft(_)),
+        SignInService::Graph => true,
+        SignInService::Submission => false,
+    };
     let (user, account_login) = match signer {
         Signer::Application => (named()?, None),
         Signer::Fixed(username) => {
@@ -239,7 +247,10 @@ pub fn read_login(
                 profile,
                 login: account_login.map(canonical),
             },
-            resource: Resource::Mail,
+            resource: match target {
+                SignInService::Mailbox | SignInService::Submission => Resource::Mail,
+                SignInService::Graph => Resource::Graph,
+            },
         },
     };
     Some(MailLogin { user, credential })

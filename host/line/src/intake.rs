@@ -581,6 +581,10 @@ impl IntakeError {
             IntakeError::Source(SourceError::RefusedLogin { .. }) if !has_account => {
                 REFUSED_PASSWORD.delay(failures, seed)
             }
+            IntakeError::Source(error @ SourceError::OverLimit { .. }) => {
+                let asked = error.retry_after().unwrap_or_default();
+                backoff(failures, seed).min(LONGEST_PAUSE).max(asked)
+            }
             // Room may be made at any moment.
             IntakeError::Store(StoreError::Full) => backoff(failures, 0).min(FULL_PAUSE),
             _ => backoff(failures, seed).min(LONGEST_PAUSE),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use postroom_auth::AuthError;
 use postroom_net::{ConnectError, FailedStep, Step, Unreachable};
@@ -40,6 +41,15 @@ pub enum SourceError {
     #[error("select: signed in, but not connected to the mailbox: {text}")]
     NotConnected { text: String },
 
+    /// The token is good, and its owner may not open the mailbox.
+    #[error("select: no access to the mailbox {user}: {text}")]
+    AccessDenied {
+        user: String,
+        /// The server's error code.
+        code: String,
+        text: String,
+    },
+
     /// The sign-in succeeded, but the folder cannot be opened.
     #[error("select: folder {folder} cannot be opened: {text}")]
     Folder {
@@ -75,7 +85,12 @@ pub enum SourceError {
 
     /// The server's limit on connections, commands or rates is reached; temporary.
     #[error("{step}: the server's limit is reached: {text}")]
-    OverLimit { step: Step, text: String },
+    OverLimit {
+        step: Step,
+        text: String,
+        /// How long the server wants to be left alone.
+        retry_after: Option<Duration>,
+    },
 
     /// The mailbox has no room for what the command would add.
     #[error("{step}: the mailbox is over its quota: {text}")]
@@ -111,6 +126,15 @@ impl SourceError {
         }
     }
 
+    /// Returns how long the server wants to be left alone, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            SourceError::OverLimit { retry_after, .. } => *retry_after,
+            SourceError::Auth(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
     /// Returns the step that failed.
     pub fn step(&self) -> Step {
         match self {
@@ -126,6 +150,7 @@ impl SourceError {
             SourceError::Folder { .. }
             | SourceError::NotConnected { .. }
             | SourceError::InUse { .. } => Step::Select,
+            SourceError::AccessDenied { .. } => Step::Select,
             SourceError::NoUniqueIds { .. } => Step::List,
             SourceError::Unreachable { .. } => Step::Connect,
             SourceError::Tls { .. } => Step::Tls,

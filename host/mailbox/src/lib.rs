@@ -9,6 +9,7 @@ mod source;
 #[cfg(test)]
 mod token_server;
 
+mod graph;
 mod imap;
 mod pop3;
 mod spool;
@@ -21,6 +22,7 @@ pub mod fuzz {
 }
 
 pub use error::SourceError;
+pub use graph::{GraphSettings, GraphSource, GraphTimeouts, graph};
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};
 pub use in_flight::{InFlight, InFlightPermit};
 pub use pop3::{Pop3Settings, Pop3Source, Pop3Timeouts, pop3};

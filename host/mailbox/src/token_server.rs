@@ -1,4 +1,4 @@
-//! An authorization server for tests of sign-ins, which gives whatever token is asked for.
+//! An authorization server of the tests: each token is a new one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,7 +71,7 @@ impl TokenServer {
         };
         let used = AccountUse {
             account: account(),
-            needs: vec![Need::Imap],
+            needs: vec![Need::Imap, Need::Graph],
         };
         let folder = tempfile::tempdir().unwrap();
         let vault = Vault::open(folder.path(), VaultKey::random().unwrap()).unwrap();
@@ -84,10 +84,14 @@ impl TokenServer {
     }
 
     pub fn login(&self) -> Login {
+        self.login_for("u", Resource::Mail)
+    }
+
+    pub fn login_for(&self, user: &str, resource: Resource) -> Login {
         Login::Bearer {
-            user: "u".into(),
+            user: user.into(),
             account: account(),
-            resource: Resource::Mail,
+            resource,
             tokens: self.tokens.clone(),
         }
     }

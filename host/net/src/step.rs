@@ -33,6 +33,8 @@ pub enum Step {
     Target,
     /// Marking, moving or deleting a mail after its decision.
     Acknowledge,
+    /// Trying a mailbox that must not open.
+    MustNotOpen,
     /// Waiting for new mail.
     Wait,
     /// Reading a stored cursor or position.
@@ -66,6 +68,7 @@ impl Step {
             Step::Fetch => "fetch",
             Step::Target => "target",
             Step::Acknowledge => "acknowledge",
+            Step::MustNotOpen => "must-not-open",
             Step::Wait => "wait",
             Step::Cursor => "cursor",
             Step::File => "file",

@@ -15,7 +15,7 @@ const GRAPH_HOSTS = [
   'microsoftgraph.chinacloudapi.cn',
 ];
 const MAIL_PERMISSIONS = ['IMAP.AccessAsUser.All', 'POP.AccessAsUser.All', 'SMTP.Send', 'EWS.AccessAsUser.All'];
-const GRAPH_PERMISSIONS = ['Mail.ReadWrite', 'Mail.Send', 'User.Read'];
+const GRAPH_PERMISSIONS = ['Mail.ReadWrite', 'Mail.ReadWrite.Shared', 'Mail.Send', 'Mail.Send.Shared', 'User.Read'];
 const PERMISSIONS = new Map([
   ...MAIL_HOSTS.map((host) => [`https://${host}`, MAIL_PERMISSIONS]),
   ...GRAPH_HOSTS.map((host) => [`https://${host}`, GRAPH_PERMISSIONS]),

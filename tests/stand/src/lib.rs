@@ -1,5 +1,5 @@
-//! The test stand: real servers (Dovecot, an authorization server, an SMTP sink, a webhook receiver, a private CA) on free
-//! loopback ports, for tests that run Postroom as a subprocess.
+//! The test stand: real servers (Dovecot, an authorization server, an SMTP sink, a webhook receiver, a private CA) and a double of
+//! Microsoft Graph on free loopback ports, for tests that run Postroom as a subprocess.
 //!
 //! A test starts a [`Stand`], or shares one with the other tests of its binary through [`Stand::shared`] and uses its own
 //! mailboxes; every address is an existing mailbox. However the process ends, no server and no file is left behind.
@@ -10,6 +10,7 @@ mod browser;
 mod ca;
 mod dovecot;
 mod failure;
+mod graph;
 mod listener;
 mod mail;
 mod pages;
@@ -42,6 +43,7 @@ pub use crate::authority::{
 pub use crate::browser::Browser;
 pub use crate::dovecot::PASSWORD;
 pub use crate::failure::{AuthorityFailure, Endpoint, Only};
+pub use crate::graph::{Graph, GraphFailure, GraphMail, GraphRequest, GraphSent, NO_MAILBOX};
 pub use crate::mail::StoredMail;
 pub use crate::smtp::{SmtpFailure, SmtpMail, SmtpSink, SmtpStage};
 pub use crate::webhook::{WEBHOOK_SECRET, Webhook, WebhookFailure, WebhookRequest};
@@ -80,6 +82,8 @@ pub struct Ports {
     pub webhook: u16,
     /// The authorization server, HTTPS.
     pub authority: u16,
+    /// The double of Microsoft Graph, HTTPS.
+    pub graph: u16,
 }
 
 /// The running servers. Dropping it stops them and removes its folder.
@@ -89,6 +93,7 @@ pub struct Stand {
     authority: Authority,
     smtp: SmtpSink,
     webhook: Webhook,
+    graph: Graph,
     _runtime: Background,
     _janitor: Janitor,
     dir: PathBuf,
@@ -131,6 +136,7 @@ impl Stand {
         let smtp = SmtpSink::start(&handle)?;
         let webhook = Webhook::start(&handle)?;
         let authority = Authority::start(&dir, options.token_lifetime_secs)?;
+        let graph = Graph::start(&handle, &dir, authority.introspection_port())?;
         let dovecot = Dovecot::start(
             &dir,
             &Neighbours {
@@ -150,12 +156,14 @@ impl Stand {
             smtp_sink: smtp.port(),
             webhook: webhook.port(),
             authority: authority.port(),
+            graph: graph.port(),
         };
         Ok(Self {
             dovecot: Mutex::new(dovecot),
             authority,
             smtp,
             webhook,
+            graph,
             _runtime: runtime,
             _janitor: janitor,
             ca_pem: dir.join("ca.pem"),
@@ -359,6 +367,11 @@ impl Stand {
     /// Returns the webhook receiver.
     pub fn webhook(&self) -> &Webhook {
         &self.webhook
+    }
+
+    /// The double of Microsoft Graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// Stops IMAP, POP3, submission and LMTP, closing every connection.

@@ -180,6 +180,38 @@ pub fn exchange_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
     ]
 }
 
+/// Lets an application into one mailbox by Graph, and into no other (learn.microsoft.com, "Role Based Access Control for Applications in
+/// Exchange Online"). Empty for what is not an application of Microsoft's.
+pub fn graph_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
+    let mut commands = exchange_commands(profile, mailbox);
+    let is_general = |command: &String| {
+        !command.starts_with("Add-MailboxPermission")
+            && !command.starts_with("Add-RecipientPermission")
+    };
+    commands.retain(is_general);
+    if commands.is_empty() {
+        return commands;
+    }
+    let app = power_shell_word(&profile.client_id);
+    let scope = power_shell_word(&format!("Postroom {}", profile.name));
+    let filter = format!("PrimarySmtpAddress -eq '{}'", mailbox.replace('\'', "''"));
+    let filter = power_shell_word(&filter);
+    let mailbox = power_shell_word(mailbox);
+    commands.extend([
+        format!("New-ManagementScope -Name {scope} -RecipientRestrictionFilter {filter}"),
+        "# Many mailboxes: a group, by -RecipientRestrictionFilter \"MemberOfGroup -eq '$((Get-Group GROUP).DistinguishedName)'\".".into(),
+        format!(
+            "New-ManagementRoleAssignment -App {app} -Role 'Application Mail.ReadWrite' -CustomResourceScope {scope}"
+        ),
+        "# It takes up to two hours to apply. What holds now:".into(),
+        format!("Test-ServicePrincipalAuthorization -Identity {app} -Resource {mailbox}"),
+        "# Permissions add up: Mail.ReadWrite granted in Entra opens every mailbox, whatever the scope.".into(),
+        "# Where an older application access policy restricts the application, New-ApplicationAccessPolicy or its group must cover the mailbox:".into(),
+        format!("Test-ApplicationAccessPolicy -AppId {app} -Identity {mailbox}"),
+    ]);
+    commands
+}
+
 /// Returns the page on which an admin of the directory consents to the application. `None` outside Microsoft.
 pub fn admin_consent_url(profile: &Profile) -> Option<String> {
     let Provider::Microsoft(cloud) = profile.provider else {

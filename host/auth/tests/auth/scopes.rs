@@ -33,7 +33,7 @@ const HOSTS: [(&str, &str, &str, &str); 4] = [
     ),
 ];
 
-const NEEDS: [&[Need]; 8] = [
+const NEEDS: [&[Need]; 9] = [
     &[Need::Imap],
     &[Need::Pop],
     &[Need::Smtp],
@@ -41,6 +41,7 @@ const NEEDS: [&[Need]; 8] = [
     &[Need::Ews],
     &[Need::Imap, Need::Smtp],
     &[Need::Graph, Need::Ews],
+    &[Need::Graph, Need::GraphShared, Need::GraphSend],
     &[Need::Imap, Need::Pop, Need::Smtp, Need::Graph, Need::Ews],
 ];
 
@@ -49,7 +50,9 @@ fn permissions(need: Need) -> &'static [&'static str] {
         Need::Imap => &["IMAP.AccessAsUser.All"],
         Need::Pop => &["POP.AccessAsUser.All"],
         Need::Smtp => &["SMTP.Send"],
-        Need::Graph => &["Mail.ReadWrite", "Mail.Send"],
+        Need::Graph => &["Mail.ReadWrite"],
+        Need::GraphShared => &["Mail.ReadWrite.Shared"],
+        Need::GraphSend => &["Mail.Send"],
         Need::Ews => &["EWS.AccessAsUser.All"],
     }
 }

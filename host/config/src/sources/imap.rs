@@ -36,6 +36,7 @@ pub static SERVER: ServerProtocol = ServerProtocol {
         plain: 143,
     },
     starttls: "imap",
+    url_key: None,
     permission: "IMAP.AccessAsUser.All",
     app_permission: "IMAP.AccessAsApp",
     exchange_switch: "-ImapEnabled $true",
@@ -47,6 +48,11 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
         spool::PROTOCOL.keys,
         "is a key of spool mailboxes",
         "remove it, or set protocol = \"spool\"",
+    );
+    section.misplaced(
+        &["base_url"],
+        "is a key of graph mailboxes",
+        "remove it, or set protocol = \"graph\"",
     );
     let at_server = read_at_server(section, place, &SERVER, Provider::imap_host);
     let folder = match section.item("folder") {

@@ -57,7 +57,7 @@ pub(super) fn read_at_server(
     Some((server?, login?, import?))
 }
 
-fn read_import(item: &Item) -> Option<Import> {
+pub(super) fn read_import(item: &Item) -> Option<Import> {
     let text = item.text()?;
     match text {
         "new" => return Some(Import::New),

@@ -1,10 +1,12 @@
 //! Sources of mailboxes: one file per protocol, with its keys and the facts that advice needs.
 
+mod graph;
 mod imap;
 mod mail_server;
 mod pop3;
 mod spool;
 
+pub use graph::SERVER as GRAPH;
 pub use imap::SERVER as IMAP;
 pub use pop3::SERVER as POP3;
 
@@ -13,16 +15,22 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Date;
 use postroom_auth::Need;
 use postroom_core::After;
+use url::Url;
 
 use super::mailboxes::Surroundings;
 use super::reader::Section;
 use super::servers::ServerProtocol;
-use super::{MailLogin, Server};
+use super::{Credential, MailLogin, Server};
 
 /// Every protocol, in the order in which messages list them.
-pub static PROTOCOLS: [&Protocol; 3] = [&imap::PROTOCOL, &pop3::PROTOCOL, &spool::PROTOCOL];
+pub static PROTOCOLS: [&Protocol; 4] = [
+    &imap::PROTOCOL,
+    &pop3::PROTOCOL,
+    &graph::PROTOCOL,
+    &spool::PROTOCOL,
+];
 /// Protocols that a later version will read.
-pub const LATER: &[&str] = &["graph", "ews"];
+pub const LATER: &[&str] = &["ews"];
 /// A person who looks into the mailbox finds unread what failed.
 pub const AFTER_ON_SERVER: fn() -> (After, After) = || (After::Seen, After::Keep);
 
@@ -75,6 +83,14 @@ pub enum SourceConfig {
         login: MailLogin,
         import: Import,
     },
+    Graph {
+        server: Server,
+        /// The version included.
+        base: Url,
+        login: MailLogin,
+        folder: String,
+        import: Import,
+    },
     Spool {
         path: PathBuf,
     },
@@ -103,6 +119,7 @@ impl SourceConfig {
         match self {
             SourceConfig::Imap { .. } => &imap::PROTOCOL,
             SourceConfig::Pop3 { .. } => &pop3::PROTOCOL,
+            SourceConfig::Graph { .. } => &graph::PROTOCOL,
             SourceConfig::Spool { .. } => &spool::PROTOCOL,
         }
     }
@@ -110,7 +127,9 @@ impl SourceConfig {
     /// Returns the mail server; `None` for a folder of this machine.
     pub fn server(&self) -> Option<&Server> {
         match self {
-            SourceConfig::Imap { server, .. } | SourceConfig::Pop3 { server, .. } => Some(server),
+            SourceConfig::Imap { server, .. }
+            | SourceConfig::Pop3 { server, .. }
+            | SourceConfig::Graph { server, .. } => Some(server),
             SourceConfig::Spool { .. } => None,
         }
     }
@@ -118,15 +137,43 @@ impl SourceConfig {
     /// Returns the login; `None` if there is no sign-in.
     pub fn login(&self) -> Option<&MailLogin> {
         match self {
-            SourceConfig::Imap { login, .. } | SourceConfig::Pop3 { login, .. } => Some(login),
+            SourceConfig::Imap { login, .. }
+            | SourceConfig::Pop3 { login, .. }
+            | SourceConfig::Graph { login, .. } => Some(login),
             SourceConfig::Spool { .. } => None,
         }
+    }
+
+    /// Returns what a token for this mailbox must allow; `None` without a sign-in.
+    pub fn need(&self) -> Option<Need> {
+        match self {
+            SourceConfig::Graph { login, .. } => Some(graph::need(login)),
+            SourceConfig::Imap { .. } | SourceConfig::Pop3 { .. } | SourceConfig::Spool { .. } => {
+                self.protocol().need
+            }
+        }
+    }
+
+    /// Returns the same source for another mailbox, opened by the same account; `None` without an account whose tokens may open several.
+    pub fn for_mailbox(&self, address: &str) -> Option<Self> {
+        let mut other = self.clone();
+        let login = match &mut other {
+            SourceConfig::Imap { login, .. }
+            | SourceConfig::Pop3 { login, .. }
+            | SourceConfig::Graph { login, .. } => login,
+            SourceConfig::Spool { .. } => return None,
+        };
+        if let Credential::Password(_) = login.credential {
+            return None;
+        }
+        address.clone_into(&mut login.user);
+        Some(other)
     }
 
     /// Returns the folder on the server.
     pub fn folder(&self) -> Option<&str> {
         match self {
-            SourceConfig::Imap { folder, .. } => Some(folder),
+            SourceConfig::Imap { folder, .. } | SourceConfig::Graph { folder, .. } => Some(folder),
             SourceConfig::Pop3 { .. } | SourceConfig::Spool { .. } => None,
         }
     }
@@ -134,7 +181,9 @@ impl SourceConfig {
     /// Returns the folder on this machine that people may put mail files into.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            SourceConfig::Imap { .. } | SourceConfig::Pop3 { .. } => None,
+            SourceConfig::Imap { .. } | SourceConfig::Pop3 { .. } | SourceConfig::Graph { .. } => {
+                None
+            }
             SourceConfig::Spool { path } => Some(path),
         }
     }
@@ -147,6 +196,12 @@ impl SourceConfig {
                 folder,
                 ..
             } => imap::identity(server, login, folder),
+            SourceConfig::Graph {
+                server,
+                login,
+                folder,
+                ..
+            } => graph::identity(server, login, folder),
             SourceConfig::Pop3 { server, login, .. } => pop3::identity(server, login),
             SourceConfig::Spool { path } => spool::identity(path),
         }

@@ -35,6 +35,7 @@ pub static SERVER: ServerProtocol = ServerProtocol {
         plain: 110,
     },
     starttls: "pop3",
+    url_key: None,
     permission: "POP.AccessAsUser.All",
     app_permission: "POP.AccessAsApp",
     exchange_switch: "-PopEnabled $true",

@@ -25,6 +25,11 @@ fn read(section: &Section, _place: &Place) -> Option<SourceConfig> {
         "has no meaning for a spool mailbox",
         "remove it, or set protocol = \"imap\"",
     );
+    section.misplaced(
+        &["base_url"],
+        "has no meaning for a spool mailbox",
+        "remove it, or set protocol = \"graph\"",
+    );
     let path = section
         .required("path", "add path = \"spool\", the folder of the mails")?
         .path()?;

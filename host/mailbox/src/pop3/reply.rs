@@ -65,7 +65,11 @@ impl Reply {
         let text = self.text;
         match self.code {
             Some(Code::InUse) => SourceError::InUse { text },
-            Some(Code::LoginDelay) => SourceError::OverLimit { step, text },
+            Some(Code::LoginDelay) => SourceError::OverLimit {
+                step,
+                text,
+                retry_after: None,
+            },
             Some(Code::Temporary) => SourceError::Transient { step, reason: text },
             code => SourceError::Refused {
                 step,

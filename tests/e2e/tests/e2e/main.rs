@@ -24,6 +24,7 @@ mod dev;
 mod examples;
 mod fair;
 mod generations;
+mod graph;
 mod hostile;
 mod identity;
 mod kv;

@@ -1,6 +1,7 @@
 //! Tests of the stand itself: the properties that the end-to-end tests rely on hold on the real servers.
 
 mod grants;
+mod graph;
 mod mailboxes;
 mod servers;
 mod sign_in;

@@ -2,7 +2,7 @@
 
 mod table;
 
-use postroom_auth::advice::{Advice, advise, exchange_commands};
+use postroom_auth::advice::{Advice, advise, exchange_commands, graph_commands};
 use postroom_auth::provider::CLOUDS;
 use postroom_auth::{AuthError, Grant, Profile, Provider};
 use postroom_mailbox::SourceError;
@@ -93,6 +93,7 @@ impl<'c> Place<'c> {
             SourceError::Tls { cause, .. } => tls(cause.as_ref()),
             SourceError::RefusedLogin { code, .. } => self.refused_login(code.as_deref()),
             SourceError::NotConnected { .. } => Trouble::NotConnected,
+            SourceError::AccessDenied { .. } => self.access_denied(),
             SourceError::OverLimit { .. } => Trouble::OverLimit,
             SourceError::OverQuota { .. } => Trouble::OverQuota,
             SourceError::InUse { .. } => Trouble::InUse,
@@ -122,7 +123,7 @@ impl<'c> Place<'c> {
             SourceError::Transient { step, .. } => match step {
                 Step::Greeting | Step::Tls => self.no_greeting(),
                 Step::Authenticate => Trouble::SignInNotChecked,
-                Step::Select => Trouble::SessionEnded,
+                Step::Select if self.url_key().is_none() => Trouble::SessionEnded,
                 _ => Trouble::Passing,
             },
             SourceError::Protocol { step, .. } => match step {
@@ -132,6 +133,7 @@ impl<'c> Place<'c> {
             SourceError::Refused { step, code, .. } => match (step, code.as_deref()) {
                 (Step::Target, _) => Trouble::NoMoveThere,
                 (_, Some("SYS/PERM")) => Trouble::MailboxBroken,
+                (Step::Select, _) if self.url_key().is_some() => Trouble::NoMailbox,
                 _ => Trouble::NoMailServer,
             },
             SourceError::Unusable { step, .. } => match step {
@@ -212,6 +214,9 @@ impl<'c> Place<'c> {
             .protocol
             .is_none_or(|protocol| protocol.takes_passwords);
         let grant = self.profile.map(|profile| &profile.grant);
+        if self.url_key().is_some() {
+            return Trouble::ApiTokenRefused;
+        }
         match (code, grant, self.provider) {
             (Some("LOGINDISABLED" | "PRIVACYREQUIRED"), ..) => Trouble::SignInNeedsTls,
             (Some("WEBALERT"), _, Provider::Google) => Trouble::BrowserSignIn,
@@ -229,6 +234,26 @@ impl<'c> Place<'c> {
         }
     }
 
+    /// Returns what to do about a mailbox that opens although it must not.
+    pub fn of_open_mailbox(&self) -> Advice {
+        match self.is_app_only() {
+            true => self.advice(Trouble::ApplicationOpensTooMuch, ""),
+            false => self.advice(Trouble::UserOpensTooMuch, ""),
+        }
+    }
+
+    fn access_denied(&self) -> Trouble {
+        match self.is_app_only() {
+            true => Trouble::ApplicationNotCovered,
+            false => Trouble::UserNotCovered,
+        }
+    }
+
+    fn is_app_only(&self) -> bool {
+        self.profile
+            .is_some_and(|profile| profile.grant.is_app_only())
+    }
+
     /// Fills in a row of the table. `folder` is the one that the error names.
     fn advice(&self, trouble: Trouble, folder: &str) -> Advice {
         let row = row(trouble);
@@ -236,6 +261,7 @@ impl<'c> Place<'c> {
             "{ports}" => self.ports(),
             "{let_in}" => self.let_in(),
             "{send_as}" => self.send_as(),
+            "{cover}" => self.cover(),
             "{certificate}" => vec![self.certificate_command()],
             "{allow_protocol}" => vec![self.allow_protocol()],
             step => vec![self.filled(step, folder)],
@@ -257,6 +283,7 @@ impl<'c> Place<'c> {
             Some(match word {
                 "key" => self.key.clone(),
                 "host" => self.host().to_owned(),
+                "host_key" => self.url_key().unwrap_or("host").to_owned(),
                 "port" => self.port().to_string(),
                 "user" => self.user.to_owned(),
                 "quoted_user" => quoted(self.user),
@@ -291,15 +318,36 @@ impl<'c> Place<'c> {
                     }
                 };
                 let user = login.map_or("USER".into(), |login| format!("'{}'", quoted(login)));
-                vec![
+                let mut steps = vec![
                     note.into(),
                     format!(
                         "Add-MailboxPermission -Identity '{}' -User {user} -AccessRights FullAccess",
                         quoted(self.mailbox())
                     ),
-                    self.allow_protocol(),
-                ]
+                ];
+                if self.url_key().is_none() {
+                    steps.push(self.allow_protocol());
+                }
+                steps
             }
+        }
+    }
+
+    /// How an administrator lets an application into this mailbox, and into no other.
+    fn cover(&self) -> Vec<String> {
+        match self.profile {
+            Some(profile) => {
+                let provider = self.provider;
+                let profile = profile.clone();
+                graph_commands(
+                    &Profile {
+                        provider,
+                        ..profile
+                    },
+                    self.mailbox(),
+                )
+            }
+            None => Vec::new(),
         }
     }
 
@@ -360,6 +408,10 @@ impl<'c> Place<'c> {
         let Some(protocol) = self.protocol else {
             return vec![now];
         };
+        if let Some(key) = protocol.url_key {
+            let (key, host, port) = (format!("[{}] {key}", self.key), self.host(), self.port());
+            return vec![format!("{key} is now at: {host}, port {port}")];
+        }
         let ports = &protocol.ports;
         let mut usual = [
             (ports.implicit, TlsMode::Implicit),
@@ -382,6 +434,10 @@ impl<'c> Place<'c> {
         format!(
             "openssl s_client -connect {host}:{port} -servername {host}{start} -showcerts </dev/null"
         )
+    }
+
+    fn url_key(&self) -> Option<&'static str> {
+        self.protocol.and_then(|protocol| protocol.url_key)
     }
 
     fn host(&self) -> &str {
@@ -431,9 +487,11 @@ fn provider(profile: Option<&Profile>, server: Option<&Server>) -> Provider {
 
 fn by_host(server: &Server) -> Provider {
     let is = |known: Option<&str>| known.is_some_and(|it| it.eq_ignore_ascii_case(&server.host));
-    let cloud = CLOUDS
-        .iter()
-        .find(|cloud| is(Some(cloud.mail_host)) || is(Some(cloud.smtp_host)));
+    let cloud = CLOUDS.iter().find(|cloud| {
+        [cloud.mail_host, cloud.smtp_host, cloud.graph_host]
+            .into_iter()
+            .any(|host| is(Some(host)))
+    });
     match cloud {
         Some(cloud) => Provider::Microsoft(cloud),
         None if is(Provider::Google.imap_host()) || is(Provider::Google.smtp_host()) => {

@@ -6,12 +6,13 @@ mod report;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::bail;
 use postroom_auth::Tokens;
 use postroom_core::Address;
 use postroom_mailbox::SourceError;
-use postroom_net::Trace;
+use postroom_net::{Step, Trace};
 use postroom_target::smtp::SendError;
 use rustls::ClientConfig;
 
@@ -26,6 +27,8 @@ use report::{Part, Report};
 pub struct Options {
     /// Whom to send a test mail to.
     pub send_to: Option<String>,
+    /// Mailboxes that the same account must not open.
+    pub must_not_open: Vec<String>,
     /// Print the protocol log, without secrets and mails.
     pub trace: bool,
     pub json: bool,
@@ -44,6 +47,15 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
         bail!(
             "mailbox {name} has no outgoing, so nothing can be sent to {to}: add outgoing = \"NAME\""
         );
+    }
+    let mut forbidden = Vec::new();
+    for address in &options.must_not_open {
+        let Some(source) = mailbox.source.for_mailbox(address) else {
+            bail!(
+                "mailbox {name} does not sign in by a profile, so --must-not-open {address} cannot be tried"
+            );
+        };
+        forbidden.push((address, source));
     }
     let trace = options.trace.then(Trace::new);
     let mut report = Report::new(options.json, trace.clone());
@@ -69,6 +81,14 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
         let send_to = send_to.map(|email| Address { name: None, email });
         let test = async {
             parts.way_in(mailbox, &mut report).await?;
+            for (address, source) in forbidden {
+                let other = MailboxConfig {
+                    address: Some(address.clone()),
+                    source,
+                    ..mailbox.clone()
+                };
+                parts.must_not_open(&other, address, &mut report).await?;
+            }
             match outgoing {
                 Some(way) => parts.way_out(way, send_to.as_ref(), &mut report).await?,
                 None => report.remark("no outgoing: nothing is sent from this mailbox")?,
@@ -100,6 +120,53 @@ impl Parts<'_> {
                 source.probe(&mut |step| report.probed(step, advice)).await;
             }
         }
+        report.end()
+    }
+
+    /// Tries a mailbox that the account of the tested one must not open.
+    async fn must_not_open(
+        &self,
+        other: &MailboxConfig,
+        address: &str,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        if report.has_failed() {
+            // A refusal would say nothing of the account's rights.
+            return report.remark(&format!(
+                "{address} was not tried, since a step before failed"
+            ));
+        }
+        let place = Place::of_mailbox(self.config, other);
+        report.begin(Part::In, &format!("in   {address} must not open"))?;
+        let mut source = match connections::source(other, self.tokens, self.tls) {
+            Ok(source) => source,
+            Err(why) => {
+                report.unavailable(why);
+                return report.end();
+            }
+        };
+        if let Some(trace) = &self.trace {
+            source.set_trace(trace.clone());
+        }
+        let began = Instant::now();
+        let outcome = match source.connect().await {
+            Ok(()) => Err((
+                format!("{address} opens with the account of this mailbox"),
+                place.of_open_mailbox(),
+            )),
+            Err(
+                error @ (SourceError::AccessDenied { .. }
+                | SourceError::RefusedLogin { .. }
+                | SourceError::NotConnected { .. }
+                | SourceError::Folder { missing: false, .. }),
+            ) => Ok(format!("does not open: {error}")),
+            Err(error) => Err((
+                format!("it is not known whether {address} opens: {error}"),
+                place.of_source(&error),
+            )),
+        };
+        source.close().await;
+        report.step(Step::MustNotOpen, began.elapsed(), outcome);
         report.end()
     }
 

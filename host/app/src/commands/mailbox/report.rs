@@ -24,7 +24,7 @@ pub enum Part {
 }
 
 /// The error of a failed step, with advice.
-type Failure = (String, Advice);
+pub type Failure = (String, Advice);
 
 /// The failure of a part whose secret, key or certificate cannot be had.
 fn of_unavailable(why: Unavailable) -> Failure {
@@ -60,6 +60,11 @@ impl Report {
         self.remark(title)
     }
 
+    /// Whether a step failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// A line that no program needs.
     pub fn remark(&self, text: &str) -> anyhow::Result<()> {
         if !self.json {
@@ -85,7 +90,8 @@ impl Report {
         );
     }
 
-    fn step(&mut self, step: Step, elapsed: Duration, outcome: Result<String, Failure>) {
+    /// Prints a step as it ended.
+    pub fn step(&mut self, step: Step, elapsed: Duration, outcome: Result<String, Failure>) {
         self.failed |= outcome.is_err();
         let text = if self.json {
             self.object(step, elapsed, &outcome).to_string()

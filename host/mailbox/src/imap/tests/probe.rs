@@ -1,7 +1,8 @@
 //! The probe: each step reported once, the failing one last, and no secret in its trace.
 
-use super::tokens::{TOK1, TOK2, TokenServer};
+use super::tokens::{TOK1, TOK2};
 use super::*;
+use crate::token_server::TokenServer;
 
 /// Returns the names of the steps and the reason that the last one failed, if it did.
 async fn probed(source: &mut ImapSource) -> (Vec<&'static str>, Option<SourceError>) {

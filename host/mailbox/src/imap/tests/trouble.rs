@@ -205,7 +205,7 @@ async fn a_call_may_be_dropped_at_any_await() {
 #[tokio::test]
 async fn a_server_that_quotes_a_sign_in_shows_no_secret() {
     const PASSWORD: &str = "Xq8Q~hunter/two+0123";
-    let token_server = tokens::TokenServer::start().await;
+    let token_server = crate::token_server::TokenServer::start().await;
     let quotations: [fn(&str) -> String; 5] = [
         |said| format!("{said}\r\n"),
         |said| format!("* {said}\r\n"),

@@ -1,6 +1,6 @@
 //! What to do about each kind of trouble with a mail server, as data. A new kind of trouble is a new row.
 //!
-//! [`super::Place::advice`] fills in the words in braces. `{ports}`, `{let_in}` and `{send_as}` stand for several steps, or for none.
+//! [`super::Place::advice`] fills in the words in braces. `{ports}`, `{let_in}`, `{send_as}` and `{cover}` stand for several steps, or for none.
 
 /// A kind of trouble that has advice of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,14 @@ pub(super) enum Trouble {
     NoSignIn,
     NoSuchSignIn,
 
+    ApiTokenRefused,
+
     NotConnected,
+    ApplicationNotCovered,
+    UserNotCovered,
+    ApplicationOpensTooMuch,
+    UserOpensTooMuch,
+    NoMailbox,
     SessionEnded,
     FolderMissing,
     FolderForbidden,
@@ -73,7 +80,7 @@ pub(super) const fn row(trouble: Trouble) -> Row {
     match trouble {
         Trouble::UnknownHost => say(
             "No address is known for {host}: the name is wrong, or this machine's DNS does not answer.",
-            &["[{key}] host = \"…\"", "getent hosts {host}"],
+            &["[{key}] {host_key} = \"…\"", "getent hosts {host}"],
         ),
         Trouble::NobodyListens => say(
             "{host} is there, and nobody listens at port {port}. Correct the port, or start the server.",
@@ -201,6 +208,41 @@ pub(super) const fn row(trouble: Trouble) -> Row {
         Trouble::NotConnected => say(
             "The sign-in is valid, and its user has no way into the mailbox {user}. Either the right to the mailbox is missing, or the token is of another user than the mailbox it asks for, or {protocol} is switched off for it. Exchange says the same for a while when too many sessions come and go.",
             &["{let_in}"],
+        ),
+        Trouble::ApiTokenRefused => say(
+            "There is a token, and {host} does not accept it. It must be a token for {host}: the profile's cloud must be the one of the mailbox, and scopes written in the profile must name this server and no other. After a change of Conditional Access a new sign-in may be needed.",
+            &[STATUS],
+        ),
+        Trouble::ApplicationNotCovered => say(
+            "The token is good, and the application has no access to {user}: neither a role assignment nor an application access policy covers this mailbox, or the change has not arrived yet, which takes up to two hours.",
+            &["{cover}"],
+        ),
+        Trouble::UserNotCovered => say(
+            "The token is good, and the account that signed in has no access to {user}. It needs Full Access to the mailbox, and the permission {permission} (of another's mailbox: {permission}.Shared) among those that it consented to.",
+            &["{let_in}", STATUS],
+        ),
+        Trouble::ApplicationOpensTooMuch => say(
+            "The application opens {user}, which it must not. Permissions add up: remove {app_permission} from the application's permissions in Entra, where it opens every mailbox, and grant it in Exchange with a scope.",
+            &[
+                "Entra admin center > Enterprise applications > the application > Permissions",
+                "Get-ManagementRoleAssignment -RoleAssigneeType ServicePrincipal | Format-List Role, App, CustomResourceScope",
+                "Get-ApplicationAccessPolicy",
+            ],
+        ),
+        Trouble::UserOpensTooMuch => say(
+            "The account that signed in opens {user}, which it must not. Remove its right to the mailbox.",
+            &[
+                POWER_SHELL,
+                "Get-MailboxPermission -Identity '{quoted_user}'",
+                "Remove-MailboxPermission -Identity '{quoted_user}' -User USER -AccessRights FullAccess",
+            ],
+        ),
+        Trouble::NoMailbox => say(
+            "The token is good, and there is no mailbox {user} in Exchange Online. The address must be the user principal name or the primary address of a mailbox that lies there, not on a server of the organization, and has a licence or is shared.",
+            &[
+                POWER_SHELL,
+                "Get-Mailbox -Identity '{quoted_user}' | Format-List PrimarySmtpAddress, UserPrincipalName, RecipientTypeDetails",
+            ],
         ),
         Trouble::SessionEnded => say(
             "The sign-in was accepted, and then the server ended the session or could not open the mailbox. Exchange does so when too many sessions come and go: wait a few minutes and test again. When it stays so, treat it as a missing permission.",

@@ -4,7 +4,7 @@ use postroom_auth::{ClientCredential, Endpoints};
 use postroom_target::smtp::Step as SmtpStep;
 
 use super::*;
-use postroom_config::{IMAP, POP3};
+use postroom_config::{GRAPH, IMAP, POP3};
 
 fn profile(provider: Provider, grant: Grant) -> Profile {
     Profile {
@@ -269,6 +269,79 @@ fn what_only_pop3_servers_refuse() {
         let advice = place(&POP3, &exchange, Some(&app_only)).of_source(&error);
         assert_says(&advice, words, &error);
     }
+}
+
+#[test]
+fn a_mailbox_at_graph_by_grant_and_code() {
+    let microsoft = Provider::Microsoft(&CLOUDS[0]);
+    let app_only = profile(microsoft, Grant::ClientCredentials);
+    let delegated = profile(microsoft, Grant::DeviceCode);
+    let custom = profile(Provider::Custom, Grant::ClientCredentials);
+    let server = server("graph.microsoft.com", TlsMode::Implicit);
+    let denied = || SourceError::AccessDenied {
+        user: "u".into(),
+        code: "ErrorAccessDenied".into(),
+        text: "no".into(),
+    };
+    let no_user = SourceError::Refused {
+        step: Step::Select,
+        code: Some("ErrorInvalidUser".into()),
+        text: "no".into(),
+    };
+    let trouble = SourceError::Transient {
+        step: Step::Select,
+        reason: "HTTP 502".into(),
+    };
+    let unknown_host = SourceError::Unreachable {
+        why: Unreachable::UnknownHost,
+        reason: "no".into(),
+    };
+    let scope = "-RecipientRestrictionFilter 'PrimarySmtpAddress -eq ''o''''hara@acme.example'''";
+    let cases: [(&Profile, SourceError, &[&str]); 7] = [
+        (
+            &app_only,
+            denied(),
+            &[
+                "New-ServicePrincipal -AppId 'app-1'",
+                scope,
+                "-Role 'Application Mail.ReadWrite'",
+                "Test-ServicePrincipalAuthorization",
+                "New-ApplicationAccessPolicy",
+            ],
+        ),
+        // Behind a custom profile's back it is Graph all the same.
+        (&custom, denied(), &["New-ManagementScope"]),
+        (
+            &delegated,
+            denied(),
+            &[
+                "Mail.ReadWrite.Shared",
+                "Add-MailboxPermission -Identity 'o''hara@acme.example' -User 'eva.o''hara@acme.example'",
+            ],
+        ),
+        (
+            &delegated,
+            refused(Some("InvalidAuthenticationToken")),
+            &["token for graph.microsoft.com", "postroom auth status"],
+        ),
+        (&app_only, no_user, &["no mailbox", "Get-Mailbox"]),
+        (&app_only, trouble, &["tries again by itself"]),
+        (&app_only, unknown_host, &["[mailboxes.support] base_url"]),
+    ];
+    for (profile, error, words) in cases {
+        let place = place(&GRAPH, &server, Some(profile));
+        let advice = place.of_source(&error);
+        assert_says(&advice, words, &error);
+        let all = advice.steps.join("\n");
+        assert!(!all.contains("CASMailbox"), "{all}");
+    }
+    let of_open = |profile| place(&GRAPH, &server, Some(profile)).of_open_mailbox();
+    assert_says(
+        &of_open(&app_only),
+        &["Permissions add up", "in Entra"],
+        &"app",
+    );
+    assert_says(&of_open(&delegated), &["Remove-MailboxPermission"], &"user");
 }
 
 #[test]

@@ -1,0 +1,198 @@
+//! Microsoft Graph mailboxes: their cloud or address, sign-in, folder and import.
+
+use postroom_auth::{Need, Provider};
+use postroom_net::TlsMode;
+use url::Url;
+
+use super::{
+    AFTER_ON_SERVER, CheckedTarget, Identity, Import, Place, Protocol, SourceConfig, mail_server,
+};
+use crate::mailboxes::{refuse_foreign, sound_folder};
+use crate::reader::{Item, Section};
+use crate::servers::{self, CredentialKind, Ports, ServerProtocol, SignInService};
+use crate::{Credential, MailLogin, Server};
+
+const INBOX: &str = "INBOX";
+const HTTPS: u16 = 443;
+
+pub static PROTOCOL: Protocol = Protocol {
+    name: "graph",
+    keys: &["base_url", "login", "profile", "folder", "import"],
+    read,
+    after: AFTER_ON_SERVER,
+    marks: true,
+    moves: true,
+    check_target,
+    need: Some(Need::Graph),
+    server: Some(&SERVER),
+};
+
+pub static SERVER: ServerProtocol = ServerProtocol {
+    name: "Graph",
+    sign_in: "Microsoft Graph",
+    ports: Ports {
+        default: HTTPS,
+        implicit: HTTPS,
+        start_tls: HTTPS,
+        plain: 80,
+    },
+    starttls: "",
+    url_key: Some("base_url"),
+    permission: "Mail.ReadWrite",
+    app_permission: "Mail.ReadWrite",
+    exchange_switch: "",
+    takes_passwords: false,
+};
+
+fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
+    let around = place.around;
+    section.misplaced(
+        &["host", "port", "tls"],
+        "has no meaning for a graph mailbox",
+        "remove it; the profile's cloud has one address, and base_url names another",
+    );
+    section.misplaced(
+        &["path"],
+        "is a key of spool mailboxes",
+        "remove it, or set protocol = \"spool\"",
+    );
+    section.misplaced(
+        &["password"],
+        "is not how Graph is signed in to",
+        "remove it, and add profile = \"NAME\"",
+    );
+    if !place.has_address {
+        section.missing(
+            "address",
+            "add address = \"support@acme.example\", the mailbox that is opened",
+        );
+    }
+    let profile_item = section.required(
+        "profile",
+        "add profile = \"NAME\"; Graph is signed in to by OAuth only",
+    );
+    let profile = profile_item
+        .as_ref()
+        .and_then(|item| item.reference("profile", "profiles", &around.names.profiles));
+    if let (Some(item), Some(profile), Some(tenant)) = (&profile_item, &profile, place.tenant) {
+        refuse_foreign(item, profile, tenant, around);
+    }
+    let base = read_base(section, profile_item.as_ref(), profile.as_deref(), place);
+    let login = match profile {
+        Some(profile) => {
+            let way = CredentialKind::Profile(profile);
+            servers::read_login(
+                section,
+                way,
+                SignInService::Graph,
+                place.address,
+                around.facts,
+            )
+        }
+        // Known, but without meaning until there is a way to sign in.
+        None => {
+            section.item("login");
+            None
+        }
+    };
+    let folder = match section.item("folder") {
+        Some(item) => item.text().and_then(|text| sound_folder(&item, text)),
+        None => Some(INBOX.into()),
+    };
+    let import = match section.item("import") {
+        Some(item) => mail_server::read_import(&item),
+        None => Some(Import::New),
+    };
+    let base = base?;
+    Some(SourceConfig::Graph {
+        server: server(&base)?,
+        base,
+        login: login?,
+        folder: folder?,
+        import: import?,
+    })
+}
+
+/// The address of the service, its version included: the one of the profile's cloud, or the one that is written.
+fn read_base(
+    section: &Section,
+    profile_item: Option<&Item>,
+    profile: Option<&str>,
+    place: &Place,
+) -> Option<Url> {
+    let written = section.item("base_url").map(|item| item.url());
+    let profile = profile?;
+    // A profile with problems is already reported.
+    let provider = place.around.facts.get(profile)?.provider?;
+    match (written, provider) {
+        (_, Provider::Google) => {
+            if let Some(item) = profile_item {
+                item.problem(
+                    format!("profile \"{profile}\" is of google, and Graph is Microsoft's"),
+                    "name a profile with provider = \"microsoft\", or set protocol = \"imap\"",
+                );
+            }
+            None
+        }
+        (Some(written), _) => written,
+        (None, Provider::Microsoft(cloud)) => {
+            Url::parse(&format!("https://{}/v1.0", cloud.graph_host)).ok()
+        }
+        (None, Provider::Custom) => {
+            section.missing(
+                "base_url",
+                "add base_url = \"https://…/v1.0\"; provider \"custom\" has no known one",
+            );
+            None
+        }
+    }
+}
+
+/// The server as advice and listings speak of it.
+fn server(base: &Url) -> Option<Server> {
+    Some(Server {
+        host: base.host_str()?.to_owned(),
+        port: base.port_or_known_default()?,
+        tls: match base.scheme() {
+            "https" => TlsMode::Implicit,
+            _ => TlsMode::None,
+        },
+    })
+}
+
+fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
+    match source.and_then(SourceConfig::folder) {
+        // Folder names differ in more than their case at Exchange.
+        Some(folder) if folder.to_lowercase() == target.to_lowercase() => Err((
+            format!("moves mail to \"{target}\", the folder it is read from"),
+            "name another folder, or use \"keep\"",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Returns what a token must allow: the mailbox of another than the user who signs in needs a permission of its own.
+pub fn need(login: &MailLogin) -> Need {
+    let account = match &login.credential {
+        Credential::Account { account, .. } => account.login.as_deref(),
+        Credential::Password(_) | Credential::Unavailable(_) => None,
+    };
+    match account {
+        Some(account) if !account.eq_ignore_ascii_case(&login.user) => Need::GraphShared,
+        _ => Need::Graph,
+    }
+}
+
+/// Returns what no two mailboxes may share: one folder of one user.
+pub fn identity(server: &Server, login: &MailLogin, folder: &str) -> Identity {
+    Identity {
+        key: vec![
+            PROTOCOL.name.to_owned(),
+            server.host.clone(),
+            login.user.to_lowercase(),
+            folder.to_lowercase(),
+        ],
+        what: format!("folder {folder} of {} at Graph is read", login.user),
+        help: "read each folder by one mailbox only, or its mail is decided twice",
+    }
+}

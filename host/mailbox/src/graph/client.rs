@@ -1,0 +1,598 @@
+//! The HTTP client of one mailbox at Microsoft Graph: tokens, at most four requests at a time, throttling, bounded answers.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use postroom_auth::{AccessToken, Login, retry_after};
+use postroom_core::harmless::harmless_chars;
+use postroom_net::{Step, Trace, TraceRedactor, Unreachable};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode, Url, redirect};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::GraphTimeouts;
+use crate::SourceError;
+
+/// Exchange serves so many requests of an application on one mailbox at a time (learn.microsoft.com, "Outlook service limits").
+pub(super) const CONCURRENT_REQUESTS: usize = 4;
+/// The longest JSON answer read. A page of [`super::delta::PAGE_MAILS`] mails takes some 100 KiB.
+const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The longest part of an error's answer read.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// The longest text of an error shown, in characters.
+const TEXT_CHARS: usize = 300;
+/// A pause that the server asks for is waited for within the request if it is no longer, so that one throttled request of many
+/// does not end the session.
+const PAUSE_IN_PLACE_MAX: Duration = Duration::from_secs(10);
+/// How many times one request is repeated after such a pause.
+const REPEATS_MAX: u32 = 3;
+/// The longest `Retry-After` honoured.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+/// The pause after a 429 without `Retry-After`.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(30);
+/// Time for a mail is added at this rate.
+const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
+/// Ids stay the same when a mail is moved within the mailbox.
+const IMMUTABLE_IDS: &str = "IdType=\"ImmutableId\"";
+
+/// Speaks to Graph for one mailbox.
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    login: Login,
+    timeouts: GraphTimeouts,
+    permits: Semaphore,
+    /// The server asked to be left alone until then.
+    not_before: Mutex<Option<Instant>>,
+    /// The last new token was refused as well: the fault lies elsewhere, and other mailboxes keep their token.
+    token_distrusted: AtomicBool,
+    trace: Mutex<Option<Trace>>,
+}
+
+/// One request.
+pub(super) struct Request<'r> {
+    pub step: Step,
+    pub method: Method,
+    pub url: Url,
+    /// More values of `Prefer`.
+    pub prefer: &'r [&'r str],
+    pub body: Option<&'r Value>,
+}
+
+/// An answer of status 2xx, its body not yet read. It counts as a request until it is dropped.
+pub(super) struct Answer<'c> {
+    step: Step,
+    response: Response,
+    timeouts: GraphTimeouts,
+    _permit: SemaphorePermit<'c>,
+}
+
+/// Why there is no answer of status 2xx.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The server refused this request, which may be the fault of the thing that it names.
+    Refused(Refusal),
+    Failed(SourceError),
+}
+
+/// The server's refusal of one request.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub status: StatusCode,
+    /// Such as `ErrorItemNotFound`.
+    pub code: String,
+    text: String,
+}
+
+/// A body that was read.
+pub(super) enum Body {
+    Whole(Vec<u8>),
+    /// The reader stopped before the end; its part, and the size that the server states, if it does.
+    Cut(Vec<u8>, Option<u64>),
+    /// There was no room for more. So many bytes were read.
+    NoRoom(u64),
+}
+
+impl Client {
+    pub fn new(
+        base: Url,
+        login: Login,
+        tls: &Arc<rustls::ClientConfig>,
+        timeouts: GraphTimeouts,
+    ) -> Result<Self, SourceError> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured((**tls).clone())
+            // A token must not travel to another address.
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(timeouts.connect)
+            .user_agent(concat!("postroom/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| SourceError::Unusable {
+                step: Step::Connect,
+                reason: chain(&error),
+            })?;
+        Ok(Self {
+            http,
+            base,
+            login,
+            timeouts,
+            permits: Semaphore::new(CONCURRENT_REQUESTS),
+            not_before: Mutex::new(None),
+            token_distrusted: AtomicBool::new(false),
+            trace: Mutex::new(None),
+        })
+    }
+
+    pub fn set_trace(&self, trace: Trace) {
+        *self.trace.lock().unwrap_or_else(PoisonError::into_inner) = Some(trace);
+    }
+
+    /// Returns the address of something in the mailbox: `/me` where the account's own mailbox is opened, else `/users/ADDRESS`.
+    pub fn url<'s>(&self, path: impl IntoIterator<Item = &'s str>) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty();
+            match self.own_mailbox() {
+                true => segments.push("me"),
+                false => segments.push("users").push(self.login.user()),
+            };
+            segments.extend(path);
+        }
+        url
+    }
+
+    fn own_mailbox(&self) -> bool {
+        let Login::Bearer { user, account, .. } = &self.login else {
+            return false;
+        };
+        let login = account.login.as_deref();
+        login.is_some_and(|login| login.eq_ignore_ascii_case(user))
+    }
+
+    /// Returns a link of an answer as an address, if it leads to the same server.
+    pub fn followed(&self, step: Step, link: &str) -> Result<Url, SourceError> {
+        let broken = |reason: String| SourceError::Protocol { step, reason };
+        let url = Url::parse(link).map_err(|_| broken("a link that is no address".into()))?;
+        let of = |url: &Url| (url.scheme().to_owned(), url.port_or_known_default());
+        let is_same = of(&url) == of(&self.base) && url.host_str() == self.base.host_str();
+        let is_plain = url.username().is_empty() && url.password().is_none();
+        if !is_same || !is_plain {
+            let host = shown(url.host_str().unwrap_or("no host"));
+            return Err(broken(format!(
+                "a link to {host}, which is not followed: the token would travel there"
+            )));
+        }
+        Ok(url)
+    }
+
+    /// Makes sure that there is a token, without a request to Graph.
+    pub async fn ask_for_token(&self) -> Result<String, SourceError> {
+        let (_, account) = self.token().await?;
+        Ok(account)
+    }
+
+    async fn token(&self) -> Result<(AccessToken, String), SourceError> {
+        match &self.login {
+            Login::Bearer {
+                account,
+                resource,
+                tokens,
+                ..
+            } => {
+                let token = tokens.access_token(account, *resource).await?;
+                Ok((token, account.to_string()))
+            }
+            Login::Password { .. } => Err(SourceError::Unusable {
+                step: Step::Token,
+                reason: "Graph takes no passwords: the mailbox needs a profile".into(),
+            }),
+        }
+    }
+
+    /// Sends a request. A refused token is replaced once; a short pause that the server asks for is waited for.
+    pub async fn send(&self, request: Request<'_>) -> Result<Answer<'_>, Failure> {
+        let mut repeats = 0;
+        let mut token_replaced = false;
+        loop {
+            let permit = self.permit(request.step).await?;
+            let (token, _) = self.token().await?;
+            let response = self.exchange(&request, &token).await?;
+            let status = response.status();
+            if status.is_success() {
+                self.token_distrusted.store(false, Ordering::Relaxed);
+                return Ok(Answer {
+                    step: request.step,
+                    response,
+                    timeouts: self.timeouts,
+                    _permit: permit,
+                });
+            }
+            if status == StatusCode::UNAUTHORIZED
+                && !token_replaced
+                && !self.token_distrusted.load(Ordering::Relaxed)
+            {
+                token_replaced = true;
+                self.reject(&token).await;
+                continue;
+            }
+            let asked = asked_pause(response.headers());
+            let refusal = refusal(response, self.timeouts, &token).await;
+            drop(permit);
+            let pause = match (status, asked) {
+                (StatusCode::TOO_MANY_REQUESTS, asked) => asked.unwrap_or(RETRY_AFTER_DEFAULT),
+                (StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT, Some(asked)) => {
+                    asked
+                }
+                _ => {
+                    if status == StatusCode::UNAUTHORIZED {
+                        self.token_distrusted.store(true, Ordering::Relaxed);
+                    }
+                    return Err(self.judged(request.step, refusal));
+                }
+            };
+            self.pause_all(pause);
+            repeats += 1;
+            if repeats > REPEATS_MAX || pause > PAUSE_IN_PLACE_MAX {
+                return Err(over_limit(request.step, &refusal.text, pause).into());
+            }
+        }
+    }
+
+    /// Waits for one of the mailbox's requests to end, and for the pause that the server asked for.
+    async fn permit(&self, step: Step) -> Result<SemaphorePermit<'_>, SourceError> {
+        loop {
+            let wait = self.pause_left();
+            if wait > PAUSE_IN_PLACE_MAX {
+                let text = "the pause that it asked for is not over";
+                return Err(over_limit(step, text, wait));
+            }
+            tokio::time::sleep(wait).await;
+            let permit = self.permits.acquire().await;
+            let permit = permit.map_err(|_| SourceError::Transient {
+                step,
+                reason: "the session has ended".into(),
+            })?;
+            // Another request may have been throttled meanwhile.
+            if self.pause_left().is_zero() {
+                return Ok(permit);
+            }
+        }
+    }
+
+    fn pause_left(&self) -> Duration {
+        let not_before = *self
+            .not_before
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        not_before.map_or(Duration::ZERO, |until| {
+            until.saturating_duration_since(Instant::now())
+        })
+    }
+
+    fn pause_all(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        let mut not_before = self
+            .not_before
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *not_before = Some(not_before.map_or(until, |held| held.max(until)));
+    }
+
+    async fn reject(&self, token: &AccessToken) {
+        if let Login::Bearer {
+            account, tokens, ..
+        } = &self.login
+        {
+            tokens.reject(account, token).await;
+        }
+    }
+
+    async fn exchange(
+        &self,
+        request: &Request<'_>,
+        token: &AccessToken,
+    ) -> Result<Response, SourceError> {
+        let mut prefer = vec![IMMUTABLE_IDS];
+        prefer.extend(request.prefer);
+        let mut building = self
+            .http
+            .request(request.method.clone(), request.url.clone())
+            .bearer_auth(token.expose())
+            .header("Prefer", prefer.join(", "));
+        if let Some(body) = request.body {
+            building = building.json(body);
+        }
+        let outcome = timeout(self.timeouts.answer, building.send()).await;
+        let outcome = match outcome {
+            Ok(outcome) => outcome.map_err(|error| unreached(request.step, error)),
+            Err(_) => Err(SourceError::Timeout {
+                step: request.step,
+                secs: self.timeouts.answer.as_secs(),
+            }),
+        };
+        let trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trace) = trace.as_ref() {
+            let ended = match &outcome {
+                Ok(response) => format!("HTTP {}", response.status()),
+                Err(error) => error.to_string(),
+            };
+            trace.request(request.method.as_str(), request.url.as_str(), &ended);
+        }
+        outcome
+    }
+
+    /// Turns a refusal into the mailbox's error, unless the requested item may be at fault.
+    fn judged(&self, step: Step, refusal: Refusal) -> Failure {
+        let text = refusal.to_string();
+        let user = self.login.user().to_owned();
+        Failure::Failed(match refusal.status {
+            StatusCode::UNAUTHORIZED => SourceError::RefusedLogin {
+                user,
+                challenge: None,
+                code: Some(refusal.code),
+                text,
+            },
+            status if status.is_redirection() => SourceError::Protocol {
+                step,
+                reason: format!("HTTP {status}: a redirect, which is not followed"),
+            },
+            StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+            | StatusCode::REQUEST_TIMEOUT => SourceError::Transient { step, reason: text },
+            _ => return Failure::Refused(refusal),
+        })
+    }
+
+    /// Returns the error of a refusal that is not the fault of a single mail.
+    pub fn failed(&self, step: Step, failure: Failure) -> SourceError {
+        let refusal = match failure {
+            Failure::Failed(error) => return error,
+            Failure::Refused(refusal) => refusal,
+        };
+        let text = refusal.to_string();
+        match refusal.status {
+            StatusCode::FORBIDDEN => SourceError::AccessDenied {
+                user: self.login.user().to_owned(),
+                code: refusal.code,
+                text,
+            },
+            StatusCode::INSUFFICIENT_STORAGE => SourceError::OverQuota { step, text },
+            status if status.is_server_error() => SourceError::Transient { step, reason: text },
+            _ if refusal.code == "ErrorQuotaExceeded" => SourceError::OverQuota { step, text },
+            _ => SourceError::Refused {
+                step,
+                code: Some(refusal.code),
+                text,
+            },
+        }
+    }
+}
+
+impl Answer<'_> {
+    /// Returns the server's clock, in seconds since 1970.
+    pub fn date_secs(&self) -> Option<i64> {
+        let date = self.response.headers().get(DATE)?.to_str().ok()?;
+        Some(rfc2822::parse(date).ok()?.timestamp().as_second())
+    }
+
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T, SourceError> {
+        let step = self.step;
+        let broken = |reason: String| SourceError::Protocol { step, reason };
+        let kind = content_type(self.response.headers());
+        if !kind.starts_with("application/json") {
+            return Err(broken(format!(
+                "an answer of the type \"{kind}\" instead of JSON"
+            )));
+        }
+        let read = self.read(JSON_BYTES_MAX as u64, |_| true);
+        match read.await? {
+            Body::Whole(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| broken(format!("JSON that cannot be read: {error}"))),
+            Body::Cut(..) | Body::NoRoom(_) => Err(broken(format!(
+                "a JSON answer of more than {JSON_BYTES_MAX} bytes"
+            ))),
+        }
+    }
+
+    /// Reads a mail up to a limit. `room` is asked before the mail held in memory grows to so many bytes.
+    pub async fn mail(
+        self,
+        bytes_max: u64,
+        room: impl FnMut(u64) -> bool,
+    ) -> Result<Body, SourceError> {
+        let kind = content_type(self.response.headers());
+        if kind.starts_with("application/json") || kind.starts_with("text/html") {
+            return Err(SourceError::Protocol {
+                step: self.step,
+                reason: format!("an answer of the type \"{kind}\" instead of a mail"),
+            });
+        }
+        self.read(bytes_max, room).await
+    }
+
+    async fn read(
+        mut self,
+        bytes_max: u64,
+        mut room: impl FnMut(u64) -> bool,
+    ) -> Result<Body, SourceError> {
+        let stated = self.response.content_length();
+        let started = Instant::now();
+        let mut body: Vec<u8> = Vec::new();
+        while let Some(chunk) = self.chunk(started, body.len() as u64).await? {
+            let size = body.len().saturating_add(chunk.len()) as u64;
+            if size > bytes_max {
+                return Ok(Body::Cut(body, stated.filter(|stated| *stated >= size)));
+            }
+            if !room(size) {
+                return Ok(Body::NoRoom(size));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Body::Whole(body))
+    }
+
+    /// The next part of the body, within the time for a silence and for the whole.
+    async fn chunk(&mut self, started: Instant, read: u64) -> Result<Option<Bytes>, SourceError> {
+        let data = Duration::from_secs(read / BYTES_PER_SEC_MIN);
+        let whole = self.timeouts.body.saturating_add(data);
+        let stall = Instant::now() + self.timeouts.stall;
+        let (end, secs) = match started + whole {
+            end if end < stall => (end, whole.as_secs()),
+            _ => (stall, self.timeouts.stall.as_secs()),
+        };
+        let step = self.step;
+        match timeout_at(end, self.response.chunk()).await {
+            Ok(chunk) => chunk.map_err(|error| unreached(step, error)),
+            Err(_) => Err(SourceError::Timeout { step, secs }),
+        }
+    }
+}
+
+impl Failure {
+    /// Returns whether the thing asked for is not there.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Failure::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND)
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Failure::Failed(error)
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HTTP {}", self.status.as_u16())?;
+        for part in [&self.code, &self.text] {
+            if !part.is_empty() {
+                write!(f, " {part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The body of a refusal (learn.microsoft.com, "Microsoft Graph error responses").
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: ErrorOfBody,
+}
+
+#[derive(Deserialize)]
+struct ErrorOfBody {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+async fn refusal(mut response: Response, timeouts: GraphTimeouts, token: &AccessToken) -> Refusal {
+    let status = response.status();
+    let mut body = Vec::new();
+    // What is missing of an error's text is no other error.
+    let read = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            if body.len() + chunk.len() > ERROR_BYTES_MAX {
+                break;
+            }
+            body.extend_from_slice(&chunk);
+        }
+    };
+    let _ = timeout(timeouts.stall, read).await;
+    let secrets = TraceRedactor::new([token.expose()]);
+    let clean = |text: &str| shown(&secrets.redact(text));
+    match serde_json::from_slice::<ErrorBody>(&body) {
+        Ok(ErrorBody { error }) => Refusal {
+            status,
+            code: clean(&error.code),
+            text: clean(&error.message),
+        },
+        Err(_) => Refusal {
+            status,
+            code: String::new(),
+            text: String::new(),
+        },
+    }
+}
+
+fn over_limit(step: Step, text: &str, pause: Duration) -> SourceError {
+    SourceError::OverLimit {
+        step,
+        text: text.to_owned(),
+        retry_after: Some(pause),
+    }
+}
+
+fn asked_pause(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    Some(retry_after(value, Timestamp::now())?.min(RETRY_AFTER_MAX))
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE);
+    let text = value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("none");
+    shown(text).to_ascii_lowercase()
+}
+
+/// Shortens what the server said, and leaves out control characters.
+pub(super) fn shown(text: &str) -> String {
+    harmless_chars(text.trim()).take(TEXT_CHARS).collect()
+}
+
+fn unreached(step: Step, error: reqwest::Error) -> SourceError {
+    let error = error.without_url();
+    let reason = chain(&error);
+    let mut cause = std::error::Error::source(&error);
+    while let Some(found) = cause {
+        let inner = found.downcast_ref::<std::io::Error>();
+        if let Some(io) = inner {
+            let of_tls = io
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            if let Some(of_tls) = of_tls {
+                return SourceError::Tls {
+                    reason,
+                    cause: Some(of_tls.clone()),
+                };
+            }
+            if error.is_connect() && io.kind() == std::io::ErrorKind::ConnectionRefused {
+                let why = Unreachable::Refused;
+                return SourceError::Unreachable { why, reason };
+            }
+        }
+        cause = found.source();
+    }
+    match error.is_connect() {
+        true => SourceError::Unreachable {
+            why: Unreachable::Other,
+            reason,
+        },
+        false => SourceError::Transient { step, reason },
+    }
+}
+
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(found) = cause {
+        text.push_str(": ");
+        text.push_str(&found.to_string());
+        cause = found.source();
+    }
+    shown(&text)
+}
