@@ -10,6 +10,7 @@ mod authority;
 mod browser;
 mod ca;
 mod dovecot;
+mod ews;
 mod failure;
 mod listener;
 mod mail;
@@ -42,6 +43,7 @@ pub use crate::authority::{
 };
 pub use crate::browser::Browser;
 pub use crate::dovecot::PASSWORD;
+pub use crate::ews::{Ews, EwsFailure, EwsMail, EwsRequest};
 pub use crate::failure::{AuthorityFailure, Endpoint, Only};
 pub use crate::mail::StoredMail;
 pub use crate::smtp::{SmtpFailure, SmtpMail, SmtpSink, SmtpStage};
@@ -81,6 +83,8 @@ pub struct Ports {
     pub webhook: u16,
     /// The authorization server, HTTPS.
     pub authority: u16,
+    /// Exchange Web Services, HTTPS.
+    pub ews: u16,
 }
 
 /// The servers, up. Dropping it takes them down and removes its folder.
@@ -90,6 +94,7 @@ pub struct Stand {
     authority: Authority,
     smtp: SmtpSink,
     webhook: Webhook,
+    ews: Ews,
     _runtime: Background,
     _janitor: Janitor,
     dir: PathBuf,
@@ -139,6 +144,7 @@ impl Stand {
                 smtp_sink_port: smtp.port(),
             },
         )?;
+        let ews = Ews::start(&handle, &dir, authority.introspection_port())?;
         let served = dovecot.ports();
         let ports = Ports {
             imap: served.imap,
@@ -151,12 +157,14 @@ impl Stand {
             smtp_sink: smtp.port(),
             webhook: webhook.port(),
             authority: authority.port(),
+            ews: ews.port(),
         };
         Ok(Self {
             dovecot: Mutex::new(dovecot),
             authority,
             smtp,
             webhook,
+            ews,
             _runtime: runtime,
             _janitor: janitor,
             ca_pem: dir.join("ca.pem"),
@@ -360,6 +368,11 @@ impl Stand {
     /// The webhook receiver.
     pub fn webhook(&self) -> &Webhook {
         &self.webhook
+    }
+
+    /// The EWS double.
+    pub fn ews(&self) -> &Ews {
+        &self.ews
     }
 
     /// Takes IMAP, POP3, submission and LMTP down, closing every connection.

@@ -1,5 +1,6 @@
 //! The stand proves itself: what the end-to-end tests rely on holds on the real servers.
 
+mod ews;
 mod grants;
 mod mailboxes;
 mod servers;
