@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use postroom_auth::AuthError;
 use postroom_net::{ConnectError, FailedStep, Step, Unreachable};
@@ -66,7 +67,12 @@ pub enum SourceError {
 
     /// The server's limit on connections, commands or rates is reached, which passes.
     #[error("{step}: the server's limit is reached: {text}")]
-    OverLimit { step: Step, text: String },
+    OverLimit {
+        step: Step,
+        text: String,
+        /// How long the server wants to be left alone.
+        retry_after: Option<Duration>,
+    },
 
     /// The mailbox has no room for what the command would add.
     #[error("{step}: the mailbox is over its quota: {text}")]
@@ -98,6 +104,15 @@ impl SourceError {
             | SourceError::Unreachable { .. } => true,
             SourceError::Auth(error) => error.is_transient(),
             _ => false,
+        }
+    }
+
+    /// Returns how long the server wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            SourceError::OverLimit { retry_after, .. } => *retry_after,
+            SourceError::Auth(error) => error.retry_after(),
+            _ => None,
         }
     }
 

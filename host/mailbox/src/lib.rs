@@ -5,10 +5,12 @@ pub mod import;
 mod in_flight;
 mod source;
 
+mod ews;
 mod imap;
 mod spool;
 
 pub use error::SourceError;
+pub use ews::{EwsSettings, EwsSource, EwsTimeouts, ews};
 #[doc(hidden)]
 pub use imap::fuzz;
 pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};

@@ -393,7 +393,11 @@ impl Connection {
             Response::Untagged(Untagged::Status(done)) if done.status == Status::Bye => {
                 let reason = format!("the server says goodbye: {}", done.text);
                 return Err(match done.code {
-                    Some(Code::Limit) => SourceError::OverLimit { step, text: reason },
+                    Some(Code::Limit) => SourceError::OverLimit {
+                        step,
+                        text: reason,
+                        retry_after: None,
+                    },
                     _ => SourceError::Transient { step, reason },
                 });
             }
@@ -477,7 +481,11 @@ pub(super) fn refusal(step: Step, done: Done) -> SourceError {
     let text = done.text;
     match done.code {
         Some(Code::Passing) => SourceError::Transient { step, reason: text },
-        Some(Code::Limit) => SourceError::OverLimit { step, text },
+        Some(Code::Limit) => SourceError::OverLimit {
+            step,
+            text,
+            retry_after: None,
+        },
         Some(Code::OverQuota) => SourceError::OverQuota { step, text },
         code => SourceError::Refused {
             step,

@@ -163,6 +163,7 @@ fn signed_in(user: &str, challenge: Option<String>, done: Done) -> Result<(), So
         (_, Some(Code::Limit)) => Err(SourceError::OverLimit {
             step: Step::Authenticate,
             text: done.text,
+            retry_after: None,
         }),
         (_, code) => Err(SourceError::RefusedLogin {
             user: user.to_owned(),
