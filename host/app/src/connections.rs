@@ -6,7 +6,9 @@ use anyhow::Context;
 use postroom_auth::advice::advise_vault;
 use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
-use postroom_mailbox::{After, ImapSettings, ImapTimeouts, Source, SpoolSettings};
+use postroom_mailbox::{
+    After, EwsSettings, EwsTimeouts, ImapSettings, ImapTimeouts, Source, SpoolSettings,
+};
 use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
 
@@ -100,11 +102,7 @@ pub fn source(
                 port: server.port,
                 tls: server.tls,
                 folder: folder.clone(),
-                import: match import {
-                    postroom_config::Import::New => postroom_mailbox::Import::New,
-                    postroom_config::Import::All => postroom_mailbox::Import::All,
-                    postroom_config::Import::Since(day) => postroom_mailbox::Import::Since(*day),
-                },
+                import: import_of(*import),
                 targets: targets(mailbox),
                 unused: Vec::new(),
                 timeouts: ImapTimeouts::default(),
@@ -115,7 +113,43 @@ pub fn source(
         postroom_config::Source::Spool { path } => Box::new(postroom_mailbox::spool(
             SpoolSettings::new(&mailbox.name, path),
         )),
+        postroom_config::Source::Ews {
+            address,
+            login: sign_in,
+            mailbox: owner,
+            impersonation,
+            folder,
+            import,
+        } => {
+            let settings = EwsSettings {
+                name: mailbox.name.clone(),
+                url: address.url.clone(),
+                host: address.server.host.clone(),
+                port: address.server.port,
+                tls: address.server.tls,
+                address: owner.clone(),
+                impersonation: *impersonation,
+                folder: folder.clone(),
+                import: import_of(*import),
+                targets: targets(mailbox),
+                timeouts: EwsTimeouts::default(),
+            };
+            let login = login(sign_in, tokens)?;
+            let source = postroom_mailbox::ews(settings, login, tls.clone());
+            Box::new(source.map_err(|error| Unavailable {
+                reason: format!("mailboxes.{}: {error}", mailbox.name),
+                help: "correct it as the error says".into(),
+            })?)
+        }
     })
+}
+
+fn import_of(import: postroom_config::Import) -> postroom_mailbox::Import {
+    match import {
+        postroom_config::Import::New => postroom_mailbox::Import::New,
+        postroom_config::Import::All => postroom_mailbox::Import::All,
+        postroom_config::Import::Since(day) => postroom_mailbox::Import::Since(day),
+    }
 }
 
 /// The folders that a mailbox's mail is moved to, each once.

@@ -42,7 +42,7 @@ pub use outgoing::SUBMISSION;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
 use reader::{Item, Reader, Section};
 pub use servers::ServerProtocol;
-pub use sources::{IMAP, Import, Source};
+pub use sources::{EWS, EwsAddress, IMAP, Import, Source};
 pub use values::duration_of;
 
 const DEFAULT_DATA_DIR: &str = "data";

@@ -99,7 +99,7 @@ fn read(section: &Section, place: &Place) -> Option<Source> {
     })
 }
 
-fn read_import(item: &Item) -> Option<Import> {
+pub(super) fn read_import(item: &Item) -> Option<Import> {
     let text = item.text()?;
     match text {
         "new" => return Some(Import::New),
@@ -118,7 +118,7 @@ fn read_import(item: &Item) -> Option<Import> {
     since.map(Import::Since)
 }
 
-fn check_target(source: Option<&Source>, target: &str) -> CheckedTarget {
+pub(super) fn check_target(source: Option<&Source>, target: &str) -> CheckedTarget {
     match source.and_then(Source::folder) {
         Some(folder) if folder == target || (is_inbox(folder) && is_inbox(target)) => Err((
             format!("moves mail to \"{target}\", the folder it is read from"),

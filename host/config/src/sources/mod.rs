@@ -1,8 +1,10 @@
 //! Where mailboxes get their mail: one file per protocol, with its keys and what advice must know of it.
 
+mod ews;
 mod imap;
 mod spool;
 
+pub use ews::{EwsAddress, SERVER as EWS};
 pub use imap::SERVER as IMAP;
 
 use std::path::{Path, PathBuf};
@@ -17,9 +19,9 @@ use super::servers::ServerProtocol;
 use super::{Login, Server};
 
 /// Every protocol, in the order in which messages list them.
-pub static PROTOCOLS: [&Protocol; 2] = [&imap::PROTOCOL, &spool::PROTOCOL];
+pub static PROTOCOLS: [&Protocol; 3] = [&imap::PROTOCOL, &spool::PROTOCOL, &ews::PROTOCOL];
 /// Protocols that a later version will read.
-pub const LATER: &[&str] = &["pop3", "graph", "ews"];
+pub const LATER: &[&str] = &["pop3", "graph"];
 /// A person who looks into the mailbox finds unread what failed.
 pub const AFTER_ON_SERVER: fn() -> (After, After) = || (After::Seen, After::Keep);
 
@@ -68,6 +70,15 @@ pub enum Source {
     Spool {
         path: PathBuf,
     },
+    Ews {
+        address: EwsAddress,
+        login: Login,
+        /// The address of the mailbox that is opened.
+        mailbox: String,
+        impersonation: bool,
+        folder: String,
+        import: Import,
+    },
 }
 
 /// What a mailbox's first contact takes in.
@@ -93,6 +104,7 @@ impl Source {
         match self {
             Source::Imap { .. } => &imap::PROTOCOL,
             Source::Spool { .. } => &spool::PROTOCOL,
+            Source::Ews { .. } => &ews::PROTOCOL,
         }
     }
 
@@ -101,6 +113,7 @@ impl Source {
         match self {
             Source::Imap { server, .. } => Some(server),
             Source::Spool { .. } => None,
+            Source::Ews { address, .. } => Some(&address.server),
         }
     }
 
@@ -109,6 +122,7 @@ impl Source {
         match self {
             Source::Imap { login, .. } => Some(login),
             Source::Spool { .. } => None,
+            Source::Ews { login, .. } => Some(login),
         }
     }
 
@@ -117,6 +131,7 @@ impl Source {
         match self {
             Source::Imap { folder, .. } => Some(folder),
             Source::Spool { .. } => None,
+            Source::Ews { folder, .. } => Some(folder),
         }
     }
 
@@ -125,6 +140,7 @@ impl Source {
         match self {
             Source::Imap { .. } => None,
             Source::Spool { path } => Some(path),
+            Source::Ews { .. } => None,
         }
     }
 
@@ -137,6 +153,12 @@ impl Source {
                 ..
             } => imap::identity(server, login, folder),
             Source::Spool { path } => spool::identity(path),
+            Source::Ews {
+                address,
+                mailbox,
+                folder,
+                ..
+            } => ews::identity(address, mailbox, folder),
         }
     }
 }
