@@ -7,8 +7,8 @@ use postroom_auth::advice::advise_vault;
 use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
 use postroom_mailbox::{
-    After, GraphSettings, GraphTimeouts, ImapSettings, ImapTimeouts, Pop3Settings, Pop3Timeouts,
-    Source, SpoolSettings,
+    After, EwsSettings, EwsTimeouts, GraphSettings, GraphTimeouts, ImapSettings, ImapTimeouts,
+    Pop3Settings, Pop3Timeouts, Source, SpoolSettings,
 };
 use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTimeouts};
 use rustls::ClientConfig;
@@ -149,6 +149,34 @@ pub fn source(
         postroom_config::SourceConfig::Spool { path } => Box::new(postroom_mailbox::spool(
             SpoolSettings::new(&mailbox.name, path),
         )),
+        postroom_config::SourceConfig::Ews {
+            address,
+            login: sign_in,
+            mailbox: owner,
+            impersonation,
+            folder,
+            import,
+        } => {
+            let settings = EwsSettings {
+                name: mailbox.name.clone(),
+                url: address.url.clone(),
+                host: address.server.host.clone(),
+                port: address.server.port,
+                tls: address.server.tls,
+                address: owner.clone(),
+                impersonation: *impersonation,
+                folder: folder.clone(),
+                import: imported(*import),
+                targets: targets(mailbox),
+                timeouts: EwsTimeouts::default(),
+            };
+            let login = login(sign_in, tokens)?;
+            let source = postroom_mailbox::ews(settings, login, tls.clone());
+            Box::new(source.map_err(|error| Unavailable {
+                reason: format!("mailboxes.{}: {error}", mailbox.name),
+                help: "correct it as the error says".into(),
+            })?)
+        }
     })
 }
 

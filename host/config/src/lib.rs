@@ -46,7 +46,7 @@ use profiles::directories::Directories;
 pub use reader::key_path;
 use reader::{Item, Part, Section, TomlReader};
 pub use servers::ServerProtocol;
-pub use sources::{GRAPH, IMAP, Import, POP3, SourceConfig};
+pub use sources::{EWS, EwsAddress, GRAPH, IMAP, Import, POP3, SourceConfig};
 pub use values::duration_of;
 
 const DEFAULT_DATA_DIR: &str = "data";

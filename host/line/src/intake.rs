@@ -578,12 +578,12 @@ impl IntakeError {
                 backoff(failures, seed).min(LONGEST_PAUSE).max(asked)
             }
             IntakeError::Source(SourceError::Auth(_)) => SIGN_IN_PAUSE,
-            IntakeError::Source(SourceError::RefusedLogin { .. }) if !has_account => {
-                REFUSED_PASSWORD.delay(failures, seed)
-            }
             IntakeError::Source(error @ SourceError::OverLimit { .. }) => {
                 let asked = error.retry_after().unwrap_or_default();
                 backoff(failures, seed).min(LONGEST_PAUSE).max(asked)
+            }
+            IntakeError::Source(SourceError::RefusedLogin { .. }) if !has_account => {
+                REFUSED_PASSWORD.delay(failures, seed)
             }
             // Room may be made at any moment.
             IntakeError::Store(StoreError::Full) => backoff(failures, 0).min(FULL_PAUSE),
@@ -673,6 +673,21 @@ async fn journal(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_names_a_pause_is_left_alone_for_so_long() {
+        for (asked_secs, failures, expected) in
+            [(Some(300), 1, 300), (Some(1), 20, 60), (None, 20, 60)]
+        {
+            let busy = IntakeError::Source(SourceError::OverLimit {
+                step: postroom_net::Step::List,
+                text: "ErrorServerBusy".into(),
+                retry_after: asked_secs.map(Duration::from_secs),
+            });
+            let pause = busy.pause(failures, 7, false).as_secs();
+            assert_eq!(pause, expected, "{asked_secs:?} {failures}");
+        }
+    }
 
     #[test]
     fn a_refused_password_is_tried_ever_more_seldom_and_a_refused_token_each_minute() {

@@ -9,12 +9,14 @@ mod source;
 #[cfg(test)]
 mod token_server;
 
+mod ews;
 mod graph;
 mod imap;
 mod pop3;
 mod spool;
 
 /// Entry points of the fuzz targets.
+pub use ews::{EwsSettings, EwsSource, EwsTimeouts, ews};
 #[doc(hidden)]
 pub mod fuzz {
     pub use crate::imap::fuzz as imap;

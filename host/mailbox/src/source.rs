@@ -97,6 +97,10 @@ pub enum Renumbering {
         "the folder's numbers went back (read up to UID {read}, and the next one is {next}): it is read again, and mail from before the first contact stays as it is"
     )]
     UidsWentBack { read: u32, next: u32 },
+    #[error(
+        "the server no longer takes the stored sync state: the folder is listed again, known mail stays known, and mail from before the first contact stays as it is"
+    )]
+    SyncStateLost,
 }
 
 /// Bounds on one batch.

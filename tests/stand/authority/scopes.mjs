@@ -99,10 +99,10 @@ export function appOnlyMail(scope) {
   return MAIL_HOSTS.some((host) => scope === `https://${host}/${DEFAULT}`);
 }
 
-const BY_SERVICE = { imap: 'IMAP.AccessAsUser.All', pop3: 'POP.AccessAsUser.All', submission: 'SMTP.Send' };
+const BY_SERVICE = { imap: 'IMAP.AccessAsUser.All', pop3: 'POP.AccessAsUser.All', submission: 'SMTP.Send', ews: 'EWS.AccessAsUser.All' };
 
 // Whether a user's token serves a protocol of Dovecot.
 export function delegatedMail(scope, service) {
-  return words(scope).some((word) => word === GOOGLE_MAIL
+  return words(scope).some((word) => (word === GOOGLE_MAIL && service !== 'ews')
     || MAIL_HOSTS.some((host) => word === `https://${host}/${BY_SERVICE[service]}`));
 }

@@ -9,6 +9,7 @@ mod authority;
 mod browser;
 mod ca;
 mod dovecot;
+mod ews;
 mod failure;
 mod graph;
 mod listener;
@@ -42,6 +43,7 @@ pub use crate::authority::{
 };
 pub use crate::browser::Browser;
 pub use crate::dovecot::PASSWORD;
+pub use crate::ews::{Ews, EwsFailure, EwsMail, EwsRequest};
 pub use crate::failure::{AuthorityFailure, Endpoint, Only};
 pub use crate::graph::{Graph, GraphFailure, GraphMail, GraphRequest, GraphSent, NO_MAILBOX};
 pub use crate::mail::StoredMail;
@@ -84,6 +86,8 @@ pub struct Ports {
     pub authority: u16,
     /// The double of Microsoft Graph, HTTPS.
     pub graph: u16,
+    /// Exchange Web Services, HTTPS.
+    pub ews: u16,
 }
 
 /// The running servers. Dropping it stops them and removes its folder.
@@ -94,6 +98,7 @@ pub struct Stand {
     smtp: SmtpSink,
     webhook: Webhook,
     graph: Graph,
+    ews: Ews,
     _runtime: Background,
     _janitor: Janitor,
     dir: PathBuf,
@@ -144,6 +149,7 @@ impl Stand {
                 smtp_sink_port: smtp.port(),
             },
         )?;
+        let ews = Ews::start(&handle, &dir, authority.introspection_port())?;
         let served = dovecot.ports();
         let ports = Ports {
             imap: served.imap,
@@ -157,6 +163,7 @@ impl Stand {
             webhook: webhook.port(),
             authority: authority.port(),
             graph: graph.port(),
+            ews: ews.port(),
         };
         Ok(Self {
             dovecot: Mutex::new(dovecot),
@@ -164,6 +171,7 @@ impl Stand {
             smtp,
             webhook,
             graph,
+            ews,
             _runtime: runtime,
             _janitor: janitor,
             ca_pem: dir.join("ca.pem"),
@@ -367,6 +375,11 @@ impl Stand {
     /// Returns the webhook receiver.
     pub fn webhook(&self) -> &Webhook {
         &self.webhook
+    }
+
+    /// The EWS double.
+    pub fn ews(&self) -> &Ews {
+        &self.ews
     }
 
     /// The double of Microsoft Graph.

@@ -68,7 +68,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
     })
 }
 
-fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
+pub(super) fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
     match source.and_then(SourceConfig::folder) {
         Some(folder) if folder == target || (is_inbox(folder) && is_inbox(target)) => Err((
             format!("moves mail to \"{target}\", the folder it is read from"),

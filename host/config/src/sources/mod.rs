@@ -1,11 +1,13 @@
 //! Sources of mailboxes: one file per protocol, with its keys and the facts that advice needs.
 
+mod ews;
 mod graph;
 mod imap;
 mod mail_server;
 mod pop3;
 mod spool;
 
+pub use ews::{EwsAddress, SERVER as EWS};
 pub use graph::SERVER as GRAPH;
 pub use imap::SERVER as IMAP;
 pub use pop3::SERVER as POP3;
@@ -23,14 +25,15 @@ use super::servers::ServerProtocol;
 use super::{Credential, MailLogin, Server};
 
 /// Every protocol, in the order in which messages list them.
-pub static PROTOCOLS: [&Protocol; 4] = [
+pub static PROTOCOLS: [&Protocol; 5] = [
     &imap::PROTOCOL,
     &pop3::PROTOCOL,
     &graph::PROTOCOL,
+    &ews::PROTOCOL,
     &spool::PROTOCOL,
 ];
 /// Protocols that a later version will read.
-pub const LATER: &[&str] = &["ews"];
+pub const LATER: &[&str] = &[];
 /// A person who looks into the mailbox finds unread what failed.
 pub const AFTER_ON_SERVER: fn() -> (After, After) = || (After::Seen, After::Keep);
 
@@ -94,6 +97,15 @@ pub enum SourceConfig {
     Spool {
         path: PathBuf,
     },
+    Ews {
+        address: EwsAddress,
+        login: MailLogin,
+        /// The address of the mailbox that is opened.
+        mailbox: String,
+        impersonation: bool,
+        folder: String,
+        import: Import,
+    },
 }
 
 /// The mails that a mailbox's first contact imports.
@@ -121,6 +133,7 @@ impl SourceConfig {
             SourceConfig::Pop3 { .. } => &pop3::PROTOCOL,
             SourceConfig::Graph { .. } => &graph::PROTOCOL,
             SourceConfig::Spool { .. } => &spool::PROTOCOL,
+            SourceConfig::Ews { .. } => &ews::PROTOCOL,
         }
     }
 
@@ -131,6 +144,7 @@ impl SourceConfig {
             | SourceConfig::Pop3 { server, .. }
             | SourceConfig::Graph { server, .. } => Some(server),
             SourceConfig::Spool { .. } => None,
+            SourceConfig::Ews { address, .. } => Some(&address.server),
         }
     }
 
@@ -141,6 +155,7 @@ impl SourceConfig {
             | SourceConfig::Pop3 { login, .. }
             | SourceConfig::Graph { login, .. } => Some(login),
             SourceConfig::Spool { .. } => None,
+            SourceConfig::Ews { login, .. } => Some(login),
         }
     }
 
@@ -148,25 +163,27 @@ impl SourceConfig {
     pub fn need(&self) -> Option<Need> {
         match self {
             SourceConfig::Graph { login, .. } => Some(graph::need(login)),
-            SourceConfig::Imap { .. } | SourceConfig::Pop3 { .. } | SourceConfig::Spool { .. } => {
-                self.protocol().need
-            }
+            SourceConfig::Imap { .. }
+            | SourceConfig::Pop3 { .. }
+            | SourceConfig::Ews { .. }
+            | SourceConfig::Spool { .. } => self.protocol().need,
         }
     }
 
     /// Returns the same source for another mailbox, opened by the same account; `None` without an account whose tokens may open several.
     pub fn for_mailbox(&self, address: &str) -> Option<Self> {
-        let mut other = self.clone();
-        let login = match &mut other {
-            SourceConfig::Imap { login, .. }
-            | SourceConfig::Pop3 { login, .. }
-            | SourceConfig::Graph { login, .. } => login,
-            SourceConfig::Spool { .. } => return None,
-        };
-        if let Credential::Password(_) = login.credential {
+        if let Credential::Password(_) = self.login()?.credential {
             return None;
         }
-        address.clone_into(&mut login.user);
+        let mut other = self.clone();
+        let opened = match &mut other {
+            SourceConfig::Imap { login, .. }
+            | SourceConfig::Pop3 { login, .. }
+            | SourceConfig::Graph { login, .. } => &mut login.user,
+            SourceConfig::Ews { mailbox, .. } => mailbox,
+            SourceConfig::Spool { .. } => return None,
+        };
+        address.clone_into(opened);
         Some(other)
     }
 
@@ -175,6 +192,7 @@ impl SourceConfig {
         match self {
             SourceConfig::Imap { folder, .. } | SourceConfig::Graph { folder, .. } => Some(folder),
             SourceConfig::Pop3 { .. } | SourceConfig::Spool { .. } => None,
+            SourceConfig::Ews { folder, .. } => Some(folder),
         }
     }
 
@@ -185,6 +203,7 @@ impl SourceConfig {
                 None
             }
             SourceConfig::Spool { path } => Some(path),
+            SourceConfig::Ews { .. } => None,
         }
     }
 
@@ -204,6 +223,12 @@ impl SourceConfig {
             } => graph::identity(server, login, folder),
             SourceConfig::Pop3 { server, login, .. } => pop3::identity(server, login),
             SourceConfig::Spool { path } => spool::identity(path),
+            SourceConfig::Ews {
+                address,
+                mailbox,
+                folder,
+                ..
+            } => ews::identity(address, mailbox, folder),
         }
     }
 }

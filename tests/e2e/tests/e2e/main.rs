@@ -21,6 +21,8 @@ mod commands;
 mod compile;
 mod crash;
 mod dev;
+mod ews;
+mod ews_clients;
 mod examples;
 mod fair;
 mod generations;

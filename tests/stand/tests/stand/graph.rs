@@ -57,7 +57,8 @@ fn path_of(link: &Value) -> String {
 #[test]
 fn an_independent_client_is_served() -> Result<()> {
     let stand = Stand::start()?;
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/bin/python");
+    let python =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients/graph/bin/python");
     ensure!(
         python.exists(),
         "the clients from PyPI are missing: run `make setup`"
@@ -67,7 +68,7 @@ fn an_independent_client_is_served() -> Result<()> {
         let mail = mail(&format!("mail {number}"));
         stand.graph().deliver_dated(USER, "inbox", received, mail);
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/graph_o365.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/graph/o365_client.py");
     let output = Command::new(python)
         .arg(script)
         .env(

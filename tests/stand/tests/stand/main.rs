@@ -1,5 +1,6 @@
 //! Tests of the stand itself: the properties that the end-to-end tests rely on hold on the real servers.
 
+mod ews;
 mod grants;
 mod graph;
 mod mailboxes;

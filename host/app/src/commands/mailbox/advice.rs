@@ -11,7 +11,7 @@ use postroom_target::smtp::{EnhancedStatus, SendError, Step as SmtpStep};
 use rustls::{CertificateError, Error as TlsError};
 
 use postroom_config::{
-    Config, Credential, MailLogin, MailboxConfig, Outgoing, SUBMISSION, Server, ServerProtocol,
+    Config, Credential, EWS, MailLogin, MailboxConfig, Outgoing, SUBMISSION, Server, ServerProtocol,
 };
 use table::{Trouble, row};
 
@@ -92,6 +92,7 @@ impl<'c> Place<'c> {
             SourceError::Unreachable { why, .. } => unreachable(*why),
             SourceError::Tls { cause, .. } => tls(cause.as_ref()),
             SourceError::RefusedLogin { code, .. } => self.refused_login(code.as_deref()),
+            SourceError::NotConnected { .. } if self.is_ews() => Trouble::NoEwsMailbox,
             SourceError::NotConnected { .. } => Trouble::NotConnected,
             SourceError::AccessDenied { .. } => self.access_denied(),
             SourceError::OverLimit { .. } => Trouble::OverLimit,
@@ -128,13 +129,15 @@ impl<'c> Place<'c> {
             },
             SourceError::Protocol { step, .. } => match step {
                 Step::Greeting => self.no_greeting(),
-                _ => Trouble::NoMailServer,
+                _ => self.no_mail_server(),
             },
             SourceError::Refused { step, code, .. } => match (step, code.as_deref()) {
                 (Step::Target, _) => Trouble::NoMoveThere,
                 (_, Some("SYS/PERM")) => Trouble::MailboxBroken,
-                (Step::Select, _) if self.url_key().is_some() => Trouble::NoMailbox,
-                _ => Trouble::NoMailServer,
+                (Step::Select, _) if self.url_key().is_some() && !self.is_ews() => {
+                    Trouble::NoMailbox
+                }
+                _ => self.no_mail_server(),
             },
             SourceError::Unusable { step, .. } => match step {
                 Step::Target => Trouble::NoMoveThere,
@@ -209,6 +212,17 @@ impl<'c> Place<'c> {
         }
     }
 
+    fn no_mail_server(&self) -> Trouble {
+        match self.is_ews() {
+            true => Trouble::NoEws,
+            false => Trouble::NoMailServer,
+        }
+    }
+
+    fn is_ews(&self) -> bool {
+        self.protocol.is_some_and(|it| it.name == EWS.name)
+    }
+
     fn refused_login(&self, code: Option<&str>) -> Trouble {
         let takes_passwords = self
             .protocol
@@ -230,6 +244,7 @@ impl<'c> Place<'c> {
             (_, Some(_), Provider::Custom) => Trouble::CustomTokenRefused,
             (_, None, Provider::Microsoft(_)) if !takes_passwords => Trouble::NoPasswordsAtExchange,
             (_, None, Provider::Google) => Trouble::AppPassword,
+            (_, None, _) if self.is_ews() => Trouble::BasicRefused,
             (_, None, _) => Trouble::PasswordRefused,
         }
     }
@@ -287,6 +302,7 @@ impl<'c> Place<'c> {
                 "port" => self.port().to_string(),
                 "user" => self.user.to_owned(),
                 "quoted_user" => quoted(self.user),
+                "quoted_address" => quoted(self.address),
                 "sender" => sender.to_owned(),
                 "address" => self.address.to_owned(),
                 "folder" => folder.to_owned(),
@@ -398,6 +414,17 @@ impl<'c> Place<'c> {
 
     /// The port that is configured, and those that the protocol is known by, the default one first.
     fn ports(&self) -> Vec<String> {
+        if self.is_ews() {
+            let (host, port) = (self.host(), self.port());
+            let url = format!("https://{host}:{port}/EWS/Exchange.asmx");
+            return vec![
+                format!(
+                    "[{}] url = \"{url}\", or as the server's administrator says",
+                    self.key
+                ),
+                format!("curl -i {url}"),
+            ];
+        }
         let mode = self.server.map_or(TlsMode::None, |server| server.tls);
         let now = format!(
             "[{}] host, port and tls are now: {}, {}, \"{mode}\"",

@@ -63,6 +63,10 @@ pub(super) enum Trouble {
     NoMailServer,
     Unusable,
     Passing,
+
+    BasicRefused,
+    NoEwsMailbox,
+    NoEws,
 }
 
 /// What to do about a kind of trouble.
@@ -306,6 +310,26 @@ pub(super) const fn row(trouble: Trouble) -> Row {
         Trouble::NoMailServer => say(
             "The server does not do what mail servers do. Its administrator finds more in its log; `--trace` shows what was said.",
             &[],
+        ),
+        Trouble::BasicRefused => say(
+            "User or password is wrong, or the server takes no passwords for EWS: Basic authentication is switched on for its virtual directory. The user is written as the server knows it, such as DOMAIN\\user or user@domain. NTLM is not supported.",
+            &[
+                "[{key}] login = \"…\", password = { env = \"NAME\" }",
+                "# In the Exchange Management Shell:",
+                "Get-WebServicesVirtualDirectory | Set-WebServicesVirtualDirectory -BasicAuthentication $true",
+            ],
+        ),
+        Trouble::NoEwsMailbox => say(
+            "The sign-in is valid, and its user has no way into the mailbox {address}. With impersonation = true the user needs the role ApplicationImpersonation, without it Full Access to the mailbox; an application needs the permission {app_permission}. The address must be a mailbox of this server.",
+            &[
+                "# In the Exchange Management Shell, the one or the other:",
+                "New-ManagementRoleAssignment -Role ApplicationImpersonation -User '{quoted_user}'",
+                "Add-MailboxPermission -Identity '{quoted_address}' -User '{quoted_user}' -AccessRights FullAccess",
+            ],
+        ),
+        Trouble::NoEws => say(
+            "What answers at {host} is not Exchange Web Services. The url mostly ends in /EWS/Exchange.asmx, and no sign-in page, proxy or redirect may stand before it.",
+            &["{ports}"],
         ),
         Trouble::Unusable => say(
             "[{key}] cannot be used as it is configured. Correct it as the error says.",

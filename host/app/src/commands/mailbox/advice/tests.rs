@@ -4,7 +4,7 @@ use postroom_auth::{ClientCredential, Endpoints};
 use postroom_target::smtp::Step as SmtpStep;
 
 use super::*;
-use postroom_config::{GRAPH, IMAP, POP3};
+use postroom_config::{EWS, GRAPH, IMAP, POP3};
 
 fn profile(provider: Provider, grant: Grant) -> Profile {
     Profile {
@@ -342,6 +342,46 @@ fn a_mailbox_at_graph_by_grant_and_code() {
         &"app",
     );
     assert_says(&of_open(&delegated), &["Remove-MailboxPermission"], &"user");
+}
+
+#[test]
+fn ews_has_rights_and_addresses_of_its_own() {
+    let own = server("mail.example", TlsMode::Implicit);
+    let place = place(&EWS, &own, None);
+    let protocol = SourceError::Protocol {
+        step: Step::Select,
+        reason: "a redirect".into(),
+    };
+    let missing = SourceError::Refused {
+        step: Step::Select,
+        code: Some("404".into()),
+        text: "HTTP 404".into(),
+    };
+    let denied = SourceError::NotConnected { text: "no".into() };
+    let cases: [(&SourceError, &[&str]); 4] = [
+        (
+            &refused(Some("401")),
+            &["NTLM is not supported", "-BasicAuthentication $true"],
+        ),
+        (
+            &denied,
+            &[
+                "New-ManagementRoleAssignment -Role ApplicationImpersonation -User 'o''hara@acme.example'",
+                "-Identity 'support@acme.example'",
+            ],
+        ),
+        (
+            &protocol,
+            &[
+                "not Exchange Web Services",
+                "https://mail.example:4711/EWS/Exchange.asmx",
+            ],
+        ),
+        (&missing, &["not Exchange Web Services"]),
+    ];
+    for (error, words) in cases {
+        assert_says(&place.of_source(error), words, error);
+    }
 }
 
 #[test]

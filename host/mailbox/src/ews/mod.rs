@@ -1,0 +1,371 @@
+//! The Exchange Web Services source: one folder of one mailbox, followed by its sync state.
+//!
+//! A cursor is Exchange's own sync state, which only Exchange can read. What was given is also known by the mails' ids, so that a sync
+//! state that the server no longer takes brings no mail twice.
+
+mod acknowledge;
+mod folders;
+mod http;
+mod items;
+mod soap;
+mod sync;
+mod wait;
+mod xml;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use postroom_auth::Login;
+use postroom_core::{Cursor, Position, counted};
+use postroom_net::{
+    ProbeReporter, ProbeStep, Step, TlsMode, Trace, dial, handshake, server_name, within,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Acknowledge, Batch, FetchLimits, Import, KnownPositions, Source, SourceError};
+use folders::Opened;
+use http::{Answer, Exchange, Request, protocol};
+use items::Refused;
+use soap::{Kind, Refusal};
+use sync::Page;
+use wait::Listening;
+use xml::Element;
+
+/// The longest answer of an operation that gives no mail. A page of 512 changes has about 500 bytes each.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where a mailbox lies and how to talk to its server.
+#[derive(Debug, Clone)]
+pub struct EwsSettings {
+    /// The mailbox's name, for the log.
+    pub name: String,
+    /// The address of the service, such as `https://mail.example/EWS/Exchange.asmx`.
+    pub url: String,
+    /// The host and the port in it.
+    pub host: String,
+    pub port: u16,
+    pub tls: TlsMode,
+    /// The address of the mailbox, which the user who signs in may not be the owner of.
+    pub address: String,
+    /// Whether to act as the mailbox's owner (ExchangeImpersonation).
+    pub impersonation: bool,
+    /// The folder's path, with `/` between a folder and the one inside; `INBOX` in any case is the inbox.
+    pub folder: String,
+    pub import: Import,
+    /// The folders that mail is moved to, which a probe looks for.
+    pub targets: Vec<String>,
+    pub timeouts: EwsTimeouts,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct EwsTimeouts {
+    /// For the connection and the TLS handshake, each.
+    pub connect: Duration,
+    /// Without a byte from the server while an answer is due.
+    pub stall: Duration,
+    /// For one request, to which the time for its data at 16 KiB/s is added.
+    pub command: Duration,
+    /// A stream of notifications lasts this long; the server allows whole minutes, 1 to 30.
+    pub stream: Duration,
+    /// After this long without notifications being possible they are tried again.
+    pub retry_stream: Duration,
+    /// For the goodbye.
+    pub close: Duration,
+}
+
+impl Default for EwsTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+            command: Duration::from_secs(10 * 60),
+            stream: Duration::from_secs(20 * 60),
+            retry_stream: Duration::from_secs(10 * 60),
+            close: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Builds a source for one folder of one mailbox. Fails if the settings cannot be sent. Connects when it is first used.
+pub fn ews(
+    settings: EwsSettings,
+    login: Login,
+    tls: Arc<rustls::ClientConfig>,
+) -> Result<EwsSource, SourceError> {
+    let exchange = Exchange::new(&settings, login, &tls)?;
+    Ok(EwsSource {
+        session: Session {
+            exchange,
+            settings,
+            opened: None,
+            folders: HashMap::new(),
+        },
+        tls,
+        known: None,
+        page: None,
+        refused: None,
+        listening: Listening::default(),
+    })
+}
+
+/// The EWS source. See [`ews`].
+pub struct EwsSource {
+    session: Session,
+    tls: Arc<rustls::ClientConfig>,
+    known: Option<Arc<dyn KnownPositions>>,
+    page: Option<Page>,
+    refused: Option<Refused>,
+    listening: Listening,
+}
+
+/// The state that every operation needs: the server, and the folders by their ids.
+struct Session {
+    exchange: Exchange,
+    settings: EwsSettings,
+    opened: Option<Opened>,
+    /// The ids of the folders that mail is moved to, by their names.
+    folders: HashMap<String, String>,
+}
+
+#[async_trait]
+impl Source for EwsSource {
+    async fn connect(&mut self) -> Result<(), SourceError> {
+        let outcome = self.session.ready().await.map(drop);
+        self.judged(outcome)
+    }
+
+    async fn fetch(
+        &mut self,
+        cursor: Option<&Cursor>,
+        limits: &FetchLimits,
+    ) -> Result<Batch, SourceError> {
+        let outcome = self.fetch_batch(cursor, limits).await;
+        self.judged(outcome)
+    }
+
+    async fn acknowledge(&mut self, acks: &[Acknowledge]) -> Result<(), SourceError> {
+        let outcome = self.session.acknowledge_all(acks).await;
+        self.judged(outcome)
+    }
+
+    async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError> {
+        let outcome = self.wait_for_news(timeout).await;
+        self.judged(outcome)
+    }
+
+    /// Changes nothing on the server. The steps are `connect`, `tls` (not to this machine in clear), `token` (not with a password),
+    /// `authenticate`, `select`, `fetch`, and `target` for each folder that mail is moved to.
+    async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send)) {
+        self.session.opened = None;
+        let mut probe = ProbeReporter::to(report);
+        let outcome = self.probe_steps(&mut probe).await;
+        if let Err(error) = self.judged(outcome) {
+            probe.failed(error);
+        }
+    }
+
+    fn set_trace(&mut self, trace: Trace) {
+        self.session.exchange.trace = Some(trace);
+    }
+
+    fn set_known(&mut self, known: Arc<dyn KnownPositions>) {
+        self.known = Some(known);
+    }
+
+    async fn close(&mut self) {
+        self.session.opened = None;
+        self.page = None;
+        if let Some(listener) = self.listening.listener.take() {
+            let limit = self.session.settings.timeouts.close;
+            let goodbye = listener.unsubscribe(&mut self.session);
+            // The server drops a subscription by itself when nobody listens to it for half an hour.
+            let _ = http::briefly(limit, goodbye).await;
+        }
+    }
+}
+
+impl EwsSource {
+    async fn probe_steps(
+        &mut self,
+        probe: &mut ProbeReporter<'_, SourceError>,
+    ) -> Result<(), SourceError> {
+        // By itself first: only a connection of our own tells a missing host from a bad certificate.
+        let settings = &self.session.settings;
+        let (host, port, limit) = (&settings.host, settings.port, settings.timeouts.connect);
+        let tcp = within(Step::Connect, limit, dial(host, port, None)).await?;
+        probe.passed(Step::Connect, || format!("{host}:{port}"));
+        if settings.tls != TlsMode::None {
+            let secured = handshake(server_name(host)?, &self.tls, tcp);
+            let (_, version) = within(Step::Tls, limit, secured).await?;
+            probe.passed(Step::Tls, || version);
+        }
+        let session = &mut self.session;
+        if let Some(account) = session.exchange.ask_for_token().await? {
+            probe.passed(Step::Token, || account);
+        }
+        let opened = session.open(probe).await?;
+        probe.passed(Step::Select, || {
+            let folder = &session.settings.folder;
+            format!("{folder}, {}", counted(opened.mails, "mail"))
+        });
+        session.opened = Some(opened);
+        let found = session.newest().await?;
+        probe.passed(Step::Fetch, || found);
+        for target in session.settings.targets.clone() {
+            let found = session.target_in_words(&target).await?;
+            probe.passed(Step::Target, || found);
+        }
+        Ok(())
+    }
+
+    /// Forgets what an error leaves in doubt.
+    fn judged<T>(&mut self, outcome: Result<T, SourceError>) -> Result<T, SourceError> {
+        if let Err(error) = &outcome {
+            let in_step = matches!(
+                error,
+                SourceError::Refused { .. }
+                    | SourceError::OverQuota { .. }
+                    | SourceError::UnknownCursor { .. }
+                    | SourceError::Unusable { .. }
+            );
+            if !in_step {
+                self.session.opened = None;
+                self.session.folders.clear();
+                self.page = None;
+                self.listening.listener = None;
+            }
+        }
+        outcome
+    }
+}
+
+impl Session {
+    /// Returns the folder, opened. Without a token no server is dialled: a mailbox whose account waits for a person would do so for
+    /// weeks.
+    async fn ready(&mut self) -> Result<&Opened, SourceError> {
+        let opened = match self.opened.take() {
+            Some(opened) => opened,
+            None => {
+                self.exchange.ask_for_token().await?;
+                let opened = self.open(&mut ProbeReporter::quiet()).await?;
+                tracing::debug!(mailbox = self.settings.name, "signed in");
+                opened
+            }
+        };
+        Ok(self.opened.insert(opened))
+    }
+
+    /// Sends a request that gives no mail.
+    async fn call(
+        &mut self,
+        step: Step,
+        operation: &'static str,
+        body: String,
+    ) -> Result<Answer, SourceError> {
+        let request = Request::new(step, operation, body, ANSWER_BYTES);
+        let answer = self.exchange.send(&request).await?;
+        match answer.is_cut {
+            true => Err(protocol(
+                step,
+                &format!("an answer of more than {ANSWER_BYTES} bytes"),
+            )),
+            false => Ok(answer),
+        }
+    }
+
+    /// Returns the response message of an operation that has one, or the refusal in its place.
+    fn outcome<'r, 'x>(
+        &self,
+        step: Step,
+        root: &'r Element<'x>,
+    ) -> Result<Result<&'r Element<'x>, Refusal>, SourceError> {
+        match soap::messages(root) {
+            Ok(messages) => {
+                let first = messages.into_iter().next();
+                let first = first.ok_or_else(|| nonsense(step))?;
+                Ok(first.map_err(|refusal| self.cleaned(refusal)))
+            }
+            Err(Some(fault)) => Ok(Err(self.cleaned(fault))),
+            Err(None) => Err(nonsense(step)),
+        }
+    }
+
+    /// Returns the response message of an operation that must not be refused. `folder` is the one that it is about.
+    fn only<'r, 'x>(
+        &self,
+        step: Step,
+        root: &'r Element<'x>,
+        folder: &str,
+    ) -> Result<&'r Element<'x>, SourceError> {
+        self.outcome(step, root)?
+            .map_err(|refusal| refusal.into_error(step, folder))
+    }
+
+    /// Returns the response messages of an operation on this many items. Fails if it is refused for all of them, or for now.
+    fn each<'r, 'x>(
+        &self,
+        step: Step,
+        root: &'r Element<'x>,
+        items: usize,
+    ) -> Result<Vec<Result<&'r Element<'x>, Refusal>>, SourceError> {
+        let messages = match soap::messages(root) {
+            Ok(messages) => messages,
+            Err(Some(fault)) => return Err(self.cleaned(fault).into_error(step, "")),
+            Err(None) => return Err(nonsense(step)),
+        };
+        if messages.len() != items {
+            let reason = format!("{} answers on {}", messages.len(), counted(items, "mail"));
+            return Err(protocol(step, &reason));
+        }
+        let mut judged = Vec::with_capacity(items);
+        for message in messages {
+            match message.map_err(|refusal| self.cleaned(refusal)) {
+                Err(refusal) if matches!(refusal.kind(), Kind::Busy | Kind::Passing) => {
+                    return Err(refusal.into_error(step, ""));
+                }
+                message => judged.push(message),
+            }
+        }
+        Ok(judged)
+    }
+
+    /// Some servers quote what they refuse.
+    fn cleaned(&self, refusal: Refusal) -> Refusal {
+        Refusal {
+            code: self.exchange.redacted(&refusal.code),
+            text: self.exchange.redacted(&refusal.text),
+            back_off: refusal.back_off,
+        }
+    }
+}
+
+fn parsed(step: Step, body: &str) -> Result<Element<'_>, SourceError> {
+    Element::parse(body).map_err(|error| protocol(step, &error.to_string()))
+}
+
+fn nonsense(step: Step) -> SourceError {
+    protocol(step, "XML that is no answer of Exchange")
+}
+
+/// The position of a mail: its id, which lasts as long as the mail stays in its folder.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    ews_item: String,
+}
+
+fn position(id: &str) -> Position {
+    let place = serde_json::json!({ "ews_item": id });
+    Position::OnServer(place.to_string())
+}
+
+/// Returns the id in a position; `None` if another kind of source wrote it.
+fn item_of(position: &Position) -> Option<String> {
+    let place: Place = serde_json::from_str(position.on_server()?).ok()?;
+    Some(place.ews_item)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! The EWS double: Exchange Web Services over HTTPS, strict where Exchange is, with mailboxes that tests fill and look into.
+//!
+//! It is no Exchange: what it knows of it was read in Microsoft's reference. Clients of others prove in the test run that it serves them.
+
+mod operations;
+mod schema;
+mod server;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::listener::{Listener, locked};
+use store::Store;
+
+/// A request that the double took.
+#[derive(Clone, Debug)]
+pub struct EwsRequest {
+    /// Such as `SyncFolderItems`; empty where no operation could be read.
+    pub operation: String,
+    /// The user who signed in, or `application`; empty for nobody.
+    pub user: String,
+    /// The mailbox whose owner the user acted as.
+    pub impersonated: Option<String>,
+    /// `Basic` or `Bearer`.
+    pub scheme: String,
+    /// The envelope.
+    pub body: String,
+    /// The HTTP status of the answer, or `None` without one.
+    pub status: Option<u16>,
+    pub received: SystemTime,
+}
+
+/// A mail in a mailbox of the double.
+#[derive(Clone, Debug)]
+pub struct EwsMail {
+    pub mime: Vec<u8>,
+    pub is_read: bool,
+}
+
+/// A failure that a test orders.
+#[derive(Clone, Debug)]
+pub enum EwsFailure {
+    /// ErrorServerBusy with BackOffMilliseconds, in a fault with status 500.
+    Busy { back_off_millis: u64 },
+    /// The same in response messages with status 200.
+    BusyMessage { back_off_millis: u64 },
+    /// A ResponseCode in each response message.
+    Code(&'static str),
+    /// A fault with a ResponseCode.
+    Fault(&'static str),
+    /// A status with headers and a body.
+    Status {
+        code: u16,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+    },
+    /// Never answers.
+    Hang,
+    /// Does what is asked, and closes the connection without an answer.
+    AnswerLost,
+    /// Somebody else changes the items of the request first.
+    Conflict,
+}
+
+/// The running double.
+pub struct Ews {
+    listener: Listener,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Mutex<Store>,
+    rights: Mutex<Rights>,
+    requests: Mutex<Vec<EwsRequest>>,
+    failures: Mutex<Vec<Ordered>>,
+    /// Changes with each change of a mailbox: streams look for their events then.
+    changed: watch::Sender<u64>,
+    introspection_port: u16,
+}
+
+/// The rights to mailboxes.
+#[derive(Default)]
+struct Rights {
+    /// Users who may act for everybody, and pairs of a user and a mailbox.
+    impersonators: BTreeSet<String>,
+    impersonations: BTreeSet<(String, String)>,
+    shares: BTreeMap<String, BTreeSet<String>>,
+    /// Mailboxes that do not exist, and those that applications may not open.
+    missing: BTreeSet<String>,
+    closed: BTreeSet<String>,
+}
+
+/// A failure that waits for requests on a mailbox.
+struct Ordered {
+    mailbox: String,
+    /// `None` for any.
+    operation: Option<&'static str>,
+    count: usize,
+    failure: EwsFailure,
+}
+
+impl Ews {
+    /// Starts it; the certificate is expected in `dir`.
+    pub(crate) fn start(runtime: &Handle, dir: &Path, introspection_port: u16) -> Result<Self> {
+        let tls = server::tls(dir).context("the certificate of the EWS double")?;
+        let shared = Arc::new(Shared {
+            store: Mutex::default(),
+            rights: Mutex::default(),
+            requests: Mutex::default(),
+            failures: Mutex::default(),
+            changed: watch::Sender::default(),
+            introspection_port,
+        });
+        let listener = Listener::start(runtime, {
+            let shared = Arc::clone(&shared);
+            move |stream| {
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                async move {
+                    // A connection that breaks is the client's matter.
+                    let _ = server::serve(stream, &tls, &shared).await;
+                }
+            }
+        })?;
+        Ok(Self { listener, shared })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.listener.port
+    }
+
+    /// The address of the service.
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}/EWS/Exchange.asmx", self.port())
+    }
+
+    /// Delivers a mail to the inbox.
+    pub fn deliver(&self, mailbox: &str, mime: &[u8]) {
+        self.deliver_at(mailbox, "inbox", SystemTime::now(), mime);
+    }
+
+    /// Puts a mail into a folder, as if it had arrived then.
+    pub fn deliver_at(&self, mailbox: &str, folder: &str, received: SystemTime, mime: &[u8]) {
+        self.put(mailbox, folder, received, mime, None);
+    }
+
+    /// Delivers a mail whose size the server states wrongly.
+    pub fn deliver_misstated(&self, mailbox: &str, mime: &[u8], stated_size: u64) {
+        self.put(mailbox, "inbox", SystemTime::now(), mime, Some(stated_size));
+    }
+
+    fn put(
+        &self,
+        mailbox: &str,
+        folder: &str,
+        received: SystemTime,
+        mime: &[u8],
+        stated: Option<u64>,
+    ) {
+        {
+            let mut store = locked(&self.shared.store);
+            let (mailbox, clock) = store.mailbox(mailbox);
+            let folder = match mailbox.named(folder).map(|it| it.id.clone()) {
+                Some(id) => id,
+                None => {
+                    let root = mailbox.well_known("msgfolderroot").map(|it| it.id.clone());
+                    mailbox.make_folder(clock, &root.unwrap_or_default(), folder)
+                }
+            };
+            let id = mailbox.add(clock, &folder, mime.to_vec(), received, true);
+            if let Some(item) = mailbox.items.get_mut(&id) {
+                item.stated_size = stated;
+            }
+        }
+        self.shared.has_changed();
+    }
+
+    /// Every mail of a folder, by its path below the root, oldest first; none when there is no such folder.
+    pub fn folder(&self, mailbox: &str, folder: &str) -> Vec<EwsMail> {
+        let mut store = locked(&self.shared.store);
+        let (mailbox, _) = store.mailbox(mailbox);
+        let Some(id) = mailbox.named(folder).map(|it| it.id.clone()) else {
+            return Vec::new();
+        };
+        let items = mailbox.in_folder(&id).into_iter();
+        let mails = items.map(|item| EwsMail {
+            mime: item.mime.clone(),
+            is_read: item.is_read,
+        });
+        mails.collect()
+    }
+
+    /// Removes every mail of a folder.
+    pub fn empty(&self, mailbox: &str, folder: &str) {
+        let mut store = locked(&self.shared.store);
+        let (mailbox, clock) = store.mailbox(mailbox);
+        let Some(id) = mailbox.named(folder).map(|it| it.id.clone()) else {
+            return;
+        };
+        let ids: Vec<_> = mailbox
+            .in_folder(&id)
+            .iter()
+            .map(|it| it.id.clone())
+            .collect();
+        for id in ids {
+            mailbox.remove(clock, &id);
+        }
+    }
+
+    /// Makes every sync state of a mailbox void, as a move to another database does.
+    pub fn forget_states(&self, mailbox: &str) {
+        locked(&self.shared.store)
+            .mailbox(mailbox)
+            .0
+            .forget_states();
+    }
+
+    /// Ends every stream of notifications of a mailbox with its subscription.
+    pub fn forget_subscriptions(&self, mailbox: &str) {
+        locked(&self.shared.store)
+            .mailbox(mailbox)
+            .0
+            .subscriptions
+            .clear();
+        self.shared.has_changed();
+    }
+
+    /// Returns the number of subscriptions of a mailbox.
+    pub fn subscriptions(&self, mailbox: &str) -> usize {
+        locked(&self.shared.store)
+            .mailbox(mailbox)
+            .0
+            .subscriptions
+            .len()
+    }
+
+    /// Gives a user the role ApplicationImpersonation.
+    pub fn let_impersonate(&self, user: &str) {
+        let mut rights = locked(&self.shared.rights);
+        rights.impersonators.insert(user.to_lowercase());
+    }
+
+    /// The same, for one mailbox (a management scope).
+    pub fn let_impersonate_one(&self, user: &str, mailbox: &str) {
+        let mut rights = locked(&self.shared.rights);
+        rights
+            .impersonations
+            .insert((user.to_lowercase(), mailbox.to_lowercase()));
+    }
+
+    /// Gives a user Full Access to another mailbox.
+    pub fn share(&self, user: &str, mailbox: &str) {
+        let mut rights = locked(&self.shared.rights);
+        let shares = rights.shares.entry(user.to_lowercase()).or_default();
+        shares.insert(mailbox.to_lowercase());
+    }
+
+    /// Takes a mailbox away: from now on no such address exists.
+    pub fn remove_mailbox(&self, mailbox: &str) {
+        locked(&self.shared.rights)
+            .missing
+            .insert(mailbox.to_lowercase());
+    }
+
+    /// Keeps applications out of a mailbox.
+    pub fn close_to_applications(&self, mailbox: &str) {
+        locked(&self.shared.rights)
+            .closed
+            .insert(mailbox.to_lowercase());
+    }
+
+    /// Every request on a mailbox, oldest first.
+    pub fn requests(&self, mailbox: &str) -> Vec<EwsRequest> {
+        let requests = locked(&self.shared.requests);
+        let wanted = mailbox.to_lowercase();
+        let of_mailbox = |it: &&EwsRequest| {
+            let impersonated = it.impersonated.as_deref().map(str::to_lowercase);
+            impersonated.as_ref() == Some(&wanted)
+                || it.user == wanted
+                || it.body.to_lowercase().contains(&wanted)
+        };
+        requests.iter().filter(of_mailbox).cloned().collect()
+    }
+
+    /// Orders the next requests that act for a mailbox to fail, of any operation or of one.
+    pub fn fail_next(
+        &self,
+        mailbox: &str,
+        operation: Option<&'static str>,
+        count: usize,
+        failure: EwsFailure,
+    ) {
+        locked(&self.shared.failures).push(Ordered {
+            mailbox: mailbox.to_lowercase(),
+            operation,
+            count,
+            failure,
+        });
+    }
+}
+
+impl Shared {
+    fn has_changed(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Takes the failure that was ordered for a request.
+    fn failure(&self, mailbox: &str, operation: &str) -> Option<EwsFailure> {
+        let mut failures = locked(&self.failures);
+        let found = failures.iter_mut().find(|it| {
+            it.count > 0 && it.mailbox == mailbox && it.operation.is_none_or(|it| it == operation)
+        })?;
+        found.count -= 1;
+        Some(found.failure.clone())
+    }
+}
