@@ -3,7 +3,7 @@
 use postroom_core::Outcome;
 use rusqlite::Connection;
 
-use crate::ids::outcome_number;
+use super::ids::outcome_number;
 use crate::{Store, StoreError};
 
 /// Mails looked at in one transaction, so that purging never holds up the line for long.

@@ -3,8 +3,8 @@
 use rusqlite::Row;
 use serde::Serialize;
 
-use crate::ids::{JournalId, day, rfc3339};
-use crate::listing::Filter;
+use super::ids::{JournalId, day, rfc3339};
+use super::listing::Filter;
 use crate::{Reader, StoreError};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::options::StoreOptions;
-use crate::{StoreError, lookup};
+use super::lookup;
+use super::options::StoreOptions;
+use crate::StoreError;
 
 const DATABASE: &str = "postroom.sqlite";
 /// Names the process that holds the folder's lock, for the error message. Removing the file does not remove the lock.
@@ -24,20 +25,20 @@ const PRIVATE: u32 = 0o600;
 
 /// In order: migration n brings a database to `user_version` n.
 const MIGRATIONS: &[&str] = &[
-    include_str!("../migrations/001_line.sql"),
-    include_str!("../migrations/002_purge_by_raw.sql"),
-    include_str!("../migrations/003_versions.sql"),
-    include_str!("../migrations/004_lookup.sql"),
-    include_str!("../migrations/005_shadow.sql"),
-    include_str!("../migrations/006_strikes.sql"),
-    include_str!("../migrations/007_directory.sql"),
-    include_str!("../migrations/008_senders.sql"),
-    include_str!("../migrations/009_outbox_lanes.sql"),
-    include_str!("../migrations/010_identity.sql"),
-    include_str!("../migrations/011_authority.sql"),
-    include_str!("../migrations/012_rule_history.sql"),
-    include_str!("../migrations/013_positions.sql"),
-    include_str!("../migrations/014_targets.sql"),
+    include_str!("../../migrations/001_line.sql"),
+    include_str!("../../migrations/002_purge_by_raw.sql"),
+    include_str!("../../migrations/003_versions.sql"),
+    include_str!("../../migrations/004_lookup.sql"),
+    include_str!("../../migrations/005_shadow.sql"),
+    include_str!("../../migrations/006_strikes.sql"),
+    include_str!("../../migrations/007_directory.sql"),
+    include_str!("../../migrations/008_senders.sql"),
+    include_str!("../../migrations/009_outbox_lanes.sql"),
+    include_str!("../../migrations/010_identity.sql"),
+    include_str!("../../migrations/011_authority.sql"),
+    include_str!("../../migrations/012_rule_history.sql"),
+    include_str!("../../migrations/013_positions.sql"),
+    include_str!("../../migrations/014_targets.sql"),
 ];
 
 /// A step's part that SQL cannot do.

@@ -11,14 +11,15 @@ use postroom_core::{
 use rusqlite::{Connection, Row, ToSql};
 use serde::Serialize;
 
-use crate::commit::{KvRead, LookupRead};
-use crate::ids::{
+use super::commit::{KvRead, LookupRead};
+use super::ids::{
     DecisionId, JournalId, item_kind_number, now_ms, outcome_number, outcome_of, rfc3339,
 };
-use crate::journal::mailbox_row;
-use crate::outbox::{OutboxKind, state_name};
+use super::items;
+use super::journal::mailbox_row;
+use super::outbox::{OutboxKind, state_name};
 use crate::record::Record;
-use crate::{Reader, Store, StoreError, items};
+use crate::{Reader, Store, StoreError};
 
 /// Rows read at a time.
 const PAGE: usize = 256;

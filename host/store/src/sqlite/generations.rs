@@ -8,8 +8,8 @@ use postroom_core::ContentHash;
 use rusqlite::{Connection, OptionalExtension, Row};
 use sha2::{Digest, Sha256};
 
-use crate::history::{self, Keep};
-use crate::ids::{now_ms, rfc3339};
+use super::history::{self, Keep};
+use super::ids::{now_ms, rfc3339};
 use crate::{Reader, Store, StoreError};
 
 /// One rule of a generation.

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::generations::CHANGES;
 use crate::StoreError;
-use crate::generations::CHANGES;
 
 /// How much of a tenant's history is kept. Tenants that have no rules any more share one such allowance.
 #[derive(Debug, Clone, Copy)]

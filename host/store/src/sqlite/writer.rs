@@ -8,10 +8,11 @@ use rusqlite::Connection;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::installation::Installation;
-use crate::options::StoreOptions;
-use crate::schema::Lock;
-use crate::{StoreError, run};
+use super::installation::Installation;
+use super::options::StoreOptions;
+use super::run;
+use super::schema::Lock;
+use crate::StoreError;
 
 /// The queue to the writer thread.
 pub(crate) struct Writer {

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use postroom_core::{ContentHash, TroubleKind};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
-use crate::ids::{DecisionId, now_ms, rfc3339};
-use crate::options::StoreOptions;
-use crate::recorded::{MAIL, RecordedMail, mail_row};
-use crate::{Reader, Store, StoreError, schema};
+use super::ids::{DecisionId, now_ms, rfc3339};
+use super::options::StoreOptions;
+use super::recorded::{MAIL, RecordedMail, mail_row};
+use super::schema;
+use crate::{Reader, Store, StoreError};
 
 /// One shadow, by a number that is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

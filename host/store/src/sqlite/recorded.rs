@@ -7,8 +7,8 @@ use bytes::Bytes;
 use postroom_core::{Address, Decision, Outcome};
 use rusqlite::{OptionalExtension, Row, Statement};
 
-use crate::commit::{KvRead, LookupRead};
-use crate::ids::{DecisionId, outcome_of};
+use super::commit::{KvRead, LookupRead};
+use super::ids::{DecisionId, outcome_of};
 use crate::record::Record;
 use crate::{Reader, StoreError};
 

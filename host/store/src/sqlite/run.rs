@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::installation::Installation;
+use super::installation::Installation;
 use crate::{Reader, Store, StoreError};
 
 /// How long a clean stop waits for concurrent listings before it leaves the log to the next start.

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use crate::ids::now_ms;
-use crate::options::StoreOptions;
-use crate::outbox::{self, DEAD, DROPPED, Lane, WAITING, state_name};
-use crate::{Reader, StoreError, schema};
+use super::ids::now_ms;
+use super::options::StoreOptions;
+use super::outbox::{self, DEAD, DROPPED, Lane, WAITING, state_name};
+use super::schema;
+use crate::{Reader, StoreError};
 
 /// Entries changed in one transaction: a running service waits for no more than those.
 const CHUNK: usize = 2_000;

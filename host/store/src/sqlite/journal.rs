@@ -4,7 +4,7 @@ use bytes::Bytes;
 use postroom_core::{ContentHash, Cursor, Position};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::ids::{JournalId, message_key, now_ms, place_key};
+use super::ids::{JournalId, message_key, now_ms, place_key};
 use crate::{Reader, Store, StoreError};
 
 /// Bytes after which a page of pending mail ends early.

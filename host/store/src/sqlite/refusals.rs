@@ -6,14 +6,15 @@ use std::path::Path;
 use postroom_core::{Alert, AlertState, ContentHash, EventKind, InstallationSecret};
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::commit::{JournalledMail, event};
-use crate::generations::{self, Set, Version};
-use crate::history::{self, Keep};
-use crate::ids::{DecisionId, JournalId, now_ms};
-use crate::items::{self, Origin};
-use crate::options::StoreOptions;
-use crate::outbox::{self, NewEntry, OutboxKind};
-use crate::{Reader, Store, StoreError, schema};
+use super::commit::{JournalledMail, event};
+use super::generations::{self, Set, Version};
+use super::history::{self, Keep};
+use super::ids::{DecisionId, JournalId, now_ms};
+use super::items::{self, Origin};
+use super::options::StoreOptions;
+use super::outbox::{self, NewEntry, OutboxKind};
+use super::schema;
+use crate::{Reader, Store, StoreError};
 
 /// One version that is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use postroom_core::lookup::{
 use postroom_core::{AlertState, Value, ticket_name, ticket_number};
 use rusqlite::{Connection, Row};
 
-use crate::ids::rfc3339;
-use crate::items::StoredDetail;
-use crate::questions::tenant_id;
+use super::ids::rfc3339;
+use super::items::StoredDetail;
+use super::questions::tenant_id;
 use crate::{Reader, StoreError};
 
 /// Open tickets or firing alerts that are looked through for a text, the newest.

@@ -14,12 +14,13 @@ use postroom_core::{
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DecisionId, JournalId, message_key, now_ms, outcome_number, rfc3339};
-use crate::installation::Installation;
-use crate::items::{self, Origin};
-use crate::outbox::{self, NewEntry, OutboxKind};
+use super::ids::{DecisionId, JournalId, message_key, now_ms, outcome_number, rfc3339};
+use super::installation::Installation;
+use super::items::{self, Origin};
+use super::outbox::{self, NewEntry, OutboxKind};
+use super::{acks, brakes};
 use crate::record::Record;
-use crate::{Store, StoreError, acks, brakes};
+use crate::{Store, StoreError};
 
 /// A decision with all that must be written with it.
 #[derive(Debug, Clone)]

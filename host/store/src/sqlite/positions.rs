@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use postroom_core::Position;
 
-use crate::journal::mailbox_row;
+use super::journal::mailbox_row;
 use crate::{Reader, Store, StoreError};
 
 impl Store {

@@ -3,7 +3,7 @@
 use postroom_core::{Address, Thread, ThreadMethod, ticket_name, ticket_number};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::ids::message_key;
+use super::ids::message_key;
 use crate::{Reader, StoreError};
 
 /// References looked at, the newest first.
@@ -48,7 +48,7 @@ impl Reader {
             return Ok(false);
         };
         self.with(|conn| match tenant_id(conn, tenant)? {
-            Some(tenant) => Ok(crate::items::ticket_row(conn, tenant, number)?.is_some()),
+            Some(tenant) => Ok(super::items::ticket_row(conn, tenant, number)?.is_some()),
             None => Ok(false),
         })
     }

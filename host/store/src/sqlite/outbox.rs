@@ -9,7 +9,7 @@ use postroom_core::{ExternalRef, Receipt};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DecisionId, now_ms};
+use super::ids::{DecisionId, now_ms};
 use crate::{Reader, Store, StoreError};
 
 pub(crate) const WAITING: i64 = 0;
@@ -495,7 +495,7 @@ mod tests {
 
     use super::*;
     use crate::StoreOptions;
-    use crate::schema;
+    use crate::sqlite::schema;
 
     const LATER: i64 = i64::MAX;
 

@@ -9,8 +9,9 @@ use postroom_core::{
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ALERT, DecisionId, NOTE, TICKET, item_kind_of, rfc3339};
-use crate::{StoreError, lookup};
+use super::ids::{ALERT, DecisionId, NOTE, TICKET, item_kind_of, rfc3339};
+use super::lookup;
+use crate::StoreError;
 
 /// As stored: the fields beside the rest.
 #[derive(Serialize, Deserialize)]

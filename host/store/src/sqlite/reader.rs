@@ -5,9 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
+use super::options::StoreOptions;
+use super::schema;
 use crate::StoreError;
-use crate::options::StoreOptions;
-use crate::schema;
 
 /// Blocking questions to the database; cheap to clone. It sees what is committed, and nothing of a group still in the making.
 #[derive(Clone)]

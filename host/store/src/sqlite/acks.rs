@@ -3,7 +3,7 @@
 use postroom_core::{Outcome, Position};
 use rusqlite::Connection;
 
-use crate::ids::{JournalId, outcome_number};
+use super::ids::{JournalId, outcome_number};
 use crate::{Reader, Store, StoreError};
 
 /// One mail on a server that may now be marked, moved or deleted there. Doing it twice must be harmless.
