@@ -1,7 +1,5 @@
-//! Everything Postroom must not forget, in one SQLite file: journal, cursors, decisions, items, outbox, acknowledgements,
-//! rule memory, generations, shadows and the ledger.
-//!
-//! One thread writes ([`Store`], async, durable when it returns); readers run concurrently ([`Reader`], blocking).
+//! Everything Postroom must not forget: journal, cursors, decisions, items, outbox, acknowledgements, rule memory, generations,
+//! shadows and the ledger. Users depend on the ports ([`ports`]); [`sqlite`] implements them in one file.
 //!
 //! ```text
 //! journal ─→ pending ─→ commit ─→ decision + items + outbox + kv, acknowledgement due
@@ -10,8 +8,32 @@
 //! ```
 
 mod error;
+mod limits;
+mod ports;
 mod record;
-mod sqlite;
+pub mod sqlite;
 
-pub use error::StoreError;
-pub use sqlite::*;
+pub use error::{DatabaseError, StoreError};
+pub use limits::StoreLimits;
+pub use ports::Store;
+pub use ports::commits::{
+    Commits, Committed, Conclusion, Facts, KvRead, KvWrite, LookupRead, Verdict,
+};
+pub use ports::control::{Control, NewShadow, OutboxChange, OutboxSelection, Rollback, RolledBack};
+pub use ports::journal::{
+    Ack, DecisionId, Journal, JournalBatch, JournalId, Journalled, NewMail, PendingMail, Suspect,
+};
+pub use ports::listings::{
+    DecisionRow, Filter, LedgerRow, Listings, MailboxRow, OutboxDetail, OutboxRow, QuarantineRow,
+    Quarantined, RepeatRow, Rows,
+};
+pub use ports::outbox::{Outbox, OutboxEntry, OutboxKind, RoundRobin};
+pub use ports::records::{Evidence, Recorded, RecordedMail, RecordedMails, Records, Selection};
+pub use ports::shadows::{
+    Shadow, ShadowId, ShadowMail, ShadowOutcome, ShadowPage, ShadowResult, ShadowState, Shadows,
+};
+pub use ports::upkeep::Upkeep;
+pub use ports::versions::{
+    FileId, Generation, GenerationCause, LastGood, Mark, RefusedRule, RuleChange, RuleRecord,
+    SenderKey, SentBack, StrikeRecord, Versions,
+};

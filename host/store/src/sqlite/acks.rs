@@ -3,26 +3,13 @@
 use postroom_core::{Outcome, Position};
 use rusqlite::Connection;
 
-use super::ids::{JournalId, outcome_number};
-use crate::{Reader, Store, StoreError};
+use super::ids::outcome_number;
+use super::{SqliteReader, SqliteStore};
+use crate::{Ack, JournalId, StoreError};
 
-/// One mail on a server that may now be marked, moved or deleted there. Doing it twice must be harmless.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ack {
-    pub id: i64,
-    pub journal: JournalId,
-    pub position: Position,
-    /// The mail is quarantined: `after.failed` applies instead of `after.done`.
-    pub failed: bool,
-    /// Failed attempts so far.
-    pub attempts: u32,
-    /// Whether all of the mail is journalled here; if not, the server's copy is the only one.
-    pub whole: bool,
-}
-
-impl Store {
+impl SqliteStore {
     /// The server took these; ids already answered for are ignored.
-    pub async fn acked(&self, ids: Vec<i64>) -> Result<(), StoreError> {
+    pub(crate) async fn write_acked(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| {
                 let mut delete = conn.prepare_cached("DELETE FROM ack WHERE id = ?1")?;
@@ -35,7 +22,7 @@ impl Store {
     }
 
     /// The server did not take these; they are due again at `retry_at_ms`.
-    pub async fn ack_failed(
+    pub(crate) async fn write_ack_failed(
         &self,
         ids: Vec<i64>,
         error: impl Into<String>,
@@ -56,9 +43,9 @@ impl Store {
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// Returns the acknowledgements that are due at a mailbox's server, the oldest first.
-    pub fn due_acks(
+    pub(crate) fn due_acks(
         &self,
         mailbox: &str,
         limit: usize,
@@ -87,7 +74,7 @@ impl Reader {
     }
 
     /// When the next acknowledgement of a mailbox is due; none when none is owed.
-    pub fn next_ack_due(&self, mailbox: &str) -> Result<Option<i64>, StoreError> {
+    pub(crate) fn next_ack_due(&self, mailbox: &str) -> Result<Option<i64>, StoreError> {
         self.with(|conn| {
             Ok(conn
                 .prepare_cached(

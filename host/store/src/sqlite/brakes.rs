@@ -1,9 +1,8 @@
 //! Automatic mail of the last hour, counted: what the brakes of [`postroom_core::effects`] are judged by.
 
+use crate::StoreError;
 use postroom_core::effects::{Brake, SentLately, SentNeeds};
 use rusqlite::Connection;
-
-use crate::StoreError;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 

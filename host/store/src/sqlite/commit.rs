@@ -4,79 +4,26 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use postroom_core::effects::{self, Committing, Dispatch, Effect, Effects, Facts, Needs, Notices};
-use postroom_core::lookup::{Query, QueryResult};
-use postroom_core::{
-    Action, ContentHash, Decision, Event, EventKind, MailFacts, MailIdentity, Outlets, ticket_name,
-};
+use postroom_core::{Action, ContentHash, Event, EventKind, MailIdentity, ticket_name};
 use rusqlite::{Connection, OptionalExtension};
-use serde::{Deserialize, Serialize};
 
-use super::ids::{DecisionId, JournalId, message_key, now_ms, outcome_number, rfc3339};
+use super::SqliteStore;
+use super::ids::{message_key, now_ms, outcome_number, rfc3339};
 use super::installation::Installation;
 use super::items::{self, Origin};
-use super::outbox::{self, NewEntry, OutboxKind};
+use super::outbox::{self, NewEntry};
 use super::{acks, brakes};
 use crate::record::Record;
-use crate::{Store, StoreError};
+use crate::{Committed, DecisionId, JournalId, KvWrite, OutboxKind, StoreError, Verdict};
 
-/// A decision with all that must be written with it.
-#[derive(Debug, Clone)]
-pub struct Verdict {
-    pub journal: JournalId,
-    pub conclusion: Arc<Conclusion>,
-    pub mail: MailFacts,
-    pub outlets: Arc<Outlets>,
-}
-
-/// A decision with what the rules read and wrote on the way to it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Conclusion {
-    pub decision: Decision,
-    pub kv_writes: Vec<KvWrite>,
-    /// The rules' reads of `kv`, recorded so that the mail can be decided again.
-    pub kv_reads: Vec<KvRead>,
-    /// The rules' lookups, recorded for the same reason.
-    pub lookups: Vec<LookupRead>,
-}
-
-/// One read of a rule's `kv`; no value if the key was absent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KvRead {
-    pub rule: String,
-    pub key: String,
-    pub value: Option<String>,
-}
-
-/// One lookup of a rule, with its result.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LookupRead {
-    pub rule: String,
-    pub question: Query,
-    pub found: QueryResult,
-}
-
-/// A change of a rule's memory; no value deletes the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KvWrite {
-    pub rule: String,
-    pub key: String,
-    pub value: Option<String>,
-}
-
-/// The result of a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
-    pub decision_id: DecisionId,
-    /// The numbers of new tickets, such as `T-12`, in the order of the actions.
-    pub tickets: Vec<String>,
-}
-
-impl Store {
+impl SqliteStore {
     /// Writes all verdicts in one transaction, in order; the first error is answered and nothing of any is written.
-    pub async fn commit(&self, verdicts: Vec<Verdict>) -> Result<Vec<Committed>, StoreError> {
+    pub(crate) async fn write_verdicts(
+        &self,
+        verdicts: Vec<Verdict>,
+    ) -> Result<Vec<Committed>, StoreError> {
         let weight = verdicts.iter().map(weight_bytes).sum();
         let installation = self.installation.clone();
         self.writer

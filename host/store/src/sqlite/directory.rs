@@ -1,23 +1,14 @@
 //! The last valid versions of the tenants' contacts and assets files, so that a start does not depend on files that broke since.
 
+use super::{SqliteReader, SqliteStore};
+use crate::{FileId, StoreError};
 use bytes::Bytes;
 use postroom_core::ContentHash;
 use rusqlite::OptionalExtension;
 
-use crate::{Reader, Store, StoreError};
-
-/// Which file: of whom, of what, and its name in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileId {
-    pub tenant: String,
-    /// `contacts` or `assets`; a tenant has one of each.
-    pub kind: &'static str,
-    pub name: String,
-}
-
-impl Store {
+impl SqliteStore {
     /// Keeps what a file holds, in the place of what was kept of it or of another one of the same kind.
-    pub async fn keep_file(&self, file: FileId, bytes: Bytes) -> Result<(), StoreError> {
+    pub(crate) async fn write_file(&self, file: FileId, bytes: Bytes) -> Result<(), StoreError> {
         self.writer
             .submit(bytes.len(), move |conn| {
                 conn.prepare_cached(
@@ -37,7 +28,7 @@ impl Store {
     }
 
     /// Deletes all files but these, which are the configured ones.
-    pub async fn forget_files_but(&self, files: Vec<FileId>) -> Result<(), StoreError> {
+    pub(crate) async fn delete_files_but(&self, files: Vec<FileId>) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| {
                 let mut kept = conn.prepare("SELECT tenant, kind, name FROM directory_file")?;
@@ -59,9 +50,9 @@ impl Store {
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// Returns the stored version of a file; `None` if it never was valid or another file was configured since.
-    pub fn kept_file(&self, file: &FileId) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn kept_file(&self, file: &FileId) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(|conn| {
             let bytes = conn
                 .prepare_cached(
@@ -73,7 +64,7 @@ impl Reader {
     }
 
     /// The hash of what is kept of it.
-    pub fn kept_file_hash(&self, file: &FileId) -> Result<Option<ContentHash>, StoreError> {
+    pub(crate) fn kept_file_hash(&self, file: &FileId) -> Result<Option<ContentHash>, StoreError> {
         self.with(|conn| {
             let hash = conn
                 .prepare_cached(

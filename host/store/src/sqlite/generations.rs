@@ -10,55 +10,17 @@ use sha2::{Digest, Sha256};
 
 use super::history::{self, Keep};
 use super::ids::{now_ms, rfc3339};
-use crate::{Reader, Store, StoreError};
+use super::{SqliteReader, SqliteStore};
+use crate::{Generation, GenerationCause, RuleChange, RuleRecord, StoreError};
 
-/// One rule of a generation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleRecord {
-    pub tenant: String,
-    /// As the configuration names it.
-    pub name: String,
-    /// The hash of `bytes`, which are stored once for each hash.
-    pub hash: ContentHash,
-    pub bytes: Bytes,
-    /// Opaque here, as are the grants.
-    pub settings_json: String,
-    pub grants_json: String,
-}
-
-/// A set of rules that went live together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Generation {
-    pub number: u64,
-    /// RFC 3339 in UTC.
-    pub saved: String,
-    /// `saved`, or what else made it.
-    pub cause: String,
-    /// Hash over every rule's name, files, settings and grants; `None` for generations stored before it was recorded.
-    pub hash: Option<ContentHash>,
-    /// The differences from the previous generation.
-    pub changes: Vec<RuleChange>,
-}
-
-/// The change of one rule with a generation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleChange {
-    pub tenant: String,
-    pub name: String,
-    /// None where the rule was new.
-    pub before: Option<ContentHash>,
-    /// None where the rule left. The same as before where only settings or grants changed.
-    pub after: Option<ContentHash>,
-}
-
-impl Store {
+impl SqliteStore {
     /// Saves the set of rules that goes live: these, and of the tenants in `unchanged` those that the newest generation has. Returns
     /// its number: one more than the last, or the last one's own when it is the same set, as after a restart. `cause` is for people.
-    pub async fn save_generation(
+    pub(crate) async fn write_generation(
         &self,
         rules: Vec<RuleRecord>,
         unchanged: BTreeSet<String>,
-        cause: &'static str,
+        cause: GenerationCause,
     ) -> Result<u64, StoreError> {
         let weight = rules.iter().map(|r| r.bytes.len()).sum();
         let keep = self.keep;
@@ -82,14 +44,14 @@ impl Store {
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// The newest generation's number; 0 before the first.
-    pub fn newest_generation(&self) -> Result<u64, StoreError> {
+    pub(crate) fn newest_generation(&self) -> Result<u64, StoreError> {
         self.with(|conn| Ok(newest(conn)?.unsigned_abs()))
     }
 
     /// The generations that are kept, the newest first, at most so many.
-    pub fn generations(&self, limit: Option<usize>) -> Result<Vec<Generation>, StoreError> {
+    pub(crate) fn generations(&self, limit: Option<usize>) -> Result<Vec<Generation>, StoreError> {
         let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
@@ -105,7 +67,9 @@ impl Reader {
                     Ok(Generation {
                         number: number.unsigned_abs(),
                         saved: rfc3339(saved_ms),
-                        cause,
+                        cause: GenerationCause::from_stored(&cause).ok_or_else(|| {
+                            StoreError::corrupt(format!("the cause of generation {number}"))
+                        })?,
                         hash: hash.map(ContentHash),
                         changes: changes(conn, number)?,
                     })
@@ -115,7 +79,10 @@ impl Reader {
     }
 
     /// The rules of one generation, by tenant and name; none when it is not kept.
-    pub fn generation_rules(&self, number: u64) -> Result<Option<Vec<RuleRecord>>, StoreError> {
+    pub(crate) fn generation_rules(
+        &self,
+        number: u64,
+    ) -> Result<Option<Vec<RuleRecord>>, StoreError> {
         self.with(|conn| {
             let number = i64::try_from(number).unwrap_or(i64::MAX);
             match exists(conn, number)? {
@@ -125,14 +92,18 @@ impl Reader {
         })
     }
 
-    /// The tenants of whose rules [`Reader::generation_rules`] gives not all, because older versions of theirs are no longer kept.
-    pub fn partly_kept(&self, number: u64) -> Result<Vec<String>, StoreError> {
+    /// The tenants of whose rules [`SqliteReader::generation_rules`] gives not all, because older versions of theirs are no longer kept.
+    pub(crate) fn partly_kept(&self, number: u64) -> Result<Vec<String>, StoreError> {
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         self.with(|conn| history::partly_kept(conn, number))
     }
 
     /// The version of a rule that served last and was not refused since.
-    pub fn last_good(&self, tenant: &str, name: &str) -> Result<Option<RuleRecord>, StoreError> {
+    pub(crate) fn last_good(
+        &self,
+        tenant: &str,
+        name: &str,
+    ) -> Result<Option<RuleRecord>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(&format!(
                 "{SELECT_RULE} WHERE v.tenant = ?1 AND v.name = ?2 AND {NOT_REFUSED} ORDER BY v.since DESC LIMIT 1"
@@ -142,8 +113,8 @@ impl Reader {
         })
     }
 
-    /// The generation with which the version began that [`Reader::last_good`] would answer if this one were refused too.
-    pub fn good_before(
+    /// The generation with which the version began that [`SqliteReader::last_good`] would answer if this one were refused too.
+    pub(crate) fn good_before(
         &self,
         tenant: &str,
         name: &str,
@@ -212,7 +183,7 @@ pub(crate) type Set = BTreeMap<(String, String), Standing>;
 pub(crate) fn save(
     conn: &Connection,
     rules: &[Version<'_>],
-    cause: &str,
+    cause: GenerationCause,
     keep: Keep,
 ) -> Result<u64, StoreError> {
     let newest = newest(conn)?;
@@ -235,7 +206,7 @@ pub(crate) fn save(
     conn.prepare_cached(
         "INSERT INTO generation (number, saved_ms, cause, hash) VALUES (?1, ?2, ?3, ?4)",
     )?
-    .execute((number, now_ms(), cause, hash_of(&after)))?;
+    .execute((number, now_ms(), cause.to_string(), hash_of(&after)))?;
     for (key, _) in before
         .iter()
         .filter(|(key, was)| after.get(*key) != Some(was))

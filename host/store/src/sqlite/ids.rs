@@ -1,34 +1,10 @@
 //! Numbers and times as the database keeps them, and as everyone else reads them.
 
+use crate::{JournalId, StoreError};
 use jiff::Timestamp;
 use postroom_core::{ItemKind, Outcome, Position};
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-
-use crate::StoreError;
-
-/// A journalled mail. Its decision has the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct JournalId(pub i64);
-
-/// The decision of the mail with the same number: a mail is decided once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DecisionId(pub i64);
-
-impl std::fmt::Display for JournalId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::fmt::Display for DecisionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 impl ToSql for JournalId {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

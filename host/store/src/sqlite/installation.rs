@@ -10,11 +10,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::StoreError;
 use postroom_core::{InstallationSecret, ticket_name};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
-
-use crate::StoreError;
 
 /// The mark is raised to a multiple of this: one file write for so many tickets.
 const BLOCK: i64 = 100;

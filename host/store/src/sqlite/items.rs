@@ -9,9 +9,9 @@ use postroom_core::{
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
-use super::ids::{ALERT, DecisionId, NOTE, TICKET, item_kind_of, rfc3339};
+use super::ids::{ALERT, NOTE, TICKET, item_kind_of, rfc3339};
 use super::lookup;
-use crate::StoreError;
+use crate::{DecisionId, StoreError};
 
 /// As stored: the fields beside the rest.
 #[derive(Serialize, Deserialize)]

@@ -1,98 +1,22 @@
 //! The journal: every mail is written here raw before anyone reads it, together with how far its mailbox was read.
 
 use bytes::Bytes;
-use postroom_core::{ContentHash, Cursor, Position};
+use postroom_core::{Cursor, Position};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::ids::{JournalId, message_key, now_ms, place_key};
-use crate::{Reader, Store, StoreError};
+use super::ids::{message_key, now_ms, place_key};
+use super::{SqliteReader, SqliteStore};
+use crate::{JournalBatch, JournalId, Journalled, NewMail, PendingMail, StoreError, Suspect};
 
 /// Bytes after which a page of pending mail ends early.
 const PENDING_PAGE_BYTES: usize = 32 * 1024 * 1024;
 
-/// The result of one fetch: the mails and the cursor after them become durable together.
-#[derive(Debug, Clone)]
-pub struct JournalBatch {
-    pub tenant: String,
-    pub mailbox: String,
-    /// The journalling time, milliseconds since 1970 in UTC: the day the ledger counts these mails in.
-    pub received_ms: i64,
-    pub mails: Vec<NewMail>,
-    /// None leaves the cursor where it is.
-    pub cursor: Option<Cursor>,
-}
-
-/// One fetched mail, recognised by tenant, mailbox, `message_id` and `content_hash`.
-#[derive(Debug, Clone)]
-pub struct NewMail {
-    pub position: Position,
-    /// Without angle brackets; synthetic where the mail has none.
-    pub message_id: String,
-    pub content_hash: ContentHash,
-    pub bytes: Bytes,
-    /// In bytes, as the server states it.
-    pub size: u64,
-    /// False when `bytes` is only the beginning.
-    pub whole: bool,
-    /// Never answered, and sent to no target unless the mailbox asks for it.
-    pub old: bool,
-}
-
-/// Where a mail of a batch ended up.
-#[derive(Debug, Clone)]
-pub enum Journalled {
-    /// It is to be decided.
-    New(PendingMail),
-    /// It was journalled before, and only its position was added for acknowledging.
-    Known {
-        id: JournalId,
-        message_id: String,
-        /// The first time that it is seen at this place, which is not the first one: it came again.
-        repeated: bool,
-    },
-}
-
-/// An undecided mail that may have ended the process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Suspect {
-    pub mailbox: String,
-    pub id: JournalId,
-    pub attempts: u32,
-}
-
-/// A journalled mail that is not decided yet.
-#[derive(Debug, Clone)]
-pub struct PendingMail {
-    pub id: JournalId,
-    pub message_id: String,
-    pub received_ms: i64,
-    /// How often its line failed.
-    pub attempts: u32,
-    pub whole: bool,
-    pub size: u64,
-    pub bytes: Bytes,
-}
-
-impl Journalled {
-    pub fn id(&self) -> JournalId {
-        match self {
-            Journalled::New(mail) => mail.id,
-            Journalled::Known { id, .. } => *id,
-        }
-    }
-
-    pub fn is_new(&self) -> bool {
-        matches!(self, Journalled::New(_))
-    }
-
-    pub fn is_repeated(&self) -> bool {
-        matches!(self, Journalled::Known { repeated: true, .. })
-    }
-}
-
-impl Store {
+impl SqliteStore {
     /// Journals a batch and moves the cursor, in one transaction. The answers are in the order of the mails.
-    pub async fn journal(&self, batch: JournalBatch) -> Result<Vec<Journalled>, StoreError> {
+    pub(crate) async fn write_journal(
+        &self,
+        batch: JournalBatch,
+    ) -> Result<Vec<Journalled>, StoreError> {
         let weight = batch.mails.iter().map(|m| m.bytes.len()).sum();
         self.writer
             .submit(weight, move |conn| write_batch(conn, batch))
@@ -100,7 +24,7 @@ impl Store {
     }
 
     /// Records a failure of the line on a mail, and returns the number of its failures.
-    pub async fn failed_attempt(
+    pub(crate) async fn write_failed_attempt(
         &self,
         id: JournalId,
         error: impl Into<String>,
@@ -120,9 +44,9 @@ impl Store {
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// How far a mailbox was read; none before its first batch.
-    pub fn cursor(&self, mailbox: &str) -> Result<Option<Cursor>, StoreError> {
+    pub(crate) fn cursor(&self, mailbox: &str) -> Result<Option<Cursor>, StoreError> {
         self.with(|conn| {
             let cursor: Option<Option<String>> = conn
                 .prepare_cached("SELECT cursor FROM mailbox WHERE name = ?1")?
@@ -133,7 +57,11 @@ impl Reader {
     }
 
     /// Undecided mails of a mailbox, oldest first. There may be more even when fewer than `limit` are answered, never when none.
-    pub fn pending(&self, mailbox: &str, limit: usize) -> Result<Vec<PendingMail>, StoreError> {
+    pub(crate) fn pending(
+        &self,
+        mailbox: &str,
+        limit: usize,
+    ) -> Result<Vec<PendingMail>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
                 "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes
@@ -156,7 +84,7 @@ impl Reader {
 
     /// The oldest undecided mails of each mailbox, up to `limit` of one: those that a process which died may have been deciding.
     /// The least tried come first, so that a mail that is in the way of the others is left for the end.
-    pub fn suspects(&self, limit: usize) -> Result<Vec<Suspect>, StoreError> {
+    pub(crate) fn suspects(&self, limit: usize) -> Result<Vec<Suspect>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
                 "SELECT m.name, p.journal, p.attempts
@@ -177,7 +105,7 @@ impl Reader {
     }
 
     /// One undecided mail; none when it is decided or was never journalled.
-    pub fn pending_mail(&self, id: JournalId) -> Result<Option<PendingMail>, StoreError> {
+    pub(crate) fn pending_mail(&self, id: JournalId) -> Result<Option<PendingMail>, StoreError> {
         self.with(|conn| {
             Ok(conn
                 .prepare_cached(
@@ -192,7 +120,7 @@ impl Reader {
     }
 
     /// The bytes of a mail as fetched; none when there is no such mail or its bytes were purged.
-    pub fn raw(&self, id: JournalId) -> Result<Option<Bytes>, StoreError> {
+    pub(crate) fn raw(&self, id: JournalId) -> Result<Option<Bytes>, StoreError> {
         self.with(|conn| {
             let bytes: Option<Vec<u8>> = conn
                 .prepare_cached("SELECT bytes FROM raw WHERE journal = ?1")?

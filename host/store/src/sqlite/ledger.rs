@@ -1,62 +1,16 @@
 //! The ledger: every mail seen is accounted for, per mailbox and UTC day of journalling.
 
 use rusqlite::Row;
-use serde::Serialize;
 
-use super::ids::{JournalId, day, rfc3339};
-use super::listing::Filter;
-use crate::{Reader, StoreError};
+use super::SqliteReader;
+use super::ids::{day, rfc3339};
+use crate::{Filter, LedgerRow, RepeatRow, StoreError};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// One line of `ledger --json`, in mails.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LedgerRow {
-    pub mailbox: String,
-    /// `YYYY-MM-DD` in UTC.
-    pub day: String,
-    pub seen: u64,
-    pub tickets: u64,
-    pub notes: u64,
-    pub alerts: u64,
-    pub ignored: u64,
-    pub quarantined: u64,
-    /// Journalled and not decided yet.
-    pub pending: u64,
-    /// Mails that came again on this day, byte for byte and under the same Message-ID, and were not decided again. Not part of `seen`.
-    pub repeated: u64,
-}
-
-/// A mail that came again and was not decided again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RepeatRow {
-    pub tenant: String,
-    pub mailbox: String,
-    /// When it came again, RFC 3339 in UTC.
-    pub seen: String,
-    pub message_id: String,
-    /// The mail that it repeats.
-    pub mail: JournalId,
-    /// When that one was journalled.
-    pub first: String,
-}
-
-impl LedgerRow {
-    /// Whether every mail seen is accounted for, and once.
-    pub fn balances(&self) -> bool {
-        let accounted = self.tickets
-            + self.notes
-            + self.alerts
-            + self.ignored
-            + self.quarantined
-            + self.pending;
-        self.seen == accounted
-    }
-}
-
-impl Reader {
+impl SqliteReader {
     /// By mailbox, then day. Of the filter, tenant, mailbox, since (whole days) and limit (the newest days) count.
-    pub fn ledger(&self, filter: &Filter) -> Result<Vec<LedgerRow>, StoreError> {
+    pub(crate) fn ledger(&self, filter: &Filter) -> Result<Vec<LedgerRow>, StoreError> {
         // The three sides come from different tables: journal, decision and the work list.
         let sql = "SELECT mailbox, day, sum(seen), sum(tickets), sum(notes), sum(alerts), sum(ignored),
                           sum(quarantined), sum(pending), sum(repeated)
@@ -92,7 +46,7 @@ impl Reader {
     }
 
     /// Mails that came again and were not decided again, the last first. Of the filter, tenant, mailbox, since and limit count.
-    pub fn repeats(&self, filter: &Filter) -> Result<Vec<RepeatRow>, StoreError> {
+    pub(crate) fn repeats(&self, filter: &Filter) -> Result<Vec<RepeatRow>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
                 "SELECT t.name, m.name, r.seen_ms, j.message_id, j.id, j.received_ms
@@ -115,13 +69,6 @@ impl Reader {
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
-    }
-
-    /// Days that do not balance; none unless the program is wrong.
-    pub fn imbalance(&self) -> Result<Vec<LedgerRow>, StoreError> {
-        let mut rows = self.ledger(&Filter::default())?;
-        rows.retain(|row| !row.balances());
-        Ok(rows)
     }
 }
 

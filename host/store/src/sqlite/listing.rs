@@ -2,172 +2,26 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use postroom_core::decision::{Refusal, Trouble};
-use postroom_core::{
-    Action, AlertState, ItemKind, ItemSnapshot, MailboxState, Outcome, OutgoingMail, Thread,
-    ticket_name,
-};
+use postroom_core::{Action, ItemSnapshot, MailboxState, OutgoingMail, ticket_name};
 use rusqlite::{Connection, Row, ToSql};
-use serde::Serialize;
 
-use super::commit::{KvRead, LookupRead};
-use super::ids::{
-    DecisionId, JournalId, item_kind_number, now_ms, outcome_number, outcome_of, rfc3339,
-};
+use super::ids::{item_kind_number, now_ms, outcome_number, outcome_of, rfc3339};
 use super::items;
 use super::journal::mailbox_row;
-use super::outbox::{OutboxKind, state_name};
+use super::outbox::state_name;
+use super::{SqliteReader, SqliteStore};
 use crate::record::Record;
-use crate::{Reader, Store, StoreError};
+use crate::{
+    DecisionId, DecisionRow, Filter, JournalId, MailboxRow, OutboxDetail, OutboxKind, OutboxRow,
+    QuarantineRow, Quarantined, Rows, StoreError,
+};
 
 /// Rows read at a time.
 const PAGE: usize = 256;
 
-/// The filter of a listing; by default everything is listed.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    pub tenant: Option<String>,
-    pub mailbox: Option<String>,
-    /// Milliseconds since 1970 in UTC: mails journalled then or later.
-    pub since_ms: Option<i64>,
-    /// Decisions only.
-    pub outcome: Option<Outcome>,
-    /// Items only.
-    pub kind: Option<ItemKind>,
-    /// The newest so many, still listed from the oldest.
-    pub limit: Option<usize>,
-}
-
-/// One line of `decisions --json`. The keys after `elapsed_us` are only there when they have something to say.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DecisionRow {
-    pub id: DecisionId,
-    pub tenant: String,
-    pub mailbox: String,
-    pub message_id: String,
-    /// When it was journalled, RFC 3339 in UTC.
-    pub received: String,
-    /// The sender's bare address.
-    pub from: Option<String>,
-    pub subject: String,
-    pub outcome: Outcome,
-    pub rule: String,
-    pub rule_hash: String,
-    pub generation: u64,
-    pub ticket: Option<String>,
-    pub alert_key: Option<String>,
-    pub alert_state: Option<AlertState>,
-    pub thread: Option<Thread>,
-    pub actions: Vec<Action>,
-    pub refused: Vec<Refusal>,
-    pub repairs: Vec<String>,
-    pub elapsed_us: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub troubles: Vec<Trouble>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub log: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub kv_reads: Vec<KvRead>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub lookups: Vec<LookupRead>,
-    /// `file:line:column` at which a script made the action that decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decided_at: Option<String>,
-    /// The calls that led there, innermost first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub called_from: Vec<String>,
-    /// Never answered, and sent to no target unless the mailbox asks for it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub old: bool,
-}
-
-/// One line of `outbox --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OutboxRow {
-    pub id: i64,
-    pub kind: OutboxKind,
-    pub target: String,
-    pub tenant: String,
-    pub decision: DecisionId,
-    /// `waiting`, `delivered`, `dead` or `dropped`.
-    pub state: &'static str,
-    /// Failed tries that count; of a delivered entry, all.
-    pub attempts: u32,
-    pub created: String,
-    /// When it is tried next; none when it is finished.
-    pub due: Option<String>,
-    pub finished: Option<String>,
-    pub idempotency_key: String,
-    /// The target's answer to the delivery.
-    pub receipt: Option<String>,
-    /// The last error.
-    pub error: Option<String>,
-    pub ticket: Option<String>,
-    pub alert_key: Option<String>,
-    /// To whom a mail goes.
-    pub to: Vec<String>,
-    /// The item's title, or the mail's subject.
-    pub title: Option<String>,
-    /// Since when its age counts: created, or last retried by hand.
-    pub since: String,
-    /// When a target that took others first refused this one.
-    pub refused: Option<String>,
-    pub dropped_by: Option<String>,
-    pub dropped_reason: Option<String>,
-}
-
-/// One entry with what it sends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OutboxDetail {
-    #[serde(flatten)]
-    pub row: OutboxRow,
-    /// Null once it ended and the time of keeping raw mail is over.
-    pub payload: serde_json::Value,
-}
-
-/// One line of `quarantine list --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct QuarantineRow {
-    pub id: DecisionId,
-    pub tenant: String,
-    pub mailbox: String,
-    pub message_id: String,
-    pub received: String,
-    pub from: Option<String>,
-    pub subject: String,
-    pub reason: String,
-    pub troubles: Vec<Trouble>,
-    /// In bytes, as the server stated it.
-    pub size: u64,
-}
-
-/// A quarantined mail with its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quarantined {
-    pub row: QuarantineRow,
-    /// False when `raw` is only the beginning.
-    pub whole: bool,
-    pub raw: Bytes,
-}
-
-/// How a mailbox is doing, as its owner last said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct MailboxRow {
-    pub mailbox: String,
-    /// `None` before its first service, and for a state of a newer version.
-    pub state: Option<MailboxState>,
-    pub detail: Option<String>,
-    /// Since when it is so, RFC 3339 in UTC.
-    pub since: Option<String>,
-    pub pending: u64,
-    /// Decided and not acknowledged on the server yet.
-    pub unacknowledged: u64,
-}
-
-/// All rows of a listing, the oldest first. One that cannot be read is left out and named in the log.
-pub struct Rows<T> {
-    reader: Reader,
+/// The rows of a listing, read page by page.
+struct Pages<T> {
+    reader: SqliteReader,
     after: i64,
     page: VecDeque<T>,
     load: LoadPage<T>,
@@ -178,7 +32,7 @@ pub struct Rows<T> {
 type LoadPage<T> =
     Box<dyn Fn(&Connection, i64) -> Result<Vec<(i64, Option<T>)>, StoreError> + Send>;
 
-impl<T> Iterator for Rows<T> {
+impl<T> Iterator for Pages<T> {
     type Item = Result<T, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -199,9 +53,9 @@ impl<T> Iterator for Rows<T> {
     }
 }
 
-impl Store {
+impl SqliteStore {
     /// Records how a mailbox is doing; since when is kept while the state stays the same. The detail may be empty.
-    pub async fn set_mailbox_state(
+    pub(crate) async fn write_mailbox_state(
         &self,
         mailbox: &str,
         state: MailboxState,
@@ -223,9 +77,9 @@ impl Store {
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// Decisions in the order of journalling.
-    pub fn decisions(&self, filter: &Filter) -> Result<Rows<DecisionRow>, StoreError> {
+    pub(crate) fn decisions(&self, filter: &Filter) -> Result<Rows<DecisionRow>, StoreError> {
         let sql = format!(
             "{DECIDED} WHERE d.journal > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
                AND (?5 IS NULL OR j.received_ms >= ?5) AND (?6 IS NULL OR d.outcome = ?6)"
@@ -234,7 +88,7 @@ impl Reader {
     }
 
     /// One decision; none when there is no such one.
-    pub fn decision(&self, id: DecisionId) -> Result<Option<DecisionRow>, StoreError> {
+    pub(crate) fn decision(&self, id: DecisionId) -> Result<Option<DecisionRow>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(&format!("{DECIDED} WHERE d.journal = ?1"))?;
             let mut rows = statement.query([id.0])?;
@@ -243,7 +97,7 @@ impl Reader {
     }
 
     /// Tickets, notes and alerts in the order they were made.
-    pub fn items(&self, filter: &Filter) -> Result<Rows<ItemSnapshot>, StoreError> {
+    pub(crate) fn items(&self, filter: &Filter) -> Result<Rows<ItemSnapshot>, StoreError> {
         let sql = format!(
             "SELECT {} FROM item i JOIN tenant t ON t.id = i.tenant
                   JOIN journal j ON j.id = i.decision JOIN mailbox m ON m.id = j.mailbox
@@ -255,7 +109,7 @@ impl Reader {
     }
 
     /// Everything that was ever to be delivered and is still recorded.
-    pub fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError> {
+    pub(crate) fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError> {
         let sql = format!(
             "{OUTBOX} WHERE o.id > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
                AND (?5 IS NULL OR j.received_ms >= ?5)"
@@ -264,7 +118,7 @@ impl Reader {
     }
 
     /// One entry with what it sends; none when there is no such one.
-    pub fn outbox_entry(&self, id: i64) -> Result<Option<OutboxDetail>, StoreError> {
+    pub(crate) fn outbox_entry(&self, id: i64) -> Result<Option<OutboxDetail>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(&format!("{OUTBOX} WHERE o.id = ?1"))?;
             let mut rows = statement.query([id])?;
@@ -280,7 +134,7 @@ impl Reader {
     }
 
     /// Mails set aside for a person.
-    pub fn quarantine(&self, filter: &Filter) -> Result<Rows<QuarantineRow>, StoreError> {
+    pub(crate) fn quarantine(&self, filter: &Filter) -> Result<Rows<QuarantineRow>, StoreError> {
         let sql = format!(
             "{QUARANTINED} AND d.journal > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
                AND (?5 IS NULL OR j.received_ms >= ?5)"
@@ -289,7 +143,7 @@ impl Reader {
     }
 
     /// One quarantined mail with its bytes; none when there is no such one.
-    pub fn quarantined(&self, id: DecisionId) -> Result<Option<Quarantined>, StoreError> {
+    pub(crate) fn quarantined(&self, id: DecisionId) -> Result<Option<Quarantined>, StoreError> {
         let found = self.with(|conn| {
             let mut statement =
                 conn.prepare_cached(&format!("{QUARANTINED} AND d.journal = ?1"))?;
@@ -309,7 +163,7 @@ impl Reader {
     }
 
     /// Every mailbox ever seen, by name.
-    pub fn mailboxes(&self) -> Result<Vec<MailboxRow>, StoreError> {
+    pub(crate) fn mailboxes(&self) -> Result<Vec<MailboxRow>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
                 "SELECT m.name, m.state, m.detail, m.since_ms,
@@ -334,7 +188,7 @@ impl Reader {
     }
 
     /// `sql` selects the row id first and takes ?1 the id before the page, ?3 to ?7 the filter; ?2 is the page's length.
-    fn rows<T: 'static>(
+    fn rows<T: Send + 'static>(
         &self,
         sql: &str,
         id: &str,
@@ -348,7 +202,7 @@ impl Reader {
         };
         let filter = filter.clone();
         let name = id.to_owned();
-        Ok(Rows {
+        Ok(Box::new(Pages {
             reader: self.clone(),
             after,
             page: VecDeque::new(),
@@ -367,7 +221,7 @@ impl Reader {
                 }
                 Ok(page)
             }),
-        })
+        }))
     }
 
     /// The id before the newest `limit` rows.

@@ -8,10 +8,11 @@ use postroom_core::lookup::{
 use postroom_core::{AlertState, Value, ticket_name, ticket_number};
 use rusqlite::{Connection, Row};
 
+use super::SqliteReader;
 use super::ids::rfc3339;
 use super::items::StoredDetail;
 use super::questions::tenant_id;
-use crate::{Reader, StoreError};
+use crate::StoreError;
 
 /// Open tickets or firing alerts that are looked through for a text, the newest.
 const LOOKED_THROUGH: usize = 1000;
@@ -20,9 +21,9 @@ const WORD_BYTES: usize = 200;
 /// The name under which a ticket's requester is found.
 const REQUESTER: &str = "";
 
-impl Reader {
+impl SqliteReader {
     /// The first `most` tickets or alerts of this tenant that a question is about. Contacts and assets are not kept here.
-    pub fn lookup(
+    pub(crate) fn lookup(
         &self,
         tenant: &str,
         question: &Query,
@@ -244,7 +245,7 @@ mod tests {
     #[test]
     fn every_question_goes_by_an_index_of_its_tenant() {
         let dir = tempfile::tempdir().unwrap();
-        let store = crate::Store::open(dir.path()).unwrap();
+        let store = crate::sqlite::SqliteStore::open(dir.path()).unwrap();
         for (sql, expected) in [
             (BY_NUMBER, "USING INDEX item_open (tenant=? AND ticket=?)"),
             (
@@ -256,6 +257,7 @@ mod tests {
             (FIRING, "USING INDEX item_firing (tenant=?)"),
         ] {
             let plan: Vec<String> = store
+                .reader
                 .with(|conn| {
                     let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
                     let unset = plan.parameter_count();

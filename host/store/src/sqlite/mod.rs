@@ -3,7 +3,9 @@
 mod acks;
 mod brakes;
 mod commit;
+mod control;
 mod directory;
+mod error;
 mod generations;
 mod history;
 mod ids;
@@ -16,6 +18,7 @@ mod lookup;
 mod options;
 mod outbox;
 mod outbox_control;
+mod ports;
 mod positions;
 mod questions;
 mod reader;
@@ -28,45 +31,30 @@ mod shadow;
 mod strikes;
 mod writer;
 
-use std::ops::Deref;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::StoreError;
-pub use acks::Ack;
-pub use commit::{Committed, Conclusion, KvRead, KvWrite, LookupRead, Verdict};
-pub use directory::FileId;
-pub use generations::{Generation, RuleChange, RuleRecord};
-pub use ids::{DecisionId, JournalId};
-pub use journal::{JournalBatch, Journalled, NewMail, PendingMail, Suspect};
-pub use ledger::{LedgerRow, RepeatRow};
-pub use listing::{
-    DecisionRow, Filter, MailboxRow, OutboxDetail, OutboxRow, QuarantineRow, Quarantined, Rows,
-};
-pub use options::StoreOptions;
-pub use outbox::{OutboxEntry, OutboxKind, RoundRobin};
-pub use outbox_control::{OutboxChange, OutboxSelection, drop_outbox, retry_outbox};
-pub use reader::Reader;
-pub use recorded::{Evidence, Recorded, RecordedMail, RecordedMails, Selection};
-pub use refusals::{RefusedRule, Rollback, RolledBack, SentBack, roll_back};
-pub use shadow::{
-    NewShadow, Shadow, ShadowId, ShadowMail, ShadowPage, ShadowResult, ShadowState, end_shadow,
-    start_shadow,
-};
-pub use strikes::{Mark, SenderKey, StrikeRecord};
+use tokio::sync::Semaphore;
 
+pub use control::SqliteControl;
+pub use options::StoreOptions;
+pub use reader::SqliteReader;
+
+use crate::StoreError;
 use history::Keep;
 use installation::Installation;
 use schema::Lock;
 use writer::Writer;
 
-/// The writing side, held by the one service on a data_dir. Cheap to clone; every handle is the same store.
-#[derive(Clone)]
-pub struct Store {
+/// The store of the one service on a data_dir.
+pub struct SqliteStore {
     // Before the writer: the connection that closes last tidies up.
-    reader: Reader,
+    reader: SqliteReader,
     writer: Arc<Writer>,
+    /// Questions that may be under way.
+    questions: Arc<Semaphore>,
     installation: Arc<Installation>,
     /// Runs in a row, before this one, that did not stop cleanly.
     crashes: u32,
@@ -76,13 +64,13 @@ pub struct Store {
     shadow_difference_bytes: u64,
 }
 
-impl Store {
-    /// Takes the lock, creates or upgrades the database and starts the writer thread.
+impl SqliteStore {
+    /// Takes the lock, creates or upgrades the database and starts the writer thread. Blocks.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         Self::open_with(data_dir, &StoreOptions::default())
     }
 
-    /// As [`Store::open`], with limits of one's own.
+    /// As [`SqliteStore::open`], with limits of one's own.
     pub fn open_with(data_dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let lock = Lock::take(data_dir, Duration::from_millis(options.lock_wait_ms))?;
         let folder = options.installations.as_deref();
@@ -104,35 +92,150 @@ impl Store {
         let installation = Arc::new(installation);
         let crashes = run::begin(&conn)?;
         lock.name_holder(data_dir);
-        let reader = Reader::open_with(data_dir, options)?;
+        let reader = SqliteReader::open_with(data_dir, options)?;
         let writer = Arc::new(Writer::start(conn, lock, installation.clone(), options)?);
         Ok(Self {
             reader,
             writer,
+            questions: Arc::new(Semaphore::new(options.readers.max(1))),
             installation,
             crashes,
             keep: Keep {
-                generations: options.generations,
-                bytes: options.generation_bytes,
+                generations: options.limits.generations,
+                bytes: options.limits.generation_bytes,
             },
-            shadow_differences: options.shadow_differences,
-            shadow_difference_bytes: options.shadow_difference_bytes,
+            shadow_differences: options.limits.shadow_differences,
+            shadow_difference_bytes: options.limits.shadow_difference_bytes,
         })
     }
 
-    /// Writes what is queued, then ends the writer thread and releases the lock; blocks for as long as that takes.
-    /// Later writes answer [`StoreError::Closed`]. The database is one file then, unless something else has it open.
-    pub fn close(&self) {
-        self.reader.release();
-        self.writer.close();
+    /// Asks on a thread for blocking work. As many questions as there are readers are under way at most: none holds a thread while it
+    /// waits for a connection, and a caller that went away frees its place when the question ends.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&SqliteReader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let place = self.questions.clone().acquire_owned().await;
+        let place = place.map_err(|_| StoreError::Closed)?;
+        let reader = self.reader.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let _until_answered = place;
+            question(&reader)
+        });
+        match asked.await {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            // The runtime ends.
+            Err(_) => Err(StoreError::Closed),
+        }
     }
 }
 
-/// The blocking questions of a [`Reader`]. What a write answered is seen by every question asked after it.
-impl Deref for Store {
-    type Target = Reader;
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::mpsc::sync_channel;
 
-    fn deref(&self) -> &Reader {
-        &self.reader
+    use bytes::Bytes;
+    use postroom_core::ContentHash;
+
+    use super::*;
+    use crate::ports::{Commits, Control, Journal, Outbox, Shadows, Upkeep, Versions};
+    use crate::{JournalId, NewShadow, OutboxKind, RoundRobin};
+
+    /// A connection that is lent for longer was not given back because the runtime's only thread was blocked.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    type Question<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + 'a>>;
+
+    fn one_reader(dir: &Path) -> SqliteStore {
+        let options = StoreOptions {
+            readers: 1,
+            ..StoreOptions::default()
+        };
+        SqliteStore::open_with(dir, &options).unwrap()
+    }
+
+    macro_rules! questions {
+        ($($store:ident.$name:ident($($argument:expr),*);)*) => {
+            [$((stringify!($name), Box::pin(async { $store.$name($($argument),*).await.map(drop) }) as Question<'_>)),*]
+        };
+    }
+
+    #[tokio::test]
+    async fn no_question_of_a_task_blocks_its_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = one_reader(dir.path());
+        let new = NewShadow {
+            tenant: "t".into(),
+            mailbox: "m".into(),
+            rule: "r".into(),
+            hash: ContentHash::of(b"new"),
+            bytes: Bytes::from_static(b"new"),
+            replaces: ContentHash::of(b"old"),
+            limit_us: 1,
+            limit_memory_bytes: 1,
+            wanted: 1,
+            promote: false,
+        };
+        let control = SqliteControl::new(dir.path(), &StoreOptions::default());
+        let shadow = control.start_shadow(&new).unwrap();
+        let (mail, hash, sink) = (JournalId(1), ContentHash::of(b""), OutboxKind::Sink);
+        let questions = questions! {
+            store.cursor("m");
+            store.pending("m", 1);
+            store.pending_mail(mail);
+            store.suspects(1);
+            store.due_acks("m", 1, 0);
+            store.next_ack_due("m");
+            store.known_positions("m", Vec::new());
+            store.outbox_waiting_of("t");
+            store.due_outbox(sink, "s", 0, 1, RoundRobin::default());
+            store.next_outbox_due(sink, "s", 0);
+            store.outbox_changes();
+            store.outbox_waiting();
+            store.outbox_waiting_by_target();
+            store.forwarded(mail);
+            store.newest_generation();
+            store.good_before("t", "r", &hash);
+            store.strikes();
+            store.shadows();
+            store.active_shadows();
+            store.shadow(shadow.id);
+            store.shadow_bytes(shadow.id);
+            store.shadow_page(&shadow, 0, 1);
+            store.known_time();
+            store.unacknowledged();
+        };
+        for (name, question) in questions {
+            let (lent, is_lent) = sync_channel(1);
+            let (give_back, back) = sync_channel(1);
+            let reader = store.reader.clone();
+            let holder = std::thread::spawn(move || {
+                reader.with(|_| {
+                    lent.send(()).unwrap();
+                    Ok(back.recv_timeout(PATIENCE).is_ok())
+                })
+            });
+            is_lent.recv().unwrap();
+            let (answer, ()) = tokio::join!(question, async { give_back.send(()).unwrap() });
+            answer.unwrap();
+            assert!(holder.join().unwrap().unwrap(), "{name} blocked the thread");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_leaves_its_place_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = one_reader(dir.path());
+        for _ in 0..3 {
+            let never = std::future::ready(());
+            tokio::select! {
+                biased;
+                _ = store.cursor("m") => {}
+                () = never => {}
+            }
+        }
+        assert_eq!(store.outbox_waiting().await.unwrap(), 0);
     }
 }

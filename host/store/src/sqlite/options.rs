@@ -1,10 +1,10 @@
-//! The store's limits, each with a name and a default.
+//! The settings of the SQLite store, each with a name and a default.
 
 use std::path::PathBuf;
 
-use postroom_core::{KEPT_GENERATION_BYTES, KEPT_GENERATIONS};
+use crate::StoreLimits;
 
-/// How much the store takes: memory, disk and patience.
+/// Limits for memory, disk and lock waits.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// Jobs that may wait for the writer; a caller beyond it waits.
@@ -26,18 +26,7 @@ pub struct StoreOptions {
     pub busy_timeout_ms: u64,
     /// How long a start waits for the data folder's lock: the kernel may take a moment to end a process that was killed.
     pub lock_wait_ms: u64,
-    /// Generations of each tenant's rules that are kept.
-    pub generations: u64,
-    /// Bytes of each tenant's rules that are kept besides those that serve.
-    pub generation_bytes: u64,
-    /// Mails that a shadow decides at most.
-    pub shadow_mails: u64,
-    /// Differences of a shadow that are kept to be shown; further ones are counted.
-    pub shadow_differences: u64,
-    /// All of them together.
-    pub shadow_difference_bytes: u64,
-    /// Shadows that ended and are kept.
-    pub shadows: u64,
+    pub limits: StoreLimits,
     /// A quota on the database file; none by default.
     pub database_bytes: Option<u64>,
     /// The folder, outside the data folder, of the file with the installation's identity and its ticket mark; by default none is kept.
@@ -60,12 +49,7 @@ impl Default for StoreOptions {
             cached_statements: 128,
             busy_timeout_ms: 5_000,
             lock_wait_ms: 2_000,
-            generations: KEPT_GENERATIONS,
-            generation_bytes: KEPT_GENERATION_BYTES,
-            shadow_mails: 10_000,
-            shadow_differences: 500,
-            shadow_difference_bytes: 8 * 1024 * 1024,
-            shadows: 100,
+            limits: StoreLimits::default(),
             database_bytes: None,
             installations: None,
             start_anew: false,

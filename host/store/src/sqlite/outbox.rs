@@ -7,60 +7,15 @@ use std::collections::{HashSet, VecDeque};
 
 use postroom_core::{ExternalRef, Receipt};
 use rusqlite::{Connection, OptionalExtension};
-use serde::{Deserialize, Serialize};
 
-use super::ids::{DecisionId, now_ms};
-use crate::{Reader, Store, StoreError};
+use super::ids::now_ms;
+use super::{SqliteReader, SqliteStore};
+use crate::{DecisionId, OutboxEntry, OutboxKind, RoundRobin, StoreError};
 
 pub(crate) const WAITING: i64 = 0;
 const DELIVERED: i64 = 1;
 pub(crate) const DEAD: i64 = 2;
 pub(crate) const DROPPED: i64 = 3;
-
-/// Which way an entry goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OutboxKind {
-    /// To the sink named by the entry's target; the payload is a [`postroom_core::Event`].
-    Sink,
-    /// By the outgoing named by the entry's target; the payload is a [`postroom_core::OutgoingMail`].
-    Mail,
-}
-
-/// An entry whose turn it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboxEntry {
-    pub id: i64,
-    pub kind: OutboxKind,
-    /// The sink's or the outgoing's name.
-    pub target: String,
-    pub tenant: String,
-    /// The tenant's place in the round; see [`RoundRobin`].
-    pub turn: i64,
-    pub decision: DecisionId,
-    /// A [`postroom_core::Event`] or [`postroom_core::OutgoingMail`] in JSON, by the kind.
-    pub payload: String,
-    /// The same on every attempt.
-    pub idempotency_key: String,
-    /// Failed tries that count for this entry.
-    pub attempts: u32,
-    pub created_ms: i64,
-    /// When its age began: when it was created or last retried by hand.
-    pub since_ms: i64,
-    /// Whether the target refused it while it took others.
-    pub refused: bool,
-    /// What the target calls the ticket or alert that the entry is about, if it said so earlier.
-    pub reference: Option<ExternalRef>,
-}
-
-/// Where a target's round over its tenants stands.
-#[derive(Debug, Clone, Default)]
-pub struct RoundRobin {
-    /// The place of the tenant served last; the tenants behind it come first.
-    pub after: i64,
-    /// Entries that are left out, such as those under way.
-    pub skip: HashSet<i64>,
-}
 
 /// A new entry, before it has a row.
 pub(crate) struct NewEntry<'a> {
@@ -90,10 +45,14 @@ impl OutboxKind {
     }
 }
 
-impl Store {
+impl SqliteStore {
     /// The target took the entry; `receipt` is what it answered. An entry dropped by hand meanwhile is delivered all the same.
-    pub async fn delivered(&self, id: i64, receipt: impl Into<Receipt>) -> Result<(), StoreError> {
-        let Receipt { status, external } = receipt.into();
+    pub(crate) async fn write_delivered(
+        &self,
+        id: i64,
+        receipt: Receipt,
+    ) -> Result<(), StoreError> {
+        let Receipt { status, external } = receipt;
         self.writer
             .submit(0, move |conn| {
                 let lane = conn
@@ -114,7 +73,7 @@ impl Store {
 
     /// The target refused this very entry: it is due again at the time given, and those behind it in its lane wait with it.
     /// Counts a try.
-    pub async fn refused(
+    pub(crate) async fn write_refused(
         &self,
         id: i64,
         error: impl Into<String>,
@@ -135,7 +94,11 @@ impl Store {
     }
 
     /// The entry is given up. Those behind it in its lane go on.
-    pub async fn gave_up(&self, id: i64, error: impl Into<String>) -> Result<(), StoreError> {
+    pub(crate) async fn write_gave_up(
+        &self,
+        id: i64,
+        error: impl Into<String>,
+    ) -> Result<(), StoreError> {
         let error = error.into();
         self.writer
             .submit(0, move |conn| {
@@ -152,7 +115,11 @@ impl Store {
     }
 
     /// Notes why an entry stays due: its target as a whole takes nothing now. No try is counted.
-    pub async fn held_back(&self, id: i64, reason: impl Into<String>) -> Result<(), StoreError> {
+    pub(crate) async fn write_held_back(
+        &self,
+        id: i64,
+        reason: impl Into<String>,
+    ) -> Result<(), StoreError> {
         let reason = reason.into();
         self.writer
             .submit(0, move |conn| {
@@ -166,7 +133,11 @@ impl Store {
     }
 
     /// A try was ended from our side before its outcome was known. It counts, and the entry stays due.
-    pub async fn cut_off(&self, id: i64, reason: impl Into<String>) -> Result<(), StoreError> {
+    pub(crate) async fn write_cut_off(
+        &self,
+        id: i64,
+        reason: impl Into<String>,
+    ) -> Result<(), StoreError> {
         let reason = reason.into();
         self.writer
             .submit(0, move |conn| {
@@ -181,7 +152,7 @@ impl Store {
 
     /// The target took the entry for some of its recipients. It stays for the others: with the payload for them, and due again at
     /// the time given. `receipt` is what the target said of those it took, kept with what it says later.
-    pub async fn partly_delivered(
+    pub(crate) async fn write_partly_delivered(
         &self,
         id: i64,
         payload: String,
@@ -205,11 +176,11 @@ impl Store {
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// Entries for a target whose turn it is; a sink and an outgoing of one name are two targets. Only heads of lanes: an entry is
     /// left out while an older one for the same target and the same ticket or alert is waiting. Each tenant in the round gives
     /// one entry, its longest due, before any gives a second.
-    pub fn due_outbox(
+    pub(crate) fn due_outbox(
         &self,
         kind: OutboxKind,
         target: &str,
@@ -224,7 +195,7 @@ impl Reader {
     }
 
     /// When the next entry for a target is due after a time; none when nothing waits longer than that.
-    pub fn next_outbox_due(
+    pub(crate) fn next_outbox_due(
         &self,
         kind: OutboxKind,
         target: &str,
@@ -239,7 +210,7 @@ impl Reader {
     }
 
     /// How many entries are waiting.
-    pub fn outbox_waiting(&self) -> Result<u64, StoreError> {
+    pub(crate) fn outbox_waiting(&self) -> Result<u64, StoreError> {
         self.with(|conn| {
             let waiting: i64 = conn
                 .prepare_cached("SELECT coalesce(sum(entries), 0) FROM outbox_waiting")?
@@ -249,7 +220,7 @@ impl Reader {
     }
 
     /// How many entries of a tenant are waiting, for whatever target.
-    pub fn outbox_waiting_of(&self, tenant: &str) -> Result<u64, StoreError> {
+    pub(crate) fn outbox_waiting_of(&self, tenant: &str) -> Result<u64, StoreError> {
         self.with(|conn| {
             let waiting: i64 = conn
                 .prepare_cached(
@@ -262,7 +233,9 @@ impl Reader {
     }
 
     /// How many entries wait for each target that has any.
-    pub fn outbox_waiting_by_target(&self) -> Result<Vec<(OutboxKind, String, u64)>, StoreError> {
+    pub(crate) fn outbox_waiting_by_target(
+        &self,
+    ) -> Result<Vec<(OutboxKind, String, u64)>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
                 "SELECT kind, target, sum(entries) FROM outbox_waiting GROUP BY kind, target HAVING sum(entries) > 0",
@@ -494,7 +467,7 @@ mod tests {
     use rusqlite::StatementStatus;
 
     use super::*;
-    use crate::StoreOptions;
+    use crate::sqlite::StoreOptions;
     use crate::sqlite::schema;
 
     const LATER: i64 = i64::MAX;

@@ -4,41 +4,19 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
+use super::SqliteReader;
 use super::ids::now_ms;
 use super::options::StoreOptions;
 use super::outbox::{self, DEAD, DROPPED, Lane, WAITING, state_name};
 use super::schema;
-use crate::{Reader, StoreError};
+use crate::{OutboxChange, OutboxSelection, StoreError};
 
 /// Entries changed in one transaction: a running service waits for no more than those.
 const CHUNK: usize = 2_000;
 
-/// Which entries are retried.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OutboxSelection {
-    /// These.
-    Entries(Vec<i64>),
-    /// All that are waiting for, or dead at, the target of this name.
-    Target(String),
-    /// All that are dead; at one target, or at any.
-    Dead { target: Option<String> },
-}
-
-/// The result for one named entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutboxChange {
-    Changed,
-    /// There is no entry with this id.
-    Unknown,
-    /// It has ended in this state, which allows no such change.
-    Ended(&'static str),
-    /// Its payload was purged.
-    Purged,
-}
-
 /// Makes entries due now, with a fresh age and no tries counted. Returns what became of each, in the order given or of their ids.
 /// A running service sees it, and tries the targets at once.
-pub fn retry_outbox(
+pub(crate) fn retry_outbox(
     data_dir: &Path,
     wanted: &OutboxSelection,
     options: &StoreOptions,
@@ -58,7 +36,7 @@ pub fn retry_outbox(
 }
 
 /// Ends entries that are waiting or dead: they are not sent. Who did it, and why, is recorded.
-pub fn drop_outbox(
+pub(crate) fn drop_outbox(
     data_dir: &Path,
     ids: &[i64],
     by: &str,
@@ -69,9 +47,9 @@ pub fn drop_outbox(
     in_chunks(&mut conn, ids, |conn, id| drop_entry(conn, id, by, reason))
 }
 
-impl Reader {
+impl SqliteReader {
     /// Goes up with each change by hand.
-    pub fn outbox_changes(&self) -> Result<i64, StoreError> {
+    pub(crate) fn outbox_changes(&self) -> Result<i64, StoreError> {
         self.with(|conn| {
             Ok(conn
                 .prepare_cached("SELECT last FROM sequence WHERE name = 'outbox_changed'")?

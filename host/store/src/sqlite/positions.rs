@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use postroom_core::Position;
 
 use super::journal::mailbox_row;
-use crate::{Reader, Store, StoreError};
+use super::{SqliteReader, SqliteStore};
+use crate::StoreError;
 
-impl Store {
+impl SqliteStore {
     /// Records that the mail at these positions is journalled. Recording one again changes nothing.
-    pub async fn remember_positions(
+    pub(crate) async fn write_positions(
         &self,
         mailbox: &str,
         positions: Vec<Position>,
@@ -30,9 +31,9 @@ impl Store {
     }
 }
 
-impl Reader {
-    /// Returns those of the positions that were recorded by [`Store::remember_positions`].
-    pub fn known_positions(
+impl SqliteReader {
+    /// Returns those of the positions that were recorded by [`SqliteStore::remember_positions`].
+    pub(crate) fn known_positions(
         &self,
         mailbox: &str,
         positions: Vec<Position>,

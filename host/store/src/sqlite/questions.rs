@@ -3,16 +3,17 @@
 use postroom_core::{Address, Thread, ThreadMethod, ticket_name, ticket_number};
 use rusqlite::{Connection, OptionalExtension};
 
+use super::SqliteReader;
 use super::ids::message_key;
-use crate::{Reader, StoreError};
+use crate::StoreError;
 
 /// References looked at, the newest first.
 const REFERENCES: usize = 50;
 
-impl Reader {
+impl SqliteReader {
     /// The open ticket of this tenant that a mail seems to belong to: by its references (the newest first), then by a number
     /// in its subject. Authorised is who takes part in the ticket or writes from one of the tenant's own domains.
-    pub fn thread_candidate(
+    pub(crate) fn thread_candidate(
         &self,
         tenant: &str,
         references: &[String],
@@ -43,7 +44,7 @@ impl Reader {
     }
 
     /// Whether this tenant has a ticket of that number (`T-12`).
-    pub fn ticket_exists(&self, tenant: &str, ticket: &str) -> Result<bool, StoreError> {
+    pub(crate) fn ticket_exists(&self, tenant: &str, ticket: &str) -> Result<bool, StoreError> {
         let Some(number) = ticket_number(ticket) else {
             return Ok(false);
         };
@@ -54,7 +55,12 @@ impl Reader {
     }
 
     /// Returns the `kv` value of a tenant's rule.
-    pub fn kv(&self, tenant: &str, rule: &str, key: &str) -> Result<Option<String>, StoreError> {
+    pub(crate) fn kv(
+        &self,
+        tenant: &str,
+        rule: &str,
+        key: &str,
+    ) -> Result<Option<String>, StoreError> {
         self.with(|conn| {
             Ok(conn
                 .prepare_cached(
@@ -67,7 +73,7 @@ impl Reader {
     }
 
     /// How many keys a rule of a tenant holds, and how many bytes of keys and values.
-    pub fn kv_usage(&self, tenant: &str, rule: &str) -> Result<(u64, u64), StoreError> {
+    pub(crate) fn kv_usage(&self, tenant: &str, rule: &str) -> Result<(u64, u64), StoreError> {
         self.with(|conn| {
             Ok(conn
                 .prepare_cached(

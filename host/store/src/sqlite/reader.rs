@@ -11,7 +11,7 @@ use crate::StoreError;
 
 /// Blocking questions to the database; cheap to clone. It sees what is committed, and nothing of a group still in the making.
 #[derive(Clone)]
-pub struct Reader {
+pub struct SqliteReader {
     pool: Arc<Pool>,
 }
 
@@ -28,13 +28,13 @@ struct State {
     open: usize,
 }
 
-impl Reader {
+impl SqliteReader {
     /// Opens beside whatever else runs on this data_dir. Refused when nothing was ever recorded there.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         Self::open_with(data_dir, &StoreOptions::default())
     }
 
-    /// As [`Reader::open`], with limits of one's own.
+    /// As [`SqliteReader::open`], with limits of one's own.
     pub fn open_with(data_dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let first = schema::open_reader(data_dir, options)?;
         Ok(Self {
@@ -128,7 +128,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
-    use crate::Store;
+    use crate::sqlite::SqliteStore;
 
     #[test]
     fn a_panic_in_a_read_loses_no_connection() {
@@ -137,12 +137,20 @@ mod tests {
             readers: 1,
             ..StoreOptions::default()
         };
-        let store = Store::open_with(dir.path(), &options).unwrap();
+        let store = SqliteStore::open_with(dir.path(), &options).unwrap();
         for _ in 0..3 {
-            let read = AssertUnwindSafe(|| store.with(|_| -> Result<(), StoreError> { panic!() }));
+            let read = AssertUnwindSafe(|| {
+                store
+                    .reader
+                    .with(|_| -> Result<(), StoreError> { panic!() })
+            });
             assert!(catch_unwind(read).is_err());
-            assert_eq!(store.pool.lock().idle.len(), 1, "the connection is gone");
+            assert_eq!(
+                store.reader.pool.lock().idle.len(),
+                1,
+                "the connection is gone"
+            );
         }
-        assert_eq!(store.outbox_waiting().unwrap(), 0);
+        assert_eq!(store.reader.outbox_waiting().unwrap(), 0);
     }
 }

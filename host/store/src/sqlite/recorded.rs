@@ -1,70 +1,21 @@
 //! Recorded mail: what was journalled and what was decided about it, mail by mail, so that other rules can be asked the same again.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use postroom_core::{Address, Decision, Outcome};
 use rusqlite::{OptionalExtension, Row, Statement};
 
-use super::commit::{KvRead, LookupRead};
-use super::ids::{DecisionId, outcome_of};
-use crate::record::Record;
-use crate::{Reader, StoreError};
+use super::SqliteReader;
+use super::ids::outcome_of;
+use crate::ports::records::RecordedMails;
+use crate::{DecisionId, Evidence, RecordedMail, Selection, StoreError};
 
 /// Rows read at a time; they hold neither bytes nor reasons.
 const PAGE: usize = 256;
 
-/// Which recorded mails are meant; by default all.
-#[derive(Debug, Clone, Default)]
-pub struct Selection {
-    /// Only these mailboxes, by name.
-    pub mailboxes: Option<Vec<String>>,
-    /// Milliseconds since 1970 in UTC: mails journalled then or later.
-    pub since_ms: Option<i64>,
-    /// The newest so many, still from the oldest to the newest.
-    pub limit: Option<usize>,
-    /// Excludes later decisions.
-    pub upto: Option<DecisionId>,
-}
-
-/// A mail that was decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedMail {
-    pub id: DecisionId,
-    pub tenant: String,
-    pub mailbox: String,
-    pub message_id: String,
-    /// When it was journalled, milliseconds since 1970 in UTC.
-    pub received_ms: i64,
-    /// In bytes, as the server stated it.
-    pub size: u64,
-    /// False when only its beginning was journalled.
-    pub whole: bool,
-    pub outcome: Outcome,
-}
-
-/// The record of one decided mail.
-#[derive(Debug, Clone)]
-pub struct Evidence {
-    record: String,
-    /// The mail as fetched; none when it was purged.
-    pub raw: Option<Bytes>,
-}
-
-/// A decision with all that led to it and is not in the mail.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Recorded {
-    pub from: Option<Address>,
-    pub subject: String,
-    pub decision: Decision,
-    pub kv_reads: Vec<KvRead>,
-    pub lookups: Vec<LookupRead>,
-}
-
 /// The mails of a [`Selection`], the oldest first, up to the newest that was decided when it was asked for.
-pub struct RecordedMails {
-    reader: Reader,
+struct RecordedPages {
+    reader: SqliteReader,
     /// A JSON list of names.
     mailboxes: Option<String>,
     since_ms: Option<i64>,
@@ -74,8 +25,11 @@ pub struct RecordedMails {
     finished: bool,
 }
 
-impl Reader {
-    pub fn recorded(&self, selection: &Selection) -> Result<RecordedMails, StoreError> {
+impl SqliteReader {
+    pub(crate) fn recorded(
+        &self,
+        selection: &Selection,
+    ) -> Result<Box<dyn RecordedMails>, StoreError> {
         let mailboxes = selection.mailboxes.as_ref();
         let upto = self.with(|conn| {
             let newest = conn
@@ -83,7 +37,7 @@ impl Reader {
                 .query_row([], |row| row.get::<_, Option<i64>>(0))?;
             Ok(newest.unwrap_or(0))
         })?;
-        let mut mails = RecordedMails {
+        let mut mails = RecordedPages {
             reader: self.clone(),
             mailboxes: mailboxes.map(serde_json::to_string).transpose()?,
             since_ms: selection.since_ms,
@@ -100,11 +54,11 @@ impl Reader {
                 .number(&sql, limit)?
                 .map_or(mails.upto, |first| first - 1);
         }
-        Ok(mails)
+        Ok(Box::new(mails))
     }
 
     /// One decided mail; none when there is no such one.
-    pub fn recorded_mail(&self, id: DecisionId) -> Result<Option<RecordedMail>, StoreError> {
+    pub(crate) fn recorded_mail(&self, id: DecisionId) -> Result<Option<RecordedMail>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(&format!("{MAIL} WHERE d.journal = ?1"))?;
             let mut rows = statement.query([id.0])?;
@@ -113,7 +67,7 @@ impl Reader {
     }
 
     /// Returns the record of a decided mail; `None` if it does not exist.
-    pub fn evidence(&self, id: DecisionId) -> Result<Option<Evidence>, StoreError> {
+    pub(crate) fn evidence(&self, id: DecisionId) -> Result<Option<Evidence>, StoreError> {
         self.with(|conn| {
             let found = conn
                 .prepare_cached(
@@ -132,43 +86,21 @@ impl Reader {
     }
 }
 
-impl Evidence {
-    /// In bytes, all of it.
-    pub fn size(&self) -> usize {
-        self.record.len() + self.raw.as_ref().map_or(0, Bytes::len)
-    }
-
-    /// The decision, whose outcome stands with the mail.
-    pub fn read(&self, outcome: Outcome) -> Result<Recorded, StoreError> {
-        let record: Record<'_> = serde_json::from_str(&self.record)?;
-        Ok(Recorded {
-            from: record.from.map(Cow::into_owned),
-            subject: record.subject.into_owned(),
-            decision: Decision {
-                outcome,
-                ..record.decision.into_owned()
-            },
-            kv_reads: record.kv_reads.into_owned(),
-            lookups: record.lookups.into_owned(),
-        })
-    }
-}
-
-impl RecordedMails {
-    /// No mail that was decided after this one is among them.
-    pub fn upto(&self) -> DecisionId {
+impl RecordedMails for RecordedPages {
+    fn upto(&self) -> DecisionId {
         DecisionId(self.upto)
     }
 
-    /// How many are still to come.
-    pub fn remaining(&self) -> Result<u64, StoreError> {
+    fn remaining(&self) -> Result<u64, StoreError> {
         let sql = format!(
             "SELECT count(*) FROM (SELECT d.journal {DECIDED} {MEANT} ORDER BY d.journal LIMIT ?5)"
         );
         let more = self.number(&sql, i64::MAX as usize)?.unwrap_or(0);
         Ok(self.page.len() as u64 + more.unsigned_abs())
     }
+}
 
+impl RecordedPages {
     fn number(&self, sql: &str, limit: usize) -> Result<Option<i64>, StoreError> {
         self.reader.with(|conn| {
             let mut statement = conn.prepare_cached(sql)?;
@@ -205,7 +137,7 @@ impl RecordedMails {
     }
 }
 
-impl Iterator for RecordedMails {
+impl Iterator for RecordedPages {
     type Item = Result<RecordedMail, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -9,62 +9,16 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::commit::{JournalledMail, event};
 use super::generations::{self, Set, Version};
 use super::history::{self, Keep};
-use super::ids::{DecisionId, JournalId, now_ms};
+use super::ids::now_ms;
 use super::items::{self, Origin};
 use super::options::StoreOptions;
-use super::outbox::{self, NewEntry, OutboxKind};
+use super::outbox::{self, NewEntry};
 use super::schema;
-use crate::{Reader, Store, StoreError};
-
-/// One version that is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedRule {
-    pub tenant: String,
-    pub name: String,
-    pub hash: ContentHash,
-    /// For people.
-    pub reason: String,
-}
-
-/// Which rules go back, and to where.
-#[derive(Debug, Clone, Default)]
-pub struct Rollback {
-    /// The generation whose versions return; unless given, the one before the newest, or before the newest
-    /// that changed the tenant's rules.
-    pub to: Option<u64>,
-    /// Only rules of this tenant.
-    pub tenant: Option<String>,
-    /// Only the rule of this name.
-    pub name: Option<String>,
-}
-
-/// The result of a rollback.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RolledBack {
-    /// The generation whose versions returned.
-    pub to: u64,
-    /// The new generation; none when all was as it is wanted.
-    pub generation: Option<u64>,
-    /// Tenant and name of each rule that went back.
-    pub rules: Vec<(String, String)>,
-    /// The tenants whose rules stay as they are, because those of the generation are no longer kept.
-    pub not_kept: Vec<String>,
-}
-
-/// A rule that failed on too many mails.
-#[derive(Debug, Clone)]
-pub struct SentBack {
-    pub tenant: String,
-    pub name: String,
-    pub hash: ContentHash,
-    pub reason: String,
-    /// The last mail it failed on.
-    pub decision: DecisionId,
-    /// Tells the people.
-    pub alert: Alert,
-    /// The sinks that take this tenant's alerts.
-    pub sinks: Vec<String>,
-}
+use super::{SqliteReader, SqliteStore};
+use crate::{
+    DecisionId, GenerationCause, JournalId, OutboxKind, RefusedRule, Rollback, RolledBack,
+    SentBack, StoreError,
+};
 
 /// Makes the versions of an earlier generation the newest one, and refuses those that they replace. Works beside a running
 /// service, which follows as soon as it sees it, and without one. It drops no generation, whatever the options say: how many
@@ -72,7 +26,7 @@ pub struct SentBack {
 ///
 /// # Errors
 /// [`StoreError::NoSuchGeneration`] when it is not kept, [`StoreError::RulesNotKept`] when only the one tenant's rules are not.
-pub fn roll_back(
+pub(crate) fn roll_back(
     data_dir: &Path,
     wanted: &Rollback,
     options: &StoreOptions,
@@ -84,9 +38,9 @@ pub fn roll_back(
     Ok(done)
 }
 
-impl Store {
+impl SqliteStore {
     /// Refuses a version that failed on too many mails, and raises its alert, in one transaction.
-    pub async fn send_back(&self, rule: SentBack) -> Result<(), StoreError> {
+    pub(crate) async fn write_sent_back(&self, rule: SentBack) -> Result<(), StoreError> {
         let secret = self.installation.secret.clone();
         self.writer
             .submit(0, move |conn| {
@@ -99,7 +53,7 @@ impl Store {
     }
 
     /// Raises the alert of a version that fails and is not refused.
-    pub async fn report_rule(
+    pub(crate) async fn write_rule_alert(
         &self,
         tenant: String,
         decision: DecisionId,
@@ -116,7 +70,7 @@ impl Store {
     }
 
     /// A rule's file changed, and the change went live: what was refused of it is forgotten, and its alert resolved.
-    pub async fn forgive(
+    pub(crate) async fn write_forgiven(
         &self,
         tenant: String,
         name: String,
@@ -134,9 +88,9 @@ impl Store {
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// Every version that is refused, by tenant and name.
-    pub fn refused_rules(&self) -> Result<Vec<RefusedRule>, StoreError> {
+    pub(crate) fn refused_rules(&self) -> Result<Vec<RefusedRule>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
                 "SELECT tenant, name, hash, reason FROM rule_refused ORDER BY tenant, name, refused_ms",
@@ -202,8 +156,10 @@ fn write_rollback(conn: &Connection, wanted: &Rollback) -> Result<RolledBack, St
     let generation = match rules.is_empty() {
         true => None,
         false => {
-            let cause = format!("rolled back to {to}");
-            Some(generations::save(conn, &versions(&set), &cause, Keep::ALL)?)
+            let cause = GenerationCause::RolledBack {
+                to: to.unsigned_abs(),
+            };
+            Some(generations::save(conn, &versions(&set), cause, Keep::ALL)?)
         }
     };
     Ok(RolledBack {

@@ -3,16 +3,17 @@
 use postroom_core::Outcome;
 use rusqlite::Connection;
 
+use super::SqliteStore;
 use super::ids::outcome_number;
-use crate::{Store, StoreError};
+use crate::StoreError;
 
 /// Mails looked at in one transaction, so that purging never holds up the line for long.
 const STEP: i64 = 256;
 
-impl Store {
+impl SqliteStore {
     /// Drops the bytes of mail journalled before the time given, in milliseconds since 1970 in UTC, and answers of how many.
     /// Kept are the rows, quarantined mail, and mail not decided or not delivered yet, for however long that takes.
-    pub async fn purge(&self, before_ms: i64) -> Result<u64, StoreError> {
+    pub(crate) async fn purge_steps(&self, before_ms: i64) -> Result<u64, StoreError> {
         let mut dropped = 0;
         let mut after = 0;
         loop {

@@ -3,25 +3,21 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::installation::Installation;
-use crate::{Reader, Store, StoreError};
+use super::{SqliteReader, SqliteStore};
+use crate::StoreError;
 
 /// How long a clean stop waits for concurrent listings before it leaves the log to the next start.
 const CHECKPOINT_WAIT_MS: u32 = 500;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-impl Store {
-    /// Returns how many runs in a row, before this one, did not stop cleanly.
-    pub fn crashes(&self) -> u32 {
-        self.crashes
-    }
-
+impl SqliteStore {
     /// Records that nothing is left of earlier crashes: the next one is a first one again.
-    pub async fn forget_crashes(&self) -> Result<(), StoreError> {
+    pub(crate) async fn write_no_crashes(&self) -> Result<(), StoreError> {
         self.writer.submit(0, |conn| set(conn, "crashes", 0)).await
     }
 
     /// Records a time that the clock was confirmed at, in milliseconds since 1970 in UTC.
-    pub async fn confirm_clock(&self, now_ms: i64) -> Result<(), StoreError> {
+    pub(crate) async fn write_clock(&self, now_ms: i64) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| set(conn, "clock", now_ms))
             .await
@@ -29,7 +25,7 @@ impl Store {
 
     /// Makes due what is scheduled more than a day ahead. No pause is that long: such a time was computed with a wrong clock. Returns
     /// how many deliveries and acknowledgements there were.
-    pub async fn bring_forward(&self, now_ms: i64) -> Result<u64, StoreError> {
+    pub(crate) async fn write_forward(&self, now_ms: i64) -> Result<u64, StoreError> {
         self.writer
             .submit(0, move |conn| {
                 let limit = now_ms.saturating_add(DAY_MS);
@@ -47,9 +43,9 @@ impl Store {
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// Returns the last time that the clock was confirmed at, or else when the newest mail was journalled; none in a new database.
-    pub fn known_time(&self) -> Result<Option<i64>, StoreError> {
+    pub(crate) fn known_time(&self) -> Result<Option<i64>, StoreError> {
         self.with(|conn| {
             if let Some(confirmed) = value(conn, "clock")? {
                 return Ok(Some(confirmed));

@@ -47,7 +47,7 @@ type Rest = fn(&Connection) -> Result<(), StoreError>;
 /// By the `user_version` that they belong to.
 const IN_RUST: &[(usize, Rest)] = &[(4, lookup::note_all_words)];
 
-/// An advisory lock on the data folder itself, held for the life of a [`crate::Store`]. No file in the folder can be removed to
+/// An advisory lock on the data folder itself, held for the life of a [`crate::SqliteStore`]. No file in the folder can be removed to
 /// open it, and the kernel releases it however the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {

@@ -1,181 +1,33 @@
 //! Shadows: a candidate rule that also decides a mailbox's next mails, and its differences from the live rule, mail by mail.
 //! Results are written in one transaction per batch, so that a restart resumes exactly where it stopped.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
 use postroom_core::{ContentHash, TroubleKind};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
-use super::ids::{DecisionId, now_ms, rfc3339};
+use super::ids::{now_ms, rfc3339};
 use super::options::StoreOptions;
-use super::recorded::{MAIL, RecordedMail, mail_row};
+use super::recorded::{MAIL, mail_row};
 use super::schema;
-use crate::{Reader, Store, StoreError};
-
-/// One shadow, by a number that is never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ShadowId(i64);
-
-/// A shadow that is to begin.
-#[derive(Debug, Clone)]
-pub struct NewShadow {
-    pub tenant: String,
-    pub mailbox: String,
-    /// The rule in whose place the candidate stands, as the chain names it.
-    pub rule: String,
-    /// The hash of `bytes`.
-    pub hash: ContentHash,
-    /// The candidate, as a generation keeps rules.
-    pub bytes: Bytes,
-    /// The hash of the rule's own file at the start of the shadow.
-    pub replaces: ContentHash,
-    /// Under which the candidate runs.
-    pub limit_us: u64,
-    pub limit_memory_bytes: u64,
-    /// Mails that it decides.
-    pub wanted: u64,
-    /// Whether it is promoted when it decided all of them as the rule did.
-    pub promote: bool,
-}
-
-/// A shadow and what it came to so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shadow {
-    pub id: ShadowId,
-    pub tenant: String,
-    pub mailbox: String,
-    pub rule: String,
-    pub hash: ContentHash,
-    pub replaces: ContentHash,
-    pub limit_us: u64,
-    pub limit_memory_bytes: u64,
-    pub wanted: u64,
-    pub promote: bool,
-    /// RFC 3339 in UTC, as is `ended`.
-    pub began: String,
-    pub ended: Option<String>,
-    pub state: ShadowState,
-    /// Why it is in this state, for people.
-    pub reason: Option<String>,
-    pub same: u64,
-    pub changed: u64,
-    pub failed: u64,
-    pub mended: u64,
-    /// Mails for which the candidate asked what was not asked then.
-    pub unrecorded: u64,
-    /// Mails that it could not decide, which do not count as decided, by reason.
-    pub skipped: BTreeMap<String, u64>,
-    /// Up to this mail all of the mailbox are done with.
-    pub reached: i64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShadowState {
-    /// Waits for the mailbox's next mails.
-    Running,
-    /// It decided all as the rule did and is to be promoted.
-    Promoting,
-    Finished,
-    Stopped,
-    Promoted,
-    Failed,
-}
-
-/// One mail of a shadow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShadowMail {
-    pub mail: DecisionId,
-    pub result: ShadowResult,
-    /// Whether the candidate asked what was not asked then.
-    pub unrecorded: bool,
-    /// The candidate's computing time; `None` if it did not run.
-    pub elapsed_us: Option<u64>,
-    pub memory_bytes: Option<u64>,
-    /// The kind of trouble that the candidate was in.
-    pub trouble: Option<TroubleKind>,
-    /// Opaque here: what is needed to show it. None where it is the same, or where more is not kept.
-    pub difference: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ShadowResult {
-    Same,
-    /// The text is what changed.
-    Changed(String),
-    Failed,
-    Fixed,
-    /// The text is why.
-    Skipped(String),
-}
-
-/// Mails that are a shadow's turn, the oldest first.
-#[derive(Debug, Clone)]
-pub struct ShadowPage {
-    pub mails: Vec<RecordedMail>,
-    before: i64,
-    /// Up to this mail all of the mailbox are decided.
-    floor: i64,
-    /// Whether there are no more for now.
-    whole: bool,
-}
-
-impl Shadow {
-    /// Mails that it decided.
-    pub fn decided(&self) -> u64 {
-        self.same + self.changed + self.failed + self.mended
-    }
-
-    pub fn is_active(&self) -> bool {
-        matches!(self.state, ShadowState::Running | ShadowState::Promoting)
-    }
-}
-
-impl ShadowState {
-    const ALL: [Self; 6] = [
-        Self::Running,
-        Self::Promoting,
-        Self::Finished,
-        Self::Stopped,
-        Self::Promoted,
-        Self::Failed,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Promoting => "promoting",
-            Self::Finished => "finished",
-            Self::Stopped => "stopped",
-            Self::Promoted => "promoted",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl ShadowPage {
-    /// Up to which mail all are done with once the first `done` of these are.
-    pub fn reached(&self, done: usize) -> i64 {
-        if done == self.mails.len() && self.whole {
-            return self.floor;
-        }
-        let last = done.checked_sub(1).and_then(|last| self.mails.get(last));
-        last.map_or(self.before, |mail| mail.id.0.min(self.floor))
-    }
-}
+use super::{SqliteReader, SqliteStore};
+use crate::{
+    DecisionId, NewShadow, Shadow, ShadowId, ShadowMail, ShadowOutcome, ShadowPage, ShadowResult,
+    ShadowState, StoreError,
+};
 
 /// Begins a shadow, beside a running service or without one. Earlier ones of the mailbox keep their counts only.
 ///
 /// # Errors
 /// [`StoreError::ShadowRuns`] when the mailbox has one, [`StoreError::ShadowMails`] when it is of no mails or of too many.
-pub fn start_shadow(
+pub(crate) fn start_shadow(
     data_dir: &Path,
     new: &NewShadow,
     options: &StoreOptions,
 ) -> Result<Shadow, StoreError> {
-    if !(1..=options.shadow_mails).contains(&new.wanted) {
-        let most = options.shadow_mails;
+    if !(1..=options.limits.shadow_mails).contains(&new.wanted) {
+        let most = options.limits.shadow_mails;
         return Err(StoreError::ShadowMails { most });
     }
     let mut conn = schema::open_beside(data_dir, options)?;
@@ -196,7 +48,7 @@ pub fn start_shadow(
     tx.execute(
         "DELETE FROM shadow WHERE state > 1 AND id NOT IN
              (SELECT id FROM shadow WHERE state > 1 ORDER BY id DESC LIMIT ?1)",
-        [i64::try_from(options.shadows).unwrap_or(i64::MAX)],
+        [i64::try_from(options.limits.shadows).unwrap_or(i64::MAX)],
     )?;
     tx.execute(
         "WITH last (id) AS (SELECT coalesce(max(id), 0) FROM journal)
@@ -229,7 +81,7 @@ pub fn start_shadow(
 
 /// Ends a shadow, beside a running service or without one. Answers whether it did: only one that is active can be stopped,
 /// fail or finish.
-pub fn end_shadow(
+pub(crate) fn end_shadow(
     data_dir: &Path,
     id: ShadowId,
     state: ShadowState,
@@ -243,9 +95,9 @@ pub fn end_shadow(
     Ok(ended)
 }
 
-impl Store {
+impl SqliteStore {
     /// As [`end_shadow`], by the service itself.
-    pub async fn end_shadow(
+    pub(crate) async fn write_shadow_end(
         &self,
         id: ShadowId,
         state: ShadowState,
@@ -258,12 +110,12 @@ impl Store {
 
     /// Records mails, and up to which mail all are done with. Mails that were recorded before count once. Once it has decided
     /// as many as are wanted, `then` says in which state it ends, and why. Writes nothing when it does not run any more.
-    pub async fn record_shadow(
+    pub(crate) async fn write_shadow(
         &self,
         id: ShadowId,
         mails: Vec<ShadowMail>,
         reached: i64,
-        then: impl FnOnce(&Shadow) -> (ShadowState, Option<String>) + Send + 'static,
+        then: ShadowOutcome,
     ) -> Result<Option<Shadow>, StoreError> {
         let weight = mails
             .iter()
@@ -299,28 +151,28 @@ impl Store {
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// All shadows that are kept, the newest first.
-    pub fn shadows(&self) -> Result<Vec<Shadow>, StoreError> {
+    pub(crate) fn shadows(&self) -> Result<Vec<Shadow>, StoreError> {
         self.with(|conn| select(conn, "ORDER BY id DESC"))
     }
 
     /// Those that run or are to be promoted.
-    pub fn active_shadows(&self) -> Result<Vec<Shadow>, StoreError> {
+    pub(crate) fn active_shadows(&self) -> Result<Vec<Shadow>, StoreError> {
         self.with(|conn| select(conn, "WHERE state < 2 ORDER BY id"))
     }
 
-    pub fn shadow(&self, id: ShadowId) -> Result<Option<Shadow>, StoreError> {
+    pub(crate) fn shadow(&self, id: ShadowId) -> Result<Option<Shadow>, StoreError> {
         self.with(|conn| read(conn, id))
     }
 
     /// The newest of a mailbox.
-    pub fn shadow_of(&self, mailbox: &str) -> Result<Option<Shadow>, StoreError> {
+    pub(crate) fn shadow_of(&self, mailbox: &str) -> Result<Option<Shadow>, StoreError> {
         self.with(|conn| of_mailbox(conn, mailbox))
     }
 
     /// The candidate; none when a newer shadow of its mailbox began, or it was promoted.
-    pub fn shadow_bytes(&self, id: ShadowId) -> Result<Option<Bytes>, StoreError> {
+    pub(crate) fn shadow_bytes(&self, id: ShadowId) -> Result<Option<Bytes>, StoreError> {
         self.with(|conn| {
             let bytes: Option<Vec<u8>> = conn
                 .prepare_cached("SELECT bytes FROM shadow_bytes WHERE shadow = ?1")?
@@ -331,7 +183,7 @@ impl Reader {
     }
 
     /// The mails that were recorded, the oldest first.
-    pub fn shadow_mails(&self, id: ShadowId) -> Result<Vec<ShadowMail>, StoreError> {
+    pub(crate) fn shadow_mails(&self, id: ShadowId) -> Result<Vec<ShadowMail>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
                 "SELECT journal, result, words, unrecorded, elapsed_us, memory, trouble, difference
@@ -348,7 +200,7 @@ impl Reader {
 
     /// The next mails of a shadow that are decided and not recorded, at most so many, as of one moment. `reached` is up to which
     /// all are done with, where more is known than was recorded.
-    pub fn shadow_page(
+    pub(crate) fn shadow_page(
         &self,
         shadow: &Shadow,
         reached: i64,

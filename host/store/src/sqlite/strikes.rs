@@ -1,37 +1,15 @@
 //! How versions of rules did on their last mails, kept between two processes: one that takes a few mails and ends counts too.
 
+use super::{SqliteReader, SqliteStore};
+use crate::{Mark, SenderKey, StoreError, StrikeRecord};
 use postroom_core::ContentHash;
-
-use crate::{Reader, Store, StoreError};
 
 /// A mail on which the rule held, in the stored row.
 const HELD: &str = ".";
 
-/// The last mails of one version of a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StrikeRecord {
-    pub tenant: String,
-    pub name: String,
-    pub hash: ContentHash,
-    /// How the rule did, the newest last.
-    pub last: Vec<Mark>,
-}
-
-/// The key by which senders are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SenderKey(pub u64);
-
-/// How a rule did on one mail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    Held,
-    /// It failed on a mail of this sender.
-    Failed(SenderKey),
-}
-
-impl Store {
+impl SqliteStore {
     /// Keeps these and forgets all others.
-    pub async fn save_strikes(&self, all: Vec<StrikeRecord>) -> Result<(), StoreError> {
+    pub(crate) async fn write_strikes(&self, all: Vec<StrikeRecord>) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| {
                 conn.execute("DELETE FROM rule_strikes", [])?;
@@ -52,9 +30,9 @@ impl Store {
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// Returns the last stored windows, by tenant and rule name.
-    pub fn strikes(&self) -> Result<Vec<StrikeRecord>, StoreError> {
+    pub(crate) fn strikes(&self) -> Result<Vec<StrikeRecord>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
                 "SELECT tenant, name, hash, last FROM rule_strikes ORDER BY tenant, name",

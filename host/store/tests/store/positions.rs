@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use crate::kit::open;
 use postroom_core::Position;
-use postroom_store::Store;
 
 fn on_server(names: &[&str]) -> Vec<Position> {
     let names = names.iter();
@@ -15,7 +15,7 @@ fn on_server(names: &[&str]) -> Vec<Position> {
 #[tokio::test]
 async fn only_recorded_positions_of_the_mailbox_are_known() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open(dir.path());
     let recorded = on_server(&["a", "imported:b"]);
     store
         .remember_positions("support", recorded.clone())
@@ -26,13 +26,16 @@ async fn only_recorded_positions_of_the_mailbox_are_known() {
         .remember_positions("support", recorded.clone())
         .await
         .unwrap();
-    store.close();
+    store.close().await;
 
-    let store = Store::open(dir.path()).unwrap();
+    let store = open(dir.path());
     let mut asked = on_server(&["a", "b", "c", "imported:b"]);
     asked.push(Position::Imported("b".into()));
-    let known = store.known_positions("support", asked).unwrap();
+    let known = store.known_positions("support", asked).await.unwrap();
     assert_eq!(known, HashSet::from_iter(recorded));
-    let other = store.known_positions("sales", on_server(&["a"])).unwrap();
+    let other = store
+        .known_positions("sales", on_server(&["a"]))
+        .await
+        .unwrap();
     assert!(other.is_empty());
 }

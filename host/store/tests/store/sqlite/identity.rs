@@ -1,11 +1,14 @@
 //! Identity and ticket numbers over restores, emptied databases and crashes.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use postroom_core::OutgoingMail;
-use postroom_store::{OutboxKind, RoundRobin, Store, StoreError, StoreOptions};
+use postroom_store::sqlite::StoreOptions;
+use postroom_store::{OutboxKind, RoundRobin, Store, StoreError};
 use tempfile::TempDir;
 
+use super::{database, open_with};
 use crate::kit::*;
 
 /// A data folder, and beside it the folder of the installations' files.
@@ -24,21 +27,21 @@ impl House {
         self.0.path().join("installations")
     }
 
-    fn start(&self) -> Result<Store, StoreError> {
+    fn start(&self) -> Result<Arc<dyn Store>, StoreError> {
         self.open(&self.data(), false)
     }
 
-    fn start_anew(&self) -> Result<Store, StoreError> {
+    fn start_anew(&self) -> Result<Arc<dyn Store>, StoreError> {
         self.open(&self.data(), true)
     }
 
-    fn open(&self, data: &Path, start_anew: bool) -> Result<Store, StoreError> {
+    fn open(&self, data: &Path, start_anew: bool) -> Result<Arc<dyn Store>, StoreError> {
         let options = StoreOptions {
             installations: Some(self.marks()),
             start_anew,
             ..StoreOptions::default()
         };
-        Store::open_with(data, &options)
+        open_with(data, &options)
     }
 
     /// The data folder as it is on disk, as a crash or a backup leaves it.
@@ -66,7 +69,7 @@ impl House {
 }
 
 /// What left for a mail: the keys of its deliveries, and the Message-ID of the answer.
-async fn answer(store: &Store, name: &str) -> (String, Vec<String>) {
+async fn answer(store: &Arc<dyn Store>, name: &str) -> (String, Vec<String>) {
     let id = journal_one(store, name).await;
     let mut verdict = ticket(id, name);
     conclusion(&mut verdict)
@@ -81,7 +84,8 @@ async fn answer(store: &Store, name: &str) -> (String, Vec<String>) {
         (OutboxKind::Mail, "out"),
     ] {
         let due = store
-            .due_outbox(kind, target, i64::MAX, 999, &RoundRobin::default())
+            .due_outbox(kind, target, i64::MAX, 999, RoundRobin::default())
+            .await
             .unwrap();
         let entry = due.into_iter().find(|entry| entry.decision.0 == id.0);
         let entry = entry.unwrap();
@@ -99,7 +103,7 @@ async fn after_a_restore_no_key_and_no_number_is_given_twice_to_different_mails(
     let house = House::new();
     let store = house.start().unwrap();
     answer(&store, "one").await;
-    store.close();
+    store.close().await;
     let backup = house.0.path().join("backup");
     house.copy(&backup);
 
@@ -107,7 +111,7 @@ async fn after_a_restore_no_key_and_no_number_is_given_twice_to_different_mails(
     let before = answer(&store, "two").await;
     assert_eq!(before.0, "T-2", "a normal restart leaves no gap");
     answer(&store, "three").await;
-    store.close();
+    store.close().await;
     assert_eq!(house.mark(), 3);
 
     house.restore(&backup);
@@ -130,7 +134,7 @@ async fn a_backup_of_a_running_service_is_recognised_by_its_ticket_numbers() {
     for name in ["two", "three"] {
         answer(&store, name).await;
     }
-    store.close();
+    store.close().await;
     house.restore(&backup);
     let store = house.start().unwrap();
     assert_eq!(answer(&store, "four").await.0, "T-4");
@@ -154,7 +158,7 @@ async fn after_a_crash_numbers_continue_above_the_mark() {
     let store = house.start().unwrap();
     assert_eq!(store.crashes(), 1);
     assert_eq!(answer(&store, "two").await.0, "T-101");
-    store.close();
+    store.close().await;
     // What is stopped cleanly continues without a gap.
     let store = house.start().unwrap();
     assert_eq!(store.crashes(), 0);
@@ -171,7 +175,7 @@ async fn a_missing_or_empty_database_is_refused_until_somebody_asks_for_it() {
         let house = House::new();
         let store = house.start().unwrap();
         let (_, before) = answer(&store, "one").await;
-        store.close();
+        store.close().await;
         remove(&house.data());
         for _ in 0..2 {
             let refused = house.start().err().unwrap();
@@ -185,7 +189,7 @@ async fn a_missing_or_empty_database_is_refused_until_somebody_asks_for_it() {
         assert_eq!(answer(&store, "two").await.0, "T-2");
         let again = answer(&store, "one").await;
         assert_eq!(again, ("T-3".to_owned(), before));
-        store.close();
+        store.close().await;
         // Once it is in use, no flag is needed.
         house.start().unwrap();
     }
@@ -197,9 +201,9 @@ async fn a_database_that_lost_its_log_is_refused() {
     let store = house.start().unwrap();
     answer(&store, "one").await;
     answer(&store, "two").await;
-    store.close();
+    store.close().await;
     // The tables are there, and nothing in them.
-    let conn = rusqlite::Connection::open(house.data().join("postroom.sqlite")).unwrap();
+    let conn = database(&house.data());
     conn.pragma_update(None, "foreign_keys", false).unwrap();
     for table in [
         "journal",
@@ -223,8 +227,8 @@ async fn a_database_that_lost_its_log_is_refused() {
 #[tokio::test]
 async fn a_used_folder_without_a_mark_is_refused_too_and_a_fresh_one_is_not() {
     let house = House::new();
-    house.start().unwrap().close();
-    house.start().unwrap().close();
+    house.start().unwrap().close().await;
+    house.start().unwrap().close().await;
     std::fs::remove_dir_all(house.marks()).unwrap();
     std::fs::remove_file(house.data().join("postroom.sqlite")).unwrap();
     let refused = house.start().err().unwrap();
@@ -246,7 +250,7 @@ async fn a_moved_folder_keeps_its_identity_and_two_installations_share_none() {
     let house = House::new();
     let store = house.start().unwrap();
     let (_, before) = answer(&store, "one").await;
-    store.close();
+    store.close().await;
     // To another machine, where nothing is known of it.
     let there = House::new();
     house.copy(&there.data());
@@ -266,7 +270,7 @@ async fn a_mark_that_cannot_be_written_stops_no_mail() {
     std::fs::write(house.marks(), "a file in its place").unwrap();
     let store = house.start().unwrap();
     assert_eq!(answer(&store, "one").await.0, "T-1");
-    store.close();
+    store.close().await;
     let store = house.start().unwrap();
     assert_eq!(answer(&store, "two").await.0, "T-2");
 }
@@ -276,19 +280,19 @@ async fn an_installation_file_that_cannot_be_read_is_not_waited_for() {
     let house = House::new();
     let store = house.start().unwrap();
     answer(&store, "one").await;
-    store.close();
+    store.close().await;
     let file = std::fs::read_dir(house.marks()).unwrap().next().unwrap();
     std::fs::write(file.unwrap().path(), "{").unwrap();
     let store = house.start().unwrap();
     assert_eq!(answer(&store, "two").await.0, "T-2");
-    store.close();
+    store.close().await;
     assert_eq!(house.mark(), 2);
 }
 
 #[tokio::test]
 async fn runs_that_did_not_stop_are_counted_until_one_does() {
     let (dir, store) = store();
-    let crash = |store: Store| {
+    let crash = |store: Arc<dyn Store>| {
         // A store that is forgotten leaves the database as a killed process does.
         let copy = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(dir.path()).unwrap() {
@@ -300,7 +304,7 @@ async fn runs_that_did_not_stop_are_counted_until_one_does() {
             let entry = entry.unwrap();
             std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
         }
-        Store::open(dir.path()).unwrap()
+        open(dir.path())
     };
     assert_eq!(store.crashes(), 0);
     let store = crash(store);
@@ -310,24 +314,24 @@ async fn runs_that_did_not_stop_are_counted_until_one_does() {
     store.forget_crashes().await.unwrap();
     let store = crash(store);
     assert_eq!(store.crashes(), 1);
-    store.close();
-    assert_eq!(Store::open(dir.path()).unwrap().crashes(), 0);
+    store.close().await;
+    assert_eq!(open(dir.path()).crashes(), 0);
 }
 
 #[tokio::test]
 async fn a_database_without_tickets_that_lost_its_mails_is_refused_too() {
     let house = House::new();
-    house.start().unwrap().close();
+    house.start().unwrap().close().await;
     let backup = house.0.path().join("backup");
     house.copy(&backup);
     let store = house.start().unwrap();
     let id = journal_one(&store, "spam").await;
     store.commit(vec![ignored(id, "spam")]).await.unwrap();
-    store.close();
+    store.close().await;
     house.restore(&backup);
     let refused = house.start().err().unwrap();
     assert!(matches!(refused, StoreError::Emptied { .. }), "{refused}");
-    house.start_anew().unwrap().close();
+    house.start_anew().unwrap().close().await;
     house.start().unwrap();
 }
 
