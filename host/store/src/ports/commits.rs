@@ -23,7 +23,7 @@ pub trait Commits: Send + Sync {
     async fn outbox_waiting_of(&self, tenant: &str) -> Result<u64, StoreError>;
 }
 
-/// What a decision may depend on besides the mail, for the threads that decide. Blocking: a task of the runtime never calls it.
+/// The facts besides the mail that a decision may depend on, for the threads that decide. Blocking: a task of the runtime never calls it.
 pub trait Facts: Send + Sync {
     /// Returns the open ticket of this tenant that a mail seems to belong to: by its references (the newest first), then by a number
     /// in its subject. Authorised is a sender who takes part in the ticket or writes from one of the tenant's own domains.

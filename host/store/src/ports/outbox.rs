@@ -44,7 +44,8 @@ pub trait Outbox: Send + Sync {
     /// Returns the bytes of the mail that an entry forwards; `None` when they were purged.
     async fn forwarded(&self, mail: JournalId) -> Result<Option<Bytes>, StoreError>;
 
-    /// Records that the target took the entry; `receipt` is its answer. An entry dropped by hand meanwhile is delivered all the same.
+    /// Records that the target took the entry; `receipt` is its answer. An entry that was dropped by hand
+    /// meanwhile counts as delivered.
     async fn delivered(&self, id: i64, receipt: Receipt) -> Result<(), StoreError>;
 
     /// Records that the target took the entry for some of its recipients. It stays for the others, with the payload for them, and is
@@ -104,7 +105,7 @@ pub struct OutboxEntry {
     pub since_ms: i64,
     /// Whether the target refused it while it took others.
     pub refused: bool,
-    /// What the target calls the ticket or alert that the entry is about, if it said so earlier.
+    /// The target's own name of the ticket or alert that the entry is about, if it gave one earlier.
     pub reference: Option<ExternalRef>,
 }
 

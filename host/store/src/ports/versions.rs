@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use super::journal::DecisionId;
 use crate::StoreError;
 
-/// What goes live is saved, and rules that fail are rolled back.
+/// The versions that go live, and the rollback of rules that fail.
 #[async_trait]
 pub trait Versions: Send + Sync {
     /// Saves the set of rules that goes live: these, and of the tenants in `unchanged` those that the newest generation has. Returns
@@ -68,7 +68,7 @@ pub trait Versions: Send + Sync {
     async fn forget_files_but(&self, files: Vec<FileId>) -> Result<(), StoreError>;
 }
 
-/// What served last, for the threads that load rules, contacts and assets. Blocking: a task of the runtime never calls it.
+/// The versions that served last, for the threads that load rules, contacts and assets. Blocking: a task of the runtime never calls it.
 pub trait LastGood: Send + Sync {
     /// Returns every version that is refused, by tenant and name.
     fn refused_rules(&self) -> Result<Vec<RefusedRule>, StoreError>;
@@ -118,7 +118,7 @@ pub struct Generation {
     pub changes: Vec<RuleChange>,
 }
 
-/// What made a generation. Stored, listed and printed in one form.
+/// The reason for a generation. Stored, listed and printed in one form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GenerationCause {
     /// Saved files or a changed configuration.

@@ -1,4 +1,4 @@
-//! What errors of SQLite mean to a caller.
+//! The meaning of SQLite's errors for a caller.
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi;

@@ -45,12 +45,12 @@ fn open_within(dir: &Path, limits: StoreLimits) -> Arc<dyn Store> {
     Arc::new(SqliteStore::open_with(dir, &options).unwrap())
 }
 
-/// What a command lists, beside a running service.
+/// The listings of a command, beside a running service.
 pub fn beside(dir: &Path) -> Arc<dyn Listings> {
     Arc::new(SqliteReader::open(dir).unwrap())
 }
 
-/// What a command changes, beside a running service.
+/// The changes of a command, beside a running service.
 pub fn control(dir: &Path, limits: StoreLimits) -> impl Control {
     let options = StoreOptions {
         limits,

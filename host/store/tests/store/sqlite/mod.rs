@@ -1,4 +1,4 @@
-//! What only the SQLite store promises: these tests look into its files.
+//! Promises of the SQLite store alone: these tests look into its files.
 
 mod files;
 mod identity;
