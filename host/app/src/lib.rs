@@ -10,4 +10,5 @@ mod expiry;
 pub mod logging;
 mod parts;
 mod service;
+mod store;
 mod tls;

@@ -11,7 +11,7 @@ use postroom_auth::{RefreshStep, Tokens};
 use postroom_core::{ItemKind, MailboxState, OutgoingRoute, Outlets, RawMessage, Routes};
 use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
-use postroom_store::{OutboxKind, Store, StoreError, StoreOptions};
+use postroom_store::{Journal, Outbox, OutboxKind, Store, StoreError, Upkeep};
 use postroom_target::smtp::SmtpTarget;
 use postroom_target::webhook::{Webhook, WebhookSettings, WebhookTarget};
 use rustls::ClientConfig;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connections;
 use crate::parts::Parts;
-use crate::{expiry, tls};
+use crate::{expiry, store, tls};
 use postroom_config::{Config, Ready, Unavailable};
 use postroom_line::clock::ClockCheck;
 use postroom_line::deliver::Deliveries;
@@ -54,6 +54,7 @@ const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// All parts, built and not yet running.
 pub struct Service {
     config: Arc<Config>,
+    store: Arc<dyn Store>,
     line: Arc<Line>,
     intakes: Vec<Intake>,
     deliveries: Arc<Deliveries>,
@@ -122,24 +123,19 @@ impl Service {
             start_anew,
         } = watchers;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let options = StoreOptions {
-            generations: config.limits.generations,
-            generation_bytes: config.limits.generation_bytes,
-            installations: Some(config.installations.clone()),
-            start_anew,
-            ..StoreOptions::default()
-        };
-        let store = Store::open_with(&config.data_dir, &options)?;
+        let store = store::open(&config, start_anew).await?;
+        let listings = store.listings();
         let slots = Arc::new(Slots::new(cores));
         // Those of the mails that are decided at a time, and those of loads: a rule that is slow to load holds up none.
         let workers = slots.count() + LoadPool::instances(cores) + instances;
         let sandbox = rulebook::configured_sandbox(&config, workers)?;
         let sandbox = Arc::new(sandbox);
-        let directories = Directories::open(&config, store.clone()).await?;
+        let directories = Directories::open(&config, store.clone(), listings.clone()).await?;
         let rules = RuleBook::open(
             &config,
             sandbox.clone(),
             store.clone(),
+            listings.clone(),
             directories.clone(),
             reload_observer,
             stop.clone(),
@@ -162,7 +158,14 @@ impl Service {
         let tokens = connections::tokens_if_ready(&config, &tls)?;
         let tokens = tokens.map(|tokens| Arc::new(tokens.on_step(crash_at)));
         let mut misconfigured = Vec::new();
-        let deliveries = deliveries(&config, &store, &tls, &tokens, &stop, &mut misconfigured)?;
+        let deliveries = deliveries(
+            &config,
+            store.clone(),
+            &tls,
+            &tokens,
+            &stop,
+            &mut misconfigured,
+        )?;
         let deliveries = Arc::new(deliveries);
         for (part, why) in &misconfigured {
             tracing::error!(
@@ -170,10 +173,12 @@ impl Service {
                 "{part} is misconfigured, its entries wait in the outbox: {why}"
             );
         }
-        report_misconfigured(&config, &store).await?;
+        report_misconfigured(&config, &*store).await?;
         let (outbox_filled, filled) = watch::channel(());
         let line = Arc::new(Line {
-            store,
+            journal: store.clone(),
+            commits: store.clone(),
+            facts: listings.clone(),
             rules,
             directories,
             limits: config.limits.clone(),
@@ -187,7 +192,13 @@ impl Service {
             stop: stop.clone(),
             observer,
         });
-        let shadows = Arc::new(Shadows::new(&config, &line, sandbox));
+        let shadows = Arc::new(Shadows::new(
+            &config,
+            &line,
+            sandbox,
+            store.clone(),
+            listings,
+        ));
         let in_flight = InFlight::new(config.limits.in_flight_bytes);
         let intakes = config
             .mailboxes
@@ -195,7 +206,7 @@ impl Service {
             .map(|mailbox| Intake {
                 line: line.clone(),
                 mailbox: Arc::new(line_mailbox(&config, mailbox)),
-                source: source(mailbox, &line.store, &tokens, &tls),
+                source: source(mailbox, &line.journal, &tokens, &tls),
                 every: mailbox.every,
                 fetch: FetchLimits {
                     batch_mails: config.limits.batch_mails,
@@ -218,6 +229,7 @@ impl Service {
             .collect();
         Ok(Self {
             config,
+            store,
             line,
             intakes,
             deliveries,
@@ -248,11 +260,7 @@ impl Service {
         }
         parts.spawn(
             "retention",
-            purge(
-                self.line.store.clone(),
-                self.config.keep_raw,
-                self.stop.clone(),
-            ),
+            purge(self.store.clone(), self.config.keep_raw, self.stop.clone()),
         );
         parts.spawn(
             "expiry notices",
@@ -300,6 +308,7 @@ impl Service {
             tokens.finish().await;
         }
         self.line.close().await;
+        self.store.close().await;
         match died {
             Some(part) => Err(part.into()),
             None => Ok(()),
@@ -343,7 +352,7 @@ impl Service {
             // What is drained and delivered does not depend on it.
             tracing::warn!(%error, "shadows cannot be read; the next run continues them");
         }
-        let mailboxes = self.line.store.mailboxes()?;
+        let unacknowledged = self.store.unacknowledged().await?;
         drained.misconfigured = self.misconfigured.clone();
         for it in &self.config.misconfigured {
             let part = it.mailbox.as_ref().map(|name| format!("mailbox {name}"));
@@ -354,11 +363,11 @@ impl Service {
                     (part, Unavailable::from(problem))
                 }));
         }
-        drained.unacknowledged = mailboxes
+        drained.unacknowledged = unacknowledged
             .iter()
             // What a mailbox that was taken out of the configuration still owes is nobody's to mend.
-            .filter(|row| self.config.mailbox(&row.mailbox).is_some())
-            .map(|row| row.unacknowledged)
+            .filter(|(mailbox, _)| self.config.mailbox(mailbox).is_some())
+            .map(|(_, mails)| mails)
             .sum();
         drained.undelivered = self.deliver_once().await?;
         Ok(drained)
@@ -405,8 +414,9 @@ impl Service {
         if let Ok(tokens) = &self.tokens {
             tokens.finish().await;
         }
-        let waiting = self.line.store.outbox_waiting()?;
+        let waiting = self.store.outbox_waiting().await?;
         self.line.close().await;
+        self.store.close().await;
         Ok(waiting)
     }
 
@@ -422,7 +432,7 @@ fn first_load(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), St
 
 fn deliveries(
     config: &Config,
-    store: &Store,
+    outbox: Arc<dyn Outbox>,
     tls: &Arc<ClientConfig>,
     tokens: &Ready<Arc<Tokens>>,
     stop: &CancellationToken,
@@ -463,7 +473,7 @@ fn deliveries(
         targets.insert(id, GuardedTarget::new(SmtpTarget::new(smtp, by_password)));
     }
     Ok(Deliveries {
-        store: store.clone(),
+        outbox,
         targets,
         age: config.limits.outbox_age,
         stop: stop.clone(),
@@ -471,7 +481,7 @@ fn deliveries(
 }
 
 /// Logs and records which mailboxes cannot run until their part of the configuration is corrected.
-async fn report_misconfigured(config: &Config, store: &Store) -> Result<(), StoreError> {
+async fn report_misconfigured(config: &Config, journal: &dyn Journal) -> Result<(), StoreError> {
     for it in &config.misconfigured {
         for problem in &it.problems {
             let (at, help, why) = (problem.place(), &problem.cure, Unavailable::from(problem));
@@ -486,7 +496,7 @@ async fn report_misconfigured(config: &Config, store: &Store) -> Result<(), Stor
         if let Some(mailbox) = &it.mailbox {
             let problems: Vec<String> = it.problems.iter().map(ToString::to_string).collect();
             let state = MailboxState::Misconfigured;
-            store
+            journal
                 .set_mailbox_state(mailbox, state, &problems.join("; "))
                 .await?;
         }
@@ -535,13 +545,13 @@ fn line_mailbox(config: &Config, mailbox: &postroom_config::MailboxConfig) -> Ma
 /// A mailbox's source, which may ask the journal what it knows.
 fn source(
     mailbox: &postroom_config::MailboxConfig,
-    store: &Store,
+    journal: &Arc<dyn Journal>,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
 ) -> Ready<Box<dyn Source>> {
     let mut source = connections::source(mailbox, tokens, tls)?;
     source.set_known(Arc::new(JournalPositions {
-        store: store.clone(),
+        journal: journal.clone(),
         mailbox: mailbox.name.clone(),
     }));
     Ok(source)
@@ -597,10 +607,10 @@ async fn tell_notices(config: Arc<Config>, stop: CancellationToken) {
 
 /// Drops raw mail past its keeping time, now and then, while the clock can be believed; and makes due what a wrong clock scheduled
 /// for a day that is far away.
-async fn purge(store: Store, keep: Duration, stop: CancellationToken) {
+async fn purge(store: Arc<dyn Upkeep>, keep: Duration, stop: CancellationToken) {
     let began = Instant::now();
     let now_ms = || Timestamp::now().as_millisecond();
-    let known_ms = store.known_time().unwrap_or_else(|error| {
+    let known_ms = store.known_time().await.unwrap_or_else(|error| {
         tracing::warn!(%error, "the last known time could not be read");
         Some(0)
     });
@@ -610,7 +620,7 @@ async fn purge(store: Store, keep: Duration, stop: CancellationToken) {
         let now = now_ms();
         if check.is_confirmed(now, began.elapsed()) {
             reported = false;
-            drop_old(&store, keep, now).await;
+            drop_old(&*store, keep, now).await;
         } else if !std::mem::replace(&mut reported, true) {
             tracing::info!(
                 known = %shown(known_ms), now = %shown(Some(now)),
@@ -636,7 +646,7 @@ async fn purge(store: Store, keep: Duration, stop: CancellationToken) {
     }
 }
 
-async fn drop_old(store: &Store, keep: Duration, now_ms: i64) {
+async fn drop_old(store: &dyn Upkeep, keep: Duration, now_ms: i64) {
     let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
     let dropped = match store.confirm_clock(now_ms).await {
         Ok(()) => store.purge(now_ms.saturating_sub(keep_ms)).await,

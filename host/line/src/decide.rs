@@ -11,7 +11,7 @@ use postroom_core::{
     parse, synthetic_message_id,
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
-use postroom_store::{Conclusion, NewMail, PendingMail, Store, StoreError};
+use postroom_store::{Conclusion, Facts, NewMail, PendingMail, StoreError};
 
 use super::fair::Work;
 use super::known::TenantKnown;
@@ -353,7 +353,7 @@ fn walk_chain(
     message: &Arc<Message>,
 ) -> Result<ChainOutcome, StoreError> {
     crash::mail(&mail.bytes);
-    let thread = line.store.thread_candidate(
+    let thread = line.facts.thread_candidate(
         &mailbox.tenant,
         &message.references,
         &message.subject,
@@ -373,7 +373,7 @@ fn walk_chain(
         own_addresses: &line.own_addresses,
         has_outgoing: mailbox.outlets.outgoing.is_some(),
         capabilities: &FromStore {
-            store: &line.store,
+            facts: &line.facts,
             tenant: &mailbox.tenant,
             directory,
             failure: Arc::default(),
@@ -384,7 +384,7 @@ fn walk_chain(
 
 /// The answers about one mail's tenant as things stand.
 struct FromStore<'a> {
-    store: &'a Store,
+    facts: &'a Arc<dyn Facts>,
     tenant: &'a str,
     directory: &'a Arc<Directory>,
     /// A rule never decides on what could not be read.
@@ -394,7 +394,7 @@ struct FromStore<'a> {
 impl CapabilityProvider for FromStore<'_> {
     fn kv(&self, rule: &str) -> Arc<dyn Kv> {
         Arc::new(RuleMemory {
-            store: self.store.clone(),
+            facts: self.facts.clone(),
             tenant: self.tenant.to_owned(),
             rule: rule.to_owned(),
             failure: self.failure.clone(),
@@ -403,7 +403,7 @@ impl CapabilityProvider for FromStore<'_> {
 
     fn lookup(&self, _rule: &str) -> Arc<dyn Lookup> {
         Arc::new(TenantKnown {
-            store: self.store.clone(),
+            facts: self.facts.clone(),
             tenant: self.tenant.to_owned(),
             directory: self.directory.clone(),
             failure: self.failure.clone(),
@@ -415,13 +415,13 @@ impl CapabilityProvider for FromStore<'_> {
     }
 
     fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError> {
-        self.store.ticket_exists(self.tenant, ticket)
+        self.facts.ticket_exists(self.tenant, ticket)
     }
 }
 
 /// A rule's `kv` in the store, separate for each tenant and rule.
 struct RuleMemory {
-    store: Store,
+    facts: Arc<dyn Facts>,
     tenant: String,
     rule: String,
     failure: Arc<OnceLock<StoreError>>,
@@ -429,13 +429,13 @@ struct RuleMemory {
 
 impl Kv for RuleMemory {
     fn get(&self, key: &str) -> Result<Option<String>, KvError> {
-        self.store
+        self.facts
             .kv(&self.tenant, &self.rule, key)
             .map_err(|error| self.failed(error))
     }
 
     fn usage(&self) -> Result<(u64, u64), KvError> {
-        self.store
+        self.facts
             .kv_usage(&self.tenant, &self.rule)
             .map_err(|error| self.failed(error))
     }

@@ -9,7 +9,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use postroom_core::backoff::Backoff;
-use postroom_store::{OutboxEntry, OutboxKind, Store, StoreError};
+use postroom_store::{Outbox, OutboxEntry, OutboxKind, StoreError};
 use postroom_target::{Attempt, Fault, Scope, Severity};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -43,7 +43,7 @@ pub type TargetId = (OutboxKind, String);
 
 /// Where entries of the outbox go.
 pub struct Deliveries {
-    pub store: Store,
+    pub outbox: Arc<dyn Outbox>,
     pub targets: BTreeMap<TargetId, GuardedTarget>,
     /// An entry that is refused for longer is dead: it stays in the outbox for a person.
     pub age: Duration,
@@ -77,7 +77,7 @@ impl Deliveries {
         mut filled: watch::Receiver<()>,
         mut signed_in: Vec<(String, watch::Receiver<u64>)>,
     ) {
-        self.report_orphans();
+        self.report_orphans().await;
         let mut rounds = Rounds::default();
         let mut changes_seen = None;
         let mut ticks = tokio::time::interval(CHANGES_LOOK);
@@ -88,21 +88,23 @@ impl Deliveries {
         let mut looked = Instant::now();
         while !self.stop.is_cancelled() {
             if std::mem::replace(&mut look, true) {
-                let started = self.start_due(&mut rounds, ended_at.take().as_ref());
+                let started = self.start_due(&mut rounds, ended_at.take().as_ref()).await;
                 looked = Instant::now();
-                wait = started
-                    .and_then(|()| self.until_next(&rounds))
-                    .unwrap_or_else(|error| {
-                        tracing::error!(%error, "the outbox cannot be used now; deliveries wait");
-                        STORE_PAUSE
-                    });
+                let next = match started {
+                    Ok(()) => self.until_next(&rounds).await,
+                    Err(error) => Err(error),
+                };
+                wait = next.unwrap_or_else(|error| {
+                    tracing::error!(%error, "the outbox cannot be used now; deliveries wait");
+                    STORE_PAUSE
+                });
             }
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep_until((looked + wait).into()) => {}
                 _ = filled.changed() => {}
                 name = any_news(&mut signed_in) => self.probe_now(&(OutboxKind::Mail, name)),
-                _ = ticks.tick() => look = self.follow_changes(&mut changes_seen),
+                _ = ticks.tick() => look = self.follow_changes(&mut changes_seen).await,
                 Some(ended) = rounds.tasks.join_next() => match rounds.ended(ended) {
                     (target, Ok(())) => ended_at = Some(target),
                     (_, Err(_)) => tokio::time::sleep(STORE_PAUSE).await,
@@ -118,7 +120,7 @@ impl Deliveries {
     /// Tries each entry that is due, or becomes due by another's delivery, once. After `begin_for` no other try begins; those under
     /// way end.
     pub async fn try_once(self: Arc<Self>, begin_for: Duration) -> Result<(), StoreError> {
-        self.report_orphans();
+        self.report_orphans().await;
         let mut rounds = Rounds {
             tried: Some(HashSet::new()),
             ..Rounds::default()
@@ -127,7 +129,7 @@ impl Deliveries {
         let mut ended_at = None;
         loop {
             if began.elapsed() < begin_for && !self.stop.is_cancelled() {
-                self.start_due(&mut rounds, ended_at.as_ref())?;
+                self.start_due(&mut rounds, ended_at.as_ref()).await?;
             }
             let next = rounds.tasks.join_next();
             let Ok(ended) = tokio::time::timeout_at((began + ONCE_LONGEST).into(), next).await
@@ -154,7 +156,7 @@ impl Deliveries {
             for entry in entries {
                 tracing::warn!(%to, entry, "delivery took too long and was cut off; it is tried again by the next run");
                 let reason = format!("cut off after {} s", ONCE_LONGEST.as_secs());
-                self.store.cut_off(entry, reason).await?;
+                self.outbox.cut_off(entry, &reason).await?;
             }
         }
         Ok(())
@@ -167,7 +169,7 @@ impl Deliveries {
     }
 
     /// Starts what is due and not under way, at every target that has room, or at this one.
-    fn start_due(
+    async fn start_due(
         self: &Arc<Self>,
         rounds: &mut Rounds,
         only: Option<&TargetId>,
@@ -182,7 +184,8 @@ impl Deliveries {
             if room > 0 {
                 let tried = rounds.tried.iter().flatten();
                 let skip = busy.iter().chain(tried).copied().collect();
-                let due = target.due(&self.store, (id.0, &id.1), now, room, skip)?;
+                let due = target.due(&*self.outbox, (id.0, &id.1), now, room, skip);
+                let due = due.await?;
                 for entry in due {
                     busy.insert(entry.id);
                     let deliveries = self.clone();
@@ -198,7 +201,7 @@ impl Deliveries {
     }
 
     /// How long nothing will have to be started, unless somebody rings or a delivery ends.
-    fn until_next(&self, rounds: &Rounds) -> Result<Duration, StoreError> {
+    async fn until_next(&self, rounds: &Rounds) -> Result<Duration, StoreError> {
         let mut wait = IDLE_LOOK;
         for (id, target) in &self.targets {
             if let Some(left) = target.held_for() {
@@ -206,7 +209,7 @@ impl Deliveries {
                 continue;
             }
             let looked = rounds.looked_ms.get(id).copied().unwrap_or(i64::MIN);
-            let due = self.store.next_outbox_due(id.0, &id.1, looked)?;
+            let due = self.outbox.next_outbox_due(id.0, &id.1, looked).await?;
             let now = Timestamp::now().as_millisecond();
             if let Some(due) = due {
                 let left = u64::try_from(due - now).unwrap_or(0);
@@ -217,9 +220,9 @@ impl Deliveries {
     }
 
     /// Returns whether a person changed entries since the last look. What they want tried is tried, whatever the pauses.
-    fn follow_changes(&self, seen: &mut Option<i64>) -> bool {
+    async fn follow_changes(&self, seen: &mut Option<i64>) -> bool {
         // An error shows where entries are looked up.
-        let Ok(now) = self.store.outbox_changes() else {
+        let Ok(now) = self.outbox.outbox_changes().await else {
             return false;
         };
         let is_news = seen.replace(now).is_some_and(|before| before != now);
@@ -238,8 +241,9 @@ impl Deliveries {
     }
 
     /// Entries of a target that is not configured, or cannot be used as it is, wait: nobody would know.
-    fn report_orphans(&self) {
-        let waiting = self.store.outbox_waiting_by_target().unwrap_or_default();
+    async fn report_orphans(&self) {
+        let waiting = self.outbox.outbox_waiting_by_target().await;
+        let waiting = waiting.unwrap_or_default();
         for (kind, name, waiting) in waiting {
             let id = (kind, name);
             if !self.targets.contains_key(&id) {
@@ -259,7 +263,7 @@ impl Deliveries {
         {
             return self.hold(entry, &problem).await;
         }
-        let attempt = AssertUnwindSafe(target.attempt(&self.store, entry)).catch_unwind();
+        let attempt = AssertUnwindSafe(target.attempt(&*self.outbox, entry)).catch_unwind();
         let tried = attempt.await.unwrap_or_else(|_| {
             let problem = "a defect of Postroom; the log has its panic";
             Attempt::Failed(Fault::new(Scope::Entry, problem))
@@ -267,11 +271,11 @@ impl Deliveries {
         let verdict = match &tried {
             Attempt::Failed(fault) => {
                 let (verdict, report) = target.failed(entry.id, fault);
-                self.report(&id, report, &fault.problem);
+                self.report(&id, report, &fault.problem).await;
                 Some(verdict)
             }
             _ => {
-                self.report(&id, target.taken(entry.id), "");
+                self.report(&id, target.taken(entry.id), "").await;
                 None
             }
         };
@@ -280,7 +284,7 @@ impl Deliveries {
         match tried {
             Attempt::Delivered(receipt) => {
                 crash::point(crash::Point::BeforeDeliveryRecord);
-                self.recorded(|| self.store.delivered(entry.id, receipt.clone()))
+                self.recorded(|| self.outbox.delivered(entry.id, receipt.clone()))
                     .await?;
                 Ok(Ended::Gone)
             }
@@ -303,9 +307,8 @@ impl Deliveries {
                 tracing::warn!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "delivered to some recipients: {problem}");
                 let at = after(pause);
                 self.recorded(|| {
-                    let (payload, receipt) = (payload.clone(), receipt.clone());
-                    self.store
-                        .partly_delivered(entry.id, payload, receipt, problem.clone(), at)
+                    self.outbox
+                        .partly_delivered(entry.id, payload.clone(), &receipt, &problem, at)
                 })
                 .await?;
                 Ok(Ended::Waits)
@@ -319,7 +322,7 @@ impl Deliveries {
     }
 
     async fn hold(&self, entry: &OutboxEntry, problem: &str) -> Result<Ended, StoreError> {
-        self.recorded(|| self.store.held_back(entry.id, problem))
+        self.recorded(|| self.outbox.held_back(entry.id, problem))
             .await?;
         Ok(Ended::Waits)
     }
@@ -337,14 +340,14 @@ impl Deliveries {
             tracing::warn!(to = %entry.target, entry = entry.id, retry_secs, "entry refused; it is tried again until it is {} old: {}", days(self.age), fault.problem);
         }
         let at = after(pause);
-        self.recorded(|| self.store.refused(entry.id, fault.problem.clone(), at))
+        self.recorded(|| self.outbox.refused(entry.id, &fault.problem, at))
             .await?;
         Ok(Ended::Waits)
     }
 
     async fn give_up(&self, entry: &OutboxEntry, problem: &str) -> Result<Ended, StoreError> {
         tracing::error!(to = %entry.target, entry = entry.id, "delivery failed permanently; moved to dead letters: {problem}");
-        self.recorded(|| self.store.gave_up(entry.id, problem))
+        self.recorded(|| self.outbox.gave_up(entry.id, problem))
             .await?;
         Ok(Ended::Gone)
     }
@@ -356,11 +359,12 @@ impl Deliveries {
     }
 
     /// Logs what a circuit breaker reports, with how many entries wait.
-    fn report(&self, (kind, to): &TargetId, report: Option<BreakerEvent>, problem: &str) {
+    async fn report(&self, (kind, to): &TargetId, report: Option<BreakerEvent>, problem: &str) {
         let Some(report) = report else {
             return;
         };
-        let all = self.store.outbox_waiting_by_target().unwrap_or_default();
+        let all = self.outbox.outbox_waiting_by_target().await;
+        let all = all.unwrap_or_default();
         let of_it = all.iter().find(|it| it.0 == *kind && it.1 == *to);
         let waiting = of_it.map_or(0, |it| it.2);
         match report {

@@ -151,7 +151,7 @@ impl Intake {
         if self.said == Some(MailboxState::DiskFull) {
             // Nothing is fetched that could not be kept.
             self.line
-                .store
+                .journal
                 .set_mailbox_state(
                     &self.mailbox.name,
                     MailboxState::DiskFull,
@@ -165,7 +165,7 @@ impl Intake {
             () = self.stop.cancelled() => return Ok(decided),
         }
         let (line, mailbox) = (self.line.clone(), self.mailbox.clone());
-        let mut cursor = line.store.cursor(&mailbox.name)?;
+        let mut cursor = line.journal.cursor(&mailbox.name).await?;
         let mut more = true;
         // The last fetch told of more mail.
         let mut told_more = false;
@@ -177,7 +177,7 @@ impl Intake {
                 // What was journalled lies behind those.
                 journalled.clear();
             } else {
-                let admitted = self.admit(journalled.len())?;
+                let admitted = self.admit(journalled.len()).await?;
                 journalled.truncate(admitted);
             }
             let mut resuming = false;
@@ -260,7 +260,8 @@ impl Intake {
             };
             let until_good = self.streak.until_good(Instant::now());
             let wait = self
-                .until_next_acknowledgement()?
+                .until_next_acknowledgement()
+                .await?
                 .min(self.every)
                 .min(until_admitted)
                 .min(until_good.unwrap_or(Duration::MAX));
@@ -285,13 +286,14 @@ impl Intake {
     /// ([`super::suspects`]).
     async fn settle_undecided(&mut self) -> Result<Round, StoreError> {
         let line = self.line.clone();
-        if !self.has_room()? {
+        if !self.has_room().await? {
             return Ok(Round::Held);
         }
         let room = self.budget().map_or(RECOVER_BATCH, RateLimiter::left);
         let mut mails = line
-            .store
-            .pending(&self.mailbox.name, room.clamp(1, RECOVER_BATCH))?;
+            .journal
+            .pending(&self.mailbox.name, room.clamp(1, RECOVER_BATCH))
+            .await?;
         if mails.is_empty() {
             self.held = false;
             if let Some(budget) = self.budget() {
@@ -300,7 +302,7 @@ impl Intake {
             return Ok(Round::Done);
         }
         let was_held = self.held;
-        mails.truncate(self.admit(mails.len())?);
+        mails.truncate(self.admit(mails.len()).await?);
         if mails.is_empty() || self.stop.is_cancelled() {
             return Ok(Round::Held);
         }
@@ -312,12 +314,12 @@ impl Intake {
     }
 
     /// How many of these mails may be decided now; the others are held.
-    pub fn admit(&mut self, wanted: usize) -> Result<usize, StoreError> {
+    pub async fn admit(&mut self, wanted: usize) -> Result<usize, StoreError> {
         if wanted > 0 && !self.is_loaded() {
             self.held = true;
             return Ok(0);
         }
-        if wanted > 0 && !self.has_room()? {
+        if wanted > 0 && !self.has_room().await? {
             return Ok(0);
         }
         let Some(budget) = self.line.budgets.get(&self.mailbox.tenant) else {
@@ -329,9 +331,10 @@ impl Intake {
     }
 
     /// Whether the tenant's share of the outbox has room. Without it all mail is held.
-    fn has_room(&mut self) -> Result<bool, StoreError> {
+    async fn has_room(&mut self) -> Result<bool, StoreError> {
         let line = &self.line;
-        let has_room = line.room.has_room(&line.store, &self.mailbox.tenant)?;
+        let has_room = line.room.has_room(&*line.commits, &self.mailbox.tenant);
+        let has_room = has_room.await?;
         self.crowded = !has_room;
         self.held |= self.crowded;
         Ok(has_room)
@@ -368,7 +371,7 @@ impl Intake {
         wanted: bool,
         more: bool,
     ) -> Result<Told, IntakeError> {
-        let store = self.line.store.clone();
+        let journal = self.line.journal.clone();
         let done = match more && ready(&mut self.source)?.acknowledges_last() {
             true => None,
             false => self.acknowledge_due().await?,
@@ -382,7 +385,7 @@ impl Intake {
         let (recorded, fetched) = tokio::join!(
             async {
                 match done {
-                    Some(ids) if !ids.is_empty() => store.acked(ids).await,
+                    Some(ids) if !ids.is_empty() => journal.acked(ids).await,
                     _ => Ok(()),
                 }
             },
@@ -412,8 +415,9 @@ impl Intake {
         let now = jiff::Timestamp::now().as_millisecond();
         let due = self
             .line
-            .store
-            .due_acks(&self.mailbox.name, ACKNOWLEDGE_BATCH, now)?;
+            .journal
+            .due_acks(&self.mailbox.name, ACKNOWLEDGE_BATCH, now)
+            .await?;
         if due.is_empty() {
             return Ok(None);
         }
@@ -440,7 +444,7 @@ impl Intake {
                     "the server refused an acknowledgement; the mail is decided and safe, the acknowledgement is tried again");
                 let retry_at = now + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
                 self.line
-                    .store
+                    .journal
                     .ack_failed(ids, &error.to_string(), retry_at)
                     .await?;
                 Ok(Some(Vec::new()))
@@ -449,8 +453,8 @@ impl Intake {
     }
 
     /// An acknowledgement that was refused is due again some time.
-    fn until_next_acknowledgement(&self) -> Result<Duration, StoreError> {
-        let due = self.line.store.next_ack_due(&self.mailbox.name)?;
+    async fn until_next_acknowledgement(&self) -> Result<Duration, StoreError> {
+        let due = self.line.journal.next_ack_due(&self.mailbox.name).await?;
         let now = jiff::Timestamp::now().as_millisecond();
         Ok(due.map_or(Duration::MAX, |at| {
             Duration::from_millis(u64::try_from(at - now).unwrap_or(0))
@@ -536,7 +540,7 @@ impl Intake {
     async fn record_state(&self, state: MailboxState, detail: &str) {
         if let Err(error) = self
             .line
-            .store
+            .journal
             .set_mailbox_state(&self.mailbox.name, state, detail)
             .await
         {
@@ -652,8 +656,8 @@ async fn journal(
     };
     // Before the cursor, which says that they were passed.
     if !batch.passed.is_empty() {
-        let store = &line.store;
-        store
+        let journal = &line.journal;
+        journal
             .remember_positions(&mailbox.name, batch.passed)
             .await?;
     }
@@ -664,8 +668,8 @@ async fn journal(
     let pending = line.journal(mailbox, batch.messages, batch.cursor).await?;
     // After the mail itself: a crash in between lets it be fetched again, which the journal notices.
     if let Some(positions) = positions {
-        let store = &line.store;
-        store.remember_positions(&mailbox.name, positions).await?;
+        let journal = &line.journal;
+        journal.remember_positions(&mailbox.name, positions).await?;
     }
     Ok((pending, batch.room))
 }

@@ -4,13 +4,13 @@ use std::sync::{Arc, OnceLock};
 
 use postroom_core::lookup::{Query, QueryResult};
 use postroom_sandbox::{Lookup, LookupError};
-use postroom_store::{Store, StoreError};
+use postroom_store::{Facts, StoreError};
 
 use postroom_rules::directory::Directory;
 
 /// One tenant's, and nobody else's: the tenant is no part of any question.
 pub struct TenantKnown {
-    pub store: Store,
+    pub facts: Arc<dyn Facts>,
     pub tenant: String,
     pub directory: Arc<Directory>,
     /// Set when the store could not be asked, which is no fault of the rule's.
@@ -23,7 +23,7 @@ impl Lookup for TenantKnown {
         if let Some(found) = listed {
             return Ok(found);
         }
-        self.store
+        self.facts
             .lookup(&self.tenant, question, most)
             .map_err(|error| LookupError(self.failure.get_or_init(|| error).to_string()))
     }

@@ -33,8 +33,8 @@ use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
 use postroom_core::{Cursor, MailFacts, Outlets, RawMessage, TroubleKind, counted};
 use postroom_store::{
-    Committed, DecisionId, JournalBatch, JournalId, Journalled, PendingMail, Store, StoreError,
-    Verdict,
+    Commits, Committed, DecisionId, Facts, Journal, JournalBatch, JournalId, Journalled,
+    PendingMail, StoreError, Verdict,
 };
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -80,7 +80,9 @@ pub type Observer = Box<dyn Fn(&Mailbox, &Decided, &Committed) + Send + Sync>;
 
 /// The state shared by all mailboxes.
 pub struct Line {
-    pub store: Store,
+    pub journal: Arc<dyn Journal>,
+    pub commits: Arc<dyn Commits>,
+    pub facts: Arc<dyn Facts>,
     pub rules: Arc<RuleBook>,
     pub directories: Arc<Directories>,
     pub limits: LineLimits,
@@ -114,7 +116,7 @@ impl Line {
         let mails = messages.into_iter().map(decide::identify).collect();
         crash::point(crash::Point::BeforeJournal);
         let journalled = self
-            .store
+            .journal
             .journal(JournalBatch {
                 tenant: mailbox.tenant.clone(),
                 mailbox: mailbox.name.clone(),
@@ -225,7 +227,7 @@ impl Line {
             .iter()
             .filter_map(|mail| verdict(self, mailbox, mail))
             .collect();
-        let committed = self.store.commit(verdicts).await?;
+        let committed = self.commits.commit(verdicts).await?;
         if let Some(observer) = &self.observer {
             for (decided, committed) in decided.iter().zip(&committed) {
                 observer(mailbox, decided, committed);
@@ -294,12 +296,11 @@ impl Line {
         Ok(settled)
     }
 
-    /// Ends it: nothing is decided any more.
+    /// Ends it: nothing is decided any more, and the next run continues counting failures.
     pub async fn close(&self) {
         if let Err(error) = self.rules.keep_strikes().await {
             tracing::warn!(%error, "failure counters could not be saved; they restart at zero");
         }
-        self.store.close();
     }
 
     fn is_own(&self, email: &str) -> bool {
@@ -309,7 +310,7 @@ impl Line {
     }
 
     async fn failed(&self, journal: JournalId, reason: &str) -> Result<(), StoreError> {
-        let attempts = self.store.failed_attempt(journal, reason).await?;
+        let attempts = self.commits.failed_attempt(journal, reason).await?;
         tracing::error!(mail = journal.0, attempts, %reason, "the line failed on a mail; it is tried again, and set aside after {}", counted(self.limits.attempts, "attempt"));
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use postroom_store::{Store, StoreError};
+use postroom_store::{Commits, StoreError};
 
 /// A full share has room again at so many per cent, so that a tenant at its limit does not change state with each entry.
 const ROOM_AGAIN_PERCENT: u64 = 90;
@@ -24,8 +24,8 @@ impl OutboxRoom {
     }
 
     /// Whether more mail of the tenant may be decided. A batch that begins with room may go beyond the limit by what it adds.
-    pub fn has_room(&self, store: &Store, tenant: &str) -> Result<bool, StoreError> {
-        let waiting = store.outbox_waiting_of(tenant)?;
+    pub async fn has_room(&self, commits: &dyn Commits, tenant: &str) -> Result<bool, StoreError> {
+        let waiting = commits.outbox_waiting_of(tenant).await?;
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         let was_full = full.contains(tenant);
         let is_full = is_full(waiting, self.entries, was_full);

@@ -16,11 +16,14 @@ pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
     let Some(line) = intakes.first().map(|intake| intake.line.clone()) else {
         return Ok(0);
     };
-    let crashes = line.store.crashes();
+    let crashes = line.journal.crashes();
     if crashes < CRASHES {
         return Ok(0);
     }
-    let suspects = line.store.suspects(line.limits.batch_mails.max(1))?;
+    let suspects = line
+        .journal
+        .suspects(line.limits.batch_mails.max(1))
+        .await?;
     if !suspects.is_empty() {
         tracing::warn!(
             crashes,
@@ -42,14 +45,14 @@ pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
             () = line.rules.first_load_of(&intake.mailbox.tenant) => {}
             () = line.stop.cancelled() => return Ok(decided),
         }
-        if intake.admit(1)? == 0 {
+        if intake.admit(1).await? == 0 {
             continue;
         }
-        let Some(mut mail) = line.store.pending_mail(suspect.id)? else {
+        let Some(mut mail) = line.journal.pending_mail(suspect.id).await? else {
             continue;
         };
         mail.attempts = line
-            .store
+            .commits
             .failed_attempt(
                 mail.id,
                 "the process ended while it decided this mail alone",
@@ -58,6 +61,6 @@ pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
         let mailbox = Arc::clone(&intake.mailbox);
         decided += line.process_batch(&mailbox, vec![mail]).await?.decided;
     }
-    line.store.forget_crashes().await?;
+    line.journal.forget_crashes().await?;
     Ok(decided)
 }

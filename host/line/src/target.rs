@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postroom_core::{MailKind, OutgoingMail};
-use postroom_store::{JournalId, OutboxEntry, OutboxKind, RoundRobin, Store, StoreError};
+use postroom_store::{JournalId, Outbox, OutboxEntry, OutboxKind, RoundRobin, StoreError};
 use postroom_target::{Attempt, Content, Delivery, Fault, Scope, Target};
 
 use super::breaker::{BreakerEvent, CircuitBreaker, Consequence};
@@ -65,9 +65,9 @@ impl GuardedTarget {
     }
 
     /// Returns up to `limit` entries whose turn it is, without those to `skip`. A probe is another entry each time.
-    pub fn due(
+    pub async fn due(
         &self,
-        store: &Store,
+        outbox: &dyn Outbox,
         (kind, name): (OutboxKind, &str),
         now_ms: i64,
         limit: usize,
@@ -84,13 +84,13 @@ impl GuardedTarget {
                 after: turn.after,
                 skip: turn.skip.union(&probed).copied().collect(),
             };
-            due = store.due_outbox(kind, name, now_ms, limit, &others)?;
+            due = outbox.due_outbox(kind, name, now_ms, limit, others).await?;
             if due.is_empty() {
                 self.breaker().next_round();
             }
         }
         if due.is_empty() {
-            due = store.due_outbox(kind, name, now_ms, limit, &turn)?;
+            due = outbox.due_outbox(kind, name, now_ms, limit, turn).await?;
         }
         if let Some(last) = due.last() {
             *self.served() = last.turn;
@@ -109,7 +109,7 @@ impl GuardedTarget {
     }
 
     /// Tries once.
-    pub async fn attempt(&self, store: &Store, entry: &OutboxEntry) -> Attempt {
+    pub async fn attempt(&self, outbox: &dyn Outbox, entry: &OutboxEntry) -> Attempt {
         match entry.kind {
             OutboxKind::Sink => match serde_json::from_str(&entry.payload) {
                 Ok(event) => self.deliver(entry, Content::Event(&event)).await,
@@ -120,7 +120,7 @@ impl GuardedTarget {
                     Ok(mail) => mail,
                     Err(error) => return unreadable(&error),
                 };
-                let original = match original(store, &mail, entry) {
+                let original = match original(outbox, &mail, entry).await {
                     Ok(original) => original,
                     Err(attempt) => return attempt,
                 };
@@ -159,14 +159,14 @@ fn unreadable(error: &serde_json::Error) -> Attempt {
 }
 
 /// The mail that is forwarded, where it is one.
-fn original(
-    store: &Store,
+async fn original(
+    outbox: &dyn Outbox,
     mail: &OutgoingMail,
     entry: &OutboxEntry,
 ) -> Result<Option<Bytes>, Attempt> {
     match mail.kind {
         MailKind::Reply => Ok(None),
-        MailKind::Forward => match store.raw(JournalId(entry.decision.0)) {
+        MailKind::Forward => match outbox.forwarded(JournalId(entry.decision.0)).await {
             Ok(Some(raw)) => Ok(Some(raw)),
             Ok(None) => Err(Attempt::Final("the mail to forward was purged".into())),
             Err(error) => Err(Attempt::Failed(Fault::new(Scope::Entry, error.to_string()))),

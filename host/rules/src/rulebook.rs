@@ -22,7 +22,7 @@ use postroom_sandbox::{
     Bundle, Compiler, Grants, Imports, LoadError, Rule, Sandbox, SandboxConfig, SandboxError,
     Source,
 };
-use postroom_store::{RuleRecord, Store, StoreError};
+use postroom_store::{LastGood, RuleRecord, StoreError, Versions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -137,7 +137,8 @@ impl Reloaded {
 /// Everything that is needed to load rules, and those that are live.
 pub struct RuleBook {
     sandbox: Arc<Sandbox>,
-    store: Store,
+    versions: Arc<dyn Versions>,
+    served_before: Arc<dyn LastGood>,
     /// Observes every save.
     reload_observer: Arc<dyn ReloadObserver>,
     /// The tests that a rule must pass before it goes live.
@@ -179,7 +180,8 @@ impl RuleBook {
     pub fn open(
         config: &Config,
         sandbox: Arc<Sandbox>,
-        store: Store,
+        versions: Arc<dyn Versions>,
+        served_before: Arc<dyn LastGood>,
         directories: Arc<Directories>,
         reload_observer: Arc<dyn ReloadObserver>,
         stop: CancellationToken,
@@ -214,7 +216,8 @@ impl RuleBook {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             sandbox,
-            store,
+            versions,
+            served_before,
             gate: match reload_observer.wants_tests() {
                 true => ReleaseGate::of_all(config),
                 false => ReleaseGate::of(config),
@@ -326,9 +329,9 @@ impl RuleBook {
     }
 
     /// Whether another process made a generation that nobody looked at yet.
-    pub fn is_behind(&self) -> Result<bool, StoreError> {
+    pub async fn is_behind(&self) -> Result<bool, StoreError> {
         let followed = self.followed.load(Ordering::SeqCst);
-        Ok(self.store.newest_generation()? > followed)
+        Ok(self.versions.newest_generation().await? > followed)
     }
 
     fn alert_sinks(&self, tenant: &str) -> Vec<String> {

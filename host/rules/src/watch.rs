@@ -75,7 +75,7 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
                 Some(rung)
             }
             _ = recheck.tick() => Some(None),
-            _ = news.tick() => match rules.is_behind() {
+            _ = news.tick() => match rules.is_behind().await {
                 Ok(true) => Some(None),
                 Ok(false) => continue,
                 Err(error) => {

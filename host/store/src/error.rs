@@ -3,9 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::ErrorCode;
-use rusqlite::ffi;
-
 use crate::JournalId;
 
 /// Every job of a failed group gets the same answer, hence `Clone`.
@@ -74,8 +71,29 @@ pub enum StoreError {
     /// Nothing was written.
     #[error("a shadow is of 1 to {most} mails")]
     ShadowMails { most: u64 },
-    #[error("the database refused: {0}")]
-    Sqlite(Arc<rusqlite::Error>),
+    #[error(transparent)]
+    Database(DatabaseError),
+}
+
+/// An error of the database, whichever it is, that no caller can act on by its kind.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the database refused: {source}")]
+pub struct DatabaseError {
+    source: Arc<dyn std::error::Error + Send + Sync>,
+    /// Whether the error is of what one job asked for.
+    of_one_job: bool,
+}
+
+impl DatabaseError {
+    pub(crate) fn new(
+        source: impl std::error::Error + Send + Sync + 'static,
+        of_one_job: bool,
+    ) -> Self {
+        Self {
+            source: Arc::new(source),
+            of_one_job,
+        }
+    }
 }
 
 impl StoreError {
@@ -103,10 +121,7 @@ impl StoreError {
             | StoreError::ShadowRuns { .. }
             | StoreError::ShadowMails { .. }
             | StoreError::Corrupt { .. } => false,
-            StoreError::Sqlite(e) => !matches!(
-                e.sqlite_error_code(),
-                None | Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig)
-            ),
+            StoreError::Database(error) => !error.of_one_job,
             _ => true,
         }
     }
@@ -124,24 +139,6 @@ impl StoreError {
 
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {
         StoreError::Corrupt { what: what.into() }
-    }
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        // SQLite reports ENOSPC as FULL, but EDQUOT and EFBIG as a failed write, and a WAL index that cannot grow as SHMSIZE.
-        if let Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE) =
-            error.sqlite_extended_error_code()
-        {
-            return StoreError::Full;
-        }
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                StoreError::corrupt(error.to_string())
-            }
-            _ => StoreError::Sqlite(Arc::new(error)),
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use postroom_core::{Address, Decision};
 use serde::{Deserialize, Serialize};
 
-use crate::commit::{KvRead, LookupRead};
+use crate::{KvRead, LookupRead};
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Record<'a> {

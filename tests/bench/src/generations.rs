@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use postroom_core::ContentHash;
-use postroom_store::{RuleRecord, Store};
+use postroom_store::sqlite::SqliteStore;
+use postroom_store::{GenerationCause, RuleRecord, Store, StoreError, Versions};
 
 use crate::figures::{median, percentile, table, time};
 use crate::room::target;
@@ -31,11 +32,10 @@ pub fn run(rounds: usize) -> Result<()> {
     let stores = [("1 generation", 1), ("1000 generations", GENERATIONS)];
     let mut saving = Vec::new();
     for (name, generations) in stores {
-        let store = Store::open(&dir.path().join(name))?;
+        let store = SqliteStore::open(&dir.path().join(name))?;
         for number in 1..=generations {
             let began = Instant::now();
-            let saved =
-                runtime.block_on(store.save_generation(rules(number), BTreeSet::new(), "saved"))?;
+            let saved = runtime.block_on(save(&store, rules(number)))?;
             saving.push(began.elapsed());
             ensure!(
                 saved == number as u64,
@@ -43,24 +43,24 @@ pub fn run(rounds: usize) -> Result<()> {
                 number - 1
             );
         }
-        store.close();
+        drop(store);
     }
     let mut starts = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
         for ((name, generations), times) in stores.iter().zip(&mut starts) {
-            let store = Store::open(&dir.path().join(name))?;
+            let store = SqliteStore::open(&dir.path().join(name))?;
             let live = rules(*generations);
             let began = Instant::now();
-            let refused = store.refused_rules()?;
-            let strikes = store.strikes()?;
-            let newest = store.newest_generation()?;
-            let number = runtime.block_on(store.save_generation(live, BTreeSet::new(), "saved"))?;
+            let refused = store.listings().refused_rules()?;
+            let strikes = runtime.block_on(store.strikes())?;
+            let newest = runtime.block_on(store.newest_generation())?;
+            let number = runtime.block_on(save(&store, live))?;
             times.push(began.elapsed());
             ensure!(
                 refused.is_empty() && strikes.is_empty() && newest == number,
                 "the start made a generation"
             );
-            store.close();
+            drop(store);
         }
     }
     let rows: Vec<Vec<String>> = stores
@@ -84,6 +84,11 @@ pub fn run(rounds: usize) -> Result<()> {
         time(median(&saving))
     );
     Ok(())
+}
+
+async fn save(store: &SqliteStore, rules: Vec<RuleRecord>) -> Result<u64, StoreError> {
+    let (others, cause) = (BTreeSet::new(), GenerationCause::Saved);
+    store.save_generation(rules, others, cause).await
 }
 
 /// Returns the rules of a generation; one of them differs from the previous generation.

@@ -14,9 +14,10 @@ use postroom_core::counted;
 use postroom_sandbox::{
     LoadError, Rule, Sandbox, SandboxError, component_settings, script_settings,
 };
-use postroom_store::{Reader, RefusedRule, StoreError};
+use postroom_store::{RefusedRule, StoreError};
 use serde_json::json;
 
+use crate::store;
 use crate::{connections, expiry};
 use postroom_config::{Config, Problem, RuleUse};
 use postroom_rules::cases::{ReleaseGate, folder_of};
@@ -333,7 +334,7 @@ impl<'c> Loader<'c> {
         let Ok(data_dir) = postroom_config::data_dir(self.config) else {
             return Ok(Vec::new());
         };
-        match Reader::open(&data_dir).and_then(|reader| reader.refused_rules()) {
+        match store::listings(&data_dir).and_then(|reader| reader.refused_rules()) {
             Err(StoreError::Missing { .. } | StoreError::OlderSchema { .. }) => Ok(Vec::new()),
             Err(error) => Err(of_file(
                 &data_dir.display().to_string(),

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use include_dir::{Dir, File, include_dir};
-use postroom_store::{Committed, Store, StoreOptions};
+use postroom_store::Committed;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use crate::commands::run::stop_on_signals;
 use crate::commands::screen::pad;
 use crate::commands::{load_config, mail_line, runtime};
 use crate::service::Service;
+use crate::store;
 use postroom_line::Mailbox;
 use postroom_line::decide::Decided;
 use postroom_rules::rulebook::RuleBook;
@@ -102,11 +103,7 @@ fn lay_out(dir: &Path) -> anyhow::Result<()> {
     let data = dir.join("data");
     if data.exists() {
         // Refused while another demo runs here.
-        let options = StoreOptions {
-            start_anew: true,
-            ..StoreOptions::default()
-        };
-        Store::open_with(&data, &options)?.close();
+        store::is_free(&data)?;
     }
     for stale in ["data", "spool"] {
         match std::fs::remove_dir_all(dir.join(stale)) {

@@ -11,7 +11,7 @@ use postroom_store::{self as store, StoreError};
 use serde::Serialize;
 
 use crate::cli::Filter;
-use crate::commands::{open_reader, table};
+use crate::commands::{open_listings, table};
 use crate::output;
 
 /// A listing for people stops here; `--limit` and `--json` go further.
@@ -25,7 +25,7 @@ pub fn decisions(
 ) -> anyhow::Result<ExitCode> {
     let mut wanted = wanted(filter, json)?;
     wanted.outcome = outcome.map(|name| outcome_of(&name)).transpose()?;
-    let reader = open_reader(config)?;
+    let reader = open_listings(config)?;
     list(
         json,
         reader.decisions(&wanted)?,
@@ -57,7 +57,7 @@ pub fn items(
 ) -> anyhow::Result<ExitCode> {
     let mut wanted = wanted(filter, json)?;
     wanted.kind = kind.map(|name| kind_of(&name)).transpose()?;
-    let reader = open_reader(config)?;
+    let reader = open_listings(config)?;
     list(
         json,
         reader.items(&wanted)?,
@@ -80,7 +80,7 @@ pub fn items(
 }
 
 pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    let reader = open_reader(config)?;
+    let reader = open_listings(config)?;
     let wanted = store::Filter {
         mailbox: mailbox.map(str::to_owned),
         ..store::Filter::default()
@@ -142,7 +142,7 @@ pub fn repeats(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resu
         limit: (!json).then_some(SCREENFUL),
         ..store::Filter::default()
     };
-    let rows = open_reader(config)?.repeats(&wanted)?;
+    let rows = open_listings(config)?.repeats(&wanted)?;
     list(
         json,
         rows.into_iter().map(Ok),

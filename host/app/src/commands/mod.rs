@@ -24,14 +24,16 @@ use std::fmt::Display;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use postroom_auth::Tokens;
 use postroom_core::harmless::visible;
-use postroom_store::Reader;
+use postroom_store::Listings;
 
 use crate::output::write_line;
+use crate::store;
 use postroom_config::suggest::no_such;
 use postroom_config::{Config, Problem};
 
@@ -69,10 +71,10 @@ fn load_with_warnings(file: &Path) -> anyhow::Result<Config> {
 }
 
 /// The store, opened beside a running service. Needs only `data_dir` of the configuration: no secret, no rule.
-fn open_reader(config: &Path) -> anyhow::Result<Reader> {
+fn open_listings(config: &Path) -> anyhow::Result<Arc<dyn Listings>> {
     let data_dir: PathBuf =
         postroom_config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-    Reader::open(&data_dir).with_context(|| format!("the data folder {}", data_dir.display()))
+    store::listings(&data_dir).with_context(|| format!("the data folder {}", data_dir.display()))
 }
 
 /// Everything that could be read of the configuration, for a command that needs little of it. Prints the problems to stderr.

@@ -8,14 +8,14 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use postroom_core::counted;
 use postroom_store::{
-    Filter, OutboxChange, OutboxDetail, OutboxRow, OutboxSelection, Reader, StoreOptions,
-    drop_outbox, retry_outbox,
+    Control, Filter, Listings, OutboxChange, OutboxDetail, OutboxRow, OutboxSelection,
 };
 use serde_json::json;
 
 use crate::cli::{OutboxCommand, OutboxFilter};
 use crate::commands::listings::{SCREENFUL, list, name_of};
-use crate::commands::{open_reader, print};
+use crate::commands::{open_listings, print};
+use crate::store;
 
 const STATES: &[&str] = &["waiting", "delivered", "dead", "dropped"];
 /// Ids that a retry of many names at most.
@@ -28,9 +28,9 @@ pub fn outbox(
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     match command.unwrap_or(OutboxCommand::List) {
-        OutboxCommand::List => list_entries(&open_reader(config)?, filter, json),
+        OutboxCommand::List => list_entries(&*open_listings(config)?, filter, json),
         OutboxCommand::Show { id } => {
-            let Some(entry) = open_reader(config)?.outbox_entry(id)? else {
+            let Some(entry) = open_listings(config)?.outbox_entry(id)? else {
                 bail!("the outbox has no entry {id}; `postroom outbox` lists what it has");
             };
             show(&entry, json)?;
@@ -47,21 +47,26 @@ pub fn outbox(
                 (false, None) => OutboxSelection::Entries(ids),
             };
             let data_dir = data_dir(config)?;
-            let changes = retry_outbox(&data_dir, &wanted, &StoreOptions::default())
+            let changes = store::control(&data_dir)
+                .retry_outbox(&wanted)
                 .with_context(|| format!("the data folder {}", data_dir.display()))?;
             report(&changes, "due now", json)
         }
         OutboxCommand::Drop { ids, reason } => {
             let data_dir = data_dir(config)?;
-            let options = StoreOptions::default();
-            let changes = drop_outbox(&data_dir, &ids, &operator(), reason.as_deref(), &options)
+            let changes = store::control(&data_dir)
+                .drop_outbox(&ids, &operator(), reason.as_deref())
                 .with_context(|| format!("the data folder {}", data_dir.display()))?;
             report(&changes, "dropped", json)
         }
     }
 }
 
-fn list_entries(reader: &Reader, filter: &OutboxFilter, json: bool) -> anyhow::Result<ExitCode> {
+fn list_entries(
+    reader: &dyn Listings,
+    filter: &OutboxFilter,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let state = filter.state.as_deref();
     if let Some(state) = state
         && !STATES.contains(&state)

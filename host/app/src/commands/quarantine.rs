@@ -11,7 +11,7 @@ use postroom_store::{DecisionId, Filter, Quarantined};
 
 use crate::cli::QuarantineCommand;
 use crate::commands::listings::list;
-use crate::commands::open_reader;
+use crate::commands::open_listings;
 use crate::output;
 
 /// The part of a raw mail that is shown without `--raw`.
@@ -22,7 +22,7 @@ pub fn quarantine(
     command: Option<QuarantineCommand>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let reader = open_reader(config)?;
+    let reader = open_listings(config)?;
     match command.unwrap_or(QuarantineCommand::List) {
         QuarantineCommand::List => list(
             json,

@@ -33,7 +33,7 @@ async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
         .unwrap();
     let mut source: Box<dyn Source> = Box::new(Maildrop::new(drop.clone()));
     source.set_known(Arc::new(JournalPositions {
-        store: service.line.store.clone(),
+        journal: service.line.journal.clone(),
         mailbox: "support".into(),
     }));
     service.intakes[0].source = Ok(source);

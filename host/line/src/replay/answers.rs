@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use postroom_core::lookup::{Query, QueryResult};
 use postroom_sandbox::{Kv, KvError, Lookup, LookupError};
-use postroom_store::{KvRead, LookupRead, Reader, StoreError};
+use postroom_store::{Facts, KvRead, LookupRead, StoreError};
 
 use super::{Asked, Unrecorded};
 use postroom_rules::chain_run::{CapabilityProvider, ChainOutcome};
 
 /// The record of one mail.
 pub struct FromRecord<'a> {
-    pub reader: &'a Reader,
+    pub facts: &'a dyn Facts,
     pub tenant: &'a str,
     pub kv_reads: Arc<Vec<KvRead>>,
     pub lookups: Arc<Vec<LookupRead>>,
@@ -39,7 +39,7 @@ impl CapabilityProvider for FromRecord<'_> {
 
     /// As of now: a ticket is never deleted.
     fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError> {
-        self.reader.ticket_exists(self.tenant, ticket)
+        self.facts.ticket_exists(self.tenant, ticket)
     }
 }
 

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use postroom_core::{Outcome, ParseLimits, parse};
-use postroom_store::{Evidence, Reader, RecordedMail, StoreError};
+use postroom_store::{Evidence, RecordedMail, Records, StoreError};
 
 use super::answers::FromRecord;
 use super::{Compared, End, Skip, compare};
@@ -15,7 +15,7 @@ use postroom_rules::rulebook::Chain;
 
 /// The parts shared by all mailboxes; reads the store and writes nothing.
 pub struct ReplayDecider {
-    pub reader: Reader,
+    pub records: Arc<dyn Records>,
     own_addresses: Vec<String>,
     parse_limits: ParseLimits,
     message_bytes: u64,
@@ -48,9 +48,9 @@ impl MailboxUnderTest {
 }
 
 impl ReplayDecider {
-    pub fn new(config: &Config, reader: Reader) -> Self {
+    pub fn new(config: &Config, records: Arc<dyn Records>) -> Self {
         Self {
-            reader,
+            records,
             own_addresses: config.own_addresses().into_iter().collect(),
             parse_limits: config.limits.parsing(),
             message_bytes: config.limits.message_bytes,
@@ -86,7 +86,7 @@ impl ReplayDecider {
             return Ok(End::Skipped(Skip::Purged));
         };
         let answers = FromRecord {
-            reader: &self.reader,
+            facts: &*self.records,
             tenant: &mail.tenant,
             kv_reads: Arc::new(recorded.kv_reads),
             lookups: Arc::new(recorded.lookups),

@@ -3,13 +3,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use postroom_core::Decision;
-use postroom_store::{DecisionId, Reader, Selection, StoreError};
+use postroom_store::{DecisionId, Records, Selection, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, Replay, Replayed, Report, Unrecorded, compare};
@@ -19,9 +20,13 @@ use postroom_rules::rulebook::{Chain, Change};
 /// Stop starting new mails this long before the deadline, so that those in progress finish and are reported. At most half the time.
 const LAST_MAILS: Duration = Duration::from_millis(300);
 
+/// Opens the recorded mail of a data folder.
+pub type OpenRecords = fn(&Path) -> Result<Arc<dyn Records>, StoreError>;
+
 /// Replays the same few mails for each change.
 pub struct Rehearsal {
     config: Arc<Config>,
+    records: OpenRecords,
     /// Only the mails of these mailboxes.
     mailboxes: Option<Vec<String>>,
     mails: usize,
@@ -55,12 +60,14 @@ enum Said {
 impl Rehearsal {
     pub fn new(
         config: Arc<Config>,
+        records: OpenRecords,
         mailboxes: Option<Vec<String>>,
         mails: usize,
         time: Duration,
     ) -> Self {
         Self {
             config,
+            records,
             mailboxes,
             mails,
             time,
@@ -98,13 +105,13 @@ impl Rehearsal {
         if names.is_empty() {
             return Ok(rehearsed);
         }
-        let reader = Reader::open(&self.config.data_dir)?;
+        let records = (self.records)(&self.config.data_dir)?;
         let mut selection = Selection {
             mailboxes: Some(names.clone()),
             limit: Some(self.mails),
             ..Selection::default()
         };
-        let recorded = reader.recorded(&selection)?;
+        let recorded = records.recorded(&selection)?;
         // Both replays are to see the same mails.
         selection.upto = Some(recorded.upto());
         rehearsed.mails = recorded.remaining()?;
@@ -119,7 +126,7 @@ impl Rehearsal {
                 .collect()
         };
         let start = |chains, say: &SyncSender<Said>, wrap: fn(Box<Replayed>) -> Said| {
-            let replay = Replay::new(&self.config, reader.clone(), chains);
+            let replay = Replay::new(&self.config, records.clone(), chains);
             spawn(replay, selection.clone(), stop.clone(), say.clone(), wrap)
         };
         let mut under_way = vec![start(

@@ -8,7 +8,7 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::Instant;
 
 use postroom_sandbox::Limits;
-use postroom_store::{Evidence, Reader, RecordedMail, Selection, StoreError};
+use postroom_store::{Evidence, RecordedMail, Records, Selection, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::Replayed;
@@ -42,7 +42,11 @@ type Done = Receiver<Result<Vec<Replayed>, StoreError>>;
 
 impl Replay {
     /// `chains` are those of the candidate by mailbox: from files, from a generation, or the live ones of a rule book.
-    pub fn new(config: &Config, reader: Reader, mut chains: HashMap<String, Chain>) -> Self {
+    pub fn new(
+        config: &Config,
+        records: Arc<dyn Records>,
+        mut chains: HashMap<String, Chain>,
+    ) -> Self {
         let mut slots = BTreeMap::new();
         let mut rules = Vec::new();
         let mut rooms = HashMap::new();
@@ -66,7 +70,7 @@ impl Replay {
             rooms.insert(mailbox.name.clone(), (room, slots));
         }
         Self {
-            desk: ReplayDecider::new(config, reader),
+            desk: ReplayDecider::new(config, records),
             rooms,
             rules,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
@@ -85,7 +89,7 @@ impl Replay {
             rules: self.rule_reports(),
             ..Report::default()
         };
-        let mails = self.desk.reader.recorded(selection)?;
+        let mails = self.desk.records.recorded(selection)?;
         let ahead = self.cores * AHEAD;
         let (work, to_do) = sync_channel::<Batch>(ahead);
         // Its length is what bounds the batches under way: the reader waits once so many are not handed on.
@@ -154,7 +158,7 @@ impl Replay {
             }
             let mail = mail?;
             let evidence = match self.rooms.contains_key(&mail.mailbox) {
-                true => self.desk.reader.evidence(mail.id)?,
+                true => self.desk.records.evidence(mail.id)?,
                 false => None,
             };
             bytes += evidence.as_ref().map_or(0, Evidence::size);

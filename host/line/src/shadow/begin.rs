@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use postroom_core::ContentHash;
 use postroom_sandbox::{Bundle, LoadError, Rule as Loaded, Sandbox};
-use postroom_store::{NewShadow, Reader};
+use postroom_store::{Listings, NewShadow};
 
 use crate::replay::replaced;
 use postroom_config::{Config, MailboxConfig, RuleConfig, RuleKind, RuleUse};
@@ -27,7 +27,7 @@ pub struct Asked<'a> {
 pub fn begin(
     config: &Config,
     sandbox: &Sandbox,
-    reader: &Reader,
+    listings: &dyn Listings,
     asked: &Asked<'_>,
 ) -> anyhow::Result<NewShadow> {
     let name = replaced(&[asked.mailbox], asked.file, asked.in_place_of)?;
@@ -54,8 +54,8 @@ pub fn begin(
         .map_err(|error| anyhow::anyhow!("{}", told_of(error, &name, asked.file)))?;
     has_its_own_modules(sandbox, &wanted, &loaded, asked.file, &bytes)?;
     let hash = loaded.hash();
-    let newest = reader.newest_generation()?;
-    let live = reader.generation_rules(newest)?.unwrap_or_default();
+    let newest = listings.newest_generation()?;
+    let live = listings.generation_rules(newest)?.unwrap_or_default();
     let mut live = live.iter();
     if live.any(|it| it.tenant == tenant.name && it.name == name && it.hash == hash) {
         bail!(
@@ -63,7 +63,7 @@ pub fn begin(
         );
     }
     if asked.promote {
-        super::promote::is_not_refused(reader, &tenant.name, &name, hash)?;
+        super::promote::is_not_refused(listings, &tenant.name, &name, hash)?;
     }
     let now = read_configured(rule).map_err(|reason| anyhow::anyhow!("{name}: {reason}"))?;
     Ok(NewShadow {

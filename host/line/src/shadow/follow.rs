@@ -42,7 +42,7 @@ impl Shadows {
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let mut follower = None;
-        while let Some(shadow) = self.store.shadow(id)? {
+        while let Some(shadow) = self.store.shadow(id).await? {
             match shadow.state {
                 ShadowState::Running => {}
                 ShadowState::Promoting => return self.promote(&shadow).await,
@@ -80,7 +80,7 @@ impl Shadows {
             Ok(place) => place,
             Err(reason) => return Ok(Err(reason.to_string())),
         };
-        let Some(bytes) = self.store.shadow_bytes(shadow.id)? else {
+        let Some(bytes) = self.store.shadow_bytes(shadow.id).await? else {
             return Ok(Err("its candidate is not kept".into()));
         };
         let on_failure = wanted.on_failure;
@@ -105,9 +105,9 @@ impl Shadows {
     /// Puts a candidate in place that decided all as the rule did. Where that cannot be, it has finished, and says why.
     async fn promote(&self, shadow: &Shadow) -> Result<(), StoreError> {
         let (config, sandbox) = (self.config.clone(), self.sandbox.clone());
-        let (reader, promoted) = ((*self.store).clone(), shadow.clone());
+        let (listings, promoted) = (self.listings.clone(), shadow.clone());
         let putting = tokio::task::spawn_blocking(move || {
-            promote::put(&config, &sandbox, &reader, &promoted, false)
+            promote::put(&config, &sandbox, &*listings, &promoted, false)
         });
         let put = putting
             .await
@@ -141,14 +141,9 @@ impl Follower<'_> {
             return Ok(false);
         };
         let wanted = shadow.wanted.saturating_sub(shadow.decided());
-        let (store, asked, reached) = (&self.shadows.store, shadow.clone(), self.reached);
-        let reader = (**store).clone();
-        let looking = tokio::task::spawn_blocking(move || {
-            reader.shadow_page(&asked, reached, wanted.min(BATCH) as usize)
-        });
-        let page = looking
-            .await
-            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        let store = &self.shadows.store;
+        let limit = wanted.min(BATCH) as usize;
+        let page = store.shadow_page(shadow, self.reached, limit).await?;
         let room = Arc::new(MailboxUnderTest::new(self.tenant, self.mailbox, chain));
         let began = Instant::now();
         let mut done: Vec<ShadowMail> = Vec::new();
@@ -209,7 +204,7 @@ impl Follower<'_> {
             slot.work(|| {
                 let is_first = end.is_none();
                 if is_first {
-                    let evidence = desk.reader.evidence(mail.id);
+                    let evidence = desk.records.evidence(mail.id);
                     end = Some(evidence.and_then(|it| desk.decide(Some(&room), &mail, it)));
                 }
                 is_first

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postroom_core::Decision;
-use postroom_store::{Reader, RecordedMail, ShadowMail, ShadowResult, StoreError};
+use postroom_store::{RecordedMail, Records, ShadowMail, ShadowResult, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::replay::{Compared, Comparison, End, MailboxUnderTest, Replayed, Unrecorded};
@@ -64,7 +64,7 @@ pub fn shadow_mail(
 }
 
 /// A mail that was decided otherwise, with both decisions; none where that is not kept.
-pub fn replayed(reader: &Reader, kept: &ShadowMail) -> Result<Option<Replayed>, StoreError> {
+pub fn replayed(records: &dyn Records, kept: &ShadowMail) -> Result<Option<Replayed>, StoreError> {
     let verdict = match &kept.result {
         ShadowResult::Changed(words) => Comparison::Changed(words.clone()),
         ShadowResult::Failed => Comparison::Failed,
@@ -73,8 +73,8 @@ pub fn replayed(reader: &Reader, kept: &ShadowMail) -> Result<Option<Replayed>, 
     };
     let (Some(difference), Some(mail), Some(evidence)) = (
         &kept.difference,
-        reader.recorded_mail(kept.mail)?,
-        reader.evidence(kept.mail)?,
+        records.recorded_mail(kept.mail)?,
+        records.evidence(kept.mail)?,
     ) else {
         return Ok(None);
     };

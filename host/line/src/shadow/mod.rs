@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use postroom_sandbox::Sandbox;
-use postroom_store::{Shadow, ShadowId, ShadowState, Store, StoreError};
+use postroom_store::{self as store, Listings, Shadow, ShadowId, ShadowState, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -41,7 +41,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Everything that shadows need, for the service that follows them.
 pub struct Shadows {
     config: Arc<Config>,
-    store: Store,
+    store: Arc<dyn store::Shadows>,
+    listings: Arc<dyn Listings>,
     rules: Arc<RuleBook>,
     sandbox: Arc<Sandbox>,
     slots: Arc<Slots>,
@@ -50,14 +51,21 @@ pub struct Shadows {
 }
 
 impl Shadows {
-    pub fn new(config: &Arc<Config>, line: &Line, sandbox: Arc<Sandbox>) -> Self {
+    pub fn new(
+        config: &Arc<Config>,
+        line: &Line,
+        sandbox: Arc<Sandbox>,
+        store: Arc<dyn store::Shadows>,
+        listings: Arc<dyn Listings>,
+    ) -> Self {
         Self {
             config: config.clone(),
-            store: line.store.clone(),
+            store,
             rules: line.rules.clone(),
             sandbox,
             slots: line.slots.clone(),
-            desk: Arc::new(ReplayDecider::new(config, (*line.store).clone())),
+            desk: Arc::new(ReplayDecider::new(config, listings.clone())),
+            listings,
             stop: line.stop.clone(),
         }
     }
@@ -89,7 +97,7 @@ impl Shadows {
                     Err(error) => tracing::debug!(%error, "shadows cannot be read"),
                 }
             }
-            let active = self.store.active_shadows().unwrap_or_else(|error| {
+            let active = self.store.active_shadows().await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "shadows cannot be read");
                 Vec::new()
             });
@@ -108,7 +116,7 @@ impl Shadows {
         let stop = self.stop.child_token();
         self.note_live().await?;
         let mut tasks = JoinSet::new();
-        for shadow in self.store.active_shadows()? {
+        for shadow in self.store.active_shadows().await? {
             tasks.spawn(self.clone().keep(shadow, None, stop.clone()));
         }
         let all = async { while tasks.join_next().await.is_some() {} };
@@ -160,7 +168,7 @@ impl Shadows {
     /// A candidate that is live counts as promoted, whoever saved it: perhaps a process that died before it recorded so.
     async fn note_live(&self) -> Result<(), StoreError> {
         let mut newest = HashMap::new();
-        for shadow in self.store.shadows()? {
+        for shadow in self.store.shadows().await? {
             newest.entry(shadow.mailbox.clone()).or_insert(shadow);
         }
         let may_be = |shadow: &Shadow| shadow.is_active() || shadow.state == ShadowState::Finished;

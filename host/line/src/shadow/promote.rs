@@ -4,7 +4,7 @@
 use anyhow::{Context, bail};
 use postroom_core::ContentHash;
 use postroom_sandbox::{Bundle, Module, Rule as Loaded, Sandbox};
-use postroom_store::{Reader, Shadow};
+use postroom_store::{LastGood, Listings, Shadow};
 
 use postroom_config::{Config, MailboxConfig, RuleKind, RuleUse, Tenant};
 use postroom_files::{ConfinedPath, EscapesRoot};
@@ -24,14 +24,14 @@ pub enum Put {
 pub fn put(
     config: &Config,
     sandbox: &Sandbox,
-    reader: &Reader,
+    listings: &dyn Listings,
     shadow: &Shadow,
     anyway: bool,
 ) -> anyhow::Result<Put> {
     let (_, _, wanted) = stands_at(config, shadow)?;
     let name = &shadow.rule;
-    is_not_refused(reader, &shadow.tenant, name, shadow.hash)?;
-    let kept = reader.shadow_bytes(shadow.id)?;
+    is_not_refused(listings, &shadow.tenant, name, shadow.hash)?;
+    let kept = listings.shadow_bytes(shadow.id)?;
     let kept = kept.context("the candidate is not kept any more")?;
     let modules = match wanted.rule.kind {
         RuleKind::Component(_) => Vec::new(),
@@ -115,12 +115,12 @@ pub fn stands_at<'c>(
 
 /// A version that was rolled back stays refused, whatever its file contains.
 pub fn is_not_refused(
-    reader: &Reader,
+    served_before: &dyn LastGood,
     tenant: &str,
     name: &str,
     hash: ContentHash,
 ) -> anyhow::Result<()> {
-    let refused = reader.refused_rules()?;
+    let refused = served_before.refused_rules()?;
     let mut refused = refused.iter();
     let same = refused.find(|it| it.tenant == tenant && it.name == name && it.hash == hash);
     if let Some(refused) = same {

@@ -18,14 +18,17 @@ use postroom_core::{
 };
 use postroom_line::deliver::Deliveries;
 use postroom_line::target::GuardedTarget;
-use postroom_store::{Conclusion, Filter, JournalBatch, NewMail, OutboxKind, Store, Verdict};
+use postroom_store::sqlite::SqliteStore;
+use postroom_store::{
+    Commits, Conclusion, Filter, Journal, JournalBatch, NewMail, OutboxKind, Store, Verdict,
+};
 use recorder::Recorder;
 use tokio_util::sync::CancellationToken;
 
 const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// Journals a mail and commits what was decided about it.
-async fn decide(store: &Store, name: &str, outcome: Outcome, action: Action) {
+async fn decide(store: &SqliteStore, name: &str, outcome: Outcome, action: Action) {
     let bytes = Bytes::from(format!("Message-ID: <{name}@x>\r\n\r\n{name}"));
     let mail = NewMail {
         position: Position::OnServer(name.into()),
@@ -82,8 +85,8 @@ async fn decide(store: &Store, name: &str, outcome: Outcome, action: Action) {
     store.commit(vec![verdict]).await.unwrap();
 }
 
-fn states(store: &Store) -> Vec<(&'static str, u32, Option<String>)> {
-    let rows = store.outbox(&Filter::default()).unwrap();
+fn states(store: &SqliteStore) -> Vec<(&'static str, u32, Option<String>)> {
+    let rows = store.listings().outbox(&Filter::default()).unwrap();
     let rows = rows.map(Result::unwrap);
     rows.map(|row| (row.state, row.attempts, row.error.or(row.receipt)))
         .collect()
@@ -92,7 +95,7 @@ fn states(store: &Store) -> Vec<(&'static str, u32, Option<String>)> {
 #[tokio::test]
 async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
     decide(
         &store,
         "a",
@@ -109,7 +112,7 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
     let recorder = Recorder::default();
     let id = (OutboxKind::Sink, "recorder".to_owned());
     let deliveries = Arc::new(Deliveries {
-        store: store.clone(),
+        outbox: store.clone(),
         targets: BTreeMap::from([(id.clone(), GuardedTarget::new(recorder.clone()))]),
         age: LONG,
         stop: CancellationToken::new(),

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use postroom_core::ContentHash;
 use postroom_core::lookup::{Asset, Contact, Needle, Query, QueryResult, folded};
-use postroom_store::{FileId, Store, StoreError};
+use postroom_store::{FileId, LastGood, StoreError, Versions};
 
 use postroom_config::{Config, DirectoryFile, Problem, Tenant};
 use postroom_files::{Unread, open_file, read_whole};
@@ -61,7 +61,8 @@ struct Part<T> {
 pub struct Directories {
     /// The configuration's folder, which no file leaves.
     dir: PathBuf,
-    store: Store,
+    versions: Arc<dyn Versions>,
+    served_before: Arc<dyn LastGood>,
     tenants: Vec<Files>,
     live: ArcSwap<HashMap<String, Arc<Directory>>>,
 }
@@ -127,7 +128,11 @@ pub struct Looked {
 
 impl Directories {
     /// Directories of which no file is read yet. What is kept of files that no tenant names any more is forgotten.
-    pub async fn open(config: &Config, store: Store) -> Result<Arc<Self>, StoreError> {
+    pub async fn open(
+        config: &Config,
+        versions: Arc<dyn Versions>,
+        served_before: Arc<dyn LastGood>,
+    ) -> Result<Arc<Self>, StoreError> {
         let tenants = config.tenants.iter().map(|tenant| Files {
             tenant: tenant.name.clone(),
             contacts: tenant.contacts.clone(),
@@ -136,7 +141,8 @@ impl Directories {
         });
         let directories = Arc::new(Self {
             dir: config.dir.clone(),
-            store,
+            versions,
+            served_before,
             tenants: tenants.collect(),
             live: ArcSwap::default(),
         });
@@ -147,7 +153,7 @@ impl Directories {
             all.map(|(file, shape)| file_id(&it.tenant, file, shape))
         });
         let files = files.collect();
-        directories.store.forget_files_but(files).await?;
+        directories.versions.forget_files_but(files).await?;
         Ok(directories)
     }
 
@@ -185,7 +191,7 @@ impl Directories {
     pub async fn keep(&self, looked: Looked) -> DirectoryReloaded {
         for (file, bytes) in looked.good {
             let (tenant, name) = (file.tenant.clone(), file.name.clone());
-            if let Err(error) = self.store.keep_file(file, bytes).await {
+            if let Err(error) = self.versions.keep_file(file, bytes).await {
                 tracing::error!(%error, tenant, name, "contacts or assets are live, and not kept for the next start");
             }
         }
@@ -259,7 +265,7 @@ impl Directories {
             Ok((part, bytes)) => {
                 let live = (id.tenant.clone(), file.shown());
                 looked.reread.live.push(live);
-                let kept = self.store.kept_file_hash(&id).ok().flatten();
+                let kept = self.served_before.kept_file_hash(&id).ok().flatten();
                 if kept != Some(ContentHash::of(&bytes)) {
                     looked.good.push((id, bytes));
                 }
@@ -274,7 +280,7 @@ impl Directories {
         if let Some(good) = serving.filter(|it| it.rows.is_ok()) {
             return good.clone();
         }
-        let kept = self.store.kept_file(&id).unwrap_or_else(|error| {
+        let kept = self.served_before.kept_file(&id).unwrap_or_else(|error| {
             tracing::error!(%error, tenant = id.tenant, file = file.shown(), "the last valid version cannot be read");
             None
         });

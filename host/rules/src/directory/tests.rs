@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use postroom_core::lookup::{Query, QueryResult};
+use postroom_store::Store;
+use postroom_store::sqlite::SqliteStore;
 
 use super::*;
 
@@ -25,8 +27,9 @@ fn on_runtime<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn open(config: &Config) -> (Arc<Directories>, DirectoryReloaded) {
-    let store = Store::open(&config.data_dir).unwrap();
-    let directories = on_runtime(Directories::open(config, store)).unwrap();
+    let store = Arc::new(SqliteStore::open(&config.data_dir).unwrap());
+    let kept = store.listings();
+    let directories = on_runtime(Directories::open(config, store, kept)).unwrap();
     let read = again(&directories);
     (directories, read)
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use postroom_sandbox::Rule;
-use postroom_store::StoreError;
+use postroom_store::{GenerationCause, StoreError};
 
 use super::files::{FileRef, Files, Fingerprint};
 use super::pool::{LoadEnded, LoadPace};
@@ -68,10 +68,10 @@ impl Looked {
     }
 
     /// Why there is a new generation, if there is.
-    pub fn cause(&self) -> &'static str {
+    pub fn cause(&self) -> GenerationCause {
         match self.returned.is_empty() {
-            true => "saved",
-            false => "sent back",
+            true => GenerationCause::Saved,
+            false => GenerationCause::SentBack,
         }
     }
 }
@@ -86,7 +86,7 @@ impl RuleBook {
     ) -> Result<Looked, LookError> {
         let live = self.live.load_full();
         let files = Files::default();
-        let refused = Refused(self.store.refused_rules()?);
+        let refused = Refused(self.served_before.refused_rules()?);
         let mut looked = Looked::default();
         for wanted in uses {
             let id = RuleId {
@@ -208,7 +208,7 @@ impl RuleBook {
     /// Returns the last live version from the store, or a rule that states why it cannot run.
     fn last_good(&self, wanted: &RuleUse, reason: String) -> Result<LiveRule, StoreError> {
         let name = wanted.rule.name.clone();
-        let Some(record) = self.store.last_good(&wanted.tenant, &name)? else {
+        let Some(record) = self.served_before.last_good(&wanted.tenant, &name)? else {
             return Ok(LiveRule {
                 name,
                 hash: String::new(),
@@ -239,7 +239,10 @@ impl RuleBook {
     fn keep_without_predecessor(&self, tenant: &str, rule: &LiveRule) -> Result<(), StoreError> {
         let hash = rule.rule.as_ref().ok().map(Rule::hash);
         if let Some(hash) = hash
-            && self.store.good_before(tenant, &rule.name, &hash)?.is_none()
+            && self
+                .served_before
+                .good_before(tenant, &rule.name, &hash)?
+                .is_none()
         {
             rule.strikes.stay();
         }

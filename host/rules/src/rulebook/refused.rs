@@ -41,7 +41,8 @@ impl RuleBook {
             return Ok(false);
         };
         let failed = rule.strikes.in_words();
-        let Some(generation) = self.store.good_before(tenant, &rule.name, &hash)? else {
+        let before = self.versions.good_before(tenant, &rule.name, &hash).await?;
+        let Some(generation) = before else {
             return self
                 .report_staying(tenant, rule, decision, last_trouble)
                 .await;
@@ -61,7 +62,7 @@ impl RuleBook {
             ),
             sinks: self.alert_sinks(tenant),
         };
-        self.store.send_back(sent_back).await?;
+        self.versions.send_back(sent_back).await?;
         self.reload_tenant(owner).await?;
         Ok(true)
     }
@@ -89,8 +90,8 @@ impl RuleBook {
             rule.name
         );
         let alert = alert(&rule.name, &summary);
-        self.store
-            .report_rule(tenant.to_owned(), decision, alert, self.alert_sinks(tenant))
+        self.versions
+            .report_rule(tenant, decision, alert, self.alert_sinks(tenant))
             .await?;
         rule.strikes.told();
         Ok(false)
@@ -98,7 +99,7 @@ impl RuleBook {
 
     /// Keeps the count for the next process. That of tenants whose rules were never loaded stays as it is.
     pub async fn keep_strikes(&self) -> Result<(), StoreError> {
-        let mut kept = self.store.strikes()?;
+        let mut kept = self.versions.strikes().await?;
         kept.retain(|it| self.tenant(&it.tenant).is_some_and(|it| !it.is_loaded()));
         let live = self.live.load_full();
         let records = live.rules.iter().filter_map(|(id, rule)| {
@@ -110,7 +111,7 @@ impl RuleBook {
             })
         });
         kept.extend(records);
-        self.store.save_strikes(kept).await
+        self.versions.save_strikes(kept).await
     }
 }
 

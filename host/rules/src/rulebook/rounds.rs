@@ -151,7 +151,7 @@ impl RuleBook {
         patience: Duration,
     ) -> Result<Option<u64>, StoreError> {
         // Read before the looks, so that each of them sees what was refused with it.
-        let newest = self.store.newest_generation()?;
+        let newest = self.versions.newest_generation().await?;
         self.followed.fetch_max(newest, Ordering::SeqCst);
         let claims = self.tenants.iter().filter_map(TenantRules::claim);
         let claims = claims.collect();
@@ -306,7 +306,7 @@ impl RuleBook {
             passed: looked.passed,
             ..Reloaded::default()
         };
-        let newest = self.store.newest_generation()?;
+        let newest = self.versions.newest_generation().await?;
         let live = self.live.load_full();
         if !looked.changed.is_empty() || newest > live.number {
             let ours: BTreeSet<&str> = claims.iter().map(|it| it.tenant.name.as_str()).collect();
@@ -314,10 +314,10 @@ impl RuleBook {
             let others = others
                 .filter(|name| !ours.contains(name.as_str()))
                 .collect();
-            self.resume_strikes(&looked.rules, claims)?;
+            self.resume_strikes(&looked.rules, claims).await?;
             let records = looked.rules.values().filter_map(|rule| rule.record.clone());
             let number = self
-                .store
+                .versions
                 .save_generation(records.collect(), others, cause)
                 .await?;
             if newest <= self.followed.load(Ordering::SeqCst) && number <= newest + 1 {
@@ -334,13 +334,15 @@ impl RuleBook {
         }
         for id in looked.forgiven {
             let (key, sinks) = (alert_key(&id.name), self.alert_sinks(&id.tenant));
-            self.store.forgive(id.tenant, id.name, key, sinks).await?;
+            self.versions
+                .forgive(&id.tenant, &id.name, &key, sinks)
+                .await?;
         }
         Ok(reloaded)
     }
 
     /// Counts on where an earlier process ended, for the tenants that are loaded for the first time.
-    fn resume_strikes(
+    async fn resume_strikes(
         &self,
         rules: &BTreeMap<RuleId, Arc<LiveRule>>,
         claims: &[Claim],
@@ -352,7 +354,7 @@ impl RuleBook {
         if claims.iter().all(|it| it.tenant.is_loaded()) {
             return Ok(());
         }
-        for record in self.store.strikes()? {
+        for record in self.versions.strikes().await? {
             let id = RuleId {
                 tenant: record.tenant,
                 name: record.name,

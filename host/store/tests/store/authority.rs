@@ -1,11 +1,13 @@
 //! Who is answered, who may write, and how much: old mail, brakes, participants.
 
+use std::sync::Arc;
+
 use postroom_core::{Action, AlertState, AutomaticLimits};
 use postroom_store::{Filter, JournalId, NewMail, OutboxKind, RoundRobin, Store, Verdict};
 
 use crate::kit::*;
 
-async fn journal_old(store: &Store, name: &str) -> JournalId {
+async fn journal_old(store: &Arc<dyn Store>, name: &str) -> JournalId {
     let old = NewMail {
         old: true,
         ..mail(name)
@@ -13,8 +15,8 @@ async fn journal_old(store: &Store, name: &str) -> JournalId {
     store.journal(batch(vec![old])).await.unwrap()[0].id()
 }
 
-fn targets(store: &Store) -> Vec<String> {
-    let rows = store.outbox(&Filter::default()).unwrap();
+fn targets(store: &Arc<dyn Store>) -> Vec<String> {
+    let rows = store.listings().outbox(&Filter::default()).unwrap();
     rows.map(|row| row.unwrap().target).collect()
 }
 
@@ -33,11 +35,19 @@ async fn old_mail_is_decided_and_listed_and_nothing_of_it_is_sent() {
     let committed = store.commit(vec![old.clone()]).await.unwrap();
     assert_eq!(committed[0].tickets, ["T-1"]);
     assert!(targets(&store).is_empty());
-    let row = store.decision(committed[0].decision_id).unwrap().unwrap();
+    let row = store
+        .listings()
+        .decision(committed[0].decision_id)
+        .unwrap()
+        .unwrap();
     assert!(row.old);
     let reasons: Vec<_> = row.refused.iter().map(|it| it.reason.as_str()).collect();
     assert_eq!(reasons, ["old mail", "old mail"]);
-    let items: Vec<_> = store.items(&Filter::default()).unwrap().collect();
+    let items: Vec<_> = store
+        .listings()
+        .items(&Filter::default())
+        .unwrap()
+        .collect();
     assert!(items[0].as_ref().unwrap().old);
 
     // Who asks for it has it in the sinks; answered it is never.
@@ -54,7 +64,7 @@ async fn old_mail_is_decided_and_listed_and_nothing_of_it_is_sent() {
 async fn an_alert_of_old_mail_does_not_change_one_of_today() {
     let (_dir, store) = store();
     let state = || {
-        let mut items = store.items(&Filter::default()).unwrap();
+        let mut items = store.listings().items(&Filter::default()).unwrap();
         let row = items.next().unwrap().unwrap();
         (row.state, row.count, row.old)
     };
@@ -79,13 +89,15 @@ async fn an_alert_of_old_mail_does_not_change_one_of_today() {
     store.commit(vec![late]).await.unwrap();
     assert_eq!(state(), ("firing".into(), Some(3), false));
     assert_eq!(targets(&store), ["pager"]);
-    let sink = store.due_outbox(
-        OutboxKind::Sink,
-        "pager",
-        i64::MAX,
-        9,
-        &RoundRobin::default(),
-    );
+    let sink = store
+        .due_outbox(
+            OutboxKind::Sink,
+            "pager",
+            i64::MAX,
+            9,
+            RoundRobin::default(),
+        )
+        .await;
     assert!(sink.unwrap()[0].payload.contains("alert.firing"));
 }
 
@@ -97,7 +109,7 @@ fn forward(to: &[&str]) -> Action {
 
 /// A ticket of somebody's with these side actions, under these limits. Returns the reasons of what was refused.
 async fn opened(
-    store: &Store,
+    store: &Arc<dyn Store>,
     name: &str,
     from: &str,
     actions: Vec<Action>,
@@ -109,7 +121,11 @@ async fn opened(
     outlets(&mut verdict).outgoing.as_mut().unwrap().automatic = automatic;
     let done = store.commit(vec![verdict]).await.unwrap().remove(0);
     assert_eq!(done.tickets.len(), 1, "the ticket is made all the same");
-    let row = store.decision(done.decision_id).unwrap().unwrap();
+    let row = store
+        .listings()
+        .decision(done.decision_id)
+        .unwrap()
+        .unwrap();
     row.refused.into_iter().map(|it| it.reason).collect()
 }
 
@@ -128,7 +144,7 @@ async fn an_address_is_sent_so_many_automatic_mails_an_hour_and_no_more() {
     let reason =
         "3 automatic mails left for bot@acme.example within an hour (limits.automatic.per_address)";
     assert_eq!(refused, vec![reason; 7]);
-    let mails = |store: &Store| {
+    let mails = |store: &Arc<dyn Store>| {
         let all = targets(store);
         all.iter().filter(|target| *target == "out").count()
     };
@@ -180,6 +196,7 @@ async fn a_ticket_and_a_tenant_are_sent_so_much_an_hour_and_no_more() {
     let done = store.commit(vec![verdict]).await.unwrap().remove(0);
     assert!(
         store
+            .listings()
             .decision(done.decision_id)
             .unwrap()
             .unwrap()
@@ -199,7 +216,13 @@ async fn a_note_makes_nobody_a_participant_unless_the_requester_is_proven_to_hav
     let (_dir, store) = store();
     assert_eq!(open_ticket(&store, "a").await, "T-1");
     let may = |email: &str| {
-        let found = store.thread_candidate("acme", &["a@x".into()], "", Some(&address(email)), &[]);
+        let found = store.listings().thread_candidate(
+            "acme",
+            &["a@x".into()],
+            "",
+            Some(&address(email)),
+            &[],
+        );
         found.unwrap().unwrap().authorised
     };
     // Who was on the mail that opened it takes part.
@@ -245,7 +268,13 @@ async fn whom_a_ticket_is_forwarded_to_takes_part_in_it() {
         store.commit(vec![noted]).await.unwrap();
     }
     let may = |email: &str| {
-        let found = store.thread_candidate("acme", &["a@x".into()], "", Some(&address(email)), &[]);
+        let found = store.listings().thread_candidate(
+            "acme",
+            &["a@x".into()],
+            "",
+            Some(&address(email)),
+            &[],
+        );
         found.unwrap().unwrap().authorised
     };
     assert!(may("tech@msp.example") && may("second@msp.example"));

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use postroom_store::{Filter, JournalId, Reader, Store};
+use postroom_store::{Filter, JournalId};
 
 use crate::kit::*;
 
@@ -20,7 +20,7 @@ fn victim() {
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = Store::open(Path::new(&dir)).unwrap();
+        let store = open(Path::new(&dir));
         for round in 0.. {
             let names: Vec<String> = (0..8)
                 .map(|n| format!("{}-{round}-{n}", std::process::id()))
@@ -37,7 +37,7 @@ fn victim() {
             for committed in store.commit(verdicts).await.unwrap() {
                 println!("\ndecided {}", committed.decision_id);
             }
-            let due = store.due_acks("support", 99, i64::MAX).unwrap();
+            let due = store.due_acks("support", 99, i64::MAX).await.unwrap();
             store
                 .acked(due.iter().map(|ack| ack.id).collect())
                 .await
@@ -52,6 +52,7 @@ fn victim() {
 #[test]
 fn what_was_answered_survives_sigkill() {
     let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut journalled = Vec::new();
     let mut decided = Vec::new();
     let mut acked = Vec::new();
@@ -86,33 +87,38 @@ fn what_was_answered_survives_sigkill() {
         assert!(said >= 30, "the victim died by itself after {said} lines");
 
         // A listing command comes first, while the log of the killed process still lies there.
-        let reader = Reader::open(dir.path()).unwrap();
-        assert!(reader.imbalance().unwrap().is_empty());
-        let store = Store::open(dir.path()).unwrap();
+        let reader = beside(dir.path());
+        assert!(imbalance(&*reader).is_empty());
+        let store = open(dir.path());
         for id in &journalled {
-            assert!(store.raw(*id).unwrap().is_some(), "mail {id} was lost");
+            assert!(
+                store.listings().raw(*id).unwrap().is_some(),
+                "mail {id} was lost"
+            );
         }
-        let rows = store.decisions(&Filter::default()).unwrap();
+        let rows = store.listings().decisions(&Filter::default()).unwrap();
         let rows: Vec<i64> = rows.map(|row| row.unwrap().id.0).collect();
         for id in &decided {
             assert!(rows.contains(&id.0), "decision {id} was lost");
         }
-        let due = store.due_acks("support", 9_999, i64::MAX).unwrap();
+        let due = runtime
+            .block_on(store.due_acks("support", 9_999, i64::MAX))
+            .unwrap();
         assert!(due.iter().all(|ack| !acked.contains(&ack.journal)));
         let seen: u64 = store
+            .listings()
             .ledger(&Filter::default())
             .unwrap()
             .iter()
             .map(|row| row.seen)
             .sum();
-        let pending = store.pending("support", 9_999).unwrap();
+        let pending = runtime.block_on(store.pending("support", 9_999)).unwrap();
         assert_eq!(seen as usize, rows.len() + pending.len());
         assert!(pending.iter().all(|mail| !decided.contains(&mail.id)));
         // What waits can be decided, and no ticket number was given twice.
         let verdicts = pending.iter().map(|mail| ticket(mail.id, "late")).collect();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(store.commit(verdicts)).unwrap();
-        let items = store.items(&Filter::default()).unwrap();
+        let items = store.listings().items(&Filter::default()).unwrap();
         let mut tickets: Vec<_> = items.map(|item| item.unwrap().ticket).collect();
         tickets.sort();
         let all = tickets.len();
@@ -120,6 +126,6 @@ fn what_was_answered_survives_sigkill() {
         assert_eq!(tickets.len(), all);
         // The victim of the next round starts with everything decided.
         decided.extend(pending.iter().map(|mail| mail.id));
-        store.close();
+        runtime.block_on(store.close());
     }
 }

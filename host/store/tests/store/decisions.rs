@@ -1,5 +1,7 @@
 //! Commits: tickets, notes, alerts, threads, memory, listings and the ledger.
 
+use std::sync::Arc;
+
 use postroom_core::{Action, AlertState, ItemKind, Outcome, OutgoingMail};
 use postroom_store::{
     DecisionId, Filter, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind, RoundRobin, Store,
@@ -38,8 +40,11 @@ async fn tickets_are_numbered_in_one_sequence_and_a_mail_is_decided_once() {
     let c = journal_one(&store, "c").await;
     let error = store.commit(vec![ticket(c, "c"), ticket(a, "a")]).await;
     assert!(matches!(error, Err(StoreError::AlreadyDecided { journal }) if journal == a));
-    assert_eq!(store.items(&Filter::default()).unwrap().count(), 3);
-    assert_eq!(store.pending("support", 9).unwrap().len(), 1);
+    assert_eq!(
+        store.listings().items(&Filter::default()).unwrap().count(),
+        3
+    );
+    assert_eq!(store.pending("support", 9).await.unwrap().len(), 1);
     let error = store.commit(vec![ignored(JournalId(77), "?")]).await;
     assert!(matches!(error, Err(StoreError::UnknownMail { .. })));
     // Nothing of the refused ones took a number.
@@ -74,9 +79,12 @@ async fn one_refused_job_does_not_spoil_those_it_is_grouped_with() {
             Err(other) => panic!("{other}"),
         }
     }
-    assert_eq!(store.items(&Filter::default()).unwrap().count(), 30);
-    assert_eq!(store.pending("support", 99).unwrap().len(), 10);
-    assert!(store.imbalance().unwrap().is_empty());
+    assert_eq!(
+        store.listings().items(&Filter::default()).unwrap().count(),
+        30
+    );
+    assert_eq!(store.pending("support", 99).await.unwrap().len(), 10);
+    assert!(imbalance(&*store.listings()).is_empty());
 }
 
 async fn futures_join<F, T>(jobs: impl Iterator<Item = F>) -> Vec<T>
@@ -111,6 +119,7 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
         let references: Vec<String> = references.iter().map(|r| r.to_string()).collect();
         let ann = address("ann@acme.example");
         store
+            .listings()
             .thread_candidate(tenant, &references, subject, Some(&ann), &[])
             .unwrap()
             .map(|thread| (thread.ticket, thread.method.name(), thread.authorised))
@@ -134,7 +143,9 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
         .push(reply("Noted on {ticket}"));
     store.commit(vec![noted]).await.unwrap();
     assert_eq!(find("acme", &["c@x"], ""), by("T-2", "message-id"));
-    let sent = store.due_outbox(OutboxKind::Mail, "out", i64::MAX, 1, &RoundRobin::default());
+    let sent = store
+        .due_outbox(OutboxKind::Mail, "out", i64::MAX, 1, RoundRobin::default())
+        .await;
     let sent: OutgoingMail = serde_json::from_str(&sent.unwrap().remove(0).payload).unwrap();
     let ours = sent.message_id;
     assert_eq!(find("acme", &[&ours], ""), by("T-2", "message-id"));
@@ -150,9 +161,12 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
     store.commit(vec![ticket(other, "d")]).await.unwrap();
     assert_eq!(find("acme", &["d@x"], "[T-3]"), None);
     assert_eq!(find("bolt", &["d@x"], ""), by("T-3", "message-id"));
-    assert!(store.ticket_exists("bolt", "T-3").unwrap());
+    assert!(store.listings().ticket_exists("bolt", "T-3").unwrap());
     for absent in ["T-1", "T-", "3", "T-99"] {
-        assert!(!store.ticket_exists("bolt", absent).unwrap(), "{absent}");
+        assert!(
+            !store.listings().ticket_exists("bolt", absent).unwrap(),
+            "{absent}"
+        );
     }
 }
 
@@ -163,7 +177,10 @@ async fn only_those_on_the_ticket_or_of_the_same_client_are_authorised() {
     let may = |email: &str, domains: &[&str]| {
         let domains: Vec<String> = domains.iter().map(|d| d.to_string()).collect();
         let sender = address(email);
-        let found = store.thread_candidate("acme", &["a@x".into()], "", Some(&sender), &domains);
+        let found =
+            store
+                .listings()
+                .thread_candidate("acme", &["a@x".into()], "", Some(&sender), &domains);
         found.unwrap().unwrap().authorised
     };
     assert!(may("ANN@acme.example", &[]));
@@ -172,8 +189,13 @@ async fn only_those_on_the_ticket_or_of_the_same_client_are_authorised() {
     assert!(!may("new@acme.example", &[]));
     assert!(!may("new@sub.acme.example", &["acme.example"]));
     assert!(!may("nodomain", &[""]));
-    let nobody =
-        store.thread_candidate("acme", &["a@x".into()], "", None, &["acme.example".into()]);
+    let nobody = store.listings().thread_candidate(
+        "acme",
+        &["a@x".into()],
+        "",
+        None,
+        &["acme.example".into()],
+    );
     assert!(!nobody.unwrap().unwrap().authorised);
 }
 
@@ -203,6 +225,7 @@ async fn an_alert_is_one_item_by_tenant_and_key() {
         .unwrap();
 
     let items: Vec<_> = store
+        .listings()
         .items(&Filter::default())
         .unwrap()
         .map(Result::unwrap)
@@ -227,8 +250,9 @@ async fn an_alert_is_one_item_by_tenant_and_key() {
             "pager",
             i64::MAX,
             1,
-            &postroom_store::RoundRobin::default(),
+            RoundRobin::default(),
         )
+        .await
         .unwrap()
         .iter()
         .map(|entry| serde_json::from_str(&entry.payload).unwrap())
@@ -262,10 +286,13 @@ async fn a_rule_remembers_per_tenant_and_only_with_its_decision() {
         value: None,
     }];
     store.commit(vec![first]).await.unwrap();
-    assert_eq!(store.kv("acme", "r", "k").unwrap().as_deref(), Some("3"));
-    assert_eq!(store.kv("bolt", "r", "k").unwrap(), None);
-    assert_eq!(store.kv("acme", "s", "k").unwrap(), None);
-    assert_eq!(store.kv_usage("acme", "r").unwrap(), (2, 4));
+    assert_eq!(
+        store.listings().kv("acme", "r", "k").unwrap().as_deref(),
+        Some("3")
+    );
+    assert_eq!(store.listings().kv("bolt", "r", "k").unwrap(), None);
+    assert_eq!(store.listings().kv("acme", "s", "k").unwrap(), None);
+    assert_eq!(store.listings().kv_usage("acme", "r").unwrap(), (2, 4));
 
     let mut refused = note(b, "b", "T-404", true);
     conclusion(&mut refused).kv_writes = vec![write("k", Some("lost"))];
@@ -273,10 +300,14 @@ async fn a_rule_remembers_per_tenant_and_only_with_its_decision() {
     let mut second = ignored(c, "c");
     conclusion(&mut second).kv_writes = vec![write("l", None)];
     store.commit(vec![second]).await.unwrap();
-    assert_eq!(store.kv("acme", "r", "k").unwrap().as_deref(), Some("3"));
-    assert_eq!(store.kv("acme", "r", "l").unwrap(), None);
+    assert_eq!(
+        store.listings().kv("acme", "r", "k").unwrap().as_deref(),
+        Some("3")
+    );
+    assert_eq!(store.listings().kv("acme", "r", "l").unwrap(), None);
 
     let rows: Vec<_> = store
+        .listings()
         .decisions(&Filter::default())
         .unwrap()
         .map(Result::unwrap)
@@ -285,7 +316,7 @@ async fn a_rule_remembers_per_tenant_and_only_with_its_decision() {
 }
 
 /// One of each outcome, one pending, the pending and the ignored one a day later.
-async fn a_mixed_day(store: &Store) -> Vec<JournalId> {
+async fn a_mixed_day(store: &Arc<dyn Store>) -> Vec<JournalId> {
     let mut ids: Vec<JournalId> = journal(store, &["a", "b", "c", "d"])
         .await
         .iter()
@@ -318,7 +349,7 @@ async fn a_mixed_day(store: &Store) -> Vec<JournalId> {
 async fn the_ledger_counts_every_mail_once_by_mailbox_and_utc_day() {
     let (_dir, store) = store();
     a_mixed_day(&store).await;
-    let rows = store.ledger(&Filter::default()).unwrap();
+    let rows = store.listings().ledger(&Filter::default()).unwrap();
     assert_eq!(
         serde_json::to_value(&rows).unwrap(),
         json!([
@@ -328,17 +359,21 @@ async fn the_ledger_counts_every_mail_once_by_mailbox_and_utc_day() {
              "ignored": 1, "quarantined": 0, "pending": 1, "repeated": 0},
         ])
     );
-    assert!(store.imbalance().unwrap().is_empty());
+    assert!(imbalance(&*store.listings()).is_empty());
     let since = Filter {
         since_ms: Some(NOON_MS + DAY_MS + 1),
         ..Filter::default()
     };
-    assert_eq!(store.ledger(&since).unwrap().len(), 1, "whole days count");
+    assert_eq!(
+        store.listings().ledger(&since).unwrap().len(),
+        1,
+        "whole days count"
+    );
     let none = Filter {
         tenant: Some("bolt".into()),
         ..Filter::default()
     };
-    assert!(store.ledger(&none).unwrap().is_empty());
+    assert!(store.listings().ledger(&none).unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -346,7 +381,12 @@ async fn listings_have_the_promised_keys_in_order() {
     let (_dir, store) = store();
     a_mixed_day(&store).await;
     let all = Filter::default();
-    let decisions: Vec<_> = store.decisions(&all).unwrap().map(Result::unwrap).collect();
+    let decisions: Vec<_> = store
+        .listings()
+        .decisions(&all)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(
         keys(&decisions[0]),
         [
@@ -383,7 +423,12 @@ async fn listings_have_the_promised_keys_in_order() {
         "T-1"
     );
 
-    let items: Vec<_> = store.items(&all).unwrap().map(Result::unwrap).collect();
+    let items: Vec<_> = store
+        .listings()
+        .items(&all)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(
         keys(&items[0])[..12],
         [
@@ -398,6 +443,7 @@ async fn listings_have_the_promised_keys_in_order() {
     );
 
     let quarantine: Vec<_> = store
+        .listings()
         .quarantine(&all)
         .unwrap()
         .map(Result::unwrap)
@@ -406,9 +452,19 @@ async fn listings_have_the_promised_keys_in_order() {
         (quarantine.len(), quarantine[0].reason.as_str()),
         (1, "odd")
     );
-    let shown = store.quarantined(quarantine[0].id).unwrap().unwrap();
+    let shown = store
+        .listings()
+        .quarantined(quarantine[0].id)
+        .unwrap()
+        .unwrap();
     assert_eq!((shown.raw, shown.whole), (mail("d").bytes, true));
-    assert!(store.quarantined(decisions[0].id).unwrap().is_none());
+    assert!(
+        store
+            .listings()
+            .quarantined(decisions[0].id)
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -426,6 +482,7 @@ async fn listings_are_narrowed_and_limited_to_the_newest() {
 
     let count = |filter: Filter| {
         store
+            .listings()
             .decisions(&filter)
             .unwrap()
             .map(Result::unwrap)
@@ -474,6 +531,7 @@ async fn listings_are_narrowed_and_limited_to_the_newest() {
         ..some()
     };
     let subjects: Vec<_> = store
+        .listings()
         .decisions(&last)
         .unwrap()
         .map(|row| row.unwrap().subject)
@@ -483,14 +541,14 @@ async fn listings_are_narrowed_and_limited_to_the_newest() {
         kind: Some(ItemKind::Note),
         ..some()
     };
-    assert_eq!(store.items(&notes).unwrap().count(), 1);
+    assert_eq!(store.listings().items(&notes).unwrap().count(), 1);
     let mine = Filter {
         tenant: Some("acme".into()),
         limit: Some(2),
         ..some()
     };
-    assert_eq!(store.items(&mine).unwrap().count(), 2);
-    assert_eq!(store.outbox(&mine).unwrap().count(), 2);
+    assert_eq!(store.listings().items(&mine).unwrap().count(), 2);
+    assert_eq!(store.listings().outbox(&mine).unwrap().count(), 2);
 }
 
 #[tokio::test]
@@ -515,19 +573,14 @@ async fn what_cannot_be_answered_is_refused_and_recorded() {
             to: vec!["x@y.example".into()],
         });
     store.commit(vec![senderless, mute]).await.unwrap();
-    for row in store.decisions(&Filter::default()).unwrap() {
+    for row in store.listings().decisions(&Filter::default()).unwrap() {
         let row = row.unwrap();
         assert_eq!((row.actions.len(), row.refused.len()), (1, 1), "{row:?}");
     }
     assert!(
         store
-            .due_outbox(
-                OutboxKind::Mail,
-                "out",
-                i64::MAX,
-                9,
-                &postroom_store::RoundRobin::default()
-            )
+            .due_outbox(OutboxKind::Mail, "out", i64::MAX, 9, RoundRobin::default())
+            .await
             .unwrap()
             .is_empty()
     );
@@ -553,6 +606,7 @@ async fn a_flood_of_one_message_id_does_not_choose_the_ticket() {
     let verdicts = journalled.iter().map(|it| ticket(it.id(), "a")).collect();
     store.commit(verdicts).await.unwrap();
     let found = store
+        .listings()
         .thread_candidate("acme", &["a@x".into()], "Re: hello", None, &[])
         .unwrap();
     assert_eq!(found.unwrap().ticket, first);

@@ -10,20 +10,23 @@ const LATER: i64 = i64::MAX;
 #[tokio::test]
 async fn mails_and_cursor_become_durable_together() {
     let (dir, store) = store();
-    assert_eq!(store.cursor("support").unwrap(), None);
+    assert_eq!(store.cursor("support").await.unwrap(), None);
     let journalled = journal(&store, &["a", "b"]).await;
     assert!(journalled.iter().all(|j| j.is_new()));
     drop(store);
 
-    let store = postroom_store::Store::open(dir.path()).unwrap();
-    assert_eq!(store.cursor("support").unwrap(), Some(Cursor("c".into())));
-    let pending = store.pending("support", 10).unwrap();
+    let store = open(dir.path());
+    assert_eq!(
+        store.cursor("support").await.unwrap(),
+        Some(Cursor("c".into()))
+    );
+    let pending = store.pending("support", 10).await.unwrap();
     assert_eq!(pending.len(), 2);
     assert_eq!(pending[1].bytes, mail("b").bytes);
     assert_eq!(pending[1].message_id, "b@x");
     assert_eq!((pending[1].received_ms, pending[1].attempts), (NOON_MS, 0));
-    assert_eq!(store.pending("support", 1).unwrap().len(), 1);
-    assert!(store.pending("other", 10).unwrap().is_empty());
+    assert_eq!(store.pending("support", 1).await.unwrap().len(), 1);
+    assert!(store.pending("other", 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -35,7 +38,10 @@ async fn an_empty_batch_moves_the_cursor_and_no_cursor_leaves_it() {
         ..batch(vec![mail("a")])
     };
     store.journal(kept).await.unwrap();
-    assert_eq!(store.cursor("support").unwrap(), Some(Cursor("c".into())));
+    assert_eq!(
+        store.cursor("support").await.unwrap(),
+        Some(Cursor("c".into()))
+    );
 }
 
 #[tokio::test]
@@ -83,11 +89,17 @@ async fn every_place_a_mail_was_seen_at_is_acknowledged_once_it_is_decided() {
     };
     store.journal(again("INBOX/a")).await.unwrap();
     store.journal(again("INBOX/copy")).await.unwrap();
-    assert!(store.due_acks("support", 10, LATER).unwrap().is_empty());
-    assert_eq!(store.next_ack_due("support").unwrap(), None);
+    assert!(
+        store
+            .due_acks("support", 10, LATER)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(store.next_ack_due("support").await.unwrap(), None);
 
     store.commit(vec![ticket(id, "a")]).await.unwrap();
-    let due = store.due_acks("support", 10, LATER).unwrap();
+    let due = store.due_acks("support", 10, LATER).await.unwrap();
     let places: Vec<_> = due
         .iter()
         .map(|ack| ack.position.on_server().unwrap())
@@ -97,21 +109,30 @@ async fn every_place_a_mail_was_seen_at_is_acknowledged_once_it_is_decided() {
 
     // Seen after its decision: due at once.
     store.journal(again("INBOX/late")).await.unwrap();
-    assert_eq!(store.due_acks("support", 10, LATER).unwrap().len(), 3);
+    assert_eq!(store.due_acks("support", 10, LATER).await.unwrap().len(), 3);
 
     let ids: Vec<i64> = due.iter().map(|ack| ack.id).collect();
     store.acked(ids.clone()).await.unwrap();
     store.acked(ids).await.unwrap();
-    let rest = store.due_acks("support", 10, LATER).unwrap();
+    let rest = store.due_acks("support", 10, LATER).await.unwrap();
     assert_eq!(rest.len(), 1);
 
     store
         .ack_failed(vec![rest[0].id], "NO such folder", 5_000)
         .await
         .unwrap();
-    assert!(store.due_acks("support", 10, 4_999).unwrap().is_empty());
-    assert_eq!(store.next_ack_due("support").unwrap(), Some(5_000));
-    assert_eq!(store.due_acks("support", 10, 5_000).unwrap()[0].attempts, 1);
+    assert!(
+        store
+            .due_acks("support", 10, 4_999)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(store.next_ack_due("support").await.unwrap(), Some(5_000));
+    assert_eq!(
+        store.due_acks("support", 10, 5_000).await.unwrap()[0].attempts,
+        1
+    );
 }
 
 #[tokio::test]
@@ -119,16 +140,22 @@ async fn a_place_taken_by_another_mail_awaits_that_one_and_no_late_answer_counts
     let (_dir, store) = store();
     let first = journal_one(&store, "a").await;
     store.commit(vec![quarantined(first, "a")]).await.unwrap();
-    let late = store.due_acks("support", 10, LATER).unwrap();
+    let late = store.due_acks("support", 10, LATER).await.unwrap();
     assert!(late[0].failed);
 
     let mut second = mail("b");
     second.position = mail("a").position;
     let second = store.journal(batch(vec![second])).await.unwrap()[0].id();
-    assert!(store.due_acks("support", 10, LATER).unwrap().is_empty());
+    assert!(
+        store
+            .due_acks("support", 10, LATER)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     store.acked(vec![late[0].id]).await.unwrap();
     store.commit(vec![ignored(second, "b")]).await.unwrap();
-    let due = store.due_acks("support", 10, LATER).unwrap();
+    let due = store.due_acks("support", 10, LATER).await.unwrap();
     assert_eq!((due.len(), due[0].journal), (1, second));
     assert!(!due[0].failed);
 }
@@ -140,7 +167,7 @@ async fn failures_of_a_line_are_counted_until_it_is_decided() {
     for expected in 1..=3 {
         assert_eq!(store.failed_attempt(id, "boom").await.unwrap(), expected);
     }
-    assert_eq!(store.pending("support", 9).unwrap()[0].attempts, 3);
+    assert_eq!(store.pending("support", 9).await.unwrap()[0].attempts, 3);
     store.commit(vec![ignored(id, "a")]).await.unwrap();
     for gone in [id, JournalId(99)] {
         let error = store.failed_attempt(gone, "boom").await.unwrap_err();
@@ -169,14 +196,14 @@ async fn a_mail_that_comes_again_is_counted_and_one_that_is_read_again_is_not() 
             (false, expected)
         );
     }
-    let rows = store.ledger(&Filter::default()).unwrap();
+    let rows = store.listings().ledger(&Filter::default()).unwrap();
     let counts: Vec<_> = rows
         .iter()
         .map(|row| (row.day.as_str(), row.seen, row.repeated))
         .collect();
     assert_eq!(counts, [("2025-07-20", 1, 0), ("2025-07-21", 0, 2)]);
-    assert!(store.imbalance().unwrap().is_empty());
-    let repeats = store.repeats(&Filter::default()).unwrap();
+    assert!(imbalance(&*store.listings()).is_empty());
+    let repeats = store.listings().repeats(&Filter::default()).unwrap();
     assert_eq!(repeats.len(), 2);
     assert_eq!(
         (repeats[0].mail, repeats[0].message_id.as_str()),
@@ -187,7 +214,7 @@ async fn a_mail_that_comes_again_is_counted_and_one_that_is_read_again_is_not() 
         mailbox: Some("sales".into()),
         ..Filter::default()
     };
-    assert!(store.repeats(&others).unwrap().is_empty());
+    assert!(store.listings().repeats(&others).unwrap().is_empty());
     drop((store, dir));
 }
 
@@ -201,11 +228,11 @@ async fn suspects_are_the_oldest_of_each_mailbox_the_least_tried_first() {
     };
     let d = store.journal(sales).await.unwrap()[0].id();
     store.failed_attempt(ids[0].id(), "died").await.unwrap();
-    let suspects = store.suspects(2).unwrap();
+    let suspects = store.suspects(2).await.unwrap();
     let order: Vec<_> = suspects.iter().map(|it| (it.id, it.attempts)).collect();
     assert_eq!(order, [(ids[1].id(), 0), (d, 0), (ids[0].id(), 1)]);
-    let mail = store.pending_mail(d).unwrap().unwrap();
+    let mail = store.pending_mail(d).await.unwrap().unwrap();
     assert_eq!(mail.message_id, "d@x");
     store.commit(vec![ignored(d, "d")]).await.unwrap();
-    assert!(store.pending_mail(d).unwrap().is_none());
+    assert!(store.pending_mail(d).await.unwrap().is_none());
 }

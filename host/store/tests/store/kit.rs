@@ -1,5 +1,6 @@
 //! Mails and verdicts for the tests, as short as they can be said.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,16 +8,62 @@ use postroom_core::{
     Action, Address, Alert, AlertState, AutomaticLimits, ContentHash, Cursor, Decision, MailFacts,
     Note, Outcome, OutgoingRoute, Outlets, Position, Reply, Routes, Thread, Ticket,
 };
-use postroom_store::{Conclusion, JournalBatch, JournalId, Journalled, NewMail, Store, Verdict};
+use postroom_store::sqlite::{SqliteControl, SqliteReader, SqliteStore, StoreOptions};
+use postroom_store::{
+    Conclusion, Control, Filter, JournalBatch, JournalId, Journalled, LedgerRow, Listings, NewMail,
+    Store, StoreLimits, Verdict,
+};
 use tempfile::TempDir;
 
 /// 2025-07-20 in UTC.
 pub const NOON_MS: i64 = 1_753_012_800_000;
 
-pub fn store() -> (TempDir, Store) {
+/// A new store in a folder of its own.
+pub fn store() -> (TempDir, Arc<dyn Store>) {
+    store_within(StoreLimits::default())
+}
+
+/// As [`store`], with limits of its own.
+pub fn store_within(limits: StoreLimits) -> (TempDir, Arc<dyn Store>) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open_within(dir.path(), limits);
     (dir, store)
+}
+
+/// The store of a folder, as the next run opens it.
+pub fn open(dir: &Path) -> Arc<dyn Store> {
+    open_within(dir, StoreLimits::default())
+}
+
+// Only the three functions that follow, and the module `sqlite` of the suite, name an implementation.
+
+fn open_within(dir: &Path, limits: StoreLimits) -> Arc<dyn Store> {
+    let options = StoreOptions {
+        limits,
+        ..StoreOptions::default()
+    };
+    Arc::new(SqliteStore::open_with(dir, &options).unwrap())
+}
+
+/// The listings of a command, beside a running service.
+pub fn beside(dir: &Path) -> Arc<dyn Listings> {
+    Arc::new(SqliteReader::open(dir).unwrap())
+}
+
+/// The changes of a command, beside a running service.
+pub fn control(dir: &Path, limits: StoreLimits) -> impl Control {
+    let options = StoreOptions {
+        limits,
+        ..StoreOptions::default()
+    };
+    SqliteControl::new(dir, &options)
+}
+
+/// Days on which not every mail is accounted for once; none unless the store is wrong.
+pub fn imbalance(listings: &dyn Listings) -> Vec<LedgerRow> {
+    let mut rows = listings.ledger(&Filter::default()).unwrap();
+    rows.retain(|row| !row.balances());
+    rows
 }
 
 /// A mail of its own for each name.
@@ -43,12 +90,12 @@ pub fn batch(mails: Vec<NewMail>) -> JournalBatch {
     }
 }
 
-pub async fn journal(store: &Store, names: &[&str]) -> Vec<Journalled> {
+pub async fn journal(store: &Arc<dyn Store>, names: &[&str]) -> Vec<Journalled> {
     let mails = names.iter().map(|name| mail(name)).collect();
     store.journal(batch(mails)).await.unwrap()
 }
 
-pub async fn journal_one(store: &Store, name: &str) -> JournalId {
+pub async fn journal_one(store: &Arc<dyn Store>, name: &str) -> JournalId {
     journal(store, &[name]).await[0].id()
 }
 
@@ -177,7 +224,7 @@ pub fn reply(text: &str) -> Action {
 }
 
 /// A mail journalled and made a ticket; answers its number.
-pub async fn open_ticket(store: &Store, name: &str) -> String {
+pub async fn open_ticket(store: &Arc<dyn Store>, name: &str) -> String {
     let id = journal_one(store, name).await;
     let mut committed = store.commit(vec![ticket(id, name)]).await.unwrap();
     committed.remove(0).tickets.remove(0)

@@ -1,5 +1,7 @@
 //! The outbox: payloads, keys, order and retries.
 
+use std::sync::Arc;
+
 use postroom_core::{
     Action, Event, EventKind, ExternalRef, ItemKind, MailKind, OutgoingMail, Receipt,
 };
@@ -10,9 +12,10 @@ use crate::kit::*;
 const LATER: i64 = i64::MAX - 1;
 
 /// Entries that are due, each with its decision.
-fn due(store: &Store, target: &str) -> Vec<(i64, i64)> {
+async fn due(store: &Arc<dyn Store>, target: &str) -> Vec<(i64, i64)> {
     let entries = store
-        .due_outbox(OutboxKind::Sink, target, LATER, 99, &RoundRobin::default())
+        .due_outbox(OutboxKind::Sink, target, LATER, 99, RoundRobin::default())
+        .await
         .unwrap();
     entries
         .into_iter()
@@ -20,8 +23,12 @@ fn due(store: &Store, target: &str) -> Vec<(i64, i64)> {
         .collect()
 }
 
-fn sent(store: &Store, target: &str) -> Vec<i64> {
-    due(store, target).into_iter().map(|(_, of)| of).collect()
+async fn sent(store: &Arc<dyn Store>, target: &str) -> Vec<i64> {
+    due(store, target)
+        .await
+        .into_iter()
+        .map(|(_, of)| of)
+        .collect()
 }
 
 #[tokio::test]
@@ -30,12 +37,13 @@ async fn an_item_goes_once_to_every_sink_of_its_kind() {
     let id = journal_one(&store, "a").await;
     store.commit(vec![ticket(id, "a")]).await.unwrap();
     let entries = store
-        .due_outbox(OutboxKind::Sink, "psa", LATER, 9, &RoundRobin::default())
+        .due_outbox(OutboxKind::Sink, "psa", LATER, 9, RoundRobin::default())
+        .await
         .unwrap();
     assert_eq!(entries.len(), 1);
-    assert_eq!(sent(&store, "chat"), [id.0]);
-    assert!(due(&store, "pager").is_empty());
-    assert_eq!(store.outbox_waiting().unwrap(), 2);
+    assert_eq!(sent(&store, "chat").await, [id.0]);
+    assert!(due(&store, "pager").await.is_empty());
+    assert_eq!(store.outbox_waiting().await.unwrap(), 2);
 
     let entry = &entries[0];
     assert_eq!(
@@ -80,7 +88,8 @@ async fn a_reply_names_the_new_ticket_and_threads() {
 
     // The second mail of a ticket waits for the first.
     let entries = store
-        .due_outbox(OutboxKind::Mail, "out", LATER, 9, &RoundRobin::default())
+        .due_outbox(OutboxKind::Mail, "out", LATER, 9, RoundRobin::default())
+        .await
         .unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].decision.0, id.0);
@@ -94,9 +103,13 @@ async fn a_reply_names_the_new_ticket_and_threads() {
     let (local, domain) = mail.message_id.split_once('@').unwrap();
     assert_eq!((local.len(), domain), (32, "acme.example"));
 
-    store.delivered(entries[0].id, "250 ok").await.unwrap();
+    store
+        .delivered(entries[0].id, "250 ok".into())
+        .await
+        .unwrap();
     let entries = store
-        .due_outbox(OutboxKind::Mail, "out", LATER, 9, &RoundRobin::default())
+        .due_outbox(OutboxKind::Mail, "out", LATER, 9, RoundRobin::default())
+        .await
         .unwrap();
     let mail: OutgoingMail = serde_json::from_str(&entries[0].payload).unwrap();
     assert_eq!(
@@ -122,37 +135,37 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
     store.commit(verdicts).await.unwrap();
     let of = |n: usize| ids[n].0;
 
-    let first = due(&store, "psa");
-    assert_eq!(sent(&store, "psa"), [of(0), of(2)]);
+    let first = due(&store, "psa").await;
+    assert_eq!(sent(&store, "psa").await, [of(0), of(2)]);
     // A retry takes those behind it along, and holds up neither another ticket nor another target.
     store.refused(first[0].0, "503", LATER + 1).await.unwrap();
-    assert_eq!(sent(&store, "psa"), [of(2)]);
-    store.delivered(first[1].0, "200").await.unwrap();
-    let next = |after| {
+    assert_eq!(sent(&store, "psa").await, [of(2)]);
+    store.delivered(first[1].0, "200".into()).await.unwrap();
+    let next = async |after| {
         store
             .next_outbox_due(OutboxKind::Sink, "psa", after)
+            .await
             .unwrap()
     };
-    assert_eq!((next(0), next(LATER)), (Some(LATER + 1), Some(LATER + 1)));
-    assert_eq!(next(LATER + 1), None);
-    assert_eq!(sent(&store, "chat").len(), 2);
+    assert_eq!(
+        (next(0).await, next(LATER).await),
+        (Some(LATER + 1), Some(LATER + 1))
+    );
+    assert_eq!(next(LATER + 1).await, None);
+    assert_eq!(sent(&store, "chat").await.len(), 2);
 
     // Once it is dead, they go on.
     store.gave_up(first[0].0, "410").await.unwrap();
     let behind = store
-        .due_outbox(
-            OutboxKind::Sink,
-            "psa",
-            LATER + 1,
-            9,
-            &RoundRobin::default(),
-        )
+        .due_outbox(OutboxKind::Sink, "psa", LATER + 1, 9, RoundRobin::default())
+        .await
         .unwrap();
     assert_eq!(behind[0].decision.0, of(1));
-    store.delivered(behind[0].id, "200").await.unwrap();
-    assert_eq!(next(0), None);
+    store.delivered(behind[0].id, "200".into()).await.unwrap();
+    assert_eq!(next(0).await, None);
 
     let rows: Vec<_> = store
+        .listings()
         .outbox(&Default::default())
         .unwrap()
         .map(Result::unwrap)
@@ -169,12 +182,13 @@ async fn what_is_held_back_stays_due_loses_no_try_and_tells_why() {
     let (_dir, store) = store();
     let id = journal_one(&store, "a").await;
     store.commit(vec![ticket(id, "a")]).await.unwrap();
-    let before = due(&store, "psa");
+    let before = due(&store, "psa").await;
     for reason in ["nobody is signed in", "refused", "refused"] {
         store.held_back(before[0].0, reason).await.unwrap();
     }
-    assert_eq!(due(&store, "psa"), before);
+    assert_eq!(due(&store, "psa").await, before);
     let rows: Vec<_> = store
+        .listings()
         .outbox(&Default::default())
         .unwrap()
         .map(Result::unwrap)
@@ -192,8 +206,10 @@ async fn what_a_target_calls_a_ticket_comes_with_what_it_is_told_next() {
     store.commit(vec![ticket(opened, "a")]).await.unwrap();
     let note = note(noted, "b", "T-1", true);
     store.commit(vec![note]).await.unwrap();
-    let entry = |target| {
-        let entries = store.due_outbox(OutboxKind::Sink, target, LATER, 9, &RoundRobin::default());
+    let entry = async |target| {
+        let entries = store
+            .due_outbox(OutboxKind::Sink, target, LATER, 9, RoundRobin::default())
+            .await;
         entries.unwrap().remove(0)
     };
     let external = ExternalRef {
@@ -201,21 +217,24 @@ async fn what_a_target_calls_a_ticket_comes_with_what_it_is_told_next() {
         number: Some("INC-9".into()),
         url: None,
     };
-    let first = entry("psa");
+    let first = entry("psa").await;
     assert_eq!(first.reference, None);
     let receipt = Receipt {
         status: "201".into(),
         external: Some(external.clone()),
     };
     store.delivered(first.id, receipt).await.unwrap();
-    let second = entry("psa");
+    let second = entry("psa").await;
     assert_eq!(
         (second.decision.0, second.reference),
         (noted.0, Some(external))
     );
     // Another target calls it otherwise, or nothing.
-    store.delivered(entry("chat").id, "200").await.unwrap();
-    assert_eq!(entry("chat").reference, None);
+    store
+        .delivered(entry("chat").await.id, "200".into())
+        .await
+        .unwrap();
+    assert_eq!(entry("chat").await.reference, None);
 }
 
 #[tokio::test]
@@ -223,12 +242,13 @@ async fn a_late_answer_changes_nothing() {
     let (_dir, store) = store();
     let id = journal_one(&store, "a").await;
     store.commit(vec![ticket(id, "a")]).await.unwrap();
-    let entry = due(&store, "psa")[0].0;
-    store.delivered(entry, "200").await.unwrap();
+    let entry = due(&store, "psa").await[0].0;
+    store.delivered(entry, "200".into()).await.unwrap();
     store.refused(entry, "timeout", 0).await.unwrap();
     store.gave_up(entry, "timeout").await.unwrap();
-    assert!(due(&store, "psa").is_empty());
+    assert!(due(&store, "psa").await.is_empty());
     let rows: Vec<_> = store
+        .listings()
         .outbox(&Default::default())
         .unwrap()
         .map(Result::unwrap)
@@ -248,12 +268,13 @@ async fn a_sink_and_an_outgoing_of_one_name_share_nothing() {
         .push(reply("Noted"));
     store.commit(vec![verdict]).await.unwrap();
 
-    let of = |kind| {
+    let of = async |kind| {
         store
-            .due_outbox(kind, "out", LATER, 1, &RoundRobin::default())
+            .due_outbox(kind, "out", LATER, 1, RoundRobin::default())
+            .await
             .unwrap()
     };
-    let (sink, sent) = (of(OutboxKind::Sink), of(OutboxKind::Mail));
+    let (sink, sent) = (of(OutboxKind::Sink).await, of(OutboxKind::Mail).await);
     assert_eq!((sink.len(), sent.len()), (1, 1));
     assert_eq!(
         (sink[0].kind, sent[0].kind),
@@ -261,8 +282,8 @@ async fn a_sink_and_an_outgoing_of_one_name_share_nothing() {
     );
     // The mail does not wait for the sink, though both are about one ticket.
     store.refused(sink[0].id, "503", LATER + 1).await.unwrap();
-    assert_eq!(of(OutboxKind::Mail), sent);
-    let next = |kind| store.next_outbox_due(kind, "out", 0).unwrap();
-    assert_eq!(next(OutboxKind::Sink), Some(LATER + 1));
-    assert_eq!(next(OutboxKind::Mail), Some(sent[0].created_ms));
+    assert_eq!(of(OutboxKind::Mail).await, sent);
+    let next = async |kind| store.next_outbox_due(kind, "out", 0).await.unwrap();
+    assert_eq!(next(OutboxKind::Sink).await, Some(LATER + 1));
+    assert_eq!(next(OutboxKind::Mail).await, Some(sent[0].created_ms));
 }

@@ -1,5 +1,7 @@
 //! What rules look up: the tickets and alerts of their own tenant, found by what they say.
 
+use std::sync::Arc;
+
 use postroom_core::lookup::{Query, QueryResult, TicketSearch};
 use postroom_core::{Action, AlertState, Outcome, Ticket};
 use postroom_store::{JournalBatch, JournalId, LookupRead, Store};
@@ -10,7 +12,7 @@ use crate::kit::{alert, batch, conclusion, ignored, journal_one, mail, store, ve
 const ALL: usize = 100;
 
 /// A mail of a tenant's own.
-async fn journal_of(store: &Store, tenant: &str, name: &str) -> JournalId {
+async fn journal_of(store: &Arc<dyn Store>, tenant: &str, name: &str) -> JournalId {
     let batch = JournalBatch {
         tenant: tenant.into(),
         mailbox: format!("{tenant}-support"),
@@ -19,7 +21,13 @@ async fn journal_of(store: &Store, tenant: &str, name: &str) -> JournalId {
     store.journal(batch).await.unwrap()[0].id()
 }
 
-async fn open(store: &Store, tenant: &str, title: &str, requester: &str, job: &str) -> String {
+async fn open(
+    store: &Arc<dyn Store>,
+    tenant: &str,
+    title: &str,
+    requester: &str,
+    job: &str,
+) -> String {
     let name = format!("{tenant}-{title}-{requester}-{job}");
     let id = journal_of(store, tenant, &name).await;
     let ticket = Ticket {
@@ -34,8 +42,8 @@ async fn open(store: &Store, tenant: &str, title: &str, requester: &str, job: &s
     committed.remove(0).tickets.remove(0)
 }
 
-fn tickets(store: &Store, tenant: &str, question: Query) -> Vec<String> {
-    match store.lookup(tenant, &question, ALL).unwrap() {
+fn tickets(store: &Arc<dyn Store>, tenant: &str, question: Query) -> Vec<String> {
+    match store.listings().lookup(tenant, &question, ALL).unwrap() {
         QueryResult::Tickets(rows) => rows.into_iter().map(|row| row.ticket).collect(),
         other => panic!("{other:?}"),
     }
@@ -81,7 +89,8 @@ async fn tickets_are_found_by_number_requester_title_and_field() {
         let shown = format!("{nothing:?}");
         assert!(find(nothing).is_empty(), "{shown}");
     }
-    let QueryResult::Tickets(rows) = store.lookup("acme", &by_subject(""), 1).unwrap() else {
+    let QueryResult::Tickets(rows) = store.listings().lookup("acme", &by_subject(""), 1).unwrap()
+    else {
         panic!("no tickets");
     };
     assert_eq!(rows.len(), 1);
@@ -108,11 +117,11 @@ async fn another_tenants_tickets_and_alerts_are_not_there() {
         ]
     };
     for question in questions() {
-        let found = store.lookup("acme", &question, ALL).unwrap();
+        let found = store.listings().lookup("acme", &question, ALL).unwrap();
         assert!(found.is_empty(), "{question:?}: {found:?}");
-        let found = store.lookup("nobody", &question, ALL).unwrap();
+        let found = store.listings().lookup("nobody", &question, ALL).unwrap();
         assert!(found.is_empty(), "{question:?}: {found:?}");
-        let found = store.lookup("bolt", &question, ALL).unwrap();
+        let found = store.listings().lookup("bolt", &question, ALL).unwrap();
         assert_eq!(found.len(), 1, "{question:?}: {found:?}");
     }
     assert_eq!(tickets(&store, "acme", by_subject("")), [own]);
@@ -121,7 +130,11 @@ async fn another_tenants_tickets_and_alerts_are_not_there() {
 #[tokio::test]
 async fn an_alert_tells_since_when_it_is_so() {
     let (_dir, store) = store();
-    let see = |key: &str| match store.lookup("acme", &Query::Alert(key.into()), 1).unwrap() {
+    let see = |key: &str| match store
+        .listings()
+        .lookup("acme", &Query::Alert(key.into()), 1)
+        .unwrap()
+    {
         QueryResult::Alerts(mut rows) => rows.remove(0),
         other => panic!("{other:?}"),
     };
@@ -146,7 +159,11 @@ async fn an_alert_tells_since_when_it_is_so() {
     assert!(again.updated > first.updated);
     let firing = |text: &str| {
         let question = Query::Alerts(text.into());
-        store.lookup("acme", &question, ALL).unwrap().len()
+        store
+            .listings()
+            .lookup("acme", &question, ALL)
+            .unwrap()
+            .len()
     };
     assert_eq!((firing("DB1"), firing(""), firing("db2")), (1, 1, 0));
     let over = put("3", AlertState::Resolved).await;
@@ -169,7 +186,7 @@ async fn questions_and_answers_stay_with_the_decision() {
     }];
     let lookups = asking.conclusion.lookups.clone();
     store.commit(vec![asking]).await.unwrap();
-    let rows = store.decisions(&Default::default()).unwrap();
+    let rows = store.listings().decisions(&Default::default()).unwrap();
     let rows: Vec<_> = rows.collect::<Result<_, _>>().unwrap();
     assert_eq!(rows[0].lookups, lookups);
     let json = serde_json::to_value(&rows[0]).unwrap();

@@ -31,7 +31,7 @@ async fn recorded_mail_comes_with_all_that_led_to_its_decision() {
         store.commit(vec![verdict]).await.unwrap();
     }
     let found = |selection: Selection| -> Vec<i64> {
-        let mails = store.recorded(&selection).unwrap();
+        let mails = store.listings().recorded(&selection).unwrap();
         let told = mails.remaining().unwrap();
         let found: Vec<i64> = mails.map(|mail| mail.unwrap().id.0).collect();
         assert_eq!(told, found.len() as u64, "{selection:?}");
@@ -58,7 +58,11 @@ async fn recorded_mail_comes_with_all_that_led_to_its_decision() {
     };
     assert_eq!(found(of(&["support"], None)), all[..2]);
     assert_eq!(found(of(&["support"], Some(1))), all[1..2]);
-    let newest = store.recorded(&Selection::default()).unwrap().upto();
+    let newest = store
+        .listings()
+        .recorded(&Selection::default())
+        .unwrap()
+        .upto();
     assert_eq!(newest.0, all[2]);
     let upto = |id: i64, limit| Selection {
         upto: Some(DecisionId(id)),
@@ -73,14 +77,14 @@ async fn recorded_mail_comes_with_all_that_led_to_its_decision() {
     assert!(found(of(&["nobody"], Some(3))).is_empty());
     assert!(found(of(&[], None)).is_empty());
 
-    let mut mails = store.recorded(&limited(2)).unwrap();
+    let mut mails = store.listings().recorded(&limited(2)).unwrap();
     let first = mails.next().unwrap().unwrap();
     assert_eq!(
         (first.mailbox.as_str(), first.tenant.as_str()),
         ("support", "acme")
     );
     assert_eq!((first.received_ms, first.whole), (NOON_MS + 1, true));
-    let evidence = store.evidence(first.id).unwrap().unwrap();
+    let evidence = store.listings().evidence(first.id).unwrap().unwrap();
     assert_eq!(evidence.raw.as_deref(), Some(&mail("m1").bytes[..]));
     let recorded = evidence.read(first.outcome).unwrap();
     let decided = ticket(ids[1], "m1").conclusion.decision.clone();
@@ -90,8 +94,22 @@ async fn recorded_mail_comes_with_all_that_led_to_its_decision() {
 
     store.purge(NOON_MS + 2).await.unwrap();
     // Its deliveries wait yet, which keeps the bytes.
-    assert!(store.evidence(first.id).unwrap().unwrap().raw.is_some());
-    assert!(store.evidence(DecisionId(ids[3].0)).unwrap().is_none());
+    assert!(
+        store
+            .listings()
+            .evidence(first.id)
+            .unwrap()
+            .unwrap()
+            .raw
+            .is_some()
+    );
+    assert!(
+        store
+            .listings()
+            .evidence(DecisionId(ids[3].0))
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -99,12 +117,16 @@ async fn mails_decided_meanwhile_are_not_part_of_a_replay() {
     let (_dir, store) = store();
     let first = journal_one(&store, "a").await;
     store.commit(vec![ignored(first, "a")]).await.unwrap();
-    let mails = store.recorded(&Selection::default()).unwrap();
+    let mails = store.listings().recorded(&Selection::default()).unwrap();
     let second = journal_one(&store, "b").await;
     store.commit(vec![ignored(second, "b")]).await.unwrap();
     assert_eq!(mails.count(), 1);
     // With its bytes purged, the decision is still there.
     store.purge(NOON_MS + 1).await.unwrap();
-    let evidence = store.evidence(DecisionId(first.0)).unwrap().unwrap();
+    let evidence = store
+        .listings()
+        .evidence(DecisionId(first.0))
+        .unwrap()
+        .unwrap();
     assert!(evidence.raw.is_none() && evidence.read(Outcome::Ignored).is_ok());
 }

@@ -1,12 +1,13 @@
 //! Shadows: which mails are a shadow's turn, each counted once, and what is kept of them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
 use postroom_store::{
-    JournalBatch, JournalId, NewShadow, Shadow, ShadowMail, ShadowResult, ShadowState, Store,
-    StoreError, StoreOptions, end_shadow, start_shadow,
+    Control, JournalBatch, JournalId, NewShadow, Shadow, ShadowMail, ShadowResult, ShadowState,
+    Store, StoreError, StoreLimits,
 };
 
 use crate::kit::*;
@@ -27,18 +28,20 @@ fn new(mailbox: &str, wanted: u64) -> NewShadow {
 }
 
 fn start(dir: &Path, wanted: u64) -> Shadow {
-    start_shadow(dir, &new("support", wanted), &StoreOptions::default()).unwrap()
+    control(dir, StoreLimits::default())
+        .start_shadow(&new("support", wanted))
+        .unwrap()
 }
 
-async fn decided(store: &Store, name: &str) -> JournalId {
+async fn decided(store: &Arc<dyn Store>, name: &str) -> JournalId {
     let id = journal_one(store, name).await;
     store.commit(vec![ignored(id, name)]).await.unwrap();
     id
 }
 
 /// The mails that are the shadow's turn.
-fn turn(store: &Store, shadow: &Shadow, limit: usize) -> Vec<i64> {
-    let page = store.shadow_page(shadow, 0, limit).unwrap();
+async fn turn(store: &Arc<dyn Store>, shadow: &Shadow, limit: usize) -> Vec<i64> {
+    let page = store.shadow_page(shadow, 0, limit).await.unwrap();
     page.mails.iter().map(|mail| mail.id.0).collect()
 }
 
@@ -59,7 +62,12 @@ fn finished(_: &Shadow) -> (ShadowState, Option<String>) {
     (ShadowState::Finished, Some("all".into()))
 }
 
-async fn record(store: &Store, shadow: &Shadow, mails: Vec<ShadowMail>, reached: i64) -> Shadow {
+async fn record(
+    store: &Arc<dyn Store>,
+    shadow: &Shadow,
+    mails: Vec<ShadowMail>,
+    reached: i64,
+) -> Shadow {
     let recorded = store.record_shadow(shadow.id, mails, reached, finished);
     recorded.await.unwrap().unwrap()
 }
@@ -73,7 +81,7 @@ async fn its_turn_are_the_mails_of_its_mailbox_decided_after_it_began() {
     // Not within the same millisecond.
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let shadow = start(dir.path(), 10);
-    assert!(turn(&store, &shadow, 10).is_empty());
+    assert!(turn(&store, &shadow, 10).await.is_empty());
 
     let stuck = journal_one(&store, "stuck").await;
     let first = decided(&store, "first").await;
@@ -83,10 +91,10 @@ async fn its_turn_are_the_mails_of_its_mailbox_decided_after_it_began() {
     };
     let other = store.journal(other).await.unwrap()[0].id();
     store.commit(vec![ignored(other, "other")]).await.unwrap();
-    assert_eq!(turn(&store, &shadow, 10), [first.0]);
+    assert_eq!(turn(&store, &shadow, 10).await, [first.0]);
 
     // Decided late, after others that came after them: their turn comes all the same, and nobody's twice.
-    let page = store.shadow_page(&shadow, 0, 10).unwrap();
+    let page = store.shadow_page(&shadow, 0, 10).await.unwrap();
     let shadow = record(
         &store,
         &shadow,
@@ -96,8 +104,8 @@ async fn its_turn_are_the_mails_of_its_mailbox_decided_after_it_began() {
     .await;
     assert!(shadow.reached < waits.0);
     store.commit(vec![ignored(waits, "waits")]).await.unwrap();
-    let page = store.shadow_page(&shadow, 0, 10).unwrap();
-    assert_eq!(turn(&store, &shadow, 10), [waits.0]);
+    let page = store.shadow_page(&shadow, 0, 10).await.unwrap();
+    assert_eq!(turn(&store, &shadow, 10).await, [waits.0]);
     let shadow = record(
         &store,
         &shadow,
@@ -107,15 +115,15 @@ async fn its_turn_are_the_mails_of_its_mailbox_decided_after_it_began() {
     .await;
     store.commit(vec![ignored(stuck, "stuck")]).await.unwrap();
     let second = decided(&store, "second").await;
-    assert_eq!(turn(&store, &shadow, 10), [stuck.0, second.0]);
+    assert_eq!(turn(&store, &shadow, 10).await, [stuck.0, second.0]);
     // A page at a time.
-    assert_eq!(turn(&store, &shadow, 1), [stuck.0]);
-    let page = store.shadow_page(&shadow, 0, 1).unwrap();
+    assert_eq!(turn(&store, &shadow, 1).await, [stuck.0]);
+    let page = store.shadow_page(&shadow, 0, 1).await.unwrap();
     assert_eq!(
         (page.reached(0), page.reached(1)),
         (shadow.reached, stuck.0)
     );
-    let page = store.shadow_page(&shadow, 0, 9).unwrap();
+    let page = store.shadow_page(&shadow, 0, 9).await.unwrap();
     assert_eq!((page.reached(1), page.reached(2)), (stuck.0, second.0));
     assert_eq!(shadow.decided(), 2);
 }
@@ -136,15 +144,18 @@ async fn a_mail_counts_once_and_the_last_one_ends_it() {
     assert_eq!(now.skipped.get("set-aside"), Some(&1));
     assert_eq!(now.decided(), 1);
     // Behind the mark it needs no row, and is not asked for again.
-    assert_eq!(store.shadow_mails(shadow.id).unwrap(), [changed()]);
-    assert!(turn(&store, &now, 10).is_empty());
+    assert_eq!(
+        store.listings().shadow_mails(shadow.id).unwrap(),
+        [changed()]
+    );
+    assert!(turn(&store, &now, 10).await.is_empty());
 
     // Over a restart.
-    store.close();
-    let store = Store::open(dir.path()).unwrap();
+    store.close().await;
+    let store = open(dir.path());
     let third = decided(&store, "c").await;
-    let running = store.active_shadows().unwrap().remove(0);
-    assert_eq!(turn(&store, &running, 10), [third.0]);
+    let running = store.active_shadows().await.unwrap().remove(0);
+    assert_eq!(turn(&store, &running, 10).await, [third.0]);
     let now = record(
         &store,
         &running,
@@ -156,7 +167,7 @@ async fn a_mail_counts_once_and_the_last_one_ends_it() {
         (now.state, now.reason.as_deref()),
         (ShadowState::Finished, Some("all"))
     );
-    assert!(now.ended.is_some() && store.active_shadows().unwrap().is_empty());
+    assert!(now.ended.is_some() && store.active_shadows().await.unwrap().is_empty());
     // What comes late changes nothing.
     let fourth = decided(&store, "d").await;
     let late = record(
@@ -172,46 +183,52 @@ async fn a_mail_counts_once_and_the_last_one_ends_it() {
 #[tokio::test]
 async fn one_shadow_a_mailbox_at_a_time_and_of_so_many_mails() {
     let (dir, store) = store();
-    let options = StoreOptions::default();
-    for wanted in [0, options.shadow_mails + 1] {
-        let error = start_shadow(dir.path(), &new("support", wanted), &options).unwrap_err();
+    let most = StoreLimits::default().shadow_mails;
+    let control = control(dir.path(), StoreLimits::default());
+    for wanted in [0, most + 1] {
+        let error = control.start_shadow(&new("support", wanted)).unwrap_err();
         assert!(
             matches!(error, StoreError::ShadowMails { most: 10_000 }),
             "{error}"
         );
     }
-    let shadow = start_shadow(dir.path(), &new("support", options.shadow_mails), &options).unwrap();
-    let error = start_shadow(dir.path(), &new("support", 1), &options).unwrap_err();
+    let shadow = control.start_shadow(&new("support", most)).unwrap();
+    let error = control.start_shadow(&new("support", 1)).unwrap_err();
     assert!(matches!(error, StoreError::ShadowRuns { .. }), "{error}");
-    start_shadow(dir.path(), &new("sales", 1), &options).unwrap();
-    assert_eq!(store.active_shadows().unwrap().len(), 2);
+    control.start_shadow(&new("sales", 1)).unwrap();
+    assert_eq!(store.active_shadows().await.unwrap().len(), 2);
 
-    let end = |state| end_shadow(dir.path(), shadow.id, state, None, &options).unwrap();
+    let end = |state| control.end_shadow(shadow.id, state, None).unwrap();
     assert!(end(ShadowState::Stopped));
     assert!(!end(ShadowState::Failed), "it had ended");
     assert_eq!(
-        store.shadow_bytes(shadow.id).unwrap().as_deref(),
+        store.listings().shadow_bytes(shadow.id).unwrap().as_deref(),
         Some(&b"new"[..])
     );
     // Promoted may be what has ended; then its bytes are a generation's.
     assert!(end(ShadowState::Promoted) && !end(ShadowState::Promoted));
-    assert_eq!(store.shadow_bytes(shadow.id).unwrap(), None);
+    assert_eq!(store.listings().shadow_bytes(shadow.id).unwrap(), None);
     assert_eq!(
-        store.shadow_of("support").unwrap().unwrap().state,
+        store
+            .listings()
+            .shadow_of("support")
+            .unwrap()
+            .unwrap()
+            .state,
         ShadowState::Promoted
     );
 }
 
 #[tokio::test]
 async fn what_is_kept_of_differences_and_of_ended_shadows_is_bounded() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = StoreOptions {
+    let limits = StoreLimits {
         shadow_differences: 2,
         shadow_difference_bytes: 10,
         shadows: 2,
-        ..StoreOptions::default()
+        ..StoreLimits::default()
     };
-    let store = Store::open_with(dir.path(), &options).unwrap();
+    let (dir, store) = store_within(limits.clone());
+    let control = control(dir.path(), limits);
     let shadow = start(dir.path(), 10);
     let mut mails = Vec::new();
     for (name, bytes) in [("a", 6), ("b", 5), ("c", 4), ("d", 0)] {
@@ -221,22 +238,24 @@ async fn what_is_kept_of_differences_and_of_ended_shadows_is_bounded() {
     }
     let now = record(&store, &shadow, mails, 0).await;
     assert_eq!(now.mended, 4);
-    let kept = store.shadow_mails(shadow.id).unwrap();
+    let kept = store.listings().shadow_mails(shadow.id).unwrap();
     let kept: Vec<_> = kept.iter().map(|mail| mail.difference.as_deref()).collect();
     // The second is too large beside the first, the fourth one too many.
     assert_eq!(kept, [Some("xxxxxx"), None, Some("xxxx"), None]);
 
     for n in 0..4 {
-        let newest = store.shadow_of("support").unwrap().unwrap();
-        end_shadow(dir.path(), newest.id, ShadowState::Stopped, None, &options).unwrap();
-        start_shadow(dir.path(), &new("support", 1), &options).unwrap();
-        assert_eq!(store.shadows().unwrap().len(), (n + 2).min(3));
+        let newest = store.listings().shadow_of("support").unwrap().unwrap();
+        control
+            .end_shadow(newest.id, ShadowState::Stopped, None)
+            .unwrap();
+        control.start_shadow(&new("support", 1)).unwrap();
+        assert_eq!(store.listings().shadows().unwrap().len(), (n + 2).min(3));
     }
-    assert_eq!(store.shadow(shadow.id).unwrap(), None);
-    assert!(store.shadow_mails(shadow.id).unwrap().is_empty());
-    let oldest = store.shadows().unwrap().pop().unwrap();
+    assert_eq!(store.listings().shadow(shadow.id).unwrap(), None);
+    assert!(store.listings().shadow_mails(shadow.id).unwrap().is_empty());
+    let oldest = store.listings().shadows().unwrap().pop().unwrap();
     assert_eq!(
-        store.shadow_bytes(oldest.id).unwrap(),
+        store.listings().shadow_bytes(oldest.id).unwrap(),
         None,
         "only the newest may be promoted"
     );

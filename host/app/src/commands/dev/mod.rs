@@ -20,6 +20,7 @@ use crate::commands::screen::{Ink, Line};
 use crate::commands::{USUAL_CONFIG, load_config, no_mailbox, runtime};
 use crate::logging;
 use crate::service::{Service, Watchers};
+use crate::store;
 use mail::Columns;
 use postroom_config::Config;
 use postroom_line::Mailbox;
@@ -114,7 +115,7 @@ impl Dev {
             },
             bring_in: bring_in(&config),
             mails: args.mails,
-            rehearsal: Rehearsal::new(config, mailboxes, args.mails, args.within),
+            rehearsal: Rehearsal::new(config, store::records, mailboxes, args.mails, args.within),
             serving: AtomicU64::new(0),
             decided: AtomicU64::new(0),
             saves: AtomicU64::new(0),

@@ -9,14 +9,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use postroom_store::{Reader, Selection};
+use postroom_store::{Listings, Selection};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{CandidateArgs, Filter};
 use crate::commands::listings::since;
 use crate::commands::run::stop_on_signals;
 use crate::commands::{
-    BROKEN_PIPE, INTERRUPTED, load_with_warnings, no_mailbox, open_reader, runtime,
+    BROKEN_PIPE, INTERRUPTED, load_with_warnings, no_mailbox, open_listings, runtime,
 };
 use postroom_config::suggest::no_such;
 use postroom_config::{Config, MailboxConfig};
@@ -46,10 +46,10 @@ pub(super) trait Printer {
 
 pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     let config = load_with_warnings(config_file)?;
-    let reader = open_reader(config_file)?;
+    let reader = open_listings(config_file)?;
     let filter = &options.filter;
     let mailboxes = mailboxes(&config, filter)?;
-    let candidate = candidate(&reader, &options.candidate)?;
+    let candidate = candidate(&*reader, &options.candidate)?;
     let mut selection = Selection {
         mailboxes: None,
         since_ms: filter.since.as_deref().map(since).transpose()?,
@@ -73,7 +73,7 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     let runtime = runtime()?;
     let stop = CancellationToken::new();
     runtime.spawn(stop_on_signals(stop.clone()));
-    let progress = progress(&reader, &selection, options.json)?;
+    let progress = progress(&*reader, &selection, options.json)?;
     let mut printer: Box<dyn Printer> = match options.json {
         true => Box::new(Lines::new()),
         false => Box::new(Text::new(options.all)),
@@ -141,7 +141,7 @@ fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c 
     Ok(meant)
 }
 
-fn candidate(reader: &Reader, asked: &CandidateArgs) -> anyhow::Result<Candidate> {
+fn candidate(reader: &dyn Listings, asked: &CandidateArgs) -> anyhow::Result<Candidate> {
     if let Some(file) = &asked.rule {
         return Ok(Candidate::File {
             file: file.clone(),
@@ -158,7 +158,11 @@ fn candidate(reader: &Reader, asked: &CandidateArgs) -> anyhow::Result<Candidate
 }
 
 /// A bar on stderr, when a person is watching and does not watch lines of JSON.
-fn progress(reader: &Reader, selection: &Selection, json: bool) -> anyhow::Result<ProgressBar> {
+fn progress(
+    reader: &dyn Listings,
+    selection: &Selection,
+    json: bool,
+) -> anyhow::Result<ProgressBar> {
     if !std::io::stderr().is_terminal() || (json && std::io::stdout().is_terminal()) {
         return Ok(ProgressBar::hidden());
     }

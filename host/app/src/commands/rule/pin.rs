@@ -12,7 +12,7 @@ use postroom_files::{make_private_folder, write_private};
 use postroom_store::{DecisionId, DecisionRow, JournalId};
 use serde_json::{Value, json};
 
-use crate::commands::{load_with_warnings, open_reader, print};
+use crate::commands::{load_with_warnings, open_listings, print};
 use postroom_config::Config;
 use postroom_rules::cases::{
     Case, Expected, Given, Loaded, RuleResult, Terms, first_difference, folder_of,
@@ -43,7 +43,7 @@ pub fn pin(config_file: &Path, wanted: &Pin) -> anyhow::Result<ExitCode> {
     let id = wanted.decision.parse().map(DecisionId);
     let id = id.with_context(|| format!("{} is no id of `postroom decisions`", wanted.decision))?;
     let config = load_with_warnings(config_file)?;
-    let reader = open_reader(config_file)?;
+    let reader = open_listings(config_file)?;
     let row = reader
         .decision(id)?
         .with_context(|| format!("there is no decision {id}; `postroom decisions` shows them"))?;

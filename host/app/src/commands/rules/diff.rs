@@ -11,7 +11,7 @@ use similar::TextDiff;
 
 use super::{newest_unless, not_kept, report_not_kept, rules_of, texts};
 use crate::cli::RuleFilter;
-use crate::commands::{open_reader, print};
+use crate::commands::{open_listings, print};
 
 /// Equal lines shown around a difference.
 const AROUND: usize = 3;
@@ -24,14 +24,14 @@ pub fn diff(
     filter: &RuleFilter,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let reader = open_reader(config)?;
-    let to = newest_unless(&reader, to)?;
+    let reader = open_listings(config)?;
+    let to = newest_unless(&*reader, to)?;
     let from = from.unwrap_or(to.saturating_sub(1));
     if from == 0 && to == 1 {
         bail!("generation 1 is the first: there is nothing before it to compare with");
     }
-    let (old, new) = (rules_of(&reader, from)?, rules_of(&reader, to)?);
-    let not_kept = not_kept(&reader, from.min(to), filter)?;
+    let (old, new) = (rules_of(&*reader, from)?, rules_of(&*reader, to)?);
+    let not_kept = not_kept(&*reader, from.min(to), filter)?;
     for tenant in &not_kept {
         report_not_kept(from.min(to), tenant, json)?;
     }

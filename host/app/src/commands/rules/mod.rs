@@ -9,13 +9,12 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use postroom_core::ContentHash;
 use postroom_sandbox::Bundle;
-use postroom_store::{
-    Generation, Reader, Rollback, RuleChange, RuleRecord, StoreError, StoreOptions, roll_back,
-};
+use postroom_store::{Control, Generation, Listings, Rollback, RuleChange, RuleRecord, StoreError};
 use serde_json::{Value, json};
 
 use crate::cli::RuleFilter;
-use crate::commands::{open_reader, print, table};
+use crate::commands::{open_listings, print, table};
+use crate::store;
 
 pub use diff::diff;
 
@@ -25,7 +24,7 @@ const SCREENFUL: usize = 50;
 const SHORT: usize = 12;
 
 pub fn list(config: &Path, limit: Option<usize>, json: bool) -> anyhow::Result<ExitCode> {
-    let reader = open_reader(config)?;
+    let reader = open_listings(config)?;
     let newest = reader.newest_generation()?;
     let generations = reader.generations(limit.or((!json).then_some(SCREENFUL)))?;
     if json {
@@ -39,7 +38,7 @@ pub fn list(config: &Path, limit: Option<usize>, json: bool) -> anyhow::Result<E
         vec![
             format!("{}{mark}", it.number),
             it.saved.clone(),
-            it.cause.clone(),
+            it.cause.to_string(),
             it.changes
                 .iter()
                 .map(in_words)
@@ -67,11 +66,11 @@ pub fn show(
     filter: &RuleFilter,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let reader = open_reader(config)?;
-    let number = newest_unless(&reader, generation)?;
-    let rules = rules_of(&reader, number)?;
+    let reader = open_listings(config)?;
+    let number = newest_unless(&*reader, generation)?;
+    let rules = rules_of(&*reader, number)?;
     let mut wanted: Vec<&RuleRecord> = rules.iter().filter(|rule| filter.takes(rule)).collect();
-    let not_kept = not_kept(&reader, number, filter)?;
+    let not_kept = not_kept(&*reader, number, filter)?;
     for tenant in &not_kept {
         report_not_kept(number, tenant, json)?;
     }
@@ -123,9 +122,9 @@ pub fn rollback(
 ) -> anyhow::Result<ExitCode> {
     let data_dir: PathBuf =
         postroom_config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-    let reader = open_reader(config)?;
+    let reader = open_listings(config)?;
     let newest = reader.newest_generation()?;
-    let rules = rules_of(&reader, newest)?;
+    let rules = rules_of(&*reader, newest)?;
     if !rules.iter().any(|rule| filter.takes(rule)) {
         bail!("generation {newest} {}", lacks(filter, &rules));
     }
@@ -134,8 +133,9 @@ pub fn rollback(
         tenant: filter.tenant.clone(),
         name: filter.rule.clone(),
     };
-    let done =
-        roll_back(&data_dir, &wanted, &StoreOptions::default()).map_err(|error| match error {
+    let done = store::control(&data_dir)
+        .roll_back(&wanted)
+        .map_err(|error| match error {
             StoreError::NoSuchGeneration { number: 0 } => {
                 anyhow::anyhow!("there is no generation before the first")
             }
@@ -186,14 +186,14 @@ impl RuleFilter {
     }
 }
 
-fn newest_unless(reader: &Reader, generation: Option<u64>) -> anyhow::Result<u64> {
+fn newest_unless(reader: &dyn Listings, generation: Option<u64>) -> anyhow::Result<u64> {
     Ok(match generation {
         Some(number) => number,
         None => reader.newest_generation()?,
     })
 }
 
-fn rules_of(reader: &Reader, number: u64) -> anyhow::Result<Vec<RuleRecord>> {
+fn rules_of(reader: &dyn Listings, number: u64) -> anyhow::Result<Vec<RuleRecord>> {
     if number == 0 {
         bail!("no rule ever went live here: `postroom run` loads them");
     }
@@ -203,7 +203,11 @@ fn rules_of(reader: &Reader, number: u64) -> anyhow::Result<Vec<RuleRecord>> {
 }
 
 /// The tenants whose rules of a generation are no longer kept, of those that the filter takes.
-fn not_kept(reader: &Reader, number: u64, filter: &RuleFilter) -> anyhow::Result<Vec<String>> {
+fn not_kept(
+    reader: &dyn Listings,
+    number: u64,
+    filter: &RuleFilter,
+) -> anyhow::Result<Vec<String>> {
     let mut tenants = reader.partly_kept(number)?;
     tenants.retain(|tenant| filter.tenant.as_ref().is_none_or(|it| it == tenant));
     Ok(tenants)

@@ -8,14 +8,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use postroom_core::counted;
-use postroom_store::{
-    Reader, Shadow, ShadowState, StoreError, StoreOptions, end_shadow, start_shadow,
-};
+use postroom_store::{Control, Listings, Shadow, ShadowState, StoreError};
 use serde_json::{Value, json};
 
 use crate::cli::ShadowArgs;
 use crate::commands::replay::counts;
-use crate::commands::{load_with_warnings, no_mailbox, open_reader, print, table};
+use crate::commands::{load_with_warnings, no_mailbox, open_listings, print, table};
+use crate::store;
 use postroom_config::suggest::hint;
 use postroom_line::shadow::{self, Put};
 use postroom_rules::rulebook;
@@ -30,7 +29,7 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
     let Some(mailbox) = config.mailbox(&args.mailbox) else {
         return Err(no_mailbox(&config, &args.mailbox));
     };
-    let reader = open_reader(config_file)?;
+    let reader = open_listings(config_file)?;
     let sandbox = rulebook::configured_sandbox(&config, 1)?;
     let asked = shadow::Asked {
         mailbox,
@@ -39,10 +38,10 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
         mails: args.mails,
         promote: args.promote,
     };
-    let new = shadow::begin(&config, &sandbox, &reader, &asked)?;
-    let options = StoreOptions::default();
+    let new = shadow::begin(&config, &sandbox, &*reader, &asked)?;
+    let control = store::control(&config.data_dir);
     let begun =
-        start_shadow(&config.data_dir, &new, &options).map_err(|error| match error {
+        control.start_shadow(&new).map_err(|error| match error {
             StoreError::ShadowMails { .. } => anyhow::anyhow!("--mails {}: {error}", args.mails),
             StoreError::ShadowRuns { .. } => anyhow::anyhow!(
                 "{error}; help: see what it came to with `postroom shadow show {0}`, and end it with `postroom shadow stop {0}`",
@@ -69,7 +68,7 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
 }
 
 pub fn list(config_file: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let shadows = open_reader(config_file)?.shadows()?;
+    let shadows = open_listings(config_file)?.shadows()?;
     if json {
         for shadow in &shadows {
             print(listed(shadow))?;
@@ -101,11 +100,11 @@ pub fn list(config_file: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 pub fn stop(config_file: &Path, mailbox: &str) -> anyhow::Result<ExitCode> {
-    let reader = open_reader(config_file)?;
-    let shadow = newest(&reader, mailbox)?;
+    let reader = open_listings(config_file)?;
+    let shadow = newest(&*reader, mailbox)?;
     let data_dir = postroom_config::data_dir(config_file).map_err(|it| anyhow::anyhow!("{it}"))?;
-    let options = StoreOptions::default();
-    if !end_shadow(&data_dir, shadow.id, ShadowState::Stopped, None, &options)? {
+    let control = store::control(&data_dir);
+    if !control.end_shadow(shadow.id, ShadowState::Stopped, None)? {
         let now = reader.shadow(shadow.id)?.unwrap_or(shadow);
         bail!(
             "the shadow of {mailbox} does not run: it is {}. `postroom shadow show {mailbox}` shows its result",
@@ -124,8 +123,8 @@ pub fn stop(config_file: &Path, mailbox: &str) -> anyhow::Result<ExitCode> {
 
 pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Result<ExitCode> {
     let config = load_with_warnings(config_file)?;
-    let reader = open_reader(config_file)?;
-    let shadow = newest(&reader, mailbox)?;
+    let reader = open_listings(config_file)?;
+    let shadow = newest(&*reader, mailbox)?;
     if shadow.state == ShadowState::Promoted {
         bail!(
             "there is nothing to promote: the newest shadow of {mailbox} is promoted already ({})",
@@ -133,12 +132,11 @@ pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Resul
         );
     }
     let sandbox = rulebook::configured_sandbox(&config, 1)?;
-    let put = shadow::put(&config, &sandbox, &reader, &shadow, anyway)
+    let put = shadow::put(&config, &sandbox, &*reader, &shadow, anyway)
         .with_context(|| format!("the shadow of {mailbox} was not promoted"))?;
     let reason = format!("by hand, after {}", counted(shadow.decided(), "mail"));
-    let options = StoreOptions::default();
-    let state = ShadowState::Promoted;
-    end_shadow(&config.data_dir, shadow.id, state, Some(&reason), &options)?;
+    let control = store::control(&config.data_dir);
+    control.end_shadow(shadow.id, ShadowState::Promoted, Some(&reason))?;
     print(match put {
         Put::Written => format!(
             "promoted: {} is the candidate now{}\nA running service puts it live as any other save; `postroom rules list` shows it, and `postroom rules rollback` goes back.",
@@ -151,7 +149,7 @@ pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Resul
 }
 
 /// The newest shadow of a mailbox, which need not be configured any more.
-fn newest(reader: &Reader, mailbox: &str) -> anyhow::Result<Shadow> {
+fn newest(reader: &dyn Listings, mailbox: &str) -> anyhow::Result<Shadow> {
     if let Some(shadow) = reader.shadow_of(mailbox)? {
         return Ok(shadow);
     }

@@ -7,24 +7,24 @@ use std::time::Duration;
 
 use postroom_core::counted;
 use postroom_sandbox::Limits;
-use postroom_store::{Reader, Shadow, ShadowMail, ShadowResult};
+use postroom_store::{Listings, Shadow, ShadowMail, ShadowResult};
 use serde_json::Value;
 
 use super::{listed, newest, state};
 use crate::commands::replay::{Lines, Printer, Text, summary};
-use crate::commands::{open_reader, print};
+use crate::commands::{open_listings, print};
 use postroom_line::replay::{Comparison, Report, RuleReport, Skip};
 use postroom_line::shadow::replayed;
 use postroom_rules::rulebook::RuleId;
 
 pub fn show(config: &Path, mailbox: &str, all: bool, json: bool) -> anyhow::Result<ExitCode> {
-    let reader = open_reader(config)?;
-    let shadow = newest(&reader, mailbox)?;
+    let reader = open_listings(config)?;
+    let shadow = newest(&*reader, mailbox)?;
     let mails = reader.shadow_mails(shadow.id)?;
     let report = report(&shadow, &mails);
     let shown = match json {
-        true => as_lines(&reader, &shadow, &mails, &report),
-        false => as_text(&reader, &shadow, &mails, &report, all),
+        true => as_lines(&*reader, &shadow, &mails, &report),
+        false => as_text(&*reader, &shadow, &mails, &report, all),
     };
     match shown {
         Err(error) if is_closed(&error) => Ok(ExitCode::SUCCESS),
@@ -75,7 +75,7 @@ pub fn report(shadow: &Shadow, mails: &[ShadowMail]) -> Report {
 }
 
 fn as_text(
-    reader: &Reader,
+    reader: &dyn Listings,
     shadow: &Shadow,
     mails: &[ShadowMail],
     report: &Report,
@@ -109,7 +109,7 @@ fn as_text(
 
 /// A line for each mail that was decided otherwise, the counts at last.
 fn as_lines(
-    reader: &Reader,
+    reader: &dyn Listings,
     shadow: &Shadow,
     mails: &[ShadowMail],
     report: &Report,

@@ -1,0 +1,107 @@
+//! Decisions: what they may depend on besides the mail, and the commit that makes one durable with everything that follows from it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use postroom_core::lookup::{Query, QueryResult};
+use postroom_core::{Address, Decision, MailFacts, Outlets, Thread};
+use serde::{Deserialize, Serialize};
+
+use super::journal::{DecisionId, JournalId};
+use crate::StoreError;
+
+/// Decisions become durable, and attempts at them are counted.
+#[async_trait]
+pub trait Commits: Send + Sync {
+    /// Writes all verdicts in one transaction, in order. On an error nothing of any is written.
+    async fn commit(&self, verdicts: Vec<Verdict>) -> Result<Vec<Committed>, StoreError>;
+
+    /// Records a failure of the line on a mail, and returns the number of its failures.
+    async fn failed_attempt(&self, id: JournalId, error: &str) -> Result<u32, StoreError>;
+
+    /// Returns how many entries of a tenant wait in the outbox, for any target: commits add to them.
+    async fn outbox_waiting_of(&self, tenant: &str) -> Result<u64, StoreError>;
+}
+
+/// The facts besides the mail that a decision may depend on, for the threads that decide. Blocking: a task of the runtime never calls it.
+pub trait Facts: Send + Sync {
+    /// Returns the open ticket of this tenant that a mail seems to belong to: by its references (the newest first), then by a number
+    /// in its subject. Authorised is a sender who takes part in the ticket or writes from one of the tenant's own domains.
+    fn thread_candidate(
+        &self,
+        tenant: &str,
+        references: &[String],
+        subject: &str,
+        sender: Option<&Address>,
+        tenant_domains: &[String],
+    ) -> Result<Option<Thread>, StoreError>;
+
+    /// Returns whether this tenant has a ticket of that number (`T-12`).
+    fn ticket_exists(&self, tenant: &str, ticket: &str) -> Result<bool, StoreError>;
+
+    /// Returns the `kv` value of a tenant's rule.
+    fn kv(&self, tenant: &str, rule: &str, key: &str) -> Result<Option<String>, StoreError>;
+
+    /// Returns how many keys a rule of a tenant holds, and how many bytes of keys and values.
+    fn kv_usage(&self, tenant: &str, rule: &str) -> Result<(u64, u64), StoreError>;
+
+    /// Returns the first `most` tickets or alerts of this tenant that a question is about. Contacts and assets are not kept here.
+    fn lookup(
+        &self,
+        tenant: &str,
+        question: &Query,
+        most: usize,
+    ) -> Result<QueryResult, StoreError>;
+}
+
+/// A decision with all that must be written with it.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    pub journal: JournalId,
+    pub conclusion: Arc<Conclusion>,
+    pub mail: MailFacts,
+    pub outlets: Arc<Outlets>,
+}
+
+/// A decision with what the rules read and wrote on the way to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conclusion {
+    pub decision: Decision,
+    pub kv_writes: Vec<KvWrite>,
+    /// The rules' reads of `kv`, recorded so that the mail can be decided again.
+    pub kv_reads: Vec<KvRead>,
+    /// The rules' lookups, recorded for the same reason.
+    pub lookups: Vec<LookupRead>,
+}
+
+/// One read of a rule's `kv`; no value if the key was absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvRead {
+    pub rule: String,
+    pub key: String,
+    pub value: Option<String>,
+}
+
+/// One lookup of a rule, with its result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LookupRead {
+    pub rule: String,
+    pub question: Query,
+    pub found: QueryResult,
+}
+
+/// A change of a rule's memory; no value deletes the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvWrite {
+    pub rule: String,
+    pub key: String,
+    pub value: Option<String>,
+}
+
+/// The result of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    pub decision_id: DecisionId,
+    /// The numbers of new tickets, such as `T-12`, in the order of the actions.
+    pub tickets: Vec<String>,
+}

@@ -1,0 +1,267 @@
+//! Listings: what happened and why, for people and programs that ask.
+
+use bytes::Bytes;
+use postroom_core::decision::{Refusal, Trouble};
+use postroom_core::{Action, AlertState, ItemKind, ItemSnapshot, MailboxState, Outcome, Thread};
+use serde::Serialize;
+
+use super::commits::{KvRead, LookupRead};
+use super::journal::{DecisionId, JournalId};
+use super::outbox::OutboxKind;
+use super::records::Records;
+use super::shadows::{Shadow, ShadowId, ShadowMail};
+use super::versions::{Generation, LastGood, RuleRecord};
+use crate::StoreError;
+
+/// All rows of a listing, the oldest first, read page by page: the longest listing holds neither memory nor a snapshot. A row that
+/// cannot be read is left out and named in the log.
+pub type Rows<T> = Box<dyn Iterator<Item = Result<T, StoreError>> + Send>;
+
+/// Everything that commands list, beside a running service or without one. Blocking: a task of the runtime never calls it.
+pub trait Listings: LastGood + Records {
+    /// Returns decisions in the order of journalling.
+    fn decisions(&self, filter: &Filter) -> Result<Rows<DecisionRow>, StoreError>;
+
+    /// Returns one decision; `None` if it does not exist.
+    fn decision(&self, id: DecisionId) -> Result<Option<DecisionRow>, StoreError>;
+
+    /// Returns tickets, notes and alerts in the order they were made.
+    fn items(&self, filter: &Filter) -> Result<Rows<ItemSnapshot>, StoreError>;
+
+    /// Returns everything that was ever to be delivered and is still recorded.
+    fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError>;
+
+    /// Returns one entry with what it sends; `None` if it does not exist.
+    fn outbox_entry(&self, id: i64) -> Result<Option<OutboxDetail>, StoreError>;
+
+    /// Returns the mails set aside for a person.
+    fn quarantine(&self, filter: &Filter) -> Result<Rows<QuarantineRow>, StoreError>;
+
+    /// Returns one quarantined mail with its bytes; `None` if it does not exist.
+    fn quarantined(&self, id: DecisionId) -> Result<Option<Quarantined>, StoreError>;
+
+    /// Returns every mailbox ever seen, by name.
+    fn mailboxes(&self) -> Result<Vec<MailboxRow>, StoreError>;
+
+    /// Returns the ledger by mailbox, then day. Of the filter, tenant, mailbox, since (whole days) and limit (the newest days) count.
+    fn ledger(&self, filter: &Filter) -> Result<Vec<LedgerRow>, StoreError>;
+
+    /// Returns mails that came again and were not decided again, the last first. Of the filter, tenant, mailbox, since and limit count.
+    fn repeats(&self, filter: &Filter) -> Result<Vec<RepeatRow>, StoreError>;
+
+    /// Returns the bytes of a mail as fetched; `None` when there is no such mail or its bytes were purged.
+    fn raw(&self, id: JournalId) -> Result<Option<Bytes>, StoreError>;
+
+    /// Returns the newest generation's number; 0 before the first.
+    fn newest_generation(&self) -> Result<u64, StoreError>;
+
+    /// Returns the generations that are kept, the newest first, at most `limit`.
+    fn generations(&self, limit: Option<usize>) -> Result<Vec<Generation>, StoreError>;
+
+    /// Returns the rules of one generation, by tenant and name; `None` when it is not kept.
+    fn generation_rules(&self, number: u64) -> Result<Option<Vec<RuleRecord>>, StoreError>;
+
+    /// Returns the tenants of whose rules [`Listings::generation_rules`] gives not all, because older versions are no longer kept.
+    fn partly_kept(&self, number: u64) -> Result<Vec<String>, StoreError>;
+
+    /// Returns all shadows that are kept, the newest first.
+    fn shadows(&self) -> Result<Vec<Shadow>, StoreError>;
+
+    /// Returns one shadow; `None` when it is no longer kept.
+    fn shadow(&self, id: ShadowId) -> Result<Option<Shadow>, StoreError>;
+
+    /// Returns the newest shadow of a mailbox.
+    fn shadow_of(&self, mailbox: &str) -> Result<Option<Shadow>, StoreError>;
+
+    /// Returns a shadow's candidate; `None` when a newer shadow of its mailbox began, or it was promoted.
+    fn shadow_bytes(&self, id: ShadowId) -> Result<Option<Bytes>, StoreError>;
+
+    /// Returns the mails that a shadow recorded, the oldest first.
+    fn shadow_mails(&self, id: ShadowId) -> Result<Vec<ShadowMail>, StoreError>;
+}
+
+/// The filter of a listing; by default everything is listed.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub tenant: Option<String>,
+    pub mailbox: Option<String>,
+    /// Milliseconds since 1970 in UTC: mails journalled then or later.
+    pub since_ms: Option<i64>,
+    /// Decisions only.
+    pub outcome: Option<Outcome>,
+    /// Items only.
+    pub kind: Option<ItemKind>,
+    /// The newest so many, still listed from the oldest.
+    pub limit: Option<usize>,
+}
+
+/// One line of `decisions --json`. The keys after `elapsed_us` are only there when they have something to say.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DecisionRow {
+    pub id: DecisionId,
+    pub tenant: String,
+    pub mailbox: String,
+    pub message_id: String,
+    /// When it was journalled, RFC 3339 in UTC.
+    pub received: String,
+    /// The sender's bare address.
+    pub from: Option<String>,
+    pub subject: String,
+    pub outcome: Outcome,
+    pub rule: String,
+    pub rule_hash: String,
+    pub generation: u64,
+    pub ticket: Option<String>,
+    pub alert_key: Option<String>,
+    pub alert_state: Option<AlertState>,
+    pub thread: Option<Thread>,
+    pub actions: Vec<Action>,
+    pub refused: Vec<Refusal>,
+    pub repairs: Vec<String>,
+    pub elapsed_us: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<Trouble>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kv_reads: Vec<KvRead>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<LookupRead>,
+    /// `file:line:column` at which a script made the action that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<String>,
+    /// The calls that led there, innermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub called_from: Vec<String>,
+    /// Never answered, and sent to no target unless the mailbox asks for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub old: bool,
+}
+
+/// One line of `outbox --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutboxRow {
+    pub id: i64,
+    pub kind: OutboxKind,
+    pub target: String,
+    pub tenant: String,
+    pub decision: DecisionId,
+    /// `waiting`, `delivered`, `dead` or `dropped`.
+    pub state: &'static str,
+    /// Failed tries that count; of a delivered entry, all.
+    pub attempts: u32,
+    pub created: String,
+    /// When it is tried next; none when it is finished.
+    pub due: Option<String>,
+    pub finished: Option<String>,
+    pub idempotency_key: String,
+    /// The target's answer to the delivery.
+    pub receipt: Option<String>,
+    /// The last error.
+    pub error: Option<String>,
+    pub ticket: Option<String>,
+    pub alert_key: Option<String>,
+    /// To whom a mail goes.
+    pub to: Vec<String>,
+    /// The item's title, or the mail's subject.
+    pub title: Option<String>,
+    /// Since when its age counts: created, or last retried by hand.
+    pub since: String,
+    /// When a target that took others first refused this one.
+    pub refused: Option<String>,
+    pub dropped_by: Option<String>,
+    pub dropped_reason: Option<String>,
+}
+
+/// One entry with what it sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutboxDetail {
+    #[serde(flatten)]
+    pub row: OutboxRow,
+    /// Null once it ended and the time of keeping raw mail is over.
+    pub payload: serde_json::Value,
+}
+
+/// One line of `quarantine list --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QuarantineRow {
+    pub id: DecisionId,
+    pub tenant: String,
+    pub mailbox: String,
+    pub message_id: String,
+    pub received: String,
+    pub from: Option<String>,
+    pub subject: String,
+    pub reason: String,
+    pub troubles: Vec<Trouble>,
+    /// In bytes, as the server stated it.
+    pub size: u64,
+}
+
+/// A quarantined mail with its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    pub row: QuarantineRow,
+    /// False when `raw` is only the beginning.
+    pub whole: bool,
+    pub raw: Bytes,
+}
+
+/// How a mailbox is doing, as its owner last said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MailboxRow {
+    pub mailbox: String,
+    /// `None` before its first service, and for a state of a newer version.
+    pub state: Option<MailboxState>,
+    pub detail: Option<String>,
+    /// Since when it is so, RFC 3339 in UTC.
+    pub since: Option<String>,
+    pub pending: u64,
+    /// Decided and not acknowledged on the server yet.
+    pub unacknowledged: u64,
+}
+
+/// One line of `ledger --json`, in mails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LedgerRow {
+    pub mailbox: String,
+    /// `YYYY-MM-DD` in UTC.
+    pub day: String,
+    pub seen: u64,
+    pub tickets: u64,
+    pub notes: u64,
+    pub alerts: u64,
+    pub ignored: u64,
+    pub quarantined: u64,
+    /// Journalled and not decided yet.
+    pub pending: u64,
+    /// Mails that came again on this day, byte for byte and under the same Message-ID, and were not decided again. Not part of `seen`.
+    pub repeated: u64,
+}
+
+/// A mail that came again and was not decided again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RepeatRow {
+    pub tenant: String,
+    pub mailbox: String,
+    /// When it came again, RFC 3339 in UTC.
+    pub seen: String,
+    pub message_id: String,
+    /// The mail that it repeats.
+    pub mail: JournalId,
+    /// When that one was journalled.
+    pub first: String,
+}
+
+impl LedgerRow {
+    /// Whether every mail seen is accounted for, and once.
+    pub fn balances(&self) -> bool {
+        let accounted = self.tickets
+            + self.notes
+            + self.alerts
+            + self.ignored
+            + self.quarantined
+            + self.pending;
+        self.seen == accounted
+    }
+}

@@ -1,0 +1,403 @@
+//! The commit: a decision and everything that follows from it become durable in one transaction, or nothing does.
+//!
+//! What follows is a function of core ([`postroom_core::effects`]): here the facts that it needs are read, and its effects applied.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use postroom_core::effects::{self, Committing, Dispatch, Effect, Effects, Facts, Needs, Notices};
+use postroom_core::{Action, ContentHash, Event, EventKind, MailIdentity, ticket_name};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::SqliteStore;
+use super::ids::{message_key, now_ms, outcome_number, rfc3339};
+use super::installation::Installation;
+use super::items::{self, Origin};
+use super::outbox::{self, NewEntry};
+use super::{acks, brakes};
+use crate::record::Record;
+use crate::{Committed, DecisionId, JournalId, KvWrite, OutboxKind, StoreError, Verdict};
+
+impl SqliteStore {
+    /// Writes all verdicts in one transaction, in order; the first error is answered and nothing of any is written.
+    pub(crate) async fn write_verdicts(
+        &self,
+        verdicts: Vec<Verdict>,
+    ) -> Result<Vec<Committed>, StoreError> {
+        let weight = verdicts.iter().map(weight_bytes).sum();
+        let installation = self.installation.clone();
+        self.writer
+            .submit(weight, move |conn| {
+                let write = |verdict| write(conn, &installation, verdict);
+                verdicts.into_iter().map(write).collect()
+            })
+            .await
+    }
+}
+
+/// The identity of a journalled mail, inside the store and outside.
+pub(crate) struct JournalledMail {
+    pub tenant_row: i64,
+    pub mailbox_row: i64,
+    pub tenant: String,
+    pub mailbox: String,
+    pub message_id: String,
+    content: ContentHash,
+    old: bool,
+}
+
+impl JournalledMail {
+    pub(crate) fn read(conn: &Connection, journal: JournalId) -> Result<Self, StoreError> {
+        conn.prepare_cached(
+            "SELECT j.tenant, j.mailbox, t.name, m.name, j.message_id, j.content_hash, j.old
+             FROM journal j JOIN mailbox m ON m.id = j.mailbox JOIN tenant t ON t.id = j.tenant WHERE j.id = ?1",
+        )?
+        .query_row([journal], |row| {
+            Ok(Self {
+                tenant_row: row.get(0)?,
+                mailbox_row: row.get(1)?,
+                tenant: row.get(2)?,
+                mailbox: row.get(3)?,
+                message_id: row.get(4)?,
+                content: ContentHash(row.get(5)?),
+                old: row.get(6)?,
+            })
+        })
+        .optional()?
+        .ok_or(StoreError::UnknownMail { journal })
+    }
+
+    /// No command decides a mail again on purpose yet: the repetition is 0.
+    pub(crate) fn identity(&self) -> MailIdentity<'_> {
+        MailIdentity {
+            tenant: &self.tenant,
+            mailbox: &self.mailbox,
+            message_id: &self.message_id,
+            content: &self.content,
+            repetition: 0,
+        }
+    }
+}
+
+fn weight_bytes(verdict: &Verdict) -> usize {
+    let body = |action: &Action| match action {
+        Action::Ticket(t) => t.body.as_deref().map_or(0, str::len),
+        Action::Note(n) => n.body.as_deref().map_or(0, str::len),
+        _ => 0,
+    };
+    verdict
+        .conclusion
+        .decision
+        .actions
+        .iter()
+        .map(body)
+        .sum::<usize>()
+        + 1024
+}
+
+fn write(
+    conn: &Connection,
+    installation: &Installation,
+    verdict: Verdict,
+) -> Result<Committed, StoreError> {
+    let Verdict {
+        journal,
+        conclusion,
+        mail: facts,
+        outlets,
+    } = verdict;
+    let decision = &conclusion.decision;
+    let mail = undecided(conn, journal)?;
+    let (tenant, mailbox_row) = (mail.tenant_row, mail.mailbox_row);
+    let origin = Origin {
+        tenant,
+        decision: DecisionId(journal.0),
+        now_ms: now_ms(),
+        old: mail.old,
+    };
+    let committing = Committing {
+        identity: mail.identity(),
+        is_old: mail.old,
+        decision,
+        mail: &facts,
+        outlets: &outlets,
+    };
+    let known = read_facts(
+        conn,
+        installation,
+        tenant,
+        &committing.needs(),
+        origin.now_ms,
+    )?;
+    let tickets = known.numbers.iter().copied().map(ticket_name).collect();
+    let effects = effects::effects(committing, &installation.secret, known);
+
+    conn.prepare_cached("DELETE FROM pending WHERE mailbox = ?1 AND journal = ?2")?
+        .execute((mailbox_row, journal))?;
+    conn.prepare_cached(
+        "INSERT INTO decision (journal, outcome, ticket, decided_ms) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute((
+        journal,
+        outcome_number(decision.outcome),
+        effects.ticket,
+        origin.now_ms,
+    ))?;
+    let mut desk = Desk {
+        conn,
+        journal,
+        origin,
+        mail: &mail,
+        ticket_rows: HashMap::new(),
+    };
+    desk.apply(&effects)?;
+    for change in &conclusion.kv_writes {
+        write_kv(conn, tenant, change)?;
+    }
+    let record = Record {
+        from: facts.from.as_ref().map(Cow::Borrowed),
+        subject: Cow::Borrowed(&facts.subject),
+        decision: match effects.refused.is_empty() {
+            true => Cow::Borrowed(decision),
+            false => Cow::Owned(decision.held_back(effects.refused)),
+        },
+        kv_reads: Cow::Borrowed(&conclusion.kv_reads),
+        lookups: Cow::Borrowed(&conclusion.lookups),
+    };
+    conn.prepare_cached("INSERT INTO decision_record (journal, record) VALUES (?1, ?2)")?
+        .execute((journal, serde_json::to_string(&record)?))?;
+    acks::release(conn, journal, origin.now_ms)?;
+    Ok(Committed {
+        decision_id: origin.decision,
+        tickets,
+    })
+}
+
+fn undecided(conn: &Connection, journal: JournalId) -> Result<JournalledMail, StoreError> {
+    let mail = JournalledMail::read(conn, journal)?;
+    let decided = conn
+        .prepare_cached("SELECT 1 FROM decision WHERE journal = ?1")?
+        .exists([journal])?;
+    match decided {
+        true => Err(StoreError::AlreadyDecided { journal }),
+        false => Ok(mail),
+    }
+}
+
+fn read_facts(
+    conn: &Connection,
+    installation: &Installation,
+    tenant: i64,
+    needs: &Needs,
+    now_ms: i64,
+) -> Result<Facts, StoreError> {
+    let mut requesters = BTreeMap::new();
+    for ticket in &needs.requesters {
+        if let Some(requester) = items::requester(conn, *ticket)? {
+            requesters.insert(*ticket, requester);
+        }
+    }
+    let sent = match &needs.sent {
+        Some(needs) => brakes::sent_lately(conn, tenant, needs, now_ms)?,
+        None => effects::SentLately::default(),
+    };
+    Ok(Facts {
+        numbers: take_numbers(conn, installation, needs.numbers)?,
+        requesters,
+        sent,
+    })
+}
+
+/// One number for each new ticket, in order, from the one sequence.
+fn take_numbers(
+    conn: &Connection,
+    installation: &Installation,
+    wanted: usize,
+) -> Result<Vec<i64>, StoreError> {
+    if wanted == 0 {
+        return Ok(Vec::new());
+    }
+    let wanted = wanted as i64;
+    let last: i64 = conn
+        .prepare_cached(
+            "UPDATE sequence SET last = last + ?1 WHERE name = 'ticket' RETURNING last",
+        )?
+        .query_row([wanted], |row| row.get(0))?;
+    installation.raise(last);
+    Ok((last - wanted + 1..=last).collect())
+}
+
+fn write_kv(conn: &Connection, tenant: i64, change: &KvWrite) -> Result<(), StoreError> {
+    match &change.value {
+        Some(value) => conn
+            .prepare_cached(
+                "INSERT INTO kv (tenant, rule, key, value) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET value = excluded.value",
+            )?
+            .execute((tenant, &change.rule, &change.key, value))?,
+        None => conn
+            .prepare_cached("DELETE FROM kv WHERE tenant = ?1 AND rule = ?2 AND key = ?3")?
+            .execute((tenant, &change.rule, &change.key))?,
+    };
+    Ok(())
+}
+
+/// What targets are told of an item as it stands, in JSON.
+pub(crate) fn event(
+    conn: &Connection,
+    kind: EventKind,
+    item: i64,
+    mail: &JournalledMail,
+    origin: Origin,
+) -> Result<String, StoreError> {
+    let event = Event {
+        kind,
+        timestamp: rfc3339(origin.now_ms),
+        item: items::read(conn, item)?,
+        decision: origin.decision.0,
+        mailbox: mail.mailbox.clone(),
+        message_id: mail.message_id.clone(),
+    };
+    Ok(serde_json::to_string(&event)?)
+}
+
+/// A journalled mail whose effects are applied.
+struct Desk<'a> {
+    conn: &'a Connection,
+    journal: JournalId,
+    origin: Origin,
+    mail: &'a JournalledMail,
+    /// Of the tickets that the mail opened or noted on.
+    ticket_rows: HashMap<i64, i64>,
+}
+
+impl Desk<'_> {
+    fn apply(&mut self, effects: &Effects<'_>) -> Result<(), StoreError> {
+        for effect in &effects.applied {
+            self.apply_one(effect)?;
+        }
+        for brake in &effects.brakes {
+            brakes::report(self.conn, self.origin.tenant, brake, self.origin.now_ms)?;
+        }
+        Ok(())
+    }
+
+    fn apply_one(&mut self, effect: &Effect<'_>) -> Result<(), StoreError> {
+        match effect {
+            Effect::Ticket {
+                number,
+                ticket,
+                participants,
+                notices,
+            } => {
+                let item = items::add_ticket(self.conn, self.origin, *number, ticket)?;
+                self.ticket_rows.insert(*number, item);
+                self.join(*number, participants)?;
+                self.notify(notices, item, item)
+            }
+            Effect::Note {
+                number,
+                note,
+                title,
+                participants,
+                notices,
+            } => {
+                let found = match number {
+                    Some(number) => self.ticket_row(*number)?.map(|lane| (*number, lane)),
+                    None => None,
+                };
+                let (number, lane) = found.ok_or_else(|| StoreError::NoSuchTicket {
+                    journal: self.journal,
+                    ticket: note.ticket.clone().unwrap_or_default(),
+                })?;
+                let item = items::add_note(self.conn, self.origin, number, title, note)?;
+                self.join(number, participants)?;
+                self.notify(notices, item, lane)
+            }
+            Effect::Alert { alert, notices } => {
+                match items::put_alert(self.conn, self.origin, alert)? {
+                    Some(item) => self.notify(notices, item, item),
+                    None => Ok(()),
+                }
+            }
+            Effect::Mail(dispatch) => self.dispatch(dispatch),
+        }
+    }
+
+    fn ticket_row(&mut self, number: i64) -> Result<Option<i64>, StoreError> {
+        if let Some(row) = self.ticket_rows.get(&number) {
+            return Ok(Some(*row));
+        }
+        let row = items::ticket_row(self.conn, self.origin.tenant, number)?;
+        if let Some(row) = row {
+            self.ticket_rows.insert(number, row);
+        }
+        Ok(row)
+    }
+
+    /// Makes people participants of a ticket.
+    fn join(&self, ticket: i64, emails: &BTreeSet<String>) -> Result<(), StoreError> {
+        let mut insert = self
+            .conn
+            .prepare_cached("INSERT OR IGNORE INTO participant (ticket, email) VALUES (?1, ?2)")?;
+        for email in emails {
+            insert.execute((ticket, email))?;
+        }
+        Ok(())
+    }
+
+    fn notify(&self, notices: &Notices<'_>, item: i64, lane: i64) -> Result<(), StoreError> {
+        if notices.targets.is_empty() {
+            return Ok(());
+        }
+        let payload = event(self.conn, notices.kind, item, self.mail, self.origin)?;
+        for (target, idempotency_key) in &notices.targets {
+            let entry = NewEntry {
+                kind: OutboxKind::Sink,
+                target,
+                tenant: self.origin.tenant,
+                decision: self.origin.decision,
+                lane: Some(lane),
+                idempotency_key,
+                payload: &payload,
+            };
+            outbox::add(self.conn, &entry, self.origin.now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Queues a mail, and remembers its Message-ID so that an answer to it finds the ticket.
+    fn dispatch(&mut self, dispatch: &Dispatch<'_>) -> Result<(), StoreError> {
+        let (tenant, now_ms) = (self.origin.tenant, self.origin.now_ms);
+        brakes::count(
+            self.conn,
+            tenant,
+            &dispatch.persons,
+            dispatch.ticket,
+            now_ms,
+        )?;
+        let lane = match dispatch.ticket {
+            Some(ticket) => {
+                let id = &dispatch.mail.message_id;
+                self.conn
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO sent (message_key, message_id, ticket) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute((message_key(tenant, id), id, ticket))?;
+                self.join(ticket, &dispatch.participants)?;
+                self.ticket_row(ticket)?
+            }
+            None => None,
+        };
+        let entry = NewEntry {
+            kind: OutboxKind::Mail,
+            target: dispatch.outgoing,
+            tenant,
+            decision: self.origin.decision,
+            lane,
+            idempotency_key: &dispatch.idempotency_key,
+            payload: &serde_json::to_string(&dispatch.mail)?,
+        };
+        outbox::add(self.conn, &entry, now_ms)
+    }
+}

@@ -1,0 +1,62 @@
+//! The changes that commands make, on a connection of their own for each.
+
+use std::path::{Path, PathBuf};
+
+use super::options::StoreOptions;
+use super::{outbox_control, refusals, shadow};
+use crate::ports::Control;
+use crate::{
+    NewShadow, OutboxChange, OutboxSelection, Rollback, RolledBack, Shadow, ShadowId, ShadowState,
+    StoreError,
+};
+
+/// Works beside a running service and without one.
+pub struct SqliteControl {
+    data_dir: PathBuf,
+    options: StoreOptions,
+}
+
+impl SqliteControl {
+    /// Opens nothing yet.
+    pub fn new(data_dir: &Path, options: &StoreOptions) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            options: options.clone(),
+        }
+    }
+}
+
+impl Control for SqliteControl {
+    fn retry_outbox(
+        &self,
+        wanted: &OutboxSelection,
+    ) -> Result<Vec<(i64, OutboxChange)>, StoreError> {
+        outbox_control::retry_outbox(&self.data_dir, wanted, &self.options)
+    }
+
+    fn drop_outbox(
+        &self,
+        ids: &[i64],
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<Vec<(i64, OutboxChange)>, StoreError> {
+        outbox_control::drop_outbox(&self.data_dir, ids, by, reason, &self.options)
+    }
+
+    fn roll_back(&self, wanted: &Rollback) -> Result<RolledBack, StoreError> {
+        refusals::roll_back(&self.data_dir, wanted, &self.options)
+    }
+
+    fn start_shadow(&self, new: &NewShadow) -> Result<Shadow, StoreError> {
+        shadow::start_shadow(&self.data_dir, new, &self.options)
+    }
+
+    fn end_shadow(
+        &self,
+        id: ShadowId,
+        state: ShadowState,
+        reason: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        shadow::end_shadow(&self.data_dir, id, state, reason, &self.options)
+    }
+}

@@ -1,0 +1,311 @@
+//! The journal: every mail is written here raw before anyone reads it, together with how far its mailbox was read.
+
+use bytes::Bytes;
+use postroom_core::{Cursor, Position};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::ids::{message_key, now_ms, place_key};
+use super::{SqliteReader, SqliteStore};
+use crate::{JournalBatch, JournalId, Journalled, NewMail, PendingMail, StoreError, Suspect};
+
+/// Bytes after which a page of pending mail ends early.
+const PENDING_PAGE_BYTES: usize = 32 * 1024 * 1024;
+
+impl SqliteStore {
+    /// Journals a batch and moves the cursor, in one transaction. The answers are in the order of the mails.
+    pub(crate) async fn write_journal(
+        &self,
+        batch: JournalBatch,
+    ) -> Result<Vec<Journalled>, StoreError> {
+        let weight = batch.mails.iter().map(|m| m.bytes.len()).sum();
+        self.writer
+            .submit(weight, move |conn| write_batch(conn, batch))
+            .await
+    }
+
+    /// Records a failure of the line on a mail, and returns the number of its failures.
+    pub(crate) async fn write_failed_attempt(
+        &self,
+        id: JournalId,
+        error: impl Into<String>,
+    ) -> Result<u32, StoreError> {
+        let error = error.into();
+        self.writer
+            .submit(0, move |conn| {
+                conn.prepare_cached(
+                    "UPDATE pending SET attempts = attempts + 1, error = ?2
+                     WHERE mailbox = (SELECT mailbox FROM journal WHERE id = ?1) AND journal = ?1 RETURNING attempts",
+                )?
+                .query_row((id, error), |row| row.get(0))
+                .optional()?
+                .ok_or(StoreError::UnknownMail { journal: id })
+            })
+            .await
+    }
+}
+
+impl SqliteReader {
+    /// How far a mailbox was read; none before its first batch.
+    pub(crate) fn cursor(&self, mailbox: &str) -> Result<Option<Cursor>, StoreError> {
+        self.with(|conn| {
+            let cursor: Option<Option<String>> = conn
+                .prepare_cached("SELECT cursor FROM mailbox WHERE name = ?1")?
+                .query_row([mailbox], |row| row.get(0))
+                .optional()?;
+            Ok(cursor.flatten().map(Cursor))
+        })
+    }
+
+    /// Undecided mails of a mailbox, oldest first. There may be more even when fewer than `limit` are answered, never when none.
+    pub(crate) fn pending(
+        &self,
+        mailbox: &str,
+        limit: usize,
+    ) -> Result<Vec<PendingMail>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(
+                "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes
+                 FROM mailbox m JOIN pending p ON p.mailbox = m.id JOIN journal j ON j.id = p.journal
+                      JOIN raw r ON r.journal = j.id
+                 WHERE m.name = ?1 ORDER BY p.journal LIMIT ?2",
+            )?;
+            let mut rows = statement.query((mailbox, limit as i64))?;
+            let (mut page, mut bytes) = (Vec::new(), 0);
+            while bytes < PENDING_PAGE_BYTES
+                && let Some(row) = rows.next()?
+            {
+                let mail = pending_row(row)?;
+                bytes += mail.bytes.len();
+                page.push(mail);
+            }
+            Ok(page)
+        })
+    }
+
+    /// The oldest undecided mails of each mailbox, up to `limit` of one: those that a process which died may have been deciding.
+    /// The least tried come first, so that a mail that is in the way of the others is left for the end.
+    pub(crate) fn suspects(&self, limit: usize) -> Result<Vec<Suspect>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare_cached(
+                "SELECT m.name, p.journal, p.attempts
+                 FROM (SELECT mailbox, journal, attempts,
+                              row_number() OVER (PARTITION BY mailbox ORDER BY journal) AS number FROM pending) p
+                      JOIN mailbox m ON m.id = p.mailbox
+                 WHERE p.number <= ?1 ORDER BY p.attempts, p.journal",
+            )?;
+            let rows = statement.query_map([limit as i64], |row| {
+                Ok(Suspect {
+                    mailbox: row.get(0)?,
+                    id: row.get(1)?,
+                    attempts: row.get(2)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// One undecided mail; none when it is decided or was never journalled.
+    pub(crate) fn pending_mail(&self, id: JournalId) -> Result<Option<PendingMail>, StoreError> {
+        self.with(|conn| {
+            Ok(conn
+                .prepare_cached(
+                    "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes
+                     FROM journal j JOIN pending p ON p.mailbox = j.mailbox AND p.journal = j.id
+                          JOIN raw r ON r.journal = j.id
+                     WHERE j.id = ?1",
+                )?
+                .query_row([id], pending_row)
+                .optional()?)
+        })
+    }
+
+    /// The bytes of a mail as fetched; none when there is no such mail or its bytes were purged.
+    pub(crate) fn raw(&self, id: JournalId) -> Result<Option<Bytes>, StoreError> {
+        self.with(|conn| {
+            let bytes: Option<Vec<u8>> = conn
+                .prepare_cached("SELECT bytes FROM raw WHERE journal = ?1")?
+                .query_row([id], |row| row.get(0))
+                .optional()?;
+            Ok(bytes.map(Bytes::from))
+        })
+    }
+}
+
+fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingMail> {
+    Ok(PendingMail {
+        id: row.get(0)?,
+        message_id: row.get(1)?,
+        received_ms: row.get(2)?,
+        attempts: row.get(3)?,
+        whole: row.get(4)?,
+        size: row.get::<_, i64>(5)?.unsigned_abs(),
+        bytes: Bytes::from(row.get::<_, Vec<u8>>(6)?),
+    })
+}
+
+/// The row of a tenant or a mailbox, made on first sight.
+pub(crate) fn mailbox_row(conn: &Connection, name: &str) -> Result<i64, StoreError> {
+    named_row(
+        conn,
+        name,
+        "SELECT id FROM mailbox WHERE name = ?1",
+        "INSERT INTO mailbox (name) VALUES (?1)",
+    )
+}
+
+fn tenant_row(conn: &Connection, name: &str) -> Result<i64, StoreError> {
+    named_row(
+        conn,
+        name,
+        "SELECT id FROM tenant WHERE name = ?1",
+        "INSERT INTO tenant (name) VALUES (?1)",
+    )
+}
+
+fn named_row(conn: &Connection, name: &str, find: &str, make: &str) -> Result<i64, StoreError> {
+    let found = conn
+        .prepare_cached(find)?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = found {
+        return Ok(id);
+    }
+    Ok(conn.prepare_cached(make)?.insert([name])?)
+}
+
+fn write_batch(conn: &Connection, batch: JournalBatch) -> Result<Vec<Journalled>, StoreError> {
+    let tenant = tenant_row(conn, &batch.tenant)?;
+    let mailbox = mailbox_row(conn, &batch.mailbox)?;
+    let journalled = batch
+        .mails
+        .into_iter()
+        .map(|mail| write_mail(conn, tenant, mailbox, batch.received_ms, mail))
+        .collect::<Result<_, _>>()?;
+    if let Some(cursor) = &batch.cursor {
+        conn.prepare_cached("UPDATE mailbox SET cursor = ?2 WHERE id = ?1")?
+            .execute((mailbox, &cursor.0))?;
+    }
+    Ok(journalled)
+}
+
+fn write_mail(
+    conn: &Connection,
+    tenant: i64,
+    mailbox: i64,
+    received_ms: i64,
+    mail: NewMail,
+) -> Result<Journalled, StoreError> {
+    let key = message_key(tenant, &mail.message_id);
+    let place = place_key(&mail.position);
+    let known: Option<(JournalId, Option<i64>)> = conn
+        .prepare_cached(
+            "SELECT id, place FROM journal
+             WHERE message_key = ?1 AND content_hash = ?2 AND mailbox = ?3 AND tenant = ?4 AND message_id = ?5",
+        )?
+        .query_row(
+            (key, &mail.content_hash.0, mailbox, tenant, &mail.message_id),
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    if let Some((id, first_place)) = known {
+        let decided = conn
+            .prepare_cached("SELECT 1 FROM decision WHERE journal = ?1")?
+            .exists([id])?;
+        add_position(conn, mailbox, id, &mail.position, decided.then(now_ms))?;
+        return Ok(Journalled::Known {
+            id,
+            message_id: mail.message_id,
+            repeated: note_repeat(conn, id, first_place, place, received_ms)?,
+        });
+    }
+    let id = JournalId(
+        conn.prepare_cached(
+            "INSERT INTO journal (tenant, mailbox, received_ms, size, whole, message_key, content_hash, message_id, place, old)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .insert((
+            tenant,
+            mailbox,
+            received_ms,
+            mail.size as i64,
+            mail.whole,
+            key,
+            &mail.content_hash.0,
+            &mail.message_id,
+            place,
+            mail.old,
+        ))?,
+    );
+    conn.prepare_cached("INSERT INTO raw (journal, bytes) VALUES (?1, ?2)")?
+        .execute((id, &mail.bytes[..]))?;
+    conn.prepare_cached("INSERT INTO pending (mailbox, journal) VALUES (?1, ?2)")?
+        .execute((mailbox, id))?;
+    add_position(conn, mailbox, id, &mail.position, None)?;
+    Ok(Journalled::New(PendingMail {
+        id,
+        message_id: mail.message_id,
+        received_ms,
+        attempts: 0,
+        whole: mail.whole,
+        size: mail.size,
+        bytes: mail.bytes,
+    }))
+}
+
+/// Notes that a known mail is seen at a place, and returns whether it came again: a mail that is read once more from its place, after
+/// a restart for example, did not.
+fn note_repeat(
+    conn: &Connection,
+    id: JournalId,
+    first_place: Option<i64>,
+    place: i64,
+    seen_ms: i64,
+) -> Result<bool, StoreError> {
+    match first_place {
+        Some(first) if first == place => Ok(false),
+        Some(_) => {
+            let noted = conn
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO repeat (journal, place, seen_ms) VALUES (?1, ?2, ?3)",
+                )?
+                .execute((id, place, seen_ms))?;
+            Ok(noted > 0)
+        }
+        // Of a mail journalled by an earlier version nobody knows where it lay: most likely here.
+        None => {
+            conn.prepare_cached("UPDATE journal SET place = ?2 WHERE id = ?1")?
+                .execute((id, place))?;
+            Ok(false)
+        }
+    }
+}
+
+/// A position awaits one acknowledgement: that of the mail last seen there.
+fn add_position(
+    conn: &Connection,
+    mailbox: i64,
+    id: JournalId,
+    position: &Position,
+    due_ms: Option<i64>,
+) -> Result<(), StoreError> {
+    let held: Option<(i64, JournalId)> = conn
+        .prepare_cached("SELECT id, journal FROM ack WHERE mailbox = ?1 AND position = ?2")?
+        .query_row((mailbox, position.stored()), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    match held {
+        Some((_, journal)) if journal == id => return Ok(()),
+        // A new row: the late answer for the old one must not count for this mail.
+        Some((row, _)) => {
+            conn.prepare_cached("DELETE FROM ack WHERE id = ?1")?
+                .execute([row])?;
+        }
+        None => {}
+    }
+    conn.prepare_cached(
+        "INSERT INTO ack (mailbox, journal, position, due_ms) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute((mailbox, id, position.stored(), due_ms))?;
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! The positions of journalled mail, for sources that ask which positions are known.
+
+use std::collections::HashSet;
+
+use postroom_core::Position;
+
+use super::journal::mailbox_row;
+use super::{SqliteReader, SqliteStore};
+use crate::StoreError;
+
+impl SqliteStore {
+    /// Records that the mail at these positions is journalled. Recording one again changes nothing.
+    pub(crate) async fn write_positions(
+        &self,
+        mailbox: &str,
+        positions: Vec<Position>,
+    ) -> Result<(), StoreError> {
+        let mailbox = mailbox.to_owned();
+        self.writer
+            .submit(0, move |conn| {
+                let mailbox = mailbox_row(conn, &mailbox)?;
+                let mut insert = conn.prepare_cached(
+                    "INSERT OR IGNORE INTO known_position (mailbox, position) VALUES (?1, ?2)",
+                )?;
+                for position in &positions {
+                    insert.execute((mailbox, position.stored()))?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Forgets all positions of a mailbox but these.
+    pub(crate) async fn erase_positions_but(
+        &self,
+        mailbox: &str,
+        positions: &[Position],
+    ) -> Result<(), StoreError> {
+        let mailbox = mailbox.to_owned();
+        let stored: Vec<_> = positions.iter().map(Position::stored).collect();
+        let kept = serde_json::Value::from(stored).to_string();
+        self.writer
+            .submit(0, move |conn| {
+                conn.prepare_cached(
+                    "DELETE FROM known_position
+                     WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?1)
+                       AND position NOT IN (SELECT value FROM json_each(?2))",
+                )?
+                .execute((mailbox, kept))?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+impl SqliteReader {
+    /// Returns how many positions of a mailbox are recorded.
+    pub(crate) fn known_position_count(&self, mailbox: &str) -> Result<u64, StoreError> {
+        self.with(|conn| {
+            let count: i64 = conn
+                .prepare_cached(
+                    "SELECT count(*) FROM known_position
+                     WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?1)",
+                )?
+                .query_row([mailbox], |row| row.get(0))?;
+            Ok(count.unsigned_abs())
+        })
+    }
+
+    /// Returns those of the positions that were recorded by [`SqliteStore::write_positions`].
+    pub(crate) fn known_positions(
+        &self,
+        mailbox: &str,
+        positions: Vec<Position>,
+    ) -> Result<HashSet<Position>, StoreError> {
+        self.with(|conn| {
+            let mut find = conn.prepare_cached(
+                "SELECT 1 FROM known_position
+                 WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?1) AND position = ?2",
+            )?;
+            let mut known = HashSet::new();
+            for position in positions {
+                if find.exists((mailbox, position.stored()))? {
+                    known.insert(position);
+                }
+            }
+            Ok(known)
+        })
+    }
+}

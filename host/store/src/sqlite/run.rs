@@ -1,0 +1,109 @@
+//! How runs end: whether the last ones stopped cleanly, what a clean stop leaves behind, and the clock that was last believed.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::installation::Installation;
+use super::{SqliteReader, SqliteStore};
+use crate::StoreError;
+
+/// How long a clean stop waits for concurrent listings before it leaves the log to the next start.
+const CHECKPOINT_WAIT_MS: u32 = 500;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+impl SqliteStore {
+    /// Records that nothing is left of earlier crashes: the next one is a first one again.
+    pub(crate) async fn write_no_crashes(&self) -> Result<(), StoreError> {
+        self.writer.submit(0, |conn| set(conn, "crashes", 0)).await
+    }
+
+    /// Records a time that the clock was confirmed at, in milliseconds since 1970 in UTC.
+    pub(crate) async fn write_clock(&self, now_ms: i64) -> Result<(), StoreError> {
+        self.writer
+            .submit(0, move |conn| set(conn, "clock", now_ms))
+            .await
+    }
+
+    /// Makes due what is scheduled more than a day ahead. No pause is that long: such a time was computed with a wrong clock. Returns
+    /// how many deliveries and acknowledgements there were.
+    pub(crate) async fn write_forward(&self, now_ms: i64) -> Result<u64, StoreError> {
+        self.writer
+            .submit(0, move |conn| {
+                let limit = now_ms.saturating_add(DAY_MS);
+                let deliveries = conn
+                    .prepare_cached(
+                        "UPDATE outbox SET due_ms = ?1 WHERE state = 0 AND due_ms > ?2",
+                    )?
+                    .execute((now_ms, limit))?;
+                let acknowledgements = conn
+                    .prepare_cached("UPDATE ack SET due_ms = ?1 WHERE due_ms > ?2")?
+                    .execute((now_ms, limit))?;
+                Ok((deliveries + acknowledgements) as u64)
+            })
+            .await
+    }
+}
+
+impl SqliteReader {
+    /// Returns the last time that the clock was confirmed at, or else when the newest mail was journalled; none in a new database.
+    pub(crate) fn known_time(&self) -> Result<Option<i64>, StoreError> {
+        self.with(|conn| {
+            if let Some(confirmed) = value(conn, "clock")? {
+                return Ok(Some(confirmed));
+            }
+            Ok(conn
+                .prepare_cached("SELECT received_ms FROM journal ORDER BY id DESC LIMIT 1")?
+                .query_row([], |row| row.get(0))
+                .optional()?)
+        })
+    }
+}
+
+/// Notes that a run begins, and returns how many before it, in a row, did not stop cleanly.
+pub(crate) fn begin(conn: &Connection) -> Result<u32, StoreError> {
+    let crashes = match value(conn, "running")? {
+        Some(1) => value(conn, "crashes")?.unwrap_or(0).saturating_add(1),
+        _ => 0,
+    };
+    set(conn, "crashes", crashes)?;
+    set(conn, "running", 1)?;
+    Ok(u32::try_from(crashes).unwrap_or(u32::MAX))
+}
+
+/// Notes a clean stop, and moves everything from the log into the database.
+pub(crate) fn end(conn: &Connection, installation: &Installation) {
+    let noted = set(conn, "running", 0)
+        .and_then(|()| set(conn, "crashes", 0))
+        .and_then(|()| installation.settle(conn));
+    if let Err(error) = noted {
+        tracing::warn!(%error, "a clean stop could not be recorded: the next start takes it for a crash");
+    }
+    let moved = conn
+        .execute_batch(&format!("PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}"))
+        .and_then(|()| {
+            conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+                row.get::<_, bool>(0)
+            })
+        });
+    match moved {
+        Ok(false) => {}
+        Ok(true) => tracing::info!(
+            "another program reads the database: what was written last stays in postroom.sqlite-wal until the next stop"
+        ),
+        Err(error) => {
+            tracing::warn!(%error, "the log of the database could not be moved into it: postroom.sqlite-wal belongs to it")
+        }
+    }
+}
+
+fn value(conn: &Connection, name: &str) -> Result<Option<i64>, StoreError> {
+    Ok(conn
+        .prepare_cached("SELECT value FROM state WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?)
+}
+
+fn set(conn: &Connection, name: &str, value: i64) -> Result<(), StoreError> {
+    conn.prepare_cached("INSERT OR REPLACE INTO state (name, value) VALUES (?1, ?2)")?
+        .execute((name, value))?;
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! Promises of the SQLite store alone: these tests look into its files.
+
+mod files;
+mod identity;
+mod upgrade;
+mod versions;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use postroom_store::sqlite::{SqliteStore, StoreOptions};
+use postroom_store::{Listings, Store, StoreError};
+use rusqlite::Connection;
+
+fn open_with(dir: &Path, options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(SqliteStore::open_with(dir, options)?))
+}
+
+fn database(dir: &Path) -> Connection {
+    Connection::open(dir.join("postroom.sqlite")).unwrap()
+}
+
+/// Mails that are not decided, of all mailboxes.
+fn waiting(listings: &dyn Listings) -> u64 {
+    let mailboxes = listings.mailboxes().unwrap();
+    mailboxes.iter().map(|row| row.pending).sum()
+}
