@@ -9,5 +9,6 @@ mod connections;
 mod expiry;
 pub mod logging;
 mod parts;
+mod retention;
 mod service;
 mod tls;

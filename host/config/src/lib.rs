@@ -120,6 +120,8 @@ pub struct LineLimits {
     pub automatic: AutomaticLimits,
     /// What the loaded rules of all tenants hold together.
     pub loaded_total: usize,
+    /// How long a stopped service waits for work under way.
+    pub drain: Duration,
 }
 
 /// A client of the managed service provider.

@@ -12,6 +12,7 @@ use postroom_core::{
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
 use postroom_store::{Conclusion, NewMail, PendingMail, Store, StoreError};
+use tracing::Span;
 
 use super::fair::Work;
 use super::known::TenantKnown;
@@ -133,7 +134,11 @@ pub async fn parse_all(
     mails: Vec<PendingMail>,
 ) -> Vec<Parsed> {
     let (shared, of) = (line.clone(), mailbox.clone());
-    let parse = move |mail| parse_one(&shared, &of, mail);
+    let within = Span::current();
+    let parse = move |mail| {
+        let _span = mail_span(&within, &mail).entered();
+        parse_one(&shared, &of, mail)
+    };
     let todo = Todo::new(mails, None);
     in_slices(&line.slots, &mailbox.tenant, Work::Parse, todo, parse)
         .await
@@ -151,9 +156,18 @@ pub async fn decide_some(
 ) -> (Vec<Decided>, Vec<Parsed>) {
     let (shared, owner, chain) = (line.clone(), mailbox.clone(), chain.clone());
     let directory = directory.clone();
-    let decide = move |parsed| decide_one(&shared, &owner, &chain, &directory, parsed);
+    let within = Span::current();
+    let decide = move |parsed: Parsed| {
+        let _span = mail_span(&within, &parsed.mail).entered();
+        decide_one(&shared, &owner, &chain, &directory, parsed)
+    };
     let todo = Todo::new(mails, Some(COMMIT_AFTER));
     in_slices(&line.slots, &mailbox.tenant, Work::Decide, todo, decide).await
+}
+
+/// The span of one mail on the thread that works on it, within that of its mailbox. It holds no word of the mail but its id.
+fn mail_span(within: &Span, mail: &PendingMail) -> Span {
+    tracing::info_span!(parent: within, "mail", mail = mail.id.0, message_id = %mail.message_id)
 }
 
 /// Mails that are handed out one by one.

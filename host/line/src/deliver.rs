@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
@@ -15,8 +15,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::breaker::{BreakerEvent, Consequence};
+use super::bus::Publisher;
+use super::event::{Delivered, DeliveryFailed, DeliveryId, Event, FailureConsequence};
 use super::target::GuardedTarget;
 use postroom_rules::crash;
 
@@ -43,12 +46,18 @@ pub type TargetId = (OutboxKind, String);
 
 /// Where entries of the outbox go.
 pub struct Deliveries {
-    pub store: Store,
-    pub targets: BTreeMap<TargetId, GuardedTarget>,
+    store: Store,
+    targets: BTreeMap<TargetId, GuardedTarget>,
     /// An entry that is refused for longer is dead: it stays in the outbox for a person.
-    pub age: Duration,
-    pub stop: CancellationToken,
+    age: Duration,
+    events: Publisher,
+    stop: CancellationToken,
+    /// Tries under way at each target.
+    under_way: Mutex<BTreeMap<TargetId, usize>>,
 }
+
+/// A try under way.
+struct UnderWay<'a>(&'a Deliveries, &'a TargetId);
 
 /// Deliveries under way.
 #[derive(Default)]
@@ -70,6 +79,38 @@ enum Ended {
 }
 
 impl Deliveries {
+    /// An entry that is refused for longer than `age` is dead: it stays in the outbox for a person.
+    pub fn new(
+        store: Store,
+        targets: BTreeMap<TargetId, GuardedTarget>,
+        age: Duration,
+        events: Publisher,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            store,
+            targets,
+            age,
+            events,
+            stop,
+            under_way: Mutex::default(),
+        }
+    }
+
+    pub fn target(&self, id: &TargetId) -> Option<&GuardedTarget> {
+        self.targets.get(id)
+    }
+
+    /// The names of the targets that deliveries are under way to.
+    pub fn busy_targets(&self) -> Vec<String> {
+        let busy = self.under_way();
+        let names = busy.keys().map(|(_, name)| name.clone());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// Delivers until stopped; deliveries under way end first. Each of `signed_in` changes when the account of the outgoing with
     /// that name, which had failed, works again.
     pub async fn serve(
@@ -152,7 +193,7 @@ impl Deliveries {
         let busy = std::mem::take(&mut rounds.busy);
         for ((_, to), entries) in busy {
             for entry in entries {
-                tracing::warn!(%to, entry, "delivery took too long and was cut off; it is tried again by the next run");
+                tracing::warn!(target = %to, entry, "delivery took too long and was cut off; it is tried again by the next run");
                 let reason = format!("cut off after {} s", ONCE_LONGEST.as_secs());
                 self.store.cut_off(entry, reason).await?;
             }
@@ -186,10 +227,13 @@ impl Deliveries {
                 for entry in due {
                     busy.insert(entry.id);
                     let deliveries = self.clone();
-                    rounds.tasks.spawn(async move {
+                    // A delivery is named by its target, not by the part that began it.
+                    let span = tracing::error_span!(parent: None, "delivery", target = %entry.target, tenant = %entry.tenant, entry = entry.id);
+                    let delivery = async move {
                         let result = deliveries.deliver(&entry).await;
                         (entry, result)
-                    });
+                    };
+                    rounds.tasks.spawn(delivery.instrument(span));
                 }
             }
             rounds.looked_ms.insert(id.clone(), now);
@@ -243,13 +287,20 @@ impl Deliveries {
         for (kind, name, waiting) in waiting {
             let id = (kind, name);
             if !self.targets.contains_key(&id) {
-                tracing::warn!(to = %id.1, waiting, "entries wait for a target that is not in use; `postroom outbox drop` ends them");
+                tracing::warn!(target = %id.1, waiting, "entries wait for a target that is not in use; `postroom outbox drop` ends them");
             }
         }
     }
 
+    fn under_way(&self) -> MutexGuard<'_, BTreeMap<TargetId, usize>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn deliver(&self, entry: &OutboxEntry) -> Result<Ended, StoreError> {
         let id = (entry.kind, entry.target.clone());
+        let _under_way = UnderWay::begin(self, &id);
         let Some(target) = self.targets.get(&id) else {
             return Ok(Ended::Waits);
         };
@@ -282,6 +333,10 @@ impl Deliveries {
                 crash::point(crash::Point::BeforeDeliveryRecord);
                 self.recorded(|| self.store.delivered(entry.id, receipt.clone()))
                     .await?;
+                self.events.publish(|| {
+                    let delivery = DeliveryId::of(entry);
+                    Event::Delivered(Arc::new(Delivered { delivery, receipt }))
+                });
                 Ok(Ended::Gone)
             }
             Attempt::Partly {
@@ -300,7 +355,6 @@ impl Deliveries {
                     }
                 };
                 let pause = REFUSED_ENTRY.delay(entry.attempts + 1, entry.id.unsigned_abs());
-                tracing::warn!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "delivered to some recipients: {problem}");
                 let at = after(pause);
                 self.recorded(|| {
                     let (payload, receipt) = (payload.clone(), receipt.clone());
@@ -308,6 +362,7 @@ impl Deliveries {
                         .partly_delivered(entry.id, payload, receipt, problem.clone(), at)
                 })
                 .await?;
+                self.failed(entry, &problem, FailureConsequence::RetryRest { pause });
                 Ok(Ended::Waits)
             }
             Attempt::Failed(fault) => match verdict {
@@ -330,23 +385,33 @@ impl Deliveries {
         }
         let own = REFUSED_ENTRY.delay(entry.attempts + 1, entry.id.unsigned_abs());
         let pause = own.max(fault.retry_after.unwrap_or_default());
-        let retry_secs = pause.as_secs();
-        if entry.refused {
-            tracing::debug!(to = %entry.target, entry = entry.id, retry_secs, "entry still refused: {}", fault.problem);
-        } else {
-            tracing::warn!(to = %entry.target, entry = entry.id, retry_secs, "entry refused; it is tried again until it is {} old: {}", days(self.age), fault.problem);
-        }
         let at = after(pause);
         self.recorded(|| self.store.refused(entry.id, fault.problem.clone(), at))
             .await?;
+        let consequence = FailureConsequence::Retry {
+            pause,
+            give_up_after: self.age,
+            again: entry.refused,
+        };
+        self.failed(entry, &fault.problem, consequence);
         Ok(Ended::Waits)
     }
 
     async fn give_up(&self, entry: &OutboxEntry, problem: &str) -> Result<Ended, StoreError> {
-        tracing::error!(to = %entry.target, entry = entry.id, "delivery failed permanently; moved to dead letters: {problem}");
         self.recorded(|| self.store.gave_up(entry.id, problem))
             .await?;
+        self.failed(entry, problem, FailureConsequence::DeadLetter);
         Ok(Ended::Gone)
+    }
+
+    fn failed(&self, entry: &OutboxEntry, problem: &str, consequence: FailureConsequence) {
+        self.events.publish(|| {
+            Event::DeliveryFailed(Arc::new(DeliveryFailed {
+                delivery: DeliveryId::of(entry),
+                problem: problem.to_owned(),
+                consequence,
+            }))
+        });
     }
 
     fn is_over(&self, entry: &OutboxEntry) -> bool {
@@ -365,16 +430,16 @@ impl Deliveries {
         let waiting = of_it.map_or(0, |it| it.2);
         match report {
             BreakerEvent::Down(Severity::Error) => {
-                tracing::error!(%to, waiting, "target down; its entries wait: {problem}");
+                tracing::error!(waiting, "target down; its entries wait: {problem}");
             }
             BreakerEvent::Down(_) => {
-                tracing::warn!(%to, waiting, "target down; its entries wait: {problem}");
+                tracing::warn!(waiting, "target down; its entries wait: {problem}");
             }
             BreakerEvent::StillDown(_) => {
-                tracing::warn!(%to, waiting, "target still down; its entries wait: {problem}");
+                tracing::warn!(waiting, "target still down; its entries wait: {problem}");
             }
             BreakerEvent::Recovered { problem } => {
-                tracing::info!(%to, waiting, was = %problem, "target works again");
+                tracing::info!(waiting, was = %problem, "target works again");
             }
         }
     }
@@ -393,6 +458,25 @@ impl Deliveries {
                     }
                 }
                 recorded => return recorded,
+            }
+        }
+    }
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(deliveries: &'a Deliveries, id: &'a TargetId) -> Self {
+        *deliveries.under_way().entry(id.clone()).or_default() += 1;
+        Self(deliveries, id)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.0.under_way();
+        if let Some(tries) = under_way.get_mut(self.1) {
+            *tries -= 1;
+            if *tries == 0 {
+                under_way.remove(self.1);
             }
         }
     }
@@ -444,13 +528,6 @@ fn after(pause: Duration) -> i64 {
 /// Whether an entry that was refused so often, and waited so long, is given up.
 fn is_over(tries: u32, waited: Duration, age: Duration) -> bool {
     tries >= FEWEST_TRIES && waited >= age
-}
-
-fn days(age: Duration) -> String {
-    match age.as_secs() {
-        secs if secs >= 86_400 => format!("{} d", secs / 86_400),
-        secs => format!("{secs} s"),
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use postroom_net::{Step, Trace};
 
 use super::*;
 use maildrop::{Drop, Maildrop};
+use postroom_line::bus::Bus;
 
 const CONFIGURATION: &str = r#"
 [tenants.acme]
@@ -19,6 +20,9 @@ protocol = "spool"
 path = "spool"
 after = { done = "AFTER" }
 rules = ["standard"]
+
+[limits]
+batch_mails = 2
 "#;
 
 /// Drains a service whose one mailbox is a maildrop. Returns how many mails were decided.
@@ -28,16 +32,19 @@ async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
     let mut config = Config::load(&file).unwrap();
     config.installations = dir.join("installations");
     let stop = CancellationToken::new();
-    let mut service = Service::build(Arc::new(config), None, false, stop)
+    let bus = Bus::default();
+    let options = Options::new(bus.publisher(), false);
+    let mut service = Service::build(Arc::new(config), options, stop)
         .await
         .unwrap();
     let mut source: Box<dyn Source> = Box::new(Maildrop::new(drop.clone()));
     source.set_known(Arc::new(JournalPositions {
-        store: service.line.store.clone(),
+        store: service.store.clone(),
         mailbox: "support".into(),
     }));
-    service.intakes[0].source = Ok(source);
-    service.intakes[0].fetch.batch_mails = 2;
+    let mailbox = service.intakes[0].mailbox().clone();
+    let (every, room) = (service.config.mailboxes[0].every, InFlight::new(1 << 20));
+    service.intakes[0] = Intake::new(service.line.clone(), mailbox, Ok(source), every, room, None);
     let drained = service.once().await.unwrap();
     assert!(drained.failed.is_empty(), "{:?}", drained.failed);
     assert_eq!(drained.unacknowledged, 0);
