@@ -469,10 +469,8 @@ fn source(
     tls: &Arc<ClientConfig>,
 ) -> Ready<Box<dyn Source>> {
     let mut source = connections::source(mailbox, tokens, tls)?;
-    source.set_known(Arc::new(JournalPositions {
-        store: store.clone(),
-        mailbox: mailbox.name.clone(),
-    }));
+    let known = JournalPositions::new(store.clone(), &mailbox.name);
+    source.set_known(Arc::new(known));
     Ok(source)
 }
 

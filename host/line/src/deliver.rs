@@ -1,8 +1,10 @@
 //! Delivery: the outbox is emptied target by target, at least once, in order per ticket, and nothing is decided again.
 
+mod under_way;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
@@ -22,6 +24,7 @@ use super::bus::Publisher;
 use super::event::{Delivered, DeliveryFailed, DeliveryId, Event, FailureConsequence};
 use super::target::GuardedTarget;
 use postroom_rules::crash;
+use under_way::UnderWay;
 
 /// The outbox is looked at this often even when nobody rings.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
@@ -52,12 +55,8 @@ pub struct Deliveries {
     age: Duration,
     events: Publisher,
     stop: CancellationToken,
-    /// Tries under way at each target.
-    under_way: Mutex<BTreeMap<TargetId, usize>>,
+    under_way: UnderWay,
 }
-
-/// A try under way.
-struct UnderWay<'a>(&'a Deliveries, &'a TargetId);
 
 /// Deliveries under way.
 #[derive(Default)]
@@ -93,7 +92,7 @@ impl Deliveries {
             age,
             events,
             stop,
-            under_way: Mutex::default(),
+            under_way: UnderWay::default(),
         }
     }
 
@@ -103,12 +102,7 @@ impl Deliveries {
 
     /// The names of the targets that deliveries are under way to.
     pub fn busy_targets(&self) -> Vec<String> {
-        let busy = self.under_way();
-        let names = busy.keys().map(|(_, name)| name.clone());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names.dedup();
-        names
+        self.under_way.targets()
     }
 
     /// Delivers until stopped; deliveries under way end first. Each of `signed_in` changes when the account of the outgoing with
@@ -292,15 +286,9 @@ impl Deliveries {
         }
     }
 
-    fn under_way(&self) -> MutexGuard<'_, BTreeMap<TargetId, usize>> {
-        self.under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn deliver(&self, entry: &OutboxEntry) -> Result<Ended, StoreError> {
         let id = (entry.kind, entry.target.clone());
-        let _under_way = UnderWay::begin(self, &id);
+        let _under_way = self.under_way.begin(&id);
         let Some(target) = self.targets.get(&id) else {
             return Ok(Ended::Waits);
         };
@@ -458,25 +446,6 @@ impl Deliveries {
                     }
                 }
                 recorded => return recorded,
-            }
-        }
-    }
-}
-
-impl<'a> UnderWay<'a> {
-    fn begin(deliveries: &'a Deliveries, id: &'a TargetId) -> Self {
-        *deliveries.under_way().entry(id.clone()).or_default() += 1;
-        Self(deliveries, id)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        let mut under_way = self.0.under_way();
-        if let Some(tries) = under_way.get_mut(self.1) {
-            *tries -= 1;
-            if *tries == 0 {
-                under_way.remove(self.1);
             }
         }
     }

@@ -1,5 +1,8 @@
 //! Intake: one mailbox's loop of fetching, journalling, settling and acknowledging. It owns the mail session.
 
+mod error;
+mod report;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -8,29 +11,21 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use postroom_core::backoff::backoff;
 use postroom_core::{Cursor, MailboxState};
-use postroom_mailbox::{
-    Acknowledge, After, Batch, FetchLimits, InFlight, InFlightPermit, Renumbering, Source,
-    SourceError,
-};
+use postroom_mailbox::{Acknowledge, After, Batch, FetchLimits, InFlight, InFlightPermit, Source};
 use postroom_store::{Ack, PendingMail, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::event::{Event, MailboxChanged, StateChange};
 use super::rate_limiter::RateLimiter;
 use super::session_health::SessionHealth;
-use super::{Line, Mailbox, REFUSED_PASSWORD};
-use postroom_config::{Ready, Unavailable};
+use super::{Line, Mailbox};
+use postroom_config::Ready;
 use postroom_rules::crash;
+
+pub use error::IntakeError;
 
 /// How many acknowledgements go to the server at a time.
 const ACKNOWLEDGE_BATCH: usize = 512;
-/// A mailbox that is in trouble is tried again at least this often.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Pause of a mailbox whose account waits for a person. It contacts no server; news of the account wake it earlier.
-const SIGN_IN_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// A full disk is looked at again at least this often.
-const FULL_PAUSE: Duration = Duration::from_secs(10);
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
 /// Held mail is looked at no more often.
@@ -57,25 +52,6 @@ pub struct Intake {
     said: Option<MailboxState>,
     /// How the sessions went since the last good one.
     streak: SessionHealth,
-}
-
-/// Why a session with a mailbox ended before its time.
-#[derive(Debug, thiserror::Error)]
-pub enum IntakeError {
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Its credential is unavailable. Mail in the journal is still decided.
-    #[error("{}; help: {}, then restart postroom", .0.reason, .0.help)]
-    Misconfigured(#[from] Unavailable),
-    /// Nobody loads them again before the drain is over.
-    #[error(
-        "the tenant's rules are not loaded, the log has the reason; its mail stays in the journal"
-    )]
-    NotLoaded,
-    #[error("a defect of Postroom ended the session; the log has its panic")]
-    Defect,
 }
 
 impl Intake {
@@ -506,122 +482,10 @@ impl Intake {
         }
     }
 
-    /// Reports that the failure is over; at the start, that there is none.
-    async fn report_serving(&mut self) {
-        if self.said == Some(MailboxState::Unsteady) && self.streak.short() > 0 {
-            return;
-        }
-        if let Some(before) = self.said.take() {
-            self.changed(StateChange::Serving { before }).await;
-        }
-    }
-
-    /// Reports that mail waits for room in the outbox, and that it no longer does.
-    async fn report_crowded(&mut self) {
-        if self.crowded_recorded != self.crowded {
-            self.crowded_recorded = self.crowded;
-            let change = match self.crowded {
-                true => StateChange::OutboxFull,
-                false => StateChange::Serving {
-                    before: MailboxState::OutboxFull,
-                },
-            };
-            self.changed(change).await;
-        }
-    }
-
-    /// Reports it once for each time, and again when it is another one.
-    async fn report_renumbered(&mut self, renumbering: &Renumbering) {
-        if self.said.replace(MailboxState::Renumbered) != Some(MailboxState::Renumbered) {
-            self.changed(StateChange::Renumbered(renumbering.clone()))
-                .await;
-        }
-    }
-
-    /// Reports it once: the same trouble again is no news.
-    async fn report_paused(
-        &mut self,
-        error: &Arc<IntakeError>,
-        state: MailboxState,
-        pause: Duration,
-    ) {
-        if self.said.replace(state) == Some(state) {
-            tracing::debug!(%state, retry_secs = pause.as_secs(), "still paused: {error}");
-            return;
-        }
-        let error = error.clone();
-        self.changed(StateChange::Paused {
-            state,
-            error,
-            pause,
-        })
-        .await;
-    }
-
-    /// Publishes a change of the mailbox's state and records it for people who ask. A disk too full to record it must not become a
-    /// second trouble.
-    async fn changed(&self, change: StateChange) {
-        let (state, detail) = (change.state(), change.detail());
-        self.line.events.publish(|| {
-            Event::MailboxChanged(Arc::new(MailboxChanged {
-                mailbox: self.mailbox.clone(),
-                change,
-            }))
-        });
-        let store = &self.line.store;
-        let name = &self.mailbox.name;
-        if let Err(error) = store.set_mailbox_state(name, state, &detail).await {
-            tracing::debug!(%error, "the mailbox's state could not be stored");
-        }
-    }
-
     fn seed(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.mailbox.name.hash(&mut hasher);
         hasher.finish() ^ u64::from(std::process::id())
-    }
-}
-
-impl IntakeError {
-    /// Returns what stops the mailbox.
-    fn state(&self) -> MailboxState {
-        match self {
-            IntakeError::Store(StoreError::Full) => MailboxState::DiskFull,
-            IntakeError::Store(_) => MailboxState::StoreFailed,
-            IntakeError::Source(error) if error.is_transient() => MailboxState::Unreachable,
-            IntakeError::Source(SourceError::Auth(_)) => MailboxState::SignIn,
-            IntakeError::Source(_) => MailboxState::Refused,
-            IntakeError::Misconfigured(_) => MailboxState::Misconfigured,
-            IntakeError::NotLoaded => MailboxState::NotLoaded,
-            IntakeError::Defect => MailboxState::Defect,
-        }
-    }
-
-    /// Whether no token could be had: the trouble is the account's, not the mailbox's own.
-    pub(crate) fn is_of_sign_in(&self) -> bool {
-        matches!(self, IntakeError::Source(SourceError::Auth(_)))
-    }
-
-    /// Whether a new connection may be all that is needed.
-    fn is_of_connection(&self) -> bool {
-        matches!(self, IntakeError::Source(error) if error.is_transient())
-    }
-
-    /// `seed` differs between mailboxes, so that those that failed together do not come back together.
-    fn pause(&self, failures: u32, seed: u64, has_account: bool) -> Duration {
-        match self {
-            IntakeError::Source(SourceError::Auth(error)) if error.is_transient() => {
-                let asked = error.retry_after().unwrap_or_default();
-                backoff(failures, seed).min(LONGEST_PAUSE).max(asked)
-            }
-            IntakeError::Source(SourceError::Auth(_)) => SIGN_IN_PAUSE,
-            IntakeError::Source(SourceError::RefusedLogin { .. }) if !has_account => {
-                REFUSED_PASSWORD.delay(failures, seed)
-            }
-            // Room may be made at any moment.
-            IntakeError::Store(StoreError::Full) => backoff(failures, 0).min(FULL_PAUSE),
-            _ => backoff(failures, seed).min(LONGEST_PAUSE),
-        }
     }
 }
 
@@ -694,32 +558,4 @@ async fn journal(
         store.remember_positions(&mailbox.name, positions).await?;
     }
     Ok((pending, batch.room))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_password_is_tried_ever_more_seldom_and_a_refused_token_each_minute() {
-        let refused = IntakeError::Source(SourceError::RefusedLogin {
-            user: "support@acme.example".into(),
-            challenge: None,
-            code: None,
-            text: "no".into(),
-        });
-        for (failures, has_account, from_secs, to_secs) in [
-            (1, false, 45, 60),
-            (3, false, 180, 240),
-            (20, false, 675, 900),
-            (1, true, 0, 1),
-            (20, true, 60, 60),
-        ] {
-            let pause = refused.pause(failures, 7, has_account).as_secs();
-            assert!(
-                (from_secs..=to_secs).contains(&pause),
-                "{failures} {has_account}: {pause}"
-            );
-        }
-    }
 }

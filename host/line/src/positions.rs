@@ -10,8 +10,17 @@ use postroom_store::Store;
 
 /// One mailbox's positions.
 pub struct JournalPositions {
-    pub store: Store,
-    pub mailbox: String,
+    store: Store,
+    mailbox: String,
+}
+
+impl JournalPositions {
+    pub fn new(store: Store, mailbox: &str) -> Self {
+        Self {
+            store,
+            mailbox: mailbox.to_owned(),
+        }
+    }
 }
 
 #[async_trait]

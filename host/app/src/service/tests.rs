@@ -38,10 +38,8 @@ async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
         .await
         .unwrap();
     let mut source: Box<dyn Source> = Box::new(Maildrop::new(drop.clone()));
-    source.set_known(Arc::new(JournalPositions {
-        store: service.store.clone(),
-        mailbox: "support".into(),
-    }));
+    let known = JournalPositions::new(service.store.clone(), "support");
+    source.set_known(Arc::new(known));
     let mailbox = service.intakes[0].mailbox().clone();
     let (every, room) = (service.config.mailboxes[0].every, InFlight::new(1 << 20));
     service.intakes[0] = Intake::new(service.line.clone(), mailbox, Ok(source), every, room, None);
