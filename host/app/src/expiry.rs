@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use postroom_config::{Config, Credential};
 
-/// What ends soon is looked for this often.
+/// The interval of looks for what ends soon.
 const NOTICE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Everything that ends within its notice, or has ended; the soonest first.

@@ -17,7 +17,7 @@ use lines::Lines;
 
 pub use context::context_of;
 
-/// What every layer stands on: the filter, and the fields of the spans that it lets through.
+/// The base of every layer: the filter, and the fields of the spans that pass it.
 pub type Base = Layered<Contexts, Layered<EnvFilter, Registry>>;
 
 /// Starts logging. `RUST_LOG` chooses; without it, this program's own words from `info` up.

@@ -17,7 +17,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(2);
 pub struct Parts {
     tasks: JoinSet<()>,
     names: HashMap<Id, String>,
-    /// What a part waits for, in more detail than by its name.
+    /// Descriptions of parts that say more than their names.
     details: HashMap<String, Describe>,
 }
 

@@ -151,7 +151,7 @@ impl Service {
         let deliveries = Arc::new(Deliveries::new(
             store.clone(),
             targets,
-            config.limits.outbox_age,
+            &config.limits,
             events.clone(),
             stop.clone(),
         ));
@@ -204,7 +204,7 @@ impl Service {
     }
 
     /// Serves until stopped, then drains: batches and deliveries under way end, nothing new begins. What is not ended after
-    /// `limits.drain` is left. A part that dies ends the service, so that whoever watches over it starts it anew.
+    /// `limits.drain` is left. A part that dies ends the service, so that its supervisor starts it again.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut parts = Parts::default();
         let outgoing = self.config.outgoing.iter();

@@ -1,14 +1,14 @@
-//! The event bus: bounded, for any number of readers. Publishing never waits; a reader that lags is told how many events it missed.
+//! The event bus: bounded, for any number of readers. Publishing never waits; a reader that lags gets the number of events that it missed.
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::event::Event;
 
-/// Events that a reader may be behind. The largest part of an event is the decision, which `limits.output` bounds.
-const CAPACITY: usize = 1024;
+/// Events that a reader may be behind, the mails of a commit being one. They hold decisions, which `limits.output` bounds, and no mail.
+const CAPACITY: usize = 256;
 
-/// The bus, held by whoever starts a service. When it is dropped, the readers read what is left and end.
+/// The bus, held by the command that starts a service. When it is dropped, the readers read what is left and end.
 pub struct Bus(broadcast::Sender<Event>);
 
 /// The line's end of the bus. It does not keep the bus open.
@@ -18,7 +18,7 @@ pub struct Publisher(broadcast::WeakSender<Event>);
 /// A reader of all events from its creation on.
 pub struct Reader(broadcast::Receiver<Event>);
 
-/// What a reader gets.
+/// An item of a reader.
 pub enum Heard {
     Event(Event),
     /// The reader was too slow: so many events are lost to it.
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_stalls_nobody_and_is_told_what_it_missed() {
+    async fn a_slow_reader_stalls_nobody_and_learns_how_much_it_missed() {
         let bus = Bus::default();
         let publisher = bus.publisher();
         let (mut slow, mut quick) = (bus.reader(), bus.reader());

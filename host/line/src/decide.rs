@@ -134,11 +134,7 @@ pub async fn parse_all(
     mails: Vec<PendingMail>,
 ) -> Vec<Parsed> {
     let (shared, of) = (line.clone(), mailbox.clone());
-    let within = Span::current();
-    let parse = move |mail| {
-        let _span = mail_span(&within, &mail).entered();
-        parse_one(&shared, &of, mail)
-    };
+    let parse = move |mail| parse_one(&shared, &of, mail);
     let todo = Todo::new(mails, None);
     in_slices(&line.slots, &mailbox.tenant, Work::Parse, todo, parse)
         .await
@@ -158,6 +154,7 @@ pub async fn decide_some(
     let directory = directory.clone();
     let within = Span::current();
     let decide = move |parsed: Parsed| {
+        // Parsing has none: it logs nothing.
         let _span = mail_span(&within, &parsed.mail).entered();
         decide_one(&shared, &owner, &chain, &directory, parsed)
     };

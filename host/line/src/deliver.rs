@@ -23,6 +23,7 @@ use super::breaker::{BreakerEvent, Consequence};
 use super::bus::Publisher;
 use super::event::{Delivered, DeliveryFailed, DeliveryId, Event, FailureConsequence};
 use super::target::GuardedTarget;
+use postroom_config::LineLimits;
 use postroom_rules::crash;
 use under_way::UnderWay;
 
@@ -53,6 +54,8 @@ pub struct Deliveries {
     targets: BTreeMap<TargetId, GuardedTarget>,
     /// An entry that is refused for longer is dead: it stays in the outbox for a person.
     age: Duration,
+    /// How long a stopped run waits for deliveries under way.
+    drain: Duration,
     events: Publisher,
     stop: CancellationToken,
     under_way: UnderWay,
@@ -78,18 +81,18 @@ enum Ended {
 }
 
 impl Deliveries {
-    /// An entry that is refused for longer than `age` is dead: it stays in the outbox for a person.
     pub fn new(
         store: Store,
         targets: BTreeMap<TargetId, GuardedTarget>,
-        age: Duration,
+        limits: &LineLimits,
         events: Publisher,
         stop: CancellationToken,
     ) -> Self {
         Self {
             store,
             targets,
-            age,
+            age: limits.outbox_age,
+            drain: limits.drain,
             events,
             stop,
             under_way: UnderWay::default(),
@@ -150,8 +153,8 @@ impl Deliveries {
         self.close().await;
     }
 
-    /// Tries each entry that is due, or becomes due by another's delivery, once. After `begin_for` no other try begins; those under
-    /// way end.
+    /// Tries each entry that is due, or becomes due by another's delivery, once. After `begin_for`, and after a stop, no other try
+    /// begins; those under way end, after a stop within `limits.drain`.
     pub async fn try_once(self: Arc<Self>, begin_for: Duration) -> Result<(), StoreError> {
         self.report_orphans();
         let mut rounds = Rounds {
@@ -159,15 +162,23 @@ impl Deliveries {
             ..Rounds::default()
         };
         let began = Instant::now();
+        let (mut end, mut stopping) = (began + ONCE_LONGEST, false);
         let mut ended_at = None;
         loop {
             if began.elapsed() < begin_for && !self.stop.is_cancelled() {
                 self.start_due(&mut rounds, ended_at.as_ref())?;
             }
             let next = rounds.tasks.join_next();
-            let Ok(ended) = tokio::time::timeout_at((began + ONCE_LONGEST).into(), next).await
-            else {
-                self.cut_off(&mut rounds).await?;
+            let ended = tokio::select! {
+                ended = tokio::time::timeout_at(end.into(), next) => ended,
+                () = self.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    end = end.min(Instant::now() + self.drain);
+                    continue;
+                }
+            };
+            let Ok(ended) = ended else {
+                self.cut_off(&mut rounds, began.elapsed()).await?;
                 break;
             };
             let Some(ended) = ended else {
@@ -182,13 +193,13 @@ impl Deliveries {
     }
 
     /// Ends what is under way, and records that it was tried.
-    async fn cut_off(&self, rounds: &mut Rounds) -> Result<(), StoreError> {
+    async fn cut_off(&self, rounds: &mut Rounds, after: Duration) -> Result<(), StoreError> {
         rounds.tasks.shutdown().await;
         let busy = std::mem::take(&mut rounds.busy);
         for ((_, to), entries) in busy {
             for entry in entries {
                 tracing::warn!(target = %to, entry, "delivery took too long and was cut off; it is tried again by the next run");
-                let reason = format!("cut off after {} s", ONCE_LONGEST.as_secs());
+                let reason = format!("cut off after {} s", after.as_secs());
                 self.store.cut_off(entry, reason).await?;
             }
         }

@@ -1,5 +1,4 @@
-//! What the service tells of its work: the events of the bus. They are cheap to pass around, and hold no mail: what a lagging reader
-//! keeps alive stays small.
+//! The events of the bus. They are cheap to clone and hold no mail, so that a lagging reader keeps little memory in use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,8 @@ use crate::intake::IntakeError;
 /// Something that happened, and is durable where it is a thing of the store.
 #[derive(Clone)]
 pub enum Event {
-    Decided(Arc<MailDecided>),
+    /// The mails of one commit.
+    Decided(Arc<[MailDecided]>),
     Delivered(Arc<Delivered>),
     DeliveryFailed(Arc<DeliveryFailed>),
     /// One reload: the rules that went live, were refused, or were rolled back, together.
@@ -60,7 +60,7 @@ pub struct DeliveryId {
     pub decision: DecisionId,
 }
 
-/// What becomes of an entry after a failed try.
+/// The consequence of a failed try for its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureConsequence {
     /// It is tried again until it is so old.
@@ -93,7 +93,7 @@ pub enum StateChange {
         error: Arc<IntakeError>,
         pause: Duration,
     },
-    /// The server numbers its mail anew, and the folder is read again.
+    /// The server renumbered its mail, and the folder is read again.
     Renumbered(Renumbering),
     /// The tenant's share of the outbox is full.
     OutboxFull,

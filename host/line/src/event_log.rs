@@ -18,7 +18,7 @@ const NAMED: usize = 10;
 /// Logs an event, or that events were missed.
 pub fn log(heard: &Heard) {
     match heard {
-        Heard::Event(Event::Decided(decided)) => log_decided(decided),
+        Heard::Event(Event::Decided(mails)) => mails.iter().for_each(log_decided),
         Heard::Event(Event::Delivered(delivered)) => log_delivered(delivered),
         Heard::Event(Event::DeliveryFailed(failed)) => log_delivery_failed(failed),
         Heard::Event(Event::RulesReloaded(reloaded)) => log_rules(reloaded),

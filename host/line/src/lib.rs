@@ -248,20 +248,21 @@ impl Line {
             .filter_map(|mail| verdict(self, mailbox, mail))
             .collect();
         let committed = self.store.commit(verdicts).await?;
-        for (decided, committed) in decided.iter().zip(committed) {
-            if let Ok(answer) = &decided.result {
-                self.events.publish(|| {
-                    Event::Decided(Arc::new(MailDecided {
-                        mailbox: mailbox.clone(),
-                        mail: decided.mail.id,
-                        message_id: decided.mail.message_id.clone(),
-                        subject: decided.message().map(|it| it.subject.clone()),
-                        conclusion: answer.conclusion.clone(),
-                        committed,
-                    }))
-                });
-            }
-        }
+        self.events.publish(|| {
+            let mails = decided.iter().zip(committed);
+            let mails = mails.filter_map(|(mail, committed)| {
+                let answer = mail.result.as_ref().ok()?;
+                Some(MailDecided {
+                    mailbox: mailbox.clone(),
+                    mail: mail.mail.id,
+                    message_id: mail.mail.message_id.clone(),
+                    subject: mail.message().map(|it| it.subject.clone()),
+                    conclusion: answer.conclusion.clone(),
+                    committed,
+                })
+            });
+            Event::Decided(mails.collect())
+        });
         Ok(())
     }
 

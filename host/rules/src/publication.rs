@@ -1,4 +1,4 @@
-//! What the rule book tells of a reload: a hook before anything goes live, and an event after it.
+//! The rule book's reports of a reload: a hook before anything goes live, and an event after it.
 
 use std::sync::Arc;
 

@@ -49,13 +49,15 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     }
     let (count, decided) = watch::channel(0);
     let show: Read = Box::new(move |heard| {
-        if let Heard::Event(Event::Decided(mail)) = heard {
-            if json {
-                println!("{}", json_line(mail));
-            } else {
-                println!("{}", line(mail));
+        if let Heard::Event(Event::Decided(mails)) = heard {
+            for mail in mails.iter() {
+                if json {
+                    println!("{}", json_line(mail));
+                } else {
+                    println!("{}", line(mail));
+                }
             }
-            count.send_modify(|count| *count += 1);
+            count.send_modify(|count| *count += mails.len());
         }
     });
     runtime()?.block_on(async {

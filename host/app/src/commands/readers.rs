@@ -4,7 +4,7 @@ use postroom_line::bus::{Bus, Heard};
 use postroom_line::event_log;
 use tokio::task::JoinSet;
 
-/// What a command does with an event. It runs on the runtime and must not wait.
+/// Handles an event for a command. It runs on the runtime and must not wait.
 pub type Read = Box<dyn FnMut(&Heard) + Send>;
 
 /// Does the work of a service whose events go to each of `readers`. They have read all of them when this returns, however the work

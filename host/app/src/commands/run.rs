@@ -58,8 +58,8 @@ async fn drain(
     let progress = progress("mails decided");
     let counter = progress.clone();
     let count: Read = Box::new(move |heard| {
-        if let Heard::Event(Event::Decided(_)) = heard {
-            counter.inc(1);
+        if let Heard::Event(Event::Decided(mails)) = heard {
+            counter.inc(mails.len() as u64);
         }
     });
     let drained = with_readers(

@@ -7,6 +7,8 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::format::DefaultFields;
+use tracing_subscriber::fmt::{FmtContext, FormatFields, FormattedFields};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
@@ -22,7 +24,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Contexts {
         let mut fields = SpanFields::default();
         attributes.record(&mut fields);
         if let Some(span) = spans.span(id) {
-            span.extensions_mut().insert(fields);
+            let mut extensions = span.extensions_mut();
+            extensions.insert(fields);
+            // The layer that writes lines would format the fields once more, for its own use.
+            extensions.insert(FormattedFields::<DefaultFields>::new(String::new()));
         }
     }
 }
@@ -53,11 +58,11 @@ where
 /// As [`context_of`], for a formatter of lines.
 pub fn context_in<S, N>(
     event: &Event<'_>,
-    spans: &tracing_subscriber::fmt::FmtContext<'_, S, N>,
+    spans: &FmtContext<'_, S, N>,
 ) -> Vec<(&'static str, String)>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> tracing_subscriber::fmt::FormatFields<'a> + 'static,
+    N: for<'a> FormatFields<'a> + 'static,
 {
     let mut context = Vec::new();
     for span in spans.event_scope().into_iter().flatten() {

@@ -4,11 +4,13 @@ mod maildrop;
 
 use std::path::Path;
 
+use postroom_core::MailboxState;
 use postroom_net::{Step, Trace};
 
 use super::*;
 use maildrop::{Drop, Maildrop};
-use postroom_line::bus::Bus;
+use postroom_line::bus::{Bus, Heard, Reader};
+use postroom_line::event::Event;
 
 const CONFIGURATION: &str = r#"
 [tenants.acme]
@@ -25,7 +27,7 @@ rules = ["standard"]
 batch_mails = 2
 "#;
 
-/// Drains a service whose one mailbox is a maildrop. Returns how many mails were decided.
+/// Drains a service whose one mailbox is a maildrop. Returns how many mails were decided, after a look at its events.
 async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
     let file = dir.join("postroom.toml");
     std::fs::write(&file, CONFIGURATION.replace("AFTER", after)).unwrap();
@@ -33,6 +35,7 @@ async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
     config.installations = dir.join("installations");
     let stop = CancellationToken::new();
     let bus = Bus::default();
+    let events = bus.reader();
     let options = Options::new(bus.publisher(), false);
     let mut service = Service::build(Arc::new(config), options, stop)
         .await
@@ -46,7 +49,34 @@ async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
     let drained = service.once().await.unwrap();
     assert!(drained.failed.is_empty(), "{:?}", drained.failed);
     assert_eq!(drained.unacknowledged, 0);
+    look_at(bus, events, drained.decided).await;
     drained.decided
+}
+
+/// The events of a drain: the rules, each mail once, and that the mailbox serves.
+async fn look_at(bus: Bus, mut events: Reader, decided: usize) {
+    std::mem::drop(bus);
+    let (mut mails, mut states, mut generations) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(heard) = events.next().await {
+        match heard {
+            Heard::Event(Event::Decided(commit)) => {
+                assert!(commit.len() <= 2, "a batch has two mails");
+                mails.extend(commit.iter().map(|it| it.mail.0));
+            }
+            Heard::Event(Event::MailboxChanged(changed)) => {
+                assert_eq!(changed.mailbox.name, "support");
+                states.push(changed.change.state());
+            }
+            Heard::Event(Event::RulesReloaded(reloaded)) => generations.push(reloaded.generation),
+            Heard::Event(_) => panic!("nothing is delivered, and there are no contacts"),
+            Heard::Lagged(events) => panic!("{events} events are lost"),
+        }
+    }
+    mails.sort_unstable();
+    mails.dedup();
+    assert_eq!(mails.len(), decided);
+    assert_eq!(states, [MailboxState::Serving]);
+    assert!(generations.len() <= 1, "{generations:?}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::{Intake, IntakeError};
 use crate::event::{Event, MailboxChanged, StateChange};
 
 impl Intake {
-    /// Reports that the failure is over; at the start, that there is none.
+    /// Reports that the failure is over, or at the start that the mailbox serves.
     pub(super) async fn report_serving(&mut self) {
         if self.said == Some(MailboxState::Unsteady) && self.streak.short() > 0 {
             return;

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use postroom_config::LineLimits;
 use postroom_core::{
     Action, ContentHash, Decision, EventKind, MailFacts, Note, Outcome, Outlets, Position, Routes,
     Ticket,
@@ -115,7 +116,7 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
     let deliveries = Arc::new(Deliveries::new(
         store.clone(),
         BTreeMap::from([(id.clone(), GuardedTarget::new(recorder.clone()))]),
-        LONG,
+        &LineLimits::default(),
         bus.publisher(),
         CancellationToken::new(),
     ));

@@ -135,3 +135,16 @@ fn a_stop_leaves_at_its_limit_what_hangs_and_the_next_start_resumes_it() {
     assert_eq!(outbox_state(&room), "delivered");
     room.assert_balanced(1);
 }
+
+#[test]
+fn a_single_run_that_is_stopped_leaves_at_its_limit_what_hangs() {
+    let receiver = SlowReceiver::start();
+    let room = receiver.room("[limits]\ndrain = \"1s\"\n");
+    let run = room.command(&["run", "--once"]).spawn().unwrap();
+    receiver.await_request();
+    interrupt(run.id());
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(outbox_state(&room), "waiting");
+    room.assert_balanced(1);
+}

@@ -45,13 +45,13 @@ struct Dev {
     shown: Mutex<Shown>,
 }
 
-/// What was shown since the start, and what is to be shown.
+/// A count of the events that were shown since the start, and the reader of those to come.
 struct Shown {
-    /// Read by whoever shows something next: a save is shown only after all that was published before it.
+    /// Read before anything is shown: a save comes after all events that were published before it.
     events: Reader,
     /// The live generation, 0 before the first.
     serving: u64,
-    decided: u64,
+    decided: usize,
     saves: u64,
     /// Events that came too fast.
     missed: u64,
@@ -164,9 +164,11 @@ impl Dev {
     fn show_waiting(&self, shown: &mut Shown) {
         while let Some(heard) = shown.events.try_next() {
             match &heard {
-                Heard::Event(Event::Decided(mail)) => {
-                    shown.decided += 1;
-                    self.view.show(|screen| self.columns.lines(screen, mail));
+                Heard::Event(Event::Decided(mails)) => {
+                    shown.decided += mails.len();
+                    for mail in mails.iter() {
+                        self.view.show(|screen| self.columns.lines(screen, mail));
+                    }
                 }
                 Heard::Event(Event::RulesReloaded(reloaded)) => self.show_reloaded(shown, reloaded),
                 Heard::Event(Event::DirectoryReloaded(reloaded)) => self.show_directory(reloaded),
