@@ -1,9 +1,16 @@
 //! Expiries of a configuration: secrets, certificates, and announced vendor deadlines.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use postroom_auth::expiry::{self, Notice, PasswordSubmission, Root, Watched};
+use tokio_util::sync::CancellationToken;
 
 use postroom_config::{Config, Credential};
+
+/// The interval of looks for what ends soon.
+const NOTICE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Everything that ends within its notice, or has ended; the soonest first.
 pub fn notices(config: &Config, now: Timestamp) -> Vec<Notice> {
@@ -29,4 +36,20 @@ pub fn notices(config: &Config, now: Timestamp) -> Vec<Notice> {
         },
         now,
     )
+}
+
+/// Reports once everything that ends soon, at the start and when the next step of its notice is reached.
+pub async fn report(config: Arc<Config>, stop: CancellationToken) {
+    let mut told: Vec<Notice> = Vec::new();
+    loop {
+        let found = notices(&config, Timestamp::now());
+        for notice in found.iter().filter(|notice| !told.contains(notice)) {
+            tracing::warn!(key = notice.key, cure = notice.cure, "{}", notice.message);
+        }
+        told = found;
+        tokio::select! {
+            () = tokio::time::sleep(NOTICE_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }

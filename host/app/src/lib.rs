@@ -9,6 +9,7 @@ mod connections;
 mod expiry;
 pub mod logging;
 mod parts;
+mod retention;
 mod service;
 mod store;
 mod tls;

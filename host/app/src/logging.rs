@@ -1,15 +1,24 @@
 //! Logs go to stderr, so that stdout stays a listing others can read. Nothing in them steers a terminal, and no client fills them.
 
 mod budget;
+mod context;
+mod lines;
 
 use std::io::{self, IsTerminal, Write};
 
 use postroom_core::harmless::visible;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use budget::Budget;
+use context::Contexts;
+use lines::Lines;
+
+pub use context::context_of;
+
+/// The base of every layer: the filter, and the fields of the spans that pass it.
+pub type Base = Layered<Contexts, Layered<EnvFilter, Registry>>;
 
 /// Starts logging. `RUST_LOG` chooses; without it, this program's own words from `info` up.
 pub fn start() {
@@ -18,19 +27,23 @@ pub fn start() {
         .with_ansi(io::stderr().is_terminal())
         // Else a log that nobody reads any more ends in a panic.
         .log_internal_errors(false)
-        .with_target(false)
-        .with_filter(Budget::default())
-        .with_filter(filter("warn,postroom=info"));
-    tracing_subscriber::registry().with(lines).init();
+        .event_format(Lines)
+        .with_filter(Budget::default());
+    base("warn,postroom=info").with(lines).init();
 }
 
 /// Starts logging to a view that shows saves and mails itself. The creation of the store and a missing watched folder are not logged
 /// there.
-pub fn start_in(layer: impl Layer<Registry> + Send + Sync) {
-    let layer = layer.with_filter(filter(
-        "warn,notify=error,postroom=info,postroom_store=warn",
-    ));
-    tracing_subscriber::registry().with(layer).init();
+pub fn start_in(layer: impl Layer<Base> + Send + Sync) {
+    base("warn,notify=error,postroom=info,postroom_store=warn")
+        .with(layer)
+        .init();
+}
+
+fn base(usual: &str) -> Base {
+    tracing_subscriber::registry()
+        .with(filter(usual))
+        .with(Contexts)
 }
 
 /// Returns the filter of `RUST_LOG`, or the default.

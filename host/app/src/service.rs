@@ -1,42 +1,37 @@
 //! The running service: builds every part from the configuration, runs them, drains them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use jiff::Timestamp;
-use postroom_auth::expiry::Notice;
 use postroom_auth::{RefreshStep, Tokens};
-use postroom_core::{ItemKind, MailboxState, OutgoingRoute, Outlets, RawMessage, Routes};
-use postroom_mailbox::{FetchLimits, InFlight, Source};
-use postroom_sandbox::Grants;
-use postroom_store::{Journal, Outbox, OutboxKind, Store, StoreError, Upkeep};
+use postroom_core::{MailboxState, RawMessage};
+use postroom_mailbox::{InFlight, Source};
+use postroom_store::{Journal, OutboxKind, Store, StoreError};
 use postroom_target::smtp::SmtpTarget;
 use postroom_target::webhook::{Webhook, WebhookSettings, WebhookTarget};
 use rustls::ClientConfig;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::connections;
 use crate::parts::Parts;
-use crate::{expiry, store, tls};
-use postroom_config::{Config, Ready, Unavailable};
-use postroom_line::clock::ClockCheck;
-use postroom_line::deliver::Deliveries;
+use crate::{expiry, retention, store, tls};
+use postroom_config::{Config, MailboxConfig, Ready, Unavailable};
+use postroom_line::bus::Publisher;
+use postroom_line::deliver::{Deliveries, TargetId};
 use postroom_line::intake::Intake;
 use postroom_line::positions::JournalPositions;
-use postroom_line::rate_limiter::RateLimiter;
-use postroom_line::room::OutboxRoom;
-use postroom_line::session_health::SessionHealth;
 use postroom_line::shadow::Shadows;
 use postroom_line::slots::Slots;
 use postroom_line::target::GuardedTarget;
-use postroom_line::{BatchOutcome, Line, Mailbox, Observer, suspects};
+use postroom_line::{BatchOutcome, Line, Mailbox, suspects};
 use postroom_rules::crash;
 use postroom_rules::directory::Directories;
-use postroom_rules::reload_observer::{Log, ReloadObserver};
+use postroom_rules::publication::{PublishHook, ReloadWatch};
 use postroom_rules::rulebook::{self, LoadPool, RuleBook};
 use postroom_rules::watch as rule_watch;
 
@@ -46,36 +41,47 @@ const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 const ONCE_DELIVERY: Duration = Duration::from_secs(10);
 /// How long `--once` lets shadows decide what was drained; the rest is done by the next run.
 const ONCE_SHADOWS: Duration = Duration::from_secs(10);
-/// What ends soon is looked for this often.
-const NOTICE_EVERY: Duration = Duration::from_secs(60 * 60);
-/// Raw mail past its keeping time is looked for this often.
-const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// All parts, built and not yet running.
 pub struct Service {
     config: Arc<Config>,
     store: Arc<dyn Store>,
+    rules: Arc<RuleBook>,
+    directories: Arc<Directories>,
     line: Arc<Line>,
     intakes: Vec<Intake>,
     deliveries: Arc<Deliveries>,
     shadows: Arc<Shadows>,
-    filled: watch::Receiver<()>,
     tokens: Ready<Arc<Tokens>>,
     /// Sinks and outgoings to which nothing is delivered, as `sink NAME` and `outgoing NAME`.
     misconfigured: Vec<(String, Unavailable)>,
     /// The first load of the rules, for as long as it takes.
     loading: JoinSet<Result<(), StoreError>>,
+    events: Publisher,
     stop: CancellationToken,
 }
 
-/// Who watches a service.
-pub struct Watchers {
-    pub observer: Option<Observer>,
-    pub reload_observer: Arc<dyn ReloadObserver>,
-    /// Instances of rules that the audience may hold at a time, so that no mail waits for one.
-    pub instances: usize,
+/// How a service is built.
+pub struct Options {
+    /// Where it publishes what happens.
+    pub events: Publisher,
+    /// Sees each change of the rules before it goes live.
+    pub hook: Option<Arc<dyn PublishHook>>,
+    /// Instances of rules that the hook may hold at a time, so that no mail waits for one.
+    pub hook_instances: usize,
     /// Whether an empty database may take the place of one that is gone.
     pub start_anew: bool,
+}
+
+impl Options {
+    pub fn new(events: Publisher, start_anew: bool) -> Self {
+        Self {
+            events,
+            hook: None,
+            hook_instances: 0,
+            start_anew,
+        }
+    }
 }
 
 /// How a drain ended.
@@ -97,76 +103,47 @@ impl Service {
     /// to load are not waited for: mail of their tenants stays in the journal until they are loaded.
     pub async fn build(
         config: Arc<Config>,
-        observer: Option<Observer>,
-        start_anew: bool,
+        options: Options,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let watchers = Watchers {
-            observer,
-            reload_observer: Arc::new(Log),
-            instances: 0,
+        let Options {
+            events,
+            hook,
+            hook_instances,
             start_anew,
-        };
-        Self::watched(config, watchers, stop).await
-    }
-
-    /// The same, with somebody else than the log to tell of saves.
-    pub async fn watched(
-        config: Arc<Config>,
-        watchers: Watchers,
-        stop: CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let Watchers {
-            observer,
-            reload_observer,
-            instances,
-            start_anew,
-        } = watchers;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        } = options;
         let store = store::open(&config, start_anew).await?;
         let listings = store.listings();
+
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = Arc::new(Slots::new(cores));
         // Those of the mails that are decided at a time, and those of loads: a rule that is slow to load holds up none.
-        let workers = slots.count() + LoadPool::instances(cores) + instances;
-        let sandbox = rulebook::configured_sandbox(&config, workers)?;
-        let sandbox = Arc::new(sandbox);
+        let workers = slots.count() + LoadPool::instances(cores) + hook_instances;
+        let sandbox = Arc::new(rulebook::configured_sandbox(&config, workers)?);
         let directories = Directories::open(&config, store.clone(), listings.clone()).await?;
+        let reloads = {
+            let events = events.clone();
+            ReloadWatch {
+                publish: Arc::new(move |reload| events.publish(|| reload.into())),
+                hook,
+            }
+        };
         let rules = RuleBook::open(
             &config,
             sandbox.clone(),
             store.clone(),
             listings.clone(),
             directories.clone(),
-            reload_observer,
+            reloads,
             stop.clone(),
         );
-        let mut loading = JoinSet::new();
-        loading.spawn(rules.clone().load_first());
-        tokio::select! {
-            biased;
-            Some(ended) = loading.join_next() => first_load(ended)?,
-            () = rules.started() => {}
-            () = stop.cancelled() => {}
-        }
-        if let Some(tenants) = rules.not_loaded().filter(|_| !stop.is_cancelled()) {
-            tracing::warn!(
-                tenants,
-                "rules are still loading; mail of these tenants waits in the journal until then"
-            );
-        }
+        let loading = load_rules(&rules, &stop).await?;
+
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens_if_ready(&config, &tls)?;
         let tokens = tokens.map(|tokens| Arc::new(tokens.on_step(crash_at)));
         let mut misconfigured = Vec::new();
-        let deliveries = deliveries(
-            &config,
-            store.clone(),
-            &tls,
-            &tokens,
-            &stop,
-            &mut misconfigured,
-        )?;
-        let deliveries = Arc::new(deliveries);
+        let targets = targets(&config, &tls, &tokens, &mut misconfigured)?;
         for (part, why) in &misconfigured {
             tracing::error!(
                 help = format!("{}; then restart postroom", why.help),
@@ -174,97 +151,91 @@ impl Service {
             );
         }
         report_misconfigured(&config, &*store).await?;
-        let (outbox_filled, filled) = watch::channel(());
-        let line = Arc::new(Line {
-            journal: store.clone(),
-            commits: store.clone(),
-            facts: listings.clone(),
-            rules,
-            directories,
-            limits: config.limits.clone(),
-            parse_limits: config.limits.parsing(),
-            own_addresses: config.own_addresses().into_iter().collect(),
-            slots,
-            outbox_filled,
-            tenant_locks: tenant_locks(&config),
-            budgets: budgets(&config),
-            room: OutboxRoom::new(config.limits.outbox_entries),
-            stop: stop.clone(),
-            observer,
-        });
+        let deliveries = Arc::new(Deliveries::new(
+            store.clone(),
+            targets,
+            &config.limits,
+            events.clone(),
+            stop.clone(),
+        ));
+
+        let line = Arc::new(Line::new(
+            &config,
+            store.clone(),
+            rules.clone(),
+            directories.clone(),
+            slots.clone(),
+            events.clone(),
+            stop.clone(),
+        ));
         let shadows = Arc::new(Shadows::new(
             &config,
-            &line,
-            sandbox,
             store.clone(),
             listings,
+            rules.clone(),
+            sandbox,
+            slots,
+            stop.clone(),
         ));
         let in_flight = InFlight::new(config.limits.in_flight_bytes);
-        let intakes = config
-            .mailboxes
-            .iter()
-            .map(|mailbox| Intake {
-                line: line.clone(),
-                mailbox: Arc::new(line_mailbox(&config, mailbox)),
-                source: source(mailbox, &line.journal, &tokens, &tls),
-                every: mailbox.every,
-                fetch: FetchLimits {
-                    batch_mails: config.limits.batch_mails,
-                    batch_bytes: config.limits.batch_bytes,
-                    raw_bytes: config.limits.raw_bytes,
-                    in_flight: in_flight.clone(),
-                    wait_for_room: true,
-                },
-                stop: stop.clone(),
-                signed_in: mailbox
-                    .source
-                    .login()
-                    .and_then(|login| recovered(login, &tokens)),
-                held: false,
-                crowded: false,
-                crowded_recorded: false,
-                said: Some(MailboxState::Starting),
-                streak: SessionHealth::default(),
-            })
-            .collect();
+        let intake = |mailbox: &MailboxConfig| {
+            let login = mailbox.source.login();
+            Intake::new(
+                line.clone(),
+                Arc::new(Mailbox::of(&config, mailbox)),
+                source(mailbox, store.clone(), &tokens, &tls),
+                mailbox.every,
+                in_flight.clone(),
+                login.and_then(|login| recovered(login, &tokens)),
+            )
+        };
+        let intakes = config.mailboxes.iter().map(intake).collect();
         Ok(Self {
             config,
             store,
+            rules,
+            directories,
             line,
             intakes,
             deliveries,
             shadows,
-            filled,
             tokens,
             misconfigured,
             loading,
+            events,
             stop,
         })
     }
 
-    /// Serves until stopped, then drains: batches and deliveries under way end, nothing new begins. A part that dies ends the
-    /// service, so that whoever watches over it starts it anew.
+    /// Serves until stopped, then drains: batches and deliveries under way end, nothing new begins. What is not ended after
+    /// `limits.drain` is left. A part that dies ends the service, so that its supervisor starts it again.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut parts = Parts::default();
-        let ways = self.config.outgoing.iter();
-        let signed_in = ways
+        let outgoing = self.config.outgoing.iter();
+        let signed_in = outgoing
             .filter_map(|way| {
                 let news = recovered(way.login.as_ref()?, &self.tokens)?;
                 Some((way.name.clone(), news))
             })
             .collect();
-        parts.spawn("deliveries", self.deliveries.serve(self.filled, signed_in));
+        let (deliveries, filled) = (self.deliveries.clone(), self.line.outbox_filled());
+        parts.spawn("deliveries", deliveries.serve(filled, signed_in));
+        let deliveries = self.deliveries.clone();
+        parts.describe("deliveries", move || {
+            let names = deliveries.busy_targets().into_iter();
+            names.map(|name| format!("deliveries {name}")).collect()
+        });
         if let Ok(tokens) = self.tokens.clone() {
             let stop = self.stop.clone();
             parts.spawn("tokens", async move { tokens.keep(stop).await });
         }
         parts.spawn(
             "retention",
-            purge(self.store.clone(), self.config.keep_raw, self.stop.clone()),
+            retention::purge(self.store.clone(), self.config.keep_raw, self.stop.clone()),
         );
         parts.spawn(
             "expiry notices",
-            tell_notices(self.config.clone(), self.stop.clone()),
+            expiry::report(self.config.clone(), self.stop.clone()),
         );
         let mut loading = self.loading;
         parts.spawn("first load of rules", async move {
@@ -279,40 +250,29 @@ impl Service {
             tracing::warn!(%error, "the mails that the last crashes may have come from are not decided alone yet");
         }
         for intake in self.intakes {
-            parts.spawn(format!("mailbox {}", intake.mailbox.name), intake.serve());
+            let mailbox = intake.mailbox().clone();
+            let name = format!("mailbox {}", mailbox.name);
+            parts.spawn_in(mailbox.span(), name, intake.serve());
         }
         parts.spawn(
             "rule watcher",
-            rule_watch::watch(
-                self.line.rules.clone(),
-                self.line.directories.clone(),
-                self.stop.clone(),
-            ),
+            rule_watch::watch(self.rules.clone(), self.directories, self.stop.clone()),
         );
-        let committed = self.line.outbox_filled.subscribe();
-        parts.spawn("shadows", self.shadows.serve(committed));
-        let (rules, stop) = (self.line.rules.clone(), self.stop.clone());
+        if let Some(events) = self.events.reader() {
+            parts.spawn("shadows", self.shadows.serve(events));
+        }
+        let (rules, stop) = (self.rules, self.stop.clone());
         parts.spawn("compiler", async move {
             stop.cancelled().await;
             rules.stop_compiling();
         });
-        let mut died = None;
-        while let Some(ended) = parts.next().await {
-            if let Err(part) = ended {
-                tracing::error!(error = %part.error, "{part}; shutting down");
-                self.stop.cancel();
-                died = Some(part);
-            }
-        }
+        let ended = parts.run(&self.stop, self.config.limits.drain).await;
         if let Ok(tokens) = &self.tokens {
             tokens.finish().await;
         }
         self.line.close().await;
         self.store.close().await;
-        match died {
-            Some(part) => Err(part.into()),
-            None => Ok(()),
-        }
+        Ok(ended?)
     }
 
     /// Drains every mailbox, lets shadows decide what came, tries each due delivery once, and returns.
@@ -334,8 +294,9 @@ impl Service {
         let mut waiting = std::mem::take(&mut self.intakes).into_iter();
         loop {
             for intake in waiting.by_ref().take(most_at_once - tasks.len()) {
-                let name = intake.mailbox.name.clone();
-                tasks.spawn(async move { (name, intake.drain().await) });
+                let mailbox = intake.mailbox().clone();
+                let draining = intake.drain().instrument(mailbox.span());
+                tasks.spawn(async move { (mailbox.name.clone(), draining.await) });
             }
             let Some(ended) = tasks.join_next().await else {
                 break;
@@ -378,18 +339,22 @@ impl Service {
         if let Some(configured) = self.config.mailbox(mailbox) {
             let tenant = &configured.tenant;
             tokio::select! {
-                () = self.line.rules.first_load_of(tenant) => {}
+                () = self.rules.first_load_of(tenant) => {}
                 () = self.stop.cancelled() => return Ok(()),
             }
-            if !self.line.rules.is_loaded(tenant) {
+            if !self.rules.is_loaded(tenant) {
                 self.loading.try_join_next().map_or(Ok(()), first_load)?;
                 bail!("the rules of {tenant} are not loaded: the log has the reason");
             }
         }
         suspects::decide(&mut self.intakes).await?;
-        let intake = self.intakes.iter_mut().find(|i| i.mailbox.name == mailbox);
+        let intake = self
+            .intakes
+            .iter_mut()
+            .find(|i| i.mailbox().name == mailbox);
         if let Some(intake) = intake {
-            intake.recover().await?;
+            let span = intake.mailbox().span();
+            intake.recover().instrument(span).await?;
         }
         Ok(())
     }
@@ -400,12 +365,16 @@ impl Service {
         mailbox: &str,
         mails: Vec<RawMessage>,
     ) -> Result<BatchOutcome, StoreError> {
-        let intake = self.intakes.iter().find(|i| i.mailbox.name == mailbox);
+        let intake = self.intakes.iter().find(|i| i.mailbox().name == mailbox);
         let Some(intake) = intake else {
             return Ok(BatchOutcome::default());
         };
-        let pending = self.line.journal(&intake.mailbox, mails, None).await?;
-        self.line.process_batch(&intake.mailbox, pending).await
+        let mailbox = intake.mailbox();
+        let taken_in = async {
+            let pending = self.line.journal(mailbox, mails, None).await?;
+            self.line.process_batch(mailbox, pending).await
+        };
+        taken_in.instrument(mailbox.span()).await
     }
 
     /// Tries each due delivery once, closes the store, and answers how many stay pending.
@@ -421,8 +390,53 @@ impl Service {
     }
 
     pub fn rules(&self) -> Arc<RuleBook> {
-        self.line.rules.clone()
+        self.rules.clone()
     }
+}
+
+/// Logs and records which mailboxes cannot run until their part of the configuration is corrected.
+async fn report_misconfigured(config: &Config, journal: &dyn Journal) -> Result<(), StoreError> {
+    for it in &config.misconfigured {
+        for problem in &it.problems {
+            let (at, help, why) = (problem.place(), &problem.cure, Unavailable::from(problem));
+            match &it.mailbox {
+                Some(mailbox) => {
+                    let tenant = it.tenant.as_deref();
+                    tracing::error!(%mailbox, tenant, at, %help, "the mailbox is misconfigured and does not run: {why}");
+                }
+                None => tracing::error!(at, %help, "the clients of a file do not run: {why}"),
+            }
+        }
+        if let Some(mailbox) = &it.mailbox {
+            let problems: Vec<String> = it.problems.iter().map(ToString::to_string).collect();
+            journal
+                .set_mailbox_state(mailbox, MailboxState::Misconfigured, &problems.join("; "))
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Begins the first load of the rules and waits for those that load soon. Returns the rest of the load.
+async fn load_rules(
+    rules: &Arc<RuleBook>,
+    stop: &CancellationToken,
+) -> Result<JoinSet<Result<(), StoreError>>, StoreError> {
+    let mut loading = JoinSet::new();
+    loading.spawn(rules.clone().load_first());
+    tokio::select! {
+        biased;
+        Some(ended) = loading.join_next() => first_load(ended)?,
+        () = rules.started() => {}
+        () = stop.cancelled() => {}
+    }
+    if let Some(tenants) = rules.not_loaded().filter(|_| !stop.is_cancelled()) {
+        tracing::warn!(
+            tenants,
+            "rules are still loading; mail of these tenants waits in the journal until then"
+        );
+    }
+    Ok(loading)
 }
 
 /// How the first load of the rules ended.
@@ -430,14 +444,13 @@ fn first_load(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), St
     ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-fn deliveries(
+/// Every target that can be used as it is configured.
+fn targets(
     config: &Config,
-    outbox: Arc<dyn Outbox>,
     tls: &Arc<ClientConfig>,
     tokens: &Ready<Arc<Tokens>>,
-    stop: &CancellationToken,
     misconfigured: &mut Vec<(String, Unavailable)>,
-) -> anyhow::Result<Deliveries> {
+) -> anyhow::Result<BTreeMap<TargetId, GuardedTarget>> {
     let http = postroom_target::webhook::client((**tls).clone())?;
     let mut targets = BTreeMap::new();
     for sink in &config.sinks {
@@ -472,88 +485,19 @@ fn deliveries(
         let id = (OutboxKind::Mail, way.name.clone());
         targets.insert(id, GuardedTarget::new(SmtpTarget::new(smtp, by_password)));
     }
-    Ok(Deliveries {
-        outbox,
-        targets,
-        age: config.limits.outbox_age,
-        stop: stop.clone(),
-    })
-}
-
-/// Logs and records which mailboxes cannot run until their part of the configuration is corrected.
-async fn report_misconfigured(config: &Config, journal: &dyn Journal) -> Result<(), StoreError> {
-    for it in &config.misconfigured {
-        for problem in &it.problems {
-            let (at, help, why) = (problem.place(), &problem.cure, Unavailable::from(problem));
-            match &it.mailbox {
-                Some(mailbox) => {
-                    let tenant = it.tenant.as_deref();
-                    tracing::error!(%mailbox, tenant, at, %help, "the mailbox is misconfigured and does not run: {why}");
-                }
-                None => tracing::error!(at, %help, "the clients of a file do not run: {why}"),
-            }
-        }
-        if let Some(mailbox) = &it.mailbox {
-            let problems: Vec<String> = it.problems.iter().map(ToString::to_string).collect();
-            let state = MailboxState::Misconfigured;
-            journal
-                .set_mailbox_state(mailbox, state, &problems.join("; "))
-                .await?;
-        }
-    }
-    Ok(())
-}
-
-fn line_mailbox(config: &Config, mailbox: &postroom_config::MailboxConfig) -> Mailbox {
-    let takers = |kind| {
-        let sinks = config.sinks.iter();
-        sinks
-            .filter(|sink| sink.takes(&mailbox.tenant, kind))
-            .map(|sink| sink.name.clone())
-            .collect()
-    };
-    let outgoing = mailbox
-        .outgoing
-        .as_deref()
-        .and_then(|name| config.outgoing(name));
-    Mailbox {
-        name: mailbox.name.clone(),
-        tenant: mailbox.tenant.clone(),
-        domains: config
-            .tenant(&mailbox.tenant)
-            .map(|tenant| tenant.domains.clone())
-            .unwrap_or_default(),
-        trusted: mailbox.trusted.clone(),
-        after_done: mailbox.after_done.clone(),
-        after_failed: mailbox.after_failed.clone(),
-        outlets: Arc::new(Outlets {
-            routes: Routes {
-                ticket: takers(ItemKind::Ticket),
-                note: takers(ItemKind::Note),
-                alert: takers(ItemKind::Alert),
-            },
-            deliver_old: mailbox.deliver_old,
-            outgoing: outgoing.map(|way| OutgoingRoute {
-                name: way.name.clone(),
-                from_domain: way.from.domain().to_owned(),
-                automatic: config.limits.automatic,
-            }),
-        }),
-    }
+    Ok(targets)
 }
 
 /// A mailbox's source, which may ask the journal what it knows.
 fn source(
     mailbox: &postroom_config::MailboxConfig,
-    journal: &Arc<dyn Journal>,
+    journal: Arc<dyn Journal>,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
 ) -> Ready<Box<dyn Source>> {
     let mut source = connections::source(mailbox, tokens, tls)?;
-    source.set_known(Arc::new(JournalPositions {
-        journal: journal.clone(),
-        mailbox: mailbox.name.clone(),
-    }));
+    let known = JournalPositions::new(journal, &mailbox.name);
+    source.set_known(Arc::new(known));
     Ok(source)
 }
 
@@ -570,98 +514,6 @@ fn recovered(
             None
         }
     }
-}
-
-/// For each tenant whose rules may see what the mail before changed.
-fn tenant_locks(config: &Config) -> HashMap<String, Mutex<()>> {
-    let sees = |grants: &Grants| grants.kv || grants.lookup;
-    let granted = config.tenants.iter().filter(|it| sees(&it.grants));
-    granted
-        .map(|tenant| (tenant.name.clone(), Mutex::new(())))
-        .collect()
-}
-
-fn budgets(config: &Config) -> HashMap<String, RateLimiter> {
-    let tenants = config.tenants.iter();
-    tenants
-        .filter_map(|tenant| Some((&tenant.name, tenant.mails_per_minute?)))
-        .map(|(name, rate)| (name.clone(), RateLimiter::new(name, rate)))
-        .collect()
-}
-
-/// Tells once of everything that ends soon, at the start and when the next step of its notice is reached.
-async fn tell_notices(config: Arc<Config>, stop: CancellationToken) {
-    let mut told: Vec<Notice> = Vec::new();
-    loop {
-        let notices = expiry::notices(&config, Timestamp::now());
-        for notice in notices.iter().filter(|notice| !told.contains(notice)) {
-            tracing::warn!(key = notice.key, cure = notice.cure, "{}", notice.message);
-        }
-        told = notices;
-        tokio::select! {
-            () = tokio::time::sleep(NOTICE_EVERY) => {}
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-/// Drops raw mail past its keeping time, now and then, while the clock can be believed; and makes due what a wrong clock scheduled
-/// for a day that is far away.
-async fn purge(store: Arc<dyn Upkeep>, keep: Duration, stop: CancellationToken) {
-    let began = Instant::now();
-    let now_ms = || Timestamp::now().as_millisecond();
-    let known_ms = store.known_time().await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the last known time could not be read");
-        Some(0)
-    });
-    let mut check = ClockCheck::new(now_ms(), known_ms, began.elapsed());
-    let mut reported = false;
-    loop {
-        let now = now_ms();
-        if check.is_confirmed(now, began.elapsed()) {
-            reported = false;
-            drop_old(&*store, keep, now).await;
-        } else if !std::mem::replace(&mut reported, true) {
-            tracing::info!(
-                known = %shown(known_ms), now = %shown(Some(now)),
-                "the clock is more than a day from the last known time: no raw mail is dropped until it has run for a day"
-            );
-        }
-        match store.bring_forward(now).await {
-            Ok(0) => {}
-            Ok(entries) => {
-                tracing::info!(
-                    entries,
-                    "scheduled more than a day ahead by another clock: due now"
-                );
-            }
-            Err(error) => {
-                tracing::warn!(%error, "what a wrong clock scheduled could not be looked for")
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PURGE_EVERY) => {}
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-async fn drop_old(store: &dyn Upkeep, keep: Duration, now_ms: i64) {
-    let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-    let dropped = match store.confirm_clock(now_ms).await {
-        Ok(()) => store.purge(now_ms.saturating_sub(keep_ms)).await,
-        Err(error) => Err(error),
-    };
-    match dropped {
-        Ok(0) => {}
-        Ok(dropped) => tracing::info!(dropped, "purged raw mail older than keep_raw"),
-        Err(error) => tracing::warn!(%error, "raw mail older than keep_raw could not be purged"),
-    }
-}
-
-fn shown(ms: Option<i64>) -> Timestamp {
-    ms.and_then(|ms| Timestamp::from_millisecond(ms).ok())
-        .unwrap_or_default()
 }
 
 /// The crash points of a token refresh.

@@ -127,6 +127,8 @@ pub struct LineLimits {
     pub automatic: AutomaticLimits,
     /// The most memory that the loaded rules of all tenants hold together.
     pub loaded_total: usize,
+    /// How long a stopped service waits for work under way.
+    pub drain: Duration,
 }
 
 /// A mailbox that cannot run because of problems in its own part of the configuration, or a file that cannot be read.

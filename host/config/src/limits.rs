@@ -44,6 +44,7 @@ const IN_FLIGHT: RangeInclusive<u64> = MIB..=64 * GIB;
 /// Allowed numbers of generations: the newest, and at least one to roll back to.
 const GENERATIONS: RangeInclusive<u64> = 2..=100_000;
 const GENERATION_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
+const DRAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 const LINE_KEYS: &[&str] = &[
     "message_bytes",
     "raw_bytes",
@@ -61,6 +62,7 @@ const LINE_KEYS: &[&str] = &[
     "generation_bytes",
     "automatic",
     "loaded_total",
+    "drain",
 ];
 
 impl Default for LineLimits {
@@ -81,6 +83,8 @@ impl Default for LineLimits {
             generation_bytes: KEPT_GENERATION_BYTES,
             automatic: AutomaticLimits::default(),
             loaded_total: LOADED_BYTES,
+            // Less than the 90 s after which systemd kills, and as long as one try at a webhook may take.
+            drain: Duration::from_secs(30),
         }
     }
 }
@@ -231,6 +235,9 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
         &mut limits.generation_bytes,
     );
     set_size(section, "loaded_total", LOADED, &mut limits.loaded_total);
+    if let Some(drain) = section.item("drain").and_then(|it| it.duration(DRAIN)) {
+        limits.drain = drain;
+    }
     if let Some(section) = section.section("automatic", "the limits of automatic mail") {
         let automatic = &mut limits.automatic;
         set_count(&section, "per_address", COUNT, &mut automatic.per_address);

@@ -12,6 +12,7 @@ use postroom_core::{
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
 use postroom_store::{Conclusion, Facts, NewMail, PendingMail, StoreError};
+use tracing::Span;
 
 use super::fair::Work;
 use super::known::TenantKnown;
@@ -151,9 +152,19 @@ pub async fn decide_some(
 ) -> (Vec<Decided>, Vec<Parsed>) {
     let (shared, owner, chain) = (line.clone(), mailbox.clone(), chain.clone());
     let directory = directory.clone();
-    let decide = move |parsed| decide_one(&shared, &owner, &chain, &directory, parsed);
+    let within = Span::current();
+    let decide = move |parsed: Parsed| {
+        // Parsing has none: it logs nothing.
+        let _span = mail_span(&within, &parsed.mail).entered();
+        decide_one(&shared, &owner, &chain, &directory, parsed)
+    };
     let todo = Todo::new(mails, Some(COMMIT_AFTER));
     in_slices(&line.slots, &mailbox.tenant, Work::Decide, todo, decide).await
+}
+
+/// The span of one mail on the thread that works on it, within that of its mailbox. It holds no word of the mail but its id.
+fn mail_span(within: &Span, mail: &PendingMail) -> Span {
+    tracing::info_span!(parent: within, "mail", mail = mail.id.0, message_id = %mail.message_id)
 }
 
 /// Mails that are handed out one by one.

@@ -1,5 +1,7 @@
 //! Delivery: the outbox is emptied target by target, at least once, in order per ticket, and nothing is decided again.
 
+mod under_way;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,10 +17,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::breaker::{BreakerEvent, Consequence};
+use super::bus::Publisher;
+use super::event::{Delivered, DeliveryFailed, DeliveryId, Event, FailureConsequence};
 use super::target::GuardedTarget;
+use postroom_config::LineLimits;
 use postroom_rules::crash;
+use under_way::UnderWay;
 
 /// The outbox is looked at this often even when nobody rings.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
@@ -43,11 +50,15 @@ pub type TargetId = (OutboxKind, String);
 
 /// Where entries of the outbox go.
 pub struct Deliveries {
-    pub outbox: Arc<dyn Outbox>,
-    pub targets: BTreeMap<TargetId, GuardedTarget>,
+    outbox: Arc<dyn Outbox>,
+    targets: BTreeMap<TargetId, GuardedTarget>,
     /// An entry that is refused for longer is dead: it stays in the outbox for a person.
-    pub age: Duration,
-    pub stop: CancellationToken,
+    age: Duration,
+    /// How long a stopped run waits for deliveries under way.
+    drain: Duration,
+    events: Publisher,
+    stop: CancellationToken,
+    under_way: UnderWay,
 }
 
 /// Deliveries under way.
@@ -70,6 +81,33 @@ enum Ended {
 }
 
 impl Deliveries {
+    pub fn new(
+        outbox: Arc<dyn Outbox>,
+        targets: BTreeMap<TargetId, GuardedTarget>,
+        limits: &LineLimits,
+        events: Publisher,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            outbox,
+            targets,
+            age: limits.outbox_age,
+            drain: limits.drain,
+            events,
+            stop,
+            under_way: UnderWay::default(),
+        }
+    }
+
+    pub fn target(&self, id: &TargetId) -> Option<&GuardedTarget> {
+        self.targets.get(id)
+    }
+
+    /// The names of the targets that deliveries are under way to.
+    pub fn busy_targets(&self) -> Vec<String> {
+        self.under_way.targets()
+    }
+
     /// Delivers until stopped; deliveries under way end first. Each of `signed_in` changes when the account of the outgoing with
     /// that name, which had failed, works again.
     pub async fn serve(
@@ -117,8 +155,8 @@ impl Deliveries {
         self.close().await;
     }
 
-    /// Tries each entry that is due, or becomes due by another's delivery, once. After `begin_for` no other try begins; those under
-    /// way end.
+    /// Tries each entry that is due, or becomes due by another's delivery, once. After `begin_for`, and after a stop, no other try
+    /// begins; those under way end, after a stop within `limits.drain`.
     pub async fn try_once(self: Arc<Self>, begin_for: Duration) -> Result<(), StoreError> {
         self.report_orphans().await;
         let mut rounds = Rounds {
@@ -126,15 +164,23 @@ impl Deliveries {
             ..Rounds::default()
         };
         let began = Instant::now();
+        let (mut end, mut stopping) = (began + ONCE_LONGEST, false);
         let mut ended_at = None;
         loop {
             if began.elapsed() < begin_for && !self.stop.is_cancelled() {
                 self.start_due(&mut rounds, ended_at.as_ref()).await?;
             }
             let next = rounds.tasks.join_next();
-            let Ok(ended) = tokio::time::timeout_at((began + ONCE_LONGEST).into(), next).await
-            else {
-                self.cut_off(&mut rounds).await?;
+            let ended = tokio::select! {
+                ended = tokio::time::timeout_at(end.into(), next) => ended,
+                () = self.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    end = end.min(Instant::now() + self.drain);
+                    continue;
+                }
+            };
+            let Ok(ended) = ended else {
+                self.cut_off(&mut rounds, began.elapsed()).await?;
                 break;
             };
             let Some(ended) = ended else {
@@ -149,13 +195,13 @@ impl Deliveries {
     }
 
     /// Ends what is under way, and records that it was tried.
-    async fn cut_off(&self, rounds: &mut Rounds) -> Result<(), StoreError> {
+    async fn cut_off(&self, rounds: &mut Rounds, after: Duration) -> Result<(), StoreError> {
         rounds.tasks.shutdown().await;
         let busy = std::mem::take(&mut rounds.busy);
         for ((_, to), entries) in busy {
             for entry in entries {
-                tracing::warn!(%to, entry, "delivery took too long and was cut off; it is tried again by the next run");
-                let reason = format!("cut off after {} s", ONCE_LONGEST.as_secs());
+                tracing::warn!(target = %to, entry, "delivery took too long and was cut off; it is tried again by the next run");
+                let reason = format!("cut off after {} s", after.as_secs());
                 self.outbox.cut_off(entry, &reason).await?;
             }
         }
@@ -189,10 +235,13 @@ impl Deliveries {
                 for entry in due {
                     busy.insert(entry.id);
                     let deliveries = self.clone();
-                    rounds.tasks.spawn(async move {
+                    // A delivery is named by its target, not by the part that began it.
+                    let span = tracing::error_span!(parent: None, "delivery", target = %entry.target, tenant = %entry.tenant, entry = entry.id);
+                    let delivery = async move {
                         let result = deliveries.deliver(&entry).await;
                         (entry, result)
-                    });
+                    };
+                    rounds.tasks.spawn(delivery.instrument(span));
                 }
             }
             rounds.looked_ms.insert(id.clone(), now);
@@ -247,13 +296,14 @@ impl Deliveries {
         for (kind, name, waiting) in waiting {
             let id = (kind, name);
             if !self.targets.contains_key(&id) {
-                tracing::warn!(to = %id.1, waiting, "entries wait for a target that is not in use; `postroom outbox drop` ends them");
+                tracing::warn!(target = %id.1, waiting, "entries wait for a target that is not in use; `postroom outbox drop` ends them");
             }
         }
     }
 
     async fn deliver(&self, entry: &OutboxEntry) -> Result<Ended, StoreError> {
         let id = (entry.kind, entry.target.clone());
+        let _under_way = self.under_way.begin(&id);
         let Some(target) = self.targets.get(&id) else {
             return Ok(Ended::Waits);
         };
@@ -286,6 +336,10 @@ impl Deliveries {
                 crash::point(crash::Point::BeforeDeliveryRecord);
                 self.recorded(|| self.outbox.delivered(entry.id, receipt.clone()))
                     .await?;
+                self.events.publish(|| {
+                    let delivery = DeliveryId::of(entry);
+                    Event::Delivered(Arc::new(Delivered { delivery, receipt }))
+                });
                 Ok(Ended::Gone)
             }
             Attempt::Partly {
@@ -304,13 +358,13 @@ impl Deliveries {
                     }
                 };
                 let pause = REFUSED_ENTRY.delay(entry.attempts + 1, entry.id.unsigned_abs());
-                tracing::warn!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "delivered to some recipients: {problem}");
                 let at = after(pause);
                 self.recorded(|| {
                     self.outbox
                         .partly_delivered(entry.id, payload.clone(), &receipt, &problem, at)
                 })
                 .await?;
+                self.failed(entry, &problem, FailureConsequence::RetryRest { pause });
                 Ok(Ended::Waits)
             }
             Attempt::Failed(fault) => match verdict {
@@ -333,23 +387,33 @@ impl Deliveries {
         }
         let own = REFUSED_ENTRY.delay(entry.attempts + 1, entry.id.unsigned_abs());
         let pause = own.max(fault.retry_after.unwrap_or_default());
-        let retry_secs = pause.as_secs();
-        if entry.refused {
-            tracing::debug!(to = %entry.target, entry = entry.id, retry_secs, "entry still refused: {}", fault.problem);
-        } else {
-            tracing::warn!(to = %entry.target, entry = entry.id, retry_secs, "entry refused; it is tried again until it is {} old: {}", days(self.age), fault.problem);
-        }
         let at = after(pause);
         self.recorded(|| self.outbox.refused(entry.id, &fault.problem, at))
             .await?;
+        let consequence = FailureConsequence::Retry {
+            pause,
+            give_up_after: self.age,
+            again: entry.refused,
+        };
+        self.failed(entry, &fault.problem, consequence);
         Ok(Ended::Waits)
     }
 
     async fn give_up(&self, entry: &OutboxEntry, problem: &str) -> Result<Ended, StoreError> {
-        tracing::error!(to = %entry.target, entry = entry.id, "delivery failed permanently; moved to dead letters: {problem}");
         self.recorded(|| self.outbox.gave_up(entry.id, problem))
             .await?;
+        self.failed(entry, problem, FailureConsequence::DeadLetter);
         Ok(Ended::Gone)
+    }
+
+    fn failed(&self, entry: &OutboxEntry, problem: &str, consequence: FailureConsequence) {
+        self.events.publish(|| {
+            Event::DeliveryFailed(Arc::new(DeliveryFailed {
+                delivery: DeliveryId::of(entry),
+                problem: problem.to_owned(),
+                consequence,
+            }))
+        });
     }
 
     fn is_over(&self, entry: &OutboxEntry) -> bool {
@@ -369,16 +433,16 @@ impl Deliveries {
         let waiting = of_it.map_or(0, |it| it.2);
         match report {
             BreakerEvent::Down(Severity::Error) => {
-                tracing::error!(%to, waiting, "target down; its entries wait: {problem}");
+                tracing::error!(waiting, "target down; its entries wait: {problem}");
             }
             BreakerEvent::Down(_) => {
-                tracing::warn!(%to, waiting, "target down; its entries wait: {problem}");
+                tracing::warn!(waiting, "target down; its entries wait: {problem}");
             }
             BreakerEvent::StillDown(_) => {
-                tracing::warn!(%to, waiting, "target still down; its entries wait: {problem}");
+                tracing::warn!(waiting, "target still down; its entries wait: {problem}");
             }
             BreakerEvent::Recovered { problem } => {
-                tracing::info!(%to, waiting, was = %problem, "target works again");
+                tracing::info!(waiting, was = %problem, "target works again");
             }
         }
     }
@@ -448,13 +512,6 @@ fn after(pause: Duration) -> i64 {
 /// Whether an entry that was refused so often, and waited so long, is given up.
 fn is_over(tries: u32, waited: Duration, age: Duration) -> bool {
     tries >= FEWEST_TRIES && waited >= age
-}
-
-fn days(age: Duration) -> String {
-    match age.as_secs() {
-        secs if secs >= 86_400 => format!("{} d", secs / 86_400),
-        secs => format!("{secs} s"),
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Intake: one mailbox's loop of fetching, journalling, settling and acknowledging. It owns the mail session.
 
+mod error;
+mod report;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -8,27 +11,21 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use postroom_core::backoff::backoff;
 use postroom_core::{Cursor, MailboxState};
-use postroom_mailbox::{
-    Acknowledge, After, Batch, FetchLimits, InFlightPermit, Renumbering, Source, SourceError,
-};
+use postroom_mailbox::{Acknowledge, After, Batch, FetchLimits, InFlight, InFlightPermit, Source};
 use postroom_store::{Ack, PendingMail, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::rate_limiter::RateLimiter;
 use super::session_health::SessionHealth;
-use super::{Line, Mailbox, REFUSED_PASSWORD};
-use postroom_config::{Ready, Unavailable};
+use super::{Line, Mailbox};
+use postroom_config::Ready;
 use postroom_rules::crash;
+
+pub use error::IntakeError;
 
 /// How many acknowledgements go to the server at a time.
 const ACKNOWLEDGE_BATCH: usize = 512;
-/// A mailbox that is in trouble is tried again at least this often.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Pause of a mailbox whose account waits for a person. It contacts no server; news of the account wake it earlier.
-const SIGN_IN_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// A full disk is looked at again at least this often.
-const FULL_PAUSE: Duration = Duration::from_secs(10);
 /// How many journalled mails are settled at a time after a restart.
 const RECOVER_BATCH: usize = 64;
 /// Held mail is looked at no more often.
@@ -36,48 +33,70 @@ const HELD_PAUSE: Duration = Duration::from_secs(1);
 
 /// One mailbox's intake.
 pub struct Intake {
-    pub line: Arc<Line>,
-    pub mailbox: Arc<Mailbox>,
+    line: Arc<Line>,
+    mailbox: Arc<Mailbox>,
     /// Where the mail comes from, or why nothing can be fetched until a restart.
-    pub source: Ready<Box<dyn Source>>,
+    source: Ready<Box<dyn Source>>,
     /// The reconciling poll: the longest time between two looks at the server.
-    pub every: Duration,
-    pub fetch: FetchLimits,
-    pub stop: CancellationToken,
+    every: Duration,
+    fetch: FetchLimits,
+    stop: CancellationToken,
     /// Changes when the mailbox's account, which could not sign in, works again; `None` where it has none.
-    pub signed_in: Option<watch::Receiver<u64>>,
+    signed_in: Option<watch::Receiver<u64>>,
     /// Whether mail waits in the journal until the tenant's budget allows it, or its rules are loaded. Newer mail waits behind it.
-    pub held: bool,
+    held: bool,
     /// Whether it waits because the tenant's share of the outbox is full, and whether that is recorded.
-    pub crowded: bool,
-    pub crowded_recorded: bool,
-    /// The trouble that was last told of, while it lasts; [`MailboxState::Starting`] at first.
-    pub said: Option<MailboxState>,
+    crowded: bool,
+    crowded_recorded: bool,
+    /// The last state that was published, while it is not [`MailboxState::Serving`]; [`MailboxState::Starting`] at first.
+    said: Option<MailboxState>,
     /// How the sessions went since the last good one.
-    pub streak: SessionHealth,
-}
-
-/// Why a session with a mailbox ended before its time.
-#[derive(Debug, thiserror::Error)]
-pub enum IntakeError {
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Its credential is unavailable. Mail in the journal is still decided.
-    #[error("{}; help: {}, then restart postroom", .0.reason, .0.help)]
-    Misconfigured(#[from] Unavailable),
-    /// Nobody loads them again before the drain is over.
-    #[error(
-        "the tenant's rules are not loaded, the log has the reason; its mail stays in the journal"
-    )]
-    NotLoaded,
-    #[error("a defect of Postroom ended the session; the log has its panic")]
-    Defect,
+    streak: SessionHealth,
 }
 
 impl Intake {
-    /// Serves the mailbox until stopped. Trouble with the server or the disk pauses it, says so once, and is tried again.
+    /// `signed_in` changes when the mailbox's account, which could not sign in, works again; `None` where it has none.
+    pub fn new(
+        line: Arc<Line>,
+        mailbox: Arc<Mailbox>,
+        source: Ready<Box<dyn Source>>,
+        every: Duration,
+        in_flight: InFlight,
+        signed_in: Option<watch::Receiver<u64>>,
+    ) -> Self {
+        let limits = &line.limits;
+        Self {
+            fetch: FetchLimits {
+                batch_mails: limits.batch_mails,
+                batch_bytes: limits.batch_bytes,
+                raw_bytes: limits.raw_bytes,
+                in_flight,
+                wait_for_room: true,
+            },
+            stop: line.stop.clone(),
+            line,
+            mailbox,
+            source,
+            every,
+            signed_in,
+            held: false,
+            crowded: false,
+            crowded_recorded: false,
+            said: Some(MailboxState::Starting),
+            streak: SessionHealth::default(),
+        }
+    }
+
+    pub fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Serves the mailbox until stopped. Trouble with the server or the disk pauses it, is reported once, and is tried again. The
+    /// caller gives it the [mailbox's span](Mailbox::span).
     pub async fn serve(mut self) {
         while !self.stop.is_cancelled() {
             let session = AssertUnwindSafe(self.session(Until::Stopped));
@@ -85,10 +104,10 @@ impl Intake {
             match ended.unwrap_or_else(|_| Err(IntakeError::Defect)) {
                 Ok(_) => break,
                 Err(IntakeError::Store(StoreError::Closed)) => {
-                    tracing::error!(mailbox = %self.mailbox.name, "the store is gone; the service ends");
+                    tracing::error!("the store is gone; the service ends");
                     self.stop.cancel();
                 }
-                Err(error) => self.pause(&error).await,
+                Err(error) => self.pause(error).await,
             }
         }
         self.close().await;
@@ -101,7 +120,8 @@ impl Intake {
     }
 
     /// After a session that failed: says so, and waits until another is worth a try.
-    async fn pause(&mut self, error: &IntakeError) {
+    async fn pause(&mut self, error: IntakeError) {
+        let error = Arc::new(error);
         let by_connection = error.is_of_connection();
         let is_short = self.streak.failed(by_connection, Instant::now());
         let failures = self.streak.failures();
@@ -113,7 +133,7 @@ impl Intake {
         let pause = error.pause(failures, self.seed(), self.signed_in.is_some());
         if by_connection && in_a_row == 1 && self.said.is_none() {
             // Servers end sessions when they like, Exchange with each token: what a new connection mends is no trouble.
-            tracing::info!(mailbox = %self.mailbox.name, "connection lost, connecting again: {error}");
+            tracing::info!("connection lost, connecting again: {error}");
         } else {
             let is_unsteady = is_short && in_a_row > 1;
             let state = if is_unsteady {
@@ -121,7 +141,7 @@ impl Intake {
             } else {
                 error.state()
             };
-            self.say_paused(error, state, pause).await;
+            self.report_paused(&error, state, pause).await;
         }
         self.close().await;
         let (rules, tenant) = (self.line.rules.clone(), self.mailbox.tenant.clone());
@@ -137,10 +157,11 @@ impl Intake {
     }
 
     /// Takes in everything that is there now, then returns how many mails were decided.
-    pub async fn drain(mut self) -> Result<usize, IntakeError> {
-        let result = self.session(Until::Drained).await;
+    pub async fn drain(mut self) -> Result<usize, Arc<IntakeError>> {
+        let result = self.session(Until::Drained).await.map_err(Arc::new);
         if let Err(error) = &result {
-            self.say_paused(error, error.state(), Duration::ZERO).await;
+            self.report_paused(error, error.state(), Duration::ZERO)
+                .await;
         }
         self.close().await;
         result
@@ -228,12 +249,12 @@ impl Intake {
             let brought_mail = fetched.as_ref().is_some_and(|it| !it.messages.is_empty());
             self.streak.served(brought_mail, Instant::now());
             match fetched.as_ref().and_then(|it| it.renumbering.as_ref()) {
-                Some(renumbering) => self.say_renumbered(renumbering).await,
+                Some(renumbering) => self.report_renumbered(renumbering).await,
                 // What was read again is not decided before this.
                 None if self.said == Some(MailboxState::Renumbered) && (more || working) => {}
-                None => self.say_serving().await,
+                None => self.report_serving().await,
             }
-            self.record_crowded().await;
+            self.report_crowded().await;
             if working || more || told.acknowledged || fetched.is_some() {
                 continue;
             }
@@ -307,7 +328,10 @@ impl Intake {
             return Ok(Round::Held);
         }
         if !was_held {
-            tracing::info!(mailbox = %self.mailbox.name, mails = mails.len(), "deciding undecided mail of the journal");
+            tracing::info!(
+                mails = mails.len(),
+                "deciding undecided mail of the journal"
+            );
         }
         let settled = line.process_batch(&self.mailbox, mails).await?;
         Ok(Round::BatchOutcome(settled.decided))
@@ -440,7 +464,7 @@ impl Intake {
             Err(error) => {
                 let attempts = due.iter().map(|ack| ack.attempts).max().unwrap_or(0) + 1;
                 let pause = backoff(attempts, 0);
-                tracing::warn!(mailbox = %self.mailbox.name, mails = due.len(), %error, retry_secs = pause.as_secs(),
+                tracing::warn!(mails = due.len(), %error, retry_secs = pause.as_secs(),
                     "the server refused an acknowledgement; the mail is decided and safe, the acknowledgement is tried again");
                 let retry_at = now + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
                 self.line
@@ -474,125 +498,10 @@ impl Intake {
         }
     }
 
-    /// Reports that the failure is over; at the start, records that there is none.
-    async fn say_serving(&mut self) {
-        if self.said == Some(MailboxState::Unsteady) && self.streak.short() > 0 {
-            return;
-        }
-        let Some(before) = self.said.take() else {
-            return;
-        };
-        if before != MailboxState::Starting {
-            tracing::info!(mailbox = %self.mailbox.name, "serving again");
-        }
-        self.record_state(MailboxState::Serving, "").await;
-    }
-
-    /// Records that mail waits for room in the outbox, and that it no longer does.
-    async fn record_crowded(&mut self) {
-        if self.crowded_recorded != self.crowded {
-            self.crowded_recorded = self.crowded;
-            match self.crowded {
-                true => {
-                    let detail = "the tenant's share of the outbox is full";
-                    self.record_state(MailboxState::OutboxFull, detail).await;
-                }
-                false => self.record_state(MailboxState::Serving, "").await,
-            }
-        }
-    }
-
-    /// Says it once for each time, and again when it is another one.
-    async fn say_renumbered(&mut self, renumbering: &Renumbering) {
-        if self.said.replace(MailboxState::Renumbered) != Some(MailboxState::Renumbered) {
-            tracing::error!(mailbox = %self.mailbox.name, state = %MailboxState::Renumbered, "{renumbering}");
-            self.record_state(MailboxState::Renumbered, &renumbering.to_string())
-                .await;
-        }
-    }
-
-    /// Says it once: the same trouble again is no news.
-    async fn say_paused(&mut self, error: &IntakeError, state: MailboxState, pause: Duration) {
-        let retry_secs = pause.as_secs();
-        if self.said.replace(state) == Some(state) {
-            tracing::debug!(mailbox = %self.mailbox.name, %state, retry_secs, "still paused: {error}");
-            return;
-        }
-        if let IntakeError::Misconfigured(why) = error {
-            let help = format!("{}; then restart postroom", why.help);
-            tracing::error!(mailbox = %self.mailbox.name, %state, help, "the mailbox is misconfigured, its mail stays on the server: {why}");
-        } else if error.is_of_sign_in() {
-            // Hundreds of mailboxes may share the account, whose failure was logged once, with help.
-            tracing::debug!(mailbox = %self.mailbox.name, %state, retry_secs, "mailbox paused: {error}");
-        } else {
-            tracing::error!(mailbox = %self.mailbox.name, %state, retry_secs, "mailbox paused: {error}");
-        }
-        self.record_state(state, &error.to_string()).await;
-    }
-
     fn seed(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.mailbox.name.hash(&mut hasher);
         hasher.finish() ^ u64::from(std::process::id())
-    }
-
-    /// For people who ask; a disk too full to note it must not become a second trouble.
-    async fn record_state(&self, state: MailboxState, detail: &str) {
-        if let Err(error) = self
-            .line
-            .journal
-            .set_mailbox_state(&self.mailbox.name, state, detail)
-            .await
-        {
-            tracing::debug!(mailbox = %self.mailbox.name, %error, "the mailbox's state could not be stored");
-        }
-    }
-}
-
-impl IntakeError {
-    /// Returns what stops the mailbox.
-    fn state(&self) -> MailboxState {
-        match self {
-            IntakeError::Store(StoreError::Full) => MailboxState::DiskFull,
-            IntakeError::Store(_) => MailboxState::StoreFailed,
-            IntakeError::Source(error) if error.is_transient() => MailboxState::Unreachable,
-            IntakeError::Source(SourceError::Auth(_)) => MailboxState::SignIn,
-            IntakeError::Source(_) => MailboxState::Refused,
-            IntakeError::Misconfigured(_) => MailboxState::Misconfigured,
-            IntakeError::NotLoaded => MailboxState::NotLoaded,
-            IntakeError::Defect => MailboxState::Defect,
-        }
-    }
-
-    /// Whether no token could be had: the trouble is the account's, not the mailbox's own.
-    fn is_of_sign_in(&self) -> bool {
-        matches!(self, IntakeError::Source(SourceError::Auth(_)))
-    }
-
-    /// Whether a new connection may be all that is needed.
-    fn is_of_connection(&self) -> bool {
-        matches!(self, IntakeError::Source(error) if error.is_transient())
-    }
-
-    /// `seed` differs between mailboxes, so that those that failed together do not come back together.
-    fn pause(&self, failures: u32, seed: u64, has_account: bool) -> Duration {
-        match self {
-            IntakeError::Source(SourceError::Auth(error)) if error.is_transient() => {
-                let asked = error.retry_after().unwrap_or_default();
-                backoff(failures, seed).min(LONGEST_PAUSE).max(asked)
-            }
-            IntakeError::Source(SourceError::Auth(_)) => SIGN_IN_PAUSE,
-            IntakeError::Source(error @ SourceError::OverLimit { .. }) => {
-                let asked = error.retry_after().unwrap_or_default();
-                backoff(failures, seed).min(LONGEST_PAUSE).max(asked)
-            }
-            IntakeError::Source(SourceError::RefusedLogin { .. }) if !has_account => {
-                REFUSED_PASSWORD.delay(failures, seed)
-            }
-            // Room may be made at any moment.
-            IntakeError::Store(StoreError::Full) => backoff(failures, 0).min(FULL_PAUSE),
-            _ => backoff(failures, seed).min(LONGEST_PAUSE),
-        }
     }
 }
 
@@ -672,47 +581,4 @@ async fn journal(
         journal.remember_positions(&mailbox.name, positions).await?;
     }
     Ok((pending, batch.room))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_names_a_pause_is_left_alone_for_so_long() {
-        for (asked_secs, failures, expected) in
-            [(Some(300), 1, 300), (Some(1), 20, 60), (None, 20, 60)]
-        {
-            let busy = IntakeError::Source(SourceError::OverLimit {
-                step: postroom_net::Step::List,
-                text: "ErrorServerBusy".into(),
-                retry_after: asked_secs.map(Duration::from_secs),
-            });
-            let pause = busy.pause(failures, 7, false).as_secs();
-            assert_eq!(pause, expected, "{asked_secs:?} {failures}");
-        }
-    }
-
-    #[test]
-    fn a_refused_password_is_tried_ever_more_seldom_and_a_refused_token_each_minute() {
-        let refused = IntakeError::Source(SourceError::RefusedLogin {
-            user: "support@acme.example".into(),
-            challenge: None,
-            code: None,
-            text: "no".into(),
-        });
-        for (failures, has_account, from_secs, to_secs) in [
-            (1, false, 45, 60),
-            (3, false, 180, 240),
-            (20, false, 675, 900),
-            (1, true, 0, 1),
-            (20, true, 60, 60),
-        ] {
-            let pause = refused.pause(failures, 7, has_account).as_secs();
-            assert!(
-                (from_secs..=to_secs).contains(&pause),
-                "{failures} {has_account}: {pause}"
-            );
-        }
-    }
 }

@@ -6,12 +6,16 @@
 //! ```
 
 mod breaker;
+pub mod bus;
 pub mod clock;
 pub mod decide;
 pub mod deliver;
+pub mod event;
+pub mod event_log;
 pub mod fair;
 pub mod intake;
 mod known;
+mod mailbox;
 pub mod positions;
 pub mod rate_limiter;
 pub mod replay;
@@ -28,19 +32,21 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postroom_core::After;
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
-use postroom_core::{Cursor, MailFacts, Outlets, RawMessage, TroubleKind, counted};
+use postroom_core::{Cursor, MailFacts, RawMessage, TroubleKind, counted};
+use postroom_sandbox::Grants;
 use postroom_store::{
-    Commits, Committed, DecisionId, Facts, Journal, JournalBatch, JournalId, Journalled,
-    PendingMail, StoreError, Verdict,
+    Commits, DecisionId, Facts, Journal, JournalBatch, JournalId, Journalled, PendingMail, Store,
+    StoreError, Verdict,
 };
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use bus::Publisher;
 use decide::{Decided, LineFailure, Parsed};
-use postroom_config::LineLimits;
+use event::{Event, MailDecided};
+use postroom_config::{Config, LineLimits};
 use postroom_rules::crash;
 use postroom_rules::directory::Directories;
 use postroom_rules::rulebook::{Chain, LiveRule, RuleBook};
@@ -48,6 +54,8 @@ use rate_limiter::RateLimiter;
 use room::OutboxRoom;
 use slots::Slots;
 use speculation::SpeculativeBatch;
+
+pub use mailbox::Mailbox;
 
 /// The pauses after a refused password: directories lock who tries a wrong one often, and with it the person whose it is.
 const REFUSED_PASSWORD: Backoff = Backoff {
@@ -62,49 +70,66 @@ const STOP_AFTER: Duration = Duration::from_secs(1);
 /// Repeated mails of a batch that are logged by name; the rest is counted.
 const REPEATS_NAMED: usize = 5;
 
-/// One mailbox as the line knows it, whatever protocol feeds it.
-pub struct Mailbox {
-    pub name: String,
-    pub tenant: String,
-    /// The tenant's domains: a sender of one of them is this client.
-    pub domains: Vec<String>,
-    /// The authserv-ids whose Authentication-Results are believed.
-    pub trusted: Vec<String>,
-    pub after_done: After,
-    pub after_failed: After,
-    pub outlets: Arc<Outlets>,
-}
-
-/// Told of every committed decision, as it happens.
-pub type Observer = Box<dyn Fn(&Mailbox, &Decided, &Committed) + Send + Sync>;
-
 /// The state shared by all mailboxes.
 pub struct Line {
-    pub journal: Arc<dyn Journal>,
-    pub commits: Arc<dyn Commits>,
-    pub facts: Arc<dyn Facts>,
-    pub rules: Arc<RuleBook>,
-    pub directories: Arc<Directories>,
-    pub limits: LineLimits,
-    pub parse_limits: ParseLimits,
+    journal: Arc<dyn Journal>,
+    commits: Arc<dyn Commits>,
+    facts: Arc<dyn Facts>,
+    rules: Arc<RuleBook>,
+    directories: Arc<Directories>,
+    limits: LineLimits,
+    parse_limits: ParseLimits,
     /// Every address mail leaves or arrives by: none of them is ever answered.
-    pub own_addresses: Vec<String>,
+    own_addresses: Vec<String>,
     /// Parsing and rules are all the computing there is.
-    pub slots: Arc<Slots>,
+    slots: Arc<Slots>,
     /// Rung after a commit that may have filled the outbox.
-    pub outbox_filled: watch::Sender<()>,
+    outbox_filled: watch::Sender<()>,
     /// One lock for each tenant whose rules are granted what earlier decisions change: a memory, or looking up tickets and alerts.
-    pub tenant_locks: HashMap<String, Mutex<()>>,
+    tenant_locks: HashMap<String, Mutex<()>>,
     /// The budgets of tenants with `mails_per_minute`.
-    pub budgets: HashMap<String, RateLimiter>,
+    budgets: HashMap<String, RateLimiter>,
     /// How much of the outbox each tenant may fill.
-    pub room: OutboxRoom,
+    room: OutboxRoom,
+    events: Publisher,
     /// On shutdown, mail of a slow batch stays undecided in the journal.
-    pub stop: CancellationToken,
-    pub observer: Option<Observer>,
+    stop: CancellationToken,
 }
 
 impl Line {
+    pub fn new(
+        config: &Config,
+        store: Arc<dyn Store>,
+        rules: Arc<RuleBook>,
+        directories: Arc<Directories>,
+        slots: Arc<Slots>,
+        events: Publisher,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            journal: store.clone(),
+            facts: store.listings(),
+            commits: store,
+            rules,
+            directories,
+            limits: config.limits.clone(),
+            parse_limits: config.limits.parsing(),
+            own_addresses: config.own_addresses().into_iter().collect(),
+            slots,
+            outbox_filled: watch::Sender::new(()),
+            tenant_locks: tenant_locks(config),
+            budgets: budgets(config),
+            room: OutboxRoom::new(config.limits.outbox_entries),
+            events,
+            stop,
+        }
+    }
+
+    /// Changes after a commit that may have filled the outbox.
+    pub fn outbox_filled(&self) -> watch::Receiver<()> {
+        self.outbox_filled.subscribe()
+    }
+
     /// Steps 1 and 6: the raw mails and the cursor become durable together. Answers those not yet decided.
     pub async fn journal(
         &self,
@@ -134,13 +159,13 @@ impl Line {
                 repeated,
             } => {
                 if repeated {
-                    repeats.report(mailbox, id, &message_id);
+                    repeats.report(id, &message_id);
                 }
                 None
             }
         });
         let new = new.collect();
-        repeats.report_rest(mailbox);
+        repeats.report_rest();
         Ok(new)
     }
 
@@ -219,7 +244,7 @@ impl Line {
     }
 
     /// Step 4: one transaction for all of them.
-    async fn commit(&self, mailbox: &Mailbox, decided: &[Decided]) -> Result<(), StoreError> {
+    async fn commit(&self, mailbox: &Arc<Mailbox>, decided: &[Decided]) -> Result<(), StoreError> {
         if decided.is_empty() {
             return Ok(());
         }
@@ -228,11 +253,21 @@ impl Line {
             .filter_map(|mail| verdict(self, mailbox, mail))
             .collect();
         let committed = self.commits.commit(verdicts).await?;
-        if let Some(observer) = &self.observer {
-            for (decided, committed) in decided.iter().zip(&committed) {
-                observer(mailbox, decided, committed);
-            }
-        }
+        self.events.publish(|| {
+            let mails = decided.iter().zip(committed);
+            let mails = mails.filter_map(|(mail, committed)| {
+                let answer = mail.result.as_ref().ok()?;
+                Some(MailDecided {
+                    mailbox: mailbox.clone(),
+                    mail: mail.mail.id,
+                    message_id: mail.mail.message_id.clone(),
+                    subject: mail.message().map(|it| it.subject.clone()),
+                    conclusion: answer.conclusion.clone(),
+                    committed,
+                })
+            });
+            Event::Decided(mails.collect())
+        });
         Ok(())
     }
 
@@ -277,7 +312,7 @@ impl Line {
     /// One mail of a batch that the store refused: its own trouble must not be the others'.
     async fn commit_alone(
         &self,
-        mailbox: &Mailbox,
+        mailbox: &Arc<Mailbox>,
         decided: &Decided,
     ) -> Result<BatchOutcome, StoreError> {
         let mut settled = BatchOutcome::default();
@@ -339,19 +374,21 @@ impl BatchOutcome {
 struct Repeats(usize);
 
 impl Repeats {
-    fn report(&mut self, mailbox: &Mailbox, id: JournalId, message_id: &str) {
+    fn report(&mut self, id: JournalId, message_id: &str) {
         self.0 += 1;
         if self.0 <= REPEATS_NAMED {
-            tracing::info!(mailbox = %mailbox.name, %message_id, mail = id.0,
+            tracing::info!(%message_id, mail = id.0,
                 "a mail arrived again, byte for byte, and is not decided again");
         }
     }
 
-    fn report_rest(self, mailbox: &Mailbox) {
+    fn report_rest(self) {
         let others = self.0.saturating_sub(REPEATS_NAMED);
         if others > 0 {
-            tracing::info!(mailbox = %mailbox.name, mails = others,
-                "more mails arrived again and are not decided again; `postroom ledger --repeated` lists them");
+            tracing::info!(
+                mails = others,
+                "more mails arrived again and are not decided again; `postroom ledger --repeated` lists them"
+            );
         }
     }
 }
@@ -374,6 +411,23 @@ fn waves(mails: Vec<Parsed>) -> VecDeque<Vec<Parsed>> {
     }
     waves.push_back(wave);
     waves
+}
+
+/// For each tenant whose rules may see what the mail before changed.
+fn tenant_locks(config: &Config) -> HashMap<String, Mutex<()>> {
+    let sees = |grants: &Grants| grants.kv || grants.lookup;
+    let granted = config.tenants.iter().filter(|it| sees(&it.grants));
+    granted
+        .map(|tenant| (tenant.name.clone(), Mutex::new(())))
+        .collect()
+}
+
+fn budgets(config: &Config) -> HashMap<String, RateLimiter> {
+    let tenants = config.tenants.iter();
+    tenants
+        .filter_map(|tenant| Some((&tenant.name, tenant.mails_per_minute?)))
+        .map(|(name, rate)| (name.clone(), RateLimiter::new(name, rate)))
+        .collect()
 }
 
 /// Mails that are the next ones to be decided.

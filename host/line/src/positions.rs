@@ -11,8 +11,17 @@ use postroom_store::{Journal, StoreError};
 
 /// One mailbox's positions.
 pub struct JournalPositions {
-    pub journal: Arc<dyn Journal>,
-    pub mailbox: String,
+    journal: Arc<dyn Journal>,
+    mailbox: String,
+}
+
+impl JournalPositions {
+    pub fn new(journal: Arc<dyn Journal>, mailbox: &str) -> Self {
+        Self {
+            journal,
+            mailbox: mailbox.to_owned(),
+        }
+    }
 }
 
 #[async_trait]

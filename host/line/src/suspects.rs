@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use postroom_store::StoreError;
+use tracing::Instrument;
 
 use super::intake::Intake;
 
@@ -13,7 +14,7 @@ const CRASHES: u32 = 2;
 /// Decides the suspects of all mailboxes before anything else is decided, those of fewest attempts first. Returns how many were
 /// decided. A full disk is no fault of a mail's and counts nothing.
 pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
-    let Some(line) = intakes.first().map(|intake| intake.line.clone()) else {
+    let Some(line) = intakes.first().map(|intake| intake.line().clone()) else {
         return Ok(0);
     };
     let crashes = line.journal.crashes();
@@ -35,14 +36,14 @@ pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
     for suspect in suspects {
         let intake = intakes
             .iter_mut()
-            .find(|intake| intake.mailbox.name == suspect.mailbox);
+            .find(|intake| intake.mailbox().name == suspect.mailbox);
         let Some(intake) = intake else { continue };
         if line.stop.is_cancelled() {
             return Ok(decided);
         }
         // What is decided without its rules proves nothing.
         tokio::select! {
-            () = line.rules.first_load_of(&intake.mailbox.tenant) => {}
+            () = line.rules.first_load_of(&intake.mailbox().tenant) => {}
             () = line.stop.cancelled() => return Ok(decided),
         }
         if intake.admit(1).await? == 0 {
@@ -58,8 +59,9 @@ pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
                 "the process ended while it decided this mail alone",
             )
             .await?;
-        let mailbox = Arc::clone(&intake.mailbox);
-        decided += line.process_batch(&mailbox, vec![mail]).await?.decided;
+        let mailbox = Arc::clone(intake.mailbox());
+        let deciding = line.process_batch(&mailbox, vec![mail]);
+        decided += deciding.instrument(mailbox.span()).await?.decided;
     }
     line.journal.forget_crashes().await?;
     Ok(decided)

@@ -4,6 +4,6 @@ pub mod cases;
 pub mod chain_run;
 pub mod crash;
 pub mod directory;
-pub mod reload_observer;
+pub mod publication;
 pub mod rulebook;
 pub mod watch;

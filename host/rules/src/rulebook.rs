@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cases::{ReleaseGate, Tested};
 use crate::directory::Directories;
-use crate::reload_observer::ReloadObserver;
+use crate::publication::ReloadWatch;
 use files::{CONFIGURATION, FileRef, Files, Fingerprint, Folder, described};
 use postroom_config::{Config, OnFailure, RuleKind, RuleUse};
 use refused::alert_sinks;
@@ -139,8 +139,8 @@ pub struct RuleBook {
     sandbox: Arc<Sandbox>,
     versions: Arc<dyn Versions>,
     served_before: Arc<dyn LastGood>,
-    /// Observes every save.
-    reload_observer: Arc<dyn ReloadObserver>,
+    /// Sees every reload.
+    watch: ReloadWatch,
     /// The tests that a rule must pass before it goes live.
     gate: ReleaseGate,
     /// When a version has failed too often.
@@ -183,7 +183,7 @@ impl RuleBook {
         versions: Arc<dyn Versions>,
         served_before: Arc<dyn LastGood>,
         directories: Arc<Directories>,
-        reload_observer: Arc<dyn ReloadObserver>,
+        watch: ReloadWatch,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let chains = config.mailboxes.iter().map(|mailbox| {
@@ -218,11 +218,11 @@ impl RuleBook {
             sandbox,
             versions,
             served_before,
-            gate: match reload_observer.wants_tests() {
+            gate: match watch.wants_tests() {
                 true => ReleaseGate::of_all(config),
                 false => ReleaseGate::of(config),
             },
-            reload_observer,
+            watch,
             strikes: config.limits.strikes,
             alert_sinks: alert_sinks(config),
             chains: chains.collect(),

@@ -54,8 +54,13 @@ impl Running {
     }
 
     /// Sends Ctrl-C, and returns the exit code after the drain.
-    pub fn stop(mut self) -> Option<i32> {
+    pub fn stop(self) -> Option<i32> {
         signal(self.child.id(), rustix::process::Signal::INT);
+        self.end()
+    }
+
+    /// Waits for its end. Returns the exit code.
+    pub fn end(mut self) -> Option<i32> {
         self.child.wait().expect("waiting for postroom").code()
     }
 

@@ -8,18 +8,18 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use include_dir::{Dir, File, include_dir};
-use postroom_store::Committed;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoArgs;
+use crate::commands::readers::{self, Read, with_readers};
 use crate::commands::run::stop_on_signals;
 use crate::commands::screen::pad;
 use crate::commands::{load_config, mail_line, runtime};
-use crate::service::Service;
+use crate::service::{Options, Service};
 use crate::store;
-use postroom_line::Mailbox;
-use postroom_line::decide::Decided;
+use postroom_line::bus::{Bus, Heard};
+use postroom_line::event::{Event, MailDecided};
 use postroom_rules::rulebook::RuleBook;
 
 static QUICKSTART: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");
@@ -48,42 +48,53 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let (count, decided) = watch::channel(0);
-    let observer = move |mailbox: &Mailbox, decided: &Decided, committed: &Committed| {
-        count.send_modify(|count| *count += 1);
-        if json {
-            println!("{}", json_line(mailbox, decided, committed));
-        } else {
-            println!("{}", line(mailbox, decided, committed));
+    let show: Read = Box::new(move |heard| {
+        if let Heard::Event(Event::Decided(mails)) = heard {
+            for mail in mails.iter() {
+                if json {
+                    println!("{}", json_line(mail));
+                } else {
+                    println!("{}", line(mail));
+                }
+            }
+            count.send_modify(|count| *count += mails.len());
         }
-    };
+    });
     runtime()?.block_on(async {
-        let stop = CancellationToken::new();
-        let service = Service::build(config, Some(Box::new(observer)), false, stop.clone()).await?;
         if !watched {
             for mailbox in MAILBOXES {
                 drop_mail(dir, mailbox, 1)?;
             }
-            let drained = service.once_in_turn().await?;
-            if !json {
-                println!("{}", invitation(dir, false));
-            }
-            return Ok(if drained.failed.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
         }
-        let rounds = Rounds {
-            dir: dir.clone(),
-            decided,
-            stop: stop.clone(),
-        };
-        let again = tokio::spawn(rounds.follow(service.rules()));
-        let signals = tokio::spawn(stop_on_signals(stop));
-        let ended = service.run().await;
-        signals.abort();
-        again.await??;
-        ended.map(|()| ExitCode::SUCCESS)
+        let code = with_readers(Bus::default(), [readers::log(), show], async |bus: &Bus| {
+            let stop = CancellationToken::new();
+            let options = Options::new(bus.publisher(), false);
+            let service = Service::build(config, options, stop.clone()).await?;
+            if !watched {
+                let drained = service.once_in_turn().await?;
+                return anyhow::Ok(if drained.failed.is_empty() {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                });
+            }
+            let rounds = Rounds {
+                dir: dir.clone(),
+                decided,
+                stop: stop.clone(),
+            };
+            let again = tokio::spawn(rounds.follow(service.rules()));
+            let signals = tokio::spawn(stop_on_signals(stop));
+            let ended = service.run().await;
+            signals.abort();
+            again.await??;
+            ended.map(|()| ExitCode::SUCCESS)
+        })
+        .await?;
+        if !watched && !json {
+            println!("{}", invitation(dir, false));
+        }
+        Ok(code)
     })
 }
 
@@ -208,19 +219,13 @@ fn files(dir: &'static Dir<'static>) -> Vec<&'static File<'static>> {
     all
 }
 
-fn line(mailbox: &Mailbox, decided: &Decided, committed: &Committed) -> String {
-    let Ok(answer) = &decided.result else {
-        return format!("{}: the line failed; the mail is kept", mailbox.name);
-    };
-    let decision = &answer.decision;
-    let subject = decided
-        .message()
-        .map_or("(not parsed)", |message| message.subject.as_str());
+fn line(mail: &MailDecided) -> String {
+    let (name, decision) = (&mail.mailbox.name, &mail.conclusion.decision);
+    let subject = mail.subject.as_deref().unwrap_or("(not parsed)");
     let mut text = format!(
-        "  {:<11} {:<11} {} {} {}",
-        mailbox.name,
+        "  {name:<11} {:<11} {} {} {}",
         decision.outcome.as_str(),
-        pad(&mail_line::detail(decision, committed), 26),
+        pad(&mail_line::detail(decision, &mail.committed), 26),
         pad(subject, 46),
         decision.rule
     );
@@ -230,18 +235,18 @@ fn line(mailbox: &Mailbox, decided: &Decided, committed: &Committed) -> String {
     text
 }
 
-fn json_line(mailbox: &Mailbox, decided: &Decided, committed: &Committed) -> serde_json::Value {
-    let decision = decided.result.as_ref().ok().map(|answer| &answer.decision);
+fn json_line(mail: &MailDecided) -> serde_json::Value {
+    let decision = &mail.conclusion.decision;
     serde_json::json!({
-        "id": committed.decision_id.to_string(),
-        "mailbox": mailbox.name,
-        "tenant": mailbox.tenant,
-        "subject": decided.message().map(|message| &message.subject),
-        "outcome": decision.map(|decision| decision.outcome),
-        "rule": decision.map(|decision| &decision.rule),
-        "tickets": committed.tickets,
-        "actions": decision.map(|decision| &decision.actions),
-        "repairs": decision.map(|decision| &decision.repairs),
+        "id": mail.committed.decision_id.to_string(),
+        "mailbox": mail.mailbox.name,
+        "tenant": mail.mailbox.tenant,
+        "subject": mail.subject,
+        "outcome": decision.outcome,
+        "rule": decision.rule,
+        "tickets": mail.committed.tickets,
+        "actions": decision.actions,
+        "repairs": decision.repairs,
     })
 }
 

@@ -11,9 +11,11 @@ use postroom_mailbox::import;
 use postroom_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::readers::{self, with_readers};
 use crate::commands::run::stop_on_signals;
 use crate::commands::{INTERRUPTED, load_in_part, no_mailbox, progress, runtime};
-use crate::service::Service;
+use crate::service::{Options as ServiceOptions, Service};
+use postroom_line::bus::Bus;
 
 /// Mails are journalled and decided so many at a time, or fewer when they are large.
 const BATCH: usize = 64;
@@ -47,9 +49,11 @@ pub fn import(
     let config = Arc::new(config);
     let young_since_ms = jiff::Timestamp::now().as_millisecond() - YOUNG_MS;
     let (raw_bytes, batch_bytes) = (config.limits.raw_bytes, config.limits.batch_bytes);
-    runtime()?.block_on(async {
+    let work = async |bus: &Bus| {
         let stop = CancellationToken::new();
-        let mut service = match Service::build(config, None, options.start_anew, stop.clone()).await {
+        let events = bus.publisher();
+        let service_options = ServiceOptions::new(events, options.start_anew);
+        let mut service = match Service::build(config, service_options, stop.clone()).await {
             Ok(service) => service,
             Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
                 return Err(error.context(
@@ -63,8 +67,8 @@ pub fn import(
         service.recover(mailbox).await?;
         let mut counts = Counts::default();
         'files: for file in files {
-            let mails = import::open(file, raw_bytes)
-                .with_context(|| file.display().to_string())?;
+            let mails =
+                import::open(file, raw_bytes).with_context(|| file.display().to_string())?;
             let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), 0);
             for mail in mails {
                 if stop.is_cancelled() {
@@ -101,10 +105,18 @@ pub fn import(
                 counted(counts.read, "mail"),
                 counts.decided,
                 counts.read - counts.decided - counts.failed,
-                if undelivered > 0 { format!("; {} pending", counted(undelivered, "delivery")) } else { String::new() }
+                if undelivered > 0 {
+                    format!("; {} pending", counted(undelivered, "delivery"))
+                } else {
+                    String::new()
+                }
             );
             if counts.old > 0 {
-                let sent = if delivers { "none of it was answered" } else { "nothing of it was sent" };
+                let sent = if delivers {
+                    "none of it was answered"
+                } else {
+                    "nothing of it was sent"
+                };
                 println!("old mail among them: {}, {sent}", counts.old);
             }
         }
@@ -115,7 +127,8 @@ pub fn import(
         } else {
             ExitCode::FAILURE
         })
-    })
+    };
+    runtime()?.block_on(with_readers(Bus::default(), [readers::log()], work))
 }
 
 /// A mail that states no time at all may be of any age.

@@ -12,6 +12,7 @@ pub mod mailbox;
 pub mod outbox;
 pub mod plugin;
 pub mod quarantine;
+mod readers;
 pub mod replay;
 pub mod rule;
 pub mod rules;

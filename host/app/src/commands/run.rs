@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use postroom_core::counted;
-use postroom_store::Committed;
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::readers::{self, Read, with_readers};
 use crate::commands::{INTERRUPTED, load_in_part, progress, runtime, signal};
-use crate::service::Service;
+use crate::service::{Options, Service};
 use postroom_config::Config;
-use postroom_line::Mailbox;
-use postroom_line::decide::Decided;
+use postroom_line::bus::{Bus, Heard};
+use postroom_line::event::Event;
 
 pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCode> {
     let config = Arc::new(load_in_part(config)?);
@@ -22,7 +22,12 @@ pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCo
         let signals = tokio::spawn(stop_on_signals(stop.clone()));
         let ended = match once {
             true => drain(config, start_anew, stop).await,
-            false => serve(config, start_anew, stop).await,
+            false => {
+                with_readers(Bus::default(), [readers::log()], async |bus: &Bus| {
+                    serve(config, Options::new(bus.publisher(), start_anew), stop).await
+                })
+                .await
+            }
         };
         signals.abort();
         ended
@@ -34,10 +39,10 @@ pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCo
 
 async fn serve(
     config: Arc<Config>,
-    start_anew: bool,
+    options: Options,
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
-    let building = Service::build(config, None, start_anew, stop.clone());
+    let building = Service::build(config, options, stop.clone());
     let service = tokio::select! {
         service = building => service?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
@@ -52,9 +57,21 @@ async fn drain(
 ) -> anyhow::Result<ExitCode> {
     let progress = progress("mails decided");
     let counter = progress.clone();
-    let observer = Box::new(move |_: &Mailbox, _: &Decided, _: &Committed| counter.inc(1));
-    let service = Service::build(config, Some(observer), start_anew, stop.clone()).await?;
-    let drained = service.once().await?;
+    let count: Read = Box::new(move |heard| {
+        if let Heard::Event(Event::Decided(mails)) = heard {
+            counter.inc(mails.len() as u64);
+        }
+    });
+    let drained = with_readers(
+        Bus::default(),
+        [readers::log(), count],
+        async |bus: &Bus| {
+            let options = Options::new(bus.publisher(), start_anew);
+            let service = Service::build(config, options, stop.clone()).await?;
+            service.once().await
+        },
+    )
+    .await?;
     progress.finish_and_clear();
     for (mailbox, reason) in &drained.failed {
         eprintln!("mailbox {mailbox} failed: {reason}");

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::context::context_of;
 
 /// Lines that one name may log at once.
 const BURST: u32 = 300;
@@ -15,7 +18,8 @@ const LINES: u32 = 60;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Names that are remembered; beyond it the ones that are quiet are forgotten.
 const NAMES: usize = 10_000;
-/// Fields that name whose line it is. The first of them that a line has counts.
+/// Fields that name whose line it is. The first of them that a line has counts, or else
+/// the first one of its context.
 const NAMING: [&str; 4] = ["tenant", "mailbox", "to", "target"];
 
 /// Lets each name's lines through until its bucket is empty. Lines that name nobody always pass.
@@ -40,14 +44,20 @@ enum Verdict {
     LeftOut,
 }
 
-impl<S: Subscriber> Filter<S> for Budget {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Budget {
     fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         true
     }
 
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+    fn event_enabled(&self, event: &Event<'_>, spans: &Context<'_, S>) -> bool {
         let mut naming = Naming::default();
         event.record(&mut naming);
+        if naming.0.is_none() {
+            let mut context = context_of(event, spans).into_iter();
+            naming.0 = context
+                .find(|(field, _)| NAMING.contains(field))
+                .map(|(_, value)| (0, value));
+        }
         let Some((_, name)) = naming.0 else {
             return true;
         };

@@ -4,10 +4,13 @@ mod maildrop;
 
 use std::path::Path;
 
+use postroom_core::MailboxState;
 use postroom_net::{Step, Trace};
 
 use super::*;
 use maildrop::{Drop, Maildrop};
+use postroom_line::bus::{Bus, Heard, Reader};
+use postroom_line::event::Event;
 
 const CONFIGURATION: &str = r#"
 [tenants.acme]
@@ -19,29 +22,61 @@ protocol = "spool"
 path = "spool"
 after = { done = "AFTER" }
 rules = ["standard"]
+
+[limits]
+batch_mails = 2
 "#;
 
-/// Drains a service whose one mailbox is a maildrop. Returns how many mails were decided.
+/// Drains a service whose one mailbox is a maildrop. Returns how many mails were decided, after a look at its events.
 async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
     let file = dir.join("postroom.toml");
     std::fs::write(&file, CONFIGURATION.replace("AFTER", after)).unwrap();
     let mut config = Config::load(&file).unwrap();
     config.installations = dir.join("installations");
     let stop = CancellationToken::new();
-    let mut service = Service::build(Arc::new(config), None, false, stop)
+    let bus = Bus::default();
+    let events = bus.reader();
+    let options = Options::new(bus.publisher(), false);
+    let mut service = Service::build(Arc::new(config), options, stop)
         .await
         .unwrap();
     let mut source: Box<dyn Source> = Box::new(Maildrop::new(drop.clone()));
-    source.set_known(Arc::new(JournalPositions {
-        journal: service.line.journal.clone(),
-        mailbox: "support".into(),
-    }));
-    service.intakes[0].source = Ok(source);
-    service.intakes[0].fetch.batch_mails = 2;
+    let known = JournalPositions::new(service.store.clone(), "support");
+    source.set_known(Arc::new(known));
+    let mailbox = service.intakes[0].mailbox().clone();
+    let (every, room) = (service.config.mailboxes[0].every, InFlight::new(1 << 20));
+    service.intakes[0] = Intake::new(service.line.clone(), mailbox, Ok(source), every, room, None);
     let drained = service.once().await.unwrap();
     assert!(drained.failed.is_empty(), "{:?}", drained.failed);
     assert_eq!(drained.unacknowledged, 0);
+    look_at(bus, events, drained.decided).await;
     drained.decided
+}
+
+/// The events of a drain: the rules, each mail once, and that the mailbox serves.
+async fn look_at(bus: Bus, mut events: Reader, decided: usize) {
+    std::mem::drop(bus);
+    let (mut mails, mut states, mut generations) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(heard) = events.next().await {
+        match heard {
+            Heard::Event(Event::Decided(commit)) => {
+                assert!(commit.len() <= 2, "a batch has two mails");
+                mails.extend(commit.iter().map(|it| it.mail.0));
+            }
+            Heard::Event(Event::MailboxChanged(changed)) => {
+                assert_eq!(changed.mailbox.name, "support");
+                states.push(changed.change.state());
+            }
+            Heard::Event(Event::RulesReloaded(reloaded)) => generations.push(reloaded.generation),
+            Heard::Event(_) => panic!("nothing is delivered, and there are no contacts"),
+            Heard::Lagged(events) => panic!("{events} events are lost"),
+        }
+    }
+    mails.sort_unstable();
+    mails.dedup();
+    assert_eq!(mails.len(), decided);
+    assert_eq!(states, [MailboxState::Serving]);
+    assert!(generations.len() <= 1, "{generations:?}");
 }
 
 #[tokio::test]

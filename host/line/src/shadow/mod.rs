@@ -23,7 +23,8 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::Line;
+use crate::bus::{Heard, Reader};
+use crate::event::Event;
 use crate::replay::ReplayDecider;
 use crate::slots::Slots;
 use postroom_config::Config;
@@ -53,25 +54,28 @@ pub struct Shadows {
 impl Shadows {
     pub fn new(
         config: &Arc<Config>,
-        line: &Line,
-        sandbox: Arc<Sandbox>,
         store: Arc<dyn store::Shadows>,
         listings: Arc<dyn Listings>,
+        rules: Arc<RuleBook>,
+        sandbox: Arc<Sandbox>,
+        slots: Arc<Slots>,
+        stop: CancellationToken,
     ) -> Self {
         Self {
             config: config.clone(),
-            store,
-            rules: line.rules.clone(),
-            sandbox,
-            slots: line.slots.clone(),
             desk: Arc::new(ReplayDecider::new(config, listings.clone())),
+            store,
+            rules,
+            sandbox,
+            slots,
             listings,
-            stop: line.stop.clone(),
+            stop,
         }
     }
 
-    /// Follows every shadow until stopped: those that are there, and those that begin. `committed` rings after a commit.
-    pub async fn serve(self: Arc<Self>, committed: watch::Receiver<()>) {
+    /// Follows every shadow until stopped: those that are there, and those that begin. They look for mail when one is decided.
+    pub async fn serve(self: Arc<Self>, mut events: Reader) {
+        let (bell, decided) = watch::channel(());
         let mut followed = HashSet::new();
         let mut tasks = JoinSet::new();
         let mut looks = tokio::time::interval(LOOK);
@@ -85,6 +89,13 @@ impl Shadows {
                     // One whose end could not even be recorded is left alone until the next start.
                     if let Ok((id, true)) = ended {
                         followed.remove(&id);
+                    }
+                    continue;
+                }
+                Some(heard) = events.next() => {
+                    // An event that was missed may have been a decision.
+                    if matches!(heard, Heard::Event(Event::Decided(_)) | Heard::Lagged(_)) {
+                        bell.send_replace(());
                     }
                     continue;
                 }
@@ -103,7 +114,7 @@ impl Shadows {
             });
             for shadow in active {
                 if followed.insert(shadow.id) {
-                    let bell = Some(committed.clone());
+                    let bell = Some(decided.clone());
                     tasks.spawn(self.clone().keep(shadow, bell, self.stop.clone()));
                 }
             }

@@ -12,11 +12,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use postroom_config::LineLimits;
 use postroom_core::{
     Action, ContentHash, Decision, EventKind, MailFacts, Note, Outcome, Outlets, Position, Routes,
     Ticket,
 };
+use postroom_line::bus::{Bus, Heard};
 use postroom_line::deliver::Deliveries;
+use postroom_line::event::Event;
 use postroom_line::target::GuardedTarget;
 use postroom_store::sqlite::SqliteStore;
 use postroom_store::{
@@ -111,22 +114,25 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
 
     let recorder = Recorder::default();
     let id = (OutboxKind::Sink, "recorder".to_owned());
-    let deliveries = Arc::new(Deliveries {
-        outbox: store.clone(),
-        targets: BTreeMap::from([(id.clone(), GuardedTarget::new(recorder.clone()))]),
-        age: LONG,
-        stop: CancellationToken::new(),
-    });
+    let bus = Bus::default();
+    let mut events = bus.reader();
+    let deliveries = Arc::new(Deliveries::new(
+        store.clone(),
+        BTreeMap::from([(id.clone(), GuardedTarget::new(recorder.clone()))]),
+        &LineLimits::default(),
+        bus.publisher(),
+        CancellationToken::new(),
+    ));
 
     // While it is down nothing counts against an entry.
     recorder.is_down.store(true, Ordering::Relaxed);
     deliveries.clone().try_once(LONG).await.unwrap();
     let down = Some("out of paper".to_owned());
     assert_eq!(states(&store), [("waiting", 0, down), ("waiting", 0, None)]);
-    assert!(deliveries.targets[&id].held_for().is_some());
+    assert!(deliveries.target(&id).unwrap().held_for().is_some());
 
     recorder.is_down.store(false, Ordering::Relaxed);
-    deliveries.targets[&id].probe_now();
+    deliveries.target(&id).unwrap().probe_now();
     deliveries.clone().try_once(LONG).await.unwrap();
     let written = || Some("written".to_owned());
     assert_eq!(
@@ -134,6 +140,15 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
         [("delivered", 1, written()), ("delivered", 1, written())]
     );
     assert!(recorder.closed.load(Ordering::Relaxed));
+    // An outage is no event of the entries that wait for its end.
+    let mut delivered = Vec::new();
+    while let Some(heard) = events.try_next() {
+        match heard {
+            Heard::Event(Event::Delivered(it)) => delivered.push(it.receipt.status.clone()),
+            _ => panic!("only deliveries"),
+        }
+    }
+    assert_eq!(delivered, ["written", "written"]);
 
     // The note comes after its ticket, with what the target calls that.
     let told = recorder.told.lock().unwrap();

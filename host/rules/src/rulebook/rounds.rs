@@ -230,7 +230,7 @@ impl RuleBook {
                 if !tenant.is_loaded() {
                     first_reread = reread;
                 } else if reread.is_news() {
-                    self.reload_observer.reread(&reread);
+                    self.watch.directory_reloaded(reread);
                 }
             }
             let (book, uses) = (self.clone(), tenant.clone());
@@ -277,7 +277,7 @@ impl RuleBook {
             let (serving, chains) = (book.live.load_full(), &book.chains);
             let change = Change::new(&serving, &looked, chains);
             if change.is_news() {
-                book.reload_observer.before_publish(&change);
+                book.watch.before_publish(&change);
             }
             looked
         });
@@ -290,13 +290,14 @@ impl RuleBook {
         };
         claims.into_iter().for_each(Claim::live);
         self.publications.send_modify(|count| *count += 1);
+        let generation = reloaded.generation;
         if reloaded.is_news() {
-            self.reload_observer.reloaded(&reloaded);
+            self.watch.reloaded(reloaded);
         }
-        for reread in rereads.iter().filter(|it| it.is_news()) {
-            self.reload_observer.reread(reread);
+        for reread in rereads.into_iter().filter(|it| it.is_news()) {
+            self.watch.directory_reloaded(reread);
         }
-        Ok(reloaded.generation)
+        Ok(generation)
     }
 
     async fn put_live(&self, looked: Looked, claims: &[Claim]) -> Result<Reloaded, StoreError> {

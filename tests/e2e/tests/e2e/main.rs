@@ -49,6 +49,7 @@ mod replay;
 mod rule_tests;
 mod scaffolds;
 mod shadow;
+mod stop;
 mod trouble;
 mod types;
 mod wit_reference;

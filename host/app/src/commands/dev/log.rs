@@ -7,9 +7,11 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 
 use super::view::{HANG, View, now};
 use crate::commands::screen::Ink;
+use crate::logging::context_of;
 
 /// Shows each event as a line.
 pub struct InView(pub Arc<View>);
@@ -21,10 +23,13 @@ struct Said {
     fields: String,
 }
 
-impl<S: Subscriber> Layer<S> for InView {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for InView {
+    fn on_event(&self, event: &Event<'_>, spans: Context<'_, S>) {
         let mut said = Said::default();
         event.record(&mut said);
+        for (name, value) in context_of(event, &spans) {
+            let _ = write!(said.fields, " {name}={value}");
+        }
         let (ink, word) = match *event.metadata().level() {
             Level::ERROR => (Ink::Red, "error: "),
             Level::WARN => (Ink::Yellow, "warning: "),

@@ -4,15 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use postroom_core::{AlertState, Decision, Outcome};
-use postroom_store::Committed;
 
 use super::view::{HANG, labelled, now};
 use crate::commands::mail_line;
 use crate::commands::replay::text;
 use crate::commands::screen::{Ink, Line, Screen, columns, fit, pad};
 use postroom_config::Config;
-use postroom_line::Mailbox;
-use postroom_line::decide::Decided;
+use postroom_line::event::MailDecided;
 
 /// Lines of a mail's log that are shown.
 const LOG_LINES: usize = 20;
@@ -48,26 +46,17 @@ impl Columns {
         self.rules.get(rule).map_or(rule, String::as_str)
     }
 
-    pub fn lines(
-        &self,
-        screen: &Screen,
-        mailbox: &Mailbox,
-        decided: &Decided,
-        committed: &Committed,
-    ) -> Vec<Line> {
-        let Ok(answer) = &decided.result else {
-            return Vec::new();
-        };
-        let decision = &answer.decision;
+    pub fn lines(&self, screen: &Screen, mail: &MailDecided) -> Vec<Line> {
+        let decision = &mail.conclusion.decision;
         let room = screen.width.unwrap_or(USUAL_COLUMNS).saturating_sub(HANG);
         let mut line = now();
         if let Some(width) = self.mailbox {
             line = line
-                .with(Ink::Plain, pad(&mailbox.name, width.min(room / 6)))
+                .with(Ink::Plain, pad(&mail.mailbox.name, width.min(room / 6)))
                 .with(Ink::Plain, "  ");
         }
         let outcome = decision.outcome.as_str();
-        let detail = mail_line::detail(decision, committed);
+        let detail = mail_line::detail(decision, &mail.committed);
         let what = pad(
             format!("{outcome} {detail}").trim(),
             (room / 4).min(WHAT_COLUMNS),
@@ -76,9 +65,7 @@ impl Columns {
         let mut ends = (0..=outcome.len()).rev();
         let end = ends.find(|at| what.is_char_boundary(*at));
         let (outcome, detail) = what.split_at(end.unwrap_or(0));
-        let subject = decided
-            .message()
-            .map_or("(not parsed)", |message| message.subject.as_str());
+        let subject = mail.subject.as_deref().unwrap_or("(not parsed)");
         line = line
             .with(ink(decision), outcome)
             .with(Ink::Plain, detail)

@@ -7,27 +7,28 @@ mod view;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use postroom_core::counted;
-use postroom_store::{Committed, StoreError};
+use postroom_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DevArgs;
+use crate::commands::readers::{Read, with_readers};
 use crate::commands::run::stop_on_signals;
 use crate::commands::screen::{Ink, Line};
 use crate::commands::{USUAL_CONFIG, load_config, no_mailbox, runtime};
 use crate::logging;
-use crate::service::{Service, Watchers};
+use crate::service::{Options, Service};
 use crate::store;
 use mail::Columns;
 use postroom_config::Config;
-use postroom_line::Mailbox;
-use postroom_line::decide::Decided;
+use postroom_line::bus::{Bus, Heard, Reader};
+use postroom_line::event::Event;
+use postroom_line::event_log;
 use postroom_line::replay::Rehearsal;
 use postroom_rules::directory::DirectoryReloaded;
-use postroom_rules::reload_observer::ReloadObserver;
+use postroom_rules::publication::PublishHook;
 use postroom_rules::rulebook::{Change, Reloaded};
 use save::SaveReport;
 use view::{HANG, View, below, labelled, now};
@@ -42,11 +43,19 @@ struct Dev {
     config_option: String,
     bring_in: String,
     mails: usize,
+    shown: Mutex<Shown>,
+}
+
+/// A count of the events that were shown since the start, and the reader of those to come.
+struct Shown {
+    /// Read before anything is shown: a save comes after all events that were published before it.
+    events: Reader,
     /// The live generation, 0 before the first.
-    serving: AtomicU64,
-    /// Since the start.
-    decided: AtomicU64,
-    saves: AtomicU64,
+    serving: u64,
+    decided: usize,
+    saves: u64,
+    /// Events that came too fast.
+    missed: u64,
 }
 
 pub fn dev(config_file: &Path, args: &DevArgs) -> anyhow::Result<ExitCode> {
@@ -64,25 +73,29 @@ fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result
             return Err(no_mailbox(&config, name));
         }
     }
-    let dev = Arc::new(Dev::new(view.clone(), config.clone(), config_file, args));
+    let bus = Bus::default();
+    let dev = Arc::new(Dev::new(
+        view.clone(),
+        config.clone(),
+        config_file,
+        args,
+        bus.reader(),
+    ));
     let head = head(&config, config_file, args);
     dev.view.show(|_| head);
-    let observer = {
+    let show: Read = {
         let dev = dev.clone();
-        move |mailbox: &Mailbox, decided: &Decided, committed: &Committed| {
-            dev.mail(mailbox, decided, committed);
-        }
+        Box::new(move |_| dev.show_events())
     };
-    let watchers = Watchers {
-        observer: Some(Box::new(observer)),
-        reload_observer: dev.clone(),
-        instances: Rehearsal::instances(),
-        start_anew: args.start_anew,
-    };
-    let ended = runtime()?.block_on(async {
+    let work = async |bus: &Bus| {
         let stop = CancellationToken::new();
         let signals = tokio::spawn(stop_on_signals(stop.clone()));
-        let built = Service::watched(config, watchers, stop).await;
+        let options = Options {
+            hook: Some(dev.clone()),
+            hook_instances: Rehearsal::instances(),
+            ..Options::new(bus.publisher(), args.start_anew)
+        };
+        let built = Service::build(config, options, stop).await;
         let ended = match built {
             Ok(service) => service.run().await,
             Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
@@ -94,7 +107,8 @@ fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result
         };
         signals.abort();
         ended
-    });
+    };
+    let ended = runtime()?.block_on(with_readers(bus, [show], work));
     dev.rehearsal.finish();
     ended?;
     dev.view.show(|_| vec![dev.sum()]);
@@ -102,7 +116,13 @@ fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result
 }
 
 impl Dev {
-    fn new(view: Arc<View>, config: Arc<Config>, config_file: &Path, args: &DevArgs) -> Self {
+    fn new(
+        view: Arc<View>,
+        config: Arc<Config>,
+        config_file: &Path,
+        args: &DevArgs,
+        events: Reader,
+    ) -> Self {
         let mailboxes = (!args.mailbox.is_empty()).then(|| args.mailbox.clone());
         Self {
             view,
@@ -116,9 +136,13 @@ impl Dev {
             bring_in: bring_in(&config),
             mails: args.mails,
             rehearsal: Rehearsal::new(config, store::records, mailboxes, args.mails, args.within),
-            serving: AtomicU64::new(0),
-            decided: AtomicU64::new(0),
-            saves: AtomicU64::new(0),
+            shown: Mutex::new(Shown {
+                events,
+                serving: 0,
+                decided: 0,
+                saves: 0,
+                missed: 0,
+            }),
         }
     }
 
@@ -132,30 +156,88 @@ impl Dev {
         }
     }
 
-    fn mail(&self, mailbox: &Mailbox, decided: &Decided, committed: &Committed) {
-        self.decided.fetch_add(1, Ordering::Relaxed);
-        self.view
-            .show(|screen| self.columns.lines(screen, mailbox, decided, committed));
+    /// Shows the events that are there.
+    fn show_events(&self) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        self.show_waiting(&mut shown);
+    }
+
+    fn show_waiting(&self, shown: &mut Shown) {
+        while let Some(heard) = shown.events.try_next() {
+            match &heard {
+                Heard::Event(Event::Decided(mails)) => {
+                    shown.decided += mails.len();
+                    for mail in mails.iter() {
+                        self.view.show(|screen| self.columns.lines(screen, mail));
+                    }
+                }
+                Heard::Event(Event::RulesReloaded(reloaded)) => self.show_reloaded(shown, reloaded),
+                Heard::Event(Event::DirectoryReloaded(reloaded)) => self.show_directory(reloaded),
+                Heard::Lagged(events) => {
+                    shown.missed += events;
+                    let text = format!("… {events} not shown, as they came too fast");
+                    self.view.show(|_| vec![now().with(Ink::Dim, text)]);
+                }
+                // The view shows the log.
+                Heard::Event(
+                    Event::Delivered(_) | Event::DeliveryFailed(_) | Event::MailboxChanged(_),
+                ) => event_log::log(&heard),
+            }
+        }
+    }
+
+    /// Shows how a change ended.
+    fn show_reloaded(&self, shown: &mut Shown, reloaded: &Reloaded) {
+        let before = shown.serving;
+        let mut lines: Vec<Line> = Vec::new();
+        lines.extend(self.save_report().ending(reloaded, before));
+        if let Some(number) = reloaded.generation {
+            shown.serving = number;
+            if before == 0 {
+                let text = "Save a rule: its tests, a replay, then it is live. Ctrl-C ends.";
+                lines.push(below().with(Ink::Dim, text).wrapped(HANG));
+            } else if !reloaded.live.is_empty() {
+                shown.saves += 1;
+            }
+        }
+        lines.push(Line::new());
+        self.view.show(|_| lines);
+    }
+
+    fn show_directory(&self, reloaded: &DirectoryReloaded) {
+        let refused = reloaded.refused.iter().map(|(tenant, problem)| {
+            let text = format!("not applied, of {tenant}: {problem}");
+            now().with(Ink::Red, text).wrapped(HANG)
+        });
+        let live = reloaded.live.iter().map(|(tenant, file)| {
+            let text = format!("{file} of {tenant} is live");
+            now().with(Ink::Plain, text).wrapped(HANG)
+        });
+        let returned = reloaded.returned.iter().map(|(tenant, file)| {
+            let text = format!("{file} of {tenant}: serving the last valid version");
+            now().with(Ink::Yellow, text).wrapped(HANG)
+        });
+        let lines = refused.chain(live).chain(returned).collect();
+        self.view.show(|_| lines);
     }
 
     /// Returns the summary at the end.
     fn sum(&self) -> Line {
-        let decided = self.decided.load(Ordering::Relaxed);
-        let saves = self.saves.load(Ordering::Relaxed);
-        now()
-            .with(
-                Ink::Plain,
-                format!(
-                    "ended: {} decided, {} went live",
-                    counted(decided, "mail"),
-                    counted(saves, "save")
-                ),
-            )
-            .wrapped(HANG)
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = format!(
+            "ended: {} decided, {} went live",
+            counted(shown.decided, "mail"),
+            counted(shown.saves, "save")
+        );
+        if shown.missed > 0 {
+            let missed = counted(shown.missed, "event");
+            text.push_str(&format!(", without {missed} that came too fast"));
+        }
+        now().with(Ink::Plain, text).wrapped(HANG)
     }
 }
 
-impl ReloadObserver for Dev {
+impl PublishHook for Dev {
     fn wants_tests(&self) -> bool {
         true
     }
@@ -174,40 +256,8 @@ impl ReloadObserver for Dev {
             );
         }
         lines.extend(save_report.change(change, rehearsed.as_ref()));
-        self.view.show(|_| lines);
-    }
-
-    fn reloaded(&self, reloaded: &Reloaded) {
-        let before = self.serving.load(Ordering::Relaxed);
-        let mut lines: Vec<Line> = Vec::new();
-        lines.extend(self.save_report().ending(reloaded, before));
-        if let Some(number) = reloaded.generation {
-            self.serving.store(number, Ordering::Relaxed);
-            if before == 0 {
-                let text = "Save a rule: its tests, a replay, then it is live. Ctrl-C ends.";
-                lines.push(below().with(Ink::Dim, text).wrapped(HANG));
-            } else if !reloaded.live.is_empty() {
-                self.saves.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        lines.push(Line::new());
-        self.view.show(|_| lines);
-    }
-
-    fn reread(&self, reread: &DirectoryReloaded) {
-        let refused = reread.refused.iter().map(|(tenant, problem)| {
-            let text = format!("not applied, of {tenant}: {problem}");
-            now().with(Ink::Red, text).wrapped(HANG)
-        });
-        let live = reread.live.iter().map(|(tenant, file)| {
-            let text = format!("{file} of {tenant} is live");
-            now().with(Ink::Plain, text).wrapped(HANG)
-        });
-        let returned = reread.returned.iter().map(|(tenant, file)| {
-            let text = format!("{file} of {tenant}: serving the last valid version");
-            now().with(Ink::Yellow, text).wrapped(HANG)
-        });
-        let lines = refused.chain(live).chain(returned).collect();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        self.show_waiting(&mut shown);
         self.view.show(|_| lines);
     }
 }

@@ -1,0 +1,142 @@
+//! The events of the bus. They are cheap to clone and hold no mail, so that a lagging reader keeps little memory in use.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postroom_core::{MailboxState, Receipt};
+use postroom_mailbox::Renumbering;
+use postroom_rules::directory::DirectoryReloaded;
+use postroom_rules::publication::ReloadEvent;
+use postroom_rules::rulebook::Reloaded;
+use postroom_store::{Committed, Conclusion, DecisionId, JournalId, OutboxEntry};
+
+use crate::Mailbox;
+use crate::deliver::TargetId;
+use crate::intake::IntakeError;
+
+/// Something that happened, and is durable where it is a thing of the store.
+#[derive(Clone)]
+pub enum Event {
+    /// The mails of one commit.
+    Decided(Arc<[MailDecided]>),
+    Delivered(Arc<Delivered>),
+    DeliveryFailed(Arc<DeliveryFailed>),
+    /// One reload: the rules that went live, were refused, or were rolled back, together.
+    RulesReloaded(Arc<Reloaded>),
+    /// Contacts and assets that went live or were refused.
+    DirectoryReloaded(Arc<DirectoryReloaded>),
+    MailboxChanged(Arc<MailboxChanged>),
+}
+
+/// A mail whose decision is committed.
+pub struct MailDecided {
+    pub mailbox: Arc<Mailbox>,
+    pub mail: JournalId,
+    pub message_id: String,
+    /// `None` where the mail could not be parsed.
+    pub subject: Option<String>,
+    pub conclusion: Arc<Conclusion>,
+    pub committed: Committed,
+}
+
+/// An entry of the outbox that its target took.
+pub struct Delivered {
+    pub delivery: DeliveryId,
+    pub receipt: Receipt,
+}
+
+/// An entry of the outbox that its target did not take while it took others. An outage of the target is no event of its entries.
+pub struct DeliveryFailed {
+    pub delivery: DeliveryId,
+    pub problem: String,
+    pub consequence: FailureConsequence,
+}
+
+/// Which entry of the outbox, and where it goes.
+pub struct DeliveryId {
+    pub target: TargetId,
+    pub entry: i64,
+    pub tenant: String,
+    pub decision: DecisionId,
+}
+
+/// The consequence of a failed try for its entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureConsequence {
+    /// It is tried again until it is so old.
+    Retry {
+        pause: Duration,
+        give_up_after: Duration,
+        /// Whether its target refused it before.
+        again: bool,
+    },
+    /// Some recipients have it; the others are tried again.
+    RetryRest {
+        pause: Duration,
+    },
+    DeadLetter,
+}
+
+/// A mailbox whose state changed.
+pub struct MailboxChanged {
+    pub mailbox: Arc<Mailbox>,
+    pub change: StateChange,
+}
+
+/// How a mailbox's state changed.
+pub enum StateChange {
+    /// It serves, after this state.
+    Serving { before: MailboxState },
+    /// A session failed, and the next one waits.
+    Paused {
+        state: MailboxState,
+        error: Arc<IntakeError>,
+        pause: Duration,
+    },
+    /// The server renumbered its mail, and the folder is read again.
+    Renumbered(Renumbering),
+    /// The tenant's share of the outbox is full.
+    OutboxFull,
+}
+
+impl From<ReloadEvent> for Event {
+    fn from(event: ReloadEvent) -> Self {
+        match event {
+            ReloadEvent::Rules(reloaded) => Event::RulesReloaded(Arc::new(reloaded)),
+            ReloadEvent::Directory(reloaded) => Event::DirectoryReloaded(Arc::new(reloaded)),
+        }
+    }
+}
+
+impl DeliveryId {
+    pub fn of(entry: &OutboxEntry) -> Self {
+        Self {
+            target: (entry.kind, entry.target.clone()),
+            entry: entry.id,
+            tenant: entry.tenant.clone(),
+            decision: entry.decision,
+        }
+    }
+}
+
+impl StateChange {
+    /// The state now.
+    pub fn state(&self) -> MailboxState {
+        match self {
+            StateChange::Serving { .. } => MailboxState::Serving,
+            StateChange::Paused { state, .. } => *state,
+            StateChange::Renumbered(_) => MailboxState::Renumbered,
+            StateChange::OutboxFull => MailboxState::OutboxFull,
+        }
+    }
+
+    /// The detail for people.
+    pub fn detail(&self) -> String {
+        match self {
+            StateChange::Serving { .. } => String::new(),
+            StateChange::Paused { error, .. } => error.to_string(),
+            StateChange::Renumbered(renumbering) => renumbering.to_string(),
+            StateChange::OutboxFull => "the tenant's share of the outbox is full".to_owned(),
+        }
+    }
+}

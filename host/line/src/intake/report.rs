@@ -1,0 +1,81 @@
+//! Changes of a mailbox's state: published and recorded once each, by what was reported last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postroom_core::MailboxState;
+use postroom_mailbox::Renumbering;
+
+use super::{Intake, IntakeError};
+use crate::event::{Event, MailboxChanged, StateChange};
+
+impl Intake {
+    /// Reports that the failure is over, or at the start that the mailbox serves.
+    pub(super) async fn report_serving(&mut self) {
+        if self.said == Some(MailboxState::Unsteady) && self.streak.short() > 0 {
+            return;
+        }
+        if let Some(before) = self.said.take() {
+            self.changed(StateChange::Serving { before }).await;
+        }
+    }
+
+    /// Reports that mail waits for room in the outbox, and that it no longer does.
+    pub(super) async fn report_crowded(&mut self) {
+        if self.crowded_recorded != self.crowded {
+            self.crowded_recorded = self.crowded;
+            let change = match self.crowded {
+                true => StateChange::OutboxFull,
+                false => StateChange::Serving {
+                    before: MailboxState::OutboxFull,
+                },
+            };
+            self.changed(change).await;
+        }
+    }
+
+    /// Reports it once for each time, and again when it is another one.
+    pub(super) async fn report_renumbered(&mut self, renumbering: &Renumbering) {
+        if self.said.replace(MailboxState::Renumbered) != Some(MailboxState::Renumbered) {
+            self.changed(StateChange::Renumbered(renumbering.clone()))
+                .await;
+        }
+    }
+
+    /// Reports it once: the same trouble again is no news.
+    pub(super) async fn report_paused(
+        &mut self,
+        error: &Arc<IntakeError>,
+        state: MailboxState,
+        pause: Duration,
+    ) {
+        if self.said.replace(state) == Some(state) {
+            tracing::debug!(%state, retry_secs = pause.as_secs(), "still paused: {error}");
+            return;
+        }
+        let error = error.clone();
+        self.changed(StateChange::Paused {
+            state,
+            error,
+            pause,
+        })
+        .await;
+    }
+
+    /// Publishes a change of the mailbox's state and records it for people who ask. A disk too full to record it must not become a
+    /// second trouble.
+    async fn changed(&self, change: StateChange) {
+        let (state, detail) = (change.state(), change.detail());
+        self.line.events.publish(|| {
+            Event::MailboxChanged(Arc::new(MailboxChanged {
+                mailbox: self.mailbox.clone(),
+                change,
+            }))
+        });
+        let journal = &self.line.journal;
+        let name = &self.mailbox.name;
+        if let Err(error) = journal.set_mailbox_state(name, state, &detail).await {
+            tracing::debug!(%error, "the mailbox's state could not be stored");
+        }
+    }
+}

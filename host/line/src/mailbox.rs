@@ -1,0 +1,65 @@
+//! One mailbox as the line knows it, whatever protocol feeds it.
+
+use std::sync::Arc;
+
+use postroom_config::{Config, MailboxConfig};
+use postroom_core::{After, ItemKind, OutgoingRoute, Outlets, Routes};
+use tracing::Span;
+
+/// A mailbox with what concerns the mail in it.
+pub struct Mailbox {
+    pub name: String,
+    pub tenant: String,
+    /// The tenant's domains: a sender of one of them is this client.
+    pub domains: Vec<String>,
+    /// The authserv-ids whose Authentication-Results are believed.
+    pub trusted: Vec<String>,
+    pub after_done: After,
+    pub after_failed: After,
+    pub outlets: Arc<Outlets>,
+}
+
+impl Mailbox {
+    pub fn of(config: &Config, mailbox: &MailboxConfig) -> Self {
+        let takers = |kind| {
+            let sinks = config.sinks.iter();
+            sinks
+                .filter(|sink| sink.takes(&mailbox.tenant, kind))
+                .map(|sink| sink.name.clone())
+                .collect()
+        };
+        let outgoing = mailbox
+            .outgoing
+            .as_deref()
+            .and_then(|name| config.outgoing(name));
+        Self {
+            name: mailbox.name.clone(),
+            tenant: mailbox.tenant.clone(),
+            domains: config
+                .tenant(&mailbox.tenant)
+                .map(|tenant| tenant.domains.clone())
+                .unwrap_or_default(),
+            trusted: mailbox.trusted.clone(),
+            after_done: mailbox.after_done.clone(),
+            after_failed: mailbox.after_failed.clone(),
+            outlets: Arc::new(Outlets {
+                routes: Routes {
+                    ticket: takers(ItemKind::Ticket),
+                    note: takers(ItemKind::Note),
+                    alert: takers(ItemKind::Alert),
+                },
+                deliver_old: mailbox.deliver_old,
+                outgoing: outgoing.map(|way| OutgoingRoute {
+                    name: way.name.clone(),
+                    from_domain: way.from.domain().to_owned(),
+                    automatic: config.limits.automatic,
+                }),
+            }),
+        }
+    }
+
+    /// The span of all work for this mailbox. Its level is the highest: whatever is logged within names the mailbox.
+    pub fn span(&self) -> Span {
+        tracing::error_span!("mailbox", mailbox = %self.name, tenant = %self.tenant)
+    }
+}
