@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use postroom_auth::expiry::Notice;
 use postroom_auth::{RefreshStep, Tokens};
-use postroom_core::{ItemKind, MailboxState, OutgoingRoute, Outlets, RawMessage, Routes};
+use postroom_core::{Clock, ItemKind, MailboxState, OutgoingRoute, Outlets, RawMessage, Routes};
 use postroom_mailbox::{FetchLimits, InFlight, Source};
 use postroom_sandbox::Grants;
 use postroom_store::{OutboxKind, Store, StoreError, StoreOptions};
@@ -75,6 +75,7 @@ pub struct Watchers {
     pub instances: usize,
     /// Whether an empty database may take the place of one that is gone.
     pub start_anew: bool,
+    pub clock: Clock,
 }
 
 /// How a drain ended.
@@ -105,6 +106,7 @@ impl Service {
             reload_observer: Arc::new(Log),
             instances: 0,
             start_anew,
+            clock: Clock::system(),
         };
         Self::watched(config, watchers, stop).await
     }
@@ -120,6 +122,7 @@ impl Service {
             reload_observer,
             instances,
             start_anew,
+            clock,
         } = watchers;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let options = StoreOptions {
@@ -127,6 +130,7 @@ impl Service {
             generation_bytes: config.limits.generation_bytes,
             installations: Some(config.installations.clone()),
             start_anew,
+            clock: clock.clone(),
             ..StoreOptions::default()
         };
         let store = Store::open_with(&config.data_dir, &options)?;
@@ -160,9 +164,18 @@ impl Service {
         }
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens_if_ready(&config, &tls)?;
-        let tokens = tokens.map(|tokens| Arc::new(tokens.on_step(crash_at)));
+        let tokens =
+            tokens.map(|tokens| Arc::new(tokens.on_step(crash_at).with_clock(clock.clone())));
         let mut misconfigured = Vec::new();
-        let deliveries = deliveries(&config, &store, &tls, &tokens, &stop, &mut misconfigured)?;
+        let deliveries = deliveries(
+            &config,
+            &store,
+            &clock,
+            &tls,
+            &tokens,
+            &stop,
+            &mut misconfigured,
+        )?;
         let deliveries = Arc::new(deliveries);
         for (part, why) in &misconfigured {
             tracing::error!(
@@ -183,6 +196,7 @@ impl Service {
             tenant_locks: tenant_locks(&config),
             budgets: budgets(&config),
             room: OutboxRoom::new(config.limits.outbox_entries),
+            clock,
             stop: stop.clone(),
             observer,
         });
@@ -194,7 +208,7 @@ impl Service {
             .map(|mailbox| Intake {
                 line: line.clone(),
                 mailbox: Arc::new(line_mailbox(&config, mailbox)),
-                source: source(mailbox, &line.store, &tokens, &tls),
+                source: source(mailbox, &line, &tokens, &tls),
                 every: mailbox.every,
                 fetch: FetchLimits {
                     batch_mails: config.limits.batch_mails,
@@ -250,12 +264,17 @@ impl Service {
             purge(
                 self.line.store.clone(),
                 self.config.keep_raw,
+                self.line.clock.clone(),
                 self.stop.clone(),
             ),
         );
         parts.spawn(
             "expiry notices",
-            tell_notices(self.config.clone(), self.stop.clone()),
+            tell_notices(
+                self.config.clone(),
+                self.line.clock.clone(),
+                self.stop.clone(),
+            ),
         );
         let mut loading = self.loading;
         parts.spawn("first load of rules", async move {
@@ -413,6 +432,7 @@ fn first_load(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), St
 fn deliveries(
     config: &Config,
     store: &Store,
+    clock: &Clock,
     tls: &Arc<ClientConfig>,
     tokens: &Ready<Arc<Tokens>>,
     stop: &CancellationToken,
@@ -437,7 +457,10 @@ fn deliveries(
         let webhook =
             Webhook::new(settings, http.clone()).with_context(|| format!("sinks.{}", sink.name))?;
         let id = (OutboxKind::Sink, sink.name.clone());
-        targets.insert(id, GuardedTarget::new(WebhookTarget::new(webhook)));
+        targets.insert(
+            id,
+            GuardedTarget::new(WebhookTarget::new(webhook, clock.clone())),
+        );
     }
     for way in &config.outgoing {
         let smtp = match connections::smtp(way, tokens, tls)? {
@@ -456,6 +479,7 @@ fn deliveries(
         store: store.clone(),
         targets,
         age: config.limits.outbox_age,
+        clock: clock.clone(),
         stop: stop.clone(),
     })
 }
@@ -501,15 +525,16 @@ fn line_mailbox(config: &Config, mailbox: &postroom_config::MailboxConfig) -> Ma
 /// A mailbox's source, which may ask the journal what it knows.
 fn source(
     mailbox: &postroom_config::MailboxConfig,
-    store: &Store,
+    line: &Line,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
 ) -> Ready<Box<dyn Source>> {
     let mut source = connections::source(mailbox, tokens, tls)?;
     source.set_known(Arc::new(JournalPositions {
-        store: store.clone(),
+        store: line.store.clone(),
         mailbox: mailbox.name.clone(),
     }));
+    source.set_clock(line.clock.clone());
     Ok(source)
 }
 
@@ -546,10 +571,10 @@ fn budgets(config: &Config) -> HashMap<String, RateLimiter> {
 }
 
 /// Tells once of everything that ends soon, at the start and when the next step of its notice is reached.
-async fn tell_notices(config: Arc<Config>, stop: CancellationToken) {
+async fn tell_notices(config: Arc<Config>, clock: Clock, stop: CancellationToken) {
     let mut told: Vec<Notice> = Vec::new();
     loop {
-        let notices = expiry::notices(&config, Timestamp::now());
+        let notices = expiry::notices(&config, clock.now());
         for notice in notices.iter().filter(|notice| !told.contains(notice)) {
             tracing::warn!(key = notice.key, cure = notice.cure, "{}", notice.message);
         }
@@ -563,9 +588,9 @@ async fn tell_notices(config: Arc<Config>, stop: CancellationToken) {
 
 /// Drops raw mail past its keeping time, now and then, while the clock can be believed; and makes due what a wrong clock scheduled
 /// for a day that is far away.
-async fn purge(store: Store, keep: Duration, stop: CancellationToken) {
+async fn purge(store: Store, keep: Duration, clock: Clock, stop: CancellationToken) {
     let began = Instant::now();
-    let now_ms = || Timestamp::now().as_millisecond();
+    let now_ms = || clock.now_ms();
     let known_ms = store.known_time().unwrap_or_else(|error| {
         tracing::warn!(%error, "the last known time could not be read");
         Some(0)

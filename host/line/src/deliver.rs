@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use jiff::Timestamp;
+use postroom_core::Clock;
 use postroom_core::backoff::Backoff;
 use postroom_store::{OutboxEntry, OutboxKind, Store, StoreError};
 use postroom_target::{Attempt, Fault, Scope, Severity};
@@ -47,6 +47,7 @@ pub struct Deliveries {
     pub targets: BTreeMap<TargetId, GuardedTarget>,
     /// An entry that is refused for longer is dead: it stays in the outbox for a person.
     pub age: Duration,
+    pub clock: Clock,
     pub stop: CancellationToken,
 }
 
@@ -172,7 +173,7 @@ impl Deliveries {
         rounds: &mut Rounds,
         only: Option<&TargetId>,
     ) -> Result<(), StoreError> {
-        let now = Timestamp::now().as_millisecond();
+        let now = self.clock.now_ms();
         for (id, target) in &self.targets {
             if only.is_some_and(|only| only != id) {
                 continue;
@@ -207,7 +208,7 @@ impl Deliveries {
             }
             let looked = rounds.looked_ms.get(id).copied().unwrap_or(i64::MIN);
             let due = self.store.next_outbox_due(id.0, &id.1, looked)?;
-            let now = Timestamp::now().as_millisecond();
+            let now = self.clock.now_ms();
             if let Some(due) = due {
                 let left = u64::try_from(due - now).unwrap_or(0);
                 wait = wait.min(Duration::from_millis(left));
@@ -301,7 +302,7 @@ impl Deliveries {
                 };
                 let pause = REFUSED_ENTRY.delay(entry.attempts + 1, entry.id.unsigned_abs());
                 tracing::warn!(to = %entry.target, entry = entry.id, retry_secs = pause.as_secs(), "delivered to some recipients: {problem}");
-                let at = after(pause);
+                let at = self.after(pause);
                 self.recorded(|| {
                     let (payload, receipt) = (payload.clone(), receipt.clone());
                     self.store
@@ -336,7 +337,7 @@ impl Deliveries {
         } else {
             tracing::warn!(to = %entry.target, entry = entry.id, retry_secs, "entry refused; it is tried again until it is {} old: {}", days(self.age), fault.problem);
         }
-        let at = after(pause);
+        let at = self.after(pause);
         self.recorded(|| self.store.refused(entry.id, fault.problem.clone(), at))
             .await?;
         Ok(Ended::Waits)
@@ -349,8 +350,14 @@ impl Deliveries {
         Ok(Ended::Gone)
     }
 
+    /// The time so far from now, in Unix milliseconds.
+    fn after(&self, pause: Duration) -> i64 {
+        let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
+        self.clock.now_ms().saturating_add(pause)
+    }
+
     fn is_over(&self, entry: &OutboxEntry) -> bool {
-        let now = Timestamp::now().as_millisecond();
+        let now = self.clock.now_ms();
         let waited = Duration::from_millis(u64::try_from(now - entry.since_ms).unwrap_or(0));
         is_over(entry.attempts + 1, waited, self.age)
     }
@@ -433,12 +440,6 @@ async fn any_news(signed_in: &mut [(String, watch::Receiver<u64>)]) -> String {
         }
     }
     std::future::pending().await
-}
-
-/// The time so far from now, in Unix milliseconds.
-fn after(pause: Duration) -> i64 {
-    let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
-    Timestamp::now().as_millisecond() + pause
 }
 
 /// Whether an entry that was refused so often, and waited so long, is given up.

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use postroom_core::After;
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
-use postroom_core::{Cursor, MailFacts, Outlets, RawMessage, TroubleKind, counted};
+use postroom_core::{Clock, Cursor, MailFacts, Outlets, RawMessage, TroubleKind, counted};
 use postroom_store::{
     Committed, DecisionId, JournalBatch, JournalId, Journalled, PendingMail, Store, StoreError,
     Verdict,
@@ -97,6 +97,7 @@ pub struct Line {
     pub budgets: HashMap<String, RateLimiter>,
     /// How much of the outbox each tenant may fill.
     pub room: OutboxRoom,
+    pub clock: Clock,
     /// On shutdown, mail of a slow batch stays undecided in the journal.
     pub stop: CancellationToken,
     pub observer: Option<Observer>,
@@ -110,7 +111,7 @@ impl Line {
         messages: Vec<RawMessage>,
         cursor: Option<Cursor>,
     ) -> Result<Vec<PendingMail>, StoreError> {
-        let received_ms = jiff::Timestamp::now().as_millisecond();
+        let received_ms = self.clock.now_ms();
         let mails = messages.into_iter().map(decide::identify).collect();
         crash::point(crash::Point::BeforeJournal);
         let journalled = self

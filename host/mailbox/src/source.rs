@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postroom_core::{After, Cursor, Position, RawMessage};
+use postroom_core::{After, Clock, Cursor, Position, RawMessage};
 use postroom_net::{ProbeStep, Trace};
 
 use crate::{InFlight, InFlightPermit, SourceError};
@@ -41,6 +41,9 @@ pub trait Source: Send + Sync {
     /// Hands over the journal's answer to which positions are known. It is for a protocol whose server keeps no order to go on from,
     /// such as POP3, so that a cursor cannot say what was read. A source whose cursor says it ignores this.
     fn set_known(&mut self, _known: Arc<dyn KnownPositions>) {}
+
+    /// Hands over the wall clock. A source that has none of it reads the machine's, if any.
+    fn set_clock(&mut self, _clock: Clock) {}
 
     /// Says goodbye, briefly.
     async fn close(&mut self);

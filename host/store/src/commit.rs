@@ -14,7 +14,7 @@ use postroom_core::{
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DecisionId, JournalId, message_key, now_ms, outcome_number, rfc3339};
+use crate::ids::{DecisionId, JournalId, message_key, outcome_number, rfc3339};
 use crate::installation::Installation;
 use crate::items::{self, Origin};
 use crate::outbox::{self, NewEntry, OutboxKind};
@@ -77,10 +77,10 @@ impl Store {
     /// Writes all verdicts in one transaction, in order; the first error is answered and nothing of any is written.
     pub async fn commit(&self, verdicts: Vec<Verdict>) -> Result<Vec<Committed>, StoreError> {
         let weight = verdicts.iter().map(weight_bytes).sum();
-        let installation = self.installation.clone();
+        let (installation, now_ms) = (self.installation.clone(), self.clock.now_ms());
         self.writer
             .submit(weight, move |conn| {
-                let write = |verdict| write(conn, &installation, verdict);
+                let write = |verdict| write(conn, &installation, verdict, now_ms);
                 verdicts.into_iter().map(write).collect()
             })
             .await
@@ -151,6 +151,7 @@ fn write(
     conn: &Connection,
     installation: &Installation,
     verdict: Verdict,
+    now_ms: i64,
 ) -> Result<Committed, StoreError> {
     let Verdict {
         journal,
@@ -164,7 +165,7 @@ fn write(
     let origin = Origin {
         tenant,
         decision: DecisionId(journal.0),
-        now_ms: now_ms(),
+        now_ms,
         old: mail.old,
     };
     let committing = Committing {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use postroom_core::{ContentHash, Cursor, Position};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::ids::{JournalId, message_key, now_ms, place_key};
+use crate::ids::{JournalId, message_key, place_key};
 use crate::{Reader, Store, StoreError};
 
 /// Bytes after which a page of pending mail ends early.
@@ -283,7 +283,13 @@ fn write_mail(
         let decided = conn
             .prepare_cached("SELECT 1 FROM decision WHERE journal = ?1")?
             .exists([id])?;
-        add_position(conn, mailbox, id, &mail.position, decided.then(now_ms))?;
+        add_position(
+            conn,
+            mailbox,
+            id,
+            &mail.position,
+            decided.then_some(received_ms),
+        )?;
         return Ok(Journalled::Known {
             id,
             message_id: mail.message_id,

@@ -67,6 +67,8 @@ pub use shadow::{
 };
 pub use strikes::{Mark, SenderKey, StrikeRecord};
 
+use postroom_core::Clock;
+
 use history::Keep;
 use installation::Installation;
 use schema::Lock;
@@ -85,6 +87,7 @@ pub struct Store {
     /// The number and size of one shadow's differences.
     shadow_differences: u64,
     shadow_difference_bytes: u64,
+    clock: Clock,
 }
 
 impl Store {
@@ -128,6 +131,7 @@ impl Store {
             },
             shadow_differences: options.shadow_differences,
             shadow_difference_bytes: options.shadow_difference_bytes,
+            clock: options.clock.clone(),
         })
     }
 

@@ -12,9 +12,7 @@ use rusqlite::{Connection, Row, ToSql};
 use serde::Serialize;
 
 use crate::commit::{KvRead, LookupRead};
-use crate::ids::{
-    DecisionId, JournalId, item_kind_number, now_ms, outcome_number, outcome_of, rfc3339,
-};
+use crate::ids::{DecisionId, JournalId, item_kind_number, outcome_number, outcome_of, rfc3339};
 use crate::journal::mailbox_row;
 use crate::outbox::{OutboxKind, state_name};
 use crate::record::Record;
@@ -208,6 +206,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mailbox = mailbox.to_owned();
         let (state, detail) = (state.name(), detail.to_owned());
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(0, move |conn| {
                 let id = mailbox_row(conn, &mailbox)?;
@@ -215,7 +214,7 @@ impl Store {
                     "UPDATE mailbox SET since_ms = CASE WHEN state IS ?2 THEN since_ms ELSE ?4 END,
                                         state = ?2, detail = nullif(?3, '') WHERE id = ?1",
                 )?
-                .execute((id, state, detail, now_ms()))?;
+                .execute((id, state, detail, now_ms))?;
                 Ok(())
             })
             .await

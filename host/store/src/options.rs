@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use postroom_core::{KEPT_GENERATION_BYTES, KEPT_GENERATIONS};
+use postroom_core::{Clock, KEPT_GENERATION_BYTES, KEPT_GENERATIONS};
 
 /// How much the store takes: memory, disk and patience.
 #[derive(Debug, Clone)]
@@ -44,6 +44,8 @@ pub struct StoreOptions {
     pub installations: Option<PathBuf>,
     /// Whether an empty database may take the place of one that is gone.
     pub start_anew: bool,
+    /// The time of day of everything that is recorded.
+    pub clock: Clock,
 }
 
 impl Default for StoreOptions {
@@ -69,6 +71,7 @@ impl Default for StoreOptions {
             database_bytes: None,
             installations: None,
             start_anew: false,
+            clock: Clock::system(),
         }
     }
 }

@@ -9,7 +9,7 @@ use postroom_core::{ExternalRef, Receipt};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DecisionId, now_ms};
+use crate::ids::DecisionId;
 use crate::{Reader, Store, StoreError};
 
 pub(crate) const WAITING: i64 = 0;
@@ -94,6 +94,7 @@ impl Store {
     /// The target took the entry; `receipt` is what it answered. An entry dropped by hand meanwhile is delivered all the same.
     pub async fn delivered(&self, id: i64, receipt: impl Into<Receipt>) -> Result<(), StoreError> {
         let Receipt { status, external } = receipt.into();
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(0, move |conn| {
                 let lane = conn
@@ -102,7 +103,7 @@ impl Store {
                                 receipt = iif(receipt IS NULL, ?3, receipt || '; ' || ?3)
                          WHERE id = ?1 AND state IN (0, 3) RETURNING lane, target, kind",
                     )?
-                    .query_row((id, DELIVERED, status, now_ms()), Lane::of)
+                    .query_row((id, DELIVERED, status, now_ms), Lane::of)
                     .optional()?;
                 if let (Some(_), Some(external)) = (&lane, &external) {
                     note_external(conn, id, external)?;
@@ -121,6 +122,7 @@ impl Store {
         retry_at_ms: i64,
     ) -> Result<(), StoreError> {
         let error = error.into();
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(0, move |conn| {
                 conn.prepare_cached(
@@ -128,7 +130,7 @@ impl Store {
                             refused_ms = coalesce(refused_ms, ?4)
                      WHERE id = ?1 AND state = 0",
                 )?
-                .execute((id, error, retry_at_ms, now_ms()))?;
+                .execute((id, error, retry_at_ms, now_ms))?;
                 Ok(())
             })
             .await
@@ -137,6 +139,7 @@ impl Store {
     /// The entry is given up. Those behind it in its lane go on.
     pub async fn gave_up(&self, id: i64, error: impl Into<String>) -> Result<(), StoreError> {
         let error = error.into();
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(0, move |conn| {
                 let lane = conn
@@ -144,7 +147,7 @@ impl Store {
                         "UPDATE outbox SET state = ?2, error = ?3, finished_ms = ?4, attempts = attempts + 1
                          WHERE id = ?1 AND state = 0 RETURNING lane, target, kind",
                     )?
-                    .query_row((id, DEAD, error, now_ms()), Lane::of)
+                    .query_row((id, DEAD, error, now_ms), Lane::of)
                     .optional()?;
                 promote(conn, lane)
             })
@@ -190,6 +193,7 @@ impl Store {
         retry_at_ms: i64,
     ) -> Result<(), StoreError> {
         let (receipt, error) = (receipt.into(), error.into());
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(payload.len(), move |conn| {
                 conn.prepare_cached(
@@ -198,7 +202,7 @@ impl Store {
                             refused_ms = coalesce(refused_ms, ?6)
                      WHERE id = ?1 AND state = 0",
                 )?
-                .execute((id, payload, receipt, error, retry_at_ms, now_ms()))?;
+                .execute((id, payload, receipt, error, retry_at_ms, now_ms))?;
                 Ok(())
             })
             .await

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use crate::ids::now_ms;
 use crate::options::StoreOptions;
 use crate::outbox::{self, DEAD, DROPPED, Lane, WAITING, state_name};
 use crate::{Reader, StoreError, schema};
@@ -53,7 +52,8 @@ pub fn retry_outbox(
         }
         OutboxSelection::Dead { target } => ids_in(&conn, DEAD, target.as_deref())?,
     };
-    in_chunks(&mut conn, &ids, retry)
+    let now_ms = options.clock.now_ms();
+    in_chunks(&mut conn, &ids, |conn, id| retry(conn, id, now_ms))
 }
 
 /// Ends entries that are waiting or dead: they are not sent. Who did it, and why, is recorded.
@@ -65,7 +65,10 @@ pub fn drop_outbox(
     options: &StoreOptions,
 ) -> Result<Vec<(i64, OutboxChange)>, StoreError> {
     let mut conn = schema::open_beside(data_dir, options)?;
-    in_chunks(&mut conn, ids, |conn, id| drop_entry(conn, id, by, reason))
+    let now_ms = options.clock.now_ms();
+    in_chunks(&mut conn, ids, |conn, id| {
+        drop_entry(conn, id, by, reason, now_ms)
+    })
 }
 
 impl Reader {
@@ -107,7 +110,7 @@ fn ids_in(conn: &Connection, state: i64, target: Option<&str>) -> Result<Vec<i64
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-fn retry(conn: &Connection, id: i64) -> Result<OutboxChange, StoreError> {
+fn retry(conn: &Connection, id: i64, now_ms: i64) -> Result<OutboxChange, StoreError> {
     let found = conn
         .prepare_cached("SELECT lane, target, kind, state, payload = '' FROM outbox WHERE id = ?1")?
         .query_row([id], |row| {
@@ -134,7 +137,7 @@ fn retry(conn: &Connection, id: i64) -> Result<OutboxChange, StoreError> {
                 refused_ms = NULL, finished_ms = NULL
          WHERE id = ?1",
     )?
-    .execute((id, now_ms()))?;
+    .execute((id, now_ms))?;
     outbox::promote(conn, Some(lane))?;
     Ok(OutboxChange::Changed)
 }
@@ -144,6 +147,7 @@ fn drop_entry(
     id: i64,
     by: &str,
     reason: Option<&str>,
+    now_ms: i64,
 ) -> Result<OutboxChange, StoreError> {
     let state: Option<i64> = conn
         .prepare_cached("SELECT state FROM outbox WHERE id = ?1")?
@@ -159,7 +163,7 @@ fn drop_entry(
             "UPDATE outbox SET state = ?2, finished_ms = ?3, dropped_by = ?4, dropped_reason = ?5
              WHERE id = ?1 RETURNING lane, target, kind",
         )?
-        .query_row((id, DROPPED, now_ms(), by, reason), Lane::of)?;
+        .query_row((id, DROPPED, now_ms, by, reason), Lane::of)?;
     outbox::promote(conn, Some(lane))?;
     Ok(OutboxChange::Changed)
 }

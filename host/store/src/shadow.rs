@@ -8,7 +8,7 @@ use bytes::Bytes;
 use postroom_core::{ContentHash, TroubleKind};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
-use crate::ids::{DecisionId, now_ms, rfc3339};
+use crate::ids::{DecisionId, rfc3339};
 use crate::options::StoreOptions;
 use crate::recorded::{MAIL, RecordedMail, mail_row};
 use crate::{Reader, Store, StoreError, schema};
@@ -213,7 +213,7 @@ pub fn start_shadow(
             new.limit_memory_bytes as i64,
             new.wanted as i64,
             new.promote,
-            now_ms(),
+            options.clock.now_ms(),
         ),
     )?;
     let id = ShadowId(tx.last_insert_rowid());
@@ -237,7 +237,7 @@ pub fn end_shadow(
 ) -> Result<bool, StoreError> {
     let mut conn = schema::open_beside(data_dir, options)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let ended = end(&tx, id, state, reason)?;
+    let ended = end(&tx, id, state, reason, options.clock.now_ms())?;
     tx.commit()?;
     Ok(ended)
 }
@@ -250,8 +250,11 @@ impl Store {
         state: ShadowState,
         reason: Option<String>,
     ) -> Result<bool, StoreError> {
+        let now_ms = self.clock.now_ms();
         self.writer
-            .submit(0, move |conn| end(conn, id, state, reason.as_deref()))
+            .submit(0, move |conn| {
+                end(conn, id, state, reason.as_deref(), now_ms)
+            })
             .await
     }
 
@@ -269,6 +272,7 @@ impl Store {
             .map(|mail| mail.difference.as_ref().map_or(0, String::len))
             .sum();
         let most = (self.shadow_differences, self.shadow_difference_bytes);
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(weight, move |conn| {
                 let Some(before) = read(conn, id)?.filter(|it| it.state == ShadowState::Running)
@@ -290,7 +294,7 @@ impl Store {
                 };
                 if after.decided() >= after.wanted {
                     let (state, reason) = then(&after);
-                    end(conn, id, state, reason.as_deref())?;
+                    end(conn, id, state, reason.as_deref(), now_ms)?;
                 }
                 read(conn, id)
             })
@@ -460,8 +464,9 @@ fn end(
     id: ShadowId,
     state: ShadowState,
     reason: Option<&str>,
+    now_ms: i64,
 ) -> Result<bool, StoreError> {
-    let ended_ms = (state != ShadowState::Promoting).then(now_ms);
+    let ended_ms = (state != ShadowState::Promoting).then_some(now_ms);
     let ended = conn
         .prepare_cached(
             "UPDATE shadow SET state = ?2, reason = ?3, ended_ms = ?4

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
-use jiff::Timestamp;
-use postroom_core::counted;
+use postroom_core::{Clock, counted};
 use postroom_sandbox::{LoadError, Rule, Sandbox, SandboxError};
 use postroom_store::{Reader, RefusedRule, StoreError};
 use serde_json::json;
@@ -370,7 +369,7 @@ fn of_file(file: &str, message: String, cure: &str) -> Problem {
 
 /// Returns what expires soon, or has expired.
 fn expiring(config: &Config, file: &Path) -> Vec<Problem> {
-    expiry::notices(config, Timestamp::now())
+    expiry::notices(config, Clock::system().now())
         .into_iter()
         .map(|notice| Problem {
             file: file.display().to_string(),

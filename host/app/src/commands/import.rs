@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use postroom_core::{Position, RawMessage, counted, stated_times_ms};
+use postroom_core::{Clock, Position, RawMessage, counted, stated_times_ms};
 use postroom_mailbox::import;
 use postroom_store::StoreError;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ pub fn import(
     }
     let delivers = config.mailbox(mailbox).is_some_and(|it| it.deliver_old);
     let config = Arc::new(config);
-    let young_since_ms = jiff::Timestamp::now().as_millisecond() - YOUNG_MS;
+    let young_since_ms = Clock::system().now_ms() - YOUNG_MS;
     let (raw_bytes, batch_bytes) = (config.limits.raw_bytes, config.limits.batch_bytes);
     runtime()?.block_on(async {
         let stop = CancellationToken::new();

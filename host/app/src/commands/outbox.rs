@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use postroom_core::counted;
+use postroom_core::{Clock, counted};
 use postroom_store::{
     Filter, OutboxChange, OutboxDetail, OutboxRow, OutboxSelection, Reader, StoreOptions,
     drop_outbox, retry_outbox,
@@ -90,7 +90,7 @@ fn list_entries(reader: &Reader, filter: &OutboxFilter, json: bool) -> anyhow::R
         print(format!("no entry is {state}"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let now = Timestamp::now();
+    let now = Clock::system().now();
     list(
         json,
         rows.into_iter(),

@@ -1,5 +1,6 @@
 //! What the grants make of answers; what they send is seen by the stand's server.
 
+use postroom_core::Clock;
 use serde_json::{Value, json};
 
 use super::*;
@@ -257,6 +258,7 @@ async fn a_code_that_was_used_is_refused() {
             http: &http,
             limits: crate::ExchangeLimits::default(),
             trace: None,
+            clock: &Clock::system(),
         },
         profile: &profile,
         account: &account,

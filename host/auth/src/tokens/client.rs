@@ -70,7 +70,7 @@ impl Registration {
         let is_first = self.client().attempts == 0;
         if is_first && let Some((failure, left)) = self.kept_refusal(env).await {
             let error = failure.error(account);
-            self.refuse(&error, Some(left));
+            self.refuse(env, &error, Some(left));
             return Err(error);
         }
         Ok(Some(gate))
@@ -83,19 +83,25 @@ impl Registration {
                 let attempts = self.client().attempts.saturating_add(1);
                 let seed = env.random.hash_one(&self.profile.name);
                 let pause = env.retry.pause(error, &self.profile.grant, attempts, seed);
-                self.refuse(error, pause);
+                self.refuse(env, error, pause);
             }
-            Ok(_) | Err(AuthError::Refused { .. }) => self.works(env, Timestamp::now()),
+            Ok(_) | Err(AuthError::Refused { .. }) => self.works(env),
             Err(_) => self.client().is_known = true,
         }
     }
 
-    /// The server took the application at that time.
-    pub(super) fn works(&self, env: &Env, when: Timestamp) {
-        let mut client = self.client();
-        if client.refused.as_ref().is_some_and(|it| when <= it.when) {
-            return;
+    /// Another process got a token at that time. It ends no refusal that came later, nor by a token of the future: the clock was set
+    /// back since, and nobody knows which was first.
+    pub(super) fn worked(&self, env: &Env, when: Timestamp) {
+        let is_later = |it: &Refused| it.when < when && when <= env.clock.now();
+        if self.client().refused.as_ref().is_none_or(is_later) {
+            self.works(env);
         }
+    }
+
+    /// The server just took the application.
+    fn works(&self, env: &Env) {
+        let mut client = self.client();
         client.is_known = true;
         client.attempts = 0;
         if client.refused.take().is_some() {
@@ -131,7 +137,7 @@ impl Registration {
         }
     }
 
-    fn refuse(&self, error: &AuthError, pause: Option<Duration>) {
+    fn refuse(&self, env: &Env, error: &AuthError, pause: Option<Duration>) {
         let mut client = self.client();
         let at = Instant::now();
         client.is_known = false;
@@ -139,7 +145,7 @@ impl Registration {
         client.refused = Some(Refused {
             error: error.clone(),
             at,
-            when: Timestamp::now(),
+            when: env.clock.now(),
             until: pause.and_then(|pause| at.checked_add(pause)),
         });
     }
@@ -162,7 +168,7 @@ impl Registration {
         let pause = env.retry.pause(&error, &self.profile.grant, 1, seed)?;
         let pause = if stays_away { pause } else { pause.min(KEPT) };
         // A clock that was set back gives no age.
-        let age = Duration::try_from(Timestamp::now().duration_since(failure.at)).ok()?;
+        let age = Duration::try_from(env.clock.now().duration_since(failure.at)).ok()?;
         let left = pause.checked_sub(age).filter(|left| !left.is_zero())?;
         let same_credential = records.iter().any(|record| {
             record.failure.as_ref() == Some(failure)

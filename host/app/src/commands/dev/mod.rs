@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use postroom_core::counted;
+use postroom_core::{Clock, counted};
 use postroom_store::{Committed, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +73,7 @@ fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result
         }
     };
     let watchers = Watchers {
+        clock: Clock::system(),
         observer: Some(Box::new(observer)),
         reload_observer: dev.clone(),
         instances: Rehearsal::instances(),
