@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use jiff::Timestamp;
 use postroom_auth::expiry::Notice;
 use postroom_auth::{RefreshStep, Tokens};
 use postroom_core::{Clock, ItemKind, MailboxState, OutgoingRoute, Outlets, RawMessage, Routes};
@@ -23,11 +22,12 @@ use crate::connections;
 use crate::parts::Parts;
 use crate::{expiry, tls};
 use postroom_config::{Config, Ready, Unavailable};
-use postroom_line::clock::ClockCheck;
+use postroom_line::clock::Timekeeper;
 use postroom_line::deliver::Deliveries;
 use postroom_line::intake::Intake;
 use postroom_line::positions::JournalPositions;
 use postroom_line::rate_limiter::RateLimiter;
+use postroom_line::retention::{self, Retention};
 use postroom_line::room::OutboxRoom;
 use postroom_line::session_health::SessionHealth;
 use postroom_line::shadow::Shadows;
@@ -48,8 +48,6 @@ const ONCE_DELIVERY: Duration = Duration::from_secs(10);
 const ONCE_SHADOWS: Duration = Duration::from_secs(10);
 /// What ends soon is looked for this often.
 const NOTICE_EVERY: Duration = Duration::from_secs(60 * 60);
-/// Raw mail past its keeping time is looked for this often.
-const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// All parts, built and not yet running.
 pub struct Service {
@@ -247,6 +245,13 @@ impl Service {
     /// service, so that whoever watches over it starts it anew.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut parts = Parts::default();
+        let retention = Retention {
+            store: self.line.store.clone(),
+            time: self.deliveries.time.clone(),
+            keep_raw: self.config.keep_raw,
+            outbox_filled: self.line.outbox_filled.clone(),
+            stop: self.stop.clone(),
+        };
         let ways = self.config.outgoing.iter();
         let signed_in = ways
             .filter_map(|way| {
@@ -259,15 +264,7 @@ impl Service {
             let stop = self.stop.clone();
             parts.spawn("tokens", async move { tokens.keep(stop).await });
         }
-        parts.spawn(
-            "retention",
-            purge(
-                self.line.store.clone(),
-                self.config.keep_raw,
-                self.line.clock.clone(),
-                self.stop.clone(),
-            ),
-        );
+        parts.spawn("retention", retention.serve());
         parts.spawn(
             "expiry notices",
             tell_notices(
@@ -479,7 +476,7 @@ fn deliveries(
         store: store.clone(),
         targets,
         age: config.limits.outbox_age,
-        clock: clock.clone(),
+        time: Arc::new(Timekeeper::new(clock.clone(), retention::known_time(store))),
         stop: stop.clone(),
     })
 }
@@ -584,65 +581,6 @@ async fn tell_notices(config: Arc<Config>, clock: Clock, stop: CancellationToken
             () = stop.cancelled() => return,
         }
     }
-}
-
-/// Drops raw mail past its keeping time, now and then, while the clock can be believed; and makes due what a wrong clock scheduled
-/// for a day that is far away.
-async fn purge(store: Store, keep: Duration, clock: Clock, stop: CancellationToken) {
-    let began = Instant::now();
-    let now_ms = || clock.now_ms();
-    let known_ms = store.known_time().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the last known time could not be read");
-        Some(0)
-    });
-    let mut check = ClockCheck::new(now_ms(), known_ms, began.elapsed());
-    let mut reported = false;
-    loop {
-        let now = now_ms();
-        if check.is_confirmed(now, began.elapsed()) {
-            reported = false;
-            drop_old(&store, keep, now).await;
-        } else if !std::mem::replace(&mut reported, true) {
-            tracing::info!(
-                known = %shown(known_ms), now = %shown(Some(now)),
-                "the clock is more than a day from the last known time: no raw mail is dropped until it has run for a day"
-            );
-        }
-        match store.bring_forward(now).await {
-            Ok(0) => {}
-            Ok(entries) => {
-                tracing::info!(
-                    entries,
-                    "scheduled more than a day ahead by another clock: due now"
-                );
-            }
-            Err(error) => {
-                tracing::warn!(%error, "what a wrong clock scheduled could not be looked for")
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PURGE_EVERY) => {}
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-async fn drop_old(store: &Store, keep: Duration, now_ms: i64) {
-    let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-    let dropped = match store.confirm_clock(now_ms).await {
-        Ok(()) => store.purge(now_ms.saturating_sub(keep_ms)).await,
-        Err(error) => Err(error),
-    };
-    match dropped {
-        Ok(0) => {}
-        Ok(dropped) => tracing::info!(dropped, "purged raw mail older than keep_raw"),
-        Err(error) => tracing::warn!(%error, "raw mail older than keep_raw could not be purged"),
-    }
-}
-
-fn shown(ms: Option<i64>) -> Timestamp {
-    ms.and_then(|ms| Timestamp::from_millisecond(ms).ok())
-        .unwrap_or_default()
 }
 
 /// The crash points of a token refresh.

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use postroom_core::Clock;
 use postroom_core::backoff::Backoff;
 use postroom_store::{OutboxEntry, OutboxKind, Store, StoreError};
 use postroom_target::{Attempt, Fault, Scope, Severity};
@@ -17,6 +16,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::{BreakerEvent, Consequence};
+use super::clock::Timekeeper;
 use super::target::GuardedTarget;
 use postroom_rules::crash;
 
@@ -47,7 +47,7 @@ pub struct Deliveries {
     pub targets: BTreeMap<TargetId, GuardedTarget>,
     /// An entry that is refused for longer is dead: it stays in the outbox for a person.
     pub age: Duration,
-    pub clock: Clock,
+    pub time: Arc<Timekeeper>,
     pub stop: CancellationToken,
 }
 
@@ -173,7 +173,7 @@ impl Deliveries {
         rounds: &mut Rounds,
         only: Option<&TargetId>,
     ) -> Result<(), StoreError> {
-        let now = self.clock.now_ms();
+        let now = self.time.now_ms();
         for (id, target) in &self.targets {
             if only.is_some_and(|only| only != id) {
                 continue;
@@ -208,7 +208,7 @@ impl Deliveries {
             }
             let looked = rounds.looked_ms.get(id).copied().unwrap_or(i64::MIN);
             let due = self.store.next_outbox_due(id.0, &id.1, looked)?;
-            let now = self.clock.now_ms();
+            let now = self.time.now_ms();
             if let Some(due) = due {
                 let left = u64::try_from(due - now).unwrap_or(0);
                 wait = wait.min(Duration::from_millis(left));
@@ -353,13 +353,14 @@ impl Deliveries {
     /// The time so far from now, in Unix milliseconds.
     fn after(&self, pause: Duration) -> i64 {
         let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
-        self.clock.now_ms().saturating_add(pause)
+        self.time.now_ms().saturating_add(pause)
     }
 
     fn is_over(&self, entry: &OutboxEntry) -> bool {
-        let now = self.clock.now_ms();
+        let now = self.time.now_ms();
         let waited = Duration::from_millis(u64::try_from(now - entry.since_ms).unwrap_or(0));
-        is_over(entry.attempts + 1, waited, self.age)
+        // A clock that is in doubt gives no age.
+        is_over(entry.attempts + 1, waited, self.age) && self.time.is_confirmed()
     }
 
     /// Logs what a circuit breaker reports, with how many entries wait.

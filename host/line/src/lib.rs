@@ -15,6 +15,7 @@ mod known;
 pub mod positions;
 pub mod rate_limiter;
 pub mod replay;
+pub mod retention;
 pub mod room;
 pub mod session_health;
 pub mod shadow;

@@ -4,6 +4,7 @@
 // clippy.toml allows it in test functions; the helpers between them are tests too.
 #![allow(clippy::unwrap_used)]
 
+mod leaps;
 mod recorder;
 
 use std::collections::BTreeMap;
@@ -13,19 +14,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postroom_core::{
-    Action, ContentHash, Decision, EventKind, MailFacts, Note, Outcome, Outlets, Position, Routes,
-    Ticket,
+    Action, Clock, ContentHash, Decision, EventKind, MailFacts, Note, Outcome, Outlets, Position,
+    Routes, Ticket,
 };
+use postroom_line::clock::Timekeeper;
 use postroom_line::deliver::Deliveries;
 use postroom_line::target::GuardedTarget;
 use postroom_store::{Conclusion, Filter, JournalBatch, NewMail, OutboxKind, Store, Verdict};
 use recorder::Recorder;
 use tokio_util::sync::CancellationToken;
 
+const NOON_MS: i64 = 1_753_012_800_000;
 const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// Journals a mail and commits what was decided about it.
-async fn decide(store: &Store, name: &str, outcome: Outcome, action: Action) {
+async fn decide(store: &Store, name: &str, outcome: Outcome, action: Action, received_ms: i64) {
     let bytes = Bytes::from(format!("Message-ID: <{name}@x>\r\n\r\n{name}"));
     let mail = NewMail {
         position: Position::OnServer(name.into()),
@@ -39,7 +42,7 @@ async fn decide(store: &Store, name: &str, outcome: Outcome, action: Action) {
     let batch = JournalBatch {
         tenant: "acme".into(),
         mailbox: "support".into(),
-        received_ms: 1_753_012_800_000,
+        received_ms,
         mails: vec![mail],
         cursor: None,
     };
@@ -98,13 +101,14 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
         "a",
         Outcome::Ticket,
         Action::Ticket(Ticket::default()),
+        NOON_MS,
     )
     .await;
     let note = Note {
         ticket: Some("T-1".into()),
         ..Note::default()
     };
-    decide(&store, "b", Outcome::Note, Action::Note(note)).await;
+    decide(&store, "b", Outcome::Note, Action::Note(note), NOON_MS).await;
 
     let recorder = Recorder::default();
     let id = (OutboxKind::Sink, "recorder".to_owned());
@@ -112,6 +116,7 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
         store: store.clone(),
         targets: BTreeMap::from([(id.clone(), GuardedTarget::new(recorder.clone()))]),
         age: LONG,
+        time: Arc::new(Timekeeper::new(Clock::system(), None)),
         stop: CancellationToken::new(),
     });
 
