@@ -39,7 +39,7 @@ impl ImapSource {
     ) -> Result<Batch, SourceError> {
         let import = self.settings.import;
         let now = self.clock.now().as_second();
-        let known = self.known(cursor)?;
+        let known = self.known(cursor)?.map(|it| it.corrected(now));
         let backlog = self
             .backlog
             .take()
