@@ -225,3 +225,66 @@ fn is_of_one_directory(profile: &Profile) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use postroom_core::Clock;
+
+    use super::*;
+    use crate::tokens::Tokens;
+    use crate::vault::{Vault, VaultKey};
+    use crate::{ClientCredential, Endpoints};
+
+    #[test]
+    fn an_application_that_works_again_is_known_whatever_the_clock_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Vault::open(folder.path(), VaultKey::random().unwrap()).unwrap();
+        // The client asks nobody, and yet wants a provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (clock, hand) = Clock::settable("2100-01-01T00:00:00Z".parse().unwrap());
+        let tokens = Tokens::new(http, Vec::new(), Vec::new(), vault).with_clock(clock.clone());
+        let registration = Registration::new(
+            Profile {
+                name: "acme".into(),
+                provider: Provider::Custom,
+                directory: None,
+                endpoints: Endpoints::Fixed {
+                    authorize: None,
+                    token: "https://login.example/token".parse().unwrap(),
+                    device: None,
+                },
+                client_id: "app-1".into(),
+                client: ClientCredential::None,
+                grant: Grant::ClientCredentials,
+                scopes: None,
+                tenants: None,
+            },
+            Vec::new(),
+        );
+        let account = Account {
+            profile: "acme".into(),
+            login: None,
+        };
+        let refusal = ServerRefusal {
+            error: "invalid_client".into(),
+            codes: Vec::new(),
+            description: None,
+            correlation_id: None,
+        };
+        let refused: Result<(), _> = Err(AuthError::Refused {
+            account,
+            refusal: Box::new(refusal),
+        });
+        registration.answered(&tokens.env, &refused);
+        assert!(!registration.client().is_known);
+        let ahead = clock.now();
+        // The clock is put right: another process's token of the same future says nothing, an answer to this one does.
+        hand.set("2026-11-30T12:00:00Z".parse().unwrap());
+        registration.worked(&tokens.env, ahead + Duration::from_secs(1));
+        assert!(!registration.client().is_known);
+        registration.answered(&tokens.env, &Ok(()));
+        assert!(registration.client().is_known);
+        assert_eq!(registration.recoveries(), 1);
+    }
+}
