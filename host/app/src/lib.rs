@@ -9,5 +9,6 @@ mod connections;
 mod expiry;
 pub mod logging;
 mod parts;
+mod protocol_log;
 mod service;
 mod tls;

@@ -1,6 +1,7 @@
 //! The running service: builds every part from the configuration, runs them, drains them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connections;
 use crate::parts::Parts;
+use crate::protocol_log::ProtocolLog;
 use crate::{expiry, tls};
 use postroom_config::{Config, Ready, Unavailable};
 use postroom_line::clock::Timekeeper;
@@ -206,7 +208,7 @@ impl Service {
             .map(|mailbox| Intake {
                 line: line.clone(),
                 mailbox: Arc::new(line_mailbox(&config, mailbox)),
-                source: source(mailbox, &line, &tokens, &tls),
+                source: source(mailbox, &config.data_dir, &line, &tokens, &tls),
                 every: mailbox.every,
                 fetch: FetchLimits {
                     batch_mails: config.limits.batch_mails,
@@ -522,6 +524,7 @@ fn line_mailbox(config: &Config, mailbox: &postroom_config::MailboxConfig) -> Ma
 /// A mailbox's source, which may ask the journal what it knows.
 fn source(
     mailbox: &postroom_config::MailboxConfig,
+    data_dir: &Path,
     line: &Line,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
@@ -532,6 +535,10 @@ fn source(
         mailbox: mailbox.name.clone(),
     }));
     source.set_clock(line.clock.clone());
+    if let Some(bytes_max) = mailbox.protocol_log_bytes {
+        let log = ProtocolLog::new(data_dir, &mailbox.name, bytes_max, line.clock.clone());
+        source.set_trace(log.trace());
+    }
     Ok(source)
 }
 

@@ -189,6 +189,8 @@ pub struct MailboxConfig {
     pub outgoing: Option<String>,
     /// Whether what becomes of old mail goes to the sinks. It is never answered nor forwarded.
     pub deliver_old: bool,
+    /// The size at which the file of its protocol log is rotated; `None` writes no log.
+    pub protocol_log_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

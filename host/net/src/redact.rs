@@ -18,6 +18,9 @@ const SECRET_BYTES_MIN: usize = 4;
 /// A piece of a secret, or of its encoding, that is this long is removed. A shorter encoding is removed as a whole.
 const PIECE_BYTES: usize = 12;
 
+/// Secrets that one trace removes: a token a day and its encodings for a month. The text of a trace is searched for each.
+const SECRETS_MAX: usize = 64;
+
 /// The secrets that a server was sent.
 #[derive(Clone, Default)]
 pub struct TraceRedactor {
@@ -46,7 +49,7 @@ impl TraceRedactor {
         self
     }
 
-    /// Adds the secrets of another.
+    /// Adds the secrets of another. The oldest are forgotten beyond [`SECRETS_MAX`].
     pub fn extend(&mut self, other: &TraceRedactor) {
         for (known, new) in [
             (&mut self.secrets, &other.secrets),
@@ -57,6 +60,8 @@ impl TraceRedactor {
                     known.push(secret.clone());
                 }
             }
+            let over = known.len().saturating_sub(SECRETS_MAX);
+            known.drain(..over);
         }
     }
 

@@ -132,10 +132,12 @@ impl Progress {
     /// Corrects what a clock wrote that was ahead: a first contact in the future would make all mail old that comes, and a mail
     /// that is due again then would not be asked for.
     pub fn corrected(mut self, now: i64) -> Self {
-        self.contact = self.contact.map(|at| match at > now.saturating_add(CLOCK_SECS) {
-            true => now,
-            false => at,
-        });
+        self.contact = self
+            .contact
+            .map(|at| match at > now.saturating_add(CLOCK_SECS) {
+                true => now,
+                false => at,
+            });
         for again in &mut self.again {
             again.due = again.due.min(now.saturating_add(AGAIN_SECS << again.tries));
         }
