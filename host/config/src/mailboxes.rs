@@ -136,7 +136,7 @@ fn read_one(
     })
 }
 
-/// Reads the size of a protocol log. A source without a server says nothing to anybody.
+/// Reads the size of a protocol log. A source without a server has none.
 fn read_protocol_log(item: &Item, protocol: Option<&Protocol>) -> Option<u64> {
     if let Some(protocol) = protocol.filter(|it| it.server.is_none()) {
         item.problem(

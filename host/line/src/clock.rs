@@ -28,7 +28,7 @@ struct State {
 /// A wall clock that was set, or a machine that slept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leap {
-    /// What the clock would show without the leap.
+    /// The time without the leap.
     pub expected_ms: i64,
     /// How far it leapt, forward or back.
     pub by_ms: i64,

@@ -15,7 +15,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The interval of looks for raw mail past its keeping time.
 const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// What has an age in the store.
+/// Watches the ages of stored mail and of deliveries.
 pub struct Retention {
     pub store: Store,
     pub time: Arc<Timekeeper>,

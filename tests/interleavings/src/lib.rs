@@ -16,7 +16,7 @@ pub mod slots;
 pub mod turn;
 
 pub mod sync {
-    //! What the host's files take from their `sync`. Time passes where a model says so, so that a schedule runs the same way again.
+    //! Replaces the host's `sync`. Time passes only where a model calls [`pass`], so that a schedule can be replayed.
 
     use std::cell::Cell;
     use std::time::Duration;

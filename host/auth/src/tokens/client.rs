@@ -279,7 +279,7 @@ mod tests {
         registration.answered(&tokens.env, &refused);
         assert!(!registration.client().is_known);
         let ahead = clock.now();
-        // The clock is put right: another process's token of the same future says nothing, an answer to this one does.
+        // The clock is corrected. Another process's token from the same future proves nothing; a response to this one does.
         hand.set("2026-11-30T12:00:00Z".parse().unwrap());
         registration.worked(&tokens.env, ahead + Duration::from_secs(1));
         assert!(!registration.client().is_known);
