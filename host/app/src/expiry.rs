@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use postroom_auth::expiry::{self, Notice, PasswordSubmission, Root, Watched};
+use postroom_core::Clock;
 use tokio_util::sync::CancellationToken;
 
 use postroom_config::{Config, Credential};
@@ -39,10 +40,10 @@ pub fn notices(config: &Config, now: Timestamp) -> Vec<Notice> {
 }
 
 /// Reports once everything that ends soon, at the start and when the next step of its notice is reached.
-pub async fn report(config: Arc<Config>, stop: CancellationToken) {
+pub async fn report(config: Arc<Config>, clock: Clock, stop: CancellationToken) {
     let mut told: Vec<Notice> = Vec::new();
     loop {
-        let found = notices(&config, Timestamp::now());
+        let found = notices(&config, clock.now());
         for notice in found.iter().filter(|notice| !told.contains(notice)) {
             tracing::warn!(key = notice.key, cure = notice.cure, "{}", notice.message);
         }

@@ -9,7 +9,7 @@ mod connections;
 mod expiry;
 pub mod logging;
 mod parts;
-mod retention;
+mod protocol_log;
 mod service;
 mod store;
 mod tls;

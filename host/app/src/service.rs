@@ -1,12 +1,13 @@
 //! The running service: builds every part from the configuration, runs them, drains them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use postroom_auth::{RefreshStep, Tokens};
-use postroom_core::{MailboxState, RawMessage};
+use postroom_core::{Clock, MailboxState, RawMessage};
 use postroom_mailbox::{InFlight, Source};
 use postroom_store::{Journal, OutboxKind, Store, StoreError};
 use postroom_target::smtp::SmtpTarget;
@@ -19,12 +20,15 @@ use tracing::Instrument;
 
 use crate::connections;
 use crate::parts::Parts;
-use crate::{expiry, retention, store, tls};
+use crate::protocol_log::ProtocolLog;
+use crate::{expiry, store, tls};
 use postroom_config::{Config, MailboxConfig, Ready, Unavailable};
 use postroom_line::bus::Publisher;
+use postroom_line::clock::Timekeeper;
 use postroom_line::deliver::{Deliveries, TargetId};
 use postroom_line::intake::Intake;
 use postroom_line::positions::JournalPositions;
+use postroom_line::retention::{self, Retention};
 use postroom_line::shadow::Shadows;
 use postroom_line::slots::Slots;
 use postroom_line::target::GuardedTarget;
@@ -57,6 +61,8 @@ pub struct Service {
     misconfigured: Vec<(String, Unavailable)>,
     /// The first load of the rules, for as long as it takes.
     loading: JoinSet<Result<(), StoreError>>,
+    time: Arc<Timekeeper>,
+    clock: Clock,
     events: Publisher,
     stop: CancellationToken,
 }
@@ -71,6 +77,7 @@ pub struct Options {
     pub hook_instances: usize,
     /// Whether an empty database may take the place of one that is gone.
     pub start_anew: bool,
+    pub clock: Clock,
 }
 
 impl Options {
@@ -80,6 +87,7 @@ impl Options {
             hook: None,
             hook_instances: 0,
             start_anew,
+            clock: Clock::system(),
         }
     }
 }
@@ -111,8 +119,9 @@ impl Service {
             hook,
             hook_instances,
             start_anew,
+            clock,
         } = options;
-        let store = store::open(&config, start_anew).await?;
+        let store = store::open(&config, start_anew, clock.clone()).await?;
         let listings = store.listings();
 
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -141,9 +150,10 @@ impl Service {
 
         let tls = tls::client_config(&config.extra_roots)?;
         let tokens = connections::tokens_if_ready(&config, &tls)?;
-        let tokens = tokens.map(|tokens| Arc::new(tokens.on_step(crash_at)));
+        let tokens =
+            tokens.map(|tokens| Arc::new(tokens.on_step(crash_at).with_clock(clock.clone())));
         let mut misconfigured = Vec::new();
-        let targets = targets(&config, &tls, &tokens, &mut misconfigured)?;
+        let targets = targets(&config, &clock, &tls, &tokens, &mut misconfigured)?;
         for (part, why) in &misconfigured {
             tracing::error!(
                 help = format!("{}; then restart postroom", why.help),
@@ -151,10 +161,13 @@ impl Service {
             );
         }
         report_misconfigured(&config, &*store).await?;
+        let known_ms = retention::known_time(&*store).await;
+        let time = Arc::new(Timekeeper::new(clock.clone(), known_ms));
         let deliveries = Arc::new(Deliveries::new(
             store.clone(),
             targets,
             &config.limits,
+            time.clone(),
             events.clone(),
             stop.clone(),
         ));
@@ -165,6 +178,7 @@ impl Service {
             rules.clone(),
             directories.clone(),
             slots.clone(),
+            clock.clone(),
             events.clone(),
             stop.clone(),
         ));
@@ -183,7 +197,14 @@ impl Service {
             Intake::new(
                 line.clone(),
                 Arc::new(Mailbox::of(&config, mailbox)),
-                source(mailbox, store.clone(), &tokens, &tls),
+                source(
+                    mailbox,
+                    &config.data_dir,
+                    store.clone(),
+                    &clock,
+                    &tokens,
+                    &tls,
+                ),
                 mailbox.every,
                 in_flight.clone(),
                 login.and_then(|login| recovered(login, &tokens)),
@@ -202,6 +223,8 @@ impl Service {
             tokens,
             misconfigured,
             loading,
+            time,
+            clock,
             events,
             stop,
         })
@@ -229,13 +252,17 @@ impl Service {
             let stop = self.stop.clone();
             parts.spawn("tokens", async move { tokens.keep(stop).await });
         }
-        parts.spawn(
-            "retention",
-            retention::purge(self.store.clone(), self.config.keep_raw, self.stop.clone()),
-        );
+        let retention = Retention {
+            store: self.store.clone(),
+            time: self.time.clone(),
+            keep_raw: self.config.keep_raw,
+            outbox_filled: self.line.outbox_bell(),
+            stop: self.stop.clone(),
+        };
+        parts.spawn("retention", retention.serve());
         parts.spawn(
             "expiry notices",
-            expiry::report(self.config.clone(), self.stop.clone()),
+            expiry::report(self.config.clone(), self.clock.clone(), self.stop.clone()),
         );
         let mut loading = self.loading;
         parts.spawn("first load of rules", async move {
@@ -447,6 +474,7 @@ fn first_load(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), St
 /// Every target that can be used as it is configured.
 fn targets(
     config: &Config,
+    clock: &Clock,
     tls: &Arc<ClientConfig>,
     tokens: &Ready<Arc<Tokens>>,
     misconfigured: &mut Vec<(String, Unavailable)>,
@@ -470,7 +498,10 @@ fn targets(
         let webhook =
             Webhook::new(settings, http.clone()).with_context(|| format!("sinks.{}", sink.name))?;
         let id = (OutboxKind::Sink, sink.name.clone());
-        targets.insert(id, GuardedTarget::new(WebhookTarget::new(webhook)));
+        targets.insert(
+            id,
+            GuardedTarget::new(WebhookTarget::new(webhook, clock.clone())),
+        );
     }
     for way in &config.outgoing {
         let smtp = match connections::smtp(way, tokens, tls)? {
@@ -491,13 +522,20 @@ fn targets(
 /// A mailbox's source, which may ask the journal what it knows.
 fn source(
     mailbox: &postroom_config::MailboxConfig,
+    data_dir: &Path,
     journal: Arc<dyn Journal>,
+    clock: &Clock,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
 ) -> Ready<Box<dyn Source>> {
     let mut source = connections::source(mailbox, tokens, tls)?;
     let known = JournalPositions::new(journal, &mailbox.name);
     source.set_known(Arc::new(known));
+    source.set_clock(clock.clone());
+    if let Some(bytes_max) = mailbox.protocol_log_bytes {
+        let log = ProtocolLog::new(data_dir, &mailbox.name, bytes_max, clock.clone());
+        source.set_trace(log.trace());
+    }
     Ok(source)
 }
 

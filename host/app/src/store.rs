@@ -4,11 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use postroom_config::Config;
+use postroom_core::Clock;
 use postroom_store::sqlite::{SqliteControl, SqliteReader, SqliteStore, StoreOptions};
 use postroom_store::{Control, Listings, Records, Store, StoreError, StoreLimits};
 
 /// Opens the store of a service; `start_anew` allows an empty one in place of one that is gone.
-pub async fn open(config: &Config, start_anew: bool) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open(
+    config: &Config,
+    start_anew: bool,
+    clock: Clock,
+) -> Result<Arc<dyn Store>, StoreError> {
     let options = StoreOptions {
         limits: StoreLimits {
             generations: config.limits.generations,
@@ -17,6 +22,7 @@ pub async fn open(config: &Config, start_anew: bool) -> Result<Arc<dyn Store>, S
         },
         installations: Some(config.installations.clone()),
         start_anew,
+        clock,
         ..StoreOptions::default()
     };
     let data_dir = config.data_dir.clone();

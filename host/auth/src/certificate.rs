@@ -91,8 +91,13 @@ impl Certificate {
     }
 
     /// Returns a signed statement, for one URL, that the request comes from the application.
-    pub(crate) fn assertion(&self, client_id: &str, audience: &Url) -> Result<Secret, String> {
-        let begin = Timestamp::now() - CLOCK_SKEW;
+    pub(crate) fn assertion(
+        &self,
+        client_id: &str,
+        audience: &Url,
+        now: Timestamp,
+    ) -> Result<Secret, String> {
+        let begin = now - CLOCK_SKEW;
         let claims = Claims {
             aud: audience.as_str(),
             iss: client_id,
@@ -387,7 +392,11 @@ pub(crate) mod tests {
         let pem = certificate_of(&key);
         let certificate = read(&format!("{pem}{key}")).unwrap();
         let url = Url::parse("https://login.example/contoso/oauth2/v2.0/token").unwrap();
-        let assertions = [(); 2].map(|()| certificate.assertion("app-1", &url).unwrap());
+        let assertions = [(); 2].map(|()| {
+            certificate
+                .assertion("app-1", &url, Timestamp::now())
+                .unwrap()
+        });
         let public = openssl("x509 -noout -pubkey", &pem);
         let mut validation = Validation::new(Algorithm::PS256);
         validation.set_audience(&[url.as_str()]);

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use oauth2::http::StatusCode;
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
+use postroom_core::Clock;
 use postroom_net::{Trace, TraceRedactor};
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
 use secrecy::zeroize::Zeroizing;
@@ -57,6 +58,7 @@ pub(crate) struct Exchange<'a> {
     pub http: &'a reqwest::Client,
     pub limits: ExchangeLimits,
     pub trace: Option<&'a Trace>,
+    pub clock: &'a Clock,
 }
 
 impl<'c> AsyncHttpClient<'c> for Exchange<'_> {
@@ -68,14 +70,15 @@ impl<'c> AsyncHttpClient<'c> for Exchange<'_> {
         Box::pin(async move {
             let limits = self.limits;
             let asked = (request.method().clone(), request.uri().to_string());
-            let outcome = tokio::time::timeout(limits.timeout, send(self.http, limits, request))
-                .await
-                .unwrap_or_else(|_| {
-                    Err(ExchangeError::Transient {
-                        reason: format!("no answer within {} s", limits.timeout.as_secs()),
-                        retry_after: None,
-                    })
-                });
+            let outcome =
+                tokio::time::timeout(limits.timeout, send(self.http, limits, self.clock, request))
+                    .await
+                    .unwrap_or_else(|_| {
+                        Err(ExchangeError::Transient {
+                            reason: format!("no answer within {} s", limits.timeout.as_secs()),
+                            retry_after: None,
+                        })
+                    });
             if let (Some(trace), (method, url)) = (self.trace, asked) {
                 let ended = match &outcome {
                     Ok(response) => format!("HTTP {}", response.status()),
@@ -91,6 +94,7 @@ impl<'c> AsyncHttpClient<'c> for Exchange<'_> {
 async fn send(
     http: &reqwest::Client,
     limits: ExchangeLimits,
+    clock: &Clock,
     request: HttpRequest,
 ) -> Result<HttpResponse, ExchangeError> {
     let sent = sent(&request);
@@ -101,7 +105,7 @@ async fn send(
         .headers()
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| retry_after(value, Timestamp::now()))
+        .and_then(|value| retry_after(value, clock.now()))
         .map(|wait| wait.min(limits.retry_after_max));
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable_server)? {

@@ -80,8 +80,8 @@ impl ServiceKey {
         user: &str,
         scopes: &[String],
         audience: &Url,
+        now: Timestamp,
     ) -> Result<Secret, String> {
-        let now = Timestamp::now();
         let claims = Claims {
             iss: &self.client_email,
             sub: user,
@@ -141,7 +141,12 @@ mod tests {
         );
         let scopes = ["https://mail.google.com/".to_owned(), "other".to_owned()];
         let assertion = key
-            .assertion("ana@acme.example", &scopes, &key.token_uri)
+            .assertion(
+                "ana@acme.example",
+                &scopes,
+                &key.token_uri,
+                Timestamp::now(),
+            )
             .unwrap();
         let mut validation = Validation::new(Algorithm::RS256);
         validation.set_audience(&["https://oauth2.googleapis.com/token"]);

@@ -213,6 +213,8 @@ pub struct MailboxConfig {
     pub outgoing: Option<String>,
     /// Whether the items of old mail go to the sinks. Old mail is never answered or forwarded.
     pub deliver_old: bool,
+    /// The size at which the file of its protocol log is rotated; `None` writes no log.
+    pub protocol_log_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,8 @@ use super::{Declared, MailboxConfig, Names, SourceConfig, authentication};
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+/// The size of one file of a protocol log.
+const PROTOCOL_LOG: std::ops::RangeInclusive<u64> = 64 * 1024..=1024 * 1024 * 1024;
 /// The configuration that mailboxes are checked against.
 pub struct Surroundings<'s> {
     pub names: &'s Names,
@@ -98,6 +100,9 @@ fn read_one(
     let deliver_old = section
         .item("deliver_old")
         .map_or(Some(false), |item| item.flag());
+    let protocol_log = section
+        .item("protocol_log")
+        .map(|item| read_protocol_log(&item, protocol));
     section.later(&["new_tickets"]);
     let address_item = section.item("address");
     let address = address_item.as_ref().map(|item| item.address());
@@ -136,6 +141,7 @@ fn read_one(
         rules,
         outgoing: outgoing.map_or(Some(None), |outgoing| outgoing.map(Some))?,
         deliver_old: deliver_old?,
+        protocol_log_bytes: protocol_log.map_or(Some(None), |bytes| bytes.map(Some))?,
     })
 }
 
@@ -146,6 +152,18 @@ fn profiles(section: &Section, around: &Surroundings) -> Vec<String> {
         .peek("outgoing")
         .and_then(|name| around.outgoing_profiles.get(name).cloned());
     own.into_iter().chain(outgoing).collect()
+}
+
+/// Reads the size of a protocol log. A source without a server has none.
+fn read_protocol_log(item: &Item, protocol: Option<&Protocol>) -> Option<u64> {
+    if let Some(protocol) = protocol.filter(|it| it.server.is_none()) {
+        item.problem(
+            format!("has no meaning for a {} mailbox", protocol.name),
+            "remove it: no server is talked to",
+        );
+        return None;
+    }
+    item.size(PROTOCOL_LOG)
 }
 
 fn read_outgoing(item: &Item, tenant: Option<&str>, around: &Surroundings) -> Option<String> {

@@ -3,6 +3,7 @@
 pub mod acknowledgement;
 pub mod backoff;
 pub mod classify;
+pub mod clock;
 pub mod complete;
 pub mod context;
 mod counted;
@@ -32,6 +33,7 @@ mod touches;
 
 pub use acknowledgement::After;
 pub use backoff::{Backoff, backoff};
+pub use clock::{Clock, ClockHand};
 pub use complete::{Completed, DecisionLimits, InvalidDecision, ReplyPolicy, complete, fallback};
 pub use context::{Client, Context, Thread, ThreadMethod};
 pub use counted::counted;

@@ -1,9 +1,77 @@
-//! Whether the machine's clock can be believed. Mail is dropped for its age only while it can.
+//! Leaps of the wall clock: due times move with them, and nothing ends for its age while the clock is in doubt.
 
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use postroom_core::Clock;
 
 /// As far as a right clock may be from the last known time, and as long as a clock must run to be believed.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// A smaller difference is a time server's correction, which needs no care.
+const LEAP_MIN: Duration = Duration::from_secs(60);
+
+/// The wall clock, and what is known of it.
+#[derive(Debug)]
+pub struct Timekeeper {
+    clock: Clock,
+    began: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    check: ClockCheck,
+    /// The wall clock at the last look, and how long the process had run then.
+    looked: (i64, Duration),
+}
+
+/// A wall clock that was set, or a machine that slept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leap {
+    /// The time without the leap.
+    pub expected_ms: i64,
+    /// How far it leapt, forward or back.
+    pub by_ms: i64,
+}
+
+impl Timekeeper {
+    /// `known_ms` is the last time that is known from earlier runs; none when there were none.
+    pub fn new(clock: Clock, known_ms: Option<i64>) -> Self {
+        let now_ms = clock.now_ms();
+        Self {
+            clock,
+            began: Instant::now(),
+            state: Mutex::new(State {
+                check: ClockCheck::new(now_ms, known_ms, Duration::ZERO),
+                looked: (now_ms, Duration::ZERO),
+            }),
+        }
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Returns whether the age of something may be believed. See [`ClockCheck::is_confirmed`].
+    pub fn is_confirmed(&self) -> bool {
+        let (now_ms, running) = (self.clock.now_ms(), self.began.elapsed());
+        self.state().check.is_confirmed(now_ms, running)
+    }
+
+    /// Returns how far the clock leapt since this was last asked.
+    pub fn leap(&self) -> Option<Leap> {
+        let (now_ms, running) = (self.clock.now_ms(), self.began.elapsed());
+        let (was_ms, was) = std::mem::replace(&mut self.state().looked, (now_ms, running));
+        let expected_ms = was_ms.saturating_add(millis(running.saturating_sub(was)));
+        let by_ms = now_ms.saturating_sub(expected_ms);
+        (by_ms.unsigned_abs() >= millis(LEAP_MIN).unsigned_abs())
+            .then_some(Leap { expected_ms, by_ms })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The wall clock beside a clock that never leaps.
 #[derive(Debug)]

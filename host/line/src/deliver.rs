@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use jiff::Timestamp;
 use postroom_core::backoff::Backoff;
 use postroom_store::{Outbox, OutboxEntry, OutboxKind, StoreError};
 use postroom_target::{Attempt, Fault, Scope, Severity};
@@ -21,6 +20,7 @@ use tracing::Instrument;
 
 use super::breaker::{BreakerEvent, Consequence};
 use super::bus::Publisher;
+use super::clock::Timekeeper;
 use super::event::{Delivered, DeliveryFailed, DeliveryId, Event, FailureConsequence};
 use super::target::GuardedTarget;
 use postroom_config::LineLimits;
@@ -54,6 +54,7 @@ pub struct Deliveries {
     targets: BTreeMap<TargetId, GuardedTarget>,
     /// An entry that is refused for longer is dead: it stays in the outbox for a person.
     age: Duration,
+    time: Arc<Timekeeper>,
     /// How long a stopped run waits for deliveries under way.
     drain: Duration,
     events: Publisher,
@@ -85,6 +86,7 @@ impl Deliveries {
         outbox: Arc<dyn Outbox>,
         targets: BTreeMap<TargetId, GuardedTarget>,
         limits: &LineLimits,
+        time: Arc<Timekeeper>,
         events: Publisher,
         stop: CancellationToken,
     ) -> Self {
@@ -92,6 +94,7 @@ impl Deliveries {
             outbox,
             targets,
             age: limits.outbox_age,
+            time,
             drain: limits.drain,
             events,
             stop,
@@ -220,7 +223,7 @@ impl Deliveries {
         rounds: &mut Rounds,
         only: Option<&TargetId>,
     ) -> Result<(), StoreError> {
-        let now = Timestamp::now().as_millisecond();
+        let now = self.time.now_ms();
         for (id, target) in &self.targets {
             if only.is_some_and(|only| only != id) {
                 continue;
@@ -259,7 +262,7 @@ impl Deliveries {
             }
             let looked = rounds.looked_ms.get(id).copied().unwrap_or(i64::MIN);
             let due = self.outbox.next_outbox_due(id.0, &id.1, looked).await?;
-            let now = Timestamp::now().as_millisecond();
+            let now = self.time.now_ms();
             if let Some(due) = due {
                 let left = u64::try_from(due - now).unwrap_or(0);
                 wait = wait.min(Duration::from_millis(left));
@@ -358,7 +361,7 @@ impl Deliveries {
                     }
                 };
                 let pause = REFUSED_ENTRY.delay(entry.attempts + 1, entry.id.unsigned_abs());
-                let at = after(pause);
+                let at = self.after(pause);
                 self.recorded(|| {
                     self.outbox
                         .partly_delivered(entry.id, payload.clone(), &receipt, &problem, at)
@@ -387,7 +390,7 @@ impl Deliveries {
         }
         let own = REFUSED_ENTRY.delay(entry.attempts + 1, entry.id.unsigned_abs());
         let pause = own.max(fault.retry_after.unwrap_or_default());
-        let at = after(pause);
+        let at = self.after(pause);
         self.recorded(|| self.outbox.refused(entry.id, &fault.problem, at))
             .await?;
         let consequence = FailureConsequence::Retry {
@@ -416,10 +419,17 @@ impl Deliveries {
         });
     }
 
+    /// The time so far from now, in Unix milliseconds.
+    fn after(&self, pause: Duration) -> i64 {
+        let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
+        self.time.now_ms().saturating_add(pause)
+    }
+
     fn is_over(&self, entry: &OutboxEntry) -> bool {
-        let now = Timestamp::now().as_millisecond();
+        let now = self.time.now_ms();
         let waited = Duration::from_millis(u64::try_from(now - entry.since_ms).unwrap_or(0));
-        is_over(entry.attempts + 1, waited, self.age)
+        // A clock that is in doubt gives no age.
+        is_over(entry.attempts + 1, waited, self.age) && self.time.is_confirmed()
     }
 
     /// Logs what a circuit breaker reports, with how many entries wait.
@@ -501,12 +511,6 @@ async fn any_news(signed_in: &mut [(String, watch::Receiver<u64>)]) -> String {
         }
     }
     std::future::pending().await
-}
-
-/// The time so far from now, in Unix milliseconds.
-fn after(pause: Duration) -> i64 {
-    let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
-    Timestamp::now().as_millisecond() + pause
 }
 
 /// Whether an entry that was refused so often, and waited so long, is given up.

@@ -436,7 +436,7 @@ impl Intake {
 
     /// Step 5: what is committed is acknowledged on the server. Answers what is to be recorded as done; `None` when nothing was due.
     async fn acknowledge_due(&mut self) -> Result<Option<Vec<i64>>, IntakeError> {
-        let now = jiff::Timestamp::now().as_millisecond();
+        let now = self.line.clock.now_ms();
         let due = self
             .line
             .journal
@@ -479,7 +479,7 @@ impl Intake {
     /// An acknowledgement that was refused is due again some time.
     async fn until_next_acknowledgement(&self) -> Result<Duration, StoreError> {
         let due = self.line.journal.next_ack_due(&self.mailbox.name).await?;
-        let now = jiff::Timestamp::now().as_millisecond();
+        let now = self.line.clock.now_ms();
         Ok(due.map_or(Duration::MAX, |at| {
             Duration::from_millis(u64::try_from(at - now).unwrap_or(0))
         }))

@@ -19,6 +19,7 @@ mod mailbox;
 pub mod positions;
 pub mod rate_limiter;
 pub mod replay;
+pub mod retention;
 pub mod room;
 pub mod session_health;
 pub mod shadow;
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
 use postroom_core::parse::ParseLimits;
-use postroom_core::{Cursor, MailFacts, RawMessage, TroubleKind, counted};
+use postroom_core::{Clock, Cursor, MailFacts, RawMessage, TroubleKind, counted};
 use postroom_sandbox::Grants;
 use postroom_store::{
     Commits, DecisionId, Facts, Journal, JournalBatch, JournalId, Journalled, PendingMail, Store,
@@ -92,6 +93,7 @@ pub struct Line {
     /// How much of the outbox each tenant may fill.
     room: OutboxRoom,
     events: Publisher,
+    clock: Clock,
     /// On shutdown, mail of a slow batch stays undecided in the journal.
     stop: CancellationToken,
 }
@@ -103,6 +105,7 @@ impl Line {
         rules: Arc<RuleBook>,
         directories: Arc<Directories>,
         slots: Arc<Slots>,
+        clock: Clock,
         events: Publisher,
         stop: CancellationToken,
     ) -> Self {
@@ -120,9 +123,15 @@ impl Line {
             tenant_locks: tenant_locks(config),
             budgets: budgets(config),
             room: OutboxRoom::new(config.limits.outbox_entries),
+            clock,
             events,
             stop,
         }
+    }
+
+    /// The bell that is rung when entries of the outbox may have become due.
+    pub fn outbox_bell(&self) -> watch::Sender<()> {
+        self.outbox_filled.clone()
     }
 
     /// Changes after a commit that may have filled the outbox.
@@ -137,7 +146,7 @@ impl Line {
         messages: Vec<RawMessage>,
         cursor: Option<Cursor>,
     ) -> Result<Vec<PendingMail>, StoreError> {
-        let received_ms = jiff::Timestamp::now().as_millisecond();
+        let received_ms = self.clock.now_ms();
         let mails = messages.into_iter().map(decide::identify).collect();
         crash::point(crash::Point::BeforeJournal);
         let journalled = self

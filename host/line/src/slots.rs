@@ -2,18 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::fair::{Fair, SlotRequest, Work};
-use super::sync::{Mutex, MutexGuard, thread_time};
+use super::sync::{Instant, Mutex, MutexGuard, aside, thread_time};
 
 /// How long a slot is held, unless its first mail takes longer. Waiting for the next slot costs some 20 µs.
 const SLICE: Duration = Duration::from_millis(2);
-
-/// How much nicer a thread is that works for a slow tenant: beside a busy one it gets a tenth of a processor.
-const GIVES_WAY: i32 = 10;
 
 /// All slots of the process. The number of waiters is bounded: each mailbox asks for at most all slots, each shadow for one.
 pub struct Slots {
@@ -99,25 +96,6 @@ impl Slot {
     }
 }
 
-/// Works on a thread that gives way to the others, so that they need not even wait for the processor that a slow tenant is on. A
-/// thread may not take its priority back, so it ends with the slice. Answers nothing, and does nothing, when there is no thread to
-/// be had.
-fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("slow".into());
-        let spawned = thread.spawn_scoped(scope, || {
-            // Elsewhere it would be the whole process that gives way.
-            #[cfg(target_os = "linux")]
-            if let Err(error) = rustix::process::nice(GIVES_WAY) {
-                tracing::debug!(%error, "a slow tenant's thread keeps its priority");
-            }
-            work()
-        });
-        let ended = spawned.ok()?.join();
-        Some(ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
-}
-
 /// How many mails were done, and the time that took.
 fn slice(one: &mut impl FnMut() -> bool) -> (u32, Duration) {
     // Computing time: no rule can wait for anything, and a tenant is not charged for a busy machine.
@@ -146,6 +124,7 @@ mod tests {
     use std::future::Future;
     use std::task::{Context, Poll, Waker};
 
+    use super::super::sync::GIVES_WAY;
     use super::*;
 
     /// Whether it is ready now.

@@ -77,6 +77,17 @@ pub struct ImportedMails {
     raw_bytes: u64,
 }
 
+impl ImportedMails {
+    /// Returns the size of the files that are still to be read, as far as it is known.
+    pub fn bytes(&self) -> u64 {
+        let size = |path: &PathBuf| fs::metadata(path).map_or(0, |it| it.len());
+        match &self.kind {
+            Kind::Files(files) => files.iter().map(size).sum(),
+            Kind::Mbox(mbox) => size(&mbox.path),
+        }
+    }
+}
+
 impl Iterator for ImportedMails {
     type Item = Result<ImportedMail, ImportError>;
 

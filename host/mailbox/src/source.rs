@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postroom_core::{After, Cursor, Position, RawMessage};
+use postroom_core::{After, Clock, Cursor, Position, RawMessage};
 use postroom_net::{ProbeStep, Trace};
 
 use crate::{InFlight, InFlightPermit, SourceError};
@@ -48,6 +48,9 @@ pub trait Source: Send + Sync {
     /// Sets the journal's lookup of known positions. It is for a protocol whose server keeps no order, such as POP3, so
     /// that a cursor cannot record what was read. A source with a sufficient cursor ignores this.
     fn set_known(&mut self, _known: Arc<dyn KnownPositions>) {}
+
+    /// Hands over the wall clock. A source that has none of it reads the machine's, if any.
+    fn set_clock(&mut self, _clock: Clock) {}
 
     /// Ends the session, with a short time limit.
     async fn close(&mut self);

@@ -19,6 +19,9 @@ const SECRET_BYTES_MIN: usize = 4;
 /// A piece of a secret, or of its encoding, of this length is removed. A shorter encoding is removed only as a whole.
 const PIECE_BYTES: usize = 12;
 
+/// Secrets that one trace removes: a token a day and its encodings for a month. The text of a trace is searched for each.
+const SECRETS_MAX: usize = 64;
+
 /// The secrets that were sent to a server.
 #[derive(Clone, Default)]
 pub struct TraceRedactor {
@@ -47,7 +50,7 @@ impl TraceRedactor {
         self
     }
 
-    /// Adds the secrets of another redactor.
+    /// Adds the secrets of another. The oldest are forgotten beyond [`SECRETS_MAX`].
     pub fn extend(&mut self, other: &TraceRedactor) {
         for (known, new) in [
             (&mut self.secrets, &other.secrets),
@@ -58,6 +61,8 @@ impl TraceRedactor {
                     known.push(secret.clone());
                 }
             }
+            let over = known.len().saturating_sub(SECRETS_MAX);
+            known.drain(..over);
         }
     }
 

@@ -19,7 +19,11 @@ pub struct Trace(Arc<Inner>);
 struct Inner {
     started: Instant,
     kept: Mutex<Kept>,
+    /// Takes each line instead of its being kept.
+    sink: Option<Box<Sink>>,
 }
+
+type Sink = dyn Fn(Side, &str) + Send + Sync;
 
 #[derive(Default)]
 struct Kept {
@@ -55,9 +59,19 @@ pub const LINE_CHARS_MAX: usize = 1000;
 
 impl Trace {
     pub fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// A trace that keeps nothing: `sink` gets each line, without its secrets, in order.
+    pub fn to(sink: impl Fn(Side, &str) + Send + Sync + 'static) -> Self {
+        Self::with(Some(Box::new(sink)))
+    }
+
+    fn with(sink: Option<Box<Sink>>) -> Self {
         Self(Arc::new(Inner {
             started: Instant::now(),
             kept: Mutex::default(),
+            sink,
         }))
     }
 
@@ -71,6 +85,11 @@ impl Trace {
     pub fn record(&self, side: Side, text: &[u8]) {
         let at = self.0.started.elapsed();
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sink) = &self.0.sink {
+            let text = kept.secrets.redact(&String::from_utf8_lossy(text));
+            sink(side, &shown(text.as_bytes()));
+            return;
+        }
         kept.count = kept.count.saturating_add(1);
         let line = match kept.count.cmp(&LINES_MAX) {
             std::cmp::Ordering::Less => TraceLine {
@@ -123,12 +142,23 @@ impl fmt::Debug for Trace {
 
 impl fmt::Display for TraceLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = match self.side {
+        write!(
+            f,
+            "{:>6} ms {} {}",
+            self.at.as_millis(),
+            self.side,
+            self.text
+        )
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Side::Client => "C:",
             Side::Server => "S:",
             Side::Note => "--",
-        };
-        write!(f, "{:>6} ms {side} {}", self.at.as_millis(), self.text)
+        })
     }
 }
 
@@ -178,6 +208,21 @@ mod tests {
         assert_eq!(lines[LINES_MAX - 1].side, Side::Note);
         trace.record(Side::Client, b"more");
         assert!(trace.take().is_empty());
+    }
+
+    #[test]
+    fn a_trace_to_a_sink_has_no_end_and_no_secret() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = lines.clone();
+        let trace =
+            Trace::to(move |side, text| sink.lock().unwrap().push(format!("{side} {text}")));
+        trace.hide(&TraceRedactor::new(["hunter2"]));
+        for _ in 0..LINES_MAX + 2 {
+            trace.record(Side::Server, b"hunter2?\r\n");
+        }
+        let lines = lines.lock().unwrap();
+        assert_eq!(lines.len(), LINES_MAX + 2);
+        assert!(lines.iter().all(|line| line == "S: [redacted]?"));
     }
 
     #[test]

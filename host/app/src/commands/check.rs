@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use jiff::Timestamp;
-use postroom_core::counted;
+use postroom_core::{Clock, counted};
 use postroom_sandbox::{
     LoadError, Rule, Sandbox, SandboxError, component_settings, script_settings,
 };
@@ -207,7 +206,7 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &ReleaseGate) -> Findings) ->
         report.add(whole::unknown_settings(config, &uses, &declared));
         let warnings = &mut report.warnings;
         warnings.extend(whole::mute(config, &report.wants));
-        warnings.extend(whole::signed_out(config));
+        warnings.extend(whole::signed_out(config, Clock::system().now()));
         // The files of a rule that does not load are unknown.
         if report.problems.is_empty() {
             warnings.extend(whole::unused(&uses, &files));
@@ -421,7 +420,7 @@ fn of_file(file: &str, message: String, cure: &str) -> Problem {
 
 /// Returns what expires soon, or has expired.
 fn expiring(config: &Config, file: &Path) -> Vec<Problem> {
-    expiry::notices(config, Timestamp::now())
+    expiry::notices(config, Clock::system().now())
         .into_iter()
         .map(|notice| Problem {
             file: file.display().to_string(),

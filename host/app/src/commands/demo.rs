@@ -140,7 +140,8 @@ fn drop_mail(dir: &Path, mailbox: &str, round: u32) -> std::io::Result<()> {
     let folder = dir.join("spool").join(mailbox);
     std::fs::create_dir_all(&folder)?;
     // A spool takes the oldest first, and leaves alone what may still be written.
-    let mut written = SystemTime::now() - Duration::from_secs(60);
+    let mut written =
+        SystemTime::from(postroom_core::Clock::system().now()) - Duration::from_secs(60);
     for mail in mails_of(mailbox) {
         let name = mail.path().file_name().unwrap_or_default();
         let target = folder.join(format!("{round:03}-{}", name.to_string_lossy()));

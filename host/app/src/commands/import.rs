@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use indicatif::ProgressBar;
-use postroom_core::{Position, RawMessage, counted, stated_times_ms};
+use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use postroom_core::{Clock, Position, RawMessage, counted, stated_times_ms};
 use postroom_mailbox::import;
 use postroom_store::StoreError;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,9 @@ use postroom_line::bus::Bus;
 const BATCH: usize = 64;
 /// Mail that was sent or arrived longer ago than this is old: nobody waits for its answer.
 const YOUNG_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// The interval of progress lines where the error output is no terminal.
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
 /// How an import is asked for.
 pub struct Options {
@@ -47,7 +51,7 @@ pub fn import(
     }
     let delivers = config.mailbox(mailbox).is_some_and(|it| it.deliver_old);
     let config = Arc::new(config);
-    let young_since_ms = jiff::Timestamp::now().as_millisecond() - YOUNG_MS;
+    let young_since_ms = Clock::system().now_ms() - YOUNG_MS;
     let (raw_bytes, batch_bytes) = (config.limits.raw_bytes, config.limits.batch_bytes);
     let work = async |bus: &Bus| {
         let stop = CancellationToken::new();
@@ -63,7 +67,14 @@ pub fn import(
             Err(error) => return Err(error),
         };
         let signals = tokio::spawn(stop_on_signals(stop.clone()));
-        let progress = progress("mails read");
+        // A file that is not there is found before anything is decided.
+        let mut bytes_total = 0;
+        for file in files {
+            let mails =
+                import::open(file, raw_bytes).with_context(|| file.display().to_string())?;
+            bytes_total += mails.bytes();
+        }
+        let mut progress = Progress::new(bytes_total);
         service.recover(mailbox).await?;
         let mut counts = Counts::default();
         'files: for file in files {
@@ -86,12 +97,16 @@ pub fn import(
                 });
                 if batch.len() == BATCH || bytes >= batch_bytes {
                     bytes = 0;
-                    counts.add(&service, mailbox, &mut batch, &progress).await?;
+                    counts
+                        .add(&service, mailbox, &mut batch, &mut progress)
+                        .await?;
                 }
             }
-            counts.add(&service, mailbox, &mut batch, &progress).await?;
+            counts
+                .add(&service, mailbox, &mut batch, &mut progress)
+                .await?;
         }
-        progress.finish_and_clear();
+        progress.bar.finish_and_clear();
         let undelivered = service.deliver_once().await?;
         signals.abort();
         if options.json {
@@ -119,6 +134,11 @@ pub fn import(
                 };
                 println!("old mail among them: {}, {sent}", counts.old);
             }
+        }
+        if stop.is_cancelled() {
+            eprintln!(
+                "interrupted; the same command continues: mails that are known already are skipped"
+            );
         }
         Ok(if stop.is_cancelled() {
             ExitCode::from(INTERRUPTED)
@@ -151,13 +171,93 @@ impl Counts {
         service: &Service,
         mailbox: &str,
         batch: &mut Vec<RawMessage>,
-        progress: &ProgressBar,
+        progress: &mut Progress,
     ) -> anyhow::Result<()> {
         self.read += batch.len();
-        progress.inc(batch.len() as u64);
+        let bytes = batch.iter().map(|mail| mail.size).sum();
         let settled = service.take_in(mailbox, std::mem::take(batch)).await?;
         self.decided += settled.decided;
         self.failed += settled.failed;
+        progress.add(self.read, bytes);
         Ok(())
+    }
+}
+
+/// Prints how far the import is: on a terminal all the time, elsewhere a line now and then.
+struct Progress {
+    bar: ProgressBar,
+    began: Instant,
+    printed: Instant,
+    bytes: u64,
+    bytes_total: u64,
+}
+
+impl Progress {
+    fn new(bytes_total: u64) -> Self {
+        Self {
+            bar: progress("mails read").with_style(
+                ProgressStyle::with_template("{spinner} {msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            ),
+            began: Instant::now(),
+            printed: Instant::now(),
+            bytes: 0,
+            bytes_total,
+        }
+    }
+
+    /// `read` mails were decided, the last of them with so many bytes.
+    fn add(&mut self, read: usize, bytes: u64) {
+        self.bytes += bytes;
+        let text = described(read, self.bytes, self.bytes_total, self.began.elapsed());
+        if self.bar.is_hidden() {
+            if self.printed.elapsed() >= PROGRESS_EVERY {
+                self.printed = Instant::now();
+                eprintln!("{text}");
+            }
+            return;
+        }
+        self.bar.set_message(text);
+        self.bar.tick();
+    }
+}
+
+/// The count, the rate and what remains. Sizes are of the mails, without what an mbox puts between them.
+fn described(read: usize, bytes: u64, bytes_total: u64, elapsed: Duration) -> String {
+    let secs = elapsed.as_secs_f64().max(0.001);
+    let mut text = format!(
+        "{} mails read, {:.0}/s, {} of {}",
+        HumanCount(read as u64),
+        read as f64 / secs,
+        HumanBytes(bytes.min(bytes_total)),
+        HumanBytes(bytes_total)
+    );
+    let left = bytes_total.saturating_sub(bytes);
+    if bytes > 0 && left > 0 {
+        let left = Duration::from_secs_f64(left as f64 / (bytes as f64 / secs));
+        text.push_str(&format!(", about {:#} left", HumanDuration(left)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_has_count_rate_and_what_remains() {
+        let mib = 1024 * 1024;
+        assert_eq!(
+            described(12_345, 100 * mib, 400 * mib, Duration::from_secs(60)),
+            "12,345 mails read, 206/s, 100.00 MiB of 400.00 MiB, about 3m left"
+        );
+        assert_eq!(
+            described(3, 3 * mib, 2 * mib, Duration::from_secs(1)),
+            "3 mails read, 3/s, 2.00 MiB of 2.00 MiB"
+        );
+        assert_eq!(
+            described(0, 0, 0, Duration::ZERO),
+            "0 mails read, 0/s, 0 B of 0 B"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
-use postroom_core::{ItemKind, MailboxState, Outcome};
+use postroom_core::{Clock, ItemKind, MailboxState, Outcome};
 use postroom_store::{self as store, StoreError};
 use serde::Serialize;
 
@@ -204,7 +204,8 @@ pub fn since(text: &str) -> anyhow::Result<i64> {
     } else if let Ok(day) = text.parse::<Date>() {
         day.to_zoned(TimeZone::UTC)?.timestamp()
     } else if let Ok(age) = text.parse::<Span>() {
-        Timestamp::now()
+        Clock::system()
+            .now()
             .to_zoned(TimeZone::UTC)
             .checked_sub(age)?
             .timestamp()

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use postroom_core::counted;
+use postroom_core::{Clock, counted};
 use postroom_store::{
     Control, Filter, Listings, OutboxChange, OutboxDetail, OutboxRow, OutboxSelection,
 };
@@ -95,7 +95,7 @@ fn list_entries(
         print(format!("no entry is {state}"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let now = Timestamp::now();
+    let now = Clock::system().now();
     list(
         json,
         rows.into_iter(),

@@ -67,7 +67,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Budget {
                 // An event within an event would be filtered by the state of the outer one, so this is written in the same form here.
                 eprintln!(
                     "{:.6}  WARN left {lines} log lines out: this name logs more than {LINES} a minute name={name}",
-                    jiff::Timestamp::now()
+                    postroom_core::Clock::system().now()
                 );
                 true
             }

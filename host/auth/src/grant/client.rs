@@ -100,7 +100,11 @@ pub(super) async fn ask<A: Ask>(
     let assertion = match credential {
         ClientCredential::Certificate(certificate) => Some(
             certificate
-                .assertion(&request.profile.client_id, request.token_url)
+                .assertion(
+                    &request.profile.client_id,
+                    request.token_url,
+                    request.exchange.clock.now(),
+                )
                 .map_err(|reason| unusable(request.account, reason))?,
         ),
         ClientCredential::None | ClientCredential::Secret { .. } => None,

@@ -18,7 +18,12 @@ pub(crate) async fn request(request: &TokenRequest<'_>) -> Result<Granted, AuthE
         return Err(unusable(request.account, "no user is named to act for"));
     };
     let assertion = key
-        .assertion(user, request.scopes, request.token_url)
+        .assertion(
+            user,
+            request.scopes,
+            request.token_url,
+            request.exchange.clock.now(),
+        )
         .map_err(|reason| unusable(request.account, reason))?;
     let extension = Extension {
         grant_type: GRANT_TYPE,

@@ -1,5 +1,6 @@
 //! How the grants handle responses; the requests they send are checked by the stand's server.
 
+use postroom_core::Clock;
 use serde_json::{Value, json};
 
 use super::*;
@@ -257,6 +258,7 @@ async fn a_code_that_was_used_is_refused() {
             http: &http,
             limits: crate::ExchangeLimits::default(),
             trace: None,
+            clock: &Clock::system(),
         },
         profile: &profile,
         account: &account,

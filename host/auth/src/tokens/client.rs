@@ -70,7 +70,7 @@ impl Registration {
         let is_first = self.client().attempts == 0;
         if is_first && let Some((failure, left)) = self.kept_refusal(env).await {
             let error = failure.error(account);
-            self.refuse(&error, Some(left));
+            self.refuse(env, &error, Some(left));
             return Err(error);
         }
         Ok(Some(gate))
@@ -83,19 +83,25 @@ impl Registration {
                 let attempts = self.client().attempts.saturating_add(1);
                 let seed = env.random.hash_one(&self.profile.name);
                 let pause = env.retry.pause(error, &self.profile.grant, attempts, seed);
-                self.refuse(error, pause);
+                self.refuse(env, error, pause);
             }
-            Ok(_) | Err(AuthError::Refused { .. }) => self.works(env, Timestamp::now()),
+            Ok(_) | Err(AuthError::Refused { .. }) => self.works(env),
             Err(_) => self.client().is_known = true,
         }
     }
 
-    /// Records that the server accepted the application at that time.
-    pub(super) fn works(&self, env: &Env, when: Timestamp) {
-        let mut client = self.client();
-        if client.refused.as_ref().is_some_and(|it| when <= it.when) {
-            return;
+    /// Another process got a token at that time. It ends no refusal that came later, nor by a token of the future: the clock was set
+    /// back since, and nobody knows which was first.
+    pub(super) fn worked(&self, env: &Env, when: Timestamp) {
+        let is_later = |it: &Refused| it.when < when && when <= env.clock.now();
+        if self.client().refused.as_ref().is_none_or(is_later) {
+            self.works(env);
         }
+    }
+
+    /// The server just took the application.
+    fn works(&self, env: &Env) {
+        let mut client = self.client();
         client.is_known = true;
         client.attempts = 0;
         if client.refused.take().is_some() {
@@ -131,7 +137,7 @@ impl Registration {
         }
     }
 
-    fn refuse(&self, error: &AuthError, pause: Option<Duration>) {
+    fn refuse(&self, env: &Env, error: &AuthError, pause: Option<Duration>) {
         let mut client = self.client();
         let at = Instant::now();
         client.is_known = false;
@@ -139,7 +145,7 @@ impl Registration {
         client.refused = Some(Refused {
             error: error.clone(),
             at,
-            when: Timestamp::now(),
+            when: env.clock.now(),
             until: pause.and_then(|pause| at.checked_add(pause)),
         });
     }
@@ -162,7 +168,7 @@ impl Registration {
         let pause = env.retry.pause(&error, &self.profile.grant, 1, seed)?;
         let pause = if stays_away { pause } else { pause.min(KEPT) };
         // If the clock was set back, there is no age.
-        let age = Duration::try_from(Timestamp::now().duration_since(failure.at)).ok()?;
+        let age = Duration::try_from(env.clock.now().duration_since(failure.at)).ok()?;
         let left = pause.checked_sub(age).filter(|left| !left.is_zero())?;
         let same_credential = records.iter().any(|record| {
             record.failure.as_ref() == Some(failure)
@@ -217,5 +223,68 @@ fn is_of_one_directory(profile: &Profile) -> bool {
         _ if matches!(profile.grant, Grant::ServiceAccount(_)) => false,
         Provider::Microsoft(_) => directory.is_some_and(|it| !OF_SEVERAL.contains(&it)),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postroom_core::Clock;
+
+    use super::*;
+    use crate::tokens::Tokens;
+    use crate::vault::{Vault, VaultKey};
+    use crate::{ClientCredential, Endpoints};
+
+    #[test]
+    fn an_application_that_works_again_is_known_whatever_the_clock_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Vault::open(folder.path(), VaultKey::random().unwrap()).unwrap();
+        // The client asks nobody, and yet wants a provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (clock, hand) = Clock::settable("2100-01-01T00:00:00Z".parse().unwrap());
+        let tokens = Tokens::new(http, Vec::new(), Vec::new(), vault).with_clock(clock.clone());
+        let registration = Registration::new(
+            Profile {
+                name: "acme".into(),
+                provider: Provider::Custom,
+                directory: None,
+                endpoints: Endpoints::Fixed {
+                    authorize: None,
+                    token: "https://login.example/token".parse().unwrap(),
+                    device: None,
+                },
+                client_id: "app-1".into(),
+                client: ClientCredential::None,
+                grant: Grant::ClientCredentials,
+                scopes: None,
+                tenants: None,
+            },
+            Vec::new(),
+        );
+        let account = Account {
+            profile: "acme".into(),
+            login: None,
+        };
+        let refusal = ServerRefusal {
+            error: "invalid_client".into(),
+            codes: Vec::new(),
+            description: None,
+            correlation_id: None,
+        };
+        let refused: Result<(), _> = Err(AuthError::Refused {
+            account,
+            refusal: Box::new(refusal),
+        });
+        registration.answered(&tokens.env, &refused);
+        assert!(!registration.client().is_known);
+        let ahead = clock.now();
+        // The clock is corrected. Another process's token from the same future proves nothing; a response to this one does.
+        hand.set("2026-11-30T12:00:00Z".parse().unwrap());
+        registration.worked(&tokens.env, ahead + Duration::from_secs(1));
+        assert!(!registration.client().is_known);
+        registration.answered(&tokens.env, &Ok(()));
+        assert!(registration.client().is_known);
+        assert_eq!(registration.recoveries(), 1);
     }
 }

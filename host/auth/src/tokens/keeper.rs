@@ -78,7 +78,7 @@ impl Tokens {
         while slot.has_unsaved_sign_in() {
             let account = &slot.used.account;
             let stored = match renewal::hold(&self.env, account).await {
-                Ok(held) => renewal::current(slot, &held).await.map(drop),
+                Ok(held) => renewal::current(&self.env, slot, &held).await.map(drop),
                 Err(error) => Err(error),
             };
             match stored {
@@ -107,7 +107,7 @@ impl Tokens {
         if watched.is_empty() {
             return;
         }
-        let vault = self.env.vault.clone();
+        let (vault, now) = (self.env.vault.clone(), self.env.clock.now());
         blocking(move || {
             for (slot, known, _turn) in watched {
                 let account = &slot.used.account;
@@ -119,7 +119,7 @@ impl Tokens {
                 if let Ok(record) = vault.read(account) {
                     let record =
                         record.filter(|it| renewal::serves(it, &slot.registration.profile));
-                    slot.memory().follow(record.as_ref());
+                    slot.memory().follow(record.as_ref(), now);
                 }
                 slot.memory().stamp = stamp;
             }
@@ -136,7 +136,7 @@ impl Tokens {
         for slot in self.slots.values() {
             for track in slot.memory().tracks() {
                 let scopes = || track.scopes.clone();
-                match track.next() {
+                match track.next(self.env.clock.now()) {
                     Next::Nothing => {}
                     Next::Now => due.push((slot.clone(), scopes())),
                     Next::At(at) => look_again = look_again.min(at),

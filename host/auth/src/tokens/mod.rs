@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use postroom_core::Clock;
 use postroom_net::Trace;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -63,6 +64,7 @@ struct Env {
     /// Whether only the caller reports failures.
     quiet: bool,
     vault: Arc<Vault>,
+    clock: Clock,
     /// The source of randomness, so that delays differ between accounts and between processes.
     random: RandomState,
 }
@@ -104,6 +106,7 @@ impl Tokens {
                 observer: None,
                 quiet: false,
                 vault: Arc::new(vault),
+                clock: Clock::system(),
                 random: RandomState::new(),
             }),
             registrations,
@@ -121,6 +124,11 @@ impl Tokens {
     /// Records the URL and the outcome of each request from now on.
     pub fn with_trace(mut self, trace: Trace) -> Self {
         Arc::make_mut(&mut self.env).trace = Some(trace);
+        self
+    }
+
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        Arc::make_mut(&mut self.env).clock = clock;
         self
     }
 
@@ -223,8 +231,8 @@ impl Tokens {
     async fn token(&self, slot: &Arc<Slot>, scopes: &[String]) -> Result<AccessToken, AuthError> {
         let asked = Instant::now();
         let known = Known {
-            fresh: || slot.memory().track(scopes).fresh(),
-            good: || slot.memory().track(scopes).good(),
+            fresh: || slot.memory().track(scopes).fresh(self.env.clock.now()),
+            good: || slot.memory().track(scopes).good(self.env.clock.now()),
             failed: || {
                 // Reads only the file's date, which does not wait for a disk.
                 let stamp = self.env.vault.stamp(&slot.used.account);
@@ -262,6 +270,7 @@ impl Env {
             http: &self.http,
             limits: self.limits,
             trace: self.trace.as_ref(),
+            clock: &self.clock,
         }
     }
 

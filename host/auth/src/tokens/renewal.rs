@@ -53,7 +53,7 @@ pub(super) async fn renew(
         }
         (Err(error), stamp) => {
             failed(env, slot, scopes, anew, &error, stamp);
-            let good = slot.memory().track(scopes).good();
+            let good = slot.memory().track(scopes).good(env.clock.now());
             good.filter(|_| !anew).ok_or(error)
         }
     }
@@ -105,12 +105,12 @@ pub(super) fn enter(
     registration: &Registration,
     scopes: &[String],
     granted: Granted,
+    now: Timestamp,
 ) {
     let profile = &registration.profile;
     if let Some(stated) = granted.lifetime.filter(|it| *it < LIFETIME_MIN) {
         registration.warn_of_lifetime(stated, LIFETIME_UNSTATED);
     }
-    let now = Timestamp::now();
     let lifetime = granted
         .lifetime
         .filter(|stated| *stated >= LIFETIME_MIN)
@@ -214,12 +214,12 @@ async fn attempt(
 ) -> Result<AccessToken, AuthError> {
     let account = &slot.used.account;
     let profile = &slot.registration.profile;
-    let mut record = current(slot, held).await?;
-    slot.memory().adopt(&record);
+    let mut record = current(env, slot, held).await?;
+    slot.memory().adopt(&record, env.clock.now());
     if !anew {
-        if let Some(token) = slot.memory().track(scopes).fresh() {
+        if let Some(token) = slot.memory().track(scopes).fresh(env.clock.now()) {
             if let Some(last) = record.last_refresh {
-                slot.registration.works(env, last);
+                slot.registration.worked(env, last);
             }
             return Ok(token);
         }
@@ -250,7 +250,13 @@ async fn attempt(
         Ok(granted) => {
             env.step(RefreshStep::Received);
             let token = granted.token.clone();
-            enter(&mut record, &slot.registration, scopes, granted);
+            enter(
+                &mut record,
+                &slot.registration,
+                scopes,
+                granted,
+                env.clock.now(),
+            );
             match write(account, held, &record).await {
                 Ok(()) => env.step(RefreshStep::Stored),
                 Err(error) => {
@@ -263,7 +269,7 @@ async fn attempt(
                     tracing::warn!(%account, %error, "a token could not be stored: other processes ask for their own");
                 }
             }
-            slot.memory().adopt(&record);
+            slot.memory().adopt(&record, env.clock.now());
             token
         }
         Err(error) => {
@@ -276,7 +282,7 @@ async fn attempt(
                 }
                 record.failure = Some(Failure {
                     cause,
-                    at: Timestamp::now(),
+                    at: env.clock.now(),
                     answer_lost,
                 });
                 record.registration = Some(profile.registration());
@@ -304,7 +310,7 @@ async fn request(
     let account = &slot.used.account;
     let token_url = slot.registration.endpoints(env, account).await?.token;
     if refresh_token.is_some() && record.refreshing_since.is_none() {
-        record.refreshing_since = Some(Timestamp::now());
+        record.refreshing_since = Some(env.clock.now());
         write(account, held, record).await?;
     }
     env.step(RefreshStep::Begun);
@@ -339,7 +345,7 @@ fn is_over(cause: &Cause, grant: &Grant) -> bool {
 }
 
 /// Returns the account's record: the one that this process could not store yet, or the vault's.
-pub(super) async fn current(slot: &Slot, held: &Arc<Held>) -> Result<Record, AuthError> {
+pub(super) async fn current(env: &Env, slot: &Slot, held: &Arc<Held>) -> Result<Record, AuthError> {
     let account = &slot.used.account;
     let profile = &slot.registration.profile;
     let grant = &profile.grant;
@@ -348,8 +354,13 @@ pub(super) async fn current(slot: &Slot, held: &Arc<Held>) -> Result<Record, Aut
     let unsaved = slot.memory().unsaved.take();
     if let Some(unsaved) = unsaved {
         let vaults = read.as_ref().ok().and_then(Option::as_ref);
-        // Another process may have received something newer, or somebody signed in.
-        if vaults.is_none_or(|record| record.last_refresh <= unsaved.last_refresh) {
+        // Another process may have received something newer, or somebody signed in. What is of the future was received before the
+        // clock was set back.
+        let is_newer = |record: &Record| {
+            record.last_refresh > unsaved.last_refresh
+                && record.last_refresh <= Some(env.clock.now())
+        };
+        if !vaults.is_some_and(is_newer) {
             let written = write(account, held, &unsaved).await;
             if written.is_err() {
                 slot.memory().unsaved = Some(unsaved.clone());

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::slot::Slot;
 use super::{Env, Tokens, blocking, renewal};
 use crate::expiry::Status;
@@ -129,7 +127,13 @@ async fn store(
     let _turn = slot.turn.take().await;
     let held = renewal::hold(env, account).await?;
     let mut record = Record::new(account.clone(), profile.grant.name());
-    renewal::enter(&mut record, &slot.registration, scopes, granted);
+    renewal::enter(
+        &mut record,
+        &slot.registration,
+        scopes,
+        granted,
+        env.clock.now(),
+    );
     renewal::write(account, &held, &record).await?;
     let stamp = held.stamp();
     drop(held);
@@ -137,7 +141,7 @@ async fn store(
         let mut memory = slot.memory();
         let ended = memory.tracks().iter().map(|it| it.scopes.clone()).collect();
         memory.forget_tokens();
-        memory.adopt(&record);
+        memory.adopt(&record, env.clock.now());
         memory.stamp = stamp;
         ended
     };
@@ -154,8 +158,8 @@ fn first_scopes(slot: &Slot) -> Vec<String> {
 }
 
 async fn state(env: &Env, slot: &Arc<Slot>) -> Status {
-    let (vault, slot) = (env.vault.clone(), slot.clone());
-    blocking(move || slot.status(&vault, Timestamp::now())).await
+    let (vault, slot, now) = (env.vault.clone(), slot.clone(), env.clock.now());
+    blocking(move || slot.status(&vault, now)).await
 }
 
 fn no_such_sign_in(slot: &Slot) -> AuthError {

@@ -53,8 +53,16 @@ pub(super) struct Track {
 struct Kept {
     token: AccessToken,
     /// The time at which it is renewed.
-    due: Timestamp,
-    expires: Timestamp,
+    due: Moment,
+    expires: Moment,
+}
+
+/// A moment to come, by the wall clock and by one that never leaps: it is there when either says so. A wall clock that is set back
+/// would prolong a token; the other one stands still while the machine sleeps.
+#[derive(Clone, Copy)]
+struct Moment {
+    wall: Timestamp,
+    steady: Instant,
 }
 
 /// The pause after a failure: no request until then, or until the vault's file has changed.
@@ -85,6 +93,8 @@ pub(super) enum Next {
 
 /// The longest lifetime that is believed.
 pub(super) const LIFETIME_MAX: Duration = Duration::from_secs(48 * 60 * 60);
+/// How far in the future another process may have received a token. The clock was set back since a later one.
+const SKEW: Duration = Duration::from_secs(5 * 60);
 
 impl Slot {
     pub(super) fn new(registration: Arc<Registration>, used: AccountUse) -> Self {
@@ -113,6 +123,21 @@ impl Slot {
     /// Returns the account's memory. The lock is never held while waiting for anything.
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Moment {
+    fn of(wall: Timestamp, now: Timestamp) -> Self {
+        let left = Duration::try_from(wall.duration_since(now)).unwrap_or_default();
+        Self {
+            wall,
+            steady: Instant::now() + left.min(LIFETIME_MAX),
+        }
+    }
+
+    fn left(self, now: Timestamp) -> Duration {
+        let by_wall = Duration::try_from(self.wall.duration_since(now)).unwrap_or_default();
+        by_wall.min(self.steady.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -158,26 +183,27 @@ impl Memory {
     }
 
     /// Adopts the vault's tokens, whichever process stored them.
-    pub(super) fn adopt(&mut self, record: &Record) {
-        let now = Timestamp::now();
+    pub(super) fn adopt(&mut self, record: &Record, now: Timestamp) {
         for access in &record.access {
             let track = self.track(&access.scopes);
             let known = track.kept.as_ref().map(|kept| &kept.token);
             if known == Some(&access.token) || track.rejected.as_ref() == Some(&access.token) {
                 continue;
             }
-            // An expiry too far ahead comes from a wrong clock.
-            let is_believed = access.expires.duration_since(now) <= signed(LIFETIME_MAX);
+            let received = record.last_refresh.unwrap_or(now);
+            // An end too far ahead, or a beginning in the future, is one of a clock that went wrong.
+            let is_believed = access.expires.duration_since(now) <= signed(LIFETIME_MAX)
+                && received.duration_since(now) <= signed(SKEW);
             track.kept = is_believed.then(|| Kept {
                 token: access.token.clone(),
-                due: due(record.last_refresh.unwrap_or(now), access.expires),
-                expires: access.expires,
+                due: Moment::of(due(received, access.expires), now),
+                expires: Moment::of(access.expires, now),
             });
         }
     }
 
     /// Adopts what another process wrote; tokens that the vault no longer has are no longer used.
-    pub(super) fn follow(&mut self, record: Option<&Record>) {
+    pub(super) fn follow(&mut self, record: Option<&Record>, now: Timestamp) {
         if self.unsaved.is_some() {
             return;
         }
@@ -189,7 +215,7 @@ impl Memory {
                 .filter(|kept| access.iter().any(|it| it.token == kept.token));
         }
         if let Some(record) = record {
-            self.adopt(record);
+            self.adopt(record, now);
         }
     }
 
@@ -220,18 +246,18 @@ impl Memory {
 
 impl Track {
     /// Returns a token that is not due for renewal.
-    pub(super) fn fresh(&self) -> Option<AccessToken> {
-        self.before(|kept| kept.due)
+    pub(super) fn fresh(&self, now: Timestamp) -> Option<AccessToken> {
+        self.before(now, |kept| kept.due)
     }
 
     /// Returns a token that has not expired.
-    pub(super) fn good(&self) -> Option<AccessToken> {
-        self.before(|kept| kept.expires)
+    pub(super) fn good(&self, now: Timestamp) -> Option<AccessToken> {
+        self.before(now, |kept| kept.expires)
     }
 
-    fn before(&self, end: impl Fn(&Kept) -> Timestamp) -> Option<AccessToken> {
+    fn before(&self, now: Timestamp, end: impl Fn(&Kept) -> Moment) -> Option<AccessToken> {
         let kept = self.kept.as_ref()?;
-        (Timestamp::now() < end(kept)).then(|| kept.token.clone())
+        (!end(kept).left(now).is_zero()).then(|| kept.token.clone())
     }
 
     /// Returns the failure for a caller that started waiting at `asked`: during the pause, or if the request failed while
@@ -278,7 +304,7 @@ impl Track {
         self.pause.take().is_some()
     }
 
-    pub(super) fn next(&self) -> Next {
+    pub(super) fn next(&self, now: Timestamp) -> Next {
         if !self.is_used {
             return Next::Nothing;
         }
@@ -291,9 +317,9 @@ impl Track {
         let Some(kept) = &self.kept else {
             return Next::Nothing;
         };
-        match Duration::try_from(kept.due.duration_since(Timestamp::now())) {
-            Ok(left) if !left.is_zero() => Next::At(Instant::now() + left),
-            _ => Next::Now,
+        match kept.due.left(now) {
+            Duration::ZERO => Next::Now,
+            left => Next::At(Instant::now() + left),
         }
     }
 }

@@ -4,6 +4,7 @@
 // clippy.toml allows it in test functions; the helpers between them are tests too.
 #![allow(clippy::unwrap_used)]
 
+mod leaps;
 mod recorder;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use postroom_config::LineLimits;
 use postroom_core::{
-    Action, ContentHash, Decision, EventKind, MailFacts, Note, Outcome, Outlets, Position, Routes,
-    Ticket,
+    Action, Clock, ContentHash, Decision, EventKind, MailFacts, Note, Outcome, Outlets, Position,
+    Routes, Ticket,
 };
 use postroom_line::bus::{Bus, Heard};
+use postroom_line::clock::Timekeeper;
 use postroom_line::deliver::Deliveries;
 use postroom_line::event::Event;
 use postroom_line::target::GuardedTarget;
@@ -28,10 +30,17 @@ use postroom_store::{
 use recorder::Recorder;
 use tokio_util::sync::CancellationToken;
 
+const NOON_MS: i64 = 1_753_012_800_000;
 const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// Journals a mail and commits what was decided about it.
-async fn decide(store: &SqliteStore, name: &str, outcome: Outcome, action: Action) {
+async fn decide(
+    store: &SqliteStore,
+    name: &str,
+    outcome: Outcome,
+    action: Action,
+    received_ms: i64,
+) {
     let bytes = Bytes::from(format!("Message-ID: <{name}@x>\r\n\r\n{name}"));
     let mail = NewMail {
         position: Position::OnServer(name.into()),
@@ -45,7 +54,7 @@ async fn decide(store: &SqliteStore, name: &str, outcome: Outcome, action: Actio
     let batch = JournalBatch {
         tenant: "acme".into(),
         mailbox: "support".into(),
-        received_ms: 1_753_012_800_000,
+        received_ms,
         mails: vec![mail],
         cursor: None,
     };
@@ -104,13 +113,14 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
         "a",
         Outcome::Ticket,
         Action::Ticket(Ticket::default()),
+        NOON_MS,
     )
     .await;
     let note = Note {
         ticket: Some("T-1".into()),
         ..Note::default()
     };
-    decide(&store, "b", Outcome::Note, Action::Note(note)).await;
+    decide(&store, "b", Outcome::Note, Action::Note(note), NOON_MS).await;
 
     let recorder = Recorder::default();
     let id = (OutboxKind::Sink, "recorder".to_owned());
@@ -120,6 +130,7 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
         store.clone(),
         BTreeMap::from([(id.clone(), GuardedTarget::new(recorder.clone()))]),
         &LineLimits::default(),
+        Arc::new(Timekeeper::new(Clock::system(), None)),
         bus.publisher(),
         CancellationToken::new(),
     ));

@@ -14,6 +14,8 @@ pub type Told = (String, EventKind, Option<ExternalRef>);
 #[derive(Clone, Default)]
 pub struct Recorder {
     pub is_down: Arc<AtomicBool>,
+    /// Refuses each entry for itself.
+    pub refuses: Arc<AtomicBool>,
     pub told: Arc<Mutex<Vec<Told>>>,
     pub closed: Arc<AtomicBool>,
 }
@@ -23,6 +25,9 @@ impl Target for Recorder {
     async fn deliver(&self, delivery: Delivery<'_>) -> Attempt {
         if self.is_down.load(Ordering::Relaxed) {
             return Attempt::Failed(Fault::new(Scope::Target, "out of paper"));
+        }
+        if self.refuses.load(Ordering::Relaxed) {
+            return Attempt::Failed(Fault::new(Scope::Entry, "illegible"));
         }
         let Content::Event(event) = delivery.content else {
             return Attempt::Final("a recorder takes no mail".into());

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use postroom_auth::{AccessToken, Login, retry_after};
+use postroom_core::Clock;
 use postroom_net::trace::{self, Side, Trace};
 use postroom_net::{ConnectError, Step, TraceRedactor, Unreachable};
 use reqwest::header::{
@@ -47,6 +48,7 @@ pub(super) struct Exchange {
     impersonated: Option<String>,
     timeouts: EwsTimeouts,
     pub trace: Option<Trace>,
+    pub clock: Clock,
     /// The last new token was refused as well: the fault lies elsewhere, and the other mailboxes keep their token.
     token_distrusted: bool,
     secrets: TraceRedactor,
@@ -130,6 +132,7 @@ impl Exchange {
             impersonated: settings.impersonation.then(|| settings.address.clone()),
             timeouts: settings.timeouts,
             trace: None,
+            clock: Clock::system(),
             token_distrusted: false,
             secrets: TraceRedactor::default(),
         })
@@ -193,7 +196,8 @@ impl Exchange {
         // Faults come with 500; other programs' pages do, too.
         let is_soap = is_xml(&body);
         if status != StatusCode::OK && !(status == StatusCode::INTERNAL_SERVER_ERROR && is_soap) {
-            return Err(refused(step, status, response.headers(), &self.host));
+            let now = self.clock.now();
+            return Err(refused(step, status, response.headers(), &self.host, now));
         }
         if !is_soap {
             let what = match body.trim_ascii_start().is_empty() {
@@ -232,6 +236,7 @@ impl Exchange {
             status,
             response.headers(),
             &self.host,
+            self.clock.now(),
         ))
     }
 
@@ -441,7 +446,13 @@ fn affinity(headers: &HeaderMap) -> Option<Affinity> {
 }
 
 /// Judges a status that is neither success nor about the sign-in.
-fn refused(step: Step, status: StatusCode, headers: &HeaderMap, host: &str) -> SourceError {
+fn refused(
+    step: Step,
+    status: StatusCode,
+    headers: &HeaderMap,
+    host: &str,
+    now: Timestamp,
+) -> SourceError {
     let header = |name| {
         headers
             .get(name)
@@ -452,7 +463,7 @@ fn refused(step: Step, status: StatusCode, headers: &HeaderMap, host: &str) -> S
             step,
             text: format!("HTTP {status}"),
             retry_after: header(RETRY_AFTER)
-                .and_then(|value| retry_after(value, Timestamp::now()))
+                .and_then(|value| retry_after(value, now))
                 .map(|pause| pause.min(RETRY_AFTER_MAX)),
         },
         StatusCode::REQUEST_TIMEOUT => SourceError::Transient {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postroom_auth::Login;
-use postroom_core::{Cursor, Position, counted};
+use postroom_core::{Clock, Cursor, Position, counted};
 use postroom_net::{
     ProbeReporter, ProbeStep, Step, TlsMode, Trace, dial, handshake, server_name, within,
 };
@@ -168,6 +168,10 @@ impl Source for EwsSource {
 
     fn set_trace(&mut self, trace: Trace) {
         self.session.exchange.trace = Some(trace);
+    }
+
+    fn set_clock(&mut self, clock: Clock) {
+        self.session.exchange.clock = clock;
     }
 
     fn set_known(&mut self, known: Arc<dyn KnownPositions>) {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use postroom_auth::{AccessToken, Login, retry_after};
+use postroom_core::Clock;
 use postroom_core::harmless::harmless_chars;
 use postroom_net::{Step, Trace, TraceRedactor, Unreachable};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
@@ -51,6 +52,7 @@ pub(super) struct Client {
     base: Url,
     login: Login,
     timeouts: GraphTimeouts,
+    clock: Clock,
     permits: Semaphore,
     /// The server asked to be left alone until then.
     not_before: Mutex<Option<Instant>>,
@@ -109,6 +111,7 @@ impl Client {
         login: Login,
         tls: &Arc<rustls::ClientConfig>,
         timeouts: GraphTimeouts,
+        clock: Clock,
     ) -> Result<Self, SourceError> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured((**tls).clone())
@@ -127,6 +130,7 @@ impl Client {
             base,
             login,
             timeouts,
+            clock,
             permits: Semaphore::new(CONCURRENT_REQUESTS),
             not_before: Mutex::new(None),
             token_distrusted: AtomicBool::new(false),
@@ -226,7 +230,7 @@ impl Client {
                 self.reject(&token).await;
                 continue;
             }
-            let asked = asked_pause(response.headers());
+            let asked = asked_pause(response.headers(), self.clock.now());
             let refusal = refusal(response, self.timeouts, &token).await;
             drop(permit);
             let pause = match (status, asked) {
@@ -536,9 +540,9 @@ fn over_limit(step: Step, text: &str, pause: Duration) -> SourceError {
     }
 }
 
-fn asked_pause(headers: &HeaderMap) -> Option<Duration> {
+fn asked_pause(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    Some(retry_after(value, Timestamp::now())?.min(RETRY_AFTER_MAX))
+    Some(retry_after(value, now)?.min(RETRY_AFTER_MAX))
 }
 
 fn content_type(headers: &HeaderMap) -> String {

@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 use postroom_core::{Cursor, RawMessage};
 use postroom_net::Step;
 use reqwest::StatusCode;
@@ -110,7 +109,7 @@ impl GraphSource {
             Some(progress) if folders::is_same(&progress.folder, name) => progress,
             // Another folder, or another protocol: a first contact.
             _ => {
-                let now = self.date_secs.unwrap_or(Timestamp::now().as_second());
+                let now = self.date_secs.unwrap_or(self.clock.now().as_second());
                 Progress::first(name, &folder.id, now)
             }
         };
@@ -124,7 +123,7 @@ impl GraphSource {
 
     /// Lists until a mail is found, or the listing is complete, or it is time to write the place down. Returns whether it is complete.
     async fn list(&mut self, backlog: &mut Backlog) -> Result<bool, SourceError> {
-        let now = Timestamp::now().as_second();
+        let now = self.clock.now().as_second();
         let due = backlog.progress.due(now);
         backlog
             .waiting
@@ -220,7 +219,7 @@ impl GraphSource {
         backlog: &mut Backlog,
         loaded: Vec<(Listed, Loaded)>,
     ) -> Result<Vec<RawMessage>, SourceError> {
-        let now = Timestamp::now().as_second();
+        let now = self.clock.now().as_second();
         let mut messages = Vec::new();
         let mut left = Vec::new();
         let mut refused = Vec::new();

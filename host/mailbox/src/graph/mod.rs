@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postroom_auth::Login;
-use postroom_core::{Cursor, Position};
+use postroom_core::{Clock, Cursor, Position};
 use postroom_net::{ProbeReporter, ProbeStep, Step, Trace};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,7 @@ pub fn graph(settings: GraphSettings, login: Login, tls: Arc<rustls::ClientConfi
         login,
         tls,
         trace: None,
+        clock: Clock::system(),
         known: None,
         client: None,
         folder: None,
@@ -94,6 +95,7 @@ pub struct GraphSource {
     login: Login,
     tls: Arc<rustls::ClientConfig>,
     trace: Option<Trace>,
+    clock: Clock,
     known: Option<Arc<dyn KnownPositions>>,
     client: Option<Arc<Client>>,
     /// The folder of the settings, once it was found in this session.
@@ -173,6 +175,10 @@ impl Source for GraphSource {
         self.trace = Some(trace);
     }
 
+    fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
     fn set_known(&mut self, known: Arc<dyn KnownPositions>) {
         self.known = Some(known);
     }
@@ -191,7 +197,13 @@ impl GraphSource {
             return Ok(client.clone());
         }
         let base = self.settings.base.clone();
-        let client = Client::new(base, self.login.clone(), &self.tls, self.settings.timeouts)?;
+        let client = Client::new(
+            base,
+            self.login.clone(),
+            &self.tls,
+            self.settings.timeouts,
+            self.clock.clone(),
+        )?;
         if let Some(trace) = &self.trace {
             client.set_trace(trace.clone());
         }

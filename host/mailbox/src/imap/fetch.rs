@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
 use postroom_core::{Cursor, RawMessage};
 
 use super::connection::{Connection, ended_ok, protocol};
@@ -39,7 +38,8 @@ impl ImapSource {
         limits: &FetchLimits,
     ) -> Result<Batch, SourceError> {
         let import = self.settings.import;
-        let known = self.known(cursor)?;
+        let now = self.clock.now().as_second();
+        let known = self.known(cursor)?.map(|it| it.corrected(now));
         let backlog = self
             .backlog
             .take()
@@ -56,11 +56,12 @@ impl ImapSource {
         let (mut progress, mut backlog) = match (known, backlog) {
             (Some(known), Some(backlog)) if open == Some(known.uid_validity) => (known, backlog),
             (known, _) => {
-                let (progress, renumbering) = take_up(connection, &folder, known, import).await?;
+                let (progress, renumbering) =
+                    take_up(connection, &folder, known, import, now).await?;
                 let reconcile = connection
                     .reconciled
                     .is_none_or(|at| at.elapsed() >= reconcile_every);
-                let mut backlog = list(connection, &progress, import, reconcile).await?;
+                let mut backlog = list(connection, &progress, import, reconcile, now).await?;
                 backlog.renumbering = renumbering;
                 (progress, backlog)
             }
@@ -86,7 +87,7 @@ impl ImapSource {
                 ..Batch::default()
             });
         };
-        let now = Timestamp::now().as_second();
+        let now = self.clock.now().as_second();
         let mut overrun = self.one_by_one;
         let connection = self.ready().await?;
         let uid_validity = progress.uid_validity;

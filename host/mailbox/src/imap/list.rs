@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use postroom_core::Cursor;
 use tokio::time::Instant;
@@ -137,8 +136,8 @@ pub(super) async fn take_up(
     folder: &str,
     known: Option<Progress>,
     import: Import,
+    now: i64,
 ) -> Result<(Progress, Option<Renumbering>), SourceError> {
-    let now = Timestamp::now().as_second();
     let selected = connection.look(folder).await?;
     let next = uid_next(connection, &selected).await?.max(1);
     if let Some(open) = &mut connection.selected {
@@ -247,9 +246,9 @@ pub(super) async fn list(
     progress: &Progress,
     import: Import,
     reconcile: bool,
+    now: i64,
 ) -> Result<Backlog, SourceError> {
     const STEP: Step = Step::List;
-    let now = Timestamp::now().as_second();
     let selected = connection.selected.clone();
     let (exists, uid_next) = selected.map_or((0, None), |open| (open.exists, open.uid_next));
     let mut backlog = Backlog {

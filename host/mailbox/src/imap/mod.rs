@@ -26,7 +26,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::civil::Date;
 use postroom_auth::Login;
-use postroom_core::{Cursor, Position};
+use postroom_core::{Clock, Cursor, Position};
 use postroom_net::{ProbeReporter, ProbeStep, Step, TlsMode, Trace};
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,7 @@ pub fn imap(settings: ImapSettings, login: Login, tls: Arc<rustls::ClientConfig>
         login,
         tls,
         trace: None,
+        clock: Clock::system(),
         connection: None,
         backlog: None,
         refused: None,
@@ -118,6 +119,7 @@ pub struct ImapSource {
     login: Login,
     tls: Arc<rustls::ClientConfig>,
     trace: Option<Trace>,
+    clock: Clock,
     connection: Option<Connection>,
     backlog: Option<Backlog>,
     refused: Option<Refused>,
@@ -168,6 +170,10 @@ impl Source for ImapSource {
 
     fn set_trace(&mut self, trace: Trace) {
         self.trace = Some(trace);
+    }
+
+    fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
     }
 
     async fn close(&mut self) {

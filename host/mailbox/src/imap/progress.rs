@@ -133,6 +133,21 @@ impl Progress {
         }
     }
 
+    /// Corrects what a clock wrote that was ahead: a first contact in the future would make all mail old that comes, and a mail
+    /// that is due again then would not be asked for.
+    pub fn corrected(mut self, now: i64) -> Self {
+        self.contact = self
+            .contact
+            .map(|at| match at > now.saturating_add(CLOCK_SECS) {
+                true => now,
+                false => at,
+            });
+        for again in &mut self.again {
+            again.due = again.due.min(now.saturating_add(AGAIN_SECS << again.tries));
+        }
+        self
+    }
+
     pub fn cursor(&self) -> Cursor {
         Cursor(serde_json::to_string(self).unwrap_or_default())
     }
@@ -297,6 +312,22 @@ mod tests {
         let new = progress(Import::New);
         assert_eq!(new.age(50, arrived(900_000), Import::New), Age::Old);
         assert!(!new.wants(49, 0) && new.wants(50, 0));
+    }
+
+    #[test]
+    fn a_first_contact_in_the_future_makes_new_mail_neither_old_nor_unwanted() {
+        const YEAR_2100: i64 = 4_102_444_800;
+        let at = progress(Import::All).place(0);
+        let mut met = Progress::first(&at, 50, Import::All, YEAR_2100);
+        met.ask_again(49, YEAR_2100);
+        // The clock was put right.
+        let now = 1_000_000;
+        let met = met.corrected(now);
+        assert_eq!(met.age(50, arrived(now + 5), Import::All), Age::New);
+        assert_eq!(met.age(49, arrived(900_000), Import::All), Age::Old);
+        assert!(!met.wants(49, now) && met.wants(49, now + 2 * AGAIN_SECS));
+        let untouched = progress(Import::All);
+        assert_eq!(untouched.clone().corrected(2_000_000), untouched);
     }
 
     #[test]

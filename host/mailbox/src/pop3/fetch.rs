@@ -3,7 +3,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use postroom_core::{Cursor, Position, RawMessage, arrived_ms};
 use postroom_net::Step;
 use tokio::time::Instant;
@@ -219,9 +218,10 @@ impl Pop3Source {
         let last = listed.last().map(|last| last.key.clone());
         let import = self.settings.import;
         let is_first = progress.is_none();
+        let now = self.clock.now().as_second();
         let mut progress = progress.unwrap_or_else(|| {
             let last = last.as_deref().filter(|_| import != Import::New);
-            Progress::first(self.mailbox.clone(), last, Timestamp::now().as_second())
+            Progress::first(self.mailbox.clone(), last, now)
         });
         let known = self.known_of(&listed).await?;
         let mut before = std::mem::replace(&mut self.known, known);

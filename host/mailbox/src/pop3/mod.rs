@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postroom_auth::Login;
-use postroom_core::Cursor;
+use postroom_core::{Clock, Cursor};
 use postroom_net::{ProbeReporter, ProbeStep, Step, TlsMode, Trace};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -75,6 +75,7 @@ pub fn pop3(settings: Pop3Settings, login: Login, tls: Arc<rustls::ClientConfig>
         login,
         tls,
         trace: None,
+        clock: Clock::system(),
         journal: None,
         session: None,
         listing: None,
@@ -98,6 +99,7 @@ pub struct Pop3Source {
     login: Login,
     tls: Arc<rustls::ClientConfig>,
     trace: Option<Trace>,
+    clock: Clock,
     /// Looks up the mails that the journal knows.
     journal: Option<Arc<dyn KnownPositions>>,
     session: Option<Session>,
@@ -170,6 +172,10 @@ impl Source for Pop3Source {
 
     fn set_trace(&mut self, trace: Trace) {
         self.trace = Some(trace);
+    }
+
+    fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
     }
 
     fn set_known(&mut self, known: Arc<dyn KnownPositions>) {

@@ -45,7 +45,7 @@ struct Place {
 
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Oldest first.
+    /// In the order of arrival, see [`Found::arrival`].
     pub found: Vec<Found>,
     /// Whether there are files that may still be growing.
     pub unsettled: bool,
@@ -58,6 +58,13 @@ impl Found {
             file: self.identity,
         };
         Position::OnServer(serde_json::json!(place).to_string())
+    }
+
+    /// The order of arrival: the time of the last write, which is when a mail was complete; a copy that keeps times keeps its place.
+    /// Files of one moment are ordered by name, whichever folder of a maildir they are in.
+    fn arrival(&self) -> (i64, Option<&OsStr>, &Path) {
+        let name = self.path.file_name();
+        (self.identity.modified_nanos, name, &self.path)
     }
 
     /// Returns the mail at a position; `None` if it is not a position in a spool.
@@ -169,9 +176,9 @@ pub(super) fn list(root: &Path, settle: Duration) -> Result<Listing, SourceError
             });
         }
     }
-    listing.found.sort_unstable_by(|a, b| {
-        (a.identity.modified_nanos, &a.path).cmp(&(b.identity.modified_nanos, &b.path))
-    });
+    listing
+        .found
+        .sort_unstable_by(|a, b| a.arrival().cmp(&b.arrival()));
     Ok(listing)
 }
 

@@ -108,6 +108,41 @@ async fn files_are_given_once_oldest_first_and_put_away() {
 }
 
 #[tokio::test]
+async fn mails_are_given_in_the_order_of_arrival_and_not_of_names() {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["new", "cur"] {
+        fs::create_dir(root.path().join(folder)).unwrap();
+    }
+    let write = |name: &str, minute: u64| {
+        let path = root.path().join(name);
+        fs::write(&path, name).unwrap();
+        let at = std::time::UNIX_EPOCH + Duration::from_secs(1_790_000_000 + minute * 60);
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(at).unwrap();
+    };
+    write("a.eml", 9);
+    write("z.eml", 1);
+    write("new/5.host", 2);
+    // Of one moment: by name, whichever folder they are in.
+    write("new/1.host", 5);
+    write("cur/2.host:2,S", 5);
+    write("m.eml", 5);
+    let batch = source(root.path())
+        .fetch(None, &FetchLimits::default())
+        .await
+        .unwrap();
+    let expected = [
+        "z.eml",
+        "new/5.host",
+        "new/1.host",
+        "cur/2.host:2,S",
+        "m.eml",
+        "a.eml",
+    ];
+    assert_eq!(names(&batch), expected);
+}
+
+#[tokio::test]
 async fn a_batch_that_was_not_journalled_is_given_again() {
     let root = tempfile::tempdir().unwrap();
     for name in ["a.eml", "b.eml", "c.eml"] {

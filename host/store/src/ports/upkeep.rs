@@ -17,6 +17,10 @@ pub trait Upkeep: Send + Sync {
     /// Records a time that the clock was confirmed at, in milliseconds since 1970 in UTC.
     async fn confirm_clock(&self, now_ms: i64) -> Result<(), StoreError>;
 
+    /// Moves due times, and the ages that are counted from them, with a clock that leapt by so much when it should have shown
+    /// `expected_ms`. What lies further ahead or in the future was computed with another clock, and stays.
+    async fn shift_due(&self, expected_ms: i64, by_ms: i64) -> Result<(), StoreError>;
+
     /// Makes due what is scheduled more than a day ahead. No pause is that long: such a time was computed with a wrong clock. Returns
     /// how many deliveries and acknowledgements there were.
     async fn bring_forward(&self, now_ms: i64) -> Result<u64, StoreError>;

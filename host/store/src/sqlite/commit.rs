@@ -10,7 +10,7 @@ use postroom_core::{Action, ContentHash, Event, EventKind, MailIdentity, ticket_
 use rusqlite::{Connection, OptionalExtension};
 
 use super::SqliteStore;
-use super::ids::{message_key, now_ms, outcome_number, rfc3339};
+use super::ids::{message_key, outcome_number, rfc3339};
 use super::installation::Installation;
 use super::items::{self, Origin};
 use super::outbox::{self, NewEntry};
@@ -25,10 +25,10 @@ impl SqliteStore {
         verdicts: Vec<Verdict>,
     ) -> Result<Vec<Committed>, StoreError> {
         let weight = verdicts.iter().map(weight_bytes).sum();
-        let installation = self.installation.clone();
+        let (installation, now_ms) = (self.installation.clone(), self.clock.now_ms());
         self.writer
             .submit(weight, move |conn| {
-                let write = |verdict| write(conn, &installation, verdict);
+                let write = |verdict| write(conn, &installation, verdict, now_ms);
                 verdicts.into_iter().map(write).collect()
             })
             .await
@@ -99,6 +99,7 @@ fn write(
     conn: &Connection,
     installation: &Installation,
     verdict: Verdict,
+    now_ms: i64,
 ) -> Result<Committed, StoreError> {
     let Verdict {
         journal,
@@ -112,7 +113,7 @@ fn write(
     let origin = Origin {
         tenant,
         decision: DecisionId(journal.0),
-        now_ms: now_ms(),
+        now_ms,
         old: mail.old,
     };
     let committing = Committing {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use sha2::{Digest, Sha256};
 
 use super::history::{self, Keep};
-use super::ids::{now_ms, rfc3339};
+use super::ids::rfc3339;
 use super::{SqliteReader, SqliteStore};
 use crate::{Generation, GenerationCause, RuleChange, RuleRecord, StoreError};
 
@@ -23,7 +23,7 @@ impl SqliteStore {
         cause: GenerationCause,
     ) -> Result<u64, StoreError> {
         let weight = rules.iter().map(|r| r.bytes.len()).sum();
-        let keep = self.keep;
+        let (keep, now_ms) = (self.keep, self.clock.now_ms());
         self.writer
             .submit(weight, move |conn| {
                 let mut set = set_of(conn, newest(conn)?)?;
@@ -38,7 +38,7 @@ impl SqliteStore {
                 });
                 let rules: Vec<Version<'_>> =
                     rules.iter().map(Version::from).chain(others).collect();
-                save(conn, &rules, cause, keep)
+                save(conn, &rules, cause, keep, now_ms)
             })
             .await
     }
@@ -185,6 +185,7 @@ pub(crate) fn save(
     rules: &[Version<'_>],
     cause: GenerationCause,
     keep: Keep,
+    now_ms: i64,
 ) -> Result<u64, StoreError> {
     let newest = newest(conn)?;
     let before = set_of(conn, newest)?;
@@ -206,7 +207,7 @@ pub(crate) fn save(
     conn.prepare_cached(
         "INSERT INTO generation (number, saved_ms, cause, hash) VALUES (?1, ?2, ?3, ?4)",
     )?
-    .execute((number, now_ms(), cause.to_string(), hash_of(&after)))?;
+    .execute((number, now_ms, cause.to_string(), hash_of(&after)))?;
     for (key, _) in before
         .iter()
         .filter(|(key, was)| after.get(*key) != Some(was))

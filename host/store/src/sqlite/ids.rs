@@ -80,10 +80,6 @@ fn first_bytes(digest: &[u8]) -> i64 {
     i64::from_le_bytes(first)
 }
 
-pub(crate) fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
-}
-
 /// RFC 3339 in UTC with milliseconds; a time out of range is shown as the nearest one.
 pub(crate) fn rfc3339(ms: i64) -> String {
     let time = Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 {

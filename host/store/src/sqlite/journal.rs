@@ -4,7 +4,7 @@ use bytes::Bytes;
 use postroom_core::{Cursor, Position};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::ids::{message_key, now_ms, place_key};
+use super::ids::{message_key, place_key};
 use super::{SqliteReader, SqliteStore};
 use crate::{JournalBatch, JournalId, Journalled, NewMail, PendingMail, StoreError, Suspect};
 
@@ -211,7 +211,13 @@ fn write_mail(
         let decided = conn
             .prepare_cached("SELECT 1 FROM decision WHERE journal = ?1")?
             .exists([id])?;
-        add_position(conn, mailbox, id, &mail.position, decided.then(now_ms))?;
+        add_position(
+            conn,
+            mailbox,
+            id,
+            &mail.position,
+            decided.then_some(received_ms),
+        )?;
         return Ok(Journalled::Known {
             id,
             message_id: mail.message_id,

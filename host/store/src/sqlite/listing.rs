@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use postroom_core::{Action, ItemSnapshot, MailboxState, OutgoingMail, ticket_name};
 use rusqlite::{Connection, Row, ToSql};
 
-use super::ids::{item_kind_number, now_ms, outcome_number, outcome_of, rfc3339};
+use super::ids::{item_kind_number, outcome_number, outcome_of, rfc3339};
 use super::items;
 use super::journal::mailbox_row;
 use super::outbox::state_name;
@@ -63,6 +63,7 @@ impl SqliteStore {
     ) -> Result<(), StoreError> {
         let mailbox = mailbox.to_owned();
         let (state, detail) = (state.name(), detail.to_owned());
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(0, move |conn| {
                 let id = mailbox_row(conn, &mailbox)?;
@@ -70,7 +71,7 @@ impl SqliteStore {
                     "UPDATE mailbox SET since_ms = CASE WHEN state IS ?2 THEN since_ms ELSE ?4 END,
                                         state = ?2, detail = nullif(?3, '') WHERE id = ?1",
                 )?
-                .execute((id, state, detail, now_ms()))?;
+                .execute((id, state, detail, now_ms))?;
                 Ok(())
             })
             .await

@@ -36,6 +36,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postroom_core::Clock;
 use tokio::sync::Semaphore;
 
 pub use control::SqliteControl;
@@ -62,6 +63,7 @@ pub struct SqliteStore {
     /// The number and size of one shadow's differences.
     shadow_differences: u64,
     shadow_difference_bytes: u64,
+    clock: Clock,
 }
 
 impl SqliteStore {
@@ -106,6 +108,7 @@ impl SqliteStore {
             },
             shadow_differences: options.limits.shadow_differences,
             shadow_difference_bytes: options.limits.shadow_difference_bytes,
+            clock: options.clock.clone(),
         })
     }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use postroom_core::Clock;
+
 use crate::StoreLimits;
 
 /// Limits for memory, disk and lock waits.
@@ -33,6 +35,8 @@ pub struct StoreOptions {
     pub installations: Option<PathBuf>,
     /// Whether an empty database may take the place of one that is gone.
     pub start_anew: bool,
+    /// The time of day of everything that is recorded.
+    pub clock: Clock,
 }
 
 impl Default for StoreOptions {
@@ -53,6 +57,7 @@ impl Default for StoreOptions {
             database_bytes: None,
             installations: None,
             start_anew: false,
+            clock: Clock::system(),
         }
     }
 }

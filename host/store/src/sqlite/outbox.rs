@@ -8,7 +8,6 @@ use std::collections::{HashSet, VecDeque};
 use postroom_core::{ExternalRef, Receipt};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::ids::now_ms;
 use super::{SqliteReader, SqliteStore};
 use crate::{DecisionId, OutboxEntry, OutboxKind, RoundRobin, StoreError};
 
@@ -53,6 +52,7 @@ impl SqliteStore {
         receipt: Receipt,
     ) -> Result<(), StoreError> {
         let Receipt { status, external } = receipt;
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(0, move |conn| {
                 let lane = conn
@@ -61,7 +61,7 @@ impl SqliteStore {
                                 receipt = iif(receipt IS NULL, ?3, receipt || '; ' || ?3)
                          WHERE id = ?1 AND state IN (0, 3) RETURNING lane, target, kind",
                     )?
-                    .query_row((id, DELIVERED, status, now_ms()), Lane::of)
+                    .query_row((id, DELIVERED, status, now_ms), Lane::of)
                     .optional()?;
                 if let (Some(_), Some(external)) = (&lane, &external) {
                     note_external(conn, id, external)?;
@@ -80,6 +80,7 @@ impl SqliteStore {
         retry_at_ms: i64,
     ) -> Result<(), StoreError> {
         let error = error.into();
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(0, move |conn| {
                 conn.prepare_cached(
@@ -87,7 +88,7 @@ impl SqliteStore {
                             refused_ms = coalesce(refused_ms, ?4)
                      WHERE id = ?1 AND state = 0",
                 )?
-                .execute((id, error, retry_at_ms, now_ms()))?;
+                .execute((id, error, retry_at_ms, now_ms))?;
                 Ok(())
             })
             .await
@@ -100,6 +101,7 @@ impl SqliteStore {
         error: impl Into<String>,
     ) -> Result<(), StoreError> {
         let error = error.into();
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(0, move |conn| {
                 let lane = conn
@@ -107,7 +109,7 @@ impl SqliteStore {
                         "UPDATE outbox SET state = ?2, error = ?3, finished_ms = ?4, attempts = attempts + 1
                          WHERE id = ?1 AND state = 0 RETURNING lane, target, kind",
                     )?
-                    .query_row((id, DEAD, error, now_ms()), Lane::of)
+                    .query_row((id, DEAD, error, now_ms), Lane::of)
                     .optional()?;
                 promote(conn, lane)
             })
@@ -161,6 +163,7 @@ impl SqliteStore {
         retry_at_ms: i64,
     ) -> Result<(), StoreError> {
         let (receipt, error) = (receipt.into(), error.into());
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(payload.len(), move |conn| {
                 conn.prepare_cached(
@@ -169,7 +172,7 @@ impl SqliteStore {
                             refused_ms = coalesce(refused_ms, ?6)
                      WHERE id = ?1 AND state = 0",
                 )?
-                .execute((id, payload, receipt, error, retry_at_ms, now_ms()))?;
+                .execute((id, payload, receipt, error, retry_at_ms, now_ms))?;
                 Ok(())
             })
             .await

@@ -5,7 +5,6 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::SqliteReader;
-use super::ids::now_ms;
 use super::options::StoreOptions;
 use super::outbox::{self, DEAD, DROPPED, Lane, WAITING, state_name};
 use super::schema;
@@ -32,7 +31,8 @@ pub(crate) fn retry_outbox(
         }
         OutboxSelection::Dead { target } => ids_in(&conn, DEAD, target.as_deref())?,
     };
-    in_chunks(&mut conn, &ids, retry)
+    let now_ms = options.clock.now_ms();
+    in_chunks(&mut conn, &ids, |conn, id| retry(conn, id, now_ms))
 }
 
 /// Ends entries that are waiting or dead: they are not sent. Who did it, and why, is recorded.
@@ -44,7 +44,10 @@ pub(crate) fn drop_outbox(
     options: &StoreOptions,
 ) -> Result<Vec<(i64, OutboxChange)>, StoreError> {
     let mut conn = schema::open_beside(data_dir, options)?;
-    in_chunks(&mut conn, ids, |conn, id| drop_entry(conn, id, by, reason))
+    let now_ms = options.clock.now_ms();
+    in_chunks(&mut conn, ids, |conn, id| {
+        drop_entry(conn, id, by, reason, now_ms)
+    })
 }
 
 impl SqliteReader {
@@ -86,7 +89,7 @@ fn ids_in(conn: &Connection, state: i64, target: Option<&str>) -> Result<Vec<i64
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-fn retry(conn: &Connection, id: i64) -> Result<OutboxChange, StoreError> {
+fn retry(conn: &Connection, id: i64, now_ms: i64) -> Result<OutboxChange, StoreError> {
     let found = conn
         .prepare_cached("SELECT lane, target, kind, state, payload = '' FROM outbox WHERE id = ?1")?
         .query_row([id], |row| {
@@ -113,7 +116,7 @@ fn retry(conn: &Connection, id: i64) -> Result<OutboxChange, StoreError> {
                 refused_ms = NULL, finished_ms = NULL
          WHERE id = ?1",
     )?
-    .execute((id, now_ms()))?;
+    .execute((id, now_ms))?;
     outbox::promote(conn, Some(lane))?;
     Ok(OutboxChange::Changed)
 }
@@ -123,6 +126,7 @@ fn drop_entry(
     id: i64,
     by: &str,
     reason: Option<&str>,
+    now_ms: i64,
 ) -> Result<OutboxChange, StoreError> {
     let state: Option<i64> = conn
         .prepare_cached("SELECT state FROM outbox WHERE id = ?1")?
@@ -138,7 +142,7 @@ fn drop_entry(
             "UPDATE outbox SET state = ?2, finished_ms = ?3, dropped_by = ?4, dropped_reason = ?5
              WHERE id = ?1 RETURNING lane, target, kind",
         )?
-        .query_row((id, DROPPED, now_ms(), by, reason), Lane::of)?;
+        .query_row((id, DROPPED, now_ms, by, reason), Lane::of)?;
     outbox::promote(conn, Some(lane))?;
     Ok(OutboxChange::Changed)
 }

@@ -361,6 +361,10 @@ impl Upkeep for SqliteStore {
         self.write_clock(now_ms).await
     }
 
+    async fn shift_due(&self, expected_ms: i64, by_ms: i64) -> Result<(), StoreError> {
+        self.write_shift(expected_ms, by_ms).await
+    }
+
     async fn bring_forward(&self, now_ms: i64) -> Result<u64, StoreError> {
         self.write_forward(now_ms).await
     }

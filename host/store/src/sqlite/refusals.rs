@@ -9,7 +9,6 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::commit::{JournalledMail, event};
 use super::generations::{self, Set, Version};
 use super::history::{self, Keep};
-use super::ids::now_ms;
 use super::items::{self, Origin};
 use super::options::StoreOptions;
 use super::outbox::{self, NewEntry};
@@ -33,7 +32,7 @@ pub(crate) fn roll_back(
 ) -> Result<RolledBack, StoreError> {
     let mut conn = schema::open_beside(data_dir, options)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let done = write_rollback(&tx, wanted)?;
+    let done = write_rollback(&tx, wanted, options.clock.now_ms())?;
     tx.commit()?;
     Ok(done)
 }
@@ -41,13 +40,14 @@ pub(crate) fn roll_back(
 impl SqliteStore {
     /// Refuses a version that failed on too many mails, and raises its alert, in one transaction.
     pub(crate) async fn write_sent_back(&self, rule: SentBack) -> Result<(), StoreError> {
-        let secret = self.installation.secret.clone();
+        let (secret, now_ms) = (self.installation.secret.clone(), self.clock.now_ms());
         self.writer
             .submit(0, move |conn| {
-                refuse(conn, &rule.tenant, &rule.name, rule.hash, &rule.reason)?;
+                let SentBack { tenant, name, .. } = &rule;
+                refuse(conn, tenant, name, rule.hash, &rule.reason, now_ms)?;
                 let firing = Some((rule.decision, &rule.alert));
                 let (key, sinks) = (&rule.alert.key, &rule.sinks);
-                tell(conn, &secret, &rule.tenant, firing, key, sinks)
+                tell(conn, &secret, tenant, firing, key, sinks, now_ms)
             })
             .await
     }
@@ -60,11 +60,11 @@ impl SqliteStore {
         alert: Alert,
         sinks: Vec<String>,
     ) -> Result<(), StoreError> {
-        let secret = self.installation.secret.clone();
+        let (secret, now_ms) = (self.installation.secret.clone(), self.clock.now_ms());
         self.writer
             .submit(0, move |conn| {
                 let firing = Some((decision, &alert));
-                tell(conn, &secret, &tenant, firing, &alert.key, &sinks)
+                tell(conn, &secret, &tenant, firing, &alert.key, &sinks, now_ms)
             })
             .await
     }
@@ -77,12 +77,12 @@ impl SqliteStore {
         alert_key: String,
         sinks: Vec<String>,
     ) -> Result<(), StoreError> {
-        let secret = self.installation.secret.clone();
+        let (secret, now_ms) = (self.installation.secret.clone(), self.clock.now_ms());
         self.writer
             .submit(0, move |conn| {
                 conn.prepare_cached("DELETE FROM rule_refused WHERE tenant = ?1 AND name = ?2")?
                     .execute((&tenant, &name))?;
-                tell(conn, &secret, &tenant, None, &alert_key, &sinks)
+                tell(conn, &secret, &tenant, None, &alert_key, &sinks, now_ms)
             })
             .await
     }
@@ -108,7 +108,11 @@ impl SqliteReader {
     }
 }
 
-fn write_rollback(conn: &Connection, wanted: &Rollback) -> Result<RolledBack, StoreError> {
+fn write_rollback(
+    conn: &Connection,
+    wanted: &Rollback,
+    now_ms: i64,
+) -> Result<RolledBack, StoreError> {
     let newest = generations::newest(conn)?;
     let to = match wanted.to {
         Some(number) => i64::try_from(number).unwrap_or(i64::MAX),
@@ -144,7 +148,7 @@ fn write_rollback(conn: &Connection, wanted: &Rollback) -> Result<RolledBack, St
             continue;
         };
         let reason = format!("rolled back to generation {to}");
-        refuse(conn, &key.0, &key.1, now.hash, &reason)?;
+        refuse(conn, &key.0, &key.1, now.hash, &reason, now_ms)?;
         conn.prepare_cached(
             "DELETE FROM rule_refused WHERE tenant = ?1 AND name = ?2 AND hash = ?3",
         )?
@@ -159,7 +163,8 @@ fn write_rollback(conn: &Connection, wanted: &Rollback) -> Result<RolledBack, St
             let cause = GenerationCause::RolledBack {
                 to: to.unsigned_abs(),
             };
-            Some(generations::save(conn, &versions(&set), cause, Keep::ALL)?)
+            let rules = versions(&set);
+            Some(generations::save(conn, &rules, cause, Keep::ALL, now_ms)?)
         }
     };
     Ok(RolledBack {
@@ -189,11 +194,12 @@ fn refuse(
     name: &str,
     hash: ContentHash,
     reason: &str,
+    now_ms: i64,
 ) -> Result<(), StoreError> {
     conn.prepare_cached(
         "INSERT OR REPLACE INTO rule_refused (tenant, name, hash, reason, refused_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
-    .execute((tenant, name, &hash.0, reason, now_ms()))?;
+    .execute((tenant, name, &hash.0, reason, now_ms))?;
     Ok(())
 }
 
@@ -205,6 +211,7 @@ fn tell(
     firing: Option<(DecisionId, &Alert)>,
     key: &str,
     sinks: &[String],
+    now_ms: i64,
 ) -> Result<(), StoreError> {
     let (decision, alert) = match firing {
         Some((decision, alert)) => (decision, alert.clone()),
@@ -217,7 +224,7 @@ fn tell(
     let origin = Origin {
         tenant: mail.tenant_row,
         decision,
-        now_ms: now_ms(),
+        now_ms,
         // The alert is of the rule as it stands now, whatever mail it failed on.
         old: false,
     };

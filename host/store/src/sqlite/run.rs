@@ -23,6 +23,28 @@ impl SqliteStore {
             .await
     }
 
+    /// Moves due times, and the ages that are counted from them, with a clock that leapt by so much when it should have shown
+    /// `expected_ms`. What lies further ahead or in the future was computed with another clock, and stays.
+    pub(crate) async fn write_shift(&self, expected_ms: i64, by_ms: i64) -> Result<(), StoreError> {
+        self.writer
+            .submit(0, move |conn| {
+                let limit = expected_ms.saturating_add(DAY_MS);
+                conn.prepare_cached(
+                    "UPDATE outbox SET due_ms = due_ms + ?1 WHERE state = 0 AND due_ms <= ?2",
+                )?
+                .execute((by_ms, limit))?;
+                conn.prepare_cached(
+                    "UPDATE outbox SET since_ms = coalesce(since_ms, created_ms) + ?1
+                     WHERE state = 0 AND coalesce(since_ms, created_ms) <= ?2",
+                )?
+                .execute((by_ms, expected_ms))?;
+                conn.prepare_cached("UPDATE ack SET due_ms = due_ms + ?1 WHERE due_ms <= ?2")?
+                    .execute((by_ms, limit))?;
+                Ok(())
+            })
+            .await
+    }
+
     /// Makes due what is scheduled more than a day ahead. No pause is that long: such a time was computed with a wrong clock. Returns
     /// how many deliveries and acknowledgements there were.
     pub(crate) async fn write_forward(&self, now_ms: i64) -> Result<u64, StoreError> {

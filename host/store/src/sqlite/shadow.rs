@@ -7,7 +7,7 @@ use bytes::Bytes;
 use postroom_core::{ContentHash, TroubleKind};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
-use super::ids::{now_ms, rfc3339};
+use super::ids::rfc3339;
 use super::options::StoreOptions;
 use super::recorded::{MAIL, mail_row};
 use super::schema;
@@ -66,7 +66,7 @@ pub(crate) fn start_shadow(
             new.limit_memory_bytes as i64,
             new.wanted as i64,
             new.promote,
-            now_ms(),
+            options.clock.now_ms(),
         ),
     )?;
     let id = ShadowId(tx.last_insert_rowid());
@@ -90,7 +90,7 @@ pub(crate) fn end_shadow(
 ) -> Result<bool, StoreError> {
     let mut conn = schema::open_beside(data_dir, options)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let ended = end(&tx, id, state, reason)?;
+    let ended = end(&tx, id, state, reason, options.clock.now_ms())?;
     tx.commit()?;
     Ok(ended)
 }
@@ -103,8 +103,11 @@ impl SqliteStore {
         state: ShadowState,
         reason: Option<String>,
     ) -> Result<bool, StoreError> {
+        let now_ms = self.clock.now_ms();
         self.writer
-            .submit(0, move |conn| end(conn, id, state, reason.as_deref()))
+            .submit(0, move |conn| {
+                end(conn, id, state, reason.as_deref(), now_ms)
+            })
             .await
     }
 
@@ -122,6 +125,7 @@ impl SqliteStore {
             .map(|mail| mail.difference.as_ref().map_or(0, String::len))
             .sum();
         let most = (self.shadow_differences, self.shadow_difference_bytes);
+        let now_ms = self.clock.now_ms();
         self.writer
             .submit(weight, move |conn| {
                 let Some(before) = read(conn, id)?.filter(|it| it.state == ShadowState::Running)
@@ -143,7 +147,7 @@ impl SqliteStore {
                 };
                 if after.decided() >= after.wanted {
                     let (state, reason) = then(&after);
-                    end(conn, id, state, reason.as_deref())?;
+                    end(conn, id, state, reason.as_deref(), now_ms)?;
                 }
                 read(conn, id)
             })
@@ -313,8 +317,9 @@ fn end(
     id: ShadowId,
     state: ShadowState,
     reason: Option<&str>,
+    now_ms: i64,
 ) -> Result<bool, StoreError> {
-    let ended_ms = (state != ShadowState::Promoting).then(now_ms);
+    let ended_ms = (state != ShadowState::Promoting).then_some(now_ms);
     let ended = conn
         .prepare_cached(
             "UPDATE shadow SET state = ?2, reason = ?3, ended_ms = ?4

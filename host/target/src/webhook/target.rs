@@ -2,15 +2,18 @@
 
 use crate::webhook::{SinkError, SpeaksOf, Webhook};
 use async_trait::async_trait;
-use jiff::Timestamp;
-use postroom_core::{Event, EventKind, ItemSnapshot};
+use postroom_core::{Clock, Event, EventKind, ItemSnapshot};
 use postroom_net::ProbeStep;
 use serde::Serialize;
 
 use crate::{Attempt, Content, Delivery, Fault, Scope, Severity, Target};
 
 /// Posts events to one address.
-pub struct WebhookTarget(Webhook);
+pub struct WebhookTarget {
+    webhook: Webhook,
+    /// Gives the time in each signature.
+    clock: Clock,
+}
 
 /// What a receiver gets: `docs/webhooks.md` describes it.
 #[derive(Serialize)]
@@ -31,8 +34,8 @@ struct Data<'a> {
 }
 
 impl WebhookTarget {
-    pub fn new(webhook: Webhook) -> Self {
-        Self(webhook)
+    pub fn new(webhook: Webhook, clock: Clock) -> Self {
+        Self { webhook, clock }
     }
 }
 
@@ -47,8 +50,8 @@ impl Target for WebhookTarget {
             Err(error) => return Attempt::Final(format!("its event cannot be written: {error}")),
         };
         let posted = self
-            .0
-            .post(delivery.idempotency_key, Timestamp::now(), &body);
+            .webhook
+            .post(delivery.idempotency_key, self.clock.now(), &body);
         match posted.await {
             Ok(receipt) => Attempt::Delivered(receipt.status.to_string().into()),
             Err(error) => Attempt::Failed(fault(error)),

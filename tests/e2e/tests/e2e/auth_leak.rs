@@ -142,7 +142,10 @@ fn servers_that_quote_a_sign_in_leave_no_secret_behind() {
                 &format!("port = {}", imap.port()),
             )
             .replace("\"implicit\"", "\"none\"")
-            .replace("profile = \"acme\"", way);
+            .replace(
+                "profile = \"acme\"",
+                &format!("{way}\nprotocol_log = \"1MiB\""),
+            );
         room.write(
             "postroom.toml",
             format!(
@@ -186,6 +189,9 @@ fn servers_that_quote_a_sign_in_leave_no_secret_behind() {
         );
         assert!(log.contains("not an IMAP response: "), "{log}");
         assert!(log.contains("[redacted]"), "{log}");
+        let protocol = std::fs::read_to_string(room.path().join("data/logs/support.log")).unwrap();
+        assert!(protocol.contains(" C: "), "{protocol}");
+        assert!(protocol.contains("[redacted"), "{protocol}");
         let found = Needles::new(&secrets).found_below(room.path(), &[]);
         assert!(found.is_empty(), "{way}: {}", found.join("\n"));
     }

@@ -77,3 +77,30 @@ fn young_mail_of_an_import_is_answered_unless_it_is_said_to_be_old() {
     import(&room, &["--old", "said.eml"]);
     assert_eq!((room.posted().len(), room.sent().len()), (1, 1));
 }
+
+#[test]
+fn an_import_that_is_killed_continues_with_the_same_command() {
+    let room = acknowledging();
+    // More than two batches, of which the second is not journalled in whole when the process dies.
+    for n in 0..150 {
+        room.write(&format!("old/{n:03}.eml"), of_2019(&format!("kept {n:03}")));
+    }
+    let import = ["mail", "import", "--mailbox", "support", "old"];
+    let mut killed = room.command(&import);
+    killed.env("POSTROOM_CRASH_AT", "mail:kept 100");
+    let killed = killed.output().unwrap();
+    assert!(!killed.status.success());
+    let decided = room.decisions().len();
+    assert!((64..128).contains(&decided), "{decided} decided before");
+    let rows = room.rows(&import);
+    assert_eq!(rows[0]["read"], 150, "{rows:#?}");
+    assert_eq!(rows[0]["failed"], 0, "{rows:#?}");
+    assert_eq!(room.decisions().len(), 150);
+    // Nothing is there twice, and what was journalled before the end is old mail still.
+    assert_eq!(room.items().len(), 150);
+    assert!(room.decisions().iter().all(|it| it["old"] == true));
+    room.once();
+    assert!(room.posted().is_empty() && room.sent().is_empty());
+    let again = room.rows(&import);
+    assert_eq!(again[0]["known"], 150, "{again:#?}");
+}

@@ -7,6 +7,7 @@ use anyhow::bail;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use postroom_auth::expiry::{About, Notice, State, Status};
+use postroom_core::Clock;
 
 use super::{explained, profile_names, tokens};
 use crate::commands::{load_with_warnings, print, table};
@@ -20,7 +21,7 @@ pub fn status(config: &Path, profile: Option<&str>, json: bool) -> anyhow::Resul
         known_profile(&config, name)?;
     }
     let tokens = tokens(&config)?;
-    let now = Timestamp::now();
+    let now = Clock::system().now();
     let mut statuses = tokens.statuses(now).map_err(|error| {
         let profile = tokens.profile(error.profile());
         explained(&error, profile)

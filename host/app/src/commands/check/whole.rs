@@ -86,7 +86,7 @@ pub fn unused(uses: &[RuleUse], used: &BTreeSet<PathBuf>) -> Vec<Problem> {
 }
 
 /// The accounts that a person has to sign in once, and nobody did.
-pub fn signed_out(config: &Config) -> Vec<Problem> {
+pub fn signed_out(config: &Config, now: Timestamp) -> Vec<Problem> {
     // A check creates no vault.
     if !Vault::is_used(&config.data_dir).unwrap_or_default() {
         return never_signed_in(config);
@@ -98,7 +98,7 @@ pub fn signed_out(config: &Config) -> Vec<Problem> {
     let Ok(tokens) = connections::tokens(config, &tls) else {
         return Vec::new();
     };
-    let statuses = tokens.statuses(Timestamp::now()).unwrap_or_default();
+    let statuses = tokens.statuses(now).unwrap_or_default();
     let signed_out = statuses
         .into_iter()
         .filter(|it| it.state == State::SignedOut);

@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use jiff::Zoned;
+use jiff::tz::TimeZone;
+use postroom_core::Clock;
 
 use crate::commands::screen::{Ink, Line, Screen};
 
@@ -105,7 +106,8 @@ fn write(to_write: &Receiver<String>) {
 
 /// A line that begins with the time.
 pub fn now() -> Line {
-    let time = Zoned::now().strftime("%H:%M:%S").to_string();
+    let time = Clock::system().now().to_zoned(TimeZone::system());
+    let time = time.strftime("%H:%M:%S").to_string();
     labelled(Ink::Dim, &time)
 }
 

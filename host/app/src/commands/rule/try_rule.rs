@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use postroom_core::lookup::{Query, QueryResult};
-use postroom_core::parse;
+use postroom_core::{Clock, parse};
 use postroom_sandbox::{Lookup, LookupError, NoKv, Run};
 use serde_json::json;
 
@@ -49,7 +49,7 @@ pub fn try_rule(
         &terms.parse_limits,
         &terms.trusted,
     ));
-    let context = terms.context(&message, jiff::Timestamp::now());
+    let context = terms.context(&message, Clock::system().now());
     let lookup = Arc::new(Listed(directory(config.as_ref(), &wanted.tenant)?));
     let answer = terms.ask(&loaded, &message, context, Arc::new(NoKv), lookup)?;
     let (run, answer) = (answer.run, answer.result);

@@ -95,17 +95,119 @@ fn what_is_rejected_is_not_taken_over_again() {
         ..Record::new(account.clone(), "client-credentials")
     };
     let mut memory = Memory::default();
-    memory.adopt(&record("one"));
-    assert_eq!(memory.track(&scopes).fresh(), Some(AccessToken::new("one")));
+    memory.adopt(&record("one"), now);
+    assert_eq!(
+        memory.track(&scopes).fresh(now),
+        Some(AccessToken::new("one"))
+    );
     assert!(memory.reject(&AccessToken::new("another"), Duration::ZERO));
-    assert!(memory.track(&scopes).fresh().is_some());
+    assert!(memory.track(&scopes).fresh(now).is_some());
     assert!(memory.reject(&AccessToken::new("one"), Duration::ZERO));
-    memory.adopt(&record("one"));
-    assert!(memory.track(&scopes).good().is_none());
-    memory.adopt(&record("two"));
-    assert_eq!(memory.track(&scopes).good(), Some(AccessToken::new("two")));
+    memory.adopt(&record("one"), now);
+    assert!(memory.track(&scopes).good(now).is_none());
+    memory.adopt(&record("two"), now);
+    assert_eq!(
+        memory.track(&scopes).good(now),
+        Some(AccessToken::new("two"))
+    );
     memory.forget_tokens();
-    assert!(memory.track(&scopes).good().is_none());
-    memory.adopt(&record("one"));
-    assert!(memory.track(&scopes).good().is_some());
+    assert!(memory.track(&scopes).good(now).is_none());
+    memory.adopt(&record("one"), now);
+    assert!(memory.track(&scopes).good(now).is_some());
+}
+
+/// A memory that took over a token of an hour at `received`, as a clock showed it.
+fn with_token_of_an_hour(received: Timestamp) -> (Memory, Vec<String>) {
+    let scopes = vec!["mail".to_owned()];
+    let account = Account {
+        profile: "contoso".into(),
+        login: None,
+    };
+    let record = Record {
+        access: vec![crate::vault::Access {
+            scopes: scopes.clone(),
+            token: AccessToken::new("one"),
+            expires: received + SignedDuration::from_hours(1),
+        }],
+        last_refresh: Some(received),
+        ..Record::new(account, "client-credentials")
+    };
+    let mut memory = Memory::default();
+    memory.adopt(&record, received);
+    memory.track(&scopes).is_used = true;
+    (memory, scopes)
+}
+
+#[test]
+fn a_clock_that_is_set_back_prolongs_no_token() {
+    let received: Timestamp = "2026-11-30T12:00:00Z".parse().unwrap();
+    for back in ["2026-11-29T12:00:00Z", "1970-01-01T00:00:00Z"] {
+        let now: Timestamp = back.parse().unwrap();
+        let (mut memory, scopes) = with_token_of_an_hour(received);
+        let track = memory.track(&scopes);
+        assert!(track.good(now).is_some(), "it was good a moment ago");
+        let Next::At(renewed) = track.next(now) else {
+            panic!("it is renewed some time");
+        };
+        assert!(
+            renewed <= Instant::now() + Duration::from_secs(60 * 60),
+            "set back to {back}, it is renewed as if nothing happened"
+        );
+        // As long after as its life was, by a clock that does not leap.
+        track.age(Duration::from_secs(61 * 60));
+        assert!(track.fresh(now).is_none() && track.good(now).is_none());
+        assert!(matches!(track.next(now), Next::Now));
+    }
+}
+
+#[test]
+fn a_clock_that_is_put_forward_costs_one_renewal() {
+    let received: Timestamp = "2026-11-30T12:00:00Z".parse().unwrap();
+    for forward in ["2026-11-30T13:00:00Z", "2100-01-01T00:00:00Z"] {
+        let now: Timestamp = forward.parse().unwrap();
+        let (mut memory, scopes) = with_token_of_an_hour(received);
+        assert!(matches!(memory.track(&scopes).next(now), Next::Now));
+        let (mut renewed, scopes) = with_token_of_an_hour(now);
+        let track = renewed.track(&scopes);
+        assert!(track.fresh(now).is_some());
+        assert!(matches!(track.next(now), Next::At(at) if at > Instant::now()));
+    }
+}
+
+#[test]
+fn a_token_that_was_received_in_the_future_is_not_believed() {
+    let received: Timestamp = "2026-11-30T12:00:00Z".parse().unwrap();
+    let now = received - SignedDuration::from_hours(24);
+    let (_, scopes) = with_token_of_an_hour(received);
+    let mut memory = Memory::default();
+    let record = Record {
+        access: vec![crate::vault::Access {
+            scopes: scopes.clone(),
+            token: AccessToken::new("one"),
+            expires: received + SignedDuration::from_hours(1),
+        }],
+        last_refresh: Some(received),
+        ..Record::new(
+            Account {
+                profile: "contoso".into(),
+                login: None,
+            },
+            "client-credentials",
+        )
+    };
+    memory.adopt(&record, now);
+    assert!(
+        memory.track(&scopes).good(now).is_none(),
+        "its life would be a day longer than it is"
+    );
+}
+
+impl Track {
+    /// Lets time pass for the clock that never leaps.
+    fn age(&mut self, by: Duration) {
+        let kept = self.kept.as_mut().unwrap();
+        for moment in [&mut kept.due, &mut kept.expires] {
+            moment.steady -= by;
+        }
+    }
 }
