@@ -151,6 +151,20 @@ pub enum Command {
     /// Test a mailbox step by step
     #[command(subcommand)]
     Mailbox(MailboxCommand),
+    /// Test a sink or an outgoing step by step
+    #[command(subcommand)]
+    Target(TargetCommand),
+    /// Send a notification by an outgoing, for operators and scripts; nothing is stored and no rule runs. Exit code 0 when the server
+    /// has the mail, 3 when it refused it for good, 4 when nothing was sent and a later try may succeed, 5 when the answer was lost
+    /// and the mail may have been sent, 6 when some recipients were refused, 1 when something must be corrected
+    Send {
+        #[command(flatten)]
+        send: SendArgs,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Import mail from files
     #[command(subcommand)]
     Mail(MailCommand),
@@ -229,6 +243,29 @@ pub struct Filter {
     /// Maximum number of rows, newest first
     #[arg(long)]
     pub limit: Option<usize>,
+}
+
+/// The notification that `send` sends.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// A recipient; may be given several times
+    #[arg(long, required = true, value_name = "ADDRESS", value_parser = mail_address)]
+    pub to: Vec<String>,
+    /// The subject
+    #[arg(long, value_name = "TEXT")]
+    pub subject: String,
+    /// The text, in UTF-8; - reads it from standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub body: Option<PathBuf>,
+    /// The same text as HTML
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Attach this file; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub attach: Vec<PathBuf>,
+    /// The outgoing, if the configuration has several
+    #[arg(long, value_name = "NAME")]
+    pub outgoing: Option<String>,
 }
 
 /// The rules that a replay tests; by default every rule's current file.
@@ -358,6 +395,29 @@ pub enum MailboxCommand {
         #[arg(long, value_name = "ADDRESS", value_parser = mail_address)]
         send_to: Option<String>,
         /// Print the protocol log, without secrets and mails
+        #[arg(long)]
+        trace: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TargetCommand {
+    /// Connect, secure the connection and sign in, and deliver a test where one is asked for. Each step is timed, a failing one
+    /// explained. A running service is not disturbed. Exit code 1 when a step failed
+    Test {
+        /// The name of the sink or outgoing in the configuration; both are tested if both have it
+        name: String,
+        /// Also send a short test mail to this address by the outgoing
+        #[arg(long, value_name = "ADDRESS", value_parser = mail_address)]
+        send_to: Option<String>,
+        /// Also post a signed event of type postroom.test to the sink
+        #[arg(long)]
+        send_event: bool,
+        /// Print the protocol log, without secrets and contents
         #[arg(long)]
         trace: bool,
         #[command(flatten)]

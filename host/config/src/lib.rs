@@ -14,6 +14,7 @@ mod servers;
 mod sinks;
 mod sources;
 pub mod suggest;
+mod targets;
 mod tenants;
 mod values;
 mod vault;
@@ -33,16 +34,16 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use toml::Spanned;
 use toml::de::DeTable;
-use url::Url;
 
 use accounts::Places;
 pub use bare::bare_text;
 use mailboxes::Surroundings;
-pub use outgoing::SUBMISSION;
+pub use postroom_core::Import;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
 use reader::{Item, Section, TomlReader};
 pub use servers::ServerProtocol;
-pub use sources::{IMAP, Import, SourceConfig};
+pub use sources::{IMAP, SourceConfig};
+pub use targets::{OutgoingConfig, SUBMISSION, SinkConfig, SmtpConfig, WebhookConfig};
 pub use values::duration_of;
 
 const DEFAULT_DATA_DIR: &str = "data";
@@ -316,26 +317,20 @@ impl OnFailure {
     ];
 }
 
-/// A way out for replies and forwards, by SMTP submission (RFC 6409).
+/// A way out for replies and forwards.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     pub name: String,
-    pub server: Server,
     pub from: Address,
     pub reply_to: Option<Address>,
-    /// The name that EHLO says.
-    pub hello: Option<String>,
-    /// `None` for a relay that asks for none.
-    pub login: Option<MailLogin>,
+    pub target: OutgoingConfig,
 }
 
-/// A webhook that every item it takes is posted to.
+/// A receiver of tickets, notes and alerts.
 #[derive(Debug, Clone)]
 pub struct Sink {
     pub name: String,
-    pub url: Url,
-    /// `whsec_` and base64, checked.
-    pub secret: Ready<Secret>,
+    pub target: SinkConfig,
     /// The tenants it takes items of; `None` for all.
     pub tenants: Option<Vec<String>>,
     pub kinds: BTreeSet<ItemKind>,
@@ -419,6 +414,10 @@ impl Config {
 
     pub fn outgoing(&self, name: &str) -> Option<&Outgoing> {
         self.outgoing.iter().find(|outgoing| outgoing.name == name)
+    }
+
+    pub fn sink(&self, name: &str) -> Option<&Sink> {
+        self.sinks.iter().find(|sink| sink.name == name)
     }
 
     /// Every rule of every tenant, each once, the built-in ones included.

@@ -50,6 +50,7 @@ pub struct SignIn {
 }
 
 /// The kind of credential.
+#[derive(Clone)]
 pub enum CredentialKind {
     /// By its name.
     Profile(String),

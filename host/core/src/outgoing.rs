@@ -19,6 +19,8 @@ pub enum MailKind {
     Reply,
     /// Carries the mail that it forwards, whole.
     Forward,
+    /// A message of an operator or a script, which answers no mail.
+    Notification,
 }
 
 /// One mail to send.

@@ -11,9 +11,9 @@ mod spool;
 pub use error::SourceError;
 #[doc(hidden)]
 pub use imap::fuzz;
-pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};
+pub use imap::{ImapSettings, ImapSource, ImapTimeouts, imap};
 pub use in_flight::{InFlight, InFlightPermit};
-pub use postroom_core::After;
+pub use postroom_core::{After, Import};
 pub use source::{
     Acknowledge, BEGINNING_BYTES, Batch, FetchLimits, KnownPositions, Renumbering, Source,
 };

@@ -93,7 +93,9 @@ impl OutboxKind {
 impl Store {
     /// The target took the entry; `receipt` is what it answered. An entry dropped by hand meanwhile is delivered all the same.
     pub async fn delivered(&self, id: i64, receipt: impl Into<Receipt>) -> Result<(), StoreError> {
-        let Receipt { status, external } = receipt.into();
+        let Receipt {
+            status, external, ..
+        } = receipt.into();
         self.writer
             .submit(0, move |conn| {
                 let lane = conn

@@ -1,10 +1,9 @@
 //! IMAP mailboxes: their server, sign-in, folder and import.
 
 use postroom_auth::{Need, Provider};
+use postroom_core::Import;
 
-use super::{
-    AFTER_ON_SERVER, CheckedTarget, Identity, Import, Place, Protocol, SourceConfig, spool,
-};
+use super::{AFTER_ON_SERVER, CheckedTarget, Identity, Place, Protocol, SourceConfig, spool};
 use crate::mailboxes::{refuse_foreign, sound_folder};
 use crate::reader::{Item, Section};
 use crate::servers::{self, Ports, ServerProtocol, SignInService};

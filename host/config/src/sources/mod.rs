@@ -7,9 +7,8 @@ pub use imap::SERVER as IMAP;
 
 use std::path::{Path, PathBuf};
 
-use jiff::civil::Date;
 use postroom_auth::Need;
-use postroom_core::After;
+use postroom_core::{After, Import};
 
 use super::mailboxes::Surroundings;
 use super::reader::Section;
@@ -68,16 +67,6 @@ pub enum SourceConfig {
     Spool {
         path: PathBuf,
     },
-}
-
-/// What a mailbox's first contact takes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Import {
-    /// Only what arrives from then on.
-    New,
-    All,
-    /// What arrived on that day or later.
-    Since(Date),
 }
 
 /// What no two mailboxes may share: they would decide each mail twice.

@@ -110,7 +110,7 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
     let id = (OutboxKind::Sink, "recorder".to_owned());
     let deliveries = Arc::new(Deliveries {
         store: store.clone(),
-        targets: BTreeMap::from([(id.clone(), GuardedTarget::new(recorder.clone()))]),
+        targets: BTreeMap::from([(id.clone(), GuardedTarget::new(Box::new(recorder.clone())))]),
         age: LONG,
         stop: CancellationToken::new(),
     });

@@ -23,9 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::civil::Date;
 use postroom_auth::Login;
-use postroom_core::{Cursor, Position};
+use postroom_core::{Cursor, Import, Position};
 use postroom_net::{ProbeReporter, ProbeStep, Step, TlsMode, Trace};
 use serde::{Deserialize, Serialize};
 
@@ -51,16 +50,6 @@ pub struct ImapSettings {
     /// Capabilities, in upper case, that are not used where the server has them.
     pub unused: Vec<String>,
     pub timeouts: ImapTimeouts,
-}
-
-/// The mail that the first contact with a folder takes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Import {
-    /// Only what comes from now on.
-    New,
-    All,
-    /// From the first mail on, in the folder's order, that arrived on this day or later.
-    Since(Date),
 }
 
 #[derive(Debug, Clone, Copy)]
