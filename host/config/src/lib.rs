@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
+use postroom_core::effects::person;
 use postroom_core::{
     Address, After, AutomaticLimits, Grants, ItemKind, Limits, StrikeLimits, TestLimits,
 };
@@ -175,6 +176,8 @@ pub struct MailboxConfig {
     pub tenant: String,
     /// The address its mail arrives by; lower-case domain. Always there for IMAP.
     pub address: Option<String>,
+    /// Further addresses whose mail arrives here; lower-case domains.
+    pub aliases: Vec<String>,
     pub source: SourceConfig,
     /// The authserv-ids whose Authentication-Results are believed: its own, or else those of all mailboxes.
     pub trusted: Vec<String>,
@@ -429,15 +432,18 @@ impl Config {
         )
     }
 
-    /// Every address mail arrives or leaves by, lower case, each once.
+    /// Every address mail arrives or leaves by, as [`person`] returns it, each once.
     pub fn own_addresses(&self) -> BTreeSet<String> {
-        let arriving = self.mailboxes.iter().filter_map(|m| m.address.as_deref());
+        let arriving = self.mailboxes.iter().flat_map(|mailbox| {
+            let addresses = mailbox.address.iter().chain(&mailbox.aliases);
+            addresses.map(String::as_str)
+        });
         let leaving = self.outgoing.iter().flat_map(|outgoing| {
             std::iter::once(&outgoing.from)
                 .chain(&outgoing.reply_to)
                 .map(|address| address.email.as_str())
         });
-        arriving.chain(leaving).map(str::to_lowercase).collect()
+        arriving.chain(leaving).map(person).collect()
     }
 }
 
