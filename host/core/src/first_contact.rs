@@ -1,4 +1,4 @@
-//! What a mailbox takes in when it is read for the first time.
+//! The first contact with a mailbox.
 
 use jiff::civil::Date;
 
@@ -8,6 +8,6 @@ pub enum Import {
     /// Only what arrives from then on.
     New,
     All,
-    /// What arrived on that day or later.
+    /// Mail that arrived on that day or later.
     Since(Date),
 }

@@ -33,7 +33,7 @@ pub trait Target: Send + Sync {
         report: &mut (dyn FnMut(ProbeStep<TargetError>) + Send),
     );
 
-    /// Records from now on what is said to the target, without secrets and contents.
+    /// Records the conversation with the target from now on, without secrets and contents.
     fn set_trace(&mut self, _trace: Trace) {}
 
     /// Ends what is kept open.
@@ -61,7 +61,7 @@ pub enum Content<'a> {
     },
 }
 
-/// What a probe delivers, so that a person sees it arrive.
+/// A delivery of a probe, so that a person sees it arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TestDelivery {
     /// A short mail to this address.

@@ -29,7 +29,7 @@ impl MailAttachment {
     }
 }
 
-/// Who sends.
+/// The sender of a mail.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sender<'m> {
     pub from: &'m Address,

@@ -29,7 +29,7 @@ const MAY_HAVE_ARRIVED: u8 = 5;
 /// Some recipients were accepted, and others were not.
 const PARTLY: u8 = 6;
 
-/// What is sent.
+/// The notification, and how to send it.
 pub struct Options {
     pub to: Vec<String>,
     pub subject: String,

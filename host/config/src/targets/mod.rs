@@ -23,7 +23,7 @@ pub static OUTGOING_PROTOCOLS: [&OutgoingProtocol; 1] = [&smtp::PROTOCOL];
 /// Protocols of outgoings that a later version will read.
 pub const LATER_OUTGOING_PROTOCOLS: &[&str] = &["graph", "ews"];
 
-/// What the configuration knows about a kind of sink.
+/// A kind of sink, as the configuration knows it.
 #[derive(Debug)]
 pub struct SinkKind {
     /// As `kind` names it.
@@ -34,7 +34,7 @@ pub struct SinkKind {
     pub(super) read: fn(&Section) -> Option<SinkConfig>,
 }
 
-/// What the configuration and advice know about a protocol that mail leaves by.
+/// A protocol that mail leaves by, as the configuration and advice know it.
 #[derive(Debug)]
 pub struct OutgoingProtocol {
     /// As `protocol` names it.
@@ -43,13 +43,13 @@ pub struct OutgoingProtocol {
     pub keys: &'static [&'static str],
     /// Reads these keys.
     pub(super) read: fn(&Section, &OutgoingPlace) -> Option<OutgoingConfig>,
-    /// What a token must allow; `None` without a sign-in.
+    /// The permission that a token needs; `None` without a sign-in.
     pub need: Option<Need>,
     /// `None` without a mail server.
     pub server: Option<&'static ServerProtocol>,
 }
 
-/// What a protocol may need of the outgoing whose keys it reads.
+/// The part of an outgoing that a protocol may need when it reads its keys.
 pub(super) struct OutgoingPlace<'p> {
     /// Profile or password.
     pub sign_in: SignIn,

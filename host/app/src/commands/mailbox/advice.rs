@@ -1,4 +1,4 @@
-//! What to do about a refusal of a mail server or a receiver of events: judged by the errors' types and the servers' codes, never by their words.
+//! Advice on a refusal of a mail server or a receiver of events, judged by the errors' types and the servers' codes, never by their words.
 
 mod table;
 

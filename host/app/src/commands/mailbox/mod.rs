@@ -86,7 +86,7 @@ pub(super) fn mail_to(email: String) -> TestDelivery {
     TestDelivery::Mail(Address { name: None, email })
 }
 
-/// What the parts under test are built from.
+/// Everything that the parts under test are built from.
 pub(super) struct Parts<'c> {
     pub config: &'c Config,
     pub tls: &'c Arc<ClientConfig>,

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::commands::print;
 use postroom_config::Unavailable;
 
-/// What is tested.
+/// The part under test.
 #[derive(Debug, Clone, Copy)]
 pub enum Part {
     /// A mailbox.

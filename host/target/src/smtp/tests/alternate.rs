@@ -3,7 +3,7 @@
 use super::scripted::*;
 use super::*;
 
-/// Both servers, which are told apart by their addresses of this machine.
+/// Binds both servers, each to another loopback address.
 async fn pair() -> (TcpListener, TcpListener, SmtpSettings) {
     let (first, port) = listener().await;
     let alternate = TcpListener::bind(("127.0.0.2", port)).await.unwrap();

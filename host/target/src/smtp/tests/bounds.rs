@@ -19,7 +19,7 @@ async fn endless(listener: TcpListener, first: &'static [u8], taken: Arc<AtomicU
     }
 }
 
-/// What the kernel's buffers of one loopback connection may hold.
+/// Capacity of the kernel's buffers of one loopback connection, at most.
 const IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::MailAttachment;
 use crate::smtp::SmtpReceipt;
 
-/// What a server may do next.
+/// The next thing that a server does.
 pub(super) enum Act {
     /// These bytes.
     Send(&'static [u8]),

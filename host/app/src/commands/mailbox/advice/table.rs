@@ -1,4 +1,4 @@
-//! What to do about each kind of trouble with a mail server or a receiver of events, as data. A new kind of trouble is a new row.
+//! Advice on each kind of trouble with a mail server or a receiver of events, as data. A new kind of trouble is a new row.
 //!
 //! [`super::Place::advice`] fills in the words in braces. `{ports}`, `{let_in}` and `{send_as}` stand for several steps, or for none.
 
