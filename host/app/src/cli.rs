@@ -1,11 +1,14 @@
 //! The command line: every command, its options and the help that teaches them.
 
+mod targets;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use postroom_config::duration_of;
+pub use targets::{SendArgs, TargetCommand};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -151,6 +154,20 @@ pub enum Command {
     /// Test a mailbox step by step
     #[command(subcommand)]
     Mailbox(MailboxCommand),
+    /// Test a sink or an outgoing step by step
+    #[command(subcommand)]
+    Target(TargetCommand),
+    /// Send a notification by an outgoing, for operators and scripts; nothing is stored and no rule runs. Exit code 0 when the server
+    /// has the mail, 3 when it refused it for good, 4 when nothing was sent and a later try may succeed, 5 when the answer was lost
+    /// and the mail may have been sent, 6 when some recipients were refused, 1 when something must be corrected
+    Send {
+        #[command(flatten)]
+        send: SendArgs,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Import mail from files
     #[command(subcommand)]
     Mail(MailCommand),

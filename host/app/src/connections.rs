@@ -1,20 +1,29 @@
-//! Builds tokens, sources and outgoings from the configuration, for the service and for `mailbox test`.
+//! Builds tokens, sources and targets from the configuration, for the service and for the commands that test them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use postroom_auth::advice::advise_vault;
 use postroom_auth::vault::{Vault, VaultError, VaultKey};
 use postroom_auth::{Login, Tokens};
+use postroom_core::Clock;
 use postroom_mailbox::{
     After, EwsSettings, EwsTimeouts, GraphSettings, GraphTimeouts, ImapSettings, ImapTimeouts,
     Pop3Settings, Pop3Timeouts, Source, SpoolSettings,
 };
-use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTimeouts};
+use postroom_target::Target;
+use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTarget, SmtpTimeouts};
+use postroom_target::webhook::{Webhook, WebhookSettings, WebhookTarget};
 use rustls::ClientConfig;
 
 use crate::tls;
-use postroom_config::{Config, Credential, Ready, Unavailable};
+use postroom_config::{
+    Config, Credential, Outgoing, OutgoingConfig, Ready, Sink, SinkConfig, Unavailable,
+};
+
+/// One webhook delivery takes at most so long.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the vault cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +112,7 @@ pub fn source(
                 port: server.port,
                 tls: server.tls,
                 folder: folder.clone(),
-                import: imported(*import),
+                import: *import,
                 targets: targets(mailbox),
                 unused: Vec::new(),
                 timeouts: ImapTimeouts::default(),
@@ -122,7 +131,7 @@ pub fn source(
                 name: mailbox.name.clone(),
                 base: base.clone(),
                 folder: folder.clone(),
-                import: imported(*import),
+                import: *import,
                 targets: targets(mailbox),
                 timeouts: GraphTimeouts::default(),
             };
@@ -139,7 +148,7 @@ pub fn source(
                 host: server.host.clone(),
                 port: server.port,
                 tls: server.tls,
-                import: imported(*import),
+                import: *import,
                 every: mailbox.every,
                 timeouts: Pop3Timeouts::default(),
             };
@@ -166,7 +175,7 @@ pub fn source(
                 address: owner.clone(),
                 impersonation: *impersonation,
                 folder: folder.clone(),
-                import: imported(*import),
+                import: *import,
                 targets: targets(mailbox),
                 timeouts: EwsTimeouts::default(),
             };
@@ -178,14 +187,6 @@ pub fn source(
             })?)
         }
     })
-}
-
-fn imported(import: postroom_config::Import) -> postroom_mailbox::Import {
-    match import {
-        postroom_config::Import::New => postroom_mailbox::Import::New,
-        postroom_config::Import::All => postroom_mailbox::Import::All,
-        postroom_config::Import::Since(day) => postroom_mailbox::Import::Since(day),
-    }
 }
 
 /// The folders that a mailbox's mail is moved to, each once.
@@ -201,30 +202,66 @@ fn targets(mailbox: &postroom_config::MailboxConfig) -> Vec<String> {
     targets
 }
 
-/// Connects to nothing yet.
-pub fn smtp(
-    way: &postroom_config::Outgoing,
+/// Builds the target of an outgoing. Connects to nothing yet.
+pub fn outgoing(
+    way: &Outgoing,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
-) -> anyhow::Result<Ready<Smtp>> {
-    let settings = SmtpSettings {
-        name: way.name.clone(),
-        host: way.server.host.clone(),
-        port: way.server.port,
-        tls: way.server.tls,
-        from: way.from.clone(),
-        reply_to: way.reply_to.clone(),
-        hello: way.hello.clone(),
-        timeouts: SmtpTimeouts::default(),
-    };
-    let sign_in = way.login.as_ref().map(|it| login(it, tokens));
-    let sign_in = match sign_in.transpose() {
-        Ok(sign_in) => sign_in,
-        Err(why) => return Ok(Err(why)),
-    };
-    let smtp = Smtp::new(settings, sign_in, tls.clone());
-    smtp.map(Ok)
-        .with_context(|| format!("outgoing.{}", way.name))
+) -> anyhow::Result<Ready<Box<dyn Target>>> {
+    match &way.target {
+        OutgoingConfig::Smtp(smtp) => {
+            let settings = SmtpSettings {
+                name: way.name.clone(),
+                host: smtp.server.host.clone(),
+                alternate_host: smtp.alternate_host.clone(),
+                port: smtp.server.port,
+                tls: smtp.server.tls,
+                from: way.from.clone(),
+                reply_to: way.reply_to.clone(),
+                hello: smtp.hello.clone(),
+                timeouts: SmtpTimeouts::default(),
+            };
+            let sign_in = smtp.login.as_ref().map(|it| login(it, tokens));
+            let sign_in = match sign_in.transpose() {
+                Ok(sign_in) => sign_in,
+                Err(why) => return Ok(Err(why)),
+            };
+            let by_password = matches!(sign_in, Some(Login::Password { .. }));
+            let smtp = Smtp::new(settings, sign_in, tls.clone())
+                .with_context(|| format!("outgoing.{}", way.name))?;
+            Ok(Ok(Box::new(SmtpTarget::new(smtp, by_password))))
+        }
+    }
+}
+
+/// Builds the target of a sink. Connects to nothing yet. `http` is [`webhook::client`].
+pub fn sink(
+    sink: &Sink,
+    http: &reqwest::Client,
+    tls: &Arc<ClientConfig>,
+    clock: &Clock,
+) -> anyhow::Result<Ready<Box<dyn Target>>> {
+    match &sink.target {
+        SinkConfig::Webhook(config) => {
+            let secret = match &config.secret {
+                Ok(secret) => secret.clone(),
+                Err(why) => return Ok(Err(why.clone())),
+            };
+            let settings = WebhookSettings {
+                name: sink.name.clone(),
+                url: config.url.clone(),
+                secret,
+                timeout: WEBHOOK_TIMEOUT,
+            };
+            let webhook = Webhook::new(settings, http.clone())
+                .with_context(|| format!("sinks.{}", sink.name))?;
+            Ok(Ok(Box::new(WebhookTarget::new(
+                webhook,
+                tls.clone(),
+                clock.clone(),
+            ))))
+        }
+    }
 }
 
 fn login(login: &postroom_config::MailLogin, tokens: &Ready<Arc<Tokens>>) -> Ready<Login> {

@@ -18,13 +18,14 @@ pub fn notices(config: &Config, now: Timestamp) -> Vec<Notice> {
     let submissions: Vec<PasswordSubmission> = config
         .outgoing
         .iter()
-        .filter(|outgoing| {
-            let login = outgoing.login.as_ref();
-            login.is_some_and(|login| matches!(login.credential, Credential::Password(_)))
-        })
-        .map(|outgoing| PasswordSubmission {
-            name: &outgoing.name,
-            host: &outgoing.server.host,
+        .filter_map(|outgoing| {
+            let target = &outgoing.target;
+            let by_password = matches!(target.login()?.credential, Credential::Password(_));
+            let host = &target.server()?.host;
+            by_password.then_some(PasswordSubmission {
+                name: &outgoing.name,
+                host,
+            })
         })
         .collect();
     let roots: Vec<Root> = config.extra_roots.iter().filter_map(Root::of).collect();

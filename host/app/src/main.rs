@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use postroom::cli::{
     AuthCommand, COMPILE, Cli, Command, MailCommand, MailboxCommand, PluginCommand, RuleCommand,
-    RulesCommand, ShadowCommand,
+    RulesCommand, ShadowCommand, TargetCommand,
 };
 use postroom::{commands, logging, output};
 use postroom_rules::rulebook;
@@ -115,6 +115,38 @@ fn main() -> ExitCode {
                 json: output.json,
             };
             commands::mailbox::test(&config.config, &name, &options)
+        }
+        Command::Target(TargetCommand::Test {
+            name,
+            send_to,
+            send_event,
+            trace,
+            config,
+            output,
+        }) => {
+            let options = commands::target::Options {
+                send_to,
+                send_event,
+                trace,
+                json: output.json,
+            };
+            commands::target::test(&config.config, &name, &options)
+        }
+        Command::Send {
+            send,
+            config,
+            output,
+        } => {
+            let options = commands::send::Options {
+                to: send.to,
+                subject: send.subject,
+                body: send.body,
+                html: send.html,
+                attach: send.attach,
+                outgoing: send.outgoing,
+                json: output.json,
+            };
+            commands::send::send(&config.config, &options)
         }
         Command::Mail(MailCommand::Import {
             mailbox,

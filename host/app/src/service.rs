@@ -5,13 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use postroom_auth::{RefreshStep, Tokens};
 use postroom_core::{Clock, MailboxState, RawMessage};
 use postroom_mailbox::{InFlight, Source};
 use postroom_store::{Journal, OutboxKind, Store, StoreError};
-use postroom_target::smtp::SmtpTarget;
-use postroom_target::webhook::{Webhook, WebhookSettings, WebhookTarget};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -39,8 +37,6 @@ use postroom_rules::publication::{PublishHook, ReloadWatch};
 use postroom_rules::rulebook::{self, LoadPool, RuleBook};
 use postroom_rules::watch as rule_watch;
 
-/// One webhook delivery takes at most so long.
-const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long `--once` begins deliveries; those under way then end.
 const ONCE_DELIVERY: Duration = Duration::from_secs(10);
 /// How long `--once` lets shadows decide what was drained; the rest is done by the next run.
@@ -237,7 +233,7 @@ impl Service {
         let outgoing = self.config.outgoing.iter();
         let signed_in = outgoing
             .filter_map(|way| {
-                let news = recovered(way.login.as_ref()?, &self.tokens)?;
+                let news = recovered(way.target.login()?, &self.tokens)?;
                 Some((way.name.clone(), news))
             })
             .collect();
@@ -482,39 +478,22 @@ fn targets(
     let http = postroom_target::webhook::client((**tls).clone())?;
     let mut targets = BTreeMap::new();
     for sink in &config.sinks {
-        let secret = match &sink.secret {
-            Ok(secret) => secret.clone(),
-            Err(why) => {
-                misconfigured.push((format!("sink {}", sink.name), why.clone()));
-                continue;
+        match connections::sink(sink, &http, tls, clock)? {
+            Ok(target) => {
+                let id = (OutboxKind::Sink, sink.name.clone());
+                targets.insert(id, GuardedTarget::new(target));
             }
-        };
-        let settings = WebhookSettings {
-            name: sink.name.clone(),
-            url: sink.url.clone(),
-            secret,
-            timeout: WEBHOOK_TIMEOUT,
-        };
-        let webhook =
-            Webhook::new(settings, http.clone()).with_context(|| format!("sinks.{}", sink.name))?;
-        let id = (OutboxKind::Sink, sink.name.clone());
-        targets.insert(
-            id,
-            GuardedTarget::new(WebhookTarget::new(webhook, clock.clone())),
-        );
+            Err(why) => misconfigured.push((format!("sink {}", sink.name), why)),
+        }
     }
     for way in &config.outgoing {
-        let smtp = match connections::smtp(way, tokens, tls)? {
-            Ok(smtp) => smtp,
-            Err(why) => {
-                misconfigured.push((format!("outgoing {}", way.name), why));
-                continue;
+        match connections::outgoing(way, tokens, tls)? {
+            Ok(target) => {
+                let id = (OutboxKind::Mail, way.name.clone());
+                targets.insert(id, GuardedTarget::new(target));
             }
-        };
-        let credential = way.login.as_ref().map(|login| &login.credential);
-        let by_password = matches!(credential, Some(postroom_config::Credential::Password(_)));
-        let id = (OutboxKind::Mail, way.name.clone());
-        targets.insert(id, GuardedTarget::new(SmtpTarget::new(smtp, by_password)));
+            Err(why) => misconfigured.push((format!("outgoing {}", way.name), why)),
+        }
     }
     Ok(targets)
 }

@@ -46,8 +46,10 @@ pub fn of(
         }
     }
     for way in outgoing.0 {
-        let account = way.login.as_ref().and_then(account);
-        uses.extend(account.map(|it| (outgoing.1.at(&way.name), it, Need::Smtp)));
+        let target = &way.target;
+        if let (Some(login), Some(need)) = (target.login(), target.protocol().need) {
+            uses.extend(account(login).map(|it| (outgoing.1.at(&way.name), it, need)));
+        }
     }
     uses.sort_by_key(|(at, ..)| *at);
 

@@ -17,6 +17,7 @@ mod servers;
 mod sinks;
 mod sources;
 pub mod suggest;
+mod targets;
 mod tenants;
 mod values;
 mod vault;
@@ -28,25 +29,27 @@ use std::time::Duration;
 
 use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
+use postroom_core::effects::person;
 use postroom_core::{
     Address, After, AutomaticLimits, Grants, ItemKind, Limits, StrikeLimits, TestLimits,
 };
 use postroom_net::TlsMode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use url::Url;
 
 use accounts::Places;
 pub use bare::bare_text;
 use documents::{Files, WHOLE, folder, included, named, parse, text, with_files};
 use mailboxes::Surroundings;
-pub use outgoing::SUBMISSION;
+pub use misconfigured::Misconfigured;
+pub use postroom_core::Import;
 pub use problem::{Problem, Problems, Ready, SourceLine, Unavailable};
 use profiles::directories::Directories;
 pub use reader::key_path;
 use reader::{Item, Part, Section, TomlReader};
 pub use servers::ServerProtocol;
-pub use sources::{EWS, EwsAddress, GRAPH, IMAP, Import, POP3, SourceConfig};
+pub use sources::{EWS, EwsAddress, GRAPH, IMAP, POP3, SourceConfig};
+pub use targets::{OutgoingConfig, SUBMISSION, SinkConfig, SmtpConfig, WebhookConfig};
 pub use values::duration_of;
 
 const DEFAULT_DATA_DIR: &str = "data";
@@ -131,19 +134,6 @@ pub struct LineLimits {
     pub drain: Duration,
 }
 
-/// A mailbox that cannot run because of problems in its own part of the configuration, or a file that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misconfigured {
-    /// `None` for a file.
-    pub mailbox: Option<String>,
-    /// `None` also for a mailbox without a valid tenant.
-    pub tenant: Option<String>,
-    /// The address that its mail arrives by; lower-case domain.
-    pub address: Option<String>,
-    /// Never empty.
-    pub problems: Vec<Problem>,
-}
-
 /// A client of the managed service provider.
 #[derive(Debug, Clone)]
 pub struct Tenant {
@@ -198,6 +188,8 @@ pub struct MailboxConfig {
     pub tenant: String,
     /// The address its mail arrives by; lower-case domain. Always there for a mail server's mailbox.
     pub address: Option<String>,
+    /// Further addresses whose mail arrives here; lower-case domains.
+    pub aliases: Vec<String>,
     pub source: SourceConfig,
     /// The authserv-ids whose Authentication-Results are believed: its own, or those of all mailboxes.
     pub trusted: Vec<String>,
@@ -343,26 +335,20 @@ impl OnFailure {
     ];
 }
 
-/// A server that sends replies and forwards, by SMTP submission (RFC 6409).
+/// A way out for replies and forwards.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     pub name: String,
-    pub server: Server,
     pub from: Address,
     pub reply_to: Option<Address>,
-    /// The name sent with EHLO.
-    pub hello: Option<String>,
-    /// `None` for a relay without sign-in.
-    pub login: Option<MailLogin>,
+    pub target: OutgoingConfig,
 }
 
-/// A webhook that receives every item of its tenants and kinds.
+/// A receiver of tickets, notes and alerts.
 #[derive(Debug, Clone)]
 pub struct Sink {
     pub name: String,
-    pub url: Url,
-    /// `whsec_` and base64, checked.
-    pub secret: Ready<Secret>,
+    pub target: SinkConfig,
     /// The tenants whose items it receives; `None` for all.
     pub tenants: Option<Vec<String>>,
     pub kinds: BTreeSet<ItemKind>,
@@ -458,6 +444,10 @@ impl Config {
         self.outgoing.iter().find(|outgoing| outgoing.name == name)
     }
 
+    pub fn sink(&self, name: &str) -> Option<&Sink> {
+        self.sinks.iter().find(|sink| sink.name == name)
+    }
+
     /// Returns every rule of every tenant, each once, the built-in ones included.
     pub fn rule_uses(&self) -> Vec<RuleUse> {
         let chains = self.mailboxes.iter();
@@ -467,9 +457,12 @@ impl Config {
         )
     }
 
-    /// Returns every address that mail arrives at or is sent from, in lower case, each once.
+    /// Every address mail arrives or leaves by, as [`person`] returns it, each once.
     pub fn own_addresses(&self) -> BTreeSet<String> {
-        let arriving = self.mailboxes.iter().filter_map(|m| m.address.as_deref());
+        let arriving = self.mailboxes.iter().flat_map(|mailbox| {
+            let addresses = mailbox.address.iter().chain(&mailbox.aliases);
+            addresses.map(String::as_str)
+        });
         let leaving = self.outgoing.iter().flat_map(|outgoing| {
             std::iter::once(&outgoing.from)
                 .chain(&outgoing.reply_to)
@@ -478,7 +471,7 @@ impl Config {
         let disabled = self.misconfigured.iter();
         let disabled = disabled.filter_map(|it| it.address.as_deref());
         let all = arriving.chain(leaving).chain(disabled);
-        all.map(str::to_lowercase).collect()
+        all.map(person).collect()
     }
 }
 

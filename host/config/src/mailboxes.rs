@@ -107,6 +107,11 @@ fn read_one(
     let address_item = section.item("address");
     let address = address_item.as_ref().map(|item| item.address());
     declared.address = address.clone().flatten();
+    let aliases_item = section.item("aliases");
+    let aliases = match &aliases_item {
+        Some(item) => item.each(|alias| alias.address()),
+        None => Some(Vec::new()),
+    };
     let source = match protocol {
         Some(protocol) => {
             let place = Place {
@@ -126,13 +131,21 @@ fn read_one(
     };
     let after = read_after(&section, protocol, source.as_ref());
     section.finish();
-    let unique = claim(item, address_item, &address, source.as_ref(), taken);
+    let mut addresses = Vec::new();
+    if let (Some(item), Some(Some(address))) = (&address_item, &address) {
+        addresses.push((item, address));
+    }
+    if let (Some(item), Some(aliases)) = (&aliases_item, &aliases) {
+        addresses.extend(aliases.iter().map(|alias| (item, alias)));
+    }
+    let unique = claim(item, &addresses, source.as_ref(), taken);
     let (after_done, after_failed) = after?;
     (sound && unique).then_some(())?;
     Some(MailboxConfig {
         name: name.into(),
         tenant: tenant?,
         address: address.map_or(Some(None), |address| address.map(Some))?,
+        aliases: aliases?,
         source: source?,
         trusted: trusted?,
         every: every?,
@@ -267,16 +280,15 @@ pub fn sound_folder(item: &Item, text: &str) -> Option<String> {
 /// Refuses a mailbox with the same identity as an earlier one. Returns false if it was refused.
 fn claim<'r>(
     mailbox: &Item<'r>,
-    address_item: Option<Item<'r>>,
-    address: &Option<Option<String>>,
+    addresses: &[(&Item<'r>, &String)],
     source: Option<&SourceConfig>,
     taken: &mut Taken,
 ) -> bool {
     let mut identities = Vec::new();
-    if let (Some(item), Some(Some(address))) = (&address_item, address) {
+    for (item, address) in addresses {
         let identity = Identity::Address(address.to_lowercase());
         identities.push((
-            item,
+            *item,
             identity,
             format!("{address} is the address"),
             "give each mailbox an address of its own, or remove one of the two",

@@ -4,7 +4,20 @@ use std::collections::BTreeSet;
 
 use super::accounts::Places;
 use super::reader::{Part, join};
-use super::{Config, Declared, Misconfigured, Problem, Sink};
+use super::{Config, Declared, Problem, Sink};
+
+/// A mailbox that cannot run because of problems in its own part of the configuration, or a file that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misconfigured {
+    /// `None` for a file.
+    pub mailbox: Option<String>,
+    /// `None` also for a mailbox without a valid tenant.
+    pub tenant: Option<String>,
+    /// The address that its mail arrives by; lower-case domain.
+    pub address: Option<String>,
+    /// Never empty.
+    pub problems: Vec<Problem>,
+}
 
 /// Removes every mailbox that has a problem, or needs a part that has one. Returns `None` where no mailbox is left.
 pub fn disable(

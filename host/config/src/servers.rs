@@ -52,6 +52,7 @@ pub struct SignIn {
 }
 
 /// The kind of credential.
+#[derive(Clone)]
 pub enum CredentialKind {
     /// A profile, by name.
     Profile(String),

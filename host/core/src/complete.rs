@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::context::Context;
 use crate::decision::{Action, Outcome, Refusal, Reply, Ticket, Trouble, TroubleKind, Value};
+use crate::effects::is_own_address;
 use crate::grants::{ActionKinds, not_granted};
 use crate::message::{Classification, Message};
 
@@ -70,7 +71,7 @@ impl Default for DecisionLimits {
 /// Where replies and forwards may go, and how.
 #[derive(Debug, Clone)]
 pub struct ReplyPolicy<'a> {
-    /// Every address that this Postroom fetches or sends for; no mail is sent to them.
+    /// Every address this Postroom fetches or sends for, as [`crate::effects::person`] returns it: no mail is sent to them.
     pub own_addresses: &'a [String],
     /// Whether the mailbox has an outgoing configured.
     pub has_outgoing: bool,
@@ -81,10 +82,7 @@ pub struct ReplyPolicy<'a> {
 
 impl ReplyPolicy<'_> {
     fn is_own(&self, email: &str) -> bool {
-        let email = email.trim();
-        self.own_addresses
-            .iter()
-            .any(|own| own.eq_ignore_ascii_case(email))
+        is_own_address(self.own_addresses, email)
     }
 
     /// Returns why the sender gets no reply; `None` if a reply may be sent.

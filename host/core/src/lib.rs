@@ -10,6 +10,7 @@ mod counted;
 pub mod decision;
 pub mod effects;
 pub mod event;
+mod first_contact;
 mod fold;
 #[doc(hidden)]
 pub mod fuzz;
@@ -43,6 +44,7 @@ pub use decision::{
 };
 pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
 pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};
+pub use first_contact::Import;
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity};
 pub use limits::{

@@ -19,6 +19,8 @@ pub enum MailKind {
     Reply,
     /// It contains the mail that it forwards, in full.
     Forward,
+    /// A message of an operator or a script, which answers no mail.
+    Notification,
 }
 
 /// One mail to send.

@@ -9,6 +9,8 @@ pub struct Receipt {
     pub status: String,
     /// The item's reference in the target; `None` if the target does not return one.
     pub external: Option<ExternalRef>,
+    /// Recipients of a mail that were refused for good while others were accepted.
+    pub refused: Vec<String>,
 }
 
 /// A ticket or alert as the target identifies it.
@@ -24,7 +26,7 @@ impl From<String> for Receipt {
     fn from(status: String) -> Self {
         Self {
             status,
-            external: None,
+            ..Self::default()
         }
     }
 }

@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
-use postroom_target::{Fault, Pace, Scope, Severity};
+use postroom_target::{Fault, ProbeInterval, Scope, Severity};
 
 use super::REFUSED_PASSWORD;
 
@@ -205,10 +205,10 @@ impl CircuitBreaker {
 }
 
 fn pause(fault: &Fault, failures: u32, seed: u64) -> Duration {
-    let pause = match fault.pace {
-        Pace::Usual => PROBES.delay(failures, seed),
-        Pace::Password => REFUSED_PASSWORD.delay(failures, seed),
-        Pace::Token => TOKEN_PAUSE,
+    let pause = match fault.probe_interval {
+        ProbeInterval::Usual => PROBES.delay(failures, seed),
+        ProbeInterval::Password => REFUSED_PASSWORD.delay(failures, seed),
+        ProbeInterval::Token => TOKEN_PAUSE,
     };
     pause.max(fault.retry_after.unwrap_or_default())
 }

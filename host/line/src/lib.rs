@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
+use postroom_core::effects::is_own_address;
 use postroom_core::parse::ParseLimits;
 use postroom_core::{Clock, Cursor, MailFacts, RawMessage, TroubleKind, counted};
 use postroom_sandbox::Grants;
@@ -348,9 +349,7 @@ impl Line {
     }
 
     fn is_own(&self, email: &str) -> bool {
-        self.own_addresses
-            .iter()
-            .any(|own| own.eq_ignore_ascii_case(email))
+        is_own_address(&self.own_addresses, email)
     }
 
     async fn failed(&self, journal: JournalId, reason: &str) -> Result<(), StoreError> {

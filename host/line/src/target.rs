@@ -5,10 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use postroom_core::{MailKind, OutgoingMail};
 use postroom_store::{JournalId, Outbox, OutboxEntry, OutboxKind, RoundRobin, StoreError};
-use postroom_target::{Attempt, Content, Delivery, Fault, Scope, Target};
+use postroom_target::{Attempt, Content, Delivery, Fault, MailAttachment, Scope, Target};
 
 use super::breaker::{BreakerEvent, CircuitBreaker, Consequence};
 
@@ -26,9 +25,9 @@ pub struct GuardedTarget {
 }
 
 impl GuardedTarget {
-    pub fn new(target: impl Target + 'static) -> Self {
+    pub fn new(target: Box<dyn Target>) -> Self {
         Self {
-            target: Box::new(target),
+            target,
             breaker: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             served: Mutex::new(0),
@@ -120,12 +119,13 @@ impl GuardedTarget {
                     Ok(mail) => mail,
                     Err(error) => return unreadable(&error),
                 };
-                let original = match original(outbox, &mail, entry).await {
-                    Ok(original) => original,
+                let attachments = match attachments(outbox, &mail, entry).await {
+                    Ok(attachments) => attachments,
                     Err(attempt) => return attempt,
                 };
                 let mail = &mail;
-                self.deliver(entry, Content::Mail { mail, original }).await
+                self.deliver(entry, Content::Mail { mail, attachments })
+                    .await
             }
         }
     }
@@ -158,16 +158,16 @@ fn unreadable(error: &serde_json::Error) -> Attempt {
     Attempt::Final(format!("its payload cannot be read: {error}"))
 }
 
-/// The mail that is forwarded, where it is one.
-async fn original(
+/// Returns what the mail carries: a forward the mail that it forwards.
+async fn attachments(
     outbox: &dyn Outbox,
     mail: &OutgoingMail,
     entry: &OutboxEntry,
-) -> Result<Option<Bytes>, Attempt> {
+) -> Result<Vec<MailAttachment>, Attempt> {
     match mail.kind {
-        MailKind::Reply => Ok(None),
+        MailKind::Reply | MailKind::Notification => Ok(Vec::new()),
         MailKind::Forward => match outbox.forwarded(JournalId(entry.decision.0)).await {
-            Ok(Some(raw)) => Ok(Some(raw)),
+            Ok(Some(raw)) => Ok(vec![MailAttachment::original(raw)]),
             Ok(None) => Err(Attempt::Final("the mail to forward was purged".into())),
             Err(error) => Err(Attempt::Failed(Fault::new(Scope::Entry, error.to_string()))),
         },

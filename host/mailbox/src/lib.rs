@@ -25,10 +25,10 @@ pub mod fuzz {
 
 pub use error::SourceError;
 pub use graph::{GraphSettings, GraphSource, GraphTimeouts, graph};
-pub use imap::{ImapSettings, ImapSource, ImapTimeouts, Import, imap};
+pub use imap::{ImapSettings, ImapSource, ImapTimeouts, imap};
 pub use in_flight::{InFlight, InFlightPermit};
 pub use pop3::{Pop3Settings, Pop3Source, Pop3Timeouts, pop3};
-pub use postroom_core::After;
+pub use postroom_core::{After, Import};
 pub use source::{
     Acknowledge, BEGINNING_BYTES, Batch, FetchLimits, KnownPositions, Renumbering, Source,
 };

@@ -15,7 +15,7 @@ pub enum Scope {
 
 /// How soon a target is probed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub enum ProbeInterval {
     Usual,
     /// A password was refused: directories lock an account that is tried often.
     Password,
@@ -39,10 +39,12 @@ pub enum Severity {
 pub struct Fault {
     pub scope: Scope,
     pub problem: String,
-    pub pace: Pace,
+    pub probe_interval: ProbeInterval,
     pub severity: Severity,
     /// How long the target wants to be left alone.
     pub retry_after: Option<Duration>,
+    /// The delivery was sent whole and its answer was lost: the target may have taken it.
+    pub may_have_arrived: bool,
 }
 
 impl Fault {
@@ -50,9 +52,10 @@ impl Fault {
         Self {
             scope,
             problem: problem.into(),
-            pace: Pace::Usual,
+            probe_interval: ProbeInterval::Usual,
             severity: Severity::Warning,
             retry_after: None,
+            may_have_arrived: false,
         }
     }
 }

@@ -1,15 +1,18 @@
-//! Where things go: one file or folder a kind of target, and [`Target`], by which the line delivers to any of them.
+//! Where things go: one folder a kind of target, and [`Target`], by which the line delivers to any of them.
 
 mod fault;
+mod mail;
 pub mod smtp;
 pub mod webhook;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use postroom_core::{Event, ExternalRef, OutgoingMail, Receipt};
-use postroom_net::ProbeStep;
+use postroom_core::{Address, Event, ExternalRef, OutgoingMail, Receipt};
+use postroom_net::{FailedStep, ProbeStep, Step, Trace};
 
-pub use fault::{Fault, Pace, Scope, Severity};
+pub use fault::{Fault, ProbeInterval, Scope, Severity};
+pub use mail::MailAttachment;
+use smtp::SendError;
+use webhook::WebhookError;
 
 /// A system that deliveries go to. Tries of different entries may run side by side.
 #[async_trait]
@@ -22,9 +25,16 @@ pub trait Target: Send + Sync {
         false
     }
 
-    /// Finds out whether the target can be reached, and delivers nothing. Each step is reported as it ends; a failed one is the
-    /// last.
-    async fn probe(&self, report: &mut (dyn FnMut(ProbeStep<Fault>) + Send));
+    /// Finds out whether the target can be reached, and delivers nothing but `test`. Each step is reported as it ends; a failed one
+    /// is the last.
+    async fn probe(
+        &self,
+        test: Option<&TestDelivery>,
+        report: &mut (dyn FnMut(ProbeStep<TargetError>) + Send),
+    );
+
+    /// Records the conversation with the target from now on, without secrets and contents.
+    fn set_trace(&mut self, _trace: Trace) {}
 
     /// Ends what is kept open.
     async fn close(&self) {}
@@ -46,9 +56,18 @@ pub enum Content<'a> {
     Event(&'a Event),
     Mail {
         mail: &'a OutgoingMail,
-        /// The mail that is forwarded.
-        original: Option<Bytes>,
+        /// Such as the mail that is forwarded.
+        attachments: Vec<MailAttachment>,
     },
+}
+
+/// A delivery of a probe, so that a person sees it arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TestDelivery {
+    /// A short mail to this address.
+    Mail(Address),
+    /// An event of a type of its own, which is about no item.
+    Event,
 }
 
 /// How one try ended.
@@ -64,4 +83,29 @@ pub enum Attempt {
     Failed(Fault),
     /// No other try can help.
     Final(String),
+}
+
+/// Why a step of a probe failed: the error of the target itself, so that advice can tell the cases apart.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    #[error(transparent)]
+    Smtp(#[from] SendError),
+    /// The same of the alternate server, while the first one works.
+    #[error("alternate host {host}: {error}")]
+    Alternate { host: String, error: SendError },
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
+    /// A test of this kind is for other targets.
+    #[error("{0}")]
+    NoSuchTest(&'static str),
+}
+
+impl FailedStep for TargetError {
+    fn failed_step(&self) -> Step {
+        match self {
+            TargetError::Smtp(error) | TargetError::Alternate { error, .. } => error.step(),
+            TargetError::Webhook(error) => error.failed_step(),
+            TargetError::NoSuchTest(_) => Step::Send,
+        }
+    }
 }

@@ -18,8 +18,10 @@ pub mod rule;
 pub mod rules;
 pub mod run;
 mod screen;
+pub mod send;
 pub mod shadow;
 mod table;
+pub mod target;
 
 use std::fmt::Display;
 use std::io::IsTerminal;

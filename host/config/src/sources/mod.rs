@@ -14,9 +14,8 @@ pub use pop3::SERVER as POP3;
 
 use std::path::{Path, PathBuf};
 
-use jiff::civil::Date;
 use postroom_auth::Need;
-use postroom_core::After;
+use postroom_core::{After, Import};
 use url::Url;
 
 use super::mailboxes::Surroundings;
@@ -106,16 +105,6 @@ pub enum SourceConfig {
         folder: String,
         import: Import,
     },
-}
-
-/// The mails that a mailbox's first contact imports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Import {
-    /// Only mails that arrive afterwards.
-    New,
-    All,
-    /// Mails that arrived on that day or later.
-    Since(Date),
 }
 
 /// The identity that no two mailboxes may share, since they would decide each mail twice.

@@ -95,6 +95,12 @@ pub fn person(email: &str) -> String {
     }
 }
 
+/// Whether an address is one of our own, which are given as [`person`] returns them.
+pub fn is_own_address(own: &[String], email: &str) -> bool {
+    let person = person(email);
+    own.iter().any(|own| own.eq_ignore_ascii_case(&person))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +114,17 @@ mod tests {
             ("ann", "ann"),
         ] {
             assert_eq!(person(email), expected);
+        }
+    }
+
+    #[test]
+    fn our_own_addresses_are_known_in_every_spelling() {
+        let own = ["support@acme.example".to_owned()];
+        for email in ["support@acme.example", " Support+T-7@ACME.example"] {
+            assert!(is_own_address(&own, email), "{email}");
+        }
+        for email in ["supporter@acme.example", "support@acme.example.evil", ""] {
+            assert!(!is_own_address(&own, email), "{email}");
         }
     }
 

@@ -7,7 +7,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use automatic::{AutomaticLimits, Brake, SentLately, person};
+pub use automatic::{AutomaticLimits, Brake, SentLately, is_own_address, person};
 
 use crate::decision::{Action, Alert, AlertState, Decision, Note, Outcome, Reply, Ticket};
 use crate::event::EventKind;

@@ -151,7 +151,7 @@ fn the_target_names_its_own_pause() {
 fn a_refused_password_is_tried_ever_more_seldom_and_a_missing_token_is_not_reported() {
     let mut bench = Bench::new();
     let refused = Fault {
-        pace: Pace::Password,
+        probe_interval: ProbeInterval::Password,
         severity: Severity::Error,
         ..fault(Scope::Target)
     };
@@ -163,7 +163,7 @@ fn a_refused_password_is_tried_ever_more_seldom_and_a_missing_token_is_not_repor
 
     let mut bench = Bench::new();
     let signed_out = Fault {
-        pace: Pace::Token,
+        probe_interval: ProbeInterval::Token,
         severity: Severity::ReportedElsewhere,
         ..fault(Scope::Target)
     };

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::bail;
 use postroom_sandbox::Sandbox;
 use postroom_store::RuleRecord;
 
@@ -35,13 +34,31 @@ pub struct Prepared {
     pub notes: Vec<String>,
 }
 
+/// Why a candidate cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum CandidateError {
+    /// One line a rule.
+    #[error("{}", .0.join("\n"))]
+    NotLoaded(Vec<String>),
+    #[error("--as: {0}")]
+    NoSuchRule(String),
+    #[error("--rule {}: it is not there, or not a file", .0.display())]
+    NoFile(PathBuf),
+    #[error(
+        "--rule {}: no chain has a rule of this name. The chains have: {names}; help: name the rule that it replaces with --as NAME", .file.display()
+    )]
+    Unknown { file: PathBuf, names: String },
+    #[error("--rule {}: it may replace each of {names}; help: name one with --as NAME", .file.display())]
+    Ambiguous { file: PathBuf, names: String },
+}
+
 /// Loads the candidate's chains of these mailboxes. The error names every rule that does not load, with file, line and column.
 pub fn prepare(
     config: &Config,
     sandbox: &Sandbox,
     mailboxes: &[&MailboxConfig],
     candidate: &Candidate,
-) -> anyhow::Result<Prepared> {
+) -> Result<Prepared, CandidateError> {
     let replaced = match candidate {
         Candidate::File { file, in_place_of } => {
             Some(replaced(mailboxes, file, in_place_of.as_deref())?)
@@ -74,7 +91,7 @@ pub fn prepare(
         }
     }
     if !maker.refused.is_empty() {
-        bail!("{}", maker.refused.join("\n"));
+        return Err(CandidateError::NotLoaded(maker.refused));
     }
     Ok(Prepared {
         chains,
@@ -149,7 +166,7 @@ pub fn replaced(
     mailboxes: &[&MailboxConfig],
     file: &Path,
     in_place_of: Option<&str>,
-) -> anyhow::Result<String> {
+) -> Result<String, CandidateError> {
     let rules: BTreeSet<&RuleConfig> = mailboxes.iter().flat_map(|it| rules_of(it)).collect();
     let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
     let all = names.join(", ");
@@ -158,10 +175,11 @@ pub fn replaced(
         if names.contains(&wanted) {
             return Ok(wanted.to_owned());
         }
-        bail!("--as: {}", no_such("rule of a chain", wanted, &names));
+        let problem = no_such("rule of a chain", wanted, &names);
+        return Err(CandidateError::NoSuchRule(problem));
     }
     if !file.is_file() {
-        bail!("--rule {}: it is not there, or not a file", file.display());
+        return Err(CandidateError::NoFile(file.to_owned()));
     }
     let real = file.canonicalize().ok();
     let is_it = |rule: &&&RuleConfig| {
@@ -182,15 +200,14 @@ pub fn replaced(
         .collect();
     match named_so.as_slice() {
         [only] => Ok((*only).to_owned()),
-        [] => bail!(
-            "--rule {}: no chain has a rule of this name. The chains have: {all}; help: say which one it is to replace, with --as NAME",
-            file.display()
-        ),
-        several => bail!(
-            "--rule {}: it may stand for each of {}; help: say which one, with --as NAME",
-            file.display(),
-            several.join(", ")
-        ),
+        [] => Err(CandidateError::Unknown {
+            file: file.to_owned(),
+            names: all,
+        }),
+        several => Err(CandidateError::Ambiguous {
+            file: file.to_owned(),
+            names: several.join(", "),
+        }),
     }
 }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use postroom_rules::chain_run::RuleCost;
 
-pub use candidate::{Candidate, prepare, replaced};
+pub use candidate::{Candidate, CandidateError, prepare, replaced};
 pub use compare::{Comparison, compare, mismatch};
 pub use decider::{MailboxUnderTest, ReplayDecider};
 pub use rehearsal::{Rehearsal, Rehearsed};

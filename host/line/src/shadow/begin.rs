@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
 use postroom_core::ContentHash;
 use postroom_sandbox::{Bundle, LoadError, Rule as Loaded, Sandbox};
 use postroom_store::{Listings, NewShadow};
 
+use super::error::BeginError;
+use super::promote::refused;
 use crate::replay::replaced;
 use postroom_config::{Config, MailboxConfig, RuleConfig, RuleKind, RuleUse};
 use postroom_rules::rulebook::{load_bytes, read_configured, read_rule};
@@ -29,43 +30,50 @@ pub fn begin(
     sandbox: &Sandbox,
     listings: &dyn Listings,
     asked: &Asked<'_>,
-) -> anyhow::Result<NewShadow> {
+) -> Result<NewShadow, BeginError> {
     let name = replaced(&[asked.mailbox], asked.file, asked.in_place_of)?;
     let mut rules = asked.mailbox.rules.iter();
     let rule = rules.find(|rule| rule.name == name);
     let tenant = config.tenant(&asked.mailbox.tenant);
-    let (rule, tenant) = rule.zip(tenant).context("the chain has no such rule")?;
-    let Some(path) = rule.path() else {
-        bail!(
-            "{name} is built in: there is no file that a promoted candidate could replace; help: `postroom replay` shows what the file would do in its place"
-        );
-    };
-    let file = asked.file.display();
+    let (rule, tenant) = rule.zip(tenant).ok_or(BeginError::NotInChain)?;
+    let path = rule
+        .path()
+        .ok_or_else(|| BeginError::BuiltIn(name.clone()))?;
+    let file = || asked.file.to_owned();
     let extension = |path: &Path| path.extension().map(std::ffi::OsStr::to_owned);
     if extension(asked.file) != extension(path) {
-        bail!(
-            "--rule {file}: {name} has another ending, and the candidate could not take its place; help: name a file that ends as {name} does, or write the new name into the configuration and see by `postroom replay` what it would do"
-        );
+        return Err(BeginError::OtherEnding {
+            file: file(),
+            rule: name,
+        });
     }
-    let bytes =
-        read_rule(asked.file).map_err(|reason| anyhow::anyhow!("--rule {file}: {reason}"))?;
+    let bytes = read_rule(asked.file).map_err(|reason| BeginError::NoCandidate {
+        file: file(),
+        reason,
+    })?;
     let wanted = tenant.use_of(rule);
     let loaded = load_bytes(sandbox, &wanted, &bytes)
-        .map_err(|error| anyhow::anyhow!("{}", told_of(error, &name, asked.file)))?;
+        .map_err(|error| BeginError::NotLoaded(about_file(error, &name, asked.file)))?;
     has_its_own_modules(sandbox, &wanted, &loaded, asked.file, &bytes)?;
     let hash = loaded.hash();
     let newest = listings.newest_generation()?;
     let live = listings.generation_rules(newest)?.unwrap_or_default();
     let mut live = live.iter();
     if live.any(|it| it.tenant == tenant.name && it.name == name && it.hash == hash) {
-        bail!(
-            "--rule {file}: it is already the live version of {name}, so there is nothing to compare"
-        );
+        return Err(BeginError::AlreadyLive {
+            file: file(),
+            rule: name,
+        });
     }
-    if asked.promote {
-        super::promote::is_not_refused(listings, &tenant.name, &name, hash)?;
+    if asked.promote
+        && let Some(refused) = refused(listings, &tenant.name, &name, hash)?
+    {
+        return Err(refused.into());
     }
-    let now = read_configured(rule).map_err(|reason| anyhow::anyhow!("{name}: {reason}"))?;
+    let now = read_configured(rule).map_err(|reason| BeginError::NoRule {
+        rule: name.clone(),
+        reason,
+    })?;
     Ok(NewShadow {
         tenant: tenant.name.clone(),
         mailbox: asked.mailbox.name.clone(),
@@ -95,7 +103,7 @@ pub fn others(config: &Config, mailbox: &str, path: &Path) -> Vec<String> {
 }
 
 /// Loaded in the rule's place, and yet people look for the fault in the file that they named.
-fn told_of(error: LoadError, name: &str, file: &Path) -> String {
+fn about_file(error: LoadError, name: &str, file: &Path) -> String {
     let text = error.to_string();
     match text.strip_prefix(name).filter(|rest| rest.starts_with(':')) {
         Some(rest) => format!("{}{rest}", file.display()),
@@ -110,7 +118,7 @@ fn has_its_own_modules(
     loaded: &Loaded,
     file: &Path,
     bytes: &[u8],
-) -> anyhow::Result<()> {
+) -> Result<(), BeginError> {
     let Ok(real) = file.canonicalize() else {
         return Ok(());
     };
@@ -131,12 +139,11 @@ fn has_its_own_modules(
         let other = texts.iter().find(|(there, _)| *there == way);
         if other.is_some_and(|(_, there)| *there != text) {
             let near = |path: &Path| path.with_file_name("").join(&way).display().to_string();
-            bail!(
-                "{} is not what {} is, and a shadow puts one file to the test; help: save that module in its place first, or write what it has into {}",
-                near(file),
-                near(place),
-                file.display()
-            );
+            return Err(BeginError::OtherModule {
+                module: near(file),
+                place: near(place),
+                file: file.to_owned(),
+            });
         }
     }
     Ok(())

@@ -6,6 +6,7 @@
 //! ```
 
 mod begin;
+mod error;
 mod follow;
 mod kept;
 mod promote;
@@ -31,6 +32,7 @@ use postroom_config::Config;
 use postroom_rules::rulebook::RuleBook;
 
 pub use begin::{Asked, begin, others};
+pub use error::{BeginError, PromoteError, ShadowGone, VersionRefused};
 pub use kept::replayed;
 pub use promote::{Put, put};
 

@@ -1,10 +1,11 @@
 //! Promotion: the candidate is written over its rule's file, which is how every rule goes live. The file stays the truth, and tests,
 //! generations and rollback work as for any other save.
 
-use anyhow::{Context, bail};
 use postroom_core::ContentHash;
 use postroom_sandbox::{Bundle, Module, Rule as Loaded, Sandbox};
-use postroom_store::{LastGood, Listings, Shadow};
+use postroom_store::{LastGood, Listings, Shadow, StoreError};
+
+use super::error::{PromoteError, ShadowGone, VersionRefused};
 
 use postroom_config::{Config, MailboxConfig, RuleKind, RuleUse, Tenant};
 use postroom_files::{ConfinedPath, EscapesRoot};
@@ -27,48 +28,52 @@ pub fn put(
     listings: &dyn Listings,
     shadow: &Shadow,
     anyway: bool,
-) -> anyhow::Result<Put> {
+) -> Result<Put, PromoteError> {
     let (_, _, wanted) = stands_at(config, shadow)?;
     let name = &shadow.rule;
-    is_not_refused(listings, &shadow.tenant, name, shadow.hash)?;
+    if let Some(refused) = refused(listings, &shadow.tenant, name, shadow.hash)? {
+        return Err(refused.into());
+    }
     let kept = listings.shadow_bytes(shadow.id)?;
-    let kept = kept.context("the candidate is not kept any more")?;
+    let kept = kept.ok_or(PromoteError::NotStored)?;
     let modules = match wanted.rule.kind {
         RuleKind::Component(_) => Vec::new(),
-        _ => Bundle::unpack(name, &kept)?.modules().to_vec(),
+        _ => {
+            let bundle = Bundle::unpack(name, &kept).map_err(PromoteError::Unreadable)?;
+            bundle.modules().to_vec()
+        }
     };
     let main = modules.first();
     let main = main.map_or(&kept[..], |main| main.text.as_bytes());
-    let loaded = load_bytes(sandbox, &wanted, main).with_context(|| {
-        format!("as its modules are now it does not load in the place of {name}")
+    let loaded = load_bytes(sandbox, &wanted, main).map_err(|error| PromoteError::NotLoaded {
+        rule: name.clone(),
+        error,
     })?;
     if loaded.hash() != shadow.hash {
-        bail!(
-            "{} changed since the shadow began, so it would not be what was compared; help: put that file back, or begin a new shadow",
-            changed_module(&modules, &loaded).unwrap_or("a module that it imports")
-        );
+        let changed = changed_module(&modules, &loaded).unwrap_or("a module that it imports");
+        return Err(PromoteError::OtherModules(changed.to_owned()));
     }
     if is_in_place(shadow, &wanted, main, anyway)? {
         return Ok(Put::WasThere);
     }
     let tested = ReleaseGate::of(config).test(sandbox, &wanted, &loaded);
     if let Some(reason) = tested.and_then(|tested| tested.refusal()) {
-        bail!(
-            "it would not go live, for its tenant asks for rules that pass their tests: {reason}"
-        );
+        return Err(PromoteError::TestsFail(reason.to_string()));
     }
     // Tests may take long, and somebody may have saved the rule meanwhile.
     if is_in_place(shadow, &wanted, main, anyway)? {
         return Ok(Put::WasThere);
     }
-    let path = wanted.rule.path().context("it is built in")?;
-    let found = ConfinedPath::find(&wanted.rule.base(), path).map_err(|astray| match astray {
-        EscapesRoot::Out => anyhow::anyhow!("{name} leads out of the configuration's folder"),
-        EscapesRoot::Nowhere(error) => anyhow::anyhow!("{name}: {error}"),
+    let path = wanted.rule.path().ok_or(PromoteError::BuiltIn)?;
+    let not_written = |error| PromoteError::NotWritten {
+        rule: name.clone(),
+        error,
+    };
+    let found = ConfinedPath::find(&wanted.rule.base(), path).map_err(|escapes| match escapes {
+        EscapesRoot::Out => PromoteError::Outside(name.clone()),
+        EscapesRoot::Nowhere(error) => not_written(error),
     })?;
-    found.replace(main).with_context(|| {
-        format!("{name} could not be written; help: let this user write into its folder, or promote it as one who may")
-    })?;
+    found.replace(main).map_err(not_written)?;
     Ok(Put::Written)
 }
 
@@ -78,18 +83,20 @@ fn is_in_place(
     wanted: &RuleUse,
     main: &[u8],
     anyway: bool,
-) -> anyhow::Result<bool> {
-    let name = &shadow.rule;
-    let now =
-        read_configured(&wanted.rule).map_err(|reason| anyhow::anyhow!("{name}: {reason}"))?;
+) -> Result<bool, PromoteError> {
+    let rule = || shadow.rule.clone();
+    let now = read_configured(&wanted.rule).map_err(|reason| PromoteError::NoRule {
+        rule: rule(),
+        reason,
+    })?;
     if now == main {
         return Ok(true);
     }
     if ContentHash::of(&now) != shadow.replaces && !anyway {
-        bail!(
-            "{name} changed since the shadow began, and that change would be lost; help: begin a new shadow, or give up the change with `postroom shadow promote {} --anyway`",
-            shadow.mailbox
-        );
+        return Err(PromoteError::NewerSave {
+            rule: rule(),
+            mailbox: shadow.mailbox.clone(),
+        });
     }
     Ok(false)
 }
@@ -98,38 +105,33 @@ fn is_in_place(
 pub fn stands_at<'c>(
     config: &'c Config,
     shadow: &Shadow,
-) -> anyhow::Result<(&'c MailboxConfig, &'c Tenant, RuleUse)> {
-    let Some(mailbox) = config.mailbox(&shadow.mailbox) else {
-        bail!("its mailbox is no longer configured");
-    };
+) -> Result<(&'c MailboxConfig, &'c Tenant, RuleUse), ShadowGone> {
+    let mailbox = config.mailbox(&shadow.mailbox).ok_or(ShadowGone::Mailbox)?;
     let tenant = config.tenant(&mailbox.tenant);
-    let Some(tenant) = tenant.filter(|it| it.name == shadow.tenant) else {
-        bail!("its mailbox now belongs to another tenant");
-    };
+    let tenant = tenant
+        .filter(|it| it.name == shadow.tenant)
+        .ok_or(ShadowGone::Tenant)?;
     let mut rules = mailbox.rules.iter();
-    let Some(rule) = rules.find(|rule| rule.name == shadow.rule) else {
-        bail!("its mailbox has no rule {} any more", shadow.rule);
-    };
+    let rule = rules
+        .find(|rule| rule.name == shadow.rule)
+        .ok_or_else(|| ShadowGone::Rule(shadow.rule.clone()))?;
     Ok((mailbox, tenant, tenant.use_of(rule)))
 }
 
-/// A version that was rolled back stays refused, whatever its file contains.
-pub fn is_not_refused(
+/// Returns why a version may not go live; `None` unless it was taken back.
+pub fn refused(
     served_before: &dyn LastGood,
     tenant: &str,
     name: &str,
     hash: ContentHash,
-) -> anyhow::Result<()> {
+) -> Result<Option<VersionRefused>, StoreError> {
     let refused = served_before.refused_rules()?;
     let mut refused = refused.iter();
     let same = refused.find(|it| it.tenant == tenant && it.name == name && it.hash == hash);
-    if let Some(refused) = same {
-        bail!(
-            "this very version of {name} was {}, and would stay out; help: change it, or return to it with `postroom rules rollback`",
-            refused.reason
-        );
-    }
-    Ok(())
+    Ok(same.map(|same| VersionRefused {
+        rule: name.to_owned(),
+        reason: same.reason.to_string(),
+    }))
 }
 
 /// The module that is not as it was kept.

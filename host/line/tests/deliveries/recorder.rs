@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use postroom_core::{EventKind, ExternalRef, Receipt};
-use postroom_net::ProbeStep;
-use postroom_target::{Attempt, Content, Delivery, Fault, Scope, Target};
+use postroom_net::{ProbeReporter, ProbeStep, Step};
+use postroom_target::{
+    Attempt, Content, Delivery, Fault, Scope, Target, TargetError, TestDelivery,
+};
 
 /// What a recorder was told: the idempotency key, what happened, and the reference that came along.
 pub type Told = (String, EventKind, Option<ExternalRef>);
@@ -42,10 +44,17 @@ impl Target for Recorder {
                 number: None,
                 url: None,
             }),
+            ..Receipt::default()
         })
     }
 
-    async fn probe(&self, _report: &mut (dyn FnMut(ProbeStep<Fault>) + Send)) {}
+    async fn probe(
+        &self,
+        _test: Option<&TestDelivery>,
+        report: &mut (dyn FnMut(ProbeStep<TargetError>) + Send),
+    ) {
+        ProbeReporter::to(report).passed(Step::Connect, || "paper is there".into());
+    }
 
     async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);

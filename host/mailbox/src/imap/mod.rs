@@ -24,9 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::civil::Date;
 use postroom_auth::Login;
-use postroom_core::{Clock, Cursor, Position};
+use postroom_core::{Clock, Cursor, Import, Position};
 use postroom_net::{ProbeReporter, ProbeStep, Step, TlsMode, Trace};
 use serde::{Deserialize, Serialize};
 
@@ -52,16 +51,6 @@ pub struct ImapSettings {
     /// Capabilities, in upper case, that are not used even if the server has them.
     pub unused: Vec<String>,
     pub timeouts: ImapTimeouts,
-}
-
-/// The mail that the first contact with a folder imports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Import {
-    /// Only mail that arrives afterwards.
-    New,
-    All,
-    /// From the first mail, in the folder's order, that arrived on this day or later.
-    Since(Date),
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context as _;
 use postroom_core::{Context, Decision, Message, ParseLimits};
 use postroom_sandbox::{Grants, Kv, Lookup, Rule as LoadedRule, Run};
 use postroom_store::StoreError;
@@ -33,6 +32,25 @@ pub struct Terms {
     has_outgoing: bool,
     /// Mailboxes of other tenants.
     foreign: Vec<String>,
+}
+
+/// Why the configuration does not say whose rule it is.
+#[derive(Debug, thiserror::Error)]
+pub enum TermsError {
+    #[error("the configuration has no mailbox {0}")]
+    NoMailbox(String),
+    #[error("the configuration has no tenant {0}")]
+    NoTenant(String),
+}
+
+/// Why a rule returned nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A defect of the chain.
+    #[error("the rule was not run")]
+    NotRun,
 }
 
 /// What a rule returned, and what the chain made of it.
@@ -68,10 +86,10 @@ impl Terms {
     }
 
     /// Those of a mailbox's tenant, by the rule's name in the configuration where it stands there.
-    pub fn of_mailbox(config: &Config, mailbox: &str, rule: &Path) -> anyhow::Result<Self> {
+    pub fn of_mailbox(config: &Config, mailbox: &str, rule: &Path) -> Result<Self, TermsError> {
         let mailbox = config
             .mailbox(mailbox)
-            .with_context(|| format!("the configuration has no mailbox {mailbox}"))?;
+            .ok_or_else(|| TermsError::NoMailbox(mailbox.to_owned()))?;
         let uses = config.rule_uses();
         let mut own = uses.into_iter().filter(|it| it.tenant == mailbox.tenant);
         let argument = RuleConfig::of_argument(rule);
@@ -86,7 +104,7 @@ impl Terms {
             settings_json: "{}".into(),
             ..config
                 .tenant(&mailbox.tenant)
-                .with_context(|| format!("the configuration has no tenant {}", mailbox.tenant))?
+                .ok_or_else(|| TermsError::NoTenant(mailbox.tenant.clone()))?
                 .use_of(&argument)
         };
         Ok(Self {
@@ -162,7 +180,7 @@ impl Terms {
         context: Context,
         kv: Arc<dyn Kv>,
         lookup: Arc<dyn Lookup>,
-    ) -> anyhow::Result<Answer> {
+    ) -> Result<Answer, AskError> {
         let name = &self.wanted.rule.name;
         let chain = Chain {
             generation: 0,
@@ -200,7 +218,7 @@ impl Terms {
         };
         Ok(Answer {
             result,
-            run: run.context("the rule was not run")?,
+            run: run.ok_or(AskError::NotRun)?,
         })
     }
 }

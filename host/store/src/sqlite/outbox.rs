@@ -51,7 +51,9 @@ impl SqliteStore {
         id: i64,
         receipt: Receipt,
     ) -> Result<(), StoreError> {
-        let Receipt { status, external } = receipt;
+        let Receipt {
+            status, external, ..
+        } = receipt;
         let now_ms = self.clock.now_ms();
         self.writer
             .submit(0, move |conn| {

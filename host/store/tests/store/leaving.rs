@@ -222,6 +222,7 @@ async fn what_a_target_calls_a_ticket_comes_with_what_it_is_told_next() {
     let receipt = Receipt {
         status: "201".into(),
         external: Some(external.clone()),
+        ..Receipt::default()
     };
     store.delivered(first.id, receipt).await.unwrap();
     let second = entry("psa").await;

@@ -1,27 +1,30 @@
-//! Submission over SMTP (RFC 6409), one kept connection an outgoing.
+//! Submission over SMTP (RFC 6409), one kept connection an outgoing, to one of at most two servers.
 //!
 //! ```text
 //! connect ─ TLS ─ EHLO ─ AUTH ─┬─ MAIL FROM ─ RCPT TO … ─ DATA ─ text ─ 250 ─┐
 //!                              └──────────── NOOP, next mail ←───────────────┘
 //! ```
-//! The commands are given one by one, so that each failure is known by its step: before the text
-//! was whole a mail was surely not accepted, after it nobody can tell.
+//! Each failure is known by its step: before the text was whole a mail was surely not accepted, after it nobody can tell.
+//!
+//! A server that cannot be reached, does not greet or cannot check the sign-in is avoided for [`SmtpTimeouts::return_after`]: new sessions go to
+//! the alternate server first. After that the first server is tried again, also when a session with the alternate one is kept.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use postroom_auth::{AccessToken, Login};
-use postroom_core::Address;
-use postroom_net::{Step as ProbedStep, TlsMode, Trace, is_loopback, server_name};
+use postroom_core::{Address, OutgoingMail};
+use postroom_net::{Step, TlsMode, Trace, is_loopback, server_name};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::sync::Mutex;
 
-use crate::smtp::error::{SendError, Step};
+use crate::mail::{MailAttachment, Sender};
+use crate::smtp::draft::Draft;
+use crate::smtp::error::{SendError, SmtpStep};
 use crate::smtp::line::Line;
 use crate::smtp::login;
-use crate::smtp::mail::{Draft, OutgoingMail, REPLIED};
 use crate::smtp::probe::{Reporter, limits};
 use crate::smtp::session::{Session, SmtpTimeouts, own_name, within};
 use crate::smtp::submit::submit;
@@ -29,12 +32,18 @@ use crate::smtp::tap::Tap;
 
 /// A connection that was idle for longer is not used again: servers end them at leisure.
 const MAX_IDLE: Duration = Duration::from_secs(60);
+/// The place of the first server.
+pub(crate) const FIRST: usize = 0;
+/// The place of the alternate server.
+pub(crate) const ALTERNATE: usize = 1;
 
 /// One `[outgoing.NAME]` of the configuration.
 #[derive(Debug, Clone)]
 pub struct SmtpSettings {
     pub name: String,
     pub host: String,
+    /// Used while `host` fails, with the same port, TLS and sign-in.
+    pub alternate_host: Option<String>,
     pub port: u16,
     pub tls: TlsMode,
     /// The From header and the envelope's sender.
@@ -47,7 +56,7 @@ pub struct SmtpSettings {
 
 /// The server's word that it has the mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
+pub struct SmtpReceipt {
     pub code: u16,
     /// The server's answer, often with its queue id.
     pub text: String,
@@ -70,11 +79,46 @@ pub struct RefusedRecipient {
 pub struct Smtp {
     settings: SmtpSettings,
     login: Option<Login>,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// The first server, then the alternate one, if there is one.
+    servers: Vec<SmtpServer>,
     trace: Option<Trace>,
+    /// When the first server failed last, unless it worked since.
+    failed: std::sync::Mutex<Option<Instant>>,
     /// The last new token was refused as well: the fault lies elsewhere, and the profile's other users keep their token.
     distrusted: AtomicBool,
     idle: Mutex<Option<Session>>,
+}
+
+/// One of the servers.
+struct SmtpServer {
+    host: String,
+    /// `None` in clear.
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+impl SmtpServer {
+    fn new(host: &str, mode: TlsMode, tls: &Arc<ClientConfig>) -> Result<Self, SendError> {
+        let tls = match mode {
+            TlsMode::None if is_loopback(host) => None,
+            TlsMode::None => {
+                return Err(SendError::Settings {
+                    problem: format!(
+                        "tls = \"none\" would send mail and secrets in clear to {host}"
+                    ),
+                });
+            }
+            TlsMode::Implicit | TlsMode::StartTls => {
+                let name = server_name(host).map_err(|error| SendError::Settings {
+                    problem: error.to_string(),
+                })?;
+                Some((tls.clone(), name))
+            }
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            tls,
+        })
+    }
 }
 
 impl Smtp {
@@ -84,38 +128,26 @@ impl Smtp {
         login: Option<Login>,
         tls: Arc<ClientConfig>,
     ) -> Result<Self, SendError> {
-        let tls = match settings.tls {
-            TlsMode::None if is_loopback(&settings.host) => None,
-            TlsMode::None => {
-                return Err(SendError::Settings {
-                    problem: format!(
-                        "tls = \"none\" would send mail and secrets in clear to {}",
-                        settings.host
-                    ),
-                });
-            }
-            TlsMode::Implicit | TlsMode::StartTls => {
-                let name = server_name(&settings.host);
-                let name = name.map_err(|error| SendError::Settings {
-                    problem: error.to_string(),
-                })?;
-                Some((tls, name))
-            }
-        };
+        let hosts = [Some(&settings.host), settings.alternate_host.as_ref()];
+        let servers = hosts
+            .into_iter()
+            .flatten()
+            .map(|host| SmtpServer::new(host, settings.tls, &tls))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             settings,
             login,
-            tls,
+            servers,
             trace: None,
+            failed: std::sync::Mutex::default(),
             distrusted: AtomicBool::new(false),
             idle: Mutex::new(None),
         })
     }
 
     /// Records the conversation with the server from now on, without secrets and mails.
-    pub fn with_trace(mut self, trace: Trace) -> Self {
+    pub fn set_trace(&mut self, trace: Trace) {
         self.trace = Some(trace);
-        self
     }
 
     /// The outgoing's name in the configuration.
@@ -132,8 +164,16 @@ impl Smtp {
     }
 
     /// Sends one mail; when this returns `Ok`, the server has it.
-    pub async fn send(&self, mail: &OutgoingMail) -> Result<Receipt, SendError> {
-        let draft = self.draft(mail, REPLIED)?;
+    pub async fn send(
+        &self,
+        mail: &OutgoingMail,
+        attachments: &[MailAttachment],
+    ) -> Result<SmtpReceipt, SendError> {
+        let sender = Sender {
+            from: &self.settings.from,
+            reply_to: self.settings.reply_to.as_ref(),
+        };
+        let draft = Draft::new(mail, attachments, sender)?;
         let mut idle = self.idle.lock().await;
         let mut session = self.session(idle.take()).await?;
         match submit(&mut session, draft).await {
@@ -143,6 +183,9 @@ impl Smtp {
                 Ok(receipt)
             }
             Err(error) => {
+                if error.ended_session() {
+                    self.note(session.server, false);
+                }
                 if error.is_answer() {
                     session.quit().await;
                 }
@@ -160,7 +203,6 @@ impl Smtp {
 
     /// The kept connection when it still serves, else a new one.
     async fn session(&self, idle: Option<Session>) -> Result<Session, SendError> {
-        let quiet = &mut Reporter::quiet();
         let token = self.token().await?;
         if let Some(mut session) = idle {
             if self.still_serves(&mut session, token.as_ref()).await {
@@ -168,8 +210,71 @@ impl Smtp {
             }
             session.quit().await;
         }
-        let connection = self.connect(quiet).await?;
-        self.sign_in(connection, token).await
+        self.open(token).await
+    }
+
+    /// Opens a session with the first server that works, in the order in which they are tried now. Fails with the first server's
+    /// error, since that is the one people look for.
+    async fn open(&self, token: Option<AccessToken>) -> Result<Session, SendError> {
+        let mut failed = None;
+        for server in self.order() {
+            let opened = async {
+                let connection = self.connect(server, &mut Reporter::quiet()).await?;
+                self.sign_in(connection, token.clone()).await
+            };
+            let error = match opened.await {
+                Ok(session) => {
+                    self.note(server, true);
+                    return Ok(session);
+                }
+                Err(error) => error,
+            };
+            if !error.is_of_server() {
+                return Err(error);
+            }
+            self.note(server, false);
+            tracing::debug!(outgoing = %self.settings.name, host = %self.servers[server].host, %error, "server failed");
+            if failed.is_none() || server == FIRST {
+                failed = Some(error);
+            }
+        }
+        Err(failed.unwrap_or_else(|| SendError::Settings {
+            problem: "there is no server".into(),
+        }))
+    }
+
+    /// Returns the servers in the order in which they are tried now.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (FIRST..self.servers.len()).collect();
+        if self.avoids_first() {
+            order.reverse();
+        }
+        order
+    }
+
+    /// Returns whether the first server failed so recently that the alternate one is preferred.
+    fn avoids_first(&self) -> bool {
+        let failed = self.failed.lock();
+        let failed = failed.unwrap_or_else(PoisonError::into_inner);
+        self.servers.len() > 1
+            && failed.is_some_and(|at| at.elapsed() < self.settings.timeouts.return_after)
+    }
+
+    /// Notes whether a server works.
+    fn note(&self, server: usize, works: bool) {
+        if server != FIRST || self.servers.len() == 1 {
+            return;
+        }
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (outgoing, host) = (&self.settings.name, &self.settings.host);
+        match (works, *failed) {
+            (true, Some(_)) => tracing::info!(%outgoing, %host, "server works again"),
+            (false, None) => {
+                tracing::warn!(%outgoing, %host, "server failed; using the alternate host");
+            }
+            _ => {}
+        }
+        *failed = (!works).then(Instant::now);
     }
 
     /// `None` where none is needed.
@@ -187,47 +292,53 @@ impl Smtp {
 
     async fn still_serves(&self, session: &mut Session, token: Option<&AccessToken>) -> bool {
         session.token.as_ref() == token
+            && (session.server == FIRST || self.avoids_first())
             && session.used.elapsed() < MAX_IDLE
             && session.still_answers().await
     }
 
     /// A connection that greeted us, under TLS where that is configured.
-    pub(crate) async fn connect(&self, probe: &mut Reporter<'_>) -> Result<Session, SendError> {
-        let SmtpSettings { host, port, .. } = &self.settings;
+    pub(crate) async fn connect(
+        &self,
+        server: usize,
+        probe: &mut Reporter<'_>,
+    ) -> Result<Session, SendError> {
+        let SmtpServer { host, tls } = &self.servers[server];
+        let port = &self.settings.port;
         let timeouts = limits(probe, self.settings.timeouts);
         let limit = timeouts.connect;
         let tap = self.trace.clone().map(Tap::new);
-        let mut line = within(Step::Connect, limit, Line::dial(host, *port, tap)).await?;
-        probe.passed(ProbedStep::Connect, || {
+        let mut line = within(SmtpStep::Connect, limit, Line::dial(host, *port, tap)).await?;
+        probe.passed(Step::Connect, || {
             format!("{host}:{port} ({})", line.peer().ip())
         });
         let own = self.settings.hello.clone();
         let own = own.unwrap_or_else(|| own_name(line.local()));
-        let mut session = match &self.tls {
-            None => Session::over(line, timeouts),
+        let mut session = match tls {
+            None => Session::over(line, server, timeouts),
             Some((tls, name)) => {
                 let start_tls = self.settings.tls == TlsMode::StartTls;
                 if start_tls {
-                    let mut session = Session::over(line, timeouts);
+                    let mut session = Session::over(line, server, timeouts);
                     session.greeting().await?;
-                    session.hello(Step::Tls, &own).await?;
+                    session.hello(SmtpStep::Tls, &own).await?;
                     session.start_tls().await?;
                     line = session.line;
                 }
                 let securing = line.secure(tls, name.clone());
-                let (line, version) = within(Step::Tls, limit, securing).await?;
-                probe.passed(ProbedStep::Tls, || match start_tls {
+                let (line, version) = within(SmtpStep::Tls, limit, securing).await?;
+                probe.passed(Step::Tls, || match start_tls {
                     true => format!("STARTTLS, {version}"),
                     false => version,
                 });
-                Session::over(line, timeouts)
+                Session::over(line, server, timeouts)
             }
         };
         if self.settings.tls != TlsMode::StartTls {
             session.greeting().await?;
         }
-        session.hello(Step::Hello, &own).await?;
-        probe.passed(ProbedStep::Hello, || session.offers.server.clone());
+        session.hello(SmtpStep::Hello, &own).await?;
+        probe.passed(Step::Hello, || session.offers.server.clone());
         Ok(session)
     }
 
@@ -238,6 +349,7 @@ impl Smtp {
         session: Session,
         token: Option<AccessToken>,
     ) -> Result<Session, SendError> {
+        let server = session.server;
         let signed_in = self.sign_in_once(session, token.clone()).await;
         let signed_in = match (signed_in, &self.login, token) {
             (
@@ -250,7 +362,7 @@ impl Smtp {
                 tracing::debug!(outgoing = %self.settings.name, %refused, "asking for a new token");
                 tokens.reject(account, &stale).await;
                 let newer = self.token().await?;
-                let connection = self.connect(&mut Reporter::quiet()).await?;
+                let connection = self.connect(server, &mut Reporter::quiet()).await?;
                 let signed_in = self.sign_in_once(connection, newer).await;
                 let again = matches!(signed_in, Err(SendError::RefusedLogin { .. }));
                 self.distrusted.store(again, Ordering::Relaxed);
@@ -274,15 +386,5 @@ impl Smtp {
         }
         session.token = token;
         Ok(session)
-    }
-
-    /// A mail as it will be written once it is known what the server offers.
-    pub(crate) fn draft<'m>(
-        &'m self,
-        mail: &'m OutgoingMail,
-        automatic: &'static str,
-    ) -> Result<Draft<'m>, SendError> {
-        let (from, reply_to) = (&self.settings.from, self.settings.reply_to.as_ref());
-        Draft::new(mail, from, reply_to, automatic)
     }
 }

@@ -4,7 +4,9 @@ use std::fmt;
 
 use postroom_auth::AuthError;
 use postroom_core::harmless::harmless_chars;
-use postroom_net::{FailedStep, Step as ProbedStep, Unreachable};
+use postroom_net::{FailedStep, Step, Unreachable};
+
+use crate::smtp::submit::SHUTTING_DOWN;
 
 /// At most this much of a server's own words is kept.
 const TEXT_CHARS: usize = 500;
@@ -14,7 +16,7 @@ pub(crate) const ACCESS_CODES: [u16; 7] = [523, 524, 525, 530, 534, 535, 538];
 
 /// The part of a submission (RFC 5321 section 3) that was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum SmtpStep {
     /// The host's name and TCP.
     Connect,
     /// The handshake, and STARTTLS where it goes before.
@@ -32,35 +34,38 @@ pub enum Step {
     Text,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for SmtpStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Step::Connect => "connecting",
-            Step::Tls => "TLS",
-            Step::Hello => "greeting",
-            Step::Login => "signing in",
-            Step::Sender => "MAIL FROM",
-            Step::Recipient => "RCPT TO",
-            Step::Data => "DATA",
-            Step::Text => "sending the text",
+            SmtpStep::Connect => "connecting",
+            SmtpStep::Tls => "TLS",
+            SmtpStep::Hello => "greeting",
+            SmtpStep::Login => "signing in",
+            SmtpStep::Sender => "MAIL FROM",
+            SmtpStep::Recipient => "RCPT TO",
+            SmtpStep::Data => "DATA",
+            SmtpStep::Text => "sending the text",
         })
     }
 }
 
-impl Step {
+impl SmtpStep {
     /// Whether nothing was said of any mail yet.
     fn is_before_mail(self) -> bool {
-        matches!(self, Step::Connect | Step::Tls | Step::Hello | Step::Login)
+        matches!(
+            self,
+            SmtpStep::Connect | SmtpStep::Tls | SmtpStep::Hello | SmtpStep::Login
+        )
     }
 
     /// The step of a probe that this is a part of.
-    fn probed(self) -> ProbedStep {
+    fn probed(self) -> Step {
         match self {
-            Step::Connect => ProbedStep::Connect,
-            Step::Tls => ProbedStep::Tls,
-            Step::Hello => ProbedStep::Hello,
-            Step::Login => ProbedStep::Authenticate,
-            Step::Sender | Step::Recipient | Step::Data | Step::Text => ProbedStep::Send,
+            SmtpStep::Connect => Step::Connect,
+            SmtpStep::Tls => Step::Tls,
+            SmtpStep::Hello => Step::Hello,
+            SmtpStep::Login => Step::Authenticate,
+            SmtpStep::Sender | SmtpStep::Recipient | SmtpStep::Data | SmtpStep::Text => Step::Send,
         }
     }
 }
@@ -84,9 +89,9 @@ impl EnhancedStatus {
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// No connection comes about.
-    #[error("{}: {problem}", Step::Connect)]
+    #[error("{}: {problem}", SmtpStep::Connect)]
     Unreachable { why: Unreachable, problem: String },
-    #[error("{}: {problem}", Step::Tls)]
+    #[error("{}: {problem}", SmtpStep::Tls)]
     Tls {
         problem: String,
         /// The error of TLS itself; `None` if TLS never began.
@@ -94,25 +99,25 @@ pub enum SendError {
     },
     /// No answer within the time limit.
     #[error("{step}: no answer within {secs} s")]
-    Timeout { step: Step, secs: u64 },
+    Timeout { step: SmtpStep, secs: u64 },
     /// The network, or the server's 4xx answer.
     #[error("{step}: {}{problem}", Coded(*.code))]
     Transient {
-        step: Step,
+        step: SmtpStep,
         code: Option<u16>,
         problem: String,
     },
     /// The server's 5xx answer to this mail, or an invalid address (without a code).
     #[error("{step}: {}{problem}", Coded(*.code))]
     Permanent {
-        step: Step,
+        step: SmtpStep,
         code: Option<u16>,
         problem: String,
     },
     /// The server lets nobody send without another sign-in, such as 530 at MAIL FROM: no mail would fare better.
     #[error("{step}: {code} {problem}")]
     Denied {
-        step: Step,
+        step: SmtpStep,
         code: u16,
         problem: String,
     },
@@ -134,7 +139,10 @@ pub enum SendError {
     Lost { problem: String },
     /// The server lacks something without which nothing is sent to it.
     #[error("the server does not offer {feature}")]
-    Unsupported { step: Step, feature: &'static str },
+    Unsupported {
+        step: SmtpStep,
+        feature: &'static str,
+    },
     /// The settings cannot work.
     #[error("{problem}")]
     Settings { problem: String },
@@ -165,18 +173,18 @@ impl SendError {
     }
 
     /// Returns the step of a probe that failed: connect, TLS, hello, token, authenticate or send.
-    pub fn step(&self) -> ProbedStep {
+    pub fn step(&self) -> Step {
         match self {
-            SendError::Unreachable { .. } => Step::Connect.probed(),
-            SendError::Tls { .. } => Step::Tls.probed(),
+            SendError::Unreachable { .. } => SmtpStep::Connect.probed(),
+            SendError::Tls { .. } => SmtpStep::Tls.probed(),
             SendError::Timeout { step, .. }
             | SendError::Transient { step, .. }
             | SendError::Permanent { step, .. }
             | SendError::Denied { step, .. }
             | SendError::Unsupported { step, .. } => step.probed(),
-            SendError::Auth(_) => ProbedStep::Token,
-            SendError::RefusedLogin { .. } => Step::Login.probed(),
-            SendError::Lost { .. } | SendError::Settings { .. } => Step::Text.probed(),
+            SendError::Auth(_) => Step::Token,
+            SendError::RefusedLogin { .. } => SmtpStep::Login.probed(),
+            SendError::Lost { .. } | SendError::Settings { .. } => SmtpStep::Text.probed(),
         }
     }
 
@@ -209,8 +217,32 @@ impl SendError {
         )
     }
 
+    /// Whether the server could not serve anybody when a session was opened, so that another server may.
+    pub(crate) fn is_of_server(&self) -> bool {
+        match self {
+            SendError::Unreachable { .. } | SendError::Tls { .. } => true,
+            SendError::Timeout { step, .. } | SendError::Transient { step, .. } => {
+                step.is_before_mail()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the server ended an open session, or does not answer any more.
+    pub(crate) fn ended_session(&self) -> bool {
+        matches!(
+            self,
+            SendError::Timeout { .. }
+                | SendError::Lost { .. }
+                | SendError::Transient {
+                    code: None | Some(SHUTTING_DOWN),
+                    ..
+                }
+        )
+    }
+
     /// Judges a reply that is not the hoped-for one by its code and the step it came at.
-    pub(crate) fn refused(step: Step, code: u16, problem: String) -> Self {
+    pub(crate) fn refused(step: SmtpStep, code: u16, problem: String) -> Self {
         if step.is_before_mail() || code < 500 {
             // A 5xx greeting speaks of the server's state, not of this mail.
             return SendError::Transient {
@@ -235,7 +267,7 @@ impl SendError {
 }
 
 impl FailedStep for SendError {
-    fn failed_step(&self) -> ProbedStep {
+    fn failed_step(&self) -> Step {
         self.step()
     }
 }

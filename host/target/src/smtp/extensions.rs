@@ -8,6 +8,7 @@ pub(crate) struct Extensions {
     pub server: String,
     pub start_tls: bool,
     pub eight_bit_mime: bool,
+    pub pipelining: bool,
     pub smtp_utf8: bool,
     /// SIZE is a parameter of MAIL FROM (RFC 1870).
     pub size: bool,
@@ -32,6 +33,7 @@ impl Extensions {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
                 Some("STARTTLS") => read.start_tls = true,
+                Some("PIPELINING") => read.pipelining = true,
                 Some("8BITMIME") => read.eight_bit_mime = true,
                 Some("SMTPUTF8") => read.smtp_utf8 = true,
                 Some("SIZE") => {

@@ -11,15 +11,13 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use postroom_net::{
-    ConnectError, Step as ProbedStep, Stream, TraceRedactor, dial, handshake_after_starttls,
-};
+use postroom_net::{ConnectError, Step, Stream, TraceRedactor, dial, handshake_after_starttls};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
-use crate::smtp::error::{SendError, Step, tidy};
+use crate::smtp::error::{SendError, SmtpStep, tidy};
 use crate::smtp::reply::{Replies, Reply, ReplyError};
 use crate::smtp::tap::Tap;
 
@@ -58,7 +56,7 @@ impl Line {
     pub async fn dial(host: &str, port: u16, tap: Option<Tap>) -> Result<Self, SendError> {
         let tcp = dial(host, port, Some(SEND_BUFFER_BYTES)).await?;
         let addresses = || Ok((tcp.peer_addr()?, tcp.local_addr()?.ip()));
-        let (peer, local) = addresses().map_err(|error| lost(Step::Connect, &error))?;
+        let (peer, local) = addresses().map_err(|error| lost(SmtpStep::Connect, &error))?;
         Ok(Self {
             stream: Box::new(tcp),
             peer,
@@ -96,20 +94,30 @@ impl Line {
     }
 
     /// Writes a command with its end.
-    pub async fn say(&mut self, step: Step, command: &str) -> Result<(), SendError> {
-        let command = format!("{command}\r\n");
-        if let Some(tap) = &mut self.tap {
-            tap.sent(command.as_bytes());
+    pub async fn say(&mut self, step: SmtpStep, command: &str) -> Result<(), SendError> {
+        self.say_all(step, &[command]).await
+    }
+
+    /// Writes commands, each with its end, at once.
+    pub async fn say_all(&mut self, step: SmtpStep, commands: &[&str]) -> Result<(), SendError> {
+        let mut text = String::new();
+        for command in commands {
+            let begin = text.len();
+            text.push_str(command);
+            text.push_str("\r\n");
+            if let Some(tap) = &mut self.tap {
+                tap.sent(&text.as_bytes()[begin..]);
+            }
         }
         let said = async {
-            self.stream.write_all(command.as_bytes()).await?;
+            self.stream.write_all(text.as_bytes()).await?;
             self.stream.flush().await
         };
         said.await.map_err(|error| lost(step, &error))
     }
 
     /// Reads the next reply.
-    pub async fn reply(&mut self, step: Step) -> Result<Reply, SendError> {
+    pub async fn reply(&mut self, step: SmtpStep) -> Result<Reply, SendError> {
         loop {
             if let Some(reply) = self.buffered(step)? {
                 return Ok(reply);
@@ -127,7 +135,7 @@ impl Line {
         whole: &mut bool,
     ) -> Result<Written, SendError> {
         let late = || SendError::Timeout {
-            step: Step::Text,
+            step: SmtpStep::Text,
             secs: stall.as_secs(),
         };
         let mut chunks = chunks.peekable();
@@ -142,7 +150,7 @@ impl Line {
                         *whole = is_last && left.is_empty();
                     }
                     Ok(Progress::Heard) => {
-                        if let Some(reply) = self.buffered(Step::Text)? {
+                        if let Some(reply) = self.buffered(SmtpStep::Text)? {
                             return Ok(Written::Answered(reply));
                         }
                     }
@@ -163,9 +171,9 @@ impl Line {
         error: io::Error,
         limit: Duration,
     ) -> Result<Written, SendError> {
-        match timeout(limit, self.reply(Step::Text)).await {
+        match timeout(limit, self.reply(SmtpStep::Text)).await {
             Ok(Ok(reply)) => Ok(Written::Answered(reply)),
-            Ok(Err(_)) | Err(_) => Err(lost(Step::Text, &error)),
+            Ok(Err(_)) | Err(_) => Err(lost(SmtpStep::Text, &error)),
         }
     }
 
@@ -212,7 +220,7 @@ impl Line {
     }
 
     /// The next reply that has arrived already.
-    fn buffered(&mut self, step: Step) -> Result<Option<Reply>, SendError> {
+    fn buffered(&mut self, step: SmtpStep) -> Result<Option<Reply>, SendError> {
         self.replies.next().map_err(|error| SendError::Transient {
             step,
             code: None,
@@ -232,7 +240,7 @@ impl Line {
     }
 }
 
-fn lost(step: Step, error: &io::Error) -> SendError {
+fn lost(step: SmtpStep, error: &io::Error) -> SendError {
     SendError::Transient {
         step,
         code: None,
@@ -254,11 +262,11 @@ impl From<ConnectError> for SendError {
                 problem: reason,
                 cause,
             },
-            ConnectError::Broken(error) => lost(Step::Tls, &error),
+            ConnectError::Broken(error) => lost(SmtpStep::Tls, &error),
             ConnectError::Timeout { step, secs } => SendError::Timeout {
                 step: match step {
-                    ProbedStep::Connect => Step::Connect,
-                    _ => Step::Tls,
+                    Step::Connect => SmtpStep::Connect,
+                    _ => SmtpStep::Tls,
                 },
                 secs,
             },

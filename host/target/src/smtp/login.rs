@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use postroom_auth::{AccessToken, Login, Secret};
 use postroom_net::{Trace, TraceRedactor};
 
-use crate::smtp::error::{SendError, Step};
+use crate::smtp::error::{SendError, SmtpStep};
 use crate::smtp::reply::Reply;
 use crate::smtp::session::Session;
 
@@ -69,7 +69,7 @@ impl Exchange<'_> {
         }
         if !self.session.offers.can_sign_in_by("LOGIN") {
             return Err(SendError::Unsupported {
-                step: Step::Login,
+                step: SmtpStep::Login,
                 feature: "AUTH PLAIN or LOGIN",
             });
         }
@@ -86,7 +86,7 @@ impl Exchange<'_> {
     async fn by_token(&mut self, response: &Secret) -> Result<(), SendError> {
         if !self.session.offers.can_sign_in_by("XOAUTH2") {
             return Err(SendError::Unsupported {
-                step: Step::Login,
+                step: SmtpStep::Login,
                 feature: "AUTH XOAUTH2",
             });
         }
@@ -103,7 +103,7 @@ impl Exchange<'_> {
         let reply = self.say("").await?;
         if reply.is_positive() {
             return Err(SendError::Transient {
-                step: Step::Login,
+                step: SmtpStep::Login,
                 code: Some(reply.code),
                 problem: "the server refused the token, then accepted an empty answer".into(),
             });
@@ -121,7 +121,7 @@ impl Exchange<'_> {
     }
 
     async fn say(&mut self, line: &str) -> Result<Reply, SendError> {
-        self.session.command(Step::Login, line).await
+        self.session.command(SmtpStep::Login, line).await
     }
 
     fn done(&self, reply: &Reply, challenge: Option<String>) -> Result<(), SendError> {
@@ -133,7 +133,7 @@ impl Exchange<'_> {
                 text: self.session.words(reply),
                 challenge,
             }),
-            _ => Err(self.session.refusal(Step::Login, reply)),
+            _ => Err(self.session.refusal(SmtpStep::Login, reply)),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The target of kind `smtp`: replies and forwards, by submission. The conversation is our own; lettre writes the mail.
 
 mod client;
+mod draft;
 mod error;
 mod extensions;
 mod line;
 mod login;
-mod mail;
 mod probe;
 mod reply;
 mod session;
@@ -15,8 +15,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Receipt, RefusedRecipient, Smtp, SmtpSettings};
-pub use error::{EnhancedStatus, SendError, Step};
-pub use mail::OutgoingMail;
+pub use client::{RefusedRecipient, Smtp, SmtpReceipt, SmtpSettings};
+pub use error::{EnhancedStatus, SendError, SmtpStep};
 pub use session::SmtpTimeouts;
 pub use target::SmtpTarget;

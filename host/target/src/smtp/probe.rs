@@ -3,56 +3,92 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postroom_auth::Login;
-use postroom_core::Address;
+use postroom_core::{Address, MailKind, OutgoingMail};
 use postroom_net::{ProbeReporter, ProbeStep, Step};
 
-use crate::smtp::mail::{Draft, GENERATED, OutgoingMail};
+use crate::mail::Sender;
+use crate::smtp::client::{ALTERNATE, FIRST};
+use crate::smtp::draft::Draft;
+use crate::smtp::session::Session;
 use crate::smtp::submit::submit;
 use crate::smtp::{SendError, Smtp, SmtpTimeouts};
+use crate::{TargetError, TestDelivery};
 
 /// Reports the steps of a probe; a session that only sends has no listener.
-pub(crate) type Reporter<'t> = ProbeReporter<'t, SendError>;
+pub(crate) type Reporter<'t> = ProbeReporter<'t, TargetError>;
 
 impl Smtp {
-    /// Finds out whether mail can be sent: connects, signs in, sends a short mail to `send_to` when it is given, and reports
-    /// each step as it ends; a failed step is the last one. The steps are `connect`, `tls` (not to this machine in clear),
-    /// `hello`, `token` (not with a password), `authenticate` (not without a login) and `send`.
+    /// Finds out whether mail can be sent: connects, signs in, sends a short mail where one is given, and reports each step as it
+    /// ends; a failed step is the last one. The steps are `connect`, `tls` (not to this machine in clear), `hello`, `token` (not
+    /// with a password), `authenticate` (not without a login) and `send`. The alternate server takes the same steps up to
+    /// `authenticate` before the mail is sent by the first one.
     pub async fn probe(
         &self,
-        send_to: Option<&Address>,
-        report: &mut (dyn FnMut(ProbeStep<SendError>) + Send),
+        test: Option<&TestDelivery>,
+        report: &mut (dyn FnMut(ProbeStep<TargetError>) + Send),
     ) {
         let mut probe = Reporter::to(report);
-        if let Err(error) = self.probe_steps(send_to, &mut probe).await {
+        if let Err(error) = self.probe_steps(test, &mut probe).await {
             probe.failed(error);
         }
     }
 
     async fn probe_steps(
         &self,
-        send_to: Option<&Address>,
+        test: Option<&TestDelivery>,
         probe: &mut Reporter<'_>,
-    ) -> Result<(), SendError> {
-        let connection = self.connect(probe).await?;
-        let token = self.token().await?;
-        if let Some(Login::Bearer { account, .. }) = self.login() {
-            probe.passed(Step::Token, || account.to_string());
+    ) -> Result<(), TargetError> {
+        let send_to = match test {
+            Some(TestDelivery::Mail(to)) => Some(to),
+            None => None,
+            Some(TestDelivery::Event) => {
+                return Err(TargetError::NoSuchTest("an outgoing takes mail only"));
+            }
+        };
+        let mut sessions = Vec::new();
+        sessions.push(self.probe_server(FIRST, probe).await?);
+        if let Some(host) = &self.settings().alternate_host {
+            let alternate = self.probe_server(ALTERNATE, probe).await;
+            sessions.push(alternate.map_err(|error| TargetError::Alternate {
+                host: host.clone(),
+                error,
+            })?);
         }
-        let mut session = self.sign_in(connection, token).await?;
-        if let Some(login) = self.login() {
-            probe.passed(Step::Authenticate, || format!("as {}", login.user()));
-        }
-        if let Some(to) = send_to {
+        if let (Some(to), Some(session)) = (send_to, sessions.first_mut()) {
             let settings = self.settings();
             let mail = test_mail(&settings.name, &settings.from, to);
-            let draft = Draft::new(&mail, &settings.from, None, GENERATED)?;
-            let receipt = submit(&mut session, draft).await?;
+            let sender = Sender {
+                from: &settings.from,
+                reply_to: None,
+            };
+            let draft = Draft::new(&mail, &[], sender)?;
+            let receipt = submit(session, draft).await?;
             probe.passed(Step::Send, || {
                 format!("to {}: {} {}", to.email, receipt.code, receipt.text)
             });
         }
-        session.quit().await;
+        for session in sessions {
+            session.quit().await;
+        }
         Ok(())
+    }
+
+    /// Opens a session with one of the servers.
+    async fn probe_server(
+        &self,
+        server: usize,
+        probe: &mut Reporter<'_>,
+    ) -> Result<Session, SendError> {
+        let connection = self.connect(server, probe).await?;
+        let token = self.token().await?;
+        if let Some(Login::Bearer { account, .. }) = self.login() {
+            probe.passed(Step::Token, || account.to_string());
+        }
+        let session = self.sign_in(connection, token).await?;
+        if let Some(login) = self.login() {
+            probe.passed(Step::Authenticate, || format!("as {}", login.user()));
+        }
+        Ok(session)
     }
 }
 
@@ -75,17 +111,16 @@ fn test_mail(outgoing: &str, from: &Address, to: &Address) -> OutgoingMail {
         std::process::id()
     );
     OutgoingMail {
+        kind: MailKind::Notification,
         to: vec![to.clone()],
         subject: format!("Postroom test mail from outgoing {outgoing}"),
         text: format!(
-            "Somebody ran `postroom mailbox test --send-to` to find out whether mail can be sent by outgoing {outgoing}.\n\
+            "Somebody ran a test with --send-to to find out whether mail can be sent by outgoing {outgoing}.\n\
              It can. Nothing else needs to be done."
         ),
         html: None,
         message_id: format!("postroom-test.{unique}@{}", from.domain()),
         in_reply_to: None,
         references: Vec::new(),
-        auto_submitted: true,
-        attached: None,
     }
 }

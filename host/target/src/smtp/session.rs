@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use postroom_auth::AccessToken;
 use tokio::time::timeout;
 
-use crate::smtp::error::{SendError, Step};
+use crate::smtp::error::{SendError, SmtpStep};
 use crate::smtp::extensions::Extensions;
 use crate::smtp::line::Line;
 use crate::smtp::reply::Reply;
@@ -28,6 +28,8 @@ pub struct SmtpTimeouts {
     pub stall: Duration,
     /// For the answer to the whole mail: many servers scan it first.
     pub answer: Duration,
+    /// How long the alternate server is used before the first one is tried again.
+    pub return_after: Duration,
 }
 
 impl Default for SmtpTimeouts {
@@ -38,6 +40,7 @@ impl Default for SmtpTimeouts {
             data: Duration::from_secs(2 * 60),
             stall: Duration::from_secs(60),
             answer: Duration::from_secs(10 * 60),
+            return_after: Duration::from_secs(5 * 60),
         }
     }
 }
@@ -45,6 +48,8 @@ impl Default for SmtpTimeouts {
 /// An open connection.
 pub(crate) struct Session {
     pub line: Line,
+    /// The place of its server among those of the outgoing.
+    pub server: usize,
     pub timeouts: SmtpTimeouts,
     pub offers: Extensions,
     /// The token it was opened with: another one needs another connection.
@@ -55,9 +60,10 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub fn over(line: Line, timeouts: SmtpTimeouts) -> Self {
+    pub fn over(line: Line, server: usize, timeouts: SmtpTimeouts) -> Self {
         Self {
             line,
+            server,
             timeouts,
             offers: Extensions::default(),
             token: None,
@@ -69,16 +75,16 @@ impl Session {
     /// Reads the greeting.
     pub async fn greeting(&mut self) -> Result<(), SendError> {
         let greeting = within(
-            Step::Hello,
+            SmtpStep::Hello,
             self.timeouts.command,
-            self.line.reply(Step::Hello),
+            self.line.reply(SmtpStep::Hello),
         );
         let greeting = greeting.await?;
-        self.positive(Step::Hello, &greeting)
+        self.positive(SmtpStep::Hello, &greeting)
     }
 
     /// Introduces us by `name`, and learns what the server offers. A server that does not know EHLO is told HELO.
-    pub async fn hello(&mut self, step: Step, name: &str) -> Result<(), SendError> {
+    pub async fn hello(&mut self, step: SmtpStep, name: &str) -> Result<(), SendError> {
         let mut reply = self.command(step, &format!("EHLO {name}")).await?;
         if reply.code >= 500 {
             reply = self.command(step, &format!("HELO {name}")).await?;
@@ -94,18 +100,18 @@ impl Session {
     pub async fn start_tls(&mut self) -> Result<(), SendError> {
         if !self.offers.start_tls {
             return Err(SendError::Unsupported {
-                step: Step::Tls,
+                step: SmtpStep::Tls,
                 feature: "STARTTLS",
             });
         }
-        let reply = self.command(Step::Tls, "STARTTLS").await?;
-        self.positive(Step::Tls, &reply)
+        let reply = self.command(SmtpStep::Tls, "STARTTLS").await?;
+        self.positive(SmtpStep::Tls, &reply)
     }
 
     /// Gives a command and reads its reply, whatever that is.
-    pub async fn command(&mut self, step: Step, command: &str) -> Result<Reply, SendError> {
+    pub async fn command(&mut self, step: SmtpStep, command: &str) -> Result<Reply, SendError> {
         let limit = match step {
-            Step::Data => self.timeouts.data,
+            SmtpStep::Data => self.timeouts.data,
             _ => self.timeouts.command,
         };
         let line = &mut self.line;
@@ -116,8 +122,31 @@ impl Session {
         .await
     }
 
+    /// Gives commands together, where the server offers PIPELINING (RFC 2920), and reads their replies. There are fewer replies than
+    /// commands if the session ended after one that refuses something.
+    pub async fn commands(
+        &mut self,
+        commands: &[(SmtpStep, String)],
+    ) -> Result<Vec<Reply>, SendError> {
+        let mut replies = Vec::with_capacity(commands.len());
+        let limit = self.timeouts.command;
+        let Some((first, _)) = commands.first() else {
+            return Ok(replies);
+        };
+        let texts: Vec<&str> = commands.iter().map(|(_, text)| text.as_str()).collect();
+        within(*first, limit, self.line.say_all(*first, &texts)).await?;
+        for (step, _) in commands {
+            match within(*step, limit, self.line.reply(*step)).await {
+                Ok(reply) => replies.push(reply),
+                Err(_) if replies.iter().any(|reply: &Reply| !reply.is_positive()) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(replies)
+    }
+
     /// Fails unless the reply is a 2xx.
-    pub fn positive(&self, step: Step, reply: &Reply) -> Result<(), SendError> {
+    pub fn positive(&self, step: SmtpStep, reply: &Reply) -> Result<(), SendError> {
         match reply.is_positive() {
             true => Ok(()),
             false => Err(self.refusal(step, reply)),
@@ -125,7 +154,7 @@ impl Session {
     }
 
     /// Judges a reply that is not the hoped-for one.
-    pub fn refusal(&self, step: Step, reply: &Reply) -> SendError {
+    pub fn refusal(&self, step: SmtpStep, reply: &Reply) -> SendError {
         SendError::refused(step, reply.code, self.words(reply))
     }
 
@@ -136,21 +165,25 @@ impl Session {
 
     /// Whether a kept connection still answers.
     pub async fn still_answers(&mut self) -> bool {
-        let asked = timeout(self.timeouts.connect, self.command(Step::Sender, "NOOP")).await;
+        let asked = timeout(
+            self.timeouts.connect,
+            self.command(SmtpStep::Sender, "NOOP"),
+        )
+        .await;
         matches!(asked, Ok(Ok(reply)) if reply.is_positive())
     }
 
     pub async fn quit(mut self) {
         if !self.in_text {
             // Whether the farewell was heard changes nothing.
-            let _ = timeout(QUIT_TIMEOUT, self.command(Step::Hello, "QUIT")).await;
+            let _ = timeout(QUIT_TIMEOUT, self.command(SmtpStep::Hello, "QUIT")).await;
         }
     }
 }
 
 /// Runs a step under its time limit.
 pub(crate) async fn within<T>(
-    step: Step,
+    step: SmtpStep,
     limit: Duration,
     work: impl Future<Output = Result<T, SendError>>,
 ) -> Result<T, SendError> {

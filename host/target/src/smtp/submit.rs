@@ -1,16 +1,17 @@
 //! One mail over an open session (RFC 5321 section 3.3).
 //!
-//! The commands are given one by one, so that each failure is known by its step: before the text was whole a mail was surely not
-//! accepted, after it nobody can tell.
+//! Each failure is known by its step: before the text was whole a mail was surely not accepted, after it nobody can tell. DATA is
+//! given when a recipient is accepted, also to a server that offers PIPELINING: so no text ever begins that reaches nobody.
 
 use std::borrow::Cow;
 use std::iter;
 
-use crate::smtp::error::{ACCESS_CODES, SendError, Step};
+use crate::mail::ComposedMail;
+use crate::smtp::draft::Draft;
+use crate::smtp::error::{ACCESS_CODES, SendError, SmtpStep};
 use crate::smtp::line::Written;
-use crate::smtp::mail::{Composed, Draft};
 use crate::smtp::session::{Session, within};
-use crate::smtp::{Receipt, RefusedRecipient};
+use crate::smtp::{RefusedRecipient, SmtpReceipt};
 
 /// A mail's text is written in pieces of this size.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -19,40 +20,68 @@ const TEXT_END: &[u8] = b"\r\n.\r\n";
 /// At RCPT it means too many recipients (RFC 5321 section 4.5.3.1.10): the rest in another transaction.
 const TOO_MANY_RECIPIENTS: u16 = 552;
 /// The server ends the session (RFC 5321 section 3.8).
-const SHUTTING_DOWN: u16 = 421;
+pub(crate) const SHUTTING_DOWN: u16 = 421;
+/// Commands given together to a server that offers PIPELINING. They and their replies fit into the buffers between, so that neither
+/// side waits for the other to read (RFC 2920 section 3.1).
+const PIPELINED_COMMANDS: usize = 32;
 
-pub(crate) async fn submit(session: &mut Session, draft: Draft<'_>) -> Result<Receipt, SendError> {
-    let mail = draft.write(session.offers.smtp_utf8)?;
-    let mail_from = mail_from(session, &mail)?;
-    let reply = session.command(Step::Sender, &mail_from).await?;
-    session.positive(Step::Sender, &reply)?;
-
-    let (mut refused, mut deferred) = (mail.refused, Vec::new());
-    let mut accepted = 0_usize;
-    for recipient in &mail.to {
+pub(crate) async fn submit(
+    session: &mut Session,
+    draft: Draft<'_>,
+) -> Result<SmtpReceipt, SendError> {
+    let wire = draft.write(session.offers.smtp_utf8)?;
+    let mail = wire.composed;
+    let sender = (SmtpStep::Sender, mail_from(session, &mail)?);
+    let recipients = mail.to.iter().map(|recipient| {
         let command = format!("RCPT TO:<{}>", recipient.envelope);
-        let reply = session.command(Step::Recipient, &command).await?;
-        let of_this_one = || RefusedRecipient {
-            address: recipient.given.clone(),
-            code: reply.code,
-            text: session.words(&reply),
-        };
-        match reply.code {
-            200..300 => accepted += 1,
-            SHUTTING_DOWN => return Err(session.refusal(Step::Recipient, &reply)),
-            TOO_MANY_RECIPIENTS => deferred.push(of_this_one()),
-            code if ACCESS_CODES.contains(&code) => deferred.push(of_this_one()),
-            500.. => refused.push(of_this_one()),
-            _ => deferred.push(of_this_one()),
+        (SmtpStep::Recipient, command)
+    });
+    let commands: Vec<_> = iter::once(sender).chain(recipients).collect();
+    let given = iter::once(None).chain(mail.to.iter().map(Some));
+    let mut given = given.collect::<Vec<_>>().into_iter();
+
+    let (mut refused, mut deferred) = (wire.refused, Vec::new());
+    let mut accepted = 0_usize;
+    let at_once = match session.offers.pipelining {
+        true => PIPELINED_COMMANDS,
+        false => 1,
+    };
+    for commands in commands.chunks(at_once) {
+        let replies = session.commands(commands).await?;
+        for (reply, recipient) in replies.iter().zip(&mut given) {
+            let Some(recipient) = recipient else {
+                session.positive(SmtpStep::Sender, reply)?;
+                continue;
+            };
+            let of_this_one = || RefusedRecipient {
+                address: recipient.given.clone(),
+                code: reply.code,
+                text: session.words(reply),
+            };
+            match reply.code {
+                200..300 => accepted += 1,
+                SHUTTING_DOWN => return Err(session.refusal(SmtpStep::Recipient, reply)),
+                TOO_MANY_RECIPIENTS => deferred.push(of_this_one()),
+                code if ACCESS_CODES.contains(&code) => deferred.push(of_this_one()),
+                500.. => refused.push(of_this_one()),
+                _ => deferred.push(of_this_one()),
+            }
+        }
+        if replies.len() < commands.len() {
+            return Err(SendError::Transient {
+                step: SmtpStep::Recipient,
+                code: None,
+                problem: "the server ended the session".into(),
+            });
         }
     }
     if accepted == 0 {
         return Err(nobody(&refused, &deferred));
     }
 
-    let reply = session.command(Step::Data, "DATA").await?;
+    let reply = session.command(SmtpStep::Data, "DATA").await?;
     if reply.code != 354 {
-        return Err(session.refusal(Step::Data, &reply));
+        return Err(session.refusal(SmtpStep::Data, &reply));
     }
     session.in_text = true;
     let mut whole = false;
@@ -66,8 +95,8 @@ pub(crate) async fn submit(session: &mut Session, draft: Draft<'_>) -> Result<Re
         }
         reply => reply?,
     };
-    session.positive(Step::Text, &reply)?;
-    Ok(Receipt {
+    session.positive(SmtpStep::Text, &reply)?;
+    Ok(SmtpReceipt {
         code: reply.code,
         text: session.words(&reply),
         refused,
@@ -88,13 +117,13 @@ async fn text(
         .await?
     {
         Written::Whole => {
-            let answer = session.line.reply(Step::Text);
-            let reply = within(Step::Text, session.timeouts.answer, answer).await?;
+            let answer = session.line.reply(SmtpStep::Text);
+            let reply = within(SmtpStep::Text, session.timeouts.answer, answer).await?;
             session.in_text = false;
             Ok(reply)
         }
         Written::Answered(reply) if reply.code < 400 => Err(SendError::Transient {
-            step: Step::Text,
+            step: SmtpStep::Text,
             code: None,
             problem: format!(
                 "the server answered {} before the end of the text",
@@ -106,14 +135,14 @@ async fn text(
 }
 
 /// MAIL FROM with what the mail needs.
-fn mail_from(session: &Session, mail: &Composed) -> Result<String, SendError> {
+fn mail_from(session: &Session, mail: &ComposedMail) -> Result<String, SendError> {
     let offers = &session.offers;
     let size = mail.bytes.len() as u64 + 2;
     if let Some(max) = offers.size_max
         && size > max
     {
         return Err(SendError::Permanent {
-            step: Step::Sender,
+            step: SmtpStep::Sender,
             code: None,
             problem: format!("the mail has {size} bytes, and the server takes at most {max}"),
         });
@@ -136,12 +165,12 @@ fn nobody(refused: &[RefusedRecipient], deferred: &[RefusedRecipient]) -> SendEr
     let problem = |one: &RefusedRecipient| format!("{}: {}", one.address, one.text);
     match (deferred.first(), refused.first()) {
         (None, Some(first)) => SendError::Permanent {
-            step: Step::Recipient,
+            step: SmtpStep::Recipient,
             code: Some(first.code),
             problem: problem(first),
         },
         (first, _) => SendError::Transient {
-            step: Step::Recipient,
+            step: SmtpStep::Recipient,
             code: first.map(|first| first.code),
             problem: first.map(problem).unwrap_or_default(),
         },

@@ -1,38 +1,78 @@
 //! The target of an outgoing: submits replies and forwards by SMTP.
 
-use crate::smtp::{Receipt, RefusedRecipient, SendError, Smtp, Step};
-use async_trait::async_trait;
-use bytes::Bytes;
-use postroom_core::{MailKind, OutgoingMail};
-use postroom_net::ProbeStep;
+use crate::smtp::{RefusedRecipient, SendError, Smtp, SmtpReceipt, SmtpStep};
+use std::collections::HashSet;
+use std::sync::Mutex;
 
-use crate::{Attempt, Content, Delivery, Fault, Pace, Scope, Severity, Target};
+use async_trait::async_trait;
+use postroom_core::{OutgoingMail, Receipt};
+use postroom_net::{ProbeStep, Trace};
+
+use crate::{
+    Attempt, Content, Delivery, Fault, MailAttachment, ProbeInterval, Scope, Severity, Target,
+    TargetError, TestDelivery,
+};
 
 /// Submits mails one after the other over one connection.
 pub struct SmtpTarget {
     smtp: Smtp,
     /// Whether it signs in with a password.
     by_password: bool,
+    /// Idempotency keys of mails that were sent whole and whose answer was lost.
+    unanswered: Mutex<HashSet<String>>,
 }
+
+/// Mails without an answer that are remembered at most. Beyond it a mail that arrives twice is not flagged.
+const MAX_UNANSWERED: usize = 10_000;
+/// Marks the receipt of a mail whose earlier try may have arrived.
+const MAYBE_TWICE: &str =
+    "; the answer to an earlier try was lost, so the mail may have arrived twice";
+/// The same for a mail that is given up.
+const MAYBE_ONCE: &str = "; the answer to an earlier try was lost, so the mail may have arrived";
 
 impl SmtpTarget {
     pub fn new(smtp: Smtp, by_password: bool) -> Self {
-        Self { smtp, by_password }
+        Self {
+            smtp,
+            by_password,
+            unanswered: Mutex::default(),
+        }
     }
 
-    async fn send(&self, mail: &OutgoingMail, original: Option<Bytes>) -> Attempt {
-        let sending = crate::smtp::OutgoingMail {
-            to: mail.to.clone(),
-            subject: mail.subject.clone(),
-            text: mail.text.clone(),
-            html: mail.html.clone(),
-            message_id: mail.message_id.clone(),
-            in_reply_to: mail.in_reply_to.clone(),
-            references: mail.references.clone(),
-            auto_submitted: mail.kind != MailKind::Forward,
-            attached: original,
-        };
-        match self.smtp.send(&sending).await {
+    /// Flags a mail that may have arrived twice.
+    fn flagged(&self, key: &str, attempt: Attempt) -> Attempt {
+        let mut unanswered = self.unanswered.lock();
+        let unanswered = unanswered.as_mut().unwrap_or_else(|it| it.get_mut());
+        match attempt {
+            Attempt::Failed(fault) => {
+                if fault.may_have_arrived && unanswered.len() < MAX_UNANSWERED {
+                    unanswered.insert(key.to_owned());
+                }
+                Attempt::Failed(fault)
+            }
+            attempt if !unanswered.remove(key) => attempt,
+            Attempt::Delivered(mut receipt) => {
+                receipt.status.push_str(MAYBE_TWICE);
+                Attempt::Delivered(receipt)
+            }
+            Attempt::Partly {
+                rest,
+                mut receipt,
+                problem,
+            } => {
+                receipt.push_str(MAYBE_TWICE);
+                Attempt::Partly {
+                    rest,
+                    receipt,
+                    problem,
+                }
+            }
+            Attempt::Final(problem) => Attempt::Final(problem + MAYBE_ONCE),
+        }
+    }
+
+    async fn send(&self, mail: &OutgoingMail, attachments: &[MailAttachment]) -> Attempt {
+        match self.smtp.send(mail, attachments).await {
             Ok(receipt) => sent(mail, &receipt),
             Err(error) if is_final(&error) => Attempt::Final(error.to_string()),
             // Also when the answer was lost and the mail may have arrived: its Message-ID stays the same.
@@ -45,7 +85,10 @@ impl SmtpTarget {
 impl Target for SmtpTarget {
     async fn deliver(&self, delivery: Delivery<'_>) -> Attempt {
         match delivery.content {
-            Content::Mail { mail, original } => self.send(mail, original).await,
+            Content::Mail { mail, attachments } => {
+                let attempt = self.send(mail, &attachments).await;
+                self.flagged(delivery.idempotency_key, attempt)
+            }
             Content::Event(_) => Attempt::Final("an outgoing takes mail only".into()),
         }
     }
@@ -54,17 +97,16 @@ impl Target for SmtpTarget {
         true
     }
 
-    async fn probe(&self, report: &mut (dyn FnMut(ProbeStep<Fault>) + Send)) {
-        let mut listener = |step: ProbeStep<SendError>| {
-            report(ProbeStep {
-                step: step.step,
-                elapsed: step.elapsed,
-                outcome: step
-                    .outcome
-                    .map_err(|error| fault(&error, self.by_password)),
-            });
-        };
-        self.smtp.probe(None, &mut listener).await;
+    async fn probe(
+        &self,
+        test: Option<&TestDelivery>,
+        report: &mut (dyn FnMut(ProbeStep<TargetError>) + Send),
+    ) {
+        self.smtp.probe(test, report).await;
+    }
+
+    fn set_trace(&mut self, trace: Trace) {
+        self.smtp.set_trace(trace);
     }
 
     async fn close(&self) {
@@ -73,13 +115,21 @@ impl Target for SmtpTarget {
 }
 
 /// A mail that was accepted for those who are not deferred.
-fn sent(mail: &OutgoingMail, receipt: &Receipt) -> Attempt {
+fn sent(mail: &OutgoingMail, receipt: &SmtpReceipt) -> Attempt {
     let mut text = format!("{} {}", receipt.code, receipt.text);
     if !receipt.refused.is_empty() {
         text = format!("{text}; refused: {}", named(&receipt.refused));
     }
+    let refused = receipt.refused.iter().map(|one| one.address.clone());
+    let delivered = |status| {
+        Attempt::Delivered(Receipt {
+            status,
+            external: None,
+            refused: refused.collect(),
+        })
+    };
     if receipt.deferred.is_empty() {
-        return Attempt::Delivered(text.into());
+        return delivered(text);
     }
     let mut rest = mail.clone();
     rest.to.retain(|to| {
@@ -89,7 +139,7 @@ fn sent(mail: &OutgoingMail, receipt: &Receipt) -> Attempt {
     let problem = format!("deferred: {}", named(&receipt.deferred));
     if rest.to.is_empty() {
         // Nobody to whom it could be owed.
-        return Attempt::Delivered(format!("{text}; {problem}").into());
+        return delivered(format!("{text}; {problem}"));
     }
     Attempt::Partly {
         rest: Box::new(rest),
@@ -110,7 +160,7 @@ fn named(recipients: &[RefusedRecipient]) -> String {
 fn is_final(error: &SendError) -> bool {
     let of_all = matches!(
         error,
-        SendError::Permanent { step: Step::Sender, code: Some(code), .. } if !matches!(code, 552 | 555)
+        SendError::Permanent { step: SmtpStep::Sender, code: Some(code), .. } if !matches!(code, 552 | 555)
     );
     error.is_permanent() && !error.is_before_mail() && !of_all
 }
@@ -121,7 +171,7 @@ fn fault(error: &SendError, by_password: bool) -> Fault {
         SendError::Settings { .. } => Scope::Target,
         error if error.is_before_mail() => Scope::Target,
         SendError::Transient {
-            step: Step::Recipient,
+            step: SmtpStep::Recipient,
             ..
         } => Scope::Entry,
         _ => Scope::Unclear,
@@ -134,10 +184,10 @@ fn fault(error: &SendError, by_password: bool) -> Fault {
         | SendError::Settings { .. } => Severity::Error,
         _ => Severity::Warning,
     };
-    let pace = match error {
-        SendError::Auth(_) => Pace::Token,
-        SendError::RefusedLogin { .. } if by_password => Pace::Password,
-        _ => Pace::Usual,
+    let probe_interval = match error {
+        SendError::Auth(_) => ProbeInterval::Token,
+        SendError::RefusedLogin { .. } if by_password => ProbeInterval::Password,
+        _ => ProbeInterval::Usual,
     };
     let retry_after = match error {
         SendError::Auth(error) => error.retry_after(),
@@ -146,15 +196,16 @@ fn fault(error: &SendError, by_password: bool) -> Fault {
     Fault {
         scope,
         problem: error.to_string(),
-        pace,
+        probe_interval,
         severity,
         retry_after,
+        may_have_arrived: matches!(error, SendError::Lost { .. }),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use postroom_core::Address;
+    use postroom_core::{Address, MailKind};
 
     use super::*;
 
@@ -188,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_deferred_recipient_is_still_owed_the_same_mail() {
-        let receipt = Receipt {
+        let receipt = SmtpReceipt {
             code: 250,
             text: "queued".into(),
             refused: vec![recipient("gone@x.example", 550)],
@@ -216,18 +267,18 @@ mod tests {
             problem: "no".into(),
         };
         for (step, code, expected) in [
-            (Step::Sender, Some(530), false),
-            (Step::Sender, Some(550), false),
-            (Step::Sender, Some(552), true),
-            (Step::Recipient, Some(550), true),
-            (Step::Text, Some(554), true),
-            (Step::Recipient, None, true),
-            (Step::Hello, Some(554), false),
+            (SmtpStep::Sender, Some(530), false),
+            (SmtpStep::Sender, Some(550), false),
+            (SmtpStep::Sender, Some(552), true),
+            (SmtpStep::Recipient, Some(550), true),
+            (SmtpStep::Text, Some(554), true),
+            (SmtpStep::Recipient, None, true),
+            (SmtpStep::Hello, Some(554), false),
         ] {
             assert_eq!(is_final(&refused(step, code)), expected, "{step} {code:?}");
         }
         assert_eq!(
-            fault(&refused(Step::Sender, Some(550)), false).scope,
+            fault(&refused(SmtpStep::Sender, Some(550)), false).scope,
             Scope::Unclear
         );
     }
@@ -240,9 +291,9 @@ mod tests {
             problem: "later".into(),
         };
         for (error, expected) in [
-            (transient(Step::Recipient), Scope::Entry),
-            (transient(Step::Text), Scope::Unclear),
-            (transient(Step::Hello), Scope::Target),
+            (transient(SmtpStep::Recipient), Scope::Entry),
+            (transient(SmtpStep::Text), Scope::Unclear),
+            (transient(SmtpStep::Hello), Scope::Target),
             (
                 SendError::Lost {
                     problem: "x".into(),

@@ -1,7 +1,12 @@
 //! Submission against a scripted server: each failure must be known by its step.
 
-mod broken;
+mod alternate;
+mod bounds;
+mod old_servers;
+mod pipelining;
 mod probe;
+mod recipients;
+mod scripted;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,14 +19,15 @@ use postroom_auth::{
     Account, AccountUse, ClientCredential, Endpoints, Grant, Login, Need, Profile, Provider,
     Resource, Secret, SendSecret, Tokens,
 };
-use postroom_core::Address;
+use postroom_core::{Address, MailKind, OutgoingMail};
 use postroom_net::{TlsMode, Unreachable};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::smtp::{OutgoingMail, SendError, Smtp, SmtpSettings, SmtpTimeouts, Step};
+use crate::smtp::{SendError, Smtp, SmtpSettings, SmtpStep, SmtpTarget, SmtpTimeouts};
+use crate::{Attempt, Content, Delivery, Target};
 
 /// One answer of the scripted server.
 #[derive(Clone, Copy)]
@@ -53,6 +59,7 @@ fn settings(port: u16, tls: TlsMode) -> SmtpSettings {
     SmtpSettings {
         name: "acme-out".into(),
         host: "127.0.0.1".into(),
+        alternate_host: None,
         port,
         tls,
         from: address("support@acme.example"),
@@ -64,6 +71,7 @@ fn settings(port: u16, tls: TlsMode) -> SmtpSettings {
             data: Duration::from_millis(500),
             stall: Duration::from_millis(500),
             answer: Duration::from_millis(500),
+            return_after: Duration::from_secs(3600),
         },
     }
 }
@@ -93,6 +101,7 @@ fn address(email: &str) -> Address {
 
 fn mail(to: &[&str]) -> OutgoingMail {
     OutgoingMail {
+        kind: MailKind::Reply,
         to: to.iter().map(|a| address(a)).collect(),
         subject: "Re: Printer".into(),
         text: "We have it.".into(),
@@ -100,8 +109,6 @@ fn mail(to: &[&str]) -> OutgoingMail {
         message_id: "1.0@acme.example".into(),
         in_reply_to: None,
         references: Vec::new(),
-        auto_submitted: true,
-        attached: None,
     }
 }
 
@@ -163,10 +170,14 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), line: &str) {
 }
 
 /// Runs one send against one scripted connection.
-async fn one(script: &'static [Say], to: &[&str]) -> Result<crate::smtp::Receipt, SendError> {
+async fn one(script: &'static [Say], to: &[&str]) -> Result<crate::smtp::SmtpReceipt, SendError> {
     let (listener, port) = listener().await;
     let smtp = Smtp::new(settings(port, TlsMode::None), None, tls(&[])).unwrap();
-    beside(serve(listener, vec![Script(script)]), smtp.send(&mail(to))).await
+    beside(
+        serve(listener, vec![Script(script)]),
+        smtp.send(&mail(to), &[]),
+    )
+    .await
 }
 
 /// The second's outcome; the first is dropped when it is not done by then.
@@ -189,12 +200,12 @@ async fn a_connection_is_kept_for_the_next_mail() {
     let smtp = Smtp::new(settings(port, TlsMode::None), None, tls(&[])).unwrap();
     let script = Script(&[OK, OK, GO, QUEUED, OK, OK, OK, GO, QUEUED, Line("221 bye")]);
     let sending = async {
-        let receipt = smtp.send(&mail(ANN)).await.unwrap();
+        let receipt = smtp.send(&mail(ANN), &[]).await.unwrap();
         assert_eq!(
             (receipt.code, receipt.text.as_str()),
             (250, "2.0.0 queued as 1")
         );
-        smtp.send(&mail(ANN)).await.unwrap();
+        smtp.send(&mail(ANN), &[]).await.unwrap();
         smtp.close().await;
     };
     let (heard, ()) = tokio::join!(serve(listener, vec![script]), sending);
@@ -228,27 +239,35 @@ async fn a_kept_connection_that_died_is_replaced() {
         Script(&[OK, OK, GO, QUEUED]),
     ];
     let sending = async {
-        smtp.send(&mail(ANN)).await.unwrap();
-        smtp.send(&mail(ANN)).await.unwrap();
+        smtp.send(&mail(ANN), &[]).await.unwrap();
+        smtp.send(&mail(ANN), &[]).await.unwrap();
     };
     beside(serve(listener, scripts), sending).await;
 }
 
 #[tokio::test]
 async fn each_refusal_is_known_by_its_step_and_code() {
-    let cases: &[(&'static [Say], Step, u16)] = &[
+    let cases: &[(&'static [Say], SmtpStep, u16)] = &[
         (
             &[Line("550 5.7.60 may not send as this")],
-            Step::Sender,
+            SmtpStep::Sender,
             550,
         ),
-        (&[OK, Line("550 5.1.1 no such user")], Step::Recipient, 550),
-        (&[OK, OK, Line("554 5.7.1 no")], Step::Data, 554),
-        (&[OK, OK, GO, Line("554 5.7.1 spam")], Step::Text, 554),
-        (&[Line("421 4.3.2 going down")], Step::Sender, 421),
-        (&[OK, Line("451 4.7.1 try later")], Step::Recipient, 451),
-        (&[OK, OK, Line("451 no")], Step::Data, 451),
-        (&[OK, OK, GO, Line("452 4.3.1 disk full")], Step::Text, 452),
+        (
+            &[OK, Line("550 5.1.1 no such user")],
+            SmtpStep::Recipient,
+            550,
+        ),
+        (&[OK, OK, Line("554 5.7.1 no")], SmtpStep::Data, 554),
+        (&[OK, OK, GO, Line("554 5.7.1 spam")], SmtpStep::Text, 554),
+        (&[Line("421 4.3.2 going down")], SmtpStep::Sender, 421),
+        (&[OK, Line("451 4.7.1 try later")], SmtpStep::Recipient, 451),
+        (&[OK, OK, Line("451 no")], SmtpStep::Data, 451),
+        (
+            &[OK, OK, GO, Line("452 4.3.1 disk full")],
+            SmtpStep::Text,
+            452,
+        ),
     ];
     for (script, at, answer) in cases {
         let error = one(script, ANN).await.unwrap_err();
@@ -269,11 +288,11 @@ async fn a_lost_answer_is_told_from_a_mail_that_never_left() {
         let error = one(script, ANN).await.unwrap_err();
         assert!(matches!(error, SendError::Lost { .. }), "{error:?}");
     }
-    let early: &[(&'static [Say], Step)] = &[
-        (&[Drop], Step::Sender),
-        (&[Silence], Step::Sender),
-        (&[OK, Drop], Step::Recipient),
-        (&[OK, OK, Silence], Step::Data),
+    let early: &[(&'static [Say], SmtpStep)] = &[
+        (&[Drop], SmtpStep::Sender),
+        (&[Silence], SmtpStep::Sender),
+        (&[OK, Drop], SmtpStep::Recipient),
+        (&[OK, OK, Silence], SmtpStep::Data),
     ];
     for (script, at) in early {
         let error = one(script, ANN).await.unwrap_err();
@@ -289,7 +308,7 @@ async fn nobody_listening_is_transient_and_a_garbled_answer_too() {
     let (listener, port) = listener().await;
     drop(listener);
     let smtp = Smtp::new(settings(port, TlsMode::None), None, tls(&[])).unwrap();
-    let error = smtp.send(&mail(ANN)).await.unwrap_err();
+    let error = smtp.send(&mail(ANN), &[]).await.unwrap_err();
     let refused = Unreachable::Refused;
     assert!(
         matches!(error, SendError::Unreachable { why, .. } if why == refused),
@@ -300,7 +319,7 @@ async fn nobody_listening_is_transient_and_a_garbled_answer_too() {
         matches!(
             error,
             SendError::Transient {
-                step: Step::Sender,
+                step: SmtpStep::Sender,
                 ..
             }
         ),
@@ -331,7 +350,7 @@ async fn a_password_signs_in_and_a_refused_one_is_not_the_mails_fault() {
     let smtp = Smtp::new(settings(port, TlsMode::None), login(), tls(&[])).unwrap();
     let script = Script(&[Line("235 hello"), OK, OK, GO, QUEUED]);
     let sending = async {
-        smtp.send(&mail(ANN)).await.unwrap();
+        smtp.send(&mail(ANN), &[]).await.unwrap();
         smtp.close().await;
     };
     let (heard, ()) = tokio::join!(serve(first, vec![script]), sending);
@@ -343,7 +362,7 @@ async fn a_password_signs_in_and_a_refused_one_is_not_the_mails_fault() {
     let (second, port) = listener().await;
     let smtp = Smtp::new(settings(port, TlsMode::None), login(), tls(&[])).unwrap();
     let script = Script(&[Line("535 5.7.8 bad credentials")]);
-    let error = beside(serve(second, vec![script]), smtp.send(&mail(ANN)))
+    let error = beside(serve(second, vec![script]), smtp.send(&mail(ANN), &[]))
         .await
         .unwrap_err();
     assert!(!error.is_permanent());
@@ -442,7 +461,7 @@ async fn a_refused_token_is_replaced_once_by_a_new_one() {
         Script(&[Line("235 hello"), OK, OK, GO, QUEUED]),
     ];
     let sending = async {
-        smtp.send(&mail(ANN)).await.unwrap();
+        smtp.send(&mail(ANN), &[]).await.unwrap();
         smtp.close().await;
     };
     let (heard, ()) = beside(authority, async {
@@ -462,7 +481,7 @@ async fn a_login_refused_twice_keeps_the_servers_challenge_and_hides_the_token()
     let scripts = vec![Script(&[CHALLENGE, REFUSED]), Script(&[CHALLENGE, REFUSED])];
     let error = beside(
         authority,
-        beside(serve(listener, scripts), smtp.send(&mail(ANN))),
+        beside(serve(listener, scripts), smtp.send(&mail(ANN), &[])),
     )
     .await
     .unwrap_err();
@@ -500,12 +519,12 @@ async fn a_server_that_refuses_every_token_costs_the_profile_one() {
     ];
     let sending = async {
         for _ in 0..3 {
-            let error = smtp.send(&mail(ANN)).await.unwrap_err();
+            let error = smtp.send(&mail(ANN), &[]).await.unwrap_err();
             assert!(matches!(error, SendError::RefusedLogin { .. }), "{error:?}");
         }
         // Once a login succeeded, a refused token is worth replacing again.
         for _ in 0..2 {
-            smtp.send(&mail(ANN)).await.unwrap();
+            smtp.send(&mail(ANN), &[]).await.unwrap();
             smtp.close().await;
         }
     };
@@ -528,19 +547,19 @@ async fn a_server_that_cannot_check_tokens_now_does_not_cost_the_token() {
         Script(&[Line("235 hello"), OK, OK, GO, QUEUED]),
     ];
     let sending = async {
-        let error = smtp.send(&mail(ANN)).await.unwrap_err();
+        let error = smtp.send(&mail(ANN), &[]).await.unwrap_err();
         assert!(
             matches!(
                 error,
                 SendError::Transient {
-                    step: Step::Login,
+                    step: SmtpStep::Login,
                     code: Some(454),
                     ..
                 }
             ),
             "{error:?}"
         );
-        smtp.send(&mail(ANN)).await.unwrap();
+        smtp.send(&mail(ANN), &[]).await.unwrap();
         smtp.close().await;
     };
     let (heard, ()) = beside(authority, async {
@@ -621,11 +640,56 @@ async fn our_own_root_is_trusted_and_no_other_stranger() {
             let (listener, port) = listener().await;
             let roots: &[_] = if trusted { &[root] } else { &[] };
             let smtp = Smtp::new(settings(port, mode), None, tls(roots)).unwrap();
-            let outcome = beside(serve_tls(listener, acceptor, mode), smtp.send(&mail(ANN))).await;
+            let outcome = beside(
+                serve_tls(listener, acceptor, mode),
+                smtp.send(&mail(ANN), &[]),
+            )
+            .await;
             match outcome {
                 Ok(_) => assert!(trusted, "{mode:?}: a stranger was trusted"),
                 Err(error) => assert!(!trusted, "{mode:?}: {error}"),
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_mail_whose_answer_was_lost_is_flagged_once_it_is_taken() {
+    let (listener, port) = listener().await;
+    let smtp = Smtp::new(settings(port, TlsMode::None), None, tls(&[])).unwrap();
+    let target = SmtpTarget::new(smtp, false);
+    let lost = Script(&[OK, OK, GO, Drop]);
+    let taken = Script(&[OK, OK, GO, QUEUED, OK, OK, OK, GO, QUEUED]);
+    let served = serve(listener, vec![lost, taken]);
+    let mail = mail(ANN);
+    let deliver = |idempotency_key| {
+        target.deliver(Delivery {
+            idempotency_key,
+            content: Content::Mail {
+                mail: &mail,
+                attachments: Vec::new(),
+            },
+            reference: None,
+        })
+    };
+    let sending = async {
+        let Attempt::Failed(fault) = deliver("a").await else {
+            panic!("the answer was lost");
+        };
+        assert!(fault.may_have_arrived, "{fault:?}");
+        let mut receipts = Vec::new();
+        for key in ["a", "b"] {
+            match deliver(key).await {
+                Attempt::Delivered(receipt) => receipts.push(receipt.status),
+                other => panic!("{other:?}"),
+            }
+        }
+        receipts
+    };
+    let receipts = beside(served, sending).await;
+    assert!(
+        receipts[0].contains("may have arrived twice"),
+        "{receipts:?}"
+    );
+    assert_eq!(receipts[1], "250 2.0.0 queued as 1");
 }

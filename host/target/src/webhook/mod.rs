@@ -1,7 +1,8 @@
 //! The target of kind `webhook`: events as signed JSON, posted to one address.
 
 mod post;
+mod probe;
 mod target;
 
-pub use post::{Receipt, SinkError, SpeaksOf, Webhook, WebhookSettings, client};
+pub use post::{SpeaksOf, Webhook, WebhookError, WebhookSettings, client};
 pub use target::WebhookTarget;

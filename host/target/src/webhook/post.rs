@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use postroom_auth::Secret;
 use postroom_core::harmless::harmless;
-use postroom_net::TraceRedactor;
+use postroom_net::{ConnectError, Step, Trace, TraceRedactor};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use rustls::ClientConfig;
@@ -53,16 +53,9 @@ pub struct WebhookSettings {
     pub timeout: Duration,
 }
 
-/// The receiver's word that it has the item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// The HTTP status, 200 to 299.
-    pub status: u16,
-}
-
 /// Why an item was not delivered. The receiver may still have taken it and recognises a repetition by its id.
 #[derive(Debug, thiserror::Error)]
-pub enum SinkError {
+pub enum WebhookError {
     #[error("{}{problem}", Answered(*.status))]
     Failed {
         speaks_of: SpeaksOf,
@@ -74,6 +67,21 @@ pub enum SinkError {
     /// The settings cannot work.
     #[error("{problem}")]
     Settings { problem: String },
+    /// A probe reaches no receiver.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+impl WebhookError {
+    /// Returns the step of a probe that failed: connect, TLS or send.
+    pub fn failed_step(&self) -> Step {
+        match self {
+            WebhookError::Connect(ConnectError::Unreachable { .. }) => Step::Connect,
+            WebhookError::Connect(ConnectError::Timeout { step, .. }) => *step,
+            WebhookError::Connect(ConnectError::Tls { .. } | ConnectError::Broken(_)) => Step::Tls,
+            WebhookError::Failed { .. } | WebhookError::Settings { .. } => Step::Send,
+        }
+    }
 }
 
 /// The subject of a failure: the receiver or the item.
@@ -94,29 +102,31 @@ pub struct Webhook {
     /// Removed from what the receiver says.
     secrets: TraceRedactor,
     http: Client,
+    trace: Option<Trace>,
 }
 
 /// The HTTP client of all webhooks: it follows no redirects, since a signed item goes to the
 /// configured address and nowhere else, and takes no proxy from the environment.
-pub fn client(tls: ClientConfig) -> Result<Client, SinkError> {
+pub fn client(tls: ClientConfig) -> Result<Client, WebhookError> {
     Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(redirect::Policy::none())
         .no_proxy()
         .user_agent(concat!("postroom/", env!("CARGO_PKG_VERSION")))
         .build()
-        .map_err(|e| SinkError::Settings { problem: chain(&e) })
+        .map_err(|e| WebhookError::Settings { problem: chain(&e) })
 }
 
 impl Webhook {
     /// `http` is made by [`client`].
-    pub fn new(settings: WebhookSettings, http: Client) -> Result<Self, SinkError> {
+    pub fn new(settings: WebhookSettings, http: Client) -> Result<Self, WebhookError> {
         let key = Key::parse(&settings.secret)?;
         Ok(Self {
             secrets: secrets(&settings, &key),
             settings,
             key,
             http,
+            trace: None,
         })
     }
 
@@ -125,8 +135,31 @@ impl Webhook {
         &self.settings.name
     }
 
-    /// Posts one item. `id` stays the same over all tries of one item; `now` is of this try.
-    pub async fn post(&self, id: &str, now: Timestamp, body: &str) -> Result<Receipt, SinkError> {
+    pub(crate) fn settings(&self) -> &WebhookSettings {
+        &self.settings
+    }
+
+    /// Records requests and answers from now on, without secrets and bodies.
+    pub fn set_trace(&mut self, trace: Trace) {
+        trace.hide(&self.secrets);
+        self.trace = Some(trace);
+    }
+
+    /// Posts one item, and returns the HTTP status, 200 to 299. `id` stays the same over all tries of one item; `now` is of this
+    /// try.
+    pub async fn post(&self, id: &str, now: Timestamp, body: &str) -> Result<u16, WebhookError> {
+        let outcome = self.exchange(id, now, body).await;
+        if let Some(trace) = &self.trace {
+            let outcome = match &outcome {
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            };
+            trace.request("POST", self.settings.url.path(), &outcome);
+        }
+        outcome
+    }
+
+    async fn exchange(&self, id: &str, now: Timestamp, body: &str) -> Result<u16, WebhookError> {
         let timestamp = now.as_second();
         let answer = self
             .http
@@ -142,9 +175,7 @@ impl Webhook {
             .map_err(|e| unreached(&e))?;
         let status = answer.status();
         if status.is_success() {
-            return Ok(Receipt {
-                status: status.as_u16(),
-            });
+            return Ok(status.as_u16());
         }
         Err(refusal(answer, now, &self.secrets).await)
     }
@@ -154,8 +185,8 @@ impl Webhook {
 struct Key(Vec<u8>);
 
 impl Key {
-    fn parse(secret: &Secret) -> Result<Self, SinkError> {
-        let settings = |problem: &str| SinkError::Settings {
+    fn parse(secret: &Secret) -> Result<Self, WebhookError> {
+        let settings = |problem: &str| WebhookError::Settings {
             problem: problem.to_owned(),
         };
         let encoded = secret
@@ -211,13 +242,13 @@ fn secrets(settings: &WebhookSettings, key: &Key) -> TraceRedactor {
     }
 }
 
-fn unreached(error: &reqwest::Error) -> SinkError {
+fn unreached(error: &reqwest::Error) -> WebhookError {
     if error.is_builder() {
-        return SinkError::Settings {
+        return WebhookError::Settings {
             problem: chain(error),
         };
     }
-    SinkError::Failed {
+    WebhookError::Failed {
         speaks_of: match error.is_connect() {
             true => SpeaksOf::Receiver,
             false => SpeaksOf::Either,
@@ -228,7 +259,7 @@ fn unreached(error: &reqwest::Error) -> SinkError {
     }
 }
 
-async fn refusal(answer: Response, now: Timestamp, secrets: &TraceRedactor) -> SinkError {
+async fn refusal(answer: Response, now: Timestamp, secrets: &TraceRedactor) -> WebhookError {
     let status = answer.status();
     let retry_after = retry_after(answer.headers(), now);
     let text = beginning(answer, secrets).await;
@@ -238,7 +269,7 @@ async fn refusal(answer: Response, now: Timestamp, secrets: &TraceRedactor) -> S
     } else {
         text
     };
-    SinkError::Failed {
+    WebhookError::Failed {
         speaks_of: speaks_of(status),
         status: Some(status.as_u16()),
         retry_after,
@@ -350,7 +381,7 @@ mod tests {
             let Err(error) = Key::parse(&Secret::new(secret)) else {
                 panic!("{secret} was taken");
             };
-            assert!(matches!(error, SinkError::Settings { .. }));
+            assert!(matches!(error, WebhookError::Settings { .. }));
             assert!(!error.to_string().contains(&secret[6..]), "{error}");
         }
     }
@@ -404,11 +435,11 @@ mod tests {
             .with_no_client_auth()
     }
 
-    async fn refused(answer: &str) -> SinkError {
+    async fn refused(answer: &str) -> WebhookError {
         let (hook, _serving) = receiver(answer).await;
         match hook.post("pr_1", NOW, "{\"a\":1}").await {
             Err(error) => error,
-            Ok(receipt) => panic!("{answer:?} was taken for success: {receipt:?}"),
+            Ok(status) => panic!("{answer:?} was taken for success: {status}"),
         }
     }
 
@@ -416,8 +447,8 @@ mod tests {
     async fn an_item_arrives_signed() {
         let (hook, serving) =
             receiver("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
-        let receipt = hook.post("pr_1", NOW, "{\"a\":1}").await.unwrap();
-        assert_eq!(receipt, Receipt { status: 204 });
+        let status = hook.post("pr_1", NOW, "{\"a\":1}").await.unwrap();
+        assert_eq!(status, 204);
         let request = serving.await.unwrap();
         let signature = hook.key.sign("pr_1", NOW.as_second(), "{\"a\":1}");
         for line in [
@@ -443,7 +474,7 @@ mod tests {
                     "HTTP/1.1 {status} x\r\nRetry-After: 9\r\nContent-Length: 4\r\n\r\nbusy"
                 );
                 let error = refused(&answer).await;
-                let SinkError::Failed {
+                let WebhookError::Failed {
                     speaks_of,
                     status: Some(told),
                     retry_after: Some(pause),
@@ -529,7 +560,7 @@ mod tests {
         .await;
         assert!(matches!(
             error,
-            SinkError::Failed {
+            WebhookError::Failed {
                 speaks_of: SpeaksOf::Receiver,
                 status: Some(307),
                 ..
@@ -549,7 +580,7 @@ mod tests {
         assert!(error.to_string().len() < MAX_ANSWER_BYTES + 100);
         let error = refused("").await;
         assert!(
-            matches!(error, SinkError::Failed { status: None, .. }),
+            matches!(error, WebhookError::Failed { status: None, .. }),
             "{error:?}"
         );
     }
@@ -567,7 +598,7 @@ mod tests {
         };
         let hook = Webhook::new(settings, client(tls()).unwrap()).unwrap();
         let error = hook.post("pr_1", NOW, "{}").await.unwrap_err();
-        assert!(matches!(error, SinkError::Failed { status: None, .. }));
+        assert!(matches!(error, WebhookError::Failed { status: None, .. }));
         assert!(error.to_string().contains("no answer in time"), "{error}");
     }
 }

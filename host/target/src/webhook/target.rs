@@ -1,16 +1,23 @@
 //! The target of kind `webhook`: posts each event as JSON, signed.
 
-use crate::webhook::{SinkError, SpeaksOf, Webhook};
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use postroom_core::{Clock, Event, EventKind, ItemSnapshot};
-use postroom_net::ProbeStep;
+use postroom_net::{ProbeReporter, ProbeStep, Trace};
+use rustls::ClientConfig;
 use serde::Serialize;
 
-use crate::{Attempt, Content, Delivery, Fault, Scope, Severity, Target};
+use crate::webhook::probe::probe;
+use crate::webhook::{SpeaksOf, Webhook, WebhookError};
+use crate::{
+    Attempt, Content, Delivery, Fault, Scope, Severity, Target, TargetError, TestDelivery,
+};
 
 /// Posts events to one address.
 pub struct WebhookTarget {
     webhook: Webhook,
+    tls: Arc<ClientConfig>,
     /// Gives the time in each signature.
     clock: Clock,
 }
@@ -34,8 +41,12 @@ struct Data<'a> {
 }
 
 impl WebhookTarget {
-    pub fn new(webhook: Webhook, clock: Clock) -> Self {
-        Self { webhook, clock }
+    pub fn new(webhook: Webhook, tls: Arc<ClientConfig>, clock: Clock) -> Self {
+        Self {
+            webhook,
+            tls,
+            clock,
+        }
     }
 }
 
@@ -53,13 +64,26 @@ impl Target for WebhookTarget {
             .webhook
             .post(delivery.idempotency_key, self.clock.now(), &body);
         match posted.await {
-            Ok(receipt) => Attempt::Delivered(receipt.status.to_string().into()),
+            Ok(status) => Attempt::Delivered(status.to_string().into()),
             Err(error) => Attempt::Failed(fault(error)),
         }
     }
 
-    /// Nothing can be asked of a receiver without giving it an event.
-    async fn probe(&self, _report: &mut (dyn FnMut(ProbeStep<Fault>) + Send)) {}
+    async fn probe(
+        &self,
+        test: Option<&TestDelivery>,
+        report: &mut (dyn FnMut(ProbeStep<TargetError>) + Send),
+    ) {
+        let mut reporter = ProbeReporter::to(report);
+        if let Err(error) = probe(&self.webhook, &self.tls, &self.clock, test, &mut reporter).await
+        {
+            reporter.failed(error);
+        }
+    }
+
+    fn set_trace(&mut self, trace: Trace) {
+        self.webhook.set_trace(trace);
+    }
 }
 
 fn body(event: &Event) -> Result<String, serde_json::Error> {
@@ -75,18 +99,22 @@ fn body(event: &Event) -> Result<String, serde_json::Error> {
     })
 }
 
-fn fault(error: SinkError) -> Fault {
+fn fault(error: WebhookError) -> Fault {
     let problem = error.to_string();
     match error {
-        SinkError::Failed {
+        WebhookError::Failed {
             speaks_of,
+            status,
             retry_after,
             ..
         } => Fault {
             retry_after,
+            may_have_arrived: status.is_none() && speaks_of != SpeaksOf::Receiver,
             ..Fault::new(scope(speaks_of), problem)
         },
-        SinkError::Settings { .. } => Fault {
+        // Only a probe dials by itself.
+        WebhookError::Connect(_) => Fault::new(Scope::Target, problem),
+        WebhookError::Settings { .. } => Fault {
             severity: Severity::Error,
             ..Fault::new(Scope::Target, problem)
         },

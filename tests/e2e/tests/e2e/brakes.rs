@@ -76,6 +76,42 @@ fn a_mail_that_comes_back_by_an_alias_is_forwarded_once() {
     room.assert_balanced(2);
 }
 
+#[test]
+fn a_mail_of_an_alias_of_our_own_is_not_answered() {
+    let room = Room::bare(stand());
+    set_up(&room, "");
+    let config = room.config(
+        &["standard"],
+        "\n[tenants.acme.settings.standard]\nacknowledge = \"We have it: {ticket}.\"\n",
+    );
+    let aliases = "rules = [\"standard\"]\naliases = [\"help@acme.example\"]";
+    room.write(
+        "postroom.toml",
+        config.replacen("rules = [\"standard\"]", aliases, 1),
+    );
+    // Another program sends it, which does not keep the header that marks our own mail.
+    let subjects = ["by the alias", "by a tag of it", "by somebody else"];
+    let senders = [
+        "help@acme.example",
+        "Help+desk@acme.example",
+        "helper@acme.example",
+    ];
+    for (from, subject) in senders.iter().zip(subjects) {
+        room.deliver(mail_from(from, subject, "We have it.", ""));
+    }
+    room.once();
+    let sent = room.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].to, ["helper@acme.example"]);
+    for subject in &subjects[..2] {
+        assert_eq!(
+            room.decision(subject)["refused"][0]["reason"],
+            "the answer would go to one of our own addresses"
+        );
+    }
+    room.assert_balanced(3);
+}
+
 /// Delivers a mail that opens Dana's ticket, a mail with her From, a Cc and these headers, and a mail that Eve of the Cc
 /// sends under her own name. Returns whether each of the last two is authorised.
 fn forged(room: &Room<'_>, headers: &str) -> [bool; 2] {

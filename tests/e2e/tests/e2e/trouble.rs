@@ -215,6 +215,11 @@ fn a_refused_answer_is_tried_again_and_a_lost_one_keeps_its_message_id() {
         })
         .collect();
     assert_eq!(ids.len(), 1, "{ids:?}");
+    assert!(wait_for(PATIENCE, || {
+        let rows = room.rows(&["outbox", "--state", "delivered"]);
+        rows.iter()
+            .any(|row| row.to_string().contains("may have arrived twice"))
+    }));
 }
 
 #[test]

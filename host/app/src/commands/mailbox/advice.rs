@@ -1,4 +1,4 @@
-//! What to do about a mail server's refusal: judged by the errors' types and the servers' codes, never by their words.
+//! Advice on a refusal of a mail server or a receiver of events, judged by the errors' types and the servers' codes, never by their words.
 
 mod table;
 
@@ -6,12 +6,15 @@ use postroom_auth::advice::{Advice, advise, exchange_commands, graph_commands};
 use postroom_auth::provider::CLOUDS;
 use postroom_auth::{AuthError, Grant, Profile, Provider};
 use postroom_mailbox::SourceError;
-use postroom_net::{Step, TlsMode, Unreachable};
-use postroom_target::smtp::{EnhancedStatus, SendError, Step as SmtpStep};
+use postroom_net::{ConnectError, Step, TlsMode, Unreachable};
+use postroom_target::TargetError;
+use postroom_target::smtp::{EnhancedStatus, SendError, SmtpStep};
+use postroom_target::webhook::WebhookError;
 use rustls::{CertificateError, Error as TlsError};
 
 use postroom_config::{
-    Config, Credential, EWS, MailLogin, MailboxConfig, Outgoing, SUBMISSION, Server, ServerProtocol,
+    Config, Credential, EWS, MailLogin, MailboxConfig, Outgoing, Server, ServerProtocol, Sink,
+    SinkConfig,
 };
 use table::{Trouble, row};
 
@@ -19,9 +22,12 @@ use table::{Trouble, row};
 pub struct Place<'c> {
     /// Its table in the configuration.
     key: String,
-    /// `None` for a folder of this machine, like `server`.
+    /// `None` for what is no mail server.
     protocol: Option<&'static ServerProtocol>,
-    server: Option<&'c Server>,
+    /// `None` for a folder of this machine.
+    server: Option<Server>,
+    /// Whether the server is named by a URL.
+    has_url: bool,
     /// The user that is signed in as.
     user: &'c str,
     /// Who signs in to the account, where one is named; a shared mailbox's `user` is another.
@@ -50,10 +56,30 @@ impl<'c> Place<'c> {
         Self::new(
             config,
             format!("outgoing.{}", way.name),
-            Some(&SUBMISSION),
-            (Some(&way.server), way.login.as_ref()),
+            way.target.protocol().server,
+            (way.target.server(), way.target.login()),
             &way.from.email,
         )
+    }
+
+    pub fn of_sink(config: &'c Config, sink: &'c Sink) -> Self {
+        let server = match &sink.target {
+            SinkConfig::Webhook(webhook) => Server {
+                host: webhook.url.host_str().unwrap_or_default().to_owned(),
+                port: webhook.url.port_or_known_default().unwrap_or_default(),
+                tls: match webhook.url.scheme() {
+                    "https" => TlsMode::Implicit,
+                    _ => TlsMode::None,
+                },
+            },
+        };
+        let key = format!("sinks.{}", sink.name);
+        Self {
+            has_url: true,
+            provider: by_host(&server),
+            server: Some(server),
+            ..Self::new(config, key, None, (None, None), "")
+        }
     }
 
     fn new(
@@ -74,7 +100,8 @@ impl<'c> Place<'c> {
         Self {
             key,
             protocol,
-            server,
+            server: server.cloned(),
+            has_url: false,
             user: login.map_or("", |login| login.user.as_str()),
             account_login: account.and_then(|account| account.login.as_deref()),
             address,
@@ -148,6 +175,49 @@ impl<'c> Place<'c> {
         self.advice(trouble, folder)
     }
 
+    /// Returns what to do when a target cannot be delivered to.
+    pub fn of_target(&mut self, error: &TargetError) -> Advice {
+        match error {
+            TargetError::Smtp(error) => self.of_sending(error),
+            TargetError::Alternate { host, error } => {
+                if let Some(server) = &mut self.server {
+                    server.host.clone_from(host);
+                }
+                self.of_sending(error)
+            }
+            TargetError::Webhook(error) => self.of_webhook(error),
+            TargetError::NoSuchTest(_) => self.advice(Trouble::NoSuchTest, ""),
+        }
+    }
+
+    fn of_webhook(&self, error: &WebhookError) -> Advice {
+        let trouble = match error {
+            WebhookError::Connect(error) => match error {
+                ConnectError::Unreachable { why, .. } => unreachable(*why),
+                ConnectError::Timeout {
+                    step: Step::Connect,
+                    ..
+                } => Trouble::NoRoute,
+                ConnectError::Tls { cause, .. } => match tls(cause.as_ref()) {
+                    Trouble::NoTlsFromFirstByte | Trouble::NoStartTls => Trouble::NoHttps,
+                    trouble => trouble,
+                },
+                ConnectError::Timeout { .. } | ConnectError::Broken(_) => Trouble::NoHttps,
+            },
+            WebhookError::Settings { .. } => Trouble::Unusable,
+            WebhookError::Failed { status, .. } => match status {
+                Some(300..=399) => Trouble::ReceiverMoved,
+                Some(401 | 403 | 407) => Trouble::ReceiverForbids,
+                Some(404 | 405 | 410) => Trouble::NoReceiverThere,
+                Some(429) => Trouble::ReceiverBusy,
+                Some(500..) => Trouble::ReceiverFailed,
+                Some(_) => Trouble::EventRefused,
+                None => Trouble::Passing,
+            },
+        };
+        self.advice(trouble, "")
+    }
+
     /// Returns what to do when mail cannot be sent.
     pub fn of_sending(&self, error: &SendError) -> Advice {
         if let Some(trouble) = error.enhanced_status().and_then(|it| self.by_status(it)) {
@@ -206,7 +276,7 @@ impl<'c> Place<'c> {
     }
 
     fn no_greeting(&self) -> Trouble {
-        match self.server.map(|server| server.tls) {
+        match self.mode() {
             Some(TlsMode::StartTls | TlsMode::None) => Trouble::NoGreetingInClear,
             Some(TlsMode::Implicit) | None => Trouble::NoGreeting,
         }
@@ -228,7 +298,7 @@ impl<'c> Place<'c> {
             .protocol
             .is_none_or(|protocol| protocol.takes_passwords);
         let grant = self.profile.map(|profile| &profile.grant);
-        if self.url_key().is_some() {
+        if self.url_key().is_some() && !self.is_ews() {
             return Trouble::ApiTokenRefused;
         }
         match (code, grant, self.provider) {
@@ -298,7 +368,6 @@ impl<'c> Place<'c> {
             Some(match word {
                 "key" => self.key.clone(),
                 "host" => self.host().to_owned(),
-                "host_key" => self.url_key().unwrap_or("host").to_owned(),
                 "port" => self.port().to_string(),
                 "user" => self.user.to_owned(),
                 "quoted_user" => quoted(self.user),
@@ -306,6 +375,14 @@ impl<'c> Place<'c> {
                 "sender" => sender.to_owned(),
                 "address" => self.address.to_owned(),
                 "folder" => folder.to_owned(),
+                "host_setting" => match self.url_key() {
+                    Some(key) => format!("{key} = \"https://…\""),
+                    None => "host = \"…\"".into(),
+                },
+                "host_key" => match self.url_key() {
+                    Some(key) => format!("the {key}'s host"),
+                    None => "host".into(),
+                },
                 "protocol" => of_protocol(|it| it.sign_in),
                 "permission" => of_protocol(|it| it.permission),
                 "app_permission" => of_protocol(|it| it.app_permission),
@@ -425,7 +502,15 @@ impl<'c> Place<'c> {
                 format!("curl -i {url}"),
             ];
         }
-        let mode = self.server.map_or(TlsMode::None, |server| server.tls);
+        if let Some(key) = self.url_key() {
+            return vec![format!(
+                "[{}] {key} names now: host {}, port {}",
+                self.key,
+                self.host(),
+                self.port()
+            )];
+        }
+        let mode = self.mode().unwrap_or(TlsMode::None);
         let now = format!(
             "[{}] host, port and tls are now: {}, {}, \"{mode}\"",
             self.key,
@@ -435,10 +520,6 @@ impl<'c> Place<'c> {
         let Some(protocol) = self.protocol else {
             return vec![now];
         };
-        if let Some(key) = protocol.url_key {
-            let (key, host, port) = (format!("[{}] {key}", self.key), self.host(), self.port());
-            return vec![format!("{key} is now at: {host}, port {port}")];
-        }
         let ports = &protocol.ports;
         let mut usual = [
             (ports.implicit, TlsMode::Implicit),
@@ -451,7 +532,7 @@ impl<'c> Place<'c> {
     }
 
     fn certificate_command(&self) -> String {
-        let start = match (self.server.map(|server| server.tls), self.protocol) {
+        let start = match (self.mode(), self.protocol) {
             (Some(TlsMode::StartTls), Some(protocol)) => {
                 format!(" -starttls {}", protocol.starttls)
             }
@@ -463,16 +544,24 @@ impl<'c> Place<'c> {
         )
     }
 
+    fn mode(&self) -> Option<TlsMode> {
+        self.server.as_ref().map(|server| server.tls)
+    }
+
+    /// The key of the whole address, where there is one in place of host and port.
     fn url_key(&self) -> Option<&'static str> {
-        self.protocol.and_then(|protocol| protocol.url_key)
+        match self.has_url {
+            true => Some("url"),
+            false => self.protocol.and_then(|protocol| protocol.url_key),
+        }
     }
 
     fn host(&self) -> &str {
-        self.server.map_or("", |server| server.host.as_str())
+        self.server.as_ref().map_or("", |server| &server.host)
     }
 
     fn port(&self) -> u16 {
-        self.server.map_or(0, |server| server.port)
+        self.server.as_ref().map_or(0, |server| server.port)
     }
 }
 

@@ -10,18 +10,20 @@ use std::time::Instant;
 
 use anyhow::bail;
 use postroom_auth::Tokens;
-use postroom_core::Address;
+use postroom_core::{Address, Clock};
 use postroom_mailbox::SourceError;
 use postroom_net::{Step, Trace};
-use postroom_target::smtp::SendError;
+use postroom_target::{Target, TargetError, TestDelivery};
 use rustls::ClientConfig;
 
 use crate::commands::{load_with_warnings, no_mailbox, runtime, with_tokens};
 use crate::connections;
 use crate::tls;
+use postroom_config::{Config, MailboxConfig, Outgoing, Ready, Sink};
+
 use advice::Place;
-use postroom_config::{Config, MailboxConfig, Outgoing, Ready};
-use report::{Part, Report};
+use report::Part;
+pub(super) use report::Report;
 
 /// How a test was asked for.
 pub struct Options {
@@ -78,7 +80,7 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
             trace,
         };
         let send_to = options.send_to.clone();
-        let send_to = send_to.map(|email| Address { name: None, email });
+        let send_to = send_to.map(mail_to);
         let test = async {
             parts.way_in(mailbox, &mut report).await?;
             for (address, source) in forbidden {
@@ -99,11 +101,17 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
     })
 }
 
-struct Parts<'c> {
-    config: &'c Config,
-    tls: &'c Arc<ClientConfig>,
-    tokens: &'c Ready<Arc<Tokens>>,
-    trace: Option<Trace>,
+/// Returns a test mail to an address.
+pub(super) fn mail_to(email: String) -> TestDelivery {
+    TestDelivery::Mail(Address { name: None, email })
+}
+
+/// Everything that the parts under test are built from.
+pub(super) struct Parts<'c> {
+    pub config: &'c Config,
+    pub tls: &'c Arc<ClientConfig>,
+    pub tokens: &'c Ready<Arc<Tokens>>,
+    pub trace: Option<Trace>,
 }
 
 impl Parts<'_> {
@@ -170,28 +178,53 @@ impl Parts<'_> {
         report.end()
     }
 
-    async fn way_out(
+    /// Tests an outgoing.
+    pub async fn way_out(
         &self,
         way: &Outgoing,
-        send_to: Option<&Address>,
+        test: Option<&TestDelivery>,
         report: &mut Report,
     ) -> anyhow::Result<()> {
         let place = Place::of_outgoing(self.config, way);
         report.begin(Part::Out, &format!("out  outgoing {}", way.name))?;
-        let smtp = match connections::smtp(way, self.tokens, self.tls)? {
-            Ok(smtp) => smtp,
-            Err(why) => {
-                report.unavailable(why);
-                return report.end();
+        let target = connections::outgoing(way, self.tokens, self.tls)?;
+        self.target(target, place, test, report).await
+    }
+
+    /// Tests a sink.
+    pub async fn sink(
+        &self,
+        sink: &Sink,
+        test: Option<&TestDelivery>,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let place = Place::of_sink(self.config, sink);
+        report.begin(Part::Out, &format!("out  sink {}", sink.name))?;
+        let http = postroom_target::webhook::client((**self.tls).clone())?;
+        let target = connections::sink(sink, &http, self.tls, &Clock::system())?;
+        self.target(target, place, test, report).await
+    }
+
+    async fn target(
+        &self,
+        target: Ready<Box<dyn Target>>,
+        mut place: Place<'_>,
+        test: Option<&TestDelivery>,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        match target {
+            Err(why) => report.unavailable(why),
+            Ok(mut target) => {
+                if let Some(trace) = &self.trace {
+                    target.set_trace(trace.clone());
+                }
+                let mut listener = |step| {
+                    let advice = |error: &TargetError| place.of_target(error);
+                    report.probed(step, advice);
+                };
+                target.probe(test, &mut listener).await;
             }
-        };
-        let smtp = match &self.trace {
-            Some(trace) => smtp.with_trace(trace.clone()),
-            None => smtp,
-        };
-        let advice = |error: &SendError| place.of_sending(error);
-        let mut listener = |step| report.probed(step, advice);
-        smtp.probe(send_to, &mut listener).await;
+        }
         report.end()
     }
 }

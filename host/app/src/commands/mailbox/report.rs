@@ -16,10 +16,12 @@ use serde_json::json;
 use crate::commands::print;
 use postroom_config::Unavailable;
 
-/// Which way of the mailbox is tested.
+/// The part under test.
 #[derive(Debug, Clone, Copy)]
 pub enum Part {
+    /// A mailbox.
     In,
+    /// A target.
     Out,
 }
 
@@ -74,7 +76,7 @@ impl Report {
     }
 
     /// Prints a step of a probe as it ended.
-    pub fn probed<E: Display>(&mut self, step: ProbeStep<E>, advice: impl Fn(&E) -> Advice) {
+    pub fn probed<E: Display>(&mut self, step: ProbeStep<E>, advice: impl FnOnce(&E) -> Advice) {
         let outcome = step
             .outcome
             .map_err(|error| (error.to_string(), advice(&error)));

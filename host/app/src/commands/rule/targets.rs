@@ -18,12 +18,12 @@ const SCRIPT_BYTES: u64 = 4 << 20;
 
 /// A rule with the cases that are to run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
+pub struct RuleUnderTest {
     pub rule: PathBuf,
     pub cases: Vec<Case>,
 }
 
-impl Target {
+impl RuleUnderTest {
     fn whole(rule: &Path) -> anyhow::Result<Self> {
         let cases = Case::all(&folder_of(rule)).map_err(anyhow::Error::msg)?;
         Ok(Self {
@@ -39,9 +39,9 @@ impl Target {
 }
 
 /// Returns the targets, each rule once.
-pub fn find(paths: &[PathBuf], config: Option<&Config>) -> anyhow::Result<Vec<Target>> {
+pub fn find(paths: &[PathBuf], config: Option<&Config>) -> anyhow::Result<Vec<RuleUnderTest>> {
     if !paths.is_empty() {
-        let mut targets: Vec<Target> = Vec::new();
+        let mut targets: Vec<RuleUnderTest> = Vec::new();
         for path in paths {
             for target in at(path)? {
                 if !targets.contains(&target) {
@@ -54,7 +54,7 @@ pub fn find(paths: &[PathBuf], config: Option<&Config>) -> anyhow::Result<Vec<Ta
     if let Some(config) = config {
         let uses = config.rule_uses();
         let files: BTreeSet<&Path> = uses.iter().filter_map(|it| it.rule.path()).collect();
-        return files.into_iter().map(Target::whole).collect();
+        return files.into_iter().map(RuleUnderTest::whole).collect();
     }
     if !Path::new(RULES).is_dir() {
         bail!(
@@ -64,19 +64,19 @@ pub fn find(paths: &[PathBuf], config: Option<&Config>) -> anyhow::Result<Vec<Ta
     in_folder(Path::new(RULES))
 }
 
-fn at(path: &Path) -> anyhow::Result<Vec<Target>> {
+fn at(path: &Path) -> anyhow::Result<Vec<RuleUnderTest>> {
     let facts = path
         .metadata()
         .with_context(|| path.display().to_string())?;
     if facts.is_dir() {
         return match path.extension().is_some_and(|it| it == "cases") {
-            true => Ok(vec![Target::whole(&rule_of(path)?)?]),
+            true => Ok(vec![RuleUnderTest::whole(&rule_of(path)?)?]),
             false => in_folder(path),
         };
     }
     if let (Some(case), Some(folder)) = (Case::of(path), path.parent()) {
         let rule = rule_of(folder)?;
-        return Ok(vec![Target {
+        return Ok(vec![RuleUnderTest {
             rule,
             cases: vec![case],
         }]);
@@ -87,7 +87,7 @@ fn at(path: &Path) -> anyhow::Result<Vec<Target>> {
             path.display()
         );
     }
-    Ok(vec![Target::whole(path)?])
+    Ok(vec![RuleUnderTest::whole(path)?])
 }
 
 /// The rule beside a folder of cases.
@@ -104,7 +104,7 @@ fn rule_of(folder: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Every rule of a folder and of those within it. A script that decides nothing is a module of others.
-fn in_folder(folder: &Path) -> anyhow::Result<Vec<Target>> {
+fn in_folder(folder: &Path) -> anyhow::Result<Vec<RuleUnderTest>> {
     let mut targets = Vec::new();
     let mut folders = vec![(folder.to_owned(), DEPTH)];
     while let Some((folder, depth)) = folders.pop() {
@@ -120,7 +120,7 @@ fn in_folder(folder: &Path) -> anyhow::Result<Vec<Target>> {
                     folders.push((path, depth - 1));
                 }
             } else if is_kind(&path) && (folder_of(&path).is_dir() || decides(&path)) {
-                targets.push(Target::whole(&path)?);
+                targets.push(RuleUnderTest::whole(&path)?);
             }
         }
     }

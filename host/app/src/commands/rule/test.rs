@@ -10,7 +10,7 @@ use postroom_files::write_within;
 use postroom_sandbox::Sandbox;
 use serde_json::{Value, json};
 
-use super::targets::{self, Target};
+use super::targets::{self, RuleUnderTest};
 use super::watch;
 use crate::commands::screen::{Ink, Screen, wants_colour};
 use crate::commands::{USUAL_CONFIG, load_with_warnings, print};
@@ -149,7 +149,7 @@ fn round(config: &Path, options: &Options, sandbox: &Sandbox) -> anyhow::Result<
 
 /// Each tenant that has the rule, or nobody.
 fn terms(
-    target: &Target,
+    target: &RuleUnderTest,
     config: Option<&Config>,
     mailbox: Option<&str>,
 ) -> anyhow::Result<Vec<Terms>> {
@@ -167,7 +167,7 @@ fn terms(
 }
 
 fn one_rule(
-    target: &Target,
+    target: &RuleUnderTest,
     terms: Vec<Terms>,
     update: bool,
     sandbox: &Sandbox,

@@ -4,15 +4,22 @@ use postroom_net::{ProbeStep, Trace};
 
 use super::*;
 use crate::smtp::EnhancedStatus;
+use crate::{TargetError, TestDelivery};
 
 /// The steps' names, and why the last one failed.
 async fn probed(smtp: &Smtp, send_to: Option<&Address>) -> (Vec<&'static str>, Option<SendError>) {
-    let mut steps: Vec<ProbeStep<SendError>> = Vec::new();
-    smtp.probe(send_to, &mut |step| steps.push(step)).await;
+    let mut steps: Vec<ProbeStep<TargetError>> = Vec::new();
+    let test = send_to.cloned().map(TestDelivery::Mail);
+    smtp.probe(test.as_ref(), &mut |step| steps.push(step))
+        .await;
     let names = steps.iter().map(|step| step.step.name()).collect();
     let last = steps.pop().unwrap();
     assert!(steps.iter().all(|step| step.outcome.is_ok()), "{steps:#?}");
-    (names, last.outcome.err())
+    let error = last.outcome.err().map(|error| match error {
+        TargetError::Smtp(error) => error,
+        error => panic!("{error}"),
+    });
+    (names, error)
 }
 
 #[tokio::test]
@@ -21,9 +28,8 @@ async fn a_probe_sends_a_mail_only_where_it_is_told_to() {
         let (login, _vault, authority) = bearer().await;
         let (listener, port) = listener().await;
         let trace = Trace::new();
-        let smtp = Smtp::new(settings(port, TlsMode::None), Some(login), tls(&[]))
-            .unwrap()
-            .with_trace(trace.clone());
+        let mut smtp = Smtp::new(settings(port, TlsMode::None), Some(login), tls(&[])).unwrap();
+        smtp.set_trace(trace.clone());
         let script: &[Say] = match send_to {
             Some(_) => &[Line("235 hello"), OK, OK, GO, QUEUED, Line("221 bye")],
             None => &[Line("235 hello"), Line("221 bye")],
@@ -127,7 +133,7 @@ async fn what_comes_before_the_handshake_is_not_believed() {
         matches!(
             failed,
             SendError::Unsupported {
-                step: Step::Tls,
+                step: SmtpStep::Tls,
                 ..
             }
         ),
@@ -140,7 +146,7 @@ async fn what_comes_before_the_handshake_is_not_believed() {
         matches!(
             failed,
             SendError::Transient {
-                step: Step::Tls,
+                step: SmtpStep::Tls,
                 code: Some(454),
                 ..
             }
@@ -154,7 +160,7 @@ async fn what_comes_before_the_handshake_is_not_believed() {
         matches!(
             failed,
             SendError::Transient {
-                step: Step::Hello,
+                step: SmtpStep::Hello,
                 code: Some(554),
                 ..
             }
@@ -184,7 +190,7 @@ async fn mixed_up_modes_and_servers_of_another_kind_are_told_apart() {
         matches!(
             failed,
             SendError::Timeout {
-                step: Step::Hello,
+                step: SmtpStep::Hello,
                 ..
             }
         ),
@@ -196,7 +202,7 @@ async fn mixed_up_modes_and_servers_of_another_kind_are_told_apart() {
         matches!(
             failed,
             SendError::Transient {
-                step: Step::Hello,
+                step: SmtpStep::Hello,
                 code: None,
                 ..
             }

@@ -419,7 +419,7 @@ fn what_cannot_be_begun_ended_or_promoted_says_why() {
         ),
         (
             &["drop", "--rule", "b.js"],
-            "no chain has a rule of this name. The chains have: rules/a.js, standard; help: say which one it is to replace, with --as NAME",
+            "no chain has a rule of this name. The chains have: rules/a.js, standard; help: name the rule that it replaces with --as NAME",
         ),
         (
             &["drop", "--rule", "b.js", "--as", "rules/b.js"],

@@ -1,4 +1,4 @@
-//! What to do about each kind of trouble with a mail server, as data. A new kind of trouble is a new row.
+//! Advice on each kind of trouble with a mail server or a receiver of events, as data. A new kind of trouble is a new row.
 //!
 //! [`super::Place::advice`] fills in the words in braces. `{ports}`, `{let_in}`, `{send_as}` and `{cover}` stand for several steps, or for none.
 
@@ -60,6 +60,16 @@ pub(super) enum Trouble {
     MailRefused,
     AnswerLost,
 
+    /// Over HTTPS.
+    NoHttps,
+    ReceiverMoved,
+    ReceiverForbids,
+    NoReceiverThere,
+    ReceiverBusy,
+    ReceiverFailed,
+    EventRefused,
+    NoSuchTest,
+
     NoMailServer,
     Unusable,
     Passing,
@@ -84,7 +94,7 @@ pub(super) const fn row(trouble: Trouble) -> Row {
     match trouble {
         Trouble::UnknownHost => say(
             "No address is known for {host}: the name is wrong, or this machine's DNS does not answer.",
-            &["[{key}] {host_key} = \"…\"", "getent hosts {host}"],
+            &["[{key}] {host_setting}", "getent hosts {host}"],
         ),
         Trouble::NobodyListens => say(
             "{host} is there, and nobody listens at port {port}. Correct the port, or start the server.",
@@ -111,7 +121,7 @@ pub(super) const fn row(trouble: Trouble) -> Row {
             &["{ports}"],
         ),
         Trouble::CertificateName => say(
-            "The server's certificate is not for the name {host}. Write the name that stands in the certificate as host.",
+            "The server's certificate is not for the name {host}. Write the name that stands in the certificate as {host_key}.",
             &["{certificate}"],
         ),
         Trouble::CertificateTime => say(
@@ -305,6 +315,42 @@ pub(super) const fn row(trouble: Trouble) -> Row {
         Trouble::AnswerLost => say(
             "The mail was sent whole, and the server's answer was lost. Look whether it arrived; then test again.",
             &[],
+        ),
+
+        Trouble::NoHttps => say(
+            "The connection is made, and what answers does not speak TLS as an HTTPS server does. Correct the port of the url. http:// is for this machine only.",
+            &["{ports}"],
+        ),
+        Trouble::ReceiverMoved => say(
+            "The receiver answers with a redirect. Webhooks follow none, because a signed event goes to the configured address only. Write the final address.",
+            &["[{key}] url = \"https://…\""],
+        ),
+        Trouble::ReceiverForbids => say(
+            "The receiver refuses the request before it reads it. Most likely it checks the signature with another secret than Postroom signs with, or it wants a key in the url.",
+            &["[{key}] secret = { env = \"NAME\" }, the same as at the receiver"],
+        ),
+        Trouble::NoReceiverThere => say(
+            "The server is there, and has nothing at this path that takes a POST request. Correct the path of the url.",
+            &["[{key}] url = \"https://…\""],
+        ),
+        Trouble::ReceiverBusy => say(
+            "The receiver refuses because it gets too many requests. The service waits as long as the receiver asks it to and tries again, and no event is lost.",
+            &[],
+        ),
+        Trouble::ReceiverFailed => say(
+            "The receiver, or a proxy before it, failed on the request: its log has the reason. The service tries again, and no event is lost.",
+            &[],
+        ),
+        Trouble::EventRefused => say(
+            "The receiver is reached and refuses the test event. A receiver that knows no event of type postroom.test may refuse it and take every real event: look at its log.",
+            &[],
+        ),
+        Trouble::NoSuchTest => say(
+            "An outgoing is tested with a mail, a sink with an event.",
+            &[
+                "--send-to ADDRESS, for an outgoing",
+                "--send-event, for a sink",
+            ],
         ),
 
         Trouble::NoMailServer => say(

@@ -1,10 +1,11 @@
 //! Each kind of failure has its own advice, with what the admin needs filled in.
 
 use postroom_auth::{ClientCredential, Endpoints};
-use postroom_target::smtp::Step as SmtpStep;
+use postroom_target::smtp::SmtpStep;
+use postroom_target::webhook::SpeaksOf;
 
 use super::*;
-use postroom_config::{EWS, GRAPH, IMAP, POP3};
+use postroom_config::{EWS, GRAPH, IMAP, POP3, SUBMISSION};
 
 fn profile(provider: Provider, grant: Grant) -> Profile {
     Profile {
@@ -40,7 +41,8 @@ fn place<'c>(
     Place {
         key: "mailboxes.support".into(),
         protocol: Some(protocol),
-        server: Some(server),
+        server: Some(server.clone()),
+        has_url: false,
         user: "o'hara@acme.example",
         account_login: profile.map(|_| "eva.o'hara@acme.example"),
         address: "support@acme.example",
@@ -473,6 +475,82 @@ fn sending_by_status_code_and_step() {
         let place = place(&SUBMISSION, server, profile);
         assert_says(&place.of_sending(&error), words, &error);
     }
+}
+
+#[test]
+fn receivers_of_events() {
+    let answered = |status| WebhookError::Failed {
+        speaks_of: SpeaksOf::Receiver,
+        status: Some(status),
+        retry_after: None,
+        problem: "no".into(),
+    };
+    let unreachable = |why| {
+        WebhookError::Connect(ConnectError::Unreachable {
+            why,
+            reason: "no".into(),
+        })
+    };
+    let receiver = server("psa.example", TlsMode::Implicit);
+    let cases: [(WebhookError, &[&str]); 9] = [
+        (answered(308), &["[sinks.psa] url", "redirect"]),
+        (answered(401), &["secret", "signature"]),
+        (answered(404), &["nothing at this path"]),
+        (answered(429), &["too many"]),
+        (answered(503), &["its log"]),
+        (answered(422), &["real event"]),
+        (
+            unreachable(Unreachable::UnknownHost),
+            &[
+                "[sinks.psa] url = \"https://…\"",
+                "getent hosts psa.example",
+            ],
+        ),
+        (
+            unreachable(Unreachable::Refused),
+            &["[sinks.psa] url names now: host psa.example, port 4711"],
+        ),
+        (
+            WebhookError::Connect(ConnectError::Tls {
+                reason: "no".into(),
+                cause: Some(TlsError::InvalidCertificate(
+                    CertificateError::NotValidForName,
+                )),
+            }),
+            &[
+                "as the url's host",
+                "openssl s_client -connect psa.example:4711",
+            ],
+        ),
+    ];
+    for (error, words) in cases {
+        let mut place = Place {
+            key: "sinks.psa".into(),
+            protocol: None,
+            has_url: true,
+            ..place(&SUBMISSION, &receiver, None)
+        };
+        let advice = place.of_target(&TargetError::Webhook(error));
+        assert_says(&advice, words, &words);
+    }
+}
+
+#[test]
+fn the_alternate_host_is_named_where_it_is_the_one_that_fails() {
+    let first = server("smtp.example", TlsMode::Implicit);
+    let mut place = place(&SUBMISSION, &first, None);
+    let error = TargetError::Alternate {
+        host: "smtp2.example".into(),
+        error: SendError::Unreachable {
+            why: Unreachable::UnknownHost,
+            problem: "no".into(),
+        },
+    };
+    assert_says(
+        &place.of_target(&error),
+        &["getent hosts smtp2.example"],
+        &error,
+    );
 }
 
 #[test]

@@ -4,10 +4,7 @@ use bytes::Bytes;
 use lettre::address::AddressError;
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Body, Mailbox, MultiPart, SinglePart};
-use postroom_core::Address;
-
-use crate::smtp::RefusedRecipient;
-use crate::smtp::error::{SendError, Step};
+use postroom_core::{Address, MailKind, OutgoingMail};
 
 /// One header line may hold no more than 998 characters (RFC 5322 section 2.1.1), and a word
 /// cannot be folded.
@@ -15,42 +12,37 @@ const MAX_WORD_CHARS: usize = 255;
 /// References beyond this are cut from the middle: the first and the newest matter.
 const MAX_REFERENCES: usize = 30;
 
-/// One mail to send.
-#[derive(Debug, Clone)]
-pub struct OutgoingMail {
-    pub to: Vec<Address>,
-    pub subject: String,
-    pub text: String,
-    pub html: Option<String>,
-    /// With or without angle brackets. Stable across tries, so that a repeated mail is known.
-    pub message_id: String,
-    pub in_reply_to: Option<String>,
-    /// Oldest first, as in the header (RFC 5322 section 3.6.4).
-    pub references: Vec<String>,
-    /// Marks an answer that no person wrote (RFC 3834 section 5).
-    pub auto_submitted: bool,
-    /// A whole mail that is passed on with this one, as the file `original.eml`.
-    pub attached: Option<Bytes>,
+/// A file that a mail carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailAttachment {
+    pub name: String,
+    pub content: Bytes,
 }
 
-/// A mail of which it is not yet known what the server can take.
-pub(crate) struct Draft<'m> {
-    mail: &'m OutgoingMail,
-    from: &'m Address,
-    reply_to: Option<&'m Address>,
-    automatic: &'static str,
-    international: Composed,
+impl MailAttachment {
+    /// Returns the mail that a forward carries.
+    pub fn original(mail: Bytes) -> Self {
+        Self {
+            name: "original.eml".into(),
+            content: mail,
+        }
+    }
 }
 
-/// A mail ready for the wire.
-pub(crate) struct Composed {
+/// The sender of a mail.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender<'m> {
+    pub from: &'m Address,
+    pub reply_to: Option<&'m Address>,
+}
+
+/// A mail as it leaves.
+pub(crate) struct ComposedMail {
     pub from: lettre::Address,
     pub to: Vec<Recipient>,
     pub bytes: Vec<u8>,
     /// An address, and with it a header, needs SMTPUTF8 (RFC 6531).
     pub is_international: bool,
-    /// Those that this server cannot be given.
-    pub refused: Vec<RefusedRecipient>,
 }
 
 /// One recipient.
@@ -61,86 +53,40 @@ pub(crate) struct Recipient {
     pub envelope: lettre::Address,
 }
 
-impl<'m> Draft<'m> {
-    /// Fails if no server can take the mail.
-    pub fn new(
-        mail: &'m OutgoingMail,
-        from: &'m Address,
-        reply_to: Option<&'m Address>,
-        automatic: &'static str,
-    ) -> Result<Self, SendError> {
-        Ok(Self {
-            mail,
-            from,
-            reply_to,
-            automatic,
-            international: compose(mail, from, reply_to, automatic)?,
-        })
-    }
-
-    /// Writes the mail for a server with or without SMTPUTF8. Without it, who has no ASCII address is left out.
-    pub fn write(self, smtp_utf8: bool) -> Result<Composed, SendError> {
-        if smtp_utf8 || !self.international.is_international {
-            return Ok(self.international);
-        }
-        for (field, address) in [("from", Some(self.from)), ("reply_to", self.reply_to)] {
-            if let Some(address) = address
-                && !has_ascii_name(address)
-            {
-                return Err(SendError::Settings {
-                    problem: format!(
-                        "{field}: {} is not ASCII before the @, and the server does not offer SMTPUTF8",
-                        address.email
-                    ),
-                });
-            }
-        }
-        let (to, others): (Vec<_>, Vec<_>) = self.mail.to.iter().cloned().partition(has_ascii_name);
-        let refused: Vec<_> = others.into_iter().map(no_smtp_utf8).collect();
-        if let (true, Some(first)) = (to.is_empty(), refused.first()) {
-            return Err(unsendable(format!("{}: {}", first.address, first.text)));
-        }
-        let mail = OutgoingMail {
-            to,
-            ..self.mail.clone()
-        };
-        let written = compose(&mail, self.from, self.reply_to, self.automatic)?;
-        Ok(Composed { refused, ..written })
-    }
+/// Why a mail cannot be written.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ComposeError {
+    /// The sender's fault, which all mails share.
+    #[error("{0}")]
+    Sender(String),
+    /// This mail's fault.
+    #[error("{0}")]
+    Mail(String),
 }
 
-fn has_ascii_name(address: &Address) -> bool {
+/// Whether an address needs no SMTPUTF8.
+pub(crate) fn has_ascii_name(address: &Address) -> bool {
     let name = address.email.rsplit_once('@').map(|(name, _)| name);
     name.unwrap_or(&address.email).is_ascii()
 }
 
-/// As a server would say it (RFC 6531 section 3.5).
-fn no_smtp_utf8(recipient: Address) -> RefusedRecipient {
-    RefusedRecipient {
-        address: recipient.email,
-        code: 553,
-        text: "5.6.7 it is not ASCII before the @, and the server does not offer SMTPUTF8".into(),
-    }
-}
-
 /// An automatic mail that answers another one (RFC 3834 section 5).
-pub(crate) const REPLIED: &str = "auto-replied";
+const REPLIED: &str = "auto-replied";
 /// An automatic mail of its own.
-pub(crate) const GENERATED: &str = "auto-generated";
+const GENERATED: &str = "auto-generated";
 
-/// Writes the mail. `automatic` is the kind of automatic mail that it is, if it is one.
+/// Writes the mail.
 ///
 /// The envelope's sender is the From address. RFC 3834 section 3.3 allows a null sender too, but
 /// a submission server ties MAIL FROM to the login and refuses one, and a bounce must come back
 /// to the mailbox to be seen. No loop comes of it: a bounce is never answered.
-fn compose(
+pub(crate) fn compose(
     mail: &OutgoingMail,
-    from: &Address,
-    reply_to: Option<&Address>,
-    automatic: &'static str,
-) -> Result<Composed, SendError> {
-    let sender = mailbox(from).map_err(|e| SendError::Settings {
-        problem: format!("from: {} is no mail address: {e}", from.email),
+    attachments: &[MailAttachment],
+    Sender { from, reply_to }: Sender<'_>,
+) -> Result<ComposedMail, ComposeError> {
+    let sender = mailbox(from).map_err(|e| {
+        ComposeError::Sender(format!("from: {} is no mail address: {e}", from.email))
     })?;
     if mail.to.is_empty() {
         return Err(unsendable("the mail has no recipient".into()));
@@ -149,7 +95,7 @@ fn compose(
         .to
         .iter()
         .map(|a| mailbox(a).map_err(|e| unsendable(format!("{} is no mail address: {e}", a.email))))
-        .collect::<Result<Vec<Mailbox>, SendError>>()?;
+        .collect::<Result<Vec<Mailbox>, ComposeError>>()?;
     let message_id = angled(&mail.message_id)
         .ok_or_else(|| unsendable(format!("{:?} is no Message-ID", mail.message_id)))?;
 
@@ -162,8 +108,9 @@ fn compose(
         builder = builder.to(recipient.clone());
     }
     if let Some(reply_to) = reply_to {
-        builder = builder.reply_to(mailbox(reply_to).map_err(|e| SendError::Settings {
-            problem: format!("reply_to: {} is no mail address: {e}", reply_to.email),
+        builder = builder.reply_to(mailbox(reply_to).map_err(|e| {
+            let problem = format!("reply_to: {} is no mail address: {e}", reply_to.email);
+            ComposeError::Sender(problem)
         })?);
     }
     if let Some(parent) = mail.in_reply_to.as_deref().and_then(angled) {
@@ -173,22 +120,26 @@ fn compose(
     if !references.is_empty() {
         builder = builder.references(references.join(" "));
     }
-    if mail.auto_submitted {
+    let automatic = match mail.kind {
+        MailKind::Reply => Some(REPLIED),
+        MailKind::Notification => Some(GENERATED),
+        // Its author is the person who wrote the original.
+        MailKind::Forward => None,
+    };
+    if let Some(automatic) = automatic {
         builder = builder
             .raw_header(fixed("Auto-Submitted", automatic))
             .raw_header(fixed("X-Auto-Response-Suppress", "All"));
     }
-    let text = crlf(&mail.text);
-    let message = match (&mail.attached, &mail.html) {
-        (Some(original), _) => builder.multipart(
-            MultiPart::mixed()
-                .singlepart(SinglePart::plain(text))
-                .singlepart(passed_on(original)?),
-        ),
-        (None, Some(html)) => {
-            builder.multipart(MultiPart::alternative_plain_html(text, crlf(html)))
+    let message = match (body(mail), attachments) {
+        (BodyPart::Plain(text), []) => builder.singlepart(text),
+        (BodyPart::Both(both), []) => builder.multipart(both),
+        (BodyPart::Plain(text), files) => {
+            builder.multipart(with_files(MultiPart::mixed().singlepart(text), files)?)
         }
-        (None, None) => builder.singlepart(SinglePart::plain(text)),
+        (BodyPart::Both(both), files) => {
+            builder.multipart(with_files(MultiPart::mixed().multipart(both), files)?)
+        }
     }
     .map_err(|e| unsendable(e.to_string()))?;
     let mut bytes = message.formatted();
@@ -196,7 +147,7 @@ fn compose(
         // The end of data (RFC 5321 section 4.1.1.4) brings a line end of its own.
         bytes.truncate(bytes.len() - 2);
     }
-    Ok(Composed {
+    Ok(ComposedMail {
         from: sender.email,
         to: mail
             .to
@@ -213,26 +164,42 @@ fn compose(
             .chain(&mail.to)
             .any(|address| !has_ascii_name(address)),
         bytes,
-        refused: Vec::new(),
     })
 }
 
-/// A mail within a mail. Its bytes may be anything, so it must travel in base64; RFC 2046 section 5.2.1 forbids that for
-/// `message/rfc822`, hence a file by the name of `original.eml`.
-fn passed_on(original: &Bytes) -> Result<SinglePart, SendError> {
-    let kind =
-        ContentType::parse("application/octet-stream").map_err(|e| unsendable(e.to_string()))?;
-    let encoded = Body::new_with_encoding(original.to_vec(), ContentTransferEncoding::Base64)
-        .map_err(|_| unsendable("the mail to pass on cannot be encoded".into()))?;
-    Ok(Attachment::new("original.eml".into()).body(encoded, kind))
+/// The words of a mail.
+enum BodyPart {
+    Plain(SinglePart),
+    /// Text and HTML.
+    Both(MultiPart),
 }
 
-fn unsendable(problem: String) -> SendError {
-    SendError::Permanent {
-        step: Step::Recipient,
-        code: None,
-        problem,
+fn body(mail: &OutgoingMail) -> BodyPart {
+    let text = crlf(&mail.text);
+    match &mail.html {
+        Some(html) => BodyPart::Both(MultiPart::alternative_plain_html(text, crlf(html))),
+        None => BodyPart::Plain(SinglePart::plain(text)),
     }
+}
+
+fn with_files(mail: MultiPart, files: &[MailAttachment]) -> Result<MultiPart, ComposeError> {
+    files
+        .iter()
+        .try_fold(mail, |mail, file| Ok(mail.singlepart(attached(file)?)))
+}
+
+/// A file within a mail. Its bytes may be anything, so it must travel in base64; RFC 2046 section 5.2.1 forbids that for
+/// `message/rfc822`, so a forwarded mail is a file, too.
+fn attached(file: &MailAttachment) -> Result<SinglePart, ComposeError> {
+    let kind =
+        ContentType::parse("application/octet-stream").map_err(|e| unsendable(e.to_string()))?;
+    let encoded = Body::new_with_encoding(file.content.to_vec(), ContentTransferEncoding::Base64)
+        .map_err(|_| unsendable(format!("{} cannot be encoded", file.name)))?;
+    Ok(Attachment::new(one_line(&file.name)).body(encoded, kind))
+}
+
+fn unsendable(problem: String) -> ComposeError {
+    ComposeError::Mail(problem)
 }
 
 /// With the domain in ASCII (RFC 5890 section 2.3.2.1), which every server takes.
@@ -314,6 +281,7 @@ mod tests {
 
     fn mail() -> OutgoingMail {
         OutgoingMail {
+            kind: MailKind::Reply,
             to: vec![address("ann@client.example")],
             subject: "Re: Drucker [T-12]".into(),
             text: "We have it.\n.\nThe desk".into(),
@@ -324,17 +292,23 @@ mod tests {
                 "<first@client.example>".into(),
                 "parent@client.example".into(),
             ],
-            auto_submitted: true,
-            attached: None,
         }
     }
 
     fn written(mail: &OutgoingMail) -> String {
+        with_attachments(mail, &[])
+    }
+
+    fn with_attachments(mail: &OutgoingMail, files: &[MailAttachment]) -> String {
         let from = Address {
             name: Some("Acme Süpport".into()),
             email: "support@acme.example".into(),
         };
-        let composed = compose(mail, &from, Some(&address("desk@acme.example")), REPLIED).unwrap();
+        let sender = Sender {
+            from: &from,
+            reply_to: Some(&address("desk@acme.example")),
+        };
+        let composed = compose(mail, files, sender).unwrap();
         String::from_utf8(composed.bytes).unwrap()
     }
 
@@ -363,8 +337,7 @@ mod tests {
     #[test]
     fn a_persons_words_passed_on_are_not_marked_as_automatic() {
         let text = written(&OutgoingMail {
-            auto_submitted: false,
-            attached: None,
+            kind: MailKind::Forward,
             html: Some("<p>We have it.</p>".into()),
             ..mail()
         });
@@ -395,12 +368,42 @@ mod tests {
                     to: vec![address("a@b\r\nRCPT TO:<c@d>")],
                     ..mail()
                 },
-                &address("support@acme.example"),
-                None,
-                REPLIED
+                &[],
+                Sender {
+                    from: &address("support@acme.example"),
+                    reply_to: None
+                }
             ),
-            Err(SendError::Permanent { code: None, .. })
+            Err(ComposeError::Mail(_))
         ));
+    }
+
+    #[test]
+    fn a_notification_carries_text_html_and_files_of_any_name() {
+        let notification = OutgoingMail {
+            kind: MailKind::Notification,
+            html: Some("<p>Disk full</p>".into()),
+            ..mail()
+        };
+        let files = [
+            ("report.pdf", "%PDF"),
+            ("Übersicht\r\nBcc: eve@evil.example", "x"),
+        ];
+        let files = files.map(|(name, content)| MailAttachment {
+            name: name.into(),
+            content: Bytes::from_static(content.as_bytes()),
+        });
+        let text = with_attachments(&notification, &files);
+        assert!(
+            text.contains("Auto-Submitted: auto-generated\r\n"),
+            "{text}"
+        );
+        for part in ["multipart/mixed", "multipart/alternative", "JVBERg=="] {
+            assert_eq!(text.matches(part).count(), 1, "{part} in\n{text}");
+        }
+        assert!(text.contains("filename=\"report.pdf\""), "{text}");
+        assert!(text.lines().all(|line| !line.starts_with("Bcc")), "{text}");
+        assert!(text.is_ascii());
     }
 
     #[test]
