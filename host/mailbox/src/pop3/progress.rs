@@ -111,7 +111,7 @@ impl Progress {
         let left_out = match import {
             Import::New => !old.renumbered || arrived.is_some(),
             Import::Since(day) => {
-                !(old.reached && !old.renumbered) && arrived.is_some_and(|at| is_before(at, day))
+                (old.renumbered || !old.reached) && arrived.is_some_and(|at| is_before(at, day))
             }
             Import::All => false,
         };
