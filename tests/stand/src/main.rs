@@ -37,6 +37,7 @@ fn description(stand: &Stand) -> String {
   imap {imap} (STARTTLS)   imaps {imaps}   pop3 {pop3} (STLS)   pop3s {pop3s}
   submission {submission} (STARTTLS)   submissions {submissions}   lmtp {lmtp}
   smtp sink {smtp}   webhook {hook}   token endpoint {token_url}
+  Microsoft Graph {graph}
   Every address is a mailbox and a user who can sign in; the password is {PASSWORD}.
   applications: app-only {CLIENT_ID}   public {PUBLIC_CLIENT_ID}
     delegated {DELEGATED_CLIENT_ID} secret {DELEGATED_CLIENT_SECRET}
@@ -99,5 +100,6 @@ secret = {{ env = "STAND_HOOK_SECRET" }}
         submissions = ports.submissions,
         lmtp = ports.lmtp,
         smtp = ports.smtp_sink,
+        graph = stand.graph().base_url(),
     )
 }
