@@ -38,6 +38,7 @@ fn description(stand: &Stand) -> String {
   submission {submission} (STARTTLS)   submissions {submissions}   lmtp {lmtp}
   smtp sink {smtp}   webhook {hook}   token endpoint {token_url}
   EWS double {ews}
+  Microsoft Graph {graph}
   Every address is a mailbox and a user who can sign in; the password is {PASSWORD}.
   applications: app-only {CLIENT_ID}   public {PUBLIC_CLIENT_ID}
     delegated {DELEGATED_CLIENT_ID} secret {DELEGATED_CLIENT_SECRET}
@@ -101,5 +102,6 @@ secret = {{ env = "STAND_HOOK_SECRET" }}
         lmtp = ports.lmtp,
         smtp = ports.smtp_sink,
         ews = stand.ews().url(),
+        graph = stand.graph().base_url(),
     )
 }
