@@ -149,7 +149,7 @@ fn read(section: &Section, place: &Place) -> Option<Source> {
     })
 }
 
-/// A token for IMAP is none for EWS.
+/// Makes the account ask for an EWS token, in place of one for IMAP.
 fn for_ews(mut login: Login) -> Login {
     if let Credential::Account { resource, .. } = &mut login.credential {
         *resource = Resource::Ews;
