@@ -156,7 +156,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
     })
 }
 
-/// A token for IMAP is none for EWS.
+/// Makes the account ask for an EWS token, in place of one for IMAP.
 fn for_ews(mut login: MailLogin) -> MailLogin {
     if let Credential::Account { resource, .. } = &mut login.credential {
         *resource = Resource::Ews;

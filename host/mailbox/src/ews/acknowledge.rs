@@ -90,7 +90,7 @@ impl Session {
                 return first_of(others.into_iter().chain(conflicts));
             }
             if !others.is_empty() {
-                first_of(others.into_iter())?;
+                first_of(others)?;
             }
             let again = conflicts.iter().filter_map(|(n, _)| keys.get(*n));
             unread = again.map(|(id, _)| id.clone()).collect();

@@ -216,7 +216,7 @@ impl Exchange {
         })
     }
 
-    /// Sends a request whose answer goes on for minutes, and returns it once it begins.
+    /// Sends a request whose answer is a stream, and returns it when it begins.
     pub async fn open(&mut self, request: &Request<'_>) -> Result<Response, SourceError> {
         let deadline = Instant::now() + self.timeouts.command;
         let mut response = self.respond(request, deadline).await?;

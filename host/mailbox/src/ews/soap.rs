@@ -50,7 +50,7 @@ pub(super) enum Kind {
     Busy,
     /// The server's own trouble.
     Passing,
-    /// The caller may not act for the mailbox, or there is none.
+    /// The caller may not act for the mailbox, or the mailbox does not exist.
     NoMailbox,
     AccessDenied,
     FolderMissing,

@@ -40,7 +40,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Answers each request as `script` says, by the operation and how often it came before.
+    /// Answers each request as `script` returns for its operation and the number of such requests before it.
     async fn start(script: impl Fn(&str, usize) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -266,7 +266,7 @@ impl Mailbox {
         BASE64.encode(format!("{text}|{}", seal(&text)))
     }
 
-    /// Reads a sync state of this folder. `None` if it is none, or void.
+    /// Reads a sync state of this folder. `None` if it is forged or void.
     pub fn read_state(&self, folder: &str, state: &str) -> Option<u64> {
         let text = String::from_utf8(BASE64.decode(state).ok()?).ok()?;
         let (text, code) = text.rsplit_once('|')?;

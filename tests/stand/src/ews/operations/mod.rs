@@ -180,7 +180,7 @@ fn elements<'a, 'i>(node: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
     node.children().filter(Node::is_element)
 }
 
-/// Returns a child by its name, or the node itself where there is none: it has no children of that kind then.
+/// Returns a child by its name, or the node itself if it has no such child.
 fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Node<'a, 'i> {
     elements(node)
         .find(|it| it.tag_name().name() == name)
