@@ -16,7 +16,7 @@ export function decide(mail) {
     severity: severities[state] ?? "critical",
     host,
     service,
-    // Of a host it stands beside its label, of a service some lines below.
+    // A host's message is on the line of its label, a service's some lines below.
     summary: mail.field("Info") || mail.section("Additional Info:")?.trim() || mail.subject,
   });
 }

@@ -30,7 +30,7 @@ pub enum AuthError {
     },
 
     /// The response is not that of an authorization server: HTML, empty, or oversized.
-    #[error("profile {account}: the token address gave no token answer: {reason}")]
+    #[error("profile {account}: the token endpoint returned no token response: {reason}")]
     Nonsense { account: Account, reason: String },
 
     /// Nobody has signed in yet, or the sign-in was abandoned.

@@ -126,9 +126,9 @@ impl Manners<'_> {
         } else if to.len() > self.limits.recipients {
             Some(too_many_recipients(self.limits))
         } else if let Some(odd) = to.iter().find(|to| !is_email(to)) {
-            Some(format!("\"{}\" is no address", shortened(odd, 80)))
+            Some(format!("\"{}\" is not an address", shortened(odd, 80)))
         } else if to.iter().any(|to| self.is_own(to)) {
-            Some("a forward to one of our own addresses would come back".to_owned())
+            Some("a forward to one of our own addresses would loop".to_owned())
         } else {
             self.against_hops(mail).or_else(|| self.against_sending())
         }
@@ -142,7 +142,7 @@ impl Manners<'_> {
     }
 
     fn against_sending(&self) -> Option<String> {
-        (!self.has_outgoing).then(|| "the mailbox has no outgoing way configured".to_owned())
+        (!self.has_outgoing).then(|| "the mailbox has no outgoing configured".to_owned())
     }
 }
 
@@ -159,7 +159,7 @@ pub struct Completed {
 /// Why a rule's decision is invalid. The mail goes to the next rule.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Nonsense {
-    #[error("an empty list of actions: answer pass for a mail that is not yours")]
+    #[error("an empty list of actions: return pass to leave the mail to the next rule")]
     Empty,
     #[error("{found} actions, more than the {most} allowed")]
     TooMany { found: usize, most: usize },
@@ -176,7 +176,7 @@ pub enum Nonsense {
     EmptyKey(&'static str),
     #[error("{kind} with a key over {most} characters")]
     LongKey { kind: &'static str, most: usize },
-    #[error("an expectation within 0 seconds")]
+    #[error("an expectation with 0 seconds")]
     ExpectAtOnce,
     /// Nothing is left of the decision that would account for the mail.
     #[error("{}", not_granted(kind, tenant))]

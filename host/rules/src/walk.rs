@@ -220,7 +220,7 @@ impl ChainRun<'_> {
             Err(reason) => return Ok(self.trouble(asked, TroubleKind::NotLoaded, reason, None)),
         };
         if asked.strikes.is_out() {
-            let reason = format!("it {}, and is sent back", asked.strikes.in_words());
+            let reason = format!("it {}, and is rolled back", asked.strikes.in_words());
             return Ok(self.trouble(asked, TroubleKind::SentBack, &reason, None));
         }
         let kv = self.place.capabilities.kv(&asked.name);

@@ -50,7 +50,7 @@ impl Inquiry {
     pub(crate) fn ask(&mut self, question: Question, limits: &Limits) -> Result<Found, Stop> {
         if self.asked >= limits.lookups {
             return Err(Stop::Output(format!(
-                "more than {} questions to lookup in one decision",
+                "more than {} lookups in one decision",
                 limits.lookups
             )));
         }
@@ -70,7 +70,7 @@ impl Inquiry {
         self.bytes = self.bytes.saturating_add(found.bytes());
         if self.bytes > limits.lookup_bytes {
             return Err(Stop::Output(format!(
-                "lookup answered more than {} bytes in one decision",
+                "lookup returned more than {} bytes in one decision",
                 limits.lookup_bytes
             )));
         }

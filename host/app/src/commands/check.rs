@@ -271,10 +271,10 @@ impl<'c> Loader<'c> {
             it.hash == hash && it.tenant == wanted.tenant && it.name == wanted.rule.name
         })?;
         let message = format!(
-            "was {} for {}, and stays out until the file changes",
+            "was {} for {}, and is refused until the file changes",
             out.reason, wanted.tenant
         );
-        let cure = "correct the rule and save it; or `postroom rules rollback GENERATION` returns to one that had this version, see `postroom rules list`";
+        let cure = "correct the rule and save it; or roll back to a generation with this version: `postroom rules rollback GENERATION`, see `postroom rules list`";
         Some(of_file(file, message, cure))
     }
 
@@ -287,7 +287,7 @@ impl<'c> Loader<'c> {
             Err(StoreError::Missing { .. } | StoreError::OlderSchema { .. }) => Ok(Vec::new()),
             Err(error) => Err(of_file(
                 &data_dir.display().to_string(),
-                format!("cannot say which versions of rules are refused: {error}"),
+                format!("cannot determine which versions of rules are refused: {error}"),
                 "run the check as the user that postroom runs as",
             )),
             Ok(refused) => Ok(refused),
@@ -311,7 +311,9 @@ fn refused(error: LoadError, file: &str, wanted: &RuleUse) -> Problem {
         return of_file(
             file,
             format!("needs {import}, which tenant \"{tenant}\" is not granted"),
-            &format!("add \"{import}\" to grants of [tenants.{tenant}], or build it without"),
+            &format!(
+                "add \"{import}\" to grants of [tenants.{tenant}], or build the rule without it"
+            ),
         );
     }
     let sentence = error.to_string();

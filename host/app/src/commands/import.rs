@@ -53,7 +53,7 @@ pub fn import(
             Ok(service) => service,
             Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
                 return Err(error.context(
-                    "a running service has the data folder: stop it first, or put .eml files into a spool mailbox's folder",
+                    "a running service uses the data folder: stop it first, or put .eml files into a spool mailbox's folder",
                 ));
             }
             Err(error) => return Err(error),

@@ -35,7 +35,7 @@ pub fn init(dir: &Path) -> anyhow::Result<ExitCode> {
         .collect();
     if !standing.is_empty() {
         bail!(
-            "{} has {} already, and nothing is overwritten; help: name an empty folder: postroom init my-mailroom",
+            "{} already has {}, and nothing is overwritten; help: name an empty folder: postroom init my-mailroom",
             dir.display(),
             standing.join(", ")
         );

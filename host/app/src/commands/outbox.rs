@@ -217,7 +217,7 @@ fn show(entry: &OutboxDetail, json: bool) -> anyhow::Result<()> {
         print(format!("{name:<11}{value}"))?;
     }
     match entry.payload.is_null() {
-        true => print("\nwhat it sends is no longer kept")?,
+        true => print("\nits payload is no longer kept")?,
         false => print(format!(
             "\n{}",
             serde_json::to_string_pretty(&entry.payload)?
@@ -235,7 +235,7 @@ fn report(changes: &[(i64, OutboxChange)], done: &str, json: bool) -> anyhow::Re
             OutboxChange::Changed => None,
             OutboxChange::Unknown => Some("there is no such entry".to_owned()),
             OutboxChange::Ended(state) => Some(format!("it is {state} already")),
-            OutboxChange::Purged => Some("what it would send is no longer kept".to_owned()),
+            OutboxChange::Purged => Some("its payload is no longer kept".to_owned()),
         };
         if json {
             print(json!({ "id": id, "changed": problem.is_none(), "problem": problem }))?;

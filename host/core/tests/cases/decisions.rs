@@ -245,8 +245,14 @@ fn answers_against_good_manners_are_refused() {
     for (to, words) in [
         (json!([]), "needs a recipient"),
         (json!(["Support@acme.example"]), "our own addresses"),
-        (json!(["boss@b.example", "not an address"]), "no address"),
-        (json!(["a@b.example\r\nBcc: all@b.example"]), "no address"),
+        (
+            json!(["boss@b.example", "not an address"]),
+            "not an address",
+        ),
+        (
+            json!(["a@b.example\r\nBcc: all@b.example"]),
+            "not an address",
+        ),
         (Value::Array(vec![json!("a@b.example"); 21]), "more than 20"),
     ] {
         let done =
@@ -264,7 +270,7 @@ fn answers_against_good_manners_are_refused() {
         limits: &DecisionLimits::default(),
     };
     let done = complete(asked(reply), &from_anna(), &context(None), &mute).expect("sense");
-    assert!(done.refused[0].reason.contains("no outgoing way"));
+    assert!(done.refused[0].reason.contains("no outgoing configured"));
 }
 
 #[test]

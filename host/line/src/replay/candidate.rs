@@ -161,7 +161,10 @@ pub fn replaced(
         bail!("--as: {}", no_such("rule of a chain", wanted, &names));
     }
     if !file.is_file() {
-        bail!("--rule {}: it is not there, or not a file", file.display());
+        bail!(
+            "--rule {}: it does not exist, or is not a file",
+            file.display()
+        );
     }
     let real = file.canonicalize().ok();
     let is_it = |rule: &&&Rule| {

@@ -100,7 +100,7 @@ impl Expected {
         });
         if expected.outcome.is_none() && expected.actions.is_none() {
             return Err(format!(
-                "{shown}: expects nothing: it has neither \"outcome\" nor \"actions\"; `--update` writes both"
+                "{shown}: has no expectation: it has neither \"outcome\" nor \"actions\"; `--update` writes both"
             ));
         }
         Ok(Some(expected))

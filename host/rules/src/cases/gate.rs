@@ -121,7 +121,7 @@ impl Gate {
         if cases.len() > most {
             let count = cases.len();
             tested.broken = Some(format!(
-                "its {count} tests are more than the {most} of the limit test_cases"
+                "its {count} tests exceed the limit test_cases of {most}"
             ));
             return Some(tested);
         }
@@ -134,7 +134,7 @@ impl Gate {
             if spent > time {
                 let (count, seconds) = (cases.len(), time.as_secs());
                 tested.broken = Some(format!(
-                    "its tests take over {seconds} s, the limit test_time: {done} of {count} ran"
+                    "its tests exceed the limit test_time of {seconds} s: {done} of {count} ran"
                 ));
                 break;
             }

@@ -237,7 +237,7 @@ fn read_mail(within: &Path, case: &Case) -> Result<Bytes, String> {
     match read_within(within, &case.mail, MAIL_BYTES) {
         Ok(bytes) => Ok(bytes.into()),
         Err(Unread::Missing) => Err(format!(
-            "{} is not there, only {}; remove that, or bring the mail back",
+            "{} does not exist, only {}; remove that, or restore the mail",
             case.mail.display(),
             case.expected.display()
         )),

@@ -418,8 +418,8 @@ fn read(
     read().map_err(|unread| {
         let (message, cure) = match unread {
             Unread::Missing => (
-                "is not there".into(),
-                "put it back; without it, leave its key out of the configuration",
+                "does not exist".into(),
+                "restore it, or remove its key from the configuration",
             ),
             Unread::LeadsOut => (
                 "leads out of the configuration's folder by a symbolic link".into(),
@@ -428,7 +428,7 @@ fn read(
             Unread::NoFile => ("is not a file".into(), "put the file itself there"),
             Unread::TooLarge(_) => (
                 format!("is over {} bytes", table::FILE_BYTES),
-                "leave out the columns that no rule asks for",
+                "remove the columns that no rule uses",
             ),
             Unread::Other(reason) => (
                 format!("cannot be read ({reason})"),
@@ -455,7 +455,7 @@ fn guarded<T>(made_of: MadeOf<T>, bytes: &[u8], file: &DirectoryFile) -> Result<
             line: 0,
             column: 0,
             key: String::new(),
-            message: "could not be read, for reading it panicked".into(),
+            message: "could not be read, because reading it panicked".into(),
             cure: "this is a bug in Postroom, please report it with the log".into(),
             source: None,
         }])
@@ -494,7 +494,7 @@ fn contacts_of(bytes: &[u8], file: &DirectoryFile) -> Result<Part<Contact>, Vec<
             let (message, cure) = match contact.email.as_str() {
                 "" => ("has no email".into(), "add it, or remove the contact"),
                 odd => (
-                    format!("\"{odd}\" is no address"),
+                    format!("\"{odd}\" is not an address"),
                     "write it as name@domain",
                 ),
             };
@@ -502,7 +502,7 @@ fn contacts_of(bytes: &[u8], file: &DirectoryFile) -> Result<Part<Contact>, Vec<
         } else if !known.insert(folded(&contact.email)) {
             faults.add(
                 line,
-                format!("{} is there twice", contact.email),
+                format!("{} occurs twice", contact.email),
                 "keep one of the two",
             );
         }

@@ -77,7 +77,7 @@ pub fn read(bytes: &[u8], is_csv: bool, shape: &Shape, faults: &mut Faults) -> V
         faults.add(
             0,
             format!("is over {FILE_BYTES} bytes"),
-            "leave out the columns that no rule asks for",
+            "remove the columns that no rule uses",
         );
         return Vec::new();
     }
@@ -166,7 +166,7 @@ fn read_csv(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
             rows.push(Row { line, cells });
         }
         if rows.len() > ROWS {
-            faults.add(line, too_many(), "split the client, or leave rows out");
+            faults.add(line, too_many(), "split the client, or remove rows");
             break;
         }
     }
@@ -324,7 +324,7 @@ fn check_header(names: &[String], shape: &Shape, faults: &mut Faults) -> bool {
         faults.add(
             1,
             format!("has more than {COLUMNS} columns"),
-            "leave out those that no rule asks for",
+            "remove those that no rule uses",
         );
     }
     for (n, name) in names.iter().enumerate() {
@@ -333,7 +333,7 @@ fn check_header(names: &[String], shape: &Shape, faults: &mut Faults) -> bool {
         } else if names[..n].contains(name) {
             faults.add(
                 1,
-                format!("the column {name} is there twice"),
+                format!("the column {name} occurs twice"),
                 "rename or remove one of the two",
             );
         }
@@ -384,7 +384,7 @@ fn read_toml(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
         return Vec::new();
     };
     if entries.len() > ROWS {
-        faults.add(0, too_many(), "split the client, or leave some out");
+        faults.add(0, too_many(), "split the client, or remove some");
         return Vec::new();
     }
     // Counted incrementally, so that a large file is not searched again for each line.
@@ -404,7 +404,7 @@ fn read_toml(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
             faults.add(
                 line,
                 format!("has more than {COLUMNS} keys"),
-                "leave out those that no rule asks for",
+                "remove those that no rule uses",
             );
         }
         let mut keys: Vec<_> = table.iter().collect();

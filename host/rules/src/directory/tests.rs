@@ -222,7 +222,7 @@ fn each_reason_why_a_file_is_not_read_is_told() {
     fs::create_dir(&file).unwrap();
     told.extend(again(&directories).refused);
     let told: Vec<&str> = told.iter().map(|(_, it)| it.message.as_str()).collect();
-    assert_eq!(told, ["is not there", "is not a file"]);
+    assert_eq!(told, ["does not exist", "is not a file"]);
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Spot {
 /// Why a rule's file was not read, for people, who call the folder that must not be left so.
 pub fn told(unread: Unread, folder: &str) -> String {
     match unread {
-        Unread::Missing => "it is not there".into(),
+        Unread::Missing => "it does not exist".into(),
         Unread::LeadsOut => format!("it leads out of {folder} by a symbolic link"),
         Unread::NoFile => "it is not a file".into(),
         Unread::TooLarge(size) => {
@@ -212,8 +212,8 @@ impl Imports for Folder<'_> {
         match self.footprint.borrow_mut().read(self.files, spot) {
             Ok(bytes) => module_text(&bytes),
             Err(Unread::Missing) => Err(match self.neighbour(Path::new(import.name)) {
-                Some(near) => format!("{} is not there; {}", import.name, did_you_mean(&near)),
-                None => format!("{} is not there", import.name),
+                Some(near) => format!("{} does not exist; {}", import.name, did_you_mean(&near)),
+                None => format!("{} does not exist", import.name),
             }),
             Err(unread) => Err(told(unread, &self.told())),
         }
@@ -311,7 +311,7 @@ mod tests {
                 "rules/lib/c.js",
                 "did you mean `rules/lib/c.ts`?",
             ),
-            ("./no.js", "rules/no.js", "rules/no.js is not there"),
+            ("./no.js", "rules/no.js", "rules/no.js does not exist"),
             ("./d.js", "rules/d.js", "not a file"),
             ("./a.json", "rules/a.json", "neither .js nor .ts"),
         ] {

@@ -45,7 +45,7 @@ enum Turn {
 /// Why a load has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadEnded {
-    #[error("the service is being stopped")]
+    #[error("the service is stopping")]
     Stopped,
     #[error("this is a bug in Postroom, the log has its panic; please report it")]
     Panicked,

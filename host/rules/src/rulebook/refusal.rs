@@ -61,7 +61,7 @@ impl fmt::Display for Refusal {
             Self::NoRule { error, .. } => error.fmt(f),
             Self::Returned { name, reason } => write!(
                 f,
-                "{name}: this version was {reason}; it stays out until the file changes"
+                "{name}: this version was {reason}; it is refused until the file changes"
             ),
             Self::Tests { name, tested, .. } => {
                 let reason = tested.refusal().unwrap_or_default();

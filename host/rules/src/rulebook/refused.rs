@@ -50,12 +50,12 @@ impl RuleBook {
             tenant: tenant.to_owned(),
             name: rule.name.clone(),
             hash,
-            reason: format!("sent back: it {failed}"),
+            reason: format!("rolled back: it {failed}"),
             decision,
             alert: alert(
                 &rule.name,
                 &format!(
-                    "The rule {} {failed}: its version of generation {generation} serves again until the file changes. Last: {last_trouble}",
+                    "The rule {} {failed}: its version of generation {generation} is live again until the file changes. Last: {last_trouble}",
                     rule.name
                 ),
             ),
@@ -85,7 +85,7 @@ impl RuleBook {
             OnFailure::Fallback => "the mails it fails on become plain tickets",
         };
         let summary = format!(
-            "The rule {} {failed}. No version served before it, so it stays in the chain, and {what_then}. Last: {last_trouble}",
+            "The rule {} {failed}. It has no earlier version, so it stays in the chain, and {what_then}. Last: {last_trouble}",
             rule.name
         );
         let alert = alert(&rule.name, &summary);

@@ -128,7 +128,7 @@ fn a_rollback_takes_effect_beside_the_service_and_holds_until_the_file_changes()
         "{said}"
     );
     running.await_log(
-        "this version was rolled back to generation 1; it stays out until the file changes",
+        "this version was rolled back to generation 1; it is refused until the file changes",
     );
     let back = decided(&room, "third");
     assert_eq!(back["actions"][0]["queue"], "one");

@@ -272,7 +272,7 @@ fn a_component_is_replaced_and_a_wrong_one_refused() {
             std::fs::read(built.join("standard.wasm")).unwrap(),
             "plugin build",
         ),
-        (good[..good.len() / 2].to_vec(), "not a whole"),
+        (good[..good.len() / 2].to_vec(), "not a complete"),
         (std::fs::read(wrong_world).unwrap(), "this is not a rule"),
         (
             std::fs::read(missing_import).unwrap(),

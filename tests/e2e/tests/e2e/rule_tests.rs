@@ -82,7 +82,7 @@ fn cases_come_as_other_programs_save_them_and_none_is_passed_over() {
         assert_eq!((code, rows.len()), (Some(1), 3), "{rows:#?}");
         let gone = rows.iter().find(|row| row["case"] == "gone").unwrap();
         let reason = gone["reason"].as_str().unwrap();
-        assert!(reason.contains("gone.eml is not there"), "{reason}");
+        assert!(reason.contains("gone.eml does not exist"), "{reason}");
     }
 }
 

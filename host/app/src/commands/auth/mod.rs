@@ -30,9 +30,9 @@ pub fn logout(config: &Path, who: &Who) -> anyhow::Result<ExitCode> {
         let tokens = tokens(&config)?;
         match tokens.sign_out(&account).await {
             Ok(true) => print(format!(
-                "signed out: {account}\nA running service stops asking for mail as soon as it notices, within seconds; what it opened with an access token stays open until that ends, an hour at most.\nThe provider was not told, and may list the application still."
+                "signed out: {account}\nA running service stops fetching mail within seconds; sessions opened with an access token may last until it expires, an hour at most.\nThe provider was not notified, and may still list the application."
             ))?,
-            Ok(false) => print(format!("nothing was kept of {account}"))?,
+            Ok(false) => print(format!("nothing was stored for {account}"))?,
             Err(error) => return Err(explained(&error, tokens.profile(&account.profile))),
         }
         Ok(ExitCode::SUCCESS)
@@ -76,9 +76,9 @@ fn account_of(config: &Config, who: &Who) -> anyhow::Result<Account> {
     match (profile, config.mailbox(target)) {
         (Some(profile), _) => of_profile(config, profile, who.login.as_deref()),
         (None, Some(mailbox)) => match mailbox.source.login().map(|login| &login.credential) {
-            None => bail!("mailbox {target} is a folder on this machine: nobody signs in to it"),
+            None => bail!("mailbox {target} is a folder on this machine: there is no sign-in"),
             Some(Credential::Password(_)) => bail!(
-                "mailbox {target} signs in with a password, not by OAuth: there is nothing to sign in to beforehand"
+                "mailbox {target} signs in with a password, not with OAuth: it needs no sign-in"
             ),
             Some(Credential::Account { account, .. }) => of_mailbox(target, account, who),
             Some(Credential::Unavailable(why)) => Err(misconfigured(why)),
@@ -100,7 +100,7 @@ fn of_profile(config: &Config, profile: &Profile, login: Option<&str>) -> anyhow
         .collect();
     if let (Some(login), true) = (login, profile.grant.is_app_only()) {
         bail!(
-            "profile {name} signs in as itself ({}): leave out --as {login}",
+            "profile {name} signs in as itself ({}): omit --as {login}",
             profile.grant.name()
         );
     }
@@ -133,7 +133,7 @@ fn of_mailbox(mailbox: &str, account: &Account, who: &Who) -> anyhow::Result<Acc
     let known = account.login.as_deref().unwrap_or_default();
     match who.login.as_deref() {
         Some(login) if !known.eq_ignore_ascii_case(login) => {
-            bail!("mailbox {mailbox} signs in by {account}: leave out --as {login}")
+            bail!("mailbox {mailbox} signs in with {account}: omit --as {login}")
         }
         _ => Ok(account.clone()),
     }

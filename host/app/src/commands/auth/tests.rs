@@ -137,14 +137,12 @@ fn a_command_line_names_one_account_or_is_told_which_there_are() {
         (
             "old",
             None,
-            Err(
-                "mailbox old signs in with a password, not by OAuth: there is nothing to sign in to beforehand",
-            ),
+            Err("mailbox old signs in with a password, not with OAuth: it needs no sign-in"),
         ),
         (
             "drop",
             None,
-            Err("mailbox drop is a folder on this machine: nobody signs in to it"),
+            Err("mailbox drop is a folder on this machine: there is no sign-in"),
         ),
         (
             "persn",

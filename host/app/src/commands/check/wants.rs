@@ -10,7 +10,7 @@ use postroom_config::{Problem, RuleUse};
 
 /// The warning of `check` and `rule try` on `expect`.
 pub const EXPECT_IS_NOT_WATCHED: &str =
-    "expect is recorded with the decision only: no alert comes when the mail is missing";
+    "expect is only recorded with the decision: no alert is raised when the mail is missing";
 const KV: &[&str] = &["get", "set", "delete"];
 const LOOKUP: &[&str] = &[
     "contact", "contacts", "asset", "assets", "ticket", "tickets", "alert", "alerts",

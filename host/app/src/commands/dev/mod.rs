@@ -86,7 +86,7 @@ fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result
             Ok(service) => service.run().await,
             Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
                 Err(error.context(
-                    "dev is a service itself, and another one has the data folder: stop that first, or look beside it with `postroom replay` and `postroom rule test --watch`",
+                    "dev is a service, and another one uses the data folder: stop that first, or use `postroom replay` and `postroom rule test --watch`",
                 ))
             }
             Err(error) => Err(error),

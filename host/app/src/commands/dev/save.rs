@@ -162,7 +162,7 @@ impl Telling<'_> {
             let ids: Vec<&RuleId> = without.iter().map(|(id, _)| *id).collect();
             let text = match all.len() {
                 1 if change.generation().is_some() => "none".into(),
-                1 => "none yet: `postroom rule pin DECISION` makes one of a mail that came".into(),
+                1 => "none yet: `postroom rule pin DECISION` makes one from a received mail".into(),
                 _ => format!("none beside {}", self.names(&ids)),
             };
             lines.push(
@@ -238,7 +238,7 @@ impl Telling<'_> {
         match rehearsed.left() {
             0 => note(format!("{}, {against}", of_mails(rehearsed.mails))),
             _ => note(format!(
-                "{} of the last {} in the time, {against}",
+                "{} of the last {} within the time, {against}",
                 report.replayed(),
                 mails(rehearsed.mails)
             )),
@@ -248,7 +248,7 @@ impl Telling<'_> {
         }
         if report.unrecorded > 0 {
             note(format!(
-                "{} asked for what was not asked when the mail came: answered as not there",
+                "{} made queries that were not made when the mail arrived; the results were empty",
                 format_args!("for {} a rule", counted(report.unrecorded, "mail"))
             ));
         }

@@ -53,7 +53,7 @@ impl View {
         let screen = Screen::of(&stdout());
         let mut text = String::new();
         if out.lost > 0 {
-            let lost = format!("… {} not shown, as the terminal took nothing", out.lost);
+            let lost = format!("… {} not shown because the terminal was paused", out.lost);
             text.push_str(&now().with(Ink::Dim, lost).shown(&screen));
         }
         for line in lines(&screen) {

@@ -15,7 +15,7 @@ pub use new::new;
 pub fn build(module: &Path, output: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let bytes = read(module)?;
     let component = postroom_sandbox::componentize(&bytes)
-        .with_context(|| format!("{} does not become a component", module.display()))?;
+        .with_context(|| format!("{} cannot be made into a component", module.display()))?;
     let output = output.unwrap_or_else(|| module.with_extension("component.wasm"));
     std::fs::write(&output, &component).with_context(|| format!("writing {}", output.display()))?;
     eprintln!("{}: {} bytes", output.display(), component.len());
@@ -71,10 +71,9 @@ pub fn inspect(component: &Path, json: bool) -> anyhow::Result<ExitCode> {
     println!(
         "runs     {}",
         match (found.kind, found.runs_on_demand()) {
-            (Kind::CoreModule, _) =>
-                "not as it is: `postroom plugin build` makes a component of it",
+            (Kind::CoreModule, _) => "not as it is: `postroom plugin build` makes it a component",
             (Kind::Component, true) =>
-                "in memory made for each mail: it carries a language's runtime",
+                "in memory allocated for each mail: it contains a language's runtime",
             (Kind::Component, false) => "in the pool of warm memory, where it fits",
         }
     );
@@ -99,7 +98,7 @@ fn needs(found: &Inspection) -> Vec<String> {
     let grants = found.needs().into_iter();
     let mut needs: Vec<String> = grants.map(|grant| format!("the grant {grant}")).collect();
     if found.needs_wasi() {
-        needs.push("WASI (it gets an empty one)".into());
+        needs.push("WASI (an empty environment)".into());
     }
     needs
 }

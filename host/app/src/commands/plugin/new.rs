@@ -45,7 +45,7 @@ fn name_of(dir: &Path) -> anyhow::Result<&str> {
         && name.len() <= NAME_BYTES;
     if !sound {
         bail!(
-            "{:?} is no name for a rule; help: begin with a lower-case letter, go on with those, digits and single hyphens, \
+            "{:?} is not a valid name for a rule; help: start with a lower-case letter, continue with lower-case letters, digits and single hyphens, \
              {NAME_BYTES} at most: postroom plugin new --lang rust disk-full",
             dir.display().to_string()
         );
@@ -70,7 +70,7 @@ fn refuse_occupied(dir: &Path) -> anyhow::Result<()> {
         Ok(_) => {}
     }
     bail!(
-        "{} is there already, and nothing is overwritten; help: choose another name",
+        "{} already exists, and nothing is overwritten; help: choose another name",
         dir.display()
     );
 }

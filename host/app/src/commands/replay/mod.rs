@@ -103,8 +103,8 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     }
     if report.replayed() == 0 {
         let why = match report.skipped.is_empty() {
-            true => "no recorded mail matches; `postroom decisions` lists what there is",
-            false => "each for the reason told above",
+            true => "no recorded mail matches; `postroom decisions` lists the recorded mails",
+            false => "each for the reason given above",
         };
         bail!("no recorded mail was replayed: {why}");
     }
@@ -134,7 +134,7 @@ fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c 
     };
     let meant: Vec<&Mailbox> = config.mailboxes.iter().filter(is_meant).collect();
     if meant.is_empty() {
-        bail!("no mailbox of the configuration is of that tenant");
+        bail!("no mailbox in the configuration belongs to that tenant");
     }
     Ok(meant)
 }

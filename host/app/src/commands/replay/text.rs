@@ -112,10 +112,7 @@ impl Printer for Text {
             )?;
         }
         if report.interrupted {
-            writeln!(
-                self.out,
-                "ended before its time: these are the mails so far"
-            )?;
+            writeln!(self.out, "interrupted: these are the mails so far")?;
         }
         if report.replayed() == 0 {
             return Ok(());
@@ -139,13 +136,14 @@ pub fn remarks(before: &Decision, after: &Decision) -> Vec<String> {
     let by =
         (before.rule != after.rule).then(|| format!("decided by {} → {}", before.rule, after.rule));
     let now = new_troubles(before, after).map(|it| format!("now in trouble: {}", told(it)));
-    let no_more = new_troubles(after, before).map(|it| format!("no more in trouble: {}", told(it)));
+    let no_more =
+        new_troubles(after, before).map(|it| format!("no longer in trouble: {}", told(it)));
     by.into_iter().chain(now).chain(no_more).collect()
 }
 
 pub fn unrecorded(it: &Unrecorded) -> String {
     format!(
-        "{} asked {} for {:?}, which was not asked then: answered as not there",
+        "{} queried {} for {:?}, which was not queried then; the result was empty",
         it.rule,
         it.asked.name(),
         it.key

@@ -41,14 +41,15 @@ pub struct Pin {
 
 pub fn pin(config_file: &Path, wanted: &Pin) -> anyhow::Result<ExitCode> {
     let id = wanted.decision.parse().map(DecisionId);
-    let id = id.with_context(|| format!("{} is no id of `postroom decisions`", wanted.decision))?;
+    let id =
+        id.with_context(|| format!("{} is not an id of `postroom decisions`", wanted.decision))?;
     let config = load_config(config_file)?;
     let reader = open_reader(config_file)?;
     let row = reader
         .decision(id)?
         .with_context(|| format!("there is no decision {id}; `postroom decisions` shows them"))?;
     if row.outcome == Outcome::Quarantined && BUILT_IN.contains(&row.rule.as_str()) {
-        bail!("no rule ever saw the mail of decision {id}: it was set aside before");
+        bail!("no rule ever saw the mail of decision {id}: it was quarantined before");
     }
     let raw = reader.raw(JournalId(id.0))?.with_context(|| {
         format!("the mail of decision {id} is gone: it was older than keep_raw")
@@ -73,12 +74,12 @@ pub fn pin(config_file: &Path, wanted: &Pin) -> anyhow::Result<ExitCode> {
     let mut objections = Vec::new();
     if decided_by_it && let Some(difference) = against_recorded(&row, &on_mail) {
         objections.push(format!(
-            "the rule decides this mail otherwise than when it came: {difference}. The rule, its settings or what it remembers changed since"
+            "the rule decides this mail differently than when it arrived: {difference}. The rule, its settings or its kv has changed since"
         ));
     }
     if let Some(difference) = against_own(&on_mail, &found, &mut redactor) {
         objections.push(format!(
-            "the rule decides the redacted mail otherwise than the mail itself: {difference}. What it looks for got a stand-in: --keep DOMAIN leaves a domain as it is"
+            "the rule decides the redacted mail differently than the mail itself: {difference}. The text it looks for got a stand-in: --keep DOMAIN leaves a domain unchanged"
         ));
     }
     for objection in &objections {
@@ -97,7 +98,7 @@ pub fn pin(config_file: &Path, wanted: &Pin) -> anyhow::Result<ExitCode> {
     write(&case.mail, &redacted)?;
     write(&case.expected, expected.to_text().as_bytes())?;
     eprintln!(
-        "Read it before it leaves the house: names that stand in no address header, and what only people recognise, are left."
+        "Read it before you share it: names that occur in no address header, and details that only people recognise, remain."
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -120,7 +121,7 @@ fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow
         .find(|it| it.tenant == row.tenant && it.rule.name == row.rule);
     let path = found.and_then(|it| it.rule.path()).with_context(|| {
         format!(
-            "decision {} was made by {}, which the configuration has no more; help: name the rule the case is for, with --rule FILE",
+            "decision {} was made by {}, which is no longer in the configuration; help: name the rule the case is for, with --rule FILE",
             row.id, row.rule
         )
     })?;
@@ -246,12 +247,12 @@ fn free_case(
     if let Some(name) = &wanted.name {
         let sound = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.starts_with('.') || name.is_empty() || !name.chars().all(sound) {
-            bail!("\"{name}\" is no name of a case: letters, digits, - and _ make one");
+            bail!("\"{name}\" is not a valid name of a case: use letters, digits, - and _");
         }
         let case = Case::named(&folder, name);
         if !wanted.force && !is_free(&case) {
             bail!(
-                "{} is there already; help: another --name, or --force",
+                "{} already exists; help: use another --name, or --force",
                 case.mail.display()
             );
         }

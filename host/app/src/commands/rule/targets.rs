@@ -97,9 +97,7 @@ fn rule_of(folder: &Path) -> anyhow::Result<PathBuf> {
     let found = beside.filter(|_| is_cases).find(|rule| rule.is_file());
     found.with_context(|| {
         let shown = folder.display();
-        format!(
-            "there is no rule beside {shown}: the cases of rules/mine.js lie in rules/mine.cases"
-        )
+        format!("there is no rule for {shown}: the cases of rules/mine.js are in rules/mine.cases")
     })
 }
 

@@ -36,7 +36,7 @@ pub fn try_rule(
     let wanted = &terms.wanted;
     if wanted.rule.kind == RuleKind::Fallback {
         bail!(
-            "fallback is no rule to try: it makes a plain ticket of each mail that every rule of a mailbox passed"
+            "fallback cannot be tried: it makes a plain ticket of each mail that every rule of a mailbox passed"
         );
     }
     let raw = postroom_files::read_argument(mail, MAIL_BYTES)
@@ -108,7 +108,7 @@ fn origin(run: &Run) -> String {
             let calls = calls.iter().map(|call| format!("\n  called from {call}"));
             format!("  at {place}{}", calls.collect::<String>())
         }
-        Some([]) => "  at a place that the script hides".to_owned(),
+        Some([]) => "  at a position that the script hides".to_owned(),
         None => "  decide returned nothing".to_owned(),
     }
 }

@@ -140,7 +140,7 @@ pub fn rollback(
                 anyhow::anyhow!("there is no generation before the first")
             }
             error @ (StoreError::NoSuchGeneration { .. } | StoreError::RulesNotKept { .. }) => {
-                anyhow::anyhow!("{error}; `postroom rules list` shows those that are")
+                anyhow::anyhow!("{error}; `postroom rules list` shows the kept ones")
             }
             error => error.into(),
         })?;
@@ -170,7 +170,7 @@ pub fn rollback(
                 .map(|(tenant, name)| format!("{tenant}/{name}"))
                 .collect();
             print(format!(
-                "generation {number}: as in generation {} are {}\nWhat they replaced stays out until its file changes. A running service follows within a second.",
+                "generation {number}: as in generation {} are {}\nThe replaced versions are refused until their files change. A running service follows within a second.",
                 done.to,
                 names.join(", ")
             ))?;
@@ -198,7 +198,7 @@ fn rules_of(reader: &Reader, number: u64) -> anyhow::Result<Vec<RuleRecord>> {
         bail!("no rule ever went live here: `postroom run` loads them");
     }
     reader.generation_rules(number)?.with_context(|| {
-        format!("generation {number} is not kept; `postroom rules list` shows those that are")
+        format!("generation {number} is not kept; `postroom rules list` shows the kept ones")
     })
 }
 
@@ -306,7 +306,7 @@ fn texts(rule: &RuleRecord) -> anyhow::Result<BTreeMap<String, String>> {
         return Ok(BTreeMap::from([(rule.name.clone(), told)]));
     }
     let bundle = Bundle::unpack(&rule.name, &rule.bytes)
-        .with_context(|| format!("what was kept of {} is damaged", rule.name))?;
+        .with_context(|| format!("the stored copy of {} is damaged", rule.name))?;
     let modules = bundle.modules().iter();
     Ok(modules
         .map(|module| (module.name.clone(), module.text.clone()))

@@ -45,7 +45,7 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
         start_shadow(&config.data_dir, &new, &options).map_err(|error| match error {
             StoreError::ShadowMails { .. } => anyhow::anyhow!("--mails {}: {error}", args.mails),
             StoreError::ShadowRuns { .. } => anyhow::anyhow!(
-                "{error}; help: see what it came to with `postroom shadow show {0}`, and end it with `postroom shadow stop {0}`",
+                "{error}; help: see its results with `postroom shadow show {0}`, and stop it with `postroom shadow stop {0}`",
                 args.mailbox
             ),
             error => error.into(),
@@ -60,7 +60,7 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
     ))?;
     if begun.promote {
         print(format!(
-            "promoted when all are the same: it is written over {}{}",
+            "promoted if all decisions match: it is written over {}{}",
             begun.rule,
             also(&config, &begun)
         ))?;
@@ -128,7 +128,7 @@ pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Resul
     let shadow = newest(&reader, mailbox)?;
     if shadow.state == ShadowState::Promoted {
         bail!(
-            "there is nothing to promote: the newest shadow of {mailbox} is promoted already ({})",
+            "there is nothing to promote: the newest shadow of {mailbox} is already promoted ({})",
             shadow.reason.as_deref().unwrap_or("by hand")
         );
     }
@@ -141,11 +141,11 @@ pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Resul
     end_shadow(&config.data_dir, shadow.id, state, Some(&reason), &options)?;
     print(match put {
         Put::Written => format!(
-            "promoted: {} is the candidate now{}\nA running service puts it live as any other save; `postroom rules list` shows it, and `postroom rules rollback` goes back.",
+            "promoted: {} is now the candidate{}\nA running service puts it live like any other save; `postroom rules list` shows it, and `postroom rules rollback` rolls it back.",
             shadow.rule,
             also(&config, &shadow)
         ),
-        Put::WasThere => format!("promoted: {} was the candidate already", shadow.rule),
+        Put::WasThere => format!("promoted: {} was already the candidate", shadow.rule),
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -158,7 +158,7 @@ fn newest(reader: &Reader, mailbox: &str) -> anyhow::Result<Shadow> {
     let all = reader.shadows()?;
     let hint = hint(mailbox, all.iter().map(|it| it.mailbox.as_str()));
     bail!(
-        "{mailbox}: no shadow was begun for this mailbox (`postroom shadow list` shows those that were, `postroom shadow start` begins one){hint}"
+        "{mailbox}: this mailbox never had a shadow (`postroom shadow list` lists them, `postroom shadow start` starts one){hint}"
     )
 }
 

@@ -100,7 +100,7 @@ fn as_text(
     }
     if unkept > 0 {
         print(format!(
-            "… {} more decided otherwise, of which no more is kept\n",
+            "… {} more were decided differently; no details are kept\n",
             counted(unkept, "mail")
         ))?;
     }

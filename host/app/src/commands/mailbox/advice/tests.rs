@@ -170,7 +170,7 @@ fn sign_ins_by_provider_and_grant() {
             &exchange,
             Some(&app_only),
             not_connected(),
-            &["no way into the mailbox", "Add-MailboxPermission"],
+            &["no access to the mailbox", "Add-MailboxPermission"],
         ),
         (
             &exchange,
@@ -214,7 +214,7 @@ fn sign_ins_by_provider_and_grant() {
             &other,
             Some(&custom),
             refused(bad),
-            &["look alike", "auth_verbose"],
+            &["cannot tell", "auth_verbose"],
         ),
         (&other, None, refused(bad), &["password is wrong"]),
     ];
@@ -224,7 +224,7 @@ fn sign_ins_by_provider_and_grant() {
     }
     let place = place(&IMAP, &other, None);
     let advice = place.of_source(&refused(Some("PRIVACYREQUIRED")));
-    assert_says(&advice, &["wants TLS first"], &"PRIVACYREQUIRED");
+    assert_says(&advice, &["requires TLS first"], &"PRIVACYREQUIRED");
     let unavailable = SourceError::Transient {
         step: Step::Authenticate,
         reason: "[UNAVAILABLE]".into(),
@@ -266,7 +266,7 @@ fn sending_by_status_code_and_step() {
             &exchange,
             None,
             refused_sending("5.7.30 Basic"),
-            &["no passwords for sending"],
+            &["no longer accepts passwords"],
         ),
         (
             &exchange,
@@ -318,7 +318,7 @@ fn sending_by_status_code_and_step() {
             SendError::Lost {
                 problem: "…".into(),
             },
-            &["Look whether it arrived"],
+            &["Check whether it arrived"],
         ),
     ];
     for (server, profile, error, words) in cases {
