@@ -1,4 +1,4 @@
-// Nagios and its kin: one alert per host, and one per service of a host. RECOVERY closes it; words between people are left out.
+// Nagios and similar: one alert per host, and one per service of a host. RECOVERY closes it; acknowledgements are ignored.
 
 const subject = /^\*\* (?<type>\w+) (?:Host|Service) Alert: (?<host>[^/ ]+)(?:\/(?<service>.+))? is (?<state>\w+) \*\*$/;
 const severities = { DOWN: "critical", CRITICAL: "critical", UNREACHABLE: "warning", WARNING: "warning", UNKNOWN: "warning" };

@@ -193,13 +193,13 @@ impl Nonsense {
     }
 }
 
-/// Completes what a rule asked for.
+/// Completes a rule's decision.
 ///
-/// One disposition (tickets, notes or alerts of one kind, or one ignore, or one quarantine) and any side actions. Side
-/// actions alone are an ignore with the reason [`HANDLED`]. A ticket lacking title, body or requester gets the subject, the
-/// new words and the sender; a note lacking its ticket gets the thread's. Answers against good manners are refused, and so is
-/// what the tenant is not granted. When that takes the disposition, or all of an answer without one, the answer as a whole
-/// is refused: a mail is never lost to a missing grant.
+/// It has one disposition (tickets, notes or alerts of one kind, or one ignore, or one quarantine) and any side actions. Side
+/// actions alone are an ignore with the reason [`HANDLED`]. Missing fields are filled in: a ticket's title, body and requester
+/// with the subject, the new text and the sender; a note's ticket with the thread's. Replies that the policy forbids are
+/// refused, and so are actions that the tenant is not granted. If that removes the disposition, or everything from a decision
+/// without one, the decision as a whole is refused: a mail is never lost to a missing grant.
 pub fn complete(
     actions: Vec<Action>,
     mail: &Message,
