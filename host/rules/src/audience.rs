@@ -1,29 +1,29 @@
-//! Observers of saves: the log, or a view that sees them before they go live.
+//! Observers of reloads: the log, or a view that sees changes before they go live.
 
 use crate::directory::Reread;
 use crate::rulebook::{Change, Refusal, Reloaded};
 
-/// Rules that one line of the log names; the others are counted.
+/// The most rules named in one log line; further ones are counted.
 const NAMED: usize = 10;
 
 /// Observes each save of a rule, of contacts and of assets.
 pub trait Audience: Send + Sync {
-    /// Whether the rules of every tenant have to pass their own tests, not only of those with `rule_tests`.
+    /// Returns whether the rules of every tenant have to pass their own tests, not only of those with `rule_tests`.
     fn wants_tests(&self) -> bool {
         false
     }
 
-    /// Shows what changed. It goes live when this returns, one change at a time; called where it may block.
+    /// Shows a change, which goes live when this returns, one change at a time. Called on a thread that may block.
     fn rehearse(&self, _change: &Change<'_>) {}
 
-    /// Says what became of it, once.
+    /// Reports the result of a reload, once.
     fn reloaded(&self, reloaded: &Reloaded);
 
-    /// Says what a look at the contacts and assets did, once.
+    /// Reports the result of a look at the contacts and assets, once.
     fn reread(&self, reread: &Reread);
 }
 
-/// Tells the log.
+/// Writes to the log.
 pub struct Log;
 
 impl Audience for Log {

@@ -1,4 +1,4 @@
-//! `postroom mail import`: mail from files walks the line, as if it had been fetched.
+//! `postroom mail import`: mail from files passes through the line as if it had been fetched.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,16 +15,16 @@ use crate::commands::run::stop_on_signals;
 use crate::commands::{INTERRUPTED, load_config, no_mailbox, progress, runtime};
 use crate::service::Service;
 
-/// Mails are journalled and decided so many at a time, or fewer when they are large.
+/// The most mails that are journalled and decided together; fewer if they are large.
 const BATCH: usize = 64;
-/// Mail that was sent or arrived longer ago than this is old: nobody waits for its answer.
+/// The age from which mail is old: nobody waits for a reply to it.
 const YOUNG_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// How an import is asked for.
+/// The options of an import.
 pub struct Options {
-    /// All of it is old.
+    /// Whether all mail is old.
     pub old: bool,
-    /// Old mail goes to the sinks.
+    /// Whether old mail goes to the sinks.
     pub deliver: bool,
     pub start_anew: bool,
     pub json: bool,
@@ -118,7 +118,7 @@ pub fn import(
     })
 }
 
-/// A mail that states no time at all may be of any age.
+/// Returns whether a mail is old. A mail without any time may have any age.
 fn is_old(mail: &[u8], young_since_ms: i64) -> bool {
     let times = stated_times_ms(mail);
     times.is_empty() || times.iter().any(|time| *time < young_since_ms)

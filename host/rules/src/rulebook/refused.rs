@@ -10,12 +10,13 @@ use postroom_store::{DecisionId, RefusedRule, SentBack, StoreError, StrikeRecord
 use super::{LiveRule, RuleBook, RuleId};
 use postroom_config::{Config, OnFailure};
 
-/// An alert's key is no longer than this, as those of rules are not.
+/// The longest key of an alert, as for alerts of rules.
 const ALERT_KEY_BYTES: usize = 512;
 
 impl RuleBook {
-    /// Sends a version back that failed for too many senders, on the last mail given: rolled back to the previous version until the
-    /// file changes. Where nothing did, the version stays. One alert tells of either. Answers whether another version serves now.
+    /// Rolls back a version that failed for too many senders, the last time on the given mail, to the previous version
+    /// until the file changes. If there is none, the version stays. One alert reports either. Returns whether another
+    /// version is live now.
     pub async fn send_back(
         self: &Arc<Self>,
         tenant: &str,
@@ -66,7 +67,7 @@ impl RuleBook {
         Ok(true)
     }
 
-    /// Raises the alert of a version that fails and stays, as nothing can take its place.
+    /// Raises the alert of a failing version that stays because nothing can replace it.
     async fn report_staying(
         &self,
         tenant: &str,
@@ -96,7 +97,7 @@ impl RuleBook {
         Ok(false)
     }
 
-    /// Keeps the count for the next process. That of tenants whose rules were never loaded stays as it is.
+    /// Stores the counts for the next process. The counts of tenants whose rules were never loaded stay unchanged.
     pub async fn keep_strikes(&self) -> Result<(), StoreError> {
         let mut kept = self.store.strikes()?;
         kept.retain(|it| self.tenant(&it.tenant).is_some_and(|it| !it.is_loaded()));
@@ -114,7 +115,7 @@ impl RuleBook {
     }
 }
 
-/// The versions that must not serve.
+/// The versions that must not run.
 pub struct Refused(pub Vec<RefusedRule>);
 
 impl Refused {
@@ -122,7 +123,7 @@ impl Refused {
         self.0.iter().any(|it| is_of(it, id))
     }
 
-    /// Why a version is refused, by its hash in hexadecimal.
+    /// Returns why a version is refused, by its hash in hexadecimal.
     pub fn reason(&self, id: &RuleId, hash: &str) -> Option<&str> {
         let mut all = self.0.iter().filter(|it| is_of(it, id));
         all.find(|it| it.hash.hex() == hash)
@@ -138,7 +139,7 @@ fn is_of(refused: &RefusedRule, id: &RuleId) -> bool {
 pub fn alert_key(rule: &str) -> String {
     let key = format!("postroom/rule/{rule}");
     match key.len() > ALERT_KEY_BYTES {
-        // A path that long is known by its hash.
+        // A path this long is identified by its hash.
         true => format!("postroom/rule/{}", ContentHash::of(rule.as_bytes())),
         false => key,
     }

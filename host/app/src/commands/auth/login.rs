@@ -16,7 +16,7 @@ use super::{account_of, explained, harmless, profile_of, tokens};
 use crate::cli::Who;
 use crate::commands::{load_config, print, runtime, with_tokens};
 
-/// Where a browser is sent when the redirect is pasted by hand and none is configured: providers take it for native applications.
+/// The redirect URL for pasting if none is configured: providers accept it for native applications.
 const PASTED_REDIRECT: &str = "http://localhost";
 
 pub fn login(
@@ -115,13 +115,14 @@ async fn by_code(
     finished.map_err(failed)
 }
 
-/// Why a sign-in page brought no code.
+/// Why a sign-in page returned no code.
 enum NoAnswer {
     Refused(AuthError),
     InputEnded,
 }
 
-/// The code, from the listener or from a pasted line, whichever comes first, and the browser that waits for its end.
+/// Returns the code, from the listener or from a pasted line, whichever comes first, and the browser that waits for the
+/// result.
 async fn answer(
     sign_in: &CodeSignIn,
     listener: Option<RedirectListener>,
@@ -138,7 +139,7 @@ async fn answer(
     tokio::select! {
         brought = &mut redirected => return brought,
         code = pasted(sign_in, &mut lines) => match code {
-            // Nobody can paste: the listener is left.
+            // Nobody can paste: only the listener is left.
             Err(NoAnswer::InputEnded) => {}
             code => return Ok((code?, None)),
         },
@@ -146,7 +147,7 @@ async fn answer(
     redirected.await
 }
 
-/// Reads lines until one ends the sign-in; reports invalid lines and asks again.
+/// Reads lines until one completes the sign-in; reports invalid lines and reads on.
 async fn pasted(sign_in: &CodeSignIn, lines: &mut Lines) -> Result<Code, NoAnswer> {
     while let Some(line) = lines.next().await {
         if line.is_empty() {
@@ -187,7 +188,7 @@ async fn by_device(
     within(timeout, account, finished).await?.map_err(failed)
 }
 
-/// Waits for a person, and not for ever.
+/// Waits for a person, with a time limit.
 async fn within<T>(
     timeout: Duration,
     account: &Account,
@@ -216,7 +217,7 @@ fn report(account: &Account, status: &Status) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether another user signed in. An opaque id cannot be compared with an address.
+/// Returns whether another user signed in. An opaque id cannot be compared with an address.
 fn is_another(identity: &str, login: &str) -> bool {
     identity.contains('@') == login.contains('@') && !identity.eq_ignore_ascii_case(login)
 }

@@ -1,4 +1,4 @@
-//! `postroom auth`: signing in, what is signed in and for how long, signing out.
+//! `postroom auth`: signing in and out, and the status of accounts.
 
 mod input;
 mod login;
@@ -39,7 +39,7 @@ pub fn logout(config: &Path, who: &Who) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Opens the tokens of the vault; makes no request, and leaves failures to the command to report.
+/// Opens the tokens of the vault; sends no request, and leaves the reporting of failures to the command.
 fn tokens(config: &Config) -> anyhow::Result<Tokens> {
     let tls = tls::client_config(&config.extra_roots)?;
     let tokens = connections::tokens(config, &tls).map(Tokens::quiet);
@@ -52,7 +52,7 @@ fn tokens(config: &Config) -> anyhow::Result<Tokens> {
     })
 }
 
-/// Every profile of the configuration, also those that nobody can sign in by.
+/// Returns every profile of the configuration, including those that are unusable.
 fn profile_names(config: &Config) -> Vec<&str> {
     let ready = config.profiles.iter().map(|profile| profile.name.as_str());
     let others = config.unavailable_profiles.keys().map(String::as_str);
@@ -63,7 +63,7 @@ fn misconfigured(why: &Unavailable) -> anyhow::Error {
     anyhow!("{}\nhelp: {}", why.reason, why.help)
 }
 
-/// The account that a command line names.
+/// Returns the account that a command line names.
 fn account_of(config: &Config, who: &Who) -> anyhow::Result<Account> {
     let target = who.target.as_str();
     let profile = config
@@ -139,7 +139,7 @@ fn of_mailbox(mailbox: &str, account: &Account, who: &Who) -> anyhow::Result<Acc
     }
 }
 
-/// An error with what to do about it, as a person reads it.
+/// Returns an error with its advice, as text for people.
 fn explained(error: &AuthError, profile: Option<&Profile>) -> anyhow::Error {
     with_advice(error.to_string(), &advice::advise(error, profile))
 }
@@ -154,7 +154,7 @@ fn with_advice(mut text: String, advice: &Advice) -> anyhow::Error {
     anyhow!(text)
 }
 
-/// The profile of an account that the configuration knows.
+/// Returns the profile of an account in the configuration.
 fn profile_of<'t>(tokens: &'t Tokens, account: &Account) -> anyhow::Result<&'t Profile> {
     tokens
         .profile(&account.profile)

@@ -1,4 +1,4 @@
-//! Which account a command line names, and what is said when it names none.
+//! Which account a command line names, and the error if it names none.
 
 use std::ffi::OsString;
 

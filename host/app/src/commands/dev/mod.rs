@@ -31,7 +31,7 @@ use postroom_rules::rulebook::{Change, Reloaded};
 use save::Telling;
 use view::{HANG, View, below, labelled, now};
 
-/// Shows what becomes of mails and saves.
+/// Shows the results for mails and saves.
 struct Dev {
     view: Arc<View>,
     rehearsal: Rehearsal,
@@ -43,7 +43,7 @@ struct Dev {
     mails: usize,
     /// The live generation, 0 before the first.
     serving: AtomicU64,
-    /// Since the start.
+    /// The mails decided since the start.
     decided: AtomicU64,
     saves: AtomicU64,
 }
@@ -238,7 +238,7 @@ fn head(config: &Config, config_file: &Path, args: &DevArgs) -> Vec<Line> {
     lines
 }
 
-/// How mail comes to where none is yet.
+/// Describes how to get mail if there is none yet.
 fn bring_in(config: &Config) -> String {
     let spool = config
         .mailboxes

@@ -1,4 +1,4 @@
-//! What to do about a mail server's refusal: judged by the errors' types and the servers' codes, never by their words.
+//! Advice about a mail server's refusal, based on the types of errors and the codes of servers, never on their texts.
 
 mod table;
 
@@ -15,20 +15,20 @@ use postroom_config::{
 };
 use table::{Trouble, row};
 
-/// What is tested, as far as advice speaks of it.
+/// The facts about the tested part that advice uses.
 pub struct Place<'c> {
     /// Its table in the configuration.
     key: String,
-    /// `None` for a folder of this machine, like `server`.
+    /// `None` for a folder on this machine, as is `server`.
     protocol: Option<&'static ServerProtocol>,
     server: Option<&'c Server>,
-    /// The user that is signed in as.
+    /// The user that signs in.
     user: &'c str,
-    /// Who signs in to the account, where one is named; a shared mailbox's `user` is another.
+    /// The login of the account, if it is named; it differs from a shared mailbox's `user`.
     account_login: Option<&'c str>,
-    /// The address whose mailbox it is, or which it sends from.
+    /// The address of the mailbox, or the sender's address.
     address: &'c str,
-    /// `None` without one.
+    /// `None` if there is no profile.
     profile: Option<&'c Profile>,
     provider: Provider,
 }
@@ -176,7 +176,7 @@ impl<'c> Place<'c> {
         self.advice(trouble, "")
     }
 
-    /// Judges by the status codes that providers document.
+    /// Determines the cause from the status codes that providers document.
     fn by_status(&self, status: EnhancedStatus) -> Option<Trouble> {
         match status {
             EnhancedStatus(5, 7, 139) => Some(Trouble::SmtpAuthOff),
@@ -268,7 +268,7 @@ impl<'c> Place<'c> {
         })
     }
 
-    /// How an administrator lets the signed-in user into the mailbox.
+    /// Returns how an administrator gives the signed-in user access to the mailbox.
     fn let_in(&self) -> Vec<String> {
         let Provider::Microsoft(_) = self.provider else {
             return Vec::new();
@@ -317,7 +317,7 @@ impl<'c> Place<'c> {
         }
     }
 
-    /// Also for a custom provider in front of a Microsoft server.
+    /// Returns the Exchange commands, also for a custom provider in front of a Microsoft server.
     fn exchange_commands(&self, profile: &Profile, mailbox: &str) -> Vec<String> {
         let profile = Profile {
             provider: self.provider,
@@ -334,7 +334,7 @@ impl<'c> Place<'c> {
         format!("Set-CASMailbox -Identity '{mailbox}' {switch}")
     }
 
-    /// The mailbox that is opened.
+    /// Returns the mailbox that is opened.
     fn mailbox(&self) -> &str {
         if self.user.is_empty() {
             self.address
@@ -343,7 +343,7 @@ impl<'c> Place<'c> {
         }
     }
 
-    /// The port that is configured, and those that the protocol is known by, the default one first.
+    /// Returns the configured port, and the protocol's usual ports, the default one first.
     fn ports(&self) -> Vec<String> {
         let mode = self.server.map_or(TlsMode::None, |server| server.tls);
         let now = format!(
@@ -416,7 +416,7 @@ fn tls(cause: Option<&TlsError>) -> Trouble {
     }
 }
 
-/// Whose server it is: as the profile says, else by its name.
+/// Returns the server's provider: that of the profile, or otherwise determined by the server's name.
 fn provider(profile: Option<&Profile>, server: Option<&Server>) -> Provider {
     match profile.map(|profile| profile.provider) {
         Some(Provider::Custom) | None => server.map_or(Provider::Custom, by_host),
@@ -438,12 +438,12 @@ fn by_host(server: &Server) -> Provider {
     }
 }
 
-/// Text within PowerShell's single quotes.
+/// Returns text in PowerShell's single quotes.
 fn quoted(text: &str) -> String {
     text.replace('\'', "''")
 }
 
-/// Replaces each known word in braces. Other braces stay: TOML has them, too.
+/// Replaces each known word in braces. Other braces stay, since TOML uses them too.
 fn fill(template: &str, word: impl Fn(&str) -> Option<String>) -> String {
     let mut filled = String::new();
     let mut rest = template;

@@ -1,4 +1,4 @@
-//! `postroom mailbox test`: walks a mailbox's way in and its way out step by step, and explains the step that fails.
+//! `postroom mailbox test`: tests a mailbox and its outgoing step by step, and explains the step that fails.
 
 mod advice;
 mod report;
@@ -22,9 +22,9 @@ use advice::Place;
 use postroom_config::{Config, Mailbox, Outgoing, Ready};
 use report::{Part, Report};
 
-/// How a test was asked for.
+/// The options of a test.
 pub struct Options {
-    /// Whom to send a test mail to.
+    /// The recipient of a test mail.
     pub send_to: Option<String>,
     /// Print the protocol log, without secrets and mails.
     pub trace: bool,
@@ -50,7 +50,7 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
     let tls = tls::client_config(&config.extra_roots)?;
     runtime()?.block_on(async {
         let tokens = match connections::tokens(&config, &tls) {
-            // The step that fails tells why.
+            // The failing step shows the reason.
             Ok(tokens) => tokens.quiet(),
             Err(error) => return report.no_vault(error),
         };

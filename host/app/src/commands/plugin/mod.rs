@@ -1,4 +1,4 @@
-//! `postroom plugin`: a project to begin with, core module to component, and what a component is made of.
+//! `postroom plugin`: a new project, a component from a core module, and the inspection of a component.
 
 mod new;
 
@@ -103,7 +103,7 @@ fn needs(found: &Inspection) -> Vec<String> {
     needs
 }
 
-/// The limits of a component, by their names in the configuration and as they are written there.
+/// Returns the limits of a component, by their names in the configuration and in their form there.
 fn limits(limits: &Limits) -> Vec<(String, serde_json::Value)> {
     let size = |bytes: usize| match bytes {
         bytes if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),

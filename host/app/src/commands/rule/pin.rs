@@ -1,4 +1,4 @@
-//! `postroom rule pin`: a mail that was decided becomes a case of its rule, with stand-ins for all that is a client's own.
+//! `postroom rule pin`: makes a case of a rule from a decided mail, with stand-ins for all private data.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,9 @@ use postroom_rules::cases::{
 };
 use postroom_rules::rulebook;
 
-/// Characters of a name that is made from the subject.
+/// The longest name made from the subject, in characters.
 const NAME_CHARS: usize = 40;
-/// The line's own rules, which have no cases.
+/// The built-in rules, which have no cases.
 const BUILT_IN: &[&str] = &["standard", "fallback"];
 
 /// The request to pin a mail.
@@ -29,11 +29,11 @@ const BUILT_IN: &[&str] = &["standard", "fallback"];
 pub struct Pin {
     /// The decision's number.
     pub decision: String,
-    /// Another rule than the one that decided.
+    /// The rule, if it is not the one that decided.
     pub rule: Option<PathBuf>,
     /// The case's name; by default made from the subject.
     pub name: Option<String>,
-    /// Domains that are no secret.
+    /// Domains that are not redacted.
     pub keep: Vec<String>,
     /// Write the case even if the rule now decides differently.
     pub force: bool,
@@ -103,7 +103,7 @@ pub fn pin(config_file: &Path, wanted: &Pin) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rule's file, of the tenant whose mail it was.
+/// Returns the rule's file, for the tenant of the mail.
 fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
         return Ok(named.to_owned());
@@ -145,7 +145,7 @@ fn told(row: &DecisionRow, terms: &Terms, raw: &Bytes) -> anyhow::Result<Expecte
     }
     Ok(Expected {
         context: Some(Given {
-            // The sender's domain gets a stand-in, by which nobody knows the client any more.
+            // The sender's domain gets a stand-in, which no longer identifies the client.
             client: Some(terms.context(&message, now).client),
             thread: Some(row.thread.clone()),
             now: Some(now),
@@ -189,7 +189,7 @@ fn redacted_texts(value: Value, redactor: &mut Redactor) -> Value {
     }
 }
 
-/// Where the rule says something else today: outcome and kinds of action.
+/// Returns how the rule's current result differs from the recorded one: in outcome and kinds of action.
 fn against_recorded(row: &DecisionRow, found: &Found) -> Option<String> {
     let recorded = json!({
         "outcome": row.outcome,
@@ -202,7 +202,7 @@ fn against_recorded(row: &DecisionRow, found: &Found) -> Option<String> {
     first_difference("", &recorded, &now)
 }
 
-/// Where redaction led the rule another way: the parts of its answer that are decided, not copied.
+/// Returns how redaction changed the rule's result, in the parts that are decided rather than copied.
 fn against_own(on_mail: &Found, found: &Found, redactor: &mut Redactor) -> Option<String> {
     let mut shape = |found: &Found, redacts: bool| {
         let mut actions = json!(found.actions);
@@ -235,7 +235,7 @@ fn kinds(actions: &Value) -> Vec<Value> {
     actions.map(|action| action["kind"].clone()).collect()
 }
 
-/// A case that is not there yet.
+/// Returns a case that does not exist yet.
 fn free_case(
     rule: &Path,
     wanted: &Pin,

@@ -19,9 +19,9 @@ use crate::commands::{open_reader, print, table};
 
 pub use diff::diff;
 
-/// A listing for people stops here; `--limit` and `--json` go further.
+/// The default limit of a listing for people; `--limit` and `--json` exceed it.
 const SCREENFUL: usize = 50;
-/// Enough of a hash to tell versions apart.
+/// The length of a hash that suffices to distinguish versions.
 const SHORT: usize = 12;
 
 pub fn list(config: &Path, limit: Option<usize>, json: bool) -> anyhow::Result<ExitCode> {
@@ -60,7 +60,7 @@ pub fn list(config: &Path, limit: Option<usize>, json: bool) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every rule of a generation, or the text of one of them.
+/// Prints every rule of a generation, or the text of one of them.
 pub fn show(
     config: &Path,
     generation: Option<u64>,
@@ -88,7 +88,7 @@ pub fn show(
         return Ok(ExitCode::SUCCESS);
     }
     if filter.rule.is_some() {
-        // Tenants with the same version see it once.
+        // Tenants with the same version share one copy.
         wanted.dedup_by_key(|rule| rule.hash);
         for rule in wanted {
             for (name, text) in texts(rule)? {
@@ -114,7 +114,7 @@ pub fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Beside a running service, which follows within a second, or without one.
+/// Rolls back, with or without a running service, which follows within a second.
 pub fn rollback(
     config: &Path,
     generation: Option<u64>,
@@ -202,7 +202,7 @@ fn rules_of(reader: &Reader, number: u64) -> anyhow::Result<Vec<RuleRecord>> {
     })
 }
 
-/// The tenants whose rules of a generation are no longer kept, of those that the filter takes.
+/// Returns the tenants that match the filter and whose rules of a generation are no longer kept.
 fn not_kept(reader: &Reader, number: u64, filter: &RuleFilter) -> anyhow::Result<Vec<String>> {
     let mut tenants = reader.partly_kept(number)?;
     tenants.retain(|tenant| filter.tenant.as_ref().is_none_or(|it| it == tenant));
@@ -220,7 +220,7 @@ fn report_not_kept(number: u64, tenant: &str, json: bool) -> anyhow::Result<()> 
     ))?)
 }
 
-/// Why a filter finds nothing.
+/// Returns why a filter matches nothing.
 fn lacks(filter: &RuleFilter, rules: &[RuleRecord]) -> String {
     if rules.is_empty() {
         return "has no rules but built-in ones".into();

@@ -1,5 +1,5 @@
-//! `postroom shadow`: begin one, see what it came to, stop it, promote its candidate. Each writes to the store beside a running
-//! service, which follows within a second.
+//! `postroom shadow`: starts, lists, shows and stops shadows, and promotes candidates. Each command writes to the store
+//! alongside a running service, which follows within a second.
 
 mod show;
 
@@ -22,7 +22,7 @@ use postroom_rules::rulebook;
 
 pub use show::show;
 
-/// Enough of a hash to tell versions apart.
+/// The length of a hash that suffices to distinguish versions.
 const SHORT: usize = 12;
 
 pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> {
@@ -150,7 +150,7 @@ pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-/// The newest shadow of a mailbox, which need not be configured any more.
+/// Returns the newest shadow of a mailbox, which need not be configured any more.
 fn newest(reader: &Reader, mailbox: &str) -> anyhow::Result<Shadow> {
     if let Some(shadow) = reader.shadow_of(mailbox)? {
         return Ok(shadow);
@@ -176,7 +176,7 @@ fn also(config: &postroom_config::Config, shadow: &Shadow) -> String {
     }
 }
 
-/// `finished: not promoted: …`
+/// Returns the state with its reason: `finished: not promoted: …`
 fn state(shadow: &Shadow) -> String {
     let state = shadow.state.as_str();
     match &shadow.reason {

@@ -1,15 +1,16 @@
-//! What to do about each kind of trouble with a mail server, as data. A new kind of trouble is a new row.
+//! Advice for each kind of trouble with a mail server, as data. A new kind of trouble is a new row.
 //!
-//! [`super::Place::advice`] fills in the words in braces. `{ports}`, `{let_in}` and `{send_as}` stand for several steps, or for none.
+//! [`super::Place::advice`] fills in the words in braces. `{ports}`, `{let_in}` and `{send_as}` are replaced by several
+//! steps, or none.
 
-/// A kind of trouble that has advice of its own.
+/// A kind of trouble with its own advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     UnknownHost,
     NobodyListens,
     NoRoute,
     NoGreeting,
-    /// In clear: the port may expect TLS.
+    /// In clear text: the port may expect TLS.
     NoGreetingInClear,
     NoStartTls,
     /// The port may expect STARTTLS.
@@ -55,7 +56,7 @@ pub(super) enum Trouble {
     Passing,
 }
 
-/// What to do about a kind of trouble.
+/// The advice on a kind of trouble.
 pub(super) struct Row {
     pub text: &'static str,
     pub steps: &'static [&'static str],

@@ -1,4 +1,4 @@
-//! Each kind of failure has its own advice, with what the admin needs filled in.
+//! Each kind of failure has its own advice, with the values that the admin needs filled in.
 
 use postroom_auth::{ClientCredential, Endpoints};
 use postroom_target::smtp::Step as SmtpStep;
@@ -49,7 +49,7 @@ fn place<'c>(
     }
 }
 
-/// All of these words are in the advice.
+/// Checks that the advice contains all of these words.
 fn assert_says(advice: &Advice, words: &[&str], of: &dyn std::fmt::Debug) {
     let all = format!("{}\n{}", advice.text, advice.steps.join("\n"));
     for word in words {
@@ -189,7 +189,7 @@ fn sign_ins_by_provider_and_grant() {
             not_connected(),
             &["Add-MailboxPermission", "-User 'eva.o''hara@acme.example'"],
         ),
-        // Behind a custom profile's back it is Exchange all the same.
+        // Behind a custom profile it is Exchange nevertheless.
         (
             &exchange,
             Some(&custom),
