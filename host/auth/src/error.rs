@@ -61,7 +61,7 @@ pub struct Refusal {
     pub correlation_id: Option<String>,
 }
 
-/// What ends a refusal.
+/// The way to end a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     /// A person signs in again; a retry with the same token is pointless.

@@ -72,7 +72,7 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownDate {
     pub concerns: Concern,
-    /// What expires, as a sentence without the date.
+    /// The thing that expires, as a sentence without the date.
     pub what: &'static str,
     pub date: Date,
     pub cure: &'static str,
@@ -139,7 +139,7 @@ pub struct Notice {
     pub about: About,
     /// The configuration key concerned, such as `profiles.contoso.secret_expires`.
     pub key: String,
-    /// What expires or expired, with the day; no full stop.
+    /// The thing that expires or expired, with the day; no full stop.
     pub message: String,
     pub cure: String,
     pub date: Date,

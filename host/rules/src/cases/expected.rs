@@ -1,4 +1,4 @@
-//! The file `NAME.expected.json`: what a rule is to make of a mail, and what it is told while it does.
+//! The file `NAME.expected.json`: the expected result of a rule for a mail, and the inputs of the rule.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,13 +12,14 @@ use serde_json::Value;
 /// The largest file that is read.
 const FILE_BYTES: u64 = 4 << 20;
 
-/// What is expected, and under which circumstances. Of the first six, those that are there are compared.
+/// The expected result, and its inputs. Of the first six keys, those that are present are compared.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expected {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// As `rule try --json` shows them. What the mail filled in may be left out of an action; what the rule said may not.
+    /// In the form of `rule try --json`. Values filled in from the mail may be left out of an action; values set by the
+    /// rule may not.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "in_usual_order"
@@ -30,24 +31,24 @@ pub struct Expected {
     pub log: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repairs: Option<Vec<String>>,
-    /// What the rule writes into its `kv`; null for what it deletes.
+    /// The values that the rule writes into its `kv`; null for a deleted key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_writes: Option<BTreeMap<String, Option<String>>>,
-    /// `ctx.settings`, instead of the tenant's.
+    /// `ctx.settings`, in place of the tenant's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<serde_json::Map<String, Value>>,
-    /// What of `ctx` is not as usual.
+    /// The parts of `ctx` that differ from the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<Given>,
-    /// What the rule remembers from before.
+    /// The rule's `kv` before the mail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv: Option<BTreeMap<String, String>>,
-    /// What is known of the tenant.
+    /// The tenant's records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookup: Option<Known>,
 }
 
-/// What becomes of the mail, or that the next rule is asked.
+/// The outcome of the mail, or pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -70,13 +71,14 @@ pub struct Given {
     /// RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub now: Option<jiff::Timestamp>,
-    /// A mailbox of the configuration: then the case is its tenant's alone.
+    /// A mailbox of the configuration: the case then runs for its tenant only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mailbox: Option<String>,
 }
 
 impl Expected {
-    /// Reads the file, which must lie in the folder; none when it is missing. The reason begins with file, line and column.
+    /// Reads the file, which must be in the folder; returns `None` if it is missing. The reason begins with file, line and
+    /// column.
     pub fn read(within: &Path, file: &Path) -> Result<Option<Self>, String> {
         let shown = file.display();
         let bytes = match read_within(within, file, FILE_BYTES) {
@@ -85,7 +87,7 @@ impl Expected {
             Err(unread) => return Err(super::unread(file, unread, FILE_BYTES)),
         };
         let text = String::from_utf8(bytes).map_err(|_| format!("{shown}: is not UTF-8 text"))?;
-        // What some editors begin a text with.
+        // Some editors begin a text with it.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         // `null` is short for a mail that passes.
         let expected: Option<Self> = serde_json::from_str(text).map_err(|error| {
@@ -106,14 +108,14 @@ impl Expected {
         Ok(Some(expected))
     }
 
-    /// As the file holds it.
+    /// Returns the text of the file.
     pub fn to_text(&self) -> String {
         let text = serde_json::to_string_pretty(self);
         text.unwrap_or_else(|error| format!("\"{error}\"")) + "\n"
     }
 }
 
-/// The kind first, then as the manual has the keys.
+/// Writes the kind first, then the keys in the order of the manual.
 fn in_usual_order<S: Serializer>(
     actions: &Option<Vec<Value>>,
     serializer: S,
