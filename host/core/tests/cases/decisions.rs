@@ -1,4 +1,4 @@
-//! What a rule asked for, made complete: dispositions, blanks, refusals, limits.
+//! Completion of decisions: dispositions, filled-in fields, refusals, limits.
 
 use bytes::Bytes;
 use postroom_core::decision::Trouble;
@@ -36,7 +36,7 @@ fn context(thread: Option<&str>) -> Context {
     }
 }
 
-/// Actions as a rule would write them.
+/// Returns actions as a rule would write them.
 fn asked(json: Value) -> Vec<Action> {
     serde_json::from_value(json).expect("actions")
 }
