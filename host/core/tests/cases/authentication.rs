@@ -94,7 +94,7 @@ fn a_boundary_without_a_name_is_believed_where_that_is_said() {
         trusting("(none)", &format!("{exchange}{RECEIVED}{forged}")),
         [Fail, Nothing, Fail]
     );
-    // A parenthesised name is only a name here.
+    // A field with an authserv-id counts only under that id.
     assert_eq!(trusting("(none)", PASS), [Nothing; 3]);
     assert_eq!(trusting("(none)", &format!("{PASS}{forged}")), [Nothing; 3]);
     assert_eq!(trusting("mx.postroom.example", forged), [Nothing; 3]);
