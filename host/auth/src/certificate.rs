@@ -341,15 +341,15 @@ pub(crate) mod tests {
             ),
             (
                 format!("{certificate}{curve}"),
-                "holds an elliptic curve key; only RSA keys are supported",
+                "contains an elliptic curve key; only RSA keys are supported",
             ),
             (
                 format!("{}{curve8}", certificate_of(&curve8)),
-                "holds another kind of key; only RSA keys are supported",
+                "contains another kind of key; only RSA keys are supported",
             ),
             (
                 format!("{}{key}", certificate_of(&curve8)),
-                "holds an elliptic curve key; only RSA keys are supported",
+                "contains an elliptic curve key; only RSA keys are supported",
             ),
             (
                 format!("{}{small}", certificate_of(&small)),

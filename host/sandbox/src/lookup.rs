@@ -121,7 +121,7 @@ mod tests {
         }
         assert_eq!(inquiry.answers.len(), 2);
         let over = inquiry.ask(contacts("a"), &limits).unwrap_err();
-        assert!(over.to_string().contains("more than 3 questions"), "{over}");
+        assert!(over.to_string().contains("more than 3 lookups"), "{over}");
     }
 
     #[test]

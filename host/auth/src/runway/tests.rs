@@ -174,7 +174,7 @@ fn a_record_that_cannot_be_read_is_a_failure() {
     };
     for (grant, part) in [
         ("device-code", SIGN_IN),
-        ("client-credentials", "by itself"),
+        ("client-credentials", "requested automatically"),
     ] {
         let profile = profile("global", grant);
         let status = status(&profile, &account(), Vec::new(), Err(&error), now());

@@ -186,7 +186,7 @@ fn an_imported_file_is_part_of_the_rule() {
     assert_eq!(queue_of(&room, "linked out"), "four");
     let large = format!("/*{}*/\n{}", "x".repeat(5 << 20), marking("large"));
     room.write(RULE, large);
-    running.await_log("over 5242880 bytes");
+    running.await_log("exceeds 5242880 bytes");
     assert_eq!(queue_of(&room, "after all"), "four");
     room.assert_balanced(10);
 }

@@ -119,14 +119,14 @@ fn a_command_line_names_one_account_or_is_told_which_there_are() {
             "app",
             Some("eva@acme.example"),
             Err(
-                "profile app signs in as itself (client-credentials): leave out --as eva@acme.example",
+                "profile app signs in as itself (client-credentials): omit --as eva@acme.example",
             ),
         ),
         (
             "first",
             Some("eva@acme.example"),
             Err(
-                "mailbox first signs in by team as first@acme.example: leave out --as eva@acme.example",
+                "mailbox first signs in with team as first@acme.example: omit --as eva@acme.example",
             ),
         ),
         (

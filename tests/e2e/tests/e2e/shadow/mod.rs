@@ -453,7 +453,7 @@ fn what_cannot_be_begun_ended_or_promoted_says_why() {
     for verb in ["stop", "promote", "show"] {
         let error = refused(&room, &["shadow", verb, "drop"]);
         assert!(
-            error.contains("drop: no shadow was begun for this mailbox"),
+            error.contains("drop: this mailbox never had a shadow"),
             "{error}"
         );
     }

@@ -50,7 +50,7 @@ fn a_candidate_that_does_the_same_is_promoted_and_serves() {
     assert!(running.lines("ERROR", "").len() <= 1, "{}", running.log());
     let error = refused(&room, &["shadow", "promote", "drop"]);
     assert!(
-        error.contains("nothing to promote: the newest shadow of drop is promoted already"),
+        error.contains("nothing to promote: the newest shadow of drop is already promoted"),
         "{error}"
     );
     let error = refused(
@@ -97,7 +97,7 @@ fn one_that_does_otherwise_is_not_promoted_by_itself_but_by_hand() {
 
     let said = room.ok(&["shadow", "promote", "drop"]);
     assert!(
-        said.contains("promoted: rules/a.js is the candidate now"),
+        said.contains("promoted: rules/a.js is now the candidate"),
         "{said}"
     );
     assert_eq!(rule_file(&room), other_queue("two"));

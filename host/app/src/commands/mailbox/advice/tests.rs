@@ -200,7 +200,7 @@ fn sign_ins_by_provider_and_grant() {
             &exchange,
             None,
             refused(bad),
-            &["takes no passwords for IMAP", "profile ="],
+            &["accepts no passwords for IMAP", "profile ="],
         ),
         (&gmail, Some(&google), refused(bad), &["allow IMAP"]),
         (&gmail, None, refused(Some("ALERT")), &["app password"]),
