@@ -118,9 +118,7 @@ fn a_command_line_names_one_account_or_is_told_which_there_are() {
         (
             "app",
             Some("eva@acme.example"),
-            Err(
-                "profile app signs in as itself (client-credentials): omit --as eva@acme.example",
-            ),
+            Err("profile app signs in as itself (client-credentials): omit --as eva@acme.example"),
         ),
         (
             "first",
