@@ -5,7 +5,7 @@ use std::future::Future;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// Tasks that run until the service stops. Dropping it ends them all.
+/// Tasks that run until the service stops. Dropping it aborts them all.
 #[derive(Default)]
 pub struct Parts {
     tasks: JoinSet<()>,
@@ -31,7 +31,7 @@ impl Parts {
         self.names.insert(handle.id(), name.into());
     }
 
-    /// Waits for the next task to end. `None` when all have ended.
+    /// Waits for the next task to end; returns `None` when all have ended.
     pub async fn next(&mut self) -> Option<Result<(), Died>> {
         let ended = self.tasks.join_next_with_id().await?;
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);

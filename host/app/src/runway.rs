@@ -5,7 +5,7 @@ use postroom_auth::runway::{self, Notice, PasswordSubmission, Root, Watched};
 
 use postroom_config::{Config, Credential};
 
-/// Everything that ends within its notice, or has ended; the soonest first.
+/// Returns everything that has expired or expires within its notice period, soonest first.
 pub fn notices(config: &Config, now: Timestamp) -> Vec<Notice> {
     let submissions: Vec<PasswordSubmission> = config
         .outgoing

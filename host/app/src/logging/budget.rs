@@ -1,4 +1,4 @@
-//! The share of the log that one client, mailbox or target may fill: a token bucket for each, and a count of what was left out.
+//! Limits how much one client, mailbox or target may log: a token bucket for each, and a count of omitted lines.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,17 +8,17 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter};
 
-/// Lines that one name may log at once.
+/// The most lines that one name may log at once.
 const BURST: u32 = 300;
-/// Lines that one name may log in each [`WINDOW`] after that.
+/// The lines that one name may log in each [`WINDOW`] after that.
 const LINES: u32 = 60;
 const WINDOW: Duration = Duration::from_secs(60);
-/// Names that are remembered; beyond it the ones that are quiet are forgotten.
+/// The most names remembered; beyond it, quiet names are forgotten.
 const NAMES: usize = 10_000;
-/// Fields that name whose line it is. The first of them that a line has counts.
+/// The fields that attribute a line to a name. The first one in this order counts.
 const NAMING: [&str; 4] = ["tenant", "mailbox", "to", "target"];
 
-/// Lets each name's lines through until its bucket is empty. Lines that name nobody always pass.
+/// Passes each name's lines until its bucket is empty. Lines without such a field always pass.
 #[derive(Default)]
 pub struct Budget {
     names: Mutex<HashMap<String, Bucket>>,
@@ -35,7 +35,7 @@ struct Bucket {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Passes,
-    /// It passes, and so many before it did not.
+    /// It passes, after this many omitted lines.
     PassesAfter(u64),
     LeftOut,
 }
@@ -54,9 +54,9 @@ impl<S: Subscriber> Filter<S> for Budget {
         match self.admit(&name, Instant::now()) {
             Verdict::Passes => true,
             Verdict::PassesAfter(lines) => {
-                // An event within an event would be filtered by the state of the outer one, so this is written in the same form here.
+                // The state of the outer event would filter a nested one, so this line is written directly, in the same form.
                 eprintln!(
-                    "{:.6}  WARN left {lines} log lines out: this name logs more than {LINES} a minute name={name}",
+                    "{:.6}  WARN omitted {lines} log lines: this name logs more than {LINES} a minute name={name}",
                     jiff::Timestamp::now()
                 );
                 true
@@ -97,7 +97,7 @@ impl Budget {
     }
 }
 
-/// The value of the first naming field, with its place in [`NAMING`].
+/// The value of the first naming field, with its index in [`NAMING`].
 #[derive(Default)]
 struct Naming(Option<(usize, String)>);
 

@@ -11,7 +11,7 @@ use include_dir::{Dir, DirEntry, include_dir};
 
 use crate::cli::Language;
 
-/// By language, and `common` for all. In paths and texts `{{name}}` is the rule's name and `{{version}}` Postroom's. A file
+/// The templates by language, and `common` for all languages. In paths and texts `{{name}}` is the rule's name and `{{version}}` Postroom's. A file
 /// `X.in` is written as `X`; under its real name, tools that search this repository would treat it as ours.
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/templates/plugin");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/src");
