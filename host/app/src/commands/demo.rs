@@ -35,7 +35,7 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let dir = &args.dir;
     lay_out(dir).with_context(|| format!("laying out the example in {}", dir.display()))?;
     let mut config = load_config(&dir.join("postroom.toml"))?;
-    // With its data, which each demo removes: the next one counts from T-1.
+    // Includes its data, which each demo removes, so that the next one counts from T-1.
     config.installations = config.data_dir.join("installations");
     let config = Arc::new(config);
     let json = args.output.json;
@@ -95,7 +95,7 @@ fn lay_out(dir: &Path) -> anyhow::Result<()> {
             .read_dir()
             .is_ok_and(|mut inside| inside.next().is_some())
     {
-        bail!("it holds other things; name a new folder: postroom demo DIR");
+        bail!("it contains other files; name a new folder: postroom demo DIR");
     }
     std::fs::create_dir_all(dir)?;
     std::fs::write(marker, "")?;
@@ -131,7 +131,7 @@ fn lay_out(dir: &Path) -> anyhow::Result<()> {
 fn drop_mail(dir: &Path, mailbox: &str, round: u32) -> std::io::Result<()> {
     let folder = dir.join("spool").join(mailbox);
     std::fs::create_dir_all(&folder)?;
-    // A spool takes the oldest first, and leaves files alone that may still be written.
+    // A spool takes the oldest file first, and skips files that may still be written.
     let mut written = SystemTime::now() - Duration::from_secs(60);
     for mail in mails_of(mailbox) {
         let name = mail.path().file_name().unwrap_or_default();
