@@ -1,4 +1,4 @@
-// APC Network Management Card: the event's code says what happened, whatever the firmware's wording.
+// APC Network Management Card: the event's code identifies the event, whatever the firmware's wording.
 
 const power = { "0x0109": "firing", "0x010F": "firing", "0x010A": "resolved" };
 const link = { "0x0102": "firing", "0x0101": "resolved" };

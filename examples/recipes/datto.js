@@ -1,5 +1,5 @@
-// Datto BCDR: an alert for each machine's backup and one for its screenshot. Datto sends no "all clear" for a backup; a
-// screenshot that boots proves a good one, and closes both.
+// Datto BCDR: an alert for each machine's backup and one for its screenshot. Datto does not report that a backup works
+// again; a screenshot that boots proves a good backup, and closes both.
 
 const subject =
   /^(?<what>CRITICAL ERROR|Warning|Bootable Screenshot) for (?<machine>.+) on (?<device>\S+) \(\w+\)(?: (?<result>\w+))?/i;

@@ -1,4 +1,4 @@
-// Invoices: to Accounts, as a ticket with number, amount and date, or forwarded to an address when the settings name one.
+// Invoices: a ticket for Accounts with number, amount and date, or a forward if the settings name an address.
 
 const words = /\b(?:invoice|rechnung|facture|factuur|fattura|factura)\b/i;
 const dressedUp = /\.(?:pdf|docx?|xlsx?)\.(?:exe|scr|js|vbs|com|lnk)$/i;
@@ -11,7 +11,7 @@ export function decide(mail, ctx) {
   if (ctx.thread?.authorised) return pass();
   if (mail.attachments.some((file) => dressedUp.test(file.name))) return quarantine("a program dressed up as a document");
 
-  // A name says little: a real PDF begins with %PDF.
+  // The name proves nothing: a real PDF begins with %PDF.
   const pdf = mail.attachments.find((file) => /\.pdf$/i.test(file.name) && String.fromCharCode(...file.bytes(0, 4)) === "%PDF");
   if (!pdf || !(mail.match("subject", words) || words.test(pdf.name))) return pass();
 

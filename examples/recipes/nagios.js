@@ -1,4 +1,4 @@
-// Nagios and its kin: one alert per host, and one per service of a host. RECOVERY closes it; words between people are left out.
+// Nagios and similar: one alert per host, and one per service of a host. RECOVERY closes it; acknowledgements are ignored.
 
 const subject = /^\*\* (?<type>\w+) (?:Host|Service) Alert: (?<host>[^/ ]+)(?:\/(?<service>.+))? is (?<state>\w+) \*\*$/;
 const severities = { DOWN: "critical", CRITICAL: "critical", UNREACHABLE: "warning", WARNING: "warning", UNKNOWN: "warning" };
@@ -16,7 +16,7 @@ export function decide(mail) {
     severity: severities[state] ?? "critical",
     host,
     service,
-    // Of a host it stands beside its label, of a service some lines below.
+    // A host's message is on the line of its label, a service's some lines below.
     summary: mail.field("Info") || mail.section("Additional Info:")?.trim() || mail.subject,
   });
 }

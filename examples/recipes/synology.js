@@ -1,4 +1,4 @@
-// Synology DSM: failed backups, sick storage and full volumes are alerts; the good news of the same thing closes them.
+// Synology DSM: failed backups, degraded storage and full volumes raise alerts; the recovery of the same thing closes them.
 
 const events = [
   {

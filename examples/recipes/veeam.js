@@ -6,7 +6,7 @@ export function decide(mail) {
   if (!report || !mail.match("html", /(?:Backup|Replication|Copy) job:/i)) return pass();
   const { result, job } = report.groups;
 
-  // The report is a table in a table in a table. The third has a row per machine: name, status, times, …, message.
+  // The report is three nested tables. The innermost has a row per machine: name, status, times, …, message.
   const troubled = mail.table(2).filter(([, status]) => status === "Failed" || status === "Warning");
 
   return alert({

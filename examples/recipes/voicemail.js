@@ -1,4 +1,4 @@
-// Voicemail of Asterisk and FreePBX: a ticket that says who called, when and how long; the recording stays with the mail.
+// Voicemail of Asterisk and FreePBX: a ticket with caller, time and length; the recording stays with the mail.
 
 const announcement =
   /left a (?<length>[\d:]+) long message .*?in mailbox (?<mailbox>\d+) from (?<caller>.+?), on (?<when>.+?) so you might/s;

@@ -1,6 +1,6 @@
-// Windows Server Backup: the mail of a scheduled task that hangs on the events of Microsoft-Windows-Backup.
+// Windows Server Backup: the mail of a scheduled task that is triggered by the events of Microsoft-Windows-Backup.
 
-// Of the events that end a backup 4 is a success, and 14 comes after each, good or bad.
+// Event 4 is a successful end of a backup; event 14 follows every end, successful or not.
 const succeeded = "4";
 const ended = "14";
 

@@ -1,4 +1,4 @@
-// Zabbix: its own number of the problem is the key, so a recovery closes the right one even if the names change.
+// Zabbix: the problem's number is the key, so a recovery closes the right alert even if the name changes.
 
 const severities = { Disaster: "critical", High: "critical", Average: "warning", Warning: "warning" };
 

@@ -1,4 +1,4 @@
-// Backup reports: a success clears the job's alert, a failure raises it, a warning becomes a ticket somebody reads.
+// Backup reports: a success clears the job's alert, a failure raises it, a warning becomes a ticket that somebody reads.
 
 /** @type {Decide} */
 export function decide(mail, ctx) {

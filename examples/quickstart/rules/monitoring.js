@@ -1,4 +1,4 @@
-// Nagios mails: one alert per host and service. A RECOVERY closes it; everything else goes on to the next rule.
+// Nagios mails: one alert per host and service. A RECOVERY closes it; everything else goes to the next rule.
 
 const subject = String.raw`^\*\* (?P<type>PROBLEM|RECOVERY) Service Alert: (?P<host>[^/]+)/(?P<service>.+) is (?P<status>\w+) \*\*$`;
 

@@ -1,4 +1,4 @@
-// Mail written by people. Machines that answer machines are noted and left; urgent words raise the priority.
+// Mail written by people. Automatic replies are ignored; urgent words raise the priority.
 
 /** @type {Decide} */
 export function decide(mail, ctx) {
@@ -9,7 +9,7 @@ export function decide(mail, ctx) {
     return quarantine("an attachment that runs");
   }
 
-  // A reply to a known ticket is the standard rule's business: it becomes a note.
+  // The standard rule turns a reply to a known ticket into a note.
   if (ctx.thread?.authorised) return pass();
 
   if (mail.match("subject", "(?i)urgent|asap|cannot work|down")) {

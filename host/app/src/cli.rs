@@ -1,4 +1,4 @@
-//! The command line: every command, its options and the help that teaches them.
+//! The command line: every command, its options and the help text.
 
 mod targets;
 
@@ -29,7 +29,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The command by which the program starts itself to compile a component.
+/// The command with which the program starts itself to compile a component.
 pub const COMPILE: &str = "compile-component";
 
 #[derive(Debug, Subcommand)]
@@ -576,7 +576,7 @@ pub enum ShadowCommand {
     },
 }
 
-/// A shadow that is to begin.
+/// A shadow to start.
 #[derive(Debug, Args)]
 pub struct ShadowArgs {
     /// The mailbox
@@ -631,7 +631,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// As it is given, and as its folder of templates is named.
+    /// Returns the name on the command line, which is also that of its folder of templates.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
@@ -642,7 +642,7 @@ impl Language {
     }
 }
 
-/// A coarse check; finer mistakes are found when the mail is built.
+/// Checks roughly; other mistakes are found when the mail is built.
 fn mail_address(text: &str) -> Result<String, String> {
     let sound = text
         .rsplit_once('@')
@@ -662,7 +662,7 @@ fn waiting_time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a time from 1s to 24h, such as 90s, 10m or 1h".into())
 }
 
-/// They are held in memory, with their decisions.
+/// The most mails that are held in memory with their decisions.
 const MOST_REPLAYED: usize = 2000;
 
 fn replayed_mails(text: &str) -> Result<usize, String> {

@@ -34,8 +34,8 @@ enum NoVault {
     Vault(#[from] VaultError),
 }
 
-/// The profiles and accounts with the vault, which several processes may use at once. Asks nobody. Fails with the [`VaultError`] or
-/// [`Unavailable`] that keeps the vault shut.
+/// Returns the profiles and accounts with the vault, which several processes may use at once. Sends no request. Fails with the
+/// [`VaultError`] or [`Unavailable`] that prevents opening the vault.
 pub fn tokens(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Result<Tokens> {
     match vault(config) {
         Ok(vault) => in_vault(config, tls, vault),
@@ -44,7 +44,7 @@ pub fn tokens(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Result<Tokens
     }
 }
 
-/// The same for a service, whose other mailboxes do not depend on the vault.
+/// Does the same for a service, whose other mailboxes do not depend on the vault.
 pub fn tokens_if_ready(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Result<Ready<Tokens>> {
     match vault(config) {
         Ok(vault) => in_vault(config, tls, vault).map(Ok),
@@ -53,7 +53,7 @@ pub fn tokens_if_ready(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Resu
     }
 }
 
-/// Whether the vault's key can be had; makes none. `None` also where nothing needs it.
+/// Returns why the vault's key is unavailable, without creating one; `None` if it is available or nothing needs it.
 pub fn missing_key(config: &Config) -> Option<Unavailable> {
     if config.accounts.is_empty() {
         return None;
@@ -65,7 +65,7 @@ pub fn missing_key(config: &Config) -> Option<Unavailable> {
 }
 
 fn vault(config: &Config) -> Result<Vault, NoVault> {
-    // Without an account nothing is ever stored: no key is left in anybody's home for a mail room of spool folders.
+    // Without an account nothing is ever stored, so a configuration with only spool folders leaves no key in the home folder.
     let key = if config.accounts.is_empty() {
         VaultKey::random()?
     } else {
@@ -93,7 +93,7 @@ fn in_vault(config: &Config, tls: &Arc<ClientConfig>, vault: Vault) -> anyhow::R
     ))
 }
 
-/// Connects to nothing yet.
+/// Builds the source of a mailbox, without connecting.
 pub fn source(
     mailbox: &postroom_config::MailboxConfig,
     tokens: &Ready<Arc<Tokens>>,
@@ -189,7 +189,7 @@ pub fn source(
     })
 }
 
-/// The folders that a mailbox's mail is moved to, each once.
+/// Returns the folders to which a mailbox's mail is moved, each once.
 fn targets(mailbox: &postroom_config::MailboxConfig) -> Vec<String> {
     let mut targets = Vec::new();
     for after in [&mailbox.after_done, &mailbox.after_failed] {

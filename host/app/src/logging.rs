@@ -1,4 +1,4 @@
-//! Logs go to stderr, so that stdout stays a listing others can read. Nothing in them steers a terminal, and no client fills them.
+//! Logging to stderr, so that stdout contains only listings. Log lines cannot control a terminal, and no client can flood the log.
 
 mod budget;
 mod context;
@@ -20,20 +20,20 @@ pub use context::context_of;
 /// The base of every layer: the filter, and the fields of the spans that pass it.
 pub type Base = Layered<Contexts, Layered<EnvFilter, Registry>>;
 
-/// Starts logging. `RUST_LOG` chooses; without it, this program's own words from `info` up.
+/// Starts logging. `RUST_LOG` selects the messages; by default, warnings from every crate and this program's own from `info` up.
 pub fn start() {
     let lines = fmt::layer()
         .with_writer(|| Visible(io::stderr()))
         .with_ansi(io::stderr().is_terminal())
-        // Else a log that nobody reads any more ends in a panic.
+        // Otherwise a failed write of the log would panic.
         .log_internal_errors(false)
         .event_format(Lines)
         .with_filter(Budget::default());
     base("warn,postroom=info").with(lines).init();
 }
 
-/// Starts logging to a view that shows saves and mails itself. The creation of the store and a missing watched folder are not logged
-/// there.
+/// Starts logging to a view that shows saves and mails itself. It does not log the creation of the
+/// store or a missing watched folder.
 pub fn start_in(layer: impl Layer<Base> + Send + Sync) {
     base("warn,notify=error,postroom=info,postroom_store=warn")
         .with(layer)
@@ -51,8 +51,8 @@ fn filter(usual: &str) -> EnvFilter {
     EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual))
 }
 
-/// Writes lines with every hidden character escaped. The subscriber escapes ASCII's control characters in fields itself, and writes
-/// colours with them, so those stay.
+/// Writes lines with every hidden character escaped. The subscriber itself escapes ASCII control characters in fields and
+/// uses them for colours, so they are not escaped here.
 struct Visible<W>(W);
 
 impl<W: Write> Write for Visible<W> {

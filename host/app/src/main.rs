@@ -1,4 +1,4 @@
-//! The binary `postroom`: reads the command line, starts what it names, turns errors into exit codes.
+//! The binary `postroom`: parses the command line, runs the command, and turns errors into exit codes.
 
 use std::process::ExitCode;
 
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         logging::start();
     }
     let result = match cli.command {
-        // Ended above, before anything else begins.
+        // Handled above, before logging starts.
         Command::Compile { .. } => Ok(ExitCode::FAILURE),
         Command::Demo(args) => commands::demo::demo(&args),
         Command::Init { dir } => commands::init::init(&dir),
@@ -270,7 +270,7 @@ fn main() -> ExitCode {
         Ok(code) if !output::has_failed() => code,
         Ok(_) => {
             output::error_line(format_args!(
-                "postroom: standard output could not be written; what is there is incomplete"
+                "postroom: writing to standard output failed; the output is incomplete"
             ));
             ExitCode::FAILURE
         }

@@ -1,7 +1,7 @@
-//! What the program prints: nothing in it steers a terminal, and a reader that went away ends no command.
+//! Prints the program's output: without characters that control a terminal, and without failing when the reader closes the pipe.
 //!
-//! `println!` and `eprintln!` of this crate are the macros below, so that no line can leave the program by another way. Rust's own
-//! panic when the reader of a pipe is gone, and pass on whatever a mail holds.
+//! The macros below replace `println!` and `eprintln!` in this crate, so that every line passes through here. Rust's own macros
+//! panic on a closed pipe, and print control characters from a mail unchanged.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
@@ -22,10 +22,10 @@ macro_rules! eprintln {
     ($($arg:tt)*) => { $crate::output::error_line(format_args!($($arg)*)) };
 }
 
-/// Whether a line could not be written for another reason than that nobody reads it.
+/// Whether writing a line failed for any reason other than a closed pipe.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Prints a line, made [visible]. A failed write is remembered for [`has_failed`]; a closed pipe is no failure.
+/// Prints a line, made [visible]. A failed write is remembered for [`has_failed`]; a closed pipe is not a failure.
 pub fn line(text: std::fmt::Arguments<'_>) {
     let written = write_line(&mut io::stdout().lock(), &visible(&text.to_string()));
     if written.is_err() {
@@ -33,22 +33,22 @@ pub fn line(text: std::fmt::Arguments<'_>) {
     }
 }
 
-/// Prints a line to standard error, made [visible]. Nothing can be done where that fails.
+/// Prints a line to standard error, made [visible]. A failure is ignored, since nothing could report it.
 pub fn error_line(text: std::fmt::Arguments<'_>) {
     let _ = write_line(&mut io::stderr().lock(), &visible(&text.to_string()));
 }
 
-/// Prints a line that may hold colours of our own: whatever came from outside in it was made [visible] before.
+/// Prints a line that may contain our own colours. The caller has made every text from outside [visible].
 pub fn coloured_line(text: &str) -> io::Result<()> {
     write_line(&mut io::stdout().lock(), text)
 }
 
-/// Whether something printed to standard output was lost, as on a full disk.
+/// Returns whether a write to standard output failed, for example on a full disk.
 pub fn has_failed() -> bool {
     FAILED.load(Ordering::Relaxed)
 }
 
-/// Writes a line; a reader that went away is no error.
+/// Writes a line; a closed pipe is not an error.
 pub fn write_line(out: &mut impl Write, text: &str) -> io::Result<()> {
     let mut line = String::with_capacity(text.len() + 1);
     line.push_str(text);
@@ -59,8 +59,8 @@ pub fn write_line(out: &mut impl Write, text: &str) -> io::Result<()> {
     }
 }
 
-/// One JSON value on one line, in which nothing steers a terminal: what is hidden is escaped, also C1 and DEL, which JSON would
-/// leave as they are.
+/// Returns a JSON value on one line without characters that control a terminal: hidden characters are escaped, including C1 and
+/// DEL, which JSON allows unescaped.
 pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string(value)?;
     Ok(match visible(&text) {

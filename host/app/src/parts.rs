@@ -12,7 +12,7 @@ use tracing::{Instrument, Span};
 /// A drain logs this often what it waits for.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
-/// Tasks that run until the service stops. Dropping it ends them all.
+/// Tasks that run until the service stops. Dropping it aborts them all.
 #[derive(Default)]
 pub struct Parts {
     tasks: JoinSet<()>,
@@ -112,7 +112,7 @@ impl Parts {
         }
     }
 
-    /// Waits for the next task to end. `None` when all have ended.
+    /// Waits for the next task to end; returns `None` when all have ended.
     async fn next(&mut self) -> Option<Result<(), Died>> {
         let ended = self.tasks.join_next_with_id().await?;
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);

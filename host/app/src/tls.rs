@@ -1,4 +1,4 @@
-//! TLS for every protocol: the system's trust roots, and those that `[tls] ca` adds.
+//! TLS for every protocol: the system's trust roots and those from `[tls] ca`.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> anyhow::Result<
     Ok(Arc::new(config))
 }
 
-/// The HTTP client of token requests. No redirects: a token endpoint that moves is a mistake or an attack.
+/// Builds the HTTP client for token requests. It follows no redirects: a token endpoint that redirects is a mistake or an attack.
 pub fn http_client(tls: &Arc<ClientConfig>) -> anyhow::Result<reqwest::Client> {
     reqwest::Client::builder()
         .tls_backend_preconfigured((**tls).clone())

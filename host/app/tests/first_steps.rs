@@ -1,4 +1,5 @@
-//! The first commands of a new user: what `init` writes is sound, and `check` names what is wrong with rules. `UPDATE=1` rewrites what is expected.
+//! Tests the first commands of a new user: `init` writes a valid configuration, and `check` names the problems of rules.
+//! `UPDATE=1` rewrites the expected output.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,7 +15,7 @@ fn what_init_writes_is_sound() {
     let config = Config::load(&dir.path().join("postroom.toml")).unwrap();
     assert_eq!(config.mailboxes.len(), 1);
 
-    // What stands there as comments is sound, too.
+    // The commented-out settings are valid, too.
     let file = dir.path().join("postroom.toml");
     let text = fs::read_to_string(&file).unwrap();
     let is_commented = |line: &&str| {
@@ -40,7 +41,7 @@ fn what_init_writes_is_sound() {
     );
 }
 
-/// `postroom check` over configurations and their rules, as a person sees it.
+/// Compares the output of `postroom check` for configurations with rules, as a person sees it.
 #[test]
 fn check_tells_what_is_wrong_with_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/check");

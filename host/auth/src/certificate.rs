@@ -35,13 +35,13 @@ pub struct Certificate {
 /// Why a PEM file is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    #[error("holds no certificate")]
+    #[error("contains no certificate")]
     NoCertificate,
-    #[error("holds no private key")]
+    #[error("contains no private key")]
     NoKey,
-    #[error("holds a private key of another certificate")]
+    #[error("contains a private key of another certificate")]
     WrongKey,
-    #[error("holds {0}, and only RSA keys serve")]
+    #[error("contains {0}; only RSA keys are supported")]
     NotRsa(&'static str),
     #[error("cannot be read: {0}")]
     Broken(String),
@@ -188,7 +188,7 @@ fn unencrypted(pem: &Secret) -> Result<&[u8], CertificateError> {
     });
     if is_encrypted {
         return Err(broken(
-            "the private key is encrypted; `openssl pkey -in FILE -out KEY` takes the password off",
+            "the private key is encrypted; `openssl pkey -in FILE -out KEY` removes the password",
         ));
     }
     Ok(pem.expose().as_bytes())
@@ -336,25 +336,25 @@ pub(crate) mod tests {
         let encrypted1 = openssl("rsa -traditional -aes128 -passout pass:x", &key);
         let cut = &key[..key.len() / 2];
         for (pem, expected) in [
-            (String::new(), "holds no certificate"),
-            ("no PEM at all".into(), "holds no certificate"),
-            (key.clone(), "holds no certificate"),
-            (certificate.clone(), "holds no private key"),
+            (String::new(), "contains no certificate"),
+            ("no PEM at all".into(), "contains no certificate"),
+            (key.clone(), "contains no certificate"),
+            (certificate.clone(), "contains no private key"),
             (
                 format!("{certificate}{}", rsa_key(2048)),
-                "holds a private key of another certificate",
+                "contains a private key of another certificate",
             ),
             (
                 format!("{certificate}{curve}"),
-                "holds an elliptic curve key, and only RSA keys serve",
+                "contains an elliptic curve key; only RSA keys are supported",
             ),
             (
                 format!("{}{curve8}", certificate_of(&curve8)),
-                "holds another kind of key, and only RSA keys serve",
+                "contains another kind of key; only RSA keys are supported",
             ),
             (
                 format!("{}{key}", certificate_of(&curve8)),
-                "holds an elliptic curve key, and only RSA keys serve",
+                "contains an elliptic curve key; only RSA keys are supported",
             ),
             (
                 format!("{}{small}", certificate_of(&small)),
@@ -362,11 +362,11 @@ pub(crate) mod tests {
             ),
             (
                 format!("{certificate}{encrypted}"),
-                "cannot be read: the private key is encrypted; `openssl pkey -in FILE -out KEY` takes the password off",
+                "cannot be read: the private key is encrypted; `openssl pkey -in FILE -out KEY` removes the password",
             ),
             (
                 format!("{certificate}{encrypted1}"),
-                "cannot be read: the private key is encrypted; `openssl pkey -in FILE -out KEY` takes the password off",
+                "cannot be read: the private key is encrypted; `openssl pkey -in FILE -out KEY` removes the password",
             ),
             (
                 format!("{certificate}{cut}"),

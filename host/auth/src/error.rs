@@ -30,7 +30,7 @@ pub enum AuthError {
     },
 
     /// The response is not that of an authorization server: HTML, empty, or oversized.
-    #[error("profile {account}: the token address gave no token answer: {reason}")]
+    #[error("profile {account}: the token endpoint returned no token response: {reason}")]
     Nonsense { account: Account, reason: String },
 
     /// Nobody has signed in yet, or the sign-in was abandoned.
@@ -61,7 +61,7 @@ pub struct ServerRefusal {
     pub correlation_id: Option<String>,
 }
 
-/// What ends a refusal.
+/// The way to end a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     /// A person signs in again; a retry with the same token is pointless.

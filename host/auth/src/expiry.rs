@@ -27,8 +27,7 @@ const INTERRUPTED_SECS: i64 = 120;
 /// Temporary trouble counts as a failure after this time.
 const TROUBLE_SECS: i64 = 60 * 60;
 /// The reason for a sign-in that ended without a cause at the provider.
-const ANSWER_LOST: &str =
-    "The answer to a refresh was lost on its way, and with it the new refresh token. ";
+const ANSWER_LOST: &str = "The response to a refresh was lost, and with it the new refresh token. ";
 
 /// One row of `auth status`; the JSON keys are a contract.
 #[derive(Debug, Clone, Serialize)]
@@ -74,7 +73,7 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownDate {
     pub concerns: Concern,
-    /// What expires, as a sentence without the date.
+    /// The thing that expires, as a sentence without the date.
     pub what: &'static str,
     pub date: Date,
     pub cure: &'static str,
@@ -95,9 +94,9 @@ pub enum Concern {
 pub const KNOWN_DATES: &[KnownDate] = &[
     KnownDate {
         concerns: Concern::ExchangeOnlineEws,
-        what: "Exchange Online switches EWS off, except where an admin allowed it by then",
+        what: "Exchange Online switches EWS off, unless an admin has allowed it by then",
         date: Date::constant(2026, 10, 1),
-        cure: "move to IMAP or Graph; until then let an admin allow this application (EWSEnabled and EwsAllowedAppIDs)",
+        cure: "move to IMAP or Graph; until then ask an admin to allow this application (EWSEnabled and EwsAllowedAppIDs)",
         source: "https://learn.microsoft.com/exchange/clients-and-mobile-in-exchange-online/deprecation-of-ews-exchange-online",
     },
     KnownDate {
@@ -141,7 +140,7 @@ pub struct Notice {
     pub about: About,
     /// The configuration key concerned, such as `profiles.contoso.secret_expires`.
     pub key: String,
-    /// What expires or expired, with the day; no full stop.
+    /// The thing that expires or expired, with the day; no full stop.
     pub message: String,
     pub cure: String,
     pub date: Date,
@@ -256,7 +255,7 @@ impl View<'_> {
         }
         if self.is_moved && self.profile.grant.is_interactive() {
             let text = format!(
-                "The address, the client id or the tenant of profiles.{} changed since somebody signed in. Run: {}",
+                "The URL, the client id or the tenant of profiles.{} changed since somebody signed in. Run: {}",
                 self.profile.name,
                 sign_in_command(self.account)
             );
@@ -318,14 +317,14 @@ impl View<'_> {
         }
         if let Some(since) = self.interrupted_since() {
             let text = format!(
-                "A refresh that began at {since:.0} was interrupted. Should the next one be refused, its answer was lost. Run then: {}",
+                "A refresh that began at {since:.0} was interrupted. Should the next one be refused, its result was lost. Run then: {}",
                 sign_in_command(self.account)
             );
             return (State::Ok, text);
         }
         if let Some(at) = self.unrenewed_since() {
             let text = format!(
-                "No token since {at:.0}: the service does not run, or does not use this account."
+                "No token since {at:.0}: the service is not running, or does not use this account."
             );
             return (State::Ok, text);
         }
@@ -342,10 +341,10 @@ impl View<'_> {
                 ends.push(End {
                     at,
                     what: format!(
-                        "by profiles.{}.secret_expires the client secret ended",
+                        "according to profiles.{}.secret_expires the client secret expired",
                         self.profile.name
                     ),
-                    cure: "it still works: write the day of the new one".into(),
+                    cure: "it still works: write the date of the new one".into(),
                     is_near: true,
                 });
             } else {
@@ -362,7 +361,7 @@ impl View<'_> {
         {
             ends.push(End {
                 at,
-                what: "unless it is used, the sign-in ends".into(),
+                what: "the sign-in expires unless it is used".into(),
                 cure: format!(
                     "let the service run, or sign in again: {}",
                     sign_in_command(self.account)
@@ -376,9 +375,9 @@ impl View<'_> {
         {
             ends.push(End {
                 at,
-                what: "the server gave no refresh token: the sign-in ends".into(),
+                what: "the server returned no refresh token, and the sign-in expires".into(),
                 cure: format!(
-                    "let profiles.{} ask for one (most servers want the scope offline_access), and sign in again",
+                    "make profiles.{} request one (most servers require the scope offline_access), and sign in again",
                     self.profile.name
                 ),
                 is_near: true,
@@ -416,7 +415,7 @@ impl View<'_> {
 
     fn unreadable(&self, error: &VaultError) -> String {
         if !self.profile.grant.is_interactive() {
-            return format!("{error}. A new token is fetched by itself when one is needed.");
+            return format!("{error}. A new token is requested automatically when needed.");
         }
         let error = AuthError::Vault {
             account: self.account.clone(),
@@ -572,10 +571,10 @@ fn renewal(profile: &Profile) -> String {
     let name = &profile.name;
     match profile.client {
         ClientCredential::Certificate(_) => format!(
-            "make a new certificate, upload its public part to the provider, and put it where profiles.{name}.certificate points"
+            "create a new certificate, upload its public part to the provider, and store it where profiles.{name}.certificate points"
         ),
         _ => format!(
-            "make a new secret at the provider, keep the old one in profiles.{name}.previous_client_secret while both are good, and write the new day to secret_expires"
+            "create a new secret at the provider, keep the old one in profiles.{name}.previous_client_secret while both are valid, and write the new date to secret_expires"
         ),
     }
 }

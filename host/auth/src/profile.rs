@@ -86,7 +86,7 @@ pub enum Grant {
     ServiceAccount(Arc<ServiceKey>),
 }
 
-/// What the sign-in page should show (OpenID Connect Core section 3.1.2.1).
+/// The page that the provider should show (OpenID Connect Core section 3.1.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prompt {
     Login,

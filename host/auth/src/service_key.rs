@@ -24,9 +24,9 @@ pub struct ServiceKey {
 /// Why a key file is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceKeyError {
-    #[error("is no JSON key file of a service account: {0}")]
+    #[error("is not a JSON key file of a service account: {0}")]
     Shape(String),
-    #[error("holds a private key that cannot be read")]
+    #[error("contains a private key that cannot be read")]
     Key,
 }
 
@@ -176,7 +176,7 @@ mod tests {
             file[name] = value;
             file.to_string()
         };
-        let wrong = "is no JSON key file of a service account: ";
+        let wrong = "is not a JSON key file of a service account: ";
         for (file, expected) in [
             (String::new(), format!("{wrong}no JSON at line 1 column 0")),
             (
@@ -202,7 +202,7 @@ mod tests {
             ),
             (
                 with("private_key", json!("hunter2")),
-                "holds a private key that cannot be read".into(),
+                "contains a private key that cannot be read".into(),
             ),
         ] {
             assert_eq!(read(&file).unwrap_err().to_string(), expected);

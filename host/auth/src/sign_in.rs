@@ -42,13 +42,13 @@ pub struct Code(pub(crate) Secret);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     #[error(
-        "the state is not the one of this sign-in: the address belongs to another one, or somebody made it up"
+        "the state does not match this sign-in: the URL belongs to another sign-in, or is forged"
     )]
     WrongState,
     /// RFC 9207: otherwise one server could pass off another's code, or have ours sent to itself.
-    #[error("another authorization server sent it than the one of this sign-in")]
+    #[error("it comes from another authorization server than that of this sign-in")]
     WrongIssuer,
-    #[error("there is no code in it")]
+    #[error("it contains no code")]
     NoCode,
     /// The page reported a refusal, such as a declined consent: the sign-in is over.
     #[error("{0}")]

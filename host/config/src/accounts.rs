@@ -85,7 +85,7 @@ pub fn of(
             reader.warning(
                 at,
                 &join("profiles", &profile.name),
-                "is used by no mailbox and no outgoing, so nobody can sign in by it",
+                "is used by no mailbox and no outgoing, so nobody can sign in with it",
                 "name it as a mailbox's profile, or remove it",
             );
         }

@@ -673,14 +673,14 @@ fn read_roots(root: &Section) -> Option<Vec<CertificateDer<'static>>> {
                         CertificateDer::pem_slice_iter(text.as_bytes()).collect();
                     match roots {
                         Ok(roots) if !roots.is_empty() => return Some(roots),
-                        Ok(_) => format!("{name} holds no certificate"),
+                        Ok(_) => format!("{name} contains no certificate"),
                         Err(_) => format!("{name} holds a broken certificate"),
                     }
                 }
             };
             item.problem(
                 problem,
-                "name a PEM file with the certificates to trust besides the system's",
+                "name a PEM file with the certificates to trust in addition to the system's",
             );
             None
         });

@@ -129,8 +129,8 @@ pub fn read(root: &Section) -> (TenantLimits, LineLimits) {
     }
     if line.strikes.failures > line.strikes.mails {
         section.problem(
-            "strikes is larger than strikes_of, so that no rule would ever be sent back",
-            "make strikes_of at least as large as strikes; strikes = 0 says that no rule is sent back",
+            "strikes is larger than strikes_of, so no rule would ever be rolled back",
+            "make strikes_of at least as large as strikes; strikes = 0 turns automatic rollback off",
         );
     }
     section.finish();

@@ -291,7 +291,7 @@ fn claim<'r>(
             *item,
             identity,
             format!("{address} is the address"),
-            "give each mailbox an address of its own, or remove one of the two",
+            "give each mailbox its own address, or remove one of the two",
         ));
     }
     if let Some(source) = source {

@@ -477,7 +477,7 @@ impl<'r> Item<'r> {
             format!("there is no {what} \"{text}\"{}", hint(text, known())),
             match closest(text, known()) {
                 Some(near) => format!("write \"{near}\", or add [{}]", join(table, text)),
-                None => format!("add [{}], or name one that is there", join(table, text)),
+                None => format!("add [{}], or name an existing one", join(table, text)),
             },
         );
         None

@@ -60,7 +60,7 @@ pub fn read(item: Option<Item>) -> (Vec<String>, Vec<RuleConfig>, bool) {
         if rules.last().is_some_and(|r| r.kind == RuleKind::Fallback) {
             item.problem(
                 "never runs: \"fallback\" decides every mail that reaches it",
-                "move \"fallback\" to the end, or leave it out: it follows every chain anyhow",
+                "move \"fallback\" to the end, or leave it out: it ends every chain in any case",
             );
             sound = false;
         }
@@ -167,7 +167,7 @@ pub fn file_inside(item: &Item, name: &str, what: &str) -> Option<PathBuf> {
                         .into(),
                 ),
             };
-            item.unavailable(format!("{name} is not there{hint}"), cure)
+            item.unavailable(format!("{name} does not exist{hint}"), cure)
         }
     };
     Some(full)

@@ -154,7 +154,7 @@ pub fn read_sign_in(section: &Section, names: &Names) -> SignIn {
         (Some(_), Some(_)) => {
             if let Some(item) = &password_item {
                 item.problem(
-                    "stands beside profile; which of the two is meant?",
+                    "cannot be combined with profile",
                     "keep one of profile and password",
                 );
             }

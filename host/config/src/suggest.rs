@@ -35,7 +35,7 @@ pub fn hint<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> String 
 pub fn no_such(what: &str, name: &str, known: &[&str]) -> String {
     let listed = known[..known.len().min(MOST_LISTED)].join(", ");
     let known_names = match known.len() {
-        0 => ": there is none".to_owned(),
+        0 => ": none exists".to_owned(),
         all if all > MOST_LISTED => format!(" (known: {listed} and {} more)", all - MOST_LISTED),
         _ => format!(" (known: {listed})"),
     };
@@ -94,7 +94,7 @@ mod tests {
         );
         assert_eq!(
             no_such("profile", "x", &[]),
-            "no profile is named x: there is none"
+            "no profile is named x: none exists"
         );
         assert!(no_such("rule", "x", &["some-rule"; 23]).ends_with("some-rule and 3 more)"));
     }

@@ -190,7 +190,8 @@ impl SettingsKeys<'_> {
             if rules.contains(&key.rule) {
                 continue;
             }
-            let cure = "name the rule as it stands in the mailbox's rules, in quotes, such as \"rules/acme.js\"";
+            let cure =
+                "name the rule as in the mailbox's rules, in quotes, such as \"rules/acme.js\"";
             let hint = hint(key.rule, rules.iter().copied());
             key.item.problem(
                 format!(

@@ -50,7 +50,7 @@ impl Item<'_> {
                 if bytes.is_none() {
                     self.problem(
                         format!("\"{text}\" is not a size"),
-                        "write a number and right behind it a unit, such as \"512KiB\", \"64MiB\" or \"1GiB\"",
+                        "write a number directly followed by a unit, such as \"512KiB\", \"64MiB\" or \"1GiB\"",
                     );
                 }
                 bytes?
@@ -84,7 +84,7 @@ impl Item<'_> {
         let Some(duration) = duration_of(text) else {
             self.problem(
                 format!("\"{text}\" is not a duration"),
-                "write a whole number and right behind it ms, s, m, h or d, such as \"250ms\" or \"2m\"",
+                "write an integer directly followed by ms, s, m, h or d, such as \"250ms\" or \"2m\"",
             );
             return None;
         };
@@ -215,14 +215,14 @@ impl Item<'_> {
     pub fn url(&self) -> Option<Url> {
         let text = self.text()?;
         let Ok(url) = Url::parse(text) else {
-            self.problem("is not a URL", "write it whole, with https:// before it");
+            self.problem("is not a URL", "write the full URL, with https://");
             return None;
         };
         let local = url.host_str().is_some_and(is_loopback);
         match url.scheme() {
             _ if !url.username().is_empty() || url.password().is_some() => {
                 self.problem(
-                    "carries a user or password in clear",
+                    "contains a user or password in clear text",
                     "write the URL without them",
                 );
                 None
@@ -231,7 +231,7 @@ impl Item<'_> {
             "http" if local => Some(url),
             "http" => {
                 self.problem(
-                    "is http, which anybody on the way can read",
+                    "is http, which others on the network can read",
                     "write https://; http is for this machine only (localhost, 127.0.0.1)",
                 );
                 None
@@ -250,7 +250,7 @@ impl Item<'_> {
     /// `None` means that a problem was reported; a missing secret is not a problem of the file.
     pub fn secret(&self) -> Option<Ready<Secret>> {
         if self.value().is_str() {
-            self.problem("is a secret in clear", SECRET_CURE);
+            self.problem("is a secret in clear text", SECRET_CURE);
             return None;
         }
         if !self.value().is_table() {
@@ -263,10 +263,7 @@ impl Item<'_> {
             (Some(name), None) => name.secret_of_environment(),
             (None, Some(path)) => path.secret_of_file(),
             (Some(_), Some(file)) => {
-                file.problem(
-                    "stands beside env; which of the two is meant?",
-                    "keep one of env and file",
-                );
+                file.problem("cannot be combined with env", "keep one of env and file");
                 None
             }
             (None, None) => {
@@ -351,7 +348,7 @@ impl Item<'_> {
                 let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
                 if number.is_none() {
                     self.problem(
-                        format!("{integer} is too large for a whole number"),
+                        format!("{integer} is too large for an integer"),
                         "write it in quotes, or smaller",
                     );
                 }
@@ -393,7 +390,7 @@ impl Item<'_> {
         for item in &items {
             match read(item) {
                 Some(value) if values.contains(&value) => {
-                    item.problem("stands here twice", "remove one of the two");
+                    item.problem("is listed twice", "remove one of the two");
                     sound = false;
                 }
                 Some(value) => values.push(value),

@@ -76,7 +76,7 @@ fn read_key(item: &Item, data_dir: Option<&Path>) -> Option<Ready<KeySource>> {
         }
         [(first, _), (_, second), ..] => {
             second.problem(
-                format!("stands beside {first}; which of the two is meant?"),
+                format!("cannot be combined with {first}"),
                 "keep one of file, env and keyring",
             );
             None
@@ -92,7 +92,7 @@ fn read_file(item: &Item, data_dir: Option<&Path>) -> Option<KeySource> {
         && lies_in(&file, data_dir)
     {
         item.problem(
-            "lies in data_dir: a copy of the folder would open the vault",
+            "is in data_dir: a copy of the folder would open the vault",
             "name a file outside of data_dir",
         );
         return None;

@@ -60,7 +60,7 @@ fn a_configuration_that_is_not_there_says_how_to_make_one() {
     let error = Config::load(Path::new("nowhere/postroom.toml")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "error: is not there\n--> nowhere/postroom.toml\n = help: name the configuration with --config FILE, or make one with `postroom init`"
+        "error: does not exist\n--> nowhere/postroom.toml\n = help: name the configuration with --config FILE, or make one with `postroom init`"
     );
 }
 

@@ -124,9 +124,9 @@ impl ReplyPolicy<'_> {
         } else if to.len() > self.limits.recipients {
             Some(too_many_recipients(self.limits))
         } else if let Some(odd) = to.iter().find(|to| !is_email(to)) {
-            Some(format!("\"{}\" is no address", shortened(odd, 80)))
+            Some(format!("\"{}\" is not an address", shortened(odd, 80)))
         } else if to.iter().any(|to| self.is_own(to)) {
-            Some("a forward to one of our own addresses would come back".to_owned())
+            Some("a forward to one of our own addresses would loop".to_owned())
         } else {
             self.against_hops(mail).or_else(|| self.against_sending())
         }
@@ -140,7 +140,7 @@ impl ReplyPolicy<'_> {
     }
 
     fn against_sending(&self) -> Option<String> {
-        (!self.has_outgoing).then(|| "the mailbox has no outgoing way configured".to_owned())
+        (!self.has_outgoing).then(|| "the mailbox has no outgoing configured".to_owned())
     }
 }
 
@@ -157,7 +157,7 @@ pub struct Completed {
 /// Why a rule's decision is invalid. The mail goes to the next rule.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidDecision {
-    #[error("an empty list of actions: answer pass for a mail that is not yours")]
+    #[error("an empty list of actions: return pass to leave the mail to the next rule")]
     Empty,
     #[error("{found} actions, more than the {most} allowed")]
     TooMany { found: usize, most: usize },
@@ -174,7 +174,7 @@ pub enum InvalidDecision {
     EmptyKey(&'static str),
     #[error("{kind} with a key over {most} characters")]
     LongKey { kind: &'static str, most: usize },
-    #[error("an expectation within 0 seconds")]
+    #[error("an expectation with 0 seconds")]
     ExpectAtOnce,
     /// Nothing is left of the decision that would account for the mail.
     #[error("{}", not_granted(kind, tenant))]
@@ -191,13 +191,13 @@ impl InvalidDecision {
     }
 }
 
-/// Completes what a rule asked for.
+/// Completes a rule's decision.
 ///
-/// One disposition (tickets, notes or alerts of one kind, or one ignore, or one quarantine) and any side actions. Side
-/// actions alone are an ignore with the reason [`HANDLED`]. A ticket lacking title, body or requester gets the subject, the
-/// new words and the sender; a note lacking its ticket gets the thread's. Answers against good manners are refused, and so is
-/// what the tenant is not granted. When that takes the disposition, or all of an answer without one, the answer as a whole
-/// is refused: a mail is never lost to a missing grant.
+/// It has one disposition (tickets, notes or alerts of one kind, or one ignore, or one quarantine) and any side actions. Side
+/// actions alone are an ignore with the reason [`HANDLED`]. Missing fields are filled in: a ticket's title, body and requester
+/// with the subject, the new text and the sender; a note's ticket with the thread's. Replies that the policy forbids are
+/// refused, and so are actions that the tenant is not granted. If that removes the disposition, or everything from a decision
+/// without one, the decision as a whole is refused: a mail is never lost to a missing grant.
 pub fn complete(
     actions: Vec<Action>,
     mail: &Message,

@@ -73,7 +73,7 @@ pub enum EventKind {
     AlertResolved,
 }
 
-/// What happened to an item, and by which mail.
+/// A change of an item, and the mail that caused it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     pub kind: EventKind,

@@ -141,8 +141,8 @@ impl fmt::Display for Unread {
     /// Writes the end of the sentence "the file … ".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unread::Missing => f.write_str("is not there"),
-            Unread::LeadsOut => f.write_str("is a link that leads out of the folder"),
+            Unread::Missing => f.write_str("does not exist"),
+            Unread::LeadsOut => f.write_str("is a symbolic link that leads out of the folder"),
             Unread::NoFile => f.write_str("is no file"),
             Unread::TooLarge(bytes) => write!(f, "is too large ({bytes} bytes)"),
             Unread::Other(reason) => write!(f, "cannot be read ({reason})"),

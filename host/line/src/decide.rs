@@ -262,8 +262,7 @@ fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
         )
     } else if !mail.whole && mail.size <= limits.raw_bytes {
         Content::Unreadable(
-            "the server listed this mail and did not give it: what is kept says what it answered"
-                .into(),
+            "the server listed this mail but did not return it; its response is kept here".into(),
             None,
         )
     } else if !mail.whole {

@@ -365,7 +365,7 @@ pub struct BatchOutcome {
     pub decided: usize,
     /// Mails on which the line itself failed; they stay in the journal.
     pub failed: usize,
-    /// Mails that nobody looked at, because the service is being stopped or their rules are not loaded; they stay in the journal too.
+    /// Mails that nobody looked at, because the service is stopping or their rules are not loaded; they stay in the journal too.
     pub left: usize,
 }
 

@@ -97,7 +97,7 @@ pub enum SourceError {
     OverQuota { step: Step, text: String },
 
     /// The server violates the protocol.
-    #[error("{step}: the server breaks the protocol: {reason}")]
+    #[error("{step}: the server violates the protocol: {reason}")]
     Protocol { step: Step, reason: String },
 
     /// The stored cursor or position does not belong to this source.

@@ -92,12 +92,12 @@ pub struct Batch {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Renumbering {
     #[error(
-        "the server has renumbered the folder (UIDVALIDITY {was} became {is}): it is read again, and mail from before the first contact stays as it is"
+        "the server has renumbered the folder (UIDVALIDITY {was} became {is}): the folder is read again, and mail from before the first contact stays unchanged"
     )]
     UidValidity { was: u32, is: u32 },
     /// As after a restore of the server from a backup.
     #[error(
-        "the folder's numbers went back (read up to UID {read}, and the next one is {next}): it is read again, and mail from before the first contact stays as it is"
+        "the folder's UIDs went back (read up to UID {read}, but the next one is {next}): the folder is read again, and mail from before the first contact stays unchanged"
     )]
     UidsWentBack { read: u32, next: u32 },
     #[error(

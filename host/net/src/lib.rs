@@ -1,4 +1,4 @@
-//! What every mail protocol shares: dialling, TLS, the steps of a probe, and the redacted protocol trace.
+//! The parts shared by all mail protocols: dialling, TLS, the steps of a probe, and the redacted protocol trace.
 
 mod dial;
 mod probe;

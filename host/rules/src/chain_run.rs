@@ -1,5 +1,5 @@
-//! The run of one mail along its mailbox's rule chain. It asks nothing but rules and a [`CapabilityProvider`], so that the line, which answers
-//! from the store, a replay, which answers from the record, and a rule test, which answers from its case, decide by the same code.
+//! The run of one mail along its mailbox's rule chain. It depends only on rules and a [`CapabilityProvider`], so that the
+//! line with its store, a replay with its record, and a rule test with its case decide by the same code.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use postroom_config::OnFailure;
 /// The built-in rule at the end of every chain.
 pub const FALLBACK: &str = "fallback";
 
-/// Provides `kv`, `lookup` and tickets to a chain run. The run ends at the first failure: no decision is based on a failed answer.
+/// Provides `kv`, `lookup` and tickets to a chain run. The run ends at the first failure: no decision is based on a failed
+/// query.
 pub trait CapabilityProvider {
     /// Returns the `kv` of a rule.
     fn kv(&self, rule: &str) -> Arc<dyn Kv>;
@@ -26,23 +27,23 @@ pub trait CapabilityProvider {
     /// Returns the lookups of a rule: the tenant's contacts, assets, open tickets and alerts.
     fn lookup(&self, rule: &str) -> Arc<dyn Lookup>;
 
-    /// Why a capability handed out before could not answer; looked at after each rule.
+    /// Returns why an earlier capability failed, if it did; checked after each rule.
     fn failure(&self) -> Option<StoreError>;
 
-    /// Whether the mail's tenant has a ticket of that number.
+    /// Returns whether the mail's tenant has a ticket with that number.
     fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError>;
 
-    /// Looks at what a rule returned, before it is completed.
+    /// Observes a rule's result before it is completed.
     fn observe(&self, _run: &Run) {}
 }
 
-/// Where a mail is decided.
+/// The mailbox in which a mail is decided.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     pub chain: &'a Chain,
-    /// None of these is ever answered.
+    /// The addresses that are never answered.
     pub own_addresses: &'a [String],
-    /// Whether the mailbox has a way to send.
+    /// Whether the mailbox has an outgoing.
     pub has_outgoing: bool,
     pub capabilities: &'a dyn CapabilityProvider,
 }
@@ -66,17 +67,17 @@ impl Deref for ChainOutcome {
 /// The cost of running one rule.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleCost {
-    /// The rule's place in the chain.
+    /// The rule's position in the chain.
     pub rule: usize,
     pub elapsed: Duration,
-    /// The most memory its instance held.
+    /// The peak memory of its instance.
     pub memory_bytes: usize,
-    /// How it did, as its strikes count it; none where a failure was no fault of its own.
+    /// Its success or failure for the failure window; `None` if a failure was not its own.
     pub mark: Option<Mark>,
 }
 
-/// Returns the context of a mail for the rules of its mailbox. The From of a sender that the trusted boundary disowns does not count. The
-/// time is that of journalling, in milliseconds since 1970 in UTC.
+/// Returns the context of a mail for the rules of its mailbox. The From of a sender for whom the trusted boundary reports
+/// dmarc=fail does not count. The time is that of journalling, in milliseconds since 1970 in UTC.
 pub fn context(
     tenant: &str,
     mailbox: &str,
@@ -107,7 +108,7 @@ pub fn context(
     }
 }
 
-/// The rules in their order, then `fallback`: the first that does not pass decides.
+/// Runs the rules in order, then `fallback`: the first that does not pass decides.
 pub fn run_chain(
     place: Place<'_>,
     message: &Arc<Message>,
@@ -196,7 +197,7 @@ fn kept_aside(trouble: &Trouble) -> Completed {
     }
 }
 
-/// One mail on its way along the chain, with what the rules asked so far left behind.
+/// One mail in its run along the chain, with the results of the rules so far.
 struct ChainRun<'a> {
     place: Place<'a>,
     message: &'a Arc<Message>,
@@ -208,19 +209,19 @@ struct ChainRun<'a> {
     kv_writes: Vec<KvWrite>,
     lookups: Vec<LookupRead>,
     spent: Vec<RuleCost>,
-    /// Where the rule that decided did so, innermost first.
+    /// The position at which the deciding rule decided, innermost first.
     origin: Vec<String>,
 }
 
 impl ChainRun<'_> {
-    /// Asks one rule. Answers nothing when it passes, and when it is in trouble, which is noted: then it has written nothing.
+    /// Runs one rule. Returns `None` if it passes or fails; a failure is recorded, and the rule has then written nothing.
     fn ask(&mut self, number: usize, asked: &LiveRule) -> Result<Option<Completed>, StoreError> {
         let rule = match &asked.rule {
             Ok(rule) => rule,
             Err(reason) => return Ok(self.trouble(asked, TroubleKind::NotLoaded, reason, None)),
         };
         if asked.strikes.is_out() {
-            let reason = format!("it {}, and is sent back", asked.strikes.in_words());
+            let reason = format!("it {}, and is rolled back", asked.strikes.in_words());
             return Ok(self.trouble(asked, TroubleKind::SentBack, &reason, None));
         }
         let kv = self.place.capabilities.kv(&asked.name);
@@ -255,7 +256,7 @@ impl ChainRun<'_> {
         let completed = match run.verdict {
             Err(error) => {
                 let (kind, text) = (error.kind(), error.to_string());
-                // Another version of it would have had no answer either.
+                // Another version of it would have failed as well.
                 if error.is_of_rule() {
                     self.count(asked, Mark::Failed(sender_key(self.message)));
                 }
@@ -284,7 +285,7 @@ impl ChainRun<'_> {
         Ok(completed)
     }
 
-    /// Completes what a rule asked for; a kind of trouble and a text say why it cannot be.
+    /// Completes a rule's decision, or returns a kind of trouble and the reason.
     fn complete(
         &self,
         actions: Vec<Action>,
@@ -305,7 +306,7 @@ impl ChainRun<'_> {
         }
     }
 
-    /// A note must name an open or closed ticket of its own tenant; another tenant's does not exist for it.
+    /// Checks that a note names an open or closed ticket of its own tenant; another tenant's does not exist for it.
     fn on_known_tickets(
         &self,
         completed: Completed,
@@ -354,7 +355,7 @@ mod tests {
 
     use super::*;
 
-    /// The client is one by its domain, and sure unless the trusted boundary disowns the sender.
+    /// The client is determined by the domain, and sure unless the trusted boundary reports dmarc=fail.
     #[test]
     fn a_client_is_sure_unless_its_sender_is_disowned() {
         let mail = b"From: a@acme.example\r\nSubject: x\r\n\r\nx".as_slice();

@@ -1,8 +1,8 @@
-//! Named points of the line at which a test kills the process, so that what happens after a crash there is proved and not hoped.
+//! Crash points: named points of the line at which a test kills the process, to prove what happens after a crash there.
 
 use std::sync::OnceLock;
 
-/// A point of the straight line. The names are those of the environment variable's values.
+/// A point of the line, named as in the environment variable's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     BeforeLoad,
@@ -40,8 +40,8 @@ impl Point {
     }
 }
 
-/// Kills this process when `POSTROOM_CRASH_AT` is `mail:TEXT` and the mail that is about to be decided holds the text: a mail that is
-/// the end of every process.
+/// Kills this process if `POSTROOM_CRASH_AT` is `mail:TEXT` and the mail that is about to be decided contains the text: a
+/// mail that kills every process.
 pub fn mail(bytes: &[u8]) {
     if let Some(text) = at().and_then(|at| at.strip_prefix("mail:"))
         && bytes
@@ -52,8 +52,8 @@ pub fn mail(bytes: &[u8]) {
     }
 }
 
-/// Kills this process, as SIGKILL does, when `POSTROOM_CRASH_AT` names this point. Nothing is flushed, no destructor runs.
-/// With `panic:` before the name it panics instead, as a defect would.
+/// Kills this process, as SIGKILL does, if `POSTROOM_CRASH_AT` names this point. Nothing is flushed, no destructor runs.
+/// With `panic:` before the name it panics instead, as a bug would.
 pub fn point(point: Point) {
     let Some(at) = at() else {
         return;
@@ -75,7 +75,7 @@ fn at() -> Option<&'static str> {
 fn kill() -> ! {
     let pid = rustix::process::getpid();
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    // The signal may take a moment; nothing past this point may run.
+    // The signal may take a moment; nothing after this point may run.
     loop {
         std::thread::park();
     }

@@ -1,5 +1,5 @@
-//! The rules that are live: loaded tenant by tenant, numbered as a generation, swapped whole, and remembered so that a restart needs
-//! no good file.
+//! The live rules: loaded tenant by tenant, numbered as a generation, swapped as a whole, and stored so that a restart does
+//! not depend on valid files.
 
 mod change;
 mod failure_window;
@@ -40,10 +40,10 @@ pub use files::{read_configured, read_rule};
 pub use pool::LoadPool;
 pub use refusal::LoadRefusal;
 
-/// Tenants that one log line names; the others are counted.
+/// The most tenants named in one log line; further ones are counted.
 const NAMED: usize = 10;
 
-/// A tenant's rule: the tenant, and the rule's name as configured.
+/// A tenant's rule: the tenant, and the rule's name in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId {
     pub tenant: String,
@@ -66,7 +66,7 @@ pub struct LiveRule {
 }
 
 impl LiveRule {
-    /// A rule that is only tried: nothing of it is kept.
+    /// Creates a rule that is only tried: nothing of it is stored.
     pub fn tried(name: &str, rule: Rule, on_failure: OnFailure) -> Self {
         Self {
             name: name.to_owned(),
@@ -78,7 +78,7 @@ impl LiveRule {
         }
     }
 
-    /// A version without a rule, for tests that decide for it.
+    /// Creates a version without a rule, for tests that decide for it.
     #[doc(hidden)]
     pub fn fake(name: &str, hash: &str, strikes: FailureWindow, on_failure: OnFailure) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl LiveRule {
         }
     }
 
-    /// The same version for another walk, whose failures do not count against it.
+    /// Returns the same version for another chain run, whose failures do not count against it.
     pub fn beside(&self) -> Self {
         Self {
             name: self.name.clone(),
@@ -104,7 +104,7 @@ impl LiveRule {
     }
 }
 
-/// A mailbox's rules, in their order, under one generation's number.
+/// A mailbox's rules, in order, under one generation's number.
 pub struct Chain {
     pub generation: u64,
     pub rules: Vec<Arc<LiveRule>>,
@@ -113,28 +113,28 @@ pub struct Chain {
 /// The result of a reload.
 #[derive(Debug, Default)]
 pub struct Reloaded {
-    /// The new generation, when anything went live.
+    /// The new generation, if anything went live.
     pub generation: Option<u64>,
     /// Rules that went live.
     pub live: Vec<RuleId>,
-    /// Rules that went back to what served before, or off where there was nothing.
+    /// Rules that went back to the previous version, or off if there was none.
     pub returned: Vec<RuleId>,
-    /// Saves that changed nothing, each said once, with the reason.
+    /// Saves that changed nothing, each reported once, with the reason.
     pub refused: Vec<(RuleId, LoadRefusal)>,
-    /// Rules whose files changed and whose tests passed, where tests are run.
+    /// Rules whose files changed and whose tests passed, if tests are run.
     pub passed: Vec<(RuleId, Tested)>,
-    /// When the first of the changes was noticed, where a change caused the look.
+    /// The time at which the first of the changes was noticed, if a change caused the look.
     pub noticed: Option<Instant>,
 }
 
 impl Reloaded {
-    /// Whether there is anything to tell.
+    /// Returns whether there is anything to report.
     pub fn is_news(&self) -> bool {
         self.generation.is_some() || !self.refused.is_empty() || !self.passed.is_empty()
     }
 }
 
-/// Everything that is needed to load rules, and those that are live.
+/// The live rules, and everything that is needed to load them.
 pub struct RuleBook {
     sandbox: Arc<Sandbox>,
     versions: Arc<dyn Versions>,
@@ -157,11 +157,11 @@ pub struct RuleBook {
     live: ArcSwap<Generation>,
     pool: LoadPool,
     publishing: tokio::sync::Mutex<()>,
-    /// The newest generation of the store that all tenants' rules follow, or are about to.
+    /// The newest generation of the store that all tenants' rules follow, or are about to follow.
     followed: AtomicU64,
-    /// How often anything went live or was looked at.
+    /// Counts the looks and the times that anything went live.
     publications: watch::Sender<u64>,
-    /// Whether the first generation was made, or waited for long enough.
+    /// Whether the first generation was made, or the wait for it is over.
     started: watch::Sender<bool>,
     first_load_over: AtomicBool,
     stop: CancellationToken,
@@ -175,8 +175,8 @@ struct Generation {
 }
 
 impl RuleBook {
-    /// A book of which nothing is loaded yet: [`RuleBook::load_first`] does that. A rule whose file is broken is served from its last
-    /// good version; one that never was good is passed over, which each mail's decision says.
+    /// Creates a book of which nothing is loaded yet: [`RuleBook::load_first`] does that. If a rule's file is broken, its
+    /// last valid version is used; a rule that never was valid is skipped, which each mail's decision records.
     pub fn open(
         config: &Config,
         sandbox: Arc<Sandbox>,
@@ -240,10 +240,10 @@ impl RuleBook {
         })
     }
 
-    /// The rules of one mailbox as they are now; none while its tenant's rules are not loaded yet. What is answered stays the same
-    /// whatever is saved meanwhile.
+    /// Returns the current rules of one mailbox; `None` while its tenant's rules are not loaded yet. The returned chain
+    /// stays the same, whatever is saved meanwhile.
     pub fn chain(&self, mailbox: &str) -> Option<Chain> {
-        // Asked first: the rules are live before they count as loaded.
+        // Checked first: the rules are live before they count as loaded.
         let is_loaded = self.owners.get(mailbox).is_some_and(|it| it.is_loaded());
         let live = self.live.load();
         let ids = self.chains.get(mailbox).into_iter().flatten();
@@ -253,7 +253,7 @@ impl RuleBook {
         })
     }
 
-    /// Whether a tenant's rules and directory are loaded. Once they are, they stay so.
+    /// Returns whether a tenant's rules and directory are loaded. Once they are, they stay loaded.
     pub fn is_loaded(&self, tenant: &str) -> bool {
         self.tenant(tenant).is_some_and(|it| it.is_loaded())
     }
@@ -286,15 +286,15 @@ impl RuleBook {
         (!tenants.is_empty()).then_some(shown)
     }
 
-    /// Whether the first load is over, as far as it went.
+    /// Returns whether the first load is over, complete or not.
     pub fn is_first_load_over(&self) -> bool {
         self.first_load_over.load(Ordering::Acquire)
     }
 
-    /// Waits until the first generation serves, with the rules that loaded soon enough.
+    /// Waits until the first generation is live, with the rules that loaded soon enough.
     pub async fn started(&self) {
         let mut started = self.started.subscribe();
-        // It ends with the book, which is here.
+        // It ends with the book, which is alive here.
         let _ = started.wait_for(|started| *started).await;
     }
 
@@ -303,7 +303,7 @@ impl RuleBook {
         let _ = publications.wait_for(|_| is_so()).await;
     }
 
-    /// Counts looks and what they put live.
+    /// Returns a counter of looks and of what they put live.
     pub fn publications(&self) -> watch::Receiver<u64> {
         self.publications.subscribe()
     }
@@ -312,12 +312,12 @@ impl RuleBook {
         self.tenants.iter().find(|it| it.name == name)
     }
 
-    /// Ends the compiling under way: the service is about to end.
+    /// Stops the current compilation, because the service is about to end.
     pub fn stop_compiling(&self) {
         self.sandbox.stop();
     }
 
-    /// The number of the live generation.
+    /// Returns the number of the live generation.
     pub fn generation(&self) -> u64 {
         self.live.load().number
     }
@@ -328,7 +328,7 @@ impl RuleBook {
         files.chain(self.gate.folders()).collect()
     }
 
-    /// Whether another process made a generation that nobody looked at yet.
+    /// Returns whether another process made a generation that no look has covered yet.
     pub async fn is_behind(&self) -> Result<bool, StoreError> {
         let followed = self.followed.load(Ordering::SeqCst);
         Ok(self.versions.newest_generation().await? > followed)
@@ -339,7 +339,7 @@ impl RuleBook {
     }
 }
 
-/// Loads a rule as its files are now, and takes note of them.
+/// Loads a rule from its current files, and records them.
 fn load_file(
     sandbox: &Sandbox,
     wanted: &RuleUse,
@@ -359,7 +359,7 @@ fn load_file(
             name,
             hash: rule.hash().hex(),
             rule: Ok(rule),
-            // There is no other version of what is built in.
+            // A built-in rule has no other version.
             strikes: FailureWindow::new(StrikeLimits::NEVER),
             on_failure: wanted.on_failure,
             record: None,
@@ -394,9 +394,10 @@ fn load_file(
 /// Compiles components. Only the binary sets it: another executable with these parts cannot be its own child.
 static COMPILER: OnceLock<Compiler> = OnceLock::new();
 
-/// From now on this process compiles components in children of its own program, which are called with the argument given.
+/// Makes this process compile components in children of its own program from now on, which are called with the given
+/// argument.
 pub fn compile_in_children(argument: &str) -> std::io::Result<()> {
-    // It names this very program even where its file was replaced meanwhile.
+    // It refers to this very program, even if its file was replaced meanwhile.
     let running = Path::new("/proc/self/exe");
     let program = match running.exists() {
         true => running.to_owned(),
@@ -410,13 +411,13 @@ pub fn compile_in_children(argument: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The sandbox of the service, and of commands that load the rules of many tenants at once.
+/// Returns the sandbox of the service, and of commands that load the rules of many tenants at once.
 pub fn configured_sandbox(config: &Config, workers: usize) -> Result<Sandbox, SandboxError> {
     make_sandbox(Some(&config.data_dir), workers, config.limits.loaded_total)
 }
 
-/// The sandbox of commands that load a few rules. Compiled code is kept in the user's cache folder, so that one command warms it for the
-/// next, or under `data_dir` for a user without one.
+/// Returns the sandbox of commands that load a few rules. Compiled code is stored in the user's cache folder, so that the
+/// next command can use it, or under `data_dir` for a user without one.
 pub fn sandbox(data_dir: Option<&Path>, workers: usize) -> Result<Sandbox, SandboxError> {
     make_sandbox(data_dir, workers, SandboxConfig::default().loaded_bytes)
 }
@@ -442,21 +443,21 @@ fn make_sandbox(
         })
     };
     match make(user.or_else(|| own.clone())) {
-        // A home that is read-only or somebody else's is no reason to stand still.
+        // A home that is read-only or belongs to another user must not prevent the command.
         Err(SandboxError::Cache { .. } | SandboxError::CacheNotOurs { .. }) => make(own),
         made => made,
     }
 }
 
-/// Loads a rule's bytes as the kind its file's name says. What a script imports is read from its folder, unless the bytes are
-/// those of several files, as the store has them.
+/// Loads a rule's bytes by the extension of its file's name. Imports of a script are read from its folder, unless the bytes
+/// contain several files, as stored.
 pub fn load_bytes(sandbox: &Sandbox, wanted: &RuleUse, bytes: &[u8]) -> Result<Rule, LoadError> {
     let files = Files::default();
     let folder = Folder::of(&files, &wanted.rule);
     load(sandbox, wanted, bytes, &folder)
 }
 
-/// Loads a rule as its files are now. The reason of a refusal is for people.
+/// Loads a rule from its current files. The reason of a refusal is text for people.
 pub fn load_now(sandbox: &Sandbox, wanted: &RuleUse) -> Result<Rule, String> {
     let name = &wanted.rule.name;
     let Some(path) = wanted.rule.path() else {

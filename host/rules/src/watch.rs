@@ -1,4 +1,4 @@
-//! Watches the folders of rules, contacts and assets, so that what is saved is live without anybody asking.
+//! Watches the folders of rules, contacts and assets, so that saved files go live.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,19 +15,20 @@ use tokio_util::sync::CancellationToken;
 use crate::directory::Directories;
 use crate::rulebook::RuleBook;
 
-/// A save is over when nothing happened in the folder for so long. Editors write in several steps.
+/// The pause that ends a save: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(50);
 /// The longest wait for quiet in a folder that changes all the time.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
-/// Another process may have rolled rules back: looked for this often.
+/// The interval of checks whether another process rolled rules back.
 const NEWS: Duration = Duration::from_millis(250);
-/// File systems that announce nothing (network shares) are looked at this often.
+/// The interval of checks of file systems that send no notifications (network shares).
 const RECHECK: Duration = Duration::from_secs(30);
 
-/// Reloads rules and directories as their files change, until stopped. A reload that takes long keeps nobody from noticing the next
-/// change.
+/// Reloads rules and directories as their files change, until stopped. A long reload does not delay the detection of the
+/// next change.
 pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: CancellationToken) {
-    // Carries when it rang. One place is enough: a bell that rang and was not yet heard need not ring twice.
+    // Contains the time of the notification. One slot is enough: a notification that was not handled yet need not be
+    // repeated.
     let (ring, mut bell) = mpsc::channel::<Instant>(1);
     let held = ring.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -43,12 +44,12 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
         }
     };
     let mut watched = BTreeSet::new();
-    // As many as there are tenants at most: one that is being loaded is not loaded beside that.
+    // At most one per tenant: a tenant that is being loaded is not loaded twice.
     let mut reloads: JoinSet<Result<Option<u64>, StoreError>> = JoinSet::new();
     let mut publications = rules.publications();
-    // What is imported since the first loads is watched from now on.
+    // Imports found since the first loads are watched from now on.
     publications.mark_changed();
-    // What was saved between the rules' first loading and this moment rang no bell.
+    // Files saved between the first load of the rules and now caused no notification.
     let _ = ring.try_send(Instant::now());
     let mut recheck = tokio::time::interval_at(tokio::time::Instant::now() + RECHECK, RECHECK);
     let mut news = tokio::time::interval(NEWS);
@@ -95,21 +96,21 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
             let fresh = keep_watching(watcher, &folders, &watched);
             watched = folders;
             if fresh {
-                // What was saved there before rang no bell.
+                // Files saved there before caused no notification.
                 let _ = ring.try_send(Instant::now());
             }
         }
     }
 }
 
-/// Watches these folders, also those that were removed and made again since. Answers whether one is new.
+/// Watches these folders, including those that were removed and recreated. Returns whether one is new.
 fn keep_watching(
     watcher: &mut RecommendedWatcher,
     folders: &BTreeSet<PathBuf>,
     before: &BTreeSet<PathBuf>,
 ) -> bool {
     for folder in before.difference(folders) {
-        // Gone with its folder, perhaps.
+        // Possibly gone with its folder.
         let _ = watcher.unwatch(folder);
     }
     let mut fresh = false;

@@ -108,7 +108,7 @@ impl Cache {
             match unsafe { C::deserialize(engine, &code) } {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => {
-                    tracing::debug!(path = %path.display(), %error, "compiled code is of another make; compiling again")
+                    tracing::debug!(path = %path.display(), %error, "compiled code is from another version; compiling again")
                 }
             }
         }

@@ -91,7 +91,7 @@ pub fn componentize(core_wasm: &[u8]) -> Result<Vec<u8>, BuildError> {
     if !says_its_world {
         if !outline.exports.iter().any(|export| export == ENTRY) {
             return Err(BuildError::NoWorld(format!(
-                "it holds no WIT metadata, and exports no {ENTRY}"
+                "it contains no WIT metadata and does not export {ENTRY}"
             )));
         }
         embed_world(&mut module)?;
@@ -198,7 +198,7 @@ pub(crate) fn wrong_world(name: &str, exports: &[String]) -> LoadError {
         name: name.to_owned(),
         found: match exports {
             // A component that is cut between two sections is well-formed.
-            [] => "no exports; the file may be cut short".into(),
+            [] => "no exports; the file may be truncated".into(),
             exports => exports.join(", "),
         },
     }

@@ -59,7 +59,7 @@ impl Engines {
         let small = match engine(settings().allocation_strategy(pool(slots))) {
             Ok(small) => small,
             Err(error) => {
-                tracing::warn!(%error, "no address space for a pool of instances; each is made on demand, which is slower");
+                tracing::warn!(%error, "no address space for a pool of instances; each is allocated on demand, which is slower");
                 large.clone()
             }
         };

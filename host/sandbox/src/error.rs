@@ -19,7 +19,7 @@ pub enum SandboxError {
         source: std::io::Error,
     },
     /// Compiled code is trusted, so no other user may be able to write to its folder.
-    #[error("the cache folder {path} {problem}; remove it, or give Postroom a folder of its own")]
+    #[error("the cache folder {path} {problem}; remove it, or give Postroom its own folder")]
     CacheNotOurs {
         path: PathBuf,
         problem: &'static str,
@@ -48,15 +48,15 @@ pub enum LoadError {
         message: String,
     },
     #[error(
-        "{name}: this is not a rule: it has no `decide` of the world postroom:plugin/rule@1 (found: {found}); build it against that world"
+        "{name}: this is not a rule: it does not export `decide` of the world postroom:plugin/rule@1 (found: {found}); build it against that world"
     )]
     WrongWorld { name: String, found: String },
     #[error(
-        "{name}: needs {import}, not granted to this tenant; grant it in the configuration or do without"
+        "{name}: needs {import}, not granted to this tenant; grant it in the configuration, or do not use it"
     )]
     NotGranted { name: String, import: String },
     #[error(
-        "{name}: built for the world of postroom:plugin@{version}, as its {by} says, and this Postroom knows postroom:plugin@{known}; build it against that, or take the Postroom it was built for"
+        "{name}: built for postroom:plugin@{version} according to its {by}, but this Postroom supports postroom:plugin@{known}; build it against that version, or use the Postroom it was built for"
     )]
     OtherContract {
         name: String,
@@ -72,7 +72,7 @@ pub enum LoadError {
         import: String,
         version: String,
     },
-    #[error("{name}: imports {import}, which no rule is given; build it without")]
+    #[error("{name}: imports {import}, which no rule may use; build it without that import")]
     UnknownImport { name: String, import: String },
     #[error(
         "{name}: this is a core module, not a component; run `postroom plugin build {name}` first"
@@ -87,7 +87,7 @@ pub enum LoadError {
     )]
     CompileTime { name: String, limit: Duration },
     #[error(
-        "{name}: compiling it was given up after {limit:?}, as the machine is busy; save it again"
+        "{name}: compiling it was abandoned after {limit:?} because the machine is busy; save it again"
     )]
     CompileWait { name: String, limit: Duration },
     #[error("{name}: compiling it failed: {message}; change it and save it again")]
@@ -123,18 +123,18 @@ pub enum LoadError {
         limit: usize,
         budget: LoadedScope,
     },
-    #[error("{name}: not loaded, as the service is stopping")]
+    #[error("{name}: not loaded because the service is stopping")]
     Stopped { name: String },
-    #[error("{name}: not a whole WebAssembly component: {message}; save it again")]
+    #[error("{name}: not a complete WebAssembly component: {message}; save it again")]
     Invalid { name: String, message: String },
     #[error(
-        "{name}: its text is over {limit} bytes, with all that it imports; write less, or raise the limit `source`"
+        "{name}: its source with all imports exceeds {limit} bytes; shorten it, or raise the limit `source`"
     )]
     SourceSize { name: String, limit: usize },
     #[error("{name}: its start took longer than {limit:?}; do less at the top level")]
     InitDeadline { name: String, limit: Duration },
     #[error(
-        "{name}: its start needs more than {limit} bytes of memory; raise the memory limit or hold less at the top level"
+        "{name}: its start needs more than {limit} bytes of memory; raise the memory limit, or keep less at the top level"
     )]
     InitMemory { name: String, limit: usize },
     #[error("{name}: its start failed: {message}")]
@@ -226,7 +226,7 @@ pub enum RuleTrouble {
     Deadline { limit: Duration },
     #[error("the rule needed more than {limit} bytes of memory")]
     Memory { limit: usize },
-    #[error("what the rule handed over was refused: {message}")]
+    #[error("the rule's output was refused: {message}")]
     Output { message: String },
     /// The rule failed by itself.
     #[error("{message}")]
@@ -235,7 +235,7 @@ pub enum RuleTrouble {
         /// `file:line:column`
         location: Option<String>,
     },
-    #[error("the rule's answer makes no sense: {message}")]
+    #[error("the rule's decision is invalid: {message}")]
     InvalidDecision { message: String },
     #[error("{import} is not granted to this tenant")]
     NotGranted { import: &'static str },
@@ -243,7 +243,7 @@ pub enum RuleTrouble {
     #[error("kv could not be read: {message}")]
     Kv { message: String },
     /// The data behind `lookup` is unavailable, which is not the rule's fault.
-    #[error("lookup has no answer: {message}")]
+    #[error("lookup failed: {message}")]
     Lookup { message: String },
 }
 
@@ -282,9 +282,9 @@ impl RuleTrouble {
 pub enum BuildError {
     #[error("this is not WebAssembly; name the .wasm file that the compiler wrote")]
     NotWasm,
-    #[error("this is a component already; use it as it is")]
+    #[error("this is already a component; use it as it is")]
     AlreadyComponent,
-    #[error("the file is cut short or damaged: {0}; build it again")]
+    #[error("the file is truncated or damaged: {0}; build it again")]
     Damaged(String),
     #[error(
         "this core module does not say which world it was built for: {0}; build it with a bindings generator such as wit-bindgen"

@@ -50,7 +50,7 @@ impl LookupSession {
     pub(crate) fn ask(&mut self, question: Query, limits: &Limits) -> Result<QueryResult, Stop> {
         if self.asked >= limits.lookups {
             return Err(Stop::Output(format!(
-                "more than {} questions to lookup in one decision",
+                "more than {} lookups in one decision",
                 limits.lookups
             )));
         }
@@ -70,7 +70,7 @@ impl LookupSession {
         self.bytes = self.bytes.saturating_add(found.bytes());
         if self.bytes > limits.lookup_bytes {
             return Err(Stop::Output(format!(
-                "lookup answered more than {} bytes in one decision",
+                "lookup returned more than {} bytes in one decision",
                 limits.lookup_bytes
             )));
         }
@@ -121,7 +121,7 @@ mod tests {
         }
         assert_eq!(inquiry.answers.len(), 2);
         let over = inquiry.ask(contacts("a"), &limits).unwrap_err();
-        assert!(over.to_string().contains("more than 3 questions"), "{over}");
+        assert!(over.to_string().contains("more than 3 lookups"), "{over}");
     }
 
     #[test]

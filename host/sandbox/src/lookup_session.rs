@@ -92,7 +92,7 @@ impl Lookup for Host {
 }
 
 fn another_kind() -> Stop {
-    Stop::Lookup("it answered something else than it was asked".into())
+    Stop::Lookup("it returned the result of another query".into())
 }
 
 fn contact(row: domain::Contact) -> KnownContact {

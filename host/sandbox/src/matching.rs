@@ -246,7 +246,7 @@ impl Answer<'_> {
             .sum::<usize>();
         if self.bytes > self.limits.match_bytes {
             return Err(Broken::Limit(format!(
-                "the matches hold over {} bytes; capture less",
+                "the matches have more than {} bytes; capture less",
                 self.limits.match_bytes
             )));
         }

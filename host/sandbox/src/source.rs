@@ -95,7 +95,7 @@ impl Bundle {
         let Some(all) = all.filter(|modules| !modules.is_empty()) else {
             return Err(LoadError::Invalid {
                 name,
-                message: "what was kept of it is damaged".into(),
+                message: "its stored copy is damaged".into(),
             });
         };
         let modules = all.into_iter().map(|(name, text)| Module { name, text });

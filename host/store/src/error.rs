@@ -10,7 +10,7 @@ use crate::JournalId;
 pub enum StoreError {
     /// No room, no quota, or no way to write. Nothing of the job was kept; it may be tried again when there is room.
     #[error(
-        "the disk or the quota under data_dir is full: nothing was recorded; free some room and it goes on by itself"
+        "the disk or the quota under data_dir is full: nothing was recorded; free some space and Postroom continues by itself"
     )]
     Full,
     /// Another process runs on this data_dir.

@@ -98,7 +98,7 @@ pub fn action<'js>(ctx: &Ctx<'js>, kind: &str, object: &Object<'js>) -> Result<A
         }),
         "ignore" => Action::Ignore(content.required("reason")?),
         "quarantine" => Action::Quarantine(content.required("reason")?),
-        "pass" => return Err("pass() stands alone; it is no part of a list".into()),
+        "pass" => return Err("pass() cannot be part of a list".into()),
         other => return Err(format!("there is no action {other:?}")),
     };
     content.nothing_else()?;

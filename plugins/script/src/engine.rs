@@ -169,7 +169,7 @@ fn load(ctx: &Ctx<'_>, modules: &Modules) -> Result<Option<Handles>, Trouble> {
     };
     let (name, source) = modules
         .entry()
-        .ok_or_else(|| Trouble::new("no script was handed over"))?;
+        .ok_or_else(|| Trouble::new("no script was passed in"))?;
     let prelude = surroundings(ctx).catch(ctx).map_err(caught)?;
     let module = Module::declare(ctx.clone(), name, &*source)
         .catch(ctx)
@@ -181,7 +181,7 @@ fn load(ctx: &Ctx<'_>, modules: &Modules) -> Result<Option<Handles>, Trouble> {
         .catch(ctx)
         .map_err(caught)?
         .ok_or_else(|| {
-            Trouble::new("await at the top level is not available: a rule waits for nothing")
+            Trouble::new("await at the top level is not available: rules cannot wait")
         })?;
     let decide: Value = exports.get("decide").catch(ctx).map_err(caught)?;
     let decide = decide

@@ -1,4 +1,4 @@
-"""imap_tools doing the bench's sorting by ten patterns: fetch, decode, sort, note the outcome, move to Processed.
+"""The bench's sorting by ten patterns with imap_tools: fetch, decode, sort, record the outcome, move to Processed.
 
 One mail at a time, as its documentation begins; with --bulk, many with one command.
 """

@@ -61,19 +61,19 @@ pub fn run(mails: u32, rounds: usize) -> Result<()> {
     };
     let mut arms = [
         arm("plain", "JS rule, nothing granted", "plain", "js", None),
-        arm("js0", "JS rule, asks nothing", "acme", "js", None),
-        arm("js2", "JS rule, asks twice", "acme", "js", Some("twice")),
+        arm("js0", "JS rule, no lookup", "acme", "js", None),
+        arm("js2", "JS rule, two lookups", "acme", "js", Some("twice")),
         arm(
             "made",
-            "JS rule, asks twice, opens a ticket",
+            "JS rule, two lookups, opens a ticket",
             "acme",
             "js",
             Some("and tickets"),
         ),
-        arm("rust0", "Rust rule, asks nothing", "acme", "wasm", None),
+        arm("rust0", "Rust rule, no lookup", "acme", "wasm", None),
         arm(
             "rust2",
-            "Rust rule, asks twice",
+            "Rust rule, two lookups",
             "acme",
             "wasm",
             Some("twice"),
@@ -131,14 +131,12 @@ pub fn run(mails: u32, rounds: usize) -> Result<()> {
         time(more / QUESTIONS)
     };
     println!(
-        "  a question takes {} by a JS rule, {} by a Rust rule; a start, with the contacts read, {}",
+        "  a lookup takes {} by a JS rule, {} by a Rust rule; a start, with the contacts read, {}",
         question("js0", "js2"),
         question("rust0", "rust2"),
         time(median(&starts))
     );
-    println!(
-        "  each mail was told its sender's contact and two tickets, and none of another client"
-    );
+    println!("  each mail got its sender's contact and two tickets, and none of another client");
     Ok(())
 }
 

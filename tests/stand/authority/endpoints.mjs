@@ -1,6 +1,6 @@
 // The endpoints as clients see them, in three flavours: Microsoft's paths, Google's, and those of the
-// discovery document. Each request is recorded, may fail on command, is checked for what the provider in
-// question refuses, goes through oidc-provider, and its answer is put into that provider's shape.
+// discovery document. Each request is recorded, may fail on command, is checked for what the respective
+// provider refuses, and passed to oidc-provider; the response is converted to that provider's form.
 
 import { lose, play, take } from './failing.mjs';
 import { redirected, refuse, troubleOf } from './errors.mjs';
@@ -24,7 +24,7 @@ export const INTROSPECTION = '/token/introspection';
 const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 
-// What an application is told that its user may no longer do, when it renews the user's tokens.
+// The behaviours of a user that make a renewal of the user's tokens fail.
 const REFUSED_RENEWAL = { mfa: 'mfa', disabled: 'disabled', no_consent: 'consent' };
 
 // How many shared mailboxes a user can have; each is a passdb of Dovecot.
@@ -91,7 +91,7 @@ function credentialTrouble(clientId, form, basic) {
   return null;
 }
 
-// Where the tokens of this request come from: the stored code or refresh token, or undefined.
+// Returns the stored code or refresh token that this request uses, or undefined.
 function sourceOf(form) {
   return lookUp('AuthorizationCode', form.code) ?? lookUp('RefreshToken', form.refresh_token)
     ?? lookUp('DeviceCode', form.device_code);
@@ -107,7 +107,7 @@ function scopeTrouble(ctx, scope, source) {
   if (!source?.scope || named.length === 0) return null;
   const granted = new Set(words(source.scope));
   const missing = scopes.filter((word) => resources([word]).length && !granted.has(word));
-  // `.default` means what was granted of the resource, not all there is.
+  // `.default` means what was granted for the resource, not all its permissions.
   const whole = words(scope).some((word) => word.endsWith('/.default'));
   ctx.state.wanted = whole ? scopes.filter((word) => granted.has(word)) : scopes;
   const short = whole ? resources(ctx.state.wanted).length === 0 : missing.length > 0;
@@ -121,7 +121,7 @@ function beforeToken(ctx, place, form, basic, clientId) {
   const trouble = tenantTrouble(place, applications.get(clientId), form.grant_type)
     ?? credentialTrouble(clientId, form, basic);
   if (trouble) return trouble;
-  // v1 names the resource in a field of its own; oidc-provider gives `resource` another meaning.
+  // v1 names the resource in a separate field; oidc-provider gives `resource` another meaning.
   const scope = form.scope ?? (place.v1 && form.resource ? `${form.resource.replace(/\/$/, '')}/.default` : undefined);
   if (form.grant_type === 'client_credentials') {
     ctx.state.scope = scope;
@@ -135,7 +135,7 @@ function beforeToken(ctx, place, form, basic, clientId) {
   return scopeTrouble(ctx, scope, source);
 }
 
-// The fields oidc-provider is shown; what it would misread is in `ctx.state`.
+// The fields passed to oidc-provider; those that it would misread are in `ctx.state`.
 function fieldsFor(ctx, form, clientId) {
   const { scope, resource, ...fields } = form;
   if (ctx.state.scope) fields.scope = ctx.state.scope;
@@ -147,7 +147,7 @@ function afterToken({ body, state: found }, place, form) {
   keepSecrets(body.access_token, body.refresh_token, body.id_token);
   if (body.refresh_token) state.issued.add(body.refresh_token);
   if (found.narrowed !== undefined) body.scope = found.narrowed;
-  // Google's refresh tokens go on serving, and it does not repeat them.
+  // Google's refresh tokens remain valid, and it does not return them again.
   if (place.flavour === 'google' && form.grant_type === 'refresh_token') delete body.refresh_token;
   if (place.v1) body.expires_in = String(body.expires_in);
 }
@@ -245,7 +245,7 @@ function deviceAnswer(ctx, place) {
 
 // ---- the authorize endpoint ----
 
-// The scopes asked for on the page, with OFFLINE where the provider would give a refresh token.
+// The scopes requested on the page, with OFFLINE if the provider would issue a refresh token.
 function pageScopes(place, query) {
   const asked = query.scope || (place.v1 && query.resource ? `${query.resource.replace(/\/$/, '')}/.default` : '');
   const { scopes, trouble } = understood(asked);
@@ -288,7 +288,7 @@ async function authorize(ctx, next, place) {
   lose(failure, ctx);
 }
 
-// Puts the provider's words on an error that oidc-provider sends back at once, such as for `prompt=none`.
+// Gives the provider's text to an error that oidc-provider returns at once, such as for `prompt=none`.
 function nameTrouble(ctx, place, query) {
   const location = URL.parse(ctx.response.get('location'), config.origin);
   const error = location?.searchParams.get('error');
@@ -298,7 +298,7 @@ function nameTrouble(ctx, place, query) {
   ctx.redirect(location.href);
 }
 
-// As Microsoft does it: what is registered, and any port of `http://localhost`.
+// Like Microsoft: accepts registered URLs, and any port of `http://localhost`.
 export function redirectAllowed(clientId, redirect) {
   const registered = applications.get(clientId)?.redirects ?? [];
   if (registered.includes(redirect)) return true;
@@ -308,7 +308,7 @@ export function redirectAllowed(clientId, redirect) {
 
 // ---- the middlewares ----
 
-// Keeps every authorization code that leaves in a redirect.
+// Records every authorization code sent in a redirect.
 export async function redirects(ctx, next) {
   await next();
   const code = URL.parse(ctx.response.get('location') ?? '', config.origin)?.searchParams.get('code');
@@ -348,10 +348,10 @@ export async function discovery(ctx, next) {
   return undefined;
 }
 
-// Dovecot learns by claims what a token opens: `mail` is `any` for an app-only token with a mail scope, as
+// Claims tell Dovecot what a token opens: `mail` is `any` for an app-only token with a mail scope, as
 // on Exchange; `delegated` is `yes` for a user's token good for the protocol at hand, which then opens the
-// mailboxes named by `owner` and `shared1` and so on. All stand in every answer, since Dovecot takes a
-// missing claim for a failure of the server.
+// mailboxes named by `owner` and `shared1` and so on. All are in every response, since Dovecot treats a
+// missing claim as a failure of the server.
 // The last part of the path is Dovecot's protocol.
 export async function introspection(ctx, next) {
   if (!ctx.path.startsWith(`${INTROSPECTION}/`)) return next();

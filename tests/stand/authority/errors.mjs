@@ -1,4 +1,4 @@
-// What is wrong with a request, as each provider words it: Microsoft with AADSTS numbers, Google and the
+// The errors of a request in each provider's words: Microsoft with AADSTS numbers, Google and the
 // bare standard without.
 
 import { randomUUID } from 'node:crypto';
@@ -48,7 +48,7 @@ const MICROSOFT = {
   consent_declined: [400, 'access_denied', 65004, 'User declined to consent to access the app.'],
 };
 
-// Google's status, error and description, where they are not those of the standard.
+// Google's status, error and description, if they differ from the standard's.
 const GOOGLE = {
   unknown_client: [401, 'invalid_client', 'The OAuth client was not found.'],
   invalid_client: [401, 'invalid_client', 'Unauthorized'],
@@ -69,7 +69,7 @@ const GOOGLE = {
   invalid_scope: [401, 'unauthorized_client', 'Client is unauthorized to retrieve access tokens using this method, or client not authorized for any of the scopes requested.'],
 };
 
-// The standard's words where Microsoft's differ (RFC 6749 section 5.2, RFC 8628 section 3.5).
+// The standard's words if Microsoft's differ (RFC 6749 section 5.2, RFC 8628 section 3.5).
 const STANDARD_ERRORS = {
   unknown_client: 'invalid_client',
   invalid_resource: 'invalid_scope',
@@ -77,7 +77,7 @@ const STANDARD_ERRORS = {
   device_unknown: 'invalid_grant',
 };
 
-// oidc-provider's detail of an `invalid_grant` and the like, and the trouble it is.
+// oidc-provider's detail of an `invalid_grant` or similar, and the matching trouble.
 const DETAILS = [
   [/authorization code already consumed/, 'code_used'],
   [/authorization code is expired/, 'code_expired'],
@@ -88,7 +88,7 @@ const DETAILS = [
   [/device code not found/, 'device_unknown'],
 ];
 
-// The trouble behind oidc-provider's error and its detail.
+// Returns the trouble for oidc-provider's error and its detail.
 export function troubleOf(error, detail) {
   const found = DETAILS.find(([pattern]) => pattern.test(detail ?? ''));
   if (found) return found[1];
@@ -120,7 +120,7 @@ function microsoftBody(trouble) {
   };
 }
 
-// Answers a token or device request with a trouble, in the flavour of its path.
+// Responds to a token or device request with a trouble, in the flavour of its path.
 export function refuse(ctx, flavour, trouble) {
   const [status, error, , text] = MICROSOFT[trouble] ?? MICROSOFT.invalid_request;
   ctx.type = 'json';
@@ -137,7 +137,7 @@ export function refuse(ctx, flavour, trouble) {
   }
 }
 
-// The error and description a redirect carries.
+// Returns the error and description of a redirect.
 export function redirected(flavour, trouble) {
   const [, error, , text] = MICROSOFT[trouble] ?? MICROSOFT.invalid_request;
   const description = flavour === 'microsoft' ? aadsts(trouble) : text;

@@ -1,4 +1,4 @@
-// Failing on command: what the next requests to an endpoint meet instead of an answer, or besides it.
+// Failures on command: what the next requests to an endpoint get instead of a response, or in addition.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -16,7 +16,7 @@ export function take(endpoint, facts = {}) {
   return failure;
 }
 
-// Plays a failure; says whether the request is thereby over. `said` holds every text that the request carried.
+// Produces a failure; returns whether this ends the request. `said` contains every text of the request.
 export async function play(failure, ctx, said = []) {
   switch (failure?.kind) {
     case 'hang':
@@ -53,7 +53,7 @@ export async function play(failure, ctx, said = []) {
   }
 }
 
-// After the request was processed: loses the answer where that was ordered, and says whether it did.
+// Called after the request was processed: drops the response if that was ordered, and returns whether it did.
 export function lose(failure, ctx) {
   if (failure?.kind !== 'answer_lost') return false;
   ctx.respond = false;

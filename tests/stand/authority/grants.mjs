@@ -10,7 +10,7 @@ import { GOOGLE_MAIL, understood, words } from './scopes.mjs';
 import { applications, config, serviceAccounts, user } from './state.mjs';
 
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
-// What a user of the password grant has consented to, whichever resource is asked for first.
+// The scopes a user of the password grant has consented to, whichever resource is requested first.
 const CONSENTED = 'openid profile email offline_access https://outlook.office.com/.default https://graph.microsoft.com/.default';
 const MAX_ASSERTION_SECS = 600;
 const MAX_SERVICE_ASSERTION_SECS = 3600;
@@ -21,7 +21,7 @@ function refused(ctx, trouble) {
   throw new errors.InvalidGrant(trouble);
 }
 
-// What is wrong with a user's password, or null.
+// Returns the trouble with a user's password, or null.
 export function passwordTrouble(address, password) {
   const known = user(address);
   if (known.behaviour === 'unknown' || !address.includes('@')) return 'unknown';
@@ -30,7 +30,7 @@ export function passwordTrouble(address, password) {
   return known.behaviour === 'expired' ? 'expired' : null;
 }
 
-// Saves a grant and its tokens for a user and answers with them.
+// Stores a grant and its tokens for a user, and responds with them.
 async function issue(ctx, address, scopes, wanted, refreshable) {
   const { provider, client } = ctx.oidc;
   const grant = new provider.Grant({ accountId: address, clientId: client.clientId });
@@ -78,7 +78,7 @@ export function register(provider) {
   provider.registerGrantType(JWT_BEARER, serviceAccountGrant, ['assertion']);
 }
 
-// A certificate as the server keeps it: its key and the thumbprint that must name it.
+// A certificate as the server stores it: its key and its thumbprint, which assertions must name.
 export function certificate(pem) {
   const x509 = new X509Certificate(pem);
   return {
@@ -87,7 +87,7 @@ export function certificate(pem) {
   };
 }
 
-// What Microsoft asks of an assertion beyond the signature, which the library has verified.
+// Checks Microsoft's conditions for an assertion beyond the signature, which the library has verified.
 export async function checkAssertion(ctx, claims, header, client) {
   const { certificates } = applications.get(client.clientId);
   const named = certificates.some(({ thumbprint }) => thumbprint === header['x5t#S256']);

@@ -1,6 +1,6 @@
-// The pages a person sees: sign-in, consent, the code of a device, and errors. Plain HTML forms with stable
+// The pages that a person sees: sign-in, consent, the code of a device, and errors. Plain HTML forms with stable
 // ids (#user, #password, #sign-in, #accept, #decline, #user-code, #next), so that a browser or a small HTTP
-// client can walk them.
+// client can follow them.
 
 import { aadsts, redirected } from './errors.mjs';
 import { passwordTrouble } from './grants.mjs';
@@ -22,7 +22,7 @@ function message(text) {
   return text ? `<p id="message">${escape(text)}</p>` : '';
 }
 
-// A page with nothing to be done on it.
+// A page without controls.
 export function errorPage(ctx, trouble) {
   ctx.status = 400;
   ctx.type = 'html';
@@ -55,7 +55,7 @@ async function readForm(req) {
   return Object.fromEntries(new URLSearchParams(Buffer.concat(chunks).toString('utf8')));
 }
 
-// The name of the prompt, its page, and what its buttons do, as the library's interactions want it.
+// The name of the prompt, its page, and the actions of its buttons, in the form of the library's interactions.
 export function interactions(provider) {
   return async (ctx, next) => {
     if (!INTERACTION.test(ctx.path)) return next();
@@ -96,7 +96,7 @@ async function accept(provider, { prompt, grantId, session, params }) {
   return { consent: { grantId: await grant.save() } };
 }
 
-// ---- the pages of the device flow, as the library's options want them ----
+// ---- the pages of the device flow, in the form of the library's options ----
 
 export async function userCodePage(ctx, form, out, error) {
   let said = '';

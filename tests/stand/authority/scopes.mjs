@@ -1,4 +1,4 @@
-// The resources and permissions that can be asked for, and the arithmetic of scopes: Microsoft's resources
+// The resources and permissions that can be requested, and the arithmetic of scopes: Microsoft's resources
 // with their permissions and `.default`, Google's mail scope, and those of OpenID Connect.
 
 const MAIL_HOSTS = [
@@ -23,12 +23,12 @@ const PERMISSIONS = new Map([
 const DEFAULT = '.default';
 
 export const GOOGLE_MAIL = 'https://mail.google.com/';
-// Stands for `offline_access` inside the server: oidc-provider would drop that one wherever the request
-// does not also say `prompt=consent`, which neither Microsoft nor Google demand.
+// Represents `offline_access` inside the server: oidc-provider would drop the real one unless the request
+// also has `prompt=consent`, which neither Microsoft nor Google requires.
 export const OFFLINE = 'stand.offline';
 const OPENID = ['openid', 'profile', 'email'];
 
-// Every scope oidc-provider must know of.
+// Every scope that oidc-provider must know.
 export const ALL_SCOPES = [
   ...OPENID,
   OFFLINE,
@@ -36,12 +36,12 @@ export const ALL_SCOPES = [
   ...[...PERMISSIONS].flatMap(([resource, permissions]) => [DEFAULT, ...permissions].map((name) => `${resource}/${name}`)),
 ];
 
-// The two spellings of Exchange Online are one resource to users' tokens.
+// The two spellings of Exchange Online are one resource for users' tokens.
 function canonical(resource) {
   return resource === 'https://outlook.office365.com' ? 'https://outlook.office.com' : resource;
 }
 
-// The resource a scope belongs to; null for those of OpenID Connect, undefined for an unknown one.
+// Returns the resource of a scope; null for those of OpenID Connect, undefined for an unknown one.
 function resourceOf(scope) {
   if (OPENID.includes(scope) || scope === OFFLINE || scope === 'offline_access') return null;
   if (scope === GOOGLE_MAIL) return GOOGLE_MAIL;
@@ -53,7 +53,7 @@ function resourceOf(scope) {
 
 export const words = (scope) => (scope ?? '').split(' ').filter(Boolean);
 
-// A user's scopes as the server keeps them, or what is wrong: `{ scopes }` or `{ trouble }`.
+// Returns a user's scopes as the server stores them, or the trouble: `{ scopes }` or `{ trouble }`.
 export function understood(scope) {
   const scopes = [];
   for (const word of words(scope)) {
@@ -68,12 +68,12 @@ export function understood(scope) {
   return { scopes: [...new Set(scopes)] };
 }
 
-// The resources a list of understood scopes names.
+// Returns the resources in a list of known scopes.
 export function resources(scopes) {
   return [...new Set(scopes.map(resourceOf).filter(Boolean))];
 }
 
-// The scope of one access token out of all that was granted: what is `wanted`, else the first resource.
+// Returns the scope of one access token from all granted scopes: that of `wanted`, or of the first resource.
 export function narrow(granted, wanted) {
   const all = words(granted);
   const named = wanted?.filter((scope) => resourceOf(scope)) ?? [];
@@ -87,21 +87,21 @@ export function narrow(granted, wanted) {
     .join(' ');
 }
 
-// What is wrong with an app-only request's scope, or null.
+// Returns the trouble with an app-only request's scope, or null.
 export function appOnlyTrouble(scope) {
   const scopes = words(scope);
   if (scopes.length !== 1 || !scopes[0].endsWith(`/${DEFAULT}`)) return 'invalid_app_scope';
   return PERMISSIONS.has(scopes[0].slice(0, -DEFAULT.length - 1)) ? null : 'invalid_resource';
 }
 
-// Whether an app-only token opens mailboxes.
+// Returns whether an app-only token opens mailboxes.
 export function appOnlyMail(scope) {
   return MAIL_HOSTS.some((host) => scope === `https://${host}/${DEFAULT}`);
 }
 
 const BY_SERVICE = { imap: 'IMAP.AccessAsUser.All', pop3: 'POP.AccessAsUser.All', submission: 'SMTP.Send', ews: 'EWS.AccessAsUser.All' };
 
-// Whether a user's token serves a protocol of Dovecot.
+// Returns whether a user's token is valid for a protocol of Dovecot.
 export function delegatedMail(scope, service) {
   return words(scope).some((word) => (word === GOOGLE_MAIL && service !== 'ews')
     || MAIL_HOSTS.some((host) => word === `https://${host}/${BY_SERVICE[service]}`));

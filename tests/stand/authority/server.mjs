@@ -2,7 +2,7 @@
 // and error bodies, with pages to sign in on, introspection for Dovecot and a control endpoint.
 //
 // Run by the stand as `node server.mjs CONFIG.json`; writes its ports to the file named there when ready
-// and leaves when its standard input closes, so that it cannot outlive the stand.
+// and exits when its standard input closes, so that it cannot outlive the stand.
 //
 // Two listeners on loopback: HTTPS with the stand's certificate for OAuth clients, and plain HTTP for
 // Dovecot's introspection and the control endpoint (Dovecot's own trust store stays out of the tests).
@@ -23,7 +23,7 @@ import { Store, applications, changeUser, clear, config, forget, keepSecrets, se
 
 // ---- the provider ----
 
-// The library's policy without its rule that a native application asks for consent every time.
+// The library's policy without its rule that a native application requests consent every time.
 function policy() {
   const prompts = interactionPolicy.base();
   prompts.get('consent').checks.remove('native_client_prompt');
@@ -89,7 +89,7 @@ function provider(issuer) {
       Session: () => 86_400,
     },
   });
-  // Secrets and redirects change while the server runs, and two secrets may be good at once.
+  // Secrets and redirects change while the server runs, and two secrets may be valid at once.
   built.Client.prototype.compareClientSecret = function compare(secret) {
     return this.clientId === config.introspection_client_id
       ? secret === config.introspection_client_secret
@@ -98,7 +98,7 @@ function provider(issuer) {
   built.Client.prototype.redirectUriAllowed = function allowed(redirect) {
     return redirectAllowed(this.clientId, redirect);
   };
-  // The audience of an assertion is the address it was sent to.
+  // The audience of an assertion is the URL it was sent to.
   built.OIDCContext.prototype.clientJwtAuthExpectedAudience = function audience() {
     return new Set([this.ctx.state.tokenUrl]);
   };
@@ -195,7 +195,7 @@ function listen(server, port) {
 const tls = { cert: readFileSync(config.certificate), key: readFileSync(config.key) };
 const secure = https.createServer(tls);
 const plain = http.createServer();
-// A connection that is closed just when Dovecot uses it again looks like a failing introspection.
+// A connection that closes just when Dovecot reuses it looks like a failing introspection.
 plain.keepAliveTimeout = 0;
 const ports = { https: await listen(secure, config.port), http: await listen(plain, 0) };
 

@@ -1,4 +1,4 @@
-// What the server knows and what the control endpoint may change: configuration, users, applications,
+// The server's state, which the control endpoint may change: configuration, users, applications,
 // ordered failures, recorded requests, secrets, and the store of oidc-provider.
 
 import { readFileSync } from 'node:fs';
@@ -22,7 +22,7 @@ export const state = {
   users: new Map(),
   // Every secret issued or received.
   secrets: new Set(),
-  // Codes and refresh tokens that were issued, to tell a used or revoked one from one made up.
+  // Issued codes and refresh tokens, to distinguish a used or revoked one from an invented one.
   issued: new Set(),
 };
 
@@ -59,7 +59,7 @@ export const serviceAccounts = new Map();
 
 // ---- users ----
 
-// A user as the tests set it; every address is one unless told otherwise.
+// A user as the tests configure it; every address is a user by default.
 export function user(address) {
   const known = state.users.get(address.toLowerCase());
   return { password: config.password, behaviour: 'ok', shared: [], ...known };
@@ -72,7 +72,7 @@ export function changeUser(address, change) {
 
 // ---- storage ----
 
-// oidc-provider's own memory store forgets beyond 1,000 entries and cannot be emptied: a plain map can.
+// oidc-provider's own memory store drops entries beyond 1,000 and cannot be emptied; a plain map can.
 const stored = new Map();
 
 export class Store {
@@ -81,7 +81,7 @@ export class Store {
   }
 
   async upsert(id, payload) {
-    // A code or refresh token may span several resources, an access token serves one.
+    // A code or refresh token may cover several resources, an access token only one.
     if (this.model === 'AccessToken') {
       const ctx = Provider.ctx;
       const scope = narrow(payload.scope ?? '', ctx?.state.wanted);
@@ -124,7 +124,7 @@ export class Store {
   }
 }
 
-// What is stored of a code or token, or undefined.
+// Returns the stored data of a code or token, or undefined.
 export function lookUp(model, id) {
   return stored.get(`${model}:${id}`);
 }
@@ -136,13 +136,13 @@ export function forget(which) {
   }
 }
 
-// ---- applications, as oidc-provider wants them ----
+// ---- applications, in oidc-provider's form ----
 
 const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 const CODE = ['authorization_code', 'refresh_token', DEVICE_CODE];
 
-// What each kind of application may do, and how it proves who it is.
+// The permissions of each kind of application, and how it authenticates.
 const KINDS = {
   'app-only': { method: 'client_secret_post', grants: ['client_credentials'] },
   certificate: { method: 'private_key_jwt', grants: ['client_credentials', ...CODE] },
@@ -166,7 +166,7 @@ function metadata(id, application) {
     application_type: 'native',
     token_endpoint_auth_method: method,
     grant_types: grants,
-    // Which redirects are good is decided in provider.mjs; the library wants one.
+    // Valid redirects are determined elsewhere; the library requires one.
     redirect_uris: signsIn ? ['http://localhost'] : [],
     response_types: signsIn ? ['code'] : [],
     ...(method === 'client_secret_post' && { client_secret: 'decided in provider.mjs' }),

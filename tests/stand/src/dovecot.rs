@@ -51,7 +51,7 @@ pub(crate) struct DovecotPorts {
     pub(crate) lmtp: u16,
 }
 
-/// What the configuration needs to know about the rest of the stand.
+/// The facts about the rest of the stand that the configuration needs.
 pub(crate) struct Neighbours {
     pub(crate) introspection_port: u16,
     pub(crate) smtp_sink_port: u16,

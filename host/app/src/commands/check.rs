@@ -1,4 +1,4 @@
-//! `postroom check`: every problem of the configuration and its rules, before it costs a mail.
+//! `postroom check`: reports every problem of the configuration and its rules before it affects a mail.
 
 mod patterns;
 pub mod wants;
@@ -31,13 +31,13 @@ const NAMED_TENANTS: usize = 5;
 /// The findings of a check.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Whatever must be cured first, in the order of the files.
+    /// The problems that must be fixed, in the order of the files.
     pub problems: Vec<Problem>,
     /// Problems that do not stop the service.
     pub warnings: Vec<Problem>,
     pub mailboxes: usize,
     pub tenants: usize,
-    /// Rules that loaded, each counted once, however many tenants run it.
+    /// The rules that loaded, each counted once, however many tenants run it.
     pub rules: usize,
     /// The grants that each rule in a file needs, by file and tenant.
     pub wants: Vec<Wanted>,
@@ -48,7 +48,7 @@ pub struct Report {
 pub struct Wanted {
     pub rule: String,
     pub tenant: String,
-    /// Grants, then kinds of action.
+    /// Grants first, then kinds of action.
     pub wants: Vec<&'static str>,
 }
 
@@ -144,8 +144,8 @@ fn print_wants(wants: &[Wanted]) {
     }
 }
 
-/// Reads the configuration and gives every rule that could be made out to `load`, which answers what is wrong with it. The
-/// gate guards nothing while the configuration has problems.
+/// Reads the configuration and passes every readable rule to `load`, which returns its findings. The gate does not apply
+/// while the configuration has problems.
 pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &ReleaseGate) -> Findings) -> Report {
     let (config, uses) = Config::survey(file, &|name| std::env::var_os(name));
     let mut report = Report::default();
@@ -216,7 +216,7 @@ pub fn survey(file: &Path, load: &dyn Fn(&RuleUse, &ReleaseGate) -> Findings) ->
 }
 
 impl Report {
-    /// Two tenants may have the same broken file.
+    /// Adds problems once, since two tenants may have the same broken file.
     fn add(&mut self, problems: Vec<Problem>) {
         for problem in problems {
             if !self.problems.contains(&problem) {
@@ -226,12 +226,12 @@ impl Report {
     }
 }
 
-/// Loads rules into a sandbox, which is made when the first rule asks for it.
+/// Loads rules into a sandbox, which is created for the first rule.
 struct Loader<'c> {
     config: &'c Path,
-    /// An error is the machine's fault and not a rule's.
+    /// An error here is the machine's fault, not a rule's.
     sandbox: OnceCell<Result<Sandbox, SandboxError>>,
-    /// The versions that must not serve, if there is a store that knows any.
+    /// The refused versions, if there is a store that has any.
     refused: OnceCell<Result<Vec<RefusedRule>, Problem>>,
 }
 
@@ -256,7 +256,7 @@ impl<'c> Loader<'c> {
                 .map(|error| refused(error, &wanted.rule.name, wanted).into())
                 .unwrap_or_default();
         }
-        // What a name stands for is seen from the folder that the rule's own begins at.
+        // Names are relative to the folder that the rule's own name is relative to.
         let path_of = |name: &str| {
             let path = wanted.rule.base().join(name);
             path.strip_prefix(".")
@@ -321,14 +321,15 @@ impl<'c> Loader<'c> {
             it.hash == hash && it.tenant == wanted.tenant && it.name == wanted.rule.name
         })?;
         let message = format!(
-            "was {} for {}, and stays out until the file changes",
+            "was {} for {}, and is refused until the file changes",
             out.reason, wanted.tenant
         );
-        let cure = "correct the rule and save it; or `postroom rules rollback GENERATION` returns to one that had this version, see `postroom rules list`";
+        let cure = "correct the rule and save it; or roll back to a generation with this version: `postroom rules rollback GENERATION`, see `postroom rules list`";
         Some(of_file(file, message, cure))
     }
 
-    /// Beside a running service. A store that is not there, or that the next start brings up to date, refuses nothing yet.
+    /// Reads the refused versions from the store, also while a service runs. A store that does not exist, or that the next
+    /// start upgrades, refuses none.
     fn read_refused(&self) -> Result<Vec<RefusedRule>, Problem> {
         let Ok(data_dir) = postroom_config::data_dir(self.config) else {
             return Ok(Vec::new());
@@ -337,7 +338,7 @@ impl<'c> Loader<'c> {
             Err(StoreError::Missing { .. } | StoreError::OlderSchema { .. }) => Ok(Vec::new()),
             Err(error) => Err(of_file(
                 &data_dir.display().to_string(),
-                format!("cannot say which versions of rules are refused: {error}"),
+                format!("cannot determine which versions of rules are refused: {error}"),
                 "run the check as the user that postroom runs as",
             )),
             Ok(refused) => Ok(refused),
@@ -346,7 +347,7 @@ impl<'c> Loader<'c> {
 
     fn sandbox(&self) -> Option<&Sandbox> {
         let made = self.sandbox.get_or_init(|| {
-            // A check leaves nothing behind: the data folder serves only where a service made one.
+            // A check creates nothing: the data folder is used only if a service created one.
             let data_dir = postroom_config::data_dir(self.config).ok();
             rulebook::sandbox(data_dir.as_deref().filter(|dir| dir.is_dir()), 1)
         });
@@ -354,14 +355,16 @@ impl<'c> Loader<'c> {
     }
 }
 
-/// Why a rule was refused. The sandbox says fault and cure in one sentence that begins with the rule's name.
+/// Returns why a rule was refused. The sandbox gives fault and fix in one sentence that begins with the rule's name.
 fn refused(error: LoadError, file: &str, wanted: &RuleUse) -> Problem {
     if let LoadError::NotGranted { import, .. } = &error {
         let tenant = &wanted.tenant;
         return of_file(
             file,
             format!("needs {import}, which tenant \"{tenant}\" is not granted"),
-            &format!("add \"{import}\" to grants of [tenants.{tenant}], or build it without"),
+            &format!(
+                "add \"{import}\" to grants of [tenants.{tenant}], or build the rule without it"
+            ),
         );
     }
     let sentence = error.to_string();
@@ -386,7 +389,7 @@ fn in_script(file: String, line: u32, column: u32, message: String) -> Problem {
     }
 }
 
-/// A rule that loads and does not go live.
+/// Returns the problem of a rule that loads but does not go live.
 fn failing(file: &str, wanted: &RuleUse, reason: String) -> Problem {
     let tenant = &wanted.tenant;
     let cure = format!(

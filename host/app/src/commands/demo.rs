@@ -1,4 +1,4 @@
-//! `postroom demo`: the example of three clients, laid out for the reader to edit, running on a spool folder and SQLite.
+//! `postroom demo`: the example of three clients, created for the reader to edit, on a spool folder and SQLite.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -27,16 +27,16 @@ static TYPES: &str = include_str!("../../../../plugins/script/postroom.d.ts");
 
 /// The mailboxes of the example, in the order in which they get their mail.
 const MAILBOXES: [&str; 3] = ["brightwater", "larkfield", "osprey"];
-/// Says that a folder is the demo's to empty.
+/// The file that marks a folder as the demo's own.
 const MARKER: &str = ".postroom-demo";
-/// How often the demo looks whether a saved rule went live.
+/// The interval at which the demo checks whether a saved rule went live.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let dir = &args.dir;
     lay_out(dir).with_context(|| format!("laying out the example in {}", dir.display()))?;
     let mut config = load_config(&dir.join("postroom.toml"))?;
-    // With its data, which each demo empties: the next one counts from T-1.
+    // Includes its data, which each demo removes, so that the next one counts from T-1.
     config.installations = config.data_dir.join("installations");
     let config = Arc::new(config);
     let json = args.output.json;
@@ -98,8 +98,8 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Writes the example: configuration and rules unless they exist (they may be edited), data and spool afresh. Refuses a folder
-/// that is not the demo's.
+/// Writes the example: configuration and rules unless they exist (they may be edited), data and spool from scratch. Refuses
+/// a folder that is not the demo's.
 fn lay_out(dir: &Path) -> anyhow::Result<()> {
     let marker = dir.join(MARKER);
     if !marker.exists()
@@ -107,7 +107,7 @@ fn lay_out(dir: &Path) -> anyhow::Result<()> {
             .read_dir()
             .is_ok_and(|mut inside| inside.next().is_some())
     {
-        bail!("it holds other things; name a new folder: postroom demo DIR");
+        bail!("it contains other files; name a new folder: postroom demo DIR");
     }
     std::fs::create_dir_all(dir)?;
     std::fs::write(marker, "")?;
@@ -134,12 +134,12 @@ fn lay_out(dir: &Path) -> anyhow::Result<()> {
     Ok(std::fs::write(dir.join("postroom.d.ts"), TYPES)?)
 }
 
-/// Drops the mails of one mailbox of the example into its spool, in their order. Each round differs in a header, so that none is
-/// taken for a copy of the last.
+/// Puts the mails of one mailbox of the example into its spool, in order. Each round differs in a header, so that no mail
+/// counts as a copy of the last round's.
 fn drop_mail(dir: &Path, mailbox: &str, round: u32) -> std::io::Result<()> {
     let folder = dir.join("spool").join(mailbox);
     std::fs::create_dir_all(&folder)?;
-    // A spool takes the oldest first, and leaves alone what may still be written.
+    // A spool takes the oldest file first, and skips files that may still be written.
     let mut written =
         SystemTime::from(postroom_core::Clock::system().now()) - Duration::from_secs(60);
     for mail in mails_of(mailbox) {
@@ -157,7 +157,7 @@ fn drop_mail(dir: &Path, mailbox: &str, round: u32) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The mails of the example, sent again whenever an edited rule goes live, so that the difference shows.
+/// Sends the mails of the example again whenever an edited rule goes live, so that the difference shows.
 struct Rounds {
     dir: PathBuf,
     /// How many mails were decided.
@@ -187,7 +187,7 @@ impl Rounds {
         Ok(())
     }
 
-    /// Sends each mailbox its mails when those of the one before are decided: every round has the same order.
+    /// Sends each mailbox its mails once those of the previous one are decided, so that every round has the same order.
     async fn send(&mut self, round: u32) -> anyhow::Result<()> {
         for mailbox in MAILBOXES {
             let wanted = *self.decided.borrow() + mails_of(mailbox).count();

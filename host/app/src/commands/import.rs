@@ -1,4 +1,4 @@
-//! `postroom mail import`: mail from files walks the line, as if it had been fetched.
+//! `postroom mail import`: mail from files passes through the line as if it had been fetched.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,19 +18,19 @@ use crate::commands::{INTERRUPTED, load_in_part, no_mailbox, progress, runtime};
 use crate::service::{Options as ServiceOptions, Service};
 use postroom_line::bus::Bus;
 
-/// Mails are journalled and decided so many at a time, or fewer when they are large.
+/// The most mails that are journalled and decided together; fewer if they are large.
 const BATCH: usize = 64;
-/// Mail that was sent or arrived longer ago than this is old: nobody waits for its answer.
+/// The age from which mail is old: nobody waits for a reply to it.
 const YOUNG_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The interval of progress lines where the error output is no terminal.
 const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
-/// How an import is asked for.
+/// The options of an import.
 pub struct Options {
-    /// All of it is old.
+    /// Whether all mail is old.
     pub old: bool,
-    /// Old mail goes to the sinks.
+    /// Whether old mail goes to the sinks.
     pub deliver: bool,
     pub start_anew: bool,
     pub json: bool,
@@ -61,7 +61,7 @@ pub fn import(
             Ok(service) => service,
             Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
                 return Err(error.context(
-                    "a running service has the data folder: stop it first, or put .eml files into a spool mailbox's folder",
+                    "a running service uses the data folder: stop it first, or put .eml files into a spool mailbox's folder",
                 ));
             }
             Err(error) => return Err(error),
@@ -151,7 +151,7 @@ pub fn import(
     runtime()?.block_on(with_readers(Bus::default(), [readers::log()], work))
 }
 
-/// A mail that states no time at all may be of any age.
+/// Returns whether a mail is old. A mail without any time may have any age.
 fn is_old(mail: &[u8], young_since_ms: i64) -> bool {
     let times = stated_times_ms(mail);
     times.is_empty() || times.iter().any(|time| *time < young_since_ms)

@@ -1,4 +1,4 @@
-//! `postroom init`: a configuration that works at once, a first rule and its test case, to be changed into one's own.
+//! `postroom init`: a working configuration, a first rule and its test case, to be edited.
 
 use std::fs;
 use std::io::Write;
@@ -26,7 +26,7 @@ const FILES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Writes the first files into a folder, which is made if it is not there. Overwrites nothing.
+/// Writes the first files into a folder, which is created if missing. Overwrites nothing.
 pub fn init(dir: &Path) -> anyhow::Result<ExitCode> {
     let standing: Vec<&str> = FILES
         .iter()
@@ -35,7 +35,7 @@ pub fn init(dir: &Path) -> anyhow::Result<ExitCode> {
         .collect();
     if !standing.is_empty() {
         bail!(
-            "{} has {} already, and nothing is overwritten; help: name an empty folder: postroom init my-mailroom",
+            "{} already has {}, and nothing is overwritten; help: name an empty folder: postroom init my-mailroom",
             dir.display(),
             standing.join(", ")
         );
@@ -49,7 +49,7 @@ pub fn init(dir: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a file that is not there yet.
+/// Writes a file that does not exist yet.
 fn write_new(file: &Path, text: &str) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder)?;

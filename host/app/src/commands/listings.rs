@@ -1,4 +1,4 @@
-//! `decisions`, `items` and `ledger`: what happened and why, for people or as one JSON object a line.
+//! `decisions`, `items` and `ledger`: the recorded results, for people or as one JSON object per line.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::cli::Filter;
 use crate::commands::{open_listings, table};
 use crate::output;
 
-/// A listing for people stops here; `--limit` and `--json` go further.
+/// The default limit of a listing for people; `--limit` and `--json` exceed it.
 pub const SCREENFUL: usize = 500;
 
 pub fn decisions(
@@ -135,7 +135,7 @@ pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resul
     Ok(ExitCode::FAILURE)
 }
 
-/// The mails that came again and were not decided again.
+/// Lists the mails that arrived again and were not decided again.
 pub fn repeats(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
     let wanted = store::Filter {
         mailbox: mailbox.map(str::to_owned),
@@ -159,7 +159,7 @@ pub fn repeats(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resu
     )
 }
 
-/// Prints rows as they come from the store; a pipe that closes early (`| head`) is no error.
+/// Prints rows as the store returns them; a pipe that closes early (`| head`) is not an error.
 pub fn list<T: Serialize>(
     json: bool,
     rows: impl Iterator<Item = Result<T, StoreError>>,
@@ -197,7 +197,7 @@ pub fn wanted(filter: &Filter, json: bool) -> anyhow::Result<store::Filter> {
     })
 }
 
-/// The moment that `--since` means, in milliseconds since 1970 in UTC.
+/// Returns the time of `--since`, in milliseconds since 1970 in UTC.
 pub fn since(text: &str) -> anyhow::Result<i64> {
     let moment = if let Ok(time) = text.parse::<Timestamp>() {
         time
@@ -228,7 +228,7 @@ fn kind_of(name: &str) -> anyhow::Result<ItemKind> {
         .with_context(|| format!("--kind {name}: one of ticket, note, alert"))
 }
 
-/// A typed name as its JSON has it.
+/// Returns a value's name in JSON.
 pub fn name_of(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,

@@ -3,7 +3,7 @@
 use postroom_core::{Action, AlertState, Decision};
 use postroom_store::Committed;
 
-/// The ticket's number with its priority, an alert's state, or a reason.
+/// Returns the ticket's number with its priority, an alert's state, or a reason.
 pub fn detail(decision: &Decision, committed: &Committed) -> String {
     let actions = decision.actions.iter();
     let what = actions.clone().find_map(|action| match action {

@@ -42,13 +42,13 @@ use postroom_config::{Config, Problem};
 
 /// The exit code of a process that a signal ended (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
-/// The exit code of a process that SIGPIPE ended (128 + SIGPIPE): the reader of the output went away before its end.
+/// The exit code of a process that SIGPIPE ended (128 + SIGPIPE): the reader of the output closed it early.
 const BROKEN_PIPE: u8 = 141;
 
-/// The configuration where none is named.
+/// The default configuration file.
 const USUAL_CONFIG: &str = "postroom.toml";
 
-/// The whole configuration, or every problem of it.
+/// Returns the whole configuration, or every problem of it.
 fn load_config(file: &Path) -> anyhow::Result<Config> {
     Config::load(file).map_err(|problems| anyhow::anyhow!("invalid configuration\n\n{problems}"))
 }
@@ -90,7 +90,7 @@ fn load_readable(file: &Path) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// The error for a mailbox that the configuration does not have.
+/// Returns the error for a mailbox that the configuration does not have.
 fn no_mailbox(config: &Config, name: &str) -> anyhow::Error {
     let mut misconfigured = config.misconfigured.iter();
     if let Some(it) = misconfigured.find(|it| it.mailbox.as_deref() == Some(name)) {
@@ -101,12 +101,12 @@ fn no_mailbox(config: &Config, name: &str) -> anyhow::Error {
     anyhow::anyhow!(no_such("mailbox", name, &known))
 }
 
-/// Prints a line to standard output; a reader that went away (`| head`) is no error.
+/// Prints a line to standard output; a closed pipe (`| head`) is not an error.
 fn print(text: impl Display) -> std::io::Result<()> {
     write_line(&mut std::io::stdout().lock(), &visible(&text.to_string()))
 }
 
-/// A counter on stderr for work that takes long, when a person is watching.
+/// Returns a counter on stderr for long work, if there is a terminal.
 fn progress(what: &'static str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -124,8 +124,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("starting the asynchronous runtime")
 }
 
-/// Does a command's work that may ask for tokens. At its end, and at the first signal, requests under way are waited for: the
-/// answer to one may hold the only refresh token there is. A second signal quits at once.
+/// Does a command's work that may request tokens. At its end, and at the first signal, it waits for running requests: the
+/// response to one may contain the only refresh token. A second signal quits at once.
 async fn with_tokens(
     tokens: &Tokens,
     work: impl Future<Output = anyhow::Result<ExitCode>>,
@@ -143,7 +143,7 @@ async fn with_tokens(
     }
 }
 
-/// Ends at Ctrl-C or SIGTERM.
+/// Waits for Ctrl-C or SIGTERM.
 async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {

@@ -1,4 +1,4 @@
-//! `postroom outbox`: deliveries, what holds them up, and the way to retry or drop them.
+//! `postroom outbox`: lists deliveries and their errors, and retries or drops them.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::commands::{open_listings, print};
 use crate::store;
 
 const STATES: &[&str] = &["waiting", "delivered", "dead", "dropped"];
-/// Ids that a retry of many names at most.
+/// The most ids that a retry of many entries prints.
 const NAMED: usize = 10;
 
 pub fn outbox(
@@ -137,7 +137,7 @@ fn cells(row: &OutboxRow, now: Timestamp) -> Vec<String> {
     ]
 }
 
-/// The state; `refused` for an entry that its target refuses while it takes others.
+/// Returns the state; `refused` for an entry that its target refuses while it accepts others.
 fn state(row: &OutboxRow) -> &str {
     match row.refused {
         Some(_) if row.state == "waiting" => "refused",
@@ -172,7 +172,7 @@ fn next_try(due: &str, now: Timestamp) -> String {
     }
 }
 
-/// The largest unit of a time, which is enough to judge it by.
+/// Returns the largest unit of a duration, which is precise enough here.
 fn span(secs: i64) -> String {
     match secs.max(0) {
         secs if secs < 60 => format!("{secs}s"),
@@ -222,7 +222,7 @@ fn show(entry: &OutboxDetail, json: bool) -> anyhow::Result<()> {
         print(format!("{name:<11}{value}"))?;
     }
     match entry.payload.is_null() {
-        true => print("\nwhat it sends is no longer kept")?,
+        true => print("\nits payload is no longer kept")?,
         false => print(format!(
             "\n{}",
             serde_json::to_string_pretty(&entry.payload)?
@@ -231,7 +231,7 @@ fn show(entry: &OutboxDetail, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what became of each entry. Exit code 1 when one that was named could not be changed.
+/// Prints the result for each entry. The exit code is 1 if a named entry could not be changed.
 fn report(changes: &[(i64, OutboxChange)], done: &str, json: bool) -> anyhow::Result<ExitCode> {
     let mut changed = Vec::new();
     let mut all = true;
@@ -240,7 +240,7 @@ fn report(changes: &[(i64, OutboxChange)], done: &str, json: bool) -> anyhow::Re
             OutboxChange::Changed => None,
             OutboxChange::Unknown => Some("there is no such entry".to_owned()),
             OutboxChange::Ended(state) => Some(format!("it is {state} already")),
-            OutboxChange::Purged => Some("what it would send is no longer kept".to_owned()),
+            OutboxChange::Purged => Some("its payload is no longer kept".to_owned()),
         };
         if json {
             print(json!({ "id": id, "changed": problem.is_none(), "problem": problem }))?;

@@ -1,4 +1,4 @@
-//! `postroom quarantine`: mails kept aside for a person, why, and their raw bytes.
+//! `postroom quarantine`: mails kept aside for a person, with the reasons and the raw bytes.
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;

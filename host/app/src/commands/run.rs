@@ -32,7 +32,7 @@ pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCo
         signals.abort();
         ended
     });
-    // All that must be written is: a rule that is being loaded, or tested, is not waited for.
+    // Everything that must be written is written: the runtime does not wait for a rule that is being loaded or tested.
     runtime.shutdown_background();
     ended
 }
@@ -112,7 +112,7 @@ async fn drain(
     })
 }
 
-/// The first signal drains, the second quits.
+/// Drains at the first signal, and quits at the second.
 pub async fn stop_on_signals(stop: CancellationToken) {
     signal().await;
     tracing::info!("draining; press Ctrl-C again to quit immediately");

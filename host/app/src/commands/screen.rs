@@ -1,4 +1,4 @@
-//! Text for a terminal: harmless whatever it holds, no wider than the terminal, coloured only where colours are wanted.
+//! Text for a terminal: harmless whatever it contains, no wider than the terminal, and coloured only if colours are wanted.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use postroom_core::harmless::picture;
 use unicode_width::UnicodeWidthChar;
 
-/// How a text stands out.
+/// The style of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
     Plain,
@@ -21,28 +21,28 @@ pub enum Ink {
 #[derive(Debug, Clone, Default)]
 pub struct Line {
     pieces: Vec<(Ink, String)>,
-    /// Where further rows begin when it is too wide; a line without is cut.
+    /// The column at which further rows begin if the line is too wide; without it the line is cut.
     hang: Option<usize>,
 }
 
-/// Where lines are shown.
+/// The output for lines.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
-    /// In columns; none where nothing is cut.
+    /// The width in columns; `None` if nothing is cut.
     pub width: Option<usize>,
     pub colour: bool,
 }
 
-/// Rows that one line is wrapped into; what is left is cut.
+/// The most rows for one line; the rest is cut.
 const ROWS: usize = 12;
-/// Characters of one row for each of its columns: some have no width.
+/// The most characters of a row per column, since some characters have no width.
 const CHARS_A_COLUMN: usize = 4;
-/// A terminal is taken to be at least so wide.
+/// The least assumed width of a terminal.
 const LEAST_COLUMNS: usize = 20;
 const ELLIPSIS: char = '…';
 
 impl Screen {
-    /// As the output is now: a terminal may be resized any time.
+    /// Returns the screen of an output in its current size: a terminal may be resized any time.
     pub fn of(output: &(impl AsFd + IsTerminal)) -> Self {
         let size = rustix::termios::tcgetwinsize(output).ok();
         let columns = size.map(|size| usize::from(size.ws_col));
@@ -54,7 +54,7 @@ impl Screen {
         }
     }
 
-    /// The text as it stands out.
+    /// Returns the text in its style.
     pub fn paint(&self, ink: Ink, text: &str) -> String {
         let code = match ink {
             Ink::Bold => "1",
@@ -71,7 +71,7 @@ impl Screen {
     }
 }
 
-/// Whether an output is a terminal that shows colours, and nobody asked for none.
+/// Returns whether an output is a terminal that shows colours, and colours are not switched off.
 pub fn wants_colour(output: &impl IsTerminal) -> bool {
     let is_set = |name| std::env::var_os(name).is_some();
     let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
@@ -79,7 +79,7 @@ pub fn wants_colour(output: &impl IsTerminal) -> bool {
 }
 
 impl Ink {
-    /// The colour of a line of a difference, by its mark.
+    /// Returns the colour of a line of a difference, by its mark.
     pub fn of_mark(mark: char) -> Self {
         match mark {
             '-' => Self::Red,
@@ -99,7 +99,7 @@ impl Line {
         self
     }
 
-    /// Wrapped instead of cut; further rows begin at this column.
+    /// Makes the line wrap instead of being cut; further rows begin at this column.
     pub fn wrapped(mut self, hang: usize) -> Self {
         self.hang = Some(hang);
         self
@@ -109,7 +109,7 @@ impl Line {
         self.pieces.iter().all(|(_, text)| text.trim().is_empty())
     }
 
-    /// Its rows on a screen, each ended by a line break.
+    /// Returns its rows on a screen, each ended by a line break.
     pub fn shown(&self, screen: &Screen) -> String {
         let chars: Vec<(Ink, char)> = self
             .pieces
@@ -131,20 +131,20 @@ pub fn columns(text: &str) -> usize {
     text.chars().map(|c| columns_of(picture(c))).sum()
 }
 
-/// The text cut to so many columns.
+/// Returns the text cut to this many columns.
 pub fn fit(text: &str, width: usize) -> String {
     let chars: Vec<(Ink, char)> = text.chars().map(|c| (Ink::Plain, picture(c))).collect();
     cut(&chars, width).into_iter().map(|(_, c)| c).collect()
 }
 
-/// The text cut to so many columns, or filled up to them.
+/// Returns the text cut or filled to this many columns.
 pub fn pad(text: &str, width: usize) -> String {
     let text = fit(text, width);
     let blanks = width.saturating_sub(columns(&text));
     text + &" ".repeat(blanks)
 }
 
-/// At most so many columns on any terminal: they do not agree on what a sign for "as an emoji" does.
+/// Returns the most columns that a character takes on any terminal: they disagree about the variation selector for emoji.
 fn columns_of(c: char) -> usize {
     match c {
         '\u{fe0f}' => 1,
@@ -152,7 +152,7 @@ fn columns_of(c: char) -> usize {
     }
 }
 
-/// As much as fits, with a sign that more was there.
+/// Returns as much as fits, with a mark for the cut.
 fn cut(chars: &[(Ink, char)], width: usize) -> Vec<(Ink, char)> {
     let taken = fitting(chars, width);
     if taken == chars.len() {
@@ -166,7 +166,7 @@ fn cut(chars: &[(Ink, char)], width: usize) -> Vec<(Ink, char)> {
     row
 }
 
-/// How many of the characters fit.
+/// Returns how many of the characters fit.
 fn fitting(chars: &[(Ink, char)], width: usize) -> usize {
     let mut used = 0;
     let most = width.saturating_mul(CHARS_A_COLUMN);
@@ -177,7 +177,7 @@ fn fitting(chars: &[(Ink, char)], width: usize) -> usize {
     beyond.unwrap_or(chars.len().min(most))
 }
 
-/// Broken at blanks where there are any.
+/// Breaks a line at spaces if there are any.
 fn wrap(chars: &[(Ink, char)], width: usize, hang: usize) -> Vec<Vec<(Ink, char)>> {
     let hang = hang.min(width / 2);
     let mut rows: Vec<Vec<(Ink, char)>> = Vec::new();
@@ -197,7 +197,7 @@ fn wrap(chars: &[(Ink, char)], width: usize, hang: usize) -> Vec<Vec<(Ink, char)
             rows.push(row);
             return rows;
         }
-        // What stands before the first row's own indent is no place to break.
+        // The indent of the first row is not a place to break.
         let least = if rows.is_empty() { hang + 1 } else { 1 };
         let blank = rest[..=fits].iter().rposition(|(_, c)| *c == ' ');
         let (end, next) = match blank.filter(|blank| *blank >= least) {

@@ -4,7 +4,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use postroom_core::harmless::on_one_line;
 
-/// Without a terminal to ask, a table is this wide.
+/// The width of a table without a terminal.
 const WIDTH: u16 = 120;
 
 pub fn print(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> std::io::Result<()> {

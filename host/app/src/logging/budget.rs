@@ -1,4 +1,4 @@
-//! The share of the log that one client, mailbox or target may fill: a token bucket for each, and a count of what was left out.
+//! Limits how much one client, mailbox or target may log: a token bucket for each, and a count of omitted lines.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,18 +11,18 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::context::context_of;
 
-/// Lines that one name may log at once.
+/// The most lines that one name may log at once.
 const BURST: u32 = 300;
-/// Lines that one name may log in each [`WINDOW`] after that.
+/// The lines that one name may log in each [`WINDOW`] after that.
 const LINES: u32 = 60;
 const WINDOW: Duration = Duration::from_secs(60);
-/// Names that are remembered; beyond it the ones that are quiet are forgotten.
+/// The most names remembered; beyond it, quiet names are forgotten.
 const NAMES: usize = 10_000;
 /// Fields that name whose line it is. The first of them that a line has counts, or else
 /// the first one of its context.
 const NAMING: [&str; 4] = ["tenant", "mailbox", "to", "target"];
 
-/// Lets each name's lines through until its bucket is empty. Lines that name nobody always pass.
+/// Passes each name's lines until its bucket is empty. Lines without such a field always pass.
 #[derive(Default)]
 pub struct Budget {
     names: Mutex<HashMap<String, Bucket>>,
@@ -39,7 +39,7 @@ struct Bucket {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Passes,
-    /// It passes, and so many before it did not.
+    /// It passes, after this many omitted lines.
     PassesAfter(u64),
     LeftOut,
 }
@@ -64,9 +64,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Budget {
         match self.admit(&name, Instant::now()) {
             Verdict::Passes => true,
             Verdict::PassesAfter(lines) => {
-                // An event within an event would be filtered by the state of the outer one, so this is written in the same form here.
+                // The state of the outer event would filter a nested one, so this line is written directly, in the same form.
                 eprintln!(
-                    "{:.6}  WARN left {lines} log lines out: this name logs more than {LINES} a minute name={name}",
+                    "{:.6}  WARN omitted {lines} log lines: this name logs more than {LINES} a minute name={name}",
                     postroom_core::Clock::system().now()
                 );
                 true
@@ -107,7 +107,7 @@ impl Budget {
     }
 }
 
-/// The value of the first naming field, with its place in [`NAMING`].
+/// The value of the first naming field, with its index in [`NAMING`].
 #[derive(Default)]
 struct Naming(Option<(usize, String)>);
 

@@ -1,9 +1,9 @@
-// A rule. It sees one mail and answers what becomes of it; postroom.d.ts says all that `mail` and `ctx` can do.
-// Save it while `postroom dev` or `postroom run` runs, and it is live.
+// A rule. It receives one mail and returns the decision; postroom.d.ts documents `mail` and `ctx`.
+// Save it while `postroom dev` or `postroom run` is running, and it goes live.
 
 /** @type {Decide} */
 export function decide(mail, ctx) {
-  // Patterns in quotes are run by Postroom in linear time; \\d is a digit.
+  // Postroom runs patterns in quotes in linear time; \\d is a digit.
   const backup = mail.match("subject", "^Backup (failed|succeeded) on (\\S+)");
   if (backup) {
     return alert({
@@ -15,13 +15,13 @@ export function decide(mail, ctx) {
     });
   }
 
-  // An answer to a known ticket is the standard rule's business: it becomes a note.
+  // The standard rule turns a reply to a known ticket into a note.
   if (ctx.thread?.authorised) return pass();
 
   if (mail.match("subject", "(?i)\\burgent\\b")) {
     return ticket({ queue: ctx.settings.queue, priority: "high" });
   }
 
-  // Not ours: the next rule of the mailbox decides.
+  // Not for this rule: the next rule of the mailbox decides.
   return pass();
 }

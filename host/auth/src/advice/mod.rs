@@ -32,28 +32,28 @@ pub fn advise(error: &AuthError, profile: Option<&Profile>) -> Advice {
     let ids = Ids { profile, account };
     match error {
         AuthError::UnknownProfile { profile } => Advice {
-            text: format!("Nothing in the configuration is named profiles.{profile}. Correct the name."),
+            text: format!("The configuration has no profiles.{profile}. Correct the name."),
             steps: Vec::new(),
         },
         AuthError::Transient { .. } => ids.advice(
-            "The authorization server could not be reached, or is busy. Postroom keeps asking by itself, at growing distances, and no mail is lost; should it last, look at what lies between this machine and {token_host}.",
+            "The authorization server could not be reached, or is busy. Postroom retries by itself, at growing intervals, and no mail is lost; if this continues, check the network between this machine and {token_host}.",
             &[
-                "HTTP 429 or 503: the server asks for patience",
-                "a DNS error or no connection: {token_host} must resolve, and be reached on the port of its address, without a proxy",
-                "a certificate error: a firewall that opens TLS needs its root in [tls] ca, and this machine's clock must be right",
+                "HTTP 429 or 503: the server limits requests",
+                "a DNS error or no connection: {token_host} must resolve, and be reachable on the port in its URL, without a proxy",
+                "a certificate error: the root of a firewall that inspects TLS must be in [tls] ca, and this machine's clock must be right",
             ],
         ),
         AuthError::Refused { refusal, .. } => ids.refused(refusal),
         AuthError::Nonsense { .. } => ids.advice(
-            "Something answered at the token address, and it was no token answer: a web page, a proxy or a firewall, or another address of the server than the one for tokens. Check the address, and open it from this machine.",
-            &["the token address of profiles.{profile}: {token_url}"],
+            "The response from the token URL was not a token response: it came from a web page, a proxy or a firewall, or from another URL of the server than the one for tokens. Check the URL, and open it from this machine.",
+            &["the token URL of profiles.{profile}: {token_url}"],
         ),
         AuthError::SignedOut { .. } => ids.advice(
-            "Nobody has signed in as {account} yet, or the sign-in was forgotten. Sign in once; the running service notices by itself.",
+            "Nobody has signed in as {account} yet, or the sign-in was deleted. Sign in once; the running service resumes by itself.",
             &["{sign_in}"],
         ),
         AuthError::Unusable { .. } => ids.advice(
-            "Profile {profile} cannot do this as it is configured. Correct it as the error says, then run `postroom check`.",
+            "Profile {profile} does not support this with its current settings. Correct them as the error describes, then run `postroom check`.",
             &[],
         ),
         AuthError::Vault { source, .. } => {
@@ -67,7 +67,7 @@ pub fn advise(error: &AuthError, profile: Option<&Profile>) -> Advice {
             } else if is_lost {
                 advice
                     .steps
-                    .push("this account needs no person: a new token is fetched by itself".into());
+                    .push("this account needs no person: a new token is requested automatically".into());
             }
             advice
         }
@@ -78,15 +78,15 @@ pub fn advise(error: &AuthError, profile: Option<&Profile>) -> Advice {
 pub fn advise_vault(error: &VaultError) -> Advice {
     let (text, steps) = match error {
         VaultError::OtherKey { .. } => (
-            "The tokens were kept under another key than the one in use. Put the old key back, or sign in again: the old file is then kept aside, and nothing else is lost.".to_owned(),
-            vec!["[vault] key of the configuration says where the key is read from".to_owned()],
+            "The tokens were encrypted with another key than the current one. Restore the old key, or sign in again: the old file is then set aside, and nothing else is lost.".to_owned(),
+            vec!["[vault] key in the configuration is the source of the key".to_owned()],
         ),
         VaultError::Damaged { .. } => (
-            "The file of the tokens is damaged. Put it back from a backup that is newer than the last sign-in, or sign in again: the damaged file is then kept aside.".to_owned(),
+            "The file of the tokens is damaged. Restore it from a backup that is newer than the last sign-in, or sign in again: the damaged file is then set aside.".to_owned(),
             Vec::new(),
         ),
         VaultError::Busy { .. } => (
-            "Another process holds this account for a change, such as a sign-in that is not finished. Let it end, then try again.".to_owned(),
+            "Another process has locked this account for a change, such as an unfinished sign-in. Wait for it to end, then try again.".to_owned(),
             Vec::new(),
         ),
         VaultError::File { path, .. } => (
@@ -94,7 +94,7 @@ pub fn advise_vault(error: &VaultError) -> Advice {
             vec![format!("ls -ld {}", shell_word(&path.display().to_string()))],
         ),
         VaultError::Key { .. } => (
-            "The vault's key cannot be had. It is a file of mode 0600, or what [vault] key names: base64 of 32 bytes. Put the key back; without it the tokens kept under it are lost: move the folder vault below data_dir away, and everybody signs in again.".to_owned(),
+            "The vault's key is not available. It is a file of mode 0600, or the source that [vault] key names: base64 of 32 bytes. Restore the key. Without it the tokens encrypted with it are lost: move the folder vault below data_dir away, and everybody has to sign in again.".to_owned(),
             vec!["a new key: head -c 32 /dev/urandom | base64".to_owned()],
         ),
     };
@@ -165,7 +165,7 @@ pub fn exchange_commands(profile: &Profile, mailbox: &str) -> Vec<String> {
         format!(
             "# A partner with delegated administration (GDAP): Connect-ExchangeOnline -DelegatedOrganization {organization}{environment}"
         ),
-        "# The Object ID of the enterprise app. The one under App registrations is another, and is refused at every sign-in."
+        "# The Object ID of the enterprise app. The one under App registrations is different, and every sign-in with it is refused."
             .into(),
         "Install-Module -Name Microsoft.Graph.Applications -Scope CurrentUser".into(),
         format!("Connect-MgGraph -Scopes Application.Read.All{tenant}{graph}"),
@@ -257,7 +257,7 @@ impl Ids<'_> {
         if let (On::Words(_), Some(code)) = (&row.on, refusal.codes.first()) {
             let host = self.cloud().login_host;
             advice.steps.push(format!(
-                "what Microsoft writes on it: https://{host}/error?code={code}"
+                "Microsoft's page about it: https://{host}/error?code={code}"
             ));
         }
         if let Some(id) = &refusal.correlation_id {

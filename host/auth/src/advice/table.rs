@@ -54,7 +54,7 @@ pub(super) static UNKNOWN: Row = Row {
     by: By::Any,
     at: At::Any,
     remedy: Remedy::Admin,
-    text: "The authorization server refused for a reason that Postroom has no advice on; its own words say which. Compare client_id, secret, scopes and addresses of profiles.{profile} with the registration at the provider.",
+    text: "The authorization server refused for a reason that Postroom has no advice on; see the server's own text. Compare client_id, secret, scopes and addresses of profiles.{profile} with the registration at the provider.",
     steps: &[],
 };
 
@@ -100,7 +100,7 @@ const AUTHENTICATION_PAGE: &str =
 const CONSENT_PAGE: &str = "Entra admin center > Entra ID > App registrations > {app} > API permissions > Grant admin consent";
 const APP_PERMISSIONS: &str = "Entra admin center > Entra ID > App registrations > {app} > API permissions > Add a permission > APIs my organization uses > Office 365 Exchange Online > Application permissions: IMAP.AccessAsApp, SMTP.SendAsApp";
 const DELEGATED_PERMISSIONS: &str = "Entra admin center > Entra ID > App registrations > {app} > API permissions > Add a permission > Microsoft Graph > Delegated permissions: IMAP.AccessAsUser.All, SMTP.Send, offline_access";
-const CONSENT_LINK: &str = "or let an admin of the client's directory open: {consent} (the application needs a redirect address for it)";
+const CONSENT_LINK: &str = "or let an admin of the client's directory open: {consent} (the application needs a redirect address for that)";
 const SIGN_IN_LOGS: &str = "Entra admin center > Entra ID > Monitoring & health > Sign-in logs shows the policy that blocked";
 const DIRECTORY_ID: &str =
     "Entra admin center > Entra ID > Overview shows the Tenant ID and the primary domain";
@@ -115,14 +115,14 @@ pub(super) static CODES: &[Row] = &[
         &[50072, 50074, 50076, 50078, 50079, 50158, 53004],
         By::Password,
         Remedy::Admin,
-        "The user {account} must pass multi-factor authentication (MFA), and the password grant cannot do that. Let a person sign in once by another grant, or use client-credentials, which needs no user.",
+        "The user {account} must pass multi-factor authentication (MFA), which the password grant does not support. Let a person sign in once with another grant, or use client-credentials, which needs no user.",
         &[ANOTHER_GRANT],
     ),
     codes(
         &[50072, 50074, 50076, 50078, 50079, 50158, 53004],
         By::Any,
         Remedy::SignIn,
-        "Multi-factor authentication (MFA) of {account} is missing, or too long ago: sign in again and pass it. When this comes back often, a Conditional Access policy limits how long a sign-in lasts; an app-only profile (client-credentials) has no user to ask.",
+        "Multi-factor authentication (MFA) of {account} is missing, or was too long ago: sign in again and complete it. If this happens often, a Conditional Access policy limits how long a sign-in lasts; an app-only profile (client-credentials) needs no user.",
         &[],
     ),
     codes(
@@ -136,7 +136,7 @@ pub(super) static CODES: &[Row] = &[
         &[50126, 50056, 50064],
         By::Password,
         Remedy::Admin,
-        "The user name or the password of {account} is wrong, or the directory leaves passwords to another system (federation), where the password grant does not work. Correct username and password of profiles.{profile}.",
+        "The user name or the password of {account} is wrong, or another system checks passwords for the directory (federation), which the password grant does not support. Correct username and password of profiles.{profile}.",
         &[],
     ),
     codes(
@@ -150,7 +150,7 @@ pub(super) static CODES: &[Row] = &[
         &[50053],
         By::Any,
         Remedy::StayAway,
-        "The account {account} is locked after too many wrong passwords, or this machine's address is on Microsoft's list of attackers. Find out who tries wrong passwords, and unlock the account; Postroom asks again only after an hour.",
+        "The account {account} is locked after too many wrong passwords, or this machine's address is on Microsoft's list of attackers. Find out where the wrong passwords come from, and unlock the account; Postroom retries only after an hour.",
         &[
             "Entra admin center > Entra ID > Monitoring & health > Sign-in logs, error code 50053, shows which of the two it is",
         ],
@@ -159,7 +159,7 @@ pub(super) static CODES: &[Row] = &[
         &[50055, 50125, 50135, 50144],
         By::Password,
         Remedy::Admin,
-        "The password of {account} has expired or must be changed. Change it, write the new one where password of profiles.{profile} points to, and let the passwords of such accounts not expire.",
+        "The password of {account} has expired or must be changed. Change it, store the new one where password of profiles.{profile} points to, and switch off password expiry for such accounts.",
         &[],
     ),
     codes(
@@ -196,7 +196,7 @@ pub(super) static CODES: &[Row] = &[
         &[700084],
         By::Person,
         Remedy::SignIn,
-        "The redirect address is registered for a single-page application (SPA), whose sign-ins end after 24 hours whatever is done. Register it under Mobile and desktop applications instead, or under Web with a client_secret, remove it under Single-page application, and sign in again.",
+        "The redirect address is registered for a single-page application (SPA), whose sign-ins always end after 24 hours. Register it under Mobile and desktop applications instead, or under Web with a client_secret, remove it under Single-page application, and sign in again.",
         &[AUTHENTICATION_PAGE],
     ),
     codes(
@@ -212,21 +212,21 @@ pub(super) static CODES: &[Row] = &[
         ],
         By::Any,
         Remedy::Admin,
-        "The server takes what profiles.{profile} signs in with for expired or revoked. Check user name, password and secret.",
+        "The server reports that the credentials of profiles.{profile} have expired or were revoked. Check user name, password and secret.",
         &[],
     ),
     codes(
         &[54005],
         By::Any,
         Remedy::SignIn,
-        "The code of this sign-in was used before; each serves once. Start the sign-in again.",
+        "The code of this sign-in was used before; each code works only once. Start the sign-in again.",
         &[],
     ),
     codes(
         &[50147, 501481, 501491],
         By::Any,
         Remedy::SignIn,
-        "The code belongs to another sign-in than the one that waited for it (PKCE). Start again, and finish the page that this sign-in printed.",
+        "The code belongs to another sign-in than the one that waited for it (PKCE). Start again, and use the URL that this sign-in prints.",
         &[],
     ),
     codes(
@@ -240,21 +240,21 @@ pub(super) static CODES: &[Row] = &[
         &[50058],
         By::Any,
         Remedy::SignIn,
-        "The page may ask nothing (prompt = \"none\"), and nobody was signed in in that browser. Remove prompt from profiles.{profile}, and sign in again.",
+        "The page must not show anything (prompt = \"none\"), but nobody was signed in with that browser. Remove prompt from profiles.{profile}, and sign in again.",
         &[],
     ),
     codes(
         &[65001, 90008, 90094, 90095],
         By::Person,
         Remedy::Admin,
-        "Nobody has yet consented to what {app} asks for in the {directory}. An admin of that directory consents once for everybody; where users may consent themselves, signing in again asks for it.",
+        "Nobody has consented yet to the permissions of {app} in the {directory}. An admin of that directory can consent once for everybody; if users may consent themselves, sign in again to do so.",
         &[CONSENT_PAGE, CONSENT_LINK, "or: {sign_in}"],
     ),
     codes(
         &[65001, 90008, 90094, 90095],
         By::Any,
         Remedy::Admin,
-        "Nobody has yet consented to what {app} asks for in the {directory}. An admin of that directory has to consent once.",
+        "Nobody has consented yet to the permissions of {app} in the {directory}. An admin of that directory has to consent once.",
         &[CONSENT_PAGE, CONSENT_LINK],
     ),
     codes(
@@ -282,16 +282,16 @@ pub(super) static CODES: &[Row] = &[
         &[65005, 650056, 650057],
         By::Any,
         Remedy::Admin,
-        "The registration of {app} does not list the mail permissions that are asked for, or nobody consented to them. Add them as delegated permissions, then consent.",
+        "The registration of {app} does not list the requested mail permissions, or nobody consented to them. Add them as delegated permissions, then consent.",
         &[DELEGATED_PERMISSIONS, CONSENT_PAGE],
     ),
     codes(
         &[90099],
         By::Any,
         Remedy::Admin,
-        "The {directory} has not let in {app}, and a partner's delegated administration (GDAP) does not do that by itself. An admin of the client consents to the application, or the partner registers the consent through the Partner Center API.",
+        "The {directory} has not admitted {app}, and a partner's delegated administration (GDAP) does not do that automatically. An admin of the client consents to the application, or the partner registers the consent through the Partner Center API.",
         &[
-            "an admin of the client's directory opens {consent} (the application needs a redirect address for it)",
+            "an admin of the client's directory opens {consent} (the application needs a redirect address for that)",
             "Partner Center API: POST /v1/customers/CUSTOMER-ID/applicationconsents",
         ],
     ),
@@ -299,16 +299,16 @@ pub(super) static CODES: &[Row] = &[
         &[7000229],
         By::Any,
         Remedy::Admin,
-        "{App} has no service principal (enterprise app) in the {directory}. An admin of that directory consents to it, which makes one.",
+        "{App} has no service principal (enterprise app) in the {directory}. It is created when an admin of that directory consents to the application.",
         &[
-            "an admin of the client's directory opens {consent} (the application needs a redirect address for it)",
+            "an admin of the client's directory opens {consent} (the application needs a redirect address for that)",
         ],
     ),
     codes(
         &[500021, 500022],
         By::Any,
         Remedy::Admin,
-        "The network of this machine lets nobody sign in to the {directory} (tenant restrictions, which a proxy adds to what is sent). Let the network's admin add the directory to those allowed, or let this machine past the proxy.",
+        "The network of this machine blocks sign-ins to the {directory} (tenant restrictions, which a proxy adds to requests). Ask the network's admin to allow the directory, or to exempt this machine from the proxy.",
         &["the header is Restrict-Access-To-Tenants; the proxy's rules name the directories"],
     ),
     codes(
@@ -322,42 +322,42 @@ pub(super) static CODES: &[Row] = &[
         &[700005],
         By::Any,
         Remedy::SignIn,
-        "The code was given by another directory than the {directory}. Write the directory of {account} to tenant of profiles.{profile}, and sign in again.",
+        "The code was issued by another directory than the {directory}. Write the directory of {account} to tenant of profiles.{profile}, and sign in again.",
         &[DIRECTORY_ID],
     ),
     codes(
         &[1000031],
         By::Any,
         Remedy::Admin,
-        "{App} cannot be used at this time, as Microsoft or the {directory} has blocked it. Let an admin look at the application's page, and at mails from Microsoft about it.",
+        "{App} cannot be used at the moment because Microsoft or the {directory} has blocked it. Ask an admin to check the application's page, and mails from Microsoft about it.",
         &["Entra admin center > Entra ID > Enterprise apps > {app} > Properties"],
     ),
     codes(
         &[53011],
         By::Any,
         Remedy::Admin,
-        "The account {account} counts as at risk in its own directory, and is blocked. Let an admin of that directory look into it and dismiss the risk, or change the password.",
+        "The account {account} counts as at risk in its own directory, and is blocked. Ask an admin of that directory to investigate and dismiss the risk, or change the password.",
         &["Entra admin center > Entra ID > ID Protection > Risky users"],
     ),
     codes(
         &[700020],
         By::Password,
         Remedy::Admin,
-        "Microsoft wants {account} to sign in on a page, and the password grant has none. Let a person sign in once by another grant.",
+        "Microsoft requires {account} to sign in on a page, which the password grant does not have. Let a person sign in once with another grant.",
         &[ANOTHER_GRANT],
     ),
     codes(
         &[700020],
         By::Any,
         Remedy::SignIn,
-        "Microsoft wants {account} to sign in on its page again.",
+        "Microsoft requires {account} to sign in on its page again.",
         &[],
     ),
     codes(
         &[700016, 700011],
         By::Any,
         Remedy::Admin,
-        "The {directory} does not know {app}. Correct client_id (the Application (client) ID, not an Object ID) or tenant of profiles.{profile}; an application of another directory comes in by an admin's consent.",
+        "The {directory} does not know {app}. Correct client_id (the Application (client) ID, not an Object ID) or tenant of profiles.{profile}; an application of another directory needs an admin's consent.",
         &[
             "Entra admin center > Entra ID > App registrations > Overview shows both ids",
             "an application of another directory: an admin of the client's directory opens {consent}",
@@ -376,21 +376,21 @@ pub(super) static CODES: &[Row] = &[
         &[7000215, 70002],
         By::Any,
         Remedy::Admin,
-        "The client secret is wrong. Most often the secret's ID was pasted instead of its Value, which the page shows only right after it was made: make a new one, and copy the column Value to where client_secret of profiles.{profile} points.",
+        "The client secret is wrong. Most often the secret's ID was pasted instead of its Value, which the page shows only directly after its creation: create a new one, and copy the column Value to where client_secret of profiles.{profile} points.",
         &[SECRETS_PAGE],
     ),
     codes(
         &[7000222],
         By::Any,
         Remedy::Admin,
-        "The client secret has expired. Make a new one, copy its Value to where client_secret of profiles.{profile} points, and write its day to secret_expires.",
+        "The client secret has expired. Create a new one, copy its Value to where client_secret of profiles.{profile} points, and write its expiry date to secret_expires.",
         &[SECRETS_PAGE],
     ),
     codes(
         &[7000218, 900144],
         By::Person,
         Remedy::Admin,
-        "The server expects this application to prove itself, and profiles.{profile} has neither client_secret nor certificate. Allow public client flows for it, or add its secret.",
+        "The server expects this application to authenticate, but profiles.{profile} has neither client_secret nor certificate. Allow public client flows for it, or add its secret.",
         &[
             "Entra admin center > Entra ID > App registrations > {app} > Authentication > Settings > Allow public client flows: Yes",
             SECRETS_PAGE,
@@ -400,7 +400,7 @@ pub(super) static CODES: &[Row] = &[
         &[7000218, 900144],
         By::Password,
         Remedy::Admin,
-        "The server expects this application to prove itself, and profiles.{profile} has neither client_secret nor certificate. Allow public client flows for it, or add its secret.",
+        "The server expects this application to authenticate, but profiles.{profile} has neither client_secret nor certificate. Allow public client flows for it, or add its secret.",
         &[
             "Entra admin center > Entra ID > App registrations > {app} > Authentication > Settings > Allow public client flows: Yes",
         ],
@@ -409,7 +409,7 @@ pub(super) static CODES: &[Row] = &[
         &[7000218, 900144],
         By::Any,
         Remedy::Admin,
-        "The request lacked the application's proof. Give profiles.{profile} a client_secret or a certificate.",
+        "The request did not authenticate the application. Give profiles.{profile} a client_secret or a certificate.",
         &[SECRETS_PAGE],
     ),
     codes(
@@ -432,28 +432,28 @@ pub(super) static CODES: &[Row] = &[
         &[700024, 500133],
         By::Any,
         Remedy::Admin,
-        "The clock of this machine is wrong: what it signed lies outside its time for Microsoft. Set the clock, and keep it right by NTP.",
+        "The clock of this machine is wrong: for Microsoft, its signature is outside its validity period. Set the clock, and keep it right by NTP.",
         &["timedatectl shows whether the clock is synchronized"],
     ),
     codes(
         &[50013, 50027, 50048, 700021, 700023],
         By::Any,
         Remedy::Admin,
-        "What the certificate signed is for another application or another address. Check client_id, tenant and token_url of profiles.{profile}.",
+        "The certificate's signature is for another application or another URL. Check client_id, tenant and token_url of profiles.{profile}.",
         &[],
     ),
     codes(
         &[50001, 70011, 28000, 28002, 28003, 500011, 700022],
         By::Any,
         Remedy::Admin,
-        "The scopes name something that the {directory} does not have, or several servers at once. Remove scopes from profiles.{profile}, so that they follow from the mailbox; else write them as the provider lists them, of one server only.",
+        "The scopes name something that the {directory} does not have, or several servers at once. Remove scopes from profiles.{profile}, so that they are derived from the mailbox; or write them as the provider lists them, for one server only.",
         &[],
     ),
     codes(
         &[50194],
         By::Any,
         Remedy::Admin,
-        "{App} belongs to one directory, and `common` stands for all. Write the client's directory id to tenant of profiles.{profile}, or make the application multitenant.",
+        "{App} belongs to one directory, but `common` represents all. Write the client's directory id to tenant of profiles.{profile}, or make the application multitenant.",
         &[
             DIRECTORY_ID,
             "Entra admin center > Entra ID > App registrations > {app} > Authentication > Supported account types",
@@ -470,7 +470,7 @@ pub(super) static CODES: &[Row] = &[
         &[90002],
         By::Any,
         Remedy::Admin,
-        "There is no {directory}. Correct tenant of profiles.{profile}, and its cloud, should the client be in a national one.",
+        "There is no {directory}. Correct tenant of profiles.{profile}, and its cloud if the client is in a national one.",
         &[DIRECTORY_ID],
     ),
     codes(
@@ -486,7 +486,7 @@ pub(super) static CODES: &[Row] = &[
         ],
         By::Person,
         Remedy::Admin,
-        "A Conditional Access policy or the security defaults of the {directory} block this sign-in. Many directories block device codes by default: grant = \"authorization-code\" is not meant by that. Else let an admin exclude {account} or this machine's address from the policy.",
+        "A Conditional Access policy or the security defaults of the {directory} block this sign-in. Many directories block device codes by default: grant = \"authorization-code\" is not affected. Otherwise ask an admin to exclude {account} or this machine's address from the policy.",
         &[
             SIGN_IN_LOGS,
             "Entra admin center > Entra ID > Conditional Access > Policies",
@@ -498,7 +498,7 @@ pub(super) static CODES: &[Row] = &[
         ],
         By::Any,
         Remedy::Admin,
-        "A Conditional Access policy or the security defaults of the {directory} block this sign-in. Let an admin exclude {app} or this machine's address from the policy.",
+        "A Conditional Access policy or the security defaults of the {directory} block this sign-in. Ask an admin to exclude {app} or this machine's address from the policy.",
         &[
             SIGN_IN_LOGS,
             "Entra admin center > Entra ID > Conditional Access > Policies",
@@ -508,7 +508,7 @@ pub(super) static CODES: &[Row] = &[
         &[50196],
         By::Any,
         Remedy::StayAway,
-        "Microsoft takes this application for one that asks in a loop, and answers nothing more for a while. Postroom asks again only after an hour; look for another program that uses the same client id.",
+        "Microsoft considers this application to be in a loop of requests, and refuses all of them for a while. Postroom retries only after an hour; look for another program that uses the same client id.",
         &[],
     ),
     codes(
@@ -529,7 +529,7 @@ pub(super) static CODES: &[Row] = &[
         &[50000],
         By::Any,
         Remedy::Admin,
-        "Microsoft's sign-in service has trouble with this request. Should it last, open a support case with the correlation id.",
+        "Microsoft's sign-in service failed on this request. If this continues, open a support case with the correlation id.",
         &[],
     ),
 ];

@@ -13,7 +13,7 @@ pub(super) static WORDS: &[Row] = &[
         By::ServiceAccount,
         At::Any,
         Remedy::Admin,
-        "Google did not accept what the service account signed: its key was deleted, {account} is no user of the domain (an alias or group is none), or the clock of this machine is wrong.",
+        "Google did not accept the service account's signature: its key was deleted, {account} is not a user of the domain (an alias or a group is not a user), or the clock of this machine is wrong.",
         &[
             "Google Cloud console > IAM & Admin > Service Accounts > Keys: compare private_key_id of the key file",
             "timedatectl shows whether the clock is synchronized",
@@ -48,7 +48,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::Admin,
-        "The server does not accept what profiles.{profile} signs in with. Check its secret or certificate, and this machine's clock.",
+        "The server does not accept the credentials of profiles.{profile}. Check its secret or certificate, and this machine's clock.",
         &[],
     ),
     words(
@@ -56,7 +56,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Google,
         Remedy::Admin,
-        "Google knows no such client, or its secret is another. Copy client_id and client_secret again.",
+        "Google does not know this client, or the secret is wrong. Copy client_id and client_secret again.",
         &[GOOGLE_CLIENTS],
     ),
     words(
@@ -64,7 +64,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::Admin,
-        "The server does not know the client, or its secret or certificate is wrong or has expired. Compare client_id and client_secret of profiles.{profile} with the registration; some servers want client_auth = \"basic\".",
+        "The server does not know the client, or its secret or certificate is wrong or has expired. Compare client_id and client_secret of profiles.{profile} with the registration; some servers require client_auth = \"basic\".",
         &[],
     ),
     words(
@@ -72,7 +72,7 @@ pub(super) static WORDS: &[Row] = &[
         By::ServiceAccount,
         At::Any,
         Remedy::Admin,
-        "The service account may not act for {account}: domain-wide delegation is missing, or lacks the scope. An administrator of the Google Workspace adds it; it may take up to a day to work.",
+        "The service account may not act for {account}: domain-wide delegation is missing, or lacks the scope. An administrator of the Google Workspace can add it; it may take up to a day to take effect.",
         &[GOOGLE_DELEGATION],
     ),
     words(
@@ -96,7 +96,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::SignIn,
-        "The sign-in was declined on the page, or the server's policy forbids it. Sign in again and accept; should the page forbid it, ask the admin of the directory.",
+        "The sign-in was declined on the page, or the server's policy forbids it. Sign in again and accept; if the page forbids it, ask the admin of the directory.",
         &[],
     ),
     words(
@@ -112,7 +112,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::SignIn,
-        "The server does not know this device code any more. Start the sign-in again.",
+        "The server no longer knows this device code. Start the sign-in again.",
         &[],
     ),
     words(
@@ -125,7 +125,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Password,
         At::Any,
         Remedy::Admin,
-        "The server wants {account} to sign in on a page, for a second factor or a consent, and the password grant has none. Let a person sign in once by another grant.",
+        "The server requires {account} to sign in on a page, for a second factor or a consent, which the password grant does not have. Let a person sign in once with another grant.",
         &[ANOTHER_GRANT],
     ),
     words(
@@ -138,7 +138,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::SignIn,
-        "The server wants {account} to sign in on its page again, for a second factor, a consent, or because the sign-in is too old.",
+        "The server requires {account} to sign in on its page again, for a second factor, a consent, or because the sign-in is too old.",
         &[],
     ),
     words(
@@ -146,7 +146,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::Admin,
-        "The server does not know these scopes, or the client may not ask for them. Remove scopes from profiles.{profile} so that they follow from the provider, or write them as the provider lists them.",
+        "The server does not know these scopes, or the client may not request them. Remove scopes from profiles.{profile} so that they are derived from the provider, or write them as the provider lists them.",
         &[],
     ),
     words(
@@ -154,7 +154,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::Admin,
-        "The server knows no such resource for this client, or is asked for two at once. Write scopes of one server only to profiles.{profile}.",
+        "The server does not know this resource for this client, or two were requested at once. Write the scopes of only one server to profiles.{profile}.",
         &[],
     ),
     words(
@@ -162,7 +162,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::Admin,
-        "The redirect address of this sign-in is not registered for the client. Register redirect_url of profiles.{profile} exactly as written; a Google client of type Desktop app takes http://localhost without registration.",
+        "The redirect address of this sign-in is not registered for the client. Register redirect_url of profiles.{profile} exactly as written; a Google client of type Desktop app accepts http://localhost without registration.",
         &[GOOGLE_CLIENTS],
     ),
     words(
@@ -170,7 +170,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::Admin,
-        "The client was disabled or deleted at Google. Restore it, or make a new one and write its client_id and client_secret to profiles.{profile}.",
+        "The client was disabled or deleted at Google. Restore it, or create a new one and write its client_id and client_secret to profiles.{profile}.",
         &[GOOGLE_CLIENTS],
     ),
     words(
@@ -186,7 +186,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::Admin,
-        "An administrator of the Google Workspace forbids this application the mail scope. Let them trust it.",
+        "An administrator of the Google Workspace has denied this application the mail scope. Ask them to trust the application.",
         &[
             "Google Admin console > Security > Access and data control > API controls > Manage app access: add the client id, as Trusted",
         ],
@@ -212,7 +212,7 @@ pub(super) static WORDS: &[Row] = &[
         By::Any,
         At::Any,
         Remedy::Admin,
-        "The server did not understand the request; its own words say what is missing. Often tenant, token_url or redirect_url of profiles.{profile} is wrong, or the grant is not meant for this kind of client.",
+        "The server did not understand the request; its own text names what is missing. Often tenant, token_url or redirect_url of profiles.{profile} is wrong, or the grant is not meant for this kind of client.",
         &[],
     ),
 ];

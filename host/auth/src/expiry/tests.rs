@@ -126,7 +126,7 @@ fn a_failure_is_told_with_its_code_and_its_cure() {
     says(
         judged(&profile("global", "device-code"), Some(&record)),
         State::Failed,
-        "The answer to a refresh was lost",
+        "The response to a refresh was lost",
     );
 }
 
@@ -174,7 +174,7 @@ fn a_record_that_cannot_be_read_is_a_failure() {
     };
     for (grant, part) in [
         ("device-code", SIGN_IN),
-        ("client-credentials", "by itself"),
+        ("client-credentials", "requested automatically"),
     ] {
         let profile = profile("global", grant);
         let status = status(&profile, &account(), Vec::new(), Err(&error), now());
@@ -221,7 +221,7 @@ fn a_secret_is_told_of_within_sixty_days_and_fails_after_its_day() {
     says(
         judged(&profile, Some(&record())),
         State::Expiring,
-        "write the day of the new one",
+        "write the date of the new one",
     );
 }
 

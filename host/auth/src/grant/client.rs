@@ -129,7 +129,7 @@ pub(super) async fn ask<A: Ask>(
             Ok(answer) => {
                 tracing::warn!(
                     profile = request.profile.name,
-                    "the authorization server refuses the client secret; the previous one still serves"
+                    "the authorization server refuses the client secret; the previous one still works"
                 );
                 return Ok(answer);
             }

@@ -102,7 +102,7 @@ pub(crate) async fn finish(
                 retry_after,
                 ..
             }) => {
-                tracing::debug!(reason, "asking for the device code's outcome");
+                tracing::debug!(reason, "polling for the device code's result");
                 pause = retry_after.unwrap_or_else(|| pause.saturating_mul(2).min(TROUBLE_MAX));
                 pause = pause.max(interval);
             }

@@ -66,7 +66,7 @@ impl Tokens {
             .await
             .is_err()
         {
-            tracing::warn!("a token request is still under way, and is given up");
+            tracing::warn!("a token request is still running and is abandoned");
         }
         let saved = self.slots.values().map(|slot| self.save(slot));
         futures::future::join_all(saved).await;
@@ -84,7 +84,7 @@ impl Tokens {
             match stored {
                 Err(error) if Instant::now() >= deadline => {
                     let sign_in = advice::sign_in_command(account);
-                    tracing::error!(%account, %error, sign_in, "the newest refresh token could not be stored and is lost: somebody has to sign in again");
+                    tracing::error!(%account, %error, sign_in, "the newest refresh token could not be stored and is lost; somebody has to sign in again");
                     return;
                 }
                 Err(_) => tokio::time::sleep(SAVE_RETRY).await,

@@ -168,7 +168,7 @@ impl Tokens {
         if let Some(slot) = self.slots.get(account) {
             let apart = self.env.retry.rejections;
             if !slot.memory().reject(token, apart) {
-                tracing::debug!(%account, "a server refuses each new token: this one is kept");
+                tracing::debug!(%account, "a server refuses every new token; the current one is kept");
             }
         }
     }

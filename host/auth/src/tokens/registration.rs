@@ -60,7 +60,7 @@ impl Registration {
                 profile = self.profile.name,
                 expires_in = stated.as_secs(),
                 taken_for_secs = taken.as_secs(),
-                "the authorization server says that its tokens end as soon as they are made, which is not believed"
+                "the authorization server reports tokens that expire at once; the lifetime is ignored"
             );
         }
     }

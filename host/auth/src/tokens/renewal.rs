@@ -266,7 +266,7 @@ async fn attempt(
                     if record.refresh_token.is_some() {
                         return Err(error);
                     }
-                    tracing::warn!(%account, %error, "a token could not be stored: other processes ask for their own");
+                    tracing::warn!(%account, %error, "a token could not be stored; other processes request their own");
                 }
             }
             slot.memory().adopt(&record, env.clock.now());
@@ -288,7 +288,7 @@ async fn attempt(
                 record.registration = Some(profile.registration());
                 record.credential = Some(slot.registration.credential.clone());
                 if let Err(error) = write(account, held, &record).await {
-                    tracing::warn!(%account, %error, "a failure could not be noted in the vault");
+                    tracing::warn!(%account, %error, "a failure could not be recorded in the vault");
                 }
             }
             Err(error)
@@ -374,7 +374,7 @@ pub(super) async fn current(env: &Env, slot: &Slot, held: &Arc<Held>) -> Result<
     match read {
         Ok(Some(record)) if serves(&record, profile) => Ok(record),
         Ok(Some(record)) if is_by_this_grant(&record, grant) && grant.is_interactive() => {
-            tracing::warn!(%account, "the profile's address, client id or tenant changed since somebody signed in: nothing of that is sent there");
+            tracing::warn!(%account, "the profile's URL, client id or tenant changed since somebody signed in; the old tokens are not used");
             Err(AuthError::SignedOut {
                 account: account.clone(),
             })

@@ -33,7 +33,7 @@ pub(super) fn failed(account: &Account, profile: &Profile, error: &AuthError, ot
     let other_accounts = (others > 0).then_some(others);
     tracing::error!(
         %account, other_accounts, %error, correlation_id, advice = advice.text, steps,
-        "no access token: the mailboxes of this account wait"
+        "no access token; the mailboxes of this account wait"
     );
 }
 

@@ -138,7 +138,7 @@ pub(super) fn set_aside(folder: &Path, name: &str) -> Result<(), VaultError> {
         .find(|free| !taken.contains(free))
         .unwrap_or_else(|| folder.join(format!("{name}{SET_ASIDE}")));
     fs::rename(&from, &to).map_err(|error| failed(&from, &error))?;
-    tracing::warn!(file = %from.display(), kept_as = %to.display(), "an unreadable file of the vault is set aside");
+    tracing::warn!(file = %from.display(), kept_as = %to.display(), "an unreadable file of the vault was set aside");
     Ok(())
 }
 

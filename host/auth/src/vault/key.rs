@@ -209,7 +209,7 @@ fn decode(text: &str) -> Option<VaultKey> {
 fn missing(what: &str) -> VaultError {
     VaultError::Key {
         reason: format!(
-            "{what} is not there, and the vault holds what was kept under it. Put the key back (is its volume mounted?), or move the folder vault below data_dir away, and sign in again"
+            "{what} does not exist, but the vault contains records encrypted with it. Restore the key (is its volume mounted?), or move the folder vault below data_dir away, and sign in again"
         ),
     }
 }

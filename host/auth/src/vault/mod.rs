@@ -38,7 +38,7 @@ pub struct Held {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
     /// The file was encrypted with another key.
-    #[error("{} was written under another key ({written_under}) than the one in use ({in_use})", path.display())]
+    #[error("{} was encrypted with another key ({written_under}) than the current one ({in_use})", path.display())]
     OtherKey {
         path: PathBuf,
         written_under: String,
@@ -50,7 +50,7 @@ pub enum VaultError {
     #[error("{}: {reason}", path.display())]
     File { path: PathBuf, reason: String },
     /// Another process holds the lock for longer than a token request takes.
-    #[error("{}: another process has been holding it for too long", path.display())]
+    #[error("{}: another process has held its lock for too long", path.display())]
     Busy { path: PathBuf },
     /// The key is unavailable or invalid.
     #[error("the vault's key: {reason}")]

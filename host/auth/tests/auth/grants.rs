@@ -118,7 +118,7 @@ async fn an_application_proves_itself_as_configured() {
         if let Some(assertion) = requests[0].form.get("client_assertion") {
             assert_ne!(
                 assertion, &requests[1].form["client_assertion"],
-                "signed anew each time"
+                "signed again each time"
             );
         }
         if is_user {

@@ -209,7 +209,7 @@ async fn an_answer_that_is_none_is_named_and_never_quoted() {
     {
         let tenant = format!("nonsense-{place}.example");
         let error = ordered(&tenant, failure).await;
-        let expected = format!("profile {tenant}: the token address gave no token answer: {expected}");
+        let expected = format!("profile {tenant}: the token endpoint returned no token response: {expected}");
         assert_eq!(error.to_string(), expected);
         assert!(matches!(error, AuthError::Nonsense { .. }));
     }

@@ -362,7 +362,7 @@ fn a_missing_key_of_a_vault_in_use_is_not_made_anew() {
     let away = dir.path().join("key.away");
     fs::rename(&path, &away).unwrap();
     let error = load().unwrap_err().to_string();
-    assert!(error.contains("Put the key back"), "{error}");
+    assert!(error.contains("Restore the key"), "{error}");
     assert!(!path.exists());
     // Either fix works.
     fs::rename(&away, &path).unwrap();

@@ -29,8 +29,8 @@ pub fn read(
         (None, Some(certificate)) => {
             section.misplaced(
                 SECRET_KEYS,
-                "is said of a client_secret, and a certificate is used",
-                "remove it: a certificate tells its own end, and is replaced in its file",
+                "applies to a client_secret, but a certificate is used",
+                "remove it: the expiry is read from the certificate, which is replaced in its file",
             );
             read_certificate(&certificate)
         }
@@ -39,7 +39,7 @@ pub fn read(
                 section.item(key);
             }
             certificate.problem(
-                "stands beside client_secret; which of the two is meant?",
+                "cannot be combined with client_secret",
                 "keep one of client_secret and certificate",
             );
             None
@@ -47,7 +47,7 @@ pub fn read(
         (None, None) => {
             section.misplaced(
                 SECRET_KEYS,
-                "is said of a client_secret, and there is none",
+                "applies to a client_secret, but there is none",
                 "add client_secret = { env = \"NAME\" }, or remove it",
             );
             if grant == Some(GrantKind::ClientCredentials) {
@@ -113,7 +113,7 @@ fn certificate_of(item: &Item, document: &Secret) -> Ready<ClientCredential> {
                     "put the unencrypted private key into the same file, above or below its certificate"
                 }
                 CertificateError::WrongKey => {
-                    "put together the certificate and the key it was made from"
+                    "use the certificate and the key that it was made from"
                 }
                 CertificateError::NotRsa(_) => {
                     "make a certificate with an RSA key: openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=postroom -keyout app.pem -out app.pem"

@@ -212,7 +212,7 @@ fn read_directory(
             Some(GrantKind::ClientCredentials) => {
                 item.problem(
                     format!(
-                        "\"{text}\" stands for many directories, and an application signs in to one"
+                        "\"{text}\" represents many directories, but an application signs in to one"
                     ),
                     "write the client's directory id or one of its domains",
                 );
@@ -221,7 +221,7 @@ fn read_directory(
             // AADSTS9001023.
             Some(GrantKind::Password) if text != "organizations" => {
                 item.problem(
-                    format!("\"{text}\" takes no passwords from applications"),
+                    format!("\"{text}\" accepts no passwords from applications"),
                     "write the client's directory id, one of its domains, or \"organizations\"",
                 );
                 return None;
@@ -260,7 +260,7 @@ fn read_discovery(section: &Section, item: &Item, grant: Option<GrantKind>) -> O
     };
     section.misplaced(
         replaced,
-        "stands beside discovery, which finds it",
+        "is not needed: discovery finds it",
         "remove it, or remove discovery",
     );
     let issuer = item.url()?;
@@ -276,7 +276,7 @@ fn read_discovery(section: &Section, item: &Item, grant: Option<GrantKind>) -> O
     // Section 2 of the standard.
     if issuer.query().is_some() || issuer.fragment().is_some() {
         item.problem(
-            "is no issuer: it has a query or a fragment",
+            "is not an issuer: it has a query or a fragment",
             "write the issuer as its own document names it, such as \"https://login.example\"",
         );
         return None;
@@ -311,7 +311,7 @@ pub fn read_redirect_address(item: &Item) -> Option<String> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         item.problem(
-            "carries a user or password in clear",
+            "contains a user or password in clear text",
             "write the URL without them",
         );
         return None;

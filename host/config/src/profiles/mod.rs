@@ -200,7 +200,7 @@ impl Key {
                 }
                 _ => refuse(
                     format!("has no meaning for grant \"{}\"", word(GRANTS, grant)),
-                    "remove it: the key file says it all",
+                    "remove it: the key file contains everything",
                 ),
             },
             // Known, and read later if at all.
@@ -421,7 +421,7 @@ fn warn_of_lost_sign_ins(
         && !scopes.iter().any(|scope| scope == "offline_access")
     {
         item.warning(
-            "is without offline_access, so that everybody has to sign in anew when the first token ends, after about an hour",
+            "lacks offline_access, so everybody has to sign in again when the first token expires, after about an hour",
             "add \"offline_access\"",
         );
     }

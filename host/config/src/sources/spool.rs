@@ -52,6 +52,6 @@ pub fn identity(path: &Path) -> Identity {
     Identity {
         key: vec![normal.to_string_lossy().into_owned()],
         what: format!("the folder {} is read", path.display()),
-        help: "give each spool mailbox a folder of its own",
+        help: "give each spool mailbox its own folder",
     }
 }

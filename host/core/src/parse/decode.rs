@@ -27,7 +27,7 @@ impl TransferEncoding {
         } else {
             if !["", "7bit", "8bit", "binary"].iter().any(|name| is(name)) {
                 repairs.note(format!(
-                    "transfer encoding \"{}\" is not known: read as it stands",
+                    "transfer encoding \"{}\" is not known: read unchanged",
                     shown(value)
                 ));
             }
@@ -77,7 +77,7 @@ pub(crate) fn text(
                     repairs.note("bytes that are not UTF-8 were replaced");
                     lossy
                 } else {
-                    repairs.note("text said to be UTF-8 is not: read as windows-1252");
+                    repairs.note("text labelled UTF-8 is not: read as windows-1252");
                     windows_1252(&bytes)
                 }
             }
@@ -145,7 +145,7 @@ pub(crate) fn normalise(text: String, repairs: &mut Repairs) -> String {
             if !bytes[from..].starts_with(b"\r\n") {
                 out.push('\n');
             }
-            repairs.note("bare CR was taken for a line end");
+            repairs.note("a bare CR was read as a line end");
         }
     }
     out.push_str(&text[from..]);
@@ -197,10 +197,10 @@ fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
     let foreign = bytes.len() - kept.len() - blank;
     // The sender did not encode the content, which has words and punctuation.
     if foreign * 16 > bytes.len() {
-        repairs.note("a part said to be base64 is not: kept as it stands");
+        repairs.note("a part labelled base64 is not: kept unchanged");
         return Cow::Borrowed(bytes);
     }
-    repairs.note("characters foreign to base64 were skipped");
+    repairs.note("characters outside base64 were skipped");
     Cow::Owned(base64_decode(&kept).unwrap_or_default())
 }
 
@@ -221,7 +221,7 @@ fn quoted_printable(bytes: &[u8], repairs: &mut Repairs) -> Vec<u8> {
             _ => match after_padding(rest) {
                 Some(tail) => rest = tail,
                 None => {
-                    repairs.note("broken quoted-printable was kept as it stands");
+                    repairs.note("broken quoted-printable was kept unchanged");
                     out.push(b'=');
                 }
             },

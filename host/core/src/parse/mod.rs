@@ -81,7 +81,7 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
     let raw = &match with_newlines(raw) {
         Cow::Borrowed(_) => raw.clone(),
         Cow::Owned(fixed) => {
-            repairs.note("bare CR was taken for a line end");
+            repairs.note("a bare CR was read as a line end");
             Bytes::from(fixed)
         }
     };
@@ -109,7 +109,7 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
         repairs.note("no address could be read from From");
     }
     let message_id = top.message_id.take().unwrap_or_else(|| {
-        repairs.note("no Message-ID: a synthetic one stands in");
+        repairs.note("no Message-ID: a synthetic one is used");
         synthetic_message_id(&ContentHash::of(raw), None)
     });
     let (classification, null_sender) = classify(&top.headers, top.from.as_ref());
@@ -241,13 +241,13 @@ impl Top {
             });
         }
         if fields.junk {
-            repairs.note("lines among the headers that are none were skipped");
+            repairs.note("lines among the headers that are not headers were skipped");
         }
         if self.headers.is_empty() && !raw.is_empty() {
-            repairs.note("no headers were found: all of it is text");
+            repairs.note("no headers were found: the whole mail is text");
         } else if fields.open_end {
             repairs.note(
-                "no blank line after the headers: text begins at the first line that is none",
+                "no blank line after the headers: the text begins at the first line that is not a header",
             );
         }
         fields.at

@@ -1,11 +1,11 @@
-//! Authentication-Results: the trusted boundary's count, and nobody else's (RFC 8601 sections 5 and 7.1).
+//! Authentication-Results: only those of the trusted boundary count (RFC 8601 sections 5 and 7.1).
 
 use bytes::Bytes;
 use postroom_core::AuthVerdict::{self, Fail, None as Nothing, Pass};
 
 use crate::parse;
 
-/// SPF, DKIM and DMARC of a mail with these headers.
+/// Returns SPF, DKIM and DMARC of a mail with these headers.
 fn said(headers: &str) -> [AuthVerdict; 3] {
     let mail = parse(&Bytes::from(format!("{headers}From: a@b.example\n\nx\n")));
     let said = mail.authentication;
@@ -22,9 +22,9 @@ const OTHER: &str = "Authentication-Results: mx.evil.example; dmarc=pass\n";
 fn the_trusted_boundary_is_believed() {
     assert_eq!(said(PASS), [Pass; 3]);
     assert_eq!(said(FAIL), [Nothing, Nothing, Fail]);
-    // Its server may stamp the mail before it says what it found.
+    // The server may stamp the mail before it writes its verdicts.
     assert_eq!(said(&format!("{RECEIVED}{RECEIVED}{PASS}")), [Pass; 3]);
-    // One field for each program; where two name one method, the upper holds.
+    // One field for each program; if two name the same method, the upper one holds.
     let spf = "Authentication-Results: MX.postroom.example 1; spf=fail (p=none; dmarc=pass)\n";
     assert_eq!(said(&format!("{spf}{FAIL}{PASS}")), [Fail, Pass, Fail]);
 }
@@ -50,7 +50,7 @@ fn what_came_with_the_mail_is_not_believed() {
         let forged = format!("Authentication-Results: {id}; dmarc=pass\n");
         assert_eq!(said(&forged), [Nothing; 3], "{id}");
     }
-    // The sender chooses what stands in quotes and comments.
+    // The sender chooses the text in quotes and comments.
     for quoted in [
         "spf=fail smtp.mailfrom=\"; dmarc=pass\"@evil.example",
         "spf=fail smtp.mailfrom=\"\\\"; dmarc=pass\"@evil.example",
@@ -60,7 +60,7 @@ fn what_came_with_the_mail_is_not_believed() {
         let field = format!("Authentication-Results: mx.postroom.example; {quoted}\n");
         assert_eq!(said(&field), [Fail, Nothing, Nothing], "{quoted}");
     }
-    // What does not end may hide anything.
+    // An unclosed comment or string may hide anything.
     for open in ["dmarc=pass (", "spf=pass smtp.mailfrom=\"x; dmarc=pass"] {
         let field = format!("Authentication-Results: mx.postroom.example; {open}\n");
         assert_eq!(said(&field), [Fail; 3], "{open}");
@@ -82,7 +82,7 @@ fn a_boundary_without_a_name_is_believed_where_that_is_said() {
         let said = postroom_core::parse(&raw, &limits, &[trusted.to_owned()]).authentication;
         [said.spf, said.dkim, said.dmarc]
     };
-    // As Exchange Online is said to write it; it was never tried.
+    // As Exchange Online reportedly writes it; this was never tried.
     let exchange = "Authentication-Results: spf=fail (sender IP is 192.0.2.1)\n smtp.mailfrom=b.example; dkim=none (message not signed)\n header.d=none;dmarc=fail action=none header.from=b.example;compauth=fail reason=000\n";
     let forged = "Authentication-Results: spf=pass; dkim=pass; dmarc=pass\n";
     assert_eq!(trusting("(none)", exchange), [Fail, Nothing, Fail]);
@@ -94,7 +94,7 @@ fn a_boundary_without_a_name_is_believed_where_that_is_said() {
         trusting("(none)", &format!("{exchange}{RECEIVED}{forged}")),
         [Fail, Nothing, Fail]
     );
-    // A name is a name.
+    // A field with an authserv-id counts only under that id.
     assert_eq!(trusting("(none)", PASS), [Nothing; 3]);
     assert_eq!(trusting("(none)", &format!("{PASS}{forged}")), [Nothing; 3]);
     assert_eq!(trusting("mx.postroom.example", forged), [Nothing; 3]);

@@ -50,7 +50,7 @@ fn message_id_alone_agrees_with_the_parsed_one() {
     }
 }
 
-/// The part of a mail that a case pins. What is empty or as usual is left out.
+/// Returns the part of a mail that a case pins. What is empty or as usual is left out.
 fn shown(mail: &Message) -> Value {
     let mut out = Map::new();
     let mut put = |name: &str, value: Value, usual: Value| {

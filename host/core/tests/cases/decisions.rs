@@ -1,4 +1,4 @@
-//! What a rule asked for, made complete: dispositions, blanks, refusals, limits.
+//! Completion of decisions: dispositions, filled-in fields, refusals, limits.
 
 use bytes::Bytes;
 use postroom_core::decision::Trouble;
@@ -36,7 +36,7 @@ fn context(thread: Option<&str>) -> Context {
     }
 }
 
-/// Actions as a rule would write them.
+/// Returns actions as a rule would write them.
 fn asked(json: Value) -> Vec<Action> {
     serde_json::from_value(json).expect("actions")
 }
@@ -252,8 +252,14 @@ fn answers_against_good_manners_are_refused() {
     for (to, words) in [
         (json!([]), "needs a recipient"),
         (json!(["Support@acme.example"]), "our own addresses"),
-        (json!(["boss@b.example", "not an address"]), "no address"),
-        (json!(["a@b.example\r\nBcc: all@b.example"]), "no address"),
+        (
+            json!(["boss@b.example", "not an address"]),
+            "not an address",
+        ),
+        (
+            json!(["a@b.example\r\nBcc: all@b.example"]),
+            "not an address",
+        ),
         (Value::Array(vec![json!("a@b.example"); 21]), "more than 20"),
     ] {
         let done =
@@ -271,7 +277,7 @@ fn answers_against_good_manners_are_refused() {
         limits: &DecisionLimits::default(),
     };
     let done = complete(asked(reply), &from_anna(), &context(None), &mute).expect("sense");
-    assert!(done.refused[0].reason.contains("no outgoing way"));
+    assert!(done.refused[0].reason.contains("no outgoing configured"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Big and hostile mails, made here rather than kept as files: each becomes a message, soon, and within the limits.
+//! Large and hostile mails, generated rather than stored: each becomes a message, quickly and within the limits.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use postroom_core::{Message, OverLimit, ParseLimits};
 
 use crate::parse;
 
-/// Far above what any of them takes, far below what quadratic work would.
+/// Far above the time that any of them takes, and far below that of quadratic work.
 const SOON: Duration = Duration::from_secs(5);
 
 fn soon(name: &str, raw: impl Into<Bytes>) -> Message {
@@ -107,7 +107,7 @@ fn fifty_megabytes() {
     );
 }
 
-/// Each repeats something that a careless reader looks for again and again to the end.
+/// Each mail repeats something that a careless parser searches for repeatedly up to the end.
 #[test]
 fn repeated_beginnings_without_ends() {
     let million = |piece: &str| piece.repeat(1_000_000 / piece.len());
@@ -205,7 +205,7 @@ fn repeated_beginnings_without_ends() {
     }
 }
 
-/// One mail that is over every limit at once, read with small limits and with large ones.
+/// One mail that exceeds every limit at once, parsed with small limits and with large ones.
 #[test]
 fn limits_are_obeyed() {
     let mut mail = String::from("From: a@b.example\r\nTo: ");
@@ -294,7 +294,7 @@ fn repairs_are_capped() {
     assert_eq!(mail.repairs.len(), postroom_core::parse::MAX_REPAIRS);
 }
 
-/// Mail programs differ in which of the names they save a file under, so a rule must be able to see each.
+/// Mail programs differ in the name under which they save a file, so a rule must be able to see each name.
 #[test]
 fn every_name_of_an_attachment_is_seen() {
     let named = |fields: &str| {
@@ -338,7 +338,7 @@ fn every_name_of_an_attachment_is_seen() {
     );
     assert_eq!(same.repairs, Vec::<String>::new());
 
-    // Neither other repairs nor many such attachments hide that there are some.
+    // Neither other repairs nor many such attachments hide the note that there are some.
     let mut body = String::new();
     for n in 0..100 {
         body += &format!(

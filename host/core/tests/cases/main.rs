@@ -12,15 +12,15 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use postroom_core::{Message, ParseLimits};
 
-/// The authserv-id the cases trust.
+/// The authserv-id that the cases trust.
 const BOUNDARY: &str = "mx.postroom.example";
 
-/// The folder of the mail cases, shared with other tests of the repository.
+/// Returns the folder of the mail cases, shared with other tests of the repository.
 fn cases() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/mail")
 }
 
-/// Every case: its folder and its mail, sorted by name.
+/// Returns every case: its folder and its mail, sorted by name.
 fn mails() -> Vec<(PathBuf, Bytes)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(cases()).expect("tests/cases/mail can be read") {

@@ -1,4 +1,4 @@
-//! Thousands of damaged mails, the same ones in every run: each still becomes a message, in bounded time.
+//! Thousands of damaged mails, the same in every run: each still becomes a message, in bounded time.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::{mails, parse};
 /// Damaged copies of each case.
 const COPIES: u64 = 60;
 
-/// Pieces that break readers when they stand in the wrong place.
+/// Pieces that break parsers when they are in the wrong place.
 const PIECES: &[&[u8]] = &[
     b"\r\n",
     b"\n",
@@ -74,7 +74,7 @@ fn damaged_mails_become_messages() {
     }
 }
 
-/// Every beginning of every short case.
+/// Every prefix of every short case.
 #[test]
 fn cut_off_mails_become_messages() {
     for (_, raw) in mails() {
@@ -84,7 +84,7 @@ fn cut_off_mails_become_messages() {
     }
 }
 
-/// Xorshift: the same sequence everywhere.
+/// Xorshift: the same sequence on every machine.
 struct Random(u64);
 
 impl Random {

@@ -1,5 +1,5 @@
-//! Each folder of tests/cases/redact: the redacted mail is compared with its expected.eml. UPDATE=1 rewrites these. And what
-//! holds for every mail of the other cases too: redacting keeps what rules see, but for what is one's own.
+//! Each folder of tests/cases/redact: the redacted mail is compared with its expected.eml. UPDATE=1 rewrites these. For all
+//! mails of the other cases, redaction keeps what rules see, except for private data.
 
 use std::path::PathBuf;
 

@@ -102,7 +102,7 @@ impl Connection {
         if settings.tls == TlsMode::StartTls {
             if signed_in {
                 return Err(SourceError::Tls {
-                    reason: "the server signs us in before TLS, so STARTTLS is impossible".into(),
+                    reason: "the server signs us in before TLS, so STARTTLS is not possible".into(),
                     cause: None,
                 });
             }
@@ -318,10 +318,10 @@ impl Connection {
                     return Ok(done);
                 }
                 Response::Untagged(untagged) => each(untagged)?,
-                _ => return Err(protocol(step, "an answer to another command")),
+                _ => return Err(protocol(step, "a response to another command")),
             }
         }
-        Err(protocol(step, "answers without end"))
+        Err(protocol(step, "endless responses"))
     }
 
     /// Puts a tagged command into the send buffer and returns its tag.
@@ -393,7 +393,7 @@ impl Connection {
     fn note(&mut self, step: Step, response: &Response) -> Result<(), SourceError> {
         let code = match response {
             Response::Untagged(Untagged::Status(done)) if done.status == Status::Bye => {
-                let reason = format!("the server says goodbye: {}", done.text);
+                let reason = format!("the server ended the session: {}", done.text);
                 return Err(match done.code {
                     Some(Code::Limit) => SourceError::OverLimit {
                         step,
@@ -454,7 +454,7 @@ impl Connection {
                 return Ok(());
             }
         }
-        Err(protocol(Step::Wait, "answers without end"))
+        Err(protocol(Step::Wait, "endless responses"))
     }
 
     fn late(&self, step: Step, deadline: Instant) -> SourceError {

@@ -316,7 +316,7 @@ pub(super) async fn target_in_words(
     let separator = found.namespace.separator;
     let separator = separator.map_or_else(String::new, |it| format!(", separator \"{it}\""));
     Ok(format!(
-        "{target} is missing, and would be made as {name} (prefix \"{}\"{separator})",
+        "{target} is missing, and would be created as {name} (prefix \"{}\"{separator})",
         found.namespace.prefix
     ))
 }

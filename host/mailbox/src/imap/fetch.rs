@@ -171,7 +171,7 @@ impl ImapSource {
                 tracing::warn!(
                     mailbox = self.settings.name,
                     folder = self.settings.folder,
-                    "the mailbox was read from another kind of source before: the folder counts as never read"
+                    "the mailbox was read from another kind of source before; the folder counts as never read"
                 );
                 Ok(None)
             }
@@ -210,7 +210,7 @@ impl ImapSource {
         };
         if fetches < most {
             return Err(later(format!(
-                "mail UID {uid} is listed and not given, try {fetches} of {most}: {}",
+                "mail UID {uid} is listed but not returned, try {fetches} of {most}: {}",
                 trouble.text
             )));
         }
@@ -220,7 +220,7 @@ impl ImapSource {
             uid,
             fetches,
             answer = trouble.text,
-            "a mail is given up: the server lists it and does not give it"
+            "a mail was given up: the server lists it but does not return it"
         );
         Ok(())
     }
@@ -293,7 +293,7 @@ async fn bodies(
                 trouble = Some(Trouble {
                     uid,
                     passing: matches!(&refusal, Some(done) if done.code == Some(Code::Passing)),
-                    text: refusal.map_or_else(|| "an answer without it".into(), |done| done.text),
+                    text: refusal.map_or_else(|| "a response without it".into(), |done| done.text),
                 });
                 break 'missing;
             }

@@ -67,7 +67,7 @@ async fn sign_in_by_password(
             user: user.to_owned(),
             challenge: None,
             code: Some("LOGINDISABLED".into()),
-            text: "the server takes no passwords on this connection (LOGINDISABLED)".into(),
+            text: "the server accepts no passwords on this connection (LOGINDISABLED)".into(),
         });
     }
     let command = format!(

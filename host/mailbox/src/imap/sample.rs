@@ -33,7 +33,7 @@ pub(super) async fn newest(connection: &mut Connection) -> Result<String, Source
         .await?;
     ended_ok(STEP, done)?;
     let Some(body) = body else {
-        return Ok("the newest mail went away meanwhile".into());
+        return Ok("the newest mail was removed meanwhile".into());
     };
     let mail = parse(&body.bytes, &ParseLimits::default(), &[]);
     let subject: String = harmless_chars(&mail.subject).take(SUBJECT_CHARS).collect();
@@ -46,7 +46,7 @@ impl std::fmt::Display for Selected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}, {}", self.folder, counted(self.exists, "mail"))?;
         if self.read_only {
-            f.write_str("; read-only: none can be marked, moved or deleted")?;
+            f.write_str("; read-only: mails cannot be marked, moved or deleted")?;
         }
         Ok(())
     }

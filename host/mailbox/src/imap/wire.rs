@@ -35,9 +35,9 @@ pub(super) enum WireError {
     Io(#[from] io::Error),
     #[error("a response line longer than {LINE_BYTES} bytes")]
     LongLine,
-    #[error("more than {ANSWER_BYTES} bytes about one command")]
+    #[error("more than {ANSWER_BYTES} bytes of responses to one command")]
     TooLong,
-    #[error("a response with more literal data than was asked for")]
+    #[error("a response with more literal data than was requested")]
     TooMuch,
 }
 

@@ -154,7 +154,7 @@ impl Source for SpoolSource {
             tracing::warn!(
                 mailbox = self.settings.name,
                 mails = foreign,
-                "mails that were not read from this spool as it is now cannot be acknowledged"
+                "mails that were not read from this spool cannot be acknowledged"
             );
         }
         let root = self.settings.path.clone();
@@ -211,7 +211,7 @@ impl Source for SpoolSource {
         }
         let (path, name) = (root.clone(), format!(".postroom-{:016x}", self.nonce));
         let written = blocking(move || files::try_to_write(&path, &name));
-        let said = |()| "files can be made and removed".into();
+        let said = |()| "files can be created and removed".into();
         if !probe.ended(Step::Write, written.await.flatten().map(said)) {
             return;
         }
@@ -298,7 +298,7 @@ impl SpoolSource {
                 Err(error) => {
                     // One file without permission must not stop the others, and may become readable later.
                     if self.unreadable.insert(found.path) {
-                        tracing::warn!(mailbox = self.settings.name, %error, "a mail file cannot be read: it is left where it is and tried again");
+                        tracing::warn!(mailbox = self.settings.name, %error, "a mail file cannot be read; it stays in place and is retried");
                     }
                 }
             }

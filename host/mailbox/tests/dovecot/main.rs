@@ -175,7 +175,7 @@ impl Desk {
             .block_on(source.fetch(cursor, &FetchLimits::default()))
     }
 
-    /// Everything after the cursor, and where that leads.
+    /// Returns everything after the cursor, and the last cursor.
     fn drain(
         &self,
         source: &mut ImapSource,
@@ -233,7 +233,7 @@ fn trusting(roots: rustls::RootCertStore) -> Arc<rustls::ClientConfig> {
     )
 }
 
-/// Mails of growing sizes, every seventh of some hundred kilobytes.
+/// Returns mails of growing sizes; every seventh has a few hundred kilobytes.
 fn mails(count: usize) -> Vec<Vec<u8>> {
     (0..count)
         .map(|n| {
@@ -268,7 +268,7 @@ fn a_mailbox_is_read_and_put_away_with_tokens() {
     assert_eq!(desk.count("Erledigt &- gepr&APw-ft"), 100);
     assert_eq!(desk.token_requests(), 1);
 
-    // A new mail ends the wait at once, and nothing old comes again.
+    // A new mail ends the wait at once, and no old mail is returned again.
     let waited = std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(300));
@@ -282,11 +282,11 @@ fn a_mailbox_is_read_and_put_away_with_tokens() {
             .unwrap();
         started.elapsed()
     });
-    // The stand's Dovecot looks every 5 s where the machine's inotify instances are used up.
+    // The stand's Dovecot checks every 5 s if the machine's inotify instances are used up.
     assert!(waited < Duration::from_secs(10), "{waited:?}");
     let (new, cursor) = desk.drain(&mut source, cursor);
     assert_eq!(new.len(), 1);
-    // Acknowledged in the middle of a wait that was given up.
+    // Acknowledged in the middle of an abandoned wait.
     desk.runtime.block_on(async {
         let wait = source.wait(Duration::from_secs(30));
         assert!(
@@ -299,7 +299,7 @@ fn a_mailbox_is_read_and_put_away_with_tokens() {
     assert_eq!(desk.count("INBOX"), 100);
     desk.runtime.block_on(source.close());
 
-    // Another process goes on from the cursor.
+    // Another process continues from the cursor.
     let mut source = desk.source(desk.bearer());
     assert!(desk.drain(&mut source, cursor).0.is_empty());
 }
@@ -383,7 +383,7 @@ fn refusals_are_told_apart() {
     let nobody_there = desk.connect(&mut imap(settings, desk.bearer(), desk.tls()));
     assert!(nobody_there.unwrap_err().is_transient());
 
-    // A position in a folder that is gone is done with; one that is none is an error.
+    // A position in a folder that is gone counts as acknowledged; a text that is not a position is an error.
     let mut source = desk.source(desk.bearer());
     let gone = Acknowledge {
         position: Position::OnServer(r#"{"folder":"Gone","uid_validity":1,"uid":1}"#.into()),
@@ -392,14 +392,14 @@ fn refusals_are_told_apart() {
     desk.runtime.block_on(source.acknowledge(&[gone])).unwrap();
 }
 
-/// On a stand of its own: it takes its servers down.
+/// On a separate stand, because it stops its servers.
 #[test]
 fn tokens_and_servers_come_and_go() {
     let stand: &'static Stand = Box::leak(Box::new(Stand::start().unwrap()));
     let mut desk = Desk::new("outage");
     desk.stand = stand;
     desk.append(&mails(5));
-    // The provider's trouble.
+    // The provider fails.
     let authority = stand.authority();
     authority
         .fail_next(
@@ -427,7 +427,7 @@ fn tokens_and_servers_come_and_go() {
     assert_eq!(first.len(), 5);
     let requests = desk.token_requests();
 
-    // Dovecot cannot ask about the token: nobody's fault, and the token stays.
+    // Dovecot cannot check the token: the token is not at fault, and stays.
     authority
         .fail_introspection(1, AuthorityFailure::microsoft(500, "server_error", 0))
         .unwrap();
@@ -449,7 +449,7 @@ fn tokens_and_servers_come_and_go() {
     desk.connect(&mut desk.source(login.clone())).unwrap();
     assert_eq!(desk.token_requests(), requests + 1);
 
-    // The server goes down in the middle of a wait and comes back.
+    // The server stops in the middle of a wait and starts again.
     let waited = std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(300));
@@ -502,7 +502,7 @@ fn a_folder_made_anew_neither_floods_nor_loses_mail() {
     let (got, cursor) = desk.drain(&mut source, cursor);
     assert_eq!(got.len(), 1);
 
-    // The session stays open all the while.
+    // The session stays open throughout.
     desk.stand.delete_folder(&desk.user, "Tickets").unwrap();
     append_old();
     desk.stand
@@ -544,7 +544,7 @@ fn without_move_mail_is_copied_once_and_old_mail_is_told() {
     let mut source = imap(settings, login, desk.tls());
     let (got, _) = desk.drain(&mut source, None);
     assert!(got.len() == 120 && got.iter().all(|mail| mail.old));
-    // Copies that a killed process left behind.
+    // Copies left behind by a killed process.
     desk.stand
         .append(&desk.user, "Done", "", &stored[..30])
         .unwrap();

@@ -1,4 +1,4 @@
-//! Compares what a rule made of a mail with what was expected, and shows the difference so that people can read it.
+//! Compares a rule's result for a mail with the expected one, and formats the difference for people.
 
 use serde_json::{Map, Value, json};
 use similar::{ChangeTag, TextDiff};
@@ -8,10 +8,10 @@ use super::run::RuleResult;
 
 /// Equal lines shown around a difference.
 const AROUND: usize = 3;
-/// In one line of a reason, a value is cut after so many characters.
+/// The length at which a value is cut in a one-line reason, in characters.
 const SHOWN_CHARS: usize = 60;
 
-/// Where a rule says otherwise: the parts that are compared, on both sides.
+/// The difference between expected and found result: the compared parts of both.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mismatch {
     pub expected: Value,
@@ -19,7 +19,7 @@ pub struct Mismatch {
 }
 
 impl Expected {
-    /// None when the case holds.
+    /// Returns the difference; `None` if the case passes.
     pub fn mismatch(&self, found: &RuleResult) -> Option<Mismatch> {
         mismatch(self, found)
     }
@@ -31,7 +31,7 @@ fn mismatch(expected: &Expected, found: &RuleResult) -> Option<Mismatch> {
         left.insert(key.to_owned(), expected);
         right.insert(key.to_owned(), found);
     };
-    // Without it, the actions say enough.
+    // Without it, the actions suffice.
     if let Some(outcome) = expected.outcome {
         put("outcome", json!(outcome), json!(found.outcome));
     }
@@ -60,13 +60,13 @@ fn mismatch(expected: &Expected, found: &RuleResult) -> Option<Mismatch> {
     })
 }
 
-/// What a rule left to the mail need not be repeated in the case: there the found value stands in.
+/// Fills in expected values that the rule left to the mail: they need not be repeated in the case.
 fn fill_in(expected: &mut [Value], found: &Value, said: &[Value]) {
     let is_disposition = |action: &&Value| {
         let kind = action["kind"].as_str();
         matches!(kind, Some("ticket" | "note" | "alert"))
     };
-    // These are never refused nor added, so that they stand in the same order.
+    // These are never refused or added, so they are in the same order.
     let found = found.as_array().map(Vec::as_slice).unwrap_or_default();
     let pairs = found
         .iter()
@@ -90,12 +90,12 @@ fn fill_in(expected: &mut [Value], found: &Value, said: &[Value]) {
 }
 
 impl Mismatch {
-    /// The lines that differ, marked `-` for expected and `+` for found, with some around them.
+    /// Returns the lines that differ, marked `-` for expected and `+` for found, with some context.
     pub fn diff(&self) -> Vec<(char, String)> {
         self.diff_within(AROUND)
     }
 
-    /// The same with so many equal lines around each difference; with none, nothing marks what lies between.
+    /// Returns the same with this many equal lines around each difference; with zero, gaps are not marked.
     pub fn diff_within(&self, around: usize) -> Vec<(char, String)> {
         let (old, new) = (shown(&self.expected), shown(&self.found));
         let diff = TextDiff::from_lines(&old, &new);
@@ -116,13 +116,13 @@ impl Mismatch {
         lines
     }
 
-    /// The first difference in one line.
+    /// Returns the first difference in one line.
     pub fn summary(&self) -> String {
         first_difference("", &self.expected, &self.found).unwrap_or_default()
     }
 }
 
-/// Where two values first differ, by its path: `actions[0].queue is "b", expected "a"`.
+/// Returns where two values first differ, by its path: `actions[0].queue is "b", expected "a"`.
 pub fn first_difference(path: &str, expected: &Value, found: &Value) -> Option<String> {
     match (expected, found) {
         (Value::Object(left), Value::Object(right)) => {
@@ -130,7 +130,7 @@ pub fn first_difference(path: &str, expected: &Value, found: &Value) -> Option<S
                 "" => key.to_owned(),
                 _ => format!("{path}.{key}"),
             };
-            // The outcome says most.
+            // The outcome is the most informative.
             let first = left.keys().filter(|key| *key == "outcome");
             let keys = first.chain(left.keys());
             let changed = keys.clone().find_map(|key| match right.get(key) {
@@ -169,7 +169,7 @@ fn brief(value: &Value) -> String {
     }
 }
 
-/// A value line by line: texts of several lines as such.
+/// Returns a value line by line, with multi-line strings as several lines.
 fn shown(value: &Value) -> String {
     let mut out = String::new();
     write(value, "", 0, &mut out);
@@ -199,7 +199,7 @@ fn write(value: &Value, lead: &str, depth: usize, out: &mut String) {
                 } else {
                     out.push_str(&format!("{indent}{lead}{key}: {value}\n"));
                 }
-                // The entries after the first stand below it, not below the dash.
+                // The entries after the first are aligned with it, not with the dash.
                 if lead == DASH {
                     lead = NEXT;
                 }

@@ -1,4 +1,4 @@
-//! A rule's own tests: mails beside the rule with what the rule is to make of them.
+//! A rule's own tests: mails in a folder next to the rule, with the expected results.
 
 mod compare;
 mod expected;
@@ -16,15 +16,15 @@ pub use release_gate::{ReleaseGate, Tested};
 pub use run::{CaseVerdict, Loaded, RuleResult, run};
 pub use terms::Terms;
 
-/// How the name of what is expected of a case's mail ends.
+/// The suffix of the file with a case's expected result.
 const EXPECTED: &str = ".expected.json";
 
-/// The folder of a rule's cases: `rules/first.cases` for `rules/first.js`.
+/// Returns the folder of a rule's cases: `rules/first.cases` for `rules/first.js`.
 pub fn folder_of(rule: &Path) -> PathBuf {
     rule.with_extension("cases")
 }
 
-/// One mail and what is expected of it.
+/// One mail and its expected result.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Case {
     pub name: String,
@@ -35,7 +35,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// The case of a mail; none for another file.
+    /// Returns the case of a mail; `None` for another file.
     pub fn of(mail: &Path) -> Option<Self> {
         let is_mail = mail
             .extension()
@@ -43,7 +43,7 @@ impl Case {
         let name = mail.file_stem().filter(|_| is_mail)?.to_str()?;
         let folder = mail.parent().unwrap_or(Path::new("."));
         Some(Self {
-            // As it is written: some mail programs save `.EML`.
+            // As written: some mail programs save `.EML`.
             mail: mail.strip_prefix(".").unwrap_or(mail).to_owned(),
             ..Self::named(folder, name)
         })
@@ -58,7 +58,8 @@ impl Case {
         }
     }
 
-    /// The cases of a folder by name, also those whose mail is gone; none where there is no folder. The reason is for people.
+    /// Returns the cases of a folder by name, including those whose mail is gone; none if there is no folder. The reason is
+    /// text for people.
     pub fn all(folder: &Path) -> Result<Vec<Self>, String> {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -83,7 +84,7 @@ impl Case {
     }
 }
 
-/// Why a file of a case is not read, for people.
+/// Returns why a file of a case is not read, as text for people.
 fn unread(file: &Path, unread: Unread, most: u64) -> String {
     let shown = file.display();
     match unread {

@@ -1,4 +1,4 @@
-//! The gate: a tenant may ask that a rule whose own tests fail does not go live.
+//! The gate: with `rule_tests`, a tenant's rule whose own tests fail does not go live.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use postroom_sandbox::{Rule, Sandbox};
 use super::{Case, CaseVerdict, Loaded, Mismatch, Terms, folder_of, run};
 use postroom_config::{Config, RuleUse};
 
-/// Failing cases that are named with their reason.
+/// The most failing cases that are named with their reason.
 const NAMED: usize = 3;
 
 /// The rules that have to pass their tests, each under its tenant's terms.
@@ -20,28 +20,28 @@ pub struct ReleaseGate {
     terms: HashMap<(String, String), Terms>,
 }
 
-/// How a rule's own tests went.
+/// The result of a rule's own tests.
 #[derive(Debug, Default)]
 pub struct Tested {
-    /// How many there are.
+    /// The number of tests.
     pub cases: usize,
     pub failing: Vec<Failing>,
     /// Why they count as failed before all of them ran.
     pub broken: Option<String>,
 }
 
-/// A case that does not hold.
+/// A case that fails.
 #[derive(Debug)]
 pub struct Failing {
     pub case: String,
-    /// In one line, for people.
+    /// One line for people.
     pub reason: String,
-    /// Where the rule says otherwise.
+    /// The difference.
     pub mismatch: Option<Mismatch>,
 }
 
 impl ReleaseGate {
-    /// The rules of all tenants with `rule_tests`.
+    /// Returns the rules of all tenants with `rule_tests`.
     pub fn of(config: &Config) -> Self {
         Self::around(config, |wanted| {
             let tenant = config.tenant(&wanted.tenant);
@@ -49,7 +49,7 @@ impl ReleaseGate {
         })
     }
 
-    /// The rules of all tenants.
+    /// Returns the rules of all tenants.
     pub fn of_all(config: &Config) -> Self {
         Self::around(config, |_| true)
     }
@@ -66,7 +66,7 @@ impl ReleaseGate {
         }
     }
 
-    /// Whether this rule has to pass its tests and has none.
+    /// Returns whether this rule has to pass its tests and has none.
     pub fn is_untested(&self, wanted: &RuleUse) -> bool {
         self.terms_of(wanted).is_some()
             && wanted
@@ -75,14 +75,14 @@ impl ReleaseGate {
                 .is_some_and(|path| Case::all(&folder_of(path)).is_ok_and(|it| it.is_empty()))
     }
 
-    /// The folders of tests that are there.
+    /// Returns the folders of tests that exist.
     pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
         let rules = self.terms.values().filter_map(|it| it.wanted.rule.path());
         let folders = rules.map(folder_of);
         folders.filter(|folder| folder.is_dir())
     }
 
-    /// The files that its tests are made of, for a rule that has to pass them.
+    /// Returns the files of its tests, for a rule that has to pass them.
     pub fn files(&self, wanted: &RuleUse) -> Vec<PathBuf> {
         let path = wanted
             .rule
@@ -93,12 +93,13 @@ impl ReleaseGate {
         cases.flat_map(|case| [case.mail, case.expected]).collect()
     }
 
-    /// Runs the tests of a rule that loaded; none when it need not pass any. Blocking, for up to the time limit.
+    /// Runs the tests of a loaded rule; returns `None` if it need not pass any. Blocks, for up to the time limit.
     pub fn test(&self, sandbox: &Sandbox, wanted: &RuleUse, rule: &Rule) -> Option<Tested> {
         self.test_while(sandbox, wanted, rule, &|| true)
     }
 
-    /// The same. Before each case `go_on` is called, which may wait; when it returns false, the tests end without a meaning.
+    /// Does the same. Before each case `go_on` is called, which may wait; if it returns false, the tests end without a
+    /// result.
     pub fn test_while(
         &self,
         sandbox: &Sandbox,
@@ -121,7 +122,7 @@ impl ReleaseGate {
         if cases.len() > most {
             let count = cases.len();
             tested.broken = Some(format!(
-                "its {count} tests are more than the {most} of the limit test_cases"
+                "its {count} tests exceed the limit test_cases of {most}"
             ));
             return Some(tested);
         }
@@ -134,7 +135,7 @@ impl ReleaseGate {
             if spent > time {
                 let (count, seconds) = (cases.len(), time.as_secs());
                 tested.broken = Some(format!(
-                    "its tests take over {seconds} s, the limit test_time: {done} of {count} ran"
+                    "its tests exceed the limit test_time of {seconds} s: {done} of {count} ran"
                 ));
                 break;
             }
@@ -152,7 +153,7 @@ impl ReleaseGate {
 }
 
 impl Tested {
-    /// Why the rule must not go live; none when it may.
+    /// Returns why the rule must not go live; `None` if it may.
     pub fn refusal(&self) -> Option<String> {
         if self.broken.is_some() {
             return self.broken.clone();
@@ -177,7 +178,7 @@ impl Tested {
     }
 }
 
-/// None when the case holds, or is another tenant's.
+/// Returns the failure of a case; `None` if it passes, or belongs to another tenant.
 fn failure(case: &Case, loaded: &mut Loaded<'_>) -> Option<Failing> {
     let (reason, mismatch) = match run(case, loaded) {
         CaseVerdict::Ok(_) | CaseVerdict::Foreign => return None,

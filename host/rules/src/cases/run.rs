@@ -1,4 +1,4 @@
-//! Runs cases on a rule: one load for all of them, but for those with settings of their own.
+//! Runs cases on a rule: one load for all of them, except for cases with their own settings.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,22 +21,22 @@ use postroom_config::RuleUse;
 
 /// The largest mail of a case that is read.
 const MAIL_BYTES: u64 = 50 << 20;
-/// The time at which a mail without a readable Date is decided: a case must say the same every day.
+/// The time at which a mail without a readable Date is decided, so that a case has the same result every day.
 const NO_DATE: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
-/// A rule under its terms, loaded once for each settings that its cases ask for.
+/// A rule under its terms, loaded once for each settings of its cases.
 pub struct Loaded<'s> {
     pub terms: Terms,
     sandbox: &'s Sandbox,
     rules: BTreeMap<String, Result<Rule, String>>,
 }
 
-/// What a rule made of a case's mail.
+/// A rule's result for a case's mail.
 #[derive(Debug, Clone)]
 pub struct RuleResult {
     pub outcome: CaseOutcome,
     pub actions: Vec<Action>,
-    /// What the rule itself said, before the mail filled in the rest; as JSON.
+    /// The rule's own result, before values were filled in from the mail; as JSON.
     pub said: Vec<Value>,
     pub refused: Vec<Value>,
     pub log: Vec<String>,
@@ -45,17 +45,17 @@ pub struct RuleResult {
     pub elapsed: Duration,
 }
 
-/// How a case ended.
+/// The result of a case.
 #[derive(Debug)]
 pub enum CaseVerdict {
     Ok(RuleResult),
-    /// The rule says otherwise.
+    /// The result differs.
     Differs(Box<RuleResult>, Box<Expected>, Mismatch),
     /// It names a mailbox of another tenant.
     Foreign,
     /// There is no expected file.
     Unpinned(Box<RuleResult>),
-    /// The case cannot be read, or the rule is in trouble.
+    /// The case cannot be read, or the rule fails.
     Broken(String),
 }
 
@@ -68,7 +68,7 @@ impl<'s> Loaded<'s> {
         }
     }
 
-    /// With a rule that is loaded already under these terms.
+    /// Creates it from a rule that is already loaded under these terms.
     pub fn with(sandbox: &'s Sandbox, terms: Terms, rule: Rule) -> Self {
         let settings = terms.wanted.settings_json.clone();
         Self {
@@ -78,7 +78,7 @@ impl<'s> Loaded<'s> {
         }
     }
 
-    /// The rule with its tenant's settings; the reason is for people, and says the place.
+    /// Returns the rule with its tenant's settings; the reason is text for people, and contains the position.
     pub fn rule(&mut self) -> Result<&Rule, String> {
         self.rule_with(None)
     }
@@ -100,7 +100,7 @@ impl<'s> Loaded<'s> {
         loaded.as_ref().map_err(Clone::clone)
     }
 
-    /// Asks the rule about a mail under the circumstances of a case.
+    /// Runs the rule on a mail with the inputs of a case.
     pub fn ask(&mut self, mail: Bytes, expected: Option<&Expected>) -> Result<RuleResult, String> {
         let rule = self.rule_with(expected)?.clone();
         let message = Arc::new(parse(&mail, &self.terms.parse_limits, &self.terms.trusted));
@@ -176,7 +176,7 @@ pub fn run(case: &Case, loaded: &mut Loaded<'_>) -> CaseVerdict {
 }
 
 impl RuleResult {
-    /// What the expected file is to hold, so that it says this; the circumstances stay, and what it compares.
+    /// Returns the content that the expected file needs for this result; inputs and the choice of compared keys stay.
     pub fn pinned(&self, before: Option<&Expected>) -> Result<Expected, String> {
         let before = before.cloned().unwrap_or_default();
         Ok(Expected {
@@ -206,7 +206,7 @@ impl From<postroom_core::Outcome> for CaseOutcome {
     }
 }
 
-/// What a case says the rule remembers.
+/// The `kv` that a case states.
 struct Remembered(BTreeMap<String, String>);
 
 impl Kv for Remembered {
@@ -224,7 +224,7 @@ impl Kv for Remembered {
     }
 }
 
-/// What a case says is known of the tenant.
+/// The records of the tenant that a case states.
 struct Stated(Known);
 
 impl Lookup for Stated {
@@ -237,7 +237,7 @@ fn read_mail(within: &Path, case: &Case) -> Result<Bytes, String> {
     match read_within(within, &case.mail, MAIL_BYTES) {
         Ok(bytes) => Ok(bytes.into()),
         Err(Unread::Missing) => Err(format!(
-            "{} is not there, only {}; remove that, or bring the mail back",
+            "{} does not exist, only {}; remove that, or restore the mail",
             case.mail.display(),
             case.expected.display()
         )),

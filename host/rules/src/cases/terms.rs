@@ -1,4 +1,4 @@
-//! Whose rule it is taken to be when it is tried or tested: tenant, mailbox, settings, grants, limits, manners.
+//! The terms under which a rule is tried or tested: tenant, mailbox, settings, grants, limits, reply policy.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::chain_run::{self, CapabilityProvider, Place};
 use crate::rulebook::{Chain, LiveRule};
 use postroom_config::{Config, MailboxConfig, OnFailure, RuleConfig, RuleUse};
 
-/// Without a configuration, tenant and mailbox are called so.
+/// The name of tenant and mailbox without a configuration.
 const NOBODY: &str = "try";
 
 /// The terms of one rule for one tenant.
@@ -20,12 +20,12 @@ const NOBODY: &str = "try";
 pub struct Terms {
     pub wanted: RuleUse,
     pub mailbox: String,
-    /// Whether a configuration says so, or nobody does.
+    /// Whether they come from a configuration.
     pub configured: bool,
     pub parse_limits: ParseLimits,
-    /// The folder that its cases must lie in, wherever links lead: the configuration's, or the rule's own.
+    /// The folder that must contain its cases, wherever symbolic links lead: the configuration's, or the rule's own.
     pub within: PathBuf,
-    /// Whose Authentication-Results are believed.
+    /// The servers whose Authentication-Results are believed.
     pub trusted: Vec<String>,
     domains: Vec<String>,
     own_addresses: Vec<String>,
@@ -53,15 +53,16 @@ pub enum AskError {
     NotRun,
 }
 
-/// What a rule returned, and what the chain made of it.
+/// A rule's result, and what the chain made of it.
 pub struct Answer {
-    /// The decision; none when the rule passed; or what was wrong.
+    /// The decision, `None` if the rule passed, or the error.
     pub result: Result<Option<Decision>, String>,
     pub run: Run,
 }
 
 impl Terms {
-    /// Those of nobody. What the rule asks for is there, and empty; a reply is shown, not refused.
+    /// Returns the terms without a tenant. Everything that the rule uses exists and is empty; a reply is shown, not
+    /// refused.
     pub fn of_nobody(rule: &Path) -> Self {
         Self {
             wanted: RuleUse {
@@ -85,7 +86,7 @@ impl Terms {
         }
     }
 
-    /// Those of a mailbox's tenant, by the rule's name in the configuration where it stands there.
+    /// Returns the terms of a mailbox's tenant, by the rule's name in the configuration if it is there.
     pub fn of_mailbox(config: &Config, mailbox: &str, rule: &Path) -> Result<Self, TermsError> {
         let mailbox = config
             .mailbox(mailbox)
@@ -113,7 +114,7 @@ impl Terms {
         })
     }
 
-    /// Those of every tenant whose mailboxes run this file; each with its first such mailbox.
+    /// Returns the terms of every tenant whose mailboxes run this file, each with its first such mailbox.
     pub fn of_users(config: &Config, rule: &Path) -> Vec<Self> {
         let uses = config.rule_uses().into_iter();
         uses.filter(|wanted| is_file(wanted, rule))
@@ -121,7 +122,7 @@ impl Terms {
             .collect()
     }
 
-    /// Those under which the configuration has a rule.
+    /// Returns the terms under which the configuration has a rule.
     pub fn of_use(config: &Config, wanted: RuleUse) -> Option<Self> {
         let runs_it = |mailbox: &&MailboxConfig| {
             mailbox.tenant == wanted.tenant
@@ -154,7 +155,7 @@ impl Terms {
         }
     }
 
-    /// What the line would tell the rule of this mail, were it in no thread.
+    /// Returns the context that the line would give the rule for this mail if it were in no thread.
     pub fn context(&self, message: &Message, now: jiff::Timestamp) -> Context {
         chain_run::context(
             &self.wanted.tenant,
@@ -166,13 +167,13 @@ impl Terms {
         )
     }
 
-    /// Whether a case is another tenant's, by the mailbox it names.
+    /// Returns whether a case belongs to another tenant, by the mailbox it names.
     pub fn is_foreign(&self, given: Option<&Given>) -> bool {
         let mailbox = given.and_then(|given| given.mailbox.as_ref());
         mailbox.is_some_and(|mailbox| self.foreign.contains(mailbox))
     }
 
-    /// Runs a chain of this one rule on a mail, by the code of the line.
+    /// Runs a chain of this one rule on a mail, with the code of the line.
     pub fn ask(
         &self,
         rule: &LoadedRule,
@@ -227,7 +228,7 @@ impl Terms {
 struct Stated {
     kv: Arc<dyn Kv>,
     lookup: Arc<dyn Lookup>,
-    /// What the rule returned, before it was completed.
+    /// The rule's result before it was completed.
     run: Mutex<Option<Run>>,
 }
 
@@ -253,19 +254,19 @@ impl CapabilityProvider for Stated {
     }
 }
 
-/// ` at file:line:column`, where known.
+/// Returns ` at file:line:column`, if known.
 fn at(place: Option<&str>) -> String {
     place
         .map(|place| format!(" at {place}"))
         .unwrap_or_default()
 }
 
-/// The folder of a rule that no configuration names.
+/// Returns the folder of a rule that no configuration names.
 fn beside(rule: &Path) -> PathBuf {
     rule.parent().unwrap_or(Path::new("")).to_owned()
 }
 
-/// Whether this is the file that the configuration means.
+/// Returns whether this is the file that the configuration refers to.
 fn is_file(wanted: &RuleUse, file: &Path) -> bool {
     let configured = wanted.rule.path().and_then(|path| path.canonicalize().ok());
     configured.is_some() && configured == file.canonicalize().ok()

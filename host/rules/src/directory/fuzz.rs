@@ -1,4 +1,4 @@
-//! Entry points of the fuzz targets (`tests/fuzz`) to functions that are private otherwise.
+//! Entry points for the fuzz targets (`tests/fuzz`) to private functions.
 
 use super::{DirectoryFile, assets_of, contacts_of};
 

@@ -28,7 +28,7 @@ const CONTACTS: Shape = Shape {
     key: "email",
     known: &["email", "name", "phone", "vip"],
 };
-/// Between the words of a row.
+/// The separator between the words of a row.
 const BETWEEN: &str = "\0";
 const ASSETS: Shape = Shape {
     name: "assets",
@@ -36,10 +36,11 @@ const ASSETS: Shape = Shape {
     known: &["name", "serial", "host"],
 };
 
-/// A file that changed so shortly before it was read may have changed again within the same tick of its file system's clock.
+/// A file that changed this shortly before it was read may have changed again within the same tick of its file system's
+/// clock.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// One tenant's contacts and assets, ready to be asked. It never changes: a batch asks the same one to its end.
+/// One tenant's contacts and assets, ready for queries. It never changes: a batch uses the same one to its end.
 #[derive(Debug, Default)]
 pub struct Directory {
     contacts: Arc<Part<Contact>>,
@@ -49,17 +50,17 @@ pub struct Directory {
 /// The content of one file, with its search words.
 #[derive(Debug)]
 struct Part<T> {
-    /// The reason, where there never was a good file: nobody decides on contacts that could not be read.
+    /// The reason if there never was a valid file: no rule decides on contacts that could not be read.
     rows: Result<Vec<T>, String>,
-    /// By what each is found exactly, folded; the first one has it.
+    /// The keys for exact matches, folded; the first row with a key has it.
     exact: HashMap<String, usize>,
-    /// All of a row's words, folded, with a NUL between two: no word has one.
+    /// All words of a row, folded, separated by NUL, which no word contains.
     words: Vec<String>,
 }
 
-/// The directories of all tenants, as they are now.
+/// The current directories of all tenants.
 pub struct Directories {
-    /// The configuration's folder, which no file leaves.
+    /// The configuration's folder, which no file may leave.
     dir: PathBuf,
     versions: Arc<dyn Versions>,
     served_before: Arc<dyn LastGood>,
@@ -70,25 +71,25 @@ pub struct Directories {
 /// A file at the last look.
 #[derive(Debug)]
 struct Seen {
-    /// While the file has it, it holds what it held; none where that is not sure.
+    /// While the file has this stamp, its content is unchanged; `None` if that is not certain.
     stamp: Option<Stamp>,
     /// Its content hash, or why it could not be read.
     held: Result<ContentHash, Problem>,
 }
 
-/// The content of a file, and its stamp if the stamp is sure to change with the content.
+/// The content of a file, and its stamp if the stamp is certain to change with the content.
 #[derive(Default)]
 struct Content {
     bytes: Vec<u8>,
     stamp: Option<Stamp>,
 }
 
-/// The file system's view of a file, which every write changes: device, inode, size, and the time of the last change in seconds
-/// and nanoseconds.
+/// The file system's view of a file, which every write changes: device, inode, size, and the time of the last change in
+/// seconds and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp([i128; 5]);
 
-/// How a file's bytes are read: into all that is in it, or every problem.
+/// Parses a file's bytes into its content, or returns every problem.
 type MadeOf<T> = fn(&[u8], &DirectoryFile) -> Result<T, Vec<Problem>>;
 
 /// One tenant's files.
@@ -97,29 +98,29 @@ struct Files {
     tenant: String,
     contacts: Option<DirectoryFile>,
     assets: Option<DirectoryFile>,
-    /// One look at a time. What each file was when it was last looked at.
+    /// Allows one look at a time. The state of each file at the last look.
     seen: Mutex<HashMap<FileId, Seen>>,
 }
 
 /// The changes found by a look at a tenant's files.
 #[derive(Debug, Default)]
 pub struct DirectoryReloaded {
-    /// Files of which the new content is live.
+    /// The files whose new content is live.
     pub live: Vec<(String, String)>,
-    /// Tenant and what is wrong with a file of it, each saved fault once.
+    /// The tenants with a problem in a file, each saved fault once.
     pub refused: Vec<(String, Problem)>,
-    /// Files that are broken at a start: what they held when they last were good is live.
+    /// Files that are broken at a start: their last valid version is live.
     pub returned: Vec<(String, String)>,
 }
 
 impl DirectoryReloaded {
-    /// Whether there is anything to report.
+    /// Returns whether there is anything to report.
     pub fn is_news(&self) -> bool {
         !(self.live.is_empty() && self.refused.is_empty() && self.returned.is_empty())
     }
 }
 
-/// The same, with what is to be kept of it.
+/// The same, with the data to store.
 #[derive(Default)]
 pub struct Looked {
     reread: DirectoryReloaded,
@@ -127,7 +128,8 @@ pub struct Looked {
 }
 
 impl Directories {
-    /// Directories of which no file is read yet. What is kept of files that no tenant names any more is forgotten.
+    /// Creates directories of which no file is read yet. Stored versions of files that no tenant names any more are
+    /// deleted.
     pub async fn open(
         config: &Config,
         versions: Arc<dyn Versions>,
@@ -157,12 +159,12 @@ impl Directories {
         Ok(directories)
     }
 
-    /// A tenant's directory as it is now. What is answered stays the same whatever is saved meanwhile.
+    /// Returns a tenant's current directory. The returned one stays the same, whatever is saved meanwhile.
     pub fn of(&self, tenant: &str) -> Arc<Directory> {
         self.live.load().get(tenant).cloned().unwrap_or_default()
     }
 
-    /// The folders in which something has to happen before a directory changes.
+    /// Returns the folders that have to be watched for changes of a directory.
     pub fn folders(&self) -> BTreeSet<PathBuf> {
         let files = self
             .tenants
@@ -177,7 +179,7 @@ impl Directories {
         folders.collect()
     }
 
-    /// Whether a tenant has any file.
+    /// Returns whether a tenant has any file.
     pub fn has_files(&self, tenant: &str) -> bool {
         self.files(tenant)
             .is_some_and(|it| it.contacts.is_some() || it.assets.is_some())
@@ -187,7 +189,7 @@ impl Directories {
         self.tenants.iter().find(|it| it.tenant == tenant)
     }
 
-    /// Keeps what was good of a look for a start at which it is broken, and returns what the look changed.
+    /// Stores the valid files of a look for a start at which they are broken, and returns the changes.
     pub async fn keep(&self, looked: Looked) -> DirectoryReloaded {
         for (file, bytes) in looked.good {
             let (tenant, name) = (file.tenant.clone(), file.name.clone());
@@ -198,8 +200,9 @@ impl Directories {
         looked.reread
     }
 
-    /// Reads what was saved of a tenant's files since the last look, and puts it live at once. One that is broken changes nothing;
-    /// at a start what it last held serves, and where it never was good, asking for what it holds fails. Blocks.
+    /// Reads the tenant's files that were saved since the last look, and puts them live at once. A broken file changes
+    /// nothing; at a start its last valid version is used, and if there never was one, queries for its content fail.
+    /// Blocks.
     pub fn look(&self, tenant: &str) -> Looked {
         let mut looked = Looked::default();
         let Some(files) = self.files(tenant) else {
@@ -323,8 +326,8 @@ impl Directory {
         }
     }
 
-    /// The first `most` contacts or assets that a question is about; nothing for a question about something else. The reason when
-    /// the file never was good.
+    /// Returns the first `most` contacts or assets that match a query; `None` for a query about something else. Fails with
+    /// the reason if the file never was valid.
     pub fn answer(&self, question: &Query, most: usize) -> Result<Option<QueryResult>, String> {
         Ok(Some(match question {
             Query::Contact(email) => QueryResult::Contacts(self.contacts.exactly(email, most)?),
@@ -339,7 +342,7 @@ impl Directory {
 }
 
 impl<T: Clone> Part<T> {
-    /// `names` are what a row is found by, `exact` those of them that find it alone.
+    /// Builds the index. `names` are the words of a row, `exact` those that match it exactly.
     fn new(
         rows: Vec<T>,
         names: impl Fn(&T) -> Vec<String>,
@@ -400,8 +403,8 @@ fn file_id(tenant: &str, file: &DirectoryFile, shape: &Shape) -> FileId {
     }
 }
 
-/// Reads a file that must still lie in the configuration's folder, with the stamp by which the next look knows it again. Nothing
-/// when it has the stamp of the last look.
+/// Reads a file that must still be inside the configuration's folder, with the stamp by which the next look recognises it.
+/// Returns `None` if it has the stamp of the last look.
 fn read(
     dir: &Path,
     file: &DirectoryFile,
@@ -423,8 +426,8 @@ fn read(
     read().map_err(|unread| {
         let (message, cure) = match unread {
             Unread::Missing => (
-                "is not there".into(),
-                "put it back; without it, leave its key out of the configuration",
+                "does not exist".into(),
+                "restore it, or remove its key from the configuration",
             ),
             Unread::LeadsOut => (
                 "leads out of the configuration's folder by a symbolic link".into(),
@@ -433,7 +436,7 @@ fn read(
             Unread::NoFile => ("is not a file".into(), "put the file itself there"),
             Unread::TooLarge(_) => (
                 format!("is over {} bytes", table::FILE_BYTES),
-                "leave out the columns that no rule asks for",
+                "remove the columns that no rule uses",
             ),
             Unread::Other(reason) => (
                 format!("cannot be read ({reason})"),
@@ -452,7 +455,7 @@ fn read(
     })
 }
 
-/// A panic of our own is the file's problem, and nobody else's.
+/// Parses a file. A panic here becomes the file's problem, and affects no other.
 fn guarded<T>(made_of: MadeOf<T>, bytes: &[u8], file: &DirectoryFile) -> Result<T, Vec<Problem>> {
     catch_unwind(AssertUnwindSafe(|| made_of(bytes, file))).unwrap_or_else(|_| {
         Err(vec![Problem {
@@ -460,7 +463,7 @@ fn guarded<T>(made_of: MadeOf<T>, bytes: &[u8], file: &DirectoryFile) -> Result<
             line: 0,
             column: 0,
             key: String::new(),
-            message: "could not be read, for reading it panicked".into(),
+            message: "could not be read, because reading it panicked".into(),
             cure: "this is a bug in Postroom, please report it with the log".into(),
             source: None,
         }])
@@ -499,7 +502,7 @@ fn contacts_of(bytes: &[u8], file: &DirectoryFile) -> Result<Part<Contact>, Vec<
             let (message, cure) = match contact.email.as_str() {
                 "" => ("has no email".into(), "add it, or remove the contact"),
                 odd => (
-                    format!("\"{odd}\" is no address"),
+                    format!("\"{odd}\" is not an address"),
                     "write it as name@domain",
                 ),
             };
@@ -507,7 +510,7 @@ fn contacts_of(bytes: &[u8], file: &DirectoryFile) -> Result<Part<Contact>, Vec<
         } else if !known.insert(folded(&contact.email)) {
             faults.add(
                 line,
-                format!("{} is there twice", contact.email),
+                format!("{} occurs twice", contact.email),
                 "keep one of the two",
             );
         }

@@ -11,7 +11,7 @@ const ROWS: usize = 100_000;
 /// Columns of a CSV file, or keys of one TOML table.
 const COLUMNS: usize = 64;
 const CELL_BYTES: usize = 4 << 10;
-/// Told of one file; who has that many wrong lines knows enough.
+/// The most problems reported about one file.
 const PROBLEMS: usize = 20;
 
 /// One contact or asset as written in the file.
@@ -22,7 +22,7 @@ pub struct Row {
     pub cells: Vec<Cell>,
 }
 
-/// A value that is not empty, without blanks around it.
+/// A non-empty value, without surrounding spaces.
 #[derive(Debug, PartialEq)]
 pub struct Cell {
     pub name: String,
@@ -35,7 +35,7 @@ pub struct Cell {
 pub struct Shape {
     /// `contacts` or `assets`: the TOML tables' name.
     pub name: &'static str,
-    /// The column without which a row means nothing.
+    /// The required column of a row.
     pub key: &'static str,
     /// The columns with a meaning; all others are fields.
     pub known: &'static [&'static str],
@@ -55,7 +55,7 @@ impl<'f> Faults<'f> {
         }
     }
 
-    /// `line` is 0 when the file as a whole is meant.
+    /// Adds a problem; `line` is 0 for the file as a whole.
     pub fn add(&mut self, line: u32, message: impl Into<String>, cure: impl Into<String>) {
         if self.problems.len() < PROBLEMS {
             self.problems.push(Problem {
@@ -71,13 +71,13 @@ impl<'f> Faults<'f> {
     }
 }
 
-/// The rows of a file; those that can be made out, when something is wrong.
+/// Returns the rows of a file, or those that can be read if something is wrong.
 pub fn read(bytes: &[u8], is_csv: bool, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
     if bytes.len() > FILE_BYTES {
         faults.add(
             0,
             format!("is over {FILE_BYTES} bytes"),
-            "leave out the columns that no rule asks for",
+            "remove the columns that no rule uses",
         );
         return Vec::new();
     }
@@ -93,7 +93,7 @@ pub fn read(bytes: &[u8], is_csv: bool, shape: &Shape, faults: &mut Faults) -> V
     // Spreadsheets begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(at) = text.find('\0') {
-        // UTF-16 looks like this.
+        // Typical of UTF-16.
         faults.add(line_of(text, at), "is not text", "save it as UTF-8");
         return Vec::new();
     }
@@ -166,20 +166,20 @@ fn read_csv(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
             rows.push(Row { line, cells });
         }
         if rows.len() > ROWS {
-            faults.add(line, too_many(), "split the client, or leave rows out");
+            faults.add(line, too_many(), "split the client, or remove rows");
             break;
         }
     }
     rows
 }
 
-/// The records of a CSV text with their first lines, without blank lines.
+/// Iterates over the records of a CSV text with their first lines, without blank lines.
 struct Records<'t> {
     text: &'t str,
     at: usize,
     place: Place,
     delimiter: u8,
-    /// The quoting fault of the last record, with help. Readers recover as well as they can, and may swallow rows.
+    /// The quoting fault of the last record, with help. Parsers recover as well as they can, and may swallow rows.
     fault: Option<(&'static str, &'static str)>,
     reader: csv_core::Reader,
     output: Vec<u8>,
@@ -228,7 +228,7 @@ impl Iterator for Records<'_> {
             written += wrote;
             ended += ends;
             match read {
-                // Told once more that there is nothing, it hands out the last record.
+                // Called once more with no input, it returns the last record.
                 Read::InputEmpty => {}
                 Read::OutputFull => self.output.resize(self.output.len() * 2, 0),
                 Read::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
@@ -290,7 +290,7 @@ fn delimiter(text: &str) -> u8 {
     }
 }
 
-/// A column's name: a known one however it is capitalised, else as it is written.
+/// Returns a column's name: a known one in any case, or else as written.
 fn column(name: &str, shape: &Shape) -> String {
     let name = name.trim();
     let known = shape
@@ -324,7 +324,7 @@ fn check_header(names: &[String], shape: &Shape, faults: &mut Faults) -> bool {
         faults.add(
             1,
             format!("has more than {COLUMNS} columns"),
-            "leave out those that no rule asks for",
+            "remove those that no rule uses",
         );
     }
     for (n, name) in names.iter().enumerate() {
@@ -333,7 +333,7 @@ fn check_header(names: &[String], shape: &Shape, faults: &mut Faults) -> bool {
         } else if names[..n].contains(name) {
             faults.add(
                 1,
-                format!("the column {name} is there twice"),
+                format!("the column {name} occurs twice"),
                 "rename or remove one of the two",
             );
         }
@@ -384,7 +384,7 @@ fn read_toml(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
         return Vec::new();
     };
     if entries.len() > ROWS {
-        faults.add(0, too_many(), "split the client, or leave some out");
+        faults.add(0, too_many(), "split the client, or remove some");
         return Vec::new();
     }
     // Counted incrementally, so that a large file is not searched again for each line.
@@ -404,7 +404,7 @@ fn read_toml(text: &str, shape: &Shape, faults: &mut Faults) -> Vec<Row> {
             faults.add(
                 line,
                 format!("has more than {COLUMNS} keys"),
-                "leave out those that no rule asks for",
+                "remove those that no rule uses",
             );
         }
         let mut keys: Vec<_> = table.iter().collect();
@@ -448,7 +448,7 @@ fn line_of(text: &str, at: usize) -> u32 {
     Place::default().line(text, at)
 }
 
-/// A place that mostly moves forward.
+/// A position that mostly moves forward.
 #[derive(Default)]
 struct Place {
     at: usize,
@@ -456,7 +456,7 @@ struct Place {
 }
 
 impl Place {
-    /// The line of an offset, from 1.
+    /// Returns the line of an offset, from 1.
     fn line(&mut self, text: &str, at: usize) -> u32 {
         let bytes = text.as_bytes();
         let newlines = |from: usize, to: usize| {

@@ -1,4 +1,5 @@
-//! Directories as they are saved: what is good goes live, what is broken changes nothing, and nothing outside the folder is read.
+//! Directories when files are saved: valid files go live, broken ones change nothing, and nothing outside the folder is
+//! read.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +10,7 @@ use postroom_store::sqlite::SqliteStore;
 
 use super::*;
 
-/// A configuration of one tenant with a file of each kind.
+/// Returns a configuration of one tenant with one file of each kind.
 fn config(dir: &Path) -> Config {
     let text = "[tenants.acme]\ncontacts = \"contacts.csv\"\nassets = \"assets.toml\"\n[tenants.bolt]\n[mailboxes.m]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"s\"\n";
     fs::write(dir.join("postroom.toml"), text).unwrap();
@@ -88,7 +89,7 @@ fn a_save_is_live_for_those_who_ask_anew() {
         asset(&directories.of("acme"), "db1").as_deref(),
         Some("db1")
     );
-    // A batch that began earlier ends with what it began with.
+    // A batch that started earlier finishes with the old content.
     assert_eq!(names(&before, "").unwrap(), ["Ann"]);
 }
 
@@ -125,7 +126,7 @@ fn what_never_was_good_has_no_answer_until_it_is() {
         reason.contains("contacts.csv:1: has no column email"),
         "{reason}"
     );
-    // The other file is as good as it is.
+    // The other file is not affected.
     assert_eq!(asset(&directories.of("acme"), "db1"), None);
     fs::write(dir.join("contacts.csv"), "email\nann@acme.example\n").unwrap();
     again(&directories);
@@ -157,7 +158,7 @@ fn what_last_was_good_serves_at_a_start_with_a_broken_file() {
     assert_eq!(names(&directories.of("acme"), "").unwrap(), ["Cid"]);
     drop(directories);
 
-    // Another file is another one's, and what is not configured is not kept.
+    // Each file belongs to its tenant, and files that are not configured are not stored.
     let mut other = config.clone();
     let file = other.tenants[0].contacts.as_mut().unwrap();
     file.name = "people.csv".into();
@@ -225,7 +226,7 @@ fn each_reason_why_a_file_is_not_read_is_told() {
     fs::create_dir(&file).unwrap();
     told.extend(again(&directories).refused);
     let told: Vec<&str> = told.iter().map(|(_, it)| it.message.as_str()).collect();
-    assert_eq!(told, ["is not there", "is not a file"]);
+    assert_eq!(told, ["does not exist", "is not a file"]);
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn a_file_is_read_again_unless_it_surely_is_the_same() {
     write(dir, "name,email\nAnn,a@acme.example\n", "");
     let config = config(dir);
     let (directories, _) = open(&config);
-    // As many bytes, as fast as can be: some of these within one tick of the file system's clock.
+    // The same size, as fast as possible: some of these are within one tick of the file system's clock.
     for round in 0..50 {
         let name = format!("A{:02}", round);
         let text = format!("name,email\n{name},a@acme.example\n");

@@ -7,19 +7,19 @@ use super::look::Looked;
 use super::{Chain, Generation, LiveRule, LoadRefusal, RuleId};
 use crate::cases::Tested;
 
-/// Rules that changed, or whose files did.
+/// The rules that changed, or whose files did.
 pub struct Change<'a> {
     serving: &'a Generation,
     looked: &'a Looked,
     chains: &'a HashMap<String, Vec<RuleId>>,
 }
 
-/// The version that runs in the place of a rule whose file is refused.
+/// The version that runs in place of a rule whose file is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serves {
-    /// The version that served until now.
+    /// The version that was live until now.
     Same,
-    /// A version that served before, from the store.
+    /// An earlier live version, from the store.
     Earlier,
     /// None: each mail goes to the next rule.
     Nothing,
@@ -38,7 +38,8 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Whether there is anything to report. Files may change without news, such as a fault that was already reported.
+    /// Returns whether there is anything to report. Files may change without news, such as a fault that was already
+    /// reported.
     pub fn is_news(&self) -> bool {
         let looked = self.looked;
         !looked.changed.is_empty() || !looked.refused.is_empty() || !looked.passed.is_empty()
@@ -49,22 +50,22 @@ impl<'a> Change<'a> {
         Some(self.serving.number).filter(|number| *number > 0)
     }
 
-    /// The rules whose files are about to go live.
+    /// Returns the rules whose files are about to go live.
     pub fn fresh(&self) -> &'a [RuleId] {
         &self.looked.sound
     }
 
-    /// The rules that go back to what served before.
+    /// Returns the rules that go back to an earlier version.
     pub fn returned(&self) -> &'a [RuleId] {
         &self.looked.returned
     }
 
-    /// The rules whose files are refused.
+    /// Returns the rules whose files are refused.
     pub fn refused(&self) -> &'a [(RuleId, LoadRefusal)] {
         &self.looked.refused
     }
 
-    /// The rules whose tests passed; those that have none are among them.
+    /// Returns the rules whose tests passed, including those without tests.
     pub fn passed(&self) -> &'a [(RuleId, Tested)] {
         &self.looked.passed
     }
@@ -83,7 +84,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// The mailboxes whose chains have a rule that is about to go live.
+    /// Returns the mailboxes whose chains have a rule that is about to go live.
     pub fn mailboxes(&self) -> Vec<&'a str> {
         let fresh = |ids: &Vec<RuleId>| ids.iter().any(|id| self.looked.sound.contains(id));
         let chains = self.chains.iter().filter(|(_, ids)| fresh(ids));
@@ -92,14 +93,14 @@ impl<'a> Change<'a> {
         names
     }
 
-    /// A mailbox's rules as they serve; none at the start. What they do with a mail is not counted on them.
+    /// Returns a mailbox's live rules; `None` at the start. Their failures here do not count.
     pub fn serving_chain(&self, mailbox: &str) -> Option<Chain> {
         let number = self.generation()?;
         let rules = &self.serving.rules;
         Some(chain(self.chains, mailbox, number, |id| rules.get(id)))
     }
 
-    /// A mailbox's rules as they are about to serve. What they do with a mail is not counted on them.
+    /// Returns a mailbox's rules as they are about to go live. Their failures here do not count.
     pub fn fresh_chain(&self, mailbox: &str) -> Chain {
         let rules = &self.looked.rules;
         chain(self.chains, mailbox, 0, |id| rules.get(id))

@@ -1,7 +1,8 @@
-//! Counts for how many senders a version of a rule failed among its last mails: one that fails for too many does not go on.
+//! Failure window: counts for how many senders a version of a rule failed among its last mails. If there are too many, the
+//! version is rolled back.
 //!
-//! Senders are counted and not mails, since an outsider chooses how many mails to send: an outsider who finds a mail on which a rule fails
-//! must not be able to switch the rule off with five of them.
+//! It counts senders rather than mails, since an outsider chooses how many mails to send: an outsider who finds a mail on
+//! which a rule fails must not be able to switch the rule off with five of them.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +22,7 @@ pub fn sender_key(message: &Message) -> SenderKey {
     SenderKey(u64::from_be_bytes(first))
 }
 
-/// The last mails of one version, as long as it serves.
+/// The last mails of one version, while it is live.
 #[derive(Debug)]
 pub struct FailureWindow {
     limits: StrikeLimits,
@@ -30,12 +31,12 @@ pub struct FailureWindow {
 
 #[derive(Debug, Default)]
 struct Window {
-    /// How the rule did, the newest last; of more mails than count.
+    /// The results, newest last; of more mails than count.
     last: VecDeque<Mark>,
     is_out: bool,
-    /// Nothing served before this version, so it is asked whatever it does.
+    /// Whether the version has no predecessor, so that it stays whatever it does.
     stays: bool,
-    /// An alert reports that it stays although it fails.
+    /// Whether an alert reports that it stays although it fails.
     is_told: bool,
 }
 
@@ -54,34 +55,34 @@ impl FailureWindow {
         strikes
     }
 
-    /// The version stays from now on, as nothing can take its place.
+    /// Makes the version stay from now on, because nothing can replace it.
     pub fn stay(&self) {
         self.window().stays = true;
     }
 
-    /// Whether the version is not to be asked any more.
+    /// Returns whether the version must not run any more.
     pub fn is_out(&self) -> bool {
         let window = self.window();
         self.limits.failures > 0 && window.is_out && !window.stays
     }
 
-    /// Whether an alert is due: the version would have been rolled back, stays, and was not reported yet.
+    /// Returns whether an alert is due: the version would have been rolled back, stays, and was not reported yet.
     pub fn must_tell(&self) -> bool {
         let window = self.window();
         self.limits.failures > 0 && window.is_out && window.stays && !window.is_told
     }
 
-    /// The alert was raised.
+    /// Records that the alert was raised.
     pub fn told(&self) {
         self.window().is_told = true;
     }
 
-    /// Whether an alert reports this version.
+    /// Returns whether an alert reports this version.
     pub fn is_told(&self) -> bool {
         self.window().is_told
     }
 
-    /// Takes note of one mail.
+    /// Counts one mail.
     pub fn count(&self, mark: Mark) {
         if self.limits.failures == 0 {
             return;
@@ -94,7 +95,7 @@ impl FailureWindow {
         window.is_out |= self.failures(&window) >= self.limits.failures;
     }
 
-    /// Takes a mail back that was counted, one of the last [`MOST_TAKEN_BACK`].
+    /// Retracts a counted mail, one of the last [`MOST_TAKEN_BACK`].
     pub fn take_back(&self, mark: Mark) {
         if self.limits.failures == 0 {
             return;
@@ -106,7 +107,7 @@ impl FailureWindow {
         window.is_out = self.failures(&window) >= self.limits.failures;
     }
 
-    /// Its last mails, the newest last, where it failed on one of them.
+    /// Returns its last mails, newest last, if it failed on one of them.
     pub fn failing(&self) -> Option<Vec<Mark>> {
         let window = self.window();
         let mut last: Vec<Mark> = self.counted(&window).collect();
@@ -123,7 +124,7 @@ impl FailureWindow {
         window.is_told = window.is_out;
     }
 
-    /// `failed for 5 senders among its last 20 mails`, for people.
+    /// Returns text for people: `failed for 5 senders among its last 20 mails`.
     pub fn in_words(&self) -> String {
         let window = self.window();
         let senders = counted(self.failures(&window), "sender");
@@ -133,12 +134,12 @@ impl FailureWindow {
         }
     }
 
-    /// The mails that count, the newest first.
+    /// Returns the mails that count, newest first.
     fn counted<'w>(&self, window: &'w Window) -> impl Iterator<Item = Mark> + 'w {
         window.last.iter().rev().copied().take(self.limits.mails)
     }
 
-    /// The senders for whom it failed.
+    /// Returns the number of senders for whom it failed.
     fn failures(&self, window: &Window) -> usize {
         let senders: HashSet<SenderKey> = self
             .counted(window)
@@ -159,7 +160,7 @@ impl FailureWindow {
 mod tests {
     use super::*;
 
-    /// `.` is a mail on which the rule held; a letter is the sender of one on which it failed.
+    /// Returns a mark: `.` is a mail on which the rule succeeded; a letter is the sender of one on which it failed.
     fn mark(letter: char) -> Mark {
         match letter {
             '.' => Mark::Held,
@@ -167,7 +168,7 @@ mod tests {
         }
     }
 
-    /// Whether it is out after each mail.
+    /// Returns whether it is out after each mail.
     fn outs(failures: usize, mails: usize, run: &str) -> String {
         let strikes = FailureWindow::new(StrikeLimits { failures, mails });
         run.chars()

@@ -1,4 +1,4 @@
-//! Reads rules' files and what scripts import, each file once in one look, and nothing outside the rules' folder.
+//! Reads the files of rules and their imports, each file once per look, and nothing outside the rules' folder.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -12,40 +12,41 @@ use postroom_config::RuleConfig;
 use postroom_config::suggest::did_you_mean;
 use postroom_files::{Unread, here, open_file, read_whole};
 
-/// The largest rule file that is read, in bytes: room for a component with an interpreter of its own.
+/// The largest rule file that is read, in bytes: enough for a component with its own interpreter.
 const RULE_FILE_BYTES: u64 = 64 << 20;
 /// The extensions of files that can be imported.
 const EXTENSIONS: [&str; 2] = ["js", "ts"];
 /// The name of the folder that a rule's file must not leave, for messages.
 pub const CONFIGURATION: &str = "the configuration's folder";
 
-/// A file, and the folder that it must lie in wherever links lead; none for a file that anybody may have anywhere.
+/// A file, and the folder that must contain it wherever symbolic links lead; `None` for a file at any path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileRef {
     path: PathBuf,
     within: Option<PathBuf>,
 }
 
-/// The files as they were when first read: all rules of one look see the same.
+/// The files as first read: all rules of one look see the same content.
 #[derive(Default)]
 pub struct Files(RefCell<HashMap<FileRef, Result<Bytes, Unread>>>);
 
-/// The files that a rule was made of, or would have been, with what they held; `None` for what could not be read.
+/// The files that a rule was made from, or would have been, with their content hashes; `None` for a file that could not be
+/// read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fingerprint(BTreeMap<FileRef, Option<ContentHash>>);
 
 /// The files that one rule may import: the scripts in the first folder of its path below the configuration's.
 pub struct Folder<'f> {
     files: &'f Files,
-    /// Where names begin.
+    /// The folder that names are relative to.
     base: PathBuf,
-    /// The folder that no import leaves, as a name; empty for the base itself.
+    /// The folder that no import may leave, as a name; empty for the base itself.
     root: PathBuf,
     footprint: RefCell<Fingerprint>,
 }
 
 impl FileRef {
-    /// A configured rule's file, which lies in the configuration's folder; none for a built-in rule.
+    /// Returns a configured rule's file, which must be in the configuration's folder; `None` for a built-in rule.
     pub fn of(rule: &RuleConfig) -> Option<Self> {
         Some(Self {
             path: rule.path()?.to_owned(),
@@ -66,10 +67,10 @@ impl FileRef {
     }
 }
 
-/// Why a rule's file was not read, for people, who call the folder that must not be left so.
+/// Returns why a rule's file was not read, as text for people; `folder` is their name of the folder that it must not leave.
 pub fn described(unread: Unread, folder: &str) -> String {
     match unread {
-        Unread::Missing => "it is not there".into(),
+        Unread::Missing => "it does not exist".into(),
         Unread::LeadsOut => format!("it leads out of {folder} by a symbolic link"),
         Unread::NoFile => "it is not a file".into(),
         Unread::TooLarge(size) => {
@@ -80,7 +81,7 @@ pub fn described(unread: Unread, folder: &str) -> String {
 }
 
 impl Files {
-    /// A file's content.
+    /// Returns a file's content.
     pub fn read(&self, spot: &FileRef) -> Result<Bytes, Unread> {
         if let Some(known) = self.0.borrow().get(spot) {
             return known.clone();
@@ -92,13 +93,13 @@ impl Files {
 }
 
 impl Fingerprint {
-    /// Whether all of these files hold what they held.
+    /// Returns whether all of these files still have the same content.
     pub fn holds(&self, files: &Files) -> bool {
         let now = |spot: &FileRef| files.read(spot).ok().map(|bytes| ContentHash::of(&bytes));
         self.0.iter().all(|(spot, hash)| now(spot) == *hash)
     }
 
-    /// Reads a file and takes note of it.
+    /// Reads a file and records it.
     pub fn read(&mut self, files: &Files, spot: FileRef) -> Result<Bytes, Unread> {
         let read = files.read(&spot);
         let hash = read.as_ref().ok().map(|bytes| ContentHash::of(bytes));
@@ -106,7 +107,7 @@ impl Fingerprint {
         read
     }
 
-    /// A line of one of these files, from 1, as it was read.
+    /// Returns a line of one of these files, from 1, as it was read.
     pub fn line(&self, files: &Files, path: &Path, number: usize) -> Option<String> {
         let spot = self.0.keys().find(|spot| spot.path == path)?;
         let bytes = files.read(spot).ok()?;
@@ -116,12 +117,12 @@ impl Fingerprint {
         Some(String::from_utf8_lossy(line).trim_end().to_owned())
     }
 
-    /// Takes note of all that another one has.
+    /// Adds all records of another footprint.
     pub fn add(&mut self, other: Fingerprint) {
         self.0.extend(other.0);
     }
 
-    /// The folders in which something has to happen before it changes. For a folder that is missing it is the one around it.
+    /// Returns the folders to watch for changes. For a missing folder it is the existing one above.
     pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
         self.0.keys().filter_map(|spot| {
             let there = spot
@@ -135,12 +136,12 @@ impl Fingerprint {
 }
 
 impl<'f> Folder<'f> {
-    /// The folder of a rule that is a file.
+    /// Returns the folder of a rule that is a file.
     pub fn of(files: &'f Files, rule: &RuleConfig) -> Self {
         let name = Path::new(&rule.name);
         let mut parts = name.components();
         let root = match (parts.next(), parts.next()) {
-            // A file that was named by where it is, from elsewhere: its own folder.
+            // A file named by a path elsewhere: its own folder.
             _ if !is_plain(name) => name.parent().unwrap_or(name).to_owned(),
             (Some(first), Some(_)) => PathBuf::from(first.as_os_str()),
             _ => PathBuf::new(),
@@ -158,7 +159,7 @@ impl<'f> Folder<'f> {
         self.footprint.borrow().clone()
     }
 
-    /// Where a module's file is.
+    /// Returns the file of a module.
     fn spot_of(&self, import: &Import<'_>) -> Result<FileRef, String> {
         let specifier = import.specifier;
         if !specifier.starts_with("./") && !specifier.starts_with("../") {
@@ -190,10 +191,10 @@ impl<'f> Folder<'f> {
         format!("the folder {}", here(&self.root).display())
     }
 
-    /// The name of a file that is there beside what is missing, and differs in its ending only.
+    /// Returns the name of a file in the same folder that differs from a missing one only in its extension.
     fn neighbour(&self, name: &Path) -> Option<String> {
         let folder = name.parent()?;
-        // "common" may stand for common.js, and "common.js" for common.ts.
+        // "common" may mean common.js, and "common.js" may mean common.ts.
         let stems = [name.file_name(), name.file_stem()];
         let candidates = stems.into_iter().flatten().flat_map(|stem| {
             EXTENSIONS.map(|extension| format!("{}.{extension}", stem.to_string_lossy()))
@@ -208,33 +209,33 @@ impl<'f> Folder<'f> {
 impl Imports for Folder<'_> {
     fn read(&self, import: &Import<'_>) -> Result<String, String> {
         let spot = self.spot_of(import)?;
-        // Noted also when it is missing: it may appear.
+        // Recorded even if it is missing: it may appear.
         match self.footprint.borrow_mut().read(self.files, spot) {
             Ok(bytes) => module_text(&bytes),
             Err(Unread::Missing) => Err(match self.neighbour(Path::new(import.name)) {
-                Some(near) => format!("{} is not there; {}", import.name, did_you_mean(&near)),
-                None => format!("{} is not there", import.name),
+                Some(near) => format!("{} does not exist; {}", import.name, did_you_mean(&near)),
+                None => format!("{} does not exist", import.name),
             }),
             Err(unread) => Err(described(unread, &self.described())),
         }
     }
 }
 
-/// Reads the file of a rule that a person named; the reason is for people.
+/// Reads the file of a rule that a person named; the reason is text for people.
 pub fn read_rule(path: &Path) -> Result<Vec<u8>, String> {
     FileRef::anywhere(path)
         .read()
         .map_err(|unread| described(unread, CONFIGURATION))
 }
 
-/// Reads a configured rule's file; the reason is for people.
+/// Reads a configured rule's file; the reason is text for people.
 pub fn read_configured(rule: &RuleConfig) -> Result<Vec<u8>, String> {
     let spot = FileRef::of(rule).ok_or("it is built in")?;
     spot.read()
         .map_err(|unread| described(unread, CONFIGURATION))
 }
 
-/// Whether a path goes straight down.
+/// Returns whether a path only leads downwards.
 fn is_plain(path: &Path) -> bool {
     path.components()
         .all(|part| matches!(part, Component::Normal(_)))
@@ -249,7 +250,7 @@ mod tests {
     use super::*;
     use postroom_config::RuleKind;
 
-    /// The folder of a configuration, and what reading an import from its rule comes to.
+    /// Imports a module from a rule in the folder of a configuration, and returns the result.
     fn imported(dir: &Path, rule: &str, specifier: &str, name: &str) -> Result<String, String> {
         let rule = RuleConfig {
             name: rule.into(),
@@ -312,14 +313,14 @@ mod tests {
                 "rules/lib/c.js",
                 "did you mean `rules/lib/c.ts`?",
             ),
-            ("./no.js", "rules/no.js", "rules/no.js is not there"),
+            ("./no.js", "rules/no.js", "rules/no.js does not exist"),
             ("./d.js", "rules/d.js", "not a file"),
             ("./a.json", "rules/a.json", "neither .js nor .ts"),
         ] {
             let error = from_a(specifier, name).unwrap_err();
             assert!(error.contains(words), "{specifier}: {error}");
         }
-        // A rule beside the configuration sees what is below.
+        // A rule in the configuration's own folder sees everything below.
         assert_eq!(
             imported(dir, "top.js", "./secrets/s.js", "secrets/s.js"),
             is("secrets/s.js")

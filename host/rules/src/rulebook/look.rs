@@ -1,4 +1,5 @@
-//! One look at a tenant's rule files: what changed since the last one is loaded and tested. It blocks, and nothing of it is live yet.
+//! One look at a tenant's rule files: loads and tests what changed since the last look. It blocks, and nothing of it is
+//! live yet.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,9 +24,9 @@ use postroom_config::RuleUse;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub files: Fingerprint,
-    /// Those of its tests, where they are run: one that is new changes no file that there was.
+    /// The files of its tests, if they are run: a new test changes no file that existed before.
     tests: Vec<PathBuf>,
-    /// Whether a rule could be made of them.
+    /// Whether a rule could be made from them.
     sound: bool,
 }
 
@@ -36,9 +37,9 @@ pub struct Looked {
     pub changed: Vec<RuleId>,
     /// Changed rules that were loaded from their current files.
     pub sound: Vec<RuleId>,
-    /// Rules whose live version is refused now.
+    /// Rules whose live version is now refused.
     pub returned: Vec<RuleId>,
-    /// Those of which versions were refused, and whose file changed since.
+    /// Rules that have refused versions and whose file has changed since.
     pub forgiven: Vec<RuleId>,
     /// The faults of changed files.
     pub refused: Vec<(RuleId, LoadRefusal)>,
@@ -46,7 +47,7 @@ pub struct Looked {
     pub passed: Vec<(RuleId, Tested)>,
 }
 
-/// Why a look found nothing.
+/// Why a look has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum LookError {
     #[error(transparent)]
@@ -56,7 +57,7 @@ pub enum LookError {
 }
 
 impl Looked {
-    /// Adds what a look at another tenant's files found.
+    /// Adds the result of a look at another tenant's files.
     pub fn add(&mut self, other: Looked) {
         self.rules.extend(other.rules);
         self.changed.extend(other.changed);
@@ -67,7 +68,7 @@ impl Looked {
         self.passed.extend(other.passed);
     }
 
-    /// Why there is a new generation, if there is.
+    /// Returns the cause of a new generation, if there is one.
     pub fn cause(&self) -> GenerationCause {
         match self.returned.is_empty() {
             true => GenerationCause::Saved,
@@ -116,7 +117,7 @@ impl RuleBook {
                     });
                 }
                 for file in &tests {
-                    // What cannot be read fails its test, which says why.
+                    // A file that cannot be read fails its test, which reports the reason.
                     let _ = footprint.read(&files, FileRef::anywhere(file));
                 }
                 let serves = serving.is_some_and(|it| it.hash == fresh.hash);
@@ -128,7 +129,7 @@ impl RuleBook {
                     name: id.name.clone(),
                 })
             });
-            // Tests that the stop ended say nothing about the rule.
+            // Tests that were stopped say nothing about the rule.
             pace.step()?;
             if loaded.is_ok() && refused.has(&id) {
                 looked.forgiven.push(id.clone());
@@ -144,7 +145,7 @@ impl RuleBook {
                 looked.passed.push((id.clone(), tested));
             }
             let rule = match (loaded, serving) {
-                // The same version again, such as after a broken save was undone.
+                // The same version again, for example after a broken save was undone.
                 (Ok(fresh), Some(serving))
                     if fresh.hash == serving.hash && serving.rule.is_ok() =>
                 {
@@ -182,7 +183,7 @@ impl RuleBook {
         Ok(looked)
     }
 
-    /// A fresh rule whose own tests fail counts as one that does not load. Its tests are files of it like any other.
+    /// Tests a fresh rule. If its own tests fail, it counts as not loaded. Its tests count as files of the rule.
     fn tested(
         &self,
         wanted: &RuleUse,
@@ -235,7 +236,7 @@ impl RuleBook {
         Ok(rule)
     }
 
-    /// A version that nothing served before stays whatever it does: switched off, it would protect from nothing.
+    /// Keeps a version without a predecessor, whatever it does: a rule that is switched off protects from nothing.
     fn keep_without_predecessor(&self, tenant: &str, rule: &LiveRule) -> Result<(), StoreError> {
         let hash = rule.rule.as_ref().ok().map(Rule::hash);
         if let Some(hash) = hash

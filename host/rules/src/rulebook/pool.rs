@@ -1,4 +1,4 @@
-//! The threads that load rules, contacts and assets: a tenant whose load takes long gives way to the others.
+//! The threads that load rules, contacts and assets: a tenant with a slow load yields to the others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// A load that takes longer is slow: it gives its place to the next tenant.
+/// The time after which a load is slow, and gives its place to the next tenant.
 const QUICK: Duration = Duration::from_secs(1);
-/// The nice value of a thread whose load is slow: next to a busy thread it gets a tenth of a core.
+/// The nice value of a thread with a slow load: in competition with a busy thread it gets a tenth of a core.
 #[cfg(target_os = "linux")]
 const GIVES_WAY: i32 = 10;
 
-/// Runs loads, each on a thread of its own. As many quick ones as there are cores run at a time, and as many slow ones beside them.
-/// The threads are not those of the runtime, which waits for its own when it ends.
+/// Runs loads, each on its own thread. As many quick ones as there are cores run at a time, and as many slow ones in
+/// addition. The threads are not those of the runtime, which waits for its own when it ends.
 pub struct LoadPool {
     quick: Arc<Semaphore>,
     slow: Arc<Semaphore>,
@@ -29,7 +29,7 @@ pub struct LoadPace {
 }
 
 struct State {
-    /// The place that it holds among the quick loads, then among the slow ones.
+    /// Its place among the quick loads, later among the slow ones.
     _place: Option<OwnedSemaphorePermit>,
     turn: Turn,
 }
@@ -37,7 +37,7 @@ struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Quick,
-    /// It took too long, and ends the step that it is at without a place.
+    /// It took too long, and finishes its current step without a place.
     Overdue,
     Slow,
 }
@@ -45,7 +45,7 @@ enum Turn {
 /// Why a load has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadEnded {
-    #[error("the service is being stopped")]
+    #[error("the service is stopping")]
     Stopped,
     #[error("this is a bug in Postroom, the log has its panic; please report it")]
     Panicked,
@@ -62,12 +62,12 @@ impl LoadPool {
         }
     }
 
-    /// Instances of rules that loads run at a time, where there are so many cores.
+    /// Returns the number of instances of rules that loads run at a time, for this many cores.
     pub fn instances(cores: usize) -> usize {
         2 * cores
     }
 
-    /// Runs one load. When the service stops, its thread ends after the step that it is at, and nobody waits for it.
+    /// Runs one load. When the service stops, its thread ends after its current step, and nothing waits for it.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&LoadPace) -> T + Send + 'static,
@@ -119,7 +119,7 @@ impl LoadPace {
         if self.lock().turn != Turn::Overdue {
             return Ok(());
         }
-        // Elsewhere it would be the whole process that gives way.
+        // Elsewhere this would affect the whole process.
         #[cfg(target_os = "linux")]
         if let Err(error) = rustix::process::nice(GIVES_WAY) {
             tracing::debug!(%error, "the thread of a slow load keeps its priority");

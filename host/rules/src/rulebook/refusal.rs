@@ -1,4 +1,4 @@
-//! Why a rule's current files do not go live, typed so that reports can show the place.
+//! Refusals: why a rule's current files do not go live, typed so that reports can show the position.
 
 use std::fmt;
 
@@ -12,12 +12,12 @@ use postroom_config::RuleUse;
 pub const DEFECT: &str =
     "loading it panicked; this is a bug in Postroom, please report it with the log";
 
-/// The fault of a rule's files. Displays one line that begins with the file and, if known, the place.
+/// The fault of a rule's files. Displays one line that begins with the file and, if known, the position.
 #[derive(Debug)]
 pub enum LoadRefusal {
     /// Its file cannot be read.
     Unread { name: String, reason: String },
-    /// No rule can be made of it.
+    /// No rule can be made from it.
     NoRule {
         error: LoadError,
         /// The line of the source that the error names.
@@ -25,14 +25,14 @@ pub enum LoadRefusal {
     },
     /// This version was rolled back, by a person or automatically.
     Returned { name: String, reason: String },
-    /// Its own tests refuse it.
+    /// Its own tests fail.
     Tests {
         name: String,
         tested: Tested,
-        /// Whether this very version serves: then its tests changed, or what they rest on.
+        /// Whether this very version is live: then its tests changed, or their inputs.
         serves: bool,
     },
-    /// A panic of our own ended its load.
+    /// A panic ended its load.
     Defect { name: String },
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for LoadRefusal {
             Self::NoRule { error, .. } => error.fmt(f),
             Self::Returned { name, reason } => write!(
                 f,
-                "{name}: this version was {reason}; it stays out until the file changes"
+                "{name}: this version was {reason}; it is refused until the file changes"
             ),
             Self::Tests { name, tested, .. } => {
                 let reason = tested.refusal().unwrap_or_default();

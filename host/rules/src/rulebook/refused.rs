@@ -10,12 +10,13 @@ use postroom_store::{DecisionId, RefusedRule, SentBack, StoreError, StrikeRecord
 use super::{LiveRule, RuleBook, RuleId};
 use postroom_config::{Config, OnFailure};
 
-/// An alert's key is no longer than this, as those of rules are not.
+/// The longest key of an alert, as for alerts of rules.
 const ALERT_KEY_BYTES: usize = 512;
 
 impl RuleBook {
-    /// Sends a version back that failed for too many senders, on the last mail given: rolled back to the previous version until the
-    /// file changes. Where nothing did, the version stays. One alert tells of either. Answers whether another version serves now.
+    /// Rolls back a version that failed for too many senders, the last time on the given mail, to the previous version
+    /// until the file changes. If there is none, the version stays. One alert reports either. Returns whether another
+    /// version is live now.
     pub async fn send_back(
         self: &Arc<Self>,
         tenant: &str,
@@ -51,12 +52,12 @@ impl RuleBook {
             tenant: tenant.to_owned(),
             name: rule.name.clone(),
             hash,
-            reason: format!("sent back: it {failed}"),
+            reason: format!("rolled back: it {failed}"),
             decision,
             alert: alert(
                 &rule.name,
                 &format!(
-                    "The rule {} {failed}: its version of generation {generation} serves again until the file changes. Last: {last_trouble}",
+                    "The rule {} {failed}: its version of generation {generation} is live again until the file changes. Last: {last_trouble}",
                     rule.name
                 ),
             ),
@@ -67,7 +68,7 @@ impl RuleBook {
         Ok(true)
     }
 
-    /// Raises the alert of a version that fails and stays, as nothing can take its place.
+    /// Raises the alert of a failing version that stays because nothing can replace it.
     async fn report_staying(
         &self,
         tenant: &str,
@@ -86,7 +87,7 @@ impl RuleBook {
             OnFailure::Fallback => "the mails it fails on become plain tickets",
         };
         let summary = format!(
-            "The rule {} {failed}. No version served before it, so it stays in the chain, and {what_then}. Last: {last_trouble}",
+            "The rule {} {failed}. It has no earlier version, so it stays in the chain, and {what_then}. Last: {last_trouble}",
             rule.name
         );
         let alert = alert(&rule.name, &summary);
@@ -97,7 +98,7 @@ impl RuleBook {
         Ok(false)
     }
 
-    /// Keeps the count for the next process. That of tenants whose rules were never loaded stays as it is.
+    /// Stores the counts for the next process. The counts of tenants whose rules were never loaded stay unchanged.
     pub async fn keep_strikes(&self) -> Result<(), StoreError> {
         let mut kept = self.versions.strikes().await?;
         kept.retain(|it| self.tenant(&it.tenant).is_some_and(|it| !it.is_loaded()));
@@ -115,7 +116,7 @@ impl RuleBook {
     }
 }
 
-/// The versions that must not serve.
+/// The versions that must not run.
 pub struct Refused(pub Vec<RefusedRule>);
 
 impl Refused {
@@ -123,7 +124,7 @@ impl Refused {
         self.0.iter().any(|it| is_of(it, id))
     }
 
-    /// Why a version is refused, by its hash in hexadecimal.
+    /// Returns why a version is refused, by its hash in hexadecimal.
     pub fn reason(&self, id: &RuleId, hash: &str) -> Option<&str> {
         let mut all = self.0.iter().filter(|it| is_of(it, id));
         all.find(|it| it.hash.hex() == hash)
@@ -139,7 +140,7 @@ fn is_of(refused: &RefusedRule, id: &RuleId) -> bool {
 pub fn alert_key(rule: &str) -> String {
     let key = format!("postroom/rule/{rule}");
     match key.len() > ALERT_KEY_BYTES {
-        // A path that long is known by its hash.
+        // A path this long is identified by its hash.
         true => format!("postroom/rule/{}", ContentHash::of(rule.as_bytes())),
         false => key,
     }

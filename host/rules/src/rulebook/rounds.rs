@@ -1,4 +1,4 @@
-//! Rounds of loading: the tenants' files are looked at beside each other, and what is ready goes live without waiting for the slow ones.
+//! Rounds of loading: looks at the tenants' files in parallel, and puts live what is ready without waiting for slow ones.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -24,19 +24,19 @@ const START_WAIT: Duration = Duration::from_secs(5);
 /// A save that touches the rules of several tenants goes live as one generation when they load within this time.
 const SAVE_WAIT: Duration = Duration::from_secs(1);
 
-/// The rules of one tenant, which are loaded together and beside those of the others.
+/// The rules of one tenant, which are loaded together and in parallel with those of others.
 pub struct TenantRules {
     pub name: String,
     uses: Vec<RuleUse>,
-    /// One look at a time. What was last found of each rule.
+    /// Allows one look at a time. The last state of each rule.
     seen: Arc<tokio::sync::Mutex<HashMap<RuleId, Seen>>>,
-    /// A look was asked for while another one was under way.
+    /// Whether a look was requested while another one was running.
     again: AtomicBool,
     /// Whether its rules and its directory were ever loaded. Before that no mail of the tenant is decided.
     loaded: AtomicBool,
-    /// Where its rules' files lie, and those that they import or look for, as of the last look.
+    /// The folders of its rules' files and of the files that they import or search for, as of the last look.
     folders: Mutex<BTreeSet<PathBuf>>,
-    /// One rule at a time is rolled back.
+    /// Allows one rollback at a time.
     pub sending_back: tokio::sync::Mutex<()>,
 }
 
@@ -81,7 +81,7 @@ impl TenantRules {
         folders.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The right to look, unless somebody has it, who then looks once more.
+    /// Returns the right to look, unless it is taken; its holder then looks once more.
     fn claim(self: &Arc<Self>) -> Option<Claim> {
         let claim = || {
             let seen = self.seen.clone().try_lock_owned().ok()?;
@@ -105,7 +105,7 @@ impl Claim {
         }
     }
 
-    /// Records that what was found is live.
+    /// Records that the result is live.
     fn live(mut self) {
         let files = self.seen.values();
         let folders = files.flat_map(|seen| seen.files.folders()).collect();
@@ -135,9 +135,10 @@ impl RuleBook {
         loaded.map(|_| ())
     }
 
-    /// Looks at the files of all tenants and puts live what changed, what loads within a second all at once. What does not load changes
-    /// nothing. The audience sees what changed before it is live, and is told afterwards; `noticed` is when a change was. A tenant
-    /// that is being loaded already is looked at once more by whoever does.
+    /// Looks at the files of all tenants and puts the changes live; those that load within a second go live together. A
+    /// rule that does not load changes nothing. The observer sees the changes before they are live, and gets the result
+    /// afterwards; `noticed` is the time at which a change was noticed. For a tenant that is being loaded already, the
+    /// running load looks once more.
     pub async fn reload(
         self: &Arc<Self>,
         noticed: Option<Instant>,
@@ -158,7 +159,7 @@ impl RuleBook {
         self.round(claims, noticed, patience).await
     }
 
-    /// Looks at one tenant's files, once nobody else does. Returns early when the service stops.
+    /// Looks at one tenant's files, once no other look at them is running. Returns early when the service stops.
     pub(super) async fn reload_tenant(
         self: &Arc<Self>,
         tenant: &Arc<TenantRules>,
@@ -171,7 +172,7 @@ impl RuleBook {
         looked.map(|_| ())
     }
 
-    /// Looks at the files of these tenants beside each other. What is ready when the patience is over goes live, and each of the others
+    /// Looks at the files of these tenants in parallel. What is ready after `patience` goes live, and each of the others
     /// when it is ready. Returns the last generation that it made.
     async fn round(
         self: &Arc<Self>,
@@ -207,7 +208,7 @@ impl RuleBook {
             is_due = false;
             due.as_mut().reset(tokio::time::Instant::now() + SAVE_WAIT);
             for tenant in tenants {
-                // Somebody asked for another look meanwhile.
+                // Another look was requested meanwhile.
                 if tenant.again.load(Ordering::SeqCst)
                     && let Some(claim) = tenant.claim()
                 {
@@ -218,7 +219,8 @@ impl RuleBook {
         Ok(generation)
     }
 
-    /// Looks at a tenant's contacts and assets, which are live at once, and at its rules. Nothing when the look ended before its time.
+    /// Looks at a tenant's contacts and assets, which go live at once, and at its rules. Returns `None` if the look ended
+    /// early.
     async fn look_at(self: &Arc<Self>, mut claim: Claim) -> Result<Option<Found>, StoreError> {
         let tenant = claim.tenant.clone();
         let looked = async {
@@ -255,7 +257,7 @@ impl RuleBook {
         }
     }
 
-    /// Puts live what was found, all of it at once, and reports it.
+    /// Puts the results live, all at once, and reports them.
     async fn publish(
         self: &Arc<Self>,
         mut found: Vec<Found>,
@@ -265,7 +267,7 @@ impl RuleBook {
         let mut looked = Looked::default();
         let mut claims = Vec::with_capacity(found.len());
         let mut rereads = Vec::new();
-        // Whichever was ready first.
+        // In any order of completion.
         found.sort_by(|a, b| a.claim.tenant.name.cmp(&b.claim.tenant.name));
         for one in found {
             looked.add(one.looked);
@@ -322,7 +324,7 @@ impl RuleBook {
                 .save_generation(records.collect(), others, cause)
                 .await?;
             if newest <= self.followed.load(Ordering::SeqCst) && number <= newest + 1 {
-                // It is ours, and nobody else's came before it.
+                // It is ours, and no other came before it.
                 self.followed.fetch_max(number, Ordering::SeqCst);
             }
             let mut rules = live.rules.clone();
@@ -342,7 +344,7 @@ impl RuleBook {
         Ok(reloaded)
     }
 
-    /// Counts on where an earlier process ended, for the tenants that are loaded for the first time.
+    /// Continues the counts of an earlier process, for the tenants that are loaded for the first time.
     async fn resume_strikes(
         &self,
         rules: &BTreeMap<RuleId, Arc<LiveRule>>,

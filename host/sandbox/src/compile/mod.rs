@@ -106,7 +106,7 @@ impl Compilers {
                 return Err(Failure::Time.error(name, limits));
             }
             Some(Note::Unfinished(times)) if times >= MOST_UNFINISHED => {
-                let failure = Failure::Crash(format!("{times} attempts did not end"));
+                let failure = Failure::Crash(format!("{times} attempts did not finish"));
                 return Err(failure.error(name, limits));
             }
             Some(Note::Unfinished(times)) => times,

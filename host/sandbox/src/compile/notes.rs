@@ -62,7 +62,7 @@ impl Notes {
             },
         };
         if let Err(error) = written {
-            tracing::warn!(path = %path.display(), %error, "the note of a component that is compiled could not be written");
+            tracing::warn!(path = %path.display(), %error, "the note about compiling a component could not be written");
         }
     }
 

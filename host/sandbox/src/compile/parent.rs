@@ -110,7 +110,7 @@ fn converse(
                 Ok(Ok(answer)) => break Ok(answer),
                 Ok(Err(error)) => break Err(Failure::Crash(error.to_string())),
                 Err(RecvTimeoutError::Disconnected) => {
-                    break Err(Failure::Crash("its answer was lost".into()));
+                    break Err(Failure::Crash("its result was lost".into()));
                 }
                 Err(RecvTimeoutError::Timeout) if stopped.load(Ordering::Acquire) => {
                     break Err(Failure::Stopped);

@@ -180,7 +180,7 @@ fn evaluate(
     let answer = init.call(&mut *store, (at, count))?;
     let most = store.data().terms.limits.modules;
     let result = read(memory.data(&*store), answer as usize, most)
-        .ok_or_else(|| wasmtime::Error::msg("what init answered lies outside the memory"))?;
+        .ok_or_else(|| wasmtime::Error::msg("the result of init is outside the memory"))?;
     clean_up(&instance, store, answer)?;
     Ok((memory, result))
 }

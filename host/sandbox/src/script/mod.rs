@@ -67,9 +67,9 @@ pub(crate) struct Script {
 /// Why a core module cannot be used as the interpreter.
 #[derive(Debug, thiserror::Error)]
 enum Unfit {
-    #[error("memory is not all of its state: {0}")]
+    #[error("its state is not only in memory: {0}")]
     State(&'static str),
-    #[error("a number in it points nowhere")]
+    #[error("it contains an invalid index")]
     Index,
     #[error("it cannot be read: {0}")]
     Parse(#[from] wasmparser::BinaryReaderError),
@@ -219,7 +219,7 @@ fn fetch(
         )));
     }
     if modules.iter().any(|module| module.name == missing.name) {
-        let message = format!("the interpreter does not find {}", missing.name);
+        let message = format!("the interpreter cannot find {}", missing.name);
         return Err(LoadError::sandbox(&terms.name, message));
     }
     let import = Import {

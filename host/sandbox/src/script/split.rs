@@ -195,7 +195,7 @@ fn function_type(types: &[FuncType], index: u32) -> Result<FuncType, Unfit> {
 fn offset(expression: &ConstExpr<'_>) -> Result<usize, Unfit> {
     match expression.get_operators_reader().read()? {
         Operator::I32Const { value } => Ok(value as u32 as usize),
-        _ => Err(Unfit::State("its data does not lie at a fixed place")),
+        _ => Err(Unfit::State("its data is not at a fixed address")),
     }
 }
 

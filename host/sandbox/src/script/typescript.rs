@@ -83,7 +83,7 @@ impl TypeScript {
             Err(error) if error.is::<Trap>() && !store.data().meter.refused => {
                 Err(refused(StripError {
                     message:
-                        "its types cannot be taken out: it is nested too deeply, or no TypeScript"
+                        "its types cannot be removed: it is nested too deeply, or no TypeScript"
                             .into(),
                     line: 0,
                     column: 0,

@@ -235,7 +235,7 @@ fn what_never_finished_is_given_up_after_three_attempts() {
     let child = sandbox(place.path(), CHILD);
     let refused = load(&child, &bytes, &Limits::default()).unwrap_err();
     assert!(
-        refused.to_string().contains("3 attempts did not end"),
+        refused.to_string().contains("3 attempts did not finish"),
         "{refused}"
     );
     for note in kept(place.path(), "note") {

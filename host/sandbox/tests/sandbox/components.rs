@@ -265,7 +265,7 @@ fn refuses_what_is_no_rule() {
             Err(cut) => cut,
         };
         let told = matches!(&cut, LoadError::Invalid { .. })
-            || matches!(&cut, LoadError::WrongWorld { found, .. } if found.contains("cut short"));
+            || matches!(&cut, LoadError::WrongWorld { found, .. } if found.contains("truncated"));
         assert!(told, "{length} of {} bytes: {cut}", whole.len());
     }
     for bytes in [&b""[..], b"export function decide() {}"] {

@@ -15,7 +15,7 @@ impl Imports for Shelf<'_> {
         let found = self.0.iter().find(|(name, _)| *name == import.name);
         found
             .map(|(_, text)| (*text).to_owned())
-            .ok_or_else(|| format!("{} is not there", import.name))
+            .ok_or_else(|| format!("{} does not exist", import.name))
     }
 }
 
@@ -148,12 +148,12 @@ fn imports_that_cannot_be_are_refused_where_they_stand() {
         (
             "import './no.js'",
             "1:8",
-            "import of \"./no.js\": rules/no.js is not there",
+            "import of \"./no.js\": rules/no.js does not exist",
         ),
         (
             "/* a */\n  export * from \"../../etc/passwd\"",
             "2:17",
-            "../etc/passwd is not there",
+            "../etc/passwd does not exist",
         ),
         ("import x from 'lodash'", "1:15", "import of \"lodash\""),
         (

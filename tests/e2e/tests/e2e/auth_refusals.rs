@@ -42,7 +42,7 @@ fn what_is_no_answer_is_told_and_passes() {
         let authority = walk.room.stand.authority();
         let ordered = authority.fail_only(Endpoint::Token, 1, only, failure);
         ordered.expect("ordering a failure");
-        refused(&walk.room, &[words, "token address"]);
+        refused(&walk.room, &[words, "token endpoint"]);
     }
     walk.carry("cured");
 }

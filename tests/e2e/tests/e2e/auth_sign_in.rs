@@ -20,9 +20,9 @@ fn a_wrong_answer_is_told_and_asked_for_again() {
         .expect("the sign-in pages");
     let state = parameter(&redirect, "state");
     session.type_line(&redirect.replace(&state, "made-up"));
-    session.await_stderr("the state is not the one of this sign-in");
+    session.await_stderr("the state does not match this sign-in");
     session.type_line("what was I to paste?");
-    session.await_stderr("there is no code in it");
+    session.await_stderr("it contains no code");
     session.type_line(&redirect);
     let output = session.end();
     assert!(output.status.success(), "{}", both(&output));
@@ -141,7 +141,7 @@ fn a_vault_under_another_key_is_told_and_signing_in_mends_it() {
     let refused = walk.room.postroom(&["auth", "status"]);
     assert!(!refused.status.success(), "{}", both(&refused));
     let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(said.contains("Put the key back"), "{said}");
+    assert!(said.contains("Restore the key"), "{said}");
     assert!(!key.exists());
 
     let another = base64::prelude::BASE64_STANDARD.encode([7; 32]);

@@ -302,7 +302,7 @@ fn the_built_in_rule_is_tried_by_its_name() {
     assert_eq!(tried[0]["actions"][0]["queue"], "Front desk", "{tried:?}");
     let refused = room.postroom(&["rule", "try", "fallback", "a.eml"]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(both(&refused).contains("fallback is no rule to try"));
+    assert!(both(&refused).contains("fallback cannot be tried"));
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn an_author_is_told_that_expect_is_not_watched() {
     );
     room.write("a.eml", mail("hello", "world"));
     let warning =
-        "expect is recorded with the decision only: no alert comes when the mail is missing";
+        "expect is only recorded with the decision: no alert is raised when the mail is missing";
     let checked = both(&room.postroom(&["check"]));
     assert!(checked.contains("rules/backup.js:2:10"), "{checked}");
     assert!(checked.contains(warning), "{checked}");

@@ -298,7 +298,7 @@ fn a_slow_rule_keeps_no_save_from_going_live() {
     terminal.await_text("generation 2,");
     let text = terminal.text();
     assert!(
-        text.contains("of the last 20 mails in the time, compared with generation 1"),
+        text.contains("of the last 20 mails within the time, compared with generation 1"),
         "{text}"
     );
     assert!(!text.contains("20 new failures"), "{text}");
@@ -417,7 +417,7 @@ fn one_service_at_a_time_and_the_hint_what_works_beside_it() {
     let second = room.postroom(&["dev"]);
     assert!(!second.status.success());
     let told = both(&second);
-    assert!(told.contains("dev is a service itself"), "{told}");
+    assert!(told.contains("dev is a service, and another one"), "{told}");
     assert!(told.contains("already runs on"), "{told}");
     assert!(room.postroom(&["replay"]).status.success());
 }
@@ -441,7 +441,7 @@ fn what_goes_back_is_told() {
     for number in 0..6 {
         drop_in(&room, number);
     }
-    terminal.await_text("this version was sent back: it failed for");
+    terminal.await_text("this version was rolled back: it failed for");
     assert!(terminal.overlong().is_empty(), "{:#?}", terminal.overlong());
 }
 

@@ -128,7 +128,7 @@ fn a_rollback_takes_effect_beside_the_service_and_holds_until_the_file_changes()
         "{said}"
     );
     running.await_log(
-        "this version was rolled back to generation 1; it stays out until the file changes",
+        "this version was rolled back to generation 1; it is refused until the file changes",
     );
     let back = decided(&room, "third");
     assert_eq!(back["actions"][0]["queue"], "one");
@@ -261,7 +261,7 @@ fn a_rule_that_fails_too_often_goes_back_with_one_alert_until_it_is_mended() {
     let title = alert["title"].as_str().unwrap();
     assert!(
         title.contains(
-            "failed for 5 senders among its last 6 mails: its version of generation 1 serves again"
+            "failed for 5 senders among its last 6 mails: its version of generation 1 is live again"
         ),
         "{title}"
     );
@@ -395,7 +395,7 @@ fn check_warns_of_a_file_whose_version_is_refused() {
         assert_eq!(output.status.code(), Some(0), "{}", both(&output));
         both(&output)
     };
-    let refused = "warning: was rolled back to generation 1 for acme, and stays out until the file changes\n--> rules/acme.js";
+    let refused = "warning: was rolled back to generation 1 for acme, and is refused until the file changes\n--> rules/acme.js";
     assert!(!check().contains("was "), "{}", check());
     assert!(!room.path().join("data").exists());
     room.once();

@@ -473,11 +473,13 @@ fn words(load: &str) -> &'static str {
         "loaded" => "once loaded, and the other rules of this tenant hold",
         "not-granted" => "not granted to this tenant",
         "wrong-world" => "this is not a rule",
-        "unknown-import" => "which no rule is given",
+        "unknown-import" => "which no rule may use",
         "core-module" => "this is a core module, not a component; run `postroom plugin build",
-        "damaged" => "not a whole WebAssembly component",
-        "other-contract" => "and this Postroom knows postroom:plugin@1.1; build it against that",
-        "source-size" => "write less, or raise the limit `source`",
+        "damaged" => "not a complete WebAssembly component",
+        "other-contract" => {
+            "but this Postroom supports postroom:plugin@1.1; build it against that version"
+        }
+        "source-size" => "shorten it, or raise the limit `source`",
         "script" => "",
         other => panic!("unknown load error {other}"),
     }

@@ -147,7 +147,7 @@ fn the_failing_step_is_named_with_its_cure() {
             &imaps,
             "port = 1\ntls = \"implicit\"".into(),
             "connect",
-            &["nobody listens at port 1", "port = 993"],
+            &["nothing listens at port 1", "port = 993"],
         ),
         (
             &imaps,

@@ -308,7 +308,7 @@ fn a_vault_that_stays_shut_stops_who_needs_a_token() {
     for (kind, reason) in [
         ("open", "others may read"),
         ("garbled", "is not the base64 of 32 bytes"),
-        ("missing", "is not there"),
+        ("missing", "does not exist"),
         ("environment", "is not set"),
     ] {
         let room = room();

@@ -163,7 +163,7 @@ fn words(case: &Case) -> Vec<String> {
     match (&case.outcome, case.path.as_deref()) {
         (None, _) => Vec::new(),
         (_, None) => vec!["decide returned nothing".into()],
-        (_, Some([])) => vec!["at a place that the script hides".into()],
+        (_, Some([])) => vec!["at a position that the script hides".into()],
         (_, Some([place, calls @ ..])) => {
             let mut lines = vec![format!("at {place}")];
             lines.extend(calls.iter().map(|call| format!("called from {call}")));

@@ -186,7 +186,7 @@ fn an_imported_file_is_part_of_the_rule() {
     assert_eq!(queue_of(&room, "linked out"), "four");
     let large = format!("/*{}*/\n{}", "x".repeat(5 << 20), marking("large"));
     room.write(RULE, large);
-    running.await_log("over 5242880 bytes");
+    running.await_log("exceeds 5242880 bytes");
     assert_eq!(queue_of(&room, "after all"), "four");
     room.assert_balanced(10);
 }
@@ -272,7 +272,7 @@ fn a_component_is_replaced_and_a_wrong_one_refused() {
             std::fs::read(built.join("standard.wasm")).unwrap(),
             "plugin build",
         ),
-        (good[..good.len() / 2].to_vec(), "not a whole"),
+        (good[..good.len() / 2].to_vec(), "not a complete"),
         (std::fs::read(wrong_world).unwrap(), "this is not a rule"),
         (
             std::fs::read(missing_import).unwrap(),

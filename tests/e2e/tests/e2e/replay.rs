@@ -232,7 +232,7 @@ fn a_candidate_that_throws_is_a_new_failure_and_one_that_no_longer_does_is_mende
         "0 same · 1 new failure · 1 mended",
         "new failure: \"good\"",
         "now in trouble: rules/a.js: failure at rules/a.js:2:32: TypeError",
-        "no more in trouble: rules/a.js",
+        "no longer in trouble: rules/a.js",
     ] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
     }
@@ -281,7 +281,7 @@ fn a_memory_is_answered_as_it_was_then_and_other_questions_are_told() {
     let output = room.postroom(&["replay", "--rule", "a.js"]);
     let text = String::from_utf8_lossy(&output.stdout);
     for words in [
-        "rules/a.js asked kv for \"number\", which was not asked then",
+        "rules/a.js queried kv for \"number\", which was not queried then",
         "3 mails: a rule made lookups that were not recorded",
     ] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
@@ -512,7 +512,10 @@ fn ctrl_c_ends_it_with_what_was_found_so_far() {
     out.read_to_string(&mut text).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{text}");
     assert!(text.starts_with("new failure: "), "{text}");
-    assert!(text.contains("ended before its time"), "{text}");
+    assert!(
+        text.contains("interrupted: these are the mails so far"),
+        "{text}"
+    );
     let failures = text.matches("now in trouble: rules/a.js: deadline").count();
     assert!((1..60).contains(&failures), "{failures}\n{text}");
     assert!(
@@ -552,10 +555,13 @@ fn what_cannot_be_replayed_is_refused_with_the_cure() {
             &["--generation", "9"],
             &["--generation 9: the store does not keep it"],
         ),
-        (&["--rule", "missing.js"], &["missing.js: it is not there"]),
+        (
+            &["--rule", "missing.js"],
+            &["missing.js: it does not exist"],
+        ),
         (
             &["--rule", "rules"],
-            &["rules: it is not there, or not a file"],
+            &["rules: it does not exist, or is not a file"],
         ),
         (
             &["--rule", "other.js"],

@@ -82,7 +82,7 @@ fn cases_come_as_other_programs_save_them_and_none_is_passed_over() {
         assert_eq!((code, rows.len()), (Some(1), 3), "{rows:#?}");
         let gone = rows.iter().find(|row| row["case"] == "gone").unwrap();
         let reason = gone["reason"].as_str().unwrap();
-        assert!(reason.contains("gone.eml is not there"), "{reason}");
+        assert!(reason.contains("gone.eml does not exist"), "{reason}");
     }
 }
 
@@ -212,12 +212,12 @@ fn what_the_tests_of_a_rule_may_take_is_a_limit_of_its_tenant() {
     for (limits, refusal) in [
         (
             "test_cases = 11",
-            "its 12 tests are more than the 11 of the limit test_cases",
+            "its 12 tests exceed the limit test_cases of 11",
         ),
         ("test_cases = 12", "12 of its 12 tests fail"),
         (
             "test_time = \"1s\"",
-            "its tests take over 1 s, the limit test_time",
+            "its tests exceed the limit test_time of 1 s",
         ),
     ] {
         spool(

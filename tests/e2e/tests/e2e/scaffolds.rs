@@ -101,11 +101,11 @@ fn nothing_is_overwritten_and_names_are_checked() {
     std::fs::create_dir(room.path().join("empty")).unwrap();
     room.ok(&["plugin", "new", "--lang", "js", "empty"]);
     for (lang, name, says, code) in [
-        ("c", "rules/disk-full", "is there already", 1),
-        ("rust", "rules/disk-full", "is there already", 1),
-        ("rust", "a-file", "is there already", 1),
-        ("rust", "Disk Full", "is no name for a rule", 1),
-        ("rust", "..", "is no name for a rule", 1),
+        ("c", "rules/disk-full", "already exists", 1),
+        ("rust", "rules/disk-full", "already exists", 1),
+        ("rust", "a-file", "already exists", 1),
+        ("rust", "Disk Full", "is not a valid name for a rule", 1),
+        ("rust", "..", "is not a valid name for a rule", 1),
         (
             "cobol",
             "disk-full",

@@ -1,4 +1,4 @@
-//! Lines from stdin while the program waits for something else: reading ends with the wait.
+//! Reads lines from stdin while the program waits for something else; reading ends with the wait.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -7,20 +7,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A pasted address is shorter.
+/// The longest line; a pasted URL is shorter.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// How soon reading ends once nobody waits any more.
+/// The interval of checks whether the lines are still needed.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The lines of stdin, until it ends.
 pub struct Lines {
     lines: mpsc::Receiver<String>,
-    /// Ends the reading when it goes; the runtime waits for that.
+    /// Ends the reading when dropped; the runtime waits for that.
     _stop: DropGuard,
 }
 
 impl Lines {
-    /// Begins to read. Needs a runtime.
+    /// Starts to read. Needs a runtime.
     pub fn of_stdin() -> Self {
         Self::of(std::io::stdin())
     }
@@ -36,7 +36,7 @@ impl Lines {
         }
     }
 
-    /// The next line without its end; `None` when there will be none.
+    /// Returns the next line without its end; `None` if there will be no more.
     pub async fn next(&mut self) -> Option<String> {
         self.lines.recv().await
     }
@@ -62,7 +62,7 @@ fn read(input: &impl AsFd, lines: &mpsc::Sender<String>, stop: &CancellationToke
         };
         for byte in &chunk[..read] {
             if *byte != b'\n' {
-                // The rest of a line that is no address anyway is passed over.
+                // The rest of a line that is too long for a URL is skipped.
                 if line.len() < LINE_BYTES_MAX {
                     line.push(*byte);
                 }
@@ -72,7 +72,7 @@ fn read(input: &impl AsFd, lines: &mpsc::Sender<String>, stop: &CancellationToke
         }
     }
     if !line.is_empty() && !stop.is_cancelled() {
-        // Nobody waits any more: the line is of no use.
+        // Nothing waits any more: the line is not needed.
         let _ = lines.blocking_send(text(&mut line));
     }
 }

@@ -16,7 +16,7 @@ use super::{account_of, explained, harmless, profile_of, tokens};
 use crate::cli::Who;
 use crate::commands::{load_with_warnings, print, runtime, with_tokens};
 
-/// Where a browser is sent when the redirect is pasted by hand and none is configured: providers take it for native applications.
+/// The redirect URL for pasting if none is configured: providers accept it for native applications.
 const PASTED_REDIRECT: &str = "http://localhost";
 
 pub fn login(
@@ -53,7 +53,7 @@ async fn signed_in(
         Grant::ClientCredentials | Grant::Password { .. } | Grant::ServiceAccount(_) => {
             if manual {
                 bail!(
-                    "profile {} signs in by itself ({}): leave out --manual",
+                    "profile {} signs in by itself ({}): omit --manual",
                     profile.name,
                     profile.grant.name()
                 );
@@ -76,20 +76,20 @@ async fn by_code(
     let listener = if manual {
         None
     } else {
-        RedirectListener::bind(redirect).await.context(
-            "listening for the end of the sign-in on this machine; free the port, or use --manual",
-        )?
+        RedirectListener::bind(redirect)
+            .await
+            .context("listening for the redirect on this machine; free the port, or use --manual")?
     };
     let target = match &listener {
         Some(listener) => listener.url().to_owned(),
         None => redirect.unwrap_or(PASTED_REDIRECT).to_owned(),
     };
     let sign_in = tokens.begin_code(account, &target).await.map_err(failed)?;
-    eprintln!("To sign in {account}, open this address in a browser:\n");
+    eprintln!("To sign in {account}, open this URL in a browser:\n");
     print(&sign_in.url)?;
     if listener.is_some() {
         eprintln!(
-            "\nWaiting for {target}. On another machine the browser cannot come here: paste the address it ends on."
+            "\nWaiting for {target}. If the browser is on another machine, paste the URL on which it ends."
         );
     } else {
         eprintln!(
@@ -103,7 +103,7 @@ async fn by_code(
         .map_err(|end| match end {
             NoAnswer::Refused(error) => explained(&error, Some(profile)),
             NoAnswer::InputEnded => {
-                anyhow!("stdin ended before an address was pasted: nobody signed in ({account})")
+                anyhow!("stdin ended before a URL was pasted: nobody signed in ({account})")
             }
         })?;
     let finished = tokens.finish_code(sign_in, code).await;
@@ -115,13 +115,14 @@ async fn by_code(
     finished.map_err(failed)
 }
 
-/// Why a sign-in page brought no code.
+/// Why a sign-in page returned no code.
 enum NoAnswer {
     Refused(AuthError),
     InputEnded,
 }
 
-/// The code, from the listener or from a pasted line, whichever comes first, and the browser that waits for its end.
+/// Returns the code, from the listener or from a pasted line, whichever comes first, and the browser that waits for the
+/// result.
 async fn answer(
     sign_in: &CodeSignIn,
     listener: Option<RedirectListener>,
@@ -138,7 +139,7 @@ async fn answer(
     tokio::select! {
         brought = &mut redirected => return brought,
         code = pasted(sign_in, &mut lines) => match code {
-            // Nobody can paste: the listener is left.
+            // Nobody can paste: only the listener is left.
             Err(NoAnswer::InputEnded) => {}
             code => return Ok((code?, None)),
         },
@@ -146,7 +147,7 @@ async fn answer(
     redirected.await
 }
 
-/// Reads lines until one ends the sign-in; reports invalid lines and asks again.
+/// Reads lines until one completes the sign-in; reports invalid lines and reads on.
 async fn pasted(sign_in: &CodeSignIn, lines: &mut Lines) -> Result<Code, NoAnswer> {
     while let Some(line) = lines.next().await {
         if line.is_empty() {
@@ -158,7 +159,7 @@ async fn pasted(sign_in: &CodeSignIn, lines: &mut Lines) -> Result<Code, NoAnswe
             Err(
                 error @ (AnswerError::WrongState | AnswerError::WrongIssuer | AnswerError::NoCode),
             ) => {
-                eprintln!("That does not end this sign-in: {error}. Paste the whole address:");
+                eprintln!("This does not complete the sign-in: {error}. Paste the whole URL:");
             }
         }
     }
@@ -173,35 +174,35 @@ async fn by_device(
     let profile = profile_of(tokens, account)?;
     let failed = |error: AuthError| explained(&error, Some(profile));
     let sign_in = tokens.begin_device(account).await.map_err(failed)?;
-    eprintln!("To sign in {account}, open this address on any device, and type the code:\n");
+    eprintln!("To sign in {account}, open this URL on any device, and type the code:\n");
     print(harmless(&sign_in.verification_url))?;
     print(harmless(&sign_in.user_code))?;
     if let Some(message) = &sign_in.message {
         eprintln!("\nThe provider says: {}", harmless(message));
     }
     eprintln!(
-        "\nWaiting; the code is good for {} minutes.",
+        "\nWaiting; the code is valid for {} minutes.",
         sign_in.expires_in.as_secs().div_ceil(60)
     );
     let finished = tokens.finish_device(sign_in);
     within(timeout, account, finished).await?.map_err(failed)
 }
 
-/// Waits for a person, and not for ever.
+/// Waits for a person, with a time limit.
 async fn within<T>(
     timeout: Duration,
     account: &Account,
     wait: impl Future<Output = T>,
 ) -> anyhow::Result<T> {
     tokio::time::timeout(timeout, wait).await.map_err(|_| {
-        anyhow!("nobody signed in within {timeout:?} ({account}); run the command again, with a longer --timeout where needed")
+        anyhow!("nobody signed in within {timeout:?} ({account}); run the command again, with a longer --timeout if needed")
     })
 }
 
 fn report(account: &Account, status: &Status) -> anyhow::Result<()> {
     let identity = status.identity.as_deref().map(harmless);
     match &identity {
-        Some(identity) => print(format!("signed in: {account}, known there as {identity}"))?,
+        Some(identity) => print(format!("signed in: {account}, as {identity}"))?,
         None => print(format!("signed in: {account}"))?,
     }
     if let (Some(identity), Some(login)) = (&identity, &account.login)
@@ -216,7 +217,7 @@ fn report(account: &Account, status: &Status) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether another user signed in. An opaque id cannot be compared with an address.
+/// Returns whether another user signed in. An opaque id cannot be compared with an address.
 fn is_another(identity: &str, login: &str) -> bool {
     identity.contains('@') == login.contains('@') && !identity.eq_ignore_ascii_case(login)
 }

@@ -1,4 +1,4 @@
-//! `postroom auth`: signing in, what is signed in and for how long, signing out.
+//! `postroom auth`: signing in and out, and the status of accounts.
 
 mod input;
 mod login;
@@ -30,16 +30,16 @@ pub fn logout(config: &Path, who: &Who) -> anyhow::Result<ExitCode> {
         let tokens = tokens(&config)?;
         match tokens.sign_out(&account).await {
             Ok(true) => print(format!(
-                "signed out: {account}\nA running service stops asking for mail as soon as it notices, within seconds; what it opened with an access token stays open until that ends, an hour at most.\nThe provider was not told, and may list the application still."
+                "signed out: {account}\nA running service stops fetching mail within seconds; sessions opened with an access token may last until it expires, an hour at most.\nThe provider was not notified, and may still list the application."
             ))?,
-            Ok(false) => print(format!("nothing was kept of {account}"))?,
+            Ok(false) => print(format!("nothing was stored for {account}"))?,
             Err(error) => return Err(explained(&error, tokens.profile(&account.profile))),
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Opens the tokens of the vault; makes no request, and leaves failures to the command to report.
+/// Opens the tokens of the vault; sends no request, and leaves the reporting of failures to the command.
 fn tokens(config: &Config) -> anyhow::Result<Tokens> {
     let tls = tls::client_config(&config.extra_roots)?;
     let tokens = connections::tokens(config, &tls).map(Tokens::quiet);
@@ -52,7 +52,7 @@ fn tokens(config: &Config) -> anyhow::Result<Tokens> {
     })
 }
 
-/// Every profile of the configuration, also those that nobody can sign in by.
+/// Returns every profile of the configuration, including those that are unusable.
 fn profile_names(config: &Config) -> Vec<&str> {
     let ready = config.profiles.iter().map(|profile| profile.name.as_str());
     let others = config.unavailable_profiles.keys().map(String::as_str);
@@ -63,7 +63,7 @@ fn misconfigured(why: &Unavailable) -> anyhow::Error {
     anyhow!("{}\nhelp: {}", why.reason, why.help)
 }
 
-/// The account that a command line names.
+/// Returns the account that a command line names.
 fn account_of(config: &Config, who: &Who) -> anyhow::Result<Account> {
     let target = who.target.as_str();
     let profile = config
@@ -76,9 +76,9 @@ fn account_of(config: &Config, who: &Who) -> anyhow::Result<Account> {
     match (profile, config.mailbox(target)) {
         (Some(profile), _) => of_profile(config, profile, who.login.as_deref()),
         (None, Some(mailbox)) => match mailbox.source.login().map(|login| &login.credential) {
-            None => bail!("mailbox {target} is a folder on this machine: nobody signs in to it"),
+            None => bail!("mailbox {target} is a folder on this machine: there is no sign-in"),
             Some(Credential::Password(_)) => bail!(
-                "mailbox {target} signs in with a password, not by OAuth: there is nothing to sign in to beforehand"
+                "mailbox {target} signs in with a password, not with OAuth: it needs no sign-in"
             ),
             Some(Credential::Account { account, .. }) => of_mailbox(target, account, who),
             Some(Credential::Unavailable(why)) => Err(misconfigured(why)),
@@ -100,7 +100,7 @@ fn of_profile(config: &Config, profile: &Profile, login: Option<&str>) -> anyhow
         .collect();
     if let (Some(login), true) = (login, profile.grant.is_app_only()) {
         bail!(
-            "profile {name} signs in as itself ({}): leave out --as {login}",
+            "profile {name} signs in as itself ({}): omit --as {login}",
             profile.grant.name()
         );
     }
@@ -133,13 +133,13 @@ fn of_mailbox(mailbox: &str, account: &Account, who: &Who) -> anyhow::Result<Acc
     let known = account.login.as_deref().unwrap_or_default();
     match who.login.as_deref() {
         Some(login) if !known.eq_ignore_ascii_case(login) => {
-            bail!("mailbox {mailbox} signs in by {account}: leave out --as {login}")
+            bail!("mailbox {mailbox} signs in with {account}: omit --as {login}")
         }
         _ => Ok(account.clone()),
     }
 }
 
-/// An error with what to do about it, as a person reads it.
+/// Returns an error with its advice, as text for people.
 fn explained(error: &AuthError, profile: Option<&Profile>) -> anyhow::Error {
     with_advice(error.to_string(), &advice::advise(error, profile))
 }
@@ -154,7 +154,7 @@ fn with_advice(mut text: String, advice: &Advice) -> anyhow::Error {
     anyhow!(text)
 }
 
-/// The profile of an account that the configuration knows.
+/// Returns the profile of an account in the configuration.
 fn profile_of<'t>(tokens: &'t Tokens, account: &Account) -> anyhow::Result<&'t Profile> {
     tokens
         .profile(&account.profile)

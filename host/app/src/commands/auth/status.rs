@@ -1,4 +1,4 @@
-//! `postroom auth status`: what is signed in, until when, and what breaks next; no server is asked.
+//! `postroom auth status`: the accounts, their expiries, and what breaks next; no server is contacted.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -43,7 +43,7 @@ pub fn status(config: &Path, profile: Option<&str>, json: bool) -> anyhow::Resul
     let mut failed = statuses.iter().any(|status| status.state == State::Failed);
     for (name, why) in misconfigured {
         failed = true;
-        // To stderr, for people and programs alike, since it is no row.
+        // To stderr, for people and programs alike, since it is not a row.
         eprintln!("profile {name} cannot be used: {}", why.reason);
         eprintln!("help: {}", why.help);
     }
@@ -95,7 +95,7 @@ fn tell(
     Ok(())
 }
 
-/// One row; a cell has one line for each fact, so that a row fits 80 columns.
+/// Returns one row; a cell has one line for each fact, so that a row fits 80 columns.
 fn cells(status: &Status) -> Vec<String> {
     let mut login = status.login.clone().unwrap_or_else(|| "-".into());
     if let Some(identity) = &status.identity

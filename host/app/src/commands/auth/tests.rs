@@ -1,4 +1,4 @@
-//! Which account a command line names, and what is said when it names none.
+//! Which account a command line names, and the error if it names none.
 
 use std::ffi::OsString;
 
@@ -118,15 +118,13 @@ fn a_command_line_names_one_account_or_is_told_which_there_are() {
         (
             "app",
             Some("eva@acme.example"),
-            Err(
-                "profile app signs in as itself (client-credentials): leave out --as eva@acme.example",
-            ),
+            Err("profile app signs in as itself (client-credentials): omit --as eva@acme.example"),
         ),
         (
             "first",
             Some("eva@acme.example"),
             Err(
-                "mailbox first signs in by team as first@acme.example: leave out --as eva@acme.example",
+                "mailbox first signs in with team as first@acme.example: omit --as eva@acme.example",
             ),
         ),
         (
@@ -137,14 +135,12 @@ fn a_command_line_names_one_account_or_is_told_which_there_are() {
         (
             "old",
             None,
-            Err(
-                "mailbox old signs in with a password, not by OAuth: there is nothing to sign in to beforehand",
-            ),
+            Err("mailbox old signs in with a password, not with OAuth: it needs no sign-in"),
         ),
         (
             "drop",
             None,
-            Err("mailbox drop is a folder on this machine: nobody signs in to it"),
+            Err("mailbox drop is a folder on this machine: there is no sign-in"),
         ),
         (
             "persn",

@@ -1,4 +1,5 @@
-//! Finds the patterns that stand as plain text in a script's `match` and `findAll`, and tries them, so that a bad one is told before a mail meets it.
+//! Finds the patterns that are literals in a script's `match` and `findAll`, and tries them, so that a bad one is reported
+//! before a mail reaches it.
 
 use postroom_sandbox::Limits;
 use postroom_sandbox::lex::{Bracket, JsToken, Kind, Lexer, text_value};
@@ -8,7 +9,7 @@ use postroom_config::Problem;
 
 const FINDERS: &[&str] = &["match", "findAll"];
 
-/// Every literal pattern of a script that the linear-time engine refuses.
+/// Returns every literal pattern of a script that the linear-time engine refuses.
 pub fn refused(file: &str, script: &str, limits: &Limits) -> Vec<Problem> {
     let found = literals(script).into_iter();
     found
@@ -29,13 +30,13 @@ pub fn refused(file: &str, script: &str, limits: &Limits) -> Vec<Problem> {
 
 /// An open bracket.
 struct Open {
-    /// Whether it is the call of a finder.
+    /// Whether it belongs to a call of `match` or `findAll`.
     is_finder: bool,
     commas: usize,
 }
 
-/// The second arguments of the finders that are a literal and nothing else, as in `.match(field, "pattern")`: a literal to which
-/// something is added is not the whole pattern. A string's own `match` has one argument.
+/// Returns the second arguments of these calls that are a single literal, as in `.match(field, "pattern")`: a literal with
+/// something added is not the whole pattern. A string's own `match` has one argument.
 fn literals(script: &str) -> Vec<(JsToken<'_>, &str)> {
     let mut found = Vec::new();
     let mut open: Vec<Open> = Vec::new();
@@ -89,7 +90,7 @@ fn fault(pattern: &str, limits: &Limits) -> Option<(String, String)> {
             "the pattern is too large once compiled".into(),
             "repeat less in it".into(),
         )),
-        // The engine draws an arrow under the pattern; the last line says what is wrong.
+        // The engine draws an arrow below the pattern; the last line contains the reason.
         Err(error) => {
             let drawn = error.to_string();
             let reason = drawn.lines().last().unwrap_or_default();
@@ -117,7 +118,7 @@ mod tests {
         assert_eq!(places(script), [(3, 29), (4, 40)]);
     }
 
-    /// What the reader of this file once took for something else than the reader of decisions' lines did.
+    /// Inputs on which two former lexers disagreed.
     #[test]
     fn a_pattern_is_found_behind_what_is_hard_to_read() {
         for before in [

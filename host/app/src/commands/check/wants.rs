@@ -1,4 +1,5 @@
-//! The grants that a rule needs, found without running it: a component's imports; in a script the calls of `kv`, `lookup` and the constructors.
+//! Finds the grants that a rule needs without running it: from a component's imports, and from a script's calls of `kv`,
+//! `lookup` and the constructors.
 
 use std::collections::VecDeque;
 
@@ -8,20 +9,20 @@ use postroom_sandbox::lex::{Bracket, JsToken, Kind, Lexer};
 
 use postroom_config::{Problem, RuleUse};
 
-/// The warning of `check` and `rule try` on `expect`.
+/// The warning of `check` and `rule try` about `expect`.
 pub const EXPECT_IS_NOT_WATCHED: &str =
-    "expect is recorded with the decision only: no alert comes when the mail is missing";
+    "expect is only recorded with the decision: no alert is raised when the mail is missing";
 const KV: &[&str] = &["get", "set", "delete"];
 const LOOKUP: &[&str] = &[
     "contact", "contacts", "asset", "assets", "ticket", "tickets", "alert", "alerts",
 ];
-/// After these words a name is made here, and no longer the one that scripts find around them.
+/// The words that declare a name, which then is no longer the one of the scripts' API.
 const DECLARING: &[&str] = &["function", "const", "let", "var", "class"];
 
-/// The tokens of `kv?.get(`, the longest call that is looked for.
+/// The number of tokens of `kv?.get(`, the longest call that is recognised.
 const LONGEST_CALL: usize = 5;
 
-/// One thing that a script wants, where it first does.
+/// One grant that a script needs, with the position of the first use.
 #[derive(Debug, PartialEq)]
 pub struct Want {
     /// A grant, or a kind of action.
@@ -58,7 +59,7 @@ pub fn of_script(script: &str) -> Vec<Want> {
     wants
 }
 
-/// Those that the tenant is not granted.
+/// Returns the grants that the tenant lacks.
 pub fn missing(file: &str, wants: &[Want], wanted: &RuleUse) -> Vec<Problem> {
     let lacking = wants.iter().filter(|want| !grants(wanted, want.what));
     lacking
@@ -83,7 +84,7 @@ pub fn missing(file: &str, wants: &[Want], wanted: &RuleUse) -> Vec<Problem> {
         .collect()
 }
 
-/// `expect` is recorded, and nothing watches for the mail yet: an author must not rely on it.
+/// Warns about `expect`, which is recorded without anything watching for the mail: an author must not rely on it.
 pub fn unwatched(file: &str, wants: &[Want]) -> Option<Problem> {
     let want = wants.iter().find(|want| want.what == "expect")?;
     Some(Problem {
@@ -104,13 +105,13 @@ fn grants(wanted: &RuleUse, what: &str) -> bool {
     }
 }
 
-/// The call that ends with the last token, if it is one that needs a grant, and its length in tokens.
+/// Returns the call that ends with the last token, if it needs a grant, with its length in tokens.
 fn call_at_end(kinds: &[Kind]) -> Option<(&'static str, usize)> {
     let [before @ .., Kind::Open(Bracket::Round)] = kinds else {
         return None;
     };
     let (object, call, length) = match before {
-        // It is always there: `?.` saves nobody from a missing grant.
+        // It always exists: `?.` does not help against a missing grant.
         [
             ..,
             Kind::Word(object),
@@ -119,7 +120,7 @@ fn call_at_end(kinds: &[Kind]) -> Option<(&'static str, usize)> {
             Kind::Word(call),
         ] => (object, call, 5),
         [.., Kind::Word(object), Kind::Sign('.'), Kind::Word(call)] => (object, call, 4),
-        // Another thing's method of that name.
+        // The method of another object with that name.
         [.., Kind::Sign('.'), Kind::Word(_)] => return None,
         [.., Kind::Word(name)] => return Some((ActionKind::named(name)?.as_str(), 2)),
         _ => return None,
@@ -131,12 +132,12 @@ fn call_at_end(kinds: &[Kind]) -> Option<(&'static str, usize)> {
     }
 }
 
-/// The grants that a component's imports need and its tenant lacks is what loading it says; this is the list of all of them.
+/// Returns all grants that a component's imports need. Loading reports those that the tenant lacks.
 pub fn of_component(bytes: &[u8]) -> Vec<&'static str> {
     postroom_sandbox::inspect(bytes).map_or_else(|_| Vec::new(), |found| found.needs())
 }
 
-/// The names of what is wanted, grants first.
+/// Returns the names of the needs, grants first.
 pub fn names(wants: &[Want]) -> Vec<&'static str> {
     let is_grant = |name: &&str| Grants::CAPABILITIES.contains(name);
     let all = || wants.iter().map(|want| want.what);

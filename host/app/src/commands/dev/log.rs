@@ -1,4 +1,4 @@
-//! The program's own log in the view, so that no trouble is lost and none garbles it.
+//! The program's own log in the view, so that no failure is lost and none garbles the view.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The lines of a mail: its outcome and the line of the rule that decided, then the rules' log.
+//! The lines of a mail: its outcome with the line of the rule that decided, then the rules' log.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,19 +12,19 @@ use crate::commands::screen::{Ink, Line, Screen, columns, fit, pad};
 use postroom_config::Config;
 use postroom_line::event::MailDecided;
 
-/// Lines of a mail's log that are shown.
+/// The most lines of a mail's log that are shown.
 const LOG_LINES: usize = 20;
-/// An outcome and its detail take no more of a wide terminal.
+/// The most columns of a wide terminal for an outcome and its detail.
 const WHAT_COLUMNS: usize = 34;
-/// Where there is no terminal, columns are as on one of so many.
+/// The assumed width if there is no terminal.
 const USUAL_COLUMNS: usize = 100;
 
 /// The layout shared by all mails' lines.
 pub struct Columns {
-    /// As wide as the longest name; none where there is one mailbox only.
+    /// The width of the longest name; `None` if there is only one mailbox.
     mailbox: Option<usize>,
     rule: usize,
-    /// Rules by name, as they are shown.
+    /// The rules by name, in their displayed form.
     rules: HashMap<String, String>,
 }
 
@@ -41,7 +41,7 @@ impl Columns {
         }
     }
 
-    /// A rule's name without its folder, where that is clear.
+    /// Returns a rule's name without its folder, if that is unambiguous.
     pub fn short<'n>(&'n self, rule: &'n str) -> &'n str {
         self.rules.get(rule).map_or(rule, String::as_str)
     }
@@ -61,7 +61,7 @@ impl Columns {
             format!("{outcome} {detail}").trim(),
             (room / 4).min(WHAT_COLUMNS),
         );
-        // On a narrow terminal the sign that more was there may stand within the outcome.
+        // On a narrow terminal the outcome itself may contain the mark of a cut.
         let mut ends = (0..=outcome.len()).rev();
         let end = ends.find(|at| what.is_char_boundary(*at));
         let (outcome, detail) = what.split_at(end.unwrap_or(0));
@@ -116,7 +116,7 @@ impl Columns {
         place.unwrap_or_else(|| self.short(&decision.rule).to_owned())
     }
 
-    /// A rule's file, or one that it imports.
+    /// Returns the displayed form of a rule's file, or of one that it imports.
     fn file<'n>(&'n self, file: &'n str) -> &'n str {
         match self.rules.get(file) {
             Some(short) => short,
@@ -137,7 +137,7 @@ fn ink(decision: &Decision) -> Ink {
     }
 }
 
-/// The names of all rules without their folders, or with them where two would be the same.
+/// Returns the names of all rules without their folders, or with them if two would be the same.
 fn short_names(config: &Config) -> HashMap<String, String> {
     let names: Vec<String> = config
         .rule_uses()

@@ -33,7 +33,7 @@ use postroom_rules::rulebook::{Change, Reloaded};
 use save::SaveReport;
 use view::{HANG, View, below, labelled, now};
 
-/// Shows what becomes of mails and saves.
+/// Shows the results for mails and saves.
 struct Dev {
     view: Arc<View>,
     rehearsal: Rehearsal,
@@ -100,7 +100,7 @@ fn serve(view: &Arc<View>, config_file: &Path, args: &DevArgs) -> anyhow::Result
             Ok(service) => service.run().await,
             Err(error) if error.downcast_ref().is_some_and(StoreError::is_locked) => {
                 Err(error.context(
-                    "dev is a service itself, and another one has the data folder: stop that first, or look beside it with `postroom replay` and `postroom rule test --watch`",
+                    "dev is a service, and another one uses the data folder: stop that first, or use `postroom replay` and `postroom rule test --watch`",
                 ))
             }
             Err(error) => Err(error),
@@ -293,7 +293,7 @@ fn head(config: &Config, config_file: &Path, args: &DevArgs) -> Vec<Line> {
     lines
 }
 
-/// How mail comes to where none is yet.
+/// Describes how to get mail if there is none yet.
 fn bring_in(config: &Config) -> String {
     let spool = config
         .mailboxes

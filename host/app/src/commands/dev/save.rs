@@ -1,4 +1,4 @@
-//! What the view says of a save: what is wrong with it, how its tests went, and what it changes for the mails that came last.
+//! The view of a save: its errors, the results of its tests, and its effect on the last mails.
 
 use std::collections::HashMap;
 
@@ -15,32 +15,32 @@ use postroom_line::replay::{Compared, Comparison, End, Rehearsed, Replayed, mism
 use postroom_rules::cases::{Mismatch, Tested};
 use postroom_rules::rulebook::{Change, LoadRefusal, Reloaded, RuleId, Serves};
 
-/// Failing tests that are shown with their difference; the rest is counted.
+/// The most failing tests shown with their difference; further ones are counted.
 const FAILING: usize = 5;
-/// Mails that are shown with their difference; the rest is counted.
+/// The most mails shown with their difference; further ones are counted.
 const MAILS: usize = 3;
-/// Lines that are shown of one difference.
+/// The most lines shown of one difference.
 const LINES: usize = 10;
-/// Names that are listed before the rest is counted.
+/// The most names listed; further ones are counted.
 const NAMES: usize = 4;
-/// Columns left for a line of the source before it is cut to what is around the mark.
+/// The width around the mark to which a long source line is cut.
 const AROUND: usize = 30;
 
-/// What there is to tell besides the change.
+/// The context for describing a change.
 pub struct SaveReport<'a> {
-    /// Whether rules are told with their tenants.
+    /// Whether rules are named with their tenants.
     pub tenants: bool,
     pub several_mailboxes: bool,
-    /// How a command names the configuration: nothing, or ` --config FILE`.
+    /// The command-line argument that names the configuration: empty, or ` --config FILE`.
     pub config: &'a str,
-    /// How mail comes in.
+    /// How mail can be brought in.
     pub bring_in: &'a str,
-    /// Mails that are replayed at most.
+    /// The most mails that are replayed.
     pub mails: usize,
 }
 
 impl SaveReport<'_> {
-    /// The names of what was saved, or went back.
+    /// Returns the names of the saved rules, or of those that went back.
     pub fn title(&self, change: &Change<'_>) -> String {
         let mut ids: Vec<&RuleId> = change.passed().iter().map(|(id, _)| id).collect();
         ids.extend(change.refused().iter().map(|(id, _)| id));
@@ -53,7 +53,7 @@ impl SaveReport<'_> {
         }
     }
 
-    /// All of a change, but for how it ended.
+    /// Returns all of a change except for its result.
     pub fn change(
         &self,
         change: &Change<'_>,
@@ -74,7 +74,7 @@ impl SaveReport<'_> {
         lines
     }
 
-    /// What went live, if anything did.
+    /// Returns the line about what went live, if anything did.
     pub fn ending(&self, reloaded: &Reloaded, serving: u64) -> Option<Line> {
         let after = reloaded.noticed.map_or(String::new(), |noticed| {
             format!(", {} ms after the save", noticed.elapsed().as_millis())
@@ -162,7 +162,7 @@ impl SaveReport<'_> {
             let ids: Vec<&RuleId> = without.iter().map(|(id, _)| *id).collect();
             let text = match all.len() {
                 1 if change.generation().is_some() => "none".into(),
-                1 => "none yet: `postroom rule pin DECISION` makes one of a mail that came".into(),
+                1 => "none yet: `postroom rule pin DECISION` makes one from a received mail".into(),
                 _ => format!("none beside {}", self.names(&ids)),
             };
             lines.push(
@@ -238,7 +238,7 @@ impl SaveReport<'_> {
         match rehearsed.left() {
             0 => note(format!("{}, {against}", of_mails(rehearsed.mails))),
             _ => note(format!(
-                "{} of the last {} in the time, {against}",
+                "{} of the last {} within the time, {against}",
                 report.replayed(),
                 mails(rehearsed.mails)
             )),
@@ -248,7 +248,7 @@ impl SaveReport<'_> {
         }
         if report.unrecorded > 0 {
             note(format!(
-                "{} asked for what was not asked when the mail came: answered as not there",
+                "{} made queries that were not made when the mail arrived; the results were empty",
                 format_args!("for {} a rule", counted(report.unrecorded, "mail"))
             ));
         }
@@ -259,7 +259,7 @@ impl SaveReport<'_> {
         }
         let left = rehearsed.differing.len().saturating_sub(MAILS);
         if left > 0 {
-            // The command narrows to one mailbox, or to none.
+            // The command selects one mailbox, or none.
             let mailbox = match rehearsed.mailboxes.as_slice() {
                 [only] if self.several_mailboxes => format!(" --mailbox {only}"),
                 _ => String::new(),
@@ -273,7 +273,7 @@ impl SaveReport<'_> {
         lines
     }
 
-    /// One mail that differs.
+    /// Returns the lines of one mail that differs.
     fn mail(&self, replayed: &Replayed, compared: &Compared) -> Vec<Line> {
         let (ink, head) = match &compared.verdict {
             Comparison::Changed(words) => (Ink::Bold, words.as_str()),
@@ -303,7 +303,7 @@ impl SaveReport<'_> {
         lines
     }
 
-    /// What serves in the place of the rules that are refused.
+    /// Returns what is live in place of the refused rules.
     fn not_live(&self, change: &Change<'_>) -> Vec<Line> {
         let mut lines = Vec::new();
         let several = change.refused().len() > 1 || !change.fresh().is_empty();
@@ -346,7 +346,7 @@ impl SaveReport<'_> {
         lines
     }
 
-    /// How to accept what tests refused, for an author who meant it.
+    /// Returns how to accept outcomes that tests refused, for an author who intended them.
     fn help(&self, change: &Change<'_>) -> Option<Line> {
         let refused = change.refused().iter();
         let by_tests = refused.filter(|(_, refusal)| matches!(refusal, LoadRefusal::Tests { .. }));
@@ -366,7 +366,7 @@ impl SaveReport<'_> {
         )
     }
 
-    /// Rules as people call them, each once.
+    /// Returns rules by their displayed names, each once.
     fn names(&self, ids: &[&RuleId]) -> String {
         let mut rules: Vec<(&str, Vec<&str>)> = Vec::new();
         for id in ids {
@@ -404,7 +404,7 @@ fn of_mails(count: u64) -> String {
     format!("the last {}", mails(count))
 }
 
-/// The lines that differ and no others.
+/// Returns only the lines that differ.
 fn difference(mismatch: &Mismatch) -> Vec<Line> {
     let all = mismatch.diff_within(0);
     let shown = all.iter().take(LINES);
@@ -421,7 +421,7 @@ fn difference(mismatch: &Mismatch) -> Vec<Line> {
     lines
 }
 
-/// The first mail of each kind of difference, failures before all, then the second of each.
+/// Returns the first mail of each kind of difference, failures first, then the second of each.
 fn telling_most(differing: &[Replayed]) -> Vec<&Replayed> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut ranked: Vec<(usize, bool, &Replayed)> = Vec::new();
@@ -441,12 +441,12 @@ fn telling_most(differing: &[Replayed]) -> Vec<&Replayed> {
     first.map(|(_, _, replayed)| replayed).collect()
 }
 
-/// The kinds of the actions, in order.
+/// Returns the kinds of the actions, in order.
 fn kinds(decision: &Decision) -> Vec<ActionKind> {
     decision.actions.iter().map(Action::kind).collect()
 }
 
-/// Actions of other kinds: what they were and what they are, a line each.
+/// Returns the lines for actions of other kinds: the old and the new ones, one per line.
 fn otherwise(before: &Decision, after: &Decision, subject: &str) -> Vec<Line> {
     let side = |mark: char, decision: &Decision| -> Vec<Line> {
         let actions = decision.actions.iter();
@@ -462,7 +462,7 @@ fn otherwise(before: &Decision, after: &Decision, subject: &str) -> Vec<Line> {
     [side('-', before), side('+', after)].concat()
 }
 
-/// An action in one line, without what is the mail's own.
+/// Returns an action on one line, without the parts that come from the mail.
 fn brief(action: &Action, subject: &str) -> String {
     let Ok(Value::Object(fields)) = serde_json::to_value(action) else {
         return String::new();
@@ -486,19 +486,19 @@ fn brief(action: &Action, subject: &str) -> String {
     format!("{}: {}", kind.unwrap_or_default(), told.join(", "))
 }
 
-/// In quotes, so that it is seen where it ends.
+/// Returns a subject in quotes, so that its end is visible.
 fn quoted(subject: &str) -> String {
     const MOST: usize = 60;
     format!("\"{}\"", fit(subject, MOST))
 }
 
-/// The line that an error names, with a mark below the place.
+/// Returns the line that an error names, with a mark below the position.
 fn excerpt(source: &str, line: u32, column: u32) -> Vec<Line> {
     let number = line.to_string();
     let source: Vec<char> = source.chars().map(picture).collect();
     let indent = source.iter().take_while(|c| **c == ' ').count();
     let place = (column.saturating_sub(1) as usize).min(source.len());
-    // What is far to the left of the place, or blank, need not be seen.
+    // Text far to the left of the position, and indentation, need not be shown.
     let from = indent.min(place).max(place.saturating_sub(AROUND));
     let before: String = source[from..place].iter().collect();
     let text: String = match source.len() {

@@ -1,4 +1,4 @@
-//! The view: whole lines that scroll, from any part of the service. A paused terminal blocks nothing.
+//! The view: complete lines that scroll, from any part of the service. A paused terminal blocks nothing.
 
 use std::io::{Write, stdout};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -12,23 +12,23 @@ use crate::commands::screen::{Ink, Line, Screen};
 
 /// The width of the left column, with the time or the step.
 const GUTTER: usize = 8;
-/// The column at which everything else stands.
+/// The column at which everything else begins.
 pub const HANG: usize = GUTTER + 2;
-/// Mails or saves that are kept while the terminal is paused (Ctrl-S); further ones are counted.
+/// The number of mails or saves kept while the terminal is paused (Ctrl-S); further ones are counted.
 const WAITING: usize = 1000;
 
-/// Where everything is shown that happens.
+/// The view, which shows all events.
 pub struct View {
     out: Mutex<Out>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Out {
-    /// None once it is closed.
+    /// `None` once it is closed.
     writes: Option<SyncSender<String>>,
-    /// Whether the last line was blank, or none was.
+    /// Whether the last line was blank, or there was none.
     blank: bool,
-    /// Events lost since the last one that was shown.
+    /// The number of events lost since the last one that was shown.
     lost: usize,
 }
 
@@ -54,11 +54,11 @@ impl View {
         let screen = Screen::of(&stdout());
         let mut text = String::new();
         if out.lost > 0 {
-            let lost = format!("… {} not shown, as the terminal took nothing", out.lost);
+            let lost = format!("… {} not shown because the terminal was paused", out.lost);
             text.push_str(&now().with(Ink::Dim, lost).shown(&screen));
         }
         for line in lines(&screen) {
-            // One blank line says as much as two.
+            // Two blank lines in a row are written as one.
             if !(line.is_blank() && out.blank) {
                 text.push_str(&line.shown(&screen));
             }
@@ -69,12 +69,12 @@ impl View {
         };
         match writes.try_send(text) {
             Err(TrySendError::Full(_)) => out.lost += 1,
-            // Who no longer reads it is no reason to stop serving.
+            // A closed output is no reason to stop the service.
             Ok(()) | Err(TrySendError::Disconnected(_)) => out.lost = 0,
         }
     }
 
-    /// Waits until all is shown; nothing is shown any more then.
+    /// Waits until everything is shown, and shows nothing further.
     pub fn close(&self) {
         self.out
             .lock()
@@ -93,7 +93,7 @@ impl View {
     }
 }
 
-/// Ends when nobody says anything any more, or nobody reads.
+/// Writes to the terminal. Ends when there are no more senders, or no reader.
 fn write(to_write: &Receiver<String>) {
     let mut stdout = stdout();
     for text in to_write {
@@ -104,21 +104,21 @@ fn write(to_write: &Receiver<String>) {
     }
 }
 
-/// A line that begins with the time.
+/// Returns a line that begins with the time.
 pub fn now() -> Line {
     let time = Clock::system().now().to_zoned(TimeZone::system());
     let time = time.strftime("%H:%M:%S").to_string();
     labelled(Ink::Dim, &time)
 }
 
-/// A line that begins with a word.
+/// Returns a line that begins with a word.
 pub fn labelled(ink: Ink, label: &str) -> Line {
     Line::new()
         .with(ink, format!("{label:>GUTTER$}"))
         .with(Ink::Plain, "  ")
 }
 
-/// A line below one that begins with a word.
+/// Returns a line below one that begins with a word.
 pub fn below() -> Line {
     labelled(Ink::Plain, "")
 }

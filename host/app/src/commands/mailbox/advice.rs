@@ -18,7 +18,7 @@ use postroom_config::{
 };
 use table::{Trouble, row};
 
-/// What is tested, as far as advice speaks of it.
+/// The facts about the tested part that advice uses.
 pub struct Place<'c> {
     /// Its table in the configuration.
     key: String,
@@ -28,13 +28,13 @@ pub struct Place<'c> {
     server: Option<Server>,
     /// Whether the server is named by a URL.
     has_url: bool,
-    /// The user that is signed in as.
+    /// The user that signs in.
     user: &'c str,
-    /// Who signs in to the account, where one is named; a shared mailbox's `user` is another.
+    /// The login of the account, if it is named; it differs from a shared mailbox's `user`.
     account_login: Option<&'c str>,
-    /// The address whose mailbox it is, or which it sends from.
+    /// The address of the mailbox, or the sender's address.
     address: &'c str,
-    /// `None` without one.
+    /// `None` if there is no profile.
     profile: Option<&'c Profile>,
     provider: Provider,
 }
@@ -254,7 +254,7 @@ impl<'c> Place<'c> {
         self.advice(trouble, "")
     }
 
-    /// Judges by the status codes that providers document.
+    /// Determines the cause from the status codes that providers document.
     fn by_status(&self, status: EnhancedStatus) -> Option<Trouble> {
         match status {
             EnhancedStatus(5, 7, 139) => Some(Trouble::SmtpAuthOff),
@@ -391,7 +391,7 @@ impl<'c> Place<'c> {
         })
     }
 
-    /// How an administrator lets the signed-in user into the mailbox.
+    /// Returns how an administrator gives the signed-in user access to the mailbox.
     fn let_in(&self) -> Vec<String> {
         let Provider::Microsoft(_) = self.provider else {
             return Vec::new();
@@ -463,7 +463,7 @@ impl<'c> Place<'c> {
         }
     }
 
-    /// Also for a custom provider in front of a Microsoft server.
+    /// Returns the Exchange commands, also for a custom provider in front of a Microsoft server.
     fn exchange_commands(&self, profile: &Profile, mailbox: &str) -> Vec<String> {
         let profile = Profile {
             provider: self.provider,
@@ -480,7 +480,7 @@ impl<'c> Place<'c> {
         format!("Set-CASMailbox -Identity '{mailbox}' {switch}")
     }
 
-    /// The mailbox that is opened.
+    /// Returns the mailbox that is opened.
     fn mailbox(&self) -> &str {
         if self.user.is_empty() {
             self.address
@@ -489,7 +489,7 @@ impl<'c> Place<'c> {
         }
     }
 
-    /// The port that is configured, and those that the protocol is known by, the default one first.
+    /// Returns the configured port, and the protocol's usual ports, the default one first.
     fn ports(&self) -> Vec<String> {
         if self.is_ews() {
             let (host, port) = (self.host(), self.port());
@@ -593,7 +593,7 @@ fn tls(cause: Option<&TlsError>) -> Trouble {
     }
 }
 
-/// Whose server it is: as the profile says, else by its name.
+/// Returns the server's provider: that of the profile, or otherwise determined by the server's name.
 fn provider(profile: Option<&Profile>, server: Option<&Server>) -> Provider {
     match profile.map(|profile| profile.provider) {
         Some(Provider::Custom) | None => server.map_or(Provider::Custom, by_host),
@@ -617,12 +617,12 @@ fn by_host(server: &Server) -> Provider {
     }
 }
 
-/// Text within PowerShell's single quotes.
+/// Returns text in PowerShell's single quotes.
 fn quoted(text: &str) -> String {
     text.replace('\'', "''")
 }
 
-/// Replaces each known word in braces. Other braces stay: TOML has them, too.
+/// Replaces each known word in braces. Other braces stay, since TOML uses them too.
 fn fill(template: &str, word: impl Fn(&str) -> Option<String>) -> String {
     let mut filled = String::new();
     let mut rest = template;

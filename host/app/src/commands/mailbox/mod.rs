@@ -1,4 +1,4 @@
-//! `postroom mailbox test`: walks a mailbox's way in and its way out step by step, and explains the step that fails.
+//! `postroom mailbox test`: tests a mailbox and its outgoing step by step, and explains the step that fails.
 
 mod advice;
 mod report;
@@ -25,9 +25,9 @@ use advice::Place;
 use report::Part;
 pub(super) use report::Report;
 
-/// How a test was asked for.
+/// The options of a test.
 pub struct Options {
-    /// Whom to send a test mail to.
+    /// The recipient of a test mail.
     pub send_to: Option<String>,
     /// Mailboxes that the same account must not open.
     pub must_not_open: Vec<String>,
@@ -64,7 +64,7 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
     let tls = tls::client_config(&config.extra_roots)?;
     runtime()?.block_on(async {
         let tokens = match connections::tokens(&config, &tls) {
-            // The step that fails tells why.
+            // The failing step shows the reason.
             Ok(tokens) => tokens.quiet(),
             Err(error) => return report.no_vault(error),
         };

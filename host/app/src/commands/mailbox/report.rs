@@ -28,7 +28,7 @@ pub enum Part {
 /// The error of a failed step, with advice.
 pub type Failure = (String, Advice);
 
-/// The failure of a part whose secret, key or certificate cannot be had.
+/// Returns the failure of a part whose secret, key or certificate is missing.
 fn of_unavailable(why: Unavailable) -> Failure {
     let advice = Advice {
         text: format!("help: {}", why.help),
@@ -42,7 +42,7 @@ pub struct Report {
     trace: Option<Trace>,
     part: Part,
     failed: bool,
-    /// The first trouble with stdout.
+    /// The first failure of stdout.
     trouble: Option<io::Error>,
 }
 
@@ -67,7 +67,7 @@ impl Report {
         self.failed
     }
 
-    /// A line that no program needs.
+    /// Prints a line for people only.
     pub fn remark(&self, text: &str) -> anyhow::Result<()> {
         if !self.json {
             print(text)?;
@@ -75,7 +75,7 @@ impl Report {
         Ok(())
     }
 
-    /// Prints a step of a probe as it ended.
+    /// Prints a step of a probe with its result.
     pub fn probed<E: Display>(&mut self, step: ProbeStep<E>, advice: impl FnOnce(&E) -> Advice) {
         let outcome = step
             .outcome
@@ -83,7 +83,7 @@ impl Report {
         self.step(step.step, step.elapsed, outcome);
     }
 
-    /// Prints that a secret, key or certificate cannot be had.
+    /// Prints that a secret, key or certificate is missing.
     pub fn unavailable(&mut self, why: Unavailable) {
         self.step(
             Step::Configuration,
@@ -159,7 +159,7 @@ impl Report {
         self.trace.as_ref().map(Trace::take).unwrap_or_default()
     }
 
-    /// Prints what was said after the last step.
+    /// Prints what was recorded after the last step.
     pub fn end(&mut self) -> anyhow::Result<()> {
         for line in self.said() {
             self.remark(&format!("  {line}"))?;
@@ -170,7 +170,7 @@ impl Report {
         }
     }
 
-    /// Nothing can be tested without the vault.
+    /// Reports that nothing can be tested without the vault.
     pub fn no_vault(mut self, error: Error) -> anyhow::Result<ExitCode> {
         let failure = match error.downcast::<Unavailable>() {
             Ok(why) => of_unavailable(why),

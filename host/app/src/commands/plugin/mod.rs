@@ -1,4 +1,4 @@
-//! `postroom plugin`: a project to begin with, core module to component, and what a component is made of.
+//! `postroom plugin`: a new project, a component from a core module, and the inspection of a component.
 
 mod new;
 
@@ -15,7 +15,7 @@ pub use new::new;
 pub fn build(module: &Path, output: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let bytes = read(module)?;
     let component = postroom_sandbox::componentize(&bytes)
-        .with_context(|| format!("{} does not become a component", module.display()))?;
+        .with_context(|| format!("{} cannot be made into a component", module.display()))?;
     let output = output.unwrap_or_else(|| module.with_extension("component.wasm"));
     std::fs::write(&output, &component).with_context(|| format!("writing {}", output.display()))?;
     eprintln!("{}: {} bytes", output.display(), component.len());
@@ -71,10 +71,9 @@ pub fn inspect(component: &Path, json: bool) -> anyhow::Result<ExitCode> {
     println!(
         "runs     {}",
         match (found.kind, found.runs_on_demand()) {
-            (Kind::CoreModule, _) =>
-                "not as it is: `postroom plugin build` makes a component of it",
+            (Kind::CoreModule, _) => "not as it is: `postroom plugin build` makes it a component",
             (Kind::Component, true) =>
-                "in memory made for each mail: it carries a language's runtime",
+                "in memory allocated for each mail: it contains a language's runtime",
             (Kind::Component, false) => "in the pool of warm memory, where it fits",
         }
     );
@@ -99,12 +98,12 @@ fn needs(found: &Inspection) -> Vec<String> {
     let grants = found.needs().into_iter();
     let mut needs: Vec<String> = grants.map(|grant| format!("the grant {grant}")).collect();
     if found.needs_wasi() {
-        needs.push("WASI (it gets an empty one)".into());
+        needs.push("WASI (an empty environment)".into());
     }
     needs
 }
 
-/// The limits of a component, by their names in the configuration and as they are written there.
+/// Returns the limits of a component, by their names in the configuration and in their form there.
 fn limits(limits: &Limits) -> Vec<(String, serde_json::Value)> {
     let size = |bytes: usize| match bytes {
         bytes if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),

@@ -1,4 +1,5 @@
-//! `postroom plugin new`: a folder with a rule in a language that compiles to a component, which builds, is tested and runs as it stands.
+//! `postroom plugin new`: creates a folder with a rule in a language that compiles to a component, which builds, passes its
+//! tests and runs unchanged.
 
 use std::fs;
 use std::io::Write;
@@ -10,15 +11,15 @@ use include_dir::{Dir, DirEntry, include_dir};
 
 use crate::cli::Language;
 
-/// By language, and `common` for all. In paths and texts `{{name}}` is the rule's name and `{{version}}` Postroom's; a file
-/// `X.in` is written as `X`, which tools that look through this repository would take for ours.
+/// The templates by language, and `common` for all languages. In paths and texts `{{name}}` is the rule's name and `{{version}}` Postroom's. A file
+/// `X.in` is written as `X`; under its real name, tools that search this repository would treat it as ours.
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/templates/plugin");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/src");
 const CONTRACT: &str = include_str!("../../../../../wit/plugin.wit");
 
 const NAME_BYTES: usize = 64;
 
-/// Writes the project into a folder, which must not be there or be empty. Its last part is the rule's name.
+/// Writes the project into a folder, which must be missing or empty. The last part of its path is the rule's name.
 pub fn new(language: Language, dir: &Path) -> anyhow::Result<ExitCode> {
     let name = name_of(dir)?;
     refuse_occupied(dir)?;
@@ -31,7 +32,7 @@ pub fn new(language: Language, dir: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The name of the rule, fit for a file, a crate and an npm package.
+/// Returns the name of the rule, suitable for a file, a crate and an npm package.
 fn name_of(dir: &Path) -> anyhow::Result<&str> {
     let name = dir
         .file_name()
@@ -45,7 +46,7 @@ fn name_of(dir: &Path) -> anyhow::Result<&str> {
         && name.len() <= NAME_BYTES;
     if !sound {
         bail!(
-            "{:?} is no name for a rule; help: begin with a lower-case letter, go on with those, digits and single hyphens, \
+            "{:?} is not a valid name for a rule; help: start with a lower-case letter, continue with lower-case letters, digits and single hyphens, \
              {NAME_BYTES} at most: postroom plugin new --lang rust disk-full",
             dir.display().to_string()
         );
@@ -70,12 +71,12 @@ fn refuse_occupied(dir: &Path) -> anyhow::Result<()> {
         Ok(_) => {}
     }
     bail!(
-        "{} is there already, and nothing is overwritten; help: choose another name",
+        "{} already exists, and nothing is overwritten; help: choose another name",
         dir.display()
     );
 }
 
-/// The project's files: path below its folder, and text.
+/// Returns the project's files: relative path and text.
 fn files(language: Language, name: &str) -> Vec<(String, String)> {
     let fill = |text: &str| {
         text.replace("{{name}}", name)
@@ -107,7 +108,7 @@ fn files(language: Language, name: &str) -> Vec<(String, String)> {
     files
 }
 
-/// The files below a folder of an embedded one, by their path within it.
+/// Returns the files below a folder of an embedded one, by relative path.
 fn texts<'a>(dir: &'a Dir<'a>, folder: &str) -> Vec<(&'a str, &'a str)> {
     let mut found = Vec::new();
     let mut open = vec![match folder {
@@ -129,7 +130,7 @@ fn texts<'a>(dir: &'a Dir<'a>, folder: &str) -> Vec<(&'a str, &'a str)> {
     found
 }
 
-/// Cargo keeps packages by name, and takes another order for a lock file that is out of date.
+/// Sorts a lock file. Cargo sorts packages by name, and treats another order as out of date.
 fn sorted_lock(text: &str) -> String {
     const PACKAGE: &str = "[[package]]\n";
     let mut parts = text.trim_end().split(PACKAGE).map(str::trim_end);

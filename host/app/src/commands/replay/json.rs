@@ -1,4 +1,4 @@
-//! A replay as one JSON object a line: every mail as it comes, the counts at last.
+//! A replay as one JSON object per line: every mail when it is decided, the counts at the end.
 
 use std::io::{BufWriter, StdoutLock, Write};
 
@@ -20,7 +20,7 @@ struct Line<'a> {
     tenant: &'a str,
     mailbox: &'a str,
     message_id: &'a str,
-    /// When it was journalled, RFC 3339 in UTC.
+    /// The time of journalling, RFC 3339 in UTC.
     received: String,
     /// `same`, `changed`, `failed`, `mended` or `skipped`.
     result: &'static str,
@@ -35,12 +35,12 @@ struct Line<'a> {
 struct Decided<'a> {
     from: Option<&'a str>,
     subject: &'a str,
-    /// As the candidate decides.
+    /// The candidate's outcome.
     outcome: Outcome,
     rule: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<&'a str>,
-    /// Both decisions, where they are not the same.
+    /// Both decisions, if they differ.
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<Said<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,7 +67,7 @@ impl Lines {
         Self(BufWriter::new(std::io::stdout().lock()))
     }
 
-    /// One line that is no mail.
+    /// Prints one line that is not a mail.
     pub fn line(&mut self, value: &impl Serialize) -> std::io::Result<()> {
         let mut line = output::json(value)?;
         line.push('\n');
@@ -80,7 +80,7 @@ impl Lines {
 }
 
 impl Printer for Lines {
-    /// There is no bar where these lines go.
+    /// Returns false: no bar shares the output with these lines.
     fn shows(&self, _: &Replayed) -> bool {
         false
     }
@@ -147,7 +147,7 @@ fn said(decision: &Decision) -> Said<'_> {
     }
 }
 
-/// The counts, at the end.
+/// Returns the counts, for the end.
 pub fn summary(report: &Report) -> Value {
     let skipped: Vec<Value> = report
         .skipped

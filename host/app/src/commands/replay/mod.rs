@@ -1,4 +1,5 @@
-//! `postroom replay`: recorded mail through changed rules, and what would come out otherwise, for people and for CI.
+//! `postroom replay`: runs changed rules on recorded mail and reports every decision that would differ, for people and for
+//! CI.
 
 mod json;
 pub mod text;
@@ -26,19 +27,19 @@ use postroom_rules::rulebook;
 pub(super) use json::{Lines, summary};
 pub(super) use text::{Text, counts};
 
-/// The request of the command line.
+/// The options of the command line.
 #[derive(Debug)]
 pub struct Options {
     pub filter: Filter,
     pub candidate: CandidateArgs,
-    /// Show every mail that differs.
+    /// Whether to show every mail that differs.
     pub all: bool,
     pub json: bool,
 }
 
-/// Where mails and counts are written, as they come.
+/// Writes mails and counts as they are produced.
 pub(super) trait Printer {
-    /// Whether a mail is written to where the bar may stand.
+    /// Returns whether a mail is written where the progress bar may be.
     fn shows(&self, mail: &Replayed) -> bool;
     fn mail(&mut self, mail: &Replayed) -> std::io::Result<()>;
     fn end(&mut self, report: &Report) -> std::io::Result<()>;
@@ -82,7 +83,7 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     let report = replay.run(&selection, &stop, |mail| {
         progress.inc(1);
         if printed.is_ok() {
-            // The bar is taken away only where something is written in its place.
+            // The bar is removed only if something is written in its place.
             printed = match printer.shows(mail) {
                 true => progress.suspend(|| printer.mail(mail)),
                 false => printer.mail(mail),
@@ -105,8 +106,8 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     }
     if report.replayed() == 0 {
         let why = match report.skipped.is_empty() {
-            true => "no recorded mail matches; `postroom decisions` lists what there is",
-            false => "each for the reason told above",
+            true => "no recorded mail matches; `postroom decisions` lists the recorded mails",
+            false => "each for the reason given above",
         };
         bail!("no recorded mail was replayed: {why}");
     }
@@ -116,7 +117,7 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     })
 }
 
-/// The mailboxes that are meant.
+/// Returns the selected mailboxes.
 fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c MailboxConfig>> {
     if let Some(name) = &filter.tenant
         && config.tenant(name).is_none()
@@ -136,7 +137,7 @@ fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c 
     };
     let meant: Vec<&MailboxConfig> = config.mailboxes.iter().filter(is_meant).collect();
     if meant.is_empty() {
-        bail!("no mailbox of the configuration is of that tenant");
+        bail!("no mailbox in the configuration belongs to that tenant");
     }
     Ok(meant)
 }
@@ -157,7 +158,7 @@ fn candidate(reader: &dyn Listings, asked: &CandidateArgs) -> anyhow::Result<Can
     Ok(Candidate::Generation { number, rules })
 }
 
-/// A bar on stderr, when a person is watching and does not watch lines of JSON.
+/// Returns a progress bar on stderr, if there is a terminal and the output is not JSON.
 fn progress(
     reader: &dyn Listings,
     selection: &Selection,

@@ -1,4 +1,4 @@
-//! A replay for people: the first mails that differ, what changed in them, then the counts and what each rule took.
+//! A replay for people: the first mails that differ, the changes in them, then the counts and the costs of each rule.
 
 use std::fmt::Write as _;
 use std::io::{Stdout, Write};
@@ -12,13 +12,13 @@ use postroom_line::replay::{
     Compared, Comparison, End, Replayed, Report, RuleReport, Unrecorded, mismatch,
 };
 
-/// Mails that are shown unless all are.
+/// The most mails shown by default.
 const SHOWN: u64 = 20;
-/// Lines of one mail's difference that are shown unless all are.
+/// The most lines shown of one mail's difference by default.
 const SHOWN_LINES: usize = 40;
-/// Rules that are shown, those with the longest times.
+/// The most rules shown, those with the longest times.
 const SHOWN_RULES: usize = 12;
-/// A subject is cut after so many characters.
+/// The length to which a subject is cut, in characters.
 const SUBJECT_CHARS: usize = 60;
 
 pub struct Text {
@@ -112,10 +112,7 @@ impl Printer for Text {
             )?;
         }
         if report.interrupted {
-            writeln!(
-                self.out,
-                "ended before its time: these are the mails so far"
-            )?;
+            writeln!(self.out, "interrupted: these are the mails so far")?;
         }
         if report.replayed() == 0 {
             return Ok(());
@@ -139,20 +136,22 @@ pub fn remarks(before: &Decision, after: &Decision) -> Vec<String> {
     let by =
         (before.rule != after.rule).then(|| format!("decided by {} → {}", before.rule, after.rule));
     let now = new_troubles(before, after).map(|it| format!("now in trouble: {}", told(it)));
-    let no_more = new_troubles(after, before).map(|it| format!("no more in trouble: {}", told(it)));
+    let no_more =
+        new_troubles(after, before).map(|it| format!("no longer in trouble: {}", told(it)));
     by.into_iter().chain(now).chain(no_more).collect()
 }
 
 pub fn unrecorded(it: &Unrecorded) -> String {
     format!(
-        "{} asked {} for {:?}, which was not asked then: answered as not there",
+        "{} queried {} for {:?}, which was not queried then; the result was empty",
         it.rule,
         it.asked.name(),
         it.key
     )
 }
 
-/// Such as `212 same · 3 changed (2 ticket → alert, 1 queue) · 1 new failure`, without the words where they are not known.
+/// Returns a summary such as `212 same · 3 changed (2 ticket → alert, 1 queue) · 1 new failure`; the words in parentheses
+/// only if they are known.
 pub fn counts(report: &Report) -> String {
     let mut text = format!("{} same", report.same);
     if report.changed > 0 {
@@ -214,7 +213,7 @@ fn rules(rules: &[RuleReport]) -> std::io::Result<()> {
     table::print(&header, asked.iter().take(SHOWN_RULES).map(cells))
 }
 
-/// Troubles of `now` with rules that had none in `then`.
+/// Returns the troubles of `now` with rules that had none in `then`.
 fn new_troubles<'d>(then: &Decision, now: &'d Decision) -> impl Iterator<Item = &'d Trouble> {
     let known: Vec<String> = then.troubles.iter().map(|it| it.rule.clone()).collect();
     let troubles = now.troubles.iter();

@@ -1,4 +1,4 @@
-//! `postroom rule`: work on one rule, from trying it on a mail to the tests it keeps.
+//! `postroom rule`: commands for one rule: trying it on a mail, testing it, pinning a case.
 
 mod pin;
 mod targets;

@@ -1,4 +1,4 @@
-//! `postroom rule pin`: a mail that was decided becomes a case of its rule, with stand-ins for all that is a client's own.
+//! `postroom rule pin`: makes a case of a rule from a decided mail, with stand-ins for all private data.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,9 @@ use postroom_rules::cases::{
 };
 use postroom_rules::rulebook;
 
-/// Characters of a name that is made from the subject.
+/// The longest name made from the subject, in characters.
 const NAME_CHARS: usize = 40;
-/// The line's own rules, which have no cases.
+/// The built-in rules, which have no cases.
 const BUILT_IN: &[&str] = &["standard", "fallback"];
 
 /// The request to pin a mail.
@@ -29,11 +29,11 @@ const BUILT_IN: &[&str] = &["standard", "fallback"];
 pub struct Pin {
     /// The decision's number.
     pub decision: String,
-    /// Another rule than the one that decided.
+    /// The rule, if it is not the one that decided.
     pub rule: Option<PathBuf>,
     /// The case's name; by default made from the subject.
     pub name: Option<String>,
-    /// Domains that are no secret.
+    /// Domains that are not redacted.
     pub keep: Vec<String>,
     /// Write the case even if the rule now decides differently.
     pub force: bool,
@@ -41,14 +41,15 @@ pub struct Pin {
 
 pub fn pin(config_file: &Path, wanted: &Pin) -> anyhow::Result<ExitCode> {
     let id = wanted.decision.parse().map(DecisionId);
-    let id = id.with_context(|| format!("{} is no id of `postroom decisions`", wanted.decision))?;
+    let id =
+        id.with_context(|| format!("{} is not an id of `postroom decisions`", wanted.decision))?;
     let config = load_with_warnings(config_file)?;
     let reader = open_listings(config_file)?;
     let row = reader
         .decision(id)?
         .with_context(|| format!("there is no decision {id}; `postroom decisions` shows them"))?;
     if row.outcome == Outcome::Quarantined && BUILT_IN.contains(&row.rule.as_str()) {
-        bail!("no rule ever saw the mail of decision {id}: it was set aside before");
+        bail!("no rule ever saw the mail of decision {id}: it was quarantined before");
     }
     let raw = reader.raw(JournalId(id.0))?.with_context(|| {
         format!("the mail of decision {id} is gone: it was older than keep_raw")
@@ -73,12 +74,12 @@ pub fn pin(config_file: &Path, wanted: &Pin) -> anyhow::Result<ExitCode> {
     let mut objections = Vec::new();
     if decided_by_it && let Some(difference) = against_recorded(&row, &on_mail) {
         objections.push(format!(
-            "the rule decides this mail otherwise than when it came: {difference}. The rule, its settings or what it remembers changed since"
+            "the rule decides this mail differently than when it arrived: {difference}. The rule, its settings or its kv has changed since"
         ));
     }
     if let Some(difference) = against_own(&on_mail, &found, &mut redactor) {
         objections.push(format!(
-            "the rule decides the redacted mail otherwise than the mail itself: {difference}. What it looks for got a stand-in: --keep DOMAIN leaves a domain as it is"
+            "the rule decides the redacted mail differently than the mail itself: {difference}. The text it looks for got a stand-in: --keep DOMAIN leaves a domain unchanged"
         ));
     }
     for objection in &objections {
@@ -97,12 +98,12 @@ pub fn pin(config_file: &Path, wanted: &Pin) -> anyhow::Result<ExitCode> {
     write(&case.mail, &redacted)?;
     write(&case.expected, expected.to_text().as_bytes())?;
     eprintln!(
-        "Read it before it leaves the house: names that stand in no address header, and what only people recognise, are left."
+        "Read it before you share it: names that occur in no address header, and details that only people recognise, remain."
     );
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rule's file, of the tenant whose mail it was.
+/// Returns the rule's file, for the tenant of the mail.
 fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
         return Ok(named.to_owned());
@@ -120,7 +121,7 @@ fn rule_file(config: &Config, row: &DecisionRow, named: Option<&Path>) -> anyhow
         .find(|it| it.tenant == row.tenant && it.rule.name == row.rule);
     let path = found.and_then(|it| it.rule.path()).with_context(|| {
         format!(
-            "decision {} was made by {}, which the configuration has no more; help: name the rule the case is for, with --rule FILE",
+            "decision {} was made by {}, which is no longer in the configuration; help: name the rule the case is for, with --rule FILE",
             row.id, row.rule
         )
     })?;
@@ -144,7 +145,7 @@ fn told(row: &DecisionRow, terms: &Terms, raw: &Bytes) -> anyhow::Result<Expecte
     }
     Ok(Expected {
         context: Some(Given {
-            // The sender's domain gets a stand-in, by which nobody knows the client any more.
+            // The sender's domain gets a stand-in, which no longer identifies the client.
             client: Some(terms.context(&message, now).client),
             thread: Some(row.thread.clone()),
             now: Some(now),
@@ -188,7 +189,7 @@ fn redacted_texts(value: Value, redactor: &mut Redactor) -> Value {
     }
 }
 
-/// Where the rule says something else today: outcome and kinds of action.
+/// Returns how the rule's current result differs from the recorded one: in outcome and kinds of action.
 fn against_recorded(row: &DecisionRow, found: &RuleResult) -> Option<String> {
     let recorded = json!({
         "outcome": row.outcome,
@@ -201,7 +202,7 @@ fn against_recorded(row: &DecisionRow, found: &RuleResult) -> Option<String> {
     first_difference("", &recorded, &now)
 }
 
-/// Where redaction led the rule another way: the parts of its answer that are decided, not copied.
+/// Returns how redaction changed the rule's result, in the parts that are decided rather than copied.
 fn against_own(
     on_mail: &RuleResult,
     found: &RuleResult,
@@ -238,7 +239,7 @@ fn kinds(actions: &Value) -> Vec<Value> {
     actions.map(|action| action["kind"].clone()).collect()
 }
 
-/// A case that is not there yet.
+/// Returns a case that does not exist yet.
 fn free_case(
     rule: &Path,
     wanted: &Pin,
@@ -250,12 +251,12 @@ fn free_case(
     if let Some(name) = &wanted.name {
         let sound = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.starts_with('.') || name.is_empty() || !name.chars().all(sound) {
-            bail!("\"{name}\" is no name of a case: letters, digits, - and _ make one");
+            bail!("\"{name}\" is not a valid name of a case: use letters, digits, - and _");
         }
         let case = Case::named(&folder, name);
         if !wanted.force && !is_free(&case) {
             bail!(
-                "{} is there already; help: another --name, or --force",
+                "{} already exists; help: use another --name, or --force",
                 case.mail.display()
             );
         }

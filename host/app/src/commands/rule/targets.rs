@@ -1,4 +1,5 @@
-//! Which rules a `rule test` means: files, folders of cases, single mails, folders of rules, or all of the configuration.
+//! Selects the rules of a `rule test`: files, folders of cases, single mails, folders of rules, or all of the
+//! configuration.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,15 +9,15 @@ use anyhow::{Context, bail};
 use postroom_config::Config;
 use postroom_rules::cases::{Case, folder_of};
 
-/// Where rules are looked for when nothing says where they are.
+/// The default folder of rules.
 const RULES: &str = "rules";
 const KINDS: &[&str] = &["js", "ts", "wasm"];
-/// Folders within each other that are looked through.
+/// The depth to which folders are searched.
 const DEPTH: usize = 8;
-/// The largest script that is looked into for a `decide`.
+/// The largest script that is searched for a `decide`.
 const SCRIPT_BYTES: u64 = 4 << 20;
 
-/// A rule with the cases that are to run.
+/// A rule with the cases to run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuleUnderTest {
     pub rule: PathBuf,
@@ -32,7 +33,7 @@ impl RuleUnderTest {
         })
     }
 
-    /// The folder its cases are to lie in.
+    /// Returns the folder for its cases.
     pub fn folder(&self) -> PathBuf {
         folder_of(&self.rule)
     }
@@ -90,20 +91,18 @@ fn at(path: &Path) -> anyhow::Result<Vec<RuleUnderTest>> {
     Ok(vec![RuleUnderTest::whole(path)?])
 }
 
-/// The rule beside a folder of cases.
+/// Returns the rule of a folder of cases.
 fn rule_of(folder: &Path) -> anyhow::Result<PathBuf> {
     let beside = KINDS.iter().map(|kind| folder.with_extension(kind));
     let is_cases = folder.extension().is_some_and(|it| it == "cases");
     let found = beside.filter(|_| is_cases).find(|rule| rule.is_file());
     found.with_context(|| {
         let shown = folder.display();
-        format!(
-            "there is no rule beside {shown}: the cases of rules/mine.js lie in rules/mine.cases"
-        )
+        format!("there is no rule for {shown}: the cases of rules/mine.js are in rules/mine.cases")
     })
 }
 
-/// Every rule of a folder and of those within it. A script that decides nothing is a module of others.
+/// Returns every rule of a folder and its subfolders. A script without `decide` is a module of others.
 fn in_folder(folder: &Path) -> anyhow::Result<Vec<RuleUnderTest>> {
     let mut targets = Vec::new();
     let mut folders = vec![(folder.to_owned(), DEPTH)];

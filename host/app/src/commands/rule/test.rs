@@ -1,4 +1,4 @@
-//! `postroom rule test`: runs the cases that lie beside rules, and shows where a rule says otherwise.
+//! `postroom rule test`: runs the cases of rules, and shows the differences.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,13 +24,13 @@ use postroom_rules::rulebook;
 /// The selection of cases, and the form of the report.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Rules, folders of cases, mails, folders of rules; none for all that the configuration has.
+    /// Rules, folders of cases, mails, folders of rules; empty for all rules of the configuration.
     pub paths: Vec<PathBuf>,
-    /// Only as this mailbox's tenant has the rules.
+    /// Only with the settings of this mailbox's tenant.
     pub mailbox: Option<String>,
     /// Overwrite the expected results.
     pub update: bool,
-    /// Again at every save.
+    /// Whether to run again at every save.
     pub watch: bool,
     pub json: bool,
 }
@@ -147,7 +147,7 @@ fn round(config: &Path, options: &Options, sandbox: &Sandbox) -> anyhow::Result<
     })
 }
 
-/// Each tenant that has the rule, or nobody.
+/// Returns each tenant that has the rule, or none.
 fn terms(
     target: &RuleUnderTest,
     config: Option<&Config>,
@@ -253,7 +253,7 @@ enum Update {
     Refused(String),
 }
 
-/// Writes what the rule says now, if it says otherwise, and the same for all tenants.
+/// Writes the rule's current result, if it differs from the expected one and is the same for all tenants.
 fn update_case(case: &Case, loaded: &mut [Loaded<'_>]) -> anyhow::Result<Update> {
     let mut found: Vec<(String, Box<RuleResult>)> = Vec::new();
     let mut pinned: Option<Expected> = None;
@@ -272,7 +272,7 @@ fn update_case(case: &Case, loaded: &mut [Loaded<'_>]) -> anyhow::Result<Update>
                 pinned = Some(it.pinned(None).map_err(anyhow::Error::msg)?);
                 found.push((tenant, it));
             }
-            // Trouble is not what anybody expects.
+            // Trouble is never an expected result.
             CaseVerdict::Broken(_) => return Ok(Update::None),
         }
     }
@@ -294,7 +294,7 @@ fn update_case(case: &Case, loaded: &mut [Loaded<'_>]) -> anyhow::Result<Update>
     Ok(Update::Written)
 }
 
-/// The rule's name, and its tenant's where a configuration says so.
+/// Returns the rule's name, and its tenant's if there is a configuration.
 fn names(terms: &Terms) -> (String, Option<String>) {
     let tenant = terms.configured.then(|| terms.wanted.tenant.clone());
     (terms.wanted.rule.name.clone(), tenant)
@@ -325,7 +325,7 @@ impl State {
     }
 }
 
-/// Tells rows to people, or one JSON object a line.
+/// Prints rows for people, or one JSON object per line.
 struct Teller {
     json: bool,
     screen: Screen,
@@ -385,7 +385,7 @@ impl Teller {
         match (self.screen.colour, state) {
             (false, _) | (_, State::NoCases) => word.to_owned(),
             (true, State::Failed) => self.screen.paint(Ink::Red, word),
-            // Colour has no width: the blanks are put here.
+            // Colour has no width, so the spaces are added here.
             (true, State::Ok | State::Updated) => {
                 let blanks = 9 - word.len();
                 format!("{}{:blanks$}", self.screen.paint(Ink::Green, word), "")

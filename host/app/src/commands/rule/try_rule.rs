@@ -1,4 +1,4 @@
-//! `postroom rule try`: one rule, one mail, no trace left anywhere.
+//! `postroom rule try`: runs one rule on one mail and stores nothing.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use postroom_rules::cases::Terms;
 use postroom_rules::directory::Directory;
 use postroom_rules::rulebook::{self, load_now};
 
-/// The largest mail that is tried: as large as one that a mailbox takes in whole, where nobody says otherwise.
+/// The largest mail that is tried: the largest that a mailbox takes in full by default.
 const MAIL_BYTES: u64 = 256 << 20;
 
 pub fn try_rule(
@@ -36,7 +36,7 @@ pub fn try_rule(
     let wanted = &terms.wanted;
     if wanted.rule.kind == RuleKind::Fallback {
         bail!(
-            "fallback is no rule to try: it makes a plain ticket of each mail that every rule of a mailbox passed"
+            "fallback cannot be tried: it makes a plain ticket of each mail that every rule of a mailbox passed"
         );
     }
     let raw = postroom_files::read_argument(mail, MAIL_BYTES)
@@ -80,7 +80,7 @@ pub fn try_rule(
     })
 }
 
-/// The tenant's contacts and assets as its files have them; there are no tickets and alerts.
+/// The tenant's contacts and assets from its files; there are no tickets and alerts.
 struct Listed(Directory);
 
 impl Lookup for Listed {
@@ -101,19 +101,19 @@ fn directory(config: Option<&Config>, tenant: &str) -> anyhow::Result<Directory>
     })
 }
 
-/// Which line of a script decided.
+/// Returns the line of a script that decided.
 fn origin(run: &Run) -> String {
     match run.decided_at.as_deref() {
         Some([place, calls @ ..]) => {
             let calls = calls.iter().map(|call| format!("\n  called from {call}"));
             format!("  at {place}{}", calls.collect::<String>())
         }
-        Some([]) => "  at a place that the script hides".to_owned(),
+        Some([]) => "  at a position that the script hides".to_owned(),
         None => "  decide returned nothing".to_owned(),
     }
 }
 
-/// `origin` is there for scripts: components have no lines.
+/// Prints the result for people. `origin` is for scripts, since components have no lines.
 fn for_people(
     facts: &serde_json::Value,
     run: &Run,

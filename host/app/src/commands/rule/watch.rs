@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-/// Editors write in several steps: a save is over when nothing happened for so long.
+/// The pause that ends a save: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(50);
-/// A folder in which something happens all the time is looked at all the same after so long.
+/// The time after which a folder that changes all the time is checked nevertheless.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
-/// What is saved in other files changes no test.
+/// The extensions that matter: a save of another file changes no test.
 const KINDS: &[&str] = &["js", "ts", "mjs", "wasm", "eml", "json", "toml"];
 
-/// Watches folders; those that went away and came back are watched again when they are added again.
+/// Watches folders; a folder that was removed and recreated is watched again when it is added again.
 pub struct Watch {
     watcher: RecommendedWatcher,
     bell: Receiver<()>,
@@ -24,7 +24,7 @@ pub struct Watch {
 
 impl Watch {
     pub fn new() -> anyhow::Result<Self> {
-        // One place is enough: a bell that rang and was not yet heard need not ring twice.
+        // One slot is enough: a notification that was not handled yet need not be repeated.
         let (ring, bell) = sync_channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| {
@@ -40,7 +40,7 @@ impl Watch {
         })
     }
 
-    /// The folders of these files, and these folders, with all that is in them.
+    /// Adds the folders of these files, and these folders with everything in them.
     pub fn add<'p>(&mut self, paths: impl Iterator<Item = &'p Path>) {
         for path in paths {
             let folder = match path.parent() {
@@ -77,6 +77,6 @@ impl Watch {
 
 fn matters(path: &Path) -> bool {
     let kind = path.extension().and_then(|it| it.to_str());
-    // A folder that came or went may have held cases.
+    // A created or removed folder may have contained cases.
     kind.is_none_or(|kind| KINDS.contains(&kind) || kind == "cases")
 }

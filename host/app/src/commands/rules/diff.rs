@@ -1,4 +1,4 @@
-//! `postroom rules diff`: what changed between two generations, file by file.
+//! `postroom rules diff`: the changes between two generations, file by file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::commands::{open_listings, print};
 /// Equal lines shown around a difference.
 const AROUND: usize = 3;
 
-/// From the one before the newest to the newest, unless given.
+/// Compares two generations, by default the newest and the one before.
 pub fn diff(
     config: &Path,
     from: Option<u64>,
@@ -89,7 +89,7 @@ pub fn diff(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The unified difference of each file, then of settings and grants; only what differs.
+/// Returns the unified difference of each file, then of settings and grants, without equal parts.
 fn parts(
     before: Option<&RuleRecord>,
     after: Option<&RuleRecord>,

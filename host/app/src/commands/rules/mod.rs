@@ -18,9 +18,9 @@ use crate::store;
 
 pub use diff::diff;
 
-/// A listing for people stops here; `--limit` and `--json` go further.
+/// The default limit of a listing for people; `--limit` and `--json` exceed it.
 const SCREENFUL: usize = 50;
-/// Enough of a hash to tell versions apart.
+/// The length of a hash that suffices to distinguish versions.
 const SHORT: usize = 12;
 
 pub fn list(config: &Path, limit: Option<usize>, json: bool) -> anyhow::Result<ExitCode> {
@@ -59,7 +59,7 @@ pub fn list(config: &Path, limit: Option<usize>, json: bool) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every rule of a generation, or the text of one of them.
+/// Prints every rule of a generation, or the text of one of them.
 pub fn show(
     config: &Path,
     generation: Option<u64>,
@@ -87,7 +87,7 @@ pub fn show(
         return Ok(ExitCode::SUCCESS);
     }
     if filter.rule.is_some() {
-        // Tenants with the same version see it once.
+        // Tenants with the same version share one copy.
         wanted.dedup_by_key(|rule| rule.hash);
         for rule in wanted {
             for (name, text) in texts(rule)? {
@@ -113,7 +113,7 @@ pub fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Beside a running service, which follows within a second, or without one.
+/// Rolls back, with or without a running service, which follows within a second.
 pub fn rollback(
     config: &Path,
     generation: Option<u64>,
@@ -140,7 +140,7 @@ pub fn rollback(
                 anyhow::anyhow!("there is no generation before the first")
             }
             error @ (StoreError::NoSuchGeneration { .. } | StoreError::RulesNotKept { .. }) => {
-                anyhow::anyhow!("{error}; `postroom rules list` shows those that are")
+                anyhow::anyhow!("{error}; `postroom rules list` shows the kept ones")
             }
             error => error.into(),
         })?;
@@ -170,7 +170,7 @@ pub fn rollback(
                 .map(|(tenant, name)| format!("{tenant}/{name}"))
                 .collect();
             print(format!(
-                "generation {number}: as in generation {} are {}\nWhat they replaced stays out until its file changes. A running service follows within a second.",
+                "generation {number}: as in generation {} are {}\nThe replaced versions are refused until their files change. A running service follows within a second.",
                 done.to,
                 names.join(", ")
             ))?;
@@ -198,11 +198,11 @@ fn rules_of(reader: &dyn Listings, number: u64) -> anyhow::Result<Vec<RuleRecord
         bail!("no rule ever went live here: `postroom run` loads them");
     }
     reader.generation_rules(number)?.with_context(|| {
-        format!("generation {number} is not kept; `postroom rules list` shows those that are")
+        format!("generation {number} is not kept; `postroom rules list` shows the kept ones")
     })
 }
 
-/// The tenants whose rules of a generation are no longer kept, of those that the filter takes.
+/// Returns the tenants that match the filter and whose rules of a generation are no longer kept.
 fn not_kept(
     reader: &dyn Listings,
     number: u64,
@@ -224,7 +224,7 @@ fn report_not_kept(number: u64, tenant: &str, json: bool) -> anyhow::Result<()> 
     ))?)
 }
 
-/// Why a filter finds nothing.
+/// Returns why a filter matches nothing.
 fn lacks(filter: &RuleFilter, rules: &[RuleRecord]) -> String {
     if rules.is_empty() {
         return "has no rules but built-in ones".into();
@@ -310,7 +310,7 @@ fn texts(rule: &RuleRecord) -> anyhow::Result<BTreeMap<String, String>> {
         return Ok(BTreeMap::from([(rule.name.clone(), told)]));
     }
     let bundle = Bundle::unpack(&rule.name, &rule.bytes)
-        .with_context(|| format!("what was kept of {} is damaged", rule.name))?;
+        .with_context(|| format!("the stored copy of {} is damaged", rule.name))?;
     let modules = bundle.modules().iter();
     Ok(modules
         .map(|module| (module.name.clone(), module.text.clone()))

@@ -1,5 +1,5 @@
-//! `postroom shadow`: begin one, see what it came to, stop it, promote its candidate. Each writes to the store beside a running
-//! service, which follows within a second.
+//! `postroom shadow`: starts, lists, shows and stops shadows, and promotes candidates. Each command writes to the store
+//! alongside a running service, which follows within a second.
 
 mod show;
 
@@ -21,7 +21,7 @@ use postroom_rules::rulebook;
 
 pub use show::show;
 
-/// Enough of a hash to tell versions apart.
+/// The length of a hash that suffices to distinguish versions.
 const SHORT: usize = 12;
 
 pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> {
@@ -44,7 +44,7 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
         control.start_shadow(&new).map_err(|error| match error {
             StoreError::ShadowMails { .. } => anyhow::anyhow!("--mails {}: {error}", args.mails),
             StoreError::ShadowRuns { .. } => anyhow::anyhow!(
-                "{error}; help: see what it came to with `postroom shadow show {0}`, and end it with `postroom shadow stop {0}`",
+                "{error}; help: see its results with `postroom shadow show {0}`, and stop it with `postroom shadow stop {0}`",
                 args.mailbox
             ),
             error => error.into(),
@@ -59,7 +59,7 @@ pub fn start(config_file: &Path, args: &ShadowArgs) -> anyhow::Result<ExitCode> 
     ))?;
     if begun.promote {
         print(format!(
-            "promoted when all are the same: it is written over {}{}",
+            "promoted if all decisions match: it is written over {}{}",
             begun.rule,
             also(&config, &begun)
         ))?;
@@ -127,7 +127,7 @@ pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Resul
     let shadow = newest(&*reader, mailbox)?;
     if shadow.state == ShadowState::Promoted {
         bail!(
-            "there is nothing to promote: the newest shadow of {mailbox} is promoted already ({})",
+            "there is nothing to promote: the newest shadow of {mailbox} is already promoted ({})",
             shadow.reason.as_deref().unwrap_or("by hand")
         );
     }
@@ -139,16 +139,16 @@ pub fn promote(config_file: &Path, mailbox: &str, anyway: bool) -> anyhow::Resul
     control.end_shadow(shadow.id, ShadowState::Promoted, Some(&reason))?;
     print(match put {
         Put::Written => format!(
-            "promoted: {} is the candidate now{}\nA running service puts it live as any other save; `postroom rules list` shows it, and `postroom rules rollback` goes back.",
+            "promoted: {} is now the candidate{}\nA running service puts it live like any other save; `postroom rules list` shows it, and `postroom rules rollback` rolls it back.",
             shadow.rule,
             also(&config, &shadow)
         ),
-        Put::WasThere => format!("promoted: {} was the candidate already", shadow.rule),
+        Put::WasThere => format!("promoted: {} was already the candidate", shadow.rule),
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The newest shadow of a mailbox, which need not be configured any more.
+/// Returns the newest shadow of a mailbox, which need not be configured any more.
 fn newest(reader: &dyn Listings, mailbox: &str) -> anyhow::Result<Shadow> {
     if let Some(shadow) = reader.shadow_of(mailbox)? {
         return Ok(shadow);
@@ -156,7 +156,7 @@ fn newest(reader: &dyn Listings, mailbox: &str) -> anyhow::Result<Shadow> {
     let all = reader.shadows()?;
     let hint = hint(mailbox, all.iter().map(|it| it.mailbox.as_str()));
     bail!(
-        "{mailbox}: no shadow was begun for this mailbox (`postroom shadow list` shows those that were, `postroom shadow start` begins one){hint}"
+        "{mailbox}: this mailbox never had a shadow (`postroom shadow list` lists them, `postroom shadow start` starts one){hint}"
     )
 }
 
@@ -174,7 +174,7 @@ fn also(config: &postroom_config::Config, shadow: &Shadow) -> String {
     }
 }
 
-/// `finished: not promoted: …`
+/// Returns the state with its reason: `finished: not promoted: …`
 fn state(shadow: &Shadow) -> String {
     let state = shadow.state.as_str();
     match &shadow.reason {

@@ -1,4 +1,4 @@
-//! `postroom shadow show`: what the newest shadow of a mailbox said otherwise, as a replay shows it.
+//! `postroom shadow show`: the differences found by the newest shadow of a mailbox, in the form of a replay.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -100,14 +100,14 @@ fn as_text(
     }
     if unkept > 0 {
         print(format!(
-            "… {} more decided otherwise, of which no more is kept\n",
+            "… {} more were decided differently; no details are kept\n",
             counted(unkept, "mail")
         ))?;
     }
     Ok(text.end(report)?)
 }
 
-/// A line for each mail that was decided otherwise, the counts at last.
+/// Prints a line for each mail that was decided differently, and the counts at the end.
 fn as_lines(
     reader: &dyn Listings,
     shadow: &Shadow,
@@ -124,7 +124,7 @@ fn as_lines(
     }
     let mut last = summary(report);
     if let Value::Object(last) = &mut last {
-        // It was no one run.
+        // It was not a single run.
         last.remove("elapsed_ms");
         last.remove("interrupted");
         last.insert("not_kept".into(), unkept.into());
@@ -138,7 +138,7 @@ fn differs(mail: &ShadowMail) -> bool {
     !matches!(mail.result, ShadowResult::Same | ShadowResult::Skipped(_))
 }
 
-/// The reader of what is printed went away (`| head`).
+/// Returns whether the reader of the output went away (`| head`).
 fn is_closed(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)

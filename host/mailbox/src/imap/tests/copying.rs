@@ -248,7 +248,7 @@ async fn a_probe_says_what_moving_will_come_to() {
     assert_eq!(
         targets[1].1.as_deref(),
         Ok(
-            "Failed is missing, and would be made as INBOX.Failed (prefix \"INBOX.\", separator \".\")"
+            "Failed is missing, and would be created as INBOX.Failed (prefix \"INBOX.\", separator \".\")"
         )
     );
     assert!(targets[2].1.is_err() && targets.len() == 3);

@@ -255,7 +255,7 @@ fn what_is_otherwise_is_told_and_what_is_decided_is_as_without() {
         "+     queue: \"Other\"",
         "new failure: \"three\"",
         "4 same · 1 changed (1 queue) · 1 new failure\n",
-        "rules/a.js asked kv for \"else\", which was not asked then",
+        "rules/a.js queried kv for \"else\", which was not queried then",
         "1 failure",
     ] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
@@ -411,7 +411,7 @@ fn what_cannot_be_begun_ended_or_promoted_says_why() {
         ),
         (
             &["drop", "--rule", "none.js"],
-            "--rule none.js: it is not there, or not a file",
+            "--rule none.js: it does not exist, or is not a file",
         ),
         (
             &["drop", "--rule", "broken.js", "--as", "rules/a.js"],
@@ -453,7 +453,7 @@ fn what_cannot_be_begun_ended_or_promoted_says_why() {
     for verb in ["stop", "promote", "show"] {
         let error = refused(&room, &["shadow", verb, "drop"]);
         assert!(
-            error.contains("drop: no shadow was begun for this mailbox"),
+            error.contains("drop: this mailbox never had a shadow"),
             "{error}"
         );
     }

@@ -24,7 +24,7 @@ fn a_candidate_that_does_the_same_is_promoted_and_serves() {
         "--promote",
     ]);
     assert!(
-        said.contains("promoted when all are the same: it is written over rules/a.js"),
+        said.contains("promoted if all decisions match: it is written over rules/a.js"),
         "{said}"
     );
     take_in(&room, &["one", "pass"]);
@@ -44,13 +44,13 @@ fn a_candidate_that_does_the_same_is_promoted_and_serves() {
     assert_eq!(room.rows(&["rules", "list"]).len(), 2);
     // It can be rolled back like any other save.
     room.ok(&["rules", "rollback"]);
-    running.await_log("it stays out until the file changes");
+    running.await_log("it is refused until the file changes");
     take_in(&room, &["back"]);
     assert_ne!(room.decision("back")["rule_hash"], row["hash"]);
     assert!(running.lines("ERROR", "").len() <= 1, "{}", running.log());
     let error = refused(&room, &["shadow", "promote", "drop"]);
     assert!(
-        error.contains("nothing to promote: the newest shadow of drop is promoted already"),
+        error.contains("nothing to promote: the newest shadow of drop is already promoted"),
         "{error}"
     );
     let error = refused(
@@ -97,7 +97,7 @@ fn one_that_does_otherwise_is_not_promoted_by_itself_but_by_hand() {
 
     let said = room.ok(&["shadow", "promote", "drop"]);
     assert!(
-        said.contains("promoted: rules/a.js is the candidate now"),
+        said.contains("promoted: rules/a.js is now the candidate"),
         "{said}"
     );
     assert_eq!(rule_file(&room), other_queue("two"));
@@ -205,7 +205,7 @@ fn a_promotion_loses_no_newer_save_and_is_of_what_was_compared() {
     );
     std::fs::remove_file(room.path().join("rules/lib/q.js")).unwrap();
     let error = refused(&room, &promote);
-    assert!(error.contains("rules/lib/q.js is not there"), "{error}");
+    assert!(error.contains("rules/lib/q.js does not exist"), "{error}");
     room.write("rules/lib/q.js", module("Desk"));
 
     // Somebody's save. Since `root` may write anywhere, the folder is made unwritable in another way.

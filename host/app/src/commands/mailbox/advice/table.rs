@@ -2,14 +2,14 @@
 //!
 //! [`super::Place::advice`] fills in the words in braces. `{ports}`, `{let_in}`, `{send_as}` and `{cover}` stand for several steps, or for none.
 
-/// A kind of trouble that has advice of its own.
+/// A kind of trouble with its own advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     UnknownHost,
     NobodyListens,
     NoRoute,
     NoGreeting,
-    /// In clear: the port may expect TLS.
+    /// In clear text: the port may expect TLS.
     NoGreetingInClear,
     NoStartTls,
     /// The port may expect STARTTLS.
@@ -79,7 +79,7 @@ pub(super) enum Trouble {
     NoEws,
 }
 
-/// What to do about a kind of trouble.
+/// The advice on a kind of trouble.
 pub(super) struct Row {
     pub text: &'static str,
     pub steps: &'static [&'static str],
@@ -93,52 +93,52 @@ const STATUS: &str = "postroom auth status";
 pub(super) const fn row(trouble: Trouble) -> Row {
     match trouble {
         Trouble::UnknownHost => say(
-            "No address is known for {host}: the name is wrong, or this machine's DNS does not answer.",
+            "{host} has no known address: the name is wrong, or this machine's DNS does not respond.",
             &["[{key}] {host_setting}", "getent hosts {host}"],
         ),
         Trouble::NobodyListens => say(
-            "{host} is there, and nobody listens at port {port}. Correct the port, or start the server.",
+            "{host} is reachable, but nothing listens at port {port}. Correct the port, or start the server.",
             &["{ports}"],
         ),
         Trouble::NoRoute => say(
-            "There is no way from this machine to {host}, port {port}: a firewall drops the connection, or the network is down. Postroom uses no proxy.",
+            "This machine cannot reach {host}, port {port}: a firewall drops the connection, or the network is down. Postroom uses no proxy.",
             &["nc -vz {host} {port}"],
         ),
         Trouble::NoGreeting => say(
-            "The connection stands, and no mail server greets on it. Most likely another protocol or a firewall answers at this port, or the server is overloaded.",
+            "The connection was made, but no mail server sent a greeting. Most likely another protocol or a firewall uses this port, or the server is overloaded.",
             &["{ports}"],
         ),
         Trouble::NoGreetingInClear => say(
-            "The connection stands, and no mail server greets on it in clear. Most likely the port expects TLS from the first byte: write tls = \"implicit\". Else something else listens there, or the server is overloaded.",
+            "The connection was made, but no mail server sent a greeting in clear text. Most likely the port expects TLS from the first byte: write tls = \"implicit\". Otherwise another program listens there, or the server is overloaded.",
             &["{ports}"],
         ),
         Trouble::NoStartTls => say(
-            "The server offers no STARTTLS here. Use the port that speaks TLS from the first byte, with tls = \"implicit\"; nothing is ever signed in to without TLS.",
+            "The server offers no STARTTLS here. Use the port with TLS from the first byte, and tls = \"implicit\"; Postroom never signs in without TLS.",
             &["{ports}"],
         ),
         Trouble::NoTlsFromFirstByte => say(
-            "What answers here does not speak TLS from the first byte. Most likely the port wants STARTTLS: write tls = \"starttls\", or take the port for TLS.",
+            "The server does not use TLS from the first byte on this port. Most likely the port requires STARTTLS: write tls = \"starttls\", or use the port for TLS.",
             &["{ports}"],
         ),
         Trouble::CertificateName => say(
-            "The server's certificate is not for the name {host}. Write the name that stands in the certificate as {host_key}.",
+            "The server's certificate is not for the name {host}. Write the name in the certificate as {host_key}.",
             &["{certificate}"],
         ),
         Trouble::CertificateTime => say(
-            "The server's certificate is out of its time. Either it was not renewed, or this machine's clock is wrong.",
+            "The server's certificate has expired or is not valid yet. Either it was not renewed, or this machine's clock is wrong.",
             &["date --utc", "{certificate}"],
         ),
         Trouble::CertificateAuthority => say(
-            "The certificate of {host} is signed by nobody that this machine trusts. A private authority's certificate is named in the configuration. If {host} belongs to a large provider, a firewall between opens TLS: its authority is the one to name.",
+            "The certificate of {host} is not signed by an authority that this machine trusts. Add a private authority's certificate to the configuration. If {host} belongs to a large provider, a firewall in between inspects TLS: add that firewall's authority.",
             &["[tls] ca = \"authority.pem\"", "{certificate}"],
         ),
         Trouble::NoTlsAgreement => say(
-            "The server and Postroom could not agree on TLS. Postroom needs TLS 1.2 or 1.3; old servers and firewalls that open TLS may not have it.",
+            "The server and Postroom could not agree on TLS. Postroom needs TLS 1.2 or 1.3; old servers and firewalls that inspect TLS may not support it.",
             &["{certificate}"],
         ),
 
         Trouble::SignInNeedsTls => say(
-            "The server takes no sign-in on this connection; mostly it wants TLS first.",
+            "The server accepts no sign-in on this connection; usually it requires TLS first.",
             &["{ports}"],
         ),
         Trouble::PasswordExpired => say(
@@ -146,58 +146,58 @@ pub(super) const fn row(trouble: Trouble) -> Row {
             &[],
         ),
         Trouble::PasswordRefused => say(
-            "User or password is wrong, or the server does not let {user} sign in. Providers switch passwords off for mail programs: a profile signs in by OAuth.",
+            "User or password is wrong, or the server does not let {user} sign in. Providers switch off passwords for mail programs: use a profile, which signs in with OAuth.",
             &["[{key}] login = \"…\", password = { env = \"NAME\" }"],
         ),
         Trouble::NoPasswordsAtExchange => say(
-            "Exchange Online takes no passwords for {protocol}. Sign in by OAuth: give the mailbox a profile.",
+            "Exchange Online accepts no passwords for {protocol}. Sign in with OAuth: give the mailbox a profile.",
             &[PROFILE_FOR_PASSWORD],
         ),
         Trouble::AppPassword => say(
-            "Gmail does not take the account's own password. Sign in by OAuth with a profile; where that cannot be, an app password of an account with 2-step verification serves.",
+            "Gmail does not accept the account's own password. Sign in with OAuth through a profile; if that is not possible, use an app password of an account with 2-step verification.",
             &[
                 PROFILE_FOR_PASSWORD,
                 "https://myaccount.google.com/apppasswords",
             ],
         ),
         Trouble::BrowserSignIn => say(
-            "Google holds this sign-in for suspicious. Sign in as {user} in a browser once and confirm that it was you; then test again.",
+            "Google considers this sign-in suspicious. Sign in as {user} in a browser once and confirm that it was you; then test again.",
             &["https://accounts.google.com/DisplayUnlockCaptcha"],
         ),
         Trouble::ApplicationRefused => say(
-            "The application has a token, and Exchange does not let it into {user}. It must be known to Exchange by the Object ID of the enterprise application, and have rights on this mailbox; a change takes up to an hour. The application permission {app_permission} must be granted with admin consent, too.",
+            "The application has a token, but Exchange denies it access to {user}. Exchange must know it by the Object ID of the enterprise application, and it needs rights on this mailbox; a change takes up to an hour. The application permission {app_permission} must also be granted with admin consent.",
             &["{let_in}"],
         ),
         Trouble::UserTokenRefused => say(
-            "There is a token, and Exchange does not take it for {user}. The account that signed in must be {user} itself or have Full Access to it (a shared mailbox: address = the mailbox, login = who signs in), {permission} must be among the permissions it consented to, and {protocol} be allowed for the mailbox.",
+            "There is a token, but Exchange does not accept it for {user}. The account that signed in must be {user} itself or have Full Access to it (a shared mailbox: address = the mailbox, login = the user who signs in), it must have consented to {permission}, and {protocol} must be allowed for the mailbox.",
             &[STATUS, POWER_SHELL, "{allow_protocol}"],
         ),
         Trouble::ServiceAccountRefused => say(
-            "There is a token, and Gmail does not take it for {user}. The service account needs domain-wide delegation for the scope https://mail.google.com/, {user} must be a user of that domain, and its Gmail be switched on with {protocol} allowed.",
+            "There is a token, but Gmail does not accept it for {user}. The service account needs domain-wide delegation for the scope https://mail.google.com/, {user} must be a user of that domain, and its Gmail must be switched on with IMAP allowed.",
             &[
                 "Google Admin console > Security > Access and data control > API controls > Domain-wide delegation",
             ],
         ),
         Trouble::GoogleTokenRefused => say(
-            "There is a token, and Gmail does not take it for {user}. Sign in as {user} in the browser, and not as another account; in a company's domain an administrator must allow {protocol} and this application.",
+            "There is a token, but Gmail does not accept it for {user}. Sign in as {user} in the browser, but not as another account; in a company's domain an administrator must allow {protocol} but this application.",
             &[
                 STATUS,
                 "Google Admin console > Apps > Google Workspace > Gmail > End User Access",
             ],
         ),
         Trouble::CustomTokenRefused => say(
-            "There is a token, and {host} does not take it for {user}. To a mail server a bad, an expired and another user's token look alike: it must ask the same authorization server as this profile, the token must be {user}'s or open every mailbox, and its scope be the one that the server wants.",
+            "There is a token, but {host} does not accept it for {user}. A mail server cannot tell an invalid, an expired and another user's token apart: it must use the same authorization server as this profile, the token must be {user}'s or open every mailbox, and its scope must be the one that the server requires.",
             &[
                 STATUS,
                 "the mail server's log names the reason; for Dovecot: auth_verbose = yes",
             ],
         ),
         Trouble::SignInNotChecked => say(
-            "The server cannot check sign-ins at the moment; mostly it does not reach the authorization server itself. That is not the token's fault, and Postroom tries again by itself. When it lasts, its administrator has to look.",
+            "The server cannot check sign-ins at the moment; usually it cannot reach the authorization server. The token is not at fault, and Postroom retries by itself. If this continues, ask the server's administrator to investigate.",
             &[],
         ),
         Trouble::SmtpAuthOff => say(
-            "Exchange Online refuses this sign-in by a rule of the organization. Mostly SMTP AUTH is switched off, for the organization or for {user}: an administrator switches it on. With a password it may also be security defaults or Conditional Access, which no switch of the mailbox lifts: sign in by a profile then.",
+            "Exchange Online refuses this sign-in because of a rule of the organization. Usually SMTP AUTH is switched off, for the organization or for {user}: an administrator can switch it on. With a password the cause may also be security defaults or Conditional Access, which no setting of the mailbox overrides: then sign in with a profile.",
             &[
                 POWER_SHELL,
                 "Set-CASMailbox -Identity '{quoted_user}' -SmtpClientAuthenticationDisabled $false",
@@ -207,20 +207,20 @@ pub(super) const fn row(trouble: Trouble) -> Row {
             ],
         ),
         Trouble::NoPasswordsForSending => say(
-            "Exchange Online takes no passwords for sending any more. Sign in by OAuth: give the outgoing a profile.",
+            "Exchange Online no longer accepts passwords for sending. Sign in with OAuth: give the outgoing a profile.",
             &[PROFILE_FOR_PASSWORD],
         ),
         Trouble::NoSignIn => say(
-            "The server wants a sign-in before it takes mail, and the outgoing has none.",
+            "The server requires a sign-in before it accepts mail, but the outgoing has none.",
             &["[{key}] profile = \"NAME\", or password = { env = \"NAME\" }"],
         ),
         Trouble::NoSuchSignIn => say(
-            "The server offers no sign-in of this kind here. Submission is at port 587 (tls = \"starttls\") or 465 (\"implicit\"), not at 25; at an Exchange of your own the connector must allow it.",
+            "The server offers no sign-in of this kind here. Submission is at port 587 (tls = \"starttls\") or 465 (\"implicit\"), not at 25; on your own Exchange server the connector must allow it.",
             &["{ports}"],
         ),
 
         Trouble::NotConnected => say(
-            "The sign-in is valid, and its user has no way into the mailbox {user}. Either the right to the mailbox is missing, or the token is of another user than the mailbox it asks for, or {protocol} is switched off for it. Exchange says the same for a while when too many sessions come and go.",
+            "The sign-in is valid, but its user has no access to the mailbox {user}. Either the right to the mailbox is missing, or the token belongs to another user than the requested mailbox, or {protocol} is switched off for it. Exchange responds the same way for a while after too many short sessions.",
             &["{let_in}"],
         ),
         Trouble::ApiTokenRefused => say(
@@ -259,15 +259,15 @@ pub(super) const fn row(trouble: Trouble) -> Row {
             ],
         ),
         Trouble::SessionEnded => say(
-            "The sign-in was accepted, and then the server ended the session or could not open the mailbox. Exchange does so when too many sessions come and go: wait a few minutes and test again. When it stays so, treat it as a missing permission.",
+            "The sign-in was accepted, but then the server ended the session or could not open the mailbox. Exchange does this after too many short sessions: wait a few minutes and test again. If it continues, treat it as a missing permission.",
             &["{let_in}"],
         ),
         Trouble::FolderMissing => say(
-            "The mailbox opens, and has no folder {folder}. Write its name as the mail program shows it, the folders above it included, with the separator of the server (mostly / or .).",
+            "The mailbox was opened, but has no folder {folder}. Write its name as the mail program shows it, including the folders above it, with the server's separator (usually / or .).",
             &["[{key}] folder = \"…\""],
         ),
         Trouble::FolderForbidden => say(
-            "Folder {folder} is there, and {user} may not open it. Give it the right to read the folder, and to change it where `after` marks, moves or deletes mail.",
+            "Folder {folder} exists, but {user} may not open it. Grant the right to read the folder, and to change it if `after` marks, moves or deletes mail.",
             &["{let_in}"],
         ),
         Trouble::NoMoveThere => say(
@@ -275,17 +275,14 @@ pub(super) const fn row(trouble: Trouble) -> Row {
             &["[{key}] after = { done = \"move:…\" }"],
         ),
         Trouble::FilesForbidden => say(
-            "The folder must belong to the user that runs Postroom, with the right to make, move and remove files in it, and its disk must not be full.",
+            "The folder must belong to the user that runs Postroom, with the right to create, move and remove files in it, and its disk must not be full.",
             &["ls -ld {folder}"],
         ),
         Trouble::OverLimit => say(
-            "The server has as many connections or commands of {user} as it allows. Close other mail programs of this mailbox, let fewer mailboxes share one user, or raise the server's limit (mail_max_userip_connections at Dovecot). Postroom tries again by itself.",
+            "The server's limit on connections or commands of {user} is reached. Close other mail programs of this mailbox, let fewer mailboxes share one user, or raise the server's limit (mail_max_userip_connections at Dovecot). Postroom retries by itself.",
             &[],
         ),
-        Trouble::OverQuota => say(
-            "The mailbox has no room left. Remove mail, or raise its quota.",
-            &[],
-        ),
+        Trouble::OverQuota => say("The mailbox is full. Remove mail, or raise its quota.", &[]),
 
         Trouble::InUse => say(
             "Another session has the mailbox open, and this server opens it for one at a time. Close other programs that read {user} by POP3, or give them another protocol. A session that was cut off may hold the mailbox for 10 minutes. Postroom tries again by itself.",
@@ -301,7 +298,7 @@ pub(super) const fn row(trouble: Trouble) -> Row {
         ),
 
         Trouble::NoSendAs => say(
-            "{sender} is signed in and has no right to send as {address}. Give it Send As.",
+            "{sender} is signed in, but has no right to send as {address}. Give it Send As.",
             &["{send_as}"],
         ),
         Trouble::SenderRefused => say(
@@ -309,11 +306,11 @@ pub(super) const fn row(trouble: Trouble) -> Row {
             &["{let_in}"],
         ),
         Trouble::MailRefused => say(
-            "The server takes mail from Postroom, and not this one. Its words say why: mostly the recipient's address, or a limit or filter of the server.",
+            "The server accepts mail from Postroom, but not this one. Its response states the reason: usually the recipient's address, or a limit or filter of the server.",
             &[],
         ),
         Trouble::AnswerLost => say(
-            "The mail was sent whole, and the server's answer was lost. Look whether it arrived; then test again.",
+            "The mail was sent completely, but the server's reply was lost. Check whether it arrived; then test again.",
             &[],
         ),
 
@@ -354,7 +351,7 @@ pub(super) const fn row(trouble: Trouble) -> Row {
         ),
 
         Trouble::NoMailServer => say(
-            "The server does not do what mail servers do. Its administrator finds more in its log; `--trace` shows what was said.",
+            "The server does not behave like a mail server. Its administrator can find more in its log; `--trace` prints the conversation.",
             &[],
         ),
         Trouble::BasicRefused => say(
@@ -378,11 +375,11 @@ pub(super) const fn row(trouble: Trouble) -> Row {
             &["{ports}"],
         ),
         Trouble::Unusable => say(
-            "[{key}] cannot be used as it is configured. Correct it as the error says.",
+            "[{key}] cannot be used with its current settings. Correct them as the error describes.",
             &["postroom check"],
         ),
         Trouble::Passing => say(
-            "The server or the network failed in between. Postroom tries again by itself, and no mail is lost. Test again in some minutes.",
+            "The server or the network failed during the test. Postroom retries by itself, and no mail is lost. Test again in a few minutes.",
             &[],
         ),
     }

@@ -1,4 +1,4 @@
-//! Each kind of failure has its own advice, with what the admin needs filled in.
+//! Each kind of failure has its own advice, with the values that the admin needs filled in.
 
 use postroom_auth::{ClientCredential, Endpoints};
 use postroom_target::smtp::SmtpStep;
@@ -51,7 +51,7 @@ fn place<'c>(
     }
 }
 
-/// All of these words are in the advice.
+/// Checks that the advice contains all of these words.
 fn assert_says(advice: &Advice, words: &[&str], of: &dyn std::fmt::Debug) {
     let all = format!("{}\n{}", advice.text, advice.steps.join("\n"));
     for word in words {
@@ -172,7 +172,7 @@ fn sign_ins_by_provider_and_grant() {
             &exchange,
             Some(&app_only),
             not_connected(),
-            &["no way into the mailbox", "Add-MailboxPermission"],
+            &["no access to the mailbox", "Add-MailboxPermission"],
         ),
         (
             &exchange,
@@ -191,7 +191,7 @@ fn sign_ins_by_provider_and_grant() {
             not_connected(),
             &["Add-MailboxPermission", "-User 'eva.o''hara@acme.example'"],
         ),
-        // Behind a custom profile's back it is Exchange all the same.
+        // Behind a custom profile it is Exchange nevertheless.
         (
             &exchange,
             Some(&custom),
@@ -202,7 +202,7 @@ fn sign_ins_by_provider_and_grant() {
             &exchange,
             None,
             refused(bad),
-            &["takes no passwords for IMAP", "profile ="],
+            &["accepts no passwords for IMAP", "profile ="],
         ),
         (&gmail, Some(&google), refused(bad), &["allow IMAP"]),
         (&gmail, None, refused(Some("ALERT")), &["app password"]),
@@ -216,7 +216,7 @@ fn sign_ins_by_provider_and_grant() {
             &other,
             Some(&custom),
             refused(bad),
-            &["look alike", "auth_verbose"],
+            &["cannot tell", "auth_verbose"],
         ),
         (&other, None, refused(bad), &["password is wrong"]),
     ];
@@ -226,7 +226,7 @@ fn sign_ins_by_provider_and_grant() {
     }
     let place = place(&IMAP, &other, None);
     let advice = place.of_source(&refused(Some("PRIVACYREQUIRED")));
-    assert_says(&advice, &["wants TLS first"], &"PRIVACYREQUIRED");
+    assert_says(&advice, &["requires TLS first"], &"PRIVACYREQUIRED");
     let unavailable = SourceError::Transient {
         step: Step::Authenticate,
         reason: "[UNAVAILABLE]".into(),
@@ -416,7 +416,7 @@ fn sending_by_status_code_and_step() {
             &exchange,
             None,
             refused_sending("5.7.30 Basic"),
-            &["no passwords for sending"],
+            &["no longer accepts passwords"],
         ),
         (
             &exchange,
@@ -468,7 +468,7 @@ fn sending_by_status_code_and_step() {
             SendError::Lost {
                 problem: "…".into(),
             },
-            &["Look whether it arrived"],
+            &["Check whether it arrived"],
         ),
     ];
     for (server, profile, error, words) in cases {

@@ -1,10 +1,10 @@
-// An alert for mails such as "DISK srv-01 full"; every other mail is left to the next rule.
+// Raises an alert for mails such as "DISK srv-01 full"; leaves every other mail to the next rule.
 #include <stdlib.h>
 #include <string.h>
 
 #include "postroom/postroom.h"
 
-// A text of two parts; nothing is freed, because the instance ends with its mail.
+// Joins two texts. Nothing is freed, because the instance ends with its mail.
 static postroom_string_t joined(const char *first, postroom_string_t second) {
   size_t length = strlen(first);
   postroom_string_t whole = {.len = length + second.len};
@@ -14,7 +14,7 @@ static postroom_string_t joined(const char *first, postroom_string_t second) {
   return whole;
 }
 
-// True: `decision` is the answer. False: `failure` is.
+// Returns true with the result in `decision`, or false with the error in `failure`.
 bool exports_postroom_decide(postroom_borrow_message_t message, postroom_context_t *context,
                              postroom_decision_t *decision, postroom_failure_t *failure) {
   (void)context;

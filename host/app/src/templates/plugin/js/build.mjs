@@ -1,11 +1,11 @@
-// Makes the component. Without these features the JavaScript runtime imports nothing but the contract.
+// Builds the component. Without these features the JavaScript runtime imports only the contract.
 import { writeFile } from "node:fs/promises";
 import { componentize } from "@bytecodealliance/componentize-js";
 
 const { component } = await componentize({
   sourcePath: "rule.js",
   witPath: "wit",
-  // `rule` would have it import kv and lookup, used or not, which then have to be granted.
+  // With `rule` it would import kv and lookup, used or not, and need both grants.
   worldName: "plain-rule",
   disableFeatures: ["random", "stdio", "clocks", "http", "fetch-event"],
 });

@@ -1,6 +1,6 @@
-// An alert for mails such as "DISK srv-01 full"; every other mail is left to the next rule.
+// Raises an alert for mails such as "DISK srv-01 full"; leaves every other mail to the next rule.
 
-// Mail and decision are those of wit/plugin.wit, as JavaScript has them: a variant is { tag, val }, an absent option undefined.
+// Mail and decision have the types of wit/plugin.wit in JavaScript: a variant is { tag, val }, an absent option is undefined.
 export function decide(message, context) {
   const found = message.match({ tag: "subject" }, String.raw`^DISK (\S+) full`);
   if (!found) return { tag: "pass" };

@@ -1,4 +1,4 @@
-//! An alert for mails such as "DISK srv-01 full"; every other mail is left to the next rule.
+//! Raises an alert for mails such as "DISK srv-01 full"; leaves every other mail to the next rule.
 
 use postroom_sdk::{Action, Context, Failure, Field, Mail, alert};
 
