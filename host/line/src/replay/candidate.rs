@@ -42,7 +42,7 @@ pub enum CandidateError {
     NotLoaded(Vec<String>),
     #[error("--as: {0}")]
     NoSuchRule(String),
-    #[error("--rule {}: it is not there, or not a file", .0.display())]
+    #[error("--rule {}: it does not exist, or is not a file", .0.display())]
     NoFile(PathBuf),
     #[error(
         "--rule {}: no chain has a rule of this name. The chains have: {names}; help: name the rule that it replaces with --as NAME", .file.display()

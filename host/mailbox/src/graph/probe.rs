@@ -53,7 +53,7 @@ impl GraphSource {
             }
             probe.passed(Step::Target, || match found {
                 Some(_) => format!("{target} is there"),
-                None => format!("{target} is missing, and would be made"),
+                None => format!("{target} is missing, and would be created"),
             });
         }
         Ok(())

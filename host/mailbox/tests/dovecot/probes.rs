@@ -164,7 +164,7 @@ fn a_probe_looks_for_the_folders_that_mail_is_moved_to() {
         .collect();
     assert_eq!(told[0], "Done is there");
     assert!(
-        told[1].starts_with("Failed is missing, and would be made as Failed"),
+        told[1].starts_with("Failed is missing, and would be created as Failed"),
         "{told:?}"
     );
     assert_eq!(desk.count("Failed"), 0);

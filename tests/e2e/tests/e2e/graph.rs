@@ -274,7 +274,7 @@ fn a_mailbox_that_must_not_open_is_tried_and_one_that_is_not_covered_says_how() 
         "ceo@acme.example opens with the account of this mailbox",
         "Permissions add up",
         "\"newest of all\"",
-        "Processed is missing, and would be made",
+        "Processed is missing, and would be created",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }

@@ -327,7 +327,7 @@ fn a_mailbox_at_graph_by_grant_and_code() {
             &["token for graph.microsoft.com", "postroom auth status"],
         ),
         (&app_only, no_user, &["no mailbox", "Get-Mailbox"]),
-        (&app_only, trouble, &["tries again by itself"]),
+        (&app_only, trouble, &["retries by itself"]),
         (&app_only, unknown_host, &["[mailboxes.support] base_url"]),
     ];
     for (profile, error, words) in cases {
