@@ -20,7 +20,7 @@ use postroom_rules::rulebook::{Chain, Change};
 /// How long before the deadline no new mail is started, so that those in progress finish and are reported. At most half the time.
 const LAST_MAILS: Duration = Duration::from_millis(300);
 
-/// Opens the recorded mail of a data directory.
+/// Opens the recorded mail of a data folder.
 pub type OpenRecords = fn(&Path) -> Result<Arc<dyn Records>, StoreError>;
 
 /// Replays the same few mails for each change.
