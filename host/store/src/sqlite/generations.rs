@@ -300,7 +300,7 @@ fn rules_of(conn: &Connection, number: i64) -> Result<Vec<RuleRecord>, StoreErro
 }
 
 fn changes(conn: &Connection, number: i64) -> Result<Vec<RuleChange>, StoreError> {
-    // Counts what began with the generation as well as what ended with it.
+    // Selects what began with the generation as well as what ended with it.
     let mut statement = conn.prepare_cached(
         "SELECT tenant, name, max(CASE WHEN until = ?1 THEN hash END), max(CASE WHEN since = ?1 THEN hash END)
          FROM rule_version WHERE since = ?1 OR until = ?1 GROUP BY tenant, name",
