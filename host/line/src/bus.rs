@@ -20,7 +20,7 @@ pub struct Publisher(broadcast::WeakSender<Event>);
 /// A reader of all events published after its creation.
 pub struct Reader(broadcast::Receiver<Event>);
 
-/// What a reader receives.
+/// An item received by a reader.
 pub enum Heard {
     Event(Event),
     /// The reader was too slow and lost this many events.

@@ -29,7 +29,7 @@ struct State {
 /// A jump of the wall clock: it was set, or the machine slept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leap {
-    /// What the time would be without the jump.
+    /// The expected time, without the jump.
     pub expected_ms: i64,
     /// How far the clock jumped, forward or back.
     pub by_ms: i64,

@@ -11,7 +11,7 @@ const QUICK_MAIL: Duration = Duration::from_millis(5);
 const FORGIVEN: Duration = Duration::from_millis(2);
 /// A tenant with more slow time than this is slow: one mail's full time limit, not a hiccup of the machine or a cold start.
 const SLOW: Duration = Duration::from_millis(200);
-/// The most slow time that is remembered, so that a few hundred quick mails make up for any past.
+/// The most slow time that is remembered, so that a hundred quick mails make up for any past.
 const MOST_SLOW: Duration = Duration::from_millis(400);
 /// The time reserved for a slice until its real time is known.
 const PLEDGE: Duration = Duration::from_millis(2);

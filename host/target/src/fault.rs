@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a failed attempt is about.
+/// The subject of a failed attempt: the target or the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// The target: no other entry would have got further.

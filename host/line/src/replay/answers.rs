@@ -77,7 +77,7 @@ fn lookup<'r>(lookups: &'r [LookupRead], rule: &str, question: &Query) -> Option
     Some(&known.found)
 }
 
-/// One rule's memory, as far as it was read. What else the rule stored is unknown, so its totals refuse nothing.
+/// One rule's memory, as far as it was read. The rest of what the rule stored is unknown, so these totals refuse nothing.
 struct RecordedKv {
     reads: Arc<Vec<KvRead>>,
     rule: String,

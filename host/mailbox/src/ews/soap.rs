@@ -43,7 +43,7 @@ pub(super) struct Refusal {
     pub back_off: Option<Duration>,
 }
 
-/// What a ResponseCode is about.
+/// The meaning of a ResponseCode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The server throttles the caller for a while.

@@ -100,7 +100,7 @@ async fn apply(
         After::Seen => (Method::PATCH, mail(), Some(json!({ "isRead": true }))),
         After::Delete => (Method::DELETE, mail(), None),
         After::Move(target) => {
-            // If there is none, the reason has already been reported.
+            // Without a target folder, the reason has already been reported.
             let Some(target) = targets.get(target) else {
                 return Ok(());
             };

@@ -39,7 +39,7 @@ const FIELDS: &str = "id,displayName,totalItemCount";
 /// Separates the folders of a path.
 const SEPARATOR: char = '/';
 
-/// Finds a folder, or returns `None` if there is none. Also returns the server's time of the response, in seconds since 1970.
+/// Finds a folder, or returns `None` if it does not exist. Also returns the server's time of the response, in seconds since 1970.
 pub(super) async fn find(
     client: &Client,
     step: Step,

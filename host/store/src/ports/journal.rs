@@ -140,7 +140,7 @@ pub struct NewMail {
     pub old: bool,
 }
 
-/// What happened to a mail of a batch.
+/// The result of journalling a mail.
 #[derive(Debug, Clone)]
 pub enum Journalled {
     /// The mail is new and to be decided.

@@ -115,7 +115,7 @@ pub struct ShadowMail {
     pub memory_bytes: Option<u64>,
     /// How the candidate failed, if it did.
     pub trouble: Option<TroubleKind>,
-    /// What is needed to display the difference, opaque here. `None` if there is none, or if no more are kept.
+    /// The data needed to display the difference, opaque here. `None` without a difference, or if no more differences are kept.
     pub difference: Option<String>,
 }
 

@@ -84,7 +84,7 @@ impl WebhookError {
     }
 }
 
-/// What a failure is about: the receiver or the item.
+/// The subject of a failure: the receiver or the item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpeaksOf {
     /// No item would be accepted now.

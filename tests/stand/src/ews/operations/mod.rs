@@ -180,7 +180,7 @@ fn elements<'a, 'i>(node: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
     node.children().filter(Node::is_element)
 }
 
-/// Returns the child with this name, or the node itself if there is none.
+/// Returns the child with this name, or the node itself if it has no such child.
 fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Node<'a, 'i> {
     elements(node)
         .find(|it| it.tag_name().name() == name)
