@@ -22,8 +22,8 @@ use crate::{BEGINNING_BYTES, Batch, FetchLimits, InFlightPermit, SourceError};
 const PAGES_PER_FETCH: usize = 20;
 /// The most mails in one batch: the guesses at their sizes fit into the limits.
 const BATCH_MAILS_MAX: usize = 64;
-/// The number of fetches after which a mail is given up that is refused while no other is delivered: the fault may well be the
-/// server's, and temporary.
+/// A mail that is refused while no other is delivered is given up at this fetch: the fault may well be the server's, and
+/// temporary.
 const REFUSALS_ALONE_MAX: u32 = 20;
 const STEP: Step = Step::Fetch;
 

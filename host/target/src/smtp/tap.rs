@@ -151,8 +151,8 @@ impl Pending {
 mod tests {
     use super::*;
 
-    /// Feeds a conversation in chunks of this size and returns the records. Client lines begin with `C: `, server lines with `S:
-    /// `.
+    /// Feeds a conversation in chunks of this size and returns the records. Client lines begin with `C: `, and server lines
+    /// with `S: `.
     fn recorded(said: &[&str], chunk: usize) -> Vec<String> {
         let trace = Trace::new();
         let mut tap = Tap::new(trace.clone());
