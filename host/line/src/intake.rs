@@ -580,7 +580,7 @@ async fn journal(
     });
     let pending = line.journal(mailbox, batch.messages, batch.cursor).await?;
     // Positions are recorded after the mail itself: after a crash in between, the mail is fetched again, and the journal
-    // recognizes it.
+    // recognises it.
     if let Some(positions) = positions {
         let journal = &line.journal;
         journal.remember_positions(&mailbox.name, positions).await?;

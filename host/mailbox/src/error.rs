@@ -63,7 +63,7 @@ pub enum SourceError {
     #[error("select: another session has the mailbox open: {text}")]
     InUse { text: String },
 
-    /// The POP3 server has no UIDL, so no mail can be recognized in another session.
+    /// The POP3 server has no UIDL, so no mail can be recognised in another session.
     #[error("list: the server gives mails no unique ids (UIDL): {text}")]
     NoUniqueIds { text: String },
 

@@ -17,7 +17,7 @@ use webhook::WebhookError;
 /// A system that receives deliveries. Attempts for different entries may run concurrently.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// Makes one attempt. A target that accepted the delivery in an earlier attempt recognizes it by its idempotency key.
+    /// Makes one attempt. A target that accepted the delivery in an earlier attempt recognises it by its idempotency key.
     async fn deliver(&self, delivery: Delivery<'_>) -> Attempt;
 
     /// Returns whether deliveries are sequential, as over a single connection.

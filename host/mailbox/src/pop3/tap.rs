@@ -1,4 +1,4 @@
-//! Records a POP3 conversation for a trace. Secrets are recognized by their place: everything that the client sends during a
+//! Records a POP3 conversation for a trace. Secrets are recognised by their place: everything that the client sends during a
 //! sign-in.
 
 use postroom_net::trace::{self, Side, Trace};

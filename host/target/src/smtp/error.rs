@@ -134,7 +134,7 @@ pub enum SendError {
         challenge: Option<String>,
     },
     /// The connection ended after the whole mail was sent and before the server's reply, so the mail may have been accepted. If
-    /// it is sent again with the same Message-ID, it is recognized as the same mail.
+    /// it is sent again with the same Message-ID, it is recognised as the same mail.
     #[error("the answer to the mail was lost: {problem}")]
     Lost { problem: String },
     /// The server lacks something that is required for sending.

@@ -1,4 +1,4 @@
-//! Records an SMTP conversation for a trace. Secrets are recognized by their place: everything that the client sends during a
+//! Records an SMTP conversation for a trace. Secrets are recognised by their place: everything that the client sends during a
 //! sign-in, and the text of a mail.
 
 use postroom_net::trace::{self, Side, Trace};

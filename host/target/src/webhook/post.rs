@@ -53,7 +53,7 @@ pub struct WebhookSettings {
     pub timeout: Duration,
 }
 
-/// Why an item was not delivered. The receiver may still have accepted it, and recognizes a repetition by its id.
+/// Why an item was not delivered. The receiver may still have accepted it, and recognises a repetition by its id.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
     #[error("{}{problem}", Answered(*.status))]

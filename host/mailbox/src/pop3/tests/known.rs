@@ -1,4 +1,4 @@
-//! Recognizing known mail: across restarts, at the first contact, after lost batches, and when the server changes its unique ids.
+//! Recognising known mail: across restarts, at the first contact, after lost batches, and when the server changes its unique ids.
 
 use super::*;
 
