@@ -22,7 +22,7 @@ use postroom_config::{
     Config, Credential, Outgoing, OutgoingConfig, Ready, Sink, SinkConfig, Unavailable,
 };
 
-/// One webhook delivery takes at most so long.
+/// The time limit of one webhook delivery.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the vault cannot be used.
@@ -44,7 +44,7 @@ pub fn tokens(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Result<Tokens
     }
 }
 
-/// Does the same for a service, whose other mailboxes do not depend on the vault.
+/// Returns the same for a service, whose mailboxes without an account do not depend on the vault.
 pub fn tokens_if_ready(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Result<Ready<Tokens>> {
     match vault(config) {
         Ok(vault) => in_vault(config, tls, vault).map(Ok),
@@ -53,7 +53,7 @@ pub fn tokens_if_ready(config: &Config, tls: &Arc<ClientConfig>) -> anyhow::Resu
     }
 }
 
-/// Returns why the vault's key is unavailable, without creating one; `None` if it is available or nothing needs it.
+/// Returns why the vault's key is unavailable, without creating one, or `None` if it is available or nothing needs it.
 pub fn missing_key(config: &Config) -> Option<Unavailable> {
     if config.accounts.is_empty() {
         return None;
@@ -202,7 +202,7 @@ fn targets(mailbox: &postroom_config::MailboxConfig) -> Vec<String> {
     targets
 }
 
-/// Builds the target of an outgoing. Connects to nothing yet.
+/// Builds the target of an outgoing. Does not connect yet.
 pub fn outgoing(
     way: &Outgoing,
     tokens: &Ready<Arc<Tokens>>,
@@ -234,7 +234,7 @@ pub fn outgoing(
     }
 }
 
-/// Builds the target of a sink. Connects to nothing yet. `http` is [`webhook::client`].
+/// Builds the target of a sink. Does not connect yet. `http` comes from [`webhook::client`].
 pub fn sink(
     sink: &Sink,
     http: &reqwest::Client,

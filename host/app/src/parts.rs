@@ -1,4 +1,4 @@
-//! The service's tasks, each with a name, so that the log says which one died, and which one a stop waits for.
+//! The service's tasks, each with a name, so that the log says which one panicked and which one a stop waits for.
 
 use std::collections::HashMap;
 use std::future::{Future, pending};
@@ -9,19 +9,19 @@ use tokio::time::{Instant, Interval, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-/// A drain logs this often what it waits for.
+/// The interval at which a drain logs what it waits for.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
-/// Tasks that run until the service stops. Dropping it aborts them all.
+/// Tasks that run until the service stops. Dropping this aborts them all.
 #[derive(Default)]
 pub struct Parts {
     tasks: JoinSet<()>,
     names: HashMap<Id, String>,
-    /// Descriptions of parts that say more than their names.
+    /// Descriptions of tasks that say more than their names.
     details: HashMap<String, Describe>,
 }
 
-/// Describes what a part waits for; empty when its name says all.
+/// Describes what a task waits for; empty if its name says it all.
 type Describe = Box<dyn Fn() -> Vec<String> + Send>;
 
 /// A task that panicked.
@@ -33,26 +33,26 @@ pub struct Died {
     pub error: JoinError,
 }
 
-/// A stop that waits for parts.
+/// A stop that waits for tasks.
 struct Drain {
     deadline: Instant,
     reports: Interval,
 }
 
 impl Parts {
-    /// Starts a part in a span with its name.
+    /// Starts a task in a span with its name.
     pub fn spawn(
         &mut self,
         name: impl Into<String>,
         part: impl Future<Output = ()> + Send + 'static,
     ) {
         let name = name.into();
-        // The highest level: whatever is logged within names the part.
+        // The highest level, so that every log line within it names the task.
         let span = tracing::error_span!("part", part = %name);
         self.spawn_in(span, name, part);
     }
 
-    /// Starts a part in a span of its own.
+    /// Starts a task in its own span.
     pub fn spawn_in(
         &mut self,
         span: Span,
@@ -63,7 +63,7 @@ impl Parts {
         self.names.insert(handle.id(), name.into());
     }
 
-    /// Describes what the part of this name waits for.
+    /// Registers a description of what the task with this name waits for.
     pub fn describe(
         &mut self,
         name: impl Into<String>,
@@ -72,8 +72,8 @@ impl Parts {
         self.details.insert(name.into(), Box::new(detail));
     }
 
-    /// Runs the parts to their ends. When one dies, `stop` is cancelled. From then on they have as long as `limit`; what is not
-    /// ended then is logged and aborted.
+    /// Runs the tasks until they end. If one panics, `stop` is cancelled. From then on they have as long as `limit`; tasks that
+    /// have not ended by then are logged and aborted.
     pub async fn run(mut self, stop: &CancellationToken, limit: Duration) -> Result<(), Died> {
         let mut died = None;
         let mut drain: Option<Drain> = None;
@@ -112,7 +112,7 @@ impl Parts {
         }
     }
 
-    /// Waits for the next task to end; returns `None` when all have ended.
+    /// Waits for the next task to end. Returns `None` when all have ended.
     async fn next(&mut self) -> Option<Result<(), Died>> {
         let ended = self.tasks.join_next_with_id().await?;
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
@@ -123,7 +123,7 @@ impl Parts {
         })
     }
 
-    /// The names of the parts that run, in more detail where there is any.
+    /// Returns the names of the running tasks, with more detail where there is any.
     fn waiting(&self) -> Vec<String> {
         let names = self.names.values();
         let mut waiting: Vec<String> = names
@@ -140,7 +140,7 @@ impl Parts {
     }
 }
 
-/// Waits until the drain is to be reported, or is over. Returns whether it is over.
+/// Waits until the drain is due for a report or has reached its limit. Returns whether it has reached its limit.
 async fn next_report(drain: &mut Option<Drain>) -> bool {
     match drain {
         None => pending().await,
@@ -162,7 +162,7 @@ mod tests {
     /// Longer than any test waits.
     const LIMIT: Duration = Duration::from_secs(600);
 
-    /// Notes that it is dropped.
+    /// Records that it is dropped.
     struct Noted(Arc<AtomicBool>);
 
     impl Drop for Noted {

@@ -1,6 +1,7 @@
-//! The protocol log of a mailbox: its conversation with the server, without secrets and mails, in a file that is rotated at a size.
+//! The protocol log of a mailbox: its conversation with the server, without secrets and mails, in a file that is rotated by size.
 //!
-//! Lines are written where they are recorded: each is one short write to the page cache, and only mailboxes that ask for it have a log.
+//! Lines are written by the thread that records them: each is one short write to the page cache, and only mailboxes that ask for
+//! a log have one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,12 +15,12 @@ use postroom_net::trace::Side;
 
 /// The folder of all protocol logs, within the data folder.
 const FOLDER: &str = "logs";
-/// Older files that are kept: `NAME.log.1` is the newest of them.
+/// The number of older files that are kept; `NAME.log.1` is the newest of them.
 const ROTATED: u32 = 3;
-/// Only the service's account reads it: it holds addresses and the names of folders.
+/// The mode of the files: only the service's account can read them, since they hold addresses and folder names.
 const PRIVATE: u32 = 0o600;
 
-/// The file of one mailbox, opened with its first line.
+/// The log file of one mailbox, opened when its first line is written.
 pub struct ProtocolLog {
     mailbox: String,
     path: PathBuf,
@@ -31,12 +32,12 @@ pub struct ProtocolLog {
 #[derive(Default)]
 struct State {
     open: Option<(File, u64)>,
-    /// The last line could not be written, which was logged.
+    /// Whether the last line could not be written, which has been logged.
     failed: bool,
 }
 
 impl ProtocolLog {
-    /// A file is rotated before it grows over `bytes_max`.
+    /// Creates a log. A file is rotated before it exceeds `bytes_max`.
     pub fn new(data_dir: &Path, mailbox: &str, bytes_max: u64, clock: Clock) -> Self {
         Self {
             mailbox: mailbox.into(),
@@ -52,7 +53,7 @@ impl ProtocolLog {
         Trace::to(move |side, text| self.record(side, text))
     }
 
-    /// A line that cannot be written is lost: mail does not wait for it.
+    /// Writes a line. One that cannot be written is lost, because mail does not wait for it.
     fn record(&self, side: Side, text: &str) {
         let line = format!("{:.3} {side} {text}\n", self.clock.now());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The running service: builds every part from the configuration, runs them, drains them.
+//! The running service: builds every part from the configuration, runs the parts and drains them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,12 +37,12 @@ use postroom_rules::publication::{PublishHook, ReloadWatch};
 use postroom_rules::rulebook::{self, LoadPool, RuleBook};
 use postroom_rules::watch as rule_watch;
 
-/// How long `--once` begins deliveries; those under way then end.
+/// How long `--once` starts deliveries; those in progress then finish.
 const ONCE_DELIVERY: Duration = Duration::from_secs(10);
-/// How long `--once` lets shadows decide what was drained; the rest is done by the next run.
+/// How long `--once` lets shadows decide the drained mail; the next run does the rest.
 const ONCE_SHADOWS: Duration = Duration::from_secs(10);
 
-/// All parts, built and not yet running.
+/// All parts, built but not running yet.
 pub struct Service {
     config: Arc<Config>,
     store: Arc<dyn Store>,
@@ -53,9 +53,9 @@ pub struct Service {
     deliveries: Arc<Deliveries>,
     shadows: Arc<Shadows>,
     tokens: Ready<Arc<Tokens>>,
-    /// Sinks and outgoings to which nothing is delivered, as `sink NAME` and `outgoing NAME`.
+    /// Sinks and outgoings that receive no deliveries, as `sink NAME` and `outgoing NAME`.
     misconfigured: Vec<(String, Unavailable)>,
-    /// The first load of the rules, for as long as it takes.
+    /// The first load of the rules, while it is still running.
     loading: JoinSet<Result<(), StoreError>>,
     time: Arc<Timekeeper>,
     clock: Clock,
@@ -63,15 +63,15 @@ pub struct Service {
     stop: CancellationToken,
 }
 
-/// How a service is built.
+/// The options for building a service.
 pub struct Options {
-    /// Where it publishes what happens.
+    /// The bus on which it publishes events.
     pub events: Publisher,
-    /// Sees each change of the rules before it goes live.
+    /// A hook that sees each change of the rules before it goes live.
     pub hook: Option<Arc<dyn PublishHook>>,
-    /// Instances of rules that the hook may hold at a time, so that no mail waits for one.
+    /// The number of rule instances that the hook may hold at a time, so that no mail waits for one.
     pub hook_instances: usize,
-    /// Whether an empty database may take the place of one that is gone.
+    /// Whether an empty database may replace one that is gone.
     pub start_anew: bool,
     pub clock: Clock,
 }
@@ -88,23 +88,23 @@ impl Options {
     }
 }
 
-/// How a drain ended.
+/// The result of a drain.
 #[derive(Debug, Default)]
 pub struct Drained {
     /// Mailboxes that could not be drained, with the reason.
     pub failed: Vec<(String, String)>,
-    /// Sinks and outgoings that nothing was delivered to, with the reason and the help.
+    /// Sinks and outgoings that received no deliveries, with the reason and help.
     pub misconfigured: Vec<(String, Unavailable)>,
     pub decided: usize,
     /// Deliveries that stay pending.
     pub undelivered: u64,
-    /// Decided mails that their server was not yet told of.
+    /// Decided mails that have not been acknowledged on their server.
     pub unacknowledged: u64,
 }
 
 impl Service {
-    /// Opens the store, the sandbox and the rules, and prepares a session for each mailbox. Connects to nothing. Rules that are slow
-    /// to load are not waited for: mail of their tenants stays in the journal until they are loaded.
+    /// Opens the store, the sandbox and the rules, and prepares a session for each mailbox. Does not connect. Does not wait for
+    /// rules that are slow to load: mail of their tenants stays in the journal until they are loaded.
     pub async fn build(
         config: Arc<Config>,
         options: Options,
@@ -122,7 +122,7 @@ impl Service {
 
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = Arc::new(Slots::new(cores));
-        // Those of the mails that are decided at a time, and those of loads: a rule that is slow to load holds up none.
+        // Instances for the mails decided at a time, plus those for loading: a rule that is slow to load holds up no other.
         let workers = slots.count() + LoadPool::instances(cores) + hook_instances;
         let sandbox = Arc::new(rulebook::configured_sandbox(&config, workers)?);
         let directories = Directories::open(&config, store.clone(), listings.clone()).await?;
@@ -226,8 +226,8 @@ impl Service {
         })
     }
 
-    /// Serves until stopped, then drains: batches and deliveries under way end, nothing new begins. What is not ended after
-    /// `limits.drain` is left. A part that dies ends the service, so that its supervisor starts it again.
+    /// Serves until stopped, then drains: batches and deliveries in progress finish, and nothing new begins. What has not ended
+    /// after `limits.drain` is abandoned. A part that panics ends the service, so that its supervisor restarts it.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut parts = Parts::default();
         let outgoing = self.config.outgoing.iter();
@@ -268,7 +268,7 @@ impl Service {
                 }
             }
         });
-        // Nothing that might end the process begins beside a suspect.
+        // Nothing that might crash the process runs alongside a suspect.
         if let Err(error) = suspects::decide(&mut self.intakes).await {
             tracing::warn!(%error, "the mails that the last crashes may have come from are not decided alone yet");
         }
@@ -298,12 +298,12 @@ impl Service {
         Ok(ended?)
     }
 
-    /// Drains every mailbox, lets shadows decide what came, tries each due delivery once, and returns.
+    /// Drains every mailbox, lets shadows decide the new mail, attempts each due delivery once, and returns.
     pub async fn once(self) -> anyhow::Result<Drained> {
         self.drain(usize::MAX).await
     }
 
-    /// As [`Service::once`], one mailbox after the other: the same mail gets the same ticket numbers at each run.
+    /// Does the same as [`Service::once`], one mailbox after the other: the same mail gets the same ticket numbers on each run.
     pub async fn once_in_turn(self) -> anyhow::Result<Drained> {
         self.drain(1).await
     }
@@ -333,7 +333,7 @@ impl Service {
         self.loading.try_join_next().map_or(Ok(()), first_load)?;
         drained.failed.sort();
         if let Err(error) = self.shadows.catch_up(ONCE_SHADOWS).await {
-            // What is drained and delivered does not depend on it.
+            // Draining and delivering do not depend on shadows.
             tracing::warn!(%error, "shadows cannot be read; the next run continues them");
         }
         let unacknowledged = self.store.unacknowledged().await?;
@@ -349,7 +349,7 @@ impl Service {
         }
         drained.unacknowledged = unacknowledged
             .iter()
-            // What a mailbox that was taken out of the configuration still owes is nobody's to mend.
+            // Nobody can fix what a mailbox that was removed from the configuration still owes.
             .filter(|(mailbox, _)| self.config.mailbox(mailbox).is_some())
             .map(|(_, mails)| mails)
             .sum();
@@ -357,7 +357,7 @@ impl Service {
         Ok(drained)
     }
 
-    /// Settles what an earlier process left undecided in one mailbox, once its rules are loaded.
+    /// Processes what an earlier process left undecided in one mailbox, once its rules are loaded.
     pub async fn recover(&mut self, mailbox: &str) -> anyhow::Result<()> {
         if let Some(configured) = self.config.mailbox(mailbox) {
             let tenant = &configured.tenant;
@@ -382,7 +382,7 @@ impl Service {
         Ok(())
     }
 
-    /// Takes mails that lie on no server through the line, for one mailbox.
+    /// Takes mails that are on no server through the line, for one mailbox.
     pub async fn take_in(
         &self,
         mailbox: &str,
@@ -400,7 +400,7 @@ impl Service {
         taken_in.instrument(mailbox.span()).await
     }
 
-    /// Tries each due delivery once, closes the store, and answers how many stay pending.
+    /// Attempts each due delivery once, closes the store, and returns how many stay pending.
     pub async fn deliver_once(self) -> anyhow::Result<u64> {
         self.deliveries.clone().try_once(ONCE_DELIVERY).await?;
         if let Ok(tokens) = &self.tokens {
@@ -417,7 +417,7 @@ impl Service {
     }
 }
 
-/// Logs and records which mailboxes cannot run until their part of the configuration is corrected.
+/// Logs and records the mailboxes that cannot run until their part of the configuration is corrected.
 async fn report_misconfigured(config: &Config, journal: &dyn Journal) -> Result<(), StoreError> {
     for it in &config.misconfigured {
         for problem in &it.problems {
@@ -440,7 +440,7 @@ async fn report_misconfigured(config: &Config, journal: &dyn Journal) -> Result<
     Ok(())
 }
 
-/// Begins the first load of the rules and waits for those that load soon. Returns the rest of the load.
+/// Begins the first load of the rules and waits for those that load quickly. Returns the rest of the load.
 async fn load_rules(
     rules: &Arc<RuleBook>,
     stop: &CancellationToken,
@@ -462,12 +462,12 @@ async fn load_rules(
     Ok(loading)
 }
 
-/// How the first load of the rules ended.
+/// Returns the result of the first load of the rules.
 fn first_load(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), StoreError> {
     ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// Every target that can be used as it is configured.
+/// Returns every target that is usable as configured.
 fn targets(
     config: &Config,
     clock: &Clock,
@@ -498,7 +498,7 @@ fn targets(
     Ok(targets)
 }
 
-/// A mailbox's source, which may ask the journal what it knows.
+/// Builds a mailbox's source, which may ask the journal for known positions.
 fn source(
     mailbox: &postroom_config::MailboxConfig,
     data_dir: &Path,
@@ -518,7 +518,7 @@ fn source(
     Ok(source)
 }
 
-/// What changes when the login's account, which had failed, works again.
+/// Returns a receiver that changes when the login's account works again after a failure.
 fn recovered(
     login: &postroom_config::MailLogin,
     tokens: &Ready<Arc<Tokens>>,
@@ -533,7 +533,7 @@ fn recovered(
     }
 }
 
-/// The crash points of a token refresh.
+/// Triggers the crash point of a token refresh step.
 fn crash_at(step: RefreshStep) {
     crash::point(match step {
         RefreshStep::Begun => crash::Point::BeforeTokenRequest,

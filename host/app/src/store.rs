@@ -1,4 +1,4 @@
-//! Which store there is: the only place of the program that names an implementation.
+//! Selects the store: the only place in the program that names an implementation.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use postroom_core::Clock;
 use postroom_store::sqlite::{SqliteControl, SqliteReader, SqliteStore, StoreOptions};
 use postroom_store::{Control, Listings, Records, Store, StoreError, StoreLimits};
 
-/// Opens the store of a service; `start_anew` allows an empty one in place of one that is gone.
+/// Opens the store of a service. `start_anew` allows an empty one to replace one that is gone.
 pub async fn open(
     config: &Config,
     start_anew: bool,
@@ -26,7 +26,7 @@ pub async fn open(
         ..StoreOptions::default()
     };
     let data_dir = config.data_dir.clone();
-    // Waiting for the lock and upgrading take their time.
+    // Waiting for the lock and upgrading the database may take a while.
     let opening = tokio::task::spawn_blocking(move || SqliteStore::open_with(&data_dir, &options));
     let opened = opening
         .await
@@ -34,22 +34,22 @@ pub async fn open(
     Ok(Arc::new(opened?))
 }
 
-/// Opens what commands list, beside whatever runs on the data folder.
+/// Opens what commands list, alongside anything else that uses the data folder.
 pub fn listings(data_dir: &Path) -> Result<Arc<dyn Listings>, StoreError> {
     Ok(Arc::new(SqliteReader::open(data_dir)?))
 }
 
-/// Opens recorded mail, beside whatever runs on the data folder.
+/// Opens recorded mail, alongside anything else that uses the data folder.
 pub fn records(data_dir: &Path) -> Result<Arc<dyn Records>, StoreError> {
     Ok(Arc::new(SqliteReader::open(data_dir)?))
 }
 
-/// Returns the changes that commands make to a data folder.
+/// Returns the port through which commands change a data folder.
 pub fn control(data_dir: &Path) -> impl Control {
     SqliteControl::new(data_dir, &StoreOptions::default())
 }
 
-/// Fails if another process runs on the data folder.
+/// Fails if another process uses the data folder.
 pub fn is_free(data_dir: &Path) -> Result<(), StoreError> {
     let options = StoreOptions {
         start_anew: true,

@@ -7,7 +7,7 @@ use postroom_auth::{Account, AccountUse, Need, Profile};
 use super::reader::{Item, TomlReader, join};
 use super::{Credential, MailLogin, MailboxConfig, Outgoing};
 
-/// The file and offset of each named item of one table.
+/// The file and offset of each named item in one table.
 pub struct Places<'r>(HashMap<&'r str, (&'r TomlReader<'r>, usize)>);
 
 impl<'r> Places<'r> {
@@ -20,12 +20,12 @@ impl<'r> Places<'r> {
         )
     }
 
-    /// The file of an item, and the offset in it.
+    /// Returns the file of an item, and the offset in it.
     pub fn get(&self, name: &str) -> Option<(&'r TomlReader<'r>, usize)> {
         self.0.get(name).copied()
     }
 
-    /// The position of an item among those of all files.
+    /// Returns the position of an item among those of all files.
     fn at(&self, name: &str) -> (usize, usize) {
         let place = self.0.get(name);
         place.map_or_else(Default::default, |(reader, at)| (reader.order, *at))

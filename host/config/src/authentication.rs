@@ -4,8 +4,8 @@ use postroom_core::NO_AUTHSERV_ID;
 
 use super::reader::{Item, Section};
 
-/// Reads the authserv-ids (RFC 8601 section 2.5) whose Authentication-Results are believed, for all mailboxes or for one.
-/// Returns `None` if one of them is refused, and `Some(None)` if there is no list.
+/// Reads the authserv-ids (RFC 8601 section 2.5) whose Authentication-Results are trusted, for all mailboxes or for one. Returns
+/// `None` if one of them is refused, and `Some(None)` if there is no list.
 pub fn read(root: &Section) -> Option<Option<Vec<String>>> {
     let Some(section) = root.section("authentication", "the authentication of senders") else {
         return Some(None);

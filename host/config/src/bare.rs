@@ -12,7 +12,7 @@ pub fn bare_text(text: &str, at: usize) -> Option<(usize, &str)> {
     }
     let opens = ['=', '[', ','];
     let opened = text[begin..at].rfind(opens).or_else(|| line.find('='));
-    // A line without any belongs to an array.
+    // A line without any of these characters belongs to an array.
     let begin = begin + opened.map_or(0, |it| it + 1);
     let value = &text[begin..];
     let begin = begin + (value.len() - value.trim_start_matches([' ', '\t']).len());

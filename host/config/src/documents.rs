@@ -1,4 +1,4 @@
-//! The files of a configuration as TOML documents: the main one, and those it includes.
+//! The files of a configuration as TOML documents: the main file and those that it includes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,7 +20,7 @@ pub struct Files<'r> {
     pub tables: Vec<&'r Parsed<'r>>,
 }
 
-/// A document. Where it is not TOML, the table holds what could be recovered.
+/// A document. If it is not valid TOML, the table holds what could be recovered.
 pub struct Parsed<'r> {
     pub table: Spanned<DeTable<'r>>,
     pub is_sound: bool,
@@ -31,7 +31,7 @@ impl Files<'_> {
         self.readers.iter().flat_map(|it| it.problems()).collect()
     }
 
-    /// Problems and what is unavailable, of each file in turn.
+    /// Returns the problems and the unavailable parts, file by file.
     pub fn all(&self) -> Vec<Problem> {
         let all = self.readers.iter().flat_map(|reader| {
             let problems = reader.problems().into_iter().map(|(_, problem)| problem);
@@ -40,7 +40,7 @@ impl Files<'_> {
         all.collect()
     }
 
-    /// The same, of a configuration that is refused.
+    /// Returns the same for a configuration that is refused.
     pub fn all_problems(&self) -> Problems {
         let name = self.readers.first().map_or("", |reader| reader.file);
         Problems::of(self.all()).unwrap_or_else(|| Problems::unsaid(name))
@@ -82,7 +82,7 @@ pub fn with_files<T>(
     })
 }
 
-/// Parses a document, and reports each place where it is not TOML.
+/// Parses a document, and reports each place that is not valid TOML.
 pub fn parse<'r>(reader: &TomlReader<'r>, text: &'r str) -> Parsed<'r> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut last_bare = None;
@@ -93,7 +93,7 @@ pub fn parse<'r>(reader: &TomlReader<'r>, text: &'r str) -> Parsed<'r> {
     for error in &errors {
         let at = error.span().map_or(0, |span| span.start);
         match bare_text(text, at) {
-            // One text may be several errors.
+            // One piece of text may cause several errors.
             Some((begin, _)) if last_bare == Some(begin) => {}
             Some((begin, bare)) => {
                 last_bare = Some(begin);
@@ -120,7 +120,7 @@ pub fn parse<'r>(reader: &TomlReader<'r>, text: &'r str) -> Parsed<'r> {
     }
 }
 
-/// The included files: those that are TOML, and those that are not.
+/// Returns the included files: those that are valid TOML, and those that are not.
 pub fn included<'r>(files: &Files<'r>) -> (Vec<Section<'r>>, Vec<Section<'r>>) {
     let others = std::iter::zip(&files.readers, &files.tables).skip(1);
     let (mut sound, mut broken) = (Vec::new(), Vec::new());
@@ -140,8 +140,8 @@ pub fn included<'r>(files: &Files<'r>) -> (Vec<Section<'r>>, Vec<Section<'r>>) {
     (sound, broken)
 }
 
-/// The entries of one table in every file; a problem of one concerns its file where it is no `part` by itself. A name that two files
-/// give is a problem of the later one.
+/// Returns the entries of one table from every file. A problem in an entry concerns the entry if it is a `part` of its own,
+/// otherwise its whole file. A name that appears in two files is a problem of the later one.
 pub fn named<'r>(
     roots: &[&Section<'r>],
     key: &'static str,
@@ -174,7 +174,7 @@ pub fn folder(file: &Path) -> &Path {
     }
 }
 
-/// The text of the configuration file.
+/// Reads the text of the configuration file.
 pub fn text(file: &Path) -> Result<String, Problems> {
     values::read_argument(file, MAX_FILE_BYTES).map_err(|reason| {
         let cure = if file.exists() {

@@ -1,4 +1,4 @@
-//! The files of a configuration: the main one, and the client files that `include` names.
+//! The files of a configuration: the main file, and the client files that `include` names.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use glob::{MatchOptions, Pattern};
 use super::reader::{Item, Section};
 use super::{MAX_FILE_BYTES, values};
 
-/// Keys that only the main file may have: they concern every client.
+/// Keys that only the main file may have, because they concern every client.
 pub const MAIN_FILE_KEYS: &[&str] = &[
     "include",
     "data_dir",
@@ -22,14 +22,14 @@ pub const MAIN_FILE_KEYS: &[&str] = &[
 /// The most files that one configuration may include.
 const MAX_FILES: usize = 10_000;
 
-/// An included file with its text.
+/// An included file and its text.
 pub struct Included {
-    /// The file as the user would name it.
+    /// The file's name as the user would write it.
     pub name: String,
     pub text: String,
 }
 
-/// Reads the files that the main file includes, ordered by name, each once. Files that cannot be read are reported.
+/// Reads the files that the main file includes, sorted by name, each once. Reports files that cannot be read.
 pub fn read(root: &Section, main_file: &Path) -> Vec<Included> {
     let Some(patterns) = root.item("include").and_then(|item| item.list()) else {
         return Vec::new();
@@ -62,7 +62,7 @@ pub fn read(root: &Section, main_file: &Path) -> Vec<Included> {
     included
 }
 
-/// The files that one pattern matches, as the user would name them. A pattern without wildcards must match.
+/// Returns the files that a pattern matches, named as the user would write them. A pattern without wildcards must match a file.
 fn matches(item: &Item) -> Option<Vec<PathBuf>> {
     let text = item.text()?;
     let dir = item.reader.dir;

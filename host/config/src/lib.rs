@@ -130,7 +130,7 @@ pub struct LineLimits {
     pub automatic: AutomaticLimits,
     /// The most memory that the loaded rules of all tenants hold together.
     pub loaded_total: usize,
-    /// How long a stopped service waits for work under way.
+    /// How long a stopped service waits for work in progress.
     pub drain: Duration,
 }
 
@@ -186,12 +186,12 @@ impl DirectoryFile {
 pub struct MailboxConfig {
     pub name: String,
     pub tenant: String,
-    /// The address its mail arrives by; lower-case domain. Always there for a mail server's mailbox.
+    /// The address at which its mail arrives; the domain is in lower case. Always present for a mailbox on a mail server.
     pub address: Option<String>,
-    /// Further addresses whose mail arrives here; lower-case domains.
+    /// Further addresses at which its mail arrives; the domains are in lower case.
     pub aliases: Vec<String>,
     pub source: SourceConfig,
-    /// The authserv-ids whose Authentication-Results are believed: its own, or those of all mailboxes.
+    /// The authserv-ids whose Authentication-Results are trusted: its own, or those of all mailboxes.
     pub trusted: Vec<String>,
     /// The polling interval, in addition to the server's notifications.
     pub every: Duration,
@@ -203,7 +203,7 @@ pub struct MailboxConfig {
     pub rules: Vec<RuleConfig>,
     /// The name of the outgoing that sends its replies.
     pub outgoing: Option<String>,
-    /// Whether the items of old mail go to the sinks. Old mail is never answered or forwarded.
+    /// Whether the items of old mail go to the sinks. Old mail is never replied to or forwarded.
     pub deliver_old: bool,
     /// The size at which the file of its protocol log is rotated; `None` writes no log.
     pub protocol_log_bytes: Option<u64>,
@@ -322,12 +322,12 @@ pub enum OnFailure {
     Pass,
     /// The mail is quarantined; for rules that protect.
     Quarantine,
-    /// The built-in fallback makes a plain ticket; no other rule runs.
+    /// The built-in fallback opens a plain ticket; no other rule runs.
     Fallback,
 }
 
 impl OnFailure {
-    /// Each with its name in the configuration.
+    /// Every variant, with its name in the configuration.
     pub const ALL: [(&str, Self); 3] = [
         ("pass", Self::Pass),
         ("quarantine", Self::Quarantine),
@@ -335,7 +335,7 @@ impl OnFailure {
     ];
 }
 
-/// A way out for replies and forwards.
+/// A target for replies and forwards.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     pub name: String,
@@ -362,13 +362,13 @@ impl Sink {
 }
 
 impl Config {
-    /// Reads a configuration with the secrets that it names. Returns every problem, not only the first. A missing secret is a problem
-    /// only beside others: by itself it stops no more than the parts that need it.
+    /// Reads a configuration with the secrets that it names. Returns every problem, not only the first. A missing secret counts
+    /// as a problem only if there are others: by itself, it stops only the parts that need it.
     pub fn load(file: &Path) -> Result<Self, Problems> {
         Self::load_with(file, &|name| std::env::var_os(name))
     }
 
-    /// Like [`Config::load`], with another environment than the process's.
+    /// Does the same as [`Config::load`], with a different environment than the process's.
     pub fn load_with(
         file: &Path,
         environment: &dyn Fn(&str) -> Option<OsString>,
@@ -376,7 +376,7 @@ impl Config {
         Self::survey(file, environment).0
     }
 
-    /// Like [`Config::load_with`], but also returns all rules that could be read, even if other things are wrong.
+    /// Does the same as [`Config::load_with`], but also returns all rules that could be read, even if other parts are wrong.
     pub fn survey(
         file: &Path,
         environment: &dyn Fn(&str) -> Option<OsString>,
@@ -394,13 +394,13 @@ impl Config {
         }
     }
 
-    /// Reads the usable part of a configuration: a problem in the part of one client disables that client's mailboxes alone. Fails if
-    /// a problem concerns everything, or if no mailbox can be used.
+    /// Reads the usable part of a configuration: a problem in one client's part disables only that client's mailboxes. Fails if a
+    /// problem concerns everything, or if no mailbox is usable.
     pub fn load_in_part(file: &Path) -> Result<Self, Problems> {
         Self::load_in_part_with(file, &|name| std::env::var_os(name))
     }
 
-    /// As [`Config::load_in_part`], with another environment than the process's.
+    /// Does the same as [`Config::load_in_part`], with a different environment than the process's.
     pub fn load_in_part_with(
         file: &Path,
         environment: &dyn Fn(&str) -> Option<OsString>,
@@ -419,7 +419,8 @@ impl Config {
         })
     }
 
-    /// Reads everything that could be made out, parts with problems included, and every problem: for trying a rule, which needs little.
+    /// Reads everything that is readable, including parts with problems, and every problem. Used for trying a rule, which needs
+    /// little.
     pub fn load_readable(file: &Path) -> Result<(Self, Vec<Problem>), Problems> {
         let environment = |name: &str| std::env::var_os(name);
         with_files(file, &text(file)?, &environment, |files| {
@@ -457,7 +458,7 @@ impl Config {
         )
     }
 
-    /// Every address mail arrives or leaves by, as [`person`] returns it, each once.
+    /// Returns every address at which mail arrives or from which it leaves, as [`person`] returns it, each once.
     pub fn own_addresses(&self) -> BTreeSet<String> {
         let arriving = self.mailboxes.iter().flat_map(|mailbox| {
             let addresses = mailbox.address.iter().chain(&mailbox.aliases);
@@ -492,7 +493,7 @@ pub fn data_dir(file: &Path) -> Result<PathBuf, Problems> {
     }
 }
 
-/// Every name that others may refer to, whether or not its definition is valid.
+/// Every name that other parts may refer to, whether or not its definition is valid.
 struct Names {
     tenants: Vec<String>,
     profiles: Vec<String>,
@@ -503,9 +504,9 @@ struct Names {
 /// The result of reading every file.
 #[derive(Default)]
 struct Outcome<'r> {
-    /// `None` where something that every client needs is unreadable.
+    /// `None` if something that every client needs is unreadable.
     config: Option<Config>,
-    /// Every rule that could be made out.
+    /// Every rule that could be read.
     uses: Vec<RuleUse>,
     /// Every mailbox that the files name.
     declared: Vec<Declared<'r>>,
@@ -551,7 +552,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
     let mailboxes = named(&roots, "mailboxes", "a mailbox", Some(Part::Mailbox));
     let outgoing = named(&roots, "outgoing", "an outgoing", Some(Part::Outgoing));
     let sinks = named(&roots, "sinks", "a sink", None);
-    // Others may refer to a name in a file that could not be read.
+    // A name may be defined in a file that could not be read.
     let with_broken = |entries: &[(&str, Item)], key| {
         let recovered = broken.iter().filter_map(|root| root.item(key));
         let recovered = recovered.filter(|item| item.value().is_table());

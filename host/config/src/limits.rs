@@ -83,7 +83,7 @@ impl Default for LineLimits {
             generation_bytes: KEPT_GENERATION_BYTES,
             automatic: AutomaticLimits::default(),
             loaded_total: LOADED_BYTES,
-            // Less than the 90 s after which systemd kills, and as long as one try at a webhook may take.
+            // Less than the 90 s after which systemd kills, and as long as one attempt at a webhook may take.
             drain: Duration::from_secs(30),
         }
     }

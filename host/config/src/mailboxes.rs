@@ -14,7 +14,7 @@ use super::{Declared, MailboxConfig, Names, SourceConfig, authentication};
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-/// The size of one file of a protocol log.
+/// The allowed size of one protocol log file.
 const PROTOCOL_LOG: std::ops::RangeInclusive<u64> = 64 * 1024..=1024 * 1024 * 1024;
 /// The configuration that mailboxes are checked against.
 pub struct Surroundings<'s> {
@@ -158,7 +158,7 @@ fn read_one(
     })
 }
 
-/// The profiles that a mailbox and its outgoing sign in by, as far as they can be made out.
+/// Returns the profiles with which a mailbox and its outgoing sign in, as far as they can be determined.
 fn profiles(section: &Section, around: &Surroundings) -> Vec<String> {
     let own = section.peek("profile").map(str::to_owned);
     let outgoing = section
@@ -306,7 +306,7 @@ fn claim<'r>(
     let mut unique = true;
     for (item, identity, what, cure) in identities {
         if let Some((other, place)) = taken.get(&identity) {
-            // One problem is enough: mailboxes that share the address mostly share the folder.
+            // One problem is enough: mailboxes that share the address usually share the folder.
             if unique {
                 let what = match identity {
                     Identity::Address(_) => format!("{what} of {other}, too ({place})"),

@@ -1,4 +1,4 @@
-//! Disables the parts of a configuration that have problems, so that one client's fault stops no other client.
+//! Disables the parts of a configuration that have problems, so that a mistake for one client affects no other.
 
 use std::collections::BTreeSet;
 
@@ -11,15 +11,15 @@ use super::{Config, Declared, Problem, Sink};
 pub struct Misconfigured {
     /// `None` for a file.
     pub mailbox: Option<String>,
-    /// `None` also for a mailbox without a valid tenant.
+    /// `None` for a file, and for a mailbox without a valid tenant.
     pub tenant: Option<String>,
-    /// The address that its mail arrives by; lower-case domain.
+    /// The address at which its mail arrives; the domain is in lower case.
     pub address: Option<String>,
     /// Never empty.
     pub problems: Vec<Problem>,
 }
 
-/// Removes every mailbox that has a problem, or needs a part that has one. Returns `None` where no mailbox is left.
+/// Removes every mailbox that has a problem, or that needs a part with a problem. Returns `None` if no mailbox is left.
 pub fn disable(
     mut config: Config,
     declared: &[Declared],
@@ -40,7 +40,7 @@ pub fn disable(
         if why.is_empty() && !mailbox.lacks_a_part(&config) {
             continue;
         }
-        // Without a problem of its own, it lacks something in a file that could not be read.
+        // Without a problem of its own, it needs something from a file that could not be read.
         if why.is_empty() {
             why.clone_from(&unread);
         }
@@ -75,7 +75,8 @@ pub fn disable(
     (!config.mailboxes.is_empty()).then_some(config)
 }
 
-/// Refuses a sink in an included file that takes items of clients in other files: it would miss them while a fault disables its file.
+/// Refuses a sink in an included file that takes items of clients in other files: it would miss them while a problem disables its
+/// file.
 pub fn confine(sinks: Vec<Sink>, places: &Places, tenants: &Places) -> Vec<Sink> {
     let is_confined = |sink: &Sink| {
         let Some((reader, at)) = places.get(&sink.name).filter(|(it, _)| it.order > 0) else {
@@ -108,7 +109,7 @@ fn has_problem(problems: &[(Part, Problem)], part: Part) -> bool {
 }
 
 impl<'r> Declared<'r> {
-    /// A mailbox of which nothing is read yet.
+    /// Creates the entry of a mailbox that has not been read yet.
     pub fn of(name: &'r str, file: usize) -> Self {
         Self {
             name,
@@ -120,7 +121,7 @@ impl<'r> Declared<'r> {
         }
     }
 
-    /// Whether it, its tenant or its outgoing is not there to be used.
+    /// Returns whether the mailbox, its tenant or its outgoing is missing.
     fn lacks_a_part(&self, config: &Config) -> bool {
         let outgoing = self.outgoing.as_deref();
         let tenant = self.tenant.as_deref();

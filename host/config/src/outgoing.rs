@@ -1,4 +1,4 @@
-//! Reads `[outgoing.*]`: where replies and forwards leave.
+//! Reads `[outgoing.*]`: the targets of replies and forwards.
 
 use std::collections::HashMap;
 

@@ -23,9 +23,9 @@ const SHOWN_LINE_BYTES: usize = 400;
 pub struct Problem {
     /// The file as the user named it.
     pub file: String,
-    /// From 1; 0 for the file as a whole.
+    /// Counted from 1; 0 for the file as a whole.
     pub line: u32,
-    /// From 1, in characters; 0 for the line as a whole.
+    /// Counted from 1, in characters; 0 for the line as a whole.
     pub column: u32,
     /// The key's path, such as `mailboxes.acme.rules[0]`; empty without a key.
     pub key: String,
@@ -82,7 +82,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 impl Problem {
-    /// The place as `FILE:LINE:COLUMN`, as far as it is known.
+    /// Returns the place as `FILE:LINE:COLUMN`, as far as it is known.
     pub fn place(&self) -> String {
         match (self.line, self.column) {
             (0, _) => self.file.clone(),
@@ -173,7 +173,8 @@ impl From<&Problem> for Unavailable {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Sorts the problems by place, files in the order in which they appear first, and removes duplicates. `None` without problems.
+    /// Sorts the problems by place, with files in the order in which they first appear, and removes duplicates. Returns `None`
+    /// without problems.
     pub fn of(mut problems: Vec<Problem>) -> Option<Self> {
         let mut files: Vec<String> = Vec::new();
         for problem in &problems {

@@ -13,7 +13,7 @@ use crate::suggest::{closest, hint};
 /// Looks up an environment variable.
 pub type Environment<'r> = dyn Fn(&str) -> Option<OsString> + 'r;
 
-/// The part of a configuration that a problem concerns: a problem of one client's part concerns no other client.
+/// The part of a configuration that a problem concerns: a problem in one client's part concerns no other client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part<'r> {
     /// Everything, such as a limit or a sink.
@@ -137,7 +137,7 @@ impl<'r> TomlReader<'r> {
         }
     }
 
-    /// The part that a problem of the whole file concerns.
+    /// Returns the part that a problem of the whole file concerns.
     pub fn part(&self) -> Part<'r> {
         match self.order {
             0 => Part::Whole,
@@ -145,7 +145,7 @@ impl<'r> TomlReader<'r> {
         }
     }
 
-    /// The place of an offset, as `FILE:LINE`.
+    /// Returns the place of an offset, as `FILE:LINE`.
     pub fn place(&self, at: usize) -> String {
         format!("{}:{}", self.file, self.line(at))
     }
@@ -172,7 +172,7 @@ impl<'r> TomlReader<'r> {
 }
 
 impl<'r> Section<'r> {
-    /// The whole of a file; `what` is the subject of the file.
+    /// Returns the root table of a file; `what` is the subject of the file.
     pub fn root(
         reader: &'r TomlReader<'r>,
         table: &'r Spanned<DeTable<'r>>,
@@ -206,7 +206,7 @@ impl<'r> Section<'r> {
         })
     }
 
-    /// The text of a key, which counts as asked for only once [`Section::item`] asks.
+    /// Returns the text of a key, which counts as requested only once [`Section::item`] requests it.
     pub fn peek(&self, key: &str) -> Option<&'r str> {
         self.table.get(key)?.get_ref().as_str()
     }
@@ -246,13 +246,13 @@ impl<'r> Section<'r> {
         entries
     }
 
-    /// The keys of this table.
+    /// Returns the keys of this table.
     pub fn names(&self) -> Vec<String> {
         let keys = self.table.keys();
         keys.map(|key| key.get_ref().to_string()).collect()
     }
 
-    /// Refuses the keys of a later stage.
+    /// Refuses the keys of a later version.
     pub fn later(&self, keys: &[&'static str]) {
         for key in keys {
             if let Some(at) = self.refuse(key) {

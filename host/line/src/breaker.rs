@@ -1,9 +1,9 @@
-//! A circuit breaker around one target: while the target as a whole takes nothing, its entries wait uncounted and one at a time
-//! probes it.
+//! A circuit breaker around one target: while the target as a whole accepts nothing, its entries wait without their attempts
+//! being counted, and one at a time is sent as a probe.
 //!
-//! A failure of one try says little: a receiver that is down, a proxy before it and one entry that it chokes on may all answer 400
-//! or 500. So a failure counts against an entry only when the target took others meanwhile, or when it speaks of the entry and the
-//! entries before it were taken.
+//! One failed attempt proves little: a receiver that is down, a proxy in front of it, and a single entry that it chokes on may
+//! all produce 400 or 500. A failure therefore counts against an entry only if the target accepted others in the meantime, or if
+//! the reply is about the entry itself and the entries before it were accepted.
 //!
 //! ```text
 //!            failure of the target, or RUN entries refused in a row
@@ -12,7 +12,7 @@
 //!   └──────────────────────────── taken ──────────────────────────────┼─────────────────────┤
 //!                                                                     └───── failed ────────┘
 //! ```
-//! It reads no clock and logs nothing: the caller passes the time, and logs what is reported.
+//! The breaker reads no clock and logs nothing: the caller passes the time and logs the reported events.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -22,27 +22,27 @@ use postroom_target::{Fault, ProbeInterval, Scope, Severity};
 
 use super::REFUSED_PASSWORD;
 
-/// Pauses between probes.
+/// The pauses between probes.
 const PROBES: Backoff = Backoff {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(60),
     spread_percent: 25,
 };
-/// Without a token no server is asked: news of the account end the wait.
+/// The pause while there is no token. No server is contacted; news of the account ends the wait early.
 const TOKEN_PAUSE: Duration = Duration::from_secs(30);
-/// Consecutive refusals without a delivery that count as the target's fault, since a proxy may answer for it.
+/// This many consecutive refusals without a delivery count as the target's fault, since a proxy may be replying in its place.
 const RUN: usize = 3;
-/// An outage that lasts is reported again this often.
+/// The interval at which a lasting outage is reported again.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10 * 60);
-/// Outages of a target that flaps are reported no more often.
+/// The shortest interval between reports about a target that flaps.
 const FLAPPING: Duration = Duration::from_secs(60);
-/// Failed entries that are remembered.
+/// The number of failed entries that are remembered.
 const SUSPECTS: usize = 1_000;
 
-/// The consequence of a failed try for its entry.
+/// The consequence of a failed attempt for its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consequence {
-    /// The target is down: the entry waits, and no try is counted.
+    /// The target is down: the entry waits, and no attempt is counted.
     Hold,
     /// The target refused this entry.
     Refused,
@@ -56,23 +56,23 @@ pub enum BreakerEvent {
     Recovered { problem: String },
 }
 
-/// The state of one target.
+/// The state of one target's circuit breaker.
 #[derive(Debug, Default)]
 pub struct CircuitBreaker {
     outage: Option<Outage>,
-    /// Entries that failed, with how many others were taken before.
+    /// Entries that failed, each with the number of others accepted before.
     suspects: HashMap<i64, u64>,
     taken: u64,
-    /// Entries refused since the last one was taken.
+    /// Entries refused since one was last accepted.
     run: Vec<i64>,
-    /// Entries that probed in this round: each waiting one has its turn.
+    /// Entries that were sent as probes in this round, so that each waiting entry has its turn.
     probed: HashSet<i64>,
     last_reported: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Outage {
-    /// Probes that failed.
+    /// The number of failed probes.
     failures: u32,
     until: Instant,
     problem: String,
@@ -80,13 +80,13 @@ struct Outage {
 }
 
 impl CircuitBreaker {
-    /// Returns how long nothing is tried.
+    /// Returns how long attempts remain suspended.
     pub fn held_for(&self, now: Instant) -> Option<Duration> {
         let left = self.outage.as_ref()?.until.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 
-    /// Returns how many tries may be under way: none in a pause, one as a probe, else as many as the target has.
+    /// Returns how many attempts may run at once: none during a pause, one as a probe, otherwise the target's own limit.
     pub fn permits(&self, now: Instant, at_once: usize) -> usize {
         match (&self.outage, self.held_for(now)) {
             (_, Some(_)) => 0,
@@ -95,30 +95,30 @@ impl CircuitBreaker {
         }
     }
 
-    /// Returns what keeps everything waiting now.
+    /// Returns what currently keeps all entries waiting.
     pub fn holds(&self, now: Instant) -> Option<&str> {
         self.held_for(now)?;
         self.outage.as_ref().map(|outage| outage.problem.as_str())
     }
 
-    /// Returns the entries that a probe leaves to others, if there are others.
+    /// Returns the entries that have already been a probe. They are skipped as long as there are others.
     pub fn probed(&self) -> Option<&HashSet<i64>> {
         (self.outage.is_some() && !self.probed.is_empty()).then_some(&self.probed)
     }
 
-    /// Starts the next round of probes: every waiting entry had its turn.
+    /// Starts the next round of probes, once every waiting entry has had its turn.
     pub fn next_round(&mut self) {
         self.probed.clear();
     }
 
-    /// Ends the pause: what caused the outage may be over.
+    /// Ends the pause, because the cause of the outage may be over.
     pub fn probe_now(&mut self, now: Instant) {
         if let Some(outage) = &mut self.outage {
             outage.until = now;
         }
     }
 
-    /// Notes that the target took an entry, or spoke a final word on it: it works.
+    /// Records that the target accepted an entry or gave a final reply about it, which shows that it works.
     pub fn taken(&mut self, entry: i64) -> Option<BreakerEvent> {
         self.taken += 1;
         self.suspects.remove(&entry);
@@ -131,7 +131,7 @@ impl CircuitBreaker {
         })
     }
 
-    /// Judges a failed try. `seed` spreads the pauses of targets that fail together.
+    /// Judges a failed attempt. `seed` spreads the pauses of targets that fail together.
     pub fn failed(
         &mut self,
         entry: i64,
@@ -157,7 +157,7 @@ impl CircuitBreaker {
         (Consequence::Hold, self.opens(entry, fault, now, seed))
     }
 
-    /// Whether too many entries in a row were refused, this one among them.
+    /// Returns whether too many entries in a row were refused, including this one.
     fn completes_run(&mut self, entry: i64) -> bool {
         if !self.run.contains(&entry) {
             self.run.push(entry);
@@ -180,7 +180,7 @@ impl CircuitBreaker {
             reported: None,
         });
         outage.problem.clone_from(&fault.problem);
-        // Tries that began before the outage end after it: they are no probes.
+        // Attempts that began before the outage may end during it; they are not probes.
         if outage.until <= now {
             outage.failures += 1;
         }

@@ -1,27 +1,29 @@
-//! The event bus: bounded, for any number of readers. Publishing never waits; a reader that lags gets the number of events that it missed.
+//! The event bus: bounded, with any number of readers. Publishing never waits; a lagging reader receives the number of events it
+//! missed.
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::event::Event;
 
-/// Events that a reader may be behind, the mails of a commit being one. They hold decisions, which `limits.output` bounds, and no mail.
+/// The number of events that a reader may fall behind; the mails of one commit are one event. Events hold decisions, whose size
+/// `limits.output` bounds, and no mail.
 const CAPACITY: usize = 256;
 
-/// The bus, held by the command that starts a service. When it is dropped, the readers read what is left and end.
+/// The bus, held by the command that starts a service. When it is dropped, readers read the remaining events and then end.
 pub struct Bus(broadcast::Sender<Event>);
 
-/// The line's end of the bus. It does not keep the bus open.
+/// The publishing end of the bus, held by the line. It does not keep the bus open.
 #[derive(Clone)]
 pub struct Publisher(broadcast::WeakSender<Event>);
 
-/// A reader of all events from its creation on.
+/// A reader of all events published after its creation.
 pub struct Reader(broadcast::Receiver<Event>);
 
-/// An item of a reader.
+/// An item received by a reader.
 pub enum Heard {
     Event(Event),
-    /// The reader was too slow: so many events are lost to it.
+    /// The reader was too slow and lost this many events.
     Lagged(u64),
 }
 
@@ -42,24 +44,24 @@ impl Bus {
 }
 
 impl Publisher {
-    /// Publishes what `build` returns. Where nobody reads, it is not called.
+    /// Publishes what `build` returns. Without readers, `build` is not called.
     pub fn publish(&self, build: impl FnOnce() -> Event) {
         if let Some(bus) = self.0.upgrade()
             && bus.receiver_count() > 0
         {
-            // The last reader may be gone since.
+            // The last reader may have gone since the check.
             let _ = bus.send(build());
         }
     }
 
-    /// A reader for a part of the service itself; `None` when the bus is closed.
+    /// Returns a reader for a task of the service itself, or `None` when the bus is closed.
     pub fn reader(&self) -> Option<Reader> {
         Some(Reader(self.0.upgrade()?.subscribe()))
     }
 }
 
 impl Reader {
-    /// Waits for the next event. `None` when the bus is closed and all is read.
+    /// Waits for the next event. Returns `None` when the bus is closed and every event has been read.
     pub async fn next(&mut self) -> Option<Heard> {
         match self.0.recv().await {
             Ok(event) => Some(Heard::Event(event)),
@@ -68,7 +70,7 @@ impl Reader {
         }
     }
 
-    /// Returns the next event that is already there.
+    /// Returns the next event if there already is one.
     pub fn try_next(&mut self) -> Option<Heard> {
         match self.0.try_recv() {
             Ok(event) => Some(Heard::Event(event)),
@@ -94,7 +96,7 @@ mod tests {
         let publisher = bus.publisher();
         let (mut slow, mut quick) = (bus.reader(), bus.reader());
         let mut read = 0;
-        // Publishing does not even suspend.
+        // Publishing never suspends.
         for _ in 0..CAPACITY + 7 {
             publisher.publish(event);
             read += usize::from(matches!(quick.try_next(), Some(Heard::Event(_))));

@@ -1,16 +1,17 @@
-//! Leaps of the wall clock: due times move with them, and nothing ends for its age while the clock is in doubt.
+//! Handles jumps of the wall clock: due times move with it, and nothing expires while the clock is in doubt.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use postroom_core::Clock;
 
-/// As far as a right clock may be from the last known time, and as long as a clock must run to be believed.
+/// The most by which a correct clock may differ from the last known time, and the time that a clock must run without a jump to be
+/// trusted.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// A smaller difference is a time server's correction, which needs no care.
+/// The smallest jump. A smaller difference is a correction by a time server and is ignored.
 const LEAP_MIN: Duration = Duration::from_secs(60);
 
-/// The wall clock, and what is known of it.
+/// The wall clock, and how far it can be trusted.
 #[derive(Debug)]
 pub struct Timekeeper {
     clock: Clock,
@@ -21,21 +22,21 @@ pub struct Timekeeper {
 #[derive(Debug)]
 struct State {
     check: ClockCheck,
-    /// The wall clock at the last look, and how long the process had run then.
+    /// The wall clock at the last check, and how long the process had been running then.
     looked: (i64, Duration),
 }
 
-/// A wall clock that was set, or a machine that slept.
+/// A jump of the wall clock: it was set, or the machine slept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leap {
-    /// The time without the leap.
+    /// The expected time, without the jump.
     pub expected_ms: i64,
-    /// How far it leapt, forward or back.
+    /// How far the clock jumped, forward or back.
     pub by_ms: i64,
 }
 
 impl Timekeeper {
-    /// `known_ms` is the last time that is known from earlier runs; none when there were none.
+    /// Creates a timekeeper. `known_ms` is the last time known from earlier runs, or `None` on the first run.
     pub fn new(clock: Clock, known_ms: Option<i64>) -> Self {
         let now_ms = clock.now_ms();
         Self {
@@ -52,13 +53,13 @@ impl Timekeeper {
         self.clock.now_ms()
     }
 
-    /// Returns whether the age of something may be believed. See [`ClockCheck::is_confirmed`].
+    /// Returns whether ages can be trusted. See [`ClockCheck::is_confirmed`].
     pub fn is_confirmed(&self) -> bool {
         let (now_ms, running) = (self.clock.now_ms(), self.began.elapsed());
         self.state().check.is_confirmed(now_ms, running)
     }
 
-    /// Returns how far the clock leapt since this was last asked.
+    /// Returns the clock's jump since the last call, if any.
     pub fn leap(&self) -> Option<Leap> {
         let (now_ms, running) = (self.clock.now_ms(), self.began.elapsed());
         let (was_ms, was) = std::mem::replace(&mut self.state().looked, (now_ms, running));
@@ -73,19 +74,19 @@ impl Timekeeper {
     }
 }
 
-/// The wall clock beside a clock that never leaps.
+/// Compares the wall clock with a clock that never jumps.
 #[derive(Debug)]
 pub struct ClockCheck {
-    /// The wall clock when it was first looked at, or after it last leapt.
+    /// The wall clock when it was first read, or after its last jump.
     anchor_ms: i64,
-    /// How long the process had run then.
+    /// How long the process had been running then.
     anchor: Duration,
     /// Whether the wall clock was within a day of the last known time.
     agrees: bool,
 }
 
 impl ClockCheck {
-    /// `known_ms` is the last time that is known from earlier runs; none when there were none.
+    /// Creates a check. `known_ms` is the last time known from earlier runs, or `None` on the first run.
     pub fn new(now_ms: i64, known_ms: Option<i64>, running: Duration) -> Self {
         Self {
             anchor_ms: now_ms,
@@ -94,7 +95,7 @@ impl ClockCheck {
         }
     }
 
-    /// Returns whether the wall clock agrees with the last known time within a day, or has run for a day without a leap.
+    /// Returns whether the wall clock is within a day of the last known time, or has run for a day without a jump.
     pub fn is_confirmed(&mut self, now_ms: i64, running: Duration) -> bool {
         let since = running.saturating_sub(self.anchor);
         let expected = self.anchor_ms.saturating_add(millis(since));
@@ -162,7 +163,7 @@ mod tests {
         let leapt = NOW + days(400);
         assert!(!check.is_confirmed(leapt, HOUR * 3));
         assert!(!check.is_confirmed(leapt + millis(HOUR), HOUR * 4));
-        // It was set right again: another leap.
+        // The clock is corrected, which is another jump.
         assert!(!check.is_confirmed(NOW + millis(HOUR * 4), HOUR * 5));
         assert!(check.is_confirmed(NOW + millis(HOUR * 28), HOUR * 29));
     }

@@ -1,5 +1,5 @@
-//! Steps 2 and 3 of the line: a journalled mail is parsed and walks its mailbox's rule chain, the store answering. No I/O but the
-//! store's reads.
+//! Steps 2 and 3 of the line: a journalled mail is parsed and run through its mailbox's rule chain, with the store as capability
+//! provider. The only I/O is reading the store.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,13 +23,13 @@ use postroom_rules::crash;
 use postroom_rules::directory::Directory;
 use postroom_rules::rulebook::Chain;
 
-/// Slow mails are committed as they are decided, not when all of their batch are.
+/// When mails are slow, those decided so far are committed after this time, without waiting for the whole batch.
 const COMMIT_AFTER: Duration = Duration::from_secs(1);
 
-/// The part of an unparsed quarantined mail that is searched for headers.
+/// How much of an unparsed quarantined mail is searched for headers.
 const HEADER_BYTES: usize = 64 * 1024;
 
-/// A journalled mail with what parsing made of it.
+/// A journalled mail and the result of parsing it.
 pub struct Parsed {
     pub mail: PendingMail,
     content: Content,
@@ -37,12 +37,12 @@ pub struct Parsed {
 
 enum Content {
     Message(Arc<Message>),
-    // Of both that follow, the headers are read where that is safe, for people who look at the quarantine.
-    /// Over the limits, or not given by the server: what came of it is kept, and never given to a rule.
+    // The next two variants keep the headers where reading them is safe, for people who inspect the quarantine.
+    /// Over the limits, or not delivered by the server: what arrived of it is kept, and never given to a rule.
     Unreadable(String, Option<Arc<Message>>),
     /// The line failed on it too often.
     GivenUp(String, Option<Arc<Message>>),
-    /// Parsing panicked: a defect of ours, and not the mail's end.
+    /// Parsing panicked: this is a bug in Postroom, and the mail is not given up.
     Failed(String),
 }
 
@@ -55,7 +55,7 @@ impl Parsed {
     }
 }
 
-/// A mail with its decision, ready to be committed.
+/// A mail with its decision, ready to commit.
 pub struct Decided {
     pub mail: PendingMail,
     pub result: Result<ChainOutcome, LineFailure>,
@@ -63,7 +63,7 @@ pub struct Decided {
 }
 
 impl Decided {
-    /// The mail as it was read; of one that no rule was given, its headers, where they can be read.
+    /// Returns the parsed mail. For a mail that no rule was given, returns its headers where they can be read.
     pub fn message(&self) -> Option<&Arc<Message>> {
         match &self.content {
             Content::Message(message) => Some(message),
@@ -72,7 +72,7 @@ impl Decided {
         }
     }
 
-    /// The mail as it was before.
+    /// Returns the mail without its decision.
     pub fn undecided(self) -> Parsed {
         Parsed {
             mail: self.mail,
@@ -101,18 +101,18 @@ impl Parsed {
 
 /// Why there is no decision yet.
 pub enum LineFailure {
-    /// The store could not be asked, which is no fault of the mail's.
+    /// The store could not be read, which is not the mail's fault.
     Store(StoreError),
-    /// A defect of ours that this mail brought out.
+    /// A bug in Postroom that this mail triggered.
     Defect(String),
 }
 
-/// Identifies a fetched mail without parsing all of it.
+/// Identifies a fetched mail without parsing it completely.
 pub fn identify(raw: RawMessage) -> NewMail {
     let content_hash = ContentHash::of(&raw.bytes);
     let message_id = message_id(&raw.bytes).unwrap_or_else(|| {
-        // Of an IMAP mail, UIDVALIDITY and UID are no part of it: a renumbered folder would bring all of its mail again, and what
-        // servers deliver differs at least in Received.
+        // UIDVALIDITY and UID are not part of an IMAP mail's identity: otherwise a renumbered folder would bring all of its mail
+        // again. Nor are the bytes: copies that servers deliver differ at least in Received.
         let file = postroom_mailbox::file_identity(&raw.position);
         synthetic_message_id(&content_hash, file.as_deref())
     });
@@ -127,7 +127,7 @@ pub fn identify(raw: RawMessage) -> NewMail {
     }
 }
 
-/// Parses a batch, in order.
+/// Parses a batch, preserving its order.
 pub async fn parse_all(
     line: &Arc<Line>,
     mailbox: &Arc<Mailbox>,
@@ -141,8 +141,8 @@ pub async fn parse_all(
         .0
 }
 
-/// Decides mails in order, all by the same generation and directory. Answers those it got to within a second, so that they can be
-/// committed, and the others.
+/// Decides mails in order, all with the same generation and directory. Returns those decided within a second, so that they can be
+/// committed, and the remaining ones.
 pub async fn decide_some(
     line: &Arc<Line>,
     mailbox: &Arc<Mailbox>,
@@ -154,7 +154,7 @@ pub async fn decide_some(
     let directory = directory.clone();
     let within = Span::current();
     let decide = move |parsed: Parsed| {
-        // Parsing has none: it logs nothing.
+        // Parsing enters no span, because it logs nothing.
         let _span = mail_span(&within, &parsed.mail).entered();
         decide_one(&shared, &owner, &chain, &directory, parsed)
     };
@@ -162,15 +162,16 @@ pub async fn decide_some(
     in_slices(&line.slots, &mailbox.tenant, Work::Decide, todo, decide).await
 }
 
-/// The span of one mail on the thread that works on it, within that of its mailbox. It holds no word of the mail but its id.
+/// Returns the span of one mail, nested in that of its mailbox, for the thread that works on it. The mail's id is the only thing
+/// it holds from the mail.
 fn mail_span(within: &Span, mail: &PendingMail) -> Span {
     tracing::info_span!(parent: within, "mail", mail = mail.id.0, message_id = %mail.message_id)
 }
 
-/// Mails that are handed out one by one.
+/// Mails that are handed out one at a time.
 struct Todo<T> {
     items: std::iter::Enumerate<std::vec::IntoIter<T>>,
-    /// Nothing is handed out any more this long after the first.
+    /// No more mails are handed out once this much time has passed since the first.
     patience: Option<Duration>,
     began: Option<Instant>,
 }
@@ -201,8 +202,8 @@ impl<T> Todo<T> {
     }
 }
 
-/// Does `work` on blocking threads, in as many slots as the tenant's turn gives, slice by slice. Answers what was done, in order,
-/// and what was not handed out.
+/// Runs `work` on blocking threads, in as many slots as the tenant's turn allows, slice by slice. Returns the results in order,
+/// and the mails that were not handed out.
 async fn in_slices<T, U, F>(
     slots: &Arc<Slots>,
     tenant: &str,
@@ -251,7 +252,7 @@ fn lock<T>(todo: &Mutex<Todo<T>>) -> MutexGuard<'_, Todo<T>> {
 fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
     let limits = &line.limits;
     let content = if mail.attempts >= limits.attempts {
-        // A mail that ended the process here, too, is not looked at any more.
+        // If a mail also ended the process while its headers were read, it is not examined again.
         let headers = (mail.attempts == limits.attempts).then(|| headers(line, mailbox, &mail));
         Content::GivenUp(
             format!(
@@ -295,7 +296,7 @@ fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
     Parsed { mail, content }
 }
 
-/// Returns why a mail is quarantined whose parts rules would not all see.
+/// Returns why a mail is quarantined when rules would not see all of its parts.
 fn over_limit(over: OverLimit) -> String {
     match over {
         OverLimit::Parts { most } => {
@@ -307,7 +308,7 @@ fn over_limit(over: OverLimit) -> String {
     }
 }
 
-/// Parses the header section; `None` if that panics.
+/// Parses the header section. Returns `None` if that panics.
 fn headers(line: &Line, mailbox: &Mailbox, mail: &PendingMail) -> Option<Arc<Message>> {
     let beginning = &mail.bytes[..mail.bytes.len().min(HEADER_BYTES)];
     let end = beginning
@@ -353,7 +354,7 @@ fn decide_one(
     }
 }
 
-/// Walks the chain, everything beside the rules answered by the store and the directory.
+/// Runs the chain. The store and the directory provide every capability.
 fn walk_chain(
     line: &Line,
     mailbox: &Mailbox,
@@ -392,12 +393,12 @@ fn walk_chain(
     chain_run::run_chain(place, message, context)
 }
 
-/// The answers about one mail's tenant as things stand.
+/// Provides capabilities for one mail's tenant from the current state of the store.
 struct FromStore<'a> {
     facts: &'a Arc<dyn Facts>,
     tenant: &'a str,
     directory: &'a Arc<Directory>,
-    /// A rule never decides on what could not be read.
+    /// Set when something could not be read, so that no rule's decision is based on it.
     failure: Arc<OnceLock<StoreError>>,
 }
 
@@ -457,7 +458,7 @@ impl RuleMemory {
     }
 }
 
-/// The line's own quarantine: no rule saw the mail.
+/// Returns the line's own quarantine, for a mail that no rule saw.
 fn set_aside(reason: String, generation: u64) -> ChainOutcome {
     let conclusion = Conclusion {
         decision: Decision {

@@ -1,4 +1,4 @@
-//! Delivery: the outbox is emptied target by target, at least once, in order per ticket, and nothing is decided again.
+//! Delivery: empties the outbox target by target, at least once and in order per ticket. Nothing is decided again.
 
 mod under_way;
 
@@ -27,57 +27,58 @@ use postroom_config::LineLimits;
 use postroom_rules::crash;
 use under_way::UnderWay;
 
-/// The outbox is looked at this often even when nobody rings.
+/// The interval at which the outbox is checked even if no bell rings.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
 /// The interval of checks for changes by `postroom outbox retry` and `drop`.
 const CHANGES_LOOK: Duration = Duration::from_millis(250);
 /// The pause after the store could not be read or written.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
-/// The pauses of an entry that its target refuses while it takes others.
+/// The pauses between attempts for an entry that its target refuses while accepting others.
 const REFUSED_ENTRY: Backoff = Backoff {
     first: Duration::from_secs(2),
     longest: Duration::from_secs(60 * 60),
     spread_percent: 25,
 };
-/// However old an entry is, the target gets to refuse it so often before it is given up: it may have waited for the target, or for
-/// this service, for all of its age. The last of these tries is about an hour and a half after the first.
+/// The fewest refusals before an entry is given up, however old it is: its age may consist of waiting for the target or for this
+/// service. The last of these attempts is about an hour and a half after the first.
 const FEWEST_TRIES: u32 = 12;
-/// `run --once` ends a delivery that takes longer, so that a run by a timer ends.
+/// The longest that `run --once` lets deliveries run, so that a run started by a timer ends.
 const ONCE_LONGEST: Duration = Duration::from_secs(15 * 60);
 
-/// A sink and an outgoing of one name are two.
+/// Identifies a target. A sink and an outgoing with the same name are two targets.
 pub type TargetId = (OutboxKind, String);
 
-/// Where entries of the outbox go.
+/// Delivers outbox entries to their targets.
 pub struct Deliveries {
     outbox: Arc<dyn Outbox>,
     targets: BTreeMap<TargetId, GuardedTarget>,
-    /// An entry that is refused for longer is dead: it stays in the outbox for a person.
+    /// An entry that has been refused for longer becomes a dead letter: it stays in the outbox for a person.
     age: Duration,
     time: Arc<Timekeeper>,
-    /// How long a stopped run waits for deliveries under way.
+    /// How long a stopped run waits for deliveries in progress.
     drain: Duration,
     events: Publisher,
     stop: CancellationToken,
     under_way: UnderWay,
 }
 
-/// Deliveries under way.
+/// Deliveries in progress.
 #[derive(Default)]
 struct Rounds {
     tasks: JoinSet<(OutboxEntry, Result<Ended, StoreError>)>,
     busy: HashMap<TargetId, HashSet<i64>>,
-    /// Up to when what was due was looked up. What was due earlier is under way, or is looked up when a delivery there ends.
+    /// The due time up to which each target's entries have been looked up. Entries due earlier are in progress, or are looked up
+    /// when a delivery to that target ends.
     looked_ms: HashMap<TargetId, i64>,
-    /// Entries that are tried only once, and were: those that stay in the outbox.
+    /// Entries that are attempted only once, have been attempted and stay in the outbox.
     tried: Option<HashSet<i64>>,
 }
 
-/// The result of one try of an entry.
+/// The result of one attempt for an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
     Gone,
-    /// It stays in the outbox, waiting.
+    /// The entry stays in the outbox and waits.
     Waits,
 }
 
@@ -106,13 +107,13 @@ impl Deliveries {
         self.targets.get(id)
     }
 
-    /// The names of the targets that deliveries are under way to.
+    /// Returns the names of the targets with deliveries in progress.
     pub fn busy_targets(&self) -> Vec<String> {
         self.under_way.targets()
     }
 
-    /// Delivers until stopped; deliveries under way end first. Each of `signed_in` changes when the account of the outgoing with
-    /// that name, which had failed, works again.
+    /// Delivers until stopped, then lets deliveries in progress finish. Each of `signed_in` changes when the account of the
+    /// outgoing with that name works again after a failure.
     pub async fn serve(
         self: Arc<Self>,
         mut filled: watch::Receiver<()>,
@@ -123,7 +124,7 @@ impl Deliveries {
         let mut changes_seen = None;
         let mut ticks = tokio::time::interval(CHANGES_LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // A delivery that ended makes room at its own target only; else all are looked at.
+        // A delivery that ended makes room only at its own target; in all other cases every target is checked.
         let mut ended_at: Option<TargetId> = None;
         let (mut look, mut wait) = (true, IDLE_LOOK);
         let mut looked = Instant::now();
@@ -158,8 +159,8 @@ impl Deliveries {
         self.close().await;
     }
 
-    /// Tries each entry that is due, or becomes due by another's delivery, once. After `begin_for`, and after a stop, no other try
-    /// begins; those under way end, after a stop within `limits.drain`.
+    /// Attempts each entry once that is due, or becomes due through another's delivery. After `begin_for`, and after a stop, no
+    /// further attempt begins. Those in progress finish; after a stop they have `limits.drain` to do so.
     pub async fn try_once(self: Arc<Self>, begin_for: Duration) -> Result<(), StoreError> {
         self.report_orphans().await;
         let mut rounds = Rounds {
@@ -197,7 +198,7 @@ impl Deliveries {
         Ok(())
     }
 
-    /// Ends what is under way, and records that it was tried.
+    /// Aborts deliveries in progress and records that they were attempted.
     async fn cut_off(&self, rounds: &mut Rounds, after: Duration) -> Result<(), StoreError> {
         rounds.tasks.shutdown().await;
         let busy = std::mem::take(&mut rounds.busy);
@@ -217,7 +218,7 @@ impl Deliveries {
         }
     }
 
-    /// Starts what is due and not under way, at every target that has room, or at this one.
+    /// Starts entries that are due and not in progress, at every target that has room, or only at the given one.
     async fn start_due(
         self: &Arc<Self>,
         rounds: &mut Rounds,
@@ -238,7 +239,7 @@ impl Deliveries {
                 for entry in due {
                     busy.insert(entry.id);
                     let deliveries = self.clone();
-                    // A delivery is named by its target, not by the part that began it.
+                    // The span is named after the target, not after the task that started the delivery.
                     let span = tracing::error_span!(parent: None, "delivery", target = %entry.target, tenant = %entry.tenant, entry = entry.id);
                     let delivery = async move {
                         let result = deliveries.deliver(&entry).await;
@@ -252,7 +253,7 @@ impl Deliveries {
         Ok(())
     }
 
-    /// How long nothing will have to be started, unless somebody rings or a delivery ends.
+    /// Returns how long nothing will need to be started, unless a bell rings or a delivery ends.
     async fn until_next(&self, rounds: &Rounds) -> Result<Duration, StoreError> {
         let mut wait = IDLE_LOOK;
         for (id, target) in &self.targets {
@@ -271,9 +272,10 @@ impl Deliveries {
         Ok(wait)
     }
 
-    /// Returns whether a person changed entries since the last look. What they want tried is tried, whatever the pauses.
+    /// Returns whether a person changed entries since the last check. Entries that they want retried are attempted regardless of
+    /// pauses.
     async fn follow_changes(&self, seen: &mut Option<i64>) -> bool {
-        // An error shows where entries are looked up.
+        // A store error surfaces where entries are looked up.
         let Ok(now) = self.outbox.outbox_changes().await else {
             return false;
         };
@@ -292,7 +294,7 @@ impl Deliveries {
         }
     }
 
-    /// Entries of a target that is not configured, or cannot be used as it is, wait: nobody would know.
+    /// Reports entries whose target is not configured or is unusable: they wait, and nobody would notice otherwise.
     async fn report_orphans(&self) {
         let waiting = self.outbox.outbox_waiting_by_target().await;
         let waiting = waiting.unwrap_or_default();
@@ -332,7 +334,7 @@ impl Deliveries {
                 None
             }
         };
-        // The next mail goes while this one is recorded.
+        // The next mail is sent while this one is recorded.
         drop(turn);
         match tried {
             Attempt::Delivered(receipt) => {
@@ -419,7 +421,7 @@ impl Deliveries {
         });
     }
 
-    /// The time so far from now, in Unix milliseconds.
+    /// Returns the time this long from now, in Unix milliseconds.
     fn after(&self, pause: Duration) -> i64 {
         let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
         self.time.now_ms().saturating_add(pause)
@@ -428,11 +430,11 @@ impl Deliveries {
     fn is_over(&self, entry: &OutboxEntry) -> bool {
         let now = self.time.now_ms();
         let waited = Duration::from_millis(u64::try_from(now - entry.since_ms).unwrap_or(0));
-        // A clock that is in doubt gives no age.
+        // While the clock is in doubt, no entry has an age.
         is_over(entry.attempts + 1, waited, self.age) && self.time.is_confirmed()
     }
 
-    /// Logs what a circuit breaker reports, with how many entries wait.
+    /// Logs what a circuit breaker reports, with the number of waiting entries.
     async fn report(&self, (kind, to): &TargetId, report: Option<BreakerEvent>, problem: &str) {
         let Some(report) = report else {
             return;
@@ -457,7 +459,7 @@ impl Deliveries {
         }
     }
 
-    /// Records how a try ended, until it is recorded: an entry that was delivered is not sent again because the disk is full.
+    /// Retries recording an attempt's result until it succeeds: a full disk must not cause an entry to be delivered twice.
     async fn recorded<F>(&self, mut write: impl FnMut() -> F) -> Result<(), StoreError>
     where
         F: Future<Output = Result<(), StoreError>>,
@@ -477,7 +479,7 @@ impl Deliveries {
 }
 
 impl Rounds {
-    /// Where the delivery went, and whether how it ended is recorded.
+    /// Returns the delivery's target, and whether its result has been recorded.
     fn ended(
         &mut self,
         ended: Result<(OutboxEntry, Result<Ended, StoreError>), JoinError>,
@@ -498,7 +500,7 @@ impl Rounds {
     }
 }
 
-/// Ends when one of them changes, with its name.
+/// Waits until one of them changes, and returns its name.
 async fn any_news(signed_in: &mut [(String, watch::Receiver<u64>)]) -> String {
     let changes = signed_in.iter_mut().map(|(name, it)| async {
         it.changed().await.ok()?;
@@ -513,7 +515,7 @@ async fn any_news(signed_in: &mut [(String, watch::Receiver<u64>)]) -> String {
     std::future::pending().await
 }
 
-/// Whether an entry that was refused so often, and waited so long, is given up.
+/// Returns whether an entry that was refused this often and waited this long is given up.
 fn is_over(tries: u32, waited: Duration, age: Duration) -> bool {
     tries >= FEWEST_TRIES && waited >= age
 }

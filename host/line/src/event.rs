@@ -1,4 +1,4 @@
-//! The events of the bus. They are cheap to clone and hold no mail, so that a lagging reader keeps little memory in use.
+//! The events of the bus. They are cheap to clone and hold no mail, so a lagging reader keeps little memory in use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,45 +14,45 @@ use crate::Mailbox;
 use crate::deliver::TargetId;
 use crate::intake::IntakeError;
 
-/// Something that happened, and is durable where it is a thing of the store.
+/// Something that happened. What concerns the store is already durable.
 #[derive(Clone)]
 pub enum Event {
-    /// The mails of one commit.
+    /// The mails decided in one commit.
     Decided(Arc<[MailDecided]>),
     Delivered(Arc<Delivered>),
     DeliveryFailed(Arc<DeliveryFailed>),
-    /// One reload: the rules that went live, were refused, or were rolled back, together.
+    /// One reload: the rules that went live, were refused, or were rolled back together.
     RulesReloaded(Arc<Reloaded>),
-    /// Contacts and assets that went live or were refused.
+    /// A directory reload: contacts and assets that went live or were refused.
     DirectoryReloaded(Arc<DirectoryReloaded>),
     MailboxChanged(Arc<MailboxChanged>),
 }
 
-/// A mail whose decision is committed.
+/// A mail whose decision has been committed.
 pub struct MailDecided {
     pub mailbox: Arc<Mailbox>,
     pub mail: JournalId,
     pub message_id: String,
-    /// `None` where the mail could not be parsed.
+    /// `None` if the mail could not be parsed.
     pub subject: Option<String>,
     pub conclusion: Arc<Conclusion>,
     pub committed: Committed,
 }
 
-/// An entry of the outbox that its target took.
+/// An outbox entry that its target accepted.
 pub struct Delivered {
     pub delivery: DeliveryId,
     pub receipt: Receipt,
 }
 
-/// An entry of the outbox that its target did not take while it took others. An outage of the target is no event of its entries.
+/// An outbox entry that its target refused while it accepted others. An outage of the target is not an event of its entries.
 pub struct DeliveryFailed {
     pub delivery: DeliveryId,
     pub problem: String,
     pub consequence: FailureConsequence,
 }
 
-/// Which entry of the outbox, and where it goes.
+/// Identifies an outbox entry and its target.
 pub struct DeliveryId {
     pub target: TargetId,
     pub entry: i64,
@@ -60,17 +60,17 @@ pub struct DeliveryId {
     pub decision: DecisionId,
 }
 
-/// The consequence of a failed try for its entry.
+/// The consequence of a failed attempt for its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureConsequence {
-    /// It is tried again until it is so old.
+    /// The entry is retried until it reaches this age.
     Retry {
         pause: Duration,
         give_up_after: Duration,
-        /// Whether its target refused it before.
+        /// Whether the target had refused it before.
         again: bool,
     },
-    /// Some recipients have it; the others are tried again.
+    /// Some recipients have it; delivery to the others is retried.
     RetryRest {
         pause: Duration,
     },
@@ -85,7 +85,7 @@ pub struct MailboxChanged {
 
 /// How a mailbox's state changed.
 pub enum StateChange {
-    /// It serves, after this state.
+    /// The mailbox serves; `before` is the previous state.
     Serving { before: MailboxState },
     /// A session failed, and the next one waits.
     Paused {
@@ -93,7 +93,7 @@ pub enum StateChange {
         error: Arc<IntakeError>,
         pause: Duration,
     },
-    /// The server renumbered its mail, and the folder is read again.
+    /// The server renumbered its mail, so the folder is read again.
     Renumbered(Renumbering),
     /// The tenant's share of the outbox is full.
     OutboxFull,
@@ -120,7 +120,7 @@ impl DeliveryId {
 }
 
 impl StateChange {
-    /// The state now.
+    /// Returns the new state.
     pub fn state(&self) -> MailboxState {
         match self {
             StateChange::Serving { .. } => MailboxState::Serving,
@@ -130,7 +130,7 @@ impl StateChange {
         }
     }
 
-    /// The detail for people.
+    /// Describes the change for people.
     pub fn detail(&self) -> String {
         match self {
             StateChange::Serving { .. } => String::new(),

@@ -1,4 +1,4 @@
-//! The log as a reader of the bus: one line for each event that an operator needs.
+//! Logs events from the bus: one line for each event that an operator needs to see.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::event::{
 };
 use crate::intake::IntakeError;
 
-/// Rules that one line names; the others are counted.
+/// The number of rules named in one log line; the rest are counted.
 const NAMED: usize = 10;
 
-/// Logs an event, or that events were missed.
+/// Logs an event, or the number of events missed.
 pub fn log(heard: &Heard) {
     match heard {
         Heard::Event(Event::Decided(mails)) => mails.iter().for_each(log_decided),
@@ -113,7 +113,7 @@ fn log_directory(reloaded: &DirectoryReloaded) {
 fn log_mailbox(changed: &MailboxChanged) {
     let (mailbox, state) = (&changed.mailbox.name, changed.change.state());
     match &changed.change {
-        // Room in the outbox is logged once for the tenant.
+        // Room in the outbox is logged once per tenant, elsewhere.
         StateChange::Serving {
             before: MailboxState::Starting | MailboxState::OutboxFull,
         }
@@ -127,7 +127,7 @@ fn log_mailbox(changed: &MailboxChanged) {
                 let help = format!("{}; then restart postroom", why.help);
                 tracing::error!(%mailbox, %state, help, "the mailbox is misconfigured, its mail stays on the server: {why}");
             }
-            // Hundreds of mailboxes may share the account, whose failure was logged once, with help.
+            // Hundreds of mailboxes may share the account, whose failure was already logged once, with help.
             error if error.is_of_sign_in() => {
                 tracing::debug!(%mailbox, %state, retry_secs = pause.as_secs(), "mailbox paused: {error}");
             }

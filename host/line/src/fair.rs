@@ -1,21 +1,21 @@
-//! Fair queueing: slots go to tenants by the time they used, and slow tenants together never hold the last slot.
+//! Fair queueing: slots go to tenants by the time they have used, and slow tenants together never hold the last slot.
 //!
-//! Only the policy, without clocks or threads: [`super::slots`] waits by it.
+//! This is the policy only, without clocks or threads: [`super::slots`] does the waiting.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-/// A mail's time beyond this is slow time of its tenant. A mail cannot be interrupted, so others may wait for that long.
+/// A mail's time beyond this counts as its tenant's slow time. A mail cannot be interrupted, so others may wait this long.
 const QUICK_MAIL: Duration = Duration::from_millis(5);
 /// Slow time forgiven per mail.
 const FORGIVEN: Duration = Duration::from_millis(2);
 /// A tenant with more slow time than this is slow: one mail's full time limit, not a hiccup of the machine or a cold start.
 const SLOW: Duration = Duration::from_millis(200);
-/// No more is remembered, so that a hundred quick mails make up for any past.
+/// The most slow time that is remembered, so that a hundred quick mails make up for any past.
 const MOST_SLOW: Duration = Duration::from_millis(400);
 /// The time reserved for a slice until its real time is known.
 const PLEDGE: Duration = Duration::from_millis(2);
-/// How far a tenant that may not be served falls behind the others at most: it catches up by so much and no more.
+/// The most that a tenant that cannot be served falls behind the others: it catches up by this much and no more.
 const CREDIT: Duration = Duration::from_millis(100);
 
 /// The purpose of a slot. A tenant may be quick at one and slow at the other.
@@ -25,11 +25,11 @@ pub enum Work {
     Decide,
 }
 
-/// A request for a slot, by its number in the order of asking.
+/// A request for a slot, numbered in the order of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotRequest(u64);
 
-/// The slots with their holders and waiters. Stores one entry for each tenant that ever asked.
+/// The slots with their holders and waiters. Keeps one entry for each tenant that ever asked.
 pub struct Fair {
     slots: usize,
     held: usize,
@@ -46,20 +46,20 @@ pub struct Fair {
 
 #[derive(Default)]
 struct Tenant {
-    /// Computing time charged, slices under way with what they pledged.
+    /// Computing time charged, including the time reserved for slices in progress.
     used: Duration,
     held: usize,
     held_unproven: usize,
     waiting: [VecDeque<SlotRequest>; 2],
-    /// Slow time not made good, for each kind of work; `None` before the first mail.
+    /// Slow time not yet made up for, for each kind of work; `None` before the first mail.
     slow: [Option<Duration>; 2],
 }
 
-/// Where a ticket stands.
+/// The state of a request.
 struct Place {
     tenant: usize,
     work: Work,
-    /// On what terms it holds a slot; `None` while it waits.
+    /// Whether it holds a slot, and as a quick or slow tenant; `None` while it waits.
     held: Option<Speed>,
 }
 
@@ -71,7 +71,7 @@ enum Speed {
 }
 
 impl Fair {
-    /// At least two slots, so that there is always one which no slow tenant holds.
+    /// Creates at least two slots, so that there is always one that no slow tenant holds.
     pub fn new(slots: usize) -> Self {
         Self {
             slots: slots.max(2),
@@ -90,7 +90,7 @@ impl Fair {
         self.slots
     }
 
-    /// Lines up for one slot.
+    /// Queues a request for one slot.
     pub fn ask(&mut self, tenant: &str, work: Work) -> SlotRequest {
         let index = self.index(tenant);
         let reached = self.reached;
@@ -98,7 +98,7 @@ impl Fair {
         self.asked += 1;
         let tenant = &mut self.tenants[index];
         if tenant.held == 0 && !tenant.waits() {
-            // Nobody saves up time by having no mail.
+            // A tenant without mail does not save up time.
             tenant.used = tenant.used.max(reached);
         }
         tenant.waiting[work as usize].push_back(ticket);
@@ -112,7 +112,7 @@ impl Fair {
         ticket
     }
 
-    /// Gives one free slot to whose turn it is. To be asked again until it answers `None`.
+    /// Gives one free slot to the request whose turn it is. Call it again until it returns `None`.
     pub fn give(&mut self) -> Option<SlotRequest> {
         if self.held == self.slots {
             return None;
@@ -141,13 +141,14 @@ impl Fair {
         Some(ticket)
     }
 
-    /// Whether the slot of this ticket was given to a slow tenant.
+    /// Returns whether this request's slot was given to a slow tenant.
     pub fn is_slow(&self, ticket: SlotRequest) -> bool {
         let place = self.tickets.get(&ticket);
         place.is_some_and(|place| place.held == Some(Speed::Slow))
     }
 
-    /// Ends a ticket. A slot comes back, with the mails it served and the time they took; who was still waiting goes away.
+    /// Ends a request. A held slot is freed and charged for the mails it served and the time they took; a waiting request is
+    /// withdrawn.
     pub fn leave(&mut self, ticket: SlotRequest, mails: u32, spent: Duration) {
         let Some(place) = self.tickets.remove(&ticket) else {
             return;
@@ -170,7 +171,7 @@ impl Fair {
         }
     }
 
-    /// The tenant's oldest request that may be served now, behind what the tenant has used.
+    /// Returns the tenant's oldest request that may be served now, with the time that the tenant has used.
     fn candidate(&self, tenant: &Tenant) -> Option<(Duration, SlotRequest)> {
         let first = [Work::Parse, Work::Decide].into_iter().filter_map(|work| {
             let ticket = tenant.waiting[work as usize].front()?;

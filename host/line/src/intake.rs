@@ -1,4 +1,4 @@
-//! Intake: one mailbox's loop of fetching, journalling, settling and acknowledging. It owns the mail session.
+//! Intake: one mailbox's loop of fetching, journalling, processing and acknowledging. It owns the mail session.
 
 mod error;
 mod report;
@@ -24,38 +24,39 @@ use postroom_rules::crash;
 
 pub use error::IntakeError;
 
-/// How many acknowledgements go to the server at a time.
+/// The number of acknowledgements sent to the server at a time.
 const ACKNOWLEDGE_BATCH: usize = 512;
-/// How many journalled mails are settled at a time after a restart.
+/// The number of journalled mails processed at a time after a restart.
 const RECOVER_BATCH: usize = 64;
-/// Held mail is looked at no more often.
+/// The shortest pause between checks of held mail.
 const HELD_PAUSE: Duration = Duration::from_secs(1);
 
 /// One mailbox's intake.
 pub struct Intake {
     line: Arc<Line>,
     mailbox: Arc<Mailbox>,
-    /// Where the mail comes from, or why nothing can be fetched until a restart.
+    /// The mail source, or why nothing can be fetched until a restart.
     source: Ready<Box<dyn Source>>,
-    /// The reconciling poll: the longest time between two looks at the server.
+    /// The interval of the reconciling poll: the longest time between two checks of the server.
     every: Duration,
     fetch: FetchLimits,
     stop: CancellationToken,
-    /// Changes when the mailbox's account, which could not sign in, works again; `None` where it has none.
+    /// Changes when the mailbox's account works again after it could not sign in; `None` if it has no account.
     signed_in: Option<watch::Receiver<u64>>,
-    /// Whether mail waits in the journal until the tenant's budget allows it, or its rules are loaded. Newer mail waits behind it.
+    /// Whether mail waits in the journal until the tenant's budget allows it or its rules are loaded. Newer mail waits behind it.
     held: bool,
-    /// Whether it waits because the tenant's share of the outbox is full, and whether that is recorded.
+    /// Whether mail waits because the tenant's share of the outbox is full, and whether that has been recorded.
     crowded: bool,
     crowded_recorded: bool,
-    /// The last state that was published, while it is not [`MailboxState::Serving`]; [`MailboxState::Starting`] at first.
+    /// The last published state unless it is [`MailboxState::Serving`]; initially [`MailboxState::Starting`].
     said: Option<MailboxState>,
-    /// How the sessions went since the last good one.
+    /// The sessions since the last good one.
     streak: SessionHealth,
 }
 
 impl Intake {
-    /// `signed_in` changes when the mailbox's account, which could not sign in, works again; `None` where it has none.
+    /// Creates the intake. `signed_in` changes when the mailbox's account works again after it could not sign in; `None` if it
+    /// has no account.
     pub fn new(
         line: Arc<Line>,
         mailbox: Arc<Mailbox>,
@@ -95,8 +96,8 @@ impl Intake {
         &self.mailbox
     }
 
-    /// Serves the mailbox until stopped. Trouble with the server or the disk pauses it, is reported once, and is tried again. The
-    /// caller gives it the [mailbox's span](Mailbox::span).
+    /// Serves the mailbox until stopped. A problem with the server or the disk pauses it, is reported once, and is retried. The
+    /// caller provides the [mailbox's span](Mailbox::span).
     pub async fn serve(mut self) {
         while !self.stop.is_cancelled() {
             let session = AssertUnwindSafe(self.session(Until::Stopped));
@@ -119,7 +120,7 @@ impl Intake {
         }
     }
 
-    /// After a session that failed: says so, and waits until another is worth a try.
+    /// Reports a failed session and waits until another attempt is worthwhile.
     async fn pause(&mut self, error: IntakeError) {
         let error = Arc::new(error);
         let by_connection = error.is_of_connection();
@@ -132,7 +133,8 @@ impl Intake {
         };
         let pause = error.pause(failures, self.seed(), self.signed_in.is_some());
         if by_connection && in_a_row == 1 && self.said.is_none() {
-            // Servers end sessions when they like, Exchange with each token: what a new connection mends is no trouble.
+            // Servers end sessions at any time, Exchange with each token: a failure that a new connection cures is not worth an
+            // error.
             tracing::info!("connection lost, connecting again: {error}");
         } else {
             let is_unsteady = is_short && in_a_row > 1;
@@ -148,15 +150,15 @@ impl Intake {
         let is_held = self.held && !self.is_loaded();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            // Waiting longer than the trouble lasts would be waiting for nothing.
+            // There is no point in waiting longer than the problem lasts.
             () = news(&mut self.signed_in), if error.is_of_sign_in() => self.streak.forgive(),
-            // The journal's mail needs no server.
+            // Mail in the journal needs no server.
             () = rules.loaded(&tenant), if is_held => {}
             () = self.stop.cancelled() => {}
         }
     }
 
-    /// Takes in everything that is there now, then returns how many mails were decided.
+    /// Processes everything that is there now, then returns the number of decided mails.
     pub async fn drain(mut self) -> Result<usize, Arc<IntakeError>> {
         let result = self.session(Until::Drained).await.map_err(Arc::new);
         if let Err(error) = &result {
@@ -170,7 +172,7 @@ impl Intake {
     async fn session(&mut self, until: Until) -> Result<usize, IntakeError> {
         self.streak.begin();
         if self.said == Some(MailboxState::DiskFull) {
-            // Nothing is fetched that could not be kept.
+            // Nothing is fetched that could not be stored.
             self.line
                 .journal
                 .set_mailbox_state(
@@ -188,14 +190,14 @@ impl Intake {
         let (line, mailbox) = (self.line.clone(), self.mailbox.clone());
         let mut cursor = line.journal.cursor(&mailbox.name).await?;
         let mut more = true;
-        // The last fetch told of more mail.
+        // Whether the last fetch reported more mail.
         let mut told_more = false;
         let mut fetched: Option<Batch> = None;
         let mut journalled: Vec<PendingMail> = Vec::new();
         let mut journalled_room = InFlightPermit::default();
         loop {
             if self.held {
-                // What was journalled lies behind those.
+                // Mail that was already journalled follows those.
                 journalled.clear();
             } else {
                 let admitted = self.admit(journalled.len()).await?;
@@ -211,12 +213,13 @@ impl Intake {
             }
             let working = fetched.is_some() || !journalled.is_empty() || resuming;
             let stopping = until == Until::Stopped && self.stop.is_cancelled();
-            // Mails in hand take room: waiting for more of it with them would be waiting for others who do the same.
+            // Mails in hand occupy room: if this mailbox waited for more while holding them, it could wait for others that do the
+            // same.
             self.fetch.wait_for_room = fetched.is_none() && journalled.is_empty();
             let deciding = std::mem::take(&mut journalled);
             let deciding_room = std::mem::take(&mut journalled_room);
-            // Three batches are under way: one is decided and committed while the next is journalled and the server gives the one
-            // behind. What came meanwhile is looked for once all else is done.
+            // Three batches are in progress: one is decided and committed while the next is journalled and the server sends the
+            // third. New arrivals are checked for once everything else is done.
             let (settled, pending, told) = tokio::join!(
                 async {
                     let settled = line.process_batch(&mailbox, deciding).await;
@@ -242,7 +245,7 @@ impl Intake {
                 return Ok(decided);
             }
             if settled.failed > 0 {
-                // This settles what was just journalled, too.
+                // This also processes what was just journalled.
                 decided += self.recover().await?;
                 journalled.clear();
             }
@@ -250,7 +253,7 @@ impl Intake {
             self.streak.served(brought_mail, Instant::now());
             match fetched.as_ref().and_then(|it| it.renumbering.as_ref()) {
                 Some(renumbering) => self.report_renumbered(renumbering).await,
-                // What was read again is not decided before this.
+                // The mailbox stays renumbered until the mail that is being read again is decided.
                 None if self.said == Some(MailboxState::Renumbered) && (more || working) => {}
                 None => self.report_serving().await,
             }
@@ -258,17 +261,17 @@ impl Intake {
             if working || more || told.acknowledged || fetched.is_some() {
                 continue;
             }
-            // A full outbox empties after the drain.
+            // A full outbox is emptied after the drain.
             let is_drained = until == Until::Drained && (!self.held || self.crowded);
             if self.stop.is_cancelled() || is_drained {
                 return Ok(decided);
             }
             if until == Until::Drained {
-                // Asked in this order: the rules may be loaded between the two.
+                // The order of these checks matters: the rules may be loaded between the two.
                 if self.line.rules.is_first_load_over() && !self.is_loaded() {
                     return Err(IntakeError::NotLoaded);
                 }
-                // Drained is what is decided.
+                // A drain is complete when everything is decided.
                 tokio::select! {
                     () = tokio::time::sleep(self.until_admitted()) => {}
                     () = self.stop.cancelled() => {}
@@ -293,8 +296,8 @@ impl Intake {
         }
     }
 
-    /// Settles what the journal holds undecided, as far as the tenant's budget goes: mails of a process that died, or whose batch
-    /// the store could not take.
+    /// Processes undecided mail from the journal, as far as the tenant's budget allows: mails left by a process that died, or
+    /// whose batch the store could not commit.
     pub async fn recover(&mut self) -> Result<usize, StoreError> {
         let mut decided = 0;
         while let Round::BatchOutcome(mails) = self.settle_undecided().await? {
@@ -303,8 +306,8 @@ impl Intake {
         Ok(decided)
     }
 
-    /// Settles the oldest undecided mails of the journal. After crashes in a row the suspects among them were decided before
-    /// ([`super::suspects`]).
+    /// Processes the oldest undecided mails of the journal. After consecutive crashes, the suspects among them were already
+    /// decided ([`super::suspects`]).
     async fn settle_undecided(&mut self) -> Result<Round, StoreError> {
         let line = self.line.clone();
         if !self.has_room().await? {
@@ -337,7 +340,7 @@ impl Intake {
         Ok(Round::BatchOutcome(settled.decided))
     }
 
-    /// How many of these mails may be decided now; the others are held.
+    /// Returns how many of these mails may be decided now; the others are held.
     pub async fn admit(&mut self, wanted: usize) -> Result<usize, StoreError> {
         if wanted > 0 && !self.is_loaded() {
             self.held = true;
@@ -354,7 +357,7 @@ impl Intake {
         Ok(admitted)
     }
 
-    /// Whether the tenant's share of the outbox has room. Without it all mail is held.
+    /// Returns whether the tenant's share of the outbox has room. Without room, all mail is held.
     async fn has_room(&mut self) -> Result<bool, StoreError> {
         let line = &self.line;
         let has_room = line.room.has_room(&*line.commits, &self.mailbox.tenant);
@@ -364,7 +367,7 @@ impl Intake {
         Ok(has_room)
     }
 
-    /// Whether the tenant's rules are loaded. No mail is decided without them.
+    /// Returns whether the tenant's rules are loaded. No mail is decided without them.
     fn is_loaded(&self) -> bool {
         self.line.rules.is_loaded(&self.mailbox.tenant)
     }
@@ -373,7 +376,7 @@ impl Intake {
         self.line.budgets.get(&self.mailbox.tenant)
     }
 
-    /// How long held mail waits: nothing when some of it may be decided now.
+    /// Returns how long held mail waits: zero if some of it may be decided now.
     fn until_admitted(&self) -> Duration {
         if self.crowded || !self.is_loaded() {
             return HELD_PAUSE;
@@ -387,8 +390,8 @@ impl Intake {
         }
     }
 
-    /// The talk with the server: what is committed is acknowledged, then more is fetched when that is `wanted`. With `more` mail known
-    /// to be waiting, a source that acknowledges last is not asked to.
+    /// Talks to the server: acknowledges committed mail, then fetches more if `wanted`. While `more` mail is known to be waiting,
+    /// a source that acknowledges last is not asked to acknowledge.
     async fn sync_with_server(
         &mut self,
         cursor: &mut Option<Cursor>,
@@ -405,7 +408,7 @@ impl Intake {
             ..Told::default()
         };
         let source = ready(&mut self.source)?;
-        // An acknowledgement may be repeated, so nothing waits for its record.
+        // An acknowledgement may be repeated, so nothing waits until it is recorded.
         let (recorded, fetched) = tokio::join!(
             async {
                 match done {
@@ -434,7 +437,8 @@ impl Intake {
         Ok(told)
     }
 
-    /// Step 5: what is committed is acknowledged on the server. Answers what is to be recorded as done; `None` when nothing was due.
+    /// Step 5: acknowledges committed mail on the server. Returns the mails to record as acknowledged, or `None` if none were
+    /// due.
     async fn acknowledge_due(&mut self) -> Result<Option<Vec<i64>>, IntakeError> {
         let now = self.line.clock.now_ms();
         let due = self
@@ -476,7 +480,7 @@ impl Intake {
         }
     }
 
-    /// An acknowledgement that was refused is due again some time.
+    /// Returns the time until the next acknowledgement is due. A refused acknowledgement becomes due again later.
     async fn until_next_acknowledgement(&self) -> Result<Duration, StoreError> {
         let due = self.line.journal.next_ack_due(&self.mailbox.name).await?;
         let now = self.line.clock.now_ms();
@@ -511,21 +515,21 @@ enum Until {
     Stopped,
 }
 
-/// One look at what the journal holds undecided.
+/// The result of one pass over the undecided mail in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Round {
-    /// There was nothing.
+    /// There was none.
     Done,
     /// The number of decided mails; there may be more.
     BatchOutcome(usize),
-    /// There is something, which waits.
+    /// There is some, and it waits.
     Held,
 }
 
 /// The result of one exchange with the server.
 #[derive(Default)]
 struct Told {
-    /// Something was due for acknowledging, and more may be.
+    /// Whether acknowledgements were due. There may be more.
     acknowledged: bool,
     /// The mail after the cursor, if any.
     fetched: Option<Batch>,
@@ -544,7 +548,7 @@ async fn connect(source: &mut Ready<Box<dyn Source>>) -> Result<(), IntakeError>
     Ok(ready(source)?.connect().await?)
 }
 
-/// Ends when the account works again.
+/// Waits until the account works again.
 async fn news(signed_in: &mut Option<watch::Receiver<u64>>) {
     if let Some(signed_in) = signed_in
         && signed_in.changed().await.is_ok()
@@ -554,7 +558,7 @@ async fn news(signed_in: &mut Option<watch::Receiver<u64>>) {
     std::future::pending().await
 }
 
-/// Makes a fetched batch durable together with the new cursor. Answers what is to be decided, and the room that it takes.
+/// Makes a fetched batch durable together with the new cursor. Returns the mails to decide, and the room they occupy.
 async fn journal(
     line: &Line,
     mailbox: &Mailbox,
@@ -563,7 +567,7 @@ async fn journal(
     let Some(batch) = batch else {
         return Ok((Vec::new(), InFlightPermit::default()));
     };
-    // Before the cursor, which says that they were passed.
+    // These are recorded before the cursor, which states that they were passed over.
     if !batch.passed.is_empty() {
         let journal = &line.journal;
         journal
@@ -575,7 +579,8 @@ async fn journal(
         mails.map(|mail| mail.position.clone()).collect()
     });
     let pending = line.journal(mailbox, batch.messages, batch.cursor).await?;
-    // After the mail itself: a crash in between lets it be fetched again, which the journal notices.
+    // Positions are recorded after the mail itself: after a crash in between, the mail is fetched again, and the journal
+    // recognises it.
     if let Some(positions) = positions {
         let journal = &line.journal;
         journal.remember_positions(&mailbox.name, positions).await?;

@@ -1,4 +1,5 @@
-//! Lookups of a rule while it decides: its tenant's tickets and alerts in the store, contacts and assets in the directory.
+//! Lookups by a rule while it decides: tickets and alerts from the store, contacts and assets from the directory, all of the
+//! rule's own tenant.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,12 +9,12 @@ use postroom_store::{Facts, StoreError};
 
 use postroom_rules::directory::Directory;
 
-/// One tenant's, and nobody else's: the tenant is no part of any question.
+/// One tenant's data and nobody else's: the tenant is not part of any query.
 pub struct TenantKnown {
     pub facts: Arc<dyn Facts>,
     pub tenant: String,
     pub directory: Arc<Directory>,
-    /// Set when the store could not be asked, which is no fault of the rule's.
+    /// Set when the store could not be read, which is not the rule's fault.
     pub failure: Arc<OnceLock<StoreError>>,
 }
 

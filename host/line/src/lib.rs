@@ -1,4 +1,4 @@
-//! The straight line one email walks: journal, decide, commit, acknowledge, deliver.
+//! The straight line that one email takes: journal, decide, commit, acknowledge, deliver.
 //!
 //! ```text
 //! Source ─fetch→ journal ─→ parse ─→ decide ─→ commit ─┬→ acknowledge on the server   (intake)
@@ -59,17 +59,17 @@ use speculation::SpeculativeBatch;
 
 pub use mailbox::Mailbox;
 
-/// The pauses after a refused password: directories lock who tries a wrong one often, and with it the person whose it is.
+/// The pauses after a refused password: directories lock an account after a few wrong passwords, and its owner with it.
 const REFUSED_PASSWORD: Backoff = Backoff {
     first: Duration::from_secs(60),
     longest: Duration::from_secs(15 * 60),
     spread_percent: 25,
 };
 
-/// A batch under way when the service is stopped may go on for so long.
+/// How long a batch in progress may continue after the service is stopped.
 const STOP_AFTER: Duration = Duration::from_secs(1);
 
-/// Repeated mails of a batch that are logged by name; the rest is counted.
+/// The number of repeated mails in a batch that are logged individually; the rest are counted.
 const REPEATS_NAMED: usize = 5;
 
 /// The state shared by all mailboxes.
@@ -81,13 +81,14 @@ pub struct Line {
     directories: Arc<Directories>,
     limits: LineLimits,
     parse_limits: ParseLimits,
-    /// Every address mail leaves or arrives by: none of them is ever answered.
+    /// Every address that mail leaves from or arrives at: none of them is ever replied to.
     own_addresses: Vec<String>,
-    /// Parsing and rules are all the computing there is.
+    /// The slots for parsing and running rules, which is all the computing there is.
     slots: Arc<Slots>,
-    /// Rung after a commit that may have filled the outbox.
+    /// The bell that is rung after a commit that may have filled the outbox.
     outbox_filled: watch::Sender<()>,
-    /// One lock for each tenant whose rules are granted what earlier decisions change: a memory, or looking up tickets and alerts.
+    /// One lock for each tenant whose rules see the effects of earlier decisions, through a memory or through ticket and alert
+    /// lookups.
     tenant_locks: HashMap<String, Mutex<()>>,
     /// The budgets of tenants with `mails_per_minute`.
     budgets: HashMap<String, RateLimiter>,
@@ -95,7 +96,7 @@ pub struct Line {
     room: OutboxRoom,
     events: Publisher,
     clock: Clock,
-    /// On shutdown, mail of a slow batch stays undecided in the journal.
+    /// Cancelled on shutdown: the undecided mail of a slow batch stays in the journal.
     stop: CancellationToken,
 }
 
@@ -130,17 +131,17 @@ impl Line {
         }
     }
 
-    /// The bell that is rung when entries of the outbox may have become due.
+    /// Returns the bell to ring when outbox entries may have become due.
     pub fn outbox_bell(&self) -> watch::Sender<()> {
         self.outbox_filled.clone()
     }
 
-    /// Changes after a commit that may have filled the outbox.
+    /// Returns a receiver that changes after a commit that may have filled the outbox.
     pub fn outbox_filled(&self) -> watch::Receiver<()> {
         self.outbox_filled.subscribe()
     }
 
-    /// Steps 1 and 6: the raw mails and the cursor become durable together. Answers those not yet decided.
+    /// Steps 1 and 6: makes the raw mails and the cursor durable together. Returns the mails that are not decided yet.
     pub async fn journal(
         &self,
         mailbox: &Mailbox,
@@ -179,7 +180,7 @@ impl Line {
         Ok(new)
     }
 
-    /// Steps 2 to 4 for journalled mails: parse, decide, commit. A mail that answers another one of the batch is decided
+    /// Steps 2 to 4 for journalled mails: parse, decide, commit. A mail that replies to another mail of the batch is decided
     /// after that one is committed, so that it finds its ticket.
     pub async fn process_batch(
         self: &Arc<Self>,
@@ -192,14 +193,14 @@ impl Line {
         }
         crash::point(crash::Point::BeforeDecision);
         let parsed = decide::parse_all(self, mailbox, mails).await;
-        // A reload meanwhile concerns the next batch.
+        // A reload in the meantime applies to the next batch.
         let Some(chain) = self.rules.chain(&mailbox.name) else {
             settled.left = parsed.len();
             return Ok(settled);
         };
         let mut chain = Arc::new(chain);
         let directory = self.directories.of(&mailbox.tenant);
-        // Rules that remember or look up must see what was written for the mail before, in the whole tenant.
+        // Rules with a memory or lookups must see what was written for the previous mail, across the whole tenant.
         let mut batch = match self.tenant_locks.get(&mailbox.tenant) {
             Some(memory) => Some((memory.lock().await, SpeculativeBatch::default())),
             None => None,
@@ -246,14 +247,14 @@ impl Line {
             if self.send_back(mailbox, &chain, &answered).await?
                 && let Some(fresh) = self.rules.chain(&mailbox.name)
             {
-                // The rest of the batch need not do without.
+                // The rest of the batch already uses the new chain.
                 chain = Arc::new(fresh);
             }
         }
         Ok(settled)
     }
 
-    /// Step 4: one transaction for all of them.
+    /// Step 4: commits all of them in one transaction.
     async fn commit(&self, mailbox: &Arc<Mailbox>, decided: &[Decided]) -> Result<(), StoreError> {
         if decided.is_empty() {
             return Ok(());
@@ -281,7 +282,8 @@ impl Line {
         Ok(())
     }
 
-    /// Rules that failed for too many senders, on these mails among others, go back to what served before. Answers whether one did.
+    /// Rolls back rules that failed for too many senders, on these mails among others, to their previous version. Returns whether
+    /// one was rolled back.
     async fn send_back(
         &self,
         mailbox: &Mailbox,
@@ -296,7 +298,7 @@ impl Line {
                 let mut troubles = answer.decision.troubles.iter();
                 Some((mail.mail.id, troubles.find(|it| it.rule == rule.name)?))
             });
-            // The failure itself, rather than the mails after it that were not asked.
+            // Names the failure itself, not the mails after it for which the rule was not run.
             let Some((mail, trouble)) =
                 troubles.max_by_key(|(_, it)| it.kind != TroubleKind::SentBack)
             else {
@@ -309,7 +311,7 @@ impl Line {
                 .await;
             match done {
                 Ok(done) => any |= done,
-                // The mail whose decision was to be named has none: the next one tells.
+                // The mail whose decision was to be named has none: the next failure triggers it again.
                 Err(error) if error.affects_single_mail() => {
                     tracing::error!(%error, rule = %rule.name, "a rule that fails too often could not be rolled back yet");
                 }
@@ -319,7 +321,7 @@ impl Line {
         Ok(any)
     }
 
-    /// One mail of a batch that the store refused: its own trouble must not be the others'.
+    /// Commits one mail of a batch that the store refused, so that one mail's problem does not affect the others.
     async fn commit_alone(
         &self,
         mailbox: &Arc<Mailbox>,
@@ -341,7 +343,7 @@ impl Line {
         Ok(settled)
     }
 
-    /// Ends it: nothing is decided any more, and the next run continues counting failures.
+    /// Closes the line: nothing more is decided, and the next run continues counting failures.
     pub async fn close(&self) {
         if let Err(error) = self.rules.keep_strikes().await {
             tracing::warn!(%error, "failure counters could not be saved; they restart at zero");
@@ -359,13 +361,14 @@ impl Line {
     }
 }
 
-/// How a batch ended.
+/// The result of a batch.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct BatchOutcome {
     pub decided: usize,
     /// Mails on which the line itself failed; they stay in the journal.
     pub failed: usize,
-    /// Mails that nobody looked at, because the service is stopping or their rules are not loaded; they stay in the journal too.
+    /// Mails that were not examined, because the service is stopping or their rules are not loaded; they also stay in the
+    /// journal.
     pub left: usize,
 }
 
@@ -377,7 +380,7 @@ impl BatchOutcome {
     }
 }
 
-/// Logs mails that came again and are not decided again; a flood of them is counted.
+/// Logs mails that arrived again and are not decided again; many at once are counted.
 #[derive(Default)]
 struct Repeats(usize);
 
@@ -401,7 +404,7 @@ impl Repeats {
     }
 }
 
-/// Splits a batch so that no mail stands in one wave with the mail it answers.
+/// Splits a batch into waves so that no mail shares a wave with the mail it replies to.
 fn waves(mails: Vec<Parsed>) -> VecDeque<Vec<Parsed>> {
     let mut waves = VecDeque::new();
     let mut wave = Vec::new();
@@ -421,7 +424,7 @@ fn waves(mails: Vec<Parsed>) -> VecDeque<Vec<Parsed>> {
     waves
 }
 
-/// For each tenant whose rules may see what the mail before changed.
+/// Returns a lock for each tenant whose rules may see what the previous mail changed.
 fn tenant_locks(config: &Config) -> HashMap<String, Mutex<()>> {
     let sees = |grants: &Grants| grants.kv || grants.lookup;
     let granted = config.tenants.iter().filter(|it| sees(&it.grants));
@@ -438,7 +441,7 @@ fn budgets(config: &Config) -> HashMap<String, RateLimiter> {
         .collect()
 }
 
-/// Mails that are the next ones to be decided.
+/// Puts mails at the front, to be decided next.
 fn put_first(waves: &mut VecDeque<Vec<Parsed>>, mails: Vec<Parsed>) {
     if !mails.is_empty() {
         waves.push_front(mails);

@@ -1,4 +1,4 @@
-//! One mailbox as the line knows it, whatever protocol feeds it.
+//! One mailbox as the line sees it, whatever protocol feeds it.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use postroom_config::{Config, MailboxConfig};
 use postroom_core::{After, ItemKind, OutgoingRoute, Outlets, Routes};
 use tracing::Span;
 
-/// A mailbox with what concerns the mail in it.
+/// A mailbox, with what applies to the mail in it.
 pub struct Mailbox {
     pub name: String,
     pub tenant: String,
-    /// The tenant's domains: a sender of one of them is this client.
+    /// The tenant's domains: a sender in one of them belongs to this client.
     pub domains: Vec<String>,
-    /// The authserv-ids whose Authentication-Results are believed.
+    /// The authserv-ids whose Authentication-Results are trusted.
     pub trusted: Vec<String>,
     pub after_done: After,
     pub after_failed: After,
@@ -58,7 +58,7 @@ impl Mailbox {
         }
     }
 
-    /// The span of all work for this mailbox. Its level is the highest: whatever is logged within names the mailbox.
+    /// Returns the span of all work for this mailbox. Its level is the highest, so every log line within it names the mailbox.
     pub fn span(&self) -> Span {
         tracing::error_span!("mailbox", mailbox = %self.name, tenant = %self.tenant)
     }

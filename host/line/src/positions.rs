@@ -1,4 +1,4 @@
-//! The known positions of a mailbox, for its source, from the journal.
+//! The known positions of a mailbox's mails, read from the journal for its source.
 
 use std::collections::HashSet;
 use std::sync::Arc;

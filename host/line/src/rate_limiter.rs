@@ -1,10 +1,10 @@
-//! How many mails of a tenant are decided in a minute: a bucket that fills steadily. What it does not give waits in the journal.
+//! The rate limiter of a tenant's mails per minute: a token bucket. Mail over the limit waits in the journal.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A full bucket holds what a minute brings, so that much may be decided at once.
+/// A full bucket holds one minute's mails, so that many may be decided at once.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The budget of one tenant, shared by its mailboxes.
@@ -15,21 +15,21 @@ pub struct RateLimiter {
 
 struct State {
     bucket: Bucket,
-    /// Mailboxes of which mail is held back.
+    /// Mailboxes with mail that is held back.
     holding: BTreeSet<String>,
     hold_log: HoldLog,
 }
 
-/// The bucket itself, given the time.
+/// The token bucket itself. The caller passes the time.
 struct Bucket {
     per_minute: u32,
     /// The time it takes to earn one mail.
     interval: Duration,
-    /// When it will be full again.
+    /// The time at which the bucket will be full again.
     full_at: Instant,
 }
 
-/// Rate limit for "held back" messages, as start and end pairs: a tenant just at its budget would fill the log.
+/// Limits "held back" messages, logged as start and end pairs: a tenant right at its budget would otherwise fill the log.
 #[derive(Default)]
 struct HoldLog {
     began: Option<Instant>,
@@ -48,7 +48,7 @@ impl RateLimiter {
         }
     }
 
-    /// Takes as many of the `wanted` mails as may be decided now. When that is not all, the mailbox counts as holding mail back.
+    /// Takes as many of the `wanted` mails as may be decided now. If that is not all, the mailbox counts as holding mail back.
     pub fn admit(&self, mailbox: &str, wanted: usize) -> usize {
         let now = Instant::now();
         let mut state = self.lock();
@@ -64,7 +64,7 @@ impl RateLimiter {
         admitted
     }
 
-    /// Nothing of the mailbox is held back any more.
+    /// Records that no mail of the mailbox is held back any more.
     pub fn release(&self, mailbox: &str) {
         let mut state = self.lock();
         let is_last = state.holding.remove(mailbox) && state.holding.is_empty();
@@ -73,12 +73,12 @@ impl RateLimiter {
         }
     }
 
-    /// How many mails may be decided now.
+    /// Returns how many mails may be decided now.
     pub fn left(&self) -> usize {
         self.lock().bucket.left(Instant::now())
     }
 
-    /// How long it takes until another mail may be decided.
+    /// Returns the time until another mail may be decided.
     pub fn until_next(&self) -> Duration {
         self.lock().bucket.until_next(Instant::now())
     }

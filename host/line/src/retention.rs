@@ -1,4 +1,4 @@
-//! Retention and the clock: drops raw mail past its keeping time, and moves due times when the wall clock leaps.
+//! Retention and clock jumps: drops raw mail after its retention period, and moves due times when the wall clock jumps.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,24 +10,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timekeeper;
 
-/// The interval of looks at the clock. Entries that become due by a leap wait for so long.
+/// The interval of clock checks. Entries that become due through a jump wait this long at most.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// The interval of looks for raw mail past its keeping time.
+/// The interval of checks for raw mail past its retention period.
 const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Watches the ages of stored mail and of deliveries.
+/// Watches the ages of stored mail and the due times of deliveries.
 pub struct Retention {
     pub store: Arc<dyn Upkeep>,
     pub time: Arc<Timekeeper>,
-    /// Raw mail is kept for so long.
+    /// How long raw mail is kept.
     pub keep_raw: Duration,
-    /// Rung after due times moved.
+    /// The bell that is rung after due times moved.
     pub outbox_filled: watch::Sender<()>,
     pub stop: CancellationToken,
 }
 
 impl Retention {
-    /// Serves until stopped.
+    /// Runs until stopped.
     pub async fn serve(self) {
         let mut purged: Option<Instant> = None;
         let mut doubted = false;
@@ -44,7 +44,7 @@ impl Retention {
         }
     }
 
-    /// Moves due times with the clock if it leapt: what was due in five minutes still is.
+    /// Moves due times with the clock if it jumped: what was due in five minutes still is.
     pub async fn follow_leap(&self) {
         let Some(leap) = self.time.leap() else {
             return;
@@ -61,8 +61,8 @@ impl Retention {
         }
     }
 
-    /// Drops raw mail past its keeping time while the clock can be believed; and makes due what a wrong clock scheduled for a day
-    /// that is far away. `doubted` is whether it was logged that the clock cannot be believed.
+    /// Drops raw mail past its retention period while the clock can be trusted, and makes entries due that a wrong clock
+    /// scheduled for a distant day. `doubted` records whether the doubt about the clock has been logged.
     pub async fn purge(&self, doubted: &mut bool) {
         let now_ms = self.time.now_ms();
         if self.time.is_confirmed() {
@@ -105,7 +105,7 @@ impl Retention {
     }
 }
 
-/// Returns the last known time. One that cannot be read is taken for very long ago, so that the clock is in doubt.
+/// Returns the last known time. If it cannot be read, returns a time long ago, so that the clock is in doubt.
 pub async fn known_time(store: &dyn Upkeep) -> Option<i64> {
     let known = store.known_time().await;
     known.unwrap_or_else(|error: StoreError| {

@@ -1,16 +1,17 @@
-//! A tenant's share of the outbox: who has filled it waits, undecided and safe in the journal, until entries of theirs have left.
+//! A tenant's share of the outbox. The mail of a tenant that has filled it stays undecided and safe in the journal until some of
+//! its entries have left.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use postroom_store::{Commits, StoreError};
 
-/// A full share has room again at so many per cent, so that a tenant at its limit does not change state with each entry.
+/// A full share has room again at this percentage, so that a tenant at its limit does not change state with each entry.
 const ROOM_AGAIN_PERCENT: u64 = 90;
 
-/// The shares of all tenants.
+/// The outbox shares of all tenants.
 pub struct OutboxRoom {
-    /// Entries that may wait, of each tenant.
+    /// The number of entries that may wait, per tenant.
     entries: u64,
     full: Mutex<HashSet<String>>,
 }
@@ -23,7 +24,8 @@ impl OutboxRoom {
         }
     }
 
-    /// Whether more mail of the tenant may be decided. A batch that begins with room may go beyond the limit by what it adds.
+    /// Returns whether more mail of the tenant may be decided. A batch that begins with room may exceed the limit by the entries
+    /// it adds.
     pub async fn has_room(&self, commits: &dyn Commits, tenant: &str) -> Result<bool, StoreError> {
         let waiting = commits.outbox_waiting_of(tenant).await?;
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);

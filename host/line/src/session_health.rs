@@ -1,29 +1,29 @@
-//! Flap detection of a mailbox's sessions: sessions that end soon after a sign-in are not repeated without a pause.
+//! Flap detection for a mailbox's sessions: sessions that end soon after a sign-in are not repeated without a pause.
 
 use std::time::{Duration, Instant};
 
-/// A session that lasted so long, or brought mail, was a good one.
+/// A session that lasts this long, or that brings mail, is a good one.
 const GOOD: Duration = Duration::from_secs(60);
 
-/// Sessions that failed, since the last good one.
+/// The failed sessions since the last good one.
 #[derive(Debug, Default)]
 pub struct SessionHealth {
     failed: u32,
-    /// Those among them that were served, and lost the connection soon after.
+    /// Those among them that were served and lost the connection soon after.
     short: u32,
-    /// When the session under way was first served.
+    /// When the current session was first served.
     served: Option<Instant>,
     is_good: bool,
 }
 
 impl SessionHealth {
-    /// A session begins.
+    /// Begins a session.
     pub fn begin(&mut self) {
         self.served = None;
         self.is_good = false;
     }
 
-    /// The session under way was served once more.
+    /// Records that the current session was served again.
     pub fn served(&mut self, brought_mail: bool, now: Instant) {
         self.served.get_or_insert(now);
         self.is_good |= brought_mail || self.left(now).is_zero();
@@ -33,7 +33,8 @@ impl SessionHealth {
         }
     }
 
-    /// The session under way failed. True when it was a short one: served well, and at its end by a lost connection.
+    /// Records that the current session failed. Returns true for a short session: one that was served and then lost the
+    /// connection.
     pub fn failed(&mut self, by_connection: bool, now: Instant) -> bool {
         if self.served.is_some() {
             self.served(false, now);
@@ -44,22 +45,22 @@ impl SessionHealth {
         is_short
     }
 
-    /// The cause of the last failure is over.
+    /// Clears the failures, because the cause of the last one is over.
     pub fn forgive(&mut self) {
         self.failed = 0;
     }
 
-    /// How many failed.
+    /// Returns the number of failed sessions.
     pub fn failures(&self) -> u32 {
         self.failed
     }
 
-    /// How many of them were short.
+    /// Returns how many of them were short.
     pub fn short(&self) -> u32 {
         self.short
     }
 
-    /// How long until the session under way counts as good; no matter where none failed before it.
+    /// Returns the time until the current session counts as good, or `None` if no session failed before it.
     pub fn until_good(&self, now: Instant) -> Option<Duration> {
         (self.failed > 0).then(|| self.left(now))
     }
@@ -84,7 +85,7 @@ mod tests {
             assert!(streak.failed(true, start + GOOD / 2));
             assert_eq!((streak.failures(), streak.short()), (failures, failures));
         }
-        // One that never was served is no short one, nor one that another trouble ended.
+        // A session that was never served is not short, nor is one that another failure ended.
         streak.begin();
         assert!(!streak.failed(true, start));
         streak.begin();

@@ -1,4 +1,5 @@
-//! The slots in which mails are parsed and decided: waited for by the rules of [`Fair`], held for a slice, given back when dropped.
+//! The slots in which mails are parsed and decided: given out by the policy of [`Fair`], held for one slice, returned when
+//! dropped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -9,7 +10,7 @@ use tokio::sync::oneshot;
 use super::fair::{Fair, SlotRequest, Work};
 use super::sync::{Instant, Mutex, MutexGuard, aside, thread_time};
 
-/// How long a slot is held, unless its first mail takes longer. Waiting for the next slot costs some 20 µs.
+/// How long a slot is held, unless its first mail takes longer. Waiting for the next slot costs about 20 µs.
 const SLICE: Duration = Duration::from_millis(2);
 
 /// All slots of the process. The number of waiters is bounded: each mailbox asks for at most all slots, each shadow for one.
@@ -20,11 +21,11 @@ pub struct Slots {
 
 struct State {
     fair: Fair,
-    /// Wakes the waiters.
+    /// The senders that wake the waiters.
     bells: HashMap<SlotRequest, oneshot::Sender<()>>,
 }
 
-/// One slot, or a place in the queue for one; dropped, it is free for the next.
+/// One slot, or a place in the queue for one. Dropping it frees it for the next.
 pub struct Slot {
     slots: Arc<Slots>,
     ticket: SlotRequest,
@@ -33,7 +34,7 @@ pub struct Slot {
 }
 
 impl Slots {
-    /// One a core, and two on a machine with one.
+    /// Creates one slot per core, and two on a machine with one core.
     pub fn new(cores: usize) -> Self {
         let fair = Fair::new(cores);
         Self {
@@ -49,7 +50,7 @@ impl Slots {
         self.count
     }
 
-    /// Waits for a slot. Who stops waiting gives up the place.
+    /// Waits for a slot. A caller that stops waiting gives up its place.
     pub async fn slot(self: &Arc<Self>, tenant: &str, work: Work) -> Slot {
         let (bell, rung) = oneshot::channel();
         let slot = {
@@ -64,7 +65,7 @@ impl Slots {
                 spent: Duration::ZERO,
             }
         };
-        // A bell is dropped unrung only with its slot, which is here.
+        // A bell is dropped without ringing only together with its slot, which is held here.
         let _ = rung.await;
         slot
     }
@@ -78,7 +79,7 @@ impl State {
     fn give(&mut self) {
         while let Some(ticket) = self.fair.give() {
             if let Some(bell) = self.bells.remove(&ticket) {
-                // Who went away meanwhile gives the slot back.
+                // A waiter that has gone in the meantime returns the slot.
                 let _ = bell.send(());
             }
         }
@@ -96,9 +97,9 @@ impl Slot {
     }
 }
 
-/// How many mails were done, and the time that took.
+/// Runs one slice and returns the number of mails and the time they took.
 fn slice(one: &mut impl FnMut() -> bool) -> (u32, Duration) {
-    // Computing time: no rule can wait for anything, and a tenant is not charged for a busy machine.
+    // Measures computing time: no rule can wait for anything, and a tenant is not charged for a busy machine.
     let (started, before) = (Instant::now(), thread_time());
     let mut mails = 0;
     while one() {
@@ -127,7 +128,7 @@ mod tests {
     use super::super::sync::GIVES_WAY;
     use super::*;
 
-    /// Whether it is ready now.
+    /// Polls once and returns whether the future is ready.
     fn poll<F: Future>(future: &mut std::pin::Pin<Box<F>>) -> Option<F::Output> {
         match future
             .as_mut()
@@ -138,7 +139,7 @@ mod tests {
         }
     }
 
-    /// Slots of which both are held by one tenant.
+    /// Returns two slots, both held by one tenant.
     fn all_held() -> (Arc<Slots>, [Slot; 2]) {
         let slots = Arc::new(Slots::new(2));
         let mut first = poll(&mut Box::pin(slots.slot("busy", Work::Decide))).unwrap();
@@ -177,7 +178,7 @@ mod tests {
         assert!(poll(&mut gone).is_none());
         let mut next = Box::pin(slots.slot("other", Work::Decide));
         assert!(poll(&mut next).is_none());
-        // Given to the first, who never looks.
+        // The slot is given to the first waiter, which never polls.
         drop(one);
         assert!(poll(&mut next).is_none());
         drop(gone);
@@ -202,7 +203,7 @@ mod tests {
                 std::mem::take(&mut fresh) && spins
             });
         }
-        // Not known to be slow yet, then known.
+        // The tenant is not known to be slow at first, then it is.
         assert_eq!(seen, [before, before + GIVES_WAY]);
         assert_eq!(niceness(), before);
         let mut slot = poll(&mut Box::pin(slots.slot("quick", Work::Decide))).unwrap();

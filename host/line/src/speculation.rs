@@ -1,5 +1,5 @@
-//! Speculative execution for tenants whose rules see what earlier decisions changed: several mails are decided at once against one
-//! snapshot; the first conflict and every mail after it are decided again.
+//! Speculative execution for tenants whose rules see the effects of earlier decisions: several mails are decided at once against
+//! one snapshot; the first conflict and every mail after it are decided again.
 
 use std::collections::HashSet;
 
@@ -9,26 +9,26 @@ use postroom_store::Mark;
 use super::decide::{Decided, Parsed};
 use postroom_rules::rulebook::{Chain, FailureWindow, MOST_TAKEN_BACK};
 
-/// The most mails that are decided at once.
+/// The most mails decided at once.
 const WIDEST: usize = MOST_TAKEN_BACK;
 
-/// The most waves after a conflict before a wider batch is tried.
+/// The most waves after a conflict before a larger batch is tried.
 const LONGEST_PAUSE: usize = 32;
 
-/// The number of mails that are decided at once: it grows while they do not conflict.
+/// The number of mails decided at once, which grows as long as they do not conflict.
 pub struct SpeculativeBatch {
     width: usize,
-    /// Waves before a wider batch is tried.
+    /// Waves left before a larger batch is tried.
     pause: usize,
-    /// The pause after the next conflict: it doubles until more than one mail of a batch holds.
+    /// The pause after the next conflict. It doubles until more than one mail of a batch is kept.
     next_pause: usize,
 }
 
-/// The changes of decisions that are not committed yet.
+/// The changes made by decisions that are not committed yet.
 #[derive(Default)]
 struct Changes<'a> {
     records: Touches,
-    /// Rules that wrote into their memory.
+    /// Rules that wrote to their memory.
     tenant_locks: HashSet<&'a str>,
 }
 
@@ -43,19 +43,19 @@ impl Default for SpeculativeBatch {
 }
 
 impl SpeculativeBatch {
-    /// Leaves the mails that are to be decided at once, and returns the others.
+    /// Keeps in `wave` the mails that are to be decided at once, and returns the others.
     pub fn cut(&self, wave: &mut Vec<Parsed>) -> Vec<Parsed> {
         wave.split_off(self.width.min(wave.len()))
     }
 
-    /// Leaves the decisions that would have been the same one by one, and returns the other mails undecided. A mail that was
-    /// decided alone is always left.
+    /// Keeps the decisions that would have been the same one by one, and returns the other mails undecided. A mail that was
+    /// decided alone is always kept.
     pub fn roll_back_conflicts(
         &mut self,
         chain: &Chain,
         decided: &mut Vec<Decided>,
     ) -> Vec<Parsed> {
-        // Counted as they were done, which is not the order of the mails.
+        // Failures were counted in the order of completion, which is not the order of the mails.
         decided.iter().rev().for_each(|mail| take_back(chain, mail));
         let is_alone = decided.len() == 1;
         let mut changes = Changes::default();
@@ -93,7 +93,7 @@ impl SpeculativeBatch {
 }
 
 impl<'a> Changes<'a> {
-    /// Whether a mail might be decided otherwise after these.
+    /// Returns whether a mail might be decided differently after these changes.
     fn conflict_with(&self, mail: &Decided, chain: &Chain) -> bool {
         let Ok(answer) = &mail.result else {
             return false;
@@ -105,7 +105,7 @@ impl<'a> Changes<'a> {
             rule.is_some_and(|rule| self.tenant_locks.contains(rule.name.as_str()))
         });
         let troubles = &answer.decision.troubles;
-        // What led into trouble is not always recorded.
+        // The reads that led to a failure are not always recorded.
         let is_unsure = !self.records.is_nothing() && !troubles.is_empty();
         let is_in = |name: &str| {
             let mut rules = chain.rules.iter();
@@ -114,12 +114,12 @@ impl<'a> Changes<'a> {
         let went_without = troubles
             .iter()
             .any(|it| it.kind == TroubleKind::SentBack && is_in(&it.rule));
-        // Who takes part in a ticket may have changed.
+        // The participants of a ticket may have changed.
         let is_thread = self.records.tickets && answer.decision.thread.is_some();
         has_read || remembers || is_unsure || went_without || is_thread || self.may_be_named(mail)
     }
 
-    /// Whether a mail's subject might name a ticket that is opened only now.
+    /// Returns whether a mail's subject might name a ticket that is only now being opened.
     fn may_be_named(&self, mail: &Decided) -> bool {
         let subject = mail.message().map(|message| &message.subject);
         self.records.tickets && subject.is_some_and(|subject| !ticket_numbers(subject).is_empty())
@@ -137,7 +137,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// How each rule did on a mail, as its strikes counted it.
+/// Returns each rule's result on a mail, as its failure window counted it.
 fn counted<'a>(
     chain: &'a Chain,
     mail: &'a Decided,
@@ -155,8 +155,8 @@ fn take_back(chain: &Chain, mail: &Decided) {
     }
 }
 
-/// Counts a mail once more. Returns whether it was one too many for a rule: then another version decides the mails behind it, or
-/// the alert that is raised is there for them to look up.
+/// Counts a mail once more. Returns whether that was one failure too many for a rule: the mails behind it are then decided by
+/// another version, or may look up the alert that is raised.
 fn count(chain: &Chain, mail: &Decided) -> bool {
     let mut is_too_many = false;
     for (strikes, mark) in counted(chain, mail) {
@@ -172,7 +172,7 @@ mod model;
 mod tests {
     use super::*;
 
-    /// The number of decisions that `mails` mails take when `holding` of those decided at once hold.
+    /// Returns the number of decisions that `mails` mails take if `holding` gives how many of those decided at once are kept.
     fn decisions(mails: usize, holding: impl Fn(usize) -> usize) -> usize {
         let mut batch = SpeculativeBatch::default();
         let (mut left, mut made) = (mails, 0);

@@ -1,5 +1,5 @@
-//! Suspects: after crashes in a row, the mails that may have caused them are decided one at a time over the whole process, and
-//! only then is a crash counted against the mail that was being decided.
+//! Suspects: after consecutive crashes, the mails that may have caused them are decided one at a time across the whole process.
+//! Only then is a crash counted against the mail that was being decided.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use tracing::Instrument;
 
 use super::intake::Intake;
 
-/// From so many crashes in a row on. The first may have had any cause.
+/// The number of consecutive crashes after which mails are suspected. The first crash may have had any cause.
 const CRASHES: u32 = 2;
 
-/// Decides the suspects of all mailboxes before anything else is decided, those of fewest attempts first. Returns how many were
-/// decided. A full disk is no fault of a mail's and counts nothing.
+/// Decides the suspects of all mailboxes before anything else, those with the fewest attempts first. Returns how many were
+/// decided. A full disk is not a mail's fault and counts nothing.
 pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
     let Some(line) = intakes.first().map(|intake| intake.line().clone()) else {
         return Ok(0);
@@ -41,7 +41,7 @@ pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
         if line.stop.is_cancelled() {
             return Ok(decided);
         }
-        // What is decided without its rules proves nothing.
+        // A mail decided without its rules proves nothing.
         tokio::select! {
             () = line.rules.first_load_of(&intake.mailbox().tenant) => {}
             () = line.stop.cancelled() => return Ok(decided),

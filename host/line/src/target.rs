@@ -1,4 +1,4 @@
-//! One target of deliveries behind its circuit breaker, whatever its kind.
+//! One delivery target of any kind, guarded by its circuit breaker.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -11,16 +11,16 @@ use postroom_target::{Attempt, Content, Delivery, Fault, MailAttachment, Scope, 
 
 use super::breaker::{BreakerEvent, CircuitBreaker, Consequence};
 
-/// Deliveries to one target under way at a time: one that hangs holds up no other, and is not flooded.
+/// The number of concurrent deliveries to one target: one that hangs does not hold up the others, and the target is not flooded.
 const AT_ONCE: usize = 4;
 
 /// A target of the configuration, guarded by a circuit breaker.
 pub struct GuardedTarget {
     target: Box<dyn Target>,
     breaker: Mutex<CircuitBreaker>,
-    /// Held while a mail is sent, so that the mails behind it learn of an outage before they meet it themselves.
+    /// Held while a mail is sent, so that the mails behind it learn of an outage before they run into it.
     turn: tokio::sync::Mutex<()>,
-    /// Where the round over the tenants stands.
+    /// The position of the round robin over the tenants.
     served: Mutex<i64>,
 }
 
@@ -34,17 +34,17 @@ impl GuardedTarget {
         }
     }
 
-    /// How long nothing is tried.
+    /// Returns how long attempts remain suspended.
     pub fn held_for(&self) -> Option<Duration> {
         self.breaker().held_for(Instant::now())
     }
 
-    /// How many tries may be under way now.
+    /// Returns how many attempts may run at once now.
     pub fn permits(&self) -> usize {
         self.breaker().permits(Instant::now(), AT_ONCE)
     }
 
-    /// Waits for the turn of an entry, where deliveries go one after the other. It is held until the outcome is judged.
+    /// Waits for the entry's turn if deliveries are sequential. The guard is held until the result is judged.
     pub async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         match self.target.is_serial() {
             true => Some(self.turn.lock().await),
@@ -58,12 +58,12 @@ impl GuardedTarget {
         self.breaker().holds(now).map(str::to_owned)
     }
 
-    /// Tries the next entry, since the cause of the wait may be over.
+    /// Ends the pause, because its cause may be over: the next entry is attempted.
     pub fn probe_now(&self) {
         self.breaker().probe_now(Instant::now());
     }
 
-    /// Returns up to `limit` entries whose turn it is, without those to `skip`. A probe is another entry each time.
+    /// Returns up to `limit` entries whose turn it is, except those in `skip`. Each probe uses a different entry.
     pub async fn due(
         &self,
         outbox: &dyn Outbox,
@@ -97,7 +97,7 @@ impl GuardedTarget {
         Ok(due)
     }
 
-    /// Notes that the target took the entry, or spoke a final word on it.
+    /// Records that the target accepted the entry or gave a final reply about it.
     pub fn taken(&self, entry: i64) -> Option<BreakerEvent> {
         self.breaker().taken(entry)
     }
@@ -107,7 +107,7 @@ impl GuardedTarget {
         self.breaker().failed(entry, fault, Instant::now(), seed)
     }
 
-    /// Tries once.
+    /// Makes one attempt.
     pub async fn attempt(&self, outbox: &dyn Outbox, entry: &OutboxEntry) -> Attempt {
         match entry.kind {
             OutboxKind::Sink => match serde_json::from_str(&entry.payload) {
@@ -139,12 +139,12 @@ impl GuardedTarget {
         self.target.deliver(delivery).await
     }
 
-    /// Ends a kept connection politely.
+    /// Closes a kept connection properly.
     pub async fn close(&self) {
         self.target.close().await;
     }
 
-    /// Never held while waiting for anything.
+    /// Locks the breaker. The lock is never held across a wait.
     fn breaker(&self) -> MutexGuard<'_, CircuitBreaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,7 +158,7 @@ fn unreadable(error: &serde_json::Error) -> Attempt {
     Attempt::Final(format!("its payload cannot be read: {error}"))
 }
 
-/// Returns what the mail carries: a forward the mail that it forwards.
+/// Returns the mail's attachments: for a forward, the mail that it forwards.
 async fn attachments(
     outbox: &dyn Outbox,
     mail: &OutgoingMail,

@@ -1,11 +1,11 @@
-//! Signing in by a token: a refused token is replaced once, and not blamed for the server's own trouble.
+//! Sign-in with a token: a refused token is replaced once, and not blamed for the server's own failure.
 
 use postroom_auth::{AccessToken, Account, Login, Resource, Tokens};
 use postroom_net::{ProbeReporter, Step};
 
 use crate::SourceError;
 
-/// Obtains the token, where one is needed: [`Tries::begin`] then finds it in memory. Without a token no server is dialled.
+/// Obtains the token if one is needed: [`Tries::begin`] then finds it in memory. Without a token, no server is contacted.
 pub(crate) async fn ask_for_token(login: &Login) -> Result<(), SourceError> {
     if let Login::Bearer {
         account,
@@ -19,7 +19,7 @@ pub(crate) async fn ask_for_token(login: &Login) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// The tries to sign in with a login's token.
+/// The attempts to sign in with a login's token.
 pub(crate) struct Tries<'l> {
     tokens: &'l Tokens,
     account: &'l Account,
@@ -29,7 +29,7 @@ pub(crate) struct Tries<'l> {
 }
 
 impl<'l> Tries<'l> {
-    /// Obtains the token; `None` for a password.
+    /// Obtains the token. Returns `None` for a password.
     pub async fn begin(
         login: &'l Login,
         probe: &mut ProbeReporter<'_, SourceError>,
@@ -54,21 +54,22 @@ impl<'l> Tries<'l> {
         }))
     }
 
-    /// Returns the token to sign in with.
+    /// Returns the token for the sign-in.
     pub fn token(&self) -> &AccessToken {
         &self.token
     }
 
-    /// Returns whether the sign-in is made, or else is to be tried once more: a refused token is forgotten and replaced once. Not so
-    /// when `distrusted` is set, which says that the last new token failed as well: then the fault lies elsewhere and the other
-    /// mailboxes keep their token.
+    /// Returns whether the sign-in is over; otherwise it is attempted once more. A refused token is discarded and replaced once,
+    /// unless `distrusted` is set: the last new token then failed as well, so the cause lies elsewhere and the other mailboxes
+    /// keep their token.
     pub async fn is_over(
         &mut self,
         outcome: Result<(), SourceError>,
         distrusted: &mut bool,
     ) -> Result<bool, SourceError> {
         if self.is_second {
-            // Also when the server hangs up after the first refusal: the next session tries this token before it asks for another.
+            // This also applies if the server hangs up after the first refusal: the next session tries this token before it
+            // requests another.
             *distrusted = outcome.is_err();
             return outcome.map(|()| true);
         }

@@ -1,4 +1,4 @@
-//! Errors of fetching mail: typed, so that retries and advice never depend on a text.
+//! Errors of fetching mail, typed so that retries and advice never depend on text.
 
 use std::io;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub enum SourceError {
     #[error("select: signed in, but not connected to the mailbox: {text}")]
     NotConnected { text: String },
 
-    /// The token is good, and its owner may not open the mailbox.
+    /// The token is valid, but its owner may not open the mailbox.
     #[error("select: no access to the mailbox {user}: {text}")]
     AccessDenied {
         user: String,
@@ -59,18 +59,18 @@ pub enum SourceError {
         text: String,
     },
 
-    /// Another session has the mailbox, which passes: a POP3 server may open it for one session at a time.
+    /// Another session has the mailbox, which is temporary: a POP3 server may allow only one session at a time.
     #[error("select: another session has the mailbox open: {text}")]
     InUse { text: String },
 
-    /// The POP3 server has no UIDL: no mail is known again in another session.
+    /// The POP3 server has no UIDL, so no mail can be recognised in another session.
     #[error("list: the server gives mails no unique ids (UIDL): {text}")]
     NoUniqueIds { text: String },
 
     #[error("tls: {reason}")]
     Tls {
         reason: String,
-        /// The error of TLS itself; `None` if TLS never began.
+        /// The TLS error, or `None` if TLS never began.
         cause: Option<rustls::Error>,
     },
 
@@ -88,7 +88,7 @@ pub enum SourceError {
     OverLimit {
         step: Step,
         text: String,
-        /// How long the server wants to be left alone.
+        /// How long the server asks not to be contacted.
         retry_after: Option<Duration>,
     },
 
@@ -126,7 +126,7 @@ impl SourceError {
         }
     }
 
-    /// Returns how long the server wants to be left alone, if it said so.
+    /// Returns how long the server asks not to be contacted, if it said so.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             SourceError::OverLimit { retry_after, .. } => *retry_after,

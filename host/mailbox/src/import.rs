@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::BEGINNING_BYTES;
 use crate::spool::{is_mail_name, read_limited};
 
-/// One mail of a file.
+/// One mail from a file.
 #[derive(Debug, Clone)]
 pub struct ImportedMail {
     /// The file's name; for an mbox followed by `#` and the mail's number in it, counted from 1.
@@ -78,7 +78,7 @@ pub struct ImportedMails {
 }
 
 impl ImportedMails {
-    /// Returns the size of the files that are still to be read, as far as it is known.
+    /// Returns the total size of the unread files, as far as it is known.
     pub fn bytes(&self) -> u64 {
         let size = |path: &PathBuf| fs::metadata(path).map_or(0, |it| it.len());
         match &self.kind {

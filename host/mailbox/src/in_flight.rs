@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A budget of bytes, shared by its clones. First come, first served: a large mail waits for its room, and later small
-/// mails cannot delay it for ever.
+/// A budget of bytes, shared by its clones. First come, first served: a large mail waits for its room, and later small mails
+/// cannot delay it forever.
 #[derive(Debug, Clone)]
 pub struct InFlight {
     room: Arc<Semaphore>,
@@ -16,7 +16,7 @@ pub struct InFlight {
 #[derive(Debug, Default)]
 pub struct InFlightPermit(Option<OwnedSemaphorePermit>);
 
-/// The unit of the budget: a semaphore counts to at most 2^32.
+/// The unit of the budget, needed because a semaphore counts to at most 2^32.
 const UNIT_BYTES: u64 = 1024;
 const DEFAULT_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -36,7 +36,7 @@ impl InFlight {
         InFlightPermit(self.room.clone().acquire_many_owned(units).await.ok())
     }
 
-    /// Returns room, if some is free now and nobody waits for it.
+    /// Returns room if some is free now and nobody is waiting for it.
     pub fn try_take(&self, bytes: u64) -> Option<InFlightPermit> {
         let units = self.units(bytes);
         let room = self.room.clone().try_acquire_many_owned(units).ok()?;
@@ -56,7 +56,7 @@ impl Default for InFlight {
 }
 
 impl InFlightPermit {
-    /// Merges other room into this.
+    /// Merges other room into this one.
     pub fn join(&mut self, other: InFlightPermit) {
         match (&mut self.0, other.0) {
             (Some(held), Some(more)) => held.merge(more),

@@ -1,4 +1,4 @@
-//! A server for fuzz targets that has sent all of its bytes and takes whatever the client sends.
+//! A server for fuzz targets that has already sent all of its bytes and accepts whatever the client sends.
 
 use std::io;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The bytes of the server; a read returns at most `chunk` of them.
+/// The bytes of the server; each read returns at most `chunk` of them.
 pub(crate) struct Sent {
     left: Vec<u8>,
     at: usize,

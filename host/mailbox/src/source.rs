@@ -28,7 +28,7 @@ pub trait Source: Send + Sync {
     /// of them fails, the others are tried nevertheless.
     async fn acknowledge(&mut self, acks: &[Acknowledge]) -> Result<(), SourceError>;
 
-    /// Whether acknowledgements end the session, so that they wait until all known mail is fetched.
+    /// Returns whether acknowledgements end the session, so that they wait until all known mail is fetched.
     fn acknowledges_last(&self) -> bool {
         false
     }
@@ -49,7 +49,7 @@ pub trait Source: Send + Sync {
     /// that a cursor cannot record what was read. A source with a sufficient cursor ignores this.
     fn set_known(&mut self, _known: Arc<dyn KnownPositions>) {}
 
-    /// Hands over the wall clock. A source that has none of it reads the machine's, if any.
+    /// Sets the wall clock. A source without one reads the machine's, if it needs any.
     fn set_clock(&mut self, _clock: Clock) {}
 
     /// Ends the session, with a short time limit.
@@ -66,7 +66,7 @@ pub trait KnownPositions: Send + Sync {
     /// Returns how many positions are known.
     async fn count(&self) -> Result<u64, SourceError>;
 
-    /// Forgets all positions but these: the server no longer lists the other mails.
+    /// Forgets all positions except these: the server no longer lists the other mails.
     async fn forget_all_but(&self, positions: Vec<Position>) -> Result<(), SourceError>;
 }
 
@@ -80,7 +80,7 @@ pub struct Batch {
     pub more: bool,
     /// Whether the positions of these mails are remembered, for a source that uses [`KnownPositions`].
     pub remember: bool,
-    /// The positions of mails that are left out for good: they are remembered, too.
+    /// The positions of mails that are left out permanently; they are remembered too.
     pub passed: Vec<Position>,
     /// Set if the server gave the folder's mails new numbers, so that they are read again.
     pub renumbering: Option<Renumbering>,
@@ -121,7 +121,7 @@ pub struct FetchLimits {
 }
 
 impl FetchLimits {
-    /// Returns room for mails of this size; `None` if there is none now and the caller does not wait.
+    /// Returns room for mails of this size, or `None` if none is free and the caller does not wait.
     pub(crate) async fn room(&self, bytes: u64) -> Option<InFlightPermit> {
         match self.wait_for_room {
             true => Some(self.in_flight.take(bytes).await),
@@ -142,7 +142,7 @@ impl Default for FetchLimits {
     }
 }
 
-/// How much is kept of a mail over the raw limit.
+/// How much of a mail over the raw limit is kept.
 pub const BEGINNING_BYTES: u64 = 64 * 1024;
 
 /// One mail to acknowledge.

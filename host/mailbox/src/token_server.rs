@@ -1,4 +1,4 @@
-//! An authorization server of the tests: each token is a new one.
+//! An authorization server for tests, which issues a new token on each request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +12,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Hands out the tokens tok1, tok2, …
+/// Issues the tokens tok1, tok2, …
 pub struct TokenServer {
     tokens: Arc<Tokens>,
     requests: Arc<AtomicUsize>,
     task: JoinHandle<()>,
-    /// Where the vault is.
+    /// The folder of the vault.
     _folder: tempfile::TempDir,
 }
 

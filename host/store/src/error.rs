@@ -1,14 +1,14 @@
-//! Errors of the store, typed so that callers decide by variant and never by text.
+//! The errors of the store, typed so that callers decide by variant and never by text.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::JournalId;
 
-/// Every job of a failed group gets the same answer, hence `Clone`.
+/// An error of the store. It is `Clone` because every job of a failed group receives the same one.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// No room, no quota, or no way to write. Nothing of the job was kept; it may be tried again when there is room.
+    /// No space, no quota, or no write access. Nothing of the job was stored; it may be retried when there is space.
     #[error(
         "the disk or the quota under data_dir is full: nothing was recorded; free some space and Postroom continues by itself"
     )]
@@ -33,7 +33,7 @@ pub enum StoreError {
         "the database has schema {found}, this program knows up to {known}: it was written by a newer postroom; run that one"
     )]
     NewerSchema { found: u32, known: u32 },
-    /// Only for readers: they never change the schema.
+    /// For readers only, which never change the schema.
     #[error(
         "the database has schema {found}, this program reads {known}: `postroom run` upgrades it"
     )]
@@ -48,7 +48,7 @@ pub enum StoreError {
         path: PathBuf,
         source: Arc<std::io::Error>,
     },
-    /// The store was closed while or before the job was queued.
+    /// The store was closed before or while the job was queued.
     #[error("the store is closed")]
     Closed,
     /// Nothing was written.
@@ -59,13 +59,13 @@ pub enum StoreError {
     /// A note on a ticket that this tenant does not have. Nothing was written.
     #[error("mail {}: this tenant has no ticket {ticket}", journal.0)]
     NoSuchTicket { journal: JournalId, ticket: String },
-    /// It never was, or is no longer kept. Nothing was written.
+    /// The generation never existed, or is no longer kept. Nothing was written.
     #[error("generation {number} is not kept")]
     NoSuchGeneration { number: u64 },
-    /// The generation is kept, with other tenants' rules. Nothing was written.
+    /// The generation is kept, but without this tenant's rules. Nothing was written.
     #[error("the rules that {tenant} had in generation {number} are not kept")]
     RulesNotKept { number: u64, tenant: String },
-    /// One shadow a mailbox at a time. Nothing was written.
+    /// Each mailbox may have only one shadow at a time. Nothing was written.
     #[error("mailbox {mailbox} has a shadow of {rule} already")]
     ShadowRuns { mailbox: String, rule: String },
     /// Nothing was written.
@@ -75,12 +75,12 @@ pub enum StoreError {
     Database(DatabaseError),
 }
 
-/// An error of the database, whichever it is, that no caller can act on by its kind.
+/// Any other error of the database, which no caller can handle by its kind.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the database refused: {source}")]
 pub struct DatabaseError {
     source: Arc<dyn std::error::Error + Send + Sync>,
-    /// Whether the error is of what one job asked for.
+    /// Whether the error concerns only what one job asked for.
     of_one_job: bool,
 }
 
@@ -97,12 +97,12 @@ impl DatabaseError {
 }
 
 impl StoreError {
-    /// Whether another process holds the data_dir.
+    /// Returns whether another process holds the data_dir.
     pub fn is_locked(&self) -> bool {
         matches!(self, StoreError::Locked { .. })
     }
 
-    /// Whether another mail's commit may well succeed: the error is of what one job asked for.
+    /// Returns whether another mail's commit may well succeed, because the error concerns only what one job asked for.
     pub fn affects_single_mail(&self) -> bool {
         match self {
             StoreError::Corrupt { .. } => true,
@@ -110,7 +110,7 @@ impl StoreError {
         }
     }
 
-    /// Whether the error is of the database rather than of one job, so that the whole group is rolled back.
+    /// Returns whether the error concerns the database rather than one job, so that the whole group is rolled back.
     pub(crate) fn aborts_transaction(&self) -> bool {
         match self {
             StoreError::AlreadyDecided { .. }
@@ -142,7 +142,7 @@ impl StoreError {
     }
 }
 
-/// Stored JSON that does not read back was not written by this program.
+/// Stored JSON that cannot be read back was not written by this program.
 impl From<serde_json::Error> for StoreError {
     fn from(error: serde_json::Error) -> Self {
         StoreError::corrupt(format!("a stored record: {error}"))

@@ -1,5 +1,5 @@
-//! Everything Postroom must not forget: journal, cursors, decisions, items, outbox, acknowledgements, rule memory, generations,
-//! shadows and the ledger. Users depend on narrow ports; [`sqlite`] implements them in one file.
+//! Everything that Postroom must not forget: journal, cursors, decisions, items, outbox, acknowledgements, rule memory,
+//! generations, shadows and the ledger. Users depend on narrow ports; [`sqlite`] implements them in one file.
 //!
 //! ```text
 //! journal ─→ pending ─→ commit ─→ decision + items + outbox + kv, acknowledgement due

@@ -2,20 +2,20 @@
 
 use postroom_core::{KEPT_GENERATION_BYTES, KEPT_GENERATIONS};
 
-/// The limits of what is kept, each with a default.
+/// The limits on what is kept, each with a default.
 #[derive(Debug, Clone)]
 pub struct StoreLimits {
-    /// Generations of each tenant's rules that are kept.
+    /// The number of generations of each tenant's rules that are kept.
     pub generations: u64,
-    /// Bytes of each tenant's rules that are kept besides those that serve.
+    /// The bytes of each tenant's rules that are kept in addition to the live ones.
     pub generation_bytes: u64,
-    /// Mails that a shadow decides at most.
+    /// The most mails that a shadow decides.
     pub shadow_mails: u64,
-    /// Differences of a shadow that are kept to be shown; further ones are counted.
+    /// The number of a shadow's differences that are kept for display; further ones are only counted.
     pub shadow_differences: u64,
-    /// All of them together.
+    /// The size of all these differences together.
     pub shadow_difference_bytes: u64,
-    /// Shadows that ended and are kept.
+    /// The number of ended shadows that are kept.
     pub shadows: u64,
 }
 

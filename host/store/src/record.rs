@@ -1,4 +1,4 @@
-//! The reasons of a decision as stored: everything listings show that no query needs to find.
+//! The reasons for a decision as stored: everything that listings show and no query needs to search.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::{KvRead, LookupRead};
 pub(crate) struct Record<'a> {
     pub from: Option<Cow<'a, Address>>,
     pub subject: Cow<'a, str>,
-    /// All but its outcome, which has a column of its own.
+    /// The decision without its outcome, which has a column of its own.
     #[serde(flatten)]
     pub decision: Cow<'a, Decision>,
     pub kv_reads: Cow<'a, [KvRead]>,

@@ -1,13 +1,13 @@
-//! Why a try failed, and what its failure speaks of.
+//! Why an attempt failed, and what its failure is about.
 
 use std::time::Duration;
 
-/// What a failed try speaks of.
+/// The subject of a failed attempt: the target or the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// The target: no entry would have got further.
+    /// The target: no other entry would have got further.
     Target,
-    /// The target or the entry: only other entries can tell.
+    /// The target or the entry: only other entries can show which.
     Unclear,
     /// The entry, unless others are refused as well.
     Entry,
@@ -17,33 +17,33 @@ pub enum Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeInterval {
     Usual,
-    /// A password was refused: directories lock an account that is tried often.
+    /// A password was refused: directories lock an account after repeated attempts.
     Password,
     /// There is no token.
     Token,
 }
 
-/// How loudly an outage is reported.
+/// The severity at which an outage is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// It may pass.
+    /// It may pass by itself.
     Warning,
     /// Somebody must act.
     Error,
-    /// The account's trouble is reported once elsewhere, with the cure.
+    /// The account's problem is reported once elsewhere, with help.
     ReportedElsewhere,
 }
 
-/// Why a try failed.
+/// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub scope: Scope,
     pub problem: String,
     pub probe_interval: ProbeInterval,
     pub severity: Severity,
-    /// How long the target wants to be left alone.
+    /// How long the target asks not to be contacted.
     pub retry_after: Option<Duration>,
-    /// The delivery was sent whole and its answer was lost: the target may have taken it.
+    /// The delivery was sent completely and its reply was lost: the target may have accepted it.
     pub may_have_arrived: bool,
 }
 

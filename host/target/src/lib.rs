@@ -1,4 +1,4 @@
-//! Where things go: one folder a kind of target, and [`Target`], by which the line delivers to any of them.
+//! Delivery targets: one folder per kind, and the [`Target`] trait through which the line delivers to any of them.
 
 mod fault;
 mod mail;
@@ -14,18 +14,18 @@ pub use mail::MailAttachment;
 use smtp::SendError;
 use webhook::WebhookError;
 
-/// A system that deliveries go to. Tries of different entries may run side by side.
+/// A system that receives deliveries. Attempts for different entries may run concurrently.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// Tries once. A target that took the delivery in an earlier try recognises it by its idempotency key.
+    /// Makes one attempt. A target that accepted the delivery in an earlier attempt recognises it by its idempotency key.
     async fn deliver(&self, delivery: Delivery<'_>) -> Attempt;
 
-    /// Whether deliveries go one after the other, as over one connection.
+    /// Returns whether deliveries are sequential, as over a single connection.
     fn is_serial(&self) -> bool {
         false
     }
 
-    /// Finds out whether the target can be reached, and delivers nothing but `test`. Each step is reported as it ends; a failed one
+    /// Checks whether the target can be reached, and delivers nothing except `test`. Reports each step as it ends; a failed step
     /// is the last.
     async fn probe(
         &self,
@@ -36,66 +36,66 @@ pub trait Target: Send + Sync {
     /// Records the conversation with the target from now on, without secrets and contents.
     fn set_trace(&mut self, _trace: Trace) {}
 
-    /// Ends what is kept open.
+    /// Closes what is kept open.
     async fn close(&self) {}
 }
 
-/// One try of one entry.
+/// One attempt to deliver an entry.
 #[derive(Debug, Clone)]
 pub struct Delivery<'a> {
-    /// The same on every try.
+    /// The same on every attempt.
     pub idempotency_key: &'a str,
     pub content: Content<'a>,
-    /// What this target calls the ticket or alert that the delivery is about, if it said so earlier.
+    /// The target's own reference for the ticket or alert that the delivery is about, if it gave one earlier.
     pub reference: Option<&'a ExternalRef>,
 }
 
-/// What is delivered.
+/// The content of a delivery.
 #[derive(Debug, Clone)]
 pub enum Content<'a> {
     Event(&'a Event),
     Mail {
         mail: &'a OutgoingMail,
-        /// Such as the mail that is forwarded.
+        /// Files sent with the mail, such as a forwarded mail.
         attachments: Vec<MailAttachment>,
     },
 }
 
-/// A delivery of a probe, so that a person sees it arrive.
+/// A probe's test delivery, which a person can see arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TestDelivery {
     /// A short mail to this address.
     Mail(Address),
-    /// An event of a type of its own, which is about no item.
+    /// An event of its own type, which concerns no item.
     Event,
 }
 
-/// How one try ended.
+/// The result of one attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Attempt {
     Delivered(Receipt),
-    /// Delivered to some recipients, and owed to the others still.
+    /// Delivered to some recipients, and still pending for the others.
     Partly {
         rest: Box<OutgoingMail>,
         receipt: String,
         problem: String,
     },
     Failed(Fault),
-    /// No other try can help.
+    /// No further attempt can succeed.
     Final(String),
 }
 
-/// Why a step of a probe failed: the error of the target itself, so that advice can tell the cases apart.
+/// Why a step of a probe failed: the target's own error, so that advice can distinguish the cases.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     #[error(transparent)]
     Smtp(#[from] SendError),
-    /// The same of the alternate server, while the first one works.
+    /// The same for the alternate server, while the first one works.
     #[error("alternate host {host}: {error}")]
     Alternate { host: String, error: SendError },
     #[error(transparent)]
     Webhook(#[from] WebhookError),
-    /// A test of this kind is for other targets.
+    /// The target does not support a test of this kind.
     #[error("{0}")]
     NoSuchTest(&'static str),
 }

@@ -1,4 +1,4 @@
-//! Outgoing mails, and their RFC 5322 text, marked so that no machine answers.
+//! Outgoing mails and their RFC 5322 text, marked so that no machine replies to them.
 
 use bytes::Bytes;
 use lettre::address::AddressError;
@@ -6,13 +6,12 @@ use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, 
 use lettre::message::{Attachment, Body, Mailbox, MultiPart, SinglePart};
 use postroom_core::{Address, MailKind, OutgoingMail};
 
-/// One header line may hold no more than 998 characters (RFC 5322 section 2.1.1), and a word
-/// cannot be folded.
+/// The longest word. One header line may hold no more than 998 characters (RFC 5322 section 2.1.1), and a word cannot be folded.
 const MAX_WORD_CHARS: usize = 255;
-/// References beyond this are cut from the middle: the first and the newest matter.
+/// The most references. Further ones are cut from the middle, because the first and the newest matter most.
 const MAX_REFERENCES: usize = 30;
 
-/// A file that a mail carries.
+/// A file attached to a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailAttachment {
     pub name: String,
@@ -20,7 +19,7 @@ pub struct MailAttachment {
 }
 
 impl MailAttachment {
-    /// Returns the mail that a forward carries.
+    /// Returns the attachment of a forward: the original mail.
     pub fn original(mail: Bytes) -> Self {
         Self {
             name: "original.eml".into(),
@@ -36,50 +35,50 @@ pub(crate) struct Sender<'m> {
     pub reply_to: Option<&'m Address>,
 }
 
-/// A mail as it leaves.
+/// A mail in its final form.
 pub(crate) struct ComposedMail {
     pub from: lettre::Address,
     pub to: Vec<Recipient>,
     pub bytes: Vec<u8>,
-    /// An address, and with it a header, needs SMTPUTF8 (RFC 6531).
+    /// Whether an address, and with it a header, needs SMTPUTF8 (RFC 6531).
     pub is_international: bool,
 }
 
 /// One recipient.
 pub(crate) struct Recipient {
-    /// As it stands in [`OutgoingMail::to`]: a receipt names it so.
+    /// The address as written in [`OutgoingMail::to`], which receipts use.
     pub given: String,
     /// The address in the envelope.
     pub envelope: lettre::Address,
 }
 
-/// Why a mail cannot be written.
+/// Why a mail cannot be composed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ComposeError {
-    /// The sender's fault, which all mails share.
+    /// The sender is at fault, which all mails share.
     #[error("{0}")]
     Sender(String),
-    /// This mail's fault.
+    /// This mail is at fault.
     #[error("{0}")]
     Mail(String),
 }
 
-/// Whether an address needs no SMTPUTF8.
+/// Returns whether an address needs no SMTPUTF8.
 pub(crate) fn has_ascii_name(address: &Address) -> bool {
     let name = address.email.rsplit_once('@').map(|(name, _)| name);
     name.unwrap_or(&address.email).is_ascii()
 }
 
-/// An automatic mail that answers another one (RFC 3834 section 5).
+/// Marks an automatic mail that replies to another one (RFC 3834 section 5).
 const REPLIED: &str = "auto-replied";
-/// An automatic mail of its own.
+/// Marks an automatic mail that is not a reply.
 const GENERATED: &str = "auto-generated";
 
-/// Writes the mail.
+/// Composes the mail.
 ///
-/// The envelope's sender is the From address. RFC 3834 section 3.3 allows a null sender too, but
-/// a submission server ties MAIL FROM to the login and refuses one, and a bounce must come back
-/// to the mailbox to be seen. No loop comes of it: a bounce is never answered.
+/// The envelope's sender is the From address. RFC 3834 section 3.3 also allows a null sender, but a submission server ties MAIL
+/// FROM to the login and refuses one, and a bounce must return to the mailbox to be seen. This causes no loop, because a bounce
+/// is never replied to.
 pub(crate) fn compose(
     mail: &OutgoingMail,
     attachments: &[MailAttachment],
@@ -144,7 +143,7 @@ pub(crate) fn compose(
     .map_err(|e| unsendable(e.to_string()))?;
     let mut bytes = message.formatted();
     if bytes.ends_with(b"\r\n") {
-        // The end of data (RFC 5321 section 4.1.1.4) brings a line end of its own.
+        // The end of data (RFC 5321 section 4.1.1.4) adds a line end of its own.
         bytes.truncate(bytes.len() - 2);
     }
     Ok(ComposedMail {
@@ -167,7 +166,7 @@ pub(crate) fn compose(
     })
 }
 
-/// The words of a mail.
+/// The body of a mail.
 enum BodyPart {
     Plain(SinglePart),
     /// Text and HTML.
@@ -188,8 +187,8 @@ fn with_files(mail: MultiPart, files: &[MailAttachment]) -> Result<MultiPart, Co
         .try_fold(mail, |mail, file| Ok(mail.singlepart(attached(file)?)))
 }
 
-/// A file within a mail. Its bytes may be anything, so it must travel in base64; RFC 2046 section 5.2.1 forbids that for
-/// `message/rfc822`, so a forwarded mail is a file, too.
+/// Builds an attachment. Its bytes may be anything, so it must be base64-encoded. RFC 2046 section 5.2.1 forbids that for
+/// `message/rfc822`, so a forwarded mail is attached as a file too.
 fn attached(file: &MailAttachment) -> Result<SinglePart, ComposeError> {
     let kind =
         ContentType::parse("application/octet-stream").map_err(|e| unsendable(e.to_string()))?;
@@ -202,7 +201,7 @@ fn unsendable(problem: String) -> ComposeError {
     ComposeError::Mail(problem)
 }
 
-/// With the domain in ASCII (RFC 5890 section 2.3.2.1), which every server takes.
+/// Converts an address, with its domain in ASCII (RFC 5890 section 2.3.2.1), which every server accepts.
 fn mailbox(address: &Address) -> Result<Mailbox, AddressError> {
     let name = address.name.as_deref().map(one_line);
     let mut email: lettre::Address = address.email.parse()?;
@@ -221,7 +220,7 @@ fn fixed(name: &'static str, value: &str) -> HeaderValue {
     HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
 }
 
-/// A header's text without line ends or other control characters, capped.
+/// Returns a header's text without line ends or other control characters, truncated.
 fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -231,7 +230,7 @@ fn one_line(text: &str) -> String {
         .to_owned()
 }
 
-/// `<id>`, when it is one that may stand in a header.
+/// Returns `<id>` if it is valid in a header.
 fn angled(id: &str) -> Option<String> {
     let bare = id.trim().trim_start_matches('<').trim_end_matches('>');
     let sound = !bare.is_empty()
@@ -251,7 +250,7 @@ fn references(ids: &[String]) -> Vec<String> {
     sound
 }
 
-/// Every line end as CRLF (RFC 5322 section 2.3), in one pass.
+/// Converts every line end to CRLF (RFC 5322 section 2.3), in one pass.
 fn crlf(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 40);
     let mut chars = text.chars().peekable();

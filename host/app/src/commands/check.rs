@@ -23,9 +23,9 @@ use postroom_rules::cases::{ReleaseGate, folder_of};
 use postroom_rules::directory::Directory;
 use postroom_rules::rulebook;
 
-/// Problems, warnings and needs of rules that a person is shown, each.
+/// The number of problems, of warnings and of rules' needs that are shown.
 const SHOWN: usize = 20;
-/// Tenants that are named where several share a need; more are counted.
+/// The number of tenants that are named when several share a need; further ones are counted.
 const NAMED_TENANTS: usize = 5;
 
 /// The findings of a check.
@@ -226,7 +226,7 @@ impl Report {
     }
 }
 
-/// Loads rules into a sandbox, which is created for the first rule.
+/// Loads rules into a sandbox, which is created when the first rule is loaded.
 struct Loader<'c> {
     config: &'c Path,
     /// An error here is the machine's fault, not a rule's.

@@ -1,4 +1,4 @@
-//! Readers of a service's events: tasks that live as long as the service, and read what is left when it has ended.
+//! Readers of a service's events: tasks that live as long as the service, and read the remaining events after it has ended.
 
 use postroom_line::bus::{Bus, Heard};
 use postroom_line::event_log;
@@ -7,8 +7,7 @@ use tokio::task::JoinSet;
 /// Handles an event for a command. It runs on the runtime and must not wait.
 pub type Read = Box<dyn FnMut(&Heard) + Send>;
 
-/// Does the work of a service whose events go to each of `readers`. They have read all of them when this returns, however the work
-/// ended.
+/// Runs a service whose events go to each of `readers`. When this returns, they have read all events, however the service ended.
 pub async fn with_readers<T>(
     bus: Bus,
     readers: impl IntoIterator<Item = Read>,
@@ -33,7 +32,7 @@ pub async fn with_readers<T>(
     done
 }
 
-/// The reader that logs.
+/// Returns the reader that logs.
 pub fn log() -> Read {
     Box::new(event_log::log)
 }

@@ -1,4 +1,4 @@
-//! `postroom send`: sends an operator's or a script's notification by an outgoing, once, with exit codes that scripts can act on.
+//! `postroom send`: sends a notification from an operator or a script through an outgoing, once, with exit codes for scripts.
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -17,27 +17,27 @@ use crate::{connections, output, tls};
 use postroom_config::suggest::no_such;
 use postroom_config::{Config, Outgoing};
 
-/// The largest body, and all attachments together. Mail servers take less, mostly 25 to 50 MB.
+/// The largest body, and the largest total size of all attachments. Most mail servers accept less, usually 25 to 50 MB.
 const MAX_BYTES: u64 = 100 << 20;
 
-/// The server refused the mail for good.
+/// The server refused the mail permanently.
 const REFUSED: u8 = 3;
-/// Nothing was sent, and a later try may succeed.
+/// Nothing was sent, and a later attempt may succeed.
 const TRY_AGAIN: u8 = 4;
-/// The mail was sent whole, and the server's answer was lost.
+/// The mail was sent completely, and the server's reply was lost.
 const MAY_HAVE_ARRIVED: u8 = 5;
-/// Some recipients were accepted, and others were not.
+/// Some recipients were accepted, others were not.
 const PARTLY: u8 = 6;
 
-/// The notification, and how to send it.
+/// The notification and how to send it.
 pub struct Options {
     pub to: Vec<String>,
     pub subject: String,
-    /// A file, or `-` for standard input.
+    /// The path of a file, or `-` for standard input.
     pub body: Option<PathBuf>,
     pub html: Option<PathBuf>,
     pub attach: Vec<PathBuf>,
-    /// Needed if there is more than one.
+    /// Required if there is more than one.
     pub outgoing: Option<String>,
     pub json: bool,
 }
@@ -76,7 +76,7 @@ pub fn send(config: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Returns the outgoing of this name, or the only one.
+/// Returns the outgoing with this name, or the only one.
 fn choose<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<&'c Outgoing> {
     let known: Vec<&str> = config.outgoing.iter().map(|it| it.name.as_str()).collect();
     match (name, config.outgoing.as_slice()) {
@@ -112,7 +112,7 @@ fn notification(outgoing: &Outgoing, options: &Options) -> anyhow::Result<Outgoi
     })
 }
 
-/// Returns a Message-ID that no other mail has.
+/// Returns a unique Message-ID.
 fn unique_id(outgoing: &Outgoing) -> String {
     let now = Clock::system().now().as_nanosecond();
     let process = std::process::id();
@@ -168,7 +168,7 @@ fn attachments(paths: &[PathBuf]) -> anyhow::Result<Vec<MailAttachment>> {
     Ok(attachments)
 }
 
-/// Prints how it ended, and returns the exit code.
+/// Prints the result and returns the exit code.
 fn report(
     outgoing: &Outgoing,
     mail: &OutgoingMail,

@@ -1,4 +1,4 @@
-//! `postroom target test`: tests the way to a sink or an outgoing step by step, and explains the step that fails.
+//! `postroom target test`: tests the connection to a sink or an outgoing step by step, and explains the step that fails.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,18 +14,18 @@ use crate::{connections, tls};
 use postroom_config::Config;
 use postroom_config::suggest::no_such;
 
-/// How a test was asked for.
+/// The options of a test.
 pub struct Options {
-    /// Whom an outgoing sends a test mail to.
+    /// The recipient of a test mail from an outgoing.
     pub send_to: Option<String>,
-    /// Post a test event to a sink.
+    /// Whether to post a test event to a sink.
     pub send_event: bool,
-    /// Print the protocol log, without secrets and contents.
+    /// Whether to print the protocol log, without secrets and contents.
     pub trace: bool,
     pub json: bool,
 }
 
-/// Tests the sink and the outgoing of this name.
+/// Tests the sink and the outgoing with this name.
 pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<ExitCode> {
     let config = load_config(config)?;
     let (sink, outgoing) = (config.sink(name), config.outgoing(name));
@@ -75,7 +75,7 @@ pub fn test(config: &Path, name: &str, options: &Options) -> anyhow::Result<Exit
     })
 }
 
-/// The error for a target that the configuration does not have.
+/// Returns the error for a target that is not in the configuration.
 fn no_target(config: &Config, name: &str) -> anyhow::Error {
     let sinks = config.sinks.iter().map(|it| it.name.as_str());
     let outgoing = config.outgoing.iter().map(|it| it.name.as_str());

@@ -1,4 +1,4 @@
-//! A protocol that Postroom does not have, in one file: what it fetches walks the line.
+//! Runs a protocol that Postroom does not have, defined in one file: the mail it fetches passes through the line.
 
 mod maildrop;
 
@@ -27,7 +27,7 @@ rules = ["standard"]
 batch_mails = 2
 "#;
 
-/// Drains a service whose one mailbox is a maildrop. Returns how many mails were decided, after a look at its events.
+/// Drains a service whose only mailbox is a maildrop. Checks its events and returns how many mails were decided.
 async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
     let file = dir.join("postroom.toml");
     std::fs::write(&file, CONFIGURATION.replace("AFTER", after)).unwrap();
@@ -53,7 +53,7 @@ async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
     drained.decided
 }
 
-/// The events of a drain: the rules, each mail once, and that the mailbox serves.
+/// Checks the events of a drain: the rules, each mail once, and that the mailbox serves.
 async fn look_at(bus: Bus, mut events: Reader, decided: usize) {
     std::mem::drop(bus);
     let (mut mails, mut states, mut generations) = (Vec::new(), Vec::new(), Vec::new());
@@ -88,7 +88,7 @@ async fn mail_without_an_order_is_fetched_once_over_restarts() {
     }
     assert_eq!(drain(dir.path(), &drop, "keep").await, 5);
     assert_eq!(drop.retrieved(), 5);
-    // A server may list new mail anywhere.
+    // A server may list new mail in any position.
     drop.deliver("a");
     drop.deliver("l");
     assert_eq!(drain(dir.path(), &drop, "keep").await, 2);

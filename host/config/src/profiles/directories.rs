@@ -1,4 +1,5 @@
-//! The Microsoft directories that a profile with `tenant = "by-client"` signs in to: one registered application serves every client.
+//! The Microsoft directories that a profile with `tenant = "by-client"` signs in to: one registered application serves every
+//! client.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,20 +9,20 @@ use url::Url;
 use super::endpoints::sound_directory;
 use crate::reader::{Item, Part, Section};
 
-/// The directory of such a profile: that of the client whose mailbox or outgoing signs in.
+/// The value that stands for the directory of the client whose mailbox or outgoing signs in.
 pub const BY_CLIENT: &str = "by-client";
-/// Stands for the directory in the addresses of such a profile.
+/// The placeholder for the directory in the addresses of such a profile.
 pub const PLACEHOLDER: &str = "{tenant}";
-/// The placeholder within a parsed URL.
+/// The placeholder as it appears in a parsed URL.
 const ENCODED: &str = "%7Btenant%7D";
 
-/// The profiles that sign in to the directory of a client, and the directory of each mailbox and outgoing that uses one.
+/// The profiles that sign in to a client's directory, and the directory of each mailbox and outgoing that uses one.
 #[derive(Default)]
 pub struct Directories {
     by_client: BTreeSet<String>,
     of_mailboxes: HashMap<String, String>,
     of_outgoing: HashMap<String, String>,
-    /// The directories that each profile is used with.
+    /// The directories with which each profile is used.
     used: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -29,7 +30,7 @@ pub struct Directories {
 type Entries<'e, 'r> = &'e [(&'r str, Item<'r>)];
 
 impl Directories {
-    /// Looks only at the keys that matter here; their problems are found where they are read.
+    /// Collects the directories. Reads only the keys that matter here; their problems are reported where they are read.
     pub fn of(profiles: Entries, tenants: Entries, mailboxes: Entries, outgoing: Entries) -> Self {
         let by_client = profiles
             .iter()
@@ -45,7 +46,7 @@ impl Directories {
             .iter()
             .filter_map(|(name, item)| Some((*name, item.peek("directory")?)))
             .collect();
-        // An outgoing serves the client of its mailboxes, unless they are of several directories.
+        // An outgoing uses the directory of its mailboxes' client, unless they have several directories.
         let mut of_users: HashMap<&str, BTreeSet<&str>> = HashMap::new();
         for (name, item) in mailboxes {
             let of_tenant = || of_tenants.get(item.peek("tenant")?).copied();
@@ -82,8 +83,8 @@ impl Directories {
         }
     }
 
-    /// The profile by which a mailbox or an outgoing signs in: for a profile of all clients, that of its own client. Reports a
-    /// missing directory, and one that has no meaning.
+    /// Returns the profile with which a mailbox or an outgoing signs in: for a `by-client` profile, the one for its client's
+    /// directory. Reports a missing directory, and one that has no effect.
     pub fn resolve(&self, section: &Section, item: &Item, profile: String) -> Option<String> {
         let directory_item = section.item("directory");
         if !self.by_client.contains(&profile) {
@@ -118,7 +119,7 @@ impl Directories {
         Some(in_directory(&profile, directory))
     }
 
-    /// The directories that a profile is used with.
+    /// Returns the directories with which a profile is used.
     pub fn used_with(&self, profile: &str) -> impl Iterator<Item = &str> {
         self.used
             .get(profile)
@@ -128,12 +129,12 @@ impl Directories {
     }
 }
 
-/// The name of a profile in one directory. No profile of the configuration has a slash in its name.
+/// Returns the name of a profile in one directory. No profile name in the configuration contains a slash.
 pub fn in_directory(profile: &str, directory: &str) -> String {
     format!("{profile}/{directory}")
 }
 
-/// A profile of all clients as that of one directory.
+/// Returns a `by-client` profile as the profile of one directory.
 pub fn for_directory(profile: &Profile, directory: &str) -> Option<Profile> {
     let fill = |url: &Url| Url::parse(&url.as_str().replace(ENCODED, directory)).ok();
     let endpoints = match &profile.endpoints {

@@ -235,7 +235,7 @@ fn read_directory(
     sound_directory(&item).map(Some)
 }
 
-/// A directory's id, or one of its domains.
+/// Returns a directory's id, or one of its domains.
 pub fn sound_directory(item: &Item) -> Option<String> {
     let text = item.text()?;
     let sound = text

@@ -73,7 +73,7 @@ const IMPOSSIBLE: &[(Kind, GrantKind, &str, &str)] = &[
     ),
 ];
 
-/// A key of some profiles only.
+/// A key that only some profiles have.
 struct Key {
     name: &'static str,
     kinds: &'static [Kind],
@@ -130,12 +130,12 @@ const PROMPTS: &[(&str, Prompt)] = &[
     ("none", Prompt::None),
 ];
 
-/// The facts of a profile that mailboxes and outgoings need, also of a profile with problems.
+/// The facts about a profile that mailboxes and outgoings need, even about a profile with problems.
 #[derive(Clone, Default)]
 pub struct ProfileFacts {
     /// `None` if the profile does not state it, or states it wrongly.
     pub provider: Option<Provider>,
-    /// `None` likewise.
+    /// `None` under the same conditions.
     pub signer: Option<Signer>,
     /// Why nobody can sign in with it, although the file itself is valid.
     pub unavailable: Option<Unavailable>,
@@ -154,7 +154,7 @@ pub enum Signer {
     Named,
 }
 
-/// By the profile's name.
+/// The facts by profile name.
 pub type AllProfileFacts = HashMap<String, ProfileFacts>;
 
 impl ProfileFacts {
@@ -203,7 +203,7 @@ impl Key {
                     "remove it: the key file contains everything",
                 ),
             },
-            // Known, and read later if at all.
+            // Known, and read later if needed.
             _ => {
                 section.item(self.name);
             }

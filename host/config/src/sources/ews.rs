@@ -1,4 +1,4 @@
-//! EWS mailboxes: the address of Exchange Web Services, sign-in, impersonation, folder and import.
+//! EWS mailboxes: the URL of Exchange Web Services, sign-in, impersonation, folder and import.
 
 use postroom_auth::provider::CLOUDS;
 use postroom_auth::{Need, Provider, Resource};
@@ -57,7 +57,7 @@ pub static SERVER: ServerProtocol = ServerProtocol {
     takes_passwords: false,
 };
 
-/// The address of a server's Exchange Web Services.
+/// The URL of a server's Exchange Web Services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EwsAddress {
     pub url: String,
@@ -129,7 +129,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
             place.address,
             around.facts,
         ),
-        // Known, but without meaning until there is a way to sign in.
+        // Known, but without effect until there is a way to sign in.
         _ => {
             section.item("login");
             None
@@ -156,7 +156,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
     })
 }
 
-/// Makes the account ask for an EWS token, in place of one for IMAP.
+/// Makes the account request a token for EWS instead of IMAP.
 fn for_ews(mut login: MailLogin) -> MailLogin {
     if let Credential::Account { resource, .. } = &mut login.credential {
         *resource = Resource::Ews;
@@ -164,7 +164,7 @@ fn for_ews(mut login: MailLogin) -> MailLogin {
     login
 }
 
-/// `url`, or the usual address on `host`, or that of the profile's provider.
+/// Returns `url`, the usual URL on `host`, or that of the profile's provider.
 fn read_address(
     section: &Section,
     sign_in: &SignIn,
@@ -182,7 +182,7 @@ fn read_address(
         (None, Some(item)) => item.host()?,
         (None, None) => match provider {
             Some(Provider::Microsoft(cloud)) => cloud.mail_host.to_owned(),
-            // A profile with problems is already reported; whether its address is missing is unknown.
+            // A profile with problems is already reported; whether its URL is missing is unknown.
             None if sign_in.profile.is_some() => return None,
             _ => {
                 section.missing(
@@ -248,7 +248,7 @@ fn is_exchange_online(host: &str) -> bool {
     host == "outlook.office.com" || CLOUDS.iter().any(|cloud| cloud.mail_host == host)
 }
 
-/// Says when it ends, and what to write instead.
+/// Warns that EWS ends, and shows what to write instead.
 fn warn_of_retirement(section: &Section, place: &Place, profile: Option<&str>) {
     let Some(item) = section.item("protocol") else {
         return;
@@ -275,7 +275,7 @@ fn warn_of_retirement(section: &Section, place: &Place, profile: Option<&str>) {
     );
 }
 
-/// Returns what no two mailboxes may share: one folder of one mailbox.
+/// Returns the identity that no two mailboxes may share: one folder of one mailbox.
 pub fn identity(address: &EwsAddress, mailbox: &str, folder: &str) -> Identity {
     let unique = match folder.eq_ignore_ascii_case(INBOX) {
         true => INBOX,

@@ -1,4 +1,4 @@
-//! Microsoft Graph mailboxes: their cloud or address, sign-in, folder and import.
+//! Microsoft Graph mailboxes: their cloud or URL, sign-in, folder and import.
 
 use postroom_auth::{Need, Provider};
 use postroom_net::TlsMode;
@@ -89,7 +89,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
                 around.facts,
             )
         }
-        // Known, but without meaning until there is a way to sign in.
+        // Known, but without effect until there is a way to sign in.
         None => {
             section.item("login");
             None
@@ -113,7 +113,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
     })
 }
 
-/// The address of the service, its version included: the one of the profile's cloud, or the one that is written.
+/// Returns the URL of the service, including its version: the configured one, or that of the profile's cloud.
 fn read_base(
     section: &Section,
     profile_item: Option<&Item>,
@@ -148,7 +148,7 @@ fn read_base(
     }
 }
 
-/// The server as advice and listings speak of it.
+/// Returns the server in the form that advice and listings use.
 fn server(base: &Url) -> Option<Server> {
     Some(Server {
         host: base.host_str()?.to_owned(),
@@ -162,7 +162,7 @@ fn server(base: &Url) -> Option<Server> {
 
 fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
     match source.and_then(SourceConfig::folder) {
-        // Folder names differ in more than their case at Exchange.
+        // Folder names on Exchange are case-insensitive beyond ASCII.
         Some(folder) if folder.to_lowercase() == target.to_lowercase() => Err((
             format!("moves mail to \"{target}\", the folder it is read from"),
             "name another folder, or use \"keep\"",
@@ -171,7 +171,7 @@ fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
     }
 }
 
-/// Returns what a token must allow: the mailbox of another than the user who signs in needs a permission of its own.
+/// Returns the permission that a token needs: opening another user's mailbox requires a separate permission.
 pub fn need(login: &MailLogin) -> Need {
     let account = match &login.credential {
         Credential::Account { account, .. } => account.login.as_deref(),
@@ -183,7 +183,7 @@ pub fn need(login: &MailLogin) -> Need {
     }
 }
 
-/// Returns what no two mailboxes may share: one folder of one user.
+/// Returns the identity that no two mailboxes may share: one folder of one user.
 pub fn identity(server: &Server, login: &MailLogin, folder: &str) -> Identity {
     Identity {
         key: vec![

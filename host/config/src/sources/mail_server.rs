@@ -8,7 +8,7 @@ use crate::reader::{Item, Section};
 use crate::servers::{self, ServerProtocol, SignInService};
 use crate::{MailLogin, Server};
 
-/// Reads the server, the login, and the mail that the first contact takes in. `known_host` picks the provider's host.
+/// Reads the server, the login, and the mail to import at the first contact. `known_host` selects the provider's host.
 pub(super) fn read_at_server(
     section: &Section,
     place: &Place,
@@ -44,7 +44,7 @@ pub(super) fn read_at_server(
             place.address,
             around.facts,
         ),
-        // Known, but without meaning until there is a way to sign in.
+        // Known, but without effect until there is a way to sign in.
         _ => {
             section.item("login");
             None

@@ -31,9 +31,9 @@ pub static PROTOCOLS: [&Protocol; 5] = [
     &ews::PROTOCOL,
     &spool::PROTOCOL,
 ];
-/// Protocols that a later version will read.
+/// Protocols that a later version will support.
 pub const LATER: &[&str] = &[];
-/// A person who looks into the mailbox finds unread what failed.
+/// Failed mail stays unread, so that a person who looks into the mailbox notices it.
 pub const AFTER_ON_SERVER: fn() -> (After, After) = || (After::Seen, After::Keep);
 
 /// The facts about a protocol, for configuration and advice.
@@ -41,7 +41,7 @@ pub const AFTER_ON_SERVER: fn() -> (After, After) = || (After::Seen, After::Keep
 pub struct Protocol {
     /// The value of `protocol`.
     pub name: &'static str,
-    /// The keys of a mailbox that belong to the protocol.
+    /// The keys of a mailbox that are specific to the protocol.
     pub keys: &'static [&'static str],
     /// Reads these keys.
     pub(super) read: fn(&Section, &Place) -> Option<SourceConfig>,
@@ -53,20 +53,20 @@ pub struct Protocol {
     pub moves: bool,
     /// Refuses a folder that mail cannot be moved to, with the problem and the help.
     pub check_target: fn(Option<&SourceConfig>, &str) -> CheckedTarget,
-    /// The purpose of its tokens; `None` without a sign-in.
+    /// The permission that its tokens need, or `None` without a sign-in.
     pub need: Option<Need>,
-    /// `None` without a server.
+    /// `None` for a protocol without a server.
     pub server: Option<&'static ServerProtocol>,
 }
 
-/// Whether mail can be moved to a folder; otherwise the problem and the help.
+/// The result of checking whether mail can be moved to a folder: otherwise the problem and the help.
 pub type CheckedTarget = Result<(), (String, &'static str)>;
 
 /// The settings of a mailbox that a protocol may need to read its own keys.
 pub(super) struct Place<'p> {
     pub tenant: Option<&'p str>,
     pub has_address: bool,
-    /// `None` also for an address with a problem.
+    /// `None` also for an address that has a problem.
     pub address: Option<&'p str>,
     pub around: &'p Surroundings<'p>,
 }
@@ -87,7 +87,7 @@ pub enum SourceConfig {
     },
     Graph {
         server: Server,
-        /// The version included.
+        /// Including the version.
         base: Url,
         login: MailLogin,
         folder: String,
@@ -126,7 +126,7 @@ impl SourceConfig {
         }
     }
 
-    /// Returns the mail server; `None` for a folder of this machine.
+    /// Returns the mail server, or `None` for a folder on this machine.
     pub fn server(&self) -> Option<&Server> {
         match self {
             SourceConfig::Imap { server, .. }
@@ -137,7 +137,7 @@ impl SourceConfig {
         }
     }
 
-    /// Returns the login; `None` if there is no sign-in.
+    /// Returns the login, or `None` without a sign-in.
     pub fn login(&self) -> Option<&MailLogin> {
         match self {
             SourceConfig::Imap { login, .. }
@@ -148,7 +148,7 @@ impl SourceConfig {
         }
     }
 
-    /// Returns what a token for this mailbox must allow; `None` without a sign-in.
+    /// Returns the permission that a token for this mailbox needs, or `None` without a sign-in.
     pub fn need(&self) -> Option<Need> {
         match self {
             SourceConfig::Graph { login, .. } => Some(graph::need(login)),
@@ -159,7 +159,8 @@ impl SourceConfig {
         }
     }
 
-    /// Returns the same source for another mailbox, opened by the same account; `None` without an account whose tokens may open several.
+    /// Returns the same source for another mailbox, opened by the same account, or `None` without an account whose tokens may
+    /// open several mailboxes.
     pub fn for_mailbox(&self, address: &str) -> Option<Self> {
         if let Credential::Password(_) = self.login()?.credential {
             return None;

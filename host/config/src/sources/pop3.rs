@@ -68,7 +68,7 @@ fn check_target(_source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
     ))
 }
 
-/// Returns what no two mailboxes may share: the inbox of one user, by whichever protocol.
+/// Returns the identity that no two mailboxes may share: the inbox of one user, whatever the protocol.
 pub fn identity(server: &Server, login: &MailLogin) -> Identity {
     Identity {
         what: format!("the inbox of {} on {} is read", login.user, server.host),

@@ -1,4 +1,4 @@
-//! Where things go: one file per kind of target, with its keys and what advice must know of it.
+//! Delivery targets: one file per kind, with its keys and what advice needs to know about it.
 
 mod smtp;
 mod webhook;
@@ -16,55 +16,55 @@ use super::{MailLogin, Server};
 
 /// Every kind of sink, in the order in which messages list them.
 pub static SINK_KINDS: [&SinkKind; 1] = [&webhook::KIND];
-/// Kinds of sinks that a later version will read.
+/// Kinds of sinks that a later version will support.
 pub const LATER_SINK_KINDS: &[&str] = &["http", "request-tracker", "alertmanager", "email"];
-/// Every protocol that mail leaves by, in the order in which messages list them.
+/// Every protocol for outgoing mail, in the order in which messages list them.
 pub static OUTGOING_PROTOCOLS: [&OutgoingProtocol; 1] = [&smtp::PROTOCOL];
-/// Protocols of outgoings that a later version will read.
+/// Protocols for outgoing mail that a later version will support.
 pub const LATER_OUTGOING_PROTOCOLS: &[&str] = &["graph", "ews"];
 
-/// A kind of sink, as the configuration knows it.
+/// A kind of sink, as seen by the configuration.
 #[derive(Debug)]
 pub struct SinkKind {
-    /// As `kind` names it.
+    /// The value of `kind`.
     pub name: &'static str,
-    /// The keys of a sink that belong to the kind.
+    /// The keys of a sink that are specific to the kind.
     pub keys: &'static [&'static str],
     /// Reads these keys.
     pub(super) read: fn(&Section) -> Option<SinkConfig>,
 }
 
-/// A protocol that mail leaves by, as the configuration and advice know it.
+/// A protocol for outgoing mail, as seen by the configuration and by advice.
 #[derive(Debug)]
 pub struct OutgoingProtocol {
-    /// As `protocol` names it.
+    /// The value of `protocol`.
     pub name: &'static str,
-    /// The keys of an outgoing that belong to the protocol.
+    /// The keys of an outgoing that are specific to the protocol.
     pub keys: &'static [&'static str],
     /// Reads these keys.
     pub(super) read: fn(&Section, &OutgoingPlace) -> Option<OutgoingConfig>,
-    /// The permission that a token needs; `None` without a sign-in.
+    /// The permission that a token needs, or `None` without a sign-in.
     pub need: Option<Need>,
-    /// `None` without a mail server.
+    /// `None` for a protocol without a mail server.
     pub server: Option<&'static ServerProtocol>,
 }
 
-/// The part of an outgoing that a protocol may need when it reads its keys.
+/// The parts of an outgoing that a protocol may need when it reads its keys.
 pub(super) struct OutgoingPlace<'p> {
     /// Profile or password.
     pub sign_in: SignIn,
-    /// `None` also for an address with a problem.
+    /// `None` also for an address that has a problem.
     pub from: Option<&'p Address>,
     pub facts: &'p AllProfileFacts,
 }
 
-/// How a sink is delivered to.
+/// The kind-specific configuration of a sink.
 #[derive(Debug, Clone)]
 pub enum SinkConfig {
     Webhook(WebhookConfig),
 }
 
-/// How the mail of an outgoing leaves.
+/// The protocol-specific configuration of an outgoing.
 #[derive(Debug, Clone)]
 pub enum OutgoingConfig {
     Smtp(SmtpConfig),
@@ -77,14 +77,14 @@ impl OutgoingConfig {
         }
     }
 
-    /// Returns the mail server; `None` for a protocol without one.
+    /// Returns the mail server, or `None` for a protocol without one.
     pub fn server(&self) -> Option<&Server> {
         match self {
             OutgoingConfig::Smtp(smtp) => Some(&smtp.server),
         }
     }
 
-    /// Returns who signs in; `None` if nobody does.
+    /// Returns the login, or `None` without a sign-in.
     pub fn login(&self) -> Option<&MailLogin> {
         match self {
             OutgoingConfig::Smtp(smtp) => smtp.login.as_ref(),

@@ -1,4 +1,4 @@
-//! Outgoings by SMTP submission (RFC 6409): their server, introduction and sign-in.
+//! Outgoings that use SMTP submission (RFC 6409): their server, EHLO name and sign-in.
 
 use postroom_auth::{Need, Provider};
 use postroom_net::{TlsMode, is_loopback};
@@ -38,11 +38,11 @@ pub static SERVER: ServerProtocol = ServerProtocol {
 #[derive(Debug, Clone)]
 pub struct SmtpConfig {
     pub server: Server,
-    /// Used while the server cannot be reached; port, TLS and sign-in are the same.
+    /// Used while the server cannot be reached; port, TLS and sign-in stay the same.
     pub alternate_host: Option<String>,
-    /// The name that EHLO says.
+    /// The name that EHLO sends.
     pub hello: Option<String>,
-    /// `None` for a relay that asks for none.
+    /// `None` for a relay that requires no sign-in.
     pub login: Option<MailLogin>,
 }
 
@@ -67,7 +67,7 @@ fn read(section: &Section, place: &OutgoingPlace) -> Option<OutgoingConfig> {
     }))
 }
 
-/// Refuses what is no second server, and one that would be spoken to in clear over the network.
+/// Refuses a host that is not a second server, and one that would be contacted without TLS over the network.
 fn read_alternate(item: &Item, server: Option<&Server>) -> Option<String> {
     let host = item.host()?;
     let Some(server) = server else {
@@ -90,7 +90,7 @@ fn read_alternate(item: &Item, server: Option<&Server>) -> Option<String> {
     Some(host)
 }
 
-/// The outer `None` means that a problem was reported, the inner one that nobody signs in.
+/// Reads the login. The outer `None` means that a problem was reported, the inner one that there is no sign-in.
 fn read_login(section: &Section, place: &OutgoingPlace) -> Option<Option<MailLogin>> {
     let login_item = section.item("login");
     match (&place.sign_in.way, login_item) {

@@ -1,4 +1,4 @@
-//! Webhooks: an address, and the secret that signs what is posted to it.
+//! Webhooks: a URL, and the secret that signs what is posted to it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,14 +15,14 @@ pub static KIND: SinkKind = SinkKind {
     read,
 };
 
-/// Length of a secret in the Standard Webhooks scheme, in decoded bytes.
+/// The length of a secret in the Standard Webhooks scheme, in decoded bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// A receiver of signed events.
 #[derive(Debug, Clone)]
 pub struct WebhookConfig {
     pub url: Url,
-    /// `whsec_` and base64, checked.
+    /// `whsec_` followed by base64, validated.
     pub secret: Ready<Secret>,
 }
 

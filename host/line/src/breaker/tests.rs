@@ -1,10 +1,10 @@
-//! The circuit breaker on a clock of the tests' own.
+//! Tests the circuit breaker against a simulated clock.
 
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A breaker on a clock of its own.
+/// A breaker with its own clock.
 struct Bench {
     breaker: CircuitBreaker,
     now: Instant,
@@ -34,7 +34,7 @@ impl Bench {
         self.now += time;
     }
 
-    /// Until the next probe may go.
+    /// Returns the time until the next probe is allowed.
     fn waits(&mut self) -> Duration {
         let left = self.breaker.held_for(self.now).unwrap_or_default();
         self.passes(left);
@@ -65,7 +65,7 @@ fn a_weekend_without_the_target_counts_against_no_entry() {
         probes += 1;
     }
     assert!(probes < 6_000, "{probes}");
-    // One line at the beginning, one in ten minutes, one at the end.
+    // One line at the beginning, one after ten minutes, one at the end.
     assert_eq!(bench.reports[0], BreakerEvent::Down(Severity::Warning));
     assert!(bench.reports.len() < 62 * 6 + 2, "{}", bench.reports.len());
     bench.takes(5);
@@ -110,7 +110,7 @@ fn one_refused_entry_does_not_hold_up_the_others() {
         assert_eq!(bench.permits(), 4);
     }
     assert!(bench.reports.is_empty());
-    // Alone it goes on being refused by itself.
+    // Entry 1 alone continues to be refused.
     for _ in 0..50 {
         assert_eq!(bench.fails(1, &bad), Consequence::Refused);
     }
@@ -122,12 +122,12 @@ fn an_entry_that_the_target_chokes_on_is_found_out_by_the_others() {
     let crash = Fault::new(Scope::Unclear, "500 oops");
     assert_eq!(bench.fails(1, &crash), Consequence::Hold);
     bench.waits();
-    // The probe is another one.
+    // The probe is a different entry.
     assert!(bench.breaker.probed().unwrap().contains(&1));
     bench.takes(2);
     assert_eq!(bench.fails(1, &crash), Consequence::Refused);
     assert_eq!(bench.permits(), 4);
-    // Without others in between nobody can tell.
+    // Without other entries in between, the cause cannot be determined.
     assert_eq!(bench.fails(1, &crash), Consequence::Hold);
     bench.waits();
     bench.breaker.next_round();

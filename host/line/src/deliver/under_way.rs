@@ -1,15 +1,15 @@
-//! Tries under way, by target: what a drain waits for.
+//! Attempts in progress, by target. A drain waits for these.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::TargetId;
 
-/// The number of tries under way at each target.
+/// The number of attempts in progress at each target.
 #[derive(Default)]
 pub struct UnderWay(Mutex<BTreeMap<TargetId, usize>>);
 
-/// One try; it ends when this is dropped, also by a panic.
+/// One attempt. It ends when this is dropped, even by a panic.
 pub struct Try<'a> {
     all: &'a UnderWay,
     target: &'a TargetId,
@@ -21,7 +21,7 @@ impl UnderWay {
         Try { all: self, target }
     }
 
-    /// The names of the targets with tries under way, in order and each once.
+    /// Returns the names of the targets with attempts in progress, sorted and without duplicates.
     pub fn targets(&self) -> Vec<String> {
         let busy = self.lock();
         let names = busy.keys().map(|(_, name)| name.clone());

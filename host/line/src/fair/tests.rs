@@ -1,11 +1,11 @@
-//! The order in which slots are given, step by step and without clocks.
+//! Tests the order in which slots are given, step by step and without clocks.
 
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 const HOG: Duration = Duration::from_millis(250);
 
-/// The gate with names for its tickets.
+/// The scheduler, with names for its requests.
 struct Room {
     fair: Fair,
     names: HashMap<SlotRequest, &'static str>,
@@ -19,7 +19,7 @@ impl Room {
         }
     }
 
-    /// A room in which these tenants took so long for a mail so far.
+    /// Creates a scheduler in which these tenants have taken this long per mail so far.
     fn knowing(slots: usize, tenants: &[(&'static str, Duration)]) -> Self {
         let mut room = Self::new(slots);
         for (tenant, each) in tenants {
@@ -27,7 +27,7 @@ impl Room {
             assert_eq!(room.give(), [ticket]);
             room.fair.leave(ticket, 1, *each);
         }
-        // What that took is no part of the test.
+        // The time that took is not part of the test.
         for tenant in &mut room.fair.tenants {
             tenant.used = Duration::ZERO;
         }
@@ -54,10 +54,10 @@ impl Room {
     }
 }
 
-/// Who always has the next mail ready, how long each takes, and on how many slots at most.
+/// A tenant that always has the next mail ready, how long each mail takes, and the most slots it uses.
 type Backlog = (&'static str, Duration, usize);
 
-/// Lets backlogs work for so long, in thought, and answers the time each tenant held slots.
+/// Simulates backlogs for the given time and returns how long each tenant held slots.
 fn simulate(
     room: &mut Room,
     backlogs: &[Backlog],
@@ -183,7 +183,7 @@ fn who_was_barred_long_catches_up_only_so_far() {
     let mut room = Room::knowing(2, &[("hog", HOG), ("late hog", HOG), ("busy", MS)]);
     room.ask("hog");
     assert_eq!(room.given(), ["hog"]);
-    // It lines up first and may not start, whatever the others use meanwhile.
+    // It queues first and may not start, however much the others use in the meantime.
     room.ask("late hog");
     simulate(&mut room, &[("busy", MS, 1)], 5_000 * MS);
     let late = room.fair.by_name["late hog"];
@@ -286,7 +286,7 @@ fn who_stops_waiting_or_gives_back_unused_leaves_nothing_behind() {
     assert_eq!(room.give(), [waiting]);
     room.fair.leave(waiting, 0, Duration::ZERO);
     room.fair.leave(after, 0, Duration::ZERO);
-    // Twice is once.
+    // Leaving twice has the same effect as leaving once.
     room.fair.leave(after, 0, Duration::ZERO);
     assert_eq!(room.fair.held, 0);
     assert!(room.fair.tickets.is_empty() && room.fair.lined_up.is_empty());

@@ -1,4 +1,4 @@
-//! Why a session with a mailbox ended, what state that is, and how long the mailbox then waits.
+//! Why a session with a mailbox ended, the resulting state, and how long the mailbox then waits.
 
 use std::time::Duration;
 
@@ -10,24 +10,25 @@ use postroom_store::StoreError;
 
 use crate::REFUSED_PASSWORD;
 
-/// A mailbox that is in trouble is tried again at least this often.
+/// The longest pause before a mailbox in trouble is retried.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Pause of a mailbox whose account waits for a person. It contacts no server; news of the account wake it earlier.
+/// The pause of a mailbox whose account waits for a person. No server is contacted meanwhile; news of the account end the pause
+/// early.
 const SIGN_IN_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// A full disk is looked at again at least this often.
+/// The longest pause before a full disk is checked again.
 const FULL_PAUSE: Duration = Duration::from_secs(10);
 
-/// Why a session with a mailbox ended before its time.
+/// Why a session with a mailbox ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its credential is unavailable. Mail in the journal is still decided.
+    /// The mailbox's credential is unavailable. Mail in the journal is still decided.
     #[error("{}; help: {}, then restart postroom", .0.reason, .0.help)]
     Misconfigured(#[from] Unavailable),
-    /// Nobody loads them again before the drain is over.
+    /// Nothing loads the rules again before the drain is over.
     #[error(
         "the tenant's rules are not loaded, the log has the reason; its mail stays in the journal"
     )]
@@ -37,7 +38,7 @@ pub enum IntakeError {
 }
 
 impl IntakeError {
-    /// Returns what stops the mailbox.
+    /// Returns the state that the failure puts the mailbox in.
     pub(super) fn state(&self) -> MailboxState {
         match self {
             IntakeError::Store(StoreError::Full) => MailboxState::DiskFull,
@@ -51,17 +52,17 @@ impl IntakeError {
         }
     }
 
-    /// Whether no token could be had: the trouble is the account's, not the mailbox's own.
+    /// Returns whether no token could be obtained: the problem is the account's, not the mailbox's own.
     pub(crate) fn is_of_sign_in(&self) -> bool {
         matches!(self, IntakeError::Source(SourceError::Auth(_)))
     }
 
-    /// Whether a new connection may be all that is needed.
+    /// Returns whether a new connection may be all that is needed.
     pub(super) fn is_of_connection(&self) -> bool {
         matches!(self, IntakeError::Source(error) if error.is_transient())
     }
 
-    /// `seed` differs between mailboxes, so that those that failed together do not come back together.
+    /// Returns the pause. `seed` differs between mailboxes, so that those that failed together do not come back together.
     pub(super) fn pause(&self, failures: u32, seed: u64, has_account: bool) -> Duration {
         match self {
             IntakeError::Source(SourceError::Auth(error)) if error.is_transient() => {
@@ -76,7 +77,7 @@ impl IntakeError {
             IntakeError::Source(SourceError::RefusedLogin { .. }) if !has_account => {
                 REFUSED_PASSWORD.delay(failures, seed)
             }
-            // Room may be made at any moment.
+            // Space may be freed at any moment.
             IntakeError::Store(StoreError::Full) => backoff(failures, 0).min(FULL_PAUSE),
             _ => backoff(failures, seed).min(LONGEST_PAUSE),
         }

@@ -1,4 +1,4 @@
-//! Changes of a mailbox's state: published and recorded once each, by what was reported last.
+//! Publishes and records each change of a mailbox's state once, compared with the last reported state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::{Intake, IntakeError};
 use crate::event::{Event, MailboxChanged, StateChange};
 
 impl Intake {
-    /// Reports that the failure is over, or at the start that the mailbox serves.
+    /// Reports that the failure is over or, at the start, that the mailbox serves.
     pub(super) async fn report_serving(&mut self) {
         if self.said == Some(MailboxState::Unsteady) && self.streak.short() > 0 {
             return;
@@ -34,7 +34,7 @@ impl Intake {
         }
     }
 
-    /// Reports it once for each time, and again when it is another one.
+    /// Reports each renumbering once.
     pub(super) async fn report_renumbered(&mut self, renumbering: &Renumbering) {
         if self.said.replace(MailboxState::Renumbered) != Some(MailboxState::Renumbered) {
             self.changed(StateChange::Renumbered(renumbering.clone()))
@@ -42,7 +42,7 @@ impl Intake {
         }
     }
 
-    /// Reports it once: the same trouble again is no news.
+    /// Reports a pause once: the same problem again is not reported.
     pub(super) async fn report_paused(
         &mut self,
         error: &Arc<IntakeError>,
@@ -62,8 +62,8 @@ impl Intake {
         .await;
     }
 
-    /// Publishes a change of the mailbox's state and records it for people who ask. A disk too full to record it must not become a
-    /// second trouble.
+    /// Publishes a change of the mailbox's state and records it for people who ask. A disk too full to record it must not cause a
+    /// second failure.
     async fn changed(&self, change: StateChange) {
         let (state, detail) = (change.state(), change.detail());
         self.line.events.publish(|| {

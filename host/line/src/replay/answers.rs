@@ -1,4 +1,4 @@
-//! Capabilities from the record: a rule that runs again receives the recorded answers.
+//! Provides capabilities from the record: a rule that runs again receives the recorded results.
 
 use std::sync::Arc;
 
@@ -37,14 +37,14 @@ impl CapabilityProvider for FromRecord<'_> {
         None
     }
 
-    /// As of now: a ticket is never deleted.
+    /// Uses the current state, since a ticket is never deleted.
     fn ticket_exists(&self, ticket: &str) -> Result<bool, StoreError> {
         self.facts.ticket_exists(self.tenant, ticket)
     }
 }
 
 impl FromRecord<'_> {
-    /// Returns the candidate's questions without a recorded answer.
+    /// Returns the candidate's queries that have no recorded result.
     pub fn unrecorded(&self, answer: &ChainOutcome) -> Vec<Unrecorded> {
         let reads = answer.kv_reads.iter();
         let reads = reads
@@ -77,7 +77,7 @@ fn lookup<'r>(lookups: &'r [LookupRead], rule: &str, question: &Query) -> Option
     Some(&known.found)
 }
 
-/// One rule's memory as far as it was read. What the rule held besides is not known, so that its totals refuse nothing.
+/// One rule's memory, as far as it was read. The rest of what the rule stored is unknown, so these totals refuse nothing.
 struct RecordedKv {
     reads: Arc<Vec<KvRead>>,
     rule: String,
@@ -90,7 +90,7 @@ impl Kv for RecordedKv {
     }
 }
 
-/// The recorded lookups of one rule. Other questions are answered as empty.
+/// The recorded lookups of one rule. Other queries return nothing.
 struct RecordedLookup {
     lookups: Arc<Vec<LookupRead>>,
     rule: String,

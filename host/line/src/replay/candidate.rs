@@ -1,4 +1,4 @@
-//! The candidate: the rules in the chains of a replay. None of them goes live or into the store.
+//! The candidate: the rules in the chains of a replay. None of them goes live or is written to the store.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,30 +14,30 @@ use postroom_rules::rulebook::{Chain, LiveRule, RuleId, load_bytes, load_now};
 /// The candidate of a replay.
 #[derive(Debug, Clone)]
 pub enum Candidate {
-    /// Every rule as its files are now.
+    /// Every rule, as its files are now.
     Files,
-    /// A file in the place of one rule, the others as their files are now.
+    /// A file in place of one rule, with the others as their files are now.
     File {
         file: PathBuf,
-        /// The rule as the chains name it; by default the rule with this file, or with its file name.
+        /// The rule's name in the chains; by default, the rule with this file or with its file name.
         in_place_of: Option<String>,
     },
-    /// The rules of a generation that the store keeps.
+    /// The rules of a generation in the store.
     Generation { number: u64, rules: Vec<RuleRecord> },
 }
 
 /// The chains of a candidate.
 pub struct Prepared {
-    /// By mailbox; only those that the candidate has a part in.
+    /// The chains by mailbox, only for mailboxes whose chain includes the candidate.
     pub chains: HashMap<String, Chain>,
-    /// Notes on deviations from the request, for people.
+    /// Notes for people on deviations from the request.
     pub notes: Vec<String>,
 }
 
 /// Why a candidate cannot be replayed.
 #[derive(Debug, thiserror::Error)]
 pub enum CandidateError {
-    /// One line a rule.
+    /// One line per rule.
     #[error("{}", .0.join("\n"))]
     NotLoaded(Vec<String>),
     #[error("--as: {0}")]
@@ -52,7 +52,7 @@ pub enum CandidateError {
     Ambiguous { file: PathBuf, names: String },
 }
 
-/// Loads the candidate's chains of these mailboxes. The error names every rule that does not load, with file, line and column.
+/// Loads the candidate's chains for these mailboxes. The error names every rule that fails to load, with file, line and column.
 pub fn prepare(
     config: &Config,
     sandbox: &Sandbox,
@@ -103,7 +103,7 @@ pub fn prepare(
 struct Maker<'a> {
     sandbox: &'a Sandbox,
     candidate: &'a Candidate,
-    /// The name of the rule in whose place the candidate's file is taken.
+    /// The name of the rule that the candidate's file replaces.
     replaced: Option<&'a str>,
     made: BTreeMap<RuleId, Option<Arc<LiveRule>>>,
     refused: Vec<String>,
@@ -111,7 +111,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// None for a rule that does not load, which is noted.
+    /// Returns `None` for a rule that fails to load, and records why.
     fn rule(&mut self, wanted: RuleUse) -> Option<Arc<LiveRule>> {
         let id = RuleId {
             tenant: wanted.tenant.clone(),
@@ -124,7 +124,7 @@ impl Maker<'_> {
         let made = match self.load(wanted) {
             Ok(rule) => Some(Arc::new(LiveRule::tried(&id.name, rule, on_failure))),
             Err(reason) => {
-                // One file may be a rule of many tenants.
+                // One file may be the rule of many tenants.
                 if !self.refused.contains(&reason) {
                     self.refused.push(reason);
                 }
@@ -161,7 +161,7 @@ impl Maker<'_> {
     }
 }
 
-/// The rule in whose place a file is taken: by the name given, as the very file, or by its file name.
+/// Returns the rule that a file replaces: by the given name, by the same file, or by its file name.
 pub fn replaced(
     mailboxes: &[&MailboxConfig],
     file: &Path,
@@ -211,7 +211,7 @@ pub fn replaced(
     }
 }
 
-/// The rules that are loaded: `fallback` follows every chain anyhow.
+/// Returns the rules to load. `fallback` needs no loading, because it ends every chain anyway.
 fn rules_of(mailbox: &MailboxConfig) -> impl Iterator<Item = &RuleConfig> {
     let rules = mailbox.rules.iter();
     rules.take_while(|rule| rule.kind != RuleKind::Fallback)

@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 
 use postroom_rules::cases::Mismatch;
 
-/// How a candidate's decision stands to the recorded one.
+/// How a candidate's decision compares with the recorded one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Comparison {
     Same,
-    /// Decided otherwise; the text is what changed, in two or three words: `ticket → alert`, `queue`.
+    /// Decided differently. The text says what changed, in two or three words: `ticket → alert`, `queue`.
     Changed(String),
-    /// A rule is in trouble that was not then.
+    /// A rule fails that did not fail then.
     Failed,
-    /// A rule that was in trouble is not any more, and none is instead.
+    /// A rule that failed then no longer fails, and no other rule fails instead.
     Fixed,
 }
 
@@ -32,7 +32,7 @@ impl Comparison {
     }
 }
 
-/// Compares outcome, actions, refusals, and which rules were in trouble.
+/// Compares outcome, actions, refusals, and which rules failed.
 pub fn compare(before: &Decision, after: &Decision) -> Comparison {
     let (was, is) = (troubled(before), troubled(after));
     if is.difference(&was).next().is_some() {
@@ -50,7 +50,7 @@ pub fn compare(before: &Decision, after: &Decision) -> Comparison {
     }
 }
 
-/// The parts that are compared, on both sides, to be shown.
+/// Returns the compared parts of both decisions, for display.
 pub fn mismatch(before: &Decision, after: &Decision) -> Mismatch {
     let refuses = !before.refused.is_empty() || !after.refused.is_empty();
     let shown = |decision: &Decision| {
@@ -71,7 +71,8 @@ fn troubled(decision: &Decision) -> BTreeSet<&str> {
     troubles.map(|trouble| trouble.rule.as_str()).collect()
 }
 
-/// A number that went through JSON may come back as its neighbour, so what differs is compared once more on the same way.
+/// Compares values. A number that went through JSON may come back as its neighbour, so values that differ are compared again
+/// after both have been through JSON.
 fn is_same<T: PartialEq + Serialize + DeserializeOwned>(before: &[T], after: &[T]) -> bool {
     if before == after {
         return true;
@@ -92,7 +93,7 @@ fn change(before: &Decision, after: &Decision) -> String {
     field.unwrap_or_else(|| "refused".into())
 }
 
-/// The first field in which two actions differ.
+/// Returns the first field in which two actions differ.
 fn field((old, new): (&Action, &Action)) -> Option<String> {
     let (Value::Object(old), Value::Object(new)) = (json!(old), json!(new)) else {
         return None;
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_number_that_went_through_the_store_is_the_same() {
-        // Read back from text, many a number is not the one that was written.
+        // Many numbers change when they are read back from text.
         for n in 1..2000_i32 {
             let number = f64::from(n).powi(7) / 3.0e19;
             let fresh = ticket("a", json!({ "n": number }));

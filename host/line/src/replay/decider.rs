@@ -1,4 +1,4 @@
-//! One recorded mail decided again by other rules: what a replay and a shadow have in common.
+//! Decides one recorded mail again with other rules: the part that a replay and a shadow share.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use postroom_config::{Config, MailboxConfig, Tenant};
 use postroom_rules::chain_run::{self, FALLBACK, Place};
 use postroom_rules::rulebook::Chain;
 
-/// The parts shared by all mailboxes; reads the store and writes nothing.
+/// The parts shared by all mailboxes. Reads the store and writes nothing.
 pub struct ReplayDecider {
     pub records: Arc<dyn Records>,
     own_addresses: Vec<String>,
@@ -41,7 +41,7 @@ impl MailboxUnderTest {
         }
     }
 
-    /// The place of a rule in the chain.
+    /// Returns the rule's position in the chain.
     pub fn place_of(&self, rule: &str) -> Option<usize> {
         self.chain.rules.iter().position(|it| it.name == rule)
     }
@@ -57,14 +57,14 @@ impl ReplayDecider {
         }
     }
 
-    /// Decides a mail again in its room and compares. Blocks for as long as the rules take.
+    /// Decides a mail again with its mailbox's candidate and compares the decisions. Blocks for as long as the rules take.
     pub fn decide(
         &self,
         room: Option<&MailboxUnderTest>,
         mail: &RecordedMail,
         evidence: Option<Evidence>,
     ) -> Result<End, StoreError> {
-        // It may belong to another tenant now.
+        // The mailbox may belong to another tenant now.
         let Some(room) = room.filter(|room| room.tenant == mail.tenant) else {
             return Ok(End::Skipped(Skip::NotConfigured));
         };

@@ -1,5 +1,5 @@
-//! Replay: recorded mail walks the rule chains again with a candidate in place, and what is decided now is compared with what was
-//! recorded. The store is read only, so nothing follows from it.
+//! Replay: recorded mail runs through the rule chains again with a candidate in place, and the new decisions are compared with
+//! the recorded ones. The store is only read, so a replay has no effects.
 //!
 //! ```text
 //! store ─reader thread→ batches ─→ parse, walk, compare (a thread a core) ─→ in order, mail by mail ─→ report
@@ -26,7 +26,7 @@ pub use rehearsal::{Rehearsal, Rehearsed};
 pub use report::{Report, RuleReport};
 pub use run::Replay;
 
-/// A recorded mail and what became of it now.
+/// A recorded mail and the result of replaying it.
 #[derive(Debug, Clone)]
 pub struct Replayed {
     pub mail: RecordedMail,
@@ -34,7 +34,7 @@ pub struct Replayed {
 }
 
 impl Replayed {
-    /// Whether it was decided again, and not the same.
+    /// Returns whether the mail was decided again, with a different result.
     pub fn differs(&self) -> bool {
         matches!(&self.end, End::Decided(compared) if compared.verdict != Comparison::Same)
     }
@@ -52,16 +52,16 @@ pub struct Compared {
     pub from: Option<Address>,
     pub subject: String,
     pub verdict: Comparison,
-    /// As it was recorded.
+    /// The recorded decision.
     pub before: Decision,
-    /// As the candidate decides.
+    /// The candidate's decision.
     pub after: Decision,
     pub unrecorded: Vec<Unrecorded>,
-    /// The cost of each rule of the candidate's chain that ran.
+    /// The cost of each rule in the candidate's chain that ran.
     pub spent: Vec<RuleCost>,
 }
 
-/// A question of a rule that was not asked when the mail was decided; it was answered as empty.
+/// A query by a rule that was not made when the mail was decided. It returned nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unrecorded {
     pub rule: String,
@@ -69,7 +69,7 @@ pub struct Unrecorded {
     pub key: String,
 }
 
-/// A capability that is asked.
+/// The capability that was queried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Asked {
@@ -90,9 +90,9 @@ impl Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Skip {
-    /// No rule ever saw it: it was too large, not whole, or given up.
+    /// No rule ever saw it: it was too large, incomplete or given up.
     SetAside,
-    /// Its bytes are older than `keep_raw`.
+    /// Its bytes are past `keep_raw`.
     Purged,
     /// Its mailbox is no longer configured, or now belongs to another tenant.
     NotConfigured,
@@ -111,7 +111,7 @@ impl Skip {
         Self::Defect,
     ];
 
-    /// As it stands in JSON and in the store.
+    /// Returns the name used in JSON and in the store.
     pub fn name(self) -> &'static str {
         match self {
             Self::SetAside => "set-aside",
@@ -122,7 +122,7 @@ impl Skip {
         }
     }
 
-    /// Describes such mails, after their number.
+    /// Describes such mails; the text follows their number.
     pub fn words(self) -> &'static str {
         match self {
             Self::SetAside => "set aside by the line, no rule saw them",
@@ -133,7 +133,7 @@ impl Skip {
         }
     }
 
-    /// Whether something is wrong, and not only gone.
+    /// Returns whether something is wrong, rather than merely gone.
     pub fn is_wrong(self) -> bool {
         matches!(self, Self::Unreadable | Self::Defect)
     }

@@ -1,5 +1,5 @@
-//! A rehearsal: the newest recorded mails walk the chains that serve and those about to, side by side and for a limited time, so
-//! that a save shows what it changes before it is live.
+//! Rehearsal: the newest recorded mails run through the live chains and the changed ones, side by side and for a limited time, so
+//! that saving a rule shows what it changes before it goes live.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::resume_unwind;
@@ -17,7 +17,7 @@ use super::{End, Replay, Replayed, Report, Unrecorded, compare};
 use postroom_config::Config;
 use postroom_rules::rulebook::{Chain, Change};
 
-/// Stop starting new mails this long before the deadline, so that those in progress finish and are reported. At most half the time.
+/// How long before the deadline no new mail is started, so that those in progress finish and are reported. At most half the time.
 const LAST_MAILS: Duration = Duration::from_millis(300);
 
 /// Opens the recorded mail of a data folder.
@@ -27,30 +27,30 @@ pub type OpenRecords = fn(&Path) -> Result<Arc<dyn Records>, StoreError>;
 pub struct Rehearsal {
     config: Arc<Config>,
     records: OpenRecords,
-    /// Only the mails of these mailboxes.
+    /// Restricts the rehearsal to the mails of these mailboxes.
     mailboxes: Option<Vec<String>>,
     mails: usize,
     time: Duration,
-    /// Replays that ran out of time, each within its last mail.
+    /// Replays that ran out of time, each still on its last mail.
     ending: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The result of a rehearsal.
 #[derive(Debug)]
 pub struct Rehearsed {
-    /// The generation that it is compared with; none for the record.
+    /// The generation that the change is compared with; `None` for the recorded decisions.
     pub against: Option<u64>,
-    /// Those that it concerns.
+    /// The mailboxes that the change concerns.
     pub mailboxes: Vec<String>,
-    /// Mails that there were to replay.
+    /// The number of mails available for the replay.
     pub mails: u64,
-    /// The mails that were compared in the time.
+    /// The counts for the mails that were compared in time.
     pub report: Report,
-    /// Differing mails, oldest first. `before` is the live version's decision, or the recorded one.
+    /// The mails with differences, oldest first. `before` is the live version's decision, or the recorded one.
     pub differing: Vec<Replayed>,
 }
 
-/// An event of one of the two replays.
+/// A message from one of the two replays.
 enum Said {
     Serving(Box<Replayed>),
     Fresh(Box<Replayed>),
@@ -75,13 +75,13 @@ impl Rehearsal {
         }
     }
 
-    /// Instances of rules that are in use at most.
+    /// Returns the most rule instances in use at a time.
     pub fn instances() -> usize {
         2 * std::thread::available_parallelism().map_or(1, usize::from)
     }
 
     /// Replays the newest mails of the mailboxes that the change concerns, with the live version and the saved one. Ends at the
-    /// deadline, whatever a rule does. At the start, when nothing is live, compares with the recorded decisions.
+    /// deadline, whatever a rule does. At the start, when nothing is live, the recorded decisions are used for comparison.
     pub fn run(&self, change: &Change<'_>) -> Result<Rehearsed, StoreError> {
         let until = Instant::now() + self.time;
         self.finish();
@@ -112,12 +112,12 @@ impl Rehearsal {
             ..Selection::default()
         };
         let recorded = records.recorded(&selection)?;
-        // Both replays are to see the same mails.
+        // Both replays must see the same mails.
         selection.upto = Some(recorded.upto());
         rehearsed.mails = recorded.remaining()?;
 
         let stop = CancellationToken::new();
-        // Room for all that there is to say, so that a replay never waits for its end.
+        // The channel holds every message, so that a replay never has to wait for the receiver.
         let (say, heard) = sync_channel(2 * self.mails + 2);
         let chains = |chain: &dyn Fn(&str) -> Option<Chain>| -> HashMap<String, Chain> {
             let chains = names.iter();
@@ -148,7 +148,7 @@ impl Rehearsal {
         outcome.map(|()| rehearsed)
     }
 
-    /// Waits for what is still under way.
+    /// Waits for replays that are still running.
     pub fn finish(&self) {
         let ending = std::mem::take(&mut *self.lock());
         for thread in ending {
@@ -162,13 +162,13 @@ impl Rehearsal {
 }
 
 impl Rehearsed {
-    /// Mails that were neither compared nor skipped, because the time was over.
+    /// Returns how many mails were neither compared nor skipped, because time ran out.
     pub fn left(&self) -> u64 {
         let skipped: u64 = self.report.skipped.values().sum();
         self.mails.saturating_sub(self.report.replayed() + skipped)
     }
 
-    /// Takes what the replays say, until both have ended or the time is over; tells them to stop when it nearly is.
+    /// Receives the messages of the replays until both have ended or time is up, and stops them shortly before the deadline.
     fn hear(
         &mut self,
         heard: &Receiver<Said>,
@@ -202,7 +202,7 @@ impl Rehearsed {
                 let Some((before, unrecorded)) = serving.remove(&replayed.mail.id) else {
                     continue;
                 };
-                // The live version may lack recorded answers as well.
+                // The live version may lack recorded results as well.
                 compared.unrecorded.extend(unrecorded);
                 compared.verdict = compare(&before, &compared.after);
                 compared.before = before;
@@ -224,7 +224,7 @@ fn spawn(
     wrap: fn(Box<Replayed>) -> Said,
 ) -> Result<JoinHandle<()>, StoreError> {
     let run = move || {
-        // Nobody listens any more once the time is over.
+        // Once time is up, nobody receives any more.
         let ended = replay.run(&selection, &stop, |replayed| {
             let _ = say.try_send(wrap(Box::new(replayed.clone())));
         });

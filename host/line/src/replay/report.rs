@@ -8,7 +8,7 @@ use postroom_sandbox::Limits;
 use super::{Compared, Comparison, End, Replayed, Skip};
 use postroom_rules::rulebook::RuleId;
 
-/// Kinds of changes that are counted apart; further ones are counted together.
+/// The number of kinds of change that are counted separately; all others are counted together.
 const CHANGES: usize = 100;
 const OTHER_CHANGES: &str = "other changes";
 
@@ -17,20 +17,20 @@ const OTHER_CHANGES: &str = "other changes";
 pub struct Report {
     pub same: u64,
     pub changed: u64,
-    /// Mails on which a rule is in trouble that was not then.
+    /// Mails on which a rule fails that did not fail then.
     pub failed: u64,
-    /// Mails on which a rule was in trouble and is not any more.
+    /// Mails on which a rule failed then and no longer fails.
     pub mended: u64,
-    /// How many changed in which way: `ticket → alert`, `queue`.
+    /// How many mails changed in which way: `ticket → alert`, `queue`.
     pub changes: BTreeMap<String, u64>,
-    /// Mails for which the candidate asked what was not asked then.
+    /// Mails for which the candidate made queries that were not made then.
     pub unrecorded: u64,
     pub skipped: BTreeMap<Skip, u64>,
-    /// Each rule of the candidate's chains.
+    /// The rules of the candidate's chains.
     pub rules: Vec<RuleReport>,
-    /// Zero where it was not one run.
+    /// Zero if the counts do not come from a single run.
     pub elapsed: Duration,
-    /// Whether it was ended before its time.
+    /// Whether the replay was interrupted.
     pub interrupted: bool,
 }
 
@@ -39,40 +39,40 @@ pub struct Report {
 pub struct RuleReport {
     pub id: RuleId,
     pub hash: String,
-    /// Mails it was asked about.
+    /// Mails that it ran on.
     pub asked: u64,
-    /// How often it was in trouble, by kind.
+    /// How often it failed, by kind of failure.
     pub troubles: BTreeMap<&'static str, u64>,
     pub times: Times,
-    /// The most that an instance held.
+    /// The most memory that an instance held.
     pub memory_bytes: usize,
-    /// Those it ran under.
+    /// The limits that it ran under.
     pub limits: Limits,
 }
 
-/// How long something took, many times: in microseconds, each kept to within three percent.
+/// A histogram of times in microseconds, each accurate to within three percent.
 #[derive(Debug, Clone, Default)]
 pub struct Times {
     counts: Vec<u64>,
     total: u64,
 }
 
-/// Buckets for each power of two.
+/// Buckets per power of two.
 const STEPS: u64 = 32;
 
 impl Report {
-    /// Mails that were decided again.
+    /// Returns how many mails were decided again.
     pub fn replayed(&self) -> u64 {
         self.same + self.changed + self.failed + self.mended
     }
 
-    /// Whether all mails were decided as they were, and there was at least one.
+    /// Returns whether all mails were decided as before, and there was at least one.
     pub fn is_all_same(&self) -> bool {
         let is_sound = !self.skipped.keys().any(|skip| skip.is_wrong());
         self.same > 0 && self.same == self.replayed() && is_sound && !self.interrupted
     }
 
-    /// `slots` are the places of the chain's rules among `rules`.
+    /// Adds a replayed mail. `slots` are the positions of the chain's rules in `rules`.
     pub(super) fn add(&mut self, replayed: &Replayed, slots: &[usize]) {
         let compared = match &replayed.end {
             End::Decided(compared) => compared,
@@ -123,7 +123,7 @@ impl Report {
 }
 
 impl RuleReport {
-    /// The cost of a rule that did not run yet.
+    /// Creates the report of a rule that has not run yet.
     pub fn new(id: RuleId, hash: String, limits: Limits) -> Self {
         Self {
             id,
@@ -136,7 +136,7 @@ impl RuleReport {
         }
     }
 
-    /// Counts one mail that it was asked about.
+    /// Counts one mail that the rule ran on.
     pub fn add(&mut self, elapsed: Duration, memory_bytes: usize) {
         self.asked += 1;
         self.times.add(elapsed);
@@ -166,13 +166,13 @@ impl Times {
     }
 }
 
-/// Below `STEPS` one bucket a microsecond, then `STEPS` of them up to each double.
+/// Returns a time's bucket. Below `STEPS` there is one bucket per microsecond, above it `STEPS` buckets per power of two.
 fn bucket(micros: u64) -> usize {
     let shift = (micros | STEPS).ilog2() - STEPS.ilog2();
     (u64::from(shift) * STEPS + (micros >> shift)) as usize
 }
 
-/// The longest time of a bucket, in microseconds.
+/// Returns the longest time in a bucket, in microseconds.
 fn longest(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < STEPS {

@@ -1,4 +1,4 @@
-//! The run: one thread reads mail by mail, the others decide and compare batches, and the caller gets the mails in their order.
+//! The replay run: one thread reads the mails, others decide and compare them in batches, and the caller receives them in order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::resume_unwind;
@@ -17,18 +17,18 @@ use super::report::{Report, RuleReport};
 use postroom_config::Config;
 use postroom_rules::rulebook::{Chain, LiveRule, RuleId};
 
-/// Mails that one thread takes at a time, or fewer when they are large. Few, for what a slow rule does is to be seen soon.
+/// The mails in a batch, fewer if they are large. Batches are small so that the effect of a slow rule shows soon.
 const BATCH_MAILS: usize = 8;
 const BATCH_BYTES: usize = 2 << 20;
-/// Batches that are read ahead, for each thread that decides.
+/// The number of batches read ahead per deciding thread.
 const AHEAD: usize = 4;
 
-/// Everything that is needed to decide recorded mail again; asks the store and writes nothing.
+/// Everything needed to decide recorded mail again. Reads the store and writes nothing.
 pub struct Replay {
     desk: ReplayDecider,
-    /// By mailbox, with the places of the chain's rules in `rules`.
+    /// By mailbox, with the positions of the chain's rules in `rules`.
     rooms: HashMap<String, (MailboxUnderTest, Vec<usize>)>,
-    /// Every rule of the chains, once for each tenant.
+    /// Every rule in the chains, once per tenant.
     rules: Vec<(RuleId, String, Limits)>,
     cores: usize,
 }
@@ -41,7 +41,8 @@ struct Batch {
 type Done = Receiver<Result<Vec<Replayed>, StoreError>>;
 
 impl Replay {
-    /// `chains` are those of the candidate by mailbox: from files, from a generation, or the live ones of a rule book.
+    /// Creates a replay. `chains` holds the candidate's chains by mailbox: from files, from a generation, or the live ones of a
+    /// rule book.
     pub fn new(
         config: &Config,
         records: Arc<dyn Records>,
@@ -77,7 +78,7 @@ impl Replay {
         }
     }
 
-    /// Decides the selected mails again and hands each to `each`, the oldest first. Blocks; ends early once stopped.
+    /// Decides the selected mails again and passes each to `each`, oldest first. Blocks; ends early once stopped.
     pub fn run(
         &self,
         selection: &Selection,
@@ -92,7 +93,7 @@ impl Replay {
         let mails = self.desk.records.recorded(selection)?;
         let ahead = self.cores * AHEAD;
         let (work, to_do) = sync_channel::<Batch>(ahead);
-        // Its length is what bounds the batches under way: the reader waits once so many are not handed on.
+        // This capacity bounds the batches in progress: the reader waits while this many have not been passed on.
         let (order, in_order) = sync_channel::<Done>(ahead);
         let to_do = Arc::new(Mutex::new(to_do));
         let read = std::thread::scope(|scope| {
@@ -102,13 +103,13 @@ impl Replay {
                     self.work(&to_do, stop);
                 })?;
             }
-            // The threads alone keep it: when all are gone, the reader must not wait for ever.
+            // Only the threads keep the receiver: once they are all gone, the reader must not wait forever.
             drop(to_do);
             let reading = spawn(scope, "replay-reader".into(), move || {
                 self.read(mails, &work, &order, stop)
             })?;
             let mut outcome = Ok(());
-            // Without a break at an error: the reader ends by its token, and what is under way comes back.
+            // An error does not break this loop: the reader ends through its token, and batches in progress come back.
             for done in in_order {
                 let Ok(batch) = done.recv() else {
                     continue;
@@ -137,7 +138,7 @@ impl Replay {
         Ok(report)
     }
 
-    /// Reads the mails with what is kept of them, and hands them out in batches.
+    /// Reads the mails with their records and hands them out in batches.
     fn read(
         &self,
         mails: impl Iterator<Item = Result<RecordedMail, StoreError>>,
@@ -191,7 +192,7 @@ impl Replay {
                         let end = self.desk.decide(room, &mail, evidence)?;
                         Ok(Replayed { mail, end })
                     });
-            // Nobody waits any more when the run broke off.
+            // Nobody waits for the result once the run was broken off.
             let _ = done.send(replayed.collect());
         }
     }

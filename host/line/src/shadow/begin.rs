@@ -1,5 +1,5 @@
-//! The beginning of a shadow: which rule the file is to replace, and whether it could. What is shadowed is loaded as it will be once
-//! it lies in the rule's place, so that its hash is the one that goes live when it is promoted.
+//! Starts a shadow: which rule the file replaces, and whether it can. The candidate is loaded as it will be once it is in the
+//! rule's place, so that its hash is the one that goes live on promotion.
 
 use std::path::Path;
 
@@ -18,13 +18,13 @@ use postroom_rules::rulebook::{load_bytes, read_configured, read_rule};
 pub struct Asked<'a> {
     pub mailbox: &'a MailboxConfig,
     pub file: &'a Path,
-    /// The rule as the chain names it; by default the rule with this file, or with its file name.
+    /// The rule's name in the chain; by default, the rule with this file or with its file name.
     pub in_place_of: Option<&'a str>,
     pub mails: u64,
     pub promote: bool,
 }
 
-/// Reads and loads the candidate. The error says what is wrong with it, and what to do.
+/// Reads and loads the candidate. The error says what is wrong with it and how to fix it.
 pub fn begin(
     config: &Config,
     sandbox: &Sandbox,
@@ -88,7 +88,7 @@ pub fn begin(
     })
 }
 
-/// The other mailboxes whose chain has the rule's file: they get what is promoted too.
+/// Returns the other mailboxes whose chain contains the rule's file: a promoted candidate applies to them too.
 pub fn others(config: &Config, mailbox: &str, path: &Path) -> Vec<String> {
     let real = path.canonicalize().ok();
     let is_it = |rule: &RuleConfig| {
@@ -102,7 +102,8 @@ pub fn others(config: &Config, mailbox: &str, path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Loaded in the rule's place, and yet people look for the fault in the file that they named.
+/// Rewrites the error for the file that was named: the candidate is loaded in the rule's place, but people look for the mistake
+/// in their own file.
 fn about_file(error: LoadError, name: &str, file: &Path) -> String {
     let text = error.to_string();
     match text.strip_prefix(name).filter(|rest| rest.starts_with(':')) {
@@ -111,7 +112,7 @@ fn about_file(error: LoadError, name: &str, file: &Path) -> String {
     }
 }
 
-/// Refuses a candidate with modules of its own that differ from the rule's: only one file is promoted.
+/// Refuses a candidate whose own modules differ from the rule's, because only one file is promoted.
 fn has_its_own_modules(
     sandbox: &Sandbox,
     wanted: &RuleUse,
@@ -129,7 +130,7 @@ fn has_its_own_modules(
         rule: RuleConfig::of_file(&real),
         ..wanted.clone()
     };
-    // Without modules of its own, it uses those of the rule.
+    // A candidate without modules of its own uses those of the rule.
     let Ok(own) = load_bytes(sandbox, &own, bytes) else {
         return Ok(());
     };
@@ -149,7 +150,7 @@ fn has_its_own_modules(
     Ok(())
 }
 
-/// Returns a script's imports, by path from its folder.
+/// Returns a script's imports, by path relative to its folder.
 fn modules_from<'r>(rule: &'r Loaded, folder: Option<&Path>) -> Vec<(std::path::PathBuf, &'r str)> {
     let modules = rule.bundle().map_or(&[][..], Bundle::modules).iter();
     let folder = folder.unwrap_or(Path::new(""));

@@ -1,4 +1,4 @@
-//! Why a shadow cannot begin, and why its candidate cannot be promoted.
+//! Why a shadow cannot start, and why its candidate cannot be promoted.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use postroom_store::StoreError;
 
 use crate::replay::CandidateError;
 
-/// Why a shadow cannot begin.
+/// Why a shadow cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
     #[error(transparent)]
@@ -25,7 +25,7 @@ pub enum BeginError {
     OtherEnding { file: PathBuf, rule: String },
     #[error("--rule {}: {reason}", .file.display())]
     NoCandidate { file: PathBuf, reason: String },
-    /// Says where.
+    /// The text includes the location.
     #[error("{0}")]
     NotLoaded(String),
     #[error(
@@ -98,7 +98,7 @@ pub enum ShadowGone {
     Rule(String),
 }
 
-/// A version that was taken back stays refused, whatever its file contains.
+/// A version that was rolled back stays refused, whatever its file contains.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "this very version of {rule} was {reason}, and would stay out; help: change it, or return to it with `postroom rules rollback`"

@@ -1,4 +1,4 @@
-//! Follows one shadow: its mailbox's mails as they are decided, each decided again with the candidate in the rule's place.
+//! Follows one shadow: each mail that its mailbox decides is decided again with the candidate in the rule's place.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,26 +15,26 @@ use postroom_config::{MailboxConfig, Tenant};
 use postroom_rules::crash;
 use postroom_rules::rulebook::{Chain, LiveRule, load_bytes};
 
-/// Mails that are recorded in one transaction at most.
+/// The most mails recorded in one transaction.
 const BATCH: u64 = 32;
-/// Results of slow mails are recorded after this time, not only at the end of their batch.
+/// The time after which the results of slow mails are recorded, without waiting for the end of their batch.
 const RECORD_AFTER: Duration = Duration::from_secs(1);
 
-/// A shadow's candidate, loaded, and where it stands.
+/// A shadow's loaded candidate and its progress.
 struct Follower<'a> {
     shadows: &'a Shadows,
     mailbox: &'a MailboxConfig,
     tenant: &'a Tenant,
     candidate: Arc<LiveRule>,
-    /// The account of its computing time. Each tenant has one for its shadows, as if they were one more client: a slow candidate is
-    /// held back like a slow client's rule, and no mail waits for it, not even its own client's.
+    /// The account charged for its computing time. Each tenant has one for its shadows, as if they were one more client: a slow
+    /// candidate is held back like a slow client's rule, and no mail waits for it, not even its own client's.
     account: String,
-    /// Up to this mail all are done with.
+    /// Every mail up to this one has been dealt with.
     reached: i64,
 }
 
 impl Shadows {
-    /// Follows a shadow until it ends or all is stopped; without a bell, until there is no mail for it.
+    /// Follows a shadow until it ends or everything is stopped; without a bell, until there is no mail left for it.
     pub(super) async fn follow(
         &self,
         id: ShadowId,
@@ -65,7 +65,7 @@ impl Shadows {
                 return Ok(());
             };
             tokio::select! {
-                // The line is gone, and so is the service soon.
+                // The line is gone, and the service will soon be too.
                 rung = bell.changed() => if rung.is_err() { return Ok(()) },
                 () = tokio::time::sleep(LOOK) => {}
                 () = stop.cancelled() => {}
@@ -74,7 +74,7 @@ impl Shadows {
         Ok(())
     }
 
-    /// Loads the candidate. The inner error is why it cannot go on.
+    /// Loads the candidate. The inner error says why it cannot continue.
     async fn follower(&self, shadow: &Shadow) -> Result<Result<Follower<'_>, String>, StoreError> {
         let (mailbox, tenant, wanted) = match promote::stands_at(&self.config, shadow) {
             Ok(place) => place,
@@ -102,7 +102,8 @@ impl Shadows {
         })
     }
 
-    /// Puts a candidate in place that decided all as the rule did. Where that cannot be, it has finished, and says why.
+    /// Promotes a candidate that decided everything as the rule did. If that is impossible, the shadow ends as finished, with the
+    /// reason.
     async fn promote(&self, shadow: &Shadow) -> Result<(), StoreError> {
         let (config, sandbox) = (self.config.clone(), self.sandbox.clone());
         let (listings, promoted) = (self.listings.clone(), shadow.clone());
@@ -131,7 +132,7 @@ impl Shadows {
 }
 
 impl Follower<'_> {
-    /// Decides the next batch of mails and records it. Answers whether there may be more to do at once.
+    /// Decides the next batch of mails and records it. Returns whether more mail may be ready.
     async fn advance(
         &mut self,
         shadow: &Shadow,
@@ -170,7 +171,7 @@ impl Follower<'_> {
         Ok(true)
     }
 
-    /// The live chain with the candidate in its rule's place; none while it is not loaded.
+    /// Returns the live chain with the candidate in its rule's place, or `None` while the chain is not loaded.
     fn chain(&self) -> Option<Chain> {
         let live = self.shadows.rules.chain(&self.mailbox.name)?;
         let rules = live.rules.iter().map(|rule| {
@@ -186,7 +187,7 @@ impl Follower<'_> {
         })
     }
 
-    /// Decides one mail in a slot. Nothing when it is stopped before it has one.
+    /// Decides one mail in a slot. Returns `None` if stopped before a slot is free.
     async fn decide(
         &self,
         room: &Arc<MailboxUnderTest>,
@@ -228,7 +229,7 @@ fn outcome(shadow: &Shadow) -> (ShadowState, Option<String>) {
     }
 }
 
-/// Why a candidate is not known to do the same as the rule.
+/// Returns why the candidate is not known to do the same as the rule.
 fn unequal(shadow: &Shadow) -> Option<String> {
     let differ = shadow.decided() - shadow.same;
     if differ > 0 {

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::replay::{Compared, Comparison, End, MailboxUnderTest, Replayed, Unrecorded};
 use postroom_rules::chain_run::RuleCost;
 
-/// A difference as stored. What was decided is in the record of the decision.
+/// A difference as stored. The rule's decision is in the decision's own record.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     after: Decision,
     unrecorded: Vec<Unrecorded>,
 }
 
-/// One mail, as it is recorded; `rule` is the one in whose place the candidate stands.
+/// Builds the record of one mail. The candidate stands in the place of `rule`.
 pub fn shadow_mail(
     mail: &RecordedMail,
     end: &End,
@@ -63,7 +63,7 @@ pub fn shadow_mail(
     })
 }
 
-/// A mail that was decided otherwise, with both decisions; none where that is not kept.
+/// Returns a mail that was decided differently, with both decisions, or `None` if they were not kept.
 pub fn replayed(records: &dyn Records, kept: &ShadowMail) -> Result<Option<Replayed>, StoreError> {
     let verdict = match &kept.result {
         ShadowResult::Changed(words) => Comparison::Changed(words.clone()),

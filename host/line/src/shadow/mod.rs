@@ -1,5 +1,5 @@
-//! Shadows: a candidate also decides a mailbox's next mails, and its differences from the live rule are recorded. A shadow is a replay
-//! that waits for the next mail: it reads the line's decisions, and the line does not know it.
+//! Shadows: a candidate also decides a mailbox's next mails, and its differences from the live rule are recorded. A shadow is a
+//! replay that waits for the next mail: it reads the line's decisions, and the line does not know about it.
 //!
 //! ```text
 //! line ─commit→ store ─bell→ follower (a task a shadow) ─ a slot a mail ─→ decide again, compare ─→ record, one transaction a batch
@@ -36,12 +36,12 @@ pub use error::{BeginError, PromoteError, ShadowGone, VersionRefused};
 pub use kept::replayed;
 pub use promote::{Put, put};
 
-/// Another process may have begun or stopped a shadow: looked for this often.
+/// The interval of checks for shadows that another process started or stopped.
 const LOOK: Duration = Duration::from_millis(250);
-/// A store that is full or busy is tried again after so long.
+/// The pause before a full or busy store is tried again.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Everything that shadows need, for the service that follows them.
+/// Everything that the service needs to follow shadows.
 pub struct Shadows {
     config: Arc<Config>,
     store: Arc<dyn store::Shadows>,
@@ -75,7 +75,7 @@ impl Shadows {
         }
     }
 
-    /// Follows every shadow until stopped: those that are there, and those that begin. They look for mail when one is decided.
+    /// Follows every shadow, including new ones, until stopped. A shadow looks for mail whenever one is decided.
     pub async fn serve(self: Arc<Self>, mut events: Reader) {
         let (bell, decided) = watch::channel(());
         let mut followed = HashSet::new();
@@ -88,14 +88,14 @@ impl Shadows {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 Some(ended) = tasks.join_next() => {
-                    // One whose end could not even be recorded is left alone until the next start.
+                    // A shadow whose end could not even be recorded is left alone until the next start.
                     if let Ok((id, true)) = ended {
                         followed.remove(&id);
                     }
                     continue;
                 }
                 Some(heard) = events.next() => {
-                    // An event that was missed may have been a decision.
+                    // A missed event may have been a decision.
                     if matches!(heard, Heard::Event(Event::Decided(_)) | Heard::Lagged(_)) {
                         bell.send_replace(());
                     }
@@ -124,7 +124,7 @@ impl Shadows {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Lets every shadow decide what is there for it, for so long at most.
+    /// Lets every shadow decide the mail that is ready for it, for at most this long.
     pub async fn catch_up(self: &Arc<Self>, within: Duration) -> Result<(), StoreError> {
         let stop = self.stop.child_token();
         self.note_live().await?;
@@ -140,8 +140,8 @@ impl Shadows {
         Ok(())
     }
 
-    /// Follows one shadow to its end, or, without a bell, as far as there is mail. Trouble ends the shadow and nothing else.
-    /// Returns whether that is recorded.
+    /// Follows one shadow to its end or, without a bell, as far as there is mail. A failure ends only this shadow. Returns
+    /// whether its end is recorded.
     async fn keep(
         self: Arc<Self>,
         shadow: Shadow,
@@ -178,7 +178,7 @@ impl Shadows {
         ended.await.map(|_| ())
     }
 
-    /// A candidate that is live counts as promoted, whoever saved it: perhaps a process that died before it recorded so.
+    /// Marks a live candidate as promoted, whoever saved it: possibly a process that died before recording the promotion.
     async fn note_live(&self) -> Result<(), StoreError> {
         let mut newest = HashMap::new();
         for shadow in self.store.shadows().await? {

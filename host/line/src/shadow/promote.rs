@@ -1,5 +1,5 @@
-//! Promotion: the candidate is written over its rule's file, which is how every rule goes live. The file stays the truth, and tests,
-//! generations and rollback work as for any other save.
+//! Promotion: the candidate is written over its rule's file, which is how every rule goes live. The file stays the source of
+//! truth, and tests, generations and rollback work as for any other save.
 
 use postroom_core::ContentHash;
 use postroom_sandbox::{Bundle, Module, Rule as Loaded, Sandbox};
@@ -16,12 +16,12 @@ use postroom_rules::rulebook::{load_bytes, read_configured};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
     Written,
-    /// The file was the candidate's already.
+    /// The file already was the candidate's.
     WasThere,
 }
 
-/// Writes the candidate over the rule's file, unless it would not become the very version that was shadowed, or would undo
-/// somebody's newer save; `anyway` allows the latter. Blocking.
+/// Writes the candidate over the rule's file. Refuses if it would not become exactly the version that was shadowed, or if it
+/// would undo somebody's newer save; `anyway` allows the latter. Blocks.
 pub fn put(
     config: &Config,
     sandbox: &Sandbox,
@@ -60,7 +60,7 @@ pub fn put(
     if let Some(reason) = tested.and_then(|tested| tested.refusal()) {
         return Err(PromoteError::TestsFail(reason.to_string()));
     }
-    // Tests may take long, and somebody may have saved the rule meanwhile.
+    // Tests may take long, and somebody may have saved the rule in the meantime.
     if is_in_place(shadow, &wanted, main, anyway)? {
         return Ok(Put::WasThere);
     }
@@ -77,7 +77,7 @@ pub fn put(
     Ok(Put::Written)
 }
 
-/// Whether the rule's file is the candidate's already. Refused when it is somebody's newer save, unless `anyway`.
+/// Returns whether the rule's file already is the candidate's. Fails if the file is somebody's newer save, unless `anyway`.
 fn is_in_place(
     shadow: &Shadow,
     wanted: &RuleUse,
@@ -118,7 +118,7 @@ pub fn stands_at<'c>(
     Ok((mailbox, tenant, tenant.use_of(rule)))
 }
 
-/// Returns why a version may not go live; `None` unless it was taken back.
+/// Returns why a version may not go live, or `None` unless it was rolled back.
 pub fn refused(
     served_before: &dyn LastGood,
     tenant: &str,
@@ -134,7 +134,7 @@ pub fn refused(
     }))
 }
 
-/// The module that is not as it was kept.
+/// Returns the module that differs from the stored one.
 fn changed_module<'m>(kept: &'m [Module], loaded: &Loaded) -> Option<&'m str> {
     let now = loaded.bundle()?.modules();
     let changed = kept.iter().find(|module| !now.contains(module))?;

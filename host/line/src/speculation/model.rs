@@ -1,7 +1,6 @@
-//! A model: whatever rules and mails do to each other, a speculative batch ends as if its mails had been decided one by one.
+//! A model test: whatever rules and mails do to each other, a speculative batch ends as if its mails had been decided one by one.
 //!
-//! Rules are faked; what is speculated on, what is rolled back and what counts as a failure is the real code. `POSTROOM_SEED=N` runs
-//! one case.
+//! Rules are faked. The code that speculates, rolls back and counts failures is the real code. `POSTROOM_SEED=N` runs one case.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,7 +26,7 @@ const LIMITS: StrikeLimits = StrikeLimits {
     failures: 3,
     mails: 8,
 };
-/// Tickets and keys that mails and rules name: few, so that they meet.
+/// The number of ticket and key names that mails and rules use: small, so that they collide.
 const NAMES: u64 = 6;
 
 #[test]
@@ -52,7 +51,7 @@ fn a_speculative_batch_ends_as_if_decided_one_by_one() {
     );
 }
 
-/// xorshift64*: the same numbers for the same seed on every machine.
+/// xorshift64*: yields the same numbers for the same seed on every machine.
 #[derive(Clone)]
 struct Random(u64);
 
@@ -82,7 +81,7 @@ fn mix(one: u64, other: u64) -> u64 {
     mixed ^ (mixed >> 32)
 }
 
-/// How often rules do each thing, in per cent. Some cases conflict all the time, others hardly ever.
+/// How often rules do each thing, in percent. Some cases conflict all the time, others hardly ever.
 struct Habits {
     reads: u64,
     writes: u64,
@@ -217,13 +216,13 @@ struct World<'c> {
     alerts: BTreeMap<String, String>,
     /// Each mail's decision, as text.
     decided: Vec<String>,
-    /// Mails that were decided with others at once, and kept.
+    /// The number of mails that were decided together with others and kept.
     together: u64,
-    /// The order in which the mails of one wave are decided.
+    /// Determines the order in which the mails of one wave are decided.
     order: Random,
 }
 
-/// Mails decided and committed singly.
+/// Decides and commits mails one by one.
 fn one_by_one(world: &mut World, mails: Vec<Parsed>) {
     for mail in mails {
         let answer = world.decide(&mail);
@@ -231,13 +230,13 @@ fn one_by_one(world: &mut World, mails: Vec<Parsed>) {
     }
 }
 
-/// Mails decided as [`super::super::Line::process_batch`] does.
+/// Decides mails as [`super::super::Line::process_batch`] does.
 fn in_batches(world: &mut World, mails: Vec<Parsed>) {
     let mut batch = SpeculativeBatch::default();
     let mut waves: VecDeque<Vec<Parsed>> = waves(mails);
     while let Some(mut wave) = waves.pop_front() {
         put_first(&mut waves, batch.cut(&mut wave));
-        // Slow mails: the time is over before all are handed out.
+        // Slow mails: time is up before all are handed out.
         let handed_out = match world.order.percent(10) {
             true => 1 + world.order.below(wave.len() as u64) as usize,
             false => wave.len(),
@@ -256,7 +255,7 @@ fn in_batches(world: &mut World, mails: Vec<Parsed>) {
 }
 
 impl World<'_> {
-    /// Decides mails on the same state, in any order.
+    /// Decides mails against the same state, in any order.
     fn decide_together(&mut self, mails: Vec<Parsed>) -> Vec<Decided> {
         let mut todo: Vec<(usize, Parsed)> = mails.into_iter().enumerate().collect();
         let mut decided = Vec::new();
@@ -270,7 +269,7 @@ impl World<'_> {
         decided.into_iter().map(|(_, mail)| mail).collect()
     }
 
-    /// Asks the rules in their order, as the walk does, and changes nothing but how they are counted.
+    /// Runs the rules in order, as the chain does, and changes nothing but their failure counts.
     fn decide(&self, parsed: &Parsed) -> ChainOutcome {
         let message = parsed.message().expect("each mail is readable");
         let thread = self.thread(parsed);
@@ -347,8 +346,8 @@ impl World<'_> {
         outcome(answer, spent)
     }
 
-    /// Runs a fake rule, and returns whether a failure is its own fault. The result depends on the rule, its version, the mail and all reads. No
-    /// actions mean pass.
+    /// Runs a fake rule, and returns whether a failure is its own fault. The result depends on the rule, its version, the mail
+    /// and everything it read. A run without actions means pass.
     fn ask(&self, rule: &LiveRule, parsed: &Parsed, answer: &mut Conclusion) -> (Run, bool) {
         let habits = &self.case.habits;
         let seen = [&rule.name, &rule.hash].map(|text| text.bytes().map(u64::from).sum::<u64>());
@@ -464,7 +463,7 @@ impl World<'_> {
         })
     }
 
-    /// Carries out decisions in their order; then rules that failed too often are replaced by their version before.
+    /// Carries out decisions in order, then replaces rules that failed too often with their previous version.
     fn commit(&mut self, decided: &[Decided]) {
         for mail in decided {
             let Ok(answer) = &mail.result else {
@@ -529,7 +528,7 @@ impl World<'_> {
         }
     }
 
-    /// All that decisions left behind, but for the decisions.
+    /// Returns everything that decisions left behind, except the decisions themselves.
     fn state(&self) -> String {
         let rules = self.chain.rules.iter();
         let rules: Vec<_> = rules

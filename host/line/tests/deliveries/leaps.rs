@@ -1,4 +1,4 @@
-//! Clocks that leap: what is due stays due in time, and nothing ends for an age that only the clock made.
+//! Clocks that jump: what is due stays due on time, and nothing expires because of an age that only the clock made.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const LEAPS: [&str; 4] = [
 const MINUTE_MS: i64 = 60 * 1000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A store with one ticket in the outbox, and a clock that can leap.
+/// A store with one ticket in the outbox, and a clock that can jump.
 struct Room {
     dir: TempDir,
     store: Arc<SqliteStore>,
@@ -85,7 +85,7 @@ impl Room {
         room
     }
 
-    /// The process ends, and the next one begins when the clock shows this time.
+    /// Ends the process and starts the next one when the clock shows this time.
     async fn restarted(self, at: &str) -> Self {
         self.store.close().await;
         self.hand.set(time(at));
@@ -97,7 +97,7 @@ impl Room {
         }
     }
 
-    /// The one entry, when it is due within so long.
+    /// Returns the only entry if it is due within this time.
     async fn due_within(&self, ms: i64) -> Option<i64> {
         let until = self.clock.now_ms() + ms;
         let turn = RoundRobin::default();
@@ -109,7 +109,7 @@ impl Room {
         due.first().map(|entry| entry.id)
     }
 
-    /// Refuses the entry until its last try.
+    /// Refuses the entry until its last attempt.
     async fn refuse_often(&self) {
         let entry = self.due_within(0).await.unwrap();
         for _ in 0..11 {
@@ -118,7 +118,7 @@ impl Room {
         }
     }
 
-    /// Tries the entry once more, at a target that refuses it.
+    /// Attempts the entry once more, at a target that refuses it.
     async fn try_once(&self) -> &'static str {
         self.recorder.refuses.store(true, Ordering::Relaxed);
         let target = GuardedTarget::new(Box::new(self.recorder.clone()));
@@ -213,7 +213,7 @@ async fn an_entry_is_given_up_for_its_age_while_the_clock_is_right() {
     let room = Room::new().await;
     room.refuse_often().await;
     let mut at = time(START);
-    // The service ran all the time, and its clock was confirmed each hour.
+    // The service ran all the time, and its clock was confirmed every hour.
     for _ in 0..4 {
         at += DAY;
         room.hand.set(at);

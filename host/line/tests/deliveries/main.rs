@@ -1,7 +1,7 @@
-//! A new kind of target is one file that implements `Target`, and one arm where targets are made: order, breaker and receipts come
-//! with the deliveries.
+//! A new kind of target needs only one file that implements `Target`, and one arm where targets are made: order, circuit breaker
+//! and receipts come with the deliveries.
 
-// clippy.toml allows it in test functions; the helpers between them are tests too.
+// clippy.toml allows it in test functions; the helper functions between them belong to tests too.
 #![allow(clippy::unwrap_used)]
 
 mod leaps;
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 const NOON_MS: i64 = 1_753_012_800_000;
 const LONG: Duration = Duration::from_secs(60 * 60);
 
-/// Journals a mail and commits what was decided about it.
+/// Journals a mail and commits the decision on it.
 async fn decide(
     store: &SqliteStore,
     name: &str,
@@ -135,7 +135,7 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
         CancellationToken::new(),
     ));
 
-    // While it is down nothing counts against an entry.
+    // While the target is down, nothing counts against an entry.
     recorder.is_down.store(true, Ordering::Relaxed);
     deliveries.clone().try_once(LONG).await.unwrap();
     let down = Some("out of paper".to_owned());
@@ -151,7 +151,7 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
         [("delivered", 1, written()), ("delivered", 1, written())]
     );
     assert!(recorder.closed.load(Ordering::Relaxed));
-    // An outage is no event of the entries that wait for its end.
+    // An outage is not an event of the entries that wait for its end.
     let mut delivered = Vec::new();
     while let Some(heard) = events.try_next() {
         match heard {
@@ -161,7 +161,7 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
     }
     assert_eq!(delivered, ["written", "written"]);
 
-    // The note comes after its ticket, with what the target calls that.
+    // The note follows its ticket, with the target's own reference for the ticket.
     let told = recorder.told.lock().unwrap();
     let kinds: Vec<EventKind> = told.iter().map(|it| it.1).collect();
     assert_eq!(kinds, [EventKind::TicketCreated, EventKind::NoteCreated]);

@@ -1,4 +1,4 @@
-//! A kind of target for tests only: it keeps what it is given, and knows each ticket by a number of its own.
+//! A kind of target for tests only: it keeps what it receives, and gives each ticket a number of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,13 +10,13 @@ use postroom_target::{
     Attempt, Content, Delivery, Fault, Scope, Target, TargetError, TestDelivery,
 };
 
-/// What a recorder was told: the idempotency key, what happened, and the reference that came along.
+/// One delivery to a recorder: the idempotency key, the kind of event, and the reference that came with it.
 pub type Told = (String, EventKind, Option<ExternalRef>);
 
 #[derive(Clone, Default)]
 pub struct Recorder {
     pub is_down: Arc<AtomicBool>,
-    /// Refuses each entry for itself.
+    /// Whether each entry is refused individually.
     pub refuses: Arc<AtomicBool>,
     pub told: Arc<Mutex<Vec<Told>>>,
     pub closed: Arc<AtomicBool>,

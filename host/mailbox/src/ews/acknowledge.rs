@@ -1,4 +1,4 @@
-//! Acknowledging: marking, moving and deleting mails by their ids, many at a time, safe to repeat.
+//! Acknowledgements: marks, moves and deletes mails by their ids, many at a time. Repeating them is safe.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use super::{Session, item_of, parsed};
 use crate::{Acknowledge, After, SourceError};
 
 const STEP: Step = Step::Acknowledge;
-/// Mails of one request.
+/// The number of mails in one request.
 const TOGETHER: usize = 100;
-/// Attempts to mark a mail, each with a fresh change key, while others change it.
+/// The number of attempts to mark a mail, each with a fresh change key, while others keep changing it.
 const CONFLICTS_MAX: u32 = 3;
 
 impl Session {
@@ -23,7 +23,7 @@ impl Session {
         for ack in acks.iter().filter(|ack| ack.after != After::Keep) {
             match item_of(&ack.position) {
                 Some(id) => kinds.entry(&ack.after).or_default().push(id),
-                // It will not become ours by trying again.
+                // Trying again will not make it ours.
                 None => foreign += 1,
             }
         }
@@ -45,7 +45,7 @@ impl Session {
                 };
                 match done {
                     Ok(()) => {}
-                    // A refusal of one mail does not stop the others.
+                    // The refusal of one mail does not stop the others.
                     Err(
                         error @ (SourceError::Refused { .. }
                         | SourceError::OverQuota { .. }
@@ -58,7 +58,7 @@ impl Session {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Marks mails as read, and sends no read receipt. A change key that somebody else outdated is fetched again.
+    /// Marks mails as read without sending read receipts. A change key that somebody else's change made stale is fetched again.
     async fn mark_seen(&mut self, ids: &[String]) -> Result<(), SourceError> {
         let mut unread = ids.to_vec();
         for attempt in 1.. {
@@ -98,7 +98,7 @@ impl Session {
         Ok(())
     }
 
-    /// Returns the ids and change keys of those mails that are there and unread.
+    /// Returns the ids and change keys of those mails that exist and are unread.
     async fn unread_keys(&mut self, ids: &[String]) -> Result<Vec<(String, String)>, SourceError> {
         let body = format!(
             "<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>\
@@ -137,7 +137,7 @@ impl Session {
         first_of(self.refusals("DeleteItem", body, ids.len()).await?)
     }
 
-    /// Moves mails. In their new folder they have other ids.
+    /// Moves mails. They have different ids in their new folder.
     async fn move_to(&mut self, target: &str, ids: &[String]) -> Result<(), SourceError> {
         let own = self.ready().await?.id.clone();
         let folder = self.target(STEP, target).await?;
@@ -162,13 +162,13 @@ impl Session {
             .iter()
             .any(|(_, refusal)| refusal.kind() == Kind::FolderMissing)
         {
-            // Somebody removed it since it was looked for: the next attempt makes it again.
+            // Somebody removed it since it was looked up: the next attempt creates it again.
             self.folders.remove(target);
         }
         first_of(refusals)
     }
 
-    /// Sends an operation on mails, and returns what was refused, by the mail's number. A mail that is gone is done with.
+    /// Sends an operation on mails, and returns the refusals, by the mail's index. A mail that is gone counts as acknowledged.
     async fn refusals(
         &mut self,
         operation: &'static str,

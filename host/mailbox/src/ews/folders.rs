@@ -1,4 +1,4 @@
-//! Folders: opening the mailbox's own, and finding or making those that mail is moved to.
+//! Folders: opens the mailbox's own folder, and finds or creates those that mail is moved to.
 
 use jiff::Timestamp;
 use postroom_auth::Login;
@@ -11,7 +11,7 @@ use crate::SourceError;
 use crate::ews::http::protocol;
 
 const INBOX: &str = "INBOX";
-/// Separates a folder from the one inside.
+/// Separates a folder from the one inside it.
 const SEPARATOR: char = '/';
 
 /// The mailbox's folder.
@@ -19,11 +19,11 @@ const SEPARATOR: char = '/';
 pub(super) struct Opened {
     pub id: String,
     pub mails: u64,
-    /// The server's clock when it was opened.
+    /// The server's time when it was opened.
     pub date: Timestamp,
 }
 
-/// Returns whether two names mean one folder.
+/// Returns whether two names refer to the same folder.
 pub(super) fn is_same(one: &str, other: &str) -> bool {
     one == other || (is_inbox(one) && is_inbox(other))
 }
@@ -40,7 +40,7 @@ impl Session {
     ) -> Result<Opened, SourceError> {
         const STEP: Step = Step::Select;
         let name = self.settings.folder.clone();
-        // The first request is for a folder that is always there, so that it proves the sign-in and the right to the mailbox.
+        // The first request is for a folder that always exists, so that it proves the sign-in and the right to open the mailbox.
         let (first, path) = self.start_of(&name);
         let path: Vec<String> = path.map(str::to_owned).collect();
         let body = get_folder(&first);
@@ -76,7 +76,7 @@ impl Session {
         Ok(Opened { id, mails, date })
     }
 
-    /// Returns the id of a folder that mail is moved to, which is made where it is missing.
+    /// Returns the id of a folder that mail is moved to, creating the folder if it is missing.
     pub async fn target(&mut self, step: Step, name: &str) -> Result<String, SourceError> {
         if let Some(id) = self.folders.get(name) {
             return Ok(id.clone());
@@ -115,7 +115,7 @@ impl Session {
         Ok(format!("{name} is there"))
     }
 
-    /// Returns the folder that a name starts at, as an element, and the folders below it.
+    /// Returns the folder that a name starts at, as an element, and the names of the folders below it.
     fn start_of<'n>(&self, name: &'n str) -> (String, impl Iterator<Item = &'n str> + use<'n>) {
         let mut path = name.split(SEPARATOR).peekable();
         let first = match path.next_if(|segment| is_inbox(segment)) {
@@ -140,7 +140,7 @@ impl Session {
         Ok(folder(step, self.only(step, &root, name)?)?.0)
     }
 
-    /// Returns the id of a folder by its name in the folder above it.
+    /// Returns the id of a folder by its name in the folder above.
     async fn child(
         &mut self,
         step: Step,
@@ -187,7 +187,7 @@ impl Session {
                 );
                 Ok(folder(step, message)?.0)
             }
-            // Somebody else made it meanwhile.
+            // Somebody else created it in the meantime.
             Err(refusal) if refusal.code == "ErrorFolderExists" => {
                 let found = self.child(step, parent, name).await?;
                 found.ok_or_else(|| refusal.into_error(step, name))

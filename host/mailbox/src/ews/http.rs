@@ -1,4 +1,5 @@
-//! One HTTP exchange with the server: signed in, bounded in time and size, recorded without secrets, and its status judged.
+//! One HTTP exchange with the server: signed in, bounded in time and size, recorded without secrets, and with its status
+//! classified.
 
 use std::error::Error as _;
 use std::io;
@@ -25,16 +26,16 @@ use super::soap::{envelope, shown};
 use super::{EwsSettings, EwsTimeouts};
 use crate::SourceError;
 
-/// The slowest useful transfer; an answer has the time for its data at this speed, besides the time for a request.
+/// The slowest useful transfer. The time limit of a response is extended by the time for its data at this rate.
 const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
-/// The part of an error page that is read.
+/// How much of an error page is read.
 const ERROR_BYTES: usize = 256 * 1024;
-/// A server may ask for a longer pause; it is asked again after this one.
+/// The longest pause that a server can ask for; a longer one is cut to this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
-/// The cookie that leads to the server that holds a subscription (learn.microsoft.com, "Maintain affinity between a group of
+/// The cookie that leads to the server holding a subscription (learn.microsoft.com, "Maintain affinity between a group of
 /// subscriptions and the Mailbox server").
 const AFFINITY_COOKIE: &str = "X-BackEndOverrideCookie";
-/// The longest cookie that is returned to the server.
+/// The longest cookie that is sent back to the server.
 const COOKIE_BYTES_MAX: usize = 1024;
 
 /// Sends requests to one address as one user.
@@ -43,13 +44,13 @@ pub(super) struct Exchange {
     url: String,
     host: String,
     login: Login,
-    /// The mailbox, for the server's load balancer.
+    /// The mailbox, as a hint for the server's load balancer.
     anchor: HeaderValue,
     impersonated: Option<String>,
     timeouts: EwsTimeouts,
     pub trace: Option<Trace>,
     pub clock: Clock,
-    /// The last new token was refused as well: the fault lies elsewhere, and the other mailboxes keep their token.
+    /// The last new token was refused as well: the cause lies elsewhere, and the other mailboxes keep their token.
     token_distrusted: bool,
     secrets: TraceRedactor,
 }
@@ -60,21 +61,21 @@ pub(super) struct Request<'r> {
     /// For the trace and for people.
     pub operation: &'static str,
     pub body: String,
-    /// The longest answer that is read.
+    /// The longest response that is read.
     pub answer_bytes: usize,
     pub affinity: Option<&'r Affinity>,
-    /// Asks for [`Affinity`].
+    /// Whether to ask for [`Affinity`].
     pub wants_affinity: bool,
 }
 
-/// A cookie that routes further requests to the server that answered one.
+/// A cookie that routes further requests to the server that answered an earlier one.
 #[derive(Debug, Clone)]
 pub(super) struct Affinity(HeaderValue);
 
-/// An answer that may hold SOAP.
+/// A response that may contain SOAP.
 pub(super) struct Answer {
     pub body: String,
-    /// The body is longer than what was to be read of it.
+    /// Whether the body is longer than the part that was read.
     pub is_cut: bool,
     pub affinity: Option<Affinity>,
     /// The server's clock.
@@ -104,7 +105,7 @@ impl Exchange {
             step: Step::Configuration,
             reason,
         };
-        // A redirect would take the secret to another server.
+        // A redirect would send the secret to another server.
         let http = Client::builder()
             .tls_backend_preconfigured((**tls).clone())
             .redirect(redirect::Policy::none())
@@ -142,7 +143,7 @@ impl Exchange {
         &self.login
     }
 
-    /// Returns the account that signs in by a token, once there is one.
+    /// Obtains a token, and returns the account that signs in with it.
     pub async fn ask_for_token(&self) -> Result<Option<String>, SourceError> {
         match &self.login {
             Login::Password { .. } => Ok(None),
@@ -158,12 +159,12 @@ impl Exchange {
         }
     }
 
-    /// Removes the secrets of this session from a server's words.
+    /// Redacts the secrets of this session from a server's text.
     pub fn redacted(&self, text: &str) -> String {
         shown(&self.secrets.redact(text))
     }
 
-    /// Sends a request and reads the answer, up to its limit.
+    /// Sends a request and reads the response, up to its limit.
     pub async fn send(&mut self, request: &Request<'_>) -> Result<Answer, SourceError> {
         let step = request.step;
         let deadline = Instant::now() + self.timeouts.command;
@@ -184,7 +185,7 @@ impl Exchange {
         self.record_answer(request, status, &body, is_cut);
         let body = match String::from_utf8(body) {
             Ok(body) => body,
-            // The cut may lie inside of a character.
+            // The cut may be within a character.
             Err(error) if is_cut => {
                 let valid = error.utf8_error().valid_up_to();
                 let mut bytes = error.into_bytes();
@@ -193,7 +194,7 @@ impl Exchange {
             }
             Err(_) => return Err(protocol(step, "an answer that is not UTF-8")),
         };
-        // Faults come with 500; other programs' pages do, too.
+        // SOAP faults come with status 500, but so do other programs' error pages.
         let is_soap = is_xml(&body);
         if status != StatusCode::OK && !(status == StatusCode::INTERNAL_SERVER_ERROR && is_soap) {
             let now = self.clock.now();
@@ -216,7 +217,7 @@ impl Exchange {
         })
     }
 
-    /// Sends a request whose answer is a stream, and returns it when it begins.
+    /// Sends a request whose response is a stream, and returns the response once it begins.
     pub async fn open(&mut self, request: &Request<'_>) -> Result<Response, SourceError> {
         let deadline = Instant::now() + self.timeouts.command;
         let mut response = self.respond(request, deadline).await?;
@@ -240,7 +241,8 @@ impl Exchange {
         ))
     }
 
-    /// Signs a request in and returns the answer's head. A refused token is forgotten and a new one tried once.
+    /// Authenticates a request, sends it and returns the head of the response. A refused token is discarded and a new one tried
+    /// once.
     async fn respond(
         &mut self,
         request: &Request<'_>,
@@ -343,7 +345,7 @@ impl Exchange {
     ) -> Result<(Vec<u8>, bool), SourceError> {
         let mut body = Vec::new();
         loop {
-            // Time for what came, so that one byte now and then does not hold the mailbox for ever.
+            // Time is granted for received data only, so that a byte now and then does not hold the mailbox forever.
             let earned = Duration::from_secs(body.len() as u64 / BYTES_PER_SEC_MIN);
             let stalled = Instant::now() + self.timeouts.stall;
             let chunk = timeout_at(stalled.min(deadline + earned), response.chunk()).await;
@@ -368,7 +370,7 @@ impl Exchange {
         }
     }
 
-    /// Exchange says in a header what it minds about a token.
+    /// Exchange explains in a header why it refuses a token.
     fn refused_login(&self, step: Step, user: String, response: Response) -> SourceError {
         let status = response.status();
         if let Some(trace) = &self.trace {
@@ -403,7 +405,7 @@ impl Exchange {
         trace.record(Side::Client, body.as_bytes());
     }
 
-    /// Mail is left out of the record.
+    /// Records the response without mail.
     fn record_answer(&self, request: &Request<'_>, status: StatusCode, body: &[u8], is_cut: bool) {
         let Some(trace) = &self.trace else { return };
         let more = if is_cut { " and more" } else { "" };
@@ -445,7 +447,7 @@ fn affinity(headers: &HeaderMap) -> Option<Affinity> {
     })
 }
 
-/// Judges a status that is neither success nor about the sign-in.
+/// Classifies a status that is neither success nor about the sign-in.
 fn refused(
     step: Step,
     status: StatusCode,
@@ -491,7 +493,7 @@ fn refused(
     }
 }
 
-/// Tells a server that cannot be reached from one whose TLS or whose connection failed.
+/// Distinguishes a server that cannot be reached from one whose TLS or connection failed.
 fn unreached(step: Step, error: &reqwest::Error, host: &str) -> SourceError {
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -527,7 +529,7 @@ fn unreached(step: Step, error: &reqwest::Error, host: &str) -> SourceError {
     }
 }
 
-/// An error with its causes, without the address.
+/// Formats an error with its causes, without the address.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = match error.is_timeout() {
         true => "no answer in time".to_owned(),

@@ -1,4 +1,5 @@
-//! Mails themselves: their MIME content, in requests small enough to hold, and notes in place of those that the server does not give.
+//! The mails themselves: their MIME content, requested in portions small enough to hold, and notes in place of mails that the
+//! server does not deliver.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,20 +16,20 @@ use super::{Session, parsed};
 use crate::{BEGINNING_BYTES, SourceError};
 
 const STEP: Step = Step::Fetch;
-/// The operation whose answers hold mail.
+/// The operation whose responses contain mail.
 pub(super) const GET_MIME: &str = "GetItem with MIME";
-/// Mails are asked for together up to this size, stated.
+/// The total stated size up to which mails are requested together.
 const TOGETHER_BYTES: u64 = 2 * 1024 * 1024;
 const TOGETHER_MAILS: usize = 50;
-/// The overhead of an answer for each mail.
+/// The overhead of a response per mail.
 const AROUND_BYTES: u64 = 16 * 1024;
-/// MIME is longer than what Exchange stores: attachments are stored decoded.
+/// The factor by which MIME may exceed the stored size: Exchange stores attachments decoded.
 const GROWTH: u64 = 3;
 const GROWTH_BYTES: u64 = 64 * 1024;
 /// The longest subject shown, in characters.
 const SUBJECT_CHARS: usize = 80;
 
-/// A mail of the folder that was not given yet.
+/// A mail of the folder that has not been returned yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listed {
     pub id: String,
@@ -37,26 +38,26 @@ pub(super) struct Listed {
     /// When it arrived, in seconds since 1970.
     pub received: Option<i64>,
     pub old: bool,
-    /// Its MIME was longer than the stated size allowed: it may be as large as any.
+    /// Whether its MIME was longer than the stated size allowed, so that it may have any size.
     pub is_longer: bool,
 }
 
-/// The outcome of loading one mail.
+/// The result of loading one mail.
 #[derive(Debug)]
 pub(super) enum Loaded {
     Mail {
         bytes: Bytes,
         is_whole: bool,
     },
-    /// It left the folder meanwhile.
+    /// It has left the folder since.
     Gone,
     /// It is longer than its stated size allows.
     Longer,
-    /// The server lists it and does not give it.
+    /// The server lists it and does not deliver it.
     Refused(Refusal),
 }
 
-/// A mail at the head of the line that the server refuses.
+/// A mail at the head of the queue that the server refuses.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub id: String,
@@ -76,7 +77,7 @@ impl Listed {
         }
     }
 
-    /// Returns the longest MIME of it that is read: of a mail over the limit the beginning.
+    /// Returns how much of its MIME is read: for a mail over the limit, its beginning.
     fn wanted_bytes(&self, raw_bytes: u64) -> u64 {
         match self.size > raw_bytes {
             true => BEGINNING_BYTES.min(raw_bytes),
@@ -84,7 +85,7 @@ impl Listed {
         }
     }
 
-    /// Returns the memory it takes until it is decided, its share of an answer in base64 included.
+    /// Returns the memory that it takes until it is decided, including its share of a base64 response.
     pub fn cost(&self, raw_bytes: u64) -> u64 {
         let wanted = self.wanted_bytes(raw_bytes);
         wanted
@@ -111,7 +112,7 @@ impl Session {
             rest = behind;
             let outcomes = match self.load_group(group, raw_bytes).await? {
                 Some(outcomes) => outcomes,
-                // One of them is longer than stated. Each alone has more room.
+                // One of them is longer than stated. Requested singly, each has more room.
                 None => {
                     let mut outcomes = Vec::with_capacity(group.len());
                     for single in group.chunks(1) {
@@ -132,7 +133,7 @@ impl Session {
         Ok(loaded)
     }
 
-    /// Loads mails by one request. `None` if the answer is longer than what they are expected to take together.
+    /// Loads mails in one request. Returns `None` if the response is longer than expected for all of them together.
     async fn load_group(
         &mut self,
         group: &[Listed],
@@ -184,7 +185,7 @@ impl Session {
         self.exchange.send(&request).await
     }
 
-    /// Describes the newest mail of the folder, to find out whether mails can be fetched.
+    /// Describes the newest mail of the folder, to check whether mails can be fetched.
     pub async fn newest(&mut self) -> Result<String, SourceError> {
         let id = self.ready().await?.id.clone();
         let body = format!(
@@ -225,7 +226,7 @@ impl Session {
     }
 }
 
-/// Returns how many of the mails are asked for together.
+/// Returns how many of the mails are requested together.
 fn together(listed: &[Listed], raw_bytes: u64) -> usize {
     let mut bytes = 0u64;
     let fits = listed.iter().take(TOGETHER_MAILS).take_while(|listed| {
@@ -253,7 +254,7 @@ fn content(message: &Element<'_>) -> Loaded {
     }
 }
 
-/// Decodes as much of the mail as an answer that was cut holds.
+/// Decodes as much of the mail as a truncated response contains.
 fn beginning(body: &str) -> Option<Bytes> {
     let root = Element::parse_beginning(body).ok()?;
     let mime = &root.find("MimeContent")?.text;
@@ -282,8 +283,8 @@ fn unreadable(text: &str) -> Refusal {
     }
 }
 
-/// Returns what is handed on for a mail that was given up, so that somebody sees it: a note that states a larger size than it has, like a
-/// mail of which only the beginning is here.
+/// Returns a note in place of a mail that was given up, so that a person sees it. The note states a size larger than its own,
+/// like a mail of which only the beginning arrived.
 pub(super) fn stand_in(listed: &Listed, folder: &str, refusal: &Refusal) -> (Bytes, u64) {
     let note = format!(
         "Subject: A mail could not be fetched\r\n\

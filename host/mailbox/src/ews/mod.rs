@@ -1,7 +1,7 @@
-//! The Exchange Web Services source: one folder of one mailbox, followed by its sync state.
+//! The Exchange Web Services source: one folder of one mailbox, followed through its sync state.
 //!
-//! A cursor is Exchange's own sync state, which only Exchange can read. What was given is also known by the mails' ids, so that a sync
-//! state that the server no longer takes brings no mail twice.
+//! A cursor is Exchange's own sync state, which only Exchange can read. Returned mails are also known by their ids, so that no
+//! mail comes twice when the server no longer accepts a sync state.
 
 mod acknowledge;
 mod folders;
@@ -33,45 +33,45 @@ use sync::Page;
 use wait::Listening;
 use xml::Element;
 
-/// The longest answer of an operation that gives no mail. A page of 512 changes has about 500 bytes each.
+/// The longest response of an operation that returns no mail. A page of 512 changes has about 500 bytes per change.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Where a mailbox lies and how to talk to its server.
+/// The location of a mailbox, and how to talk to its server.
 #[derive(Debug, Clone)]
 pub struct EwsSettings {
     /// The mailbox's name, for the log.
     pub name: String,
-    /// The address of the service, such as `https://mail.example/EWS/Exchange.asmx`.
+    /// The URL of the service, such as `https://mail.example/EWS/Exchange.asmx`.
     pub url: String,
-    /// The host and the port in it.
+    /// The host and port of that URL.
     pub host: String,
     pub port: u16,
     pub tls: TlsMode,
-    /// The address of the mailbox, which the user who signs in may not be the owner of.
+    /// The address of the mailbox, whose owner need not be the user who signs in.
     pub address: String,
     /// Whether to act as the mailbox's owner (ExchangeImpersonation).
     pub impersonation: bool,
-    /// The folder's path, with `/` between a folder and the one inside; `INBOX` in any case is the inbox.
+    /// The folder's path, with `/` between a folder and the one inside it; `INBOX`, in upper or lower case, is the inbox.
     pub folder: String,
     pub import: Import,
-    /// The folders that mail is moved to, which a probe looks for.
+    /// The folders that mail is moved to, which a probe looks up.
     pub targets: Vec<String>,
     pub timeouts: EwsTimeouts,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct EwsTimeouts {
-    /// For the connection and the TLS handshake, each.
+    /// For each of the connection and the TLS handshake.
     pub connect: Duration,
-    /// Without a byte from the server while an answer is due.
+    /// The longest time without a byte from the server while a response is due.
     pub stall: Duration,
-    /// For one request, to which the time for its data at 16 KiB/s is added.
+    /// For one request, plus the time for its data at 16 KiB/s.
     pub command: Duration,
-    /// A stream of notifications lasts this long; the server allows whole minutes, 1 to 30.
+    /// How long a stream of notifications lasts; the server allows 1 to 30 whole minutes.
     pub stream: Duration,
-    /// After this long without notifications being possible they are tried again.
+    /// How long after a refusal notifications are tried again.
     pub retry_stream: Duration,
-    /// For the goodbye.
+    /// For unsubscribing at the end.
     pub close: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Default for EwsTimeouts {
     }
 }
 
-/// Builds a source for one folder of one mailbox. Fails if the settings cannot be sent. Connects when it is first used.
+/// Creates a source for one folder of one mailbox. Fails if the settings cannot be sent. The source connects when first used.
 pub fn ews(
     settings: EwsSettings,
     login: Login,
@@ -120,12 +120,12 @@ pub struct EwsSource {
     listening: Listening,
 }
 
-/// The state that every operation needs: the server, and the folders by their ids.
+/// The state that every operation needs: the server, and the folders by id.
 struct Session {
     exchange: Exchange,
     settings: EwsSettings,
     opened: Option<Opened>,
-    /// The ids of the folders that mail is moved to, by their names.
+    /// The ids of the folders that mail is moved to, by name.
     folders: HashMap<String, String>,
 }
 
@@ -155,8 +155,8 @@ impl Source for EwsSource {
         self.judged(outcome)
     }
 
-    /// Changes nothing on the server. The steps are `connect`, `tls` (not to this machine in clear), `token` (not with a password),
-    /// `authenticate`, `select`, `fetch`, and `target` for each folder that mail is moved to.
+    /// Changes nothing on the server. The steps are `connect`, `tls` (not to this machine without TLS), `token` (not with a
+    /// password), `authenticate`, `select`, `fetch`, and `target` for each folder that mail is moved to.
     async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send)) {
         self.session.opened = None;
         let mut probe = ProbeReporter::to(report);
@@ -184,7 +184,7 @@ impl Source for EwsSource {
         if let Some(listener) = self.listening.listener.take() {
             let limit = self.session.settings.timeouts.close;
             let goodbye = listener.unsubscribe(&mut self.session);
-            // The server drops a subscription by itself when nobody listens to it for half an hour.
+            // The server drops a subscription by itself if nobody listens to it for half an hour.
             let _ = http::briefly(limit, goodbye).await;
         }
     }
@@ -195,7 +195,7 @@ impl EwsSource {
         &mut self,
         probe: &mut ProbeReporter<'_, SourceError>,
     ) -> Result<(), SourceError> {
-        // By itself first: only a connection of our own tells a missing host from a bad certificate.
+        // Connects separately first: only a connection of our own can distinguish a missing host from a bad certificate.
         let settings = &self.session.settings;
         let (host, port, limit) = (&settings.host, settings.port, settings.timeouts.connect);
         let tcp = within(Step::Connect, limit, dial(host, port, None)).await?;
@@ -224,7 +224,7 @@ impl EwsSource {
         Ok(())
     }
 
-    /// Forgets what an error leaves in doubt.
+    /// Discards the state that an error leaves in doubt.
     fn judged<T>(&mut self, outcome: Result<T, SourceError>) -> Result<T, SourceError> {
         if let Err(error) = &outcome {
             let in_step = matches!(
@@ -246,8 +246,8 @@ impl EwsSource {
 }
 
 impl Session {
-    /// Returns the folder, opened. Without a token no server is dialled: a mailbox whose account waits for a person would do so for
-    /// weeks.
+    /// Returns the opened folder. Without a token, no server is contacted: a mailbox whose account waits for a person would
+    /// otherwise connect for weeks.
     async fn ready(&mut self) -> Result<&Opened, SourceError> {
         let opened = match self.opened.take() {
             Some(opened) => opened,
@@ -261,7 +261,7 @@ impl Session {
         Ok(self.opened.insert(opened))
     }
 
-    /// Sends a request that gives no mail.
+    /// Sends a request that returns no mail.
     async fn call(
         &mut self,
         step: Step,
@@ -279,7 +279,7 @@ impl Session {
         }
     }
 
-    /// Returns the response message of an operation that has one, or the refusal in its place.
+    /// Returns the response message of an operation that has a single one, or its refusal.
     fn outcome<'r, 'x>(
         &self,
         step: Step,
@@ -296,7 +296,7 @@ impl Session {
         }
     }
 
-    /// Returns the response message of an operation that must not be refused. `folder` is the one that it is about.
+    /// Returns the response message of an operation that must not be refused. `folder` is the folder it concerns.
     fn only<'r, 'x>(
         &self,
         step: Step,
@@ -307,7 +307,8 @@ impl Session {
             .map_err(|refusal| refusal.into_error(step, folder))
     }
 
-    /// Returns the response messages of an operation on this many items. Fails if it is refused for all of them, or for now.
+    /// Returns the response messages of an operation on this many items. Fails if the operation is refused for all of them, or
+    /// for now.
     fn each<'r, 'x>(
         &self,
         step: Step,
@@ -335,7 +336,7 @@ impl Session {
         Ok(judged)
     }
 
-    /// Some servers quote what they refuse.
+    /// Redacts a refusal, since some servers quote what they refuse.
     fn cleaned(&self, refusal: Refusal) -> Refusal {
         Refusal {
             code: self.exchange.redacted(&refusal.code),
@@ -353,7 +354,7 @@ fn nonsense(step: Step) -> SourceError {
     protocol(step, "XML that is no answer of Exchange")
 }
 
-/// The position of a mail: its id, which lasts as long as the mail stays in its folder.
+/// The position of a mail: its id, which is valid as long as the mail stays in its folder.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Place {
@@ -365,7 +366,7 @@ fn position(id: &str) -> Position {
     Position::OnServer(place.to_string())
 }
 
-/// Returns the id in a position; `None` if another kind of source wrote it.
+/// Returns the id in a position, or `None` if another kind of source wrote it.
 fn item_of(position: &Position) -> Option<String> {
     let place: Place = serde_json::from_str(position.on_server()?).ok()?;
     Some(place.ews_item)

@@ -1,4 +1,4 @@
-//! SOAP as Exchange speaks it: requests in their envelope, and what a response or a fault says.
+//! SOAP as Exchange uses it: requests in their envelope, and the content of responses and faults.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use postroom_net::Step;
 use super::xml::{Element, escaped};
 use crate::SourceError;
 
-/// The schema that requests are written in: that of Exchange 2013 SP1, the first that can suppress read receipts.
+/// The schema version of requests: that of Exchange 2013 SP1, the first that can suppress read receipts.
 pub(super) const SERVER_VERSION: &str = "Exchange2013_SP1";
-/// A server may ask for a longer pause; it is asked again after this one.
+/// The longest pause that a server can ask for; a longer one is cut to this.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60 * 60);
-/// The part of a server's explanation that is kept.
+/// How much of a server's explanation is kept.
 const TEXT_CHARS: usize = 300;
 
-/// Returns a request in its envelope, on behalf of a mailbox's owner where one is named.
+/// Wraps a request in its envelope, on behalf of a mailbox's owner if one is given.
 pub(super) fn envelope(impersonated: Option<&str>, body: &str) -> String {
     let header = impersonated.map_or_else(String::new, |address| {
         format!(
@@ -43,23 +43,23 @@ pub(super) struct Refusal {
     pub back_off: Option<Duration>,
 }
 
-/// The subject of a ResponseCode.
+/// The meaning of a ResponseCode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The server limits the caller, for a while.
+    /// The server throttles the caller for a while.
     Busy,
-    /// The server's own trouble.
+    /// A temporary failure of the server itself.
     Passing,
     /// The caller may not act for the mailbox, or the mailbox does not exist.
     NoMailbox,
     AccessDenied,
     FolderMissing,
     ItemGone,
-    /// The change key is not the item's present one.
+    /// The change key is not the item's current one.
     Conflict,
     SyncStateInvalid,
     OverQuota,
-    /// The server does not know the schema that requests are written in.
+    /// The server does not support the schema version of the requests.
     Version,
     Other,
 }
@@ -107,7 +107,7 @@ impl Refusal {
         }
     }
 
-    /// Turns it into the error of a step. `folder` is the one that the step is about.
+    /// Converts the refusal to the error of a step. `folder` is the folder that the step concerns.
     pub fn into_error(self, step: Step, folder: &str) -> SourceError {
         let kind = self.kind();
         let text = match (self.code.is_empty(), self.text.is_empty()) {
@@ -143,7 +143,7 @@ impl Refusal {
     }
 }
 
-/// Returns the response messages of an answer, in order: each is its element, or the refusal in its place. A fault refuses all.
+/// Returns the response messages of a response in order, each as its element or its refusal. A fault refuses all of them.
 pub(super) fn messages<'r, 'x>(
     root: &'r Element<'x>,
 ) -> Result<Vec<Result<&'r Element<'x>, Refusal>>, Option<Refusal>> {
@@ -174,7 +174,7 @@ pub(super) fn messages<'r, 'x>(
 fn fault(fault: &Element<'_>) -> Refusal {
     let detail = fault.child("detail");
     let in_detail = |name| detail.map_or("", |detail| detail.text_of(name));
-    // Without a detail the code is in the faultcode, such as `a:ErrorSchemaValidation`.
+    // Without a detail element, the code is in the faultcode, such as `a:ErrorSchemaValidation`.
     let faultcode = fault.text_of("faultcode");
     let faultcode = faultcode.rsplit(':').next().unwrap_or_default();
     let code = match in_detail("ResponseCode") {
@@ -202,7 +202,7 @@ fn back_off(element: &Element<'_>) -> Option<Duration> {
     Some(Duration::from_millis(millis).min(BACK_OFF_MAX))
 }
 
-/// A server's words on one line, shortened.
+/// Returns a server's text on one line, shortened.
 pub(super) fn shown(text: &str) -> String {
     harmless_chars(text.trim()).take(TEXT_CHARS).collect()
 }

@@ -1,4 +1,4 @@
-//! Following the folder: pages of changes after a sync state, the rule for mail from before the first contact, and batches.
+//! Follows the folder: pages of changes after a sync state, the rule for mail from before the first contact, and batches.
 
 use std::collections::VecDeque;
 
@@ -17,28 +17,28 @@ use super::{EwsSource, Session, parsed, position};
 use crate::{Batch, FetchLimits, Import, Renumbering, SourceError};
 
 const STEP: Step = Step::List;
-/// The most that the server gives (learn.microsoft.com, "MaxChangesReturned").
+/// The most changes that the server returns (learn.microsoft.com, "MaxChangesReturned").
 const PAGE_CHANGES: usize = 512;
-/// A longer sync state is refused. It grows with the folder: about 50 bytes a mail.
+/// The longest sync state; a longer one is refused. It grows with the folder, by about 50 bytes per mail.
 const STATE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// A mail that is refused is given up at this fetch.
+/// The number of fetches after which a refused mail is given up.
 const REFUSALS_MAX: u32 = 5;
-/// Items of a folder that are no mail.
+/// Items of a folder that are not mail.
 const NO_MAIL: [&str; 4] = ["CalendarItem", "Contact", "DistributionList", "Task"];
 
 /// The progress in the folder: the stored cursor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Progress {
     folder: String,
-    /// The server's clock at the first contact, in seconds since 1970. What arrived before is old.
+    /// The server's time at the first contact, in seconds since 1970. Mail that arrived before is old.
     first_contact: i64,
-    /// The server's own text; `None` before the first page.
+    /// The server's own text, or `None` before the first page.
     sync_state: Option<String>,
-    /// Whether the folder was read to its end since the first contact, or since the last sync state was lost. Until then the date decides
-    /// what is old; afterwards all that comes is new, whatever its date.
+    /// Whether the folder has been read to its end since the first contact, or since the last sync state was lost. Until then,
+    /// the date decides what is old; afterwards everything that arrives is new, whatever its date.
     is_complete: bool,
-    /// The number of mails of the page behind the sync state that were given. It only grows while the sync state is the same, so that no two batches
-    /// have one cursor.
+    /// The number of returned mails from the page after the sync state. It only grows while the sync state stays the same, so
+    /// that no two batches have the same cursor.
     given: u32,
 }
 
@@ -47,7 +47,7 @@ impl Progress {
         Cursor(serde_json::to_string(self).unwrap_or_default())
     }
 
-    /// Returns whether a mail is left out, or how old it is.
+    /// Returns whether a mail is new, old or left out.
     fn age(&self, received: Option<i64>, import: Import) -> Age {
         if self.is_complete || received.is_some_and(|at| at >= self.first_contact) {
             return Age::New;
@@ -71,11 +71,11 @@ enum Age {
     New,
     /// From before the first contact.
     Old,
-    /// The same, and not imported.
+    /// From before the first contact, and not imported.
     LeftOut,
 }
 
-/// A page of changes, as far as its mails were not given yet.
+/// A page of changes, with the mails that have not been returned yet.
 pub(super) struct Page {
     /// The cursor of the last batch.
     cursor: Option<Cursor>,
@@ -88,7 +88,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Returns the next mails within the limits: at least one, if any waits.
+    /// Returns the next mails within the limits: at least one, if any is waiting.
     fn plan(&mut self, limits: &FetchLimits) -> Vec<Listed> {
         let mut planned = Vec::new();
         let mut bytes = 0u64;
@@ -109,7 +109,7 @@ impl Page {
         }
     }
 
-    /// Returns the cursor behind what was given so far.
+    /// Returns the cursor after the mails returned so far.
     fn reached(&self) -> Cursor {
         match self.waiting.is_empty() {
             true => self.after.cursor(),
@@ -175,7 +175,7 @@ impl EwsSource {
                         planned.push_front(listed);
                         break;
                     }
-                    // The mails before it are given first.
+                    // The mails before it are returned first.
                     Loaded::Refused(_) if !messages.is_empty() => {
                         planned.push_front(listed);
                         break;
@@ -196,7 +196,7 @@ impl EwsSource {
             let is_stuck = messages.is_empty() && !planned.is_empty();
             page.put_back(planned.into_iter());
             if is_stuck {
-                // The head of the line takes more room than was taken.
+                // The mail at the head of the queue takes more room than was reserved.
                 drop(room);
                 continue;
             }
@@ -216,7 +216,7 @@ impl EwsSource {
         }
     }
 
-    /// Asks the server for the changes after a sync state, and leaves out what is known.
+    /// Requests the changes after a sync state, and leaves out known mail.
     async fn next_page(
         &mut self,
         stored: Option<Progress>,
@@ -276,7 +276,7 @@ impl EwsSource {
             waiting.retain(|listed| !known.contains(&position(&listed.id)));
         }
         waiting.sort_by_key(|listed| listed.received);
-        // Exchange writes the same state in other words each time: without changes the old one serves.
+        // Exchange encodes the same state differently each time: without changes, the previous one is kept.
         let after = if is_unchanged { before.clone() } else { after };
         Ok(Page {
             cursor: cursor.cloned(),
@@ -288,7 +288,7 @@ impl EwsSource {
         })
     }
 
-    /// An error as long as the mail at the head of the line is worth another try.
+    /// Returns an error as long as another attempt is worthwhile for the mail at the head of the queue.
     fn refuse_or_give_up(&mut self, listed: &Listed, refusal: &Refusal) -> Result<(), SourceError> {
         let before = self.refused.take().filter(|it| it.id == listed.id);
         let fetches = before.map_or(1, |it| it.fetches + 1);
@@ -320,21 +320,21 @@ impl EwsSource {
 /// A page of changes, parsed.
 struct Changes {
     created: Vec<Listed>,
-    /// Changes of all kinds.
+    /// The number of changes of all kinds.
     count: usize,
     sync_state: String,
     is_last: bool,
 }
 
 impl Session {
-    /// Returns what a cursor says about this folder; `None` if the folder was never read.
+    /// Returns the progress that a cursor holds for this folder, or `None` if the folder was never read.
     fn stored(&self, cursor: Option<&Cursor>) -> Result<Option<Progress>, SourceError> {
         let Some(cursor) = cursor else {
             return Ok(None);
         };
         match serde_json::from_str::<Progress>(&cursor.0) {
             Ok(progress) => Ok(Some(progress).filter(|it| it.folder == self.settings.folder)),
-            // Another protocol's cursor is an object, too, of other fields.
+            // Another protocol's cursor is an object too, with different fields.
             Err(_) if is_object(&cursor.0) => {
                 tracing::warn!(
                     mailbox = self.settings.name,

@@ -1,4 +1,4 @@
-//! A scripted server plays Exchange, and what no Exchange should say.
+//! A scripted server that plays Exchange, and does what no Exchange should do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,13 +15,13 @@ const USER: &str = "support@acme.example";
 /// The server's reaction to a request.
 #[derive(Clone)]
 enum Act {
-    /// Status 200 and this body.
+    /// Replies with status 200 and this body.
     Say(String),
-    /// Bytes as they are, and the connection's end.
+    /// Sends raw bytes, then closes the connection.
     Raw(String),
-    /// A head, and the letter A without end; the bytes sent are counted.
+    /// Sends a head, then the letter A without end; the bytes sent are counted.
     Endless(String),
-    /// A byte now and then, without end.
+    /// Sends a byte now and then, without end.
     Drip,
     Silence,
 }
@@ -40,7 +40,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Answers each request as `script` returns for its operation and the number of such requests before it.
+    /// Starts a server. `script` returns the reply to a request from its operation and the number of such requests before it.
     async fn start(script: impl Fn(&str, usize) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -205,7 +205,7 @@ fn folder() -> Act {
     Act::Say(answer(&success(folder)))
 }
 
-/// A page of changes, each an id with its stated size.
+/// Returns a page of changes. Each is an id with its stated size.
 fn page(state: &str, is_last: bool, mails: &[(&str, u64)]) -> String {
     let created: String = mails
         .iter()
@@ -226,7 +226,7 @@ fn mime(text: &str) -> String {
     ))
 }
 
-/// Returns the outcome of a fetch when the list of changes is answered like this.
+/// Returns the result of a fetch when the request for changes is answered like this.
 async fn listed(act: Act) -> Result<Batch, SourceError> {
     let server = Server::start(move |operation, _| match operation {
         "GetFolder" => folder(),
@@ -388,7 +388,7 @@ async fn of_a_mail_without_end_the_beginning_is_kept() {
     };
     assert_eq!(mail.bytes.len() as u64, crate::BEGINNING_BYTES);
     assert!(!mail.is_whole());
-    // Twice: with the room for its stated size, then for any mail. Sockets hold some more.
+    // It is requested twice: with the room for its stated size, then with the room for any mail. Sockets hold some more.
     let sent = server.sent.load(Ordering::Relaxed);
     assert!(sent < 16 * 1024 * 1024, "{sent} bytes");
 }
@@ -448,7 +448,7 @@ async fn a_batch_that_was_not_journalled_is_given_again() {
     assert!(first.more && first.remember);
     let second = source.fetch(first.cursor.as_ref(), &limits).await.unwrap();
     assert_ne!(position(&first), position(&second));
-    // The journal could not take the second one.
+    // The journal could not store the second one.
     source.set_known(Arc::new(Known(position(&first))));
     let again = source.fetch(first.cursor.as_ref(), &limits).await.unwrap();
     assert_eq!(position(&second), position(&again));

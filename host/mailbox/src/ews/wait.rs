@@ -1,4 +1,4 @@
-//! Waiting for new mail: streaming notifications, or nothing but the poll where the server refuses them.
+//! Waiting for new mail: streaming notifications, or only the poll if the server refuses them.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use super::{ANSWER_BYTES, EwsSource, Session, parsed};
 use crate::SourceError;
 
 const STEP: Step = Step::Wait;
-/// One notification is shorter.
+/// The longest notification.
 const NOTIFICATION_BYTES: usize = 256 * 1024;
-/// A stream that ends sooner ended at once.
+/// A stream that lasts less than this counts as ended at once.
 const STREAM_MIN: Duration = Duration::from_secs(30);
-/// After this many of them in a row the poll finds new mail.
+/// The number of such streams in a row after which only the poll finds new mail.
 const SHORT_STREAMS_MAX: u32 = 3;
 /// Events that may bring mail.
 const EVENTS: [&str; 3] = ["NewMailEvent", "CreatedEvent", "MovedEvent"];
@@ -27,36 +27,36 @@ const EVENTS: [&str; 3] = ["NewMailEvent", "CreatedEvent", "MovedEvent"];
 #[derive(Default)]
 pub(super) struct Listening {
     pub listener: Option<Listener>,
-    /// The server refused them then.
+    /// When the server last refused them.
     refused: Option<Instant>,
-    /// Streams in a row that ended at once.
+    /// The number of consecutive streams that ended at once.
     short: u32,
 }
 
-/// A subscription, and the stream of its notifications.
+/// A subscription and the stream of its notifications.
 pub(super) struct Listener {
     subscription: String,
     affinity: Option<Affinity>,
     stream: Response,
-    /// The beginning of a notification.
+    /// The beginning of an incomplete notification.
     buffer: Vec<u8>,
     since: Instant,
-    /// The server ends the stream then.
+    /// When the server ends the stream.
     until: Instant,
 }
 
 /// The meaning of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
-    /// A sign of life.
+    /// A keep-alive.
     Nothing,
     News,
-    /// The stream is over.
+    /// The stream has ended.
     Ended,
 }
 
 impl EwsSource {
-    /// Leaves the stream open when it returns or is dropped.
+    /// Waits. The stream stays open when this returns or is dropped.
     pub(super) async fn wait_for_news(&mut self, timeout: Duration) -> Result<(), SourceError> {
         let end = Instant::now() + timeout;
         let timeouts = self.session.settings.timeouts;
@@ -67,7 +67,7 @@ impl EwsSource {
                 return Ok(());
             }
             match self.session.listen().await {
-                // Mail that came before the subscription raises no event: the caller looks once more.
+                // Mail that arrived before the subscription raises no event, so the caller checks once more.
                 Ok(listener) => {
                     self.listening.listener = Some(listener);
                     self.listening.refused = None;
@@ -97,7 +97,7 @@ impl EwsSource {
                 return Ok(());
             }
             Ok(Err(error)) if !error.is_transient() => return Err(error),
-            // A proxy on the way may cut long answers. That costs nothing but the poll's delay.
+            // A proxy in between may cut long responses. That costs nothing but the delay until the poll.
             Ok(Err(error)) => {
                 tracing::debug!(
                     mailbox = self.session.settings.name,
@@ -106,7 +106,7 @@ impl EwsSource {
             }
             Err(_) | Ok(Ok(_)) => {}
         }
-        // It is opened again by the next wait, unless the server only pretends to stream.
+        // The next wait opens it again, unless the server only pretends to stream.
         self.listening.listener = None;
         self.listening.short = match is_short {
             true => self.listening.short + 1,
@@ -125,7 +125,7 @@ impl EwsSource {
 }
 
 impl Listener {
-    /// Waits for something that matters. May be dropped at any time.
+    /// Waits for a notification that matters. May be dropped at any time.
     async fn next(&mut self) -> Result<Said, SourceError> {
         loop {
             while let Some(length) = notification(&self.buffer) {
@@ -214,7 +214,7 @@ impl Session {
     }
 }
 
-/// Returns the length of the first whole envelope. A stream is a row of envelopes, each with or without a prefix of its own.
+/// Returns the length of the first complete envelope. A stream is a sequence of envelopes, each with or without its own prefix.
 fn notification(buffer: &[u8]) -> Option<usize> {
     const END: &[u8] = b"Envelope>";
     let mut from = 0;
@@ -258,7 +258,7 @@ fn read(text: &[u8]) -> Result<Said, SourceError> {
     let mut said = Said::Nothing;
     for message in messages {
         match message {
-            // The subscription ran out, or the server that held it is gone.
+            // The subscription expired, or the server that held it is gone.
             Err(refusal) => {
                 tracing::debug!(code = refusal.code, "the subscription ended");
                 return Ok(Said::Ended);

@@ -1,18 +1,19 @@
-//! Reads a server's XML into a tree that borrows from it, with limits. No document type, so no entity is ever expanded or fetched.
+//! Parses a server's XML into a tree that borrows from it, with limits. Document types are refused, so no entity is ever expanded
+//! or fetched.
 
 use std::borrow::Cow;
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-/// Elements within elements.
+/// The deepest nesting of elements.
 const DEPTH_MAX: usize = 64;
-/// Elements of one document. A page of 512 changes has about 10 each.
+/// The most elements in one document. A page of 512 changes has about 10 per change.
 const ELEMENTS_MAX: usize = 20_000;
-/// Attributes of one element.
+/// The most attributes of one element.
 const ATTRIBUTES_MAX: usize = 64;
 
-/// An element, its name without the namespace's prefix.
+/// An element; its name is without the namespace prefix.
 #[derive(Debug, Default)]
 pub(super) struct Element<'x> {
     pub name: String,
@@ -22,7 +23,7 @@ pub(super) struct Element<'x> {
     pub text: Cow<'x, str>,
 }
 
-/// The reason for refusing a document.
+/// Why a document is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum XmlError {
     #[error("not XML: {0}")]
@@ -47,23 +48,23 @@ impl<'x> Element<'x> {
         Builder::default().read(text, false)
     }
 
-    /// Parses the beginning of a document: what is open at its end counts as closed.
+    /// Parses the beginning of a document: elements that are open at its end count as closed.
     pub fn parse_beginning(text: &'x str) -> Result<Self, XmlError> {
         Builder::default().read(text, true)
     }
 
-    /// Returns the first child of this name.
+    /// Returns the first child with this name.
     pub fn child(&self, name: &str) -> Option<&Element<'x>> {
         self.children.iter().find(|child| child.name == name)
     }
 
-    /// Returns what lies at the end of a path of children.
+    /// Returns the element at the end of a path of children.
     pub fn at(&self, path: &[&str]) -> Option<&Element<'x>> {
         path.iter()
             .try_fold(self, |element, name| element.child(name))
     }
 
-    /// Returns the first element of this name, at any depth.
+    /// Returns the first element with this name, at any depth.
     pub fn find(&self, name: &str) -> Option<&Element<'x>> {
         if self.name == name {
             return Some(self);
@@ -78,7 +79,7 @@ impl<'x> Element<'x> {
             .map(|(_, value)| value.as_ref())
     }
 
-    /// Returns a child's text without the blanks around it; empty if there is no such child.
+    /// Returns a child's text without surrounding whitespace, or an empty text if there is no such child.
     pub fn text_of(&self, name: &str) -> &str {
         self.child(name).map_or("", |child| child.text.trim())
     }
@@ -97,7 +98,7 @@ impl<'x> Builder<'x> {
         loop {
             let event = match reader.read_event() {
                 Ok(event) => event,
-                // The cut may lie inside of a tag.
+                // The cut may be within a tag.
                 Err(_) if is_beginning && reader.error_position() > 0 => Event::Eof,
                 Err(error) => return Err(XmlError::Malformed(error.to_string())),
             };
@@ -186,7 +187,8 @@ impl<'x> Builder<'x> {
     }
 }
 
-/// The five entities of XML, and character references. Exchange writes references to characters that XML forbids; they become U+FFFD.
+/// Resolves the five entities of XML, and character references. Exchange writes references to characters that XML forbids; they
+/// become U+FFFD.
 fn entity(name: &str) -> Option<char> {
     match name {
         "lt" => Some('<'),

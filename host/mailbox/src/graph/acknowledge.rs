@@ -1,4 +1,4 @@
-//! Acknowledgements: mails are marked, moved or deleted after their decision, four at a time. Everything else of a mail stays.
+//! Acknowledgements: mails are marked, moved or deleted after their decision, four at a time. Nothing else about a mail changes.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ impl GraphSource {
         for ack in due {
             match id_at(&ack.position) {
                 Some(id) => mails.push((id, ack.after.clone())),
-                // What was read by another protocol will not become ours by trying again.
+                // Trying again will not turn mail read by another protocol into ours.
                 None => foreign += 1,
             }
         }
@@ -79,14 +79,14 @@ impl GraphSource {
         }
         drop(outcomes);
         if is_target_gone {
-            // The folder may have been deleted: it is looked for again at the next try.
+            // The folder may have been deleted, so it is looked up again at the next attempt.
             self.targets.clear();
         }
         failure.map_or(Ok(()), Err)
     }
 }
 
-/// Does to one mail what is due. A mail that is gone, or that a person has moved elsewhere, is done with.
+/// Carries out one mail's acknowledgement. A mail that is gone, or that a person has moved elsewhere, counts as acknowledged.
 async fn apply(
     client: &Client,
     targets: &HashMap<String, String>,
@@ -100,7 +100,7 @@ async fn apply(
         After::Seen => (Method::PATCH, mail(), Some(json!({ "isRead": true }))),
         After::Delete => (Method::DELETE, mail(), None),
         After::Move(target) => {
-            // Without one, the reason is already reported.
+            // Without a target folder, the reason has already been reported.
             let Some(target) = targets.get(target) else {
                 return Ok(());
             };
@@ -113,13 +113,13 @@ async fn apply(
     }
     match client.send(request(method, url, body.as_ref())).await {
         Ok(_) => Ok(()),
-        // The mail, or the folder that it was to be moved to.
+        // For a move, the missing object may be the mail or its new folder.
         Err(failure) if failure.is_gone() && !matches!(after, After::Move(_)) => Ok(()),
         Err(failure) => Err(client.failed(STEP, failure)),
     }
 }
 
-/// Returns whether a mail is still in the folder that it was read from: an immutable id finds it wherever it is.
+/// Returns whether a mail is still in the folder that it was read from. Its immutable id finds it wherever it is.
 async fn lies_in(client: &Client, mut mail: Url, folder: &str) -> Result<bool, SourceError> {
     mail.query_pairs_mut()
         .append_pair("$select", "parentFolderId");

@@ -1,4 +1,4 @@
-//! The HTTP client of one mailbox at Microsoft Graph: tokens, at most four requests at a time, throttling, bounded answers.
+//! The HTTP client of one mailbox at Microsoft Graph: tokens, at most four requests at a time, throttling, bounded responses.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -24,29 +24,30 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::GraphTimeouts;
 use crate::SourceError;
 
-/// Exchange serves so many requests of an application on one mailbox at a time (learn.microsoft.com, "Outlook service limits").
+/// The number of concurrent requests from one application that Exchange serves on one mailbox (learn.microsoft.com, "Outlook
+/// service limits").
 pub(super) const CONCURRENT_REQUESTS: usize = 4;
-/// The longest JSON answer read. A page of [`super::delta::PAGE_MAILS`] mails takes some 100 KiB.
+/// The longest JSON response that is read. A page of [`super::delta::PAGE_MAILS`] mails takes about 100 KiB.
 const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The longest part of an error's answer read.
+/// How much of an error response is read.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
-/// The longest text of an error shown, in characters.
+/// The longest error text that is shown, in characters.
 const TEXT_CHARS: usize = 300;
-/// A pause that the server asks for is waited for within the request if it is no longer, so that one throttled request of many
-/// does not end the session.
+/// The longest pause requested by the server that is waited for within the request, so that one throttled request among many does
+/// not end the session.
 const PAUSE_IN_PLACE_MAX: Duration = Duration::from_secs(10);
-/// How many times one request is repeated after such a pause.
+/// How often one request is repeated after such a pause.
 const REPEATS_MAX: u32 = 3;
-/// The longest `Retry-After` honoured.
+/// The longest `Retry-After` that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// The pause after a 429 without `Retry-After`.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(30);
-/// Time for a mail is added at this rate.
+/// The time limit for a mail is extended by its size at this rate.
 const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
-/// Ids stay the same when a mail is moved within the mailbox.
+/// Requests ids that stay the same when a mail is moved within the mailbox.
 const IMMUTABLE_IDS: &str = "IdType=\"ImmutableId\"";
 
-/// Speaks to Graph for one mailbox.
+/// Talks to Graph on behalf of one mailbox.
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
@@ -54,9 +55,9 @@ pub(super) struct Client {
     timeouts: GraphTimeouts,
     clock: Clock,
     permits: Semaphore,
-    /// The server asked to be left alone until then.
+    /// The server asked not to be contacted before this time.
     not_before: Mutex<Option<Instant>>,
-    /// The last new token was refused as well: the fault lies elsewhere, and other mailboxes keep their token.
+    /// The last new token was refused as well: the cause lies elsewhere, and other mailboxes keep their token.
     token_distrusted: AtomicBool,
     trace: Mutex<Option<Trace>>,
 }
@@ -66,12 +67,12 @@ pub(super) struct Request<'r> {
     pub step: Step,
     pub method: Method,
     pub url: Url,
-    /// More values of `Prefer`.
+    /// Additional values of `Prefer`.
     pub prefer: &'r [&'r str],
     pub body: Option<&'r Value>,
 }
 
-/// An answer of status 2xx, its body not yet read. It counts as a request until it is dropped.
+/// A response with status 2xx whose body has not been read yet. It counts as a request until it is dropped.
 pub(super) struct Answer<'c> {
     step: Step,
     response: Response,
@@ -79,10 +80,10 @@ pub(super) struct Answer<'c> {
     _permit: SemaphorePermit<'c>,
 }
 
-/// Why there is no answer of status 2xx.
+/// Why there is no response with status 2xx.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The server refused this request, which may be the fault of the thing that it names.
+    /// The server refused this request, possibly because of the object that it names.
     Refused(Refusal),
     Failed(SourceError),
 }
@@ -91,7 +92,7 @@ pub(super) enum Failure {
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub status: StatusCode,
-    /// Such as `ErrorItemNotFound`.
+    /// The error code, such as `ErrorItemNotFound`.
     pub code: String,
     text: String,
 }
@@ -99,9 +100,9 @@ pub(super) struct Refusal {
 /// A body that was read.
 pub(super) enum Body {
     Whole(Vec<u8>),
-    /// The reader stopped before the end; its part, and the size that the server states, if it does.
+    /// The reader stopped before the end: the part read so far, and the size stated by the server, if any.
     Cut(Vec<u8>, Option<u64>),
-    /// There was no room for more. So many bytes were read.
+    /// There was no room for more. This many bytes were read.
     NoRoom(u64),
 }
 
@@ -115,7 +116,7 @@ impl Client {
     ) -> Result<Self, SourceError> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured((**tls).clone())
-            // A token must not travel to another address.
+            // A token must not be sent to another address.
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(timeouts.connect)
@@ -142,7 +143,8 @@ impl Client {
         *self.trace.lock().unwrap_or_else(PoisonError::into_inner) = Some(trace);
     }
 
-    /// Returns the address of something in the mailbox: `/me` where the account's own mailbox is opened, else `/users/ADDRESS`.
+    /// Returns the URL of something in the mailbox: under `/me` if the account opens its own mailbox, otherwise under
+    /// `/users/ADDRESS`.
     pub fn url<'s>(&self, path: impl IntoIterator<Item = &'s str>) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -164,7 +166,7 @@ impl Client {
         login.is_some_and(|login| login.eq_ignore_ascii_case(user))
     }
 
-    /// Returns a link of an answer as an address, if it leads to the same server.
+    /// Returns a link from a response as a URL if it leads to the same server.
     pub fn followed(&self, step: Step, link: &str) -> Result<Url, SourceError> {
         let broken = |reason: String| SourceError::Protocol { step, reason };
         let url = Url::parse(link).map_err(|_| broken("a link that is no address".into()))?;
@@ -180,7 +182,7 @@ impl Client {
         Ok(url)
     }
 
-    /// Makes sure that there is a token, without a request to Graph.
+    /// Ensures that there is a token, without a request to Graph.
     pub async fn ask_for_token(&self) -> Result<String, SourceError> {
         let (_, account) = self.token().await?;
         Ok(account)
@@ -204,7 +206,7 @@ impl Client {
         }
     }
 
-    /// Sends a request. A refused token is replaced once; a short pause that the server asks for is waited for.
+    /// Sends a request. Replaces a refused token once, and waits if the server asks for a short pause.
     pub async fn send(&self, request: Request<'_>) -> Result<Answer<'_>, Failure> {
         let mut repeats = 0;
         let mut token_replaced = false;
@@ -253,7 +255,7 @@ impl Client {
         }
     }
 
-    /// Waits for one of the mailbox's requests to end, and for the pause that the server asked for.
+    /// Waits until another request may start on the mailbox, and for the pause that the server asked for.
     async fn permit(&self, step: Step) -> Result<SemaphorePermit<'_>, SourceError> {
         loop {
             let wait = self.pause_left();
@@ -267,7 +269,7 @@ impl Client {
                 step,
                 reason: "the session has ended".into(),
             })?;
-            // Another request may have been throttled meanwhile.
+            // Another request may have been throttled in the meantime.
             if self.pause_left().is_zero() {
                 return Ok(permit);
             }
@@ -359,7 +361,7 @@ impl Client {
         })
     }
 
-    /// Returns the error of a refusal that is not the fault of a single mail.
+    /// Returns the error for a refusal that is not caused by a single mail.
     pub fn failed(&self, step: Step, failure: Failure) -> SourceError {
         let refusal = match failure {
             Failure::Failed(error) => return error,
@@ -410,7 +412,7 @@ impl Answer<'_> {
         }
     }
 
-    /// Reads a mail up to a limit. `room` is asked before the mail held in memory grows to so many bytes.
+    /// Reads a mail up to a limit. `room` is asked before the mail held in memory grows to this many bytes.
     pub async fn mail(
         self,
         bytes_max: u64,
@@ -447,7 +449,7 @@ impl Answer<'_> {
         Ok(Body::Whole(body))
     }
 
-    /// The next part of the body, within the time for a silence and for the whole.
+    /// Returns the next part of the body, within the time limits for a stall and for the whole body.
     async fn chunk(&mut self, started: Instant, read: u64) -> Result<Option<Bytes>, SourceError> {
         let data = Duration::from_secs(read / BYTES_PER_SEC_MIN);
         let whole = self.timeouts.body.saturating_add(data);
@@ -465,7 +467,7 @@ impl Answer<'_> {
 }
 
 impl Failure {
-    /// Returns whether the thing asked for is not there.
+    /// Returns whether the requested object does not exist.
     pub fn is_gone(&self) -> bool {
         matches!(self, Failure::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND)
     }
@@ -506,7 +508,7 @@ struct ErrorOfBody {
 async fn refusal(mut response: Response, timeouts: GraphTimeouts, token: &AccessToken) -> Refusal {
     let status = response.status();
     let mut body = Vec::new();
-    // What is missing of an error's text is no other error.
+    // Failing to read the error's text is not an error of its own.
     let read = async {
         while let Ok(Some(chunk)) = response.chunk().await {
             if body.len() + chunk.len() > ERROR_BYTES_MAX {
@@ -553,7 +555,7 @@ fn content_type(headers: &HeaderMap) -> String {
     shown(text).to_ascii_lowercase()
 }
 
-/// Shortens what the server said, and leaves out control characters.
+/// Shortens the server's text and removes control characters.
 pub(super) fn shown(text: &str) -> String {
     harmless_chars(text.trim()).take(TEXT_CHARS).collect()
 }

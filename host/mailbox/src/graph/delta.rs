@@ -1,4 +1,4 @@
-//! Listing: one page of a folder's mails or changes at a time, and what is wanted of it.
+//! Listing: one page of a folder's mails or changes at a time, and which of those mails are wanted.
 
 use jiff::Timestamp;
 use postroom_core::Position;
@@ -17,11 +17,11 @@ use crate::{Import, KnownPositions, SourceError};
 pub(super) struct Listed {
     pub id: String,
     pub old: bool,
-    /// The room that fetching it takes, as far as that is known.
+    /// The room that fetching it takes, as far as known.
     pub bytes: u64,
 }
 
-/// A page of the listing, its mails oldest first.
+/// A page of the listing, with its mails oldest first.
 pub(super) struct Page {
     pub wanted: Vec<Listed>,
     pub next: Next,
@@ -29,24 +29,24 @@ pub(super) struct Page {
 
 /// Why there is no page.
 pub(super) enum NoPage {
-    /// The server no longer knows the place in the listing (HTTP 410).
+    /// The server has lost the place in the listing (HTTP 410).
     Lost,
     /// The folder is gone.
     Gone,
     Failed(SourceError),
 }
 
-/// The mails on a page that the server is asked for.
+/// The number of mails requested per page.
 pub(super) const PAGE_MAILS: u32 = 200;
-/// The first guess at a mail's size.
+/// The initial guess at a mail's size.
 pub(super) const MAIL_BYTES_GUESS: u64 = 64 * 1024;
 /// The longest link that is kept, in bytes.
 const LINK_BYTES_MAX: usize = 16 * 1024;
-/// The longest id of a mail, in bytes. Immutable ids have some 150.
+/// The longest id of a mail, in bytes. Immutable ids have about 150.
 const ID_BYTES_MAX: usize = 1024;
-/// The only fields of a mail that are listed; its content comes as MIME.
+/// The only fields of a mail that are listed; its content is fetched as MIME.
 const FIELDS: &str = "receivedDateTime,isDraft";
-/// The codes of a lost place beside HTTP 410.
+/// The error codes that mean a lost place, in addition to HTTP 410.
 const LOST_CODES: [&str; 4] = [
     "syncStateNotFound",
     "syncStateInvalid",
@@ -75,7 +75,8 @@ struct Item {
     removed: Option<IgnoredAny>,
 }
 
-/// Fetches the next page of the listing, without the mails that were journalled before (`known`) or given by this source.
+/// Fetches the next page of the listing, without the mails that are in the journal (`known`) or were already returned by this
+/// source.
 pub(super) async fn page(
     client: &Client,
     progress: &Progress,
@@ -89,7 +90,7 @@ pub(super) async fn page(
             let mut url = client.url(["mailFolders", &progress.folder_id, "messages", "delta"]);
             url.query_pairs_mut()
                 .append_pair("$select", FIELDS)
-                // What is marked or deleted in the folder is no news.
+                // Marked or deleted mail in the folder is not news.
                 .append_pair("changeType", "created");
             url
         }
@@ -120,7 +121,7 @@ pub(super) async fn page(
             age => wanted.push((received, item.id, age == Age::Old)),
         }
     }
-    // The order of a listing is the server's matter.
+    // The server may list mails in any order.
     wanted.sort_by_key(|(received, ..)| received.unwrap_or(i64::MIN));
     let positions: Vec<Position> = wanted.iter().map(|(_, id, _)| position(id)).collect();
     let journalled = match known {

@@ -1,4 +1,5 @@
-//! Fetching: what was listed is loaded as MIME, four mails at a time, within the limits; a mail that is not given is asked for again.
+//! Fetching: loads the listed mails as MIME, four at a time, within the limits. A mail that the server does not deliver is
+//! requested again.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,21 +18,22 @@ use super::progress::Progress;
 use super::{Backlog, GraphSource, folders, position};
 use crate::{BEGINNING_BYTES, Batch, FetchLimits, InFlightPermit, SourceError};
 
-/// After so many pages without a wanted mail the place is written down.
+/// The number of pages without a wanted mail after which the place is stored.
 const PAGES_PER_FETCH: usize = 20;
-/// The most mails of one batch: so many guesses at their sizes fit into the limits.
+/// The most mails in one batch: the guesses at their sizes fit into the limits.
 const BATCH_MAILS_MAX: usize = 64;
-/// A mail that is refused while no other is given is given up at this fetch: the fault may well be the server's, and pass.
+/// A mail that is refused while no other is delivered is given up at this fetch: the fault may well be the server's, and
+/// temporary.
 const REFUSALS_ALONE_MAX: u32 = 20;
 const STEP: Step = Step::Fetch;
 
-/// The outcome of loading one listed mail.
+/// The result of loading one listed mail.
 enum Loaded {
     Mail(RawMessage),
     Gone,
-    /// There was no room for it yet; so many bytes are needed.
+    /// There was no room for it yet; this many bytes are needed.
     Later(u64),
-    /// The server does not give it.
+    /// The server does not deliver it.
     Refused(Failure),
     Failed(SourceError),
 }
@@ -40,7 +42,7 @@ enum Loaded {
 struct Space<'l> {
     limits: &'l FetchLimits,
     room: Mutex<InFlightPermit>,
-    /// The bytes of all its mails.
+    /// The total size of its mails in bytes.
     bytes: AtomicU64,
 }
 
@@ -91,7 +93,7 @@ impl GraphSource {
         self.given(backlog, messages, room)
     }
 
-    /// The place to go on from, and what was listed there.
+    /// Returns the place to continue from, and what was listed there.
     async fn take_up(&mut self, cursor: Option<&Cursor>) -> Result<Backlog, SourceError> {
         if let Some(backlog) = self.backlog.take()
             && backlog.cursor.as_ref() == cursor
@@ -107,7 +109,7 @@ impl GraphSource {
         };
         let progress = match known {
             Some(progress) if folders::is_same(&progress.folder, name) => progress,
-            // Another folder, or another protocol: a first contact.
+            // A different folder or protocol: this is a first contact.
             _ => {
                 let now = self.date_secs.unwrap_or(self.clock.now().as_second());
                 Progress::first(name, &folder.id, now)
@@ -121,7 +123,7 @@ impl GraphSource {
         })
     }
 
-    /// Lists until a mail is found, or the listing is complete, or it is time to write the place down. Returns whether it is complete.
+    /// Lists until a mail is found, the listing is complete, or it is time to store the place. Returns whether it is complete.
     async fn list(&mut self, backlog: &mut Backlog) -> Result<bool, SourceError> {
         let now = self.clock.now().as_second();
         let due = backlog.progress.due(now);
@@ -150,7 +152,7 @@ impl GraphSource {
         Ok(false)
     }
 
-    /// The next page. A place that the server lost is looked for once, from the folder's beginning.
+    /// Returns the next page. If the server lost the place, lists the folder from the beginning once.
     async fn page(&mut self, progress: &mut Progress) -> Result<Page, SourceError> {
         let mut has_restarted = false;
         loop {
@@ -184,7 +186,8 @@ impl GraphSource {
         }
     }
 
-    /// No mail is wanted. A cursor without news stays as it is, or the caller would never come to rest; it is renewed at times.
+    /// Returns the result when no mail is wanted. A cursor without news stays as it is, or the caller would never come to rest;
+    /// it is renewed from time to time.
     fn without_mail(
         &mut self,
         mut backlog: Backlog,
@@ -212,7 +215,7 @@ impl GraphSource {
         }
     }
 
-    /// Puts each listed mail where it belongs after loading. Fails only if no mail was given.
+    /// Sorts the listed mails by the result of loading them. Fails only if no mail was delivered.
     fn sort_out(
         &mut self,
         client: &Client,
@@ -261,13 +264,13 @@ impl GraphSource {
         }
     }
 
-    /// Whether the server, and not the mail, may be at fault, since it gives no other mail either.
+    /// Returns whether the server may be at fault rather than the mail, since it delivers no other mail either.
     fn may_be_server(&mut self, id: &str, failure: &Failure) -> bool {
         let before = match &self.refused {
             Some((refused, fetches)) if refused == id => *fetches,
             _ => 0,
         };
-        // Access that is denied is given back by a person.
+        // Denied access must be restored by a person.
         let is_denied =
             matches!(failure, Failure::Refused(refusal) if refusal.status == StatusCode::FORBIDDEN);
         let may_be = is_denied || before + 1 < REFUSALS_ALONE_MAX;
@@ -275,7 +278,7 @@ impl GraphSource {
         may_be
     }
 
-    /// Hands the mails over, with the cursor behind them.
+    /// Returns the mails, with the cursor after them.
     fn given(
         &mut self,
         mut backlog: Backlog,
@@ -306,7 +309,7 @@ impl GraphSource {
     }
 }
 
-/// Takes the next mails out of those waiting: within the limits as far as sizes are known, but at least one.
+/// Takes the next mails from those waiting: within the limits as far as sizes are known, but at least one.
 fn plan(waiting: &mut VecDeque<Listed>, limits: &FetchLimits) -> Vec<Listed> {
     let mut planned = Vec::new();
     let mut bytes = 0u64;
@@ -339,7 +342,7 @@ fn advance(backlog: &mut Backlog) -> Result<(), SourceError> {
     })
 }
 
-/// Loads one mail. The first one of a batch may be larger than the batch.
+/// Loads one mail. The first mail of a batch may exceed the batch's limit.
 async fn load(client: &Client, space: &Space<'_>, listed: &Listed, is_first: bool) -> Loaded {
     let url = client.url(["messages", &listed.id, "$value"]);
     let answer = match client.send(folders::get(STEP, url)).await {
@@ -359,7 +362,7 @@ async fn load(client: &Client, space: &Space<'_>, listed: &Listed, is_first: boo
         Err(error) => return Loaded::Failed(error),
         Ok(Body::NoRoom(bytes)) => {
             held.give_back();
-            // Doubled, so that a large mail is not begun many times.
+            // Doubled, so that a large mail is not started many times.
             return Loaded::Later(bytes.saturating_mul(2).min(raw_bytes.max(bytes)));
         }
         Ok(Body::Whole(bytes)) => {
@@ -384,14 +387,14 @@ async fn load(client: &Client, space: &Space<'_>, listed: &Listed, is_first: boo
 /// The memory of one mail while it is loaded.
 struct Held<'s, 'l> {
     space: &'s Space<'l>,
-    /// The room that is taken for it.
+    /// The room reserved for it.
     room: u64,
-    /// Its bytes in the batch's sum.
+    /// Its bytes in the batch's total.
     counted: u64,
 }
 
 impl Held<'_, '_> {
-    /// Makes room for so many bytes. Who holds some never waits for more: everybody could wait for everybody else.
+    /// Makes room for this many bytes. A holder of room never waits for more: otherwise everybody could wait for everybody else.
     fn grow(&mut self, bytes: u64, is_first: bool) -> bool {
         let limits = self.space.limits;
         let more = bytes.saturating_sub(self.counted);

@@ -1,4 +1,4 @@
-//! Folders: the one that mail is read from, and those that it is moved to, by well-known name or by the name that people see.
+//! Folders: the one that mail is read from and those that it is moved to, by well-known name or by display name.
 
 use postroom_net::Step;
 use reqwest::Method;
@@ -24,7 +24,7 @@ struct Listed {
     value: Vec<Folder>,
 }
 
-/// The names that Graph knows in every language (learn.microsoft.com, "mailFolder resource type").
+/// The names that Graph understands in every language (learn.microsoft.com, "mailFolder resource type").
 const WELL_KNOWN: [&str; 8] = [
     "archive",
     "clutter",
@@ -39,7 +39,7 @@ const FIELDS: &str = "id,displayName,totalItemCount";
 /// Separates the folders of a path.
 const SEPARATOR: char = '/';
 
-/// Finds a folder; `None` if there is no such folder. Also returns the time of the answer by the server's clock, in seconds since 1970.
+/// Finds a folder, or returns `None` if it does not exist. Also returns the server's time of the response, in seconds since 1970.
 pub(super) async fn find(
     client: &Client,
     step: Step,
@@ -57,7 +57,7 @@ pub(super) async fn find(
             Err(failure) => Err(client.failed(step, failure)),
         };
     }
-    // A folder may have the separator in its name.
+    // A folder's name may contain the separator.
     let (whole, date) = child(client, step, None, name).await?;
     if whole.is_some() || !name.contains(SEPARATOR) {
         return Ok((whole, date));
@@ -84,7 +84,7 @@ pub(super) async fn find(
     Ok((found, date))
 }
 
-/// Finds a folder, and makes it if it is missing: below the folders of its path, which must be there.
+/// Finds a folder, and creates it if it is missing. The folders above it in its path must exist.
 pub(super) async fn find_or_make(
     client: &Client,
     step: Step,
@@ -120,7 +120,7 @@ pub(super) async fn find_or_make(
     }
 }
 
-/// Returns whether two names mean one folder.
+/// Returns whether two names refer to the same folder.
 pub(super) fn is_same(one: &str, other: &str) -> bool {
     one == other || well_known(one).is_some_and(|known| well_known(other) == Some(known))
 }
@@ -135,7 +135,7 @@ async fn child(
         None => client.url(["mailFolders"]),
         Some(parent) => client.url(["mailFolders", &parent.id, "childFolders"]),
     };
-    // OData writes a quote twice.
+    // OData escapes a quote by doubling it.
     let filter = format!("displayName eq '{}'", name.replace('\'', "''"));
     url.query_pairs_mut()
         .append_pair("$filter", &filter)
@@ -167,7 +167,7 @@ fn well_known(name: &str) -> Option<&'static str> {
         .copied()
 }
 
-/// Whether the folder is missing, and not the mailbox.
+/// Returns whether the folder is missing, rather than the mailbox.
 fn is_missing(failure: &Failure) -> bool {
     matches!(failure, Failure::Refused(refusal) if failure.is_gone()
         && ["ErrorItemNotFound", "ErrorFolderNotFound"].contains(&refusal.code.as_str()))

@@ -1,6 +1,7 @@
-//! The Microsoft Graph source: a folder of Exchange Online read by delta queries, its mails as MIME.
+//! The Microsoft Graph source: reads a folder of Exchange Online by delta queries, and its mails as MIME.
 //!
-//! Plain HTTP requests, without an SDK: a few addresses are needed, and bounds on time, memory and rate that no SDK keeps.
+//! It sends plain HTTP requests without an SDK: it needs only a few URLs, and limits on time, memory and rate that no SDK
+//! enforces.
 
 mod acknowledge;
 mod client;
@@ -28,32 +29,32 @@ use delta::Listed;
 use folders::Folder;
 use progress::{Next, Progress};
 
-/// Where a mailbox lies and how to talk to its server.
+/// The location of a mailbox, and how to talk to its server.
 #[derive(Debug, Clone)]
 pub struct GraphSettings {
     /// The mailbox's name, for the log.
     pub name: String,
-    /// The version included, such as `https://graph.microsoft.com/v1.0`.
+    /// Including the version, such as `https://graph.microsoft.com/v1.0`.
     pub base: Url,
-    /// A well-known name such as `inbox`, or the name that people see, with `/` between the folders of a path.
+    /// A well-known name such as `inbox`, or the display name, with `/` between the folders of a path.
     pub folder: String,
     pub import: Import,
-    /// The folders that mail is moved to, which a probe looks for.
+    /// The folders that mail is moved to, which a probe looks up.
     pub targets: Vec<String>,
     pub timeouts: GraphTimeouts,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct GraphTimeouts {
-    /// For the connection, with its TLS handshake.
+    /// For the connection, including its TLS handshake.
     pub connect: Duration,
-    /// From the request to the head of the answer.
+    /// From the request to the head of the response.
     pub answer: Duration,
-    /// Without a byte of the answer's body.
+    /// The longest time without a byte of the response's body.
     pub stall: Duration,
-    /// For one body, to which the time for its data at 16 KiB/s is added.
+    /// For one body, plus the time for its data at 16 KiB/s.
     pub body: Duration,
-    /// A cursor without news is renewed after this long, since the server forgets old ones.
+    /// How long a cursor without news is kept before it is renewed, since the server forgets old ones.
     pub refresh: Duration,
 }
 
@@ -69,7 +70,7 @@ impl Default for GraphTimeouts {
     }
 }
 
-/// A source for one folder of one mailbox. Connects when it is first used.
+/// Creates a source for one folder of one mailbox. It connects when first used.
 pub fn graph(settings: GraphSettings, login: Login, tls: Arc<rustls::ClientConfig>) -> GraphSource {
     GraphSource {
         settings,
@@ -98,7 +99,7 @@ pub struct GraphSource {
     clock: Clock,
     known: Option<Arc<dyn KnownPositions>>,
     client: Option<Arc<Client>>,
-    /// The folder of the settings, once it was found in this session.
+    /// The configured folder, once it has been found in this session.
     folder: Option<Folder>,
     /// The server's clock at that moment, in seconds since 1970.
     date_secs: Option<i64>,
@@ -108,7 +109,7 @@ pub struct GraphSource {
     given: Given,
     /// When the cursor was last renewed.
     refreshed: Option<Instant>,
-    /// The mail that the server lists and does not give while it gives no other, and how often it stopped a fetch.
+    /// A mail that the server lists and does not deliver while it delivers no other, and how often it stopped a fetch.
     refused: Option<(String, u32)>,
 }
 
@@ -118,11 +119,11 @@ struct Backlog {
     cursor: Option<Cursor>,
     progress: Progress,
     waiting: VecDeque<Listed>,
-    /// The link behind the page, for when all of its mails are given.
+    /// The link to the next page, for when all of this page's mails have been returned.
     next: Option<Next>,
 }
 
-/// The mails given by this source. The journal may not know the last of them yet.
+/// The mails returned by this source. The journal may not know the last of them yet.
 #[derive(Default)]
 struct Given {
     ids: HashSet<String>,
@@ -131,7 +132,7 @@ struct Given {
     last: Vec<String>,
 }
 
-/// How many given mails are remembered: more than are ever under way to the journal.
+/// The number of returned mails that are remembered: more than are ever on their way to the journal.
 const GIVEN_MAX: usize = 4096;
 
 #[async_trait]
@@ -152,7 +153,7 @@ impl Source for GraphSource {
         self.acknowledge_all(acks).await
     }
 
-    /// Sleeps: Graph sends notifications only to a public HTTPS address, and a mail room has none.
+    /// Sleeps: Graph sends notifications only to a public HTTPS address, which a mail room does not have.
     async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError> {
         let is_waiting = |backlog: &Backlog| !backlog.waiting.is_empty();
         if !self.backlog.as_ref().is_some_and(is_waiting) {
@@ -161,7 +162,7 @@ impl Source for GraphSource {
         Ok(())
     }
 
-    /// Changes nothing on the server. The steps are `connect`, `tls` (not to this machine in clear), `token`, `authenticate`,
+    /// Changes nothing on the server. The steps are `connect`, `tls` (not to this machine without TLS), `token`, `authenticate`,
     /// `select`, `fetch`, and `target` for each folder that mail is moved to.
     async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send)) {
         let mut probe = ProbeReporter::to(report);
@@ -191,7 +192,7 @@ impl Source for GraphSource {
 }
 
 impl GraphSource {
-    /// The client, which stays for the life of the source: it knows of the pause that the server asked for.
+    /// Returns the client, which is kept for the life of the source because it knows the pause that the server asked for.
     fn client(&mut self) -> Result<Arc<Client>, SourceError> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
@@ -210,7 +211,7 @@ impl GraphSource {
         Ok(self.client.insert(Arc::new(client)).clone())
     }
 
-    /// Finds the folder that mail is read from, unless that was done in this session.
+    /// Finds the folder that mail is read from, unless it was already found in this session.
     async fn open_folder(&mut self, step: Step) -> Result<(Arc<Client>, Folder), SourceError> {
         let client = self.client()?;
         if let Some(folder) = &self.folder {
@@ -233,7 +234,7 @@ impl Given {
         self.ids.contains(id)
     }
 
-    /// Another batch is given; the one before is journalled.
+    /// Records the mails of a new batch. The previous one is journalled by then.
     fn give(&mut self, ids: Vec<String>) {
         for id in &ids {
             if self.ids.insert(id.clone()) {
@@ -248,7 +249,7 @@ impl Given {
         self.last = ids;
     }
 
-    /// The last batch was not journalled: its mails are given again.
+    /// Forgets the last batch, which was not journalled: its mails are returned again.
     fn take_back(&mut self) {
         for id in self.last.drain(..) {
             self.ids.remove(&id);
@@ -257,7 +258,7 @@ impl Given {
     }
 }
 
-/// The position of a mail: its immutable id, which stays when the mail is moved within the mailbox.
+/// The position of a mail: its immutable id, which stays the same when the mail is moved within the mailbox.
 #[derive(Serialize, Deserialize)]
 struct Place {
     graph_id: String,

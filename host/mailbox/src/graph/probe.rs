@@ -1,4 +1,4 @@
-//! A test of the mailbox, step by step. It changes nothing on the server.
+//! Tests the mailbox step by step. Changes nothing on the server.
 
 use postroom_core::harmless::harmless_chars;
 use postroom_core::{ParseLimits, counted, parse};
@@ -134,7 +134,7 @@ async fn newest(client: &Client, folder: &str) -> Result<String, SourceError> {
     Ok(format!("newest mail: {size}, \"{subject}\""))
 }
 
-/// An address of IPv6 without its brackets.
+/// Returns an IPv6 address without its brackets.
 fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }

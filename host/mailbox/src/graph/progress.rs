@@ -1,4 +1,4 @@
-//! The cursor's content: how far a folder was read, and which mail is older than the first contact.
+//! The cursor's content: how far a folder has been read, and which mail is older than the first contact.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -7,39 +7,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Import, SourceError};
 
-/// How far a folder was read.
+/// How far a folder has been read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Progress {
-    /// The form of this cursor; the field's name tells it from other protocols' cursors.
+    /// The version of this cursor; the field's name distinguishes it from other protocols' cursors.
     graph: u32,
-    /// As the configuration writes it.
+    /// As written in the configuration.
     pub folder: String,
     pub folder_id: String,
     /// When the mailbox was first read, by the server's clock, in seconds since 1970.
     contact: i64,
     round: Round,
-    /// The page that is asked for next, a `nextLink` or a `deltaLink`; `None` begins a listing of the whole folder.
+    /// The page to request next, a `nextLink` or a `deltaLink`; `None` begins a listing of the whole folder.
     link: Option<String>,
-    /// The pages of this listing so far.
+    /// The number of pages of this listing so far.
     #[serde(default)]
     pages: u32,
-    /// The number of this batch: no two batches end at the same cursor.
+    /// The number of this batch, so that no two batches end at the same cursor.
     #[serde(default)]
     batch: u64,
-    /// Mails that the server did not give: it is asked for them again.
+    /// Mails that the server did not deliver and that are requested again.
     #[serde(default)]
     again: Vec<Again>,
 }
 
-/// The listing that is under way.
+/// The listing in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Round {
-    /// The first one of the folder.
+    /// The first listing of the folder.
     First,
-    /// All of the folder once more, because the server lost its place (HTTP 410).
+    /// The whole folder once more, because the server lost the place (HTTP 410).
     Restarted,
-    /// The changes since the listing before.
+    /// The changes since the previous listing.
     Later,
 }
 
@@ -47,11 +47,11 @@ enum Round {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
     Page(String),
-    /// The listing is complete; what changes from now on is found here.
+    /// The listing is complete; this link leads to later changes.
     Changes(String),
 }
 
-/// A mail that was given up and is asked for again, less and less often.
+/// A mail that was given up and is requested again at growing intervals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Again {
     id: String,
@@ -67,29 +67,30 @@ pub(super) enum Age {
     New,
     /// Older than the first contact.
     Old,
-    /// Older than what `import` takes in.
+    /// Older than what `import` accepts.
     LeftOut,
 }
 
 const VERSION: u32 = 1;
-/// A listing of more pages never ends.
+/// The most pages in a listing; one with more would never end.
 const PAGES_MAX: u32 = 100_000;
-/// How many mails are asked for again.
+/// The number of mails that are requested again.
 const AGAIN: usize = 32;
-/// The first pause before a mail is asked for again; it doubles.
+/// The first pause before a mail is requested again; it doubles.
 const AGAIN_SECS: i64 = 60;
-/// With doubled pauses this makes three days.
+/// With doubling pauses, this makes three days.
 const AGAIN_TRIES: u32 = 12;
-/// Mail that arrived so shortly before the first contact is taken in as new where it is taken in at all.
+/// Mail that arrived within this time before the first contact is treated as new if it is accepted at all.
 const DAY_SECS: i64 = 24 * 60 * 60;
-/// A mail that is moved into the folder later counts as old only if its date is older than the first contact by more than clocks differ.
+/// Mail that is moved into the folder later counts as old only if its date is before the first contact by more than this, which
+/// allows for differing clocks.
 const CLOCK_SECS: i64 = 60 * 60;
-/// The first contact is dated back by this: the clock of the web server may be ahead of the one that stamps mail, and mail that
-/// arrives at that moment must not be taken for mail that was there.
+/// The first contact is dated back by this much: the clock of the web server may be ahead of the one that stamps mail, and mail
+/// that arrives at that moment must not be mistaken for existing mail.
 const CONTACT_SLACK_SECS: i64 = 60;
 
 impl Progress {
-    /// Nothing was read yet of a folder that is met at `now`, by the server's clock.
+    /// Returns the progress of an unread folder first contacted at `now`, by the server's clock.
     pub fn first(folder: &str, folder_id: &str, now: i64) -> Self {
         Self {
             graph: VERSION,
@@ -129,12 +130,12 @@ impl Progress {
         self.link.as_deref()
     }
 
-    /// Returns whether the listing that is under way has more pages.
+    /// Returns whether the listing in progress has more pages.
     pub fn is_listing(&self) -> bool {
         self.pages > 0 || self.link.is_none()
     }
 
-    /// Begins the listing again: what is known stays known, by the journal's positions and by this cursor's first contact.
+    /// Begins the listing again: what is known stays known, through the journal's positions and this cursor's first contact.
     pub fn restart(&mut self, folder_id: &str) {
         folder_id.clone_into(&mut self.folder_id);
         self.round = Round::Restarted;
@@ -142,7 +143,7 @@ impl Progress {
         self.pages = 0;
     }
 
-    /// A page was read to its end. Fails if the listing never ends.
+    /// Records that a page was read to its end. Fails if the listing never ends.
     pub fn advance(&mut self, next: Next) -> Result<(), &'static str> {
         match next {
             Next::Changes(link) => {
@@ -168,7 +169,7 @@ impl Progress {
         self.batch = self.batch.wrapping_add(1);
     }
 
-    /// Judges a mail by when it was received, in seconds since 1970.
+    /// Returns the age of a mail from when it was received, in seconds since 1970.
     pub fn age(&self, received: Option<i64>, import: Import) -> Age {
         let is_old = match (self.round, received) {
             (Round::Later, Some(received)) => received.saturating_add(CLOCK_SECS) < self.contact,
@@ -182,7 +183,7 @@ impl Progress {
         }
         let is_listed = self.round != Round::Later;
         let left_out = match (import, received) {
-            // Without a date nothing is left out: it is decided, and answers nobody.
+            // Mail without a date is not left out: it is decided, and nobody gets a reply.
             (_, None) => false,
             (Import::New, Some(_)) => is_listed,
             (Import::Since(day), Some(received)) => {
@@ -200,7 +201,7 @@ impl Progress {
         }
     }
 
-    /// The server did not give a mail: it is asked for again, unless it was asked often enough.
+    /// Records that the server did not deliver a mail, which is requested again unless it was requested often enough.
     pub fn ask_again(&mut self, id: &str, old: bool, now: i64) {
         let tries = self
             .again
@@ -220,12 +221,12 @@ impl Progress {
         self.again.drain(..over);
     }
 
-    /// A mail was read, or is gone.
+    /// Records that a mail was read or is gone.
     pub fn given(&mut self, id: &str) {
         self.again.retain(|it| it.id != id);
     }
 
-    /// Returns the mails that are due to be asked for again, and whether each is old.
+    /// Returns the mails that are due to be requested again, and whether each is old.
     pub fn due(&self, now: i64) -> Vec<(String, bool)> {
         let due = self.again.iter().filter(|it| it.due <= now);
         due.map(|it| (it.id.clone(), it.old)).collect()
@@ -261,7 +262,7 @@ mod tests {
             (first(), Some(CONTACT - 1), Import::All, Age::New),
             (first(), Some(0), day, Age::LeftOut),
             (first(), Some(9 * DAY_SECS), day, Age::Old),
-            // Moved into the folder later, with its date.
+            // Moved into the folder later, with its date unchanged.
             (later(), Some(week), Import::New, Age::Old),
             (later(), Some(CONTACT - 60), Import::New, Age::New),
             (later(), None, Import::New, Age::New),

@@ -1,4 +1,4 @@
-//! The Graph source against a scripted server, which answers what no honest one would.
+//! The Graph source against a scripted server that replies as no honest one would.
 
 mod hostile;
 mod reading;
@@ -22,13 +22,13 @@ const USER: &str = "support@acme.example";
 
 /// The server's reaction to a request.
 enum Act {
-    /// Status, more headers, content type and body.
+    /// Status, additional headers, content type and body.
     Answer(u16, String, &'static str, Vec<u8>),
     /// Never answers.
     Silence,
-    /// A head, and then a byte now and then.
+    /// Sends a head, then a byte now and then.
     Trickle,
-    /// A body of this type that does not end before so many bytes.
+    /// Sends a body of this type that does not end before this many bytes.
     Endless(&'static str, u64),
 }
 
@@ -73,7 +73,7 @@ struct Asked {
     path: String,
     head: String,
     body: String,
-    /// How many requests came before.
+    /// The number of requests before this one.
     number: usize,
 }
 
@@ -203,7 +203,7 @@ async fn serve(
     most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
     let act = script(&request);
     if matches!(act, Act::Answer(..)) && request.path.ends_with("$value") {
-        // Long enough for others to come.
+        // Long enough for others to arrive.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     now.fetch_sub(1, Ordering::SeqCst);
@@ -252,7 +252,7 @@ fn decoded(path: &str) -> String {
     }
 }
 
-/// Which positions the journal knows.
+/// The positions that the journal knows.
 #[derive(Default)]
 struct Journal(Mutex<HashSet<Position>>);
 
@@ -277,7 +277,7 @@ impl KnownPositions for Journal {
     }
 }
 
-/// Fetches until nothing is left, as the service does. Returns the mails' ids, and the last cursor.
+/// Fetches until nothing is left, as the service does. Returns the mails' ids and the last cursor.
 async fn drain(
     source: &mut GraphSource,
     mut cursor: Option<Cursor>,

@@ -1,4 +1,4 @@
-//! Deleting what is committed: DELE for each mail, then QUIT, whose reply says that it is done.
+//! Deletes committed mail: DELE for each mail, then QUIT, whose reply confirms the deletions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::{Acknowledge, After, SourceError};
 const STEP: Step = Step::Acknowledge;
 
 impl Pop3Source {
-    /// Returns once the server has agreed to the session's end, and with it to the deletions. A lost reply leaves all of it to be
-    /// repeated: what is gone by then is done with.
+    /// Returns once the server has confirmed the end of the session, and with it the deletions. After a lost reply, all of them
+    /// are repeated; mail that is already gone counts as deleted.
     pub(super) async fn delete_all(&mut self, acks: &[Acknowledge]) -> Result<(), SourceError> {
         let mut keys = HashSet::new();
         let (mut foreign, mut impossible) = (0u32, 0u32);
@@ -26,7 +26,7 @@ impl Pop3Source {
             }
         }
         if foreign > 0 || impossible > 0 {
-            // They will not become possible by trying again.
+            // Trying again will not make them possible.
             tracing::warn!(
                 mailbox = self.settings.name,
                 foreign,

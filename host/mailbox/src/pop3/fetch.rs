@@ -1,4 +1,4 @@
-//! Fetching: a check lists the mailbox, and what the journal does not know is loaded in batches, within the limits.
+//! Fetching: a check lists the mailbox, and mail that the journal does not know is loaded in batches, within the limits.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::{BEGINNING_BYTES, Batch, FetchLimits, Import, SourceError};
 #[derive(Default)]
 pub(super) struct Backlog {
     waiting: VecDeque<Waiting>,
-    /// The server did not give a mail: it is asked for again at the next check.
+    /// Whether the server did not deliver a mail, which is requested again at the next check.
     skipped: bool,
 }
 
@@ -32,23 +32,23 @@ struct Waiting {
 /// The result of reading a listed mail.
 enum Taken {
     Mail(RawMessage),
-    /// Older than what `import` takes in.
+    /// Older than what `import` accepts.
     LeftOut,
-    /// The server did not give it.
+    /// The server did not deliver it.
     Skipped,
 }
 
-/// A mail may have twice its stated size and this much more.
+/// A mail may have twice its stated size plus this much.
 const SIZE_SLACK_BYTES: u64 = 1024 * 1024;
-/// The lines of the body that are requested of a mail over the limit.
+/// The number of body lines requested of a mail over the limit.
 const BEGINNING_LINES: u64 = BEGINNING_BYTES / 64;
-/// The server may send more than is kept of a mail's beginning, up to this, before we hang up.
+/// How much the server may send for a mail's beginning, of which less is kept, before we hang up.
 const BEGINNING_SENT_BYTES: u64 = 4 * BEGINNING_BYTES;
-/// A mail that the server lists and does not give is given up at this try. No other mail waits for it.
+/// The attempt at which a mail that the server lists and does not deliver is given up. No other mail waits for it.
 pub(super) const TRIES_MAX: u32 = 20;
-/// The batches that may be between the server and the journal at a time, and one more.
+/// One more than the number of batches that may be between the server and the journal at a time.
 const UNDER_WAY: u64 = 4;
-/// How many positions are looked up at a time.
+/// The number of positions looked up at a time.
 const LOOKUP: usize = 4096;
 
 impl Backlog {
@@ -73,7 +73,7 @@ impl Backlog {
 }
 
 impl Waiting {
-    /// Returns the bytes that fetching it takes.
+    /// Returns the number of bytes that fetching it requires.
     fn cost(&self, limits: &FetchLimits) -> u64 {
         match self.listed.size > limits.raw_bytes {
             true => BEGINNING_BYTES,
@@ -163,7 +163,7 @@ impl Pop3Source {
         let is_lost = failure.is_some() || self.session.is_none();
         match failure {
             Some(error) if keys.is_empty() => return Err(error),
-            // What came before it is not lost, and the next fetch fails by itself if it must.
+            // The mails before it are kept; if the error persists, the next fetch fails by itself.
             Some(error) => drop(self.judged::<()>(Err(error))),
             None => {}
         }
@@ -193,8 +193,8 @@ impl Pop3Source {
         })
     }
 
-    /// The caller goes on from this batch: what later ones gave is given again. The last ones before it may still be on their way into
-    /// the journal.
+    /// Rewinds to this batch: mails of later batches are returned again. The last batches before it may still be on their way
+    /// into the journal.
     fn go_on_from(&mut self, batch: u64) {
         let lost = self.given.split_off(&batch.saturating_add(1));
         if !lost.is_empty() {
@@ -207,7 +207,7 @@ impl Pop3Source {
         self.known.extend(journalled.into_values().flatten());
     }
 
-    /// Lists the mailbox and finds what is to be read. Returns also what is passed over without being read.
+    /// Lists the mailbox and finds the mails to read. Also returns the mails that are passed over unread.
     async fn take_stock(
         &mut self,
         progress: Option<Progress>,
@@ -280,7 +280,7 @@ impl Pop3Source {
     fn unread(&self, listed: &[Listed], progress: &Progress) -> Backlog {
         let old_to = progress.old.as_ref().map(|old| {
             let last = listed.iter().position(|it| *it.key == *old.last);
-            // Without its last mail the old listing may reach to the end.
+            // If its last mail is gone, the old listing may extend to the end.
             last.map_or(listed.len(), |at| at + 1)
         });
         let given: HashSet<&Arc<str>> = self.given.values().flatten().collect();
@@ -299,7 +299,7 @@ impl Pop3Source {
         }
     }
 
-    /// Those of the listed mails that are in the journal.
+    /// Returns those of the listed mails that are in the journal.
     async fn known_of(&self, listed: &[Listed]) -> Result<HashSet<Arc<str>>, SourceError> {
         let keys = listed.iter().map(|it| it.key.clone());
         let (known, asked): (Vec<_>, Vec<_>) = keys.partition(|key| self.known.contains(key));
@@ -338,7 +338,7 @@ impl Pop3Source {
             .collect()
     }
 
-    /// Loads one mail, and judges its age.
+    /// Loads one mail and determines its age.
     async fn take(
         &mut self,
         waiting: &Waiting,
@@ -351,7 +351,7 @@ impl Pop3Source {
         if tries >= TRIES_MAX {
             return Ok(Taken::Mail(self.stand_in(listed)));
         }
-        // Counted before it is asked for: the caller may drop this future.
+        // Counted before the request, because the caller may drop this future.
         self.tries.insert(listed.key.clone(), tries + 1);
         if waiting.may_be_old && progress.needs_dates(import) {
             let arrived = self.arrival(listed).await?;
@@ -382,7 +382,7 @@ impl Pop3Source {
         }))
     }
 
-    /// When a mail arrived, by its header; `None` also where the server gives no header alone.
+    /// Returns when a mail arrived, from its header, or `None`, also if the server cannot send a header alone.
     async fn arrival(&mut self, listed: &Listed) -> Result<Option<i64>, SourceError> {
         let session = self.open_session()?;
         if session.has_no_top {
@@ -400,7 +400,8 @@ impl Pop3Source {
         }
     }
 
-    /// The mail's bytes and its size; of a mail over the limit the beginning. `None` if the server does not give it.
+    /// Returns the mail's bytes and size; for a mail over the limit, its beginning. Returns `None` if the server does not deliver
+    /// it.
     async fn retrieve(
         &mut self,
         listed: &Listed,
@@ -455,7 +456,7 @@ impl Pop3Source {
         }
     }
 
-    /// The beginning of a mail, without the rest of it; `None` where the server has no TOP.
+    /// Returns the beginning of a mail without the rest, or `None` if the server does not support TOP.
     async fn beginning(&mut self, listed: &Listed) -> Result<Option<(Vec<u8>, u64)>, SourceError> {
         let session = self.open_session()?;
         if session.has_no_top {
@@ -477,7 +478,7 @@ impl Pop3Source {
         }
     }
 
-    /// The session that was listed. A new one would have other numbers.
+    /// Returns the session that was listed. A new one would number the mails differently.
     fn open_session(&mut self) -> Result<&mut Session, SourceError> {
         let open = self.session.as_mut().filter(|open| !open.busy);
         open.ok_or_else(|| SourceError::Transient {
@@ -486,7 +487,7 @@ impl Pop3Source {
         })
     }
 
-    /// The error of a refusal that says itself that it passes. It does not count against the mail.
+    /// Returns the error of a refusal that declares itself temporary. It does not count against the mail.
     fn passing(&mut self, listed: &Listed, reply: Reply) -> Option<SourceError> {
         let passes = matches!(
             reply.code,
@@ -510,8 +511,8 @@ impl Pop3Source {
         }
     }
 
-    /// Returns a note in place of a mail that is given up, so that a person sees it. Its stated size is larger than the note, so that it
-    /// is quarantined like an incomplete mail. It names the mail, so that no two notes are the same mail.
+    /// Returns a note in place of a mail that is given up, so that a person sees it. The note states a size larger than its own,
+    /// so it is quarantined like an incomplete mail. It contains the mail's key, so that no two notes count as the same mail.
     fn stand_in(&self, listed: &Listed) -> RawMessage {
         let (uid, size) = (&listed.key, listed.size);
         tracing::error!(
@@ -542,7 +543,7 @@ impl Pop3Source {
     }
 }
 
-/// The beginning of a mail, and a size that says that there is more.
+/// Returns the beginning of a mail, with a size that shows that there is more.
 fn cut(mut body: Body, listed: &Listed) -> (Vec<u8>, u64) {
     body.bytes
         .truncate(usize::try_from(BEGINNING_BYTES).unwrap_or(usize::MAX));

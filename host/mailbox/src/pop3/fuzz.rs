@@ -1,4 +1,4 @@
-//! Entry points of the fuzz targets (`tests/fuzz`) to functions that are private otherwise.
+//! Entry points for the fuzz targets (`tests/fuzz`) into functions that are otherwise private.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,8 +9,8 @@ use super::reply::Reply;
 use super::wire::{Body, Reading, Wire};
 use crate::sent::Sent;
 
-/// Reads a server's bytes as replies, a mail after each `+OK` with a text and lines of a listing in between. Returns what was found,
-/// and the error that ends it, as text. Of a mail `keep` bytes are kept. The result must not depend on `chunk`.
+/// Parses a server's bytes as replies, with a mail after each `+OK` that has a text, and lines of a listing in between. Returns
+/// what was found and the error that ends it, as text. Keeps `keep` bytes of each mail. The result must not depend on `chunk`.
 pub fn session(bytes: &[u8], chunk: usize, keep: u64) -> Vec<String> {
     let mut wire = Wire::new(Box::new(Sent::new(bytes, chunk)), None);
     let mut shown = Vec::new();
@@ -23,7 +23,7 @@ pub fn session(bytes: &[u8], chunk: usize, keep: u64) -> Vec<String> {
                     shown.push(format!("{} bytes, {:?}", mail.len, mail.bytes));
                     body = None;
                 }
-                // How much came by then depends on the chunks.
+                // How much had arrived by then depends on the chunks.
                 Reading::More | Reading::Overrun => return shown,
             }
             continue;
@@ -49,7 +49,7 @@ pub fn session(bytes: &[u8], chunk: usize, keep: u64) -> Vec<String> {
     }
 }
 
-/// Returns whether more bytes came.
+/// Returns whether more bytes arrived.
 fn fill(wire: &mut Wire) -> bool {
     let fill = pin!(wire.fill()).poll(&mut Context::from_waker(Waker::noop()));
     matches!(fill, Poll::Ready(Ok(())))

@@ -1,4 +1,4 @@
-//! Listing: how many mails there are, their unique ids and their sizes.
+//! Listing: the number of mails, their unique ids and their sizes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::session::{Session, protocol};
 use crate::SourceError;
 
 const STEP: Step = Step::List;
-/// A mailbox with more mails is refused: each takes about a hundred bytes of memory.
+/// The most mails in a mailbox; a larger one is refused. Each mail takes about a hundred bytes of memory.
 pub(super) const MAILS_MAX: usize = 250_000;
 /// The longest unique id. RFC 1939 allows 70 characters.
 const UID_BYTES: usize = 255;
@@ -17,13 +17,13 @@ const UID_BYTES: usize = 255;
 /// A mail of the session's listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listed {
-    /// Its number in this session.
+    /// The mail's number in this session.
     pub number: u32,
-    /// As the server states it, in bytes; 0 where it does not.
+    /// In bytes as stated by the server; 0 if it states none.
     pub size: u64,
-    /// Identifies the mail: its unique id, which holds no blank. The order and size are added where several mails share one.
+    /// Identifies the mail: its unique id, which contains no space. If several mails share one, their order and size are added.
     pub key: Arc<str>,
-    /// Others have the same unique id: it is not certain enough to delete the mail by.
+    /// Whether other mails have the same unique id, which makes it too uncertain to delete the mail by.
     pub is_shared: bool,
 }
 
@@ -77,7 +77,7 @@ pub(super) async fn list(session: &mut Session) -> Result<Vec<Listed>, SourceErr
     with_sizes(uids, &sizes)
 }
 
-/// Returns how many mails there are.
+/// Returns the number of mails.
 pub(super) async fn count(session: &mut Session) -> Result<usize, SourceError> {
     let reply = session.command(STEP, "STAT").await?.accepted(STEP)?;
     let count = reply.text.split_ascii_whitespace().next();
@@ -88,7 +88,7 @@ pub(super) async fn count(session: &mut Session) -> Result<usize, SourceError> {
     Ok(count)
 }
 
-/// Fails if the server cannot say what a mail is known by.
+/// Fails if the server has no unique ids.
 pub(super) async fn has_unique_ids(
     session: &mut Session,
     number: usize,
@@ -135,7 +135,7 @@ fn with_sizes(
     Ok(listed)
 }
 
-/// A line `number text`.
+/// Parses a line `number text`.
 pub(super) fn numbered(line: &[u8]) -> Result<(u32, &str), SourceError> {
     let read = || {
         let (number, text) = std::str::from_utf8(line).ok()?.trim().split_once(' ')?;

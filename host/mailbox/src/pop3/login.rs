@@ -1,4 +1,4 @@
-//! Signing in to a POP3 server (RFC 5034): XOAUTH2 or OAUTHBEARER with a profile's token, or a password.
+//! Sign-in to a POP3 server (RFC 5034): XOAUTH2 or OAUTHBEARER with a profile's token, or a password.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,10 +12,10 @@ use crate::{SourceError, bearer};
 
 const STEP: Step = Step::Authenticate;
 const XOAUTH2: &str = "XOAUTH2";
-/// RFC 7628.
+/// The mechanism of RFC 7628.
 const OAUTHBEARER: &str = "OAUTHBEARER";
 
-/// Signs in; see [`bearer::Tries::is_over`] on `distrusted`.
+/// Signs in. See [`bearer::Tries::is_over`] for `distrusted`.
 pub(super) async fn sign_in(
     session: &mut Session,
     settings: &Pop3Settings,
@@ -27,7 +27,7 @@ pub(super) async fn sign_in(
     let way = match login {
         Login::Password { user, password } => by_password(session, user, password).await?,
         Login::Bearer { user, .. } => {
-            // Servers that list no mechanism mostly take XOAUTH2.
+            // Most servers that list no mechanism accept XOAUTH2.
             let mechanism = match session.offers(OAUTHBEARER) && !session.offers(XOAUTH2) {
                 true => OAUTHBEARER,
                 false => XOAUTH2,
@@ -70,7 +70,7 @@ async fn by_token(
     authenticate(session, user, mechanism, &answer, acknowledged).await
 }
 
-/// Gives the way that was taken.
+/// Signs in with a password. Returns the method used.
 async fn by_password(
     session: &mut Session,
     user: &str,
@@ -90,8 +90,9 @@ async fn by_password(
     Ok("USER")
 }
 
-/// One SASL exchange with a single client answer. The answer goes in a line of its own: Exchange takes no other form, and a token is
-/// longer than a command may be (RFC 5034 section 4). A server that refuses the bare command is sent both in one line.
+/// Runs one SASL exchange with a single client response. The response goes in a line of its own: Exchange accepts no other form,
+/// and a token is longer than a command may be (RFC 5034 section 4). A server that refuses the bare command is sent both in one
+/// line.
 async fn authenticate(
     session: &mut Session,
     user: &str,
@@ -118,14 +119,15 @@ async fn authenticate(
     end(session, user, acknowledged, deadline).await
 }
 
-/// The server's verdict. What comes before it are the details of an error, to be acknowledged before the server ends the exchange.
+/// Returns the server's verdict. Lines before it are the details of an error, to be acknowledged before the server ends the
+/// exchange.
 async fn end(
     session: &mut Session,
     user: &str,
     acknowledged: &str,
     deadline: tokio::time::Instant,
 ) -> Result<(), SourceError> {
-    /// More lines than this before the end are no sign-in.
+    /// The most lines before the end of a sign-in.
     const EXCHANGES_MAX: usize = 10;
     let mut details = None;
     for _ in 0..EXCHANGES_MAX {

@@ -1,7 +1,7 @@
-//! The POP3 source (RFC 1939): a session a check, mail known by its unique ids, deletions made durable by QUIT.
+//! The POP3 source (RFC 1939): one session per check, mail identified by its unique ids, deletions made durable by QUIT.
 //!
-//! The client is our own, like the IMAP one: memory is bounded against a lying server, no token is in any log, and a lost connection
-//! never passes for an empty mailbox or a deleted mail.
+//! The client is our own, like the IMAP one: memory is bounded against a lying server, no token appears in any log, and a lost
+//! connection is never mistaken for an empty mailbox or a deleted mail.
 
 mod delete;
 mod fetch;
@@ -30,7 +30,7 @@ use fetch::Backlog;
 use list::Listed;
 use session::Session;
 
-/// Where a mailbox lies and how to talk to its server.
+/// The location of a mailbox, and how to talk to its server.
 #[derive(Debug, Clone)]
 pub struct Pop3Settings {
     /// The mailbox's name, for the log.
@@ -46,11 +46,11 @@ pub struct Pop3Settings {
 
 #[derive(Debug, Clone, Copy)]
 pub struct Pop3Timeouts {
-    /// For the connection, the TLS handshake and the greeting, each.
+    /// For each of the connection, the TLS handshake and the greeting.
     pub connect: Duration,
-    /// Without a byte from the server while a reply is due.
+    /// The longest time without a byte from the server while a reply is due.
     pub stall: Duration,
-    /// For one command, to which the time for its data at 16 KiB/s is added. The server may take all of it to make deletions.
+    /// For one command, plus the time for its data at 16 KiB/s. The server may take all of it to carry out deletions.
     pub command: Duration,
     /// For ending a session that deleted nothing.
     pub quit: Duration,
@@ -67,7 +67,7 @@ impl Default for Pop3Timeouts {
     }
 }
 
-/// A source for one mailbox. Connects when it is first used.
+/// Creates a source for one mailbox. It connects when first used.
 pub fn pop3(settings: Pop3Settings, login: Login, tls: Arc<rustls::ClientConfig>) -> Pop3Source {
     Pop3Source {
         mailbox: format!("{}@{}", login.user(), settings.host),
@@ -94,7 +94,7 @@ pub fn pop3(settings: Pop3Settings, login: Login, tls: Arc<rustls::ClientConfig>
 /// The POP3 source. See [`pop3`].
 pub struct Pop3Source {
     settings: Pop3Settings,
-    /// The mailbox's own name in cursors and positions.
+    /// The mailbox's identity in cursors and positions.
     mailbox: String,
     login: Login,
     tls: Arc<rustls::ClientConfig>,
@@ -105,21 +105,21 @@ pub struct Pop3Source {
     session: Option<Session>,
     /// The mails of the open session.
     listing: Option<Vec<Listed>>,
-    /// Mail of that listing which was not read yet.
+    /// Mail from that listing that has not been read yet.
     backlog: Option<Backlog>,
     /// When the mailbox is to be listed again.
     check_at: Instant,
-    /// The keys of mail in batches that may not be in the journal yet, by the batch's number.
+    /// The keys of mail in batches that may not be in the journal yet, by batch number.
     given: BTreeMap<u64, Vec<Arc<str>>>,
-    /// The keys of the last listing, and of older batches since, that the journal knows.
+    /// The keys that the journal knows: those in the last listing, and those of batches journalled since.
     known: HashSet<Arc<str>>,
     /// Keys whose deletion the server has confirmed since the last listing.
     deleted: HashSet<Arc<str>>,
-    /// The failed tries of a mail.
+    /// The number of failed attempts per mail.
     tries: HashMap<Arc<str>, u32>,
     /// Whether the journal may hold positions of mail that is gone.
     forgets: bool,
-    /// The server was caught stating wrong sizes: mails are fetched singly, so that memory stays bounded.
+    /// Whether the server was caught stating wrong sizes: mails are then fetched one at a time, so that memory stays bounded.
     sizes_lie: bool,
     token_distrusted: bool,
 }
@@ -150,7 +150,7 @@ impl Source for Pop3Source {
         true
     }
 
-    /// Ends the session and sleeps: POP3 tells no news.
+    /// Ends the session and sleeps, because POP3 has no notifications.
     async fn wait(&mut self, timeout: Duration) -> Result<(), SourceError> {
         let end = Instant::now() + timeout;
         self.close().await;
@@ -158,8 +158,8 @@ impl Source for Pop3Source {
         Ok(())
     }
 
-    /// Changes nothing on the server. The steps are `connect`, `tls` (not to this machine in clear), `greeting`, `token` (not with a
-    /// password), `authenticate`, `list` and `fetch`.
+    /// Changes nothing on the server. The steps are `connect`, `tls` (not to this machine without TLS), `greeting`, `token` (not
+    /// with a password), `authenticate`, `list` and `fetch`.
     async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send)) {
         self.session = None;
         let mut probe = ProbeReporter::to(report);
@@ -186,7 +186,7 @@ impl Source for Pop3Source {
         let session = self.session.take();
         self.left_session();
         if let Some(mut session) = session.filter(|open| !open.busy) {
-            // It deleted nothing: there is nothing to learn from the reply.
+            // Nothing was deleted, so the reply does not matter.
             let _ = timeout(self.settings.timeouts.quit, session.quit(Step::Close)).await;
         }
     }
@@ -208,8 +208,8 @@ impl Pop3Source {
         Ok(())
     }
 
-    /// Returns the session, signed in; opens one if none is in step. Without a token no server is dialled: a mailbox whose account waits
-    /// for a person would do so for weeks.
+    /// Returns the session, signed in; opens one if none is in step. Without a token, no server is contacted: a mailbox whose
+    /// account waits for a person would otherwise connect for weeks.
     async fn ready(&mut self) -> Result<&mut Session, SourceError> {
         if self.session.as_ref().is_none_or(|open| open.busy) {
             bearer::ask_for_token(&self.login).await?;
@@ -238,7 +238,8 @@ impl Pop3Source {
         Ok(self.session.insert(session))
     }
 
-    /// A listing's numbers hold for its session alone. Mail that was not read yet is listed at once.
+    /// Forgets the listing, whose numbers are valid only in its session. If mail of it is still unread, the mailbox is listed
+    /// again at once.
     fn left_session(&mut self) {
         self.listing = None;
         if let Some(backlog) = self.backlog.take()
@@ -248,7 +249,7 @@ impl Pop3Source {
         }
     }
 
-    /// Throws the session away after an error that leaves it in doubt.
+    /// Discards the session after an error that leaves it in doubt.
     fn judged<T>(&mut self, outcome: Result<T, SourceError>) -> Result<T, SourceError> {
         if let Err(error) = &outcome {
             let in_step = matches!(

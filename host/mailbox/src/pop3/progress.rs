@@ -1,7 +1,7 @@
-//! How far a mailbox was read: the cursor's content, and what it says of mail that is older than the first contact.
+//! How far a mailbox has been read: the cursor's content, and the handling of mail that is older than the first contact.
 //!
-//! Which mails were read, the journal knows by their positions. The cursor names the mailbox, counts the batches, and remembers a
-//! listing of old mail until it is read to its end.
+//! The journal knows by their positions which mails were read. The cursor names the mailbox, counts the batches, and remembers a
+//! listing of old mail until it has been read to its end.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -10,53 +10,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::Import;
 
-/// How far a mailbox was read.
+/// How far a mailbox has been read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Progress {
-    /// User and host: unique ids are unique within one mailbox.
+    /// User and host, since unique ids are unique within one mailbox.
     pub pop3: String,
     /// The number of the last batch.
     pub batch: u64,
     /// When the mailbox was first read, in seconds since 1970.
     contact: i64,
-    /// The listing that may hold old mail, until it is read to its end.
+    /// The listing that may hold old mail, until it has been read to its end.
     pub old: Option<OldListing>,
 }
 
 /// A listing that may hold mail from before the first contact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OldListing {
-    /// The unique id of its last mail: what the server lists behind it came later.
+    /// The unique id of its last mail: mail that the server lists after it arrived later.
     pub last: String,
-    /// Whether it was met after the first contact, because the server gave its mails other unique ids.
+    /// Whether the listing was found after the first contact, because the server changed its mails' unique ids.
     pub renumbered: bool,
-    /// Whether a mail of it was taken in that is recent enough for `import`: then so is all mail behind it.
+    /// Whether a mail from it that is recent enough for `import` was accepted: all mail after it is then recent enough too.
     #[serde(default)]
     pub reached: bool,
 }
 
-/// The place of one mail: the position's content.
+/// The location of one mail: the position's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     pop3: String,
     uid: String,
 }
 
-/// The age of a listed mail, and with it how the mail is handled.
+/// The age of a listed mail, which determines how the mail is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Age {
     New,
     /// Older than the first contact.
     Old,
-    /// Older than what `import` takes in.
+    /// Older than what `import` accepts.
     LeftOut,
 }
 
-/// Mail that arrived this shortly before the first contact is recent enough to answer.
+/// Mail that arrived within this time before the first contact is recent enough to reply to.
 const DAY_SECS: i64 = 24 * 60 * 60;
 
 impl Progress {
-    /// Nothing was read yet of a mailbox that is met at `now` and whose last mail is `last`.
+    /// Returns the progress of an unread mailbox first contacted at `now`, whose last mail is `last`.
     pub fn first(mailbox: String, last: Option<&str>, now: i64) -> Self {
         Self {
             pop3: mailbox,
@@ -70,7 +70,7 @@ impl Progress {
         }
     }
 
-    /// Reads a cursor; `None` if it is of another kind of source, or of another mailbox.
+    /// Parses a cursor. Returns `None` if it belongs to another kind of source or another mailbox.
     pub fn read(cursor: &Cursor, mailbox: &str) -> Option<Self> {
         let found: Option<Self> = serde_json::from_str(&cursor.0).ok();
         found.filter(|found| found.pop3 == mailbox)
@@ -80,7 +80,7 @@ impl Progress {
         Cursor(serde_json::to_string(self).unwrap_or_default())
     }
 
-    /// All mail up to `last` is judged by its date: the server gave the mails other unique ids.
+    /// Records that the server changed its mails' unique ids: all mail up to `last` is then judged by its date.
     pub fn renumbered(&mut self, last: &str) {
         self.old = Some(OldListing {
             last: last.to_owned(),
@@ -89,7 +89,7 @@ impl Progress {
         });
     }
 
-    /// Whether the age of mail in the old listing depends on the date of its arrival.
+    /// Returns whether the age of mail in the old listing depends on its arrival date.
     pub fn needs_dates(&self, import: Import) -> bool {
         match (&self.old, import) {
             (Some(old), Import::Since(_)) => old.renumbered || !old.reached,
@@ -98,13 +98,13 @@ impl Progress {
         }
     }
 
-    /// Judges a mail of the old listing. `arrived` is in milliseconds since 1970.
+    /// Returns the age of a mail in the old listing. `arrived_ms` is in milliseconds since 1970.
     pub fn age(&self, arrived_ms: Option<i64>, import: Import) -> Age {
         let Some(old) = &self.old else {
             return Age::New;
         };
         let arrived = arrived_ms.map(|ms| ms.div_euclid(1000));
-        // Without a date nothing is left out: it is decided, and answers nobody.
+        // Mail without a date is not left out: it is decided, and nobody gets a reply.
         if old.renumbered && arrived.is_some_and(|at| at >= self.contact) {
             return Age::New;
         }
@@ -124,18 +124,18 @@ impl Progress {
     }
 }
 
-/// The position of the mail with this key.
+/// Returns the position of the mail with this key.
 pub(super) fn position(mailbox: &str, key: &str) -> Position {
     Position::OnServer(serde_json::json!({ "pop3": mailbox, "uid": key }).to_string())
 }
 
-/// The key of the mail at a position; `None` for a mail of another mailbox or protocol.
+/// Returns the key of the mail at a position, or `None` for a mail of another mailbox or protocol.
 pub(super) fn key(mailbox: &str, position: &Position) -> Option<String> {
     let place: Place = serde_json::from_str(position.on_server()?).ok()?;
     (place.pop3 == mailbox).then_some(place.uid)
 }
 
-/// Whether a time lies before a day, which begins at midnight UTC.
+/// Returns whether a time is before a day, which begins at midnight UTC.
 fn is_before(secs: i64, day: Date) -> bool {
     Timestamp::from_second(secs).is_ok_and(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date() < day)
 }

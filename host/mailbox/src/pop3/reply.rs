@@ -5,13 +5,13 @@ use postroom_net::Step;
 
 use crate::SourceError;
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reply {
     pub is_ok: bool,
     /// The response code of an error.
     pub code: Option<Code>,
-    /// As it may be shown, the code included.
+    /// The text in a form that may be shown, including the code.
     pub text: String,
 }
 
@@ -20,11 +20,11 @@ pub(super) struct Reply {
 pub(super) enum Code {
     /// Another session has the mailbox (RFC 2449 section 8.1.2).
     InUse,
-    /// The last session was too short a time ago (RFC 2449 section 8.1.1).
+    /// The last session was too recent (RFC 2449 section 8.1.1).
     LoginDelay,
-    /// A failure that passes (RFC 3206 section 4).
+    /// A temporary failure (RFC 3206 section 4).
     Temporary,
-    /// A failure that somebody has to mend.
+    /// A failure that somebody has to fix.
     Permanent,
     /// The credentials are refused.
     Auth,
@@ -37,7 +37,7 @@ const SHOWN_CHARS: usize = 500;
 const CODE_CHARS: usize = 40;
 
 impl Reply {
-    /// Reads a status line; returns `None` for any other line.
+    /// Parses a status line. Returns `None` for any other line.
     pub fn read(line: &[u8]) -> Option<Self> {
         let (is_ok, rest) = match (after(line, b"+OK"), after(line, b"-ERR")) {
             (Some(rest), _) => (true, rest),
@@ -60,7 +60,7 @@ impl Reply {
         }
     }
 
-    /// The error of a refused command.
+    /// Returns the error of a refused command.
     pub fn refusal(self, step: Step) -> SourceError {
         let text = self.text;
         match self.code {
@@ -81,7 +81,7 @@ impl Reply {
 }
 
 impl Code {
-    /// Reads the code at the beginning of an error's text. A code is read by its first levels: `SYS/TEMP/X` is a `SYS/TEMP`.
+    /// Parses the code at the beginning of an error's text. Only the first levels of a code count: `SYS/TEMP/X` is a `SYS/TEMP`.
     fn read(text: &[u8]) -> Option<Self> {
         let inner = text.trim_ascii_start().strip_prefix(b"[")?;
         let end = inner.iter().position(|byte| *byte == b']')?;
@@ -118,14 +118,14 @@ impl Code {
     }
 }
 
-/// Returns a server's text as it may be shown.
+/// Returns a server's text in a form that may be shown.
 pub(super) fn shown(text: &[u8]) -> String {
     harmless_chars(String::from_utf8_lossy(text).trim())
         .take(SHOWN_CHARS)
         .collect()
 }
 
-/// The rest of a line after its first word.
+/// Returns the rest of a line after its first word.
 fn after<'l>(line: &'l [u8], word: &[u8]) -> Option<&'l [u8]> {
     let (start, rest) = line.split_at_checked(word.len())?;
     let is_word = rest.first().is_none_or(|byte| byte.is_ascii_whitespace());

@@ -1,4 +1,4 @@
-//! A look at the newest mail, to find out whether mails can be fetched.
+//! Samples the newest mail, to check whether mails can be fetched.
 
 use postroom_core::harmless::harmless_chars;
 use postroom_core::{ParseLimits, parse};

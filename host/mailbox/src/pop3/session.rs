@@ -1,4 +1,4 @@
-//! One POP3 session: commands sent, their replies read to the end, each under a deadline.
+//! One POP3 session: sends commands and reads their replies to the end, each under a deadline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +24,14 @@ pub(super) struct Session {
     capabilities: Vec<String>,
     /// Whether the server refused TOP.
     pub has_no_top: bool,
-    /// Set while a command is under way: a session left in that state is out of step and must be thrown away.
+    /// Set while a command is in progress: a session left in that state is out of step and must be discarded.
     pub busy: bool,
-    /// Removed from all that the server says.
+    /// Redacted from everything that the server sends.
     secrets: TraceRedactor,
     trace: Option<Trace>,
 }
 
-/// A mail that was asked for.
+/// The result of requesting a mail.
 pub(super) enum Given {
     Whole(Body),
     /// The server sent more than is allowed. The session is out of step.
@@ -39,9 +39,9 @@ pub(super) enum Given {
     Refused(Reply),
 }
 
-/// How many capabilities are kept.
+/// The most capabilities that are kept.
 const CAPABILITIES: usize = 256;
-/// This much is quoted of a line that is no reply.
+/// How much is quoted of a line that is not a reply.
 const QUOTED_BYTES: usize = 80;
 /// A command's deadline is extended by the time that its data takes at this rate.
 const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
@@ -113,7 +113,7 @@ impl Session {
         }
     }
 
-    /// Removes these secrets from all that the server says from now on.
+    /// Redacts these secrets from everything that the server sends from now on.
     pub fn hide(&mut self, secrets: TraceRedactor) {
         if let Some(trace) = &self.trace {
             trace.hide(&secrets);
@@ -121,7 +121,7 @@ impl Session {
         self.secrets.extend(&secrets);
     }
 
-    /// A text of the server as it may be shown and kept.
+    /// Returns a text from the server in a form that may be shown and stored.
     pub fn redacted(&self, text: &str) -> String {
         self.secrets.redact(text)
     }
@@ -130,7 +130,7 @@ impl Session {
         let limit = self.timeouts.connect.min(self.timeouts.stall);
         let line = self.next(Step::Greeting, Instant::now() + limit).await;
         let line = line.map_err(|error| match error {
-            // Its own bound is shorter than those of commands.
+            // Its own limit is shorter than that of commands.
             SourceError::Timeout { step, .. } => SourceError::Timeout {
                 step,
                 secs: limit.as_secs(),
@@ -139,7 +139,7 @@ impl Session {
         })?;
         let reply = self.reply(Step::Greeting, &line)?;
         if !reply.is_ok && reply.code.is_none() {
-            // Such as too many connections.
+            // For example, because of too many connections.
             return Err(SourceError::Transient {
                 step: Step::Greeting,
                 reason: reply.text,
@@ -148,7 +148,7 @@ impl Session {
         Ok(reply.accepted(Step::Greeting)?.text)
     }
 
-    /// Asks for the capabilities (RFC 2449). A server without CAPA has none.
+    /// Requests the capabilities (RFC 2449). A server without CAPA has none.
     pub async fn learn_capabilities(&mut self) -> Result<(), SourceError> {
         let mut capabilities = Vec::new();
         self.lines(Step::Authenticate, "CAPA", |line| {
@@ -162,7 +162,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the server offers a SASL mechanism; `name` in upper case.
+    /// Returns whether the server offers a SASL mechanism; `name` is in upper case.
     pub fn offers(&self, name: &str) -> bool {
         self.capabilities.iter().any(|line| {
             let mut words = line.split_ascii_whitespace();
@@ -170,14 +170,14 @@ impl Session {
         })
     }
 
-    /// Runs a command that is answered with one line.
+    /// Runs a command with a one-line reply.
     pub async fn command(&mut self, step: Step, command: &str) -> Result<Reply, SourceError> {
         let deadline = self.send(step, command).await?;
         self.end(step, deadline).await
     }
 
-    /// Runs a command that is answered with lines up to a single dot, and hands each to `each`. Gives the reply, after which no lines
-    /// came if it is an error.
+    /// Runs a command whose reply consists of lines up to a single dot, and passes each to `each`. Returns the status line; if it
+    /// is an error, no lines followed.
     pub async fn lines(
         &mut self,
         step: Step,
@@ -202,7 +202,7 @@ impl Session {
         Ok(reply)
     }
 
-    /// Runs a command that is answered with a mail of about `stated` bytes.
+    /// Runs a command whose reply is a mail of about `stated` bytes.
     pub async fn mail(
         &mut self,
         command: &str,
@@ -227,14 +227,15 @@ impl Session {
         Ok(Given::Whole(body))
     }
 
-    /// Ends the session. Deletions hold once the server has agreed. It may be silent while it makes them.
+    /// Ends the session. Deletions take effect once the server has confirmed it. The server may be silent while it carries them
+    /// out.
     pub async fn quit(&mut self, step: Step) -> Result<(), SourceError> {
         self.timeouts.stall = self.timeouts.command;
         self.command(step, "QUIT").await?.accepted(step)?;
         Ok(())
     }
 
-    /// Sends a command, and returns when its reply must have ended.
+    /// Sends a command, and returns the deadline for the end of its reply.
     pub async fn send(&mut self, step: Step, command: &str) -> Result<Instant, SourceError> {
         self.busy = true;
         self.wire.begin().map_err(|error| failed(step, &error))?;
@@ -242,7 +243,7 @@ impl Session {
             .await
     }
 
-    /// Sends a line of an exchange that is under way.
+    /// Sends a line of an exchange in progress.
     pub async fn say(
         &mut self,
         step: Step,
@@ -264,7 +265,7 @@ impl Session {
         Ok(deadline)
     }
 
-    /// The next line. Cancel-safe.
+    /// Returns the next line. Cancel-safe.
     pub async fn next(&mut self, step: Step, deadline: Instant) -> Result<Bytes, SourceError> {
         loop {
             if let Some(line) = self.wire.line().map_err(|error| failed(step, &error))? {
@@ -274,7 +275,7 @@ impl Session {
         }
     }
 
-    /// Reads a line as the end of a command.
+    /// Parses a line as the end of a command.
     pub fn reply(&mut self, step: Step, line: &[u8]) -> Result<Reply, SourceError> {
         let Some(mut reply) = Reply::read(line) else {
             let beginning = &line[..line.len().min(QUOTED_BYTES)];
@@ -315,7 +316,7 @@ impl Session {
     }
 }
 
-/// The time that so many bytes may take.
+/// Returns the time that this many bytes may take.
 fn at_lowest_rate(bytes: u64) -> Duration {
     Duration::from_secs(bytes / BYTES_PER_SEC_MIN)
 }

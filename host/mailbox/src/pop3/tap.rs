@@ -1,8 +1,9 @@
-//! Records a POP3 conversation for a trace. What is secret is known by its place: in a sign-in all that the client says.
+//! Records a POP3 conversation for a trace. Secrets are recognised by their place: everything that the client sends during a
+//! sign-in.
 
 use postroom_net::trace::{self, Side, Trace};
 
-/// Listens to one connection.
+/// Listens on one connection.
 pub(super) struct Tap {
     trace: Trace,
     /// From an AUTH command to its end.
@@ -17,7 +18,7 @@ impl Tap {
         }
     }
 
-    /// A line of the client, with its end.
+    /// Records a line from the client, with its end.
     pub fn sent(&mut self, line: &[u8]) {
         let line = line.strip_suffix(b"\r\n").unwrap_or(line);
         let shown = match self.signing_in {
@@ -27,7 +28,7 @@ impl Tap {
         self.trace.record(Side::Client, shown.as_bytes());
     }
 
-    /// A line of the server.
+    /// Records a line from the server.
     pub fn received(&mut self, line: &[u8]) {
         if self.signing_in && line.starts_with(b"+ ") {
             let shown = format!("+ {}", trace::challenge(&line[2..]));
@@ -40,7 +41,7 @@ impl Tap {
         self.trace.record(Side::Server, line);
     }
 
-    /// A mail of the server, by its size alone.
+    /// Records a mail from the server by its size alone.
     pub fn mail(&mut self, bytes: u64) {
         let shown = format!("[mail, {bytes} bytes]");
         self.trace.record(Side::Server, shown.as_bytes());

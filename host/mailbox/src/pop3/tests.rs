@@ -1,4 +1,4 @@
-//! A scripted server: what real ones do seldom, and what no honest one does.
+//! A scripted server: does what real ones rarely do, and what no honest one does.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,12 +23,12 @@ mod trouble;
 /// The server's reaction to a line.
 enum Act {
     Say(String),
-    /// Says it and hangs up.
+    /// Sends this and hangs up.
     SayAndClose(String),
-    /// Says it one byte at a time.
+    /// Sends this one byte at a time.
     Trickle(String),
     Hush,
-    /// The reply of an ordinary server with three mails.
+    /// Replies like an ordinary server with three mails.
     Usual,
 }
 
@@ -50,7 +50,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// `script` is asked about each line a client sends, with the number of its connection.
+    /// Starts a server. `script` is called for each line a client sends, with the number of its connection.
     async fn start(script: impl FnMut(usize, &str) -> Act + Send + 'static) -> Self {
         Self::greeting("+OK ready\r\n", script).await
     }
@@ -136,7 +136,7 @@ impl Server {
         }
     }
 
-    /// The commands after the sign-in, of all sessions.
+    /// Returns the commands after the sign-in, from all sessions.
     fn commands(&self) -> Vec<String> {
         let commands = self.commands.lock().unwrap();
         let is_sign_in = |line: &str| {
@@ -158,7 +158,7 @@ impl Server {
     }
 }
 
-/// Three mails: `a`, `b` and `c`.
+/// Replies like a server with three mails: `a`, `b` and `c`.
 fn usual(command: &str) -> String {
     let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
     match word {
@@ -174,7 +174,7 @@ fn usual(command: &str) -> String {
     }
 }
 
-/// The answer to UIDL or LIST.
+/// Returns the reply to UIDL or LIST.
 fn listing(values: &[&str]) -> String {
     let lines = values.iter().zip(1..);
     let lines: String = lines
@@ -187,7 +187,7 @@ fn mail(subject: &str) -> String {
     given(&format!("Subject: {subject}\r\n\r\nhelp\r\n"))
 }
 
-/// The answer to RETR or TOP.
+/// Returns the reply to RETR or TOP.
 fn given(mail: &str) -> String {
     format!("+OK\r\n{mail}.\r\n")
 }
@@ -205,7 +205,7 @@ fn tls() -> Arc<rustls::ClientConfig> {
 
 const STALL: Duration = Duration::from_millis(500);
 
-/// The unique ids of a batch.
+/// Returns the unique ids of a batch.
 fn uids(batch: &Batch) -> Vec<String> {
     let uid = |mail: &RawMessage| uid_of(&mail.position);
     batch.messages.iter().map(uid).collect()
@@ -228,7 +228,7 @@ fn ack(uid: &str, after: After) -> Acknowledge {
 struct Journal(Mutex<HashSet<Position>>);
 
 impl Journal {
-    /// Takes a batch into the journal, and gives the cursor.
+    /// Adds a batch to the journal, and returns its cursor.
     fn take(&self, batch: &Batch) -> Option<Cursor> {
         let mut known = self.0.lock().unwrap();
         known.extend(batch.passed.iter().cloned());
@@ -264,7 +264,7 @@ impl KnownPositions for Journal {
     }
 }
 
-/// Fetches until there is no more, and gives the unique ids.
+/// Fetches until there is no more, and returns the unique ids.
 async fn drain(
     source: &mut Pop3Source,
     journal: &Journal,
@@ -309,7 +309,7 @@ async fn a_check_is_one_session() {
         ["STAT", "UIDL", "LIST", "RETR 1", "RETR 2", "RETR 3", "QUIT"]
     );
     assert_eq!(server.connections(), 1);
-    // The next check asks for nothing that is known.
+    // The next check requests nothing that is known.
     let fourth = source.fetch(third.cursor.as_ref(), &limits).await.unwrap();
     assert!(fourth.messages.is_empty() && !fourth.more);
     assert_eq!(server.commands()[7..], ["STAT", "UIDL", "LIST"]);
@@ -330,7 +330,7 @@ async fn between_two_checks_no_server_is_dialled() {
     let limits = FetchLimits::default();
     let mut cursor = source.fetch(None, &limits).await.unwrap().cursor;
     for _ in 0..3 {
-        // Such as when mail waits for its tenant's budget.
+        // This happens, for example, when mail waits for its tenant's budget.
         source.wait(Duration::from_millis(1)).await.unwrap();
         let batch = source.fetch(cursor.as_ref(), &limits).await.unwrap();
         assert!(batch.messages.is_empty() && batch.cursor == cursor);

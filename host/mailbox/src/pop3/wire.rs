@@ -1,6 +1,6 @@
-//! POP3 framing (RFC 1939 section 3): bytes in, lines and mails out, with the memory bounded whatever the server sends.
+//! POP3 framing (RFC 1939 section 3): bytes in, lines and mails out, with bounded memory whatever the server sends.
 //!
-//! Every await is cancel-safe: what was read in part stays in the buffers until the next call.
+//! Every await is cancel-safe: partial input stays in the buffers until the next call.
 
 use std::io;
 
@@ -29,45 +29,46 @@ pub(super) enum WireError {
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
     input: BytesMut,
-    /// How far `input` was searched for a line end.
+    /// How far `input` has been searched for a line end.
     searched: usize,
     output: BytesMut,
-    /// The bytes of lines since the last command, mails apart.
+    /// The number of bytes in lines since the last command, without mails.
     spent: usize,
     tap: Option<Tap>,
 }
 
-/// A mail that is being read, without the dots of its transport.
+/// A mail that is being read, with dot-stuffing removed.
 pub(super) struct Body {
     pub bytes: Vec<u8>,
-    /// The bytes that the server sent so far, those that are not kept included.
+    /// The number of bytes that the server has sent so far, including those that are not kept.
     pub len: u64,
     keep: u64,
     most: u64,
     at_line_start: bool,
 }
 
-/// How far a mail was read.
+/// How far a mail has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// There is more to come.
+    /// More follows.
     More,
     Ended,
     /// The server sent more than is allowed. The connection is out of step.
     Overrun,
 }
 
-/// The longest line outside of mails. Honest ones have 512 bytes (RFC 2449 section 4); the details of a refused token have more.
+/// The longest line outside of mails. Honest lines have at most 512 bytes (RFC 2449 section 4); the details of a refused token
+/// have more.
 const LINE_BYTES: usize = 16 * 1024;
-/// Limit of a server's lines about one command. A listing of 250,000 mails takes up to 20 MB.
+/// The most bytes of a server's lines in reply to one command. A listing of 250,000 mails takes up to 20 MB.
 const ANSWER_BYTES: usize = 24 * 1024 * 1024;
-/// The read buffer.
+/// The size of the read buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Memory for a mail is reserved up to this size: the server only states how large the mail is.
+/// The most memory reserved for a mail in advance, since the server merely states how large the mail is.
 const RESERVED_BYTES: u64 = 1024 * 1024;
 
 impl Wire {
-    /// `tap` receives the whole conversation.
+    /// Creates the connection's reader and writer. `tap` receives the whole conversation.
     pub fn new(stream: Box<dyn Stream>, tap: Option<Tap>) -> Self {
         Self {
             stream,
@@ -79,13 +80,13 @@ impl Wire {
         }
     }
 
-    /// The stream itself, when nothing that was read is left over (for STLS: bytes that came before the handshake could have
-    /// been slipped in by anybody).
+    /// Returns the stream itself if no input is left over. For STLS: bytes that arrived before the handshake could have been
+    /// injected by anybody.
     pub fn into_stream(self) -> Option<Box<dyn Stream>> {
         self.input.is_empty().then_some(self.stream)
     }
 
-    /// Begins a new command. Fails if the server has sent something that nobody asked for.
+    /// Begins a new command. Fails if the server has sent something unrequested.
     pub fn begin(&mut self) -> Result<(), WireError> {
         self.spent = 0;
         match self.input.is_empty() {
@@ -94,7 +95,7 @@ impl Wire {
         }
     }
 
-    /// Puts a line, with its end, into the send buffer.
+    /// Adds a line, with its end, to the send buffer.
     pub fn queue(&mut self, line: &[u8]) {
         if let Some(tap) = &mut self.tap {
             tap.sent(line);
@@ -102,7 +103,7 @@ impl Wire {
         self.output.extend_from_slice(line);
     }
 
-    /// Sends what is in the send buffer.
+    /// Sends the contents of the send buffer.
     pub async fn flush(&mut self) -> Result<(), WireError> {
         while self.output.has_remaining() {
             if self.stream.write_buf(&mut self.output).await? == 0 {
@@ -124,7 +125,7 @@ impl Wire {
         }
     }
 
-    /// Returns the next line that is complete in the buffer, without its end.
+    /// Returns the next complete line in the buffer, without its end.
     pub fn line(&mut self) -> Result<Option<Bytes>, WireError> {
         let found = memchr(b'\n', &self.input[self.searched..]);
         let end = found.map_or(self.input.len(), |at| self.searched + at + 1);
@@ -151,7 +152,7 @@ impl Wire {
         Ok(Some(line))
     }
 
-    /// Moves what has arrived of a mail into `body`, up to the line with the single dot.
+    /// Moves the part of a mail that has arrived into `body`, up to the line with the single dot.
     pub fn body(&mut self, body: &mut Body) -> Reading {
         let reading = loop {
             if body.len > body.most {
@@ -164,7 +165,7 @@ impl Wire {
                         self.input.advance(end);
                         break Reading::Ended;
                     }
-                    // Whether it is the last line shows later.
+                    // The next bytes will show whether it is the last line.
                     (None, [_]) | (None, [_, b'\r']) => break Reading::More,
                     _ => {}
                 }
@@ -189,7 +190,7 @@ impl Wire {
 }
 
 impl Body {
-    /// A mail of which `keep` bytes are kept. More than `most` bytes are an overrun.
+    /// Creates a mail of which `keep` bytes are kept. More than `most` bytes are an overrun.
     pub fn new(stated: u64, keep: u64, most: u64) -> Self {
         let reserved = stated.min(keep).min(RESERVED_BYTES);
         Self {
@@ -213,7 +214,7 @@ impl Body {
 mod tests {
     use super::*;
 
-    /// Reads a mail that arrives in chunks of every size: it must not depend on how it arrives.
+    /// Reads a mail that arrives in chunks of every size: the result must not depend on how it arrives.
     async fn read(sent: &[u8], keep: u64, most: u64) -> (Reading, Vec<u8>, u64) {
         let mut all = Vec::new();
         for size in [1, 2, 3, 7, 64, usize::MAX] {

@@ -1,4 +1,5 @@
-//! Decisions: what they may depend on besides the mail, and the commit that makes one durable with everything that follows from it.
+//! Decisions: the facts besides the mail that they may depend on, and the commit that makes a decision durable with all its
+//! effects.
 
 use std::sync::Arc;
 
@@ -10,23 +11,24 @@ use serde::{Deserialize, Serialize};
 use super::journal::{DecisionId, JournalId};
 use crate::StoreError;
 
-/// Decisions become durable, and attempts at them are counted.
+/// Makes decisions durable and counts attempts at them.
 #[async_trait]
 pub trait Commits: Send + Sync {
-    /// Writes all verdicts in one transaction, in order. On an error nothing of any is written.
+    /// Writes all verdicts in order, in one transaction. On an error, nothing is written.
     async fn commit(&self, verdicts: Vec<Verdict>) -> Result<Vec<Committed>, StoreError>;
 
     /// Records a failure of the line on a mail, and returns the number of its failures.
     async fn failed_attempt(&self, id: JournalId, error: &str) -> Result<u32, StoreError>;
 
-    /// Returns how many entries of a tenant wait in the outbox, for any target: commits add to them.
+    /// Returns how many entries of a tenant wait in the outbox, for any target. Commits add to them.
     async fn outbox_waiting_of(&self, tenant: &str) -> Result<u64, StoreError>;
 }
 
-/// The facts besides the mail that a decision may depend on, for the threads that decide. Blocking: a task of the runtime never calls it.
+/// The facts besides the mail that a decision may depend on, for the deciding threads. Blocking: a task of the runtime never
+/// calls it.
 pub trait Facts: Send + Sync {
-    /// Returns the open ticket of this tenant that a mail seems to belong to: by its references (the newest first), then by a number
-    /// in its subject. Authorised is a sender who takes part in the ticket or writes from one of the tenant's own domains.
+    /// Returns the open ticket of this tenant that a mail seems to belong to: by its references (newest first), then by a number
+    /// in its subject. A sender is authorised who takes part in the ticket or writes from one of the tenant's own domains.
     fn thread_candidate(
         &self,
         tenant: &str,
@@ -36,16 +38,16 @@ pub trait Facts: Send + Sync {
         tenant_domains: &[String],
     ) -> Result<Option<Thread>, StoreError>;
 
-    /// Returns whether this tenant has a ticket of that number (`T-12`).
+    /// Returns whether this tenant has a ticket with that number (`T-12`).
     fn ticket_exists(&self, tenant: &str, ticket: &str) -> Result<bool, StoreError>;
 
     /// Returns the `kv` value of a tenant's rule.
     fn kv(&self, tenant: &str, rule: &str, key: &str) -> Result<Option<String>, StoreError>;
 
-    /// Returns how many keys a rule of a tenant holds, and how many bytes of keys and values.
+    /// Returns how many keys a tenant's rule holds, and how many bytes of keys and values.
     fn kv_usage(&self, tenant: &str, rule: &str) -> Result<(u64, u64), StoreError>;
 
-    /// Returns the first `most` tickets or alerts of this tenant that a question is about. Contacts and assets are not kept here.
+    /// Returns the first `most` tickets or alerts of this tenant that match a query. Contacts and assets are not stored here.
     fn lookup(
         &self,
         tenant: &str,
@@ -54,7 +56,7 @@ pub trait Facts: Send + Sync {
     ) -> Result<QueryResult, StoreError>;
 }
 
-/// A decision with all that must be written with it.
+/// A decision with everything that must be written along with it.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     pub journal: JournalId,
@@ -63,7 +65,7 @@ pub struct Verdict {
     pub outlets: Arc<Outlets>,
 }
 
-/// A decision with what the rules read and wrote on the way to it.
+/// A decision with what the rules read and wrote to reach it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conclusion {
     pub decision: Decision,
@@ -74,7 +76,7 @@ pub struct Conclusion {
     pub lookups: Vec<LookupRead>,
 }
 
-/// One read of a rule's `kv`; no value if the key was absent.
+/// One read of a rule's `kv`. Without a value, the key was absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvRead {
     pub rule: String,
@@ -82,7 +84,7 @@ pub struct KvRead {
     pub value: Option<String>,
 }
 
-/// One lookup of a rule, with its result.
+/// One lookup by a rule, with its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LookupRead {
     pub rule: String,
@@ -90,7 +92,7 @@ pub struct LookupRead {
     pub found: QueryResult,
 }
 
-/// A change of a rule's memory; no value deletes the key.
+/// A change to a rule's memory. Without a value, the key is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvWrite {
     pub rule: String,

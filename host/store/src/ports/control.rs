@@ -1,4 +1,4 @@
-//! Changes that commands make beside a running service, which follows as soon as it sees them, or without one.
+//! Changes that commands make, with or without a running service. A running service follows them as soon as it sees them.
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
@@ -6,16 +6,16 @@ use postroom_core::ContentHash;
 use super::shadows::{Shadow, ShadowId, ShadowState};
 use crate::StoreError;
 
-/// Each change is one transaction, or a few short ones. Blocking.
+/// Changes the store on a person's behalf. Each change is one transaction, or a few short ones. Blocking.
 pub trait Control: Send + Sync {
-    /// Makes entries due now, with a fresh age and no tries counted. Returns the result for each, in the order given or of their ids. A
-    /// running service sees it, and tries the targets at once.
+    /// Makes entries due now, with their age and attempts reset. Returns the result for each, in the given order or in the order
+    /// of ids. A running service notices and tries the targets at once.
     fn retry_outbox(
         &self,
         wanted: &OutboxSelection,
     ) -> Result<Vec<(i64, OutboxChange)>, StoreError>;
 
-    /// Ends entries that are waiting or dead: they are not sent. Who did it, and why, is recorded.
+    /// Ends entries that are waiting or dead without sending them. Records who did it and why.
     fn drop_outbox(
         &self,
         ids: &[i64],
@@ -23,20 +23,21 @@ pub trait Control: Send + Sync {
         reason: Option<&str>,
     ) -> Result<Vec<(i64, OutboxChange)>, StoreError>;
 
-    /// Makes the versions of an earlier generation the newest one, and refuses those that they replace. It drops no generation: how
-    /// many are kept is for the service, which saves them.
+    /// Makes the versions of an earlier generation the newest generation, and refuses those that they replace. Drops no
+    /// generation: the service decides how many are kept when it saves one.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchGeneration`] when it is not kept, [`StoreError::RulesNotKept`] when only the one tenant's rules are not.
+    /// [`StoreError::NoSuchGeneration`] if it is not kept, [`StoreError::RulesNotKept`] if only the given tenant's rules are not.
     fn roll_back(&self, wanted: &Rollback) -> Result<RolledBack, StoreError>;
 
-    /// Begins a shadow. Earlier ones of the mailbox keep their counts only.
+    /// Starts a shadow. Of the mailbox's earlier shadows, only the counts are kept.
     ///
     /// # Errors
-    /// [`StoreError::ShadowRuns`] when the mailbox has one, [`StoreError::ShadowMails`] when it is of no mails or of too many.
+    /// [`StoreError::ShadowRuns`] if the mailbox already has one, [`StoreError::ShadowMails`] if it asks for no mails or too
+    /// many.
     fn start_shadow(&self, new: &NewShadow) -> Result<Shadow, StoreError>;
 
-    /// As [`Shadows::end_shadow`](super::Shadows::end_shadow).
+    /// Ends a shadow; see [`Shadows::end_shadow`](super::Shadows::end_shadow).
     fn end_shadow(
         &self,
         id: ShadowId,
@@ -48,11 +49,11 @@ pub trait Control: Send + Sync {
 /// Which entries are retried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutboxSelection {
-    /// These.
+    /// The entries with these ids.
     Entries(Vec<i64>),
-    /// All that are waiting for, or dead at, the target of this name.
+    /// All entries that are waiting for, or dead at, the target with this name.
     Target(String),
-    /// All that are dead; at one target, or at any.
+    /// All dead entries, at one target or at any.
     Dead { target: Option<String> },
 }
 
@@ -62,21 +63,21 @@ pub enum OutboxChange {
     Changed,
     /// There is no entry with this id.
     Unknown,
-    /// It has ended in this state, which allows no such change.
+    /// The entry has ended in this state, which allows no such change.
     Ended(&'static str),
-    /// Its payload was purged.
+    /// The entry's payload was purged.
     Purged,
 }
 
-/// Which rules go back, and to where.
+/// Which rules are rolled back, and to which generation.
 #[derive(Debug, Clone, Default)]
 pub struct Rollback {
-    /// The generation whose versions return; unless given, the one before the newest, or before the newest
-    /// that changed the tenant's rules.
+    /// The generation whose versions return. By default, the one before the newest, or before the newest that changed the
+    /// tenant's rules.
     pub to: Option<u64>,
     /// Only rules of this tenant.
     pub tenant: Option<String>,
-    /// Only the rule of this name.
+    /// Only the rule with this name.
     pub name: Option<String>,
 }
 
@@ -85,32 +86,32 @@ pub struct Rollback {
 pub struct RolledBack {
     /// The generation whose versions returned.
     pub to: u64,
-    /// The new generation; none when all was as it is wanted.
+    /// The new generation, or `None` if everything was already as requested.
     pub generation: Option<u64>,
-    /// Tenant and name of each rule that went back.
+    /// The tenant and name of each rule that was rolled back.
     pub rules: Vec<(String, String)>,
-    /// The tenants whose rules stay as they are, because those of the generation are no longer kept.
+    /// The tenants whose rules stay as they are, because their rules of that generation are no longer kept.
     pub not_kept: Vec<String>,
 }
 
-/// A shadow that is to begin.
+/// A shadow to be started.
 #[derive(Debug, Clone)]
 pub struct NewShadow {
     pub tenant: String,
     pub mailbox: String,
-    /// The rule in whose place the candidate stands, as the chain names it.
+    /// The rule that the candidate stands in for, as the chain names it.
     pub rule: String,
     /// The hash of `bytes`.
     pub hash: ContentHash,
-    /// The candidate, as a generation keeps rules.
+    /// The candidate, in the form in which a generation stores rules.
     pub bytes: Bytes,
-    /// The hash of the rule's own file at the start of the shadow.
+    /// The hash of the rule's own file when the shadow starts.
     pub replaces: ContentHash,
-    /// Under which the candidate runs.
+    /// The time limit that the candidate runs under.
     pub limit_us: u64,
     pub limit_memory_bytes: u64,
-    /// Mails that it decides.
+    /// The number of mails to decide.
     pub wanted: u64,
-    /// Whether it is promoted when it decided all of them as the rule did.
+    /// Whether the candidate is promoted if it decided all of them as the rule did.
     pub promote: bool,
 }

@@ -1,4 +1,4 @@
-//! The journal: every mail is written here raw before anyone reads it, together with how far its mailbox was read.
+//! The journal: every mail is written here raw before anything reads it, together with how far its mailbox has been read.
 
 use std::collections::HashSet;
 
@@ -9,32 +9,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
 
-/// The journal of all mailboxes, and what is owed to their servers.
+/// The journal of all mailboxes, and the acknowledgements owed to their servers.
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// Journals a batch and moves the cursor, in one transaction. Returns the results in the order of the mails.
+    /// Journals a batch and moves the cursor in one transaction. Returns the results in the order of the mails.
     async fn journal(&self, batch: JournalBatch) -> Result<Vec<Journalled>, StoreError>;
 
-    /// Returns how far a mailbox was read; `None` before its first batch.
+    /// Returns how far a mailbox has been read, or `None` before its first batch.
     async fn cursor(&self, mailbox: &str) -> Result<Option<Cursor>, StoreError>;
 
-    /// Returns undecided mails of a mailbox, the oldest first. There may be more than are returned, but not when none is.
+    /// Returns undecided mails of a mailbox, oldest first. There may be more than it returns, but not if it returns none.
     async fn pending(&self, mailbox: &str, limit: usize) -> Result<Vec<PendingMail>, StoreError>;
 
-    /// Returns one undecided mail; `None` when it is decided or was never journalled.
+    /// Returns one undecided mail, or `None` if it has been decided or was never journalled.
     async fn pending_mail(&self, id: JournalId) -> Result<Option<PendingMail>, StoreError>;
 
-    /// Returns the oldest undecided mails of each mailbox, up to `limit` of one: those that a process may have been deciding when it
-    /// died. The least tried come first.
+    /// Returns the oldest undecided mails of each mailbox, up to `limit` per mailbox: those that a process may have been deciding
+    /// when it died. Those with the fewest attempts come first.
     async fn suspects(&self, limit: usize) -> Result<Vec<Suspect>, StoreError>;
 
-    /// Returns how many runs in a row, before this one, did not stop cleanly.
+    /// Returns how many consecutive runs before this one did not stop cleanly.
     fn crashes(&self) -> u32;
 
-    /// Records that nothing is left of earlier crashes: the next one is a first one again.
+    /// Records that earlier crashes are dealt with: the next one counts as the first again.
     async fn forget_crashes(&self) -> Result<(), StoreError>;
 
-    /// Returns the acknowledgements that are due at a mailbox's server, the oldest first.
+    /// Returns the acknowledgements that are due at a mailbox's server, oldest first.
     async fn due_acks(
         &self,
         mailbox: &str,
@@ -42,13 +42,13 @@ pub trait Journal: Send + Sync {
         now_ms: i64,
     ) -> Result<Vec<Ack>, StoreError>;
 
-    /// Returns when the next acknowledgement of a mailbox is due; `None` when none is owed.
+    /// Returns when a mailbox's next acknowledgement is due, or `None` if none is owed.
     async fn next_ack_due(&self, mailbox: &str) -> Result<Option<i64>, StoreError>;
 
-    /// Records that the server took these. Ids that were recorded before are ignored.
+    /// Records that the server accepted these acknowledgements. Ids that were already recorded are ignored.
     async fn acked(&self, ids: Vec<i64>) -> Result<(), StoreError>;
 
-    /// Records that the server did not take these; they are due again at `retry_at_ms`.
+    /// Records that the server refused these acknowledgements; they are due again at `retry_at_ms`.
     async fn ack_failed(
         &self,
         ids: Vec<i64>,
@@ -56,14 +56,14 @@ pub trait Journal: Send + Sync {
         retry_at_ms: i64,
     ) -> Result<(), StoreError>;
 
-    /// Records that the mail at these positions is journalled. Recording one again changes nothing.
+    /// Records that the mails at these positions are journalled. Recording a position again changes nothing.
     async fn remember_positions(
         &self,
         mailbox: &str,
         positions: Vec<Position>,
     ) -> Result<(), StoreError>;
 
-    /// Returns those of the positions that were recorded by [`Journal::remember_positions`].
+    /// Returns the given positions that [`Journal::remember_positions`] recorded.
     async fn known_positions(
         &self,
         mailbox: &str,
@@ -73,14 +73,15 @@ pub trait Journal: Send + Sync {
     /// Returns how many positions of a mailbox are recorded.
     async fn known_position_count(&self, mailbox: &str) -> Result<u64, StoreError>;
 
-    /// Forgets all positions of a mailbox but these.
+    /// Forgets all positions of a mailbox except these.
     async fn forget_positions_but(
         &self,
         mailbox: &str,
         positions: Vec<Position>,
     ) -> Result<(), StoreError>;
 
-    /// Records how a mailbox is doing; the time since when is kept while the state stays the same. The detail may be empty.
+    /// Records a mailbox's state. The time of the last change is kept as long as the state stays the same. The detail may be
+    /// empty.
     async fn set_mailbox_state(
         &self,
         mailbox: &str,
@@ -89,12 +90,12 @@ pub trait Journal: Send + Sync {
     ) -> Result<(), StoreError>;
 }
 
-/// A journalled mail. Its decision has the same number.
+/// The id of a journalled mail. Its decision has the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JournalId(pub i64);
 
-/// The decision of the mail with the same number: a mail is decided once.
+/// The id of the decision on the mail with the same number: a mail is decided once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DecisionId(pub i64);
@@ -116,39 +117,39 @@ impl std::fmt::Display for DecisionId {
 pub struct JournalBatch {
     pub tenant: String,
     pub mailbox: String,
-    /// The journalling time, milliseconds since 1970 in UTC: the day the ledger counts these mails in.
+    /// The time of journalling, in milliseconds since 1970 in UTC. It determines the ledger day in which these mails are counted.
     pub received_ms: i64,
     pub mails: Vec<NewMail>,
-    /// None leaves the cursor where it is.
+    /// `None` leaves the cursor where it is.
     pub cursor: Option<Cursor>,
 }
 
-/// One fetched mail, recognised by tenant, mailbox, `message_id` and `content_hash`.
+/// One fetched mail, identified by tenant, mailbox, `message_id` and `content_hash`.
 #[derive(Debug, Clone)]
 pub struct NewMail {
     pub position: Position,
-    /// Without angle brackets; synthetic where the mail has none.
+    /// Without angle brackets. Synthetic if the mail has none.
     pub message_id: String,
     pub content_hash: ContentHash,
     pub bytes: Bytes,
-    /// In bytes, as the server states it.
+    /// In bytes, as stated by the server.
     pub size: u64,
-    /// False when `bytes` is only the beginning.
+    /// False if `bytes` is only the beginning.
     pub whole: bool,
-    /// Never answered, and sent to no target unless the mailbox asks for it.
+    /// An old mail is never replied to, and is sent to no target unless the mailbox asks for it.
     pub old: bool,
 }
 
-/// Where a mail of a batch ended up.
+/// The result of journalling a mail.
 #[derive(Debug, Clone)]
 pub enum Journalled {
-    /// It is to be decided.
+    /// The mail is new and to be decided.
     New(PendingMail),
-    /// It was journalled before, and only its position was added for acknowledging.
+    /// The mail was journalled before; only its position was added for acknowledging.
     Known {
         id: JournalId,
         message_id: String,
-        /// The first time that it is seen at this place, which is not the first one: it came again.
+        /// Whether it is seen at this position for the first time and was seen elsewhere before: it arrived again.
         repeated: bool,
     },
 }
@@ -167,7 +168,7 @@ pub struct PendingMail {
     pub id: JournalId,
     pub message_id: String,
     pub received_ms: i64,
-    /// How often its line failed.
+    /// How often the line failed on it.
     pub attempts: u32,
     pub whole: bool,
     pub size: u64,
@@ -191,7 +192,7 @@ impl Journalled {
     }
 }
 
-/// One mail on a server that may now be marked, moved or deleted there. Doing it twice must be harmless.
+/// One mail on a server that may now be marked, moved or deleted there. Doing this twice must be harmless.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ack {
     pub id: i64,
@@ -201,6 +202,6 @@ pub struct Ack {
     pub failed: bool,
     /// Failed attempts so far.
     pub attempts: u32,
-    /// Whether all of the mail is journalled here; if not, the server's copy is the only one.
+    /// Whether all of the mail is journalled here. If not, the server's copy is the only complete one.
     pub whole: bool,
 }

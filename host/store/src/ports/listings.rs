@@ -1,4 +1,4 @@
-//! Listings: what happened and why, for people and programs that ask.
+//! Listings: what happened and why, for people and programs.
 
 use bytes::Bytes;
 use postroom_core::decision::{Refusal, Trouble};
@@ -13,96 +13,98 @@ use super::shadows::{Shadow, ShadowId, ShadowMail};
 use super::versions::{Generation, LastGood, RuleRecord};
 use crate::StoreError;
 
-/// All rows of a listing, the oldest first, read page by page: the longest listing holds neither memory nor a snapshot. A row that
-/// cannot be read is left out and named in the log.
+/// All rows of a listing, oldest first. They are read page by page, so even the longest listing keeps neither the memory nor a
+/// snapshot occupied. A row that cannot be read is left out and named in the log.
 pub type Rows<T> = Box<dyn Iterator<Item = Result<T, StoreError>> + Send>;
 
-/// Everything that commands list, beside a running service or without one. Blocking: a task of the runtime never calls it.
+/// Everything that commands list, with or without a running service. Blocking: a task of the runtime never calls it.
 pub trait Listings: LastGood + Records {
     /// Returns decisions in the order of journalling.
     fn decisions(&self, filter: &Filter) -> Result<Rows<DecisionRow>, StoreError>;
 
-    /// Returns one decision; `None` if it does not exist.
+    /// Returns one decision, or `None` if it does not exist.
     fn decision(&self, id: DecisionId) -> Result<Option<DecisionRow>, StoreError>;
 
-    /// Returns tickets, notes and alerts in the order they were made.
+    /// Returns tickets, notes and alerts in the order in which they were created.
     fn items(&self, filter: &Filter) -> Result<Rows<ItemSnapshot>, StoreError>;
 
-    /// Returns everything that was ever to be delivered and is still recorded.
+    /// Returns every delivery that is still recorded, finished or not.
     fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError>;
 
-    /// Returns one entry with what it sends; `None` if it does not exist.
+    /// Returns one entry with its content, or `None` if it does not exist.
     fn outbox_entry(&self, id: i64) -> Result<Option<OutboxDetail>, StoreError>;
 
     /// Returns the mails set aside for a person.
     fn quarantine(&self, filter: &Filter) -> Result<Rows<QuarantineRow>, StoreError>;
 
-    /// Returns one quarantined mail with its bytes; `None` if it does not exist.
+    /// Returns one quarantined mail with its bytes, or `None` if it does not exist.
     fn quarantined(&self, id: DecisionId) -> Result<Option<Quarantined>, StoreError>;
 
     /// Returns every mailbox ever seen, by name.
     fn mailboxes(&self) -> Result<Vec<MailboxRow>, StoreError>;
 
-    /// Returns the ledger by mailbox, then day. Of the filter, tenant, mailbox, since (whole days) and limit (the newest days) count.
+    /// Returns the ledger by mailbox, then day. Only tenant, mailbox, since (whole days) and limit (the newest days) of the
+    /// filter apply.
     fn ledger(&self, filter: &Filter) -> Result<Vec<LedgerRow>, StoreError>;
 
-    /// Returns mails that came again and were not decided again, the last first. Of the filter, tenant, mailbox, since and limit count.
+    /// Returns mails that arrived again and were not decided again, newest first. Only tenant, mailbox, since and limit of the
+    /// filter apply.
     fn repeats(&self, filter: &Filter) -> Result<Vec<RepeatRow>, StoreError>;
 
-    /// Returns the bytes of a mail as fetched; `None` when there is no such mail or its bytes were purged.
+    /// Returns the bytes of a mail as fetched, or `None` if there is no such mail or its bytes were purged.
     fn raw(&self, id: JournalId) -> Result<Option<Bytes>, StoreError>;
 
     /// Returns the newest generation's number; 0 before the first.
     fn newest_generation(&self) -> Result<u64, StoreError>;
 
-    /// Returns the generations that are kept, the newest first, at most `limit`.
+    /// Returns the generations that are kept, newest first, at most `limit`.
     fn generations(&self, limit: Option<usize>) -> Result<Vec<Generation>, StoreError>;
 
-    /// Returns the rules of one generation, by tenant and name; `None` when it is not kept.
+    /// Returns the rules of one generation, by tenant and name, or `None` if it is not kept.
     fn generation_rules(&self, number: u64) -> Result<Option<Vec<RuleRecord>>, StoreError>;
 
-    /// Returns the tenants of whose rules [`Listings::generation_rules`] gives not all, because older versions are no longer kept.
+    /// Returns the tenants for which [`Listings::generation_rules`] is incomplete, because older versions are no longer kept.
     fn partly_kept(&self, number: u64) -> Result<Vec<String>, StoreError>;
 
-    /// Returns all shadows that are kept, the newest first.
+    /// Returns all shadows that are kept, newest first.
     fn shadows(&self) -> Result<Vec<Shadow>, StoreError>;
 
-    /// Returns one shadow; `None` when it is no longer kept.
+    /// Returns one shadow, or `None` if it is no longer kept.
     fn shadow(&self, id: ShadowId) -> Result<Option<Shadow>, StoreError>;
 
     /// Returns the newest shadow of a mailbox.
     fn shadow_of(&self, mailbox: &str) -> Result<Option<Shadow>, StoreError>;
 
-    /// Returns a shadow's candidate; `None` when a newer shadow of its mailbox began, or it was promoted.
+    /// Returns a shadow's candidate, or `None` if a newer shadow of its mailbox has started or it was promoted.
     fn shadow_bytes(&self, id: ShadowId) -> Result<Option<Bytes>, StoreError>;
 
-    /// Returns the mails that a shadow recorded, the oldest first.
+    /// Returns the mails that a shadow recorded, oldest first.
     fn shadow_mails(&self, id: ShadowId) -> Result<Vec<ShadowMail>, StoreError>;
 }
 
-/// The filter of a listing; by default everything is listed.
+/// The filter of a listing. By default, everything is listed.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub tenant: Option<String>,
     pub mailbox: Option<String>,
-    /// Milliseconds since 1970 in UTC: mails journalled then or later.
+    /// Only mails journalled at this time or later, in milliseconds since 1970 in UTC.
     pub since_ms: Option<i64>,
-    /// Decisions only.
+    /// For decisions only.
     pub outcome: Option<Outcome>,
-    /// Items only.
+    /// For items only.
     pub kind: Option<ItemKind>,
-    /// The newest so many, still listed from the oldest.
+    /// Only the newest rows, this many, still listed oldest first.
     pub limit: Option<usize>,
 }
 
-/// One line of `decisions --json`. The keys after `elapsed_us` are only there when they have something to say.
+/// One line of `decisions --json`. The keys after `elapsed_us` appear only if they are not empty.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DecisionRow {
     pub id: DecisionId,
     pub tenant: String,
     pub mailbox: String,
     pub message_id: String,
-    /// When it was journalled, RFC 3339 in UTC.
+    /// When the mail was journalled, RFC 3339 in UTC.
     pub received: String,
     /// The sender's bare address.
     pub from: Option<String>,
@@ -127,13 +129,13 @@ pub struct DecisionRow {
     pub kv_reads: Vec<KvRead>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lookups: Vec<LookupRead>,
-    /// `file:line:column` at which a script made the action that decided.
+    /// The `file:line:column` at which a script made the deciding action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<String>,
     /// The calls that led there, innermost first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub called_from: Vec<String>,
-    /// Never answered, and sent to no target unless the mailbox asks for it.
+    /// An old mail is never replied to, and is sent to no target unless the mailbox asks for it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub old: bool,
 }
@@ -148,37 +150,37 @@ pub struct OutboxRow {
     pub decision: DecisionId,
     /// `waiting`, `delivered`, `dead` or `dropped`.
     pub state: &'static str,
-    /// Failed tries that count; of a delivered entry, all.
+    /// Failed attempts that count; for a delivered entry, all attempts.
     pub attempts: u32,
     pub created: String,
-    /// When it is tried next; none when it is finished.
+    /// When it is tried next, or `None` if it has ended.
     pub due: Option<String>,
     pub finished: Option<String>,
     pub idempotency_key: String,
-    /// The target's answer to the delivery.
+    /// The target's reply to the delivery.
     pub receipt: Option<String>,
     /// The last error.
     pub error: Option<String>,
     pub ticket: Option<String>,
     pub alert_key: Option<String>,
-    /// To whom a mail goes.
+    /// The recipients of a mail.
     pub to: Vec<String>,
     /// The item's title, or the mail's subject.
     pub title: Option<String>,
-    /// Since when its age counts: created, or last retried by hand.
+    /// When its age began: when it was created or last retried by hand.
     pub since: String,
-    /// When a target that took others first refused this one.
+    /// When the target first refused this entry while accepting others.
     pub refused: Option<String>,
     pub dropped_by: Option<String>,
     pub dropped_reason: Option<String>,
 }
 
-/// One entry with what it sends.
+/// One entry with its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OutboxDetail {
     #[serde(flatten)]
     pub row: OutboxRow,
-    /// Null once it ended and the time of keeping raw mail is over.
+    /// Null once the entry has ended and raw mail of its age is no longer kept.
     pub payload: serde_json::Value,
 }
 
@@ -194,7 +196,7 @@ pub struct QuarantineRow {
     pub subject: String,
     pub reason: String,
     pub troubles: Vec<Trouble>,
-    /// In bytes, as the server stated it.
+    /// In bytes, as stated by the server.
     pub size: u64,
 }
 
@@ -202,22 +204,22 @@ pub struct QuarantineRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {
     pub row: QuarantineRow,
-    /// False when `raw` is only the beginning.
+    /// False if `raw` is only the beginning.
     pub whole: bool,
     pub raw: Bytes,
 }
 
-/// How a mailbox is doing, as its owner last said.
+/// A mailbox's state, as its intake last recorded it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MailboxRow {
     pub mailbox: String,
-    /// `None` before its first service, and for a state of a newer version.
+    /// `None` before it first serves, and for a state recorded by a newer version.
     pub state: Option<MailboxState>,
     pub detail: Option<String>,
-    /// Since when it is so, RFC 3339 in UTC.
+    /// When the mailbox entered this state, RFC 3339 in UTC.
     pub since: Option<String>,
     pub pending: u64,
-    /// Decided and not acknowledged on the server yet.
+    /// Mails that are decided and not yet acknowledged on the server.
     pub unacknowledged: u64,
 }
 
@@ -233,28 +235,29 @@ pub struct LedgerRow {
     pub alerts: u64,
     pub ignored: u64,
     pub quarantined: u64,
-    /// Journalled and not decided yet.
+    /// Mails that are journalled and not decided yet.
     pub pending: u64,
-    /// Mails that came again on this day, byte for byte and under the same Message-ID, and were not decided again. Not part of `seen`.
+    /// Mails that arrived again on this day, byte for byte and with the same Message-ID, and were not decided again. Not part of
+    /// `seen`.
     pub repeated: u64,
 }
 
-/// A mail that came again and was not decided again.
+/// A mail that arrived again and was not decided again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RepeatRow {
     pub tenant: String,
     pub mailbox: String,
-    /// When it came again, RFC 3339 in UTC.
+    /// When it arrived again, RFC 3339 in UTC.
     pub seen: String,
     pub message_id: String,
     /// The mail that it repeats.
     pub mail: JournalId,
-    /// When that one was journalled.
+    /// When that mail was journalled.
     pub first: String,
 }
 
 impl LedgerRow {
-    /// Whether every mail seen is accounted for, and once.
+    /// Returns whether every mail seen is accounted for exactly once.
     pub fn balances(&self) -> bool {
         let accounted = self.tickets
             + self.notes

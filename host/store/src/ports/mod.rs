@@ -1,9 +1,9 @@
 //! The ports: what each user of the store may ask of it, whatever implements it.
 //!
-//! Two kinds of callers ask. Tasks of the runtime use async ports, none of which blocks a runtime thread: [`Journal`] (intake),
-//! [`Commits`] (the line), [`Outbox`] (deliveries), [`Versions`] (the rule book), [`Shadows`] and [`Upkeep`]. Threads of their own use
-//! blocking ports: [`Facts`] (deciding), [`LastGood`] (loading), [`Records`] (deciding again) and [`Listings`] (commands).
-//! [`Control`] changes things beside a running service.
+//! There are two kinds of callers. Tasks of the runtime use async ports, none of which blocks a runtime thread: [`Journal`]
+//! (intake), [`Commits`] (the line), [`Outbox`] (deliveries), [`Versions`] (the rule book), [`Shadows`] and [`Upkeep`]. Dedicated
+//! threads use blocking ports: [`Facts`] (deciding), [`LastGood`] (loading), [`Records`] (deciding again) and [`Listings`]
+//! (commands). [`Control`] makes changes alongside a running service.
 
 pub mod commits;
 pub mod control;
@@ -27,9 +27,9 @@ pub use shadows::Shadows;
 pub use upkeep::Upkeep;
 pub use versions::{LastGood, Versions};
 
-/// The store of a service, held where the service is put together. Every part is given only the port that it needs. What a write
-/// returned is seen by every question asked after it.
+/// The store of a service, held where the service is put together. Every part receives only the port that it needs. Every query
+/// made after a write has returned sees that write.
 pub trait Store: Journal + Commits + Outbox + Versions + Shadows + Upkeep {
-    /// Returns the blocking questions.
+    /// Returns the port for blocking queries.
     fn listings(&self) -> Arc<dyn Listings>;
 }

@@ -1,4 +1,4 @@
-//! The outbox: what was decided and must still reach a sink or a mailbox, at least once, in order per ticket and alert.
+//! The outbox: decided deliveries that must still reach a sink or a mailbox, at least once, in order per ticket and alert.
 
 use std::collections::HashSet;
 
@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::journal::{DecisionId, JournalId};
 use crate::StoreError;
 
-/// The entries of all targets. Those of one ticket or alert for one target are a lane, whose oldest waiting entry alone is due.
+/// The entries of all targets. The entries of one ticket or alert for one target form a lane, in which only the oldest waiting
+/// entry is due.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Returns entries for a target whose turn it is; a sink and an outgoing of one name are two targets. An entry is left out while an
-    /// older one of its lane is waiting. Each tenant in the round gives one entry, its longest due, before any gives a second.
+    /// Returns entries whose turn it is at a target; a sink and an outgoing with the same name are two targets. An entry is left
+    /// out while an older one in its lane is waiting. Round robin over the tenants: each gives its longest-due entry before any
+    /// gives a second.
     async fn due_outbox(
         &self,
         kind: OutboxKind,
@@ -24,7 +26,7 @@ pub trait Outbox: Send + Sync {
         turn: RoundRobin,
     ) -> Result<Vec<OutboxEntry>, StoreError>;
 
-    /// Returns when the next entry for a target is due after a time; `None` when nothing waits longer than that.
+    /// Returns when the next entry for a target becomes due after the given time, or `None` if nothing waits longer than that.
     async fn next_outbox_due(
         &self,
         kind: OutboxKind,
@@ -32,7 +34,7 @@ pub trait Outbox: Send + Sync {
         after_ms: i64,
     ) -> Result<Option<i64>, StoreError>;
 
-    /// Returns a number that goes up with each change by hand.
+    /// Returns a number that increases with each change by hand.
     async fn outbox_changes(&self) -> Result<i64, StoreError>;
 
     /// Returns how many entries are waiting.
@@ -41,15 +43,16 @@ pub trait Outbox: Send + Sync {
     /// Returns how many entries wait for each target that has any.
     async fn outbox_waiting_by_target(&self) -> Result<Vec<(OutboxKind, String, u64)>, StoreError>;
 
-    /// Returns the bytes of the mail that an entry forwards; `None` when they were purged.
+    /// Returns the bytes of the mail that an entry forwards, or `None` if they were purged.
     async fn forwarded(&self, mail: JournalId) -> Result<Option<Bytes>, StoreError>;
 
-    /// Records that the target took the entry; `receipt` is its answer. An entry that was dropped by hand
-    /// meanwhile counts as delivered.
+    /// Records that the target accepted the entry; `receipt` is its reply. An entry that was dropped by hand in the meantime
+    /// counts as delivered.
     async fn delivered(&self, id: i64, receipt: Receipt) -> Result<(), StoreError>;
 
-    /// Records that the target took the entry for some of its recipients. It stays for the others, with the payload for them, and is
-    /// due again at the time given. `receipt` is the answer about those it took, kept with later ones.
+    /// Records that the target accepted the entry for some of its recipients. The entry stays for the others, with the payload
+    /// for them, and is due again at the given time. `receipt` is the reply about the accepted recipients, kept together with
+    /// later ones.
     async fn partly_delivered(
         &self,
         id: i64,
@@ -59,27 +62,27 @@ pub trait Outbox: Send + Sync {
         retry_at_ms: i64,
     ) -> Result<(), StoreError>;
 
-    /// Records that the target refused this very entry: it is due again at the time given, and those behind it in its lane wait with
-    /// it. Counts a try.
+    /// Records that the target refused this very entry. It is due again at the given time, and those behind it in its lane wait
+    /// with it. Counts an attempt.
     async fn refused(&self, id: i64, error: &str, retry_at_ms: i64) -> Result<(), StoreError>;
 
-    /// Moves the entry to the dead letters. Those behind it in its lane are delivered.
+    /// Moves the entry to the dead letters. Those behind it in its lane are then delivered.
     async fn gave_up(&self, id: i64, error: &str) -> Result<(), StoreError>;
 
-    /// Records why an entry stays due: its target as a whole takes nothing now. Counts no try.
+    /// Records why an entry stays due: its target as a whole accepts nothing now. Counts no attempt.
     async fn held_back(&self, id: i64, reason: &str) -> Result<(), StoreError>;
 
-    /// Records that a try was ended from our side before its outcome was known. It counts, and the entry stays due.
+    /// Records that Postroom aborted an attempt before its result was known. It counts, and the entry stays due.
     async fn cut_off(&self, id: i64, reason: &str) -> Result<(), StoreError>;
 }
 
-/// Which way an entry goes.
+/// The kind of target that an entry goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutboxKind {
-    /// To the sink named by the entry's target; the payload is a [`postroom_core::Event`].
+    /// A sink, named by the entry's target; the payload is a [`postroom_core::Event`].
     Sink,
-    /// By the outgoing named by the entry's target; the payload is a [`postroom_core::OutgoingMail`].
+    /// An outgoing, named by the entry's target; the payload is a [`postroom_core::OutgoingMail`].
     Mail,
 }
 
@@ -88,32 +91,32 @@ pub enum OutboxKind {
 pub struct OutboxEntry {
     pub id: i64,
     pub kind: OutboxKind,
-    /// The sink's or the outgoing's name.
+    /// The name of the sink or outgoing.
     pub target: String,
     pub tenant: String,
-    /// The tenant's place in the round; see [`RoundRobin`].
+    /// The tenant's position in the round robin; see [`RoundRobin`].
     pub turn: i64,
     pub decision: DecisionId,
-    /// A [`postroom_core::Event`] or [`postroom_core::OutgoingMail`] in JSON, by the kind.
+    /// A [`postroom_core::Event`] or [`postroom_core::OutgoingMail`] as JSON, depending on the kind.
     pub payload: String,
     /// The same on every attempt.
     pub idempotency_key: String,
-    /// Failed tries that count for this entry.
+    /// Failed attempts that count for this entry.
     pub attempts: u32,
     pub created_ms: i64,
     /// When its age began: when it was created or last retried by hand.
     pub since_ms: i64,
-    /// Whether the target refused it while it took others.
+    /// Whether the target refused it while accepting others.
     pub refused: bool,
-    /// The target's own name of the ticket or alert that the entry is about, if it gave one earlier.
+    /// The target's own reference for the ticket or alert that the entry is about, if it gave one earlier.
     pub reference: Option<ExternalRef>,
 }
 
-/// Where a target's round over its tenants stands.
+/// The position of a target's round robin over its tenants.
 #[derive(Debug, Clone, Default)]
 pub struct RoundRobin {
-    /// The place of the tenant served last; the tenants behind it come first.
+    /// The position of the tenant served last; the tenants after it come first.
     pub after: i64,
-    /// Entries that are left out, such as those under way.
+    /// Entries that are left out, such as those in progress.
     pub skip: HashSet<i64>,
 }

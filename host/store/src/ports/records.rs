@@ -1,4 +1,4 @@
-//! Recorded mail: what was journalled and what was decided about it, mail by mail, so that other rules can decide the same again.
+//! Recorded mail: what was journalled and decided, mail by mail, so that other rules can decide it again.
 
 use std::borrow::Cow;
 
@@ -10,36 +10,36 @@ use super::journal::DecisionId;
 use crate::StoreError;
 use crate::record::Record;
 
-/// Recorded mail, for the threads that decide it again. What no record holds is a fact as of now. Blocking: a task of the runtime
-/// never calls it.
+/// Recorded mail, for the threads that decide it again. Facts that are not recorded are answered from the current state.
+/// Blocking: a task of the runtime never calls it.
 pub trait Records: Facts {
-    /// Returns the mails of a selection, the oldest first, up to the newest that is decided now.
+    /// Returns the mails of a selection, oldest first, up to the newest that is decided at the time of the call.
     fn recorded(&self, selection: &Selection) -> Result<Box<dyn RecordedMails>, StoreError>;
 
-    /// Returns one decided mail; `None` if it does not exist.
+    /// Returns one decided mail, or `None` if it does not exist.
     fn recorded_mail(&self, id: DecisionId) -> Result<Option<RecordedMail>, StoreError>;
 
-    /// Returns the record of a decided mail; `None` if it does not exist.
+    /// Returns the record of a decided mail, or `None` if it does not exist.
     fn evidence(&self, id: DecisionId) -> Result<Option<Evidence>, StoreError>;
 }
 
 /// The mails of a [`Selection`]. They are read page by page and hold no snapshot.
 pub trait RecordedMails: Iterator<Item = Result<RecordedMail, StoreError>> + Send {
-    /// Returns the last mail that may be among them: none was decided after it.
+    /// Returns the last mail that may be among them: the newest one decided at the time of the selection.
     fn upto(&self) -> DecisionId;
 
     /// Returns how many are still to come.
     fn remaining(&self) -> Result<u64, StoreError>;
 }
 
-/// Which recorded mails are meant; by default all.
+/// Selects recorded mails; by default, all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Only these mailboxes, by name.
+    /// Only mails of these mailboxes, by name.
     pub mailboxes: Option<Vec<String>>,
-    /// Milliseconds since 1970 in UTC: mails journalled then or later.
+    /// Only mails journalled at this time or later, in milliseconds since 1970 in UTC.
     pub since_ms: Option<i64>,
-    /// The newest so many, still from the oldest to the newest.
+    /// Only the newest mails, this many, still oldest first.
     pub limit: Option<usize>,
     /// Excludes later decisions.
     pub upto: Option<DecisionId>,
@@ -52,11 +52,11 @@ pub struct RecordedMail {
     pub tenant: String,
     pub mailbox: String,
     pub message_id: String,
-    /// When it was journalled, milliseconds since 1970 in UTC.
+    /// When it was journalled, in milliseconds since 1970 in UTC.
     pub received_ms: i64,
-    /// In bytes, as the server stated it.
+    /// In bytes, as stated by the server.
     pub size: u64,
-    /// False when only its beginning was journalled.
+    /// False if only its beginning was journalled.
     pub whole: bool,
     pub outcome: Outcome,
 }
@@ -65,11 +65,11 @@ pub struct RecordedMail {
 #[derive(Debug, Clone)]
 pub struct Evidence {
     pub(crate) record: String,
-    /// The mail as fetched; none when it was purged.
+    /// The mail as fetched, or `None` if it was purged.
     pub raw: Option<Bytes>,
 }
 
-/// A decision with all that led to it and is not in the mail.
+/// A decision, with everything outside the mail that led to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
     pub from: Option<Address>,
@@ -80,12 +80,12 @@ pub struct Recorded {
 }
 
 impl Evidence {
-    /// In bytes, all of it.
+    /// Returns the total size in bytes.
     pub fn size(&self) -> usize {
         self.record.len() + self.raw.as_ref().map_or(0, Bytes::len)
     }
 
-    /// The decision, whose outcome stands with the mail.
+    /// Reads the decision. Its outcome is stored with the mail and passed in.
     pub fn read(&self, outcome: Outcome) -> Result<Recorded, StoreError> {
         let record: Record<'_> = serde_json::from_str(&self.record)?;
         Ok(Recorded {

@@ -10,26 +10,26 @@ use super::journal::DecisionId;
 use super::records::RecordedMail;
 use crate::StoreError;
 
-/// Returns the state in which a shadow that decided all its mails ends, and why.
+/// Returns the final state of a shadow that decided all its mails, and the reason.
 pub type ShadowOutcome = fn(&Shadow) -> (ShadowState, Option<String>);
 
-/// Shadows as the service follows them.
+/// Shadows, as the service follows them.
 #[async_trait]
 pub trait Shadows: Send + Sync {
-    /// Returns all shadows that are kept, the newest first.
+    /// Returns all shadows that are kept, newest first.
     async fn shadows(&self) -> Result<Vec<Shadow>, StoreError>;
 
-    /// Returns those that run or are to be promoted.
+    /// Returns the shadows that run or are to be promoted.
     async fn active_shadows(&self) -> Result<Vec<Shadow>, StoreError>;
 
-    /// Returns one shadow; `None` when it is no longer kept.
+    /// Returns one shadow, or `None` if it is no longer kept.
     async fn shadow(&self, id: ShadowId) -> Result<Option<Shadow>, StoreError>;
 
-    /// Returns the candidate; `None` when a newer shadow of its mailbox began, or it was promoted.
+    /// Returns the candidate, or `None` if a newer shadow of its mailbox has started or it was promoted.
     async fn shadow_bytes(&self, id: ShadowId) -> Result<Option<Bytes>, StoreError>;
 
-    /// Returns the next mails of a shadow that are decided and not recorded, at most `limit`, as of one moment. Up to `reached` all are
-    /// done with, where more is known than was recorded.
+    /// Returns a shadow's next mails that are decided and not recorded, at most `limit`, from one snapshot. `reached` is the mail
+    /// up to which all have been dealt with, if more is known than was recorded.
     async fn shadow_page(
         &self,
         shadow: &Shadow,
@@ -37,8 +37,8 @@ pub trait Shadows: Send + Sync {
         limit: usize,
     ) -> Result<ShadowPage, StoreError>;
 
-    /// Records mails, and up to which mail all are done with. Mails that were recorded before count once. Once it has decided as many
-    /// as are wanted, `then` gives the state in which it ends, and why. Writes nothing when it does not run any more.
+    /// Records mails, and the mail up to which all have been dealt with. A mail recorded before counts once. When as many as
+    /// wanted have been decided, `then` gives the final state and the reason. Writes nothing if the shadow no longer runs.
     async fn record_shadow(
         &self,
         id: ShadowId,
@@ -47,7 +47,7 @@ pub trait Shadows: Send + Sync {
         then: ShadowOutcome,
     ) -> Result<Option<Shadow>, StoreError>;
 
-    /// Ends a shadow in this state. Returns whether it did: what has ended can only be promoted.
+    /// Ends a shadow in this state. Returns whether it did: a shadow that has ended can only be promoted.
     async fn end_shadow(
         &self,
         id: ShadowId,
@@ -56,11 +56,11 @@ pub trait Shadows: Send + Sync {
     ) -> Result<bool, StoreError>;
 }
 
-/// One shadow, by a number that is never used again.
+/// The id of a shadow. Ids are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShadowId(pub(crate) i64);
 
-/// A shadow and what it came to so far.
+/// A shadow and its results so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shadow {
     pub id: ShadowId,
@@ -73,29 +73,29 @@ pub struct Shadow {
     pub limit_memory_bytes: u64,
     pub wanted: u64,
     pub promote: bool,
-    /// RFC 3339 in UTC, as is `ended`.
+    /// RFC 3339 in UTC, like `ended`.
     pub began: String,
     pub ended: Option<String>,
     pub state: ShadowState,
-    /// Why it is in this state, for people.
+    /// The reason for its state, for people.
     pub reason: Option<String>,
     pub same: u64,
     pub changed: u64,
     pub failed: u64,
     pub mended: u64,
-    /// Mails for which the candidate asked what was not asked then.
+    /// Mails for which the candidate made queries that were not made then.
     pub unrecorded: u64,
-    /// Mails that it could not decide, which do not count as decided, by reason.
+    /// Mails that it could not decide, by reason. They do not count as decided.
     pub skipped: BTreeMap<String, u64>,
-    /// Up to this mail all of the mailbox are done with.
+    /// All of the mailbox's mails up to this one have been dealt with.
     pub reached: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShadowState {
-    /// Waits for the mailbox's next mails.
+    /// The shadow waits for the mailbox's next mails.
     Running,
-    /// It decided all as the rule did and is to be promoted.
+    /// The candidate decided everything as the rule did and is to be promoted.
     Promoting,
     Finished,
     Stopped,
@@ -108,41 +108,41 @@ pub enum ShadowState {
 pub struct ShadowMail {
     pub mail: DecisionId,
     pub result: ShadowResult,
-    /// Whether the candidate asked what was not asked then.
+    /// Whether the candidate made queries that were not made then.
     pub unrecorded: bool,
-    /// The candidate's computing time; `None` if it did not run.
+    /// The candidate's computing time, or `None` if it did not run.
     pub elapsed_us: Option<u64>,
     pub memory_bytes: Option<u64>,
-    /// The kind of trouble that the candidate was in.
+    /// How the candidate failed, if it did.
     pub trouble: Option<TroubleKind>,
-    /// Opaque here: what is needed to show it. None where it is the same, or where more is not kept.
+    /// The data needed to display the difference, opaque here. `None` without a difference, or if no more differences are kept.
     pub difference: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShadowResult {
     Same,
-    /// The text is what changed.
+    /// The text says what changed.
     Changed(String),
     Failed,
     Fixed,
-    /// The text is why.
+    /// The text says why.
     Skipped(String),
 }
 
-/// Mails that are a shadow's turn, the oldest first.
+/// The mails that a shadow decides next, oldest first.
 #[derive(Debug, Clone)]
 pub struct ShadowPage {
     pub mails: Vec<RecordedMail>,
     pub(crate) before: i64,
-    /// Up to this mail all of the mailbox are decided.
+    /// All of the mailbox's mails up to this one are decided.
     pub(crate) floor: i64,
     /// Whether there are no more for now.
     pub(crate) whole: bool,
 }
 
 impl Shadow {
-    /// Mails that it decided.
+    /// Returns how many mails it decided.
     pub fn decided(&self) -> u64 {
         self.same + self.changed + self.failed + self.mended
     }
@@ -175,7 +175,7 @@ impl ShadowState {
 }
 
 impl ShadowPage {
-    /// Up to which mail all are done with once the first `done` of these are.
+    /// Returns the mail up to which all have been dealt with once the first `done` of these are.
     pub fn reached(&self, done: usize) -> i64 {
         if done == self.mails.len() && self.whole {
             return self.floor;

@@ -1,4 +1,5 @@
-//! Versions of rules, contacts and assets: what is live, what served before, and what must not go live again.
+//! Versions of rules, contacts and assets: those that are live, those that were live before, and those that must not go live
+//! again.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,11 +12,12 @@ use serde::{Serialize, Serializer};
 use super::journal::DecisionId;
 use crate::StoreError;
 
-/// The versions that go live, and the rollback of rules that fail.
+/// The versions that go live, and the rollback of failing rules.
 #[async_trait]
 pub trait Versions: Send + Sync {
-    /// Saves the set of rules that goes live: these, and of the tenants in `unchanged` those that the newest generation has. Returns
-    /// its number: one more than the last, or the last one's own when it is the same set, as after a restart.
+    /// Saves the set of rules that goes live: these rules and, for the tenants in `unchanged`, the rules of the newest
+    /// generation. Returns its number: the last number plus one, or the last number itself if the set is the same, as after a
+    /// restart.
     async fn save_generation(
         &self,
         rules: Vec<RuleRecord>,
@@ -26,7 +28,7 @@ pub trait Versions: Send + Sync {
     /// Returns the newest generation's number; 0 before the first.
     async fn newest_generation(&self) -> Result<u64, StoreError>;
 
-    /// As [`LastGood::good_before`].
+    /// Returns the generation; see [`LastGood::good_before`].
     async fn good_before(
         &self,
         tenant: &str,
@@ -37,7 +39,7 @@ pub trait Versions: Send + Sync {
     /// Refuses a version that failed on too many mails, and raises its alert, in one transaction.
     async fn send_back(&self, rule: SentBack) -> Result<(), StoreError>;
 
-    /// Raises the alert of a version that fails and is not refused.
+    /// Raises the alert of a version that fails but is not refused.
     async fn report_rule(
         &self,
         tenant: &str,
@@ -46,7 +48,7 @@ pub trait Versions: Send + Sync {
         sinks: Vec<String>,
     ) -> Result<(), StoreError>;
 
-    /// Forgets what was refused of a rule, whose file changed, and resolves its alert.
+    /// Forgets the refused versions of a rule whose file changed, and resolves its alert.
     async fn forgive(
         &self,
         tenant: &str,
@@ -61,22 +63,23 @@ pub trait Versions: Send + Sync {
     /// Stores these failure windows and forgets all others.
     async fn save_strikes(&self, all: Vec<StrikeRecord>) -> Result<(), StoreError>;
 
-    /// Keeps the content of a file, in place of what was kept of it or of another one of the same kind.
+    /// Stores the content of a file, replacing the stored content of this file or of another of the same kind.
     async fn keep_file(&self, file: FileId, bytes: Bytes) -> Result<(), StoreError>;
 
-    /// Deletes all files but these, which are the configured ones.
+    /// Deletes all files except these, which are the configured ones.
     async fn forget_files_but(&self, files: Vec<FileId>) -> Result<(), StoreError>;
 }
 
-/// The versions that served last, for the threads that load rules, contacts and assets. Blocking: a task of the runtime never calls it.
+/// The versions that were last live, for the threads that load rules, contacts and assets. Blocking: a task of the runtime never
+/// calls it.
 pub trait LastGood: Send + Sync {
-    /// Returns every version that is refused, by tenant and name.
+    /// Returns every refused version, by tenant and name.
     fn refused_rules(&self) -> Result<Vec<RefusedRule>, StoreError>;
 
-    /// Returns the version of a rule that served last and was not refused since.
+    /// Returns the version of a rule that was live last and has not been refused since.
     fn last_good(&self, tenant: &str, name: &str) -> Result<Option<RuleRecord>, StoreError>;
 
-    /// Returns the generation with which the version began that [`LastGood::last_good`] would return if this one were refused too.
+    /// Returns the generation that introduced the version that [`LastGood::last_good`] would return if this one were refused too.
     fn good_before(
         &self,
         tenant: &str,
@@ -84,10 +87,10 @@ pub trait LastGood: Send + Sync {
         hash: &ContentHash,
     ) -> Result<Option<u64>, StoreError>;
 
-    /// Returns the kept content of a file.
+    /// Returns the stored content of a file.
     fn kept_file(&self, file: &FileId) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Returns the hash of the kept content of a file.
+    /// Returns the hash of the stored content of a file.
     fn kept_file_hash(&self, file: &FileId) -> Result<Option<ContentHash>, StoreError>;
 }
 
@@ -95,12 +98,12 @@ pub trait LastGood: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleRecord {
     pub tenant: String,
-    /// As the configuration names it.
+    /// The rule's name in the configuration.
     pub name: String,
     /// The hash of `bytes`, which are stored once for each hash.
     pub hash: ContentHash,
     pub bytes: Bytes,
-    /// Opaque here, as are the grants.
+    /// Opaque here, like the grants.
     pub settings_json: String,
     pub grants_json: String,
 }
@@ -134,13 +137,13 @@ pub enum GenerationCause {
 pub struct RuleChange {
     pub tenant: String,
     pub name: String,
-    /// None where the rule was new.
+    /// `None` if the rule was new.
     pub before: Option<ContentHash>,
-    /// None where the rule left. The same as before where only settings or grants changed.
+    /// `None` if the rule was removed. The same as before if only settings or grants changed.
     pub after: Option<ContentHash>,
 }
 
-/// One version that is refused.
+/// A refused version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRule {
     pub tenant: String,
@@ -159,19 +162,19 @@ pub struct SentBack {
     pub reason: String,
     /// The last mail it failed on.
     pub decision: DecisionId,
-    /// Tells the people.
+    /// The alert that informs people.
     pub alert: Alert,
-    /// The sinks that take this tenant's alerts.
+    /// The sinks that receive this tenant's alerts.
     pub sinks: Vec<String>,
 }
 
-/// The last mails of one version of a rule.
+/// The results of one version of a rule on its last mails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StrikeRecord {
     pub tenant: String,
     pub name: String,
     pub hash: ContentHash,
-    /// How the rule did, the newest last.
+    /// The rule's results, newest last.
     pub last: Vec<Mark>,
 }
 
@@ -179,7 +182,7 @@ pub struct StrikeRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SenderKey(pub u64);
 
-/// How a rule did on one mail.
+/// A rule's result on one mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     Held,
@@ -187,7 +190,7 @@ pub enum Mark {
     Failed(SenderKey),
 }
 
-/// Which file: of whom, of what, and its name in the configuration.
+/// Identifies a file by tenant, kind and name in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId {
     pub tenant: String,
@@ -201,7 +204,7 @@ const SENT_BACK: &str = "sent back";
 const ROLLED_BACK_TO: &str = "rolled back to ";
 
 impl GenerationCause {
-    /// Reads what [`Display`](fmt::Display) wrote; `None` for anything else.
+    /// Parses what [`Display`](fmt::Display) wrote. Returns `None` for anything else.
     pub fn from_stored(text: &str) -> Option<Self> {
         match text {
             SAVED => Some(Self::Saved),

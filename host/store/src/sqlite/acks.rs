@@ -1,4 +1,4 @@
-//! Acknowledgements still owed to mail servers: due once their mail is decided, kept until the server took them.
+//! Acknowledgements still owed to mail servers: due once their mail is decided, kept until the server has accepted them.
 
 use postroom_core::{Outcome, Position};
 use rusqlite::Connection;
@@ -8,7 +8,7 @@ use super::{SqliteReader, SqliteStore};
 use crate::{Ack, JournalId, StoreError};
 
 impl SqliteStore {
-    /// The server took these; ids already answered for are ignored.
+    /// Records that the server accepted these acknowledgements. Ids already recorded are ignored.
     pub(crate) async fn write_acked(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| {
@@ -21,7 +21,7 @@ impl SqliteStore {
             .await
     }
 
-    /// The server did not take these; they are due again at `retry_at_ms`.
+    /// Records that the server refused these acknowledgements; they are due again at `retry_at_ms`.
     pub(crate) async fn write_ack_failed(
         &self,
         ids: Vec<i64>,
@@ -44,7 +44,7 @@ impl SqliteStore {
 }
 
 impl SqliteReader {
-    /// Returns the acknowledgements that are due at a mailbox's server, the oldest first.
+    /// Returns the acknowledgements that are due at a mailbox's server, oldest first.
     pub(crate) fn due_acks(
         &self,
         mailbox: &str,
@@ -73,7 +73,7 @@ impl SqliteReader {
         })
     }
 
-    /// When the next acknowledgement of a mailbox is due; none when none is owed.
+    /// Returns when a mailbox's next acknowledgement is due, or `None` if none is owed.
     pub(crate) fn next_ack_due(&self, mailbox: &str) -> Result<Option<i64>, StoreError> {
         self.with(|conn| {
             Ok(conn
@@ -86,7 +86,7 @@ impl SqliteReader {
     }
 }
 
-/// A mail is decided: every place it was seen at may be acknowledged.
+/// Releases a decided mail's acknowledgements: it may be acknowledged at every position where it was seen.
 pub(crate) fn release(conn: &Connection, mail: JournalId, now_ms: i64) -> Result<(), StoreError> {
     conn.prepare_cached("UPDATE ack SET due_ms = ?2 WHERE journal = ?1 AND due_ms IS NULL")?
         .execute((mail, now_ms))?;

@@ -1,4 +1,4 @@
-//! Automatic mail of the last hour, counted: what the brakes of [`postroom_core::effects`] are judged by.
+//! Counts automatic mail of the last hour, from which [`postroom_core::effects`] decides whether to hold mail back.
 
 use crate::StoreError;
 use postroom_core::effects::{Brake, SentLately, SentNeeds};
@@ -6,12 +6,12 @@ use rusqlite::Connection;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
-/// A time far ahead is that of a clock which was put back since.
+/// Returns the range of times that count. A time far ahead comes from a clock that was set back since.
 fn kept(now_ms: i64) -> (i64, i64) {
     (now_ms - HOUR_MS, now_ms + HOUR_MS)
 }
 
-/// Counts what was sent within the last hour, and forgets what left earlier.
+/// Counts what was sent within the last hour, and forgets earlier mail.
 pub(crate) fn sent_lately(
     conn: &Connection,
     tenant: i64,
@@ -40,7 +40,7 @@ pub(crate) fn sent_lately(
     Ok(sent)
 }
 
-/// Counts a mail to these persons.
+/// Counts a mail to these people.
 pub(crate) fn count(
     conn: &Connection,
     tenant: i64,
@@ -57,7 +57,7 @@ pub(crate) fn count(
     Ok(())
 }
 
-/// Names in the log what is held back: once an hour, however many mails it concerns.
+/// Logs what is held back: once an hour, however many mails it concerns.
 pub(crate) fn report(
     conn: &Connection,
     tenant: i64,

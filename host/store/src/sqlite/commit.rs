@@ -1,6 +1,7 @@
-//! The commit: a decision and everything that follows from it become durable in one transaction, or nothing does.
+//! The commit: a decision and all its effects become durable in one transaction, or none do.
 //!
-//! What follows is a function of core ([`postroom_core::effects`]): here the facts that it needs are read, and its effects applied.
+//! A function in core ([`postroom_core::effects`]) computes the effects. This module reads the facts that it needs and applies
+//! its results.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,7 +20,7 @@ use crate::record::Record;
 use crate::{Committed, DecisionId, JournalId, KvWrite, OutboxKind, StoreError, Verdict};
 
 impl SqliteStore {
-    /// Writes all verdicts in one transaction, in order; the first error is answered and nothing of any is written.
+    /// Writes all verdicts in order, in one transaction. On an error, returns the first one and writes nothing.
     pub(crate) async fn write_verdicts(
         &self,
         verdicts: Vec<Verdict>,
@@ -67,7 +68,7 @@ impl JournalledMail {
         .ok_or(StoreError::UnknownMail { journal })
     }
 
-    /// No command decides a mail again on purpose yet: the repetition is 0.
+    /// Returns the mail's identity. The repetition is 0, because no command decides a mail again on purpose yet.
     pub(crate) fn identity(&self) -> MailIdentity<'_> {
         MailIdentity {
             tenant: &self.tenant,
@@ -209,7 +210,7 @@ fn read_facts(
     })
 }
 
-/// One number for each new ticket, in order, from the one sequence.
+/// Takes one number for each new ticket, in order, from the single sequence.
 fn take_numbers(
     conn: &Connection,
     installation: &Installation,
@@ -243,7 +244,7 @@ fn write_kv(conn: &Connection, tenant: i64, change: &KvWrite) -> Result<(), Stor
     Ok(())
 }
 
-/// What targets are told of an item as it stands, in JSON.
+/// Returns an item's current state as JSON, as it is sent to targets.
 pub(crate) fn event(
     conn: &Connection,
     kind: EventKind,
@@ -262,13 +263,13 @@ pub(crate) fn event(
     Ok(serde_json::to_string(&event)?)
 }
 
-/// A journalled mail whose effects are applied.
+/// Applies the effects of one journalled mail.
 struct Desk<'a> {
     conn: &'a Connection,
     journal: JournalId,
     origin: Origin,
     mail: &'a JournalledMail,
-    /// Of the tickets that the mail opened or noted on.
+    /// The rows of the tickets that the mail opened or added a note to.
     ticket_rows: HashMap<i64, i64>,
 }
 
@@ -367,7 +368,7 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Queues a mail, and remembers its Message-ID so that an answer to it finds the ticket.
+    /// Queues a mail, and records its Message-ID so that a reply to it finds the ticket.
     fn dispatch(&mut self, dispatch: &Dispatch<'_>) -> Result<(), StoreError> {
         let (tenant, now_ms) = (self.origin.tenant, self.origin.now_ms);
         brakes::count(

@@ -1,4 +1,4 @@
-//! The changes that commands make, on a connection of their own for each.
+//! The changes that commands make, each on its own connection.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,14 @@ use crate::{
     StoreError,
 };
 
-/// Works beside a running service and without one.
+/// Works with or without a running service.
 pub struct SqliteControl {
     data_dir: PathBuf,
     options: StoreOptions,
 }
 
 impl SqliteControl {
-    /// Opens nothing yet.
+    /// Creates the control. Opens nothing yet.
     pub fn new(data_dir: &Path, options: &StoreOptions) -> Self {
         Self {
             data_dir: data_dir.to_owned(),

@@ -1,4 +1,4 @@
-//! The last valid versions of the tenants' contacts and assets files, so that a start does not depend on files that broke since.
+//! The last valid versions of the tenants' contacts and assets files, so that a start does not depend on files broken since.
 
 use super::{SqliteReader, SqliteStore};
 use crate::{FileId, StoreError};
@@ -7,7 +7,7 @@ use postroom_core::ContentHash;
 use rusqlite::OptionalExtension;
 
 impl SqliteStore {
-    /// Keeps what a file holds, in the place of what was kept of it or of another one of the same kind.
+    /// Stores the content of a file, replacing the stored content of this file or of another of the same kind.
     pub(crate) async fn write_file(&self, file: FileId, bytes: Bytes) -> Result<(), StoreError> {
         self.writer
             .submit(bytes.len(), move |conn| {
@@ -27,7 +27,7 @@ impl SqliteStore {
             .await
     }
 
-    /// Deletes all files but these, which are the configured ones.
+    /// Deletes all files except these, which are the configured ones.
     pub(crate) async fn delete_files_but(&self, files: Vec<FileId>) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| {
@@ -51,7 +51,7 @@ impl SqliteStore {
 }
 
 impl SqliteReader {
-    /// Returns the stored version of a file; `None` if it never was valid or another file was configured since.
+    /// Returns the stored content of a file, or `None` if it never was valid or another file has been configured since.
     pub(crate) fn kept_file(&self, file: &FileId) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(|conn| {
             let bytes = conn
@@ -63,7 +63,7 @@ impl SqliteReader {
         })
     }
 
-    /// The hash of what is kept of it.
+    /// Returns the hash of the stored content of a file.
     pub(crate) fn kept_file_hash(&self, file: &FileId) -> Result<Option<ContentHash>, StoreError> {
         self.with(|conn| {
             let hash = conn

@@ -1,4 +1,4 @@
-//! The meaning of SQLite's errors for a caller.
+//! Translates SQLite's errors into those that callers understand.
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
@@ -7,7 +7,7 @@ use crate::{DatabaseError, StoreError};
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        // SQLite reports ENOSPC as FULL, but EDQUOT and EFBIG as a failed write, and a WAL index that cannot grow as SHMSIZE.
+        // SQLite reports ENOSPC as FULL, EDQUOT and EFBIG as a failed write, and a WAL index that cannot grow as SHMSIZE.
         if let Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE) =
             error.sqlite_extended_error_code()
         {

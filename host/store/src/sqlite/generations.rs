@@ -1,4 +1,4 @@
-//! Rule generations: the sets of rules that went live, by number. A restart does not depend on files that broke since, and every change
+//! Rule generations: the numbered sets of rules that went live. A restart does not depend on files broken since, and every change
 //! can be rolled back.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,9 @@ use super::{SqliteReader, SqliteStore};
 use crate::{Generation, GenerationCause, RuleChange, RuleRecord, StoreError};
 
 impl SqliteStore {
-    /// Saves the set of rules that goes live: these, and of the tenants in `unchanged` those that the newest generation has. Returns
-    /// its number: one more than the last, or the last one's own when it is the same set, as after a restart. `cause` is for people.
+    /// Saves the set of rules that goes live: these rules and, for the tenants in `unchanged`, the rules of the newest
+    /// generation. Returns its number: the last number plus one, or the last number itself if the set is the same, as after a
+    /// restart. `cause` is for people.
     pub(crate) async fn write_generation(
         &self,
         rules: Vec<RuleRecord>,
@@ -45,12 +46,12 @@ impl SqliteStore {
 }
 
 impl SqliteReader {
-    /// The newest generation's number; 0 before the first.
+    /// Returns the newest generation's number; 0 before the first.
     pub(crate) fn newest_generation(&self) -> Result<u64, StoreError> {
         self.with(|conn| Ok(newest(conn)?.unsigned_abs()))
     }
 
-    /// The generations that are kept, the newest first, at most so many.
+    /// Returns the generations that are kept, newest first, at most `limit`.
     pub(crate) fn generations(&self, limit: Option<usize>) -> Result<Vec<Generation>, StoreError> {
         let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         self.with(|conn| {
@@ -78,7 +79,7 @@ impl SqliteReader {
         })
     }
 
-    /// The rules of one generation, by tenant and name; none when it is not kept.
+    /// Returns the rules of one generation, by tenant and name, or `None` if it is not kept.
     pub(crate) fn generation_rules(
         &self,
         number: u64,
@@ -92,13 +93,14 @@ impl SqliteReader {
         })
     }
 
-    /// The tenants of whose rules [`SqliteReader::generation_rules`] gives not all, because older versions of theirs are no longer kept.
+    /// Returns the tenants for which [`SqliteReader::generation_rules`] is incomplete, because their older versions are no longer
+    /// kept.
     pub(crate) fn partly_kept(&self, number: u64) -> Result<Vec<String>, StoreError> {
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         self.with(|conn| history::partly_kept(conn, number))
     }
 
-    /// The version of a rule that served last and was not refused since.
+    /// Returns the version of a rule that was live last and has not been refused since.
     pub(crate) fn last_good(
         &self,
         tenant: &str,
@@ -113,7 +115,8 @@ impl SqliteReader {
         })
     }
 
-    /// The generation with which the version began that [`SqliteReader::last_good`] would answer if this one were refused too.
+    /// Returns the generation that introduced the version that [`SqliteReader::last_good`] would return if this one were refused
+    /// too.
     pub(crate) fn good_before(
         &self,
         tenant: &str,
@@ -145,7 +148,7 @@ const OF_GENERATION: &str = "v.since <= ?1 AND (v.until IS NULL OR v.until > ?1)
 pub(crate) const CHANGES: &str = "SELECT since AS number FROM rule_version WHERE tenant = ?1
      UNION SELECT until FROM rule_version WHERE tenant = ?1 AND until IS NOT NULL";
 
-/// A rule to be saved. Without bytes, they are in the store already.
+/// A rule to save. Without bytes, they are in the store already.
 pub(crate) struct Version<'a> {
     pub tenant: &'a str,
     pub name: &'a str,
@@ -168,7 +171,7 @@ impl<'a> From<&'a RuleRecord> for Version<'a> {
     }
 }
 
-/// A rule as it stands in a generation, without its bytes.
+/// A rule in a generation, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub hash: ContentHash,
@@ -176,10 +179,10 @@ pub(crate) struct Standing {
     pub grants: String,
 }
 
-/// By tenant and name.
+/// The rules of a generation, by tenant and name.
 pub(crate) type Set = BTreeMap<(String, String), Standing>;
 
-/// Makes the rules the newest generation, unless they are that already; answers its number.
+/// Makes the rules the newest generation unless they already are. Returns its number.
 pub(crate) fn save(
     conn: &Connection,
     rules: &[Version<'_>],
@@ -297,7 +300,7 @@ fn rules_of(conn: &Connection, number: i64) -> Result<Vec<RuleRecord>, StoreErro
 }
 
 fn changes(conn: &Connection, number: i64) -> Result<Vec<RuleChange>, StoreError> {
-    // What began with it, beside what ended with it.
+    // Selects what began with the generation as well as what ended with it.
     let mut statement = conn.prepare_cached(
         "SELECT tenant, name, max(CASE WHEN until = ?1 THEN hash END), max(CASE WHEN since = ?1 THEN hash END)
          FROM rule_version WHERE since = ?1 OR until = ?1 GROUP BY tenant, name",
@@ -326,7 +329,7 @@ fn read_rule(row: &Row<'_>) -> Result<RuleRecord, StoreError> {
     })
 }
 
-/// Over all that makes one set another: each part with its length, so that no two sets are written alike.
+/// Hashes everything that distinguishes two sets. Each part is hashed with its length, so no two sets produce the same input.
 fn hash_of(set: &Set) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for ((tenant, name), standing) in set {
@@ -343,7 +346,7 @@ fn hash_of(set: &Set) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// The newest generation that changed a tenant's rules but one: what served it before.
+/// Returns the second-newest generation that changed a tenant's rules: the one that was live before.
 pub(crate) fn change_before(conn: &Connection, tenant: &str) -> Result<Option<i64>, StoreError> {
     Ok(conn
         .prepare_cached(&format!("{CHANGES} ORDER BY number DESC LIMIT 1 OFFSET 1"))?

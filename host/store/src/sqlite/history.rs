@@ -1,4 +1,4 @@
-//! How far back the versions of rules are kept: in generations and in bytes of each tenant, the oldest dropped first.
+//! Limits how far back rule versions are kept: in generations and in bytes per tenant, dropping the oldest first.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -7,12 +7,12 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::generations::CHANGES;
 use crate::StoreError;
 
-/// How much of a tenant's history is kept. Tenants that have no rules any more share one such allowance.
+/// How much of a tenant's history is kept. Tenants that no longer have rules share one such allowance.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keep {
-    /// Generations that changed a rule of the tenant.
+    /// The number of generations that changed a rule of the tenant.
     pub generations: u64,
-    /// Bytes of versions that serve no longer.
+    /// The bytes of versions that are no longer live.
     pub bytes: u64,
 }
 
@@ -27,27 +27,28 @@ impl Keep {
     }
 }
 
-/// A version that serves no longer.
+/// A version that is no longer live.
 struct Closed {
     tenant: String,
     /// The generation that ended it.
     until: i64,
     hash: [u8; 32],
-    /// Of its text or component; stored once for each hash.
+    /// The size of its text or component, which is stored once per hash.
     bytes: u64,
-    /// Of its settings and grants.
+    /// The size of its settings and grants.
     terms: u64,
 }
 
-/// The columns of [`Closed`], of the rows of `rule_version v`.
+/// The columns of [`Closed`], from the rows of `rule_version v`.
 const CLOSED: &str =
     "SELECT v.tenant, v.until, v.hash, length(b.bytes), octet_length(v.settings) + octet_length(v.grants)
      FROM rule_version v JOIN rule_bytes b ON b.hash = v.hash";
 const HAS_NO_RULES: &str = "NOT EXISTS
     (SELECT 1 FROM rule_version live WHERE live.tenant = v.tenant AND live.until IS NULL)";
 
-/// Drops what is kept of a tenant beyond the limits, now that its rules changed: never a version that serves, and by its bytes never
-/// one that served just before. A tenant's saves drop nothing of another tenant; when it left, older departures may go.
+/// Drops what exceeds the limits of a tenant after its rules changed: never a live version, and never, because of its bytes, the
+/// version that was live just before. A tenant's saves drop nothing of another tenant; when a tenant leaves, tenants that left
+/// earlier may lose versions.
 pub(crate) fn forget_old(conn: &Connection, tenant: &str, keep: Keep) -> Result<(), StoreError> {
     let serving = serving_hashes(conn, tenant)?;
     if serving.is_empty() {
@@ -71,7 +72,7 @@ pub(crate) fn forget_old(conn: &Connection, tenant: &str, keep: Keep) -> Result<
     }
 }
 
-/// The tenants of whose rules a generation no longer knows all, because it is older than what is kept of them.
+/// Returns the tenants for which a generation no longer has all rules, because it is older than what is kept of them.
 pub(crate) fn partly_kept(conn: &Connection, number: i64) -> Result<Vec<String>, StoreError> {
     let mut statement =
         conn.prepare_cached("SELECT tenant FROM rule_history WHERE since > ?1 ORDER BY tenant")?;
@@ -79,7 +80,7 @@ pub(crate) fn partly_kept(conn: &Connection, number: i64) -> Result<Vec<String>,
     Ok(tenants.collect::<Result<_, _>>()?)
 }
 
-/// Drops what is kept of tenants that have no rules any more beyond the limits, but nothing of those that left last.
+/// Drops what exceeds the limits of tenants that no longer have rules, but nothing of those that left last.
 fn forget_departed(conn: &Connection, keep: Keep) -> Result<(), StoreError> {
     let mut statement = conn.prepare_cached(&format!(
         "{CLOSED} WHERE v.until IS NOT NULL AND {HAS_NO_RULES} ORDER BY v.until DESC"
@@ -108,8 +109,8 @@ fn forget_departed(conn: &Connection, keep: Keep) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The end of the first version that is beyond the limit, the versions being given the newest first. What ended no earlier than
-/// `newest` counts, and is never beyond it. Bytes that are kept anyway cost nothing.
+/// Returns the end of the first version beyond the limit; versions are given newest first. A version that ended no earlier than
+/// `newest` counts, and is never beyond the limit. Bytes that are kept anyway cost nothing.
 fn first_beyond(
     versions: impl Iterator<Item = rusqlite::Result<Closed>>,
     mut kept: HashSet<[u8; 32]>,
@@ -130,8 +131,8 @@ fn first_beyond(
     Ok(None)
 }
 
-/// Drops the versions of a tenant that only generations before `since` have, the bytes that nobody else has, and the generations
-/// that changed nothing of which a version is kept.
+/// Drops a tenant's versions that belong only to generations before `since`, the bytes that nothing else uses, and the
+/// generations that changed nothing of which a version is still kept.
 fn forget_before(conn: &Connection, tenant: &str, since: i64) -> Result<(), StoreError> {
     let mut older =
         conn.prepare_cached(&format!("SELECT number FROM ({CHANGES}) WHERE number < ?2"))?;

@@ -1,4 +1,4 @@
-//! Numbers and times as the database keeps them, and as everyone else reads them.
+//! Converts ids and times between the database's form and everyone else's.
 
 use crate::{JournalId, StoreError};
 use jiff::Timestamp;
@@ -60,7 +60,7 @@ pub(crate) fn outcome_of(number: i64) -> Result<Outcome, StoreError> {
     }
 }
 
-/// The first look at a Message-ID within a tenant; equal keys still need comparing.
+/// Returns a key for finding a Message-ID within a tenant. Equal keys must still be compared.
 pub(crate) fn message_key(tenant: i64, message_id: &str) -> i64 {
     let digest = Sha256::new()
         .chain_update(tenant.to_le_bytes())
@@ -69,7 +69,7 @@ pub(crate) fn message_key(tenant: i64, message_id: &str) -> i64 {
     first_bytes(&digest)
 }
 
-/// A place on a server or in a spool, for telling it from others.
+/// Returns a key that identifies a position on a server or in a spool.
 pub(crate) fn place_key(position: &Position) -> i64 {
     first_bytes(&Sha256::digest(position.stored().as_bytes()))
 }
@@ -80,7 +80,7 @@ fn first_bytes(digest: &[u8]) -> i64 {
     i64::from_le_bytes(first)
 }
 
-/// RFC 3339 in UTC with milliseconds; a time out of range is shown as the nearest one.
+/// Formats a time as RFC 3339 in UTC with milliseconds. A time out of range is shown as the nearest valid one.
 pub(crate) fn rfc3339(ms: i64) -> String {
     let time = Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 {
         Timestamp::MIN
@@ -90,7 +90,7 @@ pub(crate) fn rfc3339(ms: i64) -> String {
     format!("{time:.3}")
 }
 
-/// `YYYY-MM-DD`, the day in UTC.
+/// Formats the UTC day as `YYYY-MM-DD`.
 pub(crate) fn day(ms: i64) -> String {
     let mut text = rfc3339(ms);
     if let Some(t) = text.find('T') {

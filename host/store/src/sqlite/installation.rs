@@ -1,8 +1,8 @@
-//! The installation: its id and secret, and the ticket mark, kept in the database and in a file outside the data folder.
+//! The installation: its id, secret and ticket mark, kept in the database and in a file outside the data folder.
 //!
-//! The mark is a number above which no ticket number was ever given out. While a service runs it is raised ahead in blocks, so that
-//! a ticket costs no write of its own; a clean stop sets it to the last number. A database whose last number is below the mark was
-//! restored, emptied or not stopped cleanly: it continues above the mark.
+//! The mark is a number that no issued ticket number exceeds. While a service runs, it is raised ahead in blocks, so that a
+//! ticket costs no write of its own; a clean stop sets it to the last number. A database whose last number is below the mark was
+//! restored, emptied or not stopped cleanly, so its numbers continue above the mark.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,9 +15,9 @@ use postroom_core::{InstallationSecret, ticket_name};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-/// The mark is raised to a multiple of this: one file write for so many tickets.
+/// The mark is raised to a multiple of this: one file write for this many tickets.
 const BLOCK: i64 = 100;
-/// No installation's file is larger.
+/// The largest size of an installation's file.
 const FILE_BYTES: u64 = 64 * 1024;
 const ENDING: &str = ".json";
 const ID_BYTES: usize = 8;
@@ -29,19 +29,19 @@ pub(crate) struct Installation {
 }
 
 struct Mark {
-    /// None keeps no mark outside the database.
+    /// `None` keeps no mark outside the database.
     file: Option<PathBuf>,
     recorded: Recorded,
-    /// The mark in the file, or the one it would have if it were writable.
+    /// The mark in the file, or the one it would hold if it were writable.
     tickets: i64,
 }
 
-/// An installation's file.
+/// The contents of an installation's file.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Recorded {
     installation: String,
     secret: String,
-    /// The canonical path of the data folder, for finding the file when the database is gone.
+    /// The canonical path of the data folder, used to find the file when the database is gone.
     data_dir: String,
     tickets: i64,
     /// The number of the last mail that was journalled when the file was written.
@@ -56,10 +56,10 @@ impl Recorded {
 }
 
 impl Installation {
-    /// Reads or makes the identity of the database, and continues its ticket numbers above the mark.
+    /// Reads or creates the identity of the database, and continues its ticket numbers above the mark.
     ///
     /// # Errors
-    /// [`StoreError::Emptied`] when nothing is in the database although tickets were given out from its folder.
+    /// [`StoreError::Emptied`] if the database is empty although tickets were issued from its folder.
     pub(crate) fn establish(
         conn: &Connection,
         data_dir: &Path,
@@ -139,7 +139,7 @@ impl Installation {
         })
     }
 
-    /// Raises the mark before a ticket of this number is given out.
+    /// Raises the mark before a ticket with this number is issued.
     pub(crate) fn raise(&self, last: i64) {
         let mut mark = self.lock();
         if last > mark.tickets {
@@ -148,7 +148,7 @@ impl Installation {
         }
     }
 
-    /// Sets the mark to the last number that was given out, at a clean stop.
+    /// Sets the mark to the last number issued, at a clean stop.
     pub(crate) fn settle(&self, conn: &Connection) -> Result<(), StoreError> {
         let (last, mails) = (last_ticket(conn)?, last_mail(conn)?);
         let mut mark = self.lock();
@@ -166,7 +166,8 @@ impl Installation {
 }
 
 impl Mark {
-    /// Mail matters more than the mark: without it numbers may repeat after a restore, and without tickets nothing works.
+    /// Writes the file. A failure does not stop the service, because mail matters more than the mark: without the mark, numbers
+    /// may repeat after a restore; without tickets, nothing works.
     fn write(&mut self) {
         self.recorded.tickets = self.tickets;
         let Some(file) = &self.file else { return };
@@ -179,7 +180,7 @@ impl Mark {
     }
 }
 
-/// The file of the installation that last used a data folder: the one with the highest mark, when there are several.
+/// Returns the file of the installation that last used a data folder: the one with the highest mark, if there are several.
 pub(crate) fn of_folder(folder: &Path, data_dir: &Path) -> Option<Recorded> {
     let wanted = shown(data_dir);
     let entries = fs::read_dir(folder).ok()?;
@@ -241,8 +242,8 @@ fn read_file(path: &Path) -> Option<Recorded> {
         .flatten()
 }
 
-/// Puts bytes in the place of a file (0600), durably. A process killed on the way leaves the old file. The data folder is locked, so
-/// the half-written file is ours alone.
+/// Replaces a file (mode 0600) durably. A process killed midway leaves the old file. The data folder is locked, so the
+/// half-written file belongs to this process alone.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new()

@@ -1,4 +1,4 @@
-//! Tickets, notes and alerts as rows: what decisions make, and what listings and sinks show.
+//! Tickets, notes and alerts as rows: created by decisions, shown by listings and sinks.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::ids::{ALERT, NOTE, TICKET, item_kind_of, rfc3339};
 use super::lookup;
 use crate::{DecisionId, StoreError};
 
-/// As stored: the fields beside the rest.
+/// The stored JSON: the fields that have no column of their own.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StoredDetail {
     pub fields: BTreeMap<String, Value>,
@@ -21,7 +21,7 @@ pub(crate) struct StoredDetail {
     pub detail: ItemDetail,
 }
 
-/// The columns [`read_row`] expects, of `item i JOIN tenant t`.
+/// The columns that [`read_row`] expects, from `item i JOIN tenant t`.
 pub(crate) const COLUMNS: &str =
     "i.id, i.kind, t.name, i.ticket, i.title, i.body, i.priority, i.queue, i.detail, i.state,
      i.created_ms, i.updated_ms, i.alert_key, i.count, i.old";
@@ -73,7 +73,7 @@ pub(crate) fn add_ticket(
     Ok(id)
 }
 
-/// The row of a tenant's ticket.
+/// Returns the row of a tenant's ticket.
 pub(crate) fn ticket_row(
     conn: &Connection,
     tenant: i64,
@@ -85,7 +85,7 @@ pub(crate) fn ticket_row(
         .optional()?)
 }
 
-/// The address that a ticket is answered at, in lower case.
+/// Returns the address that replies to a ticket go to, in lower case.
 pub(crate) fn requester(conn: &Connection, number: i64) -> Result<Option<String>, StoreError> {
     let detail: Option<String> = conn
         .prepare_cached("SELECT detail FROM item WHERE kind = 0 AND ticket = ?1")?
@@ -137,8 +137,8 @@ pub(crate) fn add_note(
     Ok(id)
 }
 
-/// Makes or updates the one row of an alert's key; what a mail leaves out stays as it was. Returns nothing where an old mail meets an
-/// alert that younger mail made: it says nothing of how things stand now.
+/// Creates or updates the single row of an alert's key; fields that the mail leaves out stay unchanged. Returns `None` if an old
+/// mail meets an alert made by a newer mail, since it says nothing about the current state.
 pub(crate) fn put_alert(
     conn: &Connection,
     origin: Origin,
@@ -155,7 +155,7 @@ pub(crate) fn put_alert(
     if origin.old && before.as_ref().is_some_and(|(_, old)| !old) {
         return Ok(None);
     }
-    // An unreadable one must not keep the alert from its next state.
+    // An unreadable row must not block the alert's next state.
     let before = before.and_then(|(json, _)| {
         serde_json::from_str(&json)
             .inspect_err(|error| {

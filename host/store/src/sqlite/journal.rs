@@ -1,4 +1,4 @@
-//! The journal: every mail is written here raw before anyone reads it, together with how far its mailbox was read.
+//! The journal: every mail is written here raw before anything reads it, together with how far its mailbox has been read.
 
 use bytes::Bytes;
 use postroom_core::{Cursor, Position};
@@ -8,11 +8,11 @@ use super::ids::{message_key, place_key};
 use super::{SqliteReader, SqliteStore};
 use crate::{JournalBatch, JournalId, Journalled, NewMail, PendingMail, StoreError, Suspect};
 
-/// Bytes after which a page of pending mail ends early.
+/// The size in bytes at which a page of pending mail ends early.
 const PENDING_PAGE_BYTES: usize = 32 * 1024 * 1024;
 
 impl SqliteStore {
-    /// Journals a batch and moves the cursor, in one transaction. The answers are in the order of the mails.
+    /// Journals a batch and moves the cursor in one transaction. Returns the results in the order of the mails.
     pub(crate) async fn write_journal(
         &self,
         batch: JournalBatch,
@@ -45,7 +45,7 @@ impl SqliteStore {
 }
 
 impl SqliteReader {
-    /// How far a mailbox was read; none before its first batch.
+    /// Returns how far a mailbox has been read, or `None` before its first batch.
     pub(crate) fn cursor(&self, mailbox: &str) -> Result<Option<Cursor>, StoreError> {
         self.with(|conn| {
             let cursor: Option<Option<String>> = conn
@@ -56,7 +56,8 @@ impl SqliteReader {
         })
     }
 
-    /// Undecided mails of a mailbox, oldest first. There may be more even when fewer than `limit` are answered, never when none.
+    /// Returns undecided mails of a mailbox, oldest first. There may be more even if it returns fewer than `limit`, but not if it
+    /// returns none.
     pub(crate) fn pending(
         &self,
         mailbox: &str,
@@ -82,8 +83,8 @@ impl SqliteReader {
         })
     }
 
-    /// The oldest undecided mails of each mailbox, up to `limit` of one: those that a process which died may have been deciding.
-    /// The least tried come first, so that a mail that is in the way of the others is left for the end.
+    /// Returns the oldest undecided mails of each mailbox, up to `limit` per mailbox: those that a process may have been deciding
+    /// when it died. Those with the fewest attempts come first, so that a mail that blocks the others comes last.
     pub(crate) fn suspects(&self, limit: usize) -> Result<Vec<Suspect>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
@@ -104,7 +105,7 @@ impl SqliteReader {
         })
     }
 
-    /// One undecided mail; none when it is decided or was never journalled.
+    /// Returns one undecided mail, or `None` if it has been decided or was never journalled.
     pub(crate) fn pending_mail(&self, id: JournalId) -> Result<Option<PendingMail>, StoreError> {
         self.with(|conn| {
             Ok(conn
@@ -119,7 +120,7 @@ impl SqliteReader {
         })
     }
 
-    /// The bytes of a mail as fetched; none when there is no such mail or its bytes were purged.
+    /// Returns the bytes of a mail as fetched, or `None` if there is no such mail or its bytes were purged.
     pub(crate) fn raw(&self, id: JournalId) -> Result<Option<Bytes>, StoreError> {
         self.with(|conn| {
             let bytes: Option<Vec<u8>> = conn
@@ -143,7 +144,7 @@ fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingMail> {
     })
 }
 
-/// The row of a tenant or a mailbox, made on first sight.
+/// Returns the row of a tenant or a mailbox, created when first seen.
 pub(crate) fn mailbox_row(conn: &Connection, name: &str) -> Result<i64, StoreError> {
     named_row(
         conn,
@@ -258,8 +259,8 @@ fn write_mail(
     }))
 }
 
-/// Notes that a known mail is seen at a place, and returns whether it came again: a mail that is read once more from its place, after
-/// a restart for example, did not.
+/// Records that a known mail is seen at a position, and returns whether it arrived again. A mail that is read once more from its
+/// position, after a restart for example, did not.
 fn note_repeat(
     conn: &Connection,
     id: JournalId,
@@ -277,7 +278,7 @@ fn note_repeat(
                 .execute((id, place, seen_ms))?;
             Ok(noted > 0)
         }
-        // Of a mail journalled by an earlier version nobody knows where it lay: most likely here.
+        // The position of a mail journalled by an earlier version is unknown: most likely it was this one.
         None => {
             conn.prepare_cached("UPDATE journal SET place = ?2 WHERE id = ?1")?
                 .execute((id, place))?;
@@ -286,7 +287,7 @@ fn note_repeat(
     }
 }
 
-/// A position awaits one acknowledgement: that of the mail last seen there.
+/// Adds a position. It awaits one acknowledgement: that of the mail last seen there.
 fn add_position(
     conn: &Connection,
     mailbox: i64,
@@ -302,7 +303,7 @@ fn add_position(
         .optional()?;
     match held {
         Some((_, journal)) if journal == id => return Ok(()),
-        // A new row: the late answer for the old one must not count for this mail.
+        // A new row is used, so that a late reply for the old one does not count for this mail.
         Some((row, _)) => {
             conn.prepare_cached("DELETE FROM ack WHERE id = ?1")?
                 .execute([row])?;

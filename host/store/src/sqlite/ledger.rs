@@ -1,4 +1,4 @@
-//! The ledger: every mail seen is accounted for, per mailbox and UTC day of journalling.
+//! The ledger: accounts for every mail seen, per mailbox and UTC day of journalling.
 
 use rusqlite::Row;
 
@@ -9,7 +9,8 @@ use crate::{Filter, LedgerRow, RepeatRow, StoreError};
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 impl SqliteReader {
-    /// By mailbox, then day. Of the filter, tenant, mailbox, since (whole days) and limit (the newest days) count.
+    /// Returns the ledger by mailbox, then day. Only tenant, mailbox, since (whole days) and limit (the newest days) of the
+    /// filter apply.
     pub(crate) fn ledger(&self, filter: &Filter) -> Result<Vec<LedgerRow>, StoreError> {
         // The three sides come from different tables: journal, decision and the work list.
         let sql = "SELECT mailbox, day, sum(seen), sum(tickets), sum(notes), sum(alerts), sum(ignored),
@@ -45,7 +46,8 @@ impl SqliteReader {
         })
     }
 
-    /// Mails that came again and were not decided again, the last first. Of the filter, tenant, mailbox, since and limit count.
+    /// Returns mails that arrived again and were not decided again, newest first. Only tenant, mailbox, since and limit of the
+    /// filter apply.
     pub(crate) fn repeats(&self, filter: &Filter) -> Result<Vec<RepeatRow>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(

@@ -1,4 +1,4 @@
-//! Listings: what happened and why, page by page, so that the longest one holds neither memory nor a snapshot.
+//! Listings: what happened and why, page by page, so that even the longest one keeps neither memory nor a snapshot occupied.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ use crate::{
     QuarantineRow, Quarantined, Rows, StoreError,
 };
 
-/// Rows read at a time.
+/// The number of rows read at a time.
 const PAGE: usize = 256;
 
 /// The rows of a listing, read page by page.
@@ -28,7 +28,7 @@ struct Pages<T> {
     finished: bool,
 }
 
-/// Loads the page behind an id, each row with its own id; none for one that cannot be read.
+/// Loads the page after an id, each row with its own id; `None` in place of a row that cannot be read.
 type LoadPage<T> =
     Box<dyn Fn(&Connection, i64) -> Result<Vec<(i64, Option<T>)>, StoreError> + Send>;
 
@@ -54,7 +54,8 @@ impl<T> Iterator for Pages<T> {
 }
 
 impl SqliteStore {
-    /// Records how a mailbox is doing; since when is kept while the state stays the same. The detail may be empty.
+    /// Records a mailbox's state. The time of the last change is kept as long as the state stays the same. The detail may be
+    /// empty.
     pub(crate) async fn write_mailbox_state(
         &self,
         mailbox: &str,
@@ -79,7 +80,7 @@ impl SqliteStore {
 }
 
 impl SqliteReader {
-    /// Decisions in the order of journalling.
+    /// Returns decisions in the order of journalling.
     pub(crate) fn decisions(&self, filter: &Filter) -> Result<Rows<DecisionRow>, StoreError> {
         let sql = format!(
             "{DECIDED} WHERE d.journal > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
@@ -88,7 +89,7 @@ impl SqliteReader {
         self.rows(&sql, "d.journal", filter, decision_row)
     }
 
-    /// One decision; none when there is no such one.
+    /// Returns one decision, or `None` if it does not exist.
     pub(crate) fn decision(&self, id: DecisionId) -> Result<Option<DecisionRow>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(&format!("{DECIDED} WHERE d.journal = ?1"))?;
@@ -97,7 +98,7 @@ impl SqliteReader {
         })
     }
 
-    /// Tickets, notes and alerts in the order they were made.
+    /// Returns tickets, notes and alerts in the order in which they were created.
     pub(crate) fn items(&self, filter: &Filter) -> Result<Rows<ItemSnapshot>, StoreError> {
         let sql = format!(
             "SELECT {} FROM item i JOIN tenant t ON t.id = i.tenant
@@ -109,7 +110,7 @@ impl SqliteReader {
         self.rows(&sql, "i.id", filter, items::read_row)
     }
 
-    /// Everything that was ever to be delivered and is still recorded.
+    /// Returns every delivery that is still recorded, finished or not.
     pub(crate) fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError> {
         let sql = format!(
             "{OUTBOX} WHERE o.id > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
@@ -118,7 +119,7 @@ impl SqliteReader {
         self.rows(&sql, "o.id", filter, outbox_row)
     }
 
-    /// One entry with what it sends; none when there is no such one.
+    /// Returns one entry with its content, or `None` if it does not exist.
     pub(crate) fn outbox_entry(&self, id: i64) -> Result<Option<OutboxDetail>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(&format!("{OUTBOX} WHERE o.id = ?1"))?;
@@ -134,7 +135,7 @@ impl SqliteReader {
         })
     }
 
-    /// Mails set aside for a person.
+    /// Returns the mails set aside for a person.
     pub(crate) fn quarantine(&self, filter: &Filter) -> Result<Rows<QuarantineRow>, StoreError> {
         let sql = format!(
             "{QUARANTINED} AND d.journal > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
@@ -143,7 +144,7 @@ impl SqliteReader {
         self.rows(&sql, "d.journal", filter, quarantine_row)
     }
 
-    /// One quarantined mail with its bytes; none when there is no such one.
+    /// Returns one quarantined mail with its bytes, or `None` if it does not exist.
     pub(crate) fn quarantined(&self, id: DecisionId) -> Result<Option<Quarantined>, StoreError> {
         let found = self.with(|conn| {
             let mut statement =
@@ -163,7 +164,7 @@ impl SqliteReader {
         Ok(Some(Quarantined { row, whole, raw }))
     }
 
-    /// Every mailbox ever seen, by name.
+    /// Returns every mailbox ever seen, by name.
     pub(crate) fn mailboxes(&self) -> Result<Vec<MailboxRow>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
@@ -188,7 +189,8 @@ impl SqliteReader {
         })
     }
 
-    /// `sql` selects the row id first and takes ?1 the id before the page, ?3 to ?7 the filter; ?2 is the page's length.
+    /// Returns the rows of a listing. `sql` selects the row id first. Its parameters: ?1 is the id before the page, ?2 the page's
+    /// length, ?3 to ?7 the filter.
     fn rows<T: Send + 'static>(
         &self,
         sql: &str,
@@ -225,7 +227,7 @@ impl SqliteReader {
         }))
     }
 
-    /// The id before the newest `limit` rows.
+    /// Returns the id before the newest `limit` rows.
     fn start_of_last(
         &self,
         sql: &str,
@@ -249,7 +251,7 @@ impl SqliteReader {
     }
 }
 
-/// ?1 and the filters are the listing's. A note's lane is its ticket; a mail's, too.
+/// ?1 and the filters are as in every listing. The lane of a note is its ticket, and so is that of a mail.
 const OUTBOX: &str = "SELECT o.id, o.kind, o.target, t.name, o.decision, o.state, o.attempts, o.created_ms, o.due_ms,
             o.finished_ms, o.idempotency_key, o.receipt, o.error, coalesce(i.ticket, d.ticket), i.alert_key, i.title,
             o.since_ms, o.refused_ms, o.dropped_by, o.dropped_reason, o.payload
@@ -269,7 +271,7 @@ const QUARANTINED: &str =
           JOIN mailbox m ON m.id = j.mailbox JOIN decision_record r ON r.journal = d.journal
      WHERE d.outcome = 4";
 
-/// A listing that has no use for a parameter does not mention it.
+/// Binds a parameter. A listing that has no use for it does not mention it.
 fn bind(
     statement: &mut rusqlite::Statement<'_>,
     after: i64,
@@ -337,7 +339,7 @@ fn outbox_row(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
     let due: i64 = row.get(8)?;
     let kind = OutboxKind::of(row.get(1)?)?;
     let created: i64 = row.get(7)?;
-    // Only mails name recipients and a subject of their own.
+    // Only mails have recipients and a subject of their own.
     let mail: Option<OutgoingMail> = match kind {
         OutboxKind::Mail => {
             serde_json::from_str(row.get_ref(20)?.as_str().unwrap_or_default()).ok()

@@ -1,4 +1,4 @@
-//! Lookups of rules in the store: the open tickets and the alerts of one tenant, each by an index that starts with the tenant.
+//! Rules' lookups in the store: the open tickets and the alerts of one tenant, each through an index that starts with the tenant.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ use super::items::StoredDetail;
 use super::questions::tenant_id;
 use crate::StoreError;
 
-/// Open tickets or firing alerts that are looked through for a text, the newest.
+/// The number of newest open tickets or firing alerts that are searched for a text.
 const LOOKED_THROUGH: usize = 1000;
-/// A field's name or value over this is not found by it.
+/// A field whose name or value exceeds this length cannot be found by it.
 const WORD_BYTES: usize = 200;
 /// The name under which a ticket's requester is found.
 const REQUESTER: &str = "";
 
 impl SqliteReader {
-    /// The first `most` tickets or alerts of this tenant that a question is about. Contacts and assets are not kept here.
+    /// Returns the first `most` tickets or alerts of this tenant that match a query. Contacts and assets are not stored here.
     pub(crate) fn lookup(
         &self,
         tenant: &str,
@@ -51,7 +51,7 @@ impl SqliteReader {
     }
 }
 
-/// Notes the words of every ticket, where there were none before.
+/// Stores the words of every ticket that has none yet.
 pub(crate) fn note_all_words(conn: &Connection) -> Result<(), StoreError> {
     let mut tickets = conn.prepare("SELECT tenant, ticket, detail FROM item WHERE kind = 0")?;
     let mut rows = tickets.query([])?;
@@ -71,7 +71,7 @@ pub(crate) fn note_all_words(conn: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Notes the words that a ticket is found by.
+/// Stores the words by which a ticket is found.
 pub(crate) fn note_words(
     conn: &Connection,
     tenant: i64,
@@ -87,7 +87,7 @@ pub(crate) fn note_words(
     )?;
     for (name, value) in requester.into_iter().chain(fields) {
         let short = name.len() <= WORD_BYTES && value.len() <= WORD_BYTES;
-        // The longest address has 320 bytes.
+        // The longest possible address is 320 bytes long.
         if short || name == REQUESTER {
             statement.execute((tenant, name, value, number))?;
         }
@@ -241,7 +241,7 @@ fn limit(most: usize) -> i64 {
 mod tests {
     use super::*;
 
-    /// No question reads what another tenant has, however much that is: each walks an index from its tenant on.
+    /// Checks that no query reads other tenants' data, however much there is: each uses an index that starts with the tenant.
     #[test]
     fn every_question_goes_by_an_index_of_its_tenant() {
         let dir = tempfile::tempdir().unwrap();

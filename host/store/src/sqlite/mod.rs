@@ -1,4 +1,4 @@
-//! The store in one SQLite file, with one thread that writes and a few connections that read.
+//! The store in a single SQLite file, with one thread that writes and a few connections that read.
 
 mod acks;
 mod brakes;
@@ -49,18 +49,18 @@ use installation::Installation;
 use schema::Lock;
 use writer::Writer;
 
-/// The store of the one service on a data_dir.
+/// The store of the one service that runs on a data_dir.
 pub struct SqliteStore {
-    // Before the writer: the connection that closes last tidies up.
+    // Declared before the writer and so dropped first: the connection that closes last does the cleanup.
     reader: SqliteReader,
     writer: Arc<Writer>,
-    /// Questions that may be under way.
+    /// Limits the queries in progress.
     questions: Arc<Semaphore>,
     installation: Arc<Installation>,
-    /// Runs in a row, before this one, that did not stop cleanly.
+    /// Consecutive runs before this one that did not stop cleanly.
     crashes: u32,
     keep: Keep,
-    /// The number and size of one shadow's differences.
+    /// The limit on the number and size of one shadow's differences.
     shadow_differences: u64,
     shadow_difference_bytes: u64,
     clock: Clock,
@@ -72,7 +72,7 @@ impl SqliteStore {
         Self::open_with(data_dir, &StoreOptions::default())
     }
 
-    /// As [`SqliteStore::open`], with limits of one's own.
+    /// Opens the store like [`SqliteStore::open`], with custom limits.
     pub fn open_with(data_dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let lock = Lock::take(data_dir, Duration::from_millis(options.lock_wait_ms))?;
         let folder = options.installations.as_deref();
@@ -112,8 +112,8 @@ impl SqliteStore {
         })
     }
 
-    /// Asks on a thread for blocking work. As many questions as there are readers are under way at most: none holds a thread while it
-    /// waits for a connection, and a caller that went away frees its place when the question ends.
+    /// Runs a query on a thread for blocking work. At most as many queries run at once as there are readers, so none holds a
+    /// thread while it waits for a connection. A caller that goes away frees its place when its query ends.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&SqliteReader) -> Result<T, StoreError> + Send + 'static,
@@ -128,7 +128,7 @@ impl SqliteStore {
         match asked.await {
             Ok(answer) => answer,
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-            // The runtime ends.
+            // The runtime is shutting down.
             Err(_) => Err(StoreError::Closed),
         }
     }
@@ -146,7 +146,7 @@ mod tests {
     use crate::ports::{Commits, Control, Journal, Outbox, Shadows, Upkeep, Versions};
     use crate::{JournalId, NewShadow, OutboxKind, RoundRobin};
 
-    /// A connection that is lent for longer was not given back because the runtime's only thread was blocked.
+    /// A connection that is lent for longer was not returned because the runtime's only thread was blocked.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     type Question<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + 'a>>;

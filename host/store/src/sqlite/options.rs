@@ -9,33 +9,34 @@ use crate::StoreLimits;
 /// Limits for memory, disk and lock waits.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// Jobs that may wait for the writer; a caller beyond it waits.
+    /// The number of jobs that may wait for the writer. When the queue is full, callers wait.
     pub queue_jobs: usize,
-    /// Jobs that share one transaction and one fsync at most.
+    /// The most jobs that share one transaction and one fsync.
     pub group_jobs: usize,
-    /// Bytes of mail that share one transaction at most.
+    /// The most bytes of mail that share one transaction.
     pub group_bytes: usize,
-    /// Read-only connections at most.
+    /// The most read-only connections.
     pub readers: usize,
-    /// Page size of a new database; SQLite allows powers of two from 512 to 65536.
+    /// The page size of a new database; SQLite allows powers of two from 512 to 65536.
     pub page_bytes: u32,
-    /// Pages of the write-ahead log after which they are moved into the database.
+    /// The size of the write-ahead log, in pages, at which it is moved into the database.
     pub checkpoint_pages: u32,
     pub writer_cache_kib: u32,
     pub reader_cache_kib: u32,
     pub cached_statements: usize,
-    /// How long a connection waits for another's lock.
+    /// How long a connection waits for another connection's lock.
     pub busy_timeout_ms: u64,
-    /// How long a start waits for the data folder's lock: the kernel may take a moment to end a process that was killed.
+    /// How long a start waits for the data folder's lock: the kernel may take a moment to end a killed process.
     pub lock_wait_ms: u64,
     pub limits: StoreLimits,
     /// A quota on the database file; none by default.
     pub database_bytes: Option<u64>,
-    /// The folder, outside the data folder, of the file with the installation's identity and its ticket mark; by default none is kept.
+    /// The folder for the file with the installation's identity and ticket mark, outside the data folder. By default, no such
+    /// file is kept.
     pub installations: Option<PathBuf>,
-    /// Whether an empty database may take the place of one that is gone.
+    /// Whether an empty database may replace one that is gone.
     pub start_anew: bool,
-    /// The time of day of everything that is recorded.
+    /// The clock that gives the time of everything recorded.
     pub clock: Clock,
 }
 

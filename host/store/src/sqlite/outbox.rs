@@ -1,7 +1,7 @@
-//! The outbox: what was decided and must still reach a sink or a mailbox, at least once, in order per ticket and alert.
+//! The outbox: decided deliveries that must still reach a sink or a mailbox, at least once, in order per ticket and alert.
 //!
-//! Entries of one ticket or alert for one target are a **lane**. Its oldest waiting entry is its **head**, which is marked as such
-//! when entries are added and end, so that looking for what is due never visits the entries behind it.
+//! The entries of one ticket or alert for one target form a **lane**. The oldest waiting entry of a lane is its **head**. It is
+//! marked as such when entries are added and when they end, so that a search for due entries never visits those behind it.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -45,7 +45,8 @@ impl OutboxKind {
 }
 
 impl SqliteStore {
-    /// The target took the entry; `receipt` is what it answered. An entry dropped by hand meanwhile is delivered all the same.
+    /// Records that the target accepted the entry; `receipt` is its reply. An entry that was dropped by hand in the meantime
+    /// counts as delivered.
     pub(crate) async fn write_delivered(
         &self,
         id: i64,
@@ -73,8 +74,8 @@ impl SqliteStore {
             .await
     }
 
-    /// The target refused this very entry: it is due again at the time given, and those behind it in its lane wait with it.
-    /// Counts a try.
+    /// Records that the target refused this very entry. It is due again at the given time, and those behind it in its lane wait
+    /// with it. Counts an attempt.
     pub(crate) async fn write_refused(
         &self,
         id: i64,
@@ -96,7 +97,7 @@ impl SqliteStore {
             .await
     }
 
-    /// The entry is given up. Those behind it in its lane go on.
+    /// Moves the entry to the dead letters. Those behind it in its lane are then delivered.
     pub(crate) async fn write_gave_up(
         &self,
         id: i64,
@@ -118,7 +119,7 @@ impl SqliteStore {
             .await
     }
 
-    /// Notes why an entry stays due: its target as a whole takes nothing now. No try is counted.
+    /// Records why an entry stays due: its target as a whole accepts nothing now. Counts no attempt.
     pub(crate) async fn write_held_back(
         &self,
         id: i64,
@@ -136,7 +137,7 @@ impl SqliteStore {
             .await
     }
 
-    /// A try was ended from our side before its outcome was known. It counts, and the entry stays due.
+    /// Records that Postroom aborted an attempt before its result was known. It counts, and the entry stays due.
     pub(crate) async fn write_cut_off(
         &self,
         id: i64,
@@ -154,8 +155,9 @@ impl SqliteStore {
             .await
     }
 
-    /// The target took the entry for some of its recipients. It stays for the others: with the payload for them, and due again at
-    /// the time given. `receipt` is what the target said of those it took, kept with what it says later.
+    /// Records that the target accepted the entry for some of its recipients. The entry stays for the others, with the payload
+    /// for them, and is due again at the given time. `receipt` is the reply about the accepted recipients, kept together with
+    /// later ones.
     pub(crate) async fn write_partly_delivered(
         &self,
         id: i64,
@@ -182,9 +184,9 @@ impl SqliteStore {
 }
 
 impl SqliteReader {
-    /// Entries for a target whose turn it is; a sink and an outgoing of one name are two targets. Only heads of lanes: an entry is
-    /// left out while an older one for the same target and the same ticket or alert is waiting. Each tenant in the round gives
-    /// one entry, its longest due, before any gives a second.
+    /// Returns entries whose turn it is at a target; a sink and an outgoing with the same name are two targets. Only heads of
+    /// lanes are returned: an entry is left out while an older one for the same target and the same ticket or alert is waiting.
+    /// Round robin over the tenants: each gives its longest-due entry before any gives a second.
     pub(crate) fn due_outbox(
         &self,
         kind: OutboxKind,
@@ -199,7 +201,7 @@ impl SqliteReader {
         })
     }
 
-    /// When the next entry for a target is due after a time; none when nothing waits longer than that.
+    /// Returns when the next entry for a target becomes due after the given time, or `None` if nothing waits longer than that.
     pub(crate) fn next_outbox_due(
         &self,
         kind: OutboxKind,
@@ -214,7 +216,7 @@ impl SqliteReader {
         })
     }
 
-    /// How many entries are waiting.
+    /// Returns how many entries are waiting.
     pub(crate) fn outbox_waiting(&self) -> Result<u64, StoreError> {
         self.with(|conn| {
             let waiting: i64 = conn
@@ -224,7 +226,7 @@ impl SqliteReader {
         })
     }
 
-    /// How many entries of a tenant are waiting, for whatever target.
+    /// Returns how many entries of a tenant are waiting, for any target.
     pub(crate) fn outbox_waiting_of(&self, tenant: &str) -> Result<u64, StoreError> {
         self.with(|conn| {
             let waiting: i64 = conn
@@ -237,7 +239,7 @@ impl SqliteReader {
         })
     }
 
-    /// How many entries wait for each target that has any.
+    /// Returns how many entries wait for each target that has any.
     pub(crate) fn outbox_waiting_by_target(
         &self,
     ) -> Result<Vec<(OutboxKind, String, u64)>, StoreError> {
@@ -256,7 +258,7 @@ impl SqliteReader {
     }
 }
 
-/// The state as listings name it.
+/// Returns the state's name in listings.
 pub(crate) fn state_name(state: i64) -> Result<&'static str, StoreError> {
     match state {
         WAITING => Ok("waiting"),
@@ -267,7 +269,7 @@ pub(crate) fn state_name(state: i64) -> Result<&'static str, StoreError> {
     }
 }
 
-/// Keeps what the target calls the item of a delivered event.
+/// Stores the target's own reference for the item of a delivered event.
 fn note_external(conn: &Connection, id: i64, external: &ExternalRef) -> Result<(), StoreError> {
     conn.prepare_cached(
         "INSERT OR REPLACE INTO external_ref (item, target, id, number, url)
@@ -297,14 +299,14 @@ pub(crate) fn add(
 
 /// The ordering key of entries.
 pub(crate) struct Lane {
-    /// None for an entry that waits for no other.
+    /// `None` for an entry that waits for no other.
     item: Option<i64>,
     target: String,
     kind: i64,
 }
 
 impl Lane {
-    /// From the columns `lane, target, kind`.
+    /// Reads the columns `lane, target, kind`.
     pub(crate) fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             item: row.get(0)?,
@@ -328,7 +330,7 @@ pub(crate) fn promote(conn: &Connection, lane: Option<Lane>) -> Result<(), Store
     Ok(())
 }
 
-/// The mark of a lane's head is taken, before an older entry comes back.
+/// Removes the mark from a lane's head before an older entry comes back.
 pub(crate) fn demote(conn: &Connection, lane: &Lane) -> Result<(), StoreError> {
     if let Some(item) = lane.item {
         conn.prepare_cached(DEMOTE)?
@@ -337,7 +339,7 @@ pub(crate) fn demote(conn: &Connection, lane: &Lane) -> Result<(), StoreError> {
     Ok(())
 }
 
-// The constants of the partial indexes are spelled out in SQL: the planner wants them literally.
+// The constants of the partial indexes are spelled out in the SQL: the planner requires them literally.
 
 const ADD: &str = "INSERT INTO outbox (kind, target, tenant, decision, lane, created_ms, due_ms, idempotency_key, payload, head)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8,
@@ -371,7 +373,7 @@ const ENTRY: &str = "SELECT o.id, o.kind, o.target, t.name, o.tenant, o.decision
           LEFT JOIN external_ref x ON o.kind = 0 AND x.item = o.lane AND x.target = o.target
      WHERE o.id = ?1";
 
-/// Returns the due entries of a target, in the order of its turns.
+/// Returns the due entries of a target, in the order of its round robin.
 fn due_ids(
     conn: &Connection,
     kind: OutboxKind,
@@ -381,7 +383,7 @@ fn due_ids(
     turn: &RoundRobin,
 ) -> Result<Vec<i64>, StoreError> {
     let kind = kind.number();
-    // Most looks find nothing, and then no tenant need be asked.
+    // Most checks find nothing, and then no tenant needs to be queried.
     let any = conn
         .prepare_cached(ANY_DUE)?
         .exists((kind, target, now_ms))?;
@@ -418,7 +420,7 @@ fn due_ids(
     Ok(due)
 }
 
-/// The longest due first.
+/// Returns a tenant's due entries, longest due first.
 fn due_of_tenant(
     conn: &Connection,
     kind: i64,
@@ -477,7 +479,7 @@ mod tests {
 
     const LATER: i64 = i64::MAX;
 
-    /// A database whose outbox needs no decisions.
+    /// Creates a database whose outbox needs no decisions.
     fn database() -> (tempfile::TempDir, Connection) {
         let dir = tempfile::tempdir().unwrap();
         let conn = schema::open_writer(dir.path(), &StoreOptions::default()).unwrap();
@@ -518,7 +520,7 @@ mod tests {
         promote(conn, Some(lane)).unwrap();
     }
 
-    /// Returns the virtual machine steps of SQLite since the last call.
+    /// Returns the number of SQLite virtual machine steps since the last call.
     fn steps(conn: &Connection) -> i32 {
         [ADD, PROMOTE, ANY_DUE, NEXT_TENANT, DUE_OF_TENANT, NEXT_DUE]
             .iter()

@@ -10,11 +10,11 @@ use super::outbox::{self, DEAD, DROPPED, Lane, WAITING, state_name};
 use super::schema;
 use crate::{OutboxChange, OutboxSelection, StoreError};
 
-/// Entries changed in one transaction: a running service waits for no more than those.
+/// The number of entries changed in one transaction. A running service waits for no more than these.
 const CHUNK: usize = 2_000;
 
-/// Makes entries due now, with a fresh age and no tries counted. Returns what became of each, in the order given or of their ids.
-/// A running service sees it, and tries the targets at once.
+/// Makes entries due now, with their age and attempts reset. Returns the result for each, in the given order or in the order of
+/// ids. A running service notices and tries the targets at once.
 pub(crate) fn retry_outbox(
     data_dir: &Path,
     wanted: &OutboxSelection,
@@ -35,7 +35,7 @@ pub(crate) fn retry_outbox(
     in_chunks(&mut conn, &ids, |conn, id| retry(conn, id, now_ms))
 }
 
-/// Ends entries that are waiting or dead: they are not sent. Who did it, and why, is recorded.
+/// Ends entries that are waiting or dead without sending them. Records who did it and why.
 pub(crate) fn drop_outbox(
     data_dir: &Path,
     ids: &[i64],
@@ -51,7 +51,7 @@ pub(crate) fn drop_outbox(
 }
 
 impl SqliteReader {
-    /// Goes up with each change by hand.
+    /// Returns a number that increases with each change by hand.
     pub(crate) fn outbox_changes(&self) -> Result<i64, StoreError> {
         self.with(|conn| {
             Ok(conn
@@ -105,12 +105,12 @@ fn retry(conn: &Connection, id: i64, now_ms: i64) -> Result<OutboxChange, StoreE
     };
     match state {
         DEAD if purged => return Ok(OutboxChange::Purged),
-        // It takes its old place in its lane, before those that went on without it.
+        // The entry takes its old place in its lane, ahead of those that continued without it.
         DEAD => outbox::demote(conn, &lane)?,
         WAITING => {}
         other => return Ok(OutboxChange::Ended(state_name(other)?)),
     }
-    // A dead entry's head flag may be of long ago.
+    // A dead entry's head flag may be outdated.
     conn.prepare_cached(
         "UPDATE outbox SET head = iif(state = 0, head, lane IS NULL), state = 0, attempts = 0, since_ms = ?2, due_ms = ?2,
                 refused_ms = NULL, finished_ms = NULL

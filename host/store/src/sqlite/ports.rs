@@ -1,4 +1,4 @@
-//! The ports over SQLite: questions of tasks leave the runtime threads here, writes go to the writer.
+//! Implements the ports on SQLite: queries by tasks are moved off the runtime threads, writes go to the writer.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -387,7 +387,7 @@ impl Upkeep for SqliteStore {
     }
 }
 
-/// The blocking ports are the reader's own questions.
+/// Implements the blocking ports with the reader's own queries.
 macro_rules! questions {
     ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {$(
         fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {

@@ -1,4 +1,4 @@
-//! The positions of journalled mail, for sources that ask which positions are known.
+//! The positions of journalled mail, for sources that need to know which positions are known.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use super::{SqliteReader, SqliteStore};
 use crate::StoreError;
 
 impl SqliteStore {
-    /// Records that the mail at these positions is journalled. Recording one again changes nothing.
+    /// Records that the mails at these positions are journalled. Recording a position again changes nothing.
     pub(crate) async fn write_positions(
         &self,
         mailbox: &str,
@@ -30,7 +30,7 @@ impl SqliteStore {
             .await
     }
 
-    /// Forgets all positions of a mailbox but these.
+    /// Forgets all positions of a mailbox except these.
     pub(crate) async fn erase_positions_but(
         &self,
         mailbox: &str,
@@ -67,7 +67,7 @@ impl SqliteReader {
         })
     }
 
-    /// Returns those of the positions that were recorded by [`SqliteStore::write_positions`].
+    /// Returns the given positions that [`SqliteStore::write_positions`] recorded.
     pub(crate) fn known_positions(
         &self,
         mailbox: &str,

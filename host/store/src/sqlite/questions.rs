@@ -1,4 +1,4 @@
-//! Queries of the line while a mail is decided: the ticket it belongs to, and a rule's `kv`.
+//! The line's queries while a mail is decided: the ticket it belongs to, and a rule's `kv`.
 
 use postroom_core::{Address, Thread, ThreadMethod, ticket_name, ticket_number};
 use rusqlite::{Connection, OptionalExtension};
@@ -7,12 +7,12 @@ use super::SqliteReader;
 use super::ids::message_key;
 use crate::StoreError;
 
-/// References looked at, the newest first.
+/// The number of references considered, newest first.
 const REFERENCES: usize = 50;
 
 impl SqliteReader {
-    /// The open ticket of this tenant that a mail seems to belong to: by its references (the newest first), then by a number
-    /// in its subject. Authorised is who takes part in the ticket or writes from one of the tenant's own domains.
+    /// Returns the open ticket of this tenant that a mail seems to belong to: by its references (newest first), then by a number
+    /// in its subject. A sender is authorised who takes part in the ticket or writes from one of the tenant's own domains.
     pub(crate) fn thread_candidate(
         &self,
         tenant: &str,
@@ -43,7 +43,7 @@ impl SqliteReader {
         })
     }
 
-    /// Whether this tenant has a ticket of that number (`T-12`).
+    /// Returns whether this tenant has a ticket with that number (`T-12`).
     pub(crate) fn ticket_exists(&self, tenant: &str, ticket: &str) -> Result<bool, StoreError> {
         let Some(number) = ticket_number(ticket) else {
             return Ok(false);
@@ -72,7 +72,7 @@ impl SqliteReader {
         })
     }
 
-    /// How many keys a rule of a tenant holds, and how many bytes of keys and values.
+    /// Returns how many keys a tenant's rule holds, and how many bytes of keys and values.
     pub(crate) fn kv_usage(&self, tenant: &str, rule: &str) -> Result<(u64, u64), StoreError> {
         self.with(|conn| {
             Ok(conn
@@ -147,8 +147,8 @@ fn may_write(
         .exists((ticket, sender.email.to_lowercase()))?)
 }
 
-/// The oldest open ticket made from, or noted on by, a mail with this Message-ID. Of those mails the 200 that came first are looked
-/// at: anybody may send many with one Message-ID later, and must not push out the first.
+/// Selects the oldest open ticket that a mail with this Message-ID opened or added a note to. Only the first 200 of those mails
+/// are considered: anybody may later send many with the same Message-ID, and must not displace the first.
 const RECEIVED: &str = "SELECT i.ticket
      FROM (SELECT id FROM journal WHERE message_key = ?1 AND message_id = ?2 AND tenant = ?3
            ORDER BY id LIMIT 200) j
@@ -156,6 +156,6 @@ const RECEIVED: &str = "SELECT i.ticket
           JOIN item i ON i.kind = 0 AND i.ticket = d.ticket
      WHERE i.tenant = ?3 AND i.state = 'open' ORDER BY i.ticket LIMIT 1";
 
-/// The open ticket that a mail of ours with this Message-ID was sent for.
+/// Selects the open ticket for which Postroom sent a mail with this Message-ID.
 const SENT: &str = "SELECT i.ticket FROM sent s JOIN item i ON i.kind = 0 AND i.ticket = s.ticket
      WHERE s.message_key = ?1 AND s.message_id = ?2 AND i.tenant = ?3 AND i.state = 'open'";

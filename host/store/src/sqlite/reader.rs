@@ -1,4 +1,4 @@
-//! Read-only connections beside the writer, shared by a few threads; also what the listing commands open.
+//! Read-only connections alongside the writer, shared by a few threads. Listing commands open them too.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use super::options::StoreOptions;
 use super::schema;
 use crate::StoreError;
 
-/// Blocking questions to the database; cheap to clone. It sees what is committed, and nothing of a group still in the making.
+/// Runs blocking queries on the database. Cheap to clone. It sees what is committed, and nothing of an unfinished group.
 #[derive(Clone)]
 pub struct SqliteReader {
     pool: Arc<Pool>,
@@ -24,17 +24,17 @@ struct Pool {
 
 struct State {
     idle: Vec<Connection>,
-    /// Connections in existence, idle or lent.
+    /// The number of existing connections, idle or lent.
     open: usize,
 }
 
 impl SqliteReader {
-    /// Opens beside whatever else runs on this data_dir. Refused when nothing was ever recorded there.
+    /// Opens the database alongside anything else that runs on this data_dir. Fails if nothing was ever recorded there.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         Self::open_with(data_dir, &StoreOptions::default())
     }
 
-    /// As [`SqliteReader::open`], with limits of one's own.
+    /// Opens the database like [`SqliteReader::open`], with custom limits.
     pub fn open_with(data_dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let first = schema::open_reader(data_dir, options)?;
         Ok(Self {
@@ -50,7 +50,7 @@ impl SqliteReader {
         })
     }
 
-    /// Runs a few statements on one connection. Never call it from within itself.
+    /// Runs a few statements on one connection. Must not be called from within itself.
     pub(crate) fn with<T>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError>,
@@ -65,7 +65,7 @@ impl SqliteReader {
         }
     }
 
-    /// Closes the idle connections, so that the writer's is the last one. A later question opens one again.
+    /// Closes the idle connections, so that the writer's is the last one. A later query opens one again.
     pub(crate) fn release(&self) {
         let mut state = self.pool.lock();
         state.open -= state.idle.len();
@@ -76,7 +76,7 @@ impl SqliteReader {
     }
 }
 
-/// A lent connection. It goes back however the work ends, also by a panic.
+/// A lent connection. It is returned however the work ends, even by a panic.
 struct Lent<'a> {
     pool: &'a Pool,
     conn: Option<Connection>,

@@ -1,4 +1,4 @@
-//! Recorded mail: what was journalled and what was decided about it, mail by mail, so that other rules can be asked the same again.
+//! Recorded mail: what was journalled and decided, mail by mail, so that other rules can decide it again.
 
 use std::collections::VecDeque;
 
@@ -10,10 +10,10 @@ use super::ids::outcome_of;
 use crate::ports::records::RecordedMails;
 use crate::{DecisionId, Evidence, RecordedMail, Selection, StoreError};
 
-/// Rows read at a time; they hold neither bytes nor reasons.
+/// The number of rows read at a time. They hold neither bytes nor reasons.
 const PAGE: usize = 256;
 
-/// The mails of a [`Selection`], the oldest first, up to the newest that was decided when it was asked for.
+/// The mails of a [`Selection`], oldest first, up to the newest that was decided at the time of the call.
 struct RecordedPages {
     reader: SqliteReader,
     /// A JSON list of names.
@@ -57,7 +57,7 @@ impl SqliteReader {
         Ok(Box::new(mails))
     }
 
-    /// One decided mail; none when there is no such one.
+    /// Returns one decided mail, or `None` if it does not exist.
     pub(crate) fn recorded_mail(&self, id: DecisionId) -> Result<Option<RecordedMail>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(&format!("{MAIL} WHERE d.journal = ?1"))?;
@@ -66,7 +66,7 @@ impl SqliteReader {
         })
     }
 
-    /// Returns the record of a decided mail; `None` if it does not exist.
+    /// Returns the record of a decided mail, or `None` if it does not exist.
     pub(crate) fn evidence(&self, id: DecisionId) -> Result<Option<Evidence>, StoreError> {
         self.with(|conn| {
             let found = conn
@@ -158,7 +158,7 @@ impl Iterator for RecordedPages {
     }
 }
 
-/// The columns of [`mail_row`], of decided mails.
+/// The columns for [`mail_row`], from decided mails.
 pub(crate) const MAIL: &str =
     "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, j.size, j.whole, d.outcome
      FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
@@ -166,7 +166,7 @@ pub(crate) const MAIL: &str =
 const DECIDED: &str =
     "FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
           JOIN mailbox m ON m.id = j.mailbox";
-/// ?1 the id before, ?2 the last one, ?3 a JSON list of mailboxes, ?4 the time; ?5 is the number of rows.
+/// Selects a page: ?1 is the id before it, ?2 the last id, ?3 a JSON list of mailboxes, ?4 the time, ?5 the number of rows.
 const MEANT: &str =
     "WHERE d.journal > ?1 AND d.journal <= ?2 AND (?4 IS NULL OR j.received_ms >= ?4)
        AND (?3 IS NULL OR m.name IN (SELECT value FROM json_each(?3)))";

@@ -19,12 +19,12 @@ use crate::{
     SentBack, StoreError,
 };
 
-/// Makes the versions of an earlier generation the newest one, and refuses those that they replace. Works beside a running
-/// service, which follows as soon as it sees it, and without one. It drops no generation, whatever the options say: how many
-/// are kept is for those who save.
+/// Makes the versions of an earlier generation the newest generation, and refuses those that they replace. Works with or without
+/// a running service, which follows as soon as it sees the change. Drops no generation, whatever the options say: the process
+/// that saves one decides how many are kept.
 ///
 /// # Errors
-/// [`StoreError::NoSuchGeneration`] when it is not kept, [`StoreError::RulesNotKept`] when only the one tenant's rules are not.
+/// [`StoreError::NoSuchGeneration`] if it is not kept, [`StoreError::RulesNotKept`] if only the given tenant's rules are not.
 pub(crate) fn roll_back(
     data_dir: &Path,
     wanted: &Rollback,
@@ -52,7 +52,7 @@ impl SqliteStore {
             .await
     }
 
-    /// Raises the alert of a version that fails and is not refused.
+    /// Raises the alert of a version that fails but is not refused.
     pub(crate) async fn write_rule_alert(
         &self,
         tenant: String,
@@ -69,7 +69,7 @@ impl SqliteStore {
             .await
     }
 
-    /// A rule's file changed, and the change went live: what was refused of it is forgotten, and its alert resolved.
+    /// Forgets the refused versions of a rule whose changed file went live, and resolves its alert.
     pub(crate) async fn write_forgiven(
         &self,
         tenant: String,
@@ -89,7 +89,7 @@ impl SqliteStore {
 }
 
 impl SqliteReader {
-    /// Every version that is refused, by tenant and name.
+    /// Returns every refused version, by tenant and name.
     pub(crate) fn refused_rules(&self) -> Result<Vec<RefusedRule>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
@@ -153,7 +153,7 @@ fn write_rollback(
             "DELETE FROM rule_refused WHERE tenant = ?1 AND name = ?2 AND hash = ?3",
         )?
         .execute((&key.0, &key.1, &then.hash.0))?;
-        // Settings and grants are the configuration's, whatever the files.
+        // Settings and grants belong to the configuration, whatever the files contain.
         now.hash = then.hash;
         rules.push(key.clone());
     }
@@ -203,7 +203,8 @@ fn refuse(
     Ok(())
 }
 
-/// Puts a tenant's alert about a rule and queues it for the sinks. Without a mail that it is of, it is resolved, if it was raised.
+/// Writes a tenant's alert about a rule and queues it for the sinks. Without a mail that caused it, the alert is resolved if it
+/// was raised.
 fn tell(
     conn: &Connection,
     secret: &InstallationSecret,
@@ -225,7 +226,7 @@ fn tell(
         tenant: mail.tenant_row,
         decision,
         now_ms,
-        // The alert is of the rule as it stands now, whatever mail it failed on.
+        // The alert is about the rule's current state, whatever mail it failed on.
         old: false,
     };
     let Some(item) = items::put_alert(conn, origin, &alert)? else {
@@ -249,7 +250,7 @@ fn tell(
     Ok(())
 }
 
-/// The mail that a firing alert is of.
+/// Returns the mail that caused a firing alert.
 fn raised(conn: &Connection, tenant: &str, key: &str) -> Result<Option<DecisionId>, StoreError> {
     let mut statement = conn.prepare_cached(
         "SELECT i.decision FROM item i JOIN tenant t ON t.id = i.tenant

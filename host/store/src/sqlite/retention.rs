@@ -7,12 +7,12 @@ use super::SqliteStore;
 use super::ids::outcome_number;
 use crate::StoreError;
 
-/// Mails looked at in one transaction, so that purging never holds up the line for long.
+/// The number of mails checked in one transaction, so that purging never holds up the line for long.
 const STEP: i64 = 256;
 
 impl SqliteStore {
-    /// Drops the bytes of mail journalled before the time given, in milliseconds since 1970 in UTC, and answers of how many.
-    /// Kept are the rows, quarantined mail, and mail not decided or not delivered yet, for however long that takes.
+    /// Drops the bytes of mail journalled before the given time, in milliseconds since 1970 in UTC, and returns of how many
+    /// mails. Keeps the rows, quarantined mail, and mail that is not yet decided or delivered, for however long that takes.
     pub(crate) async fn purge_steps(&self, before_ms: i64) -> Result<u64, StoreError> {
         let mut dropped = 0;
         let mut after = 0;
@@ -30,15 +30,15 @@ impl SqliteStore {
     }
 }
 
-/// Looks at the next mails that still have bytes: the few kept before, then those grown old since. Answers the last one's id
-/// and how many lost their bytes; none at the end.
+/// Checks the next mails that still have bytes: the few kept earlier, then those that have become old since. Returns the last
+/// one's id and how many lost their bytes, or `None` at the end.
 fn purge_step(
     conn: &Connection,
     after: i64,
     before_ms: i64,
 ) -> Result<Option<(i64, u64)>, StoreError> {
-    // Mail is journalled in the order of time, all but when the clock was put back: after a step of young ones no old one is
-    // expected. CROSS: raw has far fewer rows than the journal.
+    // Mail is journalled in order of time, except when the clock was set back: after a step of new mails, no old one is expected.
+    // CROSS: raw has far fewer rows than the journal.
     let last: Option<i64> = conn
         .prepare_cached(
             "SELECT max(id) FROM

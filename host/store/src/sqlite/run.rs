@@ -1,4 +1,4 @@
-//! How runs end: whether the last ones stopped cleanly, what a clean stop leaves behind, and the clock that was last believed.
+//! The end of a run: whether the last runs stopped cleanly, what a clean stop leaves behind, and the clock that was last trusted.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -11,20 +11,20 @@ const CHECKPOINT_WAIT_MS: u32 = 500;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 impl SqliteStore {
-    /// Records that nothing is left of earlier crashes: the next one is a first one again.
+    /// Records that earlier crashes are dealt with: the next one counts as the first again.
     pub(crate) async fn write_no_crashes(&self) -> Result<(), StoreError> {
         self.writer.submit(0, |conn| set(conn, "crashes", 0)).await
     }
 
-    /// Records a time that the clock was confirmed at, in milliseconds since 1970 in UTC.
+    /// Records a time at which the clock was confirmed, in milliseconds since 1970 in UTC.
     pub(crate) async fn write_clock(&self, now_ms: i64) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| set(conn, "clock", now_ms))
             .await
     }
 
-    /// Moves due times, and the ages that are counted from them, with a clock that leapt by so much when it should have shown
-    /// `expected_ms`. What lies further ahead or in the future was computed with another clock, and stays.
+    /// Moves due times, and the start of the ages counted from them, with a clock that jumped by `by_ms` when it should have
+    /// shown `expected_ms`. Times further ahead or in the future were computed with another clock and stay.
     pub(crate) async fn write_shift(&self, expected_ms: i64, by_ms: i64) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| {
@@ -45,8 +45,8 @@ impl SqliteStore {
             .await
     }
 
-    /// Makes due what is scheduled more than a day ahead. No pause is that long: such a time was computed with a wrong clock. Returns
-    /// how many deliveries and acknowledgements there were.
+    /// Makes entries due that are scheduled more than a day ahead. No pause is that long, so such a time was computed with a
+    /// wrong clock. Returns the number of deliveries and acknowledgements affected.
     pub(crate) async fn write_forward(&self, now_ms: i64) -> Result<u64, StoreError> {
         self.writer
             .submit(0, move |conn| {
@@ -66,7 +66,8 @@ impl SqliteStore {
 }
 
 impl SqliteReader {
-    /// Returns the last time that the clock was confirmed at, or else when the newest mail was journalled; none in a new database.
+    /// Returns the last time at which the clock was confirmed, otherwise the time at which the newest mail was journalled, or
+    /// `None` in a new database.
     pub(crate) fn known_time(&self) -> Result<Option<i64>, StoreError> {
         self.with(|conn| {
             if let Some(confirmed) = value(conn, "clock")? {
@@ -80,7 +81,7 @@ impl SqliteReader {
     }
 }
 
-/// Notes that a run begins, and returns how many before it, in a row, did not stop cleanly.
+/// Records that a run begins, and returns how many consecutive runs before it did not stop cleanly.
 pub(crate) fn begin(conn: &Connection) -> Result<u32, StoreError> {
     let crashes = match value(conn, "running")? {
         Some(1) => value(conn, "crashes")?.unwrap_or(0).saturating_add(1),
@@ -91,7 +92,7 @@ pub(crate) fn begin(conn: &Connection) -> Result<u32, StoreError> {
     Ok(u32::try_from(crashes).unwrap_or(u32::MAX))
 }
 
-/// Notes a clean stop, and moves everything from the log into the database.
+/// Records a clean stop, and moves everything from the log into the database.
 pub(crate) fn end(conn: &Connection, installation: &Installation) {
     let noted = set(conn, "running", 0)
         .and_then(|()| set(conn, "crashes", 0))

@@ -14,16 +14,16 @@ use super::options::StoreOptions;
 use crate::StoreError;
 
 const DATABASE: &str = "postroom.sqlite";
-/// Names the process that holds the folder's lock, for the error message. Removing the file does not remove the lock.
+/// The file that names the process holding the folder's lock, for the error message. Removing the file does not remove the lock.
 const HOLDER: &str = "postroom.lock";
-/// How often a start looks whether the lock is free.
+/// The interval at which a start checks whether the lock is free.
 const LOCK_LOOK: Duration = Duration::from_millis(20);
-/// Suffixes of SQLite's other files of a database.
+/// The suffixes of SQLite's additional files for a database.
 const COMPANIONS: &[&str] = &["-wal", "-shm", "-journal"];
-/// The mail of all clients is in these files: nobody else reads them, whatever the umask and the folder allow.
+/// The mode of the files. They hold the mail of all clients: nobody else may read them, whatever the umask and the folder allow.
 const PRIVATE: u32 = 0o600;
 
-/// In order: migration n brings a database to `user_version` n.
+/// The migrations in order: migration n brings a database to `user_version` n.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/001_line.sql"),
     include_str!("../../migrations/002_purge_by_raw.sql"),
@@ -41,14 +41,14 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/014_targets.sql"),
 ];
 
-/// A step's part that SQL cannot do.
+/// The part of a migration that SQL cannot do.
 type Rest = fn(&Connection) -> Result<(), StoreError>;
 
-/// By the `user_version` that they belong to.
+/// The parts in Rust, by the `user_version` that they belong to.
 const IN_RUST: &[(usize, Rest)] = &[(4, lookup::note_all_words)];
 
-/// An advisory lock on the data folder itself, held for the life of a [`crate::SqliteStore`]. No file in the folder can be removed to
-/// open it, and the kernel releases it however the process ends.
+/// An advisory lock on the data folder itself, held for the life of a [`crate::SqliteStore`]. Removing files in the folder cannot
+/// break it, and the kernel releases it however the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _folder: File,
@@ -81,8 +81,8 @@ impl Lock {
         }
     }
 
-    /// Names this process as the holder, once the database is open. It also shows that the folder was in use. A full disk must
-    /// not stop us here.
+    /// Names this process as the holder once the database is open, which also shows that the folder was in use. A full disk must
+    /// not stop the start here.
     pub(crate) fn name_holder(&self, data_dir: &Path) {
         let path = data_dir.join(HOLDER);
         let named = File::options()
@@ -99,14 +99,15 @@ impl Lock {
     }
 }
 
-/// Whether a database would be created here although something shows that there was one: its log, or the holder of its lock.
+/// Returns whether a database would be created here although something shows that there was one: its log, or the holder of its
+/// lock.
 pub(crate) fn is_missing_from_used_folder(data_dir: &Path) -> bool {
     let length = |name: String| std::fs::metadata(data_dir.join(name)).map_or(0, |it| it.len());
     let has_log = || length(format!("{DATABASE}-wal")) > 0;
     is_new(data_dir) && (data_dir.join(HOLDER).exists() || has_log())
 }
 
-/// Renames what is left beside a database that is gone: SQLite would delete the log, or take it for that of the new database.
+/// Renames what is left next to a database that is gone: SQLite would delete the log, or take it for that of the new database.
 pub(crate) fn set_log_aside(data_dir: &Path) -> Result<(), StoreError> {
     for suffix in COMPANIONS {
         let left = data_dir.join(format!("{DATABASE}{suffix}"));
@@ -122,18 +123,18 @@ pub(crate) fn set_log_aside(data_dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether there is no database yet.
+/// Returns whether there is no database yet.
 pub(crate) fn is_new(data_dir: &Path) -> bool {
     std::fs::metadata(database_path(data_dir)).map_or(0, |it| it.len()) == 0
 }
 
-/// The writer's connection, the schema brought up to date.
+/// Opens the writer's connection and brings the schema up to date.
 pub(crate) fn open_writer(
     data_dir: &Path,
     options: &StoreOptions,
 ) -> Result<Connection, StoreError> {
     let path = database_path(data_dir);
-    // SQLite gives the log and its index the mode of the database, which it would itself create readable for all.
+    // SQLite gives the log and its index the mode of the database, which it would itself create readable by all.
     File::options()
         .create(true)
         .append(true)
@@ -150,7 +151,7 @@ pub(crate) fn open_writer(
     )?;
     refuse_newer(user_version(&conn)?)?;
     conn.busy_timeout(Duration::from_millis(options.busy_timeout_ms))?;
-    // page_size counts only before the first table; the memory temp_store keeps savepoints off the disk.
+    // page_size only takes effect before the first table; the in-memory temp_store keeps savepoints off the disk.
     conn.execute_batch(&format!(
         "PRAGMA page_size = {};
          PRAGMA journal_mode = WAL;
@@ -174,7 +175,7 @@ pub(crate) fn open_writer(
     Ok(conn)
 }
 
-/// Makes a file private. Continues when that is impossible, as for a file of another user.
+/// Makes a file private. Continues if that is impossible, as for a file of another user.
 fn make_private(path: &Path) {
     let outcome = std::fs::metadata(path).and_then(|found| {
         match found.permissions().mode() & 0o777 & !PRIVATE {
@@ -190,7 +191,7 @@ fn make_private(path: &Path) {
     }
 }
 
-/// A connection that cannot write, for use beside a running service or after one.
+/// Opens a connection that cannot write, for use during or after a service's run.
 pub(crate) fn open_reader(
     data_dir: &Path,
     options: &StoreOptions,
@@ -198,7 +199,7 @@ pub(crate) fn open_reader(
     open_existing(data_dir, options, OpenFlags::SQLITE_OPEN_READ_ONLY)
 }
 
-/// A connection for one short transaction, beside a running service, which waits for it as it for the service.
+/// Opens a connection for one short transaction alongside a running service. Each waits for the other's lock.
 pub(crate) fn open_beside(
     data_dir: &Path,
     options: &StoreOptions,
@@ -241,8 +242,8 @@ fn open_existing(
     Ok(conn)
 }
 
-/// Without the stability guarantee SQLite compiles a cached statement again whenever a parameter that might matter to the plan
-/// changes: with every mail.
+/// Turns on the stability guarantee. Without it, SQLite compiles a cached statement again whenever a parameter changes that might
+/// affect the plan: with every mail.
 fn keep_plans(conn: &Connection, options: &StoreOptions) -> Result<(), StoreError> {
     conn.set_prepared_statement_cache_capacity(options.cached_statements);
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -269,7 +270,7 @@ fn refuse_newer(found: u32) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Each step is a transaction of its own: a crash between two leaves a whole earlier version.
+/// Runs the missing migrations. Each is a transaction of its own: a crash between two leaves a complete earlier version.
 fn migrate(conn: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
     let from = user_version(conn)?;
     for (index, sql) in steps.iter().enumerate().skip(from as usize) {
@@ -281,7 +282,7 @@ fn migrate(conn: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
         tx.pragma_update(None, "user_version", (index + 1) as u32)?;
         tx.commit()?;
     }
-    // A new database is no upgrade.
+    // Creating a new database is not an upgrade.
     if (1..steps.len() as u32).contains(&from) {
         tracing::info!(from, to = steps.len(), "database schema upgraded");
     }
@@ -359,7 +360,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut old = Connection::open(database_path(dir.path())).unwrap();
         migrate(&mut old, &MIGRATIONS[..2]).unwrap();
-        // One letter a version of rule a and of rule b in generations 1 to 5; a dot where it was not there.
+        // Each letter is a version of rule a or rule b in generations 1 to 5; a dot means that the rule did not exist.
         let (a, b) = ("xxyxx", "zz.zz");
         for (index, (a, b)) in a.chars().zip(b.chars()).enumerate() {
             let number = index as i64 + 1;
@@ -411,7 +412,7 @@ mod tests {
         old.pragma_update(None, "foreign_keys", false).unwrap();
         old.execute("INSERT INTO tenant VALUES (1, 't')", [])
             .unwrap();
-        // Lane 7 has a delivered entry, then three that wait, one of them for another target; two have no lane.
+        // Lane 7 has a delivered entry followed by three that wait, one of them for another target; two entries have no lane.
         for (target, lane, state) in [
             ("psa", Some(7), 1),
             ("psa", Some(7), 0),

@@ -17,10 +17,10 @@ use crate::{
     ShadowState, StoreError,
 };
 
-/// Begins a shadow, beside a running service or without one. Earlier ones of the mailbox keep their counts only.
+/// Starts a shadow, with or without a running service. Of the mailbox's earlier shadows, only the counts are kept.
 ///
 /// # Errors
-/// [`StoreError::ShadowRuns`] when the mailbox has one, [`StoreError::ShadowMails`] when it is of no mails or of too many.
+/// [`StoreError::ShadowRuns`] if the mailbox already has one, [`StoreError::ShadowMails`] if it asks for no mails or too many.
 pub(crate) fn start_shadow(
     data_dir: &Path,
     new: &NewShadow,
@@ -79,8 +79,7 @@ pub(crate) fn start_shadow(
     shadow.ok_or_else(|| StoreError::corrupt("a shadow is gone as soon as it began"))
 }
 
-/// Ends a shadow, beside a running service or without one. Answers whether it did: only one that is active can be stopped,
-/// fail or finish.
+/// Ends a shadow, with or without a running service. Returns whether it did: only an active one can be stopped, fail or finish.
 pub(crate) fn end_shadow(
     data_dir: &Path,
     id: ShadowId,
@@ -96,7 +95,7 @@ pub(crate) fn end_shadow(
 }
 
 impl SqliteStore {
-    /// As [`end_shadow`], by the service itself.
+    /// Ends a shadow like [`end_shadow`], from the service itself.
     pub(crate) async fn write_shadow_end(
         &self,
         id: ShadowId,
@@ -111,8 +110,8 @@ impl SqliteStore {
             .await
     }
 
-    /// Records mails, and up to which mail all are done with. Mails that were recorded before count once. Once it has decided
-    /// as many as are wanted, `then` says in which state it ends, and why. Writes nothing when it does not run any more.
+    /// Records mails, and the mail up to which all have been dealt with. A mail recorded before counts once. When as many as
+    /// wanted have been decided, `then` gives the final state and the reason. Writes nothing if the shadow no longer runs.
     pub(crate) async fn write_shadow(
         &self,
         id: ShadowId,
@@ -137,7 +136,7 @@ impl SqliteStore {
                 }
                 conn.prepare_cached("UPDATE shadow SET reached = ?2 WHERE id = ?1 AND reached < ?2")?
                     .execute((id.0, reached))?;
-                // What is skipped needs no row any more once all before it is done with.
+                // A skipped mail no longer needs a row once all mails before it have been dealt with.
                 conn.prepare_cached(
                     "DELETE FROM shadow_mail WHERE shadow = ?1 AND journal > ?2 AND journal <= ?3 AND result = ?4",
                 )?
@@ -156,12 +155,12 @@ impl SqliteStore {
 }
 
 impl SqliteReader {
-    /// All shadows that are kept, the newest first.
+    /// Returns all shadows that are kept, newest first.
     pub(crate) fn shadows(&self) -> Result<Vec<Shadow>, StoreError> {
         self.with(|conn| select(conn, "ORDER BY id DESC"))
     }
 
-    /// Those that run or are to be promoted.
+    /// Returns the shadows that run or are to be promoted.
     pub(crate) fn active_shadows(&self) -> Result<Vec<Shadow>, StoreError> {
         self.with(|conn| select(conn, "WHERE state < 2 ORDER BY id"))
     }
@@ -170,12 +169,12 @@ impl SqliteReader {
         self.with(|conn| read(conn, id))
     }
 
-    /// The newest of a mailbox.
+    /// Returns the newest shadow of a mailbox.
     pub(crate) fn shadow_of(&self, mailbox: &str) -> Result<Option<Shadow>, StoreError> {
         self.with(|conn| of_mailbox(conn, mailbox))
     }
 
-    /// The candidate; none when a newer shadow of its mailbox began, or it was promoted.
+    /// Returns the candidate, or `None` if a newer shadow of its mailbox has started or it was promoted.
     pub(crate) fn shadow_bytes(&self, id: ShadowId) -> Result<Option<Bytes>, StoreError> {
         self.with(|conn| {
             let bytes: Option<Vec<u8>> = conn
@@ -186,7 +185,7 @@ impl SqliteReader {
         })
     }
 
-    /// The mails that were recorded, the oldest first.
+    /// Returns the recorded mails, oldest first.
     pub(crate) fn shadow_mails(&self, id: ShadowId) -> Result<Vec<ShadowMail>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
@@ -202,8 +201,8 @@ impl SqliteReader {
         })
     }
 
-    /// The next mails of a shadow that are decided and not recorded, at most so many, as of one moment. `reached` is up to which
-    /// all are done with, where more is known than was recorded.
+    /// Returns a shadow's next mails that are decided and not recorded, at most `limit`, from one snapshot. `reached` is the mail
+    /// up to which all have been dealt with, if more is known than was recorded.
     pub(crate) fn shadow_page(
         &self,
         shadow: &Shadow,
@@ -218,7 +217,7 @@ impl SqliteReader {
              ORDER BY d.journal LIMIT ?4"
         );
         self.with(|conn| {
-            // What is decided between two questions must not lie below the floor unseen.
+            // A mail decided between the two queries must not end up below the floor without having been seen.
             let moment = conn.unchecked_transaction()?;
             let floor: i64 = moment
                 .prepare_cached(
@@ -249,7 +248,7 @@ impl SqliteReader {
 
 const SKIPPED: i64 = 4;
 
-/// Counts one mail, unless it was counted, and keeps what it said otherwise as far as there is room.
+/// Counts one mail unless it was counted before, and stores its difference as far as there is room.
 fn record(
     conn: &Connection,
     id: ShadowId,
@@ -311,7 +310,7 @@ fn record(
     Ok(())
 }
 
-/// Promoted may be what has ended otherwise; anything else ends only what is active.
+/// Ends a shadow. One that has already ended can still become promoted; any other state only ends an active one.
 fn end(
     conn: &Connection,
     id: ShadowId,

@@ -1,14 +1,15 @@
-//! How versions of rules did on their last mails, kept between two processes: one that takes a few mails and ends counts too.
+//! The results of rule versions on their last mails, kept across processes: a process that handles only a few mails and ends
+//! counts too.
 
 use super::{SqliteReader, SqliteStore};
 use crate::{Mark, SenderKey, StoreError, StrikeRecord};
 use postroom_core::ContentHash;
 
-/// A mail on which the rule held, in the stored row.
+/// The mark in the stored row for a mail on which the rule did not fail.
 const HELD: &str = ".";
 
 impl SqliteStore {
-    /// Keeps these and forgets all others.
+    /// Stores these failure windows and forgets all others.
     pub(crate) async fn write_strikes(&self, all: Vec<StrikeRecord>) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| {
@@ -31,7 +32,7 @@ impl SqliteStore {
 }
 
 impl SqliteReader {
-    /// Returns the last stored windows, by tenant and rule name.
+    /// Returns the stored failure windows, by tenant and rule name.
     pub(crate) fn strikes(&self) -> Result<Vec<StrikeRecord>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(

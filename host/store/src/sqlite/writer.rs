@@ -1,4 +1,4 @@
-//! The one thread that writes: it takes all queued jobs, runs them in one transaction, and answers once that is on disk.
+//! The only thread that writes: it takes all queued jobs, runs them in one transaction, and replies once that is on disk.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,12 +25,12 @@ enum Order {
     Stop,
 }
 
-/// A piece of work with its waiting caller.
+/// A unit of work whose caller waits for it.
 trait Job: Send {
-    /// Bytes it will write, roughly.
+    /// Returns roughly how many bytes it will write.
     fn weight_bytes(&self) -> usize;
     fn run(&mut self, conn: &Connection) -> Result<(), StoreError>;
-    /// Tells the caller, given what became of the group.
+    /// Informs the caller, given the result of the group.
     fn answer(self: Box<Self>, group: Result<(), StoreError>);
 }
 
@@ -42,7 +42,7 @@ struct Task<T, F> {
 }
 
 impl Writer {
-    /// The thread owns the lock too, so that it is released after the connection.
+    /// Starts the thread. It owns the lock too, so that the lock is released after the connection.
     pub(crate) fn start(
         conn: Connection,
         lock: Lock,
@@ -66,7 +66,7 @@ impl Writer {
         })
     }
 
-    /// Queues work and waits until it is durable. Once queued it is done even when the caller goes away.
+    /// Queues work and waits until it is durable. Once queued, it is done even if the caller goes away.
     pub(crate) async fn submit<T, F>(&self, weight_bytes: usize, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -95,7 +95,7 @@ impl Writer {
             .take();
         let Some(thread) = thread else { return };
         let mut stop = Order::Stop;
-        // Not in async code by right: the thread empties the queue, so there is room soon.
+        // Blocking is not strictly allowed in async code, but the thread empties the queue, so there will soon be room.
         while let Err(TrySendError::Full(order)) = self.queue.try_send(stop) {
             stop = order;
             std::thread::sleep(Duration::from_millis(1));
@@ -136,7 +136,7 @@ where
             Err(e) => Err(e),
             Ok(()) => self.outcome.unwrap_or(Err(StoreError::Closed)),
         };
-        // A caller that went away needs no answer.
+        // A caller that has gone away needs no reply.
         let _ = self.reply.send(answer);
     }
 }
@@ -184,7 +184,7 @@ fn run_group(conn: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), StoreE
     outcome
 }
 
-/// An error that comes back spoils the group; a job's own error is only undone and kept for its caller.
+/// Runs one job. A returned error aborts the group; an error of the job alone only rolls the job back and is kept for its caller.
 fn run_job(conn: &Connection, job: &mut dyn Job) -> Result<(), StoreError> {
     execute(conn, "SAVEPOINT job")?;
     match job.run(conn) {

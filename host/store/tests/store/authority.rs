@@ -1,4 +1,4 @@
-//! Who is answered, who may write, and how much: old mail, brakes, participants.
+//! Replies, permissions and limits: old mail, brakes, participants.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ async fn old_mail_is_decided_and_listed_and_nothing_of_it_is_sent() {
         .collect();
     assert!(items[0].as_ref().unwrap().old);
 
-    // Who asks for it has it in the sinks; answered it is never.
+    // Its items go to the sinks if the mailbox asks for that, but it is never replied to.
     let mut delivered = Verdict {
         journal: journal_old(&store, "asked").await,
         ..old
@@ -68,7 +68,7 @@ async fn an_alert_of_old_mail_does_not_change_one_of_today() {
         let row = items.next().unwrap().unwrap();
         (row.state, row.count, row.old)
     };
-    // Among itself, old mail tells how it ended.
+    // Among themselves, old mails show how the alert ended.
     for (name, told) in [("o1", AlertState::Firing), ("o2", AlertState::Resolved)] {
         let id = journal_old(&store, name).await;
         store
@@ -107,7 +107,7 @@ fn forward(to: &[&str]) -> Action {
     }
 }
 
-/// A ticket of somebody's with these side actions, under these limits. Returns the reasons of what was refused.
+/// Opens a ticket with these side actions, under these limits. Returns the reasons of what was refused.
 async fn opened(
     store: &Arc<dyn Store>,
     name: &str,
@@ -149,7 +149,7 @@ async fn an_address_is_sent_so_many_automatic_mails_an_hour_and_no_more() {
         all.iter().filter(|target| *target == "out").count()
     };
     assert_eq!(mails(&store), 3);
-    // Of a forward to several, one that has had its share stops it; others are written to as before.
+    // A recipient that has reached the limit stops a forward to several; the others still receive mail as before.
     let both = forward(&["bot@acme.example", "boss@acme.example"]);
     assert_eq!(
         opened(&store, "f", "ann@acme.example", vec![both], few).await,
@@ -184,7 +184,7 @@ async fn a_ticket_and_a_tenant_are_sent_so_much_an_hour_and_no_more() {
         reasons,
         [ticket("T-1"), ticket("T-2"), tenant.into(), tenant.into()]
     );
-    // Another tenant has its own.
+    // Another tenant has its own limits.
     let other = postroom_store::JournalBatch {
         tenant: "bolt".into(),
         mailbox: "bolt".into(),
@@ -225,10 +225,10 @@ async fn a_note_makes_nobody_a_participant_unless_the_requester_is_proven_to_hav
         );
         found.unwrap().unwrap().authorised
     };
-    // Who was on the mail that opened it takes part.
+    // Everybody who was on the mail that opened it takes part.
     assert!(may("ann@acme.example") && may("bob@partner.example"));
     for (n, (from, confirmed, joins)) in [
-        // A forged From is told from a true one by nothing.
+        // A forged From cannot be told from a true one.
         ("Ann@acme.example", false, false),
         ("bob@partner.example", true, false),
         ("mallory@evil.example", true, false),

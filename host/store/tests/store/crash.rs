@@ -1,4 +1,4 @@
-//! SIGKILL at any moment: what was answered is there, and nothing stale is in the way.
+//! SIGKILL at any moment: what was confirmed is there, and nothing stale is in the way.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::kit::*;
 const DIR: &str = "STORE_CRASH_DIR";
 const ROUNDS: usize = 6;
 
-/// The victim: journals, commits and acknowledges for ever, and says what was answered.
+/// The victim: journals, commits and acknowledges forever, and prints what was confirmed.
 #[test]
 #[ignore = "run by the test below, which kills it"]
 fn victim() {
@@ -78,7 +78,7 @@ fn what_was_answered_survives_sigkill() {
             };
             list.push(JournalId(id.parse().unwrap()));
             said += 1;
-            // What it said before the kill is still read to its end.
+            // Everything that it printed before the kill is still read to the end.
             if said == 30 + round * 17 {
                 child.kill().unwrap();
             }
@@ -86,7 +86,7 @@ fn what_was_answered_survives_sigkill() {
         assert!(!child.wait().unwrap().success());
         assert!(said >= 30, "the victim died by itself after {said} lines");
 
-        // A listing command comes first, while the log of the killed process still lies there.
+        // A listing command runs first, while the log of the killed process is still there.
         let reader = beside(dir.path());
         assert!(imbalance(&*reader).is_empty());
         let store = open(dir.path());
@@ -115,7 +115,7 @@ fn what_was_answered_survives_sigkill() {
         let pending = runtime.block_on(store.pending("support", 9_999)).unwrap();
         assert_eq!(seen as usize, rows.len() + pending.len());
         assert!(pending.iter().all(|mail| !decided.contains(&mail.id)));
-        // What waits can be decided, and no ticket number was given twice.
+        // Waiting mail can be decided, and no ticket number was issued twice.
         let verdicts = pending.iter().map(|mail| ticket(mail.id, "late")).collect();
         runtime.block_on(store.commit(verdicts)).unwrap();
         let items = store.listings().items(&Filter::default()).unwrap();

@@ -14,7 +14,7 @@ use crate::kit::*;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 fn keys(row: &impl serde::Serialize) -> Vec<String> {
-    // Straight from the text: a map would sort them.
+    // Taken directly from the text, because a map would sort them.
     let text = serde_json::to_string(row).unwrap();
     let value: Value = serde_json::from_str(&text).unwrap();
     let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
@@ -47,7 +47,7 @@ async fn tickets_are_numbered_in_one_sequence_and_a_mail_is_decided_once() {
     assert_eq!(store.pending("support", 9).await.unwrap().len(), 1);
     let error = store.commit(vec![ignored(JournalId(77), "?")]).await;
     assert!(matches!(error, Err(StoreError::UnknownMail { .. })));
-    // Nothing of the refused ones took a number.
+    // None of the refused ones took a number.
     let committed = store.commit(vec![ticket(c, "c")]).await.unwrap();
     assert_eq!(committed[0].tickets, ["T-4"]);
 }
@@ -134,7 +134,7 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
     assert_eq!(find("acme", &["?@x"], "nothing"), None);
     assert_eq!(find("bolt", &["a@x"], "[T-1]"), None);
 
-    // A mail noted on the ticket, and a mail of ours, lead to it as well.
+    // A mail noted on the ticket, and a mail that we sent, lead to it as well.
     let id = journal_one(&store, "c").await;
     let mut noted = note(id, "c", "T-2", true);
     conclusion(&mut noted)
@@ -151,7 +151,7 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
     assert_eq!(find("acme", &[&ours], ""), by("T-2", "message-id"));
     assert_eq!(find("bolt", &[&ours], ""), None);
 
-    // The same Message-ID in another tenant stays there.
+    // The same Message-ID in another tenant stays with that tenant.
     let other = JournalBatch {
         tenant: "bolt".into(),
         mailbox: "bolt".into(),
@@ -235,7 +235,7 @@ async fn an_alert_is_one_item_by_tenant_and_key() {
         (items[0].state.as_str(), items[0].count),
         ("resolved", Some(3))
     );
-    // What the recovery left out stays.
+    // Fields that the recovery left out stay unchanged.
     assert_eq!(items[0].priority.as_deref(), Some("critical"));
     assert_eq!(items[0].detail.host.as_deref(), Some("db1"));
     assert_eq!(items[0].title.as_deref(), Some("disk is Resolved"));
@@ -315,7 +315,7 @@ async fn a_rule_remembers_per_tenant_and_only_with_its_decision() {
     assert_eq!(rows[0].kv_reads[0].key, "k");
 }
 
-/// One of each outcome, one pending, the pending and the ignored one a day later.
+/// Creates one mail of each outcome and one pending; the pending and the ignored one are a day later.
 async fn a_mixed_day(store: &Arc<dyn Store>) -> Vec<JournalId> {
     let mut ids: Vec<JournalId> = journal(store, &["a", "b", "c", "d"])
         .await
@@ -586,7 +586,7 @@ async fn what_cannot_be_answered_is_refused_and_recorded() {
     );
 }
 
-/// More mails with one Message-ID than are looked at.
+/// More mails with one Message-ID than are considered.
 const FLOOD: usize = 300;
 
 #[tokio::test]
@@ -597,7 +597,7 @@ async fn a_flood_of_one_message_id_does_not_choose_the_ticket() {
         .map(|n| {
             let mut copy = mail(&format!("copy {n}"));
             copy.message_id = "a@x".into();
-            // Content hashes that sort before every other.
+            // Content hashes that sort before all others.
             copy.content_hash.0[..8].copy_from_slice(&(n as u64).to_be_bytes());
             copy
         })

@@ -1,4 +1,4 @@
-//! The rules' generations: numbered, kept by content, rolled back, sent back and forgiven.
+//! The rules' generations: numbered, stored by content, rolled back by hand or automatically, and forgiven.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ fn back_to(generation: u64) -> Rollback {
     }
 }
 
-/// A store that keeps so many generations and bytes of a tenant.
+/// Creates a store that keeps this many generations and bytes per tenant.
 pub fn bounded(generations: u64, generation_bytes: u64) -> (tempfile::TempDir, Arc<dyn Store>) {
     store_within(StoreLimits {
         generations,
@@ -137,7 +137,7 @@ async fn a_save_of_one_tenant_leaves_the_rules_of_the_others_as_they_are() {
     assert_eq!(rules_of(2), [rule("a.js", "two"), quiet("one")]);
     assert_eq!(one_of_acme("two").await, 2);
 
-    // What another process rolled back meanwhile stays rolled back.
+    // What another process rolled back in the meantime stays rolled back.
     save(&store, &[rule("a.js", "two"), quiet("two")]).await;
     let only_bolt = Rollback {
         tenant: Some("bolt".into()),
@@ -166,7 +166,7 @@ async fn a_generation_of_which_a_part_is_gone_says_so() {
     assert_eq!(store.listings().partly_kept(1).unwrap(), ["acme"]);
     assert!(store.listings().partly_kept(3).unwrap().is_empty());
 
-    // The way back is bolt's alone, and acme's rules stay; asked for acme, it is refused.
+    // The rollback applies to bolt only, and acme's rules stay; for acme it is refused.
     let control = control(dir.path(), StoreLimits::default());
     let wanted = Rollback {
         tenant: Some("acme".into()),
@@ -187,7 +187,7 @@ async fn a_generation_of_which_a_part_is_gone_says_so() {
 #[tokio::test]
 async fn a_rollback_makes_a_generation_and_refuses_what_it_replaced() {
     let (dir, store) = store();
-    // A rollback drops none: how many are kept is for the service.
+    // A rollback drops none: the service decides how many are kept.
     let limits = StoreLimits {
         generations: 1,
         ..StoreLimits::default()
@@ -199,7 +199,7 @@ async fn a_rollback_makes_a_generation_and_refuses_what_it_replaced() {
     let newer = rule_of("bolt", "b.js", "two");
     save(&store, &[rule("a.js", "three"), newer.clone()]).await;
 
-    // Beside the service that holds the store.
+    // This runs alongside the service that holds the store.
     let only_acme = Rollback {
         to: Some(1),
         tenant: Some("acme".into()),
@@ -226,17 +226,17 @@ async fn a_rollback_makes_a_generation_and_refuses_what_it_replaced() {
         store.listings().last_good("acme", "a.js").unwrap(),
         Some(rule("a.js", "one"))
     );
-    // What serves then is saved as the same generation.
+    // The rules that are then live are saved as the same generation.
     assert_eq!(save(&store, &[rule("a.js", "one"), newer.clone()]).await, 4);
 
-    // Nothing to do, then forward again to what was refused.
+    // There is nothing to do; then it goes forward again to what was refused.
     let done = control.roll_back(&only_acme).unwrap();
     assert_eq!((done.generation, done.rules.len()), (None, 0));
     let done = control.roll_back(&back_to(3)).unwrap();
     assert_eq!(done.generation, Some(5));
     assert_eq!(refused(), [("a.js".into(), hash("one").unwrap())]);
 
-    // Without a number: the one before.
+    // Without a number, it goes to the previous one.
     let done = control.roll_back(&Rollback::default()).unwrap();
     assert_eq!((done.to, done.generation), (4, Some(6)));
     assert_eq!(store.listings().generations(None).unwrap().len(), 6);
@@ -300,11 +300,11 @@ async fn a_rule_that_is_sent_back_raises_one_alert_until_it_is_forgiven() {
     forgive().await.unwrap();
     assert!(store.listings().refused_rules().unwrap().is_empty());
     assert_eq!(alerts(), [("resolved".to_owned(), Some(2))]);
-    // What is resolved is not resolved again.
+    // A resolved alert is not resolved again.
     forgive().await.unwrap();
     assert_eq!(alerts(), [("resolved".to_owned(), Some(2))]);
 
-    // One delivery for each state, in the order they came, told apart by their keys.
+    // One delivery for each state, in order, distinguished by their keys.
     let mut keys = Vec::new();
     while let Some(entry) = store
         .due_outbox(

@@ -72,7 +72,7 @@ async fn a_mail_is_the_same_only_within_mailbox_tenant_id_and_content() {
         let journalled = store.journal(other).await.unwrap();
         assert!(journalled[0].is_new() && journalled[0].id() != first);
     }
-    // Within one batch, too.
+    // The same applies within one batch.
     let twice = journal(&store, &["z", "z"]).await;
     assert_eq!((twice[0].is_new(), twice[1].is_new()), (true, false));
     assert_eq!(twice[0].id(), twice[1].id());
@@ -107,7 +107,7 @@ async fn every_place_a_mail_was_seen_at_is_acknowledged_once_it_is_decided() {
     assert_eq!(places, ["INBOX/a", "INBOX/copy"]);
     assert!(due.iter().all(|ack| ack.journal == id && !ack.failed));
 
-    // Seen after its decision: due at once.
+    // Seen after its decision, so due at once.
     store.journal(again("INBOX/late")).await.unwrap();
     assert_eq!(store.due_acks("support", 10, LATER).await.unwrap().len(), 3);
 
@@ -179,7 +179,7 @@ async fn failures_of_a_line_are_counted_until_it_is_decided() {
 async fn a_mail_that_comes_again_is_counted_and_one_that_is_read_again_is_not() {
     let (dir, store) = store();
     let id = journal_one(&store, "a").await;
-    // Read once more from its place, as after a restart.
+    // It is read once more from its position, as after a restart.
     assert!(!journal(&store, &["a"]).await[0].is_repeated());
     let elsewhere = |position: &str| {
         let mut again = mail("a");

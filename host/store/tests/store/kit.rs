@@ -1,4 +1,4 @@
-//! Mails and verdicts for the tests, as short as they can be said.
+//! Mails and verdicts for the tests, built as concisely as possible.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,24 +18,24 @@ use tempfile::TempDir;
 /// 2025-07-20 in UTC.
 pub const NOON_MS: i64 = 1_753_012_800_000;
 
-/// A new store in a folder of its own.
+/// Creates a store in its own folder.
 pub fn store() -> (TempDir, Arc<dyn Store>) {
     store_within(StoreLimits::default())
 }
 
-/// As [`store`], with limits of its own.
+/// Creates a store like [`store`], with custom limits.
 pub fn store_within(limits: StoreLimits) -> (TempDir, Arc<dyn Store>) {
     let dir = tempfile::tempdir().unwrap();
     let store = open_within(dir.path(), limits);
     (dir, store)
 }
 
-/// The store of a folder, as the next run opens it.
+/// Opens the store of a folder, as the next run does.
 pub fn open(dir: &Path) -> Arc<dyn Store> {
     open_within(dir, StoreLimits::default())
 }
 
-// Only the three functions that follow, and the module `sqlite` of the suite, name an implementation.
+// Only the next three functions, and the suite's module `sqlite`, name an implementation.
 
 fn open_within(dir: &Path, limits: StoreLimits) -> Arc<dyn Store> {
     let options = StoreOptions {
@@ -45,12 +45,12 @@ fn open_within(dir: &Path, limits: StoreLimits) -> Arc<dyn Store> {
     Arc::new(SqliteStore::open_with(dir, &options).unwrap())
 }
 
-/// The listings of a command, beside a running service.
+/// Returns the listings that a command uses, alongside a running service.
 pub fn beside(dir: &Path) -> Arc<dyn Listings> {
     Arc::new(SqliteReader::open(dir).unwrap())
 }
 
-/// The changes of a command, beside a running service.
+/// Returns the changes that a command uses, alongside a running service.
 pub fn control(dir: &Path, limits: StoreLimits) -> impl Control {
     let options = StoreOptions {
         limits,
@@ -59,14 +59,14 @@ pub fn control(dir: &Path, limits: StoreLimits) -> impl Control {
     SqliteControl::new(dir, &options)
 }
 
-/// Days on which not every mail is accounted for once; none unless the store is wrong.
+/// Returns days on which not every mail is accounted for exactly once; none unless the store is wrong.
 pub fn imbalance(listings: &dyn Listings) -> Vec<LedgerRow> {
     let mut rows = listings.ledger(&Filter::default()).unwrap();
     rows.retain(|row| !row.balances());
     rows
 }
 
-/// A mail of its own for each name.
+/// Returns a distinct mail for each name.
 pub fn mail(name: &str) -> NewMail {
     let bytes = Bytes::from(format!("Message-ID: <{name}@x>\r\n\r\n{name}"));
     NewMail {
@@ -106,7 +106,7 @@ pub fn address(email: &str) -> Address {
     }
 }
 
-/// Ann writes; sinks `psa` and `chat` take tickets and notes, `pager` takes alerts; `out` sends.
+/// Returns a verdict: Ann writes; sinks `psa` and `chat` take tickets and notes, `pager` takes alerts; `out` sends.
 pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Action>) -> Verdict {
     Verdict {
         journal,
@@ -154,12 +154,12 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
     }
 }
 
-/// What a verdict holds, to be changed.
+/// Returns the conclusion of a verdict, to be changed.
 pub fn conclusion(verdict: &mut Verdict) -> &mut Conclusion {
     Arc::make_mut(&mut verdict.conclusion)
 }
 
-/// Where what a verdict holds goes, to be changed.
+/// Returns the outlets of a verdict, to be changed.
 pub fn outlets(verdict: &mut Verdict) -> &mut Outlets {
     Arc::make_mut(&mut verdict.outlets)
 }
@@ -223,7 +223,7 @@ pub fn reply(text: &str) -> Action {
     })
 }
 
-/// A mail journalled and made a ticket; answers its number.
+/// Journals a mail and opens a ticket for it. Returns the ticket's number.
 pub async fn open_ticket(store: &Arc<dyn Store>, name: &str) -> String {
     let id = journal_one(store, name).await;
     let mut committed = store.commit(vec![ticket(id, name)]).await.unwrap();

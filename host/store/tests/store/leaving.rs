@@ -11,7 +11,7 @@ use crate::kit::*;
 
 const LATER: i64 = i64::MAX - 1;
 
-/// Entries that are due, each with its decision.
+/// Returns the due entries, each with its decision.
 async fn due(store: &Arc<dyn Store>, target: &str) -> Vec<(i64, i64)> {
     let entries = store
         .due_outbox(OutboxKind::Sink, target, LATER, 99, RoundRobin::default())
@@ -137,7 +137,7 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
 
     let first = due(&store, "psa").await;
     assert_eq!(sent(&store, "psa").await, [of(0), of(2)]);
-    // A retry takes those behind it along, and holds up neither another ticket nor another target.
+    // A retry delays those behind it, but no other ticket and no other target.
     store.refused(first[0].0, "503", LATER + 1).await.unwrap();
     assert_eq!(sent(&store, "psa").await, [of(2)]);
     store.delivered(first[1].0, "200".into()).await.unwrap();
@@ -154,7 +154,7 @@ async fn entries_of_a_ticket_keep_their_order_within_a_target() {
     assert_eq!(next(LATER + 1).await, None);
     assert_eq!(sent(&store, "chat").await.len(), 2);
 
-    // Once it is dead, they go on.
+    // Once it is dead, they continue.
     store.gave_up(first[0].0, "410").await.unwrap();
     let behind = store
         .due_outbox(OutboxKind::Sink, "psa", LATER + 1, 9, RoundRobin::default())
@@ -230,7 +230,7 @@ async fn what_a_target_calls_a_ticket_comes_with_what_it_is_told_next() {
         (second.decision.0, second.reference),
         (noted.0, Some(external))
     );
-    // Another target calls it otherwise, or nothing.
+    // Another target has a different reference for it, or none.
     store
         .delivered(entry("chat").await.id, "200".into())
         .await
@@ -281,7 +281,7 @@ async fn a_sink_and_an_outgoing_of_one_name_share_nothing() {
         (sink[0].kind, sent[0].kind),
         (OutboxKind::Sink, OutboxKind::Mail)
     );
-    // The mail does not wait for the sink, though both are about one ticket.
+    // The mail does not wait for the sink, although both concern one ticket.
     store.refused(sink[0].id, "503", LATER + 1).await.unwrap();
     assert_eq!(of(OutboxKind::Mail).await, sent);
     let next = async |kind| store.next_outbox_due(kind, "out", 0).await.unwrap();

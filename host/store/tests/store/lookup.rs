@@ -1,4 +1,4 @@
-//! What rules look up: the tickets and alerts of their own tenant, found by what they say.
+//! Rules' lookups: the tickets and alerts of their own tenant, found by their content.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::kit::{alert, batch, conclusion, ignored, journal_one, mail, store, ve
 
 const ALL: usize = 100;
 
-/// A mail of a tenant's own.
+/// Journals a mail of this tenant.
 async fn journal_of(store: &Arc<dyn Store>, tenant: &str, name: &str) -> JournalId {
     let batch = JournalBatch {
         tenant: tenant.into(),
@@ -83,7 +83,7 @@ async fn tickets_are_found_by_number_requester_title_and_field() {
         by_subject("_isk"),
         by_field("job", "night%"),
         by_field("deep", "[1]"),
-        // The requester's own place is no field.
+        // The requester's reserved name is not a field.
         by_field("", "ann@acme.example"),
     ] {
         let shown = format!("{nothing:?}");

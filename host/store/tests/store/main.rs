@@ -1,6 +1,6 @@
-//! The store from outside: what is promised to the line holds, also across kills and full disks.
+//! Tests the store from outside: its promises to the line hold, even across kills and full disks.
 
-// A test may stop at what it did not expect; clippy.toml says so only for the functions marked as tests.
+// A test may panic on anything unexpected; clippy.toml allows that only in functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
 mod authority;

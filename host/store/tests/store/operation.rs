@@ -1,4 +1,4 @@
-//! Running it: the lock, readers, a full disk, purging, mailbox states, closing.
+//! Operation: the lock, readers, a full disk, purging, mailbox states, closing.
 
 use postroom_core::MailboxState;
 use postroom_store::{Filter, OutboxKind, RoundRobin, StoreError};
@@ -114,7 +114,7 @@ async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
         .unwrap();
     let behind = journal_one(&store, "behind").await;
     store.commit(vec![ignored(behind, "behind")]).await.unwrap();
-    // What waits, perhaps for a sink that is gone, keeps nothing but itself.
+    // A waiting entry, perhaps for a sink that is gone, keeps nothing but its own mail.
     assert_eq!(store.purge(NOON_MS + 1).await.unwrap(), 600);
     assert!(store.listings().raw(old[0].id()).unwrap().is_none());
     assert!(store.listings().raw(old[10].id()).unwrap().is_some());
@@ -136,7 +136,7 @@ async fn purging_keeps_what_is_young_quarantined_undecided_or_undelivered() {
     assert!(store.listings().raw(waiting).unwrap().is_none());
     assert!(store.listings().raw(late).unwrap().is_none());
     assert!(store.listings().raw(undecided).unwrap().is_some());
-    // The rows are all still there.
+    // All rows are still there.
     assert_eq!(
         store
             .listings()

@@ -1,4 +1,4 @@
-//! The outbox under a person's hands: retry, drop, partial deliveries, and how much waits.
+//! The outbox, as changed by a person: retry, drop, partial deliveries, and how much waits.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::kit::*;
 
 const LATER: i64 = i64::MAX - 1;
 
-/// `count` entries of one alert for the sink `pager`; answers their ids.
+/// Creates `count` entries of one alert for the sink `pager`. Returns their ids.
 async fn lane(store: &Arc<dyn Store>, count: usize) -> Vec<i64> {
     for n in 0..count {
         let name = format!("alarm-{n}");
@@ -124,7 +124,7 @@ async fn a_dropped_entry_ends_and_tells_who_and_why() {
         [OutboxChange::Ended("dropped")]
     );
     assert_eq!(store.outbox_waiting().await.unwrap(), 1);
-    // It was under way, and arrived.
+    // It was in progress, and arrived.
     store.delivered(ids[0], "204".into()).await.unwrap();
     assert_eq!(rows(&store)[0].state, "delivered");
     assert_eq!(store.outbox_waiting().await.unwrap(), 1);

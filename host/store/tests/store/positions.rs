@@ -1,4 +1,4 @@
-//! Positions that a source asks for: known once recorded, in one mailbox, also after a restart.
+//! Positions that a source asks for: known once recorded, within one mailbox, even after a restart.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ async fn only_recorded_positions_of_the_mailbox_are_known() {
         .remember_positions("support", recorded.clone())
         .await
         .unwrap();
-    // A second time changes nothing.
+    // Recording them a second time changes nothing.
     store
         .remember_positions("support", recorded.clone())
         .await

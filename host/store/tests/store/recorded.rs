@@ -1,4 +1,4 @@
-//! Recorded mail as a replay reads it: which mails, in which order, and what is kept of each.
+//! Recorded mail as a replay reads it: which mails, in which order, and which data is kept of each.
 
 use postroom_core::Outcome;
 use postroom_store::{DecisionId, JournalBatch, KvRead, Selection};
@@ -71,7 +71,7 @@ async fn recorded_mail_comes_with_all_that_led_to_its_decision() {
     };
     assert_eq!(found(upto(all[1], None)), all[..2]);
     assert_eq!(found(upto(all[1], Some(1))), all[1..2]);
-    // What is not decided yet does not come either.
+    // Undecided mail is not returned either.
     assert_eq!(found(upto(ids[3].0, None)), all);
     assert_eq!(found(of(&["support", "sales"], None)), all);
     assert!(found(of(&["nobody"], Some(3))).is_empty());
@@ -93,7 +93,7 @@ async fn recorded_mail_comes_with_all_that_led_to_its_decision() {
     assert_eq!(recorded.kv_reads[0].value.as_deref(), Some("1"));
 
     store.purge(NOON_MS + 2).await.unwrap();
-    // Its deliveries wait yet, which keeps the bytes.
+    // Its deliveries are still waiting, which keeps the bytes.
     assert!(
         store
             .listings()
@@ -121,7 +121,7 @@ async fn mails_decided_meanwhile_are_not_part_of_a_replay() {
     let second = journal_one(&store, "b").await;
     store.commit(vec![ignored(second, "b")]).await.unwrap();
     assert_eq!(mails.count(), 1);
-    // With its bytes purged, the decision is still there.
+    // When its bytes are purged, the decision is still there.
     store.purge(NOON_MS + 1).await.unwrap();
     let evidence = store
         .listings()

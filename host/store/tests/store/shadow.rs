@@ -1,4 +1,4 @@
-//! Shadows: which mails are a shadow's turn, each counted once, and what is kept of them.
+//! Shadows: which mails a shadow decides next, each counted once, and what is kept of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ async fn decided(store: &Arc<dyn Store>, name: &str) -> JournalId {
     id
 }
 
-/// The mails that are the shadow's turn.
+/// Returns the mails that the shadow decides next.
 async fn turn(store: &Arc<dyn Store>, shadow: &Shadow, limit: usize) -> Vec<i64> {
     let page = store.shadow_page(shadow, 0, limit).await.unwrap();
     page.mails.iter().map(|mail| mail.id.0).collect()
@@ -78,7 +78,7 @@ async fn its_turn_are_the_mails_of_its_mailbox_decided_after_it_began() {
     decided(&store, "before").await;
     let waits = journal_one(&store, "waits").await;
     decided(&store, "before too").await;
-    // Not within the same millisecond.
+    // The two must not fall within the same millisecond.
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let shadow = start(dir.path(), 10);
     assert!(turn(&store, &shadow, 10).await.is_empty());
@@ -93,7 +93,7 @@ async fn its_turn_are_the_mails_of_its_mailbox_decided_after_it_began() {
     store.commit(vec![ignored(other, "other")]).await.unwrap();
     assert_eq!(turn(&store, &shadow, 10).await, [first.0]);
 
-    // Decided late, after others that came after them: their turn comes all the same, and nobody's twice.
+    // Mails decided late, after mails that arrived later: they are still returned, and none is returned twice.
     let page = store.shadow_page(&shadow, 0, 10).await.unwrap();
     let shadow = record(
         &store,
@@ -116,7 +116,7 @@ async fn its_turn_are_the_mails_of_its_mailbox_decided_after_it_began() {
     store.commit(vec![ignored(stuck, "stuck")]).await.unwrap();
     let second = decided(&store, "second").await;
     assert_eq!(turn(&store, &shadow, 10).await, [stuck.0, second.0]);
-    // A page at a time.
+    // One page at a time.
     assert_eq!(turn(&store, &shadow, 1).await, [stuck.0]);
     let page = store.shadow_page(&shadow, 0, 1).await.unwrap();
     assert_eq!(
@@ -143,14 +143,14 @@ async fn a_mail_counts_once_and_the_last_one_ends_it() {
     let now = record(&store, &shadow, skipped(), second.0).await;
     assert_eq!(now.skipped.get("set-aside"), Some(&1));
     assert_eq!(now.decided(), 1);
-    // Behind the mark it needs no row, and is not asked for again.
+    // Below the watermark it needs no row, and is not returned again.
     assert_eq!(
         store.listings().shadow_mails(shadow.id).unwrap(),
         [changed()]
     );
     assert!(turn(&store, &now, 10).await.is_empty());
 
-    // Over a restart.
+    // The state survives a restart.
     store.close().await;
     let store = open(dir.path());
     let third = decided(&store, "c").await;
@@ -168,7 +168,7 @@ async fn a_mail_counts_once_and_the_last_one_ends_it() {
         (ShadowState::Finished, Some("all"))
     );
     assert!(now.ended.is_some() && store.active_shadows().await.unwrap().is_empty());
-    // What comes late changes nothing.
+    // Later changes have no effect.
     let fourth = decided(&store, "d").await;
     let late = record(
         &store,
@@ -205,7 +205,7 @@ async fn one_shadow_a_mailbox_at_a_time_and_of_so_many_mails() {
         store.listings().shadow_bytes(shadow.id).unwrap().as_deref(),
         Some(&b"new"[..])
     );
-    // Promoted may be what has ended; then its bytes are a generation's.
+    // An ended shadow can become promoted; its bytes then belong to a generation.
     assert!(end(ShadowState::Promoted) && !end(ShadowState::Promoted));
     assert_eq!(store.listings().shadow_bytes(shadow.id).unwrap(), None);
     assert_eq!(
@@ -240,7 +240,7 @@ async fn what_is_kept_of_differences_and_of_ended_shadows_is_bounded() {
     assert_eq!(now.mended, 4);
     let kept = store.listings().shadow_mails(shadow.id).unwrap();
     let kept: Vec<_> = kept.iter().map(|mail| mail.difference.as_deref()).collect();
-    // The second is too large beside the first, the fourth one too many.
+    // The second is too large together with the first; the fourth exceeds the number.
     assert_eq!(kept, [Some("xxxxxx"), None, Some("xxxx"), None]);
 
     for n in 0..4 {

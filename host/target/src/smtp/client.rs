@@ -1,13 +1,15 @@
-//! Submission over SMTP (RFC 6409), one kept connection an outgoing, to one of at most two servers.
+//! Submission over SMTP (RFC 6409): one kept connection per outgoing, to one of at most two servers.
 //!
 //! ```text
 //! connect ─ TLS ─ EHLO ─ AUTH ─┬─ MAIL FROM ─ RCPT TO … ─ DATA ─ text ─ 250 ─┐
 //!                              └──────────── NOOP, next mail ←───────────────┘
 //! ```
-//! Each failure is known by its step: before the text was whole a mail was surely not accepted, after it nobody can tell.
+//! Each failure is identified by its step: before the text was complete, the mail was certainly not accepted; after that, nobody
+//! can tell.
 //!
-//! A server that cannot be reached, does not greet or cannot check the sign-in is avoided for [`SmtpTimeouts::return_after`]: new sessions go to
-//! the alternate server first. After that the first server is tried again, also when a session with the alternate one is kept.
+//! A server that cannot be reached, does not greet or cannot check the sign-in is avoided for [`SmtpTimeouts::return_after`]: new
+//! sessions go to the alternate server first. After that time the first server is tried again, even if a session with the
+//! alternate one is kept.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -30,14 +32,14 @@ use crate::smtp::session::{Session, SmtpTimeouts, own_name, within};
 use crate::smtp::submit::submit;
 use crate::smtp::tap::Tap;
 
-/// A connection that was idle for longer is not used again: servers end them at leisure.
+/// A connection that was idle for longer is not reused, because servers end idle connections at any time.
 const MAX_IDLE: Duration = Duration::from_secs(60);
-/// The place of the first server.
+/// The index of the first server.
 pub(crate) const FIRST: usize = 0;
-/// The place of the alternate server.
+/// The index of the alternate server.
 pub(crate) const ALTERNATE: usize = 1;
 
-/// One `[outgoing.NAME]` of the configuration.
+/// The settings of one `[outgoing.NAME]` in the configuration.
 #[derive(Debug, Clone)]
 pub struct SmtpSettings {
     pub name: String,
@@ -49,42 +51,42 @@ pub struct SmtpSettings {
     /// The From header and the envelope's sender.
     pub from: Address,
     pub reply_to: Option<Address>,
-    /// The name by which EHLO introduces this machine; without one its own full name, else its address.
+    /// The name that EHLO gives for this machine. By default its own full name, otherwise its address.
     pub hello: Option<String>,
     pub timeouts: SmtpTimeouts,
 }
 
-/// The server's word that it has the mail.
+/// The server's confirmation that it has the mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmtpReceipt {
     pub code: u16,
-    /// The server's answer, often with its queue id.
+    /// The server's reply, often with its queue id.
     pub text: String,
-    /// Those it will never take, while it took the others.
+    /// Recipients that it will never accept, while it accepted the others.
     pub refused: Vec<RefusedRecipient>,
-    /// Those it does not take now, while it took the others.
+    /// Recipients that it does not accept now, while it accepted the others.
     pub deferred: Vec<RefusedRecipient>,
 }
 
-/// A recipient the server refused, for good or for now.
+/// A recipient that the server refused, permanently or for now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRecipient {
-    /// As it stands in [`OutgoingMail::to`].
+    /// The address as written in [`OutgoingMail::to`].
     pub address: String,
     pub code: u16,
     pub text: String,
 }
 
-/// A way out by SMTP. Mails go one after the other over one connection.
+/// An SMTP outgoing. Mails are sent one after the other over one connection.
 pub struct Smtp {
     settings: SmtpSettings,
     login: Option<Login>,
     /// The first server, then the alternate one, if there is one.
     servers: Vec<SmtpServer>,
     trace: Option<Trace>,
-    /// When the first server failed last, unless it worked since.
+    /// When the first server last failed, unless it has worked since.
     failed: std::sync::Mutex<Option<Instant>>,
-    /// The last new token was refused as well: the fault lies elsewhere, and the profile's other users keep their token.
+    /// The last new token was refused as well: the cause lies elsewhere, and the profile's other users keep their token.
     distrusted: AtomicBool,
     idle: Mutex<Option<Session>>,
 }
@@ -92,7 +94,7 @@ pub struct Smtp {
 /// One of the servers.
 struct SmtpServer {
     host: String,
-    /// `None` in clear.
+    /// `None` without TLS.
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
@@ -122,7 +124,7 @@ impl SmtpServer {
 }
 
 impl Smtp {
-    /// Connects to nothing yet.
+    /// Creates the outgoing. Connects to nothing yet.
     pub fn new(
         settings: SmtpSettings,
         login: Option<Login>,
@@ -150,7 +152,7 @@ impl Smtp {
         self.trace = Some(trace);
     }
 
-    /// The outgoing's name in the configuration.
+    /// Returns the outgoing's name in the configuration.
     pub fn name(&self) -> &str {
         &self.settings.name
     }
@@ -163,7 +165,7 @@ impl Smtp {
         self.login.as_ref()
     }
 
-    /// Sends one mail; when this returns `Ok`, the server has it.
+    /// Sends one mail. When this returns `Ok`, the server has it.
     pub async fn send(
         &self,
         mail: &OutgoingMail,
@@ -194,14 +196,14 @@ impl Smtp {
         }
     }
 
-    /// Ends the kept connection politely.
+    /// Closes the kept connection properly.
     pub async fn close(&self) {
         if let Some(session) = self.idle.lock().await.take() {
             session.quit().await;
         }
     }
 
-    /// The kept connection when it still serves, else a new one.
+    /// Returns the kept connection if it is still usable, otherwise a new one.
     async fn session(&self, idle: Option<Session>) -> Result<Session, SendError> {
         let token = self.token().await?;
         if let Some(mut session) = idle {
@@ -213,8 +215,8 @@ impl Smtp {
         self.open(token).await
     }
 
-    /// Opens a session with the first server that works, in the order in which they are tried now. Fails with the first server's
-    /// error, since that is the one people look for.
+    /// Opens a session with the first server that works, in the current order. Fails with the first server's error, since that is
+    /// the one that people look into.
     async fn open(&self, token: Option<AccessToken>) -> Result<Session, SendError> {
         let mut failed = None;
         for server in self.order() {
@@ -243,7 +245,7 @@ impl Smtp {
         }))
     }
 
-    /// Returns the servers in the order in which they are tried now.
+    /// Returns the servers in the order in which they are currently tried.
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (FIRST..self.servers.len()).collect();
         if self.avoids_first() {
@@ -260,7 +262,7 @@ impl Smtp {
             && failed.is_some_and(|at| at.elapsed() < self.settings.timeouts.return_after)
     }
 
-    /// Notes whether a server works.
+    /// Records whether a server works.
     fn note(&self, server: usize, works: bool) {
         if server != FIRST || self.servers.len() == 1 {
             return;
@@ -277,7 +279,7 @@ impl Smtp {
         *failed = (!works).then(Instant::now);
     }
 
-    /// `None` where none is needed.
+    /// Returns the access token, or `None` if none is needed.
     pub(crate) async fn token(&self) -> Result<Option<AccessToken>, SendError> {
         match &self.login {
             Some(Login::Bearer {
@@ -297,7 +299,7 @@ impl Smtp {
             && session.still_answers().await
     }
 
-    /// A connection that greeted us, under TLS where that is configured.
+    /// Opens a connection and reads the greeting, under TLS if configured.
     pub(crate) async fn connect(
         &self,
         server: usize,
@@ -342,8 +344,8 @@ impl Smtp {
         Ok(session)
     }
 
-    /// Signs in, where that is configured. A token can be withdrawn before its time: in place of a refused one a new one gets
-    /// one try, over a new connection.
+    /// Signs in if configured. A token can be revoked early: a refused token is replaced by a new one once, over a new
+    /// connection.
     pub(crate) async fn sign_in(
         &self,
         session: Session,

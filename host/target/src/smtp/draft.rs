@@ -1,4 +1,4 @@
-//! A mail before it is known what its server can take.
+//! A mail before the capabilities of its server are known.
 
 use postroom_core::{Address, OutgoingMail};
 
@@ -6,7 +6,7 @@ use crate::mail::{ComposeError, ComposedMail, MailAttachment, Sender, compose, h
 use crate::smtp::RefusedRecipient;
 use crate::smtp::error::{SendError, SmtpStep};
 
-/// A mail with its text for a server that offers SMTPUTF8.
+/// A mail, with its text for a server that offers SMTPUTF8.
 pub(crate) struct Draft<'m> {
     mail: &'m OutgoingMail,
     attachments: &'m [MailAttachment],
@@ -17,12 +17,12 @@ pub(crate) struct Draft<'m> {
 /// A mail ready for the wire.
 pub(crate) struct WireMail {
     pub composed: ComposedMail,
-    /// Those that this server cannot be given.
+    /// Recipients that this server cannot be given.
     pub refused: Vec<RefusedRecipient>,
 }
 
 impl<'m> Draft<'m> {
-    /// Fails if no server can take the mail.
+    /// Creates the draft. Fails if no server can accept the mail.
     pub fn new(
         mail: &'m OutgoingMail,
         attachments: &'m [MailAttachment],
@@ -88,7 +88,7 @@ fn unsendable(problem: String) -> SendError {
     }
 }
 
-/// As a server would say it (RFC 6531 section 3.5).
+/// Returns the reply that a server would give (RFC 6531 section 3.5).
 fn no_smtp_utf8(recipient: Address) -> RefusedRecipient {
     RefusedRecipient {
         address: recipient.email,

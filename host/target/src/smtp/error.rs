@@ -1,4 +1,4 @@
-//! Why a mail was not sent: typed, so that the outbox knows whether to try again.
+//! Why a mail was not sent, typed so that the outbox knows whether to retry.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use postroom_net::{FailedStep, Step, Unreachable};
 
 use crate::smtp::submit::SHUTTING_DOWN;
 
-/// At most this much of a server's own words is kept.
+/// How much of a server's own text is kept.
 const TEXT_CHARS: usize = 500;
 
-/// Replies that want a sign-in, another one, or TLS, whatever the mail (RFC 4954 section 6, RFC 5248 section 2.4).
+/// Reply codes that require a sign-in, a different one, or TLS, whatever the mail (RFC 4954 section 6, RFC 5248 section 2.4).
 pub(crate) const ACCESS_CODES: [u16; 7] = [523, 524, 525, 530, 534, 535, 538];
 
-/// The part of a submission (RFC 5321 section 3) that was under way.
+/// The step of a submission (RFC 5321 section 3) that was in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SmtpStep {
-    /// The host's name and TCP.
+    /// Resolving the host's name and connecting over TCP.
     Connect,
-    /// The handshake, and STARTTLS where it goes before.
+    /// The handshake, including a preceding STARTTLS.
     Tls,
     /// The greeting and EHLO.
     Hello,
@@ -30,7 +30,7 @@ pub enum SmtpStep {
     Recipient,
     /// DATA, before any of the mail's text.
     Data,
-    /// The mail itself, until the server's last answer.
+    /// The mail itself, until the server's final reply.
     Text,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for SmtpStep {
 }
 
 impl SmtpStep {
-    /// Whether nothing was said of any mail yet.
+    /// Returns whether nothing about any mail had been sent yet.
     fn is_before_mail(self) -> bool {
         matches!(
             self,
@@ -58,7 +58,7 @@ impl SmtpStep {
         )
     }
 
-    /// The step of a probe that this is a part of.
+    /// Returns the step of a probe that this is part of.
     fn probed(self) -> Step {
         match self {
             SmtpStep::Connect => Step::Connect,
@@ -75,7 +75,7 @@ impl SmtpStep {
 pub struct EnhancedStatus(pub u16, pub u16, pub u16);
 
 impl EnhancedStatus {
-    /// The code that an answer's text begins with.
+    /// Parses the code at the beginning of a reply's text.
     fn leading(text: &str) -> Option<Self> {
         let mut numbers = text.split_whitespace().next()?.split('.');
         let mut number = || numbers.next()?.parse().ok();
@@ -84,60 +84,60 @@ impl EnhancedStatus {
     }
 }
 
-/// Why a mail was not sent. Only [`SendError::Permanent`] is about the mail itself: all else may
-/// pass, or be cured by somebody, and the mail should be kept and tried again.
+/// Why a mail was not sent. Only [`SendError::Permanent`] is about the mail itself: everything else may pass or be fixed by
+/// somebody, so the mail should be kept and retried.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// No connection comes about.
+    /// No connection could be established.
     #[error("{}: {problem}", SmtpStep::Connect)]
     Unreachable { why: Unreachable, problem: String },
     #[error("{}: {problem}", SmtpStep::Tls)]
     Tls {
         problem: String,
-        /// The error of TLS itself; `None` if TLS never began.
+        /// The TLS error, or `None` if TLS never began.
         cause: Option<rustls::Error>,
     },
-    /// No answer within the time limit.
+    /// No reply within the time limit.
     #[error("{step}: no answer within {secs} s")]
     Timeout { step: SmtpStep, secs: u64 },
-    /// The network, or the server's 4xx answer.
+    /// A network failure, or the server's 4xx reply.
     #[error("{step}: {}{problem}", Coded(*.code))]
     Transient {
         step: SmtpStep,
         code: Option<u16>,
         problem: String,
     },
-    /// The server's 5xx answer to this mail, or an invalid address (without a code).
+    /// The server's 5xx reply to this mail, or an invalid address (without a code).
     #[error("{step}: {}{problem}", Coded(*.code))]
     Permanent {
         step: SmtpStep,
         code: Option<u16>,
         problem: String,
     },
-    /// The server lets nobody send without another sign-in, such as 530 at MAIL FROM: no mail would fare better.
+    /// The server lets nobody send without a different sign-in, such as 530 at MAIL FROM: no mail would fare better.
     #[error("{step}: {code} {problem}")]
     Denied {
         step: SmtpStep,
         code: u16,
         problem: String,
     },
-    /// No access token was to be had.
+    /// No access token could be obtained.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// The server refused the login (RFC 4954 section 6), with a new token too.
+    /// The server refused the login (RFC 4954 section 6), even with a new token.
     #[error("{user} may not sign in: {code} {text}{}", Challenge(.challenge))]
     RefusedLogin {
         user: String,
         code: u16,
         text: String,
-        /// XOAUTH2's error JSON, where the server gave one.
+        /// XOAUTH2's error JSON, if the server sent one.
         challenge: Option<String>,
     },
-    /// The connection ended after the whole mail was sent and before the server's answer: it may
-    /// have been accepted. Sent again under the same Message-ID, it is recognised as the same mail.
+    /// The connection ended after the whole mail was sent and before the server's reply, so the mail may have been accepted. If
+    /// it is sent again with the same Message-ID, it is recognised as the same mail.
     #[error("the answer to the mail was lost: {problem}")]
     Lost { problem: String },
-    /// The server lacks something without which nothing is sent to it.
+    /// The server lacks something that is required for sending.
     #[error("the server does not offer {feature}")]
     Unsupported {
         step: SmtpStep,
@@ -149,8 +149,8 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// Whether it is the way's trouble, the same for every mail: it came before anything was said of this one, or the server
-    /// denies access at all.
+    /// Returns whether the problem is the outgoing's, and so the same for every mail: it occurred before anything about this mail
+    /// was sent, or the server denies access altogether.
     pub fn is_before_mail(&self) -> bool {
         match self {
             SendError::Unreachable { .. }
@@ -167,7 +167,7 @@ impl SendError {
         }
     }
 
-    /// Whether trying the same mail again is pointless.
+    /// Returns whether retrying the same mail is pointless.
     pub fn is_permanent(&self) -> bool {
         matches!(self, SendError::Permanent { .. })
     }
@@ -188,7 +188,7 @@ impl SendError {
         }
     }
 
-    /// The enhanced status code of the server's answer, where it gave one.
+    /// Returns the enhanced status code of the server's reply, if it sent one.
     pub fn enhanced_status(&self) -> Option<EnhancedStatus> {
         match self {
             SendError::Transient {
@@ -207,7 +207,7 @@ impl SendError {
         }
     }
 
-    /// Whether it is the server's answer, so that the server still listens.
+    /// Returns whether the error is the server's reply, so that the server still listens.
     pub(crate) fn is_answer(&self) -> bool {
         matches!(
             self,
@@ -217,7 +217,7 @@ impl SendError {
         )
     }
 
-    /// Whether the server could not serve anybody when a session was opened, so that another server may.
+    /// Returns whether the server could serve nobody when a session was opened, so that another server may work.
     pub(crate) fn is_of_server(&self) -> bool {
         match self {
             SendError::Unreachable { .. } | SendError::Tls { .. } => true,
@@ -228,7 +228,7 @@ impl SendError {
         }
     }
 
-    /// Whether the server ended an open session, or does not answer any more.
+    /// Returns whether the server ended an open session or no longer replies.
     pub(crate) fn ended_session(&self) -> bool {
         matches!(
             self,
@@ -241,10 +241,10 @@ impl SendError {
         )
     }
 
-    /// Judges a reply that is not the hoped-for one by its code and the step it came at.
+    /// Classifies an unexpected reply by its code and the step at which it came.
     pub(crate) fn refused(step: SmtpStep, code: u16, problem: String) -> Self {
         if step.is_before_mail() || code < 500 {
-            // A 5xx greeting speaks of the server's state, not of this mail.
+            // A 5xx greeting is about the server's state, not about this mail.
             return SendError::Transient {
                 step,
                 code: Some(code),
@@ -272,7 +272,7 @@ impl FailedStep for SendError {
     }
 }
 
-/// A server's words on one line, capped.
+/// Returns a server's text on one line, truncated.
 pub(crate) fn tidy(text: &str) -> String {
     harmless_chars(text)
         .take(TEXT_CHARS)

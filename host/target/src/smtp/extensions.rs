@@ -1,4 +1,4 @@
-//! The extensions of a server (RFC 5321 section 4.1.1.1): the keywords of its answer to EHLO, in any case.
+//! The extensions of a server (RFC 5321 section 4.1.1.1): the keywords of its reply to EHLO, in any case.
 
 use crate::smtp::reply::Reply;
 
@@ -10,16 +10,16 @@ pub(crate) struct Extensions {
     pub eight_bit_mime: bool,
     pub pipelining: bool,
     pub smtp_utf8: bool,
-    /// SIZE is a parameter of MAIL FROM (RFC 1870).
+    /// Whether SIZE is a parameter of MAIL FROM (RFC 1870).
     pub size: bool,
-    /// The largest mail in bytes, where the server states it.
+    /// The largest mail in bytes, if the server states it.
     pub size_max: Option<u64>,
-    /// Ways to sign in, in upper case.
+    /// Authentication mechanisms, in upper case.
     mechanisms: Vec<String>,
 }
 
 impl Extensions {
-    /// Reads an answer to EHLO, or to HELO, which has only the name.
+    /// Parses a reply to EHLO, or to HELO, which contains only the name.
     pub fn read(reply: &Reply) -> Self {
         let mut lines = reply.lines.iter().map(|line| String::from_utf8_lossy(line));
         let first = lines.next().unwrap_or_default();
@@ -28,7 +28,7 @@ impl Extensions {
             ..Self::default()
         };
         for line in lines {
-            // Before RFC 2554 it was written AUTH=PLAIN LOGIN, and some servers write both.
+            // Before RFC 2554 it was written AUTH=PLAIN LOGIN, and some servers send both forms.
             let line = line.to_ascii_uppercase().replacen("AUTH=", "AUTH ", 1);
             let mut words = line.split_ascii_whitespace();
             match words.next() {
@@ -49,7 +49,7 @@ impl Extensions {
         read
     }
 
-    /// `mechanism` is in upper case.
+    /// Returns whether the server offers `mechanism`, given in upper case.
     pub fn can_sign_in_by(&self, mechanism: &str) -> bool {
         self.mechanisms.iter().any(|offered| offered == mechanism)
     }

@@ -1,6 +1,6 @@
-//! The way to a submission server: name, TCP, TLS, and above them whole replies in and bytes out.
+//! The connection to a submission server: name, TCP and TLS, and above them complete replies in and bytes out.
 //!
-//! What the server sends is bounded by [`crate::smtp::reply`]. Every await is cancel-safe: what was read in part stays in the buffer.
+//! [`crate::smtp::reply`] bounds what the server sends. Every await is cancel-safe: partial input stays in the buffer.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,9 +21,10 @@ use crate::smtp::error::{SendError, SmtpStep, tidy};
 use crate::smtp::reply::{Replies, Reply, ReplyError};
 use crate::smtp::tap::Tap;
 
-/// What the kernel holds of a mail that the network has not taken yet. More of it would hide a stall, and whether bytes move.
+/// How much of a mail the kernel holds that the network has not taken yet. A larger buffer would hide a stall, and whether bytes
+/// move.
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;
-/// Read at a time.
+/// The number of bytes read at a time.
 const READ_BYTES: usize = 4 * 1024;
 
 /// The connection under an SMTP session.
@@ -32,27 +33,27 @@ pub(crate) struct Line {
     peer: SocketAddr,
     local: IpAddr,
     replies: Replies,
-    /// Removed from all that the server says.
+    /// Redacted from everything that the server sends.
     secrets: TraceRedactor,
     tap: Option<Tap>,
 }
 
-/// How a write went on.
+/// The result of a write.
 enum Progress {
     Wrote(usize),
     /// The server sent something.
     Heard,
 }
 
-/// How the text of a mail went out.
+/// The result of sending the text of a mail.
 pub(crate) enum Written {
     Whole,
-    /// The server answered before its end.
+    /// The server replied before its end.
     Answered(Reply),
 }
 
 impl Line {
-    /// Resolves the name and connects to the first of its addresses that answers.
+    /// Resolves the name and connects to the first of its addresses that accepts.
     pub async fn dial(host: &str, port: u16, tap: Option<Tap>) -> Result<Self, SendError> {
         let tcp = dial(host, port, Some(SEND_BUFFER_BYTES)).await?;
         let addresses = || Ok((tcp.peer_addr()?, tcp.local_addr()?.ip()));
@@ -67,22 +68,22 @@ impl Line {
         })
     }
 
-    /// The address that answered.
+    /// Returns the address that accepted the connection.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Our own address.
+    /// Returns our own address.
     pub fn local(&self) -> IpAddr {
         self.local
     }
 
-    /// Removes these secrets from all that the server says from now on.
+    /// Redacts these secrets from everything that the server sends from now on.
     pub fn hide(&mut self, secrets: TraceRedactor) {
         self.secrets = secrets;
     }
 
-    /// Puts TLS over the stream. Returns its version, too.
+    /// Starts TLS on the stream. Also returns its version.
     pub async fn secure(
         self,
         tls: &Arc<ClientConfig>,
@@ -93,12 +94,12 @@ impl Line {
         Ok((Self { stream, ..self }, version))
     }
 
-    /// Writes a command with its end.
+    /// Writes a command with its line end.
     pub async fn say(&mut self, step: SmtpStep, command: &str) -> Result<(), SendError> {
         self.say_all(step, &[command]).await
     }
 
-    /// Writes commands, each with its end, at once.
+    /// Writes several commands at once, each with its line end.
     pub async fn say_all(&mut self, step: SmtpStep, commands: &[&str]) -> Result<(), SendError> {
         let mut text = String::new();
         for command in commands {
@@ -126,8 +127,8 @@ impl Line {
         }
     }
 
-    /// Writes the text of a mail, each write under the limit `stall`, and listens meanwhile: a server that refuses a mail in its
-    /// middle says why before it hangs up. Sets `whole` before anything that could complete the mail.
+    /// Writes the text of a mail, each write under the limit `stall`, and reads meanwhile: a server that refuses a mail midway
+    /// says why before it hangs up. Sets `whole` before anything that could complete the mail.
     pub async fn write_text<'t>(
         &mut self,
         chunks: impl Iterator<Item = std::borrow::Cow<'t, [u8]>>,
@@ -165,7 +166,7 @@ impl Line {
         }
     }
 
-    /// The reply that a server sent before it ended the connection, else the error of the write that failed.
+    /// Returns the reply that a server sent before it ended the connection, otherwise the error of the failed write.
     async fn last_words(
         &mut self,
         error: io::Error,
@@ -177,7 +178,7 @@ impl Line {
         }
     }
 
-    /// Writes some bytes unless something is heard first. Reads in any case: what lies unread when the server hangs up can be lost
+    /// Writes some bytes unless something is received first. Always reads: what is unread when the server hangs up can be lost
     /// with the connection.
     async fn write_some(&mut self, bytes: &[u8]) -> io::Result<Progress> {
         poll_fn(|context| {
@@ -219,7 +220,7 @@ impl Line {
         self.replies.input.extend_from_slice(bytes);
     }
 
-    /// The next reply that has arrived already.
+    /// Returns the next reply that has already arrived.
     fn buffered(&mut self, step: SmtpStep) -> Result<Option<Reply>, SendError> {
         self.replies.next().map_err(|error| SendError::Transient {
             step,
@@ -234,7 +235,7 @@ impl Line {
         })
     }
 
-    /// A text of the server as it may be shown and kept.
+    /// Returns a text from the server in a form that may be shown and stored.
     pub fn shown(&self, text: &str) -> String {
         tidy(&self.secrets.redact(text))
     }

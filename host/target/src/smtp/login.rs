@@ -1,4 +1,4 @@
-//! Signing in to a submission server (RFC 4954): PLAIN or LOGIN with a password, XOAUTH2 with a profile's token.
+//! Sign-in to a submission server (RFC 4954): PLAIN or LOGIN with a password, XOAUTH2 with a profile's token.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,10 +9,10 @@ use crate::smtp::error::{SendError, SmtpStep};
 use crate::smtp::reply::Reply;
 use crate::smtp::session::Session;
 
-/// The server has something to say, or wants to hear more.
+/// The server sends a challenge or asks for more.
 const CONTINUE: u16 = 334;
 
-/// Signs in once. From then on nothing that the server says shows the secret.
+/// Signs in once. From then on, nothing shown from the server contains the secret.
 pub(crate) async fn sign_in(
     session: &mut Session,
     login: &Login,
@@ -49,7 +49,7 @@ pub(crate) async fn sign_in(
     }
 }
 
-/// One AUTH command up to its last reply.
+/// One AUTH command up to its final reply.
 struct Exchange<'s> {
     session: &'s mut Session,
     user: &'s str,
@@ -96,7 +96,7 @@ impl Exchange<'_> {
         if reply.code != CONTINUE {
             return self.done(&reply, None);
         }
-        // The error's details, to be acknowledged before the server ends the exchange.
+        // The details of the error, which must be acknowledged before the server ends the exchange.
         let challenge = BASE64.decode(reply.text().trim()).ok();
         let challenge =
             challenge.map(|json| self.session.line.shown(&String::from_utf8_lossy(&json)));
@@ -111,7 +111,7 @@ impl Exchange<'_> {
         self.done(&reply, challenge)
     }
 
-    /// Begins with an initial response, and sends it again to a server that overlooked it and asks for it.
+    /// Begins with an initial response, and sends it again to a server that ignored it and asks for it.
     async fn start(&mut self, mechanism: &str, response: &str) -> Result<Reply, SendError> {
         let reply = self.say(&format!("AUTH {mechanism} {response}")).await?;
         if reply.code == CONTINUE && (mechanism == "PLAIN" || reply.text().trim().is_empty()) {

@@ -1,4 +1,4 @@
-//! The target of kind `smtp`: replies and forwards, by submission. The conversation is our own; lettre writes the mail.
+//! The `smtp` target: replies and forwards by submission. The conversation is our own; lettre composes the mail.
 
 mod client;
 mod draft;

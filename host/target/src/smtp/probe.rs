@@ -1,4 +1,4 @@
-//! The probe of an outgoing: finds out whether mail can be sent.
+//! The probe of an outgoing: checks whether mail can be sent.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,14 +14,14 @@ use crate::smtp::submit::submit;
 use crate::smtp::{SendError, Smtp, SmtpTimeouts};
 use crate::{TargetError, TestDelivery};
 
-/// Reports the steps of a probe; a session that only sends has no listener.
+/// Reports the steps of a probe. A session that only sends has no listener.
 pub(crate) type Reporter<'t> = ProbeReporter<'t, TargetError>;
 
 impl Smtp {
-    /// Finds out whether mail can be sent: connects, signs in, sends a short mail where one is given, and reports each step as it
-    /// ends; a failed step is the last one. The steps are `connect`, `tls` (not to this machine in clear), `hello`, `token` (not
-    /// with a password), `authenticate` (not without a login) and `send`. The alternate server takes the same steps up to
-    /// `authenticate` before the mail is sent by the first one.
+    /// Checks whether mail can be sent: connects, signs in and sends a short mail if one is given. Reports each step as it ends;
+    /// a failed step is the last. The steps are `connect`, `tls` (not to this machine without TLS), `hello`, `token` (not with a
+    /// password), `authenticate` (not without a login) and `send`. The alternate server goes through the same steps up to
+    /// `authenticate` before the first one sends the mail.
     pub async fn probe(
         &self,
         test: Option<&TestDelivery>,
@@ -92,7 +92,7 @@ impl Smtp {
     }
 }
 
-/// Returns the time limits of a session. Somebody waits for a probe: none of its commands has longer than connecting.
+/// Returns the time limits of a session. A person waits for a probe, so none of its commands gets more time than connecting.
 pub(crate) fn limits(probe: &Reporter<'_>, timeouts: SmtpTimeouts) -> SmtpTimeouts {
     match probe.is_probe() {
         true => SmtpTimeouts {

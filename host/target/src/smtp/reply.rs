@@ -1,4 +1,4 @@
-//! SMTP replies (RFC 5321 section 4.2): bytes in, whole replies out, judged by their three digits, with the memory bounded.
+//! SMTP replies (RFC 5321 section 4.2): bytes in, complete replies out, classified by their three digits, with bounded memory.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -15,7 +15,7 @@ pub(crate) struct Reply {
     pub lines: Vec<Bytes>,
 }
 
-/// Why what the server sends is no reply.
+/// Why the server's data is not a reply.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReplyError {
     #[error("a reply line longer than {LINE_BYTES} bytes")]
@@ -27,13 +27,13 @@ pub(crate) enum ReplyError {
     Malformed(Bytes),
 }
 
-/// Cuts replies out of what was read.
+/// Extracts replies from the input.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     pub input: BytesMut,
-    /// How far `input` was searched for a line end.
+    /// How far `input` has been searched for a line end.
     searched: usize,
-    /// The lines of a reply that is not whole yet.
+    /// The lines of an incomplete reply.
     lines: Vec<Bytes>,
     bytes: usize,
 }
@@ -43,7 +43,7 @@ impl Reply {
         (200..300).contains(&self.code)
     }
 
-    /// Returns the text on one line. What is not UTF-8 is replaced.
+    /// Returns the text on one line. Bytes that are not UTF-8 are replaced.
     pub fn text(&self) -> String {
         let lines: Vec<_> = self
             .lines
@@ -71,7 +71,7 @@ impl Replies {
         Ok(None)
     }
 
-    /// Whether nothing is left that no reply was made of.
+    /// Returns whether no input is left over.
     pub fn is_empty(&self) -> bool {
         self.input.is_empty() && self.lines.is_empty()
     }
@@ -92,14 +92,14 @@ impl Replies {
         }
         self.searched = 0;
         self.bytes += end;
-        // Copied: a slice would keep the whole read buffer.
+        // Copied, because a slice would keep the whole read buffer.
         let line = Bytes::copy_from_slice(self.input[..end].trim_ascii_end());
         self.input.advance(end);
         Ok(Some(line))
     }
 }
 
-/// The code, whether more lines follow, and the text.
+/// Returns the code, whether more lines follow, and the text.
 fn parse(line: &Bytes) -> Option<(u16, bool, Bytes)> {
     let digits = line.get(..3)?;
     let is_code = matches!(digits[0], b'2'..=b'5') && digits.iter().all(u8::is_ascii_digit);
@@ -121,7 +121,7 @@ fn parse(line: &Bytes) -> Option<(u16, bool, Bytes)> {
 mod tests {
     use super::*;
 
-    /// What is read of bytes that arrive in chunks of every size: it must not depend on them.
+    /// Parses bytes that arrive in chunks of every size: the result must not depend on them.
     fn read(bytes: &[u8]) -> Vec<Result<Reply, ReplyError>> {
         let mut all = Vec::new();
         for size in [1, 2, 3, 7, 64, 100_000] {

@@ -12,21 +12,21 @@ use crate::smtp::extensions::Extensions;
 use crate::smtp::line::Line;
 use crate::smtp::reply::Reply;
 
-/// A farewell may take no longer.
+/// The time limit for QUIT.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time limits of a session.
 #[derive(Debug, Clone, Copy)]
 pub struct SmtpTimeouts {
-    /// For name, TCP and TLS, each by itself, and for a kept connection to show that it still serves.
+    /// For name resolution, TCP and TLS, each by itself, and for a kept connection to show that it is still usable.
     pub connect: Duration,
     /// For the greeting and for each command up to the recipients.
     pub command: Duration,
-    /// For the answer to DATA.
+    /// For the reply to DATA.
     pub data: Duration,
-    /// Without any progress while the text of a mail is sent.
+    /// The longest time without any progress while the text of a mail is sent.
     pub stall: Duration,
-    /// For the answer to the whole mail: many servers scan it first.
+    /// For the reply to the whole mail: many servers scan it first.
     pub answer: Duration,
     /// How long the alternate server is used before the first one is tried again.
     pub return_after: Duration,
@@ -48,14 +48,14 @@ impl Default for SmtpTimeouts {
 /// An open connection.
 pub(crate) struct Session {
     pub line: Line,
-    /// The place of its server among those of the outgoing.
+    /// The index of its server among those of the outgoing.
     pub server: usize,
     pub timeouts: SmtpTimeouts,
     pub offers: Extensions,
-    /// The token it was opened with: another one needs another connection.
+    /// The token that it was opened with: a different token requires a different connection.
     pub token: Option<AccessToken>,
     pub used: Instant,
-    /// Set while the text of a mail is under way: a command would become a part of it.
+    /// Set while the text of a mail is being sent: a command would become part of it.
     pub in_text: bool,
 }
 
@@ -83,12 +83,12 @@ impl Session {
         self.positive(SmtpStep::Hello, &greeting)
     }
 
-    /// Introduces us by `name`, and learns what the server offers. A server that does not know EHLO is told HELO.
+    /// Gives our name with EHLO and learns what the server offers. If the server does not know EHLO, sends HELO.
     pub async fn hello(&mut self, step: SmtpStep, name: &str) -> Result<(), SendError> {
         let mut reply = self.command(step, &format!("EHLO {name}")).await?;
         if reply.code >= 500 {
             reply = self.command(step, &format!("HELO {name}")).await?;
-            // No extension is known by it, whatever its lines say.
+            // HELO announces no extensions, whatever its lines say.
             reply.lines.truncate(1);
         }
         self.positive(step, &reply)?;
@@ -96,7 +96,7 @@ impl Session {
         Ok(())
     }
 
-    /// Asks for TLS (RFC 3207), up to the handshake.
+    /// Requests TLS (RFC 3207), up to the handshake.
     pub async fn start_tls(&mut self) -> Result<(), SendError> {
         if !self.offers.start_tls {
             return Err(SendError::Unsupported {
@@ -108,7 +108,7 @@ impl Session {
         self.positive(SmtpStep::Tls, &reply)
     }
 
-    /// Gives a command and reads its reply, whatever that is.
+    /// Sends a command and reads its reply, whatever it is.
     pub async fn command(&mut self, step: SmtpStep, command: &str) -> Result<Reply, SendError> {
         let limit = match step {
             SmtpStep::Data => self.timeouts.data,
@@ -122,8 +122,8 @@ impl Session {
         .await
     }
 
-    /// Gives commands together, where the server offers PIPELINING (RFC 2920), and reads their replies. There are fewer replies than
-    /// commands if the session ended after one that refuses something.
+    /// Sends commands together if the server offers PIPELINING (RFC 2920), and reads their replies. There are fewer replies than
+    /// commands if the session ended after a refusal.
     pub async fn commands(
         &mut self,
         commands: &[(SmtpStep, String)],
@@ -153,17 +153,17 @@ impl Session {
         }
     }
 
-    /// Judges a reply that is not the hoped-for one.
+    /// Classifies an unexpected reply.
     pub fn refusal(&self, step: SmtpStep, reply: &Reply) -> SendError {
         SendError::refused(step, reply.code, self.words(reply))
     }
 
-    /// A reply's text as it may be shown and kept.
+    /// Returns a reply's text in a form that may be shown and stored.
     pub fn words(&self, reply: &Reply) -> String {
         self.line.shown(&reply.text())
     }
 
-    /// Whether a kept connection still answers.
+    /// Returns whether a kept connection still replies.
     pub async fn still_answers(&mut self) -> bool {
         let asked = timeout(
             self.timeouts.connect,
@@ -175,7 +175,7 @@ impl Session {
 
     pub async fn quit(mut self) {
         if !self.in_text {
-            // Whether the farewell was heard changes nothing.
+            // It makes no difference whether QUIT arrived.
             let _ = timeout(QUIT_TIMEOUT, self.command(SmtpStep::Hello, "QUIT")).await;
         }
     }
@@ -195,7 +195,7 @@ pub(crate) async fn within<T>(
     })
 }
 
-/// Returns the name for EHLO: the machine's full name, else its local address (RFC 5321 section 4.1.3).
+/// Returns the name for EHLO: the machine's full name, otherwise its local address (RFC 5321 section 4.1.3).
 pub(crate) fn own_name(local: IpAddr) -> String {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_str().unwrap_or_default();
@@ -206,7 +206,7 @@ pub(crate) fn own_name(local: IpAddr) -> String {
     }
 }
 
-/// Whether it is a name of at least two labels (RFC 5321 section 4.1.2).
+/// Returns whether it is a name of at least two labels (RFC 5321 section 4.1.2).
 fn is_full_name(name: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty()

@@ -1,7 +1,8 @@
 //! One mail over an open session (RFC 5321 section 3.3).
 //!
-//! Each failure is known by its step: before the text was whole a mail was surely not accepted, after it nobody can tell. DATA is
-//! given when a recipient is accepted, also to a server that offers PIPELINING: so no text ever begins that reaches nobody.
+//! Each failure is identified by its step: before the text was complete, the mail was certainly not accepted; after that, nobody
+//! can tell. DATA is sent only once a recipient is accepted, even to a server that offers PIPELINING, so that no text is ever
+//! sent that reaches nobody.
 
 use std::borrow::Cow;
 use std::iter;
@@ -13,16 +14,16 @@ use crate::smtp::line::Written;
 use crate::smtp::session::{Session, within};
 use crate::smtp::{RefusedRecipient, SmtpReceipt};
 
-/// A mail's text is written in pieces of this size.
+/// The size of the pieces in which a mail's text is written.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// The end of a mail's text (RFC 5321 section 4.1.1.4). The line end is the text's last one.
+/// The end of a mail's text (RFC 5321 section 4.1.1.4). Its first line end is the last one of the text.
 const TEXT_END: &[u8] = b"\r\n.\r\n";
-/// At RCPT it means too many recipients (RFC 5321 section 4.5.3.1.10): the rest in another transaction.
+/// At RCPT, this means too many recipients (RFC 5321 section 4.5.3.1.10): the rest go in another transaction.
 const TOO_MANY_RECIPIENTS: u16 = 552;
 /// The server ends the session (RFC 5321 section 3.8).
 pub(crate) const SHUTTING_DOWN: u16 = 421;
-/// Commands given together to a server that offers PIPELINING. They and their replies fit into the buffers between, so that neither
-/// side waits for the other to read (RFC 2920 section 3.1).
+/// The number of commands sent together to a server that offers PIPELINING. They and their replies fit into the buffers in
+/// between, so that neither side waits for the other to read (RFC 2920 section 3.1).
 const PIPELINED_COMMANDS: usize = 32;
 
 pub(crate) async fn submit(
@@ -104,7 +105,7 @@ pub(crate) async fn submit(
     })
 }
 
-/// Sends the text and reads the answer to it.
+/// Sends the text and reads the reply to it.
 async fn text(
     session: &mut Session,
     bytes: &[u8],
@@ -134,7 +135,7 @@ async fn text(
     }
 }
 
-/// MAIL FROM with what the mail needs.
+/// Returns MAIL FROM with the parameters that the mail needs.
 fn mail_from(session: &Session, mail: &ComposedMail) -> Result<String, SendError> {
     let offers = &session.offers;
     let size = mail.bytes.len() as u64 + 2;
@@ -160,7 +161,7 @@ fn mail_from(session: &Session, mail: &ComposedMail) -> Result<String, SendError
     Ok(command)
 }
 
-/// No recipient was accepted: for good only when each was refused for good.
+/// Returns the error for a mail without accepted recipients. It is permanent only if each one was refused permanently.
 fn nobody(refused: &[RefusedRecipient], deferred: &[RefusedRecipient]) -> SendError {
     let problem = |one: &RefusedRecipient| format!("{}: {}", one.address, one.text);
     match (deferred.first(), refused.first()) {
@@ -177,7 +178,7 @@ fn nobody(refused: &[RefusedRecipient], deferred: &[RefusedRecipient]) -> SendEr
     }
 }
 
-/// The text in pieces, each dot that begins a line doubled (RFC 5321 section 4.5.2), and its end.
+/// Returns the text in pieces, with each dot at the start of a line doubled (RFC 5321 section 4.5.2), followed by its end.
 fn stuffed(bytes: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let mut before = b'\n';
     let chunks = bytes.chunks(CHUNK_BYTES).map(move |chunk| {
@@ -215,7 +216,7 @@ mod tests {
         ] {
             assert_eq!(String::from_utf8_lossy(&whole(text.as_bytes())), sent);
         }
-        // Where one piece ends and the next begins.
+        // The boundary between two pieces.
         for before in CHUNK_BYTES - 3..CHUNK_BYTES + 3 {
             let mut text = vec![b'x'; before];
             text.extend(b"\r\n.y");

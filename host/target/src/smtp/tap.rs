@@ -1,14 +1,14 @@
-//! Records an SMTP conversation for a trace. What is secret is known by its place: in a sign-in all that the client says, and
-//! the text of a mail.
+//! Records an SMTP conversation for a trace. Secrets are recognised by their place: everything that the client sends during a
+//! sign-in, and the text of a mail.
 
 use postroom_net::trace::{self, Side, Trace};
 
-/// Longer lines are truncated; the rest is only counted.
+/// The longest line that is kept. Longer lines are truncated, and the rest is only counted.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 /// The end of a mail's text (RFC 5321 section 4.1.1.4).
 const TEXT_END: &[u8] = b"\r\n.\r\n";
 
-/// Listens to one connection.
+/// Listens on one connection.
 pub(crate) struct Tap {
     trace: Trace,
     state: State,
@@ -19,22 +19,22 @@ pub(crate) struct Tap {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Commands,
-    /// From AUTH (RFC 4954) to its last answer.
+    /// From AUTH (RFC 4954) to its final reply.
     SigningIn,
-    /// DATA was said, and not yet answered.
+    /// DATA was sent, and its reply has not arrived.
     DataAsked,
-    /// The mail's text: so many bytes of it, of which so many may be its end.
+    /// Within the mail's text: how many bytes of it have passed, and how many of those may be its end.
     Text {
         bytes: usize,
         ended: usize,
     },
 }
 
-/// A line that is not whole yet.
+/// An incomplete line.
 #[derive(Default)]
 struct Pending {
     line: Vec<u8>,
-    /// Its length, also of what was not kept.
+    /// Its length, including what was not kept.
     bytes: usize,
     last: u8,
 }
@@ -117,7 +117,7 @@ impl Tap {
         match self.state {
             State::SigningIn if is_last => self.state = State::Commands,
             State::DataAsked if is_last && line.starts_with(b"354") => {
-                // The text may be the end alone: the line before it counts as ended.
+                // The text may consist of its end alone: the line before it counts as ended.
                 self.state = State::Text { bytes: 2, ended: 2 };
             }
             State::DataAsked if is_last => self.state = State::Commands,
@@ -127,7 +127,7 @@ impl Tap {
 }
 
 impl Pending {
-    /// Takes a byte. Gives the line that it ends, without its end, as far as it was kept, and its length.
+    /// Takes a byte. If it ends a line, returns the kept part of that line without its end, and the line's length.
     fn push(&mut self, byte: u8) -> Option<(Vec<u8>, usize)> {
         let before = std::mem::replace(&mut self.last, byte);
         if byte != b'\n' {
@@ -151,7 +151,8 @@ impl Pending {
 mod tests {
     use super::*;
 
-    /// Client lines begin with `C: `, server lines with `S: `; each comes in chunks of this size.
+    /// Feeds a conversation in chunks of this size and returns the records. Client lines begin with `C: `, and server lines
+    /// with `S: `.
     fn recorded(said: &[&str], chunk: usize) -> Vec<String> {
         let trace = Trace::new();
         let mut tap = Tap::new(trace.clone());

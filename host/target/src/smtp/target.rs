@@ -1,4 +1,4 @@
-//! The target of an outgoing: submits replies and forwards by SMTP.
+//! The SMTP target of an outgoing: submits replies and forwards.
 
 use crate::smtp::{RefusedRecipient, SendError, Smtp, SmtpReceipt, SmtpStep};
 use std::collections::HashSet;
@@ -18,16 +18,16 @@ pub struct SmtpTarget {
     smtp: Smtp,
     /// Whether it signs in with a password.
     by_password: bool,
-    /// Idempotency keys of mails that were sent whole and whose answer was lost.
+    /// Idempotency keys of mails that were sent completely and whose reply was lost.
     unanswered: Mutex<HashSet<String>>,
 }
 
-/// Mails without an answer that are remembered at most. Beyond it a mail that arrives twice is not flagged.
+/// The most mails without a reply that are remembered. Beyond it, a mail that arrives twice is not flagged.
 const MAX_UNANSWERED: usize = 10_000;
-/// Marks the receipt of a mail whose earlier try may have arrived.
+/// Added to the receipt of a mail that may have arrived in an earlier attempt.
 const MAYBE_TWICE: &str =
     "; the answer to an earlier try was lost, so the mail may have arrived twice";
-/// The same for a mail that is given up.
+/// Added to the error when such a mail is given up.
 const MAYBE_ONCE: &str = "; the answer to an earlier try was lost, so the mail may have arrived";
 
 impl SmtpTarget {
@@ -75,7 +75,7 @@ impl SmtpTarget {
         match self.smtp.send(mail, attachments).await {
             Ok(receipt) => sent(mail, &receipt),
             Err(error) if is_final(&error) => Attempt::Final(error.to_string()),
-            // Also when the answer was lost and the mail may have arrived: its Message-ID stays the same.
+            // This also applies if the reply was lost and the mail may have arrived: its Message-ID stays the same.
             Err(error) => Attempt::Failed(fault(&error, self.by_password)),
         }
     }
@@ -114,7 +114,7 @@ impl Target for SmtpTarget {
     }
 }
 
-/// A mail that was accepted for those who are not deferred.
+/// Returns the result for a mail that was accepted for all recipients that are not deferred.
 fn sent(mail: &OutgoingMail, receipt: &SmtpReceipt) -> Attempt {
     let mut text = format!("{} {}", receipt.code, receipt.text);
     if !receipt.refused.is_empty() {
@@ -138,7 +138,7 @@ fn sent(mail: &OutgoingMail, receipt: &SmtpReceipt) -> Attempt {
     });
     let problem = format!("deferred: {}", named(&receipt.deferred));
     if rest.to.is_empty() {
-        // Nobody to whom it could be owed.
+        // No recipient is left to deliver to.
         return delivered(format!("{text}; {problem}"));
     }
     Attempt::Partly {
@@ -155,8 +155,8 @@ fn named(recipients: &[RefusedRecipient]) -> String {
     named.collect::<Vec<_>>().join("; ")
 }
 
-/// Whether the server spoke its last word on this very mail (RFC 5321 section 4.2.1). At MAIL FROM it has heard nothing of the mail
-/// but its size (552) and encoding (555): any other refusal is of the sender, which all mails share.
+/// Returns whether the server's reply about this very mail is final (RFC 5321 section 4.2.1). At MAIL FROM it knows only the
+/// mail's size (552) and encoding (555): any other refusal is about the sender, which all mails share.
 fn is_final(error: &SendError) -> bool {
     let of_all = matches!(
         error,
@@ -165,7 +165,7 @@ fn is_final(error: &SendError) -> bool {
     error.is_permanent() && !error.is_before_mail() && !of_all
 }
 
-/// What a mail that was not sent tells of its server.
+/// Returns what an unsent mail says about its server.
 fn fault(error: &SendError, by_password: bool) -> Fault {
     let scope = match error {
         SendError::Settings { .. } => Scope::Target,

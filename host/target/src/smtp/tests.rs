@@ -1,4 +1,4 @@
-//! Submission against a scripted server: each failure must be known by its step.
+//! Submission against a scripted server: each failure must be identified by its step.
 
 mod alternate;
 mod bounds;
@@ -29,14 +29,14 @@ use tokio_rustls::TlsAcceptor;
 use crate::smtp::{SendError, Smtp, SmtpSettings, SmtpStep, SmtpTarget, SmtpTimeouts};
 use crate::{Attempt, Content, Delivery, Target};
 
-/// One answer of the scripted server.
+/// One reply of the scripted server.
 #[derive(Clone, Copy)]
 enum Say {
-    /// This line.
+    /// Sends this line.
     Line(&'static str),
-    /// Nothing more on this connection.
+    /// Sends nothing more and closes the connection.
     Drop,
-    /// Nothing, and the connection stays.
+    /// Sends nothing and keeps the connection open.
     Silence,
 }
 
@@ -46,7 +46,7 @@ const OK: Say = Line("250 ok");
 const GO: Say = Line("354 go");
 const QUEUED: Say = Line("250 2.0.0 queued as 1");
 
-/// What one connection is to say to the commands after EHLO, and what it heard.
+/// The replies on one connection to the commands after EHLO.
 struct Script(&'static [Say]);
 
 async fn listener() -> (TcpListener, u16) {
@@ -76,7 +76,7 @@ fn settings(port: u16, tls: TlsMode) -> SmtpSettings {
     }
 }
 
-/// Trusts these and no other.
+/// Returns a configuration that trusts only these certificates.
 fn tls(roots: &[CertificateDer<'static>]) -> Arc<rustls::ClientConfig> {
     let mut trusted = rustls::RootCertStore::empty();
     for root in roots {
@@ -112,7 +112,7 @@ fn mail(to: &[&str]) -> OutgoingMail {
     }
 }
 
-/// Serves the scripts, one connection each, and gives back every line heard.
+/// Serves the scripts, one connection each, and returns every line received.
 async fn serve(listener: TcpListener, scripts: Vec<Script>) -> Vec<String> {
     let mut heard = Vec::new();
     for script in scripts {
@@ -122,7 +122,7 @@ async fn serve(listener: TcpListener, scripts: Vec<Script>) -> Vec<String> {
     heard
 }
 
-/// One connection; the text of a mail is heard as one line.
+/// Serves one connection. The text of a mail is recorded as one line.
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     Script(script): Script,
@@ -165,7 +165,7 @@ async fn talk(
 }
 
 async fn write(stream: &mut (impl AsyncWrite + Unpin), line: &str) {
-    // The client may be gone already; what it makes of that is what a test asks.
+    // The client may already be gone; its reaction is what a test checks.
     let _ = stream.write_all(format!("{line}\r\n").as_bytes()).await;
 }
 
@@ -180,7 +180,7 @@ async fn one(script: &'static [Say], to: &[&str]) -> Result<crate::smtp::SmtpRec
     .await
 }
 
-/// The second's outcome; the first is dropped when it is not done by then.
+/// Returns the second future's result; the first is dropped if it has not finished by then.
 async fn beside<T>(server: impl Future, work: impl Future<Output = T>) -> T {
     let forever = async {
         server.await;
@@ -373,7 +373,7 @@ async fn a_password_signs_in_and_a_refused_one_is_not_the_mails_fault() {
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
 
-/// An authorization server that gives out t1, t2, t3…
+/// An authorization server that issues t1, t2, t3…
 async fn authority(listener: TcpListener) {
     for n in 1.. {
         let (mut stream, _): (TcpStream, _) = listener.accept().await.unwrap();
@@ -395,7 +395,7 @@ async fn authority(listener: TcpListener) {
     }
 }
 
-/// Signs in with that server's tokens; the folder is the vault's and goes when it is dropped.
+/// Returns a login with that server's tokens. The folder is the vault's and is deleted when dropped.
 async fn bearer() -> (Login, tempfile::TempDir, impl Future<Output = ()>) {
     let (listener, port) = listener().await;
     let http = reqwest::Client::builder()
@@ -522,7 +522,7 @@ async fn a_server_that_refuses_every_token_costs_the_profile_one() {
             let error = smtp.send(&mail(ANN), &[]).await.unwrap_err();
             assert!(matches!(error, SendError::RefusedLogin { .. }), "{error:?}");
         }
-        // Once a login succeeded, a refused token is worth replacing again.
+        // After a successful login, a refused token is worth replacing again.
         for _ in 0..2 {
             smtp.send(&mail(ANN), &[]).await.unwrap();
             smtp.close().await;
@@ -595,7 +595,7 @@ fn mail_never_goes_in_clear_to_another_machine() {
     }
 }
 
-/// A certificate for 127.0.0.1 with its private authority, as a server uses it.
+/// Returns a certificate for 127.0.0.1 and an acceptor that uses it, signed by its own private authority.
 fn certified() -> (CertificateDer<'static>, TlsAcceptor) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".into()])

@@ -1,4 +1,4 @@
-//! The target of kind `webhook`: events as signed JSON, posted to one address.
+//! The `webhook` target: events as signed JSON, posted to one address.
 
 mod post;
 mod probe;

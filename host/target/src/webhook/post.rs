@@ -1,4 +1,4 @@
-//! Signed webhooks by the Standard Webhooks scheme, so that a receiver knows who spoke and when.
+//! Webhooks signed with the Standard Webhooks scheme, so that a receiver knows who sent them and when.
 //!
 //! ```text
 //! webhook-id: pr_…                  the same for every try: receivers drop what they know
@@ -6,7 +6,7 @@
 //! webhook-signature: v1,base64(hmac-sha256(secret, id "." timestamp "." body))
 //! ```
 //!
-//! What an answer means:
+//! Meaning of a reply:
 //!
 //! | status | it speaks of |
 //! |---|---|
@@ -15,7 +15,7 @@
 //! | none in time; any other, such as 403, 404, 500, 503 | the receiver or the item |
 //! | 400, 409, 410, 411, 413, 414, 415, 422, 431 | the item, unless the receiver or a proxy before it says so of every item |
 //!
-//! None of them is final: the caller decides by the results of the other items.
+//! None of them is final: the caller decides from the results of the other items.
 
 use std::fmt;
 use std::time::Duration;
@@ -35,39 +35,39 @@ use sha2::Sha256;
 
 /// The prefix of a secret; base64 follows.
 const SECRET_PREFIX: &str = "whsec_";
-/// Bytes of a key: the scheme wants 24 to 64.
+/// The size of a key in bytes: the scheme requires 24 to 64.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// The part of an answer that is read and shown.
+/// How much of a reply is read and shown.
 const MAX_ANSWER_BYTES: usize = 2_048;
-/// No receiver may ask for a longer pause.
+/// The longest pause that a receiver may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// One `[sinks.NAME]` with `kind = "webhook"`.
+/// The settings of one `[sinks.NAME]` with `kind = "webhook"`.
 #[derive(Debug, Clone)]
 pub struct WebhookSettings {
     pub name: String,
     pub url: Url,
-    /// `whsec_` and the key in base64.
+    /// `whsec_` followed by the key in base64.
     pub secret: Secret,
-    /// For the whole exchange.
+    /// Covers the whole exchange.
     pub timeout: Duration,
 }
 
-/// Why an item was not delivered. The receiver may still have taken it and recognises a repetition by its id.
+/// Why an item was not delivered. The receiver may still have accepted it, and recognises a repetition by its id.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
     #[error("{}{problem}", Answered(*.status))]
     Failed {
         speaks_of: SpeaksOf,
         status: Option<u16>,
-        /// How long the receiver wants to be left alone.
+        /// How long the receiver asks not to be contacted.
         retry_after: Option<Duration>,
         problem: String,
     },
     /// The settings cannot work.
     #[error("{problem}")]
     Settings { problem: String },
-    /// A probe reaches no receiver.
+    /// A probe cannot reach the receiver.
     #[error(transparent)]
     Connect(#[from] ConnectError),
 }
@@ -87,11 +87,11 @@ impl WebhookError {
 /// The subject of a failure: the receiver or the item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpeaksOf {
-    /// No item would be taken now.
+    /// No item would be accepted now.
     Receiver,
-    /// One of the two.
+    /// One of the two; the reply does not show which.
     Either,
-    /// This item, as far as one answer can tell.
+    /// This item, as far as one reply can show.
     Item,
 }
 
@@ -99,14 +99,14 @@ pub enum SpeaksOf {
 pub struct Webhook {
     settings: WebhookSettings,
     key: Key,
-    /// Removed from what the receiver says.
+    /// Redacts secrets from what the receiver sends.
     secrets: TraceRedactor,
     http: Client,
     trace: Option<Trace>,
 }
 
-/// The HTTP client of all webhooks: it follows no redirects, since a signed item goes to the
-/// configured address and nowhere else, and takes no proxy from the environment.
+/// Returns the HTTP client for all webhooks. It follows no redirects, since a signed item goes to the configured address and
+/// nowhere else, and uses no proxy from the environment.
 pub fn client(tls: ClientConfig) -> Result<Client, WebhookError> {
     Client::builder()
         .tls_backend_preconfigured(tls)
@@ -118,7 +118,7 @@ pub fn client(tls: ClientConfig) -> Result<Client, WebhookError> {
 }
 
 impl Webhook {
-    /// `http` is made by [`client`].
+    /// Creates the webhook. `http` comes from [`client`].
     pub fn new(settings: WebhookSettings, http: Client) -> Result<Self, WebhookError> {
         let key = Key::parse(&settings.secret)?;
         Ok(Self {
@@ -130,7 +130,7 @@ impl Webhook {
         })
     }
 
-    /// The sink's name in the configuration.
+    /// Returns the sink's name in the configuration.
     pub fn name(&self) -> &str {
         &self.settings.name
     }
@@ -139,14 +139,14 @@ impl Webhook {
         &self.settings
     }
 
-    /// Records requests and answers from now on, without secrets and bodies.
+    /// Records requests and replies from now on, without secrets and bodies.
     pub fn set_trace(&mut self, trace: Trace) {
         trace.hide(&self.secrets);
         self.trace = Some(trace);
     }
 
-    /// Posts one item, and returns the HTTP status, 200 to 299. `id` stays the same over all tries of one item; `now` is of this
-    /// try.
+    /// Posts one item, and returns the HTTP status, 200 to 299. `id` is the same on every attempt for one item; `now` is the time
+    /// of this attempt.
     pub async fn post(&self, id: &str, now: Timestamp, body: &str) -> Result<u16, WebhookError> {
         let outcome = self.exchange(id, now, body).await;
         if let Some(trace) = &self.trace {
@@ -212,17 +212,18 @@ impl Key {
     }
 }
 
-/// A shorter part of an address's path names something; a longer one may be a token that lets somebody in.
+/// The shortest part of an address's path that is treated as a secret: a shorter one is a name, a longer one may be a token that
+/// grants access.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// The secrets of a request that a receiver may quote: the key, and the credentials in the address.
+/// Returns the secrets of a request that a receiver may quote: the key, and the credentials in the address.
 fn secrets(settings: &WebhookSettings, key: &Key) -> TraceRedactor {
     let url = &settings.url;
     let secret = settings.secret.expose().trim();
     let user = percent_decode_str(url.username()).decode_utf8_lossy();
     let password = url.password().unwrap_or_default();
     let password = percent_decode_str(password).decode_utf8_lossy();
-    // With a user alone the user is the token.
+    // A user without a password is the token.
     let userinfo = match password.as_ref() {
         "" => user.as_ref(),
         password => password,
@@ -297,14 +298,14 @@ fn speaks_of(status: StatusCode) -> SpeaksOf {
     }
 }
 
-/// Returns the capped pause that Retry-After asks for.
+/// Returns the pause that Retry-After asks for, capped.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
     let pause = postroom_auth::retry_after(value, now)?;
     Some(pause.min(MAX_RETRY_AFTER))
 }
 
-/// The beginning of an answer's text on one line.
+/// Returns the beginning of a reply's text on one line.
 async fn beginning(mut answer: Response, secrets: &TraceRedactor) -> String {
     let mut bytes = Vec::new();
     while bytes.len() < MAX_ANSWER_BYTES {
@@ -318,7 +319,7 @@ async fn beginning(mut answer: Response, secrets: &TraceRedactor) -> String {
     harmless(&text).trim().to_owned()
 }
 
-/// An error with its causes, without the address (which may hold a secret).
+/// Formats an error with its causes, without the address, which may hold a secret.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = if error.is_timeout() {
         "no answer in time".to_owned()
@@ -357,7 +358,7 @@ mod tests {
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const NOW: Timestamp = Timestamp::constant(1_614_265_330, 0);
 
-    /// The example of the Standard Webhooks libraries' own tests.
+    /// Checks the example from the Standard Webhooks libraries' own tests.
     #[test]
     fn signs_as_the_specification_does() {
         let key = Key::parse(&Secret::new(SECRET)).unwrap();
@@ -403,7 +404,7 @@ mod tests {
         assert_eq!(asked("soon"), None);
     }
 
-    /// Answers one request with `answer`, then ends; gives back what it was sent.
+    /// Replies to one request with `answer`, then ends. The handle returns what was received.
     async fn receiver(answer: impl Into<Vec<u8>>) -> (Webhook, JoinHandle<String>) {
         let answer = answer.into();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! The probe of a webhook: finds out whether its receiver can be reached, and delivers a test event where one is asked for.
+//! The probe of a webhook: checks whether its receiver can be reached, and delivers a test event on request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use serde_json::json;
 use crate::webhook::{Webhook, WebhookError};
 use crate::{TargetError, TestDelivery};
 
-/// For name and TCP, and for TLS: somebody waits.
+/// The time limit for name resolution and TCP, and for TLS. It is short because a person waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reports `connect`, `tls` (for https) and `send` (with a test event). Nothing can be asked of a receiver without giving it an event.
+/// Reports `connect`, `tls` (for https) and `send` (with a test event). A receiver cannot be tested further without sending it an
+/// event.
 pub(super) async fn probe(
     webhook: &Webhook,
     tls: &Arc<ClientConfig>,
@@ -41,7 +42,7 @@ pub(super) async fn probe(
     Ok(())
 }
 
-/// Connects as a request would, and ends the connection.
+/// Connects as a request would, then closes the connection.
 async fn connect(
     webhook: &Webhook,
     tls: &Arc<ClientConfig>,
@@ -52,7 +53,7 @@ async fn connect(
         url.host_str().unwrap_or_default(),
         url.port_or_known_default(),
     );
-    // An IPv6 address is in brackets within an address of the web, and nowhere else.
+    // An IPv6 address is in brackets within a URL, and nowhere else.
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = port.unwrap_or_default();
     let tcp = within(Step::Connect, CONNECT_TIMEOUT, dial(host, port, None)).await?;

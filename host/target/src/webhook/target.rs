@@ -1,4 +1,4 @@
-//! The target of kind `webhook`: posts each event as JSON, signed.
+//! The `webhook` target: posts each event as signed JSON.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct WebhookTarget {
     clock: Clock,
 }
 
-/// What a receiver gets: `docs/webhooks.md` describes it.
+/// The body that a receiver gets; see `docs/webhooks.md`.
 #[derive(Serialize)]
 struct Body<'a> {
     #[serde(rename = "type")]
@@ -112,7 +112,7 @@ fn fault(error: WebhookError) -> Fault {
             may_have_arrived: status.is_none() && speaks_of != SpeaksOf::Receiver,
             ..Fault::new(scope(speaks_of), problem)
         },
-        // Only a probe dials by itself.
+        // Only a probe connects separately.
         WebhookError::Connect(_) => Fault::new(Scope::Target, problem),
         WebhookError::Settings { .. } => Fault {
             severity: Severity::Error,

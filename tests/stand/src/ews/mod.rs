@@ -1,6 +1,7 @@
-//! The EWS double: Exchange Web Services over HTTPS, strict where Exchange is, with mailboxes that tests fill and look into.
+//! The EWS double: Exchange Web Services over HTTPS, strict where Exchange is, with mailboxes that tests can fill and inspect.
 //!
-//! It is no Exchange: what it knows of it was read in Microsoft's reference. Clients of others prove in the test run that it serves them.
+//! It is not Exchange: it follows what Microsoft's reference says about Exchange. In the test run, independent clients prove that
+//! it serves them.
 
 mod operations;
 mod schema;
@@ -19,20 +20,20 @@ use tokio::sync::watch;
 use crate::listener::{Listener, locked};
 use store::Store;
 
-/// A request that the double took.
+/// A request that the double received.
 #[derive(Clone, Debug)]
 pub struct EwsRequest {
-    /// Such as `SyncFolderItems`; empty where no operation could be read.
+    /// The operation, such as `SyncFolderItems`; empty if none could be read.
     pub operation: String,
-    /// The user who signed in, or `application`; empty for nobody.
+    /// The user who signed in, or `application`; empty if nobody did.
     pub user: String,
-    /// The mailbox whose owner the user acted as.
+    /// The mailbox whose owner the user impersonated.
     pub impersonated: Option<String>,
     /// `Basic` or `Bearer`.
     pub scheme: String,
-    /// The envelope.
+    /// The SOAP envelope.
     pub body: String,
-    /// The HTTP status of the answer, or `None` without one.
+    /// The HTTP status of the response, or `None` if there was none.
     pub status: Option<u16>,
     pub received: SystemTime,
 }
@@ -44,7 +45,7 @@ pub struct EwsMail {
     pub is_read: bool,
 }
 
-/// A failure that a test orders.
+/// A failure ordered by a test.
 #[derive(Clone, Debug)]
 pub enum EwsFailure {
     /// ErrorServerBusy with BackOffMilliseconds, in a fault with status 500.
@@ -63,9 +64,9 @@ pub enum EwsFailure {
     },
     /// Never answers.
     Hang,
-    /// Does what is asked, and closes the connection without an answer.
+    /// Does what is asked, then closes the connection without a response.
     AnswerLost,
-    /// Somebody else changes the items of the request first.
+    /// Somebody else changes the items in the request first.
     Conflict,
 }
 
@@ -80,15 +81,15 @@ struct Shared {
     rights: Mutex<Rights>,
     requests: Mutex<Vec<EwsRequest>>,
     failures: Mutex<Vec<Ordered>>,
-    /// Changes with each change of a mailbox: streams look for their events then.
+    /// Changes with each change to a mailbox, so that streams check for their events.
     changed: watch::Sender<u64>,
     introspection_port: u16,
 }
 
-/// The rights to mailboxes.
+/// The access rights to mailboxes.
 #[derive(Default)]
 struct Rights {
-    /// Users who may act for everybody, and pairs of a user and a mailbox.
+    /// Users who may impersonate everybody, and pairs of a user and a mailbox.
     impersonators: BTreeSet<String>,
     impersonations: BTreeSet<(String, String)>,
     shares: BTreeMap<String, BTreeSet<String>>,
@@ -97,17 +98,17 @@ struct Rights {
     closed: BTreeSet<String>,
 }
 
-/// A failure that waits for requests on a mailbox.
+/// A failure waiting for requests on a mailbox.
 struct Ordered {
     mailbox: String,
-    /// `None` for any.
+    /// `None` for any operation.
     operation: Option<&'static str>,
     count: usize,
     failure: EwsFailure,
 }
 
 impl Ews {
-    /// Starts it; the certificate is expected in `dir`.
+    /// Starts the double. The certificate is expected in `dir`.
     pub(crate) fn start(runtime: &Handle, dir: &Path, introspection_port: u16) -> Result<Self> {
         let tls = server::tls(dir).context("the certificate of the EWS double")?;
         let shared = Arc::new(Shared {
@@ -123,7 +124,7 @@ impl Ews {
             move |stream| {
                 let (shared, tls) = (Arc::clone(&shared), tls.clone());
                 async move {
-                    // A connection that breaks is the client's matter.
+                    // A broken connection is the client's concern.
                     let _ = server::serve(stream, &tls, &shared).await;
                 }
             }
@@ -135,7 +136,7 @@ impl Ews {
         self.listener.port
     }
 
-    /// The address of the service.
+    /// Returns the URL of the service.
     pub fn url(&self) -> String {
         format!("https://localhost:{}/EWS/Exchange.asmx", self.port())
     }
@@ -145,12 +146,12 @@ impl Ews {
         self.deliver_at(mailbox, "inbox", SystemTime::now(), mime);
     }
 
-    /// Puts a mail into a folder, as if it had arrived then.
+    /// Puts a mail into a folder, as if it had arrived at that time.
     pub fn deliver_at(&self, mailbox: &str, folder: &str, received: SystemTime, mime: &[u8]) {
         self.put(mailbox, folder, received, mime, None);
     }
 
-    /// Delivers a mail whose size the server states wrongly.
+    /// Delivers a mail with a wrong stated size.
     pub fn deliver_misstated(&self, mailbox: &str, mime: &[u8], stated_size: u64) {
         self.put(mailbox, "inbox", SystemTime::now(), mime, Some(stated_size));
     }
@@ -181,7 +182,7 @@ impl Ews {
         self.shared.has_changed();
     }
 
-    /// Every mail of a folder, by its path below the root, oldest first; none when there is no such folder.
+    /// Returns every mail in a folder, given by its path below the root, oldest first; none if there is no such folder.
     pub fn folder(&self, mailbox: &str, folder: &str) -> Vec<EwsMail> {
         let mut store = locked(&self.shared.store);
         let (mailbox, _) = store.mailbox(mailbox);
@@ -196,7 +197,7 @@ impl Ews {
         mails.collect()
     }
 
-    /// Removes every mail of a folder.
+    /// Removes every mail from a folder.
     pub fn empty(&self, mailbox: &str, folder: &str) {
         let mut store = locked(&self.shared.store);
         let (mailbox, clock) = store.mailbox(mailbox);
@@ -213,7 +214,7 @@ impl Ews {
         }
     }
 
-    /// Makes every sync state of a mailbox void, as a move to another database does.
+    /// Invalidates every sync state of a mailbox, as moving it to another database does.
     pub fn forget_states(&self, mailbox: &str) {
         locked(&self.shared.store)
             .mailbox(mailbox)
@@ -221,7 +222,7 @@ impl Ews {
             .forget_states();
     }
 
-    /// Ends every stream of notifications of a mailbox with its subscription.
+    /// Ends every notification stream of a mailbox, along with its subscription.
     pub fn forget_subscriptions(&self, mailbox: &str) {
         locked(&self.shared.store)
             .mailbox(mailbox)
@@ -240,13 +241,13 @@ impl Ews {
             .len()
     }
 
-    /// Gives a user the role ApplicationImpersonation.
+    /// Gives a user the ApplicationImpersonation role.
     pub fn let_impersonate(&self, user: &str) {
         let mut rights = locked(&self.shared.rights);
         rights.impersonators.insert(user.to_lowercase());
     }
 
-    /// The same, for one mailbox (a management scope).
+    /// Does the same for one mailbox (a management scope).
     pub fn let_impersonate_one(&self, user: &str, mailbox: &str) {
         let mut rights = locked(&self.shared.rights);
         rights
@@ -254,28 +255,28 @@ impl Ews {
             .insert((user.to_lowercase(), mailbox.to_lowercase()));
     }
 
-    /// Gives a user Full Access to another mailbox.
+    /// Gives a user Full Access to another user's mailbox.
     pub fn share(&self, user: &str, mailbox: &str) {
         let mut rights = locked(&self.shared.rights);
         let shares = rights.shares.entry(user.to_lowercase()).or_default();
         shares.insert(mailbox.to_lowercase());
     }
 
-    /// Takes a mailbox away: from now on no such address exists.
+    /// Removes a mailbox: from now on, its address does not exist.
     pub fn remove_mailbox(&self, mailbox: &str) {
         locked(&self.shared.rights)
             .missing
             .insert(mailbox.to_lowercase());
     }
 
-    /// Keeps applications out of a mailbox.
+    /// Denies applications access to a mailbox.
     pub fn close_to_applications(&self, mailbox: &str) {
         locked(&self.shared.rights)
             .closed
             .insert(mailbox.to_lowercase());
     }
 
-    /// Every request on a mailbox, oldest first.
+    /// Returns every request on a mailbox, oldest first.
     pub fn requests(&self, mailbox: &str) -> Vec<EwsRequest> {
         let requests = locked(&self.shared.requests);
         let wanted = mailbox.to_lowercase();
@@ -288,7 +289,7 @@ impl Ews {
         requests.iter().filter(of_mailbox).cloned().collect()
     }
 
-    /// Orders the next requests that act for a mailbox to fail, of any operation or of one.
+    /// Orders the next requests on behalf of a mailbox to fail, for any operation or for one.
     pub fn fail_next(
         &self,
         mailbox: &str,
@@ -310,7 +311,7 @@ impl Shared {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Takes the failure that was ordered for a request.
+    /// Takes the failure that was ordered for a request, if any.
     fn failure(&self, mailbox: &str, operation: &str) -> Option<EwsFailure> {
         let mut failures = locked(&self.failures);
         let found = failures.iter_mut().find(|it| {

@@ -1,4 +1,5 @@
-//! The part of Exchange's schema that the double knows: which elements may stand where, in which order, and which attributes they need.
+//! The part of Exchange's schema that the double knows: where elements may appear, in which order, and which attributes they
+//! require.
 //!
 //! The published schemas (messages.xsd, types.xsd) are not at hand here; this table was written from Microsoft's reference pages.
 
@@ -36,7 +37,7 @@ const fn t(name: &'static str, children: &'static str, attributes: &'static str)
     }
 }
 
-/// Elements that hold text, and elements that the double does not look into.
+/// Elements that hold text, and elements whose content the double does not check.
 const TEXT: &str = "#text";
 const ANY: &str = "#any";
 
@@ -216,7 +217,7 @@ const RULES: &[Rule] = &[
     t("SubscriptionId", TEXT, ""),
 ];
 
-/// Checks an operation and all inside. The error is what Exchange would say.
+/// Checks an operation and everything in it. The error is what Exchange would report.
 pub(super) fn check(node: Node<'_, '_>) -> Result<(), String> {
     let name = node.tag_name().name();
     let namespace = node.tag_name().namespace().unwrap_or_default();
@@ -292,7 +293,7 @@ pub(super) fn check(node: Node<'_, '_>) -> Result<(), String> {
     children.into_iter().try_for_each(check)
 }
 
-/// Returns whether an element has a name of the table.
+/// Returns whether an element has a name from the table.
 fn is_named(node: Node<'_, '_>, name: &str) -> bool {
     let namespace = node.tag_name().namespace();
     match name.split_once(':') {

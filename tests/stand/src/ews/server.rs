@@ -1,4 +1,4 @@
-//! HTTPS and SOAP of the EWS double: sign-in, impersonation, the envelope, faults, failures on command, streams.
+//! HTTPS and SOAP of the EWS double: sign-in, impersonation, envelopes, faults, ordered failures and streams.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,11 +24,11 @@ use crate::authority::{INTROSPECTION_CLIENT, INTROSPECTION_SECRET};
 use crate::listener::{hang, locked};
 use crate::wire::Wire;
 
-/// A head beyond this is no request.
+/// The longest head of a request.
 const HEAD_BYTES_MAX: u64 = 64 * 1024;
-/// IIS refuses longer requests, too.
+/// The longest body of a request. IIS refuses longer ones too.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The schemas that a request may be written in, those without SuppressReadReceipts first.
+/// The schema versions that a request may use, those without SuppressReadReceipts first.
 const VERSIONS: [&str; 9] = [
     "Exchange2007",
     "Exchange2007_SP1",
@@ -41,10 +41,10 @@ const VERSIONS: [&str; 9] = [
     "Exchange2016",
 ];
 const OLD_VERSIONS: usize = 5;
-/// The pause between two signs of life on a stream.
+/// The pause between two keep-alives on a stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// One request, read.
+/// A parsed request.
 struct Http {
     method: String,
     path: String,
@@ -52,7 +52,7 @@ struct Http {
     body: Vec<u8>,
 }
 
-/// An answer that needs no further work.
+/// A complete response.
 struct Plain {
     status: u16,
     headers: Vec<(&'static str, String)>,
@@ -82,7 +82,7 @@ pub(super) fn tls(dir: &Path) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// One connection, kept alive as long as the client likes.
+/// Serves one connection, kept alive as long as the client wants.
 pub(super) async fn serve(
     stream: TcpStream,
     tls: &TlsAcceptor,
@@ -195,7 +195,7 @@ async fn answer(http: &Http, request: &mut EwsRequest, shared: &Arc<Shared>) -> 
     outcome.unwrap_or_else(|refused| Answer::Plain(*refused))
 }
 
-/// Finds out who signs in.
+/// Determines who signs in.
 async fn sign_in(http: &Http, request: &mut EwsRequest, shared: &Arc<Shared>) -> Result<(), Plain> {
     let header = http.headers.get("authorization").map_or("", String::as_str);
     let (scheme, value) = header.split_once(' ').unwrap_or_default();
@@ -269,7 +269,7 @@ fn introspect(port: u16, token: &str) -> Result<serde_json::Value> {
     serde_json::from_slice(&answer.body).context("introspection")
 }
 
-/// Reads the envelope and runs what is in it.
+/// Reads the envelope and runs the operation in it.
 fn operate(
     root: Node<'_, '_>,
     request: &mut EwsRequest,
@@ -366,7 +366,7 @@ fn operate(
     })
 }
 
-/// Returns the mailboxes that are open to the caller, the one that they act for first.
+/// Returns the mailboxes that the caller may open, first the one that they act for.
 fn mailboxes(request: &EwsRequest, shared: &Shared) -> Result<Vec<String>, Box<Plain>> {
     let rights = locked(&shared.rights);
     let is_application = request.user == "application";
@@ -420,7 +420,7 @@ fn failed(failure: EwsFailure, operation: Node<'_, '_>) -> Answer {
         )
     };
     let each = |code: &str, more: &str| {
-        // As many answers as things were asked about.
+        // There are as many response messages as items in the request.
         let lists = ["ItemIds", "ItemChanges", "FolderIds", "ParentFolderIds"];
         let list = operation
             .children()
@@ -524,7 +524,7 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), plain: &Plain) -> Result<
     Ok(())
 }
 
-/// Sends notifications as they arise, each in an envelope of its own, until the time is over.
+/// Sends notifications as they arise, each in its own envelope, until time is up.
 async fn notify(
     stream: &mut (impl AsyncWrite + Unpin),
     shared: &Shared,
@@ -545,7 +545,7 @@ async fn notify(
         for outcome in next.drain(..) {
             let message = operations::message("GetStreamingEvents", outcome);
             let text = envelope(&responses("GetStreamingEvents", &[message]));
-            // In two pieces: no client may rely on a notification coming whole.
+            // Sent in two pieces: no client may rely on receiving a notification whole.
             let (one, two) = text.split_at(text.len() / 2);
             for piece in [one, two] {
                 stream
@@ -583,7 +583,7 @@ async fn notify(
     Ok(())
 }
 
-/// Returns what the subscriptions have to say; `None` when one of them is gone.
+/// Returns the pending notifications of the subscriptions, or `None` if one of them is gone.
 fn notifications(shared: &Shared, mailbox: &str, subscriptions: &[String]) -> Option<Vec<String>> {
     let mut store = locked(&shared.store);
     let mut known = subscriptions.iter();
@@ -598,7 +598,7 @@ fn notifications(shared: &Shared, mailbox: &str, subscriptions: &[String]) -> Op
     )
 }
 
-/// The time as HTTP writes it (RFC 9110 section 5.6.7).
+/// Formats the time as HTTP does (RFC 9110 section 5.6.7).
 fn http_date() -> String {
     let secs = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

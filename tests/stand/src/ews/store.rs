@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// Everything the double holds, by mailbox in lower case.
+/// Everything that the double holds, by mailbox in lower case.
 #[derive(Default)]
 pub(super) struct Store {
     mailboxes: BTreeMap<String, Mailbox>,
@@ -17,12 +17,12 @@ pub(super) struct Store {
 }
 
 pub(super) struct Mailbox {
-    /// By id; the well-known ones are there from the start.
+    /// Folders by id; the well-known ones exist from the start.
     pub folders: BTreeMap<String, Folder>,
     pub items: BTreeMap<String, Item>,
-    /// Items that left a folder: folder, item, when they came, when they left.
+    /// Items that left a folder: folder, item, when they arrived, when they left.
     gone: Vec<Gone>,
-    /// Sync states of an older generation are void.
+    /// Sync states of an older generation are invalid.
     generation: u64,
     pub events: Vec<Event>,
     pub subscriptions: BTreeMap<String, Subscription>,
@@ -32,7 +32,7 @@ pub(super) struct Folder {
     pub id: String,
     pub name: String,
     pub parent: String,
-    /// As `DistinguishedFolderId` names it.
+    /// The name in `DistinguishedFolderId`.
     pub well_known: Option<&'static str>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Item {
     pub mime: Vec<u8>,
     pub is_read: bool,
     pub received: SystemTime,
-    /// The size that the server states, where a test wants a wrong one.
+    /// The stated size, if a test wants a wrong one.
     pub stated_size: Option<u64>,
     created: u64,
     pub changed: u64,
@@ -57,7 +57,7 @@ struct Gone {
     at: u64,
 }
 
-/// Something that a subscription may be about.
+/// An event that may concern a subscription.
 #[derive(Clone)]
 pub(super) struct Event {
     pub kind: &'static str,
@@ -68,11 +68,11 @@ pub(super) struct Event {
 pub(super) struct Subscription {
     pub folders: Vec<String>,
     pub kinds: Vec<String>,
-    /// Events before it were sent, or came before the subscription.
+    /// The index of the next event to send. Earlier events were sent, or precede the subscription.
     pub next: usize,
 }
 
-/// One change of a folder.
+/// One change in a folder.
 pub(super) enum Change<'m> {
     Create(&'m Item),
     Update(&'m Item),
@@ -88,11 +88,11 @@ const WELL_KNOWN: [(&str, &str); 6] = [
     ("drafts", "Drafts"),
     ("recoverableitemsdeletions", "Deletions"),
 ];
-/// Under which sync states are signed, so that none can be made up.
+/// The key that signs sync states, so that they cannot be forged.
 const STATE_KEY: &[u8] = b"sync states of the double";
 
 impl Store {
-    /// Returns a mailbox; every address has one.
+    /// Returns a mailbox. Every address has one.
     pub fn mailbox(&mut self, address: &str) -> (&mut Mailbox, &mut u64) {
         let address = address.to_lowercase();
         let mailbox = self.mailboxes.entry(address.clone()).or_insert_with(|| {
@@ -128,7 +128,7 @@ impl Mailbox {
         folders.find(|folder| folder.well_known == Some(name))
     }
 
-    /// Returns a folder by its path below the root, or by its well-known name.
+    /// Returns a folder by its path below the root or by its well-known name.
     pub fn named(&self, path: &str) -> Option<&Folder> {
         if let Some(folder) = self.well_known(&path.to_lowercase()) {
             return Some(folder);
@@ -184,7 +184,7 @@ impl Mailbox {
         id
     }
 
-    /// Changes an item, which gets another change key.
+    /// Changes an item, which gets a new change key.
     pub fn touch(&mut self, clock: &mut u64, id: &str, is_read: Option<bool>) {
         let Some(item) = self.items.get_mut(id) else {
             return;
@@ -210,7 +210,7 @@ impl Mailbox {
         Some(item)
     }
 
-    /// Moves an item, which gets another id.
+    /// Moves an item, which gets a new id.
     pub fn shift(&mut self, clock: &mut u64, id: &str, target: &str) -> Option<String> {
         let item = self.remove(clock, id)?;
         *clock += 1;
@@ -237,7 +237,7 @@ impl Mailbox {
         items
     }
 
-    /// Returns what changed in a folder after a point, oldest first.
+    /// Returns the changes in a folder after a point, oldest first.
     pub fn changes(&self, folder: &str, after: u64) -> Vec<(u64, Change<'_>)> {
         let items = self
             .items
@@ -259,14 +259,14 @@ impl Mailbox {
         changes
     }
 
-    /// Writes a sync state. No two are alike, as on Exchange.
+    /// Returns a sync state. As on Exchange, no two are alike.
     pub fn sync_state(&self, clock: &mut u64, folder: &str, after: u64) -> String {
         *clock += 1;
         let text = format!("{}|{folder}|{after}|{clock}", self.generation);
         BASE64.encode(format!("{text}|{}", seal(&text)))
     }
 
-    /// Reads a sync state of this folder. `None` if it is forged or void.
+    /// Parses a sync state of this folder. Returns `None` if it is forged or invalid.
     pub fn read_state(&self, folder: &str, state: &str) -> Option<u64> {
         let text = String::from_utf8(BASE64.decode(state).ok()?).ok()?;
         let (text, code) = text.rsplit_once('|')?;
@@ -278,7 +278,7 @@ impl Mailbox {
         after.parse().ok().filter(|_| fits)
     }
 
-    /// Makes every sync state so far void.
+    /// Invalidates every sync state issued so far.
     pub fn forget_states(&mut self) {
         self.generation += 1;
     }
@@ -330,7 +330,7 @@ impl Item {
     }
 }
 
-/// Returns an id like Exchange's: long, in base64, with nothing to read off.
+/// Returns an id like Exchange's: long, in base64, with no readable content.
 fn id(kind: &str, of: &str, what: &str) -> String {
     let mut mac = mac();
     for part in [kind, of, what] {

@@ -1,4 +1,4 @@
-//! The HTTP server of the double: checks the token, answers, and records the request.
+//! The HTTP server of the double: checks the token, responds, and records the request.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use super::tokens::{self, Caller};
 use super::{CONCURRENT_REQUESTS_MAX, GraphFailure, GraphRequest, Shared, routes};
 use crate::listener::locked;
 
-/// The longest request served; Graph takes 4 MB at once.
+/// The longest request served; Graph accepts 4 MB at once.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A request as the routes see it.
 pub(super) struct Asked {
     pub method: String,
-    /// The path behind the version; `name('key')` counts as two segments.
+    /// The path after the version; `name('key')` counts as two segments.
     pub segments: Vec<String>,
     pub query: Vec<(String, String)>,
     /// The values of `Prefer`, in lower case.
@@ -34,7 +34,7 @@ pub(super) struct Asked {
     pub body: Bytes,
 }
 
-/// An answer.
+/// A response.
 pub(super) struct Answer {
     pub status: u16,
     pub content_type: &'static str,
@@ -56,7 +56,7 @@ impl Asked {
             .any(|value| value == "idtype=\"immutableid\"")
     }
 
-    /// Returns the mailbox that the path names; `Err` with the answer if it can name none.
+    /// Returns the mailbox that the path names. The error is the response if it cannot name one.
     fn mailbox(&self, caller: &Caller) -> Result<Option<String>, Answer> {
         let mut segments = self.segments.iter().map(String::as_str);
         match (segments.next(), segments.next(), &caller.user) {
@@ -119,19 +119,19 @@ impl Answer {
     }
 }
 
-/// Serves one connection as long as the client likes.
+/// Serves one connection as long as the client wants.
 pub(super) async fn serve(stream: TlsStream<TcpStream>, shared: Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { respond(request, &shared).await }
     });
-    // A connection that breaks is the client's matter.
+    // A broken connection is the client's concern.
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
-/// An error closes the connection.
+/// Responds to a request. An error closes the connection.
 async fn respond(
     request: Request<Incoming>,
     shared: &Arc<Shared>,
@@ -190,7 +190,7 @@ async fn respond(
     }
 }
 
-/// The mailbox that is asked for, and the answer, or the failure that leaves the request without one.
+/// Returns the requested mailbox, and the response or the failure that leaves the request without one.
 async fn answer(
     asked: &Asked,
     token: Option<String>,
@@ -242,7 +242,7 @@ async fn answer(
         *most = now.max(*most);
         now
     };
-    // Long enough for other requests to come.
+    // Long enough for other requests to arrive.
     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     let answer = match under_way > CONCURRENT_REQUESTS_MAX {
         true => Answer::throttled("MailboxConcurrency", 1),
@@ -254,7 +254,7 @@ async fn answer(
     (mailbox, Ok(answer))
 }
 
-/// A connection that is closed without an answer.
+/// Closes the connection without a response.
 #[derive(Debug)]
 struct Closed;
 
@@ -296,7 +296,7 @@ fn response(answer: Answer) -> Response<Full<Bytes>> {
     response
 }
 
-/// The path behind `/v1.0`, decoded; OData writes a key as `name('key')`, too.
+/// Returns the decoded path after `/v1.0`; OData also writes a key as `name('key')`.
 fn segments(path: &str) -> Vec<String> {
     let mut segments = Vec::new();
     let Some(path) = path.strip_prefix("/v1.0/") else {

@@ -9,7 +9,7 @@ use super::message;
 /// A mail of a mailbox.
 #[derive(Clone, Debug)]
 pub struct GraphMail {
-    /// Stays for the mail's life.
+    /// Stays the same for the mail's life.
     pub id: String,
     pub mime: Vec<u8>,
     pub received: Timestamp,
@@ -18,9 +18,9 @@ pub struct GraphMail {
     pub is_draft: bool,
     /// The folder's id.
     pub(super) folder: String,
-    /// Counts the moves: the id of those who ask for no immutable one changes with it.
+    /// The number of moves: the id given to clients that do not ask for immutable ids changes with it.
     pub(super) moves: u32,
-    /// When it came into its folder, and when it was last changed, by the mailbox's counter.
+    /// When it arrived in its folder and when it was last changed, by the mailbox's counter.
     pub(super) arrived: u64,
     pub(super) changed: u64,
 }
@@ -42,15 +42,15 @@ pub(super) struct Removed {
 pub(super) struct Mailbox {
     pub address: String,
     pub folders: Vec<Folder>,
-    /// By immutable id.
+    /// Mails by immutable id.
     pub mails: BTreeMap<String, GraphMail>,
     pub removed: Vec<Removed>,
-    /// Grows with each change.
+    /// Increases with each change.
     pub counter: u64,
     made: u64,
 }
 
-/// The folders of every mailbox: well-known name, and the name that people see.
+/// The folders of every mailbox: well-known name and display name.
 const WELL_KNOWN: [(&str, &str); 7] = [
     ("inbox", "Inbox"),
     ("archive", "Archive"),
@@ -95,7 +95,7 @@ impl Mailbox {
             .position(|(known, _)| known.eq_ignore_ascii_case(key));
         let by_id = || self.folders.iter().find(|folder| folder.id == key);
         match known {
-            // Made first, in this order.
+            // They are created first, in this order.
             Some(at) => self.folders.get(at),
             None => by_id(),
         }
@@ -152,7 +152,7 @@ impl Mailbox {
         id
     }
 
-    /// Finds a mail by its immutable id, or by the one of its present place.
+    /// Finds a mail by its immutable id, or by the id of its current place.
     pub fn find(&self, id: &str) -> Option<&GraphMail> {
         let by_place = || self.mails.values().find(|mail| mail.place_id() == id);
         self.mails.get(id).or_else(by_place)
@@ -197,7 +197,7 @@ impl Mailbox {
         self.removed.push(removed);
     }
 
-    /// Moves a mail to the deleted items; one that is there already goes for good.
+    /// Moves a mail to the deleted items; one that is already there is deleted permanently.
     pub fn delete(&mut self, id: &str) {
         let Some(bin) = self.folder("deleteditems").map(|folder| folder.id.clone()) else {
             return;
@@ -212,7 +212,7 @@ impl Mailbox {
         }
     }
 
-    /// The mails of a folder by id, oldest first.
+    /// Returns the mails of a folder, oldest first.
     pub fn listed(&self, folder: &str) -> Vec<&GraphMail> {
         let mut mails: Vec<_> = self.mails.values().collect();
         mails.retain(|mail| mail.folder == folder);
@@ -227,7 +227,7 @@ impl Mailbox {
         }
     }
 
-    /// An id in the alphabet of the real ones.
+    /// Returns an id in the alphabet of real ones.
     fn new_id(&mut self, kind: &str) -> String {
         self.made += 1;
         let name: String = self
@@ -240,12 +240,12 @@ impl Mailbox {
 }
 
 impl GraphMail {
-    /// The id for those who ask for no immutable one.
+    /// Returns the id for clients that do not ask for immutable ids.
     pub(super) fn place_id(&self) -> String {
         format!("AAMkPlace{}{}", self.moves, self.id)
     }
 
-    /// Returns the subject as the header has it.
+    /// Returns the subject from the header.
     pub fn subject(&self) -> String {
         message::header(&self.mime, "subject").unwrap_or_default()
     }

@@ -1,9 +1,9 @@
-//! A double of Microsoft Graph's mail: folders, delta queries, MIME, moves and sending, as strict as the real one where Postroom relies
-//! on it.
+//! A double of Microsoft Graph's mail: folders, delta queries, MIME, moves and sending, as strict as the real service where
+//! Postroom relies on it.
 //!
-//! Tokens are those of the stand's authority, checked by introspection at each request. Every address is a mailbox, except
-//! [`NO_MAILBOX`]. A user opens the own mailbox and those shared with it; an application opens every mailbox until its access is
-//! restricted, as by an application access policy.
+//! It accepts tokens of the stand's authority and checks them by introspection on each request. Every address is a mailbox,
+//! except [`NO_MAILBOX`]. A user may open their own mailbox and those shared with them; an application may open every mailbox
+//! until its access is restricted, as by an application access policy.
 
 mod http;
 mod mailbox;
@@ -32,10 +32,10 @@ pub use mailbox::GraphMail;
 
 /// The one address without a mailbox.
 pub const NO_MAILBOX: &str = "nobody@acme.example";
-/// The most requests of an application on one mailbox that are served at a time.
+/// The most concurrent requests from an application on one mailbox that are served.
 const CONCURRENT_REQUESTS_MAX: usize = 4;
 
-/// A request the double took.
+/// A request that the double received.
 #[derive(Clone, Debug)]
 pub struct GraphRequest {
     pub method: String,
@@ -50,26 +50,26 @@ pub struct GraphRequest {
     pub status: u16,
 }
 
-/// A failure on command.
+/// An ordered failure.
 #[derive(Clone, Debug)]
 pub enum GraphFailure {
     /// 429 with `Retry-After`.
     Throttled { retry_after_secs: u64 },
     /// A status with an error's code.
     Status { status: u16, code: &'static str },
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     Drop,
     /// Never answers.
     Hang,
 }
 
-/// A mail that was sent by `sendMail`.
+/// A mail that was sent with `sendMail`.
 #[derive(Clone, Debug)]
 pub struct GraphSent {
     /// The mailbox it was sent from.
     pub mailbox: String,
     pub mime: Vec<u8>,
-    /// Whether it came as MIME.
+    /// Whether it was sent as MIME.
     pub as_mime: bool,
 }
 
@@ -80,7 +80,7 @@ pub struct Graph {
 }
 
 struct Shared {
-    /// Where the authority answers introspections.
+    /// The port on which the authority serves introspection.
     introspection_port: u16,
     state: Mutex<State>,
     failures: Failures<(Option<String>, GraphFailure)>,
@@ -93,11 +93,11 @@ struct State {
     places: Places,
     requests: Vec<GraphRequest>,
     sent: Vec<GraphSent>,
-    /// Mailboxes that a user may open beside the own one.
+    /// Mailboxes that a user may open in addition to their own.
     shared_with: HashMap<String, HashSet<String>>,
-    /// Mailboxes that an application may open; one that is not here may open all.
+    /// Mailboxes that an application may open; an application that is not listed here may open all.
     covered: HashMap<String, HashSet<String>>,
-    /// The requests under way, by application and mailbox.
+    /// The number of requests in progress, by application and mailbox.
     under_way: HashMap<(String, String), usize>,
     most_under_way: HashMap<String, usize>,
 }
@@ -123,7 +123,7 @@ impl Graph {
             move |stream| {
                 let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
                 async move {
-                    // A connection that breaks is the client's matter.
+                    // A broken connection is the client's concern.
                     if let Ok(stream) = acceptor.accept(stream).await {
                         http::serve(stream, shared).await;
                     }
@@ -138,7 +138,7 @@ impl Graph {
         self.listener.port
     }
 
-    /// The address of the service, its version included.
+    /// Returns the base URL of the service, including its version.
     pub fn base_url(&self) -> String {
         format!("https://localhost:{}/v1.0", self.port())
     }
@@ -148,7 +148,7 @@ impl Graph {
         self.deliver_dated(mailbox, "inbox", jiff::Timestamp::now(), mime)
     }
 
-    /// Puts a mail into a folder, made when missing, as if it had been received at that time.
+    /// Puts a mail into a folder, created if missing, as if it had been received at that time.
     pub fn deliver_dated(
         &self,
         mailbox: &str,
@@ -162,36 +162,36 @@ impl Graph {
         })
     }
 
-    /// Every mail of a folder, by well-known name or display name, oldest first; none when it does not exist.
+    /// Returns every mail in a folder, by well-known name or display name, oldest first; none if it does not exist.
     pub fn folder(&self, mailbox: &str, folder: &str) -> Vec<GraphMail> {
         self.with(mailbox, |mailbox| mailbox.mails(folder))
     }
 
-    /// Puts a category on a mail, as a person does.
+    /// Puts a category on a mail, as a person would.
     pub fn categorize(&self, mailbox: &str, id: &str, category: &str) {
         self.with(mailbox, |mailbox| mailbox.categorize(id, category));
     }
 
-    /// Deletes a folder with its mails. Made again, it has another id.
+    /// Deletes a folder with its mails. If it is created again, it has a new id.
     pub fn delete_folder(&self, mailbox: &str, folder: &str) {
         self.with(mailbox, |mailbox| mailbox.delete_folder(folder));
     }
 
-    /// Lets a user open another's mailbox.
+    /// Lets a user open another user's mailbox.
     pub fn share(&self, user: &str, mailbox: &str) {
         let mut state = locked(&self.shared.state);
         let shared = state.shared_with.entry(user.to_lowercase()).or_default();
         shared.insert(mailbox.to_lowercase());
     }
 
-    /// Lets an application open these mailboxes and no other.
+    /// Restricts an application to these mailboxes.
     pub fn cover(&self, client_id: &str, mailboxes: &[&str]) {
         let covered = mailboxes.iter().map(|it| it.to_lowercase()).collect();
         let mut state = locked(&self.shared.state);
         state.covered.insert(client_id.to_owned(), covered);
     }
 
-    /// Forgets every place in a listing: the links given out so far meet 410.
+    /// Forgets every place in a listing: the links issued so far return 410.
     pub fn forget_places(&self) {
         locked(&self.shared.state).places.forget();
     }
@@ -201,18 +201,18 @@ impl Graph {
         self.shared.failures.order(count, (None, failure));
     }
 
-    /// The same for requests on one mailbox; others are served in between.
+    /// Does the same for requests on one mailbox; others are served in between.
     pub fn fail_next_of(&self, mailbox: &str, count: usize, failure: GraphFailure) {
         let of = Some(mailbox.to_lowercase());
         self.shared.failures.order(count, (of, failure));
     }
 
-    /// Every request since the start or the last [`clear`](Self::clear), oldest first.
+    /// Returns every request since the start or the last [`clear`](Self::clear), oldest first.
     pub fn requests(&self) -> Vec<GraphRequest> {
         locked(&self.shared.state).requests.clone()
     }
 
-    /// The requests on one mailbox.
+    /// Returns the requests on one mailbox.
     pub fn requests_of(&self, mailbox: &str) -> Vec<GraphRequest> {
         let mut requests = self.requests();
         let mailbox = mailbox.to_lowercase();
@@ -220,19 +220,19 @@ impl Graph {
         requests
     }
 
-    /// The most requests on one mailbox that were served at a time.
+    /// Returns the most requests on one mailbox that were served at a time.
     pub fn most_at_a_time(&self, mailbox: &str) -> usize {
         let state = locked(&self.shared.state);
         let most = state.most_under_way.get(&mailbox.to_lowercase());
         most.copied().unwrap_or_default()
     }
 
-    /// Every mail sent since the start or the last [`clear`](Self::clear), oldest first.
+    /// Returns every mail sent since the start or the last [`clear`](Self::clear), oldest first.
     pub fn sent(&self) -> Vec<GraphSent> {
         locked(&self.shared.state).sent.clone()
     }
 
-    /// Forgets the requests, the sent mails and the failures still waiting. Mailboxes and rights stay.
+    /// Forgets the requests, the sent mails and the pending failures. Mailboxes and rights stay.
     pub fn clear(&self) {
         let mut state = locked(&self.shared.state);
         state.requests.clear();
@@ -247,7 +247,7 @@ impl Graph {
 }
 
 impl State {
-    /// A mailbox by its address in lower case.
+    /// Returns a mailbox by its address in lower case.
     fn mailbox(&mut self, address: &str) -> &mut Mailbox {
         self.mailboxes
             .entry(address.to_owned())

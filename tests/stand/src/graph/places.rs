@@ -1,4 +1,4 @@
-//! Places in listings: what a skiptoken or a deltatoken stands for.
+//! Places in listings, to which a skiptoken or a deltatoken refers.
 
 use std::collections::HashMap;
 
@@ -16,13 +16,13 @@ pub(super) struct Place {
     pub folder: String,
     pub select: Option<Vec<String>>,
     pub created_only: bool,
-    /// The rest of the listing under way; `None` for a deltatoken.
+    /// The rest of the listing in progress; `None` for a deltatoken.
     pub left: Option<Vec<Entry>>,
-    /// The mailbox's counter when that listing began, or after which changes are listed.
+    /// The mailbox's counter when that listing began, or the value after which changes are listed.
     pub counter: u64,
 }
 
-/// Every place that a link leads to.
+/// Every place that a link refers to.
 #[derive(Default)]
 pub(super) struct Places {
     known: HashMap<String, Place>,
@@ -30,7 +30,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Keeps a place. Returns its token, which may be used many times.
+    /// Stores a place. Returns its token, which may be used many times.
     pub fn keep(&mut self, place: Place) -> String {
         self.made += 1;
         let token = format!("LztZwWjo5IivWBhyxw5rACKxf7mPm0oW{:08}", self.made);

@@ -1,4 +1,4 @@
-//! The routes: the answer to a request on a mailbox. Requests that the real service refuses are refused here, too.
+//! The routes: the response to a request on a mailbox. Requests that the real service refuses are refused here too.
 
 use serde_json::{Value, json};
 
@@ -8,13 +8,13 @@ use super::places::{Entry, Place};
 use super::tokens::{Caller, Permission};
 use super::{NO_MAILBOX, State, message, send};
 
-/// The mails of a page unless the client asks for another number.
+/// The number of mails on a page unless the client asks for a different one.
 const PAGE_MAILS: usize = 10;
 const PAGE_MAILS_MAX: usize = 1000;
 /// The properties that a client may change here.
 const CHANGEABLE: [&str; 4] = ["isRead", "categories", "flag", "importance"];
 
-/// Returns the answer to a request on one mailbox.
+/// Returns the response to a request on one mailbox.
 pub(super) fn answer(state: &mut State, asked: &Asked, caller: &Caller, address: &str) -> Answer {
     let is_own = caller.user.as_deref() == Some(address);
     let at = if asked.segments.first().is_some_and(|it| it == "me") {
@@ -81,7 +81,7 @@ pub(super) fn answer(state: &mut State, asked: &Asked, caller: &Caller, address:
     }
 }
 
-/// Returns the answer to a request for an unknown address.
+/// Returns the response to a request for an unknown path.
 pub(super) fn no_segment(asked: &Asked) -> Answer {
     let last = asked.segments.last().map_or("", String::as_str);
     let text = format!("Resource not found for the segment '{last}'.");
@@ -97,7 +97,7 @@ fn bad_query(text: &str) -> Answer {
     Answer::error(400, "RequestBroker--ParseUri", text)
 }
 
-/// Refuses query parameters that the address does not know.
+/// Refuses query parameters that the path does not support.
 fn known_parameters(asked: &Asked, known: &[&str]) -> Result<(), Answer> {
     let unknown = asked
         .query
@@ -271,7 +271,7 @@ fn messages(mailbox: &Mailbox, asked: &Asked, folder: Option<&Folder>, base: &st
     with_id_kind(asked, Answer::json(200, &answer))
 }
 
-/// One mail, by its id.
+/// Responds to a request for one mail, by its id.
 fn one(mailbox: &mut Mailbox, asked: &Asked, id: &str, rest: &[&str]) -> Answer {
     let Some(mail) = mailbox.find(id) else {
         return not_found();
@@ -349,7 +349,7 @@ fn change(mailbox: &mut Mailbox, asked: &Asked, id: &str) -> Answer {
     }
 }
 
-/// A page of a folder's delta query.
+/// Returns a page of a folder's delta query.
 fn delta(state: &mut State, asked: &Asked, address: &str, folder: &str, base: &str) -> Answer {
     let known = ["$select", "$top", "changeType", "$skiptoken", "$deltatoken"];
     let select = match known_parameters(asked, &known).and_then(|()| selected(asked)) {
@@ -395,7 +395,7 @@ fn delta(state: &mut State, asked: &Asked, address: &str, folder: &str, base: &s
     let rest = left.split_off(left.len().min(size.clamp(1, PAGE_MAILS_MAX)));
     let immutable = asked.wants_immutable_ids();
     let entry = |entry: &Entry| match entry {
-        // A mail that left meanwhile is a removal of the next round.
+        // A mail that has left since is a removal in the next round.
         Entry::Mail(id) => {
             let mail = mailbox.find(id).filter(|mail| mail.folder == folder)?;
             Some(message::json(mail, place.select.as_deref(), immutable))

@@ -1,4 +1,4 @@
-//! Sending: `sendMail` takes a mail as MIME in base64, or as JSON.
+//! Sending: `sendMail` accepts a mail as MIME in base64, or as JSON.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::http::{Answer, Asked};
 use super::{GraphSent, State, message};
 
-/// Takes a mail, and puts it into the sent items unless the client wants it otherwise.
+/// Accepts a mail, and puts it into the sent items unless the client declines.
 pub(super) fn send(state: &mut State, asked: &Asked, address: &str) -> Answer {
     let is_mime = asked.content_type.starts_with("text/plain");
     let (mime, keep) = match is_mime {
@@ -58,7 +58,7 @@ fn of_mime(body: &[u8]) -> Option<Vec<u8>> {
     message::header(&mime, "from").is_some().then_some(mime)
 }
 
-/// The mail of a JSON body as MIME, and whether it is kept.
+/// Returns the mail in a JSON body as MIME, and whether it is kept in the sent items.
 fn of_json(asked: &Asked, address: &str) -> Result<(Vec<u8>, bool), Answer> {
     let invalid = |text: &str| Answer::error(400, "BadRequest", text);
     if !asked.content_type.starts_with("application/json") {

@@ -1,4 +1,4 @@
-//! Access tokens: their owners and permissions, by the authority's introspection.
+//! Access tokens: their owners and permissions, from the authority's introspection.
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use crate::authority::{INTROSPECTION_CLIENT, INTROSPECTION_SECRET};
 use crate::wire::Wire;
 
-/// The one resource whose tokens the double takes.
+/// The only resource whose tokens the double accepts.
 const RESOURCE: &str = "https://graph.microsoft.com/";
 
-/// The owner of a good token.
+/// The owner of a valid token.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub client_id: String,
-    /// `None` for an application as itself.
+    /// `None` for an application acting as itself.
     pub user: Option<String>,
     /// The permissions, without the resource; an application has all of them.
     permissions: Vec<String>,
@@ -37,7 +37,7 @@ struct Introspected {
 }
 
 impl Caller {
-    /// Whether the caller may do this in a mailbox, its own or another's.
+    /// Returns whether the caller may do this in a mailbox, their own or another's.
     pub fn may(&self, permission: Permission, in_own: bool) -> bool {
         let name = match permission {
             Permission::ReadWrite => "Mail.ReadWrite",
@@ -52,10 +52,10 @@ impl Caller {
     }
 }
 
-/// Asks the authority for the owner of a token; `None` if it is no good token for Graph.
+/// Asks the authority for the owner of a token. Returns `None` if it is not a valid token for Graph.
 pub(super) fn caller(introspection_port: u16, token: &str) -> Result<Option<Caller>> {
     let basic = STANDARD.encode(format!("{INTROSPECTION_CLIENT}:{INTROSPECTION_SECRET}"));
-    // No character of a token needs to be escaped in a form, save these.
+    // No character of a token needs escaping in a form, except these.
     let token = token
         .replace('%', "%25")
         .replace('+', "%2B")

@@ -1,4 +1,5 @@
-//! The findings of `check` that no single part of the configuration shows: parts that do not fit together, and files that nothing uses.
+//! The findings of `check` that concern the configuration as a whole: parts that do not fit together, and files that nothing
+//! uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,14 +14,14 @@ use postroom_sandbox::standard_settings;
 use super::{Wanted, of_file};
 use crate::{connections, tls};
 
-/// The kinds of action that leave by a mailbox's outgoing.
+/// The kinds of action that need a mailbox's outgoing.
 const SENDING: [&str; 2] = ["reply", "forward"];
-/// The setting by which the standard rule replies.
+/// The setting that makes the standard rule reply.
 const ACKNOWLEDGE: &str = "acknowledge";
-/// Folders that are searched for rules that no mailbox names.
+/// The number of folders searched for rules that no mailbox names.
 const FOLDERS: usize = 100;
 
-/// The mailboxes without an outgoing whose rules send mail.
+/// Returns the mailboxes without an outgoing whose rules send mail.
 pub fn mute(config: &Config, wants: &[Wanted]) -> Vec<Problem> {
     let sends = |tenant: &str, rule: &str| {
         wants.iter().find_map(|it| {
@@ -58,7 +59,7 @@ pub fn mute(config: &Config, wants: &[Wanted]) -> Vec<Problem> {
     problems
 }
 
-/// The rules beside those in use that no mailbox names. `used` are the files of all loaded rules.
+/// Returns the rules in the same folders as the used ones that no mailbox names. `used` holds the files of all loaded rules.
 pub fn unused(uses: &[RuleUse], used: &BTreeSet<PathBuf>) -> Vec<Problem> {
     let paths = || uses.iter().filter_map(|it| it.rule.path());
     let folders: BTreeSet<&Path> = paths().filter_map(Path::parent).collect();
@@ -85,16 +86,16 @@ pub fn unused(uses: &[RuleUse], used: &BTreeSet<PathBuf>) -> Vec<Problem> {
     unused
 }
 
-/// The accounts that a person has to sign in once, and nobody did.
+/// Returns the accounts that a person must sign in once and nobody has.
 pub fn signed_out(config: &Config, now: Timestamp) -> Vec<Problem> {
-    // A check creates no vault.
+    // A check does not create a vault.
     if !Vault::is_used(&config.data_dir).unwrap_or_default() {
         return never_signed_in(config);
     }
     let Ok(tls) = tls::client_config(&config.extra_roots) else {
         return Vec::new();
     };
-    // A vault that cannot be opened is reported by itself.
+    // A vault that cannot be opened is reported separately.
     let Ok(tokens) = connections::tokens(config, &tls) else {
         return Vec::new();
     };
@@ -132,7 +133,8 @@ fn nobody(config: &Config, profile: &str, login: Option<&str>) -> Problem {
     }
 }
 
-/// The settings that their rule does not declare. `declared` holds what rules in files declare, by name; others are not judged.
+/// Returns the settings that their rule does not declare. `declared` holds the declarations of rules in files, by name; other
+/// rules are not checked.
 pub fn unknown_settings(
     config: &Config,
     uses: &[RuleUse],

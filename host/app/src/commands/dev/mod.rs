@@ -46,7 +46,7 @@ struct Dev {
     shown: Mutex<Shown>,
 }
 
-/// A count of the events that were shown since the start, and the reader of those to come.
+/// The number of events shown since the start, and the reader of further ones.
 struct Shown {
     /// Read before anything is shown: a save comes after all events that were published before it.
     events: Reader,
@@ -54,7 +54,7 @@ struct Shown {
     serving: u64,
     decided: usize,
     saves: u64,
-    /// Events that came too fast.
+    /// Events that arrived too fast.
     missed: u64,
 }
 
@@ -156,7 +156,7 @@ impl Dev {
         }
     }
 
-    /// Shows the events that are there.
+    /// Shows the pending events.
     fn show_events(&self) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         self.show_waiting(&mut shown);
@@ -186,7 +186,7 @@ impl Dev {
         }
     }
 
-    /// Shows how a change ended.
+    /// Shows the result of a change.
     fn show_reloaded(&self, shown: &mut Shown, reloaded: &Reloaded) {
         let before = shown.serving;
         let mut lines: Vec<Line> = Vec::new();
@@ -246,7 +246,7 @@ impl PublishHook for Dev {
         let rehearsed = (!change.fresh().is_empty()).then(|| self.rehearsal.run(change));
         let save_report = self.save_report();
         let mut lines = Vec::new();
-        // At the start all rules are new, and the heading lists them.
+        // At the start, all rules are new and the heading lists them.
         if change.generation().is_some() {
             lines.push(Line::new());
             lines.push(

@@ -1,4 +1,4 @@
-//! Advice on a refusal of a mail server or a receiver of events, judged by the errors' types and the servers' codes, never by their words.
+//! Advice on refusals by a mail server or a webhook receiver, chosen by error types and server codes, never by their text.
 
 mod table;
 
@@ -22,11 +22,11 @@ use table::{Trouble, row};
 pub struct Place<'c> {
     /// Its table in the configuration.
     key: String,
-    /// `None` for what is no mail server.
+    /// `None` if it is not a mail server.
     protocol: Option<&'static ServerProtocol>,
-    /// `None` for a folder of this machine.
+    /// `None` for a folder on this machine.
     server: Option<Server>,
-    /// Whether the server is named by a URL.
+    /// Whether the server is configured by a URL.
     has_url: bool,
     /// The user that signs in.
     user: &'c str,
@@ -339,7 +339,7 @@ impl<'c> Place<'c> {
             .is_some_and(|profile| profile.grant.is_app_only())
     }
 
-    /// Fills in a row of the table. `folder` is the one that the error names.
+    /// Fills in a row of the table. `folder` is the folder that the error names.
     fn advice(&self, trouble: Trouble, folder: &str) -> Advice {
         let row = row(trouble);
         let steps = row.steps.iter().flat_map(|step| match *step {
@@ -426,7 +426,7 @@ impl<'c> Place<'c> {
         }
     }
 
-    /// How an administrator lets an application into this mailbox, and into no other.
+    /// Returns how an administrator gives an application access to this mailbox and to no other.
     fn cover(&self) -> Vec<String> {
         match self.profile {
             Some(profile) => {
@@ -548,7 +548,7 @@ impl<'c> Place<'c> {
         self.server.as_ref().map(|server| server.tls)
     }
 
-    /// The key of the whole address, where there is one in place of host and port.
+    /// Returns the key of the whole URL, if there is one in place of host and port.
     fn url_key(&self) -> Option<&'static str> {
         match self.has_url {
             true => Some("url"),

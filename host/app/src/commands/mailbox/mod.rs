@@ -31,7 +31,7 @@ pub struct Options {
     pub send_to: Option<String>,
     /// Mailboxes that the same account must not open.
     pub must_not_open: Vec<String>,
-    /// Print the protocol log, without secrets and mails.
+    /// Whether to print the protocol log, without secrets and mails.
     pub trace: bool,
     pub json: bool,
 }
@@ -131,7 +131,7 @@ impl Parts<'_> {
         report.end()
     }
 
-    /// Tries a mailbox that the account of the tested one must not open.
+    /// Tries to open a mailbox that the tested one's account must not open.
     async fn must_not_open(
         &self,
         other: &MailboxConfig,
@@ -139,7 +139,7 @@ impl Parts<'_> {
         report: &mut Report,
     ) -> anyhow::Result<()> {
         if report.has_failed() {
-            // A refusal would say nothing of the account's rights.
+            // A refusal would say nothing about the account's rights.
             return report.remark(&format!(
                 "{address} was not tried, since a step before failed"
             ));

@@ -1,4 +1,4 @@
-//! Prints the steps of a test as they end: lines for people, or one JSON object a step.
+//! Prints the steps of a test as they end: lines for people, or one JSON object per step.
 
 use std::fmt::Display;
 use std::io;
@@ -42,7 +42,7 @@ pub struct Report {
     trace: Option<Trace>,
     part: Part,
     failed: bool,
-    /// The first failure of stdout.
+    /// The first failure to write to stdout.
     trouble: Option<io::Error>,
 }
 
@@ -62,7 +62,7 @@ impl Report {
         self.remark(title)
     }
 
-    /// Whether a step failed.
+    /// Returns whether a step failed.
     pub fn has_failed(&self) -> bool {
         self.failed
     }
@@ -92,7 +92,7 @@ impl Report {
         );
     }
 
-    /// Prints a step as it ended.
+    /// Prints a step with its result.
     pub fn step(&mut self, step: Step, elapsed: Duration, outcome: Result<String, Failure>) {
         self.failed |= outcome.is_err();
         let text = if self.json {

@@ -1,4 +1,4 @@
-//! A source like POP3: the server lists names in no order, and a deletion holds once the session ends.
+//! A source like POP3: the server lists names in no particular order, and a deletion takes effect when the session ends.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ pub struct Drop(Arc<Mutex<Held>>);
 struct Held {
     mails: BTreeMap<String, String>,
     retrieved: usize,
-    /// Whether a session was ended while mail waited to be retrieved.
+    /// Whether a session was ended while mail was still waiting to be retrieved.
     ended_early: bool,
 }
 
@@ -36,7 +36,7 @@ impl Drop {
         self.0.lock().unwrap().mails.keys().cloned().collect()
     }
 
-    /// How many mails were retrieved, repetitions included.
+    /// Returns how many mails were retrieved, including repetitions.
     pub fn retrieved(&self) -> usize {
         self.0.lock().unwrap().retrieved
     }
@@ -57,7 +57,7 @@ pub struct Maildrop {
     drop: Drop,
     known: Option<Arc<dyn KnownPositions>>,
     trace: Option<Trace>,
-    /// Given since the source was made; the journal may not have it yet.
+    /// Mails returned since the source was created; the journal may not have them yet.
     given: HashSet<String>,
     /// The last batch, until its cursor comes back.
     last: Vec<String>,
@@ -153,7 +153,7 @@ impl Source for Maildrop {
         }
         let waits = self.list().iter().any(|name| !self.given.contains(name));
         self.drop.0.lock().unwrap().ended_early |= waits;
-        // A deletion holds after the end of the session only.
+        // A deletion takes effect only after the end of the session.
         self.close().await;
         Ok(())
     }

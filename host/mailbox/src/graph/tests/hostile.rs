@@ -1,4 +1,4 @@
-//! Hostile answers: each ends in an error or a timeout, with memory bounded.
+//! Hostile responses: each ends in an error or a timeout, with bounded memory.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn short(settings: &mut GraphSettings) {
     settings.timeouts.body = SHORT;
 }
 
-/// The error of the first fetch from a server that acts like this at the place of the listing.
+/// Returns the error of the first fetch from a server that acts like this when asked for a listing.
 async fn listing(act: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> SourceError {
     let server = Scripted::start(
         move |asked| match asked.path.contains("/mailFolders/inbox?") {
@@ -42,7 +42,7 @@ async fn json_without_end_is_an_error_and_takes_no_memory() {
         panic!("{error}")
     };
     assert_eq!(reason, "a JSON answer of more than 4194304 bytes");
-    // The text of an error, too.
+    // This also applies to the text of an error.
     let error = listing(|_| {
         Act::Answer(
             400,
@@ -158,7 +158,7 @@ async fn a_place_that_is_lost_at_once_does_not_turn_in_circles() {
     assert_eq!(server.count("delta"), 2);
 }
 
-/// The outcome of loading one mail from a server that acts like this.
+/// Returns the result of loading one mail from a server that acts like this.
 async fn loading(act: fn() -> Act, limits: &FetchLimits) -> Result<Batch, SourceError> {
     let server = Scripted::start(move |asked| match asked.path.as_str() {
         path if path.contains("/mailFolders/inbox?") => folder(),

@@ -1,4 +1,4 @@
-//! Reading, restarting and acknowledging as an honest server has it.
+//! Reading, restarting and acknowledging with an honest server.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn page(asked: &Asked, items: Vec<serde_json::Value>, link: &str, name: &str) ->
     json(200, page)
 }
 
-/// Two pages, then no news.
+/// Replies with two pages, then no news.
 fn two_pages(asked: &Asked) -> Act {
     match asked.path.as_str() {
         path if path.contains("/mailFolders/inbox?") => folder(),
@@ -56,7 +56,7 @@ async fn a_folder_is_read_page_by_page_and_a_restart_goes_on_from_the_delta_link
     assert!(first.more && first.remember);
     let old: Vec<bool> = first.messages.iter().map(|mail| mail.old).collect();
     assert_eq!(old, [true, false]);
-    // Not journalled: the same mails come again.
+    // Not journalled: the same mails are returned again.
     let (ids, cursor) = drain(&mut source, None, &journal).await;
     assert_eq!(ids, ["A", "B", "C"]);
     assert_eq!(server.count("$value"), 5);
@@ -166,7 +166,7 @@ async fn a_lost_place_brings_neither_old_nor_known_mail_again() {
                 "/v1.0/delta?d=1" if is_lost == 2 => error(400, "SyncStateNotFound", ""),
                 "/v1.0/next?p=2" if is_lost > 0 => page(
                     asked,
-                    // C is known; D arrived meanwhile.
+                    // C is known; D arrived in the meantime.
                     vec![item("C", RECENT), item("D", "2026-11-30T11:00:00Z")],
                     "delta?d=2",
                     "@odata.deltaLink",
@@ -332,7 +332,7 @@ async fn mails_are_marked_moved_and_deleted_only_where_they_were_read() {
             format!("POST {at}/A/move"),
         ]
     );
-    // The folder is looked for once.
+    // The folder is looked up once.
     source.acknowledge(&[moved("A", processed)]).await.unwrap();
     assert_eq!(
         server.count("POST /v1.0/users/support@acme.example/mailFolders"),

@@ -57,7 +57,7 @@ async fn a_refused_token_is_replaced_once() {
         panic!("{error}")
     };
     assert_eq!(code.as_deref(), Some("InvalidAuthenticationToken"));
-    // The fault is not the token's: the other mailboxes of the profile keep it.
+    // The token is not at fault: the profile's other mailboxes keep it.
     source.connect().await.unwrap_err();
     assert_eq!(server.asked().len(), 3);
     assert_eq!(server.authority.requests(), 2);

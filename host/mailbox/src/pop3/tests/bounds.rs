@@ -1,11 +1,11 @@
-//! Sizes: stated, wrong, over the limit, and without end.
+//! Sizes: stated, wrong, over the limit, and endless.
 
 use super::*;
 
 #[tokio::test]
 async fn of_a_mail_over_the_limit_the_beginning_is_fetched() {
     let beginning = format!("Subject: x\r\n\r\n{}\r\n", "x".repeat(1000));
-    // With TOP, with a TOP that sends all of it, and without.
+    // With TOP, with a TOP that sends everything, and without TOP.
     for (top, retr, bytes, sessions) in [
         (given(&beginning), None, beginning.len(), 1),
         (given(&"y".repeat(300_000)), None, 65_536, 2),
@@ -58,7 +58,7 @@ async fn stated_sizes_may_be_lies() {
     let whole = FetchLimits::default();
     let error = source.fetch(None, &whole).await.unwrap_err();
     assert!(matches!(error, SourceError::Protocol { .. }), "{error}");
-    // From then on one at a time, each bounded by the raw limit alone.
+    // From then on mails are fetched one at a time, each bounded by the raw limit alone.
     let batch = source.fetch(None, &whole).await.unwrap();
     assert_eq!(
         (uids(&batch), batch.messages[0].bytes.len(), batch.more),

@@ -1,8 +1,8 @@
-//! Deletions: made by QUIT alone, and repeated until a server has agreed.
+//! Deletions: carried out only by QUIT, and repeated until a server has confirmed them.
 
 use super::*;
 
-/// A source that has fetched all three mails.
+/// Returns a source that has fetched all three mails.
 async fn fetched(server: &Server) -> (Pop3Source, Option<Cursor>) {
     let mut source = server.source();
     let batch = source.fetch(None, &FetchLimits::default()).await.unwrap();
@@ -30,7 +30,7 @@ async fn nothing_is_deleted_for_who_keeps_all() {
     let server = Server::start(|_, _| Act::Usual).await;
     let mut source = server.source();
     source.acknowledge(&[ack("a", After::Keep)]).await.unwrap();
-    // Neither are mails of other sources, nor what POP3 cannot do.
+    // The same applies to mails of other sources, and to actions that POP3 does not support.
     let imap = Position::OnServer(r#"{"folder":"INBOX","uid_validity":7,"uid":1}"#.into());
     let acks = [
         Acknowledge {
@@ -64,7 +64,7 @@ async fn a_lost_answer_to_quit_leaves_the_deletions_to_be_repeated() {
         assert!(error.is_transient(), "{error}");
         source.acknowledge(&acks).await.unwrap();
         assert_eq!(server.count_of("DELE 1"), 2);
-        // A mail that is gone is done with.
+        // A mail that is gone counts as deleted.
         source
             .acknowledge(&[ack("gone", After::Delete)])
             .await

@@ -1,8 +1,8 @@
-//! Which mail is known: over restarts, at the first contact, after lost batches, and when the server changes its unique ids.
+//! Recognising known mail: across restarts, at the first contact, after lost batches, and when the server changes its unique ids.
 
 use super::*;
 
-/// A mailbox whose mails are listed and given as `mails` says: unique id and mail.
+/// Starts a server whose mailbox holds `mails`: unique id and mail.
 async fn holding(mails: &Arc<Mutex<Vec<(&'static str, String)>>>) -> Server {
     let mails = mails.clone();
     Server::start(move |_, line| {
@@ -44,7 +44,7 @@ async fn another_process_fetches_only_what_the_journal_does_not_have() {
     let mut cursor = None;
     for expected in [vec!["m", "x", "c"], vec![], vec!["a"]] {
         if expected == ["a"] {
-            // A server may list new mail anywhere.
+            // A server may list new mail in any position.
             held.lock()
                 .unwrap()
                 .insert(0, ("a", arrived("Mon, 30 Nov 2026")));
@@ -73,12 +73,12 @@ async fn a_batch_that_the_journal_did_not_take_is_given_again() {
         (uids(&first), uids(&second)),
         (vec!["m".into()], vec!["x".into()])
     );
-    // The store failed: both were under way, and only the first is in the journal.
+    // The store failed: both batches were in progress, and only the first is in the journal.
     let again = source.fetch(first.cursor.as_ref(), &limits).await.unwrap();
     assert_eq!(uids(&again), ["x"]);
     let last = source.fetch(again.cursor.as_ref(), &limits).await.unwrap();
     assert_eq!(uids(&last), ["c"]);
-    // Not even the first one was taken.
+    // Not even the first one was journalled.
     let all = source.fetch(None, &FetchLimits::default()).await.unwrap();
     assert_eq!(uids(&all), ["m", "x", "c"]);
 }
@@ -105,7 +105,7 @@ async fn the_first_contact_takes_in_what_import_says() {
         let mut cursor = None;
         let got = drain(&mut source, &journal, &mut cursor).await;
         assert_eq!(uids_of(&got), expected, "{import:?}");
-        // What was left out is known like the rest.
+        // Mail that was left out is known like the rest.
         assert_eq!(journal.uids().len(), 4, "{import:?}");
         assert!(
             got.iter()
@@ -184,7 +184,7 @@ async fn new_unique_ids_neither_flood_nor_lose() {
     source.set_known(journal.clone());
     let mut cursor = None;
     drain(&mut source, &journal, &mut cursor).await;
-    // The server was replaced: the same mails have other ids, and one came meanwhile.
+    // The server was replaced: the same mails have other ids, and one arrived in the meantime.
     let now = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
     let now = now.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string();
     let mut renamed = held.lock().unwrap().clone();

@@ -1,8 +1,8 @@
-//! The probe: each step reported once, the failing one last, and the mailbox stays as it is.
+//! The probe: each step is reported once, the failing one last, and the mailbox is unchanged.
 
 use super::*;
 
-/// The steps with their details, and why the last one failed.
+/// Returns the steps with their details, and why the last one failed.
 async fn probed(source: &mut Pop3Source) -> (Vec<(&'static str, String)>, Option<SourceError>) {
     let (mut steps, mut failed) = (Vec::new(), None);
     source

@@ -1,4 +1,4 @@
-//! Signing in: by token in two lines and in one, by password, and never in clear to another machine.
+//! Sign-in: by token in two lines and in one, by password, and never without TLS to another machine.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -98,7 +98,7 @@ async fn a_refused_token_is_replaced_once_also_when_the_server_hangs_up() {
         let mut source = server.source_as(authority.login());
         let error = source.connect().await.unwrap_err();
         assert_eq!(error.is_transient(), hangs_up, "{error}");
-        // The fault is not the token's: the other mailboxes of the profile keep it.
+        // The token is not at fault: the profile's other mailboxes keep it.
         for _ in 0..2 {
             let error = source.connect().await.unwrap_err();
             assert!(matches!(error, SourceError::RefusedLogin { .. }), "{error}");

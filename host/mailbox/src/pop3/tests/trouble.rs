@@ -1,4 +1,4 @@
-//! Servers in trouble, and mails that they do not give.
+//! Servers in trouble, and mails that they do not deliver.
 
 use super::*;
 
@@ -163,7 +163,7 @@ async fn a_mail_that_breaks_the_session_lets_the_others_go_first() {
         let error = source.fetch(None, &limits).await.unwrap_err();
         assert!(error.is_transient(), "{error}");
         let batch = source.fetch(None, &limits).await.unwrap();
-        // What came before the session broke again is given.
+        // The mails before the session broke again are returned.
         assert_eq!(
             (uids(&batch), batch.more),
             (vec!["b".into(), "c".into()], true)

@@ -1,4 +1,4 @@
-//! The files: the lock, readers, a full disk, what a stop leaves, rows that somebody spoilt.
+//! The files: the lock, readers, a full disk, what a stop leaves, and damaged rows.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -77,7 +77,7 @@ async fn after_a_clean_stop_the_database_is_one_file() {
         .filter(|name| name.starts_with("postroom.sqlite"))
         .collect();
     assert_eq!(left, ["postroom.sqlite"]);
-    // Copied alone, it is everything.
+    // Copied alone, it is complete.
     let copy = tempfile::tempdir().unwrap();
     let name = "postroom.sqlite";
     std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
@@ -141,7 +141,7 @@ async fn a_full_disk_is_told_to_every_job_and_is_over_when_there_is_room() {
     };
     assert!(matches!(full, StoreError::Full), "{full}");
     assert!(fitted.len() > 5);
-    // Again and for jobs side by side, without harm to what is there.
+    // The same again for concurrent jobs, without harm to what is there.
     let (one, two) = tokio::join!(store.journal(big("one")), store.journal(big("two")));
     assert!(matches!(
         (one, two),
@@ -164,7 +164,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// The modes of all files there; the database has its log beside it while it is open.
+/// Returns the modes of all files there; while the database is open, its log is next to it.
 fn modes(dir: &Path) -> Vec<u32> {
     let entries: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
@@ -188,7 +188,7 @@ async fn nobody_else_reads_the_files_wherever_they_lie() {
     );
     assert_eq!(mode(dir), 0o755);
 
-    // As an earlier version left them, its log included.
+    // They are as an earlier version left them, including the log.
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -215,7 +215,7 @@ async fn a_row_that_cannot_be_read_is_left_out_of_its_listing() {
     for n in 0..300 {
         let id = journal_one(&store, &format!("m{n}")).await;
         store.commit(vec![ticket(id, "m")]).await.unwrap();
-        // A whole page of them and more.
+        // More than a whole page of them.
         if n < 290 {
             spoilt.push(id.0);
         }

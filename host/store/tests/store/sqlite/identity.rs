@@ -1,4 +1,4 @@
-//! Identity and ticket numbers over restores, emptied databases and crashes.
+//! Identity and ticket numbers across restores, emptied databases and crashes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::{database, open_with};
 use crate::kit::*;
 
-/// A data folder, and beside it the folder of the installations' files.
+/// A data folder, and next to it the folder of the installations' files.
 struct House(TempDir);
 
 impl House {
@@ -44,7 +44,7 @@ impl House {
         open_with(data, &options)
     }
 
-    /// The data folder as it is on disk, as a crash or a backup leaves it.
+    /// Copies the data folder as it is on disk, as a crash or a backup leaves it.
     fn copy(&self, to: &Path) {
         std::fs::create_dir_all(to).unwrap();
         for entry in std::fs::read_dir(self.data()).unwrap() {
@@ -68,7 +68,7 @@ impl House {
     }
 }
 
-/// What left for a mail: the keys of its deliveries, and the Message-ID of the answer.
+/// Decides a mail. Returns the keys of its deliveries and the Message-ID of its reply.
 async fn answer(store: &Arc<dyn Store>, name: &str) -> (String, Vec<String>) {
     let id = journal_one(store, name).await;
     let mut verdict = ticket(id, name);
@@ -119,7 +119,7 @@ async fn after_a_restore_no_key_and_no_number_is_given_twice_to_different_mails(
     let other = answer(&store, "four").await;
     assert_eq!(other.0, "T-4");
     assert!(before.1.iter().all(|left| !other.1.contains(left)));
-    // The mail that is decided again repeats what left for it, and receivers absorb it.
+    // The mail that is decided again repeats what was sent for it, and receivers absorb the repetition.
     let again = answer(&store, "two").await;
     assert_eq!(again, ("T-5".to_owned(), before.1));
 }
@@ -149,7 +149,7 @@ async fn after_a_crash_numbers_continue_above_the_mark() {
     let crashed = house.0.path().join("crashed");
     house.copy(&crashed);
     drop(store);
-    // As it was on disk while the service ran; so was the mark.
+    // As it was on disk while the service ran; the mark was too.
     house.restore(&crashed);
     let file = std::fs::read_dir(house.marks()).unwrap().next().unwrap();
     let path = file.unwrap().path();
@@ -159,7 +159,7 @@ async fn after_a_crash_numbers_continue_above_the_mark() {
     assert_eq!(store.crashes(), 1);
     assert_eq!(answer(&store, "two").await.0, "T-101");
     store.close().await;
-    // What is stopped cleanly continues without a gap.
+    // After a clean stop, numbers continue without a gap.
     let store = house.start().unwrap();
     assert_eq!(store.crashes(), 0);
     assert_eq!(answer(&store, "three").await.0, "T-102");
@@ -202,7 +202,7 @@ async fn a_database_that_lost_its_log_is_refused() {
     answer(&store, "one").await;
     answer(&store, "two").await;
     store.close().await;
-    // The tables are there, and nothing in them.
+    // The tables exist and are empty.
     let conn = database(&house.data());
     conn.pragma_update(None, "foreign_keys", false).unwrap();
     for table in [
@@ -251,7 +251,7 @@ async fn a_moved_folder_keeps_its_identity_and_two_installations_share_none() {
     let store = house.start().unwrap();
     let (_, before) = answer(&store, "one").await;
     store.close().await;
-    // To another machine, where nothing is known of it.
+    // Moved to another machine, where nothing is known about it.
     let there = House::new();
     house.copy(&there.data());
     let store = there.start().unwrap();
@@ -293,7 +293,7 @@ async fn an_installation_file_that_cannot_be_read_is_not_waited_for() {
 async fn runs_that_did_not_stop_are_counted_until_one_does() {
     let (dir, store) = store();
     let crash = |store: Arc<dyn Store>| {
-        // A store that is forgotten leaves the database as a killed process does.
+        // A store that is leaked leaves the database as a killed process does.
         let copy = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(dir.path()).unwrap() {
             let entry = entry.unwrap();

@@ -1,4 +1,4 @@
-//! Promises of the SQLite store alone: these tests look into its files.
+//! Promises of the SQLite store alone: these tests inspect its files.
 
 mod files;
 mod identity;
@@ -20,7 +20,7 @@ fn database(dir: &Path) -> Connection {
     Connection::open(dir.join("postroom.sqlite")).unwrap()
 }
 
-/// Mails that are not decided, of all mailboxes.
+/// Returns the number of undecided mails in all mailboxes.
 fn waiting(listings: &dyn Listings) -> u64 {
     let mailboxes = listings.mailboxes().unwrap();
     mailboxes.iter().map(|row| row.pending).sum()

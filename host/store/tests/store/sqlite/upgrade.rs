@@ -1,4 +1,4 @@
-//! A database of an earlier program becomes one of today's: what was in it is there, and is found as if it were written today.
+//! A database of an earlier program is upgraded to today's: its content is there, and is found as if it were written today.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const BEFORE_VERSIONS: &str = include_str!("../../upgrade/schema_2.sql");
 fn upgraded() -> (tempfile::TempDir, Arc<dyn Store>) {
     let dir = tempfile::tempdir().unwrap();
     let old = database(dir.path());
-    // A dump names rows before it has those that they refer to.
+    // A dump inserts rows before those that they refer to.
     old.pragma_update(None, "foreign_keys", false).unwrap();
     old.execute_batch(BEFORE_VERSIONS).unwrap();
     old.pragma_update(None, "user_version", 2).unwrap();
@@ -37,7 +37,7 @@ fn words(path: &Path) -> Vec<(String, String, String, i64)> {
     rows.collect::<Result<_, _>>().unwrap()
 }
 
-/// The words of old tickets are those that the same tickets have when they are made today.
+/// The words of old tickets are the same as if the tickets were created today.
 #[tokio::test]
 async fn tickets_are_found_as_if_they_were_made_today() {
     let (old_dir, old) = upgraded();
@@ -104,7 +104,7 @@ async fn tickets_are_found_as_if_they_were_made_today() {
 #[tokio::test]
 async fn all_else_is_as_it_was() {
     let (dir, store) = upgraded();
-    // Each generation with its rules: one letter a version of rule a and of rule b, a dot where it was not there.
+    // The rules of each generation: each letter is a version of rule a or rule b; a dot means that the rule did not exist.
     let (a, b) = ("abbaac", "x.xxyy");
     for (number, (a, b)) in (1..).zip(a.chars().zip(b.chars())) {
         let rules = store.listings().generation_rules(number).unwrap().unwrap();
@@ -157,7 +157,7 @@ async fn all_else_is_as_it_was() {
 #[tokio::test]
 async fn an_upgraded_installation_has_an_identity_and_knows_no_repeats() {
     let (dir, store) = upgraded();
-    // Its mail was not seen again, wherever it lay.
+    // Its mail was not seen again, wherever it was.
     assert!(
         store
             .listings()

@@ -1,4 +1,4 @@
-//! Versions of rules that are no longer kept are gone from the tables.
+//! Versions of rules that are no longer kept are removed from the tables.
 
 use std::path::Path;
 
@@ -51,7 +51,7 @@ async fn saves_of_one_tenant_push_out_no_other_tenants_way_back() {
     for n in 1..=25 {
         save(&store, &[rule("a.js", &format!("v{n}")), quiet("two")]).await;
     }
-    // The busy one has its own 20, and no more.
+    // The busy tenant has its own 20, and no more.
     let sql = "SELECT count(*) FROM rule_version WHERE tenant = 'acme'";
     assert_eq!(count(dir.path(), sql), 20);
 
@@ -85,7 +85,7 @@ async fn old_versions_of_a_tenant_go_by_their_bytes() {
     for letter in letters {
         save(&store, &[sized("acme", letter, 3_000), bolt.clone()]).await;
     }
-    // Three of 3,000 bytes and their settings are within the limit, what serves is not counted.
+    // Three versions of 3,000 bytes with their settings are within the limit; live versions are not counted.
     let acme = "SELECT count(*) FROM rule_version WHERE tenant = 'acme'";
     assert_eq!(count(dir.path(), acme), 4);
     let bytes = || count(dir.path(), "SELECT sum(length(bytes)) FROM rule_bytes");
@@ -95,7 +95,7 @@ async fn old_versions_of_a_tenant_go_by_their_bytes() {
         [sized("acme", "d", 3_000), bolt.clone()]
     );
 
-    // A version that is beyond the limit alone stays as long as it served just before.
+    // A version that exceeds the limit by itself stays as long as it was live just before.
     save(&store, &[sized("acme", "x", 20_000), bolt.clone()]).await;
     save(&store, &[sized("acme", "y", 20_000), bolt.clone()]).await;
     assert_eq!(bytes(), 2 * 20_000 + 9_000);
@@ -103,7 +103,7 @@ async fn old_versions_of_a_tenant_go_by_their_bytes() {
         store.listings().generation_rules(7).unwrap().unwrap(),
         [sized("acme", "x", 20_000), bolt.clone()]
     );
-    // The same bytes again cost nothing: they serve.
+    // The same bytes again cost nothing, because they are live.
     for n in 0..5 {
         let mut again = sized("acme", "z", 9_000);
         again.settings_json = format!("{{\"n\":{n}}}");
@@ -122,7 +122,7 @@ async fn tenants_that_left_share_one_allowance() {
         save(&store, &[stays.clone(), sized(tenant, letter, 4_000)]).await;
     }
     save(&store, std::slice::from_ref(&stays)).await;
-    // t4 left last and does not count; of the others two fit.
+    // t4 left last and does not count; two of the others fit.
     let kept = |tenant: &str| {
         store
             .listings()
@@ -139,7 +139,7 @@ async fn tenants_that_left_share_one_allowance() {
         [stays]
     );
 
-    // By number, too.
+    // The same by number.
     let (dir, store) = bounded(2, u64::MAX);
     for tenant in tenants {
         save(&store, &[sized(tenant, "a", 10)]).await;

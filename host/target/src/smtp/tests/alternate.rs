@@ -1,9 +1,9 @@
-//! The alternate server: used while the first one fails, and left when that may work again.
+//! The alternate server: used while the first one fails, and abandoned when the first may work again.
 
 use super::scripted::*;
 use super::*;
 
-/// Binds both servers, each to another loopback address.
+/// Binds both servers, each to its own loopback address.
 async fn pair() -> (TcpListener, TcpListener, SmtpSettings) {
     let (first, port) = listener().await;
     let alternate = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
@@ -17,7 +17,7 @@ async fn pair() -> (TcpListener, TcpListener, SmtpSettings) {
 const TAKEN: &[Say] = &[OK, OK, GO, QUEUED];
 const TAKEN_TWICE: &[Say] = &[OK, OK, GO, QUEUED, OK, OK, OK, GO, QUEUED];
 
-/// Greets one connection with this line and closes it.
+/// Greets one connection with this line, then closes it.
 async fn greet(listener: &TcpListener, greeting: &str) {
     let (mut stream, _) = listener.accept().await.unwrap();
     write(&mut stream, greeting).await;

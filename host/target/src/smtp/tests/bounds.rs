@@ -1,4 +1,4 @@
-//! Servers that are hostile or slow: what they say is bounded, a mail gets its time and no more, and no secret is shown.
+//! Hostile and slow servers: what they send is bounded, a mail gets its time limit and no more, and no secret is shown.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::scripted::*;
 use super::*;
 use crate::MailAttachment;
 
-/// Sends `bytes` for as long as the client reads. Gives how many the client took at most.
+/// Sends `bytes` for as long as the client reads. Counts in `taken` an upper bound of what the client accepted.
 async fn endless(listener: TcpListener, first: &'static [u8], taken: Arc<AtomicUsize>) {
     let (mut stream, _) = listener.accept().await.unwrap();
     let _ = stream.write_all(first).await;
@@ -19,7 +19,7 @@ async fn endless(listener: TcpListener, first: &'static [u8], taken: Arc<AtomicU
     }
 }
 
-/// Capacity of the kernel's buffers of one loopback connection, at most.
+/// The most that the kernel buffers of one loopback connection hold.
 const IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_server_that_scans_a_mail_first_has_longer_than_for_a_command() {
     assert_eq!(defaults.answer, Duration::from_secs(600));
 }
 
-/// Takes a mail of some megabytes at so many bytes a read, with a pause after each.
+/// Accepts a mail of several megabytes, this many bytes per read, with a pause after each.
 async fn slow(listener: TcpListener, read: usize, pause: Duration) -> usize {
     let (stream, _) = listener.accept().await.unwrap();
     let mut stream = BufReader::with_capacity(read, stream);
@@ -100,7 +100,7 @@ async fn slow(listener: TcpListener, read: usize, pause: Duration) -> usize {
     total
 }
 
-/// A mail with a file of this size.
+/// Returns an attachment of this size.
 fn large(bytes: usize) -> Vec<MailAttachment> {
     vec![MailAttachment::original(vec![7; bytes].into())]
 }
@@ -114,7 +114,7 @@ async fn a_slow_line_may_take_longer_than_any_limit_while_bytes_move() {
     let began = Instant::now();
     let serving = tokio::spawn(slow(listener, 256 * 1024, Duration::from_millis(80)));
     let receipt = smtp.send(&mail(ANN), &large(16 << 20)).await.unwrap();
-    // Longer than a standstill may last, and there was none.
+    // This took longer than a standstill may last, and there was none.
     assert!(began.elapsed() > Duration::from_secs(3));
     assert_eq!(receipt.text, "at last");
     smtp.close().await;
@@ -153,7 +153,7 @@ async fn a_refusal_in_the_middle_of_the_text_is_heard() {
         }
         stream.read_exact(&mut [0; 100_000]).await.unwrap();
         write(&mut stream, "552 5.3.4 too large").await;
-        // Unread data is there: the kernel ends the connection with a reset.
+        // Unread data remains, so the kernel ends the connection with a reset.
     };
     let (mail, files) = (mail(ANN), large(8 << 20));
     let (outcome, ()) = tokio::join!(smtp.send(&mail, &files), serving);
@@ -190,7 +190,7 @@ async fn a_mail_larger_than_the_server_takes_is_not_begun() {
     )
     .await;
     outcome.unwrap();
-    // The text was heard without its line end and the final dot.
+    // The text was recorded without its line end and the final dot.
     let size = heard[4].len() - ".".len();
     assert_eq!(
         heard[1],
@@ -198,7 +198,7 @@ async fn a_mail_larger_than_the_server_takes_is_not_begun() {
     );
 }
 
-/// A server that quotes each line it hears, with `code`.
+/// Runs a server that quotes each line it receives, with `code`.
 async fn quoting(listener: TcpListener, code: &str) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -221,7 +221,7 @@ async fn quoting(listener: TcpListener, code: &str) {
 async fn a_server_that_quotes_a_sign_in_shows_no_secret() {
     let (bearer, _vault, authority) = bearer().await;
     let authority = tokio::spawn(authority);
-    // The last two: a reply that does not end, and a line that is no reply.
+    // The last two: a reply that never ends, and a line that is not a reply.
     for code in ["501 ", "454 ", "334 ", "501-", "Bad "] {
         for login in [password(), Some(bearer.clone())] {
             let (listener, port) = listener().await;

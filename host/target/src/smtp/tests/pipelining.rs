@@ -1,4 +1,4 @@
-//! Commands given together to a server that offers PIPELINING (RFC 2920), and what each reply means then.
+//! Commands sent together to a server that offers PIPELINING (RFC 2920), and what each reply then means.
 
 use super::scripted::*;
 use super::*;
@@ -8,7 +8,7 @@ const OFFER: &[Act] = &[
     Hear,
     Send(b"250-scripted\r\n250 PIPELINING\r\n"),
 ];
-/// The sender and two recipients, before any of them is answered.
+/// The sender and two recipients, sent before any of them is replied to.
 const ENVELOPE: &[Act] = &[
     Expect("MAIL FROM:<support@acme.example>"),
     Expect("RCPT TO:<late@client.example>"),

@@ -1,4 +1,4 @@
-//! The probe: each step told once, the failing one last, and nothing secret in its trace.
+//! The probe: each step is reported once, the failing one last, and its trace holds no secret.
 
 use postroom_net::{ProbeStep, Trace};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::smtp::EnhancedStatus;
 use crate::{TargetError, TestDelivery};
 
-/// The steps' names, and why the last one failed.
+/// Returns the names of the steps, and why the last one failed.
 async fn probed(smtp: &Smtp, send_to: Option<&Address>) -> (Vec<&'static str>, Option<SendError>) {
     let mut steps: Vec<ProbeStep<TargetError>> = Vec::new();
     let test = send_to.cloned().map(TestDelivery::Mail);
@@ -96,7 +96,7 @@ async fn tls_and_its_failures_are_a_step_of_their_own() {
     }
 }
 
-/// Probes a server that sends these lines, one for each that it hears.
+/// Probes a server that sends these lines, one for each line that it receives.
 async fn against(mode: TlsMode, said: &'static [&'static str]) -> (Vec<&'static str>, SendError) {
     let (listener, port) = listener().await;
     let server = async move {
@@ -183,7 +183,7 @@ async fn mixed_up_modes_and_servers_of_another_kind_are_told_apart() {
         ),
         "{failed:?}"
     );
-    // A server that waits for TLS is silent.
+    // A server that waits for TLS sends nothing.
     let (names, failed) = against(TlsMode::StartTls, &[]).await;
     assert_eq!(names, ["connect", "hello"]);
     assert!(

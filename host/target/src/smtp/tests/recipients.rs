@@ -1,4 +1,4 @@
-//! Recipients and the sender: what becomes of a mail that is taken for some only, and of addresses beyond ASCII.
+//! Recipients and the sender: mails that are accepted for only some recipients, and addresses beyond ASCII.
 
 use super::scripted::*;
 use super::*;
@@ -157,7 +157,7 @@ async fn a_domain_beyond_ascii_is_sent_as_xn() {
 #[tokio::test]
 async fn a_name_beyond_ascii_needs_smtputf8() {
     const BOTH: &[&str] = &["jörg@client.example", "ann@client.example"];
-    // Not offered: the others get the mail, and nothing in it is beyond ASCII.
+    // Not offered: the others get the mail, and it contains only ASCII.
     let (outcome, heard) = sent_by(
         None,
         &[
@@ -183,7 +183,7 @@ async fn a_name_beyond_ascii_needs_smtputf8() {
     let error = outcome.unwrap_err();
     assert!(error.is_permanent() && error.to_string().contains("SMTPUTF8"));
 
-    // Offered: it goes as it is.
+    // Offered: it is sent unchanged.
     let (outcome, heard) = sent_by(
         None,
         &[

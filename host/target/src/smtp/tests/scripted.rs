@@ -1,20 +1,20 @@
-//! A scripted server whose every byte a test writes, and sending one mail to it.
+//! A scripted server whose every byte is set by a test, and functions to send one mail to it.
 
 use super::*;
 use crate::MailAttachment;
 use crate::smtp::SmtpReceipt;
 
-/// The next thing that a server does.
+/// The next action of a server.
 pub(super) enum Act {
-    /// These bytes.
+    /// Sends these bytes.
     Send(&'static [u8]),
     /// Reads a line.
     Hear,
-    /// Reads a line that must be this one.
+    /// Reads a line, which must be this one.
     Expect(&'static str),
     /// Reads the text of a mail.
     HearText,
-    /// Milliseconds.
+    /// Waits this many milliseconds.
     Wait(u64),
 }
 
@@ -23,7 +23,7 @@ pub(super) use Act::{Expect, Hear, HearText, Send, Wait};
 pub(super) const GREETING: Act = Send(b"220 hi\r\n");
 pub(super) const HELLO: &[Act] = &[GREETING, Hear, Send(b"250 scripted\r\n")];
 
-/// Serves one connection, then closes it. Gives all that was heard.
+/// Serves one connection, then closes it. Returns everything received.
 pub(super) async fn act(
     listener: TcpListener,
     acts: impl IntoIterator<Item = &'static Act>,
@@ -57,7 +57,7 @@ pub(super) async fn act(
     heard
 }
 
-/// With time limits that a loaded machine does not reach.
+/// Returns settings with time limits that a loaded machine does not reach.
 pub(super) fn patient(port: u16) -> SmtpSettings {
     let limit = Duration::from_secs(30);
     SmtpSettings {
@@ -73,7 +73,7 @@ pub(super) fn patient(port: u16) -> SmtpSettings {
     }
 }
 
-/// One mail over one connection that begins with [`HELLO`].
+/// Sends one mail over one connection that begins with [`HELLO`].
 pub(super) async fn sent(
     acts: &'static [Act],
     to: &[&str],

@@ -1,4 +1,4 @@
-//! Folders: resolving, listing and making them.
+//! Folders: resolves, lists and creates them.
 
 use roxmltree::Node;
 

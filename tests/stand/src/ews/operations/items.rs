@@ -1,4 +1,4 @@
-//! Mails: listing, reading, writing, moving and deleting them, and the changes of a folder.
+//! Mails: lists, reads, writes, moves and deletes them, and lists the changes of a folder.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use super::super::store::{Change, Item, Store};
 use super::folders::resolve;
 use super::{Caller, Refused, child, date, elements, escaped, text};
 
-/// Which properties of an item are asked for.
+/// The requested properties of an item.
 pub(super) struct Shape {
     base: String,
     has_mime: bool,

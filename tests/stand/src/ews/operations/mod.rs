@@ -1,4 +1,4 @@
-//! The operations of the EWS double, each on a request that fits the schema.
+//! The operations of the EWS double. Each works on a request that matches the schema.
 
 mod folders;
 mod items;
@@ -15,18 +15,18 @@ use items::{Shape, create_item, delete_item, find_item, get_item, move_item, syn
 pub(super) use notifications::notification;
 use notifications::{streaming, subscribe, unsubscribe};
 
-/// A caller, with the mailboxes that are open to them: first the one they act for.
+/// A caller, with the mailboxes that they may open: first the one they act for.
 pub(super) struct Caller {
     pub mailboxes: Vec<String>,
-    /// The schema of Exchange 2013 or later.
+    /// Whether the caller uses the schema of Exchange 2013 or later.
     pub is_modern: bool,
 }
 
-/// The outcome of an operation.
+/// The result of an operation.
 pub(super) enum Done {
     /// The response messages.
     Messages(Vec<String>),
-    /// A stream of notifications: the mailbox, its subscriptions, for so long.
+    /// A stream of notifications: the mailbox, its subscriptions, and how long it lasts.
     Stream {
         mailbox: String,
         subscriptions: Vec<String>,
@@ -37,7 +37,7 @@ pub(super) enum Done {
 /// A refusal with its ResponseCode.
 pub(super) type Refused = &'static str;
 
-/// Changes of a page at most (learn.microsoft.com, "MaxChangesReturned").
+/// The most changes on a page (learn.microsoft.com, "MaxChangesReturned").
 const CHANGES_MAX: usize = 512;
 
 /// Runs an operation. The error is a schema violation.
@@ -152,7 +152,7 @@ pub(super) fn run(
     })
 }
 
-/// Returns a response message of an operation.
+/// Returns the response message of an operation.
 pub(super) fn message(operation: &str, outcome: Result<String, Refused>) -> String {
     match outcome {
         Ok(body) => format!(
@@ -161,7 +161,7 @@ pub(super) fn message(operation: &str, outcome: Result<String, Refused>) -> Stri
         Err(code) => format!(
             "<m:{operation}ResponseMessage ResponseClass=\"Error\"><m:MessageText>Refused by the double: {code}.</m:MessageText>\
              <m:ResponseCode>{code}</m:ResponseCode><m:DescriptiveLinkKey>0</m:DescriptiveLinkKey>{}</m:{operation}ResponseMessage>",
-            // Operations on items and folders name the missing list.
+            // Operations on items and folders put the list's name in the message.
             match operation {
                 "GetItem" | "CreateItem" | "UpdateItem" | "MoveItem" => "<m:Items/>",
                 "GetFolder" | "CreateFolder" => "<m:Folders/>",
@@ -180,7 +180,7 @@ fn elements<'a, 'i>(node: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
     node.children().filter(Node::is_element)
 }
 
-/// Returns a child by its name, or the node itself if it has no such child.
+/// Returns the child with this name, or the node itself if it has no such child.
 fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Node<'a, 'i> {
     elements(node)
         .find(|it| it.tag_name().name() == name)
@@ -203,7 +203,7 @@ pub(super) fn escaped(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
-/// Writes a time as XML Schema does, in UTC, to the second.
+/// Formats a time as XML Schema does, in UTC, to the second.
 fn date(at: SystemTime) -> String {
     let secs = at
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -212,7 +212,7 @@ fn date(at: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Writes a time as HTTP does (RFC 9110 section 5.6.7).
+/// Formats a time as HTTP does (RFC 9110 section 5.6.7).
 pub(super) fn http_date(secs: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = [

@@ -1,4 +1,4 @@
-//! Subscriptions, and what their streams say.
+//! Subscriptions and the events of their streams.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use super::super::store::{Store, Subscription};
 use super::folders::resolve;
 use super::{Caller, Done, Refused, child, date, elements, message, text};
 
-/// Returns the notification that a subscription has, if any, and marks its events as sent.
+/// Returns the pending notification of a subscription, if any, and marks its events as sent.
 pub(in super::super) fn notification(
     store: &mut Store,
     mailbox: &str,

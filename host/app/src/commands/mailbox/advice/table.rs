@@ -1,4 +1,4 @@
-//! Advice on each kind of trouble with a mail server or a receiver of events, as data. A new kind of trouble is a new row.
+//! Advice on each kind of trouble with a mail server or a webhook receiver, as data. A new kind of trouble is a new row.
 //!
 //! [`super::Place::advice`] fills in the words in braces. `{ports}`, `{let_in}`, `{send_as}` and `{cover}` stand for several steps, or for none.
 
@@ -9,7 +9,7 @@ pub(super) enum Trouble {
     NobodyListens,
     NoRoute,
     NoGreeting,
-    /// In clear text: the port may expect TLS.
+    /// Without TLS: the port may expect TLS.
     NoGreetingInClear,
     NoStartTls,
     /// The port may expect STARTTLS.
