@@ -27,7 +27,7 @@ use postroom_line::deliver::{Deliveries, TargetId};
 use postroom_line::intake::Intake;
 use postroom_line::positions::JournalPositions;
 use postroom_line::retention::{self, Retention};
-use postroom_line::shadow::Shadows;
+use postroom_line::shadow::ShadowRunner;
 use postroom_line::slots::Slots;
 use postroom_line::target::GuardedTarget;
 use postroom_line::{BatchOutcome, Line, Mailbox, suspects};
@@ -51,7 +51,7 @@ pub struct Service {
     line: Arc<Line>,
     intakes: Vec<Intake>,
     deliveries: Arc<Deliveries>,
-    shadows: Arc<Shadows>,
+    shadows: Arc<ShadowRunner>,
     tokens: Ready<Arc<Tokens>>,
     /// Sinks and outgoings that receive no deliveries, as `sink NAME` and `outgoing NAME`.
     misconfigured: Vec<(String, Unavailable)>,
@@ -178,7 +178,7 @@ impl Service {
             events.clone(),
             stop.clone(),
         ));
-        let shadows = Arc::new(Shadows::new(
+        let shadows = Arc::new(ShadowRunner::new(
             &config,
             store.clone(),
             listings,

@@ -4,25 +4,25 @@
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use crate::event::Event;
+use crate::event::LineEvent;
 
 /// The number of events that a reader may fall behind; the mails of one commit are one event. Events hold decisions, whose size
 /// `limits.output` bounds, and no mail.
 const CAPACITY: usize = 256;
 
 /// The bus, held by the command that starts a service. When it is dropped, readers read the remaining events and then end.
-pub struct Bus(broadcast::Sender<Event>);
+pub struct Bus(broadcast::Sender<LineEvent>);
 
 /// The publishing end of the bus, held by the line. It does not keep the bus open.
 #[derive(Clone)]
-pub struct Publisher(broadcast::WeakSender<Event>);
+pub struct Publisher(broadcast::WeakSender<LineEvent>);
 
 /// A reader of all events published after its creation.
-pub struct Reader(broadcast::Receiver<Event>);
+pub struct Reader(broadcast::Receiver<LineEvent>);
 
 /// An item received by a reader.
 pub enum Heard {
-    Event(Event),
+    Event(LineEvent),
     /// The reader was too slow and lost this many events.
     Lagged(u64),
 }
@@ -45,7 +45,7 @@ impl Bus {
 
 impl Publisher {
     /// Publishes what `build` returns. Without readers, `build` is not called.
-    pub fn publish(&self, build: impl FnOnce() -> Event) {
+    pub fn publish(&self, build: impl FnOnce() -> LineEvent) {
         if let Some(bus) = self.0.upgrade()
             && bus.receiver_count() > 0
         {
@@ -86,8 +86,8 @@ mod tests {
     use postroom_rules::directory::DirectoryReloaded;
     use std::sync::Arc;
 
-    fn event() -> Event {
-        Event::DirectoryReloaded(Arc::new(DirectoryReloaded::default()))
+    fn event() -> LineEvent {
+        LineEvent::DirectoryReloaded(Arc::new(DirectoryReloaded::default()))
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use tracing::Instrument;
 use super::breaker::{BreakerEvent, Consequence};
 use super::bus::Publisher;
 use super::clock::Timekeeper;
-use super::event::{Delivered, DeliveryFailed, DeliveryId, Event, FailureConsequence};
+use super::event::{Delivered, DeliveryFailed, DeliveryId, FailureConsequence, LineEvent};
 use super::target::GuardedTarget;
 use postroom_config::LineLimits;
 use postroom_rules::crash;
@@ -343,7 +343,7 @@ impl Deliveries {
                     .await?;
                 self.events.publish(|| {
                     let delivery = DeliveryId::of(entry);
-                    Event::Delivered(Arc::new(Delivered { delivery, receipt }))
+                    LineEvent::Delivered(Arc::new(Delivered { delivery, receipt }))
                 });
                 Ok(Ended::Gone)
             }
@@ -413,7 +413,7 @@ impl Deliveries {
 
     fn failed(&self, entry: &OutboxEntry, problem: &str, consequence: FailureConsequence) {
         self.events.publish(|| {
-            Event::DeliveryFailed(Arc::new(DeliveryFailed {
+            LineEvent::DeliveryFailed(Arc::new(DeliveryFailed {
                 delivery: DeliveryId::of(entry),
                 problem: problem.to_owned(),
                 consequence,

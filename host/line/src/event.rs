@@ -16,7 +16,7 @@ use crate::intake::IntakeError;
 
 /// Something that happened. What concerns the store is already durable.
 #[derive(Clone)]
-pub enum Event {
+pub enum LineEvent {
     /// The mails decided in one commit.
     Decided(Arc<[MailDecided]>),
     Delivered(Arc<Delivered>),
@@ -99,11 +99,11 @@ pub enum StateChange {
     OutboxFull,
 }
 
-impl From<ReloadEvent> for Event {
+impl From<ReloadEvent> for LineEvent {
     fn from(event: ReloadEvent) -> Self {
         match event {
-            ReloadEvent::Rules(reloaded) => Event::RulesReloaded(Arc::new(reloaded)),
-            ReloadEvent::Directory(reloaded) => Event::DirectoryReloaded(Arc::new(reloaded)),
+            ReloadEvent::Rules(reloaded) => LineEvent::RulesReloaded(Arc::new(reloaded)),
+            ReloadEvent::Directory(reloaded) => LineEvent::DirectoryReloaded(Arc::new(reloaded)),
         }
     }
 }

@@ -8,7 +8,8 @@ use postroom_rules::rulebook::{LoadRefusal, Reloaded};
 
 use crate::bus::Heard;
 use crate::event::{
-    Delivered, DeliveryFailed, Event, FailureConsequence, MailDecided, MailboxChanged, StateChange,
+    Delivered, DeliveryFailed, FailureConsequence, LineEvent, MailDecided, MailboxChanged,
+    StateChange,
 };
 use crate::intake::IntakeError;
 
@@ -18,12 +19,12 @@ const NAMED: usize = 10;
 /// Logs an event, or the number of events missed.
 pub fn log(heard: &Heard) {
     match heard {
-        Heard::Event(Event::Decided(mails)) => mails.iter().for_each(log_decided),
-        Heard::Event(Event::Delivered(delivered)) => log_delivered(delivered),
-        Heard::Event(Event::DeliveryFailed(failed)) => log_delivery_failed(failed),
-        Heard::Event(Event::RulesReloaded(reloaded)) => log_rules(reloaded),
-        Heard::Event(Event::DirectoryReloaded(reloaded)) => log_directory(reloaded),
-        Heard::Event(Event::MailboxChanged(changed)) => log_mailbox(changed),
+        Heard::Event(LineEvent::Decided(mails)) => mails.iter().for_each(log_decided),
+        Heard::Event(LineEvent::Delivered(delivered)) => log_delivered(delivered),
+        Heard::Event(LineEvent::DeliveryFailed(failed)) => log_delivery_failed(failed),
+        Heard::Event(LineEvent::RulesReloaded(reloaded)) => log_rules(reloaded),
+        Heard::Event(LineEvent::DirectoryReloaded(reloaded)) => log_directory(reloaded),
+        Heard::Event(LineEvent::MailboxChanged(changed)) => log_mailbox(changed),
         Heard::Lagged(events) => {
             tracing::warn!(
                 events,

@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use bus::Publisher;
 use decide::{Decided, LineFailure, Parsed};
-use event::{Event, MailDecided};
+use event::{LineEvent, MailDecided};
 use postroom_config::{Config, LineLimits};
 use postroom_rules::crash;
 use postroom_rules::directory::Directories;
@@ -277,7 +277,7 @@ impl Line {
                     committed,
                 })
             });
-            Event::Decided(mails.collect())
+            LineEvent::Decided(mails.collect())
         });
         Ok(())
     }

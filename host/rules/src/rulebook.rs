@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use postroom_core::StrikeLimits;
 use postroom_sandbox::{
     Bundle, Compiler, Grants, Imports, LoadError, Rule, Sandbox, SandboxConfig, SandboxError,
-    Source,
+    RuleSource,
 };
 use postroom_store::{LastGood, RuleRecord, StoreError, Versions};
 use tokio::sync::watch;
@@ -478,16 +478,16 @@ fn load(
     let name = wanted.rule.name.as_str();
     let bundle;
     let source = match wanted.rule.kind {
-        RuleKind::Component(_) => Source::Component { name, bytes },
+        RuleKind::Component(_) => RuleSource::Component { name, bytes },
         _ => {
             bundle = Bundle::unpack(name, bytes)?;
             match bundle.modules() {
-                [only] => Source::Modules {
+                [only] => RuleSource::Modules {
                     name,
                     text: &only.text,
                     imports: folder,
                 },
-                all => Source::Modules {
+                all => RuleSource::Modules {
                     name,
                     text: all.first().map_or("", |first| &first.text),
                     imports: &bundle,

@@ -40,4 +40,4 @@ pub use postroom_core::{Grants, Limits};
 pub use rule::{Rule, Run};
 pub use sandbox::{Sandbox, SandboxConfig};
 pub use script::lex;
-pub use source::{Bundle, Import, Imports, Module, Source, module_text};
+pub use source::{Bundle, Imports, Module, RuleSource, ScriptImport, module_text};

@@ -21,7 +21,7 @@ use crate::matching::PatternCache;
 use crate::memory::NoKv;
 use crate::rule::{MadeOf, Rule};
 use crate::script::{self, Scripts};
-use crate::source::{Imports, NoImports, Source};
+use crate::source::{Imports, NoImports, RuleSource};
 use postroom_core::{Grants, LOADED_BYTES, Limits};
 
 /// The interpreter of scripts, a core module built for the world `script-engine`.
@@ -94,7 +94,7 @@ impl Sandbox {
     /// Makes a rule without a tenant, see [`Sandbox::load_for`].
     pub fn load(
         &self,
-        source: Source<'_>,
+        source: RuleSource<'_>,
         settings: &str,
         grants: &Grants,
         limits: &Limits,
@@ -109,7 +109,7 @@ impl Sandbox {
     pub fn load_for(
         &self,
         tenant: &str,
-        source: Source<'_>,
+        source: RuleSource<'_>,
         settings: &str,
         grants: &Grants,
         limits: &Limits,
@@ -121,14 +121,14 @@ impl Sandbox {
     fn make(
         &self,
         tenant: &str,
-        source: Source<'_>,
+        source: RuleSource<'_>,
         settings: &str,
         grants: &Grants,
         limits: &Limits,
     ) -> Result<Rule, LoadError> {
-        let (Source::Script { name, .. }
-        | Source::Modules { name, .. }
-        | Source::Component { name, .. }) = source;
+        let (RuleSource::Script { name, .. }
+        | RuleSource::Modules { name, .. }
+        | RuleSource::Component { name, .. }) = source;
         let terms = Arc::new(Terms {
             tenant: tenant.to_owned(),
             name: name.to_owned(),
@@ -138,9 +138,9 @@ impl Sandbox {
             patterns: PatternCache::default(),
         });
         let (instance_pre, made_of) = match source {
-            Source::Script { text, .. } => self.script(&terms, text, &NoImports)?,
-            Source::Modules { text, imports, .. } => self.script(&terms, text, imports)?,
-            Source::Component { bytes, .. } => {
+            RuleSource::Script { text, .. } => self.script(&terms, text, &NoImports)?,
+            RuleSource::Modules { text, imports, .. } => self.script(&terms, text, imports)?,
+            RuleSource::Component { bytes, .. } => {
                 let (pre, share) = self.component(&terms, bytes)?;
                 (pre, MadeOf::component(bytes, share))
             }
@@ -164,7 +164,7 @@ impl Sandbox {
         grants: &Grants,
         limits: &Limits,
     ) -> Result<Rule, LoadError> {
-        let source = Source::Component {
+        let source = RuleSource::Component {
             name: STANDARD_NAME,
             bytes: &self.standard,
         };

@@ -8,7 +8,7 @@ use crate::error::LoadError;
 
 /// The source of a rule.
 #[derive(Clone, Copy)]
-pub enum Source<'a> {
+pub enum RuleSource<'a> {
     /// JavaScript, or TypeScript if the name ends in `.ts`; errors use the name. It imports nothing.
     Script {
         name: &'a str,
@@ -29,12 +29,12 @@ pub enum Source<'a> {
 /// The source of the modules that a script imports.
 pub trait Imports {
     /// Returns the text of the imported module, or the reason, as text for people, that it is not available.
-    fn read(&self, import: &Import<'_>) -> Result<String, String>;
+    fn read(&self, import: &ScriptImport<'_>) -> Result<String, String>;
 }
 
 /// One `import` in a script.
 #[derive(Debug, Clone, Copy)]
-pub struct Import<'a> {
+pub struct ScriptImport<'a> {
     /// The module that contains it.
     pub importer: &'a str,
     /// The specifier as written.
@@ -152,7 +152,7 @@ fn utf8(bytes: &[u8]) -> Result<String, Place> {
 }
 
 impl Imports for Bundle {
-    fn read(&self, import: &Import<'_>) -> Result<String, String> {
+    fn read(&self, import: &ScriptImport<'_>) -> Result<String, String> {
         let module = self.0.iter().find(|module| module.name == import.name);
         module
             .map(|module| module.text.clone())
@@ -161,7 +161,7 @@ impl Imports for Bundle {
 }
 
 impl Imports for NoImports {
-    fn read(&self, _: &Import<'_>) -> Result<String, String> {
+    fn read(&self, _: &ScriptImport<'_>) -> Result<String, String> {
         Err("this script is a single file without imports".into())
     }
 }

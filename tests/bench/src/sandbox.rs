@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
 use postroom_core::{Context, Message, ParseLimits};
-use postroom_sandbox::{Grants, Limits, NoKv, NoLookup, Rule, Sandbox, SandboxConfig, Source};
+use postroom_sandbox::{Grants, Limits, NoKv, NoLookup, Rule, Sandbox, SandboxConfig, RuleSource};
 
 use crate::bare::Bare;
 use crate::figures::{median, percentile, table, time};
@@ -34,8 +34,8 @@ pub fn run(runs: usize) -> Result<()> {
         ..SandboxConfig::default()
     })?;
     let (ten, trivial) = (component("ten")?, component("trivial")?);
-    let rust = |name, bytes| Source::Component { name, bytes };
-    let script = |name, text| Source::Script { name, text };
+    let rust = |name, bytes| RuleSource::Component { name, bytes };
+    let script = |name, text| RuleSource::Script { name, text };
     let cases = [
         (
             "Rust rule, trivial",

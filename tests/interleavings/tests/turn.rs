@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use postroom_interleavings::turn::{Holding, Known, Turn};
+use postroom_interleavings::turn::{Holding, KnownOutcomes, Turn};
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::sync::Mutex;
 use shuttle::{check_pct, check_random};
@@ -32,7 +32,7 @@ fn check(model: fn()) {
 
 /// Requests a token; the request is a separate task, as in `Tokens`.
 async fn token(account: Arc<Account>, server_fails: bool) -> Result<usize, &'static str> {
-    let known = Known {
+    let known = KnownOutcomes {
         fresh: || *account.token.lock().expect("no task panicked"),
         good: || None,
         failed: || *account.failed.lock().expect("no task panicked"),

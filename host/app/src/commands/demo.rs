@@ -19,7 +19,7 @@ use crate::commands::{load_config, mail_line, runtime};
 use crate::service::{Options, Service};
 use crate::store;
 use postroom_line::bus::{Bus, Heard};
-use postroom_line::event::{Event, MailDecided};
+use postroom_line::event::{LineEvent, MailDecided};
 use postroom_rules::rulebook::RuleBook;
 
 static QUICKSTART: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");
@@ -49,7 +49,7 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     }
     let (count, decided) = watch::channel(0);
     let show: Read = Box::new(move |heard| {
-        if let Heard::Event(Event::Decided(mails)) = heard {
+        if let Heard::Event(LineEvent::Decided(mails)) = heard {
             for mail in mails.iter() {
                 if json {
                     println!("{}", json_line(mail));

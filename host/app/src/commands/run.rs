@@ -12,7 +12,7 @@ use crate::commands::{INTERRUPTED, load_in_part, progress, runtime, signal};
 use crate::service::{Options, Service};
 use postroom_config::Config;
 use postroom_line::bus::{Bus, Heard};
-use postroom_line::event::Event;
+use postroom_line::event::LineEvent;
 
 pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCode> {
     let config = Arc::new(load_in_part(config)?);
@@ -58,7 +58,7 @@ async fn drain(
     let progress = progress("mails decided");
     let counter = progress.clone();
     let count: Read = Box::new(move |heard| {
-        if let Heard::Event(Event::Decided(mails)) = heard {
+        if let Heard::Event(LineEvent::Decided(mails)) = heard {
             counter.inc(mails.len() as u64);
         }
     });

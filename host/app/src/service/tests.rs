@@ -10,7 +10,7 @@ use postroom_net::{Step, Trace};
 use super::*;
 use maildrop::{Drop, Maildrop};
 use postroom_line::bus::{Bus, Heard, Reader};
-use postroom_line::event::Event;
+use postroom_line::event::LineEvent;
 
 const CONFIGURATION: &str = r#"
 [tenants.acme]
@@ -59,15 +59,17 @@ async fn look_at(bus: Bus, mut events: Reader, decided: usize) {
     let (mut mails, mut states, mut generations) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(heard) = events.next().await {
         match heard {
-            Heard::Event(Event::Decided(commit)) => {
+            Heard::Event(LineEvent::Decided(commit)) => {
                 assert!(commit.len() <= 2, "a batch has two mails");
                 mails.extend(commit.iter().map(|it| it.mail.0));
             }
-            Heard::Event(Event::MailboxChanged(changed)) => {
+            Heard::Event(LineEvent::MailboxChanged(changed)) => {
                 assert_eq!(changed.mailbox.name, "support");
                 states.push(changed.change.state());
             }
-            Heard::Event(Event::RulesReloaded(reloaded)) => generations.push(reloaded.generation),
+            Heard::Event(LineEvent::RulesReloaded(reloaded)) => {
+                generations.push(reloaded.generation)
+            }
             Heard::Event(_) => panic!("nothing is delivered, and there are no contacts"),
             Heard::Lagged(events) => panic!("{events} events are lost"),
         }

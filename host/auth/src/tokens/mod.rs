@@ -30,7 +30,7 @@ use crate::vault::{Failure, Record, Vault, VaultError};
 use crate::{AccessToken, Account, AccountUse, AuthError, Profile, Resource};
 use registration::Registration;
 use slot::Slot;
-use turn::{Holding, Known};
+use turn::{Holding, KnownOutcomes};
 
 /// The profiles, their accounts and their tokens.
 pub struct Tokens {
@@ -230,7 +230,7 @@ impl Tokens {
     /// Returns the token in memory, or that of a request. Dropping this future loses nothing: a started request continues.
     async fn token(&self, slot: &Arc<Slot>, scopes: &[String]) -> Result<AccessToken, AuthError> {
         let asked = Instant::now();
-        let known = Known {
+        let known = KnownOutcomes {
             fresh: || slot.memory().track(scopes).fresh(self.env.clock.now()),
             good: || slot.memory().track(scopes).good(self.env.clock.now()),
             failed: || {

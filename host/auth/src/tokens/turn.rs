@@ -16,7 +16,7 @@ pub struct Holding {
 }
 
 /// Results of earlier requests in memory, looked up when needed.
-pub struct Known<Fresh, Good, Failed> {
+pub struct KnownOutcomes<Fresh, Good, Failed> {
     /// A result that need not be renewed yet.
     pub fresh: Fresh,
     /// A result that can be used, although it is due for renewal.
@@ -40,7 +40,11 @@ impl Turn {
     /// argument when its outcome is known; it must run to its end even if its future is dropped.
     pub async fn share<T, E, R>(
         &self,
-        known: Known<impl Fn() -> Option<T>, impl Fn() -> Option<T>, impl Fn() -> Option<E>>,
+        known: KnownOutcomes<
+            impl Fn() -> Option<T>,
+            impl Fn() -> Option<T>,
+            impl Fn() -> Option<E>,
+        >,
         request: impl FnOnce(Holding) -> R,
     ) -> Result<T, E>
     where

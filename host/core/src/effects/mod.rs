@@ -1,5 +1,5 @@
 //! Effects of a decision: items, participants, events, mails and refusals, as a pure function of the decision, its mail
-//! and the few [`Facts`] that only the store knows. The store applies the effects and decides nothing.
+//! and the few [`EffectInputs`] that only the store knows. The store applies the effects and decides nothing.
 
 mod automatic;
 #[cfg(test)]
@@ -97,7 +97,7 @@ pub struct SentNeeds {
 
 /// The facts that [`Needs`] requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Facts {
+pub struct EffectInputs {
     /// The numbers of the new tickets, in the order of the actions.
     pub numbers: Vec<i64>,
     /// The bare addresses of the requesters in lower case, for tickets that have one.
@@ -247,7 +247,11 @@ impl<'a> Committing<'a> {
 }
 
 /// Returns the effects of a decision. `facts` answers [`Committing::needs`].
-pub fn effects<'a>(of: Committing<'a>, secret: &InstallationSecret, facts: Facts) -> Effects<'a> {
+pub fn effects<'a>(
+    of: Committing<'a>,
+    secret: &InstallationSecret,
+    facts: EffectInputs,
+) -> Effects<'a> {
     let mut numbers = facts.numbers.into_iter().peekable();
     let mut builder = Builder {
         of,

@@ -38,7 +38,7 @@ impl Case {
 
     fn effects_with(&self, requesters: BTreeMap<i64, String>, sent: SentLately) -> Effects<'_> {
         let numbers = self.committing().needs().numbers;
-        let facts = Facts {
+        let facts = EffectInputs {
             numbers: (1..).take(numbers).collect(),
             requesters,
             sent,

@@ -7,7 +7,7 @@ use postroom_core::MailboxState;
 use postroom_mailbox::Renumbering;
 
 use super::{Intake, IntakeError};
-use crate::event::{Event, MailboxChanged, StateChange};
+use crate::event::{LineEvent, MailboxChanged, StateChange};
 
 impl Intake {
     /// Reports that the failure is over or, at the start, that the mailbox serves.
@@ -67,7 +67,7 @@ impl Intake {
     async fn changed(&self, change: StateChange) {
         let (state, detail) = (change.state(), change.detail());
         self.line.events.publish(|| {
-            Event::MailboxChanged(Arc::new(MailboxChanged {
+            LineEvent::MailboxChanged(Arc::new(MailboxChanged {
                 mailbox: self.mailbox.clone(),
                 change,
             }))

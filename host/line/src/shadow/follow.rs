@@ -8,7 +8,7 @@ use postroom_store::{RecordedMail, Shadow, ShadowId, ShadowMail, ShadowState, St
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{LOOK, Shadows, kept, promote};
+use super::{LOOK, ShadowRunner, kept, promote};
 use crate::fair::Work;
 use crate::replay::{End, MailboxUnderTest, Skip};
 use postroom_config::{MailboxConfig, Tenant};
@@ -22,7 +22,7 @@ const RECORD_AFTER: Duration = Duration::from_secs(1);
 
 /// A shadow's loaded candidate and its progress.
 struct Follower<'a> {
-    shadows: &'a Shadows,
+    shadows: &'a ShadowRunner,
     mailbox: &'a MailboxConfig,
     tenant: &'a Tenant,
     candidate: Arc<LiveRule>,
@@ -33,7 +33,7 @@ struct Follower<'a> {
     reached: i64,
 }
 
-impl Shadows {
+impl ShadowRunner {
     /// Follows a shadow until it ends or everything is stopped; without a bell, until there is no mail left for it.
     pub(super) async fn follow(
         &self,

@@ -25,7 +25,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Heard, Reader};
-use crate::event::Event;
+use crate::event::LineEvent;
 use crate::replay::ReplayDecider;
 use crate::slots::Slots;
 use postroom_config::Config;
@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Everything that the service needs to follow shadows.
-pub struct Shadows {
+pub struct ShadowRunner {
     config: Arc<Config>,
     store: Arc<dyn store::Shadows>,
     listings: Arc<dyn Listings>,
@@ -53,7 +53,7 @@ pub struct Shadows {
     stop: CancellationToken,
 }
 
-impl Shadows {
+impl ShadowRunner {
     pub fn new(
         config: &Arc<Config>,
         store: Arc<dyn store::Shadows>,
@@ -96,7 +96,7 @@ impl Shadows {
                 }
                 Some(heard) = events.next() => {
                     // A missed event may have been a decision.
-                    if matches!(heard, Heard::Event(Event::Decided(_)) | Heard::Lagged(_)) {
+                    if matches!(heard, Heard::Event(LineEvent::Decided(_)) | Heard::Lagged(_)) {
                         bell.send_replace(());
                     }
                     continue;

@@ -21,7 +21,7 @@ use postroom_core::{
 use postroom_line::bus::{Bus, Heard};
 use postroom_line::clock::Timekeeper;
 use postroom_line::deliver::Deliveries;
-use postroom_line::event::Event;
+use postroom_line::event::LineEvent;
 use postroom_line::target::GuardedTarget;
 use postroom_store::sqlite::SqliteStore;
 use postroom_store::{
@@ -155,7 +155,7 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
     let mut delivered = Vec::new();
     while let Some(heard) = events.try_next() {
         match heard {
-            Heard::Event(Event::Delivered(it)) => delivered.push(it.receipt.status.clone()),
+            Heard::Event(LineEvent::Delivered(it)) => delivered.push(it.receipt.status.clone()),
             _ => panic!("only deliveries"),
         }
     }

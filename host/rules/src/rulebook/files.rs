@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
-use postroom_sandbox::{Import, Imports, module_text};
+use postroom_sandbox::{ScriptImport, Imports, module_text};
 
 use postroom_config::RuleConfig;
 use postroom_config::suggest::did_you_mean;
@@ -160,7 +160,7 @@ impl<'f> Folder<'f> {
     }
 
     /// Returns the file of a module.
-    fn spot_of(&self, import: &Import<'_>) -> Result<FileRef, String> {
+    fn spot_of(&self, import: &ScriptImport<'_>) -> Result<FileRef, String> {
         let specifier = import.specifier;
         if !specifier.starts_with("./") && !specifier.starts_with("../") {
             return Err(
@@ -207,7 +207,7 @@ impl<'f> Folder<'f> {
 }
 
 impl Imports for Folder<'_> {
-    fn read(&self, import: &Import<'_>) -> Result<String, String> {
+    fn read(&self, import: &ScriptImport<'_>) -> Result<String, String> {
         let spot = self.spot_of(import)?;
         // Recorded even if it is missing: it may appear.
         match self.footprint.borrow_mut().read(self.files, spot) {
@@ -257,7 +257,7 @@ mod tests {
             kind: RuleKind::Script(dir.join(rule)),
         };
         let files = Files::default();
-        Folder::of(&files, &rule).read(&Import {
+        Folder::of(&files, &rule).read(&ScriptImport {
             importer: &rule.name,
             specifier,
             name,

@@ -24,7 +24,7 @@ use crate::engine::Engines;
 use crate::error::{LoadError, SandboxError};
 use crate::host::{Host, Terms};
 use crate::loaded::Share;
-use crate::source::{self, Bundle, Import, Imports};
+use crate::source::{self, Bundle, Imports, ScriptImport};
 use init::{Missing, Outcome};
 use typescript::TypeScript;
 
@@ -222,7 +222,7 @@ fn fetch(
         let message = format!("the interpreter cannot find {}", missing.name);
         return Err(LoadError::sandbox(&terms.name, message));
     }
-    let import = Import {
+    let import = ScriptImport {
         importer: &missing.importer,
         specifier: &missing.specifier,
         name: &missing.name,

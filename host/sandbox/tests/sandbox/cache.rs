@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use postroom_sandbox::{Grants, Limits, NoLookup, Sandbox, SandboxConfig, SandboxError, Source};
+use postroom_sandbox::{Grants, Limits, NoLookup, Sandbox, SandboxConfig, SandboxError, RuleSource};
 
 use crate::guests::rule;
 use crate::support::{Shelf, context, mail};
@@ -18,7 +18,7 @@ fn open(folder: &Path) -> Result<Sandbox, SandboxError> {
 }
 
 fn passes(folder: &Path, bytes: &[u8]) {
-    let source = Source::Component {
+    let source = RuleSource::Component {
         name: "pass.wasm",
         bytes,
     };

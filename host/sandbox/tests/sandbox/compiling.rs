@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postroom_sandbox::{Compiler, Grants, Limits, LoadError, Rule, Sandbox, SandboxConfig, Source};
+use postroom_sandbox::{Compiler, Grants, Limits, LoadError, Rule, Sandbox, SandboxConfig, RuleSource};
 
 use crate::bombs;
 use crate::guests::rule;
@@ -27,7 +27,7 @@ fn sandbox(folder: &Path, program: impl Into<PathBuf>) -> Sandbox {
 }
 
 fn load(sandbox: &Sandbox, bytes: &[u8], limits: &Limits) -> Result<Rule, LoadError> {
-    let source = Source::Component {
+    let source = RuleSource::Component {
         name: "rules/e.wasm",
         bytes,
     };
@@ -335,7 +335,7 @@ fn loaded_rules_are_limited_by_tenant_and_in_total() {
     };
     let text = "const held = \"x\".repeat(8 << 20);\nexport function decide() { return held.length === 8 << 20 ? undefined : ignore(\"\"); }";
     let load = |tenant: &str, name: &str| {
-        let source = Source::Script { name, text };
+        let source = RuleSource::Script { name, text };
         sandbox.load_for(tenant, source, "{}", &Grants::default(), &limits)
     };
     let refused = |loaded: Result<Rule, LoadError>, limit: &str| {

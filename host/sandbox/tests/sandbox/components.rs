@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::Action;
-use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, RuleTrouble, Source, componentize};
+use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, RuleTrouble, RuleSource, componentize};
 
 use crate::guests::{core, foreign, rule};
 use crate::support::{SANDBOX, Shelf, component, context, decide, kind, mail, parsed};
@@ -214,7 +214,7 @@ fn kv_needs_its_grant() {
     assert_eq!(run.kv_reads, [("\0".to_owned(), None)]);
     assert_eq!(run.kv_writes, [("\0".to_owned(), None)]);
 
-    let source = Source::Component {
+    let source = RuleSource::Component {
         name: "plugins/test.wasm",
         bytes: &reads,
     };
@@ -354,7 +354,7 @@ fn a_rule_outlives_its_sandbox() {
         time: Duration::from_millis(20),
         ..Limits::default()
     };
-    let source = Source::Component {
+    let source = RuleSource::Component {
         name: "loop.wasm",
         bytes: &rule("", "(loop $again (br $again)) unreachable"),
     };

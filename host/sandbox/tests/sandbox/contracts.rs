@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use postroom_sandbox::{Grants, Limits, LoadError, Source, componentize, inspect};
+use postroom_sandbox::{Grants, Limits, LoadError, RuleSource, componentize, inspect};
 use wit_parser::abi::{AbiVariant, WasmType};
 use wit_parser::{Resolve, WorldItem};
 
@@ -100,7 +100,7 @@ fn lookup_needs_its_grant() {
         decide(&component(&built, &Limits::default()).unwrap()).verdict,
         Ok(None)
     );
-    let source = Source::Component {
+    let source = RuleSource::Component {
         name: "plugins/test.wasm",
         bytes: &built,
     };

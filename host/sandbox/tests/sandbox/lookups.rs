@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use postroom_core::lookup::{Known, Query, QueryResult};
 use postroom_core::{Action, ActionKind};
-use postroom_sandbox::{Grants, Limits, Lookup, LookupError, NoKv, Rule, RuleTrouble, Run, Source};
+use postroom_sandbox::{Grants, Limits, Lookup, LookupError, NoKv, Rule, RuleTrouble, Run, RuleSource};
 use serde_json::json;
 
 use crate::support::{SANDBOX, context, kind, mail};
@@ -32,7 +32,7 @@ fn known() -> Arc<Stated> {
 }
 
 fn load(text: &str, grants: &Grants, limits: &Limits) -> Rule {
-    let source = Source::Script {
+    let source = RuleSource::Script {
         name: "rules/test.js",
         text,
     };

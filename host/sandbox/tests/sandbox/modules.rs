@@ -2,7 +2,7 @@
 
 use postroom_core::Action;
 use postroom_sandbox::{
-    Bundle, Grants, Import, Imports, Limits, LoadError, Module, Rule, RuleTrouble, Source,
+    Bundle, Grants, Imports, Limits, LoadError, Module, Rule, RuleTrouble, ScriptImport, RuleSource,
 };
 
 use crate::support::{SANDBOX, decide};
@@ -11,7 +11,7 @@ use crate::support::{SANDBOX, decide};
 struct Shelf<'a>(&'a [(&'a str, &'a str)]);
 
 impl Imports for Shelf<'_> {
-    fn read(&self, import: &Import<'_>) -> Result<String, String> {
+    fn read(&self, import: &ScriptImport<'_>) -> Result<String, String> {
         let found = self.0.iter().find(|(name, _)| *name == import.name);
         found
             .map(|(_, text)| (*text).to_owned())
@@ -21,7 +21,7 @@ impl Imports for Shelf<'_> {
 
 fn load_within(files: &[(&str, &str)], limits: &Limits) -> Result<Rule, LoadError> {
     let (name, text) = files[0];
-    let source = Source::Modules {
+    let source = RuleSource::Modules {
         name,
         text,
         imports: &Shelf(files),
@@ -169,7 +169,7 @@ fn imports_that_cannot_be_are_refused_where_they_stand() {
             "{error}"
         );
     }
-    let lone = Source::Script {
+    let lone = RuleSource::Script {
         name: "a.js",
         text: "import './b.js'",
     };
@@ -327,7 +327,7 @@ fn a_bundle_loads_as_its_files_did() {
     assert_eq!(names, ["rules/a.ts", "rules/b.js"]);
     assert_eq!(rule.hash(), bundle.hash());
     let kept = Bundle::unpack("rules/a.ts", &bundle.pack()).unwrap();
-    let again = Source::Modules {
+    let again = RuleSource::Modules {
         name: "rules/a.ts",
         text: &kept.modules()[0].text,
         imports: &kept,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postroom_core::Action;
-use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, Rule, Source};
+use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, Rule, RuleSource};
 
 use crate::support::{SANDBOX, Shelf, context, decide, kind, mail, parsed, script, script_within};
 
@@ -161,7 +161,7 @@ fn trouble_writes_nothing_and_a_broken_store_is_told() {
 
 #[test]
 fn kv_refuses_by_name_when_it_is_not_granted() {
-    let source = Source::Script {
+    let source = RuleSource::Script {
         name: "rules/test.js",
         text: "export function decide(mail, ctx) { ctx.kv.get('a') }",
     };

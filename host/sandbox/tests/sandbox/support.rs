@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use postroom_core::parse::{ParseLimits, parse};
 use postroom_core::{Client, Context, Message, Thread};
 use postroom_sandbox::{
-    Grants, Kv, KvError, Limits, LoadError, NoLookup, Rule, Run, Sandbox, SandboxConfig, Source,
+    Grants, Kv, KvError, Limits, LoadError, NoLookup, Rule, Run, Sandbox, SandboxConfig, RuleSource,
 };
 
 /// The sandbox, with a cache, so that the interpreter is compiled once for all runs of the tests.
@@ -86,7 +86,7 @@ pub fn script(text: &str) -> Result<Rule, LoadError> {
 }
 
 pub fn script_within(text: &str, limits: &Limits) -> Result<Rule, LoadError> {
-    let source = Source::Script {
+    let source = RuleSource::Script {
         name: "rules/test.js",
         text,
     };
@@ -94,7 +94,7 @@ pub fn script_within(text: &str, limits: &Limits) -> Result<Rule, LoadError> {
 }
 
 pub fn component(bytes: &[u8], limits: &Limits) -> Result<Rule, LoadError> {
-    let source = Source::Component {
+    let source = RuleSource::Component {
         name: "plugins/test.wasm",
         bytes,
     };

@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use postroom_core::effects::{self, Committing, Dispatch, Effect, Effects, Facts, Needs, Notices};
+use postroom_core::effects::{
+    self, Committing, Dispatch, Effect, EffectInputs, Effects, Needs, Notices,
+};
 use postroom_core::{Action, ContentHash, Event, EventKind, MailIdentity, ticket_name};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -192,7 +194,7 @@ fn read_facts(
     tenant: i64,
     needs: &Needs,
     now_ms: i64,
-) -> Result<Facts, StoreError> {
+) -> Result<EffectInputs, StoreError> {
     let mut requesters = BTreeMap::new();
     for ticket in &needs.requesters {
         if let Some(requester) = items::requester(conn, *ticket)? {
@@ -203,7 +205,7 @@ fn read_facts(
         Some(needs) => brakes::sent_lately(conn, tenant, needs, now_ms)?,
         None => effects::SentLately::default(),
     };
-    Ok(Facts {
+    Ok(EffectInputs {
         numbers: take_numbers(conn, installation, needs.numbers)?,
         requesters,
         sent,

@@ -24,7 +24,7 @@ use crate::store;
 use mail::Columns;
 use postroom_config::Config;
 use postroom_line::bus::{Bus, Heard, Reader};
-use postroom_line::event::Event;
+use postroom_line::event::LineEvent;
 use postroom_line::event_log;
 use postroom_line::replay::Rehearsal;
 use postroom_rules::directory::DirectoryReloaded;
@@ -165,14 +165,18 @@ impl Dev {
     fn show_waiting(&self, shown: &mut Shown) {
         while let Some(heard) = shown.events.try_next() {
             match &heard {
-                Heard::Event(Event::Decided(mails)) => {
+                Heard::Event(LineEvent::Decided(mails)) => {
                     shown.decided += mails.len();
                     for mail in mails.iter() {
                         self.view.show(|screen| self.columns.lines(screen, mail));
                     }
                 }
-                Heard::Event(Event::RulesReloaded(reloaded)) => self.show_reloaded(shown, reloaded),
-                Heard::Event(Event::DirectoryReloaded(reloaded)) => self.show_directory(reloaded),
+                Heard::Event(LineEvent::RulesReloaded(reloaded)) => {
+                    self.show_reloaded(shown, reloaded)
+                }
+                Heard::Event(LineEvent::DirectoryReloaded(reloaded)) => {
+                    self.show_directory(reloaded)
+                }
                 Heard::Lagged(events) => {
                     shown.missed += events;
                     let text = format!("… {events} not shown, as they came too fast");
@@ -180,7 +184,9 @@ impl Dev {
                 }
                 // The view shows the log.
                 Heard::Event(
-                    Event::Delivered(_) | Event::DeliveryFailed(_) | Event::MailboxChanged(_),
+                    LineEvent::Delivered(_)
+                    | LineEvent::DeliveryFailed(_)
+                    | LineEvent::MailboxChanged(_),
                 ) => event_log::log(&heard),
             }
         }
