@@ -425,9 +425,11 @@ async fn report_misconfigured(config: &Config, journal: &dyn Journal) -> Result<
             match &it.mailbox {
                 Some(mailbox) => {
                     let tenant = it.tenant.as_deref();
-                    tracing::error!(%mailbox, tenant, at, %help, "the mailbox is misconfigured and does not run: {why}");
+                    tracing::error!(%mailbox, tenant, state = %MailboxState::Misconfigured, at, %help, "the mailbox is misconfigured and does not run: {why}");
                 }
-                None => tracing::error!(at, %help, "the clients of a file do not run: {why}"),
+                None => {
+                    tracing::error!(at, %help, "a part of the configuration is not used: {why}")
+                }
             }
         }
         if let Some(mailbox) = &it.mailbox {

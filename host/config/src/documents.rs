@@ -97,13 +97,18 @@ pub fn parse<'r>(reader: &TomlReader<'r>, text: &'r str) -> Parsed<'r> {
             Some((begin, _)) if last_bare == Some(begin) => {}
             Some((begin, bare)) => {
                 last_bare = Some(begin);
-                reader.problem(
-                    part,
-                    begin,
-                    "",
-                    format!("is not TOML: {bare} is text without quotes"),
-                    format!("write it in quotes: \"{bare}\""),
-                );
+                // Somebody may have written a secret there.
+                let (message, help) = match reader.may_show(begin) {
+                    true => (
+                        format!("is not TOML: {bare} is text without quotes"),
+                        format!("write it in quotes: \"{bare}\""),
+                    ),
+                    false => (
+                        "is not TOML: there is text without quotes".into(),
+                        "write text in quotes, and a secret as { env = \"NAME\" } or { file = \"path\" }".into(),
+                    ),
+                };
+                reader.problem(part, begin, "", message, help);
             }
             None => reader.problem(
                 part,
@@ -154,10 +159,16 @@ pub fn named<'r>(
     for (name, mut item) in entries.flat_map(|item| item.named(what)) {
         item.part = part.map_or(item.part, |part| part(name));
         match places.entry(name) {
-            Entry::Occupied(first) => item.problem(
-                format!("is defined at {}, too", first.get()),
-                "give each a name of its own, or remove one of the two",
-            ),
+            Entry::Occupied(first) => {
+                // The earlier definition, maybe another client's, stays in use.
+                if item.reader.order > 0 {
+                    item.part = item.reader.part();
+                }
+                item.problem(
+                    format!("is defined at {}, too", first.get()),
+                    "give each a name of its own, or remove one of the two",
+                );
+            }
             Entry::Vacant(place) => {
                 place.insert(item.reader.place(item.at));
                 all.push((name, item));

@@ -22,7 +22,7 @@ mod tenants;
 mod values;
 mod vault;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -470,7 +470,7 @@ impl Config {
                 .map(|address| address.email.as_str())
         });
         let disabled = self.misconfigured.iter();
-        let disabled = disabled.filter_map(|it| it.address.as_deref());
+        let disabled = disabled.flat_map(|it| it.addresses.iter().map(String::as_str));
         let all = arriving.chain(leaving).chain(disabled);
         all.map(person).collect()
     }
@@ -517,8 +517,11 @@ struct Declared<'r> {
     name: &'r str,
     /// The number of its file.
     file: usize,
+    /// The number of the file that defines its tenant.
+    tenant_file: Option<usize>,
     tenant: Option<String>,
-    address: Option<String>,
+    /// Its address and its aliases.
+    addresses: Vec<String>,
     outgoing: Option<String>,
     /// Its own profile, and its outgoing's.
     profiles: Vec<String>,
@@ -578,6 +581,10 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         );
     }
 
+    let tenant_files = tenants
+        .iter()
+        .map(|(name, it)| ((*name).to_owned(), it.reader.order));
+    let tenant_files: HashMap<String, usize> = tenant_files.collect();
     let all = [&mailboxes, &outgoing, &profiles, &tenants, &sinks];
     let places = all.map(|entries| Places::of(entries));
     let [
@@ -596,6 +603,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
             names: &names,
             facts: &facts,
             trusted: trusted.as_deref(),
+            tenant_files: &tenant_files,
             outgoing_profiles: &outgoing.profiles,
         },
     );

@@ -6,7 +6,7 @@ use std::time::Duration;
 use postroom_core::After;
 
 use super::profiles::AllProfileFacts;
-use super::reader::{Item, Section};
+use super::reader::{Item, Section, quoted};
 use super::rules::{self, ChainConfig};
 use super::sources::{self, Place, Protocol};
 use super::{Declared, MailboxConfig, Names, SourceConfig, authentication};
@@ -18,6 +18,8 @@ const EVERY: std::ops::RangeInclusive<Duration> =
 const PROTOCOL_LOG: std::ops::RangeInclusive<u64> = 64 * 1024..=1024 * 1024 * 1024;
 /// The configuration that mailboxes are checked against.
 pub struct Surroundings<'s> {
+    /// The files that define the tenants.
+    pub tenant_files: &'s HashMap<String, usize>,
     pub names: &'s Names,
     pub facts: &'s AllProfileFacts,
     /// The list that mailboxes without their own list trust; `None` if it could not be read.
@@ -70,9 +72,12 @@ fn read_one(
         .required("tenant", "add tenant = \"…\", the client it belongs to")
         .and_then(|item| item.reference("tenant", "tenants", &around.names.tenants));
     declared.tenant.clone_from(&tenant);
+    let files = around.tenant_files;
+    declared.tenant_file = tenant.as_ref().and_then(|it| files.get(it).copied());
     declared.profiles = profiles(&section, around);
+    let names = sources::PROTOCOLS.iter().map(|protocol| protocol.name);
     let protocol = section
-        .required("protocol", "add protocol = \"imap\", \"pop3\" or \"spool\"")
+        .required("protocol", &format!("add protocol = {}", quoted(names)))
         .and_then(|item| {
             let known = sources::PROTOCOLS.map(|protocol| (protocol.name, protocol));
             item.choice(&known, sources::LATER)
@@ -106,7 +111,6 @@ fn read_one(
     section.later(&["new_tickets"]);
     let address_item = section.item("address");
     let address = address_item.as_ref().map(|item| item.address());
-    declared.address = address.clone().flatten();
     let aliases_item = section.item("aliases");
     let aliases = match &aliases_item {
         Some(item) => item.each(|alias| alias.address()),
@@ -138,6 +142,7 @@ fn read_one(
     if let (Some(item), Some(aliases)) = (&aliases_item, &aliases) {
         addresses.extend(aliases.iter().map(|alias| (item, alias)));
     }
+    declared.addresses = addresses.iter().map(|(_, it)| (*it).clone()).collect();
     let unique = claim(item, &addresses, source.as_ref(), taken);
     let (after_done, after_failed) = after?;
     (sound && unique).then_some(())?;

@@ -13,8 +13,8 @@ pub struct Misconfigured {
     pub mailbox: Option<String>,
     /// `None` for a file, and for a mailbox without a valid tenant.
     pub tenant: Option<String>,
-    /// The address at which its mail arrives; the domain is in lower case.
-    pub address: Option<String>,
+    /// The addresses at which its mail arrives, as far as they could be read.
+    pub addresses: Vec<String>,
     /// Never empty.
     pub problems: Vec<Problem>,
 }
@@ -48,10 +48,20 @@ pub fn disable(
         config.misconfigured.push(Misconfigured {
             mailbox: Some(mailbox.name.to_owned()),
             tenant: mailbox.tenant.clone(),
-            address: mailbox.address.clone(),
+            addresses: mailbox.addresses.clone(),
             problems: why,
         });
     }
+    // A problem that disables no mailbox is reported all the same.
+    let is_reported = |problem: &Problem| {
+        let mut all = config.misconfigured.iter();
+        all.any(|it| it.problems.contains(problem))
+    };
+    let others: Vec<Problem> = problems
+        .iter()
+        .filter(|(part, problem)| *part == Part::Unread || !is_reported(problem))
+        .map(|(_, problem)| problem.clone())
+        .collect();
     config
         .mailboxes
         .retain(|mailbox| !disabled.contains(mailbox.name.as_str()));
@@ -64,12 +74,12 @@ pub fn disable(
     config
         .outgoing
         .retain(|outgoing| !has_problem(&problems, Part::Outgoing(&outgoing.name)));
-    if !unread.is_empty() {
+    if !others.is_empty() {
         config.misconfigured.push(Misconfigured {
             mailbox: None,
             tenant: None,
-            address: None,
-            problems: unread,
+            addresses: Vec::new(),
+            problems: others,
         });
     }
     (!config.mailboxes.is_empty()).then_some(config)
@@ -115,7 +125,8 @@ impl<'r> Declared<'r> {
             name,
             file,
             tenant: None,
-            address: None,
+            addresses: Vec::new(),
+            tenant_file: None,
             outgoing: None,
             profiles: Vec::new(),
         }
@@ -134,7 +145,7 @@ impl<'r> Declared<'r> {
         let is = |name: &Option<String>, other: &str| name.as_deref() == Some(other);
         match part {
             Part::Whole | Part::Unread => false,
-            Part::File(order) => self.file == *order,
+            Part::File(order) => self.file == *order || self.tenant_file == Some(*order),
             Part::Mailbox(name) => self.name == *name,
             Part::Tenant(name) => is(&self.tenant, name),
             Part::Outgoing(name) => is(&self.outgoing, name),

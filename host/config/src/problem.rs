@@ -162,7 +162,7 @@ pub type Ready<T> = Result<T, Unavailable>;
 impl From<&Problem> for Unavailable {
     fn from(problem: &Problem) -> Self {
         Self {
-            reason: format!("{}: {}", problem.key, problem.message),
+            reason: problem.title(),
             help: problem.cure.clone(),
         }
     }

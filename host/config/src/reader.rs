@@ -145,6 +145,13 @@ impl<'r> TomlReader<'r> {
         }
     }
 
+    /// Returns whether the line at an offset may be shown: no line that may hold a secret is.
+    pub fn may_show(&self, at: usize) -> bool {
+        let start = self.line_starts[self.line(at) as usize - 1];
+        let line = self.text.get(start..).and_then(|rest| rest.lines().next());
+        line.is_some_and(|line| SourceLine::of(line, 0).is_some())
+    }
+
     /// Returns the place of an offset, as `FILE:LINE`.
     pub fn place(&self, at: usize) -> String {
         format!("{}:{}", self.file, self.line(at))
@@ -535,7 +542,7 @@ pub fn key_path(parts: &[&str]) -> String {
 }
 
 /// Returns the words as `"a", "b" or "c"`.
-fn quoted<'w>(words: impl Iterator<Item = &'w str>) -> String {
+pub fn quoted<'w>(words: impl Iterator<Item = &'w str>) -> String {
     let words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
     match words.split_last() {
         Some((last, [])) => last.clone(),

@@ -293,6 +293,18 @@ impl Item<'_> {
     }
 
     fn in_environment(&self, name: &str) -> Ready<Secret> {
+        let is_name = |name: &str| {
+            let mut bytes = name.bytes();
+            bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                && !name.starts_with(|c: char| c.is_ascii_digit())
+        };
+        // What is no name may be the secret itself.
+        if !is_name(name) {
+            return Err(self.unavailable(
+                "is not the name of an environment variable",
+                "write the variable's name, such as { env = \"CONTOSO_SECRET\" }, and put the secret into the variable",
+            ));
+        }
         let value = (self.reader.environment)(name).ok_or_else(|| {
             self.unavailable(
                 format!("the environment variable {name} is not set"),

@@ -260,7 +260,7 @@ fn summary(config: &Config) -> String {
     for it in &config.misconfigured {
         lines.push(format!(
             "misconfigured {:?} of {:?} at {:?}",
-            it.mailbox, it.tenant, it.address
+            it.mailbox, it.tenant, it.addresses
         ));
         lines.extend(it.problems.iter().map(|it| format!("  {it}")));
     }

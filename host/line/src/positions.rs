@@ -36,6 +36,11 @@ impl KnownPositions for JournalPositions {
         count.await.map_err(failed)
     }
 
+    async fn forget(&self, positions: Vec<Position>) -> Result<(), SourceError> {
+        let forgotten = self.journal.forget_positions(&self.mailbox, positions);
+        forgotten.await.map_err(failed)
+    }
+
     async fn forget_all_but(&self, positions: Vec<Position>) -> Result<(), SourceError> {
         let forgotten = self.journal.forget_positions_but(&self.mailbox, positions);
         forgotten.await.map_err(failed)

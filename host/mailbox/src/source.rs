@@ -68,6 +68,9 @@ pub trait KnownPositions: Send + Sync {
 
     /// Forgets all positions except these: the server no longer lists the other mails.
     async fn forget_all_but(&self, positions: Vec<Position>) -> Result<(), SourceError>;
+
+    /// Forgets these positions: their mail was deleted.
+    async fn forget(&self, positions: Vec<Position>) -> Result<(), SourceError>;
 }
 
 /// The result of one fetch.

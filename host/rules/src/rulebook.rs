@@ -19,8 +19,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use postroom_core::StrikeLimits;
 use postroom_sandbox::{
-    Bundle, Compiler, Grants, Imports, LoadError, Rule, Sandbox, SandboxConfig, SandboxError,
-    RuleSource,
+    Bundle, Compiler, Grants, Imports, LoadError, Rule, RuleSource, Sandbox, SandboxConfig,
+    SandboxError,
 };
 use postroom_store::{LastGood, RuleRecord, StoreError, Versions};
 use tokio::sync::watch;

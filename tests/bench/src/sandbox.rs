@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
 use postroom_core::{Context, Message, ParseLimits};
-use postroom_sandbox::{Grants, Limits, NoKv, NoLookup, Rule, Sandbox, SandboxConfig, RuleSource};
+use postroom_sandbox::{Grants, Limits, NoKv, NoLookup, Rule, RuleSource, Sandbox, SandboxConfig};
 
 use crate::bare::Bare;
 use crate::figures::{median, percentile, table, time};

@@ -192,8 +192,8 @@ fn report(
             (PARTLY, "partly-sent", said, emails(&rest.to))
         }
         Attempt::Failed(fault) if fault.may_have_arrived => {
-            let said = fault.problem;
-            (MAY_HAVE_ARRIVED, "unknown", said, emails(&mail.to))
+            // It is not known whom it did not reach.
+            (MAY_HAVE_ARRIVED, "unknown", fault.problem, Vec::new())
         }
         Attempt::Failed(fault) if fault.severity == Severity::Error => {
             (1, "failed", fault.problem, emails(&mail.to))

@@ -134,6 +134,34 @@ pub fn in_directory(profile: &str, directory: &str) -> String {
     format!("{profile}/{directory}")
 }
 
+/// Refuses written addresses that lead every client to one directory, and placeholders that nothing fills.
+pub fn check_addresses(section: &Section) {
+    let by_client = section.peek("tenant") == Some(BY_CLIENT);
+    for key in ["authorize_url", "token_url", "device_url"] {
+        let Some(text) = section.peek(key) else {
+            continue;
+        };
+        let Some(item) = section
+            .item(key)
+            .filter(|_| text.contains(PLACEHOLDER) != by_client)
+        else {
+            continue;
+        };
+        match by_client {
+            true => item.problem(
+                format!(
+                    "does not contain {PLACEHOLDER}: every client would sign in to one directory"
+                ),
+                format!("write {PLACEHOLDER} in place of the directory, or remove the key"),
+            ),
+            false => item.problem(
+                format!("contains {PLACEHOLDER}, which only tenant = \"{BY_CLIENT}\" replaces"),
+                format!("write the directory, or set tenant = \"{BY_CLIENT}\""),
+            ),
+        }
+    }
+}
+
 /// Returns a `by-client` profile as the profile of one directory.
 pub fn for_directory(profile: &Profile, directory: &str) -> Option<Profile> {
     let fill = |url: &Url| Url::parse(&url.as_str().replace(ENCODED, directory)).ok();

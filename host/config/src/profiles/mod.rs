@@ -259,6 +259,7 @@ fn read_one(name: &str, section: Section, names: &Names) -> (ProfileFacts, Optio
         endpoints::read(&section, kind, grant_kind, ready(&grant));
     let signer = signer(&section, grant_kind, grant.is_some());
     warn_of_lost_sign_ins(&section, kind, grant_kind, &scopes);
+    directories::check_addresses(&section);
     section.finish();
 
     let facts = ProfileFacts {

@@ -83,16 +83,34 @@ fn brake(what: String, limit: &str, most: u32) -> Brake {
     }
 }
 
-/// Returns the mailbox behind an address: `ann+printer@` and `Ann@` are one person.
+/// Returns the mailbox behind an address in one spelling: `ann+printer@`, `Ann@` and `"ann"@` are one person, and a domain is the same in
+/// Unicode and in its ASCII form (RFC 5890).
 pub fn person(email: &str) -> String {
     let email = email.trim().to_lowercase();
-    match email.rsplit_once('@') {
-        Some((local, domain)) => {
-            let end = local.find('+').filter(|at| *at > 0).unwrap_or(local.len());
-            format!("{}@{domain}", &local[..end])
-        }
-        None => email,
-    }
+    let Some((local, domain)) = email.rsplit_once('@') else {
+        return email;
+    };
+    let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_owned());
+    let local = unquoted(local);
+    let end = local.find('+').filter(|at| *at > 0).unwrap_or(local.len());
+    format!("{}@{domain}", &local[..end])
+}
+
+/// A local part without the quotes and escapes that it may be written with (RFC 5321 section 4.1.2).
+fn unquoted(local: &str) -> String {
+    let quoted = local.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    let Some(quoted) = quoted else {
+        return local.to_owned();
+    };
+    let mut escaped = false;
+    quoted
+        .chars()
+        .filter(|c| {
+            let is_escape = *c == '\\' && !escaped;
+            escaped = is_escape;
+            !is_escape
+        })
+        .collect()
 }
 
 /// Whether an address is one of our own, which are given as [`person`] returns them.
@@ -120,7 +138,16 @@ mod tests {
     #[test]
     fn our_own_addresses_are_known_in_every_spelling() {
         let own = ["support@acme.example".to_owned()];
-        for email in ["support@acme.example", " Support+T-7@ACME.example"] {
+        for email in [
+            "support@acme.example",
+            " Support+T-7@ACME.example",
+            r#""support"@acme.example"#,
+            r#""s\upport+x"@acme.example"#,
+        ] {
+            assert!(is_own_address(&own, email), "{email}");
+        }
+        let own = [person("hilfe@b\u{fc}cher.example")];
+        for email in ["hilfe@xn--bcher-kva.example", "Hilfe@B\u{dc}CHER.example"] {
             assert!(is_own_address(&own, email), "{email}");
         }
         for email in ["supporter@acme.example", "support@acme.example.evil", ""] {

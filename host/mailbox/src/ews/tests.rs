@@ -508,6 +508,10 @@ impl KnownPositions for Known {
         Ok(1)
     }
 
+    async fn forget(&self, _: Vec<Position>) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     async fn forget_all_but(&self, _: Vec<Position>) -> Result<(), SourceError> {
         Ok(())
     }

@@ -13,8 +13,10 @@ use postroom_auth::{AccessToken, Login, retry_after};
 use postroom_core::Clock;
 use postroom_core::harmless::harmless_chars;
 use postroom_net::{Step, Trace, TraceRedactor, Unreachable};
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode, Url, redirect};
+use reqwest::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use reqwest::{Method, Response, StatusCode, Url, Version, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -425,7 +427,23 @@ impl Answer<'_> {
                 reason: format!("an answer of the type \"{kind}\" instead of a mail"),
             });
         }
-        self.read(bytes_max, room).await
+        let (step, is_framed) = (self.step, self.is_framed());
+        match self.read(bytes_max, room).await? {
+            // The connection may have ended too early.
+            Body::Whole(_) if !is_framed => Err(SourceError::Protocol {
+                step,
+                reason: "a mail without a length, which may be cut off".into(),
+            }),
+            body => Ok(body),
+        }
+    }
+
+    /// Returns whether the body's end is marked by more than the end of the connection (RFC 9112 section 6.3).
+    fn is_framed(&self) -> bool {
+        let headers = self.response.headers();
+        self.response.version() > Version::HTTP_11
+            || headers.contains_key(CONTENT_LENGTH)
+            || headers.contains_key(TRANSFER_ENCODING)
     }
 
     async fn read(

@@ -73,6 +73,10 @@ impl Pop3Source {
         self.session = None;
         self.left_session();
         ending?;
+        // A restart must not take a mailbox that was emptied here for one that the server renumbered.
+        if let Some(journal) = &self.journal {
+            journal.forget(self.positions(&deleted)).await?;
+        }
         self.deleted.extend(deleted);
         failure.map_or(Ok(()), Err)
     }

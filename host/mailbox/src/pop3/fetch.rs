@@ -252,7 +252,7 @@ impl Pop3Source {
             && !is_first
             && self.known.is_empty()
             && self.given.values().all(Vec::is_empty)
-            && self.journal_has_more_than(deleted.len()).await?
+            && self.journal_has_any().await?
         {
             tracing::warn!(
                 mailbox = self.settings.name,
@@ -317,9 +317,9 @@ impl Pop3Source {
         Ok(known)
     }
 
-    async fn journal_has_more_than(&self, positions: usize) -> Result<bool, SourceError> {
+    async fn journal_has_any(&self) -> Result<bool, SourceError> {
         match &self.journal {
-            Some(journal) => Ok(journal.count().await? > positions as u64),
+            Some(journal) => Ok(journal.count().await? > 0),
             None => Ok(false),
         }
     }
@@ -332,7 +332,7 @@ impl Pop3Source {
         journal.forget_all_but(self.positions(&keys)).await
     }
 
-    fn positions(&self, keys: &[Arc<str>]) -> Vec<Position> {
+    pub(super) fn positions(&self, keys: &[Arc<str>]) -> Vec<Position> {
         keys.iter()
             .map(|key| position(&self.mailbox, key))
             .collect()

@@ -257,6 +257,11 @@ impl KnownPositions for Journal {
         Ok(self.0.lock().unwrap().len() as u64)
     }
 
+    async fn forget(&self, positions: Vec<Position>) -> Result<(), SourceError> {
+        self.0.lock().unwrap().retain(|it| !positions.contains(it));
+        Ok(())
+    }
+
     async fn forget_all_but(&self, positions: Vec<Position>) -> Result<(), SourceError> {
         let mut known = self.0.lock().unwrap();
         known.retain(|position| positions.contains(position));

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use postroom_core::ContentHash;
-use postroom_sandbox::{ScriptImport, Imports, module_text};
+use postroom_sandbox::{Imports, ScriptImport, module_text};
 
 use postroom_config::RuleConfig;
 use postroom_config::suggest::did_you_mean;

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use postroom_sandbox::{Grants, Limits, NoLookup, Sandbox, SandboxConfig, SandboxError, RuleSource};
+use postroom_sandbox::{
+    Grants, Limits, NoLookup, RuleSource, Sandbox, SandboxConfig, SandboxError,
+};
 
 use crate::guests::rule;
 use crate::support::{Shelf, context, mail};

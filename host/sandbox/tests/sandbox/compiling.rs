@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postroom_sandbox::{Compiler, Grants, Limits, LoadError, Rule, Sandbox, SandboxConfig, RuleSource};
+use postroom_sandbox::{
+    Compiler, Grants, Limits, LoadError, Rule, RuleSource, Sandbox, SandboxConfig,
+};
 
 use crate::bombs;
 use crate::guests::rule;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::Action;
-use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, RuleTrouble, RuleSource, componentize};
+use postroom_sandbox::{
+    Grants, Limits, LoadError, NoLookup, RuleSource, RuleTrouble, componentize,
+};
 
 use crate::guests::{core, foreign, rule};
 use crate::support::{SANDBOX, Shelf, component, context, decide, kind, mail, parsed};

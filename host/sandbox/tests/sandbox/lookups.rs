@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use postroom_core::lookup::{Known, Query, QueryResult};
 use postroom_core::{Action, ActionKind};
-use postroom_sandbox::{Grants, Limits, Lookup, LookupError, NoKv, Rule, RuleTrouble, Run, RuleSource};
+use postroom_sandbox::{
+    Grants, Limits, Lookup, LookupError, NoKv, Rule, RuleSource, RuleTrouble, Run,
+};
 use serde_json::json;
 
 use crate::support::{SANDBOX, context, kind, mail};

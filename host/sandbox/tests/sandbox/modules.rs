@@ -2,7 +2,7 @@
 
 use postroom_core::Action;
 use postroom_sandbox::{
-    Bundle, Grants, Imports, Limits, LoadError, Module, Rule, RuleTrouble, ScriptImport, RuleSource,
+    Bundle, Grants, Imports, Limits, LoadError, Module, Rule, RuleSource, RuleTrouble, ScriptImport,
 };
 
 use crate::support::{SANDBOX, decide};

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use postroom_core::parse::{ParseLimits, parse};
 use postroom_core::{Client, Context, Message, Thread};
 use postroom_sandbox::{
-    Grants, Kv, KvError, Limits, LoadError, NoLookup, Rule, Run, Sandbox, SandboxConfig, RuleSource,
+    Grants, Kv, KvError, Limits, LoadError, NoLookup, Rule, RuleSource, Run, Sandbox, SandboxConfig,
 };
 
 /// The sandbox, with a cache, so that the interpreter is compiled once for all runs of the tests.

@@ -73,6 +73,13 @@ pub trait Journal: Send + Sync {
     /// Returns how many positions of a mailbox are recorded.
     async fn known_position_count(&self, mailbox: &str) -> Result<u64, StoreError>;
 
+    /// Forgets these positions of a mailbox.
+    async fn forget_positions(
+        &self,
+        mailbox: &str,
+        positions: Vec<Position>,
+    ) -> Result<(), StoreError>;
+
     /// Forgets all positions of a mailbox except these.
     async fn forget_positions_but(
         &self,

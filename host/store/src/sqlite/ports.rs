@@ -114,6 +114,14 @@ impl Journal for SqliteStore {
             .await
     }
 
+    async fn forget_positions(
+        &self,
+        mailbox: &str,
+        positions: Vec<Position>,
+    ) -> Result<(), StoreError> {
+        self.erase_positions(mailbox, &positions).await
+    }
+
     async fn forget_positions_but(
         &self,
         mailbox: &str,

@@ -30,6 +30,28 @@ impl SqliteStore {
             .await
     }
 
+    /// Forgets these positions of a mailbox.
+    pub(crate) async fn erase_positions(
+        &self,
+        mailbox: &str,
+        positions: &[Position],
+    ) -> Result<(), StoreError> {
+        let mailbox = mailbox.to_owned();
+        let stored: Vec<_> = positions.iter().map(Position::stored).collect();
+        let erased = serde_json::Value::from(stored).to_string();
+        self.writer
+            .submit(0, move |conn| {
+                conn.prepare_cached(
+                    "DELETE FROM known_position
+                     WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?1)
+                       AND position IN (SELECT value FROM json_each(?2))",
+                )?
+                .execute((mailbox, erased))?;
+                Ok(())
+            })
+            .await
+    }
+
     /// Forgets all positions of a mailbox except these.
     pub(crate) async fn erase_positions_but(
         &self,

@@ -63,6 +63,9 @@ async fn positions_that_the_server_no_longer_lists_are_forgotten() {
         HashSet::from_iter(on_server(&["it's", "imported:b"]))
     );
     assert_eq!(store.known_position_count("sales").await.unwrap(), 3);
+    let gone = on_server(&["a", "never seen"]);
+    store.forget_positions("sales", gone).await.unwrap();
+    assert_eq!(store.known_position_count("sales").await.unwrap(), 2);
     store
         .forget_positions_but("sales", Vec::new())
         .await

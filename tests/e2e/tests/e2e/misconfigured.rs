@@ -99,7 +99,7 @@ fn a_fault_in_one_clients_file_stops_that_client_and_no_other() {
     );
     assert_eq!(
         running
-            .lines("ERROR", "the clients of a file do not run")
+            .lines("ERROR", "a part of the configuration is not used")
             .len(),
         1
     );

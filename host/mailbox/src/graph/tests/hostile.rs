@@ -199,6 +199,10 @@ async fn a_mail_without_end_is_cut_at_the_limit_and_a_page_is_no_mail() {
         let error = loading(act, &limits).await.unwrap_err();
         assert!(error.to_string().contains("instead of a mail"), "{error}");
     }
+    // Without a length, a cut connection looks like the end of the mail.
+    let error = loading(|| Act::Endless("text/plain", 64 * 1024), &limits).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("which may be cut off"), "{error}");
     let error = loading(|| Act::Silence, &limits).await.unwrap_err();
     assert!(matches!(error, SourceError::Timeout { .. }), "{error}");
 }

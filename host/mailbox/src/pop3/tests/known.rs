@@ -246,3 +246,25 @@ async fn mails_with_one_unique_id_are_all_fetched_and_never_deleted() {
     assert_eq!(deleted, ["DELE 2"]);
     assert!(drain(&mut source, &journal, &mut cursor).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_mailbox_that_was_emptied_here_is_not_renumbered_after_a_restart() {
+    let held = mails(&["a", "b"]);
+    let server = holding(&held).await;
+    let journal = Arc::new(Journal::default());
+    let mut source = server.source();
+    source.set_known(journal.clone());
+    let mut cursor = None;
+    drain(&mut source, &journal, &mut cursor).await;
+    let acks = ["a", "b"].map(|uid| ack(uid, After::Delete));
+    source.acknowledge(&acks).await.unwrap();
+    drop(source);
+    // The next process finds mail that a person moved here, from before the first contact.
+    *held.lock().unwrap() = vec![("m", arrived("Tue, 10 Nov 2026"))];
+    let mut source = server.source();
+    source.settings.import = Import::New;
+    source.set_known(journal.clone());
+    let got = drain(&mut source, &journal, &mut cursor).await;
+    assert_eq!(uids_of(&got), ["m"]);
+    assert!(!got[0].old);
+}
