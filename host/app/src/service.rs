@@ -30,7 +30,7 @@ use postroom_line::retention::{self, Retention};
 use postroom_line::shadow::ShadowRunner;
 use postroom_line::slots::Slots;
 use postroom_line::target::GuardedTarget;
-use postroom_line::{BatchOutcome, Line, Mailbox, suspects};
+use postroom_line::{BatchOutcome, Line, Mailbox, Shared, suspects};
 use postroom_rules::crash;
 use postroom_rules::directory::Directories;
 use postroom_rules::publication::{PublishHook, ReloadWatch};
@@ -173,10 +173,12 @@ impl Service {
             store.clone(),
             rules.clone(),
             directories.clone(),
-            slots.clone(),
-            clock.clone(),
-            events.clone(),
-            stop.clone(),
+            Shared {
+                slots: slots.clone(),
+                clock: clock.clone(),
+                events: events.clone(),
+                stop: stop.clone(),
+            },
         ));
         let shadows = Arc::new(ShadowRunner::new(
             &config,

@@ -100,17 +100,28 @@ pub struct Line {
     stop: CancellationToken,
 }
 
+/// The means of a running service that the line shares with its other parts.
+pub struct Shared {
+    pub slots: Arc<Slots>,
+    pub clock: Clock,
+    pub events: Publisher,
+    pub stop: CancellationToken,
+}
+
 impl Line {
     pub fn new(
         config: &Config,
         store: Arc<dyn Store>,
         rules: Arc<RuleBook>,
         directories: Arc<Directories>,
-        slots: Arc<Slots>,
-        clock: Clock,
-        events: Publisher,
-        stop: CancellationToken,
+        shared: Shared,
     ) -> Self {
+        let Shared {
+            slots,
+            clock,
+            events,
+            stop,
+        } = shared;
         Self {
             journal: store.clone(),
             facts: store.listings(),
