@@ -12,6 +12,7 @@ mod outgoing;
 mod problem;
 mod profiles;
 mod reader;
+mod roots;
 mod rules;
 mod servers;
 mod sinks;
@@ -35,7 +36,6 @@ use postroom_core::{
 };
 use postroom_net::TlsMode;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use accounts::Places;
 pub use bare::bare_text;
@@ -58,7 +58,6 @@ const DEFAULT_KEEP_RAW: Duration = Duration::from_secs(90 * 24 * 3600);
 const MAX_KEEP_RAW: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 /// The largest configuration that is read.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-const MAX_CA_BYTES: u64 = 4 << 20;
 
 /// A complete configuration. Every name in it refers to something defined; lists are in the order of the file.
 #[derive(Debug, Clone)]
@@ -545,7 +544,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         None => Some(DEFAULT_KEEP_RAW),
     };
     let (tenant_limits, limits) = limits::read(&root);
-    let extra_roots = read_roots(&root);
+    let extra_roots = roots::read(&root);
     let trusted = authentication::read(&root).map(Option::unwrap_or_default);
 
     let (sound, broken) = included(files);
@@ -663,38 +662,6 @@ fn read_data_dir(root: &Section) -> Option<PathBuf> {
         Some(item) => item.path(),
         None => Some(root.reader.dir.join(DEFAULT_DATA_DIR)),
     }
-}
-
-/// Returns the certificates of `[tls] ca`, a PEM file.
-fn read_roots(root: &Section) -> Option<Vec<CertificateDer<'static>>> {
-    let Some(item) = root.item("tls") else {
-        return Some(Vec::new());
-    };
-    let section = item.section("tls")?;
-    let roots = section
-        .required("ca", "add ca = \"ca.pem\", or remove [tls]")
-        .and_then(|item| {
-            let name = item.text()?;
-            let problem = match values::read_limited(&item.path()?, MAX_CA_BYTES) {
-                Err(reason) => format!("{name} {reason}"),
-                Ok(text) => {
-                    let roots: Result<Vec<_>, _> =
-                        CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-                    match roots {
-                        Ok(roots) if !roots.is_empty() => return Some(roots),
-                        Ok(_) => format!("{name} contains no certificate"),
-                        Err(_) => format!("{name} holds a broken certificate"),
-                    }
-                }
-            };
-            item.problem(
-                problem,
-                "name a PEM file with the certificates to trust in addition to the system's",
-            );
-            None
-        });
-    section.finish();
-    roots
 }
 
 fn names_of(entries: &[(&str, Item)]) -> Vec<String> {

@@ -4,13 +4,10 @@ use postroom_auth::provider::CLOUDS;
 use postroom_auth::{Need, Provider, Resource};
 use postroom_net::TlsMode;
 
-use super::imap;
-use super::mail_server::read_import;
-use super::{AFTER_ON_SERVER, Identity, Import, Place, Protocol, SourceConfig, spool};
-use crate::mailboxes::{refuse_foreign, sound_folder};
+use super::{AFTER_ON_SERVER, Identity, Place, Protocol, SourceConfig, imap, mail_server, spool};
 use crate::profiles::Signer;
 use crate::reader::{Item, Section};
-use crate::servers::{self, Ports, ServerProtocol, SignIn, SignInService};
+use crate::servers::{Ports, ServerProtocol, SignIn};
 use crate::{Credential, MailLogin, Server};
 
 const INBOX: &str = "INBOX";
@@ -76,25 +73,12 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
         "is no key of EWS mailboxes",
         "write the port in the url, such as url = \"https://mail.example:8443/EWS/Exchange.asmx\"",
     );
-    if !place.has_address {
-        section.missing(
-            "address",
-            "add address = \"support@acme.example\", the address of the mailbox that is read",
-        );
-    }
-    let sign_in = servers::read_sign_in(section, around.names);
-    if let (Some(Some(_)) | None, Some(profile), Some(tenant)) =
-        (&sign_in.way, &sign_in.profile, place.tenant)
-        && let Some(item) = section.item("profile")
-    {
-        refuse_foreign(&item, profile, tenant, around);
-    }
-    if let Some(None) = sign_in.way {
-        section.problem(
-            "has neither profile nor password",
-            "add password = { env = \"NAME\" } for an Exchange server of your own, or profile = \"NAME\"",
-        );
-    }
+    let sign_in = mail_server::read_sign_in(
+        section,
+        place,
+        "add address = \"support@acme.example\", the address of the mailbox that is read",
+        "add password = { env = \"NAME\" } for an Exchange server of your own, or profile = \"NAME\"",
+    );
     let facts = sign_in.profile.as_ref().and_then(|it| around.facts.get(it));
     let address = read_address(section, &sign_in, facts.and_then(|it| it.provider));
     let is_application = facts.is_some_and(|it| it.signer == Some(Signer::Application));
@@ -121,28 +105,9 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
         );
         return None;
     }
-    let login = match sign_in.way {
-        Some(Some(way)) => servers::read_login(
-            section,
-            way,
-            SignInService::Mailbox,
-            place.address,
-            around.facts,
-        ),
-        // Known, but without effect until there is a way to sign in.
-        _ => {
-            section.item("login");
-            None
-        }
-    };
-    let folder = match section.item("folder") {
-        Some(item) => item.text().and_then(|text| sound_folder(&item, text)),
-        None => Some(INBOX.into()),
-    };
-    let import = match section.item("import") {
-        Some(item) => read_import(&item),
-        None => Some(Import::New),
-    };
+    let login = mail_server::read_login(section, place, sign_in.way);
+    let folder = mail_server::read_folder(section, INBOX);
+    let import = mail_server::read_import(section);
     if is_online {
         warn_of_retirement(section, place, sign_in.profile.as_deref());
     }

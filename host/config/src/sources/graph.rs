@@ -4,10 +4,8 @@ use postroom_auth::{Need, Provider};
 use postroom_net::TlsMode;
 use url::Url;
 
-use super::{
-    AFTER_ON_SERVER, CheckedTarget, Identity, Import, Place, Protocol, SourceConfig, mail_server,
-};
-use crate::mailboxes::{refuse_foreign, sound_folder};
+use super::{AFTER_ON_SERVER, CheckedTarget, Identity, Place, Protocol, SourceConfig, mail_server};
+use crate::mailboxes::refuse_foreign;
 use crate::reader::{Item, Section};
 use crate::servers::{self, CredentialKind, Ports, ServerProtocol, SignInService};
 use crate::{Credential, MailLogin, Server};
@@ -78,31 +76,26 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
         refuse_foreign(item, profile, tenant, around);
     }
     let base = read_base(section, profile_item.as_ref(), profile.as_deref(), place);
-    let login = match profile {
-        Some(profile) => {
-            let way = CredentialKind::Profile(profile);
-            servers::read_login(
-                section,
-                way,
-                SignInService::Graph,
-                place.address,
-                around.facts,
-            )
-        }
+    let resolved = profile_item
+        .as_ref()
+        .zip(profile)
+        .and_then(|(item, profile)| around.names.directories.resolve(section, item, profile));
+    let login = match resolved {
+        Some(profile) => servers::read_login(
+            section,
+            CredentialKind::Profile(profile),
+            SignInService::Graph,
+            place.address,
+            around.facts,
+        ),
         // Known, but without effect until there is a way to sign in.
         None => {
             section.item("login");
             None
         }
     };
-    let folder = match section.item("folder") {
-        Some(item) => item.text().and_then(|text| sound_folder(&item, text)),
-        None => Some(INBOX.into()),
-    };
-    let import = match section.item("import") {
-        Some(item) => mail_server::read_import(&item),
-        None => Some(Import::New),
-    };
+    let folder = mail_server::read_folder(section, INBOX);
+    let import = mail_server::read_import(section);
     let base = base?;
     Some(SourceConfig::Graph {
         server: server(&base)?,

@@ -2,9 +2,8 @@
 
 use postroom_auth::{Need, Provider};
 
-use super::mail_server::read_at_server;
+use super::mail_server::{read_at_server, read_folder};
 use super::{AFTER_ON_SERVER, CheckedTarget, Identity, Place, Protocol, SourceConfig, spool};
-use crate::mailboxes::sound_folder;
 use crate::reader::Section;
 use crate::servers::{Ports, ServerProtocol};
 use crate::{MailLogin, Server};
@@ -55,10 +54,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
         "remove it, or set protocol = \"graph\"",
     );
     let at_server = read_at_server(section, place, &SERVER, Provider::imap_host);
-    let folder = match section.item("folder") {
-        Some(item) => item.text().and_then(|text| sound_folder(&item, text)),
-        None => Some(INBOX.into()),
-    };
+    let folder = read_folder(section, INBOX);
     let (server, login, import) = at_server?;
     Some(SourceConfig::Imap {
         server,

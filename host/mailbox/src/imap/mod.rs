@@ -195,7 +195,7 @@ impl ImapSource {
         Ok(())
     }
 
-    /// Returns the connection, signed in and with the mailbox's folder open; a new one if there is none in step. Without a
+    /// Returns the connection, signed in and with the mailbox's folder open; opens one if there is none in step. Without a
     /// token no connection is made: a mailbox whose account waits for a person would otherwise do so for weeks.
     async fn ready(&mut self) -> Result<&mut Connection, SourceError> {
         if self.connection.as_ref().is_none_or(|open| open.busy) {
