@@ -242,16 +242,28 @@ async fn answer(
         *most = now.max(*most);
         now
     };
+    let _under_way = UnderWay { shared, key };
     // Long enough for other requests to arrive.
     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     let answer = match under_way > CONCURRENT_REQUESTS_MAX {
         true => Answer::throttled("MailboxConcurrency", 1),
         false => routes::answer(&mut locked(&shared.state), asked, &caller, &address),
     };
-    if let Some(now) = locked(&shared.state).under_way.get_mut(&key) {
-        *now -= 1;
-    }
     (mailbox, Ok(answer))
+}
+
+/// Counts a request as under way until it is dropped: a client that is killed drops the request within.
+struct UnderWay<'s> {
+    shared: &'s Shared,
+    key: (String, String),
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(now) = locked(&self.shared.state).under_way.get_mut(&self.key) {
+            *now -= 1;
+        }
+    }
 }
 
 /// Closes the connection without a response.
